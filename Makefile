@@ -1,0 +1,45 @@
+# One command for each habit; `make help` lists them.
+VENV   := .venv
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
+BIN    := $(VENV)/bin
+# One heavy thread a process: the trainer says how many it wants (`resources.threads`).
+export OMP_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo check test test-slow bench clean
+
+help: ## List the commands
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(VENV)/installed ## Make .venv with the tested versions (TORCH_INDEX=URL for another build of torch)
+
+# torch first and alone: the rest then takes whatever build is there.
+$(VENV)/installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Evergreen needs Python 3.11, 3.12 or 3.13; none was found. Say make PYTHON=/path/to/python"; exit 2; }
+	@echo "Installing into $(VENV) with $(PYTHON): a minute or two, once."
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[reasoning-gym,dev]'
+	@touch $@
+
+demo: install ## Train a small language model with an adaptive curriculum: about five minutes, CPU only
+	$(BIN)/evergreen run examples/demo.yaml
+
+check: install ## Lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: check ## Lint, types and the tests that take minutes; no network, no GPU, no server
+	$(BIN)/pytest
+
+test-slow: install ## The tests that take longer: the whole demo, for several seeds
+	$(BIN)/pytest -m slow --timeout 5400
+
+bench: install ## Where the time of a step goes, and our sampler beside model.generate
+	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/play.py
+
+clean: ## Remove the environment and caches; runs stay
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

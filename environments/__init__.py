@@ -1,0 +1,49 @@
+"""What there is to learn: environments, their split into pools, the draw of tasks, isolated scoring.
+
+This room knows nothing of policies, bandits or the ledger. Importing it imports no environment: a type is a file of
+this folder (`reasoning_gym`, `codebook`) or a function of the user's own, found when it is first asked for.
+"""
+
+from environments.contracts import (
+    CORRECT_AT,
+    Category,
+    Environment,
+    EnvironmentFault,
+    Episode,
+    Message,
+    Score,
+    SingleTurn,
+    Task,
+    Turn,
+)
+from environments.options import Options, TextOptions
+from environments.pools import Pool, belongs, first_tasks, pool_of
+from environments.scoring import Job, Scorer, ScoringOptions
+from environments.sources import EnvironmentSource, types, validate
+from environments.streams import TaskStream
+
+__all__ = [
+    "CORRECT_AT",
+    "Category",
+    "Environment",
+    "EnvironmentFault",
+    "EnvironmentSource",
+    "Episode",
+    "Job",
+    "Message",
+    "Options",
+    "Pool",
+    "Score",
+    "Scorer",
+    "ScoringOptions",
+    "SingleTurn",
+    "Task",
+    "TaskStream",
+    "TextOptions",
+    "Turn",
+    "belongs",
+    "first_tasks",
+    "pool_of",
+    "types",
+    "validate",
+]

@@ -1,0 +1,151 @@
+"""What an environment is: the types that cross the wall of this room.
+
+A task is frozen data, an environment gives behaviour to it, an episode plays one task and is used once.
+Nothing here knows about policies, tokens or the ledger.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+Message = Mapping[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
+
+CORRECT_AT = 1 - 1e-9  # a value from here on counts as correct unless the environment says otherwise
+
+
+class EnvironmentFault(Exception):
+    """An environment broke its contract; the message names it and says what to change."""
+
+
+@dataclass(frozen=True)
+class Category:
+    """A named slice of an environment: one arm of the inner bandit."""
+
+    name: str
+    trainable: bool = True  # False: only ever evaluated
+    parameters: Mapping[str, Any] = field(default_factory=dict)  # as the spec gave them
+
+
+@dataclass(frozen=True)
+class Task:
+    """One problem: a conversation to answer and what its verifier needs, all plain data."""
+
+    environment: str  # the environment's name in the spec
+    category: str
+    index: int  # task(category, index) makes this task again
+    messages: tuple[Message, ...]
+    answer: str | None = None  # a reference answer; None where the environment has none
+    data: Mapping[str, Any] = field(default_factory=dict)  # for the verifier only
+
+    @cached_property
+    def key(self) -> str:
+        """Content key, 32 hex digits: a hash of the conversation alone.
+
+        Environment and category names are left out, so the same problem has the same key wherever it
+        appears, and a held-out problem cannot be trained on under another name.
+        """
+        canonical = json.dumps([dict(m) for m in self.messages], sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a verifier found, or why it could not tell. Unscorable is never zero."""
+
+    value: float | None  # in [0, 1]; None: unscorable
+    correct: bool | None  # what accuracy and pass@k read
+    components: Mapping[str, float] = field(default_factory=dict)  # named parts, for reading only
+    reason: str | None = None  # why it is unscorable: "timed out", "crashed", "bad value", ...
+
+    @classmethod
+    def of(cls, value: float, correct: bool | None = None, **components: float) -> Score:
+        """Score a completion; a value that is not a finite number in [0, 1] is unscorable ("bad value")."""
+        if not math.isfinite(value) or not 0.0 <= value <= 1.0:
+            return cls.unscorable("bad value")
+        return cls(float(value), bool(value >= CORRECT_AT if correct is None else correct), components)
+
+    @classmethod
+    def unscorable(cls, reason: str) -> Score:
+        """Say that no score could be found, and why."""
+        return cls(None, None, {}, reason)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """The environment's answer to one completion."""
+
+    messages: tuple[Message, ...] = ()  # replies to show the policy; empty when done
+    score: Score | None = None  # set when the episode is scored
+    done: bool = True
+
+
+class Episode(ABC):
+    """The play of one task. Made by `Environment.start`, used once, never reset."""
+
+    messages: tuple[Message, ...]  # what the policy sees first
+
+    @abstractmethod
+    def step(self, completion: str) -> Turn:
+        """Answer the policy's next completion. In a worker earlier completions are replayed first."""
+
+
+class Environment(ABC):
+    """A source of verifiable tasks of one kind.
+
+    Promises: `task` is a pure function of (category, index); `score` is a pure function of (task,
+    completion); no global random state is touched. An environment with single-turn tasks implements
+    `score`; one with several turns overrides `start`.
+    """
+
+    name: str  # the name in the spec
+    version: str  # raised whenever prompts, scoring or categories change meaning
+    closed: bool = False  # its point is to be memorised: evaluated on its own tasks, and labelled so
+    scores_in_process: bool = False  # scoring cannot hang or run foreign code: the trainer may call it
+    max_tokens: int | None = None  # reply budget in tokens over all turns; None: the sampler's
+    symbols: tuple[str, ...] = ()  # strings that deserve one token each in a made-on-the-spot tokenizer
+
+    @property
+    @abstractmethod
+    def categories(self) -> Sequence[Category]:
+        """All categories, in a stable order; more may appear while a run goes on."""
+
+    @abstractmethod
+    def size(self, category: str) -> int | None:
+        """Number of tasks of a category, or None when they never end."""
+
+    @abstractmethod
+    def task(self, category: str, index: int) -> Task:
+        """Task number `index` of a category: the same task for the same arguments, always."""
+
+    def score(self, task: Task, completion: str) -> Score:
+        """Score a completion of a single-turn task."""
+        raise EnvironmentFault(f"{self.name}: implement score(task, completion) or start(task)")
+
+    def start(self, task: Task) -> Episode:
+        """Start an episode of a task; by default one turn, scored by `score`."""
+        return SingleTurn(self, task)
+
+    def legal_answer(self, task: Task, rng: np.random.Generator) -> str:
+        """Give a random answer of the right form; a closed environment's warm start learns these."""
+        raise EnvironmentFault(f"{self.name}: a closed environment must implement legal_answer(task, rng)")
+
+
+class SingleTurn(Episode):
+    """One completion, one score."""
+
+    def __init__(self, environment: Environment, task: Task) -> None:
+        self.environment, self.task = environment, task
+        self.messages = task.messages
+
+    def step(self, completion: str) -> Turn:
+        """Score the completion and end."""
+        return Turn(score=self.environment.score(self.task, completion), done=True)

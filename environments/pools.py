@@ -1,0 +1,55 @@
+"""The split: which tasks are for training and which are held out, and the first tasks of a pool.
+
+A task's pool follows from its content key alone, so it is the same in every run, under every seed, in every
+environment and category: a held-out problem is never trained on. Splitting by index or generator seed would not do:
+80 % of three-letter `spell_backward` prompts held out that way are also in training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+from environments.contracts import Environment, Task
+
+Pool = Literal["train", "anchor", "select", "final"]
+
+# One entry a tenth: .7 to learn from, .1 for matrices and reports, .1 a scheduler may look at, .1 for a study's end.
+TENTHS: tuple[Pool, ...] = ("train",) * 7 + ("anchor", "select", "final")
+
+SCAN = 200  # indices of an endless category looked at for each task asked for
+STALE = 1000  # stop after so many indices without a new task: an endless category may hold few distinct ones
+
+
+def pool_of(key: str) -> Pool:
+    """Say which pool a content key belongs to: shares .7, .1, .1, .1."""
+    return TENTHS[int(hashlib.sha256(key.encode()).hexdigest(), 16) % len(TENTHS)]
+
+
+def belongs(environment: Environment, task: Task, pool: Pool) -> bool:
+    """Say whether a task is in a pool; a closed environment is evaluated on its own tasks: all are in every pool."""
+    return environment.closed or pool_of(task.key) == pool
+
+
+def first_tasks(environment: Environment, category: str, pool: Pool, n: int) -> list[Task]:
+    """Return the first `n` tasks of a pool by index from 0, distinct by content key.
+
+    Fewer come back when the category has no more: all of a finite one is looked at, `SCAN * n` indices of an
+    endless one, and there no further than `STALE` indices beyond its last new task. The answer depends on nothing
+    but the arguments; whoever evaluates often keeps it.
+    """
+    size = environment.size(category)
+    tasks: list[Task] = []
+    seen: set[str] = set()
+    last_new = 0
+    for index in range(SCAN * n if size is None else size):
+        if len(tasks) == n or (size is None and index - last_new > STALE):
+            break
+        task = environment.task(category, index)
+        if task.key in seen:
+            continue
+        seen.add(task.key)
+        last_new = index
+        if belongs(environment, task, pool):
+            tasks.append(task)
+    return tasks

@@ -1,0 +1,240 @@
+"""Any data set of reasoning_gym: procedural puzzles with verifiers; a category is a named set of its options.
+
+Tasks never end unless a category gives `size`. Partial credit is `value` and never makes a task `correct`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import io
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from fractions import Fraction
+from functools import lru_cache
+from importlib.metadata import version
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from pydantic import Field, ValidationInfo, field_validator
+
+from environments.contracts import CORRECT_AT, Category, Environment, EnvironmentFault, Score, Task
+from environments.options import TextOptions
+
+SOURCE = "https://github.com/open-thought/reasoning-gym, arXiv 2505.24760"
+
+ADAPTER_VERSION = "1"
+ENDLESS = 2**31 - 1  # what a data set is told as its size; costs nothing where tasks are made by index
+KEPT_TASKS = 4096  # making a task anew costs from .01 ms (spell_backward) to 200 ms (knight_swap)
+
+# These lay out all tasks when they are built, or refuse an index beyond their size (0.1.25, all 104 looked at).
+LAID_OUT = frozenset({"acre", "gsm_symbolic", "list_functions", "word_ladder"})
+LAID_OUT_SIZE = 2000
+
+# These draw from `random` or `numpy.random`, or print, while they make a task (0.1.25, all looked at).
+DISTURBING = frozenset({"boxnet", "codeio", "list_functions", "pool_matrix"})
+
+# Scorers read line by line (0.1.25): they compare strings and numbers, in time linear in the answer, and evaluate no
+# text. Data sets that inherit the base class's comparison need no entry; any other is scored in a killable process.
+REVIEWED = frozenset(
+    {
+        "ab",
+        "chain_sum",
+        "circuit_logic",
+        "color_cube_rotation",
+        "dice",
+        "emoji_mystery",
+        "family_relationships",
+    }
+    | {"figlet_font", "game_of_life_halting", "letter_jumble", "needle_haystack", "number_sorting"}
+    | {"palindrome_generation", "path_star", "products", "self_reference", "sentence_reordering"}
+    | {"spell_backward", "word_sorting", "zebra_puzzles"}
+)
+
+
+def _same_text(answer: str, reference: str) -> bool:
+    return answer.strip().lower() == reference.strip().lower()
+
+
+def _same_number(answer: str, reference: str) -> bool:
+    return abs(Fraction(answer.replace(",", "")) - Fraction(reference)) <= 1e-4
+
+
+# Here wrong answers can get all of the partial credit (0.1.25): `spell_backward` adds up 1/n for n letters, which
+# rounds to 1 for an answer that is too long at n = 6, 7, 9, ...; "0" is a prefix of every probability; `letter_jumble`
+# and `figlet_font` do not mind what follows; `game_of_life_halting` tests that the answer is not empty. So these are
+# also compared with the reference answer, and a wrong one gets what `spell_backward` means to give: .8 at most.
+GENEROUS: Mapping[str, Callable[[str, str], bool]] = {
+    "coin_flip": _same_number,
+    "figlet_font": _same_text,
+    "game_of_life_halting": _same_text,
+    "letter_jumble": _same_text,
+    "spell_backward": _same_text,
+}
+MOST_PARTIAL_CREDIT = 0.8
+
+
+class Config(TextOptions):
+    """Options of a reasoning_gym environment, beside those of every environment of text answers."""
+
+    dataset: str
+    """Name of the data set, as reasoning_gym has it."""
+    categories: dict[str, dict[str, Any]] = Field(default={"default": {}}, min_length=1)
+    """Category name: options of the data set; `size` makes the category finite, `trainable: false` held out only."""
+    seed: int = Field(default=0, ge=0, lt=2**30)
+    """Seed of the generator. Not the run's seed: task number i is the same task in every run."""
+
+    @field_validator("dataset")
+    @classmethod
+    def _is_known(cls, dataset: str) -> str:
+        known = sorted(set(_library().DATASETS) - {"composite"})  # a mixture is several environments
+        if dataset not in known:
+            near = difflib.get_close_matches(dataset, known, n=3, cutoff=0.5)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known)}"
+            raise ValueError(f"reasoning_gym has no data set {dataset!r}; {hint}")
+        return dataset
+
+    @field_validator("categories")
+    @classmethod
+    def _are_accepted(cls, categories: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        if "dataset" in info.data:  # otherwise its own error says enough
+            for name, options in categories.items():
+                _check_options(info.data["dataset"], name, options)
+        return categories
+
+
+class ReasoningGym(Environment):
+    """One data set, built once for each category."""
+
+    def __init__(self, name: str, config: Config) -> None:
+        self.name = name
+        self.version = f"{ADAPTER_VERSION}+reasoning-gym-{version('reasoning-gym')}"
+        self.max_tokens = config.max_tokens
+        self._config = config
+        self._datasets = {category: self._build(category) for category in config.categories}
+        self.scores_in_process = config.dataset in REVIEWED or _inherits_comparison(config.dataset)
+        self._task = lru_cache(maxsize=KEPT_TASKS)(self._generate)
+
+    @property
+    def categories(self) -> list[Category]:
+        """The named option sets of the spec, in its order."""
+        return [
+            Category(name, trainable=options.get("trainable", True), parameters=_without_ours(options))
+            for name, options in self._config.categories.items()
+        ]
+
+    def size(self, category: str) -> int | None:
+        """Give the `size` of the option set, or of a data set that lays out all its tasks; else endless."""
+        laid_out = LAID_OUT_SIZE if self._config.dataset in LAID_OUT else None
+        size: int | None = self._config.categories[category].get("size", laid_out)
+        return size
+
+    def task(self, category: str, index: int) -> Task:
+        """Make a task, or find it among the `KEPT_TASKS` last used. Its `answer` is a reply that scores 1."""
+        return self._task(category, index)
+
+    def score(self, task: Task, completion: str) -> Score:
+        """Score a completion with the data set's verifier; a reply without the tags asked for is worth 0.
+
+        The entry travels with the task, so nothing is generated again.
+        """
+        answer = self._config.read(completion)
+        if answer is None:
+            return Score.of(0.0)
+        entry = task.data["entry"]
+        value = float(self._datasets[task.category].score_answer(answer, entry))
+        same = GENEROUS.get(self._config.dataset)
+        if same is not None and value >= CORRECT_AT and not same(answer, entry["answer"]):
+            value = MOST_PARTIAL_CREDIT
+        return Score.of(value)
+
+    def _build(self, category: str) -> Any:
+        size = self.size(category)
+        options = {"seed": self._config.seed, **_without_ours(self._config.categories[category])}
+        return _library().create_dataset(
+            self._config.dataset, **{**options, "size": ENDLESS if size is None else size}
+        )
+
+    def _entry(self, category: str, index: int) -> dict[str, Any]:
+        contained = self._config.dataset in DISTURBING
+        with _undisturbed(self._config.seed + index) if contained else nullcontext():
+            entry: dict[str, Any] = self._datasets[category][index]
+        return entry
+
+    def _generate(self, category: str, index: int) -> Task:
+        try:
+            entry = self._entry(category, index)
+        except (
+            Exception
+        ) as error:  # foreign code, and the person who chose the options can do something about it
+            raise EnvironmentFault(
+                f"{self.name}, category {category}: {self._config.dataset} could not make task {index}"
+                f" ({type(error).__name__}: {error}); change the category's options"
+            ) from error
+        answer = None if entry["answer"] is None else self._config.write(entry["answer"])
+        messages = self._config.conversation(entry["question"])
+        return Task(self.name, category, index, messages, answer, {"entry": entry})
+
+
+def create(name: str, config: Config) -> ReasoningGym:
+    """Build the environment of a spec's entry."""
+    return ReasoningGym(name, config)
+
+
+def _library() -> ModuleType:
+    try:
+        import reasoning_gym.factory
+    except ModuleNotFoundError as error:
+        raise EnvironmentFault(
+            f"environments of type reasoning_gym need the package reasoning-gym ({error});"
+            " install it with: pip install evergreen-rl[reasoning-gym]"
+        ) from error
+    return reasoning_gym.factory  # type: ignore[no-any-return]
+
+
+def _inherits_comparison(dataset: str) -> bool:
+    """Say whether answers are scored by the base class: equal, or containing the reference answer."""
+    library = _library()
+    inherited: bool = library.DATASETS[dataset][0].score_answer is library.ProceduralDataset.score_answer
+    return inherited
+
+
+def _without_ours(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if key != "trainable"}
+
+
+def _check_options(dataset: str, category: str, options: Mapping[str, Any]) -> None:
+    """Refuse an option that the data set does not have, or a value that it refuses, naming the category."""
+    if not isinstance(options.get("trainable", True), bool):
+        raise ValueError(f"category {category!r}: trainable is true or false, not {options['trainable']!r}")
+    config_class = _library().DATASETS[dataset][1]
+    known = sorted(config_class.__dataclass_fields__)
+    for option in _without_ours(options):
+        if option not in known:
+            near = difflib.get_close_matches(option, known, n=1)
+            hint = f"did you mean {near[0]}? It has" if near else "it has"
+            raise ValueError(
+                f"category {category!r}: {dataset} has no option {option!r}; {hint}: {', '.join(known)}"
+            )
+    try:
+        config_class(**_without_ours(options)).validate()
+    except (AssertionError, TypeError, ValueError) as error:
+        raise ValueError(f"category {category!r}: {dataset} refuses its options: {error}") from error
+
+
+@contextmanager
+def _undisturbed(seed: int) -> Iterator[None]:
+    """Lend the library the global generators, seeded, and take them back; keep its prints off the terminal.
+
+    So a task is a function of its index here too. Costs .1 ms and more, hence only where it is needed.
+    """
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    random.seed(seed)
+    np.random.seed(seed)
+    try:
+        with redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)

@@ -1,0 +1,11 @@
+"""Scores without hostages: a scorer that hangs, crashes or lies costs one score, never the run.
+
+Scorers read text that an optimiser wrote. Separate processes with limits of time and memory survive what such text
+does to them; they are not a security sandbox (a worker has our user's rights): run graders of untrusted code in a
+container.
+"""
+
+from environments.scoring.jobs import Job
+from environments.scoring.scorer import Scorer, ScoringOptions
+
+__all__ = ["Job", "Scorer", "ScoringOptions"]

@@ -1,0 +1,78 @@
+"""One turn of one episode, played the same way in the trainer and in a worker, and what may come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from numbers import Real
+
+from environments.contracts import Environment, EnvironmentFault, Message, Score, Task, Turn
+
+REASON_LENGTH = 100  # characters of an exception's message that are kept
+
+
+@dataclass(frozen=True)
+class Job:
+    """A completion to score, with the earlier ones of its episode: plain data, safe to send to a process."""
+
+    task: Task
+    completions: tuple[str, ...]  # of this episode, in order, the new one last
+
+
+def unscorable(reason: str) -> Turn:
+    """End an episode without a score."""
+    return Turn(score=Score.unscorable(reason), done=True)
+
+
+def play(environment: Environment, job: Job) -> Turn:
+    """Rebuild the episode by replaying the earlier completions, take the new turn, and check it.
+
+    Whatever goes wrong inside the environment makes the turn unscorable; only an `EnvironmentFault` passes, as no
+    further task of this environment would fare better.
+    """
+    try:
+        return _checked(_replay(environment, job))
+    except EnvironmentFault:
+        raise
+    except MemoryError:
+        return unscorable("out of memory")
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # foreign code may raise anything; the reason is counted and reported
+        first_line = str(error).partition("\n")[0][:REASON_LENGTH]
+        return unscorable(f"raised {type(error).__name__}: {first_line}")
+
+
+def _replay(environment: Environment, job: Job) -> object:
+    episode = environment.start(job.task)
+    for completion in job.completions[:-1]:
+        episode.step(completion)
+    return episode.step(job.completions[-1])
+
+
+def _checked(turn: object) -> Turn:
+    """Reduce a turn to built-in types, its score to one that keeps the contract."""
+    if not isinstance(turn, Turn):
+        return unscorable("bad value")
+    messages = tuple(_plain(message) for message in turn.messages)
+    if turn.score is None:
+        return unscorable("no score") if turn.done else Turn(messages, None, False)
+    return Turn(messages, _checked_score(turn.score), bool(turn.done))
+
+
+def _plain(message: Message) -> Mapping[str, str]:
+    return {"role": str(message["role"]), "content": str(message["content"])}
+
+
+def _checked_score(score: object) -> Score:
+    """Check again what `Score.of` checks: a score may have been made without it, or be something else."""
+    if not isinstance(score, Score):
+        return Score.unscorable("bad value")
+    if score.value is None:
+        return Score.unscorable(str(score.reason or "no reason given"))
+    if not isinstance(score.value, Real):
+        return Score.unscorable("bad value")
+    checked = Score.of(float(score.value), score.correct)
+    components = {str(name): float(part) for name, part in score.components.items()}
+    return checked if checked.value is None else Score(checked.value, checked.correct, components)

@@ -1,0 +1,96 @@
+"""The one way to score: in the trainer where that cannot hang, in killable processes everywhere else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Literal, Self
+
+from pydantic import Field
+
+from environments.contracts import Environment, Turn
+from environments.options import Options
+from environments.scoring.jobs import Job, play
+from environments.scoring.processes import KillablePool
+from environments.sources import EnvironmentSource
+
+MOST_WORKERS = 8  # by default: one process scores some thousand answers a second
+
+
+class ScoringOptions(Options):
+    """The spec's section `scoring`."""
+
+    isolation: Literal["auto", "process", "none"] = "auto"
+    """`auto`: processes, except for environments whose scoring can neither hang nor run foreign code."""
+    workers: int | None = Field(default=None, ge=1)
+    """Processes; none given: one less than there are cores, at least 1, at most 8."""
+    timeout_s: float = Field(default=2.0, gt=0)
+    """Seconds that one score may take in a process."""
+    memory_gib: float = Field(default=2.0, gt=0)
+    """GiB that one score may allocate in a process, beyond what its environments hold."""
+
+
+class Scorer:
+    """Scores completions; a context manager, since it may own processes. They start with the first job for them.
+
+    Args:
+        sources: recipes of the environments, for the processes.
+        environments: the same ones as the trainer has them, by name.
+        options: the spec's section `scoring`.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[EnvironmentSource],
+        environments: Mapping[str, Environment],
+        options: ScoringOptions | None = None,
+    ) -> None:
+        self._environments = environments
+        self._options = options or ScoringOptions()
+        self._pool = KillablePool(
+            [source for source in sources if self.isolates(source.name)],
+            self._options.workers or _default_workers(),
+            self._options.timeout_s,
+            self._options.memory_gib,
+        )
+
+    def isolates(self, environment: str) -> bool:
+        """Say whether an environment, given by name, is scored in processes."""
+        if self._options.isolation == "auto":
+            return not self._environments[environment].scores_in_process
+        return self._options.isolation == "process"
+
+    def turns(self, jobs: Sequence[Job]) -> list[Turn]:
+        """Take the next turn of each episode; the turns in the order of the jobs.
+
+        A score that could not be found is unscorable, its reason one of "timed out", "crashed", "out of memory",
+        "bad value", "no score", "raised <exception>: <message>", or the environment's own. It is never 0. A time-out
+        depends on the load of the machine: keep `timeout_s` some 20 times above what a score normally takes.
+
+        Raises:
+            EnvironmentFault: an environment breaks its contract, so that no task of it can be scored.
+        """
+        isolated = [i for i, job in enumerate(jobs) if self.isolates(job.task.environment)]
+        turns = dict(zip(isolated, self._pool.turns([jobs[i] for i in isolated]), strict=True))
+        return [
+            turns[i] if i in turns else play(self._environments[job.task.environment], job)
+            for i, job in enumerate(jobs)
+        ]
+
+    def close(self) -> None:
+        """End the processes, if there are any; `turns` would start them anew."""
+        self._pool.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _default_workers() -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(max(1, cores - 1), MOST_WORKERS)

@@ -1,0 +1,26 @@
+"""Decides and conducts: the spec, the bandits, the curriculum loop, the command line.
+
+    import orchestrator
+    outcome = orchestrator.run("examples/smoke.yaml")
+
+Everything is imported when it is first used, so that bandits and listings stay light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from orchestrator.running import Outcome, resume, run
+    from orchestrator.spec import Spec, load_spec
+
+__all__ = ["Outcome", "Spec", "load_spec", "resume", "run"]
+
+_HOMES = {"Outcome": "running", "resume": "running", "run": "running", "Spec": "spec", "load_spec": "spec"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"orchestrator.{_HOMES[name]}"), name)

@@ -1,0 +1,143 @@
+"""Building a run from its spec, in the order in which bad input shows: environments, policy, then the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from environments import Environment, EnvironmentSource, Scorer, Task, first_tasks
+from orchestrator import methods, streams
+from orchestrator.choosing import make_choice
+from orchestrator.drawing import Drawing
+from orchestrator.measurements.evaluation import Evaluation
+from orchestrator.parts import Parts
+from orchestrator.playing import Player
+from orchestrator.spec import Spec
+from orchestrator.starting import warm_started
+from orchestrator.watching import Watcher
+from policies.hardware import choose_device, cpu_threads
+from policies.learner import Learner
+from policies.models.loading import load_policy
+from policies.models.tokenizer import VocabularySample, prompt_text
+from policies.objectives import MixCorrectedEntropy, Objective
+from policies.policy import Policy
+from store.home import Home
+from store.records import CategoryRecord, EnvironmentRecord
+
+VOCABULARY_TASKS = 64  # looked at in every category when `tiny` makes its vocabulary
+
+Anchors = Mapping[str, Mapping[str, Sequence[Task]]]
+
+
+@dataclass(frozen=True)
+class Foundation:
+    """What bad input breaks: built before a run is entered anywhere."""
+
+    spec: Spec
+    sources: Mapping[str, EnvironmentSource]
+    environments: Mapping[str, Environment]
+    policy: Policy
+    is_resumed: bool  # its weights come from a checkpoint
+
+    def records(self) -> list[EnvironmentRecord]:
+        """Describe the environments for the ledger."""
+        return [
+            EnvironmentRecord(
+                name=name,
+                type=self.sources[name].type,
+                version=environment.version,
+                closed=environment.closed,
+                options=self.sources[name].options,
+                categories=[
+                    CategoryRecord(c.name, c.trainable, c.parameters) for c in environment.categories
+                ],
+            )
+            for name, environment in self.environments.items()
+        ]
+
+
+def lay_foundation(spec: Spec, weights: Path | None = None) -> Foundation:
+    """Build the environments and load the policy, from a checkpoint's weights when they are given."""
+    sources, environments = build_environments(spec)
+    device = choose_device(spec.resources.device)
+    seed = streams.integer(spec.seed, "policy")
+    sample = vocabulary_sample(environments) if spec.policy.kind == "tiny" else None
+    policy = load_policy(spec.policy, device, seed=seed, sample=sample)
+    if weights is not None:
+        policy.load_weights(weights)
+    return Foundation(spec, sources, environments, policy, is_resumed=weights is not None)
+
+
+def build_environments(spec: Spec) -> tuple[dict[str, EnvironmentSource], dict[str, Environment]]:
+    """Build the environments; the sources build them again in other processes."""
+    sources = {
+        name: EnvironmentSource(name, section.type, section.options, spec.resources.search_path)
+        for name, section in spec.environments.items()
+    }
+    return sources, {name: source.create() for name, source in sources.items()}
+
+
+@contextmanager
+def assemble(foundation: Foundation, home: Home, watcher: Watcher) -> Iterator[Parts]:
+    """Put a run together; workers end and thread counts return when the block does."""
+    spec, environments = foundation.spec, foundation.environments
+    with (
+        cpu_threads(spec.resources.threads),
+        Scorer(list(foundation.sources.values()), environments, spec.scoring) as scorer,
+    ):
+        policy = foundation.policy
+        if not foundation.is_resumed:
+            warm_started(foundation, home, watcher)
+        objective = Objective.from_config(spec.objective)
+        learner = Learner(policy, spec.learner.resolved(spec.policy), spec.sampler.temperature)
+        sampler = methods.create("samplers", spec.sampler, policy=policy)
+        watcher.phase("finding the held-out tasks")
+        anchors = find_anchors(environments, spec.evaluate.items)
+        trainable = {
+            name: [c.name for c in environment.categories if c.trainable]
+            for name, environment in environments.items()
+        }
+        yield Parts(
+            spec=spec,
+            environments=environments,
+            anchors=anchors,
+            policy=policy,
+            sampler=sampler,
+            sampling=spec.sampler.sampling,
+            player=Player(spec.seed, policy, sampler, scorer, environments, spec.sampler.max_tokens),
+            learner=learner,
+            objective=objective,
+            entropy=MixCorrectedEntropy(spec.objective.reading),
+            choice=make_choice(spec.curriculum, trainable, spec.seed),
+            tasks=Drawing(environments, spec.seed),
+            measurements=[Evaluation(spec.evaluate, environments, anchors)],
+        )
+
+
+def find_anchors(environments: Mapping[str, Environment], num_items: int) -> Anchors:
+    """Find what is evaluated: the first tasks of every category's anchor pool, the same in every run."""
+    return {
+        name: {
+            category.name: first_tasks(environment, category.name, "anchor", num_items)
+            for category in environment.categories
+        }
+        for name, environment in environments.items()
+    }
+
+
+def vocabulary_sample(environments: Mapping[str, Environment]) -> VocabularySample:
+    """Show `tiny` what its environments look like: prompts, answers and symbols."""
+    prompts: dict[str, list[str]] = {}
+    answers: list[str] = []
+    for name, environment in environments.items():
+        tasks = [
+            environment.task(category.name, index)
+            for category in environment.categories
+            for index in range(min(VOCABULARY_TASKS, environment.size(category.name) or VOCABULARY_TASKS))
+        ]
+        prompts[name] = [prompt_text(task.messages) for task in tasks]
+        answers += [task.answer for task in tasks if task.answer is not None]
+    symbols = [symbol for environment in environments.values() for symbol in environment.symbols]
+    return VocabularySample(prompts, answers, symbols)

@@ -1,0 +1,54 @@
+"""Constant weights: the fixed mixture that most training systems use.
+
+Source: the fixed mixtures of prime-rl, NeMo-RL and tinker-cookbook. It learns nothing; an arm without a weight
+(or added later) has weight 1 unless `others` says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from orchestrator.bandits.contracts import Bandit, BanditConfig
+from orchestrator.bandits.softmax import normalised
+
+SOURCE = "baseline"
+
+
+class Config(BanditConfig):
+    """Options of the fixed mixture."""
+
+    type: Literal["fixed"] = "fixed"
+    weights: dict[str, float] = Field(
+        default_factory=dict, description="Weight of each arm, at least 0; they need not sum to 1."
+    )
+    others: float = Field(1.0, ge=0, description="Weight of an arm that `weights` does not name.")
+
+
+class Fixed(Bandit):
+    """P proportional to the weights."""
+
+    def __init__(self, arms: Iterable[str], rng: np.random.Generator, config: Config) -> None:
+        super().__init__(arms, rng, config.floor)
+        self.config = config
+        weights = self._weights()
+        if (weights < 0).any() or weights.sum() <= 0:
+            raise ValueError(f"bandit.weights must be at least 0 and not all 0 over the arms {self.arms}")
+
+    def _weights(self) -> np.ndarray:
+        return np.array([self.config.weights.get(arm, self.config.others) for arm in self.arms])
+
+    def preferences(self) -> np.ndarray:
+        """Weights, normalised."""
+        return normalised(self._weights())
+
+    def observe(self, rewards: Mapping[str, float]) -> None:
+        """Learn nothing, on purpose."""
+
+
+def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> Fixed:
+    """Make the bandit of a spec."""
+    return Fixed(arms, rng, config)

@@ -1,0 +1,37 @@
+"""Uniform choice over the arms: the baseline that every bandit must beat.
+
+Source: the baselines of arXiv 2505.14970. It learns nothing and forgets nothing; an unseen arm is like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+import numpy as np
+
+from orchestrator.bandits.contracts import Bandit, BanditConfig
+
+SOURCE = "baseline"
+
+
+class Config(BanditConfig):
+    """Options of the uniform choice: only what every bandit takes."""
+
+    type: Literal["uniform"] = "uniform"
+
+
+class Uniform(Bandit):
+    """P = 1 / K."""
+
+    def preferences(self) -> np.ndarray:
+        """1 / K each."""
+        return np.full(len(self.arms), 1 / len(self.arms))
+
+    def observe(self, rewards: Mapping[str, float]) -> None:
+        """Learn nothing, on purpose."""
+
+
+def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> Uniform:
+    """Make the bandit of a spec."""
+    return Uniform(arms, rng, config.floor)

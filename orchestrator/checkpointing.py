@@ -1,0 +1,39 @@
+"""What a checkpoint holds: every component of a run that a later step depends on, by name and version."""
+
+from __future__ import annotations
+
+from orchestrator.parts import Parts
+from orchestrator.progress import Progress
+from store.checkpoints import Component, OpenCheckpoint, json_component
+
+# Raised when a component changes its shape; an older one is then refused by name instead of misread.
+EXPECTED = {"weights": 1, "optimizer": 1, "objective": 1, "choice": 1, "tasks": 1, "progress": 1}
+
+
+def components(parts: Parts, progress: Progress) -> list[Component]:
+    """Collect the state of all parts, ready to be written."""
+    return [
+        Component("weights", EXPECTED["weights"], parts.policy.save),
+        Component("optimizer", EXPECTED["optimizer"], parts.learner.save_optimizer),
+        json_component(
+            "objective",
+            EXPECTED["objective"],
+            {"objective": parts.objective.state(), "entropy": parts.entropy.state()},
+        ),
+        json_component("choice", EXPECTED["choice"], parts.choice.state()),
+        json_component("tasks", EXPECTED["tasks"], parts.tasks.state()),
+        json_component("progress", EXPECTED["progress"], progress.state()),
+    ]
+
+
+def restore(parts: Parts, progress: Progress, opened: OpenCheckpoint) -> None:
+    """Put every part where the checkpoint left it. The policy itself was loaded from its weights already."""
+    parts.learner.load_optimizer(opened["optimizer"].folder)
+    parts.sampler.sync(parts.policy.version)
+    objective = opened.read_json("objective")
+    parts.objective.load_state(objective["objective"])
+    parts.entropy.load_state(objective["entropy"])
+    parts.choice.load_state(opened.read_json("choice"))
+    parts.tasks.load_state(opened.read_json("tasks"))
+    progress.load_state(opened.read_json("progress"))
+    progress.num_unscorable_steps = 0  # whatever stopped the run may be mended by now

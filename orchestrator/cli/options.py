@@ -1,0 +1,24 @@
+"""Arguments and options that several verbs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="A spec file, such as examples/demo.yaml.")]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's name, as `evergreen ls` shows it.")]
+Home = Annotated[
+    Path,
+    typer.Option("--home", envvar="EVERGREEN_HOME", help="The folder that holds all runs and the ledger."),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one field of the spec: --set learner.lr=1e-4."),
+]
+UntilStep = Annotated[
+    int | None, typer.Option(min=1, help="Stop, resumable, once this many steps of the run are done.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the same facts as JSON.")]
+DEFAULT_HOME = Path("runs")

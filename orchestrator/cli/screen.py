@@ -1,0 +1,98 @@
+"""What a person sees while a run goes: plain lines, one every few seconds, nothing that flickers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from rich.text import Text
+
+from orchestrator.cli.console import err, number, out
+from orchestrator.progress import Progress
+from orchestrator.watching import Watcher
+from store.records import BoundaryRecord, StepRecord
+
+EVERY_S = 5.0  # between two lines of steady progress
+
+
+class Screen(Watcher):
+    """Prints a run's course."""
+
+    def __init__(self) -> None:
+        self._said_at = 0.0
+        self._begun_at = time.monotonic()
+        self._first_step: tuple[int, float] | None = None
+
+    def begin(self, name: str, folder: str) -> None:
+        """Name the run, so that it can be stopped and resumed from elsewhere."""
+        out.print(Text.assemble("run ", (name, "bold"), f"  {folder}"))
+
+    def phase(self, text: str) -> None:
+        """Say what begins."""
+        out.print(Text(f"{self._clock()}  {text}"))
+
+    def warm_start(self, batch: int, num_batches: int, loss: float) -> None:
+        """Say how far the warm start is."""
+        if self._is_time() or batch == num_batches:
+            out.print(Text(f"{self._clock()}    batch {batch} of {num_batches}, loss {number(loss)}"))
+
+    def stage(self, at: Progress) -> None:
+        """Name the stage."""
+        where = at.environment or "all environments"
+        out.print(
+            Text.assemble(f"{self._clock()}  ", (f"stage {at.stage} of {at.num_stages}: {where}", "bold"))
+        )
+
+    def step(self, at: Progress, record: StepRecord) -> None:
+        """Say how learning goes, now and then."""
+        self._first_step = self._first_step or (at.step - 1, time.monotonic() - record.seconds)
+        if not self._is_time() and at.step != at.num_steps:
+            return
+        pooled = {m.name: m.value for m in record.metrics if m.environment is None}
+        mine = at.environment or "*"
+        arms = "  ".join(f"{arm.arm} {number(arm.probability)}" for arm in record.arms if arm.bandit == mine)
+        out.print(
+            Text(
+                f"{self._clock()}    step {at.step:>4} of {at.num_steps}  "
+                f"reward {number(pooled.get('reward'))}  entropy {number(pooled.get('entropy_token'))}  "
+                f"[{arms}]  {self._left(at)}"
+            )
+        )
+
+    def boundary(self, at: Progress, record: BoundaryRecord) -> None:
+        """Give every environment's held-out accuracy."""
+        when = "before training" if at.stage == 0 else f"after stage {at.stage}"
+        cells = [c for c in record.cells if c.category is None and c.metric == "pass_1"]
+        accuracies = "  ".join(f"{c.environment} {number(c.value)}" for c in cells)
+        out.print(Text(f"{self._clock()}  {when}: accuracy  {accuracies}  ({record.seconds:.0f} s)"))
+
+    def event(self, texts: Sequence[str]) -> None:
+        """Pass on what a person should know."""
+        for text in texts:
+            out.print(Text(f"{self._clock()}  ! {text}", style="yellow"))
+
+    def end(self, name: str, status: str, reason: str | None) -> None:
+        """Say how to go on."""
+        if status == "finished":
+            return
+        why = f" ({reason})" if status == "stopped" else ""
+        err.print(Text(f"{name} {status}{why}. Go on with: evergreen resume {name}"))
+
+    def _clock(self) -> str:
+        seconds = int(time.monotonic() - self._begun_at)
+        return f"{seconds // 60:>3}:{seconds % 60:02}"
+
+    def _is_time(self) -> bool:
+        now = time.monotonic()
+        if now - self._said_at < EVERY_S:
+            return False
+        self._said_at = now
+        return True
+
+    def _left(self, at: Progress) -> str:
+        """Estimate the time left for steps, from the steps of this process."""
+        if self._first_step is None or at.step <= self._first_step[0]:
+            return ""
+        pace = (time.monotonic() - self._first_step[1]) / (at.step - self._first_step[0])
+        left = int(pace * (at.num_steps - at.step))
+        return f"{left // 60}:{left % 60:02} left" if left else ""

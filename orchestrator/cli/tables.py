@@ -1,0 +1,186 @@
+"""How runs, stories and samples look on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.cli.console import number
+
+
+def table(title: str, *columns: str) -> Table:
+    """Start a table; the first column holds names, the others numbers."""
+    made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, column in enumerate(columns):
+        made.add_column(column, justify="left" if index == 0 else "right")
+    return made
+
+
+def runs_table(runs: Sequence[Mapping[str, Any]]) -> Table:
+    """List runs."""
+    made = table("", "run", "status", "steps", "objective", "bandit", "model", "seed", "begun")
+    for run in runs:
+        cells = (run["num_steps"], run["objective"], run["bandit"], run["model"], run["seed"])
+        made.add_row(run["name"], run["status"], *map(str, cells), run["created_at"][:16].replace("T", " "))
+    return made
+
+
+def print_story(out: Console, story: Mapping[str, Any]) -> None:
+    """Tell a run as a person wants it told: what was learnt, what it cost, who chose, what went wrong."""
+    scheduler = story["scheduler"] or "none (flat)"
+    out.print(Text.assemble((story["name"], "bold"), f"  {story['status']}, {story['folder']}"))
+    out.print(
+        f"{story['num_steps']} of {story['planned_steps']} steps, model {story['model']}, seed {story['seed']}, "
+        f"objective {story['objective']}, scheduler {scheduler}, bandit {story['bandit']}"
+    )
+    out.print(Text("\n".join(_in_words(story))))
+    out.print(_learnt(story))
+    names = list(story["environments"])
+    for metric, title in (
+        ("pass_1", "Accuracy after each stage"),
+        ("entropy_token", "Entropy, nats a token"),
+    ):
+        out.print(_matrix(title, story["matrices"][metric], names, story["stages"]))
+    out.print(_arms(story))
+    out.print(_incidents(story))
+    out.print(_time(story))
+    if story["digest"]:
+        out.print(f"digest {story['digest']}", style="dim")
+
+
+def _in_words(story: Mapping[str, Any]) -> list[str]:
+    """Make two sentences from the numbers."""
+    changes = {
+        k: v["accuracy_change"] for k, v in story["environments"].items() if v["accuracy_change"] is not None
+    }
+    if not changes or story["num_boundaries"] < 2:
+        return ["No stage is finished yet."]
+    up = [name for name, change in changes.items() if change >= 0.1]
+    down = [name for name, change in changes.items() if change < -0.03]
+    sentences = [
+        f"{len(up)} of {len(changes)} environments gained .10 of accuracy or more"
+        + (f" ({', '.join(up)})" if up else "")
+        + (f"; {', '.join(down)} lost more than .03." if down else "; none lost more than .03.")
+    ]
+    moved = max((arm for arm in story["arms"] if not arm["is_scheduler"]), key=_moved, default=None)
+    if moved:
+        sentences.append(
+            f"The bandits moved most on {_arm_name(moved)}: its probability went between "
+            f"{number(moved['probability_min'])} and {number(moved['probability_max'])}."
+        )
+    return sentences
+
+
+def _learnt(story: Mapping[str, Any]) -> Table:
+    made = table("What was learnt (held-out tasks)", "environment", "accuracy", "", "change", "entropy", "")
+    for name, facts in story["environments"].items():
+        change = facts["accuracy_change"]
+        made.add_row(
+            name + (" (its own tasks)" if facts["closed"] else ""),
+            number(facts["accuracy_start"]),
+            f"-> {number(facts['accuracy_end'])}",
+            "-" if change is None else f"{'+' if change >= 0 else '-'}{number(abs(change))}",
+            number(facts["entropy_start"]),
+            f"-> {number(facts['entropy_end'])}",
+        )
+    return made
+
+
+def _matrix(
+    title: str, matrix: Mapping[str, Any], names: Sequence[str], stages: Sequence[Mapping[str, Any]]
+) -> Table:
+    made = table(title, "after stage", *names)
+    trained = {str(stage["stage"]): stage["environment"] for stage in stages}
+    for index in sorted(matrix, key=int):
+        label = "before training" if index == "0" else f"{index}  {trained.get(index) or 'all'}"
+        made.add_row(label, *(number(matrix[index].get(name)) for name in names))
+    return made
+
+
+def _arms(story: Mapping[str, Any]) -> Table:
+    made = table("What the bandits did", "arm", "probability", "", "least", "most", "groups")
+    for arm in story["arms"]:
+        if arm["is_scheduler"]:
+            continue  # the matrices name what it picked
+        values = (number(arm[f"probability_{key}"]) for key in ("start", "end", "min", "max"))
+        start, end, least, most = values
+        made.add_row(_arm_name(arm), start, f"-> {end}", least, most, str(arm["num_picks"]))
+    return made
+
+
+def _incidents(story: Mapping[str, Any]) -> Text:
+    lines = [
+        f"  {row['num_samples']} samples of {row['environment']} could not be scored: {row['reason']}"
+        for row in story["unscorable"]
+    ]
+    skipped = [event for event in story["events"] if event["kind"] == "skipped update"]
+    lines += (
+        [f"  {len(skipped)} updates were skipped, the last at step {skipped[-1]['step']}"] if skipped else []
+    )
+    lines += [
+        f"  step {event['step']}: {event['text']}"
+        for event in story["events"]
+        if event["kind"] not in ("skipped update", "unscorable")
+    ]
+    return Text(
+        "\n".join(["Incidents", *(lines or ["  none: every sample was scored, every update applied"])])
+    )
+
+
+def _time(story: Mapping[str, Any]) -> Text:
+    spent = story["seconds"]
+    total = sum(spent.values()) or 1.0
+    shares = ", ".join(f"{part} {seconds / total:.0%}" for part, seconds in spent.items() if seconds)
+    return Text(f"\n{total:.0f} s in all: {shares}")
+
+
+def _arm_name(arm: Mapping[str, Any]) -> str:
+    return str(arm["arm"]) if arm["bandit"] == "*" else f"{arm['bandit']}.{arm['arm']}"
+
+
+def _moved(arm: Mapping[str, Any]) -> float:
+    return float(arm["probability_max"] - arm["probability_min"])
+
+
+def print_samples(out: Console, samples: Sequence[Any]) -> None:
+    """Print completions with scores; what the environment and the policy wrote is text, never markup."""
+    if not samples:
+        out.print("No such completions were kept.")
+    for sample in samples:
+        when = f"step {sample.step}" if sample.after_stage is None else f"after stage {sample.after_stage}"
+        verdict = sample.reason or ("correct" if sample.correct else "wrong")
+        style = "yellow" if sample.reason else "green" if sample.correct else "red"
+        head = f"{sample.environment}.{sample.category}  {when}  value {number(sample.value)}  "
+        out.print(Text.assemble((head, "bold"), (verdict, style)))
+        for message in sample.messages:
+            out.print(Text(f"  {message['role']}: {message['content']}"))
+        out.print(Text(f"  policy: {sample.completion}\n"))
+
+
+def print_methods(out: Console, methods: Sequence[Any]) -> None:
+    """List methods by kind, a line and a source each."""
+    width = max(len(method.name) for method in methods)
+    for kind in dict.fromkeys(method.kind for method in methods):
+        out.print(Text(kind, style="bold"))
+        for method in methods:
+            if method.kind == kind:
+                out.print(Text(f"  {method.name:<{width}}  {method.summary}  ({method.source})"))
+
+
+def print_method(out: Console, method: Mapping[str, Any]) -> None:
+    """Tell one method: its docstring, then its options."""
+    out.print(Text.assemble((f"{method['kind']} {method['name']}", "bold"), f"  ({method['source']})\n"))
+    out.print(Text(method["text"] + "\n"))
+    made = Table(
+        title="Options", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+    )
+    for column in ("option", "default", "meaning"):
+        made.add_column(column)
+    for name, option in method["options"].items():
+        made.add_row(*(Text(str(text)) for text in (name, option["default"], option.get("meaning", ""))))
+    out.print(made)

@@ -1,0 +1,128 @@
+"""The curriculum: a bandit decides what the policy trains on next, stage after stage.
+
+    evaluate every environment                                     boundary 0
+    for every stage:
+        a scheduler picks its environment
+        for every step of the stage:
+            the environment's bandit picks a category for each group     P = softmax(Q / temperature)
+            play the groups, score them, update the policy
+            the bandit learns each pick's mean |advantage|               Q <- (1 - a) Q + a r
+        evaluate every environment, remember, checkpoint           boundary
+
+The inner rule is Self-Evolving Curriculum (arXiv 2505.14970); stages, replay and the scheduler are the outer level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from orchestrator.choosing import Slot
+from orchestrator.memory import Memory
+from orchestrator.parts import Parts
+from orchestrator.playing import Group
+from orchestrator.progress import Progress
+from orchestrator.stopwatch import Stopwatch
+from policies.learner import UpdateReport
+
+MAX_UNSCORABLE_STEPS = 3  # in a row: then something is broken, and going on would train on nothing
+
+Stop = Callable[[Progress], str | None]  # why to stop now, or None
+
+
+class Curriculum:
+    """A run in memory: its parts, where it stands, and what remembers it."""
+
+    def __init__(self, parts: Parts, memory: Memory, progress: Progress) -> None:
+        self.parts, self.memory, self.at = parts, memory, progress
+
+    def run(self, stop: Stop) -> str | None:
+        """Go on to the end, or until `stop` gives a reason; then the state is saved and the reason returned."""
+        while not self.at.is_finished:
+            if reason := stop(self.at) or self._nothing_trainable():
+                self.memory.save("stop", self.parts, self.at)
+                return reason
+            if self.at.is_at_boundary:
+                self.boundary()
+            elif self.at.stage_is_over:
+                self.open_stage()
+            else:
+                self.step()
+                self.memory.save_if_due(self.parts, self.at)
+        return None
+
+    def open_stage(self) -> None:
+        """Pick the next stage's environment."""
+        pick = self.parts.choice.next_environment()
+        self.at.begin_stage(pick)
+        self.memory.record_stage(self.parts, self.at)
+
+    def step(self) -> None:
+        """Pick, draw, play, update, learn, remember."""
+        spec, parts, watch = self.parts.spec, self.parts, Stopwatch()
+        self.at.begin_step()
+        with watch("draw"):
+            slots = parts.choice.slots(spec.step.groups, self.at.step, self.at.environment, self.at.visited)
+            tasks = parts.tasks.draw(slots)
+        groups = parts.player.play(tasks, spec.step.group_size, parts.sampling, "train", self.at.step, watch)
+        signals = [parts.choice.signal(group.values, group.correct) for group in groups]
+        report = self.update(groups, watch)
+        with watch("learn"):
+            parts.choice.learn(slots, signals)
+            entropy = self.control_entropy(groups)
+            self.at.end_step(_main(slots, signals), has_update=report is not None)
+        self.memory.record_step(parts, self.at, slots, groups, signals, report, entropy, watch)
+
+    def update(self, groups: Sequence[Group], watch: Stopwatch) -> UpdateReport | None:
+        """Turn what could be scored into an update of the policy; None when nothing could."""
+        parts = self.parts
+        with watch("prepare"):
+            rewards = [group.values if parts.reads_value else group.correct for group in groups]
+            trajectories = [
+                sample.trajectory(number, float(reward))
+                for number, (group, own) in enumerate(zip(groups, rewards, strict=True))
+                for sample, reward in zip(group.scored, own, strict=True)
+            ]
+            if not trajectories:
+                return None
+            batch = parts.objective.prepare(trajectories)
+        with watch("update"):
+            report = parts.learner.update(batch, parts.objective)
+            parts.sampler.sync(parts.policy.version)
+        return report
+
+    def control_entropy(self, groups: Sequence[Group]) -> dict[str, float]:
+        """Read the step's entropy, corrected for the mix, and let the controller set the next step's knob."""
+        sums: dict[str, tuple[float, int]] = {}
+        for group in groups:
+            key = f"{group.task.environment}/{group.task.category}"
+            total, count = sums.get(key, (0.0, 0))
+            sums[key] = (total + group.entropy_sum, count + group.num_tokens)
+        reading = self.parts.entropy.observe(sums)
+        return self.parts.objective.observe(reading)
+
+    def boundary(self) -> None:
+        """Measure every environment, tell the scheduler, and make the result durable."""
+        parts, watch = self.parts, Stopwatch()
+        findings = [m.run(parts.player, self.at, watch) for m in parts.measurements if m.is_due(self.at)]
+        if self.at.stage == 0:
+            for finding in findings:
+                parts.entropy.set_baseline(finding.entropies)
+        else:
+            parts.choice.end_stage(self.at.pick, *self.at.stage_signal)
+            parts.cross_boundary()
+        self.at.end_boundary()
+        self.memory.record_boundary(self.at, findings, watch)
+        self.memory.save("boundary", parts, self.at)
+
+    def _nothing_trainable(self) -> str | None:
+        if self.at.num_unscorable_steps < MAX_UNSCORABLE_STEPS:
+            return None
+        return (
+            f"no sample of the last {MAX_UNSCORABLE_STEPS} steps could be scored, so there is nothing to train on; "
+            "`evergreen show RUN` says why, per environment. Mend the environment, then resume"
+        )
+
+
+def _main(slots: Sequence[Slot], signals: Sequence[float | None]) -> list[float]:
+    """Signals of the stage's own groups: what a scheduler is told, replay apart."""
+    return [s for slot, s in zip(slots, signals, strict=True) if slot.role == "main" and s is not None]

@@ -1,0 +1,21 @@
+"""What goes wrong in this room, addressed to a person, with the exit code that tells whose fault it is."""
+
+from __future__ import annotations
+
+DONE, OUR_FAULT, YOUR_MISTAKE, RESUMABLE, KILLED = 0, 1, 2, 75, 130
+
+
+class EvergreenError(Exception):
+    """An error with a message for a person: what was expected, what was found, what to do."""
+
+    exit_code = OUR_FAULT
+
+
+class UserError(EvergreenError):
+    """The user can mend it: a wrong key, a missing file, an unknown run."""
+
+    exit_code = YOUR_MISTAKE
+
+
+class SpecError(UserError):
+    """The spec cannot work; the message names key, line and remedy."""

@@ -1,0 +1,43 @@
+"""What a run's bits depend on beside its spec: versions, threads, kind of processor."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from orchestrator.spec import Spec
+
+PACKAGES = ("evergreen-rl", "torch", "transformers", "numpy")
+
+
+def describe_host(spec: Spec) -> dict[str, Any]:
+    """Versions, threads and processor, for the ledger; in no digest."""
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in PACKAGES},
+        "threads": spec.resources.threads,
+        "device": spec.resources.device,
+        "cpu": cpu_kind(),
+    }
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Say what has changed since a run began."""
+    return [
+        f"{name} was {before[name]}, is {now[name]}"
+        for name in now
+        if name in before and name != "python" and before[name] != now[name]
+    ]
+
+
+def cpu_kind() -> str:
+    """Name the processor, as far as the system tells."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,38 @@
+"""What a measurement is: it looks at the policy without moving it, with random streams of its own."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator.playing import Player
+from orchestrator.progress import Progress
+from orchestrator.stopwatch import Stopwatch
+from store.records import CellRecord, ItemRecord, SampleRecord
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a measurement found, ready to be remembered."""
+
+    config: Mapping[str, Any]  # generation settings: values under different ones are never compared
+    cells: Sequence[CellRecord]
+    items: Sequence[ItemRecord] = ()
+    samples: Sequence[SampleRecord] = ()
+    entropies: Mapping[str, float] = field(default_factory=dict)  # nats a token by "environment/category"
+
+
+class Measurement(ABC):
+    """One entry of the list that the conductor goes through at boundaries."""
+
+    name: str
+
+    @abstractmethod
+    def is_due(self, at: Progress) -> bool:
+        """Whether to measure here."""
+
+    @abstractmethod
+    def run(self, player: Player, at: Progress, watch: Stopwatch) -> Findings:
+        """Measure; the policy, the optimiser and every training stream stay as they are."""

@@ -1,0 +1,194 @@
+"""Evaluation: what the policy can do in every environment and category, on tasks it never trains on.
+
+The tasks are the anchor pool's first ones, the same in every run, and the random numbers of a task's samples are
+the same at every boundary: differences are paired. A closed environment is evaluated on its own tasks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from environments import Environment, Task
+from orchestrator.measurements.contracts import Findings, Measurement
+from orchestrator.playing import Group, Player
+from orchestrator.progress import Progress
+from orchestrator.spec.model import Evaluate
+from orchestrator.stopwatch import Stopwatch
+from policies.samplers.contracts import Sampling
+from store.records import CellRecord, ItemRecord, SampleRecord
+
+KEPT_SAMPLES = 20  # a category, of the first tasks: the same tasks at every boundary
+AT_ONE = Sampling()  # temperature 1, nothing cut off, whatever training samples with
+GREEDY = Sampling(greedy=True)
+
+Anchors = Mapping[str, Mapping[str, Sequence[Task]]]  # environment -> category -> tasks
+
+
+def pass_at_k(n: int, c: int, k: int) -> float:
+    """Probability that at least one of k samples is correct, unbiased from c correct of n (arXiv 2107.03374)."""
+    if n - c < k:
+        return 1.0
+    return 1.0 - math.prod(1.0 - k / i for i in range(n - c + 1, n + 1))
+
+
+class Evaluation(Measurement):
+    """Accuracy (pass@1), pass@4 and token entropy at temperature 1; greedy accuracy under its own name if asked."""
+
+    name = "evaluation"
+
+    def __init__(self, section: Evaluate, environments: Mapping[str, Environment], anchors: Anchors) -> None:
+        self.section, self.environments, self.anchors = section, environments, anchors
+
+    def is_due(self, at: Progress) -> bool:
+        """At every boundary."""
+        return at.is_at_boundary
+
+    def run(self, player: Player, at: Progress, watch: Stopwatch) -> Findings:
+        """Evaluate every environment."""
+        cells: list[CellRecord] = []
+        items: list[ItemRecord] = []
+        samples: list[SampleRecord] = []
+        for name, by_category in self.anchors.items():
+            own: list[CellRecord] = []
+            for category, tasks in by_category.items():
+                groups = player.play(tasks, self.section.samples, AT_ONE, f"evaluate/{category}", 0, watch)
+                items += [_item(group) for group in groups]
+                samples += [_kept(slot, group) for slot, group in enumerate(groups[:KEPT_SAMPLES])]
+                own += self._cells(name, category, groups)
+                if self.section.greedy:
+                    best = player.play(tasks, 1, GREEDY, f"greedy/{category}", 0, watch)
+                    own.append(self._cell(name, category, "greedy_accuracy", best, _accuracy))
+            cells += [*own, *self._means(name, own)]
+        entropies = {
+            f"{cell.environment}/{cell.category}": cell.value
+            for cell in cells
+            if cell.metric == "entropy_token" and cell.category is not None and cell.value is not None
+        }
+        return Findings(self._config(), cells, items, samples, entropies)
+
+    def _config(self) -> dict[str, Any]:
+        versions = {name: environment.version for name, environment in self.environments.items()}
+        return {
+            "items": self.section.items,
+            "samples": self.section.samples,
+            "temperature": 1.0,
+            "top_p": 1.0,
+            "top_k": 0,
+            "environments": versions,
+        }
+
+    def _cells(self, name: str, category: str, groups: Sequence[Group]) -> list[CellRecord]:
+        return [
+            self._cell(name, category, "pass_1", groups, _accuracy),
+            self._cell(name, category, "value", groups, lambda group: _mean(group.values)),
+            self._cell(name, category, "pass_4", groups, _pass_4),
+            self._cell(name, category, "truncated_frac", groups, _truncated),
+            self._entropy(name, category, groups),
+        ]
+
+    def _cell(
+        self,
+        name: str,
+        category: str,
+        metric: str,
+        groups: Sequence[Group],
+        measure: Callable[[Group], float | None],
+    ) -> CellRecord:
+        """Mean over the items; the standard error is that of the mean over items."""
+        values = [value for group in groups if (value := measure(group)) is not None]
+        stderr = float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
+        return self._record(
+            name, category, metric, _mean(values), stderr, len(values), len(groups[0].samples)
+        )
+
+    def _entropy(self, name: str, category: str, groups: Sequence[Group]) -> CellRecord:
+        """Token mean over all samples, nats (plasticity metrics: token mean, T = 1)."""
+        total, count = sum(g.entropy_sum for g in groups), sum(g.num_tokens for g in groups)
+        value = total / count if count else None
+        return self._record(name, category, "entropy_token", value, None, len(groups), self.section.samples)
+
+    def _record(
+        self,
+        name: str,
+        category: str | None,
+        metric: str,
+        value: float | None,
+        stderr: float | None,
+        num_items: int,
+        samples_per_item: int,
+    ) -> CellRecord:
+        split = "own" if self.environments[name].closed else "anchor"
+        return CellRecord(name, category, metric, value, stderr, num_items, samples_per_item, split)
+
+    def _means(self, name: str, cells: Sequence[CellRecord]) -> list[CellRecord]:
+        """The environment's own value of every metric: the equal-weight mean over its trainable categories."""
+        trainable = {c.name for c in self.environments[name].categories if c.trainable}
+        means = []
+        for metric in dict.fromkeys(cell.metric for cell in cells):
+            of = [c for c in cells if c.metric == metric and c.category in trainable and c.value is not None]
+            value = _mean([c.value for c in of if c.value is not None])
+            errors = [c.stderr for c in of if c.stderr is not None]
+            stderr = (
+                math.sqrt(sum(e * e for e in errors)) / len(of) if of and len(errors) == len(of) else None
+            )
+            num_items, per_item = (
+                sum(c.num_items for c in of),
+                max((c.samples_per_item for c in of), default=0),
+            )
+            means.append(self._record(name, None, metric, value, stderr, num_items, per_item))
+        return means
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if len(values) else None
+
+
+def _accuracy(group: Group) -> float | None:
+    return _mean([float(c) for c in group.correct])
+
+
+def _pass_4(group: Group) -> float | None:
+    """pass@4 of a task; None when fewer than 4 of its samples could be scored."""
+    return pass_at_k(len(group.correct), sum(group.correct), 4) if len(group.correct) >= 4 else None
+
+
+def _truncated(group: Group) -> float | None:
+    return _mean([float(sample.generation.finish == "length") for sample in group.samples])
+
+
+def _item(group: Group) -> ItemRecord:
+    return ItemRecord(
+        group.task.environment,
+        group.task.category,
+        group.task.key,
+        len(group.scored),
+        sum(group.correct),
+        sum(group.values),
+        group.entropy_sum,
+        group.num_tokens,
+    )
+
+
+def _kept(slot: int, group: Group) -> SampleRecord:
+    return sample_record(slot, 0, group)
+
+
+def sample_record(slot: int, number: int, group: Group) -> SampleRecord:
+    """Keep one completion of a group for people to read."""
+    sample = group.samples[number]
+    return SampleRecord(
+        slot,
+        number,
+        group.task.environment,
+        group.task.category,
+        group.task.key,
+        [dict(message) for message in group.task.messages],
+        sample.completion,
+        sample.score.value,
+        sample.score.correct,
+        sample.score.reason,
+    )

@@ -1,0 +1,186 @@
+"""Remembering: what the conductor did, told to the ledger; what it is, put into checkpoints."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from orchestrator import metrics
+from orchestrator.checkpointing import components
+from orchestrator.choosing import Slot
+from orchestrator.measurements.contracts import Findings
+from orchestrator.measurements.evaluation import sample_record
+from orchestrator.parts import Parts
+from orchestrator.playing import Group
+from orchestrator.progress import Progress
+from orchestrator.stopwatch import Stopwatch
+from orchestrator.watching import Watcher
+from policies.learner import UpdateReport
+from store import checkpoints
+from store.ledger import Ledger, RunHandle
+from store.records import (
+    BoundaryRecord,
+    CheckpointRecord,
+    EventRecord,
+    GroupRecord,
+    HoldoutRecord,
+    PickRecord,
+    StageRecord,
+    StepRecord,
+)
+
+SAMPLES_KEPT = 8  # completions kept of every step
+
+
+class Memory:
+    """The ledger rows and checkpoints of one run."""
+
+    def __init__(self, ledger: Ledger, run: RunHandle, folder: Path, watcher: Watcher) -> None:
+        self.ledger, self.run, self.folder, self.watcher = ledger, run, folder, watcher
+        self._saved: tuple[int, int] | None = None  # (steps, boundaries) of the newest checkpoint
+        self._saved_at = time.monotonic()
+
+    def record_events(self, at: Progress, events: Sequence[EventRecord]) -> None:
+        """Tell of things that happened outside a step."""
+        for event in events:
+            self.ledger.record_event(self.run, at.step, event)
+        self.watcher.event([event.text for event in events])
+
+    def record_holdouts(self, parts: Parts) -> None:
+        """Tell which tasks every category is evaluated on."""
+        for name, by_category in parts.anchors.items():
+            purpose = "own" if parts.environments[name].closed else "anchor"
+            for category, tasks in by_category.items():
+                keys = hashlib.sha256("".join(task.key for task in tasks).encode()).hexdigest()
+                self.ledger.record_holdout(self.run, HoldoutRecord(name, category, purpose, keys, len(tasks)))
+
+    def record_stage(self, parts: Parts, at: Progress) -> None:
+        """A stage begins."""
+        pick = at.pick and PickRecord(0, "scheduler", "main", at.pick.arm, at.pick.arm, at.pick.probability)
+        stage = parts.spec.curriculum.stage
+        record = StageRecord(at.stage, at.environment, at.step, stage.steps, stage.replay, pick)
+        self.ledger.start_stage(self.run, record)
+        self.watcher.stage(at)
+
+    def record_step(
+        self,
+        parts: Parts,
+        at: Progress,
+        slots: Sequence[Slot],
+        groups: Sequence[Group],
+        signals: Sequence[float | None],
+        report: UpdateReport | None,
+        entropy: Mapping[str, float],
+        watch: Stopwatch,
+    ) -> None:
+        """A step is done: one transaction."""
+        num_tokens = sum(group.num_tokens for group in groups)
+        spread = range(0, len(groups), max(1, len(groups) // SAMPLES_KEPT))
+        record = StepRecord(
+            step=at.step,
+            stage=at.stage,
+            stage_step=at.stage_step,
+            seconds=watch.total,
+            num_tokens=num_tokens,
+            num_samples=sum(len(group.samples) for group in groups),
+            picks=[_pick(slot, signal) for slot, signal in zip(slots, signals, strict=True)],
+            groups=[_group(slot, group) for slot, group in zip(slots, groups, strict=True)],
+            samples=[sample_record(i, 0, groups[i]) for i in spread][:SAMPLES_KEPT],
+            metrics=[
+                *metrics.of_groups(slots, groups, signals),
+                *metrics.of_update(report, entropy),
+                *metrics.of_time(watch, num_tokens),
+            ],
+            arms=parts.choice.arms(),
+            events=_events(groups, report),
+        )
+        self.ledger.record_step(self.run, record)
+        self.watcher.step(at, record)
+        self.watcher.event([event.text for event in record.events])
+
+    def record_boundary(self, at: Progress, findings: Sequence[Findings], watch: Stopwatch) -> None:
+        """A boundary is done: one transaction."""
+        for finding in findings:
+            record = BoundaryRecord(
+                after_stage=at.stage,
+                step=at.step,
+                seconds=watch.total,
+                eval_config=finding.config,
+                cells=finding.cells,
+                items=finding.items,
+                samples=finding.samples,
+                stop_reason="budget" if at.stage else None,
+            )
+            self.ledger.record_boundary(self.run, record)
+            self.watcher.boundary(at, record)
+
+    def save_if_due(self, parts: Parts, at: Progress) -> None:
+        """Make a periodic checkpoint when the spec's steps or minutes have passed."""
+        section = parts.spec.checkpoint
+        by_steps = section.every_steps and at.stage_step % section.every_steps == 0
+        by_time = section.every_minutes and time.monotonic() - self._saved_at >= 60 * section.every_minutes
+        if (by_steps or by_time) and not at.is_at_boundary:  # the boundary makes its own
+            self.save("periodic", parts, at)
+
+    def save(self, kind: Literal["boundary", "periodic", "stop"], parts: Parts, at: Progress) -> None:
+        """Make a checkpoint of this position durable, unless there is one; then forget old periodic ones."""
+        if self._saved == (at.step, at.num_boundaries):
+            return
+        name = f"step-{at.step:06d}-boundary-{at.num_boundaries:03d}"
+        saved = checkpoints.save(self.folder, name, components(parts, at))
+        record = CheckpointRecord(at.step, at.num_boundaries, kind, **vars(saved))
+        self.ledger.record_checkpoint(self.run, record)
+        self._saved, self._saved_at = (at.step, at.num_boundaries), time.monotonic()
+        for old in checkpoints.superfluous(self.ledger.checkpoints(self.run), parts.spec.checkpoint.keep):
+            self.ledger.forget_checkpoint(self.run, old)  # first: a row without files would be an invalid one
+            checkpoints.delete(self.folder, old)
+
+
+def _pick(slot: Slot, signal: float | None) -> PickRecord:
+    return PickRecord(
+        slot.index, slot.level, slot.role, slot.environment, slot.pick.arm, slot.pick.probability, signal
+    )
+
+
+def _group(slot: Slot, group: Group) -> GroupRecord:
+    scores = [sample.score for sample in group.samples]
+    generations = [sample.generation for sample in group.samples]
+    return GroupRecord(
+        slot=slot.index,
+        environment=slot.environment,
+        category=slot.category,
+        task_key=group.task.key,
+        task_index=group.task.index,
+        role=slot.role,
+        values=[score.value for score in scores],
+        correct=[score.correct for score in scores],
+        reasons=[score.reason for score in scores],
+        versions=[generation.spans[0].version for generation in generations],
+        num_tokens=[len(generation.ids) for generation in generations],
+        finishes=[generation.finish for generation in generations],
+    )
+
+
+def _events(groups: Sequence[Group], report: UpdateReport | None) -> list[EventRecord]:
+    """Incidents of a step, in words: what could not be scored, what was skipped."""
+    reasons = Counter(
+        (group.task.environment, sample.score.reason)
+        for group in groups
+        for sample in group.samples
+        if sample.score.reason is not None
+    )
+    events = [
+        EventRecord("unscorable", f"{n} samples of {name} could not be scored: {reason}")
+        for (name, reason), n in sorted(reasons.items())
+    ]
+    if report is None:
+        events.append(EventRecord("skipped update", "no sample of this step could be scored: no update"))
+    elif report.num_skipped:
+        events.append(
+            EventRecord("skipped update", f"{report.num_skipped} updates were not finite and skipped")
+        )
+    return events

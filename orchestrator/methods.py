@@ -1,0 +1,208 @@
+"""Finding methods: whatever a spec can name by `type` or `preset`.
+
+A method is a file in the folder of its kind that defines `Config` and `create`; its name is the file's. Folders
+are read as text, so listing imports nothing; a method is imported when a spec names it. Given packages add
+theirs by entry points (`evergreen.bandits = name = package.module`), or a spec says `package.module:factory`.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from orchestrator.errors import SpecError
+
+FOLDERS = {
+    "bandits": "orchestrator.bandits",
+    "schedulers": "orchestrator.schedulers",
+    "environments": "environments",
+    "samplers": "policies.samplers",
+}
+KINDS = [*FOLDERS, "objectives"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One thing a spec can name."""
+
+    kind: str
+    name: str
+    summary: str  # the first sentence of its docstring
+    source: str  # the paper or "baseline"
+    module: str
+
+
+class Given(BaseModel):
+    """A type and its options as plain data: of an environment, or of any `package.module:factory`."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    type: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Everything but the type."""
+        return dict(self.model_extra or {})
+
+
+def listing(kind: str) -> list[Method]:
+    """All methods of a kind, sorted by name, ours and those of installed packages."""
+    if kind == "objectives":
+        return _presets()
+    found = {method.name: method for method in _folder(kind)}
+    for entry in entry_points(group=f"evergreen.{kind}"):
+        method = _describe(kind, entry.name, entry.value)
+        if method is not None:
+            found[entry.name] = method
+    return [found[name] for name in sorted(found)]
+
+
+def find(kind: str, name: str) -> Method:
+    """Find the method of this name, or say which there are and which is nearest."""
+    methods = {method.name: method for method in listing(kind)}
+    if name not in methods:
+        raise SpecError(f"{name!r} is not one of the {kind}: {', '.join(methods)}{nearest(name, methods)}")
+    return methods[name]
+
+
+def nearest(word: str, known: Any) -> str:
+    """Propose the known word that looks most like this one, as the end of a sentence."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f". Did you mean {close[0]!r}?" if close else ""
+
+
+def config_class(kind: str, name: str) -> type[BaseModel]:
+    """The pydantic options of a method; `package.module:factory` takes any."""
+    if ":" in name:
+        return Given
+    config: type[BaseModel] = load(find(kind, name)).Config
+    return config
+
+
+def require_kind(kind: str) -> None:
+    """Refuse a kind that is not there."""
+    if kind not in KINDS:
+        raise SpecError(
+            f"{kind!r} is not a kind of method; there are: {', '.join(KINDS)}{nearest(kind, KINDS)}"
+        )
+
+
+def describe(method: Method) -> dict[str, Any]:
+    """Tell all there is to say about a method: its docstring, and its options with their defaults."""
+    if method.kind == "objectives":
+        from policies.objectives.presets import PRESETS
+
+        preset = PRESETS[method.name]
+        text, model = f"{preset.about}.", resolved_preset(method.name)
+        options = {key: {"default": value} for key, value in model.model_dump(mode="json").items()}
+    else:
+        module = load(method)
+        text = (module.__doc__ or "").strip()
+        options = _options(module.Config)
+    return {
+        "kind": method.kind,
+        "name": method.name,
+        "source": method.source,
+        "text": text,
+        "options": options,
+    }
+
+
+def resolved_preset(name: str) -> BaseModel:
+    """Resolve a preset: every part named, every option filled in."""
+    from policies.objectives.config import ObjectiveConfig
+
+    return ObjectiveConfig.model_validate(name)
+
+
+def _options(config: type[BaseModel]) -> dict[str, dict[str, Any]]:
+    """Describe the fields of a method's options."""
+    schema = config.model_json_schema()
+    required = schema.get("required", [])
+    return {
+        name: {
+            "default": "required" if name in required else field.get("default"),
+            "meaning": field.get("description", ""),
+        }
+        for name, field in schema["properties"].items()
+        if name != "type"
+    }
+
+
+def load(method: Method) -> ModuleType:
+    """Import a method's module."""
+    return importlib.import_module(method.module)
+
+
+def factory(path: str) -> Callable[..., Any]:
+    """Import `package.module:factory`, as outsiders name their methods."""
+    module_name, _, attribute = path.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # last: a user's folder never hides a package
+    try:
+        made: Callable[..., Any] = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise SpecError(
+            f"cannot import {path!r}: {error}. Is its folder the current one, or installed?"
+        ) from error
+    return made
+
+
+def create(kind: str, config: BaseModel, **arguments: Any) -> Any:
+    """Make the object that a config describes."""
+    if isinstance(config, Given):
+        return factory(config.type)(**arguments, **config.options)
+    return load(find(kind, config.type)).create(config, **arguments)  # type: ignore[attr-defined]
+
+
+def _presets() -> list[Method]:
+    from policies.objectives.presets import PRESETS
+
+    return [
+        Method("objectives", name, preset.about, preset.source, "policies.objectives.presets")
+        for name, preset in sorted(PRESETS.items())
+    ]
+
+
+def _folder(kind: str) -> list[Method]:
+    package = importlib.import_module(FOLDERS[kind])
+    methods = []
+    for path in sorted(Path(package.__path__[0]).glob("*.py")):
+        method = _describe(kind, path.stem, f"{FOLDERS[kind]}.{path.stem}", path)
+        if method is not None:
+            methods.append(method)
+    return methods
+
+
+def _describe(kind: str, name: str, module: str, path: Path | None = None) -> Method | None:
+    """Read a file's docstring and SOURCE without importing it; None if it is no method."""
+    if path is None:
+        spec = importlib.util.find_spec(module)
+        if spec is None or spec.origin is None:
+            return None
+        path = Path(spec.origin)
+    tree = ast.parse(path.read_text())
+    names = {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+    if not {"Config", "create"} <= names:
+        return None
+    summary = (ast.get_docstring(tree) or "").split("\n\n")[0].replace("\n", " ")
+    return Method(kind, name, summary, _constant(tree, "SOURCE"), module)
+
+
+def _constant(tree: ast.Module, name: str) -> str:
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and any(
+            isinstance(t, ast.Name) and t.id == name for t in node.targets
+        ):
+            return str(ast.literal_eval(node.value))
+    return ""

@@ -1,0 +1,49 @@
+"""The parts of a run in memory: who plays, who learns, who chooses, and what is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from environments import Environment, Task
+from orchestrator.choosing import Choice
+from orchestrator.drawing import Drawing
+from orchestrator.measurements.contracts import Measurement
+from orchestrator.playing import Player
+from orchestrator.spec import Spec
+from policies.learner import Learner
+from policies.objectives import MixCorrectedEntropy, Objective
+from policies.policy import Policy
+from policies.samplers.contracts import Sampler, Sampling
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything the conductor calls. Each part keeps its own state; `checkpointing` collects it."""
+
+    spec: Spec
+    environments: Mapping[str, Environment]
+    anchors: Mapping[str, Mapping[str, Sequence[Task]]]  # what is evaluated, by environment and category
+    policy: Policy
+    sampler: Sampler
+    sampling: Sampling  # of training episodes
+    player: Player
+    learner: Learner
+    objective: Objective
+    entropy: MixCorrectedEntropy  # what the objective's controller reads
+    choice: Choice
+    tasks: Drawing
+    measurements: Sequence[Measurement]
+
+    @property
+    def reads_value(self) -> bool:
+        """Whether the policy is rewarded with a score's value, or with its correctness."""
+        return self.spec.objective.reward == "value"
+
+    def cross_boundary(self) -> None:
+        """Reset what the spec says is not carried into the next stage."""
+        boundary = self.spec.curriculum.boundary
+        if boundary.optimizer == "reset":
+            self.learner.reset()
+        if boundary.controllers == "reset":
+            self.objective.reset()

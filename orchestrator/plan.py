@@ -1,0 +1,120 @@
+"""What a spec will do and take, said before it does: steps, episodes, evaluations, disk."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.spec import Spec
+
+LEDGER_BYTES_PER_GROUP = (
+    900  # measured on SQLite: picks, groups, samples and metrics, over the groups of a step
+)
+LEDGER_BYTES_PER_ITEM = 400  # an evaluated task at a boundary
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run's outline."""
+
+    stages: str
+    steps: int
+    episodes: int
+    evaluations: str
+    parameters: int | None  # None: the model's size is not known here
+    checkpoint_bytes: int | None
+    num_checkpoints: int
+    ledger_bytes: int
+    free_bytes: int
+    warnings: tuple[str, ...]
+
+    def facts(self) -> dict[str, Any]:
+        """As data."""
+        return {"plan": asdict(self)}
+
+    def lines(self) -> list[str]:
+        """In words."""
+        lines = [
+            f"plan: {self.stages}",
+            f"      {self.steps} steps, {self.episodes:,} episodes; {self.evaluations}",
+            f"disk: {self._checkpoints()}, ledger about {_size(self.ledger_bytes)}; {_size(self.free_bytes)} free",
+        ]
+        return [*lines, *(f"warning: {text}" for text in self.warnings)]
+
+    def _checkpoints(self) -> str:
+        if self.checkpoint_bytes is None:
+            return f"{self.num_checkpoints} checkpoints (the model's configuration is not here, so no size)"
+        each, total = _size(self.checkpoint_bytes), _size(self.checkpoint_bytes * self.num_checkpoints)
+        return f"{self.num_checkpoints} checkpoints of {each} ({self.parameters:,} weights) = {total}"
+
+
+def make_plan(spec: Spec, home: Path) -> Plan:
+    """Work out what a spec will do; reads no weights."""
+    curriculum, evaluate = spec.curriculum, spec.evaluate
+    num_steps = curriculum.stages * curriculum.stage.steps
+    num_categories = sum(
+        len(section.options.get("categories") or [1]) for section in spec.environments.values()
+    )
+    items = num_categories * evaluate.items
+    size = _policy_size(spec)
+    return Plan(
+        stages=_stages(spec),
+        steps=num_steps,
+        episodes=num_steps * spec.step.groups * spec.step.group_size,
+        evaluations=f"{curriculum.stages + 1} evaluations of {items * evaluate.samples:,} samples at most",
+        parameters=size[0] if size else None,
+        checkpoint_bytes=size[1] if size else None,
+        num_checkpoints=curriculum.stages + 1 + spec.checkpoint.keep,
+        ledger_bytes=num_steps * spec.step.groups * LEDGER_BYTES_PER_GROUP
+        + (curriculum.stages + 1) * items * LEDGER_BYTES_PER_ITEM,
+        free_bytes=_free(home),
+        warnings=tuple(spec.objective.warnings()),
+    )
+
+
+def _stages(spec: Spec) -> str:
+    curriculum = spec.curriculum
+    names = ", ".join(spec.environments)
+    if curriculum.mode == "flat":
+        return f"one {curriculum.bandit.type} bandit over all categories of {names}"
+    assert curriculum.scheduler is not None
+    return (
+        f"{curriculum.stages} stages of {curriculum.stage.steps} steps, scheduler {curriculum.scheduler.type} over "
+        f"{names}; a {curriculum.bandit.type} bandit each; replay {curriculum.stage.replay:g}"
+    )
+
+
+def _policy_size(spec: Spec) -> tuple[int, int] | None:
+    """Count weights and bytes of a checkpoint from the model's configuration, if that is here."""
+    from policies.errors import PolicyError
+    from policies.models.loading import describe_size
+
+    sample = None
+    if spec.policy.kind == "tiny":
+        from orchestrator.assembly import build_environments, vocabulary_sample
+
+        sample = vocabulary_sample(build_environments(spec)[1])
+    try:
+        size = describe_size(spec.policy, sample)
+    except PolicyError:
+        if spec.policy.kind == "hub":
+            return None  # a hub model's configuration may not be here; a folder's must be
+        raise
+    return size.num_parameters, size.weights_bytes + size.optimizer_bytes
+
+
+def _free(home: Path) -> int:
+    place = home.absolute()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+def _size(num_bytes: float) -> str:
+    for unit in ("B", "KB", "MB", "GB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.0f} {unit}" if num_bytes >= 10 or unit == "B" else f"{num_bytes:.1f} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.1f} TB"

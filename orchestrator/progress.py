@@ -1,0 +1,88 @@
+"""Where a run stands: steps, stages and boundaries done. It moves only forward and survives JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from orchestrator.bandits.contracts import Pick
+
+
+@dataclass
+class Progress:
+    """The position in a curriculum of `num_stages` stages of `steps_per_stage` steps.
+
+    Boundary 0 comes before stage 1, boundary i after stage i; so i + 1 boundaries are done when stage i is.
+    """
+
+    num_stages: int
+    steps_per_stage: int
+    step: int = 0  # steps done in the run
+    stage: int = 0  # the stage begun last; 0: none yet
+    stage_step: int = 0  # steps done in it
+    num_boundaries: int = 0  # boundaries done
+    environment: str | None = None  # of this stage; None before the first and in flat mode
+    visited: list[str] = field(default_factory=list)  # environments that had a stage, this one included
+    pick: Pick | None = None  # the scheduler's, for this stage
+    signal_sum: float = 0.0  # over the stage's own groups
+    num_signals: int = 0
+    num_unscorable_steps: int = 0  # the last steps, in a row, in which nothing could be scored
+
+    @property
+    def stage_is_over(self) -> bool:
+        """All its steps are done, or none was begun yet."""
+        return self.stage == 0 or self.stage_step == self.steps_per_stage
+
+    @property
+    def is_at_boundary(self) -> bool:
+        """The boundary after this stage is still to come."""
+        return self.stage_is_over and self.num_boundaries == self.stage
+
+    @property
+    def is_finished(self) -> bool:
+        """The last boundary is done."""
+        return self.num_boundaries == self.num_stages + 1
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of the whole run."""
+        return self.num_stages * self.steps_per_stage
+
+    @property
+    def stage_signal(self) -> tuple[float | None, int]:
+        """Mean signal of the stage's own groups, and how many there were."""
+        return (self.signal_sum / self.num_signals if self.num_signals else None), self.num_signals
+
+    def begin_stage(self, pick: Pick | None) -> None:
+        """Begin the next stage on the environment the scheduler picked."""
+        self.stage, self.stage_step = self.stage + 1, 0
+        self.pick, self.environment = pick, pick.arm if pick else None
+        self.signal_sum, self.num_signals = 0.0, 0
+        if self.environment and self.environment not in self.visited:
+            self.visited.append(self.environment)
+
+    def begin_step(self) -> None:
+        """Count a step."""
+        self.step, self.stage_step = self.step + 1, self.stage_step + 1
+
+    def end_step(self, signals: Sequence[float], has_update: bool) -> None:
+        """Take in what the stage's own groups earned."""
+        self.signal_sum += sum(signals)
+        self.num_signals += len(signals)
+        self.num_unscorable_steps = 0 if has_update else self.num_unscorable_steps + 1
+
+    def end_boundary(self) -> None:
+        """Count a boundary."""
+        self.num_boundaries += 1
+
+    def state(self) -> dict[str, Any]:
+        """Everything but what the spec says, as JSON."""
+        state = asdict(self)
+        del state["num_stages"], state["steps_per_stage"]
+        return state
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state."""
+        for name, value in state.items():
+            setattr(self, name, Pick(**value) if name == "pick" and value else value)

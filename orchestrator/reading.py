@@ -1,0 +1,68 @@
+"""Looking at runs without touching them: for the verbs that read."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+
+from orchestrator.errors import UserError
+from store import checkpoints
+from store.files import new_folder
+from store.home import Home
+from store.ledger import Ledger
+
+SPEC_FILE = "spec.yaml"  # in a run's folder: its resolved spec
+
+
+@contextmanager
+def opened(path: Path, run: str | None = None) -> Iterator[tuple[Home, Ledger]]:
+    """Open a home for reading, with its own ledger or the one that a run's spec names."""
+    home = Home(path, create=False)
+    with Ledger.open(_ledger_url(home, run), create=False) as ledger:
+        yield home, ledger
+
+
+def _ledger_url(home: Home, run: str | None) -> str:
+    spec = home.run_folder(run) / SPEC_FILE if run else None
+    if spec is None or not spec.is_file():
+        return home.ledger_url
+    url: str | None = yaml.safe_load(spec.read_text())["ledger"]["url"]
+    return url or home.ledger_url
+
+
+def find_run(ledger: Ledger, name: str) -> None:
+    """Refuse a run that is not there, and list those that are."""
+    names = [run.name for run in ledger.reading.runs()]
+    if name not in names:
+        raise UserError(f"there is no run {name!r}; there are: {', '.join(names) or 'none yet'}")
+
+
+def known_environment(ledger: Ledger, run: str, name: str) -> None:
+    """Refuse an environment that the run does not have."""
+    names = list(ledger.reading.spec(run)["environments"])
+    if name not in names:
+        raise UserError(f"{run} has no environment {name!r}; it has: {', '.join(names)}")
+
+
+def export_weights(ledger: Ledger, home: Home, run: str, stage: int | None, folder: Path) -> None:
+    """Copy the weights of a checkpoint into a new folder."""
+    find_run(ledger, run)
+    if folder.exists():
+        raise UserError(f"{folder} is there already: name a folder to make")
+    records = ledger.reading.checkpoints(run)
+    if stage is not None:
+        records = [r for r in records if r.kind == "boundary" and r.num_boundaries == stage + 1]
+    record, skipped = checkpoints.newest_valid(home.run_folder(run), records)
+    if record is None:
+        why = f": {skipped[0].reason}" if skipped else ""
+        done = max((r.num_boundaries for r in ledger.reading.checkpoints(run)), default=0) - 1
+        raise UserError(
+            f"{run} has no checkpoint after stage {stage}{why}; its stages done so far: {max(done, 0)}"
+        )
+    source = home.run_folder(run) / record.folder / "weights"
+    with new_folder(folder) as aside:
+        shutil.copytree(source, aside, dirs_exist_ok=True)

@@ -1,0 +1,1 @@
+"""Schedulers: bandits, or fixed orders, over the environment of the next stage."""

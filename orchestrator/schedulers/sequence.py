@@ -1,0 +1,47 @@
+"""A fixed order of environments, one a stage, begun again when it ends.
+
+Source: sequential domain training (arXiv 2512.20848 documents its regressions). It learns nothing; the
+probability of a pick is 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from orchestrator.bandits.contracts import Bandit, ChooserConfig
+
+SOURCE = "baseline"
+
+
+class Config(ChooserConfig):
+    """Options of the fixed order."""
+
+    type: Literal["sequence"] = "sequence"
+    order: list[str] = Field(min_length=1, description="Environments, one a stage; a name may appear often.")
+
+
+class Sequence(Bandit):
+    """The environment whose turn it is, with probability 1."""
+
+    def __init__(self, arms: Iterable[str], rng: np.random.Generator, order: list[str]) -> None:
+        super().__init__(arms, rng)
+        self.order = order
+        unknown = sorted(set(order) - set(self.arms))
+        if unknown:
+            raise ValueError(f"scheduler.order names {unknown}; the environments are {self.arms}")
+
+    def preferences(self) -> np.ndarray:
+        """One for the next of the order."""
+        return np.array([float(arm == self.order[self.clock % len(self.order)]) for arm in self.arms])
+
+    def observe(self, rewards: Mapping[str, float]) -> None:
+        """Learn nothing, on purpose."""
+
+
+def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> Sequence:
+    """Make the scheduler of a spec."""
+    return Sequence(arms, rng, config.order)

@@ -1,0 +1,99 @@
+"""Field types of the spec: sections that name a method, and how their errors find their way out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, ValidationError, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from orchestrator import methods
+from orchestrator.errors import SpecError
+
+
+class Section(BaseModel):
+    """A part of the spec: unknown keys are errors, values do not change once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+def refuse(message: str) -> PydanticCustomError:
+    """Make an error that reaches the user word for word, with its key and line put in front."""
+    return PydanticCustomError("spec", "{message}", {"message": message})
+
+
+def short_form(key: str) -> Callable[[Any], Any]:
+    """Let a plain string stand for a map with this one key."""
+    return lambda raw: {key: raw} if isinstance(raw, str) else raw
+
+
+def nested(validate: Callable[[Any], BaseModel]) -> Callable[[Any], BaseModel]:
+    """Run a validation inside a validator without losing where its errors are."""
+
+    def run(raw: Any) -> BaseModel:
+        try:
+            return validate(raw)
+        except ValidationError as error:
+            inner = error.errors(include_url=False)
+            raise PydanticCustomError("nested", "options of a method", {"inner": inner}) from error
+        except SpecError as error:
+            raise refuse(str(error)) from error
+
+    return run
+
+
+def nested_model(model: type[BaseModel]) -> Any:
+    """Type a field that holds another room's options, short forms included."""
+
+    def validate(raw: Any) -> BaseModel:
+        return raw if isinstance(raw, model) else model.model_validate(raw)
+
+    return Annotated[SerializeAsAny[model], BeforeValidator(nested(validate))]  # type: ignore[valid-type]
+
+
+def method(kind: str) -> Any:
+    """Type a field that holds `{type: name, **options}` or just the name of a method of this kind."""
+
+    def validate(raw: Any) -> BaseModel:
+        if isinstance(raw, BaseModel):
+            return raw
+        return methods.config_class(kind, _type_of(raw, kind)).model_validate(raw)
+
+    return Annotated[
+        SerializeAsAny[BaseModel],
+        BeforeValidator(nested(validate)),
+        BeforeValidator(short_form("type")),
+        WithJsonSchema(
+            {"description": f"One of the {kind}, with its options.", "type": ["string", "object"]}
+        ),
+    ]
+
+
+def _environment(raw: Any) -> BaseModel:
+    """Check an environment's options where they are defined; keep them as plain data for any process."""
+    if isinstance(raw, methods.Given):
+        return raw
+    type_ = _type_of(raw, "environments")
+    options = {key: value for key, value in raw.items() if key != "type"}
+    if ":" not in type_:
+        config = methods.config_class("environments", type_).model_validate(options)
+        options = config.model_dump(mode="json")
+    return methods.Given(type=type_, **options)
+
+
+def _type_of(raw: Any, kind: str) -> str:
+    if isinstance(raw, dict) and isinstance(raw.get("type"), str):
+        return str(raw["type"])
+    known = ", ".join(m.name for m in methods.listing(kind))
+    raise SpecError(f"expected a map with a `type` (one of the {kind}: {known}), found {raw!r}")
+
+
+EnvironmentSection = Annotated[
+    SerializeAsAny[methods.Given],
+    BeforeValidator(nested(_environment)),
+    BeforeValidator(short_form("type")),
+    WithJsonSchema(
+        {"description": "One of the environments, with its options.", "type": ["string", "object"]}
+    ),
+]

@@ -1,0 +1,168 @@
+"""Reading a spec: YAML, overrides, and errors that name key, line and nearest valid word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from orchestrator.errors import SpecError
+from orchestrator.methods import config_class, nearest
+from orchestrator.spec.model import Spec
+
+SHORT_FORMS = {"policy": "model", "objective": "preset"}  # what a plain string stands for; elsewhere: type
+METHOD_SECTIONS = {"bandit": "bandits", "scheduler": "schedulers", "sampler": "samplers"}
+CHANGEABLE = ("resources", "tracker", "checkpoint")  # on resume
+
+Path_ = tuple[str | int, ...]
+
+
+def load_spec(source: str | Path | Mapping[str, Any] | Spec, overrides: Iterable[str] = ()) -> Spec:
+    """Read and check a spec: a file, a mapping, or a Spec; overrides are `a.b=c` with c in YAML.
+
+    Raises SpecError with every problem found, a line each.
+    """
+    if isinstance(source, Spec):
+        if not list(overrides):
+            return source
+        source = source.model_dump(mode="json", by_alias=True)
+    if isinstance(source, Mapping):
+        raw, lines, where = dict(source), {}, "spec"
+    else:
+        raw, lines = _read(Path(source))
+        raw.setdefault("name", _name_from(Path(source)))
+        _set_default(raw, "resources", "search_path", str(Path(source).absolute().parent))
+        where = str(source)
+    for override in overrides:
+        _set(raw, override)
+    try:
+        return Spec.model_validate(raw)
+    except ValidationError as error:
+        raise SpecError(_explain(error, raw, lines, where)) from error
+
+
+def _name_from(path: Path) -> str:
+    return path.stem.lower().replace(" ", "-")
+
+
+def _set_default(raw: dict[str, Any], section: str, key: str, value: Any) -> None:
+    if isinstance(raw.setdefault(section, {}), dict):
+        raw[section].setdefault(key, value)
+
+
+def change_resources(spec: Spec, overrides: Iterable[str]) -> Spec:
+    """Change what may change on resume; everything else belongs to the run for good."""
+    for override in overrides:
+        section = override.partition("=")[0].partition(".")[0]
+        if section not in CHANGEABLE:
+            raise SpecError(
+                f"--set {override}: a resumed run keeps its spec; only {', '.join(CHANGEABLE)} may change. "
+                "Start a new run with `evergreen run` to change anything else"
+            )
+    return load_spec(spec, overrides)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[Path_, int]]:
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise SpecError(f"cannot read the spec {path}: {error.strerror}") from error
+    try:
+        node = yaml.compose(text)
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SpecError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise SpecError(f"{path} must hold a map of sections (name, policy, environments, ...)")
+    return raw, dict(_lines(node))
+
+
+def _lines(node: yaml.Node | None, path: Path_ = ()) -> Iterable[tuple[Path_, int]]:
+    """Yield the line (from 1) at which every key stands."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here = (*path, key.value)
+            yield here, key.start_mark.line + 1
+            yield from _lines(value, here)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield from _lines(value, (*path, index))
+
+
+def _set(raw: dict[str, Any], override: str) -> None:
+    """Apply one `a.b=c`; a short form on the way is opened into its map."""
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise SpecError(f"--set wants key=value, for example --set learner.lr=0, not {override!r}")
+    *parents, last = key.strip().split(".")
+    place: dict[str, Any] = raw
+    for parent in parents:
+        value = place.get(parent)
+        if isinstance(value, str):
+            value = {SHORT_FORMS.get(parent, "type"): value}
+        if value is None:
+            value = {}
+        if not isinstance(value, dict):
+            raise SpecError(f"--set {override}: {parent!r} is not a section")
+        place[parent] = dict(value)
+        place = place[parent]
+    try:
+        place[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SpecError(f"--set {override}: the value is not valid YAML") from error
+
+
+def _explain(error: ValidationError, raw: Any, lines: Mapping[Path_, int], where: str) -> str:
+    """Say every problem in a line: where it is, what was expected, what to do."""
+    problems = []
+    for item in error.errors(include_url=False):
+        inner = item["ctx"]["inner"] if item["type"] == "nested" else [item]
+        outer = item["loc"] if item["type"] == "nested" else ()
+        problems += [_problem({**one, "loc": (*outer, *one["loc"])}, raw, lines) for one in inner]
+    return "\n".join(f"{where}{text}" for text in problems)
+
+
+def _problem(item: Mapping[str, Any], raw: Any, lines: Mapping[Path_, int]) -> str:
+    loc = tuple(part for part in item["loc"] if not _is_noise(part))
+    key = ".".join(str(part) for part in loc)
+    line = next((lines[loc[:end]] for end in range(len(loc), 0, -1) if loc[:end] in lines), None)
+    place = f", line {line}" if line else ""
+    message = item["msg"]
+    if item["type"] == "extra_forbidden":
+        fields = _fields(Spec, loc[:-1], raw)
+        message = "unknown key" + (nearest(str(loc[-1]), fields) or f"; known here: {', '.join(fields)}")
+    elif item["type"] == "missing":
+        message = "is required"
+    elif item["type"] not in ("spec", "value_error"):
+        message = f"{message[0].lower()}{message[1:]}, not {item['input']!r}"
+    return f"{place}: {f'{key}: ' if key else ''}{message.removeprefix('Value error, ')}"
+
+
+def _is_noise(part: Any) -> bool:
+    """Pydantic names validators and union branches in its paths; a person did not write those."""
+    return isinstance(part, str) and ("[" in part or "function-" in part)
+
+
+def _fields(model: type[BaseModel], loc: Sequence[Any], raw: Any) -> list[str]:
+    """List the keys that are valid at a place of the spec."""
+    for depth, part in enumerate(loc):
+        section = raw.get(part) if isinstance(raw, dict) else None
+        kind = METHOD_SECTIONS.get(str(part)) or (
+            "environments" if loc[:depth] == ("environments",) else None
+        )
+        if kind and isinstance(section, dict) and isinstance(section.get("type"), str):
+            model = config_class(kind, section["type"])
+        elif part in model.model_fields:
+            model = _model_of(model.model_fields[part].annotation) or model
+        raw = section
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    """Find the section model inside an annotation such as `Learner | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for arg in get_args(annotation) if (found := _model_of(arg))), None)

@@ -1,0 +1,199 @@
+"""The spec as a model: every section, every field with its meaning and default.
+
+Sections that name a method (`bandit`, `scheduler`, `environments`, `sampler`) hold that method's own options, which
+live beside its code. What cannot work together is refused here, before anything is loaded.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from environments.scoring import ScoringOptions
+from orchestrator.bandits.sec import Config as SecConfig
+from orchestrator.schedulers.round_robin import Config as RoundRobinConfig
+from orchestrator.spec.fields import EnvironmentSection, Section, method, nested_model, refuse, short_form
+from policies.config import LearnerConfig, PolicyConfig, WarmStartConfig
+from policies.objectives.config import ObjectiveConfig
+from policies.samplers.transformers import Config as TransformersConfig
+
+SLUG = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+
+
+class Stage(Section):
+    """Consecutive steps on one environment."""
+
+    steps: int = Field(40, ge=1, description="Steps a stage; in flat mode only where the boundaries are.")
+    replay: float = Field(
+        0.0, ge=0, lt=1, description="Share of every batch that goes to other environments, fresh episodes."
+    )
+    replay_from: Literal["visited", "all"] = Field(
+        "visited", alias="from", description="Which others: those that had a stage already, or all of them."
+    )
+
+
+class Boundary(Section):
+    """What happens to the learner's state between stages."""
+
+    optimizer: Literal["carry", "reset"] = Field("carry", description="Adam's moments and warm-up.")
+    controllers: Literal["carry", "reset"] = Field("carry", description="The objective's controllers.")
+
+
+class CurriculumSection(Section):
+    """How the environments and categories of a run are chosen."""
+
+    mode: Literal["staged", "flat"] = Field(
+        "staged",
+        description="staged: a scheduler picks an environment a stage, its bandit a category a group. "
+        "flat: one bandit over all (environment, category) arms.",
+    )
+    stages: int = Field(6, ge=1, description="How many stages.")
+    scheduler: method("schedulers") | None = Field(  # type: ignore[valid-type]
+        None, description="What picks a stage's environment (default round_robin)."
+    )
+    bandit: method("bandits") = Field(  # type: ignore[valid-type]
+        default_factory=SecConfig, description="What picks a group's category; one an environment."
+    )
+    stage: Stage = Field(default_factory=Stage, description="The stages' length and replay.")
+    boundary: Boundary = Field(default_factory=Boundary, description="What is carried over a boundary.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flat_has_no_stages_to_schedule(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and raw.get("mode") == "flat":
+            if raw.get("scheduler") is not None:
+                raise refuse("flat mode has no scheduler: remove `scheduler`, or set `mode: staged`")
+            stage = raw.get("stage")
+            if isinstance(stage, dict) and stage.get("replay"):
+                raise refuse("flat mode has no replay: remove `stage.replay`, or set `mode: staged`")
+        return raw
+
+    @model_validator(mode="after")
+    def _staged_has_a_scheduler(self) -> CurriculumSection:
+        if self.mode == "staged" and self.scheduler is None:
+            object.__setattr__(self, "scheduler", RoundRobinConfig())
+        return self
+
+
+class Step(Section):
+    """One batch."""
+
+    groups: int = Field(32, ge=1, description="Groups a step, each from one task.")
+    group_size: int = Field(8, ge=2, description="Episodes a group: advantages compare within it.")
+
+
+class Evaluate(Section):
+    """What is evaluated at step 0 and at every boundary, for every environment and category."""
+
+    items: int = Field(64, ge=1, description="Tasks a category, always the same ones (the anchor pool).")
+    samples: int = Field(8, ge=4, description="Samples a task at temperature 1; pass@4 needs at least 4.")
+    greedy: bool = Field(False, description="Also the most likely answer, under its own name.")
+
+
+class Checkpointing(Section):
+    """When a run becomes resumable, and how much disk that takes."""
+
+    every_steps: int = Field(20, ge=0, description="Periodic checkpoints by steps; 0: none.")
+    every_minutes: float = Field(10.0, ge=0, description="And by time since the last one; 0: none.")
+    keep: int = Field(3, ge=1, description="Periodic ones kept; those of boundaries always stay.")
+
+
+class Ledger(Section):
+    """Where the run is remembered."""
+
+    url: str | None = Field(
+        None, description="Any SQLAlchemy URL; default: SQLite, evergreen.db in the home folder."
+    )
+
+
+class Tracker(Section):
+    """Who watches."""
+
+    type: Literal["none"] = Field("none", description="No tracker.")
+
+
+class Resources(Section):
+    """What a run may use of its machine. May change on resume."""
+
+    threads: int = Field(1, ge=1, description="Threads of the trainer; another number, other last bits.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU if there is one.")
+    search_path: str | None = Field(
+        None, description="Where `package.module:factory` is looked for; default: the spec's folder."
+    )
+
+
+class Reserved(Section):
+    """A section that has a name but no fields yet."""
+
+
+class Spec(Section):
+    """A whole run."""
+
+    name: str = Field("run", description="Of the run and its folder: lower case, digits, `_ . -`.")
+    seed: int = Field(0, ge=0, description="Every random stream of the run begins here.")
+    policy: nested_model(PolicyConfig) = Field(  # type: ignore[valid-type]
+        default_factory=PolicyConfig, description="The language model that learns."
+    )
+    warm_start: WarmStartConfig | None = Field(
+        None, description="Supervised training on reference answers before step 0."
+    )
+    environments: dict[str, EnvironmentSection] = Field(
+        min_length=1, description="Where tasks come from, by the names used everywhere else."
+    )
+    curriculum: CurriculumSection = Field(default_factory=CurriculumSection, description="Who chooses.")
+    step: Step = Field(default_factory=Step, description="One batch.")
+    objective: nested_model(ObjectiveConfig) = Field(  # type: ignore[valid-type]
+        default_factory=ObjectiveConfig, description="A preset's name, or a map with what it changes."
+    )
+    learner: LearnerConfig = Field(default_factory=LearnerConfig, description="Optimiser and batching.")
+    sampler: method("samplers") = Field(  # type: ignore[valid-type]
+        default_factory=TransformersConfig, description="The engine that plays."
+    )
+    evaluate: Evaluate = Field(default_factory=Evaluate, description="What a boundary measures.")
+    checkpoint: Checkpointing = Field(default_factory=Checkpointing, description="When state is saved.")
+    scoring: ScoringOptions = Field(default_factory=ScoringOptions, description="How answers are scored.")
+    measure: Reserved = Field(default_factory=Reserved, description="Reserved.")
+    guards: Reserved = Field(default_factory=Reserved, description="Reserved.")
+    tracker: Annotated[Tracker, BeforeValidator(short_form("type"))] = Field(
+        default_factory=Tracker, description="Who watches the run."
+    )
+    ledger: Ledger = Field(default_factory=Ledger, description="Where the run is remembered.")
+    resources: Resources = Field(default_factory=Resources, description="What the run may use.")
+
+    @model_validator(mode="after")
+    def _learner_suits_the_policy(self) -> Spec:
+        object.__setattr__(self, "learner", self.learner.resolved(self.policy))
+        return self
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_a_slug(cls, name: str) -> str:
+        return _slug(name, "a run's name")
+
+    @field_validator("environments")
+    @classmethod
+    def _environment_names_are_slugs(cls, environments: dict[str, Any]) -> dict[str, Any]:
+        for name in environments:
+            _slug(name, "an environment's name")
+        return environments
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Spec:
+        known = list(self.environments)
+        named = {
+            "warm_start.environments": list(self.warm_start.environments) if self.warm_start else [],
+            "curriculum.scheduler.order": getattr(self.curriculum.scheduler, "order", []),
+        }
+        for key, names in named.items():
+            for name in names:
+                if name not in known:
+                    raise refuse(f"{key} names {name!r}, but the environments are {', '.join(known)}")
+        return self
+
+
+def _slug(name: str, what: str) -> str:
+    if not SLUG.fullmatch(name):
+        raise refuse(f"{what} has lower-case letters, digits and `_ . -` only, not {name!r}")
+    return name

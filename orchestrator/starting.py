@@ -1,0 +1,94 @@
+"""The warm start as the conductor sees it: which examples are drawn, and where the result is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from environments import Environment, TaskStream
+from orchestrator import streams
+from orchestrator.errors import UserError
+from orchestrator.watching import Watcher
+from policies.config import WarmStartConfig
+from policies.warm_start import Example, cache_key, load_cached, save_cached, warm_start
+from store.home import Home
+
+if TYPE_CHECKING:
+    from orchestrator.assembly import Foundation
+
+
+def warm_started(foundation: Foundation, home: Home, watcher: Watcher) -> None:
+    """Give the policy its supervised start, from the cache when it was made before. Changes it in place."""
+    spec, config = foundation.spec, foundation.spec.warm_start
+    if config is None or not config.num_batches:
+        return
+    key = cache_key(
+        policy=spec.policy.model_dump(mode="json"),
+        vocabulary=len(foundation.policy.tokenizer),
+        warm_start=config.model_dump(mode="json"),
+        environments={
+            name: [environment.version, spec.environments[name].model_dump(mode="json")]
+            for name, environment in foundation.environments.items()
+        },
+        seed=spec.seed,
+        threads=spec.resources.threads,
+    )
+    if load_cached(foundation.policy, home.warm_starts, key):
+        watcher.phase("warm start: taken from the cache")
+        return
+    watcher.phase(f"warm start: {config.num_batches} supervised batches on {', '.join(config.shares())}")
+    draw = Examples(foundation.environments, config, spec.seed)
+    warm_start(
+        foundation.policy,
+        draw,
+        config,
+        threads=spec.resources.threads,
+        progress=lambda batch, loss: watcher.warm_start(batch, config.num_batches, loss),
+    )
+    save_cached(foundation.policy, home.warm_starts, key)
+
+
+class Examples:
+    """Draws examples for the warm start: environments by their batches, category i of one by decay^i.
+
+    Tasks come from the training pool only. A closed environment gives a random legal answer: its format is
+    learnt, its answers are not.
+    """
+
+    def __init__(self, environments: Mapping[str, Environment], config: WarmStartConfig, seed: int) -> None:
+        self.environments = environments
+        self._rng = streams.generator(seed, "warm_start")
+        arms = [
+            (name, category.name, batches * decay**place / _total(decay, len(trainable)))
+            for name, (batches, decay) in config.shares().items()
+            if (trainable := [c for c in environments[name].categories if c.trainable])
+            for place, category in enumerate(trainable)
+        ]
+        weights = np.array([weight for *_, weight in arms])
+        self._arms, self._edges = [arm[:2] for arm in arms], np.cumsum(weights / weights.sum())
+        self._streams = {
+            arm: TaskStream(environments[arm[0]], arm[1], streams.integer(seed, "warm_start", *arm))
+            for arm in self._arms
+        }
+
+    def __call__(self, n: int) -> list[Example]:
+        """Draw a batch of n examples."""
+        places = np.searchsorted(self._edges, self._rng.random(n) * self._edges[-1], side="right")
+        return [self._example(*self._arms[place]) for place in places]
+
+    def _example(self, name: str, category: str) -> Example:
+        environment = self.environments[name]
+        (task,) = self._streams[name, category].draw(1)
+        answer = environment.legal_answer(task, self._rng) if environment.closed else task.answer
+        if answer is None:
+            raise UserError(
+                f"warm_start.environments names {name}, but its task {category}/{task.index} has no reference answer; "
+                "leave it out of the warm start"
+            )
+        return Example(task.messages, answer, ends=environment.max_tokens != 1)
+
+
+def _total(decay: float, n: int) -> float:
+    return sum(decay**place for place in range(n))

@@ -1,0 +1,147 @@
+"""The story of a run, from its ledger alone: plain facts for a person (`show`) and for a program (`show --json`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from store import checkpoints
+from store.home import Home
+from store.ledger import Ledger
+from store.ledger.answers import Cell
+from store.lock import holder
+
+EVERYTHING = "*"  # the bandit that sees all environments: a scheduler, or the one of flat mode
+MATRICES = ("pass_1", "pass_4", "entropy_token")
+
+Facts = dict[str, Any]
+Matrix = dict[str, dict[str, float | None]]  # after stage i -> environment j -> value
+
+
+def tell(ledger: Ledger, home: Home, name: str) -> Facts:
+    """Collect what there is to say about a run."""
+    read = ledger.reading
+    run, spec, folder = read.run(name), read.spec(name), home.run_folder(name)
+    matrices = {metric: _matrix(read.matrix(name, metric)) for metric in MATRICES}
+    stages = [asdict(stage) for stage in read.stages(name)]
+    return {
+        "name": name,
+        "status": status(run.status, folder),
+        **_digests(ledger, name, folder),
+        "folder": str(folder),
+        "model": run.model,
+        "objective": run.objective,
+        "scheduler": run.scheduler,
+        "bandit": run.bandit,
+        "seed": run.seed,
+        "num_steps": run.num_steps,
+        "planned_steps": spec["curriculum"]["stages"] * spec["curriculum"]["stage"]["steps"],
+        "num_boundaries": run.num_boundaries,
+        "seconds": _seconds(ledger, name),
+        "environments": _environments(matrices, read.matrix(name, "pass_1")),
+        "matrices": matrices,
+        "stages": stages,
+        "arms": _arms(ledger, name, has_scheduler=run.scheduler is not None),
+        "allocation": [asdict(row) for row in read.allocation(name)],
+        "unscorable": [asdict(row) for row in read.unscorable(name)],
+        "last_metrics": {
+            number.metric: number.value for number in read.last_metrics(name) if number.environment is None
+        },
+        "events": [asdict(event) for event in read.events(name)],
+    }
+
+
+def status(recorded: str, folder: Path) -> str:
+    """Say how a run stands; one that says it runs while nobody holds it was killed."""
+    return "killed" if recorded == "running" and holder(folder) is None else recorded
+
+
+def newest_checkpoint(ledger: Ledger, name: str, folder: Path) -> Path | None:
+    """Find the newest whole checkpoint's folder."""
+    record, _ = checkpoints.newest_valid(folder, ledger.reading.checkpoints(name))
+    return folder / record.folder if record else None
+
+
+def _digests(ledger: Ledger, name: str, folder: Path) -> Facts:
+    newest = newest_checkpoint(ledger, name, folder)
+    if newest is None:
+        return {"digest": None, "digest_all": None}
+    weights = checkpoints.weights_sha256(newest)
+    return {
+        "digest": ledger.reading.digest(name, weights),
+        "digest_all": ledger.reading.digest_all(name, weights),
+    }
+
+
+def _matrix(cells: list[Cell]) -> Matrix:
+    """Arrange the environments' own cells by stage; categories are left out."""
+    matrix: Matrix = {}
+    for cell in cells:
+        if cell.category is None and cell.environment is not None:
+            matrix.setdefault(str(cell.after_stage), {})[cell.environment] = cell.value
+    return matrix
+
+
+def _environments(matrices: Mapping[str, Matrix], cells: list[Cell]) -> Facts:
+    """Compare every environment's first and last boundary, in the order of the spec."""
+    closed = {cell.environment for cell in cells if cell.split == "own"}
+    stderr = {(c.after_stage, c.environment): c.stderr for c in cells if c.category is None}
+    facts: Facts = {}
+    for name in dict.fromkeys(cell.environment for cell in cells if cell.environment is not None):
+        accuracy, entropy = (
+            _first_and_last(matrices[metric], name) for metric in ("pass_1", "entropy_token")
+        )
+        last = max((int(i) for i in matrices["pass_1"]), default=0)
+        facts[name] = {
+            "closed": name in closed,
+            "accuracy_start": accuracy[0],
+            "accuracy_end": accuracy[1],
+            "accuracy_change": _difference(accuracy),
+            "accuracy_stderr": stderr.get((last, name)),
+            "entropy_start": entropy[0],
+            "entropy_end": entropy[1],
+        }
+    return facts
+
+
+def _first_and_last(matrix: Matrix, name: str) -> tuple[float | None, float | None]:
+    rows = [matrix[i] for i in sorted(matrix, key=int)]
+    return (rows[0].get(name), rows[-1].get(name)) if rows else (None, None)
+
+
+def _difference(pair: tuple[float | None, float | None]) -> float | None:
+    return None if pair[0] is None or pair[1] is None else pair[1] - pair[0]
+
+
+def _arms(ledger: Ledger, name: str, has_scheduler: bool) -> list[Facts]:
+    """Say where every arm's probability began, went and ended."""
+    paths: dict[tuple[str, str], list[Any]] = {}
+    for arm in ledger.reading.arms(name):
+        paths.setdefault((arm.bandit, arm.arm), []).append(arm)
+    return [
+        {
+            "bandit": bandit,
+            "arm": arm,
+            "is_scheduler": bandit == EVERYTHING and has_scheduler,
+            "probability_start": path[0].probability,
+            "probability_min": min(row.probability for row in path),
+            "probability_max": max(row.probability for row in path),
+            "probability_end": path[-1].probability,
+            "value_end": path[-1].value,
+            "num_picks": path[-1].num_picks,
+        }
+        for (bandit, arm), path in paths.items()
+    ]
+
+
+def _seconds(ledger: Ledger, name: str) -> Facts:
+    """Seconds by part over all steps, and of all evaluations."""
+    parts = ("draw", "play", "score", "update", "other")
+    spent = {
+        part: sum(point.value or 0.0 for point in ledger.reading.series(name, f"seconds_{part}"))
+        for part in parts
+    }
+    spent["evaluate"] = sum(boundary.seconds for boundary in ledger.reading.boundaries(name))
+    return spent

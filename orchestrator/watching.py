@@ -1,0 +1,36 @@
+"""Who watches a run while it goes: told what happens, never asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orchestrator.progress import Progress
+from store.records import BoundaryRecord, StepRecord
+
+
+class Watcher:
+    """Hears nothing by default; the CLI prints, a test counts."""
+
+    def begin(self, name: str, folder: str) -> None:
+        """This process takes up a run."""
+
+    def phase(self, text: str) -> None:
+        """Something that takes a while begins, in words."""
+
+    def warm_start(self, batch: int, num_batches: int, loss: float) -> None:
+        """A batch of the warm start is done; loss in nats a token."""
+
+    def stage(self, at: Progress) -> None:
+        """A stage begins."""
+
+    def step(self, at: Progress, record: StepRecord) -> None:
+        """A step is done and remembered."""
+
+    def boundary(self, at: Progress, record: BoundaryRecord) -> None:
+        """A boundary is done and remembered."""
+
+    def event(self, texts: Sequence[str]) -> None:
+        """Something a person should know."""
+
+    def end(self, name: str, status: str, reason: str | None) -> None:
+        """This process is done with the run: finished, stopped or failed, and why."""

@@ -1,0 +1,148 @@
+"""Options of the policy, its learner and its warm start: pydantic only, so that reading a spec stays light."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Kind = Literal["tiny", "folder", "hub"]
+
+TINY_SHAPE = ("layers", "hidden", "mlp", "heads", "kv_heads", "vocabulary")
+
+
+class Options(BaseModel):
+    """Common to all options of this room: frozen, unknown keys refused, fields documented in place."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class PolicyConfig(Options):
+    """Which language model learns. A plain string stands for `{model: string}`."""
+
+    model: str = "tiny"
+    """`tiny`, a folder (`./x`, `/x`), or a hub name (`Qwen/x`, unless such a folder exists)."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of the weights. The learner keeps float32 copies of anything shorter; log-probs are always float32."""
+    template: Literal["chat", "none"] = "chat"
+    """`chat`: the tokenizer's chat template; `none`: the contents of all messages, joined by blank lines."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub model."""
+    trust_remote_code: bool = False
+    """Run the Python code that comes with the model."""
+    layers: int = Field(default=3, ge=1)
+    """Of `tiny`: number of layers."""
+    hidden: int = Field(default=96, ge=2)
+    """Of `tiny`: width; a multiple of twice `heads`."""
+    mlp: int = Field(default=288, ge=1)
+    """Of `tiny`: width inside the MLP."""
+    heads: int = Field(default=4, ge=1)
+    """Of `tiny`: number of attention heads; a multiple of `kv_heads`."""
+    kv_heads: int = Field(default=2, ge=1)
+    """Of `tiny`: number of key-value heads."""
+    vocabulary: Literal["open", "closed"] = "open"
+    """Of `tiny`: `open` knows every byte, `closed` only what the spec's environments show."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        return {"model": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> PolicyConfig:
+        foreign = [name for name in TINY_SHAPE if name in self.model_fields_set]
+        if self.model != "tiny" and foreign:
+            raise ValueError(
+                f"{', '.join(foreign)}: only `model: tiny` has these; {self.model!r} brings its own"
+            )
+        if self.heads % self.kv_heads:
+            raise ValueError(f"heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads})")
+        if self.hidden % (2 * self.heads):
+            raise ValueError(f"hidden ({self.hidden}) must be a multiple of twice heads ({2 * self.heads})")
+        return self
+
+    @property
+    def kind(self) -> Kind:
+        """Where the model comes from."""
+        if self.model == "tiny":
+            return "tiny"
+        marked = self.model.startswith((".", "/", "~"))
+        return "folder" if marked or Path(self.model).is_dir() else "hub"
+
+
+class LearnerConfig(Options):
+    """How the policy is updated. Defaults differ for `tiny`; `resolved` fills them in."""
+
+    lr: float | None = Field(default=None, gt=0)
+    """Learning rate of AdamW; null: 1e-6, and 1e-4 for `tiny`."""
+    betas: tuple[float, float] | None = None
+    """Of AdamW; null: [.9, .999], and [.9, .99] for `tiny`."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled, on every parameter."""
+    warmup: int = Field(default=20, ge=0)
+    """Updates over which the learning rate rises linearly to `lr`."""
+    updates: int | None = Field(default=None, ge=1)
+    """Optimiser updates a step; null: the objective's own number."""
+    clip_norm: float = Field(default=1.0, gt=0)
+    """The gradient is shortened to this norm."""
+    micro_tokens: int = Field(default=16384, ge=1)
+    """Padded tokens in one forward and backward, at least one row. Changes memory and speed, not the result."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto`: the GPU if there is one."""
+    threads: int = Field(default=1, ge=1)
+    """CPU threads of the trainer. Part of the numerics: a resumed run needs the same number."""
+    activation_checkpointing: bool = False
+    """Recompute each layer in the backward pass: a third more time, far less memory."""
+
+    def resolved(self, policy: PolicyConfig) -> LearnerConfig:
+        """Fill in the defaults that depend on the policy."""
+        tiny = policy.kind == "tiny"
+        lr = self.lr if self.lr is not None else (1e-4 if tiny else 1e-6)
+        betas = self.betas if self.betas is not None else ((0.9, 0.99) if tiny else (0.9, 0.999))
+        return self.model_copy(update={"lr": lr, "betas": betas})
+
+
+class WarmStartShare(Options):
+    """How much of the warm start one environment gets."""
+
+    batches: int | None = Field(default=None, ge=1)
+    """Null: the section's."""
+    decay: float | None = Field(default=None, gt=0, le=1)
+    """Null: the section's."""
+
+
+class WarmStartConfig(Options):
+    """A short supervised start on reference answers, before any reinforcement."""
+
+    environments: tuple[str, ...] | Mapping[str, WarmStartShare] = ()
+    """Names, or a map from a name to its own `batches` and `decay`. Empty: no warm start."""
+    batches: int = Field(default=230, ge=1)
+    """Batches for each environment; those of all environments are mixed."""
+    decay: float = Field(default=0.5, gt=0, le=1)
+    """Category i of an environment is drawn with a weight of decay to the power i."""
+    batch_size: int = Field(default=96, ge=1)
+    """Examples in a batch."""
+    lr: float = Field(default=2e-3, gt=0)
+    """Highest learning rate of AdamW."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """Of AdamW."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled, on every parameter."""
+    warmup: int = Field(default=30, ge=0)
+    """Batches over which the learning rate rises linearly; from there it falls linearly to 0."""
+
+    def shares(self) -> dict[str, tuple[int, float]]:
+        """Give the batches and the decay of each environment, in the order of the spec."""
+        if not isinstance(self.environments, Mapping):
+            return dict.fromkeys(self.environments, (self.batches, self.decay))
+        return {
+            name: (share.batches or self.batches, share.decay or self.decay)
+            for name, share in self.environments.items()
+        }
+
+    @property
+    def num_batches(self) -> int:
+        """Batches of the whole warm start."""
+        return sum(batches for batches, _ in self.shares().values())

@@ -1,0 +1,19 @@
+"""What goes wrong in this room, addressed to a person: what was expected, what was found, what to do."""
+
+from __future__ import annotations
+
+
+class PolicyError(Exception):
+    """A policy cannot be made, read, played or updated as asked."""
+
+
+class ModelNotFoundError(PolicyError):
+    """A model folder is not there or not complete, or a hub name cannot be reached."""
+
+
+class VocabularyError(PolicyError):
+    """A text holds characters that a closed vocabulary has no token for."""
+
+
+class CheckpointError(PolicyError):
+    """Saved weights or optimiser state do not fit this policy."""

@@ -1,0 +1,55 @@
+"""Making the policy that a spec names, and telling its size without reading any weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from policies.config import PolicyConfig
+from policies.errors import PolicyError
+from policies.models.pretrained import architecture, load_pretrained
+from policies.models.tiny import make_tiny, tiny_architecture
+from policies.models.tokenizer import VocabularySample, build_tokenizer
+from policies.policy import Policy
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a policy will take, found from its configuration alone."""
+
+    num_parameters: int
+    weights_bytes: int  # of the saved model
+    optimizer_bytes: int  # of the saved optimiser state: two moments, and float32 copies of shorter weights
+
+
+def load_policy(
+    config: PolicyConfig, device: torch.device, *, seed: int, sample: VocabularySample | None = None
+) -> Policy:
+    """Make or load the policy. Only `tiny` uses the seed and the sample; no global random state is moved."""
+    if config.kind != "tiny":
+        return load_pretrained(config, device)
+    if sample is None:
+        raise PolicyError(
+            "model: tiny makes its vocabulary from the environments' prompts; pass a sample of them"
+        )
+    return make_tiny(config, sample, seed, device)
+
+
+def describe_size(config: PolicyConfig, sample: VocabularySample | None = None) -> Size:
+    """Compute the size of a policy from its configuration; hub names need the network or the cache."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(
+            _architecture(config, sample), trust_remote_code=config.trust_remote_code
+        )
+    num = sum(parameter.numel() for parameter in model.parameters())
+    width = torch.finfo(getattr(torch, config.dtype)).bits // 8
+    return Size(num, num * width, num * (8 if width == 4 else 12))
+
+
+def _architecture(config: PolicyConfig, sample: VocabularySample | None) -> object:
+    if config.kind != "tiny":
+        return architecture(config)
+    tokenizer = build_tokenizer(sample or VocabularySample({}), config.vocabulary == "closed")
+    return tiny_architecture(config, len(tokenizer))

@@ -1,0 +1,62 @@
+"""`tiny`: a Qwen2-architecture policy from a random start, small enough to learn on one CPU core.
+
+With the default shape and vocabulary it has about 0.35M weights, embeddings tied to the head. It is a real model
+of the transformers library: what works on it works on its big relatives, and a saved one loads as any other.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from policies.config import PolicyConfig
+from policies.models.tokenizer import VocabularySample, build_tokenizer, require_known
+from policies.policy import Policy
+
+CONTEXT = 4096  # tokens; positions are rotary, so this costs nothing
+
+
+def make_tiny(config: PolicyConfig, sample: VocabularySample, seed: int, device: torch.device) -> Policy:
+    """Make the policy; the same arguments give the same weights, on every device."""
+    closed = config.vocabulary == "closed"
+    tokenizer = build_tokenizer(sample, closed)
+    model = _random_model(tiny_architecture(config, len(tokenizer)), seed)
+    model.generation_config.update(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+    model = model.to(device=device, dtype=getattr(torch, config.dtype)).eval()
+    check = partial(require_known, tokenizer) if closed else None
+    return Policy(model, tokenizer, name="tiny", template=config.template, check_text=check)
+
+
+def tiny_architecture(config: PolicyConfig, vocabulary_size: int) -> Any:
+    """Describe the model to the transformers library."""
+    return Qwen2Config(
+        vocab_size=vocabulary_size,
+        num_hidden_layers=config.layers,
+        hidden_size=config.hidden,
+        intermediate_size=config.mlp,
+        num_attention_heads=config.heads,
+        num_key_value_heads=config.kv_heads,
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+
+
+def _random_model(architecture: Any, seed: int) -> Any:
+    """Draw matrices from a normal law of the usual width; norms start at 1, biases at 0.
+
+    The library's own initialisation uses the global generator, hence the fork; it is then overwritten.
+    """
+    with torch.random.fork_rng(devices=[]):
+        model = Qwen2ForCausalLM(architecture)
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=architecture.initializer_range, generator=generator)
+        else:
+            torch.nn.init.constant_(parameter, 0.0 if name.endswith("bias") else 1.0)
+    return model

@@ -1,0 +1,138 @@
+"""The tokenizer of `tiny`, made on the spot from the texts of a spec's environments.
+
+Three kinds of token beside the special ones: given symbols, words (a chunk between white space, with its leading
+space) that at least half of one environment's prompts share, and single bytes for everything else. So the fixed
+text of a prompt costs few tokens, what differs between tasks is spelled character by character, and an `open`
+vocabulary can read environments that are added later. There are no merges: a text has exactly one reading.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from policies.errors import VocabularyError
+
+PAD, END, ANSWER = SPECIAL = ("<|pad|>", "<|end|>", "<|answer|>")
+
+TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if message['role'] == 'assistant' %}" + ANSWER + "{{ message['content'] }}" + END + "{% else %}"
+    "{% if loop.previtem is defined and loop.previtem['role'] != 'assistant' %}{{ '\\n' }}{% endif %}"
+    "{{ message['content'] }}"
+    "{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}" + ANSWER + "{% endif %}"
+)
+
+
+@dataclass(frozen=True)
+class VocabularySample:
+    """What the spec's environments look like, for making a vocabulary."""
+
+    prompts_by_environment: Mapping[str, Sequence[str]]  # some prompts of each, as `prompt_text` renders them
+    answers: Sequence[str] = ()  # some answers; only a closed vocabulary reads them
+    symbols: Sequence[str] = field(default=())  # strings that get one token each, also glued to other text
+
+
+def prompt_text(messages: Sequence[Mapping[str, str]]) -> str:
+    """Render a first prompt as the chat template of `tiny` does, without its special tokens."""
+    return "\n".join(message["content"] for message in messages)
+
+
+def build_tokenizer(sample: VocabularySample, closed: bool = False) -> Any:
+    """Make the tokenizer; the same sample gives the same token ids."""
+    symbols = list(dict.fromkeys(sample.symbols))
+    splitter = _splitter(symbols)
+    words = _common_words(splitter, sample.prompts_by_environment)
+    characters = _seen_characters(splitter, sample, symbols) if closed else _BYTES
+    tokens = [*SPECIAL, *characters, *(_spell(symbol) for symbol in symbols), *words]
+    vocabulary = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
+    return _wrap(vocabulary, splitter)
+
+
+def require_known(tokenizer: Any, text: str) -> None:
+    """Raise VocabularyError if a closed vocabulary cannot spell a text."""
+    backend = tokenizer.backend_tokenizer
+    for piece, (start, end) in backend.pre_tokenizer.pre_tokenize_str(text):
+        if backend.token_to_id(piece) is None and any(backend.token_to_id(c) is None for c in piece):
+            chunk = text[start:end]
+            unknown = next(c for c in chunk if any(backend.token_to_id(b) is None for b in _spell(c)))
+            raise VocabularyError(
+                f"the closed vocabulary has no token for {unknown!r} (in {chunk!r}): it knows only what it saw in "
+                "sampled prompts and answers. Say `vocabulary: open` in the policy section"
+            )
+
+
+def _byte_alphabet() -> list[str]:
+    """One printable character for each byte, in byte order: the byte-level alphabet of GPT-2."""
+    printable = [
+        *range(ord("!"), ord("~") + 1),
+        *range(ord("¡"), ord("¬") + 1),
+        *range(ord("®"), ord("ÿ") + 1),
+    ]
+    others = iter(range(256, 512))
+    return [chr(byte) if byte in printable else chr(next(others)) for byte in range(256)]
+
+
+_BYTES = _byte_alphabet()
+
+
+def _spell(text: str) -> str:
+    """Spell a text in the byte-level alphabet."""
+    return "".join(_BYTES[byte] for byte in text.encode())
+
+
+def _splitter(symbols: Sequence[str]) -> Any:
+    """Cut a text into symbols, words with their leading space, and single white space."""
+    longest_first = sorted(symbols, key=len, reverse=True)
+    either = "|".join(_escape(symbol) for symbol in longest_first)
+    pattern = rf"{either}|\s?(?:(?!{either})\S)+|\s" if symbols else r"\s?\S+|\s"
+    return pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(pattern), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+
+
+def _escape(text: str) -> str:
+    """Quote a text for the tokenizer's regular expressions; `re.escape` is for another dialect."""
+    return "".join(c if c.isalnum() or ord(c) > 127 else f"\\x{ord(c):02x}" for c in text)
+
+
+def _pieces(splitter: Any, text: str) -> list[str]:
+    return [piece for piece, _ in splitter.pre_tokenize_str(text)]
+
+
+def _common_words(splitter: Any, prompts_by_environment: Mapping[str, Sequence[str]]) -> list[str]:
+    words: set[str] = set()
+    for prompts in prompts_by_environment.values():
+        counts = Counter(piece for prompt in prompts for piece in set(_pieces(splitter, prompt)))
+        words.update(word for word, count in counts.items() if 2 * count >= len(prompts) and len(word) > 1)
+    return sorted(words)
+
+
+def _seen_characters(splitter: Any, sample: VocabularySample, symbols: Sequence[str]) -> list[str]:
+    texts = [*(p for prompts in sample.prompts_by_environment.values() for p in prompts), *sample.answers]
+    whole = {_spell(symbol) for symbol in symbols}
+    seen = {c for text in texts for piece in _pieces(splitter, text) if piece not in whole for c in piece}
+    return [c for c in _BYTES if c in seen]
+
+
+def _wrap(vocabulary: dict[str, int], splitter: Any) -> Any:
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[], ignore_merges=True))
+    backend.pre_tokenizer = splitter
+    backend.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token=PAD,
+        eos_token=END,
+        additional_special_tokens=[ANSWER],
+        chat_template=TEMPLATE,
+        clean_up_tokenization_spaces=False,
+    )

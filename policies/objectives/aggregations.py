@@ -1,0 +1,53 @@
+"""Aggregations: D, what each token weighs in the sum that is the loss (objectives.md 5).
+
+    token_mean            1 / N                every token alike; long answers dominate (DAPO; our default)
+    seq_mean_token_mean   1 / (B * n_b)        every sequence alike (GRPO, arXiv 2402.03300)
+    seq_mean_token_sum    1 / B                plain policy gradient
+    constant              1 / (B * max_length) neither length nor padding matters (Dr. GRPO, arXiv 2503.20783)
+
+N tokens and B sequences of the whole update, over all its micro-batches and ranks; n_b tokens of sequence b.
+As the totals are known beforehand, micro-batches are summed, never averaged, and how a batch was cut does not
+matter. D is 0 off the mask; an update without tokens gives 0 everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+from policies.objectives.contracts import Totals
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# From the mask as numbers [B, T], the totals and `max_length` to D [B, T].
+Aggregation: TypeAlias = "Callable[[Tensor, Totals, int | None], Tensor]"
+
+
+def token_mean(mask_BT: Tensor, totals: Totals, max_length: int | None) -> Tensor:
+    """1 / N."""
+    return mask_BT / max(totals.num_tokens, 1)
+
+
+def seq_mean_token_mean(mask_BT: Tensor, totals: Totals, max_length: int | None) -> Tensor:
+    """1 / (B * n_b); a sequence is never split between micro-batches, so n_b is known here."""
+    return mask_BT / mask_BT.sum(-1, keepdim=True).clamp(min=1) / max(totals.num_sequences, 1)
+
+
+def seq_mean_token_sum(mask_BT: Tensor, totals: Totals, max_length: int | None) -> Tensor:
+    """1 / B."""
+    return mask_BT / max(totals.num_sequences, 1)
+
+
+def constant(mask_BT: Tensor, totals: Totals, max_length: int | None) -> Tensor:
+    """1 / (B * max_length), a configured constant and never the padded width."""
+    assert max_length is not None, "the configuration asks for it"
+    return mask_BT / max(totals.num_sequences, 1) / max_length
+
+
+AGGREGATIONS: dict[str, Aggregation] = {
+    "token_mean": token_mean,
+    "seq_mean_token_mean": seq_mean_token_mean,
+    "seq_mean_token_sum": seq_mean_token_sum,
+    "constant": constant,
+}

@@ -1,0 +1,1 @@
+"""Controllers: one entropy reading a step moves one coefficient (objectives.md 12)."""

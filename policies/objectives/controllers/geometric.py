@@ -1,0 +1,72 @@
+"""Geometric controller: v <- clamp(v * f^sign(H* - H), low, high).
+
+Symbols: v the coefficient, H the reading, H* the target, f the factor. It raises a coefficient that is meant to
+raise entropy while the reading is below the target, and lowers it while it is above; it never changes the sign.
+
+From one bound to the other takes log(high / low) / log(f) steps: 38 with the defaults. It does not rest at the
+target but oscillates around it.
+
+Empty cases: a missing reading, and one equal to the target, leave v where it is.
+
+Source: ours, for ADAPO of arXiv 2603.11682, whose step rule is not published (objectives.md 8.4); as the
+controller of REPO and the entropy bonus measured with factor 1.2 in [1e-4, .1].
+"""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from policies.objectives.errors import ObjectiveError
+from policies.objectives.parts import Controller, PartOptions
+
+SOURCE = "ours, after arXiv 2603.11682"
+
+
+class Config(PartOptions):
+    """The target, how fast, and how far."""
+
+    target: float = Field(1.0, gt=0)
+    """Fraction of the entropy at the start that is held."""
+    factor: float = Field(1.2, gt=1)
+    """The coefficient grows or shrinks by this, once a step."""
+    low: float = Field(1e-4, gt=0)
+    """Smallest coefficient."""
+    high: float = Field(0.1, gt=0)
+    """Largest coefficient."""
+
+    @model_validator(mode="after")
+    def _bounds_are_ordered(self) -> Config:
+        if self.low > self.high:
+            raise ValueError(f"the lower bound {self.low:g} is above the upper bound {self.high:g}")
+        return self
+
+
+def create(config: Config, start: float) -> Controller:
+    """Make the controller; `ObjectiveError` when it cannot start from there."""
+    if not config.low <= start <= config.high:
+        raise ObjectiveError(
+            f"the geometric controller starts at {start:g}, outside of its bounds "
+            f"[{config.low:g}, {config.high:g}]; change the start or the bounds `low`, `high`"
+        )
+    return Geometric(config, start)
+
+
+class Geometric(Controller):
+    """Multiplies or divides the coefficient by a factor, inside positive bounds."""
+
+    def __init__(self, config: Config, start: float) -> None:
+        super().__init__(config.target, start)
+        self._config = config
+
+    def move(self, value: float, reading: float) -> float:
+        """One step up when the reading is below the target, one down when it is above."""
+        if reading < self.target:
+            return min(value * self._config.factor, self._config.high)
+        if reading > self.target:
+            return max(value / self._config.factor, self._config.low)
+        return value
+
+    @property
+    def is_at_bound(self) -> bool:
+        """Whether it pushes as hard, or as little, as it may."""
+        return self.value in (self._config.low, self._config.high)

@@ -1,0 +1,83 @@
+"""Signed geometric controller: doubles and halves a coefficient of either sign, jumping over zero.
+
+Symbols: z the coefficient, H the reading, H* the target, f = 2 the factor.
+
+    H > H*   z >= 0:  z / f, and below `low` it becomes -low
+             z < 0:   max(-high, f * z)
+    H < H*   the same mirrored
+    H = H*   unchanged
+
+From one bound to the other takes 18 steps with the defaults, so it lags a fast swing, and it oscillates around
+the target. The bound of .05 is made for log-probs of -3 and below: with few actions or a very confident policy z
+sits at the bound and entropy falls all the same. The share of steps at the bound is logged for that.
+
+Empty cases: a missing reading leaves z where it is; from z = 0 the first reading gives +-low.
+
+Source: Entropy-Preserving Reinforcement Learning, arXiv 2603.11682; checked against the SkyRL implementation
+(NovaSky-AI/SkyRL pull request 1896).
+"""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from policies.objectives.errors import ObjectiveError
+from policies.objectives.parts import Controller, PartOptions
+
+SOURCE = "arXiv 2603.11682"
+
+
+class Config(PartOptions):
+    """The target, how fast, and how far."""
+
+    target: float = Field(1.0, gt=0)
+    """Fraction of the entropy at the start that is held."""
+    factor: float = Field(2.0, gt=1)
+    """The coefficient grows or shrinks by this, once a step."""
+    low: float = Field(1e-4, gt=0)
+    """Smallest magnitude: below it the sign changes."""
+    high: float = Field(0.05, gt=0)
+    """Largest magnitude."""
+
+    @model_validator(mode="after")
+    def _bounds_are_ordered(self) -> Config:
+        if self.low > self.high:
+            raise ValueError(f"the lower bound {self.low:g} is above the upper bound {self.high:g}")
+        return self
+
+
+def create(config: Config, start: float) -> Controller:
+    """Make the controller; `ObjectiveError` when it cannot start from there."""
+    if abs(start) > config.high:
+        raise ObjectiveError(
+            f"the geometric_signed controller starts at {start:g}, outside of its bounds "
+            f"[-{config.high:g}, {config.high:g}]; change the start or the bound `high`"
+        )
+    return GeometricSigned(config, start)
+
+
+class GeometricSigned(Controller):
+    """Multiplies or divides the coefficient by a factor; its sign follows the side of the target."""
+
+    def __init__(self, config: Config, start: float) -> None:
+        super().__init__(config.target, start)
+        self._config = config
+
+    def move(self, value: float, reading: float) -> float:
+        """One step up when the reading is below the target, one down when it is above."""
+        if reading > self.target:
+            return self._lower(value)
+        if reading < self.target:
+            return -self._lower(-value)
+        return value
+
+    def _lower(self, value: float) -> float:
+        low, high, factor = self._config.low, self._config.high, self._config.factor
+        if value >= 0:
+            return value / factor if value / factor >= low else -low
+        return max(-high, min(-low, factor * value))
+
+    @property
+    def is_at_bound(self) -> bool:
+        """Whether it pushes as hard as it may, in either direction."""
+        return abs(self.value) == self._config.high

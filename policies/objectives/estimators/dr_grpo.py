@@ -1,0 +1,35 @@
+"""Dr. GRPO advantages: A_i = r_i - mean of the group, without division by the standard deviation.
+
+Its paper pairs it with the `constant` aggregation, so that neither the spread of a group nor the length of an
+answer changes the weight of a token.
+
+Empty cases: a group of one, and a group of equal rewards, give 0. Missing members are left out, not counted as 0.
+
+Source: Understanding R1-Zero-Like Training: A Critical Perspective, arXiv 2503.20783, section 3.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from policies.objectives.groups import centred
+from policies.objectives.parts import Estimator, Outcomes, Part, PartOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SOURCE = "arXiv 2503.20783"
+
+
+class Config(PartOptions):
+    """The estimator of Dr. GRPO has no options."""
+
+
+def create(config: Config) -> Estimator:
+    """Make the estimator."""
+    return Part(estimate)
+
+
+def estimate(outcomes: Outcomes) -> Tensor:
+    """Advantages [B] from rewards [B]."""
+    return centred(outcomes.reward_B, outcomes.group_B)

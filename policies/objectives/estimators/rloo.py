@@ -1,0 +1,36 @@
+"""Leave-one-out advantages: A_i = r_i - mean of the other rewards of the group = n / (n - 1) * (r_i - mean).
+
+Symbols: r_i the reward of sample i, n the size of its group. Unbiased, and in the unit of the reward: groups
+that are nearly solved or nearly hopeless are not magnified.
+
+Empty cases: a group of one, and a group of equal rewards, give 0. Missing members are left out, not counted as 0.
+
+Source: Back to Basics: Revisiting REINFORCE Style Optimization, arXiv 2402.14740, section 3.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from policies.objectives.groups import centred, group_size
+from policies.objectives.parts import Estimator, Outcomes, Part, PartOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SOURCE = "arXiv 2402.14740"
+
+
+class Config(PartOptions):
+    """Leave-one-out has no options."""
+
+
+def create(config: Config) -> Estimator:
+    """Make the estimator."""
+    return Part(estimate)
+
+
+def estimate(outcomes: Outcomes) -> Tensor:
+    """Advantages [B] from rewards [B]."""
+    size_B = group_size(outcomes.group_B)
+    return centred(outcomes.reward_B, outcomes.group_B) * size_B / (size_B - 1).clamp(min=1)

@@ -1,0 +1,38 @@
+"""REINFORCE: c = 1, no ratio and no clip; the conventional loss of a token is -A * lp.
+
+Right on-policy, that is with one update a step; with more, nothing notices that the samples have become stale.
+
+Empty cases: A = 0 gives the loss 0.
+
+Source: Williams 1992; for language models, arXiv 2402.14740.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from policies.objectives.contracts import Rows
+from policies.objectives.parts import Part, PartOptions, Ratio, RatioRule
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SOURCE = "arXiv 2402.14740"
+
+
+class Config(PartOptions):
+    """REINFORCE has no options."""
+
+
+def create(config: Config) -> RatioRule:
+    """Make the rule."""
+    return Part(lambda advantage_BT, rows: rule(advantage_BT, rows))
+
+
+def rule(advantage_BT: Tensor, rows: Rows) -> Ratio:
+    """Apply it to shaped advantages [B, T]."""
+    return Ratio(
+        c_BT=advantage_BT.new_ones(advantage_BT.shape),
+        value_BT=-advantage_BT * rows.lp_BT,
+        clipped_BT=rows.mask_BT.new_zeros(rows.mask_BT.shape),
+    )

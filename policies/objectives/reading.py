@@ -1,0 +1,134 @@
+"""The entropy that a controller reads, as a fraction of the entropy at the start: 1.0 is "as at the start".
+
+The bandit changes the mix of tasks every step, and categories differ in natural entropy, so the plain mean moves
+without any change in the policy: with .3 nat on `a` and .8 on `b`, going from equal shares to 90 % `a` takes it
+from .55 to .35. A controller that reads it chases the bandit. So (objectives.md 12.2):
+
+    H_k      running mean of category k, weighted by tokens; a token counts half after `half_life` visits of k
+    H0_k     its entropy at the start: from the evaluation at step 0, else the first reading of k
+    reading  the mean over the categories visited so far of H_k / H0_k, each weighing the same
+
+Both H_k and H0_k are taken as at least .05 nat: below that a policy has collapsed, and a ratio says nothing
+(plasticity.md 0.6). A category that was never visited does not count: its 1.0 would hide a fall everywhere else,
+and a target below 1 could not be reached. One not visited for long keeps its last value; `ages` tells for how long.
+
+In the mode `raw`, which reproduces papers, the reading is the mean over the step's tokens, divided by the mean of
+H0_k under the mix of the first step.
+
+Source: ours. Baselines and readings must come from the same sampling distribution.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from policies.objectives.errors import ObjectiveError, expect_keys
+
+FLOOR = 0.05  # nats
+
+Step = Mapping[str, tuple[float, float]]  # "environment/category" -> (sum of token entropies in nats, tokens)
+
+
+@dataclass
+class _Visits:
+    """What is remembered of one category: decayed sums, and the number of steps since it was last visited."""
+
+    entropy_sum: float = 0.0
+    num_tokens: float = 0.0
+    age: int = 0
+
+    @property
+    def mean(self) -> float:
+        return self.entropy_sum / self.num_tokens
+
+
+class MixCorrectedEntropy:
+    """Turns each step's token entropies, by category, into the one number that a controller reads.
+
+    `set_baseline` before the first step and for categories added later; `observe` once a step.
+    """
+
+    def __init__(self, mode: Literal["corrected", "raw"] = "corrected", half_life: float = 3.0) -> None:
+        self.mode = mode
+        self._keep = 0.5 ** (1 / half_life)
+        self._baseline: dict[str, float] = {}
+        self._visits: dict[str, _Visits] = {}
+        self._pooled_baseline: float | None = None
+
+    def set_baseline(self, baseline: Mapping[str, float]) -> None:
+        """Give the entropy at the start, in nats by "environment/category", for these categories."""
+        for key, entropy in baseline.items():
+            if not (math.isfinite(entropy) and entropy >= 0):
+                raise ObjectiveError(
+                    f"the entropy at the start of `{key}` is {entropy}; expected nats, 0 or more"
+                )
+        self._baseline.update(baseline)
+
+    def observe(self, step: Step) -> float | None:
+        """Take in a step's sums and return the reading; None when nothing was measured in it.
+
+        Categories without tokens, and sums that are not finite, are left out.
+        """
+        measured = {key: (s, n) for key, (s, n) in step.items() if n > 0 and math.isfinite(s)}
+        for visits in self._visits.values():
+            visits.age += 1
+        for key, (entropy_sum, num_tokens) in measured.items():
+            self._baseline.setdefault(key, entropy_sum / num_tokens)
+            self._visit(key, entropy_sum, num_tokens)
+        if not measured:
+            return None
+        return self._corrected() if self.mode == "corrected" else self._raw(measured)
+
+    def ages(self) -> dict[str, int]:
+        """Steps since each visited category was last measured; 0: in the last step."""
+        return {key: visits.age for key, visits in self._visits.items()}
+
+    def relative(self) -> dict[str, float]:
+        """H_k / H0_k of each visited category."""
+        return {key: _ratio(visits.mean, self._baseline[key]) for key, visits in self._visits.items()}
+
+    def state(self) -> dict[str, Any]:
+        """All that is needed to go on identically, as JSON."""
+        return {
+            "mode": self.mode,
+            "baseline": dict(self._baseline),
+            "visits": {key: asdict(visits) for key, visits in self._visits.items()},
+            "pooled_baseline": self._pooled_baseline,
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state; `ObjectiveError` when it does not fit."""
+        expect_keys(state, {"mode", "baseline", "visits", "pooled_baseline"}, "the entropy reading")
+        if state["mode"] != self.mode:
+            raise ObjectiveError(
+                f"the saved entropy reading is `{state['mode']}`, this run's is `{self.mode}`"
+            )
+        for key, visits in state["visits"].items():
+            expect_keys(visits, {"entropy_sum", "num_tokens", "age"}, f"the entropy reading of `{key}`")
+        self._baseline = dict(state["baseline"])
+        self._visits = {key: _Visits(**visits) for key, visits in state["visits"].items()}
+        self._pooled_baseline = state["pooled_baseline"]
+
+    def _visit(self, key: str, entropy_sum: float, num_tokens: float) -> None:
+        visits = self._visits.setdefault(key, _Visits())
+        visits.entropy_sum = self._keep * visits.entropy_sum + entropy_sum
+        visits.num_tokens = self._keep * visits.num_tokens + num_tokens
+        visits.age = 0
+
+    def _corrected(self) -> float:
+        # fsum is exact, so the reading does not depend on the order in which categories came
+        return math.fsum(self.relative().values()) / len(self._visits)
+
+    def _raw(self, measured: Step) -> float:
+        num_tokens = math.fsum(n for _, n in measured.values())
+        if self._pooled_baseline is None:
+            at_start = math.fsum(n * self._baseline[key] for key, (_, n) in measured.items())
+            self._pooled_baseline = at_start / num_tokens
+        return _ratio(math.fsum(s for s, _ in measured.values()) / num_tokens, self._pooled_baseline)
+
+
+def _ratio(entropy: float, baseline: float) -> float:
+    return max(entropy, FLOOR) / max(baseline, FLOOR)

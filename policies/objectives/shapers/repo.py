@@ -1,0 +1,51 @@
+"""REPO: A' = A - beta * L, a push on entropy by the score function, without gradient through the distribution.
+
+Symbols: L the centred log-prob of the sampled token (`centring.py`), beta the `strength`. beta > 0 raises
+entropy, beta < 0 lowers it. To first order it adds eta * beta * E[pi * L^2] to the entropy change of a step.
+
+It acts where A = 0 too, so groups without a signal drift; it can flip the sign of A, which changes the side on
+which the ratio rule clips; and it subtracts, so it comes before any shaper that multiplies. With a beta that
+nothing can lower it destroyed the policy on tasks of several tokens (docs: what we measured): keep a controller.
+
+Empty cases: L of padding is never read; `batch` centring takes its mean from the whole step, not from these rows.
+
+Source: Entropy-Preserving Reinforcement Learning, arXiv 2603.11682; no official code, two descriptions agree.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from policies.objectives.centring import Centre, centred_lp, centring_needs
+from policies.objectives.contracts import Rows, Totals
+from policies.objectives.parts import Part, PartOptions, Shaped, Shaper
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SOURCE = "arXiv 2603.11682"
+KNOB = "strength"
+PUSHES_ENTROPY = True
+
+
+class Config(PartOptions):
+    """How strong, and against which mean."""
+
+    strength: float = 1e-3
+    """The coefficient beta: the fixed value, or where the controller starts."""
+    centre: Centre = "exact"
+    """Which mean log-prob is subtracted."""
+
+
+def create(config: Config) -> Shaper:
+    """Make the shaper."""
+
+    def apply(advantage_BT: Tensor, rows: Rows, totals: Totals) -> Shaped:
+        return Shaped(shape(advantage_BT, centred_lp(rows, totals, config.centre), config.strength))
+
+    return Part(apply, centring_needs(config.centre))
+
+
+def shape(advantage_BT: Tensor, centred_BT: Tensor, beta: float | Tensor) -> Tensor:
+    """A' [B, T] from A and L [B, T]."""
+    return advantage_BT - beta * centred_BT

@@ -1,0 +1,52 @@
+"""REPO-R, relative REPO: A' = A * max(0, 1 - zeta * sign(A) * max(x, -20)), that is REPO with beta = zeta * |A|.
+
+Symbols: x the log-prob of the sampled token under the policy being updated (uncentred as published), zeta the
+`strength`, of either sign. As x is negative, zeta > 0 gives rare tokens more when they were good and less
+punishment when they were bad: entropy up. zeta < 0 is the reverse.
+
+Where there is no signal nothing happens, and no sign flips; so once every group is solved nothing brings entropy
+back. At zeta .05 a token at log-prob -.1 moves by .5 %, at -3 by 15 %, at the clamp of -20 by 100 %.
+
+Empty cases: A = 0 stays 0.
+
+Source: Entropy-Preserving Reinforcement Learning, arXiv 2603.11682; checked against the SkyRL implementation
+(NovaSky-AI/SkyRL pull request 1896), whose start of zeta we take: the paper's is not known.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from policies.objectives.centring import Centre, centred_lp, centring_needs
+from policies.objectives.contracts import Rows, Totals
+from policies.objectives.parts import Part, PartOptions, Shaped, Shaper
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SOURCE = "arXiv 2603.11682"
+KNOB = "strength"
+MIN_LP = -20.0  # nats
+
+
+class Config(PartOptions):
+    """How strong, and against which mean."""
+
+    strength: float = 1e-3
+    """The coefficient zeta: the fixed value, or where the controller starts."""
+    centre: Centre = "none"
+    """Which mean log-prob is subtracted; none as published."""
+
+
+def create(config: Config) -> Shaper:
+    """Make the shaper."""
+
+    def apply(advantage_BT: Tensor, rows: Rows, totals: Totals) -> Shaped:
+        return Shaped(shape(advantage_BT, centred_lp(rows, totals, config.centre), config.strength))
+
+    return Part(apply, centring_needs(config.centre))
+
+
+def shape(advantage_BT: Tensor, lp_BT: Tensor, zeta: float | Tensor) -> Tensor:
+    """A' [B, T] from A and log-probs [B, T]."""
+    return advantage_BT * (1 - zeta * advantage_BT.sign() * lp_BT.clamp(min=MIN_LP)).clamp(min=0)

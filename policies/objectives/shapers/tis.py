@@ -1,0 +1,52 @@
+"""Truncated importance weights against the mismatch of sampler and trainer: A' = A * min(exp(d), C).
+
+Symbols: d = lp_old - lp_roll, the trainer's log-prob at the start of the step minus the one that the sampler
+reported; C the cap. The two differ even with equal weights (kernels, precision), more when the sampler is stale.
+
+The mean and maximum of the weight and the share at the cap are logged: a jump in them precedes a collapse.
+
+Empty cases: equal log-probs give the weight 1; `tis_cap: null` leaves the part out. d is clamped to +-20.
+
+Source: "Your Efficient RL Framework Secretly Brings You Off-Policy RL Training" (2025); verl, OpenRLHF.
+Token form, C = 2 (the literature has 1.5 to 5).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from policies.objectives.contracts import Rows, Totals
+from policies.objectives.parts import MAX_LOG_RATIO, Part, PartOptions, Shaped, Shaper
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SOURCE = "Your Efficient RL Framework Secretly Brings You Off-Policy RL Training (2025)"
+
+
+class Config(PartOptions):
+    """Where the weight is cut."""
+
+    tis_cap: float | None = Field(2.0, ge=1)
+    """Largest weight of a token; null: no weights."""
+
+
+def create(config: Config) -> Shaper | None:
+    """Make the shaper, or nothing when it is off."""
+    if config.tis_cap is None:
+        return None
+    cap = config.tis_cap
+
+    def apply(advantage_BT: Tensor, rows: Rows, totals: Totals) -> Shaped:
+        weight_BT = weigh(rows.lp_old_BT - rows.lp_roll_BT, cap)
+        means = {"tis_weight_mean": weight_BT, "tis_capped_frac": (weight_BT >= cap).to(weight_BT.dtype)}
+        return Shaped(advantage_BT * weight_BT, means, {"tis_weight_max": weight_BT})
+
+    return Part(apply, frozenset({"lp_old", "lp_roll"}))
+
+
+def weigh(gap_BT: Tensor, cap: float) -> Tensor:
+    """Weights [B, T] from lp_old - lp_roll [B, T]."""
+    return gap_BT.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp().clamp(max=cap)

@@ -1,0 +1,45 @@
+"""Entropy bonus: adds -coefficient * mean entropy to the loss, so K = coefficient on the policy's tokens.
+
+Symbols: H the entropy of the full next-token distribution; the mean is over tokens whatever the aggregation of
+the policy loss. It is the one dear term: the learner differentiates through the whole distribution. REPO
+estimates the same gradient without that. A constant coefficient is fragile (.001 already made entropy explode
+for verl users): use it with a controller, or not at all.
+
+Empty cases: a coefficient of 0 leaves the part out.
+
+Source: Williams and Peng 1991; A3C, arXiv 1602.01783, section 4.
+"""
+
+from __future__ import annotations
+
+from policies.objectives.contracts import Rows, Totals
+from policies.objectives.errors import ObjectiveError
+from policies.objectives.parts import Added, Part, PartOptions, Term
+
+SOURCE = "arXiv 1602.01783"
+KNOB = "entropy_bonus"
+PUSHES_ENTROPY = True
+
+
+class Config(PartOptions):
+    """How strong."""
+
+    entropy_bonus: float = 0.0
+    """The fixed coefficient, or the controller's start; 0: off."""
+
+
+def create(config: Config) -> Term | None:
+    """Make the term, or nothing when it is off."""
+    if config.entropy_bonus == 0:
+        return None
+    coefficient = config.entropy_bonus
+
+    def apply(rows: Rows, totals: Totals) -> Added:
+        if rows.entropy_BT is None:
+            raise ObjectiveError(
+                "the entropy bonus reads the entropy of every token, and the rows carry none"
+            )
+        k_BT = rows.entropy_BT.new_full(rows.entropy_BT.shape, coefficient)
+        return Added(value_BT=-k_BT * rows.entropy_BT, k_BT=k_BT)
+
+    return Part(apply, frozenset({"entropy", "entropy_grad"}))

@@ -1,0 +1,137 @@
+"""AdamW on float32 copies: gradients gathered over micro-batches, clipped, applied or refused as a whole.
+
+Weights shorter than float32 have a float32 master copy that the optimiser moves; at a learning rate of 1e-6 a
+bfloat16 weight rounds almost every update away. float32 weights are their own master. Source of AdamW:
+arXiv 1711.05101.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from policies.errors import CheckpointError
+
+STATE_FILE, COUNTERS_FILE = "optimizer.safetensors", "optimizer.json"
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class Optimizer:
+    """The trainable weights of a model and what AdamW knows about each of them."""
+
+    def __init__(self, model: Any, betas: tuple[float, float], weight_decay: float, clip_norm: float) -> None:
+        self.weights: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.betas, self.weight_decay, self.clip_norm = betas, weight_decay, clip_norm
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all moments and take the weights as they are now."""
+        self.masters = {name: _master(weight) for name, weight in self.weights.items()}
+        self.adam = torch.optim.AdamW(
+            list(self.masters.values()), betas=self.betas, weight_decay=self.weight_decay, fused=True
+        )
+        self.num_updates = 0
+        self.clear_gradients()
+
+    def clear_gradients(self) -> None:
+        """Set all gradients to zero, so that a weight that gets none still counts as having one."""
+        for name, master in self.masters.items():
+            master.grad = torch.zeros_like(master) if master.grad is None else master.grad.zero_()
+            if self.weights[name] is not master:
+                self.weights[name].grad = None
+
+    def gather_gradients(self) -> None:
+        """After each backward pass: add the gradients of short weights to those of their float32 masters."""
+        for name, master in self.masters.items():
+            weight = self.weights[name]
+            if weight is not master and weight.grad is not None:
+                assert master.grad is not None
+                master.grad += weight.grad
+                weight.grad = None
+
+    def step(self, lr: float) -> tuple[float, bool]:
+        """Apply the gathered gradients and clear them; give their norm and whether they were applied.
+
+        A gradient that is not finite moves nothing: neither weights nor moments nor the count of updates.
+        """
+        norm = float(torch.nn.utils.clip_grad_norm_(self.masters.values(), self.clip_norm))
+        is_finite = norm < float("inf")  # false for nan too
+        if is_finite:
+            self.adam.param_groups[0]["lr"] = lr
+            self.adam.step()
+            self._copy_back()
+            self.num_updates += 1
+        self.clear_gradients()
+        return norm, is_finite
+
+    def save(self, folder: Path) -> None:
+        """Write moments, masters and counters into a folder; no pickle, no time, no path."""
+        tensors = {
+            f"{name}.{moment}": self.adam.state[master][moment]
+            for name, master in self.masters.items()
+            for moment in MOMENTS
+            if self.num_updates
+        }
+        tensors |= {f"{name}.master": self.masters[name].detach() for name in self._short_names()}
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(
+            {name: tensor.contiguous() for name, tensor in sorted(tensors.items())}, folder / STATE_FILE
+        )
+        (folder / COUNTERS_FILE).write_text(json.dumps({"num_updates": self.num_updates}) + "\n")
+
+    def load(self, folder: Path) -> None:
+        """Go on from what `save` wrote, bit for bit; names and shapes must agree in both directions."""
+        counters = json.loads((folder / COUNTERS_FILE).read_text())
+        tensors = load_file(folder / STATE_FILE)
+        self._require_fitting(tensors, counters["num_updates"], folder)
+        self.reset()
+        self.num_updates = counters["num_updates"]
+        with torch.no_grad():
+            for name in self._short_names():
+                self.masters[name].copy_(tensors[f"{name}.master"])
+        self._copy_back()
+        if self.num_updates:
+            for name, master in self.masters.items():
+                self.adam.state[master] = self._moments(tensors, name, master)
+
+    def _moments(self, tensors: Mapping[str, Tensor], name: str, master: Tensor) -> dict[str, Tensor]:
+        moments = {moment: tensors[f"{name}.{moment}"].to(master.device) for moment in MOMENTS}
+        return {"step": torch.tensor(float(self.num_updates), device=master.device), **moments}
+
+    def _copy_back(self) -> None:
+        with torch.no_grad():
+            for name in self._short_names():
+                self.weights[name].copy_(self.masters[name])
+
+    def _short_names(self) -> list[str]:
+        """Names of the weights that are shorter than float32."""
+        return [name for name, master in self.masters.items() if self.weights[name] is not master]
+
+    def _require_fitting(self, tensors: Mapping[str, Tensor], num_updates: int, folder: Path) -> None:
+        moments = MOMENTS if num_updates else ()
+        expected = {f"{name}.{moment}": w.shape for name, w in self.weights.items() for moment in moments}
+        expected |= {f"{name}.master": self.weights[name].shape for name in self._short_names()}
+        found = {name: tensor.shape for name, tensor in tensors.items()}
+        wrong = sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
+        if wrong:
+            raise CheckpointError(
+                f"the optimiser state in {folder} does not fit this policy: {wrong[0]} is "
+                f"{_words(found.get(wrong[0]))} there and should be {_words(expected.get(wrong[0]))} "
+                f"({len(wrong)} tensors differ). Resume with the spec it was saved with"
+            )
+
+
+def _master(weight: Tensor) -> Tensor:
+    if torch.finfo(weight.dtype).bits >= 32:
+        return weight
+    return weight.detach().float().clone().requires_grad_()
+
+
+def _words(shape: torch.Size | None) -> str:
+    return "absent" if shape is None else str(tuple(shape))

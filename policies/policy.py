@@ -1,0 +1,134 @@
+"""The policy: a causal language model with its tokenizer, and the few facts about them that all others need.
+
+Stop ids, the end-of-turn token and the chat template are read here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from policies.errors import PolicyError
+from policies.weights import load_into
+
+Message = Mapping[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
+
+
+@dataclass
+class Policy:
+    """A language model that learns. Its weights change in place; `version` counts how often."""
+
+    model: Any  # a transformers causal language model, in eval mode
+    tokenizer: Any  # its transformers tokenizer
+    name: str  # as the spec has it
+    template: Literal["chat", "none"] = "chat"
+    version: int = 0  # of the weights: 0 as loaded, one more after every step that moved them
+    check_text: Callable[[str], None] | None = None  # raises for text that the tokenizer would drop
+
+    def __post_init__(self) -> None:
+        if self.template == "chat" and self.tokenizer.chat_template is None:
+            raise PolicyError(
+                f"{self.name}: its tokenizer has no chat template (it is a base model, perhaps). "
+                "Say `template: none` in the policy section to give it plain text"
+            )
+        self.end_id = _end_of_turn(self.tokenizer, self.template)
+        self.stop_ids = _stop_ids(self.model, self.tokenizer, self.end_id)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        device: torch.device = next(self.model.parameters()).device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        dtype: torch.dtype = next(self.model.parameters()).dtype
+        return dtype
+
+    @property
+    def num_parameters(self) -> int:
+        """Weights, tied ones counted once."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    @property
+    def context(self) -> int | None:
+        """Most tokens in a row, prompt and answer together; None: the model sets no limit."""
+        limit: int | None = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return limit
+
+    @property
+    def pad_id(self) -> int:
+        """Some valid token id; padding is never read, so any will do."""
+        pad: int | None = self.tokenizer.pad_token_id
+        return 0 if pad is None else pad
+
+    def encode(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """Give the token ids of a conversation, up to where the policy's next answer begins."""
+        if self.check_text is not None:
+            for message in messages:
+                self.check_text(message["content"])
+        if self.template == "none":
+            text = "\n\n".join(message["content"] for message in messages)
+            return tuple(self.tokenizer(text).input_ids)
+        conversation = [dict(message) for message in messages]
+        return tuple(
+            self.tokenizer.apply_chat_template(conversation, add_generation_prompt=True, return_dict=False)
+        )
+
+    def encode_answer(self, text: str, *, ends: bool = True) -> tuple[int, ...]:
+        """Give the token ids of an answer, followed by the end-of-turn token unless told otherwise."""
+        if self.check_text is not None:
+            self.check_text(text)
+        ids = tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
+        if not ends:
+            return ids
+        if self.end_id is None:
+            raise PolicyError(f"{self.name}: neither template nor tokenizer has a token that ends an answer")
+        return (*ids, self.end_id)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Give the text of an answer, special tokens left out. Never encode it again: ids may differ."""
+        text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
+        return text
+
+    def save(self, folder: Path) -> None:
+        """Write weights, configuration and tokenizer in the layout that `from_pretrained` reads."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    def load_weights(self, folder: Path) -> None:
+        """Read weights that `save` wrote into this model, in place; names and shapes must agree."""
+        load_into(self.model, folder)
+
+
+def _end_of_turn(tokenizer: Any, template: str) -> int | None:
+    """Find the token that ends an answer: the first special one that the template puts after it."""
+    if template == "chat":
+        turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "42"}]
+        tail = tokenizer.apply_chat_template(turns, tokenize=False).rpartition("42")[2]
+        special = [
+            token
+            for token in tokenizer(tail, add_special_tokens=False).input_ids
+            if _is_special(tokenizer, token)
+        ]
+        if special:
+            return int(special[0])
+    eos: int | None = tokenizer.eos_token_id
+    return eos
+
+
+def _is_special(tokenizer: Any, token: int) -> bool:
+    added = tokenizer.added_tokens_decoder.get(token)
+    return added is not None and bool(added.special)
+
+
+def _stop_ids(model: Any, tokenizer: Any, end_id: int | None) -> tuple[int, ...]:
+    """Unite what the generation config, the tokenizer and the template say ends an answer."""
+    configured = model.generation_config.eos_token_id if model.generation_config is not None else None
+    listed = configured if isinstance(configured, list) else [configured]
+    return tuple(sorted({token for token in (*listed, tokenizer.eos_token_id, end_id) if token is not None}))

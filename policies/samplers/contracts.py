@@ -1,0 +1,71 @@
+"""What a sampler is: it plays token ids forward and is honest about the probabilities it used."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Finish = Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """The sampling distribution q: logits / temperature, then top-k, then top-p on the rest."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0  # 0: off
+    greedy: bool = False  # the most likely token; its log-probs are stored, never trained on
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether q is the model's own distribution (T = 1, nothing cut off)."""
+        return self.temperature == 1.0 and self.top_p == 1.0 and self.top_k == 0 and not self.greedy
+
+
+@dataclass(frozen=True)
+class Request:
+    """One row to generate."""
+
+    ids: tuple[int, ...]  # the prompt, as token ids; requests with equal ids share their prefill
+    seed: int  # 63 bits, of this row alone: its tokens do not depend on the rest of the batch
+    budget: int  # at most this many new tokens, at least 1
+
+
+@dataclass(frozen=True)
+class Span:
+    """Which weights wrote tokens [start, end)."""
+
+    version: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Generation:
+    """The new tokens of one row. T = number of new tokens, the stop token included when it was sampled."""
+
+    ids: tuple[int, ...]  # [T]
+    logprobs: NDArray[np.float32]  # [T] log q of each sampled token, nats
+    entropies: NDArray[np.float32] | None  # [T] entropy of q at each position, nats
+    finish: Finish  # "stop": a stop token was sampled; "length": the budget ran out
+    spans: tuple[Span, ...]
+
+
+class Sampler(ABC):
+    """An engine that generates. One call plays a whole batch; there is no generator state between calls."""
+
+    version: int = 0  # of the weights it plays with
+
+    @abstractmethod
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
+        """Generate one row a request, in the order of the requests."""
+
+    @abstractmethod
+    def sync(self, version: int) -> None:
+        """Play with the learner's weights of this version from now on."""

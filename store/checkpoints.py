@@ -1,0 +1,228 @@
+"""Checkpoints on disk: named components with versions and checksums, whole or not there at all.
+
+    checkpoints/step-000040/
+        manifest.json         components, their versions, their files with size and sha256
+        weights/...           one folder a component; what is inside is the component's business
+        bandits/state.json
+
+Nothing in a checkpoint depends on when, where or by which run it was made, so equal states have equal
+manifests. The store imports no framework: a component writes and reads its own files. The ledger's row is written
+after the folder is durable, by the caller.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from store.errors import CheckpointError
+from store.files import new_folder, remove_folder, remove_leftovers, sha256_of
+from store.home import SLUG
+from store.records import CheckpointRecord
+
+FOLDER, MANIFEST, STATE, WEIGHTS = "checkpoints", "manifest.json", "state.json", "weights"
+FORMAT = 1  # of the manifest
+
+
+@dataclass(frozen=True)
+class Component:
+    """One part of a checkpoint. `write` fills an empty folder of its own."""
+
+    name: str
+    version: int  # raised when its files change meaning
+    write: Callable[[Path], None]
+
+
+@dataclass(frozen=True)
+class SavedCheckpoint:
+    """A checkpoint that is durable."""
+
+    folder: str  # relative to the run's folder
+    sha256: str  # of its manifest
+    num_bytes: int
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A checkpoint that could not be used, and why."""
+
+    record: CheckpointRecord
+    reason: str
+
+
+@dataclass(frozen=True)
+class OpenComponent:
+    """A component of an open checkpoint."""
+
+    name: str
+    version: int
+    folder: Path
+
+
+class OpenCheckpoint:
+    """A checkpoint whose components are those expected. Made by `open_checkpoint`."""
+
+    def __init__(self, folder: Path, components: Mapping[str, OpenComponent]) -> None:
+        self.folder, self.components = folder, components
+
+    def __getitem__(self, name: str) -> OpenComponent:
+        return self.components[name]
+
+    def read_json(self, name: str) -> Any:
+        """Read what `json_component` wrote."""
+        return json.loads((self.components[name].folder / STATE).read_text("utf-8"))
+
+
+def json_component(name: str, version: int, data: Any) -> Component:
+    """Make a component of plain data; floats come back exactly, tuples as lists."""
+    text = json.dumps(data, sort_keys=True, indent=1)
+    return Component(name, version, lambda folder: _write(folder / STATE, text))
+
+
+def prepare(run_folder: Path) -> None:
+    """Delete what a crashed save left behind. Call it once the run's lock is held."""
+    remove_leftovers(run_folder / FOLDER)
+
+
+def save(run_folder: Path, name: str, components: Iterable[Component]) -> SavedCheckpoint:
+    """Write a checkpoint; when this returns it survives a power cut. One of the same name is replaced."""
+    target = run_folder / FOLDER / name
+    with new_folder(target) as folder:
+        described = {component.name: _write_component(folder, component) for component in components}
+        text = json.dumps({"format": FORMAT, "components": described}, sort_keys=True, indent=1)
+        _write(folder / MANIFEST, text)
+    num_bytes = sum(f["num_bytes"] for part in described.values() for f in part["files"].values())
+    sha256 = hashlib.sha256(text.encode()).hexdigest()
+    return SavedCheckpoint(f"{FOLDER}/{name}", sha256, num_bytes + len(text.encode()))
+
+
+def verify(folder: Path, sha256: str | None = None) -> None:
+    """Read every file and compare. Raises `CheckpointError` naming the first that is missing, changed or extra.
+
+    `sha256` is that of the manifest, from the ledger.
+    """
+    expected = _files(folder)
+    if sha256 not in (None, sha256_of(folder / MANIFEST)):
+        raise CheckpointError(f"{folder / MANIFEST} is not the one that the ledger recorded.")
+    for path, description in expected.items():
+        if not path.is_file():
+            raise CheckpointError(f"{path} is missing.")
+        if path.stat().st_size != description["num_bytes"] or sha256_of(path) != description["sha256"]:
+            raise CheckpointError(f"{path} has changed since it was written.")
+    found = {path for path in folder.rglob("*") if path.is_file()} - {folder / MANIFEST}
+    for path in sorted(found - expected.keys()):
+        raise CheckpointError(f"{path} does not belong to the checkpoint.")
+
+
+def open_checkpoint(folder: Path, expected: Mapping[str, int]) -> OpenCheckpoint:
+    """Open a checkpoint that has exactly these components in these versions; nothing is hashed."""
+    found = {name: part["version"] for name, part in _manifest(folder)["components"].items()}
+    wrong = [f"{name} is missing" for name in sorted(expected.keys() - found.keys())]
+    wrong += [f"{name} is unexpected" for name in sorted(found.keys() - expected.keys())]
+    wrong += [
+        f"{name} has version {found[name]}, expected {expected[name]}"
+        for name in sorted(found.keys() & expected.keys())
+        if found[name] != expected[name]
+    ]
+    if wrong:
+        raise CheckpointError(
+            f"The checkpoint {folder} does not fit this Evergreen and spec: {'; '.join(wrong)}. "
+            "Resume with the version that wrote it, or start a new run from its weights."
+        )
+    return OpenCheckpoint(folder, {name: OpenComponent(name, v, folder / name) for name, v in found.items()})
+
+
+def weights_sha256(folder: Path) -> str:
+    """Hash the weights of a checkpoint: the names and checksums of their files, as the manifest has them."""
+    components = _manifest(folder)["components"]
+    if WEIGHTS not in components:
+        raise CheckpointError(f"The checkpoint {folder} has no component {WEIGHTS!r}.")
+    files = components[WEIGHTS]["files"]
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+
+
+def newest_valid(
+    run_folder: Path, records: Sequence[CheckpointRecord]
+) -> tuple[CheckpointRecord | None, list[Skipped]]:
+    """Find the checkpoint to resume from: the first of `records`, newest first, that verifies.
+
+    None: there is none, resume at step 0. Also returns those that were passed over, for a person to be told.
+    """
+    skipped = []
+    for record in records:
+        try:
+            verify(run_folder / record.folder, record.sha256)
+        except CheckpointError as wrong:
+            skipped.append(Skipped(record, str(wrong)))
+        else:
+            return record, skipped
+    return None, skipped
+
+
+def superfluous(
+    records: Sequence[CheckpointRecord], keep: int, boundaries: bool = False
+) -> list[CheckpointRecord]:
+    """Choose what to delete of `records` (newest first): all but the newest `keep` that are not of a boundary.
+
+    Those of boundaries stay unless `boundaries`; the newest of all stays whatever its kind.
+    """
+    between = [record for record in records if record.kind != "boundary"]
+    kept = {record.folder for record in (*records[:1], *between[:keep])}
+    return [
+        record
+        for record in records
+        if record.folder not in kept and (boundaries or record.kind != "boundary")
+    ]
+
+
+def delete(run_folder: Path, record: CheckpointRecord) -> None:
+    """Delete a checkpoint's folder; the caller tells the ledger."""
+    folder = run_folder / record.folder
+    if folder.exists():
+        remove_folder(folder)
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, "utf-8")
+
+
+def _write_component(checkpoint: Path, component: Component) -> dict[str, Any]:
+    if not SLUG.fullmatch(component.name) or component.name == MANIFEST:
+        raise CheckpointError(f"{component.name!r} cannot name a component.")
+    folder = checkpoint / component.name
+    if folder.exists():
+        raise CheckpointError(f"Two components of a checkpoint are called {component.name!r}.")
+    folder.mkdir()
+    component.write(folder)
+    files = {
+        path.relative_to(folder).as_posix(): {"sha256": sha256_of(path), "num_bytes": path.stat().st_size}
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+    return {"version": component.version, "files": files}
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing.")
+    try:
+        manifest = json.loads(path.read_bytes())
+    except ValueError as damaged:
+        raise CheckpointError(f"{path} is damaged: {damaged}.") from damaged
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is not a manifest of format {FORMAT}, the one that we read.")
+    return manifest
+
+
+def _files(folder: Path) -> dict[Path, dict[str, Any]]:
+    components = _manifest(folder)["components"]
+    return {
+        folder / name / file: description
+        for name, part in components.items()
+        for file, description in part["files"].items()
+    }

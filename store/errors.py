@@ -1,0 +1,27 @@
+"""What can go wrong in the store. Every message is for a person: what was found, and what to do."""
+
+from __future__ import annotations
+
+
+class StoreError(Exception):
+    """Anything the store refuses to do."""
+
+
+class HomeError(StoreError):
+    """The home folder, or a name in it, cannot be used."""
+
+
+class RunBusy(StoreError):
+    """Another process holds the run."""
+
+
+class LedgerError(StoreError):
+    """The ledger cannot be opened, read or written."""
+
+
+class UnknownMetric(LedgerError):
+    """A number was recorded under a name that `store.metrics` does not have."""
+
+
+class CheckpointError(StoreError):
+    """A checkpoint is incomplete, changed, or not the one expected."""

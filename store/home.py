@@ -1,0 +1,81 @@
+"""The home folder: everything of one user's runs in one place.
+
+evergreen.db     the ledger, unless the spec names another
+warm_starts/     policies after their supervised start, by content hash
+<run>/           one folder a run: resolved spec, checkpoints, lock, report
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection
+from itertools import count
+from pathlib import Path
+
+from store.errors import HomeError
+
+SLUG = re.compile(r"[a-z0-9_.-]+")
+RESERVED = frozenset({".", "..", "evergreen.db", "mlflow.db", "warm_starts"})
+
+
+class Home:
+    """A home folder. Made when missing, unless `create` is false."""
+
+    def __init__(self, path: str | Path, create: bool = True) -> None:
+        self.path = Path(path).expanduser().absolute()
+        if create:
+            self._make()
+        elif not self.path.is_dir():
+            raise HomeError(f"There is no home folder {self.path}. {_REMEDY}")
+
+    @property
+    def ledger_url(self) -> str:
+        """The ledger's default place, as an SQLAlchemy URL."""
+        return f"sqlite:///{self.path / 'evergreen.db'}"
+
+    @property
+    def warm_starts(self) -> Path:
+        """Where supervised starts are cached; may not exist yet."""
+        return self.path / "warm_starts"
+
+    def run_folder(self, name: str) -> Path:
+        """Where a run's files are; may not exist yet."""
+        check_name(name)
+        return self.path / name
+
+    def free_name(self, name: str, taken: Collection[str] = ()) -> str:
+        """Return the name itself, else name-2, name-3, ...: the first without a folder and not in `taken`."""
+        check_name(name)
+        candidates = (name if i == 1 else f"{name}-{i}" for i in count(1))
+        return next(n for n in candidates if n not in taken and not (self.path / n).exists())
+
+    def make_run_folder(self, name: str) -> Path:
+        """Make a run's folder; two processes cannot both get it."""
+        folder = self.run_folder(name)
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            raise HomeError(f"{folder} is there already. Choose another name for the run.") from None
+        return folder
+
+    def _make(self) -> None:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as failed:
+            raise HomeError(
+                f"The home folder {self.path} cannot be made: {failed.strerror}. {_REMEDY}"
+            ) from failed
+        if not os.access(self.path, os.W_OK | os.X_OK):
+            raise HomeError(f"The home folder {self.path} cannot be written to. {_REMEDY}")
+
+
+def check_name(name: str) -> None:
+    """Refuse a run's name that cannot be a folder, a link and a metric's suffix at once."""
+    if not SLUG.fullmatch(name):
+        raise HomeError(f"{name!r} cannot name a run: use small letters, digits, '_', '.' and '-' only.")
+    if name in RESERVED or name.startswith("."):
+        raise HomeError(f"{name!r} cannot name a run: the home folder uses it itself. Choose another.")
+
+
+_REMEDY = "Give a folder you can write to with --home, or set EVERGREEN_HOME."

@@ -1,0 +1,155 @@
+"""The rows that `store.ledger.reading` answers with. None as environment or category means all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as a list of runs shows it."""
+
+    name: str
+    uid: str
+    status: str  # "running" also when its process died: see `store.lock.holder`
+    seed: int
+    model: str
+    objective: str
+    scheduler: str | None
+    bandit: str
+    num_steps: int  # done
+    num_boundaries: int  # done
+    created_at: str
+    ended_at: str | None
+    last_step_at: str | None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage that has started."""
+
+    stage: int
+    environment: str | None  # None in flat mode
+    start_step: int
+    num_steps: int
+    replay: float
+    end_step: int | None  # None while it is open
+    stop_reason: str | None
+    started_at: str
+    ended_at: str | None
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """A boundary that has been measured."""
+
+    after_stage: int
+    step: int
+    seconds: float
+    settings: Mapping[str, Any]  # of generation
+    created_at: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A metric after a stage on an environment."""
+
+    after_stage: int
+    environment: str | None
+    category: str | None
+    metric: str
+    split: str
+    eval_config: str  # hash of the generation settings: only equal ones compare
+    value: float | None
+    stderr: float | None
+    num_items: int
+    samples_per_item: int
+
+
+@dataclass(frozen=True)
+class Point:
+    """A training metric at a step."""
+
+    step: int
+    value: float | None
+    n: float
+
+
+@dataclass(frozen=True)
+class Number:
+    """A training metric, by name."""
+
+    step: int
+    metric: str
+    environment: str | None
+    category: str | None
+    value: float | None
+    n: float
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What a bandit knew of an arm after a step."""
+
+    step: int
+    bandit: str
+    arm: str
+    probability: float
+    value: float | None
+    num_picks: int
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """Where samples went."""
+
+    stage: int
+    environment: str
+    category: str
+    role: str
+    num_groups: int
+    num_samples: int
+    num_scored: int
+    num_correct: int
+    value_sum: float
+
+
+@dataclass(frozen=True)
+class Unscorable:
+    """How often a score could not be found, and why."""
+
+    environment: str
+    reason: str
+    num_samples: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A completion kept to be read."""
+
+    step: int
+    after_stage: int | None  # set when it was made at a boundary
+    slot: int
+    sample: int
+    environment: str
+    category: str
+    task_key: str
+    messages: Sequence[Mapping[str, str]]
+    completion: str
+    value: float | None
+    correct: bool | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class Event:
+    """A decision or an incident."""
+
+    step: int
+    after_stage: int | None
+    kind: str
+    text: str
+    data: Mapping[str, Any]
+    created_at: str

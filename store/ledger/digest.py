@@ -1,0 +1,113 @@
+"""One hash for a whole run: two runs with the same digest did the same, bit for bit.
+
+`digest` covers stages, picks, tasks, scores, training metrics and the weights; `digest_all` also what was measured:
+boundaries, holdouts, cells, items and kept samples. Neither sees times, metrics in group "time", keys of
+tables, names of runs, paths or hosts.
+
+The canonical form: one section after the other; in a section a line of JSON a row, floats as `float.hex`; lines
+of one step (or boundary) sorted as text. Rows are streamed, a step at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from itertools import groupby
+from typing import Any
+
+from sqlalchemy import Connection, Select, Table, bindparam, select
+from sqlalchemy.sql import ColumnElement, FromClause
+
+from store.ledger import tables as t
+
+_ROWS_AT_ONCE = 1000
+
+
+def digest(connection: Connection, run_id: int, weights_sha256: str) -> str:
+    """Hash what was trained; sha256 in hex."""
+    return _digest(connection, run_id, weights_sha256, _TRAINED)
+
+
+def digest_all(connection: Connection, run_id: int, weights_sha256: str) -> str:
+    """Hash what was trained and what was measured; sha256 in hex."""
+    return _digest(connection, run_id, weights_sha256, {**_TRAINED, **_MEASURED})
+
+
+def _digest(
+    connection: Connection, run_id: int, weights_sha256: str, sections: Mapping[str, Select[Any]]
+) -> str:
+    hasher = hashlib.sha256(_line(["weights", weights_sha256]))
+    options = {"yield_per": _ROWS_AT_ONCE}
+    for title, query in sections.items():
+        hasher.update(_line(["section", title]))
+        rows = connection.execute(query, {"run_id": run_id}, execution_options=options)
+        for _, together in groupby(rows, key=lambda row: row[0]):
+            hasher.update(b"".join(sorted(_line(list(row)) for row in together)))
+    return hasher.hexdigest()
+
+
+def _line(row: list[Any]) -> bytes:
+    return json.dumps(_canonical(row), sort_keys=True).encode() + b"\n"
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, float):
+        return (value + 0.0).hex()  # a database may lose the sign of zero
+    if isinstance(value, list):
+        return [_canonical(entry) for entry in value]
+    return value
+
+
+def _section(table: Table, place: str, *columns: str | ColumnElement[Any]) -> Select[Any]:
+    """Select a run's rows of a table by name instead of key, ordered by their place in the run."""
+    chosen = [table.c[column] if isinstance(column, str) else column for column in columns]
+    source: FromClause = table
+    for other in (t.environment, t.category, t.metric_def, t.eval_config, t.holdout):
+        (key,) = other.primary_key.columns
+        if key.name in table.c:
+            source = source.join(other, key == table.c[key.name])
+    query = select(table.c[place], *chosen).select_from(source)
+    return query.where(table.c.run_id == bindparam("run_id")).order_by(table.c[place])
+
+
+_ENVIRONMENT, _CATEGORY, _METRIC = t.environment.c.name, t.category.c.name, t.metric_def.c.name
+_CONFIG, _HOLDOUT = t.eval_config.c.sha256, t.holdout.c
+_UNTIMED = t.metric_def.c.metric_group != "time"
+
+_TRAINED = {
+    "stages": _section(
+        t.stage, "stage", _ENVIRONMENT, "start_step", "num_steps", "replay", "end_step", "stop_reason"
+    ),
+    "picks": _section(
+        t.pick, "step", "stage", "level", "slot", "role", _ENVIRONMENT, "arm", "probability", "signal"
+    ),
+    "groups": _section(
+        t.task_group,
+        *("step", "slot", _ENVIRONMENT, _CATEGORY, "task_key", "task_index", "role"),
+        *("scores", "correct", "reasons", "versions", "num_tokens", "finishes"),
+    ),
+    "metrics": _section(t.step_metric, "step", _METRIC, _ENVIRONMENT, _CATEGORY, "value", "n").where(
+        _UNTIMED
+    ),
+}
+
+_MEASURED = {
+    "boundaries": _section(t.boundary, "after_stage", "step", _CONFIG),
+    "cells": _section(
+        t.eval_cell,
+        *("after_stage", _ENVIRONMENT, _CATEGORY, _METRIC, "split", _CONFIG),
+        *(_HOLDOUT.purpose, _HOLDOUT.sha256, _HOLDOUT.num_items),
+        *("value", "stderr", "num_items", "samples_per_item"),
+    ).where(_UNTIMED),
+    "items": _section(
+        t.eval_item,
+        *("after_stage", _ENVIRONMENT, _CATEGORY, "task_key", "num_scored", "num_correct"),
+        *("value_sum", "entropy_sum", "num_tokens", "answers"),
+    ),
+    "samples": _section(
+        t.sample,
+        *("step", "after_stage", "slot", "sample", _ENVIRONMENT, _CATEGORY, "task_key"),
+        *("messages", "completion", "value", "correct", "reason"),
+    ),
+}

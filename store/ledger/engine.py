@@ -1,0 +1,68 @@
+"""Database connections: any SQLAlchemy URL, with what SQLite needs to serve several processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError
+
+from store.errors import LedgerError
+
+# busy_timeout first: turning on WAL may have to wait for another process already
+_PRAGMAS = ("busy_timeout = 20000", "journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON")
+
+
+def make_engine(url: str) -> Engine:
+    """Make an engine; nothing is connected yet. `postgresql://` means psycopg 3."""
+    parsed = _parse(url)
+    try:
+        engine = create_engine(parsed)
+    except ModuleNotFoundError as missing:
+        raise LedgerError(
+            f"A ledger at {parsed!r} needs the Python package {missing.name!r}. For PostgreSQL: "
+            "pip install 'evergreen-rl[postgresql]'."
+        ) from missing
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def writing(engine: Engine) -> Engine:
+    """Return the same engine for transactions that write: on SQLite they take the lock as they begin.
+
+    A transaction that reads first and writes later would fail at once, whatever the timeout, if another
+    process wrote in between.
+    """
+    return engine.execution_options(writes=True)
+
+
+def missing_file(engine: Engine) -> Path | None:
+    """Return the file of an SQLite database that is not there yet; connecting would make it."""
+    if engine.dialect.name != "sqlite" or engine.url.database in (None, "", ":memory:"):
+        return None
+    path = Path(str(engine.url.database))
+    return None if path.exists() else path
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as wrong:
+        raise LedgerError(
+            f"{url!r} is not the URL of a database, like sqlite:///runs/evergreen.db."
+        ) from wrong
+    return parsed.set(drivername="postgresql+psycopg") if parsed.drivername == "postgresql" else parsed
+
+
+def _set_up_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # the driver would begin transactions by itself, and too late
+    for pragma in _PRAGMAS:
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,197 @@
+"""The ledger: what every run did, written in short transactions, one a step.
+
+It is the source of truth for resume and for reports. Several processes may write, each its own run. Reading is in
+`store.ledger.reading`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Table, delete, insert, update
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from store.errors import LedgerError
+from store.ledger import names, rows, schema, tables
+from store.ledger.engine import make_engine, writing
+from store.ledger.names import RunHandle
+from store.ledger.reading import Reading
+from store.ledger.rewind import forget_stage, rewind
+from store.records import (
+    BoundaryRecord,
+    CheckpointRecord,
+    EnvironmentRecord,
+    EventRecord,
+    HoldoutRecord,
+    RunRecord,
+    StageRecord,
+    StepRecord,
+)
+
+Status = Literal["running", "stopped", "finished", "failed"]
+
+
+class Ledger:
+    """A ledger open for writing; `reading` answers questions. Every failure is a `LedgerError`."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = make_engine(url)
+        self.reading = Reading(self.engine)
+        self._writer = writing(self.engine)
+
+    @classmethod
+    def open(cls, url: str, create: bool = True) -> Ledger:
+        """Open a ledger; a fresh database gets the schema if `create`. One of another schema is refused."""
+        ledger = cls(url)
+        with ledger._explaining("Opening the ledger"):
+            schema.prepare(ledger.engine, create)
+        return ledger
+
+    @classmethod
+    def upgrade(cls, url: str) -> None:
+        """Bring an older ledger to our schema."""
+        with cls(url) as ledger, ledger._explaining("Upgrading the ledger"):
+            schema.upgrade(ledger.engine)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- a run ---------------------------------------------------------------------------------------
+
+    def start_run(self, record: RunRecord) -> RunHandle:
+        """Enter a new run. Its name must be free."""
+        with self._writing(f"The start of run {record.name!r}") as connection:
+            inserted = connection.execute(insert(tables.run).values(**rows.run_row(record)))
+            (run_id,) = inserted.inserted_primary_key or (0,)
+            keys = names.declare_metrics(connection) | names.declare_environments(
+                connection, record.environments
+            )
+        return RunHandle(int(run_id), record.name, keys)
+
+    def open_run(self, name: str, environments: Iterable[EnvironmentRecord] = ()) -> RunHandle:
+        """Take up a run that is there, to go on with it. Holdouts are recorded again, like at its start."""
+        run_id = self.reading.run_id(name)
+        with self._writing(f"Taking up run {name!r}") as connection:
+            keys = names.declare_metrics(connection) | names.declare_environments(connection, environments)
+        return RunHandle(run_id, name, keys)
+
+    def declare(self, run: RunHandle, environments: Sequence[EnvironmentRecord]) -> None:
+        """Tell of environments, or of categories that have appeared since the start."""
+        with self._writing(f"An environment of run {run.name!r}") as connection:
+            keys = names.declare_environments(connection, environments)
+        run.learn(keys)
+
+    def record_holdout(self, run: RunHandle, record: HoldoutRecord) -> None:
+        """Tell which tasks a category is evaluated on, before the boundary that does."""
+        with self._writing(f"A holdout of run {run.name!r}") as connection:
+            keys = names.declare_holdout(connection, run, record)
+        run.learn(keys)
+
+    def set_status(self, run: RunHandle, status: Status) -> None:
+        """Say how a run stands."""
+        ended = None if status == "running" else rows.now()
+        change = (
+            update(tables.run).where(tables.run.c.run_id == run.run_id).values(status=status, ended_at=ended)
+        )
+        with self._writing(f"The status of run {run.name!r}") as connection:
+            connection.execute(change)
+
+    # --- its course ----------------------------------------------------------------------------------
+
+    def start_stage(self, run: RunHandle, record: StageRecord) -> None:
+        """Enter a stage. Entering it again replaces it."""
+        with self._writing(f"Stage {record.index} of run {run.name!r}") as connection:
+            forget_stage(connection, run.run_id, record.index)
+            _insert(connection, rows.stage_rows(run, record))
+
+    def record_step(self, run: RunHandle, record: StepRecord) -> None:
+        """Enter everything that a step left behind."""
+        with self._writing(f"Step {record.step} of run {run.name!r}") as connection:
+            _insert(connection, rows.step_rows(run, record))
+
+    def record_boundary(self, run: RunHandle, record: BoundaryRecord) -> None:
+        """Enter what was measured at a boundary, and end the stage before it."""
+        settings = dict(record.eval_config)
+        with self._writing(
+            f"The boundary after stage {record.after_stage} of run {run.name!r}"
+        ) as connection:
+            key = {"sha256": names.fingerprint(settings)}
+            config = names.get_or_create(connection, tables.eval_config, key, {"settings": settings})
+            _insert(connection, rows.boundary_rows(run, record, config))
+            connection.execute(
+                update(tables.stage)
+                .where(tables.stage.c.run_id == run.run_id, tables.stage.c.stage == record.after_stage)
+                .values(end_step=record.step, stop_reason=record.stop_reason, ended_at=rows.now())
+            )
+
+    def record_event(self, run: RunHandle, step: int, record: EventRecord) -> None:
+        """Enter an event that comes with no step, stage or boundary."""
+        with self._writing(f"An event of run {run.name!r}") as connection:
+            connection.execute(insert(tables.event).values(**rows.event_row(run, step, record)))
+
+    # --- checkpoints ---------------------------------------------------------------------------------
+
+    def record_checkpoint(self, run: RunHandle, record: CheckpointRecord) -> None:
+        """Enter a checkpoint that is durable; one of the same folder is replaced."""
+        with self._writing(f"A checkpoint of run {run.name!r}") as connection:
+            connection.execute(delete(tables.checkpoint).where(*_is(run, record)))
+            values = {"run_id": run.run_id, "created_at": rows.now(), **vars(record)}
+            connection.execute(insert(tables.checkpoint).values(**values))
+
+    def checkpoints(self, run: RunHandle) -> list[CheckpointRecord]:
+        """Return the checkpoints that still exist, newest first."""
+        return self.reading.checkpoints(run.name)
+
+    def forget_checkpoint(self, run: RunHandle, record: CheckpointRecord) -> None:
+        """Say that a checkpoint's folder has been deleted; its row stays."""
+        with self._writing(f"A checkpoint of run {run.name!r}") as connection:
+            connection.execute(
+                update(tables.checkpoint).where(*_is(run, record)).values(deleted_at=rows.now())
+            )
+
+    def rewind(self, run: RunHandle, step: int, num_boundaries: int) -> None:
+        """Go back to a checkpoint: delete everything later, at once."""
+        with self._writing(f"Going back in run {run.name!r}") as connection:
+            rewind(connection, run.run_id, step, num_boundaries)
+
+    # --- plumbing ------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _writing(self, what: str) -> Iterator[Connection]:
+        with self._explaining(what), self._writer.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _explaining(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except IntegrityError as clash:
+            raise LedgerError(
+                f"{what} clashes with what the ledger {self.engine.url!r} holds: {clash.orig}. Either it is there "
+                "already, or it names something that is not."
+            ) from clash
+        except DBAPIError as failed:
+            raise LedgerError(f"{what} failed in the ledger {self.engine.url!r}: {failed.orig}.") from failed
+
+
+def _insert(connection: Connection, tables_and_rows: Iterable[tuple[Table, Sequence[rows.Row]]]) -> None:
+    for table, new in tables_and_rows:
+        if new:
+            connection.execute(insert(table), new)
+
+
+def _is(run: RunHandle, record: CheckpointRecord) -> tuple[Any, ...]:
+    checkpoint = tables.checkpoint.c
+    return checkpoint.run_id == run.run_id, checkpoint.folder == record.folder

@@ -1,0 +1,1 @@
+"""The migrations, in order. Their names begin with their number, which is also their revision."""

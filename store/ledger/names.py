@@ -1,0 +1,129 @@
+"""From the words of the records to the keys of the tables."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from difflib import get_close_matches
+from typing import Any
+
+from sqlalchemy import Connection, Table, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from store.errors import LedgerError
+from store.ledger.tables import category, environment, holdout, metric_def
+from store.metrics import METRICS, metric
+from store.records import CategoryRecord, EnvironmentRecord, HoldoutRecord
+
+Keys = dict[tuple[str, ...], int]
+
+
+class RunHandle:
+    """A run open for writing: its key, and the keys of the names that it uses. Made by `Ledger`."""
+
+    def __init__(self, run_id: int, name: str, keys: Keys) -> None:
+        self.run_id, self.name = run_id, name
+        self._keys: Keys = dict(keys)
+
+    def learn(self, keys: Keys) -> None:
+        """Take in names that the ledger has just been told."""
+        self._keys.update(keys)
+
+    def metric(self, name: str) -> int:
+        """Return a metric's key. Raises `UnknownMetric`."""
+        return self._keys["metric", metric(name).name]
+
+    def environment(self, name: str | None) -> int:
+        """Return an environment's key; None: all of them."""
+        return 0 if name is None else self._find("environment", name)
+
+    def category(self, environment: str | None, name: str | None) -> int:
+        """Return a category's key; None: all of them."""
+        return 0 if environment is None or name is None else self._find("category", environment, name)
+
+    def holdout(self, environment: str, category: str | None, split: str) -> int:
+        """Return the key of the tasks behind a cell; a mean over categories has none of its own."""
+        return 0 if category is None else self._find("holdout", environment, category, split)
+
+    def _find(self, *words: str) -> int:
+        if words in self._keys:
+            return self._keys[words]
+        known = sorted(" / ".join(key[1:]) for key in self._keys if key[0] == words[0])
+        asked = " / ".join(words[1:])
+        near = get_close_matches(asked, known, 1)
+        raise LedgerError(
+            f"The run {self.name!r} has no {words[0]} {asked!r}{f', but {near[0]!r}' if near else ''}. "
+            f"It has: {', '.join(known) or 'none'}. Tell the ledger of a new one before using it."
+        )
+
+
+def fingerprint(content: Any) -> str:
+    """Hash plain data, in hex: the same for the same content."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def get_or_create(
+    connection: Connection, table: Table, key: Mapping[str, Any], rest: Mapping[str, Any]
+) -> int:
+    """Return the key of the row with these unique values; make it if need be, also against other writers."""
+    id_column = next(iter(table.primary_key.columns))
+    query = select(id_column).where(*(table.c[name] == value for name, value in key.items()))
+    found = connection.scalar(query)
+    if found is None:
+        try:
+            with connection.begin_nested():
+                connection.execute(insert(table).values(**key, **rest))
+        except IntegrityError:
+            pass  # another process was faster
+        found = connection.execute(query).scalar_one()
+    return int(found)
+
+
+def declare_metrics(connection: Connection) -> Keys:
+    """Bring `metric_def` up to `store.metrics`; return their keys."""
+    rows = connection.execute(select(metric_def)).mappings()
+    known: dict[str, dict[str, Any]] = {row["name"]: dict(row) for row in rows}
+    keys: Keys = {}
+    for name, definition in METRICS.items():
+        values = asdict(definition)
+        values["metric_group"] = values.pop("group")
+        if name not in known:
+            keys["metric", name] = get_or_create(connection, metric_def, {"name": values.pop("name")}, values)
+            continue
+        key = keys["metric", name] = int(known[name].pop("metric_id"))
+        if known[name] != values:
+            connection.execute(update(metric_def).where(metric_def.c.metric_id == key).values(values))
+    return keys
+
+
+def declare_environments(connection: Connection, records: Iterable[EnvironmentRecord]) -> Keys:
+    """Make sure that environments and their categories have rows; return their keys."""
+    keys: Keys = {}
+    for record in records:
+        content = {"type": record.type, "closed": record.closed, "options": dict(record.options)}
+        unique = {"name": record.name, "version": record.version, "fingerprint": fingerprint(content)}
+        parent = get_or_create(connection, environment, unique, content)
+        keys["environment", record.name] = parent
+        for child in record.categories:
+            keys["category", record.name, child.name] = _declare_category(connection, parent, child)
+    return keys
+
+
+def declare_holdout(connection: Connection, run: RunHandle, record: HoldoutRecord) -> Keys:
+    """Make sure that a set of held-out tasks has a row; return its key."""
+    unique = {
+        "environment_id": run.environment(record.environment),
+        "category_id": run.category(record.environment, record.category),
+        "purpose": record.purpose,
+        "sha256": record.sha256,
+    }
+    key = get_or_create(connection, holdout, unique, {"num_items": record.num_items})
+    return {("holdout", record.environment, record.category, record.purpose): key}
+
+
+def _declare_category(connection: Connection, parent: int, record: CategoryRecord) -> int:
+    content = {"trainable": record.trainable, "parameters": dict(record.parameters)}
+    unique = {"environment_id": parent, "name": record.name, "fingerprint": fingerprint(content)}
+    return get_or_create(connection, category, unique, content)

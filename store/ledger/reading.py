@@ -1,0 +1,244 @@
+"""Questions to the ledger. Answers are small frozen rows, by name; a run may be writing meanwhile."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import fields
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+from sqlalchemy import Engine, Select, Table, case, func, select
+from sqlalchemy.sql import ColumnElement, FromClause
+
+from store.errors import LedgerError
+from store.ledger import answers as a
+from store.ledger import tables as t
+from store.ledger.digest import digest, digest_all
+from store.metrics import metric as known_metric
+from store.records import CheckpointRecord
+
+Answer = TypeVar("Answer")
+
+# row 0 stands for all of them: no name
+ENVIRONMENT = case((t.environment.c.environment_id != 0, t.environment.c.name)).label("environment")
+CATEGORY = case((t.category.c.category_id != 0, t.category.c.name)).label("category")
+METRIC = t.metric_def.c.name.label("metric")
+
+
+class Reading:
+    """A ledger open for reading. Every method takes the run's name; an unknown one is a `LedgerError`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    # --- runs ----------------------------------------------------------------------------------------
+
+    def runs(self) -> list[a.Run]:
+        """All runs, oldest first."""
+        return self._ask(a.Run, _runs().order_by(t.run.c.run_id))
+
+    def run(self, name: str) -> a.Run:
+        """One run."""
+        return self._ask(a.Run, _runs().where(t.run.c.run_id == self.run_id(name)))[0]
+
+    def run_id(self, name: str) -> int:
+        """Return a run's key in the tables."""
+        with self.engine.connect() as connection:
+            found = connection.scalar(select(t.run.c.run_id).where(t.run.c.name == name))
+            if found is not None:
+                return int(found)
+            near = get_close_matches(name, connection.scalars(select(t.run.c.name)), 3)
+        hint = (
+            f" Did you mean {' or '.join(map(repr, near))}?"
+            if near
+            else " `evergreen ls` shows what there is."
+        )
+        raise LedgerError(f"The ledger {self.engine.url!r} has no run {name!r}.{hint}")
+
+    def spec(self, name: str) -> dict[str, Any]:
+        """Return the resolved spec that a run started with."""
+        return self._json(t.run.c.spec, name)
+
+    def host(self, name: str) -> dict[str, Any]:
+        """Return what a run was made on: versions, threads, device."""
+        return self._json(t.run.c.host, name)
+
+    # --- its course ----------------------------------------------------------------------------------
+
+    def stages(self, name: str) -> list[a.Stage]:
+        """The stages that have started."""
+        query = self._of(name, a.Stage, t.stage, t.stage.join(t.environment), ENVIRONMENT)
+        return self._ask(a.Stage, query.order_by(t.stage.c.stage))
+
+    def boundaries(self, name: str) -> list[a.Boundary]:
+        """The boundaries that have been measured."""
+        source = t.boundary.join(t.eval_config)
+        query = self._of(name, a.Boundary, t.boundary, source, t.eval_config.c.settings)
+        return self._ask(a.Boundary, query.order_by(t.boundary.c.after_stage))
+
+    def matrix(self, name: str, metric: str, split: str | None = None) -> list[a.Cell]:
+        """A metric after stage i on environment j, for environments as wholes and for their categories."""
+        source = _named(t.eval_cell).join(t.metric_def).join(t.eval_config)
+        config = t.eval_config.c.sha256.label("eval_config")
+        query = self._of(name, a.Cell, t.eval_cell, source, ENVIRONMENT, CATEGORY, METRIC, config)
+        query = query.where(t.metric_def.c.name == known_metric(metric).name)
+        if split is not None:
+            query = query.where(t.eval_cell.c.split == split)
+        row = t.eval_cell.c
+        return self._ask(a.Cell, query.order_by(row.after_stage, row.environment_id, row.category_id))
+
+    def series(
+        self, name: str, metric: str, environment: str | None = None, category: str | None = None
+    ) -> list[a.Point]:
+        """A training metric over the steps."""
+        row = t.step_metric.c
+        source = _named(t.step_metric).join(t.metric_def)
+        query = self._of(name, a.Point, t.step_metric, source).where(
+            t.metric_def.c.name == known_metric(metric).name,
+            row.environment_id == 0 if environment is None else t.environment.c.name == environment,
+            row.category_id == 0 if category is None else t.category.c.name == category,
+        )
+        return self._ask(a.Point, query.order_by(row.step))
+
+    def last_metrics(self, name: str) -> list[a.Number]:
+        """All training metrics of the last step."""
+        row = t.step_metric.c
+        source = _named(t.step_metric).join(t.metric_def)
+        last = select(func.max(t.step.c.step)).where(t.step.c.run_id == self.run_id(name)).scalar_subquery()
+        query = self._of(name, a.Number, t.step_metric, source, ENVIRONMENT, CATEGORY, METRIC)
+        ordered = query.where(row.step == last).order_by(row.metric_id, row.environment_id, row.category_id)
+        return self._ask(a.Number, ordered)
+
+    def arms(self, name: str, bandit: str | None = None) -> list[a.Arm]:
+        """What the bandits knew after each step; one bandit only, if named."""
+        row = t.arm_state.c
+        query = self._of(name, a.Arm, t.arm_state, t.arm_state)
+        if bandit is not None:
+            query = query.where(row.bandit == bandit)
+        return self._ask(a.Arm, query.order_by(row.step, row.bandit, row.arm))
+
+    def allocation(self, name: str) -> list[a.Allocation]:
+        """Where the samples went: by stage, environment, category and role."""
+        row, stage = t.task_group.c, t.step.c.stage
+        sums = [
+            func.sum(row[key]).label(key) for key in ("num_scored", "num_correct", "value_sum", "num_samples")
+        ]
+        by = (
+            stage,
+            row.environment_id,
+            row.category_id,
+            t.environment.c.environment_id,
+            t.category.c.category_id,
+        )
+        names = (t.environment.c.name, t.category.c.name)
+        query = (
+            select(stage, ENVIRONMENT, CATEGORY, row.role, func.count().label("num_groups"), *sums)
+            .select_from(_named(t.task_group).join(t.step, _same_step(t.task_group)))
+            .where(row.run_id == self.run_id(name))
+            .group_by(*by, *names, row.role)
+            .order_by(*by, row.role)
+        )
+        return self._ask(a.Allocation, query)
+
+    def unscorable(self, name: str) -> list[a.Unscorable]:
+        """How many samples could not be scored, and why."""
+        row = t.task_group.c
+        query = (
+            select(t.environment.c.name, row.reasons)
+            .select_from(_named(t.task_group))
+            .where(row.run_id == self.run_id(name), row.num_scored < row.num_samples)
+        )
+        counts: Counter[tuple[str, str]] = Counter()
+        with self.engine.connect() as connection:
+            for environment, reasons in connection.execute(query):
+                counts.update((environment, reason) for reason in reasons if reason is not None)
+        return [a.Unscorable(*key, num) for key, num in sorted(counts.items())]
+
+    def samples(
+        self,
+        name: str,
+        environment: str | None = None,
+        failed: bool = False,
+        stage: int | None = None,
+        limit: int = 20,
+    ) -> list[a.Sample]:
+        """Kept completions, the newest step first. `failed`: only those not correct; `stage`: from its training."""
+        row = t.sample.c
+        source = _named(t.sample).join(t.step, _same_step(t.sample), isouter=True)
+        query = self._of(name, a.Sample, t.sample, source, ENVIRONMENT, CATEGORY)
+        if environment is not None:
+            query = query.where(t.environment.c.name == environment)
+        if failed:
+            query = query.where(row.correct.is_not(True))
+        if stage is not None:
+            query = query.where(t.step.c.stage == stage, row.after_stage.is_(None))
+        return self._ask(a.Sample, query.order_by(row.step.desc(), row.sample_id).limit(limit))
+
+    def events(self, name: str) -> list[a.Event]:
+        """Decisions and incidents, in order."""
+        query = self._of(name, a.Event, t.event, t.event)
+        return self._ask(a.Event, query.order_by(t.event.c.step, t.event.c.event_id))
+
+    # --- checkpoints and digests ---------------------------------------------------------------------
+
+    def checkpoints(self, name: str) -> list[CheckpointRecord]:
+        """The checkpoints that still exist, newest first."""
+        row = t.checkpoint.c
+        query = self._of(name, CheckpointRecord, t.checkpoint, t.checkpoint).where(row.deleted_at.is_(None))
+        newest_first = (row.step.desc(), row.num_boundaries.desc(), row.checkpoint_id.desc())
+        return self._ask(CheckpointRecord, query.order_by(*newest_first))
+
+    def digest(self, name: str, weights_sha256: str) -> str:
+        """Hash what was trained: see `store.ledger.digest`."""
+        run_id = self.run_id(name)
+        with self.engine.connect() as connection:
+            return digest(connection, run_id, weights_sha256)
+
+    def digest_all(self, name: str, weights_sha256: str) -> str:
+        """Hash what was trained and what was measured."""
+        run_id = self.run_id(name)
+        with self.engine.connect() as connection:
+            return digest_all(connection, run_id, weights_sha256)
+
+    # --- plumbing ------------------------------------------------------------------------------------
+
+    def _of(
+        self, name: str, answer: type[Any], table: Table, source: FromClause, *more: ColumnElement[Any]
+    ) -> Select[Any]:
+        """Select a run's rows of a table: the columns that the answer has, and more from joined tables."""
+        given = {column.key for column in more}
+        own = [table.c[field.name] for field in fields(answer) if field.name not in given]
+        return select(*own, *more).select_from(source).where(table.c.run_id == self.run_id(name))
+
+    def _ask(self, answer: type[Answer], query: Select[Any]) -> list[Answer]:
+        with self.engine.connect() as connection:
+            return [answer(**row) for row in connection.execute(query).mappings()]
+
+    def _json(self, column: ColumnElement[Any], name: str) -> dict[str, Any]:
+        query = select(column).where(t.run.c.run_id == self.run_id(name))
+        with self.engine.connect() as connection:
+            return dict(connection.execute(query).scalar_one())
+
+
+def _runs() -> Select[Any]:
+    run, step, boundary = t.run.c, t.step.c, t.boundary.c
+    last = select(step.step).where(step.run_id == run.run_id).order_by(step.step.desc()).limit(1)
+    computed = (
+        func.coalesce(last.scalar_subquery(), 0).label("num_steps"),
+        last.with_only_columns(step.created_at).scalar_subquery().label("last_step_at"),
+        select(func.count()).where(boundary.run_id == run.run_id).scalar_subquery().label("num_boundaries"),
+    )
+    given = {column.key for column in computed}
+    return select(*(run[field.name] for field in fields(a.Run) if field.name not in given), *computed)
+
+
+def _named(table: Table) -> FromClause:
+    """Join a table with the names of its environment and category."""
+    environment, category = t.environment, t.category
+    return table.join(environment, environment.c.environment_id == table.c.environment_id).join(
+        category, category.c.category_id == table.c.category_id
+    )
+
+
+def _same_step(table: Table) -> ColumnElement[bool]:
+    return (t.step.c.run_id == table.c.run_id) & (t.step.c.step == table.c.step)

@@ -1,0 +1,292 @@
+"""What every ledger must do in one process."""
+# ruff: noqa: D102 (the names of the tests say it)
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from store.errors import LedgerError, UnknownMetric
+from store.ledger import tables
+from store.ledger.ledger import Ledger
+from store.ledger.testing import example
+from store.ledger.testing.changes import LEFT_OUT, MEASURED, TRAINED, at_step_2, first
+from store.ledger.testing.example import Change, unchanged
+from store.records import CategoryRecord, EventRecord, MetricRecord
+
+# every database must find the same; a change of the canonical form shows here
+GOLDEN = {
+    "digest": "de09af63c79d0216f4099f20ae4d0af50a00eb8c862f29dc51868708fb37eea1",
+    "digest_all": "9032c74a734a2747b537430608a0d5720e227aea38899b45e13728f440adf17d",
+}
+
+_TIMES = ("created_at", "started_at", "ended_at", "last_step_at")
+
+
+def facts(ledger: Ledger, name: str) -> dict[str, Any]:
+    """Everything that can be read of a run, but its name and the times."""
+    ask = ledger.reading
+    rows: dict[str, Any] = {
+        "stages": ask.stages(name),
+        "boundaries": ask.boundaries(name),
+        "matrix": ask.matrix(name, "accuracy"),
+        "series": ask.series(name, "accuracy"),
+        "last": ask.last_metrics(name),
+        "arms": ask.arms(name),
+        "allocation": ask.allocation(name),
+        "unscorable": ask.unscorable(name),
+        "samples": ask.samples(name, limit=1000),
+        "events": ask.events(name),
+        "checkpoints": ask.checkpoints(name),
+    }
+    plain = {what: [_timeless(asdict(row)) for row in answer] for what, answer in rows.items()}
+    return {**plain, "digest": ask.digest(name, "w"), "digest_all": ask.digest_all(name, "w")}
+
+
+def _timeless(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key not in _TIMES}
+
+
+class LedgerSuite:
+    """One process. Every test gets an empty database."""
+
+    @pytest.fixture
+    def url(self) -> str:
+        """Give the URL of an empty database; a generator that cleans up will do too."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def ledger(self, url: str) -> Iterator[Ledger]:
+        """Open it."""
+        with Ledger.open(url) as ledger:
+            yield ledger
+
+    # --- writing -------------------------------------------------------------------------------------
+
+    def test_a_run_is_listed_with_what_it_has_done(self, ledger: Ledger) -> None:
+        run = example.write(ledger, "puzzles")
+        ledger.set_status(run, "finished")
+        (listed,) = ledger.reading.runs()
+        assert listed == ledger.reading.run("puzzles")
+        assert (listed.name, listed.status, listed.seed) == ("puzzles", "finished", 7)
+        assert (listed.num_steps, listed.num_boundaries) == (6, 3)
+        assert listed.created_at <= str(listed.last_step_at) <= str(listed.ended_at)
+
+    def test_spec_and_host_come_back_as_they_were(self, ledger: Ledger) -> None:
+        run = example.run_record("puzzles")
+        ledger.start_run(run)
+        assert ledger.reading.spec("puzzles") == run.spec
+        assert ledger.reading.host("puzzles") == run.host
+
+    def test_a_name_is_used_once(self, ledger: Ledger) -> None:
+        ledger.start_run(example.run_record("puzzles"))
+        with pytest.raises(LedgerError, match="'puzzles' clashes"):
+            ledger.start_run(replace(example.run_record("puzzles"), uid="another"))
+        assert len(ledger.reading.runs()) == 1
+
+    def test_an_unknown_run_is_an_error_with_the_nearest_name(self, ledger: Ledger) -> None:
+        ledger.start_run(example.run_record("puzzles"))
+        with pytest.raises(LedgerError, match="no run 'puzles'.*'puzzles'"):
+            ledger.reading.stages("puzles")
+
+    def test_a_step_is_written_wholly_or_not_at_all(self, ledger: Ledger) -> None:
+        run = example.begin(ledger, "puzzles")
+        good = example.step_record(1)
+        unknown = [MetricRecord("acuracy", 1.0)]
+        with pytest.raises(UnknownMetric, match="'accuracy'"):
+            ledger.record_step(run, replace(good, metrics=unknown))
+        with pytest.raises(LedgerError, match="no category 'words / 5'"):
+            ledger.record_step(run, replace(good, groups=first(good.groups, category="5")))
+        assert ledger.reading.run("puzzles").num_steps == 0
+        ledger.record_step(run, good)
+        before = facts(ledger, "puzzles")
+        with pytest.raises(LedgerError, match="Step 1 of run 'puzzles' clashes"):
+            ledger.record_step(run, good)
+        assert facts(ledger, "puzzles") == before
+
+    def test_what_is_not_finite_is_null(self, ledger: Ledger) -> None:
+        run = example.begin(ledger, "puzzles")
+        values = {"loss": float("nan"), "grad_norm": float("inf"), "lr": None, "clip_frac": -0.5}
+        metrics = [MetricRecord(name, value) for name, value in values.items()]
+        ledger.record_step(run, replace(example.step_record(1), metrics=metrics))
+        found = {row.metric: row.value for row in ledger.reading.last_metrics("puzzles")}
+        assert found == {"loss": None, "grad_norm": None, "lr": None, "clip_frac": -0.5}
+
+    def test_completions_may_hold_any_character(self, ledger: Ledger) -> None:
+        run = example.begin(ledger, "puzzles")
+        step = example.step_record(1)
+        odd = first(
+            step.samples, completion="a\0b\ud800c🌲", messages=[{"role": "user", "content": "\0\ud800"}]
+        )
+        ledger.record_step(run, replace(step, samples=odd))
+        (sample,) = ledger.reading.samples("puzzles")
+        assert sample.completion == "a␀b?c🌲"
+        assert sample.messages[0]["content"] == "\0\ud800"
+
+    def test_categories_may_appear_while_a_run_goes_on(self, ledger: Ledger) -> None:
+        run = example.begin(ledger, "puzzles")
+        words, _ = example.environments()
+        grown = replace(words, categories=[*words.categories, CategoryRecord("5", True, {})])
+        ledger.declare(run, [grown])
+        step = example.step_record(1)
+        ledger.record_step(run, replace(step, groups=first(step.groups, category="5")))
+        assert {row.category for row in ledger.reading.allocation("puzzles")} == {"3", "4", "5"}
+
+    def test_one_name_may_mean_two_environments_in_two_runs(self, ledger: Ledger) -> None:
+        example.begin(ledger, "first")
+        example.begin(ledger, "second")
+        other = [replace(record, options={"seed": 4}) for record in example.environments()]
+        ledger.start_run(replace(example.run_record("third"), environments=other))
+        with ledger.engine.connect() as connection:
+            names = list(connection.scalars(select(tables.environment.c.name)))
+        assert sorted(names) == ["*", "gcd", "gcd", "words", "words"]
+
+    def test_more_than_200_arms_are_not_kept_step_by_step(self, ledger: Ledger) -> None:
+        run = example.begin(ledger, "puzzles")
+        step = example.step_record(1)
+        for num_arms in (200, 201):
+            arms = [replace(step.arms[0], arm=str(i)) for i in range(num_arms)]
+            ledger.record_step(run, replace(step, step=num_arms, arms=arms))
+        assert [arm.step for arm in ledger.reading.arms("puzzles")] == [200] * 200
+
+    def test_a_cell_needs_its_holdout(self, ledger: Ledger) -> None:
+        run = ledger.start_run(example.run_record("puzzles"))
+        with pytest.raises(LedgerError, match="no holdout 'words / 3 / anchor'"):
+            ledger.record_boundary(run, example.boundary_record(0))
+
+    # --- reading -------------------------------------------------------------------------------------
+
+    def test_matrices_are_read_by_stage_environment_and_category(self, ledger: Ledger) -> None:
+        example.write(ledger, "puzzles")
+        cells = ledger.reading.matrix("puzzles", "accuracy", "anchor")
+        assert [(c.after_stage, c.environment, c.category) for c in cells[:5]] == [
+            (0, "words", None),
+            (0, "words", "3"),
+            (0, "words", "4"),
+            (0, "gcd", None),
+            (0, "gcd", "easy"),
+        ]
+        assert [c.value for c in cells if c.category == "easy"] == [1 / 7, 2 / 7, 3 / 7]
+        assert ledger.reading.matrix("puzzles", "accuracy", "final") == []
+
+    def test_series_are_read_at_every_level(self, ledger: Ledger) -> None:
+        example.write(ledger, "puzzles")
+        read = ledger.reading.series
+        assert [p.value for p in read("puzzles", "accuracy")] == [1 / (2 + s) for s in range(1, 7)]
+        assert [p.step for p in read("puzzles", "accuracy", "gcd")] == [4, 5, 6]
+        assert [(p.value, p.n) for p in read("puzzles", "accuracy", "gcd", "easy")][-1] == (1 / 9, 4.0)
+
+    def test_where_the_samples_went(self, ledger: Ledger) -> None:
+        example.write(ledger, "puzzles")
+        rows = ledger.reading.allocation("puzzles")
+        assert [
+            (r.stage, r.environment, r.category, r.num_groups, r.num_samples, r.num_scored) for r in rows
+        ] == [
+            (1, "words", "3", 6, 12, 11),
+            (1, "words", "4", 6, 12, 12),
+            (2, "gcd", "easy", 12, 24, 24),
+        ]
+        assert rows[2].value_sum == pytest.approx(3 * (1 + 1 / 2 + 1 / 3 + 1 / 4))
+        assert rows[2].num_correct == 3
+
+    def test_unscorable_samples_are_counted_by_reason(self, ledger: Ledger) -> None:
+        example.write(ledger, "puzzles")
+        (row,) = ledger.reading.unscorable("puzzles")
+        assert (row.environment, row.reason, row.num_samples) == ("words", "timed out", 1)
+
+    def test_samples_are_chosen_by_environment_stage_and_failure(self, ledger: Ledger) -> None:
+        right = at_step_2("samples", correct=True, value=1.0)
+        example.write(ledger, "puzzles", right)
+        read = ledger.reading.samples
+        assert [s.step for s in read("puzzles", stage=2)] == [6, 5, 4]
+        assert [s.step for s in read("puzzles", "words", failed=True, stage=1)] == [3, 1]
+        assert [s.after_stage for s in read("puzzles", "words", limit=1)] == [2]
+
+    # --- going back ----------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize(
+        ("step", "num_boundaries", "num_records"),
+        [(0, 0, 0), (0, 1, 2), (1, 1, 3), (3, 1, 5), (3, 2, 7), (5, 2, 9), (6, 2, 10), (6, 3, 11)],
+    )
+    def test_going_back_is_as_if_nothing_later_was_written(
+        self, ledger: Ledger, step: int, num_boundaries: int, num_records: int
+    ) -> None:
+        course = list(example.course())
+        short = example.begin(ledger, "short")
+        for what in course[:num_records]:
+            example.record(ledger, short, what)
+        run = example.write(ledger, "puzzles")
+        whole = facts(ledger, example.write(ledger, "whole").name)
+
+        ledger.rewind(run, step, num_boundaries)
+
+        assert facts(ledger, "puzzles") == facts(ledger, "short")
+        resumed = ledger.open_run("puzzles", example.environments())
+        for environment, categories in example.CATEGORIES.items():
+            for category in categories:
+                ledger.record_holdout(resumed, example.holdout_record(environment, category))
+        for what in course[num_records:]:
+            example.record(ledger, resumed, what)
+        assert facts(ledger, "puzzles") == whole
+
+    def test_a_lone_event_goes_with_the_steps_before_it(self, ledger: Ledger) -> None:
+        run = example.begin(ledger, "puzzles")
+        for step in (1, 2):
+            ledger.record_event(run, step, EventRecord("stopped", f"by a signal after step {step}"))
+        ledger.rewind(run, 1, 0)
+        assert [event.step for event in ledger.reading.events("puzzles")] == [1]
+
+    def test_starting_a_stage_again_changes_nothing(self, ledger: Ledger) -> None:
+        run = example.begin(ledger, "puzzles")
+        for _ in range(2):
+            ledger.start_stage(run, example.stage_record(1))
+        ledger.start_stage(example.begin(ledger, "once"), example.stage_record(1))
+        assert facts(ledger, "puzzles") == facts(ledger, "once")
+
+    def test_a_deleted_checkpoint_is_not_offered(self, ledger: Ledger) -> None:
+        run = example.begin(ledger, "puzzles")
+        first, second = example.checkpoint_record(0, 1), example.checkpoint_record(3, 2)
+        for record in (first, second, replace(first, sha256="new")):
+            ledger.record_checkpoint(run, record)
+        assert ledger.checkpoints(run) == [second, replace(first, sha256="new")]
+        ledger.forget_checkpoint(run, second)
+        assert ledger.checkpoints(run) == [replace(first, sha256="new")]
+
+    # --- digests -------------------------------------------------------------------------------------
+
+    def test_digests_are_the_same_on_every_database(self, ledger: Ledger) -> None:
+        example.write(ledger, "puzzles")
+        found = facts(ledger, "puzzles")
+        assert {key: found[key] for key in GOLDEN} == GOLDEN
+
+    def test_digests_leave_out_keys_names_times_order_and_hosts(self, ledger: Ledger) -> None:
+        plain = _digests(ledger, "plain", unchanged)
+        assert {what: _digests(ledger, what, change) for what, change in LEFT_OUT.items()} == dict.fromkeys(
+            LEFT_OUT, plain
+        )
+
+    def test_both_digests_see_what_was_trained(self, ledger: Ledger) -> None:
+        trained, everything = _digests(ledger, "plain", unchanged)
+        found = {what: _digests(ledger, what, change) for what, change in TRAINED.items()}
+        assert [what for what in found if found[what][0] == trained] == []
+        assert [what for what in found if found[what][1] == everything] == []
+
+    def test_only_digest_all_sees_what_was_measured(self, ledger: Ledger) -> None:
+        trained, everything = _digests(ledger, "plain", unchanged)
+        found = {what: _digests(ledger, what, change) for what, change in MEASURED.items()}
+        assert [what for what in found if found[what][0] != trained] == []
+        assert [what for what in found if found[what][1] == everything] == []
+
+    def test_digests_see_the_weights(self, ledger: Ledger) -> None:
+        example.begin(ledger, "puzzles")
+        for read in (ledger.reading.digest, ledger.reading.digest_all):
+            assert read("puzzles", "w") != read("puzzles", "other")
+
+
+def _digests(ledger: Ledger, name: str, change: Change) -> tuple[str, str]:
+    example.write(ledger, name, change)
+    return ledger.reading.digest(name, "w"), ledger.reading.digest_all(name, "w")

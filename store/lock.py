@@ -1,0 +1,98 @@
+"""One process a run: a lock that dies with its holder, and a note asking the holder to stop."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from pathlib import Path
+from types import TracebackType
+
+from store.errors import RunBusy
+
+_LOCK, _STOP = "lock", "stop"
+_held: set[int] = set()
+
+
+def _let_go_in_child() -> None:
+    """Close what a fork copied: a worker that outlives the trainer must not keep the run locked."""
+    while _held:
+        os.close(_held.pop())
+
+
+os.register_at_fork(after_in_child=_let_go_in_child)
+
+
+class RunLock:
+    """Hold a run while the block lasts.
+
+    The lock is the kernel's (flock), so a killed process leaves none behind; the text in the file only says
+    who holds it. Raises `RunBusy`.
+    """
+
+    def __init__(self, run_folder: Path) -> None:
+        self.run_folder = run_folder
+        self._descriptor = -1
+
+    def __enter__(self) -> RunLock:
+        descriptor = _open(self.run_folder)
+        if not _try_lock(descriptor):
+            who = _read(descriptor)
+            os.close(descriptor)
+            raise RunBusy(
+                f"The run {self.run_folder.name!r} is in use by {who}. Wait for it, or ask it to stop with "
+                f"`evergreen stop {self.run_folder.name}`."
+            )
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+        self._descriptor = descriptor
+        _held.add(descriptor)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _held.discard(self._descriptor)
+        os.close(self._descriptor)
+
+
+def holder(run_folder: Path) -> str | None:
+    """Say who holds a run ("process 12 on host"), or None when nobody does."""
+    if not (run_folder / _LOCK).exists():
+        return None
+    descriptor = _open(run_folder)
+    try:
+        return None if _try_lock(descriptor) else _read(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def request_stop(run_folder: Path) -> None:
+    """Ask the process that runs this run to make a checkpoint and stop after its step."""
+    (run_folder / _STOP).touch()
+
+
+def stop_requested(run_folder: Path) -> bool:
+    """Whether somebody asked. Cheap enough for every step."""
+    return (run_folder / _STOP).exists()
+
+
+def clear_stop(run_folder: Path) -> None:
+    """Forget the request."""
+    (run_folder / _STOP).unlink(missing_ok=True)
+
+
+def _open(run_folder: Path) -> int:
+    return os.open(run_folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _read(descriptor: int) -> str:
+    return os.pread(descriptor, 200, 0).decode() or "another process"

@@ -1,0 +1,122 @@
+"""Every number that Evergreen records: one line each. An unknown name is refused.
+
+The same name is used for the value over everything, for an environment and for a category, in training and at
+boundaries: where it was measured is said by the row, not by the name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Literal
+
+from store.errors import UnknownMetric
+
+Group = Literal["train", "measure", "time"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a number means."""
+
+    name: str
+    group: Group  # "time" is left out of both digests
+    unit: str
+    direction: Literal[-1, 0, 1]  # lower is better, no good direction, higher is better
+    meaning: str
+    unhealthy: str
+    ratio_floor: float | None = None  # below it a ratio to this value is undefined; None: no ratios at all
+
+
+_ACCURACY, _ENTROPY = 0.02, 0.05  # floors of ratios: fractions, nats
+
+# fmt: off
+_ALL = (
+    # what was earned
+    Metric("reward", "train", "fraction", 1, "mean value of the scored samples",
+           "flat while accuracy moves", _ACCURACY),
+    Metric("accuracy", "train", "fraction", 1, "share of scored samples that are correct",
+           "falls for many steps", _ACCURACY),
+    Metric("signal", "train", "value", 0, "mean reward the bandits were given",
+           "zero: nothing left to learn, or all out of reach"),
+    Metric("num_unscorable", "train", "samples", -1, "samples whose score could not be found",
+           "more than a few"),
+    Metric("zero_var_groups", "train", "fraction", -1, "groups whose samples all got the same value",
+           "above .9: hardly any gradient"),
+    # what was written
+    Metric("response_len", "train", "tokens", 0, "mean tokens the policy wrote in a sample",
+           "runs to the limit"),
+    Metric("truncated_frac", "train", "fraction", -1, "samples cut off by the token limit",
+           "above .1"),
+    Metric("entropy_token", "train", "nats", 0, "mean entropy of the policy at the tokens it wrote, T = 1",
+           "below .05: collapsed; far above its start: diverging", _ENTROPY),
+    Metric("entropy_reading", "train", "ratio", 0, "entropy over H0, corrected for the mix; what controllers read",
+           "far from target for long"),
+    # the update
+    Metric("loss", "train", "nats", 0, "the loss of the step's last update; not comparable between objectives",
+           "not finite"),
+    Metric("grad_norm", "train", "norm", 0, "gradient norm before clipping",
+           "spikes, or always above the clip"),
+    Metric("lr", "train", "per update", 0, "learning rate of the last update",
+           "not what the spec says"),
+    Metric("clip_frac", "train", "fraction", 0, "tokens whose ratio was clipped",
+           "above .3"),
+    Metric("advantage_abs", "train", "value", 0, "mean absolute advantage that reached the objective",
+           "zero"),
+    Metric("skipped_updates", "train", "updates", -1, "updates left out because something was not finite",
+           "any"),
+    Metric("coefficient", "train", "weight", 0, "strength of the force on entropy, set by the controller",
+           "stuck at an end of its range"),
+    Metric("coefficient_at_bound", "train", "fraction", -1, "whether that strength stood at an end of its range", "always 1: the controller has no room left"),
+    Metric("entropy_target", "train", "ratio", 0, "what the controller steers the entropy reading to",
+           "unreachable"),
+    # sampler against learner
+    Metric("sampler_gap_mean", "train", "nats", -1, "mean absolute difference of log-probs, sampler to learner",
+           "above .01"),
+    Metric("sampler_gap_max", "train", "nats", -1, "largest such difference",
+           "above 1"),
+    Metric("sampler_kl", "train", "nats", -1, "KL divergence between sampler and learner, estimated as mean of exp(d) - d - 1", "above .01"),
+    Metric("tis_weight_mean", "train", "ratio", 0, "mean importance weight, learner to sampler",
+           "away from 1"),
+    Metric("tis_weight_max", "train", "ratio", -1, "largest importance weight before its cap",
+           "above 10"),
+    Metric("tis_capped_frac", "train", "fraction", -1, "tokens whose importance weight was capped",
+           "above .01"),
+    # measured at boundaries
+    Metric("value", "measure", "fraction", 1, "mean value of the evaluated samples",
+           "falls on environments seen before", _ACCURACY),
+    Metric("pass_1", "measure", "fraction", 1, "chance that one sample is correct",
+           "falls on environments seen before", _ACCURACY),
+    Metric("pass_4", "measure", "fraction", 1, "chance that at least one of four samples is correct",
+           "falls while pass_1 rises: support is lost", _ACCURACY),
+    Metric("greedy_accuracy", "measure", "fraction", 1, "share correct when the most likely token is always taken",
+           "far from pass_1", _ACCURACY),
+    # time
+    Metric("seconds_draw", "time", "s", -1, "choosing arms and drawing tasks",
+           "noticeable"),
+    Metric("seconds_play", "time", "s", -1, "generating",
+           "grows with the step"),
+    Metric("seconds_score", "time", "s", -1, "scoring, beyond what playing hid",
+           "above seconds_play"),
+    Metric("seconds_update", "time", "s", -1, "log-probs and updates",
+           "grows with the step"),
+    Metric("seconds_other", "time", "s", -1, "the rest of the step: ledger, bandits, checkpoints",
+           "noticeable"),
+    Metric("seconds_evaluate", "time", "s", -1, "evaluating at a boundary",
+           "above the stage's own time"),
+    Metric("tokens_per_s", "time", "tokens/s", 1, "tokens the policy wrote over the time of the step",
+           "falls"),
+)
+# fmt: on
+
+METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _ALL}
+
+
+def metric(name: str) -> Metric:
+    """Look a metric up. Raises `UnknownMetric` with the nearest name."""
+    if name in METRICS:
+        return METRICS[name]
+    near = get_close_matches(name, METRICS, 1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise UnknownMetric(f"There is no metric {name!r}.{hint} A new one is a line in store/metrics.py.")

@@ -1,0 +1,227 @@
+"""What the ledger is told: frozen rows, in words rather than ids. No framework object crosses this wall.
+
+An environment and a category are given by name everywhere; `None` as a category means the environment as a
+whole, `None` as an environment means all of them (the pooled value).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Role = Literal["main", "replay"]
+Level = Literal["scheduler", "category", "flat"]
+
+
+@dataclass(frozen=True)
+class CategoryRecord:
+    """A category as the run knows it."""
+
+    name: str
+    trainable: bool
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class EnvironmentRecord:
+    """An environment as the run knows it; a changed version is a different environment."""
+
+    name: str
+    type: str
+    version: str
+    closed: bool
+    options: Mapping[str, Any]
+    categories: Sequence[CategoryRecord]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run at its start."""
+
+    uid: str  # random, hex
+    name: str  # unique in its home
+    seed: int
+    model: str
+    objective: str
+    scheduler: str | None  # None in flat mode
+    bandit: str
+    spec: Mapping[str, Any]  # resolved
+    environments: Sequence[EnvironmentRecord]
+    host: Mapping[str, Any] = field(default_factory=dict)  # versions, threads, device; not in digests
+
+
+@dataclass(frozen=True)
+class PickRecord:
+    """One decision of a bandit (a slot of a batch) or of a scheduler (a stage)."""
+
+    slot: int  # position in the batch; 0 for a scheduler's pick
+    level: Level
+    role: Role
+    environment: str
+    arm: str  # the category's name; the environment's for a scheduler; "env/category" in flat mode
+    probability: float  # with which it was drawn, at the time
+    signal: float | None = None  # the reward the bandit was given; None: no observation
+
+
+@dataclass(frozen=True)
+class GroupRecord:
+    """A group as it was scored. G entries in each sequence; None where a sample was unscorable."""
+
+    slot: int
+    environment: str
+    category: str
+    task_key: str
+    task_index: int
+    role: Role
+    values: Sequence[float | None]
+    correct: Sequence[bool | None]
+    reasons: Sequence[str | None]  # why a sample was unscorable
+    versions: Sequence[int]  # of the weights that wrote each sample
+    num_tokens: Sequence[int]  # tokens the policy wrote
+    finishes: Sequence[str]  # "stop", "length", ...
+
+
+@dataclass(frozen=True)
+class SampleRecord:
+    """A completion kept to be read by a person."""
+
+    slot: int
+    sample: int  # position in its group
+    environment: str
+    category: str
+    task_key: str
+    messages: Sequence[Mapping[str, str]]  # the conversation the policy saw
+    completion: str
+    value: float | None
+    correct: bool | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class MetricRecord:
+    """One number. Its name is in `store.metrics`."""
+
+    name: str
+    value: float | None  # None: not finite or not defined
+    environment: str | None = None
+    category: str | None = None
+    n: float = 1.0  # how many observations it stands for (tokens, groups, samples)
+
+
+@dataclass(frozen=True)
+class ArmRecord:
+    """The state of one arm after a step: what the bandit knew."""
+
+    bandit: str  # the environment's name; "*" for the scheduler or the flat bandit
+    arm: str
+    probability: float
+    value: float | None  # its estimate of the arm's reward
+    num_picks: int
+
+
+@dataclass(frozen=True)
+class EventRecord:
+    """A decision or an incident, in words."""
+
+    kind: str  # "stage", "skipped update", "unscorable", "stopped", "resumed", ...
+    text: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """A stage at its start."""
+
+    index: int  # from 1
+    environment: str | None  # None in flat mode
+    start_step: int  # steps done before it
+    num_steps: int
+    replay: float
+    pick: PickRecord | None = None  # the scheduler's choice
+    events: Sequence[EventRecord] = ()
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """Everything one step leaves behind; written in one transaction."""
+
+    step: int  # from 1, over the whole run
+    stage: int  # from 1
+    stage_step: int  # from 1
+    seconds: float
+    num_tokens: int  # written by the policy in this step
+    num_samples: int
+    picks: Sequence[PickRecord] = ()
+    groups: Sequence[GroupRecord] = ()
+    samples: Sequence[SampleRecord] = ()
+    metrics: Sequence[MetricRecord] = ()
+    arms: Sequence[ArmRecord] = ()
+    events: Sequence[EventRecord] = ()
+
+
+@dataclass(frozen=True)
+class HoldoutRecord:
+    """The tasks that a category is evaluated on; recorded before the first cell that used them."""
+
+    environment: str
+    category: str
+    purpose: str  # "anchor", "select", "final"; "own" for a closed environment: a cell's `split`
+    sha256: str  # of the task keys, in order
+    num_items: int
+
+
+@dataclass(frozen=True)
+class CellRecord:
+    """One entry of a matrix: a metric of the policy after stage i on environment j."""
+
+    environment: str
+    category: str | None  # None: mean over the trainable categories
+    metric: str
+    value: float | None
+    stderr: float | None
+    num_items: int
+    samples_per_item: int
+    split: str = "anchor"  # "anchor", or "own" for a closed environment
+
+
+@dataclass(frozen=True)
+class ItemRecord:
+    """The raw material of a cell: one task evaluated."""
+
+    environment: str
+    category: str
+    task_key: str
+    num_scored: int  # samples that could be scored
+    num_correct: int
+    value_sum: float
+    entropy_sum: float  # over the tokens of all samples, nats
+    num_tokens: int
+    answers: Sequence[str] = ()  # distinct completions with counts live in samples; empty when not kept
+
+
+@dataclass(frozen=True)
+class BoundaryRecord:
+    """What was measured between two stages; written in one transaction with the stage's end."""
+
+    after_stage: int  # 0: before any training
+    step: int
+    seconds: float
+    eval_config: Mapping[str, Any]  # generation settings, part of every metric
+    cells: Sequence[CellRecord] = ()
+    items: Sequence[ItemRecord] = ()
+    samples: Sequence[SampleRecord] = ()
+    events: Sequence[EventRecord] = ()
+    stop_reason: str | None = None  # why the stage ended: "budget", ...
+
+
+@dataclass(frozen=True)
+class CheckpointRecord:
+    """A durable checkpoint."""
+
+    step: int
+    num_boundaries: int  # boundaries it covers: 1 once the evaluation at step 0 is done
+    kind: Literal["boundary", "periodic", "stop"]
+    folder: str  # relative to the run's folder
+    sha256: str  # of its manifest
+    num_bytes: int

@@ -1,0 +1,147 @@
+"""Fakes with a character, for the tests of all rooms: `tests.environments.fakes:create` as a type in a spec.
+
+A task asks to repeat a number. What the score then does is the environment's character; an `obedient` one behaves as
+the completion says, so one batch can hold every kind of trouble.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from environments import Category, Environment, Episode, Score, Task, Turn
+
+
+def _learnable(task: Task, completion: str) -> Score:
+    return Score.of(float(completion.strip() == task.answer))
+
+
+def _noisy(task: Task, completion: str) -> Score:
+    digest = hashlib.sha256(f"{task.key} {completion}".encode()).digest()
+    return Score.of(digest[0] / 255)
+
+
+def _slow(task: Task, completion: str) -> Score:
+    time.sleep(0.05)
+    return _learnable(task, completion)
+
+
+def _hanging(task: Task, completion: str) -> Score:
+    while True:
+        pass
+
+
+def _stuck_in_c(task: Task, completion: str) -> Score:
+    return Score.of(float(9**9**9 > 0))  # no signal handler written in Python gets its turn
+
+
+def _crashing(task: Task, completion: str) -> Score:
+    os._exit(7)
+
+
+def _exiting(task: Task, completion: str) -> Score:
+    sys.exit("enough")
+
+
+def _raising(task: Task, completion: str) -> Score:
+    raise ValueError("cannot read this\nsecond line")
+
+
+def _greedy(task: Task, completion: str) -> Score:
+    return Score.of(float(len(bytearray(8 << 30)) == 0))
+
+
+BEHAVIOURS: dict[str, Callable[[Task, str], Any]] = {
+    "learnable": _learnable,
+    "hopeless": lambda task, completion: Score.of(0.0),
+    "noisy": _noisy,
+    "slow": _slow,
+    "hanging": _hanging,
+    "stuck_in_c": _stuck_in_c,
+    "crashing": _crashing,
+    "exiting": _exiting,
+    "raising": _raising,
+    "greedy": _greedy,
+    "wrong_valued": lambda task, completion: Score(2.0, True),
+    "not_a_number": lambda task, completion: Score(math.nan, True),
+    "text_valued": lambda task, completion: Score("1.0", True),  # type: ignore[arg-type]
+    "not_a_score": lambda task, completion: 1.0,
+    "silent": lambda task, completion: None,
+    "undecided": lambda task, completion: Score.unscorable("judge not reachable"),
+}
+
+
+class Fake(Environment):
+    """Repeat a number; scored by character."""
+
+    version = "1"
+
+    def __init__(
+        self,
+        name: str,
+        character: str,
+        categories: Sequence[str],
+        held_out: Sequence[str],
+        size: int | None,
+        distinct: int,
+        in_process: bool,
+    ) -> None:
+        self.name, self.character, self.scores_in_process = name, character, in_process
+        self._categories = [Category(c, trainable=c not in held_out) for c in categories]
+        self._size, self._distinct = size, distinct
+
+    @property
+    def categories(self) -> list[Category]:
+        return self._categories
+
+    def size(self, category: str) -> int | None:
+        return self._size
+
+    def task(self, category: str, index: int) -> Task:
+        number = str(index % self._distinct)
+        return Task(
+            self.name, category, index, ({"role": "user", "content": f"{category} {number}"},), number
+        )
+
+    def score(self, task: Task, completion: str) -> Score:
+        behaviour = completion if self.character == "obedient" else self.character
+        score: Score = BEHAVIOURS[behaviour](task, completion)
+        return score
+
+    def start(self, task: Task) -> Episode:
+        return Countdown(task) if self.character == "many_turns" else super().start(task)
+
+
+class Countdown(Episode):
+    """Three completions: the environment echoes two, and scores the share of different ones after the third."""
+
+    def __init__(self, task: Task) -> None:
+        self.messages = task.messages
+        self.heard: list[str] = []
+
+    def step(self, completion: str) -> Turn:
+        self.heard.append(completion)
+        if len(self.heard) < 3:
+            return Turn(({"role": "user", "content": f"not yet, {completion}"},), None, done=False)
+        return Turn(score=Score.of(len(set(self.heard)) / 3, turns=3.0))
+
+
+def create(
+    name: str,
+    character: str = "learnable",
+    categories: Sequence[str] = ("easy", "hard"),
+    held_out: Sequence[str] = (),
+    size: int | None = None,
+    distinct: int = 10**6,
+    in_process: bool = False,
+) -> Environment:
+    return Fake(name, character, categories, held_out, size, distinct, in_process)
+
+
+def create_something_else(name: str) -> Any:
+    return {"name": name}

@@ -1,0 +1,50 @@
+import pytest
+
+from environments import Job, Score
+from environments.scoring.jobs import play
+from tests.environments import fakes
+
+
+def played(character, *completions):
+    fake = fakes.create("fake", character)
+    return play(fake, Job(fake.task("easy", 3), completions or ("3",)))
+
+
+@pytest.mark.parametrize(
+    ("character", "reason"),
+    [
+        ("wrong_valued", "bad value"),
+        ("not_a_number", "bad value"),
+        ("text_valued", "bad value"),
+        ("not_a_score", "bad value"),
+        ("silent", "no score"),
+        ("undecided", "judge not reachable"),
+        ("raising", "raised ValueError: cannot read this"),
+        ("exiting", "raised SystemExit: enough"),
+    ],
+)
+def test_what_is_no_score_is_unscorable_with_its_reason(character, reason):
+    turn = played(character)
+    assert turn.score == Score.unscorable(reason)
+    assert turn.done
+
+
+def test_a_good_score_comes_through():
+    assert played("learnable").score == Score.of(1.0)
+    assert played("learnable", "4").score == Score.of(0.0)
+
+
+def test_earlier_completions_are_replayed():
+    first = played("many_turns", "a")
+    assert (first.done, first.score, first.messages[0]["content"]) == (False, None, "not yet, a")
+    assert played("many_turns", "a", "b").messages[0]["content"] == "not yet, b"
+    assert played("many_turns", "a", "b", "b").score == Score.of(2 / 3, turns=3.0)
+
+
+def test_an_interrupt_is_not_a_score(monkeypatch):
+    def interrupted(task, completion):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(fakes.BEHAVIOURS, "interrupted", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        played("interrupted")

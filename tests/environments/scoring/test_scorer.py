@@ -1,0 +1,156 @@
+import os
+import signal
+import time
+
+import pytest
+from pydantic import ValidationError
+
+from environments import EnvironmentFault, EnvironmentSource, Job, Score, Scorer, ScoringOptions
+
+FAKES = "tests.environments.fakes:create"
+TIMEOUT_S = 1.0
+
+
+def scorer_of(*sources, **options):
+    environments = {source.name: source.create() for source in sources}
+    return Scorer(sources, environments, ScoringOptions(**{"workers": 1, "timeout_s": TIMEOUT_S, **options}))
+
+
+def jobs_of(source, *completions):
+    environment = source.create()
+    category = environment.categories[0].name
+    return [Job(environment.task(category, i), (completion,)) for i, completion in enumerate(completions)]
+
+
+OBEDIENT = EnvironmentSource("obedient", FAKES, {"character": "obedient"})
+PATIENT = EnvironmentSource("patient", FAKES, {"character": "many_turns"})
+TRUSTED = EnvironmentSource("trusted", FAKES, {"in_process": True})
+
+
+@pytest.fixture(scope="module")
+def scorer():
+    with scorer_of(OBEDIENT, PATIENT, TRUSTED) as made:
+        made.turns(jobs_of(OBEDIENT, "hopeless"))  # the processes have started
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("trouble", "reason"),
+    [
+        ("hanging", "timed out"),
+        ("stuck_in_c", "timed out"),
+        ("crashing", "crashed"),
+        ("greedy", "out of memory"),
+        ("raising", "raised ValueError: cannot read this"),
+        ("exiting", "raised SystemExit: enough"),
+        ("wrong_valued", "bad value"),
+        ("not_a_score", "bad value"),
+    ],
+)
+def test_trouble_costs_one_score_and_little_time(scorer, trouble, reason):
+    start = time.monotonic()
+    scores = [turn.score for turn in scorer.turns(jobs_of(OBEDIENT, "noisy", trouble, "noisy"))]
+    assert time.monotonic() - start < TIMEOUT_S + 2
+    assert scores[1] == Score.unscorable(reason)
+    assert all(score is not None and score.value is not None for score in (scores[0], scores[2]))
+
+
+def test_a_batch_wholly_unscorable_comes_back_in_order(scorer):
+    turns = scorer.turns(jobs_of(OBEDIENT, "raising", "greedy", "crashing", "hanging", "wrong_valued"))
+    reasons = [turn.score.reason for turn in turns if turn.score is not None]
+    assert reasons == [
+        "raised ValueError: cannot read this", "out of memory", "crashed", "timed out", "bad value",
+    ]  # fmt: skip
+    assert all(turn.done and turn.score.value is None for turn in turns if turn.score is not None)
+
+
+def test_many_scores_keep_their_order(scorer):
+    here = OBEDIENT.create()
+    jobs = jobs_of(OBEDIENT, *["noisy"] * 500)
+    assert [turn.score for turn in scorer.turns(jobs)] == [here.score(job.task, "noisy") for job in jobs]
+
+
+def test_environments_in_and_out_of_the_trainer_mix(scorer):
+    mixed = [job for pair in zip(jobs_of(TRUSTED, "0", "0"), jobs_of(OBEDIENT, "hopeless", "hanging"), strict=True)
+             for job in pair]  # fmt: skip
+    scores = [turn.score for turn in scorer.turns(mixed)]
+    assert scores == [Score.of(1.0), Score.of(0.0), Score.of(0.0), Score.unscorable("timed out")]
+
+
+def test_an_episode_of_many_turns_is_rebuilt_in_a_worker(scorer):
+    task = PATIENT.create().task("easy", 0)
+    turns = scorer.turns([Job(task, ("a",)), Job(task, ("a", "b")), Job(task, ("a", "b", "c"))])
+    assert [turn.done for turn in turns] == [False, False, True]
+    assert turns[1].messages == ({"role": "user", "content": "not yet, b"},)
+    assert turns[2].score == Score.of(1.0, turns=3.0)
+
+
+def test_a_worker_killed_from_outside_is_replaced(scorer):
+    for worker in scorer._pool._pool._pool_manager.worker_manager.workers:
+        os.kill(worker, signal.SIGKILL)
+    scores = [turn.score for turn in scorer.turns(jobs_of(OBEDIENT, "hopeless", "hopeless"))]
+    assert scores == [Score.of(0.0)] * 2
+
+
+def test_isolation_follows_the_environment_unless_told():
+    for isolation, trusted, other in (
+        ("auto", False, True),
+        ("process", True, True),
+        ("none", False, False),
+    ):
+        scorer = scorer_of(TRUSTED, OBEDIENT, isolation=isolation)
+        assert (scorer.isolates("trusted"), scorer.isolates("obedient")) == (trusted, other)
+
+
+def test_no_process_is_started_for_scores_that_need_none():
+    with scorer_of(TRUSTED, OBEDIENT) as scorer:
+        assert scorer.turns([]) == []
+        assert [turn.score for turn in scorer.turns(jobs_of(TRUSTED, "0"))] == [Score.of(1.0)]
+        assert scorer._pool._pool is None
+
+
+def test_without_isolation_failures_are_told_apart_too():
+    with scorer_of(OBEDIENT, isolation="none") as scorer:
+        scores = [
+            turn.score for turn in scorer.turns(jobs_of(OBEDIENT, "raising", "wrong_valued", "hopeless"))
+        ]
+    assert scores == [
+        Score.unscorable("raised ValueError: cannot read this"), Score.unscorable("bad value"), Score.of(0.0),
+    ]  # fmt: skip
+
+
+def test_an_environment_that_cannot_be_built_in_a_worker_is_a_fault_that_says_why():
+    broken = EnvironmentSource("trusted", FAKES, {"character": "slow", "nonsense": 1})
+    environments = {"trusted": OBEDIENT.create()}
+    with (
+        Scorer([broken], environments, ScoringOptions(workers=1)) as scorer,
+        pytest.raises(EnvironmentFault, match=r"trusted cannot be built in a scoring process: .*nonsense"),
+    ):
+        scorer.turns(jobs_of(EnvironmentSource("trusted", FAKES), "0"))
+
+
+def test_closing_does_not_wait_for_what_hangs():
+    scorer = scorer_of(OBEDIENT, timeout_s=60)
+    pool = scorer._pool._started()
+    for job in jobs_of(OBEDIENT, *["hanging"] * 300):
+        scorer._pool._send(pool, job)
+    start = time.monotonic()
+    scorer.close()
+    assert time.monotonic() - start < 5
+
+
+def test_reasoning_gyms_evaluating_verifiers_are_survived():
+    pytest.importorskip("reasoning_gym")
+    countdown = EnvironmentSource("countdown", "reasoning_gym", {"dataset": "countdown"})
+    task = countdown.create().task("default", 0)
+    assert task.answer is not None
+    with scorer_of(countdown) as scorer:
+        right, endless = scorer.turns([Job(task, (task.answer,)), Job(task, ("9**9**9",))])
+    assert right.score == Score.of(1.0)
+    assert endless.score == Score.unscorable("timed out")
+
+
+@pytest.mark.parametrize("options", [{"isolation": "maybe"}, {"timeout_s": 0}, {"workers": 0}, {"limit": 3}])
+def test_impossible_options_are_refused(options):
+    with pytest.raises(ValidationError):
+        ScoringOptions(**options)

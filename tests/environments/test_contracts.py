@@ -1,0 +1,44 @@
+import math
+
+import pytest
+
+from environments import Score, Task
+from tests.environments import fakes
+
+
+@pytest.mark.parametrize(
+    ("value", "correct", "expected"),
+    [
+        (1.0, None, (1.0, True)),
+        (1 - 1e-10, None, (1 - 1e-10, True)),
+        (1 - 1e-8, None, (1 - 1e-8, False)),
+        (0.9, None, (0.9, False)),
+        (0.3, True, (0.3, True)),
+        (0.0, None, (0.0, False)),
+    ],
+)
+def test_partial_credit_is_value_and_not_correct(value, correct, expected):
+    score = Score.of(value, correct)
+    assert (score.value, score.correct) == expected
+
+
+@pytest.mark.parametrize("value", [2.0, -0.1, math.nan, math.inf])
+def test_a_value_outside_the_unit_interval_is_unscorable_and_not_zero(value):
+    assert Score.of(value) == Score.unscorable("bad value")
+    assert Score.of(value).value is None
+
+
+def test_the_content_key_is_the_conversation_alone():
+    messages = ({"role": "user", "content": "2 + 2?"},)
+    task = Task("sums", "easy", 0, messages, "4")
+    elsewhere = Task("other", "hard", 7, ({"content": "2 + 2?", "role": "user"},), None)
+    assert task.key == elsewhere.key
+    assert len(task.key) == 32
+    assert task.key != Task("sums", "easy", 0, ({"role": "user", "content": "2 + 3?"},), "4").key
+
+
+def test_an_environment_that_only_scores_plays_one_turn():
+    fake = fakes.create("fake")
+    task = fake.task("easy", 3)
+    turn = fake.start(task).step("3")
+    assert (turn.done, turn.messages, turn.score) == (True, (), Score.of(1.0))

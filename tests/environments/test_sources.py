@@ -1,0 +1,124 @@
+import builtins
+import pickle
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from environments import EnvironmentFault, EnvironmentSource, Score, types, validate
+
+CUSTOM = '''
+from environments import Category, Environment, Score, Task
+
+class Parity(Environment):
+    """Is a number odd?"""
+    name, version = "", "1"
+    categories = [Category("small")]
+
+    def __init__(self, name, below):
+        self.name, self.below = name, below
+
+    def size(self, category):
+        return self.below
+
+    def task(self, category, index):
+        question = ({"role": "user", "content": f"Is {index} odd?"},)
+        return Task(self.name, category, index, question, answer="yes" if index % 2 else "no")
+
+    def score(self, task, completion):
+        return Score.of(float(completion == task.answer))
+
+def create(name, below=10):
+    return Parity(name, below)
+'''
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A user's folder; the path and what was imported from it are put back afterwards."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "parity_game", raising=False)
+    (tmp_path / "parity_game.py").write_text(CUSTOM)
+    yield tmp_path
+    sys.modules.pop("parity_game", None)
+
+
+def test_built_in_types_are_listed_without_importing_them():
+    assert set(types()) == {"codebook", "reasoning_gym"}
+    assert all(types().values())
+    code = (
+        "import sys, environments; environments.types();"
+        "print([m for m in ('reasoning_gym', 'pebble', 'environments.codebook', 'torch') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_source_pickles_and_builds_the_same_environment_again():
+    source = EnvironmentSource("red", "codebook", {"categories": {"4": 4}})
+    copy = pickle.loads(pickle.dumps(source))
+    assert copy == source
+    assert copy.create().task("4", 5) == source.create().task("4", 5)
+
+
+def test_an_environment_in_one_file_beside_the_spec(folder):
+    source = EnvironmentSource("parity", "parity_game:create", {"below": 7}, search_path=str(folder))
+    environment = source.create()
+    task = environment.task("small", 3)
+    assert (environment.name, environment.size("small"), task.answer) == ("parity", 7, "yes")
+    assert environment.start(task).step("yes").score == Score.of(1.0)
+    assert sys.path[-1] == str(folder)
+    source.create()
+    assert sys.path.count(str(folder)) == 1
+
+
+def test_an_unknown_type_lists_those_there_are_and_the_near_one():
+    with pytest.raises(EnvironmentFault, match=r"'codebok'.*mean codebook.*codebook, reasoning_gym"):
+        EnvironmentSource("red", "codebok").create()
+
+
+@pytest.mark.parametrize(
+    ("type_", "options", "message"),
+    [
+        ("no_such_module:create", {}, "no module 'no_such_module'"),
+        ("tests.environments.fakes:make", {}, r"fakes.py has no function 'make'"),
+        ("tests.environments.fakes:create", {"characte": "slow"}, r"cannot take the options \['characte'\]"),
+        (
+            "tests.environments.fakes:create_something_else",
+            {},
+            "returned dict, not an environments.Environment",
+        ),
+        ("tests.environments.fakes:create", {"categories": []}, "at least one category"),
+        ("tests.environments.fakes:create", {"categories": ["a", "a"]}, "each name once"),
+    ],
+)
+def test_a_factory_that_cannot_be_used_says_why(type_, options, message):
+    with pytest.raises(EnvironmentFault, match=message):
+        EnvironmentSource("mine", type_, options).create()
+
+
+def test_a_users_module_that_misses_an_import_of_its_own_shows_which(folder):
+    (folder / "parity_game.py").write_text("import no_such_dependency\n")
+    with pytest.raises(ModuleNotFoundError, match="no_such_dependency"):
+        EnvironmentSource("mine", "parity_game:create", {}, str(folder)).create()
+
+
+def test_options_are_refused_with_the_key_in_the_error():
+    with pytest.raises(ValidationError) as caught:
+        validate("codebook", {"boook": "red"})
+    assert caught.value.errors()[0]["loc"] == ("boook",)
+    assert validate("package.module:factory", {"anything": 1}) is None
+
+
+def test_a_missing_extra_is_named_by_what_installs_it(monkeypatch):
+    real = builtins.__import__
+
+    def without_reasoning_gym(name, *args, **kwargs):
+        if name.startswith("reasoning_gym"):
+            raise ModuleNotFoundError("No module named 'reasoning_gym'", name="reasoning_gym")
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without_reasoning_gym)
+    with pytest.raises(EnvironmentFault, match=r"pip install evergreen-rl\[reasoning-gym\]"):
+        validate("reasoning_gym", {"dataset": "gcd"})

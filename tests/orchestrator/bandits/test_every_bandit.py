@@ -1,0 +1,95 @@
+"""Every bandit and scheduler of ours runs the published suite."""
+
+import numpy as np
+import pytest
+
+from orchestrator.bandits import fixed, sec, uniform
+from orchestrator.bandits.contracts import Bandit
+from orchestrator.bandits.testing import BanditSuite
+from orchestrator.schedulers import round_robin, sequence
+
+
+class TestSec(BanditSuite):
+    floor = 0.2
+
+    def make(self, arms, rng):
+        return sec.create(sec.Config(), arms, rng)
+
+
+class TestSecWithoutFloorThatDecays(BanditSuite):
+    def make(self, arms, rng):
+        return sec.create(sec.Config(floor=0.0, unsampled="decay"), arms, rng)
+
+
+class TestUniform(BanditSuite):
+    learns = False
+
+    def make(self, arms, rng):
+        return uniform.create(uniform.Config(), arms, rng)
+
+
+class TestFixed(BanditSuite):
+    learns = False
+
+    def make(self, arms, rng):
+        return fixed.create(fixed.Config(weights={"a": 3.0, "b": 1.0}), arms, rng)
+
+
+class TestABanditFromOutside(BanditSuite):
+    """Nothing but the base class is needed."""
+
+    def make(self, arms, rng):
+        class Greedy(Bandit):
+            mean = 0.0
+
+            def preferences(self):
+                weights = np.array([1.0 + 50 * self.last.get(arm, 0.0) for arm in self.arms])
+                return weights / weights.sum()
+
+            def observe(self, rewards):
+                self.last = {**self.last, **rewards}
+
+            def state(self):
+                return {**super().state(), "last": self.last}
+
+            def load_state(self, state):
+                super().load_state(state)
+                self.last = dict(state["last"])
+
+        bandit = Greedy(arms, rng)
+        bandit.last = {}
+        return bandit
+
+
+def rng():
+    return np.random.Generator(np.random.PCG64(0))
+
+
+def test_a_sequence_follows_its_order_and_begins_again():
+    scheduler = sequence.create(sequence.Config(order=["b", "a", "b"]), ["a", "b"], rng())
+    picks = [scheduler.pick(1)[0] for _ in range(5)]
+    assert [pick.arm for pick in picks] == ["b", "a", "b", "b", "a"]
+    assert {pick.probability for pick in picks} == {1.0}
+
+
+def test_a_sequence_of_unknown_environments_is_refused():
+    with pytest.raises(ValueError, match="wrods"):
+        sequence.create(sequence.Config(order=["wrods"]), ["words"], rng())
+
+
+def test_round_robin_takes_the_order_of_the_spec():
+    scheduler = round_robin.create(round_robin.Config(), ["z", "a", "m"], rng())
+    assert [scheduler.pick(1)[0].arm for _ in range(4)] == ["z", "a", "m", "z"]
+
+
+def test_a_sequence_continues_after_a_restart():
+    first = sequence.create(sequence.Config(order=["b", "a"]), ["a", "b"], rng())
+    first.pick(1)
+    second = sequence.create(sequence.Config(order=["b", "a"]), ["a", "b"], rng())
+    second.load_state(first.state())
+    assert second.pick(1)[0].arm == "a"
+
+
+def test_weights_must_leave_an_arm_to_pick():
+    with pytest.raises(ValueError, match="not all 0"):
+        fixed.create(fixed.Config(weights={"a": 0.0}), ["a"], rng())

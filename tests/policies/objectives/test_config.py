@@ -1,0 +1,146 @@
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from policies.objectives import ObjectiveConfig
+from policies.objectives.presets import PRESETS
+
+read = ObjectiveConfig.model_validate
+
+
+def errors(section: Any) -> list[tuple[tuple[str, ...], str]]:
+    with pytest.raises(ValidationError) as caught:
+        read(section)
+    return [(error["loc"], error["msg"]) for error in caught.value.errors()]
+
+
+def test_a_name_stands_for_a_preset_and_keys_override_it() -> None:
+    assert read("repo_r") == read({"preset": "repo_r"}) == ObjectiveConfig()
+    assert read({"preset": "repo_r", "clip_high": 0.3}).options["clip_high"] == 0.3
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        *PRESETS,
+        {"preset": "rloo", "shaper": "repo", "centre": "batch", "controller": "geometric"},
+        {"controller": {"start": 0.01, "target": 0.5}},
+        {"preset": "repo", "controller": "none"},
+        {"preset": "grpo", "tis_cap": None, "std": "population"},
+    ],
+)
+def test_the_dump_is_resolved_and_reads_back_the_same(section: Any) -> None:
+    config = read(section)
+    assert read(config.model_dump()) == config
+    assert read(config.model_dump(mode="json")).model_dump() == config.model_dump()
+
+
+@pytest.mark.parametrize(
+    ("section", "where", "message"),
+    [
+        (
+            "repoo",
+            ("preset",),
+            "there is no preset `repoo`; there are: dr_grpo, entropy_bonus, grpo, repo, repo_r",
+        ),
+        ({"clip_hgih": 0.3}, ("clip_hgih",), "did you mean `clip_high`?"),
+        ({"std": "sample"}, ("std",), "`std` is an option of estimators/grpo, which is not part of"),
+        ({"estimator": "grop"}, ("estimator",), "did you mean `grpo`?"),
+        ({"controller": "pid"}, ("controller", "type"), "there is no controller `pid`"),
+        ({"controller": {"fctor": 2}}, ("controller", "fctor"), "did you mean `factor`?"),
+        ({"controller": {"low": 0.2}}, ("controller",), "lower bound 0.2 is above the upper bound 0.05"),
+        ({"clip_low": "much"}, ("clip_low",), "valid number"),
+        ({"strength": float("nan")}, ("strength",), "finite"),
+        ({"strength": 0.2}, (), "starts at 0.2, outside of its bounds [-0.05, 0.05]"),
+        ({"preset": "repo", "strength": 0.0}, (), "starts at 0, outside of its bounds [0.0001, 0.1]"),
+        ({"shaper": None}, (), "no coefficient to move: add a shaper with a strength"),
+        ({"preset": "rloo", "controller": "geometric"}, (), "or say `controller: none`"),
+        ({"controller": {"knob": "zeta"}}, (), "(`zeta` is none)"),
+        ({"strength": 0.02, "controller": {"start": 0.01}}, (), "give one of them"),
+        ({"dual_clip": 1.1}, (), "inside the clip range; take more than 1.28"),
+        ({"aggregation": "constant"}, (), "needs `max_length`"),
+        ({"shaper": "tis"}, (), "both the shaper and the mismatch weight"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_what_to_change(
+    section: Any, where: tuple[str, ...], message: str
+) -> None:
+    [(location, said)] = errors(section)
+    assert location == where
+    assert message in said
+
+
+def test_errors_keep_their_place_inside_a_spec() -> None:
+    class Spec(BaseModel):
+        objective: ObjectiveConfig
+
+    with pytest.raises(ValidationError) as caught:
+        Spec.model_validate({"objective": {"clip_low": 2}})
+    assert caught.value.errors()[0]["loc"] == ("objective", "clip_low")
+
+
+def test_options_of_a_part_that_was_replaced_fall_away() -> None:
+    config = read({"preset": "grpo", "ratio": "reinforce", "estimator": "rloo"})
+    assert set(config.options) == {"tis_cap", "entropy_bonus"}
+
+
+@pytest.mark.parametrize(
+    ("section", "knob", "start"),
+    [
+        ("repo_r", "strength", 1e-3),
+        ({"preset": "repo", "entropy_bonus": 0.01}, "strength", 1e-3),
+        ("entropy_bonus", "entropy_bonus", 1e-3),
+        ({"preset": "entropy_bonus", "shaper": "repo_r"}, "entropy_bonus", 1e-3),
+        ({"preset": "entropy_bonus", "controller": "geometric_signed"}, "entropy_bonus", 1e-3),
+        ({"preset": "rloo", "entropy_bonus": 0.01, "controller": "geometric"}, "entropy_bonus", 0.01),
+        ({"controller": {"start": 0.01}}, "strength", 0.01),
+        ({"controller": {"knob": "clip_high", "type": "geometric", "high": 1}}, "clip_high", 0.28),
+    ],
+)
+def test_a_controller_moves_the_shaper_before_the_bonus(section: Any, knob: str, start: float) -> None:
+    config = read(section)
+    controller = config.create_controller()
+    assert controller is not None
+    assert (config.knob, config.options[knob], controller.value) == (knob, start, start)
+
+
+def test_a_controller_is_laid_over_the_one_of_the_preset() -> None:
+    same = read({"preset": "repo_r", "controller": {"target": 0.5}}).controller
+    other = read({"preset": "repo_r", "controller": "geometric"}).controller
+    assert same is not None
+    assert other is not None
+    assert (same.type, same.options["target"], same.options["high"]) == ("geometric_signed", 0.5, 0.05)
+    assert (other.type, other.options["high"]) == ("geometric", 0.1)
+    assert read({"controller": "none"}).controller is None
+
+
+@pytest.mark.parametrize(
+    ("section", "warning"),
+    [
+        ({"preset": "repo", "controller": "none"}, "`strength: 0.001` is fixed"),
+        ({"preset": "entropy_bonus", "controller": "none"}, "`entropy_bonus: 0.001` is fixed"),
+        ({"preset": "repo", "entropy_bonus": 0.01}, "`entropy_bonus: 0.01` is fixed"),
+        ({"reading": "raw"}, "chases the bandit"),
+        ({"preset": "rloo_on_policy", "updates": 4}, "stale samples"),
+    ],
+)
+def test_what_is_allowed_and_usually_a_mistake_is_warned_of(section: Any, warning: str) -> None:
+    [said] = read(section).warnings()
+    assert warning in said
+
+
+@pytest.mark.parametrize("section", [*PRESETS, {"controller": "none"}, {"preset": "rloo", "reading": "raw"}])
+def test_what_is_sound_is_not_warned_of(section: Any) -> None:
+    assert read(section).warnings() == []
+
+
+def test_reading_a_section_does_not_load_torch() -> None:
+    code = (
+        "import sys; from policies.objectives import PRESETS, ObjectiveConfig;"
+        "[ObjectiveConfig.model_validate(name).warnings() for name in PRESETS];"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,113 @@
+import json
+import math
+
+import pytest
+
+from policies.objectives import MixCorrectedEntropy, ObjectiveError
+
+H = {"env/a": 0.3, "env/b": 0.8}
+EQUAL = {"env/a": (0.3 * 500, 500), "env/b": (0.8 * 500, 500)}
+MOSTLY_A = {"env/a": (0.3 * 900, 900), "env/b": (0.8 * 100, 100)}
+
+
+@pytest.mark.parametrize(
+    ("mode", "before", "after"),
+    [("corrected", 1.0, 1.0), ("raw", 1.0, 0.35 / 0.55)],
+)
+def test_section_12_2_a_move_of_the_mix(mode: str, before: float, after: float) -> None:
+    reading = MixCorrectedEntropy(mode)  # type: ignore[arg-type]
+    reading.set_baseline(H)
+    assert reading.observe(EQUAL) == pytest.approx(before)
+    assert reading.observe(MOSTLY_A) == pytest.approx(after)
+    assert reading.observe({"env/a": (30.0, 100)}) == pytest.approx(
+        before if mode == "corrected" else 0.3 / 0.55
+    )
+
+
+def test_every_visited_category_weighs_the_same() -> None:
+    reading = MixCorrectedEntropy()
+    reading.set_baseline(H)
+    assert reading.observe({"env/a": (0.15 * 10, 10), "env/b": (0.8 * 990, 990)}) == pytest.approx(0.75)
+
+
+def test_half_of_the_weight_is_gone_after_the_half_life() -> None:
+    reading = MixCorrectedEntropy(half_life=3)
+    reading.set_baseline({"env/a": 1.0})
+    reading.observe({"env/a": (1e9, 1e9)})  # so many tokens that only decay can matter beside the second
+    keep = 0.5 ** (1 / 3)
+    for _ in range(3):
+        last = reading.observe({"env/a": (0.0, 1e9)})
+    assert last == pytest.approx(keep**3 / (1 + keep + keep**2 + keep**3))
+
+
+def test_a_category_that_was_never_visited_does_not_count() -> None:
+    reading = MixCorrectedEntropy()
+    reading.set_baseline(H)
+    assert reading.observe({"env/a": (0.15 * 10, 10)}) == pytest.approx(0.5)
+
+
+def test_a_category_without_a_baseline_takes_its_first_reading() -> None:
+    reading = MixCorrectedEntropy()
+    assert reading.observe({"new/x": (4.0, 10)}) == 1.0
+    reading = MixCorrectedEntropy(half_life=1e-9)
+    reading.observe({"new/x": (4.0, 10)})
+    assert reading.observe({"new/x": (2.0, 10)}) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "measured", "expected"),
+    [(0.01, 0.02, 1.0), (0.01, 0.1, 2.0), (0.5, 0.001, 0.1)],
+    ids=["both below", "start below", "end below"],
+)
+def test_below_the_floor_entropies_are_taken_as_the_floor(
+    baseline: float, measured: float, expected: float
+) -> None:
+    reading = MixCorrectedEntropy()
+    reading.set_baseline({"env/a": baseline})
+    assert reading.observe({"env/a": (measured * 100, 100)}) == pytest.approx(expected)
+
+
+def test_a_category_not_visited_keeps_its_value_and_ages() -> None:
+    reading = MixCorrectedEntropy()
+    reading.set_baseline(H)
+    reading.observe({"env/a": (0.6 * 10, 10), "env/b": (0.8 * 10, 10)})
+    for _ in range(2):
+        last = reading.observe({"env/b": (0.8 * 10, 10)})
+    assert last == pytest.approx(1.5)
+    assert reading.ages() == {"env/a": 2, "env/b": 0}
+    assert reading.relative() == pytest.approx({"env/a": 2.0, "env/b": 1.0})
+
+
+@pytest.mark.parametrize("step", [{}, {"env/a": (0.0, 0)}, {"env/a": (math.nan, 10)}])
+@pytest.mark.parametrize("mode", ["corrected", "raw"])
+def test_a_step_without_a_measurement_reads_nothing(mode: str, step: dict[str, tuple[float, float]]) -> None:
+    reading = MixCorrectedEntropy(mode)  # type: ignore[arg-type]
+    reading.set_baseline(H)
+    reading.observe(EQUAL)
+    assert reading.observe(step) is None
+    assert reading.observe(EQUAL) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("mode", ["corrected", "raw"])
+def test_a_saved_reading_goes_on_as_if_uninterrupted(mode: str) -> None:
+    steps = [EQUAL, {"env/b": (7.0, 9)}, MOSTLY_A, {"env/c": (3.0, 4), "env/a": (1.0, 5)}]
+    whole, first, second = (MixCorrectedEntropy(mode) for _ in range(3))  # type: ignore[arg-type]
+    for reading in (whole, first):
+        reading.set_baseline(H)
+    expected = [whole.observe(step) for step in steps]
+    first.observe(steps[0])
+    first.observe(steps[1])
+    second.load_state(json.loads(json.dumps(first.state(), sort_keys=True)))
+    assert [second.observe(step) for step in steps[2:]] == expected[2:]
+    assert second.state() == whole.state()
+
+
+def test_a_state_of_another_mode_is_refused() -> None:
+    with pytest.raises(ObjectiveError, match="`raw`"):
+        MixCorrectedEntropy().load_state(MixCorrectedEntropy("raw").state())
+
+
+@pytest.mark.parametrize("entropy", [math.nan, -0.1])
+def test_a_baseline_that_is_no_entropy_is_refused(entropy: float) -> None:
+    with pytest.raises(ObjectiveError, match="env/a"):
+        MixCorrectedEntropy().set_baseline({"env/a": entropy})

@@ -1,0 +1,33 @@
+import pytest
+import torch
+
+from policies.objectives import Totals
+from policies.objectives.shapers import tis
+from tests.policies.objectives.worked import P_NEW, P_OLD, P_ROLL, f64, rows
+
+FIXTURE = rows([[1, -1, -1, 1]], [P_NEW], [P_OLD], [P_ROLL])
+TOTALS = Totals(num_tokens=4, num_sequences=1)
+
+
+@pytest.mark.parametrize(
+    ("cap", "weights"),
+    [(1e9, [1.111111, 1, 0.947368, 5]), (2.0, [1.111111, 1, 0.947368, 2])],
+    ids=["raw", "C = 2"],
+)
+def test_section_7_token_weights(cap: float, weights: list[float]) -> None:
+    shaper = tis.create(tis.Config(tis_cap=cap))
+    assert shaper is not None
+    shaped = shaper.apply(FIXTURE.advantage_BT, FIXTURE, TOTALS)
+    torch.testing.assert_close(shaped.advantage_BT, FIXTURE.advantage_BT * f64([weights]), atol=1e-6, rtol=0)
+
+
+def test_it_reports_weight_and_share_at_the_cap() -> None:
+    shaper = tis.create(tis.Config())
+    assert shaper is not None
+    shaped = shaper.apply(FIXTURE.advantage_BT, FIXTURE, TOTALS)
+    assert shaped.means["tis_capped_frac"].tolist() == [[0, 0, 0, 1]]
+    assert float(shaped.maxima["tis_weight_max"].max()) == 2
+
+
+def test_no_cap_means_no_weights() -> None:
+    assert tis.create(tis.Config(tis_cap=None)) is None
