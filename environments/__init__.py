@@ -17,7 +17,7 @@ from environments.contracts import (
     Turn,
 )
 from environments.options import Options, TextOptions
-from environments.pools import Pool, belongs, first_tasks, pool_of
+from environments.pools import Pool, belongs, first_tasks, make_task, pool_of
 from environments.scoring import Job, Scorer, ScoringOptions
 from environments.sources import EnvironmentSource, types, validate
 from environments.streams import TaskStream
@@ -43,6 +43,7 @@ __all__ = [
     "Turn",
     "belongs",
     "first_tasks",
+    "make_task",
     "pool_of",
     "types",
     "validate",

@@ -43,7 +43,7 @@ class Task:
     category: str
     index: int  # task(category, index) makes this task again
     messages: tuple[Message, ...]
-    answer: str | None = None  # a reference answer; None where the environment has none
+    answer: str | None = None  # a reply that scores 1; None where the environment has none
     data: Mapping[str, Any] = field(default_factory=dict)  # for the verifier only
 
     @cached_property

@@ -18,7 +18,9 @@ ASK_FOR_TAGS = f"Give your final answer between {OPEN} and {CLOSE}."
 class Options(BaseModel):
     """Base of every environment's `Config`: unknown keys are errors, numbers may stand for names (`{3: ...}`)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, coerce_numbers_to_str=True, use_attribute_docstrings=True
+    )
 
 
 class TextOptions(Options):

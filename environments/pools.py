@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from typing import Literal
 
-from environments.contracts import Environment, Task
+from environments.contracts import Environment, EnvironmentFault, Task
 
 Pool = Literal["train", "anchor", "select", "final"]
 
@@ -31,6 +31,23 @@ def belongs(environment: Environment, task: Task, pool: Pool) -> bool:
     return environment.closed or pool_of(task.key) == pool
 
 
+def make_task(environment: Environment, category: str, index: int) -> Task:
+    """Make a task.
+
+    Raises:
+        EnvironmentFault: whatever the environment raised, in words.
+    """
+    try:
+        return environment.task(category, index)
+    except EnvironmentFault:
+        raise
+    except Exception as error:  # foreign code; whoever wrote it can do something about it
+        raise EnvironmentFault(
+            f"{environment.name}: task({category!r}, {index}) raised {type(error).__name__}: {error};"
+            " mend the environment, then run or resume"
+        ) from error
+
+
 def first_tasks(environment: Environment, category: str, pool: Pool, n: int) -> list[Task]:
     """Return the first `n` tasks of a pool by index from 0, distinct by content key.
 
@@ -45,7 +62,7 @@ def first_tasks(environment: Environment, category: str, pool: Pool, n: int) -> 
     for index in range(SCAN * n if size is None else size):
         if len(tasks) == n or (size is None and index - last_new > STALE):
             break
-        task = environment.task(category, index)
+        task = make_task(environment, category, index)
         if task.key in seen:
             continue
         seen.add(task.key)

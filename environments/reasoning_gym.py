@@ -33,7 +33,7 @@ LAID_OUT = frozenset({"acre", "gsm_symbolic", "list_functions", "word_ladder"})
 LAID_OUT_SIZE = 2000
 
 # These draw from `random` or `numpy.random`, or print, while they make a task (0.1.25, all looked at).
-DISTURBING = frozenset({"boxnet", "codeio", "list_functions", "pool_matrix"})
+DISTURBING = frozenset({"bf", "codeio", "list_functions", "pool_matrix"})
 
 # Scorers read line by line (0.1.25): they compare strings and numbers, in time linear in the answer, and evaluate no
 # text. Data sets that inherit the base class's comparison need no entry; any other is scored in a killable process.
@@ -165,9 +165,7 @@ class ReasoningGym(Environment):
     def _generate(self, category: str, index: int) -> Task:
         try:
             entry = self._entry(category, index)
-        except (
-            Exception
-        ) as error:  # foreign code, and the person who chose the options can do something about it
+        except Exception as error:  # foreign code; whoever chose the options can do something about it
             raise EnvironmentFault(
                 f"{self.name}, category {category}: {self._config.dataset} could not make task {index}"
                 f" ({type(error).__name__}: {error}); change the category's options"

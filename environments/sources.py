@@ -51,7 +51,14 @@ class EnvironmentSource:
                 f"environment {self.name}: {self.type} is called as factory(name, **options) and cannot take"
                 f" the options {sorted(self.options)}: {error}"
             ) from error
-        return factory(self.name, **self.options)
+        try:
+            return factory(self.name, **self.options)
+        except EnvironmentFault:
+            raise
+        except Exception as error:  # foreign code; whoever wrote it can do something about it
+            raise EnvironmentFault(
+                f"environment {self.name}: {self.type} raised {type(error).__name__}: {error}; mend it, or the options"
+            ) from error
 
 
 def types() -> dict[str, str]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from environments.contracts import Environment, EnvironmentFault, Task
-from environments.pools import belongs
+from environments.pools import belongs, make_task
 
 SEARCH = 1000  # indices of an endless category without a training task before it counts as all held out
 PATIENCE = 64  # training tasks of an endless category tried for one that is not in the batch yet
@@ -88,7 +88,7 @@ class TaskStream:
     def _next(self) -> Task:
         """Draw the next training task. Two epochs hold every index at least once after any position."""
         for _ in range(SEARCH if self._size is None else 2 * self._size):
-            task = self.environment.task(self.category, self._next_index())
+            task = make_task(self.environment, self.category, self._next_index())
             if belongs(self.environment, task, "train"):
                 return task
         raise EnvironmentFault(

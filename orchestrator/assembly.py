@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from environments import Environment, EnvironmentSource, Scorer, Task, first_tasks
+from environments import Environment, EnvironmentSource, Scorer, Task, first_tasks, make_task
 from orchestrator import methods, streams
-from orchestrator.choosing import make_choice
+from orchestrator.choosing import Choice, make_choice
 from orchestrator.drawing import Drawing
+from orchestrator.errors import UserError
 from orchestrator.measurements.evaluation import Evaluation
 from orchestrator.parts import Parts
 from orchestrator.playing import Player
@@ -38,6 +39,7 @@ class Foundation:
     spec: Spec
     sources: Mapping[str, EnvironmentSource]
     environments: Mapping[str, Environment]
+    choice: Choice
     policy: Policy
     is_resumed: bool  # its weights come from a checkpoint
 
@@ -61,13 +63,14 @@ class Foundation:
 def lay_foundation(spec: Spec, weights: Path | None = None) -> Foundation:
     """Build the environments and load the policy, from a checkpoint's weights when they are given."""
     sources, environments = build_environments(spec)
+    choice = make_choice(spec.curriculum, trainable(environments), spec.seed)
     device = choose_device(spec.resources.device)
     seed = streams.integer(spec.seed, "policy")
     sample = vocabulary_sample(environments) if spec.policy.kind == "tiny" else None
     policy = load_policy(spec.policy, device, seed=seed, sample=sample)
     if weights is not None:
         policy.load_weights(weights)
-    return Foundation(spec, sources, environments, policy, is_resumed=weights is not None)
+    return Foundation(spec, sources, environments, choice, policy, is_resumed=weights is not None)
 
 
 def build_environments(spec: Spec) -> tuple[dict[str, EnvironmentSource], dict[str, Environment]]:
@@ -95,10 +98,6 @@ def assemble(foundation: Foundation, home: Home, watcher: Watcher) -> Iterator[P
         sampler = methods.create("samplers", spec.sampler, policy=policy)
         watcher.phase("finding the held-out tasks")
         anchors = find_anchors(environments, spec.evaluate.items)
-        trainable = {
-            name: [c.name for c in environment.categories if c.trainable]
-            for name, environment in environments.items()
-        }
         yield Parts(
             spec=spec,
             environments=environments,
@@ -110,10 +109,24 @@ def assemble(foundation: Foundation, home: Home, watcher: Watcher) -> Iterator[P
             learner=learner,
             objective=objective,
             entropy=MixCorrectedEntropy(spec.objective.reading),
-            choice=make_choice(spec.curriculum, trainable, spec.seed),
+            choice=foundation.choice,
             tasks=Drawing(environments, spec.seed),
             measurements=[Evaluation(spec.evaluate, environments, anchors)],
         )
+
+
+def trainable(environments: Mapping[str, Environment]) -> dict[str, list[str]]:
+    """List what can be trained on: an environment that is only held out is evaluated and never chosen."""
+    categories = {
+        name: [category.name for category in environment.categories if category.trainable]
+        for name, environment in environments.items()
+    }
+    if not any(categories.values()):
+        raise UserError(
+            f"nothing to train on: every category of {', '.join(environments)} is only held out; "
+            "leave out `trainable: false` for some"
+        )
+    return {name: own for name, own in categories.items() if own}
 
 
 def find_anchors(environments: Mapping[str, Environment], num_items: int) -> Anchors:
@@ -133,7 +146,7 @@ def vocabulary_sample(environments: Mapping[str, Environment]) -> VocabularySamp
     answers: list[str] = []
     for name, environment in environments.items():
         tasks = [
-            environment.task(category.name, index)
+            make_task(environment, category.name, index)
             for category in environment.categories
             for index in range(min(VOCABULARY_TASKS, environment.size(category.name) or VOCABULARY_TASKS))
         ]

@@ -7,13 +7,22 @@ from orchestrator.progress import Progress
 from store.checkpoints import Component, OpenCheckpoint, json_component
 
 # Raised when a component changes its shape; an older one is then refused by name instead of misread.
-EXPECTED = {"weights": 1, "optimizer": 1, "objective": 1, "choice": 1, "tasks": 1, "progress": 1}
+EXPECTED = {
+    "weights": 1,
+    "policy": 1,
+    "optimizer": 1,
+    "objective": 1,
+    "choice": 1,
+    "tasks": 1,
+    "progress": 1,
+}
 
 
 def components(parts: Parts, progress: Progress) -> list[Component]:
     """Collect the state of all parts, ready to be written."""
     return [
         Component("weights", EXPECTED["weights"], parts.policy.save),
+        json_component("policy", EXPECTED["policy"], {"version": parts.policy.version}),
         Component("optimizer", EXPECTED["optimizer"], parts.learner.save_optimizer),
         json_component(
             "objective",
@@ -27,7 +36,8 @@ def components(parts: Parts, progress: Progress) -> list[Component]:
 
 
 def restore(parts: Parts, progress: Progress, opened: OpenCheckpoint) -> None:
-    """Put every part where the checkpoint left it. The policy itself was loaded from its weights already."""
+    """Put every part where the checkpoint left it. The policy's weights were loaded already."""
+    parts.policy.version = opened.read_json("policy")["version"]
     parts.learner.load_optimizer(opened["optimizer"].folder)
     parts.sampler.sync(parts.policy.version)
     objective = opened.read_json("objective")

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from orchestrator import methods, streams
-from orchestrator.bandits.contracts import Bandit, Feedback, Pick
+from orchestrator.bandits.contracts import Bandit, Feedback, Pick, Signal
 from orchestrator.bandits.signal import mean_absolute_advantage
 from orchestrator.errors import SpecError
 from orchestrator.spec.model import CurriculumSection
@@ -37,7 +37,7 @@ class Choice(ABC):
 
     def __init__(self, bandit: BaseModel, bandits: Mapping[str, Bandit]) -> None:
         self.bandits = dict(bandits)
-        self._form = getattr(bandit, "signal", "raw")
+        self._form: Signal = getattr(bandit, "signal", "raw")
         self._reward = getattr(bandit, "signal_reward", "value")
 
     @abstractmethod
@@ -156,11 +156,16 @@ class Flat(Choice):
     def slots(self, n: int, step: int, environment: str | None, visited: Sequence[str]) -> list[Slot]:
         """Choose every slot among all arms."""
         picks = self.bandits[EVERYTHING].pick(n)
-        split = [(pick, *pick.arm.split("/", 1)) for pick in picks]
         return [
-            Slot(index, name, category, "main", "flat", EVERYTHING, pick)
-            for index, (pick, name, category) in enumerate(split)
+            Slot(index, *_split(pick.arm), "main", "flat", EVERYTHING, pick)
+            for index, pick in enumerate(picks)
         ]
+
+
+def _split(arm: str) -> tuple[str, str]:
+    """Undo `environment/category`; a category's name may hold a slash, an environment's may not."""
+    environment, _, category = arm.partition("/")
+    return environment, category
 
 
 def make_choice(section: CurriculumSection, categories: Mapping[str, Sequence[str]], seed: int) -> Choice:

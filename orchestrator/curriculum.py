@@ -119,7 +119,7 @@ class Curriculum:
             return None
         return (
             f"no sample of the last {MAX_UNSCORABLE_STEPS} steps could be scored, so there is nothing to train on; "
-            "`evergreen show RUN` says why, per environment. Mend the environment, then resume"
+            f"`evergreen show {self.parts.spec.name}` says why, per environment. Mend the environment, then resume"
         )
 
 

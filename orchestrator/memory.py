@@ -39,9 +39,16 @@ SAMPLES_KEPT = 8  # completions kept of every step
 class Memory:
     """The ledger rows and checkpoints of one run."""
 
-    def __init__(self, ledger: Ledger, run: RunHandle, folder: Path, watcher: Watcher) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        run: RunHandle,
+        folder: Path,
+        watcher: Watcher,
+        saved: tuple[int, int] | None = None,
+    ) -> None:
         self.ledger, self.run, self.folder, self.watcher = ledger, run, folder, watcher
-        self._saved: tuple[int, int] | None = None  # (steps, boundaries) of the newest checkpoint
+        self._saved = saved  # (steps, boundaries) of the newest checkpoint
         self._saved_at = time.monotonic()
 
     def record_events(self, at: Progress, events: Sequence[EventRecord]) -> None:
@@ -60,7 +67,11 @@ class Memory:
 
     def record_stage(self, parts: Parts, at: Progress) -> None:
         """A stage begins."""
-        pick = at.pick and PickRecord(0, "scheduler", "main", at.pick.arm, at.pick.arm, at.pick.probability)
+        pick = (
+            PickRecord(0, "scheduler", "main", at.pick.arm, at.pick.arm, at.pick.probability)
+            if at.pick
+            else None
+        )
         stage = parts.spec.curriculum.stage
         record = StageRecord(at.stage, at.environment, at.step, stage.steps, stage.replay, pick)
         self.ledger.start_stage(self.run, record)
@@ -114,6 +125,7 @@ class Memory:
                 items=finding.items,
                 samples=finding.samples,
                 stop_reason="budget" if at.stage else None,
+                signal=at.stage_signal[0] if at.stage else None,
             )
             self.ledger.record_boundary(self.run, record)
             self.watcher.boundary(at, record)
@@ -135,9 +147,9 @@ class Memory:
         record = CheckpointRecord(at.step, at.num_boundaries, kind, **vars(saved))
         self.ledger.record_checkpoint(self.run, record)
         self._saved, self._saved_at = (at.step, at.num_boundaries), time.monotonic()
-        for old in checkpoints.superfluous(self.ledger.checkpoints(self.run), parts.spec.checkpoint.keep):
-            self.ledger.forget_checkpoint(self.run, old)  # first: a row without files would be an invalid one
-            checkpoints.delete(self.folder, old)
+        keep = parts.spec.checkpoint.keep
+        for old in checkpoints.prune(self.folder, self.ledger.checkpoints(self.run), keep):
+            self.ledger.forget_checkpoint(self.run, old)
 
 
 def _pick(slot: Slot, signal: float | None) -> PickRecord:

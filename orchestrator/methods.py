@@ -14,6 +14,7 @@ import importlib.util
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -55,7 +56,8 @@ class Given(BaseModel):
         return dict(self.model_extra or {})
 
 
-def listing(kind: str) -> list[Method]:
+@cache
+def listing(kind: str) -> tuple[Method, ...]:
     """All methods of a kind, sorted by name, ours and those of installed packages."""
     if kind == "objectives":
         return _presets()
@@ -64,7 +66,7 @@ def listing(kind: str) -> list[Method]:
         method = _describe(kind, entry.name, entry.value)
         if method is not None:
             found[entry.name] = method
-    return [found[name] for name in sorted(found)]
+    return tuple(found[name] for name in sorted(found))
 
 
 def find(kind: str, name: str) -> Method:
@@ -103,8 +105,7 @@ def describe(method: Method) -> dict[str, Any]:
         from policies.objectives.presets import PRESETS
 
         preset = PRESETS[method.name]
-        text, model = f"{preset.about}.", resolved_preset(method.name)
-        options = {key: {"default": value} for key, value in model.model_dump(mode="json").items()}
+        text, options = f"{preset.about}.", _resolved(method.name)
     else:
         module = load(method)
         text = (module.__doc__ or "").strip()
@@ -118,13 +119,6 @@ def describe(method: Method) -> dict[str, Any]:
     }
 
 
-def resolved_preset(name: str) -> BaseModel:
-    """Resolve a preset: every part named, every option filled in."""
-    from policies.objectives.config import ObjectiveConfig
-
-    return ObjectiveConfig.model_validate(name)
-
-
 def _options(config: type[BaseModel]) -> dict[str, dict[str, Any]]:
     """Describe the fields of a method's options."""
     schema = config.model_json_schema()
@@ -136,6 +130,21 @@ def _options(config: type[BaseModel]) -> dict[str, dict[str, Any]]:
         }
         for name, field in schema["properties"].items()
         if name != "type"
+    }
+
+
+def _resolved(preset: str) -> dict[str, dict[str, Any]]:
+    """Describe a preset's fields and the options of its parts, every one with the value it has there."""
+    from policies.objectives.config import ObjectiveConfig
+    from policies.objectives.methods import load as load_part
+
+    config = ObjectiveConfig.model_validate(preset)
+    fields = dict(ObjectiveConfig.model_fields)
+    for part in config.parts():
+        fields |= load_part(*part).Config.model_fields
+    return {
+        key: {"default": value, "meaning": fields[key].description or ""}
+        for key, value in config.model_dump(mode="json").items()
     }
 
 
@@ -165,13 +174,13 @@ def create(kind: str, config: BaseModel, **arguments: Any) -> Any:
     return load(find(kind, config.type)).create(config, **arguments)  # type: ignore[attr-defined]
 
 
-def _presets() -> list[Method]:
+def _presets() -> tuple[Method, ...]:
     from policies.objectives.presets import PRESETS
 
-    return [
+    return tuple(
         Method("objectives", name, preset.about, preset.source, "policies.objectives.presets")
         for name, preset in sorted(PRESETS.items())
-    ]
+    )
 
 
 def _folder(kind: str) -> list[Method]:

@@ -38,7 +38,7 @@ class Parts:
     @property
     def reads_value(self) -> bool:
         """Whether the policy is rewarded with a score's value, or with its correctness."""
-        return self.spec.objective.reward == "value"
+        return bool(self.spec.objective.reward == "value")
 
     def cross_boundary(self) -> None:
         """Reset what the spec says is not carried into the next stage."""
@@ -46,4 +46,4 @@ class Parts:
         if boundary.optimizer == "reset":
             self.learner.reset()
         if boundary.controllers == "reset":
-            self.objective.reset()
+            self.objective.load_state(Objective.from_config(self.spec.objective).state())

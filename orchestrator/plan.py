@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from environments import Environment
 from orchestrator.spec import Spec
 
 LEDGER_BYTES_PER_GROUP = (
@@ -51,14 +53,16 @@ class Plan:
 
 
 def make_plan(spec: Spec, home: Path) -> Plan:
-    """Work out what a spec will do; reads no weights."""
+    """Work out what a spec will do: builds its environments, reads no weights."""
+    from orchestrator.assembly import build_environments, trainable
+    from orchestrator.choosing import make_choice
+
     curriculum, evaluate = spec.curriculum, spec.evaluate
+    _, environments = build_environments(spec)
+    make_choice(curriculum, trainable(environments), spec.seed)  # refuses arms that cannot be chosen from
     num_steps = curriculum.stages * curriculum.stage.steps
-    num_categories = sum(
-        len(section.options.get("categories") or [1]) for section in spec.environments.values()
-    )
-    items = num_categories * evaluate.items
-    size = _policy_size(spec)
+    items = sum(len(environment.categories) for environment in environments.values()) * evaluate.items
+    size = _policy_size(spec, environments)
     return Plan(
         stages=_stages(spec),
         steps=num_steps,
@@ -86,16 +90,13 @@ def _stages(spec: Spec) -> str:
     )
 
 
-def _policy_size(spec: Spec) -> tuple[int, int] | None:
+def _policy_size(spec: Spec, environments: Mapping[str, Environment]) -> tuple[int, int] | None:
     """Count weights and bytes of a checkpoint from the model's configuration, if that is here."""
+    from orchestrator.assembly import vocabulary_sample
     from policies.errors import PolicyError
     from policies.models.loading import describe_size
 
-    sample = None
-    if spec.policy.kind == "tiny":
-        from orchestrator.assembly import build_environments, vocabulary_sample
-
-        sample = vocabulary_sample(build_environments(spec)[1])
+    sample = vocabulary_sample(environments) if spec.policy.kind == "tiny" else None
     try:
         size = describe_size(spec.policy, sample)
     except PolicyError:

@@ -167,8 +167,9 @@ class _Process:
             with catching_signals() as signalled, assemble(foundation, self.home, self.watcher) as parts:
                 if opened is not None:
                     restore(parts, progress, opened)
-                self.ledger.rewind(run, progress.step, progress.num_boundaries)
-                memory = Memory(self.ledger, run, self.folder, self.watcher)
+                at = (progress.step, progress.num_boundaries)
+                self.ledger.rewind(run, *at)
+                memory = Memory(self.ledger, run, self.folder, self.watcher, saved=at if opened else None)
                 memory.record_events(progress, events)
                 memory.record_holdouts(parts)
                 reason = Curriculum(parts, memory, progress).run(self._stop(signalled))

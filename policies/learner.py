@@ -51,11 +51,9 @@ class Objective(Protocol):
 class UpdateReport:
     """What the updates of one step did."""
 
-    sums: Mapping[
-        str, tuple[float, float]
-    ]  # metrics as (sum, count): the objective's and those of the sampler gap
-    maxima: Mapping[str, float]
-    loss: float  # mean over the updates
+    sums: Mapping[str, tuple[float, float]]  # the objective's metrics: (sum, count) over all micro-batches
+    maxima: Mapping[str, float]  # the objective's: the largest of all micro-batches
+    loss: float  # -(W * lp).sum() - (K * H).sum(), mean over the updates; the conventional value is a metric
     grad_norm: float  # mean over the updates, before clipping; not finite if one was skipped
     lr: float  # of the last update
     num_updates: int  # applied
@@ -74,13 +72,13 @@ class _Tally:
     num_updates: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
-    def add(self, metrics: Mapping[str, tuple[float, float]]) -> None:
-        for name, (total, count) in metrics.items():
+    def add(self, coefficients: Coefficients) -> None:
+        """Merge the metrics of a micro-batch."""
+        for name, (total, count) in coefficients.sums.items():
             before = self.sums.get(name, (0.0, 0.0))
             self.sums[name] = (before[0] + total, before[1] + count)
-
-    def raise_to(self, name: str, value: float) -> None:
-        self.maxima[name] = max(self.maxima.get(name, value), value)
+        for name, value in coefficients.maxima.items():
+            self.maxima[name] = max(self.maxima.get(name, value), value)
 
     @contextmanager
     def timing(self, part: str) -> Iterator[None]:
@@ -114,9 +112,10 @@ class Learner:
     """
 
     def __init__(self, policy: Policy, config: LearnerConfig, temperature: float = 1.0) -> None:
-        if config.lr is None or config.betas is None:
-            raise PolicyError("lr and betas depend on the policy: pass `config.resolved(policy_config)`")
-        self.policy, self.config, self.temperature, self.lr = policy, config, temperature, config.lr
+        if config.lr is None or config.betas is None or config.micro_tokens is None:
+            raise PolicyError("some defaults depend on the policy: pass `config.resolved(policy_config)`")
+        self.policy, self.config, self.temperature = policy, config, temperature
+        self.lr, self.micro_tokens = config.lr, config.micro_tokens
         self.optimizer = Optimizer(policy.model, config.betas, config.weight_decay, config.clip_norm)
 
     def update(self, batch: Batch, objective: Objective) -> UpdateReport:
@@ -149,8 +148,7 @@ class Learner:
         """Do one optimiser update over some rows of the step."""
         totals = totals_of(step.batch.mask_BT[rows], step.mean_lp)
         loss = sum(
-            self._gather(step, micro, totals)
-            for micro in micro_batches(step.batch, rows, self.config.micro_tokens)
+            self._gather(step, micro, totals) for micro in micro_batches(step.batch, rows, self.micro_tokens)
         )
         step.tally.losses.append(loss)
         with step.tally.timing("optimizer"):
@@ -165,20 +163,19 @@ class Learner:
             if step.lp_old_BT is not None:
                 old_BT = step.lp_old_BT[micro, : rows.ids_BT.shape[1]].to(self.policy.device)
             coefficients = step.objective.coefficients(_seen(rows, scored, old_BT), totals)
-        step.tally.add(coefficients.sums)
-        _compare_with_sampler(old_BT, rows, step.tally)
+        if coefficients.k_BT is not None and step.entropy != "grad":
+            raise PolicyError("this objective fills K, and does not say that it needs `entropy_grad`")
+        step.tally.add(coefficients)
         with step.tally.timing("backward"):
             return self._backward(scored, coefficients)
 
     def _backward(self, scored: Scored, coefficients: Coefficients) -> float:
-        loss = -(coefficients.w_BT * scored.lp_BT).sum()
-        pushes = coefficients.w_BT.any()
+        """Go back through one micro-batch, unless all its coefficients are zero: most groups have no spread."""
+        loss, pushes = -(coefficients.w_BT * scored.lp_BT).sum(), coefficients.w_BT.any()
         if coefficients.k_BT is not None and scored.entropy_BT is not None:
             loss = loss - (coefficients.k_BT * scored.entropy_BT).sum()
             pushes = pushes | coefficients.k_BT.any()
-        if (
-            pushes and loss.requires_grad
-        ):  # all-zero coefficients have no gradient: most groups have no spread
+        if pushes:
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.gather_gradients()
         return float(loss.detach())
@@ -201,7 +198,7 @@ class Learner:
         """Score all rows with the weights at the start of the step, without gradient."""
         lp_old_BT = torch.zeros(batch.mask_BT.shape)
         with torch.no_grad(), tally.timing("old"):
-            for micro in micro_batches(batch, torch.arange(len(batch.length_B)), self.config.micro_tokens):
+            for micro in micro_batches(batch, torch.arange(len(batch.length_B)), self.micro_tokens):
                 rows = to_device(batch.take(micro), self.policy.device)
                 lp_BT = score_rows(self.policy.model, rows.ids_BT, rows.mask_BT, self.temperature).lp_BT
                 lp_old_BT[micro, : lp_BT.shape[1]] = lp_BT.cpu()
@@ -247,14 +244,3 @@ def _seen(rows: Batch, scored: Scored, lp_old_BT: Tensor) -> Rows:
         entropy_BT=None if scored.entropy_BT is None else scored.entropy_BT.detach(),
         group_B=rows.group_B,
     )
-
-
-def _compare_with_sampler(lp_old_BT: Tensor, rows: Batch, tally: _Tally) -> None:
-    """Measure how far the learner's log-probs are from the sampler's (rollouts.md 4): stale weights show here."""
-    gap_N = (lp_old_BT - rows.lp_roll_BT)[rows.mask_BT].double()
-    if len(gap_N):
-        num, kl_N = float(len(gap_N)), torch.expm1(gap_N) - gap_N
-        tally.add(
-            {"sampler_gap_mean": (float(gap_N.abs().sum()), num), "sampler_kl": (float(kl_N.sum()), num)}
-        )
-        tally.raise_to("sampler_gap_max", float(gap_N.abs().max()))

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 
 from policies.errors import PolicyError
-from policies.weights import load_into
+from policies.weights import load_into, without_progress_bars
 
 Message = Mapping[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
 
@@ -98,7 +98,8 @@ class Policy:
 
     def save(self, folder: Path) -> None:
         """Write weights, configuration and tokenizer in the layout that `from_pretrained` reads."""
-        self.model.save_pretrained(folder)
+        with without_progress_bars():
+            self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
     def load_weights(self, folder: Path) -> None:

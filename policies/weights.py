@@ -1,14 +1,16 @@
-"""Reading saved weights: the layout that `from_pretrained` reads, nothing else."""
+"""Weights on disk: the layout that `from_pretrained` reads, nothing else."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
+from transformers.utils import logging as library
 
 from policies.errors import CheckpointError
 
@@ -22,7 +24,8 @@ def read_model(source: str, dtype: torch.dtype, **options: Any) -> Any:
 def load_into(model: Any, folder: Path) -> None:
     """Copy saved weights into a model, in place; names and shapes must agree in both directions."""
     ours: dict[str, Tensor] = model.state_dict()
-    saved = read_model(str(folder), dtype=next(iter(ours.values())).dtype).state_dict()
+    with without_progress_bars():
+        saved = read_model(str(folder), dtype=next(iter(ours.values())).dtype).state_dict()
     wrong = [name for name in sorted({*saved, *ours}) if _shape(saved, name) != _shape(ours, name)]
     if wrong:
         raise CheckpointError(
@@ -32,6 +35,18 @@ def load_into(model: Any, folder: Path) -> None:
     with torch.no_grad():
         for name, tensor in ours.items():
             tensor.copy_(saved[name])
+
+
+@contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """Keep the library from drawing a progress bar for every checkpoint."""
+    was_enabled = library.is_progress_bar_enabled()
+    library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            library.enable_progress_bar()
 
 
 def _shape(state: Mapping[str, Tensor], name: str) -> tuple[int, ...] | str:

@@ -179,11 +179,15 @@ def superfluous(
     ]
 
 
-def delete(run_folder: Path, record: CheckpointRecord) -> None:
-    """Delete a checkpoint's folder; the caller tells the ledger."""
-    folder = run_folder / record.folder
-    if folder.exists():
-        remove_folder(folder)
+def prune(
+    run_folder: Path, records: Sequence[CheckpointRecord], keep: int, boundaries: bool = False
+) -> list[CheckpointRecord]:
+    """Delete the folders of superfluous checkpoints; returns their records, for the ledger to forget."""
+    doomed = superfluous(records, keep, boundaries)
+    for record in doomed:
+        if (run_folder / record.folder).exists():
+            remove_folder(run_folder / record.folder)
+    return doomed
 
 
 def _write(path: Path, text: str) -> None:

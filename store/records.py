@@ -213,6 +213,7 @@ class BoundaryRecord:
     samples: Sequence[SampleRecord] = ()
     events: Sequence[EventRecord] = ()
     stop_reason: str | None = None  # why the stage ended: "budget", ...
+    signal: float | None = None  # the reward the scheduler was given for the stage
 
 
 @dataclass(frozen=True)

@@ -122,9 +122,9 @@ class KillablePool:
             pool.stop()
             pool.join()
             raise EnvironmentFault(
-                f"scoring processes do not start within {START_S:.0f} s. If a script of yours starts the run, let it"
-                " do so under `if __name__ == '__main__':`, as each process imports the script;"
-                " `scoring: {isolation: none}` scores without them"
+                f"scoring processes do not start: they end at once, or take longer than {START_S:.0f} s."
+                " If a script of yours starts the run, let it do so under `if __name__ == '__main__':`, as each"
+                " process imports the script; `scoring: {isolation: none}` scores without them"
             )
         return pool
 

@@ -22,3 +22,8 @@ UntilStep = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the same facts as JSON.")]
 DEFAULT_HOME = Path("runs")
+
+
+def at_home(home: Path) -> str:
+    """Give what a command needs beside its words to find the same home again."""
+    return "" if home == DEFAULT_HOME else f" --home {home}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from orchestrator.cli.options import DEFAULT_HOME, Home, RunName, Set, SpecFile, UntilStep
+from orchestrator.cli.options import DEFAULT_HOME, Home, RunName, Set, SpecFile, UntilStep, at_home
 
 if TYPE_CHECKING:
     from orchestrator.running import Outcome
@@ -24,7 +24,7 @@ def run(
     from orchestrator.cli.screen import Screen
     from orchestrator.running import run as start
 
-    outcome = start(spec, overrides or [], home, until_step, Screen())
+    outcome = start(spec, overrides or [], home, until_step, Screen(home))
     _end(outcome, home)
 
 
@@ -38,7 +38,7 @@ def resume(
     from orchestrator.cli.screen import Screen
     from orchestrator.running import resume as go_on
 
-    outcome = go_on(run, overrides or [], home, until_step, Screen())
+    outcome = go_on(run, overrides or [], home, until_step, Screen(home))
     _end(outcome, home)
 
 
@@ -60,7 +60,7 @@ def _end(outcome: Outcome, home: Path) -> None:
     if outcome.status == "finished":
         with opened(home, outcome.name) as (place, ledger):
             print_story(out, tell(ledger, place, outcome.name))
-        at = "" if home == DEFAULT_HOME else f" --home {home}"
+        at = at_home(home)
         out.print("\nGo on with")
         for command, what in (
             (f"evergreen show {outcome.name}{at}", "this again; --json for programs"),

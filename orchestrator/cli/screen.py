@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.text import Text
 
 from orchestrator.cli.console import err, number, out
+from orchestrator.cli.options import at_home
 from orchestrator.progress import Progress
 from orchestrator.watching import Watcher
 from store.records import BoundaryRecord, StepRecord
@@ -18,7 +20,8 @@ EVERY_S = 5.0  # between two lines of steady progress
 class Screen(Watcher):
     """Prints a run's course."""
 
-    def __init__(self) -> None:
+    def __init__(self, home: Path) -> None:
+        self._home = home
         self._said_at = 0.0
         self._begun_at = time.monotonic()
         self._first_step: tuple[int, float] | None = None
@@ -76,7 +79,7 @@ class Screen(Watcher):
         if status == "finished":
             return
         why = f" ({reason})" if status == "stopped" else ""
-        err.print(Text(f"{name} {status}{why}. Go on with: evergreen resume {name}"))
+        err.print(Text(f"{name} {status}{why}. Go on with: evergreen resume {name}{at_home(self._home)}"))
 
     def _clock(self) -> str:
         seconds = int(time.monotonic() - self._begun_at)

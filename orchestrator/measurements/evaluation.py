@@ -68,17 +68,20 @@ class Evaluation(Measurement):
             for cell in cells
             if cell.metric == "entropy_token" and cell.category is not None and cell.value is not None
         }
-        return Findings(self._config(), cells, items, samples, entropies)
+        return Findings(self._config(player), cells, items, samples, entropies)
 
-    def _config(self) -> dict[str, Any]:
-        versions = {name: environment.version for name, environment in self.environments.items()}
+    def _config(self, player: Player) -> dict[str, Any]:
+        """Everything that a value depends on beside the policy: values under other settings are other values."""
+        environments = self.environments.items()
         return {
             "items": self.section.items,
             "samples": self.section.samples,
             "temperature": 1.0,
             "top_p": 1.0,
             "top_k": 0,
-            "environments": versions,
+            "max_tokens": {name: each.max_tokens or player.max_tokens for name, each in environments},
+            "template": player.policy.template,
+            "environments": {name: each.version for name, each in environments},
         }
 
     def _cells(self, name: str, category: str, groups: Sequence[Group]) -> list[CellRecord]:

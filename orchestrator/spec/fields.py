@@ -11,6 +11,9 @@ from pydantic_core import PydanticCustomError
 from orchestrator import methods
 from orchestrator.errors import SpecError
 
+# What a map of options without a `type` is about.
+DEFAULT_TYPES = {"bandits": "sec", "schedulers": "round_robin", "samplers": "transformers"}
+
 
 class Section(BaseModel):
     """A part of the spec: unknown keys are errors, values do not change once read."""
@@ -49,7 +52,7 @@ def nested_model(model: type[BaseModel]) -> Any:
     def validate(raw: Any) -> BaseModel:
         return raw if isinstance(raw, model) else model.model_validate(raw)
 
-    return Annotated[SerializeAsAny[model], BeforeValidator(nested(validate))]  # type: ignore[valid-type]
+    return Annotated[SerializeAsAny[model], BeforeValidator(nested(validate))]  # type: ignore[valid-type, misc]
 
 
 def method(kind: str) -> Any:
@@ -58,6 +61,8 @@ def method(kind: str) -> Any:
     def validate(raw: Any) -> BaseModel:
         if isinstance(raw, BaseModel):
             return raw
+        if isinstance(raw, dict):
+            raw = {"type": DEFAULT_TYPES[kind], **raw}
         return methods.config_class(kind, _type_of(raw, kind)).model_validate(raw)
 
     return Annotated[

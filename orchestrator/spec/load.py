@@ -11,13 +11,16 @@ from pydantic import BaseModel, ValidationError
 
 from orchestrator.errors import SpecError
 from orchestrator.methods import config_class, nearest
+from orchestrator.spec.fields import DEFAULT_TYPES
 from orchestrator.spec.model import Spec
 
 SHORT_FORMS = {"policy": "model", "objective": "preset"}  # what a plain string stands for; elsewhere: type
 METHOD_SECTIONS = {"bandit": "bandits", "scheduler": "schedulers", "sampler": "samplers"}
+OUR_OWN = ("spec", "value_error", "unknown_option")  # kinds of error whose words are written for a person
 CHANGEABLE = ("resources", "tracker", "checkpoint")  # on resume
 
 Path_ = tuple[str | int, ...]
+_NO_LINES: dict[Path_, int] = {}
 
 
 def load_spec(source: str | Path | Mapping[str, Any] | Spec, overrides: Iterable[str] = ()) -> Spec:
@@ -30,7 +33,7 @@ def load_spec(source: str | Path | Mapping[str, Any] | Spec, overrides: Iterable
             return source
         source = source.model_dump(mode="json", by_alias=True)
     if isinstance(source, Mapping):
-        raw, lines, where = dict(source), {}, "spec"
+        raw, lines, where = dict(source), _NO_LINES, "spec"
     else:
         raw, lines = _read(Path(source))
         raw.setdefault("name", _name_from(Path(source)))
@@ -117,33 +120,38 @@ def _set(raw: dict[str, Any], override: str) -> None:
 
 def _explain(error: ValidationError, raw: Any, lines: Mapping[Path_, int], where: str) -> str:
     """Say every problem in a line: where it is, what was expected, what to do."""
-    problems = []
+    problems: list[tuple[Path_, Mapping[str, Any]]] = []
     for item in error.errors(include_url=False):
         inner = item["ctx"]["inner"] if item["type"] == "nested" else [item]
         outer = item["loc"] if item["type"] == "nested" else ()
-        problems += [_problem({**one, "loc": (*outer, *one["loc"])}, raw, lines) for one in inner]
-    return "\n".join(f"{where}{text}" for text in problems)
+        problems += [(_without_noise((*outer, *one["loc"])), one) for one in inner]
+    deepest = [  # of the branches of a union, the one that got furthest is the one that was meant
+        (loc, item)
+        for loc, item in problems
+        if not any(len(other) > len(loc) > 0 and other[: len(loc)] == loc for other, _ in problems)
+    ]
+    return "\n".join(f"{where}{_problem(loc, item, raw, lines)}" for loc, item in deepest)
 
 
-def _problem(item: Mapping[str, Any], raw: Any, lines: Mapping[Path_, int]) -> str:
-    loc = tuple(part for part in item["loc"] if not _is_noise(part))
+def _problem(loc: Path_, item: Mapping[str, Any], raw: Any, lines: Mapping[Path_, int]) -> str:
     key = ".".join(str(part) for part in loc)
     line = next((lines[loc[:end]] for end in range(len(loc), 0, -1) if loc[:end] in lines), None)
     place = f", line {line}" if line else ""
     message = item["msg"]
     if item["type"] == "extra_forbidden":
         fields = _fields(Spec, loc[:-1], raw)
-        message = "unknown key" + (nearest(str(loc[-1]), fields) or f"; known here: {', '.join(fields)}")
+        known = ", ".join(fields) or "none yet"
+        message = "unknown key" + (nearest(str(loc[-1]), fields) or f"; known here: {known}")
     elif item["type"] == "missing":
         message = "is required"
-    elif item["type"] not in ("spec", "value_error"):
+    elif item["type"] not in OUR_OWN:
         message = f"{message[0].lower()}{message[1:]}, not {item['input']!r}"
     return f"{place}: {f'{key}: ' if key else ''}{message.removeprefix('Value error, ')}"
 
 
-def _is_noise(part: Any) -> bool:
-    """Pydantic names validators and union branches in its paths; a person did not write those."""
-    return isinstance(part, str) and ("[" in part or "function-" in part)
+def _without_noise(loc: Path_) -> Path_:
+    """Leave out the names of validators and union branches that pydantic adds; a person did not write those."""
+    return tuple(p for p in loc if not (isinstance(p, str) and ("[" in p or "function-" in p)))
 
 
 def _fields(model: type[BaseModel], loc: Sequence[Any], raw: Any) -> list[str]:
@@ -153,8 +161,9 @@ def _fields(model: type[BaseModel], loc: Sequence[Any], raw: Any) -> list[str]:
         kind = METHOD_SECTIONS.get(str(part)) or (
             "environments" if loc[:depth] == ("environments",) else None
         )
-        if kind and isinstance(section, dict) and isinstance(section.get("type"), str):
-            model = config_class(kind, section["type"])
+        name = section.get("type", DEFAULT_TYPES.get(kind)) if kind and isinstance(section, dict) else None
+        if kind and isinstance(name, str):
+            model = config_class(kind, name)
         elif part in model.model_fields:
             model = _model_of(model.model_fields[part].annotation) or model
         raw = section

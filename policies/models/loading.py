@@ -38,7 +38,7 @@ def load_policy(
 
 
 def describe_size(config: PolicyConfig, sample: VocabularySample | None = None) -> Size:
-    """Compute the size of a policy from its configuration; hub names need the network or the cache."""
+    """Compute the size of a policy from its configuration; that of a hub name must be in the cache."""
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         model = AutoModelForCausalLM.from_config(
             _architecture(config, sample), trust_remote_code=config.trust_remote_code
@@ -50,6 +50,6 @@ def describe_size(config: PolicyConfig, sample: VocabularySample | None = None) 
 
 def _architecture(config: PolicyConfig, sample: VocabularySample | None) -> object:
     if config.kind != "tiny":
-        return architecture(config)
+        return architecture(config, is_offline=True)
     tokenizer = build_tokenizer(sample or VocabularySample({}), config.vocabulary == "closed")
     return tiny_architecture(config, len(tokenizer))

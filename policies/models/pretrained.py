@@ -17,8 +17,8 @@ from policies.weights import read_model
 
 def load_pretrained(config: PolicyConfig, device: torch.device) -> Policy:
     """Load weights and tokenizer, from the hub's cache if there is no network."""
-    source = locate(config)
-    options = _hub_options(config)
+    known = architecture(config)  # first, because it is small: a wrong name is found at once
+    source, options = locate(config), {**_hub_options(config), "config": known}
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         model = read_model(source, getattr(torch, config.dtype), **options)
@@ -31,10 +31,10 @@ def load_pretrained(config: PolicyConfig, device: torch.device) -> Policy:
     return Policy(model.to(device), tokenizer, name=config.model, template=config.template)
 
 
-def architecture(config: PolicyConfig) -> Any:
-    """Read the configuration of a model without its weights."""
+def architecture(config: PolicyConfig, *, is_offline: bool = False) -> Any:
+    """Read the configuration of a model without its weights; offline, a hub name is looked up in the cache only."""
     try:
-        return AutoConfig.from_pretrained(locate(config), **_hub_options(config))
+        return AutoConfig.from_pretrained(locate(config), local_files_only=is_offline, **_hub_options(config))
     except (OSError, ValueError) as error:
         raise explain(config, error) from error
 

@@ -18,10 +18,11 @@ def names(kind: Kind) -> list[str]:
 
 
 def load(kind: Kind, name: str) -> ModuleType:
-    """Import a part: a module with `SOURCE`, `Config` (an `Options`) and `create(config)`.
+    """Import a part: a module with `SOURCE`, `Config` (a `PartOptions`) and `create(config)`.
 
-    It may also say `KNOB`, the option that a controller moves unless told otherwise, and `PUSHES_ENTROPY`:
-    that it acts on entropy even where no group has a signal.
+    `create` of a shaper or a term returns None when its options turn it off; that of a controller also takes the
+    value to start from. A part may say `KNOB`, the option that a controller moves unless told otherwise, and
+    `PUSHES_ENTROPY`: that it acts on entropy even where no group has a signal.
     """
     return importlib.import_module(f"{__package__}.{kind}.{name}")
 

@@ -32,6 +32,7 @@ from policies.objectives.parts import (
     Estimator,
     Outcomes,
     Part,
+    Ratio,
     RatioRule,
     Shaped,
     Shaper,
@@ -98,9 +99,8 @@ class Objective:
     def coefficients(self, rows: Rows, totals: Totals) -> Coefficients:
         """Fill W and K for a micro-batch, whole sequences of an update that has these totals.
 
-        Metrics: `loss` (the conventional value), `clip_frac`, `advantage_abs` (of the estimator), `sampler_gap_*`
-        (|lp_old - lp_roll|), `sampler_kl` (its estimate of KL(sampler | trainer)), all over the policy's tokens,
-        and what the shapers report.
+        The metrics are means over the policy's tokens: `loss` (the conventional value, aggregated as the loss is),
+        those of `_measure`, and what the shapers report.
         """
         rows = _masked(rows)
         mask_BT = rows.mask_BT.to(rows.advantage_BT.dtype)
@@ -110,21 +110,14 @@ class Objective:
         ratio = self._parts.ratio.apply(shaped.advantage_BT, rows)
         added = [term.apply(rows, totals) for term in self._parts.terms]
 
-        gap_BT = (rows.lp_old_BT - rows.lp_roll_BT).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
-        means = {
-            "clip_frac": ratio.clipped_BT.to(mask_BT.dtype),
-            "advantage_abs": rows.advantage_BT.abs(),
-            "sampler_gap_mean": gap_BT.abs(),
-            "sampler_kl": gap_BT.expm1() - gap_BT,
-            **shaped.means,
-        }
+        means, maxima = _measure(rows, ratio)
         loss_BT = ratio.value_BT * policy_BT + _value(added, policy_BT, token_BT)
         share = float(mask_BT.sum()) / max(totals.num_tokens, 1)
         return Coefficients(
             w_BT=shaped.advantage_BT * ratio.c_BT * policy_BT + _extra_w(added, policy_BT),
             k_BT=_extra_k(added, token_BT),
-            sums={"loss": (float(loss_BT.sum()), share), **_sums(means, mask_BT)},
-            maxima=_maxima({"sampler_gap_max": gap_BT.abs(), **shaped.maxima}, mask_BT),
+            sums={"loss": (float(loss_BT.sum()), share), **_sums({**means, **shaped.means}, mask_BT)},
+            maxima=_maxima({**maxima, **shaped.maxima}, mask_BT),
         )
 
     def observe(self, reading: float | None) -> dict[str, float]:
@@ -190,9 +183,8 @@ class Objective:
         controller = self.config.controller
         if controller is None:
             return "none"
-        return {"type": controller.type, "source": controller.method.SOURCE, "knob": self.config.knob} | (
-            controller.options
-        )
+        source = controller.method.SOURCE
+        return {"type": controller.type, "source": source, "knob": self.config.knob} | controller.options
 
     def _compose(self) -> Composition:
         """Make the parts, with the controller's coefficient where it stands now."""
@@ -214,21 +206,31 @@ class Objective:
         shaped = Shaped(rows.advantage_BT)
         for shaper in self._parts.shapers:
             after = shaper.apply(shaped.advantage_BT, rows, totals)
-            shaped = Shaped(
-                after.advantage_BT, {**shaped.means, **after.means}, {**shaped.maxima, **after.maxima}
-            )
+            means, maxima = {**shaped.means, **after.means}, {**shaped.maxima, **after.maxima}
+            shaped = Shaped(after.advantage_BT, means, maxima)
         return shaped
 
 
 def _masked(rows: Rows) -> Rows:
     """The same rows with 0 off the mask, whatever stood there."""
-    tensors = {f.name: getattr(rows, f.name) for f in fields(rows) if f.name.endswith("_BT")}
-    return replace(
-        rows,
-        **{
-            k: v.masked_fill(~rows.mask_BT, 0) for k, v in tensors.items() if v is not None and k != "mask_BT"
-        },
-    )
+    names = [f.name for f in fields(rows) if f.name.endswith("_BT") and getattr(rows, f.name) is not None]
+    return replace(rows, **{name: getattr(rows, name).masked_fill(~rows.mask_BT, 0) for name in names})
+
+
+def _measure(rows: Rows, ratio: Ratio) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What every objective logs: values of each token to be averaged, and those whose largest is kept.
+
+    `advantage_abs` is the estimator's, before any shaper. `sampler_gap_*` is |lp_old - lp_roll|, and `sampler_kl`
+    its estimate of KL(sampler | trainer), exp(d) - d - 1, which is never negative.
+    """
+    gap_BT = (rows.lp_old_BT - rows.lp_roll_BT).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+    means = {
+        "clip_frac": ratio.clipped_BT.to(gap_BT.dtype),
+        "advantage_abs": rows.advantage_BT.abs(),
+        "sampler_gap_mean": gap_BT.abs(),
+        "sampler_kl": gap_BT.expm1() - gap_BT,
+    }
+    return means, {"sampler_gap_max": gap_BT.abs()}
 
 
 def _value(added: Sequence[Added], policy_BT: Tensor, token_BT: Tensor) -> Tensor:
@@ -253,6 +255,5 @@ def _sums(values: Mapping[str, Tensor], mask_BT: Tensor) -> dict[str, tuple[floa
 
 def _maxima(values: Mapping[str, Tensor], mask_BT: Tensor) -> dict[str, float]:
     """The largest over the policy's tokens, 0 when there are none."""
-    return dict(
-        zip(values, torch.stack([(v * mask_BT).amax() for v in values.values()]).tolist(), strict=True)
-    )
+    largest = torch.stack([(v * mask_BT).amax() for v in values.values()]).tolist()
+    return dict(zip(values, largest, strict=True))

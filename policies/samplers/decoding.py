@@ -18,6 +18,9 @@ from policies.samplers.contracts import Generation, Request, Sampling, Span
 from policies.samplers.sampling import draw, log_distribution, row_uniforms
 
 COMPACT_AT = 8  # rows that have ended leave the batch once they are one in this many
+# Ended rows stay to fill up to this many: for a matrix of few rows (here up to 3) BLAS takes other kernels, and
+# the last bits of the rows that go on would depend on who has ended.
+FEWEST_ROWS = 8
 
 
 def decode(
@@ -31,8 +34,8 @@ def decode(
 class Decoder:
     """Plays one batch of requests. Used once; call inside `torch.inference_mode`.
 
-    What a row draws depends on its own seed and positions only. Leaving ended rows in or taking them out changes
-    nothing but the time it takes.
+    What a row draws depends on its own seed and positions only. Whether ended rows stay or leave changes nothing
+    but the time it takes; with plain attention not even the last bit of a log-prob.
     """
 
     def __init__(
@@ -61,9 +64,9 @@ class Decoder:
             num_alive = int(self.alive_R.sum())  # the one wait for the device in a step
             if num_alive == 0:
                 break
-            num_rows = len(self.slot_R)
-            if self.compact and COMPACT_AT * (num_rows - num_alive) >= num_rows:
-                token_R = self._drop_ended(token_R)
+            num_rows, num_kept = len(self.slot_R), max(num_alive, FEWEST_ROWS)
+            if self.compact and COMPACT_AT * (num_rows - num_kept) >= num_rows:
+                token_R = self._drop_ended(token_R, num_kept)
             logits_RV = self._advance(t, token_R)
         return self._generations()
 
@@ -74,7 +77,7 @@ class Decoder:
         prompt_R = torch.tensor([row_of[request.ids] for request in self.requests], device=self.device)
         ids_UK, mask_UK = self._left_padded(prompts)
         position_UK = (mask_UK.cumsum(-1) - 1).clamp_(min=0)
-        padded = not bool(mask_UK.all())
+        self.width, padded = ids_UK.shape[1], not bool(mask_UK.all())
         logits_UV = self._forward(ids_UK, mask_UK if padded else None, position_UK)
         self.cache.reorder_cache(prompt_R)
         self.position_R1 = position_UK[prompt_R, -1:]
@@ -95,9 +98,7 @@ class Decoder:
     def _advance(self, t: int, token_R: Tensor) -> Tensor:
         """Feed token t of every row."""
         self.position_R1 = self.position_R1 + 1
-        mask_RK = (
-            None if self.mask_RK is None else self.mask_RK[:, : self.mask_RK.shape[1] - self.longest + t + 1]
-        )
+        mask_RK = None if self.mask_RK is None else self.mask_RK[:, : self.width + t + 1]
         return self._forward(token_R[:, None], mask_RK, self.position_R1)
 
     def _forward(self, ids: Tensor, mask: Tensor | None, positions: Tensor) -> Tensor:
@@ -113,9 +114,9 @@ class Decoder:
         logits: Tensor = output.logits[:, -1]
         return logits
 
-    def _drop_ended(self, token_R: Tensor) -> Tensor:
-        """Take the rows that have ended out of the batch and its cache."""
-        kept = self.alive_R.nonzero()[:, 0]
+    def _drop_ended(self, token_R: Tensor, num_kept: int) -> Tensor:
+        """Take rows that have ended out of the batch and its cache."""
+        kept = (~self.alive_R).long().argsort(stable=True)[:num_kept]
         self.cache.reorder_cache(kept)
         self.slot_R, self.budget_R = self.slot_R[kept], self.budget_R[kept]
         self.alive_R, self.position_R1 = self.alive_R[kept], self.position_R1[kept]

@@ -19,7 +19,7 @@ from store.ledger import names, rows, schema, tables
 from store.ledger.engine import make_engine, writing
 from store.ledger.names import RunHandle
 from store.ledger.reading import Reading
-from store.ledger.rewind import forget_stage, rewind
+from store.ledger.revising import end_stage, forget_stage, rewind
 from store.records import (
     BoundaryRecord,
     CheckpointRecord,
@@ -130,11 +130,8 @@ class Ledger:
             key = {"sha256": names.fingerprint(settings)}
             config = names.get_or_create(connection, tables.eval_config, key, {"settings": settings})
             _insert(connection, rows.boundary_rows(run, record, config))
-            connection.execute(
-                update(tables.stage)
-                .where(tables.stage.c.run_id == run.run_id, tables.stage.c.stage == record.after_stage)
-                .values(end_step=record.step, stop_reason=record.stop_reason, ended_at=rows.now())
-            )
+            end = {"end_step": record.step, "stop_reason": record.stop_reason, "ended_at": rows.now()}
+            end_stage(connection, run.run_id, record.after_stage, end, rows.finite(record.signal))
 
     def record_event(self, run: RunHandle, step: int, record: EventRecord) -> None:
         """Enter an event that comes with no step, stage or boundary."""
@@ -180,7 +177,7 @@ class Ledger:
         except IntegrityError as clash:
             raise LedgerError(
                 f"{what} clashes with what the ledger {self.engine.url!r} holds: {clash.orig}. Either it is there "
-                "already, or it names something that is not."
+                "already, or it names something that is not, or a value is missing."
             ) from clash
         except DBAPIError as failed:
             raise LedgerError(f"{what} failed in the ledger {self.engine.url!r}: {failed.orig}.") from failed

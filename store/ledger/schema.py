@@ -15,46 +15,57 @@ _TURN = 0x45564752  # PostgreSQL's advisory lock while the schema changes
 
 def prepare(engine: Engine, create: bool) -> None:
     """Make sure that the database has our schema; a fresh one gets it if `create`. Raises `LedgerError`."""
-    found = None if missing_file(engine) else revision(engine)
-    if found == HEAD:
-        return
-    if found is None:
-        if not create:
-            raise LedgerError(f"There is no ledger at {engine.url!r} yet. The first run makes it.")
-        upgrade(engine)
-    elif found < HEAD:
+    found = revision(engine)
+    if found is None and create:
+        _migrate(engine)
+    elif _ours(engine, found) != HEAD:
         raise LedgerError(
             f"The ledger {engine.url!r} was written by an earlier Evergreen (schema {found}, ours is {HEAD}). "
             "Bring it up to date with `evergreen upgrade`; keep a copy if an older Evergreen still uses it."
         )
-    else:
+
+
+def upgrade(engine: Engine) -> None:
+    """Bring an older ledger to our schema; one that has it already stays as it is. Raises `LedgerError`."""
+    if _ours(engine, revision(engine)) != HEAD:
+        _migrate(engine)
+
+
+def revision(engine: Engine) -> str | None:
+    """Return the number of the schema that a database has; None: it has none of ours, or is not there."""
+    if missing_file(engine):
+        return None
+    with engine.connect() as connection:
+        if not inspect(connection).has_table(VERSION_TABLE):
+            return None
+        return str(connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}")))
+
+
+def _ours(engine: Engine, found: str | None) -> str:
+    """Return a schema that we know, or refuse."""
+    if found is None:
+        raise LedgerError(f"There is no ledger at {engine.url!r} yet. The first run makes it.")
+    if found > HEAD:
         raise LedgerError(
             f"The ledger {engine.url!r} was written by a later Evergreen (schema {found}, ours is {HEAD}). "
             "Install a newer evergreen-rl to use it."
         )
+    return found
 
 
-def revision(engine: Engine) -> str | None:
-    """Return the number of the schema that a database has; None: it has none of ours."""
-    with engine.connect() as connection:
-        return _revision(connection)
-
-
-def upgrade(engine: Engine) -> None:
-    """Bring a database to our schema, in one transaction. Several processes may try at once."""
+def _migrate(engine: Engine) -> None:
+    """Apply what migrations are missing, in one transaction. Several processes may try at once."""
     from alembic import command
     from alembic.config import Config
 
     with writing(engine).begin() as connection:
-        if connection.dialect.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(:turn)"), {"turn": _TURN})
+        _take_turn(connection)
         config = Config()
         config.set_main_option("script_location", "store.ledger:migrations")
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, HEAD)
 
 
-def _revision(connection: Connection) -> str | None:
-    if not inspect(connection).has_table(VERSION_TABLE):
-        return None
-    return connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()
+def _take_turn(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":  # SQLite's transaction holds the whole file
+        connection.execute(text("SELECT pg_advisory_xact_lock(:turn)"), {"turn": _TURN})

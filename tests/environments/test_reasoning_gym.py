@@ -135,7 +135,7 @@ def assert_undisturbed(dataset, capsys, num_tasks):
 
 
 @pytest.mark.parametrize(
-    "dataset", ["spell_backward", "gcd", "pool_matrix", "list_functions", "codeio", "figlet_font", "boxnet"]
+    "dataset", ["spell_backward", "gcd", "pool_matrix", "list_functions", "codeio", "figlet_font", "bf"]
 )
 def test_generation_touches_no_global_generator_and_asks_none(dataset, capsys):
     assert_undisturbed(dataset, capsys, num_tasks=20)

@@ -5,7 +5,8 @@ entropy, beta < 0 lowers it. To first order it adds eta * beta * E[pi * L^2] to 
 
 It acts where A = 0 too, so groups without a signal drift; it can flip the sign of A, which changes the side on
 which the ratio rule clips; and it subtracts, so it comes before any shaper that multiplies. With a beta that
-nothing can lower it destroyed the policy on tasks of several tokens (docs: what we measured): keep a controller.
+nothing can lower it destroyed the policy on tasks of several tokens (measured: beta .03, exact centring, entropy
+from .4 nat to its ceiling and accuracy 0 within 50 steps): keep a controller.
 
 Empty cases: L of padding is never read; `batch` centring takes its mean from the whole step, not from these rows.
 

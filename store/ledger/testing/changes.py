@@ -79,11 +79,12 @@ TRAINED = {
     "stage length": _each(StageRecord, num_steps=4),
     "replay": _each(StageRecord, replay=0.3),
     "scheduler's pick": _each(StageRecord, pick=None),
+    "scheduler's reward": _each(BoundaryRecord, signal=None),
     "stop reason": _each(BoundaryRecord, stop_reason="stopped"),
 }
 MEASURED = {
     "cell": at_boundary_1("cells", value=0.5),
-    "split": at_boundary_1("cells", split="anchor", stderr=None),
+    "standard error": at_boundary_1("cells", stderr=None),
     "item": at_boundary_1("items", num_correct=3),
     "item's task": at_boundary_1("items", task_key="another"),
     "item's answers": at_boundary_1("items", answers=["b"]),

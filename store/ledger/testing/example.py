@@ -73,7 +73,7 @@ def holdout_record(environment: str, category: str) -> HoldoutRecord:
 def stage_record(index: int) -> StageRecord:
     """Make a stage's start, with the scheduler's pick."""
     environment = STAGES[index - 1]
-    pick = PickRecord(0, "scheduler", "main", environment, environment, 1.0, 0.25)
+    pick = PickRecord(0, "scheduler", "main", environment, environment, 1.0)
     events = [EventRecord("stage", f"stage {index}: {environment}")]
     return StageRecord(index, environment, (index - 1) * STEPS_A_STAGE, STEPS_A_STAGE, 0.2, pick, events)
 
@@ -118,7 +118,7 @@ def boundary_record(after_stage: int) -> BoundaryRecord:
     config = {"temperature": 1.0, "max_tokens": 8}
     events = [EventRecord("boundary", f"after stage {after_stage}")]
     samples = [_sample(step, "words")]
-    return BoundaryRecord(after_stage, step, 1.5, config, cells, items, samples, events, "budget")
+    return BoundaryRecord(after_stage, step, 1.5, config, cells, items, samples, events, "budget", 0.25)
 
 
 def checkpoint_record(step: int, num_boundaries: int) -> CheckpointRecord:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -16,6 +15,7 @@ from store.ledger.ledger import Ledger
 from store.ledger.testing import example
 from store.ledger.testing.changes import LEFT_OUT, MEASURED, TRAINED, at_step_2, first
 from store.ledger.testing.example import Change, unchanged
+from store.ledger.testing.schema import SchemaSuite
 from store.records import CategoryRecord, EventRecord, MetricRecord
 
 # every database must find the same; a change of the canonical form shows here
@@ -51,19 +51,8 @@ def _timeless(row: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in row.items() if key not in _TIMES}
 
 
-class LedgerSuite:
+class LedgerSuite(SchemaSuite):
     """One process. Every test gets an empty database."""
-
-    @pytest.fixture
-    def url(self) -> str:
-        """Give the URL of an empty database; a generator that cleans up will do too."""
-        raise NotImplementedError
-
-    @pytest.fixture
-    def ledger(self, url: str) -> Iterator[Ledger]:
-        """Open it."""
-        with Ledger.open(url) as ledger:
-            yield ledger
 
     # --- writing -------------------------------------------------------------------------------------
 
@@ -90,7 +79,7 @@ class LedgerSuite:
 
     def test_an_unknown_run_is_an_error_with_the_nearest_name(self, ledger: Ledger) -> None:
         ledger.start_run(example.run_record("puzzles"))
-        with pytest.raises(LedgerError, match="no run 'puzles'.*'puzzles'"):
+        with pytest.raises(LedgerError, match=r"no run 'puzles'.*'puzzles'"):
             ledger.reading.stages("puzles")
 
     def test_a_step_is_written_wholly_or_not_at_all(self, ledger: Ledger) -> None:

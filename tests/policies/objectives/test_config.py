@@ -11,7 +11,7 @@ from policies.objectives.presets import PRESETS
 read = ObjectiveConfig.model_validate
 
 
-def errors(section: Any) -> list[tuple[tuple[str, ...], str]]:
+def errors(section: Any) -> list[tuple[tuple[int | str, ...], str]]:
     with pytest.raises(ValidationError) as caught:
         read(section)
     return [(error["loc"], error["msg"]) for error in caught.value.errors()]

@@ -1,6 +1,7 @@
 import itertools
 import json
 import math
+from collections.abc import Callable
 
 import pytest
 
@@ -68,7 +69,7 @@ def test_geometric_stays_in_its_bounds_and_says_so() -> None:
 
 
 @pytest.mark.parametrize("make", [lambda: signed(1e-3), adapo], ids=["geometric_signed", "geometric"])
-def test_a_saved_controller_goes_on_as_if_uninterrupted(make: type[Controller]) -> None:
+def test_a_saved_controller_goes_on_as_if_uninterrupted(make: Callable[[], Controller]) -> None:
     readings = [0.1, 0.2, 0.4, 1.2, 0.9, 1.1, 0.3]
     whole, first, second = make(), make(), make()
     expected = [whole.update(reading) for reading in readings]

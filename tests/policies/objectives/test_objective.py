@@ -99,13 +99,8 @@ def test_coefficients_carry_no_gradient() -> None:
 
 def test_float32_in_float32_out() -> None:
     some = rows([[1, -1]], [[0.3, 0.6]], entropy=[[1, 2]])
-    single = Rows(
-        some.mask_BT,
-        *(
-            getattr(some, f"{name}_BT").float()
-            for name in ("advantage", "lp", "lp_old", "lp_roll", "entropy")
-        ),
-    )
+    names = ("advantage_BT", "lp_BT", "lp_old_BT", "lp_roll_BT", "entropy_BT")
+    single = replace(some, **{name: getattr(some, name).float() for name in names})
     found = make(preset="entropy_bonus", shaper="repo").coefficients(single, totals_of(single))
     assert found.k_BT is not None
     assert found.w_BT.dtype == found.k_BT.dtype == torch.float32

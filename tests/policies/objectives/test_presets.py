@@ -26,77 +26,84 @@ class Expected:
     k: float | None = None
 
 
+def clipped_w(a: list[float]) -> list[float]:
+    """a * c * w / 4 of shaped advantages: token 1 (ratio 1.4) is clipped, the others have c * w of .5, 1, 6."""
+    return [0, 0.5 * a[1] / 4, a[2] / 4, 6 * a[3] / 4]
+
+
+def clipped_loss(a: list[float], high: float) -> float:
+    """The conventional value of the same, token 1 held at 1 + high and weighed by 1 / .9."""
+    return -((1 + high) * a[0] / 0.9 + 0.5 * a[1] + a[2] + 6 * a[3]) / 4
+
+
+SIGN = [1.0, 1.0, -1.0, -1.0]
+GRPO = [0.5 / STD * sign for sign in SIGN]
+DR_GRPO = [0.5 * sign for sign in SIGN]
+REPO = [sign - 1e-3 * (math.log(p) + 1) for sign, p in zip(SIGN, P_NEW, strict=True)]
+REPO_R = [sign * (1 - 1e-3 * sign * math.log(p)) for sign, p in zip(SIGN, P_NEW, strict=True)]
+WEIGHED = [1 / 0.9, 1.0, -0.9 / 0.95, -2.0]  # rloo's advantages by the mismatch weight
+
 ANCHORED = {"lp_old", "lp_roll"}
 GEOMETRIC = {"type": "geometric", "target": 1.0, "factor": 1.2, "low": 1e-4, "high": 0.1}
 SIGNED = {"type": "geometric_signed", "target": 1.0, "factor": 2.0, "low": 1e-4, "high": 0.05}
 
 EXPECTED = {
     "rloo": Expected(
-        ["rloo", "tis", "ppo", "entropy_bonus"],
-        "token_mean",
-        "none",
-        ANCHORED,
-        [0, 0.125, -0.25, -1.5],
-        (-1.28 / 0.9 - 0.5 + 1 + 6) / 4,
+        parts=["rloo", "tis", "ppo", "entropy_bonus"],
+        aggregation="token_mean",
+        controller="none",
+        needs=ANCHORED,
+        w=clipped_w(SIGN),
+        loss=clipped_loss(SIGN, 0.28),
     ),
     "rloo_on_policy": Expected(
-        ["rloo", "tis", "reinforce", "entropy_bonus"],
-        "token_mean",
-        "none",
-        ANCHORED,
-        [0.25 / 0.9, 0.25, -0.25 * 0.9 / 0.95, -0.5],
-        -(math.log(0.7) / 0.9 + math.log(0.1) - math.log(0.95) * 0.9 / 0.95 - 2 * math.log(0.3)) / 4,
+        parts=["rloo", "tis", "reinforce", "entropy_bonus"],
+        aggregation="token_mean",
+        controller="none",
+        needs=ANCHORED,
+        w=[a / 4 for a in WEIGHED],
+        loss=-sum(a * math.log(p) for a, p in zip(WEIGHED, P_NEW, strict=True)) / 4,
     ),
     "grpo": Expected(
-        ["grpo", "tis", "ppo", "entropy_bonus"],
-        "seq_mean_token_mean",
-        "none",
-        ANCHORED,
-        [w * 0.5 / STD for w in (0, 0.125, -0.25, -1.5)],
-        (-1.2 / 0.9 - 0.5 + 1 + 6) / 4 * 0.5 / STD,
+        parts=["grpo", "tis", "ppo", "entropy_bonus"],
+        aggregation="seq_mean_token_mean",
+        controller="none",
+        needs=ANCHORED,
+        w=clipped_w(GRPO),
+        loss=clipped_loss(GRPO, 0.2),
     ),
     "dr_grpo": Expected(
-        ["dr_grpo", "tis", "ppo", "entropy_bonus"],
-        "constant",
-        "none",
-        ANCHORED,
-        [w * 0.5 / 2048 for w in (0, 0.5, -1, -6)],
-        (-1.2 / 0.9 - 0.5 + 1 + 6) * 0.5 / 2048,
+        parts=["dr_grpo", "tis", "ppo", "entropy_bonus"],
+        aggregation="constant",
+        controller="none",
+        needs=ANCHORED,
+        w=[4 * w / 2048 for w in clipped_w(DR_GRPO)],
+        loss=4 * clipped_loss(DR_GRPO, 0.2) / 2048,
     ),
     "repo": Expected(
-        ["rloo", "repo", "tis", "ppo", "entropy_bonus"],
-        "token_mean",
-        GEOMETRIC | {"knob": "strength"},
-        ANCHORED | {"entropy"},
-        [
-            0,
-            0.125 * (1 - 1e-3 * (math.log(0.1) + 1)),
-            0.25 * (-1 - 1e-3 * (math.log(0.95) + 1)),
-            1.5 * (-1 - 1e-3 * (math.log(0.3) + 1)),
-        ],
-        1.269728,
+        parts=["rloo", "repo", "tis", "ppo", "entropy_bonus"],
+        aggregation="token_mean",
+        controller=GEOMETRIC | {"knob": "strength"},
+        needs=ANCHORED | {"entropy"},
+        w=clipped_w(REPO),
+        loss=clipped_loss(REPO, 0.28),
     ),
     "repo_r": Expected(
-        ["rloo", "repo_r", "tis", "ppo", "entropy_bonus"],
-        "token_mean",
-        SIGNED | {"knob": "strength"},
-        ANCHORED,
-        [
-            0,
-            0.125 * (1 - 1e-3 * math.log(0.1)),
-            -0.25 * (1 + 1e-3 * math.log(0.95)),
-            -1.5 * (1 + 1e-3 * math.log(0.3)),
-        ],
-        1.267210,
+        parts=["rloo", "repo_r", "tis", "ppo", "entropy_bonus"],
+        aggregation="token_mean",
+        controller=SIGNED | {"knob": "strength"},
+        needs=ANCHORED,
+        w=clipped_w(REPO_R),
+        loss=clipped_loss(REPO_R, 0.28),
     ),
     "entropy_bonus": Expected(
-        ["grpo", "tis", "ppo", "entropy_bonus"],
-        "token_mean",
-        GEOMETRIC | {"knob": "entropy_bonus"},
-        ANCHORED | {"entropy", "entropy_grad"},
-        [w * 0.5 / STD for w in (0, 0.125, -0.25, -1.5)],
-        (-1.2 / 0.9 - 0.5 + 1 + 6) / 4 * 0.5 / STD - 1e-3,
-        1e-3 / 4,
+        parts=["grpo", "tis", "ppo", "entropy_bonus"],
+        aggregation="token_mean",
+        controller=GEOMETRIC | {"knob": "entropy_bonus"},
+        needs=ANCHORED | {"entropy", "entropy_grad"},
+        w=clipped_w(GRPO),
+        loss=clipped_loss(GRPO, 0.2) - 1e-3,
+        k=1e-3 / 4,
     ),
 }
 
@@ -133,8 +140,8 @@ def test_section_16_coefficients_and_loss_on_the_fixture(name: str) -> None:
         entropy=[[1, 1], [1, 1]],
     )
     found = objective.coefficients(some, totals_of(some))
-    torch.testing.assert_close(found.w_BT.flatten(), f64(expected.w), atol=1e-7, rtol=1e-6)
-    assert found.sums["loss"] == pytest.approx((expected.loss, 1.0), abs=1e-6)
+    torch.testing.assert_close(found.w_BT.flatten(), f64(expected.w), atol=1e-9, rtol=1e-9)
+    assert found.sums["loss"] == pytest.approx((expected.loss, 1.0))
     if expected.k is None:
         assert found.k_BT is None
     else:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from functools import cache
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -19,6 +20,7 @@ from tests.policies.objectives.worked import f64, totals_of
 EVERY_PRESET = pytest.mark.parametrize("preset", PRESETS)
 PUSHES_WITHOUT_SIGNAL = {"repo", "entropy_bonus"}
 seeds = st.integers(0, 2**31 - 1)
+few = settings(max_examples=20, deadline=None, derandomize=True)
 
 
 def some_rows(seed: int) -> Rows:
@@ -49,9 +51,14 @@ def on_every_tensor(rows: Rows, change: object) -> Rows:
     return Rows(**{f.name: change(getattr(rows, f.name)) for f in fields(rows)})  # type: ignore[operator]
 
 
+@cache
+def objective(preset: str) -> Objective:
+    return Objective.from_config(ObjectiveConfig.model_validate(preset))
+
+
 def fill(preset: str, rows: Rows, of: Rows) -> Coefficients:
     """Coefficients of some rows of the update `of`."""
-    return Objective.from_config(ObjectiveConfig.model_validate(preset)).coefficients(rows, totals_of(of))
+    return objective(preset).coefficients(rows, totals_of(of))
 
 
 def assert_same(found: Coefficients, expected: Coefficients, change: object) -> None:
@@ -62,6 +69,7 @@ def assert_same(found: Coefficients, expected: Coefficients, change: object) -> 
 
 
 @EVERY_PRESET
+@few
 @given(seeds)
 def test_section_18_the_micro_batch_split_does_not_matter(preset: str, seed: int) -> None:
     rows = some_rows(seed)
@@ -72,6 +80,7 @@ def test_section_18_the_micro_batch_split_does_not_matter(preset: str, seed: int
 
 
 @EVERY_PRESET
+@few
 @given(seeds)
 def test_section_18_the_order_of_rows_does_not_matter(preset: str, seed: int) -> None:
     rows = some_rows(seed)
@@ -84,6 +93,7 @@ def test_section_18_the_order_of_rows_does_not_matter(preset: str, seed: int) ->
 
 
 @EVERY_PRESET
+@few
 @given(seeds, st.sampled_from([float("nan"), float("inf"), -float("inf")]))
 def test_section_18_padding_and_what_stands_in_it_do_not_matter(preset: str, seed: int, junk: float) -> None:
     rows = some_rows(seed)
@@ -100,11 +110,13 @@ def test_section_18_padding_and_what_stands_in_it_do_not_matter(preset: str, see
     found = fill(preset, replace(wide, **dirty), rows)
     expected = fill(preset, rows, rows)
     assert_same(found, expected, pad)
-    assert found.sums == pytest.approx(expected.sums)
+    for name, metric in expected.sums.items():
+        assert found.sums[name] == pytest.approx(metric)
     assert found.maxima == expected.maxima
 
 
 @EVERY_PRESET
+@few
 @given(seeds)
 def test_section_18_nothing_reaches_tokens_the_policy_did_not_write(preset: str, seed: int) -> None:
     rows = some_rows(seed)
@@ -114,6 +126,7 @@ def test_section_18_nothing_reaches_tokens_the_policy_did_not_write(preset: str,
 
 
 @pytest.mark.parametrize("preset", sorted(set(PRESETS) - PUSHES_WITHOUT_SIGNAL))
+@few
 @given(seeds)
 def test_section_18_no_signal_gives_no_coefficient(preset: str, seed: int) -> None:
     rows = some_rows(seed)
@@ -122,6 +135,7 @@ def test_section_18_no_signal_gives_no_coefficient(preset: str, seed: int) -> No
     assert found.k_BT is None
 
 
+@few
 @given(seeds)
 def test_section_18_without_strength_a_shaper_is_the_identity(seed: int) -> None:
     rows = some_rows(seed)
@@ -130,6 +144,7 @@ def test_section_18_without_strength_a_shaper_is_the_identity(seed: int) -> None
     assert torch.equal(tis.weigh(torch.zeros_like(rows.lp_BT), 2.0), torch.ones_like(rows.lp_BT))
 
 
+@few
 @given(seeds, st.floats(-1, 1))
 def test_section_18_repo_r_never_changes_the_sign(seed: int, zeta: float) -> None:
     rows = some_rows(seed)
@@ -146,6 +161,7 @@ EVERY_RULE = pytest.mark.parametrize("rule", RULES)
 
 
 @EVERY_RULE
+@few
 @given(seeds, st.floats(0.01, 100))
 def test_section_18_a_ratio_rule_sees_only_the_sign(rule: str, seed: int, weight: float) -> None:
     rows = some_rows(seed)
@@ -154,6 +170,7 @@ def test_section_18_a_ratio_rule_sees_only_the_sign(rule: str, seed: int, weight
 
 
 @EVERY_RULE
+@few
 @given(seeds)
 def test_section_18_the_gradient_of_the_value_is_minus_a_times_c(rule: str, seed: int) -> None:
     rows, step = some_rows(seed), 1e-6

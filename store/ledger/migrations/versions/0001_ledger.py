@@ -110,8 +110,8 @@ def _runs() -> None:
         _has("status", sa.Text),
         _has("created_at", sa.Text),
         _may("ended_at", sa.Text),
-        sa.UniqueConstraint("name"),
         sa.UniqueConstraint("uid"),
+        sa.UniqueConstraint("name"),
     )
     op.create_table(
         "stage",

@@ -1,0 +1,63 @@
+"""What is changed after it was written: stages that end or start again, and going back to a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, and_, delete, or_, update
+from sqlalchemy.sql import ColumnElement
+
+from store.ledger import tables as t
+
+_OPEN = {"end_step": None, "stop_reason": None, "ended_at": None}
+
+
+def end_stage(
+    connection: Connection, run_id: int, stage: int, end: Mapping[str, Any], signal: float | None
+) -> None:
+    """Write how a stage ended, and the reward that the scheduler was given for it."""
+    ended = update(t.stage).where(t.stage.c.run_id == run_id, t.stage.c.stage == stage)
+    connection.execute(ended.values(end))
+    rewarded = update(t.pick).where(*_scheduler_pick(run_id, stage))
+    connection.execute(rewarded.values(signal=signal))
+
+
+def forget_stage(connection: Connection, run_id: int, stage: int) -> None:
+    """Delete a stage's start, for it to be written again."""
+    for table in (t.stage, t.event):
+        connection.execute(delete(table).where(table.c.run_id == run_id, table.c.stage == stage))
+    connection.execute(delete(t.pick).where(*_scheduler_pick(run_id, stage)))
+
+
+def rewind(connection: Connection, run_id: int, step: int, num_boundaries: int) -> None:
+    """Keep `step` steps and the first `num_boundaries` boundaries of a run; boundary 0 is before any training.
+
+    Stage i ends with boundary i, so after k boundaries the stages up to k may have started. The last of them
+    is open again; the conductor starts it anew if the checkpoint was made before it, which changes nothing.
+    """
+    for table in (t.step, t.step_metric, t.task_group, t.arm_state):
+        connection.execute(delete(table).where(table.c.run_id == run_id, table.c.step > step))
+    for table in (t.boundary, t.eval_cell, t.eval_item):
+        connection.execute(
+            delete(table).where(table.c.run_id == run_id, table.c.after_stage >= num_boundaries)
+        )
+    pick, stage, checkpoint, event, sample = (
+        table.c for table in (t.pick, t.stage, t.checkpoint, t.event, t.sample)
+    )
+    later = {
+        t.pick: or_(pick.step > step, pick.stage > num_boundaries),
+        t.stage: or_(stage.start_step > step, stage.stage > num_boundaries),
+        t.checkpoint: or_(checkpoint.step > step, checkpoint.num_boundaries > num_boundaries),
+        t.event: or_(event.step > step, event.stage > num_boundaries, event.after_stage >= num_boundaries),
+        t.sample: or_(
+            and_(sample.after_stage.is_(None), sample.step > step), sample.after_stage >= num_boundaries
+        ),
+    }
+    for table, condition in later.items():
+        connection.execute(delete(table).where(table.c.run_id == run_id, condition))
+    end_stage(connection, run_id, num_boundaries, _OPEN, None)
+
+
+def _scheduler_pick(run_id: int, stage: int) -> tuple[ColumnElement[bool], ...]:
+    return t.pick.c.run_id == run_id, t.pick.c.stage == stage, t.pick.c.level == "scheduler"

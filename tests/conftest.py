@@ -1,0 +1,38 @@
+"""What the tests of several rooms share: one home folder with runs that are finished, and the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from tests.orchestrator.specs import flat, small
+
+Evergreen = Callable[..., Result]
+
+
+@pytest.fixture
+def evergreen() -> Evergreen:
+    """Run a command line in this process; what it printed and its exit code come back."""
+    from orchestrator.cli.app import app
+
+    def invoke(*words: object) -> Result:
+        result = CliRunner().invoke(app, [str(word) for word in words], prog_name="evergreen")
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return invoke
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home folder with two finished runs, `small` (staged) and `flat`. Tests read it and add runs, no more."""
+    import orchestrator
+
+    home = tmp_path_factory.mktemp("home")
+    for spec in (small(objective="repo_r"), flat(objective="repo")):
+        assert orchestrator.run(spec, home=home).status == "finished"
+    return home

@@ -1,0 +1,85 @@
+"""Runs in processes of their own, for what only a process can suffer: signals, kills, another one's lock.
+
+The processes are forked from one that has imported everything, so that each costs a run and not its imports.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+from orchestrator.reading import opened
+from store.errors import StoreError
+from tests.integration.runs import At
+
+PATIENCE_S = 60.0
+
+
+class Process:
+    """`evergreen WORDS...`, or a function, in another process; its output is in a file."""
+
+    def __init__(self, folder: Path, *words: object, call: Callable[..., Any] | None = None) -> None:
+        self.output = folder / "output.txt"
+        target = call or _evergreen
+        self._process: ForkServerProcess = _server().Process(
+            target=_redirected, args=(self.output, target, tuple(words))
+        )
+        self._process.start()
+
+    def signal(self, number: int) -> None:
+        """Send a signal."""
+        assert self._process.pid is not None
+        os.kill(self._process.pid, number)
+
+    def end(self) -> tuple[int | None, str]:
+        """Wait for the end; the exit code (below 0: minus the signal that killed it) and what was printed."""
+        self._process.join(PATIENCE_S)
+        return self._process.exitcode, self.output.read_text()
+
+
+def wait_for_step(home: Path, name: str, step: int) -> None:
+    """Wait until a run has done so many steps."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        try:
+            with opened(home) as (_, ledger):
+                if ledger.reading.run(name).num_steps >= step:
+                    return
+        except StoreError:
+            pass  # not entered yet
+        time.sleep(0.01)
+    raise AssertionError(f"{name} did not come to step {step}")
+
+
+def run_and_be_killed(spec: dict[str, Any], home: Path, moment: int) -> None:
+    """Run a spec in this process until SIGKILL ends it at a moment."""
+    import orchestrator
+
+    orchestrator.run(spec, home=home, watcher=At(moment, lambda: os.kill(os.getpid(), signal.SIGKILL)))
+
+
+def _server() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["orchestrator.running", "transformers.models.llama.modeling_llama"])
+    return context
+
+
+def _evergreen(*words: object) -> None:
+    from orchestrator.cli import main
+
+    sys.argv = ["evergreen", *map(str, words)]
+    main()
+
+
+def _redirected(output: Path, target: Callable[..., Any], words: tuple[object, ...]) -> None:
+    with output.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    target(*words)

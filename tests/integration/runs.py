@@ -1,0 +1,87 @@
+"""Interrupting runs at any moment, and comparing how they end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.progress import Progress
+from orchestrator.reading import opened
+from orchestrator.story import newest_checkpoint, tell
+from orchestrator.watching import Watcher
+from store.records import BoundaryRecord, StepRecord
+
+
+@dataclass(frozen=True)
+class Ending:
+    """All that two runs of one spec must have in common."""
+
+    digest: str
+    digest_all: str
+    weights: dict[str, bytes]  # by file
+
+
+def ending(home: Path, name: str) -> Ending:
+    """Read how a run ended."""
+    with opened(home, name) as (place, ledger):
+        story = tell(ledger, place, name)
+        newest = newest_checkpoint(ledger, name, place.run_folder(name))
+        assert newest is not None
+    files = sorted((newest / "weights").iterdir())
+    return Ending(story["digest"], story["digest_all"], {path.name: path.read_bytes() for path in files})
+
+
+def told(home: Path, name: str) -> dict[str, Any]:
+    """Tell a run's story."""
+    with opened(home, name) as (place, ledger):
+        return tell(ledger, place, name)
+
+
+def series(home: Path, name: str, metric: str) -> list[float | None]:
+    """Read a metric of the whole batch, step by step."""
+    with opened(home, name) as (_, ledger):
+        return [point.value for point in ledger.reading.series(name, metric)]
+
+
+def component(home: Path, name: str, component: str) -> Any:
+    """Read a component of a run's newest checkpoint."""
+    with opened(home, name) as (place, ledger):
+        newest = newest_checkpoint(ledger, name, place.run_folder(name))
+    assert newest is not None
+    return json.loads((newest / component / "state.json").read_text())
+
+
+class Killed(BaseException):
+    """Ends a run as a kill does: no handler of errors sees it."""
+
+
+class At(Watcher):
+    """Does something at the n-th stage, step or boundary of a process's time with a run, right after its record."""
+
+    def __init__(
+        self, n: int, what: Callable[[], None], kinds: Sequence[str] = ("stage", "step", "boundary")
+    ) -> None:
+        self.n, self.what, self.kinds = n, what, kinds
+
+    def stage(self, at: Progress) -> None:
+        self._count("stage")
+
+    def step(self, at: Progress, record: StepRecord) -> None:
+        self._count("step")
+
+    def boundary(self, at: Progress, record: BoundaryRecord) -> None:
+        self._count("boundary")
+
+    def _count(self, kind: str) -> None:
+        if kind in self.kinds:
+            self.n -= 1
+            if self.n == 0:
+                self.what()
+
+
+def kill() -> None:
+    """Be killed."""
+    raise Killed

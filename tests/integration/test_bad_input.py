@@ -1,0 +1,193 @@
+"""What a user may get wrong: one clear message each, the right exit code, and a run that goes on once it is mended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from environments import EnvironmentFault
+from orchestrator.progress import Progress
+from orchestrator.reading import opened
+from orchestrator.running import resume, run
+from orchestrator.watching import Watcher
+from store.records import StepRecord
+from tests.conftest import Evergreen
+from tests.integration.runs import At, ending, told
+from tests.orchestrator.specs import alone, written
+
+Raw = dict[str, Any]
+
+
+@pytest.fixture
+def mood(tmp_path: Path) -> Path:
+    path = tmp_path / "mood.txt"
+    path.write_text("noisy")
+    return path
+
+
+def moody(mood: Path, name: str = "moody", **changes: Any) -> Raw:
+    environments = {"one": {"type": "tests.integration.moody:create", "mood": str(mood)}}
+    return alone(name) | {"environments": environments} | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stpe": {"groups": 2}}, "stpe: unknown key. Did you mean 'step'?"),
+        ({"policy": "./no-such-folder"}, "model folder './no-such-folder' does not exist (looked for "),
+        (
+            {"environments": {"gym": {"type": "reasoning_gym", "dataset": "gdc"}}},
+            "environments.gym.dataset: reasoning_gym has no data set 'gdc'; did you mean gcd",
+        ),
+        (
+            {"environments": {"one": "my_envs:create"}},
+            "environment type 'my_envs:create': no module 'my_envs'",
+        ),
+        (
+            {"environments": {"one": {"type": "tests.environments.fakes:create", "colour": "red"}}},
+            "cannot take the options ['colour']",
+        ),
+        (
+            {
+                "environments": {
+                    "one": {"type": "tests.environments.fakes:create", "held_out": ["easy", "hard"]}
+                }
+            },
+            "nothing to train on: every category of one is only held out",
+        ),
+        (
+            {"curriculum": {"bandit": {"type": "fixed", "weights": {"easy": -1}}}},
+            "curriculum.bandit: bandit.weights must be at least 0",
+        ),
+    ],
+    ids=[
+        "misspelt key",
+        "no model",
+        "no data set",
+        "no module",
+        "no option",
+        "nothing trainable",
+        "bad weights",
+    ],
+)
+def test_a_mistake_in_the_spec_is_told_in_one_message_and_leaves_nothing_behind(
+    tmp_path: Path, evergreen: Evergreen, changes: Raw, message: str
+) -> None:
+    spec = written(tmp_path, alone() | changes)
+    for verb in ("run", "validate"):
+        result = evergreen(verb, spec, "--home", tmp_path / "home")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr.startswith("error: ")
+        assert message in result.stderr
+        assert "Traceback" not in result.stderr
+    assert not list((tmp_path / "home").glob("*/spec.yaml"))
+
+
+def test_a_home_that_cannot_be_is_told(tmp_path: Path, evergreen: Evergreen) -> None:
+    (tmp_path / "file").write_text("")
+    result = evergreen("run", written(tmp_path, alone()), "--home", tmp_path / "file" / "home")
+    assert result.exit_code == 2
+    assert "cannot be made: Not a directory. Give a folder you can write to with --home" in result.stderr
+
+
+@pytest.mark.parametrize("problem", ["cannot be built", "cannot make tasks"])
+def test_an_environment_that_raises_before_the_run_leaves_no_run_behind(
+    tmp_path: Path, evergreen: Evergreen, mood: Path, problem: str
+) -> None:
+    mood.write_text(problem)
+    result = evergreen("run", written(tmp_path, moody(mood)), "--home", tmp_path)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "raised OSError: tasks.csv is gone; mend " in result.stderr
+    assert evergreen("ls", "--json", "--home", tmp_path).stdout.strip() == "[]"
+
+
+def test_an_environment_that_raises_in_a_task_loses_no_run(
+    tmp_path: Path, evergreen: Evergreen, mood: Path
+) -> None:
+    run(moody(mood, "whole"), home=tmp_path)
+
+    def breaks() -> None:
+        mood.write_text("cannot make tasks")
+
+    with pytest.raises(EnvironmentFault, match="one: task"):
+        run(moody(mood), home=tmp_path, watcher=At(4, breaks, ["step"]))
+    assert told(tmp_path, "moody")["status"] == "failed"
+    still = evergreen("resume", "moody", "--home", tmp_path)
+    assert still.exit_code == 2
+    assert "raised OSError: tasks.csv is gone; mend the environment, then run or resume" in still.stderr
+    mood.write_text("noisy")
+    assert evergreen("resume", "moody", "--home", tmp_path).exit_code == 0
+    assert ending(tmp_path, "moody") == ending(tmp_path, "whole")
+
+
+@pytest.mark.parametrize(
+    ("problem", "reason"), [("raising", "raised ValueError: cannot read this"), ("wrong_valued", "bad value")]
+)
+def test_three_steps_without_a_score_stop_the_run_and_it_goes_on_once_mended(
+    tmp_path: Path, evergreen: Evergreen, mood: Path, problem: str, reason: str
+) -> None:
+    mood.write_text(problem)
+    stopped = evergreen("run", written(tmp_path, moody(mood)), "--home", tmp_path)
+    assert stopped.exit_code == 75
+    assert f"4 samples of one could not be scored: {reason}" in stopped.stdout
+    said = " ".join(stopped.stderr.split())
+    assert "no sample of the last 3 steps could be scored, so there is nothing to train on" in said
+    assert "`evergreen show moody` says why" in said
+    assert f"Go on with: evergreen resume moody --home {tmp_path}" in said
+
+    story = told(tmp_path, "moody")
+    assert (story["status"], story["num_steps"], story["num_boundaries"]) == ("stopped", 3, 1)
+    assert [(row["environment"], row["num_samples"]) for row in story["unscorable"]] == [("one", 12)]
+    assert reason in story["unscorable"][0]["reason"]
+    assert story["matrices"]["pass_1"]["0"] == {"one": None}, "unscorable is never zero"
+    assert "reward" not in story["last_metrics"]
+    shown = evergreen("show", "moody", "--home", tmp_path)
+    assert shown.exit_code == 0
+    assert reason in shown.stdout
+
+    mood.write_text("noisy")
+    assert evergreen("resume", "moody", "--home", tmp_path).exit_code == 0
+    story = told(tmp_path, "moody")
+    assert (story["status"], story["num_steps"], story["num_boundaries"]) == ("finished", 6, 3)
+    assert [row["num_samples"] for row in story["unscorable"]] == [12], "what happened stays on record"
+    with opened(tmp_path) as (_, ledger):
+        assert [point.step for point in ledger.reading.series("moody", "loss")] == [4, 5, 6]
+
+
+class HangsInStepOne(Watcher):
+    """Sets the mood around the first step, so that few scores have to be given up."""
+
+    def __init__(self, mood: Path) -> None:
+        self.mood = mood
+
+    def stage(self, at: Progress) -> None:
+        self.mood.write_text("hanging")
+
+    def step(self, at: Progress, record: StepRecord) -> None:
+        self.mood.write_text("noisy")
+
+
+def test_a_score_that_hangs_is_given_up_and_the_run_goes_on(tmp_path: Path, mood: Path) -> None:
+    spec = moody(mood, scoring={"timeout_s": 0.2, "workers": 1}, step={"groups": 1, "group_size": 2})
+    spec["environments"]["one"]["in_process"] = False
+    spec["curriculum"] = {"stages": 1, "stage": {"steps": 2}}
+    assert run(spec, home=tmp_path, watcher=HangsInStepOne(mood)).status == "finished"
+    story = told(tmp_path, "moody")
+    assert story["unscorable"] == [{"environment": "one", "reason": "timed out", "num_samples": 2}]
+    assert [event["kind"] for event in story["events"]] == ["unscorable", "skipped update"]
+
+
+def test_a_batch_without_scores_changes_nothing_but_is_remembered(tmp_path: Path, mood: Path) -> None:
+    """No update, no bandit learns; the controller hears the entropy, which was measured all the same."""
+    mood.write_text("silent")
+    run(moody(mood), home=tmp_path, until_step=2)
+    with opened(tmp_path) as (_, ledger):
+        arms = ledger.reading.arms("moody", "one")
+        assert {arm.probability for arm in arms} == {0.5}
+        assert {arm.value for arm in arms} == {0.0}
+        assert len(ledger.reading.series("moody", "entropy_token")) == 2
+        assert ledger.reading.series("moody", "loss") == []
+    mood.write_text("noisy")
+    assert resume("moody", home=tmp_path).status == "finished"

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.conftest import Evergreen
+
+
+def test_all_methods_are_listed_by_kind_with_a_line_and_a_source(evergreen: Evergreen) -> None:
+    listed = evergreen("methods").stdout
+    for kind in ("bandits", "schedulers", "environments", "samplers", "objectives"):
+        assert f"\n{kind}\n" in f"\n{listed}"
+    assert "Self-Evolving Curriculum" in listed
+    assert "(arXiv 2505.14970)" in listed
+
+
+def test_a_kind_lists_its_own(evergreen: Evergreen) -> None:
+    listed = json.loads(evergreen("methods", "objectives", "--json").stdout)
+    assert {entry["kind"] for entry in listed} == {"objectives"}
+    assert {"repo_r", "rloo"} <= {entry["name"] for entry in listed}
+    assert set(listed[0]) == {"kind", "name", "summary", "source"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "option", "default"),
+    [
+        ("bandits", "sec", "temperature", 0.1),
+        ("schedulers", "sequence", "order", "required"),
+        ("environments", "codebook", "keys", 64),
+        ("samplers", "transformers", "max_tokens", 1024),
+        ("objectives", "repo_r", "shaper", "repo_r"),
+        ("objectives", "repo_r", "strength", 0.001),
+    ],
+)
+def test_a_method_tells_its_story_and_every_option(
+    evergreen: Evergreen, kind: str, name: str, option: str, default: object
+) -> None:
+    told = json.loads(evergreen("methods", kind, name, "--json").stdout)
+    assert told["options"][option]["default"] == default
+    assert all(entry["meaning"] for entry in told["options"].values())
+    printed = " ".join(evergreen("methods", kind, name).stdout.split())
+    assert told["source"] in printed
+    assert option in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["bandit"],
+            "'bandit' is not a kind of method; there are: bandits, schedulers, environments, samplers, objectives. Did you mean 'bandits'?",
+        ),
+        (["bandits", "sek"], "'sek' is not one of the bandits: fixed, sec, uniform. Did you mean 'sec'?"),
+    ],
+)
+def test_a_name_that_is_not_there_is_told_with_the_nearest(
+    evergreen: Evergreen, words: list[str], message: str
+) -> None:
+    result = evergreen("methods", *words)
+    assert result.exit_code == 2
+    assert message in result.stderr

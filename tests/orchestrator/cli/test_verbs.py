@@ -1,0 +1,45 @@
+"""The command line grows on purpose only."""
+
+from __future__ import annotations
+
+from typer.main import get_command
+
+from orchestrator.cli.app import app
+from tests.conftest import Evergreen
+
+VERBS = {
+    "run": ["SPEC", "--set", "--home", "--until-step"],
+    "resume": ["RUN", "--set", "--home", "--until-step"],
+    "stop": ["RUN", "--home"],
+    "ls": ["--home", "--json"],
+    "show": ["RUN", "--home", "--json", "--samples", "--failed", "--stage", "--limit"],
+    "weights": ["RUN", "DIR", "--stage", "--home"],
+    "validate": ["SPEC", "--set", "--home", "--json"],
+    "methods": ["KIND", "NAME", "--json"],
+}
+
+
+def test_verbs_arguments_and_options_are_those_agreed() -> None:
+    found = {
+        name: [_word(parameter) for parameter in command.params]
+        for name, command in get_command(app).commands.items()  # type: ignore[attr-defined]
+    }
+    assert found == VERBS
+
+
+def _word(parameter: object) -> str:
+    if getattr(parameter, "param_type_name", "") == "option":
+        (option,) = parameter.opts  # type: ignore[attr-defined]
+        return str(option)
+    return str(getattr(parameter, "metavar", None) or parameter.name.upper())  # type: ignore[attr-defined]
+
+
+def test_help_tells_every_verb_in_a_line_and_the_exit_codes(evergreen: Evergreen) -> None:
+    words = " ".join(evergreen("--help").stdout.split())
+    assert all(f" {verb} " in words for verb in VERBS)
+    assert "0 done, 1 our fault, 2 your mistake, 75 stopped and resumable, 130 killed" in words
+
+
+def test_an_unknown_verb_or_option_is_the_users_mistake(evergreen: Evergreen) -> None:
+    assert evergreen("runn").exit_code == 2
+    assert evergreen("ls", "--hme", "x").exit_code == 2

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from environments import Task
+from environments.codebook import Codebook, Config
+from orchestrator.assembly import find_anchors
+from orchestrator.measurements.contracts import Findings
+from orchestrator.measurements.evaluation import Evaluation, pass_at_k
+from orchestrator.playing import Group
+from orchestrator.progress import Progress
+from orchestrator.spec.model import Evaluate
+from orchestrator.stopwatch import Stopwatch
+from policies.samplers.contracts import Sampling
+from tests.environments.fakes import create
+from tests.orchestrator.episodes import group
+
+
+@pytest.mark.parametrize(
+    ("n", "c", "k", "expected"),
+    [
+        (10, 3, 1, 0.3),
+        (10, 3, 5, 0.916667),
+        (10, 3, 10, 1.0),
+        (4, 1, 4, 1.0),  # the biased 1 - (1 - c/n)^k says .683594
+        (8, 0, 4, 0.0),
+        (8, 8, 4, 1.0),
+        (8, 1, 4, 0.5),
+    ],
+)
+def test_pass_at_k_of_the_plasticity_reference(n: int, c: int, k: int, expected: float) -> None:
+    assert pass_at_k(n, c, k) == pytest.approx(expected, abs=1e-6)
+
+
+class Scripted:
+    """Plays what was written for it, and notes what it was asked for."""
+
+    max_tokens = 16
+    policy = SimpleNamespace(template="chat")
+
+    def __init__(self, **values: Sequence[Sequence[float | None]]) -> None:
+        self.values, self.asked = values, []  # type: ignore[var-annotated]
+
+    def play(
+        self, tasks: Sequence[Task], size: int, sampling: Sampling, stream: str, step: int, watch: Stopwatch
+    ) -> list[Group]:
+        self.asked.append((stream, step, size, sampling, tuple(task.key for task in tasks)))
+        place = tasks[0]
+        script = self.values.get(f"{place.environment}_{place.category}", [[0.0] * size] * len(tasks))
+        return [group(values[:size], place.environment, place.category) for values in script]
+
+
+def evaluated(player: Any, **section: Any) -> Findings:
+    environments = {
+        "fake": create("fake", categories=["easy", "hard", "kept"], held_out=["kept"]),
+        "book": Codebook("book", Config(categories={"two": 2}, keys=5)),
+    }
+    anchors = find_anchors(environments, 2)
+    evaluation = Evaluation(Evaluate(items=2, samples=4, **section), environments, anchors)
+    return evaluation.run(player, Progress(1, 1), Stopwatch())
+
+
+def cells(findings: Findings) -> dict[tuple[str, str | None, str], Any]:
+    return {(cell.environment, cell.category, cell.metric): cell for cell in findings.cells}
+
+
+EASY = [[1.0, 1.0, 0.5, 0.0], [1.0, None, None, 0.0]]
+
+
+def test_a_cell_is_the_mean_over_tasks_with_the_standard_error_of_that_mean() -> None:
+    found = cells(evaluated(Scripted(fake_easy=EASY)))
+    accuracy = found["fake", "easy", "pass_1"]
+    assert (accuracy.value, accuracy.num_items, accuracy.samples_per_item) == (0.5, 2, 4)
+    assert accuracy.stderr == 0.0
+    assert found["fake", "easy", "value"].value == pytest.approx((0.625 + 0.5) / 2)
+    assert found["fake", "easy", "value"].stderr == pytest.approx(0.125 / math.sqrt(2) / math.sqrt(2))
+    assert found["fake", "easy", "entropy_token"].value == pytest.approx(1.0)
+
+
+def test_a_task_with_too_few_scored_samples_has_no_pass_at_4() -> None:
+    cell = cells(evaluated(Scripted(fake_easy=EASY)))["fake", "easy", "pass_4"]
+    assert (cell.value, cell.num_items) == (1.0, 1)
+
+
+def test_what_could_not_be_scored_at_all_has_no_accuracy_and_is_never_zero() -> None:
+    found = cells(evaluated(Scripted(fake_easy=[[None] * 4] * 2, fake_hard=[[1.0] * 4] * 2)))
+    assert (found["fake", "easy", "pass_1"].value, found["fake", "easy", "pass_1"].num_items) == (None, 0)
+    assert found["fake", None, "pass_1"].value == 1.0
+
+
+def test_an_environment_is_the_equal_weight_mean_of_its_trainable_categories() -> None:
+    """The held-out category is evaluated, but the bandit can do nothing about it."""
+    hard, kept = [[1.0, 1.0, 1.0, 0.0]] * 2, [[1.0] * 4] * 2
+    found = cells(evaluated(Scripted(fake_easy=[[0.5, 0.5, 0.5, 0.5]] * 2, fake_hard=hard, fake_kept=kept)))
+    assert found["fake", "kept", "value"].value == 1.0
+    assert found["fake", None, "value"].value == pytest.approx((0.5 + 0.75) / 2)
+    assert found["fake", None, "value"].num_items == 4
+    assert found["fake", None, "pass_1"].stderr == 0.0
+
+
+def test_a_closed_environment_is_evaluated_on_its_own_tasks_and_labelled_so() -> None:
+    found = cells(evaluated(Scripted()))
+    assert {cell.split for key, cell in found.items() if key[0] == "book"} == {"own"}
+    assert {cell.split for key, cell in found.items() if key[0] == "fake"} == {"anchor"}
+
+
+def test_greedy_accuracy_has_its_own_name_and_only_if_asked_for() -> None:
+    assert "greedy_accuracy" not in {metric for *_, metric in cells(evaluated(Scripted()))}
+    player = Scripted(fake_easy=EASY)
+    cell = cells(evaluated(player, greedy=True))["fake", "easy", "greedy_accuracy"]
+    assert (cell.value, cell.samples_per_item) == (1.0, 1)
+    assert [
+        (size, sampling.greedy) for stream, _, size, sampling, _ in player.asked if stream == "greedy/easy"
+    ] == [(1, True)]
+
+
+def test_every_boundary_asks_for_the_same_tasks_with_the_same_random_numbers_at_temperature_1() -> None:
+    first, second = Scripted(), Scripted()
+    evaluated(first)
+    evaluated(second)
+    assert first.asked == second.asked
+    assert {step for _, step, *_ in first.asked} == {0}
+    assert all(sampling.is_plain for *_, sampling, _ in first.asked)
+    assert len({stream for stream, *_ in first.asked}) == 4, "a stream for each category"
+
+
+def test_the_entropies_at_the_start_are_by_category() -> None:
+    assert evaluated(Scripted()).entropies == {
+        "fake/easy": 1.0,
+        "fake/hard": 1.0,
+        "fake/kept": 1.0,
+        "book/two": 1.0,
+    }
+
+
+def test_the_settings_name_all_that_a_value_depends_on() -> None:
+    assert evaluated(Scripted()).config == {
+        **{"items": 2, "samples": 4, "temperature": 1.0, "top_p": 1.0, "top_k": 0, "template": "chat"},
+        "max_tokens": {"fake": 16, "book": 1},
+        "environments": {"fake": "1", "book": "1"},
+    }
+
+
+def test_each_task_leaves_an_item_and_the_first_ones_a_sample() -> None:
+    findings = evaluated(Scripted(fake_easy=EASY))
+    items = [item for item in findings.items if item.category == "easy"]
+    assert [(item.num_scored, item.num_correct, item.value_sum) for item in items] == [
+        (4, 2, 2.5),
+        (2, 1, 1.0),
+    ]
+    assert len([sample for sample in findings.samples if sample.category == "easy"]) == 2

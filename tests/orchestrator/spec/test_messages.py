@@ -1,0 +1,211 @@
+"""A spec that cannot work is refused before anything is loaded, in words that name key, line and remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import SpecError
+from orchestrator.spec import load_spec
+
+TEXT = """\
+name: mine
+seed: 0
+warm_start: {environments: [words]}
+environments:
+  words:
+    type: reasoning_gym
+    dataset: spell_backward
+    categories:
+      "3": {min_word_len: 3, max_word_len: 3}
+  book: {type: codebook}
+curriculum:
+  stages: 2
+  scheduler: round_robin
+  bandit: {type: sec, temperature: 0.1}
+  stage: {steps: 3, replay: 0.2}
+step: {groups: 4}
+objective: {preset: repo_r, clip_high: 0.3}
+"""
+
+UNKNOWN = {  # what is misspelt: (how, the message)
+    "a section": ("step:", "stepp:", "line 16: stepp: unknown key. Did you mean 'step'?"),
+    "a field": ("groups", "gruops", "line 16: step.gruops: unknown key. Did you mean 'groups'?"),
+    "a field of a section's section": (
+        "replay",
+        "repaly",
+        "line 15: curriculum.stage.repaly: unknown key. Did you mean",
+    ),
+    "an option of a bandit": (
+        "temperature",
+        "temprature",
+        "line 14: curriculum.bandit.temprature: unknown key. Did you mean 'temperature'?",
+    ),
+    "an option of an environment": (
+        "dataset",
+        "datset",
+        "line 7: environments.words.datset: unknown key. Did you mean 'dataset'?",
+    ),
+    "an option of a category": (
+        "max_word_len",
+        "max_word_lenght",
+        "line 8: environments.words.categories: category '3': spell_backward has no option 'max_word_lenght'; "
+        "did you mean max_word_len?",
+    ),
+    "an option of the objective": (
+        "clip_high",
+        "clip_hihg",
+        "line 17: objective.clip_hihg: there is no key `clip_hihg`;",
+    ),
+    "an option of the warm start": (
+        "{environments: [words]}",
+        "{environments: {words: {bathces: 3}}}",
+        "line 3: warm_start.environments.words.bathces: unknown key. Did you mean 'batches'?",
+    ),
+    "a data set": (
+        "spell_backward",
+        "spell_bakward",
+        "line 7: environments.words.dataset: reasoning_gym has no data set 'spell_bakward'; did you mean spell_backward?",
+    ),
+    "a bandit": (
+        "type: sec",
+        "type: sek",
+        "line 14: curriculum.bandit: 'sek' is not one of the bandits: fixed, sec, uniform. Did you mean 'sec'?",
+    ),
+    "a scheduler": (
+        "round_robin",
+        "round_robbin",
+        "line 13: curriculum.scheduler: 'round_robbin' is not one of the schedulers: round_robin, sequence, uniform. "
+        "Did you mean 'round_robin'?",
+    ),
+    "an environment's type": (
+        "type: codebook",
+        "type: codebok",
+        "line 10: environments.book: 'codebok' is not one of the environments: codebook, reasoning_gym. Did you mean",
+    ),
+    "a preset": ("preset: repo_r", "preset: repor", "line 17: objective.preset: there is no preset `repor`;"),
+    "a sampler": (
+        "seed: 0",
+        "sampler: vllm",
+        "line 2: sampler: 'vllm' is not one of the samplers: transformers",
+    ),
+}
+
+WRONG = {
+    "a number in words": ("seed: 0", "seed: none", "line 2: seed: input should be a valid integer"),
+    "a number too small": (
+        "groups: 4",
+        "groups: 0",
+        "line 16: step.groups: input should be greater than or equal to 1",
+    ),
+    "a section that is no map": ("{groups: 4}", "4", "line 16: step: input should be a valid dictionary"),
+    "a method that is no map": (
+        "{type: sec, temperature: 0.1}",
+        "7",
+        "line 14: curriculum.bandit: expected a map",
+    ),
+    "a name that is no slug": (
+        "name: mine",
+        "name: My Run",
+        "line 1: name: a run's name has lower-case letters",
+    ),
+    "a scheduler in flat mode": (
+        "stages: 2",
+        "mode: flat",
+        "line 11: curriculum: flat mode has no scheduler: remove `scheduler`, or set `mode: staged`",
+    ),
+    "replay in flat mode": (
+        "scheduler: round_robin",
+        "mode: flat",
+        "line 11: curriculum: flat mode has no replay: remove `stage.replay`, or set `mode: staged`",
+    ),
+    "a warm start on an unknown environment": (
+        "environments: [words]",
+        "environments: [word]",
+        "warm_start.environments names 'word', but the environments are words, book",
+    ),
+    "a sequence with an unknown environment": (
+        "scheduler: round_robin",
+        "scheduler: {type: sequence, order: [words, books]}",
+        "curriculum.scheduler.order names 'books', but the environments are words, book",
+    ),
+    "a reserved section that is filled": (
+        "seed: 0",
+        "guards: {nan: stop}",
+        "line 2: guards.nan: unknown key",
+    ),
+    "a tracker that is not built": (
+        "seed: 0",
+        "tracker: mlflow",
+        "line 2: tracker.type: input should be 'none'",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", [*UNKNOWN, *WRONG])
+def test_a_message_names_key_line_and_remedy(tmp_path: Path, case: str) -> None:
+    before, after, message = (UNKNOWN | WRONG)[case]
+    assert before in TEXT
+    path = tmp_path / "mine.yaml"
+    path.write_text(TEXT.replace(before, after, 1))
+    with pytest.raises(SpecError) as refused:
+        load_spec(path)
+    (line,) = [line for line in str(refused.value).splitlines() if "is required" not in line]
+    assert line.startswith(str(path))
+    assert message in line
+
+
+def test_the_spec_that_the_messages_are_about_is_valid(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(TEXT)
+    assert load_spec(path).name == "mine"
+
+
+def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(TEXT.replace("groups", "group").replace("seed: 0", "seed: -1"))
+    with pytest.raises(SpecError) as refused:
+        load_spec(path)
+    assert len(str(refused.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "cannot read the spec"),
+        ("step: {groups: [", "is not valid YAML"),
+        ("- words", "must hold a map of sections"),
+        ("seed: 1", "environments: is required"),
+    ],
+)
+def test_a_file_that_is_no_spec_is_refused(tmp_path: Path, text: str | None, message: str) -> None:
+    path = tmp_path / "mine.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(SpecError, match=message):
+        load_spec(path)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("learner.rate=1", "learner.rate: unknown key"),
+        ("lerner.lr=1", "lerner: unknown key. Did you mean 'learner'?"),
+        ("environments.book.key=3", "environments.book.key: unknown key. Did you mean 'keys'?"),
+        (
+            "curriculum.bandit.temprature=1",
+            "curriculum.bandit.temprature: unknown key. Did you mean 'temperature'?",
+        ),
+        ("sampler.temprature=1", "sampler.temprature: unknown key. Did you mean 'temperature'?"),
+        ("learner.lr", "--set wants key=value"),
+        ("step.groups=[", "the value is not valid YAML"),
+        ("step.groups.most=3", "'groups' is not a section"),
+    ],
+)
+def test_an_override_is_checked_by_the_same_model(tmp_path: Path, override: str, message: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(TEXT)
+    with pytest.raises(SpecError) as refused:
+        load_spec(path, [override])
+    assert message in str(refused.value)

@@ -1,0 +1,121 @@
+"""What a spec resolves to: short forms opened, defaults filled in, and the same again when it is read back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.errors import SpecError
+from orchestrator.running import as_yaml
+from orchestrator.spec import Spec, load_spec
+from orchestrator.spec.load import change_resources
+from tests.orchestrator.specs import REPOSITORY, flat, small
+
+BOOK = {"environments": {"book": {"type": "codebook"}}}
+QWEN = {"policy": {"model": "Qwen/Qwen2.5-3B", "dtype": "bfloat16"}, "sampler": {"max_tokens": 512}, **BOOK}
+EXAMPLES = sorted((REPOSITORY / "examples").glob("*.yaml"))
+
+SPECS: dict[str, Any] = {
+    "least": BOOK,
+    "qwen": QWEN,
+    "small": small(),
+    "flat": flat(),
+    "folder": BOOK | {"policy": "./x"},
+}
+
+
+@pytest.mark.parametrize(
+    "source", [*SPECS.values(), *EXAMPLES], ids=[*SPECS, *(path.stem for path in EXAMPLES)]
+)
+def test_a_resolved_spec_read_again_is_the_same(tmp_path: Path, source: Any) -> None:
+    spec = load_spec(source)
+    path = tmp_path / "spec.yaml"
+    path.write_text(as_yaml(spec))
+    again = load_spec(path)
+    assert again.model_dump() == spec.model_dump() | {"resources": again.resources.model_dump()}
+    assert as_yaml(load_spec(path)) == as_yaml(again)
+
+
+def test_everything_has_a_default_that_works() -> None:
+    spec = load_spec(BOOK)
+    assert (spec.policy.model, spec.objective.preset, spec.curriculum.scheduler.type) == (
+        "tiny",
+        "repo_r",
+        "round_robin",
+    )
+    assert (spec.curriculum.bandit.type, spec.sampler.type, spec.tracker.type) == (
+        "sec",
+        "transformers",
+        "none",
+    )
+    assert spec.warm_start is None
+    assert (spec.learner.lr, spec.learner.betas, spec.learner.weight_decay) == (1e-4, (0.9, 0.99), 0)
+    assert (load_spec(QWEN).learner.lr, load_spec(QWEN).learner.betas) == (1e-6, (0.9, 0.999))
+
+
+@pytest.mark.parametrize(
+    ("short", "long"),
+    [
+        ({"policy": "tiny"}, {"policy": {"model": "tiny"}}),
+        ({"objective": "rloo"}, {"objective": {"preset": "rloo"}}),
+        ({"sampler": "transformers"}, {"sampler": {"type": "transformers"}}),
+        ({"tracker": "none"}, {"tracker": {"type": "none"}}),
+        ({"environments": {"book": "codebook"}}, BOOK),
+        (
+            {"curriculum": {"bandit": "uniform", "scheduler": "uniform"}},
+            {"curriculum": {"bandit": {"type": "uniform"}, "scheduler": {"type": "uniform"}}},
+        ),
+        (
+            {"curriculum": {"bandit": {"floor": 0.3}}},
+            {"curriculum": {"bandit": {"type": "sec", "floor": 0.3}}},
+        ),
+        ({"sampler": {"rows": 8}}, {"sampler": {"type": "transformers", "rows": 8}}),
+    ],
+)
+def test_a_short_form_stands_for_the_map(short: Any, long: Any) -> None:
+    assert load_spec(BOOK | short) == load_spec(BOOK | long)
+
+
+@pytest.mark.parametrize(
+    ("override", "changed"),
+    [
+        ("policy.layers=1", {"policy": {"model": "tiny", "layers": 1}}),
+        ("objective=grpo", {"objective": "grpo"}),
+        ("objective.clip_high=0.4", {"objective": {"preset": "rloo", "clip_high": 0.4}}),
+        ("curriculum.bandit.temperature=.3", {"curriculum": {"bandit": {"type": "sec", "temperature": 0.3}}}),
+        ("curriculum.stage.from=all", {"curriculum": {"stage": {"from": "all"}}}),
+        ("sampler.temperature=.9", {"sampler": {"temperature": 0.9}}),
+        ("learner.lr=1e-5", {"learner": {"lr": 1e-5}}),
+        ("learner.lr=0", {"learner": {"lr": 0}}),
+        ("environments.book.keys=3", {"environments": {"book": {"type": "codebook", "keys": 3}}}),
+        ("warm_start={environments: [book]}", {"warm_start": {"environments": ["book"]}}),
+    ],
+)
+def test_an_override_opens_short_forms_and_sets_one_value(override: str, changed: Any) -> None:
+    base = BOOK | {"policy": "tiny", "objective": "rloo", "environments": {"book": "codebook"}}
+    assert load_spec(base, [override]) == load_spec(base | changed)
+
+
+def test_a_file_gives_its_name_and_its_folder(tmp_path: Path) -> None:
+    path = tmp_path / "First Try.yaml"
+    path.write_text("environments: {book: codebook}")
+    spec = load_spec(path)
+    assert spec.name == "first-try"
+    assert spec.resources.search_path == str(tmp_path)
+
+
+def test_shape_is_for_tiny_only() -> None:
+    with pytest.raises(SpecError, match="policy: layers: only `model: tiny` has these"):
+        load_spec(BOOK | {"policy": {"model": "Qwen/Qwen2.5-3B", "layers": 2}})
+
+
+def test_resume_may_change_resources_and_nothing_else() -> None:
+    spec = load_spec(small())
+    changed = change_resources(spec, ["resources.threads=2", "checkpoint.keep=9", "tracker=none"])
+    assert (changed.resources.threads, changed.checkpoint.keep) == (2, 9)
+    assert isinstance(changed, Spec)
+    for override in ("learner.lr=1", "name=other", "seed=1", "resource.threads=2"):
+        with pytest.raises(SpecError, match="only resources, tracker, checkpoint may change"):
+            change_resources(spec, [override])

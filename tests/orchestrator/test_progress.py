@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import json
+
+from orchestrator.bandits.contracts import Pick
+from orchestrator.progress import Progress
+
+
+def course(at: Progress) -> str:
+    """Walk a curriculum to its end as the conductor does: B boundary, S stage, . step."""
+    done = ""
+    while not at.is_finished:
+        if at.is_at_boundary:
+            at.end_boundary()
+            done += "B"
+        elif at.stage_is_over:
+            at.begin_stage(Pick(f"{at.stage}.0", f"env{at.stage % 2}", 1.0, at.stage))
+            done += "S"
+        else:
+            at.begin_step()
+            at.end_step([0.5], has_update=True)
+            done += "."
+    return done
+
+
+def test_boundaries_stages_and_steps_come_in_order() -> None:
+    at = Progress(num_stages=2, steps_per_stage=3)
+    assert course(at) == "BS...BS...B"
+    assert (at.step, at.num_steps, at.num_boundaries, at.visited) == (6, 6, 3, ["env0", "env1"])
+
+
+def test_it_goes_on_from_its_state_after_json_wherever_it_stands() -> None:
+    whole, at = "BS..BS..BS..B", Progress(3, 2)
+    for done in range(len(whole)):
+        copy = Progress(3, 2)
+        copy.load_state(json.loads(json.dumps(at.state())))
+        assert copy == at
+        assert course(copy) == whole[done:]
+        _advance(at)
+
+
+def _advance(at: Progress) -> None:
+    if at.is_at_boundary:
+        at.end_boundary()
+    elif at.stage_is_over:
+        at.begin_stage(Pick("0.0", "words", 0.5, at.stage))
+    else:
+        at.begin_step()
+        at.end_step([0.25, 0.75], has_update=True)
+
+
+def test_a_stages_signal_is_the_mean_over_its_own_groups() -> None:
+    at = Progress(2, 2)
+    at.begin_stage(None)
+    assert at.stage_signal == (None, 0)
+    at.end_step([0.1, 0.3], has_update=True)
+    at.end_step([0.5], has_update=True)
+    signal, num_groups = at.stage_signal
+    assert (round(signal or 0, 12), num_groups) == (0.3, 3)
+    at.begin_stage(None)
+    assert at.stage_signal == (None, 0)
+
+
+def test_steps_without_an_update_count_in_a_row() -> None:
+    at = Progress(1, 9)
+    for has_update in (False, False, True, False):
+        at.end_step([], has_update)
+    assert at.num_unscorable_steps == 1
+
+
+def test_an_environment_is_visited_from_its_stage_on_and_once() -> None:
+    at = Progress(3, 1)
+    for arm in ("words", "book", "words"):
+        at.begin_stage(Pick("0.0", arm, 1.0, 0))
+    assert (at.environment, at.visited) == ("words", ["words", "book"])

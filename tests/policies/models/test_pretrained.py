@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub.constants
+import pytest
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    MambaConfig,
+    MambaForCausalLM,
+    Qwen2Config,
+)
+
+from policies.config import PolicyConfig
+from policies.errors import ModelNotFoundError, PolicyError
+from policies.models.loading import describe_size, load_policy
+from policies.models.tokenizer import VocabularySample, build_tokenizer
+from policies.policy import Policy
+
+CPU = torch.device("cpu")
+TOKENIZER = build_tokenizer(VocabularySample({"words": ["hello there"]}))
+SIZE = len(TOKENIZER)
+SMALL = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+ARCHITECTURES = {
+    "gpt2": GPT2Config(vocab_size=SIZE, n_embd=32, n_layer=2, n_head=4, n_positions=64),
+    "llama": LlamaConfig(vocab_size=SIZE, num_key_value_heads=2, max_position_embeddings=64, **SMALL),
+    "qwen2": Qwen2Config(vocab_size=SIZE, num_key_value_heads=2, max_position_embeddings=64, **SMALL),
+}
+
+
+def save_model(folder: Path, architecture: Any, tokenizer: Any = TOKENIZER) -> PolicyConfig:
+    with torch.random.fork_rng(devices=[]):
+        AutoModelForCausalLM.from_config(architecture).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return PolicyConfig(model=str(folder))
+
+
+def load(config: PolicyConfig) -> Policy:
+    return load_policy(config, CPU, seed=0)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_a_folder_of_any_architecture_loads(name: str, tmp_path: Path) -> None:
+    config = save_model(tmp_path, ARCHITECTURES[name])
+    before = torch.get_rng_state()
+    policy = load(config)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert policy.context == 64
+    assert not policy.model.training
+    assert policy.dtype == torch.float32
+    assert describe_size(config).num_parameters == policy.num_parameters
+
+
+def test_weights_come_in_the_dtype_asked_for(tmp_path: Path) -> None:
+    config = save_model(tmp_path, ARCHITECTURES["llama"]).model_copy(update={"dtype": "bfloat16"})
+    assert load(config).dtype == torch.bfloat16
+
+
+def test_stop_ids_unite_generation_config_tokenizer_and_template(tmp_path: Path) -> None:
+    config = save_model(tmp_path, ARCHITECTURES["llama"])
+    model = AutoModelForCausalLM.from_pretrained(tmp_path)
+    model.generation_config.eos_token_id = [7, 9]
+    model.save_pretrained(tmp_path)
+    policy = load(config)
+    assert policy.end_id == TOKENIZER.eos_token_id
+    assert policy.stop_ids == tuple(sorted({7, 9, TOKENIZER.eos_token_id}))
+
+
+def test_the_end_of_turn_is_the_templates_not_the_end_of_text(tmp_path: Path) -> None:
+    tokenizer = build_tokenizer(VocabularySample({"words": ["hello there"]}))
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|answer|>", "<turn>", "</turn>"]})
+    tokenizer.chat_template = (
+        "{% for m in messages %}<turn>{{ m['role'] }}\n{{ m['content'] }}</turn>\n{% endfor %}"
+        "{% if add_generation_prompt %}<turn>assistant\n{% endif %}"
+    )
+    architecture = LlamaConfig(vocab_size=len(tokenizer), num_key_value_heads=2, **SMALL)
+    policy = load(save_model(tmp_path, architecture, tokenizer))
+    assert policy.tokenizer.decode([policy.end_id]) == "</turn>"
+    assert set(policy.stop_ids) >= {policy.end_id, tokenizer.eos_token_id}
+
+
+def test_without_a_template_the_remedy_is_named_and_works(tmp_path: Path) -> None:
+    tokenizer = build_tokenizer(VocabularySample({"words": ["hello there"]}))
+    tokenizer.chat_template = None
+    config = save_model(tmp_path, ARCHITECTURES["llama"], tokenizer)
+    with pytest.raises(PolicyError, match=r"has no chat template.*`template: none`"):
+        load(config)
+    policy = load(config.model_copy(update={"template": "none"}))
+    ids = policy.encode([{"role": "system", "content": "S"}, {"role": "user", "content": "hello"}])
+    assert policy.tokenizer.decode(ids) == "S\n\nhello"
+
+
+def test_a_missing_folder_is_named_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        ModelNotFoundError, match=rf"'./mine' does not exist \(looked for {tmp_path}/mine\)\. Give a"
+    ):
+        load(PolicyConfig(model="./mine"))
+
+
+def test_an_incomplete_folder_says_what_it_holds(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(ModelNotFoundError, match=r"has no config.json; it holds notes.txt. Expected"):
+        load(PolicyConfig(model=str(tmp_path)))
+    save_model(tmp_path, ARCHITECTURES["llama"])
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(ModelNotFoundError, match=r"cannot be read: .*model\.safetensors"):
+        load(PolicyConfig(model=str(tmp_path)))
+
+
+def test_a_hub_name_that_cannot_be_had_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    message = r"'nobody/nothing' is no folder here, .*neither in the local cache nor could it be\s+fetched"
+    for read in (load, describe_size):
+        with pytest.raises(ModelNotFoundError, match=message):
+            read(PolicyConfig(model="nobody/nothing"))
+
+
+def test_a_model_without_a_key_value_cache_is_refused(tmp_path: Path) -> None:
+    architecture = MambaConfig(vocab_size=SIZE, hidden_size=16, num_hidden_layers=1, state_size=4)
+    with torch.random.fork_rng(devices=[]):
+        MambaForCausalLM(architecture).save_pretrained(tmp_path)
+    TOKENIZER.save_pretrained(tmp_path)
+    with pytest.raises(PolicyError, match="keeps no key-value cache"):
+        load(PolicyConfig(model=str(tmp_path)))
+
+
+def test_gpt2_is_among_the_models_that_generate(tmp_path: Path) -> None:
+    assert isinstance(load(save_model(tmp_path, ARCHITECTURES["gpt2"])).model, GPT2LMHeadModel)

@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from policies.config import LearnerConfig, PolicyConfig
+from policies.errors import PolicyError
+from policies.hardware import cpu_threads
+from policies.learner import Learner, UpdateReport
+from policies.objectives.contracts import Batch
+from policies.policy import Policy
+from policies.samplers.testing import random_policy
+from tests.policies.fakes import Surrogate, random_batch
+
+ENTROPIC = Surrogate(needs=frozenset({"entropy_grad"}), bonus=0.02, push=0.05)
+
+
+def make(policy: Policy | None = None, temperature: float = 1.0, **options: object) -> Learner:
+    config = LearnerConfig.model_validate({"lr": 1e-3, "warmup": 0, **options})
+    return Learner(policy or random_policy(), config.resolved(PolicyConfig()), temperature)
+
+
+def batch_for(learner: Learner, seed: int = 0) -> Batch:
+    return random_batch(len(learner.policy.tokenizer), seed=seed)
+
+
+def weights(learner: Learner) -> list[Tensor]:
+    return [parameter.detach().clone() for parameter in learner.policy.model.parameters()]
+
+
+def gradient(learner: Learner, batch: Batch, objective: Surrogate) -> tuple[Tensor, UpdateReport]:
+    """The gradient that an update applied, read from the first moments, clipping undone."""
+    report = learner.update(batch, objective)
+    moments = [learner.optimizer.adam.state[m]["exp_avg"] / 0.1 for m in learner.optimizer.masters.values()]
+    return torch.cat([m.flatten() for m in moments]) * max(1.0, report.grad_norm), report
+
+
+def naive_gradient(policy: Policy, batch: Batch, objective: Surrogate, temperature: float) -> Tensor:
+    """Autograd of the loss as written, row by row, without padding."""
+    loss = torch.zeros(())
+    num_tokens = int(batch.mask_BT.sum())
+    for b, length in enumerate(batch.length_B.tolist()):
+        logits_TV = policy.model(batch.ids_BT[b : b + 1, :length]).logits[0, :-1] / temperature
+        lp_TV = logits_TV.log_softmax(-1)
+        lp_T = lp_TV.gather(-1, batch.ids_BT[b, 1:length, None])[:, 0]
+        mask_T = batch.mask_BT[b, 1:length]
+        surrogate = (lp_T - lp_T.detach()).exp() * batch.advantage_B[
+            b
+        ] - objective.push * lp_T.detach() * lp_T
+        entropy_T = -(lp_TV.exp() * lp_TV).sum(-1)
+        loss = loss - ((surrogate + objective.bonus * entropy_T) * mask_T).sum() / num_tokens
+    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(policy.model.parameters()))])
+
+
+@pytest.mark.parametrize("objective", [Surrogate(), ENTROPIC])
+@pytest.mark.parametrize("temperature", [1.0, 0.8])
+def test_the_gradient_is_that_of_the_loss_as_written(objective: Surrogate, temperature: float) -> None:
+    learner = make(temperature=temperature)
+    batch = batch_for(learner)
+    expected = naive_gradient(learner.policy, batch, objective, temperature)
+    found, report = gradient(learner, batch, objective)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-3)
+    assert report.grad_norm == pytest.approx(float(expected.norm()), rel=1e-4)
+
+
+@pytest.mark.parametrize("objective", [Surrogate(), ENTROPIC])
+@pytest.mark.parametrize("micro_tokens", [1, 30, 80])
+def test_the_gradient_does_not_depend_on_the_cut(objective: Surrogate, micro_tokens: int) -> None:
+    whole, report = gradient(make(micro_tokens=10_000), batch_for(make()), objective)
+    cut, cut_report = gradient(make(micro_tokens=micro_tokens), batch_for(make()), objective)
+    torch.testing.assert_close(cut, whole, atol=1e-5, rtol=1e-3)
+    assert cut_report.loss == pytest.approx(report.loss, abs=1e-6)
+    assert cut_report.sums["ratio"] == pytest.approx(report.sums["ratio"])
+    assert cut_report.maxima == pytest.approx(report.maxima)
+
+
+def test_the_gradient_does_not_depend_on_padding_or_on_the_order_of_rows() -> None:
+    batch = batch_for(make())
+    order = torch.randperm(len(batch.length_B), generator=torch.Generator().manual_seed(0))
+    shuffled = batch.take(order)
+    padded = replace(
+        batch,
+        ids_BT=torch.nn.functional.pad(batch.ids_BT, (0, 9), value=5),
+        mask_BT=torch.nn.functional.pad(batch.mask_BT, (0, 9)),
+        lp_roll_BT=torch.nn.functional.pad(batch.lp_roll_BT, (0, 9)),
+    )
+    expected, _ = gradient(make(), batch, ENTROPIC)
+    for other in (shuffled, padded):
+        torch.testing.assert_close(gradient(make(), other, ENTROPIC)[0], expected, atol=1e-5, rtol=1e-3)
+
+
+def test_groups_without_spread_move_nothing_by_themselves() -> None:
+    learner = make()
+    batch = batch_for(learner)
+    silent = replace(batch, advantage_B=torch.zeros_like(batch.advantage_B))
+    before = weights(learner)
+    report = learner.update(silent, Surrogate())
+    assert (report.grad_norm, report.num_updates) == (0.0, 1)
+    assert report.sums["ratio"][1] == float(batch.mask_BT.sum())  # measured all the same
+    assert all(torch.equal(a, b) for a, b in zip(before, weights(learner), strict=True))
+
+
+def test_several_updates_see_the_log_probs_of_the_start_of_the_step() -> None:
+    one, three = make(), make(updates=3)
+    batch = batch_for(one)
+    assert one.update(batch, Surrogate(updates=1)).sums["ratio"] == pytest.approx(
+        (*[float(batch.mask_BT.sum())] * 2,)
+    )
+    report = three.update(batch, Surrogate(updates=1))
+    assert report.num_updates == 3
+    assert three.optimizer.num_updates == 3
+    assert three.policy.version == 1
+    assert report.sums["ratio"][1] == float(batch.mask_BT.sum())
+    assert abs(report.maxima["ratio_max"] - 1) > 1e-4
+    assert make().update(batch, Surrogate(updates=2)).num_updates == 2  # the objective's own number
+
+
+def test_totals_are_those_of_one_update_and_the_mean_is_the_steps() -> None:
+    seen = []
+
+    class Watching(Surrogate):
+        def coefficients(self, rows, totals):  # type: ignore[no-untyped-def]
+            seen.append((totals, rows))
+            return super().coefficients(rows, totals)
+
+    learner = make(updates=2, micro_tokens=1)
+    batch = batch_for(learner)
+    learner.update(batch, Watching())
+    totals = list(dict.fromkeys(totals for totals, _ in seen))
+    assert [t.num_tokens for t in totals] == [int(batch.mask_BT[:12].sum()), int(batch.mask_BT[12:].sum())]
+    old = torch.cat([rows.lp_old_BT[rows.mask_BT] for _, rows in seen])
+    assert totals[0].mean_lp == totals[1].mean_lp == pytest.approx(float(old.double().mean()), abs=1e-6)
+
+
+def test_the_learning_rate_rises_over_the_warm_up() -> None:
+    learner = make(warmup=4, lr=1e-3)
+    rates = [learner.update(batch_for(learner), Surrogate()).lr for _ in range(6)]
+    assert rates == pytest.approx([0.25e-3, 0.5e-3, 0.75e-3, 1e-3, 1e-3, 1e-3])
+
+
+@pytest.mark.parametrize("scale", [float("nan"), float("inf")])
+def test_an_update_that_is_not_finite_is_skipped_and_counted(scale: float) -> None:
+    learner = make()
+    batch = batch_for(learner)
+    learner.update(batch, Surrogate())
+    before = weights(learner)
+    report = learner.update(batch, Surrogate(scale=scale))
+    assert (report.num_skipped, report.num_updates, learner.policy.version) == (1, 0, 1)
+    assert not math.isfinite(report.grad_norm)
+    assert learner.optimizer.num_updates == 1
+    assert all(torch.equal(a, b) for a, b in zip(before, weights(learner), strict=True))
+    assert learner.update(batch, Surrogate()).num_updates == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_three_updates_and_three_more_are_six(dtype: torch.dtype, tmp_path: Path) -> None:
+    def played(learner: Learner, seeds: range) -> None:
+        for seed in seeds:
+            learner.update(batch_for(learner, seed), ENTROPIC)
+
+    def policy(seed: int = 0) -> Policy:
+        made = random_policy(seed)
+        made.model.to(dtype)
+        return made
+
+    whole, first, second = make(policy(), warmup=5), make(policy(), warmup=5), make(policy(1), warmup=5)
+    played(whole, range(6))
+    played(first, range(3))
+    first.policy.save(tmp_path / "weights")
+    first.save_optimizer(tmp_path / "optimizer")
+    second.policy.load_weights(tmp_path / "weights")
+    second.load_optimizer(tmp_path / "optimizer")
+    played(second, range(3, 6))
+    assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(second), strict=True))
+
+
+def test_a_reset_begins_the_warm_up_again() -> None:
+    learner = make(warmup=4, lr=1e-3)
+    learner.update(batch_for(learner), Surrogate())
+    learner.reset()
+    assert learner.update(batch_for(learner), Surrogate()).lr == pytest.approx(0.25e-3)
+
+
+def test_an_update_touches_no_global_state() -> None:
+    learner = make(threads=1)
+    learner.policy.model.model.layers[0].train()
+    with cpu_threads(2):
+        before = _global_state(learner)
+        learner.update(batch_for(learner), ENTROPIC)
+        assert _global_state(learner) == before
+
+
+def _global_state(learner: Learner) -> tuple[object, ...]:
+    modes = [module.training for module in learner.policy.model.modules()]
+    numpy_state = np.random.get_state()[1].tolist()
+    return torch.get_rng_state().tolist(), numpy_state, random.getstate(), torch.get_num_threads(), modes
+
+
+def test_recomputing_layers_changes_no_number() -> None:
+    plain, _ = gradient(make(), batch_for(make()), ENTROPIC)
+    learner = make(activation_checkpointing=True)
+    again, _ = gradient(learner, batch_for(learner), ENTROPIC)
+    assert torch.equal(plain, again)
+    assert not learner.policy.model.is_gradient_checkpointing
+
+
+def test_recomputing_layers_of_a_model_with_dropout_is_refused() -> None:
+    learner = make(activation_checkpointing=True)
+    learner.policy.model.config.attention_dropout = 0.1
+    with pytest.raises(PolicyError, match=r"tiny has dropout \(attention_dropout\)"):
+        learner.update(batch_for(learner), Surrogate())
+
+
+@pytest.mark.parametrize(
+    ("objective", "message"),
+    [
+        (Surrogate(needs=frozenset({"lp_ref"})), "frozen reference policy"),
+        (Surrogate(bonus=0.1), "does not say that it needs `entropy_grad`"),
+    ],
+)
+def test_an_objective_that_cannot_be_served_is_refused(objective: Surrogate, message: str) -> None:
+    learner = make()
+    with pytest.raises(PolicyError, match=message):
+        learner.update(batch_for(learner), objective)
+
+
+def test_unresolved_options_are_refused() -> None:
+    with pytest.raises(PolicyError, match=r"pass `config\.resolved"):
+        Learner(random_policy(), LearnerConfig())

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+IMPORT_ALL = """
+import importlib, json, pkgutil, sys
+import policies
+for module in pkgutil.walk_packages(policies.__path__, "policies."):
+    importlib.import_module(module.name)
+print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
+
+IMPORT_OPTIONS = """
+import json, sys
+import policies.config, policies.samplers.transformers, policies.trajectories
+print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
+
+
+def loaded_by(script: str) -> set[str]:
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_no_module_of_the_room_imports_another_room_or_the_store_of_a_run() -> None:
+    found = loaded_by(IMPORT_ALL)
+    assert "torch" in found
+    assert not found & {
+        "orchestrator",
+        "environments",
+        "store",
+        "sqlalchemy",
+        "mlflow",
+        "alembic",
+        "sklearn",
+        "vllm",
+    }
+
+
+def test_reading_options_does_not_load_torch() -> None:
+    found = loaded_by(IMPORT_OPTIONS)
+    assert "pydantic" in found
+    assert not found & {"torch", "transformers"}

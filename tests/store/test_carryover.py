@@ -1,0 +1,93 @@
+"""The worked numbers of plasticity.md 1.6, 5.2 and 5.3."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from store import carryover
+
+ENTROPY = [[1.0, 1.2, 0.9], [0.40, 0.95, 0.80], [0.45, 0.35, 0.60], [0.50, 0.40, 0.25]]
+ONE_PASS = [[0.10, 0.20, 0.15], [0.60, 0.25, 0.20], [0.50, 0.70, 0.30], [0.45, 0.60, 0.80]]
+RETURNING = [[0.10, 0.20, 0.15], [0.60, 0.25, 0.20], [0.50, 0.70, 0.30], [0.65, 0.60, 0.35]]
+FLOOR = 0.05
+
+
+def _matrix(rows: list[list[float]]) -> dict[tuple[int, str], float | None]:
+    return {(i, name): value for i, row in enumerate(rows) for name, value in zip("ABC", row, strict=True)}
+
+
+def test_retained_fraction_and_carry_ratio() -> None:
+    matrix = _matrix(ENTROPY)
+    retained = carryover.retained(matrix, "ABC", FLOOR)
+    assert retained == pytest.approx([0.4, 0.368421, 0.416667], abs=1e-5)
+    assert carryover.geometric_mean(retained) == pytest.approx(0.394516, abs=1e-5)
+    assert carryover.carried(matrix, "ABC", FLOOR) == pytest.approx([0.791667, 0.666667], abs=1e-5)
+
+
+def test_what_stages_do_to_other_environments() -> None:
+    matrix = _matrix(ENTROPY)
+    assert carryover.unseen(matrix, "ABC", 1, FLOOR) == pytest.approx(math.sqrt(0.95 / 1.2 * 0.80 / 0.9))
+    assert carryover.unseen(matrix, "ABC", 3, FLOOR) is None
+    assert carryover.collateral(matrix, "ABC", 2, FLOOR) == pytest.approx(
+        math.sqrt(0.45 / 0.40 * 0.60 / 0.80)
+    )
+
+
+def test_half_life() -> None:
+    assert carryover.half_life(100, 1.10, 0.33) == pytest.approx(57.571664, abs=1e-5)
+    assert carryover.half_life(100, 0.33, 0.33) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "base", "expected"),
+    [(0.1, 0.05, 2.0), (0.1, 0.0499, None), (0.0, 0.05, 0.0), (None, 1.0, None), (1.0, None, None)],
+)
+def test_a_ratio_needs_a_base_at_or_above_the_floor(
+    value: float | None, base: float | None, expected: float | None
+) -> None:
+    assert carryover.ratio(value, base, FLOOR) == expected
+
+
+def test_geometric_means_leave_out_undefined_ratios_but_not_zeros() -> None:
+    assert carryover.geometric_mean([4.0, None, 1.0]) == pytest.approx(2.0)
+    assert carryover.geometric_mean([4.0, 0.0]) == 0.0
+    assert carryover.geometric_mean([None]) is None
+
+
+@pytest.mark.parametrize(
+    ("measure", "expected"),
+    [
+        (carryover.average, 0.616667),
+        (carryover.backward_transfer, -0.125),
+        (carryover.forward_transfer, 0.10),
+        (carryover.forgetting, 0.125),
+        (carryover.zero_shot_gain, None),
+    ],
+)
+def test_each_environment_once(measure, expected: float | None) -> None:
+    assert measure(_matrix(ONE_PASS), "ABC") == (expected and pytest.approx(expected, abs=1e-5))
+
+
+@pytest.mark.parametrize(
+    ("measure", "expected"),
+    [
+        (carryover.average, 0.625),
+        (carryover.backward_transfer, -0.10),
+        (carryover.forward_transfer, 0.05),
+        (carryover.forgetting, 0.025),
+        (carryover.zero_shot_gain, 0.20),
+        (carryover.gains, [0.5, 0.45, 0.15]),
+        (carryover.interference, [0.05, 0.0, -0.025]),
+    ],
+)
+def test_environments_that_return_and_that_are_never_trained(measure, expected: float | list[float]) -> None:
+    assert measure(_matrix(RETURNING), "ABA") == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_missing_cell_makes_a_difference_unknown() -> None:
+    matrix = _matrix(RETURNING)
+    matrix[3, "B"] = None
+    assert carryover.backward_transfer(matrix, "ABA") is None
+    assert carryover.gains(matrix, "ABA")[2] == pytest.approx(0.15)

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from store import files
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "spec.yaml"
+    files.write_text(path, "old and long")
+    files.write_text(path, "néw")
+    assert path.read_text("utf-8") == "néw"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "spec.yaml"
+    files.write_text(path, "old")
+
+    def full(_: int) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match="no space left"):
+        files.write_text(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_is_durable_before_it_has_its_name(tmp_path: Path, monkeypatch) -> None:
+    path, seen = tmp_path / "spec.yaml", []
+    monkeypatch.setattr(files.os, "fsync", lambda _: seen.append(path.exists()))
+    files.write_text(path, "new")
+    assert seen == [False, True]  # the file, then the folder that holds its name
+
+
+def test_a_folder_appears_whole_and_replaces_an_older_one(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoints" / "one"
+    for content in ("old", "new"):
+        with files.new_folder(path) as folder:
+            (folder / "deep").mkdir()
+            (folder / "deep" / content).write_text(content)
+            assert path.exists() == (content == "new")
+    assert [entry.relative_to(path).as_posix() for entry in path.rglob("*.*")] == []
+    assert [entry.name for entry in (path / "deep").iterdir()] == ["new"]
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_folder_that_could_not_be_filled_leaves_the_older_one(tmp_path: Path) -> None:
+    path = tmp_path / "one"
+    with files.new_folder(path) as folder:
+        (folder / "content").touch()
+    with pytest.raises(FileNotFoundError), files.new_folder(path) as folder:
+        (folder / "missing" / "other").touch()
+    assert [entry.name for entry in path.iterdir()] == ["content"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_leftovers_of_crashed_writers_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / f"{files.ASIDE}1-one").mkdir()
+    (tmp_path / f"{files.ASIDE}1-one" / "half").touch()
+    (tmp_path / f"{files.ASIDE}2-spec.yaml").touch()
+    (tmp_path / "one").mkdir()
+    files.remove_leftovers(tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["one"]

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from store.errors import HomeError
+from store.home import Home
+from store.ledger import Ledger
+
+
+def test_a_home_is_made_with_its_parents(tmp_path: Path) -> None:
+    home = Home(tmp_path / "a" / "b")
+    assert home.path.is_dir()
+    assert home.warm_starts == tmp_path / "a" / "b" / "warm_starts"
+
+
+def test_the_default_ledger_lies_in_the_home(tmp_path: Path) -> None:
+    home = Home(tmp_path / "with space")
+    Ledger.open(home.ledger_url).close()
+    assert (tmp_path / "with space" / "evergreen.db").is_file()
+
+
+def test_a_relative_home_does_not_move_with_the_working_folder(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    home = Home("runs")
+    monkeypatch.chdir("/")
+    assert home.path == tmp_path / "runs"
+
+
+@pytest.mark.parametrize("below", ["file", "file/runs"])
+def test_a_home_that_cannot_be_made_says_what_to_do(tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(HomeError, match=r"cannot be made: .*--home.*EVERGREEN_HOME"):
+        Home(tmp_path / below)
+
+
+def test_a_home_that_cannot_be_written_to_says_what_to_do(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)  # as on a read-only mount; root ignores modes
+    with pytest.raises(HomeError, match=r"cannot be written to\..*--home"):
+        Home(tmp_path)
+
+
+def test_looking_for_a_home_does_not_make_one(tmp_path: Path) -> None:
+    with pytest.raises(HomeError, match="no home folder"):
+        Home(tmp_path / "runs", create=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_first_free_name_is_taken(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    assert home.free_name("puzzles") == "puzzles"
+    home.make_run_folder("puzzles")
+    home.make_run_folder("puzzles-2")
+    assert home.free_name("puzzles") == "puzzles-3"
+    assert home.free_name("puzzles", taken=["puzzles-3"]) == "puzzles-4"
+
+
+def test_a_run_folder_is_made_once(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    assert home.make_run_folder("puzzles") == home.run_folder("puzzles")
+    with pytest.raises(HomeError, match="is there already"):
+        home.make_run_folder("puzzles")
+
+
+@pytest.mark.parametrize(
+    "name", ["", "Puzzles", "a b", "a/b", "é", "..", ".hidden", "warm_starts", "evergreen.db"]
+)
+def test_names_that_cannot_be_a_run_s_are_refused(tmp_path: Path, name: str) -> None:
+    home = Home(tmp_path)
+    for use in (home.run_folder, home.free_name, home.make_run_folder):
+        with pytest.raises(HomeError, match="cannot name a run"):
+            use(name)

@@ -1,0 +1,105 @@
+"""The house: which room may import what, and which of them stay light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+
+# What the files of a folder may import beside the standard library and their own folder, anywhere in a file.
+ALLOWED = {
+    "environments": {"numpy", "pydantic", "pebble", "reasoning_gym"},
+    "policies": {"numpy", "pydantic", "pydantic_core", "torch", "transformers", "tokenizers", "safetensors"},
+    "store": {"sqlalchemy", "alembic", "pytest"},  # pytest: the published suite of ledgers
+    "orchestrator/bandits": {"numpy", "pydantic"},
+    "orchestrator/schedulers": {"numpy", "pydantic", "orchestrator.bandits"},
+}
+
+
+@pytest.mark.parametrize("folder", ALLOWED)
+def test_a_room_imports_only_what_it_may(folder: str) -> None:
+    own, allowed = folder.replace("/", "."), ALLOWED[folder]
+    found = [
+        (path.relative_to(REPOSITORY).as_posix(), name)
+        for path in sorted((REPOSITORY / folder).rglob("*.py"))
+        for name in _imports(path)
+        if name.split(".")[0] not in sys.stdlib_module_names and not _is_under(name, own)
+    ]
+    assert found, "the folder holds no imports: it has moved"
+    assert [pair for pair in found if not any(_is_under(pair[1], one) for one in allowed)] == []
+
+
+def _imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import hides which wall it crosses"
+            yield node.module or ""
+
+
+def _is_under(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def test_importing_the_orchestrator_loads_next_to_nothing() -> None:
+    code = "import sys; before = set(sys.modules); import orchestrator; print(*(set(sys.modules) - before))"
+    loaded = _python(code).split()
+    assert "orchestrator" in loaded
+    assert len(loaded) <= 10
+    assert not [
+        name for name in loaded if name.split(".")[0] not in {*sys.stdlib_module_names, "orchestrator"}
+    ]
+
+
+WITHOUT_TORCH = """
+import sys
+for name in ("torch", "transformers", "tokenizers", "safetensors", "mlflow"):
+    sys.modules[name] = None  # importing it fails from here on
+
+import json
+import numpy as np
+from orchestrator.bandits.contracts import Feedback
+from orchestrator.bandits.sec import Config, create
+from orchestrator.cli.app import app
+from typer.testing import CliRunner
+
+bandit = create(Config(), ["easy", "hard"], np.random.default_rng(0))
+bandit.learn([Feedback(pick, float(pick.arm == "hard")) for pick in bandit.pick(8)])
+assert bandit.probabilities()["hard"] > bandit.probabilities()["easy"]
+
+for words in {commands}:
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, (words, result.output, result.exception)
+    assert result.stdout.strip()
+"""
+
+
+def test_bandits_and_the_verbs_that_only_look_need_no_torch(finished: Path, tmp_path: Path) -> None:
+    home = ["--home", str(finished)]
+    commands = [
+        ["ls", *home],
+        ["ls", "--json", *home],
+        ["show", "small", *home],
+        ["show", "small", "--json", *home],
+        ["show", "small", "--samples", "book", *home],
+        ["weights", "small", str(tmp_path / "weights"), *home],
+        ["methods"],
+        ["methods", "bandits", "sec"],
+        ["methods", "objectives", "repo_r"],
+    ]
+    _python(WITHOUT_TORCH.replace("{commands}", repr(commands)))
+
+
+def _python(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
