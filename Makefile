@@ -38,8 +38,8 @@ test-slow: install ## The tests that take longer: the whole demo, for several se
 	$(BIN)/pytest -m slow --timeout 5400
 
 bench: install ## Where the time of a step goes, and our sampler beside model.generate
-	$(BIN)/python benchmarks/step.py
-	$(BIN)/python benchmarks/play.py
+	$(BIN)/python -m benchmarks.step
+	$(BIN)/python -m benchmarks.play
 
 clean: ## Remove the environment and caches; runs stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

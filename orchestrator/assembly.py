@@ -94,7 +94,8 @@ def assemble(foundation: Foundation, home: Home, watcher: Watcher) -> Iterator[P
         if not foundation.is_resumed:
             warm_started(foundation, home, watcher)
         objective = Objective.from_config(spec.objective)
-        learner = Learner(policy, spec.learner.resolved(spec.policy), spec.sampler.temperature)
+        options = spec.learner.model_copy(update={"threads": spec.resources.threads})
+        learner = Learner(policy, options, spec.sampler.temperature)
         sampler = methods.create("samplers", spec.sampler, policy=policy)
         watcher.phase("finding the held-out tasks")
         anchors = find_anchors(environments, spec.evaluate.items)

@@ -137,7 +137,9 @@ class Staged(Choice):
         """How many slots each other environment gets in this step."""
         eligible = self.bandits if self.stage.replay_from == "all" else visited
         others = sorted(set(eligible) - {environment})
-        num_replay = round(self.stage.replay * n) if others else 0
+        num_replay = (
+            min(n - 1, round(self.stage.replay * n)) if others else 0
+        )  # a stage keeps a group of its own
         drawn = streams.generator(self.seed, "replay", str(step)).integers(len(others) or 1, size=num_replay)
         return {name: int((drawn == k).sum()) for k, name in enumerate(others) if (drawn == k).any()}
 

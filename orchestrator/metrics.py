@@ -43,7 +43,7 @@ class Tally:
         self.num_scored += len(values)
         self.num_correct += sum(group.correct)
         self.num_tokens += group.num_tokens
-        self.num_truncated += sum(sample.generation.finish == "length" for sample in group.samples)
+        self.num_truncated += group.num_truncated
         self.value_sum += sum(values)
         self.entropy_sum += group.entropy_sum
         if len(values) > 1:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,27 +46,27 @@ class Sample:
 
 @dataclass(frozen=True)
 class Group:
-    """The G episodes played from one task."""
+    """The G episodes played from one task. What is asked of it again and again is worked out once."""
 
     task: Task
     samples: tuple[Sample, ...]
 
-    @property
+    @cached_property
     def scored(self) -> list[Sample]:
         """The samples that could be scored; only these have anything to teach."""
         return [sample for sample in self.samples if sample.score.reason is None]
 
-    @property
+    @cached_property
     def values(self) -> list[float]:
         """Values of the scored samples."""
         return [float(s.score.value) for s in self.scored if s.score.value is not None]
 
-    @property
+    @cached_property
     def correct(self) -> list[bool]:
         """Whether each scored sample is correct."""
         return [bool(s.score.correct) for s in self.scored]
 
-    @property
+    @cached_property
     def entropy_sum(self) -> float:
         """Sum of the entropies of q over all tokens written, nats."""
         return float(
@@ -76,10 +77,15 @@ class Group:
             )
         )
 
-    @property
+    @cached_property
     def num_tokens(self) -> int:
         """Tokens the policy wrote."""
         return sum(len(s.generation.ids) for s in self.samples)
+
+    @cached_property
+    def num_truncated(self) -> int:
+        """Samples that the token budget cut off."""
+        return sum(sample.generation.finish == "length" for sample in self.samples)
 
 
 class Player:

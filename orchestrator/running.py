@@ -213,5 +213,6 @@ class _Process:
         ]
         if record is None:
             return None, [*events, EventRecord("resumed", "no checkpoint yet: the run begins at step 0")]
-        events.append(EventRecord("resumed", f"resumed from the checkpoint of step {record.step}"))
+        text = f"resumed from the checkpoint of step {record.step}, with the spec the run began with"
+        events.append(EventRecord("resumed", text))
         return checkpoints.open_checkpoint(self.folder / record.folder, EXPECTED), events

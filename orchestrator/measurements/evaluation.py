@@ -105,7 +105,13 @@ class Evaluation(Measurement):
         values = [value for group in groups if (value := measure(group)) is not None]
         stderr = float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
         return self._record(
-            name, category, metric, _mean(values), stderr, len(values), len(groups[0].samples)
+            name,
+            category,
+            metric,
+            _mean(values),
+            stderr,
+            len(values),
+            len(groups[0].samples) if groups else 0,
         )
 
     def _entropy(self, name: str, category: str, groups: Sequence[Group]) -> CellRecord:

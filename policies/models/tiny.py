@@ -20,7 +20,9 @@ from policies.config import PolicyConfig
 from policies.models.tokenizer import VocabularySample, build_tokenizer, require_known
 from policies.policy import Policy
 
-INITIAL_STD = 0.06  # the usual .02 is made for wide models: here it leaves the same warm start at .44 instead of .66
+INITIAL_STD = (
+    0.06  # the usual .02 is made for wide models: here it leaves the same warm start at .44 instead of .66
+)
 CONTEXT = 4096  # tokens; positions are rotary, so this costs nothing
 
 

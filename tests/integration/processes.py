@@ -20,6 +20,16 @@ from store.errors import StoreError
 from tests.integration.runs import At
 
 PATIENCE_S = 60.0
+IMPORTED = (
+    "orchestrator.cli.app",
+    "orchestrator.cli.screen",
+    "orchestrator.running",
+    "transformers.models.llama.modeling_llama",
+    "transformers.generation",
+    "sqlalchemy.dialects.sqlite",
+    "reasoning_gym.factory",
+    "tests.integration.processes",
+)
 
 
 class Process:
@@ -67,7 +77,7 @@ def run_and_be_killed(spec: dict[str, Any], home: Path, moment: int) -> None:
 
 def _server() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["orchestrator.running", "transformers.models.llama.modeling_llama"])
+    context.set_forkserver_preload([*IMPORTED])
     return context
 
 

@@ -46,12 +46,12 @@ def series(home: Path, name: str, metric: str) -> list[float | None]:
         return [point.value for point in ledger.reading.series(name, metric)]
 
 
-def component(home: Path, name: str, component: str) -> Any:
-    """Read a component of a run's newest checkpoint."""
+def component(home: Path, name: str, component: str, file: str = "state.json") -> Any:
+    """Read a component of a run's newest checkpoint, a file of JSON."""
     with opened(home, name) as (place, ledger):
         newest = newest_checkpoint(ledger, name, place.run_folder(name))
     assert newest is not None
-    return json.loads((newest / component / "state.json").read_text())
+    return json.loads((newest / component / file).read_text())
 
 
 class Killed(BaseException):

@@ -123,7 +123,9 @@ def test_an_environment_that_raises_in_a_task_loses_no_run(
 
 
 @pytest.mark.parametrize(
-    ("problem", "reason"), [("raising", "raised ValueError: cannot read this"), ("wrong_valued", "bad value")]
+    ("problem", "reason"),
+    [("raising", "raised ValueError: cannot read"), ("wrong_valued", "bad value")],
+    ids=["raises", "returns 2.0"],
 )
 def test_three_steps_without_a_score_stop_the_run_and_it_goes_on_once_mended(
     tmp_path: Path, evergreen: Evergreen, mood: Path, problem: str, reason: str

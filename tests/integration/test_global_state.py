@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 import orchestrator
-from orchestrator.watching import Watcher
+from policies import learner
+from policies.samplers import decoding
 from tests.integration.runs import ending
 from tests.orchestrator.specs import alone, small
 
@@ -37,19 +39,23 @@ def test_a_run_neither_moves_nor_reads_global_random_state(finished: Path) -> No
     assert ending(finished, "again") == ending(finished, "small"), "other seeds before it, the same run"
 
 
-class Looking(Watcher):
-    """Notes how many threads torch has while a run goes."""
+def test_a_run_uses_the_threads_it_was_given_and_gives_them_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: set[tuple[str, int]] = set()
 
-    def __init__(self) -> None:
-        self.seen: set[int] = set()
+    def watched(owner: Any, name: str) -> None:
+        real = getattr(owner, name)
 
-    def event(self, texts: Sequence[str]) -> None:
-        self.seen.add(torch.get_num_threads())
+        def noting(*args: Any, **options: Any) -> Any:
+            seen.add((name, torch.get_num_threads()))
+            return real(*args, **options)
 
+        monkeypatch.setattr(owner, name, noting)
 
-def test_the_threads_of_torch_are_what_they_were(tmp_path: Path) -> None:
-    before, looking = torch.get_num_threads(), Looking()
-    threads = f"resources.threads={before + 1}"
-    orchestrator.run(alone(), [threads], home=tmp_path, until_step=1, watcher=looking)
-    assert looking.seen == {before + 1}
+    watched(decoding, "decode")  # playing
+    watched(learner, "score_rows")  # updating
+    before = torch.get_num_threads()
+    orchestrator.run(alone(), [f"resources.threads={before + 1}"], home=tmp_path, until_step=1)
+    assert seen == {("decode", before + 1), ("score_rows", before + 1)}
     assert torch.get_num_threads() == before

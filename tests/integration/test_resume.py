@@ -34,6 +34,7 @@ def test_every_kind_of_state_moves_in_the_runs_compared_here(finished: Path) -> 
         assert sum(change > 0.05 for change in moved) >= 3, "the bandits moved"
         assert story["matrices"]["entropy_token"]["0"] != story["matrices"]["entropy_token"]["3"]
         assert component(finished, name, "policy") == {"version": 9}
+        assert component(finished, name, "optimizer", "optimizer.json") == {"num_updates": 18}
         tasks = component(finished, name, "tasks")
         assert tasks["noise/hard"]["position"] > 0
     story = told(finished, "small")
@@ -91,9 +92,10 @@ def test_a_run_killed_while_a_checkpoint_is_written_equals_the_uninterrupted_one
         real(*args)
 
     name = f"torn-{method}".replace("_", "-")
-    with monkeypatch.context() as patched, pytest.raises(Killed):
+    with monkeypatch.context() as patched:
         patched.setattr(owner, method, third_time_killed)
-        run(SPECS["small"], [f"name={name}", HERE], home=finished)
+        with pytest.raises(Killed):
+            run(SPECS["small"], [f"name={name}", HERE], home=finished)
     assert resume(name, home=finished).status == "finished"
     assert ending(finished, name) == ending(finished, "small")
     assert not [
@@ -110,7 +112,7 @@ def test_without_the_newest_checkpoints_files_resume_says_so_and_takes_the_one_b
     assert any(
         "step 5 is not used" in text and "optimizer.safetensors is missing" in text for text in heard.texts
     )
-    assert "resumed from the checkpoint of step 3" in heard.texts
+    assert "resumed from the checkpoint of step 3, with the spec the run began with" in heard.texts
     assert ending(finished, "damaged") == ending(finished, "small")
 
 
@@ -161,6 +163,10 @@ def test_what_the_spec_resets_at_a_boundary_begins_anew(tmp_path: Path, part: st
         spec = alone(choice, character="noisy", steps=2)
         spec["curriculum"]["boundary"] = {part: choice}
         spec["learner"] = {"lr": 0.003, "warmup": 2}
+        spec["objective"] = {
+            "preset": "repo_r",
+            "controller": {"target": 3.0},
+        }  # far off: it moves every step
         run(spec, home=tmp_path)
         third = (series(tmp_path, choice, metric)[2] for metric in ("lr", "coefficient"))
         numbers[choice] = tuple(third)

@@ -21,9 +21,10 @@ def drawing(seed: int = 0) -> Drawing:
 
 
 def slots(*places: str) -> list[Slot]:
+    split = [place.split("/") for place in places]
     return [
-        Slot(i, *place.split("/"), "main", "category", "", Pick(str(i), "", 1.0, 0))
-        for i, place in enumerate(places)
+        Slot(i, environment, category, "main", "category", environment, Pick(str(i), category, 1.0, 0))
+        for i, (environment, category) in enumerate(split)
     ]
 
 

@@ -69,7 +69,7 @@ def cells(findings: Findings) -> dict[tuple[str, str | None, str], Any]:
     return {(cell.environment, cell.category, cell.metric): cell for cell in findings.cells}
 
 
-EASY = [[1.0, 1.0, 0.5, 0.0], [1.0, None, None, 0.0]]
+EASY: list[list[float | None]] = [[1.0, 1.0, 0.5, 0.0], [1.0, None, None, 0.0]]
 
 
 def test_a_cell_is_the_mean_over_tasks_with_the_standard_error_of_that_mean() -> None:

@@ -66,7 +66,8 @@ UNKNOWN = {  # what is misspelt: (how, the message)
     "a data set": (
         "spell_backward",
         "spell_bakward",
-        "line 7: environments.words.dataset: reasoning_gym has no data set 'spell_bakward'; did you mean spell_backward?",
+        "line 7: environments.words.dataset: reasoning_gym has no data set 'spell_bakward'; "
+        "did you mean spell_backward?",
     ),
     "a bandit": (
         "type: sec",
