@@ -62,6 +62,7 @@ class Foundation:
 
 def lay_foundation(spec: Spec, weights: Path | None = None) -> Foundation:
     """Build the environments and load the policy, from a checkpoint's weights when they are given."""
+    methods.search_in(spec.resources.search_path)
     sources, environments = build_environments(spec)
     choice = make_choice(spec.curriculum, trainable(environments), spec.seed)
     device = choose_device(spec.resources.device)
@@ -94,8 +95,7 @@ def assemble(foundation: Foundation, home: Home, watcher: Watcher) -> Iterator[P
         if not foundation.is_resumed:
             warm_started(foundation, home, watcher)
         objective = Objective.from_config(spec.objective)
-        options = spec.learner.model_copy(update={"threads": spec.resources.threads})
-        learner = Learner(policy, options, spec.sampler.temperature)
+        learner = Learner(policy, spec.learner, spec.sampler.temperature)
         sampler = methods.create("samplers", spec.sampler, policy=policy)
         watcher.phase("finding the held-out tasks")
         anchors = find_anchors(environments, spec.evaluate.items)

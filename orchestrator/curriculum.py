@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from orchestrator.choosing import Slot
+from orchestrator.measurements.contracts import Findings
 from orchestrator.memory import Memory
 from orchestrator.parts import Parts
 from orchestrator.playing import Group
@@ -105,14 +106,22 @@ class Curriculum:
         parts, watch = self.parts, Stopwatch()
         findings = [m.run(parts.player, self.at, watch) for m in parts.measurements if m.is_due(self.at)]
         if self.at.stage == 0:
-            for finding in findings:
-                parts.entropy.set_baseline(finding.entropies)
+            self._set_entropy_baseline(findings)
         else:
             parts.choice.end_stage(self.at.pick, *self.at.stage_signal)
             parts.cross_boundary()
         self.at.end_boundary()
         self.memory.record_boundary(self.at, findings, watch)
         self.memory.save("boundary", parts, self.at)
+
+    def _set_entropy_baseline(self, findings: Sequence[Findings]) -> None:
+        """Take the entropy at the start from the evaluation, if training samples as it does: T = 1, nothing cut.
+
+        Otherwise a category's first reading in training is its start: only one distribution compares with itself.
+        """
+        if self.parts.sampling.is_plain:
+            for finding in findings:
+                self.parts.entropy.set_baseline(finding.entropies)
 
     def _nothing_trainable(self) -> str | None:
         if self.at.num_unscorable_steps < MAX_UNSCORABLE_STEPS:

@@ -153,11 +153,16 @@ def load(method: Method) -> ModuleType:
     return importlib.import_module(method.module)
 
 
+def search_in(folder: str | None) -> None:
+    """Let `package.module:factory` be found in a user's folder: last, so that it never hides a package."""
+    for place in (str(Path.cwd()), folder):
+        if place is not None and place not in sys.path:
+            sys.path.append(place)
+
+
 def factory(path: str) -> Callable[..., Any]:
     """Import `package.module:factory`, as outsiders name their methods."""
     module_name, _, attribute = path.partition(":")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))  # last: a user's folder never hides a package
     try:
         made: Callable[..., Any] = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:

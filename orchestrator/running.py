@@ -13,11 +13,11 @@ import yaml
 from orchestrator.assembly import Foundation, assemble, lay_foundation
 from orchestrator.checkpointing import EXPECTED, restore
 from orchestrator.curriculum import Curriculum, Stop
-from orchestrator.errors import DONE, RESUMABLE, UserError
+from orchestrator.errors import DONE, RESUMABLE
 from orchestrator.host import describe_host, differences
 from orchestrator.memory import Memory
 from orchestrator.progress import Progress
-from orchestrator.reading import SPEC_FILE
+from orchestrator.runs import SPEC_FILE, existing
 from orchestrator.signals import Signalled, catching_signals
 from orchestrator.spec import Spec, load_spec
 from orchestrator.spec.load import change_resources
@@ -27,8 +27,7 @@ from store.checkpoints import OpenCheckpoint
 from store.files import write_text
 from store.home import Home
 from store.ledger import Ledger, RunHandle
-from store.lock import RunLock, clear_stop, holder, stop_requested
-from store.lock import request_stop as ask_to_stop
+from store.lock import RunLock, clear_stop, stop_requested
 from store.records import EventRecord, RunRecord
 
 
@@ -81,36 +80,27 @@ def resume(
     written = load_spec(folder / SPEC_FILE)
     with Ledger.open(written.ledger.url or place.ledger_url) as ledger:
         spec = change_resources(written, overrides)
-        if ledger.reading.run(name).status == "finished":
+        known = {run.name: run.status for run in ledger.reading.runs()}
+        if known.get(name) == "finished":
             watcher.end(name, "finished", None)
             return Outcome(name, folder, "finished")
         with RunLock(folder):
             write_text(folder / SPEC_FILE, as_yaml(spec))
-            return _Process(spec, ledger, place, folder, watcher, until_step).go_on()
-
-
-def request_stop(name: str, home: str | Path = "runs") -> str:
-    """Ask the process that runs this run to stop; says what will happen."""
-    folder = existing(Home(home, create=False), name)
-    who = holder(folder)
-    if who is None:
-        raise UserError(f"{name} is not running; `evergreen resume {name}` would go on with it")
-    ask_to_stop(folder)
-    return f"{name} ({who}) finishes its step, saves and stops. `evergreen resume {name}` goes on."
-
-
-def existing(place: Home, name: str) -> Path:
-    """Find a run's folder, or list the runs there are."""
-    folder = place.run_folder(name)
-    if not (folder / SPEC_FILE).is_file():
-        known = sorted(path.parent.name for path in place.path.glob(f"*/{SPEC_FILE}"))
-        raise UserError(f"there is no run {name!r} in {place.path}; there are: {', '.join(known) or 'none'}")
-    return folder
+            process = _Process(spec, ledger, place, folder, watcher, until_step)
+            if name not in known:  # killed between its folder and its ledger row
+                return process.begin(lay_foundation(spec))
+            return process.go_on()
 
 
 def as_yaml(spec: Spec) -> str:
     """Write the resolved spec as a file that `run` reads."""
     return yaml.safe_dump(spec.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
+
+
+def _host(foundation: Foundation) -> dict[str, Any]:
+    """What the run's bits depend on beside its spec, the versions of its environments included."""
+    versions = {f"environment {name}": e.version for name, e in foundation.environments.items()}
+    return {**describe_host(foundation.spec), **versions}
 
 
 class _Process:
@@ -135,9 +125,10 @@ class _Process:
             bandit=curriculum.bandit.type,
             spec=self.spec.model_dump(mode="json", by_alias=True),
             environments=foundation.records(),
-            host=describe_host(self.spec),
+            host=_host(foundation),
         )
-        return self._go(self.ledger.start_run(record), foundation, None, [])
+        warnings = [EventRecord("warning", text) for text in self.spec.objective.warnings()]
+        return self._go(self.ledger.start_run(record), foundation, None, warnings)
 
     def go_on(self) -> Outcome:
         """Run from the newest valid checkpoint, or from step 0 when there is none."""
@@ -145,7 +136,7 @@ class _Process:
         foundation = lay_foundation(self.spec, opened["weights"].folder if opened else None)
         run = self.ledger.open_run(self.spec.name, foundation.records())
         before = self.ledger.reading.host(self.spec.name)
-        for difference in differences(before, describe_host(self.spec)):
+        for difference in differences(before, _host(foundation)):
             text = f"{difference}: the run goes on, but not bit for bit as it would have"
             events.append(EventRecord("not bitwise", text))
         return self._go(run, foundation, opened, events)
@@ -161,7 +152,6 @@ class _Process:
         progress = Progress(self.spec.curriculum.stages, self.spec.curriculum.stage.steps)
         self.watcher.begin(self.spec.name, str(self.folder))
         clear_stop(self.folder)
-        checkpoints.prepare(self.folder)
         self.ledger.set_status(run, "running")
         try:
             with catching_signals() as signalled, assemble(foundation, self.home, self.watcher) as parts:
@@ -169,6 +159,7 @@ class _Process:
                     restore(parts, progress, opened)
                 at = (progress.step, progress.num_boundaries)
                 self.ledger.rewind(run, *at)
+                checkpoints.prepare(self.folder, self.ledger.checkpoints(run))
                 memory = Memory(self.ledger, run, self.folder, self.watcher, saved=at if opened else None)
                 memory.record_events(progress, events)
                 memory.record_holdouts(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ def catching_signals() -> Iterator[Signalled]:
         if signalled.name and number == signal.SIGINT:
             raise KeyboardInterrupt
         signalled.name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        os.write(2, b"\nStopping once this step is saved; Ctrl-C again kills.\n")  # safe in a handler
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

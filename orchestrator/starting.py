@@ -44,7 +44,6 @@ def warm_started(foundation: Foundation, home: Home, watcher: Watcher) -> None:
         foundation.policy,
         draw,
         config,
-        threads=spec.resources.threads,
         progress=lambda batch, loss: watcher.warm_start(batch, config.num_batches, loss),
     )
     save_cached(foundation.policy, home.warm_starts, key)

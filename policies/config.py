@@ -91,10 +91,6 @@ class LearnerConfig(Options):
     micro_tokens: int | None = Field(default=None, ge=1)
     """Padded tokens in one forward and backward, at least one row; null: 16384, and 2048 for `tiny` (a CPU's cache
     likes it). Changes memory and speed, not the result."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """`auto`: the GPU if there is one."""
-    threads: int = Field(default=1, ge=1)
-    """CPU threads of the trainer. Part of the numerics: a resumed run needs the same number."""
     activation_checkpointing: bool = False
     """Recompute each layer in the backward pass: a third more time, far less memory."""
 

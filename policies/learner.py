@@ -25,7 +25,6 @@ from policies.batches import micro_batches, mini_batches, to_device, totals_of
 from policies.config import LearnerConfig
 from policies.errors import PolicyError
 from policies.forward import EntropyMode, Scored, evaluating, score_rows
-from policies.hardware import cpu_threads
 from policies.objectives.contracts import Batch, Coefficients, Need, Rows, Totals
 from policies.optimizer import Optimizer
 from policies.policy import Policy
@@ -123,7 +122,7 @@ class Learner:
         entropy = _entropy_mode(objective.needs)
         parts = mini_batches(batch.group_B, self.config.updates or objective.updates)
         tally = _Tally()
-        with cpu_threads(self.config.threads), evaluating(self.policy.model), self._recomputing():
+        with evaluating(self.policy.model), self._recomputing():
             lp_old_BT = self._score_old(batch, tally) if len(parts) > 1 else None
             step = _Step(batch, objective, entropy, lp_old_BT, tally)
             for rows in parts:

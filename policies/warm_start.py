@@ -22,7 +22,6 @@ from torch import Tensor
 from policies.config import WarmStartConfig
 from policies.errors import PolicyError
 from policies.forward import evaluating, score_rows
-from policies.hardware import cpu_threads
 from policies.optimizer import Optimizer
 from policies.policy import Message, Policy
 
@@ -43,7 +42,6 @@ def warm_start(
     draw: Callable[[int], Sequence[Example]],
     config: WarmStartConfig,
     *,
-    threads: int = 1,
     progress: Callable[[int, float], None] = lambda batch, loss: None,
 ) -> None:
     """Train the policy on `config.num_batches` batches of examples, each one call of `draw(batch_size)`.
@@ -53,7 +51,7 @@ def warm_start(
     """
     optimizer = Optimizer(policy.model, config.betas, config.weight_decay, CLIP_NORM)
     num = config.num_batches
-    with cpu_threads(threads), evaluating(policy.model):
+    with evaluating(policy.model):
         for batch in range(num):
             ids_BT, mask_BT = _pad([_encode(policy, example) for example in draw(config.batch_size)], policy)
             loss = -score_rows(policy.model, ids_BT, mask_BT).lp_BT.sum() / mask_BT.sum()

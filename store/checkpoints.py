@@ -83,9 +83,13 @@ def json_component(name: str, version: int, data: Any) -> Component:
     return Component(name, version, lambda folder: _write(folder / STATE, text))
 
 
-def prepare(run_folder: Path) -> None:
-    """Delete what a crashed save left behind. Call it once the run's lock is held."""
+def prepare(run_folder: Path, records: Iterable[CheckpointRecord]) -> None:
+    """Delete what crashed saves and rewinds left behind. Call it once the run's lock is held."""
     remove_leftovers(run_folder / FOLDER)
+    known = {run_folder / record.folder for record in records}
+    for folder in sorted((run_folder / FOLDER).glob("*")):
+        if folder not in known:
+            remove_folder(folder)
 
 
 def save(run_folder: Path, name: str, components: Iterable[Component]) -> SavedCheckpoint:

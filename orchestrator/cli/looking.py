@@ -14,7 +14,7 @@ def ls(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     """List the runs of a home folder, oldest first."""
     from orchestrator.cli.console import out, print_json
     from orchestrator.cli.tables import runs_table
-    from orchestrator.reading import opened
+    from orchestrator.runs import opened
     from orchestrator.story import status
 
     with opened(home) as (place, ledger):
@@ -47,7 +47,7 @@ def show(
     """
     from orchestrator.cli.console import out, print_json
     from orchestrator.cli.tables import print_samples, print_story
-    from orchestrator.reading import find_run, known_environment, opened
+    from orchestrator.runs import find_run, known_environment, opened
     from orchestrator.story import tell
 
     with opened(home, run) as (place, ledger):
@@ -71,7 +71,7 @@ def weights(
 ) -> None:
     """Copy a policy's weights and tokenizer out, in the layout that transformers' from_pretrained reads."""
     from orchestrator.cli.console import out
-    from orchestrator.reading import export_weights, opened
+    from orchestrator.runs import export_weights, opened
 
     with opened(home, run) as (place, ledger):
         export_weights(ledger, place, run, stage, folder)

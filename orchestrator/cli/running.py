@@ -45,7 +45,7 @@ def resume(
 def stop(run: RunName, home: Home = DEFAULT_HOME) -> None:
     """Ask a run in another process to finish its step, save and stop."""
     from orchestrator.cli.console import out
-    from orchestrator.running import request_stop
+    from orchestrator.runs import request_stop
 
     out.print(request_stop(run, home))
 
@@ -54,7 +54,7 @@ def _end(outcome: Outcome, home: Path) -> None:
     """Tell a finished run and how to look further; leave with the outcome's exit code."""
     from orchestrator.cli.console import out
     from orchestrator.cli.tables import print_story
-    from orchestrator.reading import opened
+    from orchestrator.runs import opened
     from orchestrator.story import tell
 
     if outcome.status == "finished":

@@ -15,7 +15,7 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from orchestrator.reading import opened
+from orchestrator.runs import opened
 from store.errors import StoreError
 from tests.integration.runs import At
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.progress import Progress
-from orchestrator.reading import opened
+from orchestrator.runs import opened
 from orchestrator.story import newest_checkpoint, tell
 from orchestrator.watching import Watcher
 from store.records import BoundaryRecord, StepRecord

@@ -9,8 +9,8 @@ import pytest
 
 from environments import EnvironmentFault
 from orchestrator.progress import Progress
-from orchestrator.reading import opened
 from orchestrator.running import resume, run
+from orchestrator.runs import opened
 from orchestrator.watching import Watcher
 from store.records import StepRecord
 from tests.conftest import Evergreen

@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 import orchestrator
 from orchestrator.host import differences
-from orchestrator.reading import opened
+from orchestrator.runs import opened
 from store.metrics import METRICS
 from tests.integration.runs import told
 from tests.orchestrator.specs import alone

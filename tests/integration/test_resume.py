@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.reading import opened
 from orchestrator.running import resume, run
+from orchestrator.runs import opened
 from orchestrator.watching import Watcher
 from policies.policy import Policy
 from store.ledger import Ledger

@@ -51,6 +51,7 @@ def test_a_method_of_the_users_own_is_named_by_package_and_factory(
     (tmp_path / "my_bandit_for_a_test.py").write_text(MINE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path.copy())
+    methods.search_in(None)
     config = methods.config_class("bandits", "my_bandit_for_a_test:create").model_validate(
         {"type": "my_bandit_for_a_test:create", "favourite": "a"}
     )

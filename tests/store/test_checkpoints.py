@@ -81,8 +81,14 @@ def test_what_a_crashed_save_left_is_removed(tmp_path: Path, folder: Path) -> No
     half = folder.parent / ".aside-1-step-2"
     half.mkdir()
     (half / "weights").mkdir()
-    checkpoints.prepare(tmp_path)
+    mine = CheckpointRecord(1, 1, "periodic", f"checkpoints/{folder.name}", "", 0)
+    checkpoints.prepare(tmp_path, [mine])
     assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_a_checkpoint_that_a_rewind_forgot_is_removed(tmp_path: Path, folder: Path) -> None:
+    checkpoints.prepare(tmp_path, [])
+    assert list(folder.parent.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from orchestrator.assembly import lay_foundation
 from orchestrator.cli.tables import print_samples
-from orchestrator.reading import SPEC_FILE
+from orchestrator.runs import SPEC_FILE
 from orchestrator.spec import load_spec
 from policies.samplers.contracts import Request, Sampling
 from policies.samplers.transformers import Config, create

@@ -1,4 +1,4 @@
-"""Looking at runs without touching them: for the verbs that read."""
+"""Runs from outside: found, read, asked to stop, copied out. Nothing here loads torch."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from store import checkpoints
 from store.files import new_folder
 from store.home import Home
 from store.ledger import Ledger
+from store.lock import holder
+from store.lock import request_stop as ask_to_stop
 
 SPEC_FILE = "spec.yaml"  # in a run's folder: its resolved spec
 
@@ -66,3 +68,22 @@ def export_weights(ledger: Ledger, home: Home, run: str, stage: int | None, fold
     source = home.run_folder(run) / record.folder / "weights"
     with new_folder(folder) as aside:
         shutil.copytree(source, aside, dirs_exist_ok=True)
+
+
+def request_stop(name: str, home: str | Path = "runs") -> str:
+    """Ask the process that runs this run to stop; says what will happen."""
+    folder = existing(Home(home, create=False), name)
+    who = holder(folder)
+    if who is None:
+        raise UserError(f"{name} is not running; `evergreen resume {name}` would go on with it")
+    ask_to_stop(folder)
+    return f"{name} ({who}) finishes its step, saves and stops. `evergreen resume {name}` goes on."
+
+
+def existing(place: Home, name: str) -> Path:
+    """Find a run's folder, or list the runs there are."""
+    folder = place.run_folder(name)
+    if not (folder / SPEC_FILE).is_file():
+        known = sorted(path.parent.name for path in place.path.glob(f"*/{SPEC_FILE}"))
+        raise UserError(f"there is no run {name!r} in {place.path}; there are: {', '.join(known) or 'none'}")
+    return folder
