@@ -1,0 +1,65 @@
+"""The demo does what its summary says, for the default seed and most others; with a learning rate of 0 it does not.
+
+Slow: a run takes two to five minutes on one core. `make test-slow`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator import run
+from orchestrator.runs import opened
+from orchestrator.story import tell
+
+DEMO = Path(__file__).parents[2] / "examples" / "demo.yaml"
+OTHER_SEEDS = (1, 2, 3, 4, 5)
+
+
+def story_of(home: Path, *overrides: str) -> dict[str, Any]:
+    outcome = run(DEMO, overrides, home)
+    with opened(home, outcome.name) as (place, ledger):
+        return tell(ledger, place, outcome.name)
+
+
+def shortcomings(story: dict[str, Any]) -> list[str]:
+    """What the summary of a demo run lacks of what it promises, in words."""
+    missing = []
+    environments = story["environments"]
+    if lost := [name for name, facts in environments.items() if facts["accuracy_change"] < -0.03]:
+        missing.append(f"{lost} lost more than .03")
+    up = {name: facts for name, facts in environments.items() if facts["accuracy_change"] >= 0.10}
+    if len(up) < 2:
+        missing.append(f"only {sorted(up)} gained .10")
+    if not any(not facts["closed"] and 0.2 <= facts["accuracy_start"] <= 0.8 for facts in up.values()):
+        missing.append("no reasoning_gym environment that starts between .2 and .8 gained .10")
+    arms = [arm for arm in story["arms"] if not arm["is_scheduler"]]
+    if max(arm["probability_max"] - arm["probability_min"] for arm in arms) < 0.1:
+        missing.append("no arm's probability moved by .1")
+    stages = {str(stage) for stage in range(len(story["stages"]) + 1)}
+    for metric in ("pass_1", "entropy_token"):
+        matrix = story["matrices"][metric]
+        if set(matrix) != stages or any(None in row.values() or len(row) != 3 for row in matrix.values()):
+            missing.append(f"the matrix of {metric} is not complete")
+    if any(not row["reason"] for row in story["unscorable"]):
+        missing.append("something is unscorable without a reason")
+    return missing
+
+
+@pytest.mark.slow
+def test_the_default_seed_learns(tmp_path: Path) -> None:
+    assert shortcomings(story_of(tmp_path)) == []
+
+
+@pytest.mark.slow
+def test_at_least_four_of_five_other_seeds_learn(tmp_path: Path) -> None:
+    found = {seed: shortcomings(story_of(tmp_path, f"seed={seed}", f"name=seed-{seed}")) for seed in OTHER_SEEDS}
+    assert sum(not missing for missing in found.values()) >= 4, found
+
+
+@pytest.mark.slow
+def test_without_a_learning_rate_nothing_is_learnt(tmp_path: Path) -> None:
+    missing = shortcomings(story_of(tmp_path, "learner.lr=0"))
+    assert "only [] gained .10" in missing
