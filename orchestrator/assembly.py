@@ -93,7 +93,7 @@ def assemble(foundation: Foundation, home: Home, watcher: Watcher) -> Iterator[P
     ):
         policy = foundation.policy
         if not foundation.is_resumed:
-            warm_started(foundation, home, watcher)
+            warm_started(policy, environments, spec, home, watcher)
         objective = Objective.from_config(spec.objective)
         learner = Learner(policy, spec.learner, spec.sampler.temperature)
         sampler = methods.create("samplers", spec.sampler, policy=policy)

@@ -3,50 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from environments import Environment, TaskStream
 from orchestrator import streams
 from orchestrator.errors import UserError
+from orchestrator.spec import Spec
 from orchestrator.watching import Watcher
 from policies.config import WarmStartConfig
+from policies.policy import Policy
 from policies.warm_start import Example, cache_key, load_cached, save_cached, warm_start
 from store.home import Home
 
-if TYPE_CHECKING:
-    from orchestrator.assembly import Foundation
 
-
-def warm_started(foundation: Foundation, home: Home, watcher: Watcher) -> None:
+def warm_started(
+    policy: Policy, environments: Mapping[str, Environment], spec: Spec, home: Home, watcher: Watcher
+) -> None:
     """Give the policy its supervised start, from the cache when it was made before. Changes it in place."""
-    spec, config = foundation.spec, foundation.spec.warm_start
+    config = spec.warm_start
     if config is None or not config.num_batches:
         return
     key = cache_key(
         policy=spec.policy.model_dump(mode="json"),
-        vocabulary=len(foundation.policy.tokenizer),
+        vocabulary=len(policy.tokenizer),
         warm_start=config.model_dump(mode="json"),
         environments={
             name: [environment.version, spec.environments[name].model_dump(mode="json")]
-            for name, environment in foundation.environments.items()
+            for name, environment in environments.items()
         },
         seed=spec.seed,
         threads=spec.resources.threads,
     )
-    if load_cached(foundation.policy, home.warm_starts, key):
+    if load_cached(policy, home.warm_starts, key):
         watcher.phase("warm start: taken from the cache")
         return
     watcher.phase(f"warm start: {config.num_batches} supervised batches on {', '.join(config.shares())}")
-    draw = Examples(foundation.environments, config, spec.seed)
+    draw = Examples(environments, config, spec.seed)
     warm_start(
-        foundation.policy,
+        policy,
         draw,
         config,
         progress=lambda batch, loss: watcher.warm_start(batch, config.num_batches, loss),
     )
-    save_cached(foundation.policy, home.warm_starts, key)
+    save_cached(policy, home.warm_starts, key)
 
 
 class Examples:

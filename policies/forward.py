@@ -1,7 +1,7 @@
 """One forward pass over whole rows: log-probs and entropies of the tokens that the policy wrote.
 
 Dimension letters: B rows, T tokens of the longest row, N masked tokens of all rows, V vocabulary. Whatever the
-model's dtype, logits are float32 before anything is reduced (2510.26788: rounded log-probs bias the ratios), and
+model's dtype, logits are float32 before anything is reduced (2603.11682: rounded log-probs bias the ratios), and
 they are divided by the sampling temperature, so that these are the log-probs the sampler drew with.
 """
 

@@ -195,7 +195,6 @@ def test_an_update_touches_no_global_state() -> None:
     assert _global_state(learner) == before
 
 
-
 def _global_state(learner: Learner) -> tuple[object, ...]:
     modes = [module.training for module in learner.policy.model.modules()]
     numpy_state = np.random.get_state()[1].tolist()
