@@ -104,7 +104,8 @@ class Curriculum:
     def boundary(self) -> None:
         """Measure every environment, tell the scheduler, and make the result durable."""
         parts, watch = self.parts, Stopwatch()
-        findings = [m.run(parts.player, self.at, watch) for m in parts.measurements if m.is_due(self.at)]
+        due = [measurement for measurement in parts.measurements if measurement.is_due(self.at)]
+        findings = [m.run(parts.player, self.at, watch, self.memory.watcher.measuring) for m in due]
         if self.at.stage == 0:
             self._set_entropy_baseline(findings)
         else:

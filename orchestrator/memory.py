@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from orchestrator import metrics
+from orchestrator import incidents, metrics
 from orchestrator.checkpointing import components
 from orchestrator.choosing import Slot
 from orchestrator.measurements.contracts import Findings
@@ -107,7 +106,7 @@ class Memory:
                 *metrics.of_time(watch, num_tokens),
             ],
             arms=parts.choice.arms(),
-            events=_events(groups, report),
+            events=incidents.of_step(groups, report),
         )
         self.ledger.record_step(self.run, record)
         self.watcher.step(at, record)
@@ -124,11 +123,13 @@ class Memory:
                 cells=finding.cells,
                 items=finding.items,
                 samples=finding.samples,
+                events=finding.events,
                 stop_reason="budget" if at.stage else None,
                 signal=at.stage_signal[0] if at.stage else None,
             )
             self.ledger.record_boundary(self.run, record)
             self.watcher.boundary(at, record)
+            self.watcher.event([event.text for event in record.events])
 
     def save_if_due(self, parts: Parts, at: Progress) -> None:
         """Make a periodic checkpoint when the spec's steps or minutes have passed."""
@@ -175,24 +176,3 @@ def _group(slot: Slot, group: Group) -> GroupRecord:
         num_tokens=[len(generation.ids) for generation in generations],
         finishes=[generation.finish for generation in generations],
     )
-
-
-def _events(groups: Sequence[Group], report: UpdateReport | None) -> list[EventRecord]:
-    """Incidents of a step, in words: what could not be scored, what was skipped."""
-    reasons = Counter(
-        (group.task.environment, sample.score.reason)
-        for group in groups
-        for sample in group.samples
-        if sample.score.reason is not None
-    )
-    events = [
-        EventRecord("unscorable", f"{n} samples of {name} could not be scored: {reason}")
-        for (name, reason), n in sorted(reasons.items())
-    ]
-    if report is None:
-        events.append(EventRecord("skipped update", "no sample of this step could be scored: no update"))
-    elif report.num_skipped:
-        events.append(
-            EventRecord("skipped update", f"{report.num_skipped} updates were not finite and skipped")
-        )
-    return events

@@ -26,6 +26,9 @@ class Watcher:
     def step(self, at: Progress, record: StepRecord) -> None:
         """A step is done and remembered."""
 
+    def measuring(self, text: str) -> None:
+        """What is being measured just now, in words; often, and only worth saying when it takes long."""
+
     def boundary(self, at: Progress, record: BoundaryRecord) -> None:
         """A boundary is done and remembered."""
 

@@ -62,6 +62,11 @@ class Screen(Watcher):
             )
         )
 
+    def measuring(self, text: str) -> None:
+        """Say what is being measured, if it takes long."""
+        if self._is_time():
+            out.print(Text(f"{self._clock()}    {text}"))
+
     def boundary(self, at: Progress, record: BoundaryRecord) -> None:
         """Give every environment's held-out accuracy."""
         when = "before training" if at.stage == 0 else f"after stage {at.stage}"

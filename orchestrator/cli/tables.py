@@ -125,7 +125,8 @@ def _incidents(story: Mapping[str, Any]) -> Text:
     lines += [
         f"  step {event['step']}: {event['text']}"
         for event in story["events"]
-        if event["kind"] not in ("skipped update", "unscorable")
+        if event["kind"] != "skipped update"
+        and not (event["kind"] == "unscorable" and event["after_stage"] is None)
     ]
     return Text(
         "\n".join(["Incidents", *(lines or ["  none: every sample was scored, every update applied"])])

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.playing import Player
 from orchestrator.progress import Progress
 from orchestrator.stopwatch import Stopwatch
-from store.records import CellRecord, ItemRecord, SampleRecord
+from store.records import CellRecord, EventRecord, ItemRecord, SampleRecord
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,11 @@ class Findings:
     cells: Sequence[CellRecord]
     items: Sequence[ItemRecord] = ()
     samples: Sequence[SampleRecord] = ()
+    events: Sequence[EventRecord] = ()
     entropies: Mapping[str, float] = field(default_factory=dict)  # nats a token by "environment/category"
+
+
+Tell = Callable[[str], None]  # says in words what is being measured just now
 
 
 class Measurement(ABC):
@@ -34,5 +38,5 @@ class Measurement(ABC):
         """Whether to measure here."""
 
     @abstractmethod
-    def run(self, player: Player, at: Progress, watch: Stopwatch) -> Findings:
+    def run(self, player: Player, at: Progress, watch: Stopwatch, tell: Tell) -> Findings:
         """Measure; the policy, the optimiser and every training stream stay as they are."""

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from environments import Environment, Task
-from orchestrator.measurements.contracts import Findings, Measurement
+from orchestrator.incidents import unscorable
+from orchestrator.measurements.contracts import Findings, Measurement, Tell
 from orchestrator.playing import Group, Player
 from orchestrator.progress import Progress
 from orchestrator.spec.model import Evaluate
@@ -47,15 +48,18 @@ class Evaluation(Measurement):
         """At every boundary."""
         return at.is_at_boundary
 
-    def run(self, player: Player, at: Progress, watch: Stopwatch) -> Findings:
+    def run(self, player: Player, at: Progress, watch: Stopwatch, tell: Tell) -> Findings:
         """Evaluate every environment."""
         cells: list[CellRecord] = []
         items: list[ItemRecord] = []
         samples: list[SampleRecord] = []
+        played: list[Group] = []
         for name, by_category in self.anchors.items():
             own: list[CellRecord] = []
             for category, tasks in by_category.items():
+                tell(f"evaluating {name}.{category}")
                 groups = player.play(tasks, self.section.samples, AT_ONE, f"evaluate/{category}", 0, watch)
+                played += groups
                 items += [_item(group) for group in groups]
                 samples += [_kept(slot, group) for slot, group in enumerate(groups[:KEPT_SAMPLES])]
                 own += self._cells(name, category, groups)
@@ -68,7 +72,9 @@ class Evaluation(Measurement):
             for cell in cells
             if cell.metric == "entropy_token" and cell.category is not None and cell.value is not None
         }
-        return Findings(self._config(player), cells, items, samples, entropies)
+        return Findings(
+            self._config(player), cells, items, samples, unscorable(played, " in evaluation"), entropies
+        )
 
     def _config(self, player: Player) -> dict[str, Any]:
         """Everything that a value depends on beside the policy: values under other settings are other values."""

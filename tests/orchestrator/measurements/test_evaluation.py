@@ -62,7 +62,7 @@ def evaluated(player: Any, **section: Any) -> Findings:
     }
     anchors = find_anchors(environments, 2)
     evaluation = Evaluation(Evaluate(items=2, samples=4, **section), environments, anchors)
-    return evaluation.run(player, Progress(1, 1), Stopwatch())
+    return evaluation.run(player, Progress(1, 1), Stopwatch(), lambda text: None)
 
 
 def cells(findings: Findings) -> dict[tuple[str, str | None, str], Any]:

@@ -1,0 +1,35 @@
+"""What went wrong, in words, for the ledger and for whoever watches."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from orchestrator.playing import Group
+from policies.learner import UpdateReport
+from store.records import EventRecord
+
+
+def unscorable(groups: Sequence[Group], where: str = "") -> list[EventRecord]:
+    """Say how many samples of each environment could not be scored, and why; `where` says in what."""
+    reasons = Counter(
+        (group.task.environment, sample.score.reason)
+        for group in groups
+        for sample in group.samples
+        if sample.score.reason is not None
+    )
+    return [
+        EventRecord("unscorable", f"{n} samples of {name} could not be scored{where}: {reason}")
+        for (name, reason), n in sorted(reasons.items())
+    ]
+
+
+def of_step(groups: Sequence[Group], report: UpdateReport | None) -> list[EventRecord]:
+    """What went wrong in a step: samples without a score, updates left out."""
+    events = unscorable(groups)
+    if report is None:
+        events.append(EventRecord("skipped update", "no sample of this step could be scored: no update"))
+    elif report.num_skipped:
+        text = f"{report.num_skipped} updates were not finite and skipped"
+        events.append(EventRecord("skipped update", text))
+    return events
