@@ -134,6 +134,7 @@ def test_three_steps_without_a_score_stop_the_run_and_it_goes_on_once_mended(
     stopped = evergreen("run", written(tmp_path, moody(mood)), "--home", tmp_path)
     assert stopped.exit_code == 75
     assert f"4 samples of one could not be scored: {reason}" in stopped.stdout
+    assert f"samples of one could not be scored in evaluation: {reason}" in stopped.stdout
     said = " ".join(stopped.stderr.split())
     assert "no sample of the last 3 steps could be scored, so there is nothing to train on" in said
     assert "`evergreen show moody` says why" in said
