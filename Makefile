@@ -39,7 +39,6 @@ test-slow: install ## The tests that take longer: the whole demo, for several se
 
 bench: install ## Where the time of a step goes, and our sampler beside model.generate
 	$(BIN)/python -m benchmarks.step
-	$(BIN)/python -m benchmarks.play
 
 clean: ## Remove the environment and caches; runs stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
