@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +84,9 @@ def build_environments(spec: Spec) -> tuple[dict[str, EnvironmentSource], dict[s
 
 
 @contextmanager
-def assemble(foundation: Foundation, home: Home, watcher: Watcher) -> Iterator[Parts]:
+def assemble(
+    foundation: Foundation, home: Home, watcher: Watcher, stop: Callable[[], str | None]
+) -> Iterator[Parts]:
     """Put a run together; workers end and thread counts return when the block does."""
     spec, environments = foundation.spec, foundation.environments
     with (
@@ -93,7 +95,7 @@ def assemble(foundation: Foundation, home: Home, watcher: Watcher) -> Iterator[P
     ):
         policy = foundation.policy
         if not foundation.is_resumed:
-            warm_started(policy, environments, spec, home, watcher)
+            warm_started(policy, environments, spec, home, watcher, stop)
         objective = Objective.from_config(spec.objective)
         learner = Learner(policy, spec.learner, spec.sampler.temperature)
         sampler = methods.create("samplers", spec.sampler, policy=policy)

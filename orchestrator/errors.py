@@ -17,5 +17,9 @@ class UserError(EvergreenError):
     exit_code = YOUR_MISTAKE
 
 
+class StoppedEarly(EvergreenError):
+    """The run was asked to stop before its first step; there is nothing to save yet."""
+
+
 class SpecError(UserError):
     """The spec cannot work; the message names key, line and remedy."""

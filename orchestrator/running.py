@@ -13,7 +13,7 @@ import yaml
 from orchestrator.assembly import Foundation, assemble, lay_foundation
 from orchestrator.checkpointing import EXPECTED, restore
 from orchestrator.curriculum import Curriculum, Stop
-from orchestrator.errors import DONE, RESUMABLE
+from orchestrator.errors import DONE, RESUMABLE, StoppedEarly
 from orchestrator.host import describe_host, differences
 from orchestrator.memory import Memory
 from orchestrator.progress import Progress
@@ -154,16 +154,9 @@ class _Process:
         clear_stop(self.folder)
         self.ledger.set_status(run, "running")
         try:
-            with catching_signals() as signalled, assemble(foundation, self.home, self.watcher) as parts:
-                if opened is not None:
-                    restore(parts, progress, opened)
-                at = (progress.step, progress.num_boundaries)
-                self.ledger.rewind(run, *at)
-                checkpoints.prepare(self.folder, self.ledger.checkpoints(run))
-                memory = Memory(self.ledger, run, self.folder, self.watcher, saved=at if opened else None)
-                memory.record_events(progress, events)
-                memory.record_holdouts(parts)
-                reason = Curriculum(parts, memory, progress).run(self._stop(signalled))
+            reason = self._run(run, foundation, opened, events, progress)
+        except StoppedEarly as stopped:
+            reason = str(stopped)
         except Exception as error:
             self.ledger.record_event(run, progress.step, EventRecord("failed", str(error)))
             self.ledger.set_status(run, "failed")
@@ -176,6 +169,28 @@ class _Process:
         clear_stop(self.folder)
         self.watcher.end(outcome.name, outcome.status, reason)
         return outcome
+
+    def _run(
+        self,
+        run: RunHandle,
+        foundation: Foundation,
+        opened: OpenCheckpoint | None,
+        events: Sequence[EventRecord],
+        progress: Progress,
+    ) -> str | None:
+        """Put the parts together and go through the curriculum; why it stopped, or None at its end."""
+        with catching_signals() as signalled:
+            stop = self._stop(signalled)
+            with assemble(foundation, self.home, self.watcher, lambda: stop(progress)) as parts:
+                if opened is not None:
+                    restore(parts, progress, opened)
+                at = (progress.step, progress.num_boundaries)
+                self.ledger.rewind(run, *at)
+                checkpoints.prepare(self.folder, self.ledger.checkpoints(run))
+                memory = Memory(self.ledger, run, self.folder, self.watcher, saved=at if opened else None)
+                memory.record_events(progress, events)
+                memory.record_holdouts(parts)
+                return Curriculum(parts, memory, progress).run(stop)
 
     def _stop(self, signalled: Signalled) -> Stop:
         """Ask, before every step, whether to stop; the answer is the reason."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from environments import Environment, TaskStream
 from orchestrator import streams
-from orchestrator.errors import UserError
+from orchestrator.errors import StoppedEarly, UserError
 from orchestrator.spec import Spec
 from orchestrator.watching import Watcher
 from policies.config import WarmStartConfig
@@ -18,9 +18,17 @@ from store.home import Home
 
 
 def warm_started(
-    policy: Policy, environments: Mapping[str, Environment], spec: Spec, home: Home, watcher: Watcher
+    policy: Policy,
+    environments: Mapping[str, Environment],
+    spec: Spec,
+    home: Home,
+    watcher: Watcher,
+    stop: Callable[[], str | None],
 ) -> None:
-    """Give the policy its supervised start, from the cache when it was made before. Changes it in place."""
+    """Give the policy its supervised start, from the cache when it was made before. Changes it in place.
+
+    `stop` is asked after every batch; once it gives a reason, StoppedEarly carries it out.
+    """
     config = spec.warm_start
     if config is None or not config.num_batches:
         return
@@ -40,12 +48,13 @@ def warm_started(
         return
     watcher.phase(f"warm start: {config.num_batches} supervised batches on {', '.join(config.shares())}")
     draw = Examples(environments, config, spec.seed)
-    warm_start(
-        policy,
-        draw,
-        config,
-        progress=lambda batch, loss: watcher.warm_start(batch, config.num_batches, loss),
-    )
+
+    def after_batch(batch: int, loss: float) -> None:
+        watcher.warm_start(batch, config.num_batches, loss)
+        if reason := stop():
+            raise StoppedEarly(reason)
+
+    warm_start(policy, draw, config, progress=after_batch)
     save_cached(policy, home.warm_starts, key)
 
 

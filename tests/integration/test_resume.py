@@ -124,6 +124,19 @@ class Listening(Watcher):
         self.texts += texts
 
 
+def test_a_stop_during_the_warm_start_is_heeded_and_the_run_begins_at_step_0(
+    finished: Path, tmp_path: Path
+) -> None:
+    class Impatient(Watcher):
+        def warm_start(self, batch: int, num_batches: int, loss: float) -> None:
+            request_stop(tmp_path / "small")
+
+    stopped = run(small(objective="repo_r"), home=tmp_path, watcher=Impatient())
+    assert (stopped.status, stopped.reason) == ("stopped", "asked to stop")
+    assert resume("small", home=tmp_path).status == "finished"
+    assert ending(tmp_path, "small") == ending(finished, "small")
+
+
 def test_resuming_a_finished_run_changes_nothing(finished: Path) -> None:
     before, files = told(finished, "small"), _files(finished / "small")
     outcome = resume("small", home=finished)
