@@ -23,7 +23,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[reasoning-gym,dev]'
 	@touch $@
 
-demo: install ## Train a small language model with an adaptive curriculum: about five minutes, CPU only
+demo: install ## Train a small language model with an adaptive curriculum: three to four minutes, no GPU
 	$(BIN)/evergreen run examples/demo.yaml
 
 check: install ## Lint, format and types

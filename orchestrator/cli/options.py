@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +26,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the same facts as JS
 DEFAULT_HOME = Path("runs")
 
 
-def at_home(home: Path) -> str:
-    """Give what a command needs beside its words to find the same home again."""
-    return "" if home == DEFAULT_HOME else f" --home {home}"
+def command(words: str, home: Path) -> str:
+    """Write a command that works from here: in the same home, and by its path where `evergreen` is not on PATH."""
+    is_elsewhere = Path(sys.argv[0]).name == "evergreen" and shutil.which("evergreen") is None
+    program = sys.argv[0] if is_elsewhere else "evergreen"
+    return f"{program} {words}" + ("" if home == DEFAULT_HOME else f" --home {home}")

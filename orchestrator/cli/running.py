@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from orchestrator.cli.options import DEFAULT_HOME, Home, RunName, Set, SpecFile, UntilStep, at_home
+from orchestrator.cli.options import DEFAULT_HOME, Home, RunName, Set, SpecFile, UntilStep, command
 
 if TYPE_CHECKING:
     from orchestrator.running import Outcome
@@ -60,17 +60,14 @@ def _end(outcome: Outcome, home: Path) -> None:
     if outcome.status == "finished":
         with opened(home, outcome.name) as (place, ledger):
             print_story(out, tell(ledger, place, outcome.name))
-        at = at_home(home)
         out.print("\nGo on with")
-        for command, what in (
-            (f"evergreen show {outcome.name}{at}", "this again; --json for programs"),
-            (
-                f"evergreen show {outcome.name} --samples ENV --failed{at}",
-                "what the policy wrote, and its scores",
-            ),
-            (f"evergreen weights {outcome.name} DIR{at}", "the policy as a folder for transformers"),
-            (f"evergreen resume {outcome.name}{at}", "goes on with a run that was stopped or killed"),
-            (f"evergreen ls{at}", "all runs"),
+        name = outcome.name
+        for words, what in (
+            (f"show {name}", "this again; --json for programs"),
+            (f"show {name} --samples ENV --failed", "what the policy wrote, and its scores"),
+            (f"weights {name} DIR", "the policy as a folder for transformers"),
+            (f"resume {name}", "goes on with a run that was stopped or killed"),
+            ("ls", "all runs"),
         ):
-            out.print(f"  {command:<50}  {what}", markup=False)
+            out.print(f"  {command(words, home):<54}  {what}", markup=False)
     raise typer.Exit(outcome.exit_code)

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.text import Text
 
 from orchestrator.cli.console import err, number, out
-from orchestrator.cli.options import at_home
+from orchestrator.cli.options import command
 from orchestrator.progress import Progress
 from orchestrator.watching import Watcher
 from store.records import BoundaryRecord, StepRecord
@@ -84,7 +84,7 @@ class Screen(Watcher):
         if status == "finished":
             return
         why = f" ({reason})" if status == "stopped" else ""
-        err.print(Text(f"{name} {status}{why}. Go on with: evergreen resume {name}{at_home(self._home)}"))
+        err.print(Text(f"{name} {status}{why}. Go on with: {command(f'resume {name}', self._home)}"))
 
     def _clock(self) -> str:
         seconds = int(time.monotonic() - self._begun_at)
