@@ -81,11 +81,6 @@ class Objective:
         """Optimiser updates a step that this objective is made for."""
         return self.config.updates
 
-    @property
-    def reads_entropy(self) -> bool:
-        """Whether a controller waits for the step's entropy (`observe`)."""
-        return self._controller is not None
-
     def prepare(self, trajectories: Sequence[Trajectory]) -> Batch:
         """Pad a step's trajectories and estimate one advantage for each, within its group.
 

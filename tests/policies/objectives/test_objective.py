@@ -151,7 +151,6 @@ def test_observing_nothing_changes_nothing(reading: float | None) -> None:
 
 def test_without_a_controller_there_is_nothing_to_observe() -> None:
     objective = make(preset="rloo")
-    assert not objective.reads_entropy
     assert objective.observe(0.5) == {}
 
 
