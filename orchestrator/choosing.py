@@ -14,9 +14,7 @@ from orchestrator.bandits.contracts import Bandit, Feedback, Pick, Signal
 from orchestrator.bandits.signal import mean_absolute_advantage
 from orchestrator.errors import SpecError
 from orchestrator.spec.model import CurriculumSection
-from store.records import ArmRecord, Level, Role
-
-EVERYTHING = "*"  # the name, in the ledger, of the one bandit that sees all environments
+from store.records import EVERYTHING, ArmRecord, Level, Role
 
 
 @dataclass(frozen=True)

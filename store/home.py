@@ -1,6 +1,7 @@
 """The home folder: everything of one user's runs in one place.
 
 evergreen.db     the ledger, unless the spec names another
+mlflow.db        MLflow's record of the runs, with mlflow_artifacts/, unless the spec names a server
 warm_starts/     policies after their supervised start, by content hash
 <run>/           one folder a run: resolved spec, checkpoints, lock, report
 """
@@ -16,7 +17,7 @@ from pathlib import Path
 from store.errors import HomeError
 
 SLUG = re.compile(r"[a-z0-9_.-]+")
-RESERVED = frozenset({".", "..", "evergreen.db", "mlflow.db", "warm_starts"})
+RESERVED = frozenset({".", "..", "evergreen.db", "mlflow.db", "mlflow_artifacts", "warm_starts"})
 
 
 class Home:
@@ -33,6 +34,16 @@ class Home:
     def ledger_url(self) -> str:
         """The ledger's default place, as an SQLAlchemy URL."""
         return f"sqlite:///{self.path / 'evergreen.db'}"
+
+    @property
+    def mlflow_uri(self) -> str:
+        """MLflow's default place, as a tracking URI."""
+        return f"sqlite:///{self.path / 'mlflow.db'}"
+
+    @property
+    def mlflow_artifacts(self) -> Path:
+        """Where MLflow's default place keeps files; may not exist yet."""
+        return self.path / "mlflow_artifacts"
 
     @property
     def warm_starts(self) -> Path:

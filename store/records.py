@@ -13,6 +13,8 @@ from typing import Any, Literal
 Role = Literal["main", "replay"]
 Level = Literal["scheduler", "category", "flat"]
 
+EVERYTHING = "*"  # names the bandit that sees all environments: the scheduler, or the one of flat mode
+
 
 @dataclass(frozen=True)
 class CategoryRecord:
@@ -36,6 +38,14 @@ class EnvironmentRecord:
 
 
 @dataclass(frozen=True)
+class LineageRecord:
+    """Where a forked run comes from."""
+
+    parent: str  # a run's name
+    stage: int  # it began at the boundary after this stage
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """A run at its start."""
 
@@ -49,6 +59,7 @@ class RunRecord:
     spec: Mapping[str, Any]  # resolved
     environments: Sequence[EnvironmentRecord]
     host: Mapping[str, Any] = field(default_factory=dict)  # versions, threads, device; not in digests
+    lineage: LineageRecord | None = None  # None: not forked
 
 
 @dataclass(frozen=True)
@@ -182,7 +193,7 @@ class CellRecord:
     stderr: float | None
     num_items: int
     samples_per_item: int
-    split: str = "anchor"  # "anchor", or "own" for a closed environment
+    split: str = "anchor"  # "own" for a closed environment; "select": only a scheduler looks at it
 
 
 @dataclass(frozen=True)

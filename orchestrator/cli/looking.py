@@ -15,7 +15,7 @@ def ls(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     from orchestrator.cli.console import out, print_json
     from orchestrator.cli.tables import runs_table
     from orchestrator.runs import opened
-    from orchestrator.story import status
+    from store.story import status
 
     with opened(home) as (place, ledger):
         runs = [
@@ -48,7 +48,7 @@ def show(
     from orchestrator.cli.console import out, print_json
     from orchestrator.cli.tables import print_samples, print_story
     from orchestrator.runs import find_run, known_environment, opened
-    from orchestrator.story import tell
+    from store.story import tell
 
     with opened(home, run) as (place, ledger):
         find_run(ledger, run)

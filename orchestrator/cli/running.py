@@ -55,7 +55,7 @@ def _end(outcome: Outcome, home: Path) -> None:
     from orchestrator.cli.console import out
     from orchestrator.cli.tables import print_story
     from orchestrator.runs import opened
-    from orchestrator.story import tell
+    from store.story import tell
 
     if outcome.status == "finished":
         with opened(home, outcome.name) as (place, ledger):

@@ -109,9 +109,13 @@ class Ledger(Section):
 
 
 class Tracker(Section):
-    """Who watches."""
+    """The record that people look at. May change on resume."""
 
-    type: Literal["none"] = Field("none", description="No tracker.")
+    type: Literal["mlflow", "none"] = Field("mlflow", description="mlflow, or none: no tracker.")
+    uri: str | None = Field(
+        None, description="An MLflow tracking URI; default: SQLite, mlflow.db in the home folder."
+    )
+    experiment: str = Field("evergreen", min_length=1, description="The MLflow experiment that holds the run.")
 
 
 class Resources(Section):
@@ -157,7 +161,7 @@ class Spec(Section):
     measure: Reserved = Field(default_factory=Reserved, description="Reserved.")
     guards: Reserved = Field(default_factory=Reserved, description="Reserved.")
     tracker: Annotated[Tracker, BeforeValidator(short_form("type"))] = Field(
-        default_factory=Tracker, description="Who watches the run."
+        default_factory=Tracker, description="Where people watch the run: MLflow."
     )
     ledger: Ledger = Field(default_factory=Ledger, description="Where the run is remembered.")
     resources: Resources = Field(default_factory=Resources, description="What the run may use.")

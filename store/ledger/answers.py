@@ -24,6 +24,8 @@ class Run:
     created_at: str
     ended_at: str | None
     last_step_at: str | None
+    parent: str | None  # the run it was forked from
+    parent_stage: int | None  # at the boundary after this stage
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,8 @@ class Ledger:
         with self._writing(f"The start of run {record.name!r}") as connection:
             inserted = connection.execute(insert(tables.run).values(**rows.run_row(record)))
             (run_id,) = inserted.inserted_primary_key or (0,)
+            if record.lineage is not None:
+                names.declare_lineage(connection, int(run_id), record.lineage)
             keys = names.declare_metrics(connection) | names.declare_environments(
                 connection, record.environments
             )

@@ -77,14 +77,16 @@ class Reading:
         return self._ask(a.Boundary, query.order_by(t.boundary.c.after_stage))
 
     def matrix(self, name: str, metric: str, split: str | None = None) -> list[a.Cell]:
-        """A metric after stage i on environment j, for environments as wholes and for their categories."""
+        """A metric after stage i on environment j, for environments as wholes and for their categories.
+
+        Without a split: what reports show, which is never what a scheduler looked at (`select`).
+        """
         source = _named(t.eval_cell).join(t.metric_def).join(t.eval_config)
         config = t.eval_config.c.sha256.label("eval_config")
         query = self._of(name, a.Cell, t.eval_cell, source, ENVIRONMENT, CATEGORY, METRIC, config)
         query = query.where(t.metric_def.c.name == known_metric(metric).name)
-        if split is not None:
-            query = query.where(t.eval_cell.c.split == split)
         row = t.eval_cell.c
+        query = query.where(row.split != "select" if split is None else row.split == split)
         return self._ask(a.Cell, query.order_by(row.after_stage, row.environment_id, row.category_id))
 
     def series(
@@ -221,12 +223,19 @@ class Reading:
 
 
 def _runs() -> Select[Any]:
-    run, step, boundary = t.run.c, t.step.c, t.boundary.c
+    run, step, boundary, lineage = t.run.c, t.step.c, t.boundary.c, t.lineage.c
+    parent = t.run.alias("parent")
+    forked = select(lineage.parent_stage).where(lineage.run_id == run.run_id)
     last = select(step.step).where(step.run_id == run.run_id).order_by(step.step.desc()).limit(1)
     computed = (
         func.coalesce(last.scalar_subquery(), 0).label("num_steps"),
         last.with_only_columns(step.created_at).scalar_subquery().label("last_step_at"),
         select(func.count()).where(boundary.run_id == run.run_id).scalar_subquery().label("num_boundaries"),
+        forked.scalar_subquery().label("parent_stage"),
+        forked.join(parent, parent.c.run_id == lineage.parent_id)
+        .with_only_columns(parent.c.name)
+        .scalar_subquery()
+        .label("parent"),
     )
     given = {column.key for column in computed}
     return select(*(run[field.name] for field in fields(a.Run) if field.name not in given), *computed)

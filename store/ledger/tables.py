@@ -176,6 +176,14 @@ run = Table(
     UniqueConstraint("name"),
 )
 
+lineage = Table(
+    "lineage",  # only runs that were forked from another have a row
+    metadata,
+    _key("run_id", Integer, _run()),
+    _has("parent_id", Integer, _run()),
+    _has("parent_stage", Integer),  # it began at the boundary after this stage of its parent
+)
+
 stage = Table(
     "stage",
     metadata,

@@ -10,7 +10,7 @@ from typing import Any
 
 from orchestrator.progress import Progress
 from orchestrator.runs import opened
-from orchestrator.story import newest_checkpoint, tell
+from store.story import newest_checkpoint, tell
 from orchestrator.watching import Watcher
 from store.records import BoundaryRecord, StepRecord
 

@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator import run
 from orchestrator.runs import opened
-from orchestrator.story import tell
+from store.story import tell
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo.yaml"
 OTHER_SEEDS = (1, 2, 3, 4, 5)

@@ -54,6 +54,7 @@ def small(name: str = "small", **sections: Any) -> Raw:
         "evaluate": {"items": 2, "samples": 4},
         "checkpoint": {"every_steps": 2},
         "scoring": {"workers": 1},
+        "tracker": "none",  # a process of its own, with tests of its own
         "resources": {"search_path": str(REPOSITORY)},
     }
     return {**spec, **sections}

@@ -12,8 +12,8 @@ from store.home import Home
 from store.ledger import Ledger
 from store.ledger.answers import Cell
 from store.lock import holder
+from store.records import EVERYTHING
 
-EVERYTHING = "*"  # the bandit that sees all environments: a scheduler, or the one of flat mode
 MATRICES = ("pass_1", "pass_4", "entropy_token")
 
 Facts = dict[str, Any]
