@@ -7,10 +7,10 @@ BIN    := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test test-slow bench clean
+.PHONY: help install demo check test test-slow test-browser bench clean
 
 help: ## List the commands
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 install: $(VENV)/installed ## Make .venv with the tested versions (TORCH_INDEX=URL for another build of torch)
 
@@ -36,6 +36,13 @@ test: check ## Lint, types and the tests that take minutes; no network, no GPU, 
 
 test-slow: install ## The tests that take longer: the whole demo, for several seeds
 	$(BIN)/pytest -m slow --timeout 5400
+
+test-browser: $(VENV)/browser ## Report and MLflow in a real browser (CHROMIUM=/path/to/chromium SCREENSHOTS=folder)
+	EVERGREEN_CHROMIUM="$(CHROMIUM)" EVERGREEN_SCREENSHOTS="$(SCREENSHOTS)" $(BIN)/pytest -m browser tests/browser
+
+$(VENV)/browser: $(VENV)/installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[browser]'
+	@touch $@
 
 bench: install ## Where the time of a step goes, and our sampler beside model.generate
 	$(BIN)/python -m benchmarks.step

@@ -8,6 +8,8 @@ from __future__ import annotations
 import difflib
 import io
 import random
+import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from fractions import Fraction
@@ -24,7 +26,7 @@ from environments.options import TextOptions
 
 SOURCE = "https://github.com/open-thought/reasoning-gym, arXiv 2505.24760"
 
-ADAPTER_VERSION = "1"
+ADAPTER_VERSION = "2"
 ENDLESS = 2**31 - 1  # what a data set is told as its size; costs nothing where tasks are made by index
 KEPT_TASKS = 4096  # making a task anew costs from .01 ms (spell_backward) to 200 ms (knight_swap)
 
@@ -34,6 +36,20 @@ LAID_OUT_SIZE = 2000
 
 # These draw from `random` or `numpy.random`, or print, while they make a task (0.1.25, all looked at).
 DISTURBING = frozenset({"bf", "codeio", "list_functions", "pool_matrix"})
+
+# These print while they score (0.1.25).
+PRINTING = frozenset({"tower_of_hanoi"})
+
+# These walk through sets of strings while they make a task, so that questions or answers depend on how the process
+# seeds the hashes of strings (0.1.25, all made in two processes and compared).
+HASH_ORDERED = frozenset(
+    {"intermediate_integration", "isomorphic_strings", "knight_swap", "polynomial_multiplication"}
+    | {"ransom_note", "word_ladder"}
+)
+
+# These raise where they cannot read an answer (0.1.25): such an answer is wrong, not unscorable.
+RAISING = frozenset({"boxnet", "coin_flip", "prime_factorization"})
+UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 # Scorers read line by line (0.1.25): they compare strings and numbers, in time linear in the answer, and evaluate no
 # text. Data sets that inherit the base class's comparison need no entry; any other is scored in a killable process.
@@ -61,18 +77,29 @@ def _same_number(answer: str, reference: str) -> bool:
     return abs(Fraction(answer.replace(",", "")) - Fraction(reference)) <= 1e-4
 
 
-# Here wrong answers can get all of the partial credit (0.1.25): `spell_backward` adds up 1/n for n letters, which
-# rounds to 1 for an answer that is too long at n = 6, 7, 9, ...; "0" is a prefix of every probability; `letter_jumble`
-# and `figlet_font` do not mind what follows; `game_of_life_halting` tests that the answer is not empty. So these are
-# also compared with the reference answer, and a wrong one gets what `spell_backward` means to give: .8 at most.
-GENEROUS: Mapping[str, Callable[[str, str], bool]] = {
-    "coin_flip": _same_number,
-    "figlet_font": _same_text,
-    "game_of_life_halting": _same_text,
-    "letter_jumble": _same_text,
-    "spell_backward": _same_text,
-}
+def _same_numbers(answer: str, reference: str) -> bool:
+    return sorted(re.findall(r"\d+", answer)) == sorted(re.findall(r"\d+", reference))
+
+
+def _is_number(answer: str, reference: str) -> bool:
+    return "nan" not in answer.lower()
+
+
+# Here wrong answers can get all of the credit (0.1.25): `spell_backward` adds up 1/n for n letters, which rounds to 1
+# for an answer that is too long at n = 6, 7, 9, ...; `letter_jumble` and `figlet_font` do not mind what follows; "0" is
+# a prefix of every probability; `game_of_life_halting` tests that the answer is not empty; `puzzle24` does not look at
+# the numbers it gave; to `complex_arithmetic` nothing is nearer than "nan". So these are also compared with the
+# reference answer, and a wrong one gets the credit beside: what `spell_backward` means to give, or nothing.
 MOST_PARTIAL_CREDIT = 0.8
+GENEROUS: Mapping[str, tuple[Callable[[str, str], bool], float]] = {
+    "coin_flip": (_same_number, 0.0),
+    "complex_arithmetic": (_is_number, 0.0),
+    "figlet_font": (_same_text, MOST_PARTIAL_CREDIT),
+    "game_of_life_halting": (_same_text, 0.0),
+    "letter_jumble": (_same_text, MOST_PARTIAL_CREDIT),
+    "puzzle24": (_same_numbers, 0.0),
+    "spell_backward": (_same_text, MOST_PARTIAL_CREDIT),
+}
 
 
 class Config(TextOptions):
@@ -93,6 +120,11 @@ class Config(TextOptions):
             near = difflib.get_close_matches(dataset, known, n=3, cutoff=0.5)
             hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known)}"
             raise ValueError(f"reasoning_gym has no data set {dataset!r}; {hint}")
+        if dataset in HASH_ORDERED and sys.flags.hash_randomization:
+            raise ValueError(
+                f"the tasks of {dataset} depend on how Python seeds the hashes of strings, and would differ from"
+                " process to process; set the environment variable PYTHONHASHSEED=0, also for every resume"
+            )
         return dataset
 
     @field_validator("categories")
@@ -143,11 +175,22 @@ class ReasoningGym(Environment):
         if answer is None:
             return Score.of(0.0)
         entry = task.data["entry"]
-        value = float(self._datasets[task.category].score_answer(answer, entry))
-        same = GENEROUS.get(self._config.dataset)
+        value = self._value(task.category, answer, entry)
+        same, credit = GENEROUS.get(self._config.dataset, (None, 0.0))
         if same is not None and value >= CORRECT_AT and not same(answer, entry["answer"]):
-            value = MOST_PARTIAL_CREDIT
+            value = credit
         return Score.of(value)
+
+    def _value(self, category: str, answer: str, entry: dict[str, Any]) -> float:
+        """Ask the library what an answer is worth."""
+        prints = self._config.dataset in PRINTING
+        try:
+            with redirect_stdout(io.StringIO()) if prints else nullcontext():
+                return float(self._datasets[category].score_answer(answer, entry))
+        except UNREADABLE:
+            if self._config.dataset not in RAISING:
+                raise
+            return 0.0
 
     def _build(self, category: str) -> Any:
         size = self.size(category)
@@ -182,7 +225,8 @@ def create(name: str, config: Config) -> ReasoningGym:
 
 def _library() -> ModuleType:
     try:
-        import reasoning_gym.factory
+        with _undisturbed(0):  # something that it imports draws from `random`
+            import reasoning_gym.factory
     except ModuleNotFoundError as error:
         raise EnvironmentFault(
             f"environments of type reasoning_gym need the package reasoning-gym ({error});"

@@ -1,7 +1,8 @@
 """Where an environment comes from: a name in the spec, a type, options. Plain data that any process can build from.
 
 A built-in type is the name of a file in this folder that has `Config` and `create`; it is found by reading the
-folder and imported on demand. `package.module:factory` is a function of the user's own, in a file beside the spec.
+folder and imported on demand; installed packages add types of the same shape by the entry points
+`evergreen.environments`. `package.module:factory` is a function of the user's own, in a file beside the spec.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
-from environments.contracts import Environment, EnvironmentFault
+from environments.contracts import Category, Environment, EnvironmentFault
 from environments.options import Options
 
 
@@ -85,7 +88,7 @@ def validate(type_: str, options: Mapping[str, Any]) -> Options | None:
 
 
 def _module(type_: str) -> ModuleType:
-    known = types()
+    known = {name: f"environments.{name}" for name in types()} | _installed()
     if type_ not in known:
         near = difflib.get_close_matches(type_, known, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
@@ -93,7 +96,13 @@ def _module(type_: str) -> ModuleType:
             f"there is no environment type {type_!r}.{hint} There are: {', '.join(known)};"
             " or give your own as package.module:factory"
         )
-    return importlib.import_module(f"environments.{type_}")
+    return importlib.import_module(known[type_])
+
+
+@cache
+def _installed() -> dict[str, str]:
+    """Give the types that installed packages add: entry points `name = package.module`."""
+    return {entry.name: entry.value for entry in entry_points(group="evergreen.environments")}
 
 
 def _factory(type_: str, search_path: str | None) -> Callable[..., object]:
@@ -127,9 +136,11 @@ def _checked(made: object, name: str) -> Environment:
         raise EnvironmentFault(f"environment {name}: set its attribute name to the name the factory is given")
     if not isinstance(getattr(made, "version", None), str):
         raise EnvironmentFault(f"environment {name}: set its attribute version to a string, for example '1'")
-    names = [category.name for category in made.categories]
-    if not names or len(set(names)) < len(names):
+    categories: list[object] = list(made.categories)
+    names = [category.name for category in categories if isinstance(category, Category)]
+    if not names or len(set(names)) < len(categories):
         raise EnvironmentFault(
-            f"environment {name}: expected at least one category, each name once; found {names}"
+            f"environment {name}: expected at least one category, each name once, as Category objects;"
+            f" found {names or categories}"
         )
     return made

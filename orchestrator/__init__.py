@@ -12,12 +12,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from orchestrator.running import Outcome, resume, run
+    from orchestrator.running import Outcome, fork, resume, run
     from orchestrator.spec import Spec, load_spec
 
-__all__ = ["Outcome", "Spec", "load_spec", "resume", "run"]
+__all__ = ["Outcome", "Spec", "fork", "load_spec", "resume", "run"]
 
-_HOMES = {"Outcome": "running", "resume": "running", "run": "running", "Spec": "spec", "load_spec": "spec"}
+_HOMES = {
+    **dict.fromkeys(("Outcome", "fork", "resume", "run"), "running"),
+    **dict.fromkeys(("Spec", "load_spec"), "spec"),
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from environments import Environment, EnvironmentSource, Scorer, Task, first_tasks, make_task
+from environments import Environment, EnvironmentSource, Pool, Scorer, first_tasks, make_task
 from orchestrator import methods, streams
 from orchestrator.choosing import Choice, make_choice
 from orchestrator.drawing import Drawing
 from orchestrator.errors import UserError
+from orchestrator.measurements.contracts import HeldOut
 from orchestrator.measurements.evaluation import Evaluation
 from orchestrator.parts import Parts
 from orchestrator.playing import Player
 from orchestrator.spec import Spec
 from orchestrator.starting import warm_started
+from orchestrator.stopping import Stopping
 from orchestrator.watching import Watcher
 from policies.hardware import choose_device, cpu_threads
 from policies.learner import Learner
@@ -28,8 +30,6 @@ from store.home import Home
 from store.records import CategoryRecord, EnvironmentRecord
 
 VOCABULARY_TASKS = 64  # looked at in every category when `tiny` makes its vocabulary
-
-Anchors = Mapping[str, Mapping[str, Sequence[Task]]]
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,7 @@ def lay_foundation(spec: Spec, weights: Path | None = None) -> Foundation:
     device = choose_device(spec.resources.device)
     seed = streams.integer(spec.seed, "policy")
     sample = vocabulary_sample(environments) if spec.policy.kind == "tiny" else None
-    policy = load_policy(spec.policy, device, seed=seed, sample=sample)
-    if weights is not None:
-        policy.load_weights(weights)
+    policy = load_policy(spec.policy, device, seed=seed, sample=sample, saved=weights)
     return Foundation(spec, sources, environments, choice, policy, is_resumed=weights is not None)
 
 
@@ -100,11 +98,13 @@ def assemble(
         learner = Learner(policy, spec.learner, spec.sampler.temperature)
         sampler = methods.create("samplers", spec.sampler, policy=policy)
         watcher.phase("finding the held-out tasks")
-        anchors = find_anchors(environments, spec.evaluate.items)
+        held_out: dict[str, HeldOut] = {
+            pool: find_held_out(environments, pool, spec.evaluate.items) for pool in evaluated_pools(spec)
+        }
         yield Parts(
             spec=spec,
             environments=environments,
-            anchors=anchors,
+            held_out=held_out,
             policy=policy,
             sampler=sampler,
             sampling=spec.sampler.sampling,
@@ -114,7 +114,8 @@ def assemble(
             entropy=MixCorrectedEntropy(spec.objective.reading),
             choice=foundation.choice,
             tasks=Drawing(environments, spec.seed),
-            measurements=[Evaluation(spec.evaluate, environments, anchors)],
+            measurements=[Evaluation(spec.evaluate, environments, held_out)],
+            stopping=Stopping(spec.curriculum.stage),
         )
 
 
@@ -132,12 +133,22 @@ def trainable(environments: Mapping[str, Environment]) -> dict[str, list[str]]:
     return {name: own for name, own in categories.items() if own}
 
 
-def find_anchors(environments: Mapping[str, Environment], num_items: int) -> Anchors:
-    """Find what is evaluated: the first tasks of every category's anchor pool, the same in every run."""
+def evaluated_pools(spec: Spec) -> list[Pool]:
+    """Name what boundaries evaluate: the `select` pool only when a scheduler asks for it."""
+    asks = getattr(spec.curriculum.scheduler, "reward", "advantage") != "advantage"
+    return ["anchor", "select"] if asks else ["anchor"]
+
+
+def find_held_out(environments: Mapping[str, Environment], pool: Pool, num_items: int) -> HeldOut:
+    """Find what is evaluated: the first tasks of every category's pool, the same in every run.
+
+    A category that is only held out is no business of a scheduler's.
+    """
     return {
         name: {
-            category.name: first_tasks(environment, category.name, "anchor", num_items)
+            category.name: first_tasks(environment, category.name, pool, num_items)
             for category in environment.categories
+            if category.trainable or pool == "anchor"
         }
         for name, environment in environments.items()
     }

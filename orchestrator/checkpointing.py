@@ -27,7 +27,11 @@ def components(parts: Parts, progress: Progress) -> list[Component]:
         json_component(
             "objective",
             EXPECTED["objective"],
-            {"objective": parts.objective.state(), "entropy": parts.entropy.state()},
+            {
+                "objective": parts.objective.state(),
+                "entropy": parts.entropy.state(),
+                "controller": _controller(parts),
+            },
         ),
         json_component("choice", EXPECTED["choice"], parts.choice.state()),
         json_component("tasks", EXPECTED["tasks"], parts.tasks.state()),
@@ -35,15 +39,30 @@ def components(parts: Parts, progress: Progress) -> list[Component]:
     ]
 
 
-def restore(parts: Parts, progress: Progress, opened: OpenCheckpoint) -> None:
-    """Put every part where the checkpoint left it. The policy's weights were loaded already."""
+def restore(parts: Parts, progress: Progress, opened: OpenCheckpoint) -> list[str]:
+    """Put every part where the checkpoint left it. The policy's weights were loaded already.
+
+    Names the parts that begin anew, because a fork gave them another type.
+    """
     parts.policy.version = opened.read_json("policy")["version"]
     parts.learner.load_optimizer(opened["optimizer"].folder)
     parts.sampler.sync(parts.policy.version)
     objective = opened.read_json("objective")
-    parts.objective.load_state(objective["objective"])
-    parts.entropy.load_state(objective["entropy"])
-    parts.choice.load_state(opened.read_json("choice"))
+    anew = parts.choice.load_state(opened.read_json("choice"))
+    if objective.get("controller", _controller(parts)) == _controller(parts):
+        parts.objective.load_state(objective["objective"])
+    else:
+        anew.append("the objective's controller")
+    if objective["entropy"]["mode"] == parts.entropy.mode:
+        parts.entropy.load_state(objective["entropy"])
+    else:
+        anew.append("the reading of entropy")
     parts.tasks.load_state(opened.read_json("tasks"))
     progress.load_state(opened.read_json("progress"))
     progress.num_unscorable_steps = 0  # whatever stopped the run may be mended by now
+    return anew
+
+
+def _controller(parts: Parts) -> str | None:
+    controller = parts.spec.objective.controller
+    return controller.type if controller else None

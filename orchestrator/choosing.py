@@ -13,6 +13,9 @@ from orchestrator import methods, streams
 from orchestrator.bandits.contracts import Bandit, Feedback, Pick, Signal
 from orchestrator.bandits.signal import mean_absolute_advantage
 from orchestrator.errors import SpecError
+from orchestrator.outer import Earned, Outer, Scheduled, restore_bandit
+from orchestrator.progress import Progress
+from orchestrator.schedulers.rewards import Scores
 from orchestrator.spec.model import CurriculumSection
 from store.records import EVERYTHING, ArmRecord, Level, Role
 
@@ -34,7 +37,7 @@ class Choice(ABC):
     """Fills the slots of a batch and takes in what they earned."""
 
     def __init__(self, bandit: BaseModel, bandits: Mapping[str, Bandit]) -> None:
-        self.bandits = dict(bandits)
+        self.config, self.bandits = bandit, dict(bandits)
         self._form: Signal = getattr(bandit, "signal", "raw")
         self._reward = getattr(bandit, "signal_reward", "value")
 
@@ -61,22 +64,42 @@ class Choice(ABC):
         """Describe every arm of every bandit as it stands."""
         return [record for name, bandit in self.bandits.items() for record in _arms(name, bandit)]
 
-    def next_environment(self) -> Pick | None:
-        """Pick the next stage's environment; None in flat mode."""
-        return None
+    def raw_signal(self, values: Sequence[float], correct: Sequence[bool]) -> float | None:
+        """Measure a group for the level above, where every environment must have the same unit."""
+        return mean_absolute_advantage(values if self._reward == "value" else correct, "raw")
 
-    def end_stage(self, pick: Pick | None, signal: float | None, num_groups: int) -> None:
-        """Tell the scheduler what its stage earned; in flat mode there is none."""
+    def next_environment(self) -> Scheduled:
+        """Pick the next stage's environment; nobody picks in flat mode."""
+        return Scheduled(None)
+
+    def join(self, scores: Scores) -> None:
+        """Take in the held-out scores of environments that joined at a fork; nobody asks in flat mode."""
         return
+
+    def end_stage(self, at: Progress, scores: Scores) -> Earned:
+        """Tell the scheduler what the stage before this boundary earned; in flat mode there is none.
+
+        `scores` are held-out scores of the `select` pool, empty unless the scheduler asked for them.
+        """
+        return Earned(None)
 
     def state(self) -> dict[str, Any]:
         """All bandits' states, as JSON."""
-        return {name: bandit.state() for name, bandit in self.bandits.items()}
+        bandits = {name: bandit.state() for name, bandit in self.bandits.items()}
+        return {"bandits": bandits, "bandit": _type(self.config)}
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state."""
+    def load_state(self, state: Mapping[str, Any]) -> list[str]:
+        """Continue from a state; names what begins anew, because a fork changed its type.
+
+        An environment that joined since keeps the state it was made with.
+        """
+        saved = state.get("bandits", state)  # flat runs of 0.1 kept nothing else
+        if state.get("bandit", _type(self.config)) != _type(self.config):
+            return ["the bandits"]
         for name, bandit in self.bandits.items():
-            bandit.load_state(state[name])
+            if name in saved:
+                restore_bandit(bandit, saved[name])
+        return []
 
 
 class Staged(Choice):
@@ -95,7 +118,10 @@ class Staged(Choice):
         )
         self.stage, self.seed = section.stage, seed
         assert section.scheduler is not None
-        self.scheduler: Bandit = _make("schedulers", section.scheduler, list(categories), seed, EVERYTHING)
+        self.outer = Outer(
+            section.scheduler,
+            _make("schedulers", section.scheduler, list(categories), seed, EVERYTHING),
+        )
 
     def slots(self, n: int, step: int, environment: str | None, visited: Sequence[str]) -> list[Slot]:
         """Choose the main slots first, then the replay slots by environment."""
@@ -109,27 +135,29 @@ class Staged(Choice):
                 slots.append(Slot(len(slots), name, pick.arm, role, "category", name, pick))
         return slots
 
-    def next_environment(self) -> Pick | None:
+    def next_environment(self) -> Scheduled:
         """Ask the scheduler."""
-        return self.scheduler.pick(1)[0]
+        return self.outer.next_environment()
 
-    def end_stage(self, pick: Pick | None, signal: float | None, num_groups: int) -> None:
-        """Give the scheduler the mean signal of the stage's own groups."""
-        assert pick is not None
-        self.scheduler.learn([Feedback(pick, signal or 0.0, num_groups if signal is not None else 0)])
+    def join(self, scores: Scores) -> None:
+        """Tell the outer level."""
+        self.outer.join(scores)
+
+    def end_stage(self, at: Progress, scores: Scores) -> Earned:
+        """Judge the stage, and teach the scheduler."""
+        return self.outer.end_stage(at, scores)
 
     def arms(self) -> list[ArmRecord]:
         """Describe the scheduler's arms too."""
-        return [*super().arms(), *_arms(EVERYTHING, self.scheduler)]
+        return [*super().arms(), *_arms(EVERYTHING, self.outer.scheduler)]
 
     def state(self) -> dict[str, Any]:
         """The scheduler's state beside the bandits'."""
-        return {"bandits": super().state(), "scheduler": self.scheduler.state()}
+        return {**super().state(), **self.outer.state()}
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
+    def load_state(self, state: Mapping[str, Any]) -> list[str]:
         """Continue from a state."""
-        super().load_state(state["bandits"])
-        self.scheduler.load_state(state["scheduler"])
+        return [*super().load_state(state), *self.outer.load_state(state)]
 
     def _replay_counts(self, n: int, step: int, environment: str, visited: Sequence[str]) -> dict[str, int]:
         """How many slots each other environment gets in this step."""
@@ -166,6 +194,10 @@ def _split(arm: str) -> tuple[str, str]:
     """Undo `environment/category`; a category's name may hold a slash, an environment's may not."""
     environment, _, category = arm.partition("/")
     return environment, category
+
+
+def _type(config: BaseModel) -> str:
+    return str(getattr(config, "type", type(config).__name__))
 
 
 def make_choice(section: CurriculumSection, categories: Mapping[str, Sequence[str]], seed: int) -> Choice:

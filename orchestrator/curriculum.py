@@ -7,7 +7,9 @@
             the environment's bandit picks a category for each group     P = softmax(Q / temperature)
             play the groups, score them, update the policy
             the bandit learns each pick's mean |advantage|               Q <- (1 - a) Q + a r
+            a stop rule may end the stage
         evaluate every environment, remember, checkpoint           boundary
+        the scheduler learns what the stage earned
 
 The inner rule is Self-Evolving Curriculum (arXiv 2505.14970); stages, replay and the scheduler are the outer level.
 """
@@ -22,6 +24,7 @@ from orchestrator.memory import Memory
 from orchestrator.parts import Parts
 from orchestrator.playing import Group
 from orchestrator.progress import Progress
+from orchestrator.stage_evals import MainGroup
 from orchestrator.stopwatch import Stopwatch
 from policies.learner import UpdateReport
 
@@ -53,9 +56,9 @@ class Curriculum:
 
     def open_stage(self) -> None:
         """Pick the next stage's environment."""
-        pick = self.parts.choice.next_environment()
-        self.at.begin_stage(pick)
-        self.memory.record_stage(self.parts, self.at)
+        scheduled = self.parts.choice.next_environment()
+        self.at.begin_stage(scheduled.pick)
+        self.memory.record_stage(self.parts, self.at, scheduled.why)
 
     def step(self) -> None:
         """Pick, draw, play, update, learn, remember."""
@@ -70,7 +73,8 @@ class Curriculum:
         with watch("learn"):
             parts.choice.learn(slots, signals)
             entropy = self.control_entropy(groups)
-            self.at.end_step(_main(slots, signals), has_update=report is not None)
+            if self.at.end_step(self._own(slots, groups), has_update=report is not None):
+                self.at.stop_reason = parts.stopping.verdict(self.at)
         self.memory.record_step(parts, self.at, slots, groups, signals, report, entropy, watch)
 
     def update(self, groups: Sequence[Group], watch: Stopwatch) -> UpdateReport | None:
@@ -106,14 +110,34 @@ class Curriculum:
         parts, watch = self.parts, Stopwatch()
         due = [measurement for measurement in parts.measurements if measurement.is_due(self.at)]
         findings = [m.run(parts.player, self.at, watch, self.memory.watcher.measuring) for m in due]
+        earned = parts.choice.end_stage(self.at, _scores(findings))
         if self.at.stage == 0:
             self._set_entropy_baseline(findings)
         else:
-            parts.choice.end_stage(self.at.pick, *self.at.stage_signal)
             parts.cross_boundary()
         self.at.end_boundary()
-        self.memory.record_boundary(self.at, findings, watch)
+        self.memory.record_boundary(self.at, findings, earned, watch)
         self.memory.save("boundary", parts, self.at)
+
+    def welcome(self, names: Sequence[str]) -> None:
+        """Measure environments that joined at a fork, as if the last boundary had known them."""
+        if not names:
+            return
+        watch = Stopwatch()
+        joined = [measurement.of(names) for measurement in self.parts.measurements]
+        findings = [m.run(self.parts.player, self.at, watch, self.memory.watcher.measuring) for m in joined]
+        self._set_entropy_baseline(findings)
+        self.parts.choice.join(_scores(findings))
+        self.memory.record_joined(self.parts, self.at, findings, watch)
+
+    def _own(self, slots: Sequence[Slot], groups: Sequence[Group]) -> list[MainGroup]:
+        """What the stage's own groups earned, replay apart: what its stop rules and its scheduler are told."""
+        raw = self.parts.choice.raw_signal
+        return [
+            MainGroup(slot.category, group.correct, raw(group.values, group.correct))
+            for slot, group in zip(slots, groups, strict=True)
+            if slot.role == "main"
+        ]
 
     def _set_entropy_baseline(self, findings: Sequence[Findings]) -> None:
         """Take the entropy at the start from the evaluation, if training samples as it does: T = 1, nothing cut.
@@ -133,6 +157,6 @@ class Curriculum:
         )
 
 
-def _main(slots: Sequence[Slot], signals: Sequence[float | None]) -> list[float]:
-    """Signals of the stage's own groups: what a scheduler is told, replay apart."""
-    return [s for slot, s in zip(slots, signals, strict=True) if slot.role == "main" and s is not None]
+def _scores(findings: Sequence[Findings]) -> dict[str, float]:
+    """What a scheduler may look at: held-out scores by environment, of the `select` pool."""
+    return {name: score for finding in findings for name, score in finding.scores.items()}

@@ -38,6 +38,7 @@ class Drawing:
         return {f"{name}/{category}": s.state() for (name, category), s in self._streams.items()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state."""
+        """Continue from a state; an environment that joined since begins at its first task."""
         for (name, category), stream in self._streams.items():
-            stream.load_state(state[f"{name}/{category}"])
+            if f"{name}/{category}" in state:
+                stream.load_state(state[f"{name}/{category}"])

@@ -1,4 +1,4 @@
-"""What went wrong, in words, for the ledger and for whoever watches."""
+"""What was decided and what went wrong, in words, for the ledger and for whoever watches."""
 
 from __future__ import annotations
 
@@ -6,8 +6,22 @@ from collections import Counter
 from collections.abc import Sequence
 
 from orchestrator.playing import Group
+from orchestrator.progress import Progress
 from policies.learner import UpdateReport
-from store.records import EventRecord
+from store.records import DECISION, EventRecord
+
+
+def decision(text: str) -> list[EventRecord]:
+    """Say what was decided."""
+    return [EventRecord(DECISION, text)]
+
+
+def end_of_stage(at: Progress) -> list[EventRecord]:
+    """Say that a stop rule ended the stage, if one did."""
+    if at.stop_reason is None:
+        return []
+    steps = f"{at.stage_step} of at most {at.steps_per_stage} steps"
+    return decision(f"stage {at.stage}: {at.environment} ends after {steps}: {at.stop_reason}")
 
 
 def unscorable(groups: Sequence[Group], where: str = "") -> list[EventRecord]:

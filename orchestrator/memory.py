@@ -13,15 +13,17 @@ from orchestrator.checkpointing import components
 from orchestrator.choosing import Slot
 from orchestrator.measurements.contracts import Findings
 from orchestrator.measurements.evaluation import sample_record
+from orchestrator.outer import Earned
 from orchestrator.parts import Parts
 from orchestrator.playing import Group
 from orchestrator.progress import Progress
 from orchestrator.stopwatch import Stopwatch
 from orchestrator.watching import Watcher
 from policies.learner import UpdateReport
-from store import checkpoints
+from store import checkpoints, report
 from store.ledger import Ledger, RunHandle
 from store.records import (
+    DECISION,
     BoundaryRecord,
     CheckpointRecord,
     EventRecord,
@@ -58,23 +60,27 @@ class Memory:
 
     def record_holdouts(self, parts: Parts) -> None:
         """Tell which tasks every category is evaluated on."""
-        for name, by_category in parts.anchors.items():
-            purpose = "own" if parts.environments[name].closed else "anchor"
-            for category, tasks in by_category.items():
-                keys = hashlib.sha256("".join(task.key for task in tasks).encode()).hexdigest()
-                self.ledger.record_holdout(self.run, HoldoutRecord(name, category, purpose, keys, len(tasks)))
+        for pool, held_out in parts.held_out.items():
+            for name, by_category in held_out.items():
+                purpose = "own" if parts.environments[name].closed else pool
+                for category, tasks in by_category.items():
+                    keys = hashlib.sha256("".join(task.key for task in tasks).encode()).hexdigest()
+                    record = HoldoutRecord(name, category, purpose, keys, len(tasks))
+                    self.ledger.record_holdout(self.run, record)
 
-    def record_stage(self, parts: Parts, at: Progress) -> None:
-        """A stage begins."""
+    def record_stage(self, parts: Parts, at: Progress, why: str) -> None:
+        """A stage begins, and why there."""
         pick = (
             PickRecord(0, "scheduler", "main", at.pick.arm, at.pick.arm, at.pick.probability)
             if at.pick
             else None
         )
         stage = parts.spec.curriculum.stage
-        record = StageRecord(at.stage, at.environment, at.step, stage.steps, stage.replay, pick)
+        events = incidents.decision(f"stage {at.stage}: {why}") if why else []
+        record = StageRecord(at.stage, at.environment, at.step, stage.steps, stage.replay, pick, events)
         self.ledger.start_stage(self.run, record)
         self.watcher.stage(at)
+        self.watcher.decision([event.text for event in events])
 
     def record_step(
         self,
@@ -106,14 +112,17 @@ class Memory:
                 *metrics.of_time(watch, num_tokens),
             ],
             arms=parts.choice.arms(),
-            events=incidents.of_step(groups, report),
+            events=[*incidents.of_step(groups, report), *incidents.end_of_stage(at)],
         )
         self.ledger.record_step(self.run, record)
         self.watcher.step(at, record)
-        self.watcher.event([event.text for event in record.events])
+        self._tell(record.events)
 
-    def record_boundary(self, at: Progress, findings: Sequence[Findings], watch: Stopwatch) -> None:
+    def record_boundary(
+        self, at: Progress, findings: Sequence[Findings], earned: Earned, watch: Stopwatch
+    ) -> None:
         """A boundary is done: one transaction."""
+        decisions = incidents.decision(f"stage {at.stage}: {earned.why}") if earned.why else []
         for finding in findings:
             record = BoundaryRecord(
                 after_stage=at.stage,
@@ -123,13 +132,36 @@ class Memory:
                 cells=finding.cells,
                 items=finding.items,
                 samples=finding.samples,
-                events=finding.events,
-                stop_reason="budget" if at.stage else None,
-                signal=at.stage_signal[0] if at.stage else None,
+                events=[*finding.events, *decisions],
+                stop_reason=(at.stop_reason or "budget") if at.stage else None,
+                signal=earned.reward,
             )
             self.ledger.record_boundary(self.run, record)
             self.watcher.boundary(at, record)
-            self.watcher.event([event.text for event in record.events])
+            self._tell(record.events)
+
+    def record_joined(
+        self, parts: Parts, at: Progress, findings: Sequence[Findings], watch: Stopwatch
+    ) -> None:
+        """Environments joined at the last boundary: first the checkpoint that knows them, then their cells.
+
+        Killed in between, the run measures them again and finds the same.
+        """
+        self._saved = None
+        self.save("boundary", parts, at)
+        for finding in findings:
+            record = BoundaryRecord(
+                after_stage=at.num_boundaries - 1,
+                step=at.step,
+                seconds=watch.total,
+                eval_config=finding.config,
+                cells=finding.cells,
+                items=finding.items,
+                samples=finding.samples,
+                events=finding.events,
+            )
+            self.ledger.record_joined(self.run, record)
+            self.watcher.boundary(at, record)
 
     def save_if_due(self, parts: Parts, at: Progress) -> None:
         """Make a periodic checkpoint when the spec's steps or minutes have passed."""
@@ -151,6 +183,24 @@ class Memory:
         keep = parts.spec.checkpoint.keep
         for old in checkpoints.prune(self.folder, self.ledger.checkpoints(self.run), keep):
             self.ledger.forget_checkpoint(self.run, old)
+        if kind == "boundary":
+            self._report(at)
+
+    def _report(self, at: Progress) -> None:
+        """Write the run as a page for people.
+
+        It shows only what is durable already, so neither a full disk nor a defect of the page may cost the run.
+        """
+        try:
+            report.write(self.ledger, self.folder, self.run.name)
+        except Exception as failed:
+            text = f"the report was not written ({failed}); `evergreen report {self.run.name}` tries again"
+            self.record_events(at, [EventRecord("report", text)])
+
+    def _tell(self, events: Sequence[EventRecord]) -> None:
+        """Pass on what happened: a decision is news, an incident is a warning."""
+        self.watcher.decision([event.text for event in events if event.kind == DECISION])
+        self.watcher.event([event.text for event in events if event.kind != DECISION])
 
 
 def _pick(slot: Slot, signal: float | None) -> PickRecord:

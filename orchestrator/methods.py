@@ -27,6 +27,7 @@ from orchestrator.errors import SpecError
 FOLDERS = {
     "bandits": "orchestrator.bandits",
     "schedulers": "orchestrator.schedulers",
+    "stop_rules": "orchestrator.stop_rules",
     "environments": "environments",
     "samplers": "policies.samplers",
 }

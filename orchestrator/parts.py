@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from environments import Environment, Task
+from environments import Environment
 from orchestrator.choosing import Choice
 from orchestrator.drawing import Drawing
-from orchestrator.measurements.contracts import Measurement
+from orchestrator.measurements.contracts import HeldOut, Measurement
 from orchestrator.playing import Player
 from orchestrator.spec import Spec
+from orchestrator.stopping import Stopping
 from policies.learner import Learner
 from policies.objectives import MixCorrectedEntropy, Objective
 from policies.policy import Policy
@@ -23,7 +24,7 @@ class Parts:
 
     spec: Spec
     environments: Mapping[str, Environment]
-    anchors: Mapping[str, Mapping[str, Sequence[Task]]]  # what is evaluated, by environment and category
+    held_out: Mapping[str, HeldOut]  # what is evaluated, by pool
     policy: Policy
     sampler: Sampler
     sampling: Sampling  # of training episodes
@@ -34,6 +35,7 @@ class Parts:
     choice: Choice
     tasks: Drawing
     measurements: Sequence[Measurement]
+    stopping: Stopping  # of stages, before their budget is used
 
     @property
     def reads_value(self) -> bool:

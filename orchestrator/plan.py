@@ -41,27 +41,32 @@ class Plan:
         lines = [
             f"plan: {self.stages}",
             f"      {self.steps} steps, {self.episodes:,} episodes; {self.evaluations}",
-            f"disk: {self._checkpoints()}, ledger about {_size(self.ledger_bytes)}; {_size(self.free_bytes)} free",
+            f"disk: {self._checkpoints()}, ledger about {size_in_words(self.ledger_bytes)}; "
+            f"{size_in_words(self.free_bytes)} free",
         ]
         return [*lines, *(f"warning: {text}" for text in self.warnings)]
 
     def _checkpoints(self) -> str:
         if self.checkpoint_bytes is None:
             return f"{self.num_checkpoints} checkpoints (the model's configuration is not here, so no size)"
-        each, total = _size(self.checkpoint_bytes), _size(self.checkpoint_bytes * self.num_checkpoints)
+        each, total = (
+            size_in_words(self.checkpoint_bytes),
+            size_in_words(self.checkpoint_bytes * self.num_checkpoints),
+        )
         return f"{self.num_checkpoints} checkpoints of {each} ({self.parameters:,} weights) = {total}"
 
 
 def make_plan(spec: Spec, home: Path) -> Plan:
     """Work out what a spec will do: builds its environments, reads no weights."""
-    from orchestrator.assembly import build_environments, trainable
+    from orchestrator.assembly import build_environments, evaluated_pools, trainable
     from orchestrator.choosing import make_choice
 
     curriculum, evaluate = spec.curriculum, spec.evaluate
     _, environments = build_environments(spec)
     make_choice(curriculum, trainable(environments), spec.seed)  # refuses arms that cannot be chosen from
     num_steps = curriculum.stages * curriculum.stage.steps
-    items = sum(len(environment.categories) for environment in environments.values()) * evaluate.items
+    num_categories = sum(len(environment.categories) for environment in environments.values())
+    items = num_categories * evaluate.items * len(evaluated_pools(spec))
     size = _policy_size(spec, environments)
     return Plan(
         stages=_stages(spec),
@@ -113,7 +118,8 @@ def _free(home: Path) -> int:
     return shutil.disk_usage(place).free
 
 
-def _size(num_bytes: float) -> str:
+def size_in_words(num_bytes: float) -> str:
+    """Write a size for a person."""
     for unit in ("B", "KB", "MB", "GB"):
         if num_bytes < 1000:
             return f"{num_bytes:.0f} {unit}" if num_bytes >= 10 or unit == "B" else f"{num_bytes:.1f} {unit}"

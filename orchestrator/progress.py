@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from orchestrator.bandits.contracts import Pick
+from orchestrator.stage_evals import MainGroup, StageEvals
 
 
 @dataclass
 class Progress:
-    """The position in a curriculum of `num_stages` stages of `steps_per_stage` steps.
+    """The position in a curriculum of `num_stages` stages of at most `steps_per_stage` steps.
 
     Boundary 0 comes before stage 1, boundary i after stage i; so i + 1 boundaries are done when stage i is.
     """
@@ -25,14 +26,18 @@ class Progress:
     environment: str | None = None  # of this stage; None before the first and in flat mode
     visited: list[str] = field(default_factory=list)  # environments that had a stage, this one included
     pick: Pick | None = None  # the scheduler's, for this stage
-    signal_sum: float = 0.0  # over the stage's own groups
+    signal_sum: float = 0.0  # raw |advantage| over the stage's own groups
     num_signals: int = 0
+    evals: StageEvals = field(default_factory=StageEvals)  # of this stage
+    stop_reason: str | None = None  # a stop rule's, once it has ended the stage before its budget
     num_unscorable_steps: int = 0  # the last steps, in a row, in which nothing could be scored
 
     @property
     def stage_is_over(self) -> bool:
-        """All its steps are done, or none was begun yet."""
-        return self.stage == 0 or self.stage_step == self.steps_per_stage
+        """All its steps are done, a stop rule ended it, or none was begun yet."""
+        has_boundary = self.num_boundaries > self.stage  # whatever a fork says of a stage's steps since
+        is_spent = self.stage_step == self.steps_per_stage
+        return self.stage == 0 or has_boundary or is_spent or self.stop_reason is not None
 
     @property
     def is_at_boundary(self) -> bool:
@@ -46,7 +51,7 @@ class Progress:
 
     @property
     def num_steps(self) -> int:
-        """Steps of the whole run."""
+        """Steps of the whole run, at most."""
         return self.num_stages * self.steps_per_stage
 
     @property
@@ -59,6 +64,7 @@ class Progress:
         self.stage, self.stage_step = self.stage + 1, 0
         self.pick, self.environment = pick, pick.arm if pick else None
         self.signal_sum, self.num_signals = 0.0, 0
+        self.evals, self.stop_reason = StageEvals(), None
         if self.environment and self.environment not in self.visited:
             self.visited.append(self.environment)
 
@@ -66,11 +72,13 @@ class Progress:
         """Count a step."""
         self.step, self.stage_step = self.step + 1, self.stage_step + 1
 
-    def end_step(self, signals: Sequence[float], has_update: bool) -> None:
-        """Take in what the stage's own groups earned."""
+    def end_step(self, groups: Sequence[MainGroup], has_update: bool) -> bool:
+        """Take in what the stage's own groups earned; whether that completed an eval."""
+        signals = [group.signal for group in groups if group.signal is not None]
         self.signal_sum += sum(signals)
         self.num_signals += len(signals)
         self.num_unscorable_steps = 0 if has_update else self.num_unscorable_steps + 1
+        return self.evals.add_step(groups)
 
     def end_boundary(self) -> None:
         """Count a boundary."""
@@ -84,5 +92,6 @@ class Progress:
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Continue from a state."""
+        read = {"pick": lambda pick: pick and Pick(**pick), "evals": StageEvals.from_state}
         for name, value in state.items():
-            setattr(self, name, Pick(**value) if name == "pick" and value else value)
+            setattr(self, name, read[name](value) if name in read else value)

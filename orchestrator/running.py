@@ -13,22 +13,25 @@ import yaml
 from orchestrator.assembly import Foundation, assemble, lay_foundation
 from orchestrator.checkpointing import EXPECTED, restore
 from orchestrator.curriculum import Curriculum, Stop
-from orchestrator.errors import DONE, RESUMABLE, StoppedEarly
+from orchestrator.errors import DONE, RESUMABLE, StoppedEarly, UserError
+from orchestrator.forking import adopt_checkpoint, boundary_checkpoint, forked_spec
 from orchestrator.host import describe_host, differences
 from orchestrator.memory import Memory
+from orchestrator.parts import Parts
 from orchestrator.progress import Progress
 from orchestrator.runs import SPEC_FILE, existing
 from orchestrator.signals import Signalled, catching_signals
 from orchestrator.spec import Spec, load_spec
 from orchestrator.spec.load import change_resources
+from orchestrator.tracking import start_tracker
 from orchestrator.watching import Watcher
 from store import checkpoints
-from store.checkpoints import OpenCheckpoint
+from store.checkpoints import WEIGHTS, OpenCheckpoint
 from store.files import write_text
 from store.home import Home
 from store.ledger import Ledger, RunHandle
 from store.lock import RunLock, clear_stop, stop_requested
-from store.records import EventRecord, RunRecord
+from store.records import EventRecord, LineageRecord, RunRecord
 
 
 @dataclass(frozen=True)
@@ -73,15 +76,22 @@ def resume(
     home: str | Path = "runs",
     until_step: int | None = None,
     watcher: Watcher | None = None,
+    stages: int | None = None,
 ) -> Outcome:
-    """Go on from the newest valid checkpoint; a finished run stays as it is."""
+    """Go on from the newest valid checkpoint; a finished run stays as it is, unless it gets more stages."""
     place, watcher = Home(home, create=False), watcher or Watcher()
     folder = existing(place, name)
     written = load_spec(folder / SPEC_FILE)
     with Ledger.open(written.ledger.url or place.ledger_url) as ledger:
         spec = change_resources(written, overrides)
         known = {run.name: run.status for run in ledger.reading.runs()}
+        if stages is not None and name in known:
+            spec = _lengthened(spec, stages, len(ledger.reading.stages(name)))
+            if stages > written.curriculum.stages:
+                known[name] = "stopped"
         if known.get(name) == "finished":
+            write_text(folder / SPEC_FILE, as_yaml(spec))  # its tracker's place may be another now
+            start_tracker(spec.model_dump(mode="json"), place, name).finish(watcher)
             watcher.end(name, "finished", None)
             return Outcome(name, folder, "finished")
         with RunLock(folder):
@@ -90,6 +100,41 @@ def resume(
             if name not in known:  # killed between its folder and its ledger row
                 return process.begin(lay_foundation(spec))
             return process.go_on()
+
+
+def fork(
+    name: str,
+    stage: int,
+    spec: str | Path | Mapping[str, Any] | None = None,
+    overrides: Sequence[str] = (),
+    home: str | Path = "runs",
+    until_step: int | None = None,
+    watcher: Watcher | None = None,
+) -> Outcome:
+    """Begin a new run at the boundary after a stage of another, with its history and another spec."""
+    place, watcher = Home(home, create=False), watcher or Watcher()
+    parent_folder = existing(place, name)
+    parent = load_spec(parent_folder / SPEC_FILE)
+    checked = forked_spec(parent, spec, overrides, stage)
+    with Ledger.open(checked.ledger.url or place.ledger_url) as ledger:
+        record = boundary_checkpoint(ledger, parent_folder, name, stage)
+        foundation = lay_foundation(checked, parent_folder / record.folder / WEIGHTS)
+        taken = [run.name for run in ledger.reading.runs()]
+        checked = checked.model_copy(update={"name": place.free_name(checked.name, taken)})
+        folder = place.make_run_folder(checked.name)
+        with RunLock(folder):
+            adopt_checkpoint(record, parent_folder, folder)
+            ledger.fork_run(run_record(checked, foundation, LineageRecord(name, stage)), record)
+            write_text(folder / SPEC_FILE, as_yaml(checked))
+            return _Process(checked, ledger, place, folder, watcher, until_step).go_on(foundation)
+
+
+def _lengthened(spec: Spec, stages: int, num_begun: int) -> Spec:
+    """Give a run another number of stages, at least those it has begun."""
+    if stages < num_begun:
+        raise UserError(f"{spec.name} has begun stage {num_begun} already: --stages {stages} is too few")
+    curriculum = spec.curriculum.model_copy(update={"stages": stages})
+    return spec.model_copy(update={"curriculum": curriculum})
 
 
 def as_yaml(spec: Spec) -> str:
@@ -103,6 +148,24 @@ def _host(foundation: Foundation) -> dict[str, Any]:
     return {**describe_host(foundation.spec), **versions}
 
 
+def run_record(spec: Spec, foundation: Foundation, lineage: LineageRecord | None = None) -> RunRecord:
+    """Describe a new run for the ledger."""
+    curriculum = spec.curriculum
+    return RunRecord(
+        uid=uuid.uuid4().hex,
+        name=spec.name,
+        seed=spec.seed,
+        model=spec.policy.model,
+        objective=spec.objective.preset,
+        scheduler=getattr(curriculum.scheduler, "type", None),
+        bandit=curriculum.bandit.type,
+        spec=spec.model_dump(mode="json", by_alias=True),
+        environments=foundation.records(),
+        host=_host(foundation),
+        lineage=lineage,
+    )
+
+
 class _Process:
     """One process's time with a run, from taking the lock to letting it go."""
 
@@ -114,27 +177,16 @@ class _Process:
 
     def begin(self, foundation: Foundation) -> Outcome:
         """Run from step 0."""
-        curriculum = self.spec.curriculum
-        record = RunRecord(
-            uid=uuid.uuid4().hex,
-            name=self.spec.name,
-            seed=self.spec.seed,
-            model=self.spec.policy.model,
-            objective=self.spec.objective.preset,
-            scheduler=getattr(curriculum.scheduler, "type", None),
-            bandit=curriculum.bandit.type,
-            spec=self.spec.model_dump(mode="json", by_alias=True),
-            environments=foundation.records(),
-            host=_host(foundation),
-        )
         warnings = [EventRecord("warning", text) for text in self.spec.objective.warnings()]
-        return self._go(self.ledger.start_run(record), foundation, None, warnings)
+        run = self.ledger.start_run(run_record(self.spec, foundation))
+        return self._go(run, foundation, None, warnings)
 
-    def go_on(self) -> Outcome:
+    def go_on(self, foundation: Foundation | None = None) -> Outcome:
         """Run from the newest valid checkpoint, or from step 0 when there is none."""
         opened, events = self._newest_checkpoint()
-        foundation = lay_foundation(self.spec, opened["weights"].folder if opened else None)
+        foundation = foundation or lay_foundation(self.spec, opened[WEIGHTS].folder if opened else None)
         run = self.ledger.open_run(self.spec.name, foundation.records())
+        self.ledger.set_spec(run, self.spec.model_dump(mode="json", by_alias=True))
         before = self.ledger.reading.host(self.spec.name)
         for difference in differences(before, _host(foundation)):
             text = f"{difference}: the run goes on, but not bit for bit as it would have"
@@ -153,6 +205,7 @@ class _Process:
         self.watcher.begin(self.spec.name, str(self.folder))
         clear_stop(self.folder)
         self.ledger.set_status(run, "running")
+        tracker = start_tracker(self.spec.model_dump(mode="json"), self.home, self.spec.name)
         try:
             reason = self._run(run, foundation, opened, events, progress)
         except StoppedEarly as stopped:
@@ -167,6 +220,7 @@ class _Process:
         outcome = Outcome(self.spec.name, self.folder, "finished" if reason is None else "stopped", reason)
         self.ledger.set_status(run, outcome.status)
         clear_stop(self.folder)
+        tracker.finish(self.watcher)
         self.watcher.end(outcome.name, outcome.status, reason)
         return outcome
 
@@ -179,18 +233,27 @@ class _Process:
         progress: Progress,
     ) -> str | None:
         """Put the parts together and go through the curriculum; why it stopped, or None at its end."""
-        with catching_signals() as signalled:
+        with catching_signals(self.watcher.stopping) as signalled:
             stop = self._stop(signalled)
             with assemble(foundation, self.home, self.watcher, lambda: stop(progress)) as parts:
-                if opened is not None:
-                    restore(parts, progress, opened)
+                anew = restore(parts, progress, opened) if opened else []
                 at = (progress.step, progress.num_boundaries)
                 self.ledger.rewind(run, *at)
                 checkpoints.prepare(self.folder, self.ledger.checkpoints(run))
                 memory = Memory(self.ledger, run, self.folder, self.watcher, saved=at if opened else None)
                 memory.record_events(progress, events)
+                memory.record_events(progress, [EventRecord("begins anew", part) for part in anew])
                 memory.record_holdouts(parts)
-                return Curriculum(parts, memory, progress).run(stop)
+                curriculum = Curriculum(parts, memory, progress)
+                curriculum.welcome(self._joined(parts, progress))
+                return curriculum.run(stop)
+
+    def _joined(self, parts: Parts, progress: Progress) -> list[str]:
+        """Name the environments that joined at a fork: the last boundary did not measure them."""
+        if not progress.num_boundaries:
+            return []
+        measured = self.ledger.reading.measured(self.spec.name, progress.num_boundaries - 1)
+        return [name for name in parts.environments if name not in measured]
 
     def _stop(self, signalled: Signalled) -> Stop:
         """Ask, before every step, whether to stop; the answer is the reason."""
@@ -217,8 +280,18 @@ class _Process:
             )
             for one in skipped
         ]
+        run = self.ledger.reading.run(self.spec.name)
+        if record is None and run.parent is not None:
+            raise UserError(
+                f"{run.name} has no whole checkpoint left: fork {run.parent} again after stage {run.parent_stage}"
+            )
         if record is None:
             return None, [*events, EventRecord("resumed", "no checkpoint yet: the run begins at step 0")]
-        text = f"resumed from the checkpoint of step {record.step}, with the spec the run began with"
-        events.append(EventRecord("resumed", text))
+        is_new = run.parent is not None and run.num_boundaries == (run.parent_stage or 0) + 1
+        text = (
+            f"forked from {run.parent} after stage {run.parent_stage}"
+            if is_new
+            else f"resumed from the checkpoint of step {record.step}, with the spec the run began with"
+        )
+        events.append(EventRecord("forked" if is_new else "resumed", text))
         return checkpoints.open_checkpoint(self.folder / record.folder, EXPECTED), events

@@ -28,6 +28,16 @@ def opened(path: Path, run: str | None = None) -> Iterator[tuple[Home, Ledger]]:
         yield home, ledger
 
 
+def upgrade_ledgers(path: Path) -> list[str]:
+    """Bring the home's ledger, and those that its runs' specs name, to our schema; returns their URLs."""
+    home = Home(path, create=False)
+    named = {_ledger_url(home, spec.parent.name) for spec in home.path.glob(f"*/{SPEC_FILE}")}
+    urls = sorted({home.ledger_url, *named})
+    for url in urls:
+        Ledger.upgrade(url)
+    return urls
+
+
 def _ledger_url(home: Home, run: str | None) -> str:
     spec = home.run_folder(run) / SPEC_FILE if run else None
     if spec is None or not spec.is_file():

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orchestrator.progress import Progress
+from orchestrator.signals import say_stopping
 from store.records import BoundaryRecord, StepRecord
 
 
 class Watcher:
-    """Hears nothing by default; the CLI prints, a test counts."""
+    """Hears nothing by default, and only repeats that a signal was heard; the CLI prints, a test counts."""
 
     def begin(self, name: str, folder: str) -> None:
         """This process takes up a run."""
@@ -26,14 +27,21 @@ class Watcher:
     def step(self, at: Progress, record: StepRecord) -> None:
         """A step is done and remembered."""
 
-    def measuring(self, text: str) -> None:
-        """What is being measured just now, in words; often, and only worth saying when it takes long."""
+    def measuring(self, text: str, done: int, total: int) -> None:
+        """What is being measured just now, in words, after `done` of `total` parts; worth saying when it takes long."""
 
     def boundary(self, at: Progress, record: BoundaryRecord) -> None:
         """A boundary is done and remembered."""
 
+    def decision(self, texts: Sequence[str]) -> None:
+        """Something was decided, and why."""
+
     def event(self, texts: Sequence[str]) -> None:
         """Something a person should know."""
+
+    def stopping(self) -> None:
+        """A signal asks the run to stop. Called inside its handler: nothing but `os.write` is safe here."""
+        say_stopping()
 
     def end(self, name: str, status: str, reason: str | None) -> None:
         """This process is done with the run: finished, stopped or failed, and why."""

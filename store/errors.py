@@ -25,3 +25,7 @@ class UnknownMetric(LedgerError):
 
 class CheckpointError(StoreError):
     """A checkpoint is incomplete, changed, or not the one expected."""
+
+
+class TrackerError(StoreError):
+    """MLflow is away, or does not take what it is given."""

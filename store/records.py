@@ -13,6 +13,7 @@ from typing import Any, Literal
 Role = Literal["main", "replay"]
 Level = Literal["scheduler", "category", "flat"]
 
+DECISION = "decision"  # the kind of an event that is no trouble: who chose what, and why
 EVERYTHING = "*"  # names the bandit that sees all environments: the scheduler, or the one of flat mode
 
 
@@ -135,7 +136,7 @@ class ArmRecord:
 class EventRecord:
     """A decision or an incident, in words."""
 
-    kind: str  # "stage", "skipped update", "unscorable", "stopped", "resumed", ...
+    kind: str  # DECISION, "skipped update", "unscorable", "stopped", "resumed", "forked", ...
     text: str
     data: Mapping[str, Any] = field(default_factory=dict)
 

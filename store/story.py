@@ -7,30 +7,39 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from store import checkpoints
+from store import carryover, checkpoints
 from store.home import Home
 from store.ledger import Ledger
 from store.ledger.answers import Cell
 from store.lock import holder
+from store.metrics import metric as known_metric
 from store.records import EVERYTHING
 
 MATRICES = ("pass_1", "pass_4", "entropy_token")
+PARTS = ("draw", "play", "score", "update", "other")  # of a step's time
 
 Facts = dict[str, Any]
 Matrix = dict[str, dict[str, float | None]]  # after stage i -> environment j -> value
 
 
 def tell(ledger: Ledger, home: Home, name: str) -> Facts:
-    """Collect what there is to say about a run."""
+    """Collect what there is to say about a run, and the hashes that prove it: those read everything."""
+    folder = home.run_folder(name)
+    return {**facts(ledger, folder, name), **_digests(ledger, name, folder)}
+
+
+def facts(ledger: Ledger, folder: Path, name: str) -> Facts:
+    """Collect what there is to say about a run; quick enough to be asked at every boundary."""
     read = ledger.reading
-    run, spec, folder = read.run(name), read.spec(name), home.run_folder(name)
-    matrices = {metric: _matrix(read.matrix(name, metric)) for metric in MATRICES}
+    run, spec = read.run(name), read.spec(name)
+    cells = {metric: read.matrix(name, metric) for metric in MATRICES}
+    matrices = {metric: _matrix(of) for metric, of in cells.items()}
     stages = [asdict(stage) for stage in read.stages(name)]
     return {
         "name": name,
         "status": status(run.status, folder),
-        **_digests(ledger, name, folder),
         "folder": str(folder),
+        "parent": {"name": run.parent, "after_stage": run.parent_stage} if run.parent else None,
         "model": run.model,
         "objective": run.objective,
         "scheduler": run.scheduler,
@@ -38,10 +47,12 @@ def tell(ledger: Ledger, home: Home, name: str) -> Facts:
         "seed": run.seed,
         "num_steps": run.num_steps,
         "planned_steps": spec["curriculum"]["stages"] * spec["curriculum"]["stage"]["steps"],
+        "planned_stages": spec["curriculum"]["stages"],
         "num_boundaries": run.num_boundaries,
         "seconds": _seconds(ledger, name),
-        "environments": _environments(matrices, read.matrix(name, "pass_1")),
+        "environments": _environments(matrices, cells["pass_1"]),
         "matrices": matrices,
+        "carry_over": carry_over(matrices, stages),
         "stages": stages,
         "arms": _arms(ledger, name, has_scheduler=run.scheduler is not None),
         "allocation": [asdict(row) for row in read.allocation(name)],
@@ -107,41 +118,51 @@ def _environments(matrices: Mapping[str, Matrix], cells: list[Cell]) -> Facts:
 
 
 def _first_and_last(matrix: Matrix, name: str) -> tuple[float | None, float | None]:
-    rows = [matrix[i] for i in sorted(matrix, key=int)]
-    return (rows[0].get(name), rows[-1].get(name)) if rows else (None, None)
+    """Look an environment up at its first boundary, which is a later one if it joined at a fork, and at the last."""
+    values = [matrix[i][name] for i in sorted(matrix, key=int) if name in matrix[i]]
+    return (values[0], values[-1]) if values else (None, None)
 
 
 def _difference(pair: tuple[float | None, float | None]) -> float | None:
     return None if pair[0] is None or pair[1] is None else pair[1] - pair[0]
 
 
+def carry_over(matrices: Mapping[str, Matrix], stages: list[Facts]) -> Facts:
+    """Sum the matrices up (see `store.carryover`); all None before a stage is measured, and in flat mode."""
+    last = max((int(i) for i in matrices["pass_1"]), default=0)
+    trained = [stage["environment"] for stage in stages if stage["stage"] <= last]
+    if None in trained:
+        trained = []
+    accuracy, entropy = (
+        {(int(i), name): value for i, row in matrices[metric].items() for name, value in row.items()}
+        for metric in ("pass_1", "entropy_token")
+    )
+    floor = known_metric("entropy_token").ratio_floor or 0.0
+    differences = {
+        "average": carryover.average,
+        "backward_transfer": carryover.backward_transfer,
+        "forward_transfer": carryover.forward_transfer,
+        "forgetting": carryover.forgetting,
+        "zero_shot_gain": carryover.zero_shot_gain,
+    }
+    ratios = {"entropy_retained": carryover.retained, "entropy_carried": carryover.carried}
+    return {
+        **{key: of(accuracy, trained) if trained else None for key, of in differences.items()},
+        **{key: carryover.geometric_mean(of(entropy, trained, floor)) for key, of in ratios.items()},
+    }
+
+
 def _arms(ledger: Ledger, name: str, has_scheduler: bool) -> list[Facts]:
     """Say where every arm's probability began, went and ended."""
-    paths: dict[tuple[str, str], list[Any]] = {}
-    for arm in ledger.reading.arms(name):
-        paths.setdefault((arm.bandit, arm.arm), []).append(arm)
     return [
-        {
-            "bandit": bandit,
-            "arm": arm,
-            "is_scheduler": bandit == EVERYTHING and has_scheduler,
-            "probability_start": path[0].probability,
-            "probability_min": min(row.probability for row in path),
-            "probability_max": max(row.probability for row in path),
-            "probability_end": path[-1].probability,
-            "value_end": path[-1].value,
-            "num_picks": path[-1].num_picks,
-        }
-        for (bandit, arm), path in paths.items()
+        {**asdict(path), "is_scheduler": path.bandit == EVERYTHING and has_scheduler}
+        for path in ledger.reading.arm_paths(name)
     ]
 
 
 def _seconds(ledger: Ledger, name: str) -> Facts:
     """Seconds by part over all steps, and of all evaluations."""
-    parts = ("draw", "play", "score", "update", "other")
-    spent = {
-        part: sum(point.value or 0.0 for point in ledger.reading.series(name, f"seconds_{part}"))
-        for part in parts
-    }
+    sums = ledger.reading.sums(name, [f"seconds_{part}" for part in PARTS])
+    spent = {part: sums.get(f"seconds_{part}", 0.0) for part in PARTS}
     spent["evaluate"] = sum(boundary.seconds for boundary in ledger.reading.boundaries(name))
     return spent

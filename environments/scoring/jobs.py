@@ -32,14 +32,11 @@ def play(environment: Environment, job: Job) -> Turn:
     """
     try:
         return _checked(_replay(environment, job))
-    except EnvironmentFault:
+    except (EnvironmentFault, KeyboardInterrupt):
         raise
     except MemoryError:
         return unscorable("out of memory")
-    except (
-        Exception,
-        SystemExit,
-    ) as error:  # foreign code may raise anything; the reason is counted and reported
+    except BaseException as error:  # foreign code may raise anything; the reason is counted and reported
         first_line = str(error).partition("\n")[0][:REASON_LENGTH]
         return unscorable(f"raised {type(error).__name__}: {first_line}")
 

@@ -30,7 +30,7 @@ def prepare(sources: Sequence[EnvironmentSource], memory_gib: float, parent: int
     An environment that cannot be built does not end the worker, which would only be started again: its first job
     raises the fault where the trainer can see it.
     """
-    _die_with(parent)
+    die_with(parent)
     signal.signal(
         signal.SIGTERM, signal.SIG_DFL
     )  # a handler in Python would wait for the end of a long C call
@@ -77,7 +77,7 @@ def _address_space() -> int:
     return int(statm.read_text().split()[0]) * resource.getpagesize() if statm.exists() else 0
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """Leave no spinning orphan behind a killed trainer."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import typer
 
+from orchestrator.cli.checking import check_env
 from orchestrator.cli.looking import ls, show, weights
+from orchestrator.cli.opening import ui
 from orchestrator.cli.planning import methods, validate
 from orchestrator.cli.problems import in_words
-from orchestrator.cli.running import resume, run, stop
+from orchestrator.cli.reporting import report
+from orchestrator.cli.running import fork, resume, run, stop
+from orchestrator.cli.tidying import prune, upgrade
 
 EPILOG = "Exit codes: 0 done, 1 our fault, 2 your mistake, 75 stopped and resumable, 130 killed by a second Ctrl-C."
 
@@ -19,5 +23,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verb in (run, resume, stop, ls, show, weights, validate, methods):
+for verb in (
+    run,
+    resume,
+    fork,
+    stop,
+    ls,
+    show,
+    report,
+    weights,
+    prune,
+    ui,
+    upgrade,
+    validate,
+    methods,
+    check_env,
+):
     app.command()(in_words(verb))

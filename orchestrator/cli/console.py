@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from store.words import number as number  # what prints writes numbers the way the report does
+
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -17,14 +19,13 @@ def problem(message: str) -> None:
     err.print(Text("error: ", style="bold red") + Text(message))
 
 
+def plain(text: str) -> str:
+    """Make one harmless line of what somebody else wrote: no control characters, which a terminal would obey."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
+
+
 def print_json(data: Any) -> None:
     """Print data as JSON for a program."""
     print(json.dumps(data, indent=2, ensure_ascii=False))
-
-
-def number(value: float | None, digits: int = 2) -> str:
-    """Write a number for a table; a missing one is a dash."""
-    if value is None:
-        return "-"
-    text = f"{value:.{digits}f}"
-    return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text

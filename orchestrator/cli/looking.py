@@ -40,15 +40,27 @@ def show(
     failed: Annotated[bool, typer.Option("--failed", help="Only completions that are not correct.")] = False,
     stage: Annotated[int | None, typer.Option(help="Only completions of this stage's training.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most this many completions.")] = 20,
+    events: Annotated[
+        bool, typer.Option("--events", help="Print what was decided and what went wrong instead, in order.")
+    ] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Watch it go, also in another process, until it ends.")
+    ] = False,
 ) -> None:
     """Tell a run: what was learnt, what it cost in entropy, what the bandits did, what went wrong.
 
-    With --samples, print completions with their scores, newest first.
+    With --samples, print completions with their scores, newest first. With --events, every decision and incident.
+    With --follow, the live view until the run ends; Ctrl-C leaves the run alone.
     """
     from orchestrator.cli.console import out, print_json
-    from orchestrator.cli.tables import print_samples, print_story
+    from orchestrator.cli.following import follow as follow_run
+    from orchestrator.cli.tables import print_events, print_samples, print_story
+    from orchestrator.errors import UserError
     from orchestrator.runs import find_run, known_environment, opened
     from store.story import tell
+
+    if follow and as_json:
+        raise UserError("--follow is for looking; a program asks `show RUN --json` as often as it likes")
 
     with opened(home, run) as (place, ledger):
         find_run(ledger, run)
@@ -56,6 +68,13 @@ def show(
             known_environment(ledger, run, samples)
             kept: list[Any] = ledger.reading.samples(run, samples, failed, stage, limit)
             print_json([vars(sample) for sample in kept]) if as_json else print_samples(out, kept)
+            return
+        if events:
+            listed = ledger.reading.events(run)
+            print_json([vars(event) for event in listed]) if as_json else print_events(out, listed)
+            return
+        if follow:
+            follow_run(ledger, place, run, home)
             return
         story = tell(ledger, place, run)
     print_json(story) if as_json else print_story(out, story)

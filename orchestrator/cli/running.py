@@ -1,9 +1,9 @@
-"""run, resume, stop."""
+"""run, resume, fork, stop."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,24 +21,55 @@ def run(
     Ctrl-C finishes the step, saves, and prints how to go on; a second Ctrl-C kills. Running the same spec again
     makes a new run, NAME-2.
     """
-    from orchestrator.cli.screen import Screen
+    from orchestrator.cli.live import on_screen
     from orchestrator.running import run as start
 
-    outcome = start(spec, overrides or [], home, until_step, Screen(home))
+    with on_screen(home) as screen:
+        outcome = start(spec, overrides or [], home, until_step, screen)
     _end(outcome, home)
 
 
 def resume(
-    run: RunName, overrides: Set = None, home: Home = DEFAULT_HOME, until_step: UntilStep = None
+    run: RunName,
+    overrides: Set = None,
+    home: Home = DEFAULT_HOME,
+    until_step: UntilStep = None,
+    stages: Annotated[
+        int | None, typer.Option(min=1, help="So many stages in all: lengthens a finished run too.")
+    ] = None,
 ) -> None:
     """Go on with a stopped or killed run from its newest valid checkpoint.
 
     The run's own resolved spec is used; --set may change `resources`, `tracker` and `checkpoint` only.
     """
-    from orchestrator.cli.screen import Screen
+    from orchestrator.cli.live import on_screen
     from orchestrator.running import resume as go_on
 
-    outcome = go_on(run, overrides or [], home, until_step, Screen(home))
+    with on_screen(home, goes_on=True) as screen:
+        outcome = go_on(run, overrides or [], home, until_step, screen, stages)
+    _end(outcome, home)
+
+
+def fork(
+    run: RunName,
+    stage: Annotated[int, typer.Option(min=0, help="Begin at the boundary after this stage; 0: before any.")],
+    spec: Annotated[
+        Path | None, typer.Option("--spec", metavar="SPEC", help="A spec to use instead of the run's own.")
+    ] = None,
+    overrides: Set = None,
+    home: Home = DEFAULT_HOME,
+    until_step: UntilStep = None,
+) -> None:
+    """Begin a new run at a boundary of another, with its history and part of its spec changed.
+
+    A fork keeps its parent's policy, evaluation and environments, and may name new ones:
+    evergreen fork demo --stage 3 --set curriculum.scheduler=boltzmann --set environments.more=codebook
+    """
+    from orchestrator.cli.live import on_screen
+    from orchestrator.running import fork as begin
+
+    with on_screen(home, goes_on=True) as screen:
+        outcome = begin(run, stage, spec, overrides or [], home, until_step, screen)
     _end(outcome, home)
 
 

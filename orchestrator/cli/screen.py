@@ -8,8 +8,9 @@ from pathlib import Path
 
 from rich.text import Text
 
-from orchestrator.cli.console import err, number, out
+from orchestrator.cli.console import err, number, out, plain
 from orchestrator.cli.options import command
+from orchestrator.cli.snapshot import accuracies
 from orchestrator.progress import Progress
 from orchestrator.watching import Watcher
 from store.records import BoundaryRecord, StepRecord
@@ -18,12 +19,12 @@ EVERY_S = 5.0  # between two lines of steady progress
 
 
 class Screen(Watcher):
-    """Prints a run's course."""
+    """Prints a run's course; `age_s`: seconds since the run began, when it is not beginning now."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, age_s: float = 0.0) -> None:
         self._home = home
         self._said_at = 0.0
-        self._begun_at = time.monotonic()
+        self._begun_at = time.monotonic() - age_s
         self._first_step: tuple[int, float] | None = None
 
     def begin(self, name: str, folder: str) -> None:
@@ -32,19 +33,17 @@ class Screen(Watcher):
 
     def phase(self, text: str) -> None:
         """Say what begins."""
-        out.print(Text(f"{self._clock()}  {text}"))
+        self._say(text)
 
     def warm_start(self, batch: int, num_batches: int, loss: float) -> None:
         """Say how far the warm start is."""
         if self._is_time() or batch == num_batches:
-            out.print(Text(f"{self._clock()}    batch {batch} of {num_batches}, loss {number(loss)}"))
+            self._say(f"  batch {batch} of {num_batches}, loss {number(loss)}")
 
     def stage(self, at: Progress) -> None:
         """Name the stage."""
         where = at.environment or "all environments"
-        out.print(
-            Text.assemble(f"{self._clock()}  ", (f"stage {at.stage} of {at.num_stages}: {where}", "bold"))
-        )
+        self._say(f"stage {at.stage} of {at.num_stages}: {where}", "bold")
 
     def step(self, at: Progress, record: StepRecord) -> None:
         """Say how learning goes, now and then."""
@@ -54,30 +53,32 @@ class Screen(Watcher):
         pooled = {m.name: m.value for m in record.metrics if m.environment is None}
         mine = at.environment or "*"
         arms = "  ".join(f"{arm.arm} {number(arm.probability)}" for arm in record.arms if arm.bandit == mine)
-        out.print(
-            Text(
-                f"{self._clock()}    step {at.step:>4} of {at.num_steps}  "
-                f"reward {number(pooled.get('reward'))}  entropy {number(pooled.get('entropy_token'))}  "
-                f"[{arms}]  {self._left(at)}"
-            )
+        self._say(
+            f"  step {at.step:>4} of {at.num_steps}  "
+            f"reward {number(pooled.get('reward'))}  entropy {number(pooled.get('entropy_token'))}  "
+            f"[{arms}]  {self._left(at)}"
         )
 
-    def measuring(self, text: str) -> None:
+    def measuring(self, text: str, done: int, total: int) -> None:
         """Say what is being measured, if it takes long."""
         if self._is_time():
-            out.print(Text(f"{self._clock()}    {text}"))
+            self._say(f"  {text}")
 
     def boundary(self, at: Progress, record: BoundaryRecord) -> None:
         """Give every environment's held-out accuracy."""
-        when = "before training" if at.stage == 0 else f"after stage {at.stage}"
-        cells = [c for c in record.cells if c.category is None and c.metric == "pass_1"]
-        accuracies = "  ".join(f"{c.environment} {number(c.value)}" for c in cells)
-        out.print(Text(f"{self._clock()}  {when}: accuracy  {accuracies}  ({record.seconds:.0f} s)"))
+        when = "before training" if record.after_stage == 0 else f"after stage {record.after_stage}"
+        cells = "  ".join(f"{cell.environment} {number(cell.value)}" for cell in accuracies(record))
+        self._say(f"{when}: accuracy  {cells}  ({record.seconds:.0f} s)")
+
+    def decision(self, texts: Sequence[str]) -> None:
+        """Pass on what was decided, and why."""
+        for text in texts:
+            self._say(f"  {text}")
 
     def event(self, texts: Sequence[str]) -> None:
         """Pass on what a person should know."""
         for text in texts:
-            out.print(Text(f"{self._clock()}  ! {text}", style="yellow"))
+            self._say(f"! {text}", "yellow", clock_too=True)
 
     def end(self, name: str, status: str, reason: str | None) -> None:
         """Say how to go on."""
@@ -86,9 +87,11 @@ class Screen(Watcher):
         why = f" ({reason})" if status == "stopped" else ""
         err.print(Text(f"{name} {status}{why}. Go on with: {command(f'resume {name}', self._home)}"))
 
-    def _clock(self) -> str:
+    def _say(self, text: str, style: str = "", clock_too: bool = False) -> None:
+        """Print a line with the time; what environments and tasks wrote is in it, so it is text and one line."""
         seconds = int(time.monotonic() - self._begun_at)
-        return f"{seconds // 60:>3}:{seconds % 60:02}"
+        clock = f"{seconds // 60:>3}:{seconds % 60:02}  "
+        out.print(Text.assemble((clock, style if clock_too else ""), (plain(text), style)))
 
     def _is_time(self) -> bool:
         now = time.monotonic()

@@ -10,14 +10,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.cli.console import number
+from orchestrator.cli.console import number, plain
+from store.records import DECISION
+from store.words import arm_name, in_words, signed
 
 
 def table(title: str, *columns: str) -> Table:
-    """Start a table; the first column holds names, the others numbers."""
+    """Start a table; the first column holds names, the others numbers. A name is text, never markup."""
     made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(columns):
-        made.add_column(column, justify="left" if index == 0 else "right")
+        made.add_column(Text(column), justify="left" if index == 0 else "right")
     return made
 
 
@@ -36,9 +38,10 @@ def print_story(out: Console, story: Mapping[str, Any]) -> None:
     out.print(Text.assemble((story["name"], "bold"), f"  {story['status']}, {story['folder']}"))
     out.print(
         f"{story['num_steps']} of {story['planned_steps']} steps, model {story['model']}, seed {story['seed']}, "
-        f"objective {story['objective']}, scheduler {scheduler}, bandit {story['bandit']}"
+        f"objective {story['objective']}, scheduler {scheduler}, bandit {story['bandit']}",
+        markup=False,
     )
-    out.print(Text("\n".join(_in_words(story))))
+    out.print(Text("\n".join(in_words(story))))
     out.print(_learnt(story))
     names = list(story["environments"])
     for metric, title in (
@@ -53,38 +56,15 @@ def print_story(out: Console, story: Mapping[str, Any]) -> None:
         out.print(f"digest {story['digest']}", style="dim")
 
 
-def _in_words(story: Mapping[str, Any]) -> list[str]:
-    """Make two sentences from the numbers."""
-    changes = {
-        k: v["accuracy_change"] for k, v in story["environments"].items() if v["accuracy_change"] is not None
-    }
-    if not changes or story["num_boundaries"] < 2:
-        return ["No stage is finished yet."]
-    up = [name for name, change in changes.items() if change >= 0.1]
-    down = [name for name, change in changes.items() if change < -0.03]
-    sentences = [
-        f"{len(up)} of {len(changes)} environments gained .10 of accuracy or more"
-        + (f" ({', '.join(up)})" if up else "")
-        + (f"; {', '.join(down)} lost more than .03." if down else "; none lost more than .03.")
-    ]
-    moved = max((arm for arm in story["arms"] if not arm["is_scheduler"]), key=_moved, default=None)
-    if moved:
-        sentences.append(
-            f"The bandits moved most on {_arm_name(moved)}: its probability went between "
-            f"{number(moved['probability_min'])} and {number(moved['probability_max'])}."
-        )
-    return sentences
-
-
 def _learnt(story: Mapping[str, Any]) -> Table:
     made = table("What was learnt (held-out tasks)", "environment", "accuracy", "", "change", "entropy", "")
     for name, facts in story["environments"].items():
         change = facts["accuracy_change"]
         made.add_row(
-            name + (" (its own tasks)" if facts["closed"] else ""),
+            Text(name + (" (its own tasks)" if facts["closed"] else "")),
             number(facts["accuracy_start"]),
             f"-> {number(facts['accuracy_end'])}",
-            "-" if change is None else f"{'+' if change >= 0 else '-'}{number(abs(change))}",
+            signed(change),
             number(facts["entropy_start"]),
             f"-> {number(facts['entropy_end'])}",
         )
@@ -98,7 +78,7 @@ def _matrix(
     trained = {str(stage["stage"]): stage["environment"] for stage in stages}
     for index in sorted(matrix, key=int):
         label = "before training" if index == "0" else f"{index}  {trained.get(index) or 'all'}"
-        made.add_row(label, *(number(matrix[index].get(name)) for name in names))
+        made.add_row(Text(label), *(number(matrix[index].get(name)) for name in names))
     return made
 
 
@@ -109,7 +89,7 @@ def _arms(story: Mapping[str, Any]) -> Table:
             continue  # the matrices name what it picked
         values = (number(arm[f"probability_{key}"]) for key in ("start", "end", "min", "max"))
         start, end, least, most = values
-        made.add_row(_arm_name(arm), start, f"-> {end}", least, most, str(arm["num_picks"]))
+        made.add_row(Text(arm_name(arm)), start, f"-> {end}", least, most, str(arm["num_picks"]))
     return made
 
 
@@ -125,7 +105,7 @@ def _incidents(story: Mapping[str, Any]) -> Text:
     lines += [
         f"  step {event['step']}: {event['text']}"
         for event in story["events"]
-        if event["kind"] != "skipped update"
+        if event["kind"] not in ("skipped update", DECISION)
         and not (event["kind"] == "unscorable" and event["after_stage"] is None)
     ]
     return Text(
@@ -138,14 +118,6 @@ def _time(story: Mapping[str, Any]) -> Text:
     total = sum(spent.values()) or 1.0
     shares = ", ".join(f"{part} {seconds / total:.0%}" for part, seconds in spent.items() if seconds)
     return Text(f"\n{total:.0f} s in all: {shares}")
-
-
-def _arm_name(arm: Mapping[str, Any]) -> str:
-    return str(arm["arm"]) if arm["bandit"] == "*" else f"{arm['bandit']}.{arm['arm']}"
-
-
-def _moved(arm: Mapping[str, Any]) -> float:
-    return float(arm["probability_max"] - arm["probability_min"])
 
 
 def print_samples(out: Console, samples: Sequence[Any]) -> None:
@@ -161,6 +133,17 @@ def print_samples(out: Console, samples: Sequence[Any]) -> None:
         for message in sample.messages:
             out.print(Text(f"  {message['role']}: {message['content']}"))
         out.print(Text(f"  policy: {sample.completion}\n"))
+
+
+def print_events(out: Console, events: Sequence[Any]) -> None:
+    """Print decisions and incidents in order, with step and time (UTC); what went wrong is marked."""
+    if not events:
+        out.print("Nothing was decided yet, and nothing went wrong.")
+    width = max((len(str(event.step)) for event in events), default=0)
+    for event in events:
+        when = f"step {event.step:>{width}}  {event.created_at[:19].replace('T', ' ')}  "
+        mark, style = ("  ", "") if event.kind == DECISION else ("! ", "yellow")
+        out.print(Text.assemble((when, "dim"), (mark + plain(event.text), style)))
 
 
 def print_methods(out: Console, methods: Sequence[Any]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from environments import Task
 from orchestrator.playing import Player
 from orchestrator.progress import Progress
 from orchestrator.stopwatch import Stopwatch
@@ -23,9 +24,11 @@ class Findings:
     samples: Sequence[SampleRecord] = ()
     events: Sequence[EventRecord] = ()
     entropies: Mapping[str, float] = field(default_factory=dict)  # nats a token by "environment/category"
+    scores: Mapping[str, float] = field(default_factory=dict)  # by environment: what a scheduler may look at
 
 
-Tell = Callable[[str], None]  # says in words what is being measured just now
+HeldOut = Mapping[str, Mapping[str, Sequence[Task]]]  # environment -> category -> tasks
+Tell = Callable[[str, int, int], None]  # what is being measured just now in words, parts done, parts in all
 
 
 class Measurement(ABC):
@@ -36,6 +39,10 @@ class Measurement(ABC):
     @abstractmethod
     def is_due(self, at: Progress) -> bool:
         """Whether to measure here."""
+
+    @abstractmethod
+    def of(self, environments: Sequence[str]) -> Measurement:
+        """The same measurement of these environments only."""
 
     @abstractmethod
     def run(self, player: Player, at: Progress, watch: Stopwatch, tell: Tell) -> Findings:

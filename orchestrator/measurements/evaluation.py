@@ -2,19 +2,24 @@
 
 The tasks are the anchor pool's first ones, the same in every run, and the random numbers of a task's samples are
 the same at every boundary: differences are paired. A closed environment is evaluated on its own tasks.
+
+A scheduler whose reward is a change of scores looks at the `select` pool, in the same way; reports never do, so what it
+selects by cannot flatter what is reported.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import numpy as np
 
 from environments import Environment, Task
 from orchestrator.incidents import unscorable
-from orchestrator.measurements.contracts import Findings, Measurement, Tell
+from orchestrator.measurements.contracts import Findings, HeldOut, Measurement, Tell
 from orchestrator.playing import Group, Player
 from orchestrator.progress import Progress
 from orchestrator.spec.model import Evaluate
@@ -25,8 +30,6 @@ from store.records import CellRecord, ItemRecord, SampleRecord
 KEPT_SAMPLES = 20  # a category, of the first tasks: the same tasks at every boundary
 AT_ONE = Sampling()  # temperature 1, nothing cut off, whatever training samples with
 GREEDY = Sampling(greedy=True)
-
-Anchors = Mapping[str, Mapping[str, Sequence[Task]]]  # environment -> category -> tasks
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
@@ -41,12 +44,21 @@ class Evaluation(Measurement):
 
     name = "evaluation"
 
-    def __init__(self, section: Evaluate, environments: Mapping[str, Environment], anchors: Anchors) -> None:
-        self.section, self.environments, self.anchors = section, environments, anchors
+    def __init__(
+        self, section: Evaluate, environments: Mapping[str, Environment], held_out: Mapping[str, HeldOut]
+    ) -> None:
+        self.section, self.environments = section, environments
+        self.anchors, self.selects = held_out["anchor"], held_out.get("select")
 
     def is_due(self, at: Progress) -> bool:
         """At every boundary."""
         return at.is_at_boundary
+
+    def of(self, environments: Sequence[str]) -> Evaluation:
+        """The same evaluation of these environments only."""
+        pools = {"anchor": self.anchors, **({} if self.selects is None else {"select": self.selects})}
+        held_out = {pool: {name: tasks[name] for name in environments} for pool, tasks in pools.items()}
+        return Evaluation(self.section, self.environments, held_out)
 
     def run(self, player: Player, at: Progress, watch: Stopwatch, tell: Tell) -> Findings:
         """Evaluate every environment."""
@@ -54,10 +66,11 @@ class Evaluation(Measurement):
         items: list[ItemRecord] = []
         samples: list[SampleRecord] = []
         played: list[Group] = []
+        say = self._counting(tell)
         for name, by_category in self.anchors.items():
             own: list[CellRecord] = []
             for category, tasks in by_category.items():
-                tell(f"evaluating {name}.{category}")
+                say(f"evaluating {name}.{category}")
                 groups = player.play(tasks, self.section.samples, AT_ONE, f"evaluate/{category}", 0, watch)
                 played += groups
                 items += [_item(group) for group in groups]
@@ -67,27 +80,71 @@ class Evaluation(Measurement):
                     best = player.play(tasks, 1, GREEDY, f"greedy/{category}", 0, watch)
                     own.append(self._cell(name, category, "greedy_accuracy", best, _accuracy))
             cells += [*own, *self._means(name, own)]
+            if self.selects is not None and not self.environments[name].closed:
+                cells += self._selected(name, self.selects[name], player, watch, say)
         entropies = {
             f"{cell.environment}/{cell.category}": cell.value
             for cell in cells
             if cell.metric == "entropy_token" and cell.category is not None and cell.value is not None
         }
         return Findings(
-            self._config(player), cells, items, samples, unscorable(played, " in evaluation"), entropies
+            self._config(player),
+            cells,
+            items,
+            samples,
+            unscorable(played, " in evaluation"),
+            entropies,
+            self._scores(cells),
         )
 
+    def _counting(self, tell: Tell) -> Callable[[str], None]:
+        """Count the categories as they are told."""
+        selects = {n: own for n, own in (self.selects or {}).items() if not self.environments[n].closed}
+        total = sum(len(own) for pool in (self.anchors, selects) for own in pool.values())
+        done = count()
+        return lambda text: tell(text, next(done), total)
+
+    def _selected(
+        self,
+        name: str,
+        by_category: Mapping[str, Sequence[Task]],
+        player: Player,
+        watch: Stopwatch,
+        say: Callable[[str], None],
+    ) -> list[CellRecord]:
+        """Measure accuracy on the pool that a scheduler may look at, and nothing else."""
+        own = []
+        for category, tasks in by_category.items():
+            say(f"evaluating {name}.{category} for the scheduler")
+            groups = player.play(tasks, self.section.samples, AT_ONE, f"select/{category}", 0, watch)
+            own.append(self._cell(name, category, "pass_1", groups, _accuracy))
+        return [replace(cell, split="select") for cell in (*own, *self._means(name, own))]
+
+    def _scores(self, cells: Sequence[CellRecord]) -> dict[str, float]:
+        """Give a scheduler every environment's accuracy, if it asked; a closed one has only its own tasks."""
+        if self.selects is None:
+            return {}
+        return {
+            cell.environment: cell.value
+            for cell in cells
+            if cell.metric == "pass_1" and cell.category is None and cell.split != "anchor"
+            if cell.environment is not None and cell.value is not None
+        }
+
     def _config(self, player: Player) -> dict[str, Any]:
-        """Everything that a value depends on beside the policy: values under other settings are other values."""
-        environments = self.environments.items()
+        """Everything that a value depends on beside the policy: values under other settings are other values.
+
+        What belongs to an environment (its version, options, own token limit) is not here: another one of these is
+        another environment, in the ledger too, and adding one must not make the others incomparable.
+        """
         return {
             "items": self.section.items,
             "samples": self.section.samples,
             "temperature": 1.0,
             "top_p": 1.0,
             "top_k": 0,
-            "max_tokens": {name: each.max_tokens or player.max_tokens for name, each in environments},
+            "max_tokens": player.max_tokens,
             "template": player.policy.template,
-            "environments": {name: each.version for name, each in environments},
         }
 
     def _cells(self, name: str, category: str, groups: Sequence[Group]) -> list[CellRecord]:

@@ -62,7 +62,7 @@ def method(kind: str) -> Any:
         if isinstance(raw, BaseModel):
             return raw
         if isinstance(raw, dict):
-            raw = {"type": DEFAULT_TYPES[kind], **raw}
+            raw = {**({"type": DEFAULT_TYPES[kind]} if kind in DEFAULT_TYPES else {}), **raw}
         return methods.config_class(kind, _type_of(raw, kind)).model_validate(raw)
 
     return Annotated[

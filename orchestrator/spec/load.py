@@ -15,7 +15,12 @@ from orchestrator.spec.fields import DEFAULT_TYPES
 from orchestrator.spec.model import Spec
 
 SHORT_FORMS = {"policy": "model", "objective": "preset"}  # what a plain string stands for; elsewhere: type
-METHOD_SECTIONS = {"bandit": "bandits", "scheduler": "schedulers", "sampler": "samplers"}
+METHOD_SECTIONS = {
+    "bandit": "bandits",
+    "scheduler": "schedulers",
+    "sampler": "samplers",
+    "stop": "stop_rules",
+}
 OUR_OWN = ("spec", "value_error", "unknown_option")  # kinds of error whose words are written for a person
 CHANGEABLE = ("resources", "tracker", "checkpoint")  # on resume
 
@@ -157,10 +162,11 @@ def _without_noise(loc: Path_) -> Path_:
 def _fields(model: type[BaseModel], loc: Sequence[Any], raw: Any) -> list[str]:
     """List the keys that are valid at a place of the spec."""
     for depth, part in enumerate(loc):
-        section = raw.get(part) if isinstance(raw, dict) else None
-        kind = METHOD_SECTIONS.get(str(part)) or (
+        named = loc[depth - 1] if isinstance(part, int) else part  # an entry of a list is what the list is
+        kind = METHOD_SECTIONS.get(str(named)) or (
             "environments" if loc[:depth] == ("environments",) else None
         )
+        section = _entry(raw, part)
         name = section.get("type", DEFAULT_TYPES.get(kind)) if kind and isinstance(section, dict) else None
         if kind and isinstance(name, str):
             model = config_class(kind, name)
@@ -168,6 +174,13 @@ def _fields(model: type[BaseModel], loc: Sequence[Any], raw: Any) -> list[str]:
             model = _model_of(model.model_fields[part].annotation) or model
         raw = section
     return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _entry(raw: Any, part: Any) -> Any:
+    """Look into a map or a list of the spec; None where there is nothing."""
+    if isinstance(raw, dict):
+        return raw.get(part)
+    return raw[part] if isinstance(raw, list) and isinstance(part, int) and part < len(raw) else None
 
 
 def _model_of(annotation: Any) -> type[BaseModel] | None:

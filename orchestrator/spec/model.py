@@ -6,6 +6,7 @@ live beside its code. What cannot work together is refused here, before anything
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, Literal
 
@@ -15,23 +16,43 @@ from environments.scoring import ScoringOptions
 from orchestrator.bandits.sec import Config as SecConfig
 from orchestrator.schedulers.round_robin import Config as RoundRobinConfig
 from orchestrator.spec.fields import EnvironmentSection, Section, method, nested_model, refuse, short_form
+from orchestrator.stop_rules.contracts import STEPS_PER_EVAL
 from policies.config import LearnerConfig, PolicyConfig, WarmStartConfig
 from policies.objectives.config import ObjectiveConfig
 from policies.samplers.transformers import Config as TransformersConfig
 
 SLUG = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+TRACKING = ("http://", "https://", "sqlite:///", "postgresql", "mysql", "mssql", "databricks")
 
 
 class Stage(Section):
     """Consecutive steps on one environment."""
 
     steps: int = Field(40, ge=1, description="Steps a stage; in flat mode only where the boundaries are.")
+    stop: Annotated[
+        list[method("stop_rules")],  # type: ignore[valid-type]
+        BeforeValidator(lambda raw: [raw] if isinstance(raw, str | dict) else raw),
+    ] = Field(
+        default_factory=list,
+        description="Rules that end a stage earlier, the first that fires; asked every ten steps.",
+    )
+    min_steps: int = Field(30, ge=1, description="Steps before a stop rule may end the stage.")
     replay: float = Field(
         0.0, ge=0, lt=1, description="Share of every batch that goes to other environments, fresh episodes."
     )
     replay_from: Literal["visited", "all"] = Field(
         "visited", alias="from", description="Which others: those that had a stage already, or all of them."
     )
+
+    @model_validator(mode="after")
+    def _stop_rules_get_a_turn(self) -> Stage:
+        first = math.ceil(max(self.min_steps, STEPS_PER_EVAL) / STEPS_PER_EVAL) * STEPS_PER_EVAL
+        if self.stop and self.steps <= first:
+            raise refuse(
+                f"stop rules are first asked after {first} steps, and a stage has {self.steps}: raise `steps`, lower "
+                "`min_steps`, or remove `stop`"
+            )
+        return self
 
 
 class Boundary(Section):
@@ -66,8 +87,9 @@ class CurriculumSection(Section):
             if raw.get("scheduler") is not None:
                 raise refuse("flat mode has no scheduler: remove `scheduler`, or set `mode: staged`")
             stage = raw.get("stage")
-            if isinstance(stage, dict) and stage.get("replay"):
-                raise refuse("flat mode has no replay: remove `stage.replay`, or set `mode: staged`")
+            for key, what in (("replay", "replay"), ("stop", "stages that a rule could end")):
+                if isinstance(stage, dict) and stage.get(key):
+                    raise refuse(f"flat mode has no {what}: remove `stage.{key}`, or set `mode: staged`")
         return raw
 
     @model_validator(mode="after")
@@ -115,7 +137,19 @@ class Tracker(Section):
     uri: str | None = Field(
         None, description="An MLflow tracking URI; default: SQLite, mlflow.db in the home folder."
     )
-    experiment: str = Field("evergreen", min_length=1, description="The MLflow experiment that holds the run.")
+    experiment: str = Field(
+        "evergreen", min_length=1, description="The MLflow experiment that holds the run."
+    )
+
+    @field_validator("uri")
+    @classmethod
+    def _uri_is_a_server_or_a_database(cls, uri: str | None) -> str | None:
+        if uri is not None and not uri.startswith(TRACKING):
+            raise refuse(
+                "an MLflow server or database is wanted, like http://localhost:5000 or sqlite:////data/mlflow.db, not "
+                f"{uri!r}"
+            )
+        return uri
 
 
 class Resources(Section):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM
@@ -25,16 +26,38 @@ class Size:
 
 
 def load_policy(
-    config: PolicyConfig, device: torch.device, *, seed: int, sample: VocabularySample | None = None
+    config: PolicyConfig,
+    device: torch.device,
+    *,
+    seed: int,
+    sample: VocabularySample | None = None,
+    saved: Path | None = None,
 ) -> Policy:
-    """Make or load the policy. Only `tiny` uses the seed and the sample; no global random state is moved."""
+    """Make or load the policy. Only `tiny` uses the seed and the sample; no global random state is moved.
+
+    `saved` is a folder that `Policy.save` wrote: the policy then goes on from there, vocabulary included, also
+    when the environments have changed since.
+    """
+    policy = _fresh(config, device, seed, sample, saved)
+    if saved is not None:
+        policy.load_weights(saved)
+    return policy
+
+
+def _fresh(
+    config: PolicyConfig,
+    device: torch.device,
+    seed: int,
+    sample: VocabularySample | None,
+    saved: Path | None,
+) -> Policy:
     if config.kind != "tiny":
         return load_pretrained(config, device)
     if sample is None:
         raise PolicyError(
             "model: tiny makes its vocabulary from the environments' prompts; pass a sample of them"
         )
-    return make_tiny(config, sample, seed, device)
+    return make_tiny(config, sample, seed, device, saved)
 
 
 def describe_size(config: PolicyConfig, sample: VocabularySample | None = None) -> Size:

@@ -11,13 +11,14 @@ policy would silently read other tokens than it was trained on. Both learn alike
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from policies.config import PolicyConfig
-from policies.models.tokenizer import VocabularySample, build_tokenizer, require_known
+from policies.models.tokenizer import VocabularySample, build_tokenizer, read_tokenizer, require_known
 from policies.policy import Policy
 
 INITIAL_STD = (
@@ -26,14 +27,26 @@ INITIAL_STD = (
 CONTEXT = 4096  # tokens; positions are rotary, so this costs nothing
 
 
-def make_tiny(config: PolicyConfig, sample: VocabularySample, seed: int, device: torch.device) -> Policy:
-    """Make the policy; the same arguments give the same weights, on every device."""
+def make_tiny(
+    config: PolicyConfig,
+    sample: VocabularySample,
+    seed: int,
+    device: torch.device,
+    saved: Path | None = None,
+) -> Policy:
+    """Make the policy; the same arguments give the same weights, on every device.
+
+    With a folder of a saved one, it gets that one's vocabulary, which then has to spell the sample.
+    """
     closed = config.vocabulary == "closed"
-    tokenizer = build_tokenizer(sample, closed)
+    tokenizer = build_tokenizer(sample, closed) if saved is None else read_tokenizer(saved)
     model = _random_model(tiny_architecture(config, len(tokenizer)), seed)
     model.generation_config.update(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
     model = model.to(device=device, dtype=getattr(torch, config.dtype)).eval()
     check = partial(require_known, tokenizer) if closed else None
+    if check and saved:
+        for text in sample.texts:
+            check(text)
     return Policy(model, tokenizer, name="tiny", template=config.template, check_text=check)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
@@ -38,6 +39,11 @@ class VocabularySample:
     answers: Sequence[str] = ()  # some answers; only a closed vocabulary reads them
     symbols: Sequence[str] = field(default=())  # strings that get one token each, also glued to other text
 
+    @property
+    def texts(self) -> list[str]:
+        """All prompts and answers."""
+        return [*(p for prompts in self.prompts_by_environment.values() for p in prompts), *self.answers]
+
 
 def prompt_text(messages: Sequence[Mapping[str, str]]) -> str:
     """Render a first prompt as the chat template of `tiny` does, without its special tokens."""
@@ -52,7 +58,15 @@ def build_tokenizer(sample: VocabularySample, closed: bool = False) -> Any:
     characters = _seen_characters(splitter, sample, symbols) if closed else _BYTES
     tokens = [*SPECIAL, *characters, *(_spell(symbol) for symbol in symbols), *words]
     vocabulary = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
-    return _wrap(vocabulary, splitter)
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[], ignore_merges=True))
+    backend.pre_tokenizer = splitter
+    backend.decoder = decoders.ByteLevel()
+    return _wrap(backend)
+
+
+def read_tokenizer(folder: Path) -> Any:
+    """Read the tokenizer that `build_tokenizer` made and `save_pretrained` wrote: saved again, it is the same bytes."""
+    return _wrap(Tokenizer.from_file(str(folder / "tokenizer.json")))
 
 
 def require_known(tokenizer: Any, text: str) -> None:
@@ -118,16 +132,14 @@ def _common_words(splitter: Any, prompts_by_environment: Mapping[str, Sequence[s
 
 
 def _seen_characters(splitter: Any, sample: VocabularySample, symbols: Sequence[str]) -> list[str]:
-    texts = [*(p for prompts in sample.prompts_by_environment.values() for p in prompts), *sample.answers]
     whole = {_spell(symbol) for symbol in symbols}
-    seen = {c for text in texts for piece in _pieces(splitter, text) if piece not in whole for c in piece}
+    seen = {
+        c for text in sample.texts for piece in _pieces(splitter, text) if piece not in whole for c in piece
+    }
     return [c for c in _BYTES if c in seen]
 
 
-def _wrap(vocabulary: dict[str, int], splitter: Any) -> Any:
-    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[], ignore_merges=True))
-    backend.pre_tokenizer = splitter
-    backend.decoder = decoders.ByteLevel()
+def _wrap(backend: Tokenizer) -> Any:
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
         pad_token=PAD,

@@ -29,6 +29,17 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Pulse:
+    """Where a run stands: equal ones mean that nothing was written in between."""
+
+    status: str
+    num_steps: int  # done
+    num_stages: int  # begun
+    num_boundaries: int  # done
+    num_events: int
+
+
+@dataclass(frozen=True)
 class Stage:
     """A stage that has started."""
 
@@ -80,6 +91,28 @@ class Point:
 
 
 @dataclass(frozen=True)
+class Step:
+    """A step that is done."""
+
+    step: int
+    stage: int
+    stage_step: int
+    seconds: float
+    num_tokens: int
+    num_samples: int
+    created_at: str
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """A training metric of a step's whole batch."""
+
+    step: int
+    metric: str
+    value: float | None
+
+
+@dataclass(frozen=True)
 class Number:
     """A training metric, by name."""
 
@@ -92,6 +125,21 @@ class Number:
 
 
 @dataclass(frozen=True)
+class Pick:
+    """A decision: of a bandit about a slot of a batch, or of a scheduler about a stage."""
+
+    step: int  # a scheduler's pick: the steps done before its stage
+    stage: int
+    level: str
+    slot: int
+    role: str
+    environment: str
+    arm: str
+    probability: float
+    signal: float | None
+
+
+@dataclass(frozen=True)
 class Arm:
     """What a bandit knew of an arm after a step."""
 
@@ -101,6 +149,51 @@ class Arm:
     probability: float
     value: float | None
     num_picks: int
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """A training metric of an environment, averaged over some steps."""
+
+    metric: str
+    environment: str
+    step: float  # mean of the steps
+    value: float | None
+    n: float
+
+
+@dataclass(frozen=True)
+class ArmPoint:
+    """An arm's probability, averaged over some steps."""
+
+    bandit: str
+    arm: str
+    step: float  # mean of the steps
+    probability: float
+
+
+@dataclass(frozen=True)
+class ArmPath:
+    """Where an arm's probability began, went and ended."""
+
+    bandit: str
+    arm: str
+    probability_start: float
+    probability_min: float
+    probability_max: float
+    probability_end: float
+    value_end: float | None
+    num_picks: int
+
+
+@dataclass(frozen=True)
+class StagePick:
+    """A scheduler's choice of a stage's environment."""
+
+    stage: int
+    arm: str
+    probability: float
+    signal: float | None  # the reward it was given at the stage's end
 
 
 @dataclass(frozen=True)

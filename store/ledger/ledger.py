@@ -6,7 +6,7 @@ It is the source of truth for resume and for reports. Several processes may writ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from store.errors import LedgerError
 from store.ledger import names, rows, schema, tables
+from store.ledger.copying import copy_history
 from store.ledger.engine import make_engine, writing
 from store.ledger.names import RunHandle
 from store.ledger.reading import Reading
@@ -73,14 +74,23 @@ class Ledger:
     def start_run(self, record: RunRecord) -> RunHandle:
         """Enter a new run. Its name must be free."""
         with self._writing(f"The start of run {record.name!r}") as connection:
-            inserted = connection.execute(insert(tables.run).values(**rows.run_row(record)))
-            (run_id,) = inserted.inserted_primary_key or (0,)
-            if record.lineage is not None:
-                names.declare_lineage(connection, int(run_id), record.lineage)
-            keys = names.declare_metrics(connection) | names.declare_environments(
-                connection, record.environments
+            return _enter(connection, record)
+
+    def fork_run(self, record: RunRecord, checkpoint: CheckpointRecord) -> RunHandle:
+        """Enter a run that goes on from another's checkpoint: with the other's history up to there."""
+        assert record.lineage is not None
+        parent = self.reading.run_id(record.lineage.parent)
+        with self._writing(f"The fork {record.name!r} of run {record.lineage.parent!r}") as connection:
+            run = _enter(connection, record)
+            connection.execute(
+                insert(tables.lineage).values(
+                    run_id=run.run_id, parent_id=parent, parent_stage=record.lineage.stage
+                )
             )
-        return RunHandle(int(run_id), record.name, keys)
+            copy_history(connection, parent, run.run_id)
+            rewind(connection, run.run_id, checkpoint.step, checkpoint.num_boundaries)
+            connection.execute(insert(tables.checkpoint).values(**_checkpoint_row(run, checkpoint)))
+        return run
 
     def open_run(self, name: str, environments: Iterable[EnvironmentRecord] = ()) -> RunHandle:
         """Take up a run that is there, to go on with it. Holdouts are recorded again, like at its start."""
@@ -110,6 +120,12 @@ class Ledger:
         with self._writing(f"The status of run {run.name!r}") as connection:
             connection.execute(change)
 
+    def set_spec(self, run: RunHandle, spec: Mapping[str, Any]) -> None:
+        """Say what a run goes on with: more stages, other resources."""
+        change = update(tables.run).where(tables.run.c.run_id == run.run_id).values(spec=dict(spec))
+        with self._writing(f"The spec of run {run.name!r}") as connection:
+            connection.execute(change)
+
     # --- its course ----------------------------------------------------------------------------------
 
     def start_stage(self, run: RunHandle, record: StageRecord) -> None:
@@ -125,15 +141,20 @@ class Ledger:
 
     def record_boundary(self, run: RunHandle, record: BoundaryRecord) -> None:
         """Enter what was measured at a boundary, and end the stage before it."""
-        settings = dict(record.eval_config)
         with self._writing(
             f"The boundary after stage {record.after_stage} of run {run.name!r}"
         ) as connection:
-            key = {"sha256": names.fingerprint(settings)}
-            config = names.get_or_create(connection, tables.eval_config, key, {"settings": settings})
-            _insert(connection, rows.boundary_rows(run, record, config))
+            _insert(connection, rows.boundary_rows(run, record, _eval_config(connection, record)))
             end = {"end_step": record.step, "stop_reason": record.stop_reason, "ended_at": rows.now()}
             end_stage(connection, run.run_id, record.after_stage, end, rows.finite(record.signal))
+
+    def record_joined(self, run: RunHandle, record: BoundaryRecord) -> None:
+        """Enter what was measured of environments that joined a run at a boundary it already has."""
+        with self._writing(f"What joined run {run.name!r}") as connection:
+            config = _eval_config(connection, record)
+            for table, new in rows.boundary_rows(run, record, config):
+                if new and table is not tables.boundary:
+                    connection.execute(insert(table), new)
 
     def record_event(self, run: RunHandle, step: int, record: EventRecord) -> None:
         """Enter an event that comes with no step, stage or boundary."""
@@ -146,8 +167,7 @@ class Ledger:
         """Enter a checkpoint that is durable; one of the same folder is replaced."""
         with self._writing(f"A checkpoint of run {run.name!r}") as connection:
             connection.execute(delete(tables.checkpoint).where(*_is(run, record)))
-            values = {"run_id": run.run_id, "created_at": rows.now(), **vars(record)}
-            connection.execute(insert(tables.checkpoint).values(**values))
+            connection.execute(insert(tables.checkpoint).values(**_checkpoint_row(run, record)))
 
     def checkpoints(self, run: RunHandle) -> list[CheckpointRecord]:
         """Return the checkpoints that still exist, newest first."""
@@ -183,6 +203,23 @@ class Ledger:
             ) from clash
         except DBAPIError as failed:
             raise LedgerError(f"{what} failed in the ledger {self.engine.url!r}: {failed.orig}.") from failed
+
+
+def _enter(connection: Connection, record: RunRecord) -> RunHandle:
+    inserted = connection.execute(insert(tables.run).values(**rows.run_row(record)))
+    (run_id,) = inserted.inserted_primary_key or (0,)
+    keys = names.declare_metrics(connection) | names.declare_environments(connection, record.environments)
+    return RunHandle(int(run_id), record.name, keys)
+
+
+def _eval_config(connection: Connection, record: BoundaryRecord) -> int:
+    settings = dict(record.eval_config)
+    key = {"sha256": names.fingerprint(settings)}
+    return names.get_or_create(connection, tables.eval_config, key, {"settings": settings})
+
+
+def _checkpoint_row(run: RunHandle, record: CheckpointRecord) -> rows.Row:
+    return {"run_id": run.run_id, "created_at": rows.now(), **vars(record)}
 
 
 def _insert(connection: Connection, tables_and_rows: Iterable[tuple[Table, Sequence[rows.Row]]]) -> None:

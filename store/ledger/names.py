@@ -13,9 +13,9 @@ from sqlalchemy import Connection, Table, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from store.errors import LedgerError
-from store.ledger.tables import category, environment, holdout, lineage, metric_def, run
+from store.ledger.tables import category, environment, holdout, metric_def
 from store.metrics import METRICS, metric
-from store.records import CategoryRecord, EnvironmentRecord, HoldoutRecord, LineageRecord
+from store.records import CategoryRecord, EnvironmentRecord, HoldoutRecord
 
 Keys = dict[tuple[str, ...], int]
 
@@ -121,14 +121,6 @@ def declare_holdout(connection: Connection, run: RunHandle, record: HoldoutRecor
     }
     key = get_or_create(connection, holdout, unique, {"num_items": record.num_items})
     return {("holdout", record.environment, record.category, record.purpose): key}
-
-
-def declare_lineage(connection: Connection, run_id: int, record: LineageRecord) -> None:
-    """Enter which run a new run was forked from."""
-    parent = select(run.c.run_id).where(run.c.name == record.parent).scalar_subquery()
-    connection.execute(
-        insert(lineage).values(run_id=run_id, parent_id=parent, parent_stage=record.stage)
-    )
 
 
 def _declare_category(connection: Connection, parent: int, record: CategoryRecord) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from sqlalchemy.sql import ColumnElement, FromClause
 
 from store.errors import LedgerError
 from store.ledger import answers as a
+from store.ledger import news, summaries
 from store.ledger import tables as t
 from store.ledger.digest import digest, digest_all
 from store.metrics import metric as known_metric
@@ -89,6 +91,17 @@ class Reading:
         query = query.where(row.split != "select" if split is None else row.split == split)
         return self._ask(a.Cell, query.order_by(row.after_stage, row.environment_id, row.category_id))
 
+    def measured(self, name: str, after_stage: int) -> set[str]:
+        """Name the environments that a boundary has measured."""
+        row = t.eval_cell.c
+        query = (
+            select(t.environment.c.name)
+            .join(t.eval_cell, row.environment_id == t.environment.c.environment_id)
+            .where(row.run_id == self.run_id(name), row.after_stage == after_stage)
+        )
+        with self.engine.connect() as connection:
+            return set(connection.scalars(query.distinct()))
+
     def series(
         self, name: str, metric: str, environment: str | None = None, category: str | None = None
     ) -> list[a.Point]:
@@ -111,13 +124,55 @@ class Reading:
         ordered = query.where(row.step == last).order_by(row.metric_id, row.environment_id, row.category_id)
         return self._ask(a.Number, ordered)
 
-    def arms(self, name: str, bandit: str | None = None) -> list[a.Arm]:
-        """What the bandits knew after each step; one bandit only, if named."""
+    def numbers(self, name: str, after: int = 0, until: int | None = None) -> list[a.Number]:
+        """All training metrics of the steps later than `after`, up to `until`."""
+        row = t.step_metric.c
+        source = _named(t.step_metric).join(t.metric_def)
+        query = self._of(name, a.Number, t.step_metric, source, ENVIRONMENT, CATEGORY, METRIC)
+        order = (row.step, row.metric_id, row.environment_id, row.category_id)
+        return self._ask(a.Number, query.where(*_within(row.step, after, until)).order_by(*order))
+
+    def picks(self, name: str, after: int = -1, until: int | None = None) -> list[a.Pick]:
+        """All decisions of the steps later than `after`; a scheduler's is at the steps done before its stage."""
+        row = t.pick.c
+        query = self._of(name, a.Pick, t.pick, t.pick.join(t.environment), ENVIRONMENT)
+        order = (row.step, row.stage, row.level, row.slot)
+        return self._ask(a.Pick, query.where(*_within(row.step, after, until)).order_by(*order))
+
+    def arms(
+        self, name: str, bandit: str | None = None, after: int = 0, until: int | None = None
+    ) -> list[a.Arm]:
+        """What the bandits knew after each step later than `after`; one bandit only, if named."""
         row = t.arm_state.c
-        query = self._of(name, a.Arm, t.arm_state, t.arm_state)
+        query = self._of(name, a.Arm, t.arm_state, t.arm_state).where(*_within(row.step, after, until))
         if bandit is not None:
             query = query.where(row.bandit == bandit)
         return self._ask(a.Arm, query.order_by(row.step, row.bandit, row.arm))
+
+    def curves(self, name: str, metrics: Sequence[str], width: int = 1) -> list[a.CurvePoint]:
+        """Training metrics of every environment over the steps, averaged over bins of `width` steps."""
+        known = [known_metric(metric).name for metric in metrics]
+        return self._ask(a.CurvePoint, summaries.curves(self.run_id(name), known, width))
+
+    def arm_curves(self, name: str, width: int = 1) -> list[a.ArmPoint]:
+        """Every arm's probability over the steps, averaged over bins of `width` steps."""
+        return self._ask(a.ArmPoint, summaries.arm_curves(self.run_id(name), width))
+
+    def arm_paths(self, name: str) -> list[a.ArmPath]:
+        """Where every arm's probability began, went and ended."""
+        return self._ask(a.ArmPath, summaries.arm_paths(self.run_id(name)))
+
+    def sums(self, name: str, metrics: Sequence[str]) -> dict[str, float]:
+        """Sum training metrics of the whole batch over all steps; one that was never recorded is left out."""
+        known = [known_metric(metric).name for metric in metrics]
+        with self.engine.connect() as connection:
+            rows = connection.execute(summaries.sums(self.run_id(name), known))
+            return {metric: total for metric, total in rows if total is not None}
+
+    def stage_picks(self, name: str) -> list[a.StagePick]:
+        """What a scheduler chose; nothing in flat mode."""
+        query = self._of(name, a.StagePick, t.pick, t.pick).where(t.pick.c.level == "scheduler")
+        return self._ask(a.StagePick, query.order_by(t.pick.c.stage))
 
     def allocation(self, name: str) -> list[a.Allocation]:
         """Where the samples went: by stage, environment, category and role."""
@@ -176,10 +231,34 @@ class Reading:
             query = query.where(t.step.c.stage == stage, row.after_stage.is_(None))
         return self._ask(a.Sample, query.order_by(row.step.desc(), row.sample_id).limit(limit))
 
-    def events(self, name: str) -> list[a.Event]:
-        """Decisions and incidents, in order."""
+    def boundary_samples(self, name: str, after_stages: Sequence[int], num_slots: int) -> list[a.Sample]:
+        """Completions kept at boundaries, of the first `num_slots` tasks of every category."""
+        row = t.sample.c
+        query = self._of(name, a.Sample, t.sample, _named(t.sample), ENVIRONMENT, CATEGORY)
+        query = query.where(row.after_stage.in_(after_stages), row.slot < num_slots)
+        order = (row.environment_id, row.category_id, row.slot, row.sample, row.after_stage)
+        return self._ask(a.Sample, query.order_by(*order))
+
+    def events(self, name: str, skip: int = 0) -> list[a.Event]:
+        """Decisions and incidents, in order, without the first `skip`."""
         query = self._of(name, a.Event, t.event, t.event)
-        return self._ask(a.Event, query.order_by(t.event.c.step, t.event.c.event_id))
+        return self._ask(a.Event, query.order_by(t.event.c.step, t.event.c.event_id).offset(skip))
+
+    # --- what is new ---------------------------------------------------------------------------------
+
+    def pulse(self, name: str) -> a.Pulse:
+        """Where a run stands; nothing was written between two equal ones."""
+        return self._ask(a.Pulse, news.pulse(self.run_id(name)))[0]
+
+    def steps(self, name: str, after: int = 0) -> list[a.Step]:
+        """The steps later than `after`."""
+        query = self._of(name, a.Step, t.step, t.step).where(t.step.c.step > after)
+        return self._ask(a.Step, query.order_by(t.step.c.step))
+
+    def pooled(self, name: str, metrics: Sequence[str], after: int = 0) -> list[a.Pooled]:
+        """Training metrics of the whole batch, of the steps later than `after`."""
+        known = [known_metric(metric).name for metric in metrics]
+        return self._ask(a.Pooled, news.pooled(self.run_id(name), known, after))
 
     # --- checkpoints and digests ---------------------------------------------------------------------
 
@@ -247,6 +326,10 @@ def _named(table: Table) -> FromClause:
     return table.join(environment, environment.c.environment_id == table.c.environment_id).join(
         category, category.c.category_id == table.c.category_id
     )
+
+
+def _within(step: ColumnElement[Any], after: int, until: int | None) -> tuple[ColumnElement[bool], ...]:
+    return (step > after,) if until is None else (step > after, step <= until)
 
 
 def _same_step(table: Table) -> ColumnElement[bool]:

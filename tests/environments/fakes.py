@@ -58,6 +58,7 @@ def _greedy(task: Task, completion: str) -> Score:
 
 BEHAVIOURS: dict[str, Callable[[Task, str], Any]] = {
     "learnable": _learnable,
+    "generous": lambda task, completion: Score.of(1.0),
     "hopeless": lambda task, completion: Score.of(0.0),
     "noisy": _noisy,
     "slow": _slow,

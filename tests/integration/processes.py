@@ -48,6 +48,10 @@ class Process:
         assert self._process.pid is not None
         os.kill(self._process.pid, number)
 
+    def is_going(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.is_alive()
+
     def end(self) -> tuple[int | None, str]:
         """Wait for the end; the exit code (below 0: minus the signal that killed it) and what was printed."""
         self._process.join(PATIENCE_S)

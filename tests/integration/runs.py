@@ -10,9 +10,9 @@ from typing import Any
 
 from orchestrator.progress import Progress
 from orchestrator.runs import opened
-from store.story import newest_checkpoint, tell
 from orchestrator.watching import Watcher
 from store.records import BoundaryRecord, StepRecord
+from store.story import newest_checkpoint, tell
 
 
 @dataclass(frozen=True)

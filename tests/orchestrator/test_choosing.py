@@ -8,7 +8,9 @@ import pytest
 
 from orchestrator.choosing import EVERYTHING, Choice, make_choice
 from orchestrator.errors import SpecError
+from orchestrator.progress import Progress
 from orchestrator.spec.model import CurriculumSection
+from orchestrator.stage_evals import MainGroup
 
 CATEGORIES = {"words": ["3", "4", "5"], "book": ["2", "8"], "maze": ["one"]}
 
@@ -91,7 +93,7 @@ def test_a_group_that_could_not_be_scored_teaches_nothing() -> None:
 
 def test_flat_mode_has_one_bandit_over_all_arms() -> None:
     chosen = choice(mode="flat")
-    assert chosen.next_environment() is None
+    assert chosen.next_environment().pick is None
     slots = chosen.slots(200, 1, None, [])
     assert {(slot.environment, slot.category) for slot in slots} == {
         (name, category) for name, own in CATEGORIES.items() for category in own
@@ -115,16 +117,18 @@ def test_choosing_goes_on_from_its_state_after_json(mode: str) -> None:
 
 
 def test_the_scheduler_hears_what_its_stage_earned() -> None:
-    chosen = choice(scheduler="round_robin")
-    pick = chosen.next_environment()
-    assert pick is not None
-    assert (pick.arm, pick.probability) == ("words", 1.0)
-    chosen.end_stage(pick, 0.3, 40)
-    second = chosen.next_environment()
-    assert second is not None
-    chosen.end_stage(second, None, 0)
-    state = chosen.state()["scheduler"]
-    assert (second.arm, state["pending"], state["clock"]) == ("book", [], 2)
+    chosen, at = choice(scheduler="boltzmann"), Progress(num_stages=3, steps_per_stage=2)
+    first = chosen.next_environment()
+    at.begin_stage(first.pick)
+    at.end_step([MainGroup("3", [True, False], 0.3)], has_update=True)
+    earned = chosen.end_stage(at, {})
+    assert earned.reward == pytest.approx(0.3)
+    arms = {arm.arm: arm for arm in chosen.arms() if arm.bandit == EVERYTHING}
+    assert first.pick is not None
+    assert arms[first.pick.arm].value == pytest.approx(0.15), "half a step toward .3"
+    at.begin_stage(chosen.next_environment().pick)
+    assert chosen.end_stage(at, {}).reward is None, "a stage without groups teaches nothing"
+    assert chosen.state()["scheduler"]["pending"] == []
 
 
 def test_the_signal_reads_value_or_correctness_as_the_spec_says() -> None:

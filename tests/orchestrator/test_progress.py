@@ -4,6 +4,11 @@ import json
 
 from orchestrator.bandits.contracts import Pick
 from orchestrator.progress import Progress
+from orchestrator.stage_evals import MainGroup
+
+
+def earning(*signals: float) -> list[MainGroup]:
+    return [MainGroup("3", [True, False], signal) for signal in signals]
 
 
 def course(at: Progress) -> str:
@@ -18,7 +23,7 @@ def course(at: Progress) -> str:
             done += "S"
         else:
             at.begin_step()
-            at.end_step([0.5], has_update=True)
+            at.end_step(earning(0.5), has_update=True)
             done += "."
     return done
 
@@ -46,19 +51,38 @@ def _advance(at: Progress) -> None:
         at.begin_stage(Pick("0.0", "words", 0.5, at.stage))
     else:
         at.begin_step()
-        at.end_step([0.25, 0.75], has_update=True)
+        at.end_step(earning(0.25, 0.75), has_update=True)
 
 
 def test_a_stages_signal_is_the_mean_over_its_own_groups() -> None:
     at = Progress(2, 2)
     at.begin_stage(None)
     assert at.stage_signal == (None, 0)
-    at.end_step([0.1, 0.3], has_update=True)
-    at.end_step([0.5], has_update=True)
+    at.end_step(earning(0.1, 0.3), has_update=True)
+    at.end_step(earning(0.5), has_update=True)
     signal, num_groups = at.stage_signal
     assert (round(signal or 0, 12), num_groups) == (0.3, 3)
     at.begin_stage(None)
     assert at.stage_signal == (None, 0)
+
+
+def test_a_stop_rules_reason_ends_the_stage_before_its_budget() -> None:
+    at = Progress(num_stages=2, steps_per_stage=30)
+    at.num_boundaries = 1
+    at.begin_stage(None)
+    at.begin_step()
+    at.stop_reason = "mastery"
+    assert at.stage_is_over
+    assert at.is_at_boundary
+    at.end_boundary()
+    at.begin_stage(None)
+    assert (at.stop_reason, at.stage_is_over, at.evals.history) == (None, False, [])
+
+
+def test_ten_steps_make_an_eval() -> None:
+    at = Progress(1, 30, stage=1)
+    assert [at.end_step(earning(0.5), True) for _ in range(10)] == [False] * 9 + [True]
+    assert at.evals.history[0].score == 0.5
 
 
 def test_steps_without_an_update_count_in_a_row() -> None:

@@ -16,7 +16,15 @@ from store.ledger.testing import example
 from store.ledger.testing.changes import LEFT_OUT, MEASURED, TRAINED, at_step_2, first
 from store.ledger.testing.example import Change, unchanged
 from store.ledger.testing.schema import SchemaSuite
-from store.records import CategoryRecord, EventRecord, MetricRecord
+from store.records import (
+    CategoryRecord,
+    CellRecord,
+    EnvironmentRecord,
+    EventRecord,
+    HoldoutRecord,
+    LineageRecord,
+    MetricRecord,
+)
 
 # every database must find the same; a change of the canonical form shows here
 GOLDEN = {
@@ -53,6 +61,51 @@ def _timeless(row: dict[str, Any]) -> dict[str, Any]:
 
 class LedgerSuite(SchemaSuite):
     """One process. Every test gets an empty database."""
+
+    # --- forks ---------------------------------------------------------------------------------------
+
+    def test_a_fork_begins_with_its_parents_history_up_to_a_boundary(self, ledger: Ledger) -> None:
+        parent = example.write(ledger, "puzzles")
+        record = replace(example.run_record("fork"), lineage=LineageRecord("puzzles", 1))
+        (checkpoint,) = [c for c in ledger.checkpoints(parent) if c.num_boundaries == 2]
+        run = ledger.fork_run(record, checkpoint)
+        ledger.rewind(parent, checkpoint.step, checkpoint.num_boundaries)
+        assert facts(ledger, "fork") == facts(ledger, "puzzles") | {
+            "checkpoints": facts(ledger, "fork")["checkpoints"]
+        }
+        assert ledger.checkpoints(run) == [checkpoint]
+        told = ledger.reading.run("fork")
+        assert (told.parent, told.parent_stage, told.num_boundaries) == ("puzzles", 1, 2)
+        assert (ledger.reading.run("puzzles").parent, ledger.reading.run("puzzles").parent_stage) == (
+            None,
+            None,
+        )
+
+    def test_a_fork_and_its_parent_go_separate_ways(self, ledger: Ledger) -> None:
+        parent = example.write(ledger, "puzzles")
+        before = facts(ledger, "puzzles")
+        record = replace(example.run_record("fork"), lineage=LineageRecord("puzzles", 0))
+        (checkpoint,) = [c for c in ledger.checkpoints(parent) if c.num_boundaries == 1]
+        run = ledger.fork_run(record, checkpoint)
+        ledger.record_event(run, 0, EventRecord("note", "only here"))
+        ledger.rewind(run, 0, 0)
+        assert facts(ledger, "puzzles") == before
+
+    def test_environments_may_join_a_boundary_that_is_there(self, ledger: Ledger) -> None:
+        run = example.write(ledger, "puzzles")
+        joined = EnvironmentRecord("new", "codebook", "1", True, {}, [CategoryRecord("2", True, {})])
+        ledger.declare(run, [joined])
+        ledger.record_holdout(run, HoldoutRecord("new", "2", "own", "abc", 2))
+        cells = [CellRecord("new", "2", "accuracy", 0.5, None, 2, 4, "own")]
+        record = replace(example.boundary_record(1), cells=cells, items=[], samples=[], events=[])
+        ledger.record_joined(run, record)
+        matrix = ledger.reading.matrix("puzzles", "accuracy")
+        assert [(c.after_stage, c.value) for c in matrix if c.environment == "new"] == [(1, 0.5)]
+
+    def test_a_run_may_go_on_with_another_spec(self, ledger: Ledger) -> None:
+        run = example.write(ledger, "puzzles")
+        ledger.set_spec(run, {"curriculum": {"stages": 9}})
+        assert ledger.reading.spec("puzzles") == {"curriculum": {"stages": 9}}
 
     # --- writing -------------------------------------------------------------------------------------
 
@@ -168,6 +221,20 @@ class LedgerSuite(SchemaSuite):
         assert [p.value for p in read("puzzles", "accuracy")] == [1 / (2 + s) for s in range(1, 7)]
         assert [p.step for p in read("puzzles", "accuracy", "gcd")] == [4, 5, 6]
         assert [(p.value, p.n) for p in read("puzzles", "accuracy", "gcd", "easy")][-1] == (1 / 9, 4.0)
+
+    def test_a_span_of_steps_is_read_at_once(self, ledger: Ledger) -> None:
+        example.write(ledger, "puzzles")
+        ask = ledger.reading
+        assert ask.numbers("puzzles", after=5) == ask.last_metrics("puzzles")
+        assert {number.step for number in ask.numbers("puzzles", 1, 3)} == {2, 3}
+        assert {arm.step for arm in ask.arms("puzzles", None, 1, 3)} == {2, 3}
+        picks = ask.picks("puzzles", until=3)
+        assert [(p.step, p.level) for p in picks if p.level == "scheduler"] == [
+            (0, "scheduler"),
+            (3, "scheduler"),
+        ]
+        assert [p.slot for p in picks if p.step == 2] == list(range(example.GROUPS_A_STEP))
+        assert ask.picks("puzzles") == [*picks, *ask.picks("puzzles", after=3)]
 
     def test_where_the_samples_went(self, ledger: Ledger) -> None:
         example.write(ledger, "puzzles")

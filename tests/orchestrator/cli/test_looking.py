@@ -12,7 +12,7 @@ from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from orchestrator.assembly import lay_foundation
-from orchestrator.cli.tables import print_samples
+from orchestrator.cli.tables import print_samples, print_story
 from orchestrator.runs import SPEC_FILE
 from orchestrator.spec import load_spec
 from policies.samplers.contracts import Request, Sampling
@@ -97,6 +97,14 @@ def test_what_a_policy_writes_is_never_markup() -> None:
     print_samples(Console(file=printed, width=120), [sample])
     assert "user: [/bold] 1 [link=x]" in printed.getvalue()
     assert "policy: [red]2[/nothing]" in printed.getvalue()
+
+
+def test_a_name_in_a_table_is_never_markup(finished: Path, evergreen: Evergreen) -> None:
+    story = facts(evergreen, "show", "small", "--json", "--home", finished)
+    named = json.loads(json.dumps(story).replace('"book"', '"[/bold]book[link=x]"'))
+    printed = io.StringIO()
+    print_story(Console(file=printed, width=200), named)
+    assert printed.getvalue().count("[/bold]book[link=x]") > 5
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,29 @@ from tests.conftest import Evergreen
 
 VERBS = {
     "run": ["SPEC", "--set", "--home", "--until-step"],
-    "resume": ["RUN", "--set", "--home", "--until-step"],
+    "resume": ["RUN", "--set", "--home", "--until-step", "--stages"],
+    "fork": ["RUN", "--stage", "--spec", "--set", "--home", "--until-step"],
     "stop": ["RUN", "--home"],
     "ls": ["--home", "--json"],
-    "show": ["RUN", "--home", "--json", "--samples", "--failed", "--stage", "--limit"],
+    "show": [
+        "RUN",
+        "--home",
+        "--json",
+        "--samples",
+        "--failed",
+        "--stage",
+        "--limit",
+        "--events",
+        "--follow",
+    ],
+    "report": ["RUN", "--output", "--home"],
+    "ui": ["RUN", "--home", "--port", "--host", "--catch-up-only"],
     "weights": ["RUN", "DIR", "--stage", "--home"],
+    "prune": ["[RUN]...", "--boundaries", "--warm-starts", "--dry-run", "--home", "--json"],
+    "upgrade": ["--home"],
     "validate": ["SPEC", "--set", "--home", "--json"],
     "methods": ["KIND", "NAME", "--json"],
+    "check-env": ["SPEC", "ENV", "--set", "--tasks", "--patience", "--json"],
 }
 
 
@@ -29,8 +45,7 @@ def test_verbs_arguments_and_options_are_those_agreed() -> None:
 
 def _word(parameter: object) -> str:
     if getattr(parameter, "param_type_name", "") == "option":
-        (option,) = parameter.opts  # type: ignore[attr-defined]
-        return str(option)
+        return str(parameter.opts[0])  # type: ignore[attr-defined]
     return str(getattr(parameter, "metavar", None) or parameter.name.upper())  # type: ignore[attr-defined]
 
 

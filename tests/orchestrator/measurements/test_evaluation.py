@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from environments import Task
+from environments import Pool, Task
 from environments.codebook import Codebook, Config
-from orchestrator.assembly import find_anchors
+from orchestrator.assembly import find_held_out
 from orchestrator.measurements.contracts import Findings
 from orchestrator.measurements.evaluation import Evaluation, pass_at_k
 from orchestrator.playing import Group
@@ -55,14 +55,14 @@ class Scripted:
         return [group(values[:size], place.environment, place.category) for values in script]
 
 
-def evaluated(player: Any, **section: Any) -> Findings:
+def evaluated(player: Any, pools: Sequence[Pool] = ("anchor",), **section: Any) -> Findings:
     environments = {
         "fake": create("fake", categories=["easy", "hard", "kept"], held_out=["kept"]),
         "book": Codebook("book", Config(categories={"two": 2}, keys=5)),
     }
-    anchors = find_anchors(environments, 2)
-    evaluation = Evaluation(Evaluate(items=2, samples=4, **section), environments, anchors)
-    return evaluation.run(player, Progress(1, 1), Stopwatch(), lambda text: None)
+    held_out = {pool: find_held_out(environments, pool, 2) for pool in pools}
+    evaluation = Evaluation(Evaluate(items=2, samples=4, **section), environments, held_out)
+    return evaluation.run(player, Progress(1, 1), Stopwatch(), lambda *told: None)
 
 
 def cells(findings: Findings) -> dict[tuple[str, str | None, str], Any]:
@@ -141,8 +141,7 @@ def test_the_entropies_at_the_start_are_by_category() -> None:
 def test_the_settings_name_all_that_a_value_depends_on() -> None:
     assert evaluated(Scripted()).config == {
         **{"items": 2, "samples": 4, "temperature": 1.0, "top_p": 1.0, "top_k": 0, "template": "chat"},
-        "max_tokens": {"fake": 16, "book": 1},
-        "environments": {"fake": "1", "book": "1"},
+        "max_tokens": 16,
     }
 
 
@@ -154,3 +153,25 @@ def test_each_task_leaves_an_item_and_the_first_ones_a_sample() -> None:
         (2, 1, 1.0),
     ]
     assert len([sample for sample in findings.samples if sample.category == "easy"]) == 2
+
+
+def test_a_scheduler_that_asks_sees_the_select_pool_and_reports_never_do() -> None:
+    player = Scripted(fake_easy=EASY)
+    findings = evaluated(player, pools=("anchor", "select"))
+    assert findings.scores.keys() == {"fake", "book"}
+    own = {(c.environment, c.category): c.value for c in findings.cells if c.split == "select"}
+    assert own == {("fake", "easy"): 0.5, ("fake", "hard"): 0.0, ("fake", None): 0.25}
+    assert findings.scores == {"fake": 0.25, "book": 0.0}
+    looked = {keys for stream, *_, keys in player.asked if stream == "select/easy"}
+    reported = {keys for stream, *_, keys in player.asked if stream == "evaluate/easy"}
+    assert len(looked) == len(reported) == 1
+    assert not looked & reported
+    assert "select/kept" not in {stream for stream, *_ in player.asked}, (
+        "held out only: no scheduler trains it"
+    )
+
+
+def test_nobody_looks_at_the_select_pool_unasked() -> None:
+    player = Scripted()
+    assert evaluated(player).scores == {}
+    assert not [stream for stream, *_ in player.asked if stream.startswith("select")]

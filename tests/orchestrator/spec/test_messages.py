@@ -77,8 +77,29 @@ UNKNOWN = {  # what is misspelt: (how, the message)
     "a scheduler": (
         "round_robin",
         "round_robbin",
-        "line 13: curriculum.scheduler: 'round_robbin' is not one of the schedulers: round_robin, sequence, uniform. "
-        "Did you mean 'round_robin'?",
+        "line 13: curriculum.scheduler: 'round_robbin' is not one of the schedulers: boltzmann, discounted_ucb, "
+        "gaussian_thompson, round_robin, sequence, uniform. Did you mean 'round_robin'?",
+    ),
+    "a stop rule": (
+        "steps: 3, replay: 0.2",
+        "steps: 100, stop: [plateau, mastry]",
+        "line 15: curriculum.stage.stop.1: 'mastry' is not one of the stop_rules: dead_signal, mastery, plateau. "
+        "Did you mean 'mastery'?",
+    ),
+    "a stop rule's option": (
+        "steps: 3, replay: 0.2",
+        "steps: 100, stop: [{type: mastery, goal: .9}]",
+        "line 15: curriculum.stage.stop.0.goal: unknown key; known here: type, target",
+    ),
+    "a stop rule that never gets a turn": (
+        "steps: 3, replay: 0.2",
+        "steps: 30, stop: mastery",
+        "stop rules are first asked after 30 steps, and a stage has 30: raise `steps`",
+    ),
+    "a reward that is not there": (
+        "round_robin",
+        "{type: boltzmann, reward: gains}",
+        "curriculum.scheduler.reward: input should be 'advantage', 'gain', 'total_gain' or 'retention', not 'gains'",
     ),
     "an environment's type": (
         "type: codebook",
@@ -136,10 +157,15 @@ WRONG = {
         "guards: {nan: stop}",
         "line 2: guards.nan: unknown key",
     ),
-    "a tracker that is not built": (
+    "a tracker that is not there": (
         "seed: 0",
-        "tracker: mlflow",
-        "line 2: tracker.type: input should be 'none'",
+        "tracker: wandb",
+        "line 2: tracker.type: input should be 'mlflow' or 'none', not 'wandb'",
+    ),
+    "a tracking folder, which MLflow has given up": (
+        "seed: 0",
+        "tracker: {uri: ./mlruns}",
+        "line 2: tracker.uri: an MLflow server or database is wanted",
     ),
 }
 

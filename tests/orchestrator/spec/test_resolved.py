@@ -43,7 +43,7 @@ def test_everything_has_a_default_that_works() -> None:
     assert (spec.policy.model, spec.objective.preset, spec.sampler.type) == ("tiny", "repo_r", "transformers")
     assert spec.curriculum.scheduler is not None
     assert (spec.curriculum.scheduler.type, spec.curriculum.bandit.type) == ("round_robin", "sec")
-    assert spec.tracker.type == "none"
+    assert spec.tracker.type == "mlflow"
     assert spec.warm_start is None
     assert (spec.learner.lr, spec.learner.betas, spec.learner.weight_decay) == (1e-4, (0.9, 0.99), 0)
     assert (load_spec(QWEN).learner.lr, load_spec(QWEN).learner.betas) == (1e-6, (0.9, 0.999))
@@ -56,6 +56,10 @@ def test_everything_has_a_default_that_works() -> None:
         ({"objective": "rloo"}, {"objective": {"preset": "rloo"}}),
         ({"sampler": "transformers"}, {"sampler": {"type": "transformers"}}),
         ({"tracker": "none"}, {"tracker": {"type": "none"}}),
+        (
+            {"curriculum": {"stage": {"stop": "mastery"}}},
+            {"curriculum": {"stage": {"stop": [{"type": "mastery"}]}}},
+        ),
         ({"environments": {"book": "codebook"}}, BOOK),
         (
             {"curriculum": {"bandit": "uniform", "scheduler": "uniform"}},

@@ -1,0 +1,99 @@
+"""The bench: one environment under examination, in the process that holds it. Checks read it and add findings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from environments.checking.findings import CategoryFacts, Finding
+from environments.checking.rules import RULES, Severity
+from environments.contracts import Category, Environment, Task, Turn
+from environments.scoring import Job, ScoringOptions
+from environments.sources import EnvironmentSource
+
+ScoreElsewhere = Callable[[Sequence[Job]], list[Turn]]
+Prints = Mapping[str, Mapping[str, list[str]]]  # category: index as text: fingerprints of the task's parts
+
+
+LEAST_S = 0.5  # for one category, however many there are
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How far an examination goes."""
+
+    tasks: int = 32  # looked at closely in every category
+    scan: int = 1000  # made in every category to count distinct ones and their pools
+    patience_s: float = 60.0  # for a single call into the environment
+    budget_s: float = 6.0  # for each round through the categories, which share it
+    scoring: ScoringOptions = field(default_factory=ScoringOptions)  # as in the spec
+
+
+class Bench:
+    """What the checks share. Each attribute is filled by the check that is first to know it.
+
+    Args:
+        source: the environment's recipe.
+        limits: how far to go.
+        score_elsewhere: scores completions in a process of their own.
+        at: told what comes next before every call that could hang.
+    """
+
+    environment: Environment  # from the first check on: without one, no other check runs
+
+    def __init__(
+        self,
+        source: EnvironmentSource,
+        limits: Limits,
+        score_elsewhere: ScoreElsewhere,
+        at: Callable[[str], None],
+    ) -> None:
+        self.source, self.limits, self.score_elsewhere, self.at = source, limits, score_elsewhere, at
+        self.is_built = False
+        self.categories: list[Category] = []  # those with a usable name
+        self.sizes: dict[str, int | None] = {}  # of the categories whose size is usable
+        self.tasks: dict[str, list[Task]] = {}  # the first ones of each category, well formed
+        self.prints: dict[
+            str, dict[str, list[str]]
+        ] = {}  # of these tasks, to be compared with in other processes
+        self.counts: dict[str, CategoryFacts] = {}
+        self.facts: dict[str, Any] = {}  # for the report, JSON
+        self._reported: set[tuple[str, str | None]] = set()  # by earlier checks
+        self._findings: dict[tuple[str, str | None], Finding] = {}
+
+    def find(
+        self,
+        rule: str,
+        sentence: str,
+        category: str | None = None,
+        index: int | None = None,
+        excerpt: str | None = None,
+        severity: Severity | None = None,
+    ) -> None:
+        """Add a finding; of those alike in a category the first is kept and the others are counted.
+
+        What an earlier check found already is not said again.
+        """
+        if (rule, category) in self._reported:
+            return
+        known = self._findings.get((rule, category))
+        if known is None:
+            severity = severity or RULES[rule].severity
+            made = Finding(severity, rule, sentence, RULES[rule].remedy, category, index, excerpt)
+        else:
+            made = Finding(**{**vars(known), "times": known.times + 1})
+        self._findings[rule, category] = made
+
+    def take(self) -> list[Finding]:
+        """Hand over the findings since the last time."""
+        findings = list(self._findings.values())
+        self._reported |= {key for key in self._findings if key[0] != "raises"}  # may be about something else
+        self._findings.clear()
+        return findings
+
+    def budget(self) -> Callable[[], bool]:
+        """Start one category's share of the time; the answer says whether it is spent."""
+        end = time.monotonic() + max(LEAST_S, self.limits.budget_s / max(1, len(self.categories)))
+        return lambda: time.monotonic() > end

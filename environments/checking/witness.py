@@ -1,0 +1,174 @@
+"""A process that holds the environment, so that whatever happens to it happens there and can be ended.
+
+Two sides: `Witness` in the process that asks, `serve` in the one that answers. Questions travel as pickles of our own
+types; answers as JSON, so that nothing of the environment's is ever unpacked on the asking side.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from multiprocessing.connection import Connection, Pipe
+from types import TracebackType
+from typing import Any, Self
+
+from environments.checking.bench import Bench, Limits
+from environments.checking.checks import CHECKS, ELSEWHERE, Check, look
+from environments.scoring.processes import KillablePool
+from environments.scoring.worker import die_with
+from environments.sources import EnvironmentSource
+
+BOOT = (
+    "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
+    "from environments.checking.witness import serve; serve(*map(int, sys.argv[2:]))"
+)
+MEMORY_GIB = 8  # of writable memory, for building and tasks; scores have their own limit
+TOTAL = 20  # a check may take this many times the patience for a single call
+PRINTED = 2000  # characters of what was printed that are looked at
+
+Answer = Mapping[str, Any]
+
+
+class Lost(Exception):
+    """The process hangs or has ended; the message says which, as the end of a sentence."""
+
+    def __init__(self, rule: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.rule = rule
+
+
+class Witness:
+    """The asking side; a context manager. Its process is always killed in the end: nothing there needs a good-bye.
+
+    Args:
+        source: the environment to hold.
+        limits: how far its checks go.
+        at: told what comes next before every call that could hang.
+        hash_seed: what the process seeds the hashes of strings with, unless the caller's variables say so;
+            two witnesses differ in it.
+    """
+
+    def __init__(
+        self, source: EnvironmentSource, limits: Limits, at: Callable[[str], None], hash_seed: int
+    ) -> None:
+        self._limits, self._at, self._where = limits, at, ""
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the witness
+        self._num_read = 0
+        self._connection, theirs = Pipe()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-u", "-c", BOOT, json.dumps(sys.path), str(theirs.fileno()), str(os.getpid())],
+                stdin=subprocess.DEVNULL, stdout=self._output, stderr=subprocess.STDOUT,
+                pass_fds=[theirs.fileno()], start_new_session=True,
+                env={"PYTHONHASHSEED": str(hash_seed), **os.environ},
+            )  # fmt: skip
+        self._connection.send((source, limits))
+
+    def ask(self, check: str, *arguments: Any) -> Answer:
+        """Have a check made.
+
+        Raises:
+            Lost: it hangs, or has ended the process.
+        """
+        self._where = ""
+        end = time.monotonic() + TOTAL * self._limits.patience_s
+        try:
+            self._connection.send((check, arguments))
+            while True:
+                self._wait(end)
+                answer: Answer = json.loads(self._connection.recv_bytes())
+                if "at" not in answer:
+                    return answer
+                self._where = answer["at"]
+                self._at(self._where)
+        except (EOFError, ConnectionError) as error:
+            raise Lost("ends-process", f"{self._at_words()} ends the process ({self._ended()})") from error
+
+    def printed(self) -> str:
+        """Give what was written to the terminal since the last time, the beginning of it."""
+        self._output.seek(self._num_read)
+        text = self._output.read(PRINTED).decode(errors="replace")
+        self._num_read = self._output.seek(0, os.SEEK_END)
+        return text
+
+    def close(self) -> None:
+        """Kill the process; what it started dies with it, or is asked to end."""
+        self._process.kill()
+        with suppress(ProcessLookupError, PermissionError):  # nothing else is left of its session
+            os.killpg(self._process.pid, signal.SIGTERM)
+        self._process.wait()
+        self._connection.close()
+        self._output.close()
+
+    def _wait(self, end: float) -> None:
+        if self._connection.poll(min(self._limits.patience_s, max(0.0, end - time.monotonic()))):
+            return
+        if time.monotonic() < end:
+            raise Lost("hangs", f"{self._at_words()} does not come back within {self._limits.patience_s:g} s")
+        raise Lost("hangs", f"the check was not over after {TOTAL * self._limits.patience_s:g} s")
+
+    def _at_words(self) -> str:
+        return self._where or "the environment"
+
+    def _ended(self) -> str:
+        code = self._process.wait()
+        return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def serve(handle: int, parent: int) -> None:
+    """Answer questions until the asking side is gone: the whole life of a witness.
+
+    Args:
+        handle: file descriptor of our end of the pipe.
+        parent: process id of the asking side.
+    """
+    die_with(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the asking side's to handle
+    warnings.simplefilter("ignore")
+    _limit_memory()
+    connection = Connection(handle)
+    source, limits = connection.recv()
+    pool = KillablePool([source], 1, limits.scoring.timeout_s, limits.scoring.memory_gib)
+    bench = Bench(source, limits, pool.turns, lambda words: _send(connection, {"at": words}))
+    while True:
+        name, arguments = connection.recv()
+        _send(connection, _answer({**CHECKS, "elsewhere": ELSEWHERE}[name], bench, arguments))
+
+
+def _answer(check: Check, bench: Bench, arguments: tuple[Any, ...]) -> Answer:
+    findings = look(check, bench, *arguments)
+    return {
+        "findings": [vars(finding) for finding in findings],
+        "is_built": bench.is_built,
+        "facts": bench.facts,
+        "prints": bench.prints,
+        "counts": [vars(counts) for counts in bench.counts.values()],
+    }
+
+
+def _send(connection: Connection, message: Answer) -> None:
+    connection.send_bytes(json.dumps(message).encode())
+
+
+def _limit_memory() -> None:
+    """Limit what building and tasks may take, so that a mistake there does not take the machine."""
+    for kind, limit in ((resource.RLIMIT_DATA, MEMORY_GIB * 2**30), (resource.RLIMIT_CORE, 0)):
+        hard = resource.getrlimit(kind)[1]
+        resource.setrlimit(kind, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))

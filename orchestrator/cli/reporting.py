@@ -1,0 +1,48 @@
+"""report: a run as one page to look at. Loads no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.options import DEFAULT_HOME, Home, RunName
+
+
+def report(
+    run: RunName,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Where to; default: report.html in the run's folder."
+        ),
+    ] = None,
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Write a run as one HTML file: what was learnt, what it cost in entropy, who chose what, samples, incidents.
+
+    The file needs no network and runs no script. A run writes its own at every boundary.
+    """
+    from orchestrator.cli.console import out
+    from orchestrator.errors import UserError
+    from orchestrator.runs import find_run, opened
+    from store.report import REPORT_FILE, write
+
+    with opened(home, run) as (place, ledger):
+        find_run(ledger, run)
+        folder = place.run_folder(run)
+        target = file or folder / REPORT_FILE
+        if not target.parent.is_dir():
+            raise UserError(
+                f"there is no folder {target.parent} to write the report into; name a file with -o"
+            )
+        if target.is_dir():
+            raise UserError(f"{target} is a folder: name a file with -o, such as {target / REPORT_FILE}")
+        try:
+            write(ledger, folder, run, target)
+        except OSError as failed:
+            raise UserError(
+                f"{target} cannot be written: {failed.strerror}; name another with -o"
+            ) from failed
+    out.print(f"{target}  {target.stat().st_size / 1000:,.0f} kB; a browser opens it", markup=False)

@@ -1,0 +1,36 @@
+"""Boltzmann choice over a constant-step estimate of what each environment's stages earn: SEC's rule, a level up.
+
+    P = softmax(Q / temperature), then the guards;   Q_k <- (1 - a) Q_k + a r for the environment of the stage
+
+Source: arXiv 2505.14970 (the rule, there over categories); as an outer rule: curricula reference, section 8.5.
+Reward: any number. An environment that had no stage keeps its Q; one that never had any comes first. A stage
+without signal teaches nothing. It forgets with weight (1 - learning_rate)^n after n of an environment's own stages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from orchestrator.bandits import sec
+from orchestrator.schedulers.guarded import Guarded, GuardedConfig
+
+SOURCE = "arXiv 2505.14970"
+
+
+class Config(GuardedConfig):
+    """Options of the Boltzmann scheduler, on the stage's clock."""
+
+    type: Literal["boltzmann"] = "boltzmann"
+    learning_rate: float = Field(0.5, gt=0, le=1, description="Step size a of the estimate, per stage.")
+    temperature: float = Field(0.1, gt=0, description="Of the choice, in units of the reward.")
+
+
+def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> Guarded:
+    """Make the scheduler of a spec."""
+    names = list(arms)
+    rule = sec.Config(learning_rate=config.learning_rate, temperature=config.temperature, floor=0.0)
+    return Guarded(names, rng, sec.Sec(names, rng, rule), config)

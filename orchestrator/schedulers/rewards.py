@@ -1,0 +1,63 @@
+"""What a stage earns its scheduler (curricula reference, section 7.2): pure functions of what the stage changed.
+
+With s, s' the held-out scores before and after the stage, e its environment, C its cost:
+
+    advantage    mean raw |A| of its own groups
+    gain         (s'_e - s_e) / C
+    total_gain   sum over all f of (s'_f - s_f) / C
+    retention    (s'_e - s_e) - w * sum over f != e of max(0, max(best_f, s_f) - s'_f)
+
+Scores lie in [0, 1] everywhere, so raw |A| needs no normalising between environments; a standardised one would
+(section 1.2), which is why the inner bandits' form of the signal is not used here. `advantage` is blind to
+forgetting, `gain` to the others; `total_gain` is the noisiest; the weight w of `retention` has to be chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Reward = Literal["advantage", "gain", "total_gain", "retention"]
+Scores = Mapping[
+    str, float
+]  # held-out score in [0, 1] by environment; one that could not be scored is left out
+
+GAIN_SCALE = 5.0  # a good stage changes a score by about a tenth: brings changes to the size of |A|
+
+
+@dataclass(frozen=True)
+class StageOutcome:
+    """What a stage leaves for its scheduler to judge."""
+
+    environment: str
+    signal: float | None  # mean raw |advantage| of its own groups; None: nothing could be compared
+    num_groups: int  # behind the signal
+    cost: float  # share of its planned steps that it took, above 0
+    before: Scores = field(default_factory=dict)  # held-out, of the `select` pool
+    after: Scores = field(default_factory=dict)
+    best: Scores = field(default_factory=dict)  # each environment's best so far
+
+
+def stage_reward(kind: Reward, outcome: StageOutcome, forgetting_weight: float = 1.0) -> float | None:
+    """Work out what a stage earned, before scaling; None: nothing was observed."""
+    if kind == "advantage":
+        return outcome.signal
+    changes = {
+        name: outcome.after[name] - score for name, score in outcome.before.items() if name in outcome.after
+    }
+    own = outcome.environment
+    if own not in changes:
+        return None
+    if kind == "gain":
+        return changes[own] / outcome.cost
+    if kind == "total_gain":
+        return sum(changes.values()) / outcome.cost
+    others = [name for name in changes if name != own]
+    return changes[own] - forgetting_weight * sum(_loss(outcome, name) for name in others)
+
+
+def _loss(outcome: StageOutcome, name: str) -> float:
+    """How far an environment is below its best, 0 if it is not."""
+    best = max(outcome.best.get(name, 0.0), outcome.before[name])
+    return max(0.0, best - outcome.after[name])

@@ -1,0 +1,157 @@
+"""What carries over: both matrices as heat maps, and the numbers that sum them up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from store.carryover import ratio
+from store.metrics import metric
+from store.report.charts import nice_top
+from store.report.lines import when
+from store.report.material import Material
+from store.story import Matrix
+from store.words import number, signed
+
+SHADES = 20  # of a heat map, as in report.css
+
+MEANINGS = {
+    "average": ("ACC", "Average accuracy", "at the end, over the environments that had a stage"),
+    "backward_transfer": (
+        "BWT",
+        "Backward transfer",
+        "mean change of accuracy since an environment's last own stage: below 0, later stages cost it",
+    ),
+    "forward_transfer": (
+        "FWT",
+        "Forward transfer",
+        "mean gain of accuracy before an environment's first own stage: what other stages did for it",
+    ),
+    "forgetting": (
+        "F",
+        "Forgetting",
+        "mean fall of accuracy from its best since the first own stage: below 0, the end is the best",
+    ),
+    "zero_shot_gain": (
+        "ZSG",
+        "Zero-shot gain",
+        "mean gain of accuracy on the environments that never had a stage",
+    ),
+    "entropy_retained": (
+        "retained",
+        "Entropy retained",
+        "share of an environment's entropy that a stage on it leaves (geometric mean): 1 spends nothing",
+    ),
+    "entropy_carried": (
+        "carried",
+        "Entropy carried",
+        "share of its entropy at the start that an environment still has when its stage begins, from stage 2 on",
+    ),
+}
+CHANGES = ("backward_transfer", "forward_transfer", "forgetting", "zero_shot_gain")  # these have a sign
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A number that sums a matrix up, and what it means."""
+
+    abbreviation: str
+    title: str
+    value: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class HeatCell:
+    """A cell of a heat map."""
+
+    text: str
+    css: str
+    title: str
+    is_trained: bool
+
+
+@dataclass(frozen=True)
+class HeatRow:
+    """After which stage; its cells by environment."""
+
+    label: str
+    name: str  # the stage's environment
+    cells: Sequence[HeatCell]
+
+
+@dataclass(frozen=True)
+class Heat:
+    """A matrix: after stage i, on environment j."""
+
+    title: str
+    css: str
+    shade: str  # what the shade says
+    columns: Sequence[str]
+    rows: Sequence[HeatRow]
+
+
+def summaries(material: Material) -> list[Summary]:
+    """The numbers of carry-over that are defined for this run, each with its meaning."""
+    values = material.story["carry_over"]
+    return [
+        Summary(short, title, signed(values[key]) if key in CHANGES else number(values[key]), meaning)
+        for key, (short, title, meaning) in MEANINGS.items()
+        if values[key] is not None
+    ]
+
+
+def heats(material: Material) -> list[Heat]:
+    """Both matrices."""
+    accuracy, entropy = (material.story["matrices"][name] for name in ("pass_1", "entropy_token"))
+    values = [value for row in accuracy.values() for value in row.values() if value is not None]
+    top = nice_top(values, 0.1, 1.0)
+    by_value = {(i, j): (v or 0.0) / top for i, row in accuracy.items() for j, v in row.items()}
+    return [
+        _heat(material, accuracy, by_value, "Accuracy", "accuracy", f"darkest: {number(top)}"),
+        _heat(
+            material,
+            entropy,
+            _shares(entropy),
+            "Entropy, nats a token",
+            "entropy",
+            "shade: share of the column's first value",
+        ),
+    ]
+
+
+def _shares(matrix: Matrix) -> dict[tuple[str, str], float]:
+    """Compare every value with its column's first; next to nothing at the start has no shade."""
+    floor = metric("entropy_token").ratio_floor or 0.0
+    first = {name: v for i in sorted(matrix, key=int, reverse=True) for name, v in matrix[i].items()}
+    return {
+        (i, j): ratio(value, first.get(j), floor) or 0.0
+        for i, row in matrix.items()
+        for j, value in row.items()
+    }
+
+
+def _heat(
+    material: Material,
+    matrix: Matrix,
+    shares: Mapping[tuple[str, str], float],
+    title: str,
+    css: str,
+    shade: str,
+) -> Heat:
+    columns = [name for name in material.environments if any(name in row for row in matrix.values())]
+    stages = {str(stage["stage"]): stage["environment"] for stage in material.story["stages"]}
+    rows = []
+    for i in sorted(matrix, key=int):
+        trained = stages.get(i)
+        cells = [
+            HeatCell(
+                number(matrix[i].get(name)),
+                f"h{round(SHADES * min(1.0, max(0.0, shares.get((i, name), 0.0))))}",
+                f"{name} {when(int(i))}" + (", trained in it" if name == trained else ""),
+                name == trained,
+            )
+            for name in columns
+        ]
+        rows.append(HeatRow("start" if i == "0" else i, "" if i == "0" else trained or "all", cells))
+    return Heat(title, css, shade, columns, rows)

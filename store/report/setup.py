@@ -1,0 +1,72 @@
+"""What was run: the main facts, the objective as it was composed, versions, and the whole spec."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from store.report.material import Material
+from store.report.text import clipped
+
+LONGEST = 200  # characters of a value in the spec
+_PASSWORD = re.compile(r"://[^/@\s]*@")  # in the URL of a database or a server: a report is passed on
+
+PARTS = ("estimator", "shaper", "mismatch", "ratio", "terms", "aggregation", "controller")
+OBJECTIVE_FIELDS = (*PARTS, "preset")
+
+
+def objective_parts(material: Material) -> list[tuple[str, str]]:
+    """The parts of the objective in the order in which they act; those that are off are left out."""
+    section = material.spec.get("objective") or {}
+    found = []
+    for part in PARTS:
+        value = section.get(part)
+        if isinstance(value, Mapping):
+            value = f"{value.get('type')}{_in_brackets({k: v for k, v in value.items() if k != 'type'})}"
+        if isinstance(value, list):
+            value = ", ".join(map(str, value))
+        if value or part == "controller":
+            found.append((part, str(value or "none: nothing moves the force on entropy")))
+    return found
+
+
+def objective_options(material: Material) -> list[tuple[str, str]]:
+    """The options of those parts."""
+    section = material.spec.get("objective") or {}
+    return [(k, _scalar(v)) for k, v in section.items() if k not in OBJECTIVE_FIELDS and v is not None]
+
+
+def versions(material: Material) -> list[tuple[str, str]]:
+    """What the run was made on."""
+    return [(name, clipped(str(value), LONGEST)) for name, value in material.host.items()]
+
+
+def spec_outline(material: Material) -> list[str]:
+    """The resolved spec, as the lines of an indented outline."""
+    return _outline(material.spec, 0)
+
+
+def _outline(value: Mapping[str, Any], depth: int) -> list[str]:
+    lines = []
+    for key, inner in value.items():
+        if isinstance(inner, Mapping) and inner:
+            lines += [f"{'  ' * depth}{key}:", *_outline(inner, depth + 1)]
+        else:
+            lines.append(f"{'  ' * depth}{key}: {clipped(_scalar(inner), LONGEST)}")
+    return lines
+
+
+def _in_brackets(options: Mapping[str, Any]) -> str:
+    given = [f"{key} {_scalar(value)}" for key, value in options.items() if value is not None]
+    return f" ({', '.join(given)})" if given else ""
+
+
+def _scalar(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_scalar, value))}]"
+    return "{}" if value == {} else _PASSWORD.sub("://***@", str(value))

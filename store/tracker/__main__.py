@@ -1,0 +1,32 @@
+"""`python -m store.tracker RUN`: the tracker of one run. What it needs to know comes as JSON on its standard input."""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import datetime
+
+from store.errors import StoreError
+from store.tracker.following import Job, follow
+
+NICE = 15  # whatever the trainer can use is the trainer's
+
+
+def main() -> int:
+    """Follow the run; say in a line each what happened. 0 when everything was sent, 1 when not."""
+    os.nice(NICE)
+    try:
+        follow(Job.from_json(sys.stdin.read()), say)
+    except StoreError as gave_up:
+        say(f"gave up: {gave_up}")
+        return 1
+    return 0
+
+
+def say(text: str) -> None:
+    """Write a line with the time."""
+    print(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {text}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

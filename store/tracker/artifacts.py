@@ -1,0 +1,127 @@
+"""The files beside a curriculum's values: what was run, the matrices, every pick, some samples, the report."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from store.ledger import Reading
+from store.ledger.answers import Cell, Pick, Sample
+from store.tracker.names import MATRICES, of_category, of_environment, slug
+from store.tracker.pages import History
+from store.tracker.position import Position
+from store.tracker.target import without_password
+
+SPEC, REPORT = "spec.yaml", "report.html"  # in a run's folder, when they are there
+NUM_SAMPLES = 20  # an environment
+_STEPS_AT_ONCE = 1000
+
+
+def write(folder: Path, history: History, until: Position, run_folder: Path) -> None:
+    """Fill a folder with a run's files, as they are at a boundary."""
+    read, name = history.read, history.run.name
+    _copy_spec(run_folder / SPEC, folder / SPEC)
+    _matrices(folder / "matrices", history, until)
+    _transitions(folder / "transitions.csv", history, until)
+    _picks(folder / "picks.parquet", read, name, until.step)
+    _samples(folder / "samples", read, name, until.num_boundaries - 1)
+    copy_report(run_folder, folder)
+
+
+def copy_report(run_folder: Path, folder: Path) -> None:
+    """Copy the report as it is now; the run writes it by itself, and maybe later than its ledger."""
+    if (run_folder / REPORT).is_file():
+        shutil.copyfile(run_folder / REPORT, folder / REPORT)
+
+
+def _copy_spec(source: Path, target: Path) -> None:
+    if source.is_file():
+        target.write_text(without_password(source.read_text()))
+
+
+def _matrices(folder: Path, history: History, until: Position) -> None:
+    """Write a table a metric: a row a boundary, a column an environment, then one a category."""
+    folder.mkdir()
+    steps = {boundary.after_stage: boundary.step for boundary in history.boundaries}
+    for metric in MATRICES:
+        cells = [
+            cell
+            for cell in history.read.matrix(history.run.name, metric)
+            if cell.after_stage < until.num_boundaries
+        ]
+        columns = list(dict.fromkeys(_column(c) for c in sorted(cells, key=lambda c: c.category is not None)))
+        rows: dict[int, dict[str, Any]] = defaultdict(dict)
+        for cell in cells:
+            rows[cell.after_stage][_column(cell)] = cell.value
+        table = [{"after_stage": i, "step": steps[i], **row} for i, row in sorted(rows.items())]
+        if table:
+            _csv(folder / f"{metric}.csv", ["after_stage", "step", *columns], table)
+
+
+def _column(cell: Cell) -> str:
+    """Name a column like the series, without the metric."""
+    environment = cell.environment or "*"
+    if cell.category is None:
+        return of_environment("", environment).removeprefix("/")
+    return of_category("", environment, cell.category).partition("/")[2]
+
+
+def _transitions(path: Path, history: History, until: Position) -> None:
+    """Write a row a finished stage: where, how long, why it ended, what it earned."""
+    rows = []
+    for number, stage in sorted(history.stages.items()):
+        if number < until.num_boundaries and stage.end_step is not None:
+            pick = history.picks.get(number)
+            rows.append(
+                {
+                    "stage": number,
+                    "environment": stage.environment or "*",
+                    "start_step": stage.start_step,
+                    "num_steps": stage.end_step - stage.start_step,
+                    "stop_reason": stage.stop_reason,
+                    "probability": pick.probability if pick else None,
+                    "reward": pick.signal if pick else None,
+                }
+            )
+    if rows:
+        _csv(path, list(rows[0]), rows)
+
+
+def _picks(path: Path, read: Reading, name: str, until: int) -> None:
+    """Write all decisions with their probabilities, some steps at a time."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    types = {"int": pa.int64(), "str": pa.string(), "float": pa.float64(), "float | None": pa.float64()}
+    schema = pa.schema([(field.name, types[str(field.type)]) for field in fields(Pick)])
+    with pq.ParquetWriter(path, schema) as writer:
+        for after in range(-1, until, _STEPS_AT_ONCE):
+            picks = read.picks(name, after, min(after + _STEPS_AT_ONCE, until))
+            writer.write_table(pa.Table.from_pylist([asdict(pick) for pick in picks], schema))
+
+
+def _samples(folder: Path, read: Reading, name: str, after_stage: int) -> None:
+    """Write the newest boundary's completions, a line each: of every category in turn, up to a number."""
+    folder.mkdir()
+    kept: dict[str, dict[str, list[Sample]]] = defaultdict(lambda: defaultdict(list))
+    for sample in read.boundary_samples(name, [after_stage], NUM_SAMPLES):
+        kept[sample.environment][sample.category].append(sample)
+    for environment, by_category in kept.items():
+        in_turn = zip_longest(*by_category.values())
+        chosen = [sample for row in in_turn for sample in row if sample is not None][:NUM_SAMPLES]
+        lines = [json.dumps(asdict(sample)) + "\n" for sample in chosen]
+        (folder / f"{slug(environment)}.jsonl").write_text("".join(lines))
+
+
+def _csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,156 @@
+"""From ledger rows to values under MLflow's names, in pages: so much history, sent before the cursor moves on.
+
+One step axis for all: a value's step is the run's. Its time is that of the ledger's row, so that sending a page
+twice sends the same, and MLflow keeps one.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from store.ledger import Reading
+from store.ledger.answers import Arm, Boundary, Number, Run, Stage, StagePick, Step
+from store.records import EVERYTHING
+from store.tracker import carried
+from store.tracker.names import MATRICES, of_environment
+from store.tracker.position import Position, position
+from store.tracker.values import Value, of_bandits, of_pick, of_step, values
+
+Row = TypeVar("Row", Number, Arm)
+
+PAGE = 50  # steps
+EVERY = 10  # of so many steps the curriculum gets one; its stages get them all
+
+
+@dataclass(frozen=True)
+class Page:
+    """A part of a run's history, ready to be sent."""
+
+    stages: Mapping[int, Sequence[Value]]  # for the stages' own runs
+    curriculum: Sequence[Value]
+    boundaries: Sequence[Boundary]
+    end: Position  # the cursor once all of it has arrived
+
+
+@dataclass
+class History:
+    """What a run's pages are cut from: its small tables whole, its large ones step by step."""
+
+    read: Reading
+    run: Run
+    steps: Sequence[Step] = field(init=False)
+    boundaries: Sequence[Boundary] = field(init=False)
+    stages: Mapping[int, Stage] = field(init=False)
+    picks: Mapping[int, StagePick] = field(init=False)
+    matrices: Mapping[str, Mapping[tuple[int, str], float | None]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        read, name = self.read, self.run.name
+        self.steps, self.boundaries = read.steps(name), read.boundaries(name)
+        self.stages = {stage.stage: stage for stage in read.stages(name)}
+        self.picks = {pick.stage: pick for pick in read.stage_picks(name)}
+        self.matrices = {
+            metric: {
+                (cell.after_stage, cell.environment): cell.value
+                for cell in read.matrix(name, metric)
+                if cell.environment is not None and cell.category is None
+            }
+            for metric in MATRICES
+        }
+
+    def has(self, sent: Position) -> bool:
+        """Whether this is still the history that was sent up to there; a resumed run may have gone back."""
+        return position(sent.step, sent.num_boundaries, self.steps, self.boundaries) == sent
+
+    def pages(self, sent: Position, until: Position) -> Iterator[Page]:
+        """Cut what comes after one position, up to another, into pages."""
+        steps = [step for step in self.steps if sent.step < step.step <= until.step]
+        for start in range(0, max(len(steps), 1), PAGE):
+            page = steps[start : start + PAGE]
+            is_last = start + PAGE >= len(steps)
+            end = until.step if is_last else page[-1].step
+            due = range(sent.num_boundaries, until.num_boundaries)
+            boundaries = [b for b in self.boundaries if b.after_stage in due and b.step <= end]
+            if page or boundaries:
+                num_boundaries = sent.num_boundaries + len(boundaries)
+                reached = position(max(end, sent.step), num_boundaries, self.steps, self.boundaries)
+                yield self._page(page, boundaries, reached)
+                sent = reached
+
+    def _page(self, steps: Sequence[Step], boundaries: Sequence[Boundary], end: Position) -> Page:
+        """Turn rows into values. A stage's last step goes to the curriculum with the boundary that ends it."""
+        closing = {b.step for b in boundaries if b.step % EVERY}
+        wanted = {step.step for step in steps} | closing
+        said = self._of_steps(wanted)
+        stages: dict[int, list[Value]] = defaultdict(list)
+        curriculum: list[Value] = []
+        for step in steps:
+            stages[step.stage] += said[step.step]
+            if step.stage_step == 1:
+                curriculum += self._of_pick(step)
+        for number in sorted(wanted):
+            if number % EVERY == 0 or number in closing:
+                curriculum += said.get(number, [])
+        for boundary in boundaries:
+            curriculum += self._of_boundary(boundary)
+        return Page(stages, curriculum, boundaries, end)
+
+    def _of_steps(self, wanted: set[int]) -> Mapping[int, Sequence[Value]]:
+        """Collect what every wanted step says."""
+        if not wanted:
+            return {}
+        span = (min(wanted) - 1, max(wanted))
+        numbers = _by_step(self.read.numbers(self.run.name, *span))
+        arms = _by_step(self.read.arms(self.run.name, None, *span))
+        is_flat = self.run.scheduler is None
+        found: dict[int, Sequence[Value]] = {}
+        num_tokens, seconds = 0, 0.0
+        for step in self.steps:
+            num_tokens, seconds = num_tokens + step.num_tokens, seconds + step.seconds
+            if step.step in wanted:
+                before = sum(b.seconds for b in self.boundaries if b.step < step.step)
+                progress = {
+                    "progress/stage_step": step.stage_step,
+                    "progress/stage_idx": step.stage,
+                    "progress/tokens": num_tokens,
+                    "progress/wall_h": (seconds + before) / 3600,
+                }
+                chances = dict(of_bandits(arms[step.step], is_flat))
+                said = {**dict(of_step(numbers[step.step])), **chances, **progress}
+                found[step.step] = values(said, step.step, step.created_at)
+        return found
+
+    def _of_pick(self, first: Step) -> Sequence[Value]:
+        """Tell what the scheduler knew when it picked the stage that this step begins; nothing in flat mode."""
+        pick, stage = self.picks.get(first.stage), self.stages[first.stage]
+        if pick is None:
+            return []
+        arms = self.read.arms(self.run.name, EVERYTHING, first.step - 1, first.step)
+        return values(dict(of_pick(pick, arms)), stage.start_step, stage.started_at)
+
+    def _of_boundary(self, boundary: Boundary) -> Sequence[Value]:
+        """Tell the matrices' row, what it says about the stage before, and what that stage earned."""
+        after = boundary.after_stage
+        numbers = {
+            of_environment(f"R_{metric}", environment): value
+            for metric, matrix in self.matrices.items()
+            for (stage, environment), value in matrix.items()
+            if stage == after
+        }
+        trained = [self.stages[i].environment for i in range(1, after + 1) if i in self.stages]
+        named = [name for name in trained if name is not None]
+        if len(named) == after:  # not in flat mode
+            numbers |= carried.at_boundary(self.matrices["pass_1"], self.matrices["entropy_token"], named)
+        if after in self.picks:
+            numbers["bandit/reward"] = self.picks[after].signal
+        return values(numbers, boundary.step, boundary.created_at)
+
+
+def _by_step(rows: Iterable[Row]) -> Mapping[int, list[Row]]:
+    by_step: dict[int, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_step[row.step].append(row)
+    return by_step

@@ -1,0 +1,208 @@
+"""MLflow's side: one experiment's runs, found and made and written to. The only file that talks to MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from store.errors import TrackerError
+from store.tracker.locking import locked
+from store.tracker.target import Target, mind_manners, without_password
+from store.tracker.values import Value
+
+BATCH = 1000  # values a request, MLflow's own limit
+MAKING_S = 120.0  # for another process to make the database, which takes ten
+
+CURSOR = "evergreen.cursor"
+_AWAY = {  # errors of the HTTP library, which MLflow wraps
+    "RetryError": "it answers with errors only",
+    "ConnectionError": "nobody answers there",
+    "ConnectTimeout": "nobody answers there",
+    "ReadTimeout": "no answer in time",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run of MLflow's: a curriculum or one of its stages."""
+
+    id: str
+    status: str
+    ended_ms: int | None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
+
+
+class Record:
+    """An experiment of MLflow's. Whatever goes wrong is a `TrackerError` in words; see `speaking_of`."""
+
+    def __init__(self, target: Target) -> None:
+        mind_manners()
+        from mlflow import MlflowClient
+
+        make_database(target)
+        self.target = target
+        self.client: Any = MlflowClient(target.uri)
+        self.experiment_id = self._experiment()
+
+    def curriculum(self, uid: str) -> Entry | None:
+        """Find the run of a curriculum. Of twins, which a lost answer can leave, the one that was written to."""
+        found = self._find(f"tags.`evergreen.kind` = 'curriculum' and tags.`evergreen.run_uid` = '{uid}'")
+        return max(found, key=lambda entry: len(entry.tags.get(CURSOR, "")), default=None)
+
+    def stages(self, parent: Entry) -> dict[int, Entry]:
+        """Find the runs of a curriculum's stages, by number."""
+        found = self._find(f"tags.`mlflow.parentRunId` = '{parent.id}'")
+        return {
+            int(entry.tags["evergreen.stage"]): entry for entry in found if "evergreen.stage" in entry.tags
+        }
+
+    def begin(self, name: str, started_ms: int, tags: Mapping[str, str]) -> Entry:
+        """Make a run."""
+        return _entry(self.client.create_run(self.experiment_id, started_ms, dict(tags), name))
+
+    def describe(self, entry: Entry, params: Mapping[str, str]) -> None:
+        """Give a run the params that it does not have yet; MLflow refuses to change one."""
+        from mlflow.entities import Param
+
+        new = [Param(key, value) for key, value in params.items() if key not in entry.params]
+        if new:
+            self.client.log_batch(entry.id, params=new)
+
+    def tag(self, entry: Entry, tags: Mapping[str, str]) -> None:
+        """Set the tags that differ."""
+        from mlflow.entities import RunTag
+
+        new = [RunTag(key, value) for key, value in tags.items() if entry.tags.get(key) != value]
+        if new:
+            self.client.log_batch(entry.id, tags=new)
+
+    def write(self, entry: Entry, points: Sequence[Value]) -> None:
+        """Add points to a run's series; those that are there already stay single."""
+        from mlflow.entities import Metric
+
+        metrics = [Metric(point.name, point.value, point.at_ms, point.step) for point in points]
+        for start in range(0, len(metrics), BATCH):
+            self.client.log_batch(entry.id, metrics=metrics[start : start + BATCH])
+
+    def move_cursor(self, entry: Entry, text: str) -> None:
+        """Remember, beside the values themselves, how far they go."""
+        self.client.set_tag(entry.id, CURSOR, text)
+
+    def attach(self, entry: Entry, folder: Path) -> None:
+        """Put files beside a run's values, over those of the same name."""
+        self.client.log_artifacts(entry.id, str(folder))
+
+    def conclude(self, entry: Entry, status: str, ended_ms: int | None) -> None:
+        """Set a run's status, and when it ended, unless they are so already."""
+        if status == entry.status and (ended_ms is None or ended_ms == entry.ended_ms):
+            return
+        if ended_ms is None:
+            self.client.update_run(entry.id, status)
+        else:
+            self.client.set_terminated(entry.id, status, ended_ms)
+
+    def forget(self, parent: Entry) -> None:
+        """Delete a curriculum's runs, its own last: a crash on the way leaves it to be found and forgotten again."""
+        for stage in self._find(f"tags.`mlflow.parentRunId` = '{parent.id}'"):
+            self.client.delete_run(stage.id)
+        self.client.delete_run(parent.id)
+
+    def _find(self, query: str) -> list[Entry]:
+        """Search all pages: a curriculum may have more stages than one holds."""
+        found: list[Entry] = []
+        token = None
+        while True:
+            page = self.client.search_runs([self.experiment_id], query, page_token=token)
+            found += map(_entry, page)
+            token = page.token
+            if not token:
+                return found
+
+    def _experiment(self) -> str:
+        from mlflow.exceptions import MlflowException
+
+        name = self.target.experiment
+        experiment = self.client.get_experiment_by_name(name)
+        if experiment is None:
+            try:
+                tags = {"mlflow.experimentKind": "custom_model_development"}  # its UI has two faces
+                return str(self.client.create_experiment(name, self.target.artifacts, tags))
+            except MlflowException:  # another tracker may have been faster
+                experiment = self.client.get_experiment_by_name(name)
+                if experiment is None:
+                    raise
+        if experiment.lifecycle_stage != "active":
+            raise TrackerError(
+                f"The experiment {name!r} at {self.target} was deleted. Restore it with `mlflow experiments restore "
+                f"-x {experiment.experiment_id}`, or name another with `--set tracker.experiment=NAME`."
+            )
+        return str(experiment.experiment_id)
+
+
+@contextmanager
+def speaking_of(target: Target) -> Iterator[None]:
+    """Turn what MLflow, its database, its server or the ledger raise into a `TrackerError` that names the place."""
+    mind_manners()
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as failed:
+        raise TrackerError(f"Bringing MLflow at {target} up to date failed: {_reason(failed)}.") from failed
+
+
+def _reason(failed: BaseException) -> str:
+    """Say why in a line; below what MLflow raises there is often a kind of error that says it better."""
+    below: BaseException | None = failed
+    while below is not None:
+        if type(below).__name__ in _AWAY:
+            return _AWAY[type(below).__name__]
+        below = below.__cause__ or below.__context__
+    return without_password(str(failed)).strip().partition("\n")[0][:300].rstrip(".")
+
+
+def make_database(target: Target) -> None:
+    """Make an SQLite database for MLflow, aside so that a crash leaves none that is half made, and in WAL mode.
+
+    In its usual mode a reader holds up the writer, and the other way round; every write is slower, too.
+    """
+    path = target.database
+    if path is None:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path.with_name(f".{path.name}.lock"), MAKING_S, f"MLflow's database {path} to be made"):
+        if not path.exists():
+            aside = path.with_name(f".aside-{path.name}")
+            aside.unlink(missing_ok=True)
+            _make_schema(aside, target.artifacts or str(path.parent))
+            _switch_to_wal(aside)
+            aside.rename(path)
+        else:
+            _switch_to_wal(path)
+
+
+def _make_schema(path: Path, artifacts: str) -> None:
+    """Have MLflow make its tables; they name a place for files of its default experiment, too."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    SqlAlchemyStore(f"sqlite:///{path}", artifacts).engine.dispose()
+
+
+def _switch_to_wal(path: Path) -> None:
+    import sqlite3
+
+    with closing(sqlite3.connect(path, timeout=20)) as database:
+        (mode,) = database.execute("PRAGMA journal_mode").fetchone()
+        if mode != "wal":
+            database.execute("PRAGMA journal_mode = WAL")
+
+
+def _entry(run: Any) -> Entry:
+    info = run.info
+    return Entry(info.run_id, info.status, info.end_time, dict(run.data.tags), dict(run.data.params))

@@ -1,0 +1,92 @@
+"""MLflow's own UI on a home's runs: `evergreen ui` in a process, and the addresses of its pages."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+from urllib.request import Request, urlopen
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+READY_S = 180
+PATIENCE_MS = 60_000
+EVERGREEN = "from orchestrator.cli import main; main()"
+# Its chat panel opens by itself at a first visit, over a third of the window.
+WITHOUT_ASSISTANT = "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true');"
+CHART = ".js-plotly-plot"
+UNFOLD = "[data-component-id*=runnamecellrenderer]"  # shows a run's stages
+
+
+@contextmanager
+def serving(home: Path) -> Iterator[str]:
+    """Run `evergreen ui` on a home; gives MLflow's address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = ["ui", "--home", str(home), "--port", str(port)]
+    process = subprocess.Popen([sys.executable, "-c", EVERGREEN, *words], stdout=subprocess.PIPE, text=True)
+    try:
+        yield _address(process)
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def addresses(base: str) -> dict[str, str]:
+    """The pages of docs/mlflow.md: all runs, one run's charts, both in the same charts, side by side."""
+    experiment, runs = _runs(base)
+    newest, *_ = runs.values()
+    both = quote(json.dumps(list(runs.values())[:2]))
+    within = f"{base}/#/experiments/{experiment}"
+    return {
+        "runs": f"{within}/runs",
+        "run": f"{within}/runs/{newest}/model-metrics",
+        "compare": f"{within}/runs?compareRunsMode=CHART",
+        "side-by-side": f"{base}/#/compare-runs?runs={both}&experiments={quote(json.dumps([experiment]))}",
+    }
+
+
+def settle(page: Page, charts: int, texts: Sequence[str] = ()) -> None:
+    """Wait until these texts and so many charts are there. The pages never rest: they ask for news all the time."""
+    for text in texts:
+        page.get_by_text(text).first.wait_for(timeout=PATIENCE_MS)
+    if charts:
+        page.locator(CHART).nth(charts - 1).wait_for(timeout=PATIENCE_MS)
+    page.wait_for_timeout(1500)  # charts slide into place
+
+
+def _address(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    began, said = time.monotonic(), ""
+    for line in process.stdout:
+        said += line
+        if found := re.search(r"UI is at (http://[\w.:]+)", line):
+            return found[1]
+        assert time.monotonic() - began < READY_S, said
+    raise AssertionError(f"`evergreen ui` ended: {said}")
+
+
+def _runs(base: str) -> tuple[str, Mapping[str, str]]:
+    """The experiment's id, and the ids of its curricula by name, the newest first."""
+    found = _ask(base, "experiments/search", {"max_results": 100})["experiments"]
+    (experiment,) = [e["experiment_id"] for e in found if e["name"] == "evergreen"]
+    runs = _ask(base, "runs/search", {"experiment_ids": [experiment], "max_results": 1000})["runs"]
+    parents = [run for run in runs if "mlflow.parentRunId" not in {t["key"] for t in run["data"]["tags"]}]
+    return experiment, {run["info"]["run_name"]: run["info"]["run_id"] for run in parents}
+
+
+def _ask(base: str, path: str, question: Mapping[str, object]) -> dict[str, list[dict[str, object]]]:
+    headers = {"Content-Type": "application/json"}
+    request = Request(f"{base}/api/2.0/mlflow/{path}", json.dumps(question).encode(), headers)
+    with urlopen(request, timeout=60) as answer:
+        return json.load(answer)

@@ -1,0 +1,28 @@
+"""Checks for tests that need no processes: all in this one, with a second build for the other process."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from environments import EnvironmentSource
+from environments.checking import Finding
+from environments.checking.bench import Bench, Limits
+from environments.checking.checks import CHECKS, look
+from environments.scoring.jobs import play
+
+BAD = "tests.environments.checking.bad:create"
+FEW = Limits(tasks=8, scan=120, budget_s=1.0)
+
+
+def findings_here(source: EnvironmentSource, limits: Limits = FEW) -> list[Finding]:
+    second = cache(source.create)
+    bench = Bench(source, limits, lambda jobs: [play(second(), job) for job in jobs], lambda words: None)
+    findings = []
+    for name, check in CHECKS.items():
+        if name == "build" or bench.is_built:
+            findings += look(check, bench)
+    return findings
+
+
+def bad(fault: str) -> EnvironmentSource:
+    return EnvironmentSource("sums", BAD, {"fault": fault})

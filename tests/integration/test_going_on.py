@@ -1,0 +1,160 @@
+"""Runs that go on: lengthened, forked, with other settings, with environments that join."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import orchestrator
+from orchestrator.errors import SpecError, UserError
+from orchestrator.runs import opened
+from tests.conftest import Evergreen
+from tests.integration.runs import At, Killed, ending, kill, series, told
+from tests.orchestrator.specs import alone, flat, small
+
+JOINING = "environments.more={type: codebook, categories: {two: 2}, keys: 5}"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with a finished run of three stages. Tests fork it and leave it alone."""
+    home = tmp_path_factory.mktemp("home")
+    orchestrator.run(small(), home=home)
+    return home
+
+
+def longer(spec: dict[str, Any], stages: int) -> dict[str, Any]:
+    return {**spec, "curriculum": {**spec["curriculum"], "stages": stages}}
+
+
+@pytest.mark.parametrize("kind", [small, flat])
+def test_a_finished_run_lengthened_is_the_longer_run(tmp_path: Path, kind: Any) -> None:
+    name = kind()["name"]
+    orchestrator.run(kind(), home=tmp_path / "short")
+    assert orchestrator.resume(name, home=tmp_path / "short", stages=5).status == "finished"
+    orchestrator.run(longer(kind(), 5), home=tmp_path / "long")
+    assert ending(tmp_path / "short", name) == ending(tmp_path / "long", name)
+    assert told(tmp_path / "short", name)["planned_steps"] == 15
+
+
+def test_lengthening_survives_a_kill(tmp_path: Path) -> None:
+    orchestrator.run(alone(), home=tmp_path)
+    with pytest.raises(Killed):
+        orchestrator.resume("alone", home=tmp_path, stages=4, watcher=At(2, kill))
+    assert orchestrator.resume("alone", home=tmp_path).status == "finished"
+    assert len(told(tmp_path, "alone")["stages"]) == 4
+
+
+def test_a_finished_run_without_more_stages_stays_as_it_is(home: Path) -> None:
+    before = ending(home, "small")
+    assert orchestrator.resume("small", home=home, stages=3).status == "finished"
+    assert ending(home, "small") == before
+
+
+def test_a_run_cannot_get_fewer_stages_than_it_has_begun(home: Path) -> None:
+    with pytest.raises(UserError, match="small has begun stage 3 already: --stages 2 is too few"):
+        orchestrator.resume("small", home=home, stages=2)
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_a_fork_that_changes_nothing_ends_as_its_parent(home: Path, stage: int) -> None:
+    outcome = orchestrator.fork("small", stage, home=home, overrides=[f"name=twin-{stage}"])
+    assert ending(home, outcome.name) == ending(home, "small")
+
+
+def test_a_fork_shares_its_past_and_goes_its_own_way(home: Path) -> None:
+    before = ending(home, "small")
+    name = orchestrator.fork("small", 1, home=home, overrides=["learner.lr=0", "curriculum.stages=4"]).name
+    assert name == "small-fork"
+    assert ending(home, "small") == before
+    parent, forked = series(home, "small", "reward"), series(home, name, "reward")
+    assert (forked[:3], len(forked)) == (parent[:3], 12)
+    assert set(series(home, name, "lr")[3:]) == {0.0}
+    story = told(home, name)
+    assert story["parent"] == {"name": "small", "after_stage": 1}
+    assert "forked from small after stage 1" in [event["text"] for event in story["events"]]
+    first, parents_first = story["stages"][0], told(home, "small")["stages"][0]
+    assert first["environment"] == parents_first["environment"]
+
+
+@pytest.mark.parametrize(
+    "scheduler", ["boltzmann", "round_robin", "{type: discounted_ucb, reward: total_gain}"]
+)
+def test_an_environment_may_join_at_a_fork(home: Path, scheduler: str) -> None:
+    overrides = [JOINING, f"curriculum.scheduler={scheduler}", "curriculum.stages=7"]
+    name = orchestrator.fork("small", 2, home=home, overrides=overrides).name
+    story = told(home, name)
+    accuracy = story["matrices"]["pass_1"]
+    assert "more" not in accuracy["1"]
+    assert all("more" in accuracy[str(stage)] for stage in range(2, 8))
+    assert "more" in {stage["environment"] for stage in story["stages"]}
+    assert len({cell.eval_config for cell in cells(home, name)}) == 1, (
+        "the old cells and the new ones compare"
+    )
+
+
+def cells(home: Path, name: str) -> list[Any]:
+    with opened(home, name) as (_, ledger):
+        return ledger.reading.matrix(name, "pass_1")
+
+
+@pytest.mark.parametrize("moment", [1, 2, 5])
+def test_a_fork_with_a_new_environment_survives_a_kill(home: Path, tmp_path: Path, moment: int) -> None:
+    whole = orchestrator.fork("small", 1, home=home, overrides=[JOINING, "name=whole"]).name
+    with pytest.raises(Killed):
+        orchestrator.fork(
+            "small", 1, home=home, overrides=[JOINING, f"name=cut-{moment}"], watcher=At(moment, kill)
+        )
+    orchestrator.resume(f"cut-{moment}", home=home)
+    assert ending(home, f"cut-{moment}") == ending(home, whole)
+
+
+def test_what_gets_another_type_begins_anew_and_says_so(home: Path) -> None:
+    overrides = ["curriculum.bandit=uniform", "curriculum.scheduler=boltzmann", "objective=rloo"]
+    name = orchestrator.fork("small", 1, home=home, overrides=overrides).name
+    events = [event["text"] for event in told(home, name)["events"] if event["kind"] == "begins anew"]
+    assert events == ["the bandits", "the scheduler", "the objective's controller"]
+
+
+REFUSED = [
+    ("policy.layers=2", "policy: a fork keeps its parent's, because its weights are the parent's"),
+    ("evaluate.items=9", "evaluate: a fork keeps its parent's"),
+    (
+        "environments.book.keys=9",
+        "environments.book: is not the parent's any more; give a changed one a new name",
+    ),
+    ("curriculum={mode: flat, stages: 9}", "curriculum.mode: the parent is staged"),
+    ("curriculum.stages=2", "curriculum.stages: 2 leaves nothing to do after stage 2; say more"),
+    ("learner.lrr=1", "learner.lrr: unknown key"),
+]
+
+
+@pytest.mark.parametrize(("override", "message"), REFUSED)
+def test_a_fork_that_could_not_go_on_is_refused_and_leaves_nothing(
+    home: Path, override: str, message: str
+) -> None:
+    runs = sorted(path.name for path in home.iterdir())
+    with pytest.raises(SpecError) as refused:
+        orchestrator.fork("small", 2, home=home, overrides=[override])
+    assert message in str(refused.value)
+    assert sorted(path.name for path in home.iterdir()) == runs
+
+
+def test_a_boundary_that_is_not_there_is_named_with_those_that_are(home: Path) -> None:
+    with pytest.raises(UserError, match=r"after stage 9; there are: 0, 1, 2, 3"):
+        orchestrator.fork("small", 9, home=home, overrides=["curriculum.stages=12"])
+
+
+def test_the_command_line_forks_and_lengthens(evergreen: Evergreen, tmp_path: Path) -> None:
+    orchestrator.run(alone(), home=tmp_path)
+    assert evergreen("resume", "alone", "--stages", 3, "--home", tmp_path).exit_code == 0
+    result = evergreen("fork", "alone", "--stage", 1, "--set", "learner.lr=0", "--home", tmp_path)
+    assert result.exit_code == 0
+    listed = json.loads(evergreen("ls", "--json", "--home", tmp_path).stdout)
+    assert [(run["name"], run["parent"], run["num_steps"]) for run in listed] == [
+        ("alone", None, 9),
+        ("alone-fork", "alone", 9),
+    ]

@@ -1,0 +1,123 @@
+"""A bandit that chooses environments, and stages that end early, in whole runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import orchestrator
+from orchestrator.runs import opened
+from orchestrator.schedulers.rewards import GAIN_SCALE
+from tests.integration.runs import At, Killed, ending, kill, told
+from tests.orchestrator.specs import alone, small
+
+SCHEDULERS = ("boltzmann", "discounted_ucb", "gaussian_thompson")
+
+
+def scheduled(scheduler: Mapping[str, Any] | str, name: str = "small", stages: int = 5) -> dict[str, Any]:
+    stage = {"steps": 2, "replay": 0.25}
+    return small(name, curriculum={"stages": stages, "scheduler": scheduler, "stage": stage})
+
+
+def decisions(home: Path, name: str) -> list[str]:
+    return [event["text"] for event in told(home, name)["events"] if event["kind"] == "decision"]
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_each_environment_comes_once_before_the_bandit_decides(tmp_path: Path, scheduler: str) -> None:
+    orchestrator.run(scheduled(scheduler), home=tmp_path)
+    stages = [stage["environment"] for stage in told(tmp_path, "small")["stages"]]
+    assert sorted(stages[:3]) == ["book", "noise", "numbers"]
+    texts = decisions(tmp_path, "small")
+    assert (
+        texts[0]
+        == f"stage 1: {stages[0]}, new: every environment has a first stage before the scheduler decides"
+    )
+    assert texts[1].startswith(f"stage 1: {stages[0]} earned ")
+    chosen = [text for text in texts if f"picked by {scheduler} with probability" in text]
+    assert len(chosen) == 2
+    assert all(name in chosen[0] for name in ("book", "noise", "numbers"))
+
+
+def scores(home: Path, name: str) -> dict[tuple[int, str], float]:
+    with opened(home, name) as (_, ledger):
+        cells = ledger.reading.matrix(name, "pass_1", "select")
+        own = ledger.reading.matrix(name, "pass_1", "own")
+    return {
+        (c.after_stage, c.environment): c.value
+        for c in (*cells, *own)
+        if c.category is None and c.environment is not None and c.value is not None
+    }
+
+
+def test_a_gain_is_the_change_of_held_out_scores_that_only_the_scheduler_sees(tmp_path: Path) -> None:
+    orchestrator.run(scheduled({"type": "boltzmann", "reward": "gain"}), home=tmp_path)
+    seen = scores(tmp_path, "small")
+    assert {name for _, name in seen} == {"book", "noise", "numbers"}
+    with opened(tmp_path) as (_, ledger):
+        stages = ledger.reading.stages("small")
+        earned = ledger.reading.stage_picks("small")
+        reported = {cell.split for cell in ledger.reading.matrix("small", "pass_1")}
+    assert reported == {"anchor", "own"}
+    for stage, pick in zip(stages, earned, strict=True):
+        assert stage.environment is not None
+        change = seen[stage.stage, stage.environment] - seen[stage.stage - 1, stage.environment]
+        assert pick.signal == pytest.approx(GAIN_SCALE * change)
+    assert any("(gain; held-out scores " in text for text in decisions(tmp_path, "small"))
+
+
+@pytest.mark.parametrize("reward", ["total_gain", "retention"])
+def test_the_other_rewards_read_all_environments(tmp_path: Path, reward: str) -> None:
+    orchestrator.run(scheduled({"type": "discounted_ucb", "reward": reward, "max_gap": 3}), home=tmp_path)
+    seen = scores(tmp_path, "small")
+    assert len(seen) == 6 * 3
+    with opened(tmp_path) as (_, ledger):
+        first = ledger.reading.stage_picks("small")[0]
+    if reward == "total_gain":
+        total = sum(seen[1, name] - seen[0, name] for name in ("book", "noise", "numbers"))
+        assert first.signal == pytest.approx(GAIN_SCALE * total)
+
+
+def test_by_advantage_nothing_more_is_evaluated(tmp_path: Path) -> None:
+    orchestrator.run(scheduled("boltzmann", stages=1), home=tmp_path)
+    with opened(tmp_path) as (_, ledger):
+        assert ledger.reading.matrix("small", "pass_1", "select") == []
+
+
+def mastered(name: str = "alone") -> dict[str, Any]:
+    """An environment that everybody solves: the first rule that may speak, speaks."""
+    stage = {"steps": 60, "stop": [{"type": "mastery", "target": 0.5}], "min_steps": 20}
+    return {**alone(name, character="generous"), "curriculum": {"stages": 2, "stage": stage}}
+
+
+def test_a_stop_rule_ends_the_stage_and_says_why(tmp_path: Path) -> None:
+    assert orchestrator.run(mastered(), home=tmp_path).status == "finished"
+    story = told(tmp_path, "alone")
+    assert story["num_steps"] == 40
+    assert [(stage["start_step"], stage["end_step"]) for stage in story["stages"]] == [(0, 20), (20, 40)]
+    assert all(stage["stop_reason"].startswith("mastery: score 1.00") for stage in story["stages"])
+    text = next(text for text in decisions(tmp_path, "alone") if "ends after" in text)
+    assert text.startswith("stage 1: one ends after 20 of at most 60 steps: mastery")
+
+
+@pytest.mark.parametrize("moment", [5, 21, 22, 23, 30])
+def test_stop_rules_and_rewards_survive_a_kill(tmp_path: Path, moment: int) -> None:
+    orchestrator.run(mastered(), home=tmp_path / "whole")
+    with pytest.raises(Killed):
+        orchestrator.run(mastered(), home=tmp_path / "killed", watcher=At(moment, kill))
+    orchestrator.resume("alone", home=tmp_path / "killed")
+    assert ending(tmp_path / "killed", "alone") == ending(tmp_path / "whole", "alone")
+
+
+@pytest.mark.parametrize("moment", [4, 9, 15])
+def test_a_scheduler_that_reads_scores_survives_a_kill(tmp_path: Path, moment: int) -> None:
+    spec = scheduled({"type": "gaussian_thompson", "reward": "retention"})
+    orchestrator.run(spec, home=tmp_path / "whole")
+    with pytest.raises(Killed):
+        orchestrator.run(spec, home=tmp_path / "killed", watcher=At(moment, kill))
+    orchestrator.resume("small", home=tmp_path / "killed")
+    assert ending(tmp_path / "killed", "small") == ending(tmp_path / "whole", "small")
+    assert decisions(tmp_path / "killed", "small") == decisions(tmp_path / "whole", "small")

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Evergreen
+from tests.orchestrator.specs import REPOSITORY, small, written
+
+BAD = "tests.environments.checking.bad:create"
+
+
+def two(folder: Path, **faults: str) -> Path:
+    """Write a spec of environments with these faults."""
+    environments = {name: {"type": BAD, "fault": fault} for name, fault in faults.items()}
+    return written(folder, small("two", warm_start=None, environments=environments))
+
+
+def test_every_environment_of_a_spec_is_checked(tmp_path: Path, evergreen: Evergreen) -> None:
+    result = evergreen("check-env", two(tmp_path, right="none", wrong="empty_is_right"), "--tasks", 4)
+    assert result.exit_code == 2
+    assert "right: nothing found" in result.stdout
+    assert "error   category 'small', task 0: an empty reply scores 1 and is correct" in result.stdout
+    assert "also in large" in result.stdout
+    assert "score an empty reply as wrong" in result.stdout
+    assert "wrong: 2 errors" in result.stdout
+
+
+def test_one_environment_of_a_spec_is_checked_alone(tmp_path: Path, evergreen: Evergreen) -> None:
+    spec = two(tmp_path, right="none", wrong="empty_is_right")
+    result = evergreen("check-env", spec, "right", "--tasks", 4, "--json")
+    assert result.exit_code == 0
+    (report,) = json.loads(result.stdout)
+    assert (report["environment"], report["type"], report["version"]) == ("right", BAD, "1")
+    assert [category["name"] for category in report["categories"]] == ["small", "large"]
+    assert report["findings"] == []
+
+
+def test_the_same_findings_come_as_json(evergreen: Evergreen) -> None:
+    result = evergreen("check-env", BAD, "--set", "fault=size_zero", "--json")
+    assert result.exit_code == 2
+    (report,) = json.loads(result.stdout)
+    finding = report["findings"][0]
+    assert (finding["severity"], finding["rule"], finding["category"]) == ("error", "size", "small")
+    assert finding["sentence"] == "its size must be None or at least 1, found '0'"
+    assert finding["remedy"]
+
+
+def test_a_factory_is_looked_for_in_the_current_folder(
+    evergreen: Evergreen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(REPOSITORY / "examples")
+    result = evergreen("check-env", "custom_environment:create", "--set", "lengths=[3, 4]", "--tasks", 4)
+    assert result.exit_code == 0
+    assert "custom_environment: nothing found" in result.stdout
+
+
+def test_what_an_environment_writes_is_never_markup(evergreen: Evergreen) -> None:
+    result = evergreen("check-env", BAD, "--set", "fault=prints", "--tasks", 2)
+    assert result.exit_code == 0
+    assert "'\\x1b[2Jlook at me" in result.stdout
+    assert "\x1b[2J" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere.yaml"], "cannot read the spec nowhere.yaml"),
+        (["codebook", "book"], "'book': an environment is named after a spec; codebook is one environment"),
+        (["codebook", "--set", "keys"], "--set wants key=value"),
+        (["codebook", "--set", "keys=[1"], "the value is not valid YAML"),
+        (
+            [str(REPOSITORY / "examples" / "demo.yaml"), "bok"],
+            "has no environment 'bok'; it has: book, numbers, words. Did you mean 'book'?",
+        ),
+    ],
+)
+def test_what_cannot_be_checked_is_told(evergreen: Evergreen, words: list[str], message: str) -> None:
+    result = evergreen("check-env", *words)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ["no_such_module:create"],
+            "it cannot be built: environment type 'no_such_module:create': no module",
+        ),
+        (["codebook", "--set", "keyz=3"], "it cannot be built: keyz: Extra inputs are not permitted"),
+    ],
+)
+def test_what_cannot_be_built_is_a_finding(evergreen: Evergreen, words: list[str], sentence: str) -> None:
+    result = evergreen("check-env", *words)
+    assert result.exit_code == 2
+    assert sentence in result.stdout

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import orchestrator
+from orchestrator.watching import Watcher
+from store.report import REPORT_FILE
+from store.words import in_words
+from tests.conftest import Evergreen
+from tests.orchestrator.specs import alone, small
+from tests.store.report.pages import Page
+
+
+@pytest.mark.parametrize("name", ["small", "flat"])
+def test_report_writes_one_file_and_says_where(
+    finished: Path, tmp_path: Path, evergreen: Evergreen, name: str
+) -> None:
+    path = tmp_path / "page.html"
+    result = evergreen("report", name, "-o", path, "--home", finished)
+    assert result.exit_code == 0, result.stderr
+    assert str(path) in result.stdout
+    assert list(tmp_path.iterdir()) == [path]
+    page = Page(path.read_text("utf-8"))
+    assert "9 of 9 steps" in page.text
+    assert page.classes["chart"] >= 5
+
+
+def test_the_page_has_the_numbers_that_show_prints(
+    finished: Path, tmp_path: Path, evergreen: Evergreen
+) -> None:
+    story = json.loads(evergreen("show", "small", "--json", "--home", finished).stdout)
+    evergreen("report", "small", "-o", tmp_path / "page.html", "--home", finished)
+    page = Page((tmp_path / "page.html").read_text("utf-8"))
+    rows = {row[0].removesuffix("its own tasks"): row for row in page.tables["glance"][2:]}
+    assert rows.keys() == story["environments"].keys()
+    for name, facts in story["environments"].items():
+        assert float(rows[name][2]) == pytest.approx(facts["accuracy_start"], abs=0.006)
+        assert float(rows[name][5]) == pytest.approx(facts["entropy_start"], abs=0.006)
+    shown = " ".join(evergreen("show", "small", "--home", finished).stdout.split())
+    for sentence in in_words(story):
+        assert sentence in page.text
+        assert sentence in shown
+
+
+@pytest.mark.parametrize("name", ["small", "flat"])
+def test_a_run_writes_its_own_page_at_its_boundaries(finished: Path, name: str) -> None:
+    page = Page((finished / name / REPORT_FILE).read_text("utf-8"))
+    assert "finished 9 of 9 steps" in page.text
+    assert len(page.body("matrix-accuracy")) == 4
+
+
+def test_the_page_of_a_run_that_was_stopped_tells_its_last_boundary(
+    tmp_path: Path, evergreen: Evergreen
+) -> None:
+    assert orchestrator.run(alone(), home=tmp_path, until_step=4).status == "stopped"
+    at_boundary = Page((tmp_path / "alone" / REPORT_FILE).read_text("utf-8"))
+    assert "running 3 of 6 steps" in at_boundary.text
+    assert evergreen("report", "alone", "--home", tmp_path).exit_code == 0
+    now = Page((tmp_path / "alone" / REPORT_FILE).read_text("utf-8"))
+    assert "stopped 4 of 6 steps" in now.text
+    assert "--until-step 4" in now.text
+
+
+class InTheWay(Watcher):
+    """Puts a folder where the page should go, as soon as the run has a folder."""
+
+    def begin(self, name: str, folder: str) -> None:
+        (Path(folder) / REPORT_FILE).mkdir()
+
+
+def test_a_page_that_cannot_be_written_is_an_event_and_the_run_goes_on(
+    tmp_path: Path, evergreen: Evergreen
+) -> None:
+    outcome = orchestrator.run(alone(), home=tmp_path, watcher=InTheWay())
+    assert outcome.status == "finished"
+    events = json.loads(evergreen("show", "alone", "--json", "--home", tmp_path).stdout)["events"]
+    told = [event["text"] for event in events if event["kind"] == "report"]
+    assert len(told) == 3  # a boundary each
+    assert "the report was not written" in told[0]
+    assert "`evergreen report alone` tries again" in told[0]
+
+
+def test_the_page_has_no_part_in_what_is_learnt(tmp_path: Path, evergreen: Evergreen) -> None:
+    digests = []
+    for name, watcher in (("with", Watcher()), ("without", InTheWay())):
+        orchestrator.run(alone(name), home=tmp_path, watcher=watcher)
+        story = json.loads(evergreen("show", name, "--json", "--home", tmp_path).stdout)
+        digests.append((story["digest"], story["digest_all"]))
+    assert digests[0] == digests[1]
+
+
+def test_a_resumed_run_writes_on(tmp_path: Path) -> None:
+    orchestrator.run(small(), home=tmp_path, until_step=4)
+    orchestrator.resume("small", home=tmp_path)
+    assert "finished 9 of 9 steps" in Page((tmp_path / "small" / REPORT_FILE).read_text("utf-8")).text
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["smal"], "there is no run 'smal'; there are: small, flat"),
+        (["small", "-o", "/nowhere/page.html"], "there is no folder /nowhere to write the report into"),
+        (["small", "-o", "{folder}"], "is a folder: name a file with -o, such as {folder}/report.html"),
+    ],
+)
+def test_what_cannot_be_done_is_told(
+    finished: Path, tmp_path: Path, evergreen: Evergreen, words: list[str], message: str
+) -> None:
+    given = [word.format(folder=tmp_path) for word in words]
+    result = evergreen("report", *given, "--home", finished)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message.format(folder=tmp_path) in result.stderr

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from store.home import Home
+from store.tracker.target import Target
+from tests.conftest import Evergreen
+from tests.store.tracker.content import names
+from tests.store.tracker.databases import empty
+
+EVERGREEN = [sys.executable, "-c", "from orchestrator.cli import main; main()"]
+
+
+@pytest.fixture(scope="module")
+def tracked(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home with `small` and `flat`, as if their specs had said mlflow; and MLflow's empty tables."""
+    home = tmp_path_factory.mktemp("tracked")
+    for path in finished.glob("evergreen.db*"):
+        shutil.copy(path, home)
+    for name in ("small", "flat"):
+        (home / name).mkdir()
+        spec = (finished / name / "spec.yaml").read_text()
+        (home / name / "spec.yaml").write_text(spec.replace("type: none", "type: mlflow"))
+    empty(home)
+    return home
+
+
+@pytest.fixture
+def home(tracked: Path, tmp_path: Path) -> Path:
+    shutil.copytree(tracked, tmp_path / "home")
+    return tmp_path / "home"
+
+
+def target_in(home: Path) -> Target:
+    place = Home(home)
+    return Target(place.mlflow_uri, "evergreen", place.mlflow_artifacts.as_uri())
+
+
+def set_uri(home: Path, name: str, uri: str) -> None:
+    spec = home / name / "spec.yaml"
+    spec.write_text(spec.read_text().replace("uri: null", f"uri: {uri}"))
+
+
+def test_catching_up_brings_every_run_of_the_home(home: Path, evergreen: Evergreen) -> None:
+    result = evergreen("ui", "--catch-up-only", "--home", home)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert re.search(r"small: \d+ values sent", result.stdout)
+    assert len(names(target_in(home))) == 8
+    again = evergreen("ui", "--catch-up-only", "--home", home).stdout
+    assert "small: up to date" in again
+    assert "flat: up to date" in again
+
+
+def test_one_run_alone_can_be_named(home: Path, evergreen: Evergreen) -> None:
+    assert evergreen("ui", "flat", "--catch-up-only", "--home", home).exit_code == 0
+    assert names(target_in(home)) == ["flat", "flat 01 all", "flat 02 all", "flat 03 all"]
+
+
+def test_a_run_that_cannot_be_caught_up_is_named_and_does_not_stop_the_others(
+    home: Path, evergreen: Evergreen
+) -> None:
+    set_uri(home, "flat", "http://127.0.0.1:9")
+    result = evergreen("ui", "--catch-up-only", "--home", home)
+    assert result.exit_code == 1
+    assert "flat: Bringing MLflow at http://127.0.0.1:9 up to date failed" in result.stderr
+    assert len(names(target_in(home))) == 4
+
+
+def test_of_a_server_the_address_is_told(home: Path, evergreen: Evergreen) -> None:
+    set_uri(home, "flat", "http://127.0.0.1:9")
+    result = evergreen("ui", "flat", "--home", home)
+    assert result.exit_code == 0
+    assert "MLflow's UI is at http://127.0.0.1:9" in result.stdout
+
+
+def test_runs_without_a_tracker_are_told_how_to_get_one(finished: Path, evergreen: Evergreen) -> None:
+    for words in (["ui", "small"], ["ui"]):
+        result = evergreen(*words, "--home", finished)
+        assert result.exit_code == 2
+        assert (
+            "has a tracker: `tracker: mlflow` in a spec" in result.stderr
+            or "small has no tracker" in result.stderr
+        )
+    assert evergreen("ui", "smal", "--home", finished).exit_code == 2
+
+
+def test_a_port_in_use_is_told(home: Path, evergreen: Evergreen) -> None:
+    import socket
+
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        result = evergreen("ui", "flat", "--home", home, "--port", other.getsockname()[1])
+    assert result.exit_code == 2
+    assert "Name another port with --port" in result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_the_ui_answers_until_it_is_asked_to_end_and_leaves_nobody_behind(home: Path, how: int) -> None:
+    words = [*EVERGREEN, "ui", "small", "--home", str(home), "--port", "5123"]
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+    ) as ui:
+        assert ui.stdout is not None
+        line = next(line for line in ui.stdout if line.startswith("MLflow's UI is at "))
+        url = line.split()[4]
+        assert re.fullmatch(
+            r"http://127\.0\.0\.1:5123/#/experiments/1/runs/[0-9a-f]{32}\?workflowType=\w+", url
+        )
+        with urllib.request.urlopen(url) as page:
+            assert b"<title>MLflow</title>" in page.read()
+        ui.send_signal(how)
+        assert ui.wait(30) == 0
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen("http://127.0.0.1:5123/health")

@@ -1,0 +1,59 @@
+"""What a stage earns, against the curricula reference, section 7.2."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from orchestrator.schedulers.rewards import Reward, StageOutcome, stage_reward
+
+SECTION_7_2 = StageOutcome(
+    environment="e",
+    signal=0.31,
+    num_groups=640,
+    cost=1.0,
+    before={"e": 0.40, "f": 0.70, "g": 0.55},
+    after={"e": 0.52, "f": 0.66, "g": 0.55},
+    best={"e": 0.40, "f": 0.72, "g": 0.55},
+)
+EXPECTED: list[tuple[Reward, float]] = [
+    ("advantage", 0.31),
+    ("gain", 0.12),
+    ("total_gain", 0.08),
+    ("retention", 0.06),
+]
+
+
+@pytest.mark.parametrize(("kind", "reward"), EXPECTED)
+def test_section_7_2(kind: Reward, reward: float) -> None:
+    assert stage_reward(kind, SECTION_7_2) == pytest.approx(reward, abs=1e-12)
+
+
+def test_a_shorter_stage_earns_its_gain_at_less_cost() -> None:
+    short = replace(SECTION_7_2, cost=0.5)
+    assert stage_reward("gain", short) == pytest.approx(0.24)
+    assert stage_reward("total_gain", short) == pytest.approx(0.16)
+    assert stage_reward("retention", short) == pytest.approx(0.06), "not divided: it prices points, not steps"
+
+
+def test_the_price_of_forgetting_can_be_chosen() -> None:
+    assert stage_reward("retention", SECTION_7_2, forgetting_weight=0.0) == pytest.approx(0.12)
+    assert stage_reward("retention", SECTION_7_2, forgetting_weight=2.0) == pytest.approx(0.0)
+
+
+def test_a_loss_counts_from_the_best_and_a_recovery_is_not_a_loss() -> None:
+    recovered = replace(
+        SECTION_7_2, before={"e": 0.4, "f": 0.5}, after={"e": 0.5, "f": 0.7}, best={"f": 0.72}
+    )
+    assert stage_reward("retention", recovered) == pytest.approx(0.1 - 0.02)
+
+
+@pytest.mark.parametrize("kind", ["gain", "total_gain", "retention"])
+def test_without_the_environments_own_scores_there_is_no_reward(kind: Reward) -> None:
+    assert stage_reward(kind, replace(SECTION_7_2, after={"f": 0.7})) is None
+    assert stage_reward(kind, replace(SECTION_7_2, before={})) is None
+
+
+def test_without_a_comparison_there_is_no_advantage() -> None:
+    assert stage_reward("advantage", replace(SECTION_7_2, signal=None)) is None

@@ -1,0 +1,92 @@
+"""What the database adds up is what adding up its rows gives."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+import pytest
+
+from store.errors import UnknownMetric
+from store.ledger import Ledger
+from store.ledger.testing import example
+
+
+@pytest.fixture(scope="module")
+def ledger() -> Iterator[Ledger]:
+    with Ledger.open("sqlite://") as made:
+        example.write(made, "puzzles")
+        example.write(made, "another")
+        yield made
+
+
+@pytest.mark.parametrize("width", [1, 2, 100])
+def test_curves_are_means_over_bins_weighted_by_n(ledger: Ledger, width: int) -> None:
+    read = ledger.reading
+    expected = []
+    for environment in ("words", "gcd"):
+        bins = defaultdict(list)
+        for point in read.series("puzzles", "accuracy", environment):
+            bins[(point.step - 1) // width].append(point)
+        expected += [
+            (
+                environment,
+                sum(p.step for p in points) / len(points),
+                sum((p.value or 0) * p.n for p in points) / sum(p.n for p in points),
+                sum(p.n for p in points),
+            )
+            for points in bins.values()
+        ]
+    found = read.curves("puzzles", ["accuracy", "entropy_token"], width)
+    assert [p.environment for p in found] == [environment for environment, *_ in expected]
+    assert [(p.step, p.value, p.n) for p in found] == [pytest.approx(rest) for _, *rest in expected]
+
+
+def test_a_curve_of_an_unknown_metric_is_refused(ledger: Ledger) -> None:
+    with pytest.raises(UnknownMetric, match="acuracy"):
+        ledger.reading.curves("puzzles", ["acuracy"])
+
+
+@pytest.mark.parametrize("width", [1, 2])
+def test_arm_curves_and_paths_are_those_of_the_arms(ledger: Ledger, width: int) -> None:
+    read = ledger.reading
+    arms = read.arms("puzzles")
+    points = read.arm_curves("puzzles", width)
+    assert {(p.bandit, p.arm) for p in points} == {(a.bandit, a.arm) for a in arms}
+    assert len(points) == len({(a.bandit, a.arm, (a.step - 1) // width) for a in arms})
+    for path in read.arm_paths("puzzles"):
+        own = [a for a in arms if (a.bandit, a.arm) == (path.bandit, path.arm)]
+        assert (path.probability_start, path.probability_end) == (own[0].probability, own[-1].probability)
+        assert path.probability_min == min(a.probability for a in own)
+        assert path.probability_max == max(a.probability for a in own)
+        assert (path.value_end, path.num_picks) == (own[-1].value, own[-1].num_picks)
+
+
+def test_arms_are_told_in_the_order_in_which_they_appeared(ledger: Ledger) -> None:
+    assert [(p.bandit, p.arm) for p in ledger.reading.arm_paths("puzzles")] == [
+        ("words", "3"),
+        ("words", "4"),
+        ("gcd", "easy"),
+    ]
+
+
+def test_sums_are_over_the_whole_batch_and_skip_what_is_not_finite(ledger: Ledger) -> None:
+    found = ledger.reading.sums("puzzles", ["loss", "tokens_per_s", "grad_norm"])
+    assert found == {
+        "loss": pytest.approx(sum(1 / s for s in (1, 3, 4, 5, 6))),  # not finite in step 2
+        "tokens_per_s": pytest.approx(6 * 384),
+    }
+
+
+def test_a_schedulers_picks_are_told_by_stage(ledger: Ledger) -> None:
+    picks = ledger.reading.stage_picks("puzzles")
+    assert [(p.stage, p.arm, p.probability, p.signal) for p in picks] == [
+        (1, "words", 1, 0.25),
+        (2, "gcd", 1, 0.25),
+    ]
+
+
+def test_samples_of_boundaries_come_by_task_and_then_by_boundary(ledger: Ledger) -> None:
+    read = ledger.reading
+    assert [s.after_stage for s in read.boundary_samples("puzzles", [0, 2], 1)] == [0, 2]
+    assert read.boundary_samples("puzzles", [0, 2], 0) == []

@@ -1,0 +1,292 @@
+"""The page says what the ledger says, and nothing that a task or a model wrote is ever more than text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html import unescape
+from pathlib import Path
+
+import pytest
+
+from store.carryover import backward_transfer
+from store.errors import LedgerError
+from store.ledger import Ledger
+from store.records import CheckpointRecord, EventRecord, LineageRecord, RunRecord
+from store.report import REPORT_FILE, render, write
+from store.story import facts
+from store.words import in_words, number, signed
+from tests.store.report.conftest import Tell
+from tests.store.report.pages import Page
+from tests.store.report.runs import Shape, accuracy, entropy, written
+
+MANY = Shape(
+    environments=[f"environment {i}" for i in range(12)],
+    categories=[f"category {i}" for i in range(30)],
+    stages=12,
+    steps=2,
+)
+HOSTILE = {
+    "script": "<script>alert(1)</script>",
+    "textarea": "</textarea></pre></style></title><img src=x>",
+    "attribute": '" onerror="alert(1)" x="',
+    "single quotes": "' onmouseover='alert(1)",
+    "template": "{{ 7 * 7 }}{% raw %}",
+    "comment": "<!-- --!> <![CDATA[ ]]>",
+    "escape sequences": "\x1b[31mred\x1b]8;;http://x\x07",
+    "NUL": "a\0b",
+    "right-to-left override": "\u202etxt.exe\u2066",
+    "lone surrogate": "\ud800 and \udfff",
+    "noncharacters": "\ufffe\uffff\x85",
+    "long line": "x" * 100_000,
+}
+
+
+def all_over(text: str) -> Shape:
+    """A run with this text wherever a task, a model, an environment or a user can write one."""
+    name = text.encode("utf-8", "replace").decode()  # the ledger takes no other
+    return Shape(
+        environments=("book", f"w{name}"),
+        categories=("easy", f"c{name}"),
+        prompt=text,
+        completion=text,
+        reason=text,
+        events=[EventRecord(f"k{name}", text)],
+        spec={"note": text, f"key{text}": text, "objective": {"preset": text, "estimator": text}},
+    )
+
+
+def test_tables_hold_the_numbers_of_the_ledger(tell: Tell) -> None:
+    page = Page(tell(Shape()))
+    assert [row[:1] + row[2:] for row in page.tables["glance"][2:]] == [
+        [
+            name,
+            number(accuracy(0, place)),
+            f"{number(accuracy(3, place))} ± .02",
+            signed(accuracy(3, place) - accuracy(0, place)),
+            number(entropy(0, place)),
+            number(entropy(3, place)),
+            f"{entropy(3, place) / entropy(0, place):.0%}",
+        ]
+        for place, name in enumerate(("book", "words"))
+    ]
+    for metric, of in (("accuracy", accuracy), ("entropy", entropy)):
+        assert [row[1:] for row in page.body(f"matrix-{metric}")] == [
+            [number(of(stage, place)) for place in range(2)] for stage in range(4)
+        ]
+    assert [row[0] for row in page.body("matrix-accuracy")] == ["start", "1 book", "2 words", "3 book"]
+    assert page.classes["trained"] == 2 * 3
+    assert page.body("levels")[0] == ["book", "all", ".60", ".30", ".02", "-.30"]
+    assert page.body("stages")[0] == ["1", "book", "4", ".50", ".125", "budget"]
+
+
+def test_sums_of_samples_are_those_of_the_ledger(
+    ledger: Ledger, name: Callable[[], str], tmp_path: Path
+) -> None:
+    run = written(ledger, Shape(), name()).name
+    page = Page(render(ledger, tmp_path, run))
+    told = {(e, c): (int(n), int(r)) for e, c, n, r, *_ in page.body("allocation")}
+    rows = ledger.reading.allocation(run)
+    assert sum(n for n, _ in told.values()) == sum(row.num_samples for row in rows) == 12 * 8
+    for key, (samples, replayed) in told.items():
+        own = [row for row in rows if (row.environment, row.category) == key]
+        assert samples == sum(row.num_samples for row in own)
+        assert replayed == sum(row.num_samples for row in own if row.role == "replay")
+
+
+def test_the_three_sentences_and_the_summaries_are_those_of_the_story(
+    ledger: Ledger, name: Callable[[], str], tmp_path: Path
+) -> None:
+    run = written(ledger, Shape(), name()).name
+    story = facts(ledger, tmp_path, run)
+    page = Page(render(ledger, tmp_path, run))
+    for sentence in in_words(story):
+        assert sentence in page.text
+    matrix = {(i, e): accuracy(i, p) for i in range(4) for p, e in enumerate(("book", "words"))}
+    expected = backward_transfer(matrix, ["book", "words", "book"])
+    assert story["carry_over"]["backward_transfer"] == pytest.approx(expected)
+    assert re.search(rf"Backward transfer BWT ?{re.escape(signed(expected))} mean change", page.text)
+
+
+def test_the_same_task_is_shown_before_and_after(tell: Tell) -> None:
+    page = Page(tell(Shape()))
+    assert page.classes["example"] == 2 * 2 * 2
+    assert (page.classes["wrong"], page.classes["correct"]) == (8, 8)
+    assert "eert 0" in page.text
+    assert "eert 3" in page.text
+    assert "eert 1" not in page.text
+
+
+def test_charts_are_there_and_stages_are_shaded(tell: Tell) -> None:
+    page = Page(tell(Shape()))
+    # held out, in training, two panels of categories, entropy, two bandits
+    assert page.classes["chart"] == 7
+    assert page.classes["stacked"] == 2
+    assert page.classes["band"] == 7 * 3
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
+def test_hostile_text_is_shown_as_text(tell: Tell, text: str) -> None:
+    plain = Page(tell(all_over("x" * len(text))))
+    page = Page(html := tell(all_over(text)))
+    assert html.encode().decode() == html
+    assert len(html) < 300_000
+    assert not re.search(
+        r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]", html
+    )
+    assert page.tags == plain.tags
+    assert page.attributes == plain.attributes
+    if text in html:
+        assert not set(text) & set("<>\"'")  # else it was escaped, or made visible
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("<b>&", "<b>&"),
+        ("\x1b[0m", "\u241b[0m"),
+        ("\0", "\u2400"),
+        ("\u202e", "⟨U+202E⟩"),
+        ("\ud800", "\ufffd"),
+    ],
+)
+def test_what_is_shown_is_what_was_written(tell: Tell, text: str, shown: str) -> None:
+    html = tell(Shape(prompt=f"begin{text}end"))
+    assert f"begin{shown}end" in unescape(html)
+
+
+def test_long_texts_are_cut_and_say_so(tell: Tell) -> None:
+    html = tell(Shape(prompt="p" * 100_000))
+    assert "… (99,400 characters more)" in html
+
+
+def test_a_page_runs_nothing_loads_nothing_and_names_its_one_style_by_hash(tell: Tell) -> None:
+    page = Page(html := tell(Shape()))
+    assert re.search(r"default-src &#39;none&#39;; style-src &#39;sha256-[\w+/=]{44}&#39;;", html)
+    assert not page.tags.keys() & {"script", "img", "link", "iframe", "a", "base", "object", "form"}
+    assert not page.attributes.keys() & {"style", "src", "href", "onclick"}
+    assert "@import" not in html
+    assert "url(" not in html
+
+
+def test_a_run_that_has_only_begun_says_so(ledger: Ledger, name: Callable[[], str], tmp_path: Path) -> None:
+    run = written(ledger, Shape(boundaries=0), name()).name
+    page = Page(render(ledger, tmp_path, run))
+    assert "0 of 12 steps" in page.text
+    assert page.text.count("No stage is finished yet.") == 1
+    assert "Nothing was measured yet" in page.text
+    assert page.classes["chart"] == 0
+
+
+def test_a_run_before_its_first_stage_shows_where_it_starts(tell: Tell) -> None:
+    page = Page(tell(Shape(boundaries=1)))
+    assert page.tables["glance"][2][2:5] == [".60", ".60 ± .02", ".00"]
+    assert page.classes["answer"] == 8  # before, and no after
+    assert "numbers of carry-over need a finished stage" in page.text
+
+
+def test_a_flat_run_has_one_bandit_and_no_carry_over_numbers(tell: Tell) -> None:
+    page = Page(tell(Shape(is_flat=True)))
+    assert "The bandit: which category of all" in page.text
+    assert "In flat mode no stage has an environment of its own" in page.text
+    assert page.classes["stacked"] == 1
+    assert page.classes["trained"] == 0
+    assert "stages" not in page.tables
+
+
+def test_many_environments_stay_readable_and_the_page_small(tell: Tell) -> None:
+    page = Page(html := tell(MANY))
+    assert len(html) < 1_000_000
+    assert len(page.body("levels")) == 12 * 31
+    assert page.classes["chart"] == 3 + 12  # more than 200 arms: their states are not kept
+    assert "probabilities of more than 200 arms are not kept" in page.text
+    assert "The eight environments whose accuracy changed most have a colour" in page.text
+    assert page.classes["example"] == 12 * 6
+    assert "All numbers" in page.text
+
+
+def test_long_runs_are_thinned_and_the_page_says_so(tell: Tell) -> None:
+    html = tell(Shape(stages=2, steps=300))
+    assert html.count("each point averages 10 steps") == 3
+    paths = re.findall(r' d="([^"]+)"', html)
+    assert max(len(re.findall(r"\d+ \d+", path)) for path in paths) <= 128  # areas go there and back
+
+
+def test_incidents_are_counted_and_events_told(tell: Tell) -> None:
+    events = [EventRecord("resumed", "resumed from step 3"), EventRecord("skipped update", "1 update")]
+    page = Page(tell(Shape(reason="timed out", events=events)))
+    assert "48 of 96 training samples (50.0%) could not be scored" in page.text
+    assert "updates were skipped in 1 step, last in step 1." in page.text
+    assert page.body("events") == [["step 1", "resumed", "resumed from step 3"]]
+    assert page.body("unscorable") == [["book", "timed out", "32"], ["words", "timed out", "16"]]
+
+
+def test_only_the_newest_events_are_listed(tell: Tell) -> None:
+    events = [EventRecord("note", f"event {i}") for i in range(250)]
+    page = Page(tell(Shape(events=events)))
+    assert len(page.body("events")) == 200
+    assert "50 older ones are not listed" in page.text
+    assert page.body("events")[-1][2] == "event 249"
+
+
+def test_a_fork_names_its_parent_and_tells_what_it_took_over(
+    ledger: Ledger, name: Callable[[], str], tmp_path: Path
+) -> None:
+    run = written(ledger, Shape(), name()).name
+    spec = ledger.reading.spec(run)
+    lineage = LineageRecord(run, 2)
+    record = RunRecord(
+        "uid of a fork", other := name(), 1, "tiny", "rloo", "round_robin", "sec", spec, [], {}, lineage
+    )
+    ledger.fork_run(record, CheckpointRecord(8, 3, "boundary", "checkpoints/x", "sha", 1))
+    page = Page(render(ledger, tmp_path, other))
+    assert f"Forked from {run} after stage 2" in page.text
+    assert [row[0] for row in page.body("matrix-accuracy")] == ["start", "1 book", "2 words"]
+
+
+def test_passwords_in_urls_are_left_out(tell: Tell) -> None:
+    urls = {"ledger": {"url": "postgresql://me:secret@host/db"}, "tracker": {"uri": "https://token@host"}}
+    html = tell(Shape(spec=urls))
+    assert "postgresql://***@host/db" in html
+    assert "secret" not in html
+    assert "token@" not in html
+
+
+def test_the_objective_is_told_part_by_part(tell: Tell) -> None:
+    controller = {"type": "geometric", "target": 0.4, "start": None}
+    objective = {
+        "preset": "repo",
+        "estimator": "rloo",
+        "shaper": None,
+        "controller": controller,
+        "clip_high": 0.3,
+    }
+    page = Page(tell(Shape(spec={"objective": objective})))
+    assert page.tables["objective"] == [["estimator", "rloo"], ["controller", "geometric (target 0.4)"]]
+    assert "clip_high 0.3" in page.text
+
+
+def test_a_finished_boundary_is_told_as_finished_while_the_trainer_still_holds_the_run(
+    ledger: Ledger, name: Callable[[], str], tmp_path: Path
+) -> None:
+    from store.lock import RunLock
+
+    run = written(ledger, Shape(), name()).name
+    with RunLock(tmp_path):
+        assert facts(ledger, tmp_path, run)["status"] == "running"
+        assert "finished 12 of 12 steps" in Page(render(ledger, tmp_path, run)).text
+    assert "killed 12 of" in Page(render(ledger, tmp_path, run)).text
+
+
+def test_an_unknown_run_is_an_error(ledger: Ledger, name: Callable[[], str], tmp_path: Path) -> None:
+    with pytest.raises(LedgerError, match="no run 'nobody'"):
+        render(ledger, tmp_path, "nobody")
+
+
+def test_the_page_is_written_into_the_runs_folder(
+    ledger: Ledger, name: Callable[[], str], tmp_path: Path
+) -> None:
+    run = written(ledger, Shape(), name()).name
+    assert write(ledger, tmp_path, run) == tmp_path / REPORT_FILE
+    assert (tmp_path / REPORT_FILE).read_text("utf-8").startswith("<!doctype html>")
+    assert write(ledger, tmp_path, run, tmp_path / "other.html").is_file()

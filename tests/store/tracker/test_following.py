@@ -1,0 +1,205 @@
+"""The tracker's process: what it does while a run goes on, while MLflow is away, and when it is killed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from store.errors import LedgerError, TrackerError
+from store.lock import RunLock
+from store.tracker import following
+from store.tracker.catching_up import Source, catch_up
+from store.tracker.following import Job, follow, send_now
+from store.tracker.locking import is_sent_by_another, turn
+from store.tracker.record import Record
+from store.tracker.target import MANNERS, Target
+from tests.store.tracker import moody_server
+from tests.store.tracker.conftest import Copy
+from tests.store.tracker.content import everything, files, names, num_rows
+from tests.store.tracker.databases import empty
+from tests.store.tracker.test_covered import as_if_killed_after
+
+
+@dataclass(frozen=True)
+class Server:
+    """An MLflow server in a process of its own."""
+
+    url: str
+    database: Target  # what it keeps, from behind
+    artifacts: Path
+    mood: Path
+
+    def target(self, experiment: str) -> Target:
+        return Target(self.url, experiment, None)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    database, mood, artifacts = (
+        empty(tmp_path / "server"),
+        tmp_path / "mood",
+        tmp_path / "server-files",
+    )
+    mood.write_text("well")
+    words = [sys.executable, moody_server.__file__, str(database.database), str(artifacts), str(mood)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env={**os.environ, **MANNERS}) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        yield Server(f"http://127.0.0.1:{port}", database, artifacts, mood)
+        process.kill()
+
+
+def job(source: Source, target: Target) -> Job:
+    return Job(source.run, str(source.folder), str(source.ledger.engine.url), target)
+
+
+def tracker(source: Source, target: Target) -> subprocess.Popen[str]:
+    """Start one as the trainer does."""
+    words = [sys.executable, "-P", "-m", "store.tracker", source.run]
+    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin is not None
+    with process.stdin as pipe:
+        pipe.write(job(source, target).as_json())
+    process.stdin = None
+    return process
+
+
+def wait_for(what: Callable[[], bool], wait_s: float = 60.0) -> None:
+    give_up_at = time.monotonic() + wait_s
+    while not what():
+        assert time.monotonic() < give_up_at
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "PAUSES_S", (0.05,))
+    monkeypatch.setattr(following, "LOOK_S", 0.05)
+
+
+def test_a_process_sends_what_is_covered_and_leaves_when_the_run_is_over(
+    source_of: Copy, target: Target, other: Target
+) -> None:
+    """It is killed in between, too, and a second one goes on."""
+    whole = source_of()
+    catch_up(whole, Record(other))
+    going_on = as_if_killed_after(source_of(), 5, 2)
+    with RunLock(going_on.folder):
+        process = tracker(going_on, target)
+        wait_for(lambda: names(target) == ["small", "small 01 book", "small 02 noise"])
+        wait_for(lambda: following_is_idle(target))
+        assert process.poll() is None
+        process.kill()
+        process.communicate()
+    finished = replace(going_on, ledger=whole.ledger)
+    process = tracker(finished, target)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "up to step 9; the run is finished" in said
+    assert everything(target) == everything(other)
+
+
+def following_is_idle(target: Target) -> bool:
+    """Whether a pass is over: its last act is the status."""
+    return any(key == "evergreen.status" for _, key, _ in everything(target)[3])
+
+
+def test_a_server_that_fails_for_a_while_gets_everything_once(
+    source_of: Copy, server: Server, other: Target, impatient: None
+) -> None:
+    source = source_of()
+    catch_up(source, Record(other))
+    server.mood.write_text("ill")
+    said: list[str] = []
+    thread = threading.Thread(target=follow, args=(job(source, server.target("evergreen")), said.append))
+    thread.start()
+    wait_for(lambda: len(said) >= 2)
+    assert names(server.database) == []
+    server.mood.write_text("shaky")
+    wait_for(lambda: len(said) >= 6 or not thread.is_alive())
+    server.mood.write_text("well")
+    thread.join(60)
+    assert not thread.is_alive()
+    assert everything(server.database) == everything(other)
+    assert num_rows(server.database)[1] == num_rows(other)[1]
+    assert {"spec.yaml", "picks.parquet", "samples/book.jsonl"} <= set(files(server.artifacts))
+    assert said[0].startswith(
+        f"Bringing MLflow at {server.url} up to date failed: it answers with errors only."
+    )
+    assert said[-1].endswith("the run is finished")
+
+
+def test_it_gives_up_in_the_end_and_the_next_pass_sends_everything(
+    source_of: Copy, server: Server, other: Target, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "GIVE_UP_S", 0.2)
+    source, target = source_of(), server.target("evergreen")
+    catch_up(source, Record(other))
+    server.mood.write_text("ill")
+    with pytest.raises(TrackerError, match=server.url):
+        follow(job(source, target), lambda text: None)
+    server.mood.write_text("well")
+    said: list[str] = []
+    link = send_now(job(source, target), said.append)
+    assert link is not None
+    assert link.run.startswith("/#/experiments/1/runs/")
+    assert everything(server.database) == everything(other)
+    assert said[0].endswith("values sent")
+    send_now(job(source, target), said.append)
+    assert said[1] == "small: up to date"
+
+
+def test_nobody_there_is_told_in_a_moment(source_of: Copy) -> None:
+    begun = time.monotonic()
+    with pytest.raises(
+        TrackerError, match=r"MLflow at http://me:\*\*\*@127.0.0.1:9 up to date failed: nobody answers there"
+    ):
+        send_now(job(source_of(), Target("http://me:secret@127.0.0.1:9", "x", None)), lambda text: None)
+    assert time.monotonic() - begun < 20
+
+
+def test_the_newest_tracker_takes_over(source_of: Copy, target: Target, impatient: None) -> None:
+    source, said = source_of(), list[str]()
+    nobody = Target("http://127.0.0.1:9", "x", None)
+    with RunLock(source.folder):
+        thread = threading.Thread(target=follow, args=(job(source, nobody), said.append))
+        thread.start()
+        wait_for(lambda: bool(said))
+        follow(job(source, target), lambda text: None)
+        thread.join(30)
+    assert said[-1] == "another tracker sends this run from here on"
+    assert len(names(target)) == 4
+
+
+def test_a_run_that_goes_on_is_left_to_its_own_tracker(source_of: Copy, target: Target) -> None:
+    source, said = source_of(), list[str]()
+    with RunLock(source.folder), turn(source.folder, 1):
+        assert is_sent_by_another(source.folder)
+        assert send_now(job(source, target), said.append) is None
+    assert said == ["small: running, and its own tracker sends it"]
+    assert not is_sent_by_another(source.folder)
+
+
+@pytest.mark.slow
+def test_trackers_that_start_together_make_one_database_and_one_experiment(
+    source_of: Copy, tmp_path: Path
+) -> None:
+    fresh = Target(f"sqlite:///{tmp_path / 'fresh' / 'mlflow.db'}", "evergreen", (tmp_path / "f").as_uri())
+    processes = [tracker(source_of(name), fresh) for name in ("small", "flat")]
+    assert [process.communicate(timeout=200) and process.returncode for process in processes] == [0, 0]
+    assert len(names(fresh)) == 8
+    assert num_rows(fresh)[0] == 8
+
+
+def test_a_tracker_that_cannot_begin_says_why(source_of: Copy, target: Target) -> None:
+    lost = replace(job(source_of(), target), ledger_url="sqlite:////nowhere/evergreen.db")
+    with pytest.raises(LedgerError, match="There is no ledger"):
+        follow(lost, lambda text: None)

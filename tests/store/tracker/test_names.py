@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import pytest
+
+from store.tracker.names import of_category, of_environment, slug
+from store.tracker.target import mind_manners
+
+HOSTILE = (
+    "a/b", "a//b", "a b", "b.c", "..", ".", "", " ", "/", "a/", "@", "=", "(x)", "[x]", "50%", "a,b", "größe", "例",
+    "x" * 300, "<script>alert(1)</script>", "[link](http://x)", "new\nline", "nul\0", "half \ud800", "a:b", "a\\b",
+    "Level 3", "-", "_x", "system/", "'; DROP TABLE runs; --",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["words", "gcd-30", "v1.2_b", "3", "A"])
+def test_a_usual_name_stays_as_it_is(text: str) -> None:
+    assert slug(text) == text
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_mlflow_takes_every_name(text: str) -> None:
+    mind_manners()
+    from mlflow.utils.validation import _validate_metric
+
+    for name in (of_environment("R_pass_1", text), of_category("signal", text, text)):
+        _validate_metric(name, 0.5, 0, 0)
+        assert name.count("/") == 1
+        assert name.isascii()
+
+
+def test_different_pairs_have_different_names() -> None:
+    texts = (*HOSTILE, "a", "a.b", "b", "c", "b_c", "a_b", "b c")
+    pairs = {(environment, category) for environment in texts for category in texts}
+    assert len({of_category("reward", *pair) for pair in pairs}) == len(pairs)
+    assert len({of_environment("reward", text) for text in texts}) == len(texts)

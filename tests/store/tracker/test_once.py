@@ -1,0 +1,162 @@
+"""Whatever happens between two passes, every value ends up in MLflow once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from store.errors import TrackerError
+from store.ledger import tables as t
+from store.tracker import pages
+from store.tracker.catching_up import Source, catch_up
+from store.tracker.record import Record
+from store.tracker.target import Target
+from tests.store.tracker.conftest import Copy
+from tests.store.tracker.content import everything, ms, names, num_rows, series
+
+ALL = ["small", "small 01 book", "small 02 noise", "small 03 numbers"]
+REWRITTEN = "2027-01-01T00:00:00.000+00:00"
+
+
+class Killed(Exception):
+    """Stands for a process that is killed there."""
+
+
+def killed_at(call: Callable[..., Any], number: int) -> Callable[..., Any]:
+    """Die in place of one call."""
+    numbers = iter(range(1, 10_000))
+
+    def dying(*args: Any) -> Any:
+        if next(numbers) == number:
+            raise Killed
+        return call(*args)
+
+    return dying
+
+
+def rewrite_steps(source: Source, after: int) -> None:
+    """As if the run had gone back and done these steps again."""
+    with source.ledger.engine.begin() as connection:
+        connection.execute(update(t.step).where(t.step.c.step > after).values(created_at=REWRITTEN))
+
+
+def test_a_second_pass_writes_nothing(source_of: Copy, target: Target) -> None:
+    source = source_of()
+    assert catch_up(source, Record(target)).num_values > 0
+    before, counts = everything(target), num_rows(target)
+    assert catch_up(source, Record(target)).num_values == 0
+    assert (everything(target), num_rows(target)) == (before, counts)
+
+
+@pytest.mark.parametrize("size", [1, 7])
+def test_the_size_of_a_page_changes_nothing(
+    source_of: Copy, long: Path, target: Target, other: Target, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    source = source_of("alone", long)
+    catch_up(source, Record(other))
+    monkeypatch.setattr(pages, "PAGE", size)
+    catch_up(source, Record(target))
+    assert everything(target) == everything(other)
+
+
+@pytest.mark.parametrize(
+    ("method", "number"),
+    [
+        ("move_cursor", 1),  # between the values and the cursor
+        ("move_cursor", 4),
+        *(("write", number) for number in (1, 2, 6)),  # in the middle of a page
+        ("begin", 2),
+        ("describe", 2),
+        ("attach", 1),
+        ("conclude", 2),
+        ("tag", 1),
+    ],
+)
+def test_a_crash_anywhere_leaves_every_value_single(
+    source_of: Copy,
+    target: Target,
+    other: Target,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    number: int,
+) -> None:
+    source = source_of()
+    monkeypatch.setattr(pages, "PAGE", 2)
+    catch_up(source, Record(other))
+    record = Record(target)
+    monkeypatch.setattr(record, method, killed_at(getattr(record, method), number))
+    with pytest.raises(Killed):
+        catch_up(source, record)
+    catch_up(source, Record(target))
+    assert everything(target) == everything(other)
+    assert num_rows(target) == num_rows(other)
+
+
+def test_a_history_rewritten_behind_the_cursor_is_sent_anew(source_of: Copy, target: Target) -> None:
+    source = source_of()
+    catch_up(source, Record(target))
+    before = series(target)
+    rewrite_steps(source, after=4)
+    catch_up(source, Record(target))
+    after = series(target)
+    assert names(target) == ALL
+    assert {run: set(own) for run, own in after.items()} == {run: set(own) for run, own in before.items()}
+    losses = [point for run in ALL[1:] for point in after[run]["train/loss"]]
+    assert [step for step, _, _ in losses] == list(range(1, 10))
+    assert [step for step, at_ms, _ in losses if at_ms == ms(REWRITTEN)] == [5, 6, 7, 8, 9]
+
+
+def test_a_boundary_that_was_measured_again_is_noticed_too(source_of: Copy, target: Target) -> None:
+    source = source_of()
+    catch_up(source, Record(target))
+    with source.ledger.engine.begin() as connection:
+        last = t.boundary.c.after_stage == 3
+        connection.execute(update(t.boundary).where(last).values(created_at=REWRITTEN))
+    catch_up(source, Record(target))
+    assert [at_ms for step, at_ms, _ in series(target)["small"]["R_pass_1/book"] if step == 9] == [
+        ms(REWRITTEN)
+    ]
+
+
+@pytest.mark.parametrize("number", [1, 4])
+def test_a_crash_while_an_old_record_is_deleted_leaves_no_mixture(
+    source_of: Copy, target: Target, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    source, record = source_of(), Record(target)
+    catch_up(source, record)
+    rewrite_steps(source, after=4)
+    monkeypatch.setattr(record.client, "delete_run", killed_at(record.client.delete_run, number))
+    with pytest.raises(Killed):
+        catch_up(source, record)
+    catch_up(source, Record(target))
+    assert names(target) == ALL
+    steps = [[step for step, _, _ in points] for own in series(target).values() for points in own.values()]
+    assert all(len(of) == len(set(of)) for of in steps)
+
+
+def test_a_lost_database_is_filled_again(source_of: Copy, target: Target, other: Target) -> None:
+    source = source_of()
+    catch_up(source, Record(target))
+    catch_up(source, Record(other))
+    assert everything(other) == everything(target)
+
+
+def test_a_curriculum_that_a_person_deleted_in_mlflow_comes_back(source_of: Copy, target: Target) -> None:
+    source, record = source_of(), Record(target)
+    entry = catch_up(source, record).entry
+    before = series(target)
+    record.forget(entry)
+    assert names(target) == []
+    catch_up(source, record)
+    assert series(target) == before
+
+
+def test_a_deleted_experiment_is_told_with_the_remedy(target: Target) -> None:
+    record = Record(target)
+    record.client.delete_experiment(record.experiment_id)
+    with pytest.raises(TrackerError, match=r"The experiment 'evergreen' at .* was deleted\. Restore it"):
+        Record(target)

@@ -1,0 +1,93 @@
+"""What people filter and compare by."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import insert, update
+
+from store.ledger import tables as t
+from store.tracker import settings
+from store.tracker.catching_up import catch_up
+from store.tracker.record import Record
+from store.tracker.target import Target
+from tests.store.tracker.conftest import Copy
+from tests.store.tracker.content import ms, rows
+
+SMALL = {"small", "small 01 book", "small 02 noise", "small 03 numbers"}
+ONLY_CURRICULA = " and tags.`evergreen.kind` = 'curriculum'"
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("params.objective = 'repo_r'", SMALL),
+        ("params.objective = 'repo'" + ONLY_CURRICULA, {"flat"}),
+        ("params.scheduler = 'none'" + ONLY_CURRICULA, {"flat"}),
+        ("params.seed = '3' and params.group_size = '4'" + ONLY_CURRICULA, {"small", "flat"}),
+        ("params.env = 'noise'", {"small 02 noise"}),
+        ("params.env_family = 'codebook'", {"small 01 book"}),
+        ("params.stage_idx = '3'", {"small 03 numbers", "flat 03 all"}),
+        ("tags.`evergreen.status` = 'finished'", {"small", "flat"}),
+        ("attributes.status = 'FINISHED' and metrics.`cl/acc` >= 0", {"small"}),
+        ("attributes.run_name = 'small 01 book'", {"small 01 book"}),
+    ],
+)
+def test_mlflow_s_filters_find_runs(both: Record, query: str, found: set[str]) -> None:
+    runs = both.client.search_runs([both.experiment_id], query)
+    assert {run.info.run_name for run in runs} == found
+
+
+def test_stages_hang_under_their_curriculum(both: Record) -> None:
+    runs = {run.info.run_name: run for run in both.client.search_runs([both.experiment_id])}
+    for name in ("small", "flat"):
+        parents = {
+            n: run.data.tags.get("mlflow.parentRunId") for n, run in runs.items() if n.startswith(name)
+        }
+        assert parents.pop(name) is None
+        assert list(parents.values()) == [runs[name].info.run_id] * 3
+
+
+def test_times_are_those_of_the_ledger(both: Record, source_of: Copy) -> None:
+    read = source_of().read
+    runs = {run.info.run_name: run.info for run in both.client.search_runs([both.experiment_id])}
+    run, stage = read.run("small"), read.stages("small")[1]
+    assert (runs["small"].start_time, runs["small"].end_time) == (ms(run.created_at), ms(run.ended_at))
+    of_stage = runs["small 02 noise"]
+    assert (of_stage.start_time, of_stage.end_time) == (ms(stage.started_at), ms(stage.ended_at))
+
+
+def test_a_forked_run_names_its_parent(source_of: Copy, target: Target) -> None:
+    source = source_of()
+    with source.ledger.engine.begin() as connection:
+        flat = {"run_id": source.read.run_id("small"), "parent_id": source.read.run_id("flat")}
+        connection.execute(insert(t.lineage).values(parent_stage=2, **flat))
+    catch_up(source, Record(target))
+    assert rows(target, "SELECT value FROM tags WHERE key = 'evergreen.forked_from'") == [
+        ("flat after stage 2",)
+    ]
+
+
+def test_a_run_that_was_lengthened_keeps_its_params(source_of: Copy, target: Target) -> None:
+    source, record = source_of(), Record(target)
+    catch_up(source, record)
+    before = rows(target, "SELECT * FROM params")
+    spec = source.read.spec("small")
+    spec["curriculum"]["stages"] = 12
+    with source.ledger.engine.begin() as connection:
+        connection.execute(update(t.run).where(t.run.c.name == "small").values(spec=spec))
+    catch_up(source, record)
+    assert rows(target, "SELECT * FROM params") == before
+
+
+def test_runs_that_differ_in_seed_and_name_only_share_a_hash() -> None:
+    spec = {"name": "a", "seed": 1, "step": {"groups": 4}, "tracker": {"type": "mlflow"}}
+    same = {**spec, "name": "b", "seed": 2, "tracker": {"type": "none"}}
+    assert settings.config_hash(spec) == settings.config_hash(same)
+    assert settings.config_hash(spec) != settings.config_hash({**spec, "step": {"groups": 8}})
+
+
+def test_a_note_is_one_line_and_no_markup(source_of: Copy) -> None:
+    run = source_of().read.run("small")
+    hostile = type(run)(**{**vars(run), "model": "x`\n# [a](http://b) `y"})
+    note = settings.note(hostile, {"environments": {"`\n<b>": {}}})
+    assert note.startswith("`x' # [a](http://b) 'y` on `' <b>`; scheduler uniform")

@@ -1,0 +1,167 @@
+"""What MLflow holds after catching up, compared with the ledger by other questions than the tracker asks."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import pytest
+
+from store import carryover
+from store.metrics import METRICS
+from store.story import MATRICES
+from store.tracker.catching_up import Source, catch_up
+from store.tracker.names import PER_CATEGORY, PER_ENVIRONMENT, TABLE
+from store.tracker.record import Record
+from store.tracker.target import Target
+from store.tracker.values import values
+from tests.store.tracker.conftest import Copy
+from tests.store.tracker.content import ms, series
+
+PAGE_OF_NAMES = Path(__file__).parents[3] / "docs" / "mlflow.md"
+
+
+def of_steps(source: Source) -> dict[str, dict[int, float]]:
+    """Name -> step -> value of everything that the ledger has for steps, asked for series by series."""
+    read, spec = source.read, source.read.spec(source.run)
+    found: dict[str, dict[int, float]] = {}
+
+    def take(name: str, metric: str, *of: str) -> None:
+        points = read.series(source.run, metric, *of)
+        found[name] = {point.step: point.value for point in points if point.value is not None}
+
+    for metric, known in METRICS.items():
+        take(f"{'time' if known.group == 'time' else 'train'}/{metric}", metric)
+    for environment, section in spec["environments"].items():
+        for metric, name in PER_ENVIRONMENT.items():
+            take(f"{name}/{environment}", metric, environment)
+        for category in section.get("categories") or ("easy", "hard"):
+            for metric in PER_CATEGORY:
+                take(f"{metric}_by_category/{environment}.{category}", metric, environment, category)
+    is_flat = read.run(source.run).scheduler is None
+    for arm in read.arms(source.run):
+        if is_flat or arm.bandit != "*":
+            pair = arm.arm.replace("/", ".") if is_flat else f"{arm.bandit}.{arm.arm}"
+            found.setdefault(f"bandit_prob_by_category/{pair}", {})[arm.step] = arm.probability
+    return {name: points for name, points in found.items() if points}
+
+
+@pytest.mark.parametrize(("name", "home"), [("small", "finished"), ("flat", "finished"), ("alone", "long")])
+def test_every_value_of_the_ledger_arrives_once_with_its_step_and_time(
+    request: pytest.FixtureRequest, source_of: Copy, target: Target, name: str, home: str
+) -> None:
+    source = source_of(name, request.getfixturevalue(home))
+    catch_up(source, Record(target))
+    sent, expected = series(target), of_steps(source)
+    steps = {step.step: step for step in source.read.steps(name)}
+    assert len(expected) > 20
+    for stage in source.read.stages(name):
+        own = sent[f"{name} {stage.stage:02} {stage.environment or 'all'}"]
+        mine = [number for number, step in steps.items() if step.stage == stage.stage]
+        for key, points in expected.items():
+            timed = [(i, ms(steps[i].created_at), points[i]) for i in mine if i in points]
+            assert own.pop(key, []) == timed, key
+        assert {key.partition("/")[0] for key in own} == {"progress"}
+    ends = {stage.end_step for stage in source.read.stages(name)}
+    some = [number for number in steps if number % 10 == 0 or number in ends]
+    for key, points in expected.items():
+        timed = [(i, ms(steps[i].created_at), points[i]) for i in some if i in points]
+        assert sent[name].get(key, []) == timed, key
+
+
+def test_progress_counts_over_the_whole_run(source_of: Copy, target: Target, long: Path) -> None:
+    source = source_of("alone", long)
+    catch_up(source, Record(target))
+    sent = {name: [value for _, _, value in points] for name, points in series(target)["alone"].items()}
+    steps, bounds = source.read.steps("alone"), source.read.boundaries("alone")
+    assert sent["progress/stage_idx"] == [1, 1, 2, 2]  # steps 10, 13, 20, 26
+    assert sent["progress/stage_step"] == [10, 13, 7, 13]
+    assert sent["progress/tokens"][-1] == sum(step.num_tokens for step in steps)
+    worked_s = sum(step.seconds for step in steps) + sum(bound.seconds for bound in bounds[:-1])
+    assert sent["progress/wall_h"][-1] == pytest.approx(worked_s / 3600)
+    assert sent["progress/wall_h"] == sorted(sent["progress/wall_h"])
+
+
+@pytest.mark.parametrize("name", ["small", "flat"])
+def test_matrices_are_on_the_curriculum_at_the_boundaries(source_of: Copy, both: Record, name: str) -> None:
+    read, sent = source_of(name).read, series(both.target)[name]
+    times = [(bound.step, ms(bound.created_at)) for bound in read.boundaries(name)]
+    for metric in MATRICES:
+        for environment in ("numbers", "book", "noise"):
+            cells = [
+                c for c in read.matrix(name, metric) if (c.environment, c.category) == (environment, None)
+            ]
+            points = [(*time, cell.value) for time, cell in zip(times, cells, strict=True)]
+            assert sent[f"R_{metric}/{environment}"] == points
+
+
+def test_carry_over_is_what_its_functions_say(source_of: Copy, both: Record) -> None:
+    read, sent = source_of().read, series(both.target)["small"]
+    trained = [str(stage.environment) for stage in read.stages("small")]
+    accuracy, entropy = (
+        {
+            (c.after_stage, str(c.environment)): c.value
+            for c in read.matrix("small", metric)
+            if c.category is None
+        }
+        for metric in ("pass_1", "entropy_token")
+    )
+    over_stages = {
+        "switch/gain": carryover.gains(accuracy, trained),
+        "switch/interference": carryover.interference(accuracy, trained),
+        "switch/entropy_retained": carryover.retained(entropy, trained, 0.05),
+        "switch/entropy_collateral": [carryover.collateral(entropy, trained, i, 0.05) for i in (1, 2, 3)],
+        "cl/acc": [carryover.average({k: v for k, v in accuracy.items() if k[0] <= i}, trained[:i]) for i in (1, 2, 3)],
+    }  # fmt: skip
+    for name, expected in over_stages.items():
+        assert [(step, value) for step, _, value in sent[name]] == list(zip((3, 6, 9), expected, strict=True))
+    assert [(step, value) for step, _, value in sent["switch/entropy_carry"]] == list(
+        zip((6, 9), carryover.carried(entropy, trained, 0.05), strict=True)
+    )
+    assert sent["cl/bwt"][-1][2] == carryover.backward_transfer(accuracy, trained)
+    assert sent["cl/fwt"][-1][2] == carryover.forward_transfer(accuracy, trained)
+    assert sent["cl/forgetting"][-1][2] == carryover.forgetting(accuracy, trained)
+
+
+def test_flat_mode_has_no_stages_to_compare(both: Record) -> None:
+    prefixes = {name.partition("/")[0] for name in series(both.target)["flat"]}
+    assert not prefixes & {"switch", "cl", "bandit", "bandit_prob"}
+    assert "bandit_prob_by_category" in prefixes
+
+
+def test_a_scheduler_s_picks_are_told_where_they_were_made(source_of: Copy, both: Record) -> None:
+    read, sent = source_of().read, series(both.target)["small"]
+    picks, stages, bounds = read.stage_picks("small"), read.stages("small"), read.boundaries("small")
+    chances = {
+        name: {step: value for step, _, value in sent[f"bandit_prob/{name}"]}
+        for name in ("book", "noise", "numbers")
+    }
+    for pick, stage in zip(picks, stages, strict=True):
+        assert chances[pick.arm][stage.start_step] == pick.probability
+        assert sum(of[stage.start_step] for of in chances.values()) == pytest.approx(1)
+    assert sum(sent[f"bandit_pulls/{name}"][-1][2] for name in chances) == 3
+    rewards = [(bound.step, pick.signal) for bound, pick in zip(bounds[1:], picks, strict=True)]
+    assert [(step, value) for step, _, value in sent["bandit/reward"]] == rewards
+
+
+def test_all_names_are_documented_and_all_documented_names_are_sent(both: Record) -> None:
+    patterns = {
+        row.pattern: re.compile(
+            re.escape(row.pattern)
+            .replace("<metric>", f"({'|'.join(METRICS)})")
+            .replace("<env>", "[a-z]+")
+            .replace("<category>", "[a-z0-9]+")
+        )
+        for row in TABLE
+    }
+    sent = {name for own in series(both.target).values() for name in own}
+    assert [name for name in sorted(sent) if not any(p.fullmatch(name) for p in patterns.values())] == []
+    unused = {name for name, pattern in patterns.items() if not any(map(pattern.fullmatch, sent))}
+    assert unused == {"bandit_index/<env>", "R_greedy_accuracy/<env>"}  # no estimate there, and not asked for
+    assert [row.pattern for row in TABLE if f"`{row.pattern}`" not in PAGE_OF_NAMES.read_text()] == []
+
+
+def test_what_is_missing_or_not_finite_is_left_out() -> None:
+    numbers = {"a": 1, "b": None, "c": math.nan, "d": math.inf}
+    assert [value.name for value in values(numbers, 3, "2026-01-01T00:00:00.000+00:00")] == ["a"]
