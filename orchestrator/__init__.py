@@ -12,13 +12,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from orchestrator.running import Outcome, fork, resume, run
+    from orchestrator.process import Outcome
+    from orchestrator.running import fork, resume, run
     from orchestrator.spec import Spec, load_spec
 
 __all__ = ["Outcome", "Spec", "fork", "load_spec", "resume", "run"]
 
 _HOMES = {
-    **dict.fromkeys(("Outcome", "fork", "resume", "run"), "running"),
+    "Outcome": "process",
+    **dict.fromkeys(("fork", "resume", "run"), "running"),
     **dict.fromkeys(("Spec", "load_spec"), "spec"),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -124,14 +125,8 @@ class Memory:
         """A boundary is done: one transaction."""
         decisions = incidents.decision(f"stage {at.stage}: {earned.why}") if earned.why else []
         for finding in findings:
-            record = BoundaryRecord(
-                after_stage=at.stage,
-                step=at.step,
-                seconds=watch.total,
-                eval_config=finding.config,
-                cells=finding.cells,
-                items=finding.items,
-                samples=finding.samples,
+            record = replace(
+                _boundary(at, finding, watch),
                 events=[*finding.events, *decisions],
                 stop_reason=(at.stop_reason or "budget") if at.stage else None,
                 signal=earned.reward,
@@ -150,18 +145,10 @@ class Memory:
         self._saved = None
         self.save("boundary", parts, at)
         for finding in findings:
-            record = BoundaryRecord(
-                after_stage=at.num_boundaries - 1,
-                step=at.step,
-                seconds=watch.total,
-                eval_config=finding.config,
-                cells=finding.cells,
-                items=finding.items,
-                samples=finding.samples,
-                events=finding.events,
-            )
+            record = _boundary(at, finding, watch)
             self.ledger.record_joined(self.run, record)
             self.watcher.boundary(at, record)
+        self._report(at)
 
     def save_if_due(self, parts: Parts, at: Progress) -> None:
         """Make a periodic checkpoint when the spec's steps or minutes have passed."""
@@ -201,6 +188,19 @@ class Memory:
         """Pass on what happened: a decision is news, an incident is a warning."""
         self.watcher.decision([event.text for event in events if event.kind == DECISION])
         self.watcher.event([event.text for event in events if event.kind != DECISION])
+
+
+def _boundary(at: Progress, finding: Findings, watch: Stopwatch) -> BoundaryRecord:
+    return BoundaryRecord(
+        after_stage=at.stage,
+        step=at.step,
+        seconds=watch.total,
+        eval_config=finding.config,
+        cells=finding.cells,
+        items=finding.items,
+        samples=finding.samples,
+        events=finding.events,
+    )
 
 
 def _pick(slot: Slot, signal: float | None) -> PickRecord:

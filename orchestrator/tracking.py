@@ -18,7 +18,7 @@ from orchestrator.runs import SPEC_FILE
 from orchestrator.watching import Watcher
 from store.home import Home
 from store.tracker.following import Job
-from store.tracker.target import Target
+from store.tracker.target import Target, is_server
 
 WAIT_S = 30.0  # at a run's end
 LOG = "tracker.log"  # in the run's folder
@@ -32,8 +32,7 @@ def job_of(spec: Sections, home: Home, name: str) -> Job | None:
     if section["type"] == "none":
         return None
     uri = section.get("uri") or home.mlflow_uri
-    is_database = "://" in uri and not uri.startswith(("http://", "https://", "databricks"))
-    artifacts = home.mlflow_artifacts.as_uri() if is_database else None
+    artifacts = None if is_server(uri) else home.mlflow_artifacts.as_uri()
     target = Target(uri, section.get("experiment") or "evergreen", artifacts)
     url = spec["ledger"].get("url") or home.ledger_url
     return Job(name, str(home.run_folder(name)), url, target)

@@ -10,7 +10,7 @@ import typer
 from orchestrator.cli.options import DEFAULT_HOME, Home, RunName, Set, SpecFile, UntilStep, command
 
 if TYPE_CHECKING:
-    from orchestrator.running import Outcome
+    from orchestrator.process import Outcome
 
 
 def run(

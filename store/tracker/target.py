@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sqlalchemy import make_url
 
-SERVERS = ("http://", "https://")
+SERVERS = ("http://", "https://", "databricks")
 PASSWORD = re.compile(r"(://[^:/@\s]*):[^@/\s]+@")
 
 MANNERS = {
@@ -35,7 +35,7 @@ class Target:
     @property
     def is_server(self) -> bool:
         """Whether a server keeps it, rather than a database that we write to."""
-        return self.uri.startswith(SERVERS)
+        return is_server(self.uri)
 
     @property
     def database(self) -> Path | None:
@@ -46,6 +46,11 @@ class Target:
 
     def __str__(self) -> str:
         return without_password(self.uri)
+
+
+def is_server(uri: str) -> bool:
+    """Whether a tracking URI names a server, which keeps files itself; else it names a database."""
+    return uri.startswith(SERVERS)
 
 
 def without_password(text: str) -> str:

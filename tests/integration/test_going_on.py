@@ -37,7 +37,9 @@ def test_a_finished_run_lengthened_is_the_longer_run(tmp_path: Path, kind: Any) 
     assert orchestrator.resume(name, home=tmp_path / "short", stages=5).status == "finished"
     orchestrator.run(longer(kind(), 5), home=tmp_path / "long")
     assert ending(tmp_path / "short", name) == ending(tmp_path / "long", name)
-    assert told(tmp_path / "short", name)["planned_steps"] == 15
+    story = told(tmp_path / "short", name)
+    assert story["planned_steps"] == 15
+    assert "5 stages in all instead of 3" in [event["text"] for event in story["events"]]
 
 
 def test_lengthening_survives_a_kill(tmp_path: Path) -> None:

@@ -90,6 +90,6 @@ def test_the_command_says_what_and_how_much(evergreen: Evergreen, home: Path) ->
     assert planned.exit_code == 0
     assert "would be freed" in planned.stdout
     facts = json.loads(evergreen("prune", "--warm-starts", "--json", "--home", home).stdout)
-    assert {one["what"] for one in facts} == {"small", "flat", "warm starts"}
+    assert {one["what"] for one in facts} >= {"small", "flat", "warm starts"}
     assert evergreen("prune", "nobody", "--home", home).exit_code == 2
     assert not list((home / "warm_starts").iterdir())

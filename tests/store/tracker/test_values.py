@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from store import carryover
+from store.ledger.answers import Arm, StagePick
 from store.metrics import METRICS
 from store.story import MATRICES
 from store.tracker.catching_up import Source, catch_up
 from store.tracker.names import PER_CATEGORY, PER_ENVIRONMENT, TABLE
 from store.tracker.record import Record
 from store.tracker.target import Target
-from store.tracker.values import values
+from store.tracker.values import of_pick, values
 from tests.store.tracker.conftest import Copy
 from tests.store.tracker.content import ms, series
 
@@ -143,6 +144,28 @@ def test_a_scheduler_s_picks_are_told_where_they_were_made(source_of: Copy, both
     assert sum(sent[f"bandit_pulls/{name}"][-1][2] for name in chances) == 3
     rewards = [(bound.step, pick.signal) for bound, pick in zip(bounds[1:], picks, strict=True)]
     assert [(step, value) for step, _, value in sent["bandit/reward"]] == rewards
+
+
+@pytest.mark.parametrize(
+    ("picked_with", "after", "told"),
+    [
+        (
+            0.5,
+            {"a": 0.5, "b": 0.3, "c": 0.2},
+            {"a": 0.5, "b": 0.3, "c": 0.2},
+        ),  # a rule that learns at the boundary
+        (1.0, {"a": 0.0, "b": 1.0, "c": 0.0}, {"a": 1.0, "b": 0.0, "c": 0.0}),  # an order: b is next
+        (0.5, {"a": 0.0, "b": 1.0, "c": 0.0}, {"a": 0.5}),  # a guard: the others' are not known any more
+    ],
+)
+def test_a_pick_s_probabilities_are_told_as_far_as_the_ledger_knows_them(
+    picked_with: float, after: dict[str, float], told: dict[str, float]
+) -> None:
+    arms = [Arm(4, "*", name, probability, 0.25, 2) for name, probability in after.items()]
+    numbers = dict(of_pick(StagePick(2, "a", picked_with, None), arms))
+    chances = {name: numbers[f"bandit_prob/{name}"] for name in after}
+    assert {name: value for name, value in chances.items() if value is not None} == told
+    assert (numbers["bandit_index/b"], numbers["bandit_pulls/b"]) == (0.25, 2)
 
 
 def test_all_names_are_documented_and_all_documented_names_are_sent(both: Record) -> None:
