@@ -58,7 +58,7 @@ class Curriculum:
         """Pick the next stage's environment."""
         scheduled = self.parts.choice.next_environment()
         self.at.begin_stage(scheduled.pick)
-        self.memory.record_stage(self.parts, self.at, scheduled.why)
+        self.memory.record_stage(self.parts, self.at, scheduled)
 
     def step(self) -> None:
         """Pick, draw, play, update, learn, remember."""

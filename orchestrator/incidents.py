@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from orchestrator.playing import Group
 from orchestrator.progress import Progress
@@ -11,9 +12,9 @@ from policies.learner import UpdateReport
 from store.records import DECISION, EventRecord
 
 
-def decision(text: str) -> list[EventRecord]:
-    """Say what was decided."""
-    return [EventRecord(DECISION, text)]
+def decision(text: str, data: Mapping[str, Any] | None = None) -> list[EventRecord]:
+    """Say what was decided, and from which numbers."""
+    return [EventRecord(DECISION, text, data or {})]
 
 
 def end_of_stage(at: Progress) -> list[EventRecord]:

@@ -14,7 +14,7 @@ from orchestrator.checkpointing import components
 from orchestrator.choosing import Slot
 from orchestrator.measurements.contracts import Findings
 from orchestrator.measurements.evaluation import sample_record
-from orchestrator.outer import Earned
+from orchestrator.outer import Earned, Scheduled
 from orchestrator.parts import Parts
 from orchestrator.playing import Group
 from orchestrator.progress import Progress
@@ -69,7 +69,7 @@ class Memory:
                     record = HoldoutRecord(name, category, purpose, keys, len(tasks))
                     self.ledger.record_holdout(self.run, record)
 
-    def record_stage(self, parts: Parts, at: Progress, why: str) -> None:
+    def record_stage(self, parts: Parts, at: Progress, scheduled: Scheduled) -> None:
         """A stage begins, and why there."""
         pick = (
             PickRecord(0, "scheduler", "main", at.pick.arm, at.pick.arm, at.pick.probability)
@@ -77,7 +77,9 @@ class Memory:
             else None
         )
         stage = parts.spec.curriculum.stage
-        events = incidents.decision(f"stage {at.stage}: {why}") if why else []
+        drawn = {"stage": at.stage, "probabilities": dict(scheduled.probabilities)}
+        text = f"stage {at.stage}: {scheduled.why}"
+        events = incidents.decision(text, drawn) if scheduled.pick else []
         record = StageRecord(at.stage, at.environment, at.step, stage.steps, stage.replay, pick, events)
         self.ledger.start_stage(self.run, record)
         self.watcher.stage(at)

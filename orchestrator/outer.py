@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel
@@ -20,6 +20,7 @@ class Scheduled:
 
     pick: Pick | None
     why: str = ""
+    probabilities: Mapping[str, float] = field(default_factory=dict)  # of all environments, at the pick
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Outer:
     def next_environment(self) -> Scheduled:
         """Ask the scheduler, and say why it chose so."""
         why = self.scheduler.why() if isinstance(self.scheduler, Guarded) else None
-        shown = self._shown()  # before the pick: what it was drawn from
+        shown, probabilities = self._shown(), self.scheduler.probabilities()  # what the pick is drawn from
         pick = self.scheduler.pick(1)[0]
         if why == "forced":
             text = f"{pick.arm}, forced: it had no stage for {self._guards.max_gap} stages"
@@ -52,7 +53,7 @@ class Outer:
             text = f"{pick.arm}, picked by {self.name} with probability {pick.probability:.2f} ({shown})"
         else:
             text = f"{pick.arm}, picked by {self.name} with probability {pick.probability:.2f}"
-        return Scheduled(pick, text)
+        return Scheduled(pick, text, probabilities)
 
     def end_stage(self, at: Progress, scores: Scores) -> Earned:
         """Work out the stage's reward from what it changed, and teach the scheduler; keep the scores for the next."""

@@ -60,7 +60,7 @@ TABLE = (
     Name("cl/forgetting", "curriculum", "mean fall from the best value since the first stage"),
     Name("cl/zero_shot_gain", "curriculum", "mean gain on environments that never had a stage"),
     Name("final/entropy_ratio", "curriculum", "entropy over the base's, geometric mean of all environments"),
-    Name("bandit_prob/<env>", "curriculum", "probability that the scheduler's pick was drawn with"),
+    Name("bandit_prob/<env>", "curriculum", "probabilities that the scheduler's pick was drawn from"),
     Name("bandit_index/<env>", "curriculum", "the scheduler's estimate of what a stage of it earns"),
     Name("bandit_pulls/<env>", "curriculum", "its picks so far"),
     Name("bandit/reward", "curriculum", "the scheduler's reward for the stage"),

@@ -45,6 +45,7 @@ class History:
     boundaries: Sequence[Boundary] = field(init=False)
     stages: Mapping[int, Stage] = field(init=False)
     picks: Mapping[int, StagePick] = field(init=False)
+    chances: Mapping[int, Mapping[str, float]] = field(init=False)  # by stage, what its pick was drawn from
     matrices: Mapping[str, Mapping[tuple[int, str], float | None]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -52,6 +53,8 @@ class History:
         self.steps, self.boundaries = read.steps(name), read.boundaries(name)
         self.stages = {stage.stage: stage for stage in read.stages(name)}
         self.picks = {pick.stage: pick for pick in read.stage_picks(name)}
+        drawn = [event.data for event in read.events(name) if "probabilities" in event.data]
+        self.chances = {data["stage"]: data["probabilities"] for data in drawn}
         self.matrices = {
             metric: {
                 (cell.after_stage, cell.environment): cell.value
@@ -129,7 +132,8 @@ class History:
         if pick is None:
             return []
         arms = self.read.arms(self.run.name, EVERYTHING, first.step - 1, first.step)
-        return values(dict(of_pick(pick, arms)), stage.start_step, stage.started_at)
+        chances = self.chances.get(first.stage, {})
+        return values(dict(of_pick(pick, chances, arms)), stage.start_step, stage.started_at)
 
     def _of_boundary(self, boundary: Boundary) -> Sequence[Value]:
         """Tell the matrices' row, what it says about the stage before, and what that stage earned."""

@@ -64,17 +64,16 @@ def of_bandits(arms: Iterable[Arm], is_flat: bool) -> Iterator[tuple[str, float]
             yield of_category("bandit_prob", environment, category), arm.probability
 
 
-def of_pick(pick: StagePick, arms: Sequence[Arm]) -> Iterator[tuple[str, float | None]]:
-    """Tell what a scheduler knew when it picked a stage, from its arms as they stood after the stage's first step.
+def of_pick(
+    pick: StagePick, drawn_from: Mapping[str, float], arms: Sequence[Arm]
+) -> Iterator[tuple[str, float | None]]:
+    """Tell what a scheduler knew when it picked a stage.
 
-    Estimates and counts are those of the pick. Probabilities are those of a next one, which a guard or an order
-    may have moved: the others' are told where the picked one's shows that it did not, or where it left them none.
+    `drawn_from` are the probabilities at the pick. Estimates and counts stand in its arms as they were after the
+    stage's first step: nothing has moved them since.
     """
-    after = {arm.arm: arm.probability for arm in arms}
-    is_unmoved = math.isclose(after.get(pick.arm, math.nan), pick.probability)
     for arm in arms:
-        other = arm.probability if is_unmoved else 0.0 if pick.probability == 1 else None
-        chance = pick.probability if arm.arm == pick.arm else other
+        chance = pick.probability if arm.arm == pick.arm else drawn_from.get(arm.arm)
         yield of_environment("bandit_prob", arm.arm), chance
         yield of_environment("bandit_index", arm.arm), arm.value
         yield of_environment("bandit_pulls", arm.arm), arm.num_picks

@@ -93,7 +93,7 @@ COMPANIONS = {
     "task_by_global_random": {"task-same"},
     "any_number_is_right": {"wrong-reply"},
     "score_knows_only_its_own_tasks": {"reference"},
-    "one_episode_for_all": {"score-same", "score-elsewhere"},
+    "one_episode_for_all": {"score-same", "score-elsewhere", "reference"},
     "episodes_share_what_they_heard": {"score-elsewhere", "episode-replay"},
     "episode_is_none": {"score-raises"},
 }

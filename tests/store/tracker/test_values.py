@@ -146,26 +146,18 @@ def test_a_scheduler_s_picks_are_told_where_they_were_made(source_of: Copy, both
     assert [(step, value) for step, _, value in sent["bandit/reward"]] == rewards
 
 
-@pytest.mark.parametrize(
-    ("picked_with", "after", "told"),
-    [
-        (
-            0.5,
-            {"a": 0.5, "b": 0.3, "c": 0.2},
-            {"a": 0.5, "b": 0.3, "c": 0.2},
-        ),  # a rule that learns at the boundary
-        (1.0, {"a": 0.0, "b": 1.0, "c": 0.0}, {"a": 1.0, "b": 0.0, "c": 0.0}),  # an order: b is next
-        (0.5, {"a": 0.0, "b": 1.0, "c": 0.0}, {"a": 0.5}),  # a guard: the others' are not known any more
-    ],
-)
-def test_a_pick_s_probabilities_are_told_as_far_as_the_ledger_knows_them(
-    picked_with: float, after: dict[str, float], told: dict[str, float]
-) -> None:
-    arms = [Arm(4, "*", name, probability, 0.25, 2) for name, probability in after.items()]
-    numbers = dict(of_pick(StagePick(2, "a", picked_with, None), arms))
-    chances = {name: numbers[f"bandit_prob/{name}"] for name in after}
-    assert {name: value for name, value in chances.items() if value is not None} == told
+def test_a_pick_is_told_with_all_probabilities_it_was_drawn_from() -> None:
+    arms = [Arm(4, "*", name, probability, 0.25, 2) for name, probability in (("a", 0.0), ("b", 1.0))]
+    drawn_from = {"a": 0.6, "b": 0.4}
+    numbers = dict(of_pick(StagePick(2, "a", 0.6, None), drawn_from, arms))
+    assert (numbers["bandit_prob/a"], numbers["bandit_prob/b"]) == (0.6, 0.4), "not those of the next pick"
     assert (numbers["bandit_index/b"], numbers["bandit_pulls/b"]) == (0.25, 2)
+
+
+def test_of_an_earlier_ledgers_pick_only_its_own_probability_is_known() -> None:
+    arms = [Arm(4, "*", name, 0.5, None, 2) for name in ("a", "b")]
+    numbers = dict(of_pick(StagePick(2, "a", 0.7, None), {}, arms))
+    assert (numbers["bandit_prob/a"], numbers["bandit_prob/b"]) == (0.7, None)
 
 
 def test_all_names_are_documented_and_all_documented_names_are_sent(both: Record) -> None:
