@@ -77,13 +77,18 @@ class Memory:
             else None
         )
         stage = parts.spec.curriculum.stage
-        drawn = {"stage": at.stage, "probabilities": dict(scheduled.probabilities)}
+        drawn = {
+            "stage": at.stage,
+            "probabilities": dict(scheduled.probabilities),
+            "is_news": scheduled.is_news,
+        }
         text = f"stage {at.stage}: {scheduled.why}"
         events = incidents.decision(text, drawn) if scheduled.pick else []
         record = StageRecord(at.stage, at.environment, at.step, stage.steps, stage.replay, pick, events)
         self.ledger.start_stage(self.run, record)
         self.watcher.stage(at)
-        self.watcher.decision([event.text for event in events])
+        if scheduled.is_news:
+            self.watcher.decision([event.text for event in events])
 
     def record_step(
         self,

@@ -21,6 +21,7 @@ class Scheduled:
     pick: Pick | None
     why: str = ""
     probabilities: Mapping[str, float] = field(default_factory=dict)  # of all environments, at the pick
+    is_news: bool = False  # a scheduler that learns decided it; a fixed order surprises nobody
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,11 @@ class Outer:
             text = f"{pick.arm}, new: every environment has a first stage before the scheduler decides"
         elif why == "chosen":
             text = f"{pick.arm}, picked by {self.name} with probability {pick.probability:.2f} ({shown})"
+        elif pick.probability == 1.0:
+            text = f"{pick.arm}, next in the order of {self.name}"
         else:
             text = f"{pick.arm}, picked by {self.name} with probability {pick.probability:.2f}"
-        return Scheduled(pick, text, probabilities)
+        return Scheduled(pick, text, probabilities, is_news=why is not None)
 
     def end_stage(self, at: Progress, scores: Scores) -> Earned:
         """Work out the stage's reward from what it changed, and teach the scheduler; keep the scores for the next."""
@@ -106,7 +109,8 @@ class Outer:
             reward *= getattr(self.config, "scale", None) or default
         groups = num_groups if kind == "advantage" else 1
         self.scheduler.learn([Feedback(at.pick, reward or 0.0, groups if reward is not None else 0)])
-        return Earned(reward, _in_words(kind, outcome, reward))
+        learns = isinstance(self.scheduler, Guarded)
+        return Earned(reward, _in_words(kind, outcome, reward) if learns else "")
 
     def _shown(self) -> str:
         """Write every environment's probability and estimate."""

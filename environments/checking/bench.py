@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from environments.checking.findings import CategoryFacts, Finding
+from environments.checking.findings import SEVERITIES, CategoryFacts, Finding, clean
 from environments.checking.rules import RULES, Severity
 from environments.contracts import Category, Environment, Task, Turn
 from environments.scoring import Job, ScoringOptions
@@ -15,7 +15,6 @@ from environments.sources import EnvironmentSource
 
 ScoreElsewhere = Callable[[Sequence[Job]], list[Turn]]
 Prints = Mapping[str, Mapping[str, list[str]]]  # category: index as text: fingerprints of the task's parts
-
 
 LEAST_S = 0.5  # for one category, however many there are
 
@@ -55,9 +54,7 @@ class Bench:
         self.categories: list[Category] = []  # those with a usable name
         self.sizes: dict[str, int | None] = {}  # of the categories whose size is usable
         self.tasks: dict[str, list[Task]] = {}  # the first ones of each category, well formed
-        self.prints: dict[
-            str, dict[str, list[str]]
-        ] = {}  # of these tasks, to be compared with in other processes
+        self.prints: dict[str, dict[str, list[str]]] = {}  # of these tasks, to compare with elsewhere
         self.counts: dict[str, CategoryFacts] = {}
         self.facts: dict[str, Any] = {}  # for the report, JSON
         self._reported: set[tuple[str, str | None]] = set()  # by earlier checks
@@ -72,19 +69,20 @@ class Bench:
         excerpt: str | None = None,
         severity: Severity | None = None,
     ) -> None:
-        """Add a finding; of those alike in a category the first is kept and the others are counted.
+        """Add a finding; of those alike in a category the first of the worst is kept and the others are counted.
 
         What an earlier check found already is not said again.
         """
         if (rule, category) in self._reported:
             return
+        place = None if category is None else clean(category)
+        severity = severity or RULES[rule].severity
+        found = Finding(severity, rule, clean(sentence), RULES[rule].remedy, place, index, excerpt)
         known = self._findings.get((rule, category))
-        if known is None:
-            severity = severity or RULES[rule].severity
-            made = Finding(severity, rule, sentence, RULES[rule].remedy, category, index, excerpt)
-        else:
-            made = Finding(**{**vars(known), "times": known.times + 1})
-        self._findings[rule, category] = made
+        if known is not None:
+            is_worse = SEVERITIES.index(severity) < SEVERITIES.index(known.severity)
+            found = replace(found if is_worse else known, times=known.times + 1)
+        self._findings[rule, category] = found
 
     def take(self) -> list[Finding]:
         """Hand over the findings since the last time."""

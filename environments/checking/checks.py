@@ -29,8 +29,8 @@ CHECKS: dict[str, Check] = {
     "again": Check("making tasks again", tasks.check_made_again),
     "budget": Check("measuring answers", tasks.check_budget),
     "pools": Check("counting tasks", pools.check_pools),
-    "closed": Check("drawing legal answers", closed.check_closed),
     "scores": Check("scoring", scores.check_scores),
+    "closed": Check("drawing legal answers", closed.check_closed),
     "episodes": Check("playing episodes", episodes.check_episodes),
 }
 ELSEWHERE = Check("making tasks in another process", tasks.check_made_elsewhere)

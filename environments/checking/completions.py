@@ -41,23 +41,22 @@ class Trial:
     completion: str
 
 
-def trials(tasks: Sequence[Task]) -> Iterator[Trial]:
-    """Yield what is tried in a category, what tells most first."""
-    for task in tasks:
-        if task.answer is not None:
-            yield Trial(task, REFERENCE, task.answer)
-    yield from (Trial(task, EMPTY, "") for task in tasks[:NUM_EMPTY])
-    yield from _others(tasks)
-    yield from (
+def trials(tasks: Sequence[Task]) -> list[Trial]:
+    """List what is tried in a category: everything with the first task, then with the next, as time allows."""
+    tried = [Trial(task, REFERENCE, task.answer) for task in tasks if task.answer is not None]
+    tried += [Trial(task, EMPTY, "") for task in tasks[:NUM_EMPTY]]
+    tried += _others(tasks)
+    tried += [
         Trial(task, NOUGHT, _framed(task, "0")) for task in tasks[:NUM_OTHER] if not _is_answer(task, "0")
-    )
+    ]
     for task in tasks[:NUM_HOSTILE]:
         texts = {**HOSTILE, PROMPT: task.messages[-1]["content"]}
-        yield from (
+        tried += [
             Trial(task, kind, _framed(task, text))
             for kind, text in texts.items()
             if not _is_answer(task, text)
-        )
+        ]
+    return sorted(tried, key=lambda trial: trial.task.index)
 
 
 def _others(tasks: Sequence[Task]) -> Iterator[Trial]:

@@ -57,10 +57,9 @@ def _judge(bench: Bench, facts: CategoryFacts) -> None:
     kinds = "one task" if facts.num_distinct == 1 else f"{facts.num_distinct} distinct tasks"
     found = f"{kinds} among the first {facts.num_looked_at}"
     is_whole = facts.num_looked_at >= min(bench.limits.scan, facts.size or bench.limits.scan)
-    if not is_whole:
+    if not is_whole and facts.num_distinct < FEW:  # a pool may only seem to be empty
         bench.find("scan-short", f"only {facts.num_looked_at} tasks were counted in the time there was", name)
-    if not is_whole and facts.num_distinct < FEW:
-        return  # a pool may only seem to be empty
+        return
     if not pools["train"] and facts.trainable:
         bench.find("pool-train", f"no task to train on: {found}, none in the training pool", name)
     if not pools["anchor"]:

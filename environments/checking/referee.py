@@ -124,7 +124,7 @@ class _Examination:
             self._findings.append(finding)
 
     def _at(self, where: str) -> None:
-        self._progress(f"{self._doing}: {where}")
+        self._progress(f"{self._doing}: {where}" if where else self._doing)
 
 
 def _finding(rule: str, sentence: str, excerpt: str | None = None) -> Finding:

@@ -35,8 +35,8 @@ ATTRIBUTES: dict[str, tuple[str, Callable[[Any], bool]]] = {
 def check_attributes(bench: Bench) -> None:
     """Look at version and flags."""
     version = bench.environment.version
-    if not version.strip():
-        bench.find("version", "version is empty")
+    if not version.strip() or not version.isprintable():
+        bench.find("version", f"version must be printable and not empty, found {shown(version)}")
     bench.facts["version"] = version
     for name, (expected, is_right) in ATTRIBUTES.items():
         value = getattr(bench.environment, name)
@@ -64,8 +64,8 @@ def check_categories(bench: Bench) -> None:
 
 
 def _category_fault(category: Category) -> str | None:
-    if not isinstance(category.name, str) or not category.name.strip():
-        return f"its name must be a string with something in it, found {shown(category.name)}"
+    if not isinstance(category.name, str) or not category.name.strip() or not category.name.isprintable():
+        return f"its name must be a printable string with something in it, found {shown(category.name)}"
     if not isinstance(category.trainable, bool):
         return f"trainable must be True or False, found {shown(category.trainable)}"
     if not isinstance(category.parameters, Mapping):

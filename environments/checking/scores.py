@@ -43,9 +43,9 @@ def check_scores(bench: Bench) -> None:
     for category, tasks in bench.tasks.items():
         before = fingerprints.fingerprint([fingerprints.of_task(task) for task in tasks])
         is_spent = bench.budget()
-        waiting = list(trials(tasks))
+        waiting = trials(tasks)
         while waiting and not is_spent() and round_.num_cut_off < MOST_CUT_OFF:
-            size = round_.size_of_chunk(waiting[0].kind)
+            size = round_.size_of_chunk(waiting)
             round_.play(waiting[:size])
             waiting = waiting[size:]
         verdicts.judge(bench, category, round_.take())
@@ -68,9 +68,10 @@ class _Round:
         self._results: list[tuple[Trial, Score]] = []
         self._is_warm = False
 
-    def size_of_chunk(self, kind: str) -> int:
-        """Say how many replies to send next, the first of this kind."""
-        return CHUNK if kind in self._tried else 1
+    def size_of_chunk(self, waiting: Sequence[Trial]) -> int:
+        """Say how many replies to send next."""
+        new = [number for number, trial in enumerate(waiting[:CHUNK]) if trial.kind not in self._tried]
+        return max(1, min([CHUNK, *new]))
 
     def play(self, chunk: Sequence[Trial]) -> None:
         """Score some replies elsewhere, and those that came back here."""

@@ -33,6 +33,8 @@ BOOT = (
 )
 MEMORY_GIB = 8  # of writable memory, for building and tasks; scores have their own limit
 TOTAL = 20  # a check may take this many times the patience for a single call
+END_S = 5.0  # for a process to be gone once its connection is
+SAY_S = 1.0
 PRINTED = 2000  # characters of what was printed that are looked at
 
 Answer = Mapping[str, Any]
@@ -64,9 +66,10 @@ class Witness:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the witness
         self._num_read = 0
         self._connection, theirs = Pipe()
+        command = [sys.executable, "-P", "-u", "-c", BOOT, json.dumps([*map(str, sys.path)])]
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-u", "-c", BOOT, json.dumps(sys.path), str(theirs.fileno()), str(os.getpid())],
+                [*command, str(theirs.fileno()), str(os.getpid())],
                 stdin=subprocess.DEVNULL, stdout=self._output, stderr=subprocess.STDOUT,
                 pass_fds=[theirs.fileno()], start_new_session=True,
                 env={"PYTHONHASHSEED": str(hash_seed), **os.environ},
@@ -110,17 +113,24 @@ class Witness:
         self._output.close()
 
     def _wait(self, end: float) -> None:
-        if self._connection.poll(min(self._limits.patience_s, max(0.0, end - time.monotonic()))):
-            return
-        if time.monotonic() < end:
-            raise Lost("hangs", f"{self._at_words()} does not come back within {self._limits.patience_s:g} s")
-        raise Lost("hangs", f"the check was not over after {TOTAL * self._limits.patience_s:g} s")
+        """Wait for the next word, saying now and then what is waited for."""
+        patience_s = self._limits.patience_s
+        give_up = time.monotonic() + patience_s
+        while not self._connection.poll(min(SAY_S, patience_s)):
+            self._at(self._where)
+            if time.monotonic() > end:
+                raise Lost("hangs", f"the check was not over after {TOTAL * patience_s:g} s")
+            if time.monotonic() > give_up:
+                raise Lost("hangs", f"{self._at_words()} does not come back within {patience_s:g} s")
 
     def _at_words(self) -> str:
         return self._where or "the environment"
 
     def _ended(self) -> str:
-        code = self._process.wait()
+        try:
+            code = self._process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            return "it closed what connects it to us"
         return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
 
     def __enter__(self) -> Self:

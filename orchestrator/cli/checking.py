@@ -68,12 +68,12 @@ def _examine(
     from orchestrator.cli.console import err, problem
     from orchestrator.errors import KILLED
 
-    said_at = time.monotonic()
+    said, said_at = "", time.monotonic()
 
     def progress(words: str) -> None:
-        nonlocal said_at
-        if time.monotonic() - said_at > EVERY_S:
-            said_at = time.monotonic()
+        nonlocal said, said_at
+        if words != said and time.monotonic() - said_at > EVERY_S:
+            said, said_at = words, time.monotonic()
             err.print(Text(f"{source.name}: {words} ..."))
 
     try:

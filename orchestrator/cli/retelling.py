@@ -155,6 +155,7 @@ def _cell(cell: a.Cell) -> CellRecord:
 def _event(event: a.Event) -> Heard:
     def tell(watcher: Watcher) -> None:
         hear = watcher.decision if event.kind == DECISION else watcher.event
-        hear([event.text])
+        if event.data.get("is_news", True):  # a fixed order's picks are none
+            hear([event.text])
 
     return Heard(event.created_at, EVENT, event.step, tell)

@@ -81,11 +81,17 @@ def stop(run: RunName, home: Home = DEFAULT_HOME) -> None:
     out.print(request_stop(run, home))
 
 
+def _shortest(path: Path) -> str:
+    """Write a path from here if it is below here."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
 def _end(outcome: Outcome, home: Path) -> None:
     """Tell a finished run and how to look further; leave with the outcome's exit code."""
     from orchestrator.cli.console import out
     from orchestrator.cli.tables import print_story
     from orchestrator.runs import opened
+    from store.report import REPORT_FILE
     from store.story import tell
 
     if outcome.status == "finished":
@@ -93,12 +99,18 @@ def _end(outcome: Outcome, home: Path) -> None:
             print_story(out, tell(ledger, place, outcome.name))
         out.print("\nGo on with")
         name = outcome.name
-        for words, what in (
-            (f"show {name}", "this again; --json for programs"),
-            (f"show {name} --samples ENV --failed", "what the policy wrote, and its scores"),
-            (f"weights {name} DIR", "the policy as a folder for transformers"),
-            (f"resume {name}", "goes on with a run that was stopped or killed"),
-            ("ls", "all runs"),
-        ):
-            out.print(f"  {command(words, home):<54}  {what}", markup=False)
+        lines = [(_shortest(outcome.folder / REPORT_FILE), "the report: open it in a browser")]
+        lines += [
+            (command(words, home), what)
+            for words, what in (
+                ("ui", "MLflow's pages: this run beside others"),
+                (f"show {name}", "this again; --events, --json"),
+                (f"show {name} --samples ENV --failed", "what the policy wrote, and its scores"),
+                (f"resume {name} --stages N", "goes on, to more stages"),
+                (f"fork {name} --stage N --set a.b=c", "a new run from a boundary of this one"),
+                (f"weights {name} DIR", "the policy as a folder for transformers"),
+            )
+        ]
+        for words, what in lines:
+            out.print(f"  {words:<54}  {what}", markup=False)
     raise typer.Exit(outcome.exit_code)

@@ -189,6 +189,11 @@ class max_tokens_too_small(Good):
         return self.asked(category, index, f"Say {index} at length.", f"{index}, certainly")
 
 
+@fault
+class max_tokens_for_longer_tokens(max_tokens_too_small):
+    max_tokens = 4
+
+
 # --- tasks
 
 
@@ -369,6 +374,13 @@ class few_tasks(Good):
 
 
 @fault
+class nothing_to_select_by(Good):
+    def task(self, category: str, index: int) -> Any:
+        number = {"small": (0, 9), "large": (0, 8)}[category][index % 2]  # training and anchor pool
+        return self.asked(category, index, f"Repeat {category} {number}.", str(number))
+
+
+@fault
 class nothing_to_evaluate_on(Good):
     def task(self, category: str, index: int) -> Any:
         return self.asked(category, index, f"Repeat {category} 0.", "0")  # both are in the training pool
@@ -471,6 +483,17 @@ class score_not_implemented(Good):
 class score_raises(Good):
     def score(self, task: Task, completion: str) -> Any:
         return Score.of(float(int(completion or 0) == int(task.answer or 0)))
+
+
+@fault
+class score_raises_aside(score_raises):
+    scores_in_process = False
+
+
+@fault
+class score_raises_aside_and_for_an_answer(score_raises_aside):
+    def score(self, task: Task, completion: str) -> Any:
+        return super().score(task, "no number" if task.index == 1 else completion)
 
 
 @fault

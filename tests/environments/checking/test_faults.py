@@ -2,10 +2,12 @@
 
 import os
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import environments.checking
 from environments.checking.rules import RULES
 from tests.environments.checking.bad import FAULTS
 from tests.environments.checking.here import bad, findings_here
@@ -27,6 +29,7 @@ EXPECTED = {
     "size_too_large": "size-honest",
     "not_endless": "size-honest",
     "max_tokens_too_small": "max-tokens",
+    "max_tokens_for_longer_tokens": "max-tokens-tight",
     "task_fails": "task-fails",
     "task_raises_beyond_exceptions": "task-fails",
     "task_by_the_clock": "task-same",
@@ -52,6 +55,7 @@ EXPECTED = {
     "key_of_its_own": "key",
     "no_reference_answers": "no-answer",
     "few_tasks": "few-tasks",
+    "nothing_to_select_by": "pool-thin",
     "nothing_to_evaluate_on": "pool-held-out",
     "nothing_to_train_on": "pool-train",
     "reference_is_wrong": "reference",
@@ -69,6 +73,8 @@ EXPECTED = {
     "no_score": "score-form",
     "score_not_implemented": "raises",
     "score_raises": "score-raises",
+    "score_raises_aside": "score-raises",
+    "score_raises_aside_and_for_an_answer": "score-raises",
     "score_exits": "score-raises",
     "score_declines": "score-declines",
     "score_by_chance": "score-same",
@@ -99,6 +105,10 @@ COMPANIONS = {
 }
 
 
+# A reply that cannot be scored costs one sample where scores are found aside.
+SEVERITIES = {"score_raises_aside": "warning"}
+
+
 @pytest.fixture(autouse=True)
 def surroundings(monkeypatch):
     """Put back what faults change."""
@@ -120,7 +130,7 @@ def test_one_fault_is_one_finding(fault, rule):
     findings = findings_here(bad(fault))
     (found, *_) = [finding for finding in findings if finding.rule == rule] or [None]
     assert found is not None, [str(finding) for finding in findings]
-    assert found.severity == RULES[rule].severity
+    assert found.severity == SEVERITIES.get(fault, RULES[rule].severity)
     assert {finding.rule for finding in findings if finding.severity == "error"} <= {rule} | COMPANIONS.get(
         fault, set()
     )
@@ -133,6 +143,12 @@ def test_a_finding_names_place_excerpt_count_and_remedy():
         "error: category 'large', task 0: the prompt itself scores 1 and is correct: 'What is 127 + 699?' (2 times); "
         "compare with the answer itself: a policy finds every reply that is paid for"
     )
+
+
+def test_every_rule_is_looked_for():
+    folder = Path(environments.checking.__file__).parent
+    code = "".join(path.read_text() for path in folder.glob("*.py") if path.stem != "rules")
+    assert [rule for rule in RULES if f'"{rule}"' not in code] == []
 
 
 def test_every_fault_is_in_a_table():

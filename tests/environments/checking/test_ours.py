@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from environments import EnvironmentSource
+from environments import EnvironmentSource, ScoringOptions
 from environments.checking import check
 from environments.checking.bench import Limits
 from environments.reasoning_gym import HASH_ORDERED
@@ -15,9 +15,10 @@ reasoning_gym = pytest.importorskip("reasoning_gym")
 
 EXAMPLES = str(Path(__file__).parents[3] / "examples")
 ALL = Limits()
+QUICK = ScoringOptions(timeout_s=0.5)
 DATASETS = (
     "spell_backward", "gcd", "chain_sum", "basic_arithmetic", "letter_counting", "word_sorting", "number_sorting",
-    "countdown", "caesar_cipher", "coin_flip", "complex_arithmetic", "prime_factorization", "boxnet", "tower_of_hanoi",
+    "caesar_cipher", "coin_flip", "complex_arithmetic", "prime_factorization", "boxnet", "tower_of_hanoi",
 )  # fmt: skip
 
 
@@ -44,6 +45,17 @@ def test_nothing_is_found_in_ours(type_, options, monkeypatch):
 @pytest.mark.parametrize(("type_", "options"), [OURS[0], OURS[3]])
 def test_nothing_is_found_in_ours_in_processes_of_their_own(type_, options):
     assert [str(found) for found in check(EnvironmentSource("ours", type_, options))] == []
+
+
+@pytest.mark.slow
+def test_a_verifier_that_evaluates_text_is_cut_off_and_that_is_a_warning():
+    findings = check(
+        EnvironmentSource("numbers", "reasoning_gym", {"dataset": "countdown"}), tasks=4, scoring=QUICK
+    )
+    assert {(found.severity, found.rule) for found in findings} <= {
+        ("warning", "score-hangs"),
+        ("note", "scan-short"),
+    }
 
 
 @pytest.mark.parametrize("dataset", DATASETS)

@@ -1,6 +1,11 @@
 """What only shows, or is only survived, where the environment has processes of its own."""
 
+import os
+import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -63,3 +68,35 @@ def test_options_that_cannot_be_sent_are_a_finding():
     (found,) = check(source)
     assert (found.rule, found.severity) == ("build", "error")
     assert "its options cannot be sent to the scoring processes" in found.sentence
+
+
+def witnesses_of(process: int) -> list[int]:
+    """Processes that this one started and that still run."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+        except FileNotFoundError:  # it has just ended
+            continue
+        if int(parent) == process and state != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_stopped_or_killed_it_leaves_no_process(how, code):
+    main = "from orchestrator.cli import main; main()"
+    words = ["check-env", bad("none").type, "--set", "fault=hangs_when_built"]
+    asking = subprocess.Popen([sys.executable, "-c", main, *words], cwd=Path(__file__).parents[3])
+    deadline = time.monotonic() + 60
+    while not (witnesses := witnesses_of(asking.pid)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    os.kill(asking.pid, how)
+    assert asking.wait(30) == code
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in witnesses) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert witnesses
+    assert not any(Path(f"/proc/{pid}").exists() for pid in witnesses)

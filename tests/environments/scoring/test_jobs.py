@@ -1,3 +1,5 @@
+import asyncio
+
 import pytest
 
 from environments import Job, Score
@@ -39,6 +41,14 @@ def test_earlier_completions_are_replayed():
     assert (first.done, first.score, first.messages[0]["content"]) == (False, None, "not yet, a")
     assert played("many_turns", "a", "b").messages[0]["content"] == "not yet, b"
     assert played("many_turns", "a", "b", "b").score == Score.of(2 / 3, turns=3.0)
+
+
+def test_what_is_no_exception_is_caught_as_well(monkeypatch):
+    def cancelled(task, completion):
+        raise asyncio.CancelledError("by itself")
+
+    monkeypatch.setitem(fakes.BEHAVIOURS, "cancelled", cancelled)
+    assert played("cancelled").score == Score.unscorable("raised CancelledError: by itself")
 
 
 def test_an_interrupt_is_not_a_score(monkeypatch):
