@@ -27,16 +27,9 @@ def loaded_by(script: str) -> set[str]:
 def test_no_module_of_the_room_imports_another_room_or_the_store_of_a_run() -> None:
     found = loaded_by(IMPORT_ALL)
     assert "torch" in found
-    assert not found & {
-        "orchestrator",
-        "environments",
-        "store",
-        "sqlalchemy",
-        "mlflow",
-        "alembic",
-        "sklearn",
-        "vllm",
-    }
+    # scikit-learn is not on the list: transformers loads it where it is installed
+    others = {"orchestrator", "environments", "store", "sqlalchemy", "mlflow", "alembic", "vllm"}
+    assert not found & others
 
 
 def test_reading_options_does_not_load_torch() -> None:
