@@ -11,10 +11,11 @@ import random
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import chdir, contextmanager, nullcontext, redirect_stdout
 from fractions import Fraction
 from functools import lru_cache
 from importlib.metadata import version
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
@@ -34,7 +35,7 @@ KEPT_TASKS = 4096  # making a task anew costs from .01 ms (spell_backward) to 20
 LAID_OUT = frozenset({"acre", "gsm_symbolic", "list_functions", "word_ladder"})
 LAID_OUT_SIZE = 2000
 
-# These draw from `random` or `numpy.random`, or print, while they make a task (0.1.25, all looked at).
+# These draw from `random` or `numpy.random`, print, or write files, while they make a task (0.1.25, all looked at).
 DISTURBING = frozenset({"bf", "codeio", "list_functions", "pool_matrix"})
 
 # These print while they score (0.1.25).
@@ -267,7 +268,7 @@ def _check_options(dataset: str, category: str, options: Mapping[str, Any]) -> N
 
 @contextmanager
 def _undisturbed(seed: int) -> Iterator[None]:
-    """Lend the library the global generators, seeded, and take them back; keep its prints off the terminal.
+    """Lend the library the global generators, seeded, and take them back; keep its prints and files to itself.
 
     So a task is a function of its index here too. Costs .1 ms and more, hence only where it is needed.
     """
@@ -275,7 +276,7 @@ def _undisturbed(seed: int) -> Iterator[None]:
     random.seed(seed)
     np.random.seed(seed)
     try:
-        with redirect_stdout(io.StringIO()):
+        with TemporaryDirectory() as folder, chdir(folder), redirect_stdout(io.StringIO()):
             yield
     finally:
         random.setstate(python_state)

@@ -28,6 +28,7 @@ RULES: dict[str, Rule] = {
     "prints": Rule("warning", "write nothing to the terminal: it disturbs what the run prints"),
     "random-state": Rule("error", "use a generator of your own: numpy.random.default_rng([seed, index])"),
     "directory": Rule("error", "leave the working directory alone: open files by their full path"),
+    "files": Rule("warning", "write no files, or write them into a temporary folder and remove it"),
     "variables": Rule("warning", "leave the process's environment variables alone: other parts of a run read them"),
     "left-out": Rule("note", "mend the error first, then check again"),
     # what it says of itself

@@ -1,4 +1,4 @@
-"""What an environment must leave as it was: the global generators, the working directory, the variables."""
+"""What an environment must leave as it was: global generators, the working directory and its files, variables."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ class Surroundings:
     python_state: Any
     numpy_state: Any
     directory: str | None  # None: it is gone
+    files: frozenset[str]  # names in it
     variables: dict[str, str]
 
     @classmethod
@@ -25,7 +26,9 @@ class Surroundings:
         """Look."""
         _, keys, *position = np.random.get_state(legacy=True)
         numpy_state = (np.asarray(keys).tobytes(), *position)
-        return cls(random.getstate(), numpy_state, _directory(), dict(os.environ))
+        directory = _directory()
+        files = frozenset() if directory is None else frozenset(os.listdir(directory))
+        return cls(random.getstate(), numpy_state, directory, files, dict(os.environ))
 
     def changes(self, later: Surroundings) -> Iterator[tuple[str, str]]:
         """Name what is different later: rule, and what was done."""
@@ -35,6 +38,11 @@ class Surroundings:
             yield "random-state", "uses or seeds the global generator of numpy.random"
         if self.directory != later.directory:
             yield "directory", "changes the working directory"
+        elif later.files - self.files:
+            yield (
+                "files",
+                f"leaves files in the working directory, {', '.join(sorted(later.files - self.files))}",
+            )
         names = self.variables.keys() | later.variables.keys()
         changed = sorted(n for n in names if self.variables.get(n) != later.variables.get(n))
         if changed:

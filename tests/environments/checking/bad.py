@@ -9,6 +9,7 @@ import random
 import sys
 import time
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -254,6 +255,13 @@ class task_seeds_numpy(Good):
 class task_changes_directory(Good):
     def task(self, category: str, index: int) -> Any:
         os.chdir("/")
+        return super().task(category, index)
+
+
+@fault
+class task_leaves_files(Good):
+    def task(self, category: str, index: int) -> Any:
+        Path(f"{category}.txt").write_text("leftover")
         return super().task(category, index)
 
 

@@ -1,6 +1,5 @@
 """One fault, one finding: what the referee says of environments that break one rule each."""
 
-import os
 import random
 from pathlib import Path
 
@@ -38,6 +37,7 @@ EXPECTED = {
     "task_seeds_random": "random-state",
     "task_seeds_numpy": "random-state",
     "task_changes_directory": "directory",
+    "task_leaves_files": "files",
     "task_changes_variables": "variables",
     "task_as_dict": "task-form",
     "task_of_another_index": "task-form",
@@ -110,14 +110,14 @@ SEVERITIES = {"score_raises_aside": "warning"}
 
 
 @pytest.fixture(autouse=True)
-def surroundings(monkeypatch):
+def surroundings(monkeypatch, tmp_path):
     """Put back what faults change."""
-    python_state, numpy_state, directory = random.getstate(), np.random.get_state(), os.getcwd()
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("EVERGREEN_BAD", "")
     yield
     random.setstate(python_state)
     np.random.set_state(numpy_state)
-    os.chdir(directory)
 
 
 @pytest.mark.parametrize("fault", ["none", "none, closed"])
