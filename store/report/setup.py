@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from store.report.material import Material
 from store.report.text import clipped
+from store.secrets import without_logins
 
 LONGEST = 200  # characters of a value in the spec
-_PASSWORD = re.compile(r"://[^/@\s]*@")  # in the URL of a database or a server: a report is passed on
 
 PARTS = ("estimator", "shaper", "mismatch", "ratio", "terms", "aggregation", "controller")
 OBJECTIVE_FIELDS = (*PARTS, "preset")
@@ -69,4 +68,4 @@ def _scalar(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, list):
         return f"[{', '.join(map(_scalar, value))}]"
-    return "{}" if value == {} else _PASSWORD.sub("://***@", str(value))
+    return "{}" if value == {} else without_logins(str(value))

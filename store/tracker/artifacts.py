@@ -14,10 +14,10 @@ from typing import Any
 
 from store.ledger import Reading
 from store.ledger.answers import Cell, Pick, Sample
+from store.secrets import without_logins
 from store.tracker.names import MATRICES, of_category, of_environment, slug
 from store.tracker.pages import History
 from store.tracker.position import Position
-from store.tracker.target import without_password
 
 SPEC, REPORT = "spec.yaml", "report.html"  # in a run's folder, when they are there
 NUM_SAMPLES = 20  # an environment
@@ -43,7 +43,7 @@ def copy_report(run_folder: Path, folder: Path) -> None:
 
 def _copy_spec(source: Path, target: Path) -> None:
     if source.is_file():
-        target.write_text(without_password(source.read_text()))
+        target.write_text(without_logins(source.read_text()))
 
 
 def _matrices(folder: Path, history: History, until: Position) -> None:

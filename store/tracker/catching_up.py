@@ -10,12 +10,12 @@ from pathlib import Path
 
 from store.ledger import Ledger, Reading
 from store.ledger.answers import Stage
+from store.secrets import without_logins
 from store.story import status
 from store.tracker import artifacts, settings
 from store.tracker.pages import History, Page
 from store.tracker.position import Position, covered
 from store.tracker.record import CURSOR, Entry, Record
-from store.tracker.target import without_password
 from store.tracker.values import milliseconds
 
 Say = Callable[[str], None]
@@ -47,7 +47,7 @@ class Source:
     @property
     def url(self) -> str:
         """Name its ledger, without a password."""
-        return without_password(self.ledger.engine.url.render_as_string())
+        return without_logins(self.ledger.engine.url.render_as_string())
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from store.errors import TrackerError
+from store.secrets import without_logins
 from store.tracker.locking import locked
-from store.tracker.target import Target, mind_manners, without_password
+from store.tracker.target import Target, mind_manners
 from store.tracker.values import Value
 
 BATCH = 1000  # values a request, MLflow's own limit
@@ -164,7 +165,7 @@ def _reason(failed: BaseException) -> str:
         if type(below).__name__ in _AWAY:
             return _AWAY[type(below).__name__]
         below = below.__cause__ or below.__context__
-    return without_password(str(failed)).strip().partition("\n")[0][:300].rstrip(".")
+    return without_logins(str(failed)).strip().partition("\n")[0][:300].rstrip(".")
 
 
 def make_database(target: Target) -> None:

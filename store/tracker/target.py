@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import make_url
 
+from store.secrets import without_logins
+
 SERVERS = ("http://", "https://", "databricks")
-PASSWORD = re.compile(r"(://[^:/@\s]*):[^@/\s]+@")
 
 MANNERS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -45,17 +45,12 @@ class Target:
         return Path(make_url(self.uri).database or "").absolute()
 
     def __str__(self) -> str:
-        return without_password(self.uri)
+        return without_logins(self.uri)
 
 
 def is_server(uri: str) -> bool:
     """Whether a tracking URI names a server, which keeps files itself; else it names a database."""
     return uri.startswith(SERVERS)
-
-
-def without_password(text: str) -> str:
-    """Hide the passwords of the URLs in a text."""
-    return PASSWORD.sub(r"\1:***@", text)
 
 
 def mind_manners() -> None:

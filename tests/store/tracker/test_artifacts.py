@@ -4,9 +4,10 @@ import csv
 import json
 from pathlib import Path
 
+from store.secrets import without_logins
 from store.tracker.catching_up import catch_up
 from store.tracker.record import Record
-from store.tracker.target import Target, without_password
+from store.tracker.target import Target
 from tests.store.tracker.conftest import Copy
 from tests.store.tracker.content import files, num_rows
 
@@ -72,5 +73,7 @@ def test_passwords_are_not_sent(source_of: Copy, target: Target, tmp_path: Path)
     spec = source.folder / "spec.yaml"
     spec.write_text(spec.read_text().replace("url: null", "url: postgresql://me:secret@host/db"))
     catch_up(source, Record(target))
-    assert b"url: postgresql://me:***@host/db" in files(tmp_path / "mlflow_artifacts")["spec.yaml"]
-    assert without_password("http://u:p@h:5000/x and http://h") == "http://u:***@h:5000/x and http://h"
+    assert b"url: postgresql://***@host/db" in files(tmp_path / "mlflow_artifacts")["spec.yaml"]
+    assert without_logins("http://u:p@h:5000/x, http://token@h and http://h") == (
+        "http://***@h:5000/x, http://***@h and http://h"
+    )
