@@ -44,8 +44,9 @@ $(VENV)/browser: $(VENV)/installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[browser]'
 	@touch $@
 
-bench: install ## Where the time of a step goes, and our sampler beside model.generate
+bench: install ## Where the time of a step goes; our sampler beside model.generate; a trainer with and without a tracker
 	$(BIN)/python -m benchmarks.step
+	$(BIN)/python -m benchmarks.tracker
 
 clean: ## Remove the environment and caches; runs stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -160,7 +160,7 @@ def test_it_gives_up_in_the_end_and_the_next_pass_sends_everything(
 def test_nobody_there_is_told_in_a_moment(source_of: Copy) -> None:
     begun = time.monotonic()
     with pytest.raises(
-        TrackerError, match=r"MLflow at http://me:\*\*\*@127.0.0.1:9 up to date failed: nobody answers there"
+        TrackerError, match=r"MLflow at http://\*\*\*@127.0.0.1:9 up to date failed: nobody answers there"
     ):
         send_now(job(source_of(), Target("http://me:secret@127.0.0.1:9", "x", None)), lambda text: None)
     assert time.monotonic() - begun < 20
