@@ -57,7 +57,7 @@ class Memory:
         """Tell of things that happened outside a step."""
         for event in events:
             self.ledger.record_event(self.run, at.step, event)
-        self.watcher.event([event.text for event in events])
+        self._tell(events)
 
     def record_holdouts(self, parts: Parts) -> None:
         """Tell which tasks every category is evaluated on."""

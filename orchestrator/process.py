@@ -67,6 +67,10 @@ def run_record(spec: Spec, foundation: Foundation, lineage: LineageRecord | None
     )
 
 
+def _begins_anew(part: str) -> EventRecord:
+    return EventRecord("begins anew", f"begins anew, because the fork gave it another type: {part}")
+
+
 class Process:
     """One process's time with a run, from taking the lock to letting it go."""
 
@@ -150,7 +154,7 @@ class Process:
                 checkpoints.prepare(self.folder, self.ledger.checkpoints(run))
                 memory = Memory(self.ledger, run, self.folder, self.watcher, saved=at if opened else None)
                 memory.record_events(progress, events)
-                memory.record_events(progress, [EventRecord("begins anew", part) for part in anew])
+                memory.record_events(progress, [_begins_anew(part) for part in anew])
                 memory.record_holdouts(parts)
                 curriculum = Curriculum(parts, memory, progress)
                 curriculum.welcome(self._joined(parts, progress))
@@ -201,5 +205,5 @@ class Process:
             if is_new
             else f"resumed from the checkpoint of step {record.step}, with the spec the run began with"
         )
-        events.append(EventRecord("forked" if is_new else "resumed", text))
+        events.append(EventRecord(DECISION if is_new else "resumed", text))
         return checkpoints.open_checkpoint(self.folder / record.folder, EXPECTED), events

@@ -51,8 +51,10 @@ class Progress:
 
     @property
     def num_steps(self) -> int:
-        """Steps of the whole run, at most."""
-        return self.num_stages * self.steps_per_stage
+        """Steps of the whole run, at most: stages that are over count as they were."""
+        if self.stage_is_over:
+            return self.step + (self.num_stages - self.stage) * self.steps_per_stage
+        return self.step - self.stage_step + (self.num_stages - self.stage + 1) * self.steps_per_stage
 
     @property
     def stage_signal(self) -> tuple[float | None, int]:

@@ -92,7 +92,7 @@ def _prune_cache(folder: Path, dry_run: bool) -> Freed:
         remove_leftovers(folder)
         for entry in entries:
             remove_folder(entry)
-    return Freed("warm starts", len(entries), num_bytes, "nothing: the next run makes its own again")
+    return Freed("warm starts", len(entries), num_bytes, "none")
 
 
 def size_on_disk(paths: Iterable[Path]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ def facts(ledger: Ledger, folder: Path, name: str) -> Facts:
         "bandit": run.bandit,
         "seed": run.seed,
         "num_steps": run.num_steps,
-        "planned_steps": spec["curriculum"]["stages"] * spec["curriculum"]["stage"]["steps"],
+        "planned_steps": _planned_steps(spec["curriculum"], stages),
         "planned_stages": spec["curriculum"]["stages"],
         "num_boundaries": run.num_boundaries,
         "seconds": _seconds(ledger, name),
@@ -73,6 +73,18 @@ def newest_checkpoint(ledger: Ledger, name: str, folder: Path) -> Path | None:
     """Find the newest whole checkpoint's folder."""
     record, _ = checkpoints.newest_valid(folder, ledger.reading.checkpoints(name))
     return folder / record.folder if record else None
+
+
+def _planned_steps(curriculum: Mapping[str, Any], stages: Sequence[Facts]) -> int:
+    """Steps of the whole run, at most: stages that are over count as they were."""
+    left, last = curriculum["stages"] - len(stages), stages[-1] if stages else None
+    if last is None:
+        done = 0
+    elif last["end_step"] is None:
+        done = last["start_step"] + last["num_steps"]
+    else:
+        done = last["end_step"]
+    return int(done + left * curriculum["stage"]["steps"])
 
 
 def _digests(ledger: Ledger, name: str, folder: Path) -> Facts:

@@ -28,7 +28,7 @@ def runs_table(runs: Sequence[Mapping[str, Any]]) -> Table:
     made = table("", "run", "status", "steps", "objective", "bandit", "model", "seed", "begun")
     for run in runs:
         cells = (run["num_steps"], run["objective"], run["bandit"], run["model"], run["seed"])
-        made.add_row(run["name"], run["status"], *map(str, cells), run["created_at"][:16].replace("T", " "))
+        made.add_row(run["name"], run["status"], *map(str, cells), run["created_at"][5:16].replace("T", " "))
     return made
 
 
@@ -38,7 +38,7 @@ def print_story(out: Console, story: Mapping[str, Any]) -> None:
     out.print(Text.assemble((story["name"], "bold"), f"  {story['status']}, {story['folder']}"))
     out.print(
         f"{story['num_steps']} of {story['planned_steps']} steps, model {story['model']}, seed {story['seed']}, "
-        f"objective {story['objective']}, scheduler {scheduler}, bandit {story['bandit']}",
+        f"objective {story['objective']}, scheduler {scheduler}, bandit {story['bandit']}" + _lineage(story),
         markup=False,
     )
     out.print(Text("\n".join(in_words(story))))
@@ -54,6 +54,11 @@ def print_story(out: Console, story: Mapping[str, Any]) -> None:
     out.print(_time(story))
     if story["digest"]:
         out.print(f"digest {story['digest']}", style="dim")
+
+
+def _lineage(story: Mapping[str, Any]) -> str:
+    parent = story["parent"]
+    return f", forked from {parent['name']} after stage {parent['after_stage']}" if parent else ""
 
 
 def _learnt(story: Mapping[str, Any]) -> Table:

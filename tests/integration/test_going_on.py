@@ -118,7 +118,15 @@ def test_what_gets_another_type_begins_anew_and_says_so(home: Path) -> None:
     overrides = ["curriculum.bandit=uniform", "curriculum.scheduler=boltzmann", "objective=rloo"]
     name = orchestrator.fork("small", 1, home=home, overrides=overrides).name
     events = [event["text"] for event in told(home, name)["events"] if event["kind"] == "begins anew"]
-    assert events == ["the bandits", "the scheduler", "the objective's controller"]
+    parts = [text.removeprefix("begins anew, because the fork gave it another type: ") for text in events]
+    assert parts == ["the bandits", "the scheduler", "the objective's controller"]
+
+
+def test_a_fork_with_shorter_stages_counts_its_steps_as_they_are(home: Path) -> None:
+    overrides = ["curriculum.stage.steps=1", "curriculum.stages=4"]
+    name = orchestrator.fork("small", 2, home=home, overrides=overrides).name
+    story = told(home, name)
+    assert (story["num_steps"], story["planned_steps"]) == (8, 8)
 
 
 REFUSED = [

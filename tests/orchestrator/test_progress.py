@@ -79,6 +79,18 @@ def test_a_stop_rules_reason_ends_the_stage_before_its_budget() -> None:
     assert (at.stop_reason, at.stage_is_over, at.evals.history) == (None, False, [])
 
 
+def test_the_steps_still_to_come_are_counted_from_where_the_run_stands() -> None:
+    at = Progress(num_stages=3, steps_per_stage=30)
+    assert at.num_steps == 90
+    at.num_boundaries = 1
+    at.begin_stage(None)
+    for _ in range(10):
+        at.begin_step()
+    assert at.num_steps == 90
+    at.stop_reason = "mastery"
+    assert at.num_steps == 70, "20 of the first stage's steps are not needed"
+
+
 def test_ten_steps_make_an_eval() -> None:
     at = Progress(1, 30, stage=1)
     assert [at.end_step(earning(0.5), True) for _ in range(10)] == [False] * 9 + [True]
