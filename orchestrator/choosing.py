@@ -13,7 +13,7 @@ from orchestrator import methods, streams
 from orchestrator.bandits.contracts import Bandit, Feedback, Pick, Signal
 from orchestrator.bandits.signal import mean_absolute_advantage
 from orchestrator.errors import SpecError
-from orchestrator.outer import Earned, Outer, Scheduled, restore_bandit
+from orchestrator.outer import Earned, Outer, Scheduled, arm_records, restore_bandit
 from orchestrator.progress import Progress
 from orchestrator.schedulers.rewards import Scores
 from orchestrator.spec.model import CurriculumSection
@@ -62,10 +62,14 @@ class Choice(ABC):
 
     def arms(self) -> list[ArmRecord]:
         """Describe every arm of every bandit as it stands."""
-        return [record for name, bandit in self.bandits.items() for record in _arms(name, bandit)]
+        return [record for name, bandit in self.bandits.items() for record in arm_records(name, bandit)]
 
-    def raw_signal(self, values: Sequence[float], correct: Sequence[bool]) -> float | None:
-        """Measure a group for the level above, where every environment must have the same unit."""
+    def raw_signal(
+        self, signal: float | None, values: Sequence[float], correct: Sequence[bool]
+    ) -> float | None:
+        """Measure a group, whose signal is known, for the level above: there all environments have one unit."""
+        if self._form == "raw":
+            return signal
         return mean_absolute_advantage(values if self._reward == "value" else correct, "raw")
 
     def next_environment(self) -> Scheduled:
@@ -86,7 +90,7 @@ class Choice(ABC):
     def state(self) -> dict[str, Any]:
         """All bandits' states, as JSON."""
         bandits = {name: bandit.state() for name, bandit in self.bandits.items()}
-        return {"bandits": bandits, "bandit": _type(self.config)}
+        return {"bandits": bandits, "bandit": methods.type_of(self.config)}
 
     def load_state(self, state: Mapping[str, Any]) -> list[str]:
         """Continue from a state; names what begins anew, because a fork changed its type.
@@ -94,7 +98,8 @@ class Choice(ABC):
         An environment that joined since keeps the state it was made with.
         """
         saved = state.get("bandits", state)  # flat runs of 0.1 kept nothing else
-        if state.get("bandit", _type(self.config)) != _type(self.config):
+        own_type = methods.type_of(self.config)
+        if state.get("bandit", own_type) != own_type:
             return ["the bandits"]
         for name, bandit in self.bandits.items():
             if name in saved:
@@ -149,7 +154,7 @@ class Staged(Choice):
 
     def arms(self) -> list[ArmRecord]:
         """Describe the scheduler's arms too."""
-        return [*super().arms(), *_arms(EVERYTHING, self.outer.scheduler)]
+        return [*super().arms(), *self.outer.arms()]
 
     def state(self) -> dict[str, Any]:
         """The scheduler's state beside the bandits'."""
@@ -196,10 +201,6 @@ def _split(arm: str) -> tuple[str, str]:
     return environment, category
 
 
-def _type(config: BaseModel) -> str:
-    return str(getattr(config, "type", type(config).__name__))
-
-
 def make_choice(section: CurriculumSection, categories: Mapping[str, Sequence[str]], seed: int) -> Choice:
     """Make whoever chooses, over the trainable categories of every environment."""
     kind = Flat if section.mode == "flat" else Staged
@@ -213,11 +214,3 @@ def _make(kind: str, config: BaseModel, arms: Sequence[str], seed: int, name: st
     except ValueError as error:
         raise SpecError(f"curriculum.{kind.removesuffix('s')}: {error}") from error
     return made
-
-
-def _arms(name: str, bandit: Bandit) -> list[ArmRecord]:
-    values = bandit.values()
-    return [
-        ArmRecord(name, arm, probability, values[arm], bandit.num_picks[arm])
-        for arm, probability in bandit.probabilities().items()
-    ]

@@ -73,7 +73,7 @@ class Curriculum:
         with watch("learn"):
             parts.choice.learn(slots, signals)
             entropy = self.control_entropy(groups)
-            if self.at.end_step(self._own(slots, groups), has_update=report is not None):
+            if self.at.end_step(self._own(slots, groups, signals), has_update=report is not None):
                 self.at.stop_reason = parts.stopping.verdict(self.at)
         self.memory.record_step(parts, self.at, slots, groups, signals, report, entropy, watch)
 
@@ -130,12 +130,14 @@ class Curriculum:
         self.parts.choice.join(_scores(findings))
         self.memory.record_joined(self.parts, self.at, findings, watch)
 
-    def _own(self, slots: Sequence[Slot], groups: Sequence[Group]) -> list[MainGroup]:
+    def _own(
+        self, slots: Sequence[Slot], groups: Sequence[Group], signals: Sequence[float | None]
+    ) -> list[MainGroup]:
         """What the stage's own groups earned, replay apart: what its stop rules and its scheduler are told."""
         raw = self.parts.choice.raw_signal
         return [
-            MainGroup(slot.category, group.correct, raw(group.values, group.correct))
-            for slot, group in zip(slots, groups, strict=True)
+            MainGroup(slot.category, group.correct, raw(signal, group.values, group.correct))
+            for slot, group, signal in zip(slots, groups, signals, strict=True)
             if slot.role == "main"
         ]
 

@@ -173,11 +173,16 @@ def factory(path: str) -> Callable[..., Any]:
     return made
 
 
+def type_of(config: BaseModel) -> str:
+    """The name by which a spec calls the method that this config is for."""
+    return str(config.type)  # type: ignore[attr-defined]
+
+
 def create(kind: str, config: BaseModel, **arguments: Any) -> Any:
     """Make the object that a config describes."""
     if isinstance(config, Given):
         return factory(config.type)(**arguments, **config.options)
-    return load(find(kind, config.type)).create(config, **arguments)  # type: ignore[attr-defined]
+    return load(find(kind, type_of(config))).create(config, **arguments)
 
 
 def _presets() -> tuple[Method, ...]:

@@ -8,10 +8,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from orchestrator import methods
 from orchestrator.bandits.contracts import Bandit, Feedback, Pick
 from orchestrator.progress import Progress
 from orchestrator.schedulers.guarded import Guarded, GuardedConfig
 from orchestrator.schedulers.rewards import GAIN_SCALE, Reward, Scores, StageOutcome, stage_reward
+from store.records import EVERYTHING, ArmRecord
 
 
 @dataclass(frozen=True)
@@ -37,15 +39,16 @@ class Outer:
 
     def __init__(self, config: BaseModel, scheduler: Bandit) -> None:
         self.config, self.scheduler = config, scheduler
-        self.name = getattr(config, "type", type(scheduler).__name__)
+        self.name = methods.type_of(config)
         self._scores: dict[str, float] = {}  # at the last boundary
         self._best: dict[str, float] = {}  # of each environment, up to then
+        self._arms: list[ArmRecord] | None = None  # every step asks, and only boundaries move them
 
     def next_environment(self) -> Scheduled:
         """Ask the scheduler, and say why it chose so."""
         why = self.scheduler.why() if isinstance(self.scheduler, Guarded) else None
         shown, probabilities = self._shown(), self.scheduler.probabilities()  # what the pick is drawn from
-        pick = self.scheduler.pick(1)[0]
+        pick, self._arms = self.scheduler.pick(1)[0], None
         if why == "forced":
             text = f"{pick.arm}, forced: it had no stage for {self._guards.max_gap} stages"
         elif why == "new":
@@ -60,12 +63,18 @@ class Outer:
 
     def end_stage(self, at: Progress, scores: Scores) -> Earned:
         """Work out the stage's reward from what it changed, and teach the scheduler; keep the scores for the next."""
-        earned = self._judge(at, scores) if at.pick is not None else Earned(None)
+        earned, self._arms = self._judge(at, scores) if at.pick is not None else Earned(None), None
         self._scores = dict(scores)
         self._best = {
             name: max(self._best.get(name, 0.0), scores.get(name, 0.0)) for name in {**self._best, **scores}
         }
         return earned
+
+    def arms(self) -> list[ArmRecord]:
+        """Describe every environment as the scheduler sees it."""
+        if self._arms is None:
+            self._arms = arm_records(EVERYTHING, self.scheduler)
+        return self._arms
 
     def state(self) -> dict[str, Any]:
         """The scheduler's state and the scores, as JSON."""
@@ -75,6 +84,7 @@ class Outer:
     def load_state(self, state: Mapping[str, Any]) -> list[str]:
         """Continue from a state; names the scheduler if it begins anew, because a fork changed its type."""
         self._scores, self._best = dict(state.get("scores", {})), dict(state.get("best", {}))
+        self._arms = None
         if state.get("scheduler_type", self.name) != self.name:
             return ["the scheduler"]
         restore_bandit(self.scheduler, state["scheduler"])
@@ -119,6 +129,15 @@ class Outer:
             f"{arm} {probability:.2f}" + ("" if values[arm] is None else f" at {values[arm]:.3f}")
             for arm, probability in self.scheduler.probabilities().items()
         )
+
+
+def arm_records(name: str, bandit: Bandit) -> list[ArmRecord]:
+    """Describe every arm of a bandit as it stands."""
+    values = bandit.values()
+    return [
+        ArmRecord(name, arm, probability, values[arm], bandit.num_picks[arm])
+        for arm, probability in bandit.probabilities().items()
+    ]
 
 
 def restore_bandit(bandit: Bandit, state: Mapping[str, Any]) -> None:

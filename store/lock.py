@@ -36,7 +36,7 @@ class RunLock:
 
     def __enter__(self) -> RunLock:
         descriptor = _open(self.run_folder)
-        if not _try_lock(descriptor):
+        if not try_lock(descriptor):
             who = _read(descriptor)
             os.close(descriptor)
             raise RunBusy(
@@ -62,7 +62,7 @@ def holder(run_folder: Path) -> str | None:
         return None
     descriptor = _open(run_folder)
     try:
-        return None if _try_lock(descriptor) else _read(descriptor)
+        return None if try_lock(descriptor) else _read(descriptor)
     finally:
         os.close(descriptor)
 
@@ -86,7 +86,8 @@ def _open(run_folder: Path) -> int:
     return os.open(run_folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
 
 
-def _try_lock(descriptor: int) -> bool:
+def try_lock(descriptor: int) -> bool:
+    """Take an open file's lock if it is free; it goes with the descriptor, so a killed process holds none."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 import uuid
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from store.errors import TrackerError
 from store.files import write_text
+from store.lock import try_lock
 
 LOCK, TURN = "tracker.lock", "tracker.turn"  # in a run's folder
 
@@ -24,7 +24,7 @@ def locked(path: Path, wait_s: float, what: str) -> Iterator[None]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         give_up_at = time.monotonic() + wait_s
-        while not _take(descriptor):
+        while not try_lock(descriptor):
             if time.monotonic() > give_up_at:
                 raise TrackerError(f"Waited {wait_s:.0f} s for {what}; another process is still at it.")
             time.sleep(_POLL_S)
@@ -52,14 +52,6 @@ def is_sent_by_another(folder: Path) -> bool:
         return False
     descriptor = os.open(folder / LOCK, os.O_RDWR)
     try:
-        return not _take(descriptor)
+        return not try_lock(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _take(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

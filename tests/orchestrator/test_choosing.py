@@ -142,3 +142,10 @@ def test_the_signal_reads_value_or_correctness_as_the_spec_says() -> None:
 def test_what_a_bandit_refuses_is_a_mistake_in_the_spec() -> None:
     with pytest.raises(SpecError, match=r"curriculum\.bandit: bandit\.weights must be at least 0"):
         choice(bandit={"type": "fixed", "weights": {"3": -1}})
+
+
+def test_the_level_above_hears_the_raw_form_whatever_the_bandits_use() -> None:
+    values, correct = [1.0, 0.0, 0.0, 0.0], [True, False, False, False]
+    for form in ("raw", "leave_one_out", "standardised"):
+        chosen = choice(bandit={"signal": form})
+        assert chosen.raw_signal(chosen.signal(values, correct), values, correct) == pytest.approx(0.375)
