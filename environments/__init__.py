@@ -11,13 +11,14 @@ from environments.contracts import (
     EnvironmentFault,
     Episode,
     Message,
+    Pool,
     Score,
     SingleTurn,
     Task,
     Turn,
 )
 from environments.options import Options, TextOptions
-from environments.pools import Pool, belongs, first_tasks, make_task, pool_of
+from environments.pools import belongs, first_tasks, make_task, pool_of
 from environments.scoring import Job, Scorer, ScoringOptions
 from environments.sources import EnvironmentSource, types, validate
 from environments.streams import TaskStream

@@ -13,10 +13,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+Pool = Literal["train", "anchor", "select", "final"]  # see `environments.pools`
 Message = Mapping[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
 
 CORRECT_AT = 1 - 1e-9  # a value from here on counts as correct unless the environment says otherwise
@@ -112,6 +113,8 @@ class Environment(ABC):
     scores_in_process: bool = False  # scoring cannot hang or run foreign code: the trainer may call it
     max_tokens: int | None = None  # reply budget in tokens over all turns; None: the sampler's
     symbols: tuple[str, ...] = ()  # strings that deserve one token each in a made-on-the-spot tokenizer
+    seconds: float = 0.0  # the longest that a score takes by the environment's own limits; 0: it sets none
+    left_out: Sequence[str] = ()  # what of its data cannot be used and why, a line each, with file and place
 
     @property
     @abstractmethod
@@ -125,6 +128,10 @@ class Environment(ABC):
     @abstractmethod
     def task(self, category: str, index: int) -> Task:
         """Task number `index` of a category: the same task for the same arguments, always."""
+
+    def pool(self, task: Task) -> Pool | None:
+        """Say which pool a task was given to; None, as by default: its content key decides."""
+        return None
 
     def score(self, task: Task, completion: str) -> Score:
         """Score a completion of a single-turn task."""

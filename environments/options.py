@@ -5,7 +5,7 @@ Here are only pydantic bases; the options of one environment are the `Config` of
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,6 +21,10 @@ class Options(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, coerce_numbers_to_str=True, use_attribute_docstrings=True
     )
+
+    def within(self, folder: str | None) -> Self:
+        """Take relative paths as seen from the spec's folder; most options have none."""
+        return self
 
 
 class TextOptions(Options):

@@ -8,11 +8,8 @@ environment and category: a held-out problem is never trained on. Splitting by i
 from __future__ import annotations
 
 import hashlib
-from typing import Literal
 
-from environments.contracts import Environment, EnvironmentFault, Task
-
-Pool = Literal["train", "anchor", "select", "final"]
+from environments.contracts import Environment, EnvironmentFault, Pool, Task
 
 # One entry a tenth: .7 to learn from, .1 for matrices and reports, .1 a scheduler may look at, .1 for a study's end.
 TENTHS: tuple[Pool, ...] = ("train",) * 7 + ("anchor", "select", "final")
@@ -28,7 +25,7 @@ def pool_of(key: str) -> Pool:
 
 def belongs(environment: Environment, task: Task, pool: Pool) -> bool:
     """Say whether a task is in a pool; a closed environment is evaluated on its own tasks: all are in every pool."""
-    return environment.closed or pool_of(task.key) == pool
+    return environment.closed or (environment.pool(task) or pool_of(task.key)) == pool
 
 
 def make_task(environment: Environment, category: str, index: int) -> Task:

@@ -43,7 +43,8 @@ class EnvironmentSource:
         if ":" in self.type:
             return _checked(self._from_factory(), self.name)
         config = validate(self.type, self.options)
-        return _checked(_module(self.type).create(self.name, config), self.name)
+        assert config is not None
+        return _checked(_module(self.type).create(self.name, config.within(self.search_path)), self.name)
 
     def _from_factory(self) -> object:
         factory = _factory(self.type, self.search_path)

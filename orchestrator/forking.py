@@ -25,7 +25,7 @@ WHY = {
 
 
 def forked_spec(
-    parent: Spec, source: str | Path | Mapping[str, Any] | None, overrides: Sequence[str], stage: int
+    parent: Spec, source: str | Path | Mapping[str, Any] | Spec | None, overrides: Sequence[str], stage: int
 ) -> Spec:
     """Read the spec of a fork: the parent's with overrides, or another one. Raises SpecError if it cannot go on."""
     default = parent.model_copy(update={"name": f"{parent.name}-fork"})

@@ -25,7 +25,7 @@ from store.checkpoints import WEIGHTS, OpenCheckpoint
 from store.home import Home
 from store.ledger import Ledger, RunHandle
 from store.lock import clear_stop, stop_requested
-from store.records import DECISION, EventRecord, LineageRecord, RunRecord
+from store.records import DECISION, EventRecord, LineageRecord, MemberRecord, RunRecord
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,19 @@ def _host(foundation: Foundation) -> dict[str, Any]:
     return {**describe_host(foundation.spec), **versions}
 
 
-def run_record(spec: Spec, foundation: Foundation, lineage: LineageRecord | None = None) -> RunRecord:
+@dataclass(frozen=True)
+class Kin:
+    """What a new run is to others."""
+
+    lineage: LineageRecord | None = None  # what it is forked from
+    member: MemberRecord | None = None  # its place in a study
+    baseline_of: str | None = None  # the run whose twin it is
+
+
+ALONE = Kin()
+
+
+def run_record(spec: Spec, foundation: Foundation, kin: Kin) -> RunRecord:
     """Describe a new run for the ledger."""
     curriculum = spec.curriculum
     return RunRecord(
@@ -63,7 +75,7 @@ def run_record(spec: Spec, foundation: Foundation, lineage: LineageRecord | None
         spec=spec.model_dump(mode="json", by_alias=True),
         environments=foundation.records(),
         host=_host(foundation),
-        lineage=lineage,
+        **vars(kin),
     )
 
 
@@ -80,10 +92,10 @@ class Process:
         self.spec, self.ledger, self.home, self.folder = spec, ledger, home, folder
         self.watcher, self.until_step = watcher, until_step
 
-    def begin(self, foundation: Foundation) -> Outcome:
+    def begin(self, foundation: Foundation, kin: Kin) -> Outcome:
         """Run from step 0."""
         warnings = [EventRecord("warning", text) for text in self.spec.objective.warnings()]
-        run = self.ledger.start_run(run_record(self.spec, foundation))
+        run = self.ledger.start_run(run_record(self.spec, foundation, kin))
         return self._go(run, foundation, None, warnings)
 
     def go_on(self, foundation: Foundation | None = None) -> Outcome:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from orchestrator.assembly import lay_foundation
+from orchestrator.baseline import twin_of
 from orchestrator.errors import UserError
 from orchestrator.forking import adopt_checkpoint, boundary_checkpoint, forked_spec
-from orchestrator.process import Outcome, Process, run_record
+from orchestrator.process import ALONE, Kin, Outcome, Process, run_record
 from orchestrator.runs import SPEC_FILE, existing
 from orchestrator.spec import Spec, load_spec
 from orchestrator.spec.load import change_resources
@@ -23,6 +25,7 @@ from store.home import Home
 from store.ledger import Ledger
 from store.lock import RunLock
 from store.records import LineageRecord
+from store.report import write as write_report
 
 
 def run(
@@ -31,19 +34,33 @@ def run(
     home: str | Path = "runs",
     until_step: int | None = None,
     watcher: Watcher | None = None,
+    kin: Kin = ALONE,
+    name: str | None = None,
 ) -> Outcome:
-    """Run a curriculum to its end, or until it is asked to stop."""
+    """Run a curriculum to its end, or until it is asked to stop; then its twin, if the spec wants a baseline.
+
+    Args:
+        spec: a file, a map, or a Spec.
+        overrides: `a.b=c`, with c in YAML.
+        home: where all runs live; made if need be.
+        until_step: stop after this step, resumable.
+        watcher: told what happens.
+        kin: what the run is to others.
+        name: exactly this one, which must be free; none given: the spec's, or NAME-2, NAME-3, ...
+    """
     checked = load_spec(spec, overrides)
     place, watcher = Home(home), watcher or Watcher()
     with Ledger.open(checked.ledger.url or place.ledger_url) as ledger:
         foundation = lay_foundation(checked)  # before anything is written: bad input leaves no run behind
         taken = [run.name for run in ledger.reading.runs()]
-        name = place.free_name(checked.name, taken)
+        name = name or place.free_name(checked.name, taken)
         checked = checked.model_copy(update={"name": name})
         folder = place.make_run_folder(name)
         with RunLock(folder):
             write_text(folder / SPEC_FILE, as_yaml(checked))
-            return Process(checked, ledger, place, folder, watcher, until_step).begin(foundation)
+            process = Process(checked, ledger, place, folder, watcher, until_step)
+            outcome = process.begin(foundation, kin)
+    return _with_baseline(outcome, checked, place, watcher)
 
 
 def resume(
@@ -53,8 +70,12 @@ def resume(
     until_step: int | None = None,
     watcher: Watcher | None = None,
     stages: int | None = None,
+    kin: Kin = ALONE,
 ) -> Outcome:
-    """Go on from the newest valid checkpoint; a finished run stays as it is, unless it gets more stages."""
+    """Go on from the newest valid checkpoint; a finished run stays as it is, unless it gets more stages.
+
+    `kin` counts only for a run that was killed before its ledger knew of it.
+    """
     place, watcher = Home(home, create=False), watcher or Watcher()
     folder = existing(place, name)
     written = load_spec(folder / SPEC_FILE)
@@ -70,23 +91,25 @@ def resume(
                 write_text(folder / SPEC_FILE, as_yaml(spec))
             start_tracker(spec.model_dump(mode="json"), place, name).finish(watcher)
             watcher.end(name, "finished", None)
-            return Outcome(name, folder, "finished")
-        with RunLock(folder):
-            write_text(folder / SPEC_FILE, as_yaml(spec))
-            process = Process(spec, ledger, place, folder, watcher, until_step)
-            if name not in known:  # killed between its folder and its ledger row
-                return process.begin(lay_foundation(spec))
-            return process.go_on()
+            outcome = Outcome(name, folder, "finished")
+        else:
+            with RunLock(folder):
+                write_text(folder / SPEC_FILE, as_yaml(spec))
+                process = Process(spec, ledger, place, folder, watcher, until_step)
+                # a run that is not known was killed between its folder and its ledger row
+                outcome = process.go_on() if name in known else process.begin(lay_foundation(spec), kin)
+    return _with_baseline(outcome, spec, place, watcher)
 
 
 def fork(
     name: str,
     stage: int,
-    spec: str | Path | Mapping[str, Any] | None = None,
+    spec: str | Path | Mapping[str, Any] | Spec | None = None,
     overrides: Sequence[str] = (),
     home: str | Path = "runs",
     until_step: int | None = None,
     watcher: Watcher | None = None,
+    kin: Kin = ALONE,
 ) -> Outcome:
     """Begin a new run at the boundary after a stage of another, with its history and another spec."""
     place, watcher = Home(home, create=False), watcher or Watcher()
@@ -101,9 +124,35 @@ def fork(
         folder = place.make_run_folder(checked.name)
         with RunLock(folder):
             adopt_checkpoint(record, parent_folder, folder)
-            ledger.fork_run(run_record(checked, foundation, LineageRecord(name, stage)), record)
+            forked = replace(kin, lineage=LineageRecord(name, stage))
+            ledger.fork_run(run_record(checked, foundation, forked), record)
             write_text(folder / SPEC_FILE, as_yaml(checked))
-            return Process(checked, ledger, place, folder, watcher, until_step).go_on(foundation)
+            outcome = Process(checked, ledger, place, folder, watcher, until_step).go_on(foundation)
+    return _with_baseline(outcome, checked, place, watcher)
+
+
+def _with_baseline(outcome: Outcome, spec: Spec, place: Home, watcher: Watcher) -> Outcome:
+    """Run a finished run's twin too, or go on with it; then the report of the run draws both."""
+    if outcome.status == "stopped":
+        return outcome
+    with Ledger.open(spec.ledger.url or place.ledger_url) as ledger:
+        about, twin = ledger.reading.run(outcome.name), ledger.reading.baseline(outcome.name)
+        if about.baseline_of is not None:
+            write_report(ledger, place.run_folder(about.baseline_of), about.baseline_of)
+    if spec.baseline is None:
+        return outcome
+    kin = Kin(baseline_of=outcome.name)
+    if twin is not None:
+        done = resume(twin, (), place.path, None, watcher, spec.curriculum.stages, kin)
+    elif about.parent is not None:
+        done = fork(about.parent, about.parent_stage or 0, twin_of(spec), (), place.path, None, watcher, kin)
+    else:
+        done = run(twin_of(spec), (), place.path, None, watcher, kin)
+    if done.status == "finished":
+        return outcome
+    return Outcome(
+        outcome.name, outcome.folder, "stopped", f"its baseline {done.name} stopped: {done.reason}"
+    )
 
 
 def _lengthened(spec: Spec, stages: int, num_begun: int) -> Spec:

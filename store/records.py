@@ -47,6 +47,23 @@ class LineageRecord:
 
 
 @dataclass(frozen=True)
+class StudyRecord:
+    """A study at its start: many runs that are to be compared."""
+
+    name: str  # unique in its home
+    plan: Mapping[str, Any]  # resolved: base spec, settings, seeds, what is compared
+
+
+@dataclass(frozen=True)
+class MemberRecord:
+    """A run's place in a study."""
+
+    study: str  # a study's name
+    setting: str  # the label of its setting, the same for every seed
+    changes: Mapping[str, Any]  # dotted spec field -> value: what makes this setting
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """A run at its start."""
 
@@ -61,6 +78,8 @@ class RunRecord:
     environments: Sequence[EnvironmentRecord]
     host: Mapping[str, Any] = field(default_factory=dict)  # versions, threads, device; not in digests
     lineage: LineageRecord | None = None  # None: not forked
+    member: MemberRecord | None = None  # None: of no study
+    baseline_of: str | None = None  # the run whose twin with another bandit this is
 
 
 @dataclass(frozen=True)

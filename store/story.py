@@ -40,6 +40,9 @@ def facts(ledger: Ledger, folder: Path, name: str) -> Facts:
         "status": status(run.status, folder),
         "folder": str(folder),
         "parent": {"name": run.parent, "after_stage": run.parent_stage} if run.parent else None,
+        "study": {"name": run.study, "setting": run.setting} if run.study else None,
+        "baseline_of": run.baseline_of,
+        "baseline": _baseline(ledger, name, matrices["pass_1"]),
         "model": run.model,
         "objective": run.objective,
         "scheduler": run.scheduler,
@@ -127,6 +130,23 @@ def _environments(matrices: Mapping[str, Matrix], cells: list[Cell]) -> Facts:
             "entropy_end": entropy[1],
         }
     return facts
+
+
+def _baseline(ledger: Ledger, name: str, accuracy: Matrix) -> Facts | None:
+    """Compare a run with its twin, at the last boundary that both have measured."""
+    twin = ledger.reading.baseline(name)
+    if twin is None:
+        return None
+    other = _matrix(ledger.reading.matrix(twin, "pass_1"))
+    both = sorted(accuracy.keys() & other.keys(), key=int)
+    ends = (accuracy[both[-1]], other[both[-1]]) if both else ({}, {})
+    return {
+        "name": twin,
+        "bandit": ledger.reading.run(twin).bandit,
+        "after_stage": int(both[-1]) if both else None,
+        "accuracy": ends[1],
+        "accuracy_change": {name: _difference((ends[1].get(name), value)) for name, value in ends[0].items()},
+    }
 
 
 def _first_and_last(matrix: Matrix, name: str) -> tuple[float | None, float | None]:

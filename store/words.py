@@ -76,6 +76,20 @@ def what_was_chosen(story: Story) -> str:
     return f"Of {stages} the {story['scheduler']} scheduler gave {listed(shares)}; {_arms_moved(story)}."
 
 
+def beside_the_baseline(story: Story) -> str | None:
+    """Say how accurate the run is beside its twin with another bandit; None without one. One pair proves nothing."""
+    twin = story["baseline"]
+    if twin is None:
+        return None
+    changes = {name: change for name, change in twin["accuracy_change"].items() if change is not None}
+    who = f"{twin['name']}, the same run with the {twin['bandit']} bandit"
+    if not changes or not twin["after_stage"]:
+        return f"Nothing to compare yet with {who}."
+    order = sorted(changes, key=lambda name: -abs(changes[name]))
+    after = num(int(twin["after_stage"]), "stage")
+    return f"After {after}, accuracy beside {who}: {_with(order, changes)}. One pair of runs proves nothing."
+
+
 def what_went_wrong(story: Story) -> str:
     """Count samples without a score and updates left out."""
     total = sum(row["num_samples"] for row in story["allocation"])

@@ -13,8 +13,8 @@ from typing import get_args
 from environments.checking.bench import Bench
 from environments.checking.findings import CategoryFacts
 from environments.checking.tasks import made
-from environments.contracts import Task
-from environments.pools import Pool, pool_of
+from environments.contracts import Pool, Task
+from environments.pools import pool_of
 
 FEW = 100  # distinct tasks: ten to evaluate on
 

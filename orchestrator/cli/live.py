@@ -59,7 +59,9 @@ class Live(Watcher):
         self._name, self._is_waiting = "", False
 
     def begin(self, name: str, folder: str) -> None:
-        """Take the terminal."""
+        """Take the terminal; a run that follows another, its twin, has a course of its own."""
+        if self._name:
+            self.course = Course()
         self._name = name
         self._lines.begin(name, folder)
         self.course.begin(name, folder)

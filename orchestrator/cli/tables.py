@@ -12,7 +12,7 @@ from rich.text import Text
 
 from orchestrator.cli.console import number, plain
 from store.records import DECISION
-from store.words import arm_name, in_words, signed
+from store.words import arm_name, beside_the_baseline, in_words, signed
 
 
 def table(title: str, *columns: str) -> Table:
@@ -41,7 +41,7 @@ def print_story(out: Console, story: Mapping[str, Any]) -> None:
         f"objective {story['objective']}, scheduler {scheduler}, bandit {story['bandit']}" + _lineage(story),
         markup=False,
     )
-    out.print(Text("\n".join(in_words(story))))
+    out.print(Text("\n".join([*in_words(story), *filter(None, [beside_the_baseline(story)])])))
     out.print(_learnt(story))
     names = list(story["environments"])
     for metric, title in (
@@ -57,8 +57,10 @@ def print_story(out: Console, story: Mapping[str, Any]) -> None:
 
 
 def _lineage(story: Mapping[str, Any]) -> str:
-    parent = story["parent"]
-    return f", forked from {parent['name']} after stage {parent['after_stage']}" if parent else ""
+    parent, study, other = story["parent"], story["study"], story["baseline_of"]
+    forked = f", forked from {parent['name']} after stage {parent['after_stage']}" if parent else ""
+    placed = f", {study['setting']} in study {study['name']}" if study else ""
+    return forked + placed + (f", the baseline of {other}" if other else "")
 
 
 def _learnt(story: Mapping[str, Any]) -> Table:

@@ -181,6 +181,9 @@ class Spec(Section):
         min_length=1, description="Where tasks come from, by the names used everywhere else."
     )
     curriculum: CurriculumSection = Field(default_factory=CurriculumSection, description="Who chooses.")
+    baseline: Literal["uniform"] | None = Field(
+        None, description="uniform: then also run a twin with the uniform bandit, same warm start and seed."
+    )
     step: Step = Field(default_factory=Step, description="One batch.")
     objective: nested_model(ObjectiveConfig) = Field(  # type: ignore[valid-type]
         default_factory=ObjectiveConfig, description="A preset's name, or a map with what it changes."
@@ -203,6 +206,14 @@ class Spec(Section):
     @model_validator(mode="after")
     def _learner_suits_the_policy(self) -> Spec:
         object.__setattr__(self, "learner", self.learner.resolved(self.policy))
+        return self
+
+    @model_validator(mode="after")
+    def _baseline_differs(self) -> Spec:
+        if self.baseline is not None and self.baseline == getattr(self.curriculum.bandit, "type", None):
+            raise refuse(
+                f"baseline: {self.baseline} is the run's own bandit: remove `baseline`, or change `curriculum.bandit`"
+            )
         return self
 
     @field_validator("name")

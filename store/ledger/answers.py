@@ -26,6 +26,30 @@ class Run:
     last_step_at: str | None
     parent: str | None  # the run it was forked from
     parent_stage: int | None  # at the boundary after this stage
+    study: str | None  # the study it is of
+    setting: str | None  # the label of its setting there
+    baseline_of: str | None  # the run whose twin with another bandit this is
+
+
+@dataclass(frozen=True)
+class Study:
+    """Many runs that are to be compared."""
+
+    name: str
+    plan: Mapping[str, Any]  # base spec, settings, seeds, what is compared
+    created_at: str
+
+
+@dataclass(frozen=True)
+class Member:
+    """A run's place in a study."""
+
+    study: str
+    setting: str  # a label, the same for every seed
+    changes: Mapping[str, Any]  # dotted spec field -> value
+    run: str
+    seed: int
+    status: str
 
 
 @dataclass(frozen=True)
@@ -79,6 +103,36 @@ class Cell:
     stderr: float | None
     num_items: int
     samples_per_item: int
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """The tasks that a category was evaluated on."""
+
+    environment: str
+    category: str
+    purpose: str  # a cell's split
+    sha256: str  # of the task keys
+    num_items: int
+
+
+@dataclass(frozen=True)
+class StageMean:
+    """A training metric of the environment that a stage trained, averaged over the stage's last steps."""
+
+    stage: int
+    value: float | None
+    n: float
+
+
+@dataclass(frozen=True)
+class StagePoint:
+    """The same, averaged over some steps inside the stage."""
+
+    stage: int
+    stage_step: float  # mean of the steps, from 1
+    value: float | None
+    n: float
 
 
 @dataclass(frozen=True)

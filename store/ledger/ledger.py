@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Table, delete, insert, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from store.errors import LedgerError
-from store.ledger import names, rows, schema, tables
+from store.ledger import kin, names, rows, schema, tables
 from store.ledger.copying import copy_history
 from store.ledger.engine import make_engine, writing
 from store.ledger.names import RunHandle
@@ -30,6 +30,7 @@ from store.records import (
     RunRecord,
     StageRecord,
     StepRecord,
+    StudyRecord,
 )
 
 Status = Literal["running", "stopped", "finished", "failed"]
@@ -68,6 +69,19 @@ class Ledger:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def start_study(self, record: StudyRecord) -> None:
+        """Enter a study; one that is there gets this plan, as seeds and settings may be added."""
+        study = tables.study
+        with self._writing(f"The start of study {record.name!r}") as connection:
+            names.get_or_create(
+                connection,
+                study,
+                {"name": record.name},
+                {"plan": dict(record.plan), "created_at": rows.now()},
+            )
+            change = update(study).where(study.c.name == record.name).values(plan=dict(record.plan))
+            connection.execute(change)
 
     # --- a run ---------------------------------------------------------------------------------------
 
@@ -207,9 +221,10 @@ class Ledger:
 
 def _enter(connection: Connection, record: RunRecord) -> RunHandle:
     inserted = connection.execute(insert(tables.run).values(**rows.run_row(record)))
-    (run_id,) = inserted.inserted_primary_key or (0,)
+    (run_id,) = map(int, inserted.inserted_primary_key or (0,))
+    kin.enter(connection, run_id, record)
     keys = names.declare_metrics(connection) | names.declare_environments(connection, record.environments)
-    return RunHandle(int(run_id), record.name, keys)
+    return RunHandle(run_id, record.name, keys)
 
 
 def _eval_config(connection: Connection, record: BoundaryRecord) -> int:

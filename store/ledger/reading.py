@@ -13,7 +13,7 @@ from sqlalchemy.sql import ColumnElement, FromClause
 
 from store.errors import LedgerError
 from store.ledger import answers as a
-from store.ledger import news, summaries
+from store.ledger import kin, news, summaries
 from store.ledger import tables as t
 from store.ledger.digest import digest, digest_all
 from store.metrics import metric as known_metric
@@ -64,6 +64,32 @@ class Reading:
     def host(self, name: str) -> dict[str, Any]:
         """Return what a run was made on: versions, threads, device."""
         return self._json(t.run.c.host, name)
+
+    def baseline(self, name: str) -> str | None:
+        """Name a run's twin with another bandit, if it has one."""
+        with self.engine.connect() as connection:
+            found: str | None = connection.scalar(kin.baseline(name))
+            return found
+
+    # --- studies -------------------------------------------------------------------------------------
+
+    def studies(self) -> list[a.Study]:
+        """All studies, oldest first."""
+        study = t.study.c
+        return self._ask(a.Study, select(study.name, study.plan, study.created_at).order_by(study.study_id))
+
+    def study(self, name: str) -> a.Study:
+        """One study."""
+        known = {study.name: study for study in self.studies()}
+        if name not in known:
+            raise LedgerError(
+                f"The ledger {self.engine.url!r} has no study {name!r}; it has: {', '.join(known) or 'none'}."
+            )
+        return known[name]
+
+    def members(self, study: str) -> list[a.Member]:
+        """The runs of a study, in the order in which they were started."""
+        return self._ask(a.Member, kin.members(self.study(study).name))
 
     # --- its course ----------------------------------------------------------------------------------
 
@@ -231,6 +257,25 @@ class Reading:
             query = query.where(t.step.c.stage == stage, row.after_stage.is_(None))
         return self._ask(a.Sample, query.order_by(row.step.desc(), row.sample_id).limit(limit))
 
+    def holdouts(self, name: str) -> list[a.Holdout]:
+        """The tasks that the categories were evaluated on; more than one set if they were changed."""
+        cell, held_out = t.eval_cell.c, t.holdout.c
+        query = (
+            select(ENVIRONMENT, CATEGORY, held_out.purpose, held_out.sha256, held_out.num_items)
+            .select_from(_named(t.holdout).join(t.eval_cell, cell.holdout_id == held_out.holdout_id))
+            .where(cell.run_id == self.run_id(name), held_out.holdout_id != 0)
+            .order_by(held_out.environment_id, held_out.category_id, held_out.purpose, held_out.sha256)
+        )
+        return self._ask(a.Holdout, query.distinct())
+
+    def stage_means(self, name: str, metric: str, last: int) -> list[a.StageMean]:
+        """A training metric of the environment that a stage trained, over the last steps of each ended stage."""
+        return self._ask(a.StageMean, summaries.stage_means(self.run_id(name), known_metric(metric).name, last))
+
+    def stage_curves(self, name: str, metric: str, width: int = 1) -> list[a.StagePoint]:
+        """The same over all steps of each ended stage, averaged over bins of `width` steps."""
+        return self._ask(a.StagePoint, summaries.stage_curves(self.run_id(name), known_metric(metric).name, width))
+
     def boundary_samples(self, name: str, after_stages: Sequence[int], num_slots: int) -> list[a.Sample]:
         """Completions kept at boundaries, of the first `num_slots` tasks of every category."""
         row = t.sample.c
@@ -302,19 +347,13 @@ class Reading:
 
 
 def _runs() -> Select[Any]:
-    run, step, boundary, lineage = t.run.c, t.step.c, t.boundary.c, t.lineage.c
-    parent = t.run.alias("parent")
-    forked = select(lineage.parent_stage).where(lineage.run_id == run.run_id)
+    run, step, boundary = t.run.c, t.step.c, t.boundary.c
     last = select(step.step).where(step.run_id == run.run_id).order_by(step.step.desc()).limit(1)
     computed = (
         func.coalesce(last.scalar_subquery(), 0).label("num_steps"),
         last.with_only_columns(step.created_at).scalar_subquery().label("last_step_at"),
         select(func.count()).where(boundary.run_id == run.run_id).scalar_subquery().label("num_boundaries"),
-        forked.scalar_subquery().label("parent_stage"),
-        forked.join(parent, parent.c.run_id == lineage.parent_id)
-        .with_only_columns(parent.c.name)
-        .scalar_subquery()
-        .label("parent"),
+        *kin.relatives(),
     )
     given = {column.key for column in computed}
     return select(*(run[field.name] for field in fields(a.Run) if field.name not in given), *computed)

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 from store.errors import LedgerError
 from store.ledger.engine import missing_file, writing
 
-HEAD = "0002"  # the newest migration; known here so that opening a ledger does not import Alembic
+HEAD = "0003"  # the newest migration; known here so that opening a ledger does not import Alembic
 VERSION_TABLE = "evergreen_version"  # our own: MLflow may share the database, and keeps an alembic_version
 
 _TURN = 0x45564752  # PostgreSQL's advisory lock while the schema changes

@@ -184,6 +184,32 @@ lineage = Table(
     _has("parent_stage", Integer),  # it began at the boundary after this stage of its parent
 )
 
+study = Table(
+    "study",
+    metadata,
+    _id("study_id"),
+    _has("name", Text),
+    _has("plan", Json),  # as it is now: seeds and settings may be added
+    _has("created_at", Text),
+    UniqueConstraint("name"),
+)
+
+member = Table(
+    "member",  # only runs of a study have a row
+    metadata,
+    _key("run_id", Integer, _run()),
+    _has("study_id", Integer, ForeignKey("study.study_id")),
+    _has("setting", Text),  # a label, the same for every seed
+    _has("changes", Json),  # dotted spec field -> value
+)
+
+twin = Table(
+    "twin",  # only the baselines of other runs have a row
+    metadata,
+    _key("run_id", Integer, _run()),
+    _has("of_id", Integer, _run()),
+)
+
 stage = Table(
     "stage",
     metadata,

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from store.ledger.answers import Cell
-from store.report.charts import GAP, Band, Chart, Frame, Scale, Series, line_chart, nice_top
-from store.report.material import Material
+from store.ledger.answers import Cell, CurvePoint
+from store.report.charts import GAP, Band, Chart, Frame, Scale, Series, Xy, line_chart, nice_top
+from store.report.material import Material, Twin
 from store.words import num, number
 
 TALL, LOW = 260, 150  # pixels, as in report.css
@@ -44,6 +44,9 @@ def held_out(material: Material) -> Chart:
         )
         for name, cells in _by_environment(material.accuracy).items()
     ]
+    if twin := material.twin:
+        of_twin = _by_environment(twin.accuracy)
+        series += _dashed(material, {name: _points(twin, cells) for name, cells in of_twin.items()}, math.inf)
     return line_chart(
         "On held-out tasks",
         _about("Held-out accuracy", _ends(material, "accuracy"), material),
@@ -55,8 +58,11 @@ def held_out(material: Material) -> Chart:
 
 def in_training(material: Material) -> Chart:
     """Accuracy of the training samples, by environment, on the same scale."""
-    series = _curves(material, "accuracy")
+    series = _curves(material, material.curves, "accuracy")
     ends = {one.name: (one.points[0][1], one.points[-1][1]) for one in series}
+    if material.twin:
+        own = _curves(material, material.twin.curves, "accuracy")
+        series += _dashed(material, {one.name: one.points for one in own}, _gap(material))
     return line_chart(
         "In training",
         _about("Accuracy of training samples", ends, material),
@@ -71,7 +77,7 @@ def entropy(material: Material) -> Chart:
     measured = _by_environment(material.entropy)
     series = [
         replace(one, measured=_measured(material, measured.get(one.name, []), one.name), has_value=True)
-        for one in _curves(material, "entropy_token")
+        for one in _curves(material, material.curves, "entropy_token")
     ] or [
         Series(name, material.colours[name], (), _measured(material, cells, name))
         for name, cells in measured.items()
@@ -173,15 +179,29 @@ def frame_of_steps(material: Material, y: Scale, height: int) -> Frame:
     return Frame(_x(material), y, height, bands(material, 0))
 
 
-def _curves(material: Material, metric: str) -> list[Series]:
-    low, high = material.steps
-    gap = max(GAP, 2.5 * material.curve_width / max(1, high - low))
+def _curves(material: Material, curves: Sequence[CurvePoint], metric: str) -> list[Series]:
     points: dict[str, list[tuple[float, float | None]]] = {}
-    for point in material.curves:
+    for point in curves:
         if point.metric == metric:
             points.setdefault(point.environment, []).append((point.step, point.value))
     return [
-        Series(name, css, points[name], (), css != "c0", has_value=False, gap=gap)  # its end is noise
+        Series(
+            name, css, points[name], (), css != "c0", has_value=False, gap=_gap(material)
+        )  # its end is noise
+        for name, css in material.colours.items()
+        if name in points
+    ]
+
+
+def _gap(material: Material) -> float:
+    low, high = material.steps
+    return max(GAP, 2.5 * material.curve_width / max(1, high - low))
+
+
+def _dashed(material: Material, points: Mapping[str, Sequence[Xy]], gap: float) -> list[Series]:
+    """The twin's lines: in the colours of the run's own, dashed, without names."""
+    return [
+        Series(f"{name}, twin", f"{css} twin", points[name], (), False, gap=gap)
         for name, css in material.colours.items()
         if name in points
     ]
@@ -191,6 +211,9 @@ def _accuracy_frame(material: Material, height: int, pixels: int) -> Frame:
     """One scale for all charts of accuracy, so that they compare by eye."""
     values = [cell.value + (cell.stderr or 0.0) for cell in material.accuracy if cell.value is not None]
     values += [p.value for p in material.curves if p.metric == "accuracy" and p.value is not None]
+    if twin := material.twin:
+        values += [cell.value for cell in twin.accuracy if cell.value is not None]
+        values += [point.value for point in twin.curves if point.value is not None]
     return Frame(_x(material), Scale(0, nice_top(values, 0.1, 1.0)), height, bands(material, pixels))
 
 
@@ -207,7 +230,7 @@ def _by_environment(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
     return found
 
 
-def _points(material: Material, cells: Sequence[Cell]) -> list[tuple[float, float | None]]:
+def _points(material: Material | Twin, cells: Sequence[Cell]) -> list[tuple[float, float | None]]:
     steps = {boundary.after_stage: boundary.step for boundary in material.boundaries}
     return [(steps[cell.after_stage], cell.value) for cell in cells if cell.after_stage in steps]
 

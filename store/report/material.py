@@ -10,12 +10,24 @@ from typing import Any
 from store import story
 from store.ledger import Ledger
 from store.ledger.answers import ArmPoint, Boundary, Cell, CurvePoint, Sample, StagePick
+from store.ledger.reading import Reading
 from store.story import Facts
 
 MAX_POINTS = 64  # of a line: a point of noise is no news
 MAX_ARM_POINTS = 20_000  # of all arms together: a page of many arms stays small
 NUM_COLOURS = 8  # for environments; beyond it the rest is grey
 SLOTS_READ = 4  # kept completions of a category, at most
+
+
+@dataclass(frozen=True)
+class Twin:
+    """The same run with another bandit, as far as it has come."""
+
+    name: str
+    bandit: str
+    boundaries: Sequence[Boundary]
+    accuracy: Sequence[Cell]
+    curves: Sequence[CurvePoint]
 
 
 @dataclass(frozen=True)
@@ -37,6 +49,7 @@ class Material:
     arm_width: int
     stage_picks: Sequence[StagePick]
     samples: Sequence[Sample]  # of the first and of the last boundary
+    twin: Twin | None = None
 
     @property
     def last_boundary(self) -> Boundary | None:
@@ -76,6 +89,21 @@ def gather(ledger: Ledger, folder: Path, name: str) -> Material:
         arm_width=arm_width,
         stage_picks=read.stage_picks(name),
         samples=read.boundary_samples(name, ends, SLOTS_READ) if ends else [],
+        twin=_twin(read, name, curve_width),
+    )
+
+
+def _twin(read: Reading, run: str, curve_width: int) -> Twin | None:
+    """Ask for the run's baseline, if it has one."""
+    name = read.baseline(run)
+    if name is None:
+        return None
+    return Twin(
+        name,
+        read.run(name).bandit,
+        read.boundaries(name),
+        read.matrix(name, "pass_1"),
+        read.curves(name, ("accuracy",), curve_width),
     )
 
 

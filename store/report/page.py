@@ -39,6 +39,7 @@ def _context(material: Material) -> dict[str, Any]:
         "story": story,
         "standing": words.how_it_stands(story),
         "sentences": dict(zip(("Learnt", "Entropy", "Choice"), words.in_words(story), strict=True)),
+        "beside": words.beside_the_baseline(story),
         "went_wrong": words.what_went_wrong(story),
         "glance": _glance(material),
         "levels": lines.levels(material),

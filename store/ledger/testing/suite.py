@@ -15,6 +15,7 @@ from store.ledger.ledger import Ledger
 from store.ledger.testing import example
 from store.ledger.testing.changes import LEFT_OUT, MEASURED, TRAINED, at_step_2, first
 from store.ledger.testing.example import Change, unchanged
+from store.ledger.testing.kin import KinSuite
 from store.ledger.testing.schema import SchemaSuite
 from store.records import (
     CategoryRecord,
@@ -59,7 +60,7 @@ def _timeless(row: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in row.items() if key not in _TIMES}
 
 
-class LedgerSuite(SchemaSuite):
+class LedgerSuite(KinSuite, SchemaSuite):
     """One process. Every test gets an empty database."""
 
     # --- forks ---------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ def test_the_sections_are_those_of_the_design() -> None:
         *(
             "name",
             "seed",
+            "baseline",
             "policy",
             "warm_start",
             "environments",

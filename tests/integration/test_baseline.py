@@ -1,0 +1,118 @@
+"""`baseline: uniform`: a twin from the same warm start and seed, and what is told of the two."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import RESUMABLE, SpecError
+from orchestrator.progress import Progress
+from orchestrator.running import fork, resume, run
+from orchestrator.watching import Watcher
+from store.home import Home
+from store.ledger import Ledger
+from store.lock import request_stop
+from store.records import StepRecord
+from store.report import REPORT_FILE
+from store.story import facts
+from store.words import beside_the_baseline
+from tests.orchestrator.specs import Raw, small
+
+
+def paired(**sections: object) -> Raw:
+    return small("pair", baseline="uniform", **sections)
+
+
+def ledger(home: Path) -> Ledger:
+    return Ledger.open(Home(home).ledger_url)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("paired")
+    assert run(paired(), home=path).status == "finished"
+    return path
+
+
+def test_a_twin_differs_in_nothing_but_the_bandit_and_begins_alike(home: Path) -> None:
+    with ledger(home) as opened:
+        read = opened.reading
+        assert read.baseline("pair") == "pair-uniform"
+        own, twin = read.spec("pair"), read.spec("pair-uniform")
+        assert (twin["curriculum"].pop("bandit")["type"], own["curriculum"].pop("bandit")["type"]) == (
+            "uniform",
+            "sec",
+        )
+        assert {key for key in own if own[key] != twin[key]} == {"name", "baseline"}
+        first = [cell for cell in read.matrix("pair", "pass_1") if cell.after_stage == 0]
+        assert first == [cell for cell in read.matrix("pair-uniform", "pass_1") if cell.after_stage == 0]
+        assert {arm.probability for arm in read.arms("pair-uniform") if arm.bandit == "book"} == {0.5}
+
+
+def test_the_run_is_told_beside_its_twin(home: Path) -> None:
+    with ledger(home) as opened:
+        told = facts(opened, home / "pair", "pair")
+        other = facts(opened, home / "pair-uniform", "pair-uniform")
+    assert (other["baseline_of"], other["baseline"], told["baseline_of"]) == ("pair", None, None)
+    for name, change in told["baseline"]["accuracy_change"].items():
+        ends = told["environments"][name]["accuracy_end"], other["environments"][name]["accuracy_end"]
+        assert change == pytest.approx(ends[0] - ends[1])
+    assert "the same run with the uniform bandit" in str(beside_the_baseline(told))
+    assert beside_the_baseline(other) is None
+
+
+def test_the_report_draws_the_twins_lines(home: Path) -> None:
+    page = (home / "pair" / REPORT_FILE).read_text()
+    assert page.count(" twin") >= 2 * len(paired()["environments"])
+    assert "Dotted, in the same colours: pair-uniform" in page
+    assert " twin" not in (home / "pair-uniform" / REPORT_FILE).read_text()
+
+
+class StopsTheTwin(Watcher):
+    """Asks a twin to stop in its first step, as `evergreen stop` would."""
+
+    def begin(self, name: str, folder: str) -> None:
+        self.folder = Path(folder) if name.endswith("-uniform") else None
+
+    def step(self, at: Progress, record: StepRecord) -> None:
+        if self.folder is not None:
+            request_stop(self.folder)
+
+
+def test_an_interrupted_twin_is_taken_up_with_its_run(tmp_path: Path, home: Path) -> None:
+    stopped = run(paired(), home=tmp_path, watcher=StopsTheTwin())
+    assert (stopped.status, stopped.exit_code) == ("stopped", RESUMABLE)
+    assert stopped.reason == "its baseline pair-uniform stopped: asked to stop"
+    assert resume("pair", home=tmp_path).status == "finished"
+    with ledger(tmp_path) as resumed, ledger(home) as straight:
+        for name in ("pair", "pair-uniform"):
+            assert resumed.reading.digest_all(name, "") == straight.reading.digest_all(name, "")
+
+
+def test_a_stopped_run_has_no_twin_yet(tmp_path: Path) -> None:
+    assert run(paired(), home=tmp_path, until_step=4).status == "stopped"
+    with ledger(tmp_path) as opened:
+        assert opened.reading.baseline("pair") is None
+
+
+def test_a_lengthened_run_lengthens_its_twin(home: Path) -> None:
+    assert resume("pair", home=home, stages=4).status == "finished"
+    with ledger(home) as opened:
+        assert opened.reading.run("pair-uniform").num_boundaries == 5
+        assert [r.name for r in opened.reading.runs()] == ["pair", "pair-uniform"]
+
+
+def test_the_twin_of_a_fork_begins_at_the_same_boundary(tmp_path: Path) -> None:
+    run(small("plain"), home=tmp_path)
+    done = fork("plain", 2, overrides=["baseline=uniform", "name=branch"], home=tmp_path)
+    with ledger(tmp_path) as opened:
+        twin = opened.reading.run(str(opened.reading.baseline(done.name)))
+        assert (twin.parent, twin.parent_stage, twin.bandit) == ("plain", 2, "uniform")
+
+
+def test_a_run_that_is_uniform_already_has_no_baseline(tmp_path: Path) -> None:
+    spec = paired()
+    spec["curriculum"]["bandit"] = "uniform"
+    with pytest.raises(SpecError, match="baseline: uniform is the run's own bandit"):
+        run(spec, home=tmp_path)
