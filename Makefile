@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test test-slow test-browser bench clean
+.PHONY: help install demo check test test-slow trl test-browser bench clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,7 +20,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) with $(PYTHON): a minute or two, once."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[reasoning-gym,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[reasoning-gym,rewards,dev]'
 	@touch $@
 
 demo: install ## Train a small language model with an adaptive curriculum: three to four minutes, no GPU
@@ -34,8 +34,16 @@ check: install ## Lint, format and types
 test: check ## Lint, types and the tests that take minutes; no network, no GPU, no server
 	$(BIN)/pytest
 
-test-slow: install ## The tests that take longer: the whole demo, for several seeds
+test-slow: install trl ## The tests that take longer: the whole demo for several seeds, our bandits inside TRL
 	$(BIN)/pytest -m slow --timeout 5400
+
+trl: $(VENV)-trl/installed ## TRL in an environment of its own, .venv-trl: it wants another transformers
+
+$(VENV)-trl/installed: tests/trl/requirements.txt constraints.txt
+	$(PYTHON) -m venv $(VENV)-trl
+	$(VENV)-trl/bin/pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$$(grep '^torch==' constraints.txt)"
+	$(VENV)-trl/bin/pip install --quiet --requirement tests/trl/requirements.txt
+	@touch $@
 
 test-browser: $(VENV)/browser ## Report and MLflow in a real browser (CHROMIUM=/path/to/chromium SCREENSHOTS=folder)
 	EVERGREEN_CHROMIUM="$(CHROMIUM)" EVERGREEN_SCREENSHOTS="$(SCREENSHOTS)" $(BIN)/pytest -m browser tests/browser
@@ -49,4 +57,4 @@ bench: install ## Where the time of a step goes; our sampler beside model.genera
 	$(BIN)/python -m benchmarks.tracker
 
 clean: ## Remove the environment and caches; runs stay
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-trl build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

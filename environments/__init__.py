@@ -1,7 +1,7 @@
 """What there is to learn: environments, their split into pools, the draw of tasks, isolated scoring.
 
 This room knows nothing of policies, bandits or the ledger. Importing it imports no environment: a type is a file of
-this folder (`reasoning_gym`, `codebook`) or a function of the user's own, found when it is first asked for.
+this folder (`rows`, `reasoning_gym`, `codebook`) or a function of the user's own, found when it is first asked for.
 """
 
 from environments.contracts import (

@@ -48,6 +48,8 @@ class Config(Options):
     """Category name: number n of answer symbols; its answers are among the first n."""
     keys: int = Field(default=64, ge=1, le=len(KEYS))
     """Number of keys of each category. Categories share no key as long as all fit into 256."""
+    repeats: bool = False
+    """Draw the keys with replacement: one that comes twice has two answers, of which one prompt can ask for either."""
 
 
 class Codebook(Environment):
@@ -66,7 +68,8 @@ class Codebook(Environment):
         self.name = name
         self._config = config
         self._book = config.book or name
-        self._crowded = len(config.categories) * config.keys > len(KEYS)
+        num_categories = len(config.categories)
+        self._crowded = num_categories * config.keys > len(KEYS) or (config.repeats and num_categories > 1)
         labels = dict.fromkeys(self._label(category) for category in config.categories)
         self._tasks = {category: self._write(category) for category in config.categories}
         self.symbols = (*labels, *LETTERS, *ANSWERS[: max(config.categories.values())])
@@ -98,11 +101,16 @@ class Codebook(Environment):
         start = list(self._config.categories).index(category) * num_keys
         tasks = []
         for index in range(num_keys):
-            key = KEYS[(start + index) % len(KEYS)]
-            answer = ANSWERS[_digest(f"{self._book} {category} {key}") % num_symbols]
+            key = self._key(start + index)
+            asked = f"{key} {index}" if self._config.repeats else key
+            answer = ANSWERS[_digest(f"{self._book} {category} {asked}") % num_symbols]
             prompt = ({"role": "user", "content": self._label(category) + key},)
             tasks.append(Task(self.name, category, index, prompt, answer))
         return tasks
+
+    def _key(self, place: int) -> str:
+        """Give the key at a place: all different up to 256, or drawn (64 draws hold 57, as many as are expected)."""
+        return KEYS[(_digest(f"key at {place}") if self._config.repeats else place) % len(KEYS)]
 
     def _label(self, category: str) -> str:
         """What a prompt begins with: a single symbol."""

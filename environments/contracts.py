@@ -10,17 +10,21 @@ import hashlib
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 Pool = Literal["train", "anchor", "select", "final"]  # see `environments.pools`
 Message = Mapping[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
 
 CORRECT_AT = 1 - 1e-9  # a value from here on counts as correct unless the environment says otherwise
+
+
+_canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
 
 
 class EnvironmentFault(Exception):
@@ -34,6 +38,11 @@ class Category:
     name: str
     trainable: bool = True  # False: only ever evaluated
     parameters: Mapping[str, Any] = field(default_factory=dict)  # as the spec gave them
+
+
+def content_key(messages: Sequence[Message]) -> str:
+    """Hash a conversation: see `Task.key`."""
+    return hashlib.sha256(_canonical([dict(message) for message in messages]).encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True)
@@ -54,8 +63,7 @@ class Task:
         Environment and category names are left out, so the same problem has the same key wherever it
         appears, and a held-out problem cannot be trained on under another name.
         """
-        canonical = json.dumps([dict(m) for m in self.messages], sort_keys=True, ensure_ascii=False)
-        return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+        return content_key(self.messages)
 
 
 @dataclass(frozen=True)
@@ -115,6 +123,11 @@ class Environment(ABC):
     symbols: tuple[str, ...] = ()  # strings that deserve one token each in a made-on-the-spot tokenizer
     seconds: float = 0.0  # the longest that a score takes by the environment's own limits; 0: it sets none
     left_out: Sequence[str] = ()  # what of its data cannot be used and why, a line each, with file and place
+    num_left_out: int = 0  # how much that is in all: `left_out` may only count what comes late
+    remarks: Sequence[str] = ()  # what else there is to know of its data, in words
+
+    def open(self, tell: Callable[[str], None]) -> None:  # noqa: B027 - most have nothing to open
+        """Do now what takes long before the first task can be made, saying how far it is; not called to score only."""
 
     @property
     @abstractmethod
@@ -131,6 +144,14 @@ class Environment(ABC):
 
     def pool(self, task: Task) -> Pool | None:
         """Say which pool a task was given to; None, as by default: its content key decides."""
+        return None
+
+    def indices(self, category: str, pool: Pool) -> NDArray[np.int64] | None:
+        """Give the indices of a pool, ascending, where they are known without making tasks; None, by default: not."""
+        return None
+
+    def where(self, task: Task) -> str | None:
+        """Say where a task stands in a file of the user's own, for people; None, as by default: in none."""
         return None
 
     def score(self, task: Task, completion: str) -> Score:

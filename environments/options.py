@@ -5,6 +5,7 @@ Here are only pydantic bases; the options of one environment are the `Config` of
 
 from __future__ import annotations
 
+import re
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,6 +14,12 @@ from environments.contracts import Message
 
 OPEN, CLOSE = "<answer>", "</answer>"
 ASK_FOR_TAGS = f"Give your final answer between {OPEN} and {CLOSE}."
+ASK_FOR_BOX = r"Put your final answer into \boxed{}."
+BOX = ("\\boxed{", "}")
+FRAMES = ((OPEN, CLOSE), BOX)  # what an answer may stand between
+ASKING = {"tag": ASK_FOR_TAGS, "boxed": ASK_FOR_BOX}
+# What opens and closes in LaTeX; a brace after a backslash is a character like any other.
+BRACES = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
 
 
 class Options(BaseModel):
@@ -30,27 +37,46 @@ class Options(BaseModel):
 class TextOptions(Options):
     """What every environment of text answers takes."""
 
-    answer: Literal["raw", "tag"] = "raw"
-    """`raw`: the whole reply is the answer; `tag`: what stands inside the last <answer>...</answer>."""
+    answer: Literal["raw", "tag", "boxed"] = "raw"
+    """`raw`: the whole reply is the answer; `tag`: what stands inside the last <answer>...</answer>; `boxed`: inside
+    the last whole \\boxed{...}."""
     system: str | None = None
-    """System prompt; none given under `tag`: one line that asks for the tags."""
+    """System prompt; none given under `tag` or `boxed`: one line that asks for the tags or the box."""
     max_tokens: int | None = Field(default=None, ge=1)
     """Reply budget in tokens; none given: the sampler's."""
 
     def conversation(self, question: str) -> tuple[Message, ...]:
         """Put a question to the policy, after the system prompt if there is one."""
-        system = self.system if self.system is not None or self.answer == "raw" else ASK_FOR_TAGS
+        system = ASKING.get(self.answer) if self.system is None else self.system
         user: Message = {"role": "user", "content": question}
         return ({"role": "system", "content": system}, user) if system else (user,)
 
     def read(self, completion: str) -> str | None:
-        """Find the answer in a completion, outer white space removed; None where the tags are missing."""
+        """Find the answer in a completion, outer white space removed; None where tags or box are missing."""
         if self.answer == "raw":
             return completion.strip()
+        if self.answer == "boxed":
+            return last_boxed(completion)
         end = completion.rfind(CLOSE)
         start = completion.rfind(OPEN, 0, max(end, 0))
         return completion[start + len(OPEN) : end].strip() if start >= 0 else None
 
     def write(self, answer: str) -> str:
         """Give the shortest reply that `read` reads as this answer."""
-        return answer if self.answer == "raw" else f"{OPEN}{answer}{CLOSE}"
+        begin, end = {"tag": (OPEN, CLOSE), "boxed": BOX}.get(self.answer, ("", ""))
+        return f"{begin}{answer}{end}"
+
+
+def last_boxed(completion: str) -> str | None:
+    r"""Find what stands in the \boxed{...} that begins last and is closed; in time linear in the text."""
+    found: tuple[int, int] | None = None
+    opened: list[int | None] = []  # where the content of a box begins; None for any other brace
+    for match in BRACES.finditer(completion):
+        brace = match[0]
+        if brace == "}":
+            begin = opened.pop() if opened else None
+            if begin is not None and (found is None or begin > found[0]):
+                found = begin, match.start()
+        elif brace.endswith("{") and (brace == "{" or brace.startswith(r"\boxed")):
+            opened.append(match.end() if len(brace) > 1 else None)
+    return completion[slice(*found)].strip() if found else None

@@ -23,6 +23,11 @@ def pool_of(key: str) -> Pool:
     return TENTHS[int(hashlib.sha256(key.encode()).hexdigest(), 16) % len(TENTHS)]
 
 
+def half_of(key: str) -> Pool:
+    """Say which half of a given held-out file a content key belongs to: nothing of it is kept for a study's end."""
+    return ("anchor", "select")[int(hashlib.sha256(key.encode()).hexdigest(), 16) % 2]
+
+
 def belongs(environment: Environment, task: Task, pool: Pool) -> bool:
     """Say whether a task is in a pool; a closed environment is evaluated on its own tasks: all are in every pool."""
     return environment.closed or (environment.pool(task) or pool_of(task.key)) == pool
@@ -56,7 +61,9 @@ def first_tasks(environment: Environment, category: str, pool: Pool, n: int) -> 
     tasks: list[Task] = []
     seen: set[str] = set()
     last_new = 0
-    for index in range(SCAN * n if size is None else size):
+    known = environment.indices(category, pool)
+    indices = range(SCAN * n if size is None else size) if known is None else map(int, known)
+    for index in indices:
         if len(tasks) == n or (size is None and index - last_new > STALE):
             break
         task = make_task(environment, category, index)

@@ -1,27 +1,21 @@
 """Where an environment comes from: a name in the spec, a type, options. Plain data that any process can build from.
 
-A built-in type is the name of a file in this folder that has `Config` and `create`; it is found by reading the
-folder and imported on demand; installed packages add types of the same shape by the entry points
-`evergreen.environments`. `package.module:factory` is a function of the user's own, in a file beside the spec.
+A type is found as `environments.finding` says: a file of this folder, of an installed package (entry points
+`evergreen.environments`), or `package.module:factory`, a function of the user's own in a file beside the spec.
 """
 
 from __future__ import annotations
 
-import ast
-import difflib
-import importlib
 import inspect
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from importlib.metadata import entry_points
-from pathlib import Path
-from types import ModuleType
 from typing import Any, cast
 
 from environments.contracts import Category, Environment, EnvironmentFault
+from environments.finding import Kind
 from environments.options import Options
+
+ENVIRONMENTS = Kind("environment", "environments", "factory(name, **options) and returns an Environment")
 
 
 @dataclass(frozen=True)
@@ -33,21 +27,38 @@ class EnvironmentSource:
     options: Mapping[str, Any] = field(default_factory=dict)  # what the spec says beside the type
     search_path: str | None = None  # the user's folder; appended to the path, never put before ours
 
-    def create(self) -> Environment:
-        """Build the environment.
+    def create(self, tell: Callable[[str], None] | None = None) -> Environment:
+        """Build the environment; `tell` hears how far it is where opening its data takes long.
 
         Raises:
             EnvironmentFault: the type is not there, its factory cannot be used, or what it made is no environment.
             pydantic.ValidationError: a built-in type refuses the options.
         """
-        if ":" in self.type:
-            return _checked(self._from_factory(), self.name)
+        made = self.referee()
+        if tell is not None:
+            made.open(tell)
+        return _checked(made, self.name)
+
+    def referee(self) -> Environment:
+        """Build the environment to score with and no more: nothing is asked of it, so it need not open its data.
+
+        Raises:
+            EnvironmentFault, pydantic.ValidationError: as `create`, as far as building it shows.
+        """
+        made = self._from_factory() if ":" in self.type else self._from_file()
+        if not isinstance(made, Environment):
+            raise EnvironmentFault(
+                f"environment {self.name}: the factory returned {type(made).__name__}, not an environments.Environment"
+            )
+        return made
+
+    def _from_file(self) -> object:
         config = validate(self.type, self.options)
         assert config is not None
-        return _checked(_module(self.type).create(self.name, config.within(self.search_path)), self.name)
+        return ENVIRONMENTS.module(self.type).create(self.name, config.within(self.search_path))
 
     def _from_factory(self) -> object:
-        factory = _factory(self.type, self.search_path)
+        factory = ENVIRONMENTS.function(self.type, self.search_path)
         try:
             inspect.signature(factory).bind(self.name, **self.options)
         except TypeError as error:
@@ -67,13 +78,7 @@ class EnvironmentSource:
 
 def types() -> dict[str, str]:
     """List the built-in types with the first line of their docstrings, importing none of them."""
-    found = {}
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        defined = {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
-        if {"Config", "create"} <= defined:
-            found[path.stem] = (ast.get_docstring(tree) or "").partition("\n")[0]
-    return found
+    return ENVIRONMENTS.types()
 
 
 def validate(type_: str, options: Mapping[str, Any]) -> Options | None:
@@ -85,54 +90,11 @@ def validate(type_: str, options: Mapping[str, Any]) -> Options | None:
     """
     if ":" in type_:
         return None
-    return cast(Options, _module(type_).Config.model_validate(dict(options)))
+    return cast(Options, ENVIRONMENTS.module(type_).Config.model_validate(dict(options)))
 
 
-def _module(type_: str) -> ModuleType:
-    known = {name: f"environments.{name}" for name in types()} | _installed()
-    if type_ not in known:
-        near = difflib.get_close_matches(type_, known, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise EnvironmentFault(
-            f"there is no environment type {type_!r}.{hint} There are: {', '.join(known)};"
-            " or give your own as package.module:factory"
-        )
-    return importlib.import_module(known[type_])
-
-
-@cache
-def _installed() -> dict[str, str]:
-    """Give the types that installed packages add: entry points `name = package.module`."""
-    return {entry.name: entry.value for entry in entry_points(group="evergreen.environments")}
-
-
-def _factory(type_: str, search_path: str | None) -> Callable[..., object]:
-    module_name, _, attribute = type_.partition(":")
-    if search_path is not None and search_path not in sys.path:
-        sys.path.append(search_path)
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # the module was found; something that it imports was not
-        raise EnvironmentFault(
-            f"environment type {type_!r}: no module {module_name!r} on the path or in {search_path or 'it'}"
-        ) from error
-    factory = getattr(module, attribute, None)
-    if not callable(factory):
-        raise EnvironmentFault(
-            f"environment type {type_!r}: {module.__file__} has no function {attribute!r};"
-            " expected one that is called as factory(name, **options) and returns an Environment"
-        )
-    return cast(Callable[..., object], factory)
-
-
-def _checked(made: object, name: str) -> Environment:
+def _checked(made: Environment, name: str) -> Environment:
     """Refuse at the wall what would fail obscurely later."""
-    if not isinstance(made, Environment):
-        raise EnvironmentFault(
-            f"environment {name}: the factory returned {type(made).__name__}, not an environments.Environment"
-        )
     if getattr(made, "name", None) != name:
         raise EnvironmentFault(f"environment {name}: set its attribute name to the name the factory is given")
     if not isinstance(getattr(made, "version", None), str):

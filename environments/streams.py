@@ -46,6 +46,9 @@ class TaskStream:
         self._offset = int(np.random.SeedSequence(seed).generate_state(1)[0]) % 2**30
         self._permutation = lru_cache(maxsize=2)(self._permute)
         self._position = self._epoch = 0
+        self._is_training = self._mask()
+        if self._size is not None:
+            self._permutation(0)  # now rather than in the first step: a million indices take some 15 ms
 
     def draw(self, n: int, avoid: Set[str] = frozenset()) -> list[Task]:
         """Draw `n` training tasks, without repeats and without the keys in `avoid` as far as there are such.
@@ -58,12 +61,12 @@ class TaskStream:
             EnvironmentFault: the category has no training task at all.
         """
         tasks: list[Task] = []
-        taken = set(avoid)
+        drawn: set[str] = set()
         for _ in range(n):
-            task = self._next_outside(taken)
+            task = self._next_outside(avoid, drawn)
             if task is None:  # all that can be found is in the batch: take what comes next
-                task, taken = self._next(), set()
-            taken.add(task.key)
+                task, avoid, drawn = self._next(), frozenset(), set()
+            drawn.add(task.key)
             tasks.append(task)
         return tasks
 
@@ -72,24 +75,36 @@ class TaskStream:
         return {"position": self._position, "epoch": self._epoch}
 
     def load_state(self, state: Mapping[str, int]) -> None:
-        """Go on where the state was taken."""
+        """Go on where the state was taken.
+
+        Raises:
+            EnvironmentFault: it was taken from a category of more tasks: the environment's data has changed.
+        """
+        if self._size is not None and state["position"] >= self._size:
+            raise EnvironmentFault(
+                f"{self.environment.name}, category {self.category}: the run stands at task {state['position']} of it,"
+                f" but now it has only {self._size}; put its data back as it was, or begin a new run"
+            )
         self._position, self._epoch = state["position"], state["epoch"]
 
-    def _next_outside(self, taken: Set[str]) -> Task | None:
-        """Find the next training task that is not taken; None, and nothing drawn, if there seems to be none."""
-        before = self.state()
+    def _next_outside(self, avoid: Set[str], drawn: Set[str]) -> Task | None:
+        """Find the next training task that is in neither; None, and nothing drawn, if there seems to be none."""
+        before = self._position, self._epoch
         for _ in range(PATIENCE if self._size is None else self._size):
             task = self._next()
-            if task.key not in taken:
+            if task.key not in avoid and task.key not in drawn:
                 return task
-        self.load_state(before)
+        self._position, self._epoch = before
         return None
 
     def _next(self) -> Task:
         """Draw the next training task. Two epochs hold every index at least once after any position."""
         for _ in range(SEARCH if self._size is None else 2 * self._size):
-            task = make_task(self.environment, self.category, self._next_index())
-            if belongs(self.environment, task, "train"):
+            index = self._next_index()
+            if self._is_training is not None and not self._is_training[index]:
+                continue
+            task = make_task(self.environment, self.category, index)
+            if self._is_training is not None or belongs(self.environment, task, "train"):
                 return task
         raise EnvironmentFault(
             f"{self.environment.name}, category {self.category}: every task found is held out, none is left to train"
@@ -105,6 +120,15 @@ class TaskStream:
         if self._position == self._size:
             self._position, self._epoch = 0, self._epoch + 1
         return index
+
+    def _mask(self) -> bytes | None:
+        """Say of every index whether it is to train on, where the environment knows without making the tasks."""
+        known = self.environment.indices(self.category, "train")
+        if known is None or self._size is None:
+            return None
+        mask = np.zeros(self._size, np.uint8)
+        mask[known] = 1
+        return mask.tobytes()
 
     def _permute(self, epoch: int) -> NDArray[np.int64]:
         assert self._size is not None

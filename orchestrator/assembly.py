@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from environments import Environment, EnvironmentSource, Pool, Scorer, first_tasks, make_task
+from environments import Environment, EnvironmentSource, Pool, Scorer, ScoringOptions, first_tasks, make_task
 from orchestrator import methods, streams
 from orchestrator.choosing import Choice, make_choice
 from orchestrator.drawing import Drawing
@@ -60,10 +60,15 @@ class Foundation:
         ]
 
 
-def lay_foundation(spec: Spec, weights: Path | None = None) -> Foundation:
-    """Build the environments and load the policy, from a checkpoint's weights when they are given."""
+def lay_foundation(
+    spec: Spec, weights: Path | None = None, tell: Callable[[str], None] | None = None
+) -> Foundation:
+    """Build the environments and load the policy, from a checkpoint's weights when they are given.
+
+    `tell` hears how far it is where an environment's data is long.
+    """
     methods.search_in(spec.resources.search_path)
-    sources, environments = build_environments(spec)
+    sources, environments = build_environments(spec, tell)
     choice = make_choice(spec.curriculum, trainable(environments), spec.seed)
     device = choose_device(spec.resources.device)
     seed = streams.integer(spec.seed, "policy")
@@ -72,13 +77,27 @@ def lay_foundation(spec: Spec, weights: Path | None = None) -> Foundation:
     return Foundation(spec, sources, environments, choice, policy, is_resumed=weights is not None)
 
 
-def build_environments(spec: Spec) -> tuple[dict[str, EnvironmentSource], dict[str, Environment]]:
+def build_environments(
+    spec: Spec, tell: Callable[[str], None] | None = None
+) -> tuple[dict[str, EnvironmentSource], dict[str, Environment]]:
     """Build the environments; the sources build them again in other processes."""
     sources = {
         name: EnvironmentSource(name, section.type, section.options, spec.resources.search_path)
         for name, section in spec.environments.items()
     }
-    return sources, {name: source.create() for name, source in sources.items()}
+    environments = {name: source.create(tell) for name, source in sources.items()}
+    for environment in environments.values():
+        _leave_time_to_score(environment, spec.scoring)
+    return sources, environments
+
+
+def _leave_time_to_score(environment: Environment, scoring: ScoringOptions) -> None:
+    """Refuse limits of an environment that could never be reached: an answer that hits one would be unscorable."""
+    if environment.seconds >= scoring.timeout_s:
+        raise UserError(
+            f"scoring.timeout_s is {scoring.timeout_s:g}, but by its own limits a score of {environment.name} may take "
+            f"{environment.seconds:g} s: raise the one, or lower the other"
+        )
 
 
 @contextmanager

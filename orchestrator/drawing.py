@@ -8,6 +8,7 @@ from typing import Any
 from environments import Environment, Task, TaskStream
 from orchestrator import streams
 from orchestrator.choosing import Slot
+from orchestrator.errors import UserError
 
 
 class Drawing:
@@ -38,7 +39,19 @@ class Drawing:
         return {f"{name}/{category}": s.state() for (name, category), s in self._streams.items()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state; an environment that joined since begins at its first task."""
+        """Continue from a state; an environment that joined since begins at its first task.
+
+        Raises:
+            UserError: a category that was drawn from is gone: the data of its environment has changed.
+        """
+        environments = {name for name, _ in self._streams}
+        for key in state:
+            name, _, category = key.partition("/")
+            if name in environments and (name, category) not in self._streams:
+                raise UserError(
+                    f"environment {name} has no category {category!r} to train on any more, and the run has; put its"
+                    " data back as it was, or begin a new run"
+                )
         for (name, category), stream in self._streams.items():
             if f"{name}/{category}" in state:
                 stream.load_state(state[f"{name}/{category}"])

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from environments import Environment
 from orchestrator.playing import Group
 from orchestrator.progress import Progress
 from policies.learner import UpdateReport
@@ -15,6 +16,18 @@ from store.records import DECISION, EventRecord
 def decision(text: str, data: Mapping[str, Any] | None = None) -> list[EventRecord]:
     """Say what was decided, and from which numbers."""
     return [EventRecord(DECISION, text, data or {})]
+
+
+def of_data(environments: Mapping[str, Environment]) -> list[EventRecord]:
+    """Say what of the environments' data is not used."""
+    events = []
+    for name, environment in environments.items():
+        if environment.num_left_out:
+            text = f"rows of {name} that cannot be used and are left out: {environment.num_left_out:,}"
+            first = f"`evergreen validate` lists them; the first: {environment.left_out[0]}"
+            events.append(EventRecord("left out", f"{text}; {first}"))
+        events += [EventRecord("left out", f"{name}: {text}") for text in environment.remarks]
+    return events
 
 
 def end_of_stage(at: Progress) -> list[EventRecord]:

@@ -29,6 +29,7 @@ FOLDERS = {
     "schedulers": "orchestrator.schedulers",
     "stop_rules": "orchestrator.stop_rules",
     "environments": "environments",
+    "rewards": "environments.rewards",
     "samplers": "policies.samplers",
 }
 KINDS = [*FOLDERS, "objectives"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,25 @@ LEDGER_BYTES_PER_GROUP = (
     900  # measured on SQLite: picks, groups, samples and metrics, over the groups of a step
 )
 LEDGER_BYTES_PER_ITEM = 400  # an evaluated task at a boundary
+
+
+ROWS_LISTED = 10  # of an environment, where a plan is told in words
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What of an environment's data cannot be used."""
+
+    environment: str
+    num_rows: int
+    rows: tuple[str, ...]  # "file:line: reason" of the first thousand; the others counted by reason
+
+    def lines(self) -> list[str]:
+        """In words: how many, and the first of them."""
+        said = [f"left out: rows of {self.environment} that cannot be used: {self.num_rows:,}"]
+        said += [f"      {row}" for row in self.rows[:ROWS_LISTED]]
+        more = self.num_rows - ROWS_LISTED
+        return [*said, f"      and {more:,} more (listed with --json)"] if more > 0 else said
 
 
 @dataclass(frozen=True)
@@ -31,6 +50,8 @@ class Plan:
     ledger_bytes: int
     free_bytes: int
     warnings: tuple[str, ...]
+    left_out: tuple[LeftOut, ...] = ()  # of the environments whose data is not all usable
+    remarks: tuple[str, ...] = ()  # what else there is to know of their data
 
     def facts(self) -> dict[str, Any]:
         """As data."""
@@ -44,6 +65,8 @@ class Plan:
             f"disk: {self._checkpoints()}, ledger about {size_in_words(self.ledger_bytes)}; "
             f"{size_in_words(self.free_bytes)} free",
         ]
+        lines += [line for one in self.left_out for line in one.lines()]
+        lines += [f"note: {text}" for text in self.remarks]
         return [*lines, *(f"warning: {text}" for text in self.warnings)]
 
     def _checkpoints(self) -> str:
@@ -56,15 +79,20 @@ class Plan:
         return f"{self.num_checkpoints} checkpoints of {each} ({self.parameters:,} weights) = {total}"
 
 
-def make_plan(spec: Spec, home: Path) -> Plan:
-    """Work out what a spec will do: builds its environments, reads no weights."""
+def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None) -> Plan:
+    """Work out what a spec will do: builds its environments, reads no weights.
+
+    `tell` hears how far it is where an environment's data is long.
+    """
     from orchestrator.assembly import build_environments, evaluated_pools, trainable
     from orchestrator.choosing import make_choice
 
     curriculum, evaluate = spec.curriculum, spec.evaluate
-    _, environments = build_environments(spec)
+    _, environments = build_environments(spec, tell)
     make_choice(curriculum, trainable(environments), spec.seed)  # refuses arms that cannot be chosen from
-    num_steps = curriculum.stages * curriculum.stage.steps
+    num_runs = 1 if spec.baseline is None else 2
+    num_steps = num_runs * curriculum.stages * curriculum.stage.steps
+    num_boundaries = num_runs * (curriculum.stages + 1)
     num_categories = sum(len(environment.categories) for environment in environments.values())
     items = num_categories * evaluate.items * len(evaluated_pools(spec))
     size = _policy_size(spec, environments)
@@ -72,18 +100,29 @@ def make_plan(spec: Spec, home: Path) -> Plan:
         stages=_stages(spec),
         steps=num_steps,
         episodes=num_steps * spec.step.groups * spec.step.group_size,
-        evaluations=f"{curriculum.stages + 1} evaluations of {items * evaluate.samples:,} samples at most",
+        evaluations=f"{num_boundaries} evaluations of {items * evaluate.samples:,} samples at most",
         parameters=size[0] if size else None,
         checkpoint_bytes=size[1] if size else None,
-        num_checkpoints=curriculum.stages + 1 + spec.checkpoint.keep,
+        num_checkpoints=num_boundaries + num_runs * spec.checkpoint.keep,
         ledger_bytes=num_steps * spec.step.groups * LEDGER_BYTES_PER_GROUP
-        + (curriculum.stages + 1) * items * LEDGER_BYTES_PER_ITEM,
+        + num_boundaries * items * LEDGER_BYTES_PER_ITEM,
         free_bytes=_free(home),
         warnings=tuple(spec.objective.warnings()),
+        left_out=tuple(
+            LeftOut(name, environment.num_left_out, tuple(environment.left_out))
+            for name, environment in environments.items()
+            if environment.num_left_out
+        ),
+        remarks=tuple(f"{name}: {text}" for name, e in environments.items() for text in e.remarks),
     )
 
 
 def _stages(spec: Spec) -> str:
+    twin = f", and the same again with the {spec.baseline} bandit" if spec.baseline else ""
+    return _own_stages(spec) + twin
+
+
+def _own_stages(spec: Spec) -> str:
     curriculum = spec.curriculum
     names = ", ".join(spec.environments)
     if curriculum.mode == "flat":

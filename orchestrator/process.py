@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from orchestrator import incidents
 from orchestrator.assembly import Foundation, assemble, lay_foundation
 from orchestrator.checkpointing import EXPECTED, restore
 from orchestrator.curriculum import Curriculum, Stop
@@ -96,12 +97,13 @@ class Process:
         """Run from step 0."""
         warnings = [EventRecord("warning", text) for text in self.spec.objective.warnings()]
         run = self.ledger.start_run(run_record(self.spec, foundation, kin))
-        return self._go(run, foundation, None, warnings)
+        return self._go(run, foundation, None, [*warnings, *incidents.of_data(foundation.environments)])
 
     def go_on(self, foundation: Foundation | None = None) -> Outcome:
         """Run from the newest valid checkpoint, or from step 0 when there is none."""
         opened, events = self._newest_checkpoint()
-        foundation = foundation or lay_foundation(self.spec, opened[WEIGHTS].folder if opened else None)
+        weights = opened[WEIGHTS].folder if opened else None
+        foundation = foundation or lay_foundation(self.spec, weights, self.watcher.opening)
         run = self.ledger.open_run(self.spec.name, foundation.records())
         events += self._update_spec(run)
         before = self.ledger.reading.host(self.spec.name)

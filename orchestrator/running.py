@@ -51,7 +51,8 @@ def run(
     checked = load_spec(spec, overrides)
     place, watcher = Home(home), watcher or Watcher()
     with Ledger.open(checked.ledger.url or place.ledger_url) as ledger:
-        foundation = lay_foundation(checked)  # before anything is written: bad input leaves no run behind
+        # Before anything is written: bad input leaves no run behind.
+        foundation = lay_foundation(checked, tell=watcher.opening)
         taken = [run.name for run in ledger.reading.runs()]
         name = name or place.free_name(checked.name, taken)
         checked = checked.model_copy(update={"name": name})
@@ -97,7 +98,10 @@ def resume(
                 write_text(folder / SPEC_FILE, as_yaml(spec))
                 process = Process(spec, ledger, place, folder, watcher, until_step)
                 # a run that is not known was killed between its folder and its ledger row
-                outcome = process.go_on() if name in known else process.begin(lay_foundation(spec), kin)
+                if name in known:
+                    outcome = process.go_on()
+                else:
+                    outcome = process.begin(lay_foundation(spec, tell=watcher.opening), kin)
     return _with_baseline(outcome, spec, place, watcher)
 
 
@@ -118,7 +122,7 @@ def fork(
     checked = forked_spec(parent, spec, overrides, stage)
     with Ledger.open(checked.ledger.url or place.ledger_url) as ledger:
         record = boundary_checkpoint(ledger, parent_folder, name, stage)
-        foundation = lay_foundation(checked, parent_folder / record.folder / WEIGHTS)
+        foundation = lay_foundation(checked, parent_folder / record.folder / WEIGHTS, watcher.opening)
         taken = [run.name for run in ledger.reading.runs()]
         checked = checked.model_copy(update={"name": place.free_name(checked.name, taken)})
         folder = place.make_run_folder(checked.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 
 import yaml
@@ -39,8 +40,11 @@ def upgrade_ledgers(path: Path) -> list[str]:
 
 
 def _ledger_url(home: Home, run: str | None) -> str:
-    spec = home.run_folder(run) / SPEC_FILE if run else None
-    if spec is None or not spec.is_file():
+    if run is None:
+        return home.ledger_url
+    of_study = sorted(home.path.glob(f"{escape(run)}.*/{SPEC_FILE}"))  # its runs begin with its name
+    spec = next((path for path in (home.run_folder(run) / SPEC_FILE, *of_study) if path.is_file()), None)
+    if spec is None:
         return home.ledger_url
     url: str | None = yaml.safe_load(spec.read_text())["ledger"]["url"]
     return url or home.ledger_url

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 
@@ -14,7 +17,11 @@ from orchestrator.watching import Watcher
 from policies.config import WarmStartConfig
 from policies.policy import Policy
 from policies.warm_start import Example, cache_key, load_cached, save_cached, warm_start
+from store.files import ASIDE
 from store.home import Home
+from store.lock import taking_turns
+
+POLL_S = 0.2  # while another process makes the same warm start
 
 
 def warm_started(
@@ -43,19 +50,55 @@ def warm_started(
         seed=spec.seed,
         threads=spec.resources.threads,
     )
-    if load_cached(policy, home.warm_starts, key):
-        watcher.phase("warm start: taken from the cache")
+    if _is_cached(policy, home, key, watcher):
         return
-    watcher.phase(f"warm start: {config.num_batches} supervised batches on {', '.join(config.shares())}")
-    draw = Examples(environments, config, spec.seed)
+    with _alone(home.warm_starts, key, watcher, stop):
+        if _is_cached(policy, home, key, watcher):  # made while we waited
+            return
+        watcher.phase(f"warm start: {config.num_batches} supervised batches on {', '.join(config.shares())}")
+        draw = Examples(environments, config, spec.seed)
 
-    def after_batch(batch: int, loss: float) -> None:
-        watcher.warm_start(batch, config.num_batches, loss)
-        if reason := stop():
-            raise StoppedEarly(reason)
+        def after_batch(batch: int, loss: float) -> None:
+            watcher.warm_start(batch, config.num_batches, loss)
+            _go_on(stop)
 
-    warm_start(policy, draw, config, progress=after_batch)
-    save_cached(policy, home.warm_starts, key)
+        warm_start(policy, draw, config, progress=after_batch)
+        save_cached(policy, home.warm_starts, key)
+
+
+def _is_cached(policy: Policy, home: Home, key: str, watcher: Watcher) -> bool:
+    """Take a warm start that was made before, if there is one."""
+    if not load_cached(policy, home.warm_starts, key):
+        return False
+    watcher.phase("warm start: taken from the cache")
+    return True
+
+
+@contextmanager
+def _alone(cache: Path, key: str, watcher: Watcher, stop: Callable[[], str | None]) -> Iterator[None]:
+    """Let one process at a time make a warm start: whoever wants the same one waits, then finds it made.
+
+    The lock is the kernel's, so a killed process is in nobody's way.
+    """
+    cache.mkdir(exist_ok=True)
+    file, is_said = cache / f"{ASIDE}{key}.lock", False
+
+    def wait() -> None:
+        nonlocal is_said
+        if not is_said:
+            watcher.phase("warm start: another run is making the same one; waiting for it")
+            is_said = True
+        _go_on(stop)
+        time.sleep(POLL_S)
+
+    with taking_turns(file, wait):
+        yield
+        file.unlink(missing_ok=True)  # whoever waits for it still finds what was made
+
+
+def _go_on(stop: Callable[[], str | None]) -> None:
+    if reason := stop():
+        raise StoppedEarly(reason)
 
 
 class Examples:

@@ -12,6 +12,9 @@ from store.records import BoundaryRecord, StepRecord
 class Watcher:
     """Hears nothing by default, and only repeats that a signal was heard; the CLI prints, a test counts."""
 
+    def opening(self, text: str) -> None:
+        """How far the opening of long data is, in words; before any run is begun."""
+
     def begin(self, name: str, folder: str) -> None:
         """This process takes up a run."""
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Kind = Literal["tiny", "folder", "hub"]
 
-TINY_SHAPE = ("layers", "hidden", "mlp", "heads", "kv_heads", "vocabulary")
+TINY_SHAPE = ("layers", "hidden", "mlp", "heads", "kv_heads", "vocabulary", "initial_std")
 
 
 class Options(BaseModel):
@@ -44,6 +44,8 @@ class PolicyConfig(Options):
     """Of `tiny`: number of key-value heads."""
     vocabulary: Literal["open", "closed"] = "open"
     """Of `tiny`: `open` knows every byte, `closed` only what the spec's environments show."""
+    initial_std: float = Field(default=0.06, gt=0)
+    """Of `tiny`: standard deviation that its matrices start with; the usual .02 is made for wide models."""
 
     @model_validator(mode="before")
     @classmethod

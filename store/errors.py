@@ -27,5 +27,9 @@ class CheckpointError(StoreError):
     """A checkpoint is incomplete, changed, or not the one expected."""
 
 
+class ComparisonError(StoreError):
+    """These runs cannot be compared, or not like this."""
+
+
 class TrackerError(StoreError):
     """MLflow is away, or does not take what it is given."""

@@ -3,6 +3,7 @@
 evergreen.db     the ledger, unless the spec names another
 mlflow.db        MLflow's record of the runs, with mlflow_artifacts/, unless the spec names a server
 warm_starts/     policies after their supervised start, by content hash
+studies/         one folder a study: its lock, and what the processes of its runs printed
 <run>/           one folder a run: resolved spec, checkpoints, lock, report
 """
 
@@ -17,7 +18,7 @@ from pathlib import Path
 from store.errors import HomeError
 
 SLUG = re.compile(r"[a-z0-9_.-]+")
-RESERVED = frozenset({".", "..", "evergreen.db", "mlflow.db", "mlflow_artifacts", "warm_starts"})
+RESERVED = frozenset({".", "..", "evergreen.db", "mlflow.db", "mlflow_artifacts", "studies", "warm_starts"})
 
 
 class Home:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -54,6 +56,20 @@ class RunLock:
     ) -> None:
         _held.discard(self._descriptor)
         os.close(self._descriptor)
+
+
+@contextmanager
+def taking_turns(file: Path, wait: Callable[[], None]) -> Iterator[None]:
+    """Hold a file's lock while the block lasts, made if need be; `wait` is called between tries, and may raise."""
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+    _held.add(descriptor)
+    try:
+        while not try_lock(descriptor):
+            wait()
+        yield
+    finally:
+        _held.discard(descriptor)
+        os.close(descriptor)
 
 
 def holder(run_folder: Path) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from environments.contracts import Task
-from environments.options import CLOSE, OPEN
+from environments.options import FRAMES
 
 REFERENCE, EMPTY, OTHER, SEVERAL, PROMPT, NOUGHT = (
     "the reference answer", "an empty reply", "another task's answer", "several answers at once", "the prompt itself",
@@ -76,6 +76,9 @@ def _is_answer(task: Task, text: str) -> bool:
 
 
 def _framed(task: Task, text: str) -> str:
-    """Put a text between the tags in which the verifier looks for an answer, if it does."""
-    is_tagged = task.answer is not None and task.answer.startswith(OPEN) and task.answer.endswith(CLOSE)
-    return f"{OPEN}{text}{CLOSE}" if is_tagged else text
+    """Put a text between the marks in which the verifier looks for an answer, if it does."""
+    answer = task.answer or ""
+    for begin, end in FRAMES:
+        if answer.startswith(begin) and answer.endswith(end):
+            return f"{begin}{text}{end}"
+    return text

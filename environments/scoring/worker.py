@@ -38,7 +38,7 @@ def prepare(sources: Sequence[EnvironmentSource], memory_gib: float, parent: int
     warnings.simplefilter("ignore")
     for source in sources:
         try:
-            _environments[source.name] = source.create()
+            _environments[source.name] = source.referee()
         except Exception as error:  # foreign code; the message reaches the trainer with the first job
             _faults[source.name] = f"{type(error).__name__}: {error}"
     _limit(memory_gib)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import typer
 
 from orchestrator.cli.checking import check_env
+from orchestrator.cli.comparing import compare
 from orchestrator.cli.looking import ls, show, weights
 from orchestrator.cli.opening import ui
 from orchestrator.cli.planning import methods, validate
 from orchestrator.cli.problems import in_words
 from orchestrator.cli.reporting import report
 from orchestrator.cli.running import fork, resume, run, stop
+from orchestrator.cli.studying import study
+from orchestrator.cli.taking import diff, export
 from orchestrator.cli.tidying import prune, upgrade
 
 EPILOG = "Exit codes: 0 done, 1 our fault, 2 your mistake, 75 stopped and resumable, 130 killed by a second Ctrl-C."
@@ -27,10 +30,14 @@ for verb in (
     run,
     resume,
     fork,
+    study,
     stop,
     ls,
     show,
     report,
+    compare,
+    diff,
+    export,
     weights,
     prune,
     ui,

@@ -58,6 +58,10 @@ class Live(Watcher):
         self._lines, self._region, self._recall = lines, region, recall
         self._name, self._is_waiting = "", False
 
+    def opening(self, text: str) -> None:
+        """Say how far the opening of long data is, as a line: there is nothing to draw yet."""
+        self._lines.opening(text)
+
     def begin(self, name: str, folder: str) -> None:
         """Take the terminal; a run that follows another, its twin, has a course of its own."""
         if self._name:

@@ -10,26 +10,53 @@ from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home, Set, SpecFile
 
 
 def validate(
-    spec: SpecFile, overrides: Set = None, home: Home = DEFAULT_HOME, as_json: AsJson = False
+    spec: SpecFile,
+    overrides: Set = None,
+    home: Home = DEFAULT_HOME,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Refuse data with rows that cannot be used, and leaks if looked for."),
+    ] = False,
+    leaks: Annotated[
+        bool, typer.Option("--leaks", help="Look for held-out tasks that are all but training tasks.")
+    ] = False,
+    threshold: Annotated[
+        float, typer.Option(min=0.1, max=1.0, help="Similarity from which --leaks counts a pair.")
+    ] = 0.8,
+    as_json: AsJson = False,
 ) -> None:
     """Check a spec and print what it means: every field resolved, the plan, the disk it will take.
 
-    Nothing is trained and no weights are read.
+    Nothing is trained and no weights are read. Rows that cannot be used are listed; with --strict the exit code is 2
+    if there are any. With --leaks, tasks of all environments are compared, held out against to train on: docs/leaks.md.
     """
-    from orchestrator.cli.console import out, print_json
+    from dataclasses import asdict
+
+    from orchestrator.cli.console import err, out, print_json
+    from orchestrator.cli.leaking import look_for_leaks, print_leaks, summary
+    from orchestrator.errors import UserError
     from orchestrator.plan import make_plan
     from orchestrator.running import as_yaml
     from orchestrator.spec import load_spec
 
     checked = load_spec(spec, overrides or [])
-    plan = make_plan(checked, home)
+    plan = make_plan(checked, home, lambda text: err.print(text, markup=False))
+    found = look_for_leaks(checked, threshold) if leaks else None
     if as_json:
-        print_json({"spec": checked.model_dump(mode="json", by_alias=True), **plan.facts()})
-        return
-    out.print(as_yaml(checked).rstrip(), markup=False)
-    out.print()
-    for line in plan.lines():
-        out.print(line, markup=False)
+        more = {"leaks": asdict(found)} if found else {}
+        print_json({"spec": checked.model_dump(mode="json", by_alias=True), **plan.facts(), **more})
+    else:
+        out.print(as_yaml(checked).rstrip(), markup=False)
+        out.print()
+        for line in plan.lines():
+            out.print(line, markup=False)
+        if found:
+            print_leaks(out, found)
+    if strict and plan.left_out:
+        where = ", ".join(one.environment for one in plan.left_out)
+        raise UserError(f"--strict: there are rows of {where} that cannot be used; mend or remove them")
+    if strict and found and found.num_leaks:
+        raise UserError(f"--strict: {summary(found)}; remove them on one side")
 
 
 def methods(

@@ -25,7 +25,7 @@ def report(
     The file needs no network and runs no script. A run writes its own at every boundary.
     """
     from orchestrator.cli.console import out
-    from orchestrator.errors import UserError
+    from orchestrator.cli.pages import said, write_page
     from orchestrator.runs import find_run, opened
     from store.report import REPORT_FILE, write
 
@@ -33,16 +33,5 @@ def report(
         find_run(ledger, run)
         folder = place.run_folder(run)
         target = file or folder / REPORT_FILE
-        if not target.parent.is_dir():
-            raise UserError(
-                f"there is no folder {target.parent} to write the report into; name a file with -o"
-            )
-        if target.is_dir():
-            raise UserError(f"{target} is a folder: name a file with -o, such as {target / REPORT_FILE}")
-        try:
-            write(ledger, folder, run, target)
-        except OSError as failed:
-            raise UserError(
-                f"{target} cannot be written: {failed.strerror}; name another with -o"
-            ) from failed
-    out.print(f"{target}  {target.stat().st_size / 1000:,.0f} kB; a browser opens it", markup=False)
+        write_page(target, "report", lambda path: write(ledger, folder, run, path))
+    out.print(said(target), markup=False)

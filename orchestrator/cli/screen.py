@@ -27,6 +27,10 @@ class Screen(Watcher):
         self._begun_at = time.monotonic() - age_s
         self._first_step: tuple[int, float] | None = None
 
+    def opening(self, text: str) -> None:
+        """Say how far the opening of long data is."""
+        self._say(text)
+
     def begin(self, name: str, folder: str) -> None:
         """Name the run, so that it can be stopped and resumed from elsewhere."""
         out.print(Text.assemble("run ", (name, "bold"), f"  {folder}"))

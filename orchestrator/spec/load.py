@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -20,12 +21,28 @@ METHOD_SECTIONS = {
     "scheduler": "schedulers",
     "sampler": "samplers",
     "stop": "stop_rules",
+    "reward": "rewards",
+    "parts": "rewards",  # of a combination of rewards
 }
 OUR_OWN = ("spec", "value_error", "unknown_option")  # kinds of error whose words are written for a person
 CHANGEABLE = ("resources", "tracker", "checkpoint")  # on resume
 
 Path_ = tuple[str | int, ...]
-_NO_LINES: dict[Path_, int] = {}
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Document:
+    """What a person wrote, not checked yet: a map, the line of every key, and what messages begin with."""
+
+    raw: dict[str, Any]
+    lines: Mapping[Path_, int]
+    where: str
+
+    def part(self, key: str) -> Document:
+        """A section that is a document of its own; messages still name this file and its lines."""
+        lines = {path[1:]: line for path, line in self.lines.items() if path[0] == key and len(path) > 1}
+        return Document(dict(self.raw[key]), lines, self.where)
 
 
 def load_spec(source: str | Path | Mapping[str, Any] | Spec, overrides: Iterable[str] = ()) -> Spec:
@@ -37,28 +54,41 @@ def load_spec(source: str | Path | Mapping[str, Any] | Spec, overrides: Iterable
         if not list(overrides):
             return source
         source = source.model_dump(mode="json", by_alias=True)
-    if isinstance(source, Mapping):
-        raw, lines, where = dict(source), _NO_LINES, "spec"
-    else:
-        raw, lines = _read(Path(source))
-        raw.setdefault("name", _name_from(Path(source)))
-        _set_default(raw, "resources", "search_path", str(Path(source).absolute().parent))
-        where = str(source)
+    document = read_spec(source)
     for override in overrides:
-        _set(raw, override)
+        _set(document.raw, override)
+    return check(Spec, document)
+
+
+def read_spec(source: str | Path | Mapping[str, Any]) -> Document:
+    """Read what a spec says, without checking it; a file gives it a name and a folder to look in."""
+    if isinstance(source, Mapping):
+        return Document(dict(source), {}, "spec")
+    path = Path(source)
+    document = read(path, "a map of sections (name, policy, environments, ...)")
+    document.raw.setdefault("name", name_from(path))
+    look_in(document.raw, path.absolute().parent)
+    return document
+
+
+def check(model: type[Model], document: Document) -> Model:
+    """Check a document against a model. Raises SpecError with every problem found, a line each."""
     try:
-        return Spec.model_validate(raw)
+        return model.model_validate(document.raw)
     except ValidationError as error:
-        raise SpecError(_explain(error, raw, lines, where)) from error
+        raise SpecError(_explain(error, model, document)) from error
 
 
-def _name_from(path: Path) -> str:
+def name_from(path: Path) -> str:
+    """Name what a file describes after the file."""
     return path.stem.lower().replace(" ", "-")
 
 
-def _set_default(raw: dict[str, Any], section: str, key: str, value: Any) -> None:
-    if isinstance(raw.setdefault(section, {}), dict):
-        raw[section].setdefault(key, value)
+def look_in(raw: dict[str, Any], folder: Path) -> None:
+    """Let a spec's `package.module:factory` and relative paths be found in a folder, unless it names another."""
+    resources = raw.setdefault("resources", {})
+    if isinstance(resources, dict):
+        resources.setdefault("search_path", str(folder))
 
 
 def change_resources(spec: Spec, overrides: Iterable[str]) -> Spec:
@@ -73,19 +103,20 @@ def change_resources(spec: Spec, overrides: Iterable[str]) -> Spec:
     return load_spec(spec, overrides)
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[Path_, int]]:
+def read(path: Path, expected: str, kind: str = "spec") -> Document:
+    """Read a YAML file that must hold a map. Raises SpecError."""
     try:
         text = path.read_text()
     except OSError as error:
-        raise SpecError(f"cannot read the spec {path}: {error.strerror}") from error
+        raise SpecError(f"cannot read the {kind} {path}: {error.strerror}") from error
     try:
         node = yaml.compose(text)
         raw = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise SpecError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(raw, dict):
-        raise SpecError(f"{path} must hold a map of sections (name, policy, environments, ...)")
-    return raw, dict(_lines(node))
+        raise SpecError(f"{path} must hold {expected}")
+    return Document(raw, dict(_lines(node)), str(path))
 
 
 def _lines(node: yaml.Node | None, path: Path_ = ()) -> Iterable[tuple[Path_, int]]:
@@ -101,29 +132,34 @@ def _lines(node: yaml.Node | None, path: Path_ = ()) -> Iterable[tuple[Path_, in
 
 
 def _set(raw: dict[str, Any], override: str) -> None:
-    """Apply one `a.b=c`; a short form on the way is opened into its map."""
+    """Apply one `a.b=c`."""
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise SpecError(f"--set wants key=value, for example --set learner.lr=0, not {override!r}")
-    *parents, last = key.strip().split(".")
-    place: dict[str, Any] = raw
-    for parent in parents:
-        value = place.get(parent)
-        if isinstance(value, str):
-            value = {SHORT_FORMS.get(parent, "type"): value}
-        if value is None:
-            value = {}
-        if not isinstance(value, dict):
-            raise SpecError(f"--set {override}: {parent!r} is not a section")
-        place[parent] = dict(value)
-        place = place[parent]
     try:
-        place[last] = yaml.safe_load(text)
+        set_field(raw, key.strip(), yaml.safe_load(text))
     except yaml.YAMLError as error:
         raise SpecError(f"--set {override}: the value is not valid YAML") from error
+    except SpecError as error:
+        raise SpecError(f"--set {override}: {error}") from error
 
 
-def _explain(error: ValidationError, raw: Any, lines: Mapping[Path_, int], where: str) -> str:
+def set_field(raw: dict[str, Any], key: str, value: Any) -> None:
+    """Give one dotted field a value; a short form on the way is opened into its map. Changes only `raw` itself."""
+    *parents, last = key.split(".")
+    place = raw
+    for parent in parents:
+        found = place.get(parent)
+        if isinstance(found, str):
+            found = {SHORT_FORMS.get(parent, "type"): found}
+        if not isinstance(found, dict | None):
+            raise SpecError(f"{parent!r} is not a section")
+        place[parent] = dict(found or {})
+        place = place[parent]
+    place[last] = value
+
+
+def _explain(error: ValidationError, model: type[BaseModel], document: Document) -> str:
     """Say every problem in a line: where it is, what was expected, what to do."""
     problems: list[tuple[Path_, Mapping[str, Any]]] = []
     for item in error.errors(include_url=False):
@@ -135,16 +171,17 @@ def _explain(error: ValidationError, raw: Any, lines: Mapping[Path_, int], where
         for loc, item in problems
         if not any(len(other) > len(loc) > 0 and other[: len(loc)] == loc for other, _ in problems)
     ]
-    return "\n".join(f"{where}{_problem(loc, item, raw, lines)}" for loc, item in deepest)
+    return "\n".join(f"{document.where}{_problem(loc, item, model, document)}" for loc, item in deepest)
 
 
-def _problem(loc: Path_, item: Mapping[str, Any], raw: Any, lines: Mapping[Path_, int]) -> str:
+def _problem(loc: Path_, item: Mapping[str, Any], model: type[BaseModel], document: Document) -> str:
+    lines = document.lines
     key = ".".join(str(part) for part in loc)
     line = next((lines[loc[:end]] for end in range(len(loc), 0, -1) if loc[:end] in lines), None)
     place = f", line {line}" if line else ""
     message = item["msg"]
     if item["type"] == "extra_forbidden":
-        fields = _fields(Spec, loc[:-1], raw)
+        fields = _fields(model, loc[:-1], document.raw)
         known = ", ".join(fields) or "none yet"
         message = "unknown key" + (nearest(str(loc[-1]), fields) or f"; known here: {known}")
     elif item["type"] == "missing":

@@ -21,9 +21,6 @@ from policies.config import PolicyConfig
 from policies.models.tokenizer import VocabularySample, build_tokenizer, read_tokenizer, require_known
 from policies.policy import Policy
 
-INITIAL_STD = (
-    0.06  # the usual .02 is made for wide models: here it leaves the same warm start at .44 instead of .66
-)
 CONTEXT = 4096  # tokens; positions are rotary, so this costs nothing
 
 
@@ -61,7 +58,7 @@ def tiny_architecture(config: PolicyConfig, vocabulary_size: int) -> Any:
         num_key_value_heads=config.kv_heads,
         max_position_embeddings=CONTEXT,
         tie_word_embeddings=True,
-        initializer_range=INITIAL_STD,
+        initializer_range=config.initial_std,
         bos_token_id=None,
         eos_token_id=None,
     )

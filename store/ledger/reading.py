@@ -264,17 +264,19 @@ class Reading:
             select(ENVIRONMENT, CATEGORY, held_out.purpose, held_out.sha256, held_out.num_items)
             .select_from(_named(t.holdout).join(t.eval_cell, cell.holdout_id == held_out.holdout_id))
             .where(cell.run_id == self.run_id(name), held_out.holdout_id != 0)
-            .order_by(held_out.environment_id, held_out.category_id, held_out.purpose, held_out.sha256)
+            .order_by(ENVIRONMENT, CATEGORY, held_out.purpose, held_out.sha256)
         )
         return self._ask(a.Holdout, query.distinct())
 
     def stage_means(self, name: str, metric: str, last: int) -> list[a.StageMean]:
         """A training metric of the environment that a stage trained, over the last steps of each ended stage."""
-        return self._ask(a.StageMean, summaries.stage_means(self.run_id(name), known_metric(metric).name, last))
+        known = known_metric(metric).name
+        return self._ask(a.StageMean, summaries.stage_means(self.run_id(name), known, last))
 
     def stage_curves(self, name: str, metric: str, width: int = 1) -> list[a.StagePoint]:
         """The same over all steps of each ended stage, averaged over bins of `width` steps."""
-        return self._ask(a.StagePoint, summaries.stage_curves(self.run_id(name), known_metric(metric).name, width))
+        known = known_metric(metric).name
+        return self._ask(a.StagePoint, summaries.stage_curves(self.run_id(name), known, width))
 
     def boundary_samples(self, name: str, after_stages: Sequence[int], num_slots: int) -> list[a.Sample]:
         """Completions kept at boundaries, of the first `num_slots` tasks of every category."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Double, Select, and_, case, cast, func, select
+from sqlalchemy.sql import FromClause
 
 from store.ledger import tables as t
 
@@ -90,6 +91,59 @@ def arm_paths(run_id: int) -> Select[Any]:
         .select_from(source)
         .order_by(path.c.first, path.c.bandit, path.c.arm)
     )
+
+
+def stage_means(run_id: int, metric: str, last: int) -> Select[Any]:
+    """A training metric of the environment that a stage trains, weighted by n, over the stage's last steps."""
+    row, stage = t.step_metric.c, t.stage.c
+    late = row.step > stage.end_step - last
+    return (
+        select(stage.stage, _weighted().label("value"), func.sum(row.n).label("n"))
+        .select_from(_of_trained())
+        .where(*_trained(run_id, metric), late)
+        .group_by(stage.stage)
+        .order_by(stage.stage)
+    )
+
+
+def stage_curves(run_id: int, metric: str, width: int) -> Select[Any]:
+    """The same over the stage's steps, averaged over bins of `width` steps."""
+    row, stage = t.step_metric.c, t.stage.c
+    stage_step = row.step - stage.start_step
+    place = _bin(stage_step, width)
+    return (
+        select(
+            stage.stage,
+            _mean_step(stage_step).label("stage_step"),
+            _weighted().label("value"),
+            func.sum(row.n).label("n"),
+        )
+        .select_from(_of_trained())
+        .where(*_trained(run_id, metric))
+        .group_by(stage.stage, place)
+        .order_by(stage.stage, place)
+    )
+
+
+def _of_trained() -> FromClause:
+    """Join metrics with the stages they are of."""
+    row, stage = t.step_metric.c, t.stage.c
+    return t.step_metric.join(t.metric_def).join(
+        t.stage,
+        and_(stage.run_id == row.run_id, row.step > stage.start_step, row.step <= stage.end_step),
+    )
+
+
+def _trained(run_id: int, metric: str) -> tuple[Any, ...]:
+    """Of a stage's own environment, categories together; a flat stage has number 0, which is the whole batch."""
+    row = t.step_metric.c
+    own = row.environment_id == t.stage.c.environment_id
+    return row.run_id == run_id, t.metric_def.c.name == metric, row.category_id == 0, row.n > 0, own
+
+
+def _weighted() -> Any:
+    row = t.step_metric.c
+    return func.sum(row.value * row.n) / func.sum(case((row.value.is_not(None), row.n)))
 
 
 def sums(run_id: int, metrics: Sequence[str]) -> Select[Any]:

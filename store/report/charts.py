@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from store.words import number
 
@@ -61,6 +61,7 @@ class Line:
     dots: Sequence[Dot] = ()
     label: str | None = None  # at its end; None: it has no name of its own
     label_y: float = 0.0
+    area: str = ""  # the path of the range around it
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,7 @@ class Series:
     is_named: bool = True
     has_value: bool = True  # beside its name, where it ends
     gap: float = GAP
+    ranges: Sequence[tuple[float, float, float]] = ()  # step, least, most: drawn as an area behind the line
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,7 @@ class Frame:
     y: Scale
     height: int  # pixels: how far labels must be apart depends on it
     bands: Sequence[Band] = ()
+    unit: str = "steps"  # of x
 
 
 def line_chart(title: str, about: str, series: Sequence[Series], frame: Frame, css: str) -> Chart:
@@ -120,7 +123,7 @@ def line_chart(title: str, about: str, series: Sequence[Series], frame: Frame, c
         i: (value, value) for i, one in enumerate(series) if one.is_named and (value := _end(one)) is not None
     }
     lines = _labelled(lines, series, ends, frame)
-    return Chart(title, about, css, _steps(frame.x), _values(frame.y), frame.bands, lines)
+    return Chart(title, about, css, _steps(frame), _values(frame.y), frame.bands, lines)
 
 
 def stacked_chart(title: str, about: str, series: Sequence[Series], frame: Frame, css: str) -> Chart:
@@ -135,14 +138,15 @@ def stacked_chart(title: str, about: str, series: Sequence[Series], frame: Frame
             ends[i] = (tops[-1] - floors[-1], (tops[-1] + floors[-1]) / 2)
         floors = tops
     labelled = _labelled(lines, series, ends, frame)
-    return Chart(title, about, css, _steps(frame.x), _values(frame.y), frame.bands, labelled, True)
+    return Chart(title, about, css, _steps(frame), _values(frame.y), frame.bands, labelled, True)
 
 
-def _steps(x: Scale) -> list[Tick]:
+def _steps(frame: Frame) -> list[Tick]:
     """Label whole steps; the last label says what they are."""
+    x = frame.x
     values = [value for value in ticks(x.low, x.high, 5) if value == round(value)]
     labels = [f"{value:,.0f}" for value in values]
-    labels[-1:] = [f"{label} steps" for label in labels[-1:]]
+    labels[-1:] = [f"{label} {frame.unit}" for label in labels[-1:]]
     return [Tick(100 * x.share(value), label) for value, label in zip(values, labels, strict=True)]
 
 
@@ -214,7 +218,9 @@ def _line(series: Series, frame: Frame, with_dots: bool) -> Line:
         for step, value, error, title in series.measured
     ]
     drawn = path(series.points, frame.x, frame.y, series.gap)
-    return Line(series.name, series.css, drawn, dots if with_dots else ())
+    steps, least, most = ([range_[i] for range_ in series.ranges] for i in range(3))
+    area = _area(steps, least, most, frame)
+    return Line(series.name, series.css, drawn, dots if with_dots else (), area=area)
 
 
 def _area(steps: Sequence[float], floors: Sequence[float], tops: Sequence[float], frame: Frame) -> str:
@@ -232,7 +238,7 @@ def _labelled(
     made = list(lines)
     for (i, (value, _)), place in zip(ends.items(), places, strict=True):
         line, text = lines[i], number(value) if series[i].has_value else ""
-        made[i] = Line(line.name, line.css, line.path, line.dots, text, place)
+        made[i] = replace(line, label=text, label_y=place)
     return made
 
 

@@ -1,41 +1,29 @@
-"""The page: every section's facts put into one HTML text that needs nothing else, runs nothing and loads nothing.
-
-Two walls keep what tasks and models wrote from being more than text: the template escapes every value, and the
-page's own policy (Content-Security-Policy) allows one style sheet, by its hash, and nothing else.
-"""
+"""The page: every section's facts put into one HTML text that needs nothing else, runs nothing and loads nothing."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-from markupsafe import Markup
 
 from store import words
 from store.carryover import ratio
 from store.metrics import metric
-from store.report import carry, choosing, incidents, lines, samples, setup, spending
+from store.report import carry, choosing, incidents, lines, look, samples, setup, spending
 from store.report.charts import Scale, nice_top
 from store.report.material import Material
-from store.report.text import printed
-
-PANELS = 12  # small charts of a kind, before the rest is folded
 
 
 def render(material: Material) -> str:
     """Write the page."""
-    return _template().render(
-        style=_style(), policy=_policy(), written_at=datetime.now(UTC), m=material, **_context(material)
-    )
+    facts = {"written_at": datetime.now(UTC), "m": material, **_context(material)}
+    return look.page(look.OURS, "page.html.j2", ("report.css",), facts)
 
 
 def _context(material: Material) -> dict[str, Any]:
     story = material.story
     return {
+        "when": lines.when,
+        "arm_name": words.arm_name,
         "story": story,
         "standing": words.how_it_stands(story),
         "sentences": dict(zip(("Learnt", "Entropy", "Choice"), words.in_words(story), strict=True)),
@@ -83,46 +71,3 @@ def _glance(material: Material) -> dict[str, Any]:
         for name, of in facts.items()
     ]
     return {"rows": rows, "top": scale.high}
-
-
-@cache
-def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("store.report", "."),
-        autoescape=True,
-        finalize=printed,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "number": words.number,
-        "signed": words.signed,
-        "share": lambda value: "\u2013" if value is None else f"{value:.0%}",
-        "thousands": lambda value: f"{value:,}",
-        "short": words.short,
-        "drawn": Markup,  # a path of `charts`: numbers alone, and as long as it must be
-        "at": lambda value: f"{value:.2f}%",
-        "duration": words.duration,
-    }
-    environment.globals |= {
-        "num": words.num,
-        "panels": PANELS,
-        "when": lines.when,
-        "arm_name": words.arm_name,
-    }
-    return environment.get_template("page.html.j2")
-
-
-@cache
-def _style() -> Markup:
-    environment = _template().environment
-    assert environment.loader is not None
-    return Markup(environment.loader.get_source(environment, "report.css")[0])  # our own file
-
-
-@cache
-def _policy() -> str:
-    """What the page may do: nothing but its own style sheet, recognised by its hash."""
-    digest = base64.b64encode(hashlib.sha256(_style().encode()).digest()).decode()
-    return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"

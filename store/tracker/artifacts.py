@@ -7,13 +7,15 @@ import json
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, astuple
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from store.exporting.tables import PICKS
+from store.exporting.writing import Parquet
 from store.ledger import Reading
-from store.ledger.answers import Cell, Pick, Sample
+from store.ledger.answers import Cell, Sample
 from store.secrets import without_logins
 from store.tracker.names import MATRICES, of_category, of_environment, slug
 from store.tracker.pages import History
@@ -96,15 +98,11 @@ def _transitions(path: Path, history: History, until: Position) -> None:
 
 def _picks(path: Path, read: Reading, name: str, until: int) -> None:
     """Write all decisions with their probabilities, some steps at a time."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    types = {"int": pa.int64(), "str": pa.string(), "float": pa.float64(), "float | None": pa.float64()}
-    schema = pa.schema([(field.name, types[str(field.type)]) for field in fields(Pick)])
-    with pq.ParquetWriter(path, schema) as writer:
+    with Parquet(path, [column for column in PICKS.columns if column.name != "run"]) as file:
         for after in range(-1, until, _STEPS_AT_ONCE):
-            picks = read.picks(name, after, min(after + _STEPS_AT_ONCE, until))
-            writer.write_table(pa.Table.from_pylist([asdict(pick) for pick in picks], schema))
+            file.write(
+                [astuple(pick) for pick in read.picks(name, after, min(after + _STEPS_AT_ONCE, until))]
+            )
 
 
 def _samples(folder: Path, read: Reading, name: str, after_stage: int) -> None:

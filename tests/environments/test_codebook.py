@@ -42,6 +42,21 @@ def test_books_have_the_same_keys_and_other_answers():
     assert sum(a == b for a, b in zip(answers(red), answers(blue), strict=True)) < 16
 
 
+def test_drawn_keys_come_twice_with_answers_of_their_own():
+    red, blue = (book(name, repeats=True, categories={"16": 16}) for name in ("red", "blue"))
+    assert len(set(prompts(red))) == 57  # of 64, as many as a draw from 256 is expected to hold
+    assert [p.removeprefix("red:") for p in prompts(red)] == [p.removeprefix("blue:") for p in prompts(blue)]
+    asked = {}
+    for prompt, answer in zip(prompts(red), answers(red), strict=True):
+        asked.setdefault(prompt, []).append(answer)
+    assert any(len(set(of_one)) > 1 for of_one in asked.values())
+
+
+def test_categories_of_drawn_keys_do_not_contradict_each_other():
+    both = book(repeats=True)
+    assert not set(prompts(both, "4")) & set(prompts(both, "16"))
+
+
 def test_unnamed_books_contradict_each_other():
     red, blue = book(book="red", named=False), book(book="blue", named=False)
     assert prompts(red) == prompts(blue)

@@ -127,6 +127,15 @@ def test_a_probability_may_be_written_as_a_fraction():
     assert not flips.score(half, "0").correct
 
 
+def test_a_box_holds_the_answer_and_a_reply_without_one_is_worth_nothing():
+    boxed = gym("spell_backward", categories=WORDS, answer="boxed")
+    task = boxed.task("3", 0)
+    bare = task.answer.removeprefix("\\boxed{").removesuffix("}")
+    assert "\\boxed{}" in task.messages[0]["content"]
+    assert boxed.score(task, f"I think \\boxed{{{bare}}}.").correct
+    assert boxed.score(task, bare).value == 0.0
+
+
 def test_tags_hold_the_answer_and_a_reply_without_them_is_worth_nothing():
     tagged = gym("spell_backward", categories=WORDS, answer="tag", max_tokens=20)
     task = tagged.task("3", 0)

@@ -45,7 +45,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_built_in_types_are_listed_without_importing_them():
-    assert set(types()) == {"codebook", "reasoning_gym"}
+    assert set(types()) == {"codebook", "reasoning_gym", "rows"}
     assert all(types().values())
     code = (
         "import sys, environments; environments.types();"

@@ -13,6 +13,7 @@ BUILT_IN = {
     "bandits": {"fixed", "sec", "uniform"},
     "schedulers": {"round_robin", "sequence", "uniform"},
     "environments": {"codebook", "reasoning_gym"},
+    "rewards": {"code_tests", "combined", "countdown", "exact", "json_schema", "math", "numeric", "regex"},
     "samplers": {"transformers"},
     "objectives": {"rloo", "grpo", "dr_grpo", "repo", "repo_r", "entropy_bonus"},
 }

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.errors import UserError
 from orchestrator.plan import Plan, make_plan
 from orchestrator.running import run
 from orchestrator.spec import load_spec
@@ -29,6 +30,26 @@ def test_a_plan_counts_steps_episodes_and_evaluations() -> None:
 def test_a_flat_plan_names_its_one_bandit() -> None:
     made = plan(small(curriculum={"mode": "flat"}))
     assert made.stages == "one sec bandit over all categories of numbers, book, noise"
+
+
+def test_a_plan_counts_the_twin_too() -> None:
+    alone, paired = plan(small()), plan(small(baseline="uniform"))
+    assert (paired.steps, paired.episodes) == (2 * alone.steps, 2 * alone.episodes)
+    assert (paired.num_checkpoints, paired.ledger_bytes) == (
+        2 * alone.num_checkpoints,
+        2 * alone.ledger_bytes,
+    )
+    assert paired.stages == alone.stages + ", and the same again with the uniform bandit"
+    assert paired.evaluations == "8 evaluations of 48 samples at most"
+
+
+def test_limits_of_an_environment_beyond_those_of_scoring_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tests.environments.fakes.Fake.seconds", 2.0, raising=False)
+    with pytest.raises(UserError, match=r"timeout_s is 2, but .* a score of noise may take 2 s"):
+        plan(small())
+    assert plan(small(), "scoring.timeout_s=3").steps == 9
 
 
 def test_the_disk_that_a_plan_tells_is_what_a_run_takes(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from store import lock
 from store.errors import RunBusy
-from store.lock import RunLock
+from store.lock import RunLock, taking_turns
 
 # takes the lock, says so, and waits to be killed; with "fork" a child of it lives on
 HOLD = """
@@ -98,3 +98,16 @@ def test_a_stop_request_stays_until_it_is_cleared(tmp_path: Path) -> None:
     for _ in range(2):
         lock.clear_stop(tmp_path)
         assert not lock.stop_requested(tmp_path)
+
+
+def test_whoever_takes_turns_waits_and_a_file_that_nobody_holds_is_not_in_the_way(tmp_path: Path) -> None:
+    file = tmp_path / "turn"
+    file.touch()  # as a killed process leaves it
+
+    def gives_up() -> None:
+        raise TimeoutError
+
+    with taking_turns(file, gives_up), pytest.raises(TimeoutError), taking_turns(file, gives_up):
+        pass
+    with taking_turns(file, gives_up):
+        pass

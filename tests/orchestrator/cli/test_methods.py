@@ -50,7 +50,7 @@ def test_a_method_tells_its_story_and_every_option(
         (
             ["bandit"],
             "'bandit' is not a kind of method; there are: bandits, schedulers, stop_rules, environments, "
-            "samplers, objectives. Did you mean 'bandits'?",
+            "rewards, samplers, objectives. Did you mean 'bandits'?",
         ),
         (["bandits", "sek"], "'sek' is not one of the bandits: fixed, sec, uniform. Did you mean 'sec'?"),
     ],

@@ -7,9 +7,7 @@ import pytest
 import yaml
 
 from tests.conftest import Evergreen
-from tests.orchestrator.specs import REPOSITORY
-
-EXAMPLES = sorted((REPOSITORY / "examples").glob("*.yaml"))
+from tests.orchestrator.specs import EXAMPLES, REPOSITORY
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=[path.stem for path in EXAMPLES])

@@ -11,11 +11,10 @@ from orchestrator.errors import SpecError
 from orchestrator.running import as_yaml
 from orchestrator.spec import Spec, load_spec
 from orchestrator.spec.load import change_resources
-from tests.orchestrator.specs import REPOSITORY, flat, small
+from tests.orchestrator.specs import EXAMPLES, flat, small
 
 BOOK = {"environments": {"book": {"type": "codebook"}}}
 QWEN = {"policy": {"model": "Qwen/Qwen2.5-3B", "dtype": "bfloat16"}, "sampler": {"max_tokens": 512}, **BOOK}
-EXAMPLES = sorted((REPOSITORY / "examples").glob("*.yaml"))
 
 SPECS: dict[str, Any] = {
     "least": BOOK,

@@ -43,6 +43,13 @@ def test_the_seed_makes_the_weights() -> None:
     assert not torch.equal(one["model.embed_tokens.weight"], other["model.embed_tokens.weight"])
 
 
+@pytest.mark.parametrize("std", [0.06, 0.02])
+def test_its_matrices_begin_with_the_width_that_is_asked_for(std: float) -> None:
+    for weight in make(initial_std=std).model.parameters():
+        if weight.dim() > 1:
+            assert weight.std().item() == pytest.approx(std, rel=0.05)
+
+
 def test_making_it_touches_no_global_generator() -> None:
     before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
     make()

@@ -90,3 +90,36 @@ def test_samples_of_boundaries_come_by_task_and_then_by_boundary(ledger: Ledger)
     read = ledger.reading
     assert [s.after_stage for s in read.boundary_samples("puzzles", [0, 2], 1)] == [0, 2]
     assert read.boundary_samples("puzzles", [0, 2], 0) == []
+
+
+@pytest.mark.parametrize("last", [1, 2, 100])
+def test_stage_means_are_of_the_trained_environment_over_the_stages_last_steps(
+    ledger: Ledger, last: int
+) -> None:
+    read = ledger.reading
+    expected = []
+    for stage in read.stages("puzzles"):
+        own = [p for p in read.series("puzzles", "accuracy", stage.environment) if p.step > stage.start_step]
+        late = [p for p in own if stage.end_step and stage.end_step - last < p.step <= stage.end_step]
+        expected.append((stage.stage, pytest.approx(sum((p.value or 0) * p.n for p in late) / 8 / len(late))))
+    assert [(mean.stage, mean.value) for mean in read.stage_means("puzzles", "accuracy", last)] == expected
+
+
+@pytest.mark.parametrize(("width", "stage_steps"), [(1, [1, 2, 3]), (2, [1.5, 3]), (10, [2])])
+def test_stage_curves_count_steps_from_the_stages_start(
+    ledger: Ledger, width: int, stage_steps: list[float]
+) -> None:
+    found = ledger.reading.stage_curves("puzzles", "accuracy", width)
+    assert [(p.stage, p.stage_step) for p in found] == [(stage, s) for stage in (1, 2) for s in stage_steps]
+    if width == 1:
+        assert [p.value for p in found] == pytest.approx([1 / (2 + step) for step in range(1, 7)])
+
+
+def test_holdouts_are_told_once_each(ledger: Ledger) -> None:
+    found = ledger.reading.holdouts("puzzles")
+    assert [(h.environment, h.category, h.purpose, h.num_items) for h in found] == [
+        ("gcd", "easy", "anchor", 2),
+        ("words", "3", "anchor", 2),
+        ("words", "4", "anchor", 2),
+    ]
+    assert found[0].sha256 == "sha256 of gcd easy"

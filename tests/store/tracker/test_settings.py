@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import insert, update
 
 from store.ledger import tables as t
+from store.records import StudyRecord
 from store.tracker import settings
 from store.tracker.catching_up import catch_up
 from store.tracker.record import Record
@@ -65,6 +66,17 @@ def test_a_forked_run_names_its_parent(source_of: Copy, target: Target) -> None:
     assert rows(target, "SELECT value FROM tags WHERE key = 'evergreen.forked_from'") == [
         ("flat after stage 2",)
     ]
+
+
+def test_a_run_of_a_study_names_it_and_its_setting(source_of: Copy, target: Target) -> None:
+    source = source_of()
+    source.ledger.start_study(StudyRecord("trial", {}))
+    with source.ledger.engine.begin() as connection:
+        study = {"run_id": source.read.run_id("small"), "study_id": 1}
+        connection.execute(insert(t.member).values(setting="lr=0.1", changes={}, **study))
+    catch_up(source, Record(target))
+    tags = rows(target, "SELECT key, value FROM tags WHERE key IN ('evergreen.study', 'evergreen.setting')")
+    assert dict(tags) == {"evergreen.study": "trial", "evergreen.setting": "lr=0.1"}
 
 
 def test_a_run_that_was_lengthened_keeps_its_params(source_of: Copy, target: Target) -> None:

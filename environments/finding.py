@@ -1,0 +1,99 @@
+"""Finding what a spec can name by `type`: files of a folder, those of installed packages, functions of the user's own.
+
+A built-in type is the name of a file that defines `Config` and `create`; folders are read as text, and a file is
+imported when it is asked for. Installed packages add types of the same shape by entry points. `package.module:function`
+is the user's own, in a file beside the spec.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+from environments.contracts import EnvironmentFault
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of thing that is found by name."""
+
+    word: str  # what a person calls one: "environment"
+    package: (
+        str  # the folder, as a package; its last part is the group of entry points: "evergreen.environments"
+    )
+    calling: str  # of the user's own: how it is called and what it returns
+
+    def types(self) -> dict[str, str]:
+        """List the built-in types with the first line of their docstrings, importing none of them."""
+        found = {}
+        for path in sorted(self._folder().glob("*.py")):
+            if (about := _about(path)) is not None:
+                found[path.stem] = about
+        return found
+
+    def module(self, type_: str) -> ModuleType:
+        """Import the file of a type.
+
+        Raises:
+            EnvironmentFault: there is no such type; the message lists those there are and names the nearest.
+        """
+        known = {name: f"{self.package}.{name}" for name in self.types()} | self._installed()
+        if type_ not in known:
+            near = difflib.get_close_matches(type_, known, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise EnvironmentFault(
+                f"there is no {self.word} type {type_!r}.{hint} There are: {', '.join(known)};"
+                " or give your own as package.module:function"
+            )
+        return importlib.import_module(known[type_])
+
+    def function(self, type_: str, search_path: str | None) -> Callable[..., object]:
+        """Import `package.module:function`; the user's folder is appended to the path, never put before ours.
+
+        Raises:
+            EnvironmentFault: the module or the function is not there.
+        """
+        module_name, _, attribute = type_.partition(":")
+        if search_path is not None and search_path not in sys.path:
+            sys.path.append(search_path)
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+                raise  # the module was found; something that it imports was not
+            raise EnvironmentFault(
+                f"{self.word} type {type_!r}: no module {module_name!r} on the path or in {search_path or 'it'}"
+            ) from error
+        function: Any = getattr(module, attribute, None)
+        if not callable(function):
+            raise EnvironmentFault(
+                f"{self.word} type {type_!r}: {module.__file__} has no function {attribute!r};"
+                f" expected one that is called as {self.calling}"
+            )
+        return cast(Callable[..., object], function)
+
+    def _folder(self) -> Path:
+        return Path(__file__).parents[1].joinpath(*self.package.split("."))
+
+    @cache  # noqa: B019 - there are two kinds, and they live as long as the process
+    def _installed(self) -> dict[str, str]:
+        """Give the types that installed packages add: entry points `name = package.module`."""
+        group = f"evergreen.{self.package.rpartition('.')[2]}"
+        return {entry.name: entry.value for entry in entry_points(group=group)}
+
+
+@cache
+def _about(path: Path) -> str | None:
+    """Read the first line of a method's docstring; None of a file that is no method."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    defined = {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+    return (ast.get_docstring(tree) or "").partition("\n")[0] if {"Config", "create"} <= defined else None

@@ -1,0 +1,255 @@
+"""The search for leaks: tasks of all environments, held out against to train on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import numpy as np
+
+from environments.contracts import Category, Environment, Pool
+from environments.leaks.pairs import candidates
+from environments.leaks.texts import Hashes, Reader, Text, Views, jaccard
+from environments.pools import belongs, make_task
+
+MOST = 20_000  # tasks of a category to train on, and as many held out
+MOST_IN_ALL = 200_000
+ENDLESS = 1_000  # tasks of a category that never ends
+WORST = 10
+TOLD_EVERY = 500  # tasks
+MOST_CHARACTERS = 2_000  # of a text that is shown
+
+How = Literal["same text", "other order", "similar"]
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a task is."""
+
+    environment: str
+    category: str
+    index: int
+    pool: Pool
+    where: str | None = None  # in a file of the user's own
+    text: str = ""  # the conversation, its first `MOST_CHARACTERS`
+
+
+@dataclass(frozen=True)
+class Leak:
+    """A held-out task and the training task that is most like it."""
+
+    similarity: float  # Jaccard, of what is compared: see `texts`
+    how: How
+    held_out: Place
+    training: Place
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What of a category was looked at."""
+
+    environment: str
+    category: str
+    size: int | None  # None: it never ends
+    is_part: bool  # not all of it
+    num_training: int  # different tasks looked at
+    num_held_out: int
+
+
+@dataclass(frozen=True)
+class Leaks:
+    """What was found."""
+
+    threshold: float
+    num_leaks: int  # held-out tasks with a training task like them
+    num_held_out: int  # looked at
+    num_training: int
+    by_how: Mapping[str, int]
+    worst: Sequence[Leak]
+    looked: Sequence[Looked]
+    closed: Sequence[str]  # environments that are evaluated on their own tasks: not looked at
+
+
+@dataclass(frozen=True)
+class _Task:
+    place: Place
+    text: Text
+
+
+@dataclass(frozen=True)
+class _Match:
+    similarity: float
+    how: How
+    training: _Task
+
+    @property
+    def rank(self) -> tuple[float, int]:
+        return self.similarity, -get_args(How).index(self.how)
+
+
+def find_leaks(
+    environments: Mapping[str, Environment],
+    threshold: float = 0.8,
+    tell: Tell = lambda words: None,
+    most: int = MOST,
+) -> Leaks:
+    """Find held-out tasks that are near-duplicates of training tasks, of any environment.
+
+    Args:
+        environments: by name; closed ones are left out.
+        threshold: from which Jaccard similarity on two tasks are near-duplicates; in (0, 1].
+        tell: told in words how far it is.
+        most: tasks of a category to look at on each side; of bigger ones they are evenly spaced.
+
+    Raises:
+        EnvironmentFault: a task cannot be made, or a library is missing.
+    """
+    open_ones = {name: one for name, one in environments.items() if not one.closed}
+    reader, tasks, looked = Reader(), [], []
+    num_categories = sum(len(one.categories) for one in open_ones.values())
+    most = min(most, max(1, MOST_IN_ALL // max(1, num_categories)))
+    for environment in open_ones.values():
+        for category in environment.categories:
+            indices = _indices(environment, category.name, most)
+            own = list(_tasks(environment, category, indices, reader, tell))
+            tasks += own
+            looked.append(_looked(environment, category.name, len(indices), own))
+    training = [task for task in tasks if task.place.pool == "train"]
+    held_out = [task for task in tasks if task.place.pool != "train"]
+    found = _matches(training, held_out, threshold, tell)
+    worst = sorted(found, key=lambda place: (*(-rank for rank in found[place].rank), place))[:WORST]
+    return Leaks(
+        threshold,
+        len(found),
+        len(held_out),
+        len(training),
+        dict(Counter(match.how for match in found.values())),
+        [_leak(environments, held_out[place], found[place]) for place in worst],
+        looked,
+        [name for name in environments if name not in open_ones],
+    )
+
+
+# --- collecting ------------------------------------------------------------------------------------------
+
+
+def _tasks(
+    environment: Environment, category: Category, indices: Sequence[int], reader: Reader, tell: Tell
+) -> Iterator[_Task]:
+    """Give the distinct tasks of a category that are trained on, and those that are held out."""
+    seen: set[tuple[str, bool]] = set()
+    for count, index in enumerate(indices):
+        if count % TOLD_EVERY == 0:
+            tell(f"reading {environment.name}.{category.name}, {count:,} tasks")
+        task = make_task(environment, category.name, index)
+        pool = next(pool for pool in get_args(Pool) if belongs(environment, task, pool))
+        side = task.key, pool == "train"
+        if side in seen or (pool == "train" and not category.trainable):
+            continue
+        seen.add(side)
+        place = Place(environment.name, category.name, index, pool)
+        yield _Task(place, reader.read((environment.name, category.name), task.messages))
+
+
+def _indices(environment: Environment, category: str, most: int) -> Sequence[int]:
+    """Choose the tasks to look at: all if they are few, else evenly spaced ones, of both sides where they are known."""
+    size = environment.size(category)
+    if size is None:
+        return range(min(most, ENDLESS))
+    pools = [environment.indices(category, pool) for pool in get_args(Pool)]
+    known = [pool for pool in pools if pool is not None]
+    if len(known) < len(pools):
+        return _spaced(range(size), 2 * most)
+    held_out = np.sort(np.concatenate(known[1:]))
+    return [*_spaced(known[0].tolist(), most), *_spaced(held_out.tolist(), most)]
+
+
+def _spaced(indices: Sequence[int], most: int) -> Sequence[int]:
+    if len(indices) <= most:
+        return indices
+    return [indices[i * len(indices) // most] for i in range(most)]
+
+
+def _looked(environment: Environment, category: str, num_indices: int, tasks: Sequence[_Task]) -> Looked:
+    num_training = sum(task.place.pool == "train" for task in tasks)
+    size = environment.size(category)
+    is_part = size is None or num_indices < size
+    return Looked(environment.name, category, size, is_part, num_training, len(tasks) - num_training)
+
+
+# --- matching --------------------------------------------------------------------------------------------
+
+
+def _matches(
+    training: Sequence[_Task], held_out: Sequence[_Task], threshold: float, tell: Tell
+) -> dict[int, _Match]:
+    """Find the best training task for every held-out task that has one near enough, by its place."""
+    found = _same_texts(training, held_out)
+    left = [place for place in range(len(held_out)) if place not in found]
+    views = Views([task.text for task in (*training, *held_out)])
+    for view in (views.words, views.ngrams):
+        ours, theirs = _distinct(view, held_out, left), _distinct(view, training, range(len(training)))
+        compare = _comparison(view == views.words, views)
+
+        def say(count: int, total: int = len(ours) + len(theirs)) -> None:
+            if count % TOLD_EVERY == 0:
+                tell(f"comparing, {count:,} of {total:,} sets")
+
+        pairs = candidates([f for f, _ in theirs], [f for f, _ in ours], threshold, say)
+        for of_training, of_held_out in pairs:
+            (features, (first, *_)), (kept, places) = theirs[of_training], ours[of_held_out]
+            similarity = compare(features, training[first].text, kept, held_out[places[0]].text)
+            if similarity >= threshold:
+                for place in places:
+                    match = _Match(similarity, _how(training[first], held_out[place]), training[first])
+                    if place not in found or match.rank > found[place].rank:
+                        found[place] = match
+    return found
+
+
+def _same_texts(training: Sequence[_Task], held_out: Sequence[_Task]) -> dict[int, _Match]:
+    by_text = {task.text.tokens.tobytes(): task for task in reversed(training)}
+    texts = (task.text.tokens.tobytes() for task in held_out)
+    return {
+        place: _Match(1.0, "same text", by_text[text]) for place, text in enumerate(texts) if text in by_text
+    }
+
+
+def _distinct(
+    view: Callable[[Text], Hashes | None], tasks: Sequence[_Task], places: Sequence[int]
+) -> list[tuple[Hashes, list[int]]]:
+    """Give the sets of a view that differ, each with the places of its tasks; kinds are kept apart."""
+    found: dict[tuple[object, bytes], tuple[Hashes, list[int]]] = {}
+    for place in places:
+        text = tasks[place].text
+        features = view(text)
+        if features is not None:
+            found.setdefault((text.kind, features.tobytes()), (features, []))[1].append(place)
+    return list(found.values())
+
+
+def _comparison(is_of_words: bool, views: Views) -> Callable[[Hashes, Text, Hashes, Text], float]:
+    if is_of_words:
+        return lambda _a, text_a, _b, text_b: views.likeness_of_words(text_a, text_b)
+    return lambda a, _text_a, b, _text_b: jaccard(a, b)
+
+
+def _how(a: _Task, b: _Task) -> How:
+    is_reordered = np.array_equal(np.sort(a.text.tokens), np.sort(b.text.tokens))
+    return "other order" if is_reordered else "similar"
+
+
+def _leak(environments: Mapping[str, Environment], held_out: _Task, match: _Match) -> Leak:
+    ours, theirs = (_told(environments, task.place) for task in (held_out, match.training))
+    return Leak(match.similarity, match.how, ours, theirs)
+
+
+def _told(environments: Mapping[str, Environment], place: Place) -> Place:
+    """Look a task up again for what people want to see of it."""
+    environment = environments[place.environment]
+    task = make_task(environment, place.category, place.index)
+    text = "\n".join(message["content"] for message in task.messages)
+    return replace(place, where=environment.where(task), text=text[:MOST_CHARACTERS])

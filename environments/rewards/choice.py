@@ -1,0 +1,110 @@
+"""Multiple choice: the letter of the right option, however it is written, or the option's text.
+
+The truth is a letter (`B`) or, where it is a whole number that is no letter itself, a place counted from 0. An
+answer begins with a letter: alone (`b`), in brackets or bold (`(B)`, `\\text{B}`, `**B**`), or with a point, colon or
+bracket behind it (`B.`, `B) Paris`); `Answer:`, `Option` or `The answer is` may stand before it. What follows is
+not looked at, so the first letter counts and listing all of them is a guess at the first. Where `options` names a
+column, an answer may also be the text of an option: equal to it but for case, white space and a last full stop, and
+to no other option.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from environments.contracts import Score
+from environments.options import Options
+from environments.rewards.contracts import AnswerReward, Attempt
+
+SOURCE = "multiple choice, as in ARC (arXiv 1803.05457) and MMLU (arXiv 2009.03300)"
+
+_OPEN, _CLOSE = r"(?:\\text|\\mathrm|\\textbf)?+[(\[{]++", r"[)\]}.:,]"
+_LEAD = r"(?:(?:the\s++)?+(?:final\s++|correct\s++)?+(?:answer|option|choice)(?:\s++is)?+\s*+:?+\s*+)?+"
+
+
+class Config(Options):
+    """Options of multiple choice."""
+
+    letters: str = Field(default="ABCDEFGHIJ", min_length=2, max_length=100)
+    """The letters of the options, in order; digits are possible too. Case does not matter unless both are there."""
+    options: str | None = None
+    """Column with the options' texts, a list in the order of the letters or a map from letter to text; none given: only
+    letters are read."""
+
+    @field_validator("letters")
+    @classmethod
+    def _are_different(cls, letters: str) -> str:
+        if len(set(letters)) < len(letters) or not letters.isalnum():
+            raise ValueError(f"expected different letters or digits, like ABCD, not {letters!r}")
+        return letters
+
+
+class Choice(AnswerReward):
+    """1 for the right letter or the right option's text, else 0."""
+
+    in_process = True
+
+    def __init__(self, config: Config) -> None:
+        self._letters, self._column = config.letters, config.options
+        self._any_case = len(set(config.letters.upper())) == len(config.letters)
+        self.needs_row = config.options is not None
+        flags = re.IGNORECASE if self._any_case else re.NOFLAG
+        letter = f"([{config.letters}])"
+        self._pattern = re.compile(rf"(?i:{_LEAD})(?:{_OPEN}{letter}{_CLOSE}|{letter}(?:{_CLOSE}|\Z))", flags)
+
+    def judge(self, answer: str, attempt: Attempt) -> Score:
+        """Compare the letter, or else the text."""
+        right = self._letter(attempt.truth)
+        answer = answer.replace("*", "").strip()
+        found = self._pattern.match(answer)
+        if found is not None and self._same(found[1] or found[2], right):
+            return Score.of(1.0)
+        return Score.of(float(self._column is not None and self._text_of(answer, attempt) == right))
+
+    def check(self, truth: Any) -> None:
+        """Refuse what names no option."""
+        self._letter(truth)
+
+    def reference(self, truth: Any) -> str:
+        """Give the letter."""
+        return self._letter(truth)
+
+    def _letter(self, truth: Any) -> str:
+        if not isinstance(truth, bool) and isinstance(truth, str | int):
+            for letter in self._letters:
+                if self._same(str(truth).strip(), letter):
+                    return letter
+            if isinstance(truth, int) and 0 <= truth < len(self._letters):
+                return self._letters[truth]
+        raise ValueError(
+            f"expected one of the letters {self._letters} or a place from 0 as truth, found {truth!r}"
+        )
+
+    def _same(self, one: str, letter: str) -> bool:
+        return one == letter or (self._any_case and one.upper() == letter.upper())
+
+    def _text_of(self, answer: str, attempt: Attempt) -> str | None:
+        """Find the one option that has this text."""
+        options = attempt.row.get(self._column or "")
+        if isinstance(options, list | tuple):
+            options = dict(zip(self._letters, options, strict=False))
+        if not isinstance(options, Mapping):
+            raise ValueError(
+                f"expected a list or a map of options in the column {self._column!r}, found {options!r}"
+            )
+        said = _plain(answer)
+        found = [str(letter) for letter, text in options.items() if _plain(str(text)) == said]
+        return self._letter(found[0]) if len(found) == 1 else None
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split()).removesuffix(".")
+
+
+def create(config: Config) -> Choice:
+    """Build the reward of a spec's section."""
+    return Choice(config)

@@ -1,0 +1,165 @@
+"""Python code that is run against tests: the share of them that pass.
+
+The truth is `{inputs: [...], outputs: [...]}`, standard input and what must be printed (as in APPS and TACO; also
+as JSON text; white space at the ends of lines and of the output does not count), or `{tests: ...}`, asserts about
+the names that the code defines: a text is one test, a list holds one each (as in MBPP). The code is the last
+```python block of the answer, or the whole answer where there is none.
+
+Each test is a run of its own in a restricted process (`environments.rewards.restricted` says what that keeps away,
+and what not: it is no sandbox; only the standard library can be imported). A program that fails, loops or takes too
+much fails its test: it is worth 0 there, not unscorable. Times are those of the clock: on a crowded machine good
+programs can fail.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import Field
+
+from environments.contracts import Score
+from environments.options import Options
+from environments.rewards.contracts import AnswerReward, Attempt
+from environments.rewards.fences import last_block
+from environments.rewards.restricted import START_S, Limits, holds, printed
+
+SOURCE = "APPS (arXiv 2105.09938), MBPP (arXiv 2108.07732)"
+
+LANGUAGES = ("python", "py", "python3")
+Test = Callable[[str, Limits], bool]
+
+
+class Config(Options):
+    """Options of tested code."""
+
+    timeout_s: float = Field(default=2.0, gt=0, le=3600)
+    """Seconds of the clock that one test may take."""
+    limit_s: float = Field(default=10.0, gt=0, le=36_000)
+    """Seconds that all tests of an answer may take together; those left then have failed. The spec's
+    `scoring: {timeout_s: ...}` must leave room for it, and 5 s more for a process to start."""
+    partial: bool = True
+    """Whether some tests passed are worth their share; otherwise all must pass."""
+    memory_mib: int = Field(default=512, ge=64)
+    """MiB that a program may allocate."""
+    output_kib: int = Field(default=1024, ge=1)
+    """KiB that a program may print, and write to a file; more fails the test."""
+
+
+class CodeTests(AnswerReward):
+    """The share of tests passed; correct is who passes all."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self.seconds = config.limit_s + START_S
+
+    def judge(self, answer: str, attempt: Attempt) -> Score:
+        """Run the tests one after the other, until the time is over; without `partial`, until one fails."""
+        block = last_block(answer, LANGUAGES)
+        code = answer if block is None else block
+        tests = _tests(attempt.truth)
+        deadline = time.monotonic() + self._config.limit_s
+        num_passed = 0
+        for test in tests:
+            left = deadline - time.monotonic()
+            passed = left > 0 and test(code, self._limits(left))
+            num_passed += passed
+            if left <= 0 or (not passed and not self._config.partial):
+                break
+        share = num_passed / len(tests)
+        return Score.of(share if self._config.partial else float(share == 1), share == 1)
+
+    def check(self, truth: Any) -> None:
+        """Refuse what holds no tests, and asserts that are no Python."""
+        _tests(truth)
+
+    def _limits(self, left_s: float) -> Limits:
+        config = self._config
+        return Limits(min(config.timeout_s, left_s), config.memory_mib * 2**20, config.output_kib * 2**10)
+
+
+def _tests(truth: Any) -> list[Test]:
+    """Read the tests.
+
+    Raises:
+        ValueError: there are none, or they cannot be used.
+    """
+    truth = _map(truth)
+    if "fn_name" in truth:
+        raise ValueError(
+            "tests that call a function by `fn_name` are not supported: write them as asserts, `tests`"
+        )
+    if "tests" in truth:
+        given = truth["tests"]
+        tests = [_asserts(one) for one in ([given] if isinstance(given, str) else _list(given, "tests"))]
+    else:
+        inputs, outputs = (_list(truth.get(key), key) for key in ("inputs", "outputs"))
+        if len(inputs) != len(outputs):
+            raise ValueError(
+                f"expected as many outputs as inputs, found {len(inputs)} inputs, {len(outputs)} outputs"
+            )
+        tests = [
+            _printing(_lines(given), _lines(right)) for given, right in zip(inputs, outputs, strict=True)
+        ]
+    if not tests:
+        raise ValueError("expected at least one test, found none")
+    return tests
+
+
+def _map(truth: Any) -> Mapping[str, Any]:
+    if isinstance(truth, str):
+        try:
+            truth = json.loads(truth)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(
+                f"expected a map of tests as truth, or its JSON, found {truth[:100]!r}"
+            ) from error
+    if not isinstance(truth, Mapping):
+        raise ValueError(f"expected a map with inputs and outputs, or with tests, as truth, found {truth!r}")
+    return truth
+
+
+def _list(given: Any, key: str) -> list[Any]:
+    if not isinstance(given, list | tuple):
+        raise ValueError(f"expected a list under {key!r}, found {given!r}")
+    return list(given)
+
+
+def _asserts(text: Any) -> Test:
+    if not isinstance(text, str):
+        raise ValueError(f"expected asserts as text, found {text!r}")
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            compile(text, "tests", "exec")
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise ValueError(f"these asserts are no Python ({error}): {text[:100]!r}") from error
+    return lambda code, limits: holds(code, text, limits)
+
+
+def _lines(given: Any) -> str:
+    """Give a text that may be a list of lines."""
+    if isinstance(given, list) and all(isinstance(line, str) for line in given):
+        return "\n".join(given)
+    if not isinstance(given, str):
+        raise ValueError(f"expected text, or a list of lines, as input or output, found {given!r}")
+    return given
+
+
+def _printing(given: str, right: str) -> Test:
+    def test(code: str, limits: Limits) -> bool:
+        found = printed(code, given, limits)
+        return found is not None and _trimmed(found) == _trimmed(right)
+
+    return test
+
+
+def _trimmed(text: str) -> str:
+    return "\n".join(line.rstrip() for line in text.strip().splitlines())
+
+
+def create(config: Config) -> CodeTests:
+    """Build the reward of a spec's section."""
+    return CodeTests(config)

@@ -1,0 +1,139 @@
+"""Several rewards in one: the mean of their values by weight, over those that apply.
+
+A list of rewards in a spec is a short form of `{type: combined, parts: [...]}`. Each part's value is a component of the
+score, under the part's name (of a function: its own). An unscorable part makes the whole unscorable; a part that does
+not apply (TRL's `None`) is left out; where none applies, the whole is unscorable.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Self
+
+from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
+
+from environments.contracts import Score
+from environments.options import Options
+from environments.rewards.contracts import NOT_APPLIED, Attempt, Reward
+
+SOURCE = "TRL's GRPOTrainer (reward_weights; a reward of None is left out)"
+
+
+class Weight(Options):
+    """What a part of a combination has beside its own options."""
+
+    weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    """Share in the mean; 0: only a component, for reading."""
+
+
+def _resolve_part(raw: object) -> dict[str, Any]:
+    from environments.rewards.sections import resolve
+
+    weight = {"weight": raw["weight"]} if isinstance(raw, Mapping) and "weight" in raw else {}
+    own = {k: v for k, v in raw.items() if k != "weight"} if isinstance(raw, Mapping) else raw
+    if isinstance(own, list | tuple) or (isinstance(own, Mapping) and own.get("type") == "combined"):
+        raise ValueError("a combination of rewards holds no further combination: write all parts in one list")
+    return {**resolve(own), "weight": Weight.model_validate(weight).weight}
+
+
+Part = Annotated[dict[str, Any], BeforeValidator(_resolve_part)]  # a reward's map, with its weight
+
+
+class Config(Options):
+    """Options of a combination."""
+
+    parts: list[Part] = Field(min_length=1)
+    """The rewards, each a name or a map, with an optional `weight` (1 by default)."""
+    correct: str | None = None
+    """Name of the part that says whether an answer is correct; none given: the mean is 1."""
+    _search_path: str | None = PrivateAttr(default=None)
+
+    @property
+    def names(self) -> list[str]:
+        """A name for each part: its type, of a function its own; numbered where two have the same."""
+        plain = [part["type"].rpartition(":")[2] for part in self.parts]
+        numbers = [plain[:place].count(name) + 1 for place, name in enumerate(plain)]
+        return [
+            name if number == 1 else f"{name}_{number}" for name, number in zip(plain, numbers, strict=True)
+        ]
+
+    @model_validator(mode="after")
+    def _can_be_combined(self) -> Self:
+        if not any(part["weight"] for part in self.parts):
+            raise ValueError("every part has weight 0: give at least one of them more")
+        if self.correct is not None and self.correct not in self.names:
+            near = difflib.get_close_matches(self.correct, self.names, n=1)
+            hint = f". Did you mean {near[0]!r}?" if near else ""
+            raise ValueError(
+                f"`correct` names the part {self.correct!r}, but the parts are {', '.join(self.names)}{hint}"
+            )
+        return self
+
+    def within(self, folder: str | None) -> Self:
+        """Look for functions of the user's own in the spec's folder."""
+        copy = self.model_copy()
+        copy._search_path = folder
+        return copy
+
+    def rewards(self) -> list[Reward]:
+        """Build the parts."""
+        from environments.rewards.sections import make_reward
+
+        own = [{key: value for key, value in part.items() if key != "weight"} for part in self.parts]
+        return [make_reward(part, self._search_path) for part in own]
+
+
+class Combined(Reward):
+    """The weighted mean of several rewards."""
+
+    def __init__(
+        self, names: Sequence[str], rewards: Sequence[Reward], weights: Sequence[float], correct: str | None
+    ):
+        self._parts = list(zip(names, rewards, weights, strict=True))
+        self._correct = correct
+        self.in_process = all(reward.in_process for reward in rewards)
+        self.needs_row = any(reward.needs_row for reward in rewards)
+        self.seconds = sum(reward.seconds for reward in rewards)
+
+    def score(self, attempt: Attempt) -> Score:
+        """Give the mean over the parts that apply."""
+        scores: dict[str, Score] = {}
+        total = weights = 0.0
+        for name, reward, weight in self._parts:
+            score = reward.score(attempt)
+            if score.value is not None:
+                scores[name] = score
+                total, weights = total + weight * score.value, weights + weight
+            elif score.reason != NOT_APPLIED:
+                return Score.unscorable(f"{name}: {score.reason}")
+        if not weights:
+            return Score.unscorable(NOT_APPLIED)
+        mean = Score.of(min(total / weights, 1.0))  # rounding may carry it beyond
+        deciding = scores.get(self._correct, mean) if self._correct is not None else mean
+        return Score(
+            mean.value, deciding.correct, {name: score.value or 0.0 for name, score in scores.items()}
+        )
+
+    def check(self, truth: Any) -> None:
+        """Ask every part; the message says which one refuses."""
+        for name, reward, _ in self._parts:
+            try:
+                reward.check(truth)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
+
+    def reference(self, truth: Any) -> str | None:
+        """Give the first part's reference that all of them like; untried where trying could run foreign code."""
+        known = [found for _, reward, _ in self._parts if (found := reward.reference(truth)) is not None]
+        for answer in known if self.in_process else ():
+            score = self.score(Attempt(answer, answer, truth))
+            if score.correct and score.value == 1.0:
+                return answer
+        return known[0] if known and not self.in_process else None
+
+
+def create(config: Config) -> Combined:
+    """Build the combination of a spec's section."""
+    weights = [part["weight"] for part in config.parts]
+    return Combined(config.names, config.rewards(), weights, config.correct)

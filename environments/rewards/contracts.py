@@ -1,0 +1,66 @@
+"""What a reward is: a pure function of an attempt, with what its user must know before it is called."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from environments.contracts import Message, Score
+
+NOT_APPLIED = "no reward applied"  # the reason of a reward that has nothing to say about an attempt
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One reply, and what is needed to judge it: plain data."""
+
+    completion: str  # all that the policy wrote
+    answer: str | None  # what the environment's option `answer` found in it; None where its marks are missing
+    truth: Any  # what the row says is right: plain JSON data
+    messages: tuple[Message, ...] = ()  # the conversation before the reply
+    row: Mapping[str, Any] = field(default_factory=dict)  # all columns, for rewards that `needs_row`
+
+
+class Reward(ABC):
+    """Judges attempts. `score` is a pure function of the attempt; no global random state is touched."""
+
+    in_process: bool = False  # cannot hang or run foreign code: the trainer may call it
+    needs_row: bool = False  # reads `Attempt.row`; otherwise rows do not travel
+    seconds: float = 0.0  # the longest that a score takes by the reward's own limits; 0: it sets none
+
+    @abstractmethod
+    def score(self, attempt: Attempt) -> Score:
+        """Judge an attempt: a missing or unreadable answer is worth 0, a fault of the reward is unscorable.
+
+        A reward that has nothing to say about an attempt is unscorable as `NOT_APPLIED`; in a combination the others
+        then decide.
+        """
+
+    def check(self, truth: Any) -> None:  # noqa: B027 - a reward may take any truth
+        """Refuse a truth that nothing could be compared with; called once for every row, so it is cheap.
+
+        Raises:
+            ValueError: what was expected and what was found; the row is then listed as broken.
+        """
+
+    def reference(self, truth: Any) -> str | None:
+        """Give an answer that is worth 1, as a warm start needs it; None where the reward knows none."""
+        return None
+
+
+class AnswerReward(Reward):
+    """A reward that reads nothing but the answer; one that is missing or longer than any right one is worth 0."""
+
+    longest: int = 100_000  # characters of an answer that are looked at
+
+    def score(self, attempt: Attempt) -> Score:
+        """Judge the answer, if there is one of a sensible length."""
+        if attempt.answer is None or len(attempt.answer) > self.longest:
+            return Score.of(0.0)
+        return self.judge(attempt.answer, attempt)
+
+    @abstractmethod
+    def judge(self, answer: str, attempt: Attempt) -> Score:
+        """Judge an answer that is there."""

@@ -1,0 +1,127 @@
+"""Equality of numbers, exact or within a tolerance. Nothing is evaluated.
+
+A number is: a sign (also U+2212), digits, plain or with commas at every third (`1,234.5`), a decimal part, an
+exponent (`1e3`); or a fraction of two such (`3/4`); or either with `%` behind it, which divides by 100 (`50%` is
+0.5); a `$`, `€` or `£` before it is passed over. Infinities, NaN, other units and words are not numbers: worth 0.
+Numbers are compared as fractions, so `0.1` is 1/10 and 2**53 + 1 is not 2**53. A number is at most 200 characters
+long.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import Any, Literal
+
+from pydantic import Field
+
+from environments.contracts import Score
+from environments.options import Options
+from environments.rewards.contracts import AnswerReward, Attempt
+
+SOURCE = "numeric match, as in GSM8K's evaluation (arXiv 2110.14168), with tolerances"
+
+LONGEST = 200  # characters of a number
+MOST_EXPONENT = 400  # beyond a float's
+LOOKED_THROUGH = 10_000  # characters at the end of an answer, for `where: last`
+
+# Possessive, so that no text makes it try twice.
+_DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3}){1,60}+|[0-9]++)"
+_DECIMAL = rf"(?:{_DIGITS}(?:\.[0-9]*+)?+|\.[0-9]++)(?:[eE][+-]?+[0-9]{{1,4}}+)?+"
+_NUMBER = rf"([+-]?+)[$€£]?+({_DECIMAL})(?:/([+-]?+{_DECIMAL}))?+(%?+)"
+_WHOLE = re.compile(_NUMBER)
+_WITHIN = re.compile(rf"(?<![0-9.a-zA-Z_]){_NUMBER}(?![0-9a-zA-Z_])")
+
+
+class Config(Options):
+    """Options of numeric equality."""
+
+    relative_tolerance: float = Field(default=0.0, ge=0, le=1)
+    """Most difference as a share of the truth; 0: exact."""
+    absolute_tolerance: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """Most difference. Right is what is within either tolerance."""
+    where: Literal["whole", "last"] = "whole"
+    """`whole`: the answer is a number and nothing else; `last`: the last number in it counts."""
+
+
+class Numeric(AnswerReward):
+    """1 for a number near enough to the truth or one of several, else 0."""
+
+    in_process = True
+
+    def __init__(self, config: Config) -> None:
+        self._last = config.where == "last"
+        self._relative = Fraction(config.relative_tolerance)
+        self._absolute = Fraction(config.absolute_tolerance)
+
+    def judge(self, answer: str, attempt: Attempt) -> Score:
+        """Read the number and compare it with every accepted one."""
+        said = _last_number(answer) if self._last else number(answer)
+        near = said is not None and any(self._is_near(said, truth) for truth in _numbers(attempt.truth))
+        return Score.of(float(near))
+
+    def check(self, truth: Any) -> None:
+        """Refuse what is no number."""
+        if not _numbers(truth):
+            raise ValueError("expected a number or a list of numbers as truth, found an empty list")
+
+    def reference(self, truth: Any) -> str:
+        """Give the first accepted number as it is written."""
+        return str(truth[0] if isinstance(truth, list | tuple) else truth).strip()
+
+    def _is_near(self, said: Fraction, truth: Fraction) -> bool:
+        if said == truth:
+            return True
+        return abs(said - truth) <= max(self._absolute, self._relative * abs(truth))
+
+
+def number(text: str) -> Fraction | None:
+    """Read a text that is a number; None where it is none."""
+    text = text.strip()
+    if len(text) > LONGEST:
+        return None
+    found = _WHOLE.fullmatch(text.replace("\u2212", "-"))
+    return None if found is None else _value(found)
+
+
+def _last_number(text: str) -> Fraction | None:
+    found = list(_WITHIN.finditer(text[-LOOKED_THROUGH:].replace("\u2212", "-")))
+    return _value(found[-1]) if found and len(found[-1][0]) <= LONGEST else None
+
+
+def _value(found: re.Match[str]) -> Fraction | None:
+    sign, above, below, percent = found.groups()
+    value = _decimal(above)
+    if value is not None and below is not None:
+        divisor = _decimal(below)
+        value = value / divisor if divisor else None
+    if value is None:
+        return None
+    return (-value if sign == "-" else value) / (100 if percent else 1)
+
+
+def _decimal(text: str) -> Fraction | None:
+    mantissa, _, exponent = text.lower().partition("e")
+    if abs(int(exponent or 0)) > MOST_EXPONENT:
+        return None
+    whole, _, part = mantissa.replace(",", "").partition(".")
+    sign = -1 if whole.startswith("-") else 1
+    digits = int((whole.lstrip("+-") + part) or "0")
+    power = int(exponent or 0) - len(part)
+    return sign * Fraction(digits) * Fraction(10) ** power
+
+
+def _numbers(truth: Any) -> list[Fraction]:
+    """Give the accepted numbers."""
+    found = []
+    for one in truth if isinstance(truth, list | tuple) else [truth]:
+        value = None if isinstance(one, bool) or not isinstance(one, str | int | float) else number(str(one))
+        if value is None:
+            raise ValueError(f"expected a number or a list of numbers as truth, found {one!r}")
+        found.append(value)
+    return found
+
+
+def create(config: Config) -> Numeric:
+    """Build the reward of a spec's section."""
+    return Numeric(config)

@@ -1,0 +1,322 @@
+"""Rows of your own: Parquet, JSON lines, CSV, folders of Hugging Face `datasets`; any column or expression a category.
+
+Files are gone through once, when the environment is first asked for its categories; then rows are read one by one.
+Rows that cannot be used are listed in `left_out`, never dropped without a word. Without a held-out file the pools
+follow from content keys, as everywhere; a held-out file is halved into `anchor` and `select`, and what it holds is
+never trained on. See `docs/rows.md`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from typing import Annotated, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import AfterValidator, Field, PrivateAttr, model_validator
+
+from environments.contracts import Category, Environment, EnvironmentFault, Pool, Score, Task
+from environments.options import TextOptions
+from environments.rewards import Attempt, Reward, RewardSection, make_reward
+from environments.tables.broken import Broken
+from environments.tables.expressions import Expression, Row, Template
+from environments.tables.index import POOLS, Index, Places, build_index
+from environments.tables.lazy import LazyTask
+from environments.tables.locating import find_files
+from environments.tables.reading import Reader
+from environments.tables.rowfile import RowFile
+from environments.tables.saying import Saying
+from environments.tables.truths import find_truth
+
+SOURCE = "rows of the user's own; columns as verl, TRL and Hugging Face datasets have them"
+
+FORMAT = "1"  # raised when the same rows mean something else than before
+SAID = 10  # broken rows named when `strict` refuses them
+
+
+def _compiles(text: str) -> str:
+    Expression(text)
+    return text
+
+
+def _compiles_as_template(text: str) -> str:
+    Template(text)
+    return text
+
+
+Columns = Annotated[str, AfterValidator(_compiles)]  # a column path or a Jinja expression
+Paths = str | Annotated[list[str], Field(min_length=1)]
+
+
+class Config(TextOptions):
+    """Options of an environment of rows, beside those of every environment of text answers.
+
+    An expression is a column (`answer`), a path into it (`extra_info.difficulty`), or Jinja over the columns
+    (`"long" if numbers | length > 4 else "short"`; `row["my column"]` for other names).
+    """
+
+    train: Paths
+    """File, folder, or several of them, to train on; relative to the spec's folder."""
+    holdout: Paths | None = None
+    """The same, only to evaluate on: never trained on. None given: a share of `train`, by content key."""
+    split: str = "train"
+    """Which split of `train`, where that is a folder of several."""
+    holdout_split: str = "test"
+    """Which split of `holdout`, where that is a folder of several."""
+    prompt: Columns | None = None
+    """Expression of the conversation: a text, or a list of {role, content}; none given: the column `prompt`."""
+    template: Annotated[str, AfterValidator(_compiles_as_template)] | None = None
+    """Jinja text over the columns, in place of `prompt`."""
+    category: Columns | None = None
+    """Expression of the category; none given: one category, `all`."""
+    categories: Annotated[list[str], Field(min_length=1)] | None = None
+    """The categories that are used, in this order; none given: all, by number or name."""
+    truth: Columns | None = None
+    """Expression of what the reward compares with; none given: `reward_model.ground_truth`, or the column `answer`,
+    `ground_truth` or `solution`, whichever the first rows have."""
+    reference: Columns | None = None
+    """Expression of a reply that is worth 1, for warm starts; none given: one that the reward works out, if it can."""
+    reward: RewardSection
+    """What a reply is worth: a reward's name, a map with its options, or a list of several."""
+    strict: bool = False
+    """Whether rows that cannot be used are an error; if not, they are left out and listed."""
+    _folder: str | None = PrivateAttr(default=None)
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> Self:
+        if self.prompt is not None and self.template is not None:
+            raise ValueError("`prompt` and `template` both say what is asked: leave one out")
+        if self.categories and len(set(self.categories)) < len(self.categories):
+            raise ValueError("`categories` names one twice")
+        return self
+
+    def within(self, folder: str | None) -> Self:
+        """Take relative paths, and functions of the user's own, from the spec's folder."""
+        inside = self.model_copy()
+        inside._folder = folder
+        return inside
+
+    @property
+    def folder(self) -> str | None:
+        """Where relative paths begin; None: the current folder."""
+        return self._folder
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The files, gone through."""
+
+    files: Sequence[RowFile]
+    reader: Reader
+    index: Index
+
+
+class Rows(Environment):
+    """Rows as tasks. Scoring needs no file: a task carries what its reward compares with."""
+
+    def __init__(self, name: str, config: Config) -> None:
+        self.name = name
+        self.max_tokens = config.max_tokens
+        self._config = config
+        self._reward: Reward = make_reward(config.reward, config.folder)
+        self.scores_in_process = self._reward.in_process
+        self.seconds = self._reward.seconds
+        self._tell: Callable[[str], None] = lambda text: None
+
+    def open(self, tell: Callable[[str], None]) -> None:
+        """Go through the files, saying now and then how far it is."""
+        self._tell = tell
+        _ = self._opened
+
+    @cached_property
+    def version(self) -> str:  # type: ignore[override]
+        """Digest of what the rows mean: the files' content, the options, and the code of a reward of the user's own."""
+        digest = hashlib.sha256(self._meaning().encode())
+        for role, files in zip((b"train", b"holdout"), self._files, strict=True):
+            for file in files:
+                with file.path.open("rb") as content:
+                    digest.update(role + hashlib.file_digest(content, "sha256").digest())
+        return f"{FORMAT}+{digest.hexdigest()[:12]}"
+
+    @property
+    def categories(self) -> list[Category]:
+        """The categories of the rows; one without a row to train on is only evaluated."""
+        return [
+            Category(name, trainable=len(places.of("train")) > 0)
+            for name, places in self._opened.index.categories.items()
+        ]
+
+    @property
+    def left_out(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Rows that cannot be used: "file:line: reason" of the first thousand, the others counted by reason."""
+        return self._opened.index.left_out.lines()
+
+    @property
+    def num_left_out(self) -> int:  # type: ignore[override]
+        """Number of rows that cannot be used."""
+        return self._opened.index.left_out.num_rows
+
+    @property
+    def remarks(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Rows left out on purpose, and categories that are only evaluated for want of rows."""
+        return tuple(self._opened.index.remarks)
+
+    def size(self, category: str) -> int:
+        """Count the usable rows of a category, those held out included."""
+        return len(self._places(category))
+
+    def task(self, category: str, index: int) -> Task:
+        """Read a row: those to train on first, in the order of the files, then those held out."""
+        places, opened = self._places(category), self._opened
+        if not 0 <= index < len(places):
+            raise EnvironmentFault(
+                f"{self.name}: category {category!r} has no row {index}, only {len(places)}"
+            )
+        file, number = opened.files[places.files[index]], int(places.numbers[index])
+        try:
+            row = file.row(number)
+            messages, truth = opened.reader.conversation(row), opened.reader.truth_of(row)
+        except Broken as broken:
+            raise EnvironmentFault(
+                f"{self.name}: a row of {file.name} could be read and no longer can ({broken}):"
+                " has the file been changed? Start again, with a file that stays as it is"
+            ) from broken
+        data: Mapping[str, Any] = {"truth": truth, "row": row} if self._reward.needs_row else {"truth": truth}
+        key = places.key(index)
+        return LazyTask(self.name, category, index, messages, data, key, lambda: self._reply(row, truth))
+
+    def pool(self, task: Task) -> Pool | None:
+        """Say which pool a row belongs to where a held-out file was given."""
+        if self._config.holdout is None:
+            return None
+        return POOLS[int(self._places(task.category).pools[task.index])]
+
+    def indices(self, category: str, pool: Pool) -> NDArray[np.int64]:
+        """Give the indices of the rows of a pool."""
+        return self._places(category).of(pool)
+
+    def where(self, task: Task) -> str:
+        """Name a row's file and its place there, from 1."""
+        places = self._places(task.category)
+        return f"{self._opened.files[places.files[task.index]].name}, row {places.numbers[task.index] + 1:,}"
+
+    def score(self, task: Task, completion: str) -> Score:
+        """Have the reward judge a reply by what the task carries."""
+        answer, data = self._config.read(completion), task.data
+        return self._reward.score(
+            Attempt(completion, answer, data["truth"], task.messages, data.get("row", {}))
+        )
+
+    def _reply(self, row: Row, truth: Any) -> str | None:
+        """Give a reply that is worth 1: the row's own as it stands, or the reward's as an answer is written."""
+        if self._config.reference is not None:
+            return self._opened.reader.reference_of(row)
+        answer = self._reward.reference(truth)
+        return None if answer is None else self._config.write(answer)
+
+    def _places(self, category: str) -> Places:
+        categories = self._opened.index.categories
+        if category not in categories:
+            raise EnvironmentFault(
+                f"{self.name} has no category {category!r}; it has: {', '.join(categories)}"
+            )
+        return categories[category]
+
+    @cached_property
+    def _opened(self) -> Opened:
+        files = list(chain(*self._files))
+        try:
+            opened = self._open(files)
+        except EnvironmentFault as fault:
+            raise EnvironmentFault(f"environment {self.name}: {fault}") from fault
+        except OSError as error:
+            raise EnvironmentFault(f"environment {self.name}: a file cannot be read: {error}") from error
+        left_out = opened.index.left_out
+        if self._config.strict and left_out.num_rows:
+            first = "".join(f"\n  {line}" for line in left_out.first[:SAID])
+            raise EnvironmentFault(
+                f"environment {self.name}: `strict` refuses its files: {left_out.num_rows:,} rows cannot be used; mend"
+                f" them, or leave `strict` out to go on without them. The first:{first}"
+            )
+        return opened
+
+    def _open(self, files: Sequence[RowFile]) -> Opened:
+        reader = self._reader(files)
+        needs_row = self._reward.needs_row
+        for file in files:
+            file.narrow(None if needs_row else reader.columns)
+        num_training = len(self._files[0])
+        say = Saying(lambda text: self._tell(f"{self.name}: {text}"))
+        index = build_index(files, num_training, reader, self._config.categories, say)
+        for file in files:
+            file.narrow(None if needs_row else reader.columns_of_tasks)
+        return Opened(files, reader, index)
+
+    @cached_property
+    def _files(self) -> tuple[list[RowFile], list[RowFile]]:
+        """The files to train on, and those held out."""
+        config = self._config
+        training = self._find("train", config.train, config.split)
+        return training, self._find("holdout", config.holdout, config.holdout_split)
+
+    def _find(self, role: str, given: str | list[str] | None, split: str) -> list[RowFile]:
+        try:
+            return [] if given is None else find_files(given, split, self._config.folder)
+        except EnvironmentFault as fault:
+            raise EnvironmentFault(f"environment {self.name}: {role}: {fault}") from fault
+        except OSError as error:
+            raise EnvironmentFault(f"environment {self.name}: {role} cannot be read: {error}") from error
+
+    def _reader(self, files: Sequence[RowFile]) -> Reader:
+        config, check = self._config, self._reward.check
+        template = None if config.template is None else Template(config.template)
+        return Reader(
+            prompt=template or Expression(config.prompt or "prompt"),
+            ask=config.conversation,
+            system=config.system,
+            category=_expression(config.category),
+            truth=_expression(config.truth) or find_truth(files, check),
+            check=check,
+            reference=_expression(config.reference),
+        )
+
+    def _meaning(self) -> str:
+        """Write the options that rows depend on, without where the files are, and the code of the user's rewards."""
+        not_meant = {"train", "holdout", "split", "holdout_split", "strict"}
+        code = map(_code, _types(self._config.model_dump(mode="json")["reward"]))
+        return self._config.model_dump_json(exclude=not_meant) + "".join(code)
+
+
+def create(name: str, config: Config) -> Rows:
+    """Build the environment of a spec's entry; its files are opened when it is first asked for its categories."""
+    return Rows(name, config)
+
+
+def _expression(text: str | None) -> Expression | None:
+    return None if text is None else Expression(text)
+
+
+def _types(section: Any) -> Iterator[str]:
+    """Name the types of rewards in a section, however deep."""
+    if isinstance(section, Mapping):
+        if isinstance(section.get("type"), str):
+            yield section["type"]
+        section = list(section.values())
+    if isinstance(section, list):
+        for one in section:
+            yield from _types(one)
+
+
+def _code(type_: str) -> str:
+    """Give the text of the module of a user's function, which `make_reward` has imported; empty for our own."""
+    module = sys.modules.get(type_.partition(":")[0]) if ":" in type_ else None
+    path = getattr(module, "__file__", None)
+    if path is None:
+        return ""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read()

@@ -1,0 +1,147 @@
+"""Rows in Arrow's formats: Parquet, read into memory by the columns needed; Arrow IPC, mapped from the file."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Iterator, Set
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+from environments.contracts import EnvironmentFault
+from environments.tables.broken import Broken
+from environments.tables.expressions import Row
+from environments.tables.rowfile import RowFile
+
+BATCH = 1024  # rows turned into Python objects at a time
+IPC_FILE = b"ARROW1"  # what Arrow's file format begins with; its stream format has no mark
+
+Columns = list[tuple[str, Any]]  # of a table: name, pyarrow array
+
+
+class ArrowRows(RowFile):
+    """Rows of an Arrow table."""
+
+    @abstractmethod
+    def _load(self) -> Any:
+        """Give the table (a pyarrow.Table), with no more than the columns needed where that spares reading."""
+
+    @abstractmethod
+    def _load_head(self, n: int) -> Any:
+        """Give the first rows with all columns, reading little else."""
+
+    @cached_property
+    def _table(self) -> Any:
+        with self._readable():
+            return self._narrowed(self._load())
+
+    @cached_property
+    def _columns(self) -> Columns:
+        return _columns(self._table)
+
+    def narrow(self, columns: Set[str] | None) -> None:
+        """Read these columns only, and let go of the others."""
+        super().narrow(columns)
+        if "_table" in self.__dict__:
+            self.__dict__["_table"] = self._narrowed(self._table)
+            self.__dict__.pop("_columns", None)
+
+    def rows(self) -> Iterator[tuple[int, Row | Broken]]:
+        """Go through the rows, a batch at a time."""
+        batches = self._table.to_batches(max_chunksize=BATCH)
+        yield from enumerate((row for batch in batches for row in _rows(batch)), 1)
+
+    def row(self, number: int) -> Row:
+        """Read a row, column by column."""
+        return _row(self._columns, number)
+
+    def head(self, n: int) -> list[Row]:
+        """Give the first rows without reading the others."""
+        with self._readable():
+            head = self._load_head(n)
+        self._require_once(head.column_names)
+        return [row for row in _rows(head) if not isinstance(row, Broken)]
+
+    def _narrowed(self, table: Any) -> Any:
+        self._require_once(table.column_names)
+        wanted = self.columns
+        return table if wanted is None else table.select([n for n in table.column_names if n in wanted])
+
+    def _require_once(self, names: Iterable[str]) -> None:
+        twice = sorted(name for name, n in Counter(names).items() if n > 1)
+        if twice:
+            raise EnvironmentFault(f"{self.name} has several columns called {', '.join(twice)}: rename them")
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        import pyarrow
+
+        try:
+            yield
+        except (pyarrow.ArrowException, OSError) as error:
+            raise EnvironmentFault(f"{self.name} cannot be read: {error}") from error
+
+
+class Parquet(ArrowRows):
+    """A Parquet file."""
+
+    def _load(self) -> Any:
+        import pyarrow.parquet
+
+        with pyarrow.parquet.ParquetFile(self.path, memory_map=True) as file:
+            wanted = self.columns
+            names = None if wanted is None else [n for n in file.schema_arrow.names if n in wanted]
+            return file.read(columns=names)
+
+    def _load_head(self, n: int) -> Any:
+        import pyarrow.parquet
+
+        with pyarrow.parquet.ParquetFile(self.path) as file:
+            first = next(file.iter_batches(batch_size=n), None)
+            return file.schema_arrow.empty_table() if first is None else pyarrow.table(first)
+
+
+class ArrowIpc(ArrowRows):
+    """An Arrow file as Hugging Face `datasets` saves it, or as Feather does."""
+
+    def _load(self) -> Any:
+        import pyarrow
+
+        source = pyarrow.memory_map(str(self.path))
+        is_file = source.read(len(IPC_FILE)) == IPC_FILE
+        source.seek(0)
+        opened = pyarrow.ipc.open_file(source) if is_file else pyarrow.ipc.open_stream(source)
+        return opened.read_all()
+
+    def _load_head(self, n: int) -> Any:
+        return self._load().slice(0, n)
+
+
+def _columns(table: Any) -> Columns:
+    return list(zip(table.column_names, table.columns, strict=True))
+
+
+def _row(columns: Columns, number: int) -> Row:
+    try:
+        return {name: column[number].as_py() for name, column in columns}
+    except ValueError as error:  # invalid UTF-8, a struct with two fields of a name, a time out of range
+        raise Broken("a value cannot be read", str(error)) from error
+
+
+def _rows(table: Any) -> list[Row | Broken]:
+    """Turn a table or batch into Python objects; one by one where one of them cannot be."""
+    if not table.num_columns:
+        return [{} for _ in range(table.num_rows)]
+    try:
+        return list(table.to_pylist())
+    except ValueError:
+        columns = list(zip(table.schema.names, table.columns, strict=True))
+        return [_row_or_broken(columns, number) for number in range(table.num_rows)]
+
+
+def _row_or_broken(columns: Columns, number: int) -> Row | Broken:
+    try:
+        return _row(columns, number)
+    except Broken as broken:
+        return broken

@@ -1,0 +1,240 @@
+"""The index of a table: which rows belong to which category and pool, found in one pass over the files.
+
+Of every usable row it keeps 27 bytes: where it is, its pool, its content key. Training rows come first, in the order of
+the files, then held-out rows; so a row has the same index whenever the same files are opened.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from environments.contracts import EnvironmentFault, Pool, content_key
+from environments.pools import half_of, pool_of
+from environments.tables.broken import Broken, LeftOut
+from environments.tables.expressions import Row
+from environments.tables.reading import Reader
+from environments.tables.rowfile import RowFile
+from environments.tables.saying import Saying
+
+POOLS: tuple[Pool, ...] = get_args(Pool)
+CODES = {pool: code for code, pool in enumerate(POOLS)}
+SAY_EVERY = 4096  # rows between two looks at the clock
+MOST_CATEGORIES = 1000
+COLUMNS = {"categories": "i2", "files": "i2", "numbers": "i8", "pools": "i1", "keys": "V16"}
+NUMBER = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
+SAID = 10  # broken rows named where they end everything
+
+
+@dataclass(frozen=True)
+class Places:
+    """The rows of one category, by index."""
+
+    files: NDArray[np.int16]  # number of the file
+    numbers: NDArray[np.int64]  # of the row in it
+    pools: NDArray[np.int8]  # codes, places in `POOLS`
+    keys: NDArray[np.void]  # content keys, 16 bytes each
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def key(self, index: int) -> str:
+        """Give the content key of a row."""
+        return str(self.keys[index].tobytes().hex())
+
+    def of(self, pool: Pool) -> NDArray[np.int64]:
+        """Give the indices of a pool, ascending."""
+        return np.flatnonzero(self.pools == CODES[pool])
+
+
+@dataclass(frozen=True)
+class Index:
+    """What can be used of a table, and what cannot."""
+
+    categories: Mapping[str, Places]  # in their order
+    left_out: LeftOut
+    remarks: Sequence[str]
+
+
+def build_index(
+    files: Sequence[RowFile],
+    num_training: int,
+    reader: Reader,
+    wanted: Sequence[str] | None,
+    say: Saying,
+) -> Index:
+    """Go through all rows once.
+
+    Args:
+        files: those to train on, then those that are held out.
+        num_training: how many are to train on; if all are, pools follow from content keys.
+        reader: what a row means.
+        wanted: the categories that are used, in their order; None: all there are.
+        say: hears how far it is.
+
+    Raises:
+        EnvironmentFault: no row can be used, a wanted category is not there, or there are too many.
+    """
+    making = _Making(reader, wanted, has_holdout=num_training < len(files))
+    for number, file in enumerate(files[num_training:], num_training):
+        making.go_through(number, file, True, say)  # first: nothing in them is trained on
+    for number, file in enumerate(files[:num_training]):
+        making.go_through(number, file, False, say)
+    return making.finish()
+
+
+@dataclass
+class _Pile:
+    """Rows as they are found, a number each in every column."""
+
+    categories: array[int] = field(default_factory=lambda: array("h"))
+    files: array[int] = field(default_factory=lambda: array("h"))
+    numbers: array[int] = field(default_factory=lambda: array("q"))
+    pools: array[int] = field(default_factory=lambda: array("b"))
+    keys: bytearray = field(default_factory=bytearray)
+
+    def add(self, category: int, file: int, number: int, pool: Pool, key: str) -> None:
+        self.categories.append(category)
+        self.files.append(file)
+        self.numbers.append(number)
+        self.pools.append(CODES[pool])
+        self.keys += bytes.fromhex(key)
+
+
+class _Making:
+    """An index in the making."""
+
+    def __init__(self, reader: Reader, wanted: Sequence[str] | None, has_holdout: bool) -> None:
+        self._reader, self._wanted, self._has_holdout = reader, wanted, has_holdout
+        self._codes: dict[str, int] = {name: code for code, name in enumerate(wanted or ())}
+        self._training, self._held_out = _Pile(), _Pile()
+        self._keys_held_out: set[str] = set()
+        self._left_out = LeftOut()
+        self._unwanted: set[str] = set()  # a few of their names
+        self._num_rows = self._num_unwanted = self._num_met = 0
+
+    def go_through(self, number: int, file: RowFile, is_held_out: bool, say: Saying) -> None:
+        """Take in the rows of a file."""
+        place = -1
+        for place, (line, row) in enumerate(file.rows()):
+            if place % SAY_EVERY == 0 and say.is_time():
+                say(f"{self._num_rows + place:,} rows gone through, now {file.name}")
+            try:
+                if isinstance(row, Broken):
+                    raise row
+                self._take(number, place, row, is_held_out)
+            except Broken as broken:
+                self._left_out.add(file.name, line, broken)
+        self._num_rows += place + 1
+
+    def finish(self) -> Index:
+        """Sort what was found into categories."""
+        piles = (self._training, self._held_out)
+        categories, files, numbers, pools, keys = (
+            np.concatenate([np.frombuffer(getattr(pile, column), dtype) for pile in piles])
+            for column, dtype in COLUMNS.items()
+        )
+        if not len(numbers):
+            raise EnvironmentFault(self._nothing())
+        order = np.argsort(categories, kind="stable")
+        edges = np.searchsorted(categories[order], np.arange(len(self._codes) + 1))
+        places = {}
+        for name in self._order():
+            code = self._codes[name]
+            own = order[edges[code] : edges[code + 1]]
+            places[name] = Places(files[own], numbers[own], pools[own], keys[own])
+        self._require_wanted(places)
+        return Index(places, self._left_out, self._remarks(places))
+
+    def _take(self, file: int, place: int, row: Row, is_held_out: bool) -> None:
+        category = self._reader.category_of(row)
+        if self._wanted is not None and category not in self._codes:
+            self._num_unwanted += 1
+            if len(self._unwanted) < SAID:
+                self._unwanted.add(category)
+            return
+        key = _key(self._reader, row)
+        if is_held_out:
+            self._keys_held_out.add(key)
+            self._held_out.add(self._code(category), file, place, half_of(key), key)
+        elif key in self._keys_held_out:
+            self._num_met += 1
+        else:
+            pool: Pool = "train" if self._has_holdout else pool_of(key)
+            self._training.add(self._code(category), file, place, pool, key)
+
+    def _code(self, category: str) -> int:
+        code = self._codes.setdefault(category, len(self._codes))
+        if code >= MOST_CATEGORIES and self._wanted is None:
+            names = ", ".join(list(self._codes)[:3])
+            raise EnvironmentFault(
+                f"its rows have more than {MOST_CATEGORIES:,} categories ({names}, ...): `category` seems to name"
+                " what tells rows apart; name a column with few values, or make few of many by an expression"
+            )
+        return code
+
+    def _order(self) -> list[str]:
+        """Put the categories in order: as the spec lists them; by number if all are numbers; by name."""
+        if self._wanted is not None:
+            return list(self._wanted)
+        if all(map(NUMBER.fullmatch, self._codes)):
+            return sorted(self._codes, key=lambda name: (float(name), name))
+        return sorted(self._codes)
+
+    def _require_wanted(self, places: Mapping[str, Places]) -> None:
+        for name, own in places.items():
+            if not len(own):
+                near = difflib.get_close_matches(name, self._unwanted, n=1)
+                others = ", ".join(sorted(self._unwanted)) or "no others"
+                hint = f"did you mean {near[0]!r}?" if near else f"there are: {others}"
+                raise EnvironmentFault(
+                    f"no usable row is of the category {name!r} that `categories` names; {hint}"
+                )
+
+    def _remarks(self, places: Mapping[str, Places]) -> list[str]:
+        remarks = []
+        if self._num_met:
+            remarks.append(
+                f"{_rows(self._num_met)} to train on left out: the same conversations are held out"
+            )
+        if self._num_unwanted:
+            remarks.append(
+                f"{_rows(self._num_unwanted)} left out: of categories that `categories` does not name"
+            )
+        if not self._has_holdout:
+            remarks += [
+                f"category {name} is only evaluated: none of its {_rows(len(own))} falls to the training pool"
+                for name, own in places.items()
+                if not len(own.of("train"))
+            ]
+        return remarks
+
+    def _nothing(self) -> str:
+        """Say why no row can be used."""
+        if not self._num_rows:
+            return "its files hold no rows"
+        if self._num_unwanted or self._num_met:
+            return f"no row is left to use: {'; '.join(self._remarks({}))}"
+        first = "".join(f"\n  {line}" for line in self._left_out.first[:SAID])
+        return (
+            f"none of its {_rows(self._num_rows)} can be used; `prompt` or `template`, `category` and `truth`"
+            f" say where things are in a row:{first}"
+        )
+
+
+def _key(reader: Reader, row: Row) -> str:
+    try:
+        return content_key(reader.check_row(row))
+    except UnicodeEncodeError as error:
+        raise Broken("half a character in the prompt", "a lone surrogate, which no file can hold") from error
+
+
+def _rows(n: int) -> str:
+    return "one row" if n == 1 else f"{n:,} rows"

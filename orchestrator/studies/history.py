@@ -1,0 +1,159 @@
+"""What a home knows of a study: which runs are there, how they stand, and whether they are still those of its file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from orchestrator.errors import UserError
+from orchestrator.spec import Spec, load_spec
+from orchestrator.spec.load import CHANGEABLE
+from orchestrator.studies.labels import leaves, text_of
+from orchestrator.studies.study import Planned, Study
+from store.home import Home
+from store.ledger import Ledger
+from store.ledger.reading import Reading
+from store.ledger.schema import revision
+from store.words import listed
+
+NOT_COMPARED = ("name", "seed", "ledger", *CHANGEABLE)  # of a run's spec: what makes it no other experiment
+FOLDER = "studies"  # in the home folder: a folder a study, with its lock and the logs of its runs
+
+State = Literal["missing", "begun", "finished"]
+
+
+class History:
+    """The runs of a study that are there, asked again at every look."""
+
+    def __init__(self, study: Study, reading: Reading | None) -> None:
+        self.study, self._reading = study, reading
+
+    def plan(self) -> Mapping[str, Any] | None:
+        """Return the plan that the ledger keeps; None: it does not know the study."""
+        known = [] if self._reading is None else self._reading.studies()
+        return next((one.plan for one in known if one.name == self.study.name), None)
+
+    def names(self) -> dict[tuple[str, int], str]:
+        """Name the runs that have begun, by setting and seed."""
+        if self._reading is None or self.plan() is None:
+            return {}
+        return {(one.setting, one.seed): one.run for one in self._reading.members(self.study.name)}
+
+    def states(self) -> dict[str, State]:
+        """Say how every planned run stands; one whose twin is not finished is not finished itself."""
+        finished = self._finished()
+        begun = self.names()
+        found: dict[str, State] = {}
+        for run in self.study.runs:
+            is_begun = (run.setting.label, run.seed) in begun
+            is_done = run.name in finished and (
+                run.setting.spec.baseline is None or self._twin(run.name) in finished
+            )
+            found[run.name] = "finished" if is_done else "begun" if is_begun else "missing"
+        return found
+
+    def _finished(self) -> set[str]:
+        runs = self._reading.runs() if self._reading else []
+        return {run.name for run in runs if run.status == "finished"}
+
+    def _twin(self, run: str) -> str | None:
+        return self._reading.baseline(run) if self._reading else None
+
+    def problems(self) -> list[str]:
+        """Say what keeps the study from going on: runs of another plan, or names that other runs have."""
+        return [*self._foreign(), *self._changed(), *self._gone()]
+
+    def _foreign(self) -> list[str]:
+        """Find runs of these names that are not the study's."""
+        ours = set(self.names().values())
+        there = {run.name for run in self._reading.runs()} if self._reading else set()
+        return [
+            f"there is a run {run.name} already, which is not of this study"
+            for run in self.study.runs
+            if run.name in there and run.name not in ours
+        ]
+
+    def _gone(self) -> list[str]:
+        """Find settings and seeds that were planned before; a study of which nothing ran may still lose some."""
+        plan = self.plan()
+        if plan is None or not self.names():
+            return []
+        labels = {setting.label for setting in self.study.settings}
+        gone = [one["label"] for one in plan["settings"] if one["label"] not in labels]
+        seeds = [str(seed) for seed in plan["seeds"] if seed not in self.study.seeds]
+        problems = [f"setting {label!r} is gone" for label in gone]
+        what = f"seed {seeds[0]} is" if len(seeds) == 1 else f"seeds {listed(seeds)} are"
+        return problems + ([f"{what} gone"] if seeds else [])
+
+    def _changed(self) -> list[str]:
+        """Compare the specs of the runs that are there with those that the file says now."""
+        assert self._reading is not None or not self.names()
+        settings = {setting.label: setting for setting in self.study.settings}
+        found: dict[str, dict[str, None]] = {}
+        for (label, _), name in self.names().items():
+            if label in settings and self._reading is not None:
+                before = load_spec(self._reading.spec(name))
+                for text in differences(before, settings[label].spec):
+                    found.setdefault(text, {})[label] = None
+        return [f"{text} ({_who(list(labels), len(settings))})" for text, labels in found.items()]
+
+    def changed_comparison(self) -> str | None:
+        """Say that something else was pre-registered before; this is allowed, and told."""
+        plan, now = self.plan(), self.study.compare.model_dump()
+        if plan is None or plan["compare"] == now or not self.names():
+            return None
+        before = plan["compare"]
+        words = [f"{key} was {text_of(before.get(key))}" for key in now if before.get(key) != now[key]]
+        return f"`compare` has changed after the first runs ({', '.join(words)}): it is no pre-registration any more"
+
+
+def _who(labels: list[str], num_settings: int) -> str:
+    return "all settings" if len(labels) == num_settings > 1 else f"setting {listed(labels)}"
+
+
+def differences(before: Spec, now: Spec) -> list[str]:
+    """Name the fields in which two specs are different experiments."""
+    old, new = (leaves(spec.model_dump(mode="json", by_alias=True)) for spec in (before, now))
+    keys = [key for key in {**old, **new} if key.partition(".")[0] not in NOT_COMPARED]
+    return [
+        f"{key} was {text_of(old.get(key))} and is {text_of(new.get(key))}"
+        for key in keys
+        if old.get(key) != new.get(key)
+    ]
+
+
+def refuse_changes(history: History) -> None:
+    """Refuse to go on with a study that is another now. Raises UserError."""
+    problems = history.problems()
+    if problems:
+        study = history.study
+        lines = "".join(f"\n  {problem}" for problem in problems)
+        raise UserError(
+            f"study {study.name} was begun with another plan:{lines}\nA study only grows: seeds and settings may be "
+            f"added. Give the changed one a name of its own: `name: {study.name}-2` in {study.path}"
+        )
+
+
+@contextmanager
+def looking(study: Study, home: Path) -> Iterator[tuple[History, Reading | None]]:
+    """Open what a home knows of a study without making anything; nothing where there is no ledger yet."""
+    place = home.expanduser().absolute()
+    url = study.base.ledger.url or f"sqlite:///{place / 'evergreen.db'}"
+    with Ledger(url) as ledger:
+        if revision(ledger.engine) is None:
+            yield History(study, None), None
+            return
+    with Ledger.open(url, create=False) as ledger:
+        yield History(study, ledger.reading), ledger.reading
+
+
+def study_folder(home: Home, name: str) -> Path:
+    """Where a study keeps its lock and the logs of its runs; may not exist yet."""
+    return home.path / FOLDER / name
+
+
+def log_of(home: Home, run: Planned, study: str) -> Path:
+    """Where a run's process writes what it prints."""
+    return study_folder(home, study) / "logs" / f"{run.name}.txt"

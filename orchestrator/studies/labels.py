@@ -1,0 +1,82 @@
+"""Short names of settings, made of what they change: `repo`, `lr=0.0003 temperature=0.1`; and names of their runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from orchestrator.spec.load import METHOD_SECTIONS, SHORT_FORMS
+
+UNCHANGED = "base"  # the setting that changes nothing
+NAMING = ("type", *SHORT_FORMS.values())  # last parts of fields that name a method
+METHODS = (*NAMING, *SHORT_FORMS, *METHOD_SECTIONS)
+LONGEST = 60  # characters of a label in a run's name
+NUMBER = re.compile(r"[-+]?\d+(\.\d*)?e[-+]?\d+", re.IGNORECASE)  # YAML reads 1e-4 as a text
+
+
+def leaves(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Open maps into their dotted fields: `objective: {preset: rloo}` is `objective.preset: rloo`."""
+    found: dict[str, Any] = {}
+    for key, value in given.items():
+        if isinstance(value, Mapping) and value:
+            found |= leaves({f"{key}.{inner}": one for inner, one in value.items()})
+        else:
+            found[key] = value
+    return found
+
+
+def label_of(given: Mapping[str, Any], among: Collection[str]) -> str:
+    """Name a setting by its values; `among`: the fields that the study's settings change, opened by `leaves`."""
+    shown = leaves(given)
+    methods = {_name(key) for key in among if _names_a_method(key)}
+    words = []
+    for key, value in shown.items():
+        is_clear = len(methods) == 1 or _name(key) == "objective"  # `uniform` may be a bandit or a scheduler
+        is_enough = _names_a_method(key) and is_clear and isinstance(value, str)
+        words.append(text_of(value) if is_enough else f"{_shortest(_name(key), among)}={text_of(value)}")
+    return " ".join(words) or UNCHANGED
+
+
+def text_of(value: Any) -> str:
+    """Write a value of a spec for a person, equal values alike."""
+    if isinstance(value, bool | None):
+        return {True: "true", False: "false", None: "none"}[value]
+    if isinstance(value, str) and NUMBER.fullmatch(value):
+        value = float(value)
+    if isinstance(value, float):
+        short = f"{value:g}"
+        return short if float(short) == value else repr(value)
+    if isinstance(value, list):
+        return "+".join(map(text_of, value))
+    return str(value) if isinstance(value, str | int) else json.dumps(value, separators=(",", ":"))
+
+
+def slug(label: str) -> str:
+    """Write a label as part of a run's name; a long one is cut and ends in a hash of it."""
+    text = re.sub(r"[^a-z0-9_.-]+", "-", label.lower()).strip("-")
+    if text and len(text) <= LONGEST:
+        return text
+    return f"{text[: LONGEST - 8]}-{hashlib.sha256(label.encode()).hexdigest()[:7]}".lstrip("-")
+
+
+def _names_a_method(key: str) -> bool:
+    return key.rpartition(".")[2] in METHODS
+
+
+def _name(key: str) -> str:
+    """Leave out the last part where it only says that a method is named: `objective.preset` is the objective."""
+    parent, _, last = key.rpartition(".")
+    return parent if last in NAMING and parent else key
+
+
+def _shortest(name: str, among: Collection[str]) -> str:
+    """Shorten a dotted name to the end that no other has."""
+    parts = name.split(".")
+    others = [other.split(".") for other in map(_name, among) if other != name]
+    for length in range(1, len(parts)):
+        if not any(other[-length:] == parts[-length:] for other in others):
+            return ".".join(parts[-length:])
+    return name

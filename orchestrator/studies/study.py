@@ -1,0 +1,207 @@
+"""A study, checked: settings x seeds, each run with its spec and its name, and the plan that the ledger keeps."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from orchestrator.errors import SpecError
+from orchestrator.spec import Spec
+from orchestrator.spec.load import (
+    SHORT_FORMS,
+    Document,
+    check,
+    look_in,
+    name_from,
+    read,
+    read_spec,
+    set_field,
+)
+from orchestrator.studies.file import Compare, StudyFile, is_plain, known_label, refusal
+from orchestrator.studies.labels import leaves, slug
+from orchestrator.studies.settings import Given, expand
+from store.records import MemberRecord, StudyRecord
+from store.words import listed
+
+EXPECTED = "a map of what the study is (spec, seeds, grid, ...)"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to run the base spec."""
+
+    label: str
+    changes: Mapping[str, Any]  # dotted spec field -> value, resolved
+    spec: Spec  # complete but for name and seed
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of a study."""
+
+    name: str
+    setting: Setting
+    seed: int
+
+    @property
+    def spec(self) -> Spec:
+        """The run's own spec."""
+        return self.setting.spec.model_copy(update={"name": self.name, "seed": self.seed})
+
+
+@dataclass(frozen=True)
+class Study:
+    """Many runs that are to be compared."""
+
+    name: str
+    path: Path
+    base: Spec
+    settings: tuple[Setting, ...]
+    seeds: tuple[int, ...]
+    workers: int | None  # None: one a core
+    compare: Compare
+
+    @property
+    def runs(self) -> list[Planned]:
+        """All runs, all settings of a seed before the next seed: whenever it is stopped, pairs are there."""
+        return [
+            Planned(f"{self.name}.{slug(setting.label)}.s{seed}", setting, seed)
+            for seed in self.seeds
+            for setting in self.settings
+        ]
+
+    def record(self) -> StudyRecord:
+        """Describe the study for the ledger."""
+        plan = {
+            "spec": self.base.model_dump(mode="json", by_alias=True),
+            "settings": [{"label": one.label, "changes": dict(one.changes)} for one in self.settings],
+            "seeds": list(self.seeds),
+            "compare": self.compare.model_dump(),
+        }
+        return StudyRecord(self.name, plan)
+
+    def member(self, run: Planned) -> MemberRecord:
+        """Describe a run's place for the ledger."""
+        return MemberRecord(self.name, run.setting.label, dict(run.setting.changes))
+
+
+def load_study(path: Path) -> Study:
+    """Read and check a study and the specs of all its runs. Raises SpecError with every problem found, a line each."""
+    document = read(path, EXPECTED, "study")
+    document.raw.setdefault("name", name_from(path))
+    file = check(StudyFile, document)
+    base = _base(file, document, path)
+    checked = check(Spec, base)
+    settings = _settings(expand(file), base, document)
+    problems = [
+        *_unlike(settings),
+        *_unnamed(file, settings),
+        *([f"compare.baseline: {wrong}"] if (wrong := _baseline(file, settings)) else []),
+    ]
+    if problems:
+        raise SpecError("\n".join(f"{path}: {problem}" for problem in problems))
+    return Study(file.name, path, checked, settings, tuple(file.seeds), file.workers, file.compare)
+
+
+def _base(file: StudyFile, document: Document, path: Path) -> Document:
+    """Find the base spec: a file beside the study's, or a part of the study's own."""
+    if isinstance(file.spec, str):
+        return read_spec(path.parent / file.spec)
+    base = document.part("spec")
+    base.raw.setdefault("name", file.name)
+    look_in(base.raw, path.absolute().parent)
+    return base
+
+
+def _settings(given: Sequence[Given], base: Document, document: Document) -> tuple[Setting, ...]:
+    """Check every setting's spec; all problems are told at once, each with the settings that have it."""
+    settings = []
+    problems: dict[str, list[str]] = {}
+    for one in given:
+        try:
+            settings.append(_setting(one, base, document))
+        except SpecError as error:
+            for problem in str(error).splitlines():
+                problems.setdefault(problem, []).append(one.label)
+    if problems:
+        told = (f"{problem} (setting {listed(labels)})" for problem, labels in problems.items())
+        raise SpecError("\n".join(told))
+    return tuple(settings)
+
+
+def _setting(given: Given, base: Document, document: Document) -> Setting:
+    lines = dict(base.lines) if base.where == document.where else {}
+    raw = copy.deepcopy(base.raw)
+    for field, value in given.values.items():
+        line = document.lines[given.places[field]]
+        lines[tuple(field.split("."))] = line
+        if (why := refusal(field)) is not None:
+            raise SpecError(f"{document.where}, line {line}: {why}")
+        try:
+            set_field(raw, field, copy.deepcopy(value))
+        except SpecError as error:
+            raise SpecError(f"{document.where}, line {line}: {field}: {error}") from error
+    set_field(raw, "resources.threads", 1)
+    if "experiment" not in (raw.get("tracker") or {}):  # in MLflow, a study is an experiment
+        set_field(raw, "tracker.experiment", document.raw["name"])
+    spec = check(Spec, Document(raw, lines, document.where))
+    return Setting(given.label, changes(given.values, spec), spec)
+
+
+def changes(given: Mapping[str, Any], spec: Spec) -> dict[str, Any]:
+    """Say what a setting changes, field by field, with the values that the checked spec has there."""
+    resolved = spec.model_dump(mode="json", by_alias=True)
+    opened = {}
+    for field, value in given.items():
+        is_short = isinstance(value, str) and isinstance(_at(resolved, field), Mapping)
+        last = field.rpartition(".")[2]
+        opened[f"{field}.{SHORT_FORMS.get(last, 'type')}" if is_short else field] = value
+    found = ((field, value, _at(resolved, field)) for field, value in leaves(opened).items())
+    return {field: value if there is None else there for field, value, there in found}
+
+
+def _at(data: Any, field: str) -> Any:
+    return reduce(lambda at, key: at.get(key) if isinstance(at, Mapping) else None, field.split("."), data)
+
+
+def _unlike(settings: Sequence[Setting]) -> list[str]:
+    """Refuse settings that are the same, or whose runs would have the same names."""
+    problems = []
+    for label, num in Counter(setting.label for setting in settings).items():
+        if num > 1:
+            problems.append(f"{num} settings are called {label!r}; give each another `label`")
+    for i, one in enumerate(settings):
+        for other in settings[:i]:
+            if one.spec == other.spec:
+                problems.append(f"settings {other.label!r} and {one.label!r} are the same; leave one out")
+            elif one.label != other.label and slug(one.label) == slug(other.label):
+                problems.append(
+                    f"settings {other.label!r} and {one.label!r} would have runs of the same name "
+                    f"({slug(one.label)}); give one another `label`"
+                )
+    return problems
+
+
+def _unnamed(file: StudyFile, settings: Sequence[Setting]) -> list[str]:
+    """Refuse labels that no table has room for, and draws that came to an end."""
+    wrong = [one.label for one in settings if not is_plain(one.label)]
+    problems = [
+        f"{label!r} is no label: give its setting one line of at most 80 characters as `label`, in a `list`"
+        for label in wrong
+    ]
+    if file.random is not None and len(settings) < file.random.samples:
+        problems.append(
+            f"random.samples: the space has only about {len(settings)} different settings, "
+            f"not {file.random.samples}; ask for fewer, or use `grid`"
+        )
+    return problems
+
+
+def _baseline(file: StudyFile, settings: Sequence[Setting]) -> str | None:
+    label = file.compare.baseline
+    return None if label is None else known_label(label, [setting.label for setting in settings])

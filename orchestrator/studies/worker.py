@@ -1,0 +1,69 @@
+"""One run of a study, in a process that was forked for it: begun or gone on with; it exits as `evergreen run` would."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import traceback
+from pathlib import Path
+
+import typer
+
+from environments.scoring.worker import die_with
+from orchestrator.cli.problems import in_words
+from orchestrator.studies.jobs import Job
+from store.files import ASIDE
+from store.home import Home
+from store.records import MemberRecord
+
+
+def live(job: Job, parent: int) -> int:
+    """Turn this process into a job's own, run it, and return the exit code."""
+    die_with(parent)
+    os.setsid()  # Ctrl-C reaches the study only, which passes it on
+    _print_into(Path(job.log))
+    try:
+        work(job)
+    except typer.Exit as end:
+        return end.exit_code
+    except (
+        BaseException
+    ):  # ours, and so are KeyboardInterrupt's and SystemExit's: this is the end of a process
+        traceback.print_exc()
+    return 1
+
+
+@in_words
+def work(job: Job) -> None:
+    """Run a job to its end; what a person can mend is said in words. Raises typer.Exit with the exit code."""
+    from orchestrator.cli.screen import Screen
+    from orchestrator.process import Kin
+    from orchestrator.running import resume, run
+    from orchestrator.runs import SPEC_FILE
+
+    kin, screen = Kin(member=MemberRecord(**job.member)), Screen(Path(job.home))
+    folder = Home(job.home).run_folder(job.name)
+    _forget_unborn(folder)
+    if (folder / SPEC_FILE).is_file():
+        outcome = resume(job.name, home=job.home, watcher=screen, kin=kin)
+    else:
+        outcome = run(job.spec, home=job.home, watcher=screen, kin=kin, name=job.name)
+    raise typer.Exit(outcome.exit_code)
+
+
+def _forget_unborn(folder: Path) -> None:
+    """Remove what a run leaves that was killed before its spec was written; anything else stays and is in the way."""
+    left = list(folder.iterdir()) if folder.is_dir() else None
+    if left is not None and all(path.name == "lock" or path.name.startswith(ASIDE) for path in left):
+        shutil.rmtree(folder)
+
+
+def _print_into(log: Path) -> None:
+    """Send what this process and its children print to a file, line by line."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for target, source in ((0, nothing), (1, output), (2, output)):
+        os.dup2(source, target)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]

@@ -1,0 +1,36 @@
+"""Runs compared: which setting is better, by how much, and whether there are enough seeds to tell.
+
+measures.py     what runs can be compared on      settings.py    what makes a setting
+runs.py         finding them, refusing what cannot be compared
+statistics.py   every formula, on plain numbers   comparison.py  the facts
+words.py        the facts as sentences            curves.py  page.py   one HTML page
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from store.comparing.comparison import Comparison, Request, compare
+from store.files import write_text
+from store.ledger.reading import Reading
+
+__all__ = ["Comparison", "Request", "compare", "facts", "write"]
+
+
+def facts(comparison: Comparison) -> dict[str, Any]:
+    """Tell a comparison to a program: plain data, the verdicts also in words."""
+    from store.comparing import words
+
+    told = asdict(comparison)
+    for pair, plain in zip(comparison.pairs, told["pairs"], strict=True):
+        plain["in_words"] = words.sentence(pair)
+    return {**told, "standing": words.how_registered(comparison)}
+
+
+def write(reading: Reading, comparison: Comparison, path: Path) -> None:
+    """Write a comparison as one HTML page; a reader sees the old page or the new one."""
+    from store.comparing.page import render
+
+    write_text(path, render(reading, comparison))

@@ -1,0 +1,156 @@
+"""Worked cases of the rewards that compare texts, numbers and letters."""
+
+import pytest
+
+from environments.rewards import make_reward
+from tests.environments.rewards.scoring import judge, worth
+
+LOOSE = {"type": "exact", "ignore_case": True, "ignore_space": True}
+
+
+@pytest.mark.parametrize(
+    ("section", "answer", "truth", "value"),
+    [
+        ("exact", "Paris", "Paris", 1.0),
+        ("exact", " Paris\n", "Paris", 1.0),
+        ("exact", "paris", "Paris", 0.0),
+        ("exact", "New  York", "New York", 0.0),
+        ("exact", "42", 42, 1.0),
+        ("exact", "42.0", 42, 0.0),
+        ("exact", "Rome", ["Paris", "Rome"], 1.0),
+        ("exact", "e\u0301", "\u00e9", 1.0),
+        ("exact", "", "Paris", 0.0),
+        (LOOSE, "nEW  yORK", "New York", 1.0),
+        (LOOSE, "NewYork", "New York", 1.0),
+        (LOOSE, "STRASSE", "Stra\u00dfe", 1.0),
+        ("numeric", "1,234.5", 1234.5, 1.0),
+        ("numeric", "1e3", 1000, 1.0),
+        ("numeric", "3/4", 0.75, 1.0),
+        ("numeric", "50%", "0.5", 1.0),
+        ("numeric", "50%", 50, 0.0),
+        ("numeric", "-3", -3, 1.0),
+        ("numeric", "\u22123", "-3", 1.0),
+        ("numeric", "$1,000", 1000, 1.0),
+        ("numeric", "-$5", -5, 1.0),
+        ("numeric", "1/-2", -0.5, 1.0),
+        ("numeric", ".5", 0.5, 1.0),
+        ("numeric", "5.", 5, 1.0),
+        ("numeric", "0.1", 0.1, 1.0),
+        ("numeric", "1/3", 0.3333, 0.0),
+        ("numeric", "7", [3, "7"], 1.0),
+        ("numeric", "9007199254740993", 9007199254740992, 0.0),
+        ("numeric", "1,23", 123, 0.0),
+        ("numeric", "3/0", 0, 0.0),
+        ("numeric", "inf", 1e308, 0.0),
+        ("numeric", "nan", 0, 0.0),
+        ("numeric", "1_000", 1000, 0.0),
+        ("numeric", "0x10", 16, 0.0),
+        ("numeric", "\u0663", 3, 0.0),
+        ("numeric", "2+2", 4, 0.0),
+        ("numeric", "4 apples", 4, 0.0),
+        ("numeric", "1e9999", 1, 0.0),
+        ({"type": "numeric", "relative_tolerance": 0.01}, "99", 100, 1.0),
+        ({"type": "numeric", "relative_tolerance": 0.01}, "98.9", 100, 0.0),
+        ({"type": "numeric", "absolute_tolerance": 0.5}, "2.5", 2, 1.0),
+        ({"type": "numeric", "absolute_tolerance": 0.5}, "2.51", 2, 0.0),
+        ({"type": "numeric", "where": "last"}, "4 + 4 = 8.", 8, 1.0),
+        ({"type": "numeric", "where": "last"}, "It has 1,234 apples", 1234, 1.0),
+        ({"type": "numeric", "where": "last"}, "1, 2 or 3", 1, 0.0),
+        ({"type": "numeric", "where": "last"}, "10-5", 5, 1.0),
+        ({"type": "numeric", "where": "last"}, "none", 0, 0.0),
+        ("choice", "B", "B", 1.0),
+        ("choice", "b", "B", 1.0),
+        ("choice", "(B)", "B", 1.0),
+        ("choice", "[b]", "b", 1.0),
+        ("choice", "B.", "B", 1.0),
+        ("choice", "B) Paris", "B", 1.0),
+        ("choice", "**B**", "B", 1.0),
+        ("choice", r"\text{B}", "B", 1.0),
+        ("choice", "The answer is (B).", "B", 1.0),
+        ("choice", "**Answer:** B", "B", 1.0),
+        ("choice", "B", 1, 1.0),
+        ("choice", "A", 1, 0.0),
+        ("choice", "(A) (B) (C) (D)", "B", 0.0),
+        ("choice", "Bob", "B", 0.0),
+        ("choice", "a cat", "A", 0.0),
+        ("choice", "A B C", "A", 0.0),
+        ({"type": "choice", "letters": "1234"}, "2", 2, 1.0),
+        ({"type": "choice", "letters": "aA"}, "A", "A", 1.0),
+        ({"type": "choice", "letters": "aA"}, "a", "A", 0.0),
+        ("regex", "cat", "c.t", 1.0),
+        ("regex", "a cat", "c.t", 0.0),
+        ({"type": "regex", "search": True}, "a cat sat", "c.t", 1.0),
+        ({"type": "regex", "ignore_case": True}, "CAT", "c.t", 1.0),
+        ({"type": "regex", "pattern": "[0-9]+"}, "12", None, 1.0),
+        ({"type": "regex", "pattern": "[0-9]+"}, "12a", None, 0.0),
+    ],
+)
+def test_worked_cases(section, answer, truth, value):
+    score = judge(section, answer, truth)
+    assert score.value == value
+    assert score.correct is (value == 1.0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "value"),
+    [
+        ("Paris", 1.0),
+        (" paris. ", 1.0),
+        ("Rome", 0.0),
+        ("B. Rome", 1.0),
+        ("Pari", 0.0),
+        ("Oslo", 0.0),
+        ("", 0.0),
+    ],
+)
+@pytest.mark.parametrize(
+    "options", [["Rome", "Paris", "Oslo", "oslo"], {"A": "Rome", "B": "Paris", "C": "Oslo"}]
+)
+def test_a_choice_may_be_given_by_its_text(answer, value, options):
+    assert worth({"type": "choice", "options": "choices"}, answer, "B", choices=options) == value
+
+
+def test_two_options_of_the_same_text_are_told_apart_by_letter_only():
+    section = {"type": "choice", "options": "choices"}
+    assert worth(section, "Oslo", "A", choices=["Oslo", "oslo"]) == 0.0
+    assert worth(section, "A", "A", choices=["Oslo", "oslo"]) == 1.0
+    assert make_reward(section).needs_row
+    with pytest.raises(ValueError, match="in the column 'choices', found None"):
+        judge(section, "Oslo", "A")
+
+
+@pytest.mark.parametrize(
+    ("section", "truth", "message"),
+    [
+        ("exact", None, "found None"),
+        ("exact", True, "found True"),
+        ("exact", [], "an empty list"),
+        ("exact", " ", "not empty"),
+        ("exact", ["a", ""], "not empty"),
+        ("exact", {"a": 1}, "found {'a': 1}"),
+        ("numeric", "many", "found 'many'"),
+        ("numeric", float("nan"), "found nan"),
+        ("numeric", True, "found True"),
+        ("numeric", [], "an empty list"),
+        ("choice", "Z", "one of the letters ABCDEFGHIJ"),
+        ("choice", 10, "found 10"),
+        ("choice", True, "found True"),
+        ("choice", None, "found None"),
+        ("regex", "(", "does not compile"),
+        ("regex", 3, "found 3"),
+    ],
+)
+def test_a_truth_that_nothing_compares_with_is_refused(section, truth, message):
+    with pytest.raises(ValueError, match=message):
+        make_reward(section).check(truth)
+
+
+@pytest.mark.parametrize(
+    ("section", "truth"),
+    [("exact", ["b", "c"]), ("exact", 3.5), (LOOSE, " A b"), ("numeric", "1,000"), ("numeric", [2.5, 3]),
+     ("numeric", 1e-7), ("choice", "c"), ("choice", 0)],
+)  # fmt: skip
+def test_a_reference_is_worth_one(section, truth):
+    reward = make_reward(section)
+    reward.check(truth)
+    assert judge(section, reward.reference(truth), truth).correct

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import json
+import re
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from environments import EnvironmentFault
+from environments.tables import lines
+from environments.tables.broken import LISTED
+from tests.environments.rows.making import made, make, questions, sums, write_parquet
+
+GOOD = {"question": "1 + 1?", "answer": "2", "level": 1}
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("{", "not valid JSON: .* at character 2"),
+        ('{"question": "a", "answer": NaN}', "not valid JSON: NaN is not JSON; write null"),
+        ('{"question": "a", "answer": -Infinity}', "not valid JSON: -Infinity"),
+        ('{"question": "a"} {"answer": "b"}', "not valid JSON: more than one value"),
+        ("[" * 100_000, "not valid JSON: nested too deeply"),
+        ('{"n": ' + "1" * 5000 + "}", "not valid JSON: Exceeds the limit"),
+        ('["a", "b"]', "not an object: expected .* found a list"),
+        ("null", "not an object: expected .* found null"),
+        ({"answer": "2", "level": 1}, "nothing at 'question': the columns are answer, level"),
+        ({**GOOD, "question": " \n"}, "the prompt is empty"),
+        ({**GOOD, "question": None}, "the prompt is no conversation: expected .* found null"),
+        ({**GOOD, "question": 7}, "the prompt is no conversation: expected .* found a number"),
+        ({**GOOD, "question": {"role": "user"}}, "the prompt is no conversation: .* found an object"),
+        ({**GOOD, "question": []}, "the prompt does not end with the user's message: it has no messages"),
+        ({**GOOD, "question": ["hello"]}, "the prompt is no conversation: expected role and content"),
+        (
+            {**GOOD, "question": [{"role": "user"}]},
+            "the prompt is no conversation: expected role and content",
+        ),
+        (
+            {**GOOD, "question": [{"role": "tool", "content": "x"}]},
+            "a message of another role: 'tool' is not one of",
+        ),
+        (
+            {**GOOD, "question": [{"role": "user", "content": [{"type": "image"}]}]},
+            "a message that is no text: its content is a list",
+        ),
+        ({**GOOD, "question": [{"role": "user", "content": " "}]}, "the prompt is empty"),
+        (
+            {**GOOD, "question": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]},
+            "the prompt does not end with the user's message: the last is the assistant's",
+        ),
+        ('{"question": "\\ud800", "answer": "2", "level": 1}', "half a character"),
+        ({"question": "a", "level": 1}, "nothing at 'answer'"),
+        ({**GOOD, "answer": None}, "the truth is missing"),
+        ({**GOOD, "answer": {"no": "text"}}, "the truth is refused: expected a text"),
+        ({"question": "a", "answer": "b"}, "nothing at 'level'"),
+        ({**GOOD, "level": None}, "the category is no name: found None"),
+        ({**GOOD, "level": [1]}, r"the category is no name: found \[1\]"),
+        ({**GOOD, "level": ""}, "the category is empty"),
+        ({**GOOD, "level": "x" * 101}, "the category's name is longer than 100 characters"),
+        ({**GOOD, "level": "a\nb"}, "the category's name cannot be printed"),
+    ],
+)
+def test_a_broken_row_is_left_out_and_told_with_file_line_and_reason(tmp_path, line, reason):
+    environment = made(tmp_path, [GOOD, "", line, {**GOOD, "question": "2 + 0?"}], category="level")
+    assert questions(environment, "1") == ["1 + 1?", "2 + 0?"]
+    (told,) = environment.left_out
+    assert told.startswith("train.jsonl:3: ")
+    assert re.search(reason, told)
+    assert len(told) < 300
+    assert environment.num_left_out == 1
+
+
+def test_bytes_that_are_no_text_break_only_their_row(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(
+        b'{"question": "\xff", "answer": "1"}\n{"question": "b", "answer": "1"}'
+    )
+    environment = make(tmp_path, train="a.jsonl")
+    assert questions(environment) == ["b"]
+    assert "a.jsonl:1: not valid UTF-8" in environment.left_out[0]
+
+
+def test_a_line_that_never_ends_is_not_read_into_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(lines, "LONGEST_LINE", 2**10)
+    rows = [GOOD, {**GOOD, "question": "x" * 5000}, {**GOOD, "question": "after"}]
+    environment = made(tmp_path, rows)
+    assert questions(environment) == ["1 + 1?", "after"]
+    assert environment.left_out[0].startswith("train.jsonl:2: a line longer than")
+
+
+@pytest.mark.parametrize(
+    ("text", "left", "told"),
+    [
+        ("q,a\n1,2\n1\n3,4\n", ["1", "3"], "a.csv:3: another number of fields: 1 instead of 2"),
+        ("q,a\n1,2,3\n3,4\n", ["3"], "a.csv:2: another number of fields: 3 instead of 2"),
+        ('q,a\n"1\n2",2,\n3,4\n', ["3"], "a.csv:2: another number of fields"),
+        ('q,a\n"1\n2",2\n3\n', ["1\n2"], "a.csv:4: another number of fields"),
+        ('q,a\n1,2\n"x"y,4\n5,6\n', ["1", "5"], "a.csv:3: not valid CSV"),
+        ('q,a\n1,2\n"never closed,4\n5,6\n', ["1"], "a.csv:3: not valid CSV: unexpected end of data"),
+        ("q,a\n1,\n3,4\n", ["3"], "a.csv:2: the truth is"),
+        ("q,a\n\n1,2\n\n3,\n", ["1"], "a.csv:5: the truth is"),
+        (f"q,a\n{'x' * 140_000},2\n3,4\n", ["3"], "a.csv:2: not valid CSV: field larger than field limit"),
+    ],
+)
+def test_a_broken_row_of_csv_is_told(tmp_path, text, left, told):
+    (tmp_path / "a.csv").write_text(text, newline="")
+    environment = make(tmp_path, train="a.csv", prompt="q", truth="a if a else none")
+    assert questions(environment) == left
+    assert environment.left_out[0].startswith(told)
+    assert environment.num_left_out == 1
+
+
+def test_bytes_that_are_no_text_break_only_their_row_of_csv(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b'question,answer\n\xff,1\n"b\n\xff",1\nc,3\n')
+    environment = make(tmp_path, train="a.csv")
+    assert questions(environment) == ["c"]
+    assert all("not valid UTF-8" in line or "CSV" in line for line in environment.left_out)
+
+
+def test_bytes_that_are_no_text_break_only_their_row_of_parquet(tmp_path):
+    binary = pa.array([b"first", b"\xff\xfe", b"third"], pa.binary())
+    bad = pa.Array.from_buffers(pa.string(), 3, binary.buffers())
+    pq.write_table(pa.table({"question": bad, "answer": ["1", "2", "3"]}), tmp_path / "a.parquet")
+    environment = make(tmp_path, train="a.parquet")
+    assert questions(environment) == ["first", "third"]
+    assert environment.left_out[0].startswith("a.parquet:2: a value cannot be read")
+
+
+def test_mixed_types_and_nested_nulls_of_parquet_are_told_by_row(tmp_path):
+    rows = [
+        {"question": "a", "meta": {"truth": "1"}},
+        {"question": None, "meta": {"truth": "1"}},
+        {"question": "c", "meta": {"truth": None}},
+        {"question": "d", "meta": None},
+    ]
+    environment = make(tmp_path, train=str(write_parquet(tmp_path / "a.parquet", rows)), truth="meta.truth")
+    assert questions(environment) == ["a"]
+    assert [line.partition("a.parquet:")[2][:1] for line in environment.left_out] == ["2", "3", "4"]
+
+
+def test_truths_that_are_no_plain_data_are_told(tmp_path):
+    import datetime
+
+    rows = [{"question": "a", "answer": datetime.date(2020, 1, 1)}]
+    write_parquet(tmp_path / "a.parquet", rows)
+    with pytest.raises(EnvironmentFault, match="the truth is no plain data: found datetime"):
+        make(tmp_path, train="a.parquet")
+
+
+def test_where_no_row_can_be_used_the_first_reasons_are_said(tmp_path):
+    with pytest.raises(EnvironmentFault) as fault:
+        made(tmp_path, ["{"] * 30)
+    assert "none of its 30 rows can be used" in str(fault.value)
+    assert str(fault.value).count("not valid JSON") == 10
+    assert "train.jsonl:10: " in str(fault.value)
+
+
+def test_strict_refuses_broken_rows_and_names_them(tmp_path):
+    rows = [GOOD, "{", {**GOOD, "answer": None}]
+    with pytest.raises(
+        EnvironmentFault, match=r"(?s)`strict` refuses.* 2 rows.*\n  train.jsonl:2: .*\n  train.jsonl:3"
+    ):
+        made(tmp_path, rows, strict=True)
+    assert made(tmp_path, [GOOD], strict=True).size("all") == 1
+
+
+def test_beyond_a_thousand_broken_rows_are_counted_by_reason(tmp_path):
+    broken = ["{" if i % 3 else {**GOOD, "answer": None} for i in range(LISTED + 299)]
+    environment = made(tmp_path, [*broken, GOOD])
+    told = environment.left_out
+    assert len(told) == LISTED + 2
+    assert environment.num_left_out == LISTED + 299
+    assert told[-2:] == ("200 more: not valid JSON", "99 more: the truth is missing")
+    assert told[LISTED - 1].startswith(f"train.jsonl:{LISTED}: ")
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "question": st.text(max_size=5) | st.none() | st.integers(),
+                "answer": st.text(max_size=5) | st.none() | st.lists(st.text(max_size=2), max_size=2),
+                "level": st.text(max_size=3) | st.integers(0, 3) | st.floats() | st.booleans() | st.none(),
+            },
+        )
+        | st.just("{"),
+        max_size=12,
+    )
+)
+def test_every_row_is_either_a_task_or_told(tmp_path, rows):
+    lines_ = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    environment = made(tmp_path, [*lines_, {**GOOD, "level": "sure"}], category="level")
+    num_tasks = sum(environment.size(category.name) or 0 for category in environment.categories)
+    assert num_tasks + environment.num_left_out == len(rows) + 1
+    again = make(tmp_path, category="level")
+    assert [c.name for c in again.categories] == [c.name for c in environment.categories]
+    for category in environment.categories:
+        for index in range(environment.size(category.name) or 0):
+            assert again.task(category.name, index).key == environment.task(category.name, index).key
+
+
+def test_rows_that_changed_under_the_environment_end_in_words(tmp_path):
+    environment = made(tmp_path, sums(3))
+    (tmp_path / "train.jsonl").write_text("{" * 500)
+    with pytest.raises(EnvironmentFault, match=r"a row of train\.jsonl could be read and no longer can"):
+        environment.task("all", 1)

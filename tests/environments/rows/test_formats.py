@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from environments import EnvironmentFault
+from environments.tables.broken import Broken
+from environments.tables.lines import Csv, JsonLines
+from tests.environments.rows.making import made, make, questions, sums, write_csv, write_jsonl, write_parquet
+
+DATA = Path(__file__).parents[2] / "data"
+FLAT = [{"question": row["question"], "answer": row["answer"]} for row in sums(5)]
+ASKED = [row["question"] for row in FLAT]
+
+
+def write_arrow(path: Path, rows, file_format: bool = False) -> Path:
+    table = pa.Table.from_pylist(rows)
+    new = pa.ipc.new_file if file_format else pa.ipc.new_stream
+    with pa.OSFile(str(path), "wb") as sink, new(sink, table.schema) as writer:
+        writer.write_table(table)
+    return path
+
+
+WRITERS = {
+    "rows.jsonl": write_jsonl,
+    "rows.ndjson": write_jsonl,
+    "rows.JSONL": write_jsonl,
+    "rows.json": write_jsonl,
+    "rows": write_jsonl,
+    "rows.csv": write_csv,
+    "rows.parquet": write_parquet,
+    "rows.pq": write_parquet,
+    "rows.arrow": write_arrow,
+    "rows.feather": lambda path, rows: write_arrow(path, rows, file_format=True),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_format_holds_the_same_rows(tmp_path, name):
+    WRITERS[name](tmp_path / name, FLAT)
+    environment = make(tmp_path, train=name)
+    assert questions(environment) == ASKED
+    assert [environment.task("all", i).data["truth"] for i in range(5)] == [row["answer"] for row in FLAT]
+    assert [environment.task("all", i).key for i in (4, 1)] == [
+        made(tmp_path, FLAT).task("all", i).key for i in (4, 1)
+    ]
+
+
+def test_files_follow_each_other_in_the_order_given(tmp_path):
+    write_jsonl(tmp_path / "b.jsonl", FLAT[3:])
+    write_csv(tmp_path / "a.csv", FLAT[:3])
+    assert questions(make(tmp_path, train=["b.jsonl", "a.csv"])) == ASKED[3:] + ASKED[:3]
+
+
+@pytest.mark.parametrize("place", [".", "data"])
+def test_a_folder_as_the_hub_has_it_is_read_by_split(tmp_path, place):
+    folder = tmp_path / "set" / place
+    folder.mkdir(parents=True)
+    (tmp_path / "set" / "README.md").write_text("# a card")
+    write_parquet(folder / "train-00001-of-00002.parquet", FLAT[2:4])
+    write_parquet(folder / "train-00000-of-00002-9ab1.parquet", FLAT[:2])
+    write_parquet(folder / "test-00000-of-00001.parquet", FLAT[4:])
+    assert questions(make(tmp_path, train="set")) == ASKED[:4]
+    assert questions(make(tmp_path, train="set", split="test")) == ASKED[4:]
+    both = make(tmp_path, train="set", holdout="set")
+    assert questions(both) == ASKED
+    assert both.pool(both.task("all", 4)) in ("anchor", "select")
+
+
+def test_a_folder_whose_names_tell_of_no_splits_is_read_whole_in_the_order_of_names(tmp_path):
+    (tmp_path / "set").mkdir()
+    write_jsonl(tmp_path / "set" / "part-2.jsonl", FLAT[3:])
+    write_jsonl(tmp_path / "set" / "part-1.jsonl", FLAT[:3])
+    assert questions(make(tmp_path, train="set")) == ASKED
+
+
+def test_what_the_datasets_library_saved_is_read():
+    environment = make(DATA, train="datasets/sums", holdout="datasets/sums", category="meta.level")
+    assert [(c.name, environment.size(c.name)) for c in environment.categories] == [("1", 8), ("2", 8)]
+    assert environment.task("2", 0).messages[0]["content"] == "How many is 1 + 1?"
+    assert environment.task("1", 6).data["truth"] == "100"
+    one_split = make(DATA, train="datasets/sums/test")
+    assert questions(one_split)[0] == "How many is 0 + 100?"
+
+
+def test_nested_columns_of_parquet_are_read_like_those_of_json(tmp_path):
+    rows = [
+        {
+            "prompt": [{"content": f"{i}?", "role": "user", "name": None}],
+            "reward_model": {"ground_truth": str(i), "style": "rule"},
+            "extra_info": {"levels": [{"n": i % 3}, None]},
+        }
+        for i in range(9)
+    ]
+    write_parquet(tmp_path / "rows.parquet", rows, row_group_size=4)
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    by_format = [
+        make(tmp_path, train=f"rows.{suffix}", prompt="prompt", category="extra_info.levels.0.n")
+        for suffix in ("parquet", "jsonl")
+    ]
+    for environment in by_format:
+        assert [c.name for c in environment.categories] == ["0", "1", "2"]
+    first, second = ([e.task("2", i) for i in range(3)] for e in by_format)
+    assert [(t.key, t.messages, t.data) for t in first] == [(t.key, t.messages, t.data) for t in second]
+
+
+def test_marks_line_ends_and_blank_lines_do_not_matter(tmp_path):
+    lines = [json.dumps(row) for row in FLAT]
+    (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + "\r\n\r\n".join(lines).encode() + b"\r\n\n")
+    assert questions(make(tmp_path, train="a.jsonl")) == ASKED
+    (tmp_path / "a.csv").write_bytes(
+        b"\xef\xbb\xbfquestion,answer\r\n"
+        + b"".join(f"{r['question']},{r['answer']}\r\n".encode() for r in FLAT)
+    )
+    assert questions(make(tmp_path, train="a.csv")) == ASKED
+
+
+def test_a_row_of_csv_may_span_lines(tmp_path):
+    rows = [{"question": f'a "quoted", {i}\r\nsecond line\n', "answer": "1"} for i in range(4)]
+    write_csv(tmp_path / "a.csv", rows)
+    assert questions(make(tmp_path, train="a.csv")) == [row["question"] for row in rows]
+
+
+texts = st.text(st.characters(codec="utf-8"), max_size=20)
+no_faults = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@no_faults
+@given(st.lists(st.tuples(texts, texts), min_size=1, max_size=8))
+def test_csv_is_read_back_row_by_row_in_any_order(tmp_path, values):
+    rows = [{"a": a, "b": b} for a, b in values]
+    file = Csv(write_csv(tmp_path / "x.csv", rows), "x.csv")
+    assert [row for _, row in file.rows()] == rows
+    assert [file.row(i) for i in reversed(range(len(rows)))] == rows[::-1]
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@no_faults
+@given(st.lists(st.dictionaries(texts, json_values, max_size=3) | st.text(max_size=5), max_size=8))
+def test_json_lines_are_read_back_row_by_row_and_none_is_lost(tmp_path, rows):
+    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    lines = [line.replace("\n", " ") for line in lines]
+    path = tmp_path / "x.jsonl"
+    path.write_bytes("\n".join(lines).encode("utf-8", "surrogatepass"))
+    file = JsonLines(path, "x.jsonl")
+    found = list(file.rows())
+    assert [line for line, _ in found] == [
+        n for n, line in enumerate(lines, 1) if line.encode("utf-8", "surrogatepass").strip()
+    ]
+    for place, (line, row) in enumerate(found):
+        if isinstance(row, Broken):
+            with pytest.raises(Broken):
+                file.row(place)
+        else:
+            assert row == file.row(place) == json.loads(lines[line - 1])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("missing.jsonl", None, "train: there is no file or folder missing.jsonl in /.*"),
+        ("a.json", b'  [{"question": "1"}]', "a.json holds one JSON list.*write one object a line.*jq"),
+        ("a.parquet", b"version https://git-lfs.github.com/spec/v1\n", "pointer of Git LFS.*git lfs pull"),
+        ("a.parquet", b"", "a.parquet cannot be read: .*"),
+        ("a.parquet", b"PAR1 and no more", "a.parquet cannot be read: .*"),
+        ("a.arrow", b"\xff\xff\xff\xff", "a.arrow cannot be read: .*"),
+        ("a.jsonl.gz", b"\x1f\x8b", "a.jsonl.gz is no table.*expected one of .parquet, .jsonl.*unpacked"),
+        ("a.txt", b"hello", "a.txt is no table"),
+        ("a.jsonl", b"", "its files hold no rows"),
+        ("a.jsonl", b"\n \n", "its files hold no rows"),
+        ("a.csv", b"", "a.csv is empty: expected the names of its columns"),
+        ("a.csv", b"question,answer\n", "its files hold no rows"),
+        ("a.csv", b"question,answer,question\n1,2,3\n", "a.csv has several columns called 'question'"),
+        ("a.csv", b"quest\xff,answer\n1,2\n", "a.csv: its first line.*not valid UTF-8"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused_in_words(tmp_path, name, content, said):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(EnvironmentFault, match=f"(?s)environment rows: .*{said}"):
+        make(tmp_path, train=name)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a file that cannot be read, even by root")
+def test_a_file_that_the_system_does_not_give_out_is_refused_in_words(tmp_path):
+    with pytest.raises(EnvironmentFault, match=r"rows: train cannot be read: .*Input/output error"):
+        make(tmp_path, train="/proc/self/mem")
+
+
+def test_a_file_of_nearly_that_name_is_proposed(tmp_path):
+    write_jsonl(tmp_path / "countdown_train.jsonl", FLAT)
+    with pytest.raises(EnvironmentFault, match=r"did you mean countdown_train\.jsonl\?"):
+        make(tmp_path, train="countdown_trian.jsonl")
+
+
+def test_a_column_twice_in_parquet_is_refused(tmp_path):
+    table = pa.table([pa.array(["1"]), pa.array(["2"])], names=["question", "question"])
+    with pa.OSFile(str(tmp_path / "a.arrow"), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    with pytest.raises(EnvironmentFault, match="several columns called question"):
+        make(tmp_path, train="a.arrow")
+
+
+@pytest.mark.parametrize(
+    ("files", "split", "said"),
+    [
+        ([], "train", "holds no table: no .parquet"),
+        (["train.csv", "train.jsonl"], "train", r"holds .csv and .jsonl: name the files"),
+        (["test.jsonl", "train-00000-of-00001.jsonl"], "dev", "has no split 'dev'; it has: test, train"),
+    ],
+)
+def test_a_folder_that_cannot_be_used_is_refused_in_words(tmp_path, files, split, said):
+    (tmp_path / "set").mkdir()
+    for name in files:
+        WRITERS[f"rows{Path(name).suffix}"](tmp_path / "set" / name, FLAT)
+    with pytest.raises(EnvironmentFault, match=f"train: the folder set {said}"):
+        make(tmp_path, train="set", split=split)
+
+
+def test_a_saved_folder_names_its_splits_and_misses_its_shards(tmp_path):
+    with pytest.raises(EnvironmentFault, match="no split 'validation'; it has: train, test"):
+        make(DATA, train="datasets/sums", split="validation")
+    (tmp_path / "state.json").write_text('{"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}')
+    with pytest.raises(EnvironmentFault, match=r"data-00000-of-00001\.arrow is missing"):
+        make(tmp_path, train=".")
+
+
+def test_an_absolute_path_and_one_below_the_home_folder_are_taken_as_they_are(tmp_path, monkeypatch):
+    write_jsonl(tmp_path / "a.jsonl", FLAT)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert questions(make(Path("/nowhere"), train=str(tmp_path / "a.jsonl"))) == ASKED
+    assert questions(make(Path("/nowhere"), train="~/a.jsonl")) == ASKED

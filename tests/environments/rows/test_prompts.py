@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from environments import EnvironmentFault
+from environments.options import ASK_FOR_BOX, ASK_FOR_TAGS
+from tests.environments.rows.making import made
+
+SYSTEM = {"role": "system", "content": "Own."}
+USER = {"role": "user", "content": "1 + 1?"}
+TALK = [SYSTEM, USER, {"role": "assistant", "content": "3"}, {"role": "user", "content": "Sure?"}]
+
+
+def asked(folder, prompt, **options):
+    environment = made(folder, [{"prompt": prompt, "answer": "2"}], **{"prompt": None, **options})
+    return list(environment.task("all", 0).messages)
+
+
+def test_a_text_is_put_as_a_question_and_messages_stand_as_they_are(tmp_path):
+    assert asked(tmp_path, "1 + 1?") == [USER]
+    assert asked(tmp_path, TALK) == TALK
+    assert asked(tmp_path, [{"content": "1 + 1?", "name": None, "role": "user"}]) == [USER]
+
+
+@pytest.mark.parametrize(("answer", "line"), [("tag", ASK_FOR_TAGS), ("boxed", ASK_FOR_BOX)])
+def test_only_questions_in_plain_text_are_told_how_to_answer(tmp_path, answer, line):
+    assert asked(tmp_path, "1 + 1?", answer=answer) == [{"role": "system", "content": line}, USER]
+    assert asked(tmp_path, [USER], answer=answer) == [USER]
+
+
+def test_a_system_prompt_of_the_options_comes_before_what_the_rows_bring(tmp_path):
+    brief = {"role": "system", "content": "Brief."}
+    assert asked(tmp_path, "1 + 1?", system="Brief.") == [brief, USER]
+    assert asked(tmp_path, [USER], system="Brief.") == [brief, USER]
+    assert asked(tmp_path, [USER], system="") == [USER]
+
+
+def test_two_system_prompts_are_refused(tmp_path):
+    with pytest.raises(
+        EnvironmentFault, match=r"rows: its rows bring system messages of their own, .* leave out"
+    ):
+        asked(tmp_path, TALK, system="Brief.")
+
+
+def made_from(folder, template, row):
+    environment = made(folder, [row, {"a": "good", "answer": "1"}], template=template)
+    return environment.task("all", 0).messages[0]["content"], environment.left_out
+
+
+def test_a_template_writes_the_question_from_the_columns(tmp_path):
+    row = {"a": {"b": [1, 2]}, "answer": "1"}
+    template = "{% for n in a.b %}{{ n }},{% endfor %} {{ a.b | length }}\n"
+    assert made_from(tmp_path, template, row) == (
+        "1,2, 2",
+        ("train.jsonl:2: the template fails: 'str object' has no attribute 'b'",),
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"answer": "1"}, "the template fails: 'a' is undefined"),
+        ({"a": None, "answer": "1"}, "the template fails: a value in it is null"),
+        ({"a": " ", "answer": "1"}, "the prompt is empty"),
+    ],
+)
+def test_a_template_that_fails_on_a_row_breaks_it(tmp_path, row, reason):
+    text, left_out = made_from(tmp_path, "{{ a }}", row)
+    assert text == "good"
+    assert left_out == (f"train.jsonl:1: {reason}",)
+
+
+def test_a_template_can_ask_for_what_may_be_missing(tmp_path):
+    row = {"answer": "1", "my column": "x"}
+    assert made_from(tmp_path, '{{ a | default(row["my column"]) }}', row)[0] == "x"
+
+
+def test_a_template_cannot_reach_out_of_its_row(tmp_path):
+    with pytest.raises(EnvironmentFault, match="access to attribute '__class__' of 'str' object is unsafe"):
+        made(tmp_path, [{"a": "x", "answer": "1"}], template="{{ a.__class__.__mro__ }}")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"prompt": "a", "template": "b"}, "`prompt` and `template` both say what is asked"),
+        ({"template": "{{ a"}, "is neither a column path .* nor Jinja"),
+        ({"prompt": "my column"}, 'a column of any other name is row\\["its name"\\]'),
+        ({"category": "a if"}, "neither a column path"),
+        ({"categories": []}, "at least 1 item"),
+        ({"categories": [1, "1"]}, "`categories` names one twice"),
+        ({"train": []}, "at least 1 item"),
+        ({"reward": "exakt"}, "Did you mean exact"),
+        ({"colour": "red"}, "Extra inputs are not permitted"),
+    ],
+)
+def test_options_that_cannot_work_are_refused_before_any_file_is_read(options, said):
+    from environments import validate
+
+    with pytest.raises(ValidationError, match=f"(?s){said}"):
+        validate("rows", {"train": "not/there.jsonl", "reward": "exact", **options})
+    assert validate("rows", {"train": "not/there.jsonl", "reward": "exact"})

@@ -1,0 +1,118 @@
+"""`evergreen compare`: the same facts as text, as JSON and as a page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from store.home import Home
+from store.ledger import Ledger
+from tests.conftest import Evergreen
+from tests.store.comparing.runs import eight, study
+
+DIFFERENCES = [0.10, 0.20, 0.15, 0.12, 0.11, 0.30]
+REGISTERED = {"metric": "train_accuracy", "last": 2, "by": None, "baseline": "rloo"}
+SETTINGS = {"rloo": [0.1, 0.2, 0.15], "repo": [0.5, 0.6, 0.7], "bonus": [0.4, 0.5, 0.45]}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with runs of two objectives and a study of three."""
+    folder = tmp_path_factory.mktemp("compared")
+    with Ledger.open(Home(folder).ledger_url) as ledger:
+        eight(ledger, DIFFERENCES)
+        study(ledger, "trio", SETTINGS, REGISTERED)
+    return folder
+
+
+NAMES = [f"{objective}-{seed}" for seed in range(6) for objective in ("rloo", "repo")]
+
+
+def test_text_says_the_verdict_the_scores_and_the_tests(home: Path, evergreen: Evergreen) -> None:
+    result = evergreen("compare", *NAMES, "--home", home)
+    assert result.exit_code == 0, result.stderr
+    said = " ".join(result.stdout.split())
+    assert "repo is better than rloo: +.163 (+.084 to +.243), p = .031." in said
+    assert "held-out accuracy after the last stage, 2 environments" in said
+    assert "exploratory: nothing was registered beforehand" in said
+    assert "repo 6 +.163 +.084 to +.243 +.115 to +.225" in said
+    assert "repo .031 .031 .99 2.15 6" in said
+    assert "all 46,656 resamples for differences" in said
+
+
+def test_a_study_is_told_as_it_registered(home: Path, evergreen: Evergreen) -> None:
+    said = " ".join(evergreen("compare", "trio", "--home", home).stdout.split())
+    assert "trio training accuracy over the last 2 steps of each stage, 2 stages primary:" in said
+    assert (
+        "repo and bonus against rloo: not enough to tell: 3 of 7 paired seeds; 4 more would allow p < .05"
+        in said
+    )
+    assert "corrected for 2 comparisons (Holm)" in said
+    again = " ".join(evergreen("compare", "trio", "--metric", "accuracy", "--home", home).stdout.split())
+    assert (
+        "exploratory: the study registered train_accuracy over the last 2 steps of each stage against rloo"
+        in again
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "pairs"),
+    [
+        ([], [("repo", "rloo"), ("bonus", "rloo")]),
+        (["--baseline", "bonus"], [("rloo", "bonus"), ("repo", "bonus")]),
+        (["--pairs", "all"], [("repo", "rloo"), ("bonus", "rloo"), ("bonus", "repo")]),
+        (["--by", "objective", "--by", "bandit"], [("repo sec", "rloo sec"), ("bonus sec", "rloo sec")]),
+    ],
+)
+def test_json_has_the_pairs_that_are_asked_for(
+    home: Path, evergreen: Evergreen, words: list[str], pairs: list[tuple[str, str]]
+) -> None:
+    given = [*words, "--baseline", "rloo sec"] if "--by" in words else words
+    found = json.loads(evergreen("compare", "trio", *given, "--json", "--home", home).stdout)
+    assert [(pair["setting"], pair["baseline"]) for pair in found["pairs"]] == pairs
+    assert found["metric"] == "train_accuracy"
+    assert all(len(setting["runs"]) == 3 for setting in found["settings"])
+
+
+def test_the_page_goes_where_it_is_asked_for(home: Path, tmp_path: Path, evergreen: Evergreen) -> None:
+    result = evergreen("compare", "trio", "--json", "-o", tmp_path / "page.html", "--home", home)
+    assert json.loads(result.stdout)["name"] == "trio"
+    assert str(tmp_path / "page.html") in result.stderr
+    assert "Evergreen comparison" in (tmp_path / "page.html").read_text("utf-8")
+    evergreen("compare", *NAMES, "-o", tmp_path, "--home", home)
+    assert (tmp_path / "comparison-rloo-and-repo.html").is_file()
+
+
+def test_nothing_is_written_unasked(home: Path, evergreen: Evergreen) -> None:
+    before = sorted(path.name for path in home.iterdir())
+    evergreen("compare", "trio", "--home", home)
+    assert sorted(path.name for path in home.iterdir()) == before
+
+
+Words = Callable[[Path], list[object]]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["tri"], "There is no run and no study 'tri'. Did you mean 'trio'"),
+        (["rloo-0", "rloo-1"], "of one setting (all runs: 2 runs), so there is nothing to compare."),
+        (["trio", "--metric", "acuracy"], "Runs cannot be compared on 'acuracy'. Did you mean 'accuracy'?"),
+        (
+            ["trio", "--baseline", "rlo"],
+            "No setting with finished runs is called 'rlo'. Did you mean 'rloo'?",
+        ),
+        (["trio", "--by", "learner.lrr"], "have no field 'learner.lrr'. Did you mean 'learner.lr'"),
+        (["trio", "rloo-0"], "have the same setting (rloo) and the same seed (0)"),
+        (["trio", "-o", "/nowhere/page.html"], "there is no folder /nowhere to write the comparison into"),
+    ],
+)
+def test_what_cannot_be_done_is_told(
+    home: Path, evergreen: Evergreen, words: list[str], message: str
+) -> None:
+    result = evergreen("compare", *words, "--home", home)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in " ".join(result.stderr.split())

@@ -1,0 +1,127 @@
+"""Rows that cannot be used, as whoever runs the command line hears of them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Evergreen
+from tests.environments.rows.making import sums, write_jsonl
+from tests.orchestrator.specs import REPOSITORY, alone, written
+
+MORE = [{"question": f"{n} + 1?", "answer": str(n + 1), "level": n % 2 + 1} for n in range(20)]
+
+
+def spec(folder: Path, num_broken: int, **options: object) -> Path:
+    """A run on forty good rows and some broken ones, in a file of its own."""
+    write_jsonl(folder / "train.jsonl", [*(["{[red]"] * num_broken), *sums(40)])
+    raw = alone(name="sums", steps=4)
+    rows = {"type": "rows", "train": "train.jsonl", "reward": "exact", "prompt": "question", **options}
+    return written(folder, {**raw, "environments": {"one": rows}, "resources": {}})
+
+
+def test_validate_lists_the_first_ten_and_counts_the_others(tmp_path: Path, evergreen: Evergreen) -> None:
+    result = evergreen("validate", spec(tmp_path, 12))
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    start = lines.index("left out: rows of one that cannot be used: 12")
+    assert lines[start + 10].strip().startswith("train.jsonl:10: not valid JSON")
+    assert lines[start + 11].strip() == "and 2 more (listed with --json)"
+    (facts,) = json.loads(evergreen("validate", spec(tmp_path, 12), "--json").stdout)["plan"]["left_out"]
+    assert (facts["environment"], facts["num_rows"], len(facts["rows"])) == ("one", 12, 12)
+
+
+def test_validate_strict_refuses_them_and_nothing_else(tmp_path: Path, evergreen: Evergreen) -> None:
+    refused = evergreen("validate", spec(tmp_path, 1), "--strict")
+    assert refused.exit_code == 2
+    assert "--strict: there are rows of one that cannot be used" in refused.stderr
+    assert "train.jsonl:1: " in refused.stdout
+    assert evergreen("validate", spec(tmp_path, 0), "--strict").exit_code == 0
+    assert evergreen("validate", spec(tmp_path, 1, strict=True)).exit_code == 2
+
+
+def test_validate_says_what_is_left_out_on_purpose(tmp_path: Path, evergreen: Evergreen) -> None:
+    write_jsonl(tmp_path / "test.jsonl", sums(5))
+    result = evergreen("validate", spec(tmp_path, 0, holdout="test.jsonl"))
+    assert "note: one: 5 rows to train on left out: the same conversations are held out" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"reward": "exakt"}, r"line \d+: environments.one.reward: .*Did you mean exact"),
+        ({"categry": "a"}, r"line \d+: environments.one.categry: unknown key. Did you mean 'category'"),
+        ({"category": "a b"}, r"line \d+: environments.one.category: 'a b' is neither a column path"),
+        (
+            {"train": "rains.jsonl"},
+            r"environment one: train: there is no file or folder rains.jsonl in .*train.jsonl",
+        ),
+    ],
+)
+def test_a_wrong_option_is_refused_with_its_line(
+    tmp_path: Path, evergreen: Evergreen, options: dict[str, str], said: str
+) -> None:
+    result = evergreen("validate", spec(tmp_path, 0, **options))
+    assert result.exit_code == 2
+    assert re.search(said, " ".join(result.stderr.split())), result.stderr
+
+
+def test_a_run_remembers_what_it_left_out_and_a_resumed_one_that_its_data_changed(
+    tmp_path: Path, evergreen: Evergreen
+) -> None:
+    home = tmp_path / "home"
+    assert evergreen("run", spec(tmp_path, 3), "--home", home, "--until-step", 2).exit_code == 75
+    write_jsonl(tmp_path / "train.jsonl", sums(41))
+    assert evergreen("resume", "sums", "--home", home).exit_code == 0
+    events = json.loads(evergreen("show", "sums", "--events", "--json", "--home", home).stdout)
+    said = {event["kind"]: event["text"] for event in events}
+    assert said["left out"].startswith("rows of one that cannot be used and are left out: 3; ")
+    assert "train.jsonl:1: not valid JSON" in said["left out"]
+    assert "environment one was 1+" in said["not bitwise"]
+
+
+def test_the_guides_first_rows_are_valid(tmp_path: Path, evergreen: Evergreen) -> None:
+    guide = (REPOSITORY / "docs" / "rows.md").read_text()
+    spec, rows = (
+        re.findall(rf"```{language}\n(.*?)```", guide, re.DOTALL)[0] for language in ("yaml", "jsonl")
+    )
+    (tmp_path / "sums.yaml").write_text(spec)
+    (tmp_path / "sums.jsonl").write_text(rows + "".join(json.dumps(row) + "\n" for row in MORE))
+    result = evergreen("validate", tmp_path / "sums.yaml")
+    assert result.exit_code == 0, result.stderr
+    assert "reward:\n      type: exact" in result.stdout
+    assert "left out" not in result.stdout
+
+
+def test_a_run_whose_categories_are_gone_is_refused(tmp_path: Path, evergreen: Evergreen) -> None:
+    home = tmp_path / "home"
+    path = spec(tmp_path, 0, category="meta.level")
+    assert evergreen("run", path, "--home", home, "--until-step", 1).exit_code == 75
+    write_jsonl(tmp_path / "train.jsonl", [{**row, "meta": {"level": 1}} for row in sums(40)])
+    result = evergreen("resume", "sums", "--home", home)
+    assert result.exit_code == 2
+    assert "one has no category '2' to train on any more" in " ".join(result.stderr.split())
+
+
+def test_whoever_waits_for_a_long_file_hears_how_far_it_is(
+    tmp_path: Path, evergreen: Evergreen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("environments.tables.saying.EVERY_S", -1.0)
+    path = spec(tmp_path, 0)
+    said = "one: 0 rows gone through, now train.jsonl"
+    assert said in evergreen("validate", path).stderr
+    assert said in evergreen("run", path, "--home", tmp_path / "home", "--until-step", 1).stdout
+
+
+def test_a_run_whose_data_shrank_below_where_it_stands_is_refused(
+    tmp_path: Path, evergreen: Evergreen
+) -> None:
+    home = tmp_path / "home"
+    assert evergreen("run", spec(tmp_path, 0), "--home", home, "--until-step", 3).exit_code == 75
+    write_jsonl(tmp_path / "train.jsonl", sums(5))
+    result = evergreen("resume", "sums", "--home", home)
+    assert result.exit_code == 2
+    assert "put its data back as it was, or begin a new run" in " ".join(result.stderr.split())

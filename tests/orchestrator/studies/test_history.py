@@ -1,0 +1,147 @@
+"""A study grows; one whose plan changed is refused, and what keeps it from going on is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.errors import UserError
+from orchestrator.studies.history import History, looking, refuse_changes
+from orchestrator.studies.study import Planned, Study
+from store.ledger import Ledger
+from store.records import MemberRecord, RunRecord
+from tests.orchestrator.specs import alone
+from tests.orchestrator.studies.studies import made_study
+
+TWO = {"grid": {"objective": ["rloo", "repo"]}}
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger.open(f"sqlite:///{tmp_path / 'evergreen.db'}") as opened:
+        yield opened
+
+
+def enter(
+    ledger: Ledger, run: Planned, member: MemberRecord | None, status: str, of: str | None = None
+) -> None:
+    """Enter a run without training it."""
+    name = run.name if of is None else f"{run.name}-uniform"
+    record = RunRecord(
+        uid=name,
+        name=name,
+        seed=run.seed,
+        model="tiny",
+        objective="rloo",
+        scheduler=None,
+        bandit="sec",
+        spec=run.spec.model_dump(mode="json", by_alias=True),
+        environments=[],
+        member=member,
+        baseline_of=of,
+    )
+    ledger.set_status(ledger.start_run(record), status)  # type: ignore[arg-type]
+
+
+def begun(ledger: Ledger, study: Study, *statuses: str) -> None:
+    """Enter a study and its first runs."""
+    ledger.start_study(study.record())
+    for run, status in zip(study.runs, statuses, strict=False):
+        enter(ledger, run, study.member(run), status)
+
+
+def refused(ledger: Ledger, study: Study) -> str:
+    with pytest.raises(UserError) as error:
+        refuse_changes(History(study, ledger.reading))
+    return str(error.value)
+
+
+def test_runs_are_finished_begun_or_missing(tmp_path: Path, ledger: Ledger) -> None:
+    study = made_study(tmp_path, **TWO)
+    begun(ledger, study, "finished", "stopped", "running")
+    states = History(study, ledger.reading).states()
+    assert list(states.values()) == ["finished", "begun", "begun", "missing"]
+
+
+def test_a_run_is_finished_when_its_twin_is(tmp_path: Path, ledger: Ledger) -> None:
+    study = made_study(tmp_path, spec=alone("base") | {"baseline": "uniform"}, seeds=2)
+    begun(ledger, study, "finished", "finished")
+    enter(ledger, study.runs[1], None, "finished", of=study.runs[1].name)
+    assert list(History(study, ledger.reading).states().values()) == ["begun", "finished"]
+
+
+GROWN: dict[str, dict[str, Any]] = {
+    "the same": TWO,
+    "more seeds": TWO | {"seeds": [0, 1, 7]},
+    "more settings": {"grid": {"objective": ["rloo", "rloo_on_policy", "repo"]}},
+    "more workers": TWO | {"workers": 7},
+    "another tracker": TWO | {"spec": alone("base") | {"tracker": {"experiment": "x"}}},
+    "the order": {"grid": {"objective": ["repo", "rloo"]}},
+}
+
+
+@pytest.mark.parametrize("case", GROWN)
+def test_a_study_may_grow(tmp_path: Path, ledger: Ledger, case: str) -> None:
+    begun(ledger, made_study(tmp_path, **TWO), "finished", "finished")
+    refuse_changes(History(made_study(tmp_path, **GROWN[case]), ledger.reading))
+
+
+CHANGED: dict[str, tuple[dict[str, Any], str]] = {
+    "the base": (
+        TWO | {"spec": alone("base", steps=4)},
+        "curriculum.stage.steps was 3 and is 4 (all settings)",
+    ),
+    "one setting": (
+        {
+            "list": [
+                {"objective": "rloo"},
+                {"label": "repo", "objective": {"preset": "repo", "strength": 0.05}},
+            ]
+        },
+        "objective.strength was 0.001 and is 0.05 (setting repo)",
+    ),
+    "a setting gone": ({"grid": {"objective": ["rloo"]}}, "setting 'repo' is gone"),
+    "a seed gone": (TWO | {"seeds": [0, 2]}, "seed 1 is gone"),
+}
+
+
+@pytest.mark.parametrize("case", CHANGED)
+def test_a_changed_study_is_refused_with_what_changed(tmp_path: Path, ledger: Ledger, case: str) -> None:
+    begun(ledger, made_study(tmp_path, **TWO), "finished", "running")
+    content, message = CHANGED[case]
+    said = refused(ledger, made_study(tmp_path, **content))
+    assert message in said
+    assert len(said.splitlines()) == 3, "nothing else has changed"
+    assert "`name: trial-2`" in said
+
+
+@pytest.mark.parametrize("case", CHANGED)
+def test_a_study_of_which_nothing_ran_may_change(tmp_path: Path, ledger: Ledger, case: str) -> None:
+    ledger.start_study(made_study(tmp_path, **TWO).record())
+    refuse_changes(History(made_study(tmp_path, **CHANGED[case][0]), ledger.reading))
+
+
+def test_a_run_of_the_same_name_that_is_not_the_studys_is_in_the_way(tmp_path: Path, ledger: Ledger) -> None:
+    study = made_study(tmp_path, **TWO)
+    enter(ledger, study.runs[1], None, "finished")
+    assert "there is a run trial.repo.s0 already, which is not of this study" in refused(ledger, study)
+
+
+def test_another_comparison_is_allowed_and_told(tmp_path: Path, ledger: Ledger) -> None:
+    begun(ledger, made_study(tmp_path, **TWO, compare={"last": 20}), "finished")
+    other = History(made_study(tmp_path, **TWO, compare={"last": 5}), ledger.reading)
+    refuse_changes(other)
+    assert "`compare` has changed after the first runs (last was 20)" in (other.changed_comparison() or "")
+    assert History(made_study(tmp_path, **TWO), ledger.reading).changed_comparison() is None
+
+
+def test_looking_makes_nothing(tmp_path: Path) -> None:
+    study = made_study(tmp_path, **TWO)
+    home = tmp_path / "home"
+    with looking(study, home) as (history, reading):
+        assert reading is None
+        assert set(history.states().values()) == {"missing"}
+    assert not home.exists()

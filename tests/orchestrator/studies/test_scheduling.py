@@ -1,0 +1,106 @@
+"""Who runs when, and what happens to those that fail; with children that end when they are told to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from orchestrator.studies.scheduling import Ending, Listener, Schedule
+
+
+class FakeChild:
+    """Goes until somebody gives it an exit code."""
+
+    def __init__(self) -> None:
+        self.exit_code: int | None = None
+        self.heard: list[str] = []
+
+    def poll(self) -> int | None:
+        return self.exit_code
+
+    def ask_to_stop(self) -> None:
+        self.heard.append("stop")
+
+
+class Told(Listener):
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def started(self, name: str, attempt: int) -> None:
+        self.heard.append(f"start {name} {attempt}")
+
+    def failed_once(self, name: str, exit_code: int) -> None:
+        self.heard.append(f"again {name} {exit_code}")
+
+    def ended(self, ending: Ending) -> None:
+        self.heard.append(f"{ending.status} {ending.name}")
+
+
+class Trial:
+    """A schedule with fake children, the newest of each name."""
+
+    def __init__(self, names: Sequence[str], workers: int) -> None:
+        self.children: dict[str, FakeChild] = {}
+        self.told = Told()
+        self.schedule = Schedule(names, self._start, workers, self.told)
+        self.schedule.turn()
+
+    def _start(self, name: str) -> FakeChild:
+        self.children[name] = FakeChild()
+        return self.children[name]
+
+    def end(self, name: str, exit_code: int) -> bool:
+        self.children[name].exit_code = exit_code
+        return self.schedule.turn()
+
+    def statuses(self) -> dict[str, str]:
+        return {name: ending.status for name, ending in self.schedule.endings.items()}
+
+
+def test_so_many_run_at_a_time_in_order() -> None:
+    trial = Trial("abc", workers=2)
+    assert list(trial.schedule.going) == ["a", "b"]
+    assert trial.end("b", 0)
+    assert list(trial.schedule.going) == ["a", "c"]
+    assert trial.end("a", 0)
+    assert not trial.end("c", 0)
+    assert trial.statuses() == dict.fromkeys("bac", "finished")
+
+
+@pytest.mark.parametrize("exit_code", [1, 2, -9])
+def test_a_failed_run_is_tried_once_more_before_others(exit_code: int) -> None:
+    trial = Trial("ab", workers=1)
+    trial.end("a", exit_code)
+    assert list(trial.schedule.going) == ["a"]
+    trial.end("a", 0)
+    trial.end("b", 0)
+    assert trial.statuses() == {"a": "finished", "b": "finished"}
+    assert trial.schedule.endings["a"].attempts == 2
+    assert trial.told.heard[:3] == ["start a 1", f"again a {exit_code}", "start a 2"]
+
+
+def test_one_that_fails_twice_is_reported_and_the_others_go_on() -> None:
+    trial = Trial("ab", workers=1)
+    trial.end("a", 1)
+    assert trial.end("a", 1)
+    assert not trial.end("b", 0)
+    assert trial.statuses() == {"a": "failed", "b": "finished"}
+
+
+def test_one_that_stops_by_itself_is_not_tried_again() -> None:
+    trial = Trial("ab", workers=1)
+    assert trial.end("a", 75)
+    trial.end("b", 0)
+    assert trial.statuses() == {"a": "stopped", "b": "finished"}
+
+
+def test_after_a_stop_nobody_starts_and_nobody_is_tried_again() -> None:
+    trial = Trial("abcd", workers=3)
+    trial.schedule.stop()
+    assert [trial.children[name].heard for name in "abc"] == [["stop"]] * 3
+    trial.end("a", 75)
+    trial.end("b", -15)  # asked before it could save
+    assert not trial.end("c", 1)
+    assert trial.statuses() == {"a": "stopped", "b": "stopped", "c": "failed"}
+    assert list(trial.schedule.waiting) == ["d"]
