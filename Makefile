@@ -52,9 +52,10 @@ $(VENV)/browser: $(VENV)/installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[browser]'
 	@touch $@
 
-bench: install ## Where the time of a step goes; our sampler beside model.generate; a trainer with and without a tracker
+bench: install ## Where the time of a step goes; our sampler beside model.generate; a trainer with and without a tracker; a million rows
 	$(BIN)/python -m benchmarks.step
 	$(BIN)/python -m benchmarks.tracker
+	$(BIN)/python -m benchmarks.rows
 
 clean: ## Remove the environment and caches; runs stay
 	rm -rf $(VENV) $(VENV)-trl build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

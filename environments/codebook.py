@@ -9,9 +9,10 @@ memorised, so it is evaluated on its own tasks, and a warm start learns the form
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from itertools import product
 from string import ascii_lowercase, ascii_uppercase, digits
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -50,6 +51,9 @@ class Config(Options):
     """Number of keys of each category. Categories share no key as long as all fit into 256."""
     repeats: bool = False
     """Draw the keys with replacement: one that comes twice has two answers, of which one prompt can ask for either."""
+    order: Literal["epochs", "anew"] = "epochs"
+    """`epochs`: every key once before any comes again; `anew`: any of them for every task. A batch never has one twice
+    as long as there are enough."""
 
 
 class Codebook(Environment):
@@ -79,13 +83,20 @@ class Codebook(Environment):
         """One category for each number of answer symbols."""
         return [Category(name, parameters={"symbols": n}) for name, n in self._config.categories.items()]
 
-    def size(self, category: str) -> int:
-        """Count the keys of a category."""
-        return self._config.keys
+    def size(self, category: str) -> int | None:
+        """Count the keys of a category; None where they are drawn anew without end."""
+        return None if self._config.order == "anew" else self._config.keys
 
     def task(self, category: str, index: int) -> Task:
         """Ask for the answer to one key."""
-        return self._tasks[category][index]
+        if self._config.order == "epochs":
+            return self._tasks[category][index]
+        drawn = self._tasks[category][_digest(f"draw {index}") % self._config.keys]
+        return replace(drawn, index=index)
+
+    def distinct(self, task: Task) -> str:
+        """Tell tasks apart by prompt and answer: a key that was drawn twice asks for two things."""
+        return f"{task.key} {task.answer}"
 
     def score(self, task: Task, completion: str) -> Score:
         """Give 1 for the book's answer, 0 for anything else."""

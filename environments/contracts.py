@@ -154,6 +154,10 @@ class Environment(ABC):
         """Say where a task stands in a file of the user's own, for people; None, as by default: in none."""
         return None
 
+    def distinct(self, task: Task) -> str:
+        """What a batch has once, if there are enough: the content key, unless one conversation asks several things."""
+        return task.key
+
     def score(self, task: Task, completion: str) -> Score:
         """Score a completion of a single-turn task."""
         raise EnvironmentFault(f"{self.name}: implement score(task, completion) or start(task)")

@@ -51,11 +51,11 @@ class TaskStream:
             self._permutation(0)  # now rather than in the first step: a million indices take some 15 ms
 
     def draw(self, n: int, avoid: Set[str] = frozenset()) -> list[Task]:
-        """Draw `n` training tasks, without repeats and without the keys in `avoid` as far as there are such.
+        """Draw `n` training tasks, without repeats and without those in `avoid` as far as there are such.
 
         Args:
             n: how many; may exceed the number of tasks there are.
-            avoid: content keys already in the batch.
+            avoid: what is in the batch already, as `Environment.distinct` tells tasks apart.
 
         Raises:
             EnvironmentFault: the category has no training task at all.
@@ -66,7 +66,7 @@ class TaskStream:
             task = self._next_outside(avoid, drawn)
             if task is None:  # all that can be found is in the batch: take what comes next
                 task, avoid, drawn = self._next(), frozenset(), set()
-            drawn.add(task.key)
+            drawn.add(self.environment.distinct(task))
             tasks.append(task)
         return tasks
 
@@ -92,7 +92,8 @@ class TaskStream:
         before = self._position, self._epoch
         for _ in range(PATIENCE if self._size is None else self._size):
             task = self._next()
-            if task.key not in avoid and task.key not in drawn:
+            key = self.environment.distinct(task)
+            if key not in avoid and key not in drawn:
                 return task
         self._position, self._epoch = before
         return None

@@ -29,8 +29,9 @@ class Drawing:
         drawn: list[Task] = []
         seen: set[str] = set()
         for slot in slots:
-            (task,) = self._streams[slot.environment, slot.category].draw(1, avoid=seen)
-            seen.add(task.key)
+            stream = self._streams[slot.environment, slot.category]
+            (task,) = stream.draw(1, avoid=seen)
+            seen.add(stream.environment.distinct(task))
             drawn.append(task)
         return drawn
 

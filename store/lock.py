@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from types import TracebackType
 from store.errors import RunBusy
 
 _LOCK, _STOP = "lock", "stop"
+PROBE_S = 0.2  # `holder` takes a free lock for a moment: that must not keep anyone out
 _held: set[int] = set()
 
 
@@ -38,7 +40,7 @@ class RunLock:
 
     def __enter__(self) -> RunLock:
         descriptor = _open(self.run_folder)
-        if not try_lock(descriptor):
+        if not _lock_within(descriptor, PROBE_S):
             who = _read(descriptor)
             os.close(descriptor)
             raise RunBusy(
@@ -108,6 +110,15 @@ def try_lock(descriptor: int) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    return True
+
+
+def _lock_within(descriptor: int, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not try_lock(descriptor):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.01)
     return True
 
 

@@ -24,11 +24,15 @@ def table(title: str, *columns: str) -> Table:
 
 
 def runs_table(runs: Sequence[Mapping[str, Any]]) -> Table:
-    """List runs."""
-    made = table("", "run", "status", "steps", "objective", "bandit", "model", "seed", "begun")
+    """List runs; those of a study with their setting there."""
+    in_studies = any(run["study"] for run in runs)
+    columns = ("run", "status", "steps", "objective", "bandit", "model", "seed", "begun")
+    made = table("", *columns, *(["setting"] if in_studies else []))
     for run in runs:
         cells = (run["num_steps"], run["objective"], run["bandit"], run["model"], run["seed"])
-        made.add_row(run["name"], run["status"], *map(str, cells), run["created_at"][5:16].replace("T", " "))
+        begun = run["created_at"][5:16].replace("T", " ")
+        setting = [Text(run["setting"] or "")] if in_studies else []
+        made.add_row(run["name"], run["status"], *map(str, cells), begun, *setting)
     return made
 
 

@@ -63,7 +63,7 @@ class Conductor:
 
         Returns how the runs ended that were left. Raises KeyboardInterrupt after a second Ctrl-C.
         """
-        self._ledger.start_study(self.study.record())
+        self._ledger.start_study(self.history.record())
         self.schedule = Schedule([run.name for run in self.left], self._start, self.workers, watcher)
         watcher.begin(self)
         with self._children, catching_signals(watcher.stopping) as signalled:

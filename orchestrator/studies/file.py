@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from orchestrator.methods import nearest
 from orchestrator.spec.fields import Section, refuse
 from orchestrator.spec.model import SLUG
+from store.comparing.measures import MEASURES
 
 VARIATIONS = ("grid", "list", "random")
 FIXED = {  # spec fields that no setting may change, and why
@@ -70,6 +71,13 @@ class Compare(Section):
     last: int = Field(20, ge=1, description="Steps of a stage's end that training metrics are averaged over.")
     by: str | None = Field(None, description="Group runs by this spec field instead of by setting.")
     baseline: str | None = Field(None, description="The setting that others are compared with: its label.")
+
+    @field_validator("metric")
+    @classmethod
+    def _metric_is_known(cls, metric: str) -> str:
+        if metric not in MEASURES:
+            raise refuse(f"runs are compared by one of {', '.join(MEASURES)}{nearest(metric, MEASURES)}")
+        return metric
 
 
 def _numbered(raw: Any) -> Any:

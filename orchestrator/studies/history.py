@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from store.home import Home
 from store.ledger import Ledger
 from store.ledger.reading import Reading
 from store.ledger.schema import revision
+from store.records import StudyRecord
 from store.words import listed
 
 NOT_COMPARED = ("name", "seed", "ledger", *CHANGEABLE)  # of a run's spec: what makes it no other experiment
@@ -99,14 +101,24 @@ class History:
                     found.setdefault(text, {})[label] = None
         return [f"{text} ({_who(list(labels), len(settings))})" for text, labels in found.items()]
 
+    def record(self) -> StudyRecord:
+        """Describe the study for the ledger: it may have grown, but what is compared was said before the first run."""
+        record, plan = self.study.record(), self.plan()
+        if plan is None or not self.names():
+            return record
+        return replace(record, plan={**record.plan, "compare": plan["compare"]})
+
     def changed_comparison(self) -> str | None:
-        """Say that something else was pre-registered before; this is allowed, and told."""
+        """Say that the file would compare something else than was registered before the first run."""
         plan, now = self.plan(), self.study.compare.model_dump()
         if plan is None or plan["compare"] == now or not self.names():
             return None
         before = plan["compare"]
         words = [f"{key} was {text_of(before.get(key))}" for key in now if before.get(key) != now[key]]
-        return f"`compare` has changed after the first runs ({', '.join(words)}): it is no pre-registration any more"
+        return (
+            f"`compare` has changed after the first runs ({', '.join(words)}): what was registered before them stays; "
+            "options of `evergreen compare` show anything else, as exploratory"
+        )
 
 
 def _who(labels: list[str], num_settings: int) -> str:

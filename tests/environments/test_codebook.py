@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from environments import EnvironmentSource
+from environments import EnvironmentSource, TaskStream
 from environments.codebook import ANSWERS, LETTERS
 
 
@@ -50,6 +50,27 @@ def test_drawn_keys_come_twice_with_answers_of_their_own():
     for prompt, answer in zip(prompts(red), answers(red), strict=True):
         asked.setdefault(prompt, []).append(answer)
     assert any(len(set(of_one)) > 1 for of_one in asked.values())
+
+
+def test_keys_may_be_drawn_anew_for_every_task():
+    environment = book(order="anew", categories={"16": 16})
+    assert environment.size("16") is None
+    drawn = [environment.task("16", index).messages[0]["content"] for index in range(2000)]
+    whole = prompts(book(categories={"16": 16}))
+    assert set(drawn) == set(whole)
+    assert len(set(drawn[:64])) < 50, "some come again before others came at all"
+    assert environment.task("16", 5) == environment.task("16", 5)
+    assert environment.task("16", 5).index == 5
+
+
+@pytest.mark.parametrize("repeats", [False, True])
+def test_a_batch_of_drawn_keys_has_no_task_twice(repeats):
+    environment = book(order="anew", repeats=repeats, categories={"16": 16})
+    stream = TaskStream(environment, "16", seed=3)
+    batches = [stream.draw(32) for _ in range(20)]
+    assert all(len({(task.key, task.answer) for task in batch}) == 32 for batch in batches)
+    has_both = [len({task.key for task in batch}) < 32 for batch in batches]
+    assert any(has_both) == repeats, "a prompt with two answers may stand there twice"
 
 
 def test_categories_of_drawn_keys_do_not_contradict_each_other():

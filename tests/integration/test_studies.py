@@ -70,7 +70,7 @@ def test_a_study_interrupted_and_with_a_run_killed_ends_as_if_nothing_had_happen
     assert not (home / "trial.uniform.s1").exists(), "nobody starts after Ctrl-C"
 
     done = evergreen("study", file, "--home", home)
-    assert done.exit_code == 0
+    assert done.exit_code == 0, done.output
     assert "4 of 4 runs finished" in done.stdout
     assert f"evergreen compare trial --home {home}" in " ".join(done.stdout.split())
     same_as_alone(home, tmp_path, 4, spec=QUICK, **BANDITS)

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,15 @@ def test_an_error_inside_frees_the_run(tmp_path: Path) -> None:
 def test_asking_who_holds_a_run_leaves_no_trace(tmp_path: Path) -> None:
     assert lock.holder(tmp_path) is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_someone_who_only_looks_keeps_nobody_out(tmp_path: Path) -> None:
+    descriptor = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
+    assert lock.try_lock(descriptor)
+    looking = threading.Timer(0.05, os.close, [descriptor])
+    looking.start()
+    with RunLock(tmp_path):
+        looking.join()
 
 
 def test_a_stop_request_stays_until_it_is_cleared(tmp_path: Path) -> None:

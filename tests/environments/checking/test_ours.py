@@ -28,6 +28,7 @@ def errors(findings):
 
 OURS = [
     ("codebook", {}),
+    ("codebook", {"repeats": True, "order": "anew"}),
     ("codebook", {"keys": 200, "categories": {"2": 2, "64": 64}, "named": False}),
     ("custom_environment:create", {"lengths": [3, 4, 5]}),
     ("reasoning_gym", {"dataset": "gcd", "answer": "tag", "categories": {"90": {"max_value": 90}}}),
@@ -42,7 +43,7 @@ def test_nothing_is_found_in_ours(type_, options, monkeypatch):
     ] == []
 
 
-@pytest.mark.parametrize(("type_", "options"), [OURS[0], OURS[3]])
+@pytest.mark.parametrize(("type_", "options"), [OURS[0], OURS[-1]])
 def test_nothing_is_found_in_ours_in_processes_of_their_own(type_, options):
     assert [str(found) for found in check(EnvironmentSource("ours", type_, options))] == []
 

@@ -50,6 +50,11 @@ WRONG = {  # what is wrong: (what is replaced, by what, the message)
         "[1]",
         "line 2: spec: a spec file or a whole spec as a map is wanted",
     ),
+    "an unknown metric": (
+        "metric: accuracy",
+        "metric: acuracy",
+        "line 8: compare.metric: runs are compared by one of accuracy, pass_4",
+    ),
     "an unknown label": (
         "repo lr=0.0003",
         "repo",

@@ -130,6 +130,15 @@ def test_a_run_of_the_same_name_that_is_not_the_studys_is_in_the_way(tmp_path: P
     assert "there is a run trial.repo.s0 already, which is not of this study" in refused(ledger, study)
 
 
+def test_what_was_registered_before_the_first_run_stays(tmp_path: Path, ledger: Ledger) -> None:
+    first = made_study(tmp_path, **TWO, compare={"last": 20})
+    ledger.start_study(first.record())
+    changed = History(made_study(tmp_path, **TWO, compare={"last": 5}), ledger.reading)
+    assert changed.record().plan["compare"]["last"] == 5, "nothing ran yet"
+    begun(ledger, first, "finished")
+    assert changed.record().plan["compare"]["last"] == 20
+
+
 def test_another_comparison_is_allowed_and_told(tmp_path: Path, ledger: Ledger) -> None:
     begun(ledger, made_study(tmp_path, **TWO, compare={"last": 20}), "finished")
     other = History(made_study(tmp_path, **TWO, compare={"last": 5}), ledger.reading)
