@@ -16,23 +16,22 @@ from store.words import arm_name, beside_the_baseline, in_words, signed
 
 
 def table(title: str, *columns: str) -> Table:
-    """Start a table; the first column holds names, the others numbers. A name is text, never markup."""
+    """Start a table; the first column holds names, the others numbers. A name is text, never markup, and never cut."""
     made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(columns):
-        made.add_column(Text(column), justify="left" if index == 0 else "right")
+        if index == 0:
+            made.add_column(Text(column), overflow="fold")
+        else:
+            made.add_column(Text(column), justify="right")
     return made
 
 
 def runs_table(runs: Sequence[Mapping[str, Any]]) -> Table:
-    """List runs; those of a study with their setting there."""
-    in_studies = any(run["study"] for run in runs)
-    columns = ("run", "status", "steps", "objective", "bandit", "model", "seed", "begun")
-    made = table("", *columns, *(["setting"] if in_studies else []))
+    """List runs."""
+    made = table("", "run", "status", "steps", "objective", "bandit", "model", "seed", "begun")
     for run in runs:
         cells = (run["num_steps"], run["objective"], run["bandit"], run["model"], run["seed"])
-        begun = run["created_at"][5:16].replace("T", " ")
-        setting = [Text(run["setting"] or "")] if in_studies else []
-        made.add_row(run["name"], run["status"], *map(str, cells), begun, *setting)
+        made.add_row(run["name"], run["status"], *map(str, cells), run["created_at"][5:16].replace("T", " "))
     return made
 
 
