@@ -26,7 +26,7 @@ class Child(Protocol):
 
 @dataclass(frozen=True)
 class Ending:
-    """How a run ended in this session of the study."""
+    """How a run ended, this time that the study was conducted."""
 
     name: str
     status: Status
