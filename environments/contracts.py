@@ -53,7 +53,7 @@ class Task:
     category: str
     index: int  # task(category, index) makes this task again
     messages: tuple[Message, ...]
-    answer: str | None = None  # a reply that scores 1; None where the environment has none
+    answer: str | None = None  # a reply that scores 1, or a good first one of several; None: there is none
     data: Mapping[str, Any] = field(default_factory=dict)  # for the verifier only
 
     @cached_property
@@ -90,17 +90,26 @@ class Score:
 
 @dataclass(frozen=True)
 class Turn:
-    """The environment's answer to one completion."""
+    """The environment's answer to one completion.
 
-    messages: tuple[Message, ...] = ()  # replies to show the policy; empty when done
-    score: Score | None = None  # set when the episode is scored
-    done: bool = True
+    A turn that is not `done` has messages for the policy to read, and may have a score: what the episode is worth if it
+    is cut off there, by a budget of tokens, of turns or of context. Without one an episode that is cut off is worth 0.
+    An unscorable turn ends its episode.
+    """
+
+    messages: tuple[Message, ...] = ()  # replies to show the policy, none when done
+    score: Score | None = None  # of the episode: set when it is done, at will before
+    done: bool = True  # ended, by the environment's own rules; being cut off is not its business
 
 
 class Episode(ABC):
-    """The play of one task. Made by `Environment.start`, used once, never reset."""
+    """The play of one task. Made by `Environment.start`, used once, never reset.
 
-    messages: tuple[Message, ...]  # what the policy sees first
+    What it answers depends on the task and the completions so far, and on nothing else: between two turns it may be
+    thrown away and made again, in another process, by replaying the completions.
+    """
+
+    messages: tuple[Message, ...]  # what the policy sees first: the task's
 
     @abstractmethod
     def step(self, completion: str) -> Turn:
@@ -119,7 +128,7 @@ class Environment(ABC):
     version: str  # raised whenever prompts, scoring or categories change meaning
     closed: bool = False  # its point is to be memorised: evaluated on its own tasks, and labelled so
     scores_in_process: bool = False  # scoring cannot hang or run foreign code: the trainer may call it
-    max_tokens: int | None = None  # reply budget in tokens over all turns; None: the sampler's
+    max_tokens: int | None = None  # budget of the policy's tokens, over all turns; None: the sampler's
     symbols: tuple[str, ...] = ()  # strings that deserve one token each in a made-on-the-spot tokenizer
     seconds: float = 0.0  # the longest that a score takes by the environment's own limits; 0: it sets none
     left_out: Sequence[str] = ()  # what of its data cannot be used and why, a line each, with file and place

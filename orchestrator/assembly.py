@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from orchestrator.measurements.contracts import HeldOut
 from orchestrator.measurements.evaluation import Evaluation
 from orchestrator.parts import Parts
 from orchestrator.playing import Player
+from orchestrator.rollouts import Rollouts
 from orchestrator.spec import Spec
 from orchestrator.starting import warm_started
 from orchestrator.stopping import Stopping
@@ -26,6 +27,7 @@ from policies.models.loading import load_policy
 from policies.models.tokenizer import VocabularySample, prompt_text
 from policies.objectives import MixCorrectedEntropy, Objective
 from policies.policy import Policy
+from policies.samplers.contracts import Sampler
 from store.home import Home
 from store.records import CategoryRecord, EnvironmentRecord
 
@@ -68,6 +70,7 @@ def lay_foundation(
     `tell` hears how far it is where an environment's data is long.
     """
     methods.search_in(spec.resources.search_path)
+    methods.require_installed("samplers", spec.sampler)
     sources, environments = build_environments(spec, tell)
     choice = make_choice(spec.curriculum, trainable(environments), spec.seed)
     device = choose_device(spec.resources.device)
@@ -113,29 +116,40 @@ def assemble(
         policy = foundation.policy
         if not foundation.is_resumed:
             warm_started(policy, environments, spec, home, watcher, stop)
-        objective = Objective.from_config(spec.objective)
-        learner = Learner(policy, spec.learner, spec.sampler.temperature)
-        sampler = methods.create("samplers", spec.sampler, policy=policy)
         watcher.phase("finding the held-out tasks")
         held_out: dict[str, HeldOut] = {
             pool: find_held_out(environments, pool, spec.evaluate.items) for pool in evaluated_pools(spec)
         }
-        yield Parts(
-            spec=spec,
-            environments=environments,
-            held_out=held_out,
-            policy=policy,
-            sampler=sampler,
-            sampling=spec.sampler.sampling,
-            player=Player(spec.seed, policy, sampler, scorer, environments, spec.sampler.max_tokens),
-            learner=learner,
-            objective=objective,
-            entropy=MixCorrectedEntropy(spec.objective.reading),
-            choice=foundation.choice,
-            tasks=Drawing(environments, spec.seed),
-            measurements=[Evaluation(spec.evaluate, environments, held_out)],
-            stopping=Stopping(spec.curriculum.stage),
-        )
+        with closing(methods.create("samplers", spec.sampler, policy=policy)) as sampler:
+            parts = put_together(foundation, sampler, scorer, held_out)
+            with parts.rollouts.running():
+                yield parts
+
+
+def put_together(
+    foundation: Foundation, sampler: Sampler, scorer: Scorer, held_out: Mapping[str, HeldOut]
+) -> Parts:
+    """Make the parts that take no time."""
+    spec, environments, policy = foundation.spec, foundation.environments, foundation.policy
+    player = Player(spec.seed, policy, sampler, scorer, environments, spec.sampler)
+    tasks = Drawing(environments, spec.seed)
+    return Parts(
+        spec=spec,
+        environments=environments,
+        held_out=held_out,
+        policy=policy,
+        sampler=sampler,
+        sampling=spec.sampler.sampling,
+        player=player,
+        learner=Learner(policy, spec.learner, spec.sampler.temperature),
+        objective=Objective.from_config(spec.objective),
+        entropy=MixCorrectedEntropy(spec.objective.reading),
+        choice=foundation.choice,
+        tasks=tasks,
+        rollouts=Rollouts(spec, foundation.choice, tasks, player),
+        measurements=[Evaluation(spec.evaluate, environments, held_out)],
+        stopping=Stopping(spec.curriculum.stage),
+    )
 
 
 def trainable(environments: Mapping[str, Environment]) -> dict[str, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from orchestrator import under_way
 from orchestrator.parts import Parts
 from orchestrator.progress import Progress
 from store.checkpoints import Component, OpenCheckpoint, json_component
@@ -16,11 +17,12 @@ EXPECTED = {
     "tasks": 1,
     "progress": 1,
 }
+MAY_BE = {"under_way": 1}  # only where a batch was played ahead
 
 
 def components(parts: Parts, progress: Progress) -> list[Component]:
     """Collect the state of all parts, ready to be written."""
-    return [
+    made = [
         Component("weights", EXPECTED["weights"], parts.policy.save),
         json_component("policy", EXPECTED["policy"], {"version": parts.policy.version}),
         Component("optimizer", EXPECTED["optimizer"], parts.learner.save_optimizer),
@@ -37,6 +39,11 @@ def components(parts: Parts, progress: Progress) -> list[Component]:
         json_component("tasks", EXPECTED["tasks"], parts.tasks.state()),
         json_component("progress", EXPECTED["progress"], progress.state()),
     ]
+    if played := parts.rollouts.await_under_way():
+        made.append(
+            Component("under_way", MAY_BE["under_way"], lambda folder: under_way.save(played, folder))
+        )
+    return made
 
 
 def restore(parts: Parts, progress: Progress, opened: OpenCheckpoint) -> list[str]:
@@ -46,7 +53,6 @@ def restore(parts: Parts, progress: Progress, opened: OpenCheckpoint) -> list[st
     """
     parts.policy.version = opened.read_json("policy")["version"]
     parts.learner.load_optimizer(opened["optimizer"].folder)
-    parts.sampler.sync(parts.policy.version)
     objective = opened.read_json("objective")
     anew = parts.choice.load_state(opened.read_json("choice"))
     if objective.get("controller", _controller(parts)) == _controller(parts):
@@ -59,6 +65,8 @@ def restore(parts: Parts, progress: Progress, opened: OpenCheckpoint) -> list[st
         anew.append("the reading of entropy")
     parts.tasks.load_state(opened.read_json("tasks"))
     progress.load_state(opened.read_json("progress"))
+    if "under_way" in opened.components:
+        parts.rollouts.put_back(under_way.load(opened["under_way"].folder, parts.environments))
     progress.num_unscorable_steps = 0  # whatever stopped the run may be mended by now
     return anew
 

@@ -5,9 +5,10 @@
         a scheduler picks its environment
         for every step of the stage:
             the environment's bandit picks a category for each group     P = softmax(Q / temperature)
-            play the groups, score them, update the policy
+            play the groups, score them
             the bandit learns each pick's mean |advantage|               Q <- (1 - a) Q + a r
             a stop rule may end the stage
+            update the policy (and, if asked, play the next batch beside it)
         evaluate every environment, remember, checkpoint           boundary
         the scheduler learns what the stage earned
 
@@ -25,6 +26,7 @@ from orchestrator.parts import Parts
 from orchestrator.playing import Group
 from orchestrator.progress import Progress
 from orchestrator.stage_evals import MainGroup
+from orchestrator.steps import StepDone
 from orchestrator.stopwatch import Stopwatch
 from policies.learner import UpdateReport
 
@@ -61,21 +63,34 @@ class Curriculum:
         self.memory.record_stage(self.parts, self.at, scheduled)
 
     def step(self) -> None:
-        """Pick, draw, play, update, learn, remember."""
-        spec, parts, watch = self.parts.spec, self.parts, Stopwatch()
+        """Play, let the bandit learn, update, remember."""
+        parts, watch = self.parts, Stopwatch()
         self.at.begin_step()
-        with watch("draw"):
-            slots = parts.choice.slots(spec.step.groups, self.at.step, self.at.environment, self.at.visited)
-            tasks = parts.tasks.draw(slots)
-        groups = parts.player.play(tasks, spec.step.group_size, parts.sampling, "train", self.at.step, watch)
+        played = parts.rollouts.take(self.at, watch)
+        slots, groups = played.slots, played.groups
         signals = [parts.choice.signal(group.values, group.correct) for group in groups]
-        report = self.update(groups, watch)
         with watch("learn"):
             parts.choice.learn(slots, signals)
-            entropy = self.control_entropy(groups)
-            if self.at.end_step(self._own(slots, groups, signals), has_update=report is not None):
+            if self.at.end_step(self._own(slots, groups, signals), can_update=any(g.scored for g in groups)):
                 self.at.stop_reason = parts.stopping.verdict(self.at)
-        self.memory.record_step(parts, self.at, slots, groups, signals, report, entropy, watch)
+            arms = parts.choice.arms()
+        parts.rollouts.begin_next(self.at, watch)
+        version = parts.policy.version
+        report = self.update(groups, watch)
+        with watch("learn"):
+            controlled = self.control_entropy(groups)
+        done = StepDone(
+            slots=slots,
+            groups=groups,
+            signals=signals,
+            arms=arms,
+            version=version,
+            report=report,
+            dtype=parts.spec.policy.dtype,
+            controlled=controlled,
+            news=parts.sampler.take_news(),
+        )
+        self.memory.record_step(self.at, done, watch)
 
     def update(self, groups: Sequence[Group], watch: Stopwatch) -> UpdateReport | None:
         """Turn what could be scored into an update of the policy; None when nothing could."""
@@ -90,10 +105,9 @@ class Curriculum:
             if not trajectories:
                 return None
             batch = parts.objective.prepare(trajectories)
+            is_off_policy = any(one.version != parts.policy.version for one in trajectories)
         with watch("update"):
-            report = parts.learner.update(batch, parts.objective)
-            parts.sampler.sync(parts.policy.version)
-        return report
+            return parts.learner.update(batch, parts.objective, is_off_policy=is_off_policy)
 
     def control_entropy(self, groups: Sequence[Group]) -> dict[str, float]:
         """Read the step's entropy, corrected for the mix, and let the controller set the next step's knob."""

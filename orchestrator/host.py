@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,19 @@ def describe_host(spec: Spec) -> dict[str, Any]:
     """Versions, threads and processor, for the ledger; in no digest."""
     return {
         "python": platform.python_version(),
-        **{name: version(name) for name in PACKAGES},
+        **{name: _version(name) for name in PACKAGES},
         "threads": spec.resources.threads,
         "device": spec.resources.device,
         "cpu": cpu_kind(),
     }
+
+
+def _version(name: str) -> str:
+    """Read the version of a package; our own may be used from its tree, without being installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -52,6 +52,11 @@ def unscorable(groups: Sequence[Group], where: str = "") -> list[EventRecord]:
     ]
 
 
+def of_sampler(news: Sequence[str]) -> list[EventRecord]:
+    """Pass on what the sampler says."""
+    return [EventRecord("sampler", text) for text in news]
+
+
 def of_step(groups: Sequence[Group], report: UpdateReport | None) -> list[EventRecord]:
     """What went wrong in a step: samples without a score, updates left out."""
     events = unscorable(groups)

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from orchestrator import incidents, metrics
+from orchestrator.alarms import raise_alarms
 from orchestrator.checkpointing import components
 from orchestrator.choosing import Slot
 from orchestrator.measurements.contracts import Findings
 from orchestrator.measurements.evaluation import sample_record
 from orchestrator.outer import Earned, Scheduled
 from orchestrator.parts import Parts
-from orchestrator.playing import Group
+from orchestrator.playing import Group, Sample
 from orchestrator.progress import Progress
+from orchestrator.steps import StepDone
 from orchestrator.stopwatch import Stopwatch
 from orchestrator.watching import Watcher
-from policies.learner import UpdateReport
 from store import checkpoints, report
 from store.ledger import Ledger, RunHandle
 from store.records import (
@@ -33,6 +34,7 @@ from store.records import (
     PickRecord,
     StageRecord,
     StepRecord,
+    Versions,
 )
 
 SAMPLES_KEPT = 8  # completions kept of every step
@@ -90,37 +92,34 @@ class Memory:
         if scheduled.is_news:
             self.watcher.decision([event.text for event in events])
 
-    def record_step(
-        self,
-        parts: Parts,
-        at: Progress,
-        slots: Sequence[Slot],
-        groups: Sequence[Group],
-        signals: Sequence[float | None],
-        report: UpdateReport | None,
-        entropy: Mapping[str, float],
-        watch: Stopwatch,
-    ) -> None:
+    def record_step(self, at: Progress, done: StepDone, watch: Stopwatch) -> None:
         """A step is done: one transaction."""
-        num_tokens = sum(group.num_tokens for group in groups)
+        slots, groups, signals = done.slots, done.groups, done.signals
+        numbers = [
+            *metrics.of_groups(slots, groups, signals),
+            *metrics.of_versions(groups, done.version),
+            *metrics.of_update(done.report, done.controlled),
+            *metrics.of_time(watch, groups, done.report),
+        ]
         spread = range(0, len(groups), max(1, len(groups) // SAMPLES_KEPT))
         record = StepRecord(
             step=at.step,
             stage=at.stage,
             stage_step=at.stage_step,
             seconds=watch.total,
-            num_tokens=num_tokens,
+            num_tokens=sum(group.num_tokens for group in groups),
             num_samples=sum(len(group.samples) for group in groups),
             picks=[_pick(slot, signal) for slot, signal in zip(slots, signals, strict=True)],
             groups=[_group(slot, group) for slot, group in zip(slots, groups, strict=True)],
             samples=[sample_record(i, 0, groups[i]) for i in spread][:SAMPLES_KEPT],
-            metrics=[
-                *metrics.of_groups(slots, groups, signals),
-                *metrics.of_update(report, entropy),
-                *metrics.of_time(watch, num_tokens),
+            metrics=numbers,
+            arms=done.arms,
+            events=[
+                *incidents.of_step(groups, done.report),
+                *incidents.of_sampler(done.news),
+                *raise_alarms(at.alarms, numbers, done.dtype),
+                *incidents.end_of_stage(at),
             ],
-            arms=parts.choice.arms(),
-            events=[*incidents.of_step(groups, report), *incidents.end_of_stage(at)],
         )
         self.ledger.record_step(self.run, record)
         self.watcher.step(at, record)
@@ -218,7 +217,6 @@ def _pick(slot: Slot, signal: float | None) -> PickRecord:
 
 def _group(slot: Slot, group: Group) -> GroupRecord:
     scores = [sample.score for sample in group.samples]
-    generations = [sample.generation for sample in group.samples]
     return GroupRecord(
         slot=slot.index,
         environment=slot.environment,
@@ -229,7 +227,15 @@ def _group(slot: Slot, group: Group) -> GroupRecord:
         values=[score.value for score in scores],
         correct=[score.correct for score in scores],
         reasons=[score.reason for score in scores],
-        versions=[generation.spans[0].version for generation in generations],
-        num_tokens=[len(generation.ids) for generation in generations],
-        finishes=[generation.finish for generation in generations],
+        versions=[_versions(sample) for sample in group.samples],
+        num_tokens=[sample.num_tokens for sample in group.samples],
+        finishes=[sample.finish for sample in group.samples],
     )
+
+
+def _versions(sample: Sample) -> Versions:
+    """One version where one wrote it all, as in every engine that is not updated while it plays."""
+    spans = sample.spans
+    if len({span.version for span in spans}) == 1:
+        return spans[0].version
+    return [(span.version, span.start, span.end) for span in spans]

@@ -93,6 +93,14 @@ def config_class(kind: str, name: str) -> type[BaseModel]:
     return config
 
 
+def require_installed(kind: str, config: BaseModel) -> None:
+    """Have a method say, before anything else is built, that what it needs is not installed here; most need nothing."""
+    name = type_of(config)
+    check = None if ":" in name else getattr(load(find(kind, name)), "require_installed", None)
+    if check is not None:
+        check()
+
+
 def require_kind(kind: str) -> None:
     """Refuse a kind that is not there."""
     if kind not in KINDS:

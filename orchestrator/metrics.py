@@ -15,7 +15,7 @@ from orchestrator.stopwatch import Stopwatch
 from policies.learner import UpdateReport
 from store.records import MetricRecord
 
-PARTS = ("draw", "play", "score", "update")  # of a step's time; the rest is "other"
+PARTS = ("draw", "play", "score", "wait", "update")  # of a step's time; the rest is "other"
 
 
 @dataclass
@@ -28,6 +28,8 @@ class Tally:
     num_correct: int = 0
     num_tokens: int = 0
     num_truncated: int = 0
+    num_turns: int = 0
+    most_turns: int = 0  # of one sample
     num_zero_var: int = 0  # of the groups with at least two scored samples
     num_compared: int = 0  # those groups
     value_sum: float = 0.0
@@ -44,6 +46,8 @@ class Tally:
         self.num_correct += sum(group.correct)
         self.num_tokens += group.num_tokens
         self.num_truncated += group.num_truncated
+        self.num_turns += sum(sample.num_turns for sample in group.samples)
+        self.most_turns = max(self.most_turns, *(sample.num_turns for sample in group.samples))
         self.value_sum += sum(values)
         self.entropy_sum += group.entropy_sum
         if len(values) > 1:
@@ -61,6 +65,7 @@ class Tally:
             ("zero_var_groups", self.num_zero_var, self.num_compared),
             ("response_len", self.num_tokens, self.num_samples),
             ("truncated_frac", self.num_truncated, self.num_samples),
+            ("num_turns", self.num_turns, self.num_samples if self.most_turns > 1 else 0),
             ("entropy_token", self.entropy_sum, self.num_tokens),
         ):
             if count:
@@ -88,14 +93,44 @@ def of_update(report: UpdateReport | None, entropy: Mapping[str, float]) -> list
         numbers |= report.maxima
         numbers |= {"loss": report.loss, "grad_norm": report.grad_norm, "lr": report.lr}
         numbers["skipped_updates"] = report.num_skipped
+        numbers["rows_run_frac"] = report.num_rows_run / report.num_rows
     return [MetricRecord(name, value if math.isfinite(value) else None) for name, value in numbers.items()]
 
 
-def of_time(watch: Stopwatch, num_tokens: int) -> list[MetricRecord]:
-    """Where the step's time went, up to now."""
-    seconds = {part: watch.seconds.get(part, 0.0) for part in PARTS}
-    seconds["other"] = max(0.0, watch.total - sum(seconds.values()))
+def of_versions(groups: Sequence[Group], version: int) -> list[MetricRecord]:
+    """How old the weights were that wrote the batch, on weights of this version."""
+    spans = [span for group in groups for sample in group.samples for span in sample.spans]
+    behind = sum((version - span.version) * (span.end - span.start) for span in spans)
+    total = sum(span.end - span.start for span in spans)
+    return [MetricRecord("versions_behind", behind / total, n=total)] if total else []
+
+
+def of_time(watch: Stopwatch, groups: Sequence[Group], report: UpdateReport | None) -> list[MetricRecord]:
+    """Where the step's time went, up to now, and how many of the policy's tokens passed in a second.
+
+    What another thread did at the same time is no part of the step's time, but it is the time that playing took.
+    """
+    own = {part: watch.seconds.get(part, 0.0) for part in PARTS}
+    num_tokens: dict[str | None, int] = {None: 0}
+    for group in groups:
+        for name in (None, group.task.environment):
+            num_tokens[name] = num_tokens.get(name, 0) + group.num_tokens
+    played_s = own["play"] + watch.beside.get("play", 0.0)
     return [
-        *(MetricRecord(f"seconds_{part}", value) for part, value in seconds.items()),
-        MetricRecord("tokens_per_s", num_tokens / watch.total),
+        *(MetricRecord(f"seconds_{part}", value) for part, value in own.items()),
+        MetricRecord("seconds_other", max(0.0, watch.total - sum(own.values()))),
+        MetricRecord("tokens_per_s", num_tokens[None] / watch.total),
+        *(
+            MetricRecord("tokens_per_s_play", num / played_s, name)
+            for name, num in num_tokens.items()
+            if played_s
+        ),
+        *(_of_update_time(num_tokens[None], report, own["update"]) if report else []),
+    ]
+
+
+def _of_update_time(num_tokens: int, report: UpdateReport, seconds: float) -> list[MetricRecord]:
+    return [
+        MetricRecord("tokens_per_s_update", num_tokens / seconds),
+        MetricRecord("tokens_fed_per_s", report.num_tokens_fed / seconds),
     ]

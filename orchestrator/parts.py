@@ -10,6 +10,7 @@ from orchestrator.choosing import Choice
 from orchestrator.drawing import Drawing
 from orchestrator.measurements.contracts import HeldOut, Measurement
 from orchestrator.playing import Player
+from orchestrator.rollouts import Rollouts
 from orchestrator.spec import Spec
 from orchestrator.stopping import Stopping
 from policies.learner import Learner
@@ -34,6 +35,7 @@ class Parts:
     entropy: MixCorrectedEntropy  # what the objective's controller reads
     choice: Choice
     tasks: Drawing
+    rollouts: Rollouts
     measurements: Sequence[Measurement]
     stopping: Stopping  # of stages, before their budget is used
 

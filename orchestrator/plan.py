@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from environments import Environment
+from orchestrator import methods
 from orchestrator.spec import Spec
 
 LEDGER_BYTES_PER_GROUP = (
@@ -107,7 +108,7 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
         ledger_bytes=num_steps * spec.step.groups * LEDGER_BYTES_PER_GROUP
         + num_boundaries * items * LEDGER_BYTES_PER_ITEM,
         free_bytes=_free(home),
-        warnings=tuple(spec.objective.warnings()),
+        warnings=(*spec.objective.warnings(), *_missing(spec)),
         left_out=tuple(
             LeftOut(name, environment.num_left_out, tuple(environment.left_out))
             for name, environment in environments.items()
@@ -148,6 +149,17 @@ def _policy_size(spec: Spec, environments: Mapping[str, Environment]) -> tuple[i
             return None  # a hub model's configuration may not be here; a folder's must be
         raise
     return size.num_parameters, size.weights_bytes + size.optimizer_bytes
+
+
+def _missing(spec: Spec) -> list[str]:
+    """Say what a run would need that is not here: a spec may well be checked on another host."""
+    from policies.errors import PolicyError
+
+    try:
+        methods.require_installed("samplers", spec.sampler)
+    except PolicyError as error:
+        return [str(error)]
+    return []
 
 
 def _free(home: Path) -> int:

@@ -13,35 +13,84 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from environments import Environment, EnvironmentFault, Job, Score, Scorer, Task
+from environments import Environment, Message, Score, Scorer, Task
+from orchestrator.episodes import LiveEpisode
 from orchestrator.errors import UserError
 from orchestrator.stopwatch import Stopwatch
 from policies.policy import Policy
-from policies.samplers.contracts import Generation, Request, Sampler, Sampling
+from policies.samplers.contracts import Finish, Sampler, Sampling, Span
+from policies.samplers.options import SamplerOptions
 from policies.samplers.sampling import sample_seed
 from policies.trajectories import Trajectory
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One episode, played and scored. T = number of tokens the policy wrote."""
+    """One episode as it was played, and its score. L = length of the whole row, prompt and replies included."""
 
-    prompt_ids: NDArray[np.int64]
-    generation: Generation
-    completion: str  # what the environment read
+    ids: NDArray[np.int64]  # [L] prompt, policy tokens, environment replies, in order
+    mask: NDArray[np.bool_]  # [L] True on tokens the policy wrote
+    logprobs: NDArray[np.float32]  # [L] log q of the sampler on the mask, 0 elsewhere; nats
+    entropies: NDArray[np.float32]  # [L] of q on the mask, or an unbiased estimate of it; 0 elsewhere; nats
+    spans: tuple[Span, ...]  # which weights wrote which masked positions
+    messages: tuple[Message, ...]  # the conversation up to the last completion
+    completion: str  # the last one, as the environment read it; empty where it was lost
+    num_turns: int  # that were written
+    finish: Finish  # "stop": it ended; "length": a budget cut it off; "lost": the sampler lost a turn of it
     score: Score
+    has_gradient: bool = True  # False: cut off, and only its score counts, in its group's mean
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens the policy wrote."""
+        return int(self.mask.sum())
+
+    @property
+    def entropy_sum(self) -> float:
+        """Sum of the entropies of q over the tokens written, nats."""
+        return float(self.entropies[self.mask].sum(dtype=np.float64))
+
+    @property
+    def was_cut_off(self) -> bool:
+        """Whether a budget ended it, of tokens, of turns or of context."""
+        return self.finish == "length"
+
+    @property
+    def version(self) -> int:
+        """Of the oldest weights that wrote in it."""
+        return min(span.version for span in self.spans)
+
+    @classmethod
+    def of(cls, episode: LiveEpisode) -> Sample:
+        """Lay out an episode that has ended."""
+        ending = episode.ending
+        assert ending is not None, "it is not live"
+        num = len(episode.ids)
+        mask = np.zeros(num, np.bool_)
+        logprobs, entropies = np.zeros(num, np.float32), np.zeros(num, np.float32)
+        for start, generation in episode.stretches:
+            at = slice(start, start + len(generation.ids))
+            mask[at], logprobs[at] = True, generation.logprobs
+            # the surprise at what was drawn is, in the mean, the entropy of what it was drawn from
+            entropies[at] = -generation.logprobs if generation.entropies is None else generation.entropies
+        return cls(
+            ids=np.array(episode.ids, np.int64),
+            mask=mask,
+            logprobs=logprobs,
+            entropies=entropies,
+            spans=episode.spans,
+            messages=tuple(episode.messages),
+            completion="" if ending.finish == "lost" else episode.completions[-1],
+            num_turns=len(episode.completions),
+            finish=ending.finish,
+            score=ending.score,
+            has_gradient=ending.has_gradient,
+        )
 
     def trajectory(self, group: int, reward: float) -> Trajectory:
-        """Lay the episode out as the learner reads it."""
-        ids = np.concatenate([self.prompt_ids, np.asarray(self.generation.ids, dtype=np.int64)])
-        start = len(self.prompt_ids)
-        mask = np.zeros(len(ids), dtype=np.bool_)
-        logprobs, entropies = np.zeros(len(ids), np.float32), np.zeros(len(ids), np.float32)
-        mask[start:] = True
-        logprobs[start:] = self.generation.logprobs
-        if self.generation.entropies is not None:
-            entropies[start:] = self.generation.entropies
-        return Trajectory(ids, mask, logprobs, entropies, reward, group, self.generation.spans[0].version)
+        """Give it to the learner."""
+        mask = self.mask if self.has_gradient else np.zeros_like(self.mask)
+        return Trajectory(self.ids, mask, self.logprobs, self.entropies, reward, group, self.version)
 
 
 @dataclass(frozen=True)
@@ -69,23 +118,17 @@ class Group:
     @cached_property
     def entropy_sum(self) -> float:
         """Sum of the entropies of q over all tokens written, nats."""
-        return float(
-            sum(
-                s.generation.entropies.sum(dtype=np.float64)
-                for s in self.samples
-                if s.generation.entropies is not None
-            )
-        )
+        return sum(sample.entropy_sum for sample in self.samples)
 
     @cached_property
     def num_tokens(self) -> int:
         """Tokens the policy wrote."""
-        return sum(len(s.generation.ids) for s in self.samples)
+        return sum(sample.num_tokens for sample in self.samples)
 
     @cached_property
     def num_truncated(self) -> int:
-        """Samples that the token budget cut off."""
-        return sum(sample.generation.finish == "length" for sample in self.samples)
+        """Samples that a budget cut off."""
+        return sum(sample.was_cut_off for sample in self.samples)
 
 
 class Player:
@@ -98,10 +141,15 @@ class Player:
         sampler: Sampler,
         scorer: Scorer,
         environments: Mapping[str, Environment],
-        max_tokens: int,
+        options: SamplerOptions,
     ) -> None:
         self.seed, self.policy, self.sampler, self.scorer = seed, policy, sampler, scorer
-        self.environments, self.max_tokens = environments, max_tokens
+        self.environments, self.options = environments, options
+
+    def sync(self) -> None:
+        """Play with the policy's newest weights from now on."""
+        if self.sampler.version != self.policy.version:
+            self.sampler.sync(self.policy.version)
 
     def play(
         self,
@@ -111,65 +159,67 @@ class Player:
         stream: str,
         step: int,
         watch: Stopwatch,
+        *,
+        sync: bool = True,
     ) -> list[Group]:
-        """Play a group of episodes from every task.
+        """Play a group of episodes from every task, each to its end.
 
-        A sample's random numbers depend on the run's seed and (stream, environment, step, group, sample), not on
-        how the batch is cut.
+        The random numbers of a sample's turn depend on the run's seed and (stream, environment, step, group, sample,
+        turn), not on how the batch is cut nor on who else is still playing. `sync=False`: with the weights that the
+        sampler has.
         """
         with watch("play"):
-            prompts = [self._encode(task) for task in tasks]
-            generations = self.sampler.generate(
-                self._requests(tasks, prompts, group_size, stream, step), sampling
-            )
-            completions = [self.policy.decode(generation.ids) for generation in generations]
-        with watch("score"):
-            owners = [task for task in tasks for _ in range(group_size)]
-            scores = self._score(owners, completions)
-        rows = [
-            Sample(prompts[i // group_size], generation, completion, score)
-            for i, (generation, completion, score) in enumerate(
-                zip(generations, completions, scores, strict=True)
-            )
-        ]
+            if sync:
+                self.sync()
+            episodes = self._start(tasks, group_size)
+        live = episodes
+        while live:
+            with watch("play"):
+                live = self._write(live, sampling, stream, step)
+            with watch("score"):
+                turns = self.scorer.turns([episode.job for episode in live])
+            with watch("play"):
+                for episode, turn in zip(live, turns, strict=True):
+                    if episode.hear(turn):
+                        episode.go_on(turn, self.policy.bridge(turn.messages))
+                live = [episode for episode in live if episode.is_live]
+        samples = [Sample.of(episode) for episode in episodes]
         return [
-            Group(task, tuple(rows[i * group_size : (i + 1) * group_size])) for i, task in enumerate(tasks)
+            Group(task, tuple(samples[i * group_size : (i + 1) * group_size])) for i, task in enumerate(tasks)
         ]
 
-    def _requests(
-        self, tasks: Sequence[Task], prompts: Sequence[NDArray[np.int64]], size: int, stream: str, step: int
-    ) -> list[Request]:
-        requests = []
-        for group, (task, prompt) in enumerate(zip(tasks, prompts, strict=True)):
-            ids, budget = tuple(prompt.tolist()), self._budget(task, len(prompt))
-            for sample in range(size):
-                seed = sample_seed(self.seed, stream, task.environment, step, group, sample, 0)
-                requests.append(Request(ids, seed, budget))
-        return requests
+    def _start(self, tasks: Sequence[Task], group_size: int) -> list[LiveEpisode]:
+        """Start all episodes, in the order of their groups; those of a group share the ids of their prompt."""
+        context, version = self.policy.context, self.sampler.version
+        episodes = []
+        for group, task in enumerate(tasks):
+            prompt = self.policy.encode(task.messages)
+            _require_room(task, len(prompt), context)
+            limit = self.environments[task.environment].max_tokens or self.options.max_tokens
+            episodes += [
+                LiveEpisode(task, (group, sample), prompt, limit, self.options, context, version)
+                for sample in range(group_size)
+            ]
+        return episodes
 
-    def _encode(self, task: Task) -> NDArray[np.int64]:
-        return np.asarray(self.policy.encode(task.messages), dtype=np.int64)
-
-    def _budget(self, task: Task, prompt_length: int) -> int:
-        wanted = self.environments[task.environment].max_tokens or self.max_tokens
-        if self.policy.context is None:
-            return wanted
-        budget = min(wanted, self.policy.context - prompt_length)
-        if budget < 1:
-            raise UserError(
-                f"a prompt of {task.environment}.{task.category} has {prompt_length} tokens, the policy's context "
-                f"is {self.policy.context}: choose easier options for it, or a model with a longer context"
+    def _write(
+        self, live: Sequence[LiveEpisode], sampling: Sampling, stream: str, step: int
+    ) -> list[LiveEpisode]:
+        """Have the policy write the next turn of all live episodes; give those whose turn was not lost."""
+        requests = [
+            episode.request(
+                sample_seed(self.seed, stream, episode.task.environment, step, *episode.place, episode.turn)
             )
-        return budget
+            for episode in live
+        ]
+        for episode, generation in zip(live, self.sampler.generate(requests, sampling), strict=True):
+            episode.write(generation, self.policy.decode(generation.ids))
+        return [episode for episode in live if episode.is_live]
 
-    def _score(self, tasks: Sequence[Task], completions: Sequence[str]) -> list[Score]:
-        jobs = [Job(task, (completion,)) for task, completion in zip(tasks, completions, strict=True)]
-        scores = []
-        for task, turn in zip(tasks, self.scorer.turns(jobs), strict=True):
-            if turn.score is None:
-                raise EnvironmentFault(
-                    f"{task.environment}.{task.category} asks for a second turn: episodes of several turns cannot "
-                    "be trained on yet; return Turn(score=..., done=True)"
-                )
-            scores.append(turn.score)
-        return scores
+
+def _require_room(task: Task, num_prompt: int, context: int | None) -> None:
+    if context is not None and num_prompt >= context:
+        raise UserError(
+            f"a prompt of {task.environment}.{task.category} has {num_prompt} tokens, the policy's context "
+            f"is {context}: choose easier options for it, or a model with a longer context"
+        )

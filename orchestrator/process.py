@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from orchestrator import incidents
 from orchestrator.assembly import Foundation, assemble, lay_foundation
-from orchestrator.checkpointing import EXPECTED, restore
+from orchestrator.checkpointing import EXPECTED, MAY_BE, restore
 from orchestrator.curriculum import Curriculum, Stop
 from orchestrator.errors import DONE, RESUMABLE, StoppedEarly, UserError
 from orchestrator.host import describe_host, differences
@@ -220,4 +220,4 @@ class Process:
             else f"resumed from the checkpoint of step {record.step}, with the spec the run began with"
         )
         events.append(EventRecord(DECISION if is_new else "resumed", text))
-        return checkpoints.open_checkpoint(self.folder / record.folder, EXPECTED), events
+        return checkpoints.open_checkpoint(self.folder / record.folder, EXPECTED, MAY_BE), events

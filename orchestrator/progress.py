@@ -30,6 +30,7 @@ class Progress:
     num_signals: int = 0
     evals: StageEvals = field(default_factory=StageEvals)  # of this stage
     stop_reason: str | None = None  # a stop rule's, once it has ended the stage before its budget
+    alarms: list[str] = field(default_factory=list)  # those that are on
     num_unscorable_steps: int = 0  # the last steps, in a row, in which nothing could be scored
 
     @property
@@ -74,12 +75,12 @@ class Progress:
         """Count a step."""
         self.step, self.stage_step = self.step + 1, self.stage_step + 1
 
-    def end_step(self, groups: Sequence[MainGroup], has_update: bool) -> bool:
+    def end_step(self, groups: Sequence[MainGroup], can_update: bool) -> bool:
         """Take in what the stage's own groups earned; whether that completed an eval."""
         signals = [group.signal for group in groups if group.signal is not None]
         self.signal_sum += sum(signals)
         self.num_signals += len(signals)
-        self.num_unscorable_steps = 0 if has_update else self.num_unscorable_steps + 1
+        self.num_unscorable_steps = 0 if can_update else self.num_unscorable_steps + 1
         return self.evals.add_step(groups)
 
     def end_boundary(self) -> None:

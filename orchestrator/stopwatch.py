@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 
@@ -12,6 +12,7 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.beside: dict[str, float] = {}  # what went on at the same time, in another thread
         self._start = time.perf_counter()
 
     @contextmanager
@@ -22,6 +23,11 @@ class Stopwatch:
             yield
         finally:
             self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - start
+
+    def elsewhere(self, seconds: Mapping[str, float]) -> None:
+        """Note parts that another thread's watch measured: they are no part of this one's total."""
+        for part, value in seconds.items():
+            self.beside[part] = self.beside.get(part, 0.0) + value
 
     @property
     def total(self) -> float:

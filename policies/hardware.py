@@ -32,3 +32,8 @@ def cpu_threads(num: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def use_threads(num: int) -> None:
+    """Give this very thread so many CPU threads to compute with; a new thread may otherwise take all cores."""
+    torch.set_num_threads(num)

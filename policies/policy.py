@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from policies.bridges import Bridges, plain_bridge
 from policies.errors import PolicyError
 from policies.weights import load_into, without_progress_bars
 
@@ -90,6 +92,23 @@ class Policy:
         if self.end_id is None:
             raise PolicyError(f"{self.name}: neither template nor tokenizer has a token that ends an answer")
         return (*ids, self.end_id)
+
+    def bridge(self, replies: Sequence[Message]) -> tuple[int, ...]:
+        """Give the token ids between the end of an answer and the next one: an environment's replies, in their marks.
+
+        Raises PolicyError for a template that changes earlier turns: episodes of several turns need one that appends.
+        """
+        if self.check_text is not None:
+            for reply in replies:
+                self.check_text(reply["content"])
+        if self.template == "none":
+            return plain_bridge(self.tokenizer, replies)
+        return self._bridges(replies)
+
+    @cached_property
+    def _bridges(self) -> Bridges:
+        """Made with the first second turn: a template that only ever sees one need not append."""
+        return Bridges(self.tokenizer, self.end_id, self.name)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Give the text of an answer, special tokens left out. Never encode it again: ids may differ."""

@@ -122,9 +122,12 @@ def verify(folder: Path, sha256: str | None = None) -> None:
         raise CheckpointError(f"{path} does not belong to the checkpoint.")
 
 
-def open_checkpoint(folder: Path, expected: Mapping[str, int]) -> OpenCheckpoint:
-    """Open a checkpoint that has exactly these components in these versions; nothing is hashed."""
+def open_checkpoint(
+    folder: Path, expected: Mapping[str, int], may_be: Mapping[str, int] | None = None
+) -> OpenCheckpoint:
+    """Open a checkpoint of exactly these components, `may_be` ones perhaps, in these versions; nothing is hashed."""
     found = {name: part["version"] for name, part in _manifest(folder)["components"].items()}
+    expected = {**expected, **{name: v for name, v in (may_be or {}).items() if name in found}}
     wrong = [f"{name} is missing" for name in sorted(expected.keys() - found.keys())]
     wrong += [f"{name} is unexpected" for name in sorted(found.keys() - expected.keys())]
     wrong += [

@@ -47,8 +47,10 @@ _ALL = (
     # what was written
     Metric("response_len", "train", "tokens", 0, "mean tokens the policy wrote in a sample",
            "runs to the limit"),
-    Metric("truncated_frac", "train", "fraction", -1, "samples cut off by the token limit",
+    Metric("truncated_frac", "train", "fraction", -1, "samples cut off by a limit of tokens or turns",
            "above .1"),
+    Metric("num_turns", "train", "turns", 0, "mean turns of an episode, where there is more than one",
+           "always the most: episodes do not end by themselves"),
     Metric("entropy_token", "train", "nats", 0, "mean entropy of the policy at the tokens it wrote, T = 1",
            "below .05: collapsed; far above its start: diverging", _ENTROPY),
     Metric("entropy_reading", "train", "ratio", 0, "entropy over H0, corrected for the mix; what controllers read",
@@ -64,6 +66,8 @@ _ALL = (
            "above .3"),
     Metric("advantage_abs", "train", "value", 0, "mean absolute advantage that reached the objective",
            "zero"),
+    Metric("rows_run_frac", "train", "fraction", 0, "rows that the update ran; the others cannot move the policy",
+           "near 0: hardly any gradient"),
     Metric("skipped_updates", "train", "updates", -1, "updates left out because something was not finite",
            "any"),
     Metric("coefficient", "train", "weight", 0, "strength of the force on entropy, set by the controller",
@@ -73,7 +77,9 @@ _ALL = (
     Metric("entropy_target", "train", "ratio", 0, "what the controller steers the entropy reading to",
            "unreachable"),
     # sampler against learner
-    Metric("sampler_gap_mean", "train", "nats", -1, "mean absolute difference of log-probs, sampler to learner",
+    Metric("versions_behind", "train", "versions", 0, "age of the weights that wrote the batch, mean over its tokens",
+           "other than what `ahead` says"),
+    Metric("sampler_gap_mean", "train", "nats", -1, "mean absolute difference of log-probs to the learner, of rows run",
            "above .01"),
     Metric("sampler_gap_max", "train", "nats", -1, "largest such difference",
            "above 1"),
@@ -101,6 +107,8 @@ _ALL = (
            "grows with the step"),
     Metric("seconds_score", "time", "s", -1, "scoring, beyond what playing hid",
            "above seconds_play"),
+    Metric("seconds_wait", "time", "s", -1, "waiting for the batch that is played beside the update",
+           "above seconds_update: playing is the bottleneck"),
     Metric("seconds_update", "time", "s", -1, "log-probs and updates",
            "grows with the step"),
     Metric("seconds_other", "time", "s", -1, "the rest of the step: ledger, bandits, checkpoints",
@@ -109,6 +117,12 @@ _ALL = (
            "above the stage's own time"),
     Metric("tokens_per_s", "time", "tokens/s", 1, "tokens the policy wrote over the time of the step",
            "falls"),
+    Metric("tokens_per_s_play", "time", "tokens/s", 1, "the same over the time of playing; environments add up",
+           "falls: longer answers, or a server less"),
+    Metric("tokens_fed_per_s", "time", "tokens/s", 1, "tokens that the update fed to the model over its time",
+           "falls: smaller micro-batches"),
+    Metric("tokens_per_s_update", "time", "tokens/s", 1, "the same over the time of the update",
+           "falls: longer prompts, or more rows with an advantage"),
 )
 # fmt: on
 

@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 Role = Literal["main", "replay"]
 Level = Literal["scheduler", "category", "flat"]
+# Of the weights that wrote a sample: one for all of it, or (version, start, end) of every stretch.
+Versions = int | Sequence[tuple[int, int, int]]
 
 DECISION = "decision"  # the kind of an event that is no trouble: who chose what, and why
 EVERYTHING = "*"  # names the bandit that sees all environments: the scheduler, or the one of flat mode
@@ -108,7 +110,7 @@ class GroupRecord:
     values: Sequence[float | None]
     correct: Sequence[bool | None]
     reasons: Sequence[str | None]  # why a sample was unscorable
-    versions: Sequence[int]  # of the weights that wrote each sample
+    versions: Sequence[Versions]  # of the weights that wrote each sample
     num_tokens: Sequence[int]  # tokens the policy wrote
     finishes: Sequence[str]  # "stop", "length", ...
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from store import carryover, checkpoints
+from store import carryover, checkpoints, played
 from store.home import Home
 from store.ledger import Ledger
 from store.ledger.answers import Cell
@@ -16,7 +16,7 @@ from store.metrics import metric as known_metric
 from store.records import EVERYTHING
 
 MATRICES = ("pass_1", "pass_4", "entropy_token")
-PARTS = ("draw", "play", "score", "update", "other")  # of a step's time
+PARTS = ("draw", "play", "score", "wait", "update", "other")  # of a step's time
 
 Facts = dict[str, Any]
 Matrix = dict[str, dict[str, float | None]]  # after stage i -> environment j -> value
@@ -59,6 +59,7 @@ def facts(ledger: Ledger, folder: Path, name: str) -> Facts:
         "stages": stages,
         "arms": _arms(ledger, name, has_scheduler=run.scheduler is not None),
         "allocation": [asdict(row) for row in read.allocation(name)],
+        "played": played.tell(read, name),
         "unscorable": [asdict(row) for row in read.unscorable(name)],
         "last_metrics": {
             number.metric: number.value for number in read.last_metrics(name) if number.environment is None

@@ -79,11 +79,10 @@ RULES: dict[str, Rule] = {
     "score-near-limit": Rule("warning", "make scoring faster, or raise scoring.timeout_s to 20 times a score"),
     "cut-off": Rule("error", "report this with the environment: a scoring process could not be ended in time"),
     # episodes
-    "episode": Rule("error", "let start(task) return a new Episode with messages, and step a Turn"),
+    "episode": Rule("error", "let start(task) return a new Episode with the task's messages, and step a Turn"),
     "episode-used": Rule("error", "make a new Episode at each start, with no state outside of it"),
     "episode-replay": Rule("error", "let a turn depend on the task and the completions so far alone"),
     "episode-endless": Rule("warning", "end after a number of turns, whatever the policy writes"),
-    "several-turns": Rule("warning", "end after one turn: episodes of several turns cannot be trained on yet"),
     # closed environments
     "legal-answer": Rule("error", "let legal_answer(task, rng) draw a reply of the right form, from rng alone"),
     "gives-away": Rule("error", "draw the legal answer without looking at the task's own: a warm start learns it"),

@@ -85,7 +85,7 @@ class _Round:
                 self._find(rule, words, trial)
                 continue
             self._here(trial, turn)
-            if turn.score is not None:  # else the episode goes on: see the check of episodes
+            if turn.score is not None and turn.done:  # else the episode goes on: see the check of episodes
                 self._results.append((trial, turn.score))
 
     def take(self) -> list[tuple[Trial, Score]]:
@@ -139,7 +139,7 @@ class _Round:
             words = f"scores {_told(first)} in this process, {_told(elsewhere)} in a scoring process"
             self._find("score-elsewhere", words, trial)
         if first.score is None or not str(first.score.reason).startswith("raised "):
-            for fault in _form_faults(self.bench.environment.start(trial.task).step(trial.completion)):
+            for fault in form_faults(self.bench.environment.start(trial.task).step(trial.completion)):
                 self._find("score-form", fault, trial)
 
     def _find(self, rule: str, words: str, trial: Trial) -> None:
@@ -152,7 +152,7 @@ def _told(turn: Turn) -> str:
     return f"{turn.score.value:.6g}" if turn.score.value is not None else shown(turn.score.reason)
 
 
-def _form_faults(turn: object) -> Iterator[str]:
+def form_faults(turn: object) -> Iterator[str]:
     """Say what is wrong with a turn as the environment returned it."""
     if not isinstance(turn, Turn):
         yield f"step() returns {shown(type(turn).__name__)}, not an environments.Turn"

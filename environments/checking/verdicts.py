@@ -9,6 +9,7 @@ from environments.checking.completions import EMPTY, HOSTILE, NOUGHT, OTHER, PRO
 from environments.checking.findings import clean, shown
 from environments.checking.rules import Severity
 from environments.contracts import CORRECT_AT, Score
+from environments.scoring.jobs import NO_REPLY
 
 MOSTLY = 0.5  # share of other tasks' answers that are correct, beyond which scores do not depend on the task
 MOST_FOR_NOTHING = 0.5  # a larger value for a reply without sense is worth more than honest attempts
@@ -60,10 +61,7 @@ def _scores(score: Score) -> str:
 def _judge_unscorable(bench: Bench, trial: Trial, reason: str) -> None:
     if reason.startswith("raised "):
         find(bench, "score-raises", f"cannot be scored: scoring {clean(reason)}", trial)
-    elif reason not in (
-        "bad value",
-        "no score",
-    ):  # those two break the form of a score, which is looked at there
+    elif reason not in ("bad value", "no score", NO_REPLY):  # they break the form, which is looked at there
         severity: Severity | None = "error" if trial.kind == REFERENCE else None
         find(bench, "score-declines", f"is not scored: {shown(reason)}", trial, severity)
 

@@ -9,6 +9,7 @@ from numbers import Real
 from environments.contracts import Environment, EnvironmentFault, Message, Score, Task, Turn
 
 REASON_LENGTH = 100  # characters of an exception's message that are kept
+NO_REPLY = "no reply"  # an episode goes on, and says nothing that the policy could go on from
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ def unscorable(reason: str) -> Turn:
 
 
 def play(environment: Environment, job: Job) -> Turn:
-    """Rebuild the episode by replaying the earlier completions, take the new turn, and check it.
+    """Rebuild the episode by replaying the earlier completions, take the new turn, and check that alone.
 
     Whatever goes wrong inside the environment makes the turn unscorable; only an `EnvironmentFault` passes, as no
     further task of this environment would fare better.
@@ -53,9 +54,14 @@ def _checked(turn: object) -> Turn:
     if not isinstance(turn, Turn):
         return unscorable("bad value")
     messages = tuple(_plain(message) for message in turn.messages)
-    if turn.score is None:
-        return unscorable("no score") if turn.done else Turn(messages, None, False)
-    return Turn(messages, _checked_score(turn.score), bool(turn.done))
+    if turn.score is None and turn.done:
+        return unscorable("no score")
+    score = None if turn.score is None else _checked_score(turn.score)
+    if score is not None and score.reason is not None:
+        return unscorable(score.reason)
+    if not turn.done and not messages:
+        return unscorable(NO_REPLY)
+    return Turn(messages, score, bool(turn.done))
 
 
 def _plain(message: Message) -> Mapping[str, str]:

@@ -39,7 +39,7 @@ class KillablePool:
     Args:
         sources: the environments that jobs may name; each worker builds its own.
         num_workers: processes.
-        timeout_s: limit of one job, seconds.
+        timeout_s: limit of one turn, seconds.
         memory_gib: limit of what one job may allocate, GiB, beyond the built environments.
     """
 
@@ -76,7 +76,7 @@ class KillablePool:
         """Send the jobs once; None for those lost with the pool."""
         pool = self._started()
         futures = [self._send(pool, job) for job in jobs]
-        self._await(pool, futures)
+        self._await(pool, futures, STALL_S + max(map(self._limit_s, jobs)))
         turns = [_outcome(future) for future in futures]
         if None in turns:
             self.close()
@@ -84,20 +84,24 @@ class KillablePool:
 
     def _send(self, pool: ProcessPool, job: Job) -> Future[Turn]:
         try:
-            future: Future[Turn] = pool.schedule(worker.run, args=(job,), timeout=self._timeout_s)
+            future: Future[Turn] = pool.schedule(worker.run, args=(job,), timeout=self._limit_s(job))
         except RuntimeError as error:  # the pool broke while jobs were being sent
             future = Future()
             future.set_exception(BrokenProcessPool(str(error)))
         return future
 
-    def _await(self, pool: ProcessPool, futures: Sequence[Future[Turn]]) -> None:
-        """Wait until every job has ended, or until no more of them will."""
+    def _limit_s(self, job: Job) -> float:
+        """Seconds that a job may take: the earlier turns are taken again, each within its own limit."""
+        return self._timeout_s * len(job.completions)
+
+    def _await(self, pool: ProcessPool, futures: Sequence[Future[Turn]], patience_s: float) -> None:
+        """Wait until every job has ended, or until no more of them will: nothing finished for so long."""
         num_done, last_progress = -1, time.monotonic()
         while wait(futures, timeout=POLL_S).not_done and pool.active:
             done = sum(future.done() for future in futures)
             if done > num_done:
                 num_done, last_progress = done, time.monotonic()
-            elif time.monotonic() - last_progress > self._timeout_s + STALL_S:
+            elif time.monotonic() - last_progress > patience_s:
                 return
 
     def _started(self) -> ProcessPool:

@@ -65,8 +65,10 @@ class Scorer:
         """Take the next turn of each episode; the turns in the order of the jobs.
 
         A score that could not be found is unscorable, its reason one of "timed out", "crashed", "out of memory",
-        "bad value", "no score", "raised <exception>: <message>", or the environment's own. It is never 0. A time-out
-        depends on the load of the machine: keep `timeout_s` some 20 times above what a score normally takes.
+        "bad value", "no score", "no reply", "raised <exception>: <message>", or the environment's own. It is never 0,
+        and it ends its episode, in whichever turn. A time-out depends on the load of the machine: keep `timeout_s`
+        some 20 times above what a score normally takes. A later turn has the time of all turns up to it, as these are
+        taken again.
 
         Raises:
             EnvironmentFault: an environment breaks its contract, so that no task of it can be scored.

@@ -12,6 +12,7 @@ from orchestrator.cli.planning import methods, validate
 from orchestrator.cli.problems import in_words
 from orchestrator.cli.reporting import report
 from orchestrator.cli.running import fork, resume, run, stop
+from orchestrator.cli.serving import serve
 from orchestrator.cli.studying import study
 from orchestrator.cli.taking import diff, export
 from orchestrator.cli.tidying import prune, upgrade
@@ -31,6 +32,7 @@ for verb in (
     resume,
     fork,
     study,
+    serve,
     stop,
     ls,
     show,

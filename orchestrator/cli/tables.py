@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.cli.console import number, plain
+from store import played
 from store.records import DECISION
 from store.words import arm_name, beside_the_baseline, in_words, signed
 
@@ -53,6 +54,7 @@ def print_story(out: Console, story: Mapping[str, Any]) -> None:
     ):
         out.print(_matrix(title, story["matrices"][metric], names, story["stages"]))
     out.print(_arms(story))
+    _print_played(out, story["played"])
     out.print(_incidents(story))
     out.print(_time(story))
     if story["digest"]:
@@ -101,6 +103,19 @@ def _arms(story: Mapping[str, Any]) -> Table:
         start, end, least, most = values
         made.add_row(Text(arm_name(arm)), start, f"-> {end}", least, most, str(arm["num_picks"]))
     return made
+
+
+def _print_played(out: Console, facts: Mapping[str, Any]) -> None:
+    if not facts["batch"]:
+        return
+    whole = table("How it was played", "over all steps", "mean", "largest")
+    for row in played.batch_rows(facts):
+        whole.add_row(*row)
+    columns = played.environment_columns(facts).values()
+    by_environment = table("", "mean over its steps", *columns)
+    for name, cells in played.environment_rows(facts):
+        by_environment.add_row(Text(name), *cells)
+    out.print(whole, by_environment)
 
 
 def _incidents(story: Mapping[str, Any]) -> Text:

@@ -135,16 +135,22 @@ class Evaluation(Measurement):
         """Everything that a value depends on beside the policy: values under other settings are other values.
 
         What belongs to an environment (its version, options, own token limit) is not here: another one of these is
-        another environment, in the ledger too, and adding one must not make the others incomparable.
+        another environment, in the ledger too, and adding one must not make the others incomparable. Limits that
+        nobody set are not here either: numbers from before there were any are still comparable.
         """
+        limits = player.options.model_dump(
+            include={"turn_tokens", "max_turns", "cut_off"}, exclude_defaults=True
+        )
         return {
             "items": self.section.items,
             "samples": self.section.samples,
             "temperature": 1.0,
             "top_p": 1.0,
             "top_k": 0,
-            "max_tokens": player.max_tokens,
+            "max_tokens": player.options.max_tokens,
             "template": player.policy.template,
+            **limits,
+            **({} if player.sampler.gives_entropy else {"entropy": "sampled"}),
         }
 
     def _cells(self, name: str, category: str, groups: Sequence[Group]) -> list[CellRecord]:
@@ -229,7 +235,7 @@ def _pass_4(group: Group) -> float | None:
 
 
 def _truncated(group: Group) -> float | None:
-    return _mean([float(sample.generation.finish == "length") for sample in group.samples])
+    return _mean([float(sample.was_cut_off) for sample in group.samples])
 
 
 def _item(group: Group) -> ItemRecord:
@@ -258,7 +264,7 @@ def sample_record(slot: int, number: int, group: Group) -> SampleRecord:
         group.task.environment,
         group.task.category,
         group.task.key,
-        [dict(message) for message in group.task.messages],
+        [dict(message) for message in sample.messages],
         sample.completion,
         sample.score.value,
         sample.score.correct,

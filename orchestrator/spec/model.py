@@ -209,6 +209,15 @@ class Spec(Section):
         return self
 
     @model_validator(mode="after")
+    def _older_weights_are_weighed(self) -> Spec:
+        if getattr(self.sampler, "ahead", 0) and not self.objective.weighs_mismatch:
+            raise refuse(
+                "sampler.ahead: 1 plays with weights one version behind, and objective.tis_cap: null leaves that "
+                "uncorrected: set `ahead: 0`, or give `tis_cap` a value (2 by default)"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _baseline_differs(self) -> Spec:
         if self.baseline is not None and self.baseline == getattr(self.curriculum.bandit, "type", None):
             raise refuse(

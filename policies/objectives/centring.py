@@ -21,8 +21,13 @@ Centre = Literal["exact", "batch", "none"]
 
 
 def centring_needs(centre: Centre) -> frozenset[Need]:
-    """What the learner computes for it. `batch` reads `Totals.mean_lp`, which costs nothing."""
-    return frozenset({"entropy"}) if centre == "exact" else frozenset()
+    """What the learner computes for it. The mean is over all rows of the step, silent ones too."""
+    needs: dict[Centre, frozenset[Need]] = {
+        "exact": frozenset({"entropy"}),
+        "batch": frozenset({"mean_lp"}),
+        "none": frozenset(),
+    }
+    return needs[centre]
 
 
 def centred_lp(rows: Rows, totals: Totals, centre: Centre) -> Tensor:

@@ -136,6 +136,11 @@ class ObjectiveConfig(Section):
             return None
         return self.controller.knob or next(iter(self._strengths()), None)
 
+    @property
+    def weighs_mismatch(self) -> bool:
+        """Whether tokens that older weights wrote are weighed."""
+        return self.options.get("tis_cap") is not None
+
     def create_controller(self) -> Controller | None:
         """Make the controller at its start; `ObjectiveError` when it has nothing to move or cannot start there."""
         if self.controller is None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-Need = Literal["lp_old", "lp_roll", "lp_ref", "entropy", "entropy_grad"]
+Need = Literal["lp_old", "lp_roll", "lp_ref", "mean_lp", "entropy", "entropy_grad"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Rows:
-    """What the parts of an objective may read about a micro-batch. Values off the mask are 0."""
+    """What the parts of an objective may read about a micro-batch. Values off the mask are 0.
+
+    Not whole groups: a row that could get no coefficient is not run, and a group may be cut.
+    """
 
     mask_BT: Tensor  # bool
     advantage_BT: Tensor  # the estimator's, spread over the policy's tokens
@@ -68,7 +71,7 @@ class Totals:
 
     num_tokens: int  # tokens the policy wrote
     num_sequences: int  # sequences with at least one such token
-    mean_lp: float | None = None  # mean log-prob over the valid tokens of the step, for batch centring
+    mean_lp: float | None = None  # mean log-prob over the valid tokens of the step; None: nobody needs it
 
 
 @dataclass(frozen=True)

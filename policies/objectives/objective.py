@@ -54,8 +54,17 @@ class Composition:
     @property
     def needs(self) -> frozenset[Need]:
         """The union of what the parts need."""
-        parts: tuple[Part[Any], ...] = (*self.shapers, self.ratio, *self.terms)
-        return frozenset().union(*(part.needs for part in parts))
+        return frozenset().union(*(part.needs for part in self._acting))
+
+    @property
+    def leaves_silent_rows_alone(self) -> bool:
+        """Whether rows whose advantage is 0 get no coefficient, whatever their log-probs are."""
+        return all(part.zero_stays_zero for part in self._acting)
+
+    @property
+    def _acting(self) -> tuple[Part[Any], ...]:
+        """Those that fill W and K."""
+        return (*self.shapers, self.ratio, *self.terms)
 
 
 class Objective:
@@ -80,6 +89,19 @@ class Objective:
     def updates(self) -> int:
         """Optimiser updates a step that this objective is made for."""
         return self.config.updates
+
+    @property
+    def leaves_silent_rows_alone(self) -> bool:
+        """Whether rows whose advantage is 0 get no coefficient, so that nobody needs to run them."""
+        return self._parts.leaves_silent_rows_alone
+
+    def silent_sums(self, num_tokens: int, totals: Totals) -> dict[str, tuple[float, float]]:
+        """What silent rows that were not run add to the metrics: they have no loss and are never clipped.
+
+        Metrics that ask for their log-probs are means over the tokens that were run.
+        """
+        known = dict.fromkeys(("clip_frac", "advantage_abs"), (0.0, float(num_tokens)))
+        return {"loss": (0.0, num_tokens / max(totals.num_tokens, 1)), **known}
 
     def prepare(self, trajectories: Sequence[Trajectory]) -> Batch:
         """Pad a step's trajectories and estimate one advantage for each, within its group.

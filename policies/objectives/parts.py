@@ -74,10 +74,16 @@ F = TypeVar("F")
 
 @dataclass(frozen=True)
 class Part(Generic[F]):
-    """A part as composed: a function, and what the learner has to compute for it."""
+    """A part as composed: a function, what the learner has to compute for it, and what it makes of an advantage of 0.
+
+    `zero_stays_zero`: where the advantage is 0 a shaper gives 0 again, and a ratio rule or a term no coefficient,
+    whatever the log-probs are. If all parts say so, rows without an advantage are not run at all. A part that says
+    nothing is taken to act on them.
+    """
 
     apply: F
     needs: frozenset[Need] = frozenset()
+    zero_stays_zero: bool = False
 
 
 Estimator: TypeAlias = "Part[Callable[[Outcomes], Tensor]]"  # to one advantage a sequence, [B]

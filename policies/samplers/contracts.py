@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Finish = Literal["stop", "length"]
+Finish = Literal["stop", "length", "lost"]
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,21 @@ class Generation:
     ids: tuple[int, ...]  # [T]
     logprobs: NDArray[np.float32]  # [T] log q of each sampled token, nats
     entropies: NDArray[np.float32] | None  # [T] entropy of q at each position, nats
-    finish: Finish  # "stop": a stop token was sampled; "length": the budget ran out
+    finish: Finish  # "stop": a stop token was sampled; "length": the budget ran out; "lost": see `lost`
     spans: tuple[Span, ...]
+
+    @classmethod
+    def lost(cls) -> Generation:
+        """What stands for a row that the engine could not play: no tokens, so its episode is unscorable."""
+        return cls((), np.zeros(0, np.float32), None, "lost", ())
 
 
 class Sampler(ABC):
     """An engine that generates. One call plays a whole batch; there is no generator state between calls."""
 
     version: int = 0  # of the weights it plays with
+    gives_entropy: bool = True  # of q at every token; False: `Generation.entropies` is None
+    plays_a_copy: bool = False  # of the weights: it may play on while the learner updates its own
 
     @abstractmethod
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
@@ -68,4 +75,11 @@ class Sampler(ABC):
 
     @abstractmethod
     def sync(self, version: int) -> None:
-        """Play with the learner's weights of this version from now on."""
+        """Play with the learner's weights, which are of this version, from now on. Never called while it plays."""
+
+    def take_news(self) -> list[str]:
+        """Say what happened since it was last asked that people should know: a server left out, rows lost."""
+        return []
+
+    def close(self) -> None:  # noqa: B027 - most own nothing
+        """Let go of processes and memory; it is not used afterwards."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -31,6 +31,15 @@ class SamplerOptions(Options):
     """Must be 0 (off) for training rollouts."""
     max_tokens: int = Field(default=1024, ge=1)
     """Most tokens that the policy may write in an episode, over all its turns."""
+    turn_tokens: int | None = Field(default=None, ge=1)
+    """Most of them in one turn; null: no limit of its own."""
+    max_turns: int = Field(default=16, ge=1)
+    """Most turns of an episode; one whose environment goes on after that is cut off."""
+    cut_off: Literal["score", "mask", "zero"] = "score"
+    """An episode cut off by a budget: `score` what is there; `mask`: no gradient, its score still counts in the
+    group's mean; `zero`: it is worth 0."""
+    ahead: Literal[0, 1] = 0
+    """1: play the next batch while the learner updates. That batch is one version behind."""
 
     @model_validator(mode="before")
     @classmethod

@@ -36,15 +36,26 @@ def filter_logits(logits_RV: Tensor, top_k: int = 0, top_p: float = 1.0) -> Tens
 
 def log_distribution(logits_RV: Tensor, sampling: Sampling) -> Tensor:
     """Compute log q over the vocabulary in float32: temperature, then top-k, then top-p, then log-softmax."""
-    scaled = logits_RV.float() / sampling.temperature
+    scaled = logits_RV.float()
+    if sampling.temperature != 1:
+        scaled = scaled / sampling.temperature
     return torch.log_softmax(filter_logits(scaled, sampling.top_k, sampling.top_p), dim=-1)
 
 
-def draw(logprobs_RV: Tensor, uniform_R: Tensor) -> Tensor:
-    """Draw one token a row by inverse CDF, summed in float64: the first whose running mass exceeds the uniform."""
-    mass_RV = logprobs_RV.exp().cumsum(-1, dtype=torch.float64)
+def draw(prob_RV: Tensor, uniform_R: Tensor) -> Tensor:
+    """Draw one token a row by inverse CDF, summed in float64: the first whose running mass exceeds the uniform.
+
+    The probabilities may sum to a little more or less than 1: the uniform is scaled by what they sum to.
+    """
+    mass_RV = prob_RV.cumsum(-1, dtype=torch.float64)
     threshold_R1 = (uniform_R * mass_RV[:, -1])[:, None]
     return torch.searchsorted(mass_RV, threshold_R1, right=True)[:, 0]
+
+
+def entropy(lp_RV: Tensor, prob_RV: Tensor) -> Tensor:
+    """Compute the entropy of every row's distribution, given as log-probs and probabilities; 0 log 0 is 0."""
+    finite_RV = lp_RV.clamp(min=torch.finfo(lp_RV.dtype).min)
+    return -(prob_RV * finite_RV).sum(-1)
 
 
 def sample_seed(

@@ -159,6 +159,23 @@ class SamplerSuite(ABC):
         for g in sampler.generate(requests, Sampling()):
             assert [(span.version, span.start, span.end) for span in g.spans] == [(7, 0, len(g.ids))]
 
+    def test_what_it_plays_changes_at_a_sync_and_not_before(self) -> None:
+        """A copy plays on as it was while the learner's weights move; after a sync every engine plays the new ones."""
+        policy = random_policy()
+        sampler, requests = self.make(policy), some_requests(policy)
+        before = sampler.generate(requests, Sampling())
+        _perturb(policy)
+        if sampler.plays_a_copy:
+            stale = sampler.generate(requests, Sampling())
+            assert all(same(a, b) for a, b in zip(stale, before, strict=True))
+        policy.version += 1
+        sampler.sync(policy.version)
+        after = sampler.generate(requests, Sampling())
+        assert [g.ids for g in after] != [g.ids for g in before]
+        for request, g in zip(requests, after, strict=True):
+            gap_T = np.abs(g.logprobs - fresh_logprobs(policy, request, g, 1.0))
+            assert gap_T.max() < 10 * self.tolerance  # stale by this much they are tenths away
+
     def test_playing_touches_no_global_state(self) -> None:
         """Generators, thread count and the mode of every module are as before."""
         policy = random_policy()
@@ -172,6 +189,15 @@ class SamplerSuite(ABC):
 def same(a: Generation, b: Generation) -> bool:
     """Whether two generations are equal bit for bit."""
     return a.ids == b.ids and a.finish == b.finish and np.array_equal(a.logprobs, b.logprobs)
+
+
+def _perturb(policy: Policy) -> None:
+    """Move every weight by a tenth of the spread of its matrix, as no single update does."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in policy.model.parameters():
+            noise = torch.empty(parameter.shape).normal_(generator=generator)
+            parameter.add_(0.1 * noise * parameter.std(unbiased=False))
 
 
 def _global_state(policy: Policy) -> tuple[object, ...]:

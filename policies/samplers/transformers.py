@@ -1,21 +1,26 @@
-"""Plays with the learner's own module through the transformers library: always there, exact, resumable.
+"""Plays through the transformers library: always there, exact, resumable, right for any architecture it knows.
 
 Equal prompts are read once, rows that have ended leave the batch, every row has a random stream of its own, and
-log-probs and exact entropies under the sampling distribution come from the same pass. Weights are shared with
-the learner, so nothing is copied on `sync`. For large models on a GPU this is a correctness tool (no paged
-memory): real runs use `vllm`.
+log-probs and exact entropies under the sampling distribution come from the same pass, in float32 whatever the
+model's dtype. Plain attention is played on memory allocated once; sliding windows, recurrent states and all else
+on the library's own cache. Weights are the learner's own, so nothing is copied on `sync`, unless `ahead: 1` asks for
+a copy that plays while the learner updates.
+
+It runs on any device, with one wait for it a token. There is no paged memory and nothing is compiled: large models
+on a GPU belong to `vllm`, beside which this is a tool to check correctness with.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from copy import copy, deepcopy
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from policies.errors import PolicyError
 from policies.samplers.contracts import Generation, Request, Sampler, Sampling
+from policies.samplers.cutting import Limits, cut
 from policies.samplers.options import SamplerOptions
 
 if TYPE_CHECKING:
@@ -30,17 +35,28 @@ class Config(SamplerOptions):
     type: Literal["transformers"] = "transformers"
     rows: int = Field(default=256, ge=1)
     """Most rows in one forward. Rows of equal prompts stay together, also when they are more than this."""
+    cache_tokens: int = Field(default=262_144, ge=1)
+    """Most keys and values held at once, in tokens: rows times (longest prompt + largest budget). A batch that needs
+    more is cut between prompts. A token costs layers x key-value heads x head dimension x 2 numbers: 12 KiB for
+    Qwen2.5-0.5B in bfloat16, 36 KiB for 3B."""
+    prefill_tokens: int = Field(default=8192, ge=1)
+    """Most tokens of prompts, padding included, read in one forward."""
 
 
 class TransformersSampler(Sampler):
     """The engine. What it returns depends on the requests and the weights, and on nothing it did before."""
 
-    def __init__(self, config: Config, policy: Policy, *, compact: bool = True) -> None:
-        self.config, self.policy, self.compact = config, policy, compact
+    def __init__(self, config: Config, policy: Policy, *, compact: bool = True, slab: bool = True) -> None:
+        self.config, self.learner, self.compact, self.slab = config, policy, compact, slab
+        self.plays_a_copy = config.ahead > 0
+        self.policy = copy_of(policy) if self.plays_a_copy else policy
         self.version = policy.version
 
     def sync(self, version: int) -> None:
-        """Note the version of the weights; they are the learner's own and already in place."""
+        """Take the learner's weights: copy them, or note their version where they are the sampler's own."""
+        if self.plays_a_copy:
+            self.policy.model.load_state_dict(self.learner.model.state_dict())
+            self.policy.version = version
         self.version = version
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
@@ -49,10 +65,25 @@ class TransformersSampler(Sampler):
 
         self._require_playable(requests)
         generations: dict[int, Generation] = {}
-        for rows in cut(requests, self.config.rows):
-            played = decode(self.policy, [requests[row] for row in rows], sampling, compact=self.compact)
+        for rows in cut(requests, self._limits()):
+            batch = [requests[row] for row in rows]
+            played = decode(
+                self.policy,
+                batch,
+                sampling,
+                self.config.prefill_tokens,
+                compact=self.compact,
+                slab=self.slab,
+            )
             generations.update(zip(rows, played, strict=True))
         return [generations[row] for row in range(len(requests))]
+
+    def _limits(self) -> Limits:
+        """Prompts of a batch are read in parts only where the slab takes them; elsewhere the batch is cut."""
+        from policies.samplers.slab import fits_slab
+
+        whole = None if self.slab and fits_slab(self.policy.model) else self.config.prefill_tokens
+        return Limits(self.config.rows, self.config.cache_tokens, whole)
 
     def _require_playable(self, requests: Sequence[Request]) -> None:
         if self.version != self.policy.version:
@@ -74,16 +105,8 @@ def create(config: Config, policy: Policy) -> TransformersSampler:
     return TransformersSampler(config, policy)
 
 
-def cut(requests: Sequence[Request], most: int) -> Iterator[list[int]]:
-    """Cut requests into batches of at most `most` rows, in order, never through rows of one prompt."""
-    rows_of: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for row, request in enumerate(requests):
-        rows_of[request.ids].append(row)
-    batch: list[int] = []
-    for rows in rows_of.values():
-        if batch and len(batch) + len(rows) > most:
-            yield batch
-            batch = []
-        batch = batch + rows
-    if batch:
-        yield batch
+def copy_of(policy: Policy) -> Policy:
+    """Make a policy with weights of its own; tokenizer and stop ids are shared."""
+    own = copy(policy)
+    own.model = deepcopy(policy.model).eval().requires_grad_(False)
+    return own

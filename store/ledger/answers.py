@@ -179,6 +179,16 @@ class Number:
 
 
 @dataclass(frozen=True)
+class Extent:
+    """How a training metric was over all steps that have it."""
+
+    metric: str
+    environment: str | None  # None: over the whole batch
+    mean: float
+    largest: float
+
+
+@dataclass(frozen=True)
 class Pick:
     """A decision: of a bandit about a slot of a batch, or of a scheduler about a stage."""
 

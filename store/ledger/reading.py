@@ -195,6 +195,11 @@ class Reading:
             rows = connection.execute(summaries.sums(self.run_id(name), known))
             return {metric: total for metric, total in rows if total is not None}
 
+    def extents(self, name: str, metrics: Sequence[str]) -> list[a.Extent]:
+        """Mean and largest value of training metrics over all steps; of the whole batch first, then by environment."""
+        known = [known_metric(metric).name for metric in metrics]
+        return self._ask(a.Extent, summaries.extents(self.run_id(name), known))
+
     def stage_picks(self, name: str) -> list[a.StagePick]:
         """What a scheduler chose; nothing in flat mode."""
         query = self._of(name, a.StagePick, t.pick, t.pick).where(t.pick.c.level == "scheduler")

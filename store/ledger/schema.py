@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from sqlalchemy import Connection, Engine, inspect, text
 
 from store.errors import LedgerError
+from store.ledger import fresh
 from store.ledger.engine import missing_file, writing
 
 HEAD = "0003"  # the newest migration; known here so that opening a ledger does not import Alembic
@@ -17,7 +20,7 @@ def prepare(engine: Engine, create: bool) -> None:
     """Make sure that the database has our schema; a fresh one gets it if `create`. Raises `LedgerError`."""
     found = revision(engine)
     if found is None and create:
-        _migrate(engine)
+        _make(engine)
     elif _ours(engine, found) != HEAD:
         raise LedgerError(
             f"The ledger {engine.url!r} was written by an earlier Evergreen (schema {found}, ours is {HEAD}). "
@@ -28,6 +31,8 @@ def prepare(engine: Engine, create: bool) -> None:
 def upgrade(engine: Engine) -> None:
     """Bring an older ledger to our schema; one that has it already stays as it is. Raises `LedgerError`."""
     if _ours(engine, revision(engine)) != HEAD:
+        if find_spec("alembic") is None:
+            raise LedgerError("Upgrading a ledger needs the Python package 'alembic': pip install alembic.")
         _migrate(engine)
 
 
@@ -51,6 +56,17 @@ def _ours(engine: Engine, found: str | None) -> str:
             "Install a newer evergreen-rl to use it."
         )
     return found
+
+
+def _make(engine: Engine) -> None:
+    """Give a fresh database our schema; without Alembic it is made as the migrations would leave it."""
+    if find_spec("alembic") is not None:
+        _migrate(engine)
+        return
+    with writing(engine).begin() as connection:
+        _take_turn(connection)
+        if not inspect(connection).has_table(VERSION_TABLE):  # another process may have been faster
+            fresh.create(connection, VERSION_TABLE, HEAD)
 
 
 def _migrate(engine: Engine) -> None:

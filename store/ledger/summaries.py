@@ -157,6 +157,23 @@ def sums(run_id: int, metrics: Sequence[str]) -> Select[Any]:
     )
 
 
+def extents(run_id: int, metrics: Sequence[str]) -> Select[Any]:
+    """Mean and largest value of training metrics over all steps, of every environment and of the whole batch."""
+    row, name, environment = t.step_metric.c, t.metric_def.c.name, t.environment.c
+    return (
+        select(
+            name.label("metric"),
+            case((environment.environment_id != 0, environment.name)).label("environment"),
+            func.avg(row.value).label("mean"),
+            func.max(row.value).label("largest"),
+        )
+        .select_from(t.step_metric.join(t.metric_def).join(t.environment))
+        .where(row.run_id == run_id, row.category_id == 0, name.in_(metrics), row.value.is_not(None))
+        .group_by(name, environment.environment_id, environment.name)
+        .order_by(name, environment.environment_id)
+    )
+
+
 def _mean_step(step: Any) -> Any:
     """Average as a float; a database may answer for whole numbers with a decimal."""
     return func.avg(cast(step, Double))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from store import words
+from store import played, words
 from store.carryover import ratio
 from store.metrics import metric
 from store.report import carry, choosing, incidents, lines, look, samples, setup, spending
@@ -43,6 +43,9 @@ def _context(material: Material) -> dict[str, Any]:
         "stage_bars": spending.stage_bars(material),
         "environment_bars": spending.environment_bars(material),
         "by_category": spending.by_category(material),
+        "played_rows": played.batch_rows(story["played"]),
+        "played_columns": list(played.environment_columns(story["played"]).values()),
+        "played_environments": played.environment_rows(story["played"]),
         "examples": samples.examples(material),
         "events": incidents.events(material),
         "parts": setup.objective_parts(material),

@@ -56,6 +56,8 @@ def _greedy(task: Task, completion: str) -> Score:
     return Score.of(float(len(bytearray(8 << 30)) == 0))
 
 
+TURN_S = 0.5  # of an episode of slow turns
+
 BEHAVIOURS: dict[str, Callable[[Task, str], Any]] = {
     "learnable": _learnable,
     "generous": lambda task, completion: Score.of(1.0),
@@ -115,17 +117,20 @@ class Fake(Environment):
         return score
 
     def start(self, task: Task) -> Episode:
-        return Countdown(task) if self.character == "many_turns" else super().start(task)
+        if self.character not in ("many_turns", "slow_turns"):
+            return super().start(task)
+        return Countdown(task, TURN_S if self.character == "slow_turns" else 0.0)
 
 
 class Countdown(Episode):
     """Three completions: the environment echoes two, and scores the share of different ones after the third."""
 
-    def __init__(self, task: Task) -> None:
-        self.messages = task.messages
+    def __init__(self, task: Task, seconds: float = 0.0) -> None:
+        self.messages, self.seconds = task.messages, seconds
         self.heard: list[str] = []
 
     def step(self, completion: str) -> Turn:
+        time.sleep(self.seconds if completion != "endless" else 60)
         self.heard.append(completion)
         if len(self.heard) < 3:
             return Turn(({"role": "user", "content": f"not yet, {completion}"},), None, done=False)

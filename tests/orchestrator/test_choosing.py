@@ -120,7 +120,7 @@ def test_the_scheduler_hears_what_its_stage_earned() -> None:
     chosen, at = choice(scheduler="boltzmann"), Progress(num_stages=3, steps_per_stage=2)
     first = chosen.next_environment()
     at.begin_stage(first.pick)
-    at.end_step([MainGroup("3", [True, False], 0.3)], has_update=True)
+    at.end_step([MainGroup("3", [True, False], 0.3)], can_update=True)
     earned = chosen.end_stage(at, {})
     assert earned.reward == pytest.approx(0.3)
     arms = {arm.arm: arm for arm in chosen.arms() if arm.bandit == EVERYTHING}

@@ -14,7 +14,7 @@ BUILT_IN = {
     "schedulers": {"round_robin", "sequence", "uniform"},
     "environments": {"codebook", "reasoning_gym"},
     "rewards": {"code_tests", "combined", "countdown", "exact", "json_schema", "math", "numeric", "regex"},
-    "samplers": {"transformers"},
+    "samplers": {"transformers", "vllm", "vllm_server"},
     "objectives": {"rloo", "grpo", "dr_grpo", "repo", "repo_r", "entropy_bonus"},
 }
 

@@ -67,6 +67,14 @@ def test_a_steps_numbers_by_category_environment_and_all(
     assert by_place()[environment, category, name] == pytest.approx(value)
 
 
+def test_turns_are_counted_where_an_episode_has_several() -> None:
+    tally = metrics.Tally()
+    tally.add(group([1.0, 0.0]), None)
+    assert "num_turns" not in {record.name for record in tally.records("words", "3")}
+    tally.add(group([1.0, 0.0], num_turns=3), None)
+    assert {r.name: r.value for r in tally.records("words", "3")}["num_turns"] == 2.0
+
+
 def test_what_there_is_nothing_to_count_of_is_left_out() -> None:
     assert {name for (environment, _, name) in by_place() if environment == "book"} == {
         *("num_unscorable", "response_len", "truncated_frac", "entropy_token")
@@ -83,11 +91,14 @@ def test_an_updates_numbers_are_known_metrics_and_missing_where_not_finite() -> 
         num_updates=0,
         num_skipped=1,
         seconds={},
+        num_rows=8,
+        num_rows_run=6,
     )
     found = {record.name: record.value for record in metrics.of_update(report, {"coefficient": 0.002})}
     assert found == {
         **{"coefficient": 0.002, "clip_frac": 0.25, "sampler_gap_max": 0.01},
         **{"loss": None, "grad_norm": None, "lr": 1e-4, "skipped_updates": 1},
+        "rows_run_frac": 0.75,
     }
     assert found.keys() <= METRICS.keys()
     assert [r.name for r in metrics.of_update(None, {"coefficient": 0.1})] == ["coefficient"]
@@ -99,9 +110,44 @@ def test_the_parts_of_a_steps_time_add_up_to_the_whole() -> None:
         pass
     with watch("learn"):
         sum(range(10_000))
-    found = {record.name: record.value or 0.0 for record in metrics.of_time(watch, num_tokens=100)}
-    parts = sum(value for name, value in found.items() if name != "tokens_per_s")
+    found = of_time(watch)
+    parts = sum(value for name, value in found.items() if name.startswith("seconds_"))
     assert found["seconds_play"] == watch.seconds["play"]
     assert found["seconds_other"] >= watch.seconds["learn"]
     assert parts <= watch.total
     assert found.keys() <= METRICS.keys()
+
+
+def test_what_another_thread_did_is_no_part_of_the_step_but_the_time_of_playing() -> None:
+    watch = Stopwatch()
+    watch.seconds |= {"wait": 0.0, "update": 2.0}
+    watch.elsewhere({"play": 4.0, "score": 1.0})
+    found = of_time(watch, has_update=True)
+    assert found["seconds_play"] == 0
+    assert found["seconds_update"] == 2.0
+    num_tokens = sum(g.num_tokens for g in GROUPS)
+    assert found["tokens_per_s_play"] == num_tokens / 4
+    assert found["tokens_per_s_update"] == num_tokens / 2
+    assert found["tokens_fed_per_s"] == 300 / 2
+
+
+def test_the_speeds_of_environments_add_up() -> None:
+    watch = Stopwatch()
+    watch.seconds["play"] = 0.5
+    records = [r for r in metrics.of_time(watch, GROUPS, None) if r.name == "tokens_per_s_play"]
+    speeds = {r.environment: r.value or 0.0 for r in records}
+    assert speeds[None] == pytest.approx(speeds["words"] + speeds["book"])
+
+
+@pytest.mark.parametrize(("version", "behind"), [(4, 0), (5, 1)])
+def test_how_old_the_weights_were_that_wrote_the_batch(version: int, behind: int) -> None:
+    (found,) = metrics.of_versions(GROUPS, version)
+    assert (found.name, found.value) == ("versions_behind", behind)
+    assert found.n == sum(g.num_tokens for g in GROUPS)
+    assert metrics.of_versions([], version) == []
+
+
+def of_time(watch: Stopwatch, has_update: bool = False) -> dict[str, float]:
+    report = UpdateReport({}, {}, 0.0, 0.0, 0.0, 1, 0, {}, 8, 6, 300) if has_update else None
+    records = metrics.of_time(watch, GROUPS, report)
+    return {record.name: record.value or 0.0 for record in records if record.environment is None}

@@ -23,7 +23,7 @@ def course(at: Progress) -> str:
             done += "S"
         else:
             at.begin_step()
-            at.end_step(earning(0.5), has_update=True)
+            at.end_step(earning(0.5), can_update=True)
             done += "."
     return done
 
@@ -51,15 +51,15 @@ def _advance(at: Progress) -> None:
         at.begin_stage(Pick("0.0", "words", 0.5, at.stage))
     else:
         at.begin_step()
-        at.end_step(earning(0.25, 0.75), has_update=True)
+        at.end_step(earning(0.25, 0.75), can_update=True)
 
 
 def test_a_stages_signal_is_the_mean_over_its_own_groups() -> None:
     at = Progress(2, 2)
     at.begin_stage(None)
     assert at.stage_signal == (None, 0)
-    at.end_step(earning(0.1, 0.3), has_update=True)
-    at.end_step(earning(0.5), has_update=True)
+    at.end_step(earning(0.1, 0.3), can_update=True)
+    at.end_step(earning(0.5), can_update=True)
     signal, num_groups = at.stage_signal
     assert (round(signal or 0, 12), num_groups) == (0.3, 3)
     at.begin_stage(None)
@@ -99,8 +99,8 @@ def test_ten_steps_make_an_eval() -> None:
 
 def test_steps_without_an_update_count_in_a_row() -> None:
     at = Progress(1, 9)
-    for has_update in (False, False, True, False):
-        at.end_step([], has_update)
+    for can_update in (False, False, True, False):
+        at.end_step([], can_update)
     assert at.num_unscorable_steps == 1
 
 

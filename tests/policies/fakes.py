@@ -1,12 +1,14 @@
-"""Batches and objectives for the tests of the learner."""
+"""Batches, trajectories and objectives for the tests of the learner."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from policies.objectives.contracts import Batch, Coefficients, Need, Rows, Totals
+from policies.trajectories import Trajectory
 
 
 def random_batch(vocabulary: int, num_groups: int = 6, group_size: int = 4, seed: int = 0) -> Batch:
@@ -33,6 +35,32 @@ def random_batch(vocabulary: int, num_groups: int = 6, group_size: int = 4, seed
     )
 
 
+def random_trajectories(
+    vocabulary: int, num_groups: int = 8, group_size: int = 4, seed: int = 0, spread: float = 0.5
+) -> list[Trajectory]:
+    """Groups as they are played: a prompt in common, answers of one token and more, turns, members lost.
+
+    Prompts differ in length, and two groups have the same one. Every third group has many turns: stretches inside the
+    answer that are not the policy's, some at the end. `spread`: the share of groups with different rewards.
+    """
+    generator = np.random.default_rng(seed)
+    prompts = [generator.integers(0, vocabulary, generator.integers(2, 20)) for _ in range(num_groups)]
+    prompts[-1] = prompts[0]
+    made = []
+    for group, prompt in enumerate(prompts):
+        has_spread = generator.random() < spread
+        for member in range(1 if group == 4 else group_size - group % 2):
+            num = int(generator.integers(1, 12))
+            ids = np.concatenate([prompt, generator.integers(0, vocabulary, num)])
+            mask = np.arange(len(ids)) >= len(prompt)
+            if group % 3 == 2:
+                mask[len(prompt) + 1 :] &= generator.random(num - 1) < 0.6
+            logprobs = np.where(mask, generator.normal(-3, 0.3, len(ids)), 0).astype(np.float32)
+            reward = float(member % 2) if has_spread else 1.0
+            made.append(Trajectory(ids, mask, logprobs, None, reward, group))
+    return made
+
+
 @dataclass
 class Surrogate:
     """A clipped-free surrogate with everything the learner can be asked for."""
@@ -42,6 +70,10 @@ class Surrogate:
     bonus: float = 0.0  # on the entropy, through its gradient
     push: float = 0.0  # on every token's log-prob, advantage or not
     scale: float = 1.0
+    leaves_silent_rows_alone: bool = False
+
+    def silent_sums(self, num_tokens: int, totals: Totals) -> dict[str, tuple[float, float]]:
+        return {"silent": (float(num_tokens), 1.0)}
 
     def coefficients(self, rows: Rows, totals: Totals) -> Coefficients:
         mask_BT = rows.mask_BT / totals.num_tokens

@@ -1,12 +1,29 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import (
+    BertConfig,
+    BertLMHeadModel,
+    CohereConfig,
+    CohereForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GraniteConfig,
+    GraniteForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MiniCPM3Config,
+    MiniCPM3ForCausalLM,
+)
 
 from policies import forward
-from policies.forward import call, evaluating, score_rows
+from policies.forward import EntropyMode, call, evaluating, head_of, score_rows
 from policies.samplers.testing import random_policy
 from tests.policies.fakes import random_batch
 
@@ -72,6 +89,90 @@ def test_large_logits_reduced_in_chunks_give_the_same(monkeypatch: pytest.Monkey
     monkeypatch.setattr(forward, "CHUNK_ELEMENTS", 5 * len(POLICY.tokenizer))
     for a, b in zip(whole, gradient(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
+LLAMA = {"vocab_size": 40, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+HEADS = {"num_attention_heads": 2, "num_key_value_heads": 2, "bos_token_id": None, "eos_token_id": None}
+
+
+def small(model: Any, config: Any, **options: Any) -> Any:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return model(config(**{**LLAMA, **HEADS, "pad_token_id": None, **options})).eval()
+
+
+@pytest.mark.parametrize(
+    ("model", "config", "options", "has_head"),
+    [
+        (LlamaForCausalLM, LlamaConfig, {}, True),
+        (LlamaForCausalLM, LlamaConfig, {"tie_word_embeddings": True}, True),
+        (Gemma3ForCausalLM, Gemma3TextConfig, {"head_dim": 8}, True),
+        (Gemma3ForCausalLM, Gemma3TextConfig, {"head_dim": 8, "final_logit_softcapping": 0.1}, False),
+        (CohereForCausalLM, CohereConfig, {}, False),
+        (CohereForCausalLM, CohereConfig, {"logit_scale": 1.0}, True),
+        (GraniteForCausalLM, GraniteConfig, {"logits_scaling": 4.0}, False),
+        (MiniCPM3ForCausalLM, MiniCPM3Config, {"dim_model_base": 4}, False),
+        (BertLMHeadModel, BertConfig, {"is_decoder": True}, False),
+    ],
+)
+def test_logits_are_the_models_own_whatever_it_does_to_them(
+    model: Any, config: Any, options: dict[str, Any], has_head: bool
+) -> None:
+    """Where a model has more than one layer after its last hidden states, or scales what it finds, it does so here."""
+    made = small(model, config, **options)
+    ids, mask = BATCH.ids_BT % 40, BATCH.mask_BT
+    assert (head_of(made) is not None) is has_head
+    with torch.no_grad():
+        found = score_rows(made, ids, mask, 0.7).lp_BT[mask]
+        logits = made(ids, use_cache=False).logits[:, :-1].float() / 0.7
+    expected = logits.log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0][mask[:, 1:]]
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
+
+
+class Kept:
+    """How much a forward keeps for its backward: storages, each once."""
+
+    def __init__(self) -> None:
+        self.sizes: dict[int, int] = {}
+
+    def __enter__(self) -> Kept:
+        self.hooks = torch.autograd.graph.saved_tensors_hooks(self.pack, lambda tensor: tensor)
+        self.hooks.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.hooks.__exit__(*exception)
+
+    def pack(self, tensor: Tensor) -> Tensor:
+        self.sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+
+@pytest.mark.parametrize("entropy", ["none", "grad"])
+def test_a_large_vocabulary_is_never_kept_for_all_tokens(
+    entropy: EntropyMode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vocabulary, num_tokens = 50_000, 128
+    model = small(LlamaForCausalLM, LlamaConfig, vocab_size=vocabulary)
+    ids_BT = torch.randint(0, vocabulary, (8, 17), generator=torch.Generator().manual_seed(0))
+    mask_BT = torch.arange(17).expand(8, 17) > 0
+    found = []
+    for most in (1 << 30, 4 * vocabulary):
+        monkeypatch.setattr(forward, "CHUNK_ELEMENTS", most)
+        model.zero_grad()
+        with Kept() as kept:
+            scored = score_rows(model, ids_BT, mask_BT, 0.7, entropy)
+            loss = (
+                scored.lp_BT.sum() if scored.entropy_BT is None else (scored.lp_BT + scored.entropy_BT).sum()
+            )
+        logits_bytes = num_tokens * vocabulary * 4
+        own = sum(
+            size for size in kept.sizes.values() if size != vocabulary * 16 * 4
+        )  # without the head's weights
+        assert (own < logits_bytes / 50) is (most == 4 * vocabulary)
+        loss.backward()  # type: ignore[no-untyped-call]
+        found.append(torch.cat([weight.grad.flatten() for weight in model.parameters()]))
+    torch.testing.assert_close(found[0], found[1], atol=1e-6, rtol=1e-5)
 
 
 def test_log_probs_of_a_bfloat16_model_are_float32() -> None:

@@ -14,9 +14,10 @@ from policies.config import LearnerConfig, PolicyConfig
 from policies.errors import PolicyError
 from policies.learner import Learner, UpdateReport
 from policies.objectives.contracts import Batch
+from policies.objectives.padding import pad
 from policies.policy import Policy
 from policies.samplers.testing import random_policy
-from tests.policies.fakes import Surrogate, random_batch
+from tests.policies.fakes import Surrogate, random_batch, random_trajectories
 
 ENTROPIC = Surrogate(needs=frozenset({"entropy_grad"}), bonus=0.02, push=0.05)
 
@@ -138,6 +139,24 @@ def test_totals_are_those_of_one_update_and_the_mean_is_the_steps() -> None:
     assert totals[0].mean_lp == totals[1].mean_lp == pytest.approx(float(old.double().mean()), abs=1e-6)
 
 
+@pytest.mark.parametrize("is_off_policy", [False, True])
+def test_the_mean_log_prob_is_never_that_of_older_weights(is_off_policy: bool) -> None:
+    seen = []
+
+    class Watching(Surrogate):
+        def coefficients(self, rows, totals):  # type: ignore[no-untyped-def]
+            seen.append((totals, rows))
+            return super().coefficients(rows, totals)
+
+    learner = make()
+    batch = batch_for(learner)
+    stale = replace(batch, lp_roll_BT=batch.lp_roll_BT - 0.5 * batch.mask_BT)
+    learner.update(stale, Watching(needs=frozenset({"mean_lp"})), is_off_policy=is_off_policy)
+    current = torch.cat([rows.lp_BT[rows.mask_BT] for _, rows in seen]).double().mean()
+    rolled = stale.lp_roll_BT[batch.mask_BT].double().mean()
+    assert seen[0][0].mean_lp == pytest.approx(float(current if is_off_policy else rolled), abs=1e-6)
+
+
 def test_the_learning_rate_rises_over_the_warm_up() -> None:
     learner = make(warmup=4, lr=1e-3)
     rates = [learner.update(batch_for(learner), Surrogate()).lr for _ in range(6)]
@@ -199,6 +218,57 @@ def _global_state(learner: Learner) -> tuple[object, ...]:
     modes = [module.training for module in learner.policy.model.modules()]
     numpy_state = np.random.get_state()[1].tolist()
     return torch.get_rng_state().tolist(), numpy_state, random.getstate(), torch.get_num_threads(), modes
+
+
+def groups_for(learner: Learner, seed: int = 0) -> Batch:
+    """Groups with prompts in common, more of them than a forward costs."""
+    played = random_trajectories(len(learner.policy.tokenizer), num_groups=12, group_size=8, seed=seed)
+    batch = pad(played)
+    return replace(batch, advantage_B=batch.reward_B - 0.5)
+
+
+@pytest.mark.parametrize("updates", [1, 2])
+@pytest.mark.parametrize("micro_tokens", [300, 10_000])
+def test_prompts_are_read_once_and_the_gradient_is_the_same(updates: int, micro_tokens: int) -> None:
+    apart, whole = (make(updates=updates, micro_tokens=micro_tokens, lr=1e-5) for _ in range(2))
+    whole.may_share = False
+    expected, every = gradient(whole, groups_for(whole), ENTROPIC)
+    found, some = gradient(apart, groups_for(apart), ENTROPIC)
+    assert some.num_tokens_fed < 0.8 * every.num_tokens_fed
+    assert float((found - expected).norm()) < 1e-5 * float(expected.norm())
+    assert some.loss == pytest.approx(every.loss, abs=1e-5)
+    assert some.sums["ratio"] == pytest.approx(every.sums["ratio"])
+
+
+def test_what_is_fed_is_counted_for_every_pass() -> None:
+    learner = make(micro_tokens=10_000)
+    batch = batch_for(learner)
+    once, twice = (learner.update(batch, Surrogate(updates=updates)) for updates in (1, 2))
+    num_columns = int(batch.mask_BT.any(0).nonzero()[-1])  # all but the last
+    assert (once.num_rows, once.num_rows_run, once.num_tokens_fed) == (24, 24, 24 * num_columns)
+    assert twice.num_tokens_fed > 1.8 * once.num_tokens_fed  # the old log-probs too
+
+
+def test_a_bfloat16_policy_shares_prompts_and_its_log_probs_are_float32() -> None:
+    policy = random_policy()
+    policy.model.to(torch.bfloat16)
+    learner = make(policy)
+    assert learner.may_share
+    before = [master.detach().clone() for master in learner.optimizer.masters.values()]
+    report = learner.update(groups_for(learner), ENTROPIC)
+    assert report.num_updates == 1
+    assert report.num_tokens_fed < int(groups_for(learner).length_B.sum())
+    after = learner.optimizer.masters.values()
+    assert all(b.dtype == torch.float32 and not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_recomputed_layers_read_whole_rows() -> None:
+    plain, again = make(), make(activation_checkpointing=True)
+    assert (plain.may_share, again.may_share) == (True, False)
+    plain.may_share = False
+    expected, _ = gradient(plain, groups_for(plain), ENTROPIC)
+    found, _ = gradient(again, groups_for(again), ENTROPIC)
+    assert torch.equal(found, expected)
 
 
 def test_recomputing_layers_changes_no_number() -> None:

@@ -56,7 +56,7 @@ def create(config: Config) -> RatioRule:
         log_ratio_BT = rows.lp_BT - rows.lp_old_BT
         return rule(advantage_BT, log_ratio_BT, config.clip_low, config.clip_high, config.dual_clip)
 
-    return Part(apply, frozenset({"lp_old"}))
+    return Part(apply, frozenset({"lp_old"}), zero_stays_zero=True)
 
 
 def rule(advantage_BT: Tensor, log_ratio_BT: Tensor, low: float, high: float, dual: float | None) -> Ratio:

@@ -26,7 +26,7 @@ class Config(PartOptions):
 
 def create(config: Config) -> RatioRule:
     """Make the rule."""
-    return Part(lambda advantage_BT, rows: rule(advantage_BT, rows))
+    return Part(lambda advantage_BT, rows: rule(advantage_BT, rows), zero_stays_zero=True)
 
 
 def rule(advantage_BT: Tensor, rows: Rows) -> Ratio:

@@ -44,7 +44,7 @@ def create(config: Config) -> Shaper:
     def apply(advantage_BT: Tensor, rows: Rows, totals: Totals) -> Shaped:
         return Shaped(shape(advantage_BT, centred_lp(rows, totals, config.centre), config.strength))
 
-    return Part(apply, centring_needs(config.centre))
+    return Part(apply, centring_needs(config.centre), zero_stays_zero=True)
 
 
 def shape(advantage_BT: Tensor, lp_BT: Tensor, zeta: float | Tensor) -> Tensor:

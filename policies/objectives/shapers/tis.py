@@ -44,7 +44,7 @@ def create(config: Config) -> Shaper | None:
         means = {"tis_weight_mean": weight_BT, "tis_capped_frac": (weight_BT >= cap).to(weight_BT.dtype)}
         return Shaped(advantage_BT * weight_BT, means, {"tis_weight_max": weight_BT})
 
-    return Part(apply, frozenset({"lp_old", "lp_roll"}))
+    return Part(apply, frozenset({"lp_old", "lp_roll"}), zero_stays_zero=True)
 
 
 def weigh(gap_BT: Tensor, cap: float) -> Tensor:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import os
 import random
+import secrets
 import sys
 import time
 from dataclasses import dataclass, field, replace
@@ -75,7 +76,12 @@ class Three(Episode):
         return Turn(score=Score.of(float(completion.startswith(self.task.answer or "-"))))
 
 
-FAULTS: dict[str, type[Good]] = {"none": Good, "none, closed": Closed}
+class SeveralTurns(Good):
+    def start(self, task: Task) -> Any:
+        return Three(task)
+
+
+FAULTS: dict[str, type[Good]] = {"none": Good, "none, closed": Closed, "none, several turns": SeveralTurns}
 
 
 def fault(made: type[Good]) -> type[Good]:
@@ -561,10 +567,49 @@ class score_is_slow(Good):
 # --- episodes
 
 
+class Spoilt(Three):
+    """The second turn is spoilt."""
+
+    def __init__(self, task: Task, spoil: Any) -> None:
+        super().__init__(task)
+        self.spoil = spoil
+
+    def step(self, completion: str) -> Any:
+        turn = super().step(completion)
+        return self.spoil(turn) if len(self.heard) == 2 else turn
+
+
 @fault
-class several_turns(Good):
+class later_turn_raises(Good):
     def start(self, task: Task) -> Any:
-        return Three(task)
+        return Spoilt(task, lambda turn: 1 / 0)
+
+
+@fault
+class later_turn_ends_without_a_score(Good):
+    def start(self, task: Task) -> Any:
+        return Spoilt(task, lambda turn: replace(turn, done=True))
+
+
+@fault
+class score_so_far_out_of_range(Good):
+    def start(self, task: Task) -> Any:
+        return Spoilt(task, lambda turn: replace(turn, score=Score(-1.0, False)))
+
+
+@fault
+class later_turn_by_its_own_chance(Good):
+    def start(self, task: Task) -> Any:
+        words = ({"role": "user", "content": f"again, {secrets.token_hex(4)}"},)
+        return Spoilt(task, lambda turn: replace(turn, messages=words))
+
+
+@fault
+class episode_shows_another_question(Good):
+    def start(self, task: Task) -> Any:
+        episode = Three(task)
+        episode.messages = ({"role": "user", "content": "Read this instead"},)
+        return episode
 
 
 @fault

@@ -31,6 +31,8 @@ OURS = [
     ("codebook", {"repeats": True, "order": "anew"}),
     ("codebook", {"keys": 200, "categories": {"2": 2, "64": 64}, "named": False}),
     ("custom_environment:create", {"lengths": [3, 4, 5]}),
+    ("guess:create", {"numbers": [3, 4, 5], "tries": 2}),
+    ("lake:create", {"steps": [1, 2, 3, 4]}),
     ("reasoning_gym", {"dataset": "gcd", "answer": "tag", "categories": {"90": {"max_value": 90}}}),
 ]
 

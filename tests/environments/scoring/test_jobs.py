@@ -2,9 +2,11 @@ import asyncio
 
 import pytest
 
-from environments import Job, Score
+from environments import Job, Score, Turn
 from environments.scoring.jobs import play
 from tests.environments import fakes
+
+AGAIN = {"role": "user", "content": "again"}
 
 
 def played(character, *completions):
@@ -41,6 +43,27 @@ def test_earlier_completions_are_replayed():
     assert (first.done, first.score, first.messages[0]["content"]) == (False, None, "not yet, a")
     assert played("many_turns", "a", "b").messages[0]["content"] == "not yet, b"
     assert played("many_turns", "a", "b", "b").score == Score.of(2 / 3, turns=3.0)
+
+
+@pytest.mark.parametrize(
+    ("turn", "checked"),
+    [
+        (Turn((), None, done=False), "no reply"),
+        (Turn((), Score.of(0.5), done=False), "no reply"),
+        (Turn((AGAIN,), None, done=True), "no score"),
+        (Turn((AGAIN,), Score.unscorable("judge not reachable"), done=False), "judge not reachable"),
+        (Turn((AGAIN,), Score(2.0, True), done=False), "bad value"),
+    ],
+)
+def test_a_turn_that_nothing_can_come_after_ends_its_episode(monkeypatch, turn, checked):
+    monkeypatch.setattr(fakes.Countdown, "step", lambda episode, completion: turn)
+    assert played("many_turns", "a", "b") == Turn(score=Score.unscorable(checked), done=True)
+
+
+def test_a_turn_before_the_last_may_say_what_the_episode_is_worth_so_far(monkeypatch):
+    so_far = Turn((AGAIN,), Score.of(0.5), done=False)
+    monkeypatch.setattr(fakes.Countdown, "step", lambda episode, completion: so_far)
+    assert played("many_turns", "a", "b") == so_far
 
 
 def test_what_is_no_exception_is_caught_as_well(monkeypatch):

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from environments import EnvironmentFault, EnvironmentSource, Job, Score, Scorer, ScoringOptions
+from tests.environments.fakes import TURN_S
 
 FAKES = "tests.environments.fakes:create"
 TIMEOUT_S = 1.0
@@ -24,12 +25,13 @@ def jobs_of(source, *completions):
 
 OBEDIENT = EnvironmentSource("obedient", FAKES, {"character": "obedient"})
 PATIENT = EnvironmentSource("patient", FAKES, {"character": "many_turns"})
+SLOW_TURNS = EnvironmentSource("slow", FAKES, {"character": "slow_turns"})
 TRUSTED = EnvironmentSource("trusted", FAKES, {"in_process": True})
 
 
 @pytest.fixture(scope="module")
 def scorer():
-    with scorer_of(OBEDIENT, PATIENT, TRUSTED) as made:
+    with scorer_of(OBEDIENT, PATIENT, SLOW_TURNS, TRUSTED) as made:
         made.turns(jobs_of(OBEDIENT, "hopeless"))  # the processes have started
         yield made
 
@@ -83,6 +85,16 @@ def test_an_episode_of_many_turns_is_rebuilt_in_a_worker(scorer):
     assert [turn.done for turn in turns] == [False, False, True]
     assert turns[1].messages == ({"role": "user", "content": "not yet, b"},)
     assert turns[2].score == Score.of(1.0, turns=3.0)
+
+
+def test_every_turn_has_the_time_limit_to_itself(scorer):
+    task = SLOW_TURNS.create().task("easy", 0)
+    assert TIMEOUT_S < 3 * TURN_S < 2 * TIMEOUT_S
+    jobs = [Job(task, ("a", "b", "c")), Job(task, ("a", "endless"))]
+    assert [turn.score for turn in scorer.turns(jobs)] == [
+        Score.of(1.0, turns=3.0),
+        Score.unscorable("timed out"),
+    ]
 
 
 def test_a_worker_killed_from_outside_is_replaced(scorer):

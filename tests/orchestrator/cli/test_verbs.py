@@ -12,6 +12,7 @@ VERBS = {
     "resume": ["RUN", "--set", "--home", "--until-step", "--stages"],
     "fork": ["RUN", "--stage", "--spec", "--set", "--home", "--until-step"],
     "study": ["STUDY", "--workers", "--dry-run", "--rehearse", "--home", "--json"],
+    "serve": ["SPEC", "OPTION", "--set", "--devices", "--home"],
     "stop": ["RUN", "--home"],
     "ls": ["--home", "--json"],
     "show": [

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from types import SimpleNamespace
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from orchestrator.progress import Progress
 from orchestrator.spec.model import Evaluate
 from orchestrator.stopwatch import Stopwatch
 from policies.samplers.contracts import Sampling
+from policies.samplers.options import SamplerOptions
 from tests.environments.fakes import create
 from tests.orchestrator.episodes import group
 
@@ -40,10 +41,12 @@ def test_pass_at_k_of_the_plasticity_reference(n: int, c: int, k: int, expected:
 class Scripted:
     """Plays what was written for it, and notes what it was asked for."""
 
-    max_tokens = 16
-    policy = SimpleNamespace(template="chat")
+    policy, sampler = SimpleNamespace(template="chat"), SimpleNamespace(gives_entropy=True)
 
-    def __init__(self, **values: Sequence[Sequence[float | None]]) -> None:
+    def __init__(
+        self, limits: Mapping[str, Any] = MappingProxyType({}), **values: Sequence[Sequence[float | None]]
+    ) -> None:
+        self.options = SamplerOptions(max_tokens=16, **limits)
         self.values, self.asked = values, []  # type: ignore[var-annotated]
 
     def play(
@@ -143,6 +146,12 @@ def test_the_settings_name_all_that_a_value_depends_on() -> None:
         **{"items": 2, "samples": 4, "temperature": 1.0, "top_p": 1.0, "top_k": 0, "template": "chat"},
         "max_tokens": 16,
     }
+
+
+def test_limits_of_turns_are_settings_once_somebody_sets_them() -> None:
+    limits = {"turn_tokens": 4, "max_turns": 3, "cut_off": "zero"}
+    assert limits.items() <= evaluated(Scripted(limits)).config.items()
+    assert not limits.keys() & evaluated(Scripted({"max_turns": 16})).config.keys()
 
 
 def test_each_task_leaves_an_item_and_the_first_ones_a_sample() -> None:

@@ -109,8 +109,8 @@ UNKNOWN = {  # what is misspelt: (how, the message)
     "a preset": ("preset: repo_r", "preset: repor", "line 17: objective.preset: there is no preset `repor`;"),
     "a sampler": (
         "seed: 0",
-        "sampler: vllm",
-        "line 2: sampler: 'vllm' is not one of the samplers: transformers",
+        "sampler: vlm",
+        "line 2: sampler: 'vlm' is not one of the samplers: transformers, vllm",
     ),
 }
 

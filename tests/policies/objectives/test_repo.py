@@ -120,6 +120,8 @@ def test_a_centre_without_what_it_reads_is_refused(module: object, centre: Centr
         shaper.apply(TOKENS.advantage_BT, TOKENS, Totals(num_tokens=4, num_sequences=1))
 
 
-@pytest.mark.parametrize(("centre", "needs"), [("exact", {"entropy"}), ("batch", set()), ("none", set())])
-def test_only_exact_centring_needs_the_entropy(centre: Centre, needs: set[str]) -> None:
+@pytest.mark.parametrize(
+    ("centre", "needs"), [("exact", {"entropy"}), ("batch", {"mean_lp"}), ("none", set())]
+)
+def test_centring_needs_the_entropy_or_the_mean_over_the_step(centre: Centre, needs: set[str]) -> None:
     assert repo_r.create(repo_r.Config(centre=centre)).needs == needs

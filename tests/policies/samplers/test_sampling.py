@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from policies.forward import entropy_of
 from policies.samplers.contracts import Sampling
 from policies.samplers.sampling import (
     draw,
+    entropy,
     filter_logits,
     log_distribution,
     philox,
@@ -21,15 +21,15 @@ from policies.samplers.sampling import (
 
 @pytest.mark.parametrize(("uniform", "token"), [(0.49, 0), (0.51, 1), (0.79, 1), (0.81, 2)])
 def test_a_token_is_drawn_by_inverse_cdf(uniform: float, token: int) -> None:
-    logprobs = torch.tensor([[0.5, 0.3, 0.2]]).log()
-    assert draw(logprobs, torch.tensor([uniform], dtype=torch.float64)).tolist() == [token]
+    prob = torch.tensor([[0.5, 0.3, 0.2]])
+    assert draw(prob, torch.tensor([uniform], dtype=torch.float64)).tolist() == [token]
 
 
 def test_the_extremes_of_a_uniform_stay_on_the_support() -> None:
-    logprobs = torch.tensor([[-math.inf, math.log(0.5), math.log(0.5), -math.inf]])
+    prob = torch.tensor([[0.0, 0.5, 0.5, 0.0]])
     smallest, largest = 0.5 * 2.0**-48, 1 - 0.5 * 2.0**-48
     for uniform, token in ((smallest, 1), (largest, 2)):
-        assert draw(logprobs, torch.tensor([uniform], dtype=torch.float64)).tolist() == [token]
+        assert draw(prob, torch.tensor([uniform], dtype=torch.float64)).tolist() == [token]
 
 
 @pytest.mark.parametrize(
@@ -65,22 +65,32 @@ def test_temperature_comes_before_top_p() -> None:
     np.testing.assert_allclose(sharp[0], [25 / 34, 9 / 34, 0], atol=1e-6)  # squares: .25 .09 .04 of .38
 
 
-@pytest.mark.parametrize(("temperature", "entropy"), [(1.0, 0.947537), (0.5, 0.455429), (2.0, 1.245050)])
-def test_entropy_of_a_known_distribution(temperature: float, entropy: float) -> None:
+@pytest.mark.parametrize(("temperature", "expected"), [(1.0, 0.947537), (0.5, 0.455429), (2.0, 1.245050)])
+def test_entropy_of_a_known_distribution(temperature: float, expected: float) -> None:
     logits = torch.tensor([[2.0, 1.0, 0.0, -1.0]])
-    found = entropy_of(log_distribution(logits, Sampling(temperature=temperature)))
-    assert float(found) == pytest.approx(entropy, abs=1e-6)
+    logprobs = log_distribution(logits, Sampling(temperature=temperature))
+    found = entropy(logprobs, logprobs.exp())
+    assert float(found) == pytest.approx(expected, abs=1e-6)
 
 
 def test_entropy_ignores_tokens_that_were_cut_off() -> None:
-    assert float(entropy_of(torch.tensor([0.5, 0.5, 0.0]).log())) == pytest.approx(math.log(2))
+    prob = torch.tensor([0.5, 0.5, 0.0])
+    assert float(entropy(prob.log(), prob)) == pytest.approx(math.log(2))
+
+
+def test_the_distribution_is_float32_whatever_the_logits_are() -> None:
+    logits = torch.randn(4, 300, generator=torch.Generator().manual_seed(0)).bfloat16()
+    found = log_distribution(logits, Sampling(temperature=0.7))
+    assert found.dtype == torch.float32
+    np.testing.assert_allclose(found.exp().sum(-1), 1, atol=1e-6)  # 4e-3 away if rounded to bfloat16
+    assert torch.equal(found, torch.log_softmax(logits.float() / 0.7, -1))
 
 
 def test_frequencies_follow_the_distribution() -> None:
     logits = torch.tensor([1.5, 0.2, -0.4, 0.9, -2.0, 0.0])
     logprobs = log_distribution(logits, Sampling(temperature=0.8))
     uniforms = torch.from_numpy(row_uniforms([sample_seed(0, "test", "chi", 0, 0, 0)], 20_000)[0])
-    tokens = draw(logprobs.expand(20_000, -1), uniforms)
+    tokens = draw(logprobs.exp().expand(20_000, -1), uniforms)
     counts, expected = np.bincount(tokens, minlength=6), 20_000 * logprobs.exp().numpy()
     assert ((counts - expected) ** 2 / expected).sum() < 20.5  # chi-square, 5 degrees of freedom, p = 1e-3
 

@@ -1,15 +1,26 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, BloomConfig, Gemma2Config, GPT2Config, Lfm2Config
+from transformers import (
+    AutoModelForCausalLM,
+    BloomConfig,
+    Gemma2Config,
+    GPT2Config,
+    Lfm2Config,
+    MistralConfig,
+    Qwen2Config,
+)
 
 from policies.errors import PolicyError
 from policies.forward import evaluating
 from policies.policy import Policy
 from policies.samplers.contracts import Request, Sampling
 from policies.samplers.sampling import log_distribution
+from policies.samplers.slab import fits_slab
 from policies.samplers.testing import (
     CUT,
     SamplerSuite,
@@ -18,12 +29,24 @@ from policies.samplers.testing import (
     same,
     some_requests,
 )
-from policies.samplers.transformers import Config, TransformersSampler, create, cut
+from policies.samplers.transformers import Config, TransformersSampler, create
+
+BFLOAT16_MEAN, BFLOAT16_MAX = 0.02, 0.2  # nats
 
 
 class TestTransformers(SamplerSuite):
     def make(self, policy: Policy) -> TransformersSampler:
         return create(Config(), policy)
+
+
+class TestAhead(SamplerSuite):
+    def make(self, policy: Policy) -> TransformersSampler:
+        return create(Config(ahead=1), policy)
+
+
+class TestOnTheLibrarysCache(SamplerSuite):
+    def make(self, policy: Policy) -> TransformersSampler:
+        return TransformersSampler(Config(), policy, slab=False)
 
 
 @pytest.fixture
@@ -55,29 +78,88 @@ def test_entropies_are_exact(policy: Policy) -> None:
         np.testing.assert_allclose(g.entropies, expected, atol=1e-5)
 
 
-def test_dropping_ended_rows_changes_nothing(policy: Policy) -> None:
-    requests = [
-        Request(r.ids, r.seed, 1 + index % 12) for index, r in enumerate(some_requests(policy, group_size=16))
-    ]
-    dropping = TransformersSampler(Config(), policy).generate(requests, Sampling())
-    keeping = TransformersSampler(Config(), policy, compact=False).generate(requests, Sampling())
+def uneven(policy: Policy, num: int = 64) -> list[Request]:
+    """Requests that end one after the other."""
+    requests = some_requests(policy, group_size=num // 4)
+    return [Request(r.ids, r.seed, 1 + index % 40) for index, r in enumerate(requests)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("slab", [True, False])
+def test_dropping_ended_rows_changes_not_a_bit(policy: Policy, slab: bool, dtype: torch.dtype) -> None:
+    policy.model.to(dtype)
+    requests = uneven(policy)
+    dropping = TransformersSampler(Config(), policy, slab=slab).generate(requests, Sampling())
+    keeping = TransformersSampler(Config(), policy, slab=slab, compact=False).generate(requests, Sampling())
     assert all(same(a, b) for a, b in zip(dropping, keeping, strict=True))
-    assert all(np.array_equal(a.entropies, b.entropies) for a, b in zip(dropping, keeping, strict=True))
+    for a, b in zip(dropping, keeping, strict=True):
+        assert a.entropies is not None
+        assert b.entropies is not None
+        assert np.array_equal(a.entropies, b.entropies)
 
 
-def test_the_cut_into_forwards_does_not_change_tokens(policy: Policy) -> None:
+@pytest.mark.parametrize(
+    "cut_up",
+    [
+        {"rows": 8},
+        {"cache_tokens": 500},
+        {"prefill_tokens": 40},  # about two prompts in a forward
+        {"prefill_tokens": 7},  # and every prompt in several
+        {"rows": 8, "cache_tokens": 300, "prefill_tokens": 1},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("slab", [True, False])
+def test_how_the_work_is_cut_changes_no_token(policy: Policy, cut_up: dict[str, int], slab: bool) -> None:
     requests = some_requests(policy)
     whole = create(Config(), policy).generate(requests, Sampling())
-    cut_up = create(Config(rows=8), policy).generate(requests, Sampling())
-    assert [g.ids for g in cut_up] == [g.ids for g in whole]
+    parts = TransformersSampler(Config(**cut_up), policy, slab=slab).generate(requests, Sampling())
+    for a, b in zip(parts, whole, strict=True):
+        assert a.ids == b.ids
+        np.testing.assert_allclose(a.logprobs, b.logprobs, atol=1e-5)
 
 
-def test_rows_are_cut_between_prompts_and_never_through_one() -> None:
-    a, b, c = (1,), (2,), (3,)
-    requests = [Request(ids, 0, 1) for ids in (a, b, a, c, c, c, c, b)]
-    assert list(cut(requests, 4)) == [[0, 2, 1, 7], [3, 4, 5, 6]]
-    assert list(cut(requests, 3)) == [[0, 2], [1, 7], [3, 4, 5, 6]]
-    assert list(cut([], 4)) == []
+def test_one_group_in_thirty_two_plays_as_if_alone(policy: Policy) -> None:
+    generator = torch.Generator().manual_seed(0)
+    prompts = [
+        tuple(torch.randint(1, 200, (8 + group % 17,), generator=generator).tolist()) for group in range(32)
+    ]
+    requests = [Request(prompt, 8 * g + s, 16) for g, prompt in enumerate(prompts) for s in range(8)]
+    sampler = create(Config(), policy)
+    together = sampler.generate(requests, Sampling())
+    for start in (0, 128, 248):
+        alone = sampler.generate(requests[start : start + 8], Sampling())
+        for a, b in zip(alone, together[start : start + 8], strict=True):
+            assert a.ids == b.ids
+            np.testing.assert_allclose(a.logprobs, b.logprobs, atol=1e-5)
+
+
+@pytest.mark.parametrize("slab", [True, False])
+def test_bfloat16_weights_are_played_with_their_own_probabilities(policy: Policy, slab: bool) -> None:
+    policy.model.to(torch.bfloat16)
+    requests = some_requests(policy)
+    played = TransformersSampler(Config(), policy, slab=slab).generate(requests, Sampling())
+    gaps = [
+        np.abs(g.logprobs - fresh_logprobs(policy, r, g, 1.0)) for r, g in zip(requests, played, strict=True)
+    ]
+    assert np.concatenate(gaps).mean() < BFLOAT16_MEAN
+    assert np.concatenate(gaps).max() < BFLOAT16_MAX
+
+
+def test_rows_that_share_a_prompt_read_it_once(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    widths = []
+    forward = policy.model.forward
+
+    def watched(input_ids: torch.Tensor, **inputs: object) -> object:
+        widths.append(tuple(input_ids.shape))
+        return forward(input_ids=input_ids, **inputs)
+
+    monkeypatch.setattr(policy.model, "forward", watched)
+    requests = some_requests(policy, budget=2)
+    apart = requests[::3] + requests[1::3] + requests[2::3]
+    TransformersSampler(Config(), policy, compact=False).generate(apart, Sampling())
+    assert widths[0][0] == 4
+    assert widths[1] == (32, 1)
 
 
 def test_a_row_goes_on_from_its_own_ids(policy: Policy) -> None:
@@ -96,6 +178,10 @@ def test_a_row_goes_on_from_its_own_ids(policy: Policy) -> None:
 
 SMALL = {"vocab_size": 263, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 ARCHITECTURES = {
+    "sliding window only": MistralConfig(
+        num_key_value_heads=2, intermediate_size=48, sliding_window=8, **SMALL
+    ),
+    "one key-value head": Qwen2Config(num_key_value_heads=1, intermediate_size=48, **SMALL),
     "learnt positions": GPT2Config(vocab_size=263, n_embd=32, n_layer=2, n_head=4),
     "no position ids": BloomConfig(vocab_size=263, hidden_size=32, n_layer=2, n_head=4),
     "sliding window": Gemma2Config(
@@ -107,18 +193,55 @@ ARCHITECTURES = {
 }
 
 
+ON_A_SLAB = {"learnt positions", "one key-value head"}
+
+
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_log_probs_are_right_for_every_kind_of_cache(name: str, policy: Policy) -> None:
+    other = small_policy(name, policy)
+    requests = [*some_requests(other), *some_requests(other, budget=20, step=1)]  # more than one batch
+    played = create(Config(prefill_tokens=100), other).generate(requests, Sampling())
+    for request, g in zip(requests, played, strict=True):
+        np.testing.assert_allclose(g.logprobs, fresh_logprobs(other, request, g, 1.0), atol=1e-5)
+    assert fits_slab(other.model) == (name in ON_A_SLAB)
+
+
+def small_policy(name: str, policy: Policy) -> Policy:
     with torch.random.fork_rng(devices=[]):
         model = AutoModelForCausalLM.from_config(ARCHITECTURES[name]).eval()
     generator = torch.Generator().manual_seed(0)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.15, generator=generator)
-    other = Policy(model, policy.tokenizer, name)
-    requests = some_requests(other)
-    played = create(Config(), other).generate(requests, Sampling())
-    for request, g in zip(requests, played, strict=True):
-        np.testing.assert_allclose(g.logprobs, fresh_logprobs(other, request, g, 1.0), atol=1e-5)
+    return Policy(model, policy.tokenizer, name)
+
+
+def test_the_model_attends_as_before_when_the_play_is_over(policy: Policy) -> None:
+    create(Config(), policy).generate(some_requests(policy), Sampling())
+    assert policy.model.config._attn_implementation == "sdpa"
+
+
+def test_a_copy_is_the_samplers_own(policy: Policy) -> None:
+    sampler = create(Config(ahead=1), policy)
+    assert sampler.plays_a_copy
+    assert not create(Config(), policy).plays_a_copy
+    policy.model.train()
+    sampler.generate(some_requests(policy), Sampling())
+    theirs = {tensor.data_ptr() for tensor in policy.model.state_dict().values()}
+    assert not any(tensor.data_ptr() in theirs for tensor in sampler.policy.model.state_dict().values())
+    assert all(module.training for module in policy.model.modules())
+
+
+def test_a_copy_plays_in_another_thread_while_the_weights_move(policy: Policy) -> None:
+    sampler, requests = create(Config(ahead=1), policy), some_requests(policy, group_size=16)
+    before = sampler.generate(requests, Sampling())
+    with ThreadPoolExecutor(1) as pool:
+        playing = pool.submit(sampler.generate, requests, Sampling())
+        while not playing.done():
+            policy.model.train()
+            with torch.no_grad():
+                for parameter in policy.model.parameters():
+                    parameter.mul_(0.5)
+    assert all(same(a, b) for a, b in zip(playing.result(), before, strict=True))
 
 
 def test_no_requests_give_no_rows(policy: Policy) -> None:

@@ -1,0 +1,279 @@
+"""What a GPU does with the weights of Qwen2.5-0.5B and 3B, drawn on the spot: nothing is downloaded. One command:
+
+    python -m benchmarks.gpu [--section ceiling,play,update,step,curriculum] [--shape 0.5B,3B]
+
+Needs only torch, transformers, numpy, pydantic and SQLAlchemy; run it from the tree. Every figure is printed as soon as
+it is known and, where the environment variable OUT names a folder, kept in OUT/gpu.json. A section that takes longer
+than `--limit` seconds is left where it is, with the figures it has.
+
+The share of the ceiling is that of the FLOPs an update must compute (`gpu_work.update_flops` says the formula) in the
+best rate of large square matrix products measured here. Goal: 40 % of it. Without a GPU the command says so;
+`--device cpu --small` runs the same code on a toy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import orchestrator
+from benchmarks.gpu_work import (
+    GROUP_SIZE,
+    SHAPES,
+    TOY,
+    Figures,
+    Settings,
+    Work,
+    made_up,
+    now,
+    peak,
+    requests,
+    timed,
+    trajectories,
+    update_flops,
+)
+from benchmarks.random_models import letters_tokenizer, random_qwen2
+from orchestrator.watching import Watcher
+from policies.config import LearnerConfig
+from policies.learner import Learner
+from policies.objectives.config import ObjectiveConfig
+from policies.objectives.objective import Objective
+from policies.policy import Policy
+from policies.samplers import transformers
+from policies.samplers.contracts import Sampler, Sampling
+from store.lock import request_stop
+
+SECTIONS = ("ceiling", "play", "update", "step", "curriculum")
+CURRICULUM_S = 60.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--section", default=",".join(SECTIONS), help="only these, separated by commas")
+    parser.add_argument("--shape", default=",".join(SHAPES), help="only these, separated by commas")
+    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
+    parser.add_argument("--small", action="store_true", help="a toy shape, to see whether everything runs")
+    parser.add_argument("--limit", type=int, default=240, help="seconds of a section with one shape")
+    options = parser.parse_args()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        print(
+            "torch finds no CUDA device here, so there is nothing to measure: run this on a host with a GPU"
+        )
+        return
+    device = torch.device("cuda", 0) if options.device == "cuda" else torch.device("cpu")
+    work = Work.small(device) if options.small else Work(device, torch.bfloat16)
+    shapes = {"toy": TOY} if options.small else {name: SHAPES[name] for name in options.shape.split(",")}
+    measure(work, shapes, options.section.split(","), options.limit)
+
+
+def measure(work: Work, shapes: Mapping[str, dict[str, Any]], sections: Sequence[str], limit: int) -> Figures:
+    """Measure every section, those of a model for every shape."""
+    figures = Figures()
+    name = torch.cuda.get_device_name(work.device) if work.device.type == "cuda" else "cpu"
+    figures.add("host", name, torch=torch.__version__, dtype=str(work.dtype).removeprefix("torch."))
+    if "ceiling" in sections:
+        with limited(figures, "ceiling", "matrix products", limit):
+            ceiling(work, figures)
+    if {"play", "update", "step"} & set(sections):
+        for shape, fields in shapes.items():
+            measure_model(work, shape, fields, sections, limit, figures)
+    if "curriculum" in sections:
+        with limited(figures, "curriculum", "codebook", limit):
+            curriculum(work, figures)
+    return figures
+
+
+def measure_model(
+    work: Work, shape: str, fields: dict[str, Any], sections: Sequence[str], limit: int, figures: Figures
+) -> None:
+    """Measure what a model of one shape is needed for; its memory is free again afterwards."""
+    model = random_qwen2(seed=0, device=work.device, dtype=work.dtype, **fields)
+    # its end lies beyond the vocabulary, so that every answer is as long as it may be
+    tokenizer = letters_tokenizer(128, end_id=fields["vocab_size"])
+    policy = Policy(model, tokenizer, name="random", template="none")
+    for section, call in (("play", play), ("update", update), ("step", step)):
+        if section in sections:
+            with limited(figures, section, shape, limit):
+                call(work, policy, shape, figures)
+            policy.model.zero_grad()
+
+
+class OverTime(Exception):
+    """A section has used its seconds up."""
+
+
+@contextmanager
+def limited(figures: Figures, section: str, about: str, limit: int) -> Iterator[None]:
+    """Leave a section that takes too long, or that does not fit into the memory; the next one goes on."""
+
+    def over(*_: Any) -> None:
+        raise OverTime
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.alarm(limit)
+    try:
+        yield
+    except OverTime:
+        figures.add(section, about, ended=f"after {limit} s, its limit")
+    except torch.cuda.OutOfMemoryError:
+        figures.add(section, about, ended="out of memory")
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def ceiling(work: Work, figures: Figures) -> None:
+    """Measure how fast large square matrices are multiplied."""
+    for width in work.widths:
+        a = torch.randn(width, width, device=work.device, dtype=work.dtype)
+        timed(work, lambda a=a: a @ a, 3)
+        seconds = timed(work, lambda a=a: a @ a, 20)
+        figures.add("ceiling", f"{width} x {width}", tflops=2 * width**3 / seconds / 1e12)
+
+
+def play(work: Work, policy: Policy, shape: str, figures: Figures) -> None:
+    """Play all groups with the `transformers` engine, each answer to its full length."""
+    for rows in work.rows:
+        sampler = make_sampler(work, policy, rows)
+        few = [replace(request, budget=4) for request in requests(work)]
+        sampler.generate(few, Sampling())  # kernels are chosen, memory is taken
+        with peak(work) as memory:
+            seconds = timed(work, lambda one=sampler: one.generate(requests(work), Sampling()), 1)
+            rate = work.trained_tokens / seconds
+            figures.add("play", f"{shape}, rows {rows}", tokens_s=rate, seconds=seconds, peak_gib=memory())
+
+
+def update(work: Work, policy: Policy, shape: str, figures: Figures) -> None:
+    """Update with several settings."""
+    work = replace(work, groups=work.update_groups)
+    for settings in work.updates:
+        try:
+            update_once(work, policy, shape, settings, figures)
+        except torch.cuda.OutOfMemoryError:
+            figures.add("update", f"{shape}, {settings}", ended="out of memory")
+        policy.model.zero_grad()
+
+
+def update_once(work: Work, policy: Policy, shape: str, settings: Settings, figures: Figures) -> None:
+    objective, learner = make_objective(), make_learner(policy, settings)
+    batch = objective.prepare(trajectories(work, made_up(work), shares=settings.shares))
+    learner.update(batch, objective)
+    with peak(work) as memory:
+        seconds = timed(work, lambda: learner.update(batch, objective), 2)
+        rate = update_flops(work, policy, shares=settings.shares) / seconds / 1e12
+        top = figures.best("ceiling", "tflops")
+        figures.add(
+            "update",
+            f"{shape}, {settings}",
+            trained_tokens_s=work.trained_tokens / seconds,
+            tflops=rate,
+            **({} if top is None else {"share_of_ceiling": rate / top["tflops"]}),
+            seconds=seconds,
+            peak_gib=memory(),
+        )
+
+
+def step(work: Work, policy: Policy, shape: str, figures: Figures) -> None:
+    """Play, prepare, update: a whole step, from weights in place to weights moved."""
+    objective, learner = make_objective(), make_learner(policy, Settings(16_384, recomputes=True))
+    sampler = make_sampler(work, policy, work.rows[-1])
+    with peak(work) as memory:
+        start = now(work)
+        generations = sampler.generate(requests(work), Sampling())
+        played = now(work)
+        report = learner.update(objective.prepare(trajectories(work, generations)), objective)
+        end = now(work)
+        figures.add(
+            "step",
+            f"{shape}, {work.groups} groups x {GROUP_SIZE} x {work.new} tokens",
+            seconds=end - start,
+            play_s=played - start,
+            update_s=end - played,
+            sampler_gap_max=report.maxima["sampler_gap_max"],
+            peak_gib=memory(),
+        )
+
+
+class Minute(Watcher):
+    """Counts the steps of a run, and asks it to stop after a minute."""
+
+    def __init__(self) -> None:
+        self.folder, self.ends = Path(), [time.perf_counter()]
+        self.accuracy: list[float] = []
+
+    def begin(self, name: str, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def step(self, at: Any, record: Any) -> None:
+        self.ends.append(time.perf_counter())
+        correct = [c for group in record.groups for c in group.correct]
+        self.accuracy.append(sum(map(bool, correct)) / len(correct))
+        if self.ends[-1] - self.ends[0] > CURRICULUM_S:
+            request_stop(self.folder)
+
+
+def curriculum(work: Work, figures: Figures) -> None:
+    """Run `examples/codebook.yaml`, its spec built here: ledger, checkpoints and report, no tracker.
+
+    Of the accuracy of training, the mean of the last 20 steps is told; on a CPU it is about .8 at every stage's end.
+    """
+    shape = {"layers": 2, "hidden": 64, "mlp": 192, "heads": 4, "kv_heads": 2, "initial_std": 0.02}
+    book = {"type": "codebook", "repeats": True, "order": "anew", "categories": {"16": 16}}
+    spec = {
+        "name": "codebook",
+        "policy": {"model": "tiny", "vocabulary": "closed", **shape},
+        "environments": {f"book{i}": book for i in range(1, 5)},
+        "curriculum": {"stages": 4, "stage": {"steps": work.curriculum_steps}},
+        "objective": {"preset": "repo", "strength": 0.1, "controller": "none"},
+        "learner": {"lr": 1e-3, "warmup": 0},
+        "evaluate": {"items": 64, "samples": 4},
+        "resources": {"device": work.device.type},
+        "tracker": "none",
+    }
+    minute = Minute()
+    with tempfile.TemporaryDirectory() as home:
+        outcome = orchestrator.run(spec, home=home, watcher=minute)
+    last = minute.accuracy[-20:]
+    figures.add(
+        "curriculum",
+        f"codebook, {len(minute.accuracy)} steps, {outcome.status}",
+        median_step_ms=1000 * float(np.median(np.diff(minute.ends[1:]))),
+        seconds=minute.ends[-1] - minute.ends[0],
+        train_accuracy=sum(last) / len(last),
+    )
+
+
+def make_objective() -> Objective:
+    return Objective.from_config(ObjectiveConfig.model_validate("grpo"))
+
+
+def make_sampler(work: Work, policy: Policy, rows: int) -> Sampler:
+    cache_tokens = rows * (work.prompt + work.new)
+    config = transformers.Config(rows=rows, cache_tokens=cache_tokens, max_tokens=work.new)
+    return transformers.create(config, policy)
+
+
+def make_learner(policy: Policy, settings: Settings) -> Learner:
+    config = LearnerConfig(
+        lr=1e-6,
+        betas=(0.9, 0.999),
+        micro_tokens=settings.micro_tokens,
+        activation_checkpointing=settings.recomputes,
+    )
+    return Learner(policy, config)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""The batches of training: picked, drawn and played, one ahead of the learner if the spec says so.
+
+With `sampler: {ahead: 1}` the next batch is played, in a thread of its own and with a copy of the weights, while the
+learner updates. When its turn comes it is exactly one version behind, and the objective's mismatch weights correct for
+that. The bandit has learned from the batch before by then: only the update is not awaited. A batch is never begun for
+another stage: the first one of a stage is played when it is needed, with the newest weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from environments import Task
+from orchestrator.choosing import Choice, Slot
+from orchestrator.drawing import Drawing
+from orchestrator.playing import Group, Player
+from orchestrator.progress import Progress
+from orchestrator.spec import Spec
+from orchestrator.stopwatch import Stopwatch
+from policies.hardware import use_threads
+
+
+@dataclass(frozen=True)
+class Played:
+    """The batch of one step, played and scored."""
+
+    step: int
+    slots: Sequence[Slot]
+    groups: Sequence[Group]
+    seconds: Mapping[str, float]  # by part, of the thread that played it; empty: that was the step's own
+
+
+class Rollouts:
+    """Plays the batches of training; at most one is under way."""
+
+    def __init__(self, spec: Spec, choice: Choice, tasks: Drawing, player: Player) -> None:
+        self.spec, self.choice, self.tasks, self.player = spec, choice, tasks, player
+        self._thread: ThreadPoolExecutor | None = (
+            None  # lives as long as the run: scoring workers die with it
+        )
+        self._under_way: Future[Played] | None = None
+
+    @contextmanager
+    def running(self) -> Iterator[Rollouts]:
+        """Have a thread to play ahead in, inside the block and if the spec says so."""
+        if self.spec.sampler.ahead:
+            threads = self.spec.resources.threads
+            self._thread = ThreadPoolExecutor(1, "ahead", initializer=use_threads, initargs=(threads,))
+        try:
+            yield self
+        finally:
+            if self._thread is not None:
+                self._thread.shutdown(cancel_futures=True)
+
+    def take(self, at: Progress, watch: Stopwatch) -> Played:
+        """Give the batch of the step that has begun: the one played ahead, or one played now."""
+        if self._under_way is None:
+            with watch("draw"):
+                slots, tasks = self._draw(at.step, at)
+            return Played(at.step, slots, self._play(at.step, tasks, watch), {})
+        with watch("wait"):
+            played = self._under_way.result()
+        self._under_way = None
+        watch.elsewhere(played.seconds)
+        return played
+
+    def begin_next(self, at: Progress, watch: Stopwatch) -> None:
+        """Begin to play the next step's batch, if the spec says so and this stage has one."""
+        if self._thread is None or at.stage_is_over:
+            return
+        step = at.step + 1
+        with watch("draw"):
+            slots, tasks = self._draw(step, at)
+        with watch("play"):
+            self.player.sync()  # here, while nobody changes the weights
+        self._under_way = self._thread.submit(self._play_ahead, step, slots, tasks)
+
+    def await_under_way(self) -> Played | None:
+        """Wait for the batch that is under way, and keep it to be taken; None when there is none."""
+        return None if self._under_way is None else self._under_way.result()
+
+    def put_back(self, played: Played) -> None:
+        """Take up a batch that an earlier process played ahead."""
+        self._under_way = Future()
+        self._under_way.set_result(played)
+
+    def _draw(self, step: int, at: Progress) -> tuple[list[Slot], list[Task]]:
+        slots = self.choice.slots(self.spec.step.groups, step, at.environment, at.visited)
+        return slots, self.tasks.draw(slots)
+
+    def _play(self, step: int, tasks: Sequence[Task], watch: Stopwatch, *, sync: bool = True) -> list[Group]:
+        size, sampling = self.spec.step.group_size, self.spec.sampler.sampling
+        return self.player.play(tasks, size, sampling, "train", step, watch, sync=sync)
+
+    def _play_ahead(self, step: int, slots: Sequence[Slot], tasks: Sequence[Task]) -> Played:
+        watch = Stopwatch()
+        groups = self._play(step, tasks, watch, sync=False)
+        return Played(step, slots, groups, watch.seconds)

@@ -1,0 +1,26 @@
+"""What one step did: the conductor's account of it, for whoever writes it down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from orchestrator.choosing import Slot
+from orchestrator.playing import Group
+from policies.learner import UpdateReport
+from store.records import ArmRecord
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """A step: who chose what, how it was played, and what was learned from it."""
+
+    slots: Sequence[Slot]
+    groups: Sequence[Group]
+    signals: Sequence[float | None]  # the reward of each pick
+    arms: Sequence[ArmRecord]  # as they stand after learning, before anything else is picked
+    version: int  # of the weights that the update began with
+    report: UpdateReport | None  # None: nothing could be scored
+    dtype: str  # of the weights
+    controlled: Mapping[str, float]  # what the objective's controller logs
+    news: Sequence[str]  # what people should know of the sampler

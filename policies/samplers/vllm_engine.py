@@ -1,0 +1,150 @@
+"""Building a vLLM engine in this process, on a CPU or a GPU, so that it disturbs nothing around it.
+
+vLLM wants the process to itself: it seeds the global generators, on a CPU it replaces `torch.set_num_threads` by a
+function that does nothing, and it puts libraries into `LD_PRELOAD` that every later subprocess would load. All of it
+is put back here. Signal handlers it leaves alone in this process.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from policies.errors import PolicyError
+from policies.policy import Policy
+from policies.samplers import vllm_weights
+
+LOGPROBS_MODE = "processed_logprobs"
+ENVIRONMENT = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine in this process, or weights would cross a border
+    "VLLM_CONFIGURE_LOGGING": "0",  # its set-up closes the log handlers of everyone else
+    "VLLM_NO_USAGE_STATS": "1",  # sends nothing home
+}
+
+
+def prepare() -> None:
+    """Import vLLM with the settings that an engine in this process needs. Call it before any engine is built."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("vllm").setLevel(os.environ.get("VLLM_LOGGING_LEVEL", "ERROR"))
+    leave_unpacked()
+    vllm_weights.register()
+
+
+def leave_unpacked() -> None:
+    """Keep vLLM on a CPU from multiplying with packed copies of its matrices.
+
+    A head tied to the embeddings has a copy of its own, which no reload rebuilds: new layers under an old head, and no
+    error. It costs a fifth of vLLM's speed on a CPU; on a GPU nothing is packed.
+    """
+    import vllm._custom_ops
+
+    vllm._custom_ops._supports_onednn = False
+
+
+def is_cpu() -> bool:
+    """Whether the vLLM that is installed plays on the CPU."""
+    from vllm.platforms import current_platform
+
+    return bool(current_platform.is_cpu())
+
+
+def build(policy: Policy, **options: Any) -> Any:
+    """Build the engine of a policy with its weights as they are now; options are those of `vllm.LLM`.
+
+    Raises:
+        PolicyError: vLLM refuses the policy or the options.
+    """
+    with untouched(), warnings.catch_warnings(action="ignore", category=FutureWarning):
+        prepare()
+        require_head_size(policy)
+        from vllm import LLM
+        from vllm.config import WeightTransferConfig
+
+        given = {
+            "dtype": str(policy.dtype).removeprefix("torch."),  # "auto" may be another
+            "logprobs_mode": LOGPROBS_MODE,
+            "skip_tokenizer_init": True,  # token ids in, token ids out
+            "generation_config": "vllm",  # nothing from the model's own
+            "use_tqdm_on_load": False,
+            "seed": 0,  # of rows without a seed; there are none
+            "weight_transfer_config": WeightTransferConfig(backend=vllm_weights.BACKEND),
+            **{name: value for name, value in options.items() if value is not None},
+        }
+        with tempfile.TemporaryDirectory(prefix="evergreen-vllm-") as folder:
+            policy.save(Path(folder))
+            try:
+                llm = LLM(folder, **given)
+            except ValueError as error:
+                raise PolicyError(f"vLLM refuses to play {policy.name}: {error}") from error
+        llm.init_weight_transfer_engine({"init_info": {}})
+        llm.update_weight_version(str(policy.version))
+    return llm
+
+
+@contextmanager
+def untouched() -> Iterator[None]:
+    """Put generators, torch's threads and the loader's variables back to what they were before the block."""
+    num_threads, set_num_threads = torch.get_num_threads(), torch.set_num_threads
+    python, numpy = random.getstate(), np.random.get_state()
+    loader = {name: os.environ.get(name) for name in ("LD_PRELOAD", "LD_LIBRARY_PATH")}
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+            torch.set_num_threads = set_num_threads
+            if torch.get_num_threads() != num_threads:
+                torch.set_num_threads(num_threads)
+            for name, value in loader.items():
+                os.environ.pop(name, None)
+                if value is not None:
+                    os.environ[name] = value
+
+
+def require_processed(llm: Any) -> None:
+    """Refuse an engine whose log-probs are not those of the distribution it draws from."""
+    mode = llm.llm_engine.model_config.logprobs_mode
+    if mode != LOGPROBS_MODE:
+        raise PolicyError(
+            f"the vLLM engine has logprobs_mode: {mode}, whose numbers are not those of the sampling distribution; "
+            f"it must be {LOGPROBS_MODE}"
+        )
+
+
+def require_head_size(policy: Policy) -> None:
+    """Refuse a policy whose attention heads the CPU kernels were not made for. GPUs take any multiple of 8."""
+    if not is_cpu():
+        return
+    from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
+
+    config, sizes = policy.model.config.get_text_config(), CPUAttentionBackend.get_supported_head_sizes()
+    found = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    if found not in sizes:
+        is_tiny = policy.name == "tiny"
+        remedy = "say `policy: {model: tiny, hidden: 128}`" if is_tiny else "take another policy"
+        raise PolicyError(
+            f"vLLM on a CPU plays attention heads of {', '.join(map(str, sizes))} numbers, those of {policy.name} have "
+            f"{found} (hidden {config.hidden_size} over {config.num_attention_heads} heads): {remedy}, or "
+            "`sampler: transformers`"
+        )
+
+
+def shut_down(llm: Any) -> None:
+    """End an engine, and the process group of one that vLLM made with it."""
+    from vllm.distributed import cleanup_dist_env_and_memory
+
+    llm.llm_engine.engine_core.shutdown()
+    cleanup_dist_env_and_memory()

@@ -1,0 +1,133 @@
+"""Plays on vLLM servers, one or many, on this host or others: token ids in and out over HTTP.
+
+The servers hold copies of the weights. Each `sync` writes them to a directory that the servers can read, has every
+server load it, and lets it prove that it plays them. Rows are spread over the servers; one that fails in mid-batch
+costs a retry on another, never a row. A server that cannot be brought up to the weights is left out, reported, and
+tried again before the next batch. Promised are per-request seeds, not bitwise equality: how a server batches is its own
+affair. `evergreen serve SPEC` starts servers on this host; docs/samplers.md says how to start them elsewhere.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections.abc import Sequence
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, field_validator
+
+from policies.samplers.contracts import Generation, Request, Sampler, Sampling
+from policies.samplers.options import SamplerOptions
+
+if TYPE_CHECKING:
+    from policies.policy import Policy
+
+SOURCE = "arXiv 2309.06180"
+DEFAULT_URL = "http://127.0.0.1:8321"
+
+
+class Config(SamplerOptions):
+    """Options of the `vllm_server` sampler."""
+
+    type: Literal["vllm_server"] = "vllm_server"
+    urls: list[str] = Field(default=[DEFAULT_URL], min_length=1)
+    """The servers, like http://127.0.0.1:8321. `evergreen serve` starts those on this host."""
+    weights: Path | None = None
+    """A folder that learner and servers see under this path, where weights are handed over. Null: one of the
+    system's temporary folders, good for servers on this host alone."""
+    in_flight: int = Field(default=64, ge=1)
+    """Most rows that one server is asked for at the same time."""
+    timeout_s: float | None = Field(default=None, gt=0)
+    """Seconds after which a row is asked for again; null: three times what the slowest batch lets expect."""
+    probe_every: int = Field(default=10, ge=1)
+    """Every so many updates each server proves that it plays the policy's weights; a new or restarted one always."""
+
+    @field_validator("urls")
+    @classmethod
+    def _are_urls(cls, urls: list[str]) -> list[str]:
+        for url in urls:
+            if not url.startswith(("http://", "https://")):
+                raise ValueError(f"a server is named like {DEFAULT_URL}, not {url!r}")
+        if len(set(urls)) < len(urls):
+            raise ValueError("a server is listed twice")
+        return urls
+
+
+class VllmServerSampler(Sampler):
+    """The engine."""
+
+    gives_entropy = False
+    plays_a_copy = True
+
+    def __init__(self, config: Config, policy: Policy) -> None:
+        from policies.serving.client import connect
+        from policies.serving.directories import Shelf
+        from policies.serving.fleet import make_fleet
+        from policies.serving.loop import Loop
+
+        self.config, self.policy, self.version = config, policy, policy.version
+        self._name = secrets.token_hex(
+            4
+        )  # makes labels of weights ours alone; decides nothing that is played
+        self._num_syncs = count()
+        self._jitter = random.Random(self._name)
+        self._shelf, self._loop = Shelf(config.weights), Loop()
+        self._session = self._loop.run(connect())
+        self._fleet = make_fleet(config.urls, self._session, config.in_flight, config.timeout_s)
+        try:
+            self.sync(policy.version)
+        except BaseException:
+            self.close()
+            raise
+
+    def sync(self, version: int) -> None:
+        """Hand the weights over and bring the servers up to them.
+
+        Raises:
+            PolicyError: no server can be.
+        """
+        from policies.serving.fleet import Weights
+        from policies.serving.proof import make_proof
+
+        number = next(self._num_syncs)
+        label = f"{version}-{self._name}-{number}"
+        folder = self._shelf.put(self.policy, label)
+        is_due = number % self.config.probe_every == 0
+        self._fleet.weights = Weights(version, label, folder, make_proof(self.policy), is_due)
+        self._loop.run(self._fleet.bring_up())
+        self.version = version
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
+        """Generate one row a request, in the order of the requests; rows that no server could play are `lost`.
+
+        Raises:
+            PolicyError: no server is there, more than a tenth of the rows are lost, or a request is refused.
+        """
+        return self._loop.run(self._play(requests, sampling))
+
+    async def _play(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
+        from policies.serving.batch import Batch, Job
+
+        members, weights = await self._fleet.bring_up(), self._fleet.weights
+        self._fleet.require_room(requests)
+        assert weights is not None, "the fleet has been brought up to something"
+        job = Job(requests, sampling, self.policy.stop_ids, weights)
+        return await Batch(self._fleet, members, job, self._jitter).run()
+
+    def take_news(self) -> list[str]:
+        """Say which servers were left out or are back, what failed in mid-batch, and how many rows are lost."""
+        news, self._fleet.news = self._fleet.news, []
+        return news
+
+    def close(self) -> None:
+        """Let go of connections and directories; the servers go on, with the weights they have."""
+        self._loop.run(self._session.close())
+        self._loop.close()
+        self._shelf.close()
+
+
+def create(config: Config, policy: Policy) -> VllmServerSampler:
+    """Make the sampler of a policy, its servers brought up to the policy's weights."""
+    return VllmServerSampler(config, policy)

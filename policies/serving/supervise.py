@@ -1,0 +1,179 @@
+"""vLLM servers of this host: started, watched, started again when they end, and ended together.
+
+A server whose engine dies exits with status 0, so it is started again whatever it exits with, after a pause that grows.
+Every server is in a process group of its own, led by a guard (`guard`), so that none of its processes is left behind,
+neither when this one ends nor when it is killed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from policies.errors import PolicyError
+
+READY_S = 1800.0  # a large model reads its weights and compiles
+END_S = 10.0
+WATCH_S = 0.5
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
+LONG_ENOUGH_S = 300.0  # a server that ran so long is not one that cannot start
+
+ENVIRONMENT = {
+    "VLLM_SERVER_DEV_MODE": "1",  # the routes that hand weights over
+    "VLLM_NO_USAGE_STATS": "1",  # sends nothing home
+    "HF_HUB_OFFLINE": "1",  # the model is a local folder
+    "PYTHONSAFEPATH": "1",  # the folder that the user is in lends it no modules
+}
+DEFAULTS = {"VLLM_CPU_KVCACHE_SPACE": "1"}  # GiB; on a CPU its own choice is a large share of the memory
+OPTIONS = {
+    "--served-model-name": "policy",
+    "--generation-config": "vllm",  # the model's own would change how it samples
+    "--logprobs-mode": "processed_logprobs",
+    "--worker-extension-cls": "policies.serving.worker.Reload",
+    "--uvicorn-log-level": "warning",  # not a line a row
+}
+TELLS_WHY = re.compile(r"\b\w*Error\b")
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A server to start."""
+
+    url: str
+    command: Sequence[str]
+    log: Path  # appended to
+    environment: Mapping[str, str] = field(default_factory=dict)  # beside the one this process has
+
+
+def vllm_command(folder: Path, url: str, dtype: str, more: Sequence[str] = ()) -> list[str]:
+    """Write the command that serves a policy's folder at a URL; `more` are further options of vLLM's."""
+    address = urlsplit(url)
+    here = {"--host": str(address.hostname), "--port": str(port_of(url))}
+    fixed = {**OPTIONS, "--model": str(folder), "--dtype": dtype, **here}
+    words = [word for pair in fixed.items() for word in pair]
+    return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *words, *more]
+
+
+def port_of(url: str) -> int:
+    """Give the port a URL means."""
+    address = urlsplit(url)
+    return address.port or (443 if address.scheme == "https" else 80)
+
+
+@contextmanager
+def running(launches: Sequence[Launch]) -> Iterator[list[Supervised]]:
+    """Run servers while the block lasts. Raises `PolicyError` where an address is taken."""
+    for launch in launches:
+        _require_free(launch.url)
+    servers: list[Supervised] = []
+    try:
+        for launch in launches:
+            servers.append(Supervised(launch))
+        yield servers
+    finally:
+        for server in servers:
+            server.tell_to_end()
+        for server in servers:
+            server.end()
+
+
+class Supervised:
+    """A server and what it takes to keep it running."""
+
+    def __init__(self, launch: Launch) -> None:
+        self.launch = launch
+        self._pause_s = FIRST_PAUSE_S
+        self._ended_at: float | None = None
+        self._start()
+
+    def wait_until_ready(self) -> float:
+        """Wait until it answers; return the seconds since it was started.
+
+        Raises:
+            PolicyError: it ended or did not answer; says what it wrote last.
+        """
+        while self._process.poll() is None and time.monotonic() < self._began + READY_S:
+            if self.is_ready():
+                return time.monotonic() - self._began
+            time.sleep(WATCH_S)
+        log = self.launch.log
+        raise PolicyError(f"the server at {self.launch.url} did not start: {last_words(log)}. More in {log}")
+
+    def is_ready(self) -> bool:
+        """Whether it answers that it is healthy."""
+        with suppress(OSError), urllib.request.urlopen(f"{self.launch.url}/health", timeout=2):
+            return True
+        return False
+
+    def watch(self, tell: Callable[[str], None]) -> None:
+        """Start it again if it has ended and its pause is over; call often."""
+        now = time.monotonic()
+        if self._ended_at is None and self._process.poll() is not None:
+            self._ended_at = now
+            if now - self._began > LONG_ENOUGH_S:
+                self._pause_s = FIRST_PAUSE_S
+            why = last_words(self.launch.log)
+            tell(f"{self.launch.url} ended ({why}); it is started again in {self._pause_s:.0f} s")
+        if self._ended_at is not None and now >= self._ended_at + self._pause_s:
+            self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+            self._start()
+
+    @property
+    def group(self) -> int:
+        """The id of its process group."""
+        return self._process.pid
+
+    def tell_to_end(self) -> None:
+        """Ask all its processes to end, and do not wait."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.group, signal.SIGTERM)
+
+    def end(self) -> None:
+        """Wait until all its processes have ended, and kill those that do not."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_S)
+        with suppress(ProcessLookupError):
+            os.killpg(self.group, signal.SIGKILL)
+        self._process.wait()
+
+    def _start(self) -> None:
+        guard = [sys.executable, "-m", "policies.serving.guard", str(os.getpid())]
+        with self.launch.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*guard, *self.launch.command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**DEFAULTS, **os.environ, **ENVIRONMENT, **self.launch.environment},
+                start_new_session=True,  # a group of its own, and no Ctrl-C but through us
+            )
+        self._began, self._ended_at = time.monotonic(), None
+
+
+def last_words(log: Path) -> str:
+    """Find what a server wrote last that tells why it ended."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines()[-400:] if line.strip()]
+    told = [line for line in lines if TELLS_WHY.search(line)]
+    return (told or lines or ["it wrote nothing"])[-1][-300:]
+
+
+def _require_free(url: str) -> None:
+    with closing(socket.socket()) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port_of(url)))
+        except OSError as taken:
+            raise PolicyError(
+                f"no server can listen at {url}: {taken.strerror}. End what does, or name another port in sampler.urls"
+            ) from taken

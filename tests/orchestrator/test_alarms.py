@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.alarms import raise_alarms
+from store.records import MetricRecord
+
+
+def step(
+    gap: float = 1e-7,
+    behind: float = 0,
+    capped: float = 0,
+    cut_off: float = 0,
+    length: float = 5,
+    n: float = 64,
+) -> list[MetricRecord]:
+    return [
+        MetricRecord("sampler_gap_mean", gap),
+        MetricRecord("versions_behind", behind),
+        MetricRecord("tis_capped_frac", capped),
+        MetricRecord("truncated_frac", cut_off, "words", None, n),
+        MetricRecord("truncated_frac", 1.0, "words", "3", n),
+        MetricRecord("response_len", length, "words", None, n),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "dtype", "said"),
+    [
+        (step(), "float32", []),
+        (step(gap=2e-4), "float32", ["stale weights"]),
+        (step(gap=2e-4), "bfloat16", []),
+        (step(gap=0.06), "bfloat16", ["stale weights"]),
+        (step(gap=0.06, behind=1), "float32", []),  # older weights explain it
+        (step(capped=0.02), "float32", ["learner.lr"]),
+        (step(cut_off=0.6), "float32", ["max_tokens"]),
+        (step(cut_off=0.6, n=8), "float32", []),  # too few to say
+        (step(cut_off=1.0, length=1), "float32", []),  # one-token answers: meant
+        (step(gap=1.0, capped=0.5, cut_off=0.9), "float32", ["stale weights", "learner.lr", "max_tokens"]),
+        ([], "float32", []),
+    ],
+)
+def test_what_calls_for_an_alarm_and_what_does_not(
+    numbers: list[MetricRecord], dtype: str, said: list[str]
+) -> None:
+    events = raise_alarms([], numbers, dtype)
+    assert [event.kind for event in events] == ["alarm"] * len(said)
+    for event, word in zip(events, said, strict=True):
+        assert word in event.text
+
+
+def test_an_alarm_is_raised_once_until_it_has_calmed_down() -> None:
+    on: list[str] = []
+    loud, calm = step(cut_off=0.9), step()
+    raised = [len(raise_alarms(on, numbers, "float32")) for numbers in (loud, loud, calm, loud)]
+    assert raised == [1, 0, 0, 1]
+    assert on == ["cut off words"]

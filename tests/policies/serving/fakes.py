@@ -1,0 +1,223 @@
+"""A server with a character: speaks as vLLM's does, plays a real policy's weights, and fails as it is told to."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+from safetensors.torch import load_file
+
+from policies.policy import Policy
+from policies.samplers.contracts import Request, Sampling
+from policies.samplers.testing import fresh_logprobs, random_policy
+from policies.samplers.transformers import Config, create
+from policies.samplers.vllm_server import VllmServerSampler
+
+START = "default"  # the label of the weights that a server starts with
+PLAYING = threading.Lock()  # the library is not made for two threads at once
+
+Make = Callable[..., VllmServerSampler]  # takes the options of a sampler on the fake servers
+
+
+class FakeServer:
+    """A server on a port of this host. `script` says how the next completions go; when it is empty they go well."""
+
+    def __init__(self, port: int = 0) -> None:
+        self.script: deque[str] = deque()
+        self.policy: Policy = random_policy(seed=99)  # other weights than anybody's
+        self._first = {name: tensor.clone() for name, tensor in self.policy.model.state_dict().items()}
+        self.label, self.is_healthy, self.empties_its_cache, self.tells = START, True, True, True
+        self.logprobs_mode, self.context = "processed_logprobs", 4096
+        self.loaded: list[str] = []  # labels, in order
+        self.called: list[str] = []  # paths
+        self.played: list[int] = []  # seeds of completions that went well
+        self.bodies: list[dict[str, Any]] = []
+        self.before_completion: Callable[[int], object] = lambda number: None  # told how many there were
+        self.port = port
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        handler = type("Handler", (_Handler,), {"fake": self})
+        self._http = _Http(("127.0.0.1", self.port), handler)
+        self.port = self._http.server_address[1]
+        threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
+
+    def die(self) -> None:
+        """End, with everything that is in flight."""
+        self._http.shutdown()
+        self._http.server_close()
+        for connection in list(self._http.open):
+            connection.close()
+
+    def forget(self) -> None:
+        """Hold the start weights again, as after a restart."""
+        self.policy.model.load_state_dict(self._first)
+        self.label = START
+
+    def restart(self) -> None:
+        self.die()
+        self.forget()
+        self.start()
+
+    def load(self, folder: str) -> None:
+        for file in Path(folder).glob("*.safetensors"):
+            self.policy.model.load_state_dict(load_file(file), strict=False)  # a tied head is not among them
+        self.loaded.append(Path(folder).name)
+
+    def play(self, body: dict[str, Any]) -> dict[str, Any]:
+        sampling = Sampling(
+            temperature=body["temperature"] or 1.0,
+            top_p=body["top_p"],
+            top_k=body["top_k"],
+            greedy=body["temperature"] == 0,
+        )
+        request = Request(tuple(body["prompt"]), body["seed"], body["max_tokens"])
+        self.policy.stop_ids = tuple(body["stop_token_ids"])
+        (generation,) = create(Config(), self.policy).generate([request], sampling)
+        logprobs = generation.logprobs
+        if self.logprobs_mode != "processed_logprobs":
+            logprobs = np.minimum(fresh_logprobs(self.policy, request, generation, 1.0), 0)
+        return {
+            "index": 0,
+            "text": "",
+            "token_ids": list(generation.ids),
+            "prompt_token_ids": body["prompt"],
+            "finish_reason": generation.finish,
+            "logprobs": {"token_logprobs": logprobs.tolist()},
+        }
+
+
+class _Http(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256  # connections that find no room wait for a second
+    allow_reuse_address = True
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.open: set[_Connection] = set()
+
+    def handle_error(self, *args: Any) -> None:
+        pass  # a connection that was cut
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.open.add(_Connection(request))
+        super().process_request(request, client_address)
+
+
+class _Connection:
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+
+    def close(self) -> None:
+        with suppress(OSError):  # its client was faster
+            self.sock.shutdown(socket.SHUT_RDWR)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    fake: FakeServer
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # header and body are two writes
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self._answer(self._route({}))
+
+    def do_POST(self) -> None:
+        length = int(self.headers.get("Content-Length", 0))
+        body = json.loads(self.rfile.read(length) or b"{}")
+        with PLAYING:
+            if self.path == "/v1/completions":
+                self._complete(body)
+            else:
+                self._answer(self._route(body))
+
+    def _route(self, body: dict[str, Any]) -> tuple[int, Any]:
+        fake, path = self.fake, urlsplit(self.path).path
+        fake.called.append(path)
+        if path == "/health":
+            return (200 if fake.is_healthy else 503), {}
+        if path == "/weight_info":
+            return 200, {"weight_version": fake.label}
+        if path == "/server_info" and fake.tells:
+            return 200, {"vllm_config": {"model_config": {"logprobs_mode": fake.logprobs_mode}}}
+        if path == "/v1/models":
+            return 200, {"data": [{"id": "policy", "max_model_len": fake.context}]}
+        if path == "/reset_prefix_cache":
+            return 200, {"success": fake.empties_its_cache}
+        if path == "/update_weight_version":
+            fake.label = body["new_version"]
+        elif path == "/collective_rpc":
+            assert body["method"] == "reload_from"
+            fake.load(*body["args"])
+        elif path not in ("/pause", "/resume"):
+            return 404, {"detail": "Not Found"}
+        return 200, {}
+
+    def _complete(self, body: dict[str, Any]) -> None:
+        fake = self.fake
+        fake.called.append(self.path)
+        fake.bodies.append(body)
+        fake.before_completion(len(fake.bodies))
+        how = fake.script.popleft() if fake.script else "well"
+        if how.isdigit():
+            self._answer((int(how), {"error": {"message": f"scripted {how}", "code": int(how)}}))
+            return
+        choice = fake.play(body)
+        _SPOILT[how](choice)
+        if how == "well":
+            fake.played.append(body["seed"])
+        self._answer((200, {"choices": [choice]}), cut=how == "reset")
+
+    def _answer(self, answer: tuple[int, Any], cut: bool = False) -> None:
+        status, content = answer
+        text = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text[: len(text) // 2] if cut else text)
+        self.close_connection = cut
+
+
+def _last_logprob(choice: dict[str, Any], value: float) -> None:
+    choice["logprobs"]["token_logprobs"][-1] = value
+
+
+_SPOILT = {
+    "well": lambda choice: None,
+    "reset": lambda choice: None,
+    "short": lambda choice: choice["logprobs"]["token_logprobs"].pop(),
+    "too many": lambda choice: (
+        choice["token_ids"].extend(choice["token_ids"] * 20),
+        choice["logprobs"]["token_logprobs"].extend(choice["logprobs"]["token_logprobs"] * 20),
+    ),
+    "cut": lambda choice: (choice["token_ids"].pop(), choice["logprobs"]["token_logprobs"].pop()),
+    "abort": lambda choice: choice.update(finish_reason="abort"),
+    "error": lambda choice: choice.update(finish_reason="error"),
+    "other prompt": lambda choice: choice["prompt_token_ids"].append(1),
+    "positive": lambda choice: _last_logprob(choice, 0.5),
+    "nan": lambda choice: _last_logprob(choice, float("nan")),
+    "no ids": lambda choice: choice.pop("token_ids"),
+}
+
+
+def is_alive(process: int) -> bool:
+    """Whether a process runs; one that has ended and waits for its parent does not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

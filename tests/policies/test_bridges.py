@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+import torch
+
+from policies.config import PolicyConfig
+from policies.errors import PolicyError, VocabularyError
+from policies.models.loading import load_policy
+from policies.models.tokenizer import VocabularySample
+from policies.policy import Policy
+from tests.policies import templates as t
+
+QUESTION = {"role": "user", "content": "6 * 7?"}
+REPLY = {"role": "user", "content": "more"}
+
+BRIDGES = {
+    "chatml": (t.CHATML, "\n<|im_start|>user\nmore<|im_end|>\n<|im_start|>assistant\n"),
+    "llama 3": (
+        t.LLAMA_3,
+        "<|start_header_id|>user<|end_header_id|>\n\nmore<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n",
+    ),
+    "phi 3": (t.PHI_3, "\n<|user|>\nmore<|end|>\n<|assistant|>\n"),
+    "alternating": (t.ALTERNATING, "\n<|im_start|>user\nmore<|im_end|>\n<|im_start|>assistant\n"),
+}
+
+
+@pytest.mark.parametrize("family", BRIDGES)
+def test_a_bridge_is_what_the_template_puts_between_two_answers(family: str) -> None:
+    template, expected = BRIDGES[family]
+    policy = t.policy_of(template)
+    assert policy.tokenizer.decode(policy.bridge([REPLY])) == expected
+
+
+@pytest.mark.parametrize("family", [*BRIDGES, "tiny"])
+@pytest.mark.parametrize("replies", [[REPLY], [REPLY, {"role": "user", "content": "a\n b "}]])
+def test_prompt_answer_and_bridge_are_the_whole_conversation(
+    family: str, replies: list[dict[str, str]]
+) -> None:
+    policy = t.policy_of(BRIDGES[family][0]) if family != "tiny" else tiny()
+    for answer in ("42", "<think>\n6, 12, ...\n</think>\n\n42"):
+        conversation = [QUESTION, {"role": "assistant", "content": answer}, *replies]
+        grown = policy.encode([QUESTION]) + policy.encode_answer(answer) + policy.bridge(replies)
+        assert grown == policy.encode(conversation)
+
+
+def tiny(vocabulary: Literal["open", "closed"] = "open") -> Policy:
+    config = PolicyConfig(layers=1, hidden=4, mlp=4, heads=1, kv_heads=1, vocabulary=vocabulary)
+    sample = VocabularySample({"sums": [QUESTION["content"]]}, ["42"])
+    return load_policy(config, torch.device("cpu"), seed=0, sample=sample)
+
+
+@pytest.mark.parametrize(
+    ("template", "why"),
+    [
+        (t.QWEN_3, "not append-only"),
+        (t.DEEPSEEK_R1, "not append-only"),
+        (t.TIDY, "not append-only"),
+        (t.ENDLESS, "puts no token behind an answer"),
+    ],
+    ids=["qwen 3", "deepseek r1", "tidy", "endless"],
+)
+def test_a_template_that_changes_earlier_turns_is_refused_by_name(template: str, why: str) -> None:
+    policy = t.policy_of(template)
+    policy.encode([QUESTION])  # as good as any for episodes of one turn
+    with pytest.raises(
+        PolicyError, match=rf"^family/model: its chat template .*{why}.*Qwen2\.5.*`template: none`"
+    ):
+        policy.bridge([REPLY])
+
+
+def test_reasoning_that_a_tool_s_reply_leaves_alone_is_no_reason_to_refuse() -> None:
+    policy = t.policy_of(t.QWEN_3)
+    policy.bridge([{"role": "tool", "content": "42"}])
+    with pytest.raises(PolicyError, match="not append-only"):
+        policy.bridge([REPLY])
+
+
+def test_a_reply_that_the_template_does_not_take_is_refused_with_its_role() -> None:
+    policy = t.policy_of(t.ALTERNATING)
+    with pytest.raises(
+        PolicyError, match=r"of these roles: user, assistant, tool \(only user and assistant\)"
+    ):
+        policy.bridge([{"role": "tool", "content": "42"}])
+
+
+def test_a_template_may_tell_the_date() -> None:
+    policy, today = t.policy_of("{{ today }}" + t.CHATML), "Monday"
+    render = policy.tokenizer.apply_chat_template
+    policy.tokenizer.apply_chat_template = lambda *a, **options: render(*a, today=today, **options)
+    policy.bridge([REPLY])
+    today = "Tuesday"
+    bridge = policy.tokenizer.decode(policy.bridge([{**REPLY, "content": "less"}]))
+    assert bridge == "\n<|im_start|>user\nless<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_without_a_template_a_blank_line_goes_before_every_reply() -> None:
+    policy = t.policy_of(None, "none")
+    assert policy.tokenizer.decode(policy.encode([QUESTION, REPLY])) == "6 * 7?\n\nmore"
+    assert policy.tokenizer.decode(policy.bridge([REPLY, REPLY])) == "\n\nmore\n\nmore"
+
+
+def test_a_closed_vocabulary_says_what_it_cannot_spell() -> None:
+    with pytest.raises(VocabularyError, match="no token for 'm'"):
+        tiny("closed").bridge([REPLY])
