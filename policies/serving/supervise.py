@@ -7,6 +7,7 @@ neither when this one ends nor when it is killed.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -22,6 +23,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from policies.errors import PolicyError
+from policies.samplers.vllm import PREFILL_TOKENS
 
 READY_S = 1800.0  # a large model reads its weights and compiles
 END_S = 10.0
@@ -43,7 +45,7 @@ OPTIONS = {
     "--worker-extension-cls": "policies.serving.worker.Reload",
     "--uvicorn-log-level": "warning",  # not a line a row
 }
-TELLS_WHY = re.compile(r"\b\w*Error\b")
+TELLS_WHY = re.compile(r"\b\w*Error: .*")
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,16 @@ def vllm_command(folder: Path, url: str, dtype: str, more: Sequence[str] = ()) -
     fixed = {**OPTIONS, "--model": str(folder), "--dtype": dtype, **here}
     words = [word for pair in fixed.items() for word in pair]
     return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *words, *more]
+
+
+def for_a_cpu(context: int | None) -> list[str]:
+    """Options of a vLLM that plays on a CPU: nothing is compiled, and prompts are read whole.
+
+    Compiling takes longer there than it ever saves. With a prompt read in parts vLLM rewinds the generator of a row
+    with a seed, which torch's CPU generators refuse.
+    """
+    num_tokens = max(context or 0, PREFILL_TOKENS)
+    return ["--enforce-eager", "--no-enable-chunked-prefill", "--max-num-batched-tokens", str(num_tokens)]
 
 
 def port_of(url: str) -> int:
@@ -104,15 +116,25 @@ class Supervised:
             PolicyError: it ended or did not answer; says what it wrote last.
         """
         while self._process.poll() is None and time.monotonic() < self._began + READY_S:
-            if self.is_ready():
+            if self.is_ready() and self._plays():
                 return time.monotonic() - self._began
             time.sleep(WATCH_S)
-        log = self.launch.log
-        raise PolicyError(f"the server at {self.launch.url} did not start: {last_words(log)}. More in {log}")
+        raise PolicyError(
+            f"the server at {self.launch.url} did not start: {self._reason()}. More in {self.launch.log}"
+        )
 
     def is_ready(self) -> bool:
         """Whether it answers that it is healthy."""
         with suppress(OSError), urllib.request.urlopen(f"{self.launch.url}/health", timeout=2):
+            return True
+        return False
+
+    def _plays(self) -> bool:
+        """Whether it can write a token: one that cannot play its policy says that it is healthy until it is asked."""
+        body = json.dumps({"prompt": [0], "max_tokens": 1}).encode()
+        header = {"Content-Type": "application/json"}
+        asked = urllib.request.Request(f"{self.launch.url}/v1/completions", body, header)
+        with suppress(OSError), urllib.request.urlopen(asked, timeout=READY_S):
             return True
         return False
 
@@ -121,10 +143,10 @@ class Supervised:
         now = time.monotonic()
         if self._ended_at is None and self._process.poll() is not None:
             self._ended_at = now
+            self._kill_what_is_left()
             if now - self._began > LONG_ENOUGH_S:
                 self._pause_s = FIRST_PAUSE_S
-            why = last_words(self.launch.log)
-            tell(f"{self.launch.url} ended ({why}); it is started again in {self._pause_s:.0f} s")
+            tell(f"{self.launch.url} ended ({self._reason()}); it is started again in {self._pause_s:.0f} s")
         if self._ended_at is not None and now >= self._ended_at + self._pause_s:
             self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
             self._start()
@@ -133,6 +155,13 @@ class Supervised:
     def group(self) -> int:
         """The id of its process group."""
         return self._process.pid
+
+    def _reason(self) -> str:
+        """Find why it ended: the first error that it wrote since it was started; those after it are of its end."""
+        text = self.launch.log.read_bytes()[self._log_from :].decode(errors="replace")
+        lines = [line.strip() for line in text.splitlines() if line.strip() and "WARNING" not in line]
+        errors = [found[0] for found in map(TELLS_WHY.search, lines) if found]
+        return (errors or lines[-1:] or ["it wrote nothing"])[0][:300]
 
     def tell_to_end(self) -> None:
         """Ask all its processes to end, and do not wait."""
@@ -143,13 +172,18 @@ class Supervised:
         """Wait until all its processes have ended, and kill those that do not."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(END_S)
+        self._kill_what_is_left()
+        self._process.wait()
+
+    def _kill_what_is_left(self) -> None:
+        """Kill what the guard could not: it may have been killed itself."""
         with suppress(ProcessLookupError):
             os.killpg(self.group, signal.SIGKILL)
-        self._process.wait()
 
     def _start(self) -> None:
         guard = [sys.executable, "-m", "policies.serving.guard", str(os.getpid())]
         with self.launch.log.open("ab") as log:
+            self._log_from = log.tell()
             self._process = subprocess.Popen(
                 [*guard, *self.launch.command],
                 stdin=subprocess.DEVNULL,
@@ -159,13 +193,6 @@ class Supervised:
                 start_new_session=True,  # a group of its own, and no Ctrl-C but through us
             )
         self._began, self._ended_at = time.monotonic(), None
-
-
-def last_words(log: Path) -> str:
-    """Find what a server wrote last that tells why it ended."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines()[-400:] if line.strip()]
-    told = [line for line in lines if TELLS_WHY.search(line)]
-    return (told or lines or ["it wrote nothing"])[-1][-300:]
 
 
 def _require_free(url: str) -> None:

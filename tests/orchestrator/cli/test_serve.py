@@ -26,6 +26,7 @@ print(sorted(path.name for path in Path(sys.argv[1]).iterdir()), sys.argv[3:], f
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200); self.end_headers()
+    do_POST = do_GET
 HTTPServer(("127.0.0.1", int(sys.argv[2])), Handler).serve_forever()
 """
 

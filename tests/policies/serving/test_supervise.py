@@ -28,6 +28,7 @@ class Handler(BaseHTTPRequestHandler):
             print("EngineDeadError: as it was told", flush=True)
             import os; os._exit(0)
         self.send_response(200); self.end_headers()
+    do_POST = do_GET
     def log_message(self, *args): pass
 HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
@@ -93,11 +94,20 @@ def test_a_server_that_ends_is_started_again_after_a_pause_that_grows(
 
 
 def test_a_server_that_does_not_start_says_why(launch: Callable[..., Launch]) -> None:
-    code = "print('ValueError: head size 24 is not supported'); print('goodbye')"
+    code = "print('(Worker) ValueError: head size 24 is not supported'); print('EngineDeadError: see above')"
     with (
         pytest.raises(
             PolicyError, match=r"did not start: ValueError: head size 24 is not supported\. More in"
         ),
+        running([launch(code)]) as (server,),
+    ):
+        server.wait_until_ready()
+
+
+def test_a_server_that_dies_of_its_first_token_has_not_started(launch: Callable[..., Launch]) -> None:
+    code = SERVER.replace("do_POST = do_GET", "def do_POST(self): self.path = '/die'; self.do_GET()")
+    with (
+        pytest.raises(PolicyError, match="did not start: EngineDeadError: as it was told"),
         running([launch(code)]) as (server,),
     ):
         server.wait_until_ready()

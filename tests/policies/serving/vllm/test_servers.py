@@ -13,20 +13,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from policies.errors import PolicyError
 from policies.policy import Policy
 from policies.samplers.contracts import Request, Sampling
 from policies.samplers.testing import some_requests
+from policies.samplers.vllm import PREFILL_TOKENS
 from policies.samplers.vllm_server import Config, VllmServerSampler, create
-from policies.serving.supervise import Launch, Supervised, running, vllm_command
+from policies.serving.supervise import Launch, Supervised, for_a_cpu, running, vllm_command
 from tests.policies.samplers.vllm.playing import gap, greedy, long_requests, update, wide_policy
 from tests.policies.serving.fakes import FakeServer
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 
-OPTIONS = ["--max-model-len", "512", "--enforce-eager"]
+REPOSITORY = Path(__file__).parents[4]
+OPTIONS = ["--max-model-len", "512", *for_a_cpu(512)]
 
 
 @contextmanager
@@ -38,7 +41,7 @@ def started(policy: Policy, num: int, folder: Path, *more: str) -> Iterator[list
         fake = FakeServer()  # finds a free port
         fake.die()
         command = vllm_command(folder / "policy", fake.url, "float32", [*OPTIONS, *more])
-        launches.append(Launch(fake.url, command, folder / f"log-{number}"))
+        launches.append(Launch(fake.url, command, folder / f"log-{number}", {"PYTHONPATH": str(REPOSITORY)}))
     with running(launches) as servers:
         for server in servers:
             server.wait_until_ready()
@@ -80,6 +83,17 @@ def require_followed(sampler: VllmServerSampler) -> None:
         sampler.sync(sampler.policy.version)
         require_fresh(sampler)
     assert sampler.take_news() == []
+
+
+def test_a_batch_may_hold_more_prompt_than_a_server_reads_at_once(two: list[Supervised]) -> None:
+    policy = wide_policy()
+    generator = np.random.default_rng(0)
+    prompts = generator.integers(0, len(policy.tokenizer), (96, 300)).tolist()
+    requests = [Request(tuple(prompt), seed + 1, 2) for seed, prompt in enumerate(prompts)]
+    with sampler_on(policy, two[:1], in_flight=96) as sampler:
+        played = sampler.generate(requests, Sampling())
+    assert 3 * PREFILL_TOKENS < 96 * 300
+    assert all(1 <= len(generation.ids) <= 2 for generation in played)
 
 
 def test_weights_follow_on_a_tied_head(two: list[Supervised]) -> None:
@@ -140,6 +154,15 @@ def test_a_seed_gives_the_same_tokens_again_on_either_server(two: list[Supervise
     with sampler_on(policy, two[:1]) as first, sampler_on(policy, two[1:]) as second:
         ids = [[g.ids for g in one.generate(requests, Sampling())] for one in (first, first, second)]
     assert ids[0] == ids[1] == ids[2]
+
+
+def test_an_old_head_under_new_layers_is_noticed(tmp_path: Path) -> None:
+    forgetful = "tests.policies.serving.vllm.forgetful.Reload"
+    with (
+        started(wide_policy(seed=5), 1, tmp_path, "--worker-extension-cls", forgetful) as servers,
+        pytest.raises(PolicyError, match="does not play the weights it was given"),
+    ):
+        create(Config(urls=[servers[0].launch.url]), wide_policy())
 
 
 def test_a_server_with_other_log_probs_is_refused(tmp_path: Path) -> None:
