@@ -108,7 +108,7 @@ def main(folder: str, case: work.Case, num_steps: int, ahead: int) -> None:
         "objective": "grpo",
         "learner": learner,
         "sampler": {"type": "transformers", "max_tokens": work.NEW_TOKENS, "ahead": ahead},
-        "evaluate": {"items": 1, "samples": 4},
+        "evaluate": {"items": 1, "samples": work.GROUP_SIZE},  # a whole group: the coin counts rows
         "resources": {"threads": 1, "device": "cpu"},
         "tracker": "none",
     }
