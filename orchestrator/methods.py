@@ -136,7 +136,7 @@ def _options(config: type[BaseModel]) -> dict[str, dict[str, Any]]:
     return {
         name: {
             "default": "required" if name in required else field.get("default"),
-            "meaning": field.get("description", ""),
+            "meaning": " ".join(field.get("description", "").split()),
         }
         for name, field in schema["properties"].items()
         if name != "type"
@@ -153,7 +153,7 @@ def _resolved(preset: str) -> dict[str, dict[str, Any]]:
     for part in config.parts():
         fields |= load_part(*part).Config.model_fields
     return {
-        key: {"default": value, "meaning": fields[key].description or ""}
+        key: {"default": value, "meaning": " ".join((fields[key].description or "").split())}
         for key, value in config.model_dump(mode="json").items()
     }
 

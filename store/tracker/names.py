@@ -28,6 +28,9 @@ PER_ENVIRONMENT = {
     "signal": "train_signal",
     "zero_var_groups": "train_zero_var_groups",
     "entropy_token": "entropy_token",
+    "truncated_frac": "train_truncated_frac",
+    "num_turns": "train_num_turns",
+    "tokens_per_s_play": "tokens_per_s_play",
 }
 PER_CATEGORY = ("reward", "accuracy", "signal", "entropy_token")
 MATRICES = ("value", "pass_1", "pass_4", "greedy_accuracy", "entropy_token")
