@@ -87,8 +87,8 @@ _ALL = (
            "above .01"),
     Metric("tis_weight_mean", "train", "ratio", 0, "mean importance weight, learner to sampler",
            "away from 1"),
-    Metric("tis_weight_max", "train", "ratio", -1, "largest importance weight before its cap",
-           "above 10"),
+    Metric("tis_weight_max", "train", "ratio", -1, "largest importance weight, at most the cap",
+           "at the cap"),
     Metric("tis_capped_frac", "train", "fraction", -1, "tokens whose importance weight was capped",
            "above .01"),
     # measured at boundaries

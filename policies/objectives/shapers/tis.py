@@ -40,8 +40,9 @@ def create(config: Config) -> Shaper | None:
     cap = config.tis_cap
 
     def apply(advantage_BT: Tensor, rows: Rows, totals: Totals) -> Shaped:
-        weight_BT = weigh(rows.lp_old_BT - rows.lp_roll_BT, cap)
-        means = {"tis_weight_mean": weight_BT, "tis_capped_frac": (weight_BT >= cap).to(weight_BT.dtype)}
+        gap_BT = rows.lp_old_BT - rows.lp_roll_BT
+        weight_BT, is_capped_BT = weigh(gap_BT, cap), gap_BT.exp() > cap
+        means = {"tis_weight_mean": weight_BT, "tis_capped_frac": is_capped_BT.to(weight_BT.dtype)}
         return Shaped(advantage_BT * weight_BT, means, {"tis_weight_max": weight_BT})
 
     return Part(apply, frozenset({"lp_old", "lp_roll"}), zero_stays_zero=True)
