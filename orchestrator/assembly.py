@@ -139,7 +139,6 @@ def put_together(
         held_out=held_out,
         policy=policy,
         sampler=sampler,
-        sampling=spec.sampler.sampling,
         player=player,
         learner=Learner(policy, spec.learner, spec.sampler.temperature),
         objective=Objective.from_config(spec.objective),

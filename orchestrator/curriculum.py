@@ -160,7 +160,7 @@ class Curriculum:
 
         Otherwise a category's first reading in training is its start: only one distribution compares with itself.
         """
-        if self.parts.sampling.is_plain:
+        if self.parts.spec.sampler.sampling.is_plain:
             for finding in findings:
                 self.parts.entropy.set_baseline(finding.entropies)
 

@@ -16,7 +16,7 @@ from orchestrator.stopping import Stopping
 from policies.learner import Learner
 from policies.objectives import MixCorrectedEntropy, Objective
 from policies.policy import Policy
-from policies.samplers.contracts import Sampler, Sampling
+from policies.samplers.contracts import Sampler
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,6 @@ class Parts:
     held_out: Mapping[str, HeldOut]  # what is evaluated, by pool
     policy: Policy
     sampler: Sampler
-    sampling: Sampling  # of training episodes
     player: Player
     learner: Learner
     objective: Objective

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from policies.samplers.probe import Probe
 
 SOURCE = "arXiv 2309.06180 (vLLM)"
+LOGPROBS_MODE = "processed_logprobs"  # of the distribution that was sampled from; vLLM's default is not
 PREFILL_TOKENS = 8192  # read in one go on a CPU; vLLM's own number elsewhere
 
 

@@ -23,8 +23,8 @@ import torch
 from policies.errors import PolicyError
 from policies.policy import Policy
 from policies.samplers import vllm_weights
+from policies.samplers.vllm import LOGPROBS_MODE
 
-LOGPROBS_MODE = "processed_logprobs"
 ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine in this process, or weights would cross a border
     "VLLM_CONFIGURE_LOGGING": "0",  # its set-up closes the log handlers of everyone else

@@ -19,7 +19,6 @@ from policies.serving.faults import Refused, ServerFault
 
 CHECK_S = 10.0  # for an answer that takes no work
 SWAP_S = 600.0  # for weights to be read from a disk
-LOGPROBS = "processed_logprobs"  # of the distribution that was sampled from; the server's default is not
 BUSY = 429  # and all from 500 on: not our fault
 
 

@@ -18,7 +18,8 @@ import aiohttp
 
 from policies.errors import PolicyError
 from policies.samplers.contracts import Generation, Request, Sampling
-from policies.serving.client import LOGPROBS, SWAP_S, Server
+from policies.samplers.vllm import LOGPROBS_MODE
+from policies.serving.client import SWAP_S, Server
 from policies.serving.directories import require_valid
 from policies.serving.faults import ServerFault
 from policies.serving.pace import Pace
@@ -105,8 +106,8 @@ class Member:
     async def _require_honest(self) -> None:
         """Refuse a server whose log-probs are not those of the distribution it samples from."""
         mode = await self.server.logprobs_mode()
-        if mode not in (None, LOGPROBS):
-            raise ServerFault(f"it was started with --logprobs-mode {mode}; restart it with {LOGPROBS}")
+        if mode not in (None, LOGPROBS_MODE):
+            raise ServerFault(f"it was started with --logprobs-mode {mode}; restart it with {LOGPROBS_MODE}")
 
 
 @dataclass

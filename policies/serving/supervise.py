@@ -23,7 +23,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from policies.errors import PolicyError
-from policies.samplers.vllm import PREFILL_TOKENS
+from policies.samplers.vllm import LOGPROBS_MODE, PREFILL_TOKENS
 
 READY_S = 1800.0  # a large model reads its weights and compiles
 END_S = 10.0
@@ -41,7 +41,7 @@ DEFAULTS = {"VLLM_CPU_KVCACHE_SPACE": "1"}  # GiB; on a CPU its own choice is a 
 OPTIONS = {
     "--served-model-name": "policy",
     "--generation-config": "vllm",  # the model's own would change how it samples
-    "--logprobs-mode": "processed_logprobs",
+    "--logprobs-mode": LOGPROBS_MODE,
     "--worker-extension-cls": "policies.serving.worker.Reload",
     "--uvicorn-log-level": "warning",  # not a line a row
 }
