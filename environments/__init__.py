@@ -4,6 +4,7 @@ This room knows nothing of policies, bandits or the ledger. Importing it imports
 this folder (`rows`, `reasoning_gym`, `codebook`) or a function of the user's own, found when it is first asked for.
 """
 
+from environments.boxes import Box
 from environments.contracts import (
     CORRECT_AT,
     Category,
@@ -19,12 +20,14 @@ from environments.contracts import (
 )
 from environments.options import Options, TextOptions
 from environments.pools import belongs, first_tasks, make_task, pool_of
+from environments.rosters import training_roster
 from environments.scoring import Job, Scorer, ScoringOptions
 from environments.sources import EnvironmentSource, types, validate
 from environments.streams import TaskStream
 
 __all__ = [
     "CORRECT_AT",
+    "Box",
     "Category",
     "Environment",
     "EnvironmentFault",
@@ -46,6 +49,7 @@ __all__ = [
     "first_tasks",
     "make_task",
     "pool_of",
+    "training_roster",
     "types",
     "validate",
 ]

@@ -18,6 +18,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from environments.boxes import Box
+
 Pool = Literal["train", "anchor", "select", "final"]  # see `environments.pools`
 Message = Mapping[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
 
@@ -151,12 +153,26 @@ class Environment(ABC):
     def task(self, category: str, index: int) -> Task:
         """Task number `index` of a category: the same task for the same arguments, always."""
 
+    def box(self, category: str) -> Box | None:
+        """Give the box whose cells the indices of a category sweep; None, by default: its tasks have no parameters."""
+        return None
+
     def pool(self, task: Task) -> Pool | None:
         """Say which pool a task was given to; None, as by default: its content key decides."""
         return None
 
     def indices(self, category: str, pool: Pool) -> NDArray[np.int64] | None:
         """Give the indices of a pool, ascending, where they are known without making tasks; None, by default: not."""
+        return None
+
+    def numbers(self, category: str, field: str) -> NDArray[np.float64] | None:
+        """Give a number of every task of a category by index, NaN where it is missing; None, by default: it has none.
+
+        `field` is a name of the environment's own, in an environment of rows a column.
+
+        Raises:
+            EnvironmentFault: there is no such field, or it holds no numbers.
+        """
         return None
 
     def where(self, task: Task) -> str | None:

@@ -28,6 +28,7 @@ from environments.tables.expressions import Expression, Row, Template
 from environments.tables.index import POOLS, Index, Places, build_index
 from environments.tables.lazy import LazyTask
 from environments.tables.locating import find_files
+from environments.tables.numbers import FileNumbers, nearest_field
 from environments.tables.reading import Reader
 from environments.tables.rowfile import RowFile
 from environments.tables.saying import Saying
@@ -127,6 +128,7 @@ class Rows(Environment):
         self.scores_in_process = self._reward.in_process
         self.seconds = self._reward.seconds
         self._tell: Callable[[str], None] = lambda text: None
+        self._numbers: dict[str, list[FileNumbers]] = {}  # by field
 
     def open(self, tell: Callable[[str], None]) -> None:
         """Go through the files, saying now and then how far it is."""
@@ -200,6 +202,21 @@ class Rows(Environment):
         """Give the indices of the rows of a pool."""
         return self._places(category).of(pool)
 
+    def numbers(self, category: str, field: str) -> NDArray[np.float64]:
+        """Read a number of every row: a column, or any other expression of rows."""
+        places = self._places(category)
+        by_file = self._numbers_by_file(field)
+        found = np.full(len(places), np.nan)
+        for number, numbers in enumerate(by_file):
+            own = places.files == number
+            found[own] = numbers.of(places.numbers[own])
+        if np.isnan(found).all():
+            near = nearest_field(field, by_file)
+            raise EnvironmentFault(
+                f"{self.name}, category {category}: no row has a number at {field!r}; {near}"
+            )
+        return found
+
     def where(self, task: Task) -> str:
         """Name a row's file and its place there, from 1."""
         places = self._places(task.category)
@@ -211,6 +228,18 @@ class Rows(Environment):
         return self._reward.score(
             Attempt(completion, answer, data["truth"], task.messages, data.get("row", {}))
         )
+
+    def _numbers_by_file(self, field: str) -> list[FileNumbers]:
+        """Go through the files once more, for one field: the tasks' own files read other columns."""
+        if field not in self._numbers:
+            config = self._config
+            files = self._find("train", config.train, config.split)
+            files += self._find("holdout", config.holdout, config.holdout_split)
+            try:
+                self._numbers[field] = [FileNumbers.read(file, field) for file in files]
+            except (EnvironmentFault, ValueError) as fault:
+                raise EnvironmentFault(f"environment {self.name}: {fault}") from fault
+        return self._numbers[field]
 
     def _reply(self, row: Row, truth: Any) -> str | None:
         """Give a reply that is worth 1: the row's own as it stands, or the reward's as an answer is written."""

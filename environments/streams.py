@@ -19,6 +19,19 @@ SEARCH = 1000  # indices of an endless category without a training task before i
 PATIENCE = 64  # training tasks of an endless category tried for one that is not in the batch yet
 
 
+def first_index(seed: int) -> int:
+    """Decide where an endless category begins: below 2^30, so that added to a generator's seed it fits 32 bits."""
+    return int(np.random.SeedSequence(seed).generate_state(1)[0]) % 2**30
+
+
+def all_held_out(environment: Environment, category: str) -> EnvironmentFault:
+    """Say that a category has nothing to train on, and what to do about it."""
+    return EnvironmentFault(
+        f"{environment.name}, category {category}: every task found is held out, none is left to train on; give the"
+        " category more distinct tasks (wider options), or mark it `trainable: false`"
+    )
+
+
 class TaskStream:
     """The training tasks of a category, in a seeded order that never ends.
 
@@ -42,8 +55,7 @@ class TaskStream:
         self.environment, self.category = environment, category
         self._size = environment.size(category)
         self._seed = seed
-        # Below 2^30, so that an index added to a generator's seed stays inside numpy's 32 bits.
-        self._offset = int(np.random.SeedSequence(seed).generate_state(1)[0]) % 2**30
+        self._offset = first_index(seed)
         self._permutation = lru_cache(maxsize=2)(self._permute)
         self._position = self._epoch = 0
         self._is_training = self._mask()
@@ -107,10 +119,7 @@ class TaskStream:
             task = make_task(self.environment, self.category, index)
             if self._is_training is not None or belongs(self.environment, task, "train"):
                 return task
-        raise EnvironmentFault(
-            f"{self.environment.name}, category {self.category}: every task found is held out, none is left to train"
-            " on; give the category more distinct tasks (wider options), or mark it `trainable: false`"
-        )
+        raise all_held_out(self.environment, self.category)
 
     def _next_index(self) -> int:
         if self._size is None:

@@ -7,9 +7,19 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from environments import Environment, EnvironmentSource, Pool, Scorer, ScoringOptions, first_tasks, make_task
+from environments import (
+    Category,
+    Environment,
+    EnvironmentSource,
+    Pool,
+    Scorer,
+    ScoringOptions,
+    first_tasks,
+    make_task,
+)
 from orchestrator import methods, streams
-from orchestrator.choosing import Choice, make_choice
+from orchestrator.bandits import About
+from orchestrator.choosing import Arms, Choice, make_choice
 from orchestrator.drawing import Drawing
 from orchestrator.errors import UserError
 from orchestrator.measurements.contracts import HeldOut
@@ -42,6 +52,7 @@ class Foundation:
     sources: Mapping[str, EnvironmentSource]
     environments: Mapping[str, Environment]
     choice: Choice
+    tasks: Drawing
     policy: Policy
     is_resumed: bool  # its weights come from a checkpoint
 
@@ -73,11 +84,12 @@ def lay_foundation(
     methods.require_installed("samplers", spec.sampler)
     sources, environments = build_environments(spec, tell)
     choice = make_choice(spec.curriculum, trainable(environments), spec.seed)
+    tasks = Drawing(environments, spec.curriculum, spec.seed, tell)
     device = choose_device(spec.resources.device)
     seed = streams.integer(spec.seed, "policy")
     sample = vocabulary_sample(environments) if spec.policy.kind == "tiny" else None
     policy = load_policy(spec.policy, device, seed=seed, sample=sample, saved=weights)
-    return Foundation(spec, sources, environments, choice, policy, is_resumed=weights is not None)
+    return Foundation(spec, sources, environments, choice, tasks, policy, is_resumed=weights is not None)
 
 
 def build_environments(
@@ -111,6 +123,7 @@ def assemble(
     spec, environments = foundation.spec, foundation.environments
     with (
         cpu_threads(spec.resources.threads),
+        closing(foundation.tasks),
         Scorer(list(foundation.sources.values()), environments, spec.scoring) as scorer,
     ):
         policy = foundation.policy
@@ -132,7 +145,7 @@ def put_together(
     """Make the parts that take no time."""
     spec, environments, policy = foundation.spec, foundation.environments, foundation.policy
     player = Player(spec.seed, policy, sampler, scorer, environments, spec.sampler)
-    tasks = Drawing(environments, spec.seed)
+    tasks = foundation.tasks
     return Parts(
         spec=spec,
         environments=environments,
@@ -151,10 +164,10 @@ def put_together(
     )
 
 
-def trainable(environments: Mapping[str, Environment]) -> dict[str, list[str]]:
-    """List what can be trained on: an environment that is only held out is evaluated and never chosen."""
+def trainable(environments: Mapping[str, Environment]) -> Arms:
+    """Describe what can be trained on: an environment that is only held out is evaluated and never chosen."""
     categories = {
-        name: [category.name for category in environment.categories if category.trainable]
+        name: {c.name: _about(environment, c) for c in environment.categories if c.trainable}
         for name, environment in environments.items()
     }
     if not any(categories.values()):
@@ -163,6 +176,16 @@ def trainable(environments: Mapping[str, Environment]) -> dict[str, list[str]]:
             "leave out `trainable: false` for some"
         )
     return {name: own for name, own in categories.items() if own}
+
+
+def _about(environment: Environment, category: Category) -> About:
+    """Tell a bandit what it may know of an arm: how many tasks it has, and the numbers among its parameters."""
+    numbers = {
+        name: float(value)
+        for name, value in category.parameters.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    return About(environment.size(category.name), numbers)
 
 
 def evaluated_pools(spec: Spec) -> list[Pool]:

@@ -63,7 +63,7 @@ def restore(parts: Parts, progress: Progress, opened: OpenCheckpoint) -> list[st
         parts.entropy.load_state(objective["entropy"])
     else:
         anew.append("the reading of entropy")
-    parts.tasks.load_state(opened.read_json("tasks"))
+    anew += parts.tasks.load_state(opened.read_json("tasks"))
     progress.load_state(opened.read_json("progress"))
     if "under_way" in opened.components:
         parts.rollouts.put_back(under_way.load(opened["under_way"].folder, parts.environments))

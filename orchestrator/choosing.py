@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from orchestrator import methods, streams
-from orchestrator.bandits.contracts import Bandit, Feedback, Pick, Signal
+from orchestrator.bandits.contracts import About, Bandit, Feedback, Pick, Signal
+from orchestrator.bandits.scaling import QuantileScale
 from orchestrator.bandits.signal import mean_absolute_advantage
 from orchestrator.errors import SpecError
 from orchestrator.outer import Earned, Outer, Scheduled, arm_records, restore_bandit
@@ -18,6 +20,8 @@ from orchestrator.progress import Progress
 from orchestrator.schedulers.rewards import Scores
 from orchestrator.spec.model import CurriculumSection
 from store.records import EVERYTHING, ArmRecord, Level, Role
+
+Arms = Mapping[str, Mapping[str, About]]  # what is known of the trainable categories, by environment
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,9 @@ class Choice(ABC):
         self.config, self.bandits = bandit, dict(bandits)
         self._form: Signal = getattr(bandit, "signal", "raw")
         self._reward = getattr(bandit, "signal_reward", "value")
+        self._scales: dict[str, QuantileScale] | None = (
+            {} if getattr(bandit, "signal_scale", "none") == "quantile" else None
+        )
 
     @abstractmethod
     def slots(self, n: int, step: int, environment: str | None, visited: Sequence[str]) -> list[Slot]:
@@ -49,16 +56,22 @@ class Choice(ABC):
         """Measure what a group is worth to the bandit; None when it carries no comparison."""
         return mean_absolute_advantage(values if self._reward == "value" else correct, self._form)
 
-    def learn(self, slots: Sequence[Slot], signals: Sequence[float | None]) -> None:
-        """Give every pick its reward; None says that nothing was observed."""
+    def score(self, values: Sequence[float], correct: Sequence[bool]) -> float | None:
+        """Mean of what the signal reads, for bandits that watch progress; None when nothing was scored."""
+        read = values if self._reward == "value" else correct
+        return sum(read) / len(read) if read else None
+
+    def learn(
+        self, slots: Sequence[Slot], signals: Sequence[float | None], scores: Sequence[float | None]
+    ) -> None:
+        """Give every pick its reward and its group's mean score; a signal of None says that nothing was observed."""
+        told: dict[str, list[Feedback]] = {name: [] for name in self.bandits}
+        rewards = self._scaled(slots, signals)
+        for slot, reward, score in zip(slots, rewards, scores, strict=True):
+            feedback = Feedback(slot.pick, 0.0 if reward is None else reward, int(reward is not None), score)
+            told[slot.bandit].append(feedback)
         for name, bandit in self.bandits.items():
-            bandit.learn(
-                [
-                    Feedback(slot.pick, signal or 0.0, num_groups=int(signal is not None))
-                    for slot, signal in zip(slots, signals, strict=True)
-                    if slot.bandit == name
-                ]
-            )
+            bandit.learn(told[name])
 
     def arms(self) -> list[ArmRecord]:
         """Describe every arm of every bandit as it stands."""
@@ -90,7 +103,8 @@ class Choice(ABC):
     def state(self) -> dict[str, Any]:
         """All bandits' states, as JSON."""
         bandits = {name: bandit.state() for name, bandit in self.bandits.items()}
-        return {"bandits": bandits, "bandit": methods.type_of(self.config)}
+        scales = {name: scale.state() for name, scale in (self._scales or {}).items()}
+        return {"bandits": bandits, "bandit": methods.type_of(self.config), "scales": scales}
 
     def load_state(self, state: Mapping[str, Any]) -> list[str]:
         """Continue from a state; names what begins anew, because a fork changed its type.
@@ -104,7 +118,24 @@ class Choice(ABC):
         for name, bandit in self.bandits.items():
             if name in saved:
                 restore_bandit(bandit, saved[name])
+        if self._scales is not None:
+            for name, scale in state.get("scales", {}).items():
+                self._scales.setdefault(name, QuantileScale()).load_state(scale)
         return []
+
+    def _scaled(self, slots: Sequence[Slot], signals: Sequence[float | None]) -> Sequence[float | None]:
+        """Bring the signals of every environment to one scale, if the spec says so."""
+        if self._scales is None:
+            return signals
+        scaled = list(signals)
+        for name in sorted({slot.environment for slot in slots}):
+            at = [k for k, slot in enumerate(slots) if slot.environment == name and signals[k] is not None]
+            scale = self._scales.setdefault(name, QuantileScale())
+            own = [float(signals[k] or 0.0) for k in at]
+            scale.add(own)
+            for k, value in zip(at, scale.scale(own).tolist(), strict=True):
+                scaled[k] = value
+        return scaled
 
 
 class Staged(Choice):
@@ -114,12 +145,11 @@ class Staged(Choice):
     their own bandits pick the category and learn from it.
     """
 
-    def __init__(
-        self, section: CurriculumSection, categories: Mapping[str, Sequence[str]], seed: int
-    ) -> None:
+    def __init__(self, section: CurriculumSection, categories: Arms, seed: int) -> None:
+        steps = math.ceil(_planned(section) / len(categories))
         super().__init__(
             section.bandit,
-            {name: _make("bandits", section.bandit, arms, seed, name) for name, arms in categories.items()},
+            {name: _bandit(section, arms, seed, name, steps) for name, arms in categories.items()},
         )
         self.stage, self.seed = section.stage, seed
         assert section.scheduler is not None
@@ -178,12 +208,10 @@ class Staged(Choice):
 class Flat(Choice):
     """One bandit over (environment, category) arms, named `environment/category`."""
 
-    def __init__(
-        self, section: CurriculumSection, categories: Mapping[str, Sequence[str]], seed: int
-    ) -> None:
-        arms = [f"{name}/{category}" for name, own in categories.items() for category in own]
+    def __init__(self, section: CurriculumSection, categories: Arms, seed: int) -> None:
+        arms = {f"{name}/{arm}": about for name, own in categories.items() for arm, about in own.items()}
         super().__init__(
-            section.bandit, {EVERYTHING: _make("bandits", section.bandit, arms, seed, EVERYTHING)}
+            section.bandit, {EVERYTHING: _bandit(section, arms, seed, EVERYTHING, _planned(section))}
         )
 
     def slots(self, n: int, step: int, environment: str | None, visited: Sequence[str]) -> list[Slot]:
@@ -201,10 +229,26 @@ def _split(arm: str) -> tuple[str, str]:
     return environment, category
 
 
-def make_choice(section: CurriculumSection, categories: Mapping[str, Sequence[str]], seed: int) -> Choice:
+def make_choice(section: CurriculumSection, categories: Arms, seed: int) -> Choice:
     """Make whoever chooses, over the trainable categories of every environment."""
     kind = Flat if section.mode == "flat" else Staged
     return kind(section, categories, seed)
+
+
+def _planned(section: CurriculumSection) -> int:
+    return section.stages * section.stage.steps
+
+
+def _bandit(
+    section: CurriculumSection, arms: Mapping[str, About], seed: int, name: str, num_steps: int
+) -> Bandit:
+    """Make a bandit over categories and tell it what is known of them."""
+    made = _make("bandits", section.bandit, list(arms), seed, name)
+    try:
+        made.introduce(arms, num_steps)
+    except ValueError as error:
+        raise SpecError(f"curriculum.bandit: {error}") from error
+    return made
 
 
 def _make(kind: str, config: BaseModel, arms: Sequence[str], seed: int, name: str) -> Bandit:

@@ -70,7 +70,9 @@ class Curriculum:
         slots, groups = played.slots, played.groups
         signals = [parts.choice.signal(group.values, group.correct) for group in groups]
         with watch("learn"):
-            parts.choice.learn(slots, signals)
+            scores = [parts.choice.score(group.values, group.correct) for group in groups]
+            parts.choice.learn(slots, signals, scores)
+            parts.tasks.learn(slots, groups, signals, scores)
             if self.at.end_step(self._own(slots, groups, signals), can_update=any(g.scored for g in groups)):
                 self.at.stop_reason = parts.stopping.verdict(self.at)
             arms = parts.choice.arms()

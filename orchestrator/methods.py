@@ -27,6 +27,8 @@ from orchestrator.errors import SpecError
 FOLDERS = {
     "bandits": "orchestrator.bandits",
     "schedulers": "orchestrator.schedulers",
+    "selections": "orchestrator.selections",
+    "teachers": "orchestrator.teachers",
     "stop_rules": "orchestrator.stop_rules",
     "environments": "environments",
     "rewards": "environments.rewards",

@@ -39,6 +39,8 @@ ALLOWED = {
     },
     "orchestrator/bandits": {"numpy", "pydantic"},
     "orchestrator/schedulers": {"numpy", "pydantic", "orchestrator.bandits"},
+    "orchestrator/selections": {"numpy", "pydantic", "orchestrator.bandits"},
+    "orchestrator/teachers": {"numpy", "pydantic", "sklearn", "orchestrator.bandits"},
 }
 
 

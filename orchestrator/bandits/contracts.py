@@ -2,6 +2,8 @@
 
 A bandit chooses among named arms that change while the policy learns. The conductor asks for picks, plays them,
 and gives one feedback a pick, possibly late or twice. Numpy and pydantic are all this package imports.
+
+Two clocks: a *step* is one call of `pick`, a *slot* one pick. Every option says which it counts in.
 """
 
 from __future__ import annotations
@@ -9,13 +11,15 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-Signal = Literal["raw", "leave_one_out", "standardised"]
+Signal = Literal["raw", "leave_one_out", "standardised", "learnability", "variance"]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,27 @@ class Feedback:
     pick: Pick
     reward: float  # mean |advantage| of what the pick produced; ignored when nothing was observed
     num_groups: int = 1  # groups behind the reward: 1 in a stage, a stage's count for a scheduler, 0: none
+    score: float | None = None  # mean score of its episodes in [0, 1], for rules that watch progress
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a bandit learns from one step; arrays [S], an entry for each arm that was observed in it."""
+
+    step: int  # the step of the picks; older than an earlier one's when the feedback is late
+    at: NDArray[np.intp]  # positions in `Bandit.arms`, ascending
+    reward: Floats  # mean over the arm's groups
+    num_groups: Floats  # how many those are
+    score: Floats  # mean score of the arm's groups; NaN where none was told
+    importance: Floats  # sum over the arm's groups of reward / probability of their pick
+
+
+@dataclass(frozen=True)
+class About:
+    """What is known of an arm before it was ever picked."""
+
+    size: int | None = None  # tasks it has; None: they never end
+    features: Mapping[str, float] = field(default_factory=dict)  # numbers that describe it, by name
 
 
 class ChooserConfig(BaseModel):
@@ -51,11 +76,17 @@ class BanditConfig(ChooserConfig):
     )
     signal: Signal = Field(
         "raw",
-        description="How |advantage| is measured: raw (centred on the group mean), leave_one_out, "
-        "or standardised (divided by the group's standard deviation).",
+        description="What a group is worth: mean |advantage|, raw (centred on the group mean), leave_one_out, or "
+        "standardised (divided by the group's standard deviation); or learnability p (1 - p), or variance (of the "
+        "group's rewards, 1 at most).",
     )
     signal_reward: Literal["value", "correct"] = Field(
         "value", description="What the signal reads: the score's value, or 1 where it is correct."
+    )
+    signal_scale: Literal["none", "quantile"] = Field(
+        "none",
+        description="quantile: each environment's signals are mapped to [0, 1] between the 20 and 80 % quantiles of "
+        "their last thousand, so that environments with different rewards compare (flat mode).",
     )
 
 
@@ -64,7 +95,10 @@ class Bandit(ABC):
 
     Calls: `pick` any number of times, each followed sooner or later by `learn` for its picks; feedback for an
     unknown, retired or already learned pick is dropped. One thread. All randomness comes from `rng`. Arms are
-    kept in order of their names, so the order in which they were given never matters.
+    kept in order of their names, so the order in which they were given matters only to rules that say so.
+
+    A rule keeps its numbers of the arms in arrays [K] made by `keep`, which follow the arms as they come and go and
+    into the state; what else it knows it adds to `state` and `load_state`.
     """
 
     def __init__(self, arms: Iterable[str], rng: np.random.Generator, floor: float = 0.0) -> None:
@@ -72,35 +106,77 @@ class Bandit(ABC):
         self.rng = rng
         self.floor = floor
         self.clock = 0
-        self.num_picks = dict.fromkeys(self.arms, 0)
+        self._starts: dict[str, float] = {}
+        self._picked = np.zeros(len(self.arms), np.int64)
         self._pending: dict[str, Pick] = {}
-        if not self.arms or len(set(self.arms)) != len(self.arms):
+        self._place = {arm: k for k, arm in enumerate(self.arms)}
+        if not self.arms or len(self._place) != len(self.arms):
             raise ValueError(f"a bandit needs arms with distinct names, not {self.arms}")
 
-    @abstractmethod
-    def preferences(self) -> np.ndarray:
-        """Probabilities before the floor, [K] in the order of `arms`; draws nothing."""
+    # What a rule implements
 
     @abstractmethod
-    def observe(self, rewards: Mapping[str, float]) -> None:
-        """Learn from one step: the mean reward of each arm that was observed in it."""
+    def preferences(self) -> Floats:
+        """Probabilities of the next pick before the floor, [K] in the order of `arms`; draws nothing."""
+
+    @abstractmethod
+    def observe(self, seen: Seen) -> None:
+        """Learn from one step."""
 
     def values(self) -> dict[str, float | None]:
         """Estimate each arm's reward; None where the bandit keeps no estimate."""
         return dict.fromkeys(self.arms, None)
 
-    def probabilities(self) -> dict[str, float]:
-        """Probability of each arm for the next pick; draws nothing."""
-        return dict(zip(self.arms, self._floored().tolist(), strict=True))
+    def introduce(self, about: Mapping[str, About], num_steps: int | None = None) -> None:  # noqa: B027
+        """Hear, once and before the first pick, what is known of the arms and how many steps are planned."""
 
-    def pick(self, n: int) -> list[Pick]:
-        """Draw n arms independently from the current probabilities."""
+    def draw(self, n: int) -> tuple[NDArray[np.intp], Floats]:
+        """Draw n arms: positions [n], and the probability with which each was drawn [n]; here independently."""
         probabilities = self._floored()
         edges = np.cumsum(probabilities)
-        drawn = np.searchsorted(edges, self.rng.random(n) * edges[-1], side="right")
+        places = np.searchsorted(edges, self.rng.random(n) * edges[-1], side="right")
+        places = np.minimum(places, len(edges) - 1)
+        return places, probabilities[places]
+
+    def keep(self, **starts: float) -> None:
+        """Keep numbers of the arms: an attribute [K] for each name, with the value that a new arm begins with."""
+        for name, start in starts.items():
+            self._starts[name] = start
+            setattr(self, name, np.full(len(self.arms), start, np.float64))
+
+    # What everybody calls
+
+    @property
+    def num_picks(self) -> dict[str, int]:
+        """How often each arm was picked."""
+        return dict(zip(self.arms, self._picked.tolist(), strict=True))
+
+    def probabilities(self) -> dict[str, float]:
+        """Probability of each arm for the next pick; draws nothing."""
+        return self.by_arm(self._floored())
+
+    def pick(self, n: int) -> list[Pick]:
+        """Choose n arms for one step, each with the probability it was drawn with."""
+        return self.enter(*self.draw(n))
+
+    def witness(self, arms: Sequence[str], probabilities: Sequence[float]) -> list[Pick]:
+        """Take over a step that another bandit picked: nothing is drawn, all else is as in `pick`.
+
+        The probabilities are those the other drew with. Told what these picks earned, this bandit knows what it would
+        know had it drawn them itself, as long as its `draw` notes nothing: a rule that notes picks does so in `enter`.
+        """
+        places = np.array([self._place[arm] for arm in arms], np.intp)
+        return self.enter(places, np.asarray(probabilities, np.float64))
+
+    def enter(self, places: NDArray[np.intp], probabilities: Floats) -> list[Pick]:
+        """Note the picks of one step, which are now to be learned from."""
+        clock, arms = self.clock, self.arms
         picks = [
-            self._record(slot, min(int(k), len(self.arms) - 1), probabilities) for slot, k in enumerate(drawn)
+            Pick(f"{clock}.{slot}", arms[k], probability, clock)
+            for slot, (k, probability) in enumerate(zip(places.tolist(), probabilities.tolist(), strict=True))
         ]
+        self._pending.update((pick.id, pick) for pick in picks)
+        self._picked += np.bincount(places, minlength=len(arms))
         self.clock += 1
         return picks
 
@@ -111,60 +187,90 @@ class Bandit(ABC):
                 raise ValueError(
                     f"the reward of pick {item.pick.id} ({item.pick.arm}) is {item.reward}: refused"
                 )
-        fresh: dict[int, dict[str, list[tuple[float, int]]]] = {}
+        fresh: dict[int, list[Feedback]] = {}
         for item in feedback:
             pick = self._pending.pop(item.pick.id, None)
-            if pick is not None and pick.arm in self.num_picks and item.num_groups:
-                fresh.setdefault(pick.step, {}).setdefault(pick.arm, []).append(
-                    (item.reward, item.num_groups)
-                )
+            if pick is not None and pick.arm in self._place and item.num_groups:
+                fresh.setdefault(pick.step, []).append(item)
         for step in sorted(fresh):
-            self.observe({arm: _weighted_mean(seen) for arm, seen in sorted(fresh[step].items())})
+            self.observe(self._seen(step, fresh[step]))
 
-    def add(self, arm: str) -> None:
-        """Add an arm; the relative probabilities of the others stay as they are."""
-        if arm in self.num_picks:
+    def add(self, arm: str, about: About | None = None) -> None:
+        """Add an arm while the run goes on."""
+        if arm in self._place:
             raise ValueError(f"arm {arm!r} is there already")
         self.arms = sorted([*self.arms, arm])
-        self.num_picks[arm] = 0
+        self._place = {name: k for k, name in enumerate(self.arms)}
+        at = self._place[arm]
+        self._picked = np.insert(self._picked, at, 0)
+        for name, start in self._starts.items():
+            setattr(self, name, np.insert(getattr(self, name), at, start))
 
     def retire(self, arm: str) -> None:
         """Take an arm out; its late feedback will be dropped."""
         if len(self.arms) == 1:
             raise ValueError(f"{arm!r} is the last arm and cannot be retired")
+        at = self._place[arm]
         self.arms.remove(arm)
-        del self.num_picks[arm]
+        self._place = {name: k for k, name in enumerate(self.arms)}
+        self._picked = np.delete(self._picked, at)
+        for name in self._starts:
+            setattr(self, name, np.delete(getattr(self, name), at))
 
     def state(self) -> dict[str, Any]:
         """Everything that a later pick depends on, as JSON."""
         return {
-            "arms": self.arms,
+            "arms": list(self.arms),
             "clock": self.clock,
             "num_picks": self.num_picks,
             "pending": [[p.id, p.arm, p.probability, p.step] for p in self._pending.values()],
             "rng": self.rng.bit_generator.state,
+            **{name: self.by_arm(getattr(self, name)) for name in self._starts},
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Continue from a state as if nothing had happened."""
         self.arms = list(state["arms"])
+        self._place = {name: k for k, name in enumerate(self.arms)}
         self.clock = int(state["clock"])
-        self.num_picks = {arm: int(n) for arm, n in state["num_picks"].items()}
+        self._picked = np.array([state["num_picks"][arm] for arm in self.arms], np.int64)
         self._pending = {row[0]: Pick(*row) for row in state["pending"]}
         self.rng.bit_generator.state = state["rng"]
+        for name in self._starts:
+            setattr(self, name, np.array([state[name][arm] for arm in self.arms], np.float64))
 
-    def _floored(self) -> np.ndarray:
+    def by_arm(self, numbers: Floats) -> dict[str, float]:
+        """Name the entries of an array [K]."""
+        return dict(zip(self.arms, numbers.tolist(), strict=True))
+
+    def _floored(self) -> Floats:
         preferences = self.preferences()
         return (1 - self.floor) * preferences + self.floor / len(self.arms)
 
-    def _record(self, slot: int, index: int, probabilities: np.ndarray) -> Pick:
-        arm = self.arms[index]
-        pick = Pick(f"{self.clock}.{slot}", arm, float(probabilities[index]), self.clock)
-        self._pending[pick.id] = pick
-        self.num_picks[arm] += 1
-        return pick
+    def _seen(self, step: int, feedback: Sequence[Feedback]) -> Seen:
+        """Gather the feedback of one step by arm."""
+        num_arms, size = len(self.arms), len(feedback)
+        place = np.fromiter((self._place[item.pick.arm] for item in feedback), np.intp, size)
+        reward = np.fromiter((item.reward for item in feedback), np.float64, size)
+        groups = np.fromiter((item.num_groups for item in feedback), np.float64, size)
+        chance = np.fromiter((item.pick.probability for item in feedback), np.float64, size)
+        score = np.fromiter(
+            (math.nan if item.score is None else item.score for item in feedback), np.float64, size
+        )
 
+        def total(of: Floats) -> Floats:
+            return np.bincount(place, weights=of, minlength=num_arms).astype(np.float64)
 
-def _weighted_mean(seen: list[tuple[float, int]]) -> float:
-    """Mean reward, each entry counting for its groups."""
-    return sum(reward * n for reward, n in seen) / sum(n for _, n in seen)
+        num_groups = total(groups)
+        at = np.flatnonzero(num_groups)
+        told = np.where(np.isnan(score), 0.0, groups)
+        with np.errstate(invalid="ignore"):
+            scores = total(told * np.nan_to_num(score))[at] / total(told)[at]
+        return Seen(
+            step=step,
+            at=at,
+            reward=total(reward * groups)[at] / num_groups[at],
+            num_groups=num_groups[at],
+            score=scores,
+            importance=total(reward * groups / chance)[at],
+        )

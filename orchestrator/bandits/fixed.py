@@ -6,13 +6,13 @@ Source: the fixed mixtures of prime-rl, NeMo-RL and tinker-cookbook. It learns n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
-from orchestrator.bandits.contracts import Bandit, BanditConfig
+from orchestrator.bandits.contracts import Bandit, BanditConfig, Floats, Seen
 from orchestrator.bandits.softmax import normalised
 
 SOURCE = "baseline"
@@ -38,14 +38,14 @@ class Fixed(Bandit):
         if (weights < 0).any() or weights.sum() <= 0:
             raise ValueError(f"bandit.weights must be at least 0 and not all 0 over the arms {self.arms}")
 
-    def _weights(self) -> np.ndarray:
+    def _weights(self) -> Floats:
         return np.array([self.config.weights.get(arm, self.config.others) for arm in self.arms])
 
-    def preferences(self) -> np.ndarray:
+    def preferences(self) -> Floats:
         """Weights, normalised."""
         return normalised(self._weights())
 
-    def observe(self, rewards: Mapping[str, float]) -> None:
+    def observe(self, seen: Seen) -> None:
         """Learn nothing, on purpose."""
 
 

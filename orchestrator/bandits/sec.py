@@ -8,6 +8,15 @@ An arm that was not picked keeps its Q (the paper; `unsampled: keep`) or is trea
 published code; `unsampled: decay`, which multiplies the estimate by how often the arm is visited).
 An arm never seen has Q = `start`. A group without signal earns 0; a group that could not be scored, nothing.
 It forgets with weight (1 - learning_rate)^n after n steps in which the arm was seen: half-life 1 step at .5.
+
+Guards of ours, all off by default (curricula reference, sections 2.6 and 3.9):
+- `effective_share` finds the temperature, at every pick, at which exp(entropy) of P before the floor is that share of
+  the arms: no unit to tune.
+- `gate: progress` multiplies r by min(1, |fast - slow| / .1), the distance of two averages of the arm's pass rate
+  (module `progress`; steps .3 and .1), from its fourth visit with a score: noise has a large |advantage|, but its pass
+  rate stays where it is. `gated_sec` is another form of it, on the clock of groups.
+- `stale_after` bounds how long an arm goes unpicked (module `staleness`).
+- `warm_step` makes the first steps of an arm those of a plain mean: a = max(learning_rate, 1 / visits).
 """
 
 from __future__ import annotations
@@ -18,10 +27,17 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from orchestrator.bandits.contracts import Bandit, BanditConfig
+from orchestrator.bandits.contracts import BanditConfig, Floats, Seen
+from orchestrator.bandits.progress import Progress
 from orchestrator.bandits.softmax import softmax
+from orchestrator.bandits.staleness import Staleness
+from orchestrator.bandits.temperature import temperature_of
 
 SOURCE = "arXiv 2505.14970"
+
+GATE_FULL = 0.1  # distance of the averages, in pass rate, from which a reward counts in full
+GATE_FAST, GATE_SLOW = 0.3, 0.1  # steps of the averages, per visit
+GATE_GRACE = 3  # visits of an arm during which its gate is open
 
 
 class Config(BanditConfig):
@@ -35,51 +51,80 @@ class Config(BanditConfig):
     unsampled: Literal["keep", "decay"] = Field(
         "keep", description="What happens to Q of an arm not picked in a step: kept, or moved toward 0."
     )
+    effective_share: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Share of the arms that the choice is spread over, exp(entropy) / K before the floor: takes the "
+        "place of `temperature`. Null: `temperature` as it is.",
+    )
+    gate: Literal["none", "progress"] = Field(
+        "none", description="progress: a reward counts only as far as the arm's pass rate moves."
+    )
+    stale_after: int = Field(
+        0, ge=0, description="Steps without a pick after which an arm has its uniform share 1 / K; 0: never."
+    )
+    warm_step: bool = Field(
+        False, description="Begin each arm with the mean of its rewards: step size 1 / visits at least."
+    )
 
 
-class Sec(Bandit):
+class Sec(Progress, Staleness):
     """SEC; see the module."""
+
+    q: Floats
+    visits: Floats
 
     def __init__(self, arms: Iterable[str], rng: np.random.Generator, config: Config) -> None:
         super().__init__(arms, rng, config.floor)
         self.config = config
-        self.q = dict.fromkeys(self.arms, config.start)
+        self.keep(q=config.start)
+        self.revisit(config.stale_after)
+        if config.warm_step:
+            self.keep(visits=0.0)
+        if config.gate == "progress":
+            self.watch(GATE_FAST, GATE_SLOW)
 
-    def preferences(self) -> np.ndarray:
-        """softmax(Q / temperature)."""
-        return softmax(np.array([self.q[arm] for arm in self.arms]) / self.config.temperature)
+    def preferences(self) -> Floats:
+        """softmax(Q / temperature), and what overdue arms are due."""
+        share = self.config.effective_share
+        temperature = (
+            self.config.temperature if share is None else temperature_of(self.q, share * len(self.q))
+        )
+        return self.with_overdue(softmax(self.q / temperature))
 
-    def observe(self, rewards: Mapping[str, float]) -> None:
+    def observe(self, seen: Seen) -> None:
         """Move Q toward the step's rewards."""
-        a = self.config.learning_rate
-        for arm in self.arms:
-            if arm in rewards:
-                self.q[arm] = (1 - a) * self.q[arm] + a * rewards[arm]
-            elif self.config.unsampled == "decay":
-                self.q[arm] = (1 - a) * self.q[arm]
+        moved = self.q.copy()
+        if self.config.unsampled == "decay":
+            moved = (1 - self.config.learning_rate) * self.q
+        a = self._step(seen)
+        moved[seen.at] = (1 - a) * self.q[seen.at] + a * self._counted(seen)
+        self.q = moved
 
     def values(self) -> dict[str, float | None]:
         """Q of every arm."""
-        return {arm: self.q[arm] for arm in self.arms}
-
-    def add(self, arm: str) -> None:
-        """Add an arm with Q = start."""
-        super().add(arm)
-        self.q[arm] = self.config.start
-
-    def retire(self, arm: str) -> None:
-        """Forget an arm."""
-        super().retire(arm)
-        del self.q[arm]
-
-    def state(self) -> dict[str, Any]:
-        """Add Q."""
-        return {**super().state(), "q": self.q}
+        return {**self.by_arm(self.q)}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state."""
-        super().load_state(state)
-        self.q = {arm: float(q) for arm, q in state["q"].items()}
+        """Continue from a state; what a guard notes that was off when it was saved begins anew."""
+        anew = {name: dict.fromkeys(state["arms"], start) for name, start in self._starts.items()}
+        super().load_state({**anew, **state})
+
+    def _step(self, seen: Seen) -> float | Floats:
+        """Step size of the arms that were seen."""
+        if not self.config.warm_step:
+            return self.config.learning_rate
+        self.visits[seen.at] += 1
+        return np.maximum(self.config.learning_rate, 1 / self.visits[seen.at])
+
+    def _counted(self, seen: Seen) -> Floats:
+        """Rewards as far as they count."""
+        if self.config.gate == "none":
+            return seen.reward
+        self.follow(seen)
+        part = np.minimum(1.0, np.abs(self.progress()) / GATE_FULL)
+        return seen.reward * np.where(self.num_scores <= GATE_GRACE, 1.0, part)[seen.at]
 
 
 def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> Sec:

@@ -5,12 +5,12 @@ Source: the baselines of arXiv 2505.14970. It learns nothing and forgets nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
 
-from orchestrator.bandits.contracts import Bandit, BanditConfig
+from orchestrator.bandits.contracts import Bandit, BanditConfig, Floats, Seen
 
 SOURCE = "baseline"
 
@@ -24,11 +24,11 @@ class Config(BanditConfig):
 class Uniform(Bandit):
     """P = 1 / K."""
 
-    def preferences(self) -> np.ndarray:
+    def preferences(self) -> Floats:
         """1 / K each."""
         return np.full(len(self.arms), 1 / len(self.arms))
 
-    def observe(self, rewards: Mapping[str, float]) -> None:
+    def observe(self, seen: Seen) -> None:
         """Learn nothing, on purpose."""
 
 

@@ -13,6 +13,7 @@ from orchestrator.cli.problems import in_words
 from orchestrator.cli.reporting import report
 from orchestrator.cli.running import fork, resume, run, stop
 from orchestrator.cli.serving import serve
+from orchestrator.cli.simulating import simulate
 from orchestrator.cli.studying import study
 from orchestrator.cli.taking import diff, export
 from orchestrator.cli.tidying import prune, upgrade
@@ -32,6 +33,7 @@ for verb in (
     resume,
     fork,
     study,
+    simulate,
     serve,
     stop,
     ls,

@@ -12,15 +12,13 @@ The probability of the best index is 1 before the guards; ties are shared equall
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
-from orchestrator.bandits.discounted import DiscountedMeans
-from orchestrator.bandits.softmax import normalised
+from orchestrator.bandits import discounted_ucb as bandit
 from orchestrator.schedulers.guarded import Guarded, GuardedConfig
 
 SOURCE = "arXiv 0805.3415"
@@ -37,31 +35,8 @@ class Config(GuardedConfig):
     xi: float = Field(0.5, ge=0.5, description="Exploration constant of the paper.")
 
 
-class DiscountedUcb(DiscountedMeans):
-    """The index rule; see the module."""
-
-    def __init__(self, arms: Iterable[str], rng: np.random.Generator, config: Config) -> None:
-        super().__init__(arms, rng, config.discount)
-        self.config = config
-
-    def index(self) -> dict[str, float]:
-        """Index of every arm; infinite for one without data."""
-        n = math.log(max(sum(self.weight.values()), math.e))
-        return {arm: self._index(arm, n) for arm in self.arms}
-
-    def preferences(self) -> np.ndarray:
-        """One for the highest index."""
-        index = np.array(list(self.index().values()))
-        return normalised((index == index.max()).astype(np.float64))
-
-    def _index(self, arm: str, log_n: float) -> float:
-        mean = self.mean(arm)
-        if mean is None:
-            return math.inf
-        return mean + self.config.width * math.sqrt(self.config.xi * log_n / self.weight[arm])
-
-
 def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> Guarded:
     """Make the scheduler of a spec."""
     names = list(arms)
-    return Guarded(names, rng, DiscountedUcb(names, rng, config), config)
+    options = bandit.Options(discount=config.discount, width=config.width, xi=config.xi)
+    return Guarded(names, rng, bandit.DiscountedUcb(names, rng, options, by_slot=False), config)

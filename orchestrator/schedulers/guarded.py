@@ -14,9 +14,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
-from orchestrator.bandits.contracts import Bandit, ChooserConfig, Pick
+from orchestrator.bandits.contracts import About, Bandit, ChooserConfig, Floats, Pick, Seen
 from orchestrator.schedulers.rewards import Reward
 
 
@@ -77,30 +78,30 @@ class Guarded(Bandit):
         """Which guard decides the next pick; `chosen`: none does."""
         if self._overdue() is not None:
             return "forced"
-        return "chosen" if all(self.num_picks.values()) else "new"
+        return "chosen" if self._picked.all() else "new"
 
-    def preferences(self) -> np.ndarray:
+    def preferences(self) -> Floats:
         """The rule's probabilities, after the guards."""
         overdue = self._overdue()
         if overdue is not None:
             return np.array([float(arm == overdue) for arm in self.arms])
-        new = np.array([self.num_picks[arm] == 0 for arm in self.arms])
+        new = self._picked == 0
         if new.any():
             return np.asarray(new / new.sum())
         return np.asarray(self.min_share + (1 - len(self.arms) * self.min_share) * self.rule.preferences())
 
-    def observe(self, rewards: Mapping[str, float]) -> None:
+    def observe(self, seen: Seen) -> None:
         """Teach the rule."""
-        self.rule.observe(rewards)
+        self.rule.observe(seen)
 
     def values(self) -> dict[str, float | None]:
         """The rule's estimates."""
         return self.rule.values()
 
-    def add(self, arm: str) -> None:
+    def add(self, arm: str, about: About | None = None) -> None:
         """Add an environment: it is new, so its turn comes soon."""
-        super().add(arm)
-        self.rule.add(arm)
+        super().add(arm, about)
+        self.rule.add(arm, about)
         self._last[arm] = self.clock - 1
 
     def retire(self, arm: str) -> None:
@@ -126,7 +127,7 @@ class Guarded(Bandit):
         longest = min(self.arms, key=lambda arm: self._last[arm])
         return longest if self.clock - self._last[longest] > self.config.max_gap else None
 
-    def _record(self, slot: int, index: int, probabilities: np.ndarray) -> Pick:
-        pick = super()._record(slot, index, probabilities)
-        self._last[pick.arm] = self.clock
-        return pick
+    def enter(self, places: NDArray[np.intp], probabilities: Floats) -> list[Pick]:
+        """Note when whom."""
+        self._last |= {self.arms[k]: self.clock for k in places}
+        return super().enter(places, probabilities)

@@ -6,13 +6,13 @@ probability of a pick is 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
-from orchestrator.bandits.contracts import Bandit, ChooserConfig
+from orchestrator.bandits.contracts import Bandit, ChooserConfig, Floats, Seen
 
 SOURCE = "baseline"
 
@@ -34,11 +34,11 @@ class Sequence(Bandit):
         if unknown:
             raise ValueError(f"scheduler.order names {unknown}; the environments are {self.arms}")
 
-    def preferences(self) -> np.ndarray:
+    def preferences(self) -> Floats:
         """One for the next of the order."""
         return np.array([float(arm == self.order[self.clock % len(self.order)]) for arm in self.arms])
 
-    def observe(self, rewards: Mapping[str, float]) -> None:
+    def observe(self, seen: Seen) -> None:
         """Learn nothing, on purpose."""
 
 

@@ -12,7 +12,7 @@ from orchestrator import methods
 from orchestrator.errors import SpecError
 
 # What a map of options without a `type` is about.
-DEFAULT_TYPES = {"bandits": "sec", "schedulers": "round_robin", "samplers": "transformers"}
+DEFAULT_TYPES = {"bandits": "gated_sec", "schedulers": "discounted_ucb", "samplers": "transformers"}
 
 
 class Section(BaseModel):

@@ -13,8 +13,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from environments.scoring import ScoringOptions
-from orchestrator.bandits.sec import Config as SecConfig
-from orchestrator.schedulers.round_robin import Config as RoundRobinConfig
+from orchestrator.bandits.gated_sec import Config as GatedSecConfig
+from orchestrator.schedulers.discounted_ucb import Config as DiscountedUcbConfig
+from orchestrator.selections.cursor import Config as CursorConfig
 from orchestrator.spec.fields import EnvironmentSection, Section, method, nested_model, refuse, short_form
 from orchestrator.stop_rules.contracts import STEPS_PER_EVAL
 from policies.config import LearnerConfig, PolicyConfig, WarmStartConfig
@@ -72,10 +73,18 @@ class CurriculumSection(Section):
     )
     stages: int = Field(6, ge=1, description="How many stages.")
     scheduler: method("schedulers") | None = Field(  # type: ignore[valid-type]
-        None, description="What picks a stage's environment (default round_robin)."
+        None, description="What picks a stage's environment (default discounted_ucb)."
     )
     bandit: method("bandits") = Field(  # type: ignore[valid-type]
-        default_factory=SecConfig, description="What picks a group's category; one an environment."
+        default_factory=GatedSecConfig, description="What picks a group's category; one an environment."
+    )
+    selection: method("selections") = Field(  # type: ignore[valid-type]
+        default_factory=CursorConfig,
+        description="Which task of a category is played next (default cursor: each once, then again).",
+    )
+    teacher: method("teachers") | None = Field(  # type: ignore[valid-type]
+        None,
+        description="Which parameters are played next in categories with ranges of them (default random).",
     )
     stage: Stage = Field(default_factory=Stage, description="The stages' length and replay.")
     boundary: Boundary = Field(default_factory=Boundary, description="What is carried over a boundary.")
@@ -95,7 +104,7 @@ class CurriculumSection(Section):
     @model_validator(mode="after")
     def _staged_has_a_scheduler(self) -> CurriculumSection:
         if self.mode == "staged" and self.scheduler is None:
-            object.__setattr__(self, "scheduler", RoundRobinConfig())
+            object.__setattr__(self, "scheduler", DiscountedUcbConfig())
         return self
 
 

@@ -216,6 +216,25 @@ class Arm:
 
 
 @dataclass(frozen=True)
+class Category:
+    """A category that can be picked."""
+
+    environment: str
+    name: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class GroupScores:
+    """How the samples of a group were scored; None where one could not be."""
+
+    step: int
+    slot: int
+    values: Sequence[float | None]
+    correct: Sequence[bool | None]
+
+
+@dataclass(frozen=True)
 class CurvePoint:
     """A training metric of an environment, averaged over some steps."""
 

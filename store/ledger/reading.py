@@ -13,7 +13,7 @@ from sqlalchemy.sql import ColumnElement, FromClause
 
 from store.errors import LedgerError
 from store.ledger import answers as a
-from store.ledger import kin, news, summaries
+from store.ledger import choosable, kin, news, summaries
 from store.ledger import tables as t
 from store.ledger.digest import digest, digest_all
 from store.metrics import metric as known_metric
@@ -174,6 +174,14 @@ class Reading:
         if bandit is not None:
             query = query.where(row.bandit == bandit)
         return self._ask(a.Arm, query.order_by(row.step, row.bandit, row.arm))
+
+    def categories(self, name: str) -> list[a.Category]:
+        """The categories that the run's bandits could pick."""
+        return self._ask(a.Category, choosable.categories(self.run_id(name)))
+
+    def scores(self, name: str) -> list[a.GroupScores]:
+        """How every group of training was scored."""
+        return self._ask(a.GroupScores, choosable.scores(self.run_id(name)))
 
     def curves(self, name: str, metrics: Sequence[str], width: int = 1) -> list[a.CurvePoint]:
         """Training metrics of every environment over the steps, averaged over bins of `width` steps."""

@@ -34,7 +34,8 @@ Trace = dict[str, Any]
 
 def trace() -> Trace:
     """Run ten steps and note what was picked, what it scored, and what the update was."""
-    curriculum = {"stages": 2, "scheduler": "uniform", "stage": {"steps": 5, "replay": 0.25}}
+    stage = {"steps": 5, "replay": 0.25}
+    curriculum = {"stages": 2, "scheduler": "uniform", "bandit": "sec", "stage": stage}
     spec = small("golden", objective="repo_r", curriculum=curriculum, scoring={"isolation": "none"})
     steps = _Steps()
     with tempfile.TemporaryDirectory() as home:

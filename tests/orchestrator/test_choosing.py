@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 
+from orchestrator.bandits import About
 from orchestrator.choosing import EVERYTHING, Choice, make_choice
 from orchestrator.errors import SpecError
 from orchestrator.progress import Progress
 from orchestrator.spec.model import CurriculumSection
 from orchestrator.stage_evals import MainGroup
 
-CATEGORIES = {"words": ["3", "4", "5"], "book": ["2", "8"], "maze": ["one"]}
+NAMES = {"words": ["3", "4", "5"], "book": ["2", "8"], "maze": ["one"]}
+CATEGORIES = {name: {category: About() for category in own} for name, own in NAMES.items()}
 
 
 def choice(seed: int = 0, **section: Any) -> Choice:
@@ -68,7 +70,7 @@ def test_replay_is_drawn_anew_every_step_and_the_same_in_every_run() -> None:
 def test_a_pick_is_recorded_with_the_probability_it_was_drawn_with() -> None:
     chosen = choice(stage={"replay": 0.5})
     slots = chosen.slots(16, 1, "words", ["words", "book"])
-    chosen.learn(slots, [0.4 if slot.category in ("3", "8") else 0.1 for slot in slots])
+    chosen.learn(slots, [0.4 if slot.category in ("3", "8") else 0.1 for slot in slots], [None] * len(slots))
     before = {name: bandit.probabilities() for name, bandit in chosen.bandits.items()}
     assert before["words"]["3"] > before["words"]["4"]
     for slot in chosen.slots(16, 2, "words", ["words", "book"]):
@@ -78,7 +80,7 @@ def test_a_pick_is_recorded_with_the_probability_it_was_drawn_with() -> None:
 def test_each_bandit_learns_from_its_own_slots() -> None:
     chosen = choice(stage={"replay": 0.5}, bandit={"type": "sec", "learning_rate": 1.0})
     slots = chosen.slots(8, 1, "words", ["words", "maze"])
-    chosen.learn(slots, [0.5 if slot.environment == "maze" else 0.0 for slot in slots])
+    chosen.learn(slots, [0.5 if slot.environment == "maze" else 0.0 for slot in slots], [None] * len(slots))
     values = {record.bandit: record.value for record in chosen.arms() if record.arm in ("one", "3")}
     assert values == {"maze": 0.5, "words": 0.0}
 
@@ -86,7 +88,7 @@ def test_each_bandit_learns_from_its_own_slots() -> None:
 def test_a_group_that_could_not_be_scored_teaches_nothing() -> None:
     chosen = choice()
     slots = chosen.slots(8, 1, "words", ["words"])
-    chosen.learn(slots, [None] * 8)
+    chosen.learn(slots, [None] * 8, [None] * 8)
     assert {record.value for record in chosen.arms() if record.bandit == "words"} == {0.0}
     assert chosen.bandits["words"].state()["pending"] == []
 
@@ -110,7 +112,7 @@ def test_choosing_goes_on_from_its_state_after_json(mode: str) -> None:
     section: dict[str, Any] = {"mode": mode} | ({"scheduler": "uniform"} if mode == "staged" else {})
     one, other = choice(**section), choice(seed=5, **section)
     one.next_environment()
-    one.learn(one.slots(8, 1, "words", ["words"]), [0.3] * 8)
+    one.learn(one.slots(8, 1, "words", ["words"]), [0.3] * 8, [0.5] * 8)
     other.load_state(json.loads(json.dumps(one.state())))
     assert other.slots(16, 2, "words", ["words"]) == one.slots(16, 2, "words", ["words"])
     assert [other.next_environment() for _ in range(5)] == [one.next_environment() for _ in range(5)]
@@ -149,3 +151,21 @@ def test_the_level_above_hears_the_raw_form_whatever_the_bandits_use() -> None:
     for form in ("raw", "leave_one_out", "standardised"):
         chosen = choice(bandit={"signal": form})
         assert chosen.raw_signal(chosen.signal(values, correct), values, correct) == pytest.approx(0.375)
+
+
+def test_quantile_scaling_lets_environments_of_different_rewards_compare() -> None:
+    """A dense reward's |advantage| is a tenth of a binary one's; scaled, both have the same say."""
+    chosen = choice(mode="flat", bandit={"type": "sec", "signal_scale": "quantile", "learning_rate": 1.0})
+    for step in range(40):
+        slots = chosen.slots(30, step, None, [])
+        size = [0.4 if slot.environment == "words" else 0.04 for slot in slots]
+        best = [slot.category in ("3", "2", "one") for slot in slots]
+        signals = [s * (1.0 if b else 0.2) for s, b in zip(size, best, strict=True)]
+        chosen.learn(slots, signals, [0.5] * 30)
+    values = chosen.bandits[EVERYTHING].values()
+    assert values["words/3"] == pytest.approx(1.0)
+    assert values["book/2"] == pytest.approx(1.0)
+    assert values["book/8"] == pytest.approx(0.0)
+    again = choice(mode="flat", bandit={"type": "sec", "signal_scale": "quantile"}, seed=5)
+    again.load_state(json.loads(json.dumps(chosen.state())))
+    assert again.state() == chosen.state()

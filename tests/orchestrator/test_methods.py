@@ -12,6 +12,7 @@ from orchestrator.errors import SpecError
 BUILT_IN = {
     "bandits": {"fixed", "sec", "uniform"},
     "schedulers": {"round_robin", "sequence", "uniform"},
+    "selections": {"adarft", "boltzmann", "bots", "cursor", "learnability", "mopps", "plr", "pools", "vcrl"},
     "environments": {"codebook", "reasoning_gym"},
     "rewards": {"code_tests", "combined", "countdown", "exact", "json_schema", "math", "numeric", "regex"},
     "samplers": {"transformers", "vllm", "vllm_server"},

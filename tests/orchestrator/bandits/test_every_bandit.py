@@ -40,25 +40,18 @@ class TestABanditFromOutside(BanditSuite):
 
     def make(self, arms, rng):
         class Greedy(Bandit):
-            mean = 0.0
+            def __init__(self):
+                super().__init__(arms, rng)
+                self.keep(last=0.0)
 
             def preferences(self):
-                weights = np.array([1.0 + 50 * self.last.get(arm, 0.0) for arm in self.arms])
+                weights = 1.0 + 50 * self.last
                 return weights / weights.sum()
 
-            def observe(self, rewards):
-                self.last = {**self.last, **rewards}
+            def observe(self, seen):
+                self.last[seen.at] = seen.reward
 
-            def state(self):
-                return {**super().state(), "last": self.last}
-
-            def load_state(self, state):
-                super().load_state(state)
-                self.last = dict(state["last"])
-
-        bandit = Greedy(arms, rng)
-        bandit.last = {}
-        return bandit
+        return Greedy()
 
 
 def rng():

@@ -49,10 +49,10 @@ def test_a_method_tells_its_story_and_every_option(
     [
         (
             ["bandit"],
-            "'bandit' is not a kind of method; there are: bandits, schedulers, stop_rules, environments, "
-            "rewards, samplers, objectives. Did you mean 'bandits'?",
+            "'bandit' is not a kind of method; there are: bandits, schedulers, selections, teachers, "
+            "stop_rules, environments, rewards, samplers, objectives. Did you mean 'bandits'?",
         ),
-        (["bandits", "sek"], "'sek' is not one of the bandits: fixed, sec, uniform. Did you mean 'sec'?"),
+        (["bandits", "sek"], "tscl, uniform. Did you mean 'sec'?"),
     ],
 )
 def test_a_name_that_is_not_there_is_told_with_the_nearest(

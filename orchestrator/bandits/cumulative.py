@@ -1,0 +1,39 @@
+"""Every level up to the current one, which rises in stages of equal length: a curriculum that keeps what it had.
+
+    uniform over rungs 0 .. min(floor(u L), L - 1) of L, u = step / steps; then the floor
+
+Source: baseline; curricula reference, section 6. It goes by time alone: it learns nothing and forgets nothing, and a
+category above the current level is not picked (but by the floor). `levels` says what orders categories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import numpy as np
+
+from orchestrator.bandits.contracts import Floats
+from orchestrator.bandits.levels import Scheduled, ScheduledConfig
+
+SOURCE = "baseline"
+
+
+class Config(ScheduledConfig):
+    """Options of the curriculum that keeps what it had."""
+
+    type: Literal["cumulative"] = "cumulative"
+
+
+class Cumulative(Scheduled):
+    """Levels up to the current one; see the module."""
+
+    def shares(self, num_rungs: int) -> Floats:
+        """Equal shares up to the rung of the stage."""
+        num_open = self.stage(num_rungs) + 1
+        return np.where(np.arange(num_rungs) < num_open, 1 / num_open, 0.0)
+
+
+def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> Cumulative:
+    """Make the bandit of a spec."""
+    return Cumulative(arms, rng, config)

@@ -1,0 +1,128 @@
+"""Learning progress: categories whose pass rate moves, seen in a fast and a slow average of it.
+
+    s    = max(0, score - b) / (1 - b), b the score of a random policy, .75 at most
+    fast <- fast + a (s - fast);   slow <- slow + a' (fast - slow)          at every step in which the arm had groups
+    f(p) = p (1 - t) / (p + t (1 - 2 p)), t: `reweight`: stretches low pass rates; null leaves them
+    LP   = |f(fast) - f(slow)|
+    P    = sigmoid of LP standardised over the arms that ever scored or have LP > 0, normalised; 0 for the others
+           or, with `choice: softmax`, softmax(LP / temperature);   then the floor
+
+Source: arXiv 2106.14876; fast, slow, reweight, the sigmoid and 25 % of uniform are those of its published code.
+Scores in [0, 1] are needed: a group without one teaches nothing; rewards are not looked at.
+An arm never seen has LP 0, as has one that always or never succeeds: under `sigmoid` only the floor leads to an arm
+without a success, as long as there are others. One that was not picked keeps its averages. It forgets at the rate of
+the slow average, per visit, so an arm that comes to rest is left alone after about 2 / slow visits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from orchestrator.bandits.contracts import BanditConfig, Floats, Seen
+from orchestrator.bandits.progress import Progress
+from orchestrator.bandits.softmax import normalised, softmax
+
+SOURCE = "arXiv 2106.14876"
+
+HIGHEST_BASELINE = 0.75
+
+
+class Config(BanditConfig):
+    """Options of learning progress."""
+
+    type: Literal["learning_progress"] = "learning_progress"
+    fast: float = Field(0.1, gt=0, le=1, description="Step of the fast average, per visit.")
+    slow: float = Field(
+        0.1, gt=0, le=1, description="Step of the slow average, which trails the fast one, per visit."
+    )
+    reweight: float | None = Field(
+        0.1,
+        gt=0,
+        lt=1,
+        description="t of f, which stretches low pass rates; more where it is small. null: no f.",
+    )
+    choice: Literal["sigmoid", "softmax"] = Field("sigmoid", description="How progress makes probabilities.")
+    temperature: float = Field(0.05, gt=0, description="Of the softmax, in units of pass rate.")
+    floor: float = Field(
+        0.25, ge=0, le=1, description="Total uniform mass F mixed in: P = (1 - F) P + F / K."
+    )
+    begin: Literal["first", "zero"] = Field(
+        "first",
+        description="Where the averages begin: at an arm's first score, or at 0, as the reference's simulation did: "
+        "then an arm's whole level counts as progress at first.",
+    )
+    baseline: dict[str, float] = Field(
+        default_factory=dict,
+        description="Mean score of a random policy, by category; 0 where not given, .75 at most.",
+    )
+
+
+class LearningProgress(Progress):
+    """Two averages of the pass rate; see the module."""
+
+    succeeded: Floats
+
+    def __init__(self, arms: Iterable[str], rng: np.random.Generator, config: Config) -> None:
+        super().__init__(arms, rng, config.floor)
+        self.config = config
+        self.watch(config.fast, config.slow, from_zero=config.begin == "zero")
+        self.keep(succeeded=0.0)
+
+    def preferences(self) -> Floats:
+        """Softmax, or sigmoid over the arms that count."""
+        lp = self.learning_progress()
+        if self.config.choice == "softmax":
+            return softmax(lp / self.config.temperature)
+        return sigmoid_choice(lp, self.succeeded > 0)
+
+    def observe(self, seen: Seen) -> None:
+        """Follow the pass rates above those of a random policy."""
+        base = self._baseline()[seen.at]
+        self.follow(replace(seen, score=np.maximum(0.0, seen.score - base) / (1 - base)))
+        self.succeeded[seen.at[seen.score > 0]] = 1.0
+
+    def learning_progress(self) -> Floats:
+        """LP of every arm, [K], in [0, 1]."""
+        return np.abs(self._stretched(self.fast_score) - self._stretched(self.slow_score))
+
+    def values(self) -> dict[str, float | None]:
+        """LP of every arm; None before its first score."""
+        lp = np.where(self.num_scores > 0, self.learning_progress(), np.nan)
+        return {arm: None if np.isnan(value) else value for arm, value in self.by_arm(lp).items()}
+
+    def _stretched(self, p: Floats) -> Floats:
+        return p if self.config.reweight is None else stretched(p, self.config.reweight)
+
+    def _baseline(self) -> Floats:
+        given = self.config.baseline
+        if not given:
+            return np.zeros(len(self.arms))
+        return np.array([min(given.get(arm, 0.0), HIGHEST_BASELINE) for arm in self.arms])
+
+
+def stretched(p: Floats, theta: float) -> Floats:
+    """f(p), [K]: from 0 to 1 as p is, and steepest near 0 where theta is small."""
+    return p * (1 - theta) / (p + theta * (1 - 2 * p))
+
+
+def sigmoid_choice(lp: Floats, succeeded: np.ndarray) -> Floats:
+    """Probabilities [K] by standardised progress, over arms with progress or a success; over all where none has."""
+    counts = (lp > 0) | succeeded
+    if not counts.any():
+        counts = np.ones(len(lp), bool)
+    among = lp[counts]
+    spread = among.std()
+    z = (among - among.mean()) / spread if spread > 0 else np.zeros(len(among))
+    chosen = np.zeros(len(lp))
+    chosen[counts] = normalised(1 / (1 + np.exp(-z)))
+    return chosen
+
+
+def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> LearningProgress:
+    """Make the bandit of a spec."""
+    return LearningProgress(arms, rng, config)

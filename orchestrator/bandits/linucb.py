@@ -1,0 +1,205 @@
+"""Discounted LinUCB: an arm is judged by its features, so that what one arm shows counts for those like it.
+
+    every step:  A <- g A + (1 - g) lambda I + sum of n_k x_k x_k',  b <- g b + sum of n_k r_k x_k   (n_k slots)
+    theta = A^-1 b;  index_k = theta' x_k + alpha sqrt(x_k' A^-1 x_k);  the highest index is picked
+
+Source: arXiv 1003.0146 (LinUCB), discounted; curricula reference, section 3.8. A starts as lambda I, and x_k is 1
+followed by the arm's features, each scaled to [0, 1] over the arms known at the start. Features come from the
+environment (`About.features`): numbers such as a difficulty or a length, the same ones for every arm. Without any it
+refuses to start. A reward that is not linear in them (|advantage| is highest half-way) needs a feature that bends.
+Reward: any number; alpha is in its units. An arm never seen is estimated from its features at once, also one made while
+the run goes on. One that is not picked keeps its estimate as far as others do not move it. It forgets with weight g^s
+after s steps: half-life 6.6 steps at .9.
+The slots of a batch are filled in turn: a slot given to x adds x x' to A and leaves theta alone, so the widths of x and
+of what is like it shrink (`index_rule`). The probability of the best index is 1 before the floor; ties are shared.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from orchestrator.bandits.contracts import About, Bandit, BanditConfig, Floats, Seen
+from orchestrator.bandits.index_rule import fill
+from orchestrator.bandits.softmax import normalised
+
+SOURCE = "arXiv 1003.0146"
+
+LEVEL = 1e-12  # indices closer than this are a tie: equal features may be rounded differently
+
+
+class Config(BanditConfig):
+    """Options of LinUCB."""
+
+    type: Literal["linucb"] = "linucb"
+    alpha: float = Field(0.5, ge=0, description="Width of the confidence bonus, in units of the reward.")
+    discount: float = Field(0.9, gt=0, le=1, description="Weight g of the past, per step; 1 never forgets.")
+    ridge: float = Field(1.0, gt=0, description="lambda: slots that the prior, an estimate of 0, counts for.")
+    ranges: dict[str, tuple[float, float]] = Field(
+        default_factory=dict,
+        description="What of a feature is mapped to 0 and to 1; default: the least and the most of the arms known at "
+        "the start. Arms beyond it are extrapolated to.",
+    )
+
+
+class LinUcb(Bandit):
+    """The rule; see the module."""
+
+    def __init__(self, arms: Iterable[str], rng: np.random.Generator, config: Config) -> None:
+        super().__init__(arms, rng, config.floor)
+        self.config = config
+        self.now = -1  # the latest step learned from
+        self.ranges: dict[str, tuple[float, float]] = {}  # by feature, in the order of x
+        self.x: Floats = np.ones((len(self.arms), 1))  # [K, d]
+        self.a, self.b = self._prior()
+
+    def introduce(self, about: Mapping[str, About], num_steps: int | None = None) -> None:
+        """Take the features of the arms."""
+        features = {arm: about[arm].features if arm in about else {} for arm in self.arms}
+        names = sorted({name for of_arm in features.values() for name in of_arm})
+        if not names:
+            raise ValueError(_NO_FEATURES)
+        unknown = sorted(set(self.config.ranges) - set(names))
+        if unknown:
+            raise ValueError(f"bandit.ranges names {unknown}; the features of the arms are {names}")
+        self.ranges = dict.fromkeys(names, (0.0, 1.0))
+        raw = np.array([self._numbers(arm, features[arm]) for arm in self.arms])
+        for name, column in zip(names, raw.T, strict=True):
+            low, high = self.config.ranges.get(name, (float(column.min()), float(column.max())))
+            self.ranges[name] = (low, high if high != low else low + 1)
+        self.x = np.array([self._scaled(row) for row in raw])
+        self.a, self.b = self._prior()
+
+    def estimate(self) -> tuple[Floats, Floats]:
+        """theta [d] and A^-1 [d, d]."""
+        if not self.ranges:
+            raise ValueError(_NO_FEATURES)
+        inverse = np.asarray(np.linalg.inv(self.a), np.float64)
+        return inverse @ self.b, inverse
+
+    def index(self) -> Floats:
+        """Index of every arm, [K]."""
+        theta, inverse = self.estimate()
+        return Widths(self.x, self.x @ theta, inverse, self.config.alpha).index()
+
+    def preferences(self) -> Floats:
+        """One for the highest index, shared equally by those level with it: true of the first slot of a batch."""
+        index = self.index()
+        return normalised((index >= index.max() - LEVEL).astype(np.float64))
+
+    def draw(self, n: int) -> tuple[NDArray[np.intp], Floats]:
+        """Fill n slots one after the other."""
+        theta, inverse = self.estimate()
+        board = Widths(self.x, self.x @ theta, inverse, self.config.alpha)
+        return fill(board, n, len(self.arms), self.floor, self.rng)
+
+    def observe(self, seen: Seen) -> None:
+        """Discount A and b for the steps since the last one learned from, then count what was seen."""
+        kept = self.config.discount ** max(0, seen.step - self.now)
+        self.now = max(self.now, seen.step)
+        x = self.x[seen.at]
+        count = seen.num_groups * self.config.discount ** (self.now - seen.step)
+        self.a = (
+            kept * self.a + (1 - kept) * self.config.ridge * np.eye(len(self.b)) + x.T @ (count[:, None] * x)
+        )
+        self.b = kept * self.b + x.T @ (count * seen.reward)
+
+    def values(self) -> dict[str, float | None]:
+        """theta' x of every arm; None before any features are known."""
+        return {**self.by_arm(self.x @ self.estimate()[0])} if self.ranges else dict.fromkeys(self.arms)
+
+    def add(self, arm: str, about: About | None = None) -> None:
+        """Add an arm, which is estimated from its features at once."""
+        row = self._scaled(self._numbers(arm, about.features if about else {}))
+        super().add(arm, about)
+        self.x = np.insert(self.x, self.arms.index(arm), row, axis=0)
+
+    def retire(self, arm: str) -> None:
+        """Take an arm out; what it taught stays."""
+        at = self.arms.index(arm)
+        super().retire(arm)
+        self.x = np.delete(self.x, at, axis=0)
+
+    def state(self) -> dict[str, Any]:
+        """Add the features, their ranges and what was learned."""
+        arrays = {"x": self.x.tolist(), "a": self.a.tolist(), "b": self.b.tolist()}
+        return {
+            **super().state(),
+            "now": self.now,
+            "ranges": [[k, *v] for k, v in self.ranges.items()],
+            **arrays,
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state."""
+        super().load_state(state)
+        self.now = int(state["now"])
+        self.ranges = {name: (low, high) for name, low, high in state["ranges"]}
+        self.x, self.a, self.b = (np.array(state[name], np.float64) for name in ("x", "a", "b"))
+
+    def _prior(self) -> tuple[Floats, Floats]:
+        """A [d, d] and b [d] before anything is learned."""
+        num_features = self.x.shape[1]
+        return self.config.ridge * np.eye(num_features), np.zeros(num_features)
+
+    def _numbers(self, arm: str, features: Mapping[str, float]) -> list[float]:
+        """The features of an arm in the order of x; those that the others do not have are left out."""
+        missing = [name for name in self.ranges if not math.isfinite(features.get(name, math.nan))]
+        if missing:
+            raise ValueError(
+                f"arm {arm!r} has no finite number for {missing}: linucb needs {list(self.ranges)} of every arm. "
+                "Give its category those parameters, or choose another bandit"
+            )
+        return [float(features[name]) for name in self.ranges]
+
+    def _scaled(self, numbers: Iterable[float]) -> list[float]:
+        """1, and every feature on its range."""
+        ranges = self.ranges.values()
+        return [1.0, *((f - low) / (high - low) for f, (low, high) in zip(numbers, ranges, strict=True))]
+
+
+_NO_FEATURES = (
+    "linucb judges arms by their features, and none are known: give the categories parameters that are numbers (or "
+    "`introduce` the arms with About(features=...) before the first pick), or choose another bandit"
+)
+
+
+class Widths:
+    """A board (`index_rule`) on which a slot given to one arm narrows all those like it.
+
+    A + x x' has the inverse A^-1 - u u' / (1 + x'u) with u = A^-1 x (Sherman and Morrison): O(K d) a slot.
+    """
+
+    def __init__(self, x: Floats, mean: Floats, inverse: Floats, alpha: float) -> None:
+        self._x, self._mean, self._inverse, self._alpha = x, mean, inverse.copy(), alpha
+        self._squared: Floats = np.einsum("kd,kd->k", x @ inverse, x)
+
+    def index(self) -> Floats:
+        """Index of every arm, [K]."""
+        index = np.sqrt(self._squared)
+        index *= self._alpha
+        index += self._mean
+        return index
+
+    def best(self) -> list[int]:
+        """Tell which arms share the highest index."""
+        index = self.index()
+        best: list[int] = np.flatnonzero(index >= index.max() - LEVEL).tolist()
+        return best
+
+    def give(self, arm: int) -> None:
+        """Add x x' of an arm to A."""
+        u = self._inverse @ self._x[arm]
+        u /= math.sqrt(1 + self._squared[arm])
+        self._inverse -= u[:, None] * u
+        self._squared -= (self._x @ u) ** 2
+
+
+def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> LinUcb:
+    """Make the bandit of a spec."""
+    return LinUcb(arms, rng, config)

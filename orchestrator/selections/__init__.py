@@ -1,0 +1,1 @@
+"""Selections: which task of a category is played next; one small file a method."""

@@ -1,0 +1,196 @@
+"""BOTS: a belief about every task's pass rate that all tasks share in, and the tasks expected nearest to a target.
+
+    every step, every task:  a <- (1 - l) a + l + s,  b <- (1 - l) b + l + f,  from a = b = 1, with
+    s = m p,      f = m (1 - p)        of a task played with pass rate p: as m samples, however many there were
+    s = rho m q,  f = rho m (1 - q)    of every other one: q = clip(weak + c (strong - weak), 0, 1)
+    c: moving average (.9) of (mean p - mean weak) / (mean strong - mean weak) over the tasks played
+    score = -|target - a / (a + b)|;   temperature 0: the best, otherwise drawn without replacement by softmax
+
+Source: agentscope-ai/Trinity-RFT, its difficulty estimator and selector (curricula reference, 4.6).
+Score: in [0, 1], read as the pass rate p.
+`weak` and `strong` name the pass rates that two reference models have on each task. Without them, and on a task that
+has none, rho is 0: what is not played drifts back to a = b = 1, and looks like a task never played. With the target
+at one half those are then the best there are, so that a large category is simply gone through at random.
+With references the state holds every task, not only those tried: each has heard something in every step.
+It forgets at the rate l a step (a step of its category), played or not. The published selector aims at 1 with
+temperature 1 unless told otherwise; here the target is .5, where a group has most to teach, and the best are taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from orchestrator.bandits.contracts import Floats
+from orchestrator.selections.contracts import Numbers, Positions, SelectionConfig, Tried
+from orchestrator.selections.gumbel import gumbel_top_k
+from orchestrator.selections.per_task import PerTask
+from orchestrator.selections.shown import Shown, by_step
+from orchestrator.selections.ties import smallest, smallest_beside
+
+SOURCE = "Trinity-RFT"
+
+SMALLEST_SCALE = 1e-100  # of the common factor, before it is multiplied into all numbers
+SAME = 1e-6  # reference models that are no further apart say nothing about ability
+MEMORY = 0.9  # of the moving average of c, per step
+EVERYTHING = slice(None)
+
+
+class Config(SelectionConfig):
+    """Options of BOTS."""
+
+    type: Literal["bots"] = "bots"
+    forget: float = Field(0.2, ge=0, le=1, description="l: share of every belief that fades in a step.")
+    share: float = Field(
+        0.2, ge=0, le=1, description="rho: weight of what the references say of tasks not played."
+    )
+    samples: float = Field(16, gt=0, description="m: samples that one play of a task counts for.")
+    target: float = Field(0.5, ge=0, le=1, description="The pass rate to be near to.")
+    temperature: float = Field(
+        0.0, ge=0, description="Of the choice, in units of the pass rate; 0: the best ones."
+    )
+    weak: str | None = Field(
+        None, description="Field of the data with a weak model's pass rate on each task, in [0, 1]."
+    )
+    strong: str | None = Field(None, description="Field with a strong model's; both, or neither.")
+
+    @model_validator(mode="after")
+    def _references_come_in_pairs(self) -> Self:
+        if (self.weak is None) != (self.strong is None):
+            raise ValueError("`weak` and `strong` go together: give both, or neither")
+        return self
+
+    @property
+    def fields(self) -> Mapping[str, str]:
+        """Both reference pass rates."""
+        return {} if self.weak is None or self.strong is None else {"weak": self.weak, "strong": self.strong}
+
+
+@dataclass(frozen=True)
+class References:
+    """Pass rates of two models on every task; arrays [N], 0 where not known."""
+
+    is_known: NDArray[np.bool_]
+    weak: Floats
+    gap: Floats  # strong - weak
+
+    @classmethod
+    def of(cls, weak: Floats, strong: Floats) -> References:
+        """Take them from the data, NaN where missing."""
+        for name, rates in (("weak", weak), ("strong", strong)):
+            if ((rates < 0) | (rates > 1)).any():
+                raise ValueError(
+                    f"`{name}` names a field whose numbers are no pass rates: not all are in [0, 1]"
+                )
+        is_known = np.isfinite(strong - weak)
+        return cls(is_known, np.where(is_known, weak, 0.0), np.where(is_known, strong - weak, 0.0))
+
+
+class Bots(PerTask):
+    """BOTS; see the module.
+
+    A belief is kept as a = 1 + `scale` * `successes`, so that one number makes all of them fade: without references a
+    step costs no more than the tasks played. With them every task hears something in every step, in O(N).
+    """
+
+    successes: Floats
+    failures: Floats
+
+    def __init__(
+        self, num_tasks: int, rng: np.random.Generator, config: Config, references: References | None = None
+    ) -> None:
+        super().__init__(num_tasks, rng)
+        self.config, self.references = config, references
+        self.keep(successes=0.0, failures=0.0)
+        self.scale = 1.0
+        self.now = -1  # the latest step learned from
+        self.ability: float | None = None  # c
+
+    def beliefs(self) -> tuple[Floats, Floats]:
+        """a and b of every task, [N] each."""
+        return 1 + self.scale * self.successes, 1 + self.scale * self.failures
+
+    def expected(self, at: Positions | slice = EVERYTHING) -> Floats:
+        """Expected pass rates, of every task or of some."""
+        successes = self.scale * self.successes[at]
+        rates: Floats = (1 + successes) / (2 + successes + self.scale * self.failures[at])
+        return rates
+
+    def draw(self, n: int) -> Positions:
+        """Take the best, or draw by softmax."""
+        target = self.config.target
+        if self.config.temperature > 0:
+            distance = np.abs(self.expected() - target)
+            return gumbel_top_k(-distance / self.config.temperature, n, self.rng)
+        if self.references is not None:
+            return smallest(np.abs(self.expected() - target), n, self.rng)
+        tried = self.tried  # all others are expected at one half
+        distance = np.abs(self.expected(tried) - target)
+        return smallest_beside(tried, distance, abs(0.5 - target), self.num_tasks, n, self.rng)
+
+    def learn(self, tried: Sequence[Tried]) -> None:
+        """Let all beliefs fade, then count what was played and what the references say of the rest."""
+        for shown in by_step(tried):
+            is_new = shown.step > self.now
+            self._fade(max(0, shown.step - self.now))
+            self.now = max(self.now, shown.step)
+            age = self.now - shown.step
+            self._count(shown, self.config.samples * (1 - self.config.forget) ** age)
+            if self.references is not None:
+                self._place_between(self.references, shown)
+                if is_new:
+                    self._tell_others(self.references, shown.at)
+
+    def state(self) -> dict[str, Any]:
+        """Add the clock, the common factor and c."""
+        return {**super().state(), "scale": self.scale, "now": self.now, "ability": self.ability}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Continue."""
+        super().load_state(state)
+        self.scale, self.now, self.ability = state["scale"], state["now"], state["ability"]
+
+    def _fade(self, steps: int) -> None:
+        self.scale *= (1 - self.config.forget) ** steps
+        if self.scale < SMALLEST_SCALE:
+            self.successes *= self.scale
+            self.failures *= self.scale
+            self.scale = 1.0
+
+    def _count(self, shown: Shown, weight: float) -> None:
+        self.successes[shown.at] += weight * shown.score / self.scale
+        self.failures[shown.at] += weight * (1 - shown.score) / self.scale
+        self.note(shown.at)
+
+    def _place_between(self, references: References, shown: Shown) -> None:
+        """Work out c, the policy's place between the reference models, by the tasks it played."""
+        known = references.is_known[shown.at]
+        at = shown.at[known]
+        gap = references.gap[at].mean() if len(at) else 0.0
+        if abs(gap) < SAME:
+            return
+        found = float((shown.score[known] - references.weak[at]).mean() / gap)
+        self.ability = found if self.ability is None else MEMORY * self.ability + (1 - MEMORY) * found
+
+    def _tell_others(self, references: References, played: Positions) -> None:
+        """Tell the tasks that were not played what the references say of them."""
+        if self.ability is None:
+            return
+        rate = np.clip(references.weak + self.ability * references.gap, 0.0, 1.0)
+        weight = self.config.share * self.config.samples / self.scale
+        for numbers, told in ((self.successes, rate), (self.failures, references.is_known - rate)):
+            own = numbers[played]
+            numbers += weight * told
+            numbers[played] = own
+        self._is_tried |= references.is_known
+
+
+def create(config: Config, num_tasks: int, rng: np.random.Generator, numbers: Numbers | None = None) -> Bots:
+    """Make the selection of a spec."""
+    references = References.of(**numbers) if numbers else None
+    return Bots(num_tasks, rng, config, references)

@@ -1,0 +1,121 @@
+"""Prioritised level replay: seen tasks again by the rank of what they taught, and by how long ago that was.
+
+    P_replay = (1 - rho) P_rank + rho P_stale;   P_rank ~ rank^(-1 / beta), rank 1 the highest score;   P_stale ~ age
+    a slot replays with chance min(seen / capacity, replay), otherwise it is the next unseen task of a shuffled epoch
+
+Source: arXiv 2010.03934, and its published code (facebookresearch/level-replay; curricula reference, 5.5).
+Signal: any number, here a group's mean |advantage|; a task's score is its latest one.
+Only tasks that were played with a signal are replayed. A task not played keeps its score and becomes staler; at
+beta = .1 the top rank has 99.9 % of P_rank, and staleness is what brings the others back. Equal scores share the sum of
+their ranks' chances. The buffer is bounded: what has the least P_replay leaves it, and counts as unseen.
+When replay begins follows a port (Syllabus), with the share of the buffer's capacity that is filled in place of the
+share of all tasks, which a million tasks would never reach.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from orchestrator.bandits.contracts import Floats
+from orchestrator.bandits.softmax import softmax
+from orchestrator.selections.contracts import Numbers, Positions, Selection, SelectionConfig, Tried
+from orchestrator.selections.epochs import Epochs, seed_from
+from orchestrator.selections.gumbel import gumbel_top_k
+from orchestrator.selections.held import Held
+from orchestrator.selections.shown import by_step
+
+SOURCE = "arXiv 2010.03934"
+
+
+class Config(SelectionConfig):
+    """Options of prioritised level replay."""
+
+    type: Literal["plr"] = "plr"
+    beta: float = Field(
+        0.1, gt=0, description="Temperature of the ranks: the lower, the more the top ranks have."
+    )
+    rho: float = Field(0.1, ge=0, le=1, description="Share of staleness in the chances of replay.")
+    replay: float = Field(0.5, ge=0, lt=1, description="Highest chance of a slot to replay a seen task.")
+    buffer: int = Field(4096, ge=1, description="Seen tasks that are remembered, at most.")
+
+
+class Plr(Selection):
+    """Prioritised level replay; see the module."""
+
+    def __init__(self, num_tasks: int, rng: np.random.Generator, config: Config) -> None:
+        super().__init__(num_tasks, rng)
+        self.config = config
+        self.seen = Held("score", "last")  # last: the step in which it was last chosen
+        self.capacity = min(config.buffer, num_tasks)
+        self._epochs = Epochs(num_tasks, seed_from(rng))
+
+    def draw(self, n: int) -> Positions:
+        """Draw how many slots replay, then what they replay, then what is new."""
+        chance = min(len(self.seen) / self.capacity, self.config.replay)
+        num_new = n - min(self.rng.binomial(n, chance), len(self.seen))
+        new = self._epochs.take(num_new, leave_out=self.seen.at)  # fewer, where few are unseen
+        places = gumbel_top_k(self._logits(), n - len(new), self.rng)
+        self.seen["last"][places] = self.clock
+        return np.concatenate([self.seen.at[places], new])
+
+    def learn(self, tried: Sequence[Tried]) -> None:
+        """Take in the signals."""
+        for shown in by_step(tried):
+            told = ~np.isnan(shown.signal)
+            at, signal = shown.at[told], shown.signal[told]
+            last = np.full(len(at), float(shown.step))
+            known = self.seen.has(at)
+            earlier = self.seen["last"][np.searchsorted(self.seen.at, at[known])]
+            last[known] = np.maximum(last[known], earlier)  # it may have been chosen again meanwhile
+            self.seen.put(at, score=signal, last=last)
+        self.seen.at_most(self.capacity, self.chances())
+
+    def chances(self) -> Floats:
+        """P_replay of every seen task, [M]."""
+        staleness = np.maximum(0.0, self.clock - 1 - self.seen["last"])
+        return replay_chances(self.seen["score"], staleness, self.config.beta, self.config.rho)
+
+    def state(self) -> dict[str, Any]:
+        """Add the buffer and the cursor."""
+        return {**super().state(), "seen": self.seen.state(), "epochs": self._epochs.state()}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Continue."""
+        super().load_state(state)
+        self.seen.load_state(state["seen"])
+        self._epochs.load_state(state["epochs"])
+
+    def _logits(self) -> Floats:
+        with np.errstate(divide="ignore"):
+            logits: Floats = np.log(self.chances())
+        return logits
+
+
+def replay_chances(scores: Floats, staleness: Floats, beta: float, rho: float) -> Floats:
+    """Mix chances by rank and by staleness, [M]; without any staleness all tasks are equally stale."""
+    if not len(scores):
+        return np.empty(0)
+    by_rank = rank_chances(scores, beta)
+    total = staleness.sum()
+    by_staleness = staleness / total if total > 0 else np.full(len(scores), 1 / len(scores))
+    return (1 - rho) * by_rank + rho * by_staleness
+
+
+def rank_chances(scores: Floats, beta: float) -> Floats:
+    """rank^(-1 / beta), scaled to sum to 1; [M]. Equal scores get the mean of what their ranks give."""
+    order = np.argsort(-scores, kind="stable")
+    by_rank = softmax(-np.log(np.arange(1, len(scores) + 1)) / beta)
+    _, group = np.unique(-scores[order], return_inverse=True)
+    shared = np.bincount(group, weights=by_rank) / np.bincount(group)
+    chances = np.empty(len(scores))
+    chances[order] = shared[group]
+    return chances
+
+
+def create(config: Config, num_tasks: int, rng: np.random.Generator, numbers: Numbers | None = None) -> Plr:
+    """Make the selection of a spec."""
+    return Plr(num_tasks, rng, config)

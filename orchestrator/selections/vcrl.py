@@ -1,0 +1,105 @@
+"""VCRL: what falls short in variance makes room for tasks from a memory of those that did not.
+
+    score = v / v_max,  v = n p (1 - p) / (n - 1),  v_max = n / (4 (n - 1)) for even n, (n + 1) / (4 n) for odd n
+    a task played with score >= kappa enters the memory;  there  priority <- m priority + (1 - m) score  at each play
+    a batch: from the memory as many as the last one had below kappa, by priority; the rest from a shuffled epoch
+
+Source: arXiv 2509.19803 (curricula reference, 4.7).
+Score: in [0, 1], read as the pass rate p of n samples; of graded scores, p (1 - p) is the most their variance can be.
+The paper drops the groups below kappa after they were played and fills the batch up from the memory; here a batch is
+chosen before it is played, so the memory fills the same number of places in the next one. A task leaves the memory when
+its priority falls below kappa, or when it is full and has better ones. The values of kappa (in the paper it may change
+with time), of the memory's size and of its momentum, and drawing in proportion to priority: not verified.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from orchestrator.bandits.contracts import Floats
+from orchestrator.selections.contracts import Numbers, Positions, Selection, SelectionConfig, Tried
+from orchestrator.selections.epochs import Epochs, seed_from
+from orchestrator.selections.gumbel import gumbel_top_k
+from orchestrator.selections.held import Held
+from orchestrator.selections.shown import by_step
+
+SOURCE = "arXiv 2509.19803"
+
+
+class Config(SelectionConfig):
+    """Options of VCRL."""
+
+    type: Literal["vcrl"] = "vcrl"
+    kappa: float = Field(
+        0.3, gt=0, le=1, description="Least share of the highest variance of a task worth keeping."
+    )
+    memory: int = Field(1000, ge=1, description="Tasks in the memory, at most.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="What stays of a priority at each play of its task.")
+
+
+class Vcrl(Selection):
+    """VCRL; see the module."""
+
+    def __init__(self, num_tasks: int, rng: np.random.Generator, config: Config) -> None:
+        super().__init__(num_tasks, rng)
+        self.config = config
+        self.memory = Held("priority")
+        self.shortfall = 0.0  # share of the latest batch that was below kappa
+        self._epochs = Epochs(num_tasks, seed_from(rng))
+
+    def draw(self, n: int) -> Positions:
+        """Fill the places of what fell short from the memory, the others from the epoch."""
+        share = min(round(self.shortfall * n), len(self.memory))
+        chosen = self.memory.at[gumbel_top_k(np.log(self.memory["priority"]), share, self.rng)]
+        return np.concatenate([chosen, self._epochs.take(n - share, leave_out=chosen)])
+
+    def learn(self, tried: Sequence[Tried]) -> None:
+        """Judge what was played; a single sample has no variance and is passed over."""
+        for shown in by_step(tried):
+            told = shown.num_samples > 1
+            if told.any():
+                scores = normalised_variance(shown.score[told], shown.num_samples[told])
+                self.shortfall = float((scores < self.config.kappa).mean())
+                self._remember(shown.at[told], scores)
+
+    def state(self) -> dict[str, Any]:
+        """Add the memory and the cursor."""
+        return {
+            **super().state(),
+            "memory": self.memory.state(),
+            "shortfall": self.shortfall,
+            "epochs": self._epochs.state(),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Continue."""
+        super().load_state(state)
+        self.memory.load_state(state["memory"])
+        self.shortfall = state["shortfall"]
+        self._epochs.load_state(state["epochs"])
+
+    def _remember(self, at: Positions, scores: Floats) -> None:
+        priority, m = scores.copy(), self.config.momentum
+        known = self.memory.has(at)
+        before = self.memory["priority"][np.searchsorted(self.memory.at, at[known])]
+        priority[known] = m * before + (1 - m) * scores[known]
+        self.memory.put(at, priority=priority)
+        self.memory.only(self.memory["priority"] >= self.config.kappa)
+        self.memory.at_most(self.config.memory, self.memory["priority"])
+
+
+def normalised_variance(rate: Floats, num_samples: Floats) -> Floats:
+    """Variance of n binary scores with mean `rate`, as a share of the highest that n scores can have; [S] each."""
+    n = num_samples
+    highest = np.where(n % 2 == 0, n / (4 * (n - 1)), (n + 1) / (4 * n))
+    variance: Floats = n * rate * (1 - rate) / (n - 1)
+    return variance / highest
+
+
+def create(config: Config, num_tasks: int, rng: np.random.Generator, numbers: Numbers | None = None) -> Vcrl:
+    """Make the selection of a spec."""
+    return Vcrl(num_tasks, rng, config)

@@ -1,0 +1,1 @@
+"""Worlds without a language model, in which choosers are ranked in seconds."""

@@ -1,0 +1,233 @@
+"""What a run wrote down of its bandits' choices, step by step: the material of a replay.
+
+The log of a bandit holds, for every step in which it was asked: the arms, the probability of every arm at that moment,
+and the picks, each with the probability it was drawn with, the signal it earned and the scores of its group. A stage's
+own picks and replay picks are alike: both are the environment's bandit's.
+
+The ledger keeps the arms' probabilities as they stand after a step, which are those of the next one. Before the first
+step they are those of the run's bandit, made anew. What was found so is believed only if the picks agree with it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from pydantic import BaseModel
+
+from orchestrator import methods
+from orchestrator.bandits.contracts import About
+from orchestrator.choosing import Arms, make_choice
+from orchestrator.errors import SpecError, UserError
+from orchestrator.spec.model import CurriculumSection
+from store.ledger import Reading
+from store.ledger.answers import Category, GroupScores, Pick
+from store.records import EVERYTHING
+
+SAME = 1e-9  # probabilities nearer than this are equal
+
+FORM = ("signal", "signal_reward", "signal_scale")  # options of a bandit that say what its signals are
+
+Probabilities = Mapping[str, float]  # of every arm
+
+
+@dataclass(frozen=True)
+class LoggedPick:
+    """One slot: what was picked there, and what that showed."""
+
+    arm: str
+    probability: float  # with which it was drawn
+    signal: float | None  # what the bandit was given; None: no observation
+    values: Sequence[float] = ()  # of the episodes that could be scored
+    correct: Sequence[bool] = ()
+
+
+@dataclass(frozen=True)
+class LoggedStep:
+    """One step in which a bandit was asked."""
+
+    step: int  # of the run, from 1
+    arms: Sequence[str]  # what it could pick
+    probabilities: Probabilities | None  # at its first slot; None: not known
+    picks: Sequence[LoggedPick]  # in the order of the slots
+    is_in_turn: bool = False  # later slots had other probabilities than the first
+
+
+@dataclass(frozen=True)
+class BanditLog:
+    """All that one bandit of a run picked."""
+
+    bandit: str  # the environment's name, or EVERYTHING
+    steps: Sequence[LoggedStep]
+
+    @property
+    def has_choice(self) -> bool:
+        """It ever had more than one arm."""
+        return any(len(step.arms) > 1 for step in self.steps)
+
+    @property
+    def is_deterministic(self) -> bool:
+        """No pick was left to chance."""
+        return all(pick.probability >= 1 - SAME for step in self.steps for pick in step.picks)
+
+
+@dataclass(frozen=True)
+class RunLog:
+    """The logs of a run's bandits over categories, with what they were told beforehand."""
+
+    run: str
+    seed: int
+    section: CurriculumSection  # of the spec: who chose, how long
+    about: Arms
+    bandits: Sequence[BanditLog]  # those that picked anything, by name
+    notes: Sequence[str] = ()  # on whose log it is
+
+    @property
+    def num_steps(self) -> int:
+        """Steps in which somebody was asked."""
+        return len({step.step for log in self.bandits for step in log.steps})
+
+
+def signal_form(config: BaseModel) -> tuple[str, str, str]:
+    """Tell what signals a bandit is given: their form, what of a score they read, how they are scaled."""
+    defaults = ("raw", "value", "none")
+    form, reads, scale = (getattr(config, key, default) for key, default in zip(FORM, defaults, strict=True))
+    return form, reads, scale
+
+
+def form_in_words(config: BaseModel) -> str:
+    """Say what signals a bandit is given."""
+    form, reads, scale = signal_form(config)
+    return f"{form} signal of the {reads}" + ("" if scale == "none" else f", scaled by {scale}")
+
+
+def read_log(reading: Reading, run: str) -> RunLog:
+    """Read a run's log. Raises `LedgerError` for an unknown run, UserError for one whose signals are of two forms."""
+    spec = reading.spec(run)
+    methods.search_in(spec.get("resources", {}).get("search_path"))
+    section = CurriculumSection.model_validate(spec["curriculum"])
+    notes = _on_parents(reading, run, section)
+    about = _about(reading.categories(run))
+    scores = {(group.step, group.slot): group for group in reading.scores(run)}
+    states: dict[str, dict[int, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
+    for arm in reading.arms(run):
+        states[arm.bandit][arm.step][arm.arm] = arm.probability
+    fresh = _fresh(section, about, spec["seed"]) if states else {}
+    asked: dict[str, list[Pick]] = defaultdict(list)
+    for pick in reading.picks(run):
+        if pick.level != "scheduler":
+            asked[EVERYTHING if pick.level == "flat" else pick.environment].append(pick)
+    logs = [
+        _bandit_log(name, picks, states[name], fresh.get(name, {}), _arms(about, name), scores)
+        for name, picks in sorted(asked.items())
+    ]
+    return RunLog(run, spec["seed"], section, about, logs, notes)
+
+
+def arms_at_first(log: RunLog) -> Arms:
+    """Tell of the arms as they were when each bandit was first asked; others joined later."""
+    first = {one.bandit: set(one.steps[0].arms) for one in log.bandits}
+    if EVERYTHING in first:
+        return {
+            environment: kept
+            for environment, own in log.about.items()
+            if (kept := {c: a for c, a in own.items() if f"{environment}/{c}" in first[EVERYTHING]})
+        }
+    return {
+        environment: {c: a for c, a in own.items() if environment not in first or c in first[environment]}
+        for environment, own in log.about.items()
+    }
+
+
+def about_arm(log: RunLog, bandit: str, arm: str) -> About:
+    """Tell of one arm of a bandit."""
+    environment, category = arm.split("/", 1) if bandit == EVERYTHING else (bandit, arm)
+    return log.about[environment][category]
+
+
+def _on_parents(reading: Reading, run: str, section: CurriculumSection) -> list[str]:
+    """Say which part of a fork's log its parents wrote; refuse one whose bandit was given other signals."""
+    notes, child = [], reading.run(run)
+    while child.parent is not None:
+        theirs = CurriculumSection.model_validate(reading.spec(child.parent)["curriculum"])
+        if signal_form(theirs.bandit) != signal_form(section.bandit):
+            raise UserError(
+                f"{run} was forked from {child.parent}, whose bandit was given another signal "
+                f"({form_in_words(theirs.bandit)}; {run}: {form_in_words(section.bandit)}), so its log has two units: "
+                f"replay {child.parent} instead"
+            )
+        who = methods.type_of(theirs.bandit)
+        notes.append(f"up to stage {child.parent_stage} the picks are those of {child.parent}, made by {who}")
+        child = reading.run(child.parent)
+    return notes
+
+
+def _bandit_log(
+    name: str,
+    picks: Sequence[Pick],
+    states: Mapping[int, Mapping[str, float]],
+    fresh: Probabilities,
+    arms: Sequence[str],
+    scores: Mapping[tuple[int, int], GroupScores],
+) -> BanditLog:
+    steps = []
+    for step, own in groupby(picks, lambda pick: pick.step):
+        logged = [_pick(pick, scores.get((pick.step, pick.slot))) for pick in own]
+        before = states.get(step - 1) or fresh
+        agrees = [abs(before.get(pick.arm, -1) - pick.probability) <= SAME for pick in logged]
+        steps.append(
+            LoggedStep(
+                step=step,
+                arms=sorted(states.get(step) or arms),
+                probabilities=before if agrees[0] else None,
+                picks=logged,
+                is_in_turn=agrees[0] and not all(agrees),
+            )
+        )
+    return BanditLog(name, steps)
+
+
+def _pick(pick: Pick, group: GroupScores | None) -> LoggedPick:
+    samples = () if group is None else zip(group.values, group.correct, strict=True)
+    told = [(value, bool(correct)) for value, correct in samples if value is not None]
+    return LoggedPick(
+        arm=pick.arm,
+        probability=pick.probability,
+        signal=pick.signal,
+        values=[value for value, _ in told],
+        correct=[correct for _, correct in told],
+    )
+
+
+def _fresh(section: CurriculumSection, about: Arms, seed: int) -> dict[str, Probabilities]:
+    """Read the probabilities that the run's bandits begin with; of those that cannot be made from the log, none."""
+    try:
+        bandits = make_choice(section, about, seed).bandits
+    except SpecError:
+        return {}
+    return {name: bandit.probabilities() for name, bandit in bandits.items()}
+
+
+def _about(categories: Sequence[Category]) -> dict[str, dict[str, About]]:
+    """Tell what the ledger knows of the arms: the numbers among their parameters, not how many tasks there are."""
+    told: dict[str, dict[str, About]] = defaultdict(dict)
+    for category in categories:
+        told[category.environment][category.name] = About(None, _numbers(category.parameters))
+    return dict(told)
+
+
+def _numbers(parameters: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        name: float(value)
+        for name, value in parameters.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+
+
+def _arms(about: Arms, bandit: str) -> list[str]:
+    if bandit == EVERYTHING:
+        return [f"{environment}/{category}" for environment, own in about.items() for category in own]
+    return list(about[bandit])

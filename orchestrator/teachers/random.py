@@ -1,0 +1,39 @@
+"""Uniform in the box, always: what every teacher is compared with.
+
+    x ~ uniform([0, 1]^d)
+
+Source: baseline. It learns nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from orchestrator.bandits.contracts import Floats
+from orchestrator.teachers.contracts import Teacher, TeacherConfig
+
+SOURCE = "baseline"
+
+
+class Config(TeacherConfig):
+    """It has no options."""
+
+    type: Literal["random"] = "random"
+
+
+class Random(Teacher):
+    """Uniform in the box."""
+
+    def choose(self, n: int) -> Floats:
+        """Draw n points [n, d]."""
+        return self.rng.random((n, self.num_dims))
+
+    def learn(self, points: Floats, scores: Floats) -> None:
+        """Learn nothing."""
+
+
+def create(config: Config, num_dims: int, rng: np.random.Generator) -> Random:
+    """Make the teacher of a spec."""
+    return Random(num_dims, rng)

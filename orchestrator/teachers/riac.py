@@ -1,0 +1,206 @@
+"""RIAC: cuts the box into ever smaller regions, and chooses those in which scores change most, up or down.
+
+    ALP = |mean(older half) - mean(newer half)| over a region's last 200 scores (0 with two or fewer)
+    a leaf with more than 200 groups is cut in two: of 50 random cuts the one with the highest n1 n2 |ALP1 - ALP2|
+    70 %: a region with chance in proportion to its ALP, uniform inside;   20 %: uniform in the box;
+    10 %: around the task with the lowest score of a region chosen so, Gaussian of sd .1
+
+Source: Baranes & Oudeyer 2009 (not verified), as in the published code of arXiv 1910.07224 with two slips of that
+code left out: there n1 n2 is always 4, and both parts get the ALP of the last cut tried.
+Scores: in [0, 1]. A region forgets all but its last `region_size` groups. Every region is a candidate, not only the
+leaves: where nothing changes in a leaf, its parents may still be worth a visit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from orchestrator.bandits.contracts import Floats
+from orchestrator.teachers.contracts import Teacher, TeacherConfig
+from orchestrator.teachers.proportions import proportional
+
+SOURCE = "arXiv 1910.07224"
+
+LEAST_GROUPS = 20  # a part has a region's size divided by this, at least: 10 of 200
+
+
+class Config(TeacherConfig):
+    """Options of RIAC. A group is one task played; a step has several."""
+
+    type: Literal["riac"] = "riac"
+    region_size: int = Field(
+        200,
+        ge=LEAST_GROUPS,
+        description="Groups that a region remembers; a leaf with one more is cut in two.",
+    )
+    cuts: int = Field(
+        50, ge=1, description="Random cuts (dimension, threshold) tried, of which the best is made."
+    )
+    least_width: float = Field(
+        1 / 15, gt=0, lt=0.5, description="A part is at least so wide, of the whole box's 1."
+    )
+    explore: float = Field(0.2, ge=0, le=1, description="Share of points drawn uniformly from the whole box.")
+    around_worst: float = Field(
+        0.1, ge=0, le=1, description="Share of points drawn around the lowest-scoring task of a region."
+    )
+    spread: float = Field(
+        0.1, gt=0, description="Standard deviation of those around it, of the box's width 1."
+    )
+    leaves_only: bool = Field(False, description="Choose among the regions that are not cut any further.")
+
+
+@dataclass
+class Region:
+    """A part of the box and its latest groups, oldest first."""
+
+    low: Floats  # [d]
+    high: Floats  # [d]
+    points: Floats  # [N, d]
+    scores: Floats  # [N]
+    parts: int | None = (
+        None  # where the first of the two it was cut into stands, the other behind it; None: a leaf
+    )
+
+    def __post_init__(self) -> None:
+        self.progress = _progress(self.scores)
+
+    def holds(self, point: Floats) -> bool:
+        """Say whether a point is inside; an upper edge belongs to the next region, unless it is the box's."""
+        return bool(((point >= self.low) & ((point < self.high) | (self.high == 1.0))).all())
+
+    def keep(self, points: Floats, scores: Floats) -> None:
+        """Remember these groups and no others."""
+        self.points, self.scores, self.progress = points, scores, _progress(scores)
+
+
+class Riac(Teacher):
+    """RIAC; see the module."""
+
+    def __init__(self, num_dims: int, rng: np.random.Generator, config: Config) -> None:
+        super().__init__(num_dims, rng)
+        self.config = config
+        self.regions = [Region(np.zeros(num_dims), np.ones(num_dims), np.empty((0, num_dims)), np.empty(0))]
+
+    def choose(self, n: int) -> Floats:
+        """Draw from regions, from anywhere, or around what went worst."""
+        config, d = self.config, self.num_dims
+        regions = [region for region in self.regions if region.parts is None or not config.leaves_only]
+        worth = np.array([region.progress for region in regions])
+        of = [regions[k] for k in proportional(worth, n, self.rng)]
+        low, high = np.array([r.low for r in of]).reshape(n, d), np.array([r.high for r in of]).reshape(n, d)
+        mode, place, moved = (
+            self.rng.random((n, 1)),
+            self.rng.random((n, d)),
+            self.rng.standard_normal((n, d)),
+        )
+        worst = [r.points[r.scores.argmin()] if len(r.scores) else p for r, p in zip(of, place, strict=True)]
+        around = np.clip(np.array(worst).reshape(n, d) + config.spread * moved, 0.0, 1.0)
+        inside = low + (high - low) * place
+        chosen: Floats = np.where(mode < config.around_worst, around, inside)
+        anywhere = (mode >= config.around_worst) & (mode < config.around_worst + config.explore)
+        return np.where(anywhere, place, chosen)
+
+    def learn(self, points: Floats, scores: Floats) -> None:
+        """Take groups in one after the other, in every region that holds them; a leaf that is full is cut."""
+        most = self.config.region_size + 1
+        for point, score in zip(np.asarray(points), np.asarray(scores), strict=True):
+            for region in self._around(point):
+                region.keep(
+                    np.vstack([region.points, point])[-most:], np.append(region.scores, score)[-most:]
+                )
+            if len(region.scores) == most:  # the last is the leaf
+                self._cut(region)
+
+    def state(self) -> dict[str, Any]:
+        """Every region with its groups."""
+        regions = [
+            {
+                "low": region.low.tolist(),
+                "high": region.high.tolist(),
+                "points": region.points.tolist(),
+                "scores": region.scores.tolist(),
+                "parts": region.parts,
+            }
+            for region in self.regions
+        ]
+        return super().state() | {"regions": regions}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Continue."""
+        super().load_state(state)
+        self.regions = [
+            Region(
+                low=np.array(written["low"]),
+                high=np.array(written["high"]),
+                points=np.array(written["points"], np.float64).reshape(-1, self.num_dims),
+                scores=np.array(written["scores"], np.float64),
+                parts=written["parts"],
+            )
+            for written in state["regions"]
+        ]
+
+    def _around(self, point: Floats) -> Iterator[Region]:
+        """List the regions that hold a point, from the whole box to the leaf."""
+        region = self.regions[0]
+        yield region
+        while region.parts is not None:
+            first, second = self.regions[region.parts : region.parts + 2]
+            region = first if first.holds(point) else second
+            yield region
+
+    def _cut(self, region: Region) -> None:
+        """Cut a leaf where its parts differ most in progress; where it cannot be cut, it forgets its oldest quarter."""
+        dims = self.rng.integers(self.num_dims, size=self.config.cuts)
+        shares = self.rng.random(self.config.cuts)
+        best, best_score = None, -1.0
+        for dim, share in zip(dims.tolist(), shares.tolist(), strict=True):
+            threshold = region.low[dim] + share * (region.high[dim] - region.low[dim])
+            score = self._score(region, dim, threshold)
+            if score > best_score:
+                best, best_score = (dim, threshold), score
+        if best is None:
+            kept = self.config.region_size // 4
+            region.keep(region.points[kept:], region.scores[kept:])
+            return
+        region.parts = len(self.regions)
+        self.regions += _parts(region, *best)
+
+    def _score(self, region: Region, dim: int, threshold: float) -> float:
+        """Weigh a cut; -1: it leaves too narrow or too empty a part."""
+        is_below = region.points[:, dim] < threshold
+        num_below, num_above = int(is_below.sum()), int((~is_below).sum())
+        width = min(threshold - region.low[dim], region.high[dim] - threshold)
+        if (
+            min(num_below, num_above) < self.config.region_size / LEAST_GROUPS
+            or width < self.config.least_width
+        ):
+            return -1.0
+        below, above = _progress(region.scores[is_below]), _progress(region.scores[~is_below])
+        return num_below * num_above * abs(below - above)
+
+
+def _parts(region: Region, dim: int, threshold: float) -> list[Region]:
+    """Make the two parts of a cut."""
+    is_below = region.points[:, dim] < threshold
+    middle_high, middle_low = region.high.copy(), region.low.copy()
+    middle_high[dim] = middle_low[dim] = threshold
+    return [
+        Region(region.low.copy(), middle_high, region.points[is_below], region.scores[is_below]),
+        Region(middle_low, region.high.copy(), region.points[~is_below], region.scores[~is_below]),
+    ]
+
+
+def _progress(scores: Floats) -> float:
+    """Absolute difference between the means of the older and the newer half of some scores; 0 with two or fewer."""
+    half = len(scores) // 2
+    return abs(float(scores[:-half].mean() - scores[-half:].mean())) if len(scores) > 2 else 0.0
+
+
+def create(config: Config, num_dims: int, rng: np.random.Generator) -> Riac:
+    """Make the teacher of a spec."""
+    return Riac(num_dims, rng, config)

@@ -1,0 +1,70 @@
+"""Tabular Actor-Curator against the worked numbers of the curricula reference, section 4.3."""
+
+import numpy as np
+import pytest
+
+from orchestrator.bandits.contracts import Feedback
+from orchestrator.bandits.mirror_descent import Config, MirrorDescent
+from orchestrator.bandits.softmax import softmax
+from orchestrator.bandits.testing import BanditSuite
+from tests.orchestrator.bandits.steps import seen
+
+
+class TestMirrorDescent(BanditSuite):
+    floor = 0.1
+
+    def make(self, arms, rng):
+        return bandit(arms, rng=rng)
+
+
+class TestMirrorDescentWithoutFloor(BanditSuite):
+    def make(self, arms, rng):
+        return bandit(arms, rng=rng, floor=0.0)
+
+
+def bandit(arms="abcd", rng=None, **options):
+    return MirrorDescent(arms, rng or np.random.default_rng(0), Config(**options))
+
+
+SECTION_4_3 = [  # share, w, P at floor .1
+    (0.0, (0.207378, 0.207378, 0.377867, 0.207378), (0.211640, 0.211640, 0.365080, 0.211640)),
+    (0.2, (0.215902, 0.215902, 0.352293, 0.215902), (0.219312, 0.219312, 0.342064, 0.219312)),  # .8 w + .05
+]
+
+
+@pytest.mark.parametrize(("share", "weights", "probabilities"), SECTION_4_3)
+def test_section_4_3_update_and_choice(share, weights, probabilities):
+    one = bandit(rate=0.5, share=share)
+    one.observe(seen({2: 0.3}, probability=0.25))
+    assert one.preferences() == pytest.approx(weights, abs=1e-6)
+    assert list(one.probabilities().values()) == pytest.approx(probabilities, abs=1e-6)
+
+
+@pytest.mark.parametrize(("utility", "exponent"), [(1e6, 20.0), (-1e6, -20.0)])
+def test_section_4_3_the_exponent_of_one_update_is_at_most_20(utility, exponent):
+    one = bandit(share=0.0)
+    one.observe(seen({2: utility}, probability=0.25))
+    assert one.log_weight[2] - one.log_weight[0] == pytest.approx(exponent)
+
+
+def test_the_estimate_of_a_utility_is_unbiased_whatever_the_size_of_the_batch():
+    utility = {"a": 0.1, "b": 0.5, "c": 0.3, "d": -0.2}
+    for n in (4, 32):
+        gains = []
+        for seed in range(2000 // n):
+            one = bandit(rate=1e-6, share=0.0, rng=np.random.default_rng(seed))
+            one.log_weight = np.log([0.4, 0.3, 0.2, 0.1])
+            before = one.log_weight
+            one.learn([Feedback(pick, utility[pick.arm]) for pick in one.pick(n)])
+            gains.append((one.log_weight - before) / 1e-6)
+        centred = np.mean(gains, axis=0) - np.mean(gains)
+        expected = np.array(list(utility.values())) - np.mean(list(utility.values()))
+        assert centred == pytest.approx(expected, abs=0.09)
+
+
+def test_the_fixed_share_bounds_how_unlikely_an_arm_becomes():
+    one = bandit(share=0.02, floor=0.0)
+    for step in range(200):
+        one.observe(seen({0: 1.0}, step=step, probability=0.5))
+    assert min(one.preferences()) >= 0.02 / 4 - 1e-12
+    assert softmax(one.log_weight) == pytest.approx([0.985, 0.005, 0.005, 0.005], abs=1e-6)
