@@ -166,13 +166,15 @@ def in_markdown(table: Mapping[str, Any], rows: Sequence[Mapping[str, Found]], n
     lines = [f"### {table['name']} (section {table['section']}), {num_seeds} seeds; tolerance {limits}", ""]
     lines += ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
     for row, found in zip(table["rows"], rows, strict=True):
-        cells = [cell for name in shown for cell in cells_of(found[name], max(1, metrics[name].digits))]
+        cells = [cell for name in shown for cell in cells_of(found.get(name), max(1, metrics[name].digits))]
         lines.append("| " + " | ".join([row["policy"].replace("|", "\\|"), *cells]) + " |")
     notes = [f"{row['policy']}: {row['differs']}." for row in table["rows"] if "differs" in row]
     return "\n".join([*lines, *("\n" + note for note in notes)])
 
 
-def cells_of(found: Found, digits: int) -> tuple[str, str, str]:
+def cells_of(found: Found | None, digits: int) -> tuple[str, str, str]:
+    if found is None:
+        return "-", "-", "-"
     half = "" if found.published.half is None else f" ± {found.published.half:.{digits}f}"
     return (
         f"{found.ours.mean:.{digits}f} ± {found.ours.half:.{digits}f}",

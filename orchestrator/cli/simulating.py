@@ -23,7 +23,7 @@ def simulate(
     world: Annotated[
         str,
         typer.Argument(
-            metavar="[WORLD]",
+            metavar="WORLD",
             help="a or skills: twelve related skills. b, traps: these, an arm of noise and an impossible one. "
             "c, switching: ten Bernoulli arms that change. d, stages: three environments that forget, and a "
             "scheduler over them. h, heterogeneous: the same, one mastered at first and one impossible.",

@@ -22,9 +22,9 @@ from orchestrator.simulation.entrants import (
 from orchestrator.simulation.trials import World
 from orchestrator.spec.fields import DEFAULT_TYPES
 
-SIMPLE = ("uniform", "gated_sec", "sec", "discounted_ucb", "thompson")  # learn from rewards alone
-PROGRESSIVE = ("learning_progress", "easy_to_hard")  # read pass rates or levels
+BANDITS = ("uniform", DEFAULT_TYPES["bandits"], "sec", "discounted_ucb", "thompson", "learning_progress")
 SCHEDULERS: tuple[Any, ...] = (
+    DEFAULT_TYPES["schedulers"],
     "round_robin",
     "uniform",
     "boltzmann",
@@ -49,10 +49,11 @@ def entrants_of(
 def usual(world: World) -> list[Entrant]:
     """A telling handful of policies, for a user who names none."""
     if not world.has_stages:
-        names = SIMPLE if world.letter == "c" else (*SIMPLE, *PROGRESSIVE, ORACLE)
-        return pair_up(_made(names, "bandit"), [])
-    mixed = pair_up(_made(("uniform", "sec"), "bandit"), _made((NO_STAGES,), "scheduler"))
-    return [*mixed, *pair_up(_made(("sec",), "bandit"), _made(SCHEDULERS, "scheduler"))]
+        names = (*BANDITS, "easy_to_hard", ORACLE) if world.letter in "ab" else BANDITS
+        return distinct(pair_up(_made(names, "bandit"), []))
+    inner = _made((DEFAULT_TYPES["bandits"],), "bandit")
+    mixed = pair_up([*_made(("uniform",), "bandit"), *inner], _made((NO_STAGES,), "scheduler"))
+    return distinct([*mixed, *pair_up(inner, _made(SCHEDULERS, "scheduler"))])
 
 
 def _of_file(world: World, file: Path, outer: Sequence[Named]) -> list[Entrant]:

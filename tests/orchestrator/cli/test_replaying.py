@@ -19,9 +19,9 @@ def told(capsys, home, run, *bandits, as_json=False, plot=None):
 def test_the_screen_says_what_it_says_and_what_not(finished, capsys):
     text = told(capsys, finished, "small", COLD, HOT).out
     assert SAYS in text
-    assert "small  9 steps of sec, raw signal of the value" in text
+    assert "small  9 steps of gated_sec, raw signal of the value" in text
     for words in (
-        "sec, as logged",
+        "gated_sec, as",
         "1 sec",
         "2 sec",
         "numbers.10",
@@ -41,7 +41,7 @@ def test_a_flat_run_has_one_bandit_and_no_scheduler(finished, capsys):
 
 
 def test_a_program_is_told_the_same(finished, capsys):
-    facts = json.loads(told(capsys, finished, "small", "sec", HOT, as_json=True).out)
+    facts = json.loads(told(capsys, finished, "small", "gated_sec", HOT, as_json=True).out)
     assert facts["says"] == SAYS
     own, hot = facts["targets"]
     assert own["overall"]["snips"] == own["overall"]["own"]
@@ -87,3 +87,11 @@ def test_a_page_holds_the_curves_and_the_same_words(finished, capsys, tmp_path):
 def test_what_cannot_be_is_said(finished, run, bandit, message):
     with pytest.raises((UserError, SpecError), match=message):
         print_replay_of(run, [bandit], finished, False, None)
+
+
+def test_the_verb_replays_and_refuses_what_a_log_has_no_use_for(finished, evergreen):
+    done = evergreen("simulate", "--replay", "flat", "--bandit", "uniform", "--json", "--home", str(finished))
+    assert json.loads(done.stdout)["says"] == SAYS
+    refused = evergreen("simulate", "a", "--replay", "flat", "--steps", "9", "--home", str(finished))
+    assert refused.exit_code == 2
+    assert "--steps, WORLD has no meaning: leave it out" in refused.stderr

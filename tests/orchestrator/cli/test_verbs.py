@@ -13,7 +13,7 @@ VERBS = {
     "fork": ["RUN", "--stage", "--spec", "--set", "--home", "--until-step"],
     "study": ["STUDY", "--workers", "--dry-run", "--rehearse", "--home", "--json"],
     "simulate": [
-        "[WORLD]",
+        "WORLD",
         "--bandit",
         "--scheduler",
         "--file",

@@ -10,6 +10,7 @@ from orchestrator.errors import UserError
 from orchestrator.simulation.competing import entrants_of, usual
 from orchestrator.simulation.entrants import read_named
 from orchestrator.simulation.worlds import WORLDS, find_world
+from orchestrator.spec.fields import DEFAULT_TYPES
 
 
 def labels(
@@ -19,8 +20,8 @@ def labels(
 
 
 def test_policies_are_named_after_what_was_given() -> None:
-    found = labels("b", "sec", "{type: sec, temperature: 0.05}", "{temperature: 0.2}", "oracle", "sec")
-    assert found == ["sec", "sec temperature=0.05", "sec temperature=0.2", "oracle"]
+    found = labels("b", "sec", "{type: sec, temperature: 0.05}", "oracle", "sec")
+    assert found == ["sec", "sec temperature=0.05", "oracle"]
 
 
 def test_in_worlds_of_stages_every_bandit_meets_every_scheduler() -> None:
@@ -31,8 +32,8 @@ def test_in_worlds_of_stages_every_bandit_meets_every_scheduler() -> None:
         "no stages, uniform",
         "boltzmann reward=gain, uniform",
     ]
-    assert labels("d", "thompson") == ["round_robin, thompson"]
-    assert labels("d", schedulers=("gap",)) == ["gap, sec"]
+    assert labels("d", "thompson") == [f"{DEFAULT_TYPES['schedulers']}, thompson"]
+    assert labels("d", schedulers=("gap",)) == [f"gap, {DEFAULT_TYPES['bandits']}"]
 
 
 def test_a_file_names_its_own(tmp_path: Path) -> None:

@@ -185,7 +185,11 @@ REFUSED = {
         "(?s)had probability 1.*left nothing to chance",
     ),
     "the oracle": (lambda: played(OFTEN_A), "oracle", "simulated worlds only"),
-    "another scale": (lambda: played(OFTEN_A), "{type: sec, signal_scale: quantile}", "quantiles"),
+    "another scale": (
+        lambda: played(OFTEN_A),
+        "{type: sec, signal_scale: quantile}",
+        "signal_scale: quantile",
+    ),
 }
 
 

@@ -56,7 +56,7 @@ def test_learning_is_half_of_practice_times_transfer() -> None:
     [(0, 1 - 0.005), (1, 1 - 0.005 * (1 - (1 / 64) / (0.5 / 12))), (3, 1.0), (64, 1.0)],
 )
 def test_a_skill_is_forgotten_as_far_as_it_is_not_used(num_groups: int, left: float) -> None:
-    unsolvable = np.full(12, 1000.0)  # nothing is solved, so nothing is learnt
+    unsolvable = np.full(12, 500.0)  # nothing is solved, so nothing is learnt
     world = Skills(generator(0), skills=np.ones(12), difficulty=unsolvable)
     world.play(np.array([5] * num_groups + [IMPOSSIBLE] * (BATCH - num_groups)))
     assert world.skills[5] == pytest.approx(left)
@@ -88,6 +88,6 @@ def test_arms_are_told_with_type_and_level() -> None:
 )
 def test_groups_are_worth_what_section_1_says(form: Signal, of_two: float) -> None:
     table = signal_table(form)
-    assert table[2] == pytest.approx(of_two, abs=1e-6)
+    assert table[2] == pytest.approx(of_two, abs=2e-6)
     assert table == pytest.approx(table[::-1])
     assert table[0] == 0
