@@ -5,8 +5,8 @@
 
 Accuracy is held-out, at temperature 1, averaged over the word lengths: after the last step; over the run (mean of the
 boundaries after the first); and of the four longest lengths, out of reach at first. Means over seeds with a 95 %
-t-interval, then the differences to the uniform bandit, paired by seed, with the p value of the exact sign-flip test and
-the one corrected by Holm over all comparisons of the table.
+t-interval, then the differences to one of them (`--against`, uniform), paired by seed, with the p value of the exact
+sign-flip test and the one corrected by Holm over all comparisons of the table.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from store.home import Home
 from store.ledger.engine import make_engine
 from store.ledger.reading import Reading
 
-WORDS, BASELINE = "words", "uniform"
+WORDS = "words"
 LONG = ("7", "8", "9", "10")
 MEASURES = ("final", "over the run", "longest", "on the coin")
 
@@ -48,8 +48,10 @@ def _mean(values: Iterable[float | None]) -> float:
     return float(np.mean([value for value in values if value is not None]))
 
 
-def table(scores: Mapping[str, Mapping[int, Mapping[str, float]]], seeds: Sequence[int]) -> list[str]:
-    """Write both tables in Markdown: settings, then differences to the uniform bandit."""
+def table(
+    scores: Mapping[str, Mapping[int, Mapping[str, float]]], seeds: Sequence[int], against: str
+) -> list[str]:
+    """Write both tables in Markdown: settings, then differences to one of them."""
     measures = [m for m in MEASURES if any(scores[s][seed][m] for s in scores for seed in seeds)]
 
     def numbers(setting: str, measure: str) -> np.ndarray:
@@ -59,13 +61,13 @@ def table(scores: Mapping[str, Mapping[int, Mapping[str, float]]], seeds: Sequen
     for setting in scores:
         cells = [_with_interval(numbers(setting, measure), ".3f") for measure in measures]
         lines.append(f"| {setting} | {' | '.join(cells)} |")
-    others = [setting for setting in scores if setting != BASELINE]
+    others = [setting for setting in scores if setting != against]
     pairs = [(other, m) for other in others for m in measures if m != "on the coin"]
-    differences = [numbers(other, m) - numbers(BASELINE, m) for other, m in pairs]
+    differences = [numbers(other, m) - numbers(against, m) for other, m in pairs]
     rng = np.random.default_rng(0)  # not used below 20 seeds: the test is exact
     p = [sign_flip(difference, rng).p for difference in differences]
     corrected = holm(p)
-    lines += ["", f"| minus {BASELINE} | measure | difference | p | corrected |", "|---|---|---|---|---|"]
+    lines += ["", f"| minus {against} | measure | difference | p | corrected |", "|---|---|---|---|---|"]
     for (other, m), difference, plain, holmed in zip(pairs, differences, p, corrected, strict=True):
         lines.append(f"| {other} | {m} | {_with_interval(difference, '+.3f')} | {plain:.3f} | {holmed:.3f} |")
     return lines
@@ -82,6 +84,7 @@ def main() -> None:
     )
     parser.add_argument("study")
     parser.add_argument("--home", default="runs")
+    parser.add_argument("--against", default="uniform", help="the bandit that differences are to")
     options = parser.parse_args()
     reading = Reading(make_engine(Home(options.home, create=False).ledger_url))
     members = [member for member in reading.members(options.study) if member.status == "finished"]
@@ -95,7 +98,7 @@ def main() -> None:
     print(
         f"{options.study}: {len(settings)} bandits, paired seeds {seeds}; accuracy at first {np.mean(first):.3f}\n"
     )
-    print("\n".join(table(scores, seeds)))
+    print("\n".join(table(scores, seeds, options.against)))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Representative rows of the reference's tables with a few seeds; all of them with 30: make bench-bandits.
 
-Tolerances are wider than those of section 8.1, because intervals of one to three seeds are: twice as wide, and 20 % in C.
+Tolerances are wider than those of section 8.1, because intervals of one to three seeds are: twice as wide, 20 % in C.
 """
 
 from __future__ import annotations
