@@ -80,8 +80,9 @@ def main() -> None:
     found = compare(tables, range(given.seeds), given.workers)
     texts = [in_markdown(table, rows, given.seeds) for table, rows in zip(tables, found, strict=True)]
     print("\n\n".join(texts))
-    outside, known, number = count(tables, found)
+    outside, known, fitted, number = count(tables, found)
     print(f"\n{number} numbers, {outside} outside, {known} more in rows known to differ")
+    print(f"{fitted} of them are in rows whose options were fitted to them")
     print(f"{time.perf_counter() - begun:.0f} s", file=sys.stderr)
     if given.markdown:
         given.markdown.write_text("\n\n".join(texts) + "\n")
@@ -111,16 +112,17 @@ def tell(done: int, of: int) -> None:
 
 def count(
     tables: Sequence[Mapping[str, Any]], found: Sequence[Sequence[Mapping[str, Found]]]
-) -> tuple[int, ...]:
-    """Numbers outside, those of rows known to differ, and all."""
-    rows = [
-        ("differs" in row, one)
-        for table, numbers in zip(tables, found, strict=True)
-        for row, one in zip(table["rows"], numbers, strict=True)
+) -> tuple[int, int, int, int]:
+    """Numbers outside, outside in rows known to differ, in rows that were fitted, and all."""
+    pairs = [
+        (row, one)
+        for table, rows in zip(tables, found, strict=True)
+        for row, numbers in zip(table["rows"], rows, strict=True)
+        for one in numbers.values()
     ]
-    outside = [sum(one.is_outside for one in numbers.values()) for _, numbers in rows]
-    known = sum(n for n, (differs, _) in zip(outside, rows, strict=True) if differs)
-    return sum(outside) - known, known, sum(len(numbers) for _, numbers in rows)
+    known = sum(one.is_outside for row, one in pairs if "differs" in row)
+    outside = sum(one.is_outside for _, one in pairs) - known
+    return outside, known, sum("fitted" in row for row, _ in pairs), len(pairs)
 
 
 def jobs_of_row(world: World, row: Mapping[str, Any], seeds: Sequence[int]) -> list[Job]:
@@ -168,7 +170,12 @@ def in_markdown(table: Mapping[str, Any], rows: Sequence[Mapping[str, Found]], n
     for row, found in zip(table["rows"], rows, strict=True):
         cells = [cell for name in shown for cell in cells_of(found.get(name), max(1, metrics[name].digits))]
         lines.append("| " + " | ".join([row["policy"].replace("|", "\\|"), *cells]) + " |")
-    notes = [f"{row['policy']}: {row['differs']}." for row in table["rows"] if "differs" in row]
+    notes = [
+        f"{row['policy']}: {how}{row[key]}."
+        for row in table["rows"]
+        for key, how in (("differs", ""), ("fitted", "options fitted to these numbers: "), ("note", ""))
+        if key in row
+    ]
     return "\n".join([*lines, *("\n" + note for note in notes)])
 
 

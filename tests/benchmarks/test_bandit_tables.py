@@ -42,7 +42,7 @@ def test_a_tolerance_may_be_a_share() -> None:
 
 def test_rows_known_to_differ_are_shown_and_counted_apart() -> None:
     found = compare([TABLE], range(2), 1)
-    assert count([TABLE], found) == (0, 1, 3)
+    assert count([TABLE], found) == (0, 1, 0, 3)
     text = in_markdown(TABLE, found[0], 2)
     assert "| plain \\| | 0.5" in text
     assert "known: because." in text
