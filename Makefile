@@ -78,8 +78,8 @@ bench: install ## Where the time of a step goes; tokens a second of every engine
 	$(BIN)/python -m benchmarks.gpu
 
 bench-bandits: install ## Published tables of bandits in simulated worlds, made again, and our defaults beside their best rows
-	$(BIN)/python -m benchmarks.bandit_tables
 	$(BIN)/python -m benchmarks.bandit_defaults
+	$(BIN)/python -m benchmarks.bandit_tables
 
 clean: ## Remove the environment and caches; runs stay
 	rm -rf $(VENV) $(VENV)-trl $(VENV)-vllm build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
