@@ -95,7 +95,8 @@ class Bots(PerTask):
     """BOTS; see the module.
 
     A belief is kept as a = 1 + `scale` * `successes`, so that one number makes all of them fade: without references a
-    step costs no more than the tasks played. With them every task hears something in every step, in O(N).
+    step costs no more than the tasks played. With them every task hears something in every step, in O(N); that is
+    worked out in arrays made once, because large ones cost more to come by than to fill.
     """
 
     successes: Floats
@@ -107,6 +108,7 @@ class Bots(PerTask):
         super().__init__(num_tasks, rng)
         self.config, self.references = config, references
         self.keep(successes=0.0, failures=0.0)
+        self._room = np.empty((2, num_tasks))  # to calculate in; memory only once it is used
         self.scale = 1.0
         self.now = -1  # the latest step learned from
         self.ability: float | None = None  # c
@@ -115,23 +117,25 @@ class Bots(PerTask):
         """a and b of every task, [N] each."""
         return 1 + self.scale * self.successes, 1 + self.scale * self.failures
 
-    def expected(self, at: Positions | slice = EVERYTHING) -> Floats:
-        """Expected pass rates, of every task or of some."""
-        successes = self.scale * self.successes[at]
-        rates: Floats = (1 + successes) / (2 + successes + self.scale * self.failures[at])
+    def expected(self, at: Positions | slice = EVERYTHING, room: Floats | None = None) -> Floats:
+        """Expected pass rates, of every task or of some; in the first row of `room` [2, M] if there is any."""
+        successes, prior = self.successes[at], 1 / self.scale  # a / (a + b), both divided by the scale
+        rates, samples = (None, None) if room is None else room
+        rates = np.add(successes, prior, out=rates)
+        samples = np.add(successes, self.failures[at], out=samples)
+        samples += 2 * prior
+        rates /= samples
         return rates
 
     def draw(self, n: int) -> Positions:
         """Take the best, or draw by softmax."""
-        target = self.config.target
         if self.config.temperature > 0:
-            distance = np.abs(self.expected() - target)
-            return gumbel_top_k(-distance / self.config.temperature, n, self.rng)
+            return gumbel_top_k(self._distances() / -self.config.temperature, n, self.rng)
         if self.references is not None:
-            return smallest(np.abs(self.expected() - target), n, self.rng)
-        tried = self.tried  # all others are expected at one half
-        distance = np.abs(self.expected(tried) - target)
-        return smallest_beside(tried, distance, abs(0.5 - target), self.num_tasks, n, self.rng)
+            return smallest(self._distances(), n, self.rng)
+        tried, target = self.tried, self.config.target  # all others are expected at one half
+        distances = np.abs(self.expected(tried) - target)
+        return smallest_beside(tried, distances, abs(0.5 - target), self.num_tasks, n, self.rng)
 
     def learn(self, tried: Sequence[Tried]) -> None:
         """Let all beliefs fade, then count what was played and what the references say of the rest."""
@@ -154,6 +158,12 @@ class Bots(PerTask):
         """Continue."""
         super().load_state(state)
         self.scale, self.now, self.ability = state["scale"], state["now"], state["ability"]
+
+    def _distances(self) -> Floats:
+        """How far from the target every task is expected; good until the room is used again."""
+        distances = self.expected(room=self._room)
+        distances -= self.config.target
+        return np.abs(distances, out=distances)
 
     def _fade(self, steps: int) -> None:
         self.scale *= (1 - self.config.forget) ** steps
@@ -181,12 +191,16 @@ class Bots(PerTask):
         """Tell the tasks that were not played what the references say of them."""
         if self.ability is None:
             return
-        rate = np.clip(references.weak + self.ability * references.gap, 0.0, 1.0)
+        passed, failed = self._room
+        np.multiply(references.gap, self.ability, out=passed)
+        passed += references.weak
+        np.clip(passed, 0.0, 1.0, out=passed)
+        np.subtract(references.is_known, passed, out=failed)
         weight = self.config.share * self.config.samples / self.scale
-        for numbers, told in ((self.successes, rate), (self.failures, references.is_known - rate)):
-            own = numbers[played]
-            numbers += weight * told
-            numbers[played] = own
+        for numbers, told in ((self.successes, passed), (self.failures, failed)):
+            told *= weight
+            told[played] = 0.0
+            numbers += told
         self._is_tried |= references.is_known
 
 
