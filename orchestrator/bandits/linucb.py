@@ -173,14 +173,11 @@ class Widths:
     """A board (`index_rule`) on which a slot given to one arm narrows all those like it.
 
     A + x x' has the inverse A^-1 - u u' with u = A^-1 x / sqrt(1 + x' A^-1 x) (Sherman and Morrison), and the squared
-    width of an arm y falls by (u'y)^2: O(K d) a slot.
+    width y' A^-1 y of an arm falls by (u'y)^2: O(K d) a slot. Alpha is multiplied in at the start.
 
-    Only arms that may win one of the n slots are on it. With s the largest squared width at the start, x x' <= s A for
-    every x. So A grows to (1 + n s) A at most, no width shrinks by more than sqrt(1 + n s), and the highest index never
-    falls below the highest of mean + alpha width / sqrt(1 + n s). An arm below that at the start stays below.
-
-    A slot costs a handful of numpy calls on small arrays, each of which takes longer to begin than to do: hence `out=`,
-    alpha inside the columns, and a look at the second highest index instead of a search for ties.
+    Only arms that may win one of the n slots are on it, which changes nothing. With s the largest squared width at the
+    start, x x' <= s A for every arm: n slots make no more of A than (1 + n s) A. So no index falls below mean + alpha
+    width / sqrt(1 + n s), the highest one never below the highest of these, and an arm that begins lower never wins.
     """
 
     def __init__(self, x: Floats, mean: Floats, inverse: Floats, alpha: float, n: int) -> None:
@@ -191,12 +188,11 @@ class Widths:
         self._x, self._inverse = x, inverse.copy()
         self._on, self._mean, self._squared = on.tolist(), mean[on], alpha**2 * squared[on]
         self._columns = np.ascontiguousarray(alpha * x[on].T)
-        self._index, self._lost = np.empty((2, len(on)))
 
     def best(self) -> list[int]:
-        """Tell which arms share the highest index."""
-        index = np.sqrt(self._squared, out=self._index)
-        np.add(index, self._mean, out=index)
+        """Tell which arms share the highest index; they are searched for only if the second highest is level."""
+        index = np.sqrt(self._squared)
+        index += self._mean
         first = index.argmax()
         highest, index[first] = index[first], -math.inf
         if index[index.argmax()] < highest - LEVEL:
@@ -206,13 +202,14 @@ class Widths:
 
     def give(self, arm: int) -> None:
         """Add x x' of an arm to A."""
-        x, lost = self._x[arm], self._lost
+        x = self._x[arm]
         u = self._inverse.dot(x)
         u /= math.sqrt(1 + x.dot(u))
-        self._inverse -= u[:, None] * u
-        u.dot(self._columns, out=lost)
-        np.multiply(lost, lost, out=lost)
-        np.subtract(self._squared, lost, out=self._squared)
+        narrowed = u.dot(self._columns)
+        narrowed *= narrowed
+        self._squared -= narrowed
+        column = u[:, None]
+        self._inverse -= column.dot(column.T)
 
 
 def squared_widths(x: Floats, inverse: Floats) -> Floats:

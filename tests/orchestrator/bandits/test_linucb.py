@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from orchestrator.bandits.contracts import About
-from orchestrator.bandits.linucb import Config, LinUcb, create
+from orchestrator.bandits.index_rule import fill
+from orchestrator.bandits.linucb import LEVEL, Config, LinUcb, Widths, create
 from orchestrator.bandits.testing import ARMS, BanditSuite
 from tests.orchestrator.bandits.steps import seen
 
@@ -117,6 +118,60 @@ def test_section_3_0_a_slot_narrows_the_arms_like_it() -> None:
     assert abs(picked["2"] - picked["0"] - picked["1"]) <= 2, (
         "two that are alike share what one gets that is not"
     )
+
+
+class Written:
+    """The board as the rule is written: every arm is looked at for every slot."""
+
+    def __init__(self, x, mean, inverse, alpha):
+        self.x, self.mean, self.a, self.alpha = x, mean, np.linalg.inv(inverse), alpha
+
+    def best(self):
+        squared = np.einsum("kd,de,ke->k", self.x, np.linalg.inv(self.a), self.x)
+        index = self.mean + self.alpha * np.sqrt(squared)
+        return np.flatnonzero(index >= index.max() - LEVEL).tolist()
+
+    def give(self, arm):
+        self.a += np.outer(self.x[arm], self.x[arm])
+
+
+def arms_of(kind: str, num_arms: int, chance: np.random.Generator) -> np.ndarray:
+    """Features of arms, the constant first."""
+    features = chance.random((num_arms, 3))
+    if kind == "few different":
+        features = features[chance.integers(min(4, num_arms), size=num_arms)]
+    elif kind == "all but equal":
+        features = features[chance.integers(min(4, num_arms), size=num_arms)] + 1e-5 * chance.random(
+            (num_arms, 3)
+        )
+    return np.hstack([np.ones((num_arms, 1)), features])
+
+
+@pytest.mark.parametrize("kind", ["different", "few different", "all but equal"])
+@pytest.mark.parametrize("num_arms", [1, 7, 200])
+@pytest.mark.parametrize(("alpha", "floor"), [(0.5, 0.0), (0.05, 0.3), (0.0, 0.0), (0.0, 0.2)])
+@pytest.mark.parametrize("seen_slots", [0, 2000])
+def test_leaving_out_arms_that_cannot_win_changes_nothing(
+    kind: str, num_arms: int, alpha: float, floor: float, seen_slots: int
+) -> None:
+    """Nor do the shortcuts: picks and chances are those of the rule as it is written."""
+    chance = np.random.default_rng(num_arms)
+    x = arms_of(kind, num_arms, chance)
+    played = x[chance.integers(num_arms, size=seen_slots)]
+    inverse = np.linalg.inv(np.eye(4) + played.T @ played)
+    mean = x @ np.array([0.2, 0.1, -0.1, 0.05])
+    for n in (1, 60):
+        boards = Widths(x, mean, inverse, alpha, n), Written(x, mean, inverse, alpha)
+        found, wanted = (fill(board, n, num_arms, floor, np.random.default_rng(3)) for board in boards)
+        assert found[0].tolist() == wanted[0].tolist()
+        assert found[1].tolist() == wanted[1].tolist()
+
+
+def test_most_arms_cannot_win_where_means_differ_more_than_widths() -> None:
+    chance = np.random.default_rng(2)
+    x = arms_of("different", 500, chance)
+    board = Widths(x, x @ np.array([0.0, 1.0, 0.0, 0.0]), np.eye(4) / 1e4, 0.5, 64)
+    assert len(board._on) < 50
 
 
 def test_arms_with_equal_features_are_level() -> None:
