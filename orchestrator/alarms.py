@@ -40,9 +40,9 @@ def _alarms(metrics: Sequence[MetricRecord], dtype: str) -> Iterator[tuple[str, 
 
 
 def _gap(batch: Mapping[str, float], dtype: str) -> Iterator[tuple[str, str]]:
-    """With equal weights the two may differ by rounding; older weights explain any gap."""
+    """With equal weights the two may differ by rounding; older weights, or another temperature, explain any gap."""
     gap, most = batch.get("sampler_gap_mean", 0.0), MOST_GAP[dtype]
-    if batch.get("versions_behind") == 0 and gap > most:
+    if batch.get("versions_behind") == 0 and not batch.get("tempered_rows") and gap > most:
         yield (
             "gap",
             f"the sampler's log-probs are {gap:.2g} nats a token off the learner's although their weights have the "

@@ -144,8 +144,10 @@ def put_together(
 ) -> Parts:
     """Make the parts that take no time."""
     spec, environments, policy = foundation.spec, foundation.environments, foundation.policy
+    objective = Objective.from_config(spec.objective)
     player = Player(spec.seed, policy, sampler, scorer, environments, spec.sampler)
-    tasks = foundation.tasks
+    learner = Learner(policy, spec.learner, spec.sampler.temperature, "lp_ref" in objective.needs)
+    tasks, choice = foundation.tasks, foundation.choice
     return Parts(
         spec=spec,
         environments=environments,
@@ -153,12 +155,12 @@ def put_together(
         policy=policy,
         sampler=sampler,
         player=player,
-        learner=Learner(policy, spec.learner, spec.sampler.temperature),
-        objective=Objective.from_config(spec.objective),
+        learner=learner,
+        objective=objective,
         entropy=MixCorrectedEntropy(spec.objective.reading),
-        choice=foundation.choice,
+        choice=choice,
         tasks=tasks,
-        rollouts=Rollouts(spec, foundation.choice, tasks, player),
+        rollouts=Rollouts(spec, choice, tasks, player, learner, objective),
         measurements=[Evaluation(spec.evaluate, environments, held_out)],
         stopping=Stopping(spec.curriculum.stage),
     )

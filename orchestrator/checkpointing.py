@@ -17,11 +17,15 @@ EXPECTED = {
     "tasks": 1,
     "progress": 1,
 }
-MAY_BE = {"under_way": 1}  # only where a batch was played ahead
+MAY_BE = {
+    "under_way": 1,  # only where a batch was played ahead
+    "reference": 1,  # only where the objective compares with a frozen policy
+}
 
 
 def components(parts: Parts, progress: Progress) -> list[Component]:
     """Collect the state of all parts, ready to be written."""
+    played = parts.rollouts.await_under_way()  # first: while it is played it may draw tasks
     made = [
         Component("weights", EXPECTED["weights"], parts.policy.save),
         json_component("policy", EXPECTED["policy"], {"version": parts.policy.version}),
@@ -32,14 +36,16 @@ def components(parts: Parts, progress: Progress) -> list[Component]:
             {
                 "objective": parts.objective.state(),
                 "entropy": parts.entropy.state(),
-                "controller": _controller(parts),
+                "controllers": _controllers(parts),
             },
         ),
         json_component("choice", EXPECTED["choice"], parts.choice.state()),
         json_component("tasks", EXPECTED["tasks"], parts.tasks.state()),
         json_component("progress", EXPECTED["progress"], progress.state()),
     ]
-    if played := parts.rollouts.await_under_way():
+    if parts.learner.reference is not None:
+        made.append(Component("reference", MAY_BE["reference"], parts.learner.reference.save))
+    if played is not None:
         made.append(
             Component("under_way", MAY_BE["under_way"], lambda folder: under_way.save(played, folder))
         )
@@ -55,22 +61,26 @@ def restore(parts: Parts, progress: Progress, opened: OpenCheckpoint) -> list[st
     parts.learner.load_optimizer(opened["optimizer"].folder)
     objective = opened.read_json("objective")
     anew = parts.choice.load_state(opened.read_json("choice"))
-    if objective.get("controller", _controller(parts)) == _controller(parts):
+    if objective.get("controllers", _controllers(parts)) == _controllers(parts):
         parts.objective.load_state(objective["objective"])
     else:
-        anew.append("the objective's controller")
+        anew.append("the objective's controllers")
     if objective["entropy"]["mode"] == parts.entropy.mode:
         parts.entropy.load_state(objective["entropy"])
     else:
         anew.append("the reading of entropy")
     anew += parts.tasks.load_state(opened.read_json("tasks"))
     progress.load_state(opened.read_json("progress"))
+    if parts.learner.reference is not None:
+        if "reference" in opened.components:
+            parts.learner.reference.load(opened["reference"].folder)
+        else:
+            anew.append("the reference policy")
     if "under_way" in opened.components:
         parts.rollouts.put_back(under_way.load(opened["under_way"].folder, parts.environments))
     progress.num_unscorable_steps = 0  # whatever stopped the run may be mended by now
     return anew
 
 
-def _controller(parts: Parts) -> str | None:
-    controller = parts.spec.objective.controller
-    return controller.type if controller else None
+def _controllers(parts: Parts) -> list[str]:
+    return [controller.type for controller in parts.spec.objective.controllers]

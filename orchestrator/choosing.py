@@ -37,6 +37,16 @@ class Slot:
     pick: Pick
 
 
+def by_pick(slots: Sequence[Slot], numbers: Sequence[float | None]) -> list[tuple[Slot, float | None, int]]:
+    """Give every pick's first slot, the mean of its groups' numbers, and how many have one; in the picks' order."""
+    found: dict[tuple[str, str], tuple[Slot, list[float]]] = {}
+    for slot, number in zip(slots, numbers, strict=True):
+        _, own = found.setdefault((slot.bandit, slot.pick.id), (slot, []))
+        if number is not None:
+            own.append(number)
+    return [(slot, sum(own) / len(own) if own else None, len(own)) for slot, own in found.values()]
+
+
 class Choice(ABC):
     """Fills the slots of a batch and takes in what they earned."""
 
@@ -64,12 +74,14 @@ class Choice(ABC):
     def learn(
         self, slots: Sequence[Slot], signals: Sequence[float | None], scores: Sequence[float | None]
     ) -> None:
-        """Give every pick its reward and its group's mean score; a signal of None says that nothing was observed."""
+        """Give every pick the mean reward and the mean score of its groups, and how many those are.
+
+        A signal of None says that nothing was observed. A pick that was played again has several groups.
+        """
         told: dict[str, list[Feedback]] = {name: [] for name in self.bandits}
-        rewards = self._scaled(slots, signals)
-        for slot, reward, score in zip(slots, rewards, scores, strict=True):
-            feedback = Feedback(slot.pick, 0.0 if reward is None else reward, int(reward is not None), score)
-            told[slot.bandit].append(feedback)
+        rewards = by_pick(slots, self._scaled(slots, signals))
+        for (slot, reward, num), (_, score, _) in zip(rewards, by_pick(slots, scores), strict=True):
+            told[slot.bandit].append(Feedback(slot.pick, 0.0 if reward is None else reward, num, score))
         for name, bandit in self.bandits.items():
             bandit.learn(told[name])
 

@@ -19,16 +19,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from orchestrator import planned, readings
 from orchestrator.choosing import Slot
 from orchestrator.measurements.contracts import Findings
 from orchestrator.memory import Memory
 from orchestrator.parts import Parts
+from orchestrator.planned import Played
 from orchestrator.playing import Group
 from orchestrator.progress import Progress
 from orchestrator.stage_evals import MainGroup
 from orchestrator.steps import StepDone
 from orchestrator.stopwatch import Stopwatch
+from policies.gradients import weigh_components
 from policies.learner import UpdateReport
+from policies.objectives.reading import logged
 
 MAX_UNSCORABLE_STEPS = 3  # in a row: then something is broken, and going on would train on nothing
 
@@ -78,12 +82,11 @@ class Curriculum:
             arms = parts.choice.arms()
         parts.rollouts.begin_next(self.at, watch)
         version = parts.policy.version
-        report = self.update(groups, watch)
+        report = self.update(played, watch)
         with watch("learn"):
-            controlled = self.control_entropy(groups)
+            controlled = self.control_entropy(groups, report)
         done = StepDone(
-            slots=slots,
-            groups=groups,
+            played=played,
             signals=signals,
             arms=arms,
             version=version,
@@ -94,32 +97,25 @@ class Curriculum:
         )
         self.memory.record_step(self.at, done, watch)
 
-    def update(self, groups: Sequence[Group], watch: Stopwatch) -> UpdateReport | None:
-        """Turn what could be scored into an update of the policy; None when nothing could."""
+    def update(self, played: Played, watch: Stopwatch) -> UpdateReport | None:
+        """Turn what could be scored into an update of the policy; None when there is nothing to learn from."""
         parts = self.parts
         with watch("prepare"):
-            rewards = [group.values if parts.reads_value else group.correct for group in groups]
-            trajectories = [
-                sample.trajectory(number, float(reward))
-                for number, (group, own) in enumerate(zip(groups, rewards, strict=True))
-                for sample, reward in zip(group.scored, own, strict=True)
-            ]
+            trajectories = played.trajectories(parts.reads_value, parts.policy)
             if not trajectories:
                 return None
-            batch = parts.objective.prepare(trajectories)
-            is_off_policy = any(one.version != parts.policy.version for one in trajectories)
+            batch = parts.objective.prepare(trajectories, parts.learner.reference_lp)
+            weigh_components(parts.learner, parts.objective, trajectories, batch)
+        is_off_policy = planned.is_off_policy(trajectories, parts.policy.version)
         with watch("update"):
             return parts.learner.update(batch, parts.objective, is_off_policy=is_off_policy)
 
-    def control_entropy(self, groups: Sequence[Group]) -> dict[str, float]:
-        """Read the step's entropy, corrected for the mix, and let the controller set the next step's knob."""
-        sums: dict[str, tuple[float, int]] = {}
-        for group in groups:
-            key = f"{group.task.environment}/{group.task.category}"
-            total, count = sums.get(key, (0.0, 0))
-            sums[key] = (total + group.entropy_sum, count + group.num_tokens)
-        reading = self.parts.entropy.observe(sums)
-        return self.parts.objective.observe(reading)
+    def control_entropy(self, groups: Sequence[Group], report: UpdateReport | None) -> dict[str, float]:
+        """Read the step's entropy, corrected for the mix, and let the controllers set the next step's knobs."""
+        parts = self.parts
+        sums = readings.entropies(groups, report, parts.spec.objective.entropy)
+        reading = parts.entropy.observe(sums)
+        return logged(reading) | parts.objective.observe(reading, readings.measured(report))
 
     def boundary(self) -> None:
         """Measure every environment, tell the scheduler, and make the result durable."""
@@ -127,10 +123,10 @@ class Curriculum:
         due = [measurement for measurement in parts.measurements if measurement.is_due(self.at)]
         findings = [m.run(parts.player, self.at, watch, self.memory.watcher.measuring) for m in due]
         earned = parts.choice.end_stage(self.at, _scores(findings))
-        if self.at.stage == 0:
-            self._set_entropy_baseline(findings)
-        else:
+        if self.at.stage > 0:
             parts.cross_boundary()
+        if self.at.stage == 0 or parts.spec.curriculum.boundary.controllers == "rescale":
+            self._set_entropy_baseline(findings)
         self.at.end_boundary()
         self.memory.record_boundary(self.at, findings, earned, watch)
         self.memory.save("boundary", parts, self.at)

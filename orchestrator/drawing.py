@@ -52,10 +52,13 @@ class Drawing:
                 " remove `teacher`"
             )
 
-    def draw(self, slots: Sequence[Slot]) -> list[Task]:
-        """Draw a task for every slot; none twice in a batch while its category has others."""
+    def draw(self, slots: Sequence[Slot], beside: Sequence[Task] = ()) -> list[Task]:
+        """Draw a task for every slot; none twice in a batch while its category has others.
+
+        `beside`: what the batch has already.
+        """
         drawn: dict[int, Task] = {}
-        seen: set[str] = set()
+        seen = {self._sources[task.environment, task.category].environment.distinct(task) for task in beside}
         for source, places in self._in_turn(slots):
             tasks = source.draw(len(places), avoid=seen)
             seen.update(source.environment.distinct(task) for task in tasks)

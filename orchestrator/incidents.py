@@ -61,7 +61,9 @@ def of_step(groups: Sequence[Group], report: UpdateReport | None) -> list[EventR
     """What went wrong in a step: samples without a score, updates left out."""
     events = unscorable(groups)
     if report is None:
-        events.append(EventRecord("skipped update", "no sample of this step could be scored: no update"))
+        is_scored = any(group.scored for group in groups)  # then a plan left all of them out
+        why = "all groups of this step lack spread" if is_scored else "no sample of this step could be scored"
+        events.append(EventRecord("skipped update", f"{why}: no update"))
     elif report.num_skipped:
         text = f"{report.num_skipped} updates were not finite and skipped"
         events.append(EventRecord("skipped update", text))

@@ -12,7 +12,7 @@ from typing import Literal
 from orchestrator import incidents, metrics
 from orchestrator.alarms import raise_alarms
 from orchestrator.checkpointing import components
-from orchestrator.choosing import Slot
+from orchestrator.choosing import Slot, by_pick
 from orchestrator.measurements.contracts import Findings
 from orchestrator.measurements.evaluation import sample_record
 from orchestrator.outer import Earned, Scheduled
@@ -94,9 +94,10 @@ class Memory:
 
     def record_step(self, at: Progress, done: StepDone, watch: Stopwatch) -> None:
         """A step is done: one transaction."""
-        slots, groups, signals = done.slots, done.groups, done.signals
+        slots, groups, signals = done.played.slots, done.played.groups, done.signals
         numbers = [
             *metrics.of_groups(slots, groups, signals),
+            *metrics.of_plans(done.played),
             *metrics.of_versions(groups, done.version),
             *metrics.of_update(done.report, done.controlled),
             *metrics.of_time(watch, groups, done.report),
@@ -109,7 +110,7 @@ class Memory:
             seconds=watch.total,
             num_tokens=sum(group.num_tokens for group in groups),
             num_samples=sum(len(group.samples) for group in groups),
-            picks=[_pick(slot, signal) for slot, signal in zip(slots, signals, strict=True)],
+            picks=[_pick(slot, signal) for slot, signal, _ in by_pick(slots, signals)],
             groups=[_group(slot, group) for slot, group in zip(slots, groups, strict=True)],
             samples=[sample_record(i, 0, groups[i]) for i in spread][:SAMPLES_KEPT],
             metrics=numbers,

@@ -46,6 +46,7 @@ class Method:
     summary: str  # the first sentence of its docstring
     source: str  # the paper or "baseline"
     module: str
+    family: str = ""  # of an objective: what it has in common with its neighbours in the list
 
 
 class Given(BaseModel):
@@ -114,10 +115,9 @@ def require_kind(kind: str) -> None:
 def describe(method: Method) -> dict[str, Any]:
     """Tell all there is to say about a method: its docstring, and its options with their defaults."""
     if method.kind == "objectives":
-        from policies.objectives.presets import PRESETS
+        from policies.objectives.story import story
 
-        preset = PRESETS[method.name]
-        text, options = f"{preset.about}.", _resolved(method.name)
+        text, options = story(method.name), _resolved(method.name)
     else:
         module = load(method)
         text = (module.__doc__ or "").strip()
@@ -197,11 +197,18 @@ def create(kind: str, config: BaseModel, **arguments: Any) -> Any:
 
 
 def _presets() -> tuple[Method, ...]:
-    from policies.objectives.presets import PRESETS
+    from policies.objectives.presets import PRESETS, family_of
 
     return tuple(
-        Method("objectives", name, preset.about, preset.source, "policies.objectives.presets")
-        for name, preset in sorted(PRESETS.items())
+        Method(
+            "objectives",
+            name,
+            preset.about if preset.verified else f"{preset.about} [experimental]",
+            preset.source,
+            "policies.objectives.presets",
+            family_of(name),
+        )
+        for name, preset in PRESETS.items()
     )
 
 

@@ -10,11 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.choosing import Slot
+from orchestrator.planned import Played
 from orchestrator.playing import Group
 from orchestrator.stopwatch import Stopwatch
 from policies.learner import UpdateReport
+from store.metrics import METRICS
 from store.records import MetricRecord
 
+SQUARED = "_weight_squared"  # of a mismatch weight, mean of w^2: only for the share of effective samples
 PARTS = ("draw", "play", "score", "wait", "update")  # of a step's time; the rest is "other"
 
 
@@ -89,12 +92,68 @@ def of_update(report: UpdateReport | None, entropy: Mapping[str, float]) -> list
     """What the update and the controller did; what is not finite is kept as missing."""
     numbers: dict[str, float] = dict(entropy)
     if report is not None:
-        numbers |= {name: total / count for name, (total, count) in report.sums.items() if count}
-        numbers |= report.maxima
+        means = {name: total / count for name, (total, count) in report.sums.items() if count}
+        told = {name: value for name, value in means.items() if not name.endswith(SQUARED)}
+        numbers |= {_known(name): value for name, value in {**told, **report.maxima}.items()}
+        numbers |= _effective_samples(means)
         numbers |= {"loss": report.loss, "grad_norm": report.grad_norm, "lr": report.lr}
         numbers["skipped_updates"] = report.num_skipped
         numbers["rows_run_frac"] = report.num_rows_run / report.num_rows
-    return [MetricRecord(name, value if math.isfinite(value) else None) for name, value in numbers.items()]
+    records = [MetricRecord(name, value if math.isfinite(value) else None) for name, value in numbers.items()]
+    return records if report is None else [*records, *_of_covariance(report)]
+
+
+def _known(name: str) -> str:
+    """The ledger's name for what an objective tells; parts, of which some are a user's own, have names of their own."""
+    return name if name in METRICS or name.startswith("force_") else f"part_{name}"
+
+
+def _effective_samples(means: Mapping[str, float]) -> dict[str, float]:
+    """(mean w)^2 / mean w^2 of the mismatch weights, the least of them where there are several."""
+    shares = [
+        means[name.replace(SQUARED, "_weight_mean")] ** 2 / squared
+        for name, squared in means.items()
+        if name.endswith(SQUARED) and squared > 0
+    ]
+    return {"effective_samples": min(shares)} if shares else {}
+
+
+def _of_covariance(report: UpdateReport) -> Iterable[MetricRecord]:
+    for arm, (total, count) in report.covariance.items():
+        environment, _, category = arm.partition("/")
+        if count:
+            yield MetricRecord("covariance", total / count, environment or None, category or None, int(count))
+
+
+def of_plans(played: Played) -> list[MetricRecord]:
+    """What the objective's data plans did; nothing without them."""
+    records: list[MetricRecord] = []
+    if "dynamic_sampling" in played.plans:
+        records += [MetricRecord("generation_rounds", played.num_rounds), *_of_mix(played)]
+    if "gvm" in played.plans:
+        sizes = [len(group.samples) for group in played.groups]
+        records += [MetricRecord("smallest_group", min(sizes)), MetricRecord("largest_group", max(sizes))]
+    if played.sides:
+        num_rows = sum(len(side.taught) for side in played.sides)
+        num_samples = sum(len(side.group.samples) for side in played.sides)
+        records.append(MetricRecord("tempered_rows", num_rows, n=num_samples))
+        records.append(MetricRecord("tempered_temperature", played.sides[0].temperature))
+    return records
+
+
+def _of_mix(played: Played) -> list[MetricRecord]:
+    """Count what was generated and what was kept, by (environment, category) and in all: they are to be alike."""
+    counts: dict[tuple[str | None, str | None], list[int]] = {}
+    for place, slot in enumerate(played.slots):
+        for key in ((slot.environment, slot.category), (slot.environment, None), (None, None)):
+            count = counts.setdefault(key, [0, 0])
+            count[0] += 1
+            count[1] += place not in played.dropped
+    return [
+        MetricRecord(name, number, *key)
+        for key, numbers in counts.items()
+        for name, number in zip(("groups_generated", "groups_kept"), numbers, strict=True)
+    ]
 
 
 def of_versions(groups: Sequence[Group], version: int) -> list[MetricRecord]:

@@ -44,9 +44,18 @@ class Parts:
         return bool(self.spec.objective.reward == "value")
 
     def cross_boundary(self) -> None:
-        """Reset what the spec says is not carried into the next stage."""
+        """Let begin anew what the spec says is not taken into the next stage.
+
+        Controllers that are rescaled keep their coefficients, and entropy is compared with what is measured from here
+        on. That holds the entropy of the beginning of each stage, whatever it has come to be, and not that of the run.
+        """
         boundary = self.spec.curriculum.boundary
         if boundary.optimizer == "reset":
             self.learner.reset()
+        if self.learner.reference is not None and self.spec.objective.reference == "stage":
+            self.learner.reference.refresh()
         if boundary.controllers == "reset":
-            self.objective.load_state(Objective.from_config(self.spec.objective).state())
+            self.objective.reset_controllers()
+        if boundary.controllers == "rescale":
+            self.objective.rescale_controllers()
+            self.entropy.begin_anew()

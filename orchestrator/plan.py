@@ -108,7 +108,7 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
         ledger_bytes=num_steps * spec.step.groups * LEDGER_BYTES_PER_GROUP
         + num_boundaries * items * LEDGER_BYTES_PER_ITEM,
         free_bytes=_free(home),
-        warnings=(*spec.objective.warnings(), *_missing(spec)),
+        warnings=(*spec.warnings(), *_missing(spec)),
         left_out=tuple(
             LeftOut(name, environment.num_left_out, tuple(environment.left_out))
             for name, environment in environments.items()

@@ -6,9 +6,11 @@ token ids that only grows: nothing already in it is ever encoded again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +19,14 @@ from environments import Environment, Message, Score, Scorer, Task
 from orchestrator.episodes import LiveEpisode
 from orchestrator.errors import UserError
 from orchestrator.stopwatch import Stopwatch
+from orchestrator.thinking import answer_of
 from policies.policy import Policy
 from policies.samplers.contracts import Finish, Sampler, Sampling, Span
 from policies.samplers.options import SamplerOptions
 from policies.samplers.sampling import sample_seed
 from policies.trajectories import Trajectory
+
+Place: TypeAlias = "tuple[int, int]"  # of a task in a batch: the number of its group, and of its first sample
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,7 @@ class Sample:
     finish: Finish  # "stop": it ended; "length": a budget cut it off; "lost": the sampler lost a turn of it
     score: Score
     has_gradient: bool = True  # False: cut off, and only its score counts, in its group's mean
+    turn_starts: tuple[int, ...] = ()  # positions at which its turns begin
 
     @property
     def num_tokens(self) -> int:
@@ -49,6 +55,11 @@ class Sample:
     def entropy_sum(self) -> float:
         """Sum of the entropies of q over the tokens written, nats."""
         return float(self.entropies[self.mask].sum(dtype=np.float64))
+
+    @property
+    def can_teach(self) -> bool:
+        """Whether there is anything in it that a gradient could come from."""
+        return self.has_gradient and bool(self.mask.any())
 
     @property
     def was_cut_off(self) -> bool:
@@ -85,12 +96,42 @@ class Sample:
             finish=ending.finish,
             score=ending.score,
             has_gradient=ending.has_gradient,
+            turn_starts=tuple(start for start, _ in episode.stretches),
         )
 
-    def trajectory(self, group: int, reward: float) -> Trajectory:
+    @property
+    def turns(self) -> NDArray[np.int64] | None:
+        """Number of the turn that each token belongs to, [L]; None: there is one."""
+        if len(self.turn_starts) < 2:
+            return None
+        return np.searchsorted(self.turn_starts[1:], np.arange(len(self.ids)), side="right")
+
+    def trajectory(
+        self,
+        group: int,
+        reward: float,
+        arm: str = "",
+        think_end: int | None = None,
+        advantage: float | None = None,
+    ) -> Trajectory:
         """Give it to the learner."""
-        mask = self.mask if self.has_gradient else np.zeros_like(self.mask)
-        return Trajectory(self.ids, mask, self.logprobs, self.entropies, reward, group, self.version)
+        return Trajectory(
+            ids=self.ids,
+            mask=self.mask if self.has_gradient else np.zeros_like(self.mask),
+            logprobs=self.logprobs,
+            entropies=self.entropies,
+            reward=reward,
+            group=group,
+            version=self.version,
+            arm=arm,
+            correct=bool(self.score.correct),
+            components=self.score.components,
+            answer=answer_of(self.completion),
+            turns=self.turns,
+            think_end=think_end,
+            was_cut_off=self.was_cut_off,
+            advantage=advantage,
+        )
 
 
 @dataclass(frozen=True)
@@ -114,6 +155,24 @@ class Group:
     def correct(self) -> list[bool]:
         """Whether each scored sample is correct."""
         return [bool(s.score.correct) for s in self.scored]
+
+    @property
+    def arm(self) -> str:
+        """Where its task comes from: "environment/category"."""
+        return f"{self.task.environment}/{self.task.category}"
+
+    def rewards(self, reads_value: bool) -> Sequence[float]:
+        """What the objective reads of each scored sample: its value, or whether it is correct."""
+        return self.values if reads_value else self.correct
+
+    def trajectories(
+        self, number: int, reads_value: bool, think_end: Callable[[Sample], int | None]
+    ) -> list[Trajectory]:
+        """Give its scored samples to the learner, as the group of this number."""
+        return [
+            sample.trajectory(number, float(reward), self.arm, think_end(sample))
+            for sample, reward in zip(self.scored, self.rewards(reads_value), strict=True)
+        ]
 
     @cached_property
     def entropy_sum(self) -> float:
@@ -154,24 +213,28 @@ class Player:
     def play(
         self,
         tasks: Sequence[Task],
-        group_size: int,
+        group_size: int | Sequence[int],
         sampling: Sampling,
         stream: str,
         step: int,
         watch: Stopwatch,
         *,
         sync: bool = True,
+        places: Sequence[Place] | None = None,
     ) -> list[Group]:
-        """Play a group of episodes from every task, each to its end.
+        """Play a group of episodes from every task, each to its end; of one size, or of one for each task.
 
         The random numbers of a sample's turn depend on the run's seed and (stream, environment, step, group, sample,
-        turn), not on how the batch is cut nor on who else is still playing. `sync=False`: with the weights that the
+        turn), not on how the batch is cut nor on who else is still playing. `places` says which group each task's is,
+        and which sample of it comes first; they are counted from 0 otherwise. `sync=False`: with the weights that the
         sampler has.
         """
+        sizes = [group_size] * len(tasks) if isinstance(group_size, int) else group_size
+        places = [(group, 0) for group in range(len(tasks))] if places is None else places
         with watch("play"):
             if sync:
                 self.sync()
-            episodes = self._start(tasks, group_size)
+            episodes = self._start(tasks, sizes, places)
         live = episodes
         while live:
             with watch("play"):
@@ -183,22 +246,22 @@ class Player:
                     if episode.hear(turn):
                         episode.go_on(turn, self.policy.bridge(turn.messages))
                 live = [episode for episode in live if episode.is_live]
-        samples = [Sample.of(episode) for episode in episodes]
-        return [
-            Group(task, tuple(samples[i * group_size : (i + 1) * group_size])) for i, task in enumerate(tasks)
-        ]
+        samples = iter([Sample.of(episode) for episode in episodes])
+        return [Group(task, tuple(islice(samples, size))) for task, size in zip(tasks, sizes, strict=True)]
 
-    def _start(self, tasks: Sequence[Task], group_size: int) -> list[LiveEpisode]:
+    def _start(
+        self, tasks: Sequence[Task], sizes: Sequence[int], places: Sequence[Place]
+    ) -> list[LiveEpisode]:
         """Start all episodes, in the order of their groups; those of a group share the ids of their prompt."""
         context, version = self.policy.context, self.sampler.version
         episodes = []
-        for group, task in enumerate(tasks):
+        for task, size, (group, first) in zip(tasks, sizes, places, strict=True):
             prompt = self.policy.encode(task.messages)
             _require_room(task, len(prompt), context)
             limit = self.environments[task.environment].max_tokens or self.options.max_tokens
             episodes += [
                 LiveEpisode(task, (group, sample), prompt, limit, self.options, context, version)
-                for sample in range(group_size)
+                for sample in range(first, first + size)
             ]
         return episodes
 

@@ -95,7 +95,7 @@ class Process:
 
     def begin(self, foundation: Foundation, kin: Kin) -> Outcome:
         """Run from step 0."""
-        warnings = [EventRecord("warning", text) for text in self.spec.objective.warnings()]
+        warnings = [EventRecord("warning", text) for text in self.spec.warnings()]
         run = self.ledger.start_run(run_record(self.spec, foundation, kin))
         return self._go(run, foundation, None, [*warnings, *incidents.of_data(foundation.environments)])
 

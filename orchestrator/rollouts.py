@@ -8,36 +8,44 @@ another stage: the first one of a stage is played when it is needed, with the ne
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 
 from environments import Task
 from orchestrator.choosing import Choice, Slot
 from orchestrator.drawing import Drawing
-from orchestrator.playing import Group, Player
+from orchestrator.planned import Planned, Plans, Played
+from orchestrator.playing import Player
 from orchestrator.progress import Progress
 from orchestrator.spec import Spec
 from orchestrator.stopwatch import Stopwatch
 from policies.hardware import use_threads
-
-
-@dataclass(frozen=True)
-class Played:
-    """The batch of one step, played and scored."""
-
-    step: int
-    slots: Sequence[Slot]
-    groups: Sequence[Group]
-    seconds: Mapping[str, float]  # by part, of the thread that played it; empty: that was the step's own
+from policies.learner import Learner
+from policies.objectives import Objective
 
 
 class Rollouts:
     """Plays the batches of training; at most one is under way."""
 
-    def __init__(self, spec: Spec, choice: Choice, tasks: Drawing, player: Player) -> None:
-        self.spec, self.choice, self.tasks, self.player = spec, choice, tasks, player
+    def __init__(
+        self,
+        spec: Spec,
+        choice: Choice,
+        tasks: Drawing,
+        player: Player,
+        learner: Learner,
+        objective: Objective,
+    ) -> None:
+        self.spec, self.choice, self.tasks, self.player, self.objective = (
+            spec,
+            choice,
+            tasks,
+            player,
+            objective,
+        )
+        self._planned = Planned(spec, tasks, player, learner)
         self._thread: ThreadPoolExecutor | None = (
             None  # lives as long as the run: scoring workers die with it
         )
@@ -60,7 +68,7 @@ class Rollouts:
         if self._under_way is None:
             with watch("draw"):
                 slots, tasks = self._draw(at.step, at)
-            return Played(at.step, slots, self._play(at.step, tasks, watch), {})
+            return self._planned.play(at.step, slots, tasks, self.objective.plans, watch)
         with watch("wait"):
             played = self._under_way.result()
         self._under_way = None
@@ -76,7 +84,8 @@ class Rollouts:
             slots, tasks = self._draw(step, at)
         with watch("play"):
             self.player.sync()  # here, while nobody changes the weights
-        self._under_way = self._thread.submit(self._play_ahead, step, slots, tasks)
+        # the plans as they are now: of when the batch is begun, not of whenever the thread comes to it
+        self._under_way = self._thread.submit(self._play_ahead, step, slots, tasks, self.objective.plans)
 
     def await_under_way(self) -> Played | None:
         """Wait for the batch that is under way, and keep it to be taken; None when there is none."""
@@ -91,11 +100,7 @@ class Rollouts:
         slots = self.choice.slots(self.spec.step.groups, step, at.environment, at.visited)
         return slots, self.tasks.draw(slots)
 
-    def _play(self, step: int, tasks: Sequence[Task], watch: Stopwatch, *, sync: bool = True) -> list[Group]:
-        size, sampling = self.spec.step.group_size, self.spec.sampler.sampling
-        return self.player.play(tasks, size, sampling, "train", step, watch, sync=sync)
-
-    def _play_ahead(self, step: int, slots: Sequence[Slot], tasks: Sequence[Task]) -> Played:
+    def _play_ahead(self, step: int, slots: Sequence[Slot], tasks: Sequence[Task], plans: Plans) -> Played:
         watch = Stopwatch()
-        groups = self._play(step, tasks, watch, sync=False)
-        return Played(step, slots, groups, watch.seconds)
+        played = self._planned.play(step, slots, tasks, plans, watch, sync=False)
+        return replace(played, seconds=watch.seconds)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from orchestrator.choosing import Slot
-from orchestrator.playing import Group
+from orchestrator.planned import Played
 from policies.learner import UpdateReport
 from store.records import ArmRecord
 
@@ -15,9 +14,8 @@ from store.records import ArmRecord
 class StepDone:
     """A step: who chose what, how it was played, and what was learned from it."""
 
-    slots: Sequence[Slot]
-    groups: Sequence[Group]
-    signals: Sequence[float | None]  # the reward of each pick
+    played: Played
+    signals: Sequence[float | None]  # what each of its groups is worth to the bandits
     arms: Sequence[ArmRecord]  # as they stand after learning, before anything else is picked
     version: int  # of the weights that the update began with
     report: UpdateReport | None  # None: nothing could be scored

@@ -1,13 +1,13 @@
 """A batch played ahead, on disk: part of a checkpoint, so that a resumed run goes on with the same episodes.
 
-batch.json           slots, tasks by (environment, category, index), what was said, scores
+batch.json           slots, tasks by (environment, category, index), what was said, scores, what the plans made of it
 tokens.safetensors   of all episodes one after the other: ids, mask, log-probs, entropies
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -19,8 +19,8 @@ from safetensors.numpy import load_file, save_file
 from environments import Environment, Score, make_task
 from orchestrator.bandits.contracts import Pick
 from orchestrator.choosing import Slot
+from orchestrator.planned import Played, Side
 from orchestrator.playing import Group, Sample
-from orchestrator.rollouts import Played
 from policies.samplers.contracts import Span
 
 BATCH, TOKENS = "batch.json", "tokens.safetensors"
@@ -33,9 +33,14 @@ def save(played: Played, folder: Path) -> None:
         "step": played.step,
         "slots": [asdict(slot) for slot in played.slots],
         "groups": [_group(group) for group in played.groups],
+        "dropped": sorted(played.dropped),
+        "sides": [{**vars(side), "group": _group(side.group)} for side in played.sides],
+        "num_rounds": played.num_rounds,
+        "plans": played.plans,
     }
     (folder / BATCH).write_text(json.dumps(batch, sort_keys=True, indent=1), "utf-8")
-    samples = [sample for group in played.groups for sample in group.samples]
+    groups = [*played.groups, *(side.group for side in played.sides)]
+    samples = [sample for group in groups for sample in group.samples]
     rows = {name: np.concatenate([getattr(sample, name) for sample in samples]) for name in ARRAYS}
     save_file(rows, folder / TOKENS)
 
@@ -43,17 +48,24 @@ def save(played: Played, folder: Path) -> None:
 def load(folder: Path, environments: Mapping[str, Environment]) -> Played:
     """Read what `save` wrote. Tasks are made again; how long playing took is not remembered."""
     batch = json.loads((folder / BATCH).read_text("utf-8"))
-    lengths = [sample["length"] for group in batch["groups"] for sample in group["samples"]]
+    sides = batch.get("sides", [])  # it and what the plans did are not in batches of older runs
+    saved = [*batch["groups"], *(side["group"] for side in sides)]
+    lengths = [sample["length"] for group in saved for sample in group["samples"]]
     rows = iter(_rows(load_file(folder / TOKENS), lengths))
-    groups = [
-        Group(
-            make_task(environments[group["environment"]], group["category"], group["index"]),
-            tuple(_read_sample(sample, next(rows)) for sample in group["samples"]),
-        )
-        for group in batch["groups"]
-    ]
-    slots = [Slot(**{**slot, "pick": Pick(**slot["pick"])}) for slot in batch["slots"]]
-    return Played(batch["step"], slots, groups, {})
+    groups = [_read_group(group, environments, rows) for group in saved]
+    num = len(batch["groups"])
+    return Played(
+        step=batch["step"],
+        slots=[Slot(**{**slot, "pick": Pick(**slot["pick"])}) for slot in batch["slots"]],
+        groups=groups[:num],
+        dropped=frozenset(batch.get("dropped", ())),
+        sides=[
+            Side(group, tuple(side["taught"]), side["advantage"], side["temperature"])
+            for side, group in zip(sides, groups[num:], strict=True)
+        ],
+        num_rounds=batch.get("num_rounds", 1),
+        plans=tuple(batch.get("plans", ())),
+    )
 
 
 def _group(group: Group) -> dict[str, Any]:
@@ -76,8 +88,16 @@ def _sample(sample: Sample) -> dict[str, Any]:
         "num_turns": sample.num_turns,
         "finish": sample.finish,
         "has_gradient": sample.has_gradient,
+        "turn_starts": sample.turn_starts,
         "score": asdict(sample.score),
     }
+
+
+def _read_group(
+    facts: Mapping[str, Any], environments: Mapping[str, Environment], rows: Iterator[Mapping[str, Any]]
+) -> Group:
+    task = make_task(environments[facts["environment"]], facts["category"], facts["index"])
+    return Group(task, tuple(_read_sample(sample, next(rows)) for sample in facts["samples"]))
 
 
 def _read_sample(facts: Mapping[str, Any], arrays: Mapping[str, Any]) -> Sample:
@@ -87,6 +107,7 @@ def _read_sample(facts: Mapping[str, Any], arrays: Mapping[str, Any]) -> Sample:
         **plain,
         spans=tuple(Span(**span) for span in facts["spans"]),
         messages=tuple(facts["messages"]),
+        turn_starts=tuple(facts.get("turn_starts", ())),
         score=Score(**facts["score"]),
     )
 

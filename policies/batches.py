@@ -8,8 +8,8 @@ Dimension letters: B rows of a micro-batch, R rows of one part of it, T tokens o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -163,11 +163,22 @@ class Cutter:
         yield from self._spans(rest_R[at:], offset + at)
 
 
-def totals_of(mask_BT: Tensor, mean_lp: float | None) -> Totals:
+def totals_of(batch: Batch, mean_lp: float | None, noted: Mapping[str, float]) -> Totals:
     """Count what one update holds, whatever it is cut into."""
-    return Totals(num_tokens=int(mask_BT.sum()), num_sequences=int(mask_BT.any(-1).sum()), mean_lp=mean_lp)
+    group_tokens: dict[int, int] = {}
+    for group, num in zip(batch.group_B.tolist(), batch.mask_BT.sum(-1).tolist(), strict=True):
+        if num:
+            group_tokens[group] = group_tokens.get(group, 0) + num
+    return Totals(
+        num_tokens=int(batch.mask_BT.sum()),
+        num_sequences=int(batch.mask_BT.any(-1).sum()),
+        mean_lp=mean_lp,
+        group_tokens=group_tokens,
+        arms=batch.arms,
+        noted=noted,
+    )
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """Move all tensors of a batch."""
-    return Batch(**{field.name: getattr(batch, field.name).to(device) for field in fields(Batch)})
+    return batch.map(lambda value: value.to(device))

@@ -1,22 +1,24 @@
 """One forward pass over whole rows: log-probs and entropies of the tokens that the policy wrote.
 
 Dimension letters: B rows, T tokens of the longest row, N masked tokens of all rows, F features (the last hidden
-state), V vocabulary. Whatever the model's dtype, logits are at least float32 before anything is reduced (2603.11682:
-rounded log-probs bias the ratios), and they are divided by the sampling temperature, so that these are the log-probs
-the sampler drew with.
+state), V vocabulary, K the likeliest of it. Whatever the model's dtype, logits are at least float32 before anything is
+reduced (2603.11682: rounded log-probs bias the ratios), and they are divided by the sampling temperature, so that these
+are the log-probs the sampler drew with.
 
 The head is the widest layer of a small model by far, so it sees the N tokens that count and nothing else; where their
-logits would fill `CHUNK_ELEMENTS` they are made a chunk at a time, and again in the backward pass.
+logits would fill `CHUNK_ELEMENTS` they are made a chunk at a time, and again in the backward pass. What is made of
+them (`Reduction`) is one number a token: nothing as wide as the vocabulary leaves this module.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,19 +29,56 @@ EntropyMode = Literal["none", "value", "grad"]
 # Logits alive at a time: 256 MiB as float32, a few times that while they are reduced.
 CHUNK_ELEMENTS = 1 << 26
 
+NUCLEUS_TOKENS = 10_000  # most tokens of a nucleus (SIREN, arXiv 2509.25133)
+MASS_TOLERANCE = 1e-6  # a nucleus is full this far below its mass: sums of float32 probabilities round
+FILTERED_OUT = -1e4  # log-prob of a token that the filter took out (Lp-Reg, arXiv 2510.03222)
+FILTER_TOLERANCE = 1e-5  # nats below the filter's threshold that still pass: log-probs round
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """What is made of the logits of each token, beside the log-prob of the one that was sampled."""
+
+    temperature: float = 1.0  # logits are divided by it
+    entropy: EntropyMode = "none"
+    nucleus: float | None = None  # entropies are those of the likeliest tokens with this mass; None: of all
+    kappa: float | None = None  # also the log-prob after a filter: tokens with p >= kappa * p_max stay
+
 
 @dataclass(frozen=True)
 class Scored:
     """What one pass found. Values off the mask are 0; nats, float32 (float64 from a float64 model)."""
 
     lp_BT: Tensor
-    entropy_BT: Tensor | None  # of the full distribution at each masked position
+    entropy_BT: Tensor | None  # of the distribution at each masked position, or of its nucleus
+    lp_proxy_BT: Tensor | None = (
+        None  # after the filter, without gradient; FILTERED_OUT where it took the token
+    )
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """Those that were asked for, in order."""
+        return [one for one in (self.lp_BT, self.entropy_BT, self.lp_proxy_BT) if one is not None]
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Scored:
+        """Change all tensors."""
+
+        def changed(value: Tensor | None) -> Tensor | None:
+            return None if value is None else change(value)
+
+        return Scored(change(self.lp_BT), changed(self.entropy_BT), changed(self.lp_proxy_BT))
 
 
 def score_rows(
     model: Any, ids_BT: Tensor, mask_BT: Tensor, temperature: float = 1.0, entropy: EntropyMode = "none"
 ) -> Scored:
-    """Score the masked tokens of rows that are padded on the right.
+    """Score the masked tokens of rows that are padded on the right."""
+    features_NF, place_N = features_of(model, ids_BT, mask_BT)
+    return score_features(model, features_NF, place_N, ids_BT, Reduction(temperature, entropy))
+
+
+def features_of(model: Any, ids_BT: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor]:
+    """Give the features [N, F] that predict the masked tokens, with the places of those in the flattened rows.
 
     No attention mask is needed: attention is causal, so padding is read by nothing that counts. Only the columns up
     to the last masked token are fed, and that token is not. The first token of a row cannot be masked, since nothing
@@ -47,24 +86,25 @@ def score_rows(
     """
     place_N = mask_BT.flatten().nonzero()[:, 0]
     if len(place_N) == 0:
-        nothing = torch.zeros(mask_BT.shape, device=ids_BT.device)
-        return Scored(nothing, None if entropy == "none" else nothing)
+        return torch.zeros(0, 1, device=ids_BT.device), place_N
     columns = mask_BT.any(0).nonzero()
     first, end = int(columns[0]), int(columns[-1]) + 1
     features_BTF = read(model, end - first, input_ids=ids_BT[:, : end - 1], use_cache=False)
     row_N, column_N = place_N // mask_BT.shape[1], place_N % mask_BT.shape[1]
-    features_NF = features_BTF.flatten(0, 1).index_select(0, row_N * (end - first) + column_N - first)
-    return score_features(model, features_NF, place_N, ids_BT, temperature, entropy)
+    return features_BTF.flatten(0, 1).index_select(0, row_N * (end - first) + column_N - first), place_N
 
 
 def score_features(
-    model: Any, features_NF: Tensor, place_N: Tensor, ids_BT: Tensor, temperature: float, entropy: EntropyMode
+    model: Any, features_NF: Tensor, place_N: Tensor, ids_BT: Tensor, reduction: Reduction
 ) -> Scored:
     """Score tokens by the features that predict them; `place_N` are their places in the flattened rows."""
+    if len(place_N) == 0:
+        zero_BT = torch.zeros(ids_BT.shape, device=ids_BT.device)
+        entropy_BT = None if reduction.entropy == "none" else zero_BT
+        return Scored(zero_BT, entropy_BT, None if reduction.kappa is None else zero_BT)
     target_N = ids_BT.flatten().index_select(0, place_N)
-    lp_N, entropy_N = _reduce_in_chunks(head_of(model), features_NF, target_N, temperature, entropy)
-    lp_BT = _spread(lp_N, place_N, ids_BT.shape)
-    return Scored(lp_BT, None if entropy_N is None else _spread(entropy_N, place_N, ids_BT.shape))
+    reduced = _reduce_in_chunks(head_of(model), features_NF, target_N, reduction)
+    return Scored(*reduced).map(lambda value_N: _spread(value_N, place_N, ids_BT.shape))
 
 
 def read(model: Any, num_columns: int, **inputs: Any) -> Tensor:
@@ -103,6 +143,31 @@ def entropy_of(logprobs: Tensor) -> Tensor:
     return -(logprobs.exp() * finite).sum(-1)
 
 
+def nucleus_entropy(lp_NV: Tensor, mass: float) -> Tensor:
+    """Compute the entropy [N] of each distribution's nucleus: the smallest set of likeliest tokens with this mass.
+
+    Renormalised, and inside the likeliest `NUCLEUS_TOKENS`. Of tokens that are equally likely any may be in it: the
+    entropy is the same.
+
+    Source: SIREN, arXiv 2509.25133, as the paper has it; the released code leaves out the token that crosses the mass.
+    """
+    top_NK = _likeliest(lp_NV, mass)
+    p_NK = top_NK.detach().exp()
+    is_out_NK = p_NK.cumsum(-1) - p_NK >= mass - MASS_TOLERANCE  # the mass before them is enough
+    inside_NK = top_NK.masked_fill(is_out_NK, -math.inf).log_softmax(-1)
+    return -(inside_NK.exp() * inside_NK.masked_fill(is_out_NK, 0.0)).sum(-1)
+
+
+def filtered(lp_NV: Tensor, lp_N: Tensor, kappa: float) -> Tensor:
+    """Give log-probs [N] under each distribution without its unlikely tokens, renormalised.
+
+    Tokens with p >= kappa * p_max stay; one that does not has `FILTERED_OUT`. Source: Lp-Reg, arXiv 2510.03222.
+    """
+    least_N1 = lp_NV.amax(-1, keepdim=True) + (math.log(kappa) - FILTER_TOLERANCE)
+    mass_N = lp_NV.masked_fill(lp_NV < least_N1, -math.inf).logsumexp(-1)
+    return (lp_N - mass_N).masked_fill(lp_N < least_N1[:, 0], FILTERED_OUT)
+
+
 def call(model: Any, *, logits_to_keep: int, **inputs: Any) -> Any:
     """Call a model for its last logits; what this architecture does not take is left out."""
     known = parameters_of(model.__class__)
@@ -138,34 +203,58 @@ def _names(config_class: Any) -> tuple[str, ...]:
     return tuple(dir(config_class))
 
 
+class _Reduced(NamedTuple):
+    lp_N: Tensor
+    entropy_N: Tensor | None
+    lp_proxy_N: Tensor | None
+
+
 def _reduce_in_chunks(
-    head: Any | None, features_NF: Tensor, target_N: Tensor, temperature: float, entropy: EntropyMode
-) -> tuple[Tensor, Tensor | None]:
-    """Reduce features to log-probs and entropies; many a chunk of tokens at a time, redone in the backward."""
+    head: Any | None, features_NF: Tensor, target_N: Tensor, reduction: Reduction
+) -> _Reduced:
+    """Reduce features to numbers of each token; many a chunk of tokens at a time, redone in the backward."""
     num_logits = features_NF.shape[1] if head is None else head.weight.shape[0]
     most = max(1, CHUNK_ELEMENTS // num_logits)
     if len(features_NF) <= most:
-        return _reduce(head, features_NF, target_N, temperature, entropy)
+        return _reduce(head, features_NF, target_N, reduction)
     redone = partial(checkpoint, _reduce, head, use_reentrant=False, preserve_rng_state=False)
     parts = [
-        redone(features, target, temperature, entropy)
+        redone(features, target, reduction)
         for features, target in zip(torch.split(features_NF, most), torch.split(target_N, most), strict=True)
     ]
-    lp_N = torch.cat([lp for lp, _ in parts])
-    return lp_N, None if entropy == "none" else torch.cat([h for _, h in parts])
+    lp, entropy, proxy = (None if own[0] is None else torch.cat(own) for own in zip(*parts, strict=True))
+    assert lp is not None, "every chunk has it"
+    return _Reduced(lp, entropy, proxy)
 
 
-def _reduce(
-    head: Any | None, features_NF: Tensor, target_N: Tensor, temperature: float, entropy: EntropyMode
-) -> tuple[Tensor, Tensor | None]:
+def _reduce(head: Any | None, features_NF: Tensor, target_N: Tensor, reduction: Reduction) -> _Reduced:
     logits_NV = features_NF if head is None else head(features_NF)
     if logits_NV.dtype != torch.float64:
         logits_NV = logits_NV.float()
-    lp_NV = torch.log_softmax(logits_NV if temperature == 1 else logits_NV / temperature, dim=-1)
+    if reduction.temperature != 1:
+        logits_NV = logits_NV / reduction.temperature
+    lp_NV = torch.log_softmax(logits_NV, dim=-1)
     lp_N = lp_NV.gather(-1, target_N[:, None])[:, 0]
-    if entropy == "none":
-        return lp_N, None
-    return lp_N, entropy_of(lp_NV if entropy == "grad" else lp_NV.detach())
+    proxy_N = None
+    if reduction.kappa is not None:
+        proxy_N = filtered(lp_NV.detach(), lp_N.detach(), reduction.kappa)
+    if reduction.entropy == "none":
+        return _Reduced(lp_N, None, proxy_N)
+    seen_NV = lp_NV if reduction.entropy == "grad" else lp_NV.detach()
+    if reduction.nucleus is None:
+        return _Reduced(lp_N, entropy_of(seen_NV), proxy_N)
+    return _Reduced(lp_N, nucleus_entropy(seen_NV, reduction.nucleus), proxy_N)
+
+
+def _likeliest(lp_NV: Tensor, mass: float) -> Tensor:
+    """Give log-probs [N, K] of the likeliest tokens, sorted, as many as hold the mass in every row."""
+    most = min(NUCLEUS_TOKENS, lp_NV.shape[-1])
+    num = min(64, most)  # of trained models far more than most nuclei need; a full sort would be dear
+    while True:
+        top_NK: Tensor = lp_NV.topk(num).values
+        if num == most or bool((top_NK.detach().exp().sum(-1) >= mass).all()):
+            return top_NK
+        num = min(8 * num, most)
 
 
 def _spread(values_N: Tensor, place_N: Tensor, shape: torch.Size) -> Tensor:

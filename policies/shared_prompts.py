@@ -1,4 +1,4 @@
-"""Scoring rows that begin with the same prompt, the prompt read once: the G rows of a group share theirs.
+"""Reading rows that begin with the same prompt, the prompt read once: the G rows of a group share theirs.
 
 The prompts of a micro-batch go through the model once, with gradient. Every row then goes on from copies of its
 prompt's keys and values; the copies' gradients add up in the prompt. The first token of an answer is predicted by the
@@ -22,7 +22,7 @@ from torch import Tensor
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import CacheLayerMixin, DynamicLayer
 
-from policies.forward import EntropyMode, Scored, head_of, parameters_of, read, score_features
+from policies.forward import head_of, parameters_of, read
 
 
 @dataclass(frozen=True)
@@ -70,14 +70,10 @@ def can_share(model: Any) -> bool:
     )
 
 
-def score_shared(
-    model: Any, ids_BT: Tensor, mask_BT: Tensor, sharing: Sharing, temperature: float, entropy: EntropyMode
-) -> Scored:
-    """Score the masked tokens of rows that are padded on the right; each has one, and its prompt ends before it."""
+def shared_features(model: Any, ids_BT: Tensor, mask_BT: Tensor, sharing: Sharing) -> tuple[Tensor, Tensor]:
+    """Give what `forward.features_of` gives; each row has a masked token, and its prompt ends before it."""
     found = list(_features(model, ids_BT, mask_BT, sharing))
-    features_NF = torch.cat([features for features, _ in found])
-    place_N = torch.cat([place for _, place in found])
-    return score_features(model, features_NF, place_N, ids_BT, temperature, entropy)
+    return torch.cat([features for features, _ in found]), torch.cat([place for _, place in found])
 
 
 def _features(

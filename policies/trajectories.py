@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,3 +23,11 @@ class Trajectory:
     reward: float  # the score's value or correctness, as the spec says
     group: int  # episodes with the same number were played from one task
     version: int = 0  # of the weights that wrote it (the oldest, when there are several)
+    arm: str = ""  # "environment/category"
+    correct: bool = False  # what the verifier said, whatever the reward is
+    components: Mapping[str, float] = field(default_factory=dict)  # named parts of the score
+    answer: str = ""  # what was answered in the end: equal texts are equal answers
+    turns: NDArray[np.int64] | None = None  # [L] number of the turn on masked tokens; None: there is one
+    think_end: int | None = None  # position behind the closing think tag; None: there is none
+    was_cut_off: bool = False  # by a budget of tokens, turns or context
+    advantage: float | None = None  # given by the plan that played it; None: the estimator's

@@ -7,7 +7,7 @@ boundaries: where it was measured is said by the row, not by the name.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Literal
 
@@ -44,6 +44,21 @@ _ALL = (
            "more than a few"),
     Metric("zero_var_groups", "train", "fraction", -1, "groups whose samples all got the same value",
            "above .9: hardly any gradient"),
+    # what the data plans made of the batch
+    Metric("generation_rounds", "train", "rounds", -1, "rounds of generation until all groups had spread, or no more",
+           "always the most: nearly all is solved or out of reach"),
+    Metric("groups_generated", "train", "groups", -1, "groups played, those among them that were left out",
+           "many times groups_kept: playing is wasted"),
+    Metric("groups_kept", "train", "groups", 1, "groups that the update was made of",
+           "below the batch's size; its shares are far from those chosen"),
+    Metric("smallest_group", "train", "samples", 0, "samples of the task that got the fewest",
+           "always the pilot alone"),
+    Metric("largest_group", "train", "samples", 0, "samples of the task that got the most",
+           "most of the batch: one task takes it all"),
+    Metric("tempered_rows", "train", "rows", 0, "correct samples at another temperature that were learned from",
+           "zero: the side batch pulls at nothing"),
+    Metric("tempered_temperature", "train", "temperature", 0, "at which the side batch was played",
+           "stuck at an end of its range"),
     # what was written
     Metric("response_len", "train", "tokens", 0, "mean tokens the policy wrote in a sample",
            "runs to the limit"),
@@ -55,6 +70,10 @@ _ALL = (
            "below .05: collapsed; far above its start: diverging", _ENTROPY),
     Metric("entropy_reading", "train", "ratio", 0, "entropy over H0, corrected for the mix; what controllers read",
            "far from target for long"),
+    Metric("entropy_reading_nats", "train", "nats", 0, "the same in nats: mean of the categories seen so far",
+           "far from target for long, where targets are in nats", _ENTROPY),
+    Metric("entropy_reading_raw", "train", "ratio", 0, "entropy over H0 before the mix is corrected",
+           "moves where the corrected one does not: that is the bandit, not the policy"),
     # the update
     Metric("loss", "train", "nats", 0, "the loss of the step's last update; not comparable between objectives",
            "not finite"),
@@ -64,6 +83,18 @@ _ALL = (
            "not what the spec says"),
     Metric("clip_frac", "train", "fraction", 0, "tokens whose ratio was clipped",
            "above .3"),
+    Metric("clip_high_frac", "train", "fraction", 0, "good tokens held back from rising further",
+           "far from clip_low_frac: one side alone is held"),
+    Metric("clip_low_frac", "train", "fraction", 0, "bad tokens held back: from falling further, or by a dual clip",
+           "far from clip_high_frac: one side alone is held"),
+    Metric("force", "train", "fraction", 0, "share of W's L1 norm that a part makes up: force_<part>, one for each",
+           "a term or shaper near 1: it drives the update"),
+    Metric("part", "train", "its own", 0, "what a part of the objective tells: part_<its name for it>, see `methods`",
+           "see the part"),
+    Metric("covariance", "train", "value x nats", 0, "covariance of advantage and log-prob: what costs entropy",
+           "large and positive: entropy is about to fall"),
+    Metric("kl_ref", "train", "nats", 0, "KL to the reference, mean of the estimate that is penalised",
+           "grows without end: the coefficient is too small to hold"),
     Metric("advantage_abs", "train", "value", 0, "mean absolute advantage that reached the objective",
            "zero"),
     Metric("rows_run_frac", "train", "fraction", 0, "rows that the update ran; the others cannot move the policy",
@@ -74,7 +105,17 @@ _ALL = (
            "stuck at an end of its range"),
     Metric("coefficient_at_bound", "train", "fraction", -1, "whether that strength stood at an end of its range",
            "always 1: the controller has no room left"),
-    Metric("entropy_target", "train", "ratio", 0, "what the controller steers the entropy reading to",
+    Metric("entropy_target", "train", "ratio", 0, "what the controller steers the entropy reading to, or that in nats",
+           "unreachable"),
+    Metric("control_target", "train", "value", 0, "what a controller of something else than entropy steers it to",
+           "unreachable"),
+    Metric("coefficient_2", "train", "weight", 0, "strength that a second controller sets",
+           "stuck at an end of its range"),
+    Metric("coefficient_at_bound_2", "train", "fraction", -1, "whether that strength stood at an end of its range",
+           "always 1: the controller has no room left"),
+    Metric("entropy_target_2", "train", "ratio", 0, "what the second controller steers the entropy reading to",
+           "unreachable"),
+    Metric("control_target_2", "train", "value", 0, "what the second controller steers something else than entropy to",
            "unreachable"),
     # sampler against learner
     Metric("versions_behind", "train", "versions", 0, "age of the weights that wrote the batch, mean over its tokens",
@@ -85,6 +126,8 @@ _ALL = (
            "above 1"),
     Metric("sampler_kl", "train", "nats", -1, "KL of learner from sampler, mean of exp(d) - d - 1",
            "above .01"),
+    Metric("effective_samples", "train", "fraction", 1, "mismatch weights w: (mean w)^2 / mean w^2 over tokens",
+           "below .9: few tokens carry the update"),
     Metric("tis_weight_mean", "train", "ratio", 0, "mean importance weight, learner to sampler",
            "away from 1"),
     Metric("tis_weight_max", "train", "ratio", -1, "largest importance weight, at most the cap",
@@ -127,12 +170,14 @@ _ALL = (
 # fmt: on
 
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _ALL}
+FAMILIES = ("force", "part")  # of such a metric there are many: force_<part of the objective>, part_<what it calls it>
 
 
 def metric(name: str) -> Metric:
     """Look a metric up. Raises `UnknownMetric` with the nearest name."""
-    if name in METRICS:
-        return METRICS[name]
+    family = name.partition("_")[0]
+    if name in METRICS or (family in FAMILIES and name != family):
+        return METRICS.get(name) or replace(METRICS[family], name=name)
     near = get_close_matches(name, METRICS, 1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise UnknownMetric(f"There is no metric {name!r}.{hint} A new one is a line in store/metrics.py.")

@@ -51,7 +51,7 @@ class Seen:
     reward: Floats  # mean over the arm's groups
     num_groups: Floats  # how many those are
     score: Floats  # mean score of the arm's groups; NaN where none was told
-    importance: Floats  # sum over the arm's groups of reward / probability of their pick
+    importance: Floats  # sum over the arm's picks of reward / probability
 
 
 @dataclass(frozen=True)
@@ -272,5 +272,5 @@ class Bandit(ABC):
             reward=total(reward * groups)[at] / num_groups[at],
             num_groups=num_groups[at],
             score=scores,
-            importance=total(reward * groups / chance)[at],
+            importance=total(reward / chance)[at],
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from rich import box
@@ -176,8 +177,11 @@ def print_methods(out: Console, methods: Sequence[Any]) -> None:
     width = max(len(method.name) for method in methods)
     for kind in dict.fromkeys(method.kind for method in methods):
         out.print(Text(kind, style="bold"))
-        for method in methods:
-            if method.kind == kind:
+        of_kind = [method for method in methods if method.kind == kind]
+        for family, own in groupby(of_kind, lambda method: method.family):
+            if family:
+                out.print(Text(f" {family}", style="dim"))
+            for method in own:
                 out.print(Text(f"  {method.name:<{width}}  {method.summary}  ({method.source})"))
 
 

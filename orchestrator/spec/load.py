@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from orchestrator.errors import SpecError
-from orchestrator.methods import config_class, nearest
+from orchestrator.methods import config_class, nearest, search_in
 from orchestrator.spec.fields import DEFAULT_TYPES
 from orchestrator.spec.model import Spec
 
@@ -72,7 +72,12 @@ def read_spec(source: str | Path | Mapping[str, Any]) -> Document:
 
 
 def check(model: type[Model], document: Document) -> Model:
-    """Check a document against a model. Raises SpecError with every problem found, a line each."""
+    """Check a document against a model. Raises SpecError with every problem found, a line each.
+
+    Parts of an objective that a user wrote are imported here, because their options are keys of the spec.
+    """
+    resources = document.raw.get("resources")
+    search_in(resources.get("search_path") if isinstance(resources, dict) else None)
     try:
         return model.model_validate(document.raw)
     except ValidationError as error:

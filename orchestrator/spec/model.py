@@ -23,6 +23,7 @@ from policies.objectives.config import ObjectiveConfig
 from policies.samplers.transformers import Config as TransformersConfig
 
 SLUG = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+PLANS = ("dynamic_sampling", "gvm", "tempered")  # of an objective, that `orchestrator/planned.py` carries out
 TRACKING = ("http://", "https://", "sqlite:///", "postgresql", "mysql", "mssql", "databricks")
 
 
@@ -60,7 +61,15 @@ class Boundary(Section):
     """What happens to the learner's state between stages."""
 
     optimizer: Literal["carry", "reset"] = Field("carry", description="Adam's moments and warm-up.")
-    controllers: Literal["carry", "reset"] = Field("carry", description="The objective's controllers.")
+    controllers: Annotated[
+        Literal["keep", "reset", "rescale"],
+        BeforeValidator(lambda raw: "keep" if raw == "carry" else raw),  # as earlier versions called it
+    ] = Field(
+        "keep",
+        description="The objective's controllers. keep: coefficients and targets stay, so that the entropy of the "
+        "start of the run is held over all stages. reset: coefficients begin anew, at their start. rescale: "
+        "coefficients stay, and the entropy measured here becomes the 1.0 that targets are fractions of.",
+    )
 
 
 class CurriculumSection(Section):
@@ -212,6 +221,11 @@ class Spec(Section):
     ledger: Ledger = Field(default_factory=Ledger, description="Where the run is remembered.")
     resources: Resources = Field(default_factory=Resources, description="What the run may use.")
 
+    def warnings(self) -> list[str]:
+        """List what is allowed and usually a mistake, one sentence each."""
+        found: list[str] = self.objective.warnings(self.learner.updates)
+        return found
+
     @model_validator(mode="after")
     def _learner_suits_the_policy(self) -> Spec:
         object.__setattr__(self, "learner", self.learner.resolved(self.policy))
@@ -223,6 +237,31 @@ class Spec(Section):
             raise refuse(
                 "sampler.ahead: 1 plays with weights one version behind, and objective.tis_cap: null leaves that "
                 "uncorrected: set `ahead: 0`, or give `tis_cap` a value (2 by default)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _plans_can_be_carried_out(self) -> Spec:
+        objective = self.objective
+        for name in objective.plans:
+            if name not in PLANS:
+                raise refuse(f"objective.plans: {name} is none that a run can carry out: {', '.join(PLANS)}")
+        if "gvm" in objective.plans:
+            asked = objective.options["gvm_pilot"] + objective.options["gvm_floor"]
+            if getattr(self.sampler, "ahead", 0):
+                raise refuse(
+                    "objective.plans: gvm looks at gradients while it plays, and sampler.ahead: 1 plays while the "
+                    "learner updates: set `ahead: 0`"
+                )
+            if asked > self.step.group_size:
+                raise refuse(
+                    f"objective.plans: gvm plays a pilot and a floor of {asked} samples a task, and step.group_size is "
+                    f"{self.step.group_size}: raise it, or lower `gvm_pilot`"
+                )
+        if "tempered" in objective.plans and not objective.weighs_mismatch:
+            raise refuse(
+                "objective.plans: tempered learns from rows drawn at another temperature, and nothing weighs the "
+                "difference: give `mismatch: tis`"
             )
         return self
 

@@ -172,7 +172,7 @@ def _plans(study: Study, home: Path) -> dict[str, Plan]:
     by_label: dict[str, Plan] = {}
     for setting in study.settings:
         sections = setting.spec.model_dump(mode="json", include=PLANNED_BY)
-        key = json.dumps(sections, sort_keys=True) + repr(setting.spec.objective.warnings())
+        key = json.dumps(sections, sort_keys=True) + repr(setting.spec.warnings())
         plans[key] = by_label[setting.label] = plans.get(key) or make_plan(setting.spec, home)
     return by_label
 

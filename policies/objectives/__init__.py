@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from policies.objectives.errors import ObjectiveError
     from policies.objectives.objective import Objective
     from policies.objectives.presets import PRESETS, Preset
-    from policies.objectives.reading import MixCorrectedEntropy
+    from policies.objectives.reading import EntropyReading, MixCorrectedEntropy
 
 __all__ = [
     "PRESETS",
     "Batch",
     "Coefficients",
+    "EntropyReading",
     "MixCorrectedEntropy",
     "Need",
     "Objective",
@@ -39,7 +40,7 @@ _HOMES = {
     "errors": ("ObjectiveError",),
     "objective": ("Objective",),
     "presets": ("PRESETS", "Preset"),
-    "reading": ("MixCorrectedEntropy",),
+    "reading": ("EntropyReading", "MixCorrectedEntropy"),
 }
 
 

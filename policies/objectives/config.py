@@ -9,31 +9,38 @@ Importing and validating it does not load torch.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from policies.objectives import methods
+from policies.objectives import methods, sense
 from policies.objectives.aggregations import AGGREGATIONS
 from policies.objectives.errors import ObjectiveError
 from policies.objectives.methods import Kind
 from policies.objectives.parts import Controller
 from policies.objectives.presets import DEFAULT, PRESETS
-from policies.objectives.sections import Section, one_of
+from policies.objectives.reading import Mode
+from policies.objectives.sections import Section, in_a_row, one_of, part_of
 
 PresetName = Annotated[str, one_of("preset", lambda: list(PRESETS))]
-EstimatorName = Annotated[str, one_of("estimator", lambda: methods.names("estimators"))]
-ShaperName = Annotated[str, one_of("shaper", lambda: methods.names("shapers"))]
-RatioName = Annotated[str, one_of("ratio rule", lambda: methods.names("ratio_rules"))]
-TermName = Annotated[str, one_of("term", lambda: methods.names("terms"))]
-ControllerName = Annotated[str, one_of("controller", lambda: methods.names("controllers"))]
 AggregationName = Annotated[str, one_of("aggregation", lambda: list(AGGREGATIONS))]
+EstimatorName = Annotated[str, part_of("estimators")]
+RatioName = Annotated[str, part_of("ratio_rules")]
+ControllerName = Annotated[str, part_of("controllers")]
+Plans = Annotated[tuple[Annotated[str, part_of("plans")], ...], BeforeValidator(in_a_row)]
+RewardMaps = Annotated[tuple[Annotated[str, part_of("reward_maps")], ...], BeforeValidator(in_a_row)]
+Shapers = Annotated[tuple[Annotated[str, part_of("shapers")], ...], BeforeValidator(in_a_row)]
+Weights = Annotated[tuple[Annotated[str, part_of("mismatch_weights")], ...], BeforeValidator(in_a_row)]
+Terms = Annotated[tuple[Annotated[str, part_of("terms")], ...], BeforeValidator(in_a_row)]
+
+SHORT = {"shaper": "shapers", "controller": "controllers"}  # one of them may be given without a list
 
 
 class ControllerConfig(Section):
-    """What moves one coefficient by the entropy that is read. A plain string stands for `{type: string}`.
+    """What moves one coefficient by one reading a step. A plain string stands for `{type: string}`.
 
     Further keys are those of `controllers/<type>.py`, such as `target`, a fraction of the entropy at the start.
     """
@@ -41,9 +48,14 @@ class ControllerConfig(Section):
     type: ControllerName
     """A file of `controllers/`."""
     knob: str | None = None
-    """The option it moves; null: the shaper's strength, without a shaper the entropy bonus."""
+    """The option it moves; null: the strength of the first part that has one."""
     start: float | None = None
     """Where the knob starts: another way to give that option."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        return {"type": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _options_fit(self) -> ControllerConfig:
@@ -56,6 +68,9 @@ class ControllerConfig(Section):
         return methods.load("controllers", self.type)
 
 
+Controllers = Annotated[tuple[ControllerConfig, ...], BeforeValidator(in_a_row)]
+
+
 class ObjectiveConfig(Section):
     """What the `objective:` section resolves to. A plain string stands for `{preset: string}`.
 
@@ -64,29 +79,40 @@ class ObjectiveConfig(Section):
     """
 
     preset: PresetName = DEFAULT
-    """Where values that are not given come from (`presets.py`)."""
+    """Where values that are not given come from (`presets/`)."""
+    plans: Plans = ()
+    """Which samples are played, and which groups are kept: files of `plans/`."""
+    reward_maps: RewardMaps = ()
+    """What changes rewards before advantages are estimated: files of `reward_maps/`, in order."""
     estimator: EstimatorName = "rloo"
     """From rewards to advantages: a file of `estimators/`."""
-    shaper: ShaperName | None = None
-    """What changes advantages token by token: a file of `shapers/`; null: nothing does."""
-    mismatch: ShaperName = "tis"
-    """The weight against the mismatch of sampler and trainer, after the shaper; `tis_cap: null` turns it off."""
+    shapers: Shapers = ()
+    """What changes advantages token by token: files of `shapers/`, in order; `shaper: x` stands for a list of one."""
+    mismatch: Weights = ("tis",)
+    """The weights against the mismatch of sampler and trainer, after the shapers: files of `mismatch_weights/`."""
     ratio: RatioName = "ppo"
     """How far the policy may move from the start of the step: a file of `ratio_rules/`."""
-    terms: tuple[TermName, ...] = ("entropy_bonus",)
+    terms: Terms = ("entropy_bonus", "kl")
     """What is added to the loss: files of `terms/`; one with a coefficient of 0 is off."""
     aggregation: AggregationName = "token_mean"
     """How much each token weighs (`aggregations.py`)."""
     max_length: int | None = Field(default=None, ge=1)
-    """Of `aggregation: constant`, tokens: usually the sampler's `max_tokens`."""
+    """Of `aggregation: constant` and of parts that measure lengths, tokens: usually the sampler's `max_tokens`."""
     updates: int = Field(default=1, ge=1)
     """Optimiser updates a step, unless the learner's section says otherwise."""
     reward: Literal["value", "correct"] = "value"
     """What of a score the policy is rewarded with."""
-    controller: ControllerConfig | None = None
-    """What moves the force on entropy, once a step; `none`: nothing does."""
-    reading: Literal["corrected", "raw"] = "corrected"
-    """The entropy that a controller reads: corrected for the mix of tasks, or the plain mean (`reading.py`)."""
+    reference: Literal["start", "stage"] = "start"
+    """Which weights a KL is taken to: those the run began with, or those the stage began with. A frozen copy of them
+    is kept only while a part needs it: as much memory again as the weights take, and a pass over every step."""
+    controllers: Controllers = ()
+    """What moves the forces on entropy, once a step; `controller: x` stands for a list of one, `none`: nothing does."""
+    reading: Mode = "corrected"
+    """The entropy that a controller reads: corrected for the mix of tasks, over all categories visited so far or the
+    `recent` ones, or the plain mean: `raw` (`reading.py`)."""
+    entropy: Literal["sampler", "surprisal", "surprisal_iw"] = "sampler"
+    """Where it is read: the sampler's entropies, the mean surprisal of the tokens drawn, or that weighed by how likely
+    the learner finds them (`surprisal.py`; a pass without gradient over all rows)."""
 
     @model_validator(mode="before")
     @classmethod
@@ -94,125 +120,120 @@ class ObjectiveConfig(Section):
         given = {"preset": value} if isinstance(value, str) else value
         if not isinstance(given, Mapping):
             return given
+        given = _written_out(given)
         preset = PRESETS.get(str(given.get("preset", DEFAULT)))
-        overrides = dict(preset.overrides) if preset else {}
-        merged = overrides | dict(given)
-        if "controller" in given:
-            merged["controller"] = _over_the_preset_controller(
-                given["controller"], overrides.get("controller", {})
+        overrides = _written_out(preset.overrides) if preset else {}
+        merged = overrides | given
+        if "controllers" in given:
+            merged["controllers"] = _over_the_preset_controllers(
+                given["controllers"], overrides.get("controllers", ())
             )
         return merged
 
     @model_validator(mode="after")
     def _parts_fit(self) -> ObjectiveConfig:
-        self._fold_start()
-        preset = PRESETS[self.preset].overrides
-        self.complete_options([methods.load(*part) for part in self.parts()], droppable=preset)
-        if self.shaper == self.mismatch:
-            raise ObjectiveError(
-                f"`{self.shaper}` is both the shaper and the mismatch weight: leave `shaper` out"
-            )
-        if self.aggregation == "constant" and self.max_length is None:
-            raise ObjectiveError(
-                "`aggregation: constant` needs `max_length`, usually the sampler's `max_tokens`"
-            )
-        self.create_controller()
+        self._fold_starts()
+        modules = [methods.load(*part) for part in self.parts()]
+        shared = Counter(name for module in modules for name in module.Config.model_fields)
+        if twice := [name for name, count in shared.items() if count > 1]:
+            raise ObjectiveError(f"two parts of this objective have an option `{twice[0]}`: keep one of them")
+        self.complete_options(modules, droppable=_written_out(PRESETS[self.preset].overrides))
+        for refusal in sense.refusals(self):
+            raise ObjectiveError(refusal)
+        self.create_controllers()
         return self
 
     def parts(self) -> list[tuple[Kind, str]]:
         """List the parts by kind and name, in the order in which they act."""
-        shapers = [name for name in (self.shaper, self.mismatch) if name]
         return [
+            *(("plans", name) for name in self.plans),
+            *(("reward_maps", name) for name in self.reward_maps),
             ("estimators", self.estimator),
-            *(("shapers", name) for name in shapers),
+            *(("shapers", name) for name in self.shapers),
+            *(("mismatch_weights", name) for name in self.mismatch),
             ("ratio_rules", self.ratio),
             *(("terms", name) for name in self.terms),
         ]
 
+    def knob_of(self, controller: ControllerConfig) -> str | None:
+        """The option that a controller moves: by default the first strength there is; None without one."""
+        own = getattr(controller.method, "KNOB", None)
+        return controller.knob or own or next(iter(self.strengths()), None)
+
     @property
-    def knob(self) -> str | None:
-        """The option that the controller moves: the shaper's strength before any other; None without one."""
-        if self.controller is None:
-            return None
-        return self.controller.knob or next(iter(self._strengths()), None)
+    def knobs(self) -> list[str | None]:
+        """The options that the controllers move."""
+        return [self.knob_of(controller) for controller in self.controllers]
 
     @property
     def weighs_mismatch(self) -> bool:
         """Whether tokens that older weights wrote are weighed."""
-        return self.options.get("tis_cap") is not None
+        is_on = bool(self.mismatch) and (self.mismatch != ("tis",) or self.options.get("tis_cap") is not None)
+        return is_on or getattr(methods.load("ratio_rules", self.ratio), "ANCHOR", "lp_old") == "lp_roll"
 
-    def create_controller(self) -> Controller | None:
-        """Make the controller at its start; `ObjectiveError` when it has nothing to move or cannot start there."""
-        if self.controller is None:
-            return None
-        start = self.options.get(self.knob or "")
-        if not isinstance(start, float):
-            raise ObjectiveError(
-                f"the controller `{self.controller.type}` has no coefficient to move"
-                + (f" (`{self.knob}` is none)" if self.knob else "")
-                + ": add a shaper with a strength (repo, repo_r) or an `entropy_bonus`, or say `controller: none`"
-            )
-        method = self.controller.method
-        controller: Controller = method.create(self.controller.options_of(method), start)
-        return controller
+    def create_controllers(self) -> list[Controller]:
+        """Make the controllers at their start; `ObjectiveError` when one has nothing to move or cannot start there."""
+        return [self._create_controller(controller) for controller in self.controllers]
 
-    def warnings(self) -> list[str]:
-        """List what is allowed and usually a mistake, one sentence each."""
-        found = [
-            _FIXED_PUSH.format(strength=strength, value=self.options[strength])
-            for strength, method in self._strengths().items()
-            if getattr(method, "PUSHES_ENTROPY", False)
-            and strength != self.knob
-            and self.options[strength] != 0
-        ]
-        if self.controller and self.reading == "raw":
-            found.append(_RAW_READING)
-        if self.ratio == "reinforce" and self.updates > 1:
-            found.append(_STALE.format(updates=self.updates))
-        return found
+    def warnings(self, updates: int | None = None) -> list[str]:
+        """List what is allowed and usually a mistake, one sentence each, with so many updates a step."""
+        return sense.warnings(self, updates or self.updates)
 
-    def _strengths(self) -> dict[str, ModuleType]:
-        """The options that say how hard a part acts on entropy, of the parts that are on."""
+    def strengths(self) -> dict[str, ModuleType]:
+        """The options that say how hard a part acts, of the parts that are on."""
         named = [(kind, methods.load(kind, name)) for kind, name in self.parts()]
+        named_knobs = {controller.knob for controller in self.controllers}  # on, even where they stand at 0
         return {
             method.KNOB: method
             for kind, method in named
-            if hasattr(method, "KNOB") and (kind == "shapers" or self.options.get(method.KNOB))
+            if hasattr(method, "KNOB")
+            and (kind != "terms" or self.options.get(method.KNOB) or method.KNOB in named_knobs)
         }
 
-    def _fold_start(self) -> None:
-        """Write the controller's `start` into the option that it moves."""
-        start = self.controller.start if self.controller else None
-        if start is None or self.knob is None:
-            return
-        given = self.options.get(self.knob, start)
-        if given not in (start, PRESETS[self.preset].overrides.get(self.knob)):
+    def _create_controller(self, config: ControllerConfig) -> Controller:
+        knob = self.knob_of(config)
+        start = self.options.get(knob or "")
+        if not isinstance(start, float):
             raise ObjectiveError(
-                f"`{self.knob}` is {given} and the controller's `start` is {start}: give one of them"
+                f"the controller `{config.type}` has no coefficient to move"
+                + (f" (`{knob}` is none)" if knob else "")
+                + ": add a shaper with a strength (repo, repo_r) or an `entropy_bonus`, or say `controller: none`"
             )
-        self.options[self.knob] = start
+        controller: Controller = config.method.create(config.options_of(config.method), start)
+        return controller
+
+    def _fold_starts(self) -> None:
+        """Write the controllers' `start` into the options that they move."""
+        for controller in self.controllers:
+            knob = self.knob_of(controller)
+            if controller.start is None or knob is None:
+                continue
+            given = self.options.get(knob, controller.start)
+            if given not in (controller.start, PRESETS[self.preset].overrides.get(knob)):
+                raise ObjectiveError(
+                    f"`controller.start` is {controller.start:g} and `{knob}` is {given:g}: give one of them"
+                )
+            self.options[knob] = controller.start
 
 
-_FIXED_PUSH = (
-    "`{strength}: {value:g}` is fixed: nothing can lower it. Measured with REPO, a fixed strength destroyed the "
-    "policy on tasks of several tokens (entropy at its ceiling, accuracy 0 within 50 steps): most groups have no "
-    "spread there, and nothing opposes the push. Give it a controller, such as `geometric`, unless that is what "
-    "you study."
-)
-_RAW_READING = (
-    "`reading: raw` moves with the mix of tasks, so that the controller chases the bandit. It is there to "
-    "reproduce papers."
-)
-_STALE = (
-    "`ratio: reinforce` with {updates} updates a step: later updates take stale samples for fresh ones. Take "
-    "`ratio: ppo`, or one update."
-)
+def _written_out(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Write short forms out: `shaper: x` is `shapers: [x]`."""
+    for short, long in SHORT.items():
+        if short in given and long in given:
+            raise ObjectiveError(f"`{short}` and `{long}` are two ways to say the same: give one of them")
+    return {SHORT.get(key, key): in_a_row(value) if key in SHORT else value for key, value in given.items()}
 
 
-def _over_the_preset_controller(given: Any, base: Mapping[str, Any]) -> Any:
-    """Lay a controller as given over the preset's; another type keeps nothing of it but the knob."""
-    if given is None or given == "none":
-        return None
+def _over_the_preset_controllers(given: Any, base: Any) -> Any:
+    """Lay controllers as given over the preset's, in order; another type keeps nothing of one but its knob."""
+    given, base = in_a_row(given), in_a_row(base)
+    if not isinstance(given, list | tuple):
+        return given
+    below = [dict(one) for one in base] + [{}] * len(given)
+    return [_over_one(one, beneath) for one, beneath in zip(given, below, strict=False)]
+
+
+def _over_one(given: Any, base: Mapping[str, Any]) -> Any:
     if isinstance(given, str):
         given = {"type": given}
     if not isinstance(given, Mapping):

@@ -6,16 +6,29 @@ in tests) and carries no gradient. Everything is computed at the sampling temper
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from policies.objectives.groups import group_size
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-
-Need = Literal["lp_old", "lp_roll", "lp_ref", "mean_lp", "entropy", "entropy_grad"]
+# What the learner computes for a part beside lp, and what that costs:
+#   lp_old        log-probs at the start of the step: a pass without gradient; free with one update a step
+#   lp_roll       the sampler's: free
+#   lp_ref        a frozen reference's: a pass of it
+#   mean_lp       the step's mean log-prob: that of lp_old; free on-policy
+#   entropy       of the full distribution, without gradient: a reduction over logits that are there anyway
+#   entropy_grad  the same with gradient: keeps or makes again the logits for the backward pass; the dearest
+#   step          statistics of the whole step (`Part.survey`): a pass without gradient over all its rows
+#   old_entropy   the entropy in that pass
+#   old_filter    the log-prob after a filter on the vocabulary, in that pass (Lp-Reg)
+#   drift         the mean of lp_old - lp over each update: a pass without gradient over its rows; free in the first
+Need = Literal[
+    "lp_old", "lp_roll", "lp_ref", "mean_lp", "entropy", "entropy_grad", "step", "old_entropy", "old_filter", "drift"
+]
 
 
 @dataclass(frozen=True)
@@ -27,33 +40,41 @@ class Batch:
     lp_roll_BT: Tensor  # float32, the sampler's log-prob on masked tokens, 0 elsewhere
     length_B: Tensor  # int64, whole row without padding
     group_B: Tensor  # int64
-    reward_B: Tensor  # float32
-    advantage_B: Tensor  # float32, from the estimator
+    reward_B: Tensor  # float32, before any reward map
+    advantage_BT: Tensor  # float32, from the estimator, 0 off the mask
+    arm_B: Tensor  # int64, places in `arms`
+    turn_BT: Tensor  # int64, which turn of the episode a masked token belongs to, from 0
+    arms: tuple[str, ...] = ("",)  # "environment/category"
+    lp_ref_BT: Tensor | None = None  # float32, the reference's on masked tokens, 0 elsewhere
 
     @property
     def num_lone_groups(self) -> int:
         """How many groups of a whole step have one member: nothing to compare with, so their advantage is 0."""
         return int((group_size(self.group_B) == 1).sum())
 
+    @property
+    def has_advantage(self) -> Tensor:
+        """Which rows have an advantage that is not 0, bool [B]."""
+        return (self.advantage_BT != 0).any(-1)
+
     def take(self, rows: Tensor) -> Batch:
         """Take some rows, trimmed to the longest of them."""
         width = int(self.length_B[rows].max())
-        return Batch(
-            self.ids_BT[rows, :width],
-            self.mask_BT[rows, :width],
-            self.lp_roll_BT[rows, :width],
-            self.length_B[rows],
-            self.group_B[rows],
-            self.reward_B[rows],
-            self.advantage_B[rows],
-        )
+        return self.map(lambda value: value[rows, :width] if value.ndim == 2 else value[rows])
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """Change all tensors."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "arms"}
+        changed: dict[str, Any] = {name: change(v) for name, v in values.items() if v is not None}
+        return replace(self, **changed)
 
 
 @dataclass(frozen=True)
 class Rows:
     """What the parts of an objective may read about a micro-batch. Values off the mask are 0.
 
-    Not whole groups: a row that could get no coefficient is not run, and a group may be cut.
+    Not whole groups: a row that could get no coefficient is not run, and a group may be cut. In a survey they are all
+    rows of the step, and lp, lp_old and both entropies are those at its start.
     """
 
     mask_BT: Tensor  # bool
@@ -61,17 +82,48 @@ class Rows:
     lp_BT: Tensor  # log-prob under the policy being updated, gradient stopped
     lp_old_BT: Tensor  # under the weights at the start of the step
     lp_roll_BT: Tensor  # as the sampler reported it
-    entropy_BT: Tensor | None = None  # of the full distribution, only if a part needs it
+    entropy_BT: Tensor | None = (
+        None  # of the distribution (over its nucleus, if a part says `nucleus`), if needed
+    )
     group_B: Tensor | None = None  # int64
+    lp_ref_BT: Tensor | None = None  # under the reference, if a part needs it
+    entropy_old_BT: Tensor | None = None  # at the start of the step, if a part needs `old_entropy`
+    lp_proxy_BT: Tensor | None = (
+        None  # after the filter at the start of the step, if a part needs `old_filter`
+    )
+    arm_B: Tensor | None = None  # int64, places in `Totals.arms`
+    turn_BT: Tensor | None = None  # int64
+    noted: Mapping[str, Tensor] = field(default_factory=dict)  # [B, T], what surveys noted of these rows
 
 
 @dataclass(frozen=True)
 class Totals:
-    """Sizes of the whole update, over all its micro-batches and ranks."""
+    """Sizes of the whole update, over all its micro-batches and ranks, and numbers of the whole step."""
 
     num_tokens: int  # tokens the policy wrote
     num_sequences: int  # sequences with at least one such token
     mean_lp: float | None = None  # mean log-prob over the valid tokens of the step; None: nobody needs it
+    group_tokens: Mapping[int, int] = field(
+        default_factory=dict
+    )  # of every group that has any, by its number
+    arms: tuple[str, ...] = ("",)  # "environment/category"
+    noted: Mapping[str, float] = field(default_factory=dict)  # what surveys noted of the step
+    drift: float | None = None  # mean of lp_old - lp over the valid tokens of the update; None: nobody needs it
+
+
+@dataclass(frozen=True)
+class Noted:
+    """What a part's survey of the whole step found; it holds for all updates of the step.
+
+    Keys begin with the part's name: `clip_cov.keep`.
+    """
+
+    tokens: Mapping[str, Tensor] = field(default_factory=dict)  # [B, T], handed out by row in `Rows.noted`
+    numbers: Mapping[str, float] = field(default_factory=dict)  # in `Totals.noted`
+    log: Mapping[str, float] = field(default_factory=dict)  # metrics of the step
+    surprisal: Mapping[str, tuple[float, float]] = field(
+        default_factory=dict
+    )  # by arm: sum over its tokens in nats, and their number; empty unless the objective reads its entropy so
 
 
 @dataclass(frozen=True)

@@ -1,30 +1,58 @@
-"""Finding the parts: a kind of part is a folder here, a part is a file in it, imported on demand."""
+"""Finding the parts: a kind of part is a folder here, a part is a file in it, imported on demand.
+
+Packages outside add theirs by entry points of the group `evergreen.objectives`, such as
+`shapers.damped = my_package.damped`; or a spec says the module itself, `shaper: my_package.damped`.
+"""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
+from functools import cache
+from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Literal, get_args
 
-Kind = Literal["estimators", "shapers", "ratio_rules", "terms", "controllers"]
+from policies.objectives.errors import ObjectiveError
+
+Kind = Literal[
+    "plans",
+    "reward_maps",
+    "estimators",
+    "shapers",
+    "mismatch_weights",
+    "ratio_rules",
+    "terms",
+    "controllers",
+]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+GROUP = "evergreen.objectives"
 
 
 def names(kind: Kind) -> list[str]:
     """List the parts of a kind, without importing them."""
     folder = importlib.import_module(f"{__package__}.{kind}")
-    return sorted(module.name for module in pkgutil.iter_modules(folder.__path__))
+    return sorted({*(module.name for module in pkgutil.iter_modules(folder.__path__)), *_entered(kind)})
 
 
 def load(kind: Kind, name: str) -> ModuleType:
     """Import a part: a module with `SOURCE`, `Config` (a `PartOptions`) and `create(config)`.
 
     `create` of a shaper or a term returns None when its options turn it off; that of a controller also takes the
-    value to start from. A part may say `KNOB`, the option that a controller moves unless told otherwise, and
-    `PUSHES_ENTROPY`: that it acts on entropy even where no group has a signal.
+    value to start from. A part may say
+
+        KNOB            the option that a controller moves unless told otherwise; of one: what it is made for
+        PUSHES_ENTROPY  it acts on entropy even where no group has a signal
+        MISSING         what of it is not verified: then it is experimental
+        ANCHOR          of a ratio rule: `lp_roll` if its ratio is to the sampler, so that no mismatch weight is due
+        IDLE_AT_ONE     it does nothing with one update a step
+        HOLDS           of a term: it keeps the policy near the start of the step, so that no ratio rule has to
+        NO_GROUPS       of an estimator: it does not compare inside groups
     """
-    return importlib.import_module(f"{__package__}.{kind}.{name}")
+    if "." in name:
+        return _outside(name)
+    module = _entered(kind).get(name, f"{__package__}.{kind}.{name}")
+    return importlib.import_module(module)
 
 
 def every() -> list[tuple[Kind, str]]:
@@ -35,3 +63,28 @@ def every() -> list[tuple[Kind, str]]:
 def options(kind: Kind, name: str) -> list[str]:
     """List the options of a part."""
     return list(load(kind, name).Config.model_fields)
+
+
+@cache  # looking through what is installed takes milliseconds
+def _entered(kind: Kind) -> dict[str, str]:
+    """Modules of installed packages, by the name of the part."""
+    prefix = f"{kind}."
+    return {
+        entry.name.removeprefix(prefix): entry.value
+        for entry in entry_points(group=GROUP)
+        if entry.name.startswith(prefix)
+    }
+
+
+def _outside(module: str) -> ModuleType:
+    """Import a user's part."""
+    try:
+        found = importlib.import_module(module)
+    except ImportError as error:
+        raise ObjectiveError(
+            f"cannot import `{module}`: {error}. Is its folder the spec's, the current one, or installed?"
+        ) from error
+    lacks = [name for name in ("SOURCE", "Config", "create") if not hasattr(found, name)]
+    if lacks:
+        raise ObjectiveError(f"`{module}` is no part of an objective: it lacks {', '.join(lacks)}")
+    return found

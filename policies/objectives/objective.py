@@ -1,8 +1,13 @@
 """The objective: a composition of parts that fills W and K of the one loss, -(W * lp).sum() - (K * H).sum().
 
-For a micro-batch, without gradient (objectives.md 2.2; A advantages, D the aggregation's weights):
+Once a step (objectives.md 2.2):
 
-    a <- A;  for every shaper: a <- shaper(a)
+    r <- reward maps (r);  A <- estimator (r), spread over tokens
+    every part that asks for it surveys the whole step, at the log-probs and entropies of its start
+
+For a micro-batch, without gradient (D the aggregation's weights):
+
+    a <- A;  for every shaper, then every mismatch weight: a <- shaper(a)
     W <- a * c(ratio, a) * D
     for every term: W <- W + term.w * D;  K <- K + term.k * D of the token mean
 
@@ -12,78 +17,93 @@ how the batch was cut. What stands off the mask, NaN included, never reaches W o
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from policies.objectives import methods
+from policies.objectives import diagnostics, methods, surprisal
 from policies.objectives.aggregations import AGGREGATIONS, token_mean
 from policies.objectives.config import ObjectiveConfig
-from policies.objectives.contracts import Batch, Coefficients, Need, Rows, Totals
-from policies.objectives.errors import ObjectiveError, expect_keys
-from policies.objectives.padding import pad
+from policies.objectives.contracts import Batch, Coefficients, Need, Noted, Rows, Totals
+from policies.objectives.controlling import Controlling
+from policies.objectives.errors import expect_keys
+from policies.objectives.padding import outcomes_of, pad
 from policies.objectives.parts import (
-    MAX_LOG_RATIO,
     Added,
     Estimator,
+    Memory,
     Outcomes,
     Part,
-    Ratio,
+    Products,
     RatioRule,
-    Shaped,
+    RewardMap,
     Shaper,
     Term,
 )
 from policies.objectives.presets import PRESETS
+from policies.objectives.reading import EntropyReading
 from policies.trajectories import Trajectory
 
 
 @dataclass(frozen=True)
 class Composition:
-    """The parts of an objective that are on, in the order in which they act."""
+    """The parts of an objective that are on, by name, in the order in which they act."""
 
-    estimator: Estimator
-    shapers: tuple[Shaper, ...]
-    ratio: RatioRule
-    terms: tuple[Term, ...]
+    plans: Mapping[str, Any]
+    reward_maps: Mapping[str, RewardMap]
+    estimator: tuple[str, Estimator]
+    shapers: Mapping[str, Shaper]  # and the mismatch weights behind them
+    ratio: tuple[str, RatioRule]
+    terms: Mapping[str, Term]
+
+    @property
+    def acting(self) -> dict[str, Part[Any]]:
+        """Those that fill W and K; a ratio rule may have a shaper's name (HAPO)."""
+        return {**self.shapers, f"ratio {self.ratio[0]}": self.ratio[1], **self.terms}
 
     @property
     def needs(self) -> frozenset[Need]:
         """The union of what the parts need."""
-        return frozenset().union(*(part.needs for part in self._acting))
+        parts = [self.estimator[1], *self.reward_maps.values(), *self.acting.values()]
+        needs: frozenset[Need] = frozenset().union(*(part.needs for part in parts))
+        return needs | {"step"} if any(part.survey for part in self.acting.values()) else needs
 
     @property
     def leaves_silent_rows_alone(self) -> bool:
         """Whether rows whose advantage is 0 get no coefficient, whatever their log-probs are."""
-        return all(part.zero_stays_zero for part in self._acting)
-
-    @property
-    def _acting(self) -> tuple[Part[Any], ...]:
-        """Those that fill W and K."""
-        return (*self.shapers, self.ratio, *self.terms)
+        return all(part.zero_stays_zero for part in self.acting.values())
 
 
 class Objective:
-    """What the policy is updated towards. One object a run; between steps only its controller changes.
+    """What the policy is updated towards. One object a run; between steps its controllers and its memory change.
 
-    In a step: `prepare` once, `coefficients` once a micro-batch, `observe` once at the end, after the last update.
+    In a step: `prepare` once, `survey` once if it needs `step`, `coefficients` once a micro-batch, `observe` once at
+    the end, after the last update.
     """
 
-    def __init__(self, config: ObjectiveConfig) -> None:
+    def __init__(self, config: ObjectiveConfig, seed: int = 0) -> None:
         self.config = config
-        self._controller = config.create_controller()
+        self._rng = np.random.default_rng(seed)
+        self._kept: dict[str, dict[str, Any]] = {}  # what parts remember, by name
+        self._logged: dict[str, float] = {}  # what estimator and reward maps said of this step
+        self._controlling = Controlling(config)
         self._aggregate = AGGREGATIONS[config.aggregation]
         self._parts = self._compose()
-        self.needs = self._parts.needs
 
     @classmethod
-    def from_config(cls, config: ObjectiveConfig) -> Objective:
-        """Make the objective that a spec's section describes."""
-        return cls(config)
+    def from_config(cls, config: ObjectiveConfig, seed: int = 0) -> Objective:
+        """Make the objective that a spec's section describes; all its chance comes from the seed."""
+        return cls(config, seed)
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What the learner has to compute in this step; a term whose coefficient stands at 0 needs nothing."""
+        own: frozenset[Need] = frozenset({"step"} if self.config.entropy == "surprisal_iw" else ())
+        return self._parts.needs | own
 
     @property
     def updates(self) -> int:
@@ -95,83 +115,160 @@ class Objective:
         """Whether rows whose advantage is 0 get no coefficient, so that nobody needs to run them."""
         return self._parts.leaves_silent_rows_alone
 
+    @property
+    def nucleus(self) -> float | None:
+        """The mass of the tokens whose entropy is read; None: of the full distribution."""
+        return next((part.nucleus for part in self._parts.acting.values() if part.nucleus is not None), None)
+
+    @property
+    def kappa(self) -> float | None:
+        """How likely a token must be to pass the filter of `old_filter`, as a share of the likeliest."""
+        return next((part.kappa for part in self._parts.acting.values() if part.kappa is not None), None)
+
+    @property
+    def plans(self) -> Mapping[str, Any]:
+        """The data plans by name, as their `create` made them, with the controllers' values of this step."""
+        return self._parts.plans
+
     def silent_sums(self, num_tokens: int, totals: Totals) -> dict[str, tuple[float, float]]:
         """What silent rows that were not run add to the metrics: they have no loss and are never clipped.
 
         Metrics that ask for their log-probs are means over the tokens that were run.
         """
-        known = dict.fromkeys(("clip_frac", "advantage_abs"), (0.0, float(num_tokens)))
-        return {"loss": (0.0, num_tokens / max(totals.num_tokens, 1)), **known}
+        return diagnostics.of_silent(num_tokens, totals)
 
-    def prepare(self, trajectories: Sequence[Trajectory]) -> Batch:
-        """Pad a step's trajectories and estimate one advantage for each, within its group.
+    def prepare(
+        self, trajectories: Sequence[Trajectory], reference: Callable[[Batch], Tensor] | None = None
+    ) -> Batch:
+        """Pad a step's trajectories and estimate an advantage for each, within its group.
 
-        Groups may have lost members; a group of one gets 0 (`Batch.num_lone_groups` counts them).
+        Groups may have lost members; a group of one gets 0 (`Batch.num_lone_groups` counts them). A trajectory that
+        brings its own advantage is no member of a group. `reference` gives the reference's log-probs [B, T] of a
+        batch; it is asked if a part needs them.
         """
-        batch = pad(trajectories)
-        outcomes = Outcomes(batch.reward_B.double(), batch.group_B, batch.mask_BT.sum(-1))
-        return replace(batch, advantage_B=self._parts.estimator.apply(outcomes).to(batch.reward_B.dtype))
+        batch, self._logged = pad(trajectories), {}
+        if "lp_ref" in self.needs and reference is not None:
+            batch = replace(batch, lp_ref_BT=reference(batch))
+        given_B = torch.tensor([t.advantage is not None for t in trajectories])
+        advantage_BT = torch.zeros(batch.mask_BT.shape, dtype=torch.float64)
+        main = [t for t in trajectories if t.advantage is None]
+        if main:
+            own = batch.map(lambda value: value[~given_B])
+            advantage_BT[~given_B] = self._estimate(outcomes_of(own, main))
+        for row in given_B.nonzero()[:, 0].tolist():
+            advantage_BT[row] = trajectories[row].advantage or 0.0
+        return replace(batch, advantage_BT=(advantage_BT * batch.mask_BT).to(batch.lp_roll_BT))
+
+    def components(self, trajectories: Sequence[Trajectory], batch: Batch) -> dict[str, Tensor]:
+        """The advantages [B, T] of each component of the score, if the estimator weighs them by gradients.
+
+        Whoever has the gradients tells their inner products to `hear`, once a step.
+        """
+        split = self._parts.estimator[1].components
+        if split is None:
+            return {}
+        given_B = torch.tensor([t.advantage is not None for t in trajectories])
+        found_B = split(outcomes_of(batch, trajectories))
+        return {
+            name: value_B.masked_fill(given_B, 0)[:, None] * batch.mask_BT
+            for name, value_B in found_B.items()
+        }
+
+    def hear(self, products: Products) -> None:
+        """Tell the estimator the inner products of its components' gradients, by the names of both."""
+        name, estimator = self._parts.estimator
+        if estimator.hear is not None:
+            estimator.hear(products, self._memory(name))
+
+    @torch.no_grad()
+    def survey(self, rows: Rows, totals: Totals) -> Noted:
+        """Let the parts that ask for it look at the whole step, at its start; once a step, before its updates."""
+        rows = _masked(rows)
+        found = [
+            part.survey(rows, totals, self._memory(name))
+            for name, part in self._parts.acting.items()
+            if part.survey is not None
+        ]
+        return Noted(
+            tokens={key: value for one in found for key, value in one.tokens.items()},
+            numbers={key: value for one in found for key, value in one.numbers.items()},
+            log={key: value for one in found for key, value in one.log.items()},
+            surprisal=surprisal.by_arm(rows, totals) if self.config.entropy == "surprisal_iw" else {},
+        )
 
     @torch.no_grad()
     def coefficients(self, rows: Rows, totals: Totals) -> Coefficients:
         """Fill W and K for a micro-batch, whole sequences of an update that has these totals.
 
         The metrics are means over the policy's tokens: `loss` (the conventional value, aggregated as the loss is),
-        those of `_measure`, and what the shapers report.
+        those of `diagnostics`, and what the parts report.
         """
         rows = _masked(rows)
         mask_BT = rows.mask_BT.to(rows.advantage_BT.dtype)
-        policy_BT = self._aggregate(mask_BT, totals, self.config.max_length)
-        token_BT = token_mean(mask_BT, totals, None)
-        shaped = self._shape(rows, totals)
-        ratio = self._parts.ratio.apply(shaped.advantage_BT, rows)
-        added = [term.apply(rows, totals) for term in self._parts.terms]
-
-        means, maxima = _measure(rows, ratio)
-        loss_BT = ratio.value_BT * policy_BT + _value(added, policy_BT, token_BT)
+        policy_BT = self._aggregate(mask_BT, rows, totals, self.config.max_length)
+        token_BT = token_mean(mask_BT, rows, totals, None)
+        shaped, means, maxima = self._shape(rows, totals)
+        ratio = self._parts.ratio[1].apply(shaped[-1], rows)
+        added = {name: term.apply(rows, totals) for name, term in self._parts.terms.items()}
+        names = ("estimator", *self._parts.shapers)
+        forces = diagnostics.forces(dict(zip(names, shaped, strict=True)), ratio, added, policy_BT)
+        for one in added.values():
+            means |= one.means
+        measured, largest = diagnostics.of_tokens(rows, shaped[-1], ratio)
+        loss_BT = ratio.value_BT * policy_BT + _value(added.values(), policy_BT, token_BT)
         share = float(mask_BT.sum()) / max(totals.num_tokens, 1)
         return Coefficients(
-            w_BT=shaped.advantage_BT * ratio.c_BT * policy_BT + _extra_w(added, policy_BT),
-            k_BT=_extra_k(added, token_BT),
-            sums={"loss": (float(loss_BT.sum()), share), **_sums({**means, **shaped.means}, mask_BT)},
-            maxima=_maxima({**maxima, **shaped.maxima}, mask_BT),
+            w_BT=shaped[-1] * ratio.c_BT * policy_BT + _extra_w(added.values(), policy_BT),
+            k_BT=_extra_k(added.values(), token_BT),
+            sums={
+                "loss": (float(loss_BT.sum()), share),
+                **diagnostics.sums({**measured, **means}, mask_BT),
+                **diagnostics.shares(forces),
+            },
+            maxima=diagnostics.maxima({**largest, **maxima}, mask_BT),
         )
 
-    def observe(self, reading: float | None) -> dict[str, float]:
-        """Move the controller's coefficient for the next step, and return what to log about this one.
+    def observe(
+        self, reading: EntropyReading | float | None, measured: Mapping[str, float] | None = None
+    ) -> dict[str, float]:
+        """Move the controllers' coefficients for the next step, and return what to log about this one.
 
-        The reading is a fraction of the entropy at the start (`reading.py`); None and NaN leave it where it is.
-        Logged: the coefficient that acted in this step, whether it stood at its bound, target and reading.
+        A plain number for the reading is a fraction of the entropy at the start (`reading.py`); None and NaN leave
+        coefficients where they are. `measured`: the step's other metrics, for controllers that read one of them.
         """
-        if self._controller is None:
-            return {}
-        log = {
-            "coefficient": self._controller.value,
-            "coefficient_at_bound": float(self._controller.is_at_bound),
-            "entropy_target": self._controller.target,
-        }
-        if reading is not None and math.isfinite(reading):
-            log["entropy_reading"] = reading
-        self._controller.update(reading)
+        if not self._controlling:
+            return dict(self._logged)
+        log = self._logged | self._controlling.observe(reading, measured or {})
         self._parts = self._compose()
         return log
 
+    def reset_controllers(self) -> None:
+        """Let the controllers begin anew; what parts remember stays."""
+        self._controlling = Controlling(self.config)
+        self._parts = self._compose()
+
+    def rescale_controllers(self) -> None:
+        """Tell the controllers that readings are on another scale from now on; their coefficients stay."""
+        self._controlling.rescale()
+
     def state(self) -> dict[str, Any]:
         """What the next step depends on beside the configuration, as JSON."""
-        return {"controller": self._controller.state() if self._controller else None}
+        return {
+            "controllers": self._controlling.state(),
+            "memory": self._kept,
+            "rng": self._rng.bit_generator.state,
+        }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved state; `ObjectiveError` when it is not this objective's."""
-        expect_keys(state, {"controller"}, "the objective")
-        saved = state["controller"]
-        if (saved is None) != (self._controller is None):
-            raise ObjectiveError(
-                f"the saved objective had {'no' if saved is None else 'a'} controller and this one has "
-                f"{'none' if self._controller is None else 'one'}: resume with the spec of the run"
-            )
-        if self._controller is not None:
-            self._controller.load_state(saved)
-            self._parts = self._compose()
+        if "controller" in state:  # as it was written while there was one, and no memory
+            one = state["controller"]
+            state = self.state() | {"controllers": [] if one is None else [one]}
+        expect_keys(state, {"controllers", "memory", "rng"}, "the objective")
+        self._controlling.load_state(state["controllers"])
+        self._kept = {name: dict(kept) for name, kept in state["memory"].items()}
+        self._rng.bit_generator.state = state["rng"]
+        self._parts = self._compose()
 
     def describe(self) -> dict[str, Any]:
         """The resolved composition as plain data, for the ledger and the report."""
@@ -182,6 +279,7 @@ class Objective:
             "about": preset.about,
             "source": preset.source,
             "verified": preset.verified,
+            "missing": preset.missing,
             "parts": [
                 {"kind": k, "name": n, "source": m.SOURCE, "options": self.config.options_of(m).model_dump()}
                 for k, n, m in parts
@@ -191,86 +289,71 @@ class Objective:
             "updates": self.config.updates,
             "reward": self.config.reward,
             "reading": self.config.reading,
-            "controller": self._describe_controller(),
+            "entropy": self.config.entropy,
+            "controllers": self._controlling.describe(),
             "needs": sorted(self.needs),
             "warnings": self.config.warnings(),
         }
 
-    def _describe_controller(self) -> dict[str, Any] | str:
-        controller = self.config.controller
-        if controller is None:
-            return "none"
-        source = controller.method.SOURCE
-        return {"type": controller.type, "source": source, "knob": self.config.knob} | controller.options
+    def _estimate(self, outcomes: Outcomes) -> Tensor:
+        """Advantages [B, T] of a step's outcomes."""
+        for name, reward_map in self._parts.reward_maps.items():
+            outcomes = replace(outcomes, reward_B=reward_map.apply(outcomes, self._memory(name)))
+        name, estimator = self._parts.estimator
+        advantage = estimator.apply(outcomes, self._memory(name))
+        return advantage if advantage.ndim == 2 else advantage[:, None] * outcomes.mask_BT
+
+    def _memory(self, name: str) -> Memory:
+        return Memory(self._kept.setdefault(name, {}), self._rng, self._logged)
 
     def _compose(self) -> Composition:
-        """Make the parts, with the controller's coefficient where it stands now."""
-        knob = {self.config.knob: self._controller.value} if self._controller else {}
-        made: dict[str, list[Any]] = {kind: [] for kind in methods.KINDS}
+        """Make the parts, with the controllers' coefficients where they stand now."""
+        now = self._controlling.values()
+        made: dict[str, dict[str, Any]] = {kind: {} for kind in methods.KINDS}
         for kind, name in self.config.parts():
             method = methods.load(kind, name)
-            moved = {k: v for k, v in knob.items() if k in method.Config.model_fields}
+            moved = {k: v for k, v in now.items() if k in method.Config.model_fields}
             part = method.create(self.config.options_of(method).model_copy(update=moved))
-            made[kind] += [part] if part is not None else []
+            if part is not None:
+                made[kind][name] = part
         return Composition(
-            estimator=made["estimators"][0],
-            shapers=tuple(made["shapers"]),
-            ratio=made["ratio_rules"][0],
-            terms=tuple(made["terms"]),
+            plans=made["plans"],
+            reward_maps=made["reward_maps"],
+            estimator=next(iter(made["estimators"].items())),
+            shapers=made["shapers"] | made["mismatch_weights"],
+            ratio=next(iter(made["ratio_rules"].items())),
+            terms=made["terms"],
         )
 
-    def _shape(self, rows: Rows, totals: Totals) -> Shaped:
-        shaped = Shaped(rows.advantage_BT)
-        for shaper in self._parts.shapers:
-            after = shaper.apply(shaped.advantage_BT, rows, totals)
-            means, maxima = {**shaped.means, **after.means}, {**shaped.maxima, **after.maxima}
-            shaped = Shaped(after.advantage_BT, means, maxima)
-        return shaped
+    def _shape(self, rows: Rows, totals: Totals) -> tuple[list[Tensor], dict[str, Tensor], dict[str, Tensor]]:
+        """The advantages before and after every shaper, and what they report."""
+        shaped, means, maxima = [rows.advantage_BT], dict[str, Tensor](), dict[str, Tensor]()
+        for shaper in self._parts.shapers.values():
+            after = shaper.apply(shaped[-1], rows, totals)
+            shaped.append(after.advantage_BT)
+            means |= after.means
+            maxima |= after.maxima
+        return shaped, means, maxima
 
 
 def _masked(rows: Rows) -> Rows:
     """The same rows with 0 off the mask, whatever stood there."""
     names = [f.name for f in fields(rows) if f.name.endswith("_BT") and getattr(rows, f.name) is not None]
-    return replace(rows, **{name: getattr(rows, name).masked_fill(~rows.mask_BT, 0) for name in names})
+    off_BT = ~rows.mask_BT
+    clean = {name: getattr(rows, name).masked_fill(off_BT, 0) for name in names}
+    noted = {key: value.masked_fill(off_BT, 0) for key, value in rows.noted.items()}
+    return replace(rows, **clean, noted=noted)
 
 
-def _measure(rows: Rows, ratio: Ratio) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """What every objective logs: values of each token to be averaged, and those whose largest is kept.
-
-    `advantage_abs` is the estimator's, before any shaper. `sampler_gap_*` is |lp_old - lp_roll|, and `sampler_kl`
-    its estimate of KL(sampler | trainer), exp(d) - d - 1, which is never negative.
-    """
-    gap_BT = (rows.lp_old_BT - rows.lp_roll_BT).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
-    means = {
-        "clip_frac": ratio.clipped_BT.to(gap_BT.dtype),
-        "advantage_abs": rows.advantage_BT.abs(),
-        "sampler_gap_mean": gap_BT.abs(),
-        "sampler_kl": gap_BT.expm1() - gap_BT,
-    }
-    return means, {"sampler_gap_max": gap_BT.abs()}
-
-
-def _value(added: Sequence[Added], policy_BT: Tensor, token_BT: Tensor) -> Tensor:
+def _value(added: Iterable[Added], policy_BT: Tensor, token_BT: Tensor) -> Tensor:
     zero_BT = torch.zeros_like(policy_BT)
     return sum((a.value_BT * (policy_BT if a.k_BT is None else token_BT) for a in added), zero_BT)
 
 
-def _extra_w(added: Sequence[Added], policy_BT: Tensor) -> Tensor:
+def _extra_w(added: Iterable[Added], policy_BT: Tensor) -> Tensor:
     return sum((a.w_BT * policy_BT for a in added if a.w_BT is not None), torch.zeros_like(policy_BT))
 
 
-def _extra_k(added: Sequence[Added], token_BT: Tensor) -> Tensor | None:
+def _extra_k(added: Iterable[Added], token_BT: Tensor) -> Tensor | None:
     extra = [a.k_BT * token_BT for a in added if a.k_BT is not None]
     return sum(extra[1:], extra[0]) if extra else None
-
-
-def _sums(values: Mapping[str, Tensor], mask_BT: Tensor) -> dict[str, tuple[float, float]]:
-    """Sum and count over the policy's tokens; one transfer from the device for all of them."""
-    *sums, count = torch.stack([*((v * mask_BT).sum() for v in values.values()), mask_BT.sum()]).tolist()
-    return {name: (total, count) for name, total in zip(values, sums, strict=True)}
-
-
-def _maxima(values: Mapping[str, Tensor], mask_BT: Tensor) -> dict[str, float]:
-    """The largest over the policy's tokens, 0 when there are none."""
-    largest = torch.stack([(v * mask_BT).amax() for v in values.values()]).tolist()
-    return dict(zip(values, largest, strict=True))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from policies.objectives.contracts import Batch
 from policies.objectives.errors import ObjectiveError
+from policies.objectives.parts import Outcomes
 from policies.trajectories import Trajectory
 
 
@@ -22,19 +25,63 @@ def pad(trajectories: Sequence[Trajectory]) -> Batch:
     lengths = [len(t.ids) for t in trajectories]
     mask = _stack([t.mask for t in trajectories], max(lengths), np.bool_)
     logprobs = _stack([t.logprobs for t in trajectories], max(lengths), np.float32)
-    reward_B = torch.tensor([t.reward for t in trajectories], dtype=torch.float32)
+    lp_roll_BT = torch.from_numpy(np.where(mask, logprobs, np.float32(0)))
+    arms = tuple(dict.fromkeys(t.arm for t in trajectories))
     return Batch(
         ids_BT=torch.from_numpy(_stack([t.ids for t in trajectories], max(lengths), np.int64)),
         mask_BT=torch.from_numpy(mask),
-        lp_roll_BT=torch.from_numpy(np.where(mask, logprobs, np.float32(0))),
+        lp_roll_BT=lp_roll_BT,
         length_B=torch.tensor(lengths),
         group_B=torch.tensor([t.group for t in trajectories]),
-        reward_B=reward_B,
-        advantage_B=torch.zeros_like(reward_B),
+        reward_B=torch.tensor([t.reward for t in trajectories], dtype=torch.float32),
+        advantage_BT=torch.zeros_like(lp_roll_BT),
+        arm_B=torch.tensor([arms.index(t.arm) for t in trajectories]),
+        turn_BT=_stacked_or_zero([t.turns for t in trajectories], mask),
+        arms=arms,
     )
 
 
-def _stack(rows: Sequence[NDArray[np.generic]], width: int, dtype: type[np.generic]) -> NDArray[np.generic]:
+def outcomes_of(batch: Batch, trajectories: Sequence[Trajectory]) -> Outcomes:
+    """What the estimator and the reward maps may read of a step, float64 where it is a number."""
+    entropies = [np.zeros_like(t.logprobs) if t.entropies is None else t.entropies for t in trajectories]
+    width = batch.mask_BT.shape[1]
+    names = sorted({name for t in trajectories for name in t.components})
+    answers = {answer: k for k, answer in enumerate(dict.fromkeys(t.answer for t in trajectories))}
+    behind = torch.arange(width)[None, :] >= torch.tensor(
+        [width if t.think_end is None else t.think_end for t in trajectories]
+    ).unsqueeze(1)
+    return Outcomes(
+        reward_B=batch.reward_B.double(),
+        group_B=batch.group_B,
+        num_tokens_B=batch.mask_BT.sum(-1),
+        mask_BT=batch.mask_BT,
+        entropy_BT=torch.from_numpy(_stack(entropies, width, np.float32)).double() * batch.mask_BT,
+        is_answer_BT=behind & batch.mask_BT,
+        correct_B=torch.tensor([t.correct for t in trajectories]),
+        components={
+            name: torch.tensor(
+                [t.components.get(name, float("nan")) for t in trajectories], dtype=torch.float64
+            )
+            for name in names
+        },
+        answer_B=torch.tensor([answers[t.answer] for t in trajectories]),
+        was_cut_off_B=torch.tensor([t.was_cut_off for t in trajectories]),
+        arm_B=batch.arm_B,
+        arms=batch.arms,
+        kl_BT=None if batch.lp_ref_BT is None else (batch.lp_roll_BT - batch.lp_ref_BT).double(),
+    )
+
+
+def _stacked_or_zero(rows: Sequence[NDArray[np.int64] | None], mask: NDArray[np.bool_]) -> Tensor:
+    """Rows [B, T], 0 where there is none."""
+    if all(row is None for row in rows):
+        return torch.zeros(mask.shape, dtype=torch.int64)
+    return torch.from_numpy(
+        _stack([np.zeros(0, np.int64) if row is None else row for row in rows], mask.shape[1], np.int64)
+    )
+
+
+def _stack(rows: Sequence[NDArray[Any]], width: int, dtype: type[np.generic]) -> NDArray[Any]:
     """Rows of different lengths as one array [B, width], 0 behind each."""
     stacked = np.zeros((len(rows), width), dtype)
     for b, row in enumerate(rows):

@@ -1,4 +1,4 @@
-"""The entropy that a controller reads, as a fraction of the entropy at the start: 1.0 is "as at the start".
+"""The entropy that a controller reads: a fraction of the entropy at the start, 1.0 being "as at the start", or nats.
 
 The bandit changes the mix of tasks every step, and categories differ in natural entropy, so the plain mean moves
 without any change in the policy: with .3 nat on `a` and .8 on `b`, going from equal shares to 90 % `a` takes it
@@ -6,30 +6,64 @@ from .55 to .35. A controller that reads it chases the bandit. So (objectives.md
 
     H_k      running mean of category k, weighted by tokens; a token counts half after `half_life` visits of k
     H0_k     its entropy at the start: from the evaluation at step 0, else the first reading of k
-    reading  the mean over the categories visited so far of H_k / H0_k, each weighing the same
+    fraction the mean over the categories visited so far of H_k / H0_k, each weighing the same
+    nats     the mean of H_k over the same categories, each weighing the same
 
-Both H_k and H0_k are taken as at least .05 nat: below that a policy has collapsed, and a ratio says nothing
-(plasticity.md 0.6). A category that was never visited does not count: its 1.0 would hide a fall everywhere else,
-and a target below 1 could not be reached. One not visited for long keeps its last value; `ages` tells for how long.
+In the fraction both H_k and H0_k are taken as at least .05 nat: below that a policy has collapsed, and a ratio says
+nothing (plasticity.md 0.6). A category that was never visited does not count: its 1.0 would hide a fall everywhere
+else, and a target below 1 could not be reached. One not visited for long keeps its last value; `ages` tells for how
+long.
 
-In the mode `raw`, which reproduces papers, the reading is the mean over the step's tokens, divided by the mean of
-H0_k under the mix of the first step.
+In the mode `recent` only the categories of the last 20 steps count: after three stages a change of the entropy at hand
+else moves the reading by a quarter of itself, and what a controller does about it no longer reaches the others.
 
-Source: ours. Baselines and readings must come from the same sampling distribution.
+Before the correction the reading is the mean over the step's tokens, in nats or divided by the mean of H0_k under the
+mix of the first step. It is logged beside the other, so that one sees what the mix does; in the mode `raw`, which
+reproduces papers, it is what controllers read.
+
+What is a token's entropy is the objective's `entropy`: the sampler's, or an estimate of the same from the tokens drawn
+(`surprisal.py`). Baselines and readings must come from the same sampling distribution.
+
+Source: ours.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from policies.objectives.errors import ObjectiveError, expect_keys
 
 FLOOR = 0.05  # nats
+RECENT = 20  # steps
+
+Mode = Literal["corrected", "recent", "raw"]
+
+# The names of a reading among the metrics of a step, by which controllers ask for it.
+ENTROPY, ENTROPY_NATS, ENTROPY_RAW = "entropy_reading", "entropy_reading_nats", "entropy_reading_raw"
 
 Step = Mapping[str, tuple[float, float]]  # "environment/category" -> (sum of token entropies in nats, tokens)
+
+
+@dataclass(frozen=True)
+class EntropyReading:
+    """The entropy of a step."""
+
+    fraction: float  # of the entropy at the start
+    nats: float
+    raw: float  # the fraction before the correction for the mix
+
+    def log(self) -> dict[str, float]:
+        """As metrics of the step."""
+        return {ENTROPY: self.fraction, ENTROPY_NATS: self.nats, ENTROPY_RAW: self.raw}
+
+
+def logged(reading: EntropyReading | float | None) -> dict[str, float]:
+    """A reading as metrics of the step, those that are finite. A plain number is the fraction."""
+    numbers = reading.log() if isinstance(reading, EntropyReading) else {ENTROPY: reading}
+    return {name: value for name, value in numbers.items() if value is not None and math.isfinite(value)}
 
 
 @dataclass
@@ -46,12 +80,13 @@ class _Visits:
 
 
 class MixCorrectedEntropy:
-    """Turns each step's token entropies, by category, into the one number that a controller reads.
+    """Turns each step's token entropies, by category, into what a controller reads.
 
-    `set_baseline` before the first step and for categories added later; `observe` once a step.
+    `set_baseline` before the first step and for categories added later; `observe` once a step; `begin_anew` where
+    readings are to be fractions of the entropy there from now on.
     """
 
-    def __init__(self, mode: Literal["corrected", "raw"] = "corrected", half_life: float = 3.0) -> None:
+    def __init__(self, mode: Mode = "corrected", half_life: float = 3.0) -> None:
         self.mode = mode
         self._keep = 0.5 ** (1 / half_life)
         self._baseline: dict[str, float] = {}
@@ -67,7 +102,11 @@ class MixCorrectedEntropy:
                 )
         self._baseline.update(baseline)
 
-    def observe(self, step: Step) -> float | None:
+    def begin_anew(self) -> None:
+        """Forget all there was: what is given or read next is the start."""
+        self._baseline, self._visits, self._pooled_baseline = {}, {}, None
+
+    def observe(self, step: Step) -> EntropyReading | None:
         """Take in a step's sums and return the reading; None when nothing was measured in it.
 
         Categories without tokens, and sums that are not finite, are left out.
@@ -80,7 +119,13 @@ class MixCorrectedEntropy:
             self._visit(key, entropy_sum, num_tokens)
         if not measured:
             return None
-        return self._corrected() if self.mode == "corrected" else self._raw(measured)
+        nats, raw = self._uncorrected(measured)
+        if self.mode == "raw":
+            return EntropyReading(raw, nats, raw)
+        relative, read = self.relative(), self._read()
+        return EntropyReading(
+            _mean(relative[key] for key in read), _mean(self._visits[key].mean for key in read), raw
+        )
 
     def ages(self) -> dict[str, int]:
         """Steps since each visited category was last measured; 0: in the last step."""
@@ -112,22 +157,30 @@ class MixCorrectedEntropy:
         self._visits = {key: _Visits(**visits) for key, visits in state["visits"].items()}
         self._pooled_baseline = state["pooled_baseline"]
 
+    def _read(self) -> list[str]:
+        """The categories that count."""
+        return [key for key, v in self._visits.items() if self.mode != "recent" or v.age < RECENT]
+
     def _visit(self, key: str, entropy_sum: float, num_tokens: float) -> None:
         visits = self._visits.setdefault(key, _Visits())
         visits.entropy_sum = self._keep * visits.entropy_sum + entropy_sum
         visits.num_tokens = self._keep * visits.num_tokens + num_tokens
         visits.age = 0
 
-    def _corrected(self) -> float:
-        # fsum is exact, so the reading does not depend on the order in which categories came
-        return math.fsum(self.relative().values()) / len(self._visits)
-
-    def _raw(self, measured: Step) -> float:
+    def _uncorrected(self, measured: Step) -> tuple[float, float]:
+        """The mean over the step's tokens in nats, and divided by that of the starts under the first mix."""
         num_tokens = math.fsum(n for _, n in measured.values())
         if self._pooled_baseline is None:
             at_start = math.fsum(n * self._baseline[key] for key, (_, n) in measured.items())
             self._pooled_baseline = at_start / num_tokens
-        return _ratio(math.fsum(s for s, _ in measured.values()) / num_tokens, self._pooled_baseline)
+        nats = math.fsum(s for s, _ in measured.values()) / num_tokens
+        return nats, _ratio(nats, self._pooled_baseline)
+
+
+def _mean(values: Iterable[float]) -> float:
+    # fsum is exact, so a mean does not depend on the order in which categories came
+    found = list(values)
+    return math.fsum(found) / len(found)
 
 
 def _ratio(entropy: float, baseline: float) -> float:

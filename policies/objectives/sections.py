@@ -61,6 +61,27 @@ def one_of(what: str, names: Callable[[], Sequence[str]]) -> AfterValidator:
     return AfterValidator(check)
 
 
+def part_of(kind: methods.Kind) -> AfterValidator:
+    """Validate the name of a part: one of ours or of an installed package, or a user's module."""
+    what = kind.removesuffix("s").replace("_", " ")
+
+    def check(word: str) -> str:
+        if "." in word:
+            methods.load(kind, word)
+        elif word not in methods.names(kind):
+            raise ObjectiveError(unknown(what, word, methods.names(kind)))
+        return word
+
+    return AfterValidator(check)
+
+
+def in_a_row(value: Any) -> Any:
+    """Read one thing as a list of one, and nothing as an empty one; a resolved section is left as it is."""
+    if value is None or value == "none":
+        return ()
+    return [value] if isinstance(value, str | Mapping) else value
+
+
 def _unknown_key(key: str, words: set[str], value: Any) -> InitErrorDetails:
     owners = [f"{kind}/{name}" for kind, name in methods.every() if key in methods.options(kind, name)]
     message = unknown("key", key, words)

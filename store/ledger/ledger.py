@@ -150,7 +150,13 @@ class Ledger:
 
     def record_step(self, run: RunHandle, record: StepRecord) -> None:
         """Enter everything that a step left behind."""
-        with self._writing(f"Step {record.step} of run {run.name!r}") as connection:
+        what = f"Step {record.step} of run {run.name!r}"
+        if new := run.new_metrics(metric.name for metric in record.metrics):
+            with self._writing(what) as connection:
+                keys = [names.declare_metric(connection, name) for name in new]
+            for key in keys:
+                run.learn(key)
+        with self._writing(what) as connection:
             _insert(connection, rows.step_rows(run, record))
 
     def record_boundary(self, run: RunHandle, record: BoundaryRecord) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from store.errors import LedgerError
 from store.ledger.tables import category, environment, holdout, metric_def
-from store.metrics import METRICS, metric
+from store.metrics import METRICS, Metric, metric
 from store.records import CategoryRecord, EnvironmentRecord, HoldoutRecord
 
 Keys = dict[tuple[str, ...], int]
@@ -34,6 +34,10 @@ class RunHandle:
     def metric(self, name: str) -> int:
         """Return a metric's key. Raises `UnknownMetric`."""
         return self._keys["metric", metric(name).name]
+
+    def new_metrics(self, names: Iterable[str]) -> list[str]:
+        """Name those that the ledger has not been told of: members of a family, which come as they are used."""
+        return [name for name in names if ("metric", metric(name).name) not in self._keys]
 
     def environment(self, name: str | None) -> int:
         """Return an environment's key; None: all of them."""
@@ -87,15 +91,26 @@ def declare_metrics(connection: Connection) -> Keys:
     known: dict[str, dict[str, Any]] = {row["name"]: dict(row) for row in rows}
     keys: Keys = {}
     for name, definition in METRICS.items():
-        values = asdict(definition)
-        values["metric_group"] = values.pop("group")
         if name not in known:
-            keys["metric", name] = get_or_create(connection, metric_def, {"name": values.pop("name")}, values)
+            keys |= declare_metric(connection, name)
             continue
+        values = _columns(definition)
         key = keys["metric", name] = int(known[name].pop("metric_id"))
         if known[name] != values:
             connection.execute(update(metric_def).where(metric_def.c.metric_id == key).values(values))
     return keys
+
+
+def declare_metric(connection: Connection, name: str) -> Keys:
+    """Make sure that a metric has a row; return its key. Raises `UnknownMetric`."""
+    values = _columns(metric(name))
+    return {("metric", name): get_or_create(connection, metric_def, {"name": values.pop("name")}, values)}
+
+
+def _columns(definition: Metric) -> dict[str, Any]:
+    values = asdict(definition)
+    values["metric_group"] = values.pop("group")
+    return values
 
 
 def declare_environments(connection: Connection, records: Iterable[EnvironmentRecord]) -> Keys:

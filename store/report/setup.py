@@ -11,7 +11,11 @@ from store.secrets import without_logins
 
 LONGEST = 200  # characters of a value in the spec
 
-PARTS = ("estimator", "shaper", "mismatch", "ratio", "terms", "aggregation", "controller")
+# As the spec's section calls them; `shaper` and `controller` did while there could be one only.
+PARTS = (
+    *("plans", "reward_maps", "estimator", "shaper", "shapers", "mismatch", "ratio", "terms"),
+    *("aggregation", "controller", "controllers"),
+)
 OBJECTIVE_FIELDS = (*PARTS, "preset")
 
 
@@ -21,13 +25,17 @@ def objective_parts(material: Material) -> list[tuple[str, str]]:
     found = []
     for part in PARTS:
         value = section.get(part)
-        if isinstance(value, Mapping):
-            value = f"{value.get('type')}{_in_brackets({k: v for k, v in value.items() if k != 'type'})}"
-        if isinstance(value, list):
-            value = ", ".join(map(str, value))
-        if value or part == "controller":
-            found.append((part, str(value or "none: nothing moves the force on entropy")))
+        named = ", ".join(map(_named, value if isinstance(value, list) else [value] if value else []))
+        if named or (part in section and part.startswith("controller")):
+            found.append((part, named or "none: nothing moves the force on entropy"))
     return found
+
+
+def _named(part: Any) -> str:
+    """A part by its name, with the options that it holds itself."""
+    if not isinstance(part, Mapping):
+        return str(part)
+    return f"{part.get('type')}{_in_brackets({k: v for k, v in part.items() if k != 'type'})}"
 
 
 def objective_options(material: Material) -> list[tuple[str, str]]:

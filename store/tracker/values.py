@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from store.ledger.answers import Arm, Number, StagePick
-from store.metrics import METRICS
+from store.metrics import metric as known_metric
 from store.records import EVERYTHING
 from store.tracker.names import PER_CATEGORY, PER_ENVIRONMENT, of_category, of_environment
 
@@ -45,7 +45,7 @@ def of_step(numbers: Iterable[Number]) -> Iterator[tuple[str, float | None]]:
     for number in numbers:
         metric, environment, category = number.metric, number.environment, number.category
         if environment is None:
-            group = "time" if METRICS[metric].group == "time" else "train"
+            group = "time" if known_metric(metric).group == "time" else "train"
             yield f"{group}/{metric}", number.value
         elif category is None:
             if metric in PER_ENVIRONMENT:

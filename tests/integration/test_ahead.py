@@ -89,10 +89,10 @@ def test_an_error_while_playing_ahead_ends_the_run_as_any_other_does(
 ) -> None:
     real = Player.play
 
-    def failing(self: Player, *args, sync: bool = True):  # type: ignore[no-untyped-def]
+    def failing(self: Player, *args, sync: bool = True, **more):  # type: ignore[no-untyped-def]
         if not sync:
             raise OSError("the engine is gone")
-        return real(self, *args, sync=sync)
+        return real(self, *args, sync=sync, **more)
 
     monkeypatch.setattr(Player, "play", failing)
     with pytest.raises(OSError, match="the engine is gone"):

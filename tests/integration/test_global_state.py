@@ -54,9 +54,9 @@ def test_a_run_uses_the_threads_it_was_given_and_gives_them_back(
         monkeypatch.setattr(owner, name, noting)
 
     watched(decoding, "decode")  # playing
-    watched(learner.Learner, "_score")  # updating
+    watched(learner, "score_micro")  # updating
     before = torch.get_num_threads()
     changes = [f"resources.threads={before + 1}", "objective=repo"]  # which runs every row
     orchestrator.run(alone(), changes, home=tmp_path, until_step=1)
-    assert seen == {("decode", before + 1), ("_score", before + 1)}
+    assert seen == {("decode", before + 1), ("score_micro", before + 1)}
     assert torch.get_num_threads() == before

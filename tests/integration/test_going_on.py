@@ -119,7 +119,7 @@ def test_what_gets_another_type_begins_anew_and_says_so(home: Path) -> None:
     name = orchestrator.fork("small", 1, home=home, overrides=overrides).name
     events = [event["text"] for event in told(home, name)["events"] if event["kind"] == "begins anew"]
     parts = [text.removeprefix("begins anew, because the fork gave it another type: ") for text in events]
-    assert parts == ["the bandits", "the scheduler", "the objective's controller"]
+    assert parts == ["the bandits", "the scheduler", "the objective's controllers"]
 
 
 def test_a_fork_with_shorter_stages_counts_its_steps_as_they_are(home: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator.running import resume, run
 from orchestrator.runs import opened
+from orchestrator.spec import load_spec
 from orchestrator.watching import Watcher
 from policies.policy import Policy
 from store.ledger import Ledger
@@ -169,10 +170,10 @@ def test_only_as_many_periodic_checkpoints_are_kept_as_the_spec_says(tmp_path: P
         assert sorted(r.step for r in ledger.reading.checkpoints("alone")) == [0, 4, 5, 6]
 
 
-@pytest.mark.parametrize("part", ["optimizer", "controllers"])
-def test_what_the_spec_resets_at_a_boundary_begins_anew(tmp_path: Path, part: str) -> None:
+@pytest.mark.parametrize(("part", "stay"), [("optimizer", "carry"), ("controllers", "keep")])
+def test_what_the_spec_resets_at_a_boundary_begins_anew(tmp_path: Path, part: str, stay: str) -> None:
     numbers: dict[str, tuple[float | None, ...]] = {}
-    for choice in ("carry", "reset"):
+    for choice in (stay, "reset"):
         spec = alone(choice, character="noisy", steps=2)
         spec["curriculum"]["boundary"] = {part: choice}
         spec["learner"] = {"lr": 0.003, "warmup": 2}
@@ -183,6 +184,48 @@ def test_what_the_spec_resets_at_a_boundary_begins_anew(tmp_path: Path, part: st
         run(spec, home=tmp_path)
         third = (series(tmp_path, choice, metric)[2] for metric in ("lr", "coefficient"))
         numbers[choice] = tuple(third)
-    assert numbers["carry"][0] == 0.003
-    assert numbers["carry"][1] != 0.001
-    assert numbers["reset"] == ((0.003, 0.001) if part == "controllers" else (0.0015, numbers["carry"][1]))
+    assert numbers[stay][0] == 0.003
+    assert numbers[stay][1] != 0.001
+    assert numbers["reset"] == ((0.003, 0.001) if part == "controllers" else (0.0015, numbers[stay][1]))
+
+
+def test_rescaled_controllers_keep_their_coefficient_and_read_fractions_of_the_entropy_at_the_boundary(
+    tmp_path: Path,
+) -> None:
+    for choice in ("keep", "rescale"):
+        spec = alone(choice, character="noisy", steps=2)
+        spec["curriculum"]["boundary"] = {"controllers": choice}
+        spec["learner"] = {"lr": 0.03, "warmup": 2}
+        spec["objective"] = {"preset": "repo_r", "controller": {"target": 3.0}}
+        run(spec, home=tmp_path)
+    kept, rescaled = (series(tmp_path, choice, "coefficient") for choice in ("keep", "rescale"))
+    assert rescaled == kept, "the target is far off on both scales"
+    at_boundary = told(tmp_path, "rescale")["matrices"]["entropy_token"]["1"]["one"]
+    entropy, reading = (series(tmp_path, "rescale", name)[2] for name in ("entropy_token", "entropy_reading"))
+    assert entropy is not None
+    assert reading == pytest.approx(entropy / at_boundary)
+    assert reading != pytest.approx(series(tmp_path, "keep", "entropy_reading")[2])
+
+
+def test_what_earlier_versions_called_carried_controllers_is_kept() -> None:
+    spec = alone()
+    spec["curriculum"]["boundary"] = {"controllers": "carry"}
+    assert load_spec(spec).curriculum.boundary.controllers == "keep"
+
+
+@pytest.mark.parametrize("entropy", ["surprisal", "surprisal_iw"])
+def test_entropy_read_from_the_tokens_drawn_is_controlled_and_resumed(tmp_path: Path, entropy: str) -> None:
+    spec = alone("whole", character="noisy", steps=3) | {
+        "objective": {
+            "preset": "repo_r",
+            "entropy": entropy,
+            "controller": {"target_in": "initial", "target_readings": 2},
+        },
+    }
+    run(spec, home=tmp_path)
+    found, exact = (series(tmp_path, "whole", name) for name in ("entropy_reading_nats", "entropy_token"))
+    assert found[0] == pytest.approx(exact[0], rel=0.5)
+    assert found[0] != exact[0]
+    outcome = run(spec | {"name": "parted"}, home=tmp_path, until_step=3)
+    assert resume(outcome.name, home=tmp_path).status == "finished"
+    assert ending(tmp_path, "parted") == ending(tmp_path, "whole")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from policies.objectives.contracts import Batch, Coefficients, Need, Rows, Totals
+from policies.objectives.contracts import Batch, Coefficients, Need, Noted, Rows, Totals
 from policies.trajectories import Trajectory
 
 
@@ -31,7 +31,9 @@ def random_batch(vocabulary: int, num_groups: int = 6, group_size: int = 4, seed
         length_B=length_B,
         group_B=torch.arange(num) // group_size,
         reward_B=reward_NG.flatten(),
-        advantage_B=(reward_NG - reward_NG.mean(1, keepdim=True)).flatten(),
+        advantage_BT=(reward_NG - reward_NG.mean(1, keepdim=True)).flatten()[:, None] * mask_BT[:, :width],
+        arm_B=torch.zeros(num, dtype=torch.int64),
+        turn_BT=torch.zeros(num, width, dtype=torch.int64),
     )
 
 
@@ -57,7 +59,11 @@ def random_trajectories(
                 mask[len(prompt) + 1 :] &= generator.random(num - 1) < 0.6
             logprobs = np.where(mask, generator.normal(-3, 0.3, len(ids)), 0).astype(np.float32)
             reward = float(member % 2) if has_spread else 1.0
-            made.append(Trajectory(ids, mask, logprobs, None, reward, group))
+            parts = {"right": reward, "short": float(member % 3) / 2}
+            is_right = reward == 1
+            made.append(
+                Trajectory(ids, mask, logprobs, None, reward, group, correct=is_right, components=parts)
+            )
     return made
 
 
@@ -71,6 +77,11 @@ class Surrogate:
     push: float = 0.0  # on every token's log-prob, advantage or not
     scale: float = 1.0
     leaves_silent_rows_alone: bool = False
+    nucleus: float | None = None
+    kappa: float | None = None
+
+    def survey(self, rows: Rows, totals: Totals) -> Noted:
+        return Noted()
 
     def silent_sums(self, num_tokens: int, totals: Totals) -> dict[str, tuple[float, float]]:
         return {"silent": (float(num_tokens), 1.0)}

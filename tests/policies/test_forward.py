@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import math
+import weakref
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import (
     BertConfig,
     BertLMHeadModel,
@@ -23,7 +27,20 @@ from transformers import (
 )
 
 from policies import forward
-from policies.forward import EntropyMode, call, evaluating, head_of, score_rows
+from policies.forward import (
+    FILTERED_OUT,
+    EntropyMode,
+    Reduction,
+    Scored,
+    call,
+    evaluating,
+    features_of,
+    filtered,
+    head_of,
+    nucleus_entropy,
+    score_features,
+    score_rows,
+)
 from policies.samplers.testing import random_policy
 from tests.policies.fakes import random_batch
 
@@ -76,19 +93,110 @@ def test_rows_without_policy_tokens_give_zeros() -> None:
     assert not scored.entropy_BT.any()
 
 
-def gradient(**options: object) -> list[Tensor]:
+REDUCTIONS = {
+    "all": Reduction(0.7, "grad"),
+    "nucleus": Reduction(0.7, "grad", nucleus=0.8, kappa=0.05),
+}
+
+
+def scored(reduction: Reduction) -> Scored:
+    features_NF, place_N = features_of(POLICY.model, BATCH.ids_BT, BATCH.mask_BT)
+    return score_features(POLICY.model, features_NF, place_N, BATCH.ids_BT, reduction)
+
+
+def gradient(reduction: Reduction) -> list[Tensor]:
     POLICY.model.zero_grad()
-    scored = score_rows(POLICY.model, BATCH.ids_BT, BATCH.mask_BT, 0.7, "grad")
-    assert scored.entropy_BT is not None
-    (scored.lp_BT.sum() + scored.entropy_BT.sum()).backward()
+    found = scored(reduction)
+    assert found.entropy_BT is not None
+    (found.lp_BT.sum() + found.entropy_BT.sum()).backward()
     return [p.grad.clone() for p in POLICY.model.parameters() if p.grad is not None]
 
 
-def test_large_logits_reduced_in_chunks_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = gradient()
+@pytest.mark.parametrize("name", REDUCTIONS)
+def test_large_logits_reduced_in_chunks_give_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, found = gradient(REDUCTIONS[name]), scored(REDUCTIONS[name])
     monkeypatch.setattr(forward, "CHUNK_ELEMENTS", 5 * len(POLICY.tokenizer))
-    for a, b in zip(whole, gradient(), strict=True):
+    for a, b in zip(whole, gradient(REDUCTIONS[name]), strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+    for a, b in zip(found.tensors, scored(REDUCTIONS[name]).tensors, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+
+P_TAIL = [0.6, 0.3, 0.085, 0.012, 0.003]
+PROXY = [0.601805, 0.300903, 0.085256, 0.012036]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_section_11_4_log_probs_after_the_filter(dtype: torch.dtype) -> None:
+    """The threshold is .012, and the token with p = .012 stays, whatever its log-prob rounds to."""
+    lp_NV = torch.tensor([P_TAIL] * 5, dtype=dtype).log()
+    lp_NV = lp_NV.log_softmax(-1) + torch.tensor([0, 1e-6, -1e-6, 0, 0], dtype=dtype)[:, None]
+    found = filtered(lp_NV, lp_NV.diagonal(), 0.02)
+    torch.testing.assert_close(found[:4].exp(), torch.tensor(PROXY, dtype=dtype), atol=3e-6, rtol=0)
+    assert float(found[4]) == FILTERED_OUT
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "mass", "expected"),
+    [
+        ([0.5, 0.25, 0.15, 0.07, 0.03], 0.8, 0.980990),
+        ([0.03, 0.15, 0.5, 0.07, 0.25], 0.8, 0.980990),  # in any order
+        ([0.5, 0.25, 0.15, 0.07, 0.03], 1.0, 1.269060),  # the whole
+        (
+            [0.5, 0.25, 0.15, 0.07, 0.03],
+            0.75,
+            0.636514,
+        ),  # exactly full: also what the released code has at .8
+        ([0.85, 0.1, 0.05], 0.8, 0.0),  # one token is enough
+        ([0.25, 0.25, 0.25, 0.25], 0.6, 1.098612),  # ties: three of four, whichever they are
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_section_11_5_the_entropy_of_a_nucleus(
+    probabilities: list[float], mass: float, expected: float, dtype: torch.dtype
+) -> None:
+    lp_NV = torch.tensor([probabilities, probabilities], dtype=dtype).log()
+    torch.testing.assert_close(
+        nucleus_entropy(lp_NV, mass), torch.full((2,), expected, dtype=dtype), atol=1e-6, rtol=0
+    )
+
+
+def test_the_gradient_of_a_nucleus_entropy_is_that_of_its_own_distribution() -> None:
+    """The nucleus is fixed, and tokens outside get nothing; also where all but one probability is 0."""
+    logits_NV = torch.randn(6, 300, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 4
+    logits_NV[5, 1:] = -math.inf
+    logits_NV.requires_grad_()
+    (found,) = torch.autograd.grad((nucleus_entropy(logits_NV.log_softmax(-1), 0.9) * 50).sum(), logits_NV)
+    expected = torch.zeros_like(found)
+    for n, row_V in enumerate(logits_NV.detach()):
+        p_V, order = row_V.softmax(-1).sort(descending=True)
+        num = int((p_V.cumsum(-1) < 0.9).sum()) + 1
+        lq_K = row_V[order[:num]].log_softmax(-1)
+        expected[n, order[:num]] = -50 * lq_K.exp() * (lq_K - (lq_K.exp() * lq_K).sum())
+    torch.testing.assert_close(found, expected, atol=1e-9, rtol=1e-9)
+
+
+def test_a_nucleus_has_no_more_than_ten_thousand_tokens() -> None:
+    lp_NV = torch.zeros(2, 30_000).log_softmax(-1)
+    torch.testing.assert_close(nucleus_entropy(lp_NV, 0.8), torch.full((2,), math.log(10_000)))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_nuclei_and_filtered_log_probs_are_those_of_each_token_alone(temperature: float) -> None:
+    with torch.no_grad():
+        found = scored(Reduction(temperature, "value", nucleus=0.8, kappa=0.05))
+        assert found.entropy_BT is not None
+        assert found.lp_proxy_BT is not None
+        for b, t in BATCH.mask_BT.nonzero().tolist():
+            logits_V = POLICY.model(BATCH.ids_BT[b : b + 1, :t]).logits[0, -1].double() / temperature
+            p_V = logits_V.softmax(-1).sort(descending=True).values
+            inside_K = p_V[: int((p_V.cumsum(-1) < 0.8).sum()) + 1]
+            entropy = torch.distributions.Categorical(probs=inside_K).entropy()
+            own = float(logits_V.softmax(-1)[BATCH.ids_BT[b, t]])
+            kept = own >= 0.05 * float(p_V[0])
+            proxy = math.log(own / float(p_V[p_V >= 0.05 * p_V[0]].sum())) if kept else FILTERED_OUT
+            assert float(found.entropy_BT[b, t]) == pytest.approx(float(entropy), abs=1e-5)
+            assert float(found.lp_proxy_BT[b, t]) == pytest.approx(proxy, abs=1e-5)
 
 
 LLAMA = {"vocab_size": 40, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
@@ -173,6 +281,71 @@ def test_a_large_vocabulary_is_never_kept_for_all_tokens(
         loss.backward()  # type: ignore[no-untyped-call]
         found.append(torch.cat([weight.grad.flatten() for weight in model.parameters()]))
     torch.testing.assert_close(found[0], found[1], atol=1e-6, rtol=1e-5)
+
+
+class Held(TorchDispatchMode):
+    """Counts the bytes of all that operations made and something still holds, the backward's included."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: dict[
+            int, tuple[int, int]
+        ] = {}  # by storage: its bytes, and how many tensors are views of it
+        self.most = self.largest = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(output):
+            if isinstance(leaf, Tensor) and all(leaf is not one for one in tree_leaves(args)):
+                self._hold(leaf)
+        self.most = max(self.most, sum(size for size, _ in self.held.values()))
+        return output
+
+    def _hold(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        at, size = storage.data_ptr(), storage.nbytes()
+        self.held[at] = (size, self.held.get(at, (0, 0))[1] + 1)
+        self.largest = max(self.largest, size)
+        weakref.finalize(tensor, self._let_go, at)
+
+    def _let_go(self, at: int) -> None:
+        size, num = self.held.pop(at)
+        if num > 1:
+            self.held[at] = (size, num - 1)
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "reduction"),
+    [
+        (16, Reduction(entropy="value")),
+        (16, Reduction(entropy="grad")),
+        (1, Reduction(entropy="grad", nucleus=0.5, kappa=0.02)),
+    ],
+)
+def test_a_vocabulary_of_152_000_is_reduced_in_bounded_memory(
+    num_rows: int, reduction: Reduction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """2,048 tokens: their logits would be 75 chunks; seven are ever held, the backward's included."""
+    vocabulary = 152_000
+    model = small(LlamaForCausalLM, LlamaConfig, vocab_size=vocabulary, initializer_range=0.5)
+    ids_BT = torch.randint(0, vocabulary, (num_rows, 129), generator=torch.Generator().manual_seed(0))
+    mask_BT = torch.arange(129).expand(num_rows, 129) > 0
+    monkeypatch.setattr(forward, "CHUNK_ELEMENTS", 1 << 22)
+    with Held() as held, torch.set_grad_enabled(reduction.entropy == "grad"):
+        features_NF, place_N = features_of(model, ids_BT, mask_BT)
+        found = score_features(model, features_NF, place_N, ids_BT, reduction)
+        if reduction.entropy == "grad":
+            sum(kind.sum() for kind in found.tensors).backward()  # type: ignore[union-attr]
+    chunk_bytes = 4 << 22
+    assert held.largest <= chunk_bytes
+    assert held.most < 8 * chunk_bytes + (reduction.nucleus is not None) * 4 * chunk_bytes
+    monkeypatch.undo()
+    some = torch.cat([place_N[:40], place_N[-40:]])
+    with torch.no_grad():
+        features_NF = torch.cat([features_NF[:40], features_NF[-40:]])
+        whole = score_features(model, features_NF, some, ids_BT, reduction)
+    for chunked_BT, whole_BT in zip(found.tensors, whole.tensors, strict=True):
+        torch.testing.assert_close(chunked_BT.flatten()[some], whole_BT.flatten()[some])
 
 
 def test_log_probs_of_a_bfloat16_model_are_float32() -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from policies import learner as learner_module
 from policies.config import LearnerConfig, PolicyConfig
 from policies.errors import PolicyError
 from policies.learner import Learner, UpdateReport
@@ -51,9 +52,8 @@ def naive_gradient(policy: Policy, batch: Batch, objective: Surrogate, temperatu
         lp_TV = logits_TV.log_softmax(-1)
         lp_T = lp_TV.gather(-1, batch.ids_BT[b, 1:length, None])[:, 0]
         mask_T = batch.mask_BT[b, 1:length]
-        surrogate = (lp_T - lp_T.detach()).exp() * batch.advantage_B[
-            b
-        ] - objective.push * lp_T.detach() * lp_T
+        advantage_T = batch.advantage_BT[b, 1:length]
+        surrogate = (lp_T - lp_T.detach()).exp() * advantage_T - objective.push * lp_T.detach() * lp_T
         entropy_T = -(lp_TV.exp() * lp_TV).sum(-1)
         loss = loss - ((surrogate + objective.bonus * entropy_T) * mask_T).sum() / num_tokens
     return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(policy.model.parameters()))])
@@ -85,12 +85,8 @@ def test_the_gradient_does_not_depend_on_padding_or_on_the_order_of_rows() -> No
     batch = batch_for(make())
     order = torch.randperm(len(batch.length_B), generator=torch.Generator().manual_seed(0))
     shuffled = batch.take(order)
-    padded = replace(
-        batch,
-        ids_BT=torch.nn.functional.pad(batch.ids_BT, (0, 9), value=5),
-        mask_BT=torch.nn.functional.pad(batch.mask_BT, (0, 9)),
-        lp_roll_BT=torch.nn.functional.pad(batch.lp_roll_BT, (0, 9)),
-    )
+    padded = batch.map(lambda value: torch.nn.functional.pad(value, (0, 9)) if value.ndim == 2 else value)
+    padded.ids_BT[:, -9:] = 5
     expected, _ = gradient(make(), batch, ENTROPIC)
     for other in (shuffled, padded):
         torch.testing.assert_close(gradient(make(), other, ENTROPIC)[0], expected, atol=1e-5, rtol=1e-3)
@@ -99,7 +95,7 @@ def test_the_gradient_does_not_depend_on_padding_or_on_the_order_of_rows() -> No
 def test_groups_without_spread_move_nothing_by_themselves() -> None:
     learner = make()
     batch = batch_for(learner)
-    silent = replace(batch, advantage_B=torch.zeros_like(batch.advantage_B))
+    silent = replace(batch, advantage_BT=torch.zeros_like(batch.advantage_BT))
     before = weights(learner)
     report = learner.update(silent, Surrogate())
     assert (report.grad_norm, report.num_updates) == (0.0, 1)
@@ -133,7 +129,7 @@ def test_totals_are_those_of_one_update_and_the_mean_is_the_steps() -> None:
     learner = make(updates=2, micro_tokens=1)
     batch = batch_for(learner)
     learner.update(batch, Watching())
-    totals = list(dict.fromkeys(totals for totals, _ in seen))
+    totals = [own for k, (own, _) in enumerate(seen) if own not in [before for before, _ in seen[:k]]]
     assert [t.num_tokens for t in totals] == [int(batch.mask_BT[:12].sum()), int(batch.mask_BT[12:].sum())]
     old = torch.cat([rows.lp_old_BT[rows.mask_BT] for _, rows in seen])
     assert totals[0].mean_lp == totals[1].mean_lp == pytest.approx(float(old.double().mean()), abs=1e-6)
@@ -224,7 +220,7 @@ def groups_for(learner: Learner, seed: int = 0) -> Batch:
     """Groups with prompts in common, more of them than a forward costs."""
     played = random_trajectories(len(learner.policy.tokenizer), num_groups=12, group_size=8, seed=seed)
     batch = pad(played)
-    return replace(batch, advantage_B=batch.reward_B - 0.5)
+    return replace(batch, advantage_BT=(batch.reward_B - 0.5)[:, None] * batch.mask_BT)
 
 
 @pytest.mark.parametrize("updates", [1, 2])
@@ -297,6 +293,27 @@ def test_an_objective_that_cannot_be_served_is_refused(objective: Surrogate, mes
     learner = make()
     with pytest.raises(PolicyError, match=message):
         learner.update(batch_for(learner), objective)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_section_18_rounded_log_probs_of_the_sampler_are_refused(dtype: torch.dtype) -> None:
+    learner = make()
+    batch = batch_for(learner)
+    rounded = replace(batch, lp_roll_BT=batch.lp_roll_BT.to(dtype))
+    with pytest.raises(PolicyError, match=f"lp_roll is {str(dtype)[6:]}: log-probs below float32"):
+        learner.update(rounded, Surrogate())
+
+
+@pytest.mark.parametrize(("updates", "name"), [(1, "lp"), (2, "lp_old")])
+def test_section_18_rounded_log_probs_of_the_trainer_are_refused(
+    updates: int, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = {"lp": "score_micro", "lp_old": "score_batch"}[name]
+    own = getattr(learner_module, module)
+    monkeypatch.setattr(learner_module, module, lambda *args: own(*args).map(lambda value: value.bfloat16()))
+    learner = make(updates=updates)
+    with pytest.raises(PolicyError, match=f"{name} is bfloat16"):
+        learner.update(batch_for(learner), Surrogate())
 
 
 def test_unresolved_options_are_refused() -> None:

@@ -22,10 +22,11 @@ from transformers import (
 )
 
 from policies.batches import Cutter, Openings
-from policies.forward import EntropyMode, Scored, score_rows
+from policies.forward import EntropyMode, Reduction, Scored, score_rows
 from policies.objectives.contracts import Batch
 from policies.objectives.padding import pad
-from policies.shared_prompts import can_share, score_shared
+from policies.passes import score_micro
+from policies.shared_prompts import can_share
 from policies.trajectories import Trajectory
 from tests.policies.fakes import random_trajectories
 
@@ -82,7 +83,7 @@ def scored_shared(
     for micro in cutter.shared(np.arange(len(batch.length_B))):
         assert micro.sharing is not None
         rows = batch.take(micro.rows)
-        scored = score_shared(model, rows.ids_BT, rows.mask_BT, micro.sharing, 0.7, entropy)
+        scored = score_micro(model, rows, micro, Reduction(0.7, entropy))
         found.append((micro.rows, rows, scored))
     return found
 

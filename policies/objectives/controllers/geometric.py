@@ -14,19 +14,17 @@ controller of REPO and the entropy bonus measured with factor 1.2 in [1e-4, .1].
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from policies.objectives.errors import ObjectiveError
-from policies.objectives.parts import Controller, PartOptions
+from policies.objectives.parts import Controller
+from policies.objectives.targets import BoundedOptions, Steering, expect_inside
 
 SOURCE = "ours, after arXiv 2603.11682"
 
 
-class Config(PartOptions):
+class Config(BoundedOptions):
     """The target, how fast, and how far."""
 
-    target: float = Field(1.0, gt=0)
-    """Fraction of the entropy at the start that is held."""
     factor: float = Field(1.2, gt=1)
     """The coefficient grows or shrinks by this, once a step."""
     low: float = Field(1e-4, gt=0)
@@ -34,35 +32,25 @@ class Config(PartOptions):
     high: float = Field(0.1, gt=0)
     """Largest coefficient."""
 
-    @model_validator(mode="after")
-    def _bounds_are_ordered(self) -> Config:
-        if self.low > self.high:
-            raise ValueError(f"the lower bound {self.low:g} is above the upper bound {self.high:g}")
-        return self
-
 
 def create(config: Config, start: float) -> Controller:
     """Make the controller; `ObjectiveError` when it cannot start from there."""
-    if not config.low <= start <= config.high:
-        raise ObjectiveError(
-            f"the geometric controller starts at {start:g}, outside of its bounds "
-            f"[{config.low:g}, {config.high:g}]; change the start or the bounds `low`, `high`"
-        )
+    expect_inside(start, config.low, config.high, "geometric")
     return Geometric(config, start)
 
 
-class Geometric(Controller):
+class Geometric(Steering):
     """Multiplies or divides the coefficient by a factor, inside positive bounds."""
 
     def __init__(self, config: Config, start: float) -> None:
-        super().__init__(config.target, start)
+        super().__init__(config, start)
         self._config = config
 
-    def move(self, value: float, reading: float) -> float:
+    def steer(self, value: float, reading: float, target: float) -> float:
         """One step up when the reading is below the target, one down when it is above."""
-        if reading < self.target:
+        if reading < target:
             return min(value * self._config.factor, self._config.high)
-        if reading > self.target:
+        if reading > target:
             return max(value / self._config.factor, self._config.low)
         return value
 

@@ -19,19 +19,17 @@ Source: Entropy-Preserving Reinforcement Learning, arXiv 2603.11682; checked aga
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from policies.objectives.errors import ObjectiveError
-from policies.objectives.parts import Controller, PartOptions
+from policies.objectives.parts import Controller
+from policies.objectives.targets import BoundedOptions, Steering, expect_inside
 
 SOURCE = "arXiv 2603.11682"
 
 
-class Config(PartOptions):
+class Config(BoundedOptions):
     """The target, how fast, and how far."""
 
-    target: float = Field(1.0, gt=0)
-    """Fraction of the entropy at the start that is held."""
     factor: float = Field(2.0, gt=1)
     """The coefficient grows or shrinks by this, once a step."""
     low: float = Field(1e-4, gt=0)
@@ -39,35 +37,25 @@ class Config(PartOptions):
     high: float = Field(0.05, gt=0)
     """Largest magnitude."""
 
-    @model_validator(mode="after")
-    def _bounds_are_ordered(self) -> Config:
-        if self.low > self.high:
-            raise ValueError(f"the lower bound {self.low:g} is above the upper bound {self.high:g}")
-        return self
-
 
 def create(config: Config, start: float) -> Controller:
     """Make the controller; `ObjectiveError` when it cannot start from there."""
-    if abs(start) > config.high:
-        raise ObjectiveError(
-            f"the geometric_signed controller starts at {start:g}, outside of its bounds "
-            f"[-{config.high:g}, {config.high:g}]; change the start or the bound `high`"
-        )
+    expect_inside(start, -config.high, config.high, "geometric_signed")
     return GeometricSigned(config, start)
 
 
-class GeometricSigned(Controller):
+class GeometricSigned(Steering):
     """Multiplies or divides the coefficient by a factor; its sign follows the side of the target."""
 
     def __init__(self, config: Config, start: float) -> None:
-        super().__init__(config.target, start)
+        super().__init__(config, start)
         self._config = config
 
-    def move(self, value: float, reading: float) -> float:
+    def steer(self, value: float, reading: float, target: float) -> float:
         """One step up when the reading is below the target, one down when it is above."""
-        if reading > self.target:
+        if reading > target:
             return self._lower(value)
-        if reading < self.target:
+        if reading < target:
             return -self._lower(-value)
         return value
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from policies.objectives.groups import centred
-from policies.objectives.parts import Estimator, Outcomes, Part, PartOptions
+from policies.objectives.parts import Estimator, Part, PartOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,9 +27,9 @@ class Config(PartOptions):
 
 def create(config: Config) -> Estimator:
     """Make the estimator."""
-    return Part(estimate)
+    return Part(lambda outcomes, memory: estimate(outcomes.reward_B, outcomes.group_B))
 
 
-def estimate(outcomes: Outcomes) -> Tensor:
+def estimate(reward_B: Tensor, group_B: Tensor) -> Tensor:
     """Advantages [B] from rewards [B]."""
-    return centred(outcomes.reward_B, outcomes.group_B)
+    return centred(reward_B, group_B)

@@ -35,7 +35,7 @@ class Config(PartOptions):
 
 def create(config: Config) -> Estimator:
     """Make the estimator."""
-    return Part(lambda outcomes: estimate(outcomes, config.std, config.eps))
+    return Part(lambda outcomes, memory: estimate(outcomes, config.std, config.eps))
 
 
 def estimate(outcomes: Outcomes, std: Literal["sample", "population"], eps: float) -> Tensor:

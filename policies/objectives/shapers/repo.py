@@ -8,6 +8,10 @@ which the ratio rule clips; and it subtracts, so it comes before any shaper that
 nothing can lower it destroyed the policy on tasks of several tokens (measured: beta .03, exact centring, entropy
 from .4 nat to its ceiling and accuracy 0 within 50 steps): keep a controller.
 
+With `per: response` beta is divided by the mean number of tokens of the update's responses: a response earns its
+advantage once, but is pushed at every token. One strength then serves answers of one token and of several (ours;
+measured with 1 and 6 tokens only, docs/results/repo_adaptive.md).
+
 Empty cases: L of padding is never read; `batch` centring takes its mean from the whole step, not from these rows.
 
 Source: Entropy-Preserving Reinforcement Learning, arXiv 2603.11682; no official code, two descriptions agree.
@@ -15,7 +19,7 @@ Source: Entropy-Preserving Reinforcement Learning, arXiv 2603.11682; no official
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from policies.objectives.centring import Centre, centred_lp, centring_needs
 from policies.objectives.contracts import Rows, Totals
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
 SOURCE = "arXiv 2603.11682"
 KNOB = "strength"
 PUSHES_ENTROPY = True
+SUBTRACTS = True
 
 
 class Config(PartOptions):
@@ -36,13 +41,18 @@ class Config(PartOptions):
     """The coefficient beta: the fixed value, or where the controller starts."""
     centre: Centre = "exact"
     """Which mean log-prob is subtracted."""
+    per: Literal["token", "response"] = "token"
+    """What the strength is of: each token, or a whole response, whose tokens then share it."""
 
 
 def create(config: Config) -> Shaper:
     """Make the shaper."""
 
     def apply(advantage_BT: Tensor, rows: Rows, totals: Totals) -> Shaped:
-        return Shaped(shape(advantage_BT, centred_lp(rows, totals, config.centre), config.strength))
+        beta = config.strength
+        if config.per == "response":
+            beta *= totals.num_sequences / max(totals.num_tokens, 1)
+        return Shaped(shape(advantage_BT, centred_lp(rows, totals, config.centre), beta))
 
     return Part(apply, centring_needs(config.centre))
 

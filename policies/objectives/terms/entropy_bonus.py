@@ -1,20 +1,30 @@
 """Entropy bonus: adds -coefficient * mean entropy to the loss, so K = coefficient on the policy's tokens.
 
-Symbols: H the entropy of the full next-token distribution; the mean is over tokens whatever the aggregation of
-the policy loss. It is the one dear term: the learner differentiates through the whole distribution. REPO
-estimates the same gradient without that. A constant coefficient is fragile (.001 already made entropy explode
-for verl users): use it with a controller, or not at all.
+Symbols: H the entropy of the full next-token distribution, nats; the mean is over tokens whatever the aggregation of
+the policy loss. It is the one dear term: the learner differentiates through the whole distribution. REPO estimates the
+same gradient without that.
+
+Entropy: raises, also where no group has a signal. A coefficient below 0 lowers it.
+
+Hazards: a constant coefficient is fragile (.001 already made entropy explode for verl users): use it with a controller,
+or not at all. Skywork-OR1 moves it by `sign_step` between 0 and .005, and lets it act only below its target.
 
 Empty cases: a coefficient of 0 leaves the part out.
 
-Source: Williams and Peng 1991; A3C, arXiv 1602.01783, section 4.
+Source: Williams and Peng 1991; A3C, arXiv 1602.01783, section 4; with an adaptive coefficient: Skywork Open Reasoner 1,
+arXiv 2505.22312.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from policies.objectives.contracts import Rows, Totals
 from policies.objectives.errors import ObjectiveError
 from policies.objectives.parts import Added, Part, PartOptions, Term
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SOURCE = "arXiv 1602.01783"
 KNOB = "entropy_bonus"
@@ -32,14 +42,17 @@ def create(config: Config) -> Term | None:
     """Make the term, or nothing when it is off."""
     if config.entropy_bonus == 0:
         return None
-    coefficient = config.entropy_bonus
 
     def apply(rows: Rows, totals: Totals) -> Added:
         if rows.entropy_BT is None:
             raise ObjectiveError(
                 "the entropy bonus reads the entropy of every token, and the rows carry none"
             )
-        k_BT = rows.entropy_BT.new_full(rows.entropy_BT.shape, coefficient)
-        return Added(value_BT=-k_BT * rows.entropy_BT, k_BT=k_BT)
+        return reward(rows.entropy_BT, config.entropy_bonus)
 
     return Part(apply, frozenset({"entropy", "entropy_grad"}))
+
+
+def reward(entropy_BT: Tensor, coefficient: float) -> Added:
+    """Value and K of each token from its entropy [B, T]."""
+    return Added(-coefficient * entropy_BT, k_BT=entropy_BT.new_full(entropy_BT.shape, coefficient))

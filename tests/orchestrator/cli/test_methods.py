@@ -19,7 +19,7 @@ def test_a_kind_lists_its_own(evergreen: Evergreen) -> None:
     listed = json.loads(evergreen("methods", "objectives", "--json").stdout)
     assert {entry["kind"] for entry in listed} == {"objectives"}
     assert {"repo_r", "rloo"} <= {entry["name"] for entry in listed}
-    assert set(listed[0]) == {"kind", "name", "summary", "source"}
+    assert set(listed[0]) == {"kind", "name", "summary", "source", "family"}
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_a_kind_lists_its_own(evergreen: Evergreen) -> None:
         ("schedulers", "sequence", "order", "required"),
         ("environments", "codebook", "keys", 64),
         ("samplers", "transformers", "max_tokens", 1024),
-        ("objectives", "repo_r", "shaper", "repo_r"),
+        ("objectives", "repo_r", "shapers", ["repo_r"]),
         ("objectives", "repo_r", "strength", 0.001),
     ],
 )

@@ -236,3 +236,31 @@ def test_an_override_is_checked_by_the_same_model(tmp_path: Path, override: str,
     with pytest.raises(SpecError) as refused:
         load_spec(path, [override])
     assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["objective=gvm", "sampler.ahead=1"], "gvm looks at gradients while it plays"),
+        (["objective={preset: gvm, gvm_pilot: 8}"], "gvm plays a pilot and a floor of 9 samples a task"),
+        (["objective={preset: aepo, mismatch: none}"], "nothing weighs the difference: give `mismatch: tis`"),
+        (["objective={preset: rloo, plans: [dynamic_smapling]}"], "did you mean `dynamic_sampling`?"),
+        (["objective={preset: rloo, mismatch: none}", "sampler.ahead=1"], "weights one version behind"),
+    ],
+)
+def test_an_objective_that_the_rest_of_the_spec_cannot_serve_is_refused(
+    tmp_path: Path, overrides: list[str], message: str
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(TEXT)
+    with pytest.raises(SpecError) as refused:
+        load_spec(path, overrides)
+    assert message in str(refused.value)
+
+
+def test_parts_that_idle_at_the_learners_number_of_updates_are_warned_of(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(TEXT)
+    assert load_spec(path, ["objective=gspo", "learner.updates=4"]).warnings() == []
+    (warning,) = load_spec(path, ["objective=gspo", "learner.updates=1"]).warnings()
+    assert "does nothing with one update a step" in warning

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from policies.objectives.controllers import geometric_signed
 from policies.objectives.estimators import rloo
-from policies.objectives.parts import Outcomes
 from policies.objectives.shapers import repo, repo_r
 
 SEEDS, TABLES, SAMPLES, ACTIONS, STAGES, STEPS, STEP_SIZE = 12, 16, 16, 8, 3, 300, 8.0
@@ -84,9 +83,10 @@ def step(logits: Tensor, good: Tensor, uniform: Tensor, shape: Shape) -> Tensor:
     entropy = -(p * p.log()).sum(-1, keepdim=True)
     action = torch.searchsorted(p.cumsum(-1), uniform).clamp(max=ACTIONS - 1)
     reward = (action[..., None] == good[:, :, None, :]).any(-1).double()
-    outcomes = Outcomes(reward.flatten(), GROUP_B, torch.ones_like(GROUP_B))
     lp = p.log().gather(-1, action)
-    advantage = shape(rloo.estimate(outcomes).view_as(reward), lp, entropy, entropy.mean((-1, -2)))
+    advantage = shape(
+        rloo.estimate(reward.flatten(), GROUP_B).view_as(reward), lp, entropy, entropy.mean((-1, -2))
+    )
     pushed = torch.zeros_like(p).scatter_add(-1, action, advantage)
     logits += STEP_SIZE * (pushed - advantage.sum(-1, keepdim=True) * p) / (TABLES * SAMPLES)
     return reward.mean((-1, -2))

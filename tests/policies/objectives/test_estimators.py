@@ -2,18 +2,13 @@ import pytest
 import torch
 
 from policies.objectives.estimators import dr_grpo, grpo, rloo
-from policies.objectives.parts import Estimator, Outcomes
-from tests.policies.objectives.worked import f64
+from policies.objectives.parts import Estimator
+from tests.policies.objectives.worked import f64, memory, outcomes
 
 GRPO = grpo.create(grpo.Config())
 RLOO = rloo.create(rloo.Config())
 DR_GRPO = dr_grpo.create(dr_grpo.Config())
 ALL = pytest.mark.parametrize("estimator", [GRPO, RLOO, DR_GRPO], ids=["grpo", "rloo", "dr_grpo"])
-
-
-def outcomes(rewards: list[float], groups: list[int] | None = None) -> Outcomes:
-    group_B = torch.tensor(groups if groups is not None else [0] * len(rewards))
-    return Outcomes(f64(rewards), group_B, torch.ones(len(rewards), dtype=torch.int64))
 
 
 @pytest.mark.parametrize(
@@ -28,7 +23,7 @@ def outcomes(rewards: list[float], groups: list[int] | None = None) -> Outcomes:
     ids=["grpo", "grpo eps 1e-4", "grpo population", "rloo", "dr_grpo"],
 )
 def test_section_4_one_success_of_four(estimator: Estimator, expected: list[float]) -> None:
-    advantage_B = estimator.apply(outcomes([1, 0, 0, 0]))
+    advantage_B = estimator.apply(outcomes([1, 0, 0, 0]), memory())
     torch.testing.assert_close(advantage_B, f64(expected), atol=1e-6, rtol=0)
 
 
@@ -46,22 +41,22 @@ def test_section_4_mean_size_for_k_successes_of_eight(
 ) -> None:
     for k, expected in enumerate(by_successes):
         for successes in (k, 8 - k):
-            advantage_B = estimator.apply(outcomes([1.0] * successes + [0.0] * (8 - successes)))
+            advantage_B = estimator.apply(outcomes([1.0] * successes + [0.0] * (8 - successes)), memory())
             assert float(advantage_B.abs().mean()) == pytest.approx(expected, abs=2e-6)
 
 
 @ALL
 def test_a_group_of_one_gets_nothing(estimator: Estimator) -> None:
-    assert estimator.apply(outcomes([0.7, 1, 0], [5, 2, 2]))[0] == 0
+    assert estimator.apply(outcomes([0.7, 1, 0], [5, 2, 2]), memory())[0] == 0
 
 
 @ALL
 def test_equal_rewards_give_exactly_zero_even_where_their_mean_rounds(estimator: Estimator) -> None:
-    assert estimator.apply(outcomes([0.1] * 7)).tolist() == [0.0] * 7
+    assert estimator.apply(outcomes([0.1] * 7), memory()).tolist() == [0.0] * 7
 
 
 @ALL
 def test_groups_of_any_size_and_order_are_compared_within_themselves(estimator: Estimator) -> None:
-    together = estimator.apply(outcomes([1, 0.5, 0, 0, 1], [7, 3, 7, 3, 3]))
-    torch.testing.assert_close(together[[0, 2]], estimator.apply(outcomes([1, 0])))
-    torch.testing.assert_close(together[[1, 3, 4]], estimator.apply(outcomes([0.5, 0, 1])))
+    together = estimator.apply(outcomes([1, 0.5, 0, 0, 1], [7, 3, 7, 3, 3]), memory())
+    torch.testing.assert_close(together[[0, 2]], estimator.apply(outcomes([1, 0]), memory()))
+    torch.testing.assert_close(together[[1, 3, 4]], estimator.apply(outcomes([0.5, 0, 1]), memory()))

@@ -35,7 +35,7 @@ def part(some: Rows, b: int) -> Rows:
 
 def test_section_17_1_advantages() -> None:
     batch = make(preset="rloo").prepare([trajectory(1, 0), trajectory(0, 0)])
-    assert batch.advantage_B.tolist() == [1.0, -1.0]
+    assert batch.advantage_BT.tolist() == [[0, 0, 1, 1, 1], [0, 0, -1, -1, -1]]
 
 
 @pytest.mark.parametrize(
@@ -68,15 +68,21 @@ def test_metrics_of_the_fixture() -> None:
     found = make(preset="rloo").coefficients(FIXTURE, totals_of(FIXTURE))
     gap = [math.log(old / roll) for old, roll in zip(P_OLD, P_ROLL, strict=True)]
     means = {name: total / count for name, (total, count) in found.sums.items()}
+    kept, changed = 0.5 + 0.95 / 0.9 + 3, (1 - 0.9 / 0.95) * 0.95 / 0.9 + 3  # of rho A, token 1 being clipped
     assert means == pytest.approx(
         {
             "loss": (-1.28 / 0.9 - 0.5 + 1 + 6) / 4,
             "clip_frac": 0.25,
+            "clip_high_frac": 0.25,
+            "clip_low_frac": 0.0,
             "advantage_abs": 1.0,
             "sampler_gap_mean": sum(map(abs, gap)) / 4,
             "sampler_kl": sum(math.exp(d) - 1 - d for d in gap) / 4,
             "tis_weight_mean": (1 / 0.9 + 1 + 0.9 / 0.95 + 2) / 4,
             "tis_capped_frac": 0.25,
+            "tis_weight_squared": (1 / 0.81 + 1 + 0.81 / 0.9025 + 4) / 4,
+            "force_estimator": kept / (kept + changed),
+            "force_tis": changed / (kept + changed),
         }
     )
     assert found.maxima == pytest.approx({"sampler_gap_max": math.log(5), "tis_weight_max": 2.0})
@@ -112,12 +118,13 @@ def test_prepare_pads_on_the_right_and_blanks_what_the_policy_did_not_write() ->
     assert batch.mask_BT.tolist() == [[False] * 2 + [True] * 2 + [False] * 2, [False] * 3 + [True] * 3]
     assert batch.lp_roll_BT.tolist() == [[0, 0, -0.5, -0.5, 0, 0], [0, 0, 0, -0.5, -0.5, -0.5]]
     assert batch.length_B.tolist() == [4, 6]
-    assert batch.lp_roll_BT.dtype == batch.advantage_B.dtype == batch.reward_B.dtype == torch.float32
+    assert batch.lp_roll_BT.dtype == batch.advantage_BT.dtype == batch.reward_B.dtype == torch.float32
 
 
 def test_groups_with_missing_members_are_compared_and_lone_ones_counted() -> None:
     batch = make(preset="rloo").prepare([trajectory(r, g) for r, g in [(1, 3), (0.5, 8), (0, 3), (0.5, 3)]])
-    assert batch.advantage_B.tolist() == [0.75, 0, -0.75, 0]
+    assert batch.advantage_BT.sum(-1).sign().tolist() == [1, 0, -1, 0]
+    assert batch.advantage_BT.abs().amax(-1).tolist() == [0.75, 0, 0.75, 0]
     assert batch.num_lone_groups == 1
 
 
@@ -177,12 +184,20 @@ def test_a_state_of_another_objective_is_refused() -> None:
     with pytest.raises(ObjectiveError, match="resume with the spec of the run"):
         make(preset="rloo").load_state(make(preset="repo").state())
     with pytest.raises(ObjectiveError, match="unexpected"):
-        make(preset="rloo").load_state({"controller": None, "history": {}})
+        make(preset="rloo").load_state({"controllers": [], "history": {}})
+
+
+def test_a_state_of_before_there_was_a_memory_is_read() -> None:
+    objective = make(preset="repo_r")
+    objective.load_state({"controller": {"value": 0.004}})
+    assert objective.observe(None)["coefficient"] == 0.004
 
 
 def test_the_description_is_plain_data_with_every_option() -> None:
     described = make(preset="repo", controller="none", centre="batch").describe()
     assert json.loads(json.dumps(described)) == described
-    assert described["controller"] == "none"
-    assert {"strength": 1e-3, "centre": "batch"} in [part["options"] for part in described["parts"]]
+    assert described["controllers"] == []
+    assert {"strength": 1e-3, "centre": "batch", "per": "token"} in [
+        part["options"] for part in described["parts"]
+    ]
     assert described["warnings"]

@@ -4,10 +4,18 @@ import math
 import pytest
 
 from policies.objectives import MixCorrectedEntropy, ObjectiveError
+from policies.objectives.reading import EntropyReading, Step, logged
 
 H = {"env/a": 0.3, "env/b": 0.8}
 EQUAL = {"env/a": (0.3 * 500, 500), "env/b": (0.8 * 500, 500)}
 MOSTLY_A = {"env/a": (0.3 * 900, 900), "env/b": (0.8 * 100, 100)}
+
+
+def fraction(reading: MixCorrectedEntropy, step: Step) -> float:
+    """What a step reads, as a fraction of the start."""
+    found = reading.observe(step)
+    assert found is not None
+    return found.fraction
 
 
 @pytest.mark.parametrize(
@@ -17,9 +25,9 @@ MOSTLY_A = {"env/a": (0.3 * 900, 900), "env/b": (0.8 * 100, 100)}
 def test_section_12_2_a_move_of_the_mix(mode: str, before: float, after: float) -> None:
     reading = MixCorrectedEntropy(mode)  # type: ignore[arg-type]
     reading.set_baseline(H)
-    assert reading.observe(EQUAL) == pytest.approx(before)
-    assert reading.observe(MOSTLY_A) == pytest.approx(after)
-    assert reading.observe({"env/a": (30.0, 100)}) == pytest.approx(
+    assert fraction(reading, EQUAL) == pytest.approx(before)
+    assert fraction(reading, MOSTLY_A) == pytest.approx(after)
+    assert fraction(reading, {"env/a": (30.0, 100)}) == pytest.approx(
         before if mode == "corrected" else 0.3 / 0.55
     )
 
@@ -27,7 +35,7 @@ def test_section_12_2_a_move_of_the_mix(mode: str, before: float, after: float) 
 def test_every_visited_category_weighs_the_same() -> None:
     reading = MixCorrectedEntropy()
     reading.set_baseline(H)
-    assert reading.observe({"env/a": (0.15 * 10, 10), "env/b": (0.8 * 990, 990)}) == pytest.approx(0.75)
+    assert fraction(reading, {"env/a": (0.15 * 10, 10), "env/b": (0.8 * 990, 990)}) == pytest.approx(0.75)
 
 
 def test_half_of_the_weight_is_gone_after_the_half_life() -> None:
@@ -36,22 +44,22 @@ def test_half_of_the_weight_is_gone_after_the_half_life() -> None:
     reading.observe({"env/a": (1e9, 1e9)})  # so many tokens that only decay can matter beside the second
     keep = 0.5 ** (1 / 3)
     for _ in range(3):
-        last = reading.observe({"env/a": (0.0, 1e9)})
+        last = fraction(reading, {"env/a": (0.0, 1e9)})
     assert last == pytest.approx(keep**3 / (1 + keep + keep**2 + keep**3))
 
 
 def test_a_category_that_was_never_visited_does_not_count() -> None:
     reading = MixCorrectedEntropy()
     reading.set_baseline(H)
-    assert reading.observe({"env/a": (0.15 * 10, 10)}) == pytest.approx(0.5)
+    assert fraction(reading, {"env/a": (0.15 * 10, 10)}) == pytest.approx(0.5)
 
 
 def test_a_category_without_a_baseline_takes_its_first_reading() -> None:
     reading = MixCorrectedEntropy()
-    assert reading.observe({"new/x": (4.0, 10)}) == 1.0
+    assert fraction(reading, {"new/x": (4.0, 10)}) == 1.0
     reading = MixCorrectedEntropy(half_life=1e-9)
     reading.observe({"new/x": (4.0, 10)})
-    assert reading.observe({"new/x": (2.0, 10)}) == pytest.approx(0.5)
+    assert fraction(reading, {"new/x": (2.0, 10)}) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +72,7 @@ def test_below_the_floor_entropies_are_taken_as_the_floor(
 ) -> None:
     reading = MixCorrectedEntropy()
     reading.set_baseline({"env/a": baseline})
-    assert reading.observe({"env/a": (measured * 100, 100)}) == pytest.approx(expected)
+    assert fraction(reading, {"env/a": (measured * 100, 100)}) == pytest.approx(expected)
 
 
 def test_a_category_not_visited_keeps_its_value_and_ages() -> None:
@@ -72,7 +80,7 @@ def test_a_category_not_visited_keeps_its_value_and_ages() -> None:
     reading.set_baseline(H)
     reading.observe({"env/a": (0.6 * 10, 10), "env/b": (0.8 * 10, 10)})
     for _ in range(2):
-        last = reading.observe({"env/b": (0.8 * 10, 10)})
+        last = fraction(reading, {"env/b": (0.8 * 10, 10)})
     assert last == pytest.approx(1.5)
     assert reading.ages() == {"env/a": 2, "env/b": 0}
     assert reading.relative() == pytest.approx({"env/a": 2.0, "env/b": 1.0})
@@ -85,7 +93,7 @@ def test_a_step_without_a_measurement_reads_nothing(mode: str, step: dict[str, t
     reading.set_baseline(H)
     reading.observe(EQUAL)
     assert reading.observe(step) is None
-    assert reading.observe(EQUAL) == pytest.approx(1.0)
+    assert fraction(reading, EQUAL) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("mode", ["corrected", "raw"])
@@ -111,3 +119,54 @@ def test_a_state_of_another_mode_is_refused() -> None:
 def test_a_baseline_that_is_no_entropy_is_refused(entropy: float) -> None:
     with pytest.raises(ObjectiveError, match="env/a"):
         MixCorrectedEntropy().set_baseline({"env/a": entropy})
+
+
+@pytest.mark.parametrize(
+    ("mode", "before", "after"),
+    [("corrected", 0.55, 0.55), ("raw", 0.55, 0.35)],
+)
+def test_section_12_2_the_reading_in_nats_is_corrected_too(mode: str, before: float, after: float) -> None:
+    reading = MixCorrectedEntropy(mode)  # type: ignore[arg-type]
+    reading.set_baseline(H)
+    found = [reading.observe(step) for step in (EQUAL, MOSTLY_A)]
+    assert [one.nats for one in found if one] == pytest.approx([before, after])
+
+
+def test_the_reading_before_the_correction_is_told_beside_it() -> None:
+    reading, raw = MixCorrectedEntropy(), MixCorrectedEntropy("raw")
+    for one in (reading, raw):
+        one.set_baseline(H)
+        one.observe(EQUAL)
+    corrected, plain = reading.observe(MOSTLY_A), raw.observe(MOSTLY_A)
+    assert corrected is not None
+    assert plain is not None
+    assert corrected.raw == plain.raw == plain.fraction == pytest.approx(0.35 / 0.55)
+    assert corrected.log() == {
+        "entropy_reading": corrected.fraction,
+        "entropy_reading_nats": corrected.nats,
+        "entropy_reading_raw": corrected.raw,
+    }
+
+
+def test_nats_know_no_floor() -> None:
+    found = MixCorrectedEntropy().observe({"env/a": (0.01 * 100, 100)})
+    assert found == EntropyReading(1.0, pytest.approx(0.01), 1.0)
+
+
+@pytest.mark.parametrize("mode", ["corrected", "raw"])
+def test_what_begins_anew_takes_what_comes_for_its_start(mode: str) -> None:
+    reading = MixCorrectedEntropy(mode)  # type: ignore[arg-type]
+    reading.set_baseline(H)
+    reading.observe(EQUAL)
+    reading.begin_anew()
+    assert reading.ages() == {}
+    reading.set_baseline({"env/a": 0.15})
+    assert fraction(reading, {"env/a": (0.3 * 10, 10)}) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(
+    ("reading", "expected"),
+    [(None, {}), (math.nan, {}), (0.5, {"entropy_reading": 0.5})],
+)
+def test_what_is_no_number_is_not_logged(reading: float | None, expected: dict[str, float]) -> None:
+    assert logged(reading) == expected

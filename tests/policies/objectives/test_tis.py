@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from policies.objectives import Objective, ObjectiveConfig, Totals
-from policies.objectives.shapers import tis
+from policies.objectives.mismatch_weights import tis
 from tests.policies.objectives.worked import P_NEW, P_OLD, P_ROLL, f64, rows
 
 FIXTURE = rows([[1, -1, -1, 1]], [P_NEW], [P_OLD], [P_ROLL])
@@ -33,6 +33,7 @@ def test_it_reports_weight_and_share_at_the_cap() -> None:
     ("name", "total"),
     [
         ("tis_weight_mean", 0.5 + 1 + 2),
+        ("tis_weight_squared", 0.25 + 1 + 4),
         ("tis_capped_frac", 1),
         ("sampler_kl", 0.193147 + 0 + 0.901388),  # a mean of .364845
         ("sampler_gap_mean", 0.693147 + 0 + 1.098612),

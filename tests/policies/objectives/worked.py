@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from policies.objectives import Rows, Totals
+from policies.objectives.parts import Memory, Outcomes, Part
 
 # The four tokens of objectives.md 6 and 17.1.
 P_OLD = [0.5, 0.2, 0.9, 0.1]
@@ -45,9 +49,56 @@ def totals_of(some: Rows) -> Totals:
         num_tokens=int(some.mask_BT.sum()),
         num_sequences=int(some.mask_BT.any(-1).sum()),
         mean_lp=float(some.lp_old_BT[some.mask_BT].mean()),
+        drift=float((some.lp_old_BT - some.lp_BT)[some.mask_BT].mean()),
     )
 
 
 def two_by_two(values: Sequence[float]) -> list[list[float]]:
     """The fixture's four tokens as two sequences of two."""
     return [list(values[:2]), list(values[2:])]
+
+
+def outcomes(
+    rewards: Sequence[float],
+    groups: Sequence[int] | None = None,
+    lengths: Sequence[int] | None = None,
+    **given: object,
+) -> Outcomes:
+    """A step's outcomes: one group, and one token an answer, unless given otherwise."""
+    num = len(rewards)
+    num_tokens_B = torch.tensor(lengths if lengths is not None else [1] * num)
+    mask_BT = torch.arange(int(num_tokens_B.max()))[None, :] < num_tokens_B[:, None]
+    fields: dict[str, Any] = {
+        "reward_B": f64(rewards),
+        "group_B": torch.tensor(groups if groups is not None else [0] * num),
+        "num_tokens_B": num_tokens_B,
+        "mask_BT": mask_BT,
+        "entropy_BT": torch.zeros(mask_BT.shape, dtype=torch.float64),
+        "is_answer_BT": torch.zeros_like(mask_BT),
+        "correct_B": f64(rewards) >= 1,
+        "components": {},
+        "answer_B": torch.arange(num),
+        "was_cut_off_B": torch.zeros(num, dtype=torch.bool),
+        "arm_B": torch.zeros(num, dtype=torch.int64),
+        "arms": ("",),
+    }
+    return Outcomes(**fields | given)
+
+
+def memory() -> Memory:
+    """What a part remembers before its first step."""
+    return Memory({}, np.random.default_rng(0))
+
+
+def surveyed(part: Part[Any], some: Rows, kept: Memory | None = None) -> tuple[Rows, Totals]:
+    """Rows and totals as a part meets them after its survey, these rows being the whole step.
+
+    The survey sees the step at its start: lp_old for lp, and the entropy then, if the rows tell it.
+    """
+    totals = totals_of(some)
+    if part.survey is None:
+        return some, totals
+    entropy_BT = some.entropy_BT if some.entropy_old_BT is None else some.entropy_old_BT
+    start = replace(some, lp_BT=some.lp_old_BT, entropy_BT=entropy_BT, entropy_old_BT=entropy_BT)
+    noted = part.survey(start, totals, kept or memory())
+    return replace(some, noted=noted.tokens), replace(totals, noted=noted.numbers)

@@ -11,6 +11,7 @@ import pytest
 from store import carryover
 from store.ledger.answers import Arm, StagePick
 from store.metrics import METRICS
+from store.metrics import metric as known_metric
 from store.story import MATRICES
 from store.tracker.catching_up import Source, catch_up
 from store.tracker.names import PER_CATEGORY, PER_ENVIRONMENT, TABLE
@@ -32,8 +33,8 @@ def of_steps(source: Source) -> dict[str, dict[int, float]]:
         points = read.series(source.run, metric, *of)
         found[name] = {point.step: point.value for point in points if point.value is not None}
 
-    for metric, known in METRICS.items():
-        take(f"{'time' if known.group == 'time' else 'train'}/{metric}", metric)
+    for metric in {*METRICS, *(number.metric for number in read.last_metrics(source.run))}:
+        take(f"{'time' if known_metric(metric).group == 'time' else 'train'}/{metric}", metric)
     for environment, section in spec["environments"].items():
         for metric, name in PER_ENVIRONMENT.items():
             take(f"{name}/{environment}", metric, environment)
@@ -164,7 +165,7 @@ def test_all_names_are_documented_and_all_documented_names_are_sent(both: Record
     patterns = {
         row.pattern: re.compile(
             re.escape(row.pattern)
-            .replace("<metric>", f"({'|'.join(METRICS)})")
+            .replace("<metric>", rf"({'|'.join(METRICS)}|(force|part)_\w+)")
             .replace("<env>", "[a-z]+")
             .replace("<category>", "[a-z0-9]+")
         )

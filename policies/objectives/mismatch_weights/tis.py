@@ -3,7 +3,10 @@
 Symbols: d = lp_old - lp_roll, the trainer's log-prob at the start of the step minus the one that the sampler
 reported; C the cap. The two differ even with equal weights (kernels, precision), more when the sampler is stale.
 
-The mean and maximum of the weight and the share at the cap are logged: a jump in them precedes a collapse.
+The mean, the mean square and the maximum of the weight and the share at the cap are logged: a jump in them precedes a
+collapse.
+
+Entropy: a small effect; the cap takes weight mostly from rare tokens that the sampler wrote too seldom.
 
 Empty cases: equal log-probs give the weight 1; `tis_cap: null` leaves the part out. d is clamped to +-20.
 
@@ -18,7 +21,8 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from policies.objectives.contracts import Rows, Totals
-from policies.objectives.parts import MAX_LOG_RATIO, Part, PartOptions, Shaped, Shaper
+from policies.objectives.mismatch_weights import exp_clamped, weighed
+from policies.objectives.parts import Part, PartOptions, Shaped, Shaper
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,13 +45,11 @@ def create(config: Config) -> Shaper | None:
 
     def apply(advantage_BT: Tensor, rows: Rows, totals: Totals) -> Shaped:
         gap_BT = rows.lp_old_BT - rows.lp_roll_BT
-        weight_BT, is_capped_BT = weigh(gap_BT, cap), gap_BT.exp() > cap
-        means = {"tis_weight_mean": weight_BT, "tis_capped_frac": is_capped_BT.to(weight_BT.dtype)}
-        return Shaped(advantage_BT * weight_BT, means, {"tis_weight_max": weight_BT})
+        return weighed(advantage_BT, weigh(gap_BT, cap), "tis", capped_frac=exp_clamped(gap_BT) > cap)
 
     return Part(apply, frozenset({"lp_old", "lp_roll"}), zero_stays_zero=True)
 
 
 def weigh(gap_BT: Tensor, cap: float) -> Tensor:
     """Weights [B, T] from lp_old - lp_roll [B, T]."""
-    return gap_BT.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp().clamp(max=cap)
+    return exp_clamped(gap_BT).clamp(max=cap)

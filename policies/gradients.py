@@ -1,0 +1,131 @@
+"""Facts about gradients that methods ask for beside their loss. No `.grad`, weight or moment is touched.
+
+Dimension letters: B rows, T tokens of the longest row, C advantages, N masked tokens of one row, F features, V
+vocabulary (a part of it at a time), P parameters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from policies import forward
+from policies.batches import to_device
+from policies.errors import PolicyError
+from policies.forward import Reduction, head_of
+from policies.learner import Learner
+from policies.objectives import Objective
+from policies.objectives.contracts import Batch
+from policies.passes import micro_features, score_micro
+from policies.trajectories import Trajectory
+
+
+def gradient_products(learner: Learner, batch: Batch, advantages: Sequence[Tensor]) -> Tensor:
+    """Give the inner products [C, C] of the policy gradients of several advantages [B, T], float64 on the CPU.
+
+    g_c = mean over the policy's tokens of A_c * d lp, over all trainable weights: the gradient of a step's first update
+    with `aggregation: token_mean`, whatever the other parts. `products.sum(1)` is the influence I of dynamic reward
+    weighting (arXiv 2509.11452; objectives.md 13.4).
+
+    Dear: one forward, C backwards, and C copies of the gradient in float32. A batch without tokens gives 0.
+    """
+    weights = list(learner.optimizer.weights.values())
+    sums = [[torch.zeros_like(weight, dtype=_wide(weight)) for weight in weights] for _ in advantages]
+    num_tokens = max(1, int(batch.mask_BT.sum()))
+    rows = batch.mask_BT.any(-1).nonzero()[:, 0]
+    with learner.passing():
+        for micro in learner.cutter_of(batch).cut(rows):
+            own = to_device(batch.take(micro.rows), learner.policy.device)
+            lp_BT = score_micro(learner.policy.model, own, micro, Reduction(learner.temperature)).lp_BT
+            for into, advantage_BT in zip(sums, advantages, strict=True):
+                a_BT = advantage_BT[micro.rows, : lp_BT.shape[1]].to(lp_BT).masked_fill(~own.mask_BT, 0)
+                _add_gradient(into, (lp_BT * a_BT / num_tokens).sum(), weights)
+    products = [[sum(_dot(a, b) for a, b in zip(one, other, strict=True)) for other in sums] for one in sums]
+    return torch.tensor(products, dtype=torch.float64).view(len(sums), len(sums))
+
+
+def weigh_components(
+    learner: Learner, objective: Objective, trajectories: Sequence[Trajectory], batch: Batch
+) -> None:
+    """Tell an objective that weighs components of the score by their gradients what these are; others, nothing."""
+    components = objective.components(trajectories, batch)
+    if not components:
+        return
+    products = gradient_products(learner, batch, list(components.values())).tolist()
+    names = list(components)
+    objective.hear(
+        {name: dict(zip(names, row, strict=True)) for name, row in zip(names, products, strict=True)}
+    )
+
+
+@torch.no_grad()
+def gradient_norms(learner: Learner, batch: Batch) -> Tensor:
+    """Give the norm [B] of the gradient of each row's summed log-prob with respect to the head's weights, on the CPU.
+
+    That of the sum, not of the mean over tokens, as in GVM's theory and released code (arXiv 2505.02391; objectives.md
+    14.2): log P of the whole answer. Through the head alone, what it reads taken as fixed; where the head is tied to
+    the embedding, the embedding's other part is not in it. So it costs a forward and another pass through the head,
+    and no backward. Rows without tokens give 0.
+
+        lp_n = log softmax(f_n M^T / temperature)[y_n]       d(sum_n lp_n) / dM = sum_n (e_y - p)_n f_n^T / temperature
+    """
+    model, device = learner.policy.model, learner.policy.device
+    head = head_of(model)
+    if head is None:
+        raise PolicyError(
+            f"{learner.policy.name} makes its logits by more than a head (it scales or caps them): the norm of a row's "
+            "gradient cannot be told from the head"
+        )
+    norm_B = torch.zeros(len(batch.length_B), dtype=torch.float64)
+    rows = batch.mask_BT.any(-1).nonzero()[:, 0]
+    with learner.passing():
+        for micro in learner.cutter_of(batch).cut(rows):
+            own = to_device(batch.take(micro.rows), device)
+            features_NF, place_N = micro_features(model, own, micro)
+            target_N, row_N = own.ids_BT.flatten()[place_N], place_N // own.ids_BT.shape[1]
+            for at, row in enumerate(micro.rows.tolist()):
+                is_own_N = row_N == at
+                norm_B[row] = _norm(head, features_NF[is_own_N], target_N[is_own_N], learner.temperature)
+    return norm_B
+
+
+def _add_gradient(into: Sequence[Tensor], loss: Tensor, weights: Sequence[Tensor]) -> None:
+    """Add the gradient of one micro-batch; the graph is kept for the next advantage."""
+    found = torch.autograd.grad(loss, weights, retain_graph=True, allow_unused=True)
+    for sum_P, own_P in zip(into, found, strict=True):
+        if own_P is not None:
+            sum_P += own_P
+
+
+def _dot(a: Tensor, b: Tensor) -> float:
+    return float((a * b).sum(dtype=torch.float64))
+
+
+def _norm(head: torch.nn.Linear, features_NF: Tensor, target_N: Tensor, temperature: float) -> float:
+    """Norm of the gradient of one row's summed log-prob; a part of the vocabulary at a time."""
+    f_NF = features_NF.to(_wide(features_NF))
+    most = max(1, forward.CHUNK_ELEMENTS // sum(f_NF.shape))
+    parts = [slice(start, start + most) for start in range(0, len(head.weight), most)]
+    mass_N = torch.stack([_logits(head, f_NF, part, temperature).logsumexp(-1) for part in parts]).logsumexp(
+        0
+    )
+    squares = 0.0
+    for part in parts:
+        pull_NV = -(_logits(head, f_NF, part, temperature) - mass_N[:, None]).exp()
+        is_here_N = (target_N >= part.start) & (target_N < part.start + pull_NV.shape[1])
+        pull_NV[is_here_N, target_N[is_here_N] - part.start] += 1
+        squares += float((pull_NV.T @ f_NF).square().sum(dtype=torch.float64))
+    return math.sqrt(squares) / temperature
+
+
+def _logits(head: torch.nn.Linear, features_NF: Tensor, part: slice, temperature: float) -> Tensor:
+    bias_V = None if head.bias is None else head.bias[part].to(features_NF)
+    return torch.nn.functional.linear(features_NF, head.weight[part].to(features_NF), bias_V) / temperature
+
+
+def _wide(values: Tensor) -> torch.dtype:
+    """At least float32."""
+    return torch.promote_types(values.dtype, torch.float32)

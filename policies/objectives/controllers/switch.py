@@ -1,0 +1,51 @@
+"""Switch: v = high while H <= H*, else low; two values and nothing between.
+
+Symbols: v the coefficient, meant to raise entropy, H the reading, H* the target.
+
+It forgets everything from step to step, so it cannot lag, and it never rests: around the target it goes from one value
+to the other whenever the reading crosses. In AEPO v is the temperature of the side batch, 1.2 or .8, and H* .5 or .75
+nat; there the tempered rows must not be in the reading, which the released code did not mind.
+
+Empty cases: a missing reading leaves v where it is; until the first one it has its start, which may lie between.
+
+Source: Arbitrary Entropy Policy Optimization, arXiv 2510.08141, checked against 597358816/AEPO, `ray_trainer.py`.
+"""
+
+from __future__ import annotations
+
+from policies.objectives.parts import Controller
+from policies.objectives.targets import BoundedOptions, Steering, expect_inside
+
+SOURCE = "arXiv 2510.08141"
+
+
+class Config(BoundedOptions):
+    """The target, and the two values."""
+
+    low: float = 0.8
+    """The coefficient while the reading is above the target."""
+    high: float = 1.2
+    """The coefficient while it is at the target or below."""
+
+
+def create(config: Config, start: float) -> Controller:
+    """Make the controller; `ObjectiveError` when it cannot start from there."""
+    expect_inside(start, config.low, config.high, "switch")
+    return Switch(config, start)
+
+
+class Switch(Steering):
+    """One of two values."""
+
+    def __init__(self, config: Config, start: float) -> None:
+        super().__init__(config, start)
+        self._config = config
+
+    def steer(self, value: float, reading: float, target: float) -> float:
+        """The higher value up to the target, the lower one above."""
+        return self._config.high if reading <= target else self._config.low
+
+    @property
+    def is_at_bound(self) -> bool:
+        """Never: it has only these two, and standing at one says nothing about its force."""
+        return False

@@ -1,0 +1,45 @@
+"""REINFORCE's advantages: A_i = r_i - b, with a constant baseline b, and no comparison inside the group.
+
+Symbols: r_i the reward of sample i; b the `reinforce_baseline`. With b = 0 and rewards of 0 and 1 only correct
+samples count, and all are pushed alike: that is imitation of one's own successes (rejection sampling). It works
+with one sample a task. A baseline per task would need to know tasks again from step to step; leave-one-out (`rloo`)
+takes it from the group instead.
+
+Entropy: lowers it with b = 0, as everything that was right becomes likelier, also where all are right already.
+
+Hazard: without a comparison the variance is large, and solved tasks go on pushing. The bandit's signal does not
+read this.
+
+Empty cases: a reward equal to the baseline gives 0; a group of one is like any other.
+
+Source: Williams, Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement Learning, 1992.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from policies.objectives.parts import Estimator, Part, PartOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SOURCE = "Williams 1992"
+NO_GROUPS = True
+
+
+class Config(PartOptions):
+    """What the reward is compared with."""
+
+    reinforce_baseline: float = 0.0
+    """The constant b, in the unit of the reward."""
+
+
+def create(config: Config) -> Estimator:
+    """Make the estimator."""
+    return Part(lambda outcomes, memory: estimate(outcomes.reward_B, config.reinforce_baseline))
+
+
+def estimate(reward_B: Tensor, baseline: float) -> Tensor:
+    """Advantages [B] from rewards [B]."""
+    return reward_B - baseline

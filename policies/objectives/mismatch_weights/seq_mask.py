@@ -1,0 +1,50 @@
+"""Importance weights of whole sequences, masked above a cap: A' = A * exp(sum of d) if that is at most C, else 0.
+
+Symbols: d = lp_old - lp_roll, the trainer's log-prob at the start of the step minus the one that the sampler
+reported, summed over the policy's tokens of the sequence; C the cap. As `seq_tis`, but a sequence that the sampler
+wrote far too seldom is taken for noise and dropped instead of cut at the cap.
+
+Entropy: a small effect; it drops the answers that gained most probability since they were written. Hazard: the sum
+grows with length, so with a small bias long answers are all masked or nearly all weighed 0: prefer weights of tokens.
+It replaces `tis`: both would count the mismatch twice.
+
+Empty cases: equal log-probs, and a sequence without a token of the policy, give the weight 1. The sum is clamped to
++-20. Masked tokens stay in the denominator.
+
+Source: TRL `trl/trainer/grpo_trainer.py` (its default mode, `sequence_mask`, C = 3).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from policies.objectives.contracts import Rows, Totals
+from policies.objectives.mismatch_weights import exp_clamped, sequence_sum, weighed
+from policies.objectives.parts import Part, PartOptions, Shaped, Shaper
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SOURCE = "TRL"
+
+
+class Config(PartOptions):
+    """Which sequences are kept."""
+
+    seq_mask_cap: float = Field(3.0, ge=1)
+    """A sequence with a larger weight is masked."""
+
+
+def create(config: Config) -> Shaper:
+    """Make the shaper."""
+
+    def apply(advantage_BT: Tensor, rows: Rows, totals: Totals) -> Shaped:
+        raw_BT = exp_clamped(sequence_sum(rows.lp_old_BT - rows.lp_roll_BT, rows.mask_BT))
+        is_masked_BT = raw_BT > config.seq_mask_cap
+        return weighed(
+            advantage_BT, raw_BT.masked_fill(is_masked_BT, 0.0), "seq_mask", masked_frac=is_masked_BT
+        )
+
+    return Part(apply, frozenset({"lp_old", "lp_roll"}), zero_stays_zero=True)

@@ -1,0 +1,103 @@
+"""Presets whose force on entropy is a term of the loss."""
+
+from __future__ import annotations
+
+from policies.objectives.presets.preset import Preset
+
+PRESETS: dict[str, Preset] = {
+    "entropy_bonus": Preset(
+        "GRPO with the entropy itself in the loss; our controller",
+        "arXiv 1602.01783",
+        {
+            "estimator": "grpo",
+            "clip_high": 0.2,
+            "entropy_bonus": 1e-3,
+            "controller": {"type": "geometric", "knob": "entropy_bonus"},
+        },
+        entropy="raises",
+        use="comparison; REPO estimates the same gradient for less",
+        beware="a constant coefficient makes entropy explode; the gradient goes through all logits",
+    ),
+    "skywork": Preset(
+        "GRPO with an entropy bonus that acts below a floor, its coefficient stepped by the sign of the distance",
+        "arXiv 2505.22312",
+        {
+            "estimator": "grpo",
+            "clip_high": 0.2,
+            "entropy_bonus": 1e-4,
+            "controller": {
+                "type": "sign_step",
+                "knob": "entropy_bonus",
+                "target": 0.2,
+                "target_in": "nats",
+                "delta": 1e-4,
+                "low": 0.0,
+                "high": 5e-3,
+                "tie": "up",
+                "gated": True,
+            },
+        },
+        entropy="holds a floor",
+        use="entropy may be anything above a floor that you know",
+        beware="slow: 50 steps to its full strength; the floor, .2 nat, is one model's; gradient through all logits",
+    ),
+    "entropic": Preset(
+        "GRPO whose likely tokens weigh more or less where they were good than where they were bad, by a PI controller",
+        "arXiv 2511.15248",
+        {
+            "estimator": "grpo",
+            "clip_high": 0.2,
+            "terms": ["entropy_bonus", "kl", "entropic"],
+            "controller": {
+                "type": "pi",
+                "knob": "entropic_alpha",
+                "target": 0.1,
+                "target_in": "nats",
+                "kp": 1.0,
+                "ki": 0.01,
+            },
+        },
+        entropy="two-way, controlled",
+        use="an entropy to be held at a number, without gradient through the distribution",
+        beware="its target, .1 nat, is one model's: say your own, or `target_in: fraction`; no force on solved groups",
+    ),
+    "lp_reg": Preset(
+        "GRPO in a wide clip that pulls rare but plausible tokens of bad samples up to a filtered policy",
+        "arXiv 2510.03222",
+        {
+            "estimator": "grpo",
+            "clip_low": 1.0,
+            "clip_high": 9.0,
+            "terms": ["entropy_bonus", "kl", "lp_reg"],
+        },
+        entropy="holds the useful tail",
+        use="long on-policy runs that lose their rare tokens",
+        beware="nearly inert with one update a step, as published (`updates: 4` makes it felt); tuned share and kappa",
+    ),
+    "siren": Preset(
+        "Dr. GRPO with the entropy of undecided tokens, over their likeliest continuations, held at its start",
+        "arXiv 2509.25133",
+        {
+            "estimator": "dr_grpo",
+            "aggregation": "constant",
+            "max_length": 1024,
+            "terms": ["entropy_bonus", "kl", "siren"],
+        },
+        entropy="to its anchor",
+        use="entropy is to stay where it began, without a target to choose",
+        beware="the anchor is measured on one batch of each environment; the gradient goes through all logits",
+    ),
+    "epo": Preset(
+        "GRPO with an entropy bonus, and a band for the entropy of each turn around its own history; our hinge",
+        "arXiv 2509.22576",
+        {
+            "estimator": "grpo",
+            "clip_high": 0.2,
+            "terms": ["entropy_bonus", "kl", "epo"],
+            "controller": {"type": "schedule", "knob": "epo_beta", "form": "epo", "steps": 150},
+        },
+        entropy="raises, to a band",
+        use="episodes of many turns",
+        beware="the band fades over 150 steps and the bonus stays; as published the band had no gradient at all",
+    ),
+}

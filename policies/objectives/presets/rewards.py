@@ -1,0 +1,52 @@
+"""Presets whose point is what a sample earns: maps on rewards, and several rewards at once.
+
+Those over components of the score take all components that it has; name them in their options otherwise.
+"""
+
+from __future__ import annotations
+
+from policies.objectives.presets.preset import Preset
+
+PRESETS: dict[str, Preset] = {
+    "pear": Preset(
+        "GRPO that charges correct answers for uncertain thinking: shorter answers",
+        "arXiv 2510.08026",
+        {"estimator": "grpo", "clip_high": 0.2, "reward_maps": ["pear"]},
+        missing="how the penalty joins the reward",
+        entropy="lowers",
+        use="answers that should become shorter, of models that think between tags",
+        beware="it lowers entropy by design: collapse comes sooner",
+    ),
+    "ares": Preset(
+        "GRPO with a bonus on length by difficulty, counted in high-entropy tokens",
+        "arXiv 2510.08457",
+        {"estimator": "grpo", "clip_high": 0.2, "reward_maps": ["ares"]},
+        entropy="indirect",
+        use="comparison; models that think long on easy tasks",
+        beware="complex and tuned to one family of models; lengths make a spread where the verifier saw none",
+    ),
+    "constrained": Preset(
+        "several rewards, each up to the point where it stops meaning better, the rest to the KL",
+        "arXiv 2310.04373",
+        {"estimator": "constrained", "constrained_kl": 0.01, "clip_high": 0.2},
+        missing="no code was read; momentum, start of the multipliers and the KL's coefficient are ours",
+        entropy="held near the reference",
+        use="learned rewards that are gamed beyond a known value",
+        beware="proxy points have to be known: give `constrained_targets`",
+    ),
+    "weighted": Preset(
+        "a weighted sum of rewards whose weights move by the influence of their gradients",
+        "arXiv 2509.11452",
+        {"estimator": "weighted"},
+        use="several rewards of one size, when it is not known how much each should count",
+        beware="components of different size: the largest dominates; a backward pass for each component",
+    ),
+    "hypervolume": Preset(
+        "rewards count more while the policy finds new trade-offs between components",
+        "arXiv 2509.11452",
+        {"reward_maps": ["hypervolume"]},
+        missing="where the multiplier enters; the point is that of the training samples",
+        use="a few components that pull apart",
+        beware="training means are noisy; an estimator that divides by the spread cancels it",
+    ),
+}

@@ -1,0 +1,64 @@
+"""Overlong shaping: r' = r + min(0, -(n - (L - buffer)) / buffer * factor), a soft penalty on nearly too long answers.
+
+Symbols: n the tokens that the policy wrote (of all turns), L the longest that an answer may be, `buffer` the last
+part of it. Nothing is charged up to L - buffer; from there the penalty rises linearly, to `factor` at L. Longer
+than L counts as L.
+
+L is an option of its own (`overlong_max_length`) and should be the sampler's budget of tokens. To leave answers
+that were cut off out of the loss instead, say `cut_off: mask` in the sampler's section: then they are no members of
+their group.
+
+Entropy: indirect. Under a group estimator a long correct answer of a solved group gets a negative advantage.
+
+Hazard: it makes spread where the verifier saw none. The bandit's signal and dynamic sampling read the verifier's
+rewards, without this.
+
+Empty cases: an answer without a token is not too long.
+
+Source: DAPO, arXiv 2503.14476, equation 13; checked against verl `verl/workers/reward_manager/dapo.py`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field, model_validator
+
+from policies.objectives.parts import Part, PartOptions, RewardMap
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SOURCE = "arXiv 2503.14476"
+
+
+class Config(PartOptions):
+    """From which length on, and how much."""
+
+    overlong_max_length: int = Field(20480, ge=1)
+    """The longest that an answer may be, tokens: usually the sampler's `max_tokens`."""
+    overlong_buffer: int = Field(4096, ge=1)
+    """How many tokens before that the penalty begins."""
+    overlong_factor: float = Field(1.0, ge=0)
+    """The penalty at the longest, in the unit of the reward."""
+
+    @model_validator(mode="after")
+    def _buffer_is_inside(self) -> Config:
+        if self.overlong_buffer > self.overlong_max_length:
+            raise ValueError(
+                f"overlong_buffer {self.overlong_buffer} is the last part of overlong_max_length "
+                f"{self.overlong_max_length}, and longer than it"
+            )
+        return self
+
+
+def create(config: Config) -> RewardMap:
+    """Make the reward map."""
+    return Part(lambda outcomes, memory: outcomes.reward_B + bonus(outcomes.num_tokens_B, config))
+
+
+def bonus(num_tokens_B: Tensor, config: Config) -> Tensor:
+    """What an answer's length earns, [B], never more than 0."""
+    num_B = num_tokens_B.clamp(max=config.overlong_max_length).double()
+    num_over_B = num_B - (config.overlong_max_length - config.overlong_buffer)
+    return (-num_over_B / config.overlong_buffer * config.overlong_factor).clamp(max=0)

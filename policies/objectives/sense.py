@@ -1,0 +1,220 @@
+"""Combinations without sense: what is refused when a spec is read, and what is allowed and usually a mistake.
+
+A rule is a function from the resolved section to a sentence that says what is wrong and what to change, or to None.
+What depends on more than the objective (the sampler, the learner) is asked in `orchestrator/spec`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import TYPE_CHECKING, TypeAlias
+
+from policies.objectives import methods
+
+if TYPE_CHECKING:
+    from policies.objectives.config import ObjectiveConfig
+
+Rule: TypeAlias = "Callable[[ObjectiveConfig], str | None]"
+UpdateRule: TypeAlias = "Callable[[ObjectiveConfig, int], str | None]"  # and with how many updates a step
+
+
+def refusals(config: ObjectiveConfig) -> Iterator[str]:
+    """Say what cannot work."""
+    return (found for rule in REFUSED if (found := rule(config)))
+
+
+def warnings(config: ObjectiveConfig, updates: int) -> list[str]:
+    """List what is allowed and usually a mistake, one sentence each, with so many updates a step."""
+    found = [rule(config) for rule in WARNED] + [rule(config, updates) for rule in WARNED_BY_UPDATES]
+    return [text for text in found if text]
+
+
+def _named_twice(config: ObjectiveConfig) -> str | None:
+    twice = [part for part, count in Counter(config.parts()).items() if count > 1]
+    return f"`{twice[0][1]}` is named twice in `{twice[0][0]}`: once is enough" if twice else None
+
+
+def _constant_without_a_length(config: ObjectiveConfig) -> str | None:
+    if config.aggregation == "constant" and config.max_length is None:
+        return "`aggregation: constant` needs `max_length`, usually the sampler's `max_tokens`"
+    return None
+
+
+def _two_controllers_on_one_knob(config: ObjectiveConfig) -> str | None:
+    twice = [knob for knob, count in Counter(config.knobs).items() if count > 1]
+    return f"two controllers move `{twice[0]}`: they would undo each other; keep one" if twice else None
+
+
+def _more_controllers_than_are_logged(config: ObjectiveConfig) -> str | None:
+    num = len(config.controllers)
+    return (
+        f"{num} controllers: the ledger has names for the coefficients of two; keep two" if num > 2 else None
+    )
+
+
+def _mismatch_counted_twice(config: ObjectiveConfig) -> str | None:
+    is_off = config.options.get("tis_cap", ...) is None
+    weights = [name for name in config.mismatch if name in RATIOS and not (name == "tis" and is_off)]
+    anchor = getattr(methods.load("ratio_rules", config.ratio), "ANCHOR", "lp_old")
+    if anchor == "lp_roll" and weights:
+        return (
+            f"`ratio: {config.ratio}` compares with the sampler's log-probs already, so `mismatch: {weights[0]}` would "
+            "count the mismatch twice: say `mismatch: none`, or take a mask (geo_mask, off_policy_mask)"
+        )
+    if len(weights) > 1:
+        return (
+            f"{' and '.join(f'`{name}`' for name in weights)} count the same mismatch twice: keep one of them"
+        )
+    return None
+
+
+def _parts_that_belong_together(config: ObjectiveConfig) -> str | None:
+    if config.ratio == "hapo" and "hapo" not in config.shapers:
+        return "`ratio: hapo` reads the scores that `shaper: hapo` gives tokens: add it, or take `ratio: ppo`"
+    if "lp_reg" in config.terms and config.ratio not in ("ppo", "ratio", "reinforce"):
+        return (
+            f"`lp_reg` frees its tokens from PPO's clip, which `ratio: {config.ratio}` does not know: take `ratio: ppo`"
+        )
+    return None
+
+
+def _two_kinds_of_entropy(config: ObjectiveConfig) -> str | None:
+    """A part that reads the entropy of a nucleus makes it the entropy of all parts."""
+    read = {name: method.create(config.options_of(method)) for name, method in _acting(config)}
+    nuclei = [name for name, part in read.items() if getattr(part, "nucleus", None) is not None]
+    readers = [
+        name
+        for name, part in read.items()
+        if {"entropy", "entropy_grad", "old_entropy"} & getattr(part, "needs", frozenset())
+        and name not in nuclei
+    ]
+    if nuclei and readers:
+        return (
+            f"`{nuclei[0]}` reads entropies over a nucleus and `{readers[0]}` over all tokens; a run has one of them: "
+            "leave one part out"
+        )
+    return None
+
+
+def _acting(config: ObjectiveConfig) -> list[tuple[str, ModuleType]]:
+    """The parts that fill W and K."""
+    kinds = ("shapers", "mismatch_weights", "ratio_rules", "terms")
+    return [(f"{kind}/{name}", methods.load(kind, name)) for kind, name in config.parts() if kind in kinds]
+
+
+def _subtracts_after_a_weight(config: ObjectiveConfig) -> str | None:
+    """What subtracts from the advantage must see it in its own unit."""
+    late = [name for name in config.shapers[1:] if getattr(methods.load("shapers", name), "SUBTRACTS", False)]
+    if late:
+        return f"`{late[0]}` subtracts from the advantage, so it comes before all other shapers: put it first"
+    return None
+
+
+def _drops_groups_it_has_none_of(config: ObjectiveConfig) -> str | None:
+    estimator = methods.load("estimators", config.estimator)
+    if "dynamic_sampling" in config.plans and getattr(estimator, "NO_GROUPS", False):
+        return (
+            f"`dynamic_sampling` drops groups without spread, and `estimator: {config.estimator}` does not compare "
+            "inside groups: take one that does (rloo, grpo), or leave the plan out"
+        )
+    return None
+
+
+def _fixed_push(config: ObjectiveConfig) -> str | None:
+    for strength, method in config.strengths().items():
+        value = config.options[strength]
+        if getattr(method, "PUSHES_ENTROPY", False) and strength not in config.knobs and value != 0:
+            return (
+                f"`{strength}: {value:g}` is fixed: nothing can lower it. Measured with REPO, a fixed strength "
+                "destroyed the policy on tasks of several tokens (entropy at its ceiling, accuracy 0 within 50 steps): "
+                "most groups have no spread there, and nothing opposes the push. Give it a controller, such as "
+                "`geometric`, unless that is what you study."
+            )
+    return None
+
+
+def _raw_reading(config: ObjectiveConfig) -> str | None:
+    if config.controllers and config.reading == "raw":
+        return (
+            "`reading: raw` moves with the mix of tasks, so that the controller chases the bandit. It is there to "
+            "reproduce papers."
+        )
+    return None
+
+
+def _reads_chosen_rows(config: ObjectiveConfig) -> str | None:
+    plans = [name for name in config.plans if name in ("dynamic_sampling", "tempered")]
+    if config.controllers and config.entropy == "surprisal_iw" and plans:
+        return (
+            f"`entropy: surprisal_iw` is read from the rows of the update, and `{plans[0]}` chooses them by score: the "
+            "reading is not the policy's. Take `entropy: sampler` or `surprisal`, which read all that was played."
+        )
+    return None
+
+
+def _penalises_many_tokens(config: ObjectiveConfig) -> str | None:
+    if "kl_cov" not in config.terms:
+        return None
+    told: str | None = methods.load("terms", "kl_cov").warning(config.options["kl_cov_fraction"])
+    return told
+
+
+def _one_ratio_for_a_sequence(config: ObjectiveConfig) -> str | None:
+    if config.ratio == "gspo" and config.aggregation != "seq_mean_token_mean":
+        return (
+            f"`ratio: gspo` is a loss of sequences: with `aggregation: {config.aggregation}` long answers count more. "
+            "Take `aggregation: seq_mean_token_mean`."
+        )
+    return None
+
+
+def _stale(config: ObjectiveConfig, updates: int) -> str | None:
+    is_held = any(getattr(methods.load("terms", name), "HOLDS", False) for name in config.terms)
+    if config.ratio == "reinforce" and updates > 1 and not is_held:
+        return (
+            f"`ratio: reinforce` with {updates} updates a step: later updates take stale samples for fresh "
+            "ones. Take `ratio: ppo`, or one update."
+        )
+    return None
+
+
+def _idle(config: ObjectiveConfig, updates: int) -> str | None:
+    """Say which parts do nothing with so many updates a step: at one, every ratio to the start of the step is 1."""
+    modules = {name: methods.load(kind, name) for kind, name in config.parts()}
+    idle = [name for name, module in modules.items() if _idles(module)]
+    if updates > 1 or not idle:
+        return None
+    return f"`{idle[0]}` does nothing with one update a step, where every ratio is 1: say `updates: 4`, or leave it out"
+
+
+def _idles(module: ModuleType) -> bool:
+    return bool(getattr(module, "IDLE_AT_ONE", False))
+
+
+RATIOS = (
+    "tis",
+    "icepop",
+    "seq_tis",
+    "seq_mask",
+)  # the mismatch weights that are ratios; the others are masks
+REFUSED: tuple[Rule, ...] = (
+    _named_twice,
+    _constant_without_a_length,
+    _two_controllers_on_one_knob,
+    _more_controllers_than_are_logged,
+    _mismatch_counted_twice,
+    _parts_that_belong_together,
+    _two_kinds_of_entropy,
+    _subtracts_after_a_weight,
+    _drops_groups_it_has_none_of,
+)
+WARNED: tuple[Rule, ...] = (
+    _fixed_push,
+    _raw_reading,
+    _reads_chosen_rows,
+    _penalises_many_tokens,
+    _one_ratio_for_a_sequence,
+)
+WARNED_BY_UPDATES: tuple[UpdateRule, ...] = (_stale, _idle)

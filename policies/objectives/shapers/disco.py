@@ -1,0 +1,67 @@
+"""DisCO's weights over wrong answers: A' = A * n- * softmax(s / tau) on wrong answers, A' = A on correct ones.
+
+Symbols: s an answer's score, its mean log-prob over tokens; n- the wrong answers of the question, over which the
+softmax runs; tau the `disco_tau`. The gradient of -tau * log mean exp(s / tau) weighs wrong answers by that
+softmax: the likelier a wrong answer is, the harder it is pushed down. At a large tau all weigh alike: DisCO-b,
+which is the estimator without this.
+
+The scores are those at the start of the step. The paper takes the present ones, which needs whole questions in one
+micro-batch; with one update a step they are the same. A wrong answer is one whose advantage is negative.
+
+Empty cases: A = 0 stays 0; a question with one wrong answer keeps its weight of 1.
+
+Source: Discriminative Constrained Optimization (DisCO), arXiv 2505.12366; checked against Optimization-AI/DisCO
+`core_algos.py` (`compute_policy_loss_disco_logL`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from policies.objectives.contracts import Noted, Rows, Totals
+from policies.objectives.errors import ObjectiveError
+from policies.objectives.groups import group_max, group_sum
+from policies.objectives.parts import Memory, Part, PartOptions, Shaped, Shaper
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SOURCE = "arXiv 2505.12366"
+NOTED = "disco.weight"
+
+
+class Config(PartOptions):
+    """How much likelier wrong answers count more."""
+
+    disco_tau: float = Field(10.0, gt=0)
+    """Temperature of the softmax over wrong answers, in nats a token."""
+
+
+def create(config: Config) -> Shaper:
+    """Make the shaper."""
+
+    def survey(rows: Rows, totals: Totals, memory: Memory) -> Noted:
+        if rows.group_B is None:
+            raise ObjectiveError(
+                "the shaper `disco` compares answers of one question, and the rows carry no groups"
+            )
+        score_B = rows.lp_old_BT.sum(-1) / rows.mask_BT.sum(-1).clamp(min=1)
+        is_wrong_B = (rows.advantage_BT < 0).any(-1)
+        weight_B = weigh(score_B, is_wrong_B, rows.group_B, config.disco_tau)
+        return Noted(tokens={NOTED: weight_B[:, None].expand(rows.mask_BT.shape) * rows.mask_BT})
+
+    def apply(advantage_BT: Tensor, rows: Rows, totals: Totals) -> Shaped:
+        return Shaped(advantage_BT * rows.noted[NOTED])
+
+    return Part(apply, frozenset({"lp_old"}), zero_stays_zero=True, survey=survey)
+
+
+def weigh(score_B: Tensor, is_wrong_B: Tensor, group_B: Tensor, tau: float) -> Tensor:
+    """n- * softmax(s / tau) over the wrong answers of each question, 1 on all others, [B]."""
+    logit_B = (score_B / tau).masked_fill(~is_wrong_B, -float("inf"))
+    largest_B = group_max(logit_B, group_B).masked_fill(~is_wrong_B, 0.0)
+    term_B = (logit_B - largest_B).exp()  # 0 where nothing is wrong
+    mean_B = group_sum(term_B, group_B) / group_sum(is_wrong_B.to(term_B), group_B).clamp(min=1)
+    return (term_B / mean_B).where(is_wrong_B, score_B.new_ones(()))

@@ -1,0 +1,61 @@
+"""Entropy Ratio Clipping: A' = A where low < (H + 1e-8) / (H_old + 1e-8) < high, else 0.
+
+Symbols: H the entropy of the full next-token distribution under the policy being updated, H_old at the start of the
+step. A token whose distribution has sharpened or flattened too much within the step stops counting, whatever happened
+to the probability of the sampled token; it stays in the denominator of the loss. It bounds how far entropy moves a
+step and has no target.
+
+It compares with the present, so unlike other masks it is not fixed at the start of the step. With one update a step H
+is H_old and nothing is clipped. The authors put it on top of DAPO. The range is that of their script; the defaults of
+their code are .8 and 1.2.
+
+Empty cases: H = H_old = 0 is a ratio of 1.
+
+Source: Entropy Ratio Clipping, arXiv 2512.05591; checked against Kwai-Klear/ERC `core_algos.py`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from policies.objectives.contracts import Rows, Totals
+from policies.objectives.errors import ObjectiveError
+from policies.objectives.parts import Part, PartOptions, Shaped, Shaper
+from policies.objectives.statistics import start_entropy
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SOURCE = "arXiv 2512.05591"
+IDLE_AT_ONE = True
+EPS = 1e-8  # nats
+
+
+class Config(PartOptions):
+    """How far the entropy of a token may move within a step."""
+
+    erc_low: float = Field(0.95, ge=0, lt=1)
+    """Below this ratio of new to old entropy a token stops counting."""
+    erc_high: float = Field(1.05, gt=1)
+    """And above this."""
+
+
+def create(config: Config) -> Shaper:
+    """Make the shaper."""
+
+    def apply(advantage_BT: Tensor, rows: Rows, totals: Totals) -> Shaped:
+        if rows.entropy_BT is None:
+            raise ObjectiveError("`erc` reads the entropy of every token, and the rows carry none")
+        old_BT = start_entropy(rows, "erc")
+        keep_BT = keep(rows.entropy_BT, old_BT, config.erc_low, config.erc_high).to(advantage_BT.dtype)
+        return Shaped(advantage_BT * keep_BT, {"erc_clip_frac": 1 - keep_BT})
+
+    return Part(apply, frozenset({"entropy", "old_entropy"}), zero_stays_zero=True)
+
+
+def keep(entropy_BT: Tensor, entropy_old_BT: Tensor, low: float, high: float) -> Tensor:
+    """Which tokens count, bool [B, T]."""
+    ratio_BT = (entropy_BT + EPS) / (entropy_old_BT + EPS)
+    return (ratio_BT > low) & (ratio_BT < high)

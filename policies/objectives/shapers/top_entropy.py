@@ -1,0 +1,69 @@
+"""Top-entropy tokens ("80/20"): A' = A where H >= threshold, else 0; the threshold keeps the top `share` of tokens.
+
+Symbols: H the entropy of the full next-token distribution at the start of the step, nats; the threshold is the
+quantile 1 - share of H over all tokens of the step, linearly interpolated. Tokens that are left out stay in the
+denominator of the loss, as in TRL, so the gradient is smaller too.
+
+Most tokens continue what is decided already; the few with a high entropy decide. Learning only from those holds
+entropy up somewhat, without any target, and throws four fifths of the signal away.
+
+The released codes take the quantile over the micro-batch on the device; we take it over the step, at its start, so
+the selection stays during all its updates. It costs the pass that measures the entropies.
+
+Ties: all tokens at the threshold are kept, so whatever the order of rows the same are; where more than 1 - share of
+the tokens have entropy 0 the threshold is 0, and all are kept.
+
+Empty cases: no valid token gives a threshold of 0; `top_entropy_share: 1` leaves the part out.
+
+Source: Beyond the 80/20 Rule, arXiv 2506.01939; checked against TRL (`top_entropy_quantile`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from policies.objectives.contracts import Noted, Rows, Totals
+from policies.objectives.parts import Memory, Part, PartOptions, Shaped, Shaper
+from policies.objectives.statistics import quantile, start_entropy
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SOURCE = "arXiv 2506.01939"
+
+
+class Config(PartOptions):
+    """How many tokens teach."""
+
+    top_entropy_share: float = Field(0.2, gt=0, le=1)
+    """Share of the step's tokens whose advantage counts; 1: off."""
+
+
+def create(config: Config) -> Shaper | None:
+    """Make the shaper, or nothing when it is off."""
+    if config.top_entropy_share == 1:
+        return None
+
+    def survey(rows: Rows, totals: Totals, memory: Memory) -> Noted:
+        entropy_BT = start_entropy(rows, "top_entropy")
+        limit = threshold(entropy_BT, rows.mask_BT, config.top_entropy_share)
+        keep_BT = (entropy_BT >= limit) & rows.mask_BT
+        return Noted(
+            tokens={"top_entropy.keep": keep_BT.to(rows.advantage_BT.dtype)},
+            log={
+                "top_entropy_threshold": limit,
+                "top_entropy_frac": int(keep_BT.sum()) / max(totals.num_tokens, 1),
+            },
+        )
+
+    def apply(advantage_BT: Tensor, rows: Rows, totals: Totals) -> Shaped:
+        return Shaped(advantage_BT * rows.noted["top_entropy.keep"])
+
+    return Part(apply, frozenset({"old_entropy"}), zero_stays_zero=True, survey=survey)
+
+
+def threshold(entropy_BT: Tensor, mask_BT: Tensor, share: float) -> float:
+    """The smallest entropy that is kept, nats."""
+    return quantile(entropy_BT[mask_BT], 1 - share) if bool(mask_BT.any()) else 0.0

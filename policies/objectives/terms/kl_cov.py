@@ -1,0 +1,97 @@
+"""KL-Cov: on the tokens with the largest covariance adds c * |lp - lp_old|, so the extra W is -c * sign(lp - lp_old).
+
+Symbols: cov = (A - mean A) * (lp - mean lp) of a token over the step (`covariance.py`); c the coefficient. Of N tokens
+the max(1, floor(fraction * N)) with the largest cov are selected, and stay selected for all updates of the step. It
+goes with `ratio: ratio`: those few tokens are held near the start of the step, and no token is clipped.
+
+Entropy: slows its fall. A few tokens carry nearly all of the covariance that lowers entropy, and those can no longer
+run away; nothing raises entropy, and there is no target. At rho = 1 the penalty has no gradient: with one update a
+step it does nothing.
+
+Hazards: the fraction is a plain one. The papers' scripts give it in percent (.2 and .02 for our .002 and .0002), and
+another library's default of .2 means 20 %; above .05 we warn. The penalty's size does not depend on the distance, so
+selected tokens jitter about lp_old. The authors' advice when it is unstable: fewer updates a step, more tokens in it.
+
+Where ours differs: the released code selects in every micro-batch, at the current log-probs. And it may select a token
+whose advantage is 0, which moves nothing; ours never does, so groups without a signal need not be run.
+
+Ties: tokens that are equal to the last selected one are selected too, so the order of rows does not matter.
+
+Empty cases: only tokens with cov > 0 and A != 0 are selected, so a step without a signal has none; a coefficient or a
+fraction of 0 leaves the part out. lp - lp_old needs no clamp: only its sign is used, and its value is finite.
+
+Source: The Entropy Mechanism of Reinforcement Learning for Reasoning Language Models, arXiv 2505.22617; checked
+against PRIME-RL/Entropy-Mechanism-of-RL and verl `core_algos.py` (`compute_policy_loss_kl_cov`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from policies.objectives.contracts import Noted, Rows, Totals
+from policies.objectives.covariance import token_covariance
+from policies.objectives.parts import Added, Memory, Part, PartOptions, Term
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SOURCE = "arXiv 2505.22617"
+KNOB = "kl_cov_coefficient"
+IDLE_AT_ONE = True
+MAX_USUAL_FRACTION = 0.05
+
+
+class Config(PartOptions):
+    """How strong, and on how many tokens."""
+
+    kl_cov_coefficient: float = Field(1.0, ge=0)
+    """The coefficient c, per nat: the fixed value, or the controller's start; 0: off."""
+    kl_cov_fraction: float = Field(2e-3, ge=0, le=1)
+    """Share of the step's tokens that are held, at least one token; .002 for 7B, .0002 for 32B; 0: off."""
+
+
+def create(config: Config) -> Term | None:
+    """Make the term, or nothing when it is off."""
+    if config.kl_cov_coefficient == 0 or config.kl_cov_fraction == 0:
+        return None
+
+    def survey(rows: Rows, totals: Totals, memory: Memory) -> Noted:
+        is_held_BT = select(token_covariance(rows), rows, config.kl_cov_fraction)
+        return Noted(
+            tokens={"kl_cov.held": is_held_BT.to(rows.advantage_BT.dtype)},
+            log={"kl_cov_frac": int(is_held_BT.sum()) / max(totals.num_tokens, 1)},
+        )
+
+    def apply(rows: Rows, totals: Totals) -> Added:
+        return hold(rows.lp_BT - rows.lp_old_BT, rows.noted["kl_cov.held"], config.kl_cov_coefficient)
+
+    return Part(apply, frozenset({"lp_old"}), zero_stays_zero=True, survey=survey)
+
+
+def select(covariance_BT: Tensor, rows: Rows, fraction: float) -> Tensor:
+    """Which tokens of a whole step are held, bool [B, T]."""
+    may_be_BT = rows.mask_BT & (rows.advantage_BT != 0) & (covariance_BT > 0)
+    candidates = covariance_BT[may_be_BT]
+    if not len(candidates):
+        return may_be_BT
+    num = min(max(1, int(fraction * int(rows.mask_BT.sum()))), len(candidates))
+    return may_be_BT & (covariance_BT >= candidates.topk(num).values[-1])
+
+
+def hold(log_ratio_BT: Tensor, held_BT: Tensor, coefficient: float) -> Added:
+    """Value and extra W of each token from lp - lp_old [B, T], and 1 where a token is held."""
+    return Added(
+        coefficient * log_ratio_BT.abs() * held_BT, w_BT=-coefficient * log_ratio_BT.sign() * held_BT
+    )
+
+
+def warning(fraction: float) -> str | None:
+    """What to say of a fraction that is probably meant in percent, or means something else elsewhere."""
+    if fraction <= MAX_USUAL_FRACTION:
+        return None
+    return (
+        f"`kl_cov_fraction: {fraction:g}` holds {fraction:.0%} of all tokens: it is a plain fraction here, where the "
+        f"papers' scripts give percent. Usual are .002 (their .2) and .0002 (their .02)."
+    )

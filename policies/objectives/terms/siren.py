@@ -1,0 +1,107 @@
+"""SIREN: adds c * (Hbar - H0)^2 to the loss, entropy held at its start where it means something.
+
+So K = -2 c (Hbar - H0) * share, with the share of a token in Hbar: 1 / (kept tokens of its sequence * sequences).
+
+Symbols: the entropy of a token is that of its nucleus, the smallest set of likeliest tokens with mass .8, renormalised
+(nats). A token is kept if its entropy is strictly above the 80th percentile (linear) of its sequence. Hbar is the mean
+over the kept tokens of each sequence, then over sequences; H0 the same in the first step, before any update, then
+fixed; c the coefficient.
+
+The learner measures entropies over the nucleus, and K multiplies that entropy: the long tail of the vocabulary, which
+makes a plain bonus explode, gets nothing. Which tokens are kept, and Hbar, are those at the start of the step, over all
+of it; they hold for its updates.
+
+H0 is kept for each environment, else the entropy of the first one would be everybody's target. With several the term
+is the mean over sequences of the square of their environment's distance, so the share of a token stays as it is. The
+mean over sequences is the term's own: it does not follow the aggregation of the policy loss.
+
+Entropy: to its anchor, from both sides. A fixed c is no hazard: the force is the distance, and 0 in the first step.
+
+Hazards: the anchor is measured on one batch; where training begins with an entropy that is too low, it is held too low.
+Everything that reads entropies beside it (`entropy_bonus`) then sees those of the nucleus.
+
+Not implemented: the released code leaves the token out that crosses the mass, so where one token has p >= .8 the set is
+empty and the entropy 0 ("released" in the reference: {.5, .25} instead of {.5, .25, .15}). It also takes Hbar over the
+micro-batch on the device, and its gradient for that.
+
+Empty cases: a sequence in which no token is above the percentile (one token, equal entropies) keeps none and counts
+with a mean of 0; an environment's first step is its anchor and gives 0; a coefficient of 0 leaves the part out.
+
+Source: Rethinking Entropy Regularization in Large Reasoning Models, arXiv 2509.25133; checked against Linn3a/siren
+`verl/verl/workers/actor/dp_actor.py` (`mask_by_quantile`, c = .005).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from policies.objectives.contracts import Noted, Rows, Totals
+from policies.objectives.environments import environments
+from policies.objectives.parts import Added, Memory, Part, PartOptions, Term
+from policies.objectives.statistics import start_entropy
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SOURCE = "arXiv 2509.25133"
+KNOB = "siren_coefficient"
+
+
+class Config(PartOptions):
+    """How strong, and where entropy means something."""
+
+    siren_coefficient: float = Field(5e-3, ge=0)
+    """The coefficient c, per squared nat: the fixed value, or the controller's start; 0: off."""
+    siren_mass: float = Field(0.8, gt=0, le=1)
+    """Mass of the nucleus that the entropy is taken over."""
+    siren_percentile: float = Field(0.8, ge=0, lt=1)
+    """Tokens above this quantile of their sequence are kept."""
+
+
+def create(config: Config) -> Term | None:
+    """Make the term, or nothing when it is off."""
+    if config.siren_coefficient == 0:
+        return None
+
+    def survey(rows: Rows, totals: Totals, memory: Memory) -> Noted:
+        entropy_BT = start_entropy(rows, "siren")
+        share_BT = shares(entropy_BT, rows.mask_BT, config.siren_percentile)
+        mean_B = (share_BT * entropy_BT).double().sum(-1)
+        gap_B = entropy_BT.new_zeros(len(entropy_BT))
+        for name, is_its_B in environments(rows, totals).items():
+            mean = float(mean_B[is_its_B].mean())
+            gap_B[is_its_B] = mean - memory.kept.setdefault(name, mean)
+        num = max(totals.num_sequences, 1)
+        return Noted(
+            tokens={"siren.share": share_BT, "siren.gap": gap_B[:, None].expand_as(share_BT)},
+            log={"siren_entropy": float(mean_B.sum()) / num, "siren_gap": float(gap_B.sum()) / num},
+        )
+
+    def apply(rows: Rows, totals: Totals) -> Added:
+        share_BT, gap_BT = rows.noted["siren.share"], rows.noted["siren.gap"]
+        return anchored(share_BT, gap_BT, rows.mask_BT, totals, config.siren_coefficient)
+
+    return Part(
+        apply, frozenset({"entropy", "entropy_grad", "old_entropy"}), survey=survey, nucleus=config.siren_mass
+    )
+
+
+def shares(entropy_BT: Tensor, mask_BT: Tensor, percentile: float) -> Tensor:
+    """Share of each token in the mean over the kept tokens of its sequence, [B, T]; 0 where it is not kept."""
+    seen_BT = entropy_BT.masked_fill(~mask_BT, float("nan"))
+    is_kept_BT = seen_BT > seen_BT.nanquantile(percentile, dim=-1, keepdim=True)  # false beside NaN
+    return is_kept_BT / is_kept_BT.sum(-1, keepdim=True).clamp(min=1).to(entropy_BT.dtype)
+
+
+def anchored(share_BT: Tensor, gap_BT: Tensor, mask_BT: Tensor, totals: Totals, coefficient: float) -> Added:
+    """Value and extra K of each token from `shares` and Hbar - H0 [B, T].
+
+    Both are multiplied by one over the tokens of the update afterwards, so here with tokens over sequences.
+    """
+    scale = totals.num_tokens / max(totals.num_sequences, 1)
+    evenly_BT = mask_BT / mask_BT.sum(-1, keepdim=True).clamp(min=1)
+    return Added(
+        coefficient * gap_BT**2 * evenly_BT * scale, k_BT=-2 * coefficient * gap_BT * share_BT * scale
+    )

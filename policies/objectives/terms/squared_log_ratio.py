@@ -1,0 +1,52 @@
+"""Squared log-ratio to the sampler: adds c * (lp - lp_roll)^2 to the loss, so the extra W is -2 c * (lp - lp_roll).
+
+Symbols: lp_roll the log-prob that the sampler reported; c the coefficient. The companion of `ratio: dppo`: its mask
+stops tokens that moved too far, and only this term leads them back. It acts on all tokens, also on those that are
+masked or have no advantage, and halves of the square are the k2 estimate of the KL to the sampler: c stands for a KL
+of coefficient 2 c.
+
+Entropy: neutral; it slows whatever moves the policy away from the sampler, and it pulls most on rare tokens, whose
+log-probs move most. At equal log-probs it does nothing.
+
+Empty cases: a coefficient of 0 leaves the part out. lp - lp_roll is clamped to +-20.
+
+Source: arXiv 2602.04879; prime-rl `src/prime_rl/trainer/rl/loss.py`, c = 1e-3.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from policies.objectives.contracts import Rows, Totals
+from policies.objectives.parts import MAX_LOG_RATIO, Added, Part, PartOptions, Term
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SOURCE = "arXiv 2602.04879"
+
+
+class Config(PartOptions):
+    """How strong."""
+
+    squared_log_ratio: float = Field(0.0, ge=0)
+    """The coefficient c, per squared nat; 1e-3 in prime-rl; 0: off."""
+
+
+def create(config: Config) -> Term | None:
+    """Make the term, or nothing when it is off."""
+    if config.squared_log_ratio == 0:
+        return None
+
+    def apply(rows: Rows, totals: Totals) -> Added:
+        return penalty(rows.lp_BT - rows.lp_roll_BT, config.squared_log_ratio)
+
+    return Part(apply, frozenset({"lp_roll"}))
+
+
+def penalty(log_ratio_BT: Tensor, coefficient: float) -> Added:
+    """Value and extra W of each token from lp - lp_roll [B, T]."""
+    d_BT = log_ratio_BT.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+    return Added(coefficient * d_BT**2, w_BT=-2 * coefficient * d_BT)

@@ -1,0 +1,111 @@
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from policies.objectives import ObjectiveError, Totals
+from policies.objectives.estimators import disco, drpo
+from policies.objectives.shapers import disco as disco_shaper
+from policies.objectives.terms import disco_constraint
+from tests.policies.objectives.worked import f64, memory, outcomes, rows, surveyed
+
+WRONG = f64([-0.6, -1.2])
+RIGHT = f64([-0.5, -0.7])
+
+
+@pytest.mark.parametrize(
+    ("tau", "soft_maximum", "j", "weights"),
+    [
+        (10, -0.895501, 0.295501, [0.514996, 0.485004]),
+        (1, -0.855659, 0.255659, [0.645656, 0.354344]),
+    ],
+)
+def test_section_15_1_weights_of_wrong_answers(
+    tau: float, soft_maximum: float, j: float, weights: list[float]
+) -> None:
+    score_B, is_wrong_B = torch.cat([RIGHT, WRONG]), torch.tensor([False, False, True, True])
+    found = disco_shaper.weigh(score_B, is_wrong_B, torch.zeros(4, dtype=torch.int64), tau)
+    torch.testing.assert_close(found, f64([1, 1, *[2 * w for w in weights]]), atol=2e-6, rtol=0)
+    value = tau * math.log(float((WRONG / tau).exp().mean()))
+    assert (value, float(RIGHT.mean()) - value) == pytest.approx((soft_maximum, j), abs=1e-6)
+
+
+def test_section_15_1_disco_b_is_the_estimator_alone() -> None:
+    some = outcomes([1, 1, 0, 0])
+    advantage_B = disco.estimate(some)  # four answers of one question
+    assert advantage_B.tolist() == [2, 2, -2, -2]
+    assert float((advantage_B * torch.cat([RIGHT, WRONG])).sum() / 4) == pytest.approx(0.3)
+
+
+def test_section_15_1_constraint() -> None:
+    config = disco_constraint.Config()
+    assert disco_constraint.factor(3e-4, config) == pytest.approx(0.2)
+    term = disco_constraint.create(config)
+    assert term is not None
+    now = rows([[0, 0]], [[0.5 * math.exp(-3e-4)] * 2], [[0.5, 0.5]])
+    added = term.apply(now, Totals(num_tokens=2, num_sequences=1, drift=3e-4))
+    assert added.w_BT is not None
+    torch.testing.assert_close(added.w_BT, f64([[0.2, 0.2]]))
+    torch.testing.assert_close(added.value_BT, f64([[6e-5, 6e-5]]))
+
+
+def test_inside_the_constraint_nothing_happens() -> None:
+    term = disco_constraint.create(disco_constraint.Config())
+    assert term is not None
+    now = rows([[1]], [[0.5]])
+    added = term.apply(now, Totals(num_tokens=1, num_sequences=1, drift=-0.1))
+    assert added.w_BT is not None
+    assert not added.w_BT.any()
+    with pytest.raises(ObjectiveError, match=r"Totals\.drift"):
+        term.apply(now, Totals(num_tokens=1, num_sequences=1))
+    assert disco_constraint.create(disco_constraint.Config(disco_beta=0)) is None
+
+
+def test_questions_without_a_comparison_stay_in_the_divisor() -> None:
+    assert disco.estimate(outcomes([1, 1, 1, 0], [0, 0, 1, 1])).tolist() == [0, 0, 2, -2]
+    assert disco.estimate(outcomes([1, 0, 1], [0, 0, 1])).tolist() == [1.5, -1.5, 0]
+
+
+def test_an_answer_without_a_token_is_none() -> None:
+    found = disco.create(disco.Config()).apply(outcomes([1, 0, 0], lengths=[2, 3, 0]), memory())
+    assert found.tolist() == [2, -2, 0]
+
+
+def test_the_shaper_takes_scores_of_the_whole_step_at_its_start() -> None:
+    shaper = disco_shaper.create(disco_shaper.Config(disco_tau=1))
+    old = [[math.exp(-0.6)] * 2, [math.exp(-1.2)] * 2, [0.3, 0.3], [0.9, 0.1]]
+    new = [[0.5, 0.5]] * 4
+    some = rows([[-2, -2], [-2, -2], [2, 2], [0, 0]], new, old)
+    some = replace(some, group_B=torch.tensor([3, 3, 3, 5]))
+    seen, totals = surveyed(shaper, some)
+    found = shaper.apply(seen.advantage_BT, seen, totals).advantage_BT
+    expected = f64([-4 * 0.645656, -4 * 0.354344, 2, 0])
+    torch.testing.assert_close(found, expected[:, None].expand(4, 2), atol=1e-5, rtol=0)
+
+
+def test_a_large_tau_weighs_all_wrong_answers_alike_and_one_alone_keeps_its_weight() -> None:
+    score_B, group_B = f64([-1, -9, -3]), torch.tensor([0, 0, 1])
+    is_wrong_B = torch.tensor([True, True, True])
+    found = disco_shaper.weigh(score_B, is_wrong_B, group_B, 1e9)
+    torch.testing.assert_close(found, f64([1, 1, 1]), atol=1e-8, rtol=0)
+    assert disco_shaper.weigh(score_B, is_wrong_B, group_B, 1e-3).tolist() == [2, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("strength", "weights"),
+    [(0.1, [2.600440, 0.351931, 0.047629]), (1, [1.205279, 0.986799, 0.807922])],
+)
+def test_section_15_2_weights_of_correct_answers(strength: float, weights: list[float]) -> None:
+    config = drpo.Config(drpo_lambda=strength, drpo_max_length=1000)
+    length_B, group_B = torch.tensor([100, 300, 500]), torch.zeros(3, dtype=torch.int64)
+    torch.testing.assert_close(drpo.weigh(length_B, group_B, config), f64(weights), atol=1e-6, rtol=0)
+    some = outcomes([1, 1, 1, 0], lengths=[100, 300, 500, 200])
+    found = drpo.create(config).apply(some, memory())
+    torch.testing.assert_close(found, f64([*[4 / 3 * w for w in weights], -4]), atol=1e-5, rtol=0)
+
+
+def test_a_large_lambda_makes_it_disco() -> None:
+    some = outcomes([1, 1, 0, 0], lengths=[1, 900, 5, 6])
+    found = drpo.create(drpo.Config(drpo_lambda=1e9)).apply(some, memory())
+    torch.testing.assert_close(found, disco.estimate(some))
