@@ -90,7 +90,7 @@ def of_groups(
 
 def of_update(report: UpdateReport | None, entropy: Mapping[str, float]) -> list[MetricRecord]:
     """What the update and the controller did; what is not finite is kept as missing."""
-    numbers: dict[str, float] = dict(entropy)
+    numbers = {_known(name): value for name, value in entropy.items()}
     if report is not None:
         means = {name: total / count for name, (total, count) in report.sums.items() if count}
         told = {name: value for name, value in means.items() if not name.endswith(SQUARED)}

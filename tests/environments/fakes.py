@@ -58,11 +58,19 @@ def _greedy(task: Task, completion: str) -> Score:
 
 TURN_S = 0.5  # of an episode of slow turns
 
+
+def _judged_by_several(task: Task, completion: str) -> Score:
+    """Right half of the time, by what was written; two components that pull apart."""
+    is_right = sum(map(ord, completion)) % 2 == 0
+    return Score.of(float(is_right), right=float(is_right), short=1 / (1 + len(completion)))
+
+
 BEHAVIOURS: dict[str, Callable[[Task, str], Any]] = {
     "learnable": _learnable,
     "generous": lambda task, completion: Score.of(1.0),
     "hopeless": lambda task, completion: Score.of(0.0),
     "noisy": _noisy,
+    "judged_by_several": _judged_by_several,
     "slow": _slow,
     "hanging": _hanging,
     "stuck_in_c": _stuck_in_c,

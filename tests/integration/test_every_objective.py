@@ -1,0 +1,37 @@
+"""Every preset trains in a run, tells its numbers, and goes on after a stop as if there had been none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import orchestrator
+from policies.objectives.presets import PRESETS
+from tests.integration.runs import ending, told
+from tests.orchestrator.specs import alone
+
+SEVERAL = {"character": "judged_by_several", "categories": ["easy", "hard"]}
+
+
+def spec(name: str, preset: str) -> dict[str, Any]:
+    return alone(name, steps=3, **SEVERAL) | {
+        "objective": preset,
+        "step": {"groups": 4, "group_size": 6},
+        "learner": {"lr": 0.003, "warmup": 0},
+        "checkpoint": {"every_steps": 2},
+    }
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_run_with_the_preset_stops_and_goes_on_to_the_same_end(tmp_path: Path, preset: str) -> None:
+    assert orchestrator.run(spec("whole", preset), home=tmp_path).status == "finished"
+    cut = orchestrator.run(spec("cut", preset), home=tmp_path, until_step=4)
+    assert cut.status == "stopped"
+    assert orchestrator.resume("cut", home=tmp_path).status == "finished"
+    assert ending(tmp_path, "cut") == ending(tmp_path, "whole")
+    numbers = told(tmp_path, "whole")["last_metrics"]
+    assert numbers["skipped_updates"] == 0
+    assert numbers["covariance"] is not None
+    assert any(name.startswith("force_") for name in numbers)
