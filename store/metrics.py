@@ -170,7 +170,10 @@ _ALL = (
 # fmt: on
 
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _ALL}
-FAMILIES = ("force", "part")  # of such a metric there are many: force_<part of the objective>, part_<what it calls it>
+FAMILIES = (
+    "force",
+    "part",
+)  # of such a metric there are many: force_<part of the objective>, part_<what it calls it>
 
 
 def metric(name: str) -> Metric:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from store import carryover, checkpoints, played
+from store.composed import composed
 from store.home import Home
 from store.ledger import Ledger
 from store.ledger.answers import Cell
@@ -45,6 +46,7 @@ def facts(ledger: Ledger, folder: Path, name: str) -> Facts:
         "baseline": _baseline(ledger, name, matrices["pass_1"]),
         "model": run.model,
         "objective": run.objective,
+        "composition": dict(composed(spec.get("objective") or {})),
         "scheduler": run.scheduler,
         "bandit": run.bandit,
         "seed": run.seed,

@@ -46,6 +46,8 @@ def print_story(out: Console, story: Mapping[str, Any]) -> None:
         f"objective {story['objective']}, scheduler {scheduler}, bandit {story['bandit']}" + _lineage(story),
         markup=False,
     )
+    made_of = "; ".join(f"{part} {text}" for part, text in story["composition"].items())
+    out.print(Text(f"The objective is made of {made_of}.", style="dim"))
     out.print(Text("\n".join([*in_words(story), *filter(None, [beside_the_baseline(story)])])))
     out.print(_learnt(story))
     names = list(story["environments"])
