@@ -27,7 +27,16 @@ if TYPE_CHECKING:
 #   old_filter    the log-prob after a filter on the vocabulary, in that pass (Lp-Reg)
 #   drift         the mean of lp_old - lp over each update: a pass without gradient over its rows; free in the first
 Need = Literal[
-    "lp_old", "lp_roll", "lp_ref", "mean_lp", "entropy", "entropy_grad", "step", "old_entropy", "old_filter", "drift"
+    "lp_old",
+    "lp_roll",
+    "lp_ref",
+    "mean_lp",
+    "entropy",
+    "entropy_grad",
+    "step",
+    "old_entropy",
+    "old_filter",
+    "drift",
 ]
 
 
@@ -108,7 +117,9 @@ class Totals:
     )  # of every group that has any, by its number
     arms: tuple[str, ...] = ("",)  # "environment/category"
     noted: Mapping[str, float] = field(default_factory=dict)  # what surveys noted of the step
-    drift: float | None = None  # mean of lp_old - lp over the valid tokens of the update; None: nobody needs it
+    drift: float | None = (
+        None  # mean of lp_old - lp over the valid tokens of the update; None: nobody needs it
+    )
 
 
 @dataclass(frozen=True)

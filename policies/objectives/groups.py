@@ -22,7 +22,9 @@ def group_sum(value_B: Tensor, group_B: Tensor) -> Tensor:
 def group_max(value_B: Tensor, group_B: Tensor) -> Tensor:
     """The largest of each row's group, [B]."""
     index_B, num_groups = _numbered(group_B)
-    return value_B.new_zeros(num_groups).scatter_reduce(0, index_B, value_B, "amax", include_self=False)[index_B]
+    return value_B.new_zeros(num_groups).scatter_reduce(0, index_B, value_B, "amax", include_self=False)[
+        index_B
+    ]
 
 
 def centred(value_B: Tensor, group_B: Tensor) -> Tensor:

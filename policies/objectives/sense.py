@@ -74,9 +74,7 @@ def _parts_that_belong_together(config: ObjectiveConfig) -> str | None:
     if config.ratio == "hapo" and "hapo" not in config.shapers:
         return "`ratio: hapo` reads the scores that `shaper: hapo` gives tokens: add it, or take `ratio: ppo`"
     if "lp_reg" in config.terms and config.ratio not in ("ppo", "ratio", "reinforce"):
-        return (
-            f"`lp_reg` frees its tokens from PPO's clip, which `ratio: {config.ratio}` does not know: take `ratio: ppo`"
-        )
+        return f"`lp_reg` frees its tokens from PPO's clip, and `ratio: {config.ratio}` has none: take `ratio: ppo`"
     return None
 
 
