@@ -13,6 +13,8 @@ PARTS = (
     *("aggregation", "controller", "controllers"),
 )
 
+NOTHING = "none: nothing moves the force on entropy"
+
 
 def composed(section: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The parts of an objective in the order in which they act; those that are off are left out.
@@ -27,7 +29,7 @@ def composed(section: Mapping[str, Any]) -> list[tuple[str, str]]:
             named = [term for term in named if section.get(term) != 0]
         if named or (part in section and part.startswith("controller")):
             text = ", ".join(map(_named, named))
-            found.append((part, text or "none: nothing moves the force on entropy"))
+            found.append((part, text or NOTHING))
     return found
 
 

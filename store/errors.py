@@ -31,5 +31,9 @@ class ComparisonError(StoreError):
     """These runs cannot be compared, or not like this."""
 
 
+class CannotFit(StoreError):
+    """These points say nothing about the curve that is asked for."""
+
+
 class TrackerError(StoreError):
     """MLflow is away, or does not take what it is given."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from store import carryover, checkpoints, played
-from store.composed import composed
+from store.composed import NOTHING, composed
+from store.errors import CannotFit
 from store.home import Home
+from store.law import fit
 from store.ledger import Ledger
 from store.ledger.answers import Cell
 from store.lock import holder
@@ -58,6 +61,7 @@ def facts(ledger: Ledger, folder: Path, name: str) -> Facts:
         "environments": _environments(matrices, cells["pass_1"]),
         "matrices": matrices,
         "carry_over": carry_over(matrices, stages),
+        "laws": _laws(spec.get("objective") or {}, matrices),
         "stages": stages,
         "arms": _arms(ledger, name, has_scheduler=run.scheduler is not None),
         "allocation": [asdict(row) for row in read.allocation(name)],
@@ -91,6 +95,24 @@ def _planned_steps(curriculum: Mapping[str, Any], stages: Sequence[Facts]) -> in
     else:
         done = last["end_step"]
     return int(done + left * curriculum["stage"]["steps"])
+
+
+def _laws(objective: Mapping[str, Any], matrices: Mapping[str, Matrix]) -> dict[str, Facts]:
+    """What accuracy each environment's entropy bought, where nothing acts on entropy and the boundaries can tell."""
+    parts = dict(composed(objective))
+    acting = {"plans", "shaper", "shapers", "terms"} & parts.keys()
+    if acting or parts.get("controllers", parts.get("controller", NOTHING)) != NOTHING:
+        return {}
+    entropy, accuracy = matrices["entropy_token"], matrices["pass_1"]
+    found: dict[str, Facts] = {}
+    for name in dict.fromkeys(name for row in entropy.values() for name in row):
+        pairs = [(row.get(name), accuracy.get(stage, {}).get(name)) for stage, row in entropy.items()]
+        points = [(h, r) for h, r in pairs if h is not None and r is not None]
+        with suppress(CannotFit):  # too few boundaries yet, or an entropy that never moved
+            law = fit([h for h, _ in points], [r for _, r in points])
+            rise = law.rise(points[-1][0])
+            found[name] = {**asdict(law), "ceiling": law.ceiling, "rise": rise, "num_points": len(points)}
+    return found
 
 
 def _digests(ledger: Ledger, name: str, folder: Path) -> Facts:

@@ -101,6 +101,25 @@ def summaries(material: Material) -> list[Summary]:
     ]
 
 
+@dataclass(frozen=True)
+class LawRow:
+    """What an environment's entropy bought."""
+
+    environment: str
+    ceiling: str
+    rise: str
+    r_squared: str
+    num_points: int
+
+
+def laws(material: Material) -> list[LawRow]:
+    """R = -a exp(H) + b by environment (arXiv 2505.22617), of runs in which nothing acts on entropy."""
+    return [
+        LawRow(name, number(law["ceiling"]), signed(law["rise"]), number(law["r_squared"]), law["num_points"])
+        for name, law in material.story["laws"].items()
+    ]
+
+
 def heats(material: Material) -> list[Heat]:
     """Both matrices."""
     accuracy, entropy = (material.story["matrices"][name] for name in ("pass_1", "entropy_token"))

@@ -40,6 +40,7 @@ def _context(material: Material) -> dict[str, Any]:
         "bandit_panels": choosing.bandit_panels(material),
         "heats": carry.heats(material),
         "summaries": carry.summaries(material),
+        "laws": carry.laws(material),
         "stage_bars": spending.stage_bars(material),
         "environment_bars": spending.environment_bars(material),
         "by_category": spending.by_category(material),

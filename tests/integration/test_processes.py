@@ -62,7 +62,7 @@ def test_an_interrupted_run_finishes_its_step_and_says_how_to_go_on(tmp_path: Pa
 
 def test_a_second_ctrl_c_kills_at_once(tmp_path: Path, evergreen: Evergreen) -> None:
     spec = alone(character="slow") | {"step": {"groups": 4, "group_size": 4}}  # .8 s a step
-    process = Process(tmp_path, "run", written(tmp_path, spec), "--home", tmp_path, "--until-step", 3)
+    process = Process(tmp_path, "run", written(tmp_path, spec), "--home", tmp_path, "--until-step", 30)
     wait_for_step(tmp_path, "alone", 1)
     time.sleep(0.1)
     process.signal(signal.SIGINT)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from policies.objectives.errors import ObjectiveError
+from store.errors import CannotFit
 
 MIN_POINTS = 4
 MIN_SPREAD = 1e-9  # of H, nats
@@ -50,20 +50,20 @@ class Law:
 
 
 def fit(entropies: Sequence[float], accuracies: Sequence[float]) -> Law:
-    """Fit by ordinary least squares of R on exp(H); `ObjectiveError` when the points cannot tell."""
+    """Fit by ordinary least squares of R on exp(H); `CannotFit` when the points cannot tell."""
     if len(entropies) != len(accuracies):
-        raise ObjectiveError(
+        raise CannotFit(
             f"the law needs pairs, and there are {len(entropies)} entropies and {len(accuracies)} accuracies"
         )
     if len(entropies) < MIN_POINTS:
-        raise ObjectiveError(
+        raise CannotFit(
             f"the law needs {MIN_POINTS} points or more to be fitted, and there are {len(entropies)}"
         )
     points = np.array([entropies, accuracies], dtype=np.float64)
     if not np.isfinite(points).all():
-        raise ObjectiveError("the law is fitted to finite numbers: leave out evaluations without a reading")
+        raise CannotFit("the law is fitted to finite numbers: leave out evaluations without a reading")
     if np.ptp(points[0]) < MIN_SPREAD:
-        raise ObjectiveError(
+        raise CannotFit(
             f"all {len(entropies)} points have the entropy {entropies[0]:g}: the law needs some spread in it"
         )
     return _least_squares(np.exp(points[0]), points[1])

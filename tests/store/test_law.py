@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from policies.objectives import ObjectiveError
-from policies.objectives.law import Law, fit
+from store.errors import CannotFit
+from store.law import Law, fit
 
 H = [1, 0.6, 0.3, 0.1]
 
@@ -42,7 +42,7 @@ def test_section_9_3_the_rise_still_to_be_bought() -> None:
 def test_points_that_cannot_tell_are_refused(
     entropies: list[float], accuracies: list[float], message: str
 ) -> None:
-    with pytest.raises(ObjectiveError, match=message):
+    with pytest.raises(CannotFit, match=message):
         fit(entropies, accuracies)
 
 
