@@ -24,7 +24,16 @@ def spec(name: str, preset: str) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+# Those that remember something, draw, look back or play otherwise; the others are run by `make test-slow`.
+TELLING = (
+    *("risk", "copo", "dapo", "repo_adaptive", "clip_cov", "siren", "epo", "ares", "constrained", "weighted"),
+    *("disco", "aepo", "gvm"),
+)
+
+
+@pytest.mark.parametrize(
+    "preset", [name if name in TELLING else pytest.param(name, marks=pytest.mark.slow) for name in PRESETS]
+)
 def test_a_run_with_the_preset_stops_and_goes_on_to_the_same_end(tmp_path: Path, preset: str) -> None:
     assert orchestrator.run(spec("whole", preset), home=tmp_path).status == "finished"
     cut = orchestrator.run(spec("cut", preset), home=tmp_path, until_step=4)

@@ -76,7 +76,7 @@ def updated(
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-@pytest.mark.parametrize("cut", [{}, {"updates": 3}, {"updates": 2, "micro_tokens": 40}])
+@pytest.mark.parametrize("cut", [{}, {"updates": 2, "micro_tokens": 40}])
 def test_the_gradient_is_that_of_all_rows(name: str, cut: dict[str, int]) -> None:
     expected, all_reports, batch = updated(Everything, OBJECTIVES[name], seed=len(name), **cut)
     found, reports, _ = updated(Objective, OBJECTIVES[name], seed=len(name), **cut)
