@@ -144,9 +144,11 @@ def put_together(
 ) -> Parts:
     """Make the parts that take no time."""
     spec, environments, policy = foundation.spec, foundation.environments, foundation.policy
-    objective = Objective.from_config(spec.objective)
+    objective = Objective.from_config(spec.objective, streams.integer(spec.seed, "objective"))
+    # a controller may raise the KL's coefficient from 0 later: the reference is of the weights as they are now
+    keeps_reference = "lp_ref" in objective.needs or "kl" in spec.objective.knobs
     player = Player(spec.seed, policy, sampler, scorer, environments, spec.sampler)
-    learner = Learner(policy, spec.learner, spec.sampler.temperature, "lp_ref" in objective.needs)
+    learner = Learner(policy, spec.learner, spec.sampler.temperature, keeps_reference)
     tasks, choice = foundation.tasks, foundation.choice
     return Parts(
         spec=spec,
