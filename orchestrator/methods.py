@@ -181,6 +181,10 @@ def factory(path: str) -> Callable[..., Any]:
         raise SpecError(
             f"cannot import {path!r}: {error}. Is its folder the current one, or installed?"
         ) from error
+    except Exception as error:  # whatever a user's code raises
+        from policies.errors import from_file
+
+        raise SpecError(f"{path!r} cannot be imported: {from_file(error)}") from error
     return made
 
 

@@ -150,7 +150,7 @@ class Evaluation(Measurement):
             "max_tokens": player.options.max_tokens,
             "template": player.policy.template,
             **limits,
-            **({} if player.sampler.gives_entropy else {"entropy": "sampled"}),
+            **({} if player.sampler.entropy == "exact" else {"entropy": player.sampler.entropy}),
         }
 
     def _cells(self, name: str, category: str, groups: Sequence[Group]) -> list[CellRecord]:

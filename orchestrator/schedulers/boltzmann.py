@@ -5,6 +5,8 @@
 Source: arXiv 2505.14970 (the rule, there over categories); as an outer rule: curricula reference, section 8.5.
 Reward: any number. An environment that had no stage keeps its Q; one that never had any comes first. A stage
 without signal teaches nothing. It forgets with weight (1 - learning_rate)^n after n of an environment's own stages.
+The first stage of an environment is its first estimate, whatever the learning rate: stages are few, and a Q that
+began at 0 would be a part of the truth when it is first compared. The numbers of section 8.5 need this reading.
 """
 
 from __future__ import annotations
@@ -32,5 +34,7 @@ class Config(GuardedConfig):
 def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> Guarded:
     """Make the scheduler of a spec."""
     names = list(arms)
-    rule = sec.Config(learning_rate=config.learning_rate, temperature=config.temperature, floor=0.0)
+    rule = sec.Config(
+        learning_rate=config.learning_rate, temperature=config.temperature, floor=0.0, warm_step=True
+    )
     return Guarded(names, rng, sec.Sec(names, rng, rule), config)

@@ -28,9 +28,9 @@ class Config(GuardedConfig):
     """Options of discounted UCB, on the stage's clock."""
 
     type: Literal["discounted_ucb"] = "discounted_ucb"
-    discount: float = Field(0.8, gt=0, lt=1, description="Weight g of the past, per stage.")
+    discount: float = Field(0.7, gt=0, lt=1, description="Weight g of the past, per stage.")
     width: float = Field(
-        0.5, gt=0, description="Of the confidence bonus, in units of the reward; 2 b in the paper."
+        0.2, gt=0, description="Of the confidence bonus, in units of the reward; 2 b in the paper."
     )
     xi: float = Field(0.5, ge=0.5, description="Exploration constant of the paper.")
 

@@ -13,6 +13,7 @@ from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Literal, get_args
 
+from policies.errors import from_file
 from policies.objectives.errors import ObjectiveError
 
 Kind = Literal[
@@ -84,6 +85,8 @@ def _outside(module: str) -> ModuleType:
         raise ObjectiveError(
             f"cannot import `{module}`: {error}. Is its folder the spec's, the current one, or installed?"
         ) from error
+    except Exception as error:  # whatever a user's code raises
+        raise ObjectiveError(f"`{module}` cannot be imported: {from_file(error)}") from error
     lacks = [name for name in ("SOURCE", "Config", "create") if not hasattr(found, name)]
     if lacks:
         raise ObjectiveError(f"`{module}` is no part of an objective: it lacks {', '.join(lacks)}")

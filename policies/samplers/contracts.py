@@ -52,7 +52,7 @@ class Generation:
 
     ids: tuple[int, ...]  # [T]
     logprobs: NDArray[np.float32]  # [T] log q of each sampled token, nats
-    entropies: NDArray[np.float32] | None  # [T] entropy of q at each position, nats
+    entropies: NDArray[np.float32] | None  # [T] entropy of q at each position, nats; see `Sampler.entropy`
     finish: Finish  # "stop": a stop token was sampled; "length": the budget ran out; "lost": see `lost`
     spans: tuple[Span, ...]
 
@@ -66,7 +66,7 @@ class Sampler(ABC):
     """An engine that generates. One call plays a whole batch; there is no generator state between calls."""
 
     version: int = 0  # of the weights it plays with
-    gives_entropy: bool = True  # of q at every token; False: `Generation.entropies` is None
+    entropy: str = "exact"  # what `Generation.entropies` are; "sampled": None, the surprisal stands for them
     plays_a_copy: bool = False  # of the weights: it may play on while the learner updates its own
 
     @abstractmethod

@@ -1,10 +1,10 @@
 """Plays with vLLM in this process, on its own copy of the weights: paged memory, for a GPU and real models.
 
-Token ids in and out, every row with a seed of its own, log-probs under the sampling distribution. It returns no
-entropies. `sync` loads the learner's weights into the engine, under their version, empties its prefix cache, and
-proves by a probe, every few syncs, that it plays what the learner has; if not, the run stops. On a CPU it is slower
-than `transformers` for small policies and there to test the engine. One GPU, shared with the learner; whole weights
-only, no adapters and nothing quantised. On a GPU not verified.
+Token ids in and out, every row with a seed of its own, log-probs under the sampling distribution; entropies from the
+sampled tokens, or with `entropy_top_k` from the likeliest. `sync` loads the learner's weights into the engine, under
+their version, empties its prefix cache, and proves by a probe, every few syncs, that it plays what the learner has; if
+not, the run stops. On a CPU it is slower than `transformers` for small policies and there to test the engine. One GPU,
+shared with the learner; whole weights only, no adapters and nothing quantised. On a GPU not verified.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pydantic import Field
 from policies.errors import PolicyError
 from policies.samplers.contracts import Generation, Request, Sampler, Sampling, Span
 from policies.samplers.options import SamplerOptions
+from policies.samplers.top_entropy import top_entropy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,6 +47,9 @@ class Config(SamplerOptions):
     """Most rows that are played at once; null: vLLM's choice."""
     enforce_eager: bool | None = None
     """Start faster and play slower, without CUDA graphs and compiling; null: true on a CPU, false on a GPU."""
+    entropy_top_k: int = Field(default=0, ge=0, le=20)
+    """Read entropy from the log-probs of so many likeliest tokens, all others as one: a lower bound, without noise.
+    0: from the sampled token, without bias."""
     probe_every: int = Field(default=10, ge=1)
     """Prove the weights after the first sync and then after every so many. It takes as long as reading 200 tokens on
     both sides."""
@@ -56,15 +60,14 @@ class Config(SamplerOptions):
 class VllmSampler(Sampler):
     """The engine. What it returns depends on the requests and the weights, and on nothing it did before."""
 
-    gives_entropy = False
     plays_a_copy = True
-    gives_entropy = False
 
     def __init__(self, config: Config, policy: Policy) -> None:
         from policies.samplers import vllm_engine
         from policies.samplers.probe import limit, make_probe
 
         self.config, self.policy = config, policy
+        self.entropy = f"top_{config.entropy_top_k}" if config.entropy_top_k else "sampled"
         self.llm = vllm_engine.build(policy, **_engine_options(config, policy))
         vllm_engine.require_processed(self.llm)
         self.context: int = self.llm.llm_engine.model_config.max_model_len
@@ -78,8 +81,10 @@ class VllmSampler(Sampler):
         self._require_playable(requests)
         if not requests:
             return []
-        params = [_sampling_params(request, sampling, self.policy.stop_ids) for request in requests]
-        return [_generation(output.outputs[0]) for output in self._run([r.ids for r in requests], params)]
+        stop_ids, top_k = self.policy.stop_ids, self.config.entropy_top_k
+        params = [_sampling_params(request, sampling, stop_ids, top_k) for request in requests]
+        played = self._run([request.ids for request in requests], params)
+        return [_generation(output.outputs[0], top_k) for output in played]
 
     def sync(self, version: int) -> None:
         """Load the learner's weights, which are of this version; checked by the probe."""
@@ -184,7 +189,7 @@ def _engine_options(config: Config, policy: Policy) -> dict[str, Any]:
     }
 
 
-def _sampling_params(request: Request, sampling: Sampling, stop_ids: Sequence[int]) -> Any:
+def _sampling_params(request: Request, sampling: Sampling, stop_ids: Sequence[int], num_top: int) -> Any:
     """Say everything: what a request leaves out is not ours to choose."""
     from vllm import SamplingParams
 
@@ -203,17 +208,19 @@ def _sampling_params(request: Request, sampling: Sampling, stop_ids: Sequence[in
         stop=None,
         stop_token_ids=list(stop_ids),
         ignore_eos=True,  # our stop ids are all there are
-        logprobs=0,  # of the sampled token alone
+        logprobs=num_top,  # beside that of the sampled token
         flat_logprobs=True,
         detokenize=False,
     )
 
 
-def _generation(output: Any) -> Generation:
+def _generation(output: Any, num_top: int) -> Generation:
     import numpy as np
 
     if output.finish_reason not in ("stop", "length"):
         return Generation.lost()
     spans = tuple(Span(int(span.version), span.start, span.end) for span in output.weight_versions)
-    logprobs = np.array(output.logprobs.logprobs, dtype=np.float32)
-    return Generation(tuple(output.token_ids), logprobs, None, output.finish_reason, spans)
+    # At each position the sampled token's comes first, then those of the likeliest, the sampled one perhaps again.
+    logprobs = np.array(output.logprobs.logprobs, dtype=np.float32).reshape(-1, 1 + num_top)
+    entropies = top_entropy(logprobs[:, 1:]) if num_top else None
+    return Generation(tuple(output.token_ids), logprobs[:, 0], entropies, output.finish_reason, spans)

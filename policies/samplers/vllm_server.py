@@ -58,7 +58,7 @@ class Config(SamplerOptions):
 class VllmServerSampler(Sampler):
     """The engine."""
 
-    gives_entropy = False
+    entropy = "sampled"
     plays_a_copy = True
 
     def __init__(self, config: Config, policy: Policy) -> None:

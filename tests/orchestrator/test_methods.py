@@ -67,3 +67,20 @@ def test_a_method_of_the_users_own_is_named_by_package_and_factory(
 def test_a_factory_that_is_not_there_says_where_it_was_looked_for() -> None:
     with pytest.raises(SpecError, match="cannot import 'no_such_package:create'"):
         methods.factory("no_such_package:create")
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("\nraise ValueError('no table')\n", "ValueError: no table, in broken_for_a_test.py:2"),
+        ("def create(:\n", "SyntaxError"),
+    ],
+)
+def test_a_users_file_that_raises_is_told_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, said: str
+) -> None:
+    (tmp_path / "broken_for_a_test.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SpecError, match="cannot be imported") as caught:
+        methods.factory("broken_for_a_test:create")
+    assert said in str(caught.value)

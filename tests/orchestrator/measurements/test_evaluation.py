@@ -41,7 +41,7 @@ def test_pass_at_k_of_the_plasticity_reference(n: int, c: int, k: int, expected:
 class Scripted:
     """Plays what was written for it, and notes what it was asked for."""
 
-    policy, sampler = SimpleNamespace(template="chat"), SimpleNamespace(gives_entropy=True)
+    policy, sampler = SimpleNamespace(template="chat"), SimpleNamespace(entropy="exact")
 
     def __init__(
         self, limits: Mapping[str, Any] = MappingProxyType({}), **values: Sequence[Sequence[float | None]]

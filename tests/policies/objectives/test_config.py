@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -169,3 +170,14 @@ def test_reading_a_section_does_not_load_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_users_part_that_raises_is_told_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "part.py").write_text("SOURCE = ''\n1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    [(location, said)] = errors({"estimator": "broken.part"})
+    assert location == ("estimator",)
+    assert "`broken.part` cannot be imported: ZeroDivisionError: division by zero, in part.py:2" in said

@@ -1,10 +1,12 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from policies.objectives import Objective, ObjectiveConfig, Rows, Totals
 from policies.objectives.surprisal import by_arm, weighted
+from policies.samplers.top_entropy import top_entropy
 from tests.policies.objectives.worked import f64, rows, totals_of
 
 P = [0.7, 0.2, 0.1]
@@ -30,6 +32,15 @@ def test_section_12_1_self_normalised_is_another_number() -> None:
     lp, weights = f64(DRAWN).log(), f64(WEIGHTS)
     found = weighted(lp, lp - weights.log()).sum() / weights.sum()
     assert float(found) == pytest.approx(0.787312, abs=1e-6)
+
+
+def test_section_12_1_top_k() -> None:
+    logprobs = np.log(np.array([[0.5, 0.25, 0.15, 0.07, 0.03]], np.float32))
+    partial = -(np.exp(logprobs) * logprobs)[:, :3].sum()
+    assert partial == pytest.approx(0.977715, abs=1e-6)
+    assert top_entropy(logprobs[:, :3]) == pytest.approx(1.207974, abs=1e-6)
+    assert top_entropy(logprobs) == pytest.approx(1.269060, abs=1e-6)
+    assert top_entropy(np.array([[0.0, -np.inf]], np.float32)) == [0.0], "nothing else can be drawn"
 
 
 def test_the_weighed_surprisal_is_unbiased_for_the_learners_entropy() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
@@ -50,7 +51,7 @@ def test_an_engine_with_other_log_probs_is_refused() -> None:
 
 @pytest.mark.parametrize("reason", ["abort", "error", None])
 def test_a_row_that_was_not_played_to_its_end_is_lost(reason: str | None) -> None:
-    lost = vllm._generation(SimpleNamespace(finish_reason=reason))
+    lost = vllm._generation(SimpleNamespace(finish_reason=reason), 0)
     assert (lost.finish, lost.ids) == ("lost", ())
 
 
@@ -62,10 +63,24 @@ def test_an_answer_keeps_the_versions_that_vllm_says() -> None:
         logprobs=SimpleNamespace(logprobs=[-0.5, -1.0, -2.0]),
         weight_versions=spans,
     )
-    generation = vllm._generation(output)
+    generation = vllm._generation(output, 0)
     assert generation.spans == (Span(3, 0, 2), Span(4, 2, 3))
     assert generation.logprobs.tolist() == [-0.5, -1.0, -2.0]
     assert generation.entropies is None
+
+
+def test_entropies_of_the_likeliest_tokens_are_read_beside_the_sampled_ones() -> None:
+    p = [[0.2, 0.5, 0.2], [0.9, 0.9, 0.1]]  # a position: the sampled token, then the two likeliest
+    output = SimpleNamespace(
+        finish_reason="stop",
+        token_ids=[5, 6],
+        logprobs=SimpleNamespace(logprobs=np.log(np.array(p)).ravel().tolist()),
+        weight_versions=[],
+    )
+    generation = vllm._generation(output, 2)
+    assert generation.logprobs == pytest.approx(np.log([0.2, 0.9]), abs=1e-6)
+    bucket = -(0.5 * np.log(0.5) + 0.2 * np.log(0.2) + 0.3 * np.log(0.3))
+    assert generation.entropies == pytest.approx([bucket, -(0.9 * np.log(0.9) + 0.1 * np.log(0.1))], abs=1e-6)
 
 
 def test_new_weights_come_under_the_librarys_names_once_each_and_with_their_version() -> None:

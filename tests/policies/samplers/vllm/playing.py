@@ -76,12 +76,19 @@ def logprobs_under(
     policy: Policy, request: Request, generation: Generation, sampling: Sampling
 ) -> NDArray[np.float32]:
     """Score the tokens of a generation under a sampling distribution, with the library's forward."""
+    lp_TV = distribution_under(policy, request, generation, sampling)
+    scores: NDArray[np.float32] = lp_TV.gather(-1, torch.tensor(generation.ids)[:, None])[:, 0].numpy()
+    return scores
+
+
+def distribution_under(
+    policy: Policy, request: Request, generation: Generation, sampling: Sampling
+) -> torch.Tensor:
+    """Log-probs [T, V] of all tokens at each position of a generation, with the library's forward."""
     ids = request.ids + generation.ids
     with torch.no_grad(), evaluating(policy.model):
         logits_TV = policy.model(torch.tensor([ids])).logits[0, len(request.ids) - 1 : -1]
-    lp_TV = log_distribution(logits_TV, sampling)
-    scores: NDArray[np.float32] = lp_TV.gather(-1, torch.tensor(generation.ids)[:, None])[:, 0].numpy()
-    return scores
+    return log_distribution(logits_TV, sampling)
 
 
 def greedy(policy: Policy, request: Request) -> tuple[int, ...]:

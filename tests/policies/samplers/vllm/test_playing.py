@@ -14,8 +14,9 @@ from policies.errors import PolicyError
 from policies.samplers import vllm_engine
 from policies.samplers.contracts import Request, Sampling
 from policies.samplers.testing import CUT, random_policy, some_requests
+from policies.samplers.top_entropy import top_entropy
 from policies.samplers.vllm import PREFILL_TOKENS, Config, VllmSampler, create
-from tests.policies.samplers.vllm.playing import logprobs_under, wide_policy
+from tests.policies.samplers.vllm.playing import distribution_under, logprobs_under, wide_policy
 
 pytestmark = pytest.mark.vllm
 
@@ -66,6 +67,20 @@ def test_log_probs_are_those_of_the_sampling_distribution(sampler: VllmSampler, 
     assert np.concatenate(gaps).max() < 1e-5
     assert np.concatenate(gaps).mean() < 2e-6
     assert sampling.is_plain or np.concatenate(wrong).mean() > 0.05
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(top_p=0.9)], ids=["plain", "top_p .9"])
+def test_entropies_are_those_of_the_likeliest_tokens(
+    sampler: VllmSampler, sampling: Sampling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampler, "config", sampler.config.model_copy(update={"entropy_top_k": 20}))
+    requests = some_requests(sampler.policy)
+    for request, g in zip(requests, sampler.generate(requests, sampling), strict=True):
+        lp_TV = distribution_under(sampler.policy, request, g, sampling)
+        exact_T = -(lp_TV.exp() * lp_TV.clamp(min=-100)).sum(-1).numpy()
+        assert g.entropies == pytest.approx(top_entropy(lp_TV.topk(20).values.numpy()), abs=1e-5)
+        assert g.entropies is not None
+        assert (g.entropies <= exact_T + 1e-5).all()
 
 
 def test_a_batch_may_hold_more_prompt_than_the_engine_reads_at_once(sampler: VllmSampler) -> None:
