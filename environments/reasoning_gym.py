@@ -307,7 +307,7 @@ def _library() -> ModuleType:
     except ModuleNotFoundError as error:
         raise EnvironmentFault(
             f"environments of type reasoning_gym need the package reasoning-gym ({error});"
-            " install it with: pip install evergreen-rl[reasoning-gym]"
+            " install it with: pip install 'evergreen-rl[reasoning-gym]'"
         ) from error
     return reasoning_gym.factory  # type: ignore[no-any-return]
 

@@ -154,13 +154,18 @@ class Curriculum:
         ]
 
     def _set_entropy_baseline(self, findings: Sequence[Findings]) -> None:
-        """Take the entropy at the start from the evaluation, if training samples as it does: T = 1, nothing cut.
+        """Take the entropy at the start from the evaluation, if it is what training reads: T = 1, nothing cut.
 
         Otherwise a category's first reading in training is its start: only one distribution compares with itself.
         """
-        if self.parts.spec.sampler.sampling.is_plain:
+        parts = self.parts
+        is_the_same = parts.spec.objective.entropy == "sampler" or parts.sampler.entropy in (
+            "exact",
+            "sampled",
+        )
+        if parts.spec.sampler.sampling.is_plain and is_the_same:
             for finding in findings:
-                self.parts.entropy.set_baseline(finding.entropies)
+                parts.entropy.set_baseline(finding.entropies)
 
     def _nothing_trainable(self) -> str | None:
         if self.at.num_unscorable_steps < MAX_UNSCORABLE_STEPS:

@@ -35,6 +35,14 @@ FOLDERS = {
     "samplers": "policies.samplers",
 }
 KINDS = [*FOLDERS, "objectives"]
+# What objectives are made of: listed when asked for by kind. An objective's section names them (`policies.objectives`).
+PARTS = {
+    kind: f"policies.objectives.{kind}"
+    for kind in (
+        *("plans", "reward_maps", "estimators", "shapers"),
+        *("mismatch_weights", "ratio_rules", "terms", "controllers"),
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -67,10 +75,12 @@ def listing(kind: str) -> tuple[Method, ...]:
     if kind == "objectives":
         return _presets()
     found = {method.name: method for method in _folder(kind)}
-    for entry in entry_points(group=f"evergreen.{kind}"):
-        method = _describe(kind, entry.name, entry.value)
+    group, prefix = ("evergreen.objectives", f"{kind}.") if kind in PARTS else (f"evergreen.{kind}", "")
+    for entry in entry_points(group=group):
+        name = entry.name.removeprefix(prefix)
+        method = _describe(kind, name, entry.value) if entry.name.startswith(prefix) else None
         if method is not None:
-            found[entry.name] = method
+            found[name] = method
     return tuple(found[name] for name in sorted(found))
 
 
@@ -106,9 +116,11 @@ def require_installed(kind: str, config: BaseModel) -> None:
 
 def require_kind(kind: str) -> None:
     """Refuse a kind that is not there."""
-    if kind not in KINDS:
+    known = [*KINDS, *PARTS]
+    if kind not in known:
         raise SpecError(
-            f"{kind!r} is not a kind of method; there are: {', '.join(KINDS)}{nearest(kind, KINDS)}"
+            f"{kind!r} is not a kind of method; there are: {', '.join(KINDS)}; and of parts of an objective: "
+            f"{', '.join(PARTS)}{nearest(kind, known)}"
         )
 
 
@@ -217,10 +229,11 @@ def _presets() -> tuple[Method, ...]:
 
 
 def _folder(kind: str) -> list[Method]:
-    package = importlib.import_module(FOLDERS[kind])
+    folder = {**FOLDERS, **PARTS}[kind]
+    package = importlib.import_module(folder)
     methods = []
     for path in sorted(Path(package.__path__[0]).glob("*.py")):
-        method = _describe(kind, path.stem, f"{FOLDERS[kind]}.{path.stem}", path)
+        method = _describe(kind, path.stem, f"{folder}.{path.stem}", path)
         if method is not None:
             methods.append(method)
     return methods

@@ -63,7 +63,7 @@ _ALL = (
     Metric("response_len", "train", "tokens", 0, "mean tokens the policy wrote in a sample",
            "runs to the limit"),
     Metric("truncated_frac", "train", "fraction", -1, "samples cut off by a limit of tokens or turns",
-           "above .1"),
+           "above half"),
     Metric("num_turns", "train", "turns", 0, "mean turns of an episode, where there is more than one",
            "always the most: episodes do not end by themselves"),
     Metric("entropy_token", "train", "nats", 0, "mean entropy of the policy at the tokens it wrote, T = 1",

@@ -147,7 +147,7 @@ def _library() -> tuple[Any, Any]:
     except ModuleNotFoundError as error:
         raise EnvironmentFault(
             f"the reward json_schema needs the package jsonschema ({error}); install it with:"
-            " pip install evergreen-rl[rewards]"
+            " pip install 'evergreen-rl[rewards]'"
         ) from error
     return jsonschema, jsonschema_specifications
 

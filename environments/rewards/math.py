@@ -88,7 +88,7 @@ def _library() -> Any:
     except ModuleNotFoundError as error:
         raise EnvironmentFault(
             f"the reward math needs the package math-verify ({error}); install it with:"
-            " pip install evergreen-rl[rewards]"
+            " pip install 'evergreen-rl[rewards]'"
         ) from error
     logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its time limits are off
     return math_verify

@@ -44,7 +44,8 @@ def compare(
     baseline: Annotated[
         str | None,
         typer.Option(
-            metavar="LABEL", help="The setting that the others are compared with; default: the first."
+            metavar="LABEL",
+            help="The setting that the others are compared with; default: the study's, the uniform twin, the first.",
         ),
     ] = None,
     pairs: Annotated[

@@ -60,11 +60,15 @@ def validate(
 
 
 def methods(
-    kind: Annotated[str | None, typer.Argument(help="bandits, schedulers, objectives, ...")] = None,
+    kind: Annotated[str | None, typer.Argument(help="bandits, objectives, shapers, ...")] = None,
     name: Annotated[str | None, typer.Argument(help="One method: its whole story and its options.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List what a spec can name, a line and a source each; with KIND and NAME, one method with its options."""
+    """List what a spec can name, a line and a source each; with KIND and NAME, one method with its options.
+
+    The parts that objectives are made of are kinds too: plans, reward_maps, estimators, shapers, mismatch_weights,
+    ratio_rules, terms, controllers.
+    """
     from orchestrator.cli.console import out, print_json
     from orchestrator.cli.tables import print_method, print_methods
     from orchestrator.methods import KINDS, describe, find, listing, require_kind

@@ -4,7 +4,8 @@
     index_k = S_k / N_k + width sqrt(xi ln n / N_k),  n = sum of N;  the highest index is picked
 
 Source: arXiv 0805.3415 (Garivier and Moulines), with width = 2 b; curricula reference, section 3.3. The theory's
-constants explore far too much in practice: the defaults are those that did best there (section 8.4).
+constants explore far too much in practice; the defaults were chosen in the worlds of stages of section 8.5
+(docs/results/bandits.md).
 Reward: in [0, 1]. An environment that had no stage keeps its mean while its bonus grows; one that never had any
 comes first. A stage without signal teaches nothing. A stage counts half after ln .5 / ln discount later stages.
 The probability of the best index is 1 before the guards; ties are shared equally.

@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from environments.scoring import ScoringOptions
 from orchestrator.bandits.gated_sec import Config as GatedSecConfig
+from orchestrator.methods import nearest
 from orchestrator.schedulers.discounted_ucb import Config as DiscountedUcbConfig
 from orchestrator.selections.cursor import Config as CursorConfig
 from orchestrator.spec.fields import EnvironmentSection, Section, method, nested_model, refuse, short_form
@@ -224,6 +225,15 @@ class Spec(Section):
     def warnings(self) -> list[str]:
         """List what is allowed and usually a mistake, one sentence each."""
         found: list[str] = self.objective.warnings(self.learner.updates)
+        longest = max(
+            getattr(one, "max_tokens", None) or self.sampler.max_tokens for one in self.environments.values()
+        )
+        length = self.objective.max_length
+        if self.objective.aggregation == "constant" and length >= 2 * longest:
+            found.append(
+                f"`objective.max_length: {length}`, and no answer has more than {longest} tokens: the policy's loss is "
+                f"that many times smaller, and terms with a mean of their own outweigh it. Say `max_length: {longest}`."
+            )
         return found
 
     @model_validator(mode="after")
@@ -235,8 +245,8 @@ class Spec(Section):
     def _older_weights_are_weighed(self) -> Spec:
         if getattr(self.sampler, "ahead", 0) and not self.objective.weighs_mismatch:
             raise refuse(
-                "sampler.ahead: 1 plays with weights one version behind, and objective.tis_cap: null leaves that "
-                "uncorrected: set `ahead: 0`, or give `tis_cap` a value (2 by default)"
+                "sampler.ahead: 1 plays with weights one version behind, and the objective has no importance weight "
+                "that corrects for it: set `ahead: 0`, or add `mismatch: tis` with a `tis_cap`"
             )
         return self
 
@@ -263,6 +273,23 @@ class Spec(Section):
                 "objective.plans: tempered learns from rows drawn at another temperature, and nothing weighs the "
                 "difference: give `mismatch: tis`"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _controllers_read_what_is_measured(self) -> Spec:
+        from store.errors import UnknownMetric
+        from store.metrics import METRICS, metric
+
+        for controller in self.objective.controllers:
+            name = controller.options.get("metric")
+            try:
+                if name is not None:
+                    metric(name)
+            except UnknownMetric:
+                raise refuse(
+                    f"objective.controllers: {name!r} is no number of a step, so nothing would move"
+                    f"{nearest(name, METRICS)}"
+                ) from None
         return self
 
     @model_validator(mode="after")

@@ -2,7 +2,7 @@
 
 What lives here is numbers only: no model, no optimiser, no gradient. The learner computes what an objective
 `needs`, asks it for coefficients and differentiates the one loss. A method is one file in the folder of its kind;
-a named objective is a line in `presets.py`. Names are imported when first used, so that reading a spec does not
+a named objective is a line of data in `presets/`. Names are imported when first used, so that reading a spec does not
 load torch.
 """
 

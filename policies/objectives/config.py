@@ -167,9 +167,8 @@ class ObjectiveConfig(Section):
 
     @property
     def weighs_mismatch(self) -> bool:
-        """Whether tokens that older weights wrote are weighed."""
-        is_on = bool(self.mismatch) and (self.mismatch != ("tis",) or self.options.get("tis_cap") is not None)
-        return is_on or getattr(methods.load("ratio_rules", self.ratio), "ANCHOR", "lp_old") == "lp_roll"
+        """Whether tokens that older weights wrote are weighed; a mask alone weighs nothing."""
+        return bool(sense.mismatch_ratios(self)) or sense.anchor(self) == "lp_roll"
 
     def create_controllers(self) -> list[Controller]:
         """Make the controllers at their start; `ObjectiveError` when one has nothing to move or cannot start there."""

@@ -46,9 +46,11 @@ def load(kind: Kind, name: str) -> ModuleType:
         PUSHES_ENTROPY  it acts on entropy even where no group has a signal
         MISSING         what of it is not verified: then it is experimental
         ANCHOR          of a ratio rule: `lp_roll` if its ratio is to the sampler, so that no mismatch weight is due
+        LOWERS_ENTROPY  its knob lowers entropy where it is positive; all other forces on entropy raise it
         IDLE_AT_ONE     it does nothing with one update a step
         HOLDS           of a term: it keeps the policy near the start of the step, so that no ratio rule has to
         NO_GROUPS       of an estimator: it does not compare inside groups
+        USES_EVEN_GROUPS  of an estimator: it learns from groups without spread
     """
     if "." in name:
         return _outside(name)

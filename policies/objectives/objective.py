@@ -274,12 +274,14 @@ class Objective:
         """The resolved composition as plain data, for the ledger and the report."""
         preset = PRESETS[self.config.preset]
         parts = [(kind, name, methods.load(kind, name)) for kind, name in self.config.parts()]
+        of_parts = (getattr(method, "MISSING", None) for _, _, method in parts)
+        missing = list(dict.fromkeys(text for text in (preset.missing, *of_parts) if text))
         return {
             "preset": self.config.preset,
             "about": preset.about,
             "source": preset.source,
-            "verified": preset.verified,
-            "missing": preset.missing,
+            "verified": not missing,
+            "missing": "; ".join(missing) or None,
             "parts": [
                 {"kind": k, "name": n, "source": m.SOURCE, "options": self.config.options_of(m).model_dump()}
                 for k, n, m in parts

@@ -9,8 +9,9 @@ from .55 to .35. A controller that reads it chases the bandit. So (objectives.md
     fraction the mean over the categories visited so far of H_k / H0_k, each weighing the same
     nats     the mean of H_k over the same categories, each weighing the same
 
-In the fraction both H_k and H0_k are taken as at least .05 nat: below that a policy has collapsed, and a ratio says
-nothing (plasticity.md 0.6). A category that was never visited does not count: its 1.0 would hide a fall everywhere
+In the fraction H0_k is taken as at least .05 nat: a ratio to next to nothing says nothing (plasticity.md 0.6), and a
+category that begins almost decided is then asked for a part of .05 nat and not of its own. H_k has no floor: a collapse
+must read as one. A category that was never visited does not count: its 1.0 would hide a fall everywhere
 else, and a target below 1 could not be reached. One not visited for long keeps its last value; `ages` tells for how
 long.
 
@@ -184,4 +185,4 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def _ratio(entropy: float, baseline: float) -> float:
-    return max(entropy, FLOOR) / max(baseline, FLOOR)
+    return entropy / max(baseline, FLOOR)

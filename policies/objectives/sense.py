@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, TypeAlias
 
-from policies.objectives import methods
+from policies.objectives import control_sense, methods
 
 if TYPE_CHECKING:
     from policies.objectives.config import ObjectiveConfig
@@ -42,23 +42,21 @@ def _constant_without_a_length(config: ObjectiveConfig) -> str | None:
     return None
 
 
-def _two_controllers_on_one_knob(config: ObjectiveConfig) -> str | None:
-    twice = [knob for knob, count in Counter(config.knobs).items() if count > 1]
-    return f"two controllers move `{twice[0]}`: they would undo each other; keep one" if twice else None
+def anchor(config: ObjectiveConfig) -> str:
+    """The log-probs that the ratio rule compares with: those of the start of the step, or the sampler's."""
+    found: str = getattr(methods.load("ratio_rules", config.ratio), "ANCHOR", "lp_old")
+    return found
 
 
-def _more_controllers_than_are_logged(config: ObjectiveConfig) -> str | None:
-    num = len(config.controllers)
-    return (
-        f"{num} controllers: the ledger has names for the coefficients of two; keep two" if num > 2 else None
-    )
+def mismatch_ratios(config: ObjectiveConfig) -> list[str]:
+    """The mismatch weights that are ratios and on; the others are masks."""
+    is_off = config.options.get("tis_cap", ...) is None
+    return [name for name in config.mismatch if name in RATIOS and not (name == "tis" and is_off)]
 
 
 def _mismatch_counted_twice(config: ObjectiveConfig) -> str | None:
-    is_off = config.options.get("tis_cap", ...) is None
-    weights = [name for name in config.mismatch if name in RATIOS and not (name == "tis" and is_off)]
-    anchor = getattr(methods.load("ratio_rules", config.ratio), "ANCHOR", "lp_old")
-    if anchor == "lp_roll" and weights:
+    weights = mismatch_ratios(config)
+    if anchor(config) == "lp_roll" and weights:
         return (
             f"`ratio: {config.ratio}` compares with the sampler's log-probs already, so `mismatch: {weights[0]}` would "
             "count the mismatch twice: say `mismatch: none`, or take a mask (geo_mask, off_policy_mask)"
@@ -73,6 +71,11 @@ def _mismatch_counted_twice(config: ObjectiveConfig) -> str | None:
 def _parts_that_belong_together(config: ObjectiveConfig) -> str | None:
     if config.ratio == "hapo" and "hapo" not in config.shapers:
         return "`ratio: hapo` reads the scores that `shaper: hapo` gives tokens: add it, or take `ratio: ppo`"
+    if "disco" in config.shapers and config.ratio == "ratio":
+        return (
+            "`shaper: disco` weighs wrong answers by their mean log-prob, and with `ratio: ratio` the score is the "
+            "mean ratio, equal for all at the start of the step: say `shapers: []`, or `ratio: reinforce`"
+        )
     if "lp_reg" in config.terms and config.ratio not in ("ppo", "ratio", "reinforce"):
         return f"`lp_reg` frees its tokens from PPO's clip, and `ratio: {config.ratio}` has none: take `ratio: ppo`"
     return None
@@ -120,35 +123,24 @@ def _drops_groups_it_has_none_of(config: ObjectiveConfig) -> str | None:
     return None
 
 
-def _fixed_push(config: ObjectiveConfig) -> str | None:
-    for strength, method in config.strengths().items():
-        value = config.options[strength]
-        if getattr(method, "PUSHES_ENTROPY", False) and strength not in config.knobs and value != 0:
-            return (
-                f"`{strength}: {value:g}` is fixed: nothing can lower it. Measured with REPO, a fixed strength "
-                "destroyed the policy on tasks of several tokens (entropy at its ceiling, accuracy 0 within 50 steps): "
-                "most groups have no spread there, and nothing opposes the push. Give it a controller, such as "
-                "`geometric`, unless that is what you study."
-            )
-    return None
-
-
-def _raw_reading(config: ObjectiveConfig) -> str | None:
-    if config.controllers and config.reading == "raw":
+def _drops_groups_it_learns_from(config: ObjectiveConfig) -> str | None:
+    estimator = methods.load("estimators", config.estimator)
+    if "dynamic_sampling" in config.plans and getattr(estimator, "USES_EVEN_GROUPS", False):
         return (
-            "`reading: raw` moves with the mix of tasks, so that the controller chases the bandit. It is there to "
-            "reproduce papers."
+            f"`estimator: {config.estimator}` learns from groups without spread, and `dynamic_sampling` drops them: "
+            "leave the plan out."
         )
     return None
 
 
-def _reads_chosen_rows(config: ObjectiveConfig) -> str | None:
-    plans = [name for name in config.plans if name in ("dynamic_sampling", "tempered")]
-    if config.controllers and config.entropy == "surprisal_iw" and plans:
-        return (
-            f"`entropy: surprisal_iw` is read from the rows of the update, and `{plans[0]}` chooses them by score: the "
-            "reading is not the policy's. Take `entropy: sampler` or `surprisal`, which read all that was played."
-        )
+def _two_clip_ranges(config: ObjectiveConfig) -> str | None:
+    """HAPO's released code has one range, for the bounds and for what counts as inside of them."""
+    options = config.options
+    if config.ratio == "hapo" and any(
+        options[f"clip_{side}"] != options.get(f"hapo_{side}", options[f"clip_{side}"])
+        for side in ("low", "high")
+    ):
+        return "`clip_low, clip_high` and `hapo_low, hapo_high` are one range in HAPO: change both, or none."
     return None
 
 
@@ -170,10 +162,17 @@ def _one_ratio_for_a_sequence(config: ObjectiveConfig) -> str | None:
 
 def _stale(config: ObjectiveConfig, updates: int) -> str | None:
     is_held = any(getattr(methods.load("terms", name), "HOLDS", False) for name in config.terms)
-    if config.ratio == "reinforce" and updates > 1 and not is_held:
+    if updates == 1 or is_held:
+        return None
+    if config.ratio == "reinforce":
         return (
             f"`ratio: reinforce` with {updates} updates a step: later updates take stale samples for fresh "
             "ones. Take `ratio: ppo`, or one update."
+        )
+    if config.ratio == "ratio":
+        return (
+            f"`ratio: ratio` with {updates} updates a step: nothing holds the policy near the start of the step. Take "
+            "`ratio: ppo`, one update, or a term that does (`kl_cov`, `disco_constraint`)."
         )
     return None
 
@@ -200,8 +199,11 @@ RATIOS = (
 REFUSED: tuple[Rule, ...] = (
     _named_twice,
     _constant_without_a_length,
-    _two_controllers_on_one_knob,
-    _more_controllers_than_are_logged,
+    control_sense.two_controllers_on_one_knob,
+    control_sense.more_controllers_than_are_logged,
+    control_sense.reads_tempered_rows,
+    control_sense.steers_the_wrong_way,
+    control_sense.goes_beyond_the_option,
     _mismatch_counted_twice,
     _parts_that_belong_together,
     _two_kinds_of_entropy,
@@ -209,10 +211,12 @@ REFUSED: tuple[Rule, ...] = (
     _drops_groups_it_has_none_of,
 )
 WARNED: tuple[Rule, ...] = (
-    _fixed_push,
-    _raw_reading,
-    _reads_chosen_rows,
+    control_sense.fixed_push,
+    control_sense.raw_reading,
+    control_sense.reads_chosen_rows,
+    _drops_groups_it_learns_from,
+    _two_clip_ranges,
     _penalises_many_tokens,
     _one_ratio_for_a_sequence,
 )
-WARNED_BY_UPDATES: tuple[UpdateRule, ...] = (_stale, _idle)
+WARNED_BY_UPDATES: tuple[UpdateRule, ...] = (_stale, _idle, control_sense.moves_an_idle_clip)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from policies.objectives import methods
+from policies.objectives import aggregations, methods
 from policies.objectives.config import ObjectiveConfig
 from policies.objectives.contracts import Need
 from policies.objectives.presets import PRESETS, family_of
@@ -33,15 +33,13 @@ def story(name: str) -> str:
     preset, config = PRESETS[name], ObjectiveConfig.model_validate(name)
     lines = [f"{preset.about}.", "", f"Family {family_of(name)}.", _verified(preset.missing), ""]
     lines += ["Made of, in the order in which they act:"]
-    lines += [
-        f"  {kind.removesuffix('s').replace('_', ' ')} {part}: {_first(kind, part)}"
-        for kind, part in acting(config)
-    ]
-    lines += [f"  aggregation {config.aggregation}"]
-    lines += [
-        f"  controller {one.type} of `{knob}`: {_first('controllers', one.type)}"
-        for one, knob in zip(config.controllers, config.knobs, strict=True)
-    ]
+    for kind, part in acting(config):
+        lines += [f"  {kind.removesuffix('s').replace('_', ' ')} {part}: {_first(kind, part)}"]
+        lines += _symbols(kind, part)
+    lines += [f"  aggregation {config.aggregation}: {_weight(config.aggregation)}"]
+    for one, knob in zip(config.controllers, config.knobs, strict=True):
+        lines += [f"  controller {one.type} of `{knob}`: {_first('controllers', one.type)}"]
+        lines += _symbols("controllers", one.type)
     told = {
         "Entropy": preset.entropy,
         "Cost": "; ".join(cost_of(config)) or "none beside the update itself",
@@ -66,6 +64,8 @@ def acting(config: ObjectiveConfig) -> list[tuple[methods.Kind, str]]:
 def cost_of(config: ObjectiveConfig) -> list[str]:
     """What the learner computes for it beside the update, a clause each."""
     needs, costs = set[str](), [cost for plan, cost in PLANNED.items() if plan in config.plans]
+    if config.updates > 1:
+        needs.add("step")  # what ratios are to: the log-probs at the start of the step
     for kind, name in acting(config):
         module = methods.load(kind, name)
         made = module.create(config.options_of(module))
@@ -79,7 +79,7 @@ def cost_of(config: ObjectiveConfig) -> list[str]:
 def row(name: str) -> str:
     """A preset as a row of the table in docs/objectives.md."""
     preset, config = PRESETS[name], ObjectiveConfig.model_validate(name)
-    verified = "yes" if preset.verified else f"no: {preset.missing}"
+    verified = "yes" if preset.verified else f"no; open, ours or left out: {preset.missing}"
     cells = [
         f"`{name}`",
         preset.about,
@@ -93,10 +93,33 @@ def row(name: str) -> str:
 
 def _first(kind: methods.Kind, name: str) -> str:
     """The first paragraph of a part's docstring, on one line."""
-    return " ".join((methods.load(kind, name).__doc__ or "").strip().split("\n\n")[0].split())
+    return _paragraphs(kind, name)[0]
+
+
+def _symbols(kind: methods.Kind, name: str) -> list[str]:
+    """The paragraph of its docstring that says what the formula's letters are, indented below it."""
+    found = _paragraphs(kind, name)
+    at = next((i for i, text in enumerate(found) if text.startswith("Symbols:")), None)
+    if at is None:
+        return []
+    goes_on = found[at].endswith((",", ":")) and at + 1 < len(found)  # to a formula in a line of its own
+    return [f"    {' '.join(found[at : at + 1 + goes_on])}"]
+
+
+def _paragraphs(kind: methods.Kind, name: str) -> list[str]:
+    """A part's docstring, each paragraph on one line."""
+    text = (methods.load(kind, name).__doc__ or "").strip()
+    return [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
+
+
+def _weight(aggregation: str) -> str:
+    """What an aggregation makes a token weigh, and what its letters are: from the table in that module."""
+    paragraphs = (aggregations.__doc__ or "").split("\n\n")
+    rows = dict(line.split(None, 1) for line in paragraphs[1].strip().splitlines())
+    return " ".join(f"{rows[aggregation]}. {paragraphs[2].split('.')[0]}".split())
 
 
 def _verified(missing: str | None) -> str:
     if missing is None:
         return "Verified against the authors' or a maintained implementation."
-    return f"Experimental: {missing}."
+    return f"Experimental; not verified, ours or left out: {missing}."

@@ -63,6 +63,11 @@ class BoundedOptions(TargetOptions):
     high: float
     """Largest coefficient."""
 
+    @property
+    def reach(self) -> tuple[float, float]:
+        """The smallest and the largest coefficient it can come to."""
+        return self.low, self.high
+
     @model_validator(mode="after")
     def _bounds_are_ordered(self) -> BoundedOptions:
         if self.low > self.high:

@@ -15,7 +15,7 @@ this form is that of its code and of TRL).
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from policies.objectives.errors import ObjectiveError
 from policies.objectives.parts import Controller, PartOptions
@@ -34,6 +34,15 @@ class Config(PartOptions):
     """Samples of a step: groups times group size."""
     horizon: int = Field(10_000, ge=1)
     """Samples in which the coefficient may change by 20 %."""
+
+    @model_validator(mode="after")
+    def _stays_above_0(self) -> Config:
+        if self.samples * MAX_ERROR >= self.horizon:
+            raise ValueError(
+                f"{self.samples} samples a step with a horizon of {self.horizon} could take the coefficient to 0 or "
+                "below in one step: raise `horizon`"
+            )
+        return self
 
 
 def create(config: Config, start: float) -> Controller:

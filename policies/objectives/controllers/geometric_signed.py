@@ -37,6 +37,11 @@ class Config(BoundedOptions):
     high: float = Field(0.05, gt=0)
     """Largest magnitude."""
 
+    @property
+    def reach(self) -> tuple[float, float]:
+        """The smallest and the largest coefficient it can come to: of either sign."""
+        return -self.high, self.high
+
 
 def create(config: Config, start: float) -> Controller:
     """Make the controller; `ObjectiveError` when it cannot start from there."""

@@ -40,6 +40,11 @@ class Config(TargetOptions):
     step: float = Field(0.01, gt=0)
     """Largest change in one step."""
 
+    @property
+    def reach(self) -> tuple[float, float]:
+        """The smallest and the largest coefficient it can come to: of either sign."""
+        return -self.high, self.high
+
 
 def create(config: Config, start: float) -> Controller:
     """Make the controller; `ObjectiveError` when it cannot start from there."""

@@ -37,6 +37,16 @@ class Config(TargetOptions):
     bound: float = Field(1.0, gt=0)
     """Largest magnitude of the coefficient."""
 
+    @property
+    def reach(self) -> tuple[float, float]:
+        """The smallest and the largest coefficient it can come to."""
+        return -self.bound, self.bound
+
+    @property
+    def falls_below_target(self) -> bool:
+        """Whether the coefficient falls where entropy is below its target: right for one that lowers entropy."""
+        return self.kp > 0 or self.ki > 0
+
     @model_validator(mode="after")
     def _gains_agree(self) -> Config:
         if self.kp * self.ki < 0:

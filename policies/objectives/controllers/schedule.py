@@ -41,6 +41,11 @@ class Config(PartOptions):
     end: float | None = None
     """Where linear and cosine go, 0 if not given; epo has an end of its own."""
 
+    @property
+    def reach(self) -> tuple[float, ...]:
+        """Where it ends; epo stays between its start and 0."""
+        return () if self.form == "epo" else (self.end or 0.0,)
+
     @model_validator(mode="after")
     def _epo_has_its_end(self) -> Config:
         if self.form == "epo" and self.end is not None:

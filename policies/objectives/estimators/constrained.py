@@ -4,7 +4,7 @@ Symbols: N named components of the score; A_i the leave-one-out advantage of com
 the mean up to which more of it still means better; mu_i its multiplier, kept from step to step; A_0 the advantage
 of a KL penalty.
 
-    mu_i <- mu_i - rate * (momentum * last change + v_i - theta_i)     v_i the step's mean of component i
+    mu_i <- clamp(mu_i - rate * (momentum * last change + v_i - theta_i), -bound, bound)     v_i the step's mean of i
 
 A component below its proxy point gains weight, one above loses it, and what the components do not take goes to the
 KL. This is the equality form (its pull may change sign), the best in the paper. The weights of a step are those
@@ -14,7 +14,10 @@ A_0 is charged token by token: -`constrained_kl` * (lp_roll - lp_ref), whose gra
 out, and the reference is not asked. The paper has a value function for each reward; we compare inside the group.
 
 `constrained_targets` names the components and their proxy points. Without names all components count, each with the
-proxy point 1: that is the sum of all, with the most weight on what is worst.
+proxy point 1: no component is ever above it, so in time all have their full weight and the KL next to none.
+
+The bound is ours: a component that stays below its point for long would else need as long to lose its weight again,
+once more of it has stopped to mean better. At 5 a weight is .993.
 
 Entropy: the KL keeps it near the reference's; without one, as `rloo`.
 
@@ -42,7 +45,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SOURCE = "arXiv 2310.04373"
-MISSING = "no code was read: momentum and start of the multipliers are ours"
+MISSING = "no code was read: momentum, start and bound of the multipliers are ours"
 
 
 class Config(PartOptions):
@@ -56,6 +59,8 @@ class Config(PartOptions):
     """How far a multiplier moves a step, for each unit its component is from the proxy point."""
     constrained_momentum: float = Field(0.1, ge=0, lt=1)
     """How much of a multiplier's last change is added to the next."""
+    constrained_bound: float = Field(5.0, gt=0)
+    """Largest magnitude of a multiplier."""
 
 
 def create(config: Config) -> Estimator:
@@ -87,7 +92,8 @@ def combine(advantages: Mapping[str, Tensor], multipliers: Mapping[str, float], 
 def dual_step(multiplier: float, last: float, excess: float, config: Config) -> tuple[float, float]:
     """A multiplier and its change, with momentum, after a step that missed the proxy point by v - theta."""
     change = config.constrained_momentum * last + excess
-    return multiplier - config.constrained_rate * change, change
+    moved = multiplier - config.constrained_rate * change
+    return max(-config.constrained_bound, min(moved, config.constrained_bound)), change
 
 
 def _kl_advantage(outcomes: Outcomes, coefficient: float) -> Tensor:

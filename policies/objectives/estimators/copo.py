@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SOURCE = "arXiv 2508.04138"
+USES_EVEN_GROUPS = True
 MISSING = "no code was read: two losses are added as advantages, and eps is ours"
 EPS = 1e-6
 

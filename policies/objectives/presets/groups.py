@@ -44,6 +44,7 @@ PRESETS: dict[str, Preset] = {
         "advantages over the group's mean reward: towards maximum likelihood of success",
         "arXiv 2602.02710",
         {"estimator": "maxrl", "clip_high": 0.2},
+        entropy="slows the fall on solved tasks, speeds it on nearly hopeless ones",
         use="hard tasks, where a success is rare and should count",
         beware="one lucky success, or one mistake of the verifier, counts as much as the group is large",
     ),

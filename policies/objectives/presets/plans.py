@@ -57,7 +57,7 @@ PRESETS: dict[str, Preset] = {
         "arXiv 2505.02391",
         {"estimator": "grpo", "plans": ["gvm"], "clip_high": 0.2, "aggregation": "prompt_mean"},
         missing="pilots inside a step are ours, and that every group weighs alike is our reading of the theory",
-        entropy="neutral",
+        entropy="indirect",
         use="tasks of one arm differ widely in difficulty, and playing is dear",
         beware="plays in two rounds with a gradient pass between them, so never ahead of the learner",
     ),

@@ -10,7 +10,7 @@ PRESETS: dict[str, Preset] = {
         "arXiv 2603.11682",
         {"shaper": "repo", "controller": {"type": "geometric"}},
         missing="no official code: two descriptions agree; the controller is ours",
-        entropy="two-way, by the sign of its strength",
+        entropy="raises, controlled; a strength below 0 lowers",
         use="entropy has to come back even where everything is solved",
         beware="a fixed strength acts on groups without a signal too, and can destroy the policy",
     ),

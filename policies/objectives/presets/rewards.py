@@ -29,7 +29,7 @@ PRESETS: dict[str, Preset] = {
         "several rewards, each up to the point where it stops meaning better, the rest to the KL",
         "arXiv 2310.04373",
         {"estimator": "constrained", "constrained_kl": 0.01, "clip_high": 0.2},
-        missing="no code was read; momentum, start of the multipliers and the KL's coefficient are ours",
+        missing="no code was read; momentum, start and bound of the multipliers and the KL's coefficient are ours",
         entropy="held near the reference",
         use="learned rewards that are gamed beyond a known value",
         beware="proxy points have to be known: give `constrained_targets`",

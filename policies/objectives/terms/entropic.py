@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 SOURCE = "arXiv 2511.15248"
 KNOB = "entropic_alpha"
+LOWERS_ENTROPY = True
 
 
 class Config(PartOptions):

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 SOURCE = "arXiv 2509.22576"
 KNOB = "epo_strength"
+PUSHES_ENTROPY = True
 
 
 class Config(PartOptions):

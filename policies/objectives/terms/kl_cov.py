@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SOURCE = "arXiv 2505.22617"
+HOLDS = True
 KNOB = "kl_cov_coefficient"
 IDLE_AT_ONE = True
 MAX_USUAL_FRACTION = 0.05

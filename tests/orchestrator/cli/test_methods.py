@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from orchestrator.methods import PARTS
+from policies.objectives import methods
 from tests.conftest import Evergreen
 
 
@@ -22,6 +24,14 @@ def test_a_kind_lists_its_own(evergreen: Evergreen) -> None:
     assert set(listed[0]) == {"kind", "name", "summary", "source", "family"}
 
 
+def test_the_parts_of_objectives_are_listed_by_kind(evergreen: Evergreen) -> None:
+    assert tuple(PARTS) == methods.KINDS
+    for kind in methods.KINDS:
+        listed = json.loads(evergreen("methods", kind, "--json").stdout)
+        assert [entry["name"] for entry in listed] == methods.names(kind)
+        assert all(entry["summary"] and entry["source"] for entry in listed)
+
+
 @pytest.mark.parametrize(
     ("kind", "name", "option", "default"),
     [
@@ -31,6 +41,8 @@ def test_a_kind_lists_its_own(evergreen: Evergreen) -> None:
         ("samplers", "transformers", "max_tokens", 1024),
         ("objectives", "repo_r", "shapers", ["repo_r"]),
         ("objectives", "repo_r", "strength", 0.001),
+        ("shapers", "clip_cov", "clip_cov_ratio", 0.0002),
+        ("controllers", "geometric", "factor", 1.2),
     ],
 )
 def test_a_method_tells_its_story_and_every_option(
@@ -50,7 +62,9 @@ def test_a_method_tells_its_story_and_every_option(
         (
             ["bandit"],
             "'bandit' is not a kind of method; there are: bandits, schedulers, selections, teachers, "
-            "stop_rules, environments, rewards, samplers, objectives. Did you mean 'bandits'?",
+            "stop_rules, environments, rewards, samplers, objectives; and of parts of an objective: plans, "
+            "reward_maps, estimators, shapers, mismatch_weights, ratio_rules, terms, controllers. "
+            "Did you mean 'bandits'?",
         ),
         (["bandits", "sek"], "tscl, uniform. Did you mean 'sec'?"),
     ],

@@ -83,6 +83,26 @@ def test_the_dump_is_resolved_and_reads_back_the_same(section: Any) -> None:
             (),
             "does not compare inside groups: take one that does",
         ),
+        (
+            {"preset": "repo", "controller": "pi"},
+            (),
+            "`strength` raises entropy, and `pi` with gains above 0",
+        ),
+        ({"preset": "entropy_bonus", "controller": "pi"}, (), "give gains below 0"),
+        ({"preset": "entropic", "controller": "geometric_signed"}, (), "`entropic_alpha` lowers entropy"),
+        (
+            {"preset": "rloo", "kl": 0.01, "controller": "geometric_signed"},
+            (),
+            "a controller may take `kl` to -0.05, and it cannot be that",
+        ),
+        ({"preset": "scope", "controller": {"low": -1}}, (), "may take `tempered_temperature` to -1"),
+        ({"preset": "disco", "ratio": "ratio"}, (), "say `shapers: []`"),
+        ({"preset": "aepo", "entropy": "surprisal_iw"}, (), "leave them out"),
+        (
+            {"preset": "rloo", "kl": 0.1, "controller": {"type": "adaptive_kl", "horizon": 10}},
+            ("controllers", 0),
+            "raise `horizon`",
+        ),
         ({"estimator": "no.such.module"}, ("estimator",), "cannot import `no.such.module`"),
         (
             {"estimator": "json.tool"},
@@ -149,6 +169,15 @@ def test_a_controller_is_laid_over_the_one_of_the_preset() -> None:
         ({"reading": "raw"}, "chases the bandit"),
         ({"preset": "rloo_on_policy", "updates": 4}, "stale samples"),
         ({"preset": "gspo", "updates": 1}, "does nothing with one update a step"),
+        ("epo", "`epo_strength: 0.001` is fixed"),
+        (
+            {"preset": "repo", "controller": {"type": "schedule", "end": 0.1}},
+            "`strength: 0.001` is fixed",
+        ),
+        ({"preset": "adapo", "updates": 1}, "the controller moves `clip_high`, which does nothing"),
+        ({"preset": "kl_cov", "terms": []}, "nothing holds the policy near the start of the step"),
+        ({"preset": "copo", "plans": "dynamic_sampling"}, "learns from groups without spread"),
+        ({"preset": "hapo", "clip_high": 0.28}, "are one range in HAPO"),
         ({"preset": "kl_cov", "kl_cov_fraction": 0.2}, "0.2"),
         ({"preset": "gspo", "aggregation": "token_mean"}, "long answers count more"),
     ],
@@ -158,7 +187,22 @@ def test_what_is_allowed_and_usually_a_mistake_is_warned_of(section: Any, warnin
     assert warning in said
 
 
-@pytest.mark.parametrize("section", [*PRESETS, {"controller": "none"}, {"preset": "rloo", "reading": "raw"}])
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"mismatch": "geo_mask"},
+        {"mismatch": "off_policy_mask", "off_policy_mask_delta": 0.1},
+        {"mismatch": ["tis", "geo_mask"], "tis_cap": None},
+    ],
+)
+def test_a_mask_alone_weighs_nothing(section: Any) -> None:
+    assert not read({"preset": "rloo", **section}).weighs_mismatch
+    assert read({"preset": "rloo", "mismatch": ["icepop", "geo_mask"]}).weighs_mismatch
+
+
+@pytest.mark.parametrize(
+    "section", [*sorted(set(PRESETS) - {"epo"}), {"controller": "none"}, {"preset": "rloo", "reading": "raw"}]
+)
 def test_what_is_sound_is_not_warned_of(section: Any) -> None:
     assert read(section).warnings() == []
 

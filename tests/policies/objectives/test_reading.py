@@ -64,10 +64,10 @@ def test_a_category_without_a_baseline_takes_its_first_reading() -> None:
 
 @pytest.mark.parametrize(
     ("baseline", "measured", "expected"),
-    [(0.01, 0.02, 1.0), (0.01, 0.1, 2.0), (0.5, 0.001, 0.1)],
-    ids=["both below", "start below", "end below"],
+    [(0.01, 0.02, 0.4), (0.01, 0.1, 2.0), (0.5, 0.001, 0.002), (0.08, 0.0, 0.0)],
+    ids=["both below", "start below", "end below", "collapsed"],
 )
-def test_below_the_floor_entropies_are_taken_as_the_floor(
+def test_a_start_below_the_floor_counts_as_the_floor_and_a_collapse_reads_as_one(
     baseline: float, measured: float, expected: float
 ) -> None:
     reading = MixCorrectedEntropy()
@@ -150,7 +150,7 @@ def test_the_reading_before_the_correction_is_told_beside_it() -> None:
 
 def test_nats_know_no_floor() -> None:
     found = MixCorrectedEntropy().observe({"env/a": (0.01 * 100, 100)})
-    assert found == EntropyReading(1.0, pytest.approx(0.01), 1.0)
+    assert found == EntropyReading(pytest.approx(0.2), pytest.approx(0.01), pytest.approx(0.2))
 
 
 @pytest.mark.parametrize("mode", ["corrected", "raw"])
