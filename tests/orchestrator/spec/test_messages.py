@@ -264,3 +264,21 @@ def test_parts_that_idle_at_the_learners_number_of_updates_are_warned_of(tmp_pat
     assert load_spec(path, ["objective=gspo", "learner.updates=4"]).warnings() == []
     (warning,) = load_spec(path, ["objective=gspo", "learner.updates=1"]).warnings()
     assert "does nothing with one update a step" in warning
+
+
+def test_a_length_far_above_the_answers_is_warned_of(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(TEXT)
+    (warning,) = load_spec(path, ["objective=dr_grpo", "sampler.max_tokens=8"]).warnings()
+    assert "Say `max_length: 8`" in warning
+    fitting = ["objective={preset: dr_grpo, max_length: 8}", "sampler.max_tokens=8"]
+    assert load_spec(path, fitting).warnings() == []
+
+
+def test_a_constraint_on_a_number_that_is_none_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(TEXT)
+    section = "objective={preset: rloo, kl: 0.1, controller: {type: dual_ascent, metric: METRIC}}"
+    load_spec(path, [section.replace("METRIC", "kl_ref")])
+    with pytest.raises(SpecError, match=r"'kl_reff' is no number of a step.*Did you mean 'kl_ref'"):
+        load_spec(path, [section.replace("METRIC", "kl_reff")])

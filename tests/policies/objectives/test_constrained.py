@@ -28,6 +28,17 @@ def test_section_4_3_dual_step(multiplier: float, mean: float, target: float, ex
     assert after == pytest.approx(expected, abs=1e-9)
 
 
+def test_a_multiplier_stays_inside_its_bound() -> None:
+    config = constrained.Config(constrained_bound=2)
+    state = (0.0, 0.0)
+    for _ in range(500):
+        state = constrained.dual_step(*state, -0.5, config)
+    assert state[0] == 2
+    for _ in range(5):
+        state = constrained.dual_step(*state, 1.0, config)
+    assert state[0] < 2, "it turns at once"
+
+
 def test_momentum_adds_a_share_of_the_last_change() -> None:
     once = constrained.dual_step(0.0, 0.0, 1.0, constrained.Config(constrained_momentum=0.5))
     twice = constrained.dual_step(*once, 1.0, constrained.Config(constrained_momentum=0.5))

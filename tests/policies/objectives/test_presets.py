@@ -60,6 +60,20 @@ def test_section_16_parts_aggregation_updates_and_controllers(name: str) -> None
     assert (parts, config.aggregation, config.updates, controllers) == SECTION_16[name]
 
 
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"preset": "rloo", "shaper": "repo_d", "controller": "geometric"},
+        {"preset": "grpo", "estimator": "copo"},
+        {"preset": "grpo", "reward_maps": ["pear"]},
+    ],
+)
+def test_a_composition_is_no_more_verified_than_its_parts(section: dict[str, object]) -> None:
+    described = Objective.from_config(ObjectiveConfig.model_validate(section)).describe()
+    assert described["verified"] is False
+    assert described["missing"]
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_is_sound_and_described_as_plain_data(name: str) -> None:
     config = read(name)
