@@ -27,7 +27,8 @@ class Surroundings:
         _, keys, *position = np.random.get_state(legacy=True)
         numpy_state = (np.asarray(keys).tobytes(), *position)
         directory = _directory()
-        files = frozenset() if directory is None else frozenset(os.listdir(directory))
+        listed = frozenset() if directory is None else frozenset(os.listdir(directory))
+        files = listed - {"__pycache__"}  # Python's own doing, where a user's module is imported from here
         return cls(random.getstate(), numpy_state, directory, files, dict(os.environ))
 
     def changes(self, later: Surroundings) -> Iterator[tuple[str, str]]:

@@ -120,5 +120,5 @@ def test_a_missing_extra_is_named_by_what_installs_it(monkeypatch):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without_reasoning_gym)
-    with pytest.raises(EnvironmentFault, match=r"pip install evergreen-rl\[reasoning-gym\]"):
+    with pytest.raises(EnvironmentFault, match=r"pip install 'evergreen-rl\[reasoning-gym\]'"):
         validate("reasoning_gym", {"dataset": "gcd"})

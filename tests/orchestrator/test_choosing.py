@@ -127,7 +127,7 @@ def test_the_scheduler_hears_what_its_stage_earned() -> None:
     assert earned.reward == pytest.approx(0.3)
     arms = {arm.arm: arm for arm in chosen.arms() if arm.bandit == EVERYTHING}
     assert first.pick is not None
-    assert arms[first.pick.arm].value == pytest.approx(0.15), "half a step toward .3"
+    assert arms[first.pick.arm].value == pytest.approx(0.3), "its first stage is its first estimate"
     at.begin_stage(chosen.next_environment().pick)
     assert chosen.end_stage(at, {}).reward is None, "a stage without groups teaches nothing"
     assert chosen.state()["scheduler"]["pending"] == []

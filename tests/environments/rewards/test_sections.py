@@ -138,5 +138,5 @@ def test_a_function_that_cannot_be_used_says_why(section, message):
 @pytest.mark.parametrize(("reward", "package"), [("math", "math_verify"), ("json_schema", "jsonschema")])
 def test_a_missing_extra_is_named_by_what_installs_it(reward, package, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(EnvironmentFault, match=r"pip install evergreen-rl\[rewards\]"):
+    with pytest.raises(EnvironmentFault, match=r"pip install 'evergreen-rl\[rewards\]'"):
         make_reward(reward)
