@@ -36,9 +36,7 @@ class Sample:
     ids: NDArray[np.int64]  # [L] prompt, policy tokens, environment replies, in order
     mask: NDArray[np.bool_]  # [L] True on tokens the policy wrote
     logprobs: NDArray[np.float32]  # [L] log q of the sampler on the mask, 0 elsewhere; nats
-    entropies: NDArray[
-        np.float32
-    ]  # [L] of q on the mask, or an estimate (`Sampler.entropy`); 0 elsewhere; nats
+    entropies: NDArray[np.float32]  # [L] of q on the mask (or `Sampler.entropy`), 0 elsewhere; nats
     spans: tuple[Span, ...]  # which weights wrote which masked positions
     messages: tuple[Message, ...]  # the conversation up to the last completion
     completion: str  # the last one, as the environment read it; empty where it was lost

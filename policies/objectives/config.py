@@ -168,7 +168,13 @@ class ObjectiveConfig(Section):
     @property
     def weighs_mismatch(self) -> bool:
         """Whether tokens that older weights wrote are weighed; a mask alone weighs nothing."""
-        return bool(sense.mismatch_ratios(self)) or sense.anchor(self) == "lp_roll"
+        return bool(sense.mismatch_ratios(self)) or self.anchor == "lp_roll"
+
+    @property
+    def anchor(self) -> str:
+        """What the ratio rule compares with: lp_old, of the start of the step, or the sampler's lp_roll."""
+        found: str = getattr(methods.load("ratio_rules", self.ratio), "ANCHOR", "lp_old")
+        return found
 
     def create_controllers(self) -> list[Controller]:
         """Make the controllers at their start; `ObjectiveError` when one has nothing to move or cannot start there."""

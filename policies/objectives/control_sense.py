@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from policies.objectives import methods
 from policies.objectives.parts import PartOptions
+from policies.objectives.reading import ENTROPY
 from policies.objectives.targets import TargetOptions
 
 if TYPE_CHECKING:
@@ -90,20 +91,20 @@ def reads_tempered_rows(config: ObjectiveConfig) -> str | None:
 def steers_the_wrong_way(config: ObjectiveConfig) -> str | None:
     """A controller that drives entropy away from its target."""
     for knob, kind, method, controller in _controlled(config):
-        if not isinstance(controller, TargetOptions):
-            continue
+        if not isinstance(controller, TargetOptions) or getattr(controller, "metric", ENTROPY) != ENTROPY:
+            continue  # it does not steer entropy
         falls = getattr(controller, "falls_below_target", False)
         lowers = getattr(method, "LOWERS_ENTROPY", False)
         raises = getattr(method, "PUSHES_ENTROPY", False) or knob in RAISE_ENTROPY or kind == "shapers"
         if lowers and not falls:
             return (
                 f"`{knob}` lowers entropy, and this controller raises it where entropy is below its target: take "
-                "`controller: {type: pi}` with gains above 0"
+                "`controller: {type: pi}` with gains above 0, or `dual_ascent` with a rate below 0"
             )
         if raises and falls:
             return (
-                f"`{knob}` raises entropy, and `pi` with gains above 0 raises it where entropy is above its target: "
-                "give gains below 0, such as `kp: -0.1, ki: -0.001`"
+                f"`{knob}` raises entropy, and this controller raises it where entropy is above its target: turn its "
+                "sign, for `pi` gains below 0, such as `kp: -0.1, ki: -0.001`, for `dual_ascent` a rate above 0"
             )
     return None
 
@@ -125,21 +126,13 @@ def goes_beyond_the_option(config: ObjectiveConfig) -> str | None:
 
 def moves_an_idle_clip(config: ObjectiveConfig, updates: int) -> str | None:
     """With one update a step every ratio to the start of the step is 1, inside of any clip."""
-    idle = [
-        knob
-        for knob, kind, method, _ in _controlled(config)
-        if kind == "ratio_rules" and _is_to_the_start(method)
-    ]
-    if updates > 1 or not idle:
+    idle = [knob for knob, kind, _, _ in _controlled(config) if kind == "ratio_rules"]
+    if updates > 1 or not idle or config.anchor == "lp_roll":
         return None
     return (
         f"the controller moves `{idle[0]}`, which does nothing with one update a step, where every ratio is 1: say "
         "`updates: 4`, or steer with a shaper (`repo_r`)"
     )
-
-
-def _is_to_the_start(method: ModuleType) -> bool:
-    return getattr(method, "ANCHOR", "lp_old") == "lp_old"
 
 
 def _controlled(config: ObjectiveConfig) -> Iterator[tuple[str, str, ModuleType, PartOptions]]:

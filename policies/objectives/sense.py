@@ -42,12 +42,6 @@ def _constant_without_a_length(config: ObjectiveConfig) -> str | None:
     return None
 
 
-def anchor(config: ObjectiveConfig) -> str:
-    """The log-probs that the ratio rule compares with: those of the start of the step, or the sampler's."""
-    found: str = getattr(methods.load("ratio_rules", config.ratio), "ANCHOR", "lp_old")
-    return found
-
-
 def mismatch_ratios(config: ObjectiveConfig) -> list[str]:
     """The mismatch weights that are ratios and on; the others are masks."""
     is_off = config.options.get("tis_cap", ...) is None
@@ -56,7 +50,7 @@ def mismatch_ratios(config: ObjectiveConfig) -> list[str]:
 
 def _mismatch_counted_twice(config: ObjectiveConfig) -> str | None:
     weights = mismatch_ratios(config)
-    if anchor(config) == "lp_roll" and weights:
+    if config.anchor == "lp_roll" and weights:
         return (
             f"`ratio: {config.ratio}` compares with the sampler's log-probs already, so `mismatch: {weights[0]}` would "
             "count the mismatch twice: say `mismatch: none`, or take a mask (geo_mask, off_policy_mask)"

@@ -39,6 +39,11 @@ class Config(BoundedOptions):
     high: float = 10.0
     """Largest multiplier."""
 
+    @property
+    def falls_below_target(self) -> bool:
+        """Whether the multiplier falls where the reading is below its target: one of "at most" does."""
+        return self.rate < 0
+
     @model_validator(mode="after")
     def _nats_are_of_entropy(self) -> Config:
         if self.metric != ENTROPY and self.target_in == "nats":

@@ -86,9 +86,9 @@ def test_the_dump_is_resolved_and_reads_back_the_same(section: Any) -> None:
         (
             {"preset": "repo", "controller": "pi"},
             (),
-            "`strength` raises entropy, and `pi` with gains above 0",
+            "`strength` raises entropy, and this controller",
         ),
-        ({"preset": "entropy_bonus", "controller": "pi"}, (), "give gains below 0"),
+        ({"preset": "entropy_bonus", "controller": "pi"}, (), "for `pi` gains below 0"),
         ({"preset": "entropic", "controller": "geometric_signed"}, (), "`entropic_alpha` lowers entropy"),
         (
             {"preset": "rloo", "kl": 0.01, "controller": "geometric_signed"},
@@ -96,6 +96,11 @@ def test_the_dump_is_resolved_and_reads_back_the_same(section: Any) -> None:
             "a controller may take `kl` to -0.05, and it cannot be that",
         ),
         ({"preset": "scope", "controller": {"low": -1}}, (), "may take `tempered_temperature` to -1"),
+        (
+            {"preset": "repo", "controller": {"type": "dual_ascent", "rate": -0.01}},
+            (),
+            "`dual_ascent` a rate above 0",
+        ),
         ({"preset": "disco", "ratio": "ratio"}, (), "say `shapers: []`"),
         ({"preset": "aepo", "entropy": "surprisal_iw"}, (), "leave them out"),
         (
@@ -185,6 +190,18 @@ def test_a_controller_is_laid_over_the_one_of_the_preset() -> None:
 def test_what_is_allowed_and_usually_a_mistake_is_warned_of(section: Any, warning: str) -> None:
     [said] = read(section).warnings()
     assert warning in said
+
+
+@pytest.mark.parametrize(
+    "controller",
+    [
+        {"type": "dual_ascent", "rate": -0.01, "low": -1},
+        {"type": "dual_ascent", "metric": "kl_ref", "target": 0.1, "low": -1},
+    ],
+    ids=["at most so much entropy", "not of entropy"],
+)
+def test_a_controller_that_steers_the_right_way_or_no_entropy_is_taken(controller: Any) -> None:
+    assert read({"preset": "entropic", "controller": controller}).knobs == ["entropic_alpha"]
 
 
 @pytest.mark.parametrize(
