@@ -49,7 +49,7 @@ class Batch:
     lp_roll_BT: Tensor  # float32, the sampler's log-prob on masked tokens, 0 elsewhere
     length_B: Tensor  # int64, whole row without padding
     group_B: Tensor  # int64
-    reward_B: Tensor  # float32, before any reward map
+    reward_B: Tensor  # float64, before any reward map: estimators subtract rewards that are nearly equal
     advantage_BT: Tensor  # float32, from the estimator, 0 off the mask
     arm_B: Tensor  # int64, places in `arms`
     turn_BT: Tensor  # int64, which turn of the episode a masked token belongs to, from 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import entry_points
 from types import ModuleType
@@ -45,6 +46,7 @@ def load(kind: Kind, name: str) -> ModuleType:
         KNOB            the option that a controller moves unless told otherwise; of one: what it is made for
         PUSHES_ENTROPY  it acts on entropy even where no group has a signal
         MISSING         what of it is not verified: then it is experimental
+        DIFFERS         where it departs on purpose from the code that it was checked against
         ANCHOR          of a ratio rule: `lp_roll` if its ratio is to the sampler, so that no mismatch weight is due
         LOWERS_ENTROPY  its knob lowers entropy where it is positive; all other forces on entropy raise it
         IDLE_AT_ONE     it does nothing with one update a step
@@ -61,6 +63,16 @@ def load(kind: Kind, name: str) -> ModuleType:
 def every() -> list[tuple[Kind, str]]:
     """List all parts there are."""
     return [(kind, name) for kind in KINDS for name in names(kind)]
+
+
+def remarks(
+    flag: Literal["MISSING", "DIFFERS"], modules: Iterable[ModuleType], own: str | None
+) -> str | None:
+    """Join what a preset itself (`own`) and its parts say under a flag, each text once; None: nothing is said."""
+    texts = dict.fromkeys(
+        text for text in (own, *(getattr(module, flag, None) for module in modules)) if text
+    )
+    return "; ".join(texts) or None
 
 
 def options(kind: Kind, name: str) -> list[str]:

@@ -274,14 +274,15 @@ class Objective:
         """The resolved composition as plain data, for the ledger and the report."""
         preset = PRESETS[self.config.preset]
         parts = [(kind, name, methods.load(kind, name)) for kind, name in self.config.parts()]
-        of_parts = (getattr(method, "MISSING", None) for _, _, method in parts)
-        missing = list(dict.fromkeys(text for text in (preset.missing, *of_parts) if text))
+        modules = [module for _, _, module in parts]
+        missing = methods.remarks("MISSING", modules, preset.missing)
         return {
             "preset": self.config.preset,
             "about": preset.about,
             "source": preset.source,
             "verified": not missing,
-            "missing": "; ".join(missing) or None,
+            "missing": missing,
+            "differs": methods.remarks("DIFFERS", modules, preset.differs),
             "parts": [
                 {"kind": k, "name": n, "source": m.SOURCE, "options": self.config.options_of(m).model_dump()}
                 for k, n, m in parts

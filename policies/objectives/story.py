@@ -31,8 +31,10 @@ PLANNED = {
 def story(name: str) -> str:
     """Tell a preset: its parts with their formulas, in the order in which they act, and what to know of it."""
     preset, config = PRESETS[name], ObjectiveConfig.model_validate(name)
-    lines = [f"{preset.about}.", "", f"Family {family_of(name)}.", _verified(preset.missing), ""]
-    lines += ["Made of, in the order in which they act:"]
+    lines = [f"{preset.about}.", "", f"Family {family_of(name)}.", _verified(preset.missing)]
+    if differs := _differs(name, config):
+        lines.append(f"Differs on purpose: {differs}.")
+    lines += ["", "Made of, in the order in which they act:"]
     for kind, part in acting(config):
         lines += [f"  {kind.removesuffix('s').replace('_', ' ')} {part}: {_first(kind, part)}"]
         lines += _symbols(kind, part)
@@ -80,6 +82,8 @@ def row(name: str) -> str:
     """A preset as a row of the table in docs/objectives.md."""
     preset, config = PRESETS[name], ObjectiveConfig.model_validate(name)
     verified = "yes" if preset.verified else f"no; open, ours or left out: {preset.missing}"
+    if differs := _differs(name, config):
+        verified += f"; differs on purpose: {differs}"
     cells = [
         f"`{name}`",
         preset.about,
@@ -123,3 +127,9 @@ def _verified(missing: str | None) -> str:
     if missing is None:
         return "Verified against the authors' or a maintained implementation."
     return f"Experimental; not verified, ours or left out: {missing}."
+
+
+def _differs(name: str, config: ObjectiveConfig) -> str | None:
+    """Where the composition departs on purpose from the code that it was checked against."""
+    modules = [methods.load(kind, part) for kind, part in acting(config)]
+    return methods.remarks("DIFFERS", modules, PRESETS[name].differs)

@@ -17,7 +17,8 @@ comparison inside the group: it needs tasks with many different answers. Do not 
 
 Empty cases: one prompt in an arm, or equal accuracies, give A_global = 0; a group of one has A_local = 0.
 
-Source: COPO, arXiv 2508.04138.
+Source: COPO, arXiv 2508.04138, from descriptions. The public code, hijih/copo-code, takes E in bits and another
+threshold (b, .5 or 1): `copo_entropy: 0.347` or `0.693` is the same there in nats, with `copo_gamma` times 1.443.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ if TYPE_CHECKING:
 
 SOURCE = "arXiv 2508.04138"
 USES_EVEN_GROUPS = True
-MISSING = "no code was read: two losses are added as advantages, and eps is ours"
+MISSING = (
+    "which constants: the public code (hijih/copo-code) has the entropy of answers in bits and b of .5 or 1, ours are "
+    "nats and 1.5, from descriptions of the paper; two losses are added as advantages"
+)
 EPS = 1e-6
 
 

@@ -36,8 +36,8 @@ SOURCE = "arXiv 2510.04474"
 class Config(PartOptions):
     """How much shortness counts."""
 
-    drpo_lambda: float = Field(0.5, ge=0.01)
-    """Temperature of the weights: .1 nearly picks the shortest, 1 prefers it mildly."""
+    drpo_lambda: float = Field(0.1, ge=0.01)
+    """Temperature of the weights: .1, as published, nearly picks the shortest, 1 prefers it mildly."""
     drpo_max_length: int = Field(1024, ge=1)
     """The longest answer C, tokens: usually the sampler's `max_tokens`."""
 

@@ -4,10 +4,9 @@ Symbols: r the reward of the sample, earned at its last token n; gamma the disco
 token's return is the reward. Whitening is over the tokens of the step (`whitening.py`), so that the baseline is one
 for all tasks: a reward is compared with the mean over all tokens, not with its group.
 
-Tokens are counted over those that the policy wrote: what an environment says in between costs no discount. (verl's
-code starts anew at every gap in the mask, so that in several turns only the last one earns anything. We keep the
-reward.) The paper also charges a KL token by token; that is the term `kl` with `kl_form: k2`, or the reward map
-`kl_reward`.
+Tokens are counted over those that the policy wrote: what an environment says in between costs no discount, and the
+return goes on across it, as in verl 0.9. The paper also charges a KL token by token; that is the term `kl` with
+`kl_form: k2`, or the reward map `kl_reward`.
 
 Entropy: as GRPO, whose division it shares, over the step instead of the group.
 

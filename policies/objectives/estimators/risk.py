@@ -14,8 +14,7 @@ mean_i that of the group of member i. Where the members' differences sum to 0, a
 
 Bundles here: an arm's tasks in the order of their group numbers, `risk_bundle` at a time; the k-th bundle of such a
 set takes the k-th response of every task, in the order of rows. No bundle mixes arms, and every arm has its own
-trackers, which start as the quantiles of its first batch (the released code starts both at 0, which at a rate of .1
-takes many steps).
+trackers, which start as the quantiles of its first batch, as in the released code (which has one pair for all).
 
 Leftovers: the last tasks of an arm, fewer than `risk_bundle`, make smaller bundles, whose S is scaled up to a whole
 bundle's, so that no arm is silent for being small. Responses that have no partner, because another task of the set

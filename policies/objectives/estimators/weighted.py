@@ -40,6 +40,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SOURCE = "arXiv 2509.11452"
+MISSING = (
+    "the rate: the released scripts have .01 or .1, ours is 1; and theirs weighs a step by the weights that the same "
+    "step moved, ours by those of the step before"
+)
 KEPT = "weights"
 
 
@@ -49,7 +53,7 @@ class Config(PartOptions):
     weighted_components: Mapping[str, float] = Field(default_factory=dict)
     """Weight of each component at the start, by its name; made to sum to 1. Empty: all components, alike."""
     weighted_rate: float = Field(1.0, ge=0)
-    """lr / mu: what one unit of influence adds to the logarithm of a weight, a step."""
+    """lr / mu: what one unit of influence adds to the logarithm of a weight, a step; the authors have .01 or .1."""
 
     @field_validator("weighted_components")
     @classmethod

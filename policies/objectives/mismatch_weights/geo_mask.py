@@ -5,13 +5,15 @@ reported, averaged over the policy's tokens of the sequence; lo, hi the bounds, 
 length, so one bound fits answers of all lengths. It weighs nothing, it only drops sequences on which the two disagree
 throughout: let it stand beside a weight, `mismatch: [tis, geo_mask]`.
 
-Entropy: a small effect. Hazard: .999 and 1.001, verl's, are made for equal weights in two engines. With a sampler one
+Entropy: a small effect. Hazard: .999 and 1.001 are made for equal weights in two engines. With a sampler one
 version behind nearly every sequence is outside: widen the bounds, or watch `geo_mask_masked_frac`.
 
 Empty cases: equal log-probs, and a sequence without a token of the policy, are kept. Masked tokens stay in the
 denominator.
 
-Source: verl `rollout_corr_helper` (geometric rejection).
+Source: SkyRL, sequence mask with the metric `geometric` (`off_policy_correction`), whose example for a sampler several
+versions behind has .99 and 1.01. verl's geometric rejection (`rollout_corr_helper`) takes rejected tokens out of the
+denominator too.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from policies.objectives.parts import Part, PartOptions, Shaped, Shaper
 if TYPE_CHECKING:
     from torch import Tensor
 
-SOURCE = "verl"
+SOURCE = "SkyRL"
 
 
 class Config(PartOptions):

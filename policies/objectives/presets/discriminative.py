@@ -28,7 +28,7 @@ PRESETS: dict[str, Preset] = {
         "DisCO whose correct answers count by their shortness",
         "arXiv 2510.04474",
         {"estimator": "drpo", **COMMON},
-        missing="the constants: lambda and the longest answer are ours",
+        differs="the longest answer is an option; the released code takes the padded width",
         entropy="holds",
         use="shorter answers without punishing long correct ones",
         beware="give `drpo_max_length`; a small `drpo_lambda` leaves one correct answer a task",

@@ -58,6 +58,7 @@ PRESETS: dict[str, Preset] = {
                 "ki": 0.01,
             },
         },
+        missing="the term's weight: the released code takes its mean over the selected tokens",
         entropy="two-way, controlled",
         use="an entropy to be held at a number, without gradient through the distribution",
         beware="its target, .1 nat, is one model's: say your own, or `target_in: fraction`; no force on solved groups",

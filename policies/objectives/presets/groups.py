@@ -22,6 +22,8 @@ PRESETS: dict[str, Preset] = {
         "standardised advantages, every sequence alike",
         "arXiv 2402.03300",
         {"estimator": "grpo", "clip_high": 0.2, "aggregation": "seq_mean_token_mean"},
+        differs="the sampler's gap is weighed (`mismatch: tis`), which the paper does not do, and no KL acts unless "
+        "`kl` says its strength (.04 there)",
         entropy="lowers",
         use="comparison with published runs",
         beware="the division by a small spread magnifies nearly solved and nearly hopeless groups",
@@ -60,7 +62,7 @@ PRESETS: dict[str, Preset] = {
         "COPO: groups whose answers agree are compared with other tasks of their arm",
         "arXiv 2508.04138",
         {"estimator": "copo", "clip_high": 0.2},
-        missing="no code was read; two losses are added as advantages",
+        missing="the constants: hijih/copo-code has bits and b of .5 or 1; two losses are added as advantages",
         use="groups that mostly agree, on tasks with many different answers",
         beware="with two possible answers only the comparison of tasks is left",
     ),

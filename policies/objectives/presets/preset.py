@@ -17,6 +17,7 @@ class Preset:
     missing: str | None = (
         None  # what is not verified; None: checked against the authors' or a maintained code
     )
+    differs: str | None = None  # where the composition departs from that code on purpose; parts say their own
     entropy: str = "neutral"  # its expected effect on entropy against plain GRPO
     use: str = ""  # when it is the right choice
     beware: str = ""  # its main hazard

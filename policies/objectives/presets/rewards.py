@@ -38,6 +38,7 @@ PRESETS: dict[str, Preset] = {
         "a weighted sum of rewards whose weights move by the influence of their gradients",
         "arXiv 2509.11452",
         {"estimator": "weighted"},
+        missing="the rate (.01 or .1 in the released scripts), and that weights moved by a step hold from the next one",
         use="several rewards of one size, when it is not known how much each should count",
         beware="components of different size: the largest dominates; a backward pass for each component",
     ),

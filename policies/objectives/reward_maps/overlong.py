@@ -5,8 +5,8 @@ part of it. Nothing is charged up to L - buffer; from there the penalty rises li
 than L counts as L.
 
 L is an option of its own (`overlong_max_length`) and should be the sampler's budget of tokens. To leave answers
-that were cut off out of the loss instead, say `cut_off: mask` in the sampler's section: then they are no members of
-their group.
+that were cut off out of the loss instead, say `cut_off: mask` in the sampler's section: then they have no gradient, and
+still count in their group's mean, which the others are compared with.
 
 Entropy: indirect. Under a group estimator a long correct answer of a solved group gets a negative advantage.
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SOURCE = "arXiv 2505.22617"
+DIFFERS = "tokens are drawn once a step, from all of it; the released code: in every mini-batch, from unclipped ones"
 
 
 class Config(PartOptions):

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SOURCE = "arXiv 2505.12366"
+DIFFERS = (
+    "the softmax over wrong answers is that at the start of the step; the released code takes the present one"
+)
 NOTED = "disco.weight"
 
 

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SOURCE = "arXiv 2510.10150"
+DIFFERS = (
+    "the smallest and the largest change are those of the whole step at its start; the released code: of the "
+    "micro-batch, under the present policy"
+)
 MIN_LARGEST = 0.02  # of omega, in the exponential form
 
 

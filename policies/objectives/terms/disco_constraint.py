@@ -28,6 +28,10 @@ from policies.objectives.errors import ObjectiveError
 from policies.objectives.parts import MAX_LOG_RATIO, Added, Part, PartOptions, Term
 
 SOURCE = "arXiv 2505.12366"
+DIFFERS = (
+    "the constraint's KL is the mean of lp_old - lp over the whole update; the released function's default is k3, over "
+    "the micro-batches on the devices"
+)
 IDLE_AT_ONE = True
 HOLDS = True
 

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SOURCE = "arXiv 2511.15248"
+MISSING = (
+    "the term is weighed like the policy loss; the released code takes its mean over the selected tokens, which is "
+    "stronger by one over their share, so its gains do not carry over"
+)
 KNOB = "entropic_alpha"
 LOWERS_ENTROPY = True
 

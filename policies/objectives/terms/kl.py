@@ -10,6 +10,10 @@ With several updates a step the samples are those of its start, so value and W a
 gradient stopped: the mean over samples is then that of the policy being updated. With one update rho is 1. The loss of
 GRPO as published has no such factor: `kl_off_policy: false`.
 
+Only k2 is unbiased in its gradient: with rho it is that of the KL whatever policy the samples are from. k3's mean is
+the KL too, but the gradient of its samples is not the KL's: for p = (.5, .3, .2) and a reference of (.2, .3, .5) it is
+off by .26 of the KL gradient's length. k3 is the default because published runs have it; for the KL say `k2`.
+
 Entropy: holds it near that of the reference, and old skills with it; so it limits how far a curriculum can go. The
 reference is the run's start or the stage's (`reference`); none is b = 0. It costs a pass of it, and its memory.
 
@@ -45,7 +49,7 @@ class Config(PartOptions):
     kl: float = Field(0.0, ge=0)
     """The coefficient b: the fixed value, or the controller's start; 0: off."""
     kl_form: Literal["k2", "k3"] = "k3"
-    """Which estimate of the KL is penalised."""
+    """Which estimate of the KL is penalised: `k2` has the KL's gradient, `k3` is what GRPO publishes."""
     kl_off_policy: bool = True
     """Whether later updates of a step weigh it by the ratio to the step's start; false as GRPO published it."""
 

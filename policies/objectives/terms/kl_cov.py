@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SOURCE = "arXiv 2505.22617"
+DIFFERS = "tokens are selected once a step, at its start; the released code: in every micro-batch, by the current lp"
 HOLDS = True
 KNOB = "kl_cov_coefficient"
 IDLE_AT_ONE = True

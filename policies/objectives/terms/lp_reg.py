@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SOURCE = "arXiv 2510.03222"
+DIFFERS = "tokens are selected once a step, at its start; the released code: in every micro-batch, by the current lp"
 KNOB = "lp_reg_coefficient"
 
 

@@ -46,6 +46,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SOURCE = "arXiv 2509.25133"
+DIFFERS = (
+    "the nucleus holds the token that crosses its mass, which the released code leaves out; the mean entropy is that "
+    "of the whole step at its start, with an anchor for each environment"
+)
 KNOB = "siren_coefficient"
 
 

@@ -60,6 +60,21 @@ def test_section_11_1_with_the_ratio_the_mean_over_old_samples_is_the_gradient_o
     torch.testing.assert_close(found, expected)
 
 
+def test_section_11_1_the_gradient_of_k2_is_that_of_the_kl_and_that_of_k3_is_not() -> None:
+    p, lp_ref = f64([0.5, 0.3, 0.2]), f64([0.2, 0.3, 0.5]).log()
+    logits = p.log().requires_grad_()
+    lp = logits.log_softmax(-1)
+    [exact] = torch.autograd.grad((lp.exp() * (lp - lp_ref)).sum(), logits, retain_graph=True)
+    found = {}
+    for form, penalty in (("k2", kl.k2), ("k3", kl.k3)):
+        _, slope = penalty((p.log() - lp_ref)[None])
+        [found[form]] = torch.autograd.grad((p * slope[0] * lp).sum(), logits, retain_graph=True)
+    torch.testing.assert_close(found["k2"], exact)
+    torch.testing.assert_close(exact, f64([0.320702, -0.082466, -0.238236]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(found["k3"], f64([0.3, 0.0, -0.3]), atol=1e-6, rtol=0)
+    assert float((found["k3"] - exact).norm() / exact.norm()) == pytest.approx(0.257620, abs=1e-6)
+
+
 @pytest.mark.parametrize("form", ["k2", "k3"])
 @pytest.mark.parametrize("ratio", [0.2, 0.9, 1.0, 3.0])
 def test_the_slope_is_that_of_the_value(form: str, ratio: float) -> None:

@@ -38,6 +38,13 @@ def test_section_17_1_advantages() -> None:
     assert batch.advantage_BT.tolist() == [[0, 0, 1, 1, 1], [0, 0, -1, -1, -1]]
 
 
+def test_rewards_are_not_rounded_before_they_are_compared() -> None:
+    """In float32 the mean of .1, .2 and .3 is not .2."""
+    group = [trajectory(reward, 0) for reward in (0.1, 0.2, 0.3)]
+    for preset in ("grpo", "rloo", "dr_grpo"):
+        assert make(preset=preset).prepare(group).advantage_BT[1].abs().max() < 1e-12
+
+
 @pytest.mark.parametrize(
     ("section", "w", "loss"),
     [
@@ -118,7 +125,8 @@ def test_prepare_pads_on_the_right_and_blanks_what_the_policy_did_not_write() ->
     assert batch.mask_BT.tolist() == [[False] * 2 + [True] * 2 + [False] * 2, [False] * 3 + [True] * 3]
     assert batch.lp_roll_BT.tolist() == [[0, 0, -0.5, -0.5, 0, 0], [0, 0, 0, -0.5, -0.5, -0.5]]
     assert batch.length_B.tolist() == [4, 6]
-    assert batch.lp_roll_BT.dtype == batch.advantage_BT.dtype == batch.reward_B.dtype == torch.float32
+    assert batch.lp_roll_BT.dtype == batch.advantage_BT.dtype == torch.float32
+    assert batch.reward_B.dtype == torch.float64
 
 
 def test_groups_with_missing_members_are_compared_and_lone_ones_counted() -> None:

@@ -94,6 +94,35 @@ def test_a_preset_with_a_part_that_is_not_verified_says_what_is_missing(name: st
         assert PRESETS[name].missing
 
 
+def test_what_the_released_scripts_do_otherwise_is_not_called_verified() -> None:
+    assert not PRESETS["weighted"].verified
+    assert not PRESETS["entropic"].verified
+    assert "hijih/copo-code" in str(PRESETS["copo"].missing)
+    assert PRESETS["drpo"].verified
+    assert read("drpo").options_of(load("estimators", "drpo")).drpo_lambda == 0.1, "as published"
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("disco", "start of the step"),
+        ("disco", "k3"),
+        ("kl_cov", "once a step"),
+        ("steer", "whole step"),
+        ("clip_cov", "once a step"),
+        ("lp_reg", "once a step"),
+        ("siren", "nucleus"),
+        ("grpo", "mismatch: tis"),
+        ("grpo", "no KL"),
+    ],
+)
+def test_a_verified_preset_names_where_it_departs_from_the_code(name: str, word: str) -> None:
+    described = Objective.from_config(read(name)).describe()
+    assert described["verified"]
+    for told in (described["differs"], story(name), row(name)):
+        assert word in told
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_tells_its_story(name: str) -> None:
     told = story(name)

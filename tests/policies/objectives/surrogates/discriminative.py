@@ -19,8 +19,8 @@ def disco(case: Case) -> Tensor:
 
 
 def drpo(case: Case) -> Tensor:
-    """The same with correct answers by their shortness, lambda .5 and at most 1024 tokens."""
-    return _loss(case, torch.exp((1 - case.num_tokens_B / 1024) / 0.5))
+    """The same with correct answers by their shortness, lambda .1 and at most 1024 tokens."""
+    return _loss(case, torch.exp((1 - case.num_tokens_B / 1024) / 0.1))
 
 
 def _loss(case: Case, weight_B: Tensor) -> Tensor:
