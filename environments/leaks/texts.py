@@ -234,9 +234,16 @@ def _frequent(sets: Sequence[Hashes]) -> tuple[Hashes, Hashes]:
 
 
 def _together(parts: Sequence[Shared]) -> Shared:
-    names = ("template", "common", "ngram_template", "ngram_common")
-    joined = [np.unique(np.concatenate([getattr(part, name) for part in parts])) for name in names]
-    return Shared(*joined, parts[-1].own_template)
+    def joined(name: str) -> Hashes:
+        return np.unique(np.concatenate([getattr(part, name) for part in parts]))
+
+    return Shared(
+        joined("template"),
+        joined("common"),
+        joined("ngram_template"),
+        joined("ngram_common"),
+        parts[-1].own_template,
+    )
 
 
 def _mixed(*columns: NDArray[Any]) -> Hashes:
