@@ -17,7 +17,6 @@ from environments.pools import belongs, make_task
 MOST = 20_000  # tasks of a category to train on, and as many held out
 MOST_IN_ALL = 200_000
 ENDLESS = 1_000  # tasks of a category that never ends
-WORST = 10
 TOLD_EVERY = 500  # tasks
 MOST_CHARACTERS = 2_000  # of a text that is shown
 
@@ -41,7 +40,7 @@ class Place:
 class Leak:
     """A held-out task and the training task that is most like it."""
 
-    similarity: float  # Jaccard, of what is compared: see `texts`
+    similarity: float  # weighted Jaccard, of what is compared: see `texts`
     how: How
     held_out: Place
     training: Place
@@ -68,7 +67,8 @@ class Leaks:
     num_held_out: int  # looked at
     num_training: int
     by_how: Mapping[str, int]
-    worst: Sequence[Leak]
+    by_environment: Mapping[str, tuple[int, int]]  # of held-out tasks: leaks, and looked at
+    leaks: Sequence[Leak]  # all of them, the most alike first
     looked: Sequence[Looked]
     closed: Sequence[str]  # environments that are evaluated on their own tasks: not looked at
 
@@ -120,14 +120,17 @@ def find_leaks(
     training = [task for task in tasks if task.place.pool == "train"]
     held_out = [task for task in tasks if task.place.pool != "train"]
     found = _matches(training, held_out, threshold, tell)
-    worst = sorted(found, key=lambda place: (*(-rank for rank in found[place].rank), place))[:WORST]
+    ranked = sorted(found, key=lambda place: (*(-rank for rank in found[place].rank), place))
+    leaks_in = Counter(held_out[place].place.environment for place in found)
+    held_out_in = Counter(task.place.environment for task in held_out)
     return Leaks(
         threshold,
         len(found),
         len(held_out),
         len(training),
         dict(Counter(match.how for match in found.values())),
-        [_leak(environments, held_out[place], found[place]) for place in worst],
+        {name: (leaks_in[name], num) for name, num in held_out_in.items()},
+        [_leak(environments, held_out[place], found[place]) for place in ranked],
         looked,
         [name for name in environments if name not in open_ones],
     )
@@ -201,7 +204,10 @@ def _matches(
         pairs = candidates([f for f, _ in theirs], [f for f, _ in ours], threshold, say)
         for of_training, of_held_out in pairs:
             (features, (first, *_)), (kept, places) = theirs[of_training], ours[of_held_out]
-            similarity = compare(features, training[first].text, kept, held_out[places[0]].text)
+            texts = training[first].text, held_out[places[0]].text
+            similarity = min(
+                compare(features, texts[0], kept, texts[1]), views.likeness_of_quantities(*texts)
+            )
             if similarity >= threshold:
                 for place in places:
                     match = _Match(similarity, _how(training[first], held_out[place]), training[first])

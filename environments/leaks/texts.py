@@ -1,16 +1,26 @@
-"""What of a task's text is compared: its words and numbers, without what all tasks of its kind share.
+"""What of a task's text is compared: its words and numbers, weighed by how rare they are among tasks of its kind.
 
 A text is a sequence of tokens: words, numbers and signs, in small letters (Unicode NFKC); white space is nothing.
-Prompts of one kind share a template, which would make each of them a near-duplicate of every other. So tokens and
-n-grams that occur in more than a tenth of the tasks of a category or an environment are *common* and left out. What
-is left is compared in up to two views:
+Prompts of one kind share a template, which would make each of them a near-duplicate of every other. So every feature (a
+token with its count, an n-gram with its count) weighs
 
-- `ngrams`, for texts with at least `MANY` tokens left: their n-grams that are not common.
-- `words`, for texts with at most `FEW` left (a number list, one word): these tokens with their counts, in no
-  order. Here next to nothing is left of what was asked, so across categories what only one of the two templates
-  says counts too: the sum of 3 and 5 is not the product of 3 and 5.
+    0    more than half of the tasks of the category, the environment or the spec have it: the template
+    1    more than a tenth have it: names, colours, small numbers
+    2    fewer have it
 
-A text with nothing left (all of its numbers are common) is compared as a whole, with equal ones only.
+and two texts are as similar as the weight that they share is to the weight of both (a weighted Jaccard similarity).
+What is compared comes in up to two views:
+
+- `ngrams`, for texts with at least `MANY` tokens outside the template, or told by the order of the template's own: all
+  n-grams.
+- `words`, for other texts, with at most `FEW` (a number list, one word): tokens, in no order. Here next to nothing is
+  left of what was asked, so across categories what only one of the two templates says counts too: the sum of 3 and 5
+  is not the product of 3 and 5.
+
+Whatever the view, the similarity is no larger than that of the texts' quantities, their numbers and the operators
+beside them outside the template: a problem with another number is another one, however long the story around it is.
+
+A text with nothing outside the template is compared as a whole, with equal ones only.
 """
 
 from __future__ import annotations
@@ -21,6 +31,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,12 +39,17 @@ from numpy.typing import NDArray
 from environments.contracts import Message
 
 N = 3  # tokens of an n-gram: one changed word spoils three
-SHARE, AT_LEAST = 0.1, 5  # common is what more than this share, and more than so many, of the texts have
+TEMPLATE, COMMON = 0.5, 0.1  # shares of the texts of a kind from which a feature weighs 0, and 1
+AT_LEAST = 5  # texts: what fewer have is neither
 LOOKED_AT = 2000  # texts of a kind, evenly spaced, that tell what is common in it
-FEW, MANY = 12, 6  # tokens left: up to `FEW` their order does not count, from `MANY` on it does
+FEW, MANY = (
+    12,
+    6,
+)  # tokens outside the template: up to `FEW` their order does not count, from `MANY` on it does
 
 IDEOGRAPHS = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3"  # written without spaces: a token each
 TOKEN = re.compile(rf"[{IDEOGRAPHS}]|\d+|[^\W\d_{IDEOGRAPHS}]+|[^\w\s]|_")
+OPERATORS = frozenset("+-*/^=<>\u2212\u00d7\u00f7\u00b1\u2264\u2265")
 
 Hashes = NDArray[np.uint64]  # of features, sorted, each once
 Kind = tuple[str, str]  # environment, category
@@ -45,22 +61,24 @@ class Text:
 
     kind: Kind
     tokens: NDArray[np.int64]
+    is_quantity: NDArray[np.bool_]  # of each token: a number, or an operator beside one
 
     @cached_property
     def counted(self) -> Hashes:
         """Its tokens with their counts: the first 66, the second 66, ..."""
-        seen: Counter[int] = Counter()
-        places = []
-        for token in self.tokens.tolist():
-            places.append(seen[token])
-            seen[token] += 1
-        return np.unique(_mixed(self.tokens, np.array(places, dtype=np.int64)))
+        return _counted(self.tokens)
+
+    @cached_property
+    def quantities(self) -> Hashes:
+        """Those of `counted` that are numbers and operators."""
+        return np.intersect1d(_counted(self.tokens[self.is_quantity]), self.counted, assume_unique=True)
 
     @property
     def ngrams(self) -> Hashes:
-        """Its n-grams."""
-        windows = [self.tokens[i : len(self.tokens) - N + 1 + i] for i in range(N)]
-        return np.unique(_mixed(*windows)) if len(self.tokens) >= N else np.empty(0, np.uint64)
+        """Its n-grams with their counts."""
+        if len(self.tokens) < N:
+            return np.empty(0, np.uint64)
+        return _counted(_mixed(*(self.tokens[i : len(self.tokens) - N + 1 + i] for i in range(N))))
 
 
 class Reader:
@@ -74,45 +92,71 @@ class Reader:
         said = "\n".join(message["content"] for message in messages)
         words = TOKEN.findall(unicodedata.normalize("NFKC", said).casefold())
         numbers = [self._numbers.setdefault(word, len(self._numbers)) for word in words]
-        return Text(kind, np.array(numbers, dtype=np.int64))
+        return Text(kind, np.array(numbers, dtype=np.int64), _quantities(words))
 
 
 @dataclass(frozen=True)
-class Common:
-    """What the texts of a kind share."""
+class Shared:
+    """What the texts of a kind share: features by the share of texts that have them."""
 
-    counted: Hashes
-    ngrams: Hashes
-    template: Hashes  # of `counted`, what the category by itself shares
+    template: Hashes  # of `counted`: weigh 0
+    common: Hashes  # of `counted`: weigh at most 1
+    ngram_template: Hashes
+    ngram_common: Hashes
+    own_template: Hashes  # of `counted`, what the category by itself shares
 
 
 class Views:
-    """The features of texts, once it is known what is common."""
+    """The weighed features of texts, once it is known what is shared: a feature of weight 2 is there twice."""
 
     def __init__(self, texts: Sequence[Text]) -> None:
-        self._common = _common(texts)
+        self._shared = _shared_by_kind(texts)
 
     def words(self, text: Text) -> Hashes | None:
-        """Give the tokens left in a short text; None: there are none, or many."""
-        left = without(text.counted, self._common[text.kind].counted)
-        return left if 0 < len(left) <= FEW else None
+        """Give the tokens outside the template of a text that is told by few; None: there are none, or order tells."""
+        shared = self._shared[text.kind]
+        left = without(text.counted, shared.template)
+        return (
+            _weighed(left, shared.common)
+            if 0 < len(left) <= FEW and not self._is_told_by_order(text)
+            else None
+        )
 
     def ngrams(self, text: Text) -> Hashes | None:
-        """Give the n-grams left in a text that is not very short; None: it is."""
-        common = self._common[text.kind]
-        if len(without(text.counted, common.counted)) < MANY:
+        """Give the n-grams outside the template of a text that many tokens tell, or their order; None: they do not."""
+        shared = self._shared[text.kind]
+        if len(without(text.counted, shared.template)) < MANY and not self._is_told_by_order(text):
             return None
-        left = without(text.ngrams, common.ngrams)
-        return left if len(left) else None
+        left = without(text.ngrams, shared.ngram_template)
+        return _weighed(left, shared.ngram_common) if len(left) else None
+
+    def _is_told_by_order(self, text: Text) -> bool:
+        """Say whether more n-grams are outside the template than its tokens there account for.
+
+        So it is with puzzles that put the same words together in another way each time.
+        """
+        shared = self._shared[text.kind]
+        num_tokens = len(without(text.counted, shared.template))
+        return len(without(text.ngrams, shared.ngram_template)) > N * num_tokens
 
     def likeness_of_words(self, a: Text, b: Text) -> float:
-        """Compare two short texts by what is left of them; of two kinds, also by what only one template says."""
-        ours, theirs = self._common[a.kind], self._common[b.kind]
-        likeness = jaccard(without(a.counted, ours.counted), without(b.counted, theirs.counted))
+        """Compare two short texts by what is outside their templates; of two kinds, also by what only one says."""
+        ours, theirs = self._shared[a.kind], self._shared[b.kind]
+        likeness = jaccard(
+            _weighed(without(a.counted, ours.template), ours.common),
+            _weighed(without(b.counted, theirs.template), theirs.common),
+        )
         if a.kind == b.kind:
             return likeness
-        both = np.intersect1d(ours.template, theirs.template, assume_unique=True)
+        both = np.intersect1d(ours.own_template, theirs.own_template, assume_unique=True)
         return min(likeness, jaccard(without(a.counted, both), without(b.counted, both)))
+
+    def likeness_of_quantities(self, a: Text, b: Text) -> float:
+        """Compare the numbers and operators outside the templates; 1 where neither text has any."""
+        return jaccard(
+            without(a.quantities, self._shared[a.kind].template),
+            without(b.quantities, self._shared[b.kind].template),
+        )
 
 
 def jaccard(a: Hashes, b: Hashes) -> float:
@@ -131,8 +175,35 @@ def without(features: Hashes, others: Hashes) -> Hashes:
     return left
 
 
-def _common(texts: Sequence[Text]) -> Mapping[Kind, Common]:
-    """Find what is common in every category, in its environment, or in all tasks."""
+def _weighed(features: Hashes, common: Hashes) -> Hashes:
+    """Features once, and again, under another hash, those that are not common."""
+    rare = without(features, common)
+    return np.unique(np.concatenate([features, _mixed(rare, np.full(len(rare), 2))]))
+
+
+def _counted(tokens: NDArray[Any]) -> Hashes:
+    """Hash entries with their counts, so that the second of equal ones differs from the first."""
+    seen: Counter[int] = Counter()
+    places = []
+    for token in tokens.tolist():
+        places.append(seen[token])
+        seen[token] += 1
+    return np.unique(_mixed(tokens, np.array(places, dtype=np.int64)))
+
+
+def _quantities(words: Sequence[str]) -> NDArray[np.bool_]:
+    """Say which words are numbers, or operators beside a number."""
+    is_number = np.array([word.isdigit() for word in words], dtype=np.bool_)
+    is_operator = np.array([word in OPERATORS for word in words], dtype=np.bool_)
+    is_beside = np.zeros(len(words), dtype=np.bool_)
+    is_beside[1:] |= is_number[:-1]
+    is_beside[:-1] |= is_number[1:]
+    found: NDArray[np.bool_] = is_number | (is_operator & is_beside)
+    return found
+
+
+def _shared_by_kind(texts: Sequence[Text]) -> Mapping[Kind, Shared]:
+    """Find what is shared in every category, in its environment, or in all tasks."""
     by_group: dict[tuple[str, ...], list[Text]] = {}
     for text in texts:
         for group in _groups(text.kind):
@@ -147,28 +218,35 @@ def _groups(kind: Kind) -> tuple[tuple[str, ...], ...]:
     return (), kind[:1], kind
 
 
-def _shared(texts: Sequence[Text]) -> Common:
-    """Find the features of more than a tenth of these texts; equal texts count once."""
+def _shared(texts: Sequence[Text]) -> Shared:
+    """Find the features that many of these texts have; equal texts count once."""
     distinct = list({text.tokens.tobytes(): text for text in texts}.values())
     looked_at = distinct[:: max(1, len(distinct) // LOOKED_AT)]
-    counted = _frequent([text.counted for text in looked_at])
-    return Common(counted, _frequent([text.ngrams for text in looked_at]), counted)
+    template, common = _frequent([text.counted for text in looked_at])
+    return Shared(template, common, *_frequent([text.ngrams for text in looked_at]), template)
 
 
-def _frequent(sets: Sequence[Hashes]) -> Hashes:
+def _frequent(sets: Sequence[Hashes]) -> tuple[Hashes, Hashes]:
+    """Give the features of more than half, and of more than a tenth, of the sets."""
     features, counts = np.unique(np.concatenate(sets), return_counts=True)
-    return features[counts > max(AT_LEAST, SHARE * len(sets))]
+    template, common = (counts > max(AT_LEAST, share * len(sets)) for share in (TEMPLATE, COMMON))
+    return features[template], features[common]
 
 
-def _together(parts: Sequence[Common]) -> Common:
-    return Common(
-        np.unique(np.concatenate([part.counted for part in parts])),
-        np.unique(np.concatenate([part.ngrams for part in parts])),
-        parts[-1].template,
+def _together(parts: Sequence[Shared]) -> Shared:
+    def joined(name: str) -> Hashes:
+        return np.unique(np.concatenate([getattr(part, name) for part in parts]))
+
+    return Shared(
+        joined("template"),
+        joined("common"),
+        joined("ngram_template"),
+        joined("ngram_common"),
+        parts[-1].own_template,
     )
 
 
-def _mixed(*columns: NDArray[np.int64]) -> Hashes:
+def _mixed(*columns: NDArray[Any]) -> Hashes:
     """Hash rows of small numbers to 64 bits, well enough that two of ten million rarely meet."""
     mixed = np.zeros(len(columns[0]), np.uint64)
     for column in columns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from environments.leaks import Leak, Leaks, Place
     from orchestrator.spec import Spec
 
+WORST = 10  # leaks that are printed
 ELLIPSIS = "\u2026"
 CONTEXT, SHOWN = 30, 110  # characters of a text: before its first difference, and in all
 
@@ -35,14 +37,15 @@ def look_for_leaks(spec: Spec, threshold: float) -> Leaks:
 
 
 def print_leaks(out: Console, found: Leaks) -> None:
-    """Print how many there are, and the worst; tasks are text, never markup."""
+    """Print how many there are, by environment, and the worst; tasks are text, never markup."""
     from orchestrator.cli.console import plain
 
-    lines = [summary(found), *_not_looked_at(found)]
-    for leak in found.worst:
-        lines += [f"  {leak.similarity:.2f}  {leak.how}", *(f"        {line}" for line in _sides(leak))]
-    if found.num_leaks > len(found.worst):
-        lines.append(f"  and {found.num_leaks - len(found.worst):,} more")
+    lines = [summary(found), *_by_environment(found), *_not_looked_at(found)]
+    for leak in found.leaks[:WORST]:
+        cut = math.floor(100 * leak.similarity) / 100  # 1.00 is said of 1 only
+        lines += [f"  {cut:.2f}  {leak.how}", *(f"        {line}" for line in _sides(leak))]
+    if found.num_leaks > WORST:
+        lines.append(f"  and {found.num_leaks - WORST:,} more; --json tells all")
     for line in lines:
         out.print(Text(plain(line)))
 
@@ -59,6 +62,13 @@ def summary(found: Leaks) -> str:
         f"leaks: {found.num_leaks:,} held-out tasks have a near-duplicate among training tasks: {kinds}"
         f" ({sides}; similarity from {found.threshold:g})"
     )
+
+
+def _by_environment(found: Leaks) -> list[str]:
+    """Say which environments have how many, where there are several."""
+    if len(found.by_environment) < 2:
+        return []
+    return [f"  {name}: {num:,} of {looked:,}" for name, (num, looked) in found.by_environment.items()]
 
 
 def _not_looked_at(found: Leaks) -> list[str]:

@@ -103,7 +103,7 @@ def test_a_task_said_a_little_differently_is_found(
     changed = change(original)
     assert changed != original
     found = find_leaks(filled((original, "train"), (changed, "select")))
-    (leak,) = found.worst
+    (leak,) = found.leaks
     assert (leak.how, leak.training.index, leak.held_out.index, leak.held_out.pool) == (
         how,
         300,
@@ -121,6 +121,55 @@ def test_one_other_number_of_few_is_another_task(other: tuple[list[int], int]) -
     assert find_leaks(filled(*tasks)).num_leaks == 0
 
 
+@pytest.mark.parametrize("sign", "+*")
+def test_one_other_number_or_sign_of_a_long_problem_is_another_task(sign: str) -> None:
+    words = " ".join(story(np.random.default_rng(0), 40))
+    text = f"{words} Solve 17 x - 3 = 29."
+    others: list[Given] = [(" ".join(story(np.random.default_rng(k), 40)), "train") for k in range(1, 30)]
+    assert (
+        find_leaks(both(*others, (text, "train"), (text.replace("Solve", "Find"), "anchor"))).num_leaks == 1
+    )
+    for changed in (text.replace("17", "19"), text.replace("- 3", f"{sign} 3")):
+        assert find_leaks(both(*others, (text, "train"), (changed, "anchor"))).num_leaks == 0
+
+
+def puzzle(rng: np.random.Generator, num_clues: int = 9) -> str:
+    """One of a family of logic puzzles: a long template, few names, clues of the same few forms."""
+    names, drinks = ["Alice", "Bob", "Carol", "Eric", "Arnold"], ["tea", "milk", "coffee", "water", "beer"]
+    clues = [
+        f"{number}. The {rng.choice(drinks)} drinker is {rng.choice(['left of', 'right of', 'beside'])} "
+        f"{rng.choice(names)}."
+        for number in range(1, num_clues + 1)
+    ]
+    return "\n".join(
+        ["There are five houses, each with one person and one drink.", *clues, "Who lives in house 1?"]
+    )
+
+
+def grid(rng: np.random.Generator) -> str:
+    """One of a family of rules on rows of digits: nothing but digits differs, and all digits are common."""
+    rows = [" ".join(map(str, rng.choice(10, 12, p=[0.55, *[0.05] * 9]))) for _ in range(6)]
+    pairs = [f"Input: {a}\nOutput: {b}" for a, b in zip(rows[::2], rows[1::2], strict=True)]
+    return "\n\n".join(["Find the rule that maps inputs to outputs.", *pairs, "Apply it to the next input."])
+
+
+@pytest.mark.parametrize("kind", [puzzle, grid])
+def test_puzzles_of_one_template_are_no_leaks_and_a_changed_copy_is_one(
+    kind: Callable[[np.random.Generator], str],
+) -> None:
+    rng = np.random.default_rng(0)
+    texts = [kind(rng) for _ in range(300)]
+    tasks: list[Given] = [(text, "train") for text in texts[:200]] + [
+        (text, "anchor") for text in texts[200:]
+    ]
+    assert find_leaks(both(*tasks)).num_leaks == 0
+    before, *parts, after = texts[7].split("\n\n" if kind is grid else "\n")
+    turned = "\n".join([before, *parts[1:], parts[0], after])
+    (leak,) = find_leaks(both(*tasks, (turned, "anchor"))).leaks
+    assert (leak.training.index, leak.how) == (7, "other order")
+    assert leak.similarity < 1, "only an equal text is"
+
+
 def story(rng: np.random.Generator, num_words: int) -> list[str]:
     syllables = ["ba", "do", "ki", "mu", "ne", "ro", "su", "ta", "vi", "ze"]
     return ["".join(rng.choice(syllables, 3)) for _ in range(num_words)]
@@ -135,8 +184,8 @@ def test_long_texts_are_compared_by_what_they_share(num_changed: int, similarity
         changed[5 + 9 * place] = "elsewhere"
     tasks: list[Given] = [(" ".join(words), "train") for words in stories]
     found = find_leaks(both(*tasks, (" ".join(changed), "anchor")))
-    assert [round(leak.similarity, 3) for leak in found.worst] == ([] if similarity is None else [similarity])
-    assert [leak.training.index for leak in found.worst] == ([] if similarity is None else [7])
+    assert [round(leak.similarity, 3) for leak in found.leaks] == ([] if similarity is None else [similarity])
+    assert [leak.training.index for leak in found.leaks] == ([] if similarity is None else [7])
 
 
 def test_the_same_numbers_asked_otherwise_are_another_task() -> None:
@@ -151,7 +200,7 @@ def test_where_every_number_is_common_only_the_same_text_counts() -> None:
     texts = [f"Add {a} and {b}." for a in range(4) for b in range(4)]
     tasks: list[Given] = [(text, "train") for text in texts[:-1]]
     found = find_leaks(both(*tasks, ("add 1  and 2.", "anchor"), (texts[-1], "anchor")))
-    assert [(leak.how, leak.held_out.index) for leak in found.worst] == [("same text", 15)]
+    assert [(leak.how, leak.held_out.index) for leak in found.leaks] == [("same text", 15)]
 
 
 def test_words_written_without_spaces_are_compared_too() -> None:
@@ -174,7 +223,7 @@ def test_all_environments_are_compared_with_each_other() -> None:
         **filled((text, "train")),
         "two": Book("two", {"given": [*((asked(of), "train") for of in numbers(3, 20)), (text, "anchor")]}),
     }
-    (leak,) = find_leaks(environments).worst
+    (leak,) = find_leaks(environments).leaks
     assert (leak.training.environment, leak.held_out.environment, leak.how) == ("one", "two", "same text")
 
 
@@ -183,6 +232,13 @@ def test_a_closed_environment_is_left_out_and_named() -> None:
     book = Book("book", {"all": [(text, "anchor")]}, closed=True)
     found = find_leaks({**filled((text, "train")), "book": book})
     assert (found.num_leaks, list(found.closed)) == (0, ["book"])
+
+
+def test_leaks_are_counted_by_environment() -> None:
+    text = asked(([48, 52, 76], 888))
+    other: list[Given] = [(asked(of), "anchor") for of in numbers(3, 20)]
+    environments = {**filled((text, "train")), "two": Book("two", {"given": [*other, (text, "anchor")]})}
+    assert find_leaks(environments).by_environment == {"one": (0, 60), "two": (1, 21)}
 
 
 def test_what_is_never_trained_on_leaks_nothing() -> None:
@@ -217,7 +273,7 @@ def test_the_worst_come_first_and_all_are_counted() -> None:
     more += [(asked(known[0]).lower(), "final")]
     found = find_leaks(filled(*more))
     assert found.num_leaks == 31
-    assert [leak.how for leak in found.worst] == ["same text"] * 2 + ["other order"] * 8, (
+    assert [leak.how for leak in found.leaks] == ["same text"] * 2 + ["other order"] * 29, (
         "one list reads the same backward"
     )
 
@@ -273,8 +329,8 @@ def test_texts_are_equal_whatever_the_run() -> None:
 
 
 def test_an_empty_text_is_like_nothing() -> None:
-    views = Views([Text(("one", "all"), np.array([], dtype=np.int64))])
-    empty = Text(("one", "all"), np.array([], dtype=np.int64))
+    empty = Reader().read(("one", "all"), ())
+    views = Views([empty])
     assert views.words(empty) is None
     assert views.ngrams(empty) is None
     assert get_args(Pool)[0] == "train", "what comes first is what is trained on"
@@ -311,7 +367,7 @@ def test_real_countdown_rows_are_clean_and_planted_ones_are_found() -> None:
     ]
     found = found_in(training, [*held_out, *planted])
     first = len(training) + len(held_out)
-    leaks = {leak.held_out.index - first: (leak.training.index, leak.how) for leak in found.worst}
+    leaks = {leak.held_out.index - first: (leak.training.index, leak.how) for leak in found.leaks}
     assert leaks == {0: (10, "same text"), 1: (400, "similar"), 2: (900, "other order")}
     assert found.num_held_out == 803
 

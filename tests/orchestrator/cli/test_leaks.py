@@ -61,7 +61,7 @@ def test_strict_refuses_leaks_only_where_they_are_looked_for(tmp_path: Path, eve
 
 def test_the_same_facts_come_as_json(tmp_path: Path, evergreen: Evergreen) -> None:
     facts = json.loads(evergreen("validate", spec(tmp_path, LEAK), "--leaks", "--json").stdout)["leaks"]
-    (leak,) = facts["worst"]
+    (leak,) = facts["leaks"]
     assert (facts["num_leaks"], facts["closed"], leak["how"]) == (1, ["book"], "same text")
     assert leak["training"]["where"] == "train.jsonl, row 8"
     assert "leaks" not in json.loads(evergreen("validate", spec(tmp_path), "--json").stdout)
