@@ -58,7 +58,7 @@ class LiveEpisode:
         self.stretches: list[tuple[int, Generation]] = []  # what the policy wrote, and from where on
         self.ending: Ending | None = None  # None: live
         self._tokens_left, self._options, self._context, self._version = max_tokens, options, context, version
-        self._is_one_token = max_tokens == 1  # then nothing ends a reply, and nothing is cut off
+        self._is_one_token = max_tokens == 1  # then a reply has no room for its end, and filling it is ending
 
     @property
     def is_live(self) -> bool:
@@ -129,8 +129,9 @@ class LiveEpisode:
         self._end("length", turn.score or WORTHLESS)
 
     def _end(self, finish: Finish, score: Score) -> None:
-        is_cut_off = finish == "length" and not self._is_one_token
-        rule = self._options.cut_off if is_cut_off else "score"
+        if finish == "length" and self._is_one_token:
+            finish = "stop"
+        rule = self._options.cut_off if finish == "length" else "score"
         if rule == "zero" and score.reason is None:
             score = replace(score, value=0.0, correct=False)
         self.ending = Ending(finish, score, has_gradient=rule != "mask")

@@ -278,6 +278,7 @@ def test_where_a_reply_is_one_token_nothing_ends_it_and_nothing_is_cut_off(
     player = player_of(Scripted(policy, ok), chats(1, max_tokens=1), cut_off=cut_off)
     (sample,) = played(player, [1])[0].samples
     assert (sample.num_tokens, sample.score.value, sample.has_gradient) == (1, WORTH, True)
+    assert (sample.finish, sample.was_cut_off, sample.trajectory(0, 1.0).was_cut_off) == ("stop", False, False)
 
 
 def test_what_ended_by_itself_is_never_masked_nor_worth_nothing(policy: Policy) -> None:
