@@ -15,6 +15,7 @@ from policies.samplers.contracts import Finish, Generation, Request, Span
 from policies.samplers.options import SamplerOptions
 
 LOST = "lost by the sampler"
+NO_ROOM, NO_PROMPT = "its prompt fills the context", "its prompt has no token"
 WORTHLESS = Score(0.0, False)
 
 
@@ -30,7 +31,8 @@ class Ending:
 class LiveEpisode:
     """An episode of a task, live until something ends it.
 
-    In a turn: `request`, then `write`, then `hear`, and where that says so `go_on`.
+    In a turn: `request`, then `write`, then `hear`, and where that says so `go_on`. One whose prompt cannot be answered
+    has ended before its first turn, without a score.
 
     Args:
         task: what is played.
@@ -59,6 +61,8 @@ class LiveEpisode:
         self.ending: Ending | None = None  # None: live
         self._tokens_left, self._options, self._context, self._version = max_tokens, options, context, version
         self._is_one_token = max_tokens == 1  # then a reply has no room for its end, and filling it is ending
+        if not prompt or self.budget() < 1:
+            self._end("lost", Score.unscorable(NO_ROOM if prompt else NO_PROMPT))
 
     @property
     def is_live(self) -> bool:
