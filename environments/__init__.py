@@ -20,6 +20,7 @@ from environments.contracts import (
     Task,
     Turn,
     canonical,
+    most_bytes,
 )
 from environments.options import Options, TextOptions
 from environments.pools import belongs, first_tasks, make_task, pool_of
@@ -56,6 +57,7 @@ __all__ = [
     "canonical",
     "first_tasks",
     "make_task",
+    "most_bytes",
     "pool_of",
     "training_roster",
     "types",

@@ -26,6 +26,7 @@ Message = Mapping[str, str]  # {"role": "system" | "user" | "assistant", "conten
 CORRECT_AT = 1 - 1e-9  # a value from here on counts as correct unless the environment says otherwise
 
 
+_ASCII = bytes(range(128))
 _canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
 
 
@@ -58,6 +59,15 @@ class Flaw:
 def canonical(messages: Sequence[Message]) -> bytes:
     """Write a conversation so that equal ones are equal bytes: JSON, UTF-8."""
     return _canonical([dict(message) for message in messages]).encode()
+
+
+def most_bytes(conversation: bytes) -> int:
+    """Give the most bytes that a conversation which `canonical` wrote has once its text is normalised.
+
+    Unicode's form C makes at most three bytes of one, and leaves ASCII as it is. A token stands for at least one byte,
+    so this bounds the tokens of a prompt, what its template adds aside.
+    """
+    return len(conversation) + 2 * len(conversation.translate(None, _ASCII))
 
 
 def content_key(messages: Sequence[Message]) -> str:
@@ -201,9 +211,9 @@ class Environment(ABC):
         return None
 
     def lengths(self, category: str) -> NDArray[np.integer[Any]] | None:
-        """Give the length of every task's conversation, by index, where known without making tasks; None: it is not.
+        """Give `most_bytes` of every task's conversation, by index, where known without making tasks; None: it is not.
 
-        In bytes, as `canonical` writes it; only conversations that may be too long for a policy are then looked at.
+        Only those that may be too long for a policy are then read by its tokenizer.
         """
         return None
 

@@ -208,7 +208,7 @@ class Rows(Environment):
         return self._places(category).of(pool)
 
     def lengths(self, category: str) -> NDArray[np.int32]:
-        """Give the lengths of the rows' conversations."""
+        """Give the lengths that the rows' conversations have at most."""
         return self._places(category).lengths
 
     def numbers(self, category: str, field: str) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from environments import Admission, Environment, Flaw, PassedOver, Task, canonical, make_task
+from environments import Admission, Environment, Flaw, PassedOver, Task, canonical, make_task, most_bytes
 from environments.tables.saying import Saying
 from policies.encoder import Encoder
 from policies.samplers.options import SamplerOptions
@@ -93,7 +93,7 @@ class Prompts(Admission):
         barred = self._table(environment, task.category)
         if barred is not None:
             return task.index not in barred
-        if len(canonical(task.messages)) <= self._surely_short(limit):
+        if most_bytes(canonical(task.messages)) <= self._surely_short(limit):
             return True
         num_tokens = self._num_tokens(task)
         if num_tokens > limit:
@@ -144,8 +144,8 @@ class Prompts(Admission):
                 yield index
 
     def _surely_short(self, limit: int) -> int:
-        """Give the length up to which a conversation need not be encoded, bytes as `canonical` writes it."""
-        return (limit - self._frame) // self._encoder.tokens_a_byte
+        """Give the length, as `most_bytes` tells it, up to which a conversation need not be encoded."""
+        return limit - self._frame
 
     def _num_tokens(self, task: Task) -> int:
         if task.key not in self._known:

@@ -12,10 +12,6 @@ from policies.errors import PolicyError
 
 Message = Mapping[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
 
-# A token stands for at least one byte of the text that the tokenizer cuts. One that first changes the text may make
-# three bytes of one (Unicode's bound for NFC) and put a mark in front.
-TOKENS_A_BYTE, TOKENS_A_CHANGED_BYTE = 1, 4
-
 
 @dataclass(frozen=True)
 class Encoder:
@@ -46,13 +42,6 @@ class Encoder:
                 "(`system`, `answer`), or say `template: none` in the policy section"
             ) from error
         return tuple(ids)
-
-    @property
-    def tokens_a_byte(self) -> int:
-        """Most tokens that a byte of a conversation's JSON is read as, the template's own words aside."""
-        backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        is_plain = backend is not None and backend.normalizer is None
-        return TOKENS_A_BYTE if is_plain else TOKENS_A_CHANGED_BYTE
 
 
 def require_template(tokenizer: Any, template: str, name: str) -> None:

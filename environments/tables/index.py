@@ -16,7 +16,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from environments.contracts import EnvironmentFault, Flaw, Pool, canonical, key_of
+from environments.contracts import EnvironmentFault, Flaw, Pool, canonical, key_of, most_bytes
 from environments.pools import half_of, pool_of
 from environments.tables.broken import Broken, LeftOut
 from environments.tables.expressions import Row
@@ -42,7 +42,7 @@ class Places:
     numbers: NDArray[np.int64]  # of the row in it
     pools: NDArray[np.int8]  # codes, places in `POOLS`
     keys: NDArray[np.void]  # content keys, 16 bytes each
-    lengths: NDArray[np.int32]  # of the conversations, bytes as `canonical` writes them
+    lengths: NDArray[np.int32]  # `most_bytes` of the conversations
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -169,7 +169,7 @@ class _Making:
                 self._unwanted.add(category)
             return
         conversation = _conversation(self._reader, row)
-        key, length = key_of(conversation), len(conversation)
+        key, length = key_of(conversation), most_bytes(conversation)
         if is_held_out:
             self._keys_held_out.add(key)
             self._held_out.add(self._code(category), file, place, half_of(key), key, length)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,7 +89,7 @@ def test_an_engine_set_up_for_shorter_rows_leaves_less() -> None:
 
 
 def test_rows_are_found_beforehand_and_only_long_ones_are_read(tmp_path: Path) -> None:
-    environment, reading = table(tmp_path, [10] * 50 + [79, 80, 10, 200]), encoder()
+    environment, reading = table(tmp_path, [10] * 50 + [79, 80, 10, 200]), encoder()  # and 35 bytes of JSON
     found = prompts(environment, reading)
     assert found.barred(environment, "all").tolist() == [51, 53]
     assert len(reading.read) == 1 + 3, "its frame, and what might be too long"
@@ -105,12 +106,14 @@ def test_rows_are_found_beforehand_and_only_long_ones_are_read(tmp_path: Path) -
     assert not found.take_passed_over()
 
 
-def test_a_tokenizer_that_changes_text_is_not_trusted_with_lengths(tmp_path: Path) -> None:
+def test_no_normal_form_makes_more_bytes_of_a_text_than_is_reckoned_with(tmp_path: Path) -> None:
+    worst = "\U0001d160"  # three characters in form C
+    assert len(unicodedata.normalize("NFC", worst).encode()) == 3 * len(worst.encode())
     reading = encoder()
     reading.tokenizer.backend_tokenizer.normalizer = normalizers.NFC()
-    environment = table(tmp_path, [10] * 5 + [60] * 3)
-    assert not len(prompts(environment, reading).barred(environment, "all"))
-    assert len(reading.read) > 1 + 3
+    environment = made(tmp_path, [{"question": worst * n, "answer": "1"} for n in (1, 6, 7)])
+    assert prompts(environment, reading).barred(environment, "all").tolist() == [2]
+    assert len(reading.encode(environment.task("all", 1).messages)) == 1 + 6 * 12
 
 
 def test_what_is_left_out_moves_nothing_else(tmp_path: Path) -> None:
