@@ -4,6 +4,7 @@ This room knows nothing of policies, bandits or the ledger. Importing it imports
 this folder (`rows`, `reasoning_gym`, `codebook`) or a function of the user's own, found when it is first asked for.
 """
 
+from environments.admission import ALL, Admission, PassedOver
 from environments.boxes import Box
 from environments.contracts import (
     CORRECT_AT,
@@ -11,12 +12,15 @@ from environments.contracts import (
     Environment,
     EnvironmentFault,
     Episode,
+    Flaw,
     Message,
     Pool,
     Score,
     SingleTurn,
     Task,
     Turn,
+    canonical,
+    most_bytes,
 )
 from environments.options import Options, TextOptions
 from environments.pools import belongs, first_tasks, make_task, pool_of
@@ -26,16 +30,20 @@ from environments.sources import EnvironmentSource, types, validate
 from environments.streams import TaskStream
 
 __all__ = [
+    "ALL",
     "CORRECT_AT",
+    "Admission",
     "Box",
     "Category",
     "Environment",
     "EnvironmentFault",
     "EnvironmentSource",
     "Episode",
+    "Flaw",
     "Job",
     "Message",
     "Options",
+    "PassedOver",
     "Pool",
     "Score",
     "Scorer",
@@ -46,8 +54,10 @@ __all__ = [
     "TextOptions",
     "Turn",
     "belongs",
+    "canonical",
     "first_tasks",
     "make_task",
+    "most_bytes",
     "pool_of",
     "training_roster",
     "types",

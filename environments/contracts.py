@@ -26,6 +26,7 @@ Message = Mapping[str, str]  # {"role": "system" | "user" | "assistant", "conten
 CORRECT_AT = 1 - 1e-9  # a value from here on counts as correct unless the environment says otherwise
 
 
+_ASCII = bytes(range(128))
 _canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
 
 
@@ -42,9 +43,41 @@ class Category:
     parameters: Mapping[str, Any] = field(default_factory=dict)  # as the spec gave them
 
 
+@dataclass(frozen=True)
+class Flaw:
+    """Why some of an environment's data cannot be used, how much of it, and where that begins."""
+
+    kind: str  # in words that all of them share
+    num_rows: int
+    first: str  # "file:line: what it is there"
+
+    def __str__(self) -> str:
+        rows, first = ("1 row", "") if self.num_rows == 1 else (f"{self.num_rows:,} rows", "first: ")
+        return f"{self.kind}: {rows} ({first}{self.first})"
+
+
+def canonical(messages: Sequence[Message]) -> bytes:
+    """Write a conversation so that equal ones are equal bytes: JSON, UTF-8."""
+    return _canonical([dict(message) for message in messages]).encode()
+
+
+def most_bytes(conversation: bytes) -> int:
+    """Give the most bytes that a conversation which `canonical` wrote has once its text is normalised.
+
+    Unicode's form C makes at most three bytes of one, and leaves ASCII as it is. A token stands for at least one byte,
+    so this bounds the tokens of a prompt, what its template adds aside.
+    """
+    return len(conversation) + 2 * len(conversation.translate(None, _ASCII))
+
+
 def content_key(messages: Sequence[Message]) -> str:
     """Hash a conversation: see `Task.key`."""
-    return hashlib.sha256(_canonical([dict(message) for message in messages]).encode()).hexdigest()[:32]
+    return key_of(canonical(messages))
+
+
+def key_of(conversation: bytes) -> str:
+    """Hash a conversation that `canonical` wrote."""
+    return hashlib.sha256(conversation).hexdigest()[:32]
 
 
 @dataclass(frozen=True)
@@ -131,10 +164,12 @@ class Environment(ABC):
     closed: bool = False  # its point is to be memorised: evaluated on its own tasks, and labelled so
     scores_in_process: bool = False  # scoring cannot hang or run foreign code: the trainer may call it
     max_tokens: int | None = None  # budget of the policy's tokens, over all turns; None: the sampler's
+    max_prompt_tokens: int | None = None  # tasks with longer prompts are left out; None: the sampler's
     symbols: tuple[str, ...] = ()  # strings that deserve one token each in a made-on-the-spot tokenizer
     seconds: float = 0.0  # the longest that a score takes by the environment's own limits; 0: it sets none
     left_out: Sequence[str] = ()  # what of its data cannot be used and why, a line each, with file and place
     num_left_out: int = 0  # how much that is in all: `left_out` may only count what comes late
+    flaws: Sequence[Flaw] = ()  # the same by reason, the rarest first
     remarks: Sequence[str] = ()  # what else there is to know of its data, in words
 
     def open(self, tell: Callable[[str], None]) -> None:  # noqa: B027 - most have nothing to open
@@ -172,6 +207,13 @@ class Environment(ABC):
 
         Raises:
             EnvironmentFault: there is no such field, or it holds no numbers.
+        """
+        return None
+
+    def lengths(self, category: str) -> NDArray[np.integer[Any]] | None:
+        """Give `most_bytes` of every task's conversation, by index, where known without making tasks; None: it is not.
+
+        Only those that may be too long for a policy are then read by its tokenizer.
         """
         return None
 

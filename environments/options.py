@@ -22,6 +22,10 @@ ASKING = {"tag": ASK_FOR_TAGS, "boxed": ASK_FOR_BOX}
 BRACES = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
 
 
+def _is_none(value: object) -> bool:
+    return value is None  # then it is as if the option did not exist, in versions and fingerprints too
+
+
 class Options(BaseModel):
     """Base of every environment's `Config`: unknown keys are errors, numbers may stand for names (`{3: ...}`)."""
 
@@ -44,6 +48,8 @@ class TextOptions(Options):
     """System prompt; none given under `tag` or `boxed`: one line that asks for the tags or the box."""
     max_tokens: int | None = Field(default=None, ge=1)
     """Reply budget in tokens; none given: the sampler's."""
+    max_prompt_tokens: int | None = Field(default=None, ge=1, exclude_if=_is_none)
+    """Tasks with longer prompts are left out; none given: the sampler's, or what the policy's context leaves."""
 
     def conversation(self, question: str) -> tuple[Message, ...]:
         """Put a question to the policy, after the system prompt if there is one."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 
+from environments.admission import ALL, Admission
 from environments.contracts import Environment, EnvironmentFault, Pool, Task
 
 # One entry a tenth: .7 to learn from, .1 for matrices and reports, .1 a scheduler may look at, .1 for a study's end.
@@ -50,8 +51,10 @@ def make_task(environment: Environment, category: str, index: int) -> Task:
         ) from error
 
 
-def first_tasks(environment: Environment, category: str, pool: Pool, n: int) -> list[Task]:
-    """Return the first `n` tasks of a pool by index from 0, distinct by content key.
+def first_tasks(
+    environment: Environment, category: str, pool: Pool, n: int, admission: Admission = ALL
+) -> list[Task]:
+    """Return the first `n` tasks of a pool that are admitted, by index from 0, distinct by content key.
 
     Fewer come back when the category has no more: all of a finite one is looked at, `SCAN * n` indices of an
     endless one, and there no further than `STALE` indices beyond its last new task. The answer depends on nothing
@@ -71,6 +74,6 @@ def first_tasks(environment: Environment, category: str, pool: Pool, n: int) -> 
             continue
         seen.add(task.key)
         last_new = index
-        if belongs(environment, task, pool):
+        if belongs(environment, task, pool) and admission.admits(task):
             tasks.append(task)
     return tasks

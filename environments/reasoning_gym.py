@@ -187,7 +187,7 @@ class ReasoningGym(Environment):
     def __init__(self, name: str, config: Config) -> None:
         self.name = name
         self.version = f"{ADAPTER_VERSION}+reasoning-gym-{version('reasoning-gym')}"
-        self.max_tokens = config.max_tokens
+        self.max_tokens, self.max_prompt_tokens = config.max_tokens, config.max_prompt_tokens
         self._config = config
         self._option_sets = config.option_sets
         self._boxes = {

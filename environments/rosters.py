@@ -8,6 +8,7 @@ from itertools import count
 import numpy as np
 from numpy.typing import NDArray
 
+from environments.admission import ALL, Admission
 from environments.contracts import Environment
 from environments.pools import STALE, belongs, make_task
 from environments.streams import all_held_out, first_index
@@ -15,9 +16,14 @@ from environments.tables.saying import Saying
 
 
 def training_roster(
-    environment: Environment, category: str, seed: int, most: int, tell: Callable[[str], None] | None = None
+    environment: Environment,
+    category: str,
+    seed: int,
+    most: int,
+    tell: Callable[[str], None] | None = None,
+    admission: Admission = ALL,
 ) -> NDArray[np.int64]:
-    """List the indices of a category's training tasks, ascending; the same for the same arguments.
+    """List the indices of a category's training tasks that are admitted, ascending; the same for the same arguments.
 
     All of them, where the environment knows them without making tasks. Otherwise tasks are made, up to `most` different
     ones as `Environment.distinct` tells: of a category that ends, out of all its indices in an order that the seed
@@ -30,13 +36,17 @@ def training_roster(
     known = environment.indices(category, "train")
     if known is None:
         say = Saying(tell or (lambda text: None))
-        known = np.array(sorted(_different(environment, category, seed, most, say)), np.int64)
+        known = np.array(sorted(_different(environment, category, seed, most, say, admission)), np.int64)
+    else:
+        known = np.setdiff1d(known, admission.barred(environment, category), assume_unique=True)
     if not len(known):
         raise all_held_out(environment, category)
     return known
 
 
-def _different(environment: Environment, category: str, seed: int, most: int, say: Saying) -> list[int]:
+def _different(
+    environment: Environment, category: str, seed: int, most: int, say: Saying, admission: Admission
+) -> list[int]:
     size = environment.size(category)
     indices = count(first_index(seed)) if size is None else np.random.default_rng(seed).permutation(size)
     found: list[int] = []
@@ -54,6 +64,6 @@ def _different(environment: Environment, category: str, seed: int, most: int, sa
         if (key := environment.distinct(task)) not in seen:
             seen.add(key)
             num_stale = 0
-            if belongs(environment, task, "train"):
+            if belongs(environment, task, "train") and admission.admits(task):
                 found.append(index)
     return found

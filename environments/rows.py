@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 
-from environments.contracts import Category, Environment, EnvironmentFault, Pool, Score, Task
+from environments.contracts import Category, Environment, EnvironmentFault, Flaw, Pool, Score, Task
 from environments.options import TextOptions
 from environments.rewards import Attempt, Reward, RewardSection, make_reward
 from environments.tables.broken import Broken
@@ -37,7 +37,7 @@ from environments.tables.truths import find_truth
 SOURCE = "rows of the user's own; columns as verl, TRL and Hugging Face datasets have them"
 
 FORMAT = "1"  # raised when the same rows mean something else than before
-SAID = 10  # broken rows named when `strict` refuses them
+SAID = 10  # reasons named when `strict` refuses broken rows
 
 
 def _compiles(text: str) -> str:
@@ -122,7 +122,7 @@ class Rows(Environment):
 
     def __init__(self, name: str, config: Config) -> None:
         self.name = name
-        self.max_tokens = config.max_tokens
+        self.max_tokens, self.max_prompt_tokens = config.max_tokens, config.max_prompt_tokens
         self._config = config
         self._reward: Reward = make_reward(config.reward, config.folder)
         self.scores_in_process = self._reward.in_process
@@ -164,6 +164,11 @@ class Rows(Environment):
         return self._opened.index.left_out.num_rows
 
     @property
+    def flaws(self) -> list[Flaw]:  # type: ignore[override]
+        """The reasons why rows cannot be used, the rarest first."""
+        return self._opened.index.left_out.flaws()
+
+    @property
     def remarks(self) -> tuple[str, ...]:  # type: ignore[override]
         """Rows left out on purpose, and categories that are only evaluated for want of rows."""
         return tuple(self._opened.index.remarks)
@@ -201,6 +206,10 @@ class Rows(Environment):
     def indices(self, category: str, pool: Pool) -> NDArray[np.int64]:
         """Give the indices of the rows of a pool."""
         return self._places(category).of(pool)
+
+    def lengths(self, category: str) -> NDArray[np.int32]:
+        """Give the lengths that the rows' conversations have at most."""
+        return self._places(category).lengths
 
     def numbers(self, category: str, field: str) -> NDArray[np.float64]:
         """Read a number of every row: a column, or any other expression of rows."""
@@ -267,10 +276,10 @@ class Rows(Environment):
             raise EnvironmentFault(f"environment {self.name}: a file cannot be read: {error}") from error
         left_out = opened.index.left_out
         if self._config.strict and left_out.num_rows:
-            first = "".join(f"\n  {line}" for line in left_out.first[:SAID])
+            flaws = "".join(f"\n  {flaw}" for flaw in left_out.flaws()[:SAID])
             raise EnvironmentFault(
                 f"environment {self.name}: `strict` refuses its files: {left_out.num_rows:,} rows cannot be used; mend"
-                f" them, or leave `strict` out to go on without them. The first:{first}"
+                f" them, or leave `strict` out to go on without them:{flaws}"
             )
         return opened
 

@@ -12,6 +12,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from environments.admission import ALL, Admission
 from environments.contracts import Environment, EnvironmentFault, Task
 from environments.pools import belongs, make_task
 
@@ -27,8 +28,8 @@ def first_index(seed: int) -> int:
 def all_held_out(environment: Environment, category: str) -> EnvironmentFault:
     """Say that a category has nothing to train on, and what to do about it."""
     return EnvironmentFault(
-        f"{environment.name}, category {category}: every task found is held out, none is left to train on; give the"
-        " category more distinct tasks (wider options), or mark it `trainable: false`"
+        f"{environment.name}, category {category}: every task found is held out, or too long for the policy, and none"
+        " is left to train on; give the category more distinct tasks (wider options, shorter prompts), or leave it out"
     )
 
 
@@ -42,17 +43,20 @@ class TaskStream:
         environment: where the tasks come from.
         category: name of one of its trainable categories.
         seed: at least 0; give each stream its own.
+        admission: tasks that it does not admit are passed over.
 
     Raises:
         EnvironmentFault: the category is only held out.
     """
 
-    def __init__(self, environment: Environment, category: str, seed: int) -> None:
+    def __init__(
+        self, environment: Environment, category: str, seed: int, admission: Admission = ALL
+    ) -> None:
         if not {c.name: c.trainable for c in environment.categories}[category]:
             raise EnvironmentFault(
                 f"{environment.name}, category {category}: held out only, nothing to train on"
             )
-        self.environment, self.category = environment, category
+        self.environment, self.category, self._admission = environment, category, admission
         self._size = environment.size(category)
         self._seed = seed
         self._offset = first_index(seed)
@@ -117,7 +121,8 @@ class TaskStream:
             if self._is_training is not None and not self._is_training[index]:
                 continue
             task = make_task(self.environment, self.category, index)
-            if self._is_training is not None or belongs(self.environment, task, "train"):
+            is_training = self._is_training is not None or belongs(self.environment, task, "train")
+            if is_training and self._admission.admits(task):
                 return task
         raise all_held_out(self.environment, self.category)
 
@@ -132,12 +137,13 @@ class TaskStream:
         return index
 
     def _mask(self) -> bytes | None:
-        """Say of every index whether it is to train on, where the environment knows without making the tasks."""
+        """Say of every index whether it may be drawn, where the environment knows without making the tasks."""
         known = self.environment.indices(self.category, "train")
         if known is None or self._size is None:
             return None
         mask = np.zeros(self._size, np.uint8)
         mask[known] = 1
+        mask[self._admission.barred(self.environment, self.category)] = 0
         return mask.tobytes()
 
     def _permute(self, epoch: int) -> NDArray[np.int64]:

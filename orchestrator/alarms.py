@@ -52,12 +52,10 @@ def _gap(batch: Mapping[str, float], dtype: str) -> Iterator[tuple[str, str]]:
 
 
 def _cut_off(metrics: Sequence[MetricRecord]) -> Iterator[tuple[str, str]]:
-    """Answers of one token have no room for a stop token: that they end at the budget is meant."""
-    length = {m.environment: m.value for m in metrics if m.name == "response_len"}
     for one in metrics:
-        if one.name != "truncated_frac" or one.n < FEWEST_SAMPLES or (length.get(one.environment) or 0) <= 1:
+        if one.name != "truncated_frac" or one.n < FEWEST_SAMPLES or one.value is None:
             continue
-        if one.value is not None and one.value > MOST_CUT_OFF:
+        if one.value > MOST_CUT_OFF:
             yield (
                 f"cut off {one.environment}",
                 f"{one.value:.0%} of the answers to {one.environment} were cut off by a budget: raise `max_tokens` (of "

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from environments import (
+    ALL,
+    Admission,
     Category,
     Environment,
     EnvironmentSource,
@@ -26,10 +28,12 @@ from orchestrator.measurements.contracts import HeldOut
 from orchestrator.measurements.evaluation import Evaluation
 from orchestrator.parts import Parts
 from orchestrator.playing import Player
+from orchestrator.prompts import Prompts
 from orchestrator.rollouts import Rollouts
 from orchestrator.spec import Spec
 from orchestrator.starting import warm_started
 from orchestrator.stopping import Stopping
+from orchestrator.supply import check_supply, evaluated_categories, evaluated_pools
 from orchestrator.watching import Watcher
 from policies.hardware import choose_device, cpu_threads
 from policies.learner import Learner
@@ -52,8 +56,10 @@ class Foundation:
     sources: Mapping[str, EnvironmentSource]
     environments: Mapping[str, Environment]
     choice: Choice
-    tasks: Drawing
     policy: Policy
+    prompts: Prompts
+    tasks: Drawing
+    remarks: Sequence[str]  # of categories that cannot be measured
     is_resumed: bool  # its weights come from a checkpoint
 
     def records(self) -> list[EnvironmentRecord]:
@@ -74,22 +80,29 @@ class Foundation:
 
 
 def lay_foundation(
-    spec: Spec, weights: Path | None = None, tell: Callable[[str], None] | None = None
+    spec: Spec,
+    weights: Path | None = None,
+    tell: Callable[[str], None] | None = None,
+    begun: Collection[str] = (),
 ) -> Foundation:
     """Build the environments and load the policy, from a checkpoint's weights when they are given.
 
-    `tell` hears how far it is where an environment's data is long.
+    `tell` hears how far it is where an environment's data is long. `begun` names environments that an earlier part of
+    the run trained on and measured: they are as they are, others must have tasks for that.
     """
     methods.search_in(spec.resources.search_path)
     methods.require_installed("samplers", spec.sampler)
     sources, environments = build_environments(spec, tell)
     choice = make_choice(spec.curriculum, trainable(environments), spec.seed)
-    tasks = Drawing(environments, spec.curriculum, spec.seed, tell)
     device = choose_device(spec.resources.device)
     seed = streams.integer(spec.seed, "policy")
     sample = vocabulary_sample(environments) if spec.policy.kind == "tiny" else None
     policy = load_policy(spec.policy, device, seed=seed, sample=sample, saved=weights)
-    return Foundation(spec, sources, environments, choice, tasks, policy, is_resumed=weights is not None)
+    prompts = Prompts(policy.encoder, environments, spec.sampler, tell)
+    remarks = check_supply(spec, {n: e for n, e in environments.items() if n not in begun}, prompts)
+    tasks = Drawing(environments, spec.curriculum, spec.seed, tell, prompts)
+    is_resumed = weights is not None
+    return Foundation(spec, sources, environments, choice, policy, prompts, tasks, remarks, is_resumed)
 
 
 def build_environments(
@@ -128,10 +141,11 @@ def assemble(
     ):
         policy = foundation.policy
         if not foundation.is_resumed:
-            warm_started(policy, environments, spec, home, watcher, stop)
+            warm_started(policy, environments, foundation.prompts, spec, home, watcher, stop)
         watcher.phase("finding the held-out tasks")
         held_out: dict[str, HeldOut] = {
-            pool: find_held_out(environments, pool, spec.evaluate.items) for pool in evaluated_pools(spec)
+            pool: find_held_out(environments, pool, spec.evaluate.items, foundation.prompts)
+            for pool in evaluated_pools(spec)
         }
         with closing(methods.create("samplers", spec.sampler, policy=policy)) as sampler:
             parts = put_together(foundation, sampler, scorer, held_out)
@@ -192,22 +206,14 @@ def _about(environment: Environment, category: Category) -> About:
     return About(environment.size(category.name), numbers)
 
 
-def evaluated_pools(spec: Spec) -> list[Pool]:
-    """Name what boundaries evaluate: the `select` pool only when a scheduler asks for it."""
-    asks = getattr(spec.curriculum.scheduler, "reward", "advantage") != "advantage"
-    return ["anchor", "select"] if asks else ["anchor"]
-
-
-def find_held_out(environments: Mapping[str, Environment], pool: Pool, num_items: int) -> HeldOut:
-    """Find what is evaluated: the first tasks of every category's pool, the same in every run.
-
-    A category that is only held out is no business of a scheduler's.
-    """
+def find_held_out(
+    environments: Mapping[str, Environment], pool: Pool, num_items: int, admission: Admission = ALL
+) -> HeldOut:
+    """Find what is evaluated: the first tasks of every category's pool, the same in every run."""
     return {
         name: {
-            category.name: first_tasks(environment, category.name, pool, num_items)
-            for category in environment.categories
-            if category.trainable or pool == "anchor"
+            category: first_tasks(environment, category, pool, num_items, admission)
+            for category in evaluated_categories(environment, pool)
         }
         for name, environment in environments.items()
     }

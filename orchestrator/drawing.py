@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from environments import Box, Environment, EnvironmentFault, Task, training_roster
+from environments import ALL, Admission, Box, Environment, EnvironmentFault, PassedOver, Task, training_roster
 from orchestrator import methods, streams
 from orchestrator.choosing import Slot
 from orchestrator.errors import SpecError, UserError
@@ -25,7 +25,8 @@ MOST_TASKS = SelectionConfig().tasks  # that a selection of the user's own choos
 class Drawing:
     """The sources of tasks of all trainable categories. Where each stands is its state.
 
-    `tell` hears how far it is where finding the tasks to choose among takes long.
+    `tell` hears how far it is where finding the tasks to choose among takes long; `admission` says which tasks may be
+    drawn.
 
     Raises:
         SpecError: the selection or the teacher cannot do its work with these environments.
@@ -37,8 +38,10 @@ class Drawing:
         section: CurriculumSection,
         seed: int,
         tell: Callable[[str], None] | None = None,
+        admission: Admission = ALL,
     ) -> None:
-        making = _Making(section, seed, tell)
+        making = _Making(section, seed, tell, admission)
+        self._admission = admission
         self._sources: dict[tuple[str, str], TaskSource] = {}
         self._types: dict[tuple[str, str], str] = {}  # of the method that each source goes by
         for name, environment in environments.items():
@@ -80,6 +83,10 @@ class Drawing:
                 told.append(Result(group.task, score, len(group.scored), signal))
         for key, own in results.items():
             self._sources[key].learn(own)
+
+    def take_passed_over(self) -> Mapping[str, PassedOver]:
+        """Give the tasks that were met and not drawn since it was last asked, by environment."""
+        return self._admission.take_passed_over()
 
     def state(self) -> dict[str, Any]:
         """Where every source stands, as JSON; the state of a cursor is two integers and nothing else."""
@@ -138,8 +145,15 @@ class Drawing:
 class _Making:
     """Makes the sources that a spec asks for."""
 
-    def __init__(self, section: CurriculumSection, seed: int, tell: Callable[[str], None] | None) -> None:
+    def __init__(
+        self,
+        section: CurriculumSection,
+        seed: int,
+        tell: Callable[[str], None] | None,
+        admission: Admission,
+    ) -> None:
         self._selection, self._seed, self._tell = section.selection, seed, tell
+        self._admission = admission
         self._teacher: BaseModel = RandomConfig() if section.teacher is None else section.teacher
         self.has_taught = False
 
@@ -151,19 +165,21 @@ class _Making:
             return f"teacher {methods.type_of(self._teacher)}", self._taught(environment, category, box)
         type_ = methods.type_of(self._selection)
         if type_ == CURSOR:
-            return type_, Streamed(environment, category, self._stream_seed(environment, category))
+            seed = self._stream_seed(environment, category)
+            return type_, Streamed(environment, category, seed, self._admission)
         return type_, self._selected(environment, category)
 
     def _taught(self, environment: Environment, category: str, box: Box) -> TaskSource:
         rng = streams.generator(self._seed, "teachers", environment.name, category)
         teacher = methods.create("teachers", self._teacher, num_dims=box.num_dims, rng=rng)
-        return Taught(environment, category, teacher, self._stream_seed(environment, category))
+        seed = self._stream_seed(environment, category)
+        return Taught(environment, category, teacher, seed, self._admission)
 
     def _selected(self, environment: Environment, category: str) -> TaskSource:
         config = self._selection
         most = getattr(config, "tasks", MOST_TASKS)
         seed = self._stream_seed(environment, category)
-        roster = training_roster(environment, category, seed, most, self._tell)
+        roster = training_roster(environment, category, seed, most, self._tell, self._admission)
         numbers: Numbers = {
             option: self._numbers(environment, category, option, field)[roster]
             for option, field in getattr(config, "fields", {}).items()

@@ -15,6 +15,7 @@ from policies.samplers.contracts import Finish, Generation, Request, Span
 from policies.samplers.options import SamplerOptions
 
 LOST = "lost by the sampler"
+NO_ROOM, NO_PROMPT = "its prompt fills the context", "its prompt has no token"
 WORTHLESS = Score(0.0, False)
 
 
@@ -30,7 +31,8 @@ class Ending:
 class LiveEpisode:
     """An episode of a task, live until something ends it.
 
-    In a turn: `request`, then `write`, then `hear`, and where that says so `go_on`.
+    In a turn: `request`, then `write`, then `hear`, and where that says so `go_on`. One whose prompt cannot be answered
+    has ended before its first turn, without a score.
 
     Args:
         task: what is played.
@@ -58,7 +60,9 @@ class LiveEpisode:
         self.stretches: list[tuple[int, Generation]] = []  # what the policy wrote, and from where on
         self.ending: Ending | None = None  # None: live
         self._tokens_left, self._options, self._context, self._version = max_tokens, options, context, version
-        self._is_one_token = max_tokens == 1  # then nothing ends a reply, and nothing is cut off
+        self._is_one_token = max_tokens == 1  # then a reply has no room for its end, and filling it is ending
+        if not prompt or self.budget() < 1:
+            self._end("lost", Score.unscorable(NO_ROOM if prompt else NO_PROMPT))
 
     @property
     def is_live(self) -> bool:
@@ -129,8 +133,9 @@ class LiveEpisode:
         self._end("length", turn.score or WORTHLESS)
 
     def _end(self, finish: Finish, score: Score) -> None:
-        is_cut_off = finish == "length" and not self._is_one_token
-        rule = self._options.cut_off if is_cut_off else "score"
+        if finish == "length" and self._is_one_token:
+            finish = "stop"
+        rule = self._options.cut_off if finish == "length" else "score"
         if rule == "zero" and score.reason is None:
             score = replace(score, value=0.0, correct=False)
         self.ending = Ending(finish, score, has_gradient=rule != "mask")

@@ -6,11 +6,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from environments import Environment
+from environments import Environment, PassedOver
 from orchestrator.playing import Group
 from orchestrator.progress import Progress
+from orchestrator.prompts import Prompts
 from policies.learner import UpdateReport
 from store.records import DECISION, EventRecord
+
+REASONS, PLACES = 3, 10  # named in an event
 
 
 def decision(text: str, data: Mapping[str, Any] | None = None) -> list[EventRecord]:
@@ -18,16 +21,37 @@ def decision(text: str, data: Mapping[str, Any] | None = None) -> list[EventReco
     return [EventRecord(DECISION, text, data or {})]
 
 
-def of_data(environments: Mapping[str, Environment]) -> list[EventRecord]:
-    """Say what of the environments' data is not used."""
+def of_data(environments: Mapping[str, Environment], remarks: Sequence[str]) -> list[EventRecord]:
+    """Say what of the environments' data is not used, and what cannot be measured."""
     events = []
     for name, environment in environments.items():
         if environment.num_left_out:
             text = f"rows of {name} that cannot be used and are left out: {environment.num_left_out:,}"
-            first = f"`evergreen validate` lists them; the first: {environment.left_out[0]}"
-            events.append(EventRecord("left out", f"{text}; {first}"))
+            why = "; ".join(map(str, environment.flaws[:REASONS])) or f"the first: {environment.left_out[0]}"
+            events.append(EventRecord("left out", f"{text}; {why}; `evergreen validate` lists them"))
         events += [EventRecord("left out", f"{name}: {text}") for text in environment.remarks]
-    return events
+    return events + [EventRecord("warning", text) for text in remarks]
+
+
+def of_prompts(told: list[str], prompts: Prompts) -> list[EventRecord]:
+    """Say what is known beforehand to be too long to be read; `told` names environments told of, changed in place."""
+    events = []
+    for name, known in prompts.too_long.items():
+        if name not in told:
+            told.append(name)
+            num = "one task" if known.num_tasks == 1 else f"{known.num_tasks:,} tasks"
+            places = ", ".join(f"{place} ({num_tokens})" for place, num_tokens in known.first[:PLACES])
+            more = "" if known.num_tasks <= PLACES else ", ..."
+            text = f"{num} of {name} left out, with prompts longer than {known.limit} tokens: {places}{more}"
+            events.append(EventRecord("left out", text))
+    return events + of_passed_over(told, prompts.take_passed_over())
+
+
+def of_passed_over(told: list[str], passed_over: Mapping[str, PassedOver]) -> list[EventRecord]:
+    """Say, once for an environment, that tasks with long prompts are left out as they are met."""
+    new = {name: passed for name, passed in passed_over.items() if name not in told}
+    told += new
+    return [EventRecord("left out", f"{name}: {passed.text}") for name, passed in new.items()]
 
 
 def end_of_stage(at: Progress) -> list[EventRecord]:

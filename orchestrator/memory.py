@@ -97,6 +97,7 @@ class Memory:
         slots, groups, signals = done.played.slots, done.played.groups, done.signals
         numbers = [
             *metrics.of_groups(slots, groups, signals),
+            *metrics.of_drawing(done.played),
             *metrics.of_plans(done.played),
             *metrics.of_versions(groups, done.version),
             *metrics.of_update(done.report, done.controlled),
@@ -118,6 +119,7 @@ class Memory:
             events=[
                 *incidents.of_step(groups, done.report),
                 *incidents.of_sampler(done.news),
+                *incidents.of_passed_over(at.too_long, done.played.passed_over),
                 *raise_alarms(at.alarms, numbers, done.dtype),
                 *incidents.end_of_stage(at),
             ],

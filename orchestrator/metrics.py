@@ -141,6 +141,14 @@ def of_plans(played: Played) -> list[MetricRecord]:
     return records
 
 
+def of_drawing(played: Played) -> list[MetricRecord]:
+    """How many tasks were met and left out while the batch was drawn; nothing where none was."""
+    nums: dict[str | None, int] = {name: passed.num for name, passed in played.passed_over.items()}
+    if nums:
+        nums[None] = sum(nums.values())
+    return [MetricRecord("passed_over", num, name) for name, num in nums.items()]
+
+
 def _of_mix(played: Played) -> list[MetricRecord]:
     """Count what was generated and what was kept, by (environment, category) and in all: they are to be alike."""
     counts: dict[tuple[str | None, str | None], list[int]] = {}

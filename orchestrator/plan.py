@@ -6,11 +6,15 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from environments import Environment
+from environments import ALL, Environment, Flaw
 from orchestrator import methods
 from orchestrator.spec import Spec
+
+if TYPE_CHECKING:
+    from orchestrator.prompts import Prompts, TooLong
+    from policies.models.tokenizer import VocabularySample
 
 LEDGER_BYTES_PER_GROUP = (
     900  # measured on SQLite: picks, groups, samples and metrics, over the groups of a step
@@ -18,7 +22,7 @@ LEDGER_BYTES_PER_GROUP = (
 LEDGER_BYTES_PER_ITEM = 400  # an evaluated task at a boundary
 
 
-ROWS_LISTED = 10  # of an environment, where a plan is told in words
+REASONS_LISTED = 10  # of an environment, where a plan is told in words
 
 
 @dataclass(frozen=True)
@@ -27,14 +31,29 @@ class LeftOut:
 
     environment: str
     num_rows: int
+    reasons: tuple[Flaw, ...]  # the rarest first
     rows: tuple[str, ...]  # "file:line: reason" of the first thousand; the others counted by reason
 
+    @classmethod
+    def of(cls, environment: Environment, too_long: TooLong | None) -> LeftOut:
+        """Gather what the environment says, and what the policy cannot read."""
+        num, flaws, rows = environment.num_left_out, [*environment.flaws], [*environment.left_out]
+        if too_long is not None:
+            num, flaws, rows = num + too_long.num_tasks, [*flaws, too_long.flaw], rows + too_long.lines
+        flaws.sort(key=lambda flaw: flaw.num_rows)
+        return cls(environment.name, num, tuple(flaws), tuple(rows))
+
+    @property
+    def told(self) -> list[str]:
+        """Why, a line each; which rows, where the environment does not say why."""
+        lines = [str(reason) for reason in self.reasons] or [*self.rows]
+        more = len(lines) - REASONS_LISTED
+        return [*lines[:REASONS_LISTED], f"and {more:,} more (--json lists rows)"] if more > 0 else lines
+
     def lines(self) -> list[str]:
-        """In words: how many, and the first of them."""
-        said = [f"left out: rows of {self.environment} that cannot be used: {self.num_rows:,}"]
-        said += [f"      {row}" for row in self.rows[:ROWS_LISTED]]
-        more = self.num_rows - ROWS_LISTED
-        return [*said, f"      and {more:,} more (listed with --json)"] if more > 0 else said
+        """In words: how many, and why."""
+        said = f"left out: rows of {self.environment} that cannot be used: {self.num_rows:,}"
+        return [said, *(f"      {line}" for line in self.told)]
 
 
 @dataclass(frozen=True)
@@ -85,8 +104,11 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
 
     `tell` hears how far it is where an environment's data is long.
     """
-    from orchestrator.assembly import build_environments, evaluated_pools, trainable
+    from orchestrator.assembly import build_environments, trainable, vocabulary_sample
     from orchestrator.choosing import make_choice
+    from orchestrator.prompts import Prompts
+    from orchestrator.supply import check_supply, evaluated_pools
+    from policies.models.loading import load_encoder
 
     curriculum, evaluate = spec.curriculum, spec.evaluate
     _, environments = build_environments(spec, tell)
@@ -96,7 +118,11 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
     num_boundaries = num_runs * (curriculum.stages + 1)
     num_categories = sum(len(environment.categories) for environment in environments.values())
     items = num_categories * evaluate.items * len(evaluated_pools(spec))
-    size = _policy_size(spec, environments)
+    sample = vocabulary_sample(environments) if spec.policy.kind == "tiny" else None
+    size = _policy_size(spec, sample)
+    encoder = load_encoder(spec.policy, sample)
+    prompts = None if encoder is None else Prompts(encoder, environments, spec.sampler, tell)
+    unmeasured = check_supply(spec, environments, prompts or ALL)
     return Plan(
         stages=_stages(spec),
         steps=num_steps,
@@ -109,13 +135,28 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
         + num_boundaries * items * LEDGER_BYTES_PER_ITEM,
         free_bytes=_free(home),
         warnings=(*spec.warnings(), *_missing(spec)),
-        left_out=tuple(
-            LeftOut(name, environment.num_left_out, tuple(environment.left_out))
-            for name, environment in environments.items()
-            if environment.num_left_out
+        left_out=_left_out(environments, prompts),
+        remarks=(
+            *(f"{name}: {text}" for name, e in environments.items() for text in e.remarks),
+            *unmeasured,
+            *_of_prompts(spec, prompts),
         ),
-        remarks=tuple(f"{name}: {text}" for name, e in environments.items() for text in e.remarks),
     )
+
+
+def _left_out(environments: Mapping[str, Environment], prompts: Prompts | None) -> tuple[LeftOut, ...]:
+    too_long = prompts.too_long if prompts else {}
+    found = (LeftOut.of(environment, too_long.get(name)) for name, environment in environments.items())
+    return tuple(one for one in found if one.num_rows)
+
+
+def _of_prompts(spec: Spec, prompts: Prompts | None) -> list[str]:
+    """Say what is not known of prompts before a run."""
+    if prompts is None:
+        return [
+            f"prompts are not measured: the tokenizer of {spec.policy.model} is not here; a run measures them"
+        ]
+    return [f"{name}: {passed.text}" for name, passed in prompts.take_passed_over().items()]
 
 
 def _stages(spec: Spec) -> str:
@@ -135,13 +176,11 @@ def _own_stages(spec: Spec) -> str:
     )
 
 
-def _policy_size(spec: Spec, environments: Mapping[str, Environment]) -> tuple[int, int] | None:
+def _policy_size(spec: Spec, sample: VocabularySample | None) -> tuple[int, int] | None:
     """Count weights and bytes of a checkpoint from the model's configuration, if that is here."""
-    from orchestrator.assembly import vocabulary_sample
     from policies.errors import PolicyError
     from policies.models.loading import describe_size
 
-    sample = vocabulary_sample(environments) if spec.policy.kind == "tiny" else None
     try:
         size = describe_size(spec.policy, sample)
     except PolicyError:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any, cast
 
-from environments import Task
+from environments import PassedOver, Task
 from orchestrator.choosing import Slot
 from orchestrator.drawing import Drawing
 from orchestrator.errors import UserError
@@ -60,6 +60,9 @@ class Played:
     sides: Sequence[Side] = ()
     num_rounds: int = 1  # of generation
     plans: tuple[str, ...] = ()  # that shaped it
+    passed_over: Mapping[str, PassedOver] = field(
+        default_factory=dict
+    )  # what was met and left out while it was drawn, by environment
     seconds: Mapping[str, float] = field(
         default_factory=dict
     )  # of the thread that played it; none: the step's
@@ -108,7 +111,8 @@ class Planned:
         """Play the batch of a step. `sync=False`: with the weights that the sampler has."""
         playing = _Playing(self, step, plans, watch, sync)
         played = playing.rounds(slots, tasks)
-        return replace(played, sides=playing.sides(tasks), plans=tuple(plans))
+        sides, passed_over = playing.sides(tasks), self.tasks.take_passed_over()
+        return replace(played, sides=sides, plans=tuple(plans), passed_over=passed_over)
 
 
 class _Playing:

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from environments import Environment, Message, Score, Scorer, Task
 from orchestrator.episodes import LiveEpisode
-from orchestrator.errors import UserError
 from orchestrator.stopwatch import Stopwatch
 from orchestrator.thinking import answer_of
 from policies.policy import Policy
@@ -41,7 +40,9 @@ class Sample:
     messages: tuple[Message, ...]  # the conversation up to the last completion
     completion: str  # the last one, as the environment read it; empty where it was lost
     num_turns: int  # that were written
-    finish: Finish  # "stop": it ended; "length": a budget cut it off; "lost": the sampler lost a turn of it
+    finish: (
+        Finish  # "stop": it ended; "length": a budget cut it off; "lost": a turn of it could not be played
+    )
     score: Score
     has_gradient: bool = True  # False: cut off, and only its score counts, in its group's mean
     turn_starts: tuple[int, ...] = ()  # positions at which its turns begin
@@ -235,7 +236,7 @@ class Player:
             if sync:
                 self.sync()
             episodes = self._start(tasks, sizes, places)
-        live = episodes
+        live = [episode for episode in episodes if episode.is_live]
         while live:
             with watch("play"):
                 live = self._write(live, sampling, stream, step)
@@ -253,11 +254,11 @@ class Player:
         self, tasks: Sequence[Task], sizes: Sequence[int], places: Sequence[Place]
     ) -> list[LiveEpisode]:
         """Start all episodes, in the order of their groups; those of a group share the ids of their prompt."""
-        context, version = self.policy.context, self.sampler.version
+        limits = [limit for limit in (self.policy.context, self.sampler.context) if limit is not None]
+        context, version = min(limits, default=None), self.sampler.version
         episodes = []
         for task, size, (group, first) in zip(tasks, sizes, places, strict=True):
             prompt = self.policy.encode(task.messages)
-            _require_room(task, len(prompt), context)
             limit = self.environments[task.environment].max_tokens or self.options.max_tokens
             episodes += [
                 LiveEpisode(task, (group, sample), prompt, limit, self.options, context, version)
@@ -278,11 +279,3 @@ class Player:
         for episode, generation in zip(live, self.sampler.generate(requests, sampling), strict=True):
             episode.write(generation, self.policy.decode(generation.ids))
         return [episode for episode in live if episode.is_live]
-
-
-def _require_room(task: Task, num_prompt: int, context: int | None) -> None:
-    if context is not None and num_prompt >= context:
-        raise UserError(
-            f"a prompt of {task.environment}.{task.category} has {num_prompt} tokens, the policy's context "
-            f"is {context}: choose easier options for it, or a model with a longer context"
-        )

@@ -97,13 +97,15 @@ class Process:
         """Run from step 0."""
         warnings = [EventRecord("warning", text) for text in self.spec.warnings()]
         run = self.ledger.start_run(run_record(self.spec, foundation, kin))
-        return self._go(run, foundation, None, [*warnings, *incidents.of_data(foundation.environments)])
+        events = [*warnings, *incidents.of_data(foundation.environments, foundation.remarks)]
+        return self._go(run, foundation, None, events)
 
     def go_on(self, foundation: Foundation | None = None) -> Outcome:
         """Run from the newest valid checkpoint, or from step 0 when there is none."""
         opened, events = self._newest_checkpoint()
         weights = opened[WEIGHTS].folder if opened else None
-        foundation = foundation or lay_foundation(self.spec, weights, self.watcher.opening)
+        begun = self.spec.environments if opened else ()
+        foundation = foundation or lay_foundation(self.spec, weights, self.watcher.opening, begun)
         run = self.ledger.open_run(self.spec.name, foundation.records())
         events += self._update_spec(run)
         before = self.ledger.reading.host(self.spec.name)
@@ -169,6 +171,7 @@ class Process:
                 memory = Memory(self.ledger, run, self.folder, self.watcher, saved=at if opened else None)
                 memory.record_events(progress, events)
                 memory.record_events(progress, [_begins_anew(part) for part in anew])
+                memory.record_events(progress, incidents.of_prompts(progress.too_long, foundation.prompts))
                 memory.record_holdouts(parts)
                 curriculum = Curriculum(parts, memory, progress)
                 curriculum.welcome(self._joined(parts, progress))

@@ -31,6 +31,7 @@ class Progress:
     evals: StageEvals = field(default_factory=StageEvals)  # of this stage
     stop_reason: str | None = None  # a stop rule's, once it has ended the stage before its budget
     alarms: list[str] = field(default_factory=list)  # those that are on
+    too_long: list[str] = field(default_factory=list)  # environments that it was told of
     num_unscorable_steps: int = 0  # the last steps, in a row, in which nothing could be scored
 
     @property

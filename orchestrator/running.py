@@ -122,7 +122,8 @@ def fork(
     checked = forked_spec(parent, spec, overrides, stage)
     with Ledger.open(checked.ledger.url or place.ledger_url) as ledger:
         record = boundary_checkpoint(ledger, parent_folder, name, stage)
-        foundation = lay_foundation(checked, parent_folder / record.folder / WEIGHTS, watcher.opening)
+        weights = parent_folder / record.folder / WEIGHTS
+        foundation = lay_foundation(checked, weights, watcher.opening, begun=parent.environments)
         taken = [run.name for run in ledger.reading.runs()]
         checked = checked.model_copy(update={"name": place.free_name(checked.name, taken)})
         folder = place.make_run_folder(checked.name)

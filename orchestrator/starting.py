@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from environments import Environment, TaskStream
+from environments import ALL, Admission, Environment, TaskStream
 from orchestrator import streams
 from orchestrator.errors import StoppedEarly, UserError
+from orchestrator.prompts import Prompts
 from orchestrator.spec import Spec
 from orchestrator.watching import Watcher
 from policies.config import WarmStartConfig
@@ -27,6 +28,7 @@ POLL_S = 0.2  # while another process makes the same warm start
 def warm_started(
     policy: Policy,
     environments: Mapping[str, Environment],
+    prompts: Prompts,
     spec: Spec,
     home: Home,
     watcher: Watcher,
@@ -47,6 +49,7 @@ def warm_started(
             name: [environment.version, spec.environments[name].model_dump(mode="json")]
             for name, environment in environments.items()
         },
+        prompts=prompts.limits,
         seed=spec.seed,
         threads=spec.resources.threads,
     )
@@ -56,7 +59,7 @@ def warm_started(
         if _is_cached(policy, home, key, watcher):  # made while we waited
             return
         watcher.phase(f"warm start: {config.num_batches} supervised batches on {', '.join(config.shares())}")
-        draw = Examples(environments, config, spec.seed)
+        draw = Examples(environments, config, spec.seed, prompts)
 
         def after_batch(batch: int, loss: float) -> None:
             watcher.warm_start(batch, config.num_batches, loss)
@@ -108,7 +111,13 @@ class Examples:
     learnt, its answers are not.
     """
 
-    def __init__(self, environments: Mapping[str, Environment], config: WarmStartConfig, seed: int) -> None:
+    def __init__(
+        self,
+        environments: Mapping[str, Environment],
+        config: WarmStartConfig,
+        seed: int,
+        admission: Admission = ALL,
+    ) -> None:
         self.environments = environments
         self._rng = streams.generator(seed, "warm_start")
         arms = [
@@ -120,8 +129,10 @@ class Examples:
         weights = np.array([weight for *_, weight in arms])
         self._arms, self._edges = [arm[:2] for arm in arms], np.cumsum(weights / weights.sum())
         self._streams = {
-            arm: TaskStream(environments[arm[0]], arm[1], streams.integer(seed, "warm_start", *arm))
-            for arm in self._arms
+            (name, category): TaskStream(
+                environments[name], category, streams.integer(seed, "warm_start", name, category), admission
+            )
+            for name, category in self._arms
         }
 
     def __call__(self, n: int) -> list[Example]:

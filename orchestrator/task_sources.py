@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from environments import Environment, EnvironmentFault, Task, TaskStream, make_task
+from environments import ALL, Admission, Environment, EnvironmentFault, Task, TaskStream, make_task
 from orchestrator.selections.contracts import Selection, Tried
 
 LATEST = 100  # steps of a category after which a result is not waited for any more
@@ -59,9 +59,11 @@ class Streamed(TaskSource):
 
     at_once = False
 
-    def __init__(self, environment: Environment, category: str, seed: int) -> None:
+    def __init__(
+        self, environment: Environment, category: str, seed: int, admission: Admission = ALL
+    ) -> None:
         self.environment = environment
-        self._stream = TaskStream(environment, category, seed)
+        self._stream = TaskStream(environment, category, seed, admission)
 
     def draw(self, n: int, avoid: Set[str] = frozenset()) -> list[Task]:
         """Draw the next n."""
@@ -140,7 +142,8 @@ class Selected(TaskSource):
         if state["roster"] != self._roster_mark:
             raise EnvironmentFault(
                 f"{self.environment.name}, category {self.category}: the tasks to choose among are not those that the"
-                " run began with; put its data, and `tasks` of the selection, back as they were, or begin a new run"
+                " run began with; put its data, `tasks` of the selection and `max_prompt_tokens` back as they were, or"
+                " begin a new run"
             )
         self.selection.load_state(state["selection"])
         self._awaited = dict(state["awaited"])

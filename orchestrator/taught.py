@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from environments import Environment, EnvironmentFault, Task, belongs, make_task
+from environments import ALL, Admission, Environment, EnvironmentFault, Task, belongs, make_task
 from orchestrator.task_sources import Result, TaskSource
 from orchestrator.teachers.contracts import Teacher
 
@@ -26,19 +26,27 @@ class Taught(TaskSource):
         category: one of its trainable categories that has a box.
         teacher: of the box's dimensions.
         seed: at least 0; give each source its own.
+        admission: tasks that it does not admit are passed over.
 
     Raises:
         EnvironmentFault: the category has no box.
     """
 
-    def __init__(self, environment: Environment, category: str, teacher: Teacher, seed: int) -> None:
+    def __init__(
+        self,
+        environment: Environment,
+        category: str,
+        teacher: Teacher,
+        seed: int,
+        admission: Admission = ALL,
+    ) -> None:
         box = environment.box(category)
         if box is None:
             raise EnvironmentFault(
                 f"{environment.name}, category {category}: no parameters to choose, it has no box"
             )
         self.environment, self.category, self.teacher = environment, category, teacher
-        self._box, self._seed = box, seed
+        self._box, self._seed, self._admission = box, seed, admission
         self._num_seen: dict[int, int] = {}  # tasks of each cell that were looked at
 
     def draw(self, n: int, avoid: Set[str] = frozenset()) -> list[Task]:
@@ -91,8 +99,9 @@ class Taught(TaskSource):
         task = next((task for task in found if task is not None), None)
         if task is None:
             raise EnvironmentFault(
-                f"{self.environment.name}, category {self.category}: every task found in the box is held out, none is"
-                " left to train on; give its parameters wider ranges, or mark it `trainable: false`"
+                f"{self.environment.name}, category {self.category}: every task found in the box is held out, or too"
+                " long for the policy, and none is left to train on; give its parameters other ranges, or mark it"
+                " `trainable: false`"
             )
         return task
 
@@ -100,7 +109,7 @@ class Taught(TaskSource):
         """Find the next task of a cell that is to train on and in neither; None if there seems to be none."""
         for _ in range(min(PATIENCE, self._box.num_tasks)):
             task = make_task(self.environment, self.category, self._next_index(cell))
-            if belongs(self.environment, task, "train"):
+            if belongs(self.environment, task, "train") and self._admission.admits(task):
                 key = self.environment.distinct(task)
                 if key not in avoid and key not in drawn:
                     return task

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from environments import Environment, Score, make_task
+from environments import Environment, PassedOver, Score, make_task
 from orchestrator.bandits.contracts import Pick
 from orchestrator.choosing import Slot
 from orchestrator.planned import Played, Side
@@ -37,6 +37,7 @@ def save(played: Played, folder: Path) -> None:
         "sides": [{**vars(side), "group": _group(side.group)} for side in played.sides],
         "num_rounds": played.num_rounds,
         "plans": played.plans,
+        "passed_over": {name: asdict(passed) for name, passed in played.passed_over.items()},
     }
     (folder / BATCH).write_text(json.dumps(batch, sort_keys=True, indent=1), "utf-8")
     groups = [*played.groups, *(side.group for side in played.sides)]
@@ -65,6 +66,7 @@ def load(folder: Path, environments: Mapping[str, Environment]) -> Played:
         ],
         num_rounds=batch.get("num_rounds", 1),
         plans=tuple(batch.get("plans", ())),
+        passed_over={name: PassedOver(**one) for name, one in batch.get("passed_over", {}).items()},
     )
 
 

@@ -1,11 +1,11 @@
 """The policy: a causal language model with its tokenizer, and the few facts about them that all others need.
 
-Stop ids, the end-of-turn token and the chat template are read here and nowhere else.
+Stop ids and the end-of-turn token are read here and nowhere else; prompts are read by its encoder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,10 +14,9 @@ from typing import Any, Literal
 import torch
 
 from policies.bridges import Bridges, plain_bridge
+from policies.encoder import Encoder, Message, context_of, require_template
 from policies.errors import PolicyError
 from policies.weights import load_into, without_progress_bars
-
-Message = Mapping[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
 
 
 @dataclass
@@ -32,11 +31,7 @@ class Policy:
     check_text: Callable[[str], None] | None = None  # raises for text that the tokenizer would drop
 
     def __post_init__(self) -> None:
-        if self.template == "chat" and self.tokenizer.chat_template is None:
-            raise PolicyError(
-                f"{self.name}: its tokenizer has no chat template (it is a base model, perhaps). "
-                "Say `template: none` in the policy section to give it plain text"
-            )
+        require_template(self.tokenizer, self.template, self.name)
         self.end_id = _end_of_turn(self.tokenizer, self.template)
         self.stop_ids = _stop_ids(self.model, self.tokenizer, self.end_id)
 
@@ -60,8 +55,7 @@ class Policy:
     @property
     def context(self) -> int | None:
         """Most tokens in a row, prompt and answer together; None: the model sets no limit."""
-        limit: int | None = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        return limit
+        return context_of(self.model.config)
 
     @property
     def pad_id(self) -> int:
@@ -69,18 +63,14 @@ class Policy:
         pad: int | None = self.tokenizer.pad_token_id
         return 0 if pad is None else pad
 
+    @property
+    def encoder(self) -> Encoder:
+        """What reads its prompts."""
+        return Encoder(self.tokenizer, self.template, self.context, self.check_text)
+
     def encode(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Give the token ids of a conversation, up to where the policy's next answer begins."""
-        if self.check_text is not None:
-            for message in messages:
-                self.check_text(message["content"])
-        if self.template == "none":
-            text = "\n\n".join(message["content"] for message in messages)
-            return tuple(self.tokenizer(text).input_ids)
-        conversation = [dict(message) for message in messages]
-        return tuple(
-            self.tokenizer.apply_chat_template(conversation, add_generation_prompt=True, return_dict=False)
-        )
+        return self.encoder.encode(messages)
 
     def encode_answer(self, text: str, *, ends: bool = True) -> tuple[int, ...]:
         """Give the token ids of an answer, followed by the end-of-turn token unless told otherwise."""

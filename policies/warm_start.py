@@ -95,7 +95,10 @@ def _rate(config: WarmStartConfig, batch: int, num: int) -> float:
 
 
 def _encode(policy: Policy, example: Example) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    return policy.encode(example.messages), policy.encode_answer(example.answer, ends=example.ends)
+    """Give prompt and answer; of an answer that outgrows the context, what fits."""
+    prompt = policy.encode(example.messages)
+    answer = policy.encode_answer(example.answer, ends=example.ends)
+    return prompt, answer if policy.context is None else answer[: max(0, policy.context - len(prompt))]
 
 
 def _pad(

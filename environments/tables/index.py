@@ -1,7 +1,7 @@
 """The index of a table: which rows belong to which category and pool, found in one pass over the files.
 
-Of every usable row it keeps 27 bytes: where it is, its pool, its content key. Training rows come first, in the order of
-the files, then held-out rows; so a row has the same index whenever the same files are opened.
+Of every usable row it keeps 31 bytes: where it is, its pool, its content key, its length. Training rows come first, in
+the order of the files, then held-out rows; so a row has the same index whenever the same files are opened.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from environments.contracts import EnvironmentFault, Pool, content_key
+from environments.contracts import EnvironmentFault, Flaw, Pool, canonical, key_of, most_bytes
 from environments.pools import half_of, pool_of
 from environments.tables.broken import Broken, LeftOut
 from environments.tables.expressions import Row
@@ -28,9 +28,10 @@ POOLS: tuple[Pool, ...] = get_args(Pool)
 CODES = {pool: code for code, pool in enumerate(POOLS)}
 SAY_EVERY = 4096  # rows between two looks at the clock
 MOST_CATEGORIES = 1000
-COLUMNS = {"categories": "i2", "files": "i2", "numbers": "i8", "pools": "i1", "keys": "V16"}
+COLUMNS = {"categories": "i2", "files": "i2", "numbers": "i8", "pools": "i1", "keys": "V16", "lengths": "i4"}
 NUMBER = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
-SAID = 10  # broken rows named where they end everything
+WHERE = "`prompt` or `template`, `category` and `truth` say where things are in a row"
+SAID = 10  # reasons named where they end everything
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Places:
     numbers: NDArray[np.int64]  # of the row in it
     pools: NDArray[np.int8]  # codes, places in `POOLS`
     keys: NDArray[np.void]  # content keys, 16 bytes each
+    lengths: NDArray[np.int32]  # `most_bytes` of the conversations
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -80,7 +82,8 @@ def build_index(
         say: hears how far it is.
 
     Raises:
-        EnvironmentFault: no row can be used, a wanted category is not there, or there are too many.
+        EnvironmentFault: no row can be used, to train on or held out; a wanted category is not there, or there are too
+            many.
     """
     making = _Making(reader, wanted, has_holdout=num_training < len(files))
     for number, file in enumerate(files[num_training:], num_training):
@@ -99,13 +102,15 @@ class _Pile:
     numbers: array[int] = field(default_factory=lambda: array("q"))
     pools: array[int] = field(default_factory=lambda: array("b"))
     keys: bytearray = field(default_factory=bytearray)
+    lengths: array[int] = field(default_factory=lambda: array("i"))
 
-    def add(self, category: int, file: int, number: int, pool: Pool, key: str) -> None:
+    def add(self, category: int, file: int, number: int, pool: Pool, key: str, length: int) -> None:
         self.categories.append(category)
         self.files.append(file)
         self.numbers.append(number)
         self.pools.append(CODES[pool])
         self.keys += bytes.fromhex(key)
+        self.lengths.append(length)
 
 
 class _Making:
@@ -118,38 +123,41 @@ class _Making:
         self._keys_held_out: set[str] = set()
         self._left_out = LeftOut()
         self._unwanted: set[str] = set()  # a few of their names
-        self._num_rows = self._num_unwanted = self._num_met = 0
+        self._num_rows = {False: 0, True: 0}  # by whether they are held out
+        self._num_unwanted = self._num_met = 0
 
     def go_through(self, number: int, file: RowFile, is_held_out: bool, say: Saying) -> None:
         """Take in the rows of a file."""
         place = -1
         for place, (line, row) in enumerate(file.rows()):
             if place % SAY_EVERY == 0 and say.is_time():
-                say(f"{self._num_rows + place:,} rows gone through, now {file.name}")
+                num = sum(self._num_rows.values()) + place
+                say(f"{num:,} rows gone through, now {file.name}")
             try:
                 if isinstance(row, Broken):
                     raise row
                 self._take(number, place, row, is_held_out)
             except Broken as broken:
-                self._left_out.add(file.name, line, broken)
-        self._num_rows += place + 1
+                self._left_out.add(file.name, line, broken, is_held_out)
+        self._num_rows[is_held_out] += place + 1
 
     def finish(self) -> Index:
         """Sort what was found into categories."""
         piles = (self._training, self._held_out)
-        categories, files, numbers, pools, keys = (
+        categories, files, numbers, pools, keys, lengths = (
             np.concatenate([np.frombuffer(getattr(pile, column), dtype) for pile in piles])
             for column, dtype in COLUMNS.items()
         )
         if not len(numbers):
             raise EnvironmentFault(self._nothing())
+        self._require_usable_parts()
         order = np.argsort(categories, kind="stable")
         edges = np.searchsorted(categories[order], np.arange(len(self._codes) + 1))
         places = {}
         for name in self._order():
             code = self._codes[name]
             own = order[edges[code] : edges[code + 1]]
-            places[name] = Places(files[own], numbers[own], pools[own], keys[own])
+            places[name] = Places(files[own], numbers[own], pools[own], keys[own], lengths[own])
         self._require_wanted(places)
         return Index(places, self._left_out, self._remarks(places))
 
@@ -160,15 +168,16 @@ class _Making:
             if len(self._unwanted) < SAID:
                 self._unwanted.add(category)
             return
-        key = _key(self._reader, row)
+        conversation = _conversation(self._reader, row)
+        key, length = key_of(conversation), most_bytes(conversation)
         if is_held_out:
             self._keys_held_out.add(key)
-            self._held_out.add(self._code(category), file, place, half_of(key), key)
+            self._held_out.add(self._code(category), file, place, half_of(key), key, length)
         elif key in self._keys_held_out:
             self._num_met += 1
         else:
             pool: Pool = "train" if self._has_holdout else pool_of(key)
-            self._training.add(self._code(category), file, place, pool, key)
+            self._training.add(self._code(category), file, place, pool, key, length)
 
     def _code(self, category: str) -> int:
         code = self._codes.setdefault(category, len(self._codes))
@@ -198,6 +207,26 @@ class _Making:
                     f"no usable row is of the category {name!r} that `categories` names; {hint}"
                 )
 
+    def _require_usable_parts(self) -> None:
+        """Refuse a part that was given and is lost as a whole: something else would be trained on, or measured.
+
+        Files to train on may end up empty on purpose, where the same conversations are held out.
+        """
+        num_broken = sum(flaw.num_rows for flaw in self._left_out.flaws(is_held_out=False))
+        if num_broken and num_broken == self._num_rows[False]:
+            raise EnvironmentFault(self._lost("to train on", is_held_out=False))
+        if self._has_holdout and not self._held_out.numbers:
+            raise EnvironmentFault(self._lost("held out", is_held_out=True))
+
+    def _lost(self, role: str, is_held_out: bool) -> str:
+        """Say why nothing of a part can be used."""
+        num_rows, flaws = self._num_rows[is_held_out], self._left_out.flaws(is_held_out)
+        if not num_rows:
+            return f"its files {role} hold no rows"
+        others = num_rows - sum(flaw.num_rows for flaw in flaws)
+        unwanted = f"\n  of a category that `categories` does not name: {_rows(others)}" if others else ""
+        return f"none of its {_rows(num_rows)} {role} can be used; {WHERE}:{unwanted}{_listed(flaws)}"
+
     def _remarks(self, places: Mapping[str, Places]) -> list[str]:
         remarks = []
         if self._num_met:
@@ -218,22 +247,24 @@ class _Making:
 
     def _nothing(self) -> str:
         """Say why no row can be used."""
-        if not self._num_rows:
+        if not any(self._num_rows.values()):
             return "its files hold no rows"
         if self._num_unwanted or self._num_met:
             return f"no row is left to use: {'; '.join(self._remarks({}))}"
-        first = "".join(f"\n  {line}" for line in self._left_out.first[:SAID])
-        return (
-            f"none of its {_rows(self._num_rows)} can be used; `prompt` or `template`, `category` and `truth`"
-            f" say where things are in a row:{first}"
-        )
+        num_rows = sum(self._num_rows.values())
+        return f"none of its {_rows(num_rows)} can be used; {WHERE}:{_listed(self._left_out.flaws())}"
 
 
-def _key(reader: Reader, row: Row) -> str:
+def _conversation(reader: Reader, row: Row) -> bytes:
     try:
-        return content_key(reader.check_row(row))
+        return canonical(reader.check_row(row))
     except UnicodeEncodeError as error:
         raise Broken("half a character in the prompt", "a lone surrogate, which no file can hold") from error
+
+
+def _listed(flaws: Sequence[Flaw]) -> str:
+    """Write the commonest reasons, a line each."""
+    return "".join(f"\n  {flaw}" for flaw in flaws[::-1][:SAID])
 
 
 def _rows(n: int) -> str:

@@ -46,5 +46,5 @@ class RowFile(ABC):
         """
 
     def head(self, n: int) -> list[Row]:
-        """Give those of the first `n` rows that can be read, with all their columns."""
-        return [row for _, row in islice(self.rows(), n) if not isinstance(row, Broken)]
+        """Give the first `n` rows that can be read, with all their columns."""
+        return list(islice((row for _, row in self.rows() if not isinstance(row, Broken)), n))

@@ -54,7 +54,8 @@ def validate(
             print_leaks(out, found)
     if strict and plan.left_out:
         where = ", ".join(one.environment for one in plan.left_out)
-        raise UserError(f"--strict: there are rows of {where} that cannot be used; mend or remove them")
+        why = "".join(f"\n  {line}" for one in plan.left_out for line in one.told)
+        raise UserError(f"--strict: there are rows of {where} that cannot be used; mend or remove them:{why}")
     if strict and found and found.num_leaks:
         raise UserError(f"--strict: {summary(found)}; remove them on one side")
 

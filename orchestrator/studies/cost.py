@@ -18,7 +18,7 @@ from store.tracker.settings import config_hash
 from store.words import duration, num
 
 # The sections that `make_plan` reads.
-PLANNED_BY = {"policy", "environments", "curriculum", "baseline", "step", "evaluate", "checkpoint"}
+PLANNED_BY = {"policy", "environments", "curriculum", "baseline", "step", "evaluate", "checkpoint", "sampler"}
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM
 
 from policies.config import PolicyConfig
-from policies.errors import PolicyError
-from policies.models.pretrained import architecture, load_pretrained
-from policies.models.tiny import make_tiny, tiny_architecture
-from policies.models.tokenizer import VocabularySample, build_tokenizer
+from policies.encoder import Encoder, context_of, require_template
+from policies.errors import ModelNotFoundError, PolicyError
+from policies.models.pretrained import architecture, load_pretrained, read_tokenizer_of
+from policies.models.tiny import CONTEXT, make_tiny, tiny_architecture
+from policies.models.tokenizer import VocabularySample, build_tokenizer, require_known
 from policies.policy import Policy
 
 
@@ -58,6 +60,27 @@ def _fresh(
             "model: tiny makes its vocabulary from the environments' prompts; pass a sample of them"
         )
     return make_tiny(config, sample, seed, device, saved)
+
+
+def load_encoder(config: PolicyConfig, sample: VocabularySample | None = None) -> Encoder | None:
+    """Load what reads a policy's prompts, and no weights; None where a hub name's files are not here: none is fetched.
+
+    That of `tiny` is the one that a run begins with; a resumed run has its own.
+    """
+    if config.kind == "tiny":
+        is_closed = config.vocabulary == "closed"
+        tokenizer = build_tokenizer(sample or VocabularySample({}), is_closed)
+        check = partial(require_known, tokenizer) if is_closed else None
+        return Encoder(tokenizer, config.template, CONTEXT, check)
+    try:
+        known = architecture(config, is_offline=True)
+        tokenizer = read_tokenizer_of(config, known, is_offline=True)
+    except ModelNotFoundError:
+        if config.kind == "hub":
+            return None
+        raise
+    require_template(tokenizer, config.template, config.model)
+    return Encoder(tokenizer, config.template, context_of(known))
 
 
 def describe_size(config: PolicyConfig, sample: VocabularySample | None = None) -> Size:

@@ -19,8 +19,8 @@ def load_pretrained(config: PolicyConfig, device: torch.device) -> Policy:
     """Load weights and tokenizer, from the hub's cache if there is no network."""
     known = architecture(config)  # first, because it is small: a wrong name is found at once
     source, options = locate(config), {**_hub_options(config), "config": known}
+    tokenizer = read_tokenizer_of(config, known)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
         model = read_model(source, getattr(torch, config.dtype), **options)
     except (OSError, ValueError) as error:
         raise explain(config, error) from error
@@ -29,6 +29,15 @@ def load_pretrained(config: PolicyConfig, device: torch.device) -> Policy:
             f"{config.model}: a {type(model).__name__} keeps no key-value cache, which sampling needs"
         )
     return Policy(model.to(device), tokenizer, name=config.model, template=config.template)
+
+
+def read_tokenizer_of(config: PolicyConfig, known: Any, *, is_offline: bool = False) -> Any:
+    """Read the tokenizer of a model whose configuration is known; offline, as `architecture` does."""
+    options = {**_hub_options(config), "config": known, "local_files_only": is_offline}
+    try:
+        return AutoTokenizer.from_pretrained(locate(config), **options)
+    except (OSError, ValueError) as error:
+        raise explain(config, error) from error
 
 
 def architecture(config: PolicyConfig, *, is_offline: bool = False) -> Any:

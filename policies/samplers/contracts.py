@@ -67,6 +67,7 @@ class Sampler(ABC):
 
     version: int = 0  # of the weights it plays with
     entropy: str = "exact"  # what `Generation.entropies` are; "sampled": None, the surprisal stands for them
+    context: int | None = None  # most tokens in a row, where that may be fewer than the policy reads
     plays_a_copy: bool = False  # of the weights: it may play on while the learner updates its own
 
     @abstractmethod

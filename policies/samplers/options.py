@@ -31,6 +31,9 @@ class SamplerOptions(Options):
     """Must be 0 (off) for training rollouts."""
     max_tokens: int = Field(default=1024, ge=1)
     """Most tokens that the policy may write in an episode, over all its turns."""
+    max_prompt_tokens: int | None = Field(default=None, ge=1)
+    """Tasks with longer prompts are left out; null: what the context leaves behind `max_tokens`, at least half of it.
+    An environment may set its own."""
     turn_tokens: int | None = Field(default=None, ge=1)
     """Most of them in one turn; null: no limit of its own."""
     max_turns: int = Field(default=16, ge=1)
@@ -62,6 +65,11 @@ class SamplerOptions(Options):
                 "settings of an evaluation may cut"
             )
         return self
+
+    @property
+    def longest_row(self) -> int | None:
+        """Most tokens in a row that the engine is set up for, prompt and answer together; None: the policy's own."""
+        return None
 
     @property
     def sampling(self) -> Sampling:

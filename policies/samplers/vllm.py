@@ -56,6 +56,11 @@ class Config(SamplerOptions):
     probe_limit: float | None = Field(default=None, gt=0)
     """Largest gap of the probe, in nats; null: 1e-4 for float32, .5 for float16, 1 for bfloat16."""
 
+    @property
+    def longest_row(self) -> int | None:
+        """What `max_model_len` says."""
+        return self.max_model_len
+
 
 class VllmSampler(Sampler):
     """The engine. What it returns depends on the requests and the weights, and on nothing it did before."""

@@ -98,6 +98,17 @@ class VllmServerSampler(Sampler):
         self._fleet.weights = Weights(version, label, folder, make_proof(self.policy), is_due)
         self._loop.run(self._fleet.bring_up())
         self.version = version
+        self._heed(self._fleet.context)
+
+    def _heed(self, context: int | None) -> None:
+        """Note how long rows may be, and say so where that is less than the policy reads."""
+        own = self.policy.context
+        if context != self.context and context is not None and (own is None or context < own):
+            self._fleet.news.append(
+                f"the servers take {context} tokens in a row, prompt and answer together; the policy reads "
+                f"{own or 'any number'}"
+            )
+        self.context = context
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
         """Generate one row a request, in the order of the requests; rows that no server could play are `lost`.

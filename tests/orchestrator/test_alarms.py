@@ -11,7 +11,6 @@ def step(
     behind: float = 0,
     capped: float = 0,
     cut_off: float = 0,
-    length: float = 5,
     n: float = 64,
 ) -> list[MetricRecord]:
     return [
@@ -20,7 +19,6 @@ def step(
         MetricRecord("tis_capped_frac", capped),
         MetricRecord("truncated_frac", cut_off, "words", None, n),
         MetricRecord("truncated_frac", 1.0, "words", "3", n),
-        MetricRecord("response_len", length, "words", None, n),
     ]
 
 
@@ -35,7 +33,6 @@ def step(
         (step(capped=0.02), "float32", ["learner.lr"]),
         (step(cut_off=0.6), "float32", ["max_tokens"]),
         (step(cut_off=0.6, n=8), "float32", []),  # too few to say
-        (step(cut_off=1.0, length=1), "float32", []),  # one-token answers: meant
         (step(gap=1.0, capped=0.5, cut_off=0.9), "float32", ["stale weights", "learner.lr", "max_tokens"]),
         ([], "float32", []),
     ],

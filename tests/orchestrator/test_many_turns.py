@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from environments import Environment, Score
-from orchestrator.errors import UserError
 from orchestrator.stopwatch import Stopwatch
 from policies.errors import PolicyError
 from policies.policy import Policy
@@ -229,10 +228,27 @@ def test_the_budget_of_a_turn_is_the_least_of_what_is_left() -> None:
         assert sample.mask[-1], "no bridge to a turn that never came"
 
 
-def test_a_prompt_without_room_for_an_answer_is_the_user_s_to_mend() -> None:
-    player = player_of(Scripted(small_policy(context=4), ok), chats(1))
-    with pytest.raises(UserError, match=r"a prompt of chat\.1 has 5 tokens, the policy's context is 4"):
-        played(player, [1])
+def test_a_prompt_without_room_for_an_answer_has_no_score_and_the_others_are_played() -> None:
+    sampler = Scripted(small_policy(context=6), lambda request, call: "o")
+    long, short = played(player_of(sampler, chats(12345, 1)), [12345, 1], size=2)
+    assert [s.score.reason for s in long.samples] == ["its prompt fills the context"] * 2
+    assert [(s.num_tokens, s.num_turns, s.finish) for s in long.samples] == [(0, 0, "lost")] * 2
+    assert not long.trajectories(0, True, lambda sample: None)
+    assert short.values == [0.75, 0.75]
+
+
+def test_an_engine_of_a_shorter_context_cuts_answers_as_the_policy_s_own_would(policy: Policy) -> None:
+    sampler = Scripted(policy, ok)
+    sampler.context = 7
+    (group,) = played(player_of(sampler, chats(1)), [1])
+    assert [call[0].budget for call in sampler.calls] == [2]
+    assert group.num_truncated == 1
+
+
+def test_a_prompt_of_no_tokens_has_no_score(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Policy, "encode", lambda self, messages: ())
+    (group,) = played(player_of(Scripted(policy, ok), chats(1)), [1])
+    assert group.samples[0].score == Score.unscorable("its prompt has no token")
 
 
 @pytest.mark.parametrize(
@@ -278,6 +294,8 @@ def test_where_a_reply_is_one_token_nothing_ends_it_and_nothing_is_cut_off(
     player = player_of(Scripted(policy, ok), chats(1, max_tokens=1), cut_off=cut_off)
     (sample,) = played(player, [1])[0].samples
     assert (sample.num_tokens, sample.score.value, sample.has_gradient) == (1, WORTH, True)
+    assert sample.finish == "stop"
+    assert not sample.trajectory(0, 1.0).was_cut_off
 
 
 def test_what_ended_by_itself_is_never_masked_nor_worth_nothing(policy: Policy) -> None:

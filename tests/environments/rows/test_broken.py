@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from environments import EnvironmentFault
 from environments.tables import lines
 from environments.tables.broken import LISTED
-from tests.environments.rows.making import made, make, questions, sums, write_parquet
+from tests.environments.rows.making import made, make, questions, sums, write_jsonl, write_parquet
 
 GOOD = {"question": "1 + 1?", "answer": "2", "level": 1}
 
@@ -146,22 +146,73 @@ def test_truths_that_are_no_plain_data_are_told(tmp_path):
 
     rows = [{"question": "a", "answer": datetime.date(2020, 1, 1)}]
     write_parquet(tmp_path / "a.parquet", rows)
-    with pytest.raises(EnvironmentFault, match="the truth is no plain data: found datetime"):
+    with pytest.raises(
+        EnvironmentFault, match=r"the truth is no plain data: 1 row \(a\.parquet:1: found datetime"
+    ):
         make(tmp_path, train="a.parquet")
 
 
-def test_where_no_row_can_be_used_the_first_reasons_are_said(tmp_path):
+def test_where_no_row_can_be_used_the_commonest_reasons_are_said(tmp_path):
     with pytest.raises(EnvironmentFault) as fault:
-        made(tmp_path, ["{"] * 30)
-    assert "none of its 30 rows can be used" in str(fault.value)
-    assert str(fault.value).count("not valid JSON") == 10
-    assert "train.jsonl:10: " in str(fault.value)
+        made(tmp_path, [{**GOOD, "answer": None}, *["{"] * 30])
+    assert "none of its 31 rows can be used" in str(fault.value)
+    assert [line.split(" (")[0] for line in str(fault.value).split("\n  ")[1:]] == [
+        "not valid JSON: 30 rows",
+        "the truth is missing: 1 row",
+    ]
+
+
+def test_reasons_are_counted_the_rarest_first_however_late_it_comes(tmp_path):
+    rows = [*["{"] * (LISTED + 5), {**GOOD, "level": ""}, *[{**GOOD, "answer": None}] * 2, GOOD]
+    environment = made(tmp_path, rows, category="level")
+    assert [(flaw.kind, flaw.num_rows) for flaw in environment.flaws] == [
+        ("the category is empty", 1),
+        ("the truth is missing", 2),
+        ("not valid JSON", LISTED + 5),
+    ]
+    assert [str(flaw) for flaw in environment.flaws][:2] == [
+        f"the category is empty: 1 row (train.jsonl:{LISTED + 6})",
+        f"the truth is missing: 2 rows (first: train.jsonl:{LISTED + 7})",
+    ]
+    assert "rows (first: train.jsonl:1: Expecting property" in str(environment.flaws[2])
+
+
+@pytest.mark.parametrize(
+    ("training", "held_out", "said"),
+    [
+        (
+            sums(5),
+            [{"question": "a"}] * 615,
+            "none of its 615 rows held out can be used;.*nothing at 'answer': 615 rows",
+        ),
+        (
+            sums(5),
+            [{"question": "a", "answer": "1", "level": 9}],
+            "none of its one row held out can be used;.*does not name: one row",
+        ),
+        (sums(5), [], "its files held out hold no rows"),
+        ([{"question": "a"}] * 4, sums(5), "none of its 4 rows to train on can be used;.*train.jsonl:1"),
+    ],
+)
+def test_a_file_that_is_lost_as_a_whole_is_refused(tmp_path, training, held_out, said):
+    write_jsonl(tmp_path / "train.jsonl", [{"level": 1, **row} for row in training])
+    write_jsonl(tmp_path / "test.jsonl", [{"level": 1, **row} for row in held_out])
+    with pytest.raises(EnvironmentFault, match=f"(?s)environment rows: {said}"):
+        make(tmp_path, holdout="test.jsonl", category="level", categories=["1"])
+
+
+def test_a_file_that_is_held_out_as_a_whole_is_evaluated_broken_rows_or_not(tmp_path):
+    write_jsonl(tmp_path / "train.jsonl", [*sums(3), *["{"] * 3])
+    environment = make(tmp_path, holdout="train.jsonl")
+    assert [category.trainable for category in environment.categories] == [False]
+    assert environment.num_left_out == 6
 
 
 def test_strict_refuses_broken_rows_and_names_them(tmp_path):
     rows = [GOOD, "{", {**GOOD, "answer": None}]
     with pytest.raises(
-        EnvironmentFault, match=r"(?s)`strict` refuses.* 2 rows.*\n  train.jsonl:2: .*\n  train.jsonl:3"
+        EnvironmentFault,
+        match=r"(?s)`strict` refuses.* 2 rows.*\n  not valid JSON: 1 row .*\n  the truth is missing",
     ):
         made(tmp_path, rows, strict=True)
     assert made(tmp_path, [GOOD], strict=True).size("all") == 1

@@ -23,22 +23,23 @@ def spec(folder: Path, num_broken: int, **options: object) -> Path:
     return written(folder, {**raw, "environments": {"one": rows}, "resources": {}})
 
 
-def test_validate_lists_the_first_ten_and_counts_the_others(tmp_path: Path, evergreen: Evergreen) -> None:
+def test_validate_counts_reasons_and_lists_every_row_as_json(tmp_path: Path, evergreen: Evergreen) -> None:
     result = evergreen("validate", spec(tmp_path, 12))
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     start = lines.index("left out: rows of one that cannot be used: 12")
-    assert lines[start + 10].strip().startswith("train.jsonl:10: not valid JSON")
-    assert lines[start + 11].strip() == "and 2 more (listed with --json)"
+    assert lines[start + 1].strip().startswith("not valid JSON: 12 rows (first: train.jsonl:1: Expecting")
     (facts,) = json.loads(evergreen("validate", spec(tmp_path, 12), "--json").stdout)["plan"]["left_out"]
     assert (facts["environment"], facts["num_rows"], len(facts["rows"])) == ("one", 12, 12)
+    assert facts["rows"][11].startswith("train.jsonl:12: not valid JSON")
+    assert [(reason["kind"], reason["num_rows"]) for reason in facts["reasons"]] == [("not valid JSON", 12)]
 
 
 def test_validate_strict_refuses_them_and_nothing_else(tmp_path: Path, evergreen: Evergreen) -> None:
     refused = evergreen("validate", spec(tmp_path, 1), "--strict")
     assert refused.exit_code == 2
     assert "--strict: there are rows of one that cannot be used" in refused.stderr
-    assert "train.jsonl:1: " in refused.stdout
+    assert "not valid JSON: 1 row (train.jsonl:1: " in refused.stderr
     assert evergreen("validate", spec(tmp_path, 0), "--strict").exit_code == 0
     assert evergreen("validate", spec(tmp_path, 1, strict=True)).exit_code == 2
 
@@ -79,7 +80,7 @@ def test_a_run_remembers_what_it_left_out_and_a_resumed_one_that_its_data_change
     events = json.loads(evergreen("show", "sums", "--events", "--json", "--home", home).stdout)
     said = {event["kind"]: event["text"] for event in events}
     assert said["left out"].startswith("rows of one that cannot be used and are left out: 3; ")
-    assert "train.jsonl:1: not valid JSON" in said["left out"]
+    assert "not valid JSON: 3 rows (first: train.jsonl:1: " in said["left out"]
     assert "environment one was 1+" in said["not bitwise"]
 
 
