@@ -19,9 +19,8 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks import study_tables
-from store import carryover
+from store import outcomes
 from store.ledger.reading import Reading
-from store.metrics import metric as known_metric
 
 ENVIRONMENTS = ("words", "book1", "letters", "book2")
 
@@ -29,18 +28,17 @@ ENVIRONMENTS = ("words", "book1", "letters", "book2")
 def of_run(reading: Reading, run: str) -> dict[str, float]:
     """Every measure of one run."""
     trained = [stage.environment or "" for stage in reading.stages(run)]
-    accuracy, entropy = matrix(reading, run, "pass_1"), matrix(reading, run, "entropy_token")
-    floor = known_metric("entropy_token").ratio_floor or 0.0
+    accuracy = matrix(reading, run, "pass_1")
+    numbers = outcomes.of_run(outcomes.read(reading, run))
     own = {name: accuracy[stage, name] for stage, name in enumerate(trained, start=1)}
-    left = [carryover.ratio(entropy[len(trained), name], entropy[0, name], floor) for name in own]
     groups = reading.sums(run, ["groups_generated"]).get("groups_generated")  # with dynamic sampling only
     num_steps = len(reading.steps(run))
     return {
         **own,
         "next": float(np.mean(list(own.values())[1:])),
         "at the end": float(np.mean([accuracy[len(trained), name] for name in own])),
-        "carried": carryover.geometric_mean(carryover.carried(entropy, trained, floor)) or 0.0,
-        "left": carryover.geometric_mean(left) or 0.0,
+        "carried": numbers["entropy_carried"] or 0.0,
+        "left": numbers["entropy_left"] or 0.0,
         "groups": reading.spec(run)["step"]["groups"] if groups is None else groups / num_steps,
     }
 

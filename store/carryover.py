@@ -13,6 +13,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
+LEAST_GAIN = 0.05  # of accuracy: less has not been learnt
+NUM_ERRORS = 2  # standard errors of a difference: what is within them may be chance
+
 Matrix = Mapping[tuple[int, str], float | None]
 
 
@@ -81,14 +84,43 @@ def forward_transfer(matrix: Matrix, trained: Sequence[str]) -> float | None:
 
 def forgetting(matrix: Matrix, trained: Sequence[str]) -> float | None:
     """F: mean fall from the best value since the first stage (1801.10112); below 0: best at the end."""
-    end = len(trained)
-    falls = []
-    for name, first in _first(trained).items():
-        seen = [matrix.get((i, name)) for i in range(first, end + 1)]
-        known = [value for value in seen if value is not None]
-        if first < end:
-            falls.append(None if len(known) < len(seen) else max(known[:-1]) - known[-1])
-    return _mean(falls)
+    return _mean(
+        None if best is None else _minus(matrix, (best, name), (len(trained), name))
+        for name, best in _bests(matrix, trained).items()
+    )
+
+
+def relative_forgetting(matrix: Matrix, trained: Sequence[str], errors: Matrix) -> float | None:
+    """F as a share of what had been learnt: mean of (best - end) / (best - start).
+
+    Over the environments of F where best - start is at least `LEAST_GAIN` and `NUM_ERRORS` standard errors; the
+    others had learnt nothing that could be forgotten. None where that is all of them, or a value is missing.
+
+    Args:
+        matrix: accuracies; an environment starts at the first boundary that measured it.
+        errors: standard errors of the same cells; one that is not known counts as 0.
+    """
+    shares, end = [], len(trained)
+    for name, best in _bests(matrix, trained).items():
+        if best is None:
+            return None
+        start = min(i for i, other in matrix if other == name)
+        fall, gain = (_minus(matrix, (best, name), (i, name)) for i in (end, start))
+        if fall is None or gain is None:
+            return None
+        noise = math.hypot(*(errors.get((i, name)) or 0.0 for i in (best, start)))
+        if gain >= max(LEAST_GAIN, NUM_ERRORS * noise):
+            shares.append(fall / gain)
+    return fmean(shares) if shares else None
+
+
+def left(matrix: Matrix, floor: float) -> dict[str, float | None]:
+    """By environment: its last value against its first."""
+    found = {}
+    for name in _environments(matrix):
+        rows = sorted(i for i, other in matrix if other == name)
+        found[name] = ratio(matrix[rows[-1], name], matrix[rows[0], name], floor)
+    return found
 
 
 def zero_shot_gain(matrix: Matrix, trained: Sequence[str]) -> float | None:
@@ -120,6 +152,20 @@ def _first(trained: Sequence[str]) -> dict[str, int]:
 
 def _last(trained: Sequence[str]) -> dict[str, int]:
     return {name: i for i, name in enumerate(trained, start=1)}
+
+
+def _bests(matrix: Matrix, trained: Sequence[str]) -> dict[str, int | None]:
+    """When each environment that others were trained after was best, from its first stage to before the end.
+
+    None: a value is missing there.
+    """
+    bests: dict[str, int | None] = {}
+    for name, first in _first(trained).items():
+        seen = [(matrix.get((i, name)), i) for i in range(first, len(trained))]
+        known = [(value, -i) for value, i in seen if value is not None]
+        if seen:
+            bests[name] = -max(known)[1] if len(known) == len(seen) else None
+    return bests
 
 
 def _minus(matrix: Matrix, later: tuple[int, str], earlier: tuple[int, str]) -> float | None:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from store import carryover, checkpoints, played
+from store import checkpoints, outcomes, played
 from store.composed import NOTHING, composed
 from store.errors import CannotFit
 from store.home import Home
@@ -16,7 +16,6 @@ from store.law import fit
 from store.ledger import Ledger
 from store.ledger.answers import Cell
 from store.lock import holder
-from store.metrics import metric as known_metric
 from store.records import EVERYTHING
 
 MATRICES = ("pass_1", "pass_4", "entropy_token")
@@ -38,7 +37,9 @@ def facts(ledger: Ledger, folder: Path, name: str) -> Facts:
     run, spec = read.run(name), read.spec(name)
     cells = {metric: read.matrix(name, metric) for metric in MATRICES}
     matrices = {metric: _matrix(of) for metric, of in cells.items()}
-    stages = [asdict(stage) for stage in read.stages(name)]
+    begun = read.stages(name)
+    stages = [asdict(stage) for stage in begun]
+    carried = outcomes.matrices(cells["pass_1"], cells["entropy_token"], begun)
     return {
         "name": name,
         "status": status(run.status, folder),
@@ -60,7 +61,11 @@ def facts(ledger: Ledger, folder: Path, name: str) -> Facts:
         "seconds": _seconds(ledger, name),
         "environments": _environments(matrices, cells["pass_1"]),
         "matrices": matrices,
-        "carry_over": carry_over(matrices, stages),
+        "carry_over": outcomes.of_run(carried),
+        "switches": [
+            {"stage": stage, "environment": name, **outcomes.of_switch(carried, stage)}
+            for stage, name in enumerate(carried.trained, start=1)
+        ],
         "laws": _laws(spec.get("objective") or {}, matrices),
         "stages": stages,
         "arms": _arms(ledger, name, has_scheduler=run.scheduler is not None),
@@ -182,31 +187,6 @@ def _first_and_last(matrix: Matrix, name: str) -> tuple[float | None, float | No
 
 def _difference(pair: tuple[float | None, float | None]) -> float | None:
     return None if pair[0] is None or pair[1] is None else pair[1] - pair[0]
-
-
-def carry_over(matrices: Mapping[str, Matrix], stages: list[Facts]) -> Facts:
-    """Sum the matrices up (see `store.carryover`); all None before a stage is measured, and in flat mode."""
-    last = max((int(i) for i in matrices["pass_1"]), default=0)
-    trained = [stage["environment"] for stage in stages if stage["stage"] <= last]
-    if None in trained:
-        trained = []
-    accuracy, entropy = (
-        {(int(i), name): value for i, row in matrices[metric].items() for name, value in row.items()}
-        for metric in ("pass_1", "entropy_token")
-    )
-    floor = known_metric("entropy_token").ratio_floor or 0.0
-    differences = {
-        "average": carryover.average,
-        "backward_transfer": carryover.backward_transfer,
-        "forward_transfer": carryover.forward_transfer,
-        "forgetting": carryover.forgetting,
-        "zero_shot_gain": carryover.zero_shot_gain,
-    }
-    ratios = {"entropy_retained": carryover.retained, "entropy_carried": carryover.carried}
-    return {
-        **{key: of(accuracy, trained) if trained else None for key, of in differences.items()},
-        **{key: carryover.geometric_mean(of(entropy, trained, floor)) for key, of in ratios.items()},
-    }
 
 
 def _arms(ledger: Ledger, name: str, has_scheduler: bool) -> list[Facts]:

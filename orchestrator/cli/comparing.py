@@ -10,7 +10,7 @@ import typer
 
 from orchestrator.cli.console import number, plain
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home
-from store.words import LONG_NAME, short, signed
+from store.words import LONG_NAME, short
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from store.comparing import Comparison
-    from store.comparing.comparison import Pair
+    from store.comparing.pairs import Pair
 
 COLUMNS = 6  # strata beside the settings; more become rows
 LONGEST_SLUG = 80  # characters of a file's name
@@ -106,7 +106,9 @@ def print_comparison(out: Console, comparison: Comparison) -> None:
     if len(comparison.strata) > 1:
         out.print(_strata(comparison))
     out.print(_differences(comparison))
-    out.print(_tests(comparison))
+    out.print(_effects(comparison))
+    if comparison.carry_over.outcomes:
+        out.print(_carried(comparison))
     out.print(Text("\n".join(words.how_computed(comparison)), style="dim"))
 
 
@@ -144,26 +146,40 @@ def _differences(comparison: Comparison) -> Table:
     from orchestrator.cli.tables import table
     from store.comparing import words
 
-    columns = ("seeds", "difference", "95 %, t", "95 %, bootstrap")
-    made = table("Differences, paired by seed", _heading(comparison), *columns)
+    what = "Quotients" if comparison.is_ratio else "Differences"
+    made = table(
+        f"{what}, paired by seed", _heading(comparison), "seeds", what[:-1].lower(), "95 %", "p", "corrected"
+    )
     for pair in comparison.pairs:
-        seen = (signed(pair.mean, words.DIGITS), words.interval(pair.t_interval, True))
-        made.add_row(
-            _pair(comparison, pair), str(len(pair.seeds)), *seen, words.interval(pair.bootstrap, True)
-        )
+        seen = (words.change(pair.mean, pair.is_ratio), words.changes(pair.interval, pair.is_ratio))
+        ps = (words.p_value(pair.p), words.p_value(pair.p_corrected))
+        made.add_row(_pair(comparison, pair), str(len(pair.seeds)), *seen, *ps)
     return made
 
 
-def _tests(comparison: Comparison) -> Table:
+def _effects(comparison: Comparison) -> Table:
     from orchestrator.cli.tables import table
-    from store.comparing import words
 
-    columns = ("p", "corrected", "P(improvement)", "d_z", "seeds for 80 %")
-    made = table("Tests", _heading(comparison), *columns)
+    made = table("Effects", _heading(comparison), "P(improvement)", "d_z", "seeds for 80 %")
     for pair in comparison.pairs:
-        ps = (words.p_value(pair.p), words.p_value(pair.p_corrected))
         seeds = "-" if pair.seeds_for_power is None else str(pair.seeds_for_power)
-        made.add_row(_pair(comparison, pair), *ps, number(pair.improvement), number(pair.effect_size), seeds)
+        made.add_row(_pair(comparison, pair), number(pair.improvement), number(pair.effect_size), seeds)
+    return made
+
+
+def _carried(comparison: Comparison) -> Table:
+    """Means over the seeds of what carried over: those numbers that are defined somewhere."""
+    from orchestrator.cli.tables import table
+    from store.outcomes import OUTCOMES, told
+
+    found = {
+        label: told({name: cell.mean for name, cell in own.items()})
+        for label, own in comparison.carry_over.outcomes.items()
+    }
+    shown = [one for one in OUTCOMES if any(one.name in own for own in found.values())]
+    made = table("What carried over, mean of the seeds", "setting", *(one.abbreviation for one in shown))
+    for label, own in found.items():
+        made.add_row(_name(short(label, LABEL)), *(own.get(one.name, "-") for one in shown))
     return made
 
 

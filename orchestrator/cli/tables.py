@@ -13,6 +13,7 @@ from rich.text import Text
 
 from orchestrator.cli.console import number, plain
 from store import played
+from store.outcomes import OUTCOMES, told
 from store.records import DECISION
 from store.words import arm_name, beside_the_baseline, in_words, signed
 
@@ -56,6 +57,8 @@ def print_story(out: Console, story: Mapping[str, Any]) -> None:
         ("entropy_token", "Entropy, nats a token"),
     ):
         out.print(_matrix(title, story["matrices"][metric], names, story["stages"]))
+    if any(value is not None for value in story["carry_over"].values()):
+        out.print(_carried(story))
     out.print(_arms(story))
     _print_played(out, story["played"])
     out.print(_incidents(story))
@@ -94,6 +97,15 @@ def _matrix(
     for index in sorted(matrix, key=int):
         label = "before training" if index == "0" else f"{index}  {trained.get(index) or 'all'}"
         made.add_row(Text(label), *(number(matrix[index].get(name)) for name in names))
+    return made
+
+
+def _carried(story: Mapping[str, Any]) -> Table:
+    made = table("What carries over", "", "value")
+    written = told(story["carry_over"])
+    for one in OUTCOMES:
+        if one.name in written:
+            made.add_row(one.title, written[one.name])
     return made
 
 

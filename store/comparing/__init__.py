@@ -2,8 +2,10 @@
 
 measures.py     what runs can be compared on      settings.py    what makes a setting
 runs.py         finding them, refusing what cannot be compared
-statistics.py   every formula, on plain numbers   comparison.py  the facts
-words.py        the facts as sentences            curves.py  page.py   one HTML page
+scores.py       settings over their seeds         pairs.py       one test, one interval, one verdict
+matrices.py     means and differences of matrices comparison.py  all the facts
+statistics.py   every formula, on plain numbers   words.py       the facts as sentences
+curves.py  heats.py  page.py   one HTML page
 """
 
 from __future__ import annotations

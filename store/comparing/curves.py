@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from store.comparing.comparison import Comparison, Setting
+from store.comparing.comparison import Comparison
+from store.comparing.scores import Setting
 from store.comparing.statistics import Floats
 from store.ledger.answers import Stage, StagePoint
 from store.ledger.reading import Reading

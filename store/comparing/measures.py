@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Literal
 
-from store import carryover
+from store import outcomes
 from store.errors import ComparisonError
-from store.ledger.answers import Stage
 from store.ledger.reading import Reading
 from store.metrics import metric as known_metric
 from store.words import num
@@ -30,11 +30,20 @@ class Measure:
     stratum: Literal["environment", "stage", "run"]
     direction: Literal[-1, 0, 1]  # lower is better, no good direction, higher is better
     last: int | None = None  # steps at a stage's end that are averaged; None: measured at boundaries
+    is_ratio: bool = False  # compared as logarithms, told as ratios
 
     @property
     def is_held_out(self) -> bool:
         """Whether it was measured on tasks that are never trained on."""
         return self.last is None
+
+    def scaled(self, value: float) -> float:
+        """Put a score on the scale on which scores are averaged and differ: a ratio's is its logarithm."""
+        return math.log(value) if self.is_ratio else value
+
+    def unscaled(self, value: float) -> float:
+        """Bring an average or a difference back from that scale."""
+        return math.exp(value) if self.is_ratio else value
 
 
 def _at_the_end(name: str, title: str, metric: str) -> Measure:
@@ -50,10 +59,17 @@ _ALL = (
     _at_the_end("entropy", "held-out token entropy, nats,", "entropy_token"),
     Measure("train_accuracy", "training accuracy", "accuracy", "stage", 1, LAST),
     Measure("train_entropy", "token entropy in training, nats,", "entropy_token", "stage", 0, LAST),
-    Measure("retained", "entropy retained by a stage on its environment", "entropy_token", "run", 0),
-    Measure("carried", "entropy carried to the next environment", "entropy_token", "run", 0),
-    Measure("forgetting", "forgetting", "pass_1", "run", -1),
-    Measure("forward_transfer", "forward transfer", "pass_1", "run", 1),
+    *(
+        Measure(
+            one.measure,
+            one.title.lower(),
+            one.metric,
+            "run",
+            one.direction,
+            is_ratio=one.kind == "ratio",
+        )
+        for one in outcomes.OUTCOMES
+    ),
 )
 MEASURES: Mapping[str, Measure] = {measure.name: measure for measure in _ALL}
 
@@ -79,6 +95,13 @@ def scores(reading: Reading, run: str, of: Measure) -> Scores:
     return {stratum: value for stratum, value in found.items() if value is not None}
 
 
+def why_undefined(reading: Reading, run: str, of: Measure) -> str:
+    """Say why a run has no score of what sums a run up."""
+    numbers = outcomes.of_run(outcomes.read(reading, run))
+    is_bare = of.name == "relative_forgetting" and numbers["forgetting"] is not None
+    return f"no {of.name}: {outcomes.NOTHING_LEARNT if is_bare else 'not defined for its stages'}"
+
+
 def _by_environment(reading: Reading, run: str, of: Measure) -> dict[str, float | None]:
     """The last boundary's cells of environments as wholes."""
     cells = [cell for cell in reading.matrix(run, of.metric) if cell.category is None]
@@ -92,29 +115,12 @@ def _by_stage(reading: Reading, run: str, of: Measure) -> dict[str, float | None
 
 
 def _of_run(reading: Reading, run: str, of: Measure) -> dict[str, float | None]:
-    cells = [cell for cell in reading.matrix(run, of.metric) if cell.category is None]
-    matrix = {(cell.after_stage, cell.environment or ""): cell.value for cell in cells}
-    trained = _trained(reading.stages(run))
-    return {WHOLE: _SUMMED[of.name](matrix, trained) if trained else None}
-
-
-def _trained(stages: Sequence[Stage]) -> list[str]:
-    """Each stage's environment; none in flat mode, where stages have no environment of their own."""
-    return [stage.environment for stage in stages if stage.environment is not None]
-
-
-def _floor() -> float:
-    return known_metric("entropy_token").ratio_floor or 0.0
+    numbers = outcomes.of_run(outcomes.read(reading, run))
+    return {WHOLE: next(numbers[one.name] for one in outcomes.OUTCOMES if one.measure == of.name)}
 
 
 _IN: Mapping[str, Callable[[Reading, str, Measure], dict[str, float | None]]] = {
     "environment": _by_environment,
     "stage": _by_stage,
     "run": _of_run,
-}
-_SUMMED: Mapping[str, Callable[[carryover.Matrix, Sequence[str]], float | None]] = {
-    "retained": lambda m, trained: carryover.geometric_mean(carryover.retained(m, trained, _floor())),
-    "carried": lambda m, trained: carryover.geometric_mean(carryover.carried(m, trained, _floor())),
-    "forgetting": carryover.forgetting,
-    "forward_transfer": carryover.forward_transfer,
 }

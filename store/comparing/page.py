@@ -8,18 +8,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 
-from store.comparing import words
+from store.comparing import heats, words
 from store.comparing.comparison import Comparison
 from store.comparing.curves import Curves, Drawn, Place, draw
 from store.comparing.statistics import Interval
 from store.ledger.reading import Reading
 from store.report import look
 from store.report.charts import GAP, Band, Chart, Frame, Scale, Series, line_chart, nice_top
-from store.words import num, number, signed
+from store.words import num, number
 
 TALL = 260  # pixels, as in report.css
 NUM_COLOURS = 8  # of settings; beyond it the rest is grey
 RANGES = 5  # settings whose seeds' ranges are drawn
+OPEN = 3  # groups of matrices that are unfolded
 SAID = 8  # verdicts at the top; the table has them all
 STYLES = ("report.css", "comparison.css")
 
@@ -54,9 +55,11 @@ def render(reading: Reading, comparison: Comparison) -> str:
         "num_runs": sum(len(setting.runs) for setting in comparison.settings),
         "settings": _settings(comparison),
         "pairs": _pairs(comparison),
+        "heats": heats,
         "charts": _charts(drawn, colours),
         "has_ranges": len(comparison.settings) <= RANGES,
         "num_colours": NUM_COLOURS,
+        "open_groups": OPEN,
         "is_in_steps": drawn.axis.is_in_steps,
         "written_at": datetime.now(UTC),
     }
@@ -91,20 +94,37 @@ def _settings(comparison: Comparison) -> list[Forest]:
             setting.iqm,
             setting.iqm_interval,
             scale,
+            f"{number(setting.iqm, words.DIGITS)}, interval {words.interval(setting.iqm_interval)}",
         )
         for setting in comparison.settings
     ]
 
 
 def _pairs(comparison: Comparison) -> list[Forest]:
-    """Every pair's differences on one scale that holds 0."""
-    ends = [end for pair in comparison.pairs if (of := pair.t_interval) for end in (of.low, of.high)]
-    scale = _scale([*ends, *(d for pair in comparison.pairs for d in pair.differences)])
+    """Every pair's differences on one scale that holds 0; quotients on one of logarithms that holds 1."""
+
+    def place(value: float) -> float:
+        return math.log(value) if comparison.is_ratio else value
+
+    ends = [end for pair in comparison.pairs if (of := pair.interval) for end in (of.low, of.high)]
+    seen = [*ends, *(d for pair in comparison.pairs for d in pair.differences)]
+    scale = _scale([place(value) for value in seen])
     rows = []
     for pair in comparison.pairs:
         seeds = zip(pair.seeds, pair.differences, strict=True)
-        dots = [(d, f"seed {seed}: {signed(d, words.DIGITS)}") for seed, d in seeds]
-        rows.append(_forest(dots, pair.mean, pair.t_interval, scale, is_change=True))
+        told = [f"seed {seed}: {words.change(d, pair.is_ratio)}" for seed, d in seeds]
+        of = pair.interval and Interval(place(pair.interval.low), place(pair.interval.high))
+        about = f"{words.change(pair.mean, pair.is_ratio)}, interval {words.changes(pair.interval, pair.is_ratio)}"
+        rows.append(
+            _forest(
+                list(zip(map(place, pair.differences), told, strict=True)),
+                None if pair.mean is None else place(pair.mean),
+                of,
+                scale,
+                about,
+                has_zero=True,
+            )
+        )
     return rows
 
 
@@ -113,7 +133,8 @@ def _forest(
     mark: float | None,
     of: Interval | None,
     scale: Scale,
-    is_change: bool = False,
+    about: str,
+    has_zero: bool = False,
 ) -> Forest:
     def at(value: float) -> float:
         return 100 * min(1.0, max(0.0, scale.share(value)))
@@ -123,8 +144,8 @@ def _forest(
         None if mark is None else at(mark),
         at(of.low) if of else None,
         at(of.high) if of else None,
-        at(0.0) if is_change or scale.low < 0 else None,
-        f"{number(mark, words.DIGITS)}, interval {words.interval(of)}; {'; '.join(t for _, t in dots)}",
+        at(0.0) if has_zero or scale.low < 0 else None,
+        f"{about}; {'; '.join(t for _, t in dots)}",
     )
 
 

@@ -94,6 +94,15 @@ def refuse_what_is_measured_otherwise(reading: Reading, entries: Sequence[Entry]
             )
 
 
+def evaluated_on_other_tasks(reading: Reading, entries: Sequence[Entry]) -> list[str]:
+    """Name the environments whose held-out tasks are not the same in all runs that have them."""
+    tasks = [_tasks(reading, entry.run.name) for entry in entries]
+    first: dict[str, object] = {}
+    for own in tasks:
+        first = {**own, **first}
+    return list(dict.fromkeys(name for own in tasks for name in _changed(first, own)))
+
+
 def _named(
     reading: Reading, names: Sequence[str], known: Mapping[str, Run]
 ) -> tuple[Study | None, list[Run]]:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from store.comparing.comparison import Comparison, Pair
-from store.comparing.statistics import ALPHA, LEVEL, MOST_SIGNS, NUM_PATTERNS, POWER, Interval
+from store.comparing.comparison import Comparison
+from store.comparing.matrices import MeanMatrix
+from store.comparing.pairs import Pair
+from store.comparing.statistics import ALPHA, MOST_SIGNS, NUM_PATTERNS, POWER, Interval
 from store.words import listed, num, number, short, signed
 
 DIGITS = 3  # of scores and differences: seeds differ in the second
+RATIO_DIGITS = 2  # of quotients
+MOST_DIGITS = 9  # for what is nearly no difference
 
 
 def verdict(pair: Pair) -> str:
@@ -57,12 +61,31 @@ def what_is_compared(comparison: Comparison) -> str:
     return comparison.title + (f", {num(len(strata), over)}" if over else "")
 
 
-def interval(of: Interval | None, is_change: bool = False) -> str:
-    """Write an interval's ends."""
-    if of is None:
+def interval(of: Interval | None) -> str:
+    """Write the ends of an interval of scores."""
+    return "-" if of is None else f"{number(of.low, DIGITS)} to {number(of.high, DIGITS)}"
+
+
+def change(value: float | None, is_ratio: bool) -> str:
+    """Write a difference with its sign, or a quotient: +.163, x1.08."""
+    if value is None:
         return "-"
-    write = signed if is_change else number
-    return f"{write(of.low, DIGITS)} to {write(of.high, DIGITS)}"
+    return f"x{_change(value, True)}" if is_ratio else _change(value, False)
+
+
+def changes(of: Interval | None, is_ratio: bool) -> str:
+    """Write the ends of an interval of differences, or of quotients."""
+    return "-" if of is None else f"{_change(of.low, is_ratio)} to {_change(of.high, is_ratio)}"
+
+
+def _change(value: float, is_ratio: bool) -> str:
+    """An end that is not quite no difference never looks like it: it gets more digits."""
+    write, digits, none = (number, RATIO_DIGITS, 1.0) if is_ratio else (signed, DIGITS, 0.0)
+    nothings = {f"{nothing:.{MOST_DIGITS}f}" for nothing in (0.0, none)}
+    if f"{abs(value):.{MOST_DIGITS}f}" not in nothings:
+        while float(f"{value:.{digits}f}") in (0.0, none):
+            digits += 1
+    return write(value, digits)
 
 
 def p_value(p: float | None) -> str:
@@ -86,12 +109,10 @@ def how_resampled(of: Interval) -> str:
 def how_computed(comparison: Comparison) -> list[str]:
     """Say where intervals and p come from, in short."""
     scores = next((s.iqm_interval for s in comparison.settings if s.iqm_interval), None)
-    differences = next((p.bootstrap for p in comparison.pairs if p.bootstrap), None)
-    parts = [(scores, "the IQM"), (differences, "differences")]
-    drawn = [f"{how_resampled(of)} for {what}" for of, what in parts if of is not None]
-    if not drawn:
-        return [_tested(comparison)]
-    return [f"Bootstrap: {', '.join(drawn)}; too narrow below 8 seeds.", _tested(comparison)]
+    drawn = (
+        [f"95 % of the IQM: bootstrap, {how_resampled(scores)}; too narrow below 8 seeds."] if scores else []
+    )
+    return [*drawn, _tested(comparison)]
 
 
 def method(comparison: Comparison) -> list[str]:
@@ -101,28 +122,61 @@ def method(comparison: Comparison) -> list[str]:
         f"A run is one observation. Its score is the mean over its {comparison.stratum}s."
         if several
         else "A run is one observation, with one score.",
-        "Differences are between runs of the same seed, finished in both settings.",
+        *_of_ratios(comparison),
+        f"{'Quotients' if comparison.is_ratio else 'Differences'} are between runs of the same seed, finished in both "
+        "settings.",
         "IQM: mean without the lowest and the highest quarter of all scores"
         + (f", a score a seed and {comparison.stratum}." if several else "."),
-        f"Intervals hold {LEVEL:.0%}: Student's t, and the percentile bootstrap, which resamples seeds"
-        + (f" inside each {comparison.stratum}." if several else "."),
+        "Its interval is the percentile bootstrap, which resamples seeds"
+        + (f" inside each {comparison.stratum}" if several else "")
+        + "; it describes, and decides nothing.",
         *how_computed(comparison),
         "P(improvement): chance that a run of the setting beats one of the baseline, ties one half"
         + (f", mean over the {comparison.stratum}s." if several else "."),
-        f"d_z: mean difference over its standard deviation. Seeds for {POWER:.0%} power: of a paired t test at "
-        f"{number(ALPHA)}, uncorrected, if the true effect were the one seen.",
+        f"d_z: mean difference over its standard deviation. Seeds for {POWER:.0%} power: of this test at "
+        f"{_level(comparison)}, if the true effect were the one seen.",
+    ]
+
+
+def parting(matrix: MeanMatrix) -> str | None:
+    """Say from where on a matrix cannot be averaged by stage."""
+    if matrix.parts_at is None:
+        return None
+    who = short(matrix.setting) + (f" and {short(matrix.baseline)}" if matrix.baseline else "")
+    return (
+        f"The runs of {who} do not train the same environments from stage {matrix.parts_at} on: "
+        "only the boundaries before it and the end are averaged."
+    )
+
+
+def _of_ratios(comparison: Comparison) -> list[str]:
+    if not comparison.is_ratio:
+        return []
+    return [
+        "The score is a ratio, compared as its logarithm: means are geometric, and x1.08 is 1.08 times as much."
     ]
 
 
 def _tested(comparison: Comparison) -> str:
+    """Name the one rule that decides."""
     drawn = any(not pair.is_exact for pair in comparison.pairs)
     how = (
         f"sign-flip test, {NUM_PATTERNS:,} drawn patterns beyond {MOST_SIGNS} seeds"
         if drawn
         else "exact sign-flip test"
     )
+    m, what = len(comparison.pairs), "quotients" if comparison.is_ratio else "differences"
+    together = f", corrected for {m} comparisons (Bonferroni), so that all {m} hold together" if m > 1 else ""
+    none = 1 if comparison.is_ratio else 0
+    return (
+        f"p and 95 %: {how}, two-sided{together}; the interval holds the {what} that it does not reject, and a "
+        f"setting is called different when that leaves out {none}."
+    )
+
+
+def _level(comparison: Comparison) -> str:
     m = len(comparison.pairs)
-    return f"p: {how}, two-sided" + (f"; corrected for {m} comparisons (Holm)." if m > 1 else ".")
+    return number(ALPHA) + (f" / {m}" if m > 1 else "")
 
 
 def _not_enough(pair: Pair) -> str:
@@ -135,7 +189,7 @@ def _not_enough(pair: Pair) -> str:
 
 def _no_difference(pair: Pair) -> str:
     need = pair.seeds_for_power
-    if pair.effect_size is None or not pair.mean:
+    if not pair.effect_size:
         more = ""
     elif need is None:
         more = "; if real, an effect of this size would take more than 1,000 seeds to see"
@@ -151,7 +205,7 @@ def _claim(pair: Pair) -> str:
 
 
 def _seen(pair: Pair) -> str:
-    return f"{signed(pair.mean, DIGITS)} ({interval(pair.t_interval, True)}), {_p(pair)}"
+    return f"{change(pair.mean, pair.is_ratio)} ({changes(pair.interval, pair.is_ratio)}), {_p(pair)}"
 
 
 def _p(pair: Pair) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from store.exporting.columns import Table
 from store.files import write_text
 from store.metrics import METRICS
+from store.outcomes import OUTCOMES, SWITCHES
 from store.words import num
 
 MARKDOWN, JSON = "DICTIONARY.md", "dictionary.json"
@@ -38,6 +39,7 @@ def _facts(tables: Sequence[Table], runs: Sequence[str], num_rows: Mapping[str, 
             }
             for table in tables
         },
+        "carry_over": {one.name: one.meaning for one in (*OUTCOMES, *SWITCHES)},
         "metrics": {
             metric.name: {"unit": metric.unit, "direction": metric.direction, "meaning": metric.meaning}
             for metric in METRICS.values()
@@ -65,6 +67,8 @@ def _lines(facts: Mapping[str, Any]) -> list[str]:
             f"| `{c['name']}` | {c['kind']} | {c['unit']} | {'yes' if c['nullable'] else ''} | {c['meaning']} |"
             for c in table["columns"]
         ]
+    lines += ["", "## Numbers of carry-over", "", "| name | meaning |", "|---|---|"]
+    lines += [f"| `{name}` | {meaning} |" for name, meaning in facts["carry_over"].items()]
     lines += ["", "## Metrics", "", "| metric | unit | better | meaning |", "|---|---|---|---|"]
     better = {1: "higher", 0: "", -1: "lower"}
     lines += [

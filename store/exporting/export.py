@@ -9,10 +9,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from store import outcomes
 from store.exporting.columns import Row, Table
 from store.exporting.dictionary import write_dictionary
 from store.exporting.rows import Rows, open_rows
-from store.exporting.tables import RUNS, TABLES
+from store.exporting.tables import CARRY_OVER, RUNS, TABLES
 from store.exporting.writing import FORMATS, Writer, visible
 from store.files import new_folder
 from store.ledger import Reading
@@ -66,10 +67,11 @@ class Export:
 
     def add(self, reading: Reading, run: str, tell: Callable[[str], None] = lambda words: None) -> None:
         """Take all rows of a run, as they are now; of a run that goes on meanwhile, one moment of it."""
+        made = {RUNS.name: [_run(reading, run)], CARRY_OVER.name: _carry_over(reading, run)}
         with open_rows(reading, run) as rows:
             for table in TABLES:
                 output = self.outputs[table.name]
-                found = iter([_run(reading, run)]) if table is RUNS else _rows(table, rows, run)
+                found = made[table.name] if table.name in made else _rows(table, rows, run)
                 for count, row in enumerate(found, 1):
                     output.add(row)
                     if count % TOLD_EVERY == 0:
@@ -112,6 +114,19 @@ def _run(reading: Reading, name: str) -> Row:
     facts["spec"] = without_logins(_json(reading.spec(name)))
     facts["host"] = _json(reading.host(name))
     return tuple(facts[column] for column in RUNS.names)
+
+
+def _carry_over(reading: Reading, run: str) -> list[Row]:
+    found = outcomes.read(reading, run)
+    stages = sorted({stage for stage, _ in found.accuracy if stage})
+    return [
+        (run, stage, name, value)
+        for stage in stages
+        for name, value in {
+            **outcomes.of_run(found.up_to(stage)),
+            **outcomes.of_switch(found, stage),
+        }.items()
+    ]
 
 
 def _json(data: Any) -> str:

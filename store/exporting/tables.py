@@ -137,6 +137,18 @@ ITEMS = Table(
     ["after_stage", "environment_id", "category_id", "item"],
 )
 
+CARRY_OVER = Table(
+    "carry_over",
+    "What the matrices come to, as in reports, `compare` and MLflow.",
+    "a number of carry-over at a boundary: of the run so far, or (`switch/`) of the stage before it alone",
+    [
+        _RUN,
+        Column("after_stage", "integer", "the boundary after this stage, from 1"),
+        Column("name", "text", "see the list of numbers of carry-over"),
+        Column("value", "float", "null: not defined there", nullable=True),
+    ],
+)
+
 STEPS = Table(
     "steps",
     "Every batch and update.",
@@ -307,6 +319,7 @@ TABLES = (
     STAGES,
     BOUNDARIES,
     CELLS,
+    CARRY_OVER,
     ITEMS,
     STEPS,
     METRICS,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from store.carryover import ratio
 from store.metrics import metric
+from store.outcomes import OUTCOMES, told
 from store.report.charts import nice_top
 from store.report.lines import when
 from store.report.material import Material
@@ -14,41 +15,6 @@ from store.story import Matrix
 from store.words import number, signed
 
 SHADES = 20  # of a heat map, as in report.css
-
-MEANINGS = {
-    "average": ("ACC", "Average accuracy", "at the end, over the environments that had a stage"),
-    "backward_transfer": (
-        "BWT",
-        "Backward transfer",
-        "mean change of accuracy since an environment's last own stage: below 0, later stages cost it",
-    ),
-    "forward_transfer": (
-        "FWT",
-        "Forward transfer",
-        "mean gain of accuracy before an environment's first own stage: what other stages did for it",
-    ),
-    "forgetting": (
-        "F",
-        "Forgetting",
-        "mean fall of accuracy from its best since the first own stage: below 0, the end is the best",
-    ),
-    "zero_shot_gain": (
-        "ZSG",
-        "Zero-shot gain",
-        "mean gain of accuracy on the environments that never had a stage",
-    ),
-    "entropy_retained": (
-        "retained",
-        "Entropy retained",
-        "share of an environment's entropy that a stage on it leaves (geometric mean): 1 spends nothing",
-    ),
-    "entropy_carried": (
-        "carried",
-        "Entropy carried",
-        "share of its entropy at the start that an environment still has when its stage begins, from stage 2 on",
-    ),
-}
-CHANGES = ("backward_transfer", "forward_transfer", "forgetting", "zero_shot_gain")  # these have a sign
 
 
 @dataclass(frozen=True)
@@ -93,11 +59,11 @@ class Heat:
 
 def summaries(material: Material) -> list[Summary]:
     """The numbers of carry-over that are defined for this run, each with its meaning."""
-    values = material.story["carry_over"]
+    written = told(material.story["carry_over"])
     return [
-        Summary(short, title, signed(values[key]) if key in CHANGES else number(values[key]), meaning)
-        for key, (short, title, meaning) in MEANINGS.items()
-        if values[key] is not None
+        Summary(one.abbreviation, one.title, written[one.name], one.meaning)
+        for one in OUTCOMES
+        if one.name in written
     ]
 
 

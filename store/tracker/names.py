@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 
 from store.metrics import METRICS
+from store.outcomes import OUTCOMES, SWITCHES
 
 
 @dataclass(frozen=True)
@@ -49,20 +50,11 @@ TABLE = (
     Name("progress/wall_h", "both", "hours spent in steps and boundaries so far, pauses left out"),
     Name("time/<metric>", "both", "seconds by part of a step, and tokens a second"),
     *(Name(f"R_{m}/<env>", "curriculum", f"at a boundary: {METRICS[m].meaning}") for m in MATRICES),
-    Name("switch/entropy_retained", "curriculum", "share of its environment's entropy that the stage left"),
-    Name(
-        "switch/entropy_carry", "curriculum", "entropy on arrival at the stage's environment, over the base's"
+    *(Name(one.name, "curriculum", one.meaning) for one in SWITCHES),
+    *(
+        Name(one.mlflow, "curriculum", f"{one.title.lower()} of the run so far: {one.meaning}")
+        for one in OUTCOMES
     ),
-    Name("switch/entropy_unseen", "curriculum", "entropy of environments without a stage, over the base's"),
-    Name("switch/entropy_collateral", "curriculum", "entropy of the other environments, after over before"),
-    Name("switch/gain", "curriculum", "change of pass_1 on the stage's environment"),
-    Name("switch/interference", "curriculum", "mean change of pass_1 on the others"),
-    Name("cl/acc", "curriculum", "mean pass_1 over the environments trained so far"),
-    Name("cl/bwt", "curriculum", "backward transfer: mean change since an environment's last stage"),
-    Name("cl/fwt", "curriculum", "forward transfer: mean gain on arrival, over the base"),
-    Name("cl/forgetting", "curriculum", "mean fall from the best value since the first stage"),
-    Name("cl/zero_shot_gain", "curriculum", "mean gain on environments that never had a stage"),
-    Name("final/entropy_ratio", "curriculum", "entropy over the base's, geometric mean of all environments"),
     Name("bandit_prob/<env>", "curriculum", "probabilities that the scheduler's pick was drawn from"),
     Name("bandit_index/<env>", "curriculum", "the scheduler's estimate of what a stage of it earns"),
     Name("bandit_pulls/<env>", "curriculum", "its picks so far"),

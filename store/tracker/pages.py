@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from store import outcomes
 from store.ledger import Reading
 from store.ledger.answers import Arm, Boundary, Number, Run, Stage, StagePick, Step
 from store.records import EVERYTHING
-from store.tracker import carried
 from store.tracker.names import MATRICES, of_environment
 from store.tracker.position import Position, position
 from store.tracker.values import Value, of_bandits, of_pick, of_step, values
@@ -47,6 +47,7 @@ class History:
     picks: Mapping[int, StagePick] = field(init=False)
     chances: Mapping[int, Mapping[str, float]] = field(init=False)  # by stage, what its pick was drawn from
     matrices: Mapping[str, Mapping[tuple[int, str], float | None]] = field(init=False)
+    carried: outcomes.Matrices = field(init=False)  # what the numbers of carry-over are made of
 
     def __post_init__(self) -> None:
         read, name = self.read, self.run.name
@@ -55,14 +56,16 @@ class History:
         self.picks = {pick.stage: pick for pick in read.stage_picks(name)}
         drawn = [event.data for event in read.events(name) if "probabilities" in event.data]
         self.chances = {data["stage"]: data["probabilities"] for data in drawn}
+        cells = {metric: read.matrix(name, metric) for metric in MATRICES}
         self.matrices = {
             metric: {
                 (cell.after_stage, cell.environment): cell.value
-                for cell in read.matrix(name, metric)
+                for cell in of
                 if cell.environment is not None and cell.category is None
             }
-            for metric in MATRICES
+            for metric, of in cells.items()
         }
+        self.carried = outcomes.matrices(cells["pass_1"], cells["entropy_token"], list(self.stages.values()))
 
     def has(self, sent: Position) -> bool:
         """Whether this is still the history that was sent up to there; a resumed run may have gone back."""
@@ -144,10 +147,9 @@ class History:
             for (stage, environment), value in matrix.items()
             if stage == after
         }
-        trained = [self.stages[i].environment for i in range(1, after + 1) if i in self.stages]
-        named = [name for name in trained if name is not None]
-        if len(named) == after:  # not in flat mode
-            numbers |= carried.at_boundary(self.matrices["pass_1"], self.matrices["entropy_token"], named)
+        so_far = outcomes.of_run(self.carried.up_to(after))
+        numbers |= {one.mlflow: so_far[one.name] for one in outcomes.OUTCOMES}
+        numbers |= outcomes.of_switch(self.carried, after)
         if after in self.picks:
             numbers["bandit/reward"] = self.picks[after].signal
         return values(numbers, boundary.step, boundary.created_at)

@@ -43,7 +43,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.mark.parametrize("name", ["two", "many", "hostile"])
 def test_the_page(pages: dict[str, Path], visiting: Any, name: str, width: int, scheme: str) -> None:
     with visiting(pages[name].as_uri(), width, scheme) as visit:
-        visit.page.locator("summary").click()
+        visit.page.locator("#sources summary").click()
         assert (visit.errors, len(visit.requests)) == ([], 1)
         assert visit.overflow <= 0
         assert visit.count("figure.chart svg[role=img]") == 3

@@ -14,8 +14,8 @@ RETURNING = [[0.10, 0.20, 0.15], [0.60, 0.25, 0.20], [0.50, 0.70, 0.30], [0.65, 
 FLOOR = 0.05
 
 
-def _matrix(rows: list[list[float]]) -> dict[tuple[int, str], float | None]:
-    return {(i, name): value for i, row in enumerate(rows) for name, value in zip("ABC", row, strict=True)}
+def _matrix(rows: list[list[float]], strict: bool = True) -> dict[tuple[int, str], float | None]:
+    return {(i, name): value for i, row in enumerate(rows) for name, value in zip("ABC", row, strict=strict)}
 
 
 def test_retained_fraction_and_carry_ratio() -> None:
@@ -86,8 +86,46 @@ def test_environments_that_return_and_that_are_never_trained(measure, expected: 
     assert measure(_matrix(RETURNING), "ABA") == pytest.approx(expected, abs=1e-5)
 
 
+NO_ERRORS: dict[tuple[int, str], float | None] = {}
+
+
+@pytest.mark.parametrize(
+    ("rows", "trained", "expected"),
+    [
+        (ONE_PASS, "ABC", (0.15 / 0.5 + 0.1 / 0.5) / 2),
+        (RETURNING, "ABA", (-0.05 / 0.5 + 0.1 / 0.5) / 2),
+        ([[0.1, 0.2], [0.6, 0.2], [0.1, 0.7]], "AB", 1.0),  # all is gone
+        ([[0.1, 0.2], [0.6, 0.2], [0.0, 0.7]], "AB", 1.2),  # and more than had been learnt
+        ([[0.1, 0.2], [0.14, 0.2], [0.0, 0.7]], "AB", None),  # nothing was learnt
+        ([[0.1, 0.2], [0.1, 0.6], [0.1, 0.4]], "A", None),  # no later stage
+        ([[0.1, 0.2, 0.1], [0.12, 0.2, 0.1], [0.1, 0.6, 0.1], [0.1, 0.4, 0.5]], "ABC", 0.5),  # A left out
+    ],
+)
+def test_forgetting_as_a_share_of_what_was_learnt(
+    rows: list[list[float]], trained: str, expected: float | None
+) -> None:
+    found = carryover.relative_forgetting(_matrix(rows, strict=False), trained, NO_ERRORS)
+    assert found == (expected and pytest.approx(expected))
+
+
+def test_what_may_be_noise_was_not_learnt() -> None:
+    matrix = _matrix([[0.1, 0.2], [0.3, 0.2], [0.2, 0.7]], strict=False)
+    sure = {(0, "A"): 0.07, (1, "A"): 0.07}
+    unsure = {(0, "A"): 0.08, (1, "A"): 0.08}
+    assert carryover.relative_forgetting(matrix, "AB", sure) == pytest.approx(0.5)
+    assert carryover.relative_forgetting(matrix, "AB", unsure) is None
+
+
+def test_an_environment_that_joined_starts_where_it_was_first_measured() -> None:
+    matrix = _matrix([[0.1, 0.2], [0.6, 0.2], [0.5, 0.7], [0.5, 0.2]], strict=False)
+    del matrix[0, "B"]
+    assert carryover.relative_forgetting(matrix, "ABA", NO_ERRORS) == pytest.approx((0.1 / 0.5 + 1.0) / 2)
+    assert carryover.left(matrix, FLOOR) == {"A": 5.0, "B": 1.0}
+
+
 def test_a_missing_cell_makes_a_difference_unknown() -> None:
     matrix = _matrix(RETURNING)
     matrix[3, "B"] = None
     assert carryover.backward_transfer(matrix, "ABA") is None
+    assert carryover.relative_forgetting(matrix, "ABA", NO_ERRORS) is None
     assert carryover.gains(matrix, "ABA")[2] == pytest.approx(0.15)

@@ -35,12 +35,15 @@ def test_text_says_the_verdict_the_scores_and_the_tests(home: Path, evergreen: E
     result = evergreen("compare", *NAMES, "--home", home)
     assert result.exit_code == 0, result.stderr
     said = " ".join(result.stdout.split())
-    assert "repo is better than rloo: +.163 (+.084 to +.243), p = .031." in said
+    assert "repo is better than rloo: +.163 (+.100 to +.300), p = .031." in said
     assert "held-out accuracy after the last stage, 2 environments" in said
     assert "exploratory: nothing was registered beforehand" in said
-    assert "repo 6 +.163 +.084 to +.243 +.115 to +.225" in said
-    assert "repo .031 .031 .99 2.15 6" in said
-    assert "all 46,656 resamples for differences" in said
+    assert "repo 6 +.163 +.100 to +.300 .031 .031" in said
+    assert "repo .99 2.15 6" in said
+    assert "rloo .44 +.16 +.28 -.16 -1.00 .71 .75 .50" in said, "forgetting, and beside it its share"
+    assert (
+        "exact sign-flip test, two-sided; the interval holds the differences that it does not reject" in said
+    )
 
 
 def test_a_study_is_told_as_it_registered(home: Path, evergreen: Evergreen) -> None:
@@ -50,7 +53,7 @@ def test_a_study_is_told_as_it_registered(home: Path, evergreen: Evergreen) -> N
         "repo and bonus against rloo: not enough to tell: 3 of 7 paired seeds; 4 more would allow p < .05"
         in said
     )
-    assert "corrected for 2 comparisons (Holm)" in said
+    assert "corrected for 2 comparisons (Bonferroni), so that all 2 hold together" in said
     again = " ".join(evergreen("compare", "trio", "--metric", "accuracy", "--home", home).stdout.split())
     assert (
         "exploratory: the study registered train_accuracy over the last 2 steps of each stage against rloo"

@@ -40,8 +40,8 @@ def test_tables_hold_the_numbers_and_the_top_says_the_verdict(ledger: Ledger, si
         "repo",
         "6",
         signed(pair.mean, 3),
-        words.interval(pair.t_interval, True),
-        words.interval(pair.bootstrap, True),
+        words.changes(pair.interval, is_ratio=False),
+        words.p_value(pair.p),
     ]
     assert row[-1] == "better"
     assert len(page.body("runs")) == 12

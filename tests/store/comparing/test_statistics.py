@@ -8,6 +8,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+import scipy.stats
 from numpy.random import Generator
 
 from store.comparing import statistics as s
@@ -22,6 +23,11 @@ def rng() -> Generator:
 
 def ends(interval: s.Interval) -> list[float]:
     return [interval.low, interval.high]
+
+
+def ends_of(found: s.SignFlip) -> list[float]:
+    assert found.interval is not None
+    return ends(found.interval)
 
 
 WORKED: list[tuple[str, Callable[[], object], object, float]] = [
@@ -41,7 +47,8 @@ WORKED: list[tuple[str, Callable[[], object], object, float]] = [
     ("smallest p of 8", lambda: s.least_p(8), 0.0078125, 1e-5),
     ("sign flip", lambda: s.sign_flip(D, rng()).p, 0.0625, 1e-5),
     ("sign flip, one against", lambda: s.sign_flip([0.03, 0.05, 0.01, 0.04, -0.02], rng()).p, 0.1875, 1e-5),
-    ("t test", lambda: list(s.t_test(D)), [4.242641, 0.013236], 1e-5),
+    ("sign flip interval", lambda: ends_of(s.sign_flip(D, rng(), 0.1)), [0.01, 0.05], 1e-5),
+    ("sign flip interval, wider", lambda: ends_of(s.sign_flip(D, rng(), 0.15)), [0.015, 0.045], 1e-5),
     ("effect size", lambda: s.effect_size(D), 4.242641 / math.sqrt(5), 1e-5),
     ("power d_z 1, n 5", lambda: s.paired_power(1, 5), 0.40, 0.01),
     ("power d_z 1, n 8", lambda: s.paired_power(1, 8), 0.68, 0.01),
@@ -49,7 +56,7 @@ WORKED: list[tuple[str, Callable[[], object], object, float]] = [
     ("power d_z 1.5, n 5", lambda: s.paired_power(1.5, 5), 0.71, 0.01),
     ("power d_z 1.5, n 8", lambda: s.paired_power(1.5, 8), 0.95, 0.01),
     ("power d_z 1.5, n 10", lambda: s.paired_power(1.5, 10), 0.99, 0.01),
-    ("holm", lambda: s.holm([0.01, 0.04, 0.03]), [0.03, 0.06, 0.06], 1e-5),
+    ("bonferroni", lambda: [s.bonferroni(p, 3) for p in (0.01, 0.04, 0.5)], [0.03, 0.12, 1.0], 1e-5),
 ]
 
 
@@ -107,7 +114,8 @@ def test_many_differences_are_tested_by_drawing() -> None:
     d = np.random.default_rng(1).normal(0.3, 1, 25)
     found = s.sign_flip(d, rng())
     assert (found.is_exact, found.num_patterns) == (False, 100_000)
-    assert found.p == pytest.approx(s.t_test(d)[1], abs=0.02)
+    assert found.p == pytest.approx(scipy.stats.ttest_1samp(d, 0).pvalue, abs=0.02)
+    assert ends_of(found) == pytest.approx(ends(s.t_interval(d)), abs=0.05)
     assert s.sign_flip(np.ones(30), rng()).p == pytest.approx(1 / 100_001)  # never 0
 
 
@@ -121,23 +129,21 @@ def test_seeds_for_power_is_where_power_is_first_enough() -> None:
     for d_z in (0.3, -0.7, 1.0, 4.0):
         n = s.seeds_for_power(d_z)
         assert n is not None
-        assert s.paired_power(d_z, n) >= 0.8
-        assert n == 2 or s.paired_power(d_z, n - 1) < 0.8
+        assert s.sign_flip_power(d_z, n) >= 0.8
+        assert n == 6 or s.sign_flip_power(d_z, n - 1) < 0.8
     assert s.seeds_for_power(0.0) is None
     assert s.seeds_for_power(0.01) is None
+
+
+def test_power_is_a_number_however_large_the_effect() -> None:
+    for d_z in (3.0, 100.0, 1e6):
+        assert s.paired_power(d_z, 20, 0.03) == pytest.approx(1.0)
+        assert (s.seeds_for_power(d_z), s.seeds_for_power(d_z, alpha=0.05 / 21)) == (6, 10)
 
 
 def test_no_effect_size_without_spread() -> None:
     assert s.effect_size([0.1 + 0.2, 0.3, 0.3]) is None
     assert s.effect_size([0.3]) is None
-
-
-def test_holm_keeps_the_order_and_stays_a_probability() -> None:
-    ps = [0.5, 0.001, 0.9, 0.02, 0.02]
-    corrected = s.holm(ps)
-    assert corrected == pytest.approx([1.0, 0.005, 1.0, 0.08, 0.08])
-    assert s.holm([]) == []
-    assert s.holm([0.03]) == [0.03]
 
 
 def test_improvement_is_averaged_over_strata() -> None:
