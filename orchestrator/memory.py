@@ -118,6 +118,7 @@ class Memory:
             events=[
                 *incidents.of_step(groups, done.report),
                 *incidents.of_sampler(done.news),
+                *incidents.of_scorer(done.said),
                 *raise_alarms(at.alarms, numbers, done.dtype),
                 *incidents.end_of_stage(at),
             ],
