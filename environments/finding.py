@@ -3,6 +3,9 @@
 A built-in type is the name of a file that defines `Config` and `create`; folders are read as text, and a file is
 imported when it is asked for. Installed packages add types of the same shape by entry points. `package.module:function`
 is the user's own, in a file beside the spec.
+
+The names of our packages are ours. A folder of the user's that is called as one of them (`environments/mine.py`) lends
+it its modules: `Guests` finds those that we have none of. Its `__init__.py` is not run.
 """
 
 from __future__ import annotations
@@ -11,15 +14,19 @@ import ast
 import difflib
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
 from environments.contracts import EnvironmentFault
+
+HOUSE = ("environments", "orchestrator", "policies", "store")  # the packages whose names are ours
+ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -60,11 +67,13 @@ class Kind:
         """Import `package.module:function`; the user's folder is appended to the path, never put before ours.
 
         Raises:
-            EnvironmentFault: the module or the function is not there.
+            EnvironmentFault: the module or the function is not there, or it is not clear which module is meant.
         """
         module_name, _, attribute = type_.partition(":")
         if search_path is not None and search_path not in sys.path:
             sys.path.append(search_path)
+        if (doubt := ambiguity(module_name)) is not None:
+            raise EnvironmentFault(f"{self.word} type {type_!r}: {doubt}")
         try:
             module = importlib.import_module(module_name)
         except ModuleNotFoundError as error:
@@ -72,6 +81,13 @@ class Kind:
                 raise  # the module was found; something that it imports was not
             raise EnvironmentFault(
                 f"{self.word} type {type_!r}: no module {module_name!r} on the path or in {search_path or 'it'}"
+            ) from error
+        except ImportError as error:
+            if error.name not in HOUSE:
+                raise
+            raise EnvironmentFault(
+                f"{self.word} type {type_!r}: {error}. A file or folder of yours that is called {error.name!r} is not"
+                " found under that name, which is ours: rename it, or import from a module in it"
             ) from error
         function: Any = getattr(module, attribute, None)
         if not callable(function):
@@ -97,3 +113,39 @@ def _about(path: Path) -> str | None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     defined = {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
     return (ast.get_docstring(tree) or "").partition("\n")[0] if {"Config", "create"} <= defined else None
+
+
+class Guests:
+    """Finds modules in the user's folders that are called as a package of ours; asked when everyone else has failed."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Say where such a module is; a package itself is always ours."""
+        return next(_places(name), None) if "." in name else None
+
+
+def ambiguity(name: str) -> str | None:
+    """Say what is unclear about a module that both we and the user have; None if nothing is."""
+    files = [spec.origin for spec in _places(name) if spec.origin is not None]
+    ours = [file for file in files if Path(file).is_relative_to(ROOT / name.partition(".")[0])]
+    theirs = [file for file in files if file not in ours]
+    if not ours or not theirs:
+        return None
+    return (
+        f"it is found in {theirs[0]} and in {ours[0]}, which is Evergreen's own and hides yours: rename yours"
+    )
+
+
+def _places(name: str) -> Iterator[ModuleSpec]:
+    """Find a module of a package of the house below every folder of the path, in its order."""
+    package, *inner = name.split(".")
+    if package not in HOUSE:
+        return
+    folders = (Path(place, *([package, *inner][:-1])) for place in [*sys.path, str(ROOT)])
+    for folder in dict.fromkeys(folders):
+        if (spec := PathFinder.find_spec(name, [str(folder)])) is not None:
+            yield spec
+
+
+sys.meta_path.append(Guests())

@@ -3,7 +3,8 @@
     import orchestrator
     outcome = orchestrator.run("examples/smoke.yaml")
 
-Everything is imported when it is first used, so that bandits and listings stay light.
+Everything is imported when it is first used, so that bandits and listings stay light. First of all the names of our
+packages are claimed (`rooms`).
 """
 
 from __future__ import annotations
@@ -11,10 +12,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from orchestrator import rooms
+
 if TYPE_CHECKING:
     from orchestrator.process import Outcome
     from orchestrator.running import fork, resume, run
     from orchestrator.spec import Spec, load_spec
+
+rooms.claim()
 
 __all__ = ["Outcome", "Spec", "fork", "load_spec", "resume", "run"]
 

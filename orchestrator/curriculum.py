@@ -94,6 +94,7 @@ class Curriculum:
             dtype=parts.spec.policy.dtype,
             controlled=controlled,
             news=parts.sampler.take_news(),
+            said=parts.player.scorer.take_news(),
         )
         self.memory.record_step(self.at, done, watch)
 

@@ -81,6 +81,11 @@ def of_sampler(news: Sequence[str]) -> list[EventRecord]:
     return [EventRecord("sampler", text) for text in news]
 
 
+def of_scorer(news: Sequence[str]) -> list[EventRecord]:
+    """Pass on what the scorer says."""
+    return [EventRecord("scorer", text) for text in news]
+
+
 def of_step(groups: Sequence[Group], report: UpdateReport | None) -> list[EventRecord]:
     """What went wrong in a step: samples without a score, updates left out."""
     events = unscorable(groups)

@@ -120,6 +120,7 @@ class Memory:
                 *incidents.of_step(groups, done.report),
                 *incidents.of_sampler(done.news),
                 *incidents.of_passed_over(at.too_long, done.played.passed_over),
+                *incidents.of_scorer(done.said),
                 *raise_alarms(at.alarms, numbers, done.dtype),
                 *incidents.end_of_stage(at),
             ],

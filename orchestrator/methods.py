@@ -186,7 +186,11 @@ def search_in(folder: str | None) -> None:
 
 def factory(path: str) -> Callable[..., Any]:
     """Import `package.module:factory`, as outsiders name their methods."""
+    from environments.finding import ambiguity
+
     module_name, _, attribute = path.partition(":")
+    if (doubt := ambiguity(module_name)) is not None:
+        raise SpecError(f"{path!r}: {doubt}")
     try:
         made: Callable[..., Any] = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:

@@ -22,3 +22,4 @@ class StepDone:
     dtype: str  # of the weights
     controlled: Mapping[str, float]  # what the objective's controller logs
     news: Sequence[str]  # what people should know of the sampler
+    said: Sequence[str]  # and of the scorer

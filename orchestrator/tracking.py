@@ -22,6 +22,8 @@ from store.tracker.target import Target, is_server
 
 WAIT_S = 30.0  # at a run's end
 LOG = "tracker.log"  # in the run's folder
+# `orchestrator` comes first, so that no `store` of the user's on PYTHONPATH takes the place of ours.
+BEGIN = "import orchestrator, runpy; runpy.run_module('store.tracker', run_name='__main__', alter_sys=True)"
 
 Sections = Mapping[str, Any]
 
@@ -80,7 +82,7 @@ def _start(job: Job) -> subprocess.Popen[str]:
 
     `-P` keeps the folder that the user happens to be in from lending it modules.
     """
-    command = [sys.executable, "-P", "-m", "store.tracker", job.run]
+    command = [sys.executable, "-P", "-c", BEGIN, job.run]
     with (Path(job.folder) / LOG).open("a") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=log, stderr=log, text=True, start_new_session=True

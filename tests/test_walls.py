@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).parents[1]
 # What the files of a folder may import beside the standard library and their own folder, anywhere in a file.
 ALLOWED = {
     "environments": {
-        *("numpy", "pydantic", "pebble", "reasoning_gym"),
+        *("numpy", "pydantic", "reasoning_gym"),
         *("jsonschema", "jsonschema_specifications", "math_verify", "datasketch"),
         *("jinja2", "pyarrow"),  # tables; pyarrow in functions
     },

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from environments.checking.findings import SEVERITIES, CategoryFacts, Finding, clean
+from environments.checking.findings import SEVERITIES, CategoryFacts, Finding
 from environments.checking.rules import RULES, Severity
 from environments.contracts import Category, Environment, Task, Turn
 from environments.scoring import Job, ScoringOptions
 from environments.sources import EnvironmentSource
+from environments.words import clean
 
 ScoreElsewhere = Callable[[Sequence[Job]], list[Turn]]
 Prints = Mapping[str, Mapping[str, list[str]]]  # category: index as text: fingerprints of the task's parts

@@ -9,13 +9,14 @@ from collections.abc import Iterator, Sequence
 from itertools import count, cycle, islice
 
 from environments.checking.bench import Bench
-from environments.checking.findings import clean, shown
+from environments.checking.findings import shown
 from environments.checking.rules import Severity
 from environments.checking.scores import TROUBLE, form_faults
 from environments.checking.tasks import message_fault
 from environments.contracts import Episode, Task, Turn
 from environments.scoring import Job
 from environments.scoring.jobs import NO_REPLY
+from environments.words import clean
 
 NUM_TASKS = 3  # of a category
 MOST_TURNS = 32

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from environments.checking.rules import Severity
 from environments.contracts import EnvironmentFault
+from environments.words import clean
 
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 SHOWN = 60  # characters of an excerpt
@@ -78,11 +79,6 @@ class Report:
     def errors(self) -> list[Finding]:
         """What must be mended before training."""
         return [finding for finding in self.findings if finding.severity == "error"]
-
-
-def clean(text: str) -> str:
-    """Replace what a terminal would obey, and what cannot be printed at all, by its escapes."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def shown(text: object) -> str:

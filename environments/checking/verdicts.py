@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from environments.checking.bench import Bench
 from environments.checking.completions import EMPTY, HOSTILE, NOUGHT, OTHER, PROMPT, REFERENCE, SEVERAL, Trial
-from environments.checking.findings import clean, shown
+from environments.checking.findings import shown
 from environments.checking.rules import Severity
 from environments.contracts import CORRECT_AT, Score
 from environments.scoring.jobs import NO_REPLY
+from environments.words import clean
 
 MOSTLY = 0.5  # share of other tasks' answers that are correct, beyond which scores do not depend on the task
 MOST_FOR_NOTHING = 0.5  # a larger value for a reply without sense is worth more than honest attempts

@@ -11,31 +11,26 @@ import os
 import resource
 import signal
 import subprocess
-import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from multiprocessing.connection import Connection, Pipe
+from multiprocessing.connection import Connection, Pipe, wait
 from types import TracebackType
 from typing import Any, Self
 
 from environments.checking.bench import Bench, Limits
 from environments.checking.checks import CHECKS, ELSEWHERE, Check, look
+from environments.scoring.process import command, end
 from environments.scoring.processes import KillablePool
-from environments.scoring.worker import die_with
 from environments.sources import EnvironmentSource
 
-BOOT = (
-    "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
-    "from environments.checking.witness import serve; serve(*map(int, sys.argv[2:]))"
-)
 MEMORY_GIB = 8  # of writable memory, for building and tasks; scores have their own limit
 TOTAL = 20  # a check may take this many times the patience for a single call
 END_S = 5.0  # for a process to be gone once its connection is
 SAY_S = 1.0
-PRINTED = 2000  # characters of what was printed that are looked at
+PRINTED = 2000  # bytes of what was printed that are looked at
+PIECE = 2**16  # bytes read at once
 
 Answer = Mapping[str, Any]
 
@@ -63,17 +58,17 @@ class Witness:
         self, source: EnvironmentSource, limits: Limits, at: Callable[[str], None], hash_seed: int
     ) -> None:
         self._limits, self._at, self._where = limits, at, ""
-        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the witness
-        self._num_read = 0
+        self._printed = b""  # since the last time that somebody asked, the beginning of it
         self._connection, theirs = Pipe()
-        command = [sys.executable, "-P", "-u", "-c", BOOT, json.dumps([*map(str, sys.path)])]
-        with theirs:
+        self._output, printing = Pipe(duplex=False)
+        with theirs, printing:
             self._process = subprocess.Popen(
-                [*command, str(theirs.fileno()), str(os.getpid())],
-                stdin=subprocess.DEVNULL, stdout=self._output, stderr=subprocess.STDOUT,
+                command(__name__, theirs.fileno()),
+                stdin=subprocess.DEVNULL, stdout=printing.fileno(), stderr=subprocess.STDOUT,
                 pass_fds=[theirs.fileno()], start_new_session=True,
                 env={"PYTHONHASHSEED": str(hash_seed), **os.environ},
             )  # fmt: skip
+        os.set_blocking(self._output.fileno(), False)
         self._connection.send((source, limits))
 
     def ask(self, check: str, *arguments: Any) -> Answer:
@@ -98,17 +93,14 @@ class Witness:
 
     def printed(self) -> str:
         """Give what was written to the terminal since the last time, the beginning of it."""
-        self._output.seek(self._num_read)
-        text = self._output.read(PRINTED).decode(errors="replace")
-        self._num_read = self._output.seek(0, os.SEEK_END)
+        self._take_output()
+        text, self._printed = self._printed[:PRINTED].decode(errors="replace"), b""
         return text
 
     def close(self) -> None:
-        """Kill the process; what it started dies with it, or is asked to end."""
-        self._process.kill()
-        with suppress(ProcessLookupError, PermissionError):  # nothing else is left of its session
-            os.killpg(self._process.pid, signal.SIGTERM)
-        self._process.wait()
+        """Kill the process and whatever it started."""
+        self._process.terminate()
+        end(self._process)
         self._connection.close()
         self._output.close()
 
@@ -116,12 +108,23 @@ class Witness:
         """Wait for the next word, saying now and then what is waited for."""
         patience_s = self._limits.patience_s
         give_up = time.monotonic() + patience_s
-        while not self._connection.poll(min(SAY_S, patience_s)):
-            self._at(self._where)
+        while self._connection not in (
+            heard := wait([self._connection, self._output], min(SAY_S, patience_s))
+        ):
+            if heard:
+                self._take_output()
+            else:
+                self._at(self._where)
             if time.monotonic() > end:
                 raise Lost("hangs", f"the check was not over after {TOTAL * patience_s:g} s")
             if time.monotonic() > give_up:
                 raise Lost("hangs", f"{self._at_words()} does not come back within {patience_s:g} s")
+
+    def _take_output(self) -> None:
+        """Read what was printed so far, so that nobody waits to print; only its beginning is kept."""
+        with suppress(BlockingIOError):
+            while data := os.read(self._output.fileno(), PIECE):
+                self._printed = (self._printed + data)[:PRINTED]
 
     def _at_words(self) -> str:
         return self._where or "the environment"
@@ -142,20 +145,15 @@ class Witness:
         self.close()
 
 
-def serve(handle: int, parent: int) -> None:
-    """Answer questions until the asking side is gone: the whole life of a witness.
-
-    Args:
-        handle: file descriptor of our end of the pipe.
-        parent: process id of the asking side.
-    """
-    die_with(parent)
+def serve(handle: int) -> None:
+    """Answer questions at a descriptor, our end of the pipe, until the asking side is gone: a witness's whole life."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the asking side's to handle
     warnings.simplefilter("ignore")
     _limit_memory()
     connection = Connection(handle)
     source, limits = connection.recv()
-    pool = KillablePool([source], 1, limits.scoring.timeout_s, limits.scoring.memory_gib)
+    scoring = limits.scoring
+    pool = KillablePool([source], 1, scoring.timeout_s, scoring.memory_gib, scoring.env)
     bench = Bench(source, limits, pool.turns, lambda words: _send(connection, {"at": words}))
     while True:
         name, arguments = connection.recv()

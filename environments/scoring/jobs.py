@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from numbers import Real
 
 from environments.contracts import Environment, EnvironmentFault, Message, Score, Task, Turn
+from environments.words import brief
 
-REASON_LENGTH = 100  # characters of an exception's message that are kept
+LONGEST_REASON = 500  # characters that are kept
+LONGEST_MESSAGE = 100  # of the first line of an exception's message
+LONGEST_NAME = 100  # of a component's name
 NO_REPLY = "no reply"  # an episode goes on, and says nothing that the policy could go on from
 
 
@@ -21,8 +24,8 @@ class Job:
 
 
 def unscorable(reason: str) -> Turn:
-    """End an episode without a score."""
-    return Turn(score=Score.unscorable(reason), done=True)
+    """End an episode without a score; the reason, which may be foreign, is put on one line and cut."""
+    return Turn(score=Score.unscorable(brief(reason, LONGEST_REASON)), done=True)
 
 
 def play(environment: Environment, job: Job) -> Turn:
@@ -38,8 +41,14 @@ def play(environment: Environment, job: Job) -> Turn:
     except MemoryError:
         return unscorable("out of memory")
     except BaseException as error:  # foreign code may raise anything; the reason is counted and reported
-        first_line = str(error).partition("\n")[0][:REASON_LENGTH]
-        return unscorable(f"raised {type(error).__name__}: {first_line}")
+        return unscorable(f"raised {type(error).__name__}: {_first_line(error)}")
+
+
+def _first_line(error: BaseException) -> str:
+    try:
+        return brief(str(error).partition("\n")[0], LONGEST_MESSAGE)
+    except Exception:  # foreign as well
+        return "its message cannot be read"
 
 
 def _replay(environment: Environment, job: Job) -> object:
@@ -77,5 +86,5 @@ def _checked_score(score: object) -> Score:
     if not isinstance(score.value, Real):
         return Score.unscorable("bad value")
     checked = Score.of(float(score.value), score.correct)
-    components = {str(name): float(part) for name, part in score.components.items()}
+    components = {brief(str(name), LONGEST_NAME): float(part) for name, part in score.components.items()}
     return checked if checked.value is None else Score(checked.value, checked.correct, components)

@@ -1,54 +1,66 @@
-"""A pool of worker processes in which a job that runs over its time is killed, and only that job.
+"""A pool of worker processes in which a job that runs over its time is killed, with all that it started.
 
-Built on pebble, which kills one task and keeps its pool; its timeout starts when a worker takes the task. What
-pebble does not do: it gives up for good when a worker dies between two tasks, and tasks it had queued then never
-end. So a pool that broke, or in which nothing finishes any more, is replaced and the unfinished jobs are sent again.
+A worker works at one job after the other, and what it does wrong is that job's doing. A worker that ended is replaced
+when there is something to do.
 """
 
 from __future__ import annotations
 
-import multiprocessing
+import math
+import multiprocessing.spawn
 import os
+import pickle
+import select
+import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import Future, wait
-from concurrent.futures.process import BrokenProcessPool
-from typing import TYPE_CHECKING
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 
 from environments.contracts import EnvironmentFault, Turn
-from environments.scoring import worker
+from environments.scoring import answers, worker
 from environments.scoring.jobs import Job, unscorable
+from environments.scoring.output import Output
+from environments.scoring.process import Broken, Process
+from environments.scoring.variables import hint, passed_on
 from environments.sources import EnvironmentSource
 
-if TYPE_CHECKING:
-    from pebble import ProcessPool
+START_S = 120.0  # for a worker: interpreter, imports, building the environments
+FAILED_STARTS = 3  # in a row, after which no more are tried
+LAST_WORDS_S = 0.1  # for what a process printed to arrive once it has ended
 
-MAX_TASKS = 10_000  # a worker is replaced after so many jobs, and with it whatever it leaked
-START_S = 120.0  # for the first worker: interpreter, imports, building the environments
-STALL_S = 30.0  # beyond a job's own limit: nothing finished for so long, nothing will
-POLL_S = 1.0
-ATTEMPTS = 2  # times a job is sent before the pool's end counts as its doing
+Found = Iterator[tuple[int, Turn]]  # number of the job, its turn
 
 
 class KillablePool:
     """Worker processes that are started by the first job and replaced when needed.
-
-    On Linux a worker dies with the thread that made it, so `turns` is called from a thread that lives as long as the
-    pool.
 
     Args:
         sources: the environments that jobs may name; each worker builds its own.
         num_workers: processes.
         timeout_s: limit of one turn, seconds.
         memory_gib: limit of what one job may allocate, GiB, beyond the built environments.
+        env: names of variables that workers see beside the usual ones.
     """
 
     def __init__(
-        self, sources: Sequence[EnvironmentSource], num_workers: int, timeout_s: float, memory_gib: float
+        self,
+        sources: Sequence[EnvironmentSource],
+        num_workers: int,
+        timeout_s: float,
+        memory_gib: float,
+        env: Sequence[str] = (),
     ) -> None:
         self._sources = tuple(sources)
         self._num_workers, self._timeout_s, self._memory_gib = num_workers, timeout_s, memory_gib
-        self._pool: ProcessPool | None = None
+        self._env = tuple(env)
+        self._lock = threading.Lock()  # a batch may be played beside an update
+        self._waiting: deque[int] = deque()  # numbers of jobs
+        self._processes: list[Process] = []
+        self._ending: list[Process] = []  # told to end
+        self._num_failed = 0  # starts, since the last that succeeded
+        self._has_started = False
+        self._variables: Mapping[str, str] = {}  # that workers see
+        self.output: Output | None = None  # what the workers print; None before they start
 
     def turns(self, jobs: Sequence[Job]) -> list[Turn]:
         """Play all jobs; the turns in the order of the jobs, unscorable where a job was killed or killed its worker.
@@ -56,94 +68,140 @@ class KillablePool:
         Raises:
             EnvironmentFault: the workers do not start, or an environment cannot be built in them.
         """
-        turns: list[Turn | None] = [None] * len(jobs)
-        for _ in range(ATTEMPTS):
-            waiting = [i for i, turn in enumerate(turns) if turn is None]
-            if not waiting:
-                break
-            for i, turn in zip(waiting, self._attempt([jobs[i] for i in waiting]), strict=True):
-                turns[i] = turn
-        return [unscorable("crashed") if turn is None else turn for turn in turns]
+        if not jobs:
+            return []
+        with self._lock:
+            try:
+                return self._play(jobs)
+            except BaseException:
+                self.close()  # jobs are under way that nobody will ask for
+                raise
 
     def close(self) -> None:
-        """Kill the workers."""
-        if self._pool is not None:
-            self._pool.stop()
-            self._pool.join()
-            self._pool = None
+        """Kill the workers and all they started."""
+        for process in [*self._processes]:
+            self._let_go(process)
+        for process in self._ending:
+            process.end()
+        self._ending.clear()
+        if self.output is not None:
+            self.output.close()
+            self.output = None
 
-    def _attempt(self, jobs: Sequence[Job]) -> list[Turn | None]:
-        """Send the jobs once; None for those lost with the pool."""
-        pool = self._started()
-        futures = [self._send(pool, job) for job in jobs]
-        self._await(pool, futures, STALL_S + max(map(self._limit_s, jobs)))
-        turns = [_outcome(future) for future in futures]
-        if None in turns:
-            self.close()
-        return turns
+    def pids(self) -> list[int]:
+        """Give the process ids of the leaders of the workers' sessions."""
+        return [process.pid for process in self._processes]
 
-    def _send(self, pool: ProcessPool, job: Job) -> Future[Turn]:
+    def _play(self, jobs: Sequence[Job]) -> list[Turn]:
+        turns: dict[int, Turn] = {}
+        self._waiting = deque(range(len(jobs)))
+        while len(turns) < len(jobs):
+            self._staff(len(jobs) - len(turns))
+            self._hand_out(jobs)
+            turns.update(self._listen())
+        return [turns[number] for number in range(len(jobs))]
+
+    def _staff(self, num_open: int) -> None:
+        """Have as many workers as there is work for."""
+        self._ending = [process for process in self._ending if not process.has_ended()]
+        while len(self._processes) < min(self._num_workers, num_open):
+            self._processes.append(self._start())
+
+    def _start(self) -> Process:
+        if worker.is_starting:
+            raise RuntimeError("a scoring process that is starting was to start others")
+        missing = [name for name in self._env if name not in os.environ]
+        if missing:
+            raise EnvironmentFault(f"`scoring: {{env: ...}}` names {missing[0]}, which is not set: set it")
+        self.output = self.output or Output()
+        main = multiprocessing.spawn.get_preparation_data("scoring")
+        del main["authkey"]
+        setup = worker.Setup(main, pickle.dumps(self._sources), self._memory_gib)
+        self._variables = passed_on(self._env)
+        return Process(pickle.dumps(setup), self._variables, self.output.writer, START_S)
+
+    def _hand_out(self, jobs: Sequence[Job]) -> None:
+        """Give the workers what they may have, a job each at a time."""
+        while self._waiting and (free := [process for process in self._processes if process.has_room]):
+            for process in free[: len(self._waiting)]:
+                number = self._waiting.popleft()
+                # The earlier turns of an episode are taken again, each within its own limit.
+                limit_s = self._timeout_s * len(jobs[number].completions)
+                try:
+                    process.give(number, pickle.dumps(jobs[number]), limit_s)
+                except Broken:
+                    self._waiting.appendleft(number)
+                    self._let_go(process)
+
+    def _listen(self) -> Found:
+        """Wait until something has happened, and give what was found."""
+        poller, at = select.poll(), {process.fileno(): process for process in self._processes}
+        for descriptor, process in at.items():
+            poller.register(descriptor, select.POLLIN | (select.POLLOUT if process.has_unsent else 0))
+        next_deadline = min((process.deadline for process in self._processes), default=0.0)
+        left_s = max(0.0, next_deadline - time.monotonic())
+        for descriptor, _ in poller.poll(None if math.isinf(left_s) else math.ceil(1000 * left_s)):
+            yield from self._hear(at[descriptor])
+        now = time.monotonic()
+        for process in [one for one in self._processes if one.deadline <= now]:
+            yield from self._lose(process, "timed out")
+
+    def _hear(self, process: Process) -> Found:
+        """Take in what a worker says."""
         try:
-            future: Future[Turn] = pool.schedule(worker.run, args=(job,), timeout=self._limit_s(job))
-        except RuntimeError as error:  # the pool broke while jobs were being sent
-            future = Future()
-            future.set_exception(BrokenProcessPool(str(error)))
-        return future
+            process.push()
+            for answer in process.answers():
+                if process.is_ready:
+                    turn = self._read(answer)
+                    yield process.finish(), turn
+                elif answer == answers.READY:
+                    process.is_ready, process.deadline = True, math.inf
+                    self._has_started, self._num_failed = True, 0
+                else:
+                    raise Broken("it begins with something else")
+        except (Broken, ValueError, TypeError, KeyError):  # what is no answer of ours is a worker that lies
+            yield from self._lose(process, "crashed")
+        if process.is_worn and not process.jobs:
+            self._let_go(process)
 
-    def _limit_s(self, job: Job) -> float:
-        """Seconds that a job may take: the earlier turns are taken again, each within its own limit."""
-        return self._timeout_s * len(job.completions)
+    def _read(self, answer: bytes) -> Turn:
+        """Read a turn; what fails for want of a variable is told how to get it."""
+        try:
+            turn = answers.read(answer)
+        except EnvironmentFault as fault:
+            raise EnvironmentFault(hint(str(fault), self._variables)) from None
+        if turn.score is None or turn.score.reason is None:
+            return turn
+        return unscorable(hint(turn.score.reason, self._variables))
 
-    def _await(self, pool: ProcessPool, futures: Sequence[Future[Turn]], patience_s: float) -> None:
-        """Wait until every job has ended, or until no more of them will: nothing finished for so long."""
-        num_done, last_progress = -1, time.monotonic()
-        while wait(futures, timeout=POLL_S).not_done and pool.active:
-            done = sum(future.done() for future in futures)
-            if done > num_done:
-                num_done, last_progress = done, time.monotonic()
-            elif time.monotonic() - last_progress > patience_s:
-                return
+    def _lose(self, process: Process, reason: str) -> Found:
+        """End a worker; the score it worked at is lost with it, and its other jobs wait again."""
+        self._let_go(process)
+        if not process.is_ready:
+            self._fail_to_start(process)
+        elif process.jobs:
+            (number, _), *others = process.jobs
+            self._waiting.extendleft(other for other, _ in reversed(others))
+            yield number, unscorable(reason)
 
-    def _started(self) -> ProcessPool:
-        """Give the pool, started and with its first worker ready."""
-        if self._pool is None or not self._pool.active:
-            self.close()
-            self._pool = self._start()
-        return self._pool
+    def _let_go(self, process: Process) -> None:
+        """Tell a worker to end, without waiting for it."""
+        if process in self._processes:
+            self._processes.remove(process)
+            process.tell_to_end()
+            self._ending.append(process)
 
-    def _start(self) -> ProcessPool:
-        from pebble import ProcessPool
-
-        pool = ProcessPool(
-            max_workers=self._num_workers,
-            max_tasks=MAX_TASKS,
-            context=multiprocessing.get_context("spawn"),  # a fork would copy torch's threads and engines
-            initializer=worker.prepare,
-            initargs=(self._sources, self._memory_gib, os.getpid()),
+    def _fail_to_start(self, process: Process) -> None:
+        """Give up if no worker ever starts, or none does any more."""
+        self._num_failed += 1
+        if self._has_started and self._num_failed < FAILED_STARTS:
+            return
+        process.end()
+        time.sleep(LAST_WORDS_S)
+        words = self.output.last_line() if self.output is not None else ""
+        raise EnvironmentFault(
+            f"scoring processes do not start: they end at once, or take longer than {START_S:.0f} s"
+            f"{f' (the last says: {words})' if words else ''}."
+            " If a script of yours starts the run, let it do so under `if __name__ == '__main__':`, as each"
+            " process imports the script; `scoring: {isolation: none}` scores without them"
         )
-        first = pool.schedule(worker.ready)
-        if not wait([first], timeout=START_S).done or first.exception() is not None:
-            pool.stop()
-            pool.join()
-            raise EnvironmentFault(
-                f"scoring processes do not start: they end at once, or take longer than {START_S:.0f} s."
-                " If a script of yours starts the run, let it do so under `if __name__ == '__main__':`, as each"
-                " process imports the script; `scoring: {isolation: none}` scores without them"
-            )
-        return pool
-
-
-def _outcome(future: Future[Turn]) -> Turn | None:
-    """Read what became of a job; None when it was lost with the pool."""
-    from pebble import ProcessExpired
-
-    if not future.done():
-        return None
-    try:
-        return future.result()
-    except TimeoutError:
-        return unscorable("timed out")
-    except ProcessExpired:
-        return unscorable("crashed")
-    except BrokenProcessPool:
-        return None

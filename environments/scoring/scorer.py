@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
@@ -29,6 +29,9 @@ class ScoringOptions(Options):
     """Seconds that one score may take in a process."""
     memory_gib: float = Field(default=2.0, gt=0)
     """GiB that one score may allocate in a process, beyond what its environments hold."""
+    env: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")], ...] = ()
+    """Environment variables that the processes see beside the usual ones, such as the key of a judge: by default
+    they see none that may hold secrets."""
 
 
 class Scorer:
@@ -53,7 +56,9 @@ class Scorer:
             self._options.workers or _default_workers(),
             self._options.timeout_s,
             self._options.memory_gib,
+            self._options.env,
         )
+        self._has_told = False
 
     def isolates(self, environment: str) -> bool:
         """Say whether an environment, given by name, is scored in processes."""
@@ -65,10 +70,10 @@ class Scorer:
         """Take the next turn of each episode; the turns in the order of the jobs.
 
         A score that could not be found is unscorable, its reason one of "timed out", "crashed", "out of memory",
-        "bad value", "no score", "no reply", "raised <exception>: <message>", or the environment's own. It is never 0,
-        and it ends its episode, in whichever turn. A time-out depends on the load of the machine: keep `timeout_s`
-        some 20 times above what a score normally takes. A later turn has the time of all turns up to it, as these are
-        taken again.
+        "bad value", "no score", "no reply", "raised <exception>: <message>", or the environment's own, on one line and
+        cut at some 500 characters. It is never 0, and it ends its episode, in whichever turn. A time-out depends on the
+        load of the machine: keep `timeout_s` some 20 times above what a score normally takes. A later turn has the time
+        of all turns up to it, as these are taken again.
 
         Raises:
             EnvironmentFault: an environment breaks its contract, so that no task of it can be scored.
@@ -80,8 +85,19 @@ class Scorer:
             for i, job in enumerate(jobs)
         ]
 
+    def take_news(self) -> list[str]:
+        """Give what people should know and have not been told: that the processes print, which nobody reads."""
+        output = self._pool.output
+        if self._has_told or output is None or not output.num_bytes:
+            return []
+        self._has_told = True
+        return [
+            f"scorers print, which is not kept: {output.num_bytes:,} bytes so far, the last line:"
+            f" {output.last_line()}"
+        ]
+
     def close(self) -> None:
-        """End the processes, if there are any; `turns` would start them anew."""
+        """End the processes and whatever they started, if there are any; `turns` would start them anew."""
         self._pool.close()
 
     def __enter__(self) -> Self:

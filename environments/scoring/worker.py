@@ -2,62 +2,104 @@
 
 from __future__ import annotations
 
-import ctypes
+import multiprocessing.spawn
 import os
+import pickle
 import resource
 import signal
-import sys
-import threading
-import time
+import socket
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BufferedRWPair
 from pathlib import Path
+from typing import Any, TypeAlias
 
-from environments.contracts import Environment, EnvironmentFault, Turn
-from environments.scoring.jobs import Job, play
+from environments.contracts import Environment, EnvironmentFault
+from environments.scoring import answers
+from environments.scoring.jobs import Job, play, unscorable
+from environments.scoring.process import LENGTH, LONGEST
 from environments.sources import EnvironmentSource
 
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 MAX_OPEN_FILES = 256
 
-_environments: dict[str, Environment] = {}
-_faults: dict[str, str] = {}
+Stream: TypeAlias = "BufferedRWPair[Any, Any]"
+
+is_starting = False  # while the trainer's script is imported, which must not start processes in turn
 
 
-def prepare(sources: Sequence[EnvironmentSource], memory_gib: float, parent: int) -> None:
-    """Make this process a worker: it dies with its parent, at once when told to, and builds the environments.
+@dataclass(frozen=True)
+class Setup:
+    """What a worker is told first."""
+
+    main: Mapping[str, Any]  # of the trainer's main module, as `multiprocessing.spawn` writes it
+    sources: bytes  # pickled, as they may be of the main module's types
+    memory_gib: float
+
+
+def serve(handle: int) -> None:
+    """Be a worker until the trainer hangs up: the whole life of the process.
 
     An environment that cannot be built does not end the worker, which would only be started again: its first job
     raises the fault where the trainer can see it.
     """
-    die_with(parent)
-    signal.signal(
-        signal.SIGTERM, signal.SIG_DFL
-    )  # a handler in Python would wait for the end of a long C call
+    os.set_inheritable(handle, False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's to handle
     warnings.simplefilter("ignore")
+    with socket.socket(fileno=handle) as connection, connection.makefile("rwb") as stream:
+        setup: Setup = pickle.loads(_receive(stream))
+        _import_main(setup.main)
+        built, faults = _build(pickle.loads(setup.sources))
+        _limit(setup.memory_gib)
+        _send(stream, answers.READY)
+        while job := _receive(stream):
+            _send(stream, _answer(pickle.loads(job), built, faults))
+
+
+def _import_main(main: Mapping[str, Any]) -> None:
+    """Import the trainer's script, as processes of `multiprocessing` do: a factory may be in it."""
+    global is_starting
+    is_starting = True
+    multiprocessing.spawn.prepare(dict(main))
+    is_starting = False
+
+
+def _build(sources: Sequence[EnvironmentSource]) -> tuple[dict[str, Environment], dict[str, str]]:
+    """Build the environments, by name; for those that cannot be built, why."""
+    built, faults = {}, {}
     for source in sources:
         try:
-            _environments[source.name] = source.referee()
+            built[source.name] = source.referee()
         except Exception as error:  # foreign code; the message reaches the trainer with the first job
-            _faults[source.name] = f"{type(error).__name__}: {error}"
-    _limit(memory_gib)
+            faults[source.name] = f"{type(error).__name__}: {error}"
+    return built, faults
 
 
-def ready() -> None:
-    """Do nothing: that it returns says that the process has started and built its environments."""
-
-
-def run(job: Job) -> Turn:
-    """Play a job's turn.
-
-    Raises:
-        EnvironmentFault: the environment could not be built here, or breaks its contract.
-    """
+def _answer(job: Job, built: Mapping[str, Environment], faults: Mapping[str, str]) -> bytes:
+    """Play a job's turn, or say why the environment cannot."""
     name = job.task.environment
-    if name in _faults:
-        raise EnvironmentFault(f"environment {name} cannot be built in a scoring process: {_faults[name]}")
-    return play(_environments[name], job)
+    try:
+        if name in faults:
+            raise EnvironmentFault(f"environment {name} cannot be built in a scoring process: {faults[name]}")
+        answer = answers.written(play(built[name], job))
+    except EnvironmentFault as fault:
+        return answers.written_fault(fault)
+    except MemoryError:
+        return answers.written(unscorable("out of memory"))
+    if len(answer) > LONGEST:
+        return answers.written(unscorable(f"its messages are longer than {LONGEST // 2**20} MiB"))
+    return answer
+
+
+def _receive(stream: Stream) -> bytes:
+    """Read a message; nothing at the end of all."""
+    head = stream.read(LENGTH.size)
+    return stream.read(LENGTH.unpack(head)[0]) if len(head) == LENGTH.size else b""
+
+
+def _send(stream: Stream, message: bytes) -> None:
+    stream.write(LENGTH.pack(len(message)) + message)
+    stream.flush()
 
 
 def _limit(memory_gib: float) -> None:
@@ -75,19 +117,3 @@ def _address_space() -> int:
     """Bytes mapped by now; 0 where the system does not say (there the limit counts from nothing)."""
     statm = Path("/proc/self/statm")
     return int(statm.read_text().split()[0]) * resource.getpagesize() if statm.exists() else 0
-
-
-def die_with(parent: int) -> None:
-    """Leave no spinning orphan behind a killed trainer."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    else:
-        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
-    if os.getppid() != parent:  # it died before we could ask
-        os._exit(1)
-
-
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os._exit(1)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from environments.checking.findings import clean
+from environments.words import clean
 from orchestrator.cli.console import number
 from orchestrator.cli.tables import table
 

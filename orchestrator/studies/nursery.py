@@ -13,7 +13,7 @@ import select
 import signal
 import sys
 
-from environments.scoring.worker import die_with
+from environments.scoring.leader import die_with
 from orchestrator.studies.jobs import Lines, Order, Report, read_order, write
 
 IMPORTED = ("orchestrator.running", "orchestrator.cli.screen", "transformers.generation")

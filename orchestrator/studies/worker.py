@@ -10,7 +10,7 @@ from pathlib import Path
 
 import typer
 
-from environments.scoring.worker import die_with
+from environments.scoring.leader import die_with
 from orchestrator.cli.problems import in_words
 from orchestrator.studies.jobs import Job
 from store.files import ASIDE

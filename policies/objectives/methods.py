@@ -103,5 +103,7 @@ def _outside(module: str) -> ModuleType:
         raise ObjectiveError(f"`{module}` cannot be imported: {from_file(error)}") from error
     lacks = [name for name in ("SOURCE", "Config", "create") if not hasattr(found, name)]
     if lacks:
-        raise ObjectiveError(f"`{module}` is no part of an objective: it lacks {', '.join(lacks)}")
+        raise ObjectiveError(
+            f"`{module}` is no part of an objective: it lacks {', '.join(lacks)} ({found.__file__})"
+        )
     return found

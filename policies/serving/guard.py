@@ -1,6 +1,6 @@
 """The leader of a server's process group: runs the server, and leaves none of its processes behind.
 
-    python -m policies.serving.guard PARENT COMMAND...
+    python -P guard.py PARENT COMMAND...
 
 Ends when the server does, when PARENT is no longer its parent (it was killed, and could end nothing itself), or after
 a SIGTERM to the group once the server has ended by it. Whatever is left of the group then is killed, itself included.

@@ -19,11 +19,14 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib.machinery import PathFinder
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import policies
 from policies.errors import PolicyError
 from policies.samplers.vllm import LOGPROBS_MODE, PREFILL_TOKENS
+from policies.serving import guard
 
 READY_S = 1800.0  # a large model reads its weights and compiles
 END_S = 10.0
@@ -181,18 +184,27 @@ class Supervised:
             os.killpg(self.group, signal.SIGKILL)
 
     def _start(self) -> None:
-        guard = [sys.executable, "-m", "policies.serving.guard", str(os.getpid())]
+        leader = [sys.executable, "-P", guard.__file__, str(os.getpid())]
         with self.launch.log.open("ab") as log:
             self._log_from = log.tell()
             self._process = subprocess.Popen(
-                [*guard, *self.launch.command],
+                [*leader, *self.launch.command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**DEFAULTS, **os.environ, **ENVIRONMENT, **self.launch.environment},
+                env={**DEFAULTS, **os.environ, **ENVIRONMENT, **_path(), **self.launch.environment},
                 start_new_session=True,  # a group of its own, and no Ctrl-C but through us
             )
         self._began, self._ended_at = time.monotonic(), None
+
+
+def _path() -> dict[str, str]:
+    """Put the folder of our packages before PYTHONPATH, if another `policies` is found there first."""
+    given = os.environ.get("PYTHONPATH", "")
+    found = PathFinder.find_spec("policies", given.split(os.pathsep)) if given else None
+    if found is None or found.origin == policies.__file__:
+        return {}
+    return {"PYTHONPATH": os.pathsep.join([str(Path(policies.__file__).parents[1]), given])}
 
 
 def _require_free(url: str) -> None:

@@ -6,6 +6,7 @@ the completion says, so one batch can hold every kind of trouble.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import os
@@ -56,6 +57,29 @@ def _greedy(task: Task, completion: str) -> Score:
     return Score.of(float(len(bytearray(8 << 30)) == 0))
 
 
+def _printing(task: Task, completion: str) -> Score:
+    for _ in range(2000):
+        os.write(1, b"\x1b[31mnobody reads this " * 50 + b"\n")
+    os.write(2, b"the last \x1b[0mwords\n")
+    return Score.of(1.0)
+
+
+def _lying(task: Task, completion: str) -> Score:
+    for descriptor in range(3, 20):
+        with contextlib.suppress(OSError):
+            os.write(descriptor, b"\0" * 8 + b"no JSON")
+    return Score.of(1.0)
+
+
+def _seeing(task: Task, completion: str) -> Score:
+    """Tell which environment variables are seen."""
+    return Score.of(1.0, **dict.fromkeys(os.environ, 1.0))
+
+
+def _asking_for_a_key(task: Task, completion: str) -> Score:
+    return Score.of(float(bool(os.environ["JUDGE_API_KEY"])))
+
+
 TURN_S = 0.5  # of an episode of slow turns
 
 
@@ -83,6 +107,11 @@ BEHAVIOURS: dict[str, Callable[[Task, str], Any]] = {
     "text_valued": lambda task, completion: Score("1.0", True),  # type: ignore[arg-type]
     "not_a_score": lambda task, completion: 1.0,
     "silent": lambda task, completion: None,
+    "printing": _printing,
+    "lying": _lying,
+    "seeing": _seeing,
+    "asking_for_a_key": _asking_for_a_key,
+    "long_winded": lambda task, completion: Score.unscorable("\x1b[2J\r\u202eno\0 " + "x" * 10**6),
     "undecided": lambda task, completion: Score.unscorable("judge not reachable"),
 }
 

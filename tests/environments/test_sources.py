@@ -49,7 +49,7 @@ def test_built_in_types_are_listed_without_importing_them():
     assert all(types().values())
     code = (
         "import sys, environments; environments.types();"
-        "print([m for m in ('reasoning_gym', 'pebble', 'environments.codebook', 'torch') if m in sys.modules])"
+        "print([m for m in ('reasoning_gym', 'environments.codebook', 'torch') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -81,7 +81,7 @@ def test_a_curriculum_loads_nothing_that_a_bare_host_lacks(
     """The screen's libraries are there, because transformers asks for them, and still not wanted."""
     loaded = set(benchmark.stdout.splitlines()[-1].split())
     assert {"torch", "orchestrator", "store"} <= loaded
-    assert not loaded & {"alembic", "mlflow", "pebble", "pyarrow", "scipy", "datasketch", "typer", "rich"}
+    assert not loaded & {"alembic", "mlflow", "pyarrow", "scipy", "datasketch", "typer", "rich"}
 
 
 def test_without_a_gpu_the_benchmark_says_so(bare: Path, tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from environments.checking.findings import clean, shown
+from environments.checking.findings import shown
 from environments.checking.fingerprints import fingerprint
+from environments.words import clean
 
 
 @pytest.mark.parametrize(

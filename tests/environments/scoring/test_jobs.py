@@ -38,6 +38,28 @@ def test_a_good_score_comes_through():
     assert played("learnable", "4").score == Score.of(0.0)
 
 
+def test_a_reason_is_one_short_line_that_no_terminal_obeys():
+    score = played("long_winded").score
+    assert score is not None
+    assert score.reason is not None
+    assert score.reason.startswith("\\x1b[2J \\u202eno\\x00 xxx")
+    assert score.reason.endswith("x... (999,521 more characters)")
+    assert len(score.reason) < 550
+    assert score.reason.isprintable()
+
+
+def test_an_exception_that_cannot_be_told_is_told_so(monkeypatch):
+    class Mute(Exception):
+        def __str__(self):
+            raise RuntimeError
+
+    def mute(task, completion):
+        raise Mute
+
+    monkeypatch.setitem(fakes.BEHAVIOURS, "mute", mute)
+    assert played("mute").score == Score.unscorable("raised Mute: its message cannot be read")
+
+
 def test_earlier_completions_are_replayed():
     first = played("many_turns", "a")
     assert (first.done, first.score, first.messages[0]["content"]) == (False, None, "not yet, a")

@@ -1,3 +1,5 @@
+"""Nothing that a score starts outlives its scoring process, however that ends."""
+
 import os
 import signal
 import subprocess
@@ -7,18 +9,22 @@ from pathlib import Path
 
 import pytest
 
+from environments import EnvironmentSource, Job, Score, Scorer, ScoringOptions
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+ROOT = Path(__file__).parents[3]
+LEAVING = "tests.environments.scoring.leaving:create"
 TRAINER = """
 import sys
 from environments import EnvironmentSource, Job, Scorer, ScoringOptions
 
 if __name__ == "__main__":
-    source = EnvironmentSource("fake", "tests.environments.fakes:create", {"character": "obedient"})
+    options = {"notes": sys.argv[2]} if sys.argv[2] else {"character": "obedient"}
+    source = EnvironmentSource("fake", sys.argv[1], options)
     fake = source.create()
-    scorer = Scorer([source], {"fake": fake}, ScoringOptions(workers=2, timeout_s=600))
-    print(scorer.turns([Job(fake.task("easy", 0), ("hopeless",))])[0].score.value, flush=True)
-    pool = scorer._pool._started()
-    print(*pool._pool_manager.worker_manager.workers, flush=True)
-    scorer.turns([Job(fake.task("easy", i), (sys.argv[1],)) for i in range(2)])
+    with Scorer([source], {"fake": fake}, ScoringOptions(workers=2, timeout_s=600)) as scorer:
+        scorer.turns([Job(fake.task("easy", i), (sys.argv[3],)) for i in range(2)])
 """
 
 
@@ -29,25 +35,74 @@ def running(pid):
         return False
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("stuck", ["hanging", "stuck_in_c"])
-def test_a_killed_trainer_leaves_no_worker(tmp_path, stuck):
-    script = tmp_path / "trainer.py"
+def below(process):
+    """Processes that descend from one."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    found, newest = set(), {process}
+    while newest:
+        newest = {pid for pid, parent in parents.items() if parent in newest}
+        found |= newest
+    return found
+
+
+def wait_until(fact, seconds=10.0):
+    deadline = time.monotonic() + seconds
+    while not fact() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return fact()
+
+
+def noted(notes):
+    return [int(pid) for pid in notes.read_text().split()] if notes.exists() else []
+
+
+@pytest.mark.parametrize(
+    ("what", "ending", "score"),
+    [
+        ("started", "crashing", Score.unscorable("crashed")),
+        ("forked", "hanging", Score.unscorable("timed out")),
+        ("escaped", "hanging", Score.unscorable("timed out")),
+        ("escaped", "well", Score.of(1.0)),
+    ],
+)
+def test_what_a_score_started_ends_with_its_process(tmp_path, what, ending, score):
+    source = EnvironmentSource("leaving", LEAVING, {"notes": str(tmp_path / "notes")})
+    leaving = source.create()
+    with Scorer([source], {"leaving": leaving}, ScoringOptions(workers=1, timeout_s=0.5)) as scorer:
+        (turn,) = scorer.turns([Job(leaving.task("easy", 0), (f"{what} {ending}",))])
+        assert turn.score == score
+        if ending != "well":
+            assert wait_until(lambda: not any(map(running, noted(tmp_path / "notes"))))
+    pids = noted(tmp_path / "notes")
+    assert len(pids) == (20 if what == "forked" else 1)
+    assert not any(map(running, pids))
+
+
+@pytest.mark.parametrize(
+    ("how", "what"),
+    [
+        (signal.SIGKILL, "stuck_in_c"),
+        (signal.SIGKILL, "escaped hanging"),
+        (signal.SIGINT, "forked hanging"),
+    ],
+)
+def test_an_ended_trainer_leaves_no_process(tmp_path, how, what):
+    script, notes = tmp_path / "trainer.py", tmp_path / "notes"
     script.write_text(TRAINER)
-    root = Path(__file__).parents[3]
+    own = [LEAVING, str(notes)] if " " in what else ["tests.environments.fakes:create", ""]
     trainer = subprocess.Popen(
-        [sys.executable, str(script), stuck],
-        cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, stdout=subprocess.PIPE, text=True,
+        [sys.executable, str(script), *own, what],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    assert trainer.stdout is not None
-    assert trainer.stdout.readline().strip() == "0.0"
-    workers = [int(pid) for pid in trainer.stdout.readline().split()]
-    time.sleep(0.5)  # both workers are stuck now
-    assert len(workers) == 2
-    assert all(running(pid) for pid in workers)
-    trainer.send_signal(signal.SIGKILL)
-    trainer.wait()
-    deadline = time.monotonic() + 5
-    while any(running(pid) for pid in workers) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not any(running(pid) for pid in workers)
+    num_processes = 4 if " " not in what else 6  # two sessions of leader and worker, and what is left there
+    assert wait_until(lambda: len(below(trainer.pid)) >= num_processes, 60)
+    time.sleep(0.3)  # the workers are stuck now
+    pids = below(trainer.pid)
+    trainer.send_signal(how)
+    trainer.wait(20)
+    assert wait_until(lambda: not any(map(running, pids)), 5)

@@ -1,11 +1,13 @@
 import os
 import signal
+import threading
 import time
 
 import pytest
 from pydantic import ValidationError
 
 from environments import EnvironmentFault, EnvironmentSource, Job, Score, Scorer, ScoringOptions
+from environments.scoring import process
 from tests.environments.fakes import TURN_S
 
 FAKES = "tests.environments.fakes:create"
@@ -98,7 +100,7 @@ def test_every_turn_has_the_time_limit_to_itself(scorer):
 
 
 def test_a_worker_killed_from_outside_is_replaced(scorer):
-    for worker in scorer._pool._pool._pool_manager.worker_manager.workers:
+    for worker in scorer._pool.pids():
         os.kill(worker, signal.SIGKILL)
     scores = [turn.score for turn in scorer.turns(jobs_of(OBEDIENT, "hopeless", "hopeless"))]
     assert scores == [Score.of(0.0)] * 2
@@ -118,7 +120,7 @@ def test_no_process_is_started_for_scores_that_need_none():
     with scorer_of(TRUSTED, OBEDIENT) as scorer:
         assert scorer.turns([]) == []
         assert [turn.score for turn in scorer.turns(jobs_of(TRUSTED, "0"))] == [Score.of(1.0)]
-        assert scorer._pool._pool is None
+        assert scorer._pool.pids() == []
 
 
 def test_without_isolation_failures_are_told_apart_too():
@@ -141,14 +143,43 @@ def test_an_environment_that_cannot_be_built_in_a_worker_is_a_fault_that_says_wh
         scorer.turns(jobs_of(EnvironmentSource("trusted", FAKES), "0"))
 
 
-def test_closing_does_not_wait_for_what_hangs():
+def test_an_interrupt_does_not_wait_for_what_hangs():
     scorer = scorer_of(OBEDIENT, timeout_s=60)
-    pool = scorer._pool._started()
-    for job in jobs_of(OBEDIENT, *["hanging"] * 300):
-        scorer._pool._send(pool, job)
+    scorer.turns(jobs_of(OBEDIENT, "hopeless"))
+    main_thread = threading.main_thread().ident
+    assert main_thread is not None
+    threading.Timer(0.5, signal.pthread_kill, (main_thread, signal.SIGINT)).start()
     start = time.monotonic()
-    scorer.close()
+    with pytest.raises(KeyboardInterrupt):
+        scorer.turns(jobs_of(OBEDIENT, *["hanging"] * 300))
     assert time.monotonic() - start < 5
+    assert scorer._pool.pids() == []
+
+
+def test_a_worker_is_replaced_after_many_jobs(monkeypatch):
+    monkeypatch.setattr(process, "MAX_JOBS", 3)
+    with scorer_of(OBEDIENT) as scorer:
+        turns = scorer.turns(jobs_of(OBEDIENT, *["noisy"] * 4))
+        (second,) = scorer._pool.pids()
+        scorer.turns(jobs_of(OBEDIENT, *["noisy"] * 4))
+        assert scorer._pool.pids() != [second]
+    assert all(turn.score is not None and turn.score.value is not None for turn in turns)
+
+
+def test_quick_scores_that_were_sent_ahead_survive_one_that_hangs(scorer):
+    completions = ["noisy"] * 50 + ["hanging", "crashing"] + ["noisy"] * 50
+    here = OBEDIENT.create()
+    jobs = jobs_of(OBEDIENT, *completions)
+    scores = [turn.score for turn in scorer.turns(jobs)]
+    assert scores[50:52] == [Score.unscorable("timed out"), Score.unscorable("crashed")]
+    good = [*range(50), *range(52, 102)]
+    assert [scores[i] for i in good] == [here.score(jobs[i].task, "noisy") for i in good]
+
+
+def test_one_that_answers_what_is_no_answer_has_crashed(scorer):
+    scores = [turn.score for turn in scorer.turns(jobs_of(OBEDIENT, "noisy", "lying", "noisy"))]
+    assert scores[1] == Score.unscorable("crashed")
+    assert all(score is not None and score.value is not None for score in (scores[0], scores[2]))
 
 
 def test_reasoning_gyms_evaluating_verifiers_are_survived():

@@ -1,0 +1,199 @@
+"""A scoring process, seen from the trainer: started, sent jobs, listened to without waiting, ended with all it started.
+
+Both sides send messages behind their length (8 bytes, the highest first): the trainer pickles, the process answers in
+JSON, so nothing of an environment's is ever unpacked here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+
+from environments.scoring import leader
+
+WORKER = "environments.scoring.worker"
+LENGTH = struct.Struct("!Q")
+LONGEST = 2**26  # bytes of an answer; a longer one is no answer
+PIECE = 2**18  # bytes read at once
+MAX_JOBS = 10_000  # after so many a process is replaced, and with it whatever it leaked
+AHEAD = 8  # jobs that a process has at most
+QUICK_S = 0.005  # a job that took less is quick
+END_S = leader.END_S + 1.0  # for a leader to end what it leads
+
+
+def command(module: str, handle: int) -> list[str]:
+    """Write the command that starts a session in which `module` serves at a descriptor."""
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    path = json.dumps([os.path.abspath(place) for place in sys.path])
+    own = [str(os.getpid()), str(handle), module, path]
+    return [sys.executable, *flags, "-P", "-u", leader.__file__, *own]
+
+
+def end(session: subprocess.Popen[bytes]) -> None:
+    """Wait until the leader of a session, told to end, has ended all it leads; kill what we can if it does not."""
+    try:
+        session.wait(END_S)
+    except subprocess.TimeoutExpired:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(session.pid, signal.SIGKILL)
+        session.kill()
+        session.wait()
+
+
+class Broken(Exception):
+    """The process has ended, or says what no process of ours would."""
+
+
+class Process:
+    """One process; made with what it is told first.
+
+    It works at one job after the other. While they are quick some more are sent ahead, so that it need not wait for
+    the next.
+
+    Attributes:
+        jobs: numbers of those that it has and their limits, seconds; it works at the first.
+        num_jobs: how many it was given.
+        is_ready: it has said that it is.
+        deadline: when it must have answered, seconds of the monotonic clock; infinite while nothing is asked of it.
+    """
+
+    def __init__(self, first: bytes, variables: Mapping[str, str], output: int, limit_s: float) -> None:
+        self.jobs: deque[tuple[int, float]] = deque()
+        self.num_jobs, self.is_ready = 0, False
+        self._socket, theirs = socket.socketpair()
+        self._socket.setblocking(False)
+        self._unsent, self._unread = bytearray(), bytearray()
+        self._begun, self._is_quick = time.monotonic(), False
+        with theirs:
+            self._leader = subprocess.Popen(
+                command(WORKER, theirs.fileno()),
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                pass_fds=[theirs.fileno()], start_new_session=True, env=dict(variables),
+            )  # fmt: skip
+        self.deadline = self._begun + limit_s
+        self._send(first)
+
+    def fileno(self) -> int:
+        """The descriptor to wait at."""
+        return self._socket.fileno()
+
+    @property
+    def pid(self) -> int:
+        """Of the leader."""
+        return self._leader.pid
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether it is to be waited for until more can be sent."""
+        return bool(self._unsent)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it may be given a job."""
+        return self.is_ready and not self.is_worn and len(self.jobs) < (AHEAD if self._is_quick else 1)
+
+    @property
+    def is_worn(self) -> bool:
+        """Whether it is to be replaced, once it has done what it has."""
+        return self.num_jobs >= MAX_JOBS
+
+    def give(self, number: int, job: bytes, limit_s: float) -> None:
+        """Send a job, whose time begins when those before it are done.
+
+        Raises:
+            Broken: it has ended while it had nothing to do, or speaks then.
+        """
+        if not self.jobs:
+            for _ in self.answers():
+                raise Broken("an answer that nobody asked for")
+            self._begin(limit_s)
+        self.jobs.append((number, limit_s))
+        self.num_jobs += 1
+        self._send(job)
+
+    def finish(self) -> int:
+        """Say which job it has done; the next one's time begins.
+
+        Raises:
+            Broken: it had none.
+        """
+        if not self.jobs:
+            raise Broken("an answer that nobody asked for")
+        number, _ = self.jobs.popleft()
+        self._is_quick = time.monotonic() - self._begun < QUICK_S
+        if self.jobs:
+            self._begin(self.jobs[0][1])
+        else:
+            self.deadline = math.inf
+        return number
+
+    def push(self) -> None:
+        """Send what can be sent now. That nobody hears it is noticed by who listens."""
+        with suppress(OSError):
+            while self._unsent:
+                del self._unsent[: self._socket.send(self._unsent)]
+
+    def answers(self) -> Iterator[bytes]:
+        """Give what has been answered in full by now.
+
+        Raises:
+            Broken: it has ended, or answers what is no answer.
+        """
+        has_ended = self._pull()
+        while len(self._unread) >= LENGTH.size:
+            (length,) = LENGTH.unpack_from(self._unread)
+            if length > LONGEST:
+                raise Broken("an answer of no length that we take")
+            whole = LENGTH.size + length
+            if len(self._unread) < whole:
+                break
+            answer = bytes(self._unread[LENGTH.size : whole])
+            del self._unread[:whole]
+            yield answer
+        if has_ended:
+            raise Broken("it has ended")
+
+    def tell_to_end(self) -> None:
+        """Hang up, and have the leader end all; do not wait."""
+        self._socket.close()
+        with suppress(ProcessLookupError):
+            self._leader.terminate()
+
+    def has_ended(self) -> bool:
+        """Whether all is over."""
+        return self._leader.poll() is not None
+
+    def end(self) -> None:
+        """Wait for the end of one that was told to."""
+        end(self._leader)
+
+    def _begin(self, limit_s: float) -> None:
+        self._begun = time.monotonic()
+        self.deadline = self._begun + limit_s
+
+    def _send(self, message: bytes) -> None:
+        self._unsent += LENGTH.pack(len(message)) + message
+        self.push()
+
+    def _pull(self) -> bool:
+        """Read what there is; whether the other end is closed."""
+        try:
+            while part := self._socket.recv(PIECE):
+                self._unread += part
+                if len(part) < PIECE:
+                    return False
+        except BlockingIOError:
+            return False
+        except OSError:  # it was reset: closed while something was on its way
+            return True
+        return True
