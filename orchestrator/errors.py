@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from store.secrets import without_logins
+
 DONE, OUR_FAULT, YOUR_MISTAKE, RESUMABLE, KILLED = 0, 1, 2, 75, 130
 
 
 class EvergreenError(Exception):
-    """An error with a message for a person: what was expected, what was found, what to do."""
+    """An error with a message for a person: what was expected, what was found, what to do; without logins."""
 
     exit_code = OUR_FAULT
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(without_logins(message))
 
 
 class UserError(EvergreenError):

@@ -33,7 +33,7 @@ def forked_spec(
     problems = [
         f"{section}: a fork keeps its parent's, because {WHY[section]}"
         for section in FIXED
-        if getattr(spec, section) != getattr(parent, section)
+        if _fixed(spec, section) != _fixed(parent, section)
     ]
     for name, environment in parent.environments.items():
         if name not in spec.environments:
@@ -51,6 +51,12 @@ def forked_spec(
     if problems:
         raise SpecError("\n".join(problems))
     return spec
+
+
+def _fixed(spec: Spec, section: str) -> Any:
+    """What a fork shares of a section: of the ledger its place, however one logs in there."""
+    kept = spec.kept()[section]
+    return kept["url"] if section == "ledger" else kept
 
 
 def boundary_checkpoint(ledger: Ledger, folder: Path, run: str, stage: int) -> CheckpointRecord:

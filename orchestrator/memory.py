@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from orchestrator import incidents, metrics
+from orchestrator import incidents, metrics, untold
 from orchestrator.alarms import raise_alarms
 from orchestrator.checkpointing import components
 from orchestrator.choosing import Slot, by_pick
@@ -54,6 +54,7 @@ class Memory:
         self.ledger, self.run, self.folder, self.watcher = ledger, run, folder, watcher
         self._saved = saved  # (steps, boundaries) of the newest checkpoint
         self._saved_at = time.monotonic()
+        self._untold: list[untold.Record] = []  # what the ledger is being told
 
     def record_events(self, at: Progress, events: Sequence[EventRecord]) -> None:
         """Tell of things that happened outside a step."""
@@ -125,7 +126,10 @@ class Memory:
                 *incidents.end_of_stage(at),
             ],
         )
+        self._untold = [record]
         self.ledger.record_step(self.run, record)
+        self._untold = []
+        self._tell_of_waits(at)
         self.watcher.step(at, record)
         self._tell(record.events)
 
@@ -134,14 +138,20 @@ class Memory:
     ) -> None:
         """A boundary is done: one transaction."""
         decisions = incidents.decision(f"stage {at.stage}: {earned.why}") if earned.why else []
-        for finding in findings:
-            record = replace(
+        records = [
+            replace(
                 _boundary(at, finding, watch),
                 events=[*finding.events, *decisions],
                 stop_reason=(at.stop_reason or "budget") if at.stage else None,
                 signal=earned.reward,
             )
+            for finding in findings
+        ]
+        self._untold = [*records]
+        for record in records:
             self.ledger.record_boundary(self.run, record)
+            self._untold.pop(0)
+            self._tell_of_waits(at)
             self.watcher.boundary(at, record)
             self._tell(record.events)
 
@@ -172,8 +182,7 @@ class Memory:
         """Make a checkpoint of this position durable, unless there is one; then forget old periodic ones."""
         if self._saved == (at.step, at.num_boundaries):
             return
-        name = f"step-{at.step:06d}-boundary-{at.num_boundaries:03d}"
-        saved = checkpoints.save(self.folder, name, components(parts, at))
+        saved = checkpoints.save(self.folder, _name(at), components(parts, at))
         record = CheckpointRecord(at.step, at.num_boundaries, kind, **vars(saved))
         self.ledger.record_checkpoint(self.run, record)
         self._saved, self._saved_at = (at.step, at.num_boundaries), time.monotonic()
@@ -182,6 +191,19 @@ class Memory:
             self.ledger.forget_checkpoint(self.run, old)
         if kind == "boundary":
             self._report(at)
+
+    def keep_untold(self, parts: Parts, at: Progress, why: str) -> None:
+        """Make this position durable without the ledger, which stays away; `resume` tells it what it lacks."""
+        if self._saved == (at.step, at.num_boundaries) and not self._untold:
+            return
+        kept = untold.Untold(why, at.step, at.num_boundaries, "stop", _name(at), self._untold)
+        kept.write(self.folder)
+        checkpoints.save(self.folder, kept.name, components(parts, at))
+
+    def _tell_of_waits(self, at: Progress) -> None:
+        """Enter what the ledger was waited for; whoever watches has heard it while it was away."""
+        for text in self.ledger.patience.take_news():
+            self.ledger.record_event(self.run, at.step, EventRecord("ledger away", text))
 
     def _report(self, at: Progress) -> None:
         """Write the run as a page for people.
@@ -198,6 +220,11 @@ class Memory:
         """Pass on what happened: a decision is news, an incident is a warning."""
         self.watcher.decision([event.text for event in events if event.kind == DECISION])
         self.watcher.event([event.text for event in events if event.kind != DECISION])
+
+
+def _name(at: Progress) -> str:
+    """Name the checkpoint of a position."""
+    return f"step-{at.step:06d}-boundary-{at.num_boundaries:03d}"
 
 
 def _boundary(at: Progress, finding: Findings, watch: Stopwatch) -> BoundaryRecord:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Concatenate, Literal, ParamSpec
 
-from orchestrator import incidents
+from orchestrator import incidents, untold
 from orchestrator.assembly import Foundation, assemble, lay_foundation
 from orchestrator.checkpointing import EXPECTED, MAY_BE, restore
 from orchestrator.curriculum import Curriculum, Stop
@@ -20,13 +21,15 @@ from orchestrator.progress import Progress
 from orchestrator.signals import Signalled, catching_signals
 from orchestrator.spec import Spec
 from orchestrator.tracking import start_tracker
+from orchestrator.untold import Untold
 from orchestrator.watching import Watcher
 from store import checkpoints
 from store.checkpoints import WEIGHTS, OpenCheckpoint
+from store.errors import CheckpointError, LedgerAway
 from store.home import Home
 from store.ledger import Ledger, RunHandle
 from store.lock import clear_stop, stop_requested
-from store.records import DECISION, EventRecord, LineageRecord, MemberRecord, RunRecord
+from store.records import DECISION, CheckpointRecord, EventRecord, LineageRecord, MemberRecord, RunRecord
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def run_record(spec: Spec, foundation: Foundation, kin: Kin) -> RunRecord:
         objective=spec.objective.preset,
         scheduler=getattr(curriculum.scheduler, "type", None),
         bandit=curriculum.bandit.type,
-        spec=spec.model_dump(mode="json", by_alias=True),
+        spec=spec.kept(),
         environments=foundation.records(),
         host=_host(foundation),
         **vars(kin),
@@ -84,6 +87,30 @@ def _begins_anew(part: str) -> EventRecord:
     return EventRecord("begins anew", f"begins anew, because the fork gave it another type: {part}")
 
 
+Given = ParamSpec("Given")
+
+
+def resumable(
+    act: Callable[Concatenate[Process, Given], Outcome],
+) -> Callable[Concatenate[Process, Given], Outcome]:
+    """Let a run whose ledger stays away end as one that stopped: what it did is durable without the ledger."""
+
+    @wraps(act)
+    def act_or_stop(process: Process, *args: Given.args, **kwargs: Given.kwargs) -> Outcome:
+        try:
+            return act(process, *args, **kwargs)
+        except LedgerAway as away:
+            return stopped_without_ledger(process.spec.name, process.folder, process.watcher, away)
+
+    return act_or_stop
+
+
+def stopped_without_ledger(name: str, folder: Path, watcher: Watcher, away: LedgerAway) -> Outcome:
+    """Say that a run stops because its ledger is away, which cannot be told so."""
+    watcher.end(name, "stopped", str(away))
+    return Outcome(name, folder, "stopped", str(away))
+
+
 class Process:
     """One process's time with a run, from taking the lock to letting it go."""
 
@@ -92,7 +119,9 @@ class Process:
     ) -> None:
         self.spec, self.ledger, self.home, self.folder = spec, ledger, home, folder
         self.watcher, self.until_step = watcher, until_step
+        self._untold: Untold | None = None  # what the ledger lacks of the checkpoint that is opened
 
+    @resumable
     def begin(self, foundation: Foundation, kin: Kin) -> Outcome:
         """Run from step 0."""
         warnings = [EventRecord("warning", text) for text in self.spec.warnings()]
@@ -100,6 +129,7 @@ class Process:
         events = [*warnings, *incidents.of_data(foundation.environments, foundation.remarks)]
         return self._go(run, foundation, None, events)
 
+    @resumable
     def go_on(self, foundation: Foundation | None = None) -> Outcome:
         """Run from the newest valid checkpoint, or from step 0 when there is none."""
         opened, events = self._newest_checkpoint()
@@ -117,7 +147,7 @@ class Process:
     def _update_spec(self, run: RunHandle) -> list[EventRecord]:
         """Keep in the ledger what the run goes on with; say when it has another number of stages now."""
         before = self.ledger.reading.spec(self.spec.name)["curriculum"]["stages"]
-        self.ledger.set_spec(run, self.spec.model_dump(mode="json", by_alias=True))
+        self.ledger.set_spec(run, self.spec.kept())
         now = self.spec.curriculum.stages
         return [] if now == before else [EventRecord(DECISION, f"{now} stages in all instead of {before}")]
 
@@ -138,6 +168,8 @@ class Process:
             reason = self._run(run, foundation, opened, events, progress)
         except StoppedEarly as stopped:
             reason = str(stopped)
+        except LedgerAway:
+            raise
         except Exception as error:
             self.ledger.record_event(run, progress.step, EventRecord("failed", str(error)))
             self.ledger.set_status(run, "failed")
@@ -162,20 +194,29 @@ class Process:
     ) -> str | None:
         """Put the parts together and go through the curriculum; why it stopped, or None at its end."""
         with catching_signals(self.watcher.stopping) as signalled:
+            self.ledger.patience.interruption = lambda: self._asked(signalled)
             stop = self._stop(signalled)
             with assemble(foundation, self.home, self.watcher, lambda: stop(progress)) as parts:
                 anew = restore(parts, progress, opened) if opened else []
                 at = (progress.step, progress.num_boundaries)
-                self.ledger.rewind(run, *at)
-                checkpoints.prepare(self.folder, self.ledger.checkpoints(run))
                 memory = Memory(self.ledger, run, self.folder, self.watcher, saved=at if opened else None)
+                if self._untold is not None:
+                    memory.record_holdouts(parts)
+                    self._untold.tell(self.ledger, run, self.folder)
+                self.ledger.rewind(run, *at)
+                untold.forget(self.folder)
+                checkpoints.prepare(self.folder, self.ledger.checkpoints(run))
                 memory.record_events(progress, events)
                 memory.record_events(progress, [_begins_anew(part) for part in anew])
                 memory.record_events(progress, incidents.of_prompts(progress.too_long, foundation.prompts))
                 memory.record_holdouts(parts)
                 curriculum = Curriculum(parts, memory, progress)
-                curriculum.welcome(self._joined(parts, progress))
-                return curriculum.run(stop)
+                try:
+                    curriculum.welcome(self._joined(parts, progress))
+                    return curriculum.run(stop)
+                except LedgerAway as away:
+                    memory.keep_untold(parts, progress, str(away))
+                    raise
 
     def _joined(self, parts: Parts, progress: Progress) -> list[str]:
         """Name the environments that joined at a fork: the last boundary did not measure them."""
@@ -188,21 +229,25 @@ class Process:
         """Ask, before every step, whether to stop; the answer is the reason."""
 
         def stop(at: Progress) -> str | None:
-            if signalled.name:
-                return signalled.name
-            if stop_requested(self.folder):
-                return "asked to stop"
+            if reason := self._asked(signalled):
+                return reason
             if self.until_step is not None and at.step >= self.until_step:
                 return f"--until-step {self.until_step}"
             return None
 
         return stop
 
+    def _asked(self, signalled: Signalled) -> str | None:
+        """Say who asked the run to stop, if anybody did."""
+        return signalled.name or ("asked to stop" if stop_requested(self.folder) else None)
+
     def _newest_checkpoint(self) -> tuple[OpenCheckpoint | None, list[EventRecord]]:
         """Open the newest checkpoint whose files are whole; tell which were passed over, and why."""
-        records = self.ledger.reading.checkpoints(self.spec.name)
+        found, events = self._find_untold()
+        records = [*found, *self.ledger.reading.checkpoints(self.spec.name)]
         record, skipped = checkpoints.newest_valid(self.folder, records)
-        events = [
+        self._untold = self._untold if record in found else None
+        events += [
             EventRecord(
                 "checkpoint passed over",
                 f"the checkpoint of step {one.record.step} is not used: {one.reason}",
@@ -224,3 +269,17 @@ class Process:
         )
         events.append(EventRecord(DECISION if is_new else "resumed", text))
         return checkpoints.open_checkpoint(self.folder / record.folder, EXPECTED, MAY_BE), events
+
+    def _find_untold(self) -> tuple[list[CheckpointRecord], list[EventRecord]]:
+        """Find the checkpoint that the ledger could not be told of, if its records fit what the ledger holds."""
+        self._untold = kept = Untold.read(self.folder)
+        if kept is None:
+            return [], []
+        try:
+            if not kept.follows(self.ledger.reading.run(self.spec.name)):
+                raise CheckpointError("the ledger holds another course of the run by now")
+            record = kept.checkpoint(self.folder)
+        except CheckpointError as wrong:
+            text = f"the checkpoint of step {kept.step}, made while the ledger was away, is not used: {wrong}"
+            return [], [EventRecord("checkpoint passed over", text)]
+        return [record], [EventRecord("ledger away", f"the run had stopped: {kept.why}")]

@@ -13,19 +13,23 @@ from orchestrator.assembly import lay_foundation
 from orchestrator.baseline import twin_of
 from orchestrator.errors import UserError
 from orchestrator.forking import adopt_checkpoint, boundary_checkpoint, forked_spec
-from orchestrator.process import ALONE, Kin, Outcome, Process, run_record
+from orchestrator.places import ledger_url, refuse_plain_secrets, remember_logins, unkept
+from orchestrator.process import ALONE, Kin, Outcome, Process, run_record, stopped_without_ledger
 from orchestrator.runs import SPEC_FILE, existing
 from orchestrator.spec import Spec, load_spec
 from orchestrator.spec.load import change_resources
 from orchestrator.tracking import start_tracker
 from orchestrator.watching import Watcher
 from store.checkpoints import WEIGHTS
+from store.errors import LedgerAway
 from store.files import write_text
 from store.home import Home
 from store.ledger import Ledger
+from store.ledger.patience import Patience
 from store.lock import RunLock
 from store.records import LineageRecord
 from store.report import write as write_report
+from store.secrets import without_logins
 
 
 def run(
@@ -49,8 +53,10 @@ def run(
         name: exactly this one, which must be free; none given: the spec's, or NAME-2, NAME-3, ...
     """
     checked = load_spec(spec, overrides)
+    if kin.baseline_of is None:  # else it is the spec of a run that is there
+        refuse_plain_secrets(checked.model_dump(mode="json", by_alias=True))
     place, watcher = Home(home), watcher or Watcher()
-    with Ledger.open(checked.ledger.url or place.ledger_url) as ledger:
+    with _opened(checked, place, watcher) as ledger:
         # Before anything is written: bad input leaves no run behind.
         foundation = lay_foundation(checked, tell=watcher.opening)
         taken = [run.name for run in ledger.reading.runs()]
@@ -58,7 +64,7 @@ def run(
         checked = checked.model_copy(update={"name": name})
         folder = place.make_run_folder(name)
         with RunLock(folder):
-            write_text(folder / SPEC_FILE, as_yaml(checked))
+            _write_spec(folder, checked)
             process = Process(checked, ledger, place, folder, watcher, until_step)
             outcome = process.begin(foundation, kin)
     return _with_baseline(outcome, checked, place, watcher)
@@ -80,7 +86,8 @@ def resume(
     place, watcher = Home(home, create=False), watcher or Watcher()
     folder = existing(place, name)
     written = load_spec(folder / SPEC_FILE)
-    with Ledger.open(written.ledger.url or place.ledger_url) as ledger:
+    watcher.event(unkept(written.model_dump(include={"ledger", "tracker"})))
+    with _opened(written, place, watcher) as ledger:
         spec = change_resources(written, overrides)
         known = {run.name: run.status for run in ledger.reading.runs()}
         if stages is not None and name in known:
@@ -89,13 +96,13 @@ def resume(
                 known[name] = "stopped"
         if known.get(name) == "finished":
             if spec != written:  # its tracker's place may be another now
-                write_text(folder / SPEC_FILE, as_yaml(spec))
+                _write_spec(folder, spec)
             start_tracker(spec.model_dump(mode="json"), place, name).finish(watcher)
             watcher.end(name, "finished", None)
             outcome = Outcome(name, folder, "finished")
         else:
             with RunLock(folder):
-                write_text(folder / SPEC_FILE, as_yaml(spec))
+                _write_spec(folder, spec)
                 process = Process(spec, ledger, place, folder, watcher, until_step)
                 # a run that is not known was killed between its folder and its ledger row
                 if name in known:
@@ -120,7 +127,8 @@ def fork(
     parent_folder = existing(place, name)
     parent = load_spec(parent_folder / SPEC_FILE)
     checked = forked_spec(parent, spec, overrides, stage)
-    with Ledger.open(checked.ledger.url or place.ledger_url) as ledger:
+    refuse_plain_secrets(checked.model_dump(mode="json", by_alias=True))
+    with _opened(checked, place, watcher) as ledger:
         record = boundary_checkpoint(ledger, parent_folder, name, stage)
         weights = parent_folder / record.folder / WEIGHTS
         foundation = lay_foundation(checked, weights, watcher.opening, begun=parent.environments)
@@ -131,16 +139,29 @@ def fork(
             adopt_checkpoint(record, parent_folder, folder)
             forked = replace(kin, lineage=LineageRecord(name, stage))
             ledger.fork_run(run_record(checked, foundation, forked), record)
-            write_text(folder / SPEC_FILE, as_yaml(checked))
+            _write_spec(folder, checked)
             outcome = Process(checked, ledger, place, folder, watcher, until_step).go_on(foundation)
     return _with_baseline(outcome, checked, place, watcher)
 
 
+def _opened(spec: Spec, place: Home, watcher: Watcher) -> Ledger:
+    """Open a run's ledger, with the patience that its spec asks for."""
+    sections = spec.model_dump(include={"ledger", "tracker"})
+    remember_logins(sections)
+    patience = Patience(60 * spec.ledger.patience, lambda text: watcher.event([text]))
+    return Ledger.open(ledger_url(sections, place.ledger_url), patience=patience)
+
+
 def _with_baseline(outcome: Outcome, spec: Spec, place: Home, watcher: Watcher) -> Outcome:
     """Run a finished run's twin too, or go on with it; then the report of the run draws both."""
-    if outcome.status == "stopped":
-        return outcome
-    with Ledger.open(spec.ledger.url or place.ledger_url) as ledger:
+    try:
+        return outcome if outcome.status == "stopped" else _with_twin(outcome, spec, place, watcher)
+    except LedgerAway as away:
+        return stopped_without_ledger(outcome.name, outcome.folder, watcher, away)
+
+
+def _with_twin(outcome: Outcome, spec: Spec, place: Home, watcher: Watcher) -> Outcome:
+    with _opened(spec, place, watcher) as ledger:
         about, twin = ledger.reading.run(outcome.name), ledger.reading.baseline(outcome.name)
         if about.baseline_of is not None:
             write_report(ledger, place.run_folder(about.baseline_of), about.baseline_of)
@@ -168,6 +189,12 @@ def _lengthened(spec: Spec, stages: int, num_begun: int) -> Spec:
     return spec.model_copy(update={"curriculum": curriculum})
 
 
+def _write_spec(folder: Path, spec: Spec) -> None:
+    """Keep the resolved spec with the run; where it says who logs in, it is its owner's alone."""
+    text = as_yaml(spec)
+    write_text(folder / SPEC_FILE, text, private=without_logins(text) != text)
+
+
 def as_yaml(spec: Spec) -> str:
-    """Write the resolved spec as a file that `run` reads."""
-    return yaml.safe_dump(spec.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
+    """Write the resolved spec as a file that `run` reads; passwords come from elsewhere then."""
+    return yaml.safe_dump(spec.kept(), sort_keys=False, allow_unicode=True)

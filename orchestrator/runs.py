@@ -11,10 +11,12 @@ from pathlib import Path
 import yaml
 
 from orchestrator.errors import UserError
+from orchestrator.places import Sections, ledger_url
 from store import checkpoints
 from store.files import new_folder
 from store.home import Home
 from store.ledger import Ledger
+from store.ledger.patience import Patience
 from store.lock import holder
 from store.lock import request_stop as ask_to_stop
 
@@ -22,10 +24,12 @@ SPEC_FILE = "spec.yaml"  # in a run's folder: its resolved spec
 
 
 @contextmanager
-def opened(path: Path, run: str | None = None) -> Iterator[tuple[Home, Ledger]]:
+def opened(
+    path: Path, run: str | None = None, patience: Patience | None = None
+) -> Iterator[tuple[Home, Ledger]]:
     """Open a home for reading, with its own ledger or the one that a run's spec names."""
     home = Home(path, create=False)
-    with Ledger.open(_ledger_url(home, run), create=False) as ledger:
+    with Ledger.open(_ledger_url(home, run), create=False, patience=patience) as ledger:
         yield home, ledger
 
 
@@ -46,8 +50,18 @@ def _ledger_url(home: Home, run: str | None) -> str:
     spec = next((path for path in (home.run_folder(run) / SPEC_FILE, *of_study) if path.is_file()), None)
     if spec is None:
         return home.ledger_url
-    url: str | None = yaml.safe_load(spec.read_text())["ledger"]["url"]
-    return url or home.ledger_url
+    return ledger_url(sections_of(spec), home.ledger_url)
+
+
+def sections_of(spec: Path) -> Sections:
+    """Read the sections of a run's resolved spec, unchecked. Raises UserError."""
+    try:
+        sections = yaml.safe_load(spec.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as failed:
+        raise UserError(f"{spec} cannot be read: {failed}") from failed
+    if not isinstance(sections, dict) or not isinstance(sections.get("ledger") or {}, dict):
+        raise UserError(f"{spec} is not the spec of a run: it names no ledger")
+    return sections
 
 
 def find_run(ledger: Ledger, name: str) -> None:

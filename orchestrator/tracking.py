@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
 import yaml
 
+from orchestrator.places import Sections, ledger_url, tracking_uri
 from orchestrator.runs import SPEC_FILE
 from orchestrator.watching import Watcher
 from store.home import Home
@@ -25,19 +23,16 @@ LOG = "tracker.log"  # in the run's folder
 # `orchestrator` comes first, so that no `store` of the user's on PYTHONPATH takes the place of ours.
 BEGIN = "import orchestrator, runpy; runpy.run_module('store.tracker', run_name='__main__', alter_sys=True)"
 
-Sections = Mapping[str, Any]
-
 
 def job_of(spec: Sections, home: Home, name: str) -> Job | None:
     """Say what to send where, from a resolved spec's sections; None where the spec wants no tracker."""
     section = spec["tracker"]
     if section["type"] == "none":
         return None
-    uri = section.get("uri") or home.mlflow_uri
+    uri = tracking_uri(spec, home.mlflow_uri)
     artifacts = None if is_server(uri) else home.mlflow_artifacts.as_uri()
     target = Target(uri, section.get("experiment") or "evergreen", artifacts)
-    url = spec["ledger"].get("url") or home.ledger_url
-    return Job(name, str(home.run_folder(name)), url, target)
+    return Job(name, str(home.run_folder(name)), ledger_url(spec, home.ledger_url), target)
 
 
 def jobs(home: Home, only: str | None = None) -> list[Job]:

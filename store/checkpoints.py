@@ -99,9 +99,15 @@ def save(run_folder: Path, name: str, components: Iterable[Component]) -> SavedC
         described = {component.name: _write_component(folder, component) for component in components}
         text = json.dumps({"format": FORMAT, "components": described}, sort_keys=True, indent=1)
         _write(folder / MANIFEST, text)
-    num_bytes = sum(f["num_bytes"] for part in described.values() for f in part["files"].values())
-    sha256 = hashlib.sha256(text.encode()).hexdigest()
-    return SavedCheckpoint(f"{FOLDER}/{name}", sha256, num_bytes + len(text.encode()))
+    return describe(run_folder, name)
+
+
+def describe(run_folder: Path, name: str) -> SavedCheckpoint:
+    """Describe a checkpoint as its manifest does; its files are not read. Raises `CheckpointError`."""
+    folder = run_folder / FOLDER / name
+    num_bytes = sum(described["num_bytes"] for described in _files(folder).values())
+    manifest = folder / MANIFEST
+    return SavedCheckpoint(f"{FOLDER}/{name}", sha256_of(manifest), num_bytes + manifest.stat().st_size)
 
 
 def verify(folder: Path, sha256: str | None = None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from store.secrets import without_logins
+from store.secrets import values_without_logins
 
 # As the spec's section calls them; `shaper` and `controller` did while there could be one only.
 PARTS = (
@@ -41,7 +41,7 @@ def scalar(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, list):
         return f"[{', '.join(map(scalar, value))}]"
-    return "{}" if value == {} else without_logins(str(value))
+    return "{}" if value == {} else str(values_without_logins(value))
 
 
 def _named(part: Any) -> str:

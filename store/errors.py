@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from store.secrets import without_logins
+
 
 class StoreError(Exception):
-    """Anything the store refuses to do."""
+    """Anything the store refuses to do. What its message quotes is without logins."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(without_logins(message))
+
+
+class SecretError(StoreError):
+    """A password is nowhere to be found."""
 
 
 class HomeError(StoreError):
@@ -17,6 +26,10 @@ class RunBusy(StoreError):
 
 class LedgerError(StoreError):
     """The ledger cannot be opened, read or written."""
+
+
+class LedgerAway(LedgerError):
+    """The ledger's database does not answer, or another process keeps it locked: later it may."""
 
 
 class UnknownMetric(LedgerError):

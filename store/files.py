@@ -15,11 +15,12 @@ from pathlib import Path
 ASIDE = ".aside-"
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Replace a file durably."""
+def write_bytes(path: Path, content: bytes, private: bool = False) -> None:
+    """Replace a file durably; a private one is for its owner alone."""
     aside = _aside(path)
     try:
-        with aside.open("wb") as file:
+        aside.unlink(missing_ok=True)
+        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT, 0o600 if private else 0o666), "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -29,9 +30,9 @@ def write_bytes(path: Path, content: bytes) -> None:
     fsync(path.parent)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace a text file durably, as UTF-8."""
-    write_bytes(path, text.encode())
+def write_text(path: Path, text: str, private: bool = False) -> None:
+    """Replace a text file durably, as UTF-8; a private one is for its owner alone."""
+    write_bytes(path, text.encode(), private)
 
 
 @contextmanager

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from store.secrets import without_logins
+
 Role = Literal["main", "replay"]
 Level = Literal["scheduler", "category", "flat"]
 # Of the weights that wrote a sample: one for all of it, or (version, start, end) of every stretch.
@@ -160,6 +162,10 @@ class EventRecord:
     kind: str  # DECISION, "skipped update", "unscorable", "stopped", "resumed", "forked", ...
     text: str
     data: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """What quotes an error may quote a URL."""
+        object.__setattr__(self, "text", without_logins(self.text))
 
 
 @dataclass(frozen=True)

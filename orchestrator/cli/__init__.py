@@ -5,6 +5,14 @@ from __future__ import annotations
 
 def main() -> None:
     """Run the command line and exit."""
-    from orchestrator.cli.app import app
+    import sys
+    import traceback
 
-    app(prog_name="evergreen")
+    from orchestrator.cli.app import app
+    from store.secrets import without_logins
+
+    try:
+        app(prog_name="evergreen")
+    except Exception:  # ours: a traceback, without the logins that it may quote
+        sys.stderr.write(without_logins(traceback.format_exc()))
+        sys.exit(1)

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from store.secrets import without_logins
 from store.words import number as number  # what prints writes numbers the way the report does
 
 out = Console(highlight=False, soft_wrap=True)
@@ -16,7 +17,7 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 def problem(message: str) -> None:
     """Say what went wrong; the message is text, never markup."""
-    err.print(Text("error: ", style="bold red") + Text(message))
+    err.print(Text("error: ", style="bold red") + Text(without_logins(message)))
 
 
 def plain(text: str) -> str:

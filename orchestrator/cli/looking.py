@@ -9,19 +9,20 @@ import typer
 
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home, RunName
 
+FOLLOWED_S = 600.0  # for a ledger that is away, while somebody follows a run
+
 
 def ls(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     """List the runs of a home folder, oldest first."""
-    from orchestrator.cli.console import out, print_json
+    from orchestrator.cli.console import err, out, print_json
     from orchestrator.cli.tables import runs_table
-    from orchestrator.runs import opened
+    from orchestrator.inventory import inventory
     from store.story import status
 
-    with opened(home) as (place, ledger):
-        runs = [
-            {**vars(run), "status": status(run.status, place.run_folder(run.name))}
-            for run in ledger.reading.runs()
-        ]
+    found = inventory(home)
+    runs = [{**vars(run), "status": status(run.status, home.expanduser() / run.name)} for run in found.runs]
+    for text in found.problems:
+        err.print(f"! {text}", style="yellow", markup=False)
     if as_json:
         print_json(runs)
     elif runs:
@@ -52,17 +53,19 @@ def show(
     With --samples, print completions with their scores, newest first. With --events, every decision and incident.
     With --follow, the live view until the run ends; Ctrl-C leaves the run alone.
     """
-    from orchestrator.cli.console import out, print_json
+    from orchestrator.cli.console import err, out, print_json
     from orchestrator.cli.following import follow as follow_run
     from orchestrator.cli.tables import print_events, print_samples, print_story
     from orchestrator.errors import UserError
     from orchestrator.runs import find_run, known_environment, opened
+    from store.ledger.patience import Patience
     from store.story import tell
 
     if follow and as_json:
         raise UserError("--follow is for looking; a program asks `show RUN --json` as often as it likes")
 
-    with opened(home, run) as (place, ledger):
+    patience = Patience(FOLLOWED_S, lambda text: err.print(text, markup=False)) if follow else None
+    with opened(home, run, patience) as (place, ledger):
         find_run(ledger, run)
         if samples is not None:
             known_environment(ledger, run, samples)

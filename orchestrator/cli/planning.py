@@ -35,16 +35,18 @@ def validate(
     from orchestrator.cli.console import err, out, print_json
     from orchestrator.cli.leaking import look_for_leaks, print_leaks, summary
     from orchestrator.errors import UserError
+    from orchestrator.places import refuse_plain_secrets
     from orchestrator.plan import make_plan
     from orchestrator.running import as_yaml
     from orchestrator.spec import load_spec
 
     checked = load_spec(spec, overrides or [])
+    refuse_plain_secrets(checked.model_dump(mode="json", by_alias=True))
     plan = make_plan(checked, home, lambda text: err.print(text, markup=False))
     found = look_for_leaks(checked, threshold) if leaks else None
     if as_json:
         more = {"leaks": asdict(found)} if found else {}
-        print_json({"spec": checked.model_dump(mode="json", by_alias=True), **plan.facts(), **more})
+        print_json({"spec": checked.kept(), **plan.facts(), **more})
     else:
         out.print(as_yaml(checked).rstrip(), markup=False)
         out.print()

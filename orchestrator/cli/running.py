@@ -42,11 +42,18 @@ def resume(
 
     The run's own resolved spec is used; --set may change `resources`, `tracker` and `checkpoint` only.
     """
+    from orchestrator.cli.console import problem
     from orchestrator.cli.live import on_screen
+    from orchestrator.errors import RESUMABLE
     from orchestrator.running import resume as go_on
+    from store.errors import LedgerAway
 
-    with on_screen(home, goes_on=True) as screen:
-        outcome = go_on(run, overrides or [], home, until_step, screen, stages)
+    try:
+        with on_screen(home, goes_on=True) as screen:
+            outcome = go_on(run, overrides or [], home, until_step, screen, stages)
+    except LedgerAway as away:
+        problem(f"{away} {run} stays as it is. Go on with: {command(f'resume {run}', home)}")
+        raise typer.Exit(RESUMABLE) from None
     _end(outcome, home)
 
 
@@ -88,15 +95,19 @@ def _shortest(path: Path) -> str:
 
 def _end(outcome: Outcome, home: Path) -> None:
     """Tell a finished run and how to look further; leave with the outcome's exit code."""
-    from orchestrator.cli.console import out
+    from orchestrator.cli.console import out, problem
     from orchestrator.cli.tables import print_story
     from orchestrator.runs import opened
+    from store.errors import LedgerAway
     from store.report import REPORT_FILE
     from store.story import tell
 
     if outcome.status == "finished":
-        with opened(home, outcome.name) as (place, ledger):
-            print_story(out, tell(ledger, place, outcome.name))
+        try:
+            with opened(home, outcome.name) as (place, ledger):
+                print_story(out, tell(ledger, place, outcome.name))
+        except LedgerAway as away:  # it is finished all the same
+            problem(str(away))
         out.print("\nGo on with")
         name = outcome.name
         lines = [(_shortest(outcome.folder / REPORT_FILE), "the report: open it in a browser")]

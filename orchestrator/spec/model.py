@@ -10,11 +10,12 @@ import math
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from environments.scoring import ScoringOptions
 from orchestrator.bandits.gated_sec import Config as GatedSecConfig
 from orchestrator.methods import nearest
+from orchestrator.places import unkept
 from orchestrator.schedulers.discounted_ucb import Config as DiscountedUcbConfig
 from orchestrator.selections.cursor import Config as CursorConfig
 from orchestrator.spec.fields import EnvironmentSection, Section, method, nested_model, refuse, short_form
@@ -22,6 +23,7 @@ from orchestrator.stop_rules.contracts import STEPS_PER_EVAL
 from policies.config import LearnerConfig, PolicyConfig, WarmStartConfig
 from policies.objectives.config import ObjectiveConfig
 from policies.samplers.transformers import Config as TransformersConfig
+from store.secrets import without_logins, without_passwords
 
 SLUG = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 PLANS = ("dynamic_sampling", "gvm", "tempered")  # of an objective, that `orchestrator/planned.py` carries out
@@ -141,11 +143,33 @@ class Checkpointing(Section):
     keep: int = Field(3, ge=1, description="Periodic ones kept; those of boundaries always stay.")
 
 
+def _absolute(path: str | None) -> str | None:
+    """Refuse a path that means another file in another folder."""
+    if path is not None and not path.startswith(("/", "~")):
+        raise refuse(
+            f"a path from / or ~ is wanted, because later commands run in other folders, not {path!r}"
+        )
+    return path
+
+
+PasswordFile = Annotated[str | None, AfterValidator(_absolute)]
+
+
 class Ledger(Section):
     """Where the run is remembered."""
 
     url: str | None = Field(
         None, description="Any SQLAlchemy URL; default: SQLite, evergreen.db in the home folder."
+    )
+    password_file: PasswordFile = Field(
+        None,
+        description="A file that holds the database's password and no more; else it is read from "
+        "EVERGREEN_LEDGER_PASSWORD, or by PostgreSQL's library from PGPASSWORD or ~/.pgpass.",
+    )
+    patience: float = Field(
+        10.0,
+        ge=0,
+        description="Minutes for which a run waits for a database that is away; then it saves and stops, resumable.",
     )
 
 
@@ -155,6 +179,11 @@ class Tracker(Section):
     type: Literal["mlflow", "none"] = Field("mlflow", description="mlflow, or none: no tracker.")
     uri: str | None = Field(
         None, description="An MLflow tracking URI; default: SQLite, mlflow.db in the home folder."
+    )
+    password_file: PasswordFile = Field(
+        None,
+        description="A file that holds the password of the URI's user and no more; else it is read from "
+        "EVERGREEN_TRACKER_PASSWORD, or by MLflow from MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.",
     )
     experiment: str = Field(
         "evergreen", min_length=1, description="The MLflow experiment that holds the run."
@@ -166,7 +195,7 @@ class Tracker(Section):
         if uri is not None and not uri.startswith(TRACKING):
             raise refuse(
                 "an MLflow server or database is wanted, like http://localhost:5000 or sqlite:////data/mlflow.db, not "
-                f"{uri!r}"
+                f"{without_logins(uri)!r}"
             )
         return uri
 
@@ -222,9 +251,18 @@ class Spec(Section):
     ledger: Ledger = Field(default_factory=Ledger, description="Where the run is remembered.")
     resources: Resources = Field(default_factory=Resources, description="What the run may use.")
 
+    def kept(self) -> dict[str, Any]:
+        """As plain data for whatever outlives this process: without the passwords of the ledger and the tracker."""
+        data: dict[str, Any] = self.model_dump(mode="json", by_alias=True)
+        for section, key in (("ledger", "url"), ("tracker", "uri")):
+            if data[section][key] is not None:
+                data[section][key] = without_passwords(data[section][key])
+        return data
+
     def warnings(self) -> list[str]:
         """List what is allowed and usually a mistake, one sentence each."""
         found: list[str] = self.objective.warnings(self.learner.updates)
+        found += unkept(self.model_dump(include={"ledger", "tracker"}))
         longest = max(
             getattr(one, "max_tokens", None) or self.sampler.max_tokens for one in self.environments.values()
         )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
 from orchestrator.errors import UserError
+from orchestrator.places import ledger_url, refuse_plain_secrets, remember_logins
 from orchestrator.signals import catching_signals
 from orchestrator.studies.children import Children
 from orchestrator.studies.cost import Cost, cost_of, left_s, num_steps, pace
@@ -17,6 +18,7 @@ from orchestrator.studies.history import History, log_of, refuse_changes, study_
 from orchestrator.studies.jobs import Job
 from orchestrator.studies.scheduling import Child, Ending, Listener, Schedule
 from orchestrator.studies.study import Planned, Study
+from store.errors import LedgerAway
 from store.home import Home
 from store.ledger import Ledger
 from store.lock import RunLock, holder
@@ -53,6 +55,7 @@ class Conductor:
         self.measured = pace(self.reading, study)
         self.schedule = Schedule([], self._start, workers, Listener())
         self.is_asked_to_stop = False
+        self._steps_done: dict[str, int] = {}
 
     def cost(self) -> Cost:
         """Work out what is left to do takes; builds the environments."""
@@ -94,12 +97,15 @@ class Conductor:
         return (run.setting.label, run.seed) in self.history.names()
 
     def steps_done(self, name: str) -> int:
-        """Read how far a run is; 0 before the ledger knows it."""
-        return self.reading.pulse(name).num_steps if self.is_known(name) else 0
+        """Read how far a run is; 0 before the ledger knows it. While the ledger is away, how far it was."""
+        with suppress(LedgerAway):
+            self._steps_done[name] = self.reading.pulse(name).num_steps if self.is_known(name) else 0
+        return self._steps_done.get(name, 0)
 
     def remeasure(self) -> None:
-        """Take runs that have finished meanwhile into the estimate."""
-        self.measured = pace(self.reading, self.study)
+        """Take runs that have finished meanwhile into the estimate, unless the ledger is away."""
+        with suppress(LedgerAway):
+            self.measured = pace(self.reading, self.study)
 
     def left_s(self, steps: dict[str, int]) -> float | None:
         """Estimate the seconds that remain, from the steps that the runs that go have done."""
@@ -125,7 +131,10 @@ def conducting(study: Study, home: Path, workers: int | None = None) -> Iterator
     folder.mkdir(parents=True, exist_ok=True)
     if (who := holder(folder)) is not None:
         raise UserError(f"study {study.name} is in use by {who}; wait for it, or interrupt it there")
-    with Ledger.open(study.base.ledger.url or place.ledger_url) as ledger, RunLock(folder):
+    refuse_plain_secrets(study.base.model_dump(mode="json", by_alias=True))
+    sections = study.base.model_dump(include={"ledger", "tracker"})
+    remember_logins(sections)
+    with Ledger.open(ledger_url(sections, place.ledger_url)) as ledger, RunLock(folder):
         refuse_changes(History(study, ledger.reading))
         conductor = Conductor(study, place, ledger, workers_of(study, workers))
         yield conductor

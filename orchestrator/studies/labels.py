@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from orchestrator.spec.load import METHOD_SECTIONS, SHORT_FORMS
+from store.secrets import without_logins
 
 UNCHANGED = "base"  # the setting that changes nothing
 NAMING = ("type", *SHORT_FORMS.values())  # last parts of fields that name a method
@@ -51,7 +52,11 @@ def text_of(value: Any) -> str:
         return short if float(short) == value else repr(value)
     if isinstance(value, list):
         return "+".join(map(text_of, value))
-    return str(value) if isinstance(value, str | int) else json.dumps(value, separators=(",", ":"))
+    return (
+        without_logins(str(value))
+        if isinstance(value, str | int)
+        else json.dumps(value, separators=(",", ":"))
+    )
 
 
 def slug(label: str) -> str:

@@ -26,6 +26,7 @@ from orchestrator.studies.file import Compare, StudyFile, is_plain, known_label,
 from orchestrator.studies.labels import leaves, slug
 from orchestrator.studies.settings import Given, expand
 from store.records import MemberRecord, StudyRecord
+from store.secrets import values_without_logins
 from store.words import listed
 
 EXPECTED = "a map of what the study is (spec, seeds, grid, ...)"
@@ -78,8 +79,10 @@ class Study:
     def record(self) -> StudyRecord:
         """Describe the study for the ledger."""
         plan = {
-            "spec": self.base.model_dump(mode="json", by_alias=True),
-            "settings": [{"label": one.label, "changes": dict(one.changes)} for one in self.settings],
+            "spec": self.base.kept(),
+            "settings": [
+                {"label": one.label, "changes": values_without_logins(one.changes)} for one in self.settings
+            ],
             "seeds": list(self.seeds),
             "compare": self.compare.model_dump(),
         }
@@ -87,7 +90,7 @@ class Study:
 
     def member(self, run: Planned) -> MemberRecord:
         """Describe a run's place for the ledger."""
-        return MemberRecord(self.name, run.setting.label, dict(run.setting.changes))
+        return MemberRecord(self.name, run.setting.label, values_without_logins(run.setting.changes))
 
 
 def load_study(path: Path) -> Study:

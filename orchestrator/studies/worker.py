@@ -16,6 +16,7 @@ from orchestrator.studies.jobs import Job
 from store.files import ASIDE
 from store.home import Home
 from store.records import MemberRecord
+from store.secrets import without_logins
 
 
 def live(job: Job, parent: int) -> int:
@@ -30,25 +31,34 @@ def live(job: Job, parent: int) -> int:
     except (
         BaseException
     ):  # ours, and so are KeyboardInterrupt's and SystemExit's: this is the end of a process
-        traceback.print_exc()
+        print(without_logins(traceback.format_exc()), file=sys.stderr)
     return 1
 
 
 @in_words
 def work(job: Job) -> None:
     """Run a job to its end; what a person can mend is said in words. Raises typer.Exit with the exit code."""
+    from orchestrator.cli.console import problem
     from orchestrator.cli.screen import Screen
+    from orchestrator.errors import RESUMABLE
+    from orchestrator.places import remember_logins
     from orchestrator.process import Kin
     from orchestrator.running import resume, run
     from orchestrator.runs import SPEC_FILE
+    from store.errors import LedgerAway
 
     kin, screen = Kin(member=MemberRecord(**job.member)), Screen(Path(job.home))
     folder = Home(job.home).run_folder(job.name)
     _forget_unborn(folder)
-    if (folder / SPEC_FILE).is_file():
-        outcome = resume(job.name, home=job.home, watcher=screen, kin=kin)
-    else:
-        outcome = run(job.spec, home=job.home, watcher=screen, kin=kin, name=job.name)
+    remember_logins(job.spec)
+    try:
+        if (folder / SPEC_FILE).is_file():
+            outcome = resume(job.name, home=job.home, watcher=screen, kin=kin)
+        else:
+            outcome = run(job.spec, home=job.home, watcher=screen, kin=kin, name=job.name)
+    except LedgerAway as away:  # the study knows it, so it was there a moment ago
+        problem(str(away))
+        raise typer.Exit(RESUMABLE) from None
     raise typer.Exit(outcome.exit_code)
 
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from store.ledger import Reading
 from store.ledger import tables as t
-from store.secrets import without_logins
+from store.secrets import values_without_logins
 
 OWN = ("name",)  # of a spec: what makes it this run's, and no difference
 
@@ -26,10 +26,10 @@ class Field:
 
 def different(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Field]:
     """List the fields of two nested maps that are not equal, in the order of the first map, then the second's own."""
-    flat_a, flat_b = dict(_flat(a)), dict(_flat(b))
+    flat_a, flat_b = (dict(_flat(values_without_logins(data))) for data in (a, b))
     names = [name for name in dict.fromkeys([*flat_a, *flat_b]) if name not in OWN]
     return [
-        Field(name, _shown(flat_a.get(name)), _shown(flat_b.get(name)))
+        Field(name, flat_a.get(name), flat_b.get(name))
         for name in names
         if flat_a.get(name) != flat_b.get(name)
     ]
@@ -45,8 +45,8 @@ def versions(reading: Reading, run: str) -> dict[str, str]:
         .distinct()
         .order_by(t.environment.c.name)
     )
-    with reading.engine.connect() as connection:
-        return {name: version for name, version in connection.execute(query)}  # noqa: C416  rows are no pairs to mypy
+    rows = reading.access.read(lambda connection: connection.execute(query).all())
+    return {name: version for name, version in rows}  # noqa: C416  rows are no pairs to mypy
 
 
 def _flat(data: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
@@ -56,7 +56,3 @@ def _flat(data: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]
             yield from _flat(value, f"{before}{key}.")
         else:
             yield f"{before}{key}", value
-
-
-def _shown(value: Any) -> Any:
-    return without_logins(value) if isinstance(value, str) else value

@@ -17,7 +17,7 @@ from store.exporting.tables import CARRY_OVER, RUNS, TABLES
 from store.exporting.writing import FORMATS, Writer, visible
 from store.files import new_folder
 from store.ledger import Reading
-from store.secrets import without_logins
+from store.secrets import values_without_logins
 
 ROWS_AT_ONCE = 10_000  # a row group of Parquet
 CHARACTERS_AT_ONCE = 16_000_000  # or this much text, if that is less
@@ -111,7 +111,7 @@ def _rows(table: Table, rows: Rows, run: str) -> Iterator[Row]:
 
 def _run(reading: Reading, name: str) -> Row:
     facts: dict[str, Any] = {**vars(reading.run(name)), "run": name}
-    facts["spec"] = without_logins(_json(reading.spec(name)))
+    facts["spec"] = _json(values_without_logins(reading.spec(name)))
     facts["host"] = _json(reading.host(name))
     return tuple(facts[column] for column in RUNS.names)
 

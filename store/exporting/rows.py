@@ -72,7 +72,7 @@ class Rows:
 def open_rows(reading: Reading, run: str) -> Iterator[Rows]:
     """Open a run for reading all of it."""
     run_id = reading.run_id(run)
-    with reading.engine.connect() as connection:
+    with reading.access.explaining("Reading"), reading.engine.connect() as connection:
         if connection.dialect.name == "postgresql":  # SQLite's reading transactions see one moment anyway
             connection = connection.execution_options(isolation_level="REPEATABLE READ")
         yield Rows(connection, run_id)

@@ -13,12 +13,28 @@ from store.errors import LedgerError
 # busy_timeout first: turning on WAL may have to wait for another process already
 _PRAGMAS = ("busy_timeout = 20000", "journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON")
 
+_BUSY_MS, _PATIENT_BUSY_MS = 20_000, 1_000
+# libpq's own waits are endless, or as long as the kernel's: a host that vanished is noticed within a minute
+_SERVER = {
+    "connect_timeout": 10,
+    "keepalives_idle": 20,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 50_000,
+}
+
 
 def make_engine(url: str) -> Engine:
     """Make an engine; nothing is connected yet. `postgresql://` means psycopg 3."""
     parsed = _parse(url)
+    arguments = _SERVER if parsed.get_backend_name() == "postgresql" else {}
     try:
-        engine = create_engine(parsed)
+        # a connection that was dropped while it was idle is noticed, and replaced, before it is used
+        engine = create_engine(
+            parsed,
+            pool_pre_ping=parsed.get_backend_name() != "sqlite",
+            connect_args={name: value for name, value in arguments.items() if name not in parsed.query},
+        )
     except ModuleNotFoundError as missing:
         raise LedgerError(
             f"A ledger at {parsed!r} needs the Python package {missing.name!r}. For PostgreSQL: "
@@ -39,6 +55,14 @@ def writing(engine: Engine) -> Engine:
     return engine.execution_options(writes=True)
 
 
+def patient(engine: Engine) -> Engine:
+    """Return the same engine for somebody who tries again: on SQLite it soon says that it is locked.
+
+    While the driver waits for a lock, Python hears no signal.
+    """
+    return engine.execution_options(busy_ms=_PATIENT_BUSY_MS)
+
+
 def missing_file(engine: Engine) -> Path | None:
     """Return the file of an SQLite database that is not there yet; connecting would make it."""
     if engine.dialect.name != "sqlite" or engine.url.database in (None, "", ":memory:"):
@@ -54,6 +78,9 @@ def _parse(url: str) -> URL:
         raise LedgerError(
             f"{url!r} is not the URL of a database, like sqlite:///runs/evergreen.db."
         ) from wrong
+    if parsed.host and "@" in parsed.host:  # the password has one, too
+        more, _, host = parsed.host.rpartition("@")
+        parsed = parsed.set(password=f"{parsed.password}@{more}", host=host)
     return parsed.set(drivername="postgresql+psycopg") if parsed.drivername == "postgresql" else parsed
 
 
@@ -64,5 +91,7 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get("writes", False)
+    options = connection.get_execution_options()
+    writes = options.get("writes", False)
+    connection.exec_driver_sql(f"PRAGMA busy_timeout = {options.get('busy_ms', _BUSY_MS)}")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

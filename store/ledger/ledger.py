@@ -6,19 +6,18 @@ It is the source of truth for resume and for reports. Several processes may writ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Table, delete, insert, update
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy import Connection, Table, delete, insert, select, update
 
-from store.errors import LedgerError
 from store.ledger import kin, names, rows, schema, tables
+from store.ledger.access import Access, Evidence, row_of_run
 from store.ledger.copying import copy_history
-from store.ledger.engine import make_engine, writing
+from store.ledger.engine import make_engine
 from store.ledger.names import RunHandle
+from store.ledger.patience import Patience
 from store.ledger.reading import Reading
 from store.ledger.revising import end_stage, forget_stage, rewind
 from store.records import (
@@ -37,25 +36,36 @@ Status = Literal["running", "stopped", "finished", "failed"]
 
 
 class Ledger:
-    """A ledger open for writing; `reading` answers questions. Every failure is a `LedgerError`."""
+    """A ledger open for writing; `reading` answers questions. Every failure is a `LedgerError`.
 
-    def __init__(self, url: str) -> None:
+    With patience, a database that is away is waited for; `LedgerAway` comes when that is over.
+    """
+
+    def __init__(self, url: str, patience: Patience | None = None) -> None:
         self.engine = make_engine(url)
-        self.reading = Reading(self.engine)
-        self._writer = writing(self.engine)
+        self._access = Access(self.engine, patience)
+        self.reading = Reading(self.engine, self.patience)
+
+    @property
+    def patience(self) -> Patience:
+        """How long the database is waited for, and what was waited for."""
+        return self._access.patience
 
     @classmethod
-    def open(cls, url: str, create: bool = True) -> Ledger:
-        """Open a ledger; a fresh database gets the schema if `create`. One of another schema is refused."""
-        ledger = cls(url)
-        with ledger._explaining("Opening the ledger"):
+    def open(cls, url: str, create: bool = True, patience: Patience | None = None) -> Ledger:
+        """Open a ledger; a fresh database gets the schema if `create`. One of another schema is refused.
+
+        Patience begins afterwards: a database that cannot be opened is rather a mistake than away.
+        """
+        ledger = cls(url, patience)
+        with ledger._access.explaining("Opening the ledger"):
             schema.prepare(ledger.engine, create)
         return ledger
 
     @classmethod
     def upgrade(cls, url: str) -> None:
         """Bring an older ledger to our schema."""
-        with cls(url) as ledger, ledger._explaining("Upgrading the ledger"):
+        with cls(url) as ledger, ledger._access.explaining("Upgrading the ledger"):
             schema.upgrade(ledger.engine)
 
     def close(self) -> None:
@@ -73,57 +83,61 @@ class Ledger:
     def start_study(self, record: StudyRecord) -> None:
         """Enter a study; one that is there gets this plan, as seeds and settings may be added."""
         study = tables.study
-        with self._writing(f"The start of study {record.name!r}") as connection:
-            names.get_or_create(
-                connection,
-                study,
-                {"name": record.name},
-                {"plan": dict(record.plan), "created_at": rows.now()},
-            )
-            change = update(study).where(study.c.name == record.name).values(plan=dict(record.plan))
+        first = {"plan": dict(record.plan), "created_at": rows.now()}
+        change = update(study).where(study.c.name == record.name).values(plan=dict(record.plan))
+
+        def enter(connection: Connection) -> None:
+            names.get_or_create(connection, study, {"name": record.name}, first)
             connection.execute(change)
+
+        self._access.write(f"The start of study {record.name!r}", enter)
 
     # --- a run ---------------------------------------------------------------------------------------
 
     def start_run(self, record: RunRecord) -> RunHandle:
         """Enter a new run. Its name must be free."""
-        with self._writing(f"The start of run {record.name!r}") as connection:
-            return _enter(connection, record)
+        what = f"The start of run {record.name!r}"
+        run = self._access.write(what, lambda connection: _enter(connection, record), _run_of(record))
+        return run or self.open_run(record.name, record.environments)
 
     def fork_run(self, record: RunRecord, checkpoint: CheckpointRecord) -> RunHandle:
         """Enter a run that goes on from another's checkpoint: with the other's history up to there."""
         assert record.lineage is not None
-        parent = self.reading.run_id(record.lineage.parent)
-        with self._writing(f"The fork {record.name!r} of run {record.lineage.parent!r}") as connection:
+        stage, parent = record.lineage.stage, self.reading.run_id(record.lineage.parent)
+
+        def enter(connection: Connection) -> RunHandle:
             run = _enter(connection, record)
             connection.execute(
-                insert(tables.lineage).values(
-                    run_id=run.run_id, parent_id=parent, parent_stage=record.lineage.stage
-                )
+                insert(tables.lineage).values(run_id=run.run_id, parent_id=parent, parent_stage=stage)
             )
             copy_history(connection, parent, run.run_id)
             rewind(connection, run.run_id, checkpoint.step, checkpoint.num_boundaries)
             connection.execute(insert(tables.checkpoint).values(**_checkpoint_row(run, checkpoint)))
-        return run
+            return run
+
+        what = f"The fork {record.name!r} of run {record.lineage.parent!r}"
+        run = self._access.write(what, enter, _run_of(record))
+        return run or self.open_run(record.name, record.environments)
 
     def open_run(self, name: str, environments: Iterable[EnvironmentRecord] = ()) -> RunHandle:
         """Take up a run that is there, to go on with it. Holdouts are recorded again, like at its start."""
-        run_id = self.reading.run_id(name)
-        with self._writing(f"Taking up run {name!r}") as connection:
-            keys = names.declare_metrics(connection) | names.declare_environments(connection, environments)
-        return RunHandle(run_id, name, keys)
+        run_id, records = self.reading.run_id(name), list(environments)
+
+        def declare(connection: Connection) -> names.Keys:
+            return names.declare_metrics(connection) | names.declare_environments(connection, records)
+
+        keys = self._access.write(f"Taking up run {name!r}", declare)
+        return RunHandle(run_id, name, keys or {})
 
     def declare(self, run: RunHandle, environments: Sequence[EnvironmentRecord]) -> None:
         """Tell of environments, or of categories that have appeared since the start."""
-        with self._writing(f"An environment of run {run.name!r}") as connection:
-            keys = names.declare_environments(connection, environments)
-        run.learn(keys)
+        what = f"An environment of run {run.name!r}"
+        run.learn(self._access.write(what, lambda c: names.declare_environments(c, environments)) or {})
 
     def record_holdout(self, run: RunHandle, record: HoldoutRecord) -> None:
         """Tell which tasks a category is evaluated on, before the boundary that does."""
-        with self._writing(f"A holdout of run {run.name!r}") as connection:
-            keys = names.declare_holdout(connection, run, record)
-        run.learn(keys)
+        what = f"A holdout of run {run.name!r}"
+        run.learn(self._access.write(what, lambda c: names.declare_holdout(c, run, record)) or {})
 
     def set_status(self, run: RunHandle, status: Status) -> None:
         """Say how a run stands."""
@@ -131,63 +145,87 @@ class Ledger:
         change = (
             update(tables.run).where(tables.run.c.run_id == run.run_id).values(status=status, ended_at=ended)
         )
-        with self._writing(f"The status of run {run.name!r}") as connection:
-            connection.execute(change)
+        self._access.write(f"The status of run {run.name!r}", lambda c: c.execute(change))
 
     def set_spec(self, run: RunHandle, spec: Mapping[str, Any]) -> None:
         """Say what a run goes on with: more stages, other resources."""
         change = update(tables.run).where(tables.run.c.run_id == run.run_id).values(spec=dict(spec))
-        with self._writing(f"The spec of run {run.name!r}") as connection:
-            connection.execute(change)
+        self._access.write(f"The spec of run {run.name!r}", lambda c: c.execute(change))
 
     # --- its course ----------------------------------------------------------------------------------
 
     def start_stage(self, run: RunHandle, record: StageRecord) -> None:
         """Enter a stage. Entering it again replaces it."""
-        with self._writing(f"Stage {record.index} of run {run.name!r}") as connection:
+
+        def enter(connection: Connection) -> None:
             forget_stage(connection, run.run_id, record.index)
             _insert(connection, rows.stage_rows(run, record))
+
+        self._access.write(f"Stage {record.index} of run {run.name!r}", enter)
 
     def record_step(self, run: RunHandle, record: StepRecord) -> None:
         """Enter everything that a step left behind."""
         what = f"Step {record.step} of run {run.name!r}"
         if new := run.new_metrics(metric.name for metric in record.metrics):
-            with self._writing(what) as connection:
-                keys = [names.declare_metric(connection, name) for name in new]
-            for key in keys:
+            declared = self._access.write(what, lambda c: [names.declare_metric(c, name) for name in new])
+            for key in declared or ():
                 run.learn(key)
-        with self._writing(what) as connection:
-            _insert(connection, rows.step_rows(run, record))
+        is_there = row_of_run(tables.step, run.run_id, step=record.step)
+        self._access.write(what, lambda c: _insert(c, rows.step_rows(run, record)), is_there)
 
     def record_boundary(self, run: RunHandle, record: BoundaryRecord) -> None:
         """Enter what was measured at a boundary, and end the stage before it."""
-        with self._writing(
-            f"The boundary after stage {record.after_stage} of run {run.name!r}"
-        ) as connection:
+
+        def enter(connection: Connection) -> None:
             _insert(connection, rows.boundary_rows(run, record, _eval_config(connection, record)))
             end = {"end_step": record.step, "stop_reason": record.stop_reason, "ended_at": rows.now()}
             end_stage(connection, run.run_id, record.after_stage, end, rows.finite(record.signal))
 
+        what = f"The boundary after stage {record.after_stage} of run {run.name!r}"
+        self._access.write(
+            what, enter, row_of_run(tables.boundary, run.run_id, after_stage=record.after_stage)
+        )
+
     def record_joined(self, run: RunHandle, record: BoundaryRecord) -> None:
         """Enter what was measured of environments that joined a run at a boundary it already has."""
-        with self._writing(f"What joined run {run.name!r}") as connection:
+
+        def enter(connection: Connection) -> None:
             config = _eval_config(connection, record)
             for table, new in rows.boundary_rows(run, record, config):
                 if new and table is not tables.boundary:
                     connection.execute(insert(table), new)
 
+        cell = record.cells[0]
+        first = {
+            "after_stage": record.after_stage,
+            "environment_id": run.environment(cell.environment),
+            "category_id": run.category(cell.environment, cell.category),
+            "metric_id": run.metric(cell.metric),
+            "split": cell.split,
+        }
+        is_there = row_of_run(tables.eval_cell, run.run_id, **first)
+        self._access.write(f"What joined run {run.name!r}", enter, is_there)
+
     def record_event(self, run: RunHandle, step: int, record: EventRecord) -> None:
         """Enter an event that comes with no step, stage or boundary."""
-        with self._writing(f"An event of run {run.name!r}") as connection:
-            connection.execute(insert(tables.event).values(**rows.event_row(run, step, record)))
+        row = rows.event_row(run, step, record)
+        same = {name: row[name] for name in ("step", "kind", "text", "created_at")}
+        self._access.write(
+            f"An event of run {run.name!r}",
+            lambda connection: connection.execute(insert(tables.event).values(**row)),
+            row_of_run(tables.event, run.run_id, **same),
+        )
 
     # --- checkpoints ---------------------------------------------------------------------------------
 
     def record_checkpoint(self, run: RunHandle, record: CheckpointRecord) -> None:
         """Enter a checkpoint that is durable; one of the same folder is replaced."""
-        with self._writing(f"A checkpoint of run {run.name!r}") as connection:
+
+        def enter(connection: Connection) -> None:
             connection.execute(delete(tables.checkpoint).where(*_is(run, record)))
             connection.execute(insert(tables.checkpoint).values(**_checkpoint_row(run, record)))
+
+        self._access.write(f"A checkpoint of run {run.name!r}", enter)
 
     def checkpoints(self, run: RunHandle) -> list[CheckpointRecord]:
         """Return the checkpoints that still exist, newest first."""
@@ -195,34 +233,13 @@ class Ledger:
 
     def forget_checkpoint(self, run: RunHandle, record: CheckpointRecord) -> None:
         """Say that a checkpoint's folder has been deleted; its row stays."""
-        with self._writing(f"A checkpoint of run {run.name!r}") as connection:
-            connection.execute(
-                update(tables.checkpoint).where(*_is(run, record)).values(deleted_at=rows.now())
-            )
+        change = update(tables.checkpoint).where(*_is(run, record)).values(deleted_at=rows.now())
+        self._access.write(f"A checkpoint of run {run.name!r}", lambda c: c.execute(change))
 
     def rewind(self, run: RunHandle, step: int, num_boundaries: int) -> None:
         """Go back to a checkpoint: delete everything later, at once."""
-        with self._writing(f"Going back in run {run.name!r}") as connection:
-            rewind(connection, run.run_id, step, num_boundaries)
-
-    # --- plumbing ------------------------------------------------------------------------------------
-
-    @contextmanager
-    def _writing(self, what: str) -> Iterator[Connection]:
-        with self._explaining(what), self._writer.begin() as connection:
-            yield connection
-
-    @contextmanager
-    def _explaining(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except IntegrityError as clash:
-            raise LedgerError(
-                f"{what} clashes with what the ledger {self.engine.url!r} holds: {clash.orig}. Either it is there "
-                "already, or it names something that is not, or a value is missing."
-            ) from clash
-        except DBAPIError as failed:
-            raise LedgerError(f"{what} failed in the ledger {self.engine.url!r}: {failed.orig}.") from failed
+        what = f"Going back in run {run.name!r}"
+        self._access.write(what, lambda c: rewind(c, run.run_id, step, num_boundaries))
 
 
 def _enter(connection: Connection, record: RunRecord) -> RunHandle:
@@ -231,6 +248,12 @@ def _enter(connection: Connection, record: RunRecord) -> RunHandle:
     kin.enter(connection, run_id, record)
     keys = names.declare_metrics(connection) | names.declare_environments(connection, record.environments)
     return RunHandle(run_id, record.name, keys)
+
+
+def _run_of(record: RunRecord) -> Evidence:
+    """Look for the row of a run that was entered with this record."""
+    query = select(tables.run.c.run_id).where(tables.run.c.uid == record.uid)
+    return lambda connection: connection.scalar(query) is not None
 
 
 def _eval_config(connection: Connection, record: BoundaryRecord) -> int:

@@ -15,7 +15,9 @@ from store.errors import LedgerError
 from store.ledger import answers as a
 from store.ledger import choosable, kin, news, summaries
 from store.ledger import tables as t
+from store.ledger.access import Access
 from store.ledger.digest import digest, digest_all
+from store.ledger.patience import Patience
 from store.metrics import metric as known_metric
 from store.records import CheckpointRecord
 
@@ -30,8 +32,9 @@ METRIC = t.metric_def.c.name.label("metric")
 class Reading:
     """A ledger open for reading. Every method takes the run's name; an unknown one is a `LedgerError`."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, patience: Patience | None = None) -> None:
         self.engine = engine
+        self.access = Access(engine, patience)
 
     # --- runs ----------------------------------------------------------------------------------------
 
@@ -45,11 +48,11 @@ class Reading:
 
     def run_id(self, name: str) -> int:
         """Return a run's key in the tables."""
-        with self.engine.connect() as connection:
-            found = connection.scalar(select(t.run.c.run_id).where(t.run.c.name == name))
-            if found is not None:
-                return int(found)
-            near = get_close_matches(name, connection.scalars(select(t.run.c.name)), 3)
+        found = self.access.read(lambda c: c.scalar(select(t.run.c.run_id).where(t.run.c.name == name)))
+        if found is not None:
+            return int(found)
+        names = self.access.read(lambda c: c.scalars(select(t.run.c.name)).all())
+        near = get_close_matches(name, names, 3)
         hint = (
             f" Did you mean {' or '.join(map(repr, near))}?"
             if near
@@ -67,9 +70,7 @@ class Reading:
 
     def baseline(self, name: str) -> str | None:
         """Name a run's twin with another bandit, if it has one."""
-        with self.engine.connect() as connection:
-            found: str | None = connection.scalar(kin.baseline(name))
-            return found
+        return self.access.read(lambda connection: connection.scalar(kin.baseline(name)))
 
     # --- studies -------------------------------------------------------------------------------------
 
@@ -125,8 +126,7 @@ class Reading:
             .join(t.eval_cell, row.environment_id == t.environment.c.environment_id)
             .where(row.run_id == self.run_id(name), row.after_stage == after_stage)
         )
-        with self.engine.connect() as connection:
-            return set(connection.scalars(query.distinct()))
+        return self.access.read(lambda connection: set(connection.scalars(query.distinct())))
 
     def series(
         self, name: str, metric: str, environment: str | None = None, category: str | None = None
@@ -199,9 +199,9 @@ class Reading:
     def sums(self, name: str, metrics: Sequence[str]) -> dict[str, float]:
         """Sum training metrics of the whole batch over all steps; one that was never recorded is left out."""
         known = [known_metric(metric).name for metric in metrics]
-        with self.engine.connect() as connection:
-            rows = connection.execute(summaries.sums(self.run_id(name), known))
-            return {metric: total for metric, total in rows if total is not None}
+        query = summaries.sums(self.run_id(name), known)
+        rows = self.access.read(lambda connection: connection.execute(query).all())
+        return {metric: total for metric, total in rows if total is not None}
 
     def extents(self, name: str, metrics: Sequence[str]) -> list[a.Extent]:
         """Mean and largest value of training metrics over all steps; of the whole batch first, then by environment."""
@@ -245,9 +245,8 @@ class Reading:
             .where(row.run_id == self.run_id(name), row.num_scored < row.num_samples)
         )
         counts: Counter[tuple[str, str]] = Counter()
-        with self.engine.connect() as connection:
-            for environment, reasons in connection.execute(query):
-                counts.update((environment, reason) for reason in reasons if reason is not None)
+        for environment, reasons in self.access.read(lambda connection: connection.execute(query).all()):
+            counts.update((environment, reason) for reason in reasons if reason is not None)
         return [a.Unscorable(*key, num) for key, num in sorted(counts.items())]
 
     def samples(
@@ -332,14 +331,12 @@ class Reading:
     def digest(self, name: str, weights_sha256: str) -> str:
         """Hash what was trained: see `store.ledger.digest`."""
         run_id = self.run_id(name)
-        with self.engine.connect() as connection:
-            return digest(connection, run_id, weights_sha256)
+        return self.access.read(lambda connection: digest(connection, run_id, weights_sha256))
 
     def digest_all(self, name: str, weights_sha256: str) -> str:
         """Hash what was trained and what was measured."""
         run_id = self.run_id(name)
-        with self.engine.connect() as connection:
-            return digest_all(connection, run_id, weights_sha256)
+        return self.access.read(lambda connection: digest_all(connection, run_id, weights_sha256))
 
     # --- plumbing ------------------------------------------------------------------------------------
 
@@ -352,13 +349,13 @@ class Reading:
         return select(*own, *more).select_from(source).where(table.c.run_id == self.run_id(name))
 
     def _ask(self, answer: type[Answer], query: Select[Any]) -> list[Answer]:
-        with self.engine.connect() as connection:
-            return [answer(**row) for row in connection.execute(query).mappings()]
+        return self.access.read(
+            lambda connection: [answer(**row) for row in connection.execute(query).mappings()]
+        )
 
     def _json(self, column: ColumnElement[Any], name: str) -> dict[str, Any]:
         query = select(column).where(t.run.c.run_id == self.run_id(name))
-        with self.engine.connect() as connection:
-            return dict(connection.execute(query).scalar_one())
+        return dict(self.access.read(lambda connection: connection.execute(query).scalar_one()))
 
 
 def _runs() -> Select[Any]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from datetime import datetime
 
 from store.errors import StoreError
+from store.secrets import without_logins
 from store.tracker.following import Job, follow
 
 NICE = 15  # whatever the trainer can use is the trainer's
@@ -20,12 +22,17 @@ def main() -> int:
     except StoreError as gave_up:
         say(f"gave up: {gave_up}")
         return 1
+    except (
+        Exception
+    ):  # a defect: its traceback is for whoever reads the log, without the logins that it may quote
+        say(traceback.format_exc())
+        return 1
     return 0
 
 
 def say(text: str) -> None:
     """Write a line with the time."""
-    print(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {text}", flush=True)
+    print(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {without_logins(text)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from store.errors import TrackerError
+from store.errors import LedgerAway, TrackerError
 from store.ledger import Ledger
 from store.lock import holder
 from store.story import status
@@ -27,6 +27,8 @@ TURN_S = 60.0  # for an earlier tracker of the run to let go
 PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0, 20.0)  # after the first failure, the second, ...; then the last again
 FACE = "?workflowType=machine_learning"  # MLflow's UI has another one, for traces and judges
 GIVE_UP_S = 600.0  # after a run's end, when MLflow stays away
+
+_TAKEN_OVER = "another tracker sends this run from here on"
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,18 @@ def follow(job: Job, say: Say) -> None:
     """Send a run while it goes on, and what is left when it is over. Raises `TrackerError` when it gives up."""
     mind_manners()
     folder = Path(job.folder)
-    with Ledger.open(job.ledger_url, create=False) as ledger, turn(folder, TURN_S) as is_mine:
-        _follow(Source(ledger, job.run, folder), job.target, is_mine, say)
+    with turn(folder, TURN_S) as is_mine:
+        pauses = _Pauses(folder, is_mine, say)
+        while is_mine():
+            try:
+                opened = Ledger.open(job.ledger_url, create=False)
+            except LedgerAway as away:
+                pauses.wait(away)
+                continue
+            with opened as ledger:
+                _follow(Source(ledger, job.run, folder), job.target, is_mine, say, pauses)
+            return
+        say(_TAKEN_OVER)
 
 
 def send_now(job: Job, say: Say) -> Link | None:
@@ -101,10 +113,33 @@ def send_now(job: Job, say: Say) -> Link | None:
     return Link(runs + FACE, f"{runs}/{sent.entry.id}{FACE}")
 
 
-def _follow(source: Source, target: Target, is_mine: Callable[[], bool], say: Say) -> None:
+class _Pauses:
+    """Ever longer pauses while MLflow or the ledger is away; once the run is over, not for ever."""
+
+    def __init__(self, folder: Path, is_mine: Callable[[], bool], say: Say) -> None:
+        self._folder, self._is_mine, self._say = folder, is_mine, say
+        self._num_failures = 0
+        self._give_up_at: float | None = None
+
+    def wait(self, away: TrackerError | LedgerAway) -> None:
+        """Pause before the next try. Raises what is given when it is time to give up."""
+        pause_s = PAUSES_S[min(self._num_failures, len(PAUSES_S) - 1)]
+        self._say(f"{away} Trying again in {pause_s:.0f} s.")
+        if holder(self._folder) is None:
+            self._give_up_at = self._give_up_at or time.monotonic() + GIVE_UP_S
+            if time.monotonic() > self._give_up_at:
+                raise away
+        self._num_failures += 1
+        _sleep(pause_s, self._is_mine)
+
+    def end(self) -> None:
+        """Begin again with the shortest: it is there."""
+        self._num_failures = 0
+
+
+def _follow(source: Source, target: Target, is_mine: Callable[[], bool], say: Say, pauses: _Pauses) -> None:
     record: Record | None = None
     seen: Sight | None = None
-    num_failures, give_up_at = 0, None
     while is_mine():
         try:
             with speaking_of(target):
@@ -114,20 +149,15 @@ def _follow(source: Source, target: Target, is_mine: Callable[[], bool], say: Sa
                     num_values = catch_up(source, record, is_mine).num_values
                     step = sight.covered.step
                     say(f"{num_values} values sent, up to step {step}; the run is {sight.status}")
-                    seen, num_failures = sight, 0
+                    seen = sight
+                    pauses.end()
                 if sight.is_over:
                     return
             time.sleep(LOOK_S)
-        except TrackerError as away:
+        except (TrackerError, LedgerAway) as away:
             record = None
-            say(f"{away} Trying again in {_pause_s(num_failures):.0f} s.")
-            if holder(source.folder) is None:  # the run is over: not for ever
-                give_up_at = give_up_at or time.monotonic() + GIVE_UP_S
-                if time.monotonic() > give_up_at:
-                    raise
-            _sleep(_pause_s(num_failures), is_mine)
-            num_failures += 1
-    say("another tracker sends this run from here on")
+            pauses.wait(away)
+    say(_TAKEN_OVER)
 
 
 def _look(source: Source) -> Sight:
@@ -137,10 +167,6 @@ def _look(source: Source) -> Sight:
         status(source.read.run(source.run).status, source.folder),
         report.stat().st_mtime_ns if report.is_file() else None,
     )
-
-
-def _pause_s(num_failures: int) -> float:
-    return PAUSES_S[min(num_failures, len(PAUSES_S) - 1)]
 
 
 def _sleep(seconds: float, is_mine: Callable[[], bool]) -> None:

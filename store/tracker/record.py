@@ -148,7 +148,7 @@ class Record:
 
 @contextmanager
 def speaking_of(target: Target) -> Iterator[None]:
-    """Turn what MLflow, its database, its server or the ledger raise into a `TrackerError` that names the place."""
+    """Turn what MLflow, its database or its server raise into a `TrackerError` that names the place."""
     mind_manners()
     from mlflow.exceptions import MlflowException
 

@@ -9,6 +9,7 @@ from functools import reduce
 from typing import Any
 
 from store.ledger.answers import Run, Stage
+from store.secrets import without_logins
 
 Spec = Mapping[str, Any]
 Words = dict[str, str]
@@ -43,7 +44,7 @@ def params(run: Run, spec: Spec) -> Words:
         "n_envs": len(spec.get("environments", {})) or None,
         "config_hash": config_hash(spec),
     }
-    return {name: str(value) for name, value in found.items() if value is not None}
+    return {name: without_logins(str(value)) for name, value in found.items() if value is not None}
 
 
 def stage_params(stage: Stage, spec: Spec) -> Words:
