@@ -22,6 +22,7 @@ from orchestrator.progress import Progress
 from orchestrator.steps import StepDone
 from orchestrator.stopwatch import Stopwatch
 from orchestrator.watching import Watcher
+from policies.divergence import require_healthy
 from store import checkpoints, report
 from store.ledger import Ledger, RunHandle
 from store.records import (
@@ -166,9 +167,14 @@ class Memory:
             self.save("periodic", parts, at)
 
     def save(self, kind: Literal["boundary", "periodic", "stop"], parts: Parts, at: Progress) -> None:
-        """Make a checkpoint of this position durable, unless there is one; then forget old periodic ones."""
+        """Make a checkpoint of this position durable, unless there is one; then forget old periodic ones.
+
+        Raises:
+            NonFiniteLogits: the policy has diverged; such a checkpoint would be worth nothing.
+        """
         if self._saved == (at.step, at.num_boundaries):
             return
+        require_healthy(parts.policy)
         name = f"step-{at.step:06d}-boundary-{at.num_boundaries:03d}"
         saved = checkpoints.save(self.folder, name, components(parts, at))
         record = CheckpointRecord(at.step, at.num_boundaries, kind, **vars(saved))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from orchestrator import incidents
+from orchestrator import divergence, incidents
 from orchestrator.assembly import Foundation, assemble, lay_foundation
 from orchestrator.checkpointing import EXPECTED, MAY_BE, restore
 from orchestrator.curriculum import Curriculum, Stop
@@ -21,6 +21,7 @@ from orchestrator.signals import Signalled, catching_signals
 from orchestrator.spec import Spec
 from orchestrator.tracking import start_tracker
 from orchestrator.watching import Watcher
+from policies.errors import NonFiniteLogits
 from store import checkpoints
 from store.checkpoints import WEIGHTS, OpenCheckpoint
 from store.home import Home
@@ -133,7 +134,7 @@ class Process:
         self.ledger.set_status(run, "running")
         tracker = start_tracker(self.spec.model_dump(mode="json"), self.home, self.spec.name)
         try:
-            reason = self._run(run, foundation, opened, events, progress)
+            reason = self._run_while_finite(run, foundation, opened, events, progress)
         except StoppedEarly as stopped:
             reason = str(stopped)
         except Exception as error:
@@ -149,6 +150,24 @@ class Process:
         tracker.finish(self.watcher)
         self.watcher.end(outcome.name, outcome.status, reason)
         return outcome
+
+    def _run_while_finite(
+        self,
+        run: RunHandle,
+        foundation: Foundation,
+        opened: OpenCheckpoint | None,
+        events: Sequence[EventRecord],
+        progress: Progress,
+    ) -> str | None:
+        """Run; a policy that has diverged is a reason to stop, and nothing of the step that found it is kept."""
+        try:
+            return self._run(run, foundation, opened, events, progress)
+        except NonFiniteLogits as error:
+            records = self.ledger.checkpoints(run)
+            incident = divergence.incident(error, progress, self.spec, self.folder, records)
+            self.ledger.record_event(run, progress.step, incident)
+            self.watcher.event([incident.text])
+            return f"the policy diverged at step {progress.step}"
 
     def _run(
         self,
@@ -196,9 +215,10 @@ class Process:
         return stop
 
     def _newest_checkpoint(self) -> tuple[OpenCheckpoint | None, list[EventRecord]]:
-        """Open the newest checkpoint whose files are whole; tell which were passed over, and why."""
+        """Open the newest checkpoint of whole files and healthy weights; tell which were passed over, and why."""
         records = self.ledger.reading.checkpoints(self.spec.name)
-        record, skipped = checkpoints.newest_valid(self.folder, records)
+        diverged = divergence.last(self.ledger.reading.events(self.spec.name))
+        record, skipped = checkpoints.newest_valid(self.folder, records, divergence.healthy_under(diverged))
         events = [
             EventRecord(
                 "checkpoint passed over",
@@ -210,6 +230,12 @@ class Process:
         if record is None and run.parent is not None:
             raise UserError(
                 f"{run.name} has no whole checkpoint left: fork {run.parent} again after stage {run.parent_stage}"
+            )
+        events += divergence.warning(diverged, self.spec)
+        if record is None and diverged is not None:
+            raise UserError(
+                f"{run.name} has no checkpoint left from before its policy diverged: begin a new run with a lower "
+                "`learner.lr`"
             )
         if record is None:
             return None, [*events, EventRecord("resumed", "no checkpoint yet: the run begins at step 0")]
