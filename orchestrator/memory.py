@@ -119,7 +119,9 @@ class Memory:
             events=[
                 *incidents.of_step(groups, done.report),
                 *incidents.of_sampler(done.news),
-                *raise_alarms(at.alarms, numbers, done.dtype),
+                *raise_alarms(
+                    at.alarms, numbers, done.dtype, at.silence, ends_dead_stages=done.ends_dead_stages
+                ),
                 *incidents.end_of_stage(at),
             ],
         )
