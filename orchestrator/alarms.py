@@ -16,11 +16,24 @@ MOST_GAP = {"float32": 1e-4, "bfloat16": 0.05, "float16": 0.05}
 MOST_CAPPED = 0.01  # share of tokens
 MOST_CUT_OFF = 0.5  # share of an environment's samples
 FEWEST_SAMPLES = 16  # before a share of samples means anything
+MOST_SILENT = 10  # steps in a row in which no group of the stage's own environment has a signal
+
+Silence = Mapping[str, Sequence[int]]  # see `Progress.silence`
 
 
-def raise_alarms(on: list[str], metrics: Sequence[MetricRecord], dtype: str) -> list[EventRecord]:
-    """Compare a step's metrics with what is healthy; `on` names the alarms that are on, and is changed in place."""
-    now = dict(_alarms(metrics, dtype))
+def raise_alarms(
+    on: list[str],
+    metrics: Sequence[MetricRecord],
+    dtype: str,
+    silence: Silence | None = None,
+    *,
+    ends_dead_stages: bool = False,
+) -> list[EventRecord]:
+    """Compare a step's metrics with what is healthy; `on` names the alarms that are on, and is changed in place.
+
+    `ends_dead_stages`: a stop rule looks after stages without signal.
+    """
+    now = dict(_alarms(metrics, dtype)) | dict(_silent(silence or {}, ends_dead_stages))
     news = [EventRecord("alarm", text) for name, text in now.items() if name not in on]
     on[:] = sorted(now)
     return news
@@ -61,3 +74,34 @@ def _cut_off(metrics: Sequence[MetricRecord]) -> Iterator[tuple[str, str]]:
                 f"{one.value:.0%} of the answers to {one.environment} were cut off by a budget: raise `max_tokens` (of "
                 "the environment or the sampler), or say what they are worth with `sampler: {cut_off: ...}`",
             )
+
+
+def _silent(silence: Silence, ends_dead_stages: bool) -> Iterator[tuple[str, str]]:
+    """Steps that taught nothing, by the environment of their stages; why, and what helps against it."""
+    for environment, (num_steps, correct, scored) in silence.items():
+        if num_steps < MOST_SILENT:
+            continue
+        whose = environment or "any environment"
+        text = f"no group of {whose} had a signal in the last {num_steps} steps that were its own: "
+        if correct == scored:
+            text += (
+                f"all {scored:,} answers were correct, nothing is left to learn. Give it harder categories"
+            )
+        elif not correct:
+            text += (
+                f"none of {scored:,} answers was correct, so none was better than another. Give it easier categories, "
+                "a warm start or a larger `step.group_size`; `evergreen check-env` tells whether tasks can be solved"
+            )
+        else:
+            text += (
+                f"all samples of a task did alike ({correct:,} of {scored:,} answers correct). If entropy is near 0, "
+                "an objective that holds it, such as `repo_r`, keeps answers apart"
+            )
+        if environment:
+            rule = "`curriculum: {stage: {stop: [dead_signal]}}`"
+            text += (
+                ". The stop rule `dead_signal` ends such stages"
+                if ends_dead_stages
+                else f". {rule} ends such stages"
+            )
+        yield f"silent {environment}", text

@@ -92,6 +92,7 @@ class Curriculum:
             version=version,
             report=report,
             dtype=parts.spec.policy.dtype,
+            ends_dead_stages=parts.stopping.ends_dead_stages,
             controlled=controlled,
             news=parts.sampler.take_news(),
             said=parts.player.scorer.take_news(),
@@ -147,9 +148,15 @@ class Curriculum:
         self, slots: Sequence[Slot], groups: Sequence[Group], signals: Sequence[float | None]
     ) -> list[MainGroup]:
         """What the stage's own groups earned, replay apart: what its stop rules and its scheduler are told."""
-        raw = self.parts.choice.raw_signal
+        raw, reads_value = self.parts.choice.raw_signal, self.parts.reads_value
+        is_told = not self.parts.objective.learns_from_even_groups
         return [
-            MainGroup(slot.category, group.correct, raw(signal, group.values, group.correct))
+            MainGroup(
+                slot.category,
+                group.correct,
+                raw(signal, group.values, group.correct),
+                group.has_spread(reads_value) if is_told else None,
+            )
             for slot, group, signal in zip(slots, groups, signals, strict=True)
             if slot.role == "main"
         ]

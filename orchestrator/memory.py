@@ -22,6 +22,7 @@ from orchestrator.progress import Progress
 from orchestrator.steps import StepDone
 from orchestrator.stopwatch import Stopwatch
 from orchestrator.watching import Watcher
+from policies.divergence import require_healthy
 from store import checkpoints, report
 from store.ledger import Ledger, RunHandle
 from store.records import (
@@ -122,7 +123,9 @@ class Memory:
                 *incidents.of_sampler(done.news),
                 *incidents.of_passed_over(at.too_long, done.played.passed_over),
                 *incidents.of_scorer(done.said),
-                *raise_alarms(at.alarms, numbers, done.dtype),
+                *raise_alarms(
+                    at.alarms, numbers, done.dtype, at.silence, ends_dead_stages=done.ends_dead_stages
+                ),
                 *incidents.end_of_stage(at),
             ],
         )
@@ -179,9 +182,14 @@ class Memory:
             self.save("periodic", parts, at)
 
     def save(self, kind: Literal["boundary", "periodic", "stop"], parts: Parts, at: Progress) -> None:
-        """Make a checkpoint of this position durable, unless there is one; then forget old periodic ones."""
+        """Make a checkpoint of this position durable, unless there is one; then forget old periodic ones.
+
+        Raises:
+            NonFiniteLogits: the policy has diverged; such a checkpoint would be worth nothing.
+        """
         if self._saved == (at.step, at.num_boundaries):
             return
+        require_healthy(parts.policy)
         saved = checkpoints.save(self.folder, _name(at), components(parts, at))
         record = CheckpointRecord(at.step, at.num_boundaries, kind, **vars(saved))
         self.ledger.record_checkpoint(self.run, record)

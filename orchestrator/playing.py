@@ -166,6 +166,11 @@ class Group:
         """What the objective reads of each scored sample: its value, or whether it is correct."""
         return self.values if reads_value else self.correct
 
+    def has_spread(self, reads_value: bool) -> bool | None:
+        """Whether what the objective reads differs between its samples; None: there are not two to compare."""
+        rewards = self.rewards(reads_value)
+        return None if len(rewards) < 2 else max(rewards) > min(rewards)
+
     def trajectories(
         self, number: int, reads_value: bool, think_end: Callable[[Sample], int | None]
     ) -> list[Trajectory]:

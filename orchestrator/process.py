@@ -9,7 +9,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, Literal, ParamSpec
 
-from orchestrator import incidents, untold
+from orchestrator import divergence, incidents, untold
 from orchestrator.assembly import Foundation, assemble, lay_foundation
 from orchestrator.checkpointing import EXPECTED, MAY_BE, restore
 from orchestrator.curriculum import Curriculum, Stop
@@ -23,6 +23,7 @@ from orchestrator.spec import Spec
 from orchestrator.tracking import start_tracker
 from orchestrator.untold import Untold
 from orchestrator.watching import Watcher
+from policies.errors import NonFiniteLogits
 from store import checkpoints
 from store.checkpoints import WEIGHTS, OpenCheckpoint
 from store.errors import CheckpointError, LedgerAway
@@ -165,7 +166,7 @@ class Process:
         self.ledger.set_status(run, "running")
         tracker = start_tracker(self.spec.model_dump(mode="json"), self.home, self.spec.name)
         try:
-            reason = self._run(run, foundation, opened, events, progress)
+            reason = self._run_while_finite(run, foundation, opened, events, progress)
         except StoppedEarly as stopped:
             reason = str(stopped)
         except LedgerAway:
@@ -183,6 +184,24 @@ class Process:
         tracker.finish(self.watcher)
         self.watcher.end(outcome.name, outcome.status, reason)
         return outcome
+
+    def _run_while_finite(
+        self,
+        run: RunHandle,
+        foundation: Foundation,
+        opened: OpenCheckpoint | None,
+        events: Sequence[EventRecord],
+        progress: Progress,
+    ) -> str | None:
+        """Run; a policy that has diverged is a reason to stop, and nothing of the step that found it is kept."""
+        try:
+            return self._run(run, foundation, opened, events, progress)
+        except NonFiniteLogits as error:
+            records = self.ledger.checkpoints(run)
+            incident = divergence.incident(error, progress, self.spec, self.folder, records)
+            self.ledger.record_event(run, progress.step, incident)
+            self.watcher.event([incident.text])
+            return f"the policy diverged at step {progress.step}"
 
     def _run(
         self,
@@ -242,10 +261,11 @@ class Process:
         return signalled.name or ("asked to stop" if stop_requested(self.folder) else None)
 
     def _newest_checkpoint(self) -> tuple[OpenCheckpoint | None, list[EventRecord]]:
-        """Open the newest checkpoint whose files are whole; tell which were passed over, and why."""
+        """Open the newest checkpoint of whole files and healthy weights; tell which were passed over, and why."""
         found, events = self._find_untold()
         records = [*found, *self.ledger.reading.checkpoints(self.spec.name)]
-        record, skipped = checkpoints.newest_valid(self.folder, records)
+        diverged = divergence.last(self.ledger.reading.events(self.spec.name))
+        record, skipped = checkpoints.newest_valid(self.folder, records, divergence.healthy_under(diverged))
         self._untold = self._untold if record in found else None
         events += [
             EventRecord(
@@ -258,6 +278,12 @@ class Process:
         if record is None and run.parent is not None:
             raise UserError(
                 f"{run.name} has no whole checkpoint left: fork {run.parent} again after stage {run.parent_stage}"
+            )
+        events += divergence.warning(diverged, self.spec)
+        if record is None and diverged is not None:
+            raise UserError(
+                f"{run.name} has no checkpoint left from before its policy diverged: begin a new run with a lower "
+                "`learner.lr`"
             )
         if record is None:
             return None, [*events, EventRecord("resumed", "no checkpoint yet: the run begins at step 0")]

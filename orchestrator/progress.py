@@ -32,6 +32,7 @@ class Progress:
     stop_reason: str | None = None  # a stop rule's, once it has ended the stage before its budget
     alarms: list[str] = field(default_factory=list)  # those that are on
     too_long: list[str] = field(default_factory=list)  # environments that it was told of
+    silence: dict[str, list[int]] = field(default_factory=dict)  # see `_listen`
     num_unscorable_steps: int = 0  # the last steps, in a row, in which nothing could be scored
 
     @property
@@ -82,7 +83,21 @@ class Progress:
         self.signal_sum += sum(signals)
         self.num_signals += len(signals)
         self.num_unscorable_steps = 0 if can_update else self.num_unscorable_steps + 1
+        self._listen([group for group in groups if group.has_spread is not None])
         return self.evals.add_step(groups)
+
+    def _listen(self, groups: Sequence[MainGroup]) -> None:
+        """Count an environment's own steps, in a row, in which none of these groups had a signal.
+
+        `silence` has them by the stage's environment ("" in flat mode): steps, and correct and scored samples in them.
+        """
+        name = self.environment or ""
+        if any(group.has_spread for group in groups):
+            self.silence.pop(name, None)
+        elif groups:
+            correct, scored = (sum(of(group.correct) for group in groups) for of in (sum, len))
+            before = self.silence.get(name, [0, 0, 0])
+            self.silence[name] = [before[0] + 1, before[1] + correct, before[2] + scored]
 
     def end_boundary(self) -> None:
         """Count a boundary."""

@@ -18,6 +18,7 @@ class MainGroup:
     category: str
     correct: Sequence[bool]  # of its scored samples; may be empty
     signal: float | None  # raw |advantage|
+    has_spread: bool | None = None  # whether the objective has anything to compare; None: cannot be told
 
 
 @dataclass

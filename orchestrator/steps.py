@@ -20,6 +20,7 @@ class StepDone:
     version: int  # of the weights that the update began with
     report: UpdateReport | None  # None: nothing could be scored
     dtype: str  # of the weights
+    ends_dead_stages: bool  # there is a stop rule for stages without signal
     controlled: Mapping[str, float]  # what the objective's controller logs
     news: Sequence[str]  # what people should know of the sampler
     said: Sequence[str]  # and of the scorer

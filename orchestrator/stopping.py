@@ -8,6 +8,7 @@ from orchestrator import methods
 from orchestrator.progress import Progress
 from orchestrator.spec.model import Stage
 from orchestrator.stop_rules.contracts import StopRule
+from orchestrator.stop_rules.dead_signal import DeadSignal
 
 
 class Stopping:
@@ -16,6 +17,11 @@ class Stopping:
     def __init__(self, section: Stage) -> None:
         self.min_steps = section.min_steps
         self.rules: Sequence[StopRule] = [methods.create("stop_rules", rule) for rule in section.stop]
+
+    @property
+    def ends_dead_stages(self) -> bool:
+        """Whether one of the rules is for stages without signal."""
+        return any(isinstance(rule, DeadSignal) for rule in self.rules)
 
     def verdict(self, at: Progress) -> str | None:
         """Say why this stage should end now, or None; the budget's end is no rule's business."""

@@ -18,6 +18,14 @@ class VocabularyError(PolicyError):
     """A text holds characters that a closed vocabulary has no token for."""
 
 
+class NonFiniteLogits(PolicyError):
+    """The policy has diverged: logits are NaN or infinite, and nothing can be drawn or learned from them."""
+
+    def __init__(self, text: str, version: int) -> None:
+        super().__init__(text)
+        self.version = version  # of the weights that gave them
+
+
 class CheckpointError(PolicyError):
     """Saved weights or optimiser state do not fit this policy."""
 

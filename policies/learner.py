@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from pathlib import Path
 
 import torch
@@ -27,6 +28,7 @@ from torch import Tensor
 
 from policies.batches import Cutter, MicroBatch, mini_batches, to_device, totals_of
 from policies.config import LearnerConfig
+from policies.divergence import require_finite
 from policies.errors import PolicyError
 from policies.forward import Reduction, Scored, evaluating
 from policies.objectives.contracts import Batch, Coefficients, Totals
@@ -84,6 +86,9 @@ class Learner:
         """Do a step's optimiser updates; those that are not finite are skipped and counted.
 
         `is_off_policy`: older weights wrote the batch, so the sampler's log-probs do not stand for the current ones.
+
+        Raises:
+            NonFiniteLogits: the policy has diverged, so that no later update could be finite either.
         """
         step = self._begin(batch, objective, is_off_policy)
         with self.passing():
@@ -169,6 +174,8 @@ class Learner:
         step.tally.losses.append(loss)
         with step.tally.timing("optimizer"):
             self._apply(loss, step.tally)
+        if not isfinite(loss):
+            self._require_finite(step, rows[is_run])
 
     def _drift(self, step: Step, rows: Tensor) -> float | None:
         """How far earlier updates of the step went on these rows: the mean of lp_old - lp over their tokens."""
@@ -218,13 +225,23 @@ class Learner:
 
     def _apply(self, loss: float, tally: Tally) -> None:
         """Let the optimiser step, unless the loss already says that the gradient is worthless."""
-        if not abs(loss) < float("inf"):
+        if not isfinite(loss):
             self.optimizer.clear_gradients()
             tally.norms.append(float("nan"))
             return
         norm, was_applied = self.optimizer.step(self._rate(self.optimizer.num_updates))
         tally.norms.append(norm)
         tally.num_updates += was_applied
+
+    def _require_finite(self, step: Step, rows: Tensor) -> None:
+        """Tell a policy that has diverged from a loss that overflowed: run the rows again, and look at their logits."""
+        model, device = self.policy.model, self.policy.device
+        now = score_batch(model, device, step.batch, step.cutter.cut(rows), Reduction(self.temperature))
+        logprobs = [now.lp_BT[row][step.batch.mask_BT[row]].numpy() for row in rows.tolist()]
+        version = self.policy.version + (
+            step.tally.num_updates > 0
+        )  # an earlier update of this step moved them
+        require_finite(logprobs, version, "of the update")
 
     def _rate(self, num_updates: int) -> float:
         """Learning rate of the update after `num_updates` others: a linear rise, then constant."""

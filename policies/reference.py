@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from policies.divergence import require_finite
 from policies.forward import Reduction, evaluating
 from policies.objectives.contracts import Batch
 from policies.passes import cutter_of, score_batch
@@ -30,12 +31,19 @@ class Reference:
         self.temperature, self.micro_tokens = temperature, micro_tokens
 
     def lp(self, batch: Batch) -> Tensor:
-        """Give the log-probs [B, T] of a batch, on the CPU, at least float32; 0 off the mask."""
+        """Give the log-probs [B, T] of a batch, on the CPU, at least float32; 0 off the mask.
+
+        Raises:
+            NonFiniteLogits: the reference was taken from a policy that had diverged.
+        """
         model, device = self.policy.model, self.policy.device
         rows = batch.mask_BT.any(-1).nonzero()[:, 0].cpu()
         with evaluating(model):
             cut = cutter_of(batch, self.micro_tokens, can_share(model), device).cut(rows)
-            return score_batch(model, device, batch, cut, Reduction(self.temperature)).lp_BT
+            lp_BT = score_batch(model, device, batch, cut, Reduction(self.temperature)).lp_BT
+        logprobs = [lp_BT[row][batch.mask_BT[row].cpu()].numpy() for row in rows.tolist()]
+        require_finite(logprobs, self._current.version, "of the reference policy")
+        return lp_BT
 
     @torch.no_grad()
     def refresh(self) -> None:

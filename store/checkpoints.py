@@ -159,16 +159,18 @@ def weights_sha256(folder: Path) -> str:
 
 
 def newest_valid(
-    run_folder: Path, records: Sequence[CheckpointRecord]
+    run_folder: Path, records: Sequence[CheckpointRecord], also: Callable[[Path], None] = lambda folder: None
 ) -> tuple[CheckpointRecord | None, list[Skipped]]:
     """Find the checkpoint to resume from: the first of `records`, newest first, that verifies.
 
-    None: there is none, resume at step 0. Also returns those that were passed over, for a person to be told.
+    `also` looks at the folder of one that does, and may refuse it with a `CheckpointError`. None: there is none, resume
+    at step 0. Also returns those that were passed over, for a person to be told.
     """
     skipped = []
     for record in records:
         try:
             verify(run_folder / record.folder, record.sha256)
+            also(run_folder / record.folder)
         except CheckpointError as wrong:
             skipped.append(Skipped(record, str(wrong)))
         else:

@@ -70,6 +70,7 @@ def facts(ledger: Ledger, folder: Path, name: str) -> Facts:
         "stages": stages,
         "arms": _arms(ledger, name, has_scheduler=run.scheduler is not None),
         "allocation": [asdict(row) for row in read.allocation(name)],
+        "taught": [asdict(row) for row in read.taught(name, _reward(spec))],
         "played": played.tell(read, name),
         "unscorable": [asdict(row) for row in read.unscorable(name)],
         "last_metrics": {
@@ -88,6 +89,11 @@ def newest_checkpoint(ledger: Ledger, name: str, folder: Path) -> Path | None:
     """Find the newest whole checkpoint's folder."""
     record, _ = checkpoints.newest_valid(folder, ledger.reading.checkpoints(name))
     return folder / record.folder if record else None
+
+
+def _reward(spec: Mapping[str, Any]) -> str:
+    """What the objective reads of a score; earlier specs did not say, and it was the value."""
+    return str((spec.get("objective") or {}).get("reward", "value"))
 
 
 def _planned_steps(curriculum: Mapping[str, Any], stages: Sequence[Facts]) -> int:

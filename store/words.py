@@ -23,8 +23,8 @@ Story = Mapping[str, Any]
 
 
 def in_words(story: Story) -> list[str]:
-    """Say what was learnt, what it cost in entropy, and what the bandits and the scheduler did."""
-    return [what_was_learnt(story), what_it_cost(story), what_was_chosen(story)]
+    """Say what was learnt, what it cost in entropy, what the bandits and the scheduler did, and what of it taught."""
+    return [what_was_learnt(story), what_it_cost(story), what_was_chosen(story), what_taught(story)]
 
 
 def what_was_learnt(story: Story) -> str:
@@ -74,6 +74,29 @@ def what_was_chosen(story: Story) -> str:
     shares = [f"{short(name)} {count}" for name, count in given.most_common()]
     stages = num(sum(given.values()), "stage")
     return f"Of {stages} the {story['scheduler']} scheduler gave {listed(shares)}; {_arms_moved(story)}."
+
+
+def what_taught(story: Story) -> str:
+    """Count the groups with a signal, in which there was anything to compare, by environment; the least comes first."""
+    rows = story["taught"]
+    total, taught = (sum(row[key] for row in rows) for key in ("num_groups", "num_taught"))
+    if not total:
+        return "No group was played yet."
+    shares = {name: share for name in _played(rows) if (share := share_taught(rows, name)) is not None}
+    order = sorted(shares, key=lambda name: shares[name])
+    own = [f"{short(name)} {shares[name]:.0%}" for name in order]
+    whose = f" ({listed(own)})" if len(own) > 1 else ""
+    rest = "" if taught == total else "; in the others all samples earned the same"
+    return f"Of {num(total, 'group')} {taught / total:.0%} had a signal{whose}{rest}."
+
+
+def share_taught(
+    rows: Sequence[Mapping[str, Any]], environment: str, category: str | None = None
+) -> float | None:
+    """Share of an environment's groups with a signal, or of a category's; None: none was played."""
+    own = [row for row in rows if row["environment"] == environment and category in (None, row["category"])]
+    total = sum(row["num_groups"] for row in own)
+    return sum(row["num_taught"] for row in own) / total if total else None
 
 
 def beside_the_baseline(story: Story) -> str | None:
@@ -164,6 +187,10 @@ def short(name: str, limit: int = LONG_NAME) -> str:
 def arm_name(arm: Mapping[str, Any]) -> str:
     """Name an arm with its environment; an arm of a bandit over everything has it in its name."""
     return str(arm["arm"]) if arm["bandit"] == "*" else f"{arm['bandit']}.{arm['arm']}"
+
+
+def _played(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(row["environment"] for row in rows))
 
 
 def _with(names: Sequence[str], changes: Mapping[str, float]) -> str:

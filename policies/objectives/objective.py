@@ -116,6 +116,12 @@ class Objective:
         return self._parts.leaves_silent_rows_alone
 
     @property
+    def learns_from_even_groups(self) -> bool:
+        """Whether a group whose samples all earned the same may have advantages: its estimator looks beyond groups."""
+        estimator = methods.load("estimators", self.config.estimator)
+        return any(getattr(estimator, mark, False) for mark in ("NO_GROUPS", "USES_EVEN_GROUPS"))
+
+    @property
     def nucleus(self) -> float | None:
         """The mass of the tokens whose entropy is read; None: of the full distribution."""
         return next((part.nucleus for part in self._parts.acting.values() if part.nucleus is not None), None)

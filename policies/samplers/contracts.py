@@ -72,7 +72,11 @@ class Sampler(ABC):
 
     @abstractmethod
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
-        """Generate one row a request, in the order of the requests."""
+        """Generate one row a request, in the order of the requests.
+
+        Raises:
+            NonFiniteLogits: the policy has diverged; `sync` may find it first.
+        """
 
     @abstractmethod
     def sync(self, version: int) -> None:

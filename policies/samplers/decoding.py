@@ -97,7 +97,7 @@ class Decoder:
         return torch.cat(logits)
 
     def _sample(self, t: int, logits_RV: Tensor) -> Tensor:
-        """Draw and record token t of every row, and find the rows that end with it."""
+        """Draw and record token t of every row, and find the rows that end with it, or whose logits are not finite."""
         rows = self.rows
         lp_RV = log_distribution(logits_RV, self.sampling)
         prob_RV = lp_RV.exp()
@@ -105,7 +105,9 @@ class Decoder:
         lp_R = lp_RV.gather(-1, token_R[:, None])[:, 0]
         self.record.write(t, rows, token_R, lp_R, entropy(lp_RV, prob_RV))
         has_stopped_R = (token_R[:, None] == self.stop).any(-1)
-        rows.alive_R = rows.alive_R & ~has_stopped_R & (rows.budget_R > t + 1)
+        rows.alive_R = (
+            rows.alive_R & ~has_stopped_R & (rows.budget_R > t + 1) & (lp_R > -torch.inf)
+        )  # nan too
         return token_R
 
     def _advance(self, token_R: Tensor) -> Tensor:

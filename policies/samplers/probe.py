@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from policies.errors import PolicyError
+from policies.errors import NonFiniteLogits, PolicyError
 from policies.forward import call, evaluating
 from policies.policy import Policy
 
@@ -50,11 +50,17 @@ def make_probe(policy: Policy, context: int | None = None) -> Probe:
 
 
 def trainer_logprobs(policy: Policy, probe: Probe) -> NDArray[np.float32]:
-    """Score the probe's tokens with the learner's own weights: [tokens] nats, at temperature 1."""
+    """Score the probe's tokens with the learner's own weights: [tokens] nats, at temperature 1.
+
+    Raises:
+        NonFiniteLogits: the policy has diverged.
+    """
     ids_BT = torch.tensor([probe.prompt], device=policy.device)
     with torch.inference_mode(), evaluating(policy.model):
         logits_V = call(policy.model, input_ids=ids_BT, logits_to_keep=1, use_cache=False).logits[0, -1]
         scores: NDArray[np.float32] = logits_V.float().log_softmax(-1)[list(probe.tokens)].cpu().numpy()
+    if not np.isfinite(scores).all():
+        raise NonFiniteLogits("non-finite logits after the probe's prompt", policy.version)
     return scores
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from policies.divergence import require_finite
 from policies.policy import Policy
 from policies.samplers.contracts import Generation, Request, Span
 from policies.samplers.sampling import row_uniforms
@@ -69,9 +70,14 @@ class Record:
         self.length_S[rows.slot_R] += rows.alive_R
 
     def generations(self, policy: Policy) -> list[Generation]:
-        """Give every row what it wrote, up to its end."""
+        """Give every row what it wrote, up to its end.
+
+        Raises:
+            NonFiniteLogits: the policy has diverged.
+        """
         ids, lengths = self.ids_TS.T.cpu().numpy(), self.length_S.tolist()
         lp, entropy = self.lp_TS.T.cpu().numpy(), self.entropy_TS.T.cpu().numpy()
+        require_finite([lp[row, :n] for row, n in enumerate(lengths)], policy.version, "that were played")
         return [
             Generation(
                 ids=tuple(ids[row, :n].tolist()),

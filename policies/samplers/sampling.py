@@ -45,11 +45,12 @@ def log_distribution(logits_RV: Tensor, sampling: Sampling) -> Tensor:
 def draw(prob_RV: Tensor, uniform_R: Tensor) -> Tensor:
     """Draw one token a row by inverse CDF, summed in float64: the first whose running mass exceeds the uniform.
 
-    The probabilities may sum to a little more or less than 1: the uniform is scaled by what they sum to.
+    The probabilities may sum to a little more or less than 1: the uniform is scaled by what they sum to. Where they
+    are no numbers it is the last token, whose log-prob then tells.
     """
     mass_RV = prob_RV.cumsum(-1, dtype=torch.float64)
     threshold_R1 = (uniform_R * mass_RV[:, -1])[:, None]
-    return torch.searchsorted(mass_RV, threshold_R1, right=True)[:, 0]
+    return torch.searchsorted(mass_RV, threshold_R1, right=True)[:, 0].clamp_(max=prob_RV.shape[-1] - 1)
 
 
 def entropy(lp_RV: Tensor, prob_RV: Tensor) -> Tensor:

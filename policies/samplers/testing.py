@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from policies.config import PolicyConfig
+from policies.errors import NonFiniteLogits
 from policies.forward import evaluating, score_rows
 from policies.models.loading import load_policy
 from policies.models.tokenizer import VocabularySample
@@ -175,6 +176,22 @@ class SamplerSuite(ABC):
         for request, g in zip(requests, after, strict=True):
             gap_T = np.abs(g.logprobs - fresh_logprobs(policy, request, g, 1.0))
             assert gap_T.max() < 10 * self.tolerance  # stale by this much they are tenths away
+
+    def test_a_policy_that_has_diverged_is_named(self) -> None:
+        """By the sync or by the playing, with the version of the weights; no other error, and no tokens."""
+        policy = random_policy()
+        sampler, requests = self.make(policy), some_requests(policy)
+        with torch.no_grad():
+            policy.model.base_model.norm.weight[0] = float("nan")
+        policy.version = 7
+        told: NonFiniteLogits | None = None
+        try:
+            sampler.sync(7)
+            sampler.generate(requests, Sampling())
+        except NonFiniteLogits as error:
+            told = error
+        assert told is not None
+        assert told.version == 7
 
     def test_playing_touches_no_global_state(self) -> None:
         """Generators, thread count and the mode of every module are as before."""

@@ -82,14 +82,22 @@ class VllmSampler(Sampler):
         self.require_fresh()
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
-        """Generate one row a request, in the order of the requests."""
+        """Generate one row a request, in the order of the requests.
+
+        Raises:
+            NonFiniteLogits: the policy has diverged.
+        """
+        from policies.divergence import require_finite
+
         self._require_playable(requests)
         if not requests:
             return []
         stop_ids, top_k = self.policy.stop_ids, self.config.entropy_top_k
         params = [_sampling_params(request, sampling, stop_ids, top_k) for request in requests]
         played = self._run([request.ids for request in requests], params)
-        return [_generation(output.outputs[0], top_k) for output in played]
+        generations = [_generation(output.outputs[0], top_k) for output in played]
+        require_finite([one.logprobs for one in generations], self.version, "that were played")
+        return generations
 
     def sync(self, version: int) -> None:
         """Load the learner's weights, which are of this version; checked by the probe."""

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from policies.errors import NonFiniteLogits
 from policies.forward import call, evaluating
 from policies.policy import Policy
 from policies.samplers.contracts import Generation, Request, Sampling
@@ -45,12 +46,18 @@ class Proof:
 
 
 def make_proof(policy: Policy) -> Proof:
-    """Read the probe's prompt with the learner's weights as they are now."""
+    """Read the probe's prompt with the learner's weights as they are now.
+
+    Raises:
+        NonFiniteLogits: the policy has diverged; no server could prove anything.
+    """
     prompt = make_probe(policy).prompt
     ids_BT = torch.tensor([prompt], device=policy.device)
     with torch.no_grad(), evaluating(policy.model):
         logits_V = call(policy.model, input_ids=ids_BT, logits_to_keep=1, use_cache=False).logits[0, -1]
         lp_V = log_distribution(logits_V, SAMPLING).cpu().numpy()
+    if np.isnan(lp_V).any():
+        raise NonFiniteLogits("non-finite logits after the probe's prompt", policy.version)
     return Proof(
         tuple(Request(prompt, seed, budget=1) for seed in range(NUM_ROWS)), lp_V, limit(policy.dtype)
     )

@@ -295,6 +295,16 @@ class Allocation:
 
 
 @dataclass(frozen=True)
+class Taught:
+    """How many groups of a category had anything to compare: their samples did not all earn the same."""
+
+    environment: str
+    category: str
+    num_groups: int
+    num_taught: int
+
+
+@dataclass(frozen=True)
 class Unscorable:
     """How often a score could not be found, and why."""
 

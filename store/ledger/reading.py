@@ -236,6 +236,10 @@ class Reading:
         )
         return self._ask(a.Allocation, query)
 
+    def taught(self, name: str, reward: str) -> list[a.Taught]:
+        """How many groups of every category had a signal in what the objective reads: `value` or `correct`."""
+        return self._ask(a.Taught, summaries.taught(self.run_id(name), reward))
+
     def unscorable(self, name: str) -> list[a.Unscorable]:
         """How many samples could not be scored, and why."""
         row = t.task_group.c

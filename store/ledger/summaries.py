@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Double, Select, and_, case, cast, func, select
+from sqlalchemy import Double, Integer, Select, and_, case, cast, func, select
 from sqlalchemy.sql import FromClause
 
 from store.ledger import tables as t
@@ -171,6 +171,51 @@ def extents(run_id: int, metrics: Sequence[str]) -> Select[Any]:
         .where(row.run_id == run_id, row.category_id == 0, name.in_(metrics), row.value.is_not(None))
         .group_by(name, environment.environment_id, environment.name)
         .order_by(name, environment.environment_id)
+    )
+
+
+def taught(run_id: int, reward: str) -> Select[Any]:
+    """Count every category's groups, and those whose samples did not all earn the same.
+
+    Verdicts differ where some but not all are correct. Of values every step has the share of groups without spread.
+    """
+    group, metric = t.task_group.c, t.step_metric.c
+    by = (group.environment_id, group.category_id)
+    mixed = case(((group.num_correct > 0) & (group.num_correct < group.num_scored), 1), else_=0)
+    groups = (
+        select(*by, func.count().label("num_groups"), func.sum(mixed).label("num_mixed"))
+        .where(group.run_id == run_id)
+        .group_by(*by)
+        .subquery()
+    )
+    spread = (
+        select(
+            metric.environment_id, metric.category_id, func.sum(metric.n * (1 - metric.value)).label("num")
+        )
+        .select_from(t.step_metric.join(t.metric_def))
+        .where(metric.run_id == run_id, t.metric_def.c.name == "zero_var_groups")
+        .group_by(metric.environment_id, metric.category_id)
+        .subquery()
+    )
+    source = groups.join(t.environment, t.environment.c.environment_id == groups.c.environment_id)
+    source = source.join(t.category, t.category.c.category_id == groups.c.category_id)
+    source = source.outerjoin(
+        spread,
+        and_(
+            spread.c.environment_id == groups.c.environment_id,
+            spread.c.category_id == groups.c.category_id,
+        ),
+    )
+    counted = groups.c.num_mixed if reward == "correct" else func.round(func.coalesce(spread.c.num, 0))
+    return (
+        select(
+            t.environment.c.name.label("environment"),
+            t.category.c.name.label("category"),
+            groups.c.num_groups,
+            cast(counted, Integer).label("num_taught"),
+        )
+        .select_from(source)
+        .order_by(groups.c.environment_id, groups.c.category_id)
     )
 
 

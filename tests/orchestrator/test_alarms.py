@@ -52,3 +52,43 @@ def test_an_alarm_is_raised_once_until_it_has_calmed_down() -> None:
     raised = [len(raise_alarms(on, numbers, "float32")) for numbers in (loud, loud, calm, loud)]
     assert raised == [1, 0, 0, 1]
     assert on == ["cut off words"]
+
+
+@pytest.mark.parametrize(
+    ("silence", "ends", "said"),
+    [
+        ({}, False, []),
+        ({"words": [9, 0, 576]}, False, []),
+        (
+            {"words": [10, 0, 640]},
+            False,
+            [
+                "no group of words had a signal in the last 10 steps that were its own: none of 640 answers",
+                "easier",
+            ],
+        ),
+        ({"words": [10, 640, 640]}, False, ["all 640 answers were correct", "harder categories"]),
+        (
+            {"words": [10, 320, 640]},
+            False,
+            ["all samples of a task did alike (320 of 640 answers correct)", "If entropy"],
+        ),
+        ({"words": [10, 0, 640]}, False, ["`curriculum: {stage: {stop: [dead_signal]}}` ends such stages"]),
+        ({"words": [10, 0, 640]}, True, ["The stop rule `dead_signal` ends such stages"]),
+        ({"": [10, 0, 640]}, False, ["no group of any environment"]),
+    ],
+)
+def test_ten_steps_without_signal_are_an_alarm_that_says_why(
+    silence: dict[str, list[int]], ends: bool, said: list[str]
+) -> None:
+    events = raise_alarms([], step(), "float32", silence, ends_dead_stages=ends)
+    assert len(events) == bool(said)
+    for word in said:
+        assert word in events[0].text
+    assert ("stop" in "".join(event.text for event in events)) == (bool(said) and "" not in silence)
+
+
+def test_silence_of_an_environment_is_told_once_though_other_stages_come_between() -> None:
+    on: list[str] = []
+    course = [{"a": [10, 0, 9]}, {"a": [10, 0, 9], "b": [1, 0, 9]}, {"a": [11, 0, 9]}, {}, {"a": [10, 9, 9]}]
+    assert [len(raise_alarms(on, step(), "float32", silence)) for silence in course] == [1, 0, 0, 0, 1]

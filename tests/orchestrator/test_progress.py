@@ -109,3 +109,33 @@ def test_an_environment_is_visited_from_its_stage_on_and_once() -> None:
     for arm in ("words", "book", "words"):
         at.begin_stage(Pick("0.0", arm, 1.0, 0))
     assert (at.environment, at.visited) == ("words", ["words", "book"])
+
+
+def silent(num: int = 2, correct: bool = False) -> list[MainGroup]:
+    return [MainGroup("3", [correct] * 4, 0.0, has_spread=False)] * num
+
+
+def test_steps_without_signal_are_counted_by_the_environment_of_their_stage() -> None:
+    """In a row, over its stages; a step that cannot be told changes nothing."""
+    at = Progress(num_stages=9, steps_per_stage=2)
+    for name, groups in (
+        ("a", [silent(), [*silent(1), MainGroup("3", [True, False], 0.5, has_spread=True)]]),
+        ("b", [silent(), silent(correct=True)]),
+        ("a", [silent(), [MainGroup("3", [True], None)]]),
+        ("b", [[], silent(1)]),
+    ):
+        at.begin_stage(Pick("0.0", name, 1.0, 0))
+        for own in groups:
+            at.end_step(own, can_update=True)
+    assert at.silence == {"b": [3, 8, 20], "a": [1, 0, 8]}
+    copy = Progress(9, 2)
+    copy.load_state(json.loads(json.dumps(at.state())))
+    assert copy == at
+
+
+def test_a_state_of_before_there_was_silence_is_read() -> None:
+    at = Progress(1, 2)
+    state = at.state()
+    del state["silence"]
+    at.load_state(state)
+    assert at.silence == {}

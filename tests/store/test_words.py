@@ -30,6 +30,7 @@ def story(
         "stages": [{"environment": name} for name in names],
         "arms": [],
         "allocation": [],
+        "taught": [],
         "events": [],
         **facts,
     }
@@ -211,3 +212,30 @@ def test_a_run_that_is_still_held_after_its_last_boundary_is_finished(
 ) -> None:
     facts = {"status": status, "num_boundaries": num_boundaries, "planned_stages": 3}
     assert words.how_it_stands(story(**facts)) == standing
+
+
+def taught(*rows: tuple[str, str, int, int]) -> list[dict[str, Any]]:
+    keys = ("environment", "category", "num_groups", "num_taught")
+    return [dict(zip(keys, row, strict=True)) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        ([], "No group was played yet."),
+        ([("a", "x", 40, 40)], "Of 40 groups 100% had a signal."),
+        ([("a", "x", 40, 0)], "Of 40 groups 0% had a signal; in the others all samples earned the same."),
+        (
+            [("a", "x", 30, 27), ("b", "x", 60, 3), ("a", "y", 10, 9)],
+            "Of 100 groups 39% had a signal (b 5% and a 90%); in the others all samples earned the same.",
+        ),
+    ],
+)
+def test_what_taught(rows: list[tuple[str, str, int, int]], sentence: str) -> None:
+    assert words.what_taught(story(taught=taught(*rows))) == sentence
+
+
+def test_the_share_of_an_environment_is_over_its_categories() -> None:
+    rows = taught(("a", "x", 30, 27), ("b", "x", 60, 3), ("a", "y", 10, 0))
+    shares = [words.share_taught(rows, *key) for key in (("a",), ("a", "y"), ("b",), ("c",))]
+    assert shares == [27 / 40, 0.0, 0.05, None]

@@ -30,6 +30,18 @@ def at_step_2(part: str, **changes: Any) -> Change:
     return _at(StepRecord, "step", 2, part, changes)
 
 
+def with_spread(record: Any) -> Any:
+    """Say of every step that half of the groups of a category of words had no spread, and a quarter of those of gcd."""
+    if not isinstance(record, StepRecord):
+        return record
+    name = record.groups[0].environment
+    share, n = {"words": (0.5, 2), "gcd": (0.25, 4)}[name]
+    categories = sorted({group.category for group in record.groups})
+    keys = [(None, None), (name, None), *((name, category) for category in categories)]
+    told = [MetricRecord("zero_var_groups", share, *key, n) for key in keys]
+    return replace(record, metrics=[*record.metrics, *told])
+
+
 def at_boundary_1(part: str, **changes: Any) -> Change:
     """Change the first cell, item or sample of boundary 1."""
     return _at(BoundaryRecord, "after_stage", 1, part, changes)

@@ -13,7 +13,7 @@ from store.errors import LedgerError, UnknownMetric
 from store.ledger import tables
 from store.ledger.ledger import Ledger
 from store.ledger.testing import example
-from store.ledger.testing.changes import LEFT_OUT, MEASURED, TRAINED, at_step_2, first
+from store.ledger.testing.changes import LEFT_OUT, MEASURED, TRAINED, at_step_2, first, with_spread
 from store.ledger.testing.example import Change, unchanged
 from store.ledger.testing.kin import KinSuite
 from store.ledger.testing.schema import SchemaSuite
@@ -249,6 +249,21 @@ class LedgerSuite(KinSuite, SchemaSuite):
         ]
         assert rows[2].value_sum == pytest.approx(3 * (1 + 1 / 2 + 1 / 3 + 1 / 4))
         assert rows[2].num_correct == 3
+
+    def test_groups_with_a_signal_are_counted_by_what_the_objective_reads(self, ledger: Ledger) -> None:
+        """By verdict: in the first slot one of two is correct. By value: all but the share that had no spread."""
+        example.write(ledger, "puzzles", with_spread)
+        told = {
+            reward: [
+                (row.environment, row.category, row.num_groups, row.num_taught)
+                for row in ledger.reading.taught("puzzles", reward)
+            ]
+            for reward in ("value", "correct")
+        }
+        assert told == {
+            "value": [("words", "3", 6, 3), ("words", "4", 6, 3), ("gcd", "easy", 12, 9)],
+            "correct": [("words", "3", 6, 0), ("words", "4", 6, 2), ("gcd", "easy", 12, 3)],
+        }
 
     def test_unscorable_samples_are_counted_by_reason(self, ledger: Ledger) -> None:
         example.write(ledger, "puzzles")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -174,6 +175,10 @@ def _step(shape: Shape, step: int, stage: int) -> StepRecord:
             MetricRecord("accuracy", 0.5, environment, None, 8),
             MetricRecord("entropy_token", 1 / step, environment, None, 32),
             MetricRecord("seconds_play", 0.25),
+            *(
+                MetricRecord("zero_var_groups", 0.5, environment, category, n)
+                for category, n in Counter(category for _, category in slots).items()
+            ),
         ],
         arms=_arms(shape, step),
     )

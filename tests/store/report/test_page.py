@@ -67,6 +67,7 @@ def test_tables_hold_the_numbers_of_the_ledger(tell: Tell) -> None:
             number(entropy(0, place)),
             number(entropy(3, place)),
             f"{entropy(3, place) / entropy(0, place):.0%}",
+            "50%",
         ]
         for place, name in enumerate(("book", "words"))
     ]
@@ -78,6 +79,7 @@ def test_tables_hold_the_numbers_of_the_ledger(tell: Tell) -> None:
     assert page.classes["trained"] == 2 * 3
     assert page.body("levels")[0] == ["book", "all", ".60", ".30", ".02", "-.30"]
     assert page.body("stages")[0] == ["1", "book", "4", ".50", ".125", "budget"]
+    assert {row[-1] for row in page.body("allocation")} == {"50%"}
 
 
 def test_sums_of_samples_are_those_of_the_ledger(
@@ -94,7 +96,7 @@ def test_sums_of_samples_are_those_of_the_ledger(
         assert replayed == sum(row.num_samples for row in own if row.role == "replay")
 
 
-def test_the_three_sentences_and_the_summaries_are_those_of_the_story(
+def test_the_sentences_and_the_summaries_are_those_of_the_story(
     ledger: Ledger, name: Callable[[], str], tmp_path: Path
 ) -> None:
     run = written(ledger, Shape(), name()).name

@@ -1,0 +1,166 @@
+"""A policy whose logits are not finite any more: named at its step, never saved, never met by `resume` twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import orchestrator
+from orchestrator import memory
+from orchestrator.errors import UserError
+from orchestrator.runs import opened
+from orchestrator.watching import Watcher
+from policies.optimizer import Optimizer
+from policies.samplers.testing import random_policy
+from tests.integration.runs import ending, told
+from tests.orchestrator.specs import alone
+
+EVERY_STEP = ["checkpoint.every_steps=1", "learner.updates=1"]  # six steps, two stages
+
+
+class Heard(Watcher):
+    """Keeps what people are told."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def event(self, texts: Sequence[str]) -> None:
+        """Note them."""
+        self.texts += texts
+
+
+def poison(monkeypatch: pytest.MonkeyPatch, update: int) -> None:
+    """Let this update of a run break a weight, in every process that comes to it."""
+    real = Optimizer.step
+
+    def step(self: Optimizer, lr: float) -> tuple[float, bool]:
+        done = real(self, lr)
+        if self.num_updates == update:
+            with torch.no_grad():
+                next(iter(self.weights.values())).view(-1)[0] = float("nan")
+        return done
+
+    monkeypatch.setattr(Optimizer, "step", step)
+
+
+@pytest.fixture(scope="module")
+def healthy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run without a fault."""
+    home = tmp_path_factory.mktemp("healthy")
+    orchestrator.run(alone(), EVERY_STEP, home=home)
+    return home
+
+
+def saved(home: Path) -> list[str]:
+    return sorted(path.name for path in (home / "alone" / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("update", "step", "stage", "newest", "more"),
+    [
+        (4, 4, 1, 3, []),  # found when the checkpoint of step 4 is to be made
+        (4, 5, 1, 3, ["checkpoint.every_steps=0"]),  # found when step 5 is played
+        (4, 6, 1, 3, ["checkpoint.every_steps=0", "sampler.ahead=1"]),  # played by a copy, one step later
+        (3, 3, 0, 2, []),  # found by the evaluation after stage 1
+        (1, 1, 0, 0, []),
+    ],
+)
+def test_it_stops_resumable_and_names_the_way_on(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    update: int,
+    step: int,
+    stage: int,
+    newest: int,
+    more: list[str],
+) -> None:
+    poison(monkeypatch, update)
+    heard = Heard()
+    outcome = orchestrator.run(alone(), [*EVERY_STEP, *more], home=tmp_path, watcher=heard)
+    assert (outcome.status, outcome.exit_code) == ("stopped", 75)
+    assert outcome.reason == f"the policy diverged at step {step}"
+    (text,) = [text for text in heard.texts if "diverged" in text]
+    assert text.startswith(f"the policy diverged at step {step}: ")
+    assert f"`evergreen fork alone --stage {stage} --set learner.lr=0.0003`" in text
+    assert f"takes the checkpoint of step {newest}," in text
+    (event,) = [event for event in told(tmp_path, "alone")["events"] if event["kind"] == "diverged"]
+    assert (event["text"], event["data"]) == (text, {"version": update})
+
+
+def test_what_was_found_and_where_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    poison(monkeypatch, 4)
+    heard = Heard()
+    orchestrator.run(alone(), [*EVERY_STEP, "checkpoint.every_steps=0"], home=tmp_path, watcher=heard)
+    assert (
+        "non-finite logits in 4 of 4 rows that were played, first at token 1 of an answer" in heard.texts[-1]
+    )
+
+
+def test_resume_says_that_the_same_is_to_be_expected_and_ends_the_same_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(monkeypatch, 4)
+    for resumed in (False, True, True):
+        heard = Heard()
+        begin: Any = orchestrator.resume if resumed else orchestrator.run
+        outcome = (
+            begin("alone", home=tmp_path, watcher=heard) if resumed else begin(alone(), EVERY_STEP, tmp_path)
+        )
+        assert (outcome.exit_code, outcome.reason) == (75, "the policy diverged at step 4")
+        assert any("diverged at step 4 the last time" in text for text in heard.texts) == resumed
+        assert saved(tmp_path)[-1] == "step-000003-boundary-002", "no checkpoint of broken weights"
+
+
+def test_a_run_whose_cause_is_gone_goes_on_as_if_nothing_had_been(tmp_path: Path, healthy: Path) -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        poison(monkeypatch, 5)
+        assert orchestrator.run(alone(), EVERY_STEP, home=tmp_path).status == "stopped"
+    assert orchestrator.resume("alone", home=tmp_path).status == "finished"
+    assert ending(tmp_path, "alone") == ending(healthy, "alone")
+
+
+def test_a_checkpoint_of_broken_weights_is_passed_over_once_they_are_known(
+    tmp_path: Path, healthy: Path
+) -> None:
+    """As an earlier version may have written it."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        poison(monkeypatch, 5)
+        monkeypatch.setattr(memory, "require_healthy", lambda policy: None)
+        orchestrator.run(alone(), EVERY_STEP, home=tmp_path, until_step=5)
+    assert saved(tmp_path)[-1] == "step-000005-boundary-002"
+    assert orchestrator.resume("alone", home=tmp_path).reason == "the policy diverged at step 6"
+    heard = Heard()
+    assert orchestrator.resume("alone", home=tmp_path, watcher=heard).status == "finished"
+    assert any("step 5 is not used: the logits of its weights are not finite" in text for text in heard.texts)
+    assert any("resumed from the checkpoint of step 4" in text for text in heard.texts)
+    assert ending(tmp_path, "alone") == ending(healthy, "alone")
+
+
+def test_where_no_healthy_checkpoint_is_left_the_run_does_not_begin_anew(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        poison(monkeypatch, 5)
+        monkeypatch.setattr(memory, "require_healthy", lambda policy: None)
+        orchestrator.run(alone(), EVERY_STEP, home=tmp_path, until_step=5)
+    orchestrator.resume("alone", home=tmp_path)
+    with opened(tmp_path, "alone") as (_, ledger):
+        for record in ledger.reading.checkpoints("alone")[1:]:
+            (tmp_path / "alone" / record.folder / "manifest.json").unlink()
+    with pytest.raises(
+        UserError, match="no checkpoint left from before its policy diverged: begin a new run"
+    ):
+        orchestrator.resume("alone", home=tmp_path)
+    assert told(tmp_path, "alone")["num_steps"] == 5
+
+
+def test_a_policy_that_never_gave_finite_logits_is_the_users_mistake(tmp_path: Path) -> None:
+    policy = random_policy()
+    with torch.no_grad():
+        policy.model.lm_head.weight[0] = float("inf")
+    policy.save(tmp_path / "model")
+    with pytest.raises(UserError, match=r"diverged at step 0: non-finite logits .* before its first step"):
+        orchestrator.run({**alone(), "policy": str(tmp_path / "model")}, home=tmp_path)
+    assert told(tmp_path, "alone")["status"] == "failed"
