@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import re
 from collections.abc import Iterator
@@ -11,7 +12,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
+from orchestrator.cli.tables import print_story
 from store import outcomes
 from store.comparing.measures import MEASURES, WHOLE, measure, scores
 from store.exporting import new_export
@@ -22,7 +25,7 @@ from store.story import facts
 from store.tracker.names import TABLE
 from store.tracker.pages import History
 from store.tracker.position import Position, covered
-from store.words import what_it_cost
+from store.words import signed, what_it_cost
 from tests.store.report.pages import Page
 from tests.store.report.runs import Shape, written
 
@@ -156,3 +159,29 @@ def test_where_nothing_was_learnt_there_is_nothing_to_forget(told: dict[str, Tol
 def test_in_flat_mode_only_what_needs_no_stage_is_defined(told: dict[str, Told]) -> None:
     defined = {key for key, value in told["flat"].story["carry_over"].items() if value is not None}
     assert defined == {"entropy_left"}
+
+
+def test_show_tells_them_too(told: dict[str, Told]) -> None:
+    for name, shown in (
+        ("returning", "Relative forgetting"),
+        ("untrained", f"Relative forgetting {NOTHING_LEARNT}"),
+    ):
+        lines = " ".join(_shown(told[name].story).split())
+        assert "What carries over" in lines
+        assert f"Forgetting {signed(told[name].story['carry_over']['forgetting'])}" in lines
+        assert shown in lines
+    assert "What carries over" not in _shown(told["begun"].story), "nothing to tell yet"
+
+
+def test_an_environment_that_joined_at_a_fork_counts_from_its_first_boundary() -> None:
+    """As in the sentence about entropy: its first value is not the run's first."""
+    entropy = {(0, "a"): 1.0, (1, "a"): 0.5, (1, "b"): 2.0, (2, "a"): 0.25, (2, "b"): 1.0}
+    found = outcomes.Matrices(entropy, entropy, {}, ["a", "b"])
+    assert outcomes.of_run(found)["entropy_left"] == pytest.approx(math.sqrt(0.25 * 0.5))
+
+
+def _shown(story: dict[str, Any]) -> str:
+    console = Console(file=io.StringIO(), width=120)
+    print_story(console, {"digest": None, **story})
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
