@@ -52,6 +52,8 @@ class Seen:
     num_groups: Floats  # how many those are
     score: Floats  # mean score of the arm's groups; NaN where none was told
     importance: Floats  # sum over the arm's picks of reward / probability
+    num_picks: Floats  # picks behind all that; fewer than groups where a pick was played again
+    scatter: Floats  # sum over the arm's picks of groups x (score - the arm's)^2; 0 where none was told
 
 
 @dataclass(frozen=True)
@@ -264,13 +266,16 @@ class Bandit(ABC):
         num_groups = total(groups)
         at = np.flatnonzero(num_groups)
         told = np.where(np.isnan(score), 0.0, groups)
+        score = np.nan_to_num(score)
         with np.errstate(invalid="ignore"):
-            scores = total(told * np.nan_to_num(score))[at] / total(told)[at]
+            scores = total(told * score) / total(told)
         return Seen(
             step=step,
             at=at,
             reward=total(reward * groups)[at] / num_groups[at],
             num_groups=num_groups[at],
-            score=scores,
+            score=scores[at],
             importance=total(reward / chance)[at],
+            num_picks=total(np.ones(size))[at],
+            scatter=total(told * (score - np.nan_to_num(scores)[place]) ** 2)[at],
         )

@@ -3,8 +3,10 @@
     P = (1 - F) w / sum w + F / K, F the floor;   w_k <- w_k exp(clip(rate x_k, -20, 20)),  then
     w <- (1 - share) w / sum w + share / K
 
-with x_k the mean over the step's observed slots of u / P where the slot's arm was k, else 0: unbiased for the utility
-u of arm k whatever the size of the batch; of one slot it is u_k / P_k.
+with x_k the mean over the step's observed picks of u / P where the pick's arm was k, else 0: unbiased for the utility
+of arm k, which is what a pick of it earns in the mean, whatever the size of the batch; of one pick it is u_k / P_k.
+Where dynamic sampling plays a pick again it is one pick still, and earns the mean of its groups. In the mean that is
+more than a group of the arm is worth, since it is played again only until a group has spread.
 Source: arXiv 2602.20532 (online mirror descent with negative entropy), in the tabular form of the curricula reference,
 section 4.3; the paper's loss constants are not verified. There a small network scores the prompts, and utility is the
 old advantage times the likelihood ratio of the new policy; here it is the bandit's reward.
@@ -58,7 +60,7 @@ class MirrorDescent(Bandit):
 
     def observe(self, seen: Seen) -> None:
         """Multiply the weights of what was seen, and share."""
-        utility = seen.importance / seen.num_groups.sum()
+        utility = seen.importance / seen.num_picks.sum()
         moved = self.log_weight.copy()
         moved[seen.at] += np.clip(self.config.rate * utility, -LARGEST, LARGEST)
         if share := self.config.share:

@@ -3,16 +3,21 @@
     ALP = |mean(older half) - mean(newer half)| over a region's last 200 scores (0 with two or fewer)
     a leaf with more than 200 groups is cut in two: of 50 random cuts the one with the highest n1 n2 |ALP1 - ALP2|
     70 %: a region with chance in proportion to its ALP, uniform inside;   20 %: uniform in the box;
-    10 %: around the task with the lowest score of a region chosen so, Gaussian of sd .1
+    10 %: around the task with the lowest score of a region chosen so, Gaussian of sd .1, clipped to that region
 
-Source: Baranes & Oudeyer 2009 (not verified), as in the published code of arXiv 1910.07224 with two slips of that
-code left out: there n1 n2 is always 4, and both parts get the ALP of the last cut tried.
+Every cut tried is a valid one: each part has at least 10 groups and is at least 1 / 15 of the box wide. Cuts are
+uniform among those, as if others were drawn again. If there is none, the leaf forgets its oldest quarter.
+
+Source: Baranes & Oudeyer 2009 (not verified), as in the published code of arXiv 1910.07224 with slips of that code left
+out: there n1 n2 is always 4, both parts get the ALP of the last cut tried, a cut that leaves too few groups is drawn
+again (for ever, where there is no other) but one that is too narrow counts among the 50.
 Scores: in [0, 1]. A region forgets all but its last `region_size` groups. Every region is a candidate, not only the
 leaves: where nothing changes in a leaf, its parents may still be worth a visit.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -27,6 +32,7 @@ from orchestrator.teachers.proportions import proportional
 SOURCE = "arXiv 1910.07224"
 
 LEAST_GROUPS = 20  # a part has a region's size divided by this, at least: 10 of 200
+INSIDE = 1e-5  # how far from a region's edges a clipped point lies, so that it is in no other region
 
 
 class Config(TeacherConfig):
@@ -39,7 +45,7 @@ class Config(TeacherConfig):
         description="Groups that a region remembers; a leaf with one more is cut in two.",
     )
     cuts: int = Field(
-        50, ge=1, description="Random cuts (dimension, threshold) tried, of which the best is made."
+        50, ge=1, description="Random valid cuts (dimension, threshold) tried, of which the best is made."
     )
     least_width: float = Field(
         1 / 15, gt=0, lt=0.5, description="A part is at least so wide, of the whole box's 1."
@@ -49,7 +55,9 @@ class Config(TeacherConfig):
         0.1, ge=0, le=1, description="Share of points drawn around the lowest-scoring task of a region."
     )
     spread: float = Field(
-        0.1, gt=0, description="Standard deviation of those around it, of the box's width 1."
+        0.1,
+        gt=0,
+        description="Standard deviation of those around it, of the box's width 1; they are clipped to the region.",
     )
     leaves_only: bool = Field(False, description="Choose among the regions that are not cut any further.")
 
@@ -99,7 +107,7 @@ class Riac(Teacher):
             self.rng.standard_normal((n, d)),
         )
         worst = [r.points[r.scores.argmin()] if len(r.scores) else p for r, p in zip(of, place, strict=True)]
-        around = np.clip(np.array(worst).reshape(n, d) + config.spread * moved, 0.0, 1.0)
+        around = np.clip(np.array(worst).reshape(n, d) + config.spread * moved, low + INSIDE, high - INSIDE)
         inside = low + (high - low) * place
         chosen: Floats = np.where(mode < config.around_worst, around, inside)
         anywhere = (mode >= config.around_worst) & (mode < config.around_worst + config.explore)
@@ -107,13 +115,14 @@ class Riac(Teacher):
 
     def learn(self, points: Floats, scores: Floats) -> None:
         """Take groups in one after the other, in every region that holds them; a leaf that is full is cut."""
-        most = self.config.region_size + 1
+        size = self.config.region_size
         for point, score in zip(np.asarray(points), np.asarray(scores), strict=True):
             for region in self._around(point):
+                most = size if region.parts is not None else size + 1
                 region.keep(
                     np.vstack([region.points, point])[-most:], np.append(region.scores, score)[-most:]
                 )
-            if len(region.scores) == most:  # the last is the leaf
+            if len(region.scores) > size:  # the last is the leaf
                 self._cut(region)
 
     def state(self) -> dict[str, Any]:
@@ -133,12 +142,13 @@ class Riac(Teacher):
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Continue."""
         super().load_state(state)
+        size = self.config.region_size
         self.regions = [
             Region(
                 low=np.array(written["low"]),
                 high=np.array(written["high"]),
-                points=np.array(written["points"], np.float64).reshape(-1, self.num_dims),
-                scores=np.array(written["scores"], np.float64),
+                points=np.array(written["points"], np.float64).reshape(-1, self.num_dims)[-size:],
+                scores=np.array(written["scores"], np.float64)[-size:],
                 parts=written["parts"],
             )
             for written in state["regions"]
@@ -155,33 +165,37 @@ class Riac(Teacher):
 
     def _cut(self, region: Region) -> None:
         """Cut a leaf where its parts differ most in progress; where it cannot be cut, it forgets its oldest quarter."""
-        dims = self.rng.integers(self.num_dims, size=self.config.cuts)
-        shares = self.rng.random(self.config.cuts)
-        best, best_score = None, -1.0
-        for dim, share in zip(dims.tolist(), shares.tolist(), strict=True):
-            threshold = region.low[dim] + share * (region.high[dim] - region.low[dim])
-            score = self._score(region, dim, threshold)
-            if score > best_score:
-                best, best_score = (dim, threshold), score
-        if best is None:
-            kept = self.config.region_size // 4
-            region.keep(region.points[kept:], region.scores[kept:])
+        size, num = self.config.region_size, self.config.cuts
+        low, high = self._room(region)
+        room = np.maximum(high - low, 0.0)
+        if not room.any():
+            region.keep(region.points[size // 4 :], region.scores[size // 4 :])
             return
+        dims = proportional(room / (region.high - region.low), num, self.rng)
+        thresholds = high[dims] - self.rng.random(num) * room[dims]
+        cuts = list(zip(dims.tolist(), thresholds.tolist(), strict=True))
+        best = max(cuts, key=lambda cut: _difference(region, *cut))
         region.parts = len(self.regions)
         self.regions += _parts(region, *best)
+        region.keep(region.points[-size:], region.scores[-size:])
 
-    def _score(self, region: Region, dim: int, threshold: float) -> float:
-        """Weigh a cut; -1: it leaves too narrow or too empty a part."""
-        is_below = region.points[:, dim] < threshold
-        num_below, num_above = int(is_below.sum()), int((~is_below).sum())
-        width = min(threshold - region.low[dim], region.high[dim] - threshold)
-        if (
-            min(num_below, num_above) < self.config.region_size / LEAST_GROUPS
-            or width < self.config.least_width
-        ):
-            return -1.0
-        below, above = _progress(region.scores[is_below]), _progress(region.scores[~is_below])
-        return num_below * num_above * abs(below - above)
+    def _room(self, region: Region) -> tuple[Floats, Floats]:
+        """Lowest (itself too low) and highest threshold of each dimension that leave both parts large enough, [d] each.
+
+        Where the lowest is not below the highest, there is none.
+        """
+        least = math.ceil(self.config.region_size / LEAST_GROUPS)
+        along = np.sort(region.points, axis=0)
+        low = np.maximum(along[least - 1], region.low + self.config.least_width)
+        high = np.minimum(along[-least], region.high - self.config.least_width)
+        return low, high
+
+
+def _difference(region: Region, dim: int, threshold: float) -> float:
+    """Weigh a cut: how much its parts differ in progress, times the groups in both."""
+    is_below = region.points[:, dim] < threshold
+    below, above = region.scores[is_below], region.scores[~is_below]
+    return len(below) * len(above) * abs(_progress(below) - _progress(above))
 
 
 def _parts(region: Region, dim: int, threshold: float) -> list[Region]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from orchestrator.bandits.contracts import Seen
+from orchestrator.bandits.contracts import Floats, Seen
 
 
 def seen(
@@ -16,9 +16,34 @@ def seen(
     probability: float = 1.0,
     score: Mapping[int, float] | None = None,
 ) -> Seen:
-    """One step: the mean reward of each arm by its position, of so many groups drawn with this probability each."""
+    """One step: the mean reward of each arm by its position, of so many picks (a group each) with this probability."""
     at = np.array(sorted(rewards), np.intp)
     reward = np.array([rewards[k] for k in at.tolist()], np.float64)
-    scores = [np.nan if score is None else score[k] for k in at.tolist()]
+    scores = np.array([np.nan if score is None else score[k] for k in at.tolist()], np.float64)
     count = np.full(len(at), num_groups)
-    return Seen(step, at, reward, count, np.array(scores, np.float64), count * reward / probability)
+    return Seen(
+        step,
+        at,
+        reward,
+        num_groups=count,
+        score=scores,
+        importance=count * reward / probability,
+        num_picks=count,
+        scatter=np.zeros(len(at)),
+    )
+
+
+def played(scores: Floats, step: int = 0, reward: float = 0.4) -> Seen:
+    """One step in which arms 0 to S - 1 had n groups each, a pick each, with these scores [S, n] and one reward."""
+    num_arms, n = scores.shape
+    mean, count = scores.mean(axis=1), np.full(num_arms, float(n))
+    return Seen(
+        step,
+        np.arange(num_arms),
+        reward=np.full(num_arms, reward),
+        num_groups=count,
+        score=mean,
+        importance=count * reward,
+        num_picks=count,
+        scatter=((scores - mean[:, None]) ** 2).sum(axis=1),
+    )

@@ -47,19 +47,40 @@ def test_section_4_3_the_exponent_of_one_update_is_at_most_20(utility, exponent)
     assert one.log_weight[2] - one.log_weight[0] == pytest.approx(exponent)
 
 
-def test_the_estimate_of_a_utility_is_unbiased_whatever_the_size_of_the_batch():
-    utility = {"a": 0.1, "b": 0.5, "c": 0.3, "d": -0.2}
-    for n in (4, 32):
-        gains = []
-        for seed in range(2000 // n):
-            one = bandit(rate=1e-6, share=0.0, rng=np.random.default_rng(seed))
-            one.log_weight = np.log([0.4, 0.3, 0.2, 0.1])
-            before = one.log_weight
-            one.learn([Feedback(pick, utility[pick.arm]) for pick in one.pick(n)])
-            gains.append((one.log_weight - before) / 1e-6)
-        centred = np.mean(gains, axis=0) - np.mean(gains)
-        expected = np.array(list(utility.values())) - np.mean(list(utility.values()))
-        assert centred == pytest.approx(expected, abs=0.09)
+SPREAD = np.array([0.9, 0.6, 0.3, 0.1])  # chance of a group to have spread, by arm
+WORTH = np.array([0.2, 0.5, 0.4, 0.3])  # signal of one that has; the others' is 0
+
+
+@pytest.mark.parametrize("num_picks", [4, 32])
+@pytest.mark.parametrize("rounds", [1, 3, 10])
+def test_the_estimate_of_a_utility_is_unbiased_also_where_picks_are_played_again(num_picks, rounds):
+    """Groups without spread are played again: the utility is what a pick earns in the mean, within four errors."""
+    tried = np.arange(1, rounds + 1)
+    utility = SPREAD * WORTH * ((1 - SPREAD[:, None]) ** (tried - 1) / tried).sum(axis=1)
+    rng, gains = np.random.default_rng(rounds), []
+    for seed in range(4000 // num_picks):
+        one = bandit(rate=1e-6, share=0.0, rng=np.random.default_rng(seed))
+        one.log_weight = np.log([0.4, 0.3, 0.2, 0.1])
+        before = one.log_weight
+        picks = one.pick(num_picks)
+        at = np.array([one.arms.index(pick.arm) for pick in picks])
+        needed = rng.geometric(SPREAD[at])
+        num = np.minimum(needed, rounds)
+        earned = np.where(needed <= rounds, WORTH[at], 0.0) / num
+        one.learn([Feedback(p, r, n) for p, r, n in zip(picks, earned.tolist(), num.tolist(), strict=True)])
+        moved = (one.log_weight - before) / 1e-6
+        gains.append(moved[:3] - moved[3])
+    errors = np.std(gains, axis=0) / np.sqrt(len(gains))
+    assert (np.abs(np.mean(gains, axis=0) - (utility[:3] - utility[3])) < 4 * errors).all()
+
+
+def test_section_4_3_two_picks_of_three_groups():
+    """The mean over picks, not over groups: arm 2 once and arm 0 once, played three times."""
+    one = bandit(rate=0.5, share=0.0)
+    one.log_weight = np.log([0.25, 0.25, 0.25, 0.25])
+    picks = one.witness(["c", "a"], [0.25, 0.25])
+    one.learn([Feedback(picks[0], 0.3), Feedback(picks[1], 0.1, num_groups=3)])
+    assert one.preferences() == pytest.approx(softmax(np.array([0.1, 0.0, 0.3, 0.0])), abs=1e-9)
 
 
 def test_the_fixed_share_bounds_how_unlikely_an_arm_becomes():
