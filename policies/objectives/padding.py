@@ -33,7 +33,7 @@ def pad(trajectories: Sequence[Trajectory]) -> Batch:
         lp_roll_BT=lp_roll_BT,
         length_B=torch.tensor(lengths),
         group_B=torch.tensor([t.group for t in trajectories]),
-        reward_B=torch.tensor([t.reward for t in trajectories], dtype=torch.float32),
+        reward_B=torch.tensor([t.reward for t in trajectories], dtype=torch.float64),
         advantage_BT=torch.zeros_like(lp_roll_BT),
         arm_B=torch.tensor([arms.index(t.arm) for t in trajectories]),
         turn_BT=_stacked_or_zero([t.turns for t in trajectories], mask),
@@ -51,7 +51,7 @@ def outcomes_of(batch: Batch, trajectories: Sequence[Trajectory]) -> Outcomes:
         [width if t.think_end is None else t.think_end for t in trajectories]
     ).unsqueeze(1)
     return Outcomes(
-        reward_B=batch.reward_B.double(),
+        reward_B=batch.reward_B,
         group_B=batch.group_B,
         num_tokens_B=batch.mask_BT.sum(-1),
         mask_BT=batch.mask_BT,
@@ -68,7 +68,7 @@ def outcomes_of(batch: Batch, trajectories: Sequence[Trajectory]) -> Outcomes:
         was_cut_off_B=torch.tensor([t.was_cut_off for t in trajectories]),
         arm_B=batch.arm_B,
         arms=batch.arms,
-        kl_BT=None if batch.lp_ref_BT is None else (batch.lp_roll_BT - batch.lp_ref_BT).double(),
+        kl_BT=None if batch.lp_ref_BT is None else batch.lp_roll_BT.double() - batch.lp_ref_BT.double(),
     )
 
 
