@@ -92,7 +92,9 @@ class GatedSec(sec.Sec):
         """How far each arm's pass rate has moved, [K], in standard deviations of standing still."""
         _, lead, _, lead_var, _ = self._trail(h)
         deviation = np.sqrt(np.maximum(self.variance(), NEGLIGIBLE) * lead_var)
-        return np.divide(np.abs(lead), deviation, out=np.full(len(lead), np.inf), where=deviation > 0)
+        far = np.full(len(lead), np.inf)
+        np.divide(np.abs(lead), deviation, out=far, where=deviation > 0)
+        return far
 
     def variance(self) -> Floats:
         """Variance of one group's score of each arm, [K], as measured; 0 before there is anything to measure."""

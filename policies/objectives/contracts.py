@@ -1,7 +1,7 @@
 """The seams of an objective: what a part reads, and the two coefficients it fills.
 
 Dimension letters: B sequences, T tokens of the longest row (prompt included). Every tensor is float32 (float64
-in tests) and carries no gradient. Everything is computed at the sampling temperature, in nats.
+in tests, and rewards always) and carries no gradient. Everything is computed at the sampling temperature, in nats.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class Batch:
     lp_roll_BT: Tensor  # float32, the sampler's log-prob on masked tokens, 0 elsewhere
     length_B: Tensor  # int64, whole row without padding
     group_B: Tensor  # int64
-    reward_B: Tensor  # float64, before any reward map: estimators subtract rewards that are nearly equal
-    advantage_BT: Tensor  # float32, from the estimator, 0 off the mask
+    reward_B: Tensor  # float64, before any reward map: estimates are cast only when they are done
+    advantage_BT: Tensor  # float32, from the estimator (which counts in float64), 0 off the mask
     arm_B: Tensor  # int64, places in `arms`
     turn_BT: Tensor  # int64, which turn of the episode a masked token belongs to, from 0
     arms: tuple[str, ...] = ("",)  # "environment/category"

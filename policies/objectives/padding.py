@@ -68,7 +68,7 @@ def outcomes_of(batch: Batch, trajectories: Sequence[Trajectory]) -> Outcomes:
         was_cut_off_B=torch.tensor([t.was_cut_off for t in trajectories]),
         arm_B=batch.arm_B,
         arms=batch.arms,
-        kl_BT=None if batch.lp_ref_BT is None else (batch.lp_roll_BT - batch.lp_ref_BT).double(),
+        kl_BT=None if batch.lp_ref_BT is None else batch.lp_roll_BT.double() - batch.lp_ref_BT.double(),
     )
 
 

@@ -156,7 +156,7 @@ def test_logits_that_are_more_than_a_head_are_refused() -> None:
 def test_looking_at_gradients_leaves_no_trace() -> None:
     looking, plain = make(), make()
     batch = batch_for(looking)
-    batch = replace(batch, advantage_BT=batch.reward_B[:, None] * batch.mask_BT)
+    batch = replace(batch, advantage_BT=batch.reward_B.float()[:, None] * batch.mask_BT)
     for learner in (looking, plain):
         learner.update(batch, Surrogate())
     gradient_products(looking, batch, advantages(batch))

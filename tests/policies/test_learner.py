@@ -220,7 +220,7 @@ def groups_for(learner: Learner, seed: int = 0) -> Batch:
     """Groups with prompts in common, more of them than a forward costs."""
     played = random_trajectories(len(learner.policy.tokenizer), num_groups=12, group_size=8, seed=seed)
     batch = pad(played)
-    return replace(batch, advantage_BT=(batch.reward_B - 0.5)[:, None] * batch.mask_BT)
+    return replace(batch, advantage_BT=(batch.reward_B - 0.5).float()[:, None] * batch.mask_BT)
 
 
 @pytest.mark.parametrize("updates", [1, 2])

@@ -61,7 +61,7 @@ def played(policy: Policy, seed: int = 0) -> Batch:
     return replace(
         batch,
         lp_roll_BT=(-1e-3 * place_BT - 0.1) * batch.mask_BT,
-        advantage_BT=(batch.reward_B - 0.5)[:, None] * batch.mask_BT,
+        advantage_BT=(batch.reward_B - 0.5).float()[:, None] * batch.mask_BT,
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from policies.objectives import Objective, ObjectiveConfig, ObjectiveError, Rows
+from policies.objectives.padding import outcomes_of, pad
 from policies.trajectories import Trajectory
 from tests.policies.objectives.worked import P_NEW, P_OLD, P_ROLL, f64, rows, totals_of, two_by_two
 
@@ -36,13 +37,6 @@ def part(some: Rows, b: int) -> Rows:
 def test_section_17_1_advantages() -> None:
     batch = make(preset="rloo").prepare([trajectory(1, 0), trajectory(0, 0)])
     assert batch.advantage_BT.tolist() == [[0, 0, 1, 1, 1], [0, 0, -1, -1, -1]]
-
-
-def test_rewards_are_not_rounded_before_they_are_compared() -> None:
-    """In float32 the mean of .1, .2 and .3 is not .2."""
-    group = [trajectory(reward, 0) for reward in (0.1, 0.2, 0.3)]
-    for preset in ("grpo", "rloo", "dr_grpo"):
-        assert make(preset=preset).prepare(group).advantage_BT[1].abs().max() < 1e-12
 
 
 @pytest.mark.parametrize(
@@ -127,6 +121,23 @@ def test_prepare_pads_on_the_right_and_blanks_what_the_policy_did_not_write() ->
     assert batch.length_B.tolist() == [4, 6]
     assert batch.lp_roll_BT.dtype == batch.advantage_BT.dtype == torch.float32
     assert batch.reward_B.dtype == torch.float64
+
+
+def test_rewards_are_compared_in_double_precision_and_cast_as_advantages() -> None:
+    """Three that float32 cannot tell apart: 2^24, 2^24 + 1, 2^24 + 3 / 4."""
+    rewards = [2.0**24, 2.0**24 + 1, 2.0**24 + 0.75]
+    batch = make(preset="rloo").prepare([trajectory(r, 0) for r in rewards])
+    mean = sum(rewards) / 3
+    assert batch.advantage_BT[:, -1].tolist() == pytest.approx([1.5 * (r - mean) for r in rewards], rel=1e-6)
+
+
+def test_the_distance_from_the_reference_is_taken_in_double_precision() -> None:
+    """Of two float32 numbers, 0.5 and 1e-9, the difference has more digits than float32."""
+    one = replace(pad([trajectory(1, 0)]), lp_ref_BT=torch.full((1, 5), -1e-9))
+    own = outcomes_of(one, [trajectory(1, 0)])
+    expected = -0.5 + float(torch.tensor(1e-9))
+    assert own.kl_BT is not None
+    assert own.kl_BT[0, -1].item() == expected != -0.5
 
 
 def test_groups_with_missing_members_are_compared_and_lone_ones_counted() -> None:
