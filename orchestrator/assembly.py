@@ -98,7 +98,7 @@ def lay_foundation(
     seed = streams.integer(spec.seed, "policy")
     sample = vocabulary_sample(environments) if spec.policy.kind == "tiny" else None
     policy = load_policy(spec.policy, device, seed=seed, sample=sample, saved=weights)
-    prompts = Prompts(policy.encoder, environments, spec.sampler, tell)
+    prompts = Prompts(policy.encoder, policy.context, environments, spec.sampler, tell)
     remarks = check_supply(spec, {n: e for n, e in environments.items() if n not in begun}, prompts)
     tasks = Drawing(environments, spec.curriculum, spec.seed, tell, prompts)
     is_resumed = weights is not None

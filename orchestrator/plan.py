@@ -108,7 +108,7 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
     from orchestrator.choosing import make_choice
     from orchestrator.prompts import Prompts
     from orchestrator.supply import check_supply, evaluated_pools
-    from policies.models.loading import load_encoder
+    from policies.models.loading import load_prompt_reader
 
     curriculum, evaluate = spec.curriculum, spec.evaluate
     _, environments = build_environments(spec, tell)
@@ -120,8 +120,8 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
     items = num_categories * evaluate.items * len(evaluated_pools(spec))
     sample = vocabulary_sample(environments) if spec.policy.kind == "tiny" else None
     size = _policy_size(spec, sample)
-    encoder = load_encoder(spec.policy, sample)
-    prompts = None if encoder is None else Prompts(encoder, environments, spec.sampler, tell)
+    reader = load_prompt_reader(spec.policy, sample)
+    prompts = reader and Prompts(reader.encoder, reader.context, environments, spec.sampler, tell)
     unmeasured = check_supply(spec, environments, prompts or ALL)
     return Plan(
         stages=_stages(spec),

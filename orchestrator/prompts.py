@@ -62,6 +62,7 @@ class Prompts(Admission):
 
     Args:
         encoder: what reads prompts.
+        context: most tokens in a row that the policy takes; None: any number.
         environments: all that tasks come from.
         options: the budgets of rollouts.
         tell: hears how far it is where going through a table takes long.
@@ -70,15 +71,16 @@ class Prompts(Admission):
     def __init__(
         self,
         encoder: Encoder,
+        context: int | None,
         environments: Mapping[str, Environment],
         options: SamplerOptions,
         tell: Callable[[str], None] | None = None,
     ) -> None:
         self._encoder, self._environments = encoder, environments
         self._tell = tell or (lambda text: None)
-        limits = [limit for limit in (encoder.context, options.longest_row) if limit is not None]
-        context = min(limits, default=None)
-        self.limits = {name: most_tokens(one, options, context) for name, one in environments.items()}
+        bounds = [bound for bound in (context, options.longest_row) if bound is not None]
+        least = min(bounds, default=None)
+        self.limits = {name: most_tokens(one, options, least) for name, one in environments.items()}
         self.too_long: dict[str, TooLong] = {}  # by environment, of the tables that were gone through
         self._barred: dict[tuple[str, str], Set[int] | None] = {}  # indices by category; None: no table
         self._passed_over: dict[str, PassedOver] = {}

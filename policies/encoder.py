@@ -19,7 +19,6 @@ class Encoder:
 
     tokenizer: Any  # of the transformers library
     template: Literal["chat", "none"]
-    context: int | None  # most tokens in a row, prompt and answer together; None: the model sets no limit
     check_text: Callable[[str], None] | None = None  # raises for text that the tokenizer would drop
 
     def encode(self, messages: Sequence[Message]) -> tuple[int, ...]:
@@ -51,9 +50,3 @@ def require_template(tokenizer: Any, template: str, name: str) -> None:
             f"{name}: its tokenizer has no chat template (it is a base model, perhaps). "
             "Say `template: none` in the policy section to give it plain text"
         )
-
-
-def context_of(architecture: Any) -> int | None:
-    """Read from a model's configuration how many tokens in a row it takes; None: it sets no limit."""
-    limit: int | None = getattr(architecture.get_text_config(), "max_position_embeddings", None)
-    return limit

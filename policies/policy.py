@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 
 from policies.bridges import Bridges, plain_bridge
-from policies.encoder import Encoder, Message, context_of, require_template
+from policies.encoder import Encoder, Message, require_template
 from policies.errors import PolicyError
 from policies.weights import load_into, without_progress_bars
 
@@ -66,7 +66,7 @@ class Policy:
     @property
     def encoder(self) -> Encoder:
         """What reads its prompts."""
-        return Encoder(self.tokenizer, self.template, self.context, self.check_text)
+        return Encoder(self.tokenizer, self.template, self.check_text)
 
     def encode(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Give the token ids of a conversation, up to where the policy's next answer begins."""
@@ -114,6 +114,12 @@ class Policy:
     def load_weights(self, folder: Path) -> None:
         """Read weights that `save` wrote into this model, in place; names and shapes must agree."""
         load_into(self.model, folder)
+
+
+def context_of(architecture: Any) -> int | None:
+    """Read from a model's configuration how many tokens in a row it takes; None: it sets no limit."""
+    limit: int | None = getattr(architecture.get_text_config(), "max_position_embeddings", None)
+    return limit
 
 
 def _end_of_turn(tokenizer: Any, template: str) -> int | None:

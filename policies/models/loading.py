@@ -10,12 +10,12 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from policies.config import PolicyConfig
-from policies.encoder import Encoder, context_of, require_template
+from policies.encoder import Encoder, require_template
 from policies.errors import ModelNotFoundError, PolicyError
 from policies.models.pretrained import architecture, load_pretrained, read_tokenizer_of
 from policies.models.tiny import CONTEXT, make_tiny, tiny_architecture
 from policies.models.tokenizer import VocabularySample, build_tokenizer, require_known
-from policies.policy import Policy
+from policies.policy import Policy, context_of
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,15 @@ def _fresh(
     return make_tiny(config, sample, seed, device, saved)
 
 
-def load_encoder(config: PolicyConfig, sample: VocabularySample | None = None) -> Encoder | None:
+@dataclass(frozen=True)
+class PromptReader:
+    """What of a policy its prompts meet."""
+
+    encoder: Encoder
+    context: int | None  # most tokens in a row; None: the model sets no limit
+
+
+def load_prompt_reader(config: PolicyConfig, sample: VocabularySample | None = None) -> PromptReader | None:
     """Load what reads a policy's prompts, and no weights; None where a hub name's files are not here: none is fetched.
 
     That of `tiny` is the one that a run begins with; a resumed run has its own.
@@ -71,7 +79,7 @@ def load_encoder(config: PolicyConfig, sample: VocabularySample | None = None) -
         is_closed = config.vocabulary == "closed"
         tokenizer = build_tokenizer(sample or VocabularySample({}), is_closed)
         check = partial(require_known, tokenizer) if is_closed else None
-        return Encoder(tokenizer, config.template, CONTEXT, check)
+        return PromptReader(Encoder(tokenizer, config.template, check), CONTEXT)
     try:
         known = architecture(config, is_offline=True)
         tokenizer = read_tokenizer_of(config, known, is_offline=True)
@@ -80,7 +88,7 @@ def load_encoder(config: PolicyConfig, sample: VocabularySample | None = None) -
             return None
         raise
     require_template(tokenizer, config.template, config.model)
-    return Encoder(tokenizer, config.template, context_of(known))
+    return PromptReader(Encoder(tokenizer, config.template), context_of(known))
 
 
 def describe_size(config: PolicyConfig, sample: VocabularySample | None = None) -> Size:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from environments import Task
+from environments import PassedOver, Task
 from orchestrator import metrics, planned, under_way
 from orchestrator.bandits import About
 from orchestrator.bandits.contracts import Pick
@@ -67,6 +67,9 @@ class Told:
         self.drawn.append({"arms": [slot.category for slot in slots], "beside": [t.index for t in beside]})
         num = len(beside)
         return [task(slot.category, num + k) for k, slot in enumerate(slots)]
+
+    def take_passed_over(self) -> dict[str, PassedOver]:
+        return {"words": PassedOver(len(self.drawn), "the first")} if self.drawn else {}
 
 
 def task(category: str, index: int) -> Task:
@@ -394,11 +397,14 @@ def test_a_batch_played_ahead_survives_with_all_that_plans_made_of_it(tmp_path: 
     slots = [replace(slot, environment="chat", category="1") for slot in SLOTS[:2]]
     side = Side(groups[2], (0,), 0.25, 1.2)
     turned = Group(groups[0].task, tuple(replace(s, turn_starts=(3, 4)) for s in groups[0].samples))
-    played = Played(7, slots, [turned, groups[1]], frozenset({1}), [side], 3, ("tempered",))
+    passed_over = {"chat": PassedOver(2, "task 4: 90 tokens")}
+    played = Played(
+        7, slots, [turned, groups[1]], frozenset({1}), [side], 3, ("tempered",), passed_over=passed_over
+    )
     under_way.save(played, tmp_path)
     read = under_way.load(tmp_path, environments)
     assert read.slots == slots
-    for name in ("step", "dropped", "num_rounds", "plans", "seconds"):
+    for name in ("step", "dropped", "num_rounds", "plans", "seconds", "passed_over"):
         assert getattr(read, name) == getattr(played, name), name
     assert [(s.taught, s.advantage, s.temperature) for s in read.sides] == [((0,), 0.25, 1.2)]
     assert read.sides[0].group.task == groups[2].task

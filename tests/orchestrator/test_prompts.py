@@ -35,14 +35,13 @@ class Counting(Encoder):
         return super().encode(messages)
 
 
-def encoder(context: int | None = CONTEXT) -> Counting:
+def encoder() -> Counting:
     """One token a byte, and one that the template adds."""
-    return Counting(build_tokenizer(VocabularySample({})), "chat", context)
+    return Counting(build_tokenizer(VocabularySample({})), "chat")
 
 
-def prompts(environment: Environment, reading: Encoder, **options: Any) -> Prompts:
-    section = SamplerOptions(**{"max_tokens": BUDGET, **options})
-    return Prompts(reading, {environment.name: environment}, section)
+def prompts(environment: Environment, reading: Encoder, context: int | None = CONTEXT) -> Prompts:
+    return Prompts(reading, context, {environment.name: environment}, SamplerOptions(max_tokens=BUDGET))
 
 
 def table(folder: Path, lengths: Sequence[int], **options: Any) -> Environment:
@@ -84,7 +83,7 @@ def test_the_limit_is_what_was_asked_for_or_what_the_context_leaves(
 
 def test_an_engine_set_up_for_shorter_rows_leaves_less() -> None:
     environment = create("fake")
-    of = Prompts(encoder(), {"fake": environment}, VllmConfig(max_tokens=20, max_model_len=60))
+    of = Prompts(encoder(), CONTEXT, {"fake": environment}, VllmConfig(max_tokens=20, max_model_len=60))
     assert of.limits == {"fake": 40}
 
 
@@ -152,8 +151,8 @@ def test_a_generator_s_tasks_are_passed_over_as_they_are_met_and_told_once() -> 
 
 
 def test_without_a_limit_nothing_is_read() -> None:
-    environment, reading = create("fake", categories=["x" * 900]), encoder(None)
-    assert prompts(environment, reading).admits(environment.task("x" * 900, 0))
+    environment, reading = create("fake", categories=["x" * 900]), encoder()
+    assert prompts(environment, reading, None).admits(environment.task("x" * 900, 0))
     assert len(reading.read) == 1
 
 

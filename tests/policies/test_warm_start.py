@@ -10,6 +10,7 @@ import torch
 
 from policies.config import PolicyConfig, WarmStartConfig
 from policies.errors import PolicyError
+from policies.forward import score_rows
 from policies.models.loading import load_policy
 from policies.models.tokenizer import VocabularySample
 from policies.policy import Policy
@@ -54,6 +55,21 @@ def test_it_teaches_the_answers_and_where_they_end() -> None:
     assert [batch for batch, _ in losses] == list(range(1, 101))
     assert losses[-1][1] < 0.2 < 4 < losses[0][1]
     assert policy.version == 0
+
+
+def test_of_an_answer_that_outgrows_the_context_what_fits_is_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy, fed = make(), list[torch.Tensor]()
+    policy.model.config.max_position_embeddings = len(policy.encode(question("a"))) + 3
+
+    def watched(model: object, ids_BT: torch.Tensor, mask_BT: torch.Tensor) -> object:
+        fed.append(mask_BT)
+        return score_rows(model, ids_BT, mask_BT)
+
+    monkeypatch.setattr("policies.warm_start.score_rows", watched)
+    config = CONFIG.model_copy(update={"batches": 1})
+    warm_start(policy, lambda n: [Example(question("a"), "far too long")] * n, config)
+    assert fed[0].shape[1] == policy.context
+    assert fed[0].sum(-1).tolist() == [3] * CONFIG.batch_size
 
 
 def test_a_reply_of_one_token_has_no_end() -> None:

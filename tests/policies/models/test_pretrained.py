@@ -18,9 +18,10 @@ from transformers import (
 
 from policies.config import PolicyConfig
 from policies.errors import ModelNotFoundError, PolicyError
-from policies.models.loading import describe_size, load_policy
+from policies.models.loading import describe_size, load_policy, load_prompt_reader
 from policies.models.tokenizer import VocabularySample, build_tokenizer
 from policies.policy import Policy
+from tests.policies.templates import ALTERNATING, policy_of
 
 CPU = torch.device("cpu")
 TOKENIZER = build_tokenizer(VocabularySample({"words": ["hello there"]}))
@@ -132,3 +133,33 @@ def test_a_model_without_a_key_value_cache_is_refused(tmp_path: Path) -> None:
 
 def test_gpt2_is_among_the_models_that_generate(tmp_path: Path) -> None:
     assert isinstance(load(save_model(tmp_path, ARCHITECTURES["gpt2"])).model, GPT2LMHeadModel)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_prompts_are_read_without_weights_as_the_policy_reads_them(name: str, tmp_path: Path) -> None:
+    config = save_model(tmp_path, ARCHITECTURES[name])
+    policy = load(config)
+    (tmp_path / "model.safetensors").unlink()
+    reader = load_prompt_reader(config)
+    assert reader is not None
+    messages = [{"role": "user", "content": "hello there"}]
+    assert (reader.encoder.encode(messages), reader.context) == (policy.encode(messages), 64)
+
+
+def test_prompts_are_not_read_where_that_would_mean_fetching_or_a_template_is_missing(tmp_path: Path) -> None:
+    assert load_prompt_reader(PolicyConfig(model="nobody/nothing")) is None
+    tokenizer = build_tokenizer(VocabularySample({}))
+    tokenizer.chat_template = None
+    config = save_model(tmp_path, ARCHITECTURES["llama"], tokenizer)
+    with pytest.raises(PolicyError, match="has no chat template"):
+        load_prompt_reader(config)
+    with pytest.raises(ModelNotFoundError, match="does not exist"):
+        load_prompt_reader(PolicyConfig(model="./not/there"))
+
+
+def test_a_template_that_refuses_a_conversation_is_told_in_words() -> None:
+    policy = policy_of(ALTERNATING)
+    with pytest.raises(
+        PolicyError, match=r"refuses a conversation of system, user: only user and assistant; ask in"
+    ):
+        policy.encode([{"role": "system", "content": "S"}, {"role": "user", "content": "hello"}])

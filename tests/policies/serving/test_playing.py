@@ -129,6 +129,8 @@ def test_what_no_server_would_take_fails_at_once_with_its_words(
 def test_rows_that_a_server_would_cut_are_refused(make: Make, servers: list[FakeServer]) -> None:
     servers[1].context = 300
     sampler = make()
+    assert sampler.context == 300, "so that whoever plays asks for no more"
+    assert [news for news in sampler.take_news() if news.startswith("the servers take 300 tokens in a row")]
     (request, *_) = rows(sampler.policy)
     long = Request(request.ids, request.seed, 300)
     with pytest.raises(
