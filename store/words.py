@@ -84,10 +84,10 @@ def what_taught(story: Story) -> str:
         return "No group was played yet."
     shares = {name: share for name in _played(rows) if (share := share_taught(rows, name)) is not None}
     order = sorted(shares, key=lambda name: shares[name])
-    own = [f"{short(name)} {shares[name]:.0%}" for name in order]
+    own = [f"{short(name)} {percent(shares[name])}" for name in order]
     whose = f" ({listed(own)})" if len(own) > 1 else ""
     rest = "" if taught == total else "; in the others all samples earned the same"
-    return f"Of {num(total, 'group')} {taught / total:.0%} had a signal{whose}{rest}."
+    return f"Of {num(total, 'group')} {percent(taught / total)} had a signal{whose}{rest}."
 
 
 def share_taught(
@@ -161,6 +161,15 @@ def signed(value: float | None, digits: int = 2) -> str:
     """Write a change, with its sign; one that rounds to nothing has none."""
     text = number(value, digits)
     return f"+{text}" if value is not None and float(text) > 0 else text
+
+
+def percent(share: float | None) -> str:
+    """Write a share; what is not quite nothing or not quite all is not rounded to it. A missing one is a dash."""
+    if share is None:
+        return "-"
+    if 0 < share < 0.01:
+        return "<1%"
+    return ">99%" if 0.99 < share < 1 else f"{share:.0%}"
 
 
 def num(count: int, what: str) -> str:

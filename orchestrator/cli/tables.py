@@ -15,7 +15,7 @@ from orchestrator.cli.console import number, plain
 from store import played
 from store.outcomes import OUTCOMES, told
 from store.records import DECISION
-from store.words import arm_name, beside_the_baseline, in_words, share_taught, signed
+from store.words import arm_name, beside_the_baseline, in_words, percent, share_taught, signed
 
 
 def table(title: str, *columns: str) -> Table:
@@ -75,10 +75,10 @@ def _lineage(story: Mapping[str, Any]) -> str:
 
 
 def _learnt(story: Mapping[str, Any]) -> Table:
-    columns = ("environment", "accuracy", "", "change", "entropy", "", "with signal")
-    made = table("What was learnt (held-out tasks), and training groups with a signal", *columns)
+    columns = ("environment", "accuracy", "", "change", "entropy", "", "signal")
+    made = table("What was learnt (held-out tasks), and the share of groups with a signal", *columns)
     for name, facts in story["environments"].items():
-        change, share = facts["accuracy_change"], share_taught(story["taught"], name)
+        change = facts["accuracy_change"]
         made.add_row(
             Text(name + (" (its own tasks)" if facts["closed"] else "")),
             number(facts["accuracy_start"]),
@@ -86,7 +86,7 @@ def _learnt(story: Mapping[str, Any]) -> Table:
             signed(change),
             number(facts["entropy_start"]),
             f"-> {number(facts['entropy_end'])}",
-            "-" if share is None else f"{share:.0%}",
+            percent(share_taught(story["taught"], name)),
         )
     return made
 

@@ -42,6 +42,7 @@ def environment(package: str = OURS) -> Environment:
         "number": words.number,
         "signed": words.signed,
         "share": lambda value: "\u2013" if value is None else f"{value:.0%}",
+        "percent": words.percent,
         "thousands": lambda value: f"{value:,}",
         "short": words.short,
         "drawn": Markup,  # a path of `charts`: numbers alone, and as long as it must be

@@ -239,3 +239,10 @@ def test_the_share_of_an_environment_is_over_its_categories() -> None:
     rows = taught(("a", "x", 30, 27), ("b", "x", 60, 3), ("a", "y", 10, 0))
     shares = [words.share_taught(rows, *key) for key in (("a",), ("a", "y"), ("b",), ("c",))]
     assert shares == [27 / 40, 0.0, 0.05, None]
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(None, "-"), (0, "0%"), (0.004, "<1%"), (0.5, "50%"), (0.996, ">99%"), (1.0, "100%")]
+)
+def test_a_share_is_nothing_or_all_only_if_it_is(share: float | None, text: str) -> None:
+    assert words.percent(share) == text
