@@ -1,26 +1,42 @@
 """Write aside, make it durable, then rename: a reader sees the old file or the new one, never half of one.
 
-Used for every file that resume depends on. What a crash leaves behind starts with `.aside-`.
+Used for every file that resume depends on, and for those that a user names. What a crash leaves behind starts with
+`.aside-`. A link stays, what it leads to is replaced; a device, a pipe or a stream of this process is written into.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import re
 import shutil
+import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 ASIDE = ".aside-"
+STREAM = re.compile(r"/dev/std(?P<name>out|err)|/(dev|proc/self)/fd/(?P<number>\d+)")
 
 
 def write_bytes(path: Path, content: bytes, private: bool = False) -> None:
-    """Replace a file durably; a private one is for its owner alone."""
+    """Replace a file durably, keeping its mode (a private one is for its owner alone); or write into what is no file.
+
+    Raises:
+        OSError: it cannot be written; a file that was there is as it was.
+    """
+    if not replaces(path):
+        _write_into(path, content)
+        return
+    path = _meant(path)
     aside = _aside(path)
     try:
         aside.unlink(missing_ok=True)
         with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT, 0o600 if private else 0o666), "wb") as file:
+            if path.is_file() and not private:
+                os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -35,12 +51,18 @@ def write_text(path: Path, text: str, private: bool = False) -> None:
     write_bytes(path, text.encode(), private)
 
 
+def replaces(path: Path) -> bool:
+    """Whether writing there makes a file on a disk: not if it is a device, a pipe, or a stream of this process."""
+    return not STREAM.fullmatch(str(path)) and (not path.exists() or path.is_file() or path.is_dir())
+
+
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Fill a folder aside; when the block ends well it is durable and has taken the place of `path`.
 
     Its parent is made if need be. When the block raises, nothing is left and an older `path` stays as it was.
     """
+    path = _meant(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside, replaced = _aside(path), _aside(path.with_name(f"{path.name}-replaced"))
     shutil.rmtree(aside, ignore_errors=True)
@@ -87,6 +109,29 @@ def fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _write_into(path: Path, content: bytes) -> None:
+    """Write to a device or a pipe; to a stream of this process where it stands, as opening it anew would begin it."""
+    found = STREAM.fullmatch(str(path))
+    if found is None:
+        with path.open("wb") as file:
+            file.write(content)
+        return
+    sys.stdout.flush()
+    descriptor = int(found["number"] or ("out", "err").index(found["name"]) + 1)
+    with os.fdopen(os.dup(descriptor), "wb") as stream:
+        stream.write(content)
+
+
+def _meant(path: Path) -> Path:
+    """Follow links to the place that is meant, whether anything is there or not."""
+    if not path.is_symlink():
+        return path
+    place = Path(os.path.realpath(path))
+    if place.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    return place
 
 
 def _aside(path: Path) -> Path:

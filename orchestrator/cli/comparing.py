@@ -62,8 +62,8 @@ def compare(
 
     A run with a twin (`baseline: uniform` in its spec) is compared with it when it is named alone.
     """
-    from orchestrator.cli.console import err, out, print_json
-    from orchestrator.cli.pages import said, write_page
+    from orchestrator.cli.console import out, print_json
+    from orchestrator.cli.pages import say_where, write_page
     from orchestrator.runs import opened
     from store.comparing import Request, compare, facts, write
 
@@ -75,7 +75,7 @@ def compare(
             write_page(target, "comparison", lambda path: write(ledger.reading, comparison, path))
     print_json(facts(comparison)) if as_json else print_comparison(out, comparison)
     if target is not None:
-        (err if as_json else out).print(said(target), markup=False)
+        say_where(target, as_json)
 
 
 def _target(file: Path | None, comparison: Comparison) -> Path | None:

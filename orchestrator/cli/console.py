@@ -1,18 +1,70 @@
-"""Where the commands write: results to stdout, problems to stderr, JSON plain."""
+"""Where the commands write: results to stdout, problems to stderr, JSON plain.
+
+Prompts, answers, reasons, names of files and of categories were written by others. Whatever is printed goes through
+here, and nothing that a terminal would obey comes out but what rich itself says.
+"""
 
 from __future__ import annotations
 
 import json
+import re
+import unicodedata
+from collections.abc import Iterator
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook
+from rich.segment import Segment
 from rich.text import Text
 
 from store.secrets import without_logins
 from store.words import number as number  # what prints writes numbers the way the report does
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+OBEYED = {
+    "Cc",
+    "Cf",
+    "Cs",
+    "Zl",
+    "Zp",
+}  # Unicode's controls, marks of direction, half characters, ends of lines
+HARMLESS = {"\n", "\u200c", "\u200d"}  # the last two join letters, or keep them apart
+
+
+class _Guard(RenderHook):
+    """Puts everything that is printed behind `_Guarded`."""
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        return [_Guarded(renderable) for renderable in renderables]
+
+
+class _Guarded:
+    """Something to print, its texts made visible."""
+
+    def __init__(self, renderable: ConsoleRenderable) -> None:
+        self._renderable = renderable
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        for segment in console.render(self._renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
+
+
+def console(**options: Any) -> Console:
+    """Make a console as all of ours are; options are those of rich's."""
+    made = Console(highlight=False, soft_wrap=True, **options)
+    made.push_render_hook(_Guard())
+    return made
+
+
+def visible(text: str) -> str:
+    """Replace what a terminal would obey by its escape; line ends stay."""
+    if text.isprintable():
+        return text
+    return "".join(
+        ascii(c)[1:-1] if c not in HARMLESS and unicodedata.category(c) in OBEYED else c for c in text
+    )
+
+
+out = console()
+err = console(stderr=True)
 
 
 def problem(message: str) -> None:
@@ -28,5 +80,13 @@ def plain(text: str) -> str:
 
 
 def print_json(data: Any) -> None:
-    """Print data as JSON for a program."""
-    print(json.dumps(data, indent=2, ensure_ascii=False))
+    """Print data as JSON for a program; what a terminal would obey stands there as JSON's escapes."""
+    text = json.dumps(data, indent=2, ensure_ascii=False)
+    if not text.isprintable():
+        text = re.sub(r"[^\n -~]", lambda found: _escaped(found[0]), text)
+    print(text)
+
+
+def _escaped(character: str) -> str:
+    """Write a character as JSON may write it in a string."""
+    return character if visible(character) == character else json.dumps(character)[1:-1]

@@ -93,8 +93,12 @@ def weights(
 ) -> None:
     """Copy a policy's weights and tokenizer out, in the layout that transformers' from_pretrained reads."""
     from orchestrator.cli.console import out
+    from orchestrator.errors import UserError
     from orchestrator.runs import export_weights, opened
 
     with opened(home, run) as (place, ledger):
-        export_weights(ledger, place, run, stage, folder)
+        try:
+            export_weights(ledger, place, run, stage, folder)
+        except OSError as failed:
+            raise UserError(f"{folder} cannot be written: {failed.strerror or failed}") from failed
     out.print(f'Weights are in {folder}: AutoModelForCausalLM.from_pretrained("{folder}") loads them.')

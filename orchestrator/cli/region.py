@@ -19,8 +19,9 @@ from collections.abc import Callable, Sequence
 from types import FrameType, TracebackType
 from typing import Any, TextIO
 
-from rich.console import Console
 from rich.text import Text
+
+from orchestrator.cli.console import console
 
 PER_SECOND = 4  # drawings, at most
 EVERY_S = 0.5  # between two drawings of steady progress: calmer than the eye could follow anyway
@@ -55,7 +56,7 @@ class Region:
 
     def __init__(self, terminal: Terminal, now: Callable[[], float] = time.monotonic) -> None:
         self._terminal, self._now = terminal, now
-        self._console = Console(file=terminal.stream, highlight=False, soft_wrap=True)
+        self._console = console(file=terminal.stream)
         self._frame = ""  # as it was drawn last
         self._above: list[str] = []  # printed, not shown yet
         self._drawn_at: deque[float] = deque(maxlen=PER_SECOND)

@@ -26,8 +26,8 @@ AS_LOGGED = "as logged"
 
 def print_replay_of(run: str, bandits: Sequence[str], home: Path, as_json: bool, plot: Path | None) -> None:
     """Replay a run of a home for these bandits, and tell it on the screen, as JSON, and as a picture if asked."""
-    from orchestrator.cli.console import err, out, print_json
-    from orchestrator.cli.pages import said, write_page
+    from orchestrator.cli.console import out, print_json
+    from orchestrator.cli.pages import say_where, write_page
     from orchestrator.runs import find_run, opened
     from orchestrator.simulation.entrants import read_named
     from orchestrator.simulation.replay import replay_run
@@ -39,10 +39,10 @@ def print_replay_of(run: str, bandits: Sequence[str], home: Path, as_json: bool,
         find_run(ledger, run)
         replayed = replay_run(ledger.reading, run, targets)
     if plot is not None:
-        write_page(plot, "replay", lambda path: write_text(path, render(replayed)))
+        write_page(plot, "replay", lambda path: write_text(path, render(replayed)), "--plot")
     print_json(replayed.facts()) if as_json else print_replay(out, replayed)
     if plot is not None:
-        (err if as_json else out).print(said(plot), markup=False)
+        say_where(plot, as_json)
 
 
 def print_replay(out: Console, replay: Replay) -> None:

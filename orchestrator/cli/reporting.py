@@ -24,8 +24,7 @@ def report(
 
     The file needs no network and runs no script. A run writes its own at every boundary.
     """
-    from orchestrator.cli.console import out
-    from orchestrator.cli.pages import said, write_page
+    from orchestrator.cli.pages import say_where, write_page
     from orchestrator.runs import find_run, opened
     from store.report import REPORT_FILE, write
 
@@ -34,4 +33,4 @@ def report(
         folder = place.run_folder(run)
         target = file or folder / REPORT_FILE
         write_page(target, "report", lambda path: write(ledger, folder, run, path))
-    out.print(said(target), markup=False)
+    say_where(target)

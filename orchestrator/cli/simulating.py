@@ -183,6 +183,8 @@ def _require_place(plot: Path) -> None:
         raise UserError(f"--plot {plot}: name a file that ends in {', '.join(FORMATS)}")
     if not plot.absolute().parent.is_dir():
         raise UserError(f"--plot {plot}: there is no folder {plot.parent}; make it, or name another")
+    if plot.is_dir():
+        raise UserError(f"--plot {plot}: it is a folder; name a file in it")
 
 
 def _compare(
@@ -213,7 +215,8 @@ def _tell(ranking: Ranking, as_json: bool, plot: Path | None) -> None:
 
     print_json(ranking.facts()) if as_json else print_ranking(out, ranking)
     if plot is not None:
+        from orchestrator.cli.pages import write_page
         from orchestrator.simulation.picture import draw
 
-        draw(ranking, plot)
+        write_page(plot, "plot", lambda path: draw(ranking, path), "--plot")
         (err if as_json else out).print(f"Curves and shares are in {plot}", markup=False)

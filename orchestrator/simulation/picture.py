@@ -7,6 +7,7 @@ dash. Drawn without a display.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from orchestrator.bandits.contracts import Floats
 from orchestrator.simulation.ranking import Ranking, value_of
 from orchestrator.simulation.trials import Trial
+from store.files import write_bytes
 from store.words import num, short
 
 FORMATS = (".png", ".svg", ".pdf")
@@ -47,7 +49,11 @@ STYLE: dict[str, Any] = {
 
 
 def draw(ranking: Ranking, path: Path) -> None:
-    """Draw a comparison into a file; its suffix says the format."""
+    """Draw a comparison into a file; its suffix says the format.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -61,7 +67,9 @@ def draw(ranking: Ranking, path: Path) -> None:
         _draw_shares(bars, ranking)
         figure.suptitle(_title(ranking), x=0.01, ha="left", fontsize=11, weight="bold")
         metadata = {"Date": None} if path.suffix.lower() == ".svg" else None
-        figure.savefig(path, dpi=160, metadata=metadata)
+        picture = BytesIO()
+        figure.savefig(picture, format=path.suffix[1:].lower(), dpi=160, metadata=metadata)
+    write_bytes(path, picture.getvalue())
 
 
 def _title(ranking: Ranking) -> str:

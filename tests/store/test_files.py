@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,79 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     files.write_text(path, "néw")
     assert path.read_text("utf-8") == "néw"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    for name in ("old", "new"):
+        link = tmp_path / name
+        link.symlink_to(f"there/{name}.txt")
+    (tmp_path / "there" / "old.txt").write_text("before")
+    for name in ("old", "new"):
+        files.write_text(tmp_path / name, "after")
+        assert (tmp_path / name).is_symlink()
+        assert (tmp_path / "there" / f"{name}.txt").read_text() == "after"
+    assert sorted(entry.name for entry in (tmp_path / "there").iterdir()) == ["new.txt", "old.txt"]
+
+
+def test_a_link_to_itself_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("link")
+    with pytest.raises(OSError, match="symbolic links"):
+        files.write_text(tmp_path / "link", "text")
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_a_replaced_file_keeps_its_mode(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.touch(0o600)
+    files.write_text(path, "text")
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_devices_and_pipes_are_written_into(tmp_path: Path) -> None:
+    device = Path("/dev/null")
+    before = device.stat()
+    (tmp_path / "link").symlink_to(device)
+    for path in (device, tmp_path / "link"):
+        files.write_text(path, "text")
+    assert (device.stat().st_ino, device.stat().st_mode) == (before.st_ino, before.st_mode)
+    assert (tmp_path / "link").is_symlink()
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    files.write_text(pipe, "text")
+    assert os.read(reader, 10) == b"text"
+    os.close(reader)
+    assert pipe.is_fifo()
+
+
+def test_a_stream_of_ours_is_written_where_it_stands(tmp_path: Path) -> None:
+    code = """
+from pathlib import Path
+from store import files
+print("before")
+files.write_text(Path("/dev/stdout"), "text\\n")
+files.write_text(Path("/dev/fd/1"), "more\\n")
+print("after")
+"""
+    with (tmp_path / "output").open("w") as output:
+        subprocess.run([sys.executable, "-c", code], stdout=output, check=True, cwd=Path(__file__).parents[2])
+    assert (tmp_path / "output").read_text() == "before\ntext\nmore\nafter\n"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["output"]
+
+
+def test_a_folder_is_never_replaced_by_a_file(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError):
+        files.write_text(tmp_path, "text")
+    assert tmp_path.is_dir()
+
+
+def test_a_folder_is_made_where_a_link_leads(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("elsewhere/folder")
+    with files.new_folder(tmp_path / "link") as folder:
+        (folder / "content").touch()
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "elsewhere" / "folder" / "content").is_file()
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path: Path, monkeypatch) -> None:

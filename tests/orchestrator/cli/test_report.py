@@ -28,6 +28,20 @@ def test_report_writes_one_file_and_says_where(
     assert page.classes["chart"] >= 5
 
 
+def test_a_device_is_written_into_and_a_link_is_written_through(
+    finished: Path, tmp_path: Path, evergreen: Evergreen
+) -> None:
+    link = tmp_path / "link.html"
+    link.symlink_to("page.html")
+    for path in (Path("/dev/null"), link):
+        result = evergreen("report", "small", "-o", path, "--home", finished)
+        assert result.exit_code == 0, result.stderr
+        assert str(path) in result.stdout + result.stderr
+    assert Path("/dev/null").is_char_device()
+    assert link.is_symlink()
+    assert "9 of 9 steps" in Page((tmp_path / "page.html").read_text("utf-8")).text
+
+
 def test_the_page_has_the_numbers_that_show_prints(
     finished: Path, tmp_path: Path, evergreen: Evergreen
 ) -> None:
