@@ -9,6 +9,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+
 import yaml
 
 from orchestrator.places import Sections, ledger_url, tracking_uri
