@@ -97,7 +97,7 @@ def resumable(
     """Let a run whose ledger stays away end as one that stopped: what it did is durable without the ledger."""
 
     @wraps(act)
-    def act_or_stop(process: Process, *args: Given.args, **kwargs: Given.kwargs) -> Outcome:
+    def act_or_stop(process: Process, /, *args: Given.args, **kwargs: Given.kwargs) -> Outcome:
         try:
             return act(process, *args, **kwargs)
         except LedgerAway as away:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator import untold
 from orchestrator.runs import SPEC_FILE, find_run, opened
 from store import checkpoints
 from store.errors import RunBusy
@@ -57,6 +58,11 @@ def _prune_run(home: Home, name: str, boundaries: bool, dry_run: bool) -> Freed:
     folder = home.run_folder(name)
     if (who := holder(folder)) is not None:
         return Freed(name, 0, 0, "everything", f"in use by {who}")
+    if (folder / untold.FILE).is_file():
+        why = (
+            f"its ledger was away and does not know its newest checkpoint: `evergreen resume {name}` tells it"
+        )
+        return Freed(name, 0, 0, "everything", why)
     try:
         with RunLock(folder), opened(home.path, name) as (_, ledger):
             return _prune_held(ledger, folder, name, boundaries, dry_run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ _SERVER = {
 def make_engine(url: str) -> Engine:
     """Make an engine; nothing is connected yet. `postgresql://` means psycopg 3."""
     parsed = _parse(url)
+    logging.getLogger("psycopg").setLevel(logging.ERROR)  # a lost connection is told by us, in other words
     arguments = _SERVER if parsed.get_backend_name() == "postgresql" else {}
     try:
         # a connection that was dropped while it was idle is noticed, and replaced, before it is used

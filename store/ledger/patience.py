@@ -10,7 +10,7 @@ from store.errors import LedgerAway
 from store.words import duration
 
 PAUSES_S = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # after the first failure, the second, ...; then the last again
-REMIND_S = 60.0  # between two words to whoever waits
+TELL_S, REMIND_S = 1.0, 60.0  # when whoever waits is told, and how often again
 SLICE_S = 0.1  # a signal, or somebody who asks to stop, is heard within it
 
 
@@ -19,7 +19,7 @@ class Patience:
 
     Args:
         seconds: for one absence; 0: a failure is final.
-        tell: told what is waited for, as the waiting begins and every minute.
+        tell: told what is waited for, once that lasts, and again every minute.
     """
 
     def __init__(self, seconds: float = 0.0, tell: Callable[[str], None] = lambda text: None) -> None:
@@ -39,7 +39,7 @@ class Patience:
         """
         now = time.monotonic()
         if self._since is None:
-            self._since, self._told_at, self._cause = now, now - REMIND_S, str(away)
+            self._since, self._told_at, self._cause = now, now - REMIND_S + TELL_S, str(away)
             self._pauses = chain(PAUSES_S, repeat(PAUSES_S[-1]))
         left = self._since + self._seconds - now
         if left <= 0:

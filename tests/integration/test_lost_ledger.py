@@ -24,6 +24,7 @@ HERE = {"scoring": {"isolation": "none"}}
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "_PATIENT_BUSY_MS", 10)
     monkeypatch.setattr(patience, "PAUSES_S", (0.02,))
+    monkeypatch.setattr(patience, "TELL_S", 0.0)
 
 
 class Locker:

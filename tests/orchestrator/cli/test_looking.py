@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import orchestrator
 from orchestrator.assembly import lay_foundation
 from orchestrator.cli.tables import print_samples, print_story
 from orchestrator.runs import SPEC_FILE
@@ -20,6 +21,7 @@ from policies.samplers.transformers import Config, create
 from store.ledger import Ledger
 from store.ledger.answers import Sample
 from tests.conftest import Evergreen
+from tests.orchestrator.specs import alone
 
 
 def facts(evergreen: Evergreen, *words: object) -> Any:
@@ -39,6 +41,34 @@ def test_ls_of_a_home_without_runs_says_how_to_make_one(tmp_path: Path, evergree
     Ledger.open(f"sqlite:///{tmp_path / 'evergreen.db'}").close()
     assert "`evergreen run SPEC` makes one" in evergreen("ls", "--home", tmp_path).stdout
     assert facts(evergreen, "ls", "--json", "--home", tmp_path) == []
+
+
+def test_ls_show_and_report_find_runs_in_other_ledgers_and_one_that_is_away_hides_no_other(
+    tmp_path: Path, evergreen: Evergreen
+) -> None:
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere.db"
+    orchestrator.run({**alone("there", stages=1), "ledger": {"url": f"sqlite:///{elsewhere}"}}, home=home)
+    assert not (home / "evergreen.db").exists()
+    assert [run["name"] for run in facts(evergreen, "ls", "--json", "--home", home)] == ["there"]
+
+    orchestrator.run(alone("here", stages=1), home=home)
+    lost = home / "lost"
+    lost.mkdir()
+    (lost / SPEC_FILE).write_text("ledger: {url: 'oracle://me:hu/sh@host/db'}")
+    (home / "broken").mkdir()
+    (home / "broken" / SPEC_FILE).write_text("]")
+    result = evergreen("ls", "--json", "--home", home)
+    assert result.exit_code == 0
+    assert [run["name"] for run in json.loads(result.stdout)] == ["there", "here"]
+    one, other = [line for line in result.stderr.splitlines() if line.startswith("!")]
+    assert f"{home / 'broken' / SPEC_FILE} cannot be read" in one
+    assert "oracle://***@host/db" in other
+    assert other.endswith("Not listed: lost.")
+
+    assert facts(evergreen, "show", "there", "--json", "--home", home)["num_steps"] == 3
+    assert evergreen("report", "there", "--home", home).exit_code == 0
+    elsewhere.unlink()
+    assert "There is no ledger" in evergreen("show", "there", "--home", home).stderr
 
 
 def test_show_has_digests_matrices_and_arms(finished: Path, evergreen: Evergreen) -> None:

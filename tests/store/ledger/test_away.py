@@ -25,6 +25,7 @@ from store.records import BoundaryRecord, CellRecord, EventRecord
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "_PATIENT_BUSY_MS", 10)
     monkeypatch.setattr(patience, "PAUSES_S", (0.02,))
+    monkeypatch.setattr(patience, "TELL_S", 0.0)
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from store.errors import LedgerError, TrackerError
+from store.errors import LedgerAway, LedgerError, TrackerError
+from store.ledger import Ledger, Reading
 from store.lock import RunLock
 from store.tracker import following
 from store.tracker.catching_up import Source, catch_up
@@ -203,3 +204,24 @@ def test_a_tracker_that_cannot_begin_says_why(source_of: Copy, target: Target) -
     lost = replace(job(source_of(), target), ledger_url="sqlite:////nowhere/evergreen.db")
     with pytest.raises(LedgerError, match="There is no ledger"):
         follow(lost, lambda text: None)
+
+
+def test_a_tracker_outlives_a_ledger_that_is_away(
+    source_of: Copy, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "PAUSES_S", (0.01,))
+    source = source_of()
+    absences = {"open": 2, "run": 2}
+
+    def away(what: str) -> None:
+        if absences[what]:
+            absences[what] -= 1
+            raise LedgerAway("the server is restarting")
+
+    opened, run = Ledger.open, Reading.run
+    monkeypatch.setattr(Ledger, "open", lambda *args, **more: (away("open"), opened(*args, **more))[1])
+    monkeypatch.setattr(Reading, "run", lambda *args: (away("run"), run(*args))[1])
+    said: list[str] = []
+    follow(job(source, target), said.append)
+    assert [text for text in said if "the server is restarting Trying again in 0 s" in text] == said[:4]
+    assert "the run is finished" in said[-1]
