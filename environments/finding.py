@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Any, cast
 
 from environments.contracts import EnvironmentFault
+from environments.factories import imported, raised, wrong_name
 
 
 @dataclass(frozen=True)
@@ -60,16 +61,23 @@ class Kind:
         """Import `package.module:function`; the user's folder is appended to the path, never put before ours.
 
         Raises:
-            EnvironmentFault: the module or the function is not there.
+            EnvironmentFault: the module or the function is not there, cannot be imported, or is none of the user's.
         """
+        if (wrong := wrong_name(type_)) is not None:
+            raise EnvironmentFault(f"{self.word} type: {wrong}")
         module_name, _, attribute = type_.partition(":")
         if search_path is not None and search_path not in sys.path:
             sys.path.append(search_path)
         try:
-            module = importlib.import_module(module_name)
-        except ModuleNotFoundError as error:
-            if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-                raise  # the module was found; something that it imports was not
+            module = imported(module_name)
+        except ImportError as error:
+            if not (
+                isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}.")
+            ):
+                # the module was found; something that it imports was not
+                raise EnvironmentFault(
+                    f"{self.word} type {type_!r} cannot be imported: {raised(error)}"
+                ) from error
             raise EnvironmentFault(
                 f"{self.word} type {type_!r}: no module {module_name!r} on the path or in {search_path or 'it'}"
             ) from error

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from orchestrator import incidents
+from orchestrator import full_disk, incidents
 from orchestrator.assembly import Foundation, assemble, lay_foundation
 from orchestrator.checkpointing import EXPECTED, MAY_BE, restore
 from orchestrator.curriculum import Curriculum, Stop
@@ -23,6 +24,7 @@ from orchestrator.tracking import start_tracker
 from orchestrator.watching import Watcher
 from store import checkpoints
 from store.checkpoints import WEIGHTS, OpenCheckpoint
+from store.errors import StoreError
 from store.home import Home
 from store.ledger import Ledger, RunHandle
 from store.lock import clear_stop, stop_requested
@@ -137,6 +139,10 @@ class Process:
         except StoppedEarly as stopped:
             reason = str(stopped)
         except Exception as error:
+            if (
+                full := full_disk.reason(error, self.ledger.reading, self.spec.name, self.folder)
+            ) is not None:
+                return self._stopped_by_disk(run, progress, full)
             self.ledger.record_event(run, progress.step, EventRecord("failed", str(error)))
             self.ledger.set_status(run, "failed")
             self.watcher.end(self.spec.name, "failed", str(error))
@@ -149,6 +155,14 @@ class Process:
         tracker.finish(self.watcher)
         self.watcher.end(outcome.name, outcome.status, reason)
         return outcome
+
+    def _stopped_by_disk(self, run: RunHandle, progress: Progress, reason: str) -> Outcome:
+        """End as a run that stopped. Its ledger, which may be on that disk, is told so if it can be."""
+        with suppress(StoreError):
+            self.ledger.record_event(run, progress.step, EventRecord("stopped", reason))
+            self.ledger.set_status(run, "stopped")
+        self.watcher.end(self.spec.name, "stopped", reason)
+        return Outcome(self.spec.name, self.folder, "stopped", reason)
 
     def _run(
         self,

@@ -24,6 +24,9 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)
+    except OSError as failed:
+        _name(failed, path)
+        raise
     finally:
         aside.unlink(missing_ok=True)
     fsync(path.parent)
@@ -52,6 +55,9 @@ def new_folder(path: Path) -> Iterator[Path]:
             path.rename(replaced)
         aside.rename(path)
         fsync(path.parent)
+    except OSError as failed:
+        _name(failed, path)
+        raise
     finally:
         for leftover in (aside, replaced):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -86,6 +92,12 @@ def fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _name(failed: OSError, path: Path) -> None:
+    """Have an error name the file that was to be; a full disk names none, and nobody knows the one aside."""
+    if failed.errno is not None:
+        failed.filename, failed.filename2 = str(path), None
 
 
 def _aside(path: Path) -> Path:

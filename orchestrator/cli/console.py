@@ -14,9 +14,14 @@ out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+LONGEST_LINE = 4000  # characters: lists of what there is are long, what somebody wrote may be longer
+
+
 def problem(message: str) -> None:
-    """Say what went wrong; the message is text, never markup."""
-    err.print(Text("error: ", style="bold red") + Text(message))
+    """Say what went wrong; the message is text, never markup, and no line of it is obeyed or endless."""
+    lines = (plain(line) for line in message.split("\n"))
+    said = "\n".join(line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}..." for line in lines)
+    err.print(Text("error: ", style="bold red") + Text(said))
 
 
 def plain(text: str) -> str:

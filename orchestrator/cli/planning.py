@@ -37,8 +37,10 @@ def validate(
     from orchestrator.errors import UserError
     from orchestrator.plan import make_plan
     from orchestrator.running import as_yaml
+    from orchestrator.runs import refuse_run
     from orchestrator.spec import load_spec
 
+    refuse_run(spec, home)
     checked = load_spec(spec, overrides or [])
     plan = make_plan(checked, home, lambda text: err.print(text, markup=False))
     found = look_for_leaks(checked, threshold) if leaks else None
