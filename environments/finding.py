@@ -24,6 +24,7 @@ from types import ModuleType
 from typing import Any, cast
 
 from environments.contracts import EnvironmentFault
+from environments.factories import imported, raised, wrong_name
 
 HOUSE = ("environments", "orchestrator", "policies", "store")  # the packages whose names are ours
 ROOT = Path(__file__).parents[1]
@@ -67,18 +68,26 @@ class Kind:
         """Import `package.module:function`; the user's folder is appended to the path, never put before ours.
 
         Raises:
-            EnvironmentFault: the module or the function is not there, or it is not clear which module is meant.
+            EnvironmentFault: the module or the function is not there, cannot be imported, is none of the user's, or it
+                is not clear which module is meant.
         """
+        if (wrong := wrong_name(type_)) is not None:
+            raise EnvironmentFault(f"{self.word} type: {wrong}")
         module_name, _, attribute = type_.partition(":")
         if search_path is not None and search_path not in sys.path:
             sys.path.append(search_path)
         if (doubt := ambiguity(module_name)) is not None:
             raise EnvironmentFault(f"{self.word} type {type_!r}: {doubt}")
         try:
-            module = importlib.import_module(module_name)
-        except ModuleNotFoundError as error:
-            if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-                raise  # the module was found; something that it imports was not
+            module = imported(module_name)
+        except ImportError as error:
+            if not (
+                isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}.")
+            ):
+                # the module was found; something that it imports was not
+                raise EnvironmentFault(
+                    f"{self.word} type {type_!r} cannot be imported: {raised(error)}"
+                ) from error
             raise EnvironmentFault(
                 f"{self.word} type {type_!r}: no module {module_name!r} on the path or in {search_path or 'it'}"
             ) from error

@@ -30,7 +30,11 @@ class Options(BaseModel):
     """Base of every environment's `Config`: unknown keys are errors, numbers may stand for names (`{3: ...}`)."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, coerce_numbers_to_str=True, use_attribute_docstrings=True
+        extra="forbid",
+        frozen=True,
+        coerce_numbers_to_str=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
     )
 
     def within(self, folder: str | None) -> Self:

@@ -6,12 +6,12 @@ A type is found as `environments.finding` says: a file of this folder, of an ins
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from environments.contracts import Category, Environment, EnvironmentFault
+from environments.factories import uncallable
 from environments.finding import Kind
 from environments.options import Options
 
@@ -59,18 +59,16 @@ class EnvironmentSource:
 
     def _from_factory(self) -> object:
         factory = ENVIRONMENTS.function(self.type, self.search_path)
-        try:
-            inspect.signature(factory).bind(self.name, **self.options)
-        except TypeError as error:
+        if (wrong := uncallable(factory, Environment, (self.name,), self.options)) is not None:
             raise EnvironmentFault(
                 f"environment {self.name}: {self.type} is called as factory(name, **options) and cannot take"
-                f" the options {sorted(self.options)}: {error}"
-            ) from error
+                f" the options {sorted(self.options)}: {wrong}"
+            )
         try:
             return factory(self.name, **self.options)
         except EnvironmentFault:
             raise
-        except Exception as error:  # foreign code; whoever wrote it can do something about it
+        except (Exception, SystemExit) as error:  # foreign code; whoever wrote it can do something about it
             raise EnvironmentFault(
                 f"environment {self.name}: {self.type} raised {type(error).__name__}: {error}; mend it, or the options"
             ) from error

@@ -12,7 +12,7 @@ import difflib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -33,6 +33,14 @@ FOLDERS = {
     "environments": "environments",
     "rewards": "environments.rewards",
     "samplers": "policies.samplers",
+}
+CONTRACTS = {  # what a factory of the user's own makes
+    "bandits": "orchestrator.bandits.contracts:Bandit",
+    "schedulers": "orchestrator.bandits.contracts:Bandit",
+    "selections": "orchestrator.selections.contracts:Selection",
+    "teachers": "orchestrator.teachers.contracts:Teacher",
+    "stop_rules": "orchestrator.stop_rules.contracts:StopRule",
+    "samplers": "policies.samplers.contracts:Sampler",
 }
 KINDS = [*FOLDERS, "objectives"]
 # What objectives are made of: listed when asked for by kind. An objective's section names them (`policies.objectives`).
@@ -101,6 +109,10 @@ def nearest(word: str, known: Any) -> str:
 def config_class(kind: str, name: str) -> type[BaseModel]:
     """The pydantic options of a method; `package.module:factory` takes any."""
     if ":" in name:
+        from environments.factories import wrong_name
+
+        if (wrong := wrong_name(name)) is not None:
+            raise SpecError(wrong)
         return Given
     config: type[BaseModel] = load(find(kind, name)).Config
     return config
@@ -186,21 +198,21 @@ def search_in(folder: str | None) -> None:
 
 def factory(path: str) -> Callable[..., Any]:
     """Import `package.module:factory`, as outsiders name their methods."""
+    from environments import EnvironmentFault
+    from environments.factories import imported
     from environments.finding import ambiguity
 
     module_name, _, attribute = path.partition(":")
     if (doubt := ambiguity(module_name)) is not None:
         raise SpecError(f"{path!r}: {doubt}")
     try:
-        made: Callable[..., Any] = getattr(importlib.import_module(module_name), attribute)
+        made: Callable[..., Any] = getattr(imported(module_name), attribute)
     except (ImportError, AttributeError) as error:
         raise SpecError(
             f"cannot import {path!r}: {error}. Is its folder the current one, or installed?"
         ) from error
-    except Exception as error:  # whatever a user's code raises
-        from policies.errors import from_file
-
-        raise SpecError(f"{path!r} cannot be imported: {from_file(error)}") from error
+    except EnvironmentFault as fault:
+        raise SpecError(str(fault)) from fault
     return made
 
 
@@ -210,10 +222,47 @@ def type_of(config: BaseModel) -> str:
 
 
 def create(kind: str, config: BaseModel, **arguments: Any) -> Any:
-    """Make the object that a config describes."""
+    """Make the object that a config describes. A factory of the user's own is called only if it can be one."""
     if isinstance(config, Given):
-        return factory(config.type)(**arguments, **config.options)
+        return _made_by_factory(kind, config, arguments)
     return load(find(kind, type_of(config))).create(config, **arguments)
+
+
+def _made_by_factory(kind: str, config: Given, arguments: Mapping[str, Any]) -> Any:
+    from environments.factories import raised
+
+    refuse_uncallable(kind, config, *arguments)
+    path, contract = config.type, _contract(kind)
+    try:
+        made = factory(path)(**arguments, **config.options)
+    except ValueError:
+        raise  # refuses its options, in words
+    except (Exception, SystemExit) as error:
+        raise SpecError(f"{path} raised {raised(error)}; mend it, or its options") from error
+    if not isinstance(made, contract):
+        what = f"{contract.__module__}.{contract.__name__}"
+        raise SpecError(f"{path} makes a {type(made).__name__}, not a {kind.removesuffix('s')}: see `{what}`")
+    return made
+
+
+def refuse_uncallable(kind: str, config: BaseModel, *arguments: str) -> None:
+    """Refuse a factory of the user's own that cannot be called with arguments of these names, without calling it."""
+    from environments.factories import uncallable
+
+    if not isinstance(config, Given):
+        return
+    path, options = config.type, config.options
+    named = dict.fromkeys(arguments)
+    if (wrong := uncallable(factory(path), _contract(kind), (), {**options, **named})) is not None:
+        called = f"{path.partition(':')[2]}({', '.join(f'{name}=...' for name in arguments)}, **options)"
+        raise SpecError(f"{path} cannot be called as {called}: {wrong}")
+
+
+def _contract(kind: str) -> type:
+    """The class that everything of a kind is of."""
+    module, name = CONTRACTS[kind].split(":")
+    contract: type = getattr(importlib.import_module(module), name)
+    return contract
 
 
 def _presets() -> tuple[Method, ...]:

@@ -23,6 +23,7 @@ LEDGER_BYTES_PER_ITEM = 400  # an evaluated task at a boundary
 
 
 REASONS_LISTED = 10  # of an environment, where a plan is told in words
+EXAMPLES = 8  # of the warm start, drawn to see whether there are answers
 
 
 @dataclass(frozen=True)
@@ -106,13 +107,22 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
     """
     from orchestrator.assembly import build_environments, trainable, vocabulary_sample
     from orchestrator.choosing import make_choice
+    from orchestrator.drawing import Drawing
     from orchestrator.prompts import Prompts
+    from orchestrator.starting import Examples
+    from orchestrator.stopping import Stopping
     from orchestrator.supply import check_supply, evaluated_pools
     from policies.models.loading import load_prompt_reader
 
     curriculum, evaluate = spec.curriculum, spec.evaluate
     _, environments = build_environments(spec, tell)
-    make_choice(curriculum, trainable(environments), spec.seed)  # refuses arms that cannot be chosen from
+    # made as a run would make them: each refuses what it cannot work with
+    make_choice(curriculum, trainable(environments), spec.seed)
+    Drawing(environments, curriculum, spec.seed, tell).close()
+    Stopping(curriculum.stage)
+    methods.refuse_uncallable("samplers", spec.sampler, "policy")
+    if spec.warm_start is not None and spec.warm_start.num_batches:
+        Examples(environments, spec.warm_start, spec.seed)(EXAMPLES)
     num_runs = 1 if spec.baseline is None else 2
     num_steps = num_runs * curriculum.stages * curriculum.stage.steps
     num_boundaries = num_runs * (curriculum.stages + 1)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, Literal, ParamSpec
 
-from orchestrator import divergence, incidents, untold
+from orchestrator import divergence, full_disk, incidents, untold
 from orchestrator.assembly import Foundation, assemble, lay_foundation
 from orchestrator.checkpointing import EXPECTED, MAY_BE, restore
 from orchestrator.curriculum import Curriculum, Stop
@@ -26,7 +27,7 @@ from orchestrator.watching import Watcher
 from policies.errors import NonFiniteLogits
 from store import checkpoints
 from store.checkpoints import WEIGHTS, OpenCheckpoint
-from store.errors import CheckpointError, LedgerAway
+from store.errors import CheckpointError, LedgerAway, StoreError
 from store.home import Home
 from store.ledger import Ledger, RunHandle
 from store.lock import clear_stop, stop_requested
@@ -172,6 +173,10 @@ class Process:
         except LedgerAway:
             raise
         except Exception as error:
+            if (
+                full := full_disk.reason(error, self.ledger.reading, self.spec.name, self.folder)
+            ) is not None:
+                return self._stopped_by_disk(run, progress, full)
             self.ledger.record_event(run, progress.step, EventRecord("failed", str(error)))
             self.ledger.set_status(run, "failed")
             self.watcher.end(self.spec.name, "failed", str(error))
@@ -202,6 +207,14 @@ class Process:
             self.ledger.record_event(run, progress.step, incident)
             self.watcher.event([incident.text])
             return f"the policy diverged at step {progress.step}"
+
+    def _stopped_by_disk(self, run: RunHandle, progress: Progress, reason: str) -> Outcome:
+        """End as a run that stopped. Its ledger, which may be on that disk, is told so if it can be."""
+        with suppress(StoreError):
+            self.ledger.record_event(run, progress.step, EventRecord("stopped", reason))
+            self.ledger.set_status(run, "stopped")
+        self.watcher.end(self.spec.name, "stopped", reason)
+        return Outcome(self.spec.name, self.folder, "stopped", reason)
 
     def _run(
         self,

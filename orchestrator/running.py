@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from orchestrator.forking import adopt_checkpoint, boundary_checkpoint, forked_s
 from orchestrator.places import ledger_url, refuse_plain_secrets, remember_logins, unkept
 from orchestrator.process import ALONE, Kin, Outcome, Process, run_record, stopped_without_ledger
 from orchestrator.runs import SPEC_FILE, existing
+from orchestrator.signals import hold, noted
 from orchestrator.spec import Spec, load_spec
 from orchestrator.spec.load import change_resources
 from orchestrator.tracking import start_tracker
@@ -62,9 +64,10 @@ def run(
         taken = [run.name for run in ledger.reading.runs()]
         name = name or place.free_name(checked.name, taken)
         checked = checked.model_copy(update={"name": name})
+        hold()
         folder = place.make_run_folder(name)
         with RunLock(folder):
-            _write_spec(folder, checked)
+            _write_first(folder, checked)
             process = Process(checked, ledger, place, folder, watcher, until_step)
             outcome = process.begin(foundation, kin)
     return _with_baseline(outcome, checked, place, watcher)
@@ -134,6 +137,7 @@ def fork(
         foundation = lay_foundation(checked, weights, watcher.opening, begun=parent.environments)
         taken = [run.name for run in ledger.reading.runs()]
         checked = checked.model_copy(update={"name": place.free_name(checked.name, taken)})
+        hold()
         folder = place.make_run_folder(checked.name)
         with RunLock(folder):
             adopt_checkpoint(record, parent_folder, folder)
@@ -167,6 +171,10 @@ def _with_twin(outcome: Outcome, spec: Spec, place: Home, watcher: Watcher) -> O
             write_report(ledger, place.run_folder(about.baseline_of), about.baseline_of)
     if spec.baseline is None:
         return outcome
+    if (signal := noted()) is not None:
+        reason = f"{signal} before its baseline went on"
+        watcher.end(outcome.name, "stopped", reason)
+        return Outcome(outcome.name, outcome.folder, "stopped", reason)
     kin = Kin(baseline_of=outcome.name)
     if twin is not None:
         done = resume(twin, (), place.path, None, watcher, spec.curriculum.stages, kin)
@@ -179,6 +187,15 @@ def _with_twin(outcome: Outcome, spec: Spec, place: Home, watcher: Watcher) -> O
     return Outcome(
         outcome.name, outcome.folder, "stopped", f"its baseline {done.name} stopped: {done.reason}"
     )
+
+
+def _write_first(folder: Path, spec: Spec) -> None:
+    """Write the spec of a run that is new; where even that fails there is no run, and nothing is left of it."""
+    try:
+        _write_spec(folder, spec)
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _lengthened(spec: Spec, stages: int, num_begun: int) -> Spec:

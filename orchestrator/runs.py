@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,8 +47,9 @@ def upgrade_ledgers(path: Path) -> list[str]:
 def _ledger_url(home: Home, run: str | None) -> str:
     if run is None:
         return home.ledger_url
+    own = home.run_folder(run) / SPEC_FILE
     of_study = sorted(home.path.glob(f"{escape(run)}.*/{SPEC_FILE}"))  # its runs begin with its name
-    spec = next((path for path in (home.run_folder(run) / SPEC_FILE, *of_study) if path.is_file()), None)
+    spec = next((path for path in (own, *of_study) if path.is_file()), None)
     if spec is None:
         return home.ledger_url
     return ledger_url(sections_of(spec), home.ledger_url)
@@ -106,6 +108,15 @@ def request_stop(name: str, home: str | Path = "runs") -> str:
         raise UserError(f"{name} is not running; `evergreen resume {name}` would go on with it")
     ask_to_stop(folder)
     return f"{name} ({who}) finishes its step, saves and stops. `evergreen resume {name}` goes on."
+
+
+def refuse_run(path: Path, home: Path) -> None:
+    """Refuse a run's name where a spec file is wanted."""
+    own = home / path / SPEC_FILE
+    if path.name == str(path) and not os.path.exists(path) and os.path.isfile(own):
+        raise UserError(
+            f"{path} is a run, and a spec file is wanted: `evergreen resume {path}` goes on with it, {own} is its spec"
+        )
 
 
 def existing(place: Home, name: str) -> Path:

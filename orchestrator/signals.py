@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks, the second Ctrl-C kills."""
+"""SIGINT, SIGTERM and SIGHUP: before a run begins they end the process; then the first asks, a second Ctrl-C kills."""
 
 from __future__ import annotations
 
@@ -6,11 +6,27 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
+from orchestrator.errors import KILLED
+
 STOPPING = "Stopping once this step is saved; Ctrl-C again kills."
+ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # SIGHUP: the terminal is gone
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal that ends what is being done, since nothing has begun that would have to be saved."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(name_of(number))
+        self.number = number
+
+    @property
+    def exit_code(self) -> int:
+        """As a shell tells the end by a signal."""
+        return 128 + self.number
 
 
 @dataclass
@@ -18,34 +34,120 @@ class Signalled:
     """Which signal asked the run to stop, if any did."""
 
     name: str | None = None
+    is_urgent: bool = False  # what is noted also raises `Interrupted`
+
+
+_noting: Signalled | None = None  # of the block that this process is in
+
+
+def name_of(number: int) -> str:
+    """Name a signal as people do."""
+    return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+
+
+def exit_code_of(interrupt: KeyboardInterrupt) -> int:
+    """With what to exit when a signal ended the work: 128 + its number."""
+    return interrupt.exit_code if isinstance(interrupt, Interrupted) else KILLED
+
+
+def say(text: str) -> None:
+    """Write a line on stderr from inside a handler, where print is not safe; a terminal that is gone hears nothing."""
+    with suppress(OSError):
+        os.write(2, f"\n{text}\n".encode())
 
 
 def say_stopping() -> None:
     """Say on stderr what the first signal does."""
-    os.write(2, f"\n{STOPPING}\n".encode())  # safe in a handler, where print is not
+    say(STOPPING)
+
+
+def end_by_signals() -> None:
+    """Have signals raise `Interrupted` from now on, wherever nothing else is made of them."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(number)
+
+    _handle(interrupt)
 
 
 @contextmanager
-def catching_signals(heard: Callable[[], None] = say_stopping) -> Iterator[Signalled]:
-    """Note the first SIGINT or SIGTERM inside the block; a second SIGINT raises KeyboardInterrupt.
+def catching_signals(
+    heard: Callable[[], None] = say_stopping, is_urgent: bool = False
+) -> Iterator[Signalled]:
+    """Note the first signal inside the block; a second SIGINT raises KeyboardInterrupt.
 
-    `heard` says so; it is called inside the handler, so it may write by `os.write` only. Python delivers signals to
-    the main thread only: elsewhere the block changes nothing.
+    A block inside a block shares its note; from there on it is no longer urgent, since there is something to save.
+    Python delivers signals to the main thread only: elsewhere the block changes nothing.
+
+    Args:
+        heard: says that a signal was noted; it is called inside the handler, so it may write by `os.write` only.
+        is_urgent: until `hold`, a signal raises `Interrupted`.
     """
-    signalled = Signalled()
+    global _noting
     if threading.current_thread() is not threading.main_thread():
-        yield signalled
+        yield Signalled()
         return
+    if _noting is not None:
+        hold()
+        yield _noting
+        return
+    signalled = _noting = Signalled(is_urgent=is_urgent)
 
     def note(number: int, frame: FrameType | None) -> None:
-        if signalled.name and number == signal.SIGINT:
+        is_second, signalled.name = signalled.name is not None, name_of(number)
+        if signalled.is_urgent:
+            raise Interrupted(number)
+        if is_second and number == signal.SIGINT:
             raise KeyboardInterrupt
-        signalled.name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
         heard()
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = _handle(note)
     try:
         yield signalled
     finally:
+        _noting = None
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def hold() -> None:
+    """Have signals noted and no more from here on: what follows is to be left whole."""
+    if _noting is not None:
+        _noting.is_urgent = False
+
+
+def noted() -> str | None:
+    """Name the signal that asked this process to stop, if any did."""
+    return _noting.name if _noting is not None else None
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let a signal end a wait inside the block: it is noted, and raises `Interrupted` too."""
+    before = _noting.is_urgent if _noting is not None else False
+    try:
+        if _noting is not None:
+            _noting.is_urgent = True
+        yield
+    finally:
+        if _noting is not None:
+            _noting.is_urgent = before
+
+
+def _forget() -> None:
+    """In a child of a fork: signals do what they do in any process."""
+    global _noting
+    _noting = None
+    for number in ASKING:
+        if getattr(signal.getsignal(number), "__module__", None) == __name__:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+def _handle(handler: Callable[[int, FrameType | None], None]) -> dict[int, signal.Handlers]:
+    """Set the handlers; returns those before. A SIGHUP that `nohup` has the process ignore stays ignored."""
+    is_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    numbers = [number for number in ASKING if number != signal.SIGHUP or not is_ignored]
+    return {number: signal.signal(number, handler) for number in numbers}  # type: ignore[misc]

@@ -14,6 +14,7 @@ import yaml
 
 from orchestrator.places import Sections, ledger_url, tracking_uri
 from orchestrator.runs import SPEC_FILE
+from orchestrator.signals import interruptible
 from orchestrator.watching import Watcher
 from store.home import Home
 from store.tracker.following import Job
@@ -57,7 +58,8 @@ class Tracking:
         watcher.phase(f"sending the rest of the record to MLflow, for at most {WAIT_S:.0f} s")
         remedy = f"`evergreen ui` or `evergreen resume {self._job.run}` brings it up to date"
         try:
-            code = self.process.wait(WAIT_S)
+            with interruptible():
+                code = self.process.wait(WAIT_S)
         except (subprocess.TimeoutExpired, KeyboardInterrupt):
             watcher.event(
                 [f"MLflow's record is not complete yet; its tracker goes on for a while, and {remedy}"]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Kind = Literal["tiny", "folder", "hub"]
+
+Decay = Annotated[float, Field(ge=0, lt=1)]  # of a running mean
 
 TINY_SHAPE = ("layers", "hidden", "mlp", "heads", "kv_heads", "vocabulary", "initial_std")
 
@@ -16,7 +18,7 @@ TINY_SHAPE = ("layers", "hidden", "mlp", "heads", "kv_heads", "vocabulary", "ini
 class Options(BaseModel):
     """Common to all options of this room: frozen, unknown keys refused, fields documented in place."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class PolicyConfig(Options):
@@ -32,19 +34,19 @@ class PolicyConfig(Options):
     """Branch, tag or commit of a hub model."""
     trust_remote_code: bool = False
     """Run the Python code that comes with the model."""
-    layers: int = Field(default=3, ge=1)
+    layers: int = Field(default=3, ge=1, le=1000)
     """Of `tiny`: number of layers."""
-    hidden: int = Field(default=96, ge=2)
+    hidden: int = Field(default=96, ge=2, le=65_536)
     """Of `tiny`: width; a multiple of twice `heads`."""
-    mlp: int = Field(default=288, ge=1)
+    mlp: int = Field(default=288, ge=1, le=1_048_576)
     """Of `tiny`: width inside the MLP."""
-    heads: int = Field(default=4, ge=1)
+    heads: int = Field(default=4, ge=1, le=1024)
     """Of `tiny`: number of attention heads; a multiple of `kv_heads`."""
-    kv_heads: int = Field(default=2, ge=1)
+    kv_heads: int = Field(default=2, ge=1, le=1024)
     """Of `tiny`: number of key-value heads."""
     vocabulary: Literal["open", "closed"] = "open"
     """Of `tiny`: `open` knows every byte, `closed` only what the spec's environments show."""
-    initial_std: float = Field(default=0.06, gt=0)
+    initial_std: float = Field(default=0.06, gt=0, le=10)
     """Of `tiny`: standard deviation that its matrices start with; the usual .02 is made for wide models."""
 
     @model_validator(mode="before")
@@ -78,11 +80,11 @@ class PolicyConfig(Options):
 class LearnerConfig(Options):
     """How the policy is updated. Defaults differ for `tiny`; `resolved` fills them in."""
 
-    lr: float | None = Field(default=None, ge=0)
+    lr: float | None = Field(default=None, ge=0, le=10)
     """Learning rate of AdamW, 0: nothing is learnt; null: 1e-6, and 1e-4 for `tiny`."""
-    betas: tuple[float, float] | None = None
+    betas: tuple[Decay, Decay] | None = None
     """Of AdamW; null: [.9, .999], and [.9, .99] for `tiny`."""
-    weight_decay: float = Field(default=0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0, le=10)
     """Decoupled, on every parameter."""
     warmup: int = Field(default=20, ge=0)
     """Updates over which the learning rate rises linearly to `lr`."""
@@ -123,13 +125,13 @@ class WarmStartConfig(Options):
     """Batches for each environment; those of all environments are mixed."""
     decay: float = Field(default=0.5, gt=0, le=1)
     """Category i of an environment is drawn with a weight of decay to the power i."""
-    batch_size: int = Field(default=96, ge=1)
+    batch_size: int = Field(default=96, ge=1, le=100_000)
     """Examples in a batch."""
-    lr: float = Field(default=2e-3, gt=0)
+    lr: float = Field(default=2e-3, gt=0, le=10)
     """Highest learning rate of AdamW."""
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[Decay, Decay] = (0.9, 0.95)
     """Of AdamW."""
-    weight_decay: float = Field(default=0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0, le=10)
     """Decoupled, on every parameter."""
     warmup: int = Field(default=30, ge=0)
     """Batches over which the learning rate rises linearly; from there it falls linearly to 0."""

@@ -41,6 +41,9 @@ def write_bytes(path: Path, content: bytes, private: bool = False) -> None:
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)
+    except OSError as failed:
+        _name(failed, path)
+        raise
     finally:
         aside.unlink(missing_ok=True)
     fsync(path.parent)
@@ -75,6 +78,9 @@ def new_folder(path: Path) -> Iterator[Path]:
             path.rename(replaced)
         aside.rename(path)
         fsync(path.parent)
+    except OSError as failed:
+        _name(failed, path)
+        raise
     finally:
         for leftover in (aside, replaced):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -132,6 +138,12 @@ def _meant(path: Path) -> Path:
     if place.is_symlink():
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
     return place
+
+
+def _name(failed: OSError, path: Path) -> None:
+    """Have an error name the file that was to be; a full disk names none, and nobody knows the one aside."""
+    if failed.errno is not None:
+        failed.filename, failed.filename2 = str(path), None
 
 
 def _aside(path: Path) -> Path:

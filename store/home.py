@@ -18,6 +18,7 @@ from pathlib import Path
 from store.errors import HomeError
 
 SLUG = re.compile(r"[a-z0-9_.-]+")
+LONGEST_NAME = 200  # characters: a folder has 255 at most, and what is written aside begins with some more
 RESERVED = frozenset({".", "..", "evergreen.db", "mlflow.db", "mlflow_artifacts", "studies", "warm_starts"})
 
 
@@ -84,6 +85,14 @@ class Home:
 
 def check_name(name: str) -> None:
     """Refuse a run's name that cannot be a folder, a link and a metric's suffix at once."""
+    if "/" in name:
+        last = Path(name.removesuffix("/spec.yaml")).name
+        mean = f" Did you mean {last}?" if SLUG.fullmatch(last) else ""
+        raise HomeError(
+            f"{name[:LONGEST_NAME]!r} is a path and cannot name a run: give a name, as `evergreen ls` lists them.{mean}"
+        )
+    if len(name) > LONGEST_NAME:
+        raise HomeError(f"A run's name has at most {LONGEST_NAME} characters, not {len(name):,}.")
     if not SLUG.fullmatch(name):
         raise HomeError(f"{name!r} cannot name a run: use small letters, digits, '_', '.' and '-' only.")
     if name in RESERVED or name.startswith("."):

@@ -23,11 +23,11 @@ class ScoringOptions(Options):
 
     isolation: Literal["auto", "process", "none"] = "auto"
     """`auto`: processes, except for environments whose scoring can neither hang nor run foreign code."""
-    workers: int | None = Field(default=None, ge=1)
+    workers: int | None = Field(default=None, ge=1, le=1024)
     """Processes; none given: one less than there are cores, at least 1, at most 8."""
-    timeout_s: float = Field(default=2.0, gt=0)
+    timeout_s: float = Field(default=2.0, gt=0, le=86_400)
     """Seconds that one score may take in a process."""
-    memory_gib: float = Field(default=2.0, gt=0)
+    memory_gib: float = Field(default=2.0, gt=0, le=65_536)
     """GiB that one score may allocate in a process, beyond what its environments hold."""
     env: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")], ...] = ()
     """Environment variables that the processes see beside the usual ones, such as the key of a judge: by default

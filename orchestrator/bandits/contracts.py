@@ -67,7 +67,7 @@ class About:
 class ChooserConfig(BaseModel):
     """Options of whatever chooses; unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class BanditConfig(ChooserConfig):

@@ -66,7 +66,7 @@ def _examine(
 
     from environments.checking import examine
     from orchestrator.cli.console import err, problem
-    from orchestrator.errors import KILLED
+    from orchestrator.signals import exit_code_of
 
     said, said_at = "", time.monotonic()
 
@@ -78,9 +78,9 @@ def _examine(
 
     try:
         return examine(source, tasks, scoring, patience, progress)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as signal:
         problem(f"stopped while {source.name} was checked; its processes are ended")
-        raise typer.Exit(KILLED) from None
+        raise typer.Exit(exit_code_of(signal)) from None
 
 
 def _find(

@@ -67,9 +67,14 @@ out = console()
 err = console(stderr=True)
 
 
+LONGEST_LINE = 4000  # characters: lists of what there is are long, what somebody wrote may be longer
+
+
 def problem(message: str) -> None:
-    """Say what went wrong; the message is text, never markup."""
-    err.print(Text("error: ", style="bold red") + Text(without_logins(message)))
+    """Say what went wrong, without logins; the message is text, never markup, and no line of it is obeyed or endless."""
+    lines = (plain(line) for line in without_logins(message).split("\n"))
+    said = "\n".join(line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}..." for line in lines)
+    err.print(Text("error: ", style="bold red") + Text(said))
 
 
 def plain(text: str) -> str:

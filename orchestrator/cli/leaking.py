@@ -25,15 +25,15 @@ def look_for_leaks(spec: Spec, threshold: float) -> Leaks:
     from orchestrator.assembly import build_environments
     from orchestrator.cli.console import problem
     from orchestrator.cli.telling import every_few_seconds
-    from orchestrator.errors import KILLED
+    from orchestrator.signals import exit_code_of
 
     tell = every_few_seconds("leaks: ")
     try:
         _, environments = build_environments(spec, tell)
         return find_leaks(environments, threshold, tell)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as signal:
         problem("stopped while looking for leaks")
-        raise typer.Exit(KILLED) from None
+        raise typer.Exit(exit_code_of(signal)) from None
 
 
 def print_leaks(out: Console, found: Leaks) -> None:

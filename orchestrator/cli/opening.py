@@ -6,7 +6,7 @@ import signal
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -81,16 +81,11 @@ def _catch_up(jobs: Sequence[Job]) -> dict[Job, Link | None]:
 
 
 def _serve(target: Target, host: str, port: int, log: Path, end: str) -> None:
-    """Serve until Ctrl-C or SIGTERM."""
+    """Serve until a signal asks to end."""
     from orchestrator.cli.console import out
     from store.tracker.serving import served
 
-    signal.signal(signal.SIGTERM, _interrupt)
     with suppress(KeyboardInterrupt), served(target, host, port, log) as url:
         out.print(f"MLflow's UI is at {url}{end}  (Ctrl-C ends it)", markup=False)
         while True:
             signal.pause()
-
-
-def _interrupt(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt

@@ -38,8 +38,10 @@ def validate(
     from orchestrator.places import refuse_plain_secrets
     from orchestrator.plan import make_plan
     from orchestrator.running import as_yaml
+    from orchestrator.runs import refuse_run
     from orchestrator.spec import load_spec
 
+    refuse_run(spec, home)
     checked = load_spec(spec, overrides or [])
     refuse_plain_secrets(checked.model_dump(mode="json", by_alias=True))
     plan = make_plan(checked, home, lambda text: err.print(text, markup=False))

@@ -19,11 +19,16 @@ def in_words(verb: Callable[P, None]) -> Callable[P, None]:
         from environments import EnvironmentFault
         from orchestrator.cli.console import problem
         from orchestrator.errors import KILLED, YOUR_MISTAKE, EvergreenError
+        from orchestrator.signals import Interrupted
         from policies.errors import PolicyError
         from store.errors import StoreError
+        from store.storage import refusal
 
         try:
             verb(*args, **kwargs)
+        except Interrupted as signal:
+            problem(f"ended by {signal} before anything was begun")
+            raise typer.Exit(signal.exit_code) from None
         except KeyboardInterrupt:
             problem(
                 "killed; `evergreen ls` names the run, `evergreen resume RUN` goes on from its last checkpoint"
@@ -34,6 +39,11 @@ def in_words(verb: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(error.exit_code) from None
         except (EnvironmentFault, PolicyError, StoreError) as error:
             problem(str(error))
+            raise typer.Exit(YOUR_MISTAKE) from None
+        except OSError as error:
+            if (said := refusal(error)) is None:
+                raise
+            problem(f"{said}. Mend that, or name another place; what was written before is whole")
             raise typer.Exit(YOUR_MISTAKE) from None
 
     return run

@@ -3,13 +3,15 @@
 Between two drawings the cursor stays on the region's first column and line. So a drawing begins where it stands,
 whatever a resize did to the lines below, and ends with everything below erased; each is one write, which terminals that
 know synchronised output (mode 2026) show at once. What is printed meanwhile appears above the region, once, and
-stays. Used as a context: the region is gone and the cursor visible when the block ends, and at SIGTERM or Ctrl-Z.
+stays. Used as a context: the region is gone and the cursor visible when the block ends, at a signal that kills, and at
+Ctrl-Z.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -39,16 +41,20 @@ class Terminal:
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
         self.encoding = stream.encoding or "utf-8"
+        self._is_gone = False  # closed while we draw: nobody looks any more
 
     def size(self) -> os.terminal_size:
         """Columns and lines."""
-        return os.get_terminal_size(self.stream.fileno())
+        return shutil.get_terminal_size() if self._is_gone else os.get_terminal_size(self.stream.fileno())
 
     def write(self, text: str) -> None:
         """Write at once, past all buffers: also a signal handler may."""
         data = text.encode(self.encoding, "replace")
-        while data:
-            data = data[os.write(self.stream.fileno(), data) :]
+        try:
+            while data and not self._is_gone:
+                data = data[os.write(self.stream.fileno(), data) :]
+        except OSError:  # EIO of a terminal that hung up
+            self._is_gone = True
 
 
 class Region:
@@ -81,7 +87,8 @@ class Region:
         if sys.stderr.isatty():
             sys.stderr = _Printed(self, sys.stderr)
         if threading.current_thread() is threading.main_thread():
-            self._handlers = {n: signal.signal(n, self._leave) for n in (signal.SIGTERM, signal.SIGTSTP)}
+            kills = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_DFL]
+            self._handlers = {n: signal.signal(n, self._leave) for n in (*kills, signal.SIGTSTP)}
         self._terminal.write(HIDE)
 
     def close(self) -> None:

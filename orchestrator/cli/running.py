@@ -23,8 +23,11 @@ def run(
     """
     from orchestrator.cli.live import on_screen
     from orchestrator.running import run as start
+    from orchestrator.runs import refuse_run
+    from orchestrator.signals import catching_signals
 
-    with on_screen(home) as screen:
+    refuse_run(spec, home)
+    with on_screen(home) as screen, catching_signals(screen.stopping, is_urgent=True):
         outcome = start(spec, overrides or [], home, until_step, screen)
     _end(outcome, home)
 
@@ -46,13 +49,21 @@ def resume(
     from orchestrator.cli.live import on_screen
     from orchestrator.errors import RESUMABLE
     from orchestrator.running import resume as go_on
+    from orchestrator.signals import Interrupted, catching_signals
     from store.errors import LedgerAway
+    from store.storage import refusal
 
     try:
-        with on_screen(home, goes_on=True) as screen:
+        with on_screen(home, goes_on=True) as screen, catching_signals(screen.stopping, is_urgent=True):
             outcome = go_on(run, overrides or [], home, until_step, screen, stages)
     except LedgerAway as away:
         problem(f"{away} {run} stays as it is. Go on with: {command(f'resume {run}', home)}")
+        raise typer.Exit(RESUMABLE) from None
+    except (Interrupted, OSError) as cause:
+        why = str(cause) if isinstance(cause, Interrupted) else refusal(cause)
+        if why is None:
+            raise
+        problem(f"{why}, before {run} went on; it is as it was. Go on with: {command(f'resume {run}', home)}")
         raise typer.Exit(RESUMABLE) from None
     _end(outcome, home)
 
@@ -74,8 +85,9 @@ def fork(
     """
     from orchestrator.cli.live import on_screen
     from orchestrator.running import fork as begin
+    from orchestrator.signals import catching_signals
 
-    with on_screen(home, goes_on=True) as screen:
+    with on_screen(home, goes_on=True) as screen, catching_signals(screen.stopping, is_urgent=True):
         outcome = begin(run, stage, spec, overrides or [], home, until_step, screen)
     _end(outcome, home)
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 import typer
@@ -43,7 +42,6 @@ def serve(
     from policies.serving.supervise import running
     from store.home import Home as HomeFolder
 
-    signal.signal(signal.SIGTERM, _interrupt)
     checked = load_spec(spec, overrides or [])
     urls = _urls_here(checked)
     _require_vllm()
@@ -158,7 +156,3 @@ def _keep_running(servers: Sequence[Supervised]) -> None:
         for server in servers:
             server.watch(lambda words: err.print(words, markup=False))
         time.sleep(WATCH_S)
-
-
-def _interrupt(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt

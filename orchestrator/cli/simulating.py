@@ -112,13 +112,13 @@ def simulate(
 def _until_interrupted() -> Iterator[None]:
     """Leave at once on Ctrl-C; there is nothing to resume."""
     from orchestrator.cli.console import problem
-    from orchestrator.errors import KILLED
+    from orchestrator.signals import exit_code_of
 
     try:
         yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as signal:
         problem("killed; nothing was kept, the same command begins again")
-        raise typer.Exit(KILLED) from None
+        raise typer.Exit(exit_code_of(signal)) from None
 
 
 def _refuse_with_replay(given: Mapping[str, object]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ from rich.text import Text
 
 from orchestrator.cli.live import can_draw
 from orchestrator.cli.region import Region, Terminal
+from orchestrator.signals import say
 from orchestrator.studies.conducting import Conductor, StudyWatcher
 from orchestrator.studies.cost import num_steps
 from orchestrator.studies.scheduling import Ending
@@ -86,7 +86,7 @@ class StudyScreen(StudyWatcher):
         if self._region is not None:
             self._region.print_now(STOPPING)
         else:
-            os.write(2, f"\n{STOPPING}\n".encode())
+            say(STOPPING)
 
     def _draw(self, columns: int, lines: int) -> Sequence[Text]:
         assert self._conductor is not None

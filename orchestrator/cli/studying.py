@@ -40,7 +40,8 @@ def study(
     running ones finish their step and save; a second Ctrl-C kills. A failed run is tried once more.
     """
     from orchestrator.cli.console import problem
-    from orchestrator.errors import KILLED, UserError
+    from orchestrator.errors import UserError
+    from orchestrator.signals import exit_code_of
     from orchestrator.studies.conducting import conducting
     from orchestrator.studies.study import load_study
 
@@ -54,9 +55,9 @@ def study(
         cost = conductor.cost()  # builds every environment: what is broken is told before anything runs
         try:
             endings = _conduct(conductor, cost, home, as_json)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as signal:
             problem(f"killed; go on with: {command(f'study {file}', home)}")
-            raise typer.Exit(KILLED) from None
+            raise typer.Exit(exit_code_of(signal)) from None
         _tell_afterwards(conductor, endings, file, home, as_json)
 
 

@@ -27,8 +27,9 @@ def export(
     DIR/DICTIONARY.md says what every column means, dictionary.json says it to a program.
     """
     from orchestrator.cli.console import out, problem
-    from orchestrator.errors import KILLED, UserError
+    from orchestrator.errors import UserError
     from orchestrator.plan import size_in_words
+    from orchestrator.signals import exit_code_of
     from store.words import num
 
     if folder.exists():
@@ -38,9 +39,9 @@ def export(
         num_rows = _export(home, names, folder, ("parquet", "csv") if formats == "both" else (formats,))
     except OSError as failed:
         raise UserError(f"{folder} cannot be written: {failed.strerror}") from failed
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as signal:
         problem(f"stopped; nothing is left in {folder}")
-        raise typer.Exit(KILLED) from None
+        raise typer.Exit(exit_code_of(signal)) from None
     size = size_in_words(sum(file.stat().st_size for file in folder.iterdir()))
     what = f"{num(len(names), 'run')}, {num(num_rows, 'row')}, {size}"
     out.print(f"{folder}  {what}; DICTIONARY.md in it says what every column means", markup=False)

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from orchestrator import methods
 from orchestrator.bandits.contracts import About, Bandit, Feedback, Floats, Pick, Signal
 from orchestrator.bandits.signal import mean_absolute_advantage
-from orchestrator.errors import SpecError, UserError
+from orchestrator.errors import SpecError
 from orchestrator.simulation.skills import GROUP_SIZE
 
 
@@ -33,22 +33,11 @@ def make_bandit(
 
 
 def make(kind: str, config: BaseModel, arms: Sequence[str], rng: np.random.Generator) -> Bandit:
-    """Make a bandit or a scheduler. Raises SpecError for what it refuses, UserError for what is no bandit."""
-    name = methods.type_of(config)
+    """Make a bandit or a scheduler. Raises SpecError."""
     try:
-        made = methods.create(kind, config, arms=list(arms), rng=rng)
+        made: Bandit = methods.create(kind, config, arms=list(arms), rng=rng)
     except ValueError as error:
         raise SpecError(str(error)) from error
-    except TypeError as error:
-        if ":" not in name:
-            raise
-        raise SpecError(
-            f"{name} cannot be called as {name.partition(':')[2]}(arms=..., rng=..., **options): {error}"
-        ) from error
-    if not isinstance(made, Bandit):
-        raise UserError(
-            f"{name} makes a {type(made).__name__}, not a bandit: see `orchestrator.bandits.Bandit`"
-        )
     return made
 
 

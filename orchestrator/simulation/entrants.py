@@ -18,8 +18,9 @@ from pydantic import BaseModel
 
 from orchestrator.errors import UserError
 from orchestrator.simulation import gap, oracle
+from orchestrator.spec.document import Document, read
 from orchestrator.spec.fields import DEFAULT_TYPES, Section, method
-from orchestrator.spec.load import Document, check, read
+from orchestrator.spec.load import check
 from orchestrator.studies.labels import leaves, text_of
 
 NO_STAGES = "none"

@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from orchestrator import methods
 from orchestrator.errors import SpecError
+from orchestrator.spec.echo import shown
 
 # What a map of options without a `type` is about.
 DEFAULT_TYPES = {"bandits": "gated_sec", "schedulers": "discounted_ucb", "samplers": "transformers"}
@@ -18,7 +19,7 @@ DEFAULT_TYPES = {"bandits": "gated_sec", "schedulers": "discounted_ucb", "sample
 class Section(BaseModel):
     """A part of the spec: unknown keys are errors, values do not change once read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
 
 
 def refuse(message: str) -> PydanticCustomError:
@@ -81,17 +82,17 @@ def _environment(raw: Any) -> BaseModel:
         return raw
     type_ = _type_of(raw, "environments")
     options = {key: value for key, value in raw.items() if key != "type"}
+    config_class = methods.config_class("environments", type_)
     if ":" not in type_:
-        config = methods.config_class("environments", type_).model_validate(options)
-        options = config.model_dump(mode="json")
-    return methods.Given(type=type_, **options)
+        options = config_class.model_validate(options).model_dump(mode="json")
+    return methods.Given.model_validate({"type": type_, **options})
 
 
 def _type_of(raw: Any, kind: str) -> str:
     if isinstance(raw, dict) and isinstance(raw.get("type"), str):
         return str(raw["type"])
     known = ", ".join(m.name for m in methods.listing(kind))
-    raise SpecError(f"expected a map with a `type` (one of the {kind}: {known}), found {raw!r}")
+    raise SpecError(f"expected a map with a `type` (one of the {kind}: {known}), found {shown(raw)}")
 
 
 EnvironmentSection = Annotated[

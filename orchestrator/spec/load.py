@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from orchestrator.errors import SpecError
 from orchestrator.methods import config_class, nearest, search_in
+from orchestrator.spec.document import Document, Path_, read, unusable, value_of
+from orchestrator.spec.echo import cut, listed, shown, without_long_texts
 from orchestrator.spec.fields import DEFAULT_TYPES
 from orchestrator.spec.model import Spec
 
@@ -27,22 +27,7 @@ METHOD_SECTIONS = {
 OUR_OWN = ("spec", "value_error", "unknown_option")  # kinds of error whose words are written for a person
 CHANGEABLE = ("resources", "tracker", "checkpoint")  # on resume
 
-Path_ = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)
-
-
-@dataclass(frozen=True)
-class Document:
-    """What a person wrote, not checked yet: a map, the line of every key, and what messages begin with."""
-
-    raw: dict[str, Any]
-    lines: Mapping[Path_, int]
-    where: str
-
-    def part(self, key: str) -> Document:
-        """A section that is a document of its own; messages still name this file and its lines."""
-        lines = {path[1:]: line for path, line in self.lines.items() if path[0] == key and len(path) > 1}
-        return Document(dict(self.raw[key]), lines, self.where)
 
 
 def load_spec(source: str | Path | Mapping[str, Any] | Spec, overrides: Iterable[str] = ()) -> Spec:
@@ -76,12 +61,23 @@ def check(model: type[Model], document: Document) -> Model:
 
     Parts of an objective that a user wrote are imported here, because their options are keys of the spec.
     """
+    _refuse_unusable(document.raw, document)
     resources = document.raw.get("resources")
-    search_in(resources.get("search_path") if isinstance(resources, dict) else None)
+    folder = resources.get("search_path") if isinstance(resources, dict) else None
+    search_in(folder if isinstance(folder, str) else None)
     try:
-        return model.model_validate(document.raw)
+        checked = model.model_validate(document.raw)
     except ValidationError as error:
         raise SpecError(_explain(error, model, document)) from error
+    _refuse_unusable(
+        checked.model_dump(mode="json", by_alias=True), document
+    )  # a number may be written as text
+    return checked
+
+
+def _refuse_unusable(raw: Any, document: Document) -> None:
+    if problems := [f"{document.at(path)}{wrong}" for path, wrong in unusable(raw)]:
+        raise SpecError(listed(problems))
 
 
 def name_from(path: Path) -> str:
@@ -102,51 +98,21 @@ def change_resources(spec: Spec, overrides: Iterable[str]) -> Spec:
         section = override.partition("=")[0].partition(".")[0]
         if section not in CHANGEABLE:
             raise SpecError(
-                f"--set {override}: a resumed run keeps its spec; only {', '.join(CHANGEABLE)} may change. "
+                f"--set {cut(override)}: a resumed run keeps its spec; only {', '.join(CHANGEABLE)} may change. "
                 "Start a new run with `evergreen run` to change anything else"
             )
     return load_spec(spec, overrides)
-
-
-def read(path: Path, expected: str, kind: str = "spec") -> Document:
-    """Read a YAML file that must hold a map. Raises SpecError."""
-    try:
-        text = path.read_text()
-    except OSError as error:
-        raise SpecError(f"cannot read the {kind} {path}: {error.strerror}") from error
-    try:
-        node = yaml.compose(text)
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SpecError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(raw, dict):
-        raise SpecError(f"{path} must hold {expected}")
-    return Document(raw, dict(_lines(node)), str(path))
-
-
-def _lines(node: yaml.Node | None, path: Path_ = ()) -> Iterable[tuple[Path_, int]]:
-    """Yield the line (from 1) at which every key stands."""
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            here = (*path, key.value)
-            yield here, key.start_mark.line + 1
-            yield from _lines(value, here)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            yield from _lines(value, (*path, index))
 
 
 def _set(raw: dict[str, Any], override: str) -> None:
     """Apply one `a.b=c`."""
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
-        raise SpecError(f"--set wants key=value, for example --set learner.lr=0, not {override!r}")
+        raise SpecError(f"--set wants key=value, for example --set learner.lr=0, not {shown(override)}")
     try:
-        set_field(raw, key.strip(), yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise SpecError(f"--set {override}: the value is not valid YAML") from error
+        set_field(raw, key.strip(), value_of(text))
     except SpecError as error:
-        raise SpecError(f"--set {override}: {error}") from error
+        raise SpecError(f"--set {cut(override)}: {error}") from error
 
 
 def set_field(raw: dict[str, Any], key: str, value: Any) -> None:
@@ -158,7 +124,7 @@ def set_field(raw: dict[str, Any], key: str, value: Any) -> None:
         if isinstance(found, str):
             found = {SHORT_FORMS.get(parent, "type"): found}
         if not isinstance(found, dict | None):
-            raise SpecError(f"{parent!r} is not a section")
+            raise SpecError(f"{shown(parent)} is not a section")
         place[parent] = dict(found or {})
         place = place[parent]
     place[last] = value
@@ -176,15 +142,12 @@ def _explain(error: ValidationError, model: type[BaseModel], document: Document)
         for loc, item in problems
         if not any(len(other) > len(loc) > 0 and other[: len(loc)] == loc for other, _ in problems)
     ]
-    return "\n".join(f"{document.where}{_problem(loc, item, model, document)}" for loc, item in deepest)
+    told = [f"{document.at(loc)}{_problem(loc, item, model, document)}" for loc, item in deepest]
+    return without_long_texts(listed(told), document.raw)
 
 
 def _problem(loc: Path_, item: Mapping[str, Any], model: type[BaseModel], document: Document) -> str:
-    lines = document.lines
-    key = ".".join(str(part) for part in loc)
-    line = next((lines[loc[:end]] for end in range(len(loc), 0, -1) if loc[:end] in lines), None)
-    place = f", line {line}" if line else ""
-    message = item["msg"]
+    message: str = item["msg"]
     if item["type"] == "extra_forbidden":
         fields = _fields(model, loc[:-1], document.raw)
         known = ", ".join(fields) or "none yet"
@@ -192,8 +155,8 @@ def _problem(loc: Path_, item: Mapping[str, Any], model: type[BaseModel], docume
     elif item["type"] == "missing":
         message = "is required"
     elif item["type"] not in OUR_OWN:
-        message = f"{message[0].lower()}{message[1:]}, not {item['input']!r}"
-    return f"{place}: {f'{key}: ' if key else ''}{message.removeprefix('Value error, ')}"
+        message = f"{message[0].lower()}{message[1:]}, not {shown(item['input'])}"
+    return message.removeprefix("Value error, ")
 
 
 def _without_noise(loc: Path_) -> Path_:

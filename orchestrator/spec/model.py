@@ -18,6 +18,7 @@ from orchestrator.methods import nearest
 from orchestrator.places import unkept
 from orchestrator.schedulers.discounted_ucb import Config as DiscountedUcbConfig
 from orchestrator.selections.cursor import Config as CursorConfig
+from orchestrator.spec.echo import shown
 from orchestrator.spec.fields import EnvironmentSection, Section, method, nested_model, refuse, short_form
 from orchestrator.stop_rules.contracts import STEPS_PER_EVAL
 from policies.config import LearnerConfig, PolicyConfig, WarmStartConfig
@@ -26,6 +27,7 @@ from policies.samplers.transformers import Config as TransformersConfig
 from store.secrets import without_logins, without_passwords
 
 SLUG = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+LONGEST_NAME = 80  # characters: runs of a study, twins and second runs add to a name, and it is a folder's
 PLANS = ("dynamic_sampling", "gvm", "tempered")  # of an objective, that `orchestrator/planned.py` carries out
 TRACKING = ("http://", "https://", "sqlite:///", "postgresql", "mysql", "mssql", "databricks")
 
@@ -123,8 +125,8 @@ class CurriculumSection(Section):
 class Step(Section):
     """One batch."""
 
-    groups: int = Field(32, ge=1, description="Groups a step, each from one task.")
-    group_size: int = Field(8, ge=2, description="Episodes a group: advantages compare within it.")
+    groups: int = Field(32, ge=1, le=100_000, description="Groups a step, each from one task.")
+    group_size: int = Field(8, ge=2, le=10_000, description="Episodes a group: advantages compare within it.")
 
 
 class Evaluate(Section):
@@ -172,6 +174,19 @@ class Ledger(Section):
         description="Minutes for which a run waits for a database that is away; then it saves and stops, resumable.",
     )
 
+    @field_validator("url")
+    @classmethod
+    def _url_is_a_databases(cls, url: str | None) -> str | None:
+        from store.errors import LedgerError
+        from store.ledger.engine import check_url
+
+        try:
+            if url is not None:
+                check_url(url)
+        except LedgerError as error:
+            raise refuse(str(error)) from error
+        return url
+
 
 class Tracker(Section):
     """The record that people look at. May change on resume."""
@@ -203,7 +218,9 @@ class Tracker(Section):
 class Resources(Section):
     """What a run may use of its machine. May change on resume."""
 
-    threads: int = Field(1, ge=1, description="Threads of the trainer; another number, other last bits.")
+    threads: int = Field(
+        1, ge=1, le=1024, description="Threads of the trainer; another number, other last bits."
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU if there is one.")
     search_path: str | None = Field(
         None, description="Where `package.module:factory` is looked for; default: the spec's folder."
@@ -218,7 +235,7 @@ class Spec(Section):
     """A whole run."""
 
     name: str = Field("run", description="Of the run and its folder: lower case, digits, `_ . -`.")
-    seed: int = Field(0, ge=0, description="Every random stream of the run begins here.")
+    seed: int = Field(0, ge=0, lt=2**63, description="Every random stream of the run begins here.")
     policy: nested_model(PolicyConfig) = Field(  # type: ignore[valid-type]
         default_factory=PolicyConfig, description="The language model that learns."
     )
@@ -340,14 +357,22 @@ class Spec(Section):
 
     @field_validator("name")
     @classmethod
-    def _name_is_a_slug(cls, name: str) -> str:
-        return _slug(name, "a run's name")
+    def _name_is_aslug(cls, name: str) -> str:
+        from store.errors import HomeError
+        from store.home import check_name
+
+        slug(name, "a run's name")
+        try:
+            check_name(name)
+        except HomeError as error:
+            raise refuse(str(error)) from error
+        return name
 
     @field_validator("environments")
     @classmethod
     def _environment_names_are_slugs(cls, environments: dict[str, Any]) -> dict[str, Any]:
         for name in environments:
-            _slug(name, "an environment's name")
+            slug(name, "an environment's name")
         return environments
 
     @model_validator(mode="after")
@@ -364,7 +389,10 @@ class Spec(Section):
         return self
 
 
-def _slug(name: str, what: str) -> str:
+def slug(name: str, what: str) -> str:
+    """Refuse a name that cannot be a folder's, a link's and a metric's at once."""
     if not SLUG.fullmatch(name):
-        raise refuse(f"{what} has lower-case letters, digits and `_ . -` only, not {name!r}")
+        raise refuse(f"{what} has lower-case letters, digits and `_ . -` only, not {shown(name)}")
+    if len(name) > LONGEST_NAME:
+        raise refuse(f"{what} has at most {LONGEST_NAME} characters, not {len(name):,}")
     return name

@@ -26,7 +26,7 @@ class Eval:
 class StopRuleConfig(BaseModel):
     """Options of a stop rule; unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class StopRule(ABC):

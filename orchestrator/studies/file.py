@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from orchestrator.methods import nearest
 from orchestrator.spec.fields import Section, refuse
-from orchestrator.spec.model import SLUG
+from orchestrator.spec.model import slug
 from store.comparing.measures import MEASURES
 
 VARIATIONS = ("grid", "list", "random")
@@ -21,6 +21,9 @@ FIXED = {  # spec fields that no setting may change, and why
     "ledger": "the runs of a study are in one ledger; the base spec may name it",
     "resources.threads": "every run of a study has one thread",
 }
+MOST_SEEDS = MOST_SETTINGS = (
+    1000  # every setting is checked before the first run, and compared with every other
+)
 Interval = tuple[float, float]
 
 
@@ -57,7 +60,7 @@ class Space(Section):
 class Random(Section):
     """Settings drawn at random. More samples later: the first ones stay."""
 
-    samples: int = Field(ge=1, description="How many settings.")
+    samples: int = Field(ge=1, le=MOST_SETTINGS, description="How many settings.")
     seed: int = Field(0, ge=0, description="Of the drawing; not of the runs.")
     space: dict[str, Space] = Field(
         min_length=1, description="Dotted spec field -> where its values are from."
@@ -82,8 +85,11 @@ class Compare(Section):
 
 def _numbered(raw: Any) -> Any:
     """Let a number n stand for the seeds 0 to n - 1."""
-    is_number = isinstance(raw, int) and not isinstance(raw, bool)
-    return list(range(raw)) if is_number else raw
+    if not isinstance(raw, int) or isinstance(raw, bool):
+        return raw
+    if raw > MOST_SEEDS:
+        raise refuse(f"a study has at most {MOST_SEEDS:,} seeds, not {raw:,}")
+    return list(range(raw))
 
 
 class StudyFile(Section):
@@ -91,25 +97,29 @@ class StudyFile(Section):
 
     name: str = Field("study", description="Of the study; begins the names of its runs. Default: the file's.")
     spec: Any = Field(description="The base spec: a file beside this one, or a whole spec as a map.")
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(_numbered)] = Field(
-        min_length=1, description="Every setting runs with each; a number n means 0 to n - 1."
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], BeforeValidator(_numbered)] = Field(
+        min_length=1,
+        max_length=MOST_SEEDS,
+        description="Every setting runs with each; a number n means 0 to n - 1.",
     )
     grid: dict[str, list[Any]] | None = Field(
         None, description="Dotted spec field -> its values; every combination is a setting."
     )
     listed: list[dict[str, Any]] | None = Field(
-        None, alias="list", min_length=1, description="Settings one by one, each with a `label` if it likes."
+        None,
+        alias="list",
+        min_length=1,
+        max_length=MOST_SETTINGS,
+        description="Settings one by one, each with a `label` if it likes.",
     )
     random: Random | None = Field(None, description="Settings drawn at random.")
-    workers: int | None = Field(None, ge=1, description="Runs at a time; default: one a core.")
+    workers: int | None = Field(None, ge=1, le=1024, description="Runs at a time; default: one a core.")
     compare: Compare = Field(default_factory=Compare, description="What will be compared, said beforehand.")
 
     @field_validator("name")
     @classmethod
     def _name_is_a_slug(cls, name: str) -> str:
-        if not SLUG.fullmatch(name):
-            raise refuse(f"a study's name has lower-case letters, digits and `_ . -` only, not {name!r}")
-        return name
+        return slug(name, "a study's name")
 
     @field_validator("spec")
     @classmethod
@@ -131,6 +141,10 @@ class StudyFile(Section):
         empty = [key for key, values in (grid or {}).items() if not values]
         if grid == {} or empty:
             raise refuse(f"{empty[0] if empty else 'it'} has no values: give a list, or leave it out")
+        if (num := math.prod(map(len, (grid or {}).values()))) > MOST_SETTINGS:
+            raise refuse(
+                f"{num:,} settings, and a study has at most {MOST_SETTINGS:,}: name some in a `list`"
+            )
         return grid
 
     @model_validator(mode="after")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator import streams
-from orchestrator.spec.load import Path_
+from orchestrator.spec.document import Path_
 from orchestrator.studies.file import Random, Space, StudyFile
 from orchestrator.studies.labels import label_of, leaves
 

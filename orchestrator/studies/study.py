@@ -12,16 +12,9 @@ from typing import Any
 
 from orchestrator.errors import SpecError
 from orchestrator.spec import Spec
-from orchestrator.spec.load import (
-    SHORT_FORMS,
-    Document,
-    check,
-    look_in,
-    name_from,
-    read,
-    read_spec,
-    set_field,
-)
+from orchestrator.spec.document import Document, read
+from orchestrator.spec.echo import listed as list_problems
+from orchestrator.spec.load import SHORT_FORMS, check, look_in, name_from, read_spec, set_field
 from orchestrator.studies.file import Compare, StudyFile, is_plain, known_label, refusal
 from orchestrator.studies.labels import leaves, slug
 from orchestrator.studies.settings import Given, expand
@@ -107,7 +100,7 @@ def load_study(path: Path) -> Study:
         *([f"compare.baseline: {wrong}"] if (wrong := _baseline(file, settings)) else []),
     ]
     if problems:
-        raise SpecError("\n".join(f"{path}: {problem}" for problem in problems))
+        raise SpecError(list_problems([f"{path}: {problem}" for problem in problems]))
     return Study(file.name, path, checked, settings, tuple(file.seeds), file.workers, file.compare)
 
 
@@ -132,8 +125,8 @@ def _settings(given: Sequence[Given], base: Document, document: Document) -> tup
             for problem in str(error).splitlines():
                 problems.setdefault(problem, []).append(one.label)
     if problems:
-        told = (f"{problem} (setting {listed(labels)})" for problem, labels in problems.items())
-        raise SpecError("\n".join(told))
+        told = [f"{problem} (setting {listed(labels)})" for problem, labels in problems.items()]
+        raise SpecError(list_problems(told))
     return tuple(settings)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import sys
 from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import entry_points
@@ -92,14 +93,22 @@ def _entered(kind: Kind) -> dict[str, str]:
 
 
 def _outside(module: str) -> ModuleType:
-    """Import a user's part."""
+    """Import a user's part; a name that can be none of his is not imported to find out."""
+    package = module.partition(".")[0]
+    if not all(word.isidentifier() for word in module.split(".")):
+        raise ObjectiveError(f"`{module[:100]}` is not written as package.module")
+    if package in sys.stdlib_module_names:
+        raise ObjectiveError(
+            f"`{module}` is in `{package}`, which is part of Python itself and hides a file of that name: give yours "
+            "another"
+        )
     try:
         found = importlib.import_module(module)
     except ImportError as error:
         raise ObjectiveError(
             f"cannot import `{module}`: {error}. Is its folder the spec's, the current one, or installed?"
         ) from error
-    except Exception as error:  # whatever a user's code raises
+    except (Exception, SystemExit) as error:  # whatever a user's code raises
         raise ObjectiveError(f"`{module}` cannot be imported: {from_file(error)}") from error
     lacks = [name for name in ("SOURCE", "Config", "create") if not hasattr(found, name)]
     if lacks:

@@ -19,7 +19,7 @@ class Section(BaseModel):
     So a new method brings its own keys, and a key that no named method has is refused.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     @property
     def options(self) -> dict[str, Any]:

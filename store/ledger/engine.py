@@ -48,6 +48,21 @@ def make_engine(url: str) -> Engine:
     return engine
 
 
+def check_url(url: str) -> None:
+    """Refuse what cannot be a ledger's URL; nothing is connected, and its driver need not be here."""
+    parsed = _parse(url)
+    try:
+        parsed.get_dialect()
+    except ArgumentError as wrong:
+        raise LedgerError(f"No kind of database is called {parsed.drivername!r}.") from wrong
+    except ModuleNotFoundError:
+        return  # the driver of another host
+    if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise LedgerError(
+            "A ledger in memory ends with its process: name a file, sqlite:////data/evergreen.db."
+        )
+
+
 def writing(engine: Engine) -> Engine:
     """Return the same engine for transactions that write: on SQLite they take the lock as they begin.
 
@@ -76,7 +91,7 @@ def missing_file(engine: Engine) -> Path | None:
 def _parse(url: str) -> URL:
     try:
         parsed = make_url(url)
-    except ArgumentError as wrong:
+    except (ArgumentError, ValueError) as wrong:  # ValueError: a port that is no number
         raise LedgerError(
             f"{url!r} is not the URL of a database, like sqlite:///runs/evergreen.db."
         ) from wrong

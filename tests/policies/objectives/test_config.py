@@ -110,9 +110,9 @@ def test_the_dump_is_resolved_and_reads_back_the_same(section: Any) -> None:
         ),
         ({"estimator": "no.such.module"}, ("estimator",), "cannot import `no.such.module`"),
         (
-            {"estimator": "json.tool"},
+            {"estimator": "yaml.error"},
             ("estimator",),
-            "`json.tool` is no part of an objective: it lacks SOURCE",
+            "`yaml.error` is no part of an objective: it lacks SOURCE",
         ),
     ],
 )

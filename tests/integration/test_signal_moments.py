@@ -1,0 +1,126 @@
+"""Signals while a command loads, measures, goes from a run to its twin; and a terminal that goes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.running import resume
+from tests.integration.moments import wait_for
+from tests.integration.processes import Process, wait_for_step
+from tests.integration.runs import told
+from tests.orchestrator.specs import alone, written
+
+ASKING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+MIND = "tests.integration.moments:create"
+
+
+def watched(folder: Path, waits: str, seconds: float = 30.0, **changes: Any) -> Path:
+    environment = {"type": MIND, "folder": str(folder), "waits": waits, "seconds": seconds}
+    return written(folder, alone() | {"environments": {"one": environment}} | changes)
+
+
+@pytest.mark.parametrize("number", ASKING)
+def test_before_there_is_a_run_a_signal_ends_the_command_in_one_line_and_leaves_nothing(
+    tmp_path: Path, number: int
+) -> None:
+    process = Process(tmp_path, "run", watched(tmp_path, "built-1"), "--home", tmp_path / "home")
+    wait_for(tmp_path / "built-1")
+    process.signal(number)
+    exit_code, output = process.end()
+    assert exit_code == 128 + number
+    name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+    assert output.splitlines() == [f"error: ended by {name} before anything was begun"]
+    assert [path.name for path in (tmp_path / "home").iterdir() if path.is_dir()] == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_while_a_resumed_run_loads_a_signal_leaves_it_resumable(tmp_path: Path, number: int) -> None:
+    spec = watched(tmp_path, "built-2")
+    assert Process(tmp_path, "run", spec, "--home", tmp_path, "--until-step", 1).end()[0] == 75
+    process = Process(tmp_path, "resume", "alone", "--home", tmp_path)
+    wait_for(tmp_path / "built-2")
+    process.signal(number)
+    exit_code, output = process.end()
+    assert exit_code == 75
+    assert (
+        f", before alone went on; it is as it was. Go on with: evergreen resume alone --home {tmp_path}"
+        in output
+    )
+    assert told(tmp_path, "alone")["status"] == "stopped"
+    assert resume("alone", home=tmp_path).status == "finished"
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP])
+def test_while_a_boundary_is_measured_a_signal_waits_for_it(tmp_path: Path, number: int) -> None:
+    process = Process(tmp_path, "run", watched(tmp_path, "scored", 0.3), "--home", tmp_path)
+    wait_for(tmp_path / "scored")
+    process.signal(number)
+    assert process.end()[0] == 75
+    story = told(tmp_path, "alone")
+    assert (story["status"], story["num_steps"], story["num_boundaries"]) == ("stopped", 0, 1)
+    assert resume("alone", home=tmp_path).status == "finished"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM])
+def test_between_a_run_and_its_twin_a_signal_leaves_both_resumable(tmp_path: Path, number: int) -> None:
+    spec = watched(tmp_path, "built-2", 0.5, baseline="uniform")
+    process = Process(tmp_path, "run", spec, "--home", tmp_path)
+    wait_for(tmp_path / "built-2")
+    process.signal(number)
+    exit_code, output = process.end()
+    assert exit_code == 75
+    assert "Traceback" not in output
+    assert told(tmp_path, "alone")["status"] == "finished"
+    assert told(tmp_path, "alone-uniform")["status"] == "stopped"
+    assert resume("alone", home=tmp_path).status == "finished"
+    assert told(tmp_path, "alone-uniform")["status"] == "finished"
+
+
+def test_a_terminal_that_hangs_up_stops_a_run_that_saves(tmp_path: Path) -> None:
+    process = Process(tmp_path, written(tmp_path, alone(steps=500)), tmp_path, call=without_anyone_who_reads)
+    wait_for_step(tmp_path, "alone", 2)
+    process.signal(signal.SIGHUP)
+    assert process.end()[0] == 75
+    story = told(tmp_path, "alone")
+    assert story["status"] == "stopped"
+    assert story["events"][-1]["text"] == "SIGHUP"
+    step = story["num_steps"]
+    assert resume("alone", home=tmp_path, until_step=step + 1).reason == f"--until-step {step + 1}"
+
+
+def without_anyone_who_reads(spec: Path, home: Path) -> None:
+    """Run a spec with stdout and stderr as pipes that nobody reads any more."""
+    from orchestrator.cli import main
+
+    for descriptor in (1, 2):
+        reading, writing = os.pipe()
+        os.close(reading)
+        os.dup2(writing, descriptor)
+    sys.argv = ["evergreen", "run", str(spec), "--home", str(home)]
+    main()
+
+
+def test_a_reader_that_leaves_ends_no_run(tmp_path: Path) -> None:
+    process = Process(tmp_path, written(tmp_path, alone()), tmp_path, call=without_anyone_who_reads)
+    assert process.end()[0] == 0
+    assert told(tmp_path, "alone")["status"] == "finished"
+
+
+@pytest.mark.slow
+def test_a_study_whose_terminal_hangs_up_can_be_gone_on_with(tmp_path: Path) -> None:
+    spec = written(tmp_path, alone(steps=500))
+    study = tmp_path / "both.yaml"
+    study.write_text(f"spec: {spec.name}\nseeds: 1\nworkers: 1\n")
+    process = Process(tmp_path, "study", study, "--home", tmp_path)
+    wait_for_step(tmp_path, "both.base.s0", 1)
+    process.signal(signal.SIGHUP)
+    exit_code, output = process.end()
+    assert exit_code == 75
+    assert f"Go on with: evergreen study {study}" in output
+    assert told(tmp_path, "both.base.s0")["status"] == "stopped"
