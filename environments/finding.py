@@ -81,22 +81,19 @@ class Kind:
         try:
             module = imported(module_name)
         except ImportError as error:
-            if not (
-                isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}.")
-            ):
-                # the module was found; something that it imports was not
+            is_missing = isinstance(error, ModuleNotFoundError)
+            if is_missing and f"{module_name}.".startswith(f"{error.name}."):
                 raise EnvironmentFault(
-                    f"{self.word} type {type_!r} cannot be imported: {raised(error)}"
+                    f"{self.word} type {type_!r}: no module {module_name!r} on the path or in {search_path or 'it'}"
                 ) from error
+            # the module was found; something that it imports was not
+            hint = (
+                f". A file or folder of yours that is called {error.name!r} is not found under that name, which is ours:"
+                " rename it, or import from a module in it"
+            )
             raise EnvironmentFault(
-                f"{self.word} type {type_!r}: no module {module_name!r} on the path or in {search_path or 'it'}"
-            ) from error
-        except ImportError as error:
-            if error.name not in HOUSE:
-                raise
-            raise EnvironmentFault(
-                f"{self.word} type {type_!r}: {error}. A file or folder of yours that is called {error.name!r} is not"
-                " found under that name, which is ours: rename it, or import from a module in it"
+                f"{self.word} type {type_!r} cannot be imported: {raised(error)}"
+                f"{hint if error.name in HOUSE and not is_missing else ''}"
             ) from error
         function: Any = getattr(module, attribute, None)
         if not callable(function):

@@ -71,7 +71,7 @@ LONGEST_LINE = 4000  # characters: lists of what there is are long, what somebod
 
 
 def problem(message: str) -> None:
-    """Say what went wrong, without logins; the message is text, never markup, and no line of it is obeyed or endless."""
+    """Say what went wrong, without logins; it is text, never markup, and no line of it is obeyed or endless."""
     lines = (plain(line) for line in without_logins(message).split("\n"))
     said = "\n".join(line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}..." for line in lines)
     err.print(Text("error: ", style="bold red") + Text(said))
