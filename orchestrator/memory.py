@@ -13,6 +13,7 @@ from orchestrator import incidents, metrics
 from orchestrator.alarms import raise_alarms
 from orchestrator.checkpointing import components
 from orchestrator.choosing import Slot, by_pick
+from orchestrator.inventory import name_of
 from orchestrator.measurements.contracts import Findings
 from orchestrator.measurements.evaluation import sample_record
 from orchestrator.outer import Earned, Scheduled
@@ -71,14 +72,14 @@ class Memory:
                     record = HoldoutRecord(name, category, purpose, keys, len(tasks))
                     self.ledger.record_holdout(self.run, record)
 
+    def restore_stage(self, parts: Parts, at: Progress) -> None:
+        """Enter the start of the stage that goes on, if a lost ledger took it along: what comes is of that stage."""
+        begun = {stage.stage for stage in self.ledger.reading.stages(self.run.name)}
+        if 0 < at.stage == at.num_boundaries and at.stage not in begun:
+            self.ledger.start_stage(self.run, _stage(parts, at, ()))
+
     def record_stage(self, parts: Parts, at: Progress, scheduled: Scheduled) -> None:
         """A stage begins, and why there."""
-        pick = (
-            PickRecord(0, "scheduler", "main", at.pick.arm, at.pick.arm, at.pick.probability)
-            if at.pick
-            else None
-        )
-        stage = parts.spec.curriculum.stage
         drawn = {
             "stage": at.stage,
             "probabilities": dict(scheduled.probabilities),
@@ -86,8 +87,7 @@ class Memory:
         }
         text = f"stage {at.stage}: {scheduled.why}"
         events = incidents.decision(text, drawn) if scheduled.pick else []
-        record = StageRecord(at.stage, at.environment, at.step, stage.steps, stage.replay, pick, events)
-        self.ledger.start_stage(self.run, record)
+        self.ledger.start_stage(self.run, _stage(parts, at, events))
         self.watcher.stage(at)
         if scheduled.is_news:
             self.watcher.decision([event.text for event in events])
@@ -150,6 +150,11 @@ class Memory:
         Killed in between, the run measures them again and finds the same.
         """
         self._saved = None
+        for older in self.ledger.checkpoints(
+            self.run
+        ):  # about to be replaced: no row may name another's content
+            if (older.step, older.num_boundaries) == (at.step, at.num_boundaries):
+                self.ledger.forget_checkpoint(self.run, older)
         self.save("boundary", parts, at)
         for finding in findings:
             record = _boundary(at, finding, watch)
@@ -169,8 +174,7 @@ class Memory:
         """Make a checkpoint of this position durable, unless there is one; then forget old periodic ones."""
         if self._saved == (at.step, at.num_boundaries):
             return
-        name = f"step-{at.step:06d}-boundary-{at.num_boundaries:03d}"
-        saved = checkpoints.save(self.folder, name, components(parts, at))
+        saved = checkpoints.save(self.folder, name_of(at), components(parts, at))
         record = CheckpointRecord(at.step, at.num_boundaries, kind, **vars(saved))
         self.ledger.record_checkpoint(self.run, record)
         self._saved, self._saved_at = (at.step, at.num_boundaries), time.monotonic()
@@ -195,6 +199,14 @@ class Memory:
         """Pass on what happened: a decision is news, an incident is a warning."""
         self.watcher.decision([event.text for event in events if event.kind == DECISION])
         self.watcher.event([event.text for event in events if event.kind != DECISION])
+
+
+def _stage(parts: Parts, at: Progress, events: Sequence[EventRecord]) -> StageRecord:
+    stage, pick = parts.spec.curriculum.stage, at.pick
+    chosen = PickRecord(0, "scheduler", "main", pick.arm, pick.arm, pick.probability) if pick else None
+    return StageRecord(
+        at.stage, at.environment, at.step - at.stage_step, stage.steps, stage.replay, chosen, events
+    )
 
 
 def _boundary(at: Progress, finding: Findings, watch: Stopwatch) -> BoundaryRecord:

@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from orchestrator.assembly import lay_foundation
 from orchestrator.baseline import twin_of
 from orchestrator.errors import UserError
 from orchestrator.forking import adopt_checkpoint, boundary_checkpoint, forked_spec
-from orchestrator.process import ALONE, Kin, Outcome, Process, run_record
-from orchestrator.runs import SPEC_FILE, existing
+from orchestrator.process import ALONE, Kin, Outcome, Process, new_run
+from orchestrator.provenance import as_yaml, kept_spec
+from orchestrator.recovery import recover, twin_folder
+from orchestrator.runs import SPEC_FILE, existing, known_to, ledger_url
 from orchestrator.spec import Spec, load_spec
 from orchestrator.spec.load import change_resources
 from orchestrator.tracking import start_tracker
@@ -22,7 +22,7 @@ from orchestrator.watching import Watcher
 from store.checkpoints import WEIGHTS
 from store.files import write_text
 from store.home import Home
-from store.ledger import Ledger
+from store.ledger import Ledger, Reading
 from store.lock import RunLock
 from store.records import LineageRecord
 from store.report import write as write_report
@@ -75,32 +75,30 @@ def resume(
 ) -> Outcome:
     """Go on from the newest valid checkpoint; a finished run stays as it is, unless it gets more stages.
 
-    `kin` counts only for a run that was killed before its ledger knew of it.
+    What the ledger lacks of the run and its folder has is entered first; `kin` counts only for a run that the ledger
+    does not know.
     """
     place, watcher = Home(home, create=False), watcher or Watcher()
     folder = existing(place, name)
-    written = load_spec(folder / SPEC_FILE)
-    with Ledger.open(written.ledger.url or place.ledger_url) as ledger:
-        spec = change_resources(written, overrides)
-        known = {run.name: run.status for run in ledger.reading.runs()}
-        if stages is not None and name in known:
-            spec = _lengthened(spec, stages, len(ledger.reading.stages(name)))
-            if stages > written.curriculum.stages:
-                known[name] = "stopped"
-        if known.get(name) == "finished":
-            if spec != written:  # its tracker's place may be another now
-                write_text(folder / SPEC_FILE, as_yaml(spec))
+    with Ledger.open(ledger_url(place, name)) as ledger:
+        kept = kept_spec(ledger.reading, folder, name)
+        spec = change_resources(kept.spec, overrides)
+        statuses = {run.name: run.status for run in ledger.reading.runs()}
+        if statuses.get(name) == "finished" and (stages or 0) <= spec.curriculum.stages:
+            spec = _lengthened(spec, stages, ledger.reading)
+            watcher.event([event.text for event in kept.put_right(folder, spec)])
             start_tracker(spec.model_dump(mode="json"), place, name).finish(watcher)
             watcher.end(name, "finished", None)
             outcome = Outcome(name, folder, "finished")
         else:
             with RunLock(folder):
-                write_text(folder / SPEC_FILE, as_yaml(spec))
+                events = recover(ledger, place, name, kin)
+                spec = _lengthened(spec, stages, ledger.reading)
                 process = Process(spec, ledger, place, folder, watcher, until_step)
-                # a run that is not known was killed between its folder and its ledger row
-                if name in known:
-                    outcome = process.go_on()
-                else:
+                if name in known_to(ledger):
+                    outcome = process.go_on(None, events, kept)
+                else:  # killed between its folder and its ledger row
+                    kept.put_right(folder, spec)
                     outcome = process.begin(lay_foundation(spec, tell=watcher.opening), kin)
     return _with_baseline(outcome, spec, place, watcher)
 
@@ -118,18 +116,21 @@ def fork(
     """Begin a new run at the boundary after a stage of another, with its history and another spec."""
     place, watcher = Home(home, create=False), watcher or Watcher()
     parent_folder = existing(place, name)
-    parent = load_spec(parent_folder / SPEC_FILE)
-    checked = forked_spec(parent, spec, overrides, stage)
-    with Ledger.open(checked.ledger.url or place.ledger_url) as ledger:
+    with Ledger.open(ledger_url(place, name)) as ledger:
+        taken = [run.name for run in ledger.reading.runs()]
+        if name not in taken:
+            raise UserError(f"the ledger does not know {name}: `evergreen resume {name}` enters it again")
+        kept = kept_spec(ledger.reading, parent_folder, name)
+        watcher.event(kept.said(kept.spec))
+        checked = forked_spec(kept.spec, spec, overrides, stage)
         record = boundary_checkpoint(ledger, parent_folder, name, stage)
         foundation = lay_foundation(checked, parent_folder / record.folder / WEIGHTS, watcher.opening)
-        taken = [run.name for run in ledger.reading.runs()]
         checked = checked.model_copy(update={"name": place.free_name(checked.name, taken)})
         folder = place.make_run_folder(checked.name)
         with RunLock(folder):
             adopt_checkpoint(record, parent_folder, folder)
             forked = replace(kin, lineage=LineageRecord(name, stage))
-            ledger.fork_run(run_record(checked, foundation, forked), record)
+            ledger.fork_run(new_run(checked, foundation, forked), record)
             write_text(folder / SPEC_FILE, as_yaml(checked))
             outcome = Process(checked, ledger, place, folder, watcher, until_step).go_on(foundation)
     return _with_baseline(outcome, checked, place, watcher)
@@ -141,6 +142,8 @@ def _with_baseline(outcome: Outcome, spec: Spec, place: Home, watcher: Watcher) 
         return outcome
     with Ledger.open(spec.ledger.url or place.ledger_url) as ledger:
         about, twin = ledger.reading.run(outcome.name), ledger.reading.baseline(outcome.name)
+        if spec.baseline is not None and twin is None:
+            twin = twin_folder(place, ledger, outcome.name, twin_of(spec).name)
         if about.baseline_of is not None:
             write_report(ledger, place.run_folder(about.baseline_of), about.baseline_of)
     if spec.baseline is None:
@@ -159,14 +162,14 @@ def _with_baseline(outcome: Outcome, spec: Spec, place: Home, watcher: Watcher) 
     )
 
 
-def _lengthened(spec: Spec, stages: int, num_begun: int) -> Spec:
-    """Give a run another number of stages, at least those it has begun."""
+def _lengthened(spec: Spec, stages: int | None, reading: Reading) -> Spec:
+    """Give a run another number of stages, at least those it has begun; None: the number it has."""
+    if stages is None or spec.name not in {run.name for run in reading.runs()}:
+        return spec
+    begun = [stage.stage for stage in reading.stages(spec.name)]
+    done = [record.num_boundaries - 1 for record in reading.checkpoints(spec.name)]
+    num_begun = max([*begun, *done], default=0)
     if stages < num_begun:
         raise UserError(f"{spec.name} has begun stage {num_begun} already: --stages {stages} is too few")
     curriculum = spec.curriculum.model_copy(update={"stages": stages})
     return spec.model_copy(update={"curriculum": curriculum})
-
-
-def as_yaml(spec: Spec) -> str:
-    """Write the resolved spec as a file that `run` reads."""
-    return yaml.safe_dump(spec.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)

@@ -9,11 +9,12 @@ from glob import escape
 from pathlib import Path
 
 import yaml
+from sqlalchemy import make_url
 
 from orchestrator.errors import UserError
-from store import checkpoints
+from store import checkpoints, identity
 from store.files import new_folder
-from store.home import Home
+from store.home import RESERVED, SLUG, Home
 from store.ledger import Ledger
 from store.lock import holder
 from store.lock import request_stop as ask_to_stop
@@ -25,29 +26,63 @@ SPEC_FILE = "spec.yaml"  # in a run's folder: its resolved spec
 def opened(path: Path, run: str | None = None) -> Iterator[tuple[Home, Ledger]]:
     """Open a home for reading, with its own ledger or the one that a run's spec names."""
     home = Home(path, create=False)
-    with Ledger.open(_ledger_url(home, run), create=False) as ledger:
+    with Ledger.open(ledger_url(home, run), create=False) as ledger:
+        if run is not None and _is_stray(home, ledger, home.run_folder(run), known_to(ledger)):
+            raise UserError(
+                f"the ledger {ledger.engine.url!r} does not know the run {run}, whose folder is here: "
+                f"`evergreen resume {run}` enters it again"
+            )
         yield home, ledger
+
+
+def known_to(ledger: Ledger) -> set[str]:
+    """Name the runs of a ledger."""
+    return {run.name for run in ledger.reading.runs()}
+
+
+def strays(home: Home, ledger: Ledger) -> list[str]:
+    """Name the runs whose folders are here, which nobody holds, and which this ledger should know and does not."""
+    known = known_to(ledger)
+    return [path.name for path in sorted(home.path.iterdir()) if _is_stray(home, ledger, path, known)]
+
+
+def _is_stray(home: Home, ledger: Ledger, folder: Path, known: set[str]) -> bool:
+    if folder.name in known or not is_run(folder) or holder(folder) is not None:
+        return False
+    return make_url(ledger_url(home, folder.name)) == ledger.engine.url
 
 
 def upgrade_ledgers(path: Path) -> list[str]:
     """Bring the home's ledger, and those that its runs' specs name, to our schema; returns their URLs."""
     home = Home(path, create=False)
-    named = {_ledger_url(home, spec.parent.name) for spec in home.path.glob(f"*/{SPEC_FILE}")}
+    named = {ledger_url(home, folder.name) for folder in home.path.iterdir() if is_run(folder)}
     urls = sorted({home.ledger_url, *named})
     for url in urls:
         Ledger.upgrade(url)
     return urls
 
 
-def _ledger_url(home: Home, run: str | None) -> str:
+def ledger_url(home: Home, run: str | None) -> str:
+    """Find the ledger of a run or of a study's runs: where its spec says, else the home's own."""
     if run is None:
         return home.ledger_url
     of_study = sorted(home.path.glob(f"{escape(run)}.*/{SPEC_FILE}"))  # its runs begin with its name
     spec = next((path for path in (home.run_folder(run) / SPEC_FILE, *of_study) if path.is_file()), None)
     if spec is None:
         return home.ledger_url
-    url: str | None = yaml.safe_load(spec.read_text())["ledger"]["url"]
+    try:
+        sections = yaml.safe_load(spec.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError):  # edited beyond reading; `resume` says so
+        return home.ledger_url
+    section = sections.get("ledger") if isinstance(sections, dict) else None
+    url: str | None = section.get("url") if isinstance(section, dict) else None
     return url or home.ledger_url
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run's: it has a resolved spec, or what is kept for the case that it is lost."""
+    is_name = SLUG.fullmatch(folder.name) is not None and folder.name not in RESERVED
+    return is_name and any((folder / own).exists() for own in (SPEC_FILE, identity.FILE, checkpoints.FOLDER))
 
 
 def find_run(ledger: Ledger, name: str) -> None:
@@ -97,7 +132,7 @@ def request_stop(name: str, home: str | Path = "runs") -> str:
 def existing(place: Home, name: str) -> Path:
     """Find a run's folder, or list the runs there are."""
     folder = place.run_folder(name)
-    if not (folder / SPEC_FILE).is_file():
-        known = sorted(path.parent.name for path in place.path.glob(f"*/{SPEC_FILE}"))
+    if not is_run(folder):
+        known = sorted(path.name for path in place.path.iterdir() if path.is_dir() and is_run(path))
         raise UserError(f"there is no run {name!r} in {place.path}; there are: {', '.join(known) or 'none'}")
     return folder

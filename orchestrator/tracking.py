@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from orchestrator.runs import SPEC_FILE
+from orchestrator.runs import SPEC_FILE, is_run
 from orchestrator.watching import Watcher
 from store.home import Home
 from store.tracker.following import Job
@@ -41,7 +41,8 @@ def job_of(spec: Sections, home: Home, name: str) -> Job | None:
 def jobs(home: Home, only: str | None = None) -> list[Job]:
     """Find every run of a home that has a tracker, or one run, by the specs in their folders."""
     specs = sorted(home.path.glob(f"{only or '*'}/{SPEC_FILE}"))
-    found = (job_of(yaml.safe_load(path.read_text()), home, path.parent.name) for path in specs)
+    ours = [path for path in specs if is_run(path.parent)]
+    found = (job_of(yaml.safe_load(path.read_text()), home, path.parent.name) for path in ours)
     return [job for job in found if job is not None]
 
 

@@ -18,6 +18,7 @@ from store.ledger.answers import Cell
 from store.lock import holder
 from store.metrics import metric as known_metric
 from store.records import EVERYTHING
+from store.words import what_is_missing
 
 MATRICES = ("pass_1", "pass_4", "entropy_token")
 PARTS = ("draw", "play", "score", "wait", "update", "other")  # of a step's time
@@ -29,7 +30,8 @@ Matrix = dict[str, dict[str, float | None]]  # after stage i -> environment j ->
 def tell(ledger: Ledger, home: Home, name: str) -> Facts:
     """Collect what there is to say about a run, and the hashes that prove it: those read everything."""
     folder = home.run_folder(name)
-    return {**facts(ledger, folder, name), **_digests(ledger, name, folder)}
+    told = facts(ledger, folder, name)
+    return {**told, **_digests(ledger, name, folder, is_whole=told["missing"] is None)}
 
 
 def facts(ledger: Ledger, folder: Path, name: str) -> Facts:
@@ -57,6 +59,7 @@ def facts(ledger: Ledger, folder: Path, name: str) -> Facts:
         "planned_steps": _planned_steps(spec["curriculum"], stages),
         "planned_stages": spec["curriculum"]["stages"],
         "num_boundaries": run.num_boundaries,
+        "missing": what_is_missing(read.gaps(name)),
         "seconds": _seconds(ledger, name),
         "environments": _environments(matrices, cells["pass_1"]),
         "matrices": matrices,
@@ -87,7 +90,8 @@ def newest_checkpoint(ledger: Ledger, name: str, folder: Path) -> Path | None:
 
 def _planned_steps(curriculum: Mapping[str, Any], stages: Sequence[Facts]) -> int:
     """Steps of the whole run, at most: stages that are over count as they were."""
-    left, last = curriculum["stages"] - len(stages), stages[-1] if stages else None
+    last = stages[-1] if stages else None
+    left = curriculum["stages"] - (last["stage"] if last else 0)
     if last is None:
         done = 0
     elif last["end_step"] is None:
@@ -115,8 +119,9 @@ def _laws(objective: Mapping[str, Any], matrices: Mapping[str, Matrix]) -> dict[
     return found
 
 
-def _digests(ledger: Ledger, name: str, folder: Path) -> Facts:
-    newest = newest_checkpoint(ledger, name, folder)
+def _digests(ledger: Ledger, name: str, folder: Path, is_whole: bool) -> Facts:
+    """Hash the run; a record with gaps has no digest, which would be that of another run."""
+    newest = newest_checkpoint(ledger, name, folder) if is_whole else None
     if newest is None:
         return {"digest": None, "digest_all": None}
     weights = checkpoints.weights_sha256(newest)
@@ -188,7 +193,7 @@ def carry_over(matrices: Mapping[str, Matrix], stages: list[Facts]) -> Facts:
     """Sum the matrices up (see `store.carryover`); all None before a stage is measured, and in flat mode."""
     last = max((int(i) for i in matrices["pass_1"]), default=0)
     trained = [stage["environment"] for stage in stages if stage["stage"] <= last]
-    if None in trained:
+    if None in trained or len(trained) != last:  # flat, or a lost ledger took stages along
         trained = []
     accuracy, entropy = (
         {(int(i), name): value for i, row in matrices[metric].items() for name, value in row.items()}

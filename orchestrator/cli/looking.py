@@ -12,12 +12,14 @@ from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home, RunName
 
 def ls(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     """List the runs of a home folder, oldest first."""
-    from orchestrator.cli.console import out, print_json
+    from orchestrator.cli.console import err, out, print_json
     from orchestrator.cli.tables import runs_table
-    from orchestrator.runs import opened
+    from orchestrator.runs import opened, strays
     from store.story import status
+    from store.words import listed
 
     with opened(home) as (place, ledger):
+        unknown = strays(place, ledger)
         runs = [
             {**vars(run), "status": status(run.status, place.run_folder(run.name))}
             for run in ledger.reading.runs()
@@ -28,6 +30,9 @@ def ls(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
         out.print(runs_table(runs))
     else:
         out.print(f"No runs in {home} yet. `evergreen run SPEC` makes one.")
+    if unknown:
+        text = f"Not in the ledger, though the folder is here: {listed(unknown)};"
+        err.print(f"{text} `evergreen resume RUN` enters it again.", markup=False)
 
 
 def show(

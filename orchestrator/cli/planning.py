@@ -36,7 +36,7 @@ def validate(
     from orchestrator.cli.leaking import look_for_leaks, print_leaks, summary
     from orchestrator.errors import UserError
     from orchestrator.plan import make_plan
-    from orchestrator.running import as_yaml
+    from orchestrator.provenance import as_yaml
     from orchestrator.spec import load_spec
 
     checked = load_spec(spec, overrides or [])

@@ -40,12 +40,12 @@ def work(job: Job) -> None:
     from orchestrator.cli.screen import Screen
     from orchestrator.process import Kin
     from orchestrator.running import resume, run
-    from orchestrator.runs import SPEC_FILE
+    from orchestrator.runs import is_run
 
     kin, screen = Kin(member=MemberRecord(**job.member)), Screen(Path(job.home))
     folder = Home(job.home).run_folder(job.name)
     _forget_unborn(folder)
-    if (folder / SPEC_FILE).is_file():
+    if is_run(folder):
         outcome = resume(job.name, home=job.home, watcher=screen, kin=kin)
     else:
         outcome = run(job.spec, home=job.home, watcher=screen, kin=kin, name=job.name)

@@ -99,7 +99,9 @@ def _of_run(reading: Reading, run: str, of: Measure) -> dict[str, float | None]:
 
 
 def _trained(stages: Sequence[Stage]) -> list[str]:
-    """Each stage's environment; none in flat mode, where stages have no environment of their own."""
+    """Each stage's environment; none in flat mode, which has no such, nor where a lost ledger took stages along."""
+    if [stage.stage for stage in stages] != list(range(1, len(stages) + 1)):
+        return []
     return [stage.environment for stage in stages if stage.environment is not None]
 
 

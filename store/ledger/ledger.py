@@ -96,11 +96,6 @@ class Ledger:
         parent = self.reading.run_id(record.lineage.parent)
         with self._writing(f"The fork {record.name!r} of run {record.lineage.parent!r}") as connection:
             run = _enter(connection, record)
-            connection.execute(
-                insert(tables.lineage).values(
-                    run_id=run.run_id, parent_id=parent, parent_stage=record.lineage.stage
-                )
-            )
             copy_history(connection, parent, run.run_id)
             rewind(connection, run.run_id, checkpoint.step, checkpoint.num_boundaries)
             connection.execute(insert(tables.checkpoint).values(**_checkpoint_row(run, checkpoint)))

@@ -27,6 +27,7 @@ def _context(material: Material) -> dict[str, Any]:
         "story": story,
         "standing": words.how_it_stands(story),
         "sentences": dict(zip(("Learnt", "Entropy", "Choice"), words.in_words(story), strict=True)),
+        "lost": words.what_is_lost(story),
         "beside": words.beside_the_baseline(story),
         "went_wrong": words.what_went_wrong(story),
         "glance": _glance(material),
