@@ -88,8 +88,8 @@ class Kind:
                 ) from error
             # the module was found; something that it imports was not
             hint = (
-                f". A file or folder of yours that is called {error.name!r} is not found under that name, which is ours:"
-                " rename it, or import from a module in it"
+                f". A file or folder of yours that is called {error.name!r} is not found under that name, which is"
+                " ours: rename it, or import from a module in it"
             )
             raise EnvironmentFault(
                 f"{self.word} type {type_!r} cannot be imported: {raised(error)}"

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqlalchemy import make_url
+
 from orchestrator.errors import UserError
-from orchestrator.places import ledger_url
-from orchestrator.runs import SPEC_FILE, sections_of
+from orchestrator.places import completed_ledger_url
+from orchestrator.runs import SPEC_FILE, is_stray, sections_of
 from store.errors import StoreError
 from store.home import Home
 from store.ledger import Ledger
@@ -20,6 +22,7 @@ class Inventory:
 
     runs: list[Run]  # oldest first
     problems: list[str]  # a sentence for every ledger that is away, with the runs that are missing here
+    strays: list[str]  # runs whose folders are here and that the home's ledger should know and does not
 
 
 def inventory(path: Path) -> Inventory:
@@ -31,12 +34,15 @@ def inventory(path: Path) -> Inventory:
     failures: list[StoreError | UserError] = []
     problems: list[str] = []
     runs: list[Run] = []
+    is_away = False  # the home's own ledger
 
     def look(url: str, names: list[str] | None = None) -> None:
+        nonlocal is_away
         try:
             with Ledger.open(url, create=False) as ledger:
                 runs.extend(run for run in ledger.reading.runs() if names is None or run.name in names)
         except StoreError as failed:
+            is_away |= url == home.ledger_url
             failures.append(failed)
             problems.append(f"{failed} Not listed: {', '.join(names or ['what is in it'])}.")
 
@@ -48,7 +54,9 @@ def inventory(path: Path) -> Inventory:
     for spec in specs:
         name = spec.parent.name
         try:
-            url = home.ledger_url if name in known else ledger_url(sections_of(spec), home.ledger_url)
+            url = (
+                home.ledger_url if name in known else completed_ledger_url(sections_of(spec), home.ledger_url)
+            )
         except (StoreError, UserError) as failed:
             failures.append(failed)
             problems.append(f"{failed} Not listed: {name}.")
@@ -59,4 +67,8 @@ def inventory(path: Path) -> Inventory:
         look(url, names)
     if failures and not runs:
         raise failures[-1]
-    return Inventory(sorted(runs, key=lambda run: run.created_at), problems)
+    known = {run.name for run in runs}
+    own = make_url(home.ledger_url)
+    folders = [] if is_away else sorted(home.path.iterdir())
+    strays = [folder.name for folder in folders if is_stray(home, own, folder, known)]
+    return Inventory(sorted(runs, key=lambda run: run.created_at), problems, strays)

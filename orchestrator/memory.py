@@ -11,6 +11,7 @@ from typing import Literal
 
 from orchestrator import incidents, metrics, untold
 from orchestrator.alarms import raise_alarms
+from orchestrator.checkpoint_folders import name_of
 from orchestrator.checkpointing import components
 from orchestrator.choosing import Slot, by_pick
 from orchestrator.measurements.contracts import Findings
@@ -73,14 +74,14 @@ class Memory:
                     record = HoldoutRecord(name, category, purpose, keys, len(tasks))
                     self.ledger.record_holdout(self.run, record)
 
+    def restore_stage(self, parts: Parts, at: Progress) -> None:
+        """Enter the start of the stage that goes on, if a lost ledger took it along: what comes is of that stage."""
+        begun = {stage.stage for stage in self.ledger.reading.stages(self.run.name)}
+        if 0 < at.stage == at.num_boundaries and at.stage not in begun:
+            self.ledger.start_stage(self.run, _stage(parts, at, ()))
+
     def record_stage(self, parts: Parts, at: Progress, scheduled: Scheduled) -> None:
         """A stage begins, and why there."""
-        pick = (
-            PickRecord(0, "scheduler", "main", at.pick.arm, at.pick.arm, at.pick.probability)
-            if at.pick
-            else None
-        )
-        stage = parts.spec.curriculum.stage
         drawn = {
             "stage": at.stage,
             "probabilities": dict(scheduled.probabilities),
@@ -88,8 +89,7 @@ class Memory:
         }
         text = f"stage {at.stage}: {scheduled.why}"
         events = incidents.decision(text, drawn) if scheduled.pick else []
-        record = StageRecord(at.stage, at.environment, at.step, stage.steps, stage.replay, pick, events)
-        self.ledger.start_stage(self.run, record)
+        self.ledger.start_stage(self.run, _stage(parts, at, events))
         self.watcher.stage(at)
         if scheduled.is_news:
             self.watcher.decision([event.text for event in events])
@@ -166,6 +166,11 @@ class Memory:
         Killed in between, the run measures them again and finds the same.
         """
         self._saved = None
+        for older in self.ledger.checkpoints(
+            self.run
+        ):  # about to be replaced: no row may name another's content
+            if (older.step, older.num_boundaries) == (at.step, at.num_boundaries):
+                self.ledger.forget_checkpoint(self.run, older)
         self.save("boundary", parts, at)
         for finding in findings:
             record = _boundary(at, finding, watch)
@@ -190,7 +195,7 @@ class Memory:
         if self._saved == (at.step, at.num_boundaries):
             return
         require_healthy(parts.policy)
-        saved = checkpoints.save(self.folder, _name(at), components(parts, at))
+        saved = checkpoints.save(self.folder, name_of(at), components(parts, at))
         record = CheckpointRecord(at.step, at.num_boundaries, kind, **vars(saved))
         self.ledger.record_checkpoint(self.run, record)
         self._saved, self._saved_at = (at.step, at.num_boundaries), time.monotonic()
@@ -204,7 +209,7 @@ class Memory:
         """Make this position durable without the ledger, which stays away; `resume` tells it what it lacks."""
         if self._saved == (at.step, at.num_boundaries) and not self._untold:
             return
-        kept = untold.Untold(why, at.step, at.num_boundaries, "stop", _name(at), self._untold)
+        kept = untold.Untold(why, at.step, at.num_boundaries, "stop", name_of(at), self._untold)
         kept.write(self.folder)
         checkpoints.save(self.folder, kept.name, components(parts, at))
 
@@ -230,9 +235,12 @@ class Memory:
         self.watcher.event([event.text for event in events if event.kind != DECISION])
 
 
-def _name(at: Progress) -> str:
-    """Name the checkpoint of a position."""
-    return f"step-{at.step:06d}-boundary-{at.num_boundaries:03d}"
+def _stage(parts: Parts, at: Progress, events: Sequence[EventRecord]) -> StageRecord:
+    stage, pick = parts.spec.curriculum.stage, at.pick
+    chosen = PickRecord(0, "scheduler", "main", pick.arm, pick.arm, pick.probability) if pick else None
+    return StageRecord(
+        at.stage, at.environment, at.step - at.stage_step, stage.steps, stage.replay, chosen, events
+    )
 
 
 def _boundary(at: Progress, finding: Findings, watch: Stopwatch) -> BoundaryRecord:

@@ -14,7 +14,7 @@ LEDGER_PASSWORD, TRACKER_PASSWORD = "EVERGREEN_LEDGER_PASSWORD", "EVERGREEN_TRAC
 Sections = Mapping[str, Any]  # of a resolved spec
 
 
-def ledger_url(sections: Sections, default: str) -> str:
+def completed_ledger_url(sections: Sections, default: str) -> str:
     """Return the URL of a run's ledger, ready to be opened; the home's by default. Raises `SecretError`."""
     section = sections.get("ledger") or {}
     url = section.get("url")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import wraps
@@ -12,6 +12,7 @@ from typing import Any, Concatenate, Literal, ParamSpec
 
 from orchestrator import divergence, full_disk, incidents, untold
 from orchestrator.assembly import Foundation, assemble, lay_foundation
+from orchestrator.checkpoint_folders import refuse_exchanged
 from orchestrator.checkpointing import EXPECTED, MAY_BE, restore
 from orchestrator.curriculum import Curriculum, Stop
 from orchestrator.errors import DONE, RESUMABLE, StoppedEarly, UserError
@@ -19,19 +20,28 @@ from orchestrator.host import describe_host, differences
 from orchestrator.memory import Memory
 from orchestrator.parts import Parts
 from orchestrator.progress import Progress
+from orchestrator.provenance import KeptSpec
 from orchestrator.signals import Signalled, catching_signals
 from orchestrator.spec import Spec
 from orchestrator.tracking import start_tracker
 from orchestrator.untold import Untold
 from orchestrator.watching import Watcher
 from policies.errors import NonFiniteLogits
-from store import checkpoints
+from store import checkpoints, identity
 from store.checkpoints import WEIGHTS, OpenCheckpoint
 from store.errors import CheckpointError, LedgerAway, StoreError
 from store.home import Home
 from store.ledger import Ledger, RunHandle
 from store.lock import clear_stop, stop_requested
-from store.records import DECISION, CheckpointRecord, EventRecord, LineageRecord, MemberRecord, RunRecord
+from store.records import (
+    DECISION,
+    CheckpointRecord,
+    EnvironmentRecord,
+    EventRecord,
+    LineageRecord,
+    MemberRecord,
+    RunRecord,
+)
 
 
 @dataclass(frozen=True)
@@ -67,11 +77,17 @@ class Kin:
 ALONE = Kin()
 
 
-def run_record(spec: Spec, foundation: Foundation, kin: Kin) -> RunRecord:
-    """Describe a new run for the ledger."""
+def run_record(
+    spec: Spec,
+    kin: Kin,
+    uid: str | None = None,
+    host: Mapping[str, Any] | None = None,
+    environments: Sequence[EnvironmentRecord] = (),
+) -> RunRecord:
+    """Describe a run for the ledger; `uid` None: a new one."""
     curriculum = spec.curriculum
     return RunRecord(
-        uid=uuid.uuid4().hex,
+        uid=uid or uuid.uuid4().hex,
         name=spec.name,
         seed=spec.seed,
         model=spec.policy.model,
@@ -79,10 +95,15 @@ def run_record(spec: Spec, foundation: Foundation, kin: Kin) -> RunRecord:
         scheduler=getattr(curriculum.scheduler, "type", None),
         bandit=curriculum.bandit.type,
         spec=spec.kept(),
-        environments=foundation.records(),
-        host=_host(foundation),
+        environments=environments,
+        host=host or {},
         **vars(kin),
     )
+
+
+def new_run(spec: Spec, foundation: Foundation, kin: Kin) -> RunRecord:
+    """Describe a new run, with what it is built on."""
+    return run_record(spec, kin, None, _host(foundation), foundation.records())
 
 
 def _begins_anew(part: str) -> EventRecord:
@@ -127,24 +148,34 @@ class Process:
     def begin(self, foundation: Foundation, kin: Kin) -> Outcome:
         """Run from step 0."""
         warnings = [EventRecord("warning", text) for text in self.spec.warnings()]
-        run = self.ledger.start_run(run_record(self.spec, foundation, kin))
+        run = self.ledger.start_run(new_run(self.spec, foundation, kin))
         events = [*warnings, *incidents.of_data(foundation.environments, foundation.remarks)]
         return self._go(run, foundation, None, events)
 
     @resumable
-    def go_on(self, foundation: Foundation | None = None) -> Outcome:
-        """Run from the newest valid checkpoint, or from step 0 when there is none."""
-        opened, events = self._newest_checkpoint()
+    def go_on(
+        self,
+        foundation: Foundation | None = None,
+        events: Sequence[EventRecord] = (),
+        kept: KeptSpec | None = None,
+    ) -> Outcome:
+        """Run from the newest valid checkpoint, or from step 0 when there is none.
+
+        `events` were before that; `kept`: what spec.yaml says of the spec that the run has, to be put right.
+        """
+        opened, found = self._newest_checkpoint()
         weights = opened[WEIGHTS].folder if opened else None
         begun = self.spec.environments if opened else ()
         foundation = foundation or lay_foundation(self.spec, weights, self.watcher.opening, begun)
         run = self.ledger.open_run(self.spec.name, foundation.records())
-        events += self._update_spec(run)
+        told = [*events, *found, *self._update_spec(run)]
+        if kept is not None:
+            told += kept.put_right(self.folder, self.spec)
         before = self.ledger.reading.host(self.spec.name)
         for difference in differences(before, _host(foundation)):
             text = f"{difference}: the run goes on, but not bit for bit as it would have"
-            events.append(EventRecord("not bitwise", text))
-        return self._go(run, foundation, opened, events)
+            told.append(EventRecord("not bitwise", text))
+        return self._go(run, foundation, opened, told)
 
     def _update_spec(self, run: RunHandle) -> list[EventRecord]:
         """Keep in the ledger what the run goes on with; say when it has another number of stages now."""
@@ -165,6 +196,8 @@ class Process:
         self.watcher.begin(self.spec.name, str(self.folder))
         clear_stop(self.folder)
         self.ledger.set_status(run, "running")
+        sections = self.spec.model_dump(mode="json", by_alias=True)
+        identity.keep(self.ledger.reading, self.folder, self.spec.name, sections)
         tracker = start_tracker(self.spec.model_dump(mode="json"), self.home, self.spec.name)
         try:
             reason = self._run_while_finite(run, foundation, opened, events, progress)
@@ -237,10 +270,10 @@ class Process:
                     self._untold.tell(self.ledger, run, self.folder)
                 self.ledger.rewind(run, *at)
                 untold.forget(self.folder)
-                checkpoints.prepare(self.folder, self.ledger.checkpoints(run))
                 memory.record_events(progress, events)
                 memory.record_events(progress, [_begins_anew(part) for part in anew])
                 memory.record_events(progress, incidents.of_prompts(progress.too_long, foundation.prompts))
+                memory.restore_stage(parts, progress)
                 memory.record_holdouts(parts)
                 curriculum = Curriculum(parts, memory, progress)
                 try:
@@ -251,10 +284,13 @@ class Process:
                     raise
 
     def _joined(self, parts: Parts, progress: Progress) -> list[str]:
-        """Name the environments that joined at a fork: the last boundary did not measure them."""
-        if not progress.num_boundaries:
+        """Name the environments that joined at a fork: the boundary just done did not measure them."""
+        if progress.num_boundaries <= progress.stage:
             return []
-        measured = self.ledger.reading.measured(self.spec.name, progress.num_boundaries - 1)
+        read, after = self.ledger.reading, progress.num_boundaries - 1
+        if after not in {boundary.after_stage for boundary in read.boundaries(self.spec.name)}:
+            return []  # the record lost it, so it does not tell
+        measured = read.measured(self.spec.name, after)
         return [name for name in parts.environments if name not in measured]
 
     def _stop(self, signalled: Signalled) -> Stop:
@@ -279,6 +315,7 @@ class Process:
         records = [*found, *self.ledger.reading.checkpoints(self.spec.name)]
         diverged = divergence.last(self.ledger.reading.events(self.spec.name))
         record, skipped = checkpoints.newest_valid(self.folder, records, divergence.healthy_under(diverged))
+        refuse_exchanged(self.folder, [one.record for one in skipped])
         self._untold = self._untold if record in found else None
         events += [
             EventRecord(
@@ -300,7 +337,8 @@ class Process:
             )
         if record is None:
             return None, [*events, EventRecord("resumed", "no checkpoint yet: the run begins at step 0")]
-        is_new = run.parent is not None and run.num_boundaries == (run.parent_stage or 0) + 1
+        begun_at = (run.parent_stage or 0) + 1
+        is_new = run.parent is not None and record.kind == "boundary" and record.num_boundaries == begun_at
         text = (
             f"forked from {run.parent} after stage {run.parent_stage}"
             if is_new

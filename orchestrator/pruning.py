@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import untold
-from orchestrator.runs import SPEC_FILE, find_run, opened
+from orchestrator.checkpoint_folders import unrecorded
+from orchestrator.runs import find_run, is_run, opened
 from store import checkpoints
-from store.errors import RunBusy
-from store.files import ASIDE, remove_folder, remove_leftovers
+from store.errors import CheckpointError, RunBusy
+from store.files import leftovers, remove_folder, remove_leftovers
 from store.home import Home
 from store.ledger import Ledger
 from store.lock import RunLock, holder
 from store.records import CheckpointRecord
+
+OURS = re.compile(r"[0-9a-f]{32}|\.writing-.*")  # a warm start by its key; what earlier versions wrote aside
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ def prune(
 
 
 def _is_here(home: Home, name: str) -> bool:
-    return (home.run_folder(name) / SPEC_FILE).is_file()
+    return is_run(home.run_folder(name))
 
 
 def _prune_run(home: Home, name: str, boundaries: bool, dry_run: bool) -> Freed:
@@ -71,30 +75,43 @@ def _prune_run(home: Home, name: str, boundaries: bool, dry_run: bool) -> Freed:
 
 
 def _prune_held(ledger: Ledger, folder: Path, name: str, boundaries: bool, dry_run: bool) -> Freed:
-    records = ledger.reading.checkpoints(name)
+    known = ledger.reading.checkpoints(name)
+    _, damaged = checkpoints.newest_valid(folder, known)  # they are no reason to delete one that is whole
+    records = known[len(damaged) :]
     doomed = checkpoints.superfluous(records, 0, boundaries)
-    leftovers = _leftovers(folder, records)
-    num_bytes = size_on_disk([*(folder / record.folder for record in doomed), *leftovers])
+    void = _void(folder, known)
+    left = [*leftovers(folder / checkpoints.FOLDER), *void]
+    num_bytes = size_on_disk([*(folder / record.folder for record in doomed), *left])
     if not dry_run:
         run = ledger.open_run(name)
         for record in checkpoints.prune(folder, records, 0, boundaries):
             ledger.forget_checkpoint(run, record)
-        checkpoints.prepare(folder, ledger.reading.checkpoints(name))
+        remove_leftovers(folder / checkpoints.FOLDER)
+        for path in void:
+            remove_folder(path)
     kept = len(records) - len(doomed)
     words = f"{kept} checkpoint{'' if kept == 1 else 's'}"
-    return Freed(name, len(doomed) + len(leftovers), num_bytes, words)
+    return Freed(name, len(doomed) + len(left), num_bytes, words)
 
 
-def _leftovers(folder: Path, records: Iterable[CheckpointRecord]) -> list[Path]:
-    """Find what crashes left behind: folders that the ledger does not know."""
-    known = {folder / record.folder for record in records}
-    return [path for path in sorted((folder / checkpoints.FOLDER).glob("*")) if path not in known]
+def _void(folder: Path, known: Sequence[CheckpointRecord]) -> list[Path]:
+    """Find damaged checkpoints that the run went back behind: whole ones that no row names wait for `resume`."""
+    return [path for path in unrecorded(folder, known) if not _is_whole(path)]
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        checkpoints.verify(path)
+    except CheckpointError:
+        return False
+    return True
 
 
 def _prune_cache(folder: Path, dry_run: bool) -> Freed:
-    entries = [path for path in sorted(folder.glob("*")) if not path.name.startswith(ASIDE)]
-    num_bytes = size_on_disk(folder.glob("*"))
-    if not dry_run and folder.exists():
+    entries = [path for path in sorted(folder.glob("*")) if OURS.fullmatch(path.name)]
+    left = leftovers(folder)
+    num_bytes = size_on_disk([*entries, *left])
+    if not dry_run:
         remove_leftovers(folder)
         for entry in entries:
             remove_folder(entry)

@@ -8,15 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from orchestrator.assembly import lay_foundation
 from orchestrator.baseline import twin_of
 from orchestrator.errors import UserError
 from orchestrator.forking import adopt_checkpoint, boundary_checkpoint, forked_spec
-from orchestrator.places import ledger_url, refuse_plain_secrets, remember_logins, unkept
-from orchestrator.process import ALONE, Kin, Outcome, Process, run_record, stopped_without_ledger
-from orchestrator.runs import SPEC_FILE, existing
+from orchestrator.places import Sections, completed_ledger_url, refuse_plain_secrets, remember_logins, unkept
+from orchestrator.process import ALONE, Kin, Outcome, Process, new_run, stopped_without_ledger
+from orchestrator.provenance import kept_spec, write_spec
+from orchestrator.recovery import recover, twin_folder
+from orchestrator.runs import existing, kept_sections, known_to
 from orchestrator.signals import hold, noted
 from orchestrator.spec import Spec, load_spec
 from orchestrator.spec.load import change_resources
@@ -24,14 +24,12 @@ from orchestrator.tracking import start_tracker
 from orchestrator.watching import Watcher
 from store.checkpoints import WEIGHTS
 from store.errors import LedgerAway
-from store.files import write_text
 from store.home import Home
-from store.ledger import Ledger
+from store.ledger import Ledger, Reading
 from store.ledger.patience import Patience
 from store.lock import RunLock
 from store.records import LineageRecord
 from store.report import write as write_report
-from store.secrets import without_logins
 
 
 def run(
@@ -58,7 +56,7 @@ def run(
     if kin.baseline_of is None:  # else it is the spec of a run that is there
         refuse_plain_secrets(checked.model_dump(mode="json", by_alias=True))
     place, watcher = Home(home), watcher or Watcher()
-    with _opened(checked, place, watcher) as ledger:
+    with _opened(_places(checked), place, watcher) as ledger:
         # Before anything is written: bad input leaves no run behind.
         foundation = lay_foundation(checked, tell=watcher.opening)
         taken = [run.name for run in ledger.reading.runs()]
@@ -84,33 +82,32 @@ def resume(
 ) -> Outcome:
     """Go on from the newest valid checkpoint; a finished run stays as it is, unless it gets more stages.
 
-    `kin` counts only for a run that was killed before its ledger knew of it.
+    What the ledger lacks of the run and its folder has is entered first; `kin` counts only for a run that the ledger
+    does not know.
     """
     place, watcher = Home(home, create=False), watcher or Watcher()
     folder = existing(place, name)
-    written = load_spec(folder / SPEC_FILE)
-    watcher.event(unkept(written.model_dump(include={"ledger", "tracker"})))
-    with _opened(written, place, watcher) as ledger:
-        spec = change_resources(written, overrides)
-        known = {run.name: run.status for run in ledger.reading.runs()}
-        if stages is not None and name in known:
-            spec = _lengthened(spec, stages, len(ledger.reading.stages(name)))
-            if stages > written.curriculum.stages:
-                known[name] = "stopped"
-        if known.get(name) == "finished":
-            if spec != written:  # its tracker's place may be another now
-                _write_spec(folder, spec)
+    sections = kept_sections(place, name)
+    watcher.event(unkept(sections))
+    with _opened(sections, place, watcher) as ledger:
+        kept = kept_spec(ledger.reading, folder, name)
+        spec = change_resources(kept.spec, overrides)
+        statuses = {run.name: run.status for run in ledger.reading.runs()}
+        if statuses.get(name) == "finished" and (stages or 0) <= spec.curriculum.stages:
+            spec = _lengthened(spec, stages, ledger.reading)
+            watcher.event([event.text for event in kept.put_right(folder, spec)])
             start_tracker(spec.model_dump(mode="json"), place, name).finish(watcher)
             watcher.end(name, "finished", None)
             outcome = Outcome(name, folder, "finished")
         else:
             with RunLock(folder):
-                _write_spec(folder, spec)
+                events = recover(ledger, place, name, kin)
+                spec = _lengthened(spec, stages, ledger.reading)
                 process = Process(spec, ledger, place, folder, watcher, until_step)
-                # a run that is not known was killed between its folder and its ledger row
-                if name in known:
-                    outcome = process.go_on()
-                else:
+                if name in known_to(ledger):
+                    outcome = process.go_on(None, events, kept)
+                else:  # killed between its folder and its ledger row
+                    kept.put_right(folder, spec)
                     outcome = process.begin(lay_foundation(spec, tell=watcher.opening), kin)
     return _with_baseline(outcome, spec, place, watcher)
 
@@ -128,32 +125,39 @@ def fork(
     """Begin a new run at the boundary after a stage of another, with its history and another spec."""
     place, watcher = Home(home, create=False), watcher or Watcher()
     parent_folder = existing(place, name)
-    parent = load_spec(parent_folder / SPEC_FILE)
-    checked = forked_spec(parent, spec, overrides, stage)
-    refuse_plain_secrets(checked.model_dump(mode="json", by_alias=True))
-    with _opened(checked, place, watcher) as ledger:
+    with _opened(kept_sections(place, name), place, watcher) as ledger:
+        taken = [run.name for run in ledger.reading.runs()]
+        if name not in taken:
+            raise UserError(f"the ledger does not know {name}: `evergreen resume {name}` enters it again")
+        kept = kept_spec(ledger.reading, parent_folder, name)
+        watcher.event(kept.said(kept.spec))
+        checked = forked_spec(kept.spec, spec, overrides, stage)
+        refuse_plain_secrets(checked.model_dump(mode="json", by_alias=True))
         record = boundary_checkpoint(ledger, parent_folder, name, stage)
         weights = parent_folder / record.folder / WEIGHTS
-        foundation = lay_foundation(checked, weights, watcher.opening, begun=parent.environments)
-        taken = [run.name for run in ledger.reading.runs()]
+        foundation = lay_foundation(checked, weights, watcher.opening, begun=kept.spec.environments)
         checked = checked.model_copy(update={"name": place.free_name(checked.name, taken)})
         hold()
         folder = place.make_run_folder(checked.name)
         with RunLock(folder):
             adopt_checkpoint(record, parent_folder, folder)
             forked = replace(kin, lineage=LineageRecord(name, stage))
-            ledger.fork_run(run_record(checked, foundation, forked), record)
-            _write_spec(folder, checked)
+            ledger.fork_run(new_run(checked, foundation, forked), record)
+            write_spec(folder, checked)
             outcome = Process(checked, ledger, place, folder, watcher, until_step).go_on(foundation)
     return _with_baseline(outcome, checked, place, watcher)
 
 
-def _opened(spec: Spec, place: Home, watcher: Watcher) -> Ledger:
+def _opened(sections: Sections, place: Home, watcher: Watcher) -> Ledger:
     """Open a run's ledger, with the patience that its spec asks for."""
-    sections = spec.model_dump(include={"ledger", "tracker"})
     remember_logins(sections)
-    patience = Patience(60 * spec.ledger.patience, lambda text: watcher.event([text]))
-    return Ledger.open(ledger_url(sections, place.ledger_url), patience=patience)
+    patience = Patience(60 * sections["ledger"]["patience"], lambda text: watcher.event([text]))
+    return Ledger.open(completed_ledger_url(sections, place.ledger_url), patience=patience)
+
+
+def _places(spec: Spec) -> Sections:
+    """The sections of a spec that say where its ledger and its record are."""
+    return spec.model_dump(include={"ledger", "tracker"})
 
 
 def _with_baseline(outcome: Outcome, spec: Spec, place: Home, watcher: Watcher) -> Outcome:
@@ -165,8 +169,10 @@ def _with_baseline(outcome: Outcome, spec: Spec, place: Home, watcher: Watcher) 
 
 
 def _with_twin(outcome: Outcome, spec: Spec, place: Home, watcher: Watcher) -> Outcome:
-    with _opened(spec, place, watcher) as ledger:
+    with _opened(_places(spec), place, watcher) as ledger:
         about, twin = ledger.reading.run(outcome.name), ledger.reading.baseline(outcome.name)
+        if spec.baseline is not None and twin is None:
+            twin = twin_folder(place, ledger, outcome.name, twin_of(spec).name)
         if about.baseline_of is not None:
             write_report(ledger, place.run_folder(about.baseline_of), about.baseline_of)
     if spec.baseline is None:
@@ -192,26 +198,20 @@ def _with_twin(outcome: Outcome, spec: Spec, place: Home, watcher: Watcher) -> O
 def _write_first(folder: Path, spec: Spec) -> None:
     """Write the spec of a run that is new; where even that fails there is no run, and nothing is left of it."""
     try:
-        _write_spec(folder, spec)
+        write_spec(folder, spec)
     except OSError:
         shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
-def _lengthened(spec: Spec, stages: int, num_begun: int) -> Spec:
-    """Give a run another number of stages, at least those it has begun."""
+def _lengthened(spec: Spec, stages: int | None, reading: Reading) -> Spec:
+    """Give a run another number of stages, at least those it has begun; None: the number it has."""
+    if stages is None or spec.name not in {run.name for run in reading.runs()}:
+        return spec
+    begun = [stage.stage for stage in reading.stages(spec.name)]
+    done = [record.num_boundaries - 1 for record in reading.checkpoints(spec.name)]
+    num_begun = max([*begun, *done], default=0)
     if stages < num_begun:
         raise UserError(f"{spec.name} has begun stage {num_begun} already: --stages {stages} is too few")
     curriculum = spec.curriculum.model_copy(update={"stages": stages})
     return spec.model_copy(update={"curriculum": curriculum})
-
-
-def _write_spec(folder: Path, spec: Spec) -> None:
-    """Keep the resolved spec with the run; where it says who logs in, it is its owner's alone."""
-    text = as_yaml(spec)
-    write_text(folder / SPEC_FILE, text, private=without_logins(text) != text)
-
-
-def as_yaml(spec: Spec) -> str:
-    """Write the resolved spec as a file that `run` reads; passwords come from elsewhere then."""
-    return yaml.safe_dump(spec.kept(), sort_keys=False, allow_unicode=True)

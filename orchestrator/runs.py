@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
 
 import yaml
+from sqlalchemy import URL, make_url
 
 from orchestrator.errors import UserError
-from orchestrator.places import Sections, ledger_url
-from store import checkpoints
+from orchestrator.places import Sections, completed_ledger_url
+from store import checkpoints, identity
 from store.files import new_folder
-from store.home import Home
+from store.home import RESERVED, SLUG, Home
 from store.ledger import Ledger
 from store.ledger.patience import Patience
 from store.lock import holder
@@ -30,21 +31,39 @@ def opened(
 ) -> Iterator[tuple[Home, Ledger]]:
     """Open a home for reading, with its own ledger or the one that a run's spec names."""
     home = Home(path, create=False)
-    with Ledger.open(_ledger_url(home, run), create=False, patience=patience) as ledger:
+    with Ledger.open(ledger_url(home, run), create=False, patience=patience) as ledger:
+        if run is not None and is_stray(home, ledger.engine.url, home.run_folder(run), known_to(ledger)):
+            raise UserError(
+                f"the ledger {ledger.engine.url!r} does not know the run {run}, whose folder is here: "
+                f"`evergreen resume {run}` enters it again"
+            )
         yield home, ledger
+
+
+def known_to(ledger: Ledger) -> set[str]:
+    """Name the runs of a ledger."""
+    return {run.name for run in ledger.reading.runs()}
+
+
+def is_stray(home: Home, url: URL, folder: Path, known: Collection[str]) -> bool:
+    """Whether a folder is of a run that nobody holds, and that the ledger at `url` should know and does not."""
+    if folder.name in known or not is_run(folder) or holder(folder) is not None:
+        return False
+    return make_url(ledger_url(home, folder.name)) == url
 
 
 def upgrade_ledgers(path: Path) -> list[str]:
     """Bring the home's ledger, and those that its runs' specs name, to our schema; returns their URLs."""
     home = Home(path, create=False)
-    named = {_ledger_url(home, spec.parent.name) for spec in home.path.glob(f"*/{SPEC_FILE}")}
+    named = {ledger_url(home, folder.name) for folder in home.path.iterdir() if is_run(folder)}
     urls = sorted({home.ledger_url, *named})
     for url in urls:
         Ledger.upgrade(url)
     return urls
 
 
-def _ledger_url(home: Home, run: str | None) -> str:
+def ledger_url(home: Home, run: str | None) -> str:
+    """Find the ledger of a run or of a study's runs: where its spec says, else the home's own."""
     if run is None:
         return home.ledger_url
     own = home.run_folder(run) / SPEC_FILE
@@ -52,7 +71,10 @@ def _ledger_url(home: Home, run: str | None) -> str:
     spec = next((path for path in (own, *of_study) if path.is_file()), None)
     if spec is None:
         return home.ledger_url
-    return ledger_url(sections_of(spec), home.ledger_url)
+    try:
+        return completed_ledger_url(sections_of(spec), home.ledger_url)
+    except UserError:  # edited beyond reading; `resume` says so
+        return home.ledger_url
 
 
 def sections_of(spec: Path) -> Sections:
@@ -64,6 +86,27 @@ def sections_of(spec: Path) -> Sections:
     if not isinstance(sections, dict) or not isinstance(sections.get("ledger") or {}, dict):
         raise UserError(f"{spec} is not the spec of a run: it names no ledger")
     return sections
+
+
+def kept_sections(home: Home, run: str) -> Sections:
+    """Where the ledger and the tracker of a run are, as its file says; the defaults where that cannot be read."""
+    from orchestrator.spec.model import Ledger as LedgerSection
+    from orchestrator.spec.model import Tracker as TrackerSection
+
+    try:
+        kept = sections_of(home.run_folder(run) / SPEC_FILE)
+        return {
+            "ledger": LedgerSection.model_validate(kept.get("ledger") or {}).model_dump(),
+            "tracker": TrackerSection.model_validate(kept.get("tracker") or {}).model_dump(),
+        }
+    except (UserError, ValueError):  # gone, or edited beyond reading; `kept_spec` says so
+        return {"ledger": LedgerSection().model_dump(), "tracker": TrackerSection().model_dump()}
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run's: it has a resolved spec, or what is kept for the case that it is lost."""
+    is_name = SLUG.fullmatch(folder.name) is not None and folder.name not in RESERVED
+    return is_name and any((folder / own).exists() for own in (SPEC_FILE, identity.FILE, checkpoints.FOLDER))
 
 
 def find_run(ledger: Ledger, name: str) -> None:
@@ -122,7 +165,7 @@ def refuse_run(path: Path, home: Path) -> None:
 def existing(place: Home, name: str) -> Path:
     """Find a run's folder, or list the runs there are."""
     folder = place.run_folder(name)
-    if not (folder / SPEC_FILE).is_file():
-        known = sorted(path.parent.name for path in place.path.glob(f"*/{SPEC_FILE}"))
+    if not is_run(folder):
+        known = sorted(path.name for path in place.path.iterdir() if path.is_dir() and is_run(path))
         raise UserError(f"there is no run {name!r} in {place.path}; there are: {', '.join(known) or 'none'}")
     return folder

@@ -17,7 +17,10 @@ from orchestrator.spec import Spec
 from orchestrator.watching import Watcher
 from policies.config import WarmStartConfig
 from policies.policy import Policy
-from policies.warm_start import Example, cache_key, load_cached, save_cached, warm_start
+from policies.warm_start import Example, cache_key, warm_start
+from store import checkpoints
+from store.checkpoints import WEIGHTS, Component
+from store.errors import CheckpointError
 from store.files import ASIDE
 from store.home import Home
 from store.lock import taking_turns
@@ -53,11 +56,17 @@ def warm_started(
         seed=spec.seed,
         threads=spec.resources.threads,
     )
-    if _is_cached(policy, home, key, watcher):
+    entry = home.warm_starts / key
+    if _problem(entry) is None:
+        _take(policy, entry, watcher)
         return
     with _alone(home.warm_starts, key, watcher, stop):
-        if _is_cached(policy, home, key, watcher):  # made while we waited
+        problem = _problem(entry)
+        if problem is None:  # made while we waited
+            _take(policy, entry, watcher)
             return
+        if entry.exists():
+            watcher.event([f"the cached warm start is made again: {problem}"])
         watcher.phase(f"warm start: {config.num_batches} supervised batches on {', '.join(config.shares())}")
         draw = Examples(environments, config, spec.seed, prompts)
 
@@ -66,15 +75,21 @@ def warm_started(
             _go_on(stop)
 
         warm_start(policy, draw, config, progress=after_batch)
-        save_cached(policy, home.warm_starts, key)
+        checkpoints.write(entry, [Component(WEIGHTS, 1, policy.save)])
 
 
-def _is_cached(policy: Policy, home: Home, key: str, watcher: Watcher) -> bool:
-    """Take a warm start that was made before, if there is one."""
-    if not load_cached(policy, home.warm_starts, key):
-        return False
+def _problem(entry: Path) -> str | None:
+    """Say why a cached warm start cannot be used; None: it is there, and every file is as it was written."""
+    try:
+        checkpoints.verify(entry)
+    except CheckpointError as wrong:
+        return str(wrong)
+    return None
+
+
+def _take(policy: Policy, entry: Path, watcher: Watcher) -> None:
     watcher.phase("warm start: taken from the cache")
-    return True
+    policy.load_weights(entry / WEIGHTS)
 
 
 @contextmanager

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import yaml
 
-from orchestrator.places import Sections, ledger_url, tracking_uri
-from orchestrator.runs import SPEC_FILE
+from orchestrator.places import Sections, completed_ledger_url, tracking_uri
+from orchestrator.runs import SPEC_FILE, is_run
 from orchestrator.signals import interruptible
 from orchestrator.watching import Watcher
 from store.home import Home
@@ -34,13 +34,14 @@ def job_of(spec: Sections, home: Home, name: str) -> Job | None:
     uri = tracking_uri(spec, home.mlflow_uri)
     artifacts = None if is_server(uri) else home.mlflow_artifacts.as_uri()
     target = Target(uri, section.get("experiment") or "evergreen", artifacts)
-    return Job(name, str(home.run_folder(name)), ledger_url(spec, home.ledger_url), target)
+    return Job(name, str(home.run_folder(name)), completed_ledger_url(spec, home.ledger_url), target)
 
 
 def jobs(home: Home, only: str | None = None) -> list[Job]:
     """Find every run of a home that has a tracker, or one run, by the specs in their folders."""
     specs = sorted(home.path.glob(f"{only or '*'}/{SPEC_FILE}"))
-    found = (job_of(yaml.safe_load(path.read_text()), home, path.parent.name) for path in specs)
+    ours = [path for path in specs if is_run(path.parent)]
+    found = (job_of(yaml.safe_load(path.read_text()), home, path.parent.name) for path in ours)
     return [job for job in found if job is not None]
 
 

@@ -1,18 +1,15 @@
 """A short supervised start on reference answers, so that reinforcement has something to reinforce.
 
-Who asks decides what is drawn: which environments and categories, from training tasks only. The result is cached
-by the hash of everything it depends on, so the next run of the same start loads it.
+Who asks decides what is drawn, which environments and categories, from training tasks only; and keeps the result
+under `cache_key`, the hash of everything it depends on.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -69,23 +66,6 @@ def cache_key(**parts: Any) -> str:
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     canonical = json.dumps({**parts, "versions": versions}, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]
-
-
-def load_cached(policy: Policy, cache: Path, key: str) -> bool:
-    """Load the weights of an earlier warm start of this key; False when there is none."""
-    if not (cache / key).is_dir():
-        return False
-    policy.load_weights(cache / key)
-    return True
-
-
-def save_cached(policy: Policy, cache: Path, key: str) -> None:
-    """Keep the weights for the next run: written aside, then renamed, so that no half of it is ever read."""
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache, prefix=".writing-") as aside:
-        policy.save(Path(aside) / key)
-        if not (cache / key).exists():
-            os.rename(Path(aside) / key, cache / key)
 
 
 def _rate(config: WarmStartConfig, batch: int, num: int) -> float:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from store.errors import CheckpointError
-from store.files import new_folder, remove_folder, remove_leftovers, sha256_of
+from store.files import new_folder, remove_folder, sha256_of
 from store.home import SLUG
 from store.records import CheckpointRecord
 
@@ -83,29 +83,27 @@ def json_component(name: str, version: int, data: Any) -> Component:
     return Component(name, version, lambda folder: _write(folder / STATE, text))
 
 
-def prepare(run_folder: Path, records: Iterable[CheckpointRecord]) -> None:
-    """Delete what crashed saves and rewinds left behind. Call it once the run's lock is held."""
-    remove_leftovers(run_folder / FOLDER)
-    known = {run_folder / record.folder for record in records}
-    for folder in sorted((run_folder / FOLDER).glob("*")):
-        if folder not in known:
-            remove_folder(folder)
-
-
 def save(run_folder: Path, name: str, components: Iterable[Component]) -> SavedCheckpoint:
     """Write a checkpoint; when this returns it survives a power cut. One of the same name is replaced."""
-    target = run_folder / FOLDER / name
+    folder = f"{FOLDER}/{name}"
+    return SavedCheckpoint(folder, *write(run_folder / folder, components))
+
+
+def write(target: Path, components: Iterable[Component]) -> tuple[str, int]:
+    """Write components and their manifest as a durable folder; returns the manifest's sha256 and the size in bytes."""
     with new_folder(target) as folder:
         described = {component.name: _write_component(folder, component) for component in components}
         text = json.dumps({"format": FORMAT, "components": described}, sort_keys=True, indent=1)
         _write(folder / MANIFEST, text)
-    return describe(run_folder, name)
+    num_bytes = sum(f["num_bytes"] for part in described.values() for f in part["files"].values())
+    return hashlib.sha256(text.encode()).hexdigest(), num_bytes + len(text.encode())
 
 
 def describe(run_folder: Path, name: str) -> SavedCheckpoint:
     """Describe a checkpoint as its manifest does; its files are not read. Raises `CheckpointError`."""
     folder = run_folder / FOLDER / name
-    num_bytes = sum(described["num_bytes"] for described in _files(folder).values())
+    components = _manifest(folder)["components"]
+    num_bytes = sum(f["num_bytes"] for part in components.values() for f in part["files"].values())
     manifest = folder / MANIFEST
     return SavedCheckpoint(f"{FOLDER}/{name}", sha256_of(manifest), num_bytes + manifest.stat().st_size)
 
@@ -113,18 +111,30 @@ def describe(run_folder: Path, name: str) -> SavedCheckpoint:
 def verify(folder: Path, sha256: str | None = None) -> None:
     """Read every file and compare. Raises `CheckpointError` naming the first that is missing, changed or extra.
 
-    `sha256` is that of the manifest, from the ledger.
+    `sha256` is that of the manifest, from the ledger. Hidden files, which file managers leave, are nobody's business.
     """
-    expected = _files(folder)
-    if sha256 not in (None, sha256_of(folder / MANIFEST)):
-        raise CheckpointError(f"{folder / MANIFEST} is not the one that the ledger recorded.")
+    try:
+        manifest = _manifest(folder)
+        if sha256 not in (None, sha256_of(folder / MANIFEST)):
+            raise CheckpointError(f"{folder / MANIFEST} is not the one that the ledger recorded.")
+        _verify_files(folder, manifest)
+    except OSError as failed:
+        raise CheckpointError(f"{failed.filename or folder} cannot be read: {failed.strerror}.") from failed
+
+
+def _verify_files(folder: Path, manifest: Mapping[str, Any]) -> None:
+    expected = {
+        folder / name / file: description
+        for name, part in manifest["components"].items()
+        for file, description in part["files"].items()
+    }
     for path, description in expected.items():
         if not path.is_file():
             raise CheckpointError(f"{path} is missing.")
         if path.stat().st_size != description["num_bytes"] or sha256_of(path) != description["sha256"]:
             raise CheckpointError(f"{path} has changed since it was written.")
-    found = {path for path in folder.rglob("*") if path.is_file()} - {folder / MANIFEST}
-    for path in sorted(found - expected.keys()):
+    found = {path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")}
+    for path in sorted(found - expected.keys() - {folder / MANIFEST}):
         raise CheckpointError(f"{path} does not belong to the checkpoint.")
 
 
@@ -235,13 +245,16 @@ def _manifest(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is damaged: {damaged}.") from damaged
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not a manifest of format {FORMAT}, the one that we read.")
+    components = manifest.get("components")
+    if not isinstance(components, dict) or not all(map(_is_described, components.values())):
+        raise CheckpointError(f"{path} is damaged: it has no components with their versions and files.")
     return manifest
 
 
-def _files(folder: Path) -> dict[Path, dict[str, Any]]:
-    components = _manifest(folder)["components"]
-    return {
-        folder / name / file: description
-        for name, part in components.items()
-        for file, description in part["files"].items()
-    }
+def _is_described(part: Any) -> bool:
+    if not isinstance(part, dict) or not isinstance(part.get("version"), int):
+        return False
+    files = part.get("files")
+    return isinstance(files, dict) and all(
+        isinstance(file, dict) and {"sha256", "num_bytes"} <= file.keys() for file in files.values()
+    )

@@ -19,6 +19,7 @@ from pathlib import Path
 
 ASIDE = ".aside-"
 STREAM = re.compile(r"/dev/std(?P<name>out|err)|/(dev|proc/self)/fd/(?P<number>\d+)")
+_REPLACED = "-replaced"
 
 
 def write_bytes(path: Path, content: bytes, private: bool = False) -> None:
@@ -66,15 +67,17 @@ def new_folder(path: Path) -> Iterator[Path]:
     Its parent is made if need be. When the block raises, nothing is left and an older `path` stays as it was.
     """
     path = _meant(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside, replaced = _aside(path), _aside(path.with_name(f"{path.name}-replaced"))
+    if not path.parent.exists():
+        path.parent.mkdir(parents=True)
+        fsync(path.parent.parent)
+    aside, replaced = _aside(path), _aside(path.with_name(path.name + _REPLACED))
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     try:
         yield aside
         for entry in (*aside.rglob("*"), aside):
             fsync(entry)
-        if path.exists():
+        if path.exists() or path.is_symlink():
             path.rename(replaced)
         aside.rename(path)
         fsync(path.parent)
@@ -83,23 +86,44 @@ def new_folder(path: Path) -> Iterator[Path]:
         raise
     finally:
         for leftover in (aside, replaced):
-            shutil.rmtree(leftover, ignore_errors=True)
+            _clear(leftover, path)
 
 
 def remove_folder(path: Path) -> None:
-    """Delete a folder so that a crash on the way leaves a leftover rather than half a folder."""
+    """Delete a folder so that a crash on the way leaves a leftover rather than half a folder; of a link, the link."""
     doomed = _aside(path.with_name(f"{path.name}-removed"))
     path.rename(doomed)
-    shutil.rmtree(doomed)
+    _remove(doomed)
+
+
+def leftovers(parent: Path) -> list[Path]:
+    """Find what crashed writers left in a folder; a sure sign only where this process alone writes to it."""
+    return sorted(parent.glob(f"{ASIDE}[0-9]*-*"))
 
 
 def remove_leftovers(parent: Path) -> None:
-    """Delete what crashed writers left in a folder; only for a folder that this process alone writes to."""
-    for entry in sorted(parent.glob(f"{ASIDE}*")):
-        if entry.is_dir():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
+    """Delete what crashed writers left in a folder that this process alone writes to; half a replacement is undone."""
+    for entry in leftovers(parent):
+        name = entry.name.removeprefix(ASIDE).partition("-")[2].removesuffix(_REPLACED)
+        _clear(entry, parent / name)
+
+
+def _clear(leftover: Path, path: Path) -> None:
+    """Delete what a writer of `path` left, unless it is the older `path` and no newer one has taken its place."""
+    if not (leftover.exists() or leftover.is_symlink()):
+        return
+    if leftover.name.endswith(_REPLACED) and not path.exists():
+        leftover.rename(path)
+    else:
+        _remove(leftover)
+
+
+def _remove(entry: Path) -> None:
+    """Delete a folder or a file; what a link points to is not ours."""
+    if entry.is_dir() and not entry.is_symlink():
+        shutil.rmtree(entry)
+    else:
+        entry.unlink()
 
 
 def sha256_of(path: Path) -> str:

@@ -16,10 +16,18 @@ from itertools import count
 from pathlib import Path
 
 from store.errors import HomeError
+from store.files import fsync
 
 SLUG = re.compile(r"[a-z0-9_.-]+")
 LONGEST_NAME = 200  # characters: a folder has 255 at most, and what is written aside begins with some more
-RESERVED = frozenset({".", "..", "evergreen.db", "mlflow.db", "mlflow_artifacts", "studies", "warm_starts"})
+BESIDE = ("-journal", "-wal", "-shm")  # what SQLite puts beside a database
+DATABASES = ("evergreen.db", "mlflow.db")
+RESERVED = frozenset(
+    {
+        *(".", "..", "mlflow_artifacts", "studies", "warm_starts"),
+        *(f"{database}{end}" for database in DATABASES for end in ("", *BESIDE)),
+    }
+)
 
 
 class Home:
@@ -66,10 +74,16 @@ class Home:
     def make_run_folder(self, name: str) -> Path:
         """Make a run's folder; two processes cannot both get it."""
         folder = self.run_folder(name)
+        for end in BESIDE:
+            if name.endswith(end) and (self.path / name.removesuffix(end)).is_file():
+                raise HomeError(
+                    f"{name!r} cannot name a run: SQLite needs it for {name.removesuffix(end)}. Choose another."
+                )
         try:
             folder.mkdir()
         except FileExistsError:
             raise HomeError(f"{folder} is there already. Choose another name for the run.") from None
+        fsync(self.path)
         return folder
 
     def _make(self) -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from store.errors import RunBusy
+from store.errors import HomeError, RunBusy
 
 _LOCK, _STOP = "lock", "stop"
 PROBE_S = 0.2  # `holder` takes a free lock for a moment: that must not keep anyone out
@@ -75,12 +75,13 @@ def taking_turns(file: Path, wait: Callable[[], None]) -> Iterator[None]:
 
 
 def holder(run_folder: Path) -> str | None:
-    """Say who holds a run ("process 12 on host"), or None when nobody does."""
-    if not (run_folder / _LOCK).exists():
-        return None
-    descriptor = _open(run_folder)
+    """Say who holds a run ("process 12 on host"), or None when nobody does. Needs no right to write."""
     try:
-        return None if try_lock(descriptor) else _read(descriptor)
+        descriptor = os.open(run_folder / _LOCK, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        return None if try_lock(descriptor, fcntl.LOCK_SH) else _read(descriptor)
     finally:
         os.close(descriptor)
 
@@ -101,13 +102,16 @@ def clear_stop(run_folder: Path) -> None:
 
 
 def _open(run_folder: Path) -> int:
-    return os.open(run_folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        return os.open(run_folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as failed:
+        raise HomeError(f"The folder {run_folder} cannot be written to: {failed.strerror}.") from failed
 
 
-def try_lock(descriptor: int) -> bool:
+def try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
     """Take an open file's lock if it is free; it goes with the descriptor, so a killed process holds none."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

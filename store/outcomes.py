@@ -30,7 +30,9 @@ class Matrices:
     accuracy: Matrix
     entropy: Matrix
     errors: Matrix  # standard errors of the accuracies
-    stages: Sequence[str | None]  # each measured stage's environment; None in flat mode: all of them
+    stages: Sequence[
+        str | None
+    ]  # each measured stage's environment; None in flat mode and in a record with gaps
 
     @property
     def trained(self) -> Sequence[str]:
@@ -143,11 +145,14 @@ def matrices(accuracy: Iterable[Cell], entropy: Iterable[Cell], stages: Sequence
     """Arrange cells of `pass_1` and `entropy_token`; a stage that no boundary has measured yet does not count."""
     wholes = [cell for cell in accuracy if cell.category is None and cell.environment is not None]
     last = max((cell.after_stage for cell in wholes), default=0)
+    measured = [stage for stage in stages if stage.stage <= last]
+    is_whole = [stage.stage for stage in measured] == list(range(1, len(measured) + 1))
     return Matrices(
         {(cell.after_stage, cell.environment or ""): cell.value for cell in wholes},
         {(c.after_stage, c.environment): c.value for c in entropy if c.category is None and c.environment},
         {(cell.after_stage, cell.environment or ""): cell.stderr for cell in wholes},
-        [stage.environment for stage in stages if stage.stage <= last],
+        # where a lost ledger took stages along, as in flat mode: nobody knows what was trained when
+        [stage.environment if is_whole else None for stage in measured],
     )
 
 

@@ -17,6 +17,7 @@ from store.ledger import Ledger
 from store.ledger.answers import Cell
 from store.lock import holder
 from store.records import EVERYTHING
+from store.words import what_is_missing
 
 MATRICES = ("pass_1", "pass_4", "entropy_token")
 PARTS = ("draw", "play", "score", "wait", "update", "other")  # of a step's time
@@ -28,7 +29,8 @@ Matrix = dict[str, dict[str, float | None]]  # after stage i -> environment j ->
 def tell(ledger: Ledger, home: Home, name: str) -> Facts:
     """Collect what there is to say about a run, and the hashes that prove it: those read everything."""
     folder = home.run_folder(name)
-    return {**facts(ledger, folder, name), **_digests(ledger, name, folder)}
+    told = facts(ledger, folder, name)
+    return {**told, **_digests(ledger, name, folder, is_whole=told["missing"] is None)}
 
 
 def facts(ledger: Ledger, folder: Path, name: str) -> Facts:
@@ -58,6 +60,7 @@ def facts(ledger: Ledger, folder: Path, name: str) -> Facts:
         "planned_steps": _planned_steps(spec["curriculum"], stages),
         "planned_stages": spec["curriculum"]["stages"],
         "num_boundaries": run.num_boundaries,
+        "missing": what_is_missing(read.gaps(name)),
         "seconds": _seconds(ledger, name),
         "environments": _environments(matrices, cells["pass_1"]),
         "matrices": matrices,
@@ -98,7 +101,8 @@ def _reward(spec: Mapping[str, Any]) -> str:
 
 def _planned_steps(curriculum: Mapping[str, Any], stages: Sequence[Facts]) -> int:
     """Steps of the whole run, at most: stages that are over count as they were."""
-    left, last = curriculum["stages"] - len(stages), stages[-1] if stages else None
+    last = stages[-1] if stages else None
+    left = curriculum["stages"] - (last["stage"] if last else 0)
     if last is None:
         done = 0
     elif last["end_step"] is None:
@@ -126,8 +130,9 @@ def _laws(objective: Mapping[str, Any], matrices: Mapping[str, Matrix]) -> dict[
     return found
 
 
-def _digests(ledger: Ledger, name: str, folder: Path) -> Facts:
-    newest = newest_checkpoint(ledger, name, folder)
+def _digests(ledger: Ledger, name: str, folder: Path, is_whole: bool) -> Facts:
+    """Hash the run; a record with gaps has no digest, which would be that of another run."""
+    newest = newest_checkpoint(ledger, name, folder) if is_whole else None
     if newest is None:
         return {"digest": None, "digest_all": None}
     weights = checkpoints.weights_sha256(newest)

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from store.carryover import geometric_mean, ratio
 from store.metrics import metric
+
+if TYPE_CHECKING:
+    from store.ledger.answers import Gaps, Span
 
 GAINED, LOST = 0.10, -0.03  # changes of accuracy that are worth a name
 STEADY = 0.03  # a ratio this near to 1 is no change
@@ -99,6 +102,11 @@ def share_taught(
     return sum(row["num_taught"] for row in own) / total if total else None
 
 
+def what_is_lost(story: Story) -> str | None:
+    """Say what the record lacks, as a sentence; None where it is whole."""
+    return f"Mind that {story['missing']}." if story["missing"] else None
+
+
 def beside_the_baseline(story: Story) -> str | None:
     """Say how accurate the run is beside its twin with another bandit; None without one. One pair proves nothing."""
     twin = story["baseline"]
@@ -128,6 +136,24 @@ def what_went_wrong(story: Story) -> str:
     if not skipped:
         return f"{scored}; every update was applied."
     return f"{scored}; updates were skipped in {num(len(skipped), 'step')}, last in step {skipped[-1]:,}."
+
+
+def what_is_missing(gaps: Gaps) -> str | None:
+    """Say what a run's record lacks; None where it is whole."""
+    if not gaps:
+        return None
+    lost = [*_spans("step", "steps", gaps.steps), *_spans("boundary", "boundaries", gaps.boundaries)]
+    return (
+        f"the record lacks {' and '.join(lost)}, which were lost with a ledger: tables, curves and exports are without "
+        "them, and the run has no digest"
+    )
+
+
+def _spans(one: str, several: str, spans: Sequence[Span]) -> list[str]:
+    """Name stretches of numbers; none: nothing."""
+    texts = [f"{first:,}" if first == last else f"{first:,} to {last:,}" for first, last in spans]
+    is_one = len(spans) == 1 and spans[0][0] == spans[0][1]
+    return [f"{one if is_one else several} {listed(texts)}"] if texts else []
 
 
 def how_it_stands(story: Story) -> str:

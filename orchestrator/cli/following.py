@@ -33,7 +33,7 @@ def follow(ledger: Ledger, place: Home, name: str, home: Path) -> None:
     """Show a run until it ends, and say how it ended; Ctrl-C ends the looking only."""
     folder = existing(place, name)
     is_held = holder(folder) is not None  # asked before reading: what was written before the end is then read
-    retelling, course = Retelling(ledger.reading, name, Outline.read(folder)), Course()
+    retelling, course = Retelling(ledger.reading, name, Outline.of(ledger.reading.spec(name))), Course()
     retelling.catch_up(course)
     try:
         if is_held:

@@ -18,6 +18,7 @@ def ls(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     from orchestrator.cli.tables import runs_table
     from orchestrator.inventory import inventory
     from store.story import status
+    from store.words import listed
 
     found = inventory(home)
     runs = [{**vars(run), "status": status(run.status, home.expanduser() / run.name)} for run in found.runs]
@@ -29,6 +30,9 @@ def ls(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
         out.print(runs_table(runs))
     else:
         out.print(f"No runs in {home} yet. `evergreen run SPEC` makes one.")
+    if found.strays:
+        text = f"Not in the ledger, though the folder is here: {listed(found.strays)};"
+        err.print(f"{text} `evergreen resume RUN` enters it again.", markup=False)
 
 
 def show(

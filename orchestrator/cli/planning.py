@@ -37,7 +37,7 @@ def validate(
     from orchestrator.errors import UserError
     from orchestrator.places import refuse_plain_secrets
     from orchestrator.plan import make_plan
-    from orchestrator.running import as_yaml
+    from orchestrator.provenance import as_yaml
     from orchestrator.runs import refuse_run
     from orchestrator.spec import load_spec
 

@@ -43,7 +43,8 @@ def resume(
 ) -> None:
     """Go on with a stopped or killed run from its newest valid checkpoint.
 
-    The run's own resolved spec is used; --set may change `resources`, `tracker` and `checkpoint` only.
+    The spec is the one that the ledger keeps of the run, whatever its spec.yaml says; --set may change `resources`,
+    `tracker` and `checkpoint` only. A run that the ledger lacks, or is behind with, is entered again from its folder.
     """
     from orchestrator.cli.console import problem
     from orchestrator.cli.live import on_screen

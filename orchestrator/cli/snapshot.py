@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import yaml
 
@@ -36,7 +37,12 @@ class Outline:
     @classmethod
     def read(cls, folder: Path) -> Outline:
         """Read it from a run's folder."""
-        curriculum = yaml.safe_load((folder / SPEC_FILE).read_text())["curriculum"]
+        return cls.of(yaml.safe_load((folder / SPEC_FILE).read_text()))
+
+    @classmethod
+    def of(cls, spec: Mapping[str, Any]) -> Outline:
+        """Read it from a resolved spec's sections."""
+        curriculum = spec["curriculum"]
         stage = curriculum["stage"]
         return cls(curriculum["stages"], stage["steps"], bool(stage.get("stop")))
 

@@ -15,7 +15,15 @@ from orchestrator.cli.console import number, plain
 from store import played
 from store.outcomes import OUTCOMES, told
 from store.records import DECISION
-from store.words import arm_name, beside_the_baseline, in_words, percent, share_taught, signed
+from store.words import (
+    arm_name,
+    beside_the_baseline,
+    in_words,
+    percent,
+    share_taught,
+    signed,
+    what_is_lost,
+)
 
 
 def table(title: str, *columns: str) -> Table:
@@ -49,7 +57,8 @@ def print_story(out: Console, story: Mapping[str, Any]) -> None:
     )
     made_of = "; ".join(f"{part} {text}" for part, text in story["composition"].items())
     out.print(Text(f"The objective is made of {made_of}.", style="dim"))
-    out.print(Text("\n".join([*in_words(story), *filter(None, [beside_the_baseline(story)])])))
+    more = filter(None, [beside_the_baseline(story), what_is_lost(story)])
+    out.print(Text("\n".join([*in_words(story), *more])))
     out.print(_learnt(story))
     names = list(story["environments"])
     for metric, title in (

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from orchestrator.errors import UserError
-from orchestrator.places import ledger_url, refuse_plain_secrets, remember_logins
+from orchestrator.places import completed_ledger_url, refuse_plain_secrets, remember_logins
 from orchestrator.signals import catching_signals
 from orchestrator.studies.children import Children
 from orchestrator.studies.cost import Cost, cost_of, left_s, num_steps, pace
@@ -134,7 +134,7 @@ def conducting(study: Study, home: Path, workers: int | None = None) -> Iterator
     refuse_plain_secrets(study.base.model_dump(mode="json", by_alias=True))
     sections = study.base.model_dump(include={"ledger", "tracker"})
     remember_logins(sections)
-    with Ledger.open(ledger_url(sections, place.ledger_url)) as ledger, RunLock(folder):
+    with Ledger.open(completed_ledger_url(sections, place.ledger_url)) as ledger, RunLock(folder):
         refuse_changes(History(study, ledger.reading))
         conductor = Conductor(study, place, ledger, workers_of(study, workers))
         yield conductor

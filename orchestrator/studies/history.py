@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from orchestrator.errors import UserError
-from orchestrator.places import ledger_url
+from orchestrator.places import completed_ledger_url
 from orchestrator.spec import Spec, load_spec
 from orchestrator.spec.load import CHANGEABLE
 from orchestrator.studies.labels import leaves, text_of
@@ -153,7 +153,9 @@ def refuse_changes(history: History) -> None:
 def looking(study: Study, home: Path) -> Iterator[tuple[History, Reading | None]]:
     """Open what a home knows of a study without making anything; nothing where there is no ledger yet."""
     place = home.expanduser().absolute()
-    url = ledger_url(study.base.model_dump(include={"ledger"}), f"sqlite:///{place / 'evergreen.db'}")
+    url = completed_ledger_url(
+        study.base.model_dump(include={"ledger"}), f"sqlite:///{place / 'evergreen.db'}"
+    )
     with Ledger(url) as ledger:
         if revision(ledger.engine) is None:
             yield History(study, None), None

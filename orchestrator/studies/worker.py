@@ -44,7 +44,7 @@ def work(job: Job) -> None:
     from orchestrator.places import remember_logins
     from orchestrator.process import Kin
     from orchestrator.running import resume, run
-    from orchestrator.runs import SPEC_FILE
+    from orchestrator.runs import is_run
     from store.errors import LedgerAway
 
     kin, screen = Kin(member=MemberRecord(**job.member)), Screen(Path(job.home))
@@ -52,7 +52,7 @@ def work(job: Job) -> None:
     _forget_unborn(folder)
     remember_logins(job.spec)
     try:
-        if (folder / SPEC_FILE).is_file():
+        if is_run(folder):
             outcome = resume(job.name, home=job.home, watcher=screen, kin=kin)
         else:
             outcome = run(job.spec, home=job.home, watcher=screen, kin=kin, name=job.name)

@@ -14,7 +14,7 @@ from store.home import Home
 from store.ledger.answers import Run, Study
 from store.ledger.reading import Reading
 from store.story import status
-from store.words import listed, num
+from store.words import listed, num, what_is_missing
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ def gather(reading: Reading, home: Home, names: Sequence[str], by: Sequence[str]
     for label, own in settings.items():
         _refuse_doubles(label, own)
     ordered = {label: sorted(own, key=lambda e: e.run.seed) for label, own in settings.items()}
-    return Gathered(study, fields, ordered, left_out, [*_not_started(reading, study), *_mixed(ordered)])
+    warnings = [*_not_started(reading, study), *_mixed(ordered), *_with_gaps(reading, ordered)]
+    return Gathered(study, fields, ordered, left_out, warnings)
 
 
 def refuse_what_is_measured_otherwise(reading: Reading, entries: Sequence[Entry], of: Measure) -> None:
@@ -198,6 +199,16 @@ def _not_started(reading: Reading, study: Study | None) -> list[str]:
     planned = len(study.plan.get("settings", [])) * len(study.plan.get("seeds", []))
     missing = planned - len(reading.members(study.name))
     return [f"{num(missing, 'run')} of the study's {planned} not started yet."] if missing > 0 else []
+
+
+def _with_gaps(reading: Reading, settings: Mapping[str, Sequence[Entry]]) -> list[str]:
+    """Say which runs' records are not whole: means over steps and boundaries are over those that are left."""
+    found = {
+        entry.run.name: what_is_missing(reading.gaps(entry.run.name))
+        for entries in settings.values()
+        for entry in entries
+    }
+    return [f"{name}: {lost}." for name, lost in found.items() if lost is not None]
 
 
 def _mixed(settings: Mapping[str, Sequence[Entry]]) -> list[str]:

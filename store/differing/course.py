@@ -72,7 +72,7 @@ def compare_boundaries(
     takers = [_taker(_cells(one)) for one in rows]
     num_steps = [reading.run(name).num_steps for reading, name in zip(readings, names, strict=True)]
     found = []
-    for after in range(max(map(len, ends))):
+    for after in sorted(ends[0].keys() | ends[1].keys()):
         cells = [{"cells": take(after)} for take in takers]
         a, b = (end.get(after) for end in ends)
         when = f"after stage {after}" if after else "before training"

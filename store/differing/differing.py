@@ -12,6 +12,7 @@ from store.differing.facets import Difference
 from store.differing.fields import Field, different, versions
 from store.exporting.rows import open_rows
 from store.ledger import Reading
+from store.words import what_is_missing
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,10 @@ class Diff:
     num_compared_boundaries: int
     num_different_boundaries: int
     lengths: Sequence[Length]  # of A and B
-    digests: Sequence[Digests | None] = ()  # of A and B, when nothing recorded differs; None: no checkpoint
+    digests: Sequence[
+        Digests | None
+    ] = ()  # of A and B, when nothing recorded differs; None: no whole checkpoint
+    missing: Sequence[str | None] = (None, None)  # what the records of A and B lack
 
 
 def diff(a: Side, b: Side, tell: Callable[[str], None] = lambda words: None) -> Diff:
@@ -77,7 +81,9 @@ def diff(a: Side, b: Side, tell: Callable[[str], None] = lambda words: None) -> 
     found = [(one.step, order, one) for order, one in enumerate([step, *boundaries[:1], *stages[:1]]) if one]
     first = min(found, key=lambda one: one[:2])[2] if found else None
     is_done = first is None and lengths[0].reached == lengths[1].reached
-    digests = [_digests(side, tell) for side in (a, b)] if is_done else []
+    missing = [what_is_missing(side.reading.gaps(side.name)) for side in (a, b)]
+    is_told = is_done and missing == [None, None]
+    digests = [_digests(side, tell) for side in (a, b)] if is_told else []
     return Diff(
         *names,
         is_equal=bool(digests) and None not in digests and digests[0] == digests[1],
@@ -91,6 +97,7 @@ def diff(a: Side, b: Side, tell: Callable[[str], None] = lambda words: None) -> 
         num_different_boundaries=len(boundaries),
         lengths=lengths,
         digests=digests,
+        missing=missing,
     )
 
 

@@ -16,11 +16,18 @@ DIGITS = (4, 6, 9, 12, 17)  # significant; the first that tell two numbers apart
 
 
 def in_words(diff: Diff) -> list[str]:
-    """Say where two runs part, and how much of what comes after is different."""
+    """Say where two runs part, and how much of what comes after is different; and what a record lacks."""
+    lost = [f"Of {run} {text}." for run, text in zip("AB", diff.missing, strict=True) if text]
+    return [*_parting(diff), *lost]
+
+
+def _parting(diff: Diff) -> list[str]:
     if diff.first is not None:
         return [_first(diff.first), _before(diff), _after(diff)]
     if diff.lengths[0].reached != diff.lengths[1].reached:
         return [_as_far(diff)]
+    if any(diff.missing):
+        return ["Nothing recorded differs, which is not all that was done."]
     return [_digests(diff)]
 
 

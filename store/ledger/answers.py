@@ -63,6 +63,28 @@ class Pulse:
     num_events: int
 
 
+Span = tuple[int, int]  # the first and the last of a stretch
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """What a run's record lacks of what was done, for a ledger that was lost took it along."""
+
+    steps: tuple[Span, ...]
+    boundaries: tuple[Span, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.steps or self.boundaries)
+
+    def has_step(self, step: int) -> bool:
+        """Whether a step is one of those that are missing."""
+        return any(first <= step <= last for first, last in self.steps)
+
+    def has_boundary(self, after_stage: int) -> bool:
+        """Whether a boundary is one of those that are missing."""
+        return any(first <= after_stage <= last for first, last in self.boundaries)
+
+
 @dataclass(frozen=True)
 class Stage:
     """A stage that has started."""

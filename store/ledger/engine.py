@@ -10,9 +10,11 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 
 from store.errors import LedgerError
+from store.ledger.read_only import read_only_uri
 
-# busy_timeout first: turning on WAL may have to wait for another process already
-_PRAGMAS = ("busy_timeout = 20000", "journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON")
+# busy_timeout first: turning on WAL may have to wait for another process already. FULL: a step's rows survive a power
+# cut once they are written, as the checkpoint does that is made after them.
+_PRAGMAS = ("busy_timeout = 20000", "journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON")
 
 _BUSY_MS, _PATIENT_BUSY_MS = 20_000, 1_000
 # libpq's own waits are endless, or as long as the kernel's: a host that vanished is noticed within a minute
@@ -43,6 +45,7 @@ def make_engine(url: str) -> Engine:
             "pip install 'evergreen-rl[postgresql]'."
         ) from missing
     if engine.dialect.name == "sqlite":
+        event.listen(engine, "do_connect", _look_only)
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -101,8 +104,18 @@ def _parse(url: str) -> URL:
     return parsed.set(drivername="postgresql+psycopg") if parsed.drivername == "postgresql" else parsed
 
 
-def _set_up_sqlite(connection: Any, _record: Any) -> None:
+def _look_only(_dialect: Any, record: Any, arguments: list[Any], options: dict[str, Any]) -> None:
+    """Connect to what cannot be written to as such."""
+    uri = read_only_uri(Path(arguments[0]))
+    record.info["is_read_only"] = uri is not None
+    if uri is not None:
+        arguments[0], options["uri"] = uri, True
+
+
+def _set_up_sqlite(connection: Any, record: Any) -> None:
     connection.isolation_level = None  # the driver would begin transactions by itself, and too late
+    if record.info["is_read_only"]:
+        return
     for pragma in _PRAGMAS:
         connection.execute(f"PRAGMA {pragma}")
 

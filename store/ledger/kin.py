@@ -9,7 +9,11 @@ from store.records import RunRecord
 
 
 def enter(connection: Connection, run_id: int, record: RunRecord) -> None:
-    """Enter a new run's place in its study, and whose twin it is."""
+    """Enter what a new run was forked from, its place in its study, and whose twin it is."""
+    if record.lineage is not None:
+        parent = select(t.run.c.run_id).where(t.run.c.name == record.lineage.parent).scalar_subquery()
+        row = {"parent_id": parent, "parent_stage": record.lineage.stage}
+        connection.execute(insert(t.lineage).values(run_id=run_id, **row))
     if record.member is not None:
         study = select(t.study.c.study_id).where(t.study.c.name == record.member.study).scalar_subquery()
         row = {"setting": record.member.setting, "changes": dict(record.member.changes)}

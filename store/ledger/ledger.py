@@ -103,13 +103,10 @@ class Ledger:
     def fork_run(self, record: RunRecord, checkpoint: CheckpointRecord) -> RunHandle:
         """Enter a run that goes on from another's checkpoint: with the other's history up to there."""
         assert record.lineage is not None
-        stage, parent = record.lineage.stage, self.reading.run_id(record.lineage.parent)
+        parent = self.reading.run_id(record.lineage.parent)
 
         def enter(connection: Connection) -> RunHandle:
             run = _enter(connection, record)
-            connection.execute(
-                insert(tables.lineage).values(run_id=run.run_id, parent_id=parent, parent_stage=stage)
-            )
             copy_history(connection, parent, run.run_id)
             rewind(connection, run.run_id, checkpoint.step, checkpoint.num_boundaries)
             connection.execute(insert(tables.checkpoint).values(**_checkpoint_row(run, checkpoint)))

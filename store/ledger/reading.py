@@ -17,6 +17,7 @@ from store.ledger import choosable, kin, news, summaries
 from store.ledger import tables as t
 from store.ledger.access import Access
 from store.ledger.digest import digest, digest_all
+from store.ledger.gaps import gaps
 from store.ledger.patience import Patience
 from store.metrics import metric as known_metric
 from store.records import CheckpointRecord
@@ -332,6 +333,12 @@ class Reading:
         newest_first = (row.step.desc(), row.num_boundaries.desc(), row.checkpoint_id.desc())
         return self._ask(CheckpointRecord, query.order_by(*newest_first))
 
+    def gaps(self, name: str) -> a.Gaps:
+        """What the record of a run lacks; nothing, usually."""
+        run_id = self.run_id(name)
+        with self.engine.connect() as connection:
+            return gaps(connection, run_id)
+
     def digest(self, name: str, weights_sha256: str) -> str:
         """Hash what was trained: see `store.ledger.digest`."""
         run_id = self.run_id(name)
@@ -365,10 +372,11 @@ class Reading:
 def _runs() -> Select[Any]:
     run, step, boundary = t.run.c, t.step.c, t.boundary.c
     last = select(step.step).where(step.run_id == run.run_id).order_by(step.step.desc()).limit(1)
+    measured = select(func.max(boundary.after_stage)).where(boundary.run_id == run.run_id)
     computed = (
         func.coalesce(last.scalar_subquery(), 0).label("num_steps"),
         last.with_only_columns(step.created_at).scalar_subquery().label("last_step_at"),
-        select(func.count()).where(boundary.run_id == run.run_id).scalar_subquery().label("num_boundaries"),
+        func.coalesce(measured.scalar_subquery() + 1, 0).label("num_boundaries"),
         *kin.relatives(),
     )
     given = {column.key for column in computed}

@@ -49,7 +49,10 @@ def revision(engine: Engine) -> str | None:
 def _ours(engine: Engine, found: str | None) -> str:
     """Return a schema that we know, or refuse."""
     if found is None:
-        raise LedgerError(f"There is no ledger at {engine.url!r} yet. The first run makes it.")
+        raise LedgerError(
+            f"There is no ledger at {engine.url!r} yet. The first run makes it, and `evergreen resume RUN` makes it "
+            "anew for a run whose folder is here."
+        )
     if found > HEAD:
         raise LedgerError(
             f"The ledger {engine.url!r} was written by a later Evergreen (schema {found}, ours is {HEAD}). "

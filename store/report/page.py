@@ -28,6 +28,7 @@ def _context(material: Material) -> dict[str, Any]:
         "standing": words.how_it_stands(story),
         "sentences": dict(zip(("Learnt", "Entropy", "Choice", "Signal"), words.in_words(story), strict=True)),
         "share_taught": words.share_taught,
+        "lost": words.what_is_lost(story),
         "beside": words.beside_the_baseline(story),
         "went_wrong": words.what_went_wrong(story),
         "glance": _glance(material),

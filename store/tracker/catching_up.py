@@ -147,7 +147,9 @@ class _Pass:
         last_word = run.ended_at or run.last_step_at or run.created_at  # one that was killed said no other
         ended_ms = None if word == "running" else milliseconds(last_word)
         for number, own in self.stages.items():
-            stage = self.history.stages[number]
+            stage = self.history.stages.get(number)
+            if stage is None:  # lost with a ledger, and concluded before that
+                continue
             if number < self.sent.num_boundaries and stage.ended_at is not None:
                 self.record.conclude(own, STATUS["finished"], milliseconds(stage.ended_at))
             else:

@@ -68,8 +68,16 @@ class History:
         self.carried = outcomes.matrices(cells["pass_1"], cells["entropy_token"], list(self.stages.values()))
 
     def has(self, sent: Position) -> bool:
-        """Whether this is still the history that was sent up to there; a resumed run may have gone back."""
-        return position(sent.step, sent.num_boundaries, self.steps, self.boundaries) == sent
+        """Whether this is still the history that was sent up to there; a resumed run may have gone back.
+
+        Rows that a lost ledger took along are no other history: what was sent of them is all that is left.
+        """
+        now = position(sent.step, sent.num_boundaries, self.steps, self.boundaries)
+        lost = self.read.gaps(self.run.name)
+        has_step = now.step_at == sent.step_at or lost.has_step(sent.step)
+        return has_step and (
+            now.boundary_at == sent.boundary_at or lost.has_boundary(sent.num_boundaries - 1)
+        )
 
     def pages(self, sent: Position, until: Position) -> Iterator[Page]:
         """Cut what comes after one position, up to another, into pages."""
@@ -81,7 +89,7 @@ class History:
             due = range(sent.num_boundaries, until.num_boundaries)
             boundaries = [b for b in self.boundaries if b.after_stage in due and b.step <= end]
             if page or boundaries:
-                num_boundaries = sent.num_boundaries + len(boundaries)
+                num_boundaries = boundaries[-1].after_stage + 1 if boundaries else sent.num_boundaries
                 reached = position(max(end, sent.step), num_boundaries, self.steps, self.boundaries)
                 yield self._page(page, boundaries, reached)
                 sent = reached

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 import orchestrator
 from orchestrator.pruning import prune, size_on_disk
@@ -83,6 +84,38 @@ def test_leftovers_of_a_crash_go_too(home: Path) -> None:
     (leftover / "half").write_bytes(b"x" * 5000)
     prune(home, ["small"])
     assert not leftover.exists()
+
+
+def test_what_is_not_ours_stays(home: Path) -> None:
+    (elsewhere := home.parent / "elsewhere").mkdir()
+    for folder in (home / "small" / "checkpoints", home / "warm_starts"):
+        (folder / ".DS_Store").touch()
+        (folder / "mine").mkdir()
+        (folder / "link").symlink_to(elsewhere)
+    prune(home, warm_starts=True)
+    assert sorted(path.name for path in (home / "warm_starts").iterdir()) == [".DS_Store", "link", "mine"]
+    left = {path.name for path in (home / "small" / "checkpoints").iterdir()}
+    assert {".DS_Store", "link", "mine"} < left
+
+
+def test_a_run_whose_newest_checkpoint_is_damaged_keeps_the_newest_whole_one(home: Path) -> None:
+    folder = home / "small" / "checkpoints"
+    newest = max(folder.iterdir())
+    (newest / "manifest.json").unlink()
+    prune(home, ["small"], boundaries=True)
+    assert [path.name for path in sorted(folder.iterdir())] == ["step-000008-boundary-003", newest.name]
+    assert orchestrator.resume("small", home=home, stages=4).status == "finished"
+
+
+def test_a_damaged_checkpoint_that_the_run_went_back_behind_goes_and_a_whole_one_waits(home: Path) -> None:
+    folder = home / "small" / "checkpoints"
+    with opened(home) as (_, ledger), ledger.engine.begin() as connection:
+        connection.execute(text("DELETE FROM checkpoint WHERE step > 6"))
+    damaged, whole = sorted(folder.iterdir())[-2:]
+    (damaged / "manifest.json").write_text("{}")
+    prune(home, ["small"])
+    assert not damaged.exists()
+    assert whole.exists()
 
 
 def test_the_command_says_what_and_how_much(evergreen: Evergreen, home: Path) -> None:

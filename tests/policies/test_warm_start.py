@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from policies.models.tokenizer import VocabularySample
 from policies.policy import Policy
 from policies.samplers.contracts import Request, Sampling
 from policies.samplers.transformers import Config, create
-from policies.warm_start import Example, cache_key, load_cached, save_cached, warm_start
+from policies.warm_start import Example, cache_key, warm_start
 
 LETTERS = "abcdef"
 SAMPLE = VocabularySample({"next": [f"after {letter}" for letter in LETTERS]})
@@ -99,18 +98,6 @@ def test_a_gradient_that_is_not_finite_stops_it() -> None:
         warm_start(policy, drawing(), CONFIG)
 
 
-def test_a_cached_start_is_loaded_by_its_key(tmp_path: Path) -> None:
-    trained, fresh = make(0), make(1)
-    key = cache_key(config=CONFIG.model_dump(mode="json"), seed=0)
-    assert not load_cached(fresh, tmp_path, key)
-    save_cached(trained, tmp_path, key)
-    assert load_cached(fresh, tmp_path, key)
-    pairs = zip(trained.model.parameters(), fresh.model.parameters(), strict=True)
-    assert all(torch.equal(a, b) for a, b in pairs)
-    save_cached(trained, tmp_path, key)  # another run was faster: nothing is written over
-    assert [path.name for path in tmp_path.iterdir()] == [key]
-
-
 def test_the_key_depends_on_every_part_and_not_on_their_order() -> None:
     key = cache_key(config={"a": 1, "b": 2}, seed=0)
     assert key == cache_key(seed=0, config={"b": 2, "a": 1})
@@ -118,17 +105,3 @@ def test_the_key_depends_on_every_part_and_not_on_their_order() -> None:
         len({key, cache_key(config={"a": 1, "b": 2}, seed=1), cache_key(config={"a": 1, "b": 3}, seed=0)})
         == 3
     )
-
-
-def test_an_interrupted_save_leaves_nothing_to_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    policy = make()
-
-    def interrupted(self: Policy, folder: Path) -> None:
-        folder.mkdir()
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Policy, "save", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        save_cached(policy, tmp_path, "key")
-    assert not load_cached(policy, tmp_path, "key")
-    assert list(tmp_path.iterdir()) == []

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from dataclasses import replace
@@ -77,20 +78,6 @@ def test_a_checkpoint_of_the_same_name_is_replaced(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-1"]
 
 
-def test_what_a_crashed_save_left_is_removed(tmp_path: Path, folder: Path) -> None:
-    half = folder.parent / ".aside-1-step-2"
-    half.mkdir()
-    (half / "weights").mkdir()
-    mine = CheckpointRecord(1, 1, "periodic", f"checkpoints/{folder.name}", "", 0)
-    checkpoints.prepare(tmp_path, [mine])
-    assert list(folder.parent.iterdir()) == [folder]
-
-
-def test_a_checkpoint_that_a_rewind_forgot_is_removed(tmp_path: Path, folder: Path) -> None:
-    checkpoints.prepare(tmp_path, [])
-    assert list(folder.parent.iterdir()) == []
-
-
 @pytest.mark.parametrize(
     ("components", "message"),
     [
@@ -137,6 +124,8 @@ def _damage(folder: Path, how: str) -> None:
         manifest.unlink()
     elif how == "torn manifest":
         manifest.write_text(manifest.read_text()[:50])
+    elif how == "spoilt manifest":
+        manifest.write_text(manifest.read_text().replace("sha256", "sha257"))
     elif how == "later manifest":
         manifest.write_text(json.dumps({"format": 2}))
 
@@ -150,6 +139,7 @@ def _damage(folder: Path, how: str) -> None:
         ("extra", r"weights/more.json does not belong"),
         ("no manifest", r"manifest.json is missing"),
         ("torn manifest", r"manifest.json is damaged"),
+        ("spoilt manifest", r"manifest.json is damaged"),
         ("later manifest", r"manifest.json is not a manifest of format 1"),
     ],
 )
@@ -157,6 +147,21 @@ def test_damage_is_found_and_the_file_is_named(folder: Path, how: str, message: 
     _damage(folder, how)
     with pytest.raises(CheckpointError, match=message):
         checkpoints.verify(folder)
+
+
+def test_a_file_that_the_disk_does_not_give_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path) -> str:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(checkpoints, "sha256_of", fail)
+    with pytest.raises(CheckpointError, match=r"cannot be read: Input/output error"):
+        checkpoints.verify(folder)
+
+
+def test_what_a_file_manager_leaves_in_a_checkpoint_spoils_nothing(folder: Path) -> None:
+    for place in (folder, folder / "weights"):
+        (place / ".DS_Store").write_bytes(b"x")
+    checkpoints.verify(folder)
 
 
 def test_a_checkpoint_that_was_exchanged_is_not_the_one_recorded(tmp_path: Path, folder: Path) -> None:
@@ -211,6 +216,16 @@ def test_boundaries_and_the_newest_stay(keep: int, boundaries: bool, deleted: li
     records = [_record(name, kind=kinds[name[0]]) for name in ("p5", "p4", "b3", "s2", "b0")]
     chosen = checkpoints.superfluous(records, keep, boundaries)
     assert [record.folder for record in chosen] == deleted
+
+
+def test_of_a_checkpoint_that_lies_elsewhere_only_the_link_is_deleted(tmp_path: Path, folder: Path) -> None:
+    elsewhere = folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(elsewhere)
+    records = [_record("checkpoints/newer"), _record("checkpoints/step-1")]
+    checkpoints.verify(folder)
+    assert checkpoints.prune(tmp_path, records, keep=1) == records[1:]
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+    checkpoints.verify(elsewhere)
 
 
 def test_pruning_deletes_folders_and_may_be_repeated_after_a_crash(tmp_path: Path) -> None:

@@ -141,3 +141,50 @@ def test_leftovers_of_crashed_writers_are_removed_and_nothing_else(tmp_path: Pat
     (tmp_path / "one").mkdir()
     files.remove_leftovers(tmp_path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["one"]
+
+
+def test_what_crashed_writers_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / ".aside-1-step" / "weights").mkdir(parents=True)
+    (tmp_path / ".aside-1-note").touch()
+    (tmp_path / ".aside-2-link").symlink_to(tmp_path)
+    others = [tmp_path / name for name in ("step", ".DS_Store", ".aside-notes")]
+    for other in others:
+        other.touch()
+    files.remove_leftovers(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted(others)
+
+
+def test_a_folder_half_replaced_when_its_writer_was_killed_comes_back(tmp_path: Path) -> None:
+    older = tmp_path / ".aside-1-step-replaced"
+    older.mkdir()
+    (older / "content").touch()
+    (tmp_path / ".aside-1-step").mkdir()
+    files.remove_leftovers(tmp_path)
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["step", "step/content"]
+
+
+def test_a_folder_that_cannot_take_its_place_leaves_the_older_one(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "one"
+    (path / "older").mkdir(parents=True)
+    real = Path.rename
+
+    def fail_for_the_new_one(self: Path, target: Path) -> Path:
+        if self.name.endswith("-one"):
+            raise OSError("no space left")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail_for_the_new_one)
+    with pytest.raises(OSError, match="no space left"), files.new_folder(path):
+        pass
+    assert [entry.name for entry in path.iterdir()] == ["older"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_is_replaced_and_what_it_points_to_stays(tmp_path: Path) -> None:
+    elsewhere, path = tmp_path / "elsewhere", tmp_path / "one"
+    elsewhere.mkdir()
+    path.symlink_to(elsewhere)
+    with files.new_folder(path) as folder:
+        (folder / "new").touch()
+    assert not path.is_symlink()
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["elsewhere", "one"]

@@ -65,10 +65,21 @@ def test_a_run_folder_is_made_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "Puzzles", "a b", "a/b", "é", "..", ".hidden", "warm_starts", "evergreen.db"]
+    "name",
+    [
+        *("", "Puzzles", "a b", "a/b", "é", "..", ".hidden", "warm_starts"),
+        *("evergreen.db", "evergreen.db-journal", "evergreen.db-wal", "mlflow.db-shm"),
+    ],
 )
 def test_names_that_cannot_be_a_run_s_are_refused(tmp_path: Path, name: str) -> None:
     home = Home(tmp_path)
     for use in (home.run_folder, home.free_name, home.make_run_folder):
         with pytest.raises(HomeError, match="cannot name a run"):
             use(name)
+
+
+def test_a_run_does_not_take_a_name_that_a_database_of_the_users_needs(tmp_path: Path) -> None:
+    (tmp_path / "mine.db").touch()
+    with pytest.raises(HomeError, match=r"SQLite needs it for mine\.db"):
+        Home(tmp_path).make_run_folder("mine.db-journal")
+    assert Home(tmp_path).make_run_folder("yours.db-journal").is_dir()

@@ -90,7 +90,7 @@ def test_sqlite_connections_are_set_up_for_several_processes(url: str) -> None:
     with Ledger.open(url) as ledger, ledger.engine.connect() as connection:
         pragmas = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
         found = [connection.exec_driver_sql(f"PRAGMA {pragma}").scalar() for pragma in pragmas]
-    assert found == ["wal", 1, 1, 20000]
+    assert found == ["wal", 2, 1, 20000], "2, FULL: what was written survives a power cut"
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import delete, update
 
 from store.errors import TrackerError
 from store.ledger import tables as t
 from store.tracker import pages
 from store.tracker.catching_up import Source, catch_up
+from store.tracker.position import position
 from store.tracker.record import Record
 from store.tracker.target import Target
 from tests.store.tracker.conftest import Copy
@@ -42,6 +44,39 @@ def rewrite_steps(source: Source, after: int) -> None:
     """As if the run had gone back and done these steps again."""
     with source.ledger.engine.begin() as connection:
         connection.execute(update(t.step).where(t.step.c.step > after).values(created_at=REWRITTEN))
+
+
+def lose_rows(source: Source, steps: int, boundaries: int) -> None:
+    """As if a ledger had been lost, and the run entered again from its checkpoint after so much."""
+    with source.ledger.engine.begin() as connection:
+        for table in (t.step, t.pick, t.arm_state, t.task_group, t.step_metric):
+            connection.execute(delete(table).where(table.c.step <= steps))
+        for table in (t.boundary, t.eval_cell, t.eval_item):
+            connection.execute(delete(table).where(table.c.after_stage < boundaries))
+        connection.execute(delete(t.stage).where(t.stage.c.stage < boundaries))
+
+
+def test_what_a_lost_ledger_took_along_stays_in_mlflow(source_of: Copy, target: Target) -> None:
+    source = source_of()
+    catch_up(source, Record(target))
+    before = series(target)
+    sent = position(5, 2, source.read.steps("small"), source.read.boundaries("small"))
+    lose_rows(source, steps=5, boundaries=2)
+    history = pages.History(source.read, source.read.run("small"))
+    assert history.has(sent), "its rows are lost, and no others are in their place"
+    assert not history.has(replace(sent, step=8))
+    assert catch_up(source, Record(target)).num_values == 0
+    assert series(target) == before
+
+
+def test_boundaries_after_lost_ones_are_sent(source_of: Copy, target: Target, other: Target) -> None:
+    source = source_of()
+    catch_up(source, Record(other))
+    lose_rows(source, steps=5, boundaries=2)
+    catch_up(source, Record(target))
+    sent = [at for at in series(other)["small"]["R_pass_1/book"] if at[0] > 5]
+    assert series(target)["small"]["R_pass_1/book"] == sent
+    assert len(sent) == 2
 
 
 def test_a_second_pass_writes_nothing(source_of: Copy, target: Target) -> None:

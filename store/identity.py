@@ -1,0 +1,85 @@
+"""What the ledger knows of a run as such, kept beside its checkpoints: with it a run outlives its ledger.
+
+    <run>/run.json    uid, name, spec, host, and what the run is to others
+
+The spec is without the sections that say where things are: those may hold credentials, and places move.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from store.errors import HomeError
+from store.files import write_text
+from store.ledger import Reading
+from store.records import LineageRecord, MemberRecord
+
+FILE = "run.json"  # in a run's folder
+PLACES = ("ledger", "tracker")  # the sections of a spec that are left out
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Identity:
+    """One run, told from all others."""
+
+    uid: str
+    name: str
+    spec: Mapping[str, Any]  # resolved, without `PLACES`
+    host: Mapping[str, Any]
+    lineage: LineageRecord | None
+    member: MemberRecord | None
+    baseline_of: str | None
+
+
+def keep(reading: Reading, folder: Path, name: str, spec: Mapping[str, Any]) -> None:
+    """Write down, durably, what the ledger knows of a run; a file that says so already stays as it is.
+
+    `spec` is the run's with its keys in their order: it counts among environments, and the ledger does not keep it.
+    """
+    identity = _told(reading, name, spec)
+    path = folder / FILE
+    text = json.dumps({"format": FORMAT, **asdict(identity)}, indent=1)
+    if not path.is_file() or path.read_text("utf-8") != text:
+        write_text(path, text)
+
+
+def read(folder: Path) -> Identity | None:
+    """Read it back; None where an earlier version made the run, or nothing was entered yet. Raises `HomeError`."""
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    try:
+        raw = json.loads(path.read_bytes())
+        if raw.pop("format") != FORMAT:
+            raise HomeError(
+                f"{path} was written by a later Evergreen. Install a newer evergreen-rl to use it."
+            )
+        lineage, member = raw.pop("lineage"), raw.pop("member")
+        return Identity(
+            **raw,
+            lineage=lineage and LineageRecord(**lineage),
+            member=member and MemberRecord(**member),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as damaged:
+        raise HomeError(
+            f"{path} is damaged ({damaged}). Remove it: it is written again from the ledger, if that knows the run."
+        ) from damaged
+
+
+def _told(reading: Reading, name: str, spec: Mapping[str, Any]) -> Identity:
+    run = reading.run(name)
+    changes = {one.run: one.changes for one in reading.members(run.study)} if run.study else {}
+    return Identity(
+        uid=run.uid,
+        name=name,
+        spec={section: value for section, value in spec.items() if section not in PLACES},
+        host=reading.host(name),
+        lineage=LineageRecord(run.parent, run.parent_stage or 0) if run.parent else None,
+        member=MemberRecord(run.study, run.setting or "", changes[name]) if run.study else None,
+        baseline_of=run.baseline_of,
+    )
