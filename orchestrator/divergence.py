@@ -68,9 +68,10 @@ def warning(divergence: Event | None, spec: Spec) -> list[EventRecord]:
     """Say, before the same steps are gone through again, where they led to."""
     if divergence is None:
         return []
-    text = f"the policy diverged at step {divergence.step} the last time, and nothing is different now: expect the same"
+    before = f"the policy diverged at step {divergence.step} the last time, and the same steps follow"
+    outlook = "expect the same unless a file or the machine was at fault"
     remedy = f"`evergreen fork {spec.name} --stage N --set learner.lr={_lower(spec)}` would go on more gently"
-    return [EventRecord("warning", f"{text}. {remedy}")]
+    return [EventRecord("warning", f"{before}: {outlook}. {remedy}")]
 
 
 def _is_older(folder: Path, version: int) -> bool:
