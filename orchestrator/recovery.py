@@ -6,6 +6,7 @@ between a checkpoint and its row. The checkpoints are still the run. What else w
 
 from __future__ import annotations
 
+import shutil
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +27,10 @@ from store.identity import Identity
 from store.ledger import Ledger
 from store.lock import RunLock
 from store.records import CheckpointRecord, EventRecord
+from store.report import REPORT_FILE
 from store.words import num, what_is_missing
+
+EARLIER = "report.earlier.html"  # in a run's folder: its report as it was before rows were lost
 
 
 def recover(ledger: Ledger, place: Home, name: str, kin: Kin) -> list[EventRecord]:
@@ -55,9 +59,18 @@ def recover(ledger: Ledger, place: Home, name: str, kin: Kin) -> list[EventRecor
         told.append(f"{num(len(found), 'checkpoint')} entered that the ledger did not have")
     if told:
         lost = what_is_missing(ledger.reading.gaps(name))
-        text = "; ".join([*told, *([lost] if lost else [])])
+        kept = _keep_report(folder) if lost else None
+        text = "; ".join(filter(None, [*told, lost, kept]))
         events.append(EventRecord("recovered", text))
     return events
+
+
+def _keep_report(folder: Path) -> str | None:
+    """Put the report aside that was made while nothing was lost; the next one will be without that."""
+    if not (folder / REPORT_FILE).is_file() or (folder / EARLIER).exists():
+        return None
+    shutil.copyfile(folder / REPORT_FILE, folder / EARLIER)
+    return f"the report of before is {EARLIER}"
 
 
 def twin_folder(place: Home, ledger: Ledger, name: str, expected: str) -> str | None:

@@ -22,6 +22,7 @@ from orchestrator.spec import Spec, load_spec
 from orchestrator.spec.load import change_resources
 from orchestrator.tracking import start_tracker
 from orchestrator.watching import Watcher
+from store import identity
 from store.checkpoints import WEIGHTS
 from store.errors import LedgerAway
 from store.home import Home
@@ -140,10 +141,11 @@ def fork(
         hold()
         folder = place.make_run_folder(checked.name)
         with RunLock(folder):
-            adopt_checkpoint(record, parent_folder, folder)
-            forked = replace(kin, lineage=LineageRecord(name, stage))
-            ledger.fork_run(new_run(checked, foundation, forked), record)
+            forked = new_run(checked, foundation, replace(kin, lineage=LineageRecord(name, stage)))
+            identity.announce(folder, forked)  # first: without it a fork that is killed here would be no fork
             write_spec(folder, checked)
+            adopt_checkpoint(record, parent_folder, folder)
+            ledger.fork_run(forked, record)
             outcome = Process(checked, ledger, place, folder, watcher, until_step).go_on(foundation)
     return _with_baseline(outcome, checked, place, watcher)
 

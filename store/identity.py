@@ -16,7 +16,7 @@ from typing import Any
 from store.errors import HomeError
 from store.files import write_text
 from store.ledger import Reading
-from store.records import LineageRecord, MemberRecord
+from store.records import LineageRecord, MemberRecord, RunRecord
 
 FILE = "run.json"  # in a run's folder
 PLACES = ("ledger", "tracker")  # the sections of a spec that are left out
@@ -37,13 +37,28 @@ class Identity:
 
 
 def keep(reading: Reading, folder: Path, name: str, spec: Mapping[str, Any]) -> None:
-    """Write down, durably, what the ledger knows of a run; a file that says so already stays as it is.
+    """Write down what the ledger knows of a run.
 
     `spec` is the run's with its keys in their order: it counts among environments, and the ledger does not keep it.
     """
-    identity = _told(reading, name, spec)
+    run = reading.run(name)
+    changes = {one.run: one.changes for one in reading.members(run.study)} if run.study else {}
+    lineage = LineageRecord(run.parent, run.parent_stage or 0) if run.parent else None
+    member = MemberRecord(run.study, run.setting or "", changes[name]) if run.study else None
+    write(folder, Identity(run.uid, name, spec, reading.host(name), lineage, member, run.baseline_of))
+
+
+def announce(folder: Path, record: RunRecord) -> None:
+    """Write down what the ledger is about to be told of a run."""
+    kin = record.lineage, record.member, record.baseline_of
+    write(folder, Identity(record.uid, record.name, record.spec, record.host, *kin))
+
+
+def write(folder: Path, identity: Identity) -> None:
+    """Write a run's file durably, without `PLACES`; one that says so already stays as it is."""
+    spec = {section: value for section, value in identity.spec.items() if section not in PLACES}
     path = folder / FILE
-    text = json.dumps({"format": FORMAT, **asdict(identity)}, indent=1)
+    text = json.dumps({"format": FORMAT, **asdict(identity), "spec": spec}, indent=1)
     if not path.is_file() or path.read_text("utf-8") != text:
         write_text(path, text)
 
@@ -69,17 +84,3 @@ def read(folder: Path) -> Identity | None:
         raise HomeError(
             f"{path} is damaged ({damaged}). Remove it: it is written again from the ledger, if that knows the run."
         ) from damaged
-
-
-def _told(reading: Reading, name: str, spec: Mapping[str, Any]) -> Identity:
-    run = reading.run(name)
-    changes = {one.run: one.changes for one in reading.members(run.study)} if run.study else {}
-    return Identity(
-        uid=run.uid,
-        name=name,
-        spec={section: value for section, value in spec.items() if section not in PLACES},
-        host=reading.host(name),
-        lineage=LineageRecord(run.parent, run.parent_stage or 0) if run.parent else None,
-        member=MemberRecord(run.study, run.setting or "", changes[name]) if run.study else None,
-        baseline_of=run.baseline_of,
-    )

@@ -90,6 +90,7 @@ def test_without_the_ledger_a_run_goes_on_from_its_checkpoint_and_says_what_is_l
     finished: Path, home: Path, lose: Callable[[Path], None]
 ) -> None:
     before = checkpoints(home)
+    report = (home / "small" / "report.html").read_text()
     lose(home)
     heard = Listening()
     outcome = orchestrator.resume("small", home=home, watcher=heard)
@@ -104,6 +105,7 @@ def test_without_the_ledger_a_run_goes_on_from_its_checkpoint_and_says_what_is_l
     assert (story["digest"], story["digest_all"]) == (None, None), "it would be that of another run"
     assert "the record lacks steps 1 to 5" in story["missing"]
     assert [stage["stage"] for stage in story["stages"]] == [2, 3]
+    assert (home / "small" / "report.earlier.html").read_text() == report
 
 
 def older_copy(home: Path, copied_at: int) -> Path:
@@ -273,6 +275,31 @@ def test_a_fork_that_only_the_older_ledger_lacks_gets_its_parents_history(
     assert weights(home, "child") == weights(finished)
     with opened(home) as (_, ledger):
         assert ledger.reading.gaps("child").steps == ((4, 4),)
+
+
+@pytest.mark.parametrize("method", ["adopt_checkpoint", "fork_run"])
+def test_a_fork_killed_before_its_row_is_a_fork_still(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    def killed(*args: Any) -> None:
+        raise Killed
+
+    home = tmp_path / "home"
+    shutil.copytree(finished, home)
+    owner = Ledger if method == "fork_run" else orchestrator.running
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, method, killed)
+        with pytest.raises(Killed):
+            orchestrator.fork("small", 2, home=home, overrides=["name=child"])
+    if method == "adopt_checkpoint":
+        with pytest.raises(
+            UserError, match="child has no whole checkpoint left: fork small again after stage 2"
+        ):
+            orchestrator.resume("child", home=home)
+        return
+    orchestrator.resume("child", home=home)
+    assert told(home, "child")["digest"] == told(home, "small")["digest"]
+    assert told(home, "child")["parent"] == {"name": "small", "after_stage": 2}
 
 
 def test_a_fork_whose_parent_is_gone_goes_on_without_the_link(finished: Path, tmp_path: Path) -> None:
