@@ -69,8 +69,11 @@ class Access:
         return self._patiently(what, attempt)
 
     @contextmanager
-    def explaining(self, what: str) -> Iterator[None]:
-        """Turn what the database's driver raises into a `LedgerError` in words."""
+    def explaining(self, what: str, is_opening: bool = False) -> Iterator[None]:
+        """Turn what the database's driver raises into a `LedgerError` in words.
+
+        A login that is refused is a mistake for whoever opens a ledger; later the server may just be changing.
+        """
         try:
             yield
         except IntegrityError as clash:
@@ -79,7 +82,8 @@ class Access:
                 "already, or it names something that is not, or a value is missing."
             ) from clash
         except DBAPIError as failed:
-            kind = LedgerAway if is_away(failed) else LedgerError
+            is_mistake = is_opening and "password" in str(failed.orig)
+            kind = LedgerAway if is_away(failed) and not is_mistake else LedgerError
             text = (
                 f"{what} failed in the ledger {self.engine.url!r}: {_reason(failed)}.{self._remedy(failed)}"
             )

@@ -58,7 +58,7 @@ class Ledger:
         Patience begins afterwards: a database that cannot be opened is rather a mistake than away.
         """
         ledger = cls(url, patience)
-        with ledger._access.explaining("Opening the ledger"):
+        with ledger._access.explaining("Opening the ledger", is_opening=True):
             schema.prepare(ledger.engine, create)
         return ledger
 

@@ -68,6 +68,7 @@ def test_a_run_whose_connections_are_cut_all_the_time_is_the_same_run(
     result = evergreen("ls", "--home", tmp_path)
     assert result.exit_code != 0
     assert "set EVERGREEN_LEDGER_PASSWORD or PGPASSWORD" in result.stderr
+    assert evergreen("resume", "small", "--home", tmp_path).exit_code == 2, "it is away for nobody else"
     for variable in (places.LEDGER_PASSWORD, "PGPASSWORD"):
         monkeypatch.setenv(variable, password)
         listed = json.loads(evergreen("ls", "--json", "--home", tmp_path).stdout)
