@@ -10,9 +10,10 @@ from functools import cached_property
 from typing import Any
 
 from environments.contracts import EnvironmentFault
-from environments.tables.broken import Broken
+from environments.tables.broken import LONGEST, Broken
 from environments.tables.expressions import Row
 from environments.tables.rowfile import RowFile
+from environments.words import brief
 
 BATCH = 1024  # rows turned into Python objects at a time
 IPC_FILE = b"ARROW1"  # what Arrow's file format begins with; its stream format has no mark
@@ -49,8 +50,7 @@ class ArrowRows(RowFile):
 
     def rows(self) -> Iterator[tuple[int, Row | Broken]]:
         """Go through the rows, a batch at a time."""
-        batches = self._table.to_batches(max_chunksize=BATCH)
-        yield from enumerate((row for batch in batches for row in _rows(batch)), 1)
+        yield from enumerate((row for batch in self._batches(self._table) for row in _rows(batch)), 1)
 
     def row(self, number: int) -> Row:
         """Read a row, column by column."""
@@ -60,8 +60,19 @@ class ArrowRows(RowFile):
         """Give the first rows without reading the others."""
         with self._readable():
             head = self._load_head(n)
-        self._require_once(head.column_names)
-        return [row for row in _rows(head) if not isinstance(row, Broken)]
+            self._require_once(head.column_names)
+        rows = (row for batch in self._batches(head) for row in _rows(batch))
+        return [row for row in rows if not isinstance(row, Broken)]
+
+    def _batches(self, table: Any) -> Iterator[Any]:
+        """Cut a table into batches, each looked at before anything of it is read."""
+        for batch in table.to_batches():
+            with self._readable():
+                self._require_whole(batch)
+            yield from (batch.slice(start, BATCH) for start in range(0, batch.num_rows, BATCH))
+
+    def _require_whole(self, batch: Any) -> None:
+        """Raise where a batch points outside of itself, as it may in a file that is mapped and not decoded."""
 
     def _narrowed(self, table: Any) -> Any:
         self._require_once(table.column_names)
@@ -79,8 +90,11 @@ class ArrowRows(RowFile):
 
         try:
             yield
-        except (pyarrow.ArrowException, OSError) as error:
-            raise EnvironmentFault(f"{self.name} cannot be read: {error}") from error
+        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise EnvironmentFault(
+                f"{self.name} cannot be read: {brief(str(error), LONGEST)}. It may be damaged or cut off: copy or write"
+                " it again"
+            ) from error
 
 
 class Parquet(ArrowRows):
@@ -116,6 +130,39 @@ class ArrowIpc(ArrowRows):
 
     def _load_head(self, n: int) -> Any:
         return self._load().slice(0, n)
+
+    def _require_whole(self, batch: Any) -> None:
+        batch.validate()
+        for column in batch.columns:
+            column.view(_as_bytes(column.type)).validate(full=True)
+
+
+def _as_bytes(type_: Any) -> Any:
+    """Give the type that takes texts for bytes: that one is no UTF-8 is a matter of its row, not of the file."""
+    import pyarrow as pa
+
+    plain = {
+        pa.string(): pa.binary(),
+        pa.large_string(): pa.large_binary(),
+        pa.string_view(): pa.binary_view(),
+    }
+    if pa.types.is_dictionary(type_):
+        return pa.dictionary(type_.index_type, _as_bytes(type_.value_type), type_.ordered)
+    if pa.types.is_map(type_):
+        return pa.map_(_as_bytes(type_.key_type), _as_bytes(type_.item_type))
+    if pa.types.is_struct(type_):
+        return pa.struct([_field_as_bytes(field) for field in type_])
+    if pa.types.is_list(type_):
+        return pa.list_(_field_as_bytes(type_.value_field))
+    if pa.types.is_large_list(type_):
+        return pa.large_list(_field_as_bytes(type_.value_field))
+    if pa.types.is_fixed_size_list(type_):
+        return pa.list_(_field_as_bytes(type_.value_field), type_.list_size)
+    return plain.get(type_, type_)
+
+
+def _field_as_bytes(field: Any) -> Any:
+    return field.with_type(_as_bytes(field.type))
 
 
 def _columns(table: Any) -> Columns:

@@ -1,0 +1,103 @@
+"""Damaged Arrow files: an error in words or rows that are left out, and never the end of the process."""
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from environments import EnvironmentFault
+from environments.tables.arrow import ArrowIpc
+from tests.environments.rows.making import write_parquet
+
+ROWS = [
+    {
+        "question": f"What is {i} + 1?" * (1 + i % 3),
+        "kind": ("a", "bb", "ccc")[i % 3],
+        "messages": [{"role": "user", "content": f"é{i}"}] * (i % 3),
+        "number": i / 7,
+    }
+    for i in range(60)
+]
+# Each damage is read in a fork, whose exit code says how that went: 0 well, 10 refused in words.
+READER = """
+import os, random, resource, signal, sys
+from pathlib import Path
+from environments import EnvironmentFault
+from environments.tables.broken import Broken
+from environments.tables.locating import FORMATS
+
+path = Path(sys.argv[1])
+good, damaged = path.read_bytes(), path.with_name(f"damaged{path.suffix}")
+kind = FORMATS[path.suffix]
+
+def read():
+    file = kind(damaged, damaged.name)
+    file.head(5)
+    used = [place for place, (_, row) in enumerate(file.rows()) if not isinstance(row, Broken)]
+    for place in used[::7]:
+        file.row(place)
+
+for turn in range(int(sys.argv[2])):
+    rng = random.Random(turn)
+    content = bytearray(good)
+    for place in rng.sample(range(len(good)), rng.choice([1, 1, 4])):
+        content[place] = rng.choice([0, 0x7f, 0x80, 0xff])
+    damaged.write_bytes(content if turn % 8 else content[: rng.randrange(len(content))])
+    pid = os.fork()
+    if pid == 0:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        signal.alarm(20)
+        try:
+            read()
+        except EnvironmentFault as fault:
+            os._exit(10 if damaged.name in str(fault) else 11)
+        except BaseException:
+            os._exit(12)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+def write(path: Path, kind: str) -> None:
+    table = pa.Table.from_pylist(ROWS)
+    table = table.set_column(1, "kind", table["kind"].dictionary_encode())
+    if kind == "parquet":
+        write_parquet(path, ROWS)
+        return
+    new = pa.ipc.new_stream if kind == "stream" else pa.ipc.new_file
+    with pa.OSFile(str(path), "wb") as sink, new(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=20)
+
+
+@pytest.mark.parametrize("kind", ["stream", "file", "parquet"])
+def test_no_damage_ends_the_process(tmp_path, kind):
+    path = tmp_path / ("rows.parquet" if kind == "parquet" else "rows.arrow")
+    write(path, kind)
+    done = subprocess.run(
+        [sys.executable, "-c", READER, str(path), "40"],
+        cwd=Path(__file__).parents[3], capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    ends = Counter(done.stdout.split())
+    assert ends["0"] + ends["10"] == 40, ends
+    assert ends["10"] > 5
+
+
+def test_a_text_that_is_no_utf_8_costs_its_row_only(tmp_path):
+    path = tmp_path / "rows.arrow"
+    write(path, "stream")
+    path.write_bytes(path.read_bytes().replace(b"What is 7 +", b"What is \xff +"))
+    rows = [row for _, row in ArrowIpc(path, path.name).rows()]
+    assert len(rows) == 60
+    assert str(rows[7]).startswith("a value cannot be read")
+
+
+def test_a_file_that_was_cut_off_says_what_to_do(tmp_path):
+    path = tmp_path / "rows.arrow"
+    write(path, "file")
+    path.write_bytes(path.read_bytes()[:-100])
+    said = r"rows.arrow cannot be read: .*\. It may be damaged or cut off: copy or write it again"
+    with pytest.raises(EnvironmentFault, match=said):
+        list(ArrowIpc(path, path.name).rows())
