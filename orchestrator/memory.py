@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from orchestrator import incidents, metrics, untold
+from orchestrator import incidents, metrics, outbox
 from orchestrator.alarms import raise_alarms
 from orchestrator.checkpoint_folders import name_of
 from orchestrator.checkpointing import components
@@ -56,7 +56,7 @@ class Memory:
         self.ledger, self.run, self.folder, self.watcher = ledger, run, folder, watcher
         self._saved = saved  # (steps, boundaries) of the newest checkpoint
         self._saved_at = time.monotonic()
-        self._untold: list[untold.Record] = []  # what the ledger is being told
+        self._outbox: list[outbox.Record] = []  # what the ledger is being told
 
     def record_events(self, at: Progress, events: Sequence[EventRecord]) -> None:
         """Tell of things that happened outside a step."""
@@ -129,9 +129,9 @@ class Memory:
                 *incidents.end_of_stage(at),
             ],
         )
-        self._untold = [record]
+        self._outbox = [record]
         self.ledger.record_step(self.run, record)
-        self._untold = []
+        self._outbox = []
         self._tell_of_waits(at)
         self.watcher.step(at, record)
         self._tell(record.events)
@@ -150,10 +150,10 @@ class Memory:
             )
             for finding in findings
         ]
-        self._untold = [*records]
+        self._outbox = [*records]
         for record in records:
             self.ledger.record_boundary(self.run, record)
-            self._untold.pop(0)
+            self._outbox.pop(0)
             self._tell_of_waits(at)
             self.watcher.boundary(at, record)
             self._tell(record.events)
@@ -205,11 +205,11 @@ class Memory:
         if kind == "boundary":
             self._report(at)
 
-    def keep_untold(self, parts: Parts, at: Progress, why: str) -> None:
+    def keep_outbox(self, parts: Parts, at: Progress, why: str) -> None:
         """Make this position durable without the ledger, which stays away; `resume` tells it what it lacks."""
-        if self._saved == (at.step, at.num_boundaries) and not self._untold:
+        if self._saved == (at.step, at.num_boundaries) and not self._outbox:
             return
-        kept = untold.Untold(why, at.step, at.num_boundaries, "stop", name_of(at), self._untold)
+        kept = outbox.Outbox(why, at.step, at.num_boundaries, "stop", name_of(at), self._outbox)
         kept.write(self.folder)
         checkpoints.save(self.folder, kept.name, components(parts, at))
 

@@ -10,7 +10,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, Literal, ParamSpec
 
-from orchestrator import divergence, full_disk, incidents, untold
+from orchestrator import divergence, full_disk, incidents, outbox
 from orchestrator.assembly import Foundation, assemble, lay_foundation
 from orchestrator.checkpoint_folders import refuse_exchanged
 from orchestrator.checkpointing import EXPECTED, MAY_BE, restore
@@ -18,13 +18,13 @@ from orchestrator.curriculum import Curriculum, Stop
 from orchestrator.errors import DONE, RESUMABLE, StoppedEarly, UserError
 from orchestrator.host import describe_host, differences
 from orchestrator.memory import Memory
+from orchestrator.outbox import Outbox
 from orchestrator.parts import Parts
 from orchestrator.progress import Progress
 from orchestrator.provenance import KeptSpec
 from orchestrator.signals import Signalled, catching_signals
 from orchestrator.spec import Spec
 from orchestrator.tracking import start_tracker
-from orchestrator.untold import Untold
 from orchestrator.watching import Watcher
 from policies.errors import NonFiniteLogits
 from store import checkpoints, identity
@@ -142,7 +142,7 @@ class Process:
     ) -> None:
         self.spec, self.ledger, self.home, self.folder = spec, ledger, home, folder
         self.watcher, self.until_step = watcher, until_step
-        self._untold: Untold | None = None  # what the ledger lacks of the checkpoint that is opened
+        self._outbox: Outbox | None = None  # what the ledger lacks of the checkpoint that is opened
 
     @resumable
     def begin(self, foundation: Foundation, kin: Kin) -> Outcome:
@@ -265,11 +265,11 @@ class Process:
                 anew = restore(parts, progress, opened) if opened else []
                 at = (progress.step, progress.num_boundaries)
                 memory = Memory(self.ledger, run, self.folder, self.watcher, saved=at if opened else None)
-                if self._untold is not None:
+                if self._outbox is not None:
                     memory.record_holdouts(parts)
-                    self._untold.tell(self.ledger, run, self.folder)
+                    self._outbox.tell(self.ledger, run, self.folder)
                 self.ledger.rewind(run, *at)
-                untold.forget(self.folder)
+                outbox.forget(self.folder)
                 memory.record_events(progress, events)
                 memory.record_events(progress, [_begins_anew(part) for part in anew])
                 memory.record_events(progress, incidents.of_prompts(progress.too_long, foundation.prompts))
@@ -280,7 +280,7 @@ class Process:
                     curriculum.welcome(self._joined(parts, progress))
                     return curriculum.run(stop)
                 except LedgerAway as away:
-                    memory.keep_untold(parts, progress, str(away))
+                    memory.keep_outbox(parts, progress, str(away))
                     raise
 
     def _joined(self, parts: Parts, progress: Progress) -> list[str]:
@@ -311,12 +311,12 @@ class Process:
 
     def _newest_checkpoint(self) -> tuple[OpenCheckpoint | None, list[EventRecord]]:
         """Open the newest checkpoint of whole files and healthy weights; tell which were passed over, and why."""
-        found, events = self._find_untold()
+        found, events = self._find_outbox()
         records = [*found, *self.ledger.reading.checkpoints(self.spec.name)]
         diverged = divergence.last(self.ledger.reading.events(self.spec.name))
         record, skipped = checkpoints.newest_valid(self.folder, records, divergence.healthy_under(diverged))
         refuse_exchanged(self.folder, [one.record for one in skipped])
-        self._untold = self._untold if record in found else None
+        self._outbox = self._outbox if record in found else None
         events += [
             EventRecord(
                 "checkpoint passed over",
@@ -347,9 +347,9 @@ class Process:
         events.append(EventRecord(DECISION if is_new else "resumed", text))
         return checkpoints.open_checkpoint(self.folder / record.folder, EXPECTED, MAY_BE), events
 
-    def _find_untold(self) -> tuple[list[CheckpointRecord], list[EventRecord]]:
+    def _find_outbox(self) -> tuple[list[CheckpointRecord], list[EventRecord]]:
         """Find the checkpoint that the ledger could not be told of, if its records fit what the ledger holds."""
-        self._untold = kept = Untold.read(self.folder)
+        self._outbox = kept = Outbox.read(self.folder)
         if kept is None:
             return [], []
         try:

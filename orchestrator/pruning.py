@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator import untold
+from orchestrator import outbox
 from orchestrator.checkpoint_folders import unrecorded
 from orchestrator.runs import find_run, is_run, opened
 from store import checkpoints
@@ -62,7 +62,7 @@ def _prune_run(home: Home, name: str, boundaries: bool, dry_run: bool) -> Freed:
     folder = home.run_folder(name)
     if (who := holder(folder)) is not None:
         return Freed(name, 0, 0, "everything", f"in use by {who}")
-    if (folder / untold.FILE).is_file():
+    if (folder / outbox.FILE).is_file():
         why = (
             f"its ledger was away and does not know its newest checkpoint: `evergreen resume {name}` tells it"
         )

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from orchestrator.checkpoint_folders import described, refuse_exchanged, unrecorded
 from orchestrator.errors import UserError
+from orchestrator.outbox import Outbox
 from orchestrator.process import Kin, run_record
 from orchestrator.provenance import kept_spec
 from orchestrator.runs import is_run, known_to
 from orchestrator.studies.history import FOLDER as STUDIES
-from orchestrator.untold import Untold
 from store import identity
 from store.checkpoints import FOLDER
 from store.errors import CheckpointError
@@ -44,7 +44,7 @@ def recover(ledger: Ledger, place: Home, name: str, kin: Kin) -> list[EventRecor
     is_known = name in known_to(ledger)
     own = identity.read(folder)
     records = ledger.reading.checkpoints(name) if is_known else []
-    kept = Untold.read(folder)  # it brings the rows that lead to it, so `Process` enters it
+    kept = Outbox.read(folder)  # it brings the rows that lead to it, so `Process` enters it
     paths = [path for path in unrecorded(folder, records) if kept is None or path.name != kept.name]
     if not is_known and own is None and not paths:
         return []

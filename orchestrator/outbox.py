@@ -20,14 +20,14 @@ from store.ledger import Ledger, RunHandle
 from store.ledger.answers import Run
 from store.records import BoundaryRecord, CheckpointRecord, StepRecord
 
-FILE = "untold.json"  # in a run's folder
+FILE = "outbox.json"  # in a run's folder
 
 Record = StepRecord | BoundaryRecord
 _KINDS: dict[str, type[Record]] = {"step": StepRecord, "boundary": BoundaryRecord}
 
 
 @dataclass(frozen=True)
-class Untold:
+class Outbox:
     """A position that the ledger does not know: its checkpoint, and the records that lead to it."""
 
     why: str  # the ledger was not told
@@ -44,7 +44,7 @@ class Untold:
         write_text(run_folder / FILE, json.dumps(data, default=_scalar))
 
     @classmethod
-    def read(cls, run_folder: Path) -> Untold | None:
+    def read(cls, run_folder: Path) -> Outbox | None:
         """Read what was kept; None: nothing was."""
         path = run_folder / FILE
         if not path.is_file():
