@@ -18,7 +18,10 @@ from orchestrator.cli.studying import study
 from orchestrator.cli.taking import diff, export
 from orchestrator.cli.tidying import prune, upgrade
 
-EPILOG = "Exit codes: 0 done, 1 our fault, 2 your mistake, 75 stopped and resumable, 130 killed by a second Ctrl-C."
+EPILOG = (
+    "Exit codes: 0 done, 1 our fault, 2 your mistake, 75 stopped and resumable, 130 killed by a second Ctrl-C, 128 + N "
+    "ended by signal N before there was a run."
+)
 
 app = typer.Typer(
     help="Evergreen schedules continual RL fine-tuning: a bandit chooses what a language model trains on next.",

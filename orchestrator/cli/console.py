@@ -68,11 +68,12 @@ err = console(stderr=True)
 
 
 LONGEST_LINE = 4000  # characters: lists of what there is are long, what somebody wrote may be longer
+LONG_WORD = re.compile(r"(\S{250})\S+")  # longer than any path that a person types
 
 
 def problem(message: str) -> None:
     """Say what went wrong, without logins; it is text, never markup, and no line of it is obeyed or endless."""
-    lines = (plain(line) for line in without_logins(message).split("\n"))
+    lines = (LONG_WORD.sub(r"\1...", plain(line)) for line in without_logins(message).split("\n"))
     said = "\n".join(line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}..." for line in lines)
     err.print(Text("error: ", style="bold red") + Text(said))
 

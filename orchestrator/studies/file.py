@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from orchestrator.methods import nearest
+from orchestrator.spec.echo import shown
 from orchestrator.spec.fields import Section, refuse
 from orchestrator.spec.model import slug
 from store.comparing.measures import MEASURES
@@ -39,7 +40,7 @@ class Space(Section):
     @classmethod
     def _is_a_map(cls, raw: Any) -> Any:
         if not isinstance(raw, Mapping):
-            raise refuse(f"a map like {{uniform: [0, 1]}} or {{choice: [a, b]}} is wanted, not {raw!r}")
+            raise refuse(f"a map like {{uniform: [0, 1]}} or {{choice: [a, b]}} is wanted, not {shown(raw)}")
         return raw
 
     @model_validator(mode="after")
@@ -125,7 +126,7 @@ class StudyFile(Section):
     @classmethod
     def _spec_is_a_file_or_a_map(cls, spec: Any) -> Any:
         if not isinstance(spec, str | dict) or not spec:
-            raise refuse(f"a spec file or a whole spec as a map is wanted, not {spec!r}")
+            raise refuse(f"a spec file or a whole spec as a map is wanted, not {shown(spec)}")
         return spec
 
     @field_validator("seeds")
@@ -169,7 +170,7 @@ def known_label(label: str, labels: list[str]) -> str | None:
     """Say that a label is none of the study's; None: it is one."""
     if label in labels:
         return None
-    return f"there is no setting {label!r}; there are: {', '.join(labels)}{nearest(label, labels)}"
+    return f"there is no setting {shown(label)}; there are: {', '.join(labels)}{nearest(label, labels)}"
 
 
 def is_plain(label: str) -> bool:

@@ -14,6 +14,7 @@ from orchestrator.errors import SpecError
 from orchestrator.spec import Spec
 from orchestrator.spec.document import Document, read
 from orchestrator.spec.echo import listed as list_problems
+from orchestrator.spec.echo import shown
 from orchestrator.spec.load import SHORT_FORMS, check, look_in, name_from, read_spec, set_field
 from orchestrator.studies.file import Compare, StudyFile, is_plain, known_label, refusal
 from orchestrator.studies.labels import leaves, slug
@@ -170,14 +171,16 @@ def _unlike(settings: Sequence[Setting]) -> list[str]:
     problems = []
     for label, num in Counter(setting.label for setting in settings).items():
         if num > 1:
-            problems.append(f"{num} settings are called {label!r}; give each another `label`")
+            problems.append(f"{num} settings are called {shown(label)}; give each another `label`")
     for i, one in enumerate(settings):
         for other in settings[:i]:
             if one.spec == other.spec:
-                problems.append(f"settings {other.label!r} and {one.label!r} are the same; leave one out")
+                problems.append(
+                    f"settings {shown(other.label)} and {shown(one.label)} are the same; leave one out"
+                )
             elif one.label != other.label and slug(one.label) == slug(other.label):
                 problems.append(
-                    f"settings {other.label!r} and {one.label!r} would have runs of the same name "
+                    f"settings {shown(other.label)} and {shown(one.label)} would have runs of the same name "
                     f"({slug(one.label)}); give one another `label`"
                 )
     return problems
@@ -187,7 +190,7 @@ def _unnamed(file: StudyFile, settings: Sequence[Setting]) -> list[str]:
     """Refuse labels that no table has room for, and draws that came to an end."""
     wrong = [one.label for one in settings if not is_plain(one.label)]
     problems = [
-        f"{label!r} is no label: give its setting one line of at most 80 characters as `label`, in a `list`"
+        f"{shown(label)} is no label: give its setting one line of at most 80 characters as `label`, in a `list`"
         for label in wrong
     ]
     if file.random is not None and len(settings) < file.random.samples:

@@ -11,6 +11,7 @@ from pathlib import Path
 import typer
 
 from environments.scoring.leader import die_with
+from orchestrator.cli.output import outlast
 from orchestrator.cli.problems import in_words
 from orchestrator.studies.jobs import Job
 from store.files import ASIDE
@@ -77,3 +78,4 @@ def _print_into(log: Path) -> None:
     for target, source in ((0, nothing), (1, output), (2, output)):
         os.dup2(source, target)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    outlast()

@@ -12,7 +12,7 @@ import yaml
 
 from tests.fuzz import bases
 from tests.fuzz.texts import rewritten
-from tests.fuzz.trees import mutated
+from tests.fuzz.trees import mutated, nudged
 from tests.fuzz.values import LONG, NAMES, TEXTS, odd
 
 VERBS = [  # that take a run; WORD is it
@@ -63,7 +63,8 @@ def make_case(seed: int, number: int, folder: Path, home: Path) -> Case:
     """Make the case of this number; its files go into `folder`. `home` has a finished run, `small`."""
     rng = Random(f"{seed}/{number}")
     kind = rng.choices(
-        ["tree", "text", "override", "overrides", "study", "argument", "file"], [40, 14, 18, 8, 8, 8, 4]
+        ["tree", "number", "text", "override", "overrides", "study", "argument", "file"],
+        [30, 16, 12, 16, 6, 8, 8, 4],
     )[0]
     if kind == "argument":
         return _argument(rng, folder, home)
@@ -73,6 +74,8 @@ def make_case(seed: int, number: int, folder: Path, home: Path) -> Case:
     overrides: list[str] = []
     if kind in ("tree", "study"):
         raw = mutated(raw, rng)
+    elif kind == "number":
+        raw = nudged(raw, rng)
     elif kind == "override":
         overrides = [_override(rng)]
     elif kind == "overrides":

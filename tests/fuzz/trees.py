@@ -20,6 +20,14 @@ def mutated(tree: Any, rng: Random) -> Any:
     return made
 
 
+def nudged(tree: Any, rng: Random) -> Any:
+    """Change a number or two of a copy."""
+    made = copy.deepcopy(tree)
+    for _ in range(rng.choice([1, 2])):
+        _nudge(made, rng)
+    return made
+
+
 def places(tree: Any) -> Iterator[Place]:
     """List every place of a tree."""
     pairs = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()

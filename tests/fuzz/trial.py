@@ -21,8 +21,8 @@ from tests.fuzz.cases import Case
 LIMIT_S = 20.0  # for a case; most take a tenth of a second
 MOST_SAID = 20_000  # characters of a refusal
 OBEYED = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]")  # by a terminal
-REPEATED = "x" * 150
-KINDS = ("accepted", "refused", "traceback", "hang", "message", "late")
+REPEATED = "x" * 260
+OF_SCORES = {"hypervolume_components", "weighted_components", "constrained_targets"}  # a run alone sees them
 
 Kind = Literal["accepted", "refused", "traceback", "hang", "message", "late"]
 
@@ -110,6 +110,7 @@ def _is_cheap(case: Case) -> bool:
         and spec.baseline is None
         and spec.tracker.type == "none"
         and spec.sampler.type == "transformers"
+        and not OF_SCORES & set(spec.objective.options)
     )
 
 

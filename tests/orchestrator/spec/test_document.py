@@ -148,6 +148,14 @@ def test_control_characters_of_a_spec_never_reach_the_terminal(tmp_path: Path, e
     assert "\u202e" not in result.stderr
 
 
+def test_no_argument_is_repeated_at_length(finished: Path, evergreen: Evergreen) -> None:
+    for words in (("methods", LONG), ("diff", "small", LONG), ("check-env", LONG), ("validate", LONG)):
+        home = () if words[0] == "methods" else ("--home", finished)
+        result = evergreen(*words, *home)
+        assert result.exit_code == 2
+        assert len(result.stderr) < 2000
+
+
 @pytest.mark.parametrize("verb", ["run", "validate"])
 def test_a_run_where_a_spec_is_wanted_is_told(finished: Path, evergreen: Evergreen, verb: str) -> None:
     named = evergreen(verb, "small", "--home", finished)
