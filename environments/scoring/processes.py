@@ -16,16 +16,18 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 
-from environments.contracts import EnvironmentFault, Turn
+from environments.contracts import EnvironmentFault, Score, Turn
 from environments.scoring import answers, worker
-from environments.scoring.jobs import Job, unscorable
+from environments.scoring.jobs import LONGEST_REASON, Job, unscorable
 from environments.scoring.output import Output
 from environments.scoring.process import Broken, Process
 from environments.scoring.variables import hint, passed_on
 from environments.sources import EnvironmentSource
+from environments.words import brief
 
 START_S = 120.0  # for a worker: interpreter, imports, building the environments
 FAILED_STARTS = 3  # in a row, after which no more are tried
+LONGEST_SAID = 2 * LONGEST_REASON  # characters of a reason that a worker has cut, and a hint
 LAST_WORDS_S = 0.1  # for what a process printed to arrive once it has ended
 
 Found = Iterator[tuple[int, Turn]]  # number of the job, its turn
@@ -172,7 +174,8 @@ class KillablePool:
             raise EnvironmentFault(hint(str(fault), self._variables)) from None
         if turn.score is None or turn.score.reason is None:
             return turn
-        return unscorable(hint(turn.score.reason, self._variables))
+        reason = hint(turn.score.reason, self._variables)
+        return Turn(score=Score.unscorable(brief(reason, LONGEST_SAID)), done=True)
 
     def _lose(self, process: Process, reason: str) -> Found:
         """End a worker; the score it worked at is lost with it, and its other jobs wait again."""

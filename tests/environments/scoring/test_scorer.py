@@ -49,6 +49,7 @@ def scorer():
         ("exiting", "raised SystemExit: enough"),
         ("wrong_valued", "bad value"),
         ("not_a_score", "bad value"),
+        ("long_winded", f"\\x1b[2J \\u202eno\\x00 {'x' * 479}... (999,521 more characters)"),
     ],
 )
 def test_trouble_costs_one_score_and_little_time(scorer, trouble, reason):

@@ -132,6 +132,7 @@ def test_nothing_is_left_when_the_one_who_watches_is_killed(
     code = f"""
 import time
 from pathlib import Path
+from policies.serving import supervise
 from policies.serving.supervise import Launch, running
 with running([Launch({one.url!r}, {list(one.command)!r}, Path({str(one.log)!r}))]) as (server,):
     server.wait_until_ready()
@@ -170,3 +171,12 @@ def test_the_class_that_servers_import_is_where_the_command_says() -> None:
 
     module, _, name = supervise.OPTIONS["--worker-extension-cls"].rpartition(".")
     assert callable(getattr(import_module(module), name).reload_from)
+
+
+def test_our_package_is_put_before_another_of_its_name_on_the_path(tmp_path, monkeypatch):
+    ours = str(Path(supervise.__file__).parents[2])
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert supervise._path() == {}
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies" / "__init__.py").touch()
+    assert supervise._path() == {"PYTHONPATH": os.pathsep.join([ours, str(tmp_path)])}
