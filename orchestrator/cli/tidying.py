@@ -48,6 +48,7 @@ def upgrade(home: Home = DEFAULT_HOME) -> None:
     """Bring a ledger that an earlier Evergreen wrote up to date. Runs, rows and digests stay as they are."""
     from orchestrator.cli.console import out
     from orchestrator.runs import upgrade_ledgers
+    from store.secrets import without_logins
 
     for url in upgrade_ledgers(home):
-        out.print(f"{url} is up to date", markup=False)
+        out.print(f"{without_logins(url)} is up to date", markup=False)

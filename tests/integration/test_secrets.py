@@ -14,6 +14,7 @@ import orchestrator
 from orchestrator import tracking
 from orchestrator.errors import SpecError, UserError
 from orchestrator.spec import load_spec
+from store.ledger import Ledger
 from tests.conftest import Evergreen
 from tests.orchestrator.specs import alone
 from tests.orchestrator.test_tracking import Heard
@@ -89,6 +90,18 @@ def test_validate_prints_no_password(spec: dict[str, Any], tmp_path: Path, everg
     assert json.loads(evergreen("validate", file, "--json").stdout)["spec"]["tracker"]["uri"].endswith(
         "token=***"
     )
+
+
+def test_upgrade_names_ledgers_without_their_passwords(
+    tmp_path: Path, evergreen: Evergreen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upgraded: list[str] = []
+    monkeypatch.setattr(Ledger, "upgrade", upgraded.append)
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "spec.yaml").write_text("ledger: {url: 'postgresql://me:hu/sh@host/db'}")
+    result = evergreen("upgrade", "--home", tmp_path)
+    assert "postgresql://me:hu/sh@host/db" in upgraded
+    assert "postgresql://***@host/db is up to date" in result.stdout
 
 
 @pytest.mark.parametrize(
