@@ -54,6 +54,7 @@ def refusal(path: Path, content: str | bytes, *overrides: str) -> str:
             ", line 4: has !!python/name:os.abort, which has no place here",
         ),
         (GOOD + "x: !!int many", ", line 4: has 'many', which cannot be read as int"),
+        (GOOD + 'x: "\\UFFFFFFFF"', ", line 4: has an escape that is no character"),
         (GOOD + f"x: {'9' * 5000}", ", line 4: has '9999999999"),
         (GOOD + "x: .nan", ", line 4: x: nan is no finite number"),
         (GOOD + "x: 1180591620717411303424", ", line 4: x: 1180591620717411303424 is beyond 2**63"),
