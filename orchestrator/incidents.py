@@ -13,7 +13,7 @@ from orchestrator.prompts import Prompts
 from policies.learner import UpdateReport
 from store.records import DECISION, EventRecord
 
-REASONS, PLACES = 3, 10  # named in an event
+REASONS, PLACES = 3, 5  # named in an event
 
 
 def decision(text: str, data: Mapping[str, Any] | None = None) -> list[EventRecord]:

@@ -121,7 +121,7 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
     sample = vocabulary_sample(environments) if spec.policy.kind == "tiny" else None
     size = _policy_size(spec, sample)
     reader = load_prompt_reader(spec.policy, sample)
-    prompts = reader and Prompts(reader.encoder, reader.context, environments, spec.sampler, tell)
+    prompts = Prompts(reader.encoder, reader.context, environments, spec.sampler, tell) if reader else None
     unmeasured = check_supply(spec, environments, prompts or ALL)
     return Plan(
         stages=_stages(spec),

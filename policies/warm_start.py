@@ -20,10 +20,11 @@ import transformers
 from torch import Tensor
 
 from policies.config import WarmStartConfig
+from policies.encoder import Message
 from policies.errors import PolicyError
 from policies.forward import evaluating, score_rows
 from policies.optimizer import Optimizer
-from policies.policy import Message, Policy
+from policies.policy import Policy
 
 CLIP_NORM = 1.0
 
