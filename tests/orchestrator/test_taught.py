@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from environments import Box, Category, Environment, EnvironmentFault, Task, belongs, pool_of
+from environments import Admission, Box, Category, Environment, EnvironmentFault, Task, belongs, pool_of
 from orchestrator.bandits.contracts import Floats
 from orchestrator.task_sources import Result
 from orchestrator.taught import Taught
@@ -111,6 +111,19 @@ def test_where_a_cell_has_no_more_for_the_batch_the_nearest_cells_help_out():
 def test_where_a_cell_is_all_held_out_the_nearest_others_take_its_place():
     environment = Boxed(held_out=[4, 5, 6])
     assert set(lengths(environment, taught(environment, at_length(5)).draw(10))) == {3}
+
+
+class Short(Admission):
+    def admits(self, task: Task) -> bool:
+        return len(task.messages[0]["content"]) < 6
+
+
+def test_where_a_cell_has_no_task_that_is_admitted_the_nearest_others_take_its_place():
+    environment = Boxed(few=[2])
+    tasks = Taught(environment, "box", at_length(2), 0, Short()).draw(2)
+    assert all(len(task.messages[0]["content"]) < 6 for task in tasks)
+    with pytest.raises(EnvironmentFault, match="held out, or too long for the policy"):
+        Taught(Boxed(), "box", at_length(2), 0, Short()).draw(1)
 
 
 def test_in_a_small_box_tasks_come_twice_before_it_fails():

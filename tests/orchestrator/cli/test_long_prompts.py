@@ -91,7 +91,8 @@ def test_a_run_leaves_them_out_and_a_resumed_one_the_same(tmp_path: Path, evergr
         )
 
 
-def test_tasks_without_a_file_are_passed_over_as_they_are_met_and_counted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_tasks_without_a_file_are_passed_over_as_they_are_met_and_counted(tmp_path: Path, ahead: int) -> None:
     fake = {
         "type": FAKE,
         "in_process": True,
@@ -103,6 +104,7 @@ def test_tasks_without_a_file_are_passed_over_as_they_are_met_and_counted(tmp_pa
         [],
         environments={"math": fake},
         warm_start=None,
+        sampler={"max_tokens": BUDGET, "ahead": ahead},
         resources={"search_path": str(REPOSITORY)},
     )
     home = tmp_path / "home"
