@@ -218,7 +218,10 @@ def _parsed(text: str) -> tuple[yaml.Node | None, Any]:
     try:
         node = reader.get_single_node()
         return node, None if node is None else reader.construct_document(node)
-    except (ValueError, OverflowError) as error:  # of the scanner: an escape beyond the last character, "\UFFFFFFFF"
+    except (
+        ValueError,
+        OverflowError,
+    ) as error:  # of the scanner: an escape beyond the last character, "\UFFFFFFFF"
         raise _Refused("has an escape that is no character", reader.get_mark()) from error
     finally:
         reader.dispose()
