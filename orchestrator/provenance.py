@@ -48,7 +48,7 @@ class KeptSpec:
         said = self.said(spec)
         if said and path.exists():
             path.replace(folder / EDITED)
-        if self.file != spec:
+        if not path.exists() or path.read_text("utf-8") != as_yaml(spec):  # also where it held a password
             write_spec(folder, spec)
         events = [EventRecord("spec edited", text) for text in said]
         if not self.is_ordered:

@@ -17,7 +17,6 @@ from orchestrator.outbox import Outbox
 from orchestrator.process import Kin, run_record
 from orchestrator.provenance import kept_spec
 from orchestrator.runs import is_run, known_to
-from orchestrator.studies.history import FOLDER as STUDIES
 from store import identity
 from store.checkpoints import FOLDER
 from store.errors import CheckpointError
@@ -147,5 +146,7 @@ def _relatives(
 
 def _study_by_name(place: Home, name: str) -> str | None:
     """Guess the study of a run that says nothing of itself: the names of its runs begin with its own."""
+    from orchestrator.studies.history import FOLDER as STUDIES  # it compares runs, which a bare host cannot
+
     studies = (path.name for path in sorted((place.path / STUDIES).glob("*")) if path.is_dir())
     return next((study for study in studies if name.startswith(f"{study}.")), None)

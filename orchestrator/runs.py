@@ -139,7 +139,7 @@ def export_weights(ledger: Ledger, home: Home, run: str, stage: int | None, fold
             f"{run} has no checkpoint after stage {stage}{why}; its stages done so far: {max(done, 0)}"
         )
     source = home.run_folder(run) / record.folder / "weights"
-    with new_folder(folder) as aside:
+    with new_folder(folder.resolve()) as aside:
         shutil.copytree(source, aside, dirs_exist_ok=True)
 
 

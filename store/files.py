@@ -66,7 +66,6 @@ def new_folder(path: Path) -> Iterator[Path]:
 
     Its parent is made if need be. When the block raises, nothing is left and an older `path` stays as it was.
     """
-    path = _meant(path)
     if not path.parent.exists():
         path.parent.mkdir(parents=True)
         fsync(path.parent.parent)

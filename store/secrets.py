@@ -12,7 +12,7 @@ from typing import Any
 
 HIDDEN = "***"
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>`]*")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,40}://[^\s\"'<>`]*")
 _PORT = re.compile(r"[^:/]*:\d{1,5}(/|$)")  # a host and its port, then a path
 _OPTIONS = re.compile(r"[\w.-]+=")
 _OPTION = re.compile(r"(^|[&;])([^=&;]*)=([^&]*)")

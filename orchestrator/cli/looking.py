@@ -28,7 +28,7 @@ def ls(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
         print_json(runs)
     elif runs:
         out.print(runs_table(runs))
-    else:
+    elif not found.strays:
         out.print(f"No runs in {home} yet. `evergreen run SPEC` makes one.")
     if found.strays:
         text = f"Not in the ledger, though the folder is here: {listed(found.strays)};"

@@ -81,13 +81,13 @@ class Export:
 
 @contextmanager
 def new_export(folder: Path, formats: Sequence[str]) -> Iterator[Export]:
-    """Make a folder of tables; it is there, whole, when the block ends well, and not at all when it raises.
+    """Make a folder of tables, where a link leads to if it is one; it is there, whole, when the block ends well, and not at all when it raises.
 
     Args:
         folder: where to; one that is there is replaced, so ask first.
         formats: of `parquet` and `csv`.
     """
-    with new_folder(folder) as aside:
+    with new_folder(folder.resolve()) as aside:
         with ExitStack() as stack:
             outputs = {}
             for table in TABLES:

@@ -83,14 +83,6 @@ def test_a_folder_is_never_replaced_by_a_file(tmp_path: Path) -> None:
     assert tmp_path.is_dir()
 
 
-def test_a_folder_is_made_where_a_link_leads(tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to("elsewhere/folder")
-    with files.new_folder(tmp_path / "link") as folder:
-        (folder / "content").touch()
-    assert (tmp_path / "link").is_symlink()
-    assert (tmp_path / "elsewhere" / "folder" / "content").is_file()
-
-
 def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path: Path, monkeypatch) -> None:
     path = tmp_path / "spec.yaml"
     files.write_text(path, "old")

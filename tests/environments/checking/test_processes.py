@@ -18,7 +18,7 @@ QUICK = ScoringOptions(timeout_s=0.3)
 # Fault: rule, and what the sentence says.
 EXPECTED = {
     "hangs_when_built": ("hangs", "building: the environment does not come back within 2 s"),
-    "exits_when_built": ("build", "it cannot be built: SystemExit: no"),
+    "exits_when_built": ("build", "bad:create raised SystemExit: no"),
     "raises_beyond_exceptions_when_built": ("build", "it cannot be built: BaseException: caught by nobody"),
     "ends_the_process": (
         "ends-process",

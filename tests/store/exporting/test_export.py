@@ -228,3 +228,11 @@ def test_progress_names_table_and_rows(
     with new_export(tmp_path / "tables", ["csv"]) as export:
         export.add(ledger.reading, "example", said.append)
     assert "example: scores, 20 rows" in said
+
+
+def test_tables_are_made_where_a_link_leads(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("elsewhere/folder")
+    with new_export(tmp_path / "link", ["csv"]):
+        pass
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "elsewhere" / "folder" / f"{NAMES[0]}.csv").is_file()
