@@ -81,7 +81,7 @@ class Export:
 
 @contextmanager
 def new_export(folder: Path, formats: Sequence[str]) -> Iterator[Export]:
-    """Make a folder of tables, where a link leads to if it is one; it is there, whole, when the block ends well, and not at all when it raises.
+    """Make a folder of tables, where a link leads if it is one: whole when the block ends well, else not there.
 
     Args:
         folder: where to; one that is there is replaced, so ask first.
