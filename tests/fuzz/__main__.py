@@ -15,7 +15,7 @@ from tests.fuzz.campaign import Campaign
 from tests.fuzz.cases import Case
 from tests.fuzz.trial import LIMIT_S, Outcome
 
-MEMORY = 40 << 30  # bytes of address space: torch takes some, and each of 1,024 threads that a spec may ask for 8 MiB
+MEMORY = 40 << 30  # bytes of address space: torch takes some, and a spec may ask for 1,024 threads
 EVERY_S = 30.0
 
 
