@@ -43,8 +43,9 @@ def recover(ledger: Ledger, place: Home, name: str, kin: Kin) -> list[EventRecor
     is_known = name in known_to(ledger)
     own = identity.read(folder)
     records = ledger.reading.checkpoints(name) if is_known else []
-    kept = Outbox.read(folder)  # it brings the rows that lead to it, so `Process` enters it
-    paths = [path for path in unrecorded(folder, records) if kept is None or path.name != kept.name]
+    # an outbox brings the rows that lead to its checkpoint, so `Process` enters that one
+    box = Outbox.read(folder) if is_known else None
+    paths = [path for path in unrecorded(folder, records) if box is None or path.name != box.name]
     if not is_known and own is None and not paths:
         return []
     if own is None:  # nothing else tells whether this ledger's run of that name is this one
