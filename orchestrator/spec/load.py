@@ -136,7 +136,7 @@ def _explain(error: ValidationError, model: type[BaseModel], document: Document)
     for item in error.errors(include_url=False):
         inner = item["ctx"]["inner"] if item["type"] == "nested" else [item]
         outer = item["loc"] if item["type"] == "nested" else ()
-        problems += [(_without_noise((*outer, *one["loc"])), one) for one in inner]
+        problems += [(_without_noise((*outer, *one["loc"]), one["type"]), one) for one in inner]
     deepest = [  # of the branches of a union, the one that got furthest is the one that was meant
         (loc, item)
         for loc, item in problems
@@ -159,9 +159,16 @@ def _problem(loc: Path_, item: Mapping[str, Any], model: type[BaseModel], docume
     return message.removeprefix("Value error, ")
 
 
-def _without_noise(loc: Path_) -> Path_:
-    """Leave out the names of validators and union branches that pydantic adds; a person did not write those."""
-    return tuple(p for p in loc if not (isinstance(p, str) and ("[" in p or "function-" in p)))
+def _without_noise(loc: Path_, kind: str) -> Path_:
+    """Leave out the names of validators and union branches that pydantic adds; a person did not write those.
+
+    A person wrote the last one where a key is unknown (`kind` is that of the error), whatever it looks like.
+    """
+    num = len(loc) - (kind == "extra_forbidden")
+    return (
+        *(p for p in loc[:num] if not (isinstance(p, str) and ("[" in p or "function-" in p))),
+        *loc[num:],
+    )
 
 
 def _fields(model: type[BaseModel], loc: Sequence[Any], raw: Any) -> list[str]:

@@ -194,3 +194,8 @@ def test_a_path_where_a_run_is_wanted_is_told(
         "is a path and cannot name a run: give a name, as `evergreen ls` lists them. Did you mean small?"
         in result.stderr
     )
+
+
+@pytest.mark.parametrize("key", ["[", "a[b]", "function-after"])
+def test_an_unknown_key_that_looks_like_a_validators_name_is_named(tmp_path: Path, key: str) -> None:
+    assert f"{key}: unknown key" in refusal(tmp_path / "mine.yaml", f'{GOOD}\n"{key}": 1\n')
