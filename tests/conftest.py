@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from typer.testing import CliRunner, Result
 from tests.orchestrator.specs import flat, small
 
 Evergreen = Callable[..., Result]
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background: tests send it, and children inherit this
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
