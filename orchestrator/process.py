@@ -200,9 +200,11 @@ class Process:
         identity.keep(self.ledger.reading, self.folder, self.spec.name, sections)
         tracker = start_tracker(self.spec.model_dump(mode="json"), self.home, self.spec.name)
         try:
-            reason = self._run_while_finite(run, foundation, opened, events, progress)
+            reason = self._run(run, foundation, opened, events, progress)
         except StoppedEarly as stopped:
             reason = str(stopped)
+        except NonFiniteLogits as error:
+            reason = self._diverged(run, progress, error)
         except LedgerAway:
             raise
         except Exception as error:
@@ -223,23 +225,13 @@ class Process:
         self.watcher.end(outcome.name, outcome.status, reason)
         return outcome
 
-    def _run_while_finite(
-        self,
-        run: RunHandle,
-        foundation: Foundation,
-        opened: OpenCheckpoint | None,
-        events: Sequence[EventRecord],
-        progress: Progress,
-    ) -> str | None:
-        """Run; a policy that has diverged is a reason to stop, and nothing of the step that found it is kept."""
-        try:
-            return self._run(run, foundation, opened, events, progress)
-        except NonFiniteLogits as error:
-            records = self.ledger.checkpoints(run)
-            incident = divergence.incident(error, progress, self.spec, self.folder, records)
-            self.ledger.record_event(run, progress.step, incident)
-            self.watcher.event([incident.text])
-            return f"the policy diverged at step {progress.step}"
+    def _diverged(self, run: RunHandle, progress: Progress, error: NonFiniteLogits) -> str:
+        """Record that the policy has diverged, as a reason to stop; nothing is kept of the step that found it."""
+        records = self.ledger.checkpoints(run)
+        incident = divergence.incident(error, progress, self.spec, self.folder, records)
+        self.ledger.record_event(run, progress.step, incident)
+        self.watcher.event([incident.text])
+        return f"the policy diverged at step {progress.step}"
 
     def _stopped_by_disk(self, run: RunHandle, progress: Progress, reason: str) -> Outcome:
         """End as a run that stopped. Its ledger, which may be on that disk, is told so if it can be."""
