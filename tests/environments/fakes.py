@@ -65,7 +65,7 @@ def _printing(task: Task, completion: str) -> Score:
 
 
 def _lying(task: Task, completion: str) -> Score:
-    for descriptor in range(3, 20):
+    for descriptor in range(3, 1024):  # wherever the one to the trainer is
         with contextlib.suppress(OSError):
             os.write(descriptor, b"\0" * 8 + b"no JSON")
     return Score.of(1.0)
