@@ -200,11 +200,12 @@ class Process:
         identity.keep(self.ledger.reading, self.folder, self.spec.name, sections)
         tracker = start_tracker(self.spec.model_dump(mode="json"), self.home, self.spec.name)
         try:
-            reason = self._run(run, foundation, opened, events, progress)
+            try:
+                reason = self._run(run, foundation, opened, events, progress)
+            except NonFiniteLogits as error:
+                reason = self._diverged(run, progress, error)
         except StoppedEarly as stopped:
             reason = str(stopped)
-        except NonFiniteLogits as error:
-            reason = self._diverged(run, progress, error)
         except LedgerAway:
             raise
         except Exception as error:
@@ -226,7 +227,11 @@ class Process:
         return outcome
 
     def _diverged(self, run: RunHandle, progress: Progress, error: NonFiniteLogits) -> str:
-        """Record that the policy has diverged, as a reason to stop; nothing is kept of the step that found it."""
+        """Record that the policy has diverged, as a reason to stop; nothing is kept of the step that found it.
+
+        Raises:
+            UserError: it was so from the start.
+        """
         records = self.ledger.checkpoints(run)
         incident = divergence.incident(error, progress, self.spec, self.folder, records)
         self.ledger.record_event(run, progress.step, incident)

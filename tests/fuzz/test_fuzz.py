@@ -9,7 +9,7 @@ from tests.fuzz.campaign import Campaign
 from tests.fuzz.cases import make_case
 from tests.orchestrator.specs import alone
 
-CASES = 150
+CASES = 40
 
 
 def test_odd_specs_overrides_and_arguments_are_accepted_or_refused_in_words(tmp_path: Path) -> None:
