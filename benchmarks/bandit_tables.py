@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import yaml
 
-from orchestrator.simulation.contest import Job, run_all
-from orchestrator.simulation.entrants import Entrant, make_named, pair_up
-from orchestrator.simulation.ranking import Value, value_of
-from orchestrator.simulation.trials import Setting, Trial, World
+from orchestrator.simulation.candidates import Candidate, make_named, pair_up
+from orchestrator.simulation.parallel import TrialJob, run_all
+from orchestrator.simulation.ranking import RankedValue, value_of
+from orchestrator.simulation.trials import Trial, TrialSetting, World
 from orchestrator.simulation.worlds import find_world
 
 DATA = Path(__file__).with_suffix(".yaml")
@@ -46,7 +46,7 @@ class Published:
 class Found:
     """One number of a row beside the published one."""
 
-    ours: Value
+    ours: RankedValue
     published: Published
     tolerance: float
 
@@ -125,13 +125,13 @@ def count(
     return outside, known, sum("fitted" in row for row, _ in pairs), len(pairs)
 
 
-def jobs_of_row(world: World, row: Mapping[str, Any], seeds: Sequence[int]) -> list[Job]:
+def jobs_of_row(world: World, row: Mapping[str, Any], seeds: Sequence[int]) -> list[TrialJob]:
     options = {key: row[key] for key in ("replay_share", "stage_signal") if key in row}
-    setting = Setting(world.num_steps, **options)
-    return [Job(world.name, entrant_of(row), seed, setting) for seed in seeds]
+    setting = TrialSetting(world.num_steps, **options)
+    return [TrialJob(world.name, entrant_of(row), seed, setting) for seed in seeds]
 
 
-def entrant_of(row: Mapping[str, Any]) -> Entrant:
+def entrant_of(row: Mapping[str, Any]) -> Candidate:
     where = f"{DATA.name}: {row['policy']}"
     bandit = make_named(row["bandit"], "bandit", where)
     schedulers = [make_named(row["scheduler"], "scheduler", where)] if "scheduler" in row else []

@@ -21,17 +21,17 @@ import numpy as np
 
 from benchmarks.bandit_defaults import INNER, auc, rivals
 from benchmarks.bandit_tables import read_tables
-from orchestrator.simulation.entrants import Entrant, make_named
-from orchestrator.simulation.one_level import follow_one_bandit, run_skills, run_traps
+from orchestrator.simulation.candidates import Candidate, make_named
+from orchestrator.simulation.skill_worlds import follow_one_bandit, run_skills, run_traps
 from orchestrator.simulation.skills import Skills, generator
-from orchestrator.simulation.trials import Setting, Trial
-from store.comparing.statistics import t_interval
+from orchestrator.simulation.trials import Trial, TrialSetting
+from store.comparison.statistics import t_interval
 
 FIRST_SEED = 1000
-SETTING = Setting(num_steps=300)
+SETTING = TrialSetting(num_steps=300)
 SLOW_STEPS = 1500
 
-Run = Callable[[Entrant, int, Setting], Trial]
+Run = Callable[[Candidate, int, TrialSetting], Trial]
 
 
 def gates() -> list[dict[str, Any]]:
@@ -57,17 +57,17 @@ def slowly() -> list[dict[str, Any]]:
     return [*gated, {"type": "sec", **none}, {"type": "uniform", **none}]
 
 
-def run_slow_skills(one: Entrant, seed: int, setting: Setting) -> Trial:
+def run_slow_skills(one: Candidate, seed: int, setting: TrialSetting) -> Trial:
     """World A, ten times slower."""
     return _slow(one, seed, has_traps=False)
 
 
-def run_slow_traps(one: Entrant, seed: int, setting: Setting) -> Trial:
+def run_slow_traps(one: Candidate, seed: int, setting: TrialSetting) -> Trial:
     """World B, ten times slower."""
     return _slow(one, seed, has_traps=True)
 
 
-def _slow(one: Entrant, seed: int, has_traps: bool) -> Trial:
+def _slow(one: Candidate, seed: int, has_traps: bool) -> Trial:
     world = Skills(generator(seed), forgetting=0.0005, rate=0.05)
     rates, _ = follow_one_bandit(world, one, seed, SLOW_STEPS, has_traps)
     means = rates.mean(axis=1)
@@ -81,7 +81,7 @@ def trial(job: tuple[Run, Mapping[str, Any], int]) -> tuple[float, float]:
         {key: value for key, value in raw.items() if value != "none"}, "bandit", "grid"
     ).config
     assert bandit is not None
-    numbers = run(Entrant("", bandit, None), seed, SETTING).numbers
+    numbers = run(Candidate("", bandit, None), seed, SETTING).numbers
     return numbers["auc"], numbers["final"]
 
 

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator import methods
-from orchestrator.bandits.contracts import About, Bandit, Feedback
+from orchestrator import registry
+from orchestrator.bandits.contracts import ArmInfo, Bandit, Feedback
 from orchestrator.bandits.index_rule import IndexRule
-from orchestrator.selections.contracts import Selection, Tried
+from orchestrator.selections.contracts import Selection, TaskResult
 
 BATCH, REPEATS = 256, 40
 IN_TIME = {"thompson": 25.0, "beta_thompson": 25.0, "linucb": 2.0}  # ms; index rules 2, all others 1
@@ -32,11 +32,11 @@ MOST_TASKS_MS, MOST_TASKS_MB = 10.0, 100.0
 
 def made(name: str, num_arms: int) -> Bandit:
     """Make a bandit over arms of four features, a size and a level each."""
-    config = methods.config_class("bandits", name)(**OPTIONS.get(name, {}))
+    config = registry.config_class("bandits", name)(**OPTIONS.get(name, {}))
     arms = [f"arm{k:06}" for k in range(num_arms)]
     rng = np.random.default_rng(0)
-    about = {arm: About(100, {f"x{j}": float(rng.random()) for j in range(4)}) for arm in arms}
-    bandit: Bandit = methods.create("bandits", config, arms=arms, rng=np.random.default_rng(0))
+    about = {arm: ArmInfo(100, {f"x{j}": float(rng.random()) for j in range(4)}) for arm in arms}
+    bandit: Bandit = registry.create("bandits", config, arms=arms, rng=np.random.default_rng(0))
     bandit.introduce(about, num_steps=1000)
     return bandit
 
@@ -68,11 +68,11 @@ def of_bandit(name: str, num_arms: int) -> tuple[float, float]:
 def of_selection(name: str, num_tasks: int) -> tuple[float, float]:
     """Time a selection's choose and learn among so many tasks: milliseconds, and megabytes it holds."""
     options = {"difficulty": "difficulty"} if name == "adarft" else {}
-    config = methods.config_class("selections", name)(**options)
+    config = registry.config_class("selections", name)(**options)
     numbers, rng = np.random.default_rng(2).random(num_tasks) * 100, np.random.default_rng(1)
     given = {"numbers": {"difficulty": numbers}} if name == "adarft" else {}
     tracemalloc.start()
-    selection: Selection = methods.create(
+    selection: Selection = registry.create(
         "selections", config, num_tasks=num_tasks, rng=np.random.default_rng(0), **given
     )
 
@@ -81,7 +81,7 @@ def of_selection(name: str, num_tasks: int) -> tuple[float, float]:
         passed = rng.binomial(8, 0.5, len(positions)) / 8
         selection.learn(
             [
-                Tried(at, clock, p, 8, 2 * p * (1 - p))
+                TaskResult(at, clock, p, 8, 2 * p * (1 - p))
                 for at, p in zip(positions, passed.tolist(), strict=True)
             ]
         )
@@ -101,13 +101,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     missed = []
     print(f"pick and learn of {BATCH} with {options.arms:,} arms, milliseconds")
-    for method in methods.listing("bandits"):
+    for method in registry.listing("bandits"):
         took, goal = of_bandit(method.name, options.arms)
         late = " <- over its goal" if took > goal else ""
         missed += [method.name] * bool(late)
         print(f"  {method.name:20} {took:7.2f}   goal {goal:g}{late}", flush=True)
     print(f"choose and learn of {BATCH} among {options.tasks:,} tasks, milliseconds and most megabytes")
-    for method in methods.listing("selections"):
+    for method in registry.listing("selections"):
         if method.name == "cursor":
             continue  # it holds two integers, and makes the tasks themselves
         took, megabytes = of_selection(method.name, options.tasks)

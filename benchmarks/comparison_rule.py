@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.optimize import brentq
 
-from store.comparing import statistics as s
+from store.comparison import statistics as s
 
 STUDIES = 6000
 LAWS: dict[str, Callable[[np.random.Generator, int], s.Floats]] = {

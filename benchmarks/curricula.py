@@ -15,7 +15,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from benchmarks import study_tables
-from store.ledger.reading import Reading
+from store.ledger.queries import Reading
 
 WORDS = "words"
 LONG = ("7", "8", "9", "10")

@@ -16,7 +16,7 @@ from __future__ import annotations
 from statistics import fmean
 
 from benchmarks import study_tables
-from store.ledger.reading import Reading
+from store.ledger.queries import Reading
 
 STAGES = 9  # of the setting `budget`
 

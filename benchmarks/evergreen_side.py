@@ -29,7 +29,7 @@ from policies.objectives.objective import Objective
 from policies.policy import Policy
 from policies.samplers import transformers
 from policies.samplers.contracts import Generation, Request, Sampler
-from policies.samplers.sampling import sample_seed
+from policies.samplers.token_distribution import sample_seed
 from policies.trajectories import Trajectory
 
 MICRO_TOKENS = 4096  # of padded rows: what suits the cache of a CPU at this width

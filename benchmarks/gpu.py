@@ -43,7 +43,7 @@ from benchmarks.gpu_work import (
     update_flops,
 )
 from benchmarks.random_models import letters_tokenizer, random_qwen2
-from orchestrator.watching import Watcher
+from orchestrator.callbacks import Callback
 from policies.config import LearnerConfig
 from policies.learner import Learner
 from policies.objectives.config import ObjectiveConfig
@@ -206,7 +206,7 @@ def step(work: Work, policy: Policy, shape: str, figures: Figures) -> None:
         )
 
 
-class Minute(Watcher):
+class Minute(Callback):
     """Counts the steps of a run, and asks it to stop after a minute."""
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ import torch
 
 from policies.policy import Policy
 from policies.samplers.contracts import Generation, Request
-from policies.samplers.sampling import sample_seed
+from policies.samplers.token_distribution import sample_seed
 from policies.trajectories import Trajectory
 
 QWEN = {

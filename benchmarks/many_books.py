@@ -21,12 +21,12 @@ from torch import Tensor
 
 from environments.codebook import Codebook
 from environments.codebook import Config as BookConfig
-from orchestrator import streams
-from orchestrator.assembly import vocabulary_sample
+from orchestrator import random_streams
+from orchestrator.runs.assembly import vocabulary_sample
 from policies.config import PolicyConfig
 from policies.models.tiny import make_tiny
 from policies.objectives.config import ObjectiveConfig
-from policies.objectives.reading import MixCorrectedEntropy
+from policies.objectives.entropy_reading import MixCorrectedEntropy
 from policies.objectives.shapers import repo
 from policies.policy import Policy
 
@@ -76,7 +76,7 @@ class Shelf:
 
     def policy(self, seed: int) -> Policy:
         """The policy that a run with this seed begins with."""
-        return make_tiny(SHAPE, self._sample, streams.integer(seed, "policy"), torch.device("cpu"))
+        return make_tiny(SHAPE, self._sample, random_streams.integer(seed, "policy"), torch.device("cpu"))
 
     def weights(self, seeds: Sequence[int]) -> Weights:
         """The weights of one policy for each seed."""
@@ -97,7 +97,7 @@ def learn(num_answers: int, runs: Sequence[Run], steps: int = STEPS) -> tuple[Te
     shelf, moves = Shelf(num_answers), [_Strength(run.objective) for run in runs]
     weights = shelf.weights([run.seed for run in runs])
     adam = _Adam(weights, torch.tensor([run.lr for run in runs]))
-    rngs = [streams.generator(run.seed, "many_books") for run in runs]
+    rngs = [random_streams.generator(run.seed, "many_books") for run in runs]
     for book in shelf.books:
         everything = book.prompts_NP.expand(len(runs), -1, -1)
         with torch.no_grad():

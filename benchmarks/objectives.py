@@ -24,19 +24,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from policies.batches import totals_of
+from policies.batch_forward import score_micro
 from policies.config import LearnerConfig, PolicyConfig
 from policies.forward import Reduction
 from policies.hardware import cpu_threads
 from policies.learner import Learner
+from policies.micro_batches import totals_of
 from policies.models.loading import load_policy
 from policies.models.tokenizer import VocabularySample
 from policies.objectives.config import ObjectiveConfig
-from policies.objectives.contracts import Batch, Noted, Rows
+from policies.objectives.contracts import Batch, ShapedRows, SurveyResult
 from policies.objectives.objective import Objective
 from policies.objectives.padding import pad
 from policies.objectives.presets import PRESETS
-from policies.passes import score_micro
 from policies.policy import Policy
 from policies.trajectories import Trajectory
 
@@ -97,14 +97,16 @@ def scores(batch: Batch) -> Scores:
     return Scores(near(old, 0.1), old, near(old, 0.2), near(old, 0.01), entropy, 0.95 * entropy)
 
 
-def rows_of(batch: Batch, found: Scores, at: Tensor, noted: Noted, is_start: bool = False) -> Rows:
+def rows_of(
+    batch: Batch, found: Scores, at: Tensor, noted: SurveyResult, is_start: bool = False
+) -> ShapedRows:
     """Show some rows, as the learner does."""
     own, width = batch.take(at), int(batch.length_B[at].max())
 
     def here(value_BT: Tensor) -> Tensor:
         return value_BT[at, :width]
 
-    return Rows(
+    return ShapedRows(
         mask_BT=own.mask_BT,
         advantage_BT=own.advantage_BT,
         lp_BT=here(found.old if is_start else found.now),
@@ -129,7 +131,7 @@ def of_preset(name: str, learner: Learner, played: list[Trajectory]) -> float:
     found, cut = scores(padded), learner.cutter_of(padded).cut(everything)
 
     def step() -> None:
-        batch, noted = objective.prepare(played, lambda _: found.ref), Noted()
+        batch, noted = objective.prepare(played, lambda _: found.ref), SurveyResult()
         totals = replace(totals_of(batch, -0.5, {}), drift=0.01)
         if "step" in objective.needs:
             noted = objective.survey(rows_of(batch, found, everything, noted, is_start=True), totals)

@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks import study_tables
 from store import outcomes
-from store.ledger.reading import Reading
+from store.ledger.queries import Reading
 
 ENVIRONMENTS = ("words", "book1", "letters", "book2")
 

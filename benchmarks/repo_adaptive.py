@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from benchmarks.many_books import Run, Shelf, learn
 from benchmarks.spelling import spell, warm_weights
 from policies.objectives.config import ObjectiveConfig
-from store.comparing.statistics import t_interval
+from store.comparison.statistics import t_interval
 
 ANSWERS, RATES = (4, 16, 64), (1e-3, 3e-4)
 STRENGTHS = (0.02, 0.05, 0.1, 0.2, 0.4)

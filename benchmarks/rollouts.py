@@ -34,8 +34,8 @@ from policies.models.loading import load_policy
 from policies.models.tokenizer import VocabularySample
 from policies.policy import Policy
 from policies.samplers.contracts import Request, Sampler, Sampling
-from policies.samplers.decoding import decode
-from policies.samplers.sampling import sample_seed
+from policies.samplers.decode_loop import decode
+from policies.samplers.token_distribution import sample_seed
 from policies.samplers.transformers import Config, TransformersSampler
 
 Engine = Callable[[Sequence[Request]], object]

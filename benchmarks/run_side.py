@@ -23,8 +23,8 @@ from benchmarks import work
 from benchmarks.evergreen_side import MICRO_TOKENS, make_policy
 from benchmarks.turns import Turns
 from environments import Category, Environment, Score, Task
-from orchestrator import assembly
-from orchestrator.watching import Watcher
+from orchestrator.callbacks import Callback
+from orchestrator.runs import assembly
 from policies.samplers.contracts import Generation, Request, Sampling
 from policies.samplers.transformers import TransformersSampler
 from store.records import StepRecord
@@ -74,7 +74,7 @@ def with_lengths(case: work.Case) -> None:
     TransformersSampler.generate = run  # type: ignore[method-assign]
 
 
-class Turn(Watcher):
+class Turn(Callback):
     """Waits for the turn between steps; the split is what the run itself notes."""
 
     def __init__(self, turns: Turns, settle_s: float) -> None:

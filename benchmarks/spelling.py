@@ -9,13 +9,13 @@ from typing import Any
 import torch
 
 from environments import Scorer
-from orchestrator import methods
-from orchestrator.assembly import Foundation, find_held_out, lay_foundation, put_together
+from orchestrator import registry
+from orchestrator.callbacks import Callback
 from orchestrator.curriculum import Curriculum
 from orchestrator.progress import Progress
+from orchestrator.runs.assembly import Foundation, find_held_out, lay_foundation, put_together
+from orchestrator.runs.warm_start import WarmStartExamples
 from orchestrator.spec import load_spec
-from orchestrator.starting import Examples
-from orchestrator.watching import Watcher
 from policies.hardware import cpu_threads
 from policies.warm_start import warm_start
 
@@ -28,7 +28,7 @@ class Numbers:
 
     readings: list[float] = field(default_factory=list)  # entropy after each step, a fraction of the start
     accuracies: list[float] = field(default_factory=list)  # held out, at both boundaries
-    watcher: Watcher = field(default_factory=Watcher)
+    watcher: Callback = field(default_factory=Callback)
 
     @property
     def accuracy(self) -> float:
@@ -61,7 +61,7 @@ def warm_weights() -> Weights:
     config = foundation.spec.warm_start
     assert config is not None
     with cpu_threads(1):
-        warm_start(foundation.policy, Examples(foundation.environments, config, 0), config)
+        warm_start(foundation.policy, WarmStartExamples(foundation.environments, config, 0), config)
     return {name: weight.clone() for name, weight in foundation.policy.model.state_dict().items()}
 
 
@@ -75,7 +75,7 @@ def spell(seed: int, objective: str | Mapping[str, Any], start: Weights, steps: 
         Scorer(list(foundation.sources.values()), foundation.environments, spec.scoring) as scorer,
     ):
         held_out = {"anchor": find_held_out(foundation.environments, "anchor", spec.evaluate.items)}
-        sampler = methods.create("samplers", spec.sampler, policy=policy)
+        sampler = registry.create("samplers", spec.sampler, policy=policy)
         parts = put_together(foundation, sampler, scorer, held_out)
         at = Progress(1, steps)
         Curriculum(parts, numbers, at).run(lambda _: None)  # type: ignore[arg-type]

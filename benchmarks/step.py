@@ -21,8 +21,8 @@ from typing import Any
 import orchestrator
 from benchmarks.rollouts import demo
 from environments import Category, Environment, Score, Task
-from orchestrator.memory import Memory
-from orchestrator.watching import Watcher
+from orchestrator.callbacks import Callback
+from orchestrator.recording.recorder import RunRecorder
 from policies.hardware import cpu_threads
 from policies.samplers.transformers import TransformersSampler
 from store.ledger import Ledger
@@ -65,7 +65,7 @@ SPEC: dict[str, Any] = {
 }
 
 
-class Clock(Watcher):
+class Clock(Callback):
     """Notes when every step was over."""
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ def timed(spent: dict[str, list[float]], part: str, call: Callable[..., Any]) ->
 def watched(spent: dict[str, list[float]], record_step: Callable[..., None]) -> Callable[..., None]:
     """Take the conductor's own stopwatch down when it hands a step to the memory."""
 
-    def run(memory: Memory, *args: Any) -> None:
+    def run(memory: RunRecorder, *args: Any) -> None:
         for part, seconds in args[-1].seconds.items():
             spent[part].append(seconds)
         record_step(memory, *args)
@@ -101,8 +101,8 @@ def main() -> None:
     spent: dict[str, list[float]] = defaultdict(list)
     lengths: list[int] = []
     clock = Clock()
-    Memory.record_step = watched(spent, Memory.record_step)  # type: ignore[method-assign]
-    Memory.save = timed(spent, "checkpoint", Memory.save)  # type: ignore[method-assign]
+    RunRecorder.record_step = watched(spent, RunRecorder.record_step)  # type: ignore[method-assign]
+    RunRecorder.save = timed(spent, "checkpoint", RunRecorder.save)  # type: ignore[method-assign]
     Ledger.record_step = timed(spent, "ledger", Ledger.record_step)  # type: ignore[method-assign]
     TransformersSampler.generate = noting(lengths, TransformersSampler.generate)  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as home:

@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from store.comparing.statistics import bonferroni, sign_flip, t_interval
+from store.comparison.statistics import bonferroni, sign_flip, t_interval
 from store.home import Home
 from store.ledger.engine import make_engine
-from store.ledger.reading import Reading
+from store.ledger.queries import Reading
 
 OfRun = Callable[[Reading, str], Mapping[str, float]]
 Scores = Mapping[str, Mapping[int, Mapping[str, float]]]  # setting -> seed -> measure

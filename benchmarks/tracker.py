@@ -19,14 +19,14 @@ from typing import Any
 
 import orchestrator
 from benchmarks.step import SPEC
-from orchestrator import tracking
-from orchestrator.running import resume
-from orchestrator.watching import Watcher
+from orchestrator.callbacks import Callback
+from orchestrator.runs import tracker_process
+from orchestrator.runs.api import resume
 
 NUM_WARM = 5  # steps at a block's beginning: caches, allocators; with a tracker, it is being started
 
 
-class Clock(Watcher):
+class Clock(Callback):
     """Notes the trainer's CPU time at every step's end."""
 
     def __init__(self) -> None:
@@ -84,7 +84,7 @@ def main() -> None:
 def timed_starts() -> list[float]:
     """Note how long the trainer is held up by starting the tracker's process."""
     seconds: list[float] = []
-    start = tracking._start
+    start = tracker_process._start
 
     def timed(job: Any) -> Any:
         begun = time.perf_counter()
@@ -92,7 +92,7 @@ def timed_starts() -> list[float]:
         seconds.append(time.perf_counter() - begun)
         return process
 
-    tracking._start = timed
+    tracker_process._start = timed
     return seconds
 
 

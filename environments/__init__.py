@@ -24,10 +24,10 @@ from environments.contracts import (
 )
 from environments.options import Options, TextOptions
 from environments.pools import belongs, first_tasks, make_task, pool_of
-from environments.rosters import training_roster
-from environments.scoring import Job, Scorer, ScoringOptions
+from environments.scoring import Scorer, ScoringJob, ScoringOptions
 from environments.sources import EnvironmentSource, types, validate
-from environments.streams import TaskStream
+from environments.task_index import training_roster
+from environments.task_streams import TaskStream
 
 __all__ = [
     "ALL",
@@ -40,13 +40,13 @@ __all__ = [
     "EnvironmentSource",
     "Episode",
     "Flaw",
-    "Job",
     "Message",
     "Options",
     "PassedOver",
     "Pool",
     "Score",
     "Scorer",
+    "ScoringJob",
     "ScoringOptions",
     "SingleTurn",
     "Task",

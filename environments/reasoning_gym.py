@@ -26,9 +26,9 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from environments.boxes import Box
 from environments.contracts import CORRECT_AT, Category, Environment, EnvironmentFault, Score, Task
-from environments.levels import LEVEL, level_options
 from environments.options import TextOptions
-from environments.ranges import box_of, options_of, spread
+from environments.parameter_ranges import box_of, options_of, spread
+from environments.rg_levels import LEVEL, level_options
 
 SOURCE = "https://github.com/open-thought/reasoning-gym, arXiv 2505.24760"
 

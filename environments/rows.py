@@ -23,16 +23,16 @@ from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 from environments.contracts import Category, Environment, EnvironmentFault, Flaw, Pool, Score, Task
 from environments.options import TextOptions
 from environments.rewards import Attempt, Reward, RewardSection, make_reward
-from environments.tables.broken import Broken
+from environments.tables.data_files import find_files
 from environments.tables.expressions import Expression, Row, Template
+from environments.tables.ground_truth import find_truth
 from environments.tables.index import POOLS, Index, Places, build_index
-from environments.tables.lazy import LazyTask
-from environments.tables.locating import find_files
-from environments.tables.numbers import FileNumbers, nearest_field
-from environments.tables.reading import Reader
-from environments.tables.rowfile import RowFile
-from environments.tables.saying import Saying
-from environments.tables.truths import find_truth
+from environments.tables.invalid_rows import InvalidRow
+from environments.tables.lazy_task import LazyTask
+from environments.tables.numeric_columns import NumericColumn, nearest_field
+from environments.tables.row_file import RowFile
+from environments.tables.row_parser import RowParser
+from environments.tables.throttle import Throttle
 
 SOURCE = "rows of the user's own; columns as verl, TRL and Hugging Face datasets have them"
 
@@ -113,7 +113,7 @@ class Opened:
     """The files, gone through."""
 
     files: Sequence[RowFile]
-    reader: Reader
+    reader: RowParser
     index: Index
 
 
@@ -128,7 +128,7 @@ class Rows(Environment):
         self.scores_in_process = self._reward.in_process
         self.seconds = self._reward.seconds
         self._tell: Callable[[str], None] = lambda text: None
-        self._numbers: dict[str, list[FileNumbers]] = {}  # by field
+        self._numbers: dict[str, list[NumericColumn]] = {}  # by field
 
     def open(self, tell: Callable[[str], None]) -> None:
         """Go through the files, saying now and then how far it is."""
@@ -188,7 +188,7 @@ class Rows(Environment):
         try:
             row = file.row(number)
             messages, truth = opened.reader.conversation(row), opened.reader.truth_of(row)
-        except Broken as broken:
+        except InvalidRow as broken:
             raise EnvironmentFault(
                 f"{self.name}: a row of {file.name} could be read and no longer can ({broken}):"
                 " has the file been changed? Start again, with a file that stays as it is"
@@ -238,14 +238,14 @@ class Rows(Environment):
             Attempt(completion, answer, data["truth"], task.messages, data.get("row", {}))
         )
 
-    def _numbers_by_file(self, field: str) -> list[FileNumbers]:
+    def _numbers_by_file(self, field: str) -> list[NumericColumn]:
         """Go through the files once more, for one field: the tasks' own files read other columns."""
         if field not in self._numbers:
             config = self._config
             files = self._find("train", config.train, config.split)
             files += self._find("holdout", config.holdout, config.holdout_split)
             try:
-                self._numbers[field] = [FileNumbers.read(file, field) for file in files]
+                self._numbers[field] = [NumericColumn.read(file, field) for file in files]
             except (EnvironmentFault, ValueError) as fault:
                 raise EnvironmentFault(f"environment {self.name}: {fault}") from fault
         return self._numbers[field]
@@ -289,7 +289,7 @@ class Rows(Environment):
         for file in files:
             file.narrow(None if needs_row else reader.columns)
         num_training = len(self._files[0])
-        say = Saying(lambda text: self._tell(f"{self.name}: {text}"))
+        say = Throttle(lambda text: self._tell(f"{self.name}: {text}"))
         index = build_index(files, num_training, reader, self._config.categories, say)
         for file in files:
             file.narrow(None if needs_row else reader.columns_of_tasks)
@@ -310,10 +310,10 @@ class Rows(Environment):
         except OSError as error:
             raise EnvironmentFault(f"environment {self.name}: {role} cannot be read: {error}") from error
 
-    def _reader(self, files: Sequence[RowFile]) -> Reader:
+    def _reader(self, files: Sequence[RowFile]) -> RowParser:
         config, check = self._config, self._reward.check
         template = None if config.template is None else Template(config.template)
-        return Reader(
+        return RowParser(
             prompt=template or Expression(config.prompt or "prompt"),
             ask=config.conversation,
             system=config.system,

@@ -1,6 +1,6 @@
 """Where an environment comes from: a name in the spec, a type, options. Plain data that any process can build from.
 
-A type is found as `environments.finding` says: a file of this folder, of an installed package (entry points
+A type is found as `environments.registry` says: a file of this folder, of an installed package (entry points
 `evergreen.environments`), or `package.module:factory`, a function of the user's own in a file beside the spec.
 """
 
@@ -12,10 +12,12 @@ from typing import Any, cast
 
 from environments.contracts import Category, Environment, EnvironmentFault
 from environments.factories import uncallable
-from environments.finding import Kind
 from environments.options import Options
+from environments.registry import PluginKind
 
-ENVIRONMENTS = Kind("environment", "environments", "factory(name, **options) and returns an Environment")
+ENVIRONMENTS = PluginKind(
+    "environment", "environments", "factory(name, **options) and returns an Environment"
+)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@
     outcome = orchestrator.run("examples/smoke.yaml")
 
 Everything is imported when it is first used, so that bandits and listings stay light. First of all the names of our
-packages are claimed (`rooms`).
+packages are claimed (`package_names`).
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import rooms
+from orchestrator import package_names
 
 if TYPE_CHECKING:
-    from orchestrator.process import Outcome
-    from orchestrator.running import fork, resume, run
+    from orchestrator.runs.api import fork, resume, run
+    from orchestrator.runs.session import Outcome
     from orchestrator.spec import Spec, load_spec
 
-rooms.claim()
+package_names.claim()
 
 __all__ = ["Outcome", "Spec", "fork", "load_spec", "resume", "run"]
 
 _HOMES = {
-    "Outcome": "process",
-    **dict.fromkeys(("fork", "resume", "run"), "running"),
+    "Outcome": "runs.session",
+    **dict.fromkeys(("fork", "resume", "run"), "runs.api"),
     **dict.fromkeys(("Spec", "load_spec"), "spec"),
 }
 

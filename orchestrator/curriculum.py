@@ -19,20 +19,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from orchestrator import planned, readings
-from orchestrator.choosing import Slot
+from orchestrator.choosing.choice import Slot
+from orchestrator.choosing.stage_window import StageGroup
+from orchestrator.components import Components
 from orchestrator.measurements.contracts import Findings
-from orchestrator.memory import Memory
-from orchestrator.parts import Parts
-from orchestrator.planned import Played
-from orchestrator.playing import Group
 from orchestrator.progress import Progress
-from orchestrator.stage_evals import MainGroup
-from orchestrator.steps import StepDone
+from orchestrator.recording import controller_readings
+from orchestrator.recording.recorder import RunRecorder
+from orchestrator.recording.step_result import StepResult
+from orchestrator.rollout import data_plans
+from orchestrator.rollout.data_plans import RolloutBatch
+from orchestrator.rollout.player import Group
 from orchestrator.stopwatch import Stopwatch
 from policies.gradients import weigh_components
 from policies.learner import UpdateReport
-from policies.objectives.reading import logged
+from policies.objectives.entropy_reading import logged
 
 MAX_UNSCORABLE_STEPS = 3  # in a row: then something is broken, and going on would train on nothing
 
@@ -42,7 +43,7 @@ Stop = Callable[[Progress], str | None]  # why to stop now, or None
 class Curriculum:
     """A run in memory: its parts, where it stands, and what remembers it."""
 
-    def __init__(self, parts: Parts, memory: Memory, progress: Progress) -> None:
+    def __init__(self, parts: Components, memory: RunRecorder, progress: Progress) -> None:
         self.parts, self.memory, self.at = parts, memory, progress
 
     def run(self, stop: Stop) -> str | None:
@@ -85,7 +86,7 @@ class Curriculum:
         report = self.update(played, watch)
         with watch("learn"):
             controlled = self.control_entropy(groups, report)
-        done = StepDone(
+        done = StepResult(
             played=played,
             signals=signals,
             arms=arms,
@@ -99,7 +100,7 @@ class Curriculum:
         )
         self.memory.record_step(self.at, done, watch)
 
-    def update(self, played: Played, watch: Stopwatch) -> UpdateReport | None:
+    def update(self, played: RolloutBatch, watch: Stopwatch) -> UpdateReport | None:
         """Turn what could be scored into an update of the policy; None when there is nothing to learn from."""
         parts = self.parts
         with watch("prepare"):
@@ -108,16 +109,16 @@ class Curriculum:
                 return None
             batch = parts.objective.prepare(trajectories, parts.learner.reference_lp)
             weigh_components(parts.learner, parts.objective, trajectories, batch)
-        is_off_policy = planned.is_off_policy(trajectories, parts.policy.version)
+        is_off_policy = data_plans.is_off_policy(trajectories, parts.policy.version)
         with watch("update"):
             return parts.learner.update(batch, parts.objective, is_off_policy=is_off_policy)
 
     def control_entropy(self, groups: Sequence[Group], report: UpdateReport | None) -> dict[str, float]:
         """Read the step's entropy, corrected for the mix, and let the controllers set the next step's knobs."""
         parts = self.parts
-        sums = readings.entropies(groups, report, parts.spec.objective.entropy)
+        sums = controller_readings.entropies(groups, report, parts.spec.objective.entropy)
         reading = parts.entropy.observe(sums)
-        return logged(reading) | parts.objective.observe(reading, readings.measured(report))
+        return logged(reading) | parts.objective.observe(reading, controller_readings.measured(report))
 
     def boundary(self) -> None:
         """Measure every environment, tell the scheduler, and make the result durable."""
@@ -146,12 +147,12 @@ class Curriculum:
 
     def _own(
         self, slots: Sequence[Slot], groups: Sequence[Group], signals: Sequence[float | None]
-    ) -> list[MainGroup]:
+    ) -> list[StageGroup]:
         """What the stage's own groups earned, replay apart: what its stop rules and its scheduler are told."""
         raw, reads_value = self.parts.choice.raw_signal, self.parts.reads_value
         is_told = not self.parts.objective.learns_from_even_groups
         return [
-            MainGroup(
+            StageGroup(
                 slot.category,
                 group.correct,
                 raw(signal, group.values, group.correct),

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from orchestrator.bandits.contracts import Pick
-from orchestrator.stage_evals import MainGroup, StageEvals
+from orchestrator.choosing.stage_window import StageGroup, StageWindow
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Progress:
     pick: Pick | None = None  # the scheduler's, for this stage
     signal_sum: float = 0.0  # raw |advantage| over the stage's own groups
     num_signals: int = 0
-    evals: StageEvals = field(default_factory=StageEvals)  # of this stage
+    evals: StageWindow = field(default_factory=StageWindow)  # of this stage
     stop_reason: str | None = None  # a stop rule's, once it has ended the stage before its budget
     alarms: list[str] = field(default_factory=list)  # those that are on
     too_long: list[str] = field(default_factory=list)  # environments that it was told of
@@ -69,7 +69,7 @@ class Progress:
         self.stage, self.stage_step = self.stage + 1, 0
         self.pick, self.environment = pick, pick.arm if pick else None
         self.signal_sum, self.num_signals = 0.0, 0
-        self.evals, self.stop_reason = StageEvals(), None
+        self.evals, self.stop_reason = StageWindow(), None
         if self.environment and self.environment not in self.visited:
             self.visited.append(self.environment)
 
@@ -77,7 +77,7 @@ class Progress:
         """Count a step."""
         self.step, self.stage_step = self.step + 1, self.stage_step + 1
 
-    def end_step(self, groups: Sequence[MainGroup], can_update: bool) -> bool:
+    def end_step(self, groups: Sequence[StageGroup], can_update: bool) -> bool:
         """Take in what the stage's own groups earned; whether that completed an eval."""
         signals = [group.signal for group in groups if group.signal is not None]
         self.signal_sum += sum(signals)
@@ -86,7 +86,7 @@ class Progress:
         self._listen([group for group in groups if group.has_spread is not None])
         return self.evals.add_step(groups)
 
-    def _listen(self, groups: Sequence[MainGroup]) -> None:
+    def _listen(self, groups: Sequence[StageGroup]) -> None:
         """Count an environment's own steps, in a row, in which none of these groups had a signal.
 
         `silence` has them by the stage's environment ("" in flat mode): steps, and correct and scored samples in them.
@@ -111,6 +111,6 @@ class Progress:
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Continue from a state."""
-        read = {"pick": lambda pick: pick and Pick(**pick), "evals": StageEvals.from_state}
+        read = {"pick": lambda pick: pick and Pick(**pick), "evals": StageWindow.from_state}
         for name, value in state.items():
             setattr(self, name, read[name](value) if name in read else value)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from policies.errors import NonFiniteLogits
 from policies.policy import Policy
-from policies.samplers.probe import make_probe, trainer_logprobs
+from policies.samplers.weight_check import make_probe, trainer_logprobs
 
 
 def require_finite(logprobs: Sequence[NDArray[np.float32]], version: int, where: str) -> None:

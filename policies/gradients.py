@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from policies import forward
-from policies.batches import to_device
+from policies.batch_forward import micro_features, score_micro
 from policies.errors import PolicyError
 from policies.forward import Reduction, head_of
 from policies.learner import Learner
+from policies.micro_batches import to_device
 from policies.objectives import Objective
 from policies.objectives.contracts import Batch
-from policies.passes import micro_features, score_micro
 from policies.trajectories import Trajectory
 
 

@@ -26,20 +26,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from policies.batches import Cutter, MicroBatch, mini_batches, to_device, totals_of
+from policies.activation_checkpointing import recomputing_layers
+from policies.batch_forward import cutter_of, score_batch, score_micro
 from policies.config import LearnerConfig
 from policies.divergence import require_finite
 from policies.errors import PolicyError
 from policies.forward import Reduction, Scored, evaluating
+from policies.micro_batches import MicroBatch, MicroBatcher, mini_batches, to_device, totals_of
 from policies.objectives.contracts import Batch, Coefficients, Totals
 from policies.objectives.diagnostics import covariances
 from policies.optimizer import Optimizer
-from policies.passes import cutter_of, score_batch, score_micro
 from policies.policy import Policy
-from policies.recomputation import recomputing_layers
 from policies.reference import Reference
 from policies.shared_prompts import can_share
-from policies.step import Objective, Step, Tally, mean_of, reduction_of, seen_by
+from policies.step import Step, StepObjective, StepTally, mean_of, reduction_of, seen_by
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Learner:
         self.optimizer = Optimizer(policy.model, config.betas, config.weight_decay, config.clip_norm)
         self.reference = Reference(policy, temperature, config.micro_tokens) if keeps_reference else None
 
-    def update(self, batch: Batch, objective: Objective, *, is_off_policy: bool = False) -> UpdateReport:
+    def update(self, batch: Batch, objective: StepObjective, *, is_off_policy: bool = False) -> UpdateReport:
         """Do a step's optimiser updates; those that are not finite are skipped and counted.
 
         `is_off_policy`: older weights wrote the batch, so the sampler's log-probs do not stand for the current ones.
@@ -132,11 +132,11 @@ class Learner:
                 stack.enter_context(recomputing_layers(self.policy.model, self.policy.name))
             yield
 
-    def cutter_of(self, batch: Batch) -> Cutter:
+    def cutter_of(self, batch: Batch) -> MicroBatcher:
         """Look at a batch to cut it as updates do."""
         return cutter_of(batch, self.micro_tokens, self.may_share, self.policy.device)
 
-    def _begin(self, batch: Batch, objective: Objective, is_off_policy: bool) -> Step:
+    def _begin(self, batch: Batch, objective: StepObjective, is_off_policy: bool) -> Step:
         """Look at a step's batch: which of its rows can move anything, and what has to be known about them."""
         batch, needs = to_device(batch, torch.device("cpu")), objective.needs
         if "lp_ref" in needs and batch.lp_ref_BT is None:
@@ -157,7 +157,7 @@ class Learner:
             reduction=reduction_of(objective, self.temperature, asks_start=not looks_back),
             cutter=self.cutter_of(batch),
             is_run_B=is_run_B,
-            tally=Tally(),
+            tally=StepTally(),
             mean_lp=mean_of(batch.lp_roll_BT, batch.mask_BT),  # on-policy the sampler's are the current ones
         )
 
@@ -223,7 +223,7 @@ class Learner:
         self.optimizer.gather_gradients()
         return loss.detach()
 
-    def _apply(self, loss: float, tally: Tally) -> None:
+    def _apply(self, loss: float, tally: StepTally) -> None:
         """Let the optimiser step, unless the loss already says that the gradient is worthless."""
         if not isfinite(loss):
             self.optimizer.clear_gradients()

@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 import torch
 
-from policies.bridges import Bridges, plain_bridge
 from policies.encoder import Encoder, Message, require_template
 from policies.errors import PolicyError
+from policies.turn_tokens import TurnTokens, plain_bridge
 from policies.weights import load_into, without_progress_bars
 
 
@@ -96,9 +96,9 @@ class Policy:
         return self._bridges(replies)
 
     @cached_property
-    def _bridges(self) -> Bridges:
+    def _bridges(self) -> TurnTokens:
         """Made with the first second turn: a template that only ever sees one need not append."""
-        return Bridges(self.tokenizer, self.end_id, self.name)
+        return TurnTokens(self.tokenizer, self.end_id, self.name)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Give the text of an answer, special tokens left out. Never encode it again: ids may differ."""

@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from policies.batch_forward import cutter_of, score_batch
 from policies.divergence import require_finite
 from policies.forward import Reduction, evaluating
 from policies.objectives.contracts import Batch
-from policies.passes import cutter_of, score_batch
 from policies.policy import Policy
 from policies.shared_prompts import can_share
 

@@ -26,7 +26,7 @@ from policies.forward import head_of, parameters_of, read
 
 
 @dataclass(frozen=True)
-class Part:
+class PromptPart:
     """Rows that go on from their prompts in one forward."""
 
     row_R: Tensor  # int64, places in the micro-batch
@@ -42,7 +42,7 @@ class Sharing:
     start_B: Tensor  # int64, tokens of its prompt
     width: int  # P
     is_even: bool  # all prompts have that length
-    parts: tuple[Part, ...]  # of the rows that have anything to feed after their prompt
+    parts: tuple[PromptPart, ...]  # of the rows that have anything to feed after their prompt
 
     def to(self, device: torch.device) -> Sharing:
         """Move all tensors."""
@@ -92,7 +92,7 @@ def _features(
 
 
 def _go_on(
-    model: Any, cache: Cache, ids_BT: Tensor, mask_BT: Tensor, sharing: Sharing, part: Part
+    model: Any, cache: Cache, ids_BT: Tensor, mask_BT: Tensor, sharing: Sharing, part: PromptPart
 ) -> tuple[Tensor, Tensor]:
     """Feed what follows the prompts of some rows."""
     start_R1, last = sharing.start_B[part.row_R, None], ids_BT.shape[1] - 1

@@ -15,13 +15,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from policies.batches import Cutter
 from policies.errors import PolicyError
 from policies.forward import EntropyMode, Reduction, Scored
-from policies.objectives.contracts import Batch, Coefficients, Need, Noted, Rows, Totals
+from policies.micro_batches import MicroBatcher
+from policies.objectives.contracts import Batch, Coefficients, Need, ShapedRows, SurveyResult, Totals
 
 
-class Objective(Protocol):
+class StepObjective(Protocol):
     """What the learner asks of an objective."""
 
     @property
@@ -44,10 +44,10 @@ class Objective(Protocol):
     def kappa(self) -> float | None:
         """How likely a token must be to pass the filter of `old_filter`, as a share of the likeliest."""
 
-    def survey(self, rows: Rows, totals: Totals) -> Noted:
+    def survey(self, rows: ShapedRows, totals: Totals) -> SurveyResult:
         """Look at all rows of a step at its start; asked once, if `needs` has `step`."""
 
-    def coefficients(self, rows: Rows, totals: Totals) -> Coefficients:
+    def coefficients(self, rows: ShapedRows, totals: Totals) -> Coefficients:
         """Fill W and K for some rows of an update."""
 
     def silent_sums(self, num_tokens: int, totals: Totals) -> dict[str, tuple[float, float]]:
@@ -55,7 +55,7 @@ class Objective(Protocol):
 
 
 @dataclass
-class Tally:
+class StepTally:
     """What the updates of one step gather."""
 
     sums: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -87,16 +87,16 @@ class Step:
     """One step's batch, with all that its updates share."""
 
     batch: Batch  # on the CPU, as are `old` and `noted`
-    objective: Objective
+    objective: StepObjective
     parts: list[Tensor]  # the rows of each update
     looks_back: bool  # whether the start of the step needs a pass of its own
     reduction: Reduction  # of the updates' passes
-    cutter: Cutter
+    cutter: MicroBatcher
     is_run_B: Tensor  # bool, the rows that go through the model
-    tally: Tally
+    tally: StepTally
     mean_lp: float | None  # mean log-prob at the start of the step; None: not all rows were run to tell
     old: Scored | None = None  # at the step's start; None: the updates' own passes tell all that is asked
-    noted: Noted = field(default_factory=Noted)
+    noted: SurveyResult = field(default_factory=SurveyResult)
 
     def at_start(self, rows: Tensor, now: Scored) -> Scored:
         """These rows at the start of the step, by what they are now: the same, to the last bit, until weights move.
@@ -114,7 +114,7 @@ class Step:
 
 
 def reduction_of(
-    objective: Objective, temperature: float, asks_now: bool = True, asks_start: bool = True
+    objective: StepObjective, temperature: float, asks_now: bool = True, asks_start: bool = True
 ) -> Reduction:
     """What a pass makes of the logits: for those who ask about now, about the start of the step, or about both."""
     needs = objective.needs
@@ -125,10 +125,10 @@ def reduction_of(
     return Reduction(temperature, entropy, objective.nucleus, kappa)
 
 
-def seen_by(rows: Batch, now: Scored, old: Scored, noted: Mapping[str, Tensor]) -> Rows:
+def seen_by(rows: Batch, now: Scored, old: Scored, noted: Mapping[str, Tensor]) -> ShapedRows:
     """Show the objective some rows of a step, gradients stopped; `PolicyError` for rounded log-probs."""
     device = rows.ids_BT.device
-    seen = Rows(
+    seen = ShapedRows(
         mask_BT=rows.mask_BT,
         advantage_BT=rows.advantage_BT,
         lp_BT=now.lp_BT,

@@ -13,10 +13,10 @@ from typing import Literal
 
 from store import carryover
 from store.carryover import Matrix
-from store.ledger.answers import Cell, Stage
-from store.ledger.reading import Reading
+from store.ledger.queries import Reading
+from store.ledger.query_rows import Cell, Stage
 from store.metrics import metric
-from store.words import number, signed
+from store.sentences import number, signed
 
 NOTHING_LEARNT = "nothing learnt"
 
@@ -50,7 +50,7 @@ class Matrices:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CarryOverMetric:
     """A number that sums a run up, and what it is called where."""
 
     name: str  # of the story, of `show --json` and of exported tables
@@ -66,7 +66,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Switch:
+class EnvironmentSwitch:
     """A number of one stage: what it did, or what it found."""
 
     name: str  # everywhere
@@ -92,50 +92,51 @@ def _left(m: Matrices) -> dict[str, float | None]:
 
 # fmt: off
 OUTCOMES = (
-    Outcome("average", "average", "cl/acc", "ACC", "Average accuracy",
+    CarryOverMetric("average", "average", "cl/acc", "ACC", "Average accuracy",
             "at the end, over the environments that had a stage",
             "level", 1, "pass_1", lambda m: carryover.average(m.accuracy, m.trained)),
-    Outcome("backward_transfer", "backward_transfer", "cl/bwt", "BWT", "Backward transfer",
+    CarryOverMetric("backward_transfer", "backward_transfer", "cl/bwt", "BWT", "Backward transfer",
             "mean change of accuracy since an environment's last own stage: below 0, later stages cost it",
             "change", 1, "pass_1", lambda m: carryover.backward_transfer(m.accuracy, m.trained)),
-    Outcome("forward_transfer", "forward_transfer", "cl/fwt", "FWT", "Forward transfer",
+    CarryOverMetric("forward_transfer", "forward_transfer", "cl/fwt", "FWT", "Forward transfer",
             "mean gain of accuracy before an environment's first own stage: what other stages did for it",
             "change", 1, "pass_1", lambda m: carryover.forward_transfer(m.accuracy, m.trained)),
-    Outcome("forgetting", "forgetting", "cl/forgetting", "F", "Forgetting",
+    CarryOverMetric("forgetting", "forgetting", "cl/forgetting", "F", "Forgetting",
             "mean fall of accuracy from its best since the first own stage: below 0, the end is the best",
             "change", -1, "pass_1", lambda m: carryover.forgetting(m.accuracy, m.trained)),
-    Outcome("relative_forgetting", "relative_forgetting", "cl/relative_forgetting", "F/L", "Relative forgetting",
+    CarryOverMetric("relative_forgetting", "relative_forgetting", "cl/relative_forgetting", "F/L",
+            "Relative forgetting",
             "the same fall as a share of what had been learnt, over the environments that had learnt: 1, all is gone",
             "change", -1, "pass_1", lambda m: carryover.relative_forgetting(m.accuracy, m.trained, m.errors)),
-    Outcome("zero_shot_gain", "zero_shot_gain", "cl/zero_shot_gain", "ZSG", "Zero-shot gain",
+    CarryOverMetric("zero_shot_gain", "zero_shot_gain", "cl/zero_shot_gain", "ZSG", "Zero-shot gain",
             "mean gain of accuracy on the environments that never had a stage",
             "change", 1, "pass_1", lambda m: carryover.zero_shot_gain(m.accuracy, m.trained) if m.trained else None),
-    Outcome("entropy_retained", "retained", "cl/entropy_retained", "retained", "Entropy retained",
+    CarryOverMetric("entropy_retained", "retained", "cl/entropy_retained", "retained", "Entropy retained",
             "share of an environment's entropy that a stage on it leaves, geometric mean of the stages: 1, all of it",
             "ratio", 0, "entropy_token", lambda m: carryover.geometric_mean(_retained(m))),
-    Outcome("entropy_carried", "carried", "cl/entropy_carried", "carried", "Entropy carried",
+    CarryOverMetric("entropy_carried", "carried", "cl/entropy_carried", "carried", "Entropy carried",
             "share of its entropy at the start that an environment still has when its stage begins, geometric mean of "
             "the stages after the first",
             "ratio", 0, "entropy_token", lambda m: carryover.geometric_mean(_carried(m))),
-    Outcome("entropy_left", "left", "final/entropy_ratio", "left", "Entropy left",
+    CarryOverMetric("entropy_left", "left", "final/entropy_ratio", "left", "Entropy left",
             "entropy over that at the start, geometric mean of all environments",
             "ratio", 0, "entropy_token", lambda m: carryover.geometric_mean(_left(m).values())),
 )
 
 SWITCHES = (
-    Switch("switch/entropy_retained", "of this stage alone: share of its environment's entropy that it left",
+    EnvironmentSwitch("switch/entropy_retained", "of this stage alone: share of its environment's entropy that it left",
            lambda m: _retained(m)[-1]),
-    Switch("switch/entropy_carry",
+    EnvironmentSwitch("switch/entropy_carry",
            "of this stage alone: entropy on arrival at its environment, over the base's; from stage 2 on",
            lambda m: next(iter(_carried(m)[-1:]), None)),
-    Switch("switch/entropy_unseen", "entropy of environments without a stage so far, over the base's",
+    EnvironmentSwitch("switch/entropy_unseen", "entropy of environments without a stage so far, over the base's",
            lambda m: carryover.unseen(m.entropy, m.trained, len(m.trained), _floor())),
-    Switch("switch/entropy_collateral",
+    EnvironmentSwitch("switch/entropy_collateral",
            "of this stage alone: entropy of the other environments, after over before",
            lambda m: carryover.collateral(m.entropy, m.trained, len(m.trained), _floor())),
-    Switch("switch/gain", "of this stage alone: change of pass_1 on its environment",
+    EnvironmentSwitch("switch/gain", "of this stage alone: change of pass_1 on its environment",
            lambda m: carryover.gains(m.accuracy, m.trained)[-1]),
-    Switch("switch/interference", "of this stage alone: mean change of pass_1 on the others",
+    EnvironmentSwitch("switch/interference", "of this stage alone: mean change of pass_1 on the others",
            lambda m: carryover.interference(m.accuracy, m.trained)[-1]),
 )
 # fmt: on

@@ -5,6 +5,6 @@ case, in a few words, or in the order of its numbers has another key; and a held
 `texts` says what of a task is compared, `pairs` finds pairs, `search` looks through environments.
 """
 
-from environments.leaks.search import Leak, Leaks, Place, find_leaks
+from environments.leaks.search import Leak, Leaks, TaskPlace, find_leaks
 
-__all__ = ["Leak", "Leaks", "Place", "find_leaks"]
+__all__ = ["Leak", "Leaks", "TaskPlace", "find_leaks"]

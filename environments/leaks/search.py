@@ -11,7 +11,7 @@ import numpy as np
 
 from environments.contracts import Category, Environment, Pool
 from environments.leaks.pairs import candidates
-from environments.leaks.texts import Hashes, Reader, Text, Views, jaccard
+from environments.leaks.texts import Hashes, Text, TextReader, Views, jaccard
 from environments.pools import belongs, make_task
 
 MOST = 20_000  # tasks of a category to train on, and as many held out
@@ -25,7 +25,7 @@ Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Place:
+class TaskPlace:
     """Where a task is."""
 
     environment: str
@@ -42,8 +42,8 @@ class Leak:
 
     similarity: float  # weighted Jaccard, of what is compared: see `texts`
     how: How
-    held_out: Place
-    training: Place
+    held_out: TaskPlace
+    training: TaskPlace
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Leaks:
 
 @dataclass(frozen=True)
 class _Task:
-    place: Place
+    place: TaskPlace
     text: Text
 
 
@@ -108,7 +108,7 @@ def find_leaks(
         EnvironmentFault: a task cannot be made, or a library is missing.
     """
     open_ones = {name: one for name, one in environments.items() if not one.closed}
-    reader, tasks, looked = Reader(), [], []
+    reader, tasks, looked = TextReader(), [], []
     num_categories = sum(len(one.categories) for one in open_ones.values())
     most = min(most, max(1, MOST_IN_ALL // max(1, num_categories)))
     for environment in open_ones.values():
@@ -140,7 +140,7 @@ def find_leaks(
 
 
 def _tasks(
-    environment: Environment, category: Category, indices: Sequence[int], reader: Reader, tell: Tell
+    environment: Environment, category: Category, indices: Sequence[int], reader: TextReader, tell: Tell
 ) -> Iterator[_Task]:
     """Give the distinct tasks of a category that are trained on, and those that are held out."""
     seen: set[tuple[str, bool]] = set()
@@ -153,7 +153,7 @@ def _tasks(
         if side in seen or (pool == "train" and not category.trainable):
             continue
         seen.add(side)
-        place = Place(environment.name, category.name, index, pool)
+        place = TaskPlace(environment.name, category.name, index, pool)
         yield _Task(place, reader.read((environment.name, category.name), task.messages))
 
 
@@ -253,7 +253,7 @@ def _leak(environments: Mapping[str, Environment], held_out: _Task, match: _Matc
     return Leak(match.similarity, match.how, ours, theirs)
 
 
-def _told(environments: Mapping[str, Environment], place: Place) -> Place:
+def _told(environments: Mapping[str, Environment], place: TaskPlace) -> TaskPlace:
     """Look a task up again for what people want to see of it."""
     environment = environments[place.environment]
     task = make_task(environment, place.category, place.index)

@@ -81,7 +81,7 @@ class Text:
         return _counted(_mixed(*(self.tokens[i : len(self.tokens) - N + 1 + i] for i in range(N))))
 
 
-class Reader:
+class TextReader:
     """Makes texts of conversations; the same words get the same numbers."""
 
     def __init__(self) -> None:

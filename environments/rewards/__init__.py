@@ -4,7 +4,7 @@ A reward reads an `Attempt` and gives a `Score`. It knows nothing of files or ro
 brings answers and truths together. Importing this package imports no reward.
 """
 
+from environments.rewards.config import RewardSection, make_reward
 from environments.rewards.contracts import NOT_APPLIED, AnswerReward, Attempt, Reward
-from environments.rewards.sections import RewardSection, make_reward
 
 __all__ = ["NOT_APPLIED", "AnswerReward", "Attempt", "Reward", "RewardSection", "make_reward"]

@@ -16,7 +16,7 @@ class Malformed(ValueError):
     """A text that is no expression, or one that divides by zero."""
 
 
-class Expression:
+class ArithmeticExpression:
     """An expression as its tokens, and what it comes to.
 
         sum     = product (("+" | "-") product)*

@@ -5,7 +5,7 @@ as JSON text; white space at the ends of lines and of the output does not count)
 the names that the code defines: a text is one test, a list holds one each (as in MBPP). The code is the last
 ```python block of the answer, or the whole answer where there is none.
 
-Each test is a run of its own in a restricted process (`environments.rewards.restricted` says what that keeps away,
+Each test is a run of its own in a restricted process (`environments.rewards.sandbox` says what that keeps away,
 and what not: it is no sandbox; only the standard library can be imported). A program that fails, loops or takes too
 much fails its test: it is worth 0 there, not unscorable. Times are those of the clock: on a crowded machine good
 programs can fail.
@@ -23,14 +23,14 @@ from pydantic import Field
 
 from environments.contracts import Score
 from environments.options import Options
+from environments.rewards.code_blocks import last_block
 from environments.rewards.contracts import AnswerReward, Attempt
-from environments.rewards.fences import last_block
-from environments.rewards.restricted import START_S, Limits, holds, printed
+from environments.rewards.sandbox import START_S, SandboxLimits, holds, printed
 
 SOURCE = "APPS (arXiv 2105.09938), MBPP (arXiv 2108.07732)"
 
 LANGUAGES = ("python", "py", "python3")
-Test = Callable[[str, Limits], bool]
+Test = Callable[[str, SandboxLimits], bool]
 
 
 class Config(Options):
@@ -76,9 +76,11 @@ class CodeTests(AnswerReward):
         """Refuse what holds no tests, and asserts that are no Python."""
         _tests(truth)
 
-    def _limits(self, left_s: float) -> Limits:
+    def _limits(self, left_s: float) -> SandboxLimits:
         config = self._config
-        return Limits(min(config.timeout_s, left_s), config.memory_mib * 2**20, config.output_kib * 2**10)
+        return SandboxLimits(
+            min(config.timeout_s, left_s), config.memory_mib * 2**20, config.output_kib * 2**10
+        )
 
 
 def _tests(truth: Any) -> list[Test]:
@@ -149,7 +151,7 @@ def _lines(given: Any) -> str:
 
 
 def _printing(given: str, right: str) -> Test:
-    def test(code: str, limits: Limits) -> bool:
+    def test(code: str, limits: SandboxLimits) -> bool:
         found = printed(code, given, limits)
         return found is not None and _trimmed(found) == _trimmed(right)
 

@@ -28,7 +28,7 @@ class Weight(Options):
 
 
 def _resolve_part(raw: object) -> dict[str, Any]:
-    from environments.rewards.sections import resolve
+    from environments.rewards.config import resolve
 
     weight = {"weight": raw["weight"]} if isinstance(raw, Mapping) and "weight" in raw else {}
     own = {k: v for k, v in raw.items() if k != "weight"} if isinstance(raw, Mapping) else raw
@@ -78,7 +78,7 @@ class Config(Options):
 
     def rewards(self) -> list[Reward]:
         """Build the parts."""
-        from environments.rewards.sections import make_reward
+        from environments.rewards.config import make_reward
 
         own = [{key: value for key, value in part.items() if key != "weight"} for part in self.parts]
         return [make_reward(part, self._search_path) for part in own]

@@ -21,7 +21,7 @@ from pydantic import Field
 
 from environments.contracts import Score
 from environments.options import Options
-from environments.rewards.arithmetic import Expression, Malformed, expression_for
+from environments.rewards.arithmetic import ArithmeticExpression, Malformed, expression_for
 from environments.rewards.contracts import AnswerReward, Attempt
 
 SOURCE = "Self-Evolving Curriculum (arXiv 2505.14970), its countdown reward"
@@ -54,7 +54,7 @@ class Countdown(AnswerReward):
         if equals and result.strip() != str(target):
             return Score.of(0.0)
         try:
-            expression = Expression(text)
+            expression = ArithmeticExpression(text)
             if sorted(expression.numbers) != sorted(numbers):
                 return Score.of(0.0)
             hit = expression.value() == target

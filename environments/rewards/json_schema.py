@@ -16,8 +16,8 @@ from pydantic import Field, field_validator
 
 from environments.contracts import EnvironmentFault, Score
 from environments.options import Options
+from environments.rewards.code_blocks import last_block
 from environments.rewards.contracts import AnswerReward, Attempt
-from environments.rewards.fences import last_block
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator

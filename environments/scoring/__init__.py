@@ -5,7 +5,7 @@ does to them; they are not a security sandbox (a worker has our user's rights): 
 container.
 """
 
-from environments.scoring.jobs import Job
+from environments.scoring.jobs import ScoringJob
 from environments.scoring.scorer import Scorer, ScoringOptions
 
-__all__ = ["Job", "Scorer", "ScoringOptions"]
+__all__ = ["Scorer", "ScoringJob", "ScoringOptions"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from numbers import Real
 
 from environments.contracts import Environment, EnvironmentFault, Message, Score, Task, Turn
-from environments.words import brief
+from environments.foreign_text import brief
 
 LONGEST_REASON = 500  # characters that are kept
 LONGEST_MESSAGE = 100  # of the first line of an exception's message
@@ -16,7 +16,7 @@ NO_REPLY = "no reply"  # an episode goes on, and says nothing that the policy co
 
 
 @dataclass(frozen=True)
-class Job:
+class ScoringJob:
     """A completion to score, with the earlier ones of its episode: plain data, safe to send to a process."""
 
     task: Task
@@ -28,7 +28,7 @@ def unscorable(reason: str) -> Turn:
     return Turn(score=Score.unscorable(brief(reason, LONGEST_REASON)), done=True)
 
 
-def play(environment: Environment, job: Job) -> Turn:
+def play(environment: Environment, job: ScoringJob) -> Turn:
     """Rebuild the episode by replaying the earlier completions, take the new turn, and check that alone.
 
     Whatever goes wrong inside the environment makes the turn unscorable; only an `EnvironmentFault` passes, as no
@@ -51,7 +51,7 @@ def _first_line(error: BaseException) -> str:
         return "its message cannot be read"
 
 
-def _replay(environment: Environment, job: Job) -> object:
+def _replay(environment: Environment, job: ScoringJob) -> object:
     episode = environment.start(job.task)
     for completion in job.completions[:-1]:
         episode.step(completion)

@@ -7,7 +7,7 @@ import os
 import threading
 from contextlib import suppress
 
-from environments.words import brief
+from environments.foreign_text import brief
 
 PIECE = 2**16  # bytes read at once
 BUFFER = 2**20  # bytes that fit into the pipe, where the system lets us say
@@ -15,7 +15,7 @@ TAIL = 2000  # bytes of the end that are kept
 SAID = 200  # characters of the last line that are shown
 
 
-class Output:
+class ProcessOutput:
     """A pipe that many processes print into.
 
     Attributes:

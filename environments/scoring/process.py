@@ -50,11 +50,11 @@ def end(session: subprocess.Popen[bytes]) -> None:
         session.wait()
 
 
-class Broken(Exception):
+class BrokenProcess(Exception):
     """The process has ended, or says what no process of ours would."""
 
 
-class Process:
+class ScoringProcess:
     """One process; made with what it is told first.
 
     It works at one job after the other. While they are quick some more are sent ahead, so that it need not wait for
@@ -115,7 +115,7 @@ class Process:
         """
         if not self.jobs:
             for _ in self.answers():
-                raise Broken("an answer that nobody asked for")
+                raise BrokenProcess("an answer that nobody asked for")
             self._begin(limit_s)
         self.jobs.append((number, limit_s))
         self.num_jobs += 1
@@ -128,7 +128,7 @@ class Process:
             Broken: it had none.
         """
         if not self.jobs:
-            raise Broken("an answer that nobody asked for")
+            raise BrokenProcess("an answer that nobody asked for")
         number, _ = self.jobs.popleft()
         self._is_quick = time.monotonic() - self._begun < QUICK_S
         if self.jobs:
@@ -153,7 +153,7 @@ class Process:
         while len(self._unread) >= LENGTH.size:
             (length,) = LENGTH.unpack_from(self._unread)
             if length > LONGEST:
-                raise Broken("an answer of no length that we take")
+                raise BrokenProcess("an answer of no length that we take")
             whole = LENGTH.size + length
             if len(self._unread) < whole:
                 break
@@ -161,7 +161,7 @@ class Process:
             del self._unread[:whole]
             yield answer
         if has_ended:
-            raise Broken("it has ended")
+            raise BrokenProcess("it has ended")
 
     def tell_to_end(self) -> None:
         """Hang up, and have the leader end all; do not wait."""

@@ -11,8 +11,8 @@ from pydantic import Field
 
 from environments.contracts import Environment, Turn
 from environments.options import Options
-from environments.scoring.jobs import Job, play
-from environments.scoring.processes import KillablePool
+from environments.scoring.jobs import ScoringJob, play
+from environments.scoring.pool import KillablePool
 from environments.sources import EnvironmentSource
 
 MOST_WORKERS = 8  # by default: one process scores some thousand answers a second
@@ -66,7 +66,7 @@ class Scorer:
             return not self._environments[environment].scores_in_process
         return self._options.isolation == "process"
 
-    def turns(self, jobs: Sequence[Job]) -> list[Turn]:
+    def turns(self, jobs: Sequence[ScoringJob]) -> list[Turn]:
         """Take the next turn of each episode; the turns in the order of the jobs.
 
         A score that could not be found is unscorable, its reason one of "timed out", "crashed", "out of memory",

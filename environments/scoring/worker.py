@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 from environments.contracts import Environment, EnvironmentFault
 from environments.scoring import answers
-from environments.scoring.jobs import Job, play, unscorable
+from environments.scoring.jobs import ScoringJob, play, unscorable
 from environments.scoring.process import LENGTH, LONGEST
 from environments.sources import EnvironmentSource
 
@@ -75,7 +75,7 @@ def _build(sources: Sequence[EnvironmentSource]) -> tuple[dict[str, Environment]
     return built, faults
 
 
-def _answer(job: Job, built: Mapping[str, Environment], faults: Mapping[str, str]) -> bytes:
+def _answer(job: ScoringJob, built: Mapping[str, Environment], faults: Mapping[str, str]) -> bytes:
     """Play a job's turn, or say why the environment cannot."""
     name = job.task.environment
     try:

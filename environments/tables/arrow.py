@@ -10,10 +10,10 @@ from functools import cached_property
 from typing import Any
 
 from environments.contracts import EnvironmentFault
-from environments.tables.broken import LONGEST, Broken
+from environments.foreign_text import brief
 from environments.tables.expressions import Row
-from environments.tables.rowfile import RowFile
-from environments.words import brief
+from environments.tables.invalid_rows import LONGEST, InvalidRow
+from environments.tables.row_file import RowFile
 
 BATCH = 1024  # rows turned into Python objects at a time
 IPC_FILE = b"ARROW1"  # what Arrow's file format begins with; its stream format has no mark
@@ -48,7 +48,7 @@ class ArrowRows(RowFile):
             self.__dict__["_table"] = self._narrowed(self._table)
             self.__dict__.pop("_columns", None)
 
-    def rows(self) -> Iterator[tuple[int, Row | Broken]]:
+    def rows(self) -> Iterator[tuple[int, Row | InvalidRow]]:
         """Go through the rows, a batch at a time."""
         yield from enumerate((row for batch in self._batches(self._table) for row in _rows(batch)), 1)
 
@@ -62,7 +62,7 @@ class ArrowRows(RowFile):
             head = self._load_head(n)
             self._require_once(head.column_names)
         rows = (row for batch in self._batches(head) for row in _rows(batch))
-        return [row for row in rows if not isinstance(row, Broken)]
+        return [row for row in rows if not isinstance(row, InvalidRow)]
 
     def _batches(self, table: Any) -> Iterator[Any]:
         """Cut a table into batches, each looked at before anything of it is read."""
@@ -173,10 +173,10 @@ def _row(columns: Columns, number: int) -> Row:
     try:
         return {name: column[number].as_py() for name, column in columns}
     except ValueError as error:  # invalid UTF-8, a struct with two fields of a name, a time out of range
-        raise Broken("a value cannot be read", str(error)) from error
+        raise InvalidRow("a value cannot be read", str(error)) from error
 
 
-def _rows(table: Any) -> list[Row | Broken]:
+def _rows(table: Any) -> list[Row | InvalidRow]:
     """Turn a table or batch into Python objects; one by one where one of them cannot be."""
     if not table.num_columns:
         return [{} for _ in range(table.num_rows)]
@@ -187,8 +187,8 @@ def _rows(table: Any) -> list[Row | Broken]:
         return [_row_or_broken(columns, number) for number in range(table.num_rows)]
 
 
-def _row_or_broken(columns: Columns, number: int) -> Row | Broken:
+def _row_or_broken(columns: Columns, number: int) -> Row | InvalidRow:
     try:
         return _row(columns, number)
-    except Broken as broken:
+    except InvalidRow as broken:
         return broken

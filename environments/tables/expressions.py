@@ -14,7 +14,7 @@ from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, Undefine
 from jinja2.exceptions import TemplateRuntimeError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from environments.tables.broken import Broken
+from environments.tables.invalid_rows import InvalidRow
 
 Row = Mapping[str, Any]
 
@@ -71,7 +71,7 @@ class Expression:
             elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
                 value = value[int(part)]
             else:
-                raise Broken(f"nothing at {self.text!r}", _there(row, parts[0]))
+                raise InvalidRow(f"nothing at {self.text!r}", _there(row, parts[0]))
         return value
 
     def _evaluate(self, row: Row) -> Any:
@@ -120,7 +120,7 @@ def _attempt(what: str, work: Callable[[], Any]) -> Any:
     try:
         return work()
     except FAILING as error:
-        raise Broken(f"{what} fails", str(error) or type(error).__name__) from error
+        raise InvalidRow(f"{what} fails", str(error) or type(error).__name__) from error
 
 
 def _there(row: Row, first: str) -> str:

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from environments.contracts import EnvironmentFault, Flaw, Pool, canonical, key_of, most_bytes
 from environments.pools import half_of, pool_of
-from environments.tables.broken import Broken, LeftOut
 from environments.tables.expressions import Row
-from environments.tables.reading import Reader
-from environments.tables.rowfile import RowFile
-from environments.tables.saying import Saying
+from environments.tables.invalid_rows import InvalidRow, InvalidRows
+from environments.tables.row_file import RowFile
+from environments.tables.row_parser import RowParser
+from environments.tables.throttle import Throttle
 
 POOLS: tuple[Pool, ...] = get_args(Pool)
 CODES = {pool: code for code, pool in enumerate(POOLS)}
@@ -61,16 +61,16 @@ class Index:
     """What can be used of a table, and what cannot."""
 
     categories: Mapping[str, Places]  # in their order
-    left_out: LeftOut
+    left_out: InvalidRows
     remarks: Sequence[str]
 
 
 def build_index(
     files: Sequence[RowFile],
     num_training: int,
-    reader: Reader,
+    reader: RowParser,
     wanted: Sequence[str] | None,
-    say: Saying,
+    say: Throttle,
 ) -> Index:
     """Go through all rows once.
 
@@ -85,7 +85,7 @@ def build_index(
         EnvironmentFault: no row can be used, to train on or held out; a wanted category is not there, or there are too
             many.
     """
-    making = _Making(reader, wanted, has_holdout=num_training < len(files))
+    making = _IndexBuilder(reader, wanted, has_holdout=num_training < len(files))
     for number, file in enumerate(files[num_training:], num_training):
         making.go_through(number, file, True, say)  # first: nothing in them is trained on
     for number, file in enumerate(files[:num_training]):
@@ -113,20 +113,20 @@ class _Pile:
         self.lengths.append(length)
 
 
-class _Making:
+class _IndexBuilder:
     """An index in the making."""
 
-    def __init__(self, reader: Reader, wanted: Sequence[str] | None, has_holdout: bool) -> None:
+    def __init__(self, reader: RowParser, wanted: Sequence[str] | None, has_holdout: bool) -> None:
         self._reader, self._wanted, self._has_holdout = reader, wanted, has_holdout
         self._codes: dict[str, int] = {name: code for code, name in enumerate(wanted or ())}
         self._training, self._held_out = _Pile(), _Pile()
         self._keys_held_out: set[str] = set()
-        self._left_out = LeftOut()
+        self._left_out = InvalidRows()
         self._unwanted: set[str] = set()  # a few of their names
         self._num_rows = {False: 0, True: 0}  # by whether they are held out
         self._num_unwanted = self._num_met = 0
 
-    def go_through(self, number: int, file: RowFile, is_held_out: bool, say: Saying) -> None:
+    def go_through(self, number: int, file: RowFile, is_held_out: bool, say: Throttle) -> None:
         """Take in the rows of a file."""
         place = -1
         for place, (line, row) in enumerate(file.rows()):
@@ -134,10 +134,10 @@ class _Making:
                 num = sum(self._num_rows.values()) + place
                 say(f"{num:,} rows gone through, now {file.name}")
             try:
-                if isinstance(row, Broken):
+                if isinstance(row, InvalidRow):
                     raise row
                 self._take(number, place, row, is_held_out)
-            except Broken as broken:
+            except InvalidRow as broken:
                 self._left_out.add(file.name, line, broken, is_held_out)
         self._num_rows[is_held_out] += place + 1
 
@@ -255,11 +255,13 @@ class _Making:
         return f"none of its {_rows(num_rows)} can be used; {WHERE}:{_listed(self._left_out.flaws())}"
 
 
-def _conversation(reader: Reader, row: Row) -> bytes:
+def _conversation(reader: RowParser, row: Row) -> bytes:
     try:
         return canonical(reader.check_row(row))
     except UnicodeEncodeError as error:
-        raise Broken("half a character in the prompt", "a lone surrogate, which no file can hold") from error
+        raise InvalidRow(
+            "half a character in the prompt", "a lone surrogate, which no file can hold"
+        ) from error
 
 
 def _listed(flaws: Sequence[Flaw]) -> str:

@@ -1,6 +1,6 @@
 """Bandits over categories: one small file a method, one protocol (`contracts`), one signal (`signal`)."""
 
-from orchestrator.bandits.contracts import About, Bandit, BanditConfig, Feedback, Pick, Seen
+from orchestrator.bandits.contracts import ArmInfo, Bandit, BanditConfig, Feedback, Pick, StepFeedback
 from orchestrator.bandits.signal import mean_absolute_advantage
 
-__all__ = ["About", "Bandit", "BanditConfig", "Feedback", "Pick", "Seen", "mean_absolute_advantage"]
+__all__ = ["ArmInfo", "Bandit", "BanditConfig", "Feedback", "Pick", "StepFeedback", "mean_absolute_advantage"]

@@ -21,9 +21,9 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from orchestrator.bandits.best_arm import best_of_betas
-from orchestrator.bandits.contracts import BanditConfig, Floats, Seen
-from orchestrator.bandits.discounted import DiscountedMeans
+from orchestrator.bandits.contracts import BanditConfig, Floats, StepFeedback
+from orchestrator.bandits.discounted_means import DiscountedMeans
+from orchestrator.bandits.probability_of_best import best_of_betas
 
 SOURCE = "arXiv 1707.09727"
 
@@ -49,7 +49,7 @@ class BetaThompson(DiscountedMeans):
         """Probability of each arm to have the highest theta."""
         return best_of_betas(*self.posterior())
 
-    def observe(self, seen: Seen) -> None:
+    def observe(self, seen: StepFeedback) -> None:
         """Count successes and failures."""
         beyond = seen.reward[(seen.reward < 0) | (seen.reward > 1)]
         if beyond.size:

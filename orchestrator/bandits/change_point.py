@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from orchestrator.bandits import discounted_ucb, sliding_window_ucb
-from orchestrator.bandits.contracts import About, BanditConfig, Floats, Seen
+from orchestrator.bandits.contracts import ArmInfo, BanditConfig, Floats, StepFeedback
 from orchestrator.bandits.detectors import Cusum, Detector, Glr, Halves
 from orchestrator.bandits.index_rule import IndexRule
 
@@ -92,7 +92,7 @@ class ChangePoint(IndexRule):
         """The rule's."""
         return self.rule.bonus()
 
-    def observe(self, seen: Seen) -> None:
+    def observe(self, seen: StepFeedback) -> None:
         """Teach the rule, then restart what has changed."""
         self.rule.observe(seen)
         rewards = zip(seen.at.tolist(), seen.reward.tolist(), seen.num_groups.tolist(), strict=True)
@@ -108,7 +108,7 @@ class ChangePoint(IndexRule):
         for k in at.tolist():
             self.detector.forget(self.arms[k])
 
-    def add(self, arm: str, about: About | None = None) -> None:
+    def add(self, arm: str, about: ArmInfo | None = None) -> None:
         """Add an arm."""
         super().add(arm, about)
         self.rule.add(arm, about)

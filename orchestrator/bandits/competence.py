@@ -20,13 +20,13 @@ import numpy as np
 from pydantic import Field
 
 from orchestrator.bandits.contracts import Floats
-from orchestrator.bandits.levels import Scheduled, ScheduledConfig
+from orchestrator.bandits.difficulty_levels import LevelScheduleBandit, LevelScheduleConfig
 from orchestrator.bandits.softmax import normalised
 
 SOURCE = "arXiv 1903.09848"
 
 
-class Config(ScheduledConfig):
+class Config(LevelScheduleConfig):
     """Options of competence."""
 
     type: Literal["competence"] = "competence"
@@ -35,7 +35,7 @@ class Config(ScheduledConfig):
     )
 
 
-class Competence(Scheduled):
+class Competence(LevelScheduleBandit):
     """A rising limit of difficulty; see the module."""
 
     def __init__(self, arms: Iterable[str], rng: np.random.Generator, config: Config) -> None:

@@ -43,7 +43,7 @@ class Feedback:
 
 
 @dataclass(frozen=True)
-class Seen:
+class StepFeedback:
     """What a bandit learns from one step; arrays [S], an entry for each arm that was observed in it."""
 
     step: int  # the step of the picks; older than an earlier one's when the feedback is late
@@ -57,7 +57,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class About:
+class ArmInfo:
     """What is known of an arm before it was ever picked."""
 
     size: int | None = None  # tasks it has; None: they never end
@@ -122,14 +122,14 @@ class Bandit(ABC):
         """Probabilities of the next pick before the floor, [K] in the order of `arms`; draws nothing."""
 
     @abstractmethod
-    def observe(self, seen: Seen) -> None:
+    def observe(self, seen: StepFeedback) -> None:
         """Learn from one step."""
 
     def values(self) -> dict[str, float | None]:
         """Estimate each arm's reward; None where the bandit keeps no estimate."""
         return dict.fromkeys(self.arms, None)
 
-    def introduce(self, about: Mapping[str, About], num_steps: int | None = None) -> None:  # noqa: B027
+    def introduce(self, about: Mapping[str, ArmInfo], num_steps: int | None = None) -> None:  # noqa: B027
         """Hear, once and before the first pick, what is known of the arms and how many steps are planned."""
 
     def draw(self, n: int) -> tuple[NDArray[np.intp], Floats]:
@@ -197,7 +197,7 @@ class Bandit(ABC):
         for step in sorted(fresh):
             self.observe(self._seen(step, fresh[step]))
 
-    def add(self, arm: str, about: About | None = None) -> None:
+    def add(self, arm: str, about: ArmInfo | None = None) -> None:
         """Add an arm while the run goes on."""
         if arm in self._place:
             raise ValueError(f"arm {arm!r} is there already")
@@ -249,7 +249,7 @@ class Bandit(ABC):
         preferences = self.preferences()
         return (1 - self.floor) * preferences + self.floor / len(self.arms)
 
-    def _seen(self, step: int, feedback: Sequence[Feedback]) -> Seen:
+    def _seen(self, step: int, feedback: Sequence[Feedback]) -> StepFeedback:
         """Gather the feedback of one step by arm."""
         num_arms, size = len(self.arms), len(feedback)
         place = np.fromiter((self._place[item.pick.arm] for item in feedback), np.intp, size)
@@ -269,7 +269,7 @@ class Bandit(ABC):
         score = np.nan_to_num(score)
         with np.errstate(invalid="ignore"):
             scores = total(told * score) / total(told)
-        return Seen(
+        return StepFeedback(
             step=step,
             at=at,
             reward=total(reward * groups)[at] / num_groups[at],

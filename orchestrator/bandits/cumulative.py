@@ -14,18 +14,18 @@ from typing import Literal
 import numpy as np
 
 from orchestrator.bandits.contracts import Floats
-from orchestrator.bandits.levels import Scheduled, ScheduledConfig
+from orchestrator.bandits.difficulty_levels import LevelScheduleBandit, LevelScheduleConfig
 
 SOURCE = "baseline"
 
 
-class Config(ScheduledConfig):
+class Config(LevelScheduleConfig):
     """Options of the curriculum that keeps what it had."""
 
     type: Literal["cumulative"] = "cumulative"
 
 
-class Cumulative(Scheduled):
+class Cumulative(LevelScheduleBandit):
     """Levels up to the current one; see the module."""
 
     def shares(self, num_rungs: int) -> Floats:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from orchestrator.bandits.contracts import BanditConfig, ChooserConfig, Floats
-from orchestrator.bandits.discounted import DiscountedMeans
+from orchestrator.bandits.discounted_means import DiscountedMeans
 from orchestrator.bandits.index_rule import IndexRule, ucb_bonus
 
 SOURCE = "arXiv 0805.3415"

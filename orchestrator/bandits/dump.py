@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from orchestrator.bandits.contracts import About, Bandit, BanditConfig, Floats, Seen
+from orchestrator.bandits.contracts import ArmInfo, Bandit, BanditConfig, Floats, StepFeedback
 from orchestrator.bandits.softmax import softmax
 
 SOURCE = "arXiv 2504.09710"
@@ -56,7 +56,7 @@ class Dump(Bandit):
         """softmax(U / temperature)."""
         return softmax(self.bounds() / self.config.temperature)
 
-    def observe(self, seen: Seen) -> None:
+    def observe(self, seen: StepFeedback) -> None:
         """Let the step's slots into the windows."""
         self._enter_window(seen)
         self.count[seen.at] += seen.num_groups
@@ -70,7 +70,7 @@ class Dump(Bandit):
             for arm, mean, count in zip(self.arms, self.mean.tolist(), self.count.tolist(), strict=True)
         }
 
-    def add(self, arm: str, about: About | None = None) -> None:
+    def add(self, arm: str, about: ArmInfo | None = None) -> None:
         """Add an arm with an empty window."""
         super().add(arm, about)
         self._window = np.insert(self._window, self._place[arm], 0.0, axis=0)
@@ -94,7 +94,7 @@ class Dump(Bandit):
         for row, arm in zip(self._window, self.arms, strict=True):
             row[: len(state["window"][arm])] = state["window"][arm]
 
-    def _enter_window(self, seen: Seen) -> None:
+    def _enter_window(self, seen: StepFeedback) -> None:
         """Write each arm's mean reward as often as it had groups, over its oldest slots."""
         num = np.minimum(seen.num_groups, self.config.window).astype(int)
         rows, first = np.repeat(seen.at, num), np.repeat(np.cumsum(num) - num, num)

@@ -22,13 +22,13 @@ import numpy as np
 from pydantic import Field
 
 from orchestrator.bandits.contracts import Floats
-from orchestrator.bandits.levels import Scheduled, ScheduledConfig
+from orchestrator.bandits.difficulty_levels import LevelScheduleBandit, LevelScheduleConfig
 from orchestrator.bandits.softmax import normalised, softmax
 
 SOURCE = "arXiv 2506.06632"
 
 
-class Config(ScheduledConfig):
+class Config(LevelScheduleConfig):
     """Options of the drift from easy to hard."""
 
     type: Literal["e2h"] = "e2h"
@@ -47,7 +47,7 @@ class Config(ScheduledConfig):
     )
 
 
-class E2H(Scheduled):
+class E2H(LevelScheduleBandit):
     """A drift over levels; see the module."""
 
     def __init__(self, arms: Iterable[str], rng: np.random.Generator, config: Config) -> None:

@@ -17,19 +17,19 @@ import numpy as np
 from pydantic import Field
 
 from orchestrator.bandits.contracts import Floats
-from orchestrator.bandits.levels import Scheduled, ScheduledConfig
+from orchestrator.bandits.difficulty_levels import LevelScheduleBandit, LevelScheduleConfig
 
 SOURCE = "baseline"
 
 
-class Config(ScheduledConfig):
+class Config(LevelScheduleConfig):
     """Options of the hand-made curriculum."""
 
     type: Literal["easy_to_hard"] = "easy_to_hard"
     hardest_first: bool = Field(False, description="Begin with the hardest level and end with the easiest.")
 
 
-class EasyToHard(Scheduled):
+class EasyToHard(LevelScheduleBandit):
     """One level at a time; see the module."""
 
     def __init__(self, arms: Iterable[str], rng: np.random.Generator, config: Config) -> None:

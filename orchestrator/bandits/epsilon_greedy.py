@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from orchestrator.bandits.contracts import Bandit, BanditConfig, Floats, Seen
+from orchestrator.bandits.contracts import Bandit, BanditConfig, Floats, StepFeedback
 from orchestrator.bandits.softmax import normalised
 
 SOURCE = "baseline"
@@ -53,7 +53,7 @@ class EpsilonGreedy(Bandit):
         mixed: Floats = (1 - epsilon) * best + epsilon / len(self.arms)
         return mixed
 
-    def observe(self, seen: Seen) -> None:
+    def observe(self, seen: StepFeedback) -> None:
         """Move Q toward the step's rewards."""
         a = self.config.learning_rate
         self.q[seen.at] = (1 - a) * self.q[seen.at] + a * seen.reward

@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from orchestrator.bandits.contracts import Bandit, BanditConfig, Floats, Seen
+from orchestrator.bandits.contracts import Bandit, BanditConfig, Floats, StepFeedback
 from orchestrator.bandits.softmax import softmax
 
 SOURCE = "Auer, Cesa-Bianchi, Freund, Schapire 2002"
@@ -56,7 +56,7 @@ class Exp3(Bandit):
         mixed: Floats = (1 - g) * softmax(self.log_weight) + g / len(self.arms)
         return mixed
 
-    def observe(self, seen: Seen) -> None:
+    def observe(self, seen: StepFeedback) -> None:
         """Multiply the weights of what was seen, and share."""
         c, num_arms = self.config, len(self.arms)
         rate = c.exploration / num_arms if c.rate is None else c.rate

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from orchestrator.bandits.contracts import Bandit, BanditConfig, Floats, Seen
+from orchestrator.bandits.contracts import Bandit, BanditConfig, Floats, StepFeedback
 from orchestrator.bandits.softmax import normalised
 
 SOURCE = "baseline"
@@ -45,7 +45,7 @@ class Fixed(Bandit):
         """Weights, normalised."""
         return normalised(self._weights())
 
-    def observe(self, seen: Seen) -> None:
+    def observe(self, seen: StepFeedback) -> None:
         """Learn nothing, on purpose."""
 
 

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from orchestrator.bandits import sec
-from orchestrator.bandits.contracts import Floats, Seen
+from orchestrator.bandits.contracts import Floats, StepFeedback
 
 SOURCE = "arXiv 2505.14970, arXiv 2106.14876"
 
@@ -106,7 +106,7 @@ class GatedSec(sec.Sec):
             state = {name: value for name, value in state.items() if name not in self._watched}
         super().load_state(state)
 
-    def _counted(self, seen: Seen) -> Floats:
+    def _counted(self, seen: StepFeedback) -> Floats:
         told = ~np.isnan(seen.score)
         at, n = seen.at[told], seen.num_groups[told]
         self._measure(at, n, seen.score[told], seen.num_picks[told], seen.scatter[told])

@@ -20,8 +20,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from orchestrator.bandits.contracts import Bandit, BanditConfig, Feedback, Floats, Seen
-from orchestrator.bandits.scaling import QuantileScale
+from orchestrator.bandits.contracts import Bandit, BanditConfig, Feedback, Floats, StepFeedback
+from orchestrator.bandits.quantile_scale import QuantileScale
 from orchestrator.bandits.softmax import softmax
 
 SOURCE = "arXiv 1704.03003"
@@ -55,7 +55,7 @@ class Graves(Bandit):
         mixed: Floats = (1 - g) * softmax(self.log_weight) + g / len(self.arms)
         return mixed
 
-    def observe(self, seen: Seen) -> None:
+    def observe(self, seen: StepFeedback) -> None:
         """Move the log-weights of what was seen, and share; rewards are in [-1, 1] by now."""
         self.num_steps += 1
         moved = self.log_weight.copy()
@@ -74,7 +74,7 @@ class Graves(Bandit):
         self.num_steps = state["num_steps"]
         self.rewards.load_state(state["rewards"])
 
-    def _seen(self, step: int, feedback: Sequence[Feedback]) -> Seen:
+    def _seen(self, step: int, feedback: Sequence[Feedback]) -> StepFeedback:
         """Gather the feedback of one step by arm, every group's reward rescaled."""
         rewards = np.array([item.reward for item in feedback])
         self.rewards.add(rewards)

@@ -23,8 +23,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from orchestrator.bandits.contracts import About, Floats, Seen
-from orchestrator.bandits.levels import Levelled, LevelledConfig
+from orchestrator.bandits.contracts import ArmInfo, Floats, StepFeedback
+from orchestrator.bandits.difficulty_levels import LevelBandit, LevelConfig
 from orchestrator.bandits.softmax import normalised
 
 SOURCE = "arXiv 2511.07317, arXiv 2505.24760"
@@ -33,7 +33,7 @@ OWN = {"rlve": (4, 8, 0.9), "reasoning_gym": (1, 20, 0.7)}  # of each rule: wind
 ROUNDING = 1e-9  # by which a mean of means may miss a threshold that it meets
 
 
-class Config(LevelledConfig):
+class Config(LevelConfig):
     """Options of the ladder; where one is left out, the rule has its own."""
 
     type: Literal["ladder"] = "ladder"
@@ -62,7 +62,7 @@ class Config(LevelledConfig):
         return (self.window or window, self.groups or groups, climb if self.climb is None else self.climb)
 
 
-class Ladder(Levelled):
+class Ladder(LevelBandit):
     """One climb; see the module."""
 
     def __init__(self, arms: Iterable[str], rng: np.random.Generator, config: Config) -> None:
@@ -72,7 +72,7 @@ class Ladder(Levelled):
         self.highest = float(self.level.min())  # h, as a level
         self.counted: list[list[float]] = []  # groups at h, oldest first: [mean score, how many]
 
-    def introduce(self, about: Mapping[str, About], num_steps: int | None = None) -> None:
+    def introduce(self, about: Mapping[str, ArmInfo], num_steps: int | None = None) -> None:
         """Take in the arms' levels and stand on the easiest."""
         super().introduce(about, num_steps)
         self.highest = float(self.level.min())
@@ -86,7 +86,7 @@ class Ladder(Levelled):
         shares[open_rungs] = 1.0
         return self.spread(normalised(shares), rung)
 
-    def observe(self, seen: Seen) -> None:
+    def observe(self, seen: StepFeedback) -> None:
         """Count the scored groups of the highest level, and judge once there are enough."""
         levels, rung = self.rungs()
         top = self._top(levels)

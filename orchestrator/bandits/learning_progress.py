@@ -23,8 +23,8 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from orchestrator.bandits.contracts import BanditConfig, Floats, Seen
-from orchestrator.bandits.progress import Progress
+from orchestrator.bandits.contracts import BanditConfig, Floats, StepFeedback
+from orchestrator.bandits.pass_rate_averages import PassRateAverages
 from orchestrator.bandits.softmax import normalised, softmax
 
 SOURCE = "arXiv 2106.14876"
@@ -62,7 +62,7 @@ class Config(BanditConfig):
     )
 
 
-class LearningProgress(Progress):
+class LearningProgress(PassRateAverages):
     """Two averages of the pass rate; see the module."""
 
     succeeded: Floats
@@ -80,7 +80,7 @@ class LearningProgress(Progress):
             return softmax(lp / self.config.temperature)
         return sigmoid_choice(lp, self.succeeded > 0)
 
-    def observe(self, seen: Seen) -> None:
+    def observe(self, seen: StepFeedback) -> None:
         """Follow the pass rates above those of a random policy."""
         base = self._baseline()[seen.at]
         self.follow(replace(seen, score=np.maximum(0.0, seen.score - base) / (1 - base)))

@@ -5,7 +5,7 @@
 
 Source: arXiv 1003.0146 (LinUCB), discounted; curricula reference, section 3.8. A starts as lambda I, and x_k is 1
 followed by the arm's features, each scaled to [0, 1] over the arms known at the start. Features come from the
-environment (`About.features`): numbers such as a difficulty or a length, the same ones for every arm. Without any it
+environment (`ArmInfo.features`): numbers such as a difficulty or a length, the same ones for every arm. Without any it
 refuses to start. A reward that is not linear in them (|advantage| is highest half-way) needs a feature that bends.
 Reward: any number; alpha is in its units. An arm never seen is estimated from its features at once, also one made while
 the run goes on. One that is not picked keeps its estimate as far as others do not move it. It forgets with weight g^s
@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from orchestrator.bandits.contracts import About, Bandit, BanditConfig, Floats, Seen
+from orchestrator.bandits.contracts import ArmInfo, Bandit, BanditConfig, Floats, StepFeedback
 from orchestrator.bandits.index_rule import fill
 from orchestrator.bandits.softmax import normalised
 
@@ -58,7 +58,7 @@ class LinUcb(Bandit):
         self.x: Floats = np.ones((len(self.arms), 1))  # [K, d]
         self.a, self.b = self._prior()
 
-    def introduce(self, about: Mapping[str, About], num_steps: int | None = None) -> None:
+    def introduce(self, about: Mapping[str, ArmInfo], num_steps: int | None = None) -> None:
         """Take the features of the arms."""
         features = {arm: about[arm].features if arm in about else {} for arm in self.arms}
         names = sorted({name for of_arm in features.values() for name in of_arm})
@@ -98,7 +98,7 @@ class LinUcb(Bandit):
         board = Widths(self.x, self.x @ theta, inverse, self.config.alpha, n)
         return fill(board, n, len(self.arms), self.floor, self.rng)
 
-    def observe(self, seen: Seen) -> None:
+    def observe(self, seen: StepFeedback) -> None:
         """Discount A and b for the steps since the last one learned from, then count what was seen."""
         kept = self.config.discount ** max(0, seen.step - self.now)
         self.now = max(self.now, seen.step)
@@ -113,7 +113,7 @@ class LinUcb(Bandit):
         """theta' x of every arm; None before any features are known."""
         return {**self.by_arm(self.x @ self.estimate()[0])} if self.ranges else dict.fromkeys(self.arms)
 
-    def add(self, arm: str, about: About | None = None) -> None:
+    def add(self, arm: str, about: ArmInfo | None = None) -> None:
         """Add an arm, which is estimated from its features at once."""
         row = self._scaled(self._numbers(arm, about.features if about else {}))
         super().add(arm, about)

@@ -25,7 +25,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from orchestrator.bandits.contracts import Bandit, BanditConfig, Floats, Seen
+from orchestrator.bandits.contracts import Bandit, BanditConfig, Floats, StepFeedback
 from orchestrator.bandits.softmax import softmax
 
 SOURCE = "arXiv 2602.20532"
@@ -58,7 +58,7 @@ class MirrorDescent(Bandit):
         """w / sum w."""
         return softmax(self.log_weight)
 
-    def observe(self, seen: Seen) -> None:
+    def observe(self, seen: StepFeedback) -> None:
         """Multiply the weights of what was seen, and share."""
         utility = seen.importance / seen.num_picks.sum()
         moved = self.log_weight.copy()

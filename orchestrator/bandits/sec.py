@@ -27,8 +27,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from orchestrator.bandits.contracts import BanditConfig, Floats, Seen
-from orchestrator.bandits.progress import Progress
+from orchestrator.bandits.contracts import BanditConfig, Floats, StepFeedback
+from orchestrator.bandits.pass_rate_averages import PassRateAverages
 from orchestrator.bandits.softmax import softmax
 from orchestrator.bandits.staleness import Staleness
 from orchestrator.bandits.temperature import temperature_of
@@ -69,7 +69,7 @@ class Config(BanditConfig):
     )
 
 
-class Sec(Progress, Staleness):
+class Sec(PassRateAverages, Staleness):
     """SEC; see the module."""
 
     q: Floats
@@ -93,7 +93,7 @@ class Sec(Progress, Staleness):
         )
         return self.with_overdue(softmax(self.q / temperature))
 
-    def observe(self, seen: Seen) -> None:
+    def observe(self, seen: StepFeedback) -> None:
         """Move Q toward the step's rewards."""
         moved = self.q.copy()
         if self.config.unsampled == "decay":
@@ -111,14 +111,14 @@ class Sec(Progress, Staleness):
         anew = {name: dict.fromkeys(state["arms"], start) for name, start in self._starts.items()}
         super().load_state({**anew, **state})
 
-    def _step(self, seen: Seen) -> float | Floats:
+    def _step(self, seen: StepFeedback) -> float | Floats:
         """Step size of the arms that were seen."""
         if not self.config.warm_step:
             return self.config.learning_rate
         self.visits[seen.at] += 1
         return np.maximum(self.config.learning_rate, 1 / self.visits[seen.at])
 
-    def _counted(self, seen: Seen) -> Floats:
+    def _counted(self, seen: StepFeedback) -> Floats:
         """Rewards as far as they count."""
         if self.config.gate == "none":
             return seen.reward

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, PositiveFloat
 
-from orchestrator.bandits.contracts import About, Bandit, BanditConfig, Floats, Seen
+from orchestrator.bandits.contracts import ArmInfo, Bandit, BanditConfig, Floats, StepFeedback
 from orchestrator.bandits.softmax import softmax
 
 SOURCE = "baseline"
@@ -46,7 +46,7 @@ class Size(Bandit):
         self.keep(size=UNKNOWN)
         self._override()
 
-    def introduce(self, about: Mapping[str, About], num_steps: int | None = None) -> None:
+    def introduce(self, about: Mapping[str, ArmInfo], num_steps: int | None = None) -> None:
         """Hear the sizes of the arms; one without an end is refused."""
         self._told = {arm: known.size for arm, known in about.items()}
         self.size = np.array([self._told.get(arm) or UNKNOWN for arm in self.arms])
@@ -57,10 +57,10 @@ class Size(Bandit):
         """N^power, normalised."""
         return softmax(self.config.power * np.log(self._known()))
 
-    def observe(self, seen: Seen) -> None:
+    def observe(self, seen: StepFeedback) -> None:
         """Learn nothing, on purpose."""
 
-    def add(self, arm: str, about: About | None = None) -> None:
+    def add(self, arm: str, about: ArmInfo | None = None) -> None:
         """Add an arm with its size; one without an end is refused."""
         size = self._told.get(arm) if about is None else about.size
         if not size and arm not in self.config.sizes:

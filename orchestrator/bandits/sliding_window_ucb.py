@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from orchestrator.bandits.contracts import About, BanditConfig, ChooserConfig, Floats, Seen
+from orchestrator.bandits.contracts import ArmInfo, BanditConfig, ChooserConfig, Floats, StepFeedback
 from orchestrator.bandits.index_rule import IndexRule, ucb_bonus
 
 SOURCE = "arXiv 0805.3415"
@@ -43,7 +43,7 @@ class Config(Options, BanditConfig):
 
 
 @dataclass
-class Entry:
+class WindowEntry:
     """What one step showed: arrays [S], an entry for each arm seen in it."""
 
     step: int
@@ -64,7 +64,7 @@ class SlidingWindowUcb(IndexRule):
         super().__init__(arms, rng, floor)
         self.options = options
         self.now = -1  # the latest step learned from
-        self.window: list[Entry] = []  # by step
+        self.window: list[WindowEntry] = []  # by step
         self.keep(weight=0.0, total=0.0)
 
     def means(self) -> Floats:
@@ -81,14 +81,14 @@ class SlidingWindowUcb(IndexRule):
         """width sqrt(xi ln n)."""
         return ucb_bonus(self.options.width, self.options.xi, self.weight)
 
-    def observe(self, seen: Seen) -> None:
+    def observe(self, seen: StepFeedback) -> None:
         """Let old steps leave the window, then add this one."""
         self.now = max(self.now, seen.step)
         oldest = self.now - self.options.window + 1
         while self.window and self.window[0].step < oldest:
             self._count(self.window.pop(0), -1.0)
         if seen.step >= oldest:
-            entry = Entry(seen.step, seen.at, seen.num_groups, seen.num_groups * seen.reward)
+            entry = WindowEntry(seen.step, seen.at, seen.num_groups, seen.num_groups * seen.reward)
             insort(self.window, entry, key=lambda one: one.step)
             self._count(entry, 1.0)
 
@@ -98,7 +98,7 @@ class SlidingWindowUcb(IndexRule):
             self._keep_of(entry, ~np.isin(entry.at, at))
         self.weight[at] = self.total[at] = 0.0
 
-    def add(self, arm: str, about: About | None = None) -> None:
+    def add(self, arm: str, about: ArmInfo | None = None) -> None:
         """Add an arm: those behind it move up."""
         super().add(arm, about)
         for entry in self.window:
@@ -122,18 +122,20 @@ class SlidingWindowUcb(IndexRule):
         super().load_state(state)
         self.now = int(state["now"])
         self.window = [
-            Entry(int(step), np.array(at, np.intp), np.array(count, np.float64), np.array(total, np.float64))
+            WindowEntry(
+                int(step), np.array(at, np.intp), np.array(count, np.float64), np.array(total, np.float64)
+            )
             for step, at, count, total in state["window"]
         ]
 
-    def _count(self, entry: Entry, sign: float) -> None:
+    def _count(self, entry: WindowEntry, sign: float) -> None:
         self.weight[entry.at] += sign * entry.count
         self.total[entry.at] += sign * entry.total
         gone = entry.at[self.weight[entry.at] == 0]
         self.total[gone] = 0.0  # and not what rounding left of it
 
     @staticmethod
-    def _keep_of(entry: Entry, which: NDArray[np.bool_]) -> None:
+    def _keep_of(entry: WindowEntry, which: NDArray[np.bool_]) -> None:
         entry.at, entry.count, entry.total = entry.at[which], entry.count[which], entry.total[which]
 
 

@@ -21,9 +21,9 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from orchestrator.bandits.best_arm import best_of_normals
 from orchestrator.bandits.contracts import BanditConfig, Floats
-from orchestrator.bandits.discounted import DiscountedMeans
+from orchestrator.bandits.discounted_means import DiscountedMeans
+from orchestrator.bandits.probability_of_best import best_of_normals
 
 SOURCE = "arXiv 1707.09727"
 

@@ -23,7 +23,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from orchestrator.bandits.contracts import About, Bandit, BanditConfig, Floats, Seen
+from orchestrator.bandits.contracts import ArmInfo, Bandit, BanditConfig, Floats, StepFeedback
 from orchestrator.bandits.softmax import normalised, softmax
 
 SOURCE = "arXiv 1707.00183"
@@ -69,7 +69,7 @@ class Tscl(Bandit):
             return normalised(steep == steep.max())
         return softmax(steep / self.config.temperature)
 
-    def observe(self, seen: Seen) -> None:
+    def observe(self, seen: StepFeedback) -> None:
         """Put the step's scores behind those before, and take the slopes anew."""
         told = ~np.isnan(seen.score)
         at, score = seen.at[told], seen.score[told]
@@ -85,7 +85,7 @@ class Tscl(Bandit):
         known = np.where(np.isnan(self.scores[:, -1]), np.nan, np.abs(self.q))
         return {arm: None if np.isnan(value) else value for arm, value in self.by_arm(known).items()}
 
-    def add(self, arm: str, about: About | None = None) -> None:
+    def add(self, arm: str, about: ArmInfo | None = None) -> None:
         """Add an arm without scores."""
         super().add(arm, about)
         for name in ("scores", "steps"):

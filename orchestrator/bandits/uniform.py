@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from orchestrator.bandits.contracts import Bandit, BanditConfig, Floats, Seen
+from orchestrator.bandits.contracts import Bandit, BanditConfig, Floats, StepFeedback
 
 SOURCE = "baseline"
 
@@ -28,7 +28,7 @@ class Uniform(Bandit):
         """1 / K each."""
         return np.full(len(self.arms), 1 / len(self.arms))
 
-    def observe(self, seen: Seen) -> None:
+    def observe(self, seen: StepFeedback) -> None:
         """Learn nothing, on purpose."""
 
 

@@ -9,8 +9,8 @@ def main() -> None:
     """Run the command line and exit."""
     import traceback
 
-    from orchestrator.cli.output import cut_short, outlast
-    from orchestrator.signals import Interrupted, end_by_signals, say
+    from orchestrator.cli.streams import cut_short, outlast
+    from orchestrator.os_signals import Interrupted, end_by_signals, say
     from store.secrets import without_logins
 
     end_by_signals()

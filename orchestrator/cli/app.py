@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import typer
 
-from orchestrator.cli.checking import check_env
-from orchestrator.cli.comparing import compare
-from orchestrator.cli.looking import ls, show, weights
-from orchestrator.cli.opening import ui
-from orchestrator.cli.planning import methods, validate
-from orchestrator.cli.problems import in_words
-from orchestrator.cli.reporting import report
-from orchestrator.cli.running import fork, resume, run, stop
-from orchestrator.cli.serving import serve
-from orchestrator.cli.simulating import simulate
-from orchestrator.cli.studying import study
-from orchestrator.cli.taking import diff, export
-from orchestrator.cli.tidying import prune, upgrade
+from orchestrator.cli.check_env import check_env
+from orchestrator.cli.compare import compare
+from orchestrator.cli.errors import in_words
+from orchestrator.cli.export import diff, export
+from orchestrator.cli.ls import ls, show, weights
+from orchestrator.cli.prune import prune, upgrade
+from orchestrator.cli.report import report
+from orchestrator.cli.run import fork, resume, run, stop
+from orchestrator.cli.serve import serve
+from orchestrator.cli.simulate import simulate
+from orchestrator.cli.study import study
+from orchestrator.cli.ui import ui
+from orchestrator.cli.validate import methods, validate
 
 EPILOG = (
     "Exit codes: 0 done, 1 our fault, 2 your mistake, 75 stopped and resumable, 130 killed by a second Ctrl-C, 128 + N "

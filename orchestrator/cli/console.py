@@ -17,7 +17,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from store.secrets import without_logins
-from store.words import number as number  # what prints writes numbers the way the report does
+from store.sentences import number as number  # what prints writes numbers the way the report does
 
 OBEYED = {
     "Cc",

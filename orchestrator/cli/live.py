@@ -14,14 +14,14 @@ from pathlib import Path
 
 from rich.text import Text
 
-from orchestrator.cli.picture import draw
-from orchestrator.cli.region import Region, Terminal
-from orchestrator.cli.retelling import recalled
+from orchestrator.callbacks import Callback
+from orchestrator.cli.ledger_replay import recalled
+from orchestrator.cli.live_layout import draw
+from orchestrator.cli.live_region import LiveRegion, Terminal
+from orchestrator.cli.run_state import Course
 from orchestrator.cli.screen import Screen
-from orchestrator.cli.snapshot import Course
+from orchestrator.os_signals import STOPPING
 from orchestrator.progress import Progress
-from orchestrator.signals import STOPPING
-from orchestrator.watching import Watcher
 from store.records import BoundaryRecord, StepRecord
 
 Recall = Callable[[str], Course]  # a run's course up to now, by its name
@@ -34,16 +34,16 @@ def can_draw() -> bool:
 
 
 @contextmanager
-def on_screen(home: Path, goes_on: bool = False) -> Iterator[Watcher]:
+def on_screen(home: Path, goes_on: bool = False) -> Iterator[Callback]:
     """Show a run while the block lasts, one that `goes_on` with its past: live on a terminal, else as plain lines."""
     if not can_draw():
         yield Screen(home)
         return
-    with Region(Terminal(sys.stdout)) as region:
+    with LiveRegion(Terminal(sys.stdout)) as region:
         yield Live(Screen(home), region, recall=partial(recalled, home) if goes_on else None)
 
 
-class Live(Watcher):
+class Live(Callback):
     """Prints what is worth keeping and draws the rest.
 
     `recall` reads the past of a run that goes on: at the first event, which comes once the ledger is back at the
@@ -51,7 +51,7 @@ class Live(Watcher):
     """
 
     def __init__(
-        self, lines: Screen, region: Region, course: Course | None = None, recall: Recall | None = None
+        self, lines: Screen, region: LiveRegion, course: Course | None = None, recall: Recall | None = None
     ) -> None:
         self.course = course or Course()
         self.note: str | None = None

@@ -8,17 +8,17 @@ from pathlib import Path
 
 from rich.text import Text
 
+from orchestrator.callbacks import Callback
 from orchestrator.cli.console import err, number, out, plain
 from orchestrator.cli.options import command
-from orchestrator.cli.snapshot import accuracies
+from orchestrator.cli.run_state import accuracies
 from orchestrator.progress import Progress
-from orchestrator.watching import Watcher
 from store.records import BoundaryRecord, StepRecord
 
 EVERY_S = 5.0  # between two lines of steady progress
 
 
-class Screen(Watcher):
+class Screen(Callback):
     """Prints a run's course; `age_s`: seconds since the run began, when it is not beginning now."""
 
     def __init__(self, home: Path, age_s: float = 0.0) -> None:

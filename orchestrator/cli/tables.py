@@ -12,10 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.cli.console import number, plain
-from store import played
+from store import rollout_summary
 from store.outcomes import OUTCOMES, told
 from store.records import DECISION
-from store.words import (
+from store.sentences import (
     arm_name,
     beside_the_baseline,
     in_words,
@@ -135,11 +135,11 @@ def _print_played(out: Console, facts: Mapping[str, Any]) -> None:
     if not facts["batch"]:
         return
     whole = table("How it was played", "over all steps", "mean", "largest")
-    for row in played.batch_rows(facts):
+    for row in rollout_summary.batch_rows(facts):
         whole.add_row(*row)
-    columns = played.environment_columns(facts).values()
+    columns = rollout_summary.environment_columns(facts).values()
     by_environment = table("", "mean over its steps", *columns)
-    for name, cells in played.environment_rows(facts):
+    for name, cells in rollout_summary.environment_rows(facts):
         by_environment.add_row(Text(name), *cells)
     out.print(whole, by_environment)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from environments import Task
-from orchestrator.playing import Player
 from orchestrator.progress import Progress
+from orchestrator.rollout.player import Player
 from orchestrator.stopwatch import Stopwatch
 from store.records import CellRecord, EventRecord, ItemRecord, SampleRecord
 

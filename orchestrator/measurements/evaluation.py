@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from environments import Environment, Task
-from orchestrator.incidents import unscorable
 from orchestrator.measurements.contracts import Findings, HeldOut, Measurement, Tell
-from orchestrator.playing import Group, Player
 from orchestrator.progress import Progress
+from orchestrator.recording.event_texts import unscorable
+from orchestrator.rollout.player import Group, Player
 from orchestrator.spec.model import Evaluate
 from orchestrator.stopwatch import Stopwatch
 from policies.samplers.contracts import Sampling

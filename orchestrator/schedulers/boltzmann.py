@@ -18,12 +18,12 @@ import numpy as np
 from pydantic import Field
 
 from orchestrator.bandits import sec
-from orchestrator.schedulers.guarded import Guarded, GuardedConfig
+from orchestrator.schedulers.guards import GuardConfig, GuardedScheduler
 
 SOURCE = "arXiv 2505.14970"
 
 
-class Config(GuardedConfig):
+class Config(GuardConfig):
     """Options of the Boltzmann scheduler, on the stage's clock."""
 
     type: Literal["boltzmann"] = "boltzmann"
@@ -31,10 +31,10 @@ class Config(GuardedConfig):
     temperature: float = Field(0.1, gt=0, description="Of the choice, in units of the reward.")
 
 
-def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> Guarded:
+def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> GuardedScheduler:
     """Make the scheduler of a spec."""
     names = list(arms)
     rule = sec.Config(
         learning_rate=config.learning_rate, temperature=config.temperature, floor=0.0, warm_step=True
     )
-    return Guarded(names, rng, sec.Sec(names, rng, rule), config)
+    return GuardedScheduler(names, rng, sec.Sec(names, rng, rule), config)

@@ -20,12 +20,12 @@ import numpy as np
 from pydantic import Field
 
 from orchestrator.bandits import discounted_ucb as bandit
-from orchestrator.schedulers.guarded import Guarded, GuardedConfig
+from orchestrator.schedulers.guards import GuardConfig, GuardedScheduler
 
 SOURCE = "arXiv 0805.3415"
 
 
-class Config(GuardedConfig):
+class Config(GuardConfig):
     """Options of discounted UCB, on the stage's clock."""
 
     type: Literal["discounted_ucb"] = "discounted_ucb"
@@ -36,8 +36,8 @@ class Config(GuardedConfig):
     xi: float = Field(0.5, ge=0.5, description="Exploration constant of the paper.")
 
 
-def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> Guarded:
+def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> GuardedScheduler:
     """Make the scheduler of a spec."""
     names = list(arms)
     options = bandit.Options(discount=config.discount, width=config.width, xi=config.xi)
-    return Guarded(names, rng, bandit.DiscountedUcb(names, rng, options, by_slot=False), config)
+    return GuardedScheduler(names, rng, bandit.DiscountedUcb(names, rng, options, by_slot=False), config)

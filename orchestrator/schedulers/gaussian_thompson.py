@@ -19,12 +19,12 @@ import numpy as np
 from pydantic import Field
 
 from orchestrator.bandits import thompson
-from orchestrator.schedulers.guarded import Guarded, GuardedConfig
+from orchestrator.schedulers.guards import GuardConfig, GuardedScheduler
 
 SOURCE = "arXiv 1707.09727"
 
 
-class Config(GuardedConfig):
+class Config(GuardConfig):
     """Options of Gaussian Thompson sampling, on the stage's clock."""
 
     type: Literal["gaussian_thompson"] = "gaussian_thompson"
@@ -34,7 +34,7 @@ class Config(GuardedConfig):
     sigma: float = Field(0.3, gt=0, description="Standard deviation of one stage's reward.")
 
 
-def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> Guarded:
+def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> GuardedScheduler:
     """Make the scheduler of a spec."""
     names = list(arms)
     options = thompson.Config(
@@ -43,4 +43,4 @@ def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> Gua
         prior_weight=config.prior_weight,
         sigma=config.sigma,
     )
-    return Guarded(names, rng, thompson.Thompson(names, rng, options, by_slot=False), config)
+    return GuardedScheduler(names, rng, thompson.Thompson(names, rng, options, by_slot=False), config)

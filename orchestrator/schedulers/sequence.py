@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from orchestrator.bandits.contracts import Bandit, ChooserConfig, Floats, Seen
+from orchestrator.bandits.contracts import Bandit, ChooserConfig, Floats, StepFeedback
 
 SOURCE = "baseline"
 
@@ -38,7 +38,7 @@ class Sequence(Bandit):
         """One for the next of the order."""
         return np.array([float(arm == self.order[self.clock % len(self.order)]) for arm in self.arms])
 
-    def observe(self, seen: Seen) -> None:
+    def observe(self, seen: StepFeedback) -> None:
         """Learn nothing, on purpose."""
 
 

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from orchestrator.bandits.contracts import Floats
-from orchestrator.selections.contracts import Numbers, Positions, Selection, SelectionConfig, Tried
+from orchestrator.selections.batch_outcomes import by_step
+from orchestrator.selections.contracts import Numbers, Positions, Selection, SelectionConfig, TaskResult
 from orchestrator.selections.epochs import seed_from
-from orchestrator.selections.shown import by_step
-from orchestrator.selections.ties import smallest
+from orchestrator.selections.partial_sort import smallest
 
 SOURCE = "arXiv 2504.05520"
 
@@ -79,7 +79,7 @@ class AdaRft(Selection):
             chosen = np.concatenate([chosen, self._nearest(missing, leave_out=chosen)])
         return chosen
 
-    def learn(self, tried: Sequence[Tried]) -> None:
+    def learn(self, tried: Sequence[TaskResult]) -> None:
         """Move T, once for every batch."""
         for shown in by_step(tried):
             eta = self.config.step * (self.highest - self.lowest)

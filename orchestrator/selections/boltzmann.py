@@ -18,10 +18,10 @@ import numpy as np
 from pydantic import Field
 
 from orchestrator.bandits.contracts import Floats
-from orchestrator.selections.contracts import Numbers, Positions, SelectionConfig, Tried
-from orchestrator.selections.per_task import PerTask
-from orchestrator.selections.shown import by_step
+from orchestrator.selections.batch_outcomes import by_step
+from orchestrator.selections.contracts import Numbers, Positions, SelectionConfig, TaskResult
 from orchestrator.selections.sum_tree import SumTree
+from orchestrator.selections.task_statistics import TaskStatistics
 
 SOURCE = "arXiv 2505.14970"
 
@@ -42,7 +42,7 @@ class Config(SelectionConfig):
     start: float = Field(0.25, description="Q of a task never played.")
 
 
-class Boltzmann(PerTask):
+class Boltzmann(TaskStatistics):
     """Boltzmann choice; see the module. Weights are exp((Q - `reference`) / temperature)."""
 
     q: Floats
@@ -60,7 +60,7 @@ class Boltzmann(PerTask):
         sharp = self._tree.draw_distinct(num_sharp, self.rng)
         return np.concatenate([sharp, self._uniform(n - len(sharp), sharp)])
 
-    def learn(self, tried: Sequence[Tried]) -> None:
+    def learn(self, tried: Sequence[TaskResult]) -> None:
         """Move Q toward the signals."""
         a = self.config.learning_rate
         for shown in by_step(tried):

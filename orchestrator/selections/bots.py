@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from orchestrator.bandits.contracts import Floats
-from orchestrator.selections.contracts import Numbers, Positions, SelectionConfig, Tried
+from orchestrator.selections.batch_outcomes import BatchOutcomes, by_step
+from orchestrator.selections.contracts import Numbers, Positions, SelectionConfig, TaskResult
 from orchestrator.selections.gumbel import gumbel_top_k
-from orchestrator.selections.per_task import PerTask
-from orchestrator.selections.shown import Shown, by_step
-from orchestrator.selections.ties import smallest, smallest_beside
+from orchestrator.selections.partial_sort import smallest, smallest_beside
+from orchestrator.selections.task_statistics import TaskStatistics
 
 SOURCE = "Trinity-RFT"
 
@@ -91,7 +91,7 @@ class References:
         return cls(is_known, np.where(is_known, weak, 0.0), np.where(is_known, strong - weak, 0.0))
 
 
-class Bots(PerTask):
+class Bots(TaskStatistics):
     """BOTS; see the module.
 
     A belief is kept as a = 1 + `scale` * `successes`, so that one number makes all of them fade: without references a
@@ -137,7 +137,7 @@ class Bots(PerTask):
         distances = np.abs(self.expected(tried) - target)
         return smallest_beside(tried, distances, abs(0.5 - target), self.num_tasks, n, self.rng)
 
-    def learn(self, tried: Sequence[Tried]) -> None:
+    def learn(self, tried: Sequence[TaskResult]) -> None:
         """Let all beliefs fade, then count what was played and what the references say of the rest."""
         for shown in by_step(tried):
             is_new = shown.step > self.now
@@ -172,12 +172,12 @@ class Bots(PerTask):
             self.failures *= self.scale
             self.scale = 1.0
 
-    def _count(self, shown: Shown, weight: float) -> None:
+    def _count(self, shown: BatchOutcomes, weight: float) -> None:
         self.successes[shown.at] += weight * shown.score / self.scale
         self.failures[shown.at] += weight * (1 - shown.score) / self.scale
         self.note(shown.at)
 
-    def _place_between(self, references: References, shown: Shown) -> None:
+    def _place_between(self, references: References, shown: BatchOutcomes) -> None:
         """Work out c, the policy's place between the reference models, by the tasks it played."""
         known = references.is_known[shown.at]
         at = shown.at[known]

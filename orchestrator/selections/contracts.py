@@ -40,7 +40,7 @@ class SelectionConfig(ChooserConfig):
 
 
 @dataclass(frozen=True)
-class Tried:
+class TaskResult:
     """What a task showed when it was played."""
 
     position: int  # in the roster
@@ -79,7 +79,7 @@ class Selection(ABC):
         return np.concatenate([np.empty(0, np.int64), *chosen])
 
     @abstractmethod
-    def learn(self, tried: Sequence[Tried]) -> None:
+    def learn(self, tried: Sequence[TaskResult]) -> None:
         """Take in what tasks showed; late is allowed. What could not be scored never arrives here."""
 
     def state(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from orchestrator.bandits.contracts import ChooserConfig
-from orchestrator.selections.contracts import Numbers, Positions, Selection, Tried
+from orchestrator.selections.contracts import Numbers, Positions, Selection, TaskResult
 from orchestrator.selections.epochs import Epochs, seed_from
 
 SOURCE = "arXiv 2505.14970"
@@ -39,7 +39,7 @@ class Cursor(Selection):
         """Take the next n."""
         return self._epochs.take(n)
 
-    def learn(self, tried: Sequence[Tried]) -> None:
+    def learn(self, tried: Sequence[TaskResult]) -> None:
         """Learn nothing."""
 
     def state(self) -> dict[str, Any]:

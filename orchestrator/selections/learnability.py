@@ -20,11 +20,11 @@ import numpy as np
 from pydantic import Field
 
 from orchestrator.bandits.contracts import Floats
-from orchestrator.selections.contracts import Numbers, Positions, SelectionConfig, Tried
+from orchestrator.selections.batch_outcomes import by_step
+from orchestrator.selections.contracts import Numbers, Positions, SelectionConfig, TaskResult
 from orchestrator.selections.epochs import Epochs, seed_from
-from orchestrator.selections.per_task import PerTask
-from orchestrator.selections.shown import by_step
-from orchestrator.selections.ties import smallest
+from orchestrator.selections.partial_sort import smallest
+from orchestrator.selections.task_statistics import TaskStatistics
 
 SOURCE = "arXiv 2408.15099"
 
@@ -40,7 +40,7 @@ class Config(SelectionConfig):
     )
 
 
-class Learnability(PerTask):
+class Learnability(TaskStatistics):
     """SFL; see the module."""
 
     worth: Floats
@@ -61,7 +61,7 @@ class Learnability(PerTask):
         chosen = self.rng.choice(self.buffer, share, replace=False)
         return np.concatenate([chosen, self._epochs.take(n - share, leave_out=chosen)])
 
-    def learn(self, tried: Sequence[Tried]) -> None:
+    def learn(self, tried: Sequence[TaskResult]) -> None:
         """Measure what was played; one sample alone measures nothing."""
         for shown in by_step(tried):
             told = shown.num_samples > 1

@@ -19,11 +19,11 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from orchestrator.bandits.contracts import Floats
-from orchestrator.selections.contracts import Numbers, Positions, SelectionConfig, Tried
+from orchestrator.selections.batch_outcomes import by_step
+from orchestrator.selections.contracts import Numbers, Positions, SelectionConfig, TaskResult
 from orchestrator.selections.epochs import Epochs, seed_from
-from orchestrator.selections.per_task import PerTask
-from orchestrator.selections.shown import by_step
-from orchestrator.selections.ties import smallest
+from orchestrator.selections.partial_sort import smallest
+from orchestrator.selections.task_statistics import TaskStatistics
 
 SOURCE = "arXiv 2507.04632"
 
@@ -52,7 +52,7 @@ class Config(SelectionConfig):
         return interval
 
 
-class Mopps(PerTask):
+class Mopps(TaskStatistics):
     """MoPPS; see the module."""
 
     a: Floats
@@ -70,7 +70,7 @@ class Mopps(PerTask):
         rates = self.rng.beta(self.a[candidates], self.b[candidates])
         return candidates[smallest(self._misfit(rates), n, self.rng)]
 
-    def learn(self, tried: Sequence[Tried]) -> None:
+    def learn(self, tried: Sequence[TaskResult]) -> None:
         """Count successes and failures."""
         keep = self.config.keep
         for shown in by_step(tried):

@@ -22,11 +22,11 @@ from pydantic import Field
 
 from orchestrator.bandits.contracts import Floats
 from orchestrator.bandits.softmax import softmax
-from orchestrator.selections.contracts import Numbers, Positions, Selection, SelectionConfig, Tried
+from orchestrator.selections.batch_outcomes import by_step
+from orchestrator.selections.contracts import Numbers, Positions, Selection, SelectionConfig, TaskResult
 from orchestrator.selections.epochs import Epochs, seed_from
 from orchestrator.selections.gumbel import gumbel_top_k
-from orchestrator.selections.held import Held
-from orchestrator.selections.shown import by_step
+from orchestrator.selections.task_buffer import TaskBuffer
 
 SOURCE = "arXiv 2010.03934"
 
@@ -49,7 +49,7 @@ class Plr(Selection):
     def __init__(self, num_tasks: int, rng: np.random.Generator, config: Config) -> None:
         super().__init__(num_tasks, rng)
         self.config = config
-        self.seen = Held("score", "last")  # last: the step in which it was last chosen
+        self.seen = TaskBuffer("score", "last")  # last: the step in which it was last chosen
         self.capacity = min(config.buffer, num_tasks)
         self._epochs = Epochs(num_tasks, seed_from(rng))
 
@@ -62,7 +62,7 @@ class Plr(Selection):
         self.seen["last"][places] = self.clock
         return np.concatenate([self.seen.at[places], new])
 
-    def learn(self, tried: Sequence[Tried]) -> None:
+    def learn(self, tried: Sequence[TaskResult]) -> None:
         """Take in the signals."""
         for shown in by_step(tried):
             told = ~np.isnan(shown.signal)

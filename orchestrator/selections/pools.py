@@ -18,10 +18,10 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from orchestrator.bandits.contracts import Floats
-from orchestrator.selections.contracts import Numbers, Positions, SelectionConfig, Tried
-from orchestrator.selections.per_task import PerTask
-from orchestrator.selections.shown import by_step
+from orchestrator.selections.batch_outcomes import by_step
+from orchestrator.selections.contracts import Numbers, Positions, SelectionConfig, TaskResult
 from orchestrator.selections.sum_tree import SumTree
+from orchestrator.selections.task_statistics import TaskStatistics
 
 SOURCE = "prime-rl"
 
@@ -44,7 +44,7 @@ class Config(SelectionConfig):
         return self
 
 
-class Pools(PerTask):
+class Pools(TaskStatistics):
     """Pools by the last score; see the module."""
 
     score: Floats
@@ -64,7 +64,7 @@ class Pools(PerTask):
         """Draw by weight."""
         return self._tree.draw_distinct(n, self.rng)
 
-    def learn(self, tried: Sequence[Tried]) -> None:
+    def learn(self, tried: Sequence[TaskResult]) -> None:
         """Move what was played to its pool."""
         for shown in by_step(tried):
             newer = shown.step >= self.step[shown.at]

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from orchestrator.selections.contracts import Positions, Selection, Tried
+from orchestrator.selections.contracts import Positions, Selection, TaskResult
 
 Rates = Callable[[int], float]  # the true pass rate of a task, by position
 
@@ -96,7 +96,7 @@ class SelectionSuite(ABC):
     def test_batches_may_be_chosen_before_any_is_learned_from(self) -> None:
         """Told together, the order of telling means nothing."""
         selection, twin = self._made(100), self._made(100)
-        told: list[Tried] = []
+        told: list[TaskResult] = []
         for _ in range(4):
             chosen, step = selection.choose(12), selection.clock - 1
             assert chosen.tolist() == twin.choose(12).tolist()
@@ -122,7 +122,7 @@ class SelectionSuite(ABC):
         selection = self._made()
         for _ in range(6):
             chosen = selection.choose(8)
-            selection.learn([Tried(int(at), selection.clock - 1, 1.0, 1, None) for at in chosen])
+            selection.learn([TaskResult(int(at), selection.clock - 1, 1.0, 1, None) for at in chosen])
         assert len(set(play(selection, 40).tolist())) == 40
         json.dumps(selection.state(), allow_nan=False)
 
@@ -160,11 +160,13 @@ def play(selection: Selection, n: int, rate: Rates | None = None) -> Positions:
     return chosen
 
 
-def results(chosen: Positions, step: int, rate: Rates | None = None, num_samples: int = 8) -> list[Tried]:
+def results(
+    chosen: Positions, step: int, rate: Rates | None = None, num_samples: int = 8
+) -> list[TaskResult]:
     """Make up results: of pass rates that lie between 0 and 1 in the order of a fixed shuffle, if none are given."""
     told = []
     for at in chosen.tolist():
         share = (at * 7919 % 9) / 8 if rate is None else rate(at)
         score = round(share * num_samples) / num_samples
-        told.append(Tried(at, step, score, num_samples, signal=2 * score * (1 - score)))
+        told.append(TaskResult(at, step, score, num_samples, signal=2 * score * (1 - score)))
     return told

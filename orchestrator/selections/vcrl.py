@@ -21,11 +21,11 @@ import numpy as np
 from pydantic import Field
 
 from orchestrator.bandits.contracts import Floats
-from orchestrator.selections.contracts import Numbers, Positions, Selection, SelectionConfig, Tried
+from orchestrator.selections.batch_outcomes import by_step
+from orchestrator.selections.contracts import Numbers, Positions, Selection, SelectionConfig, TaskResult
 from orchestrator.selections.epochs import Epochs, seed_from
 from orchestrator.selections.gumbel import gumbel_top_k
-from orchestrator.selections.held import Held
-from orchestrator.selections.shown import by_step
+from orchestrator.selections.task_buffer import TaskBuffer
 
 SOURCE = "arXiv 2509.19803"
 
@@ -47,7 +47,7 @@ class Vcrl(Selection):
     def __init__(self, num_tasks: int, rng: np.random.Generator, config: Config) -> None:
         super().__init__(num_tasks, rng)
         self.config = config
-        self.memory = Held("priority")
+        self.memory = TaskBuffer("priority")
         self.shortfall = 0.0  # share of the latest batch that was below kappa
         self._epochs = Epochs(num_tasks, seed_from(rng))
 
@@ -57,7 +57,7 @@ class Vcrl(Selection):
         chosen = self.memory.at[gumbel_top_k(np.log(self.memory["priority"]), share, self.rng)]
         return np.concatenate([chosen, self._epochs.take(n - share, leave_out=chosen)])
 
-    def learn(self, tried: Sequence[Tried]) -> None:
+    def learn(self, tried: Sequence[TaskResult]) -> None:
         """Judge what was played; a single sample has no variance and is passed over."""
         for shown in by_step(tried):
             told = shown.num_samples > 1

@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from orchestrator.bandits.contracts import Bandit, ChooserConfig, Floats, Seen
+from orchestrator.bandits.contracts import Bandit, ChooserConfig, Floats, StepFeedback
 from orchestrator.bandits.softmax import normalised, softmax
 
 LOST, LEFT = 2.0, 0.3  # weights of what was lost and of what is left
@@ -53,5 +53,5 @@ class Gap(Bandit):
             return normalised(new.astype(np.float64))
         return np.asarray(LEAST + (1 - len(self.arms) * LEAST) * softmax(self.q / TEMPERATURE))
 
-    def observe(self, seen: Seen) -> None:
+    def observe(self, seen: StepFeedback) -> None:
         """Learn nothing from rewards: it goes by the scores."""

@@ -18,13 +18,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from orchestrator import methods
-from orchestrator.bandits.contracts import About
-from orchestrator.choosing import Arms, make_choice
+from orchestrator import registry
+from orchestrator.bandits.contracts import ArmInfo
+from orchestrator.choosing.choice import Arms, make_choice
 from orchestrator.errors import SpecError, UserError
 from orchestrator.spec.model import CurriculumSection
 from store.ledger import Reading
-from store.ledger.answers import Category, GroupScores, Pick
+from store.ledger.query_rows import Category, GroupScores, Pick
 from store.records import EVERYTHING
 
 SAME = 1e-9  # probabilities nearer than this are equal
@@ -107,7 +107,7 @@ def form_in_words(config: BaseModel) -> str:
 def read_log(reading: Reading, run: str) -> RunLog:
     """Read a run's log. Raises `LedgerError` for an unknown run, UserError for one whose signals are of two forms."""
     spec = reading.spec(run)
-    methods.search_in(spec.get("resources", {}).get("search_path"))
+    registry.search_in(spec.get("resources", {}).get("search_path"))
     section = CurriculumSection.model_validate(spec["curriculum"])
     notes = _on_parents(reading, run, section)
     about = _about(reading.categories(run))
@@ -142,7 +142,7 @@ def arms_at_first(log: RunLog) -> Arms:
     }
 
 
-def about_arm(log: RunLog, bandit: str, arm: str) -> About:
+def about_arm(log: RunLog, bandit: str, arm: str) -> ArmInfo:
     """Tell of one arm of a bandit."""
     environment, category = arm.split("/", 1) if bandit == EVERYTHING else (bandit, arm)
     return log.about[environment][category]
@@ -159,7 +159,7 @@ def _on_parents(reading: Reading, run: str, section: CurriculumSection) -> list[
                 f"({form_in_words(theirs.bandit)}; {run}: {form_in_words(section.bandit)}), so its log has two units: "
                 f"replay {child.parent} instead"
             )
-        who = methods.type_of(theirs.bandit)
+        who = registry.type_of(theirs.bandit)
         notes.append(f"up to stage {child.parent_stage} the picks are those of {child.parent}, made by {who}")
         child = reading.run(child.parent)
     return notes
@@ -211,11 +211,11 @@ def _fresh(section: CurriculumSection, about: Arms, seed: int) -> dict[str, Prob
     return {name: bandit.probabilities() for name, bandit in bandits.items()}
 
 
-def _about(categories: Sequence[Category]) -> dict[str, dict[str, About]]:
+def _about(categories: Sequence[Category]) -> dict[str, dict[str, ArmInfo]]:
     """Tell what the ledger knows of the arms: the numbers among their parameters, not how many tasks there are."""
-    told: dict[str, dict[str, About]] = defaultdict(dict)
+    told: dict[str, dict[str, ArmInfo]] = defaultdict(dict)
     for category in categories:
-        told[category.environment][category.name] = About(None, _numbers(category.parameters))
+        told[category.environment][category.name] = ArmInfo(None, _numbers(category.parameters))
     return dict(told)
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from orchestrator.bandits.contracts import Bandit, ChooserConfig, Floats, Seen
+from orchestrator.bandits.contracts import Bandit, ChooserConfig, Floats, StepFeedback
 from orchestrator.bandits.softmax import softmax
 from orchestrator.simulation.skills import NUM_SKILLS, Skills, arm_names
 
@@ -44,5 +44,5 @@ class Oracle(Bandit):
         chances[self._at] = (1 - MIXED) * softmax(value / SHARPNESS) + MIXED / NUM_SKILLS
         return chances
 
-    def observe(self, seen: Seen) -> None:
+    def observe(self, seen: StepFeedback) -> None:
         """Learn nothing: it knows."""

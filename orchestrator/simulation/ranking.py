@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.simulation.entrants import Entrant
-from orchestrator.simulation.trials import Metric, Setting, Trial, World
-from store.comparing.statistics import t_interval
+from orchestrator.simulation.candidates import Candidate
+from orchestrator.simulation.trials import Trial, TrialMetric, TrialSetting, World
+from store.comparison.statistics import t_interval
 
 SAYS = "Numbers of a simulated world, by which choosers compare; they do not predict what a language model will do."
 
 
 @dataclass(frozen=True)
-class Value:
+class RankedValue:
     """A mean over seeds; no interval with one seed."""
 
     mean: float
@@ -39,9 +39,9 @@ class Value:
 class Row:
     """One policy: each metric, and its paired difference to the policy that all are compared with."""
 
-    entrant: Entrant
-    values: Mapping[str, Value]
-    differences: Mapping[str, Value] | None  # None: it is that policy
+    entrant: Candidate
+    values: Mapping[str, RankedValue]
+    differences: Mapping[str, RankedValue] | None  # None: it is that policy
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Ranking:
     """A comparison in one world, policies in the order they were given."""
 
     world: World
-    setting: Setting
+    setting: TrialSetting
     seeds: Sequence[int]
     against: str
     rows: Sequence[Row]
@@ -85,9 +85,9 @@ class Ranking:
 
 def rank(
     world: World,
-    setting: Setting,
+    setting: TrialSetting,
     seeds: Sequence[int],
-    entrants: Sequence[Entrant],
+    entrants: Sequence[Candidate],
     trials: Mapping[str, Sequence[Trial]],
     against: str,
 ) -> Ranking:
@@ -107,11 +107,11 @@ def rank(
     return Ranking(world, setting, seeds, against, rows, trials)
 
 
-def value_of(numbers: np.ndarray) -> Value:
+def value_of(numbers: np.ndarray) -> RankedValue:
     """Mean over seeds [n], and half its 95 % t-interval."""
     mean = float(numbers.mean())
-    return Value(mean, t_interval(numbers).high - mean if len(numbers) > 1 else None)
+    return RankedValue(mean, t_interval(numbers).high - mean if len(numbers) > 1 else None)
 
 
-def _by_metric(metrics: Sequence[Metric], trials: Sequence[Trial]) -> dict[str, np.ndarray]:
+def _by_metric(metrics: Sequence[TrialMetric], trials: Sequence[Trial]) -> dict[str, np.ndarray]:
     return {metric.name: np.array([trial.numbers[metric.name] for trial in trials]) for metric in metrics}

@@ -21,37 +21,37 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orchestrator import methods, streams
+from orchestrator import random_streams, registry
 from orchestrator.errors import UserError
-from orchestrator.simulation.entrants import ORACLE, Named
-from orchestrator.simulation.estimates import Slots, estimate
-from orchestrator.simulation.following import Followed, follow
-from orchestrator.simulation.logs import RunLog, form_in_words, read_log
-from orchestrator.simulation.replayed import Replay, TargetReplay, replay_of, windows
-from orchestrator.simulation.stand_ins import (
+from orchestrator.simulation.candidates import ORACLE, CandidateName
+from orchestrator.simulation.counterfactual_bandit import (
     lessons,
     make_stand_ins,
     reads_what_was_logged,
     telling_of,
     with_the_runs_signal,
 )
-from orchestrator.simulation.support import judged_by_picks, require_material, require_support
+from orchestrator.simulation.estimates import Slots, estimate
+from orchestrator.simulation.log_replay import ReplayedLog, follow
+from orchestrator.simulation.logs import RunLog, form_in_words, read_log
+from orchestrator.simulation.overlap import judged_by_picks, require_material, require_support
+from orchestrator.simulation.replay_results import Replay, TargetReplay, replay_of, windows
 from store.ledger import Reading
-from store.words import listed, num, number
+from store.sentences import listed, num, number
 
 
-def replay_run(reading: Reading, run: str, targets: Sequence[Named]) -> Replay:
+def replay_run(reading: Reading, run: str, targets: Sequence[CandidateName]) -> Replay:
     """Replay a run of the ledger. Raises UserError for what its log cannot answer."""
     return replay(read_log(reading, run), targets)
 
 
-def replay(log: RunLog, targets: Sequence[Named]) -> Replay:
+def replay(log: RunLog, targets: Sequence[CandidateName]) -> Replay:
     """Lead every target through a log and estimate what it would have earned. Raises UserError."""
     require_material(log)
     idle = [one.bandit for one in log.bandits if not one.has_choice]
     return Replay(
         run=log.run,
-        bandit=methods.type_of(log.section.bandit),
+        bandit=registry.type_of(log.section.bandit),
         signal=form_in_words(log.section.bandit),
         num_steps=log.num_steps,
         targets=[_replay_target(log, target) for target in targets],
@@ -62,7 +62,7 @@ def replay(log: RunLog, targets: Sequence[Named]) -> Replay:
     )
 
 
-def _replay_target(log: RunLog, target: Named) -> TargetReplay:
+def _replay_target(log: RunLog, target: CandidateName) -> TargetReplay:
     if target.config is None or target.label == ORACLE:
         raise UserError(f"{target.label} cannot be replayed on {log.run}: it exists in simulated worlds only")
     config = with_the_runs_signal(target.config, log.section.bandit)
@@ -71,7 +71,7 @@ def _replay_target(log: RunLog, target: Named) -> TargetReplay:
     followed = []
     for one in log.bandits:
         if one.has_choice:
-            rng = streams.generator(log.seed, "replay", target.label, one.bandit)
+            rng = random_streams.generator(log.seed, "replay", target.label, one.bandit)
             taught, about = lessons(log, choice, is_logged_form), telling_of(log, one.bandit)
             followed.append(follow(one, choice.bandits[one.bandit], about, taught, rng))
     require_support(log, target.label, followed)
@@ -89,7 +89,7 @@ def _replay_target(log: RunLog, target: Named) -> TargetReplay:
     )
 
 
-def _notes(followed: Sequence[Followed], is_logged_form: bool) -> list[str]:
+def _notes(followed: Sequence[ReplayedLog], is_logged_form: bool) -> list[str]:
     """Say what was not quite as the formulas assume."""
     notes = []
     steps = [step for one in followed for step in one.steps]

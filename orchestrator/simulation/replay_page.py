@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 
 from orchestrator.simulation.estimates import FEWEST_STEPS, Estimate, Estimates
-from orchestrator.simulation.replayed import SAYS, BanditReplay, Replay, Window
+from orchestrator.simulation.replay_results import SAYS, BanditReplay, Replay, Window
 from store.records import EVERYTHING
-from store.report import look
+from store.report import templates
 from store.report.charts import Chart, Frame, Scale, Series, line_chart, nice_top
-from store.words import number
+from store.sentences import number
 
 TALL, LOW = 260, 150  # pixels, as in report.css
 NUM_COLOURS = 8  # of bandits; the run's own is the first, those beyond it are grey
@@ -34,7 +34,7 @@ def render(replay: Replay) -> str:
         "unreliable": unreliable,
         "fewest": FEWEST_STEPS,
     }
-    return look.page("orchestrator.simulation", "replay.html.j2", ("report.css",), facts)
+    return templates.page("orchestrator.simulation", "replay.html.j2", ("report.css",), facts)
 
 
 def _earned(replay: Replay, names: Sequence[str], colours: Sequence[str]) -> Chart:

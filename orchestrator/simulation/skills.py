@@ -18,7 +18,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.bandits.contracts import About, Floats
+from orchestrator.bandits.contracts import ArmInfo, Floats
 
 NUM_TYPES, NUM_LEVELS = 3, 4
 NUM_SKILLS = NUM_TYPES * NUM_LEVELS
@@ -100,12 +100,12 @@ def arm_names(has_traps: bool = False) -> list[str]:
     return [*names, "trap.noise", "trap.impossible"] if has_traps else names
 
 
-def about_arms(has_traps: bool = False) -> Mapping[str, About]:
+def about_arms(has_traps: bool = False) -> Mapping[str, ArmInfo]:
     """What a bandit is told of the arms: type and level; the traps look like a fourth type at level 0."""
     features = [{"level": float(level), "type": float(k)} for k, level in zip(_TYPE, _LEVEL, strict=True)] + [
         {"level": 0.0, "type": float(NUM_TYPES)}
     ] * 2
-    return {name: About(None, features[k]) for k, name in enumerate(arm_names(has_traps))}
+    return {name: ArmInfo(None, features[k]) for k, name in enumerate(arm_names(has_traps))}
 
 
 def _sigmoid(x: Floats) -> Floats:

@@ -9,13 +9,13 @@ from typing import Literal
 import numpy as np
 
 from orchestrator.bandits.contracts import Floats
-from orchestrator.simulation.entrants import Entrant
+from orchestrator.simulation.candidates import Candidate
 
 POINTS = 300  # of a curve, at most
 
 
 @dataclass(frozen=True)
-class Setting:
+class TrialSetting:
     """What all policies of a comparison have in common."""
 
     num_steps: int
@@ -35,7 +35,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Metric:
+class TrialMetric:
     """A number of a trial, and how it is shown."""
 
     name: str
@@ -51,13 +51,13 @@ class World:
     name: str
     letter: str
     about: str
-    metrics: tuple[Metric, ...]  # the first is what policies are ranked by
+    metrics: tuple[TrialMetric, ...]  # the first is what policies are ranked by
     arm_groups: tuple[str, ...]  # whose shares of the slots are kept
     curve: str  # what the curve shows
     num_steps: int
     step: str  # what a step is
     has_stages: bool
-    run: Callable[[Entrant, int, Setting], Trial]
+    run: Callable[[Candidate, int, TrialSetting], Trial]
 
 
 def thinned(rows: Floats) -> Floats:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from orchestrator import methods
+from orchestrator import registry
 from orchestrator.errors import SpecError
 from orchestrator.spec.echo import shown
 
@@ -64,7 +64,7 @@ def method(kind: str) -> Any:
             return raw
         if isinstance(raw, dict):
             raw = {**({"type": DEFAULT_TYPES[kind]} if kind in DEFAULT_TYPES else {}), **raw}
-        return methods.config_class(kind, _type_of(raw, kind)).model_validate(raw)
+        return registry.config_class(kind, _type_of(raw, kind)).model_validate(raw)
 
     return Annotated[
         SerializeAsAny[BaseModel],
@@ -78,25 +78,25 @@ def method(kind: str) -> Any:
 
 def _environment(raw: Any) -> BaseModel:
     """Check an environment's options where they are defined; keep them as plain data for any process."""
-    if isinstance(raw, methods.Given):
+    if isinstance(raw, registry.GivenOption):
         return raw
     type_ = _type_of(raw, "environments")
     options = {key: value for key, value in raw.items() if key != "type"}
-    config_class = methods.config_class("environments", type_)
+    config_class = registry.config_class("environments", type_)
     if ":" not in type_:
         options = config_class.model_validate(options).model_dump(mode="json")
-    return methods.Given.model_validate({"type": type_, **options})
+    return registry.GivenOption.model_validate({"type": type_, **options})
 
 
 def _type_of(raw: Any, kind: str) -> str:
     if isinstance(raw, dict) and isinstance(raw.get("type"), str):
         return str(raw["type"])
-    known = ", ".join(m.name for m in methods.listing(kind))
+    known = ", ".join(m.name for m in registry.listing(kind))
     raise SpecError(f"expected a map with a `type` (one of the {kind}: {known}), found {shown(raw)}")
 
 
 EnvironmentSection = Annotated[
-    SerializeAsAny[methods.Given],
+    SerializeAsAny[registry.GivenOption],
     BeforeValidator(nested(_environment)),
     BeforeValidator(short_form("type")),
     WithJsonSchema(

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from orchestrator.errors import SpecError
-from orchestrator.methods import config_class, nearest, search_in
+from orchestrator.registry import config_class, nearest, search_in
 from orchestrator.spec.document import Document, Path_, read, unusable, value_of
 from orchestrator.spec.echo import cut, listed, shown, without_long_texts
 from orchestrator.spec.fields import DEFAULT_TYPES

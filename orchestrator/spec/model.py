@@ -14,8 +14,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 
 from environments.scoring import ScoringOptions
 from orchestrator.bandits.gated_sec import Config as GatedSecConfig
-from orchestrator.methods import nearest
-from orchestrator.places import unkept
+from orchestrator.locations import unkept
+from orchestrator.registry import nearest
 from orchestrator.schedulers.discounted_ucb import Config as DiscountedUcbConfig
 from orchestrator.selections.cursor import Config as CursorConfig
 from orchestrator.spec.echo import shown
@@ -28,7 +28,11 @@ from store.secrets import without_logins, without_passwords
 
 SLUG = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 LONGEST_NAME = 80  # characters: runs of a study, twins and second runs add to a name, and it is a folder's
-PLANS = ("dynamic_sampling", "gvm", "tempered")  # of an objective, that `orchestrator/planned.py` carries out
+PLANS = (
+    "dynamic_sampling",
+    "gvm",
+    "tempered",
+)  # of an objective, that `orchestrator/rollout/data_plans.py` carries out
 TRACKING = ("http://", "https://", "sqlite:///", "postgresql", "mysql", "mssql", "databricks")
 
 

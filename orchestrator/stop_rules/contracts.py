@@ -15,7 +15,7 @@ STEPS_PER_EVAL = 10
 
 
 @dataclass(frozen=True)
-class Eval:
+class WindowStats:
     """Ten steps of a stage."""
 
     score: float  # equal-weight mean over categories of the share that was correct, in [0, 1]
@@ -33,5 +33,5 @@ class StopRule(ABC):
     """Reads the evals of a stage, oldest first."""
 
     @abstractmethod
-    def verdict(self, evals: Sequence[Eval]) -> str | None:
+    def verdict(self, evals: Sequence[WindowStats]) -> str | None:
         """Say in words why the stage should end, or None."""

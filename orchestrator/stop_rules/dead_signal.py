@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from orchestrator.stop_rules.contracts import Eval, StopRule, StopRuleConfig
+from orchestrator.stop_rules.contracts import StopRule, StopRuleConfig, WindowStats
 
 SOURCE = "curricula reference, section 7.3"
 NUM_EVALS = 3
@@ -30,7 +30,7 @@ class DeadSignal(StopRule):
     def __init__(self, below: float) -> None:
         self.below = below
 
-    def verdict(self, evals: Sequence[Eval]) -> str | None:
+    def verdict(self, evals: Sequence[WindowStats]) -> str | None:
         """Look at the last three signals; one that could not be observed is no sign of death."""
         signals = [one.signal for one in evals[-NUM_EVALS:]]
         if len(signals) < NUM_EVALS or any(signal is None or signal >= self.below for signal in signals):

@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from orchestrator.stop_rules.contracts import Eval, StopRule, StopRuleConfig
+from orchestrator.stop_rules.contracts import StopRule, StopRuleConfig, WindowStats
 
 SOURCE = "curricula reference, section 7.3"
 Z = 1.959964  # two-sided 95 %
@@ -31,7 +31,7 @@ class Mastery(StopRule):
     def __init__(self, target: float) -> None:
         self.target = target
 
-    def verdict(self, evals: Sequence[Eval]) -> str | None:
+    def verdict(self, evals: Sequence[WindowStats]) -> str | None:
         """Compare the newest score's lower bound with the target."""
         newest = evals[-1]
         low, _ = wilson(newest.score, newest.num_groups)

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from orchestrator.stop_rules.contracts import Eval, StopRule, StopRuleConfig
+from orchestrator.stop_rules.contracts import StopRule, StopRuleConfig, WindowStats
 
 SOURCE = "curricula reference, section 7.3"
 NUM_EVALS = 5
@@ -35,7 +35,7 @@ class Plateau(StopRule):
     def __init__(self, delta: float) -> None:
         self.delta = delta
 
-    def verdict(self, evals: Sequence[Eval]) -> str | None:
+    def verdict(self, evals: Sequence[WindowStats]) -> str | None:
         """Compare the slope's upper bound with delta."""
         if len(evals) < NUM_EVALS:
             return None

@@ -10,19 +10,19 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from orchestrator.plan import Plan, make_plan, size_in_words
+from orchestrator.runs.dry_run import DryRun, make_plan, size_in_words
 from orchestrator.spec import Spec
-from orchestrator.studies.study import Planned, Setting, Study
-from store.ledger.reading import Reading
+from orchestrator.studies.study import Study, StudyRun, StudySetting
+from store.ledger.queries import Reading
+from store.sentences import duration, num
 from store.tracker.settings import config_hash
-from store.words import duration, num
 
 # The sections that `make_plan` reads.
 PLANNED_BY = {"policy", "environments", "curriculum", "baseline", "step", "evaluate", "checkpoint", "sampler"}
 
 
 @dataclass(frozen=True)
-class Pace:
+class MeasuredTime:
     """What runs of the past took, by the hash of their spec without name, seed and place."""
 
     seconds: Mapping[str, Sequence[float]]  # of whole runs, a list a hash
@@ -30,7 +30,7 @@ class Pace:
     same: str = "finished runs of the same settings"  # what was measured, where it is a run's own setting
     other: str = "finished runs of other settings, by their steps"  # and where it is not
 
-    def of(self, setting: Setting) -> tuple[float, str] | None:
+    def of(self, setting: StudySetting) -> tuple[float, str] | None:
         """Estimate a run's seconds and say from what; None: nothing was measured."""
         key = hash_of(setting.spec)
         twins = num_twins(setting.spec)
@@ -42,10 +42,10 @@ class Pace:
         return twins * fmean(rates) * num_steps(setting.spec), self.other
 
 
-def pace(reading: Reading | None, study: Study) -> Pace:
+def pace(reading: Reading | None, study: Study) -> MeasuredTime:
     """Measure finished runs: those of the study, and any others that had the same settings."""
     if reading is None:
-        return Pace({}, {})
+        return MeasuredTime({}, {})
     wanted = {hash_of(setting.spec) for setting in study.settings}
     seconds: dict[str, list[float]] = {}
     steps: dict[str, int] = {}
@@ -57,7 +57,7 @@ def pace(reading: Reading | None, study: Study) -> Pace:
         if spec["resources"]["threads"] == 1 and (key in wanted or run.study == study.name):
             seconds.setdefault(key, []).append(seconds_of(reading, run.name))
             steps[key] = run.num_steps
-    return Pace(seconds, steps)
+    return MeasuredTime(seconds, steps)
 
 
 def seconds_of(reading: Reading, name: str) -> float:
@@ -130,7 +130,7 @@ class Cost:
         return f"time: about {duration(self.seconds)}, measured on {self.measured_on}"
 
 
-def cost_of(study: Study, left: Sequence[Planned], measured: Pace, workers: int, home: Path) -> Cost:
+def cost_of(study: Study, left: Sequence[StudyRun], measured: MeasuredTime, workers: int, home: Path) -> Cost:
     """Work out what the runs that are left will take. Builds the environments; reads no weights."""
     plans = _plans(study, home)
     each = [plans[run.setting.label] for run in left]
@@ -154,7 +154,7 @@ def cost_of(study: Study, left: Sequence[Planned], measured: Pace, workers: int,
 
 
 def left_s(
-    left: Sequence[tuple[Planned, float]], measured: Pace, workers: int
+    left: Sequence[tuple[StudyRun, float]], measured: MeasuredTime, workers: int
 ) -> tuple[float | None, str | None]:
     """Estimate the seconds until runs are done, each given with the share of it that is done; and from what."""
     known = [(measured.of(run.setting), done) for run, done in left]
@@ -166,10 +166,10 @@ def left_s(
     return max(sum(seconds) / workers, *seconds, 0.0), " and ".join(sources)
 
 
-def _plans(study: Study, home: Path) -> dict[str, Plan]:
+def _plans(study: Study, home: Path) -> dict[str, DryRun]:
     """Plan a run of every setting; what settings share is worked out once."""
-    plans: dict[str, Plan] = {}
-    by_label: dict[str, Plan] = {}
+    plans: dict[str, DryRun] = {}
+    by_label: dict[str, DryRun] = {}
     for setting in study.settings:
         sections = setting.spec.model_dump(mode="json", include=PLANNED_BY)
         key = json.dumps(sections, sort_keys=True) + repr(setting.spec.warnings())
@@ -177,13 +177,13 @@ def _plans(study: Study, home: Path) -> dict[str, Plan]:
     return by_label
 
 
-def _bytes(plan: Plan) -> int | None:
+def _bytes(plan: DryRun) -> int | None:
     if plan.checkpoint_bytes is None:
         return None
     return plan.checkpoint_bytes * plan.num_checkpoints + plan.ledger_bytes
 
 
-def _notes(plan: Plan) -> list[str]:
+def _notes(plan: DryRun) -> list[str]:
     left_out = [
         f"left out: {one.num_rows:,} rows of {one.environment} cannot be used" for one in plan.left_out
     ]

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from orchestrator.errors import UserError
-from orchestrator.places import completed_ledger_url
+from orchestrator.locations import completed_ledger_url
+from orchestrator.setting_labels import leaves, text_of
 from orchestrator.spec import Spec, load_spec
 from orchestrator.spec.load import CHANGEABLE
-from orchestrator.studies.labels import leaves, text_of
-from orchestrator.studies.study import Planned, Study
+from orchestrator.studies.study import Study, StudyRun
 from store.home import Home
 from store.ledger import Ledger
-from store.ledger.reading import Reading
+from store.ledger.queries import Reading
 from store.ledger.schema import revision
 from store.records import StudyRecord
-from store.words import listed
+from store.sentences import listed
 
 NOT_COMPARED = ("name", "seed", "ledger", *CHANGEABLE)  # of a run's spec: what makes it no other experiment
 FOLDER = "studies"  # in the home folder: a folder a study, with its lock and the logs of its runs
@@ -169,6 +169,6 @@ def study_folder(home: Home, name: str) -> Path:
     return home.path / FOLDER / name
 
 
-def log_of(home: Home, run: Planned, study: str) -> Path:
+def log_of(home: Home, run: StudyRun, study: str) -> Path:
     """Where a run's process writes what it prints."""
     return study_folder(home, study) / "logs" / f"{run.name}.txt"

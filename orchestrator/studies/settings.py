@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator import streams
+from orchestrator import random_streams
+from orchestrator.setting_labels import label_of, leaves
 from orchestrator.spec.document import Path_
-from orchestrator.studies.file import Random, Space, StudyFile
-from orchestrator.studies.labels import label_of, leaves
+from orchestrator.studies.study_file import RandomDraws, Space, StudyFile
 
 DIGITS = 4  # of a drawn number: its label then says exactly what ran
 TRIES = 1000  # for a draw that no earlier one equals
 
 
 @dataclass(frozen=True)
-class Given:
+class Variation:
     """A setting as written: what it gives which spec field, and where in the study's file that stands."""
 
     label: str
@@ -27,7 +27,7 @@ class Given:
     places: Mapping[str, Path_]  # dotted spec field -> path in the file
 
 
-def expand(file: StudyFile) -> list[Given]:
+def expand(file: StudyFile) -> list[Variation]:
     """List a study's settings, in the order in which they are written."""
     if file.grid is not None:
         return _labelled(_grid(file.grid))
@@ -54,9 +54,9 @@ def _listed(settings: list[dict[str, Any]]) -> list[Raw]:
     return found
 
 
-def _drawn(random: Random) -> list[Raw]:
+def _drawn(random: RandomDraws) -> list[Raw]:
     """Draw settings; every field has a stream of its own, so more samples leave the first ones as they are."""
-    generators = {key: streams.generator(random.seed, "study", key) for key in random.space}
+    generators = {key: random_streams.generator(random.seed, "study", key) for key in random.space}
     places: dict[str, Path_] = {key: ("random", "space", key) for key in random.space}
     found: list[Raw] = []
     tries = count()
@@ -84,10 +84,10 @@ def _rounded(value: float, bounds: tuple[float, float]) -> float:
     return min(max(float(f"{value:.{DIGITS}g}"), bounds[0]), bounds[1])
 
 
-def _labelled(settings: list[Raw], labels: list[str | None] | None = None) -> list[Given]:
+def _labelled(settings: list[Raw], labels: list[str | None] | None = None) -> list[Variation]:
     among = {key for values, _ in settings for key in leaves(values)}
     own = labels or [None] * len(settings)
     return [
-        Given(str(label) if label is not None else label_of(values, among), values, places)
+        Variation(str(label) if label is not None else label_of(values, among), values, places)
         for (values, places), label in zip(settings, own, strict=True)
     ]

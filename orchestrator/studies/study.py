@@ -11,23 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import SpecError
+from orchestrator.setting_labels import leaves, slug
 from orchestrator.spec import Spec
 from orchestrator.spec.document import Document, read
 from orchestrator.spec.echo import listed as list_problems
 from orchestrator.spec.echo import shown
 from orchestrator.spec.load import SHORT_FORMS, check, look_in, name_from, read_spec, set_field
-from orchestrator.studies.file import Compare, StudyFile, is_plain, known_label, refusal
-from orchestrator.studies.labels import leaves, slug
-from orchestrator.studies.settings import Given, expand
+from orchestrator.studies.settings import Variation, expand
+from orchestrator.studies.study_file import Compare, StudyFile, is_plain, known_label, refusal
 from store.records import MemberRecord, StudyRecord
 from store.secrets import values_without_logins
-from store.words import listed
+from store.sentences import listed
 
 EXPECTED = "a map of what the study is (spec, seeds, grid, ...)"
 
 
 @dataclass(frozen=True)
-class Setting:
+class StudySetting:
     """One way to run the base spec."""
 
     label: str
@@ -36,11 +36,11 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Planned:
+class StudyRun:
     """One run of a study."""
 
     name: str
-    setting: Setting
+    setting: StudySetting
     seed: int
 
     @property
@@ -56,16 +56,16 @@ class Study:
     name: str
     path: Path
     base: Spec
-    settings: tuple[Setting, ...]
+    settings: tuple[StudySetting, ...]
     seeds: tuple[int, ...]
     workers: int | None  # None: one a core
     compare: Compare
 
     @property
-    def runs(self) -> list[Planned]:
+    def runs(self) -> list[StudyRun]:
         """All runs, all settings of a seed before the next seed: whenever it is stopped, pairs are there."""
         return [
-            Planned(f"{self.name}.{slug(setting.label)}.s{seed}", setting, seed)
+            StudyRun(f"{self.name}.{slug(setting.label)}.s{seed}", setting, seed)
             for seed in self.seeds
             for setting in self.settings
         ]
@@ -82,7 +82,7 @@ class Study:
         }
         return StudyRecord(self.name, plan)
 
-    def member(self, run: Planned) -> MemberRecord:
+    def member(self, run: StudyRun) -> MemberRecord:
         """Describe a run's place for the ledger."""
         return MemberRecord(self.name, run.setting.label, values_without_logins(run.setting.changes))
 
@@ -115,7 +115,7 @@ def _base(file: StudyFile, document: Document, path: Path) -> Document:
     return base
 
 
-def _settings(given: Sequence[Given], base: Document, document: Document) -> tuple[Setting, ...]:
+def _settings(given: Sequence[Variation], base: Document, document: Document) -> tuple[StudySetting, ...]:
     """Check every setting's spec; all problems are told at once, each with the settings that have it."""
     settings = []
     problems: dict[str, list[str]] = {}
@@ -131,7 +131,7 @@ def _settings(given: Sequence[Given], base: Document, document: Document) -> tup
     return tuple(settings)
 
 
-def _setting(given: Given, base: Document, document: Document) -> Setting:
+def _setting(given: Variation, base: Document, document: Document) -> StudySetting:
     lines = dict(base.lines) if base.where == document.where else {}
     raw = copy.deepcopy(base.raw)
     for field, value in given.values.items():
@@ -147,7 +147,7 @@ def _setting(given: Given, base: Document, document: Document) -> Setting:
     if "experiment" not in (raw.get("tracker") or {}):  # in MLflow, a study is an experiment
         set_field(raw, "tracker.experiment", document.raw["name"])
     spec = check(Spec, Document(raw, lines, document.where))
-    return Setting(given.label, changes(given.values, spec), spec)
+    return StudySetting(given.label, changes(given.values, spec), spec)
 
 
 def changes(given: Mapping[str, Any], spec: Spec) -> dict[str, Any]:
@@ -166,7 +166,7 @@ def _at(data: Any, field: str) -> Any:
     return reduce(lambda at, key: at.get(key) if isinstance(at, Mapping) else None, field.split("."), data)
 
 
-def _unlike(settings: Sequence[Setting]) -> list[str]:
+def _unlike(settings: Sequence[StudySetting]) -> list[str]:
     """Refuse settings that are the same, or whose runs would have the same names."""
     problems = []
     for label, num in Counter(setting.label for setting in settings).items():
@@ -186,7 +186,7 @@ def _unlike(settings: Sequence[Setting]) -> list[str]:
     return problems
 
 
-def _unnamed(file: StudyFile, settings: Sequence[Setting]) -> list[str]:
+def _unnamed(file: StudyFile, settings: Sequence[StudySetting]) -> list[str]:
     """Refuse labels that no table has room for, and draws that came to an end."""
     wrong = [one.label for one in settings if not is_plain(one.label)]
     problems = [
@@ -201,6 +201,6 @@ def _unnamed(file: StudyFile, settings: Sequence[Setting]) -> list[str]:
     return problems
 
 
-def _baseline(file: StudyFile, settings: Sequence[Setting]) -> str | None:
+def _baseline(file: StudyFile, settings: Sequence[StudySetting]) -> str | None:
     label = file.compare.baseline
     return None if label is None else known_label(label, [setting.label for setting in settings])

@@ -11,16 +11,16 @@ from pathlib import Path
 import typer
 
 from environments.scoring.leader import die_with
-from orchestrator.cli.output import outlast
-from orchestrator.cli.problems import in_words
-from orchestrator.studies.jobs import Job
+from orchestrator.cli.errors import in_words
+from orchestrator.cli.streams import outlast
+from orchestrator.studies.messages import RunRequest
 from store.files import ASIDE
 from store.home import Home
 from store.records import MemberRecord
 from store.secrets import without_logins
 
 
-def live(job: Job, parent: int) -> int:
+def live(job: RunRequest, parent: int) -> int:
     """Turn this process into a job's own, run it, and return the exit code."""
     die_with(parent)
     os.setsid()  # Ctrl-C reaches the study only, which passes it on
@@ -37,18 +37,18 @@ def live(job: Job, parent: int) -> int:
 
 
 @in_words
-def work(job: Job) -> None:
+def work(job: RunRequest) -> None:
     """Run a job to its end; what a person can mend is said in words. Raises typer.Exit with the exit code."""
     from orchestrator.cli.console import problem
     from orchestrator.cli.screen import Screen
     from orchestrator.errors import RESUMABLE
-    from orchestrator.places import remember_logins
-    from orchestrator.process import Kin
-    from orchestrator.running import resume, run
-    from orchestrator.runs import is_run
+    from orchestrator.locations import remember_logins
+    from orchestrator.runs.api import resume, run
+    from orchestrator.runs.catalog import is_run
+    from orchestrator.runs.session import RunRelations
     from store.errors import LedgerAway
 
-    kin, screen = Kin(member=MemberRecord(**job.member)), Screen(Path(job.home))
+    kin, screen = RunRelations(member=MemberRecord(**job.member)), Screen(Path(job.home))
     folder = Home(job.home).run_folder(job.name)
     _forget_unborn(folder)
     remember_logins(job.spec)

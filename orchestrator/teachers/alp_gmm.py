@@ -19,15 +19,15 @@ import numpy as np
 from pydantic import Field
 
 from orchestrator.bandits.contracts import Floats
-from orchestrator.teachers.fitting import FittingConfig, FittingTeacher
-from orchestrator.teachers.mixtures import Mixture
+from orchestrator.teachers.gaussian_mixtures import Mixture
+from orchestrator.teachers.mixture_teacher import MixtureConfig, MixtureTeacher
 
 SOURCE = "arXiv 1910.07224"
 
 FEWEST = 6  # earlier tasks: with less, a task's ALP is 0
 
 
-class Config(FittingConfig):
+class Config(MixtureConfig):
     """Options of ALP-GMM."""
 
     type: Literal["alp_gmm"] = "alp_gmm"
@@ -38,7 +38,7 @@ class Config(FittingConfig):
     )
 
 
-class AlpGmm(FittingTeacher):
+class AlpGmm(MixtureTeacher):
     """ALP-GMM; see the module."""
 
     config: Config

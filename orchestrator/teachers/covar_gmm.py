@@ -17,15 +17,15 @@ import numpy as np
 from pydantic import Field
 
 from orchestrator.bandits.contracts import Floats
-from orchestrator.teachers.fitting import FittingConfig, FittingTeacher
-from orchestrator.teachers.mixtures import Mixture
+from orchestrator.teachers.gaussian_mixtures import Mixture
+from orchestrator.teachers.mixture_teacher import MixtureConfig, MixtureTeacher
 
 SOURCE = "arXiv 1910.07224"
 
 ROUNDING = 1e-9  # a covariance below is none: scores that are all alike have one of some 1e-18
 
 
-class Config(FittingConfig):
+class Config(MixtureConfig):
     """Options of Covar-GMM."""
 
     type: Literal["covar_gmm"] = "covar_gmm"
@@ -34,7 +34,7 @@ class Config(FittingConfig):
     )
 
 
-class CovarGmm(FittingTeacher):
+class CovarGmm(MixtureTeacher):
     """Covar-GMM; see the module."""
 
     config: Config

@@ -19,7 +19,7 @@ from policies.policy import Policy, context_of
 
 
 @dataclass(frozen=True)
-class Size:
+class ModelSize:
     """What a policy will take, found from its configuration alone."""
 
     num_parameters: int
@@ -91,7 +91,7 @@ def load_prompt_reader(config: PolicyConfig, sample: VocabularySample | None = N
     return PromptReader(Encoder(tokenizer, config.template), context_of(known))
 
 
-def describe_size(config: PolicyConfig, sample: VocabularySample | None = None) -> Size:
+def describe_size(config: PolicyConfig, sample: VocabularySample | None = None) -> ModelSize:
     """Compute the size of a policy from its configuration; that of a hub name must be in the cache."""
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         model = AutoModelForCausalLM.from_config(
@@ -99,7 +99,7 @@ def describe_size(config: PolicyConfig, sample: VocabularySample | None = None) 
         )
     num = sum(parameter.numel() for parameter in model.parameters())
     width = torch.finfo(getattr(torch, config.dtype)).bits // 8
-    return Size(num, num * width, num * (8 if width == 4 else 12))
+    return ModelSize(num, num * width, num * (8 if width == 4 else 12))
 
 
 def _architecture(config: PolicyConfig, sample: VocabularySample | None) -> object:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from policies.objectives.config import ObjectiveConfig
-    from policies.objectives.contracts import Batch, Coefficients, Need, Rows, Totals
+    from policies.objectives.contracts import Batch, Coefficients, Need, ShapedRows, Totals
+    from policies.objectives.entropy_reading import EntropyReading, MixCorrectedEntropy
     from policies.objectives.errors import ObjectiveError
     from policies.objectives.objective import Objective
     from policies.objectives.presets import PRESETS, Preset
-    from policies.objectives.reading import EntropyReading, MixCorrectedEntropy
 
 __all__ = [
     "PRESETS",
@@ -30,17 +30,17 @@ __all__ = [
     "ObjectiveConfig",
     "ObjectiveError",
     "Preset",
-    "Rows",
+    "ShapedRows",
     "Totals",
 ]
 
 _HOMES = {
     "config": ("ObjectiveConfig",),
-    "contracts": ("Batch", "Coefficients", "Need", "Rows", "Totals"),
+    "contracts": ("Batch", "Coefficients", "Need", "ShapedRows", "Totals"),
     "errors": ("ObjectiveError",),
     "objective": ("Objective",),
     "presets": ("PRESETS", "Preset"),
-    "reading": ("EntropyReading", "MixCorrectedEntropy"),
+    "entropy_reading": ("EntropyReading", "MixCorrectedEntropy"),
 }
 
 

@@ -17,37 +17,37 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
-from policies.objectives.contracts import Rows, Totals
+from policies.objectives.contracts import ShapedRows, Totals
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 # From the mask as numbers [B, T], the rows, the totals and `max_length` to D [B, T].
-Aggregation: TypeAlias = "Callable[[Tensor, Rows, Totals, int | None], Tensor]"
+Aggregation: TypeAlias = "Callable[[Tensor, ShapedRows, Totals, int | None], Tensor]"
 
 
-def token_mean(mask_BT: Tensor, rows: Rows, totals: Totals, max_length: int | None) -> Tensor:
+def token_mean(mask_BT: Tensor, rows: ShapedRows, totals: Totals, max_length: int | None) -> Tensor:
     """1 / N."""
     return mask_BT / max(totals.num_tokens, 1)
 
 
-def seq_mean_token_mean(mask_BT: Tensor, rows: Rows, totals: Totals, max_length: int | None) -> Tensor:
+def seq_mean_token_mean(mask_BT: Tensor, rows: ShapedRows, totals: Totals, max_length: int | None) -> Tensor:
     """1 / (B * n_b); a sequence is never split between micro-batches, so n_b is known here."""
     return mask_BT / mask_BT.sum(-1, keepdim=True).clamp(min=1) / max(totals.num_sequences, 1)
 
 
-def seq_mean_token_sum(mask_BT: Tensor, rows: Rows, totals: Totals, max_length: int | None) -> Tensor:
+def seq_mean_token_sum(mask_BT: Tensor, rows: ShapedRows, totals: Totals, max_length: int | None) -> Tensor:
     """1 / B."""
     return mask_BT / max(totals.num_sequences, 1)
 
 
-def constant(mask_BT: Tensor, rows: Rows, totals: Totals, max_length: int | None) -> Tensor:
+def constant(mask_BT: Tensor, rows: ShapedRows, totals: Totals, max_length: int | None) -> Tensor:
     """1 / (B * max_length), a configured constant and never the padded width."""
     assert max_length is not None, "the configuration asks for it"
     return mask_BT / max(totals.num_sequences, 1) / max_length
 
 
-def prompt_mean(mask_BT: Tensor, rows: Rows, totals: Totals, max_length: int | None) -> Tensor:
+def prompt_mean(mask_BT: Tensor, rows: ShapedRows, totals: Totals, max_length: int | None) -> Tensor:
     """1 / (P * n_g)."""
     assert rows.group_B is not None, "the learner gives it"
     group_tokens = [totals.group_tokens.get(group, 1) for group in rows.group_B.tolist()]

@@ -16,14 +16,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from policies.objectives import methods, sense
+from policies.objectives import compatibility, registry
 from policies.objectives.aggregations import AGGREGATIONS
+from policies.objectives.entropy_reading import Mode
 from policies.objectives.errors import ObjectiveError
-from policies.objectives.methods import Kind
+from policies.objectives.method_options import Section, in_a_row, one_of, part_of
 from policies.objectives.parts import Controller
 from policies.objectives.presets import DEFAULT, PRESETS
-from policies.objectives.reading import Mode
-from policies.objectives.sections import Section, in_a_row, one_of, part_of
+from policies.objectives.registry import Kind
 
 PresetName = Annotated[str, one_of("preset", lambda: list(PRESETS))]
 AggregationName = Annotated[str, one_of("aggregation", lambda: list(AGGREGATIONS))]
@@ -65,7 +65,7 @@ class ControllerConfig(Section):
     @property
     def method(self) -> ModuleType:
         """The controller's module."""
-        return methods.load("controllers", self.type)
+        return registry.load("controllers", self.type)
 
 
 Controllers = Annotated[tuple[ControllerConfig, ...], BeforeValidator(in_a_row)]
@@ -133,12 +133,12 @@ class ObjectiveConfig(Section):
     @model_validator(mode="after")
     def _parts_fit(self) -> ObjectiveConfig:
         self._fold_starts()
-        modules = [methods.load(*part) for part in self.parts()]
+        modules = [registry.load(*part) for part in self.parts()]
         shared = Counter(name for module in modules for name in module.Config.model_fields)
         if twice := [name for name, count in shared.items() if count > 1]:
             raise ObjectiveError(f"two parts of this objective have an option `{twice[0]}`: keep one of them")
         self.complete_options(modules, droppable=_written_out(PRESETS[self.preset].overrides))
-        for refusal in sense.refusals(self):
+        for refusal in compatibility.refusals(self):
             raise ObjectiveError(refusal)
         self.create_controllers()
         return self
@@ -168,12 +168,12 @@ class ObjectiveConfig(Section):
     @property
     def weighs_mismatch(self) -> bool:
         """Whether tokens that older weights wrote are weighed; a mask alone weighs nothing."""
-        return bool(sense.mismatch_ratios(self)) or self.anchor == "lp_roll"
+        return bool(compatibility.mismatch_ratios(self)) or self.anchor == "lp_roll"
 
     @property
     def anchor(self) -> str:
         """What the ratio rule compares with: lp_old, of the start of the step, or the sampler's lp_roll."""
-        found: str = getattr(methods.load("ratio_rules", self.ratio), "ANCHOR", "lp_old")
+        found: str = getattr(registry.load("ratio_rules", self.ratio), "ANCHOR", "lp_old")
         return found
 
     def create_controllers(self) -> list[Controller]:
@@ -182,11 +182,11 @@ class ObjectiveConfig(Section):
 
     def warnings(self, updates: int | None = None) -> list[str]:
         """List what is allowed and usually a mistake, one sentence each, with so many updates a step."""
-        return sense.warnings(self, updates or self.updates)
+        return compatibility.warnings(self, updates or self.updates)
 
     def strengths(self) -> dict[str, ModuleType]:
         """The options that say how hard a part acts, of the parts that are on."""
-        named = [(kind, methods.load(kind, name)) for kind, name in self.parts()]
+        named = [(kind, registry.load(kind, name)) for kind, name in self.parts()]
         named_knobs = {controller.knob for controller in self.controllers}  # on, even where they stand at 0
         return {
             method.KNOB: method

@@ -79,7 +79,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Rows:
+class ShapedRows:
     """What the parts of an objective may read about a micro-batch. Values off the mask are 0.
 
     Not whole groups: a row that could get no coefficient is not run, and a group may be cut. In a survey they are all
@@ -123,13 +123,15 @@ class Totals:
 
 
 @dataclass(frozen=True)
-class Noted:
+class SurveyResult:
     """What a part's survey of the whole step found; it holds for all updates of the step.
 
     Keys begin with the part's name: `clip_cov.keep`.
     """
 
-    tokens: Mapping[str, Tensor] = field(default_factory=dict)  # [B, T], handed out by row in `Rows.noted`
+    tokens: Mapping[str, Tensor] = field(
+        default_factory=dict
+    )  # [B, T], handed out by row in `ShapedRows.noted`
     numbers: Mapping[str, float] = field(default_factory=dict)  # in `Totals.noted`
     log: Mapping[str, float] = field(default_factory=dict)  # metrics of the step
     surprisal: Mapping[str, tuple[float, float]] = field(

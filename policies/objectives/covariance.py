@@ -17,13 +17,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from policies.objectives.contracts import Rows
+from policies.objectives.contracts import ShapedRows
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def token_covariance(rows: Rows) -> Tensor:
+def token_covariance(rows: ShapedRows) -> Tensor:
     """The covariance of each token of a whole step, [B, T], 0 off the mask."""
     deviations = _centred(rows.advantage_BT, rows.mask_BT) * _centred(rows.lp_old_BT, rows.mask_BT)
     return deviations.masked_fill(~rows.mask_BT, 0.0)

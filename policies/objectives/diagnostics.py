@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from policies.objectives.contracts import Batch, Rows, Totals
+from policies.objectives.contracts import Batch, ShapedRows, Totals
 from policies.objectives.parts import MAX_LOG_RATIO, Added, Ratio
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def of_tokens(rows: Rows, shaped_BT: Tensor, ratio: Ratio) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def of_tokens(
+    rows: ShapedRows, shaped_BT: Tensor, ratio: Ratio
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Values of each token to be averaged [B, T], and those whose largest is kept. `shaped_BT`: what the rule saw."""
     gap_BT = (rows.lp_old_BT - rows.lp_roll_BT).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
     means = {

@@ -25,19 +25,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from policies.objectives import diagnostics, methods, surprisal
+from policies.objectives import diagnostics, registry, surprisal
 from policies.objectives.aggregations import AGGREGATIONS, token_mean
 from policies.objectives.config import ObjectiveConfig
-from policies.objectives.contracts import Batch, Coefficients, Need, Noted, Rows, Totals
-from policies.objectives.controlling import Controlling
+from policies.objectives.contracts import Batch, Coefficients, Need, ShapedRows, SurveyResult, Totals
+from policies.objectives.controller_set import ControllerSet
+from policies.objectives.entropy_reading import EntropyReading
 from policies.objectives.errors import expect_keys
 from policies.objectives.padding import outcomes_of, pad
 from policies.objectives.parts import (
     Added,
     Estimator,
-    Memory,
     Outcomes,
     Part,
+    PartState,
     Products,
     RatioRule,
     RewardMap,
@@ -45,7 +46,6 @@ from policies.objectives.parts import (
     Term,
 )
 from policies.objectives.presets import PRESETS
-from policies.objectives.reading import EntropyReading
 from policies.trajectories import Trajectory
 
 
@@ -90,7 +90,7 @@ class Objective:
         self._rng = np.random.default_rng(seed)
         self._kept: dict[str, dict[str, Any]] = {}  # what parts remember, by name
         self._logged: dict[str, float] = {}  # what estimator and reward maps said of this step
-        self._controlling = Controlling(config)
+        self._controlling = ControllerSet(config)
         self._aggregate = AGGREGATIONS[config.aggregation]
         self._parts = self._compose()
 
@@ -118,7 +118,7 @@ class Objective:
     @property
     def learns_from_even_groups(self) -> bool:
         """Whether a group whose samples all earned the same may have advantages: its estimator looks beyond groups."""
-        estimator = methods.load("estimators", self.config.estimator)
+        estimator = registry.load("estimators", self.config.estimator)
         return any(getattr(estimator, mark, False) for mark in ("NO_GROUPS", "USES_EVEN_GROUPS"))
 
     @property
@@ -187,7 +187,7 @@ class Objective:
             estimator.hear(products, self._memory(name))
 
     @torch.no_grad()
-    def survey(self, rows: Rows, totals: Totals) -> Noted:
+    def survey(self, rows: ShapedRows, totals: Totals) -> SurveyResult:
         """Let the parts that ask for it look at the whole step, at its start; once a step, before its updates."""
         rows = _masked(rows)
         found = [
@@ -195,7 +195,7 @@ class Objective:
             for name, part in self._parts.acting.items()
             if part.survey is not None
         ]
-        return Noted(
+        return SurveyResult(
             tokens={key: value for one in found for key, value in one.tokens.items()},
             numbers={key: value for one in found for key, value in one.numbers.items()},
             log={key: value for one in found for key, value in one.log.items()},
@@ -203,7 +203,7 @@ class Objective:
         )
 
     @torch.no_grad()
-    def coefficients(self, rows: Rows, totals: Totals) -> Coefficients:
+    def coefficients(self, rows: ShapedRows, totals: Totals) -> Coefficients:
         """Fill W and K for a micro-batch, whole sequences of an update that has these totals.
 
         The metrics are means over the policy's tokens: `loss` (the conventional value, aggregated as the loss is),
@@ -250,7 +250,7 @@ class Objective:
 
     def reset_controllers(self) -> None:
         """Let the controllers begin anew; what parts remember stays."""
-        self._controlling = Controlling(self.config)
+        self._controlling = ControllerSet(self.config)
         self._parts = self._compose()
 
     def rescale_controllers(self) -> None:
@@ -279,16 +279,16 @@ class Objective:
     def describe(self) -> dict[str, Any]:
         """The resolved composition as plain data, for the ledger and the report."""
         preset = PRESETS[self.config.preset]
-        parts = [(kind, name, methods.load(kind, name)) for kind, name in self.config.parts()]
+        parts = [(kind, name, registry.load(kind, name)) for kind, name in self.config.parts()]
         modules = [module for _, _, module in parts]
-        missing = methods.remarks("MISSING", modules, preset.missing)
+        missing = registry.remarks("MISSING", modules, preset.missing)
         return {
             "preset": self.config.preset,
             "about": preset.about,
             "source": preset.source,
             "verified": not missing,
             "missing": missing,
-            "differs": methods.remarks("DIFFERS", modules, preset.differs),
+            "differs": registry.remarks("DIFFERS", modules, preset.differs),
             "parts": [
                 {"kind": k, "name": n, "source": m.SOURCE, "options": self.config.options_of(m).model_dump()}
                 for k, n, m in parts
@@ -312,15 +312,15 @@ class Objective:
         advantage = estimator.apply(outcomes, self._memory(name))
         return advantage if advantage.ndim == 2 else advantage[:, None] * outcomes.mask_BT
 
-    def _memory(self, name: str) -> Memory:
-        return Memory(self._kept.setdefault(name, {}), self._rng, self._logged)
+    def _memory(self, name: str) -> PartState:
+        return PartState(self._kept.setdefault(name, {}), self._rng, self._logged)
 
     def _compose(self) -> Composition:
         """Make the parts, with the controllers' coefficients where they stand now."""
         now = self._controlling.values()
-        made: dict[str, dict[str, Any]] = {kind: {} for kind in methods.KINDS}
+        made: dict[str, dict[str, Any]] = {kind: {} for kind in registry.KINDS}
         for kind, name in self.config.parts():
-            method = methods.load(kind, name)
+            method = registry.load(kind, name)
             moved = {k: v for k, v in now.items() if k in method.Config.model_fields}
             part = method.create(self.config.options_of(method).model_copy(update=moved))
             if part is not None:
@@ -334,7 +334,9 @@ class Objective:
             terms=made["terms"],
         )
 
-    def _shape(self, rows: Rows, totals: Totals) -> tuple[list[Tensor], dict[str, Tensor], dict[str, Tensor]]:
+    def _shape(
+        self, rows: ShapedRows, totals: Totals
+    ) -> tuple[list[Tensor], dict[str, Tensor], dict[str, Tensor]]:
         """The advantages before and after every shaper, and what they report."""
         shaped, means, maxima = [rows.advantage_BT], dict[str, Tensor](), dict[str, Tensor]()
         for shaper in self._parts.shapers.values():
@@ -345,7 +347,7 @@ class Objective:
         return shaped, means, maxima
 
 
-def _masked(rows: Rows) -> Rows:
+def _masked(rows: ShapedRows) -> ShapedRows:
     """The same rows with 0 off the mask, whatever stood there."""
     names = [f.name for f in fields(rows) if f.name.endswith("_BT") and getattr(rows, f.name) is not None]
     off_BT = ~rows.mask_BT

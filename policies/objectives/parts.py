@@ -3,7 +3,7 @@
 Parts are pure functions on tensors, without gradient. B sequences, T tokens of the longest row. Values off the
 mask arrive as 0 and may leave as anything finite: the objective masks what comes out.
 
-What a part must remember from one step to the next it keeps in its `Memory`, which is in the checkpoint. Only
+What a part must remember from one step to the next it keeps in its `PartState`, which is in the checkpoint. Only
 estimators, reward maps and surveys get one: they run once a step, the rest once a micro-batch.
 
 Part files import torch for type checkers only and work with tensor methods, so that reading a spec, which looks
@@ -22,9 +22,9 @@ import numpy as np
 from pydantic import ConfigDict
 
 from policies.config import Options
-from policies.objectives.contracts import Need, Noted, Rows, Totals
+from policies.objectives.contracts import Need, ShapedRows, SurveyResult, Totals
+from policies.objectives.entropy_reading import ENTROPY
 from policies.objectives.errors import ObjectiveError, expect_keys
-from policies.objectives.reading import ENTROPY
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +39,7 @@ class PartOptions(Options):
 
 
 @dataclass(frozen=True)
-class Memory:
+class PartState:
     """What one part remembers between steps, and its source of chance."""
 
     kept: dict[str, Any]  # plain data, the part's own to change; in the checkpoint
@@ -96,7 +96,7 @@ class Added:
 
 F = TypeVar("F")
 Products: TypeAlias = Mapping[str, Mapping[str, float]]  # inner products of gradients, by the names of both
-Survey: TypeAlias = Callable[[Rows, Totals, Memory], Noted]
+Survey: TypeAlias = Callable[[ShapedRows, Totals, PartState], SurveyResult]
 
 
 @dataclass(frozen=True)
@@ -125,15 +125,17 @@ class Part(Generic[F]):
     nucleus: float | None = None
     kappa: float | None = None
     components: Callable[[Outcomes], Mapping[str, Tensor]] | None = None
-    hear: Callable[[Products, Memory], None] | None = None
+    hear: Callable[[Products, PartState], None] | None = None
 
 
 # To one advantage a sequence, [B], or a token, [B, T].
-Estimator: TypeAlias = "Part[Callable[[Outcomes, Memory], Tensor]]"
-RewardMap: TypeAlias = "Part[Callable[[Outcomes, Memory], Tensor]]"  # to other rewards, [B]
-Shaper: TypeAlias = "Part[Callable[[Tensor, Rows, Totals], Shaped]]"  # the tensor: advantages so far, [B, T]
-RatioRule: TypeAlias = "Part[Callable[[Tensor, Rows], Ratio]]"  # the tensor: shaped advantages, [B, T]
-Term: TypeAlias = "Part[Callable[[Rows, Totals], Added]]"
+Estimator: TypeAlias = "Part[Callable[[Outcomes, PartState], Tensor]]"
+RewardMap: TypeAlias = "Part[Callable[[Outcomes, PartState], Tensor]]"  # to other rewards, [B]
+Shaper: TypeAlias = (
+    "Part[Callable[[Tensor, ShapedRows, Totals], Shaped]]"  # the tensor: advantages so far, [B, T]
+)
+RatioRule: TypeAlias = "Part[Callable[[Tensor, ShapedRows], Ratio]]"  # the tensor: shaped advantages, [B, T]
+Term: TypeAlias = "Part[Callable[[ShapedRows, Totals], Added]]"
 
 
 class Controller(ABC):

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from policies.objectives.contracts import Rows
+from policies.objectives.contracts import ShapedRows
 from policies.objectives.errors import ObjectiveError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def start_entropy(rows: Rows, part: str) -> Tensor:
+def start_entropy(rows: ShapedRows, part: str) -> Tensor:
     """The entropy of every token at the start of the step, [B, T], nats; `ObjectiveError` when there is none."""
     if rows.entropy_old_BT is None:
         raise ObjectiveError(

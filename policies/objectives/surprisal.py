@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from policies.objectives.contracts import Rows, Totals
+from policies.objectives.contracts import ShapedRows, Totals
 from policies.objectives.parts import MAX_LOG_RATIO
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def weighted(lp_BT: Tensor, lp_roll_BT: Tensor) -> Tensor:
     return -(lp_BT - lp_roll_BT).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp() * lp_BT
 
 
-def by_arm(rows: Rows, totals: Totals) -> dict[str, tuple[float, float]]:
+def by_arm(rows: ShapedRows, totals: Totals) -> dict[str, tuple[float, float]]:
     """Sum of -w * lp and number of tokens, by the name of the arm."""
     assert rows.arm_B is not None, "the learner gives it"
     mask_BT = rows.mask_BT.double()

@@ -13,8 +13,8 @@ from transformers import Cache, DynamicCache
 
 from policies.forward import call
 from policies.policy import Policy
-from policies.prefixes import left_padded
-from policies.samplers.cutting import Prompt
+from policies.prompt_layout import left_padded
+from policies.samplers.request_batches import Prompt
 
 
 def chunks(

@@ -14,11 +14,11 @@ from torch import Tensor
 from policies.divergence import require_finite
 from policies.policy import Policy
 from policies.samplers.contracts import Generation, Request, Span
-from policies.samplers.sampling import row_uniforms
+from policies.samplers.token_distribution import row_uniforms
 
 
 @dataclass
-class Rows:
+class DecodeRows:
     """The rows that are still in the batch."""
 
     slot_R: Tensor  # where a row's tokens are recorded
@@ -28,7 +28,7 @@ class Rows:
     uniform_RT: Tensor | None  # float64, one for each new token; None: greedy
 
     @classmethod
-    def of(cls, requests: Sequence[Request], policy: Policy, *, draws: bool) -> Rows:
+    def of(cls, requests: Sequence[Request], policy: Policy, *, draws: bool) -> DecodeRows:
         """Lay out the rows of requests, in their order, all of them alive."""
         device, longest = policy.device, max(request.budget for request in requests)
         length_R1 = torch.tensor([[len(request.ids)] for request in requests], device=device)
@@ -41,10 +41,10 @@ class Rows:
             uniform_RT=None if uniforms is None else torch.from_numpy(uniforms).to(device),
         )
 
-    def take(self, kept_R: Tensor) -> Rows:
+    def take(self, kept_R: Tensor) -> DecodeRows:
         """Give these rows, in this order."""
         uniform_RT = None if self.uniform_RT is None else self.uniform_RT[kept_R]
-        return Rows(
+        return DecodeRows(
             self.slot_R[kept_R],
             self.budget_R[kept_R],
             self.alive_R[kept_R],
@@ -53,7 +53,7 @@ class Rows:
         )
 
 
-class Record:
+class RowRecord:
     """What is kept of every row of a batch: tokens, log-probs and entropies, in the order of the requests."""
 
     def __init__(self, num_rows: int, longest: int, device: torch.device) -> None:
@@ -62,7 +62,7 @@ class Record:
         self.entropy_TS = torch.zeros(longest, num_rows, device=device)
         self.length_S = torch.zeros(num_rows, dtype=torch.long, device=device)
 
-    def write(self, t: int, rows: Rows, token_R: Tensor, lp_R: Tensor, entropy_R: Tensor) -> None:
+    def write(self, t: int, rows: DecodeRows, token_R: Tensor, lp_R: Tensor, entropy_R: Tensor) -> None:
         """Write token t of the rows in the batch down; of those that have ended it is never read."""
         self.ids_TS[t, rows.slot_R] = token_R
         self.lp_TS[t, rows.slot_R] = lp_R

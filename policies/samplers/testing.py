@@ -23,7 +23,7 @@ from policies.models.loading import load_policy
 from policies.models.tokenizer import VocabularySample
 from policies.policy import Policy
 from policies.samplers.contracts import Generation, Request, Sampler, Sampling
-from policies.samplers.sampling import sample_seed
+from policies.samplers.token_distribution import sample_seed
 
 PROMPTS = ("name a colour", "name a small animal of the woods", "one", "what is the answer to all of it")
 CUT = Sampling(temperature=0.7, top_p=0.9, top_k=20)

@@ -20,8 +20,8 @@ from pydantic import Field
 
 from policies.errors import PolicyError
 from policies.samplers.contracts import Generation, Request, Sampler, Sampling
-from policies.samplers.cutting import Limits, cut
 from policies.samplers.options import SamplerOptions
+from policies.samplers.request_batches import BatchLimits, cut
 
 if TYPE_CHECKING:
     from policies.policy import Policy
@@ -61,7 +61,7 @@ class TransformersSampler(Sampler):
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
         """Generate one row a request, in the order of the requests."""
-        from policies.samplers.decoding import decode  # here, so that reading a spec does not load torch
+        from policies.samplers.decode_loop import decode  # here, so that reading a spec does not load torch
 
         self._require_playable(requests)
         generations: dict[int, Generation] = {}
@@ -78,12 +78,12 @@ class TransformersSampler(Sampler):
             generations.update(zip(rows, played, strict=True))
         return [generations[row] for row in range(len(requests))]
 
-    def _limits(self) -> Limits:
+    def _limits(self) -> BatchLimits:
         """Prompts of a batch are read in parts only where the slab takes them; elsewhere the batch is cut."""
-        from policies.samplers.slab import fits_slab
+        from policies.samplers.static_cache import fits_slab
 
         whole = None if self.slab and fits_slab(self.policy.model) else self.config.prefill_tokens
-        return Limits(self.config.rows, self.config.cache_tokens, whole)
+        return BatchLimits(self.config.rows, self.config.cache_tokens, whole)
 
     def _require_playable(self, requests: Sequence[Request]) -> None:
         if self.version != self.policy.version:

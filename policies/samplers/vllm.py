@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from policies.policy import Policy
-    from policies.samplers.probe import Probe
+    from policies.samplers.weight_check import WeightCheck
 
 SOURCE = "arXiv 2309.06180 (vLLM)"
 LOGPROBS_MODE = "processed_logprobs"  # of the distribution that was sampled from; vLLM's default is not
@@ -69,7 +69,7 @@ class VllmSampler(Sampler):
 
     def __init__(self, config: Config, policy: Policy) -> None:
         from policies.samplers import vllm_engine
-        from policies.samplers.probe import limit, make_probe
+        from policies.samplers.weight_check import limit, make_probe
 
         self.config, self.policy = config, policy
         self.entropy = f"top_{config.entropy_top_k}" if config.entropy_top_k else "sampled"
@@ -115,13 +115,13 @@ class VllmSampler(Sampler):
 
     def probe_gap(self) -> float:
         """Measure how far the engine's log-probs are from those of the learner's weights as they are now, in nats."""
-        from policies.samplers.probe import probe_gap
+        from policies.samplers.weight_check import probe_gap
 
         return probe_gap(self.policy, self.probe, self._score)
 
     def require_fresh(self) -> None:
         """Stop the run if the engine does not play the learner's weights."""
-        from policies.samplers.probe import require_fresh
+        from policies.samplers.weight_check import require_fresh
 
         remedy = (
             "Report this; until then use `sampler: transformers`. If the gap is only just above the limit, as "
@@ -144,7 +144,7 @@ class VllmSampler(Sampler):
             rows = [{"prompt_token_ids": list(ids)} for ids in prompts]
             return self.llm.generate(rows, params, use_tqdm=False)
 
-    def _score(self, probe: Probe) -> NDArray[np.float32]:
+    def _score(self, probe: WeightCheck) -> NDArray[np.float32]:
         """Score the tokens of a probe: [tokens] nats, at temperature 1, through the prefix cache."""
         import numpy as np
         from vllm import SamplingParams

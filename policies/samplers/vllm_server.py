@@ -62,10 +62,10 @@ class VllmServerSampler(Sampler):
     plays_a_copy = True
 
     def __init__(self, config: Config, policy: Policy) -> None:
-        from policies.serving.client import connect
-        from policies.serving.directories import Shelf
-        from policies.serving.fleet import make_fleet
-        from policies.serving.loop import Loop
+        from policies.samplers.serving.client import connect
+        from policies.samplers.serving.event_loop import EventLoop
+        from policies.samplers.serving.fleet import make_fleet
+        from policies.samplers.serving.weight_files import WeightFiles
 
         self.config, self.policy, self.version = config, policy, policy.version
         self._name = secrets.token_hex(
@@ -73,7 +73,7 @@ class VllmServerSampler(Sampler):
         )  # makes labels of weights ours alone; decides nothing that is played
         self._num_syncs = count()
         self._jitter = random.Random(self._name)
-        self._shelf, self._loop = Shelf(config.weights), Loop()
+        self._shelf, self._loop = WeightFiles(config.weights), EventLoop()
         self._session = self._loop.run(connect())
         self._fleet = make_fleet(config.urls, self._session, config.in_flight, config.timeout_s)
         try:
@@ -88,8 +88,8 @@ class VllmServerSampler(Sampler):
         Raises:
             PolicyError: no server can be.
         """
-        from policies.serving.fleet import Weights
-        from policies.serving.proof import make_proof
+        from policies.samplers.serving.fleet import Weights
+        from policies.samplers.serving.server_weight_check import make_proof
 
         number = next(self._num_syncs)
         label = f"{version}-{self._name}-{number}"
@@ -119,13 +119,13 @@ class VllmServerSampler(Sampler):
         return self._loop.run(self._play(requests, sampling))
 
     async def _play(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
-        from policies.serving.batch import Batch, Job
+        from policies.samplers.serving.request_batch import RequestBatch, RequestJob
 
         members, weights = await self._fleet.bring_up(), self._fleet.weights
         self._fleet.require_room(requests)
         assert weights is not None, "the fleet has been brought up to something"
-        job = Job(requests, sampling, self.policy.stop_ids, weights)
-        return await Batch(self._fleet, members, job, self._jitter).run()
+        job = RequestJob(requests, sampling, self.policy.stop_ids, weights)
+        return await RequestBatch(self._fleet, members, job, self._jitter).run()
 
     def take_news(self) -> list[str]:
         """Say which servers were left out or are back, what failed in mid-batch, and how many rows are lost."""

@@ -2,6 +2,6 @@
 
 from store.ledger.ledger import Ledger, Status
 from store.ledger.names import RunHandle
-from store.ledger.reading import Reading
+from store.ledger.queries import Reading
 
 __all__ = ["Ledger", "Reading", "RunHandle", "Status"]

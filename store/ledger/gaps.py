@@ -11,7 +11,7 @@ from itertools import pairwise
 from sqlalchemy import Connection, func, select
 
 from store.ledger import tables as t
-from store.ledger.answers import Gaps, Span
+from store.ledger.query_rows import Gaps, Span
 
 
 def gaps(connection: Connection, run_id: int) -> Gaps:

@@ -1,7 +1,7 @@
 """The ledger: what every run did, written in short transactions, one a step.
 
 It is the source of truth for resume and for reports. Several processes may write, each its own run. Reading is in
-`store.ledger.reading`.
+`store.ledger.queries`.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, Table, delete, insert, select, update
 
-from store.ledger import kin, names, rows, schema, tables
+from store.ledger import lineage, names, rows, schema, tables
 from store.ledger.access import Access, Evidence, row_of_run
-from store.ledger.copying import copy_history
 from store.ledger.engine import make_engine
+from store.ledger.history_copy import copy_history
 from store.ledger.names import RunHandle
 from store.ledger.patience import Patience
-from store.ledger.reading import Reading
-from store.ledger.revising import end_stage, forget_stage, rewind
+from store.ledger.queries import Reading
+from store.ledger.rewind import end_stage, forget_stage, rewind
 from store.records import (
     BoundaryRecord,
     CheckpointRecord,
@@ -242,7 +242,7 @@ class Ledger:
 def _enter(connection: Connection, record: RunRecord) -> RunHandle:
     inserted = connection.execute(insert(tables.run).values(**rows.run_row(record)))
     (run_id,) = map(int, inserted.inserted_primary_key or (0,))
-    kin.enter(connection, run_id, record)
+    lineage.enter(connection, run_id, record)
     keys = names.declare_metrics(connection) | names.declare_environments(connection, record.environments)
     return RunHandle(run_id, record.name, keys)
 

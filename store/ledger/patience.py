@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain, repeat
 
 from store.errors import LedgerAway
-from store.words import duration
+from store.sentences import duration
 
 PAUSES_S = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # after the first failure, the second, ...; then the last again
 TELL_S, REMIND_S = 1.0, 60.0  # when whoever waits is told, and how often again

@@ -15,8 +15,8 @@ REPORT_FILE = "report.html"  # in a run's folder
 
 def render(ledger: Ledger, folder: Path, name: str) -> str:
     """Tell a run as an HTML page; `folder` is the run's own. An unknown run is a `LedgerError`."""
-    from store.report.material import gather
     from store.report.page import render as render_page
+    from store.report.report_data import gather
 
     return render_page(gather(ledger, folder, name))
 

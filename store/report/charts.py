@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from store.words import number
+from store.sentences import number
 
 BOX = 1000  # of the paths, both ways
 GAP = 0.05  # of the width: a longer hole in a series is left open

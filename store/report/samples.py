@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from store.ledger.answers import Sample
-from store.report.material import Material
-from store.report.text import clipped
-from store.words import number
+from store.ledger.query_rows import Sample
+from store.report.report_data import ReportData
+from store.report.safe_text import clipped
+from store.sentences import number
 
 SHOWN = 6  # tasks of an environment
 LONGEST = 600  # characters of a message or a completion
@@ -27,7 +27,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Pair:
+class SamplePair:
     """One task, answered before and after."""
 
     category: str
@@ -37,31 +37,31 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Examples:
+class SampleExamples:
     """The pairs of an environment."""
 
     environment: str
     is_closed: bool  # its own tasks
-    pairs: Sequence[Pair]
+    pairs: Sequence[SamplePair]
 
 
-def examples(material: Material) -> list[Examples]:
+def examples(material: ReportData) -> list[SampleExamples]:
     """Choose and pair samples, by environment."""
     found = []
     for name in material.environments:
         pairs = _pairs(material, name)
         if pairs and name in material.story["environments"]:  # it may have been measured just now
-            found.append(Examples(name, material.story["environments"][name]["closed"], pairs))
+            found.append(SampleExamples(name, material.story["environments"][name]["closed"], pairs))
     return found
 
 
-def _pairs(material: Material, environment: str) -> list[Pair]:
+def _pairs(material: ReportData, environment: str) -> list[SamplePair]:
     first = material.boundaries[0].after_stage if material.boundaries else 0
     own = [sample for sample in material.samples if sample.environment == environment]
     before = [sample for sample in own if sample.after_stage == first]
     later = {_task(sample): sample for sample in own if sample.after_stage != first}
     return [
-        Pair(
+        SamplePair(
             sample.category,
             [(message["role"], clipped(message["content"], LONGEST)) for message in sample.messages],
             _answer(sample),

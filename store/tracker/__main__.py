@@ -9,7 +9,7 @@ from datetime import datetime
 
 from store.errors import StoreError
 from store.secrets import without_logins
-from store.tracker.following import Job, follow
+from store.tracker.daemon import TrackerJob, follow
 
 NICE = 15  # whatever the trainer can use is the trainer's
 
@@ -18,7 +18,7 @@ def main() -> int:
     """Follow the run; say in a line each what happened. 0 when everything was sent, 1 when not."""
     os.nice(NICE)
     try:
-        follow(Job.from_json(sys.stdin.read()), say)
+        follow(TrackerJob.from_json(sys.stdin.read()), say)
     except StoreError as gave_up:
         say(f"gave up: {gave_up}")
         return 1

@@ -12,21 +12,21 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from store.exporting.tables import PICKS
-from store.exporting.writing import Parquet
+from store.export.file_formats import ParquetWriter
+from store.export.tables import PICKS
 from store.ledger import Reading
-from store.ledger.answers import Cell, Sample
+from store.ledger.query_rows import Cell, Sample
 from store.secrets import without_logins
+from store.tracker.cursor import Cursor
 from store.tracker.names import MATRICES, of_category, of_environment, slug
-from store.tracker.pages import History
-from store.tracker.position import Position
+from store.tracker.pages import HistoryPages
 
 SPEC, REPORT = "spec.yaml", "report.html"  # in a run's folder, when they are there
 NUM_SAMPLES = 20  # an environment
 _STEPS_AT_ONCE = 1000
 
 
-def write(folder: Path, history: History, until: Position, run_folder: Path) -> None:
+def write(folder: Path, history: HistoryPages, until: Cursor, run_folder: Path) -> None:
     """Fill a folder with a run's files, as they are at a boundary."""
     read, name = history.read, history.run.name
     _copy_spec(run_folder / SPEC, folder / SPEC)
@@ -48,7 +48,7 @@ def _copy_spec(source: Path, target: Path) -> None:
         target.write_text(without_logins(source.read_text()))
 
 
-def _matrices(folder: Path, history: History, until: Position) -> None:
+def _matrices(folder: Path, history: HistoryPages, until: Cursor) -> None:
     """Write a table a metric: a row a boundary, a column an environment, then one a category."""
     folder.mkdir()
     steps = {boundary.after_stage: boundary.step for boundary in history.boundaries}
@@ -75,7 +75,7 @@ def _column(cell: Cell) -> str:
     return of_category("", environment, cell.category).partition("/")[2]
 
 
-def _transitions(path: Path, history: History, until: Position) -> None:
+def _transitions(path: Path, history: HistoryPages, until: Cursor) -> None:
     """Write a row a finished stage: where, how long, why it ended, what it earned."""
     rows = []
     for number, stage in sorted(history.stages.items()):
@@ -98,7 +98,7 @@ def _transitions(path: Path, history: History, until: Position) -> None:
 
 def _picks(path: Path, read: Reading, name: str, until: int) -> None:
     """Write all decisions with their probabilities, some steps at a time."""
-    with Parquet(path, [column for column in PICKS.columns if column.name != "run"]) as file:
+    with ParquetWriter(path, [column for column in PICKS.columns if column.name != "run"]) as file:
         for after in range(-1, until, _STEPS_AT_ONCE):
             file.write(
                 [astuple(pick) for pick in read.picks(name, after, min(after + _STEPS_AT_ONCE, until))]

@@ -13,11 +13,11 @@ from typing import TypeVar
 
 from store import outcomes
 from store.ledger import Reading
-from store.ledger.answers import Arm, Boundary, Number, Run, Stage, StagePick, Step
+from store.ledger.query_rows import Arm, Boundary, Number, Run, Stage, StagePick, Step
 from store.records import EVERYTHING
+from store.tracker.cursor import Cursor, position
 from store.tracker.names import MATRICES, of_environment
-from store.tracker.position import Position, position
-from store.tracker.values import Value, of_bandits, of_pick, of_step, values
+from store.tracker.values import MlflowValue, of_bandits, of_pick, of_step, values
 
 Row = TypeVar("Row", Number, Arm)
 
@@ -29,14 +29,14 @@ EVERY = 10  # of so many steps the curriculum gets one; its stages get them all
 class Page:
     """A part of a run's history, ready to be sent."""
 
-    stages: Mapping[int, Sequence[Value]]  # for the stages' own runs
-    curriculum: Sequence[Value]
+    stages: Mapping[int, Sequence[MlflowValue]]  # for the stages' own runs
+    curriculum: Sequence[MlflowValue]
     boundaries: Sequence[Boundary]
-    end: Position  # the cursor once all of it has arrived
+    end: Cursor  # the cursor once all of it has arrived
 
 
 @dataclass
-class History:
+class HistoryPages:
     """What a run's pages are cut from: its small tables whole, its large ones step by step."""
 
     read: Reading
@@ -67,7 +67,7 @@ class History:
         }
         self.carried = outcomes.matrices(cells["pass_1"], cells["entropy_token"], list(self.stages.values()))
 
-    def has(self, sent: Position) -> bool:
+    def has(self, sent: Cursor) -> bool:
         """Whether this is still the history that was sent up to there; a resumed run may have gone back.
 
         Rows that a lost ledger took along are no other history: what was sent of them is all that is left.
@@ -79,7 +79,7 @@ class History:
             now.boundary_at == sent.boundary_at or lost.has_boundary(sent.num_boundaries - 1)
         )
 
-    def pages(self, sent: Position, until: Position) -> Iterator[Page]:
+    def pages(self, sent: Cursor, until: Cursor) -> Iterator[Page]:
         """Cut what comes after one position, up to another, into pages."""
         steps = [step for step in self.steps if sent.step < step.step <= until.step]
         for start in range(0, max(len(steps), 1), PAGE):
@@ -94,13 +94,13 @@ class History:
                 yield self._page(page, boundaries, reached)
                 sent = reached
 
-    def _page(self, steps: Sequence[Step], boundaries: Sequence[Boundary], end: Position) -> Page:
+    def _page(self, steps: Sequence[Step], boundaries: Sequence[Boundary], end: Cursor) -> Page:
         """Turn rows into values. A stage's last step goes to the curriculum with the boundary that ends it."""
         closing = {b.step for b in boundaries if b.step % EVERY}
         wanted = {step.step for step in steps} | closing
         said = self._of_steps(wanted)
-        stages: dict[int, list[Value]] = defaultdict(list)
-        curriculum: list[Value] = []
+        stages: dict[int, list[MlflowValue]] = defaultdict(list)
+        curriculum: list[MlflowValue] = []
         for step in steps:
             stages[step.stage] += said[step.step]
             if step.stage_step == 1:
@@ -112,7 +112,7 @@ class History:
             curriculum += self._of_boundary(boundary)
         return Page(stages, curriculum, boundaries, end)
 
-    def _of_steps(self, wanted: set[int]) -> Mapping[int, Sequence[Value]]:
+    def _of_steps(self, wanted: set[int]) -> Mapping[int, Sequence[MlflowValue]]:
         """Collect what every wanted step says."""
         if not wanted:
             return {}
@@ -120,7 +120,7 @@ class History:
         numbers = _by_step(self.read.numbers(self.run.name, *span))
         arms = _by_step(self.read.arms(self.run.name, None, *span))
         is_flat = self.run.scheduler is None
-        found: dict[int, Sequence[Value]] = {}
+        found: dict[int, Sequence[MlflowValue]] = {}
         num_tokens, seconds = 0, 0.0
         for step in self.steps:
             num_tokens, seconds = num_tokens + step.num_tokens, seconds + step.seconds
@@ -137,7 +137,7 @@ class History:
                 found[step.step] = values(said, step.step, step.created_at)
         return found
 
-    def _of_pick(self, first: Step) -> Sequence[Value]:
+    def _of_pick(self, first: Step) -> Sequence[MlflowValue]:
         """Tell what the scheduler knew when it picked the stage that this step begins; nothing in flat mode."""
         pick, stage = self.picks.get(first.stage), self.stages[first.stage]
         if pick is None:
@@ -146,7 +146,7 @@ class History:
         chances = self.chances.get(first.stage, {})
         return values(dict(of_pick(pick, chances, arms)), stage.start_step, stage.started_at)
 
-    def _of_boundary(self, boundary: Boundary) -> Sequence[Value]:
+    def _of_boundary(self, boundary: Boundary) -> Sequence[MlflowValue]:
         """Tell the matrices' row, what it says about the stage before, and what that stage earned."""
         after = boundary.after_stage
         numbers = {

@@ -12,9 +12,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from store.errors import TrackerError
 from store.secrets import without_logins
-from store.tracker.locking import locked
+from store.tracker.locks import locked
 from store.tracker.target import Target, mind_manners
-from store.tracker.values import Value
+from store.tracker.values import MlflowValue
 
 BATCH = 1000  # values a request, MLflow's own limit
 MAKING_S = 120.0  # for another process to make the database, which takes ten
@@ -29,7 +29,7 @@ _AWAY = {  # errors of the HTTP library, which MLflow wraps
 
 
 @dataclass(frozen=True)
-class Entry:
+class MlflowRun:
     """A run of MLflow's: a curriculum or one of its stages."""
 
     id: str
@@ -39,7 +39,7 @@ class Entry:
     params: Mapping[str, str] = field(default_factory=dict)
 
 
-class Record:
+class MlflowRecord:
     """An experiment of MLflow's. Whatever goes wrong is a `TrackerError` in words; see `speaking_of`."""
 
     def __init__(self, target: Target) -> None:
@@ -51,23 +51,23 @@ class Record:
         self.client: Any = MlflowClient(target.uri)
         self.experiment_id = self._experiment()
 
-    def curriculum(self, uid: str) -> Entry | None:
+    def curriculum(self, uid: str) -> MlflowRun | None:
         """Find the run of a curriculum. Of twins, which a lost answer can leave, the one that was written to."""
         found = self._find(f"tags.`evergreen.kind` = 'curriculum' and tags.`evergreen.run_uid` = '{uid}'")
         return max(found, key=lambda entry: len(entry.tags.get(CURSOR, "")), default=None)
 
-    def stages(self, parent: Entry) -> dict[int, Entry]:
+    def stages(self, parent: MlflowRun) -> dict[int, MlflowRun]:
         """Find the runs of a curriculum's stages, by number."""
         found = self._find(f"tags.`mlflow.parentRunId` = '{parent.id}'")
         return {
             int(entry.tags["evergreen.stage"]): entry for entry in found if "evergreen.stage" in entry.tags
         }
 
-    def begin(self, name: str, started_ms: int, tags: Mapping[str, str]) -> Entry:
+    def begin(self, name: str, started_ms: int, tags: Mapping[str, str]) -> MlflowRun:
         """Make a run."""
         return _entry(self.client.create_run(self.experiment_id, started_ms, dict(tags), name))
 
-    def describe(self, entry: Entry, params: Mapping[str, str]) -> None:
+    def describe(self, entry: MlflowRun, params: Mapping[str, str]) -> None:
         """Give a run the params that it does not have yet; MLflow refuses to change one."""
         from mlflow.entities import Param
 
@@ -75,7 +75,7 @@ class Record:
         if new:
             self.client.log_batch(entry.id, params=new)
 
-    def tag(self, entry: Entry, tags: Mapping[str, str]) -> None:
+    def tag(self, entry: MlflowRun, tags: Mapping[str, str]) -> None:
         """Set the tags that differ."""
         from mlflow.entities import RunTag
 
@@ -83,7 +83,7 @@ class Record:
         if new:
             self.client.log_batch(entry.id, tags=new)
 
-    def write(self, entry: Entry, points: Sequence[Value]) -> None:
+    def write(self, entry: MlflowRun, points: Sequence[MlflowValue]) -> None:
         """Add points to a run's series; those that are there already stay single."""
         from mlflow.entities import Metric
 
@@ -91,15 +91,15 @@ class Record:
         for start in range(0, len(metrics), BATCH):
             self.client.log_batch(entry.id, metrics=metrics[start : start + BATCH])
 
-    def move_cursor(self, entry: Entry, text: str) -> None:
+    def move_cursor(self, entry: MlflowRun, text: str) -> None:
         """Remember, beside the values themselves, how far they go."""
         self.client.set_tag(entry.id, CURSOR, text)
 
-    def attach(self, entry: Entry, folder: Path) -> None:
+    def attach(self, entry: MlflowRun, folder: Path) -> None:
         """Put files beside a run's values, over those of the same name."""
         self.client.log_artifacts(entry.id, str(folder))
 
-    def conclude(self, entry: Entry, status: str, ended_ms: int | None) -> None:
+    def conclude(self, entry: MlflowRun, status: str, ended_ms: int | None) -> None:
         """Set a run's status, and when it ended, unless they are so already."""
         if status == entry.status and (ended_ms is None or ended_ms == entry.ended_ms):
             return
@@ -108,15 +108,15 @@ class Record:
         else:
             self.client.set_terminated(entry.id, status, ended_ms)
 
-    def forget(self, parent: Entry) -> None:
+    def forget(self, parent: MlflowRun) -> None:
         """Delete a curriculum's runs, its own last: a crash on the way leaves it to be found and forgotten again."""
         for stage in self._find(f"tags.`mlflow.parentRunId` = '{parent.id}'"):
             self.client.delete_run(stage.id)
         self.client.delete_run(parent.id)
 
-    def _find(self, query: str) -> list[Entry]:
+    def _find(self, query: str) -> list[MlflowRun]:
         """Search all pages: a curriculum may have more stages than one holds."""
-        found: list[Entry] = []
+        found: list[MlflowRun] = []
         token = None
         while True:
             page = self.client.search_runs([self.experiment_id], query, page_token=token)
@@ -204,6 +204,6 @@ def _switch_to_wal(path: Path) -> None:
             database.execute("PRAGMA journal_mode = WAL")
 
 
-def _entry(run: Any) -> Entry:
+def _entry(run: Any) -> MlflowRun:
     info = run.info
-    return Entry(info.run_id, info.status, info.end_time, dict(run.data.tags), dict(run.data.params))
+    return MlflowRun(info.run_id, info.status, info.end_time, dict(run.data.tags), dict(run.data.params))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import reduce
 from typing import Any
 
-from store.ledger.answers import Run, Stage
+from store.ledger.query_rows import Run, Stage
 from store.secrets import without_logins
 
 Spec = Mapping[str, Any]

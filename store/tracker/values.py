@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from store.ledger.answers import Arm, Number, StagePick
+from store.ledger.query_rows import Arm, Number, StagePick
 from store.metrics import metric as known_metric
 from store.records import EVERYTHING
 from store.tracker.names import PER_CATEGORY, PER_ENVIRONMENT, of_category, of_environment
@@ -16,7 +16,7 @@ Numbers = Mapping[str, float | None]
 
 
 @dataclass(frozen=True)
-class Value:
+class MlflowValue:
     """A point of a series."""
 
     name: str
@@ -25,11 +25,11 @@ class Value:
     at_ms: int  # since 1970
 
 
-def values(numbers: Numbers, step: int, at: str) -> list[Value]:
+def values(numbers: Numbers, step: int, at: str) -> list[MlflowValue]:
     """Make points; what is missing or not finite is left out, for it would ruin a chart."""
     at_ms = milliseconds(at)
     return [
-        Value(name, float(value), step, at_ms)
+        MlflowValue(name, float(value), step, at_ms)
         for name, value in numbers.items()
         if value is not None and math.isfinite(value)
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.bandit_tables import Found, Published, allowed, compare, count, in_markdown
-from orchestrator.simulation.ranking import Value
+from orchestrator.simulation.ranking import RankedValue
 
 TABLE = {
     "section": "8.3",
@@ -32,7 +32,7 @@ TABLE = {
 def test_a_number_is_outside_beyond_tolerance_and_interval(
     ours: float, half: float, published: float | list[float], is_outside: bool
 ) -> None:
-    assert Found(Value(ours, half), Published.read(published), 0.005).is_outside is is_outside
+    assert Found(RankedValue(ours, half), Published.read(published), 0.005).is_outside is is_outside
 
 
 def test_a_tolerance_may_be_a_share() -> None:

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from store.comparing import Request, compare, write
+from store.comparison import ComparisonRequest, compare, write
 from store.home import Home
 from store.ledger import Ledger
 from tests.browser.test_report import CONTRASTS
-from tests.store.comparing.runs import eight, study
-from tests.store.comparing.test_page import HOSTILE, MANY
+from tests.store.comparison.runs import eight, study
+from tests.store.comparison.test_page import HOSTILE, MANY
 
 pytestmark = pytest.mark.browser
 
@@ -34,7 +34,9 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         study(ledger, "hostile", hostile)
         for name, runs in named.items():
             write(
-                ledger.reading, compare(ledger.reading, Home(folder), Request(runs)), folder / f"{name}.html"
+                ledger.reading,
+                compare(ledger.reading, Home(folder), ComparisonRequest(runs)),
+                folder / f"{name}.html",
             )
     return {name: folder / f"{name}.html" for name in named}
 

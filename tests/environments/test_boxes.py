@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from environments import Box, EnvironmentFault, EnvironmentSource, first_tasks, validate
 from environments.boxes import INDICES, MOST_CELLS
-from tests.environments.checking.here import findings_here
+from tests.environments.checker.here import findings_here
 from tests.environments.fakes import create as fake
 
 PLANE = Box(("length", "share"), (3, 0.0), (12, 0.5), (True, False))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from environments import Category, Environment, Pool, Score, Task
 from environments.leaks import Leaks, find_leaks
 from environments.leaks.pairs import NUM_HASHES, RECALL, bands, candidates
-from environments.leaks.texts import Reader, Text, Views, jaccard, without
+from environments.leaks.texts import Text, TextReader, Views, jaccard, without
 
 Given = tuple[str, Pool]  # what a task says and where it is
 
@@ -321,7 +321,7 @@ def test_texts_are_equal_whatever_the_run() -> None:
     """Nothing depends on how Python seeds the hashes of strings."""
 
     def read() -> Text:
-        return Reader().read(("one", "all"), ({"role": "user", "content": "3 + 4 = 7, or not_7?"},))
+        return TextReader().read(("one", "all"), ({"role": "user", "content": "3 + 4 = 7, or not_7?"},))
 
     assert read().tokens.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 4, 9]
     assert read().ngrams.tolist() == read().ngrams.tolist()
@@ -329,7 +329,7 @@ def test_texts_are_equal_whatever_the_run() -> None:
 
 
 def test_an_empty_text_is_like_nothing() -> None:
-    empty = Reader().read(("one", "all"), ())
+    empty = TextReader().read(("one", "all"), ())
     views = Views([empty])
     assert views.words(empty) is None
     assert views.ngrams(empty) is None

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from orchestrator import methods
+from orchestrator import registry
 from orchestrator.spec import load_spec
 from tests.orchestrator.specs import REPOSITORY
 
@@ -105,7 +105,7 @@ def _with_methods() -> list[tuple[str, Raw]]:
     }
     found = [("smallest", SMALLEST), ("gym", gym), ("box", SMALLEST | {"environments": {"box": BOX}})]
     for kind, place in PLACES.items():
-        for method in methods.listing(kind):
+        for method in registry.listing(kind):
             base = found[2][1] if kind == "teachers" else found[0][1]
             if kind == "selections":
                 base = gym
@@ -124,7 +124,7 @@ def _with_methods() -> list[tuple[str, Raw]]:
 
 
 def _options(kind: str, name: str) -> Raw:
-    fields = methods.config_class(kind, name).model_fields
+    fields = registry.config_class(kind, name).model_fields
     given = {
         field.alias or key: field.get_default(call_default_factory=True)
         for key, field in fields.items()

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import orchestrator
-from orchestrator.host import describe_host
+from orchestrator.callbacks import Callback
 from orchestrator.progress import Progress
+from orchestrator.runs.provenance import describe_host
 from orchestrator.spec import load_spec
-from orchestrator.watching import Watcher
 from store.records import StepRecord
 from tests.orchestrator.specs import small
 
@@ -44,7 +44,7 @@ def trace() -> Trace:
     return {"host": {name: host[name] for name in PINNED}, "steps": steps.seen}
 
 
-class _Steps(Watcher):
+class _Steps(Callback):
     def __init__(self) -> None:
         self.seen: list[dict[str, Any]] = []
 

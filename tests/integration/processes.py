@@ -15,7 +15,7 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from orchestrator.runs import opened
+from orchestrator.runs.catalog import opened
 from store.errors import StoreError
 from tests.integration.runs import At
 
@@ -23,7 +23,7 @@ PATIENCE_S = 60.0
 IMPORTED = (
     "orchestrator.cli.app",
     "orchestrator.cli.screen",
-    "orchestrator.running",
+    "orchestrator.runs.api",
     "transformers.models.llama.modeling_llama",
     "transformers.generation",
     "sqlalchemy.dialects.sqlite",

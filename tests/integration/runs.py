@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.callbacks import Callback
 from orchestrator.progress import Progress
-from orchestrator.runs import opened
-from orchestrator.watching import Watcher
+from orchestrator.runs.catalog import opened
 from store.records import BoundaryRecord, StepRecord
-from store.story import newest_checkpoint, tell
+from store.run_story import newest_checkpoint, tell
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Killed(BaseException):
     """Ends a run as a kill does: no handler of errors sees it."""
 
 
-class At(Watcher):
+class At(Callback):
     """Does something at the n-th stage, step or boundary of a process's time with a run, right after its record."""
 
     def __init__(

@@ -9,9 +9,9 @@ import pytest
 
 from orchestrator.curriculum import Curriculum
 from orchestrator.errors import SpecError
-from orchestrator.playing import Player
-from orchestrator.running import fork, resume, run
-from orchestrator.runs import opened
+from orchestrator.rollout.player import Player
+from orchestrator.runs.api import fork, resume, run
+from orchestrator.runs.catalog import opened
 from orchestrator.spec.load import load_spec
 from tests.integration.runs import At, Killed, component, ending, kill, series, told
 from tests.orchestrator.specs import small

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from environments import EnvironmentFault
+from orchestrator.callbacks import Callback
 from orchestrator.progress import Progress
-from orchestrator.running import resume, run
-from orchestrator.runs import opened
-from orchestrator.watching import Watcher
+from orchestrator.runs.api import resume, run
+from orchestrator.runs.catalog import opened
 from store.records import DECISION, StepRecord
 from tests.conftest import Evergreen
 from tests.integration.runs import At, ending, told
@@ -159,7 +159,7 @@ def test_three_steps_without_a_score_stop_the_run_and_it_goes_on_once_mended(
         assert [point.step for point in ledger.reading.series("moody", "loss")] == [4, 5, 6]
 
 
-class HangsInStepOne(Watcher):
+class HangsInStepOne(Callback):
     """Sets the mood around the first step, so that few scores have to be given up."""
 
     def __init__(self, mood: Path) -> None:

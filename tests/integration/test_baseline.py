@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.callbacks import Callback
 from orchestrator.errors import RESUMABLE, SpecError
 from orchestrator.progress import Progress
-from orchestrator.running import fork, resume, run
-from orchestrator.watching import Watcher
+from orchestrator.runs.api import fork, resume, run
 from store.home import Home
 from store.ledger import Ledger
 from store.lock import request_stop
 from store.records import StepRecord
 from store.report import REPORT_FILE
-from store.story import facts
-from store.words import beside_the_baseline
+from store.run_story import facts
+from store.sentences import beside_the_baseline
 from tests.orchestrator.specs import Raw, small
 
 
@@ -69,7 +69,7 @@ def test_the_report_draws_the_twins_lines(home: Path) -> None:
     assert " twin" not in (home / "pair-uniform" / REPORT_FILE).read_text()
 
 
-class StopsTheTwin(Watcher):
+class StopsTheTwin(Callback):
     """Asks a twin to stop in its first step, as `evergreen stop` would."""
 
     def begin(self, name: str, folder: str) -> None:

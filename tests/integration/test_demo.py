@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from orchestrator import run
-from orchestrator.runs import opened
-from store.story import tell
+from orchestrator.runs.catalog import opened
+from store.run_story import tell
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo.yaml"
 OTHER_SEEDS = (1, 2, 3, 4, 5)

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 import orchestrator
-from orchestrator import memory
+from orchestrator.callbacks import Callback
 from orchestrator.errors import UserError
-from orchestrator.runs import opened
-from orchestrator.watching import Watcher
+from orchestrator.recording import recorder
+from orchestrator.runs.catalog import opened
 from policies.optimizer import Optimizer
 from policies.samplers.testing import random_policy
 from tests.integration.runs import ending, told
@@ -22,7 +22,7 @@ from tests.orchestrator.specs import alone
 EVERY_STEP = ["checkpoint.every_steps=1", "learner.updates=1"]  # six steps, two stages
 
 
-class Heard(Watcher):
+class Heard(Callback):
     """Keeps what people are told."""
 
     def __init__(self) -> None:
@@ -129,7 +129,7 @@ def test_a_checkpoint_of_broken_weights_is_passed_over_once_they_are_known(
     """As an earlier version may have written it."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         poison(monkeypatch, 5)
-        monkeypatch.setattr(memory, "require_healthy", lambda policy: None)
+        monkeypatch.setattr(recorder, "require_healthy", lambda policy: None)
         orchestrator.run(alone(), EVERY_STEP, home=tmp_path, until_step=5)
     assert saved(tmp_path)[-1] == "step-000005-boundary-002"
     assert orchestrator.resume("alone", home=tmp_path).reason == "the policy diverged at step 6"
@@ -143,7 +143,7 @@ def test_a_checkpoint_of_broken_weights_is_passed_over_once_they_are_known(
 def test_where_no_healthy_checkpoint_is_left_the_run_does_not_begin_anew(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
         poison(monkeypatch, 5)
-        monkeypatch.setattr(memory, "require_healthy", lambda policy: None)
+        monkeypatch.setattr(recorder, "require_healthy", lambda policy: None)
         orchestrator.run(alone(), EVERY_STEP, home=tmp_path, until_step=5)
     orchestrator.resume("alone", home=tmp_path)
     with opened(tmp_path, "alone") as (_, ledger):

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestrator.running import run
-from orchestrator.runs import opened
+from orchestrator.runs.api import run
+from orchestrator.runs.catalog import opened
 from tests.integration.runs import series, told
 from tests.orchestrator.specs import FAKE, REPOSITORY, Raw, small
-from tests.policies.serving.fakes import is_alive
+from tests.policies.samplers.serving.fakes import is_alive
 
 pytestmark = pytest.mark.vllm
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.running import run
-from orchestrator.runs import opened
+from orchestrator.runs.api import run
+from orchestrator.runs.catalog import opened
 from policies.policy import Policy
 from store.ledger import engine
 from tests.conftest import Evergreen

@@ -13,7 +13,7 @@ import torch
 
 import orchestrator
 from policies import learner
-from policies.samplers import decoding
+from policies.samplers import decode_loop
 from tests.integration.runs import ending
 from tests.orchestrator.specs import alone, small
 
@@ -53,7 +53,7 @@ def test_a_run_uses_the_threads_it_was_given_and_gives_them_back(
 
         monkeypatch.setattr(owner, name, noting)
 
-    watched(decoding, "decode")  # playing
+    watched(decode_loop, "decode")  # playing
     watched(learner, "score_micro")  # updating
     before = torch.get_num_threads()
     changes = [f"resources.threads={before + 1}", "objective=repo"]  # which runs every row

@@ -10,7 +10,7 @@ import pytest
 
 import orchestrator
 from orchestrator.errors import SpecError, UserError
-from orchestrator.runs import opened
+from orchestrator.runs.catalog import opened
 from tests.conftest import Evergreen
 from tests.integration.runs import At, Killed, ending, kill, series, told
 from tests.orchestrator.specs import alone, flat, small

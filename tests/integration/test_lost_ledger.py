@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 import orchestrator
-from orchestrator.outbox import FILE
+from orchestrator.recording.outbox import FILE
 from store.ledger import Ledger, RunHandle, engine, patience
 from store.records import StageRecord
 from tests.conftest import Evergreen

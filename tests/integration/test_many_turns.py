@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 import orchestrator
-from orchestrator.running import resume, run
-from orchestrator.runs import opened
-from store.story import tell
+from orchestrator.runs.api import resume, run
+from orchestrator.runs.catalog import opened
+from store.run_story import tell
 from tests.integration.runs import ending
 from tests.orchestrator.specs import REPOSITORY, Raw, small
 

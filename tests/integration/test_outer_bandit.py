@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import orchestrator
-from orchestrator.runs import opened
+from orchestrator.runs.catalog import opened
 from orchestrator.schedulers.rewards import GAIN_SCALE
 from tests.integration.runs import At, Killed, ending, kill, told
 from tests.orchestrator.specs import alone, small

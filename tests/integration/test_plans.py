@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from orchestrator.bandits.signal import mean_absolute_advantage
+from orchestrator.callbacks import Callback
 from orchestrator.progress import Progress
-from orchestrator.running import resume, run
-from orchestrator.watching import Watcher
+from orchestrator.runs.api import resume, run
 from store.records import StepRecord
 from tests.integration.runs import At, Killed, component, ending, kill, series
 from tests.orchestrator.specs import small
@@ -44,7 +44,7 @@ def planned(name: str) -> dict[str, Any]:
     return spec | {"sampler": {"max_tokens": 3, "ahead": 1}} if name == "ahead" else spec
 
 
-class Noting(Watcher):
+class Noting(Callback):
     """Keeps the records of all steps."""
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.running import resume
+from orchestrator.runs.api import resume
 from tests.conftest import Evergreen
 from tests.integration.processes import Process, run_and_be_killed, wait_for_step
 from tests.integration.runs import ending, told

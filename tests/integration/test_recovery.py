@@ -14,12 +14,12 @@ import pytest
 import yaml
 
 import orchestrator
+from orchestrator.callbacks import Callback
 from orchestrator.errors import UserError
-from orchestrator.runs import opened
-from orchestrator.watching import Watcher
+from orchestrator.runs.catalog import opened
 from store.errors import HomeError
 from store.ledger import Ledger
-from store.story import newest_checkpoint
+from store.run_story import newest_checkpoint
 from tests.conftest import Evergreen
 from tests.integration.runs import At, Killed, kill, told
 from tests.orchestrator.specs import alone, small
@@ -27,7 +27,7 @@ from tests.orchestrator.specs import alone, small
 LOST = "which were lost with a ledger"
 
 
-class Listening(Watcher):
+class Listening(Callback):
     """Keeps what it is told."""
 
     def __init__(self) -> None:
@@ -286,7 +286,7 @@ def test_a_fork_killed_before_its_row_is_a_fork_still(
 
     home = tmp_path / "home"
     shutil.copytree(finished, home)
-    owner = Ledger if method == "fork_run" else orchestrator.running
+    owner = Ledger if method == "fork_run" else orchestrator.runs.api
     with monkeypatch.context() as patched:
         patched.setattr(owner, method, killed)
         with pytest.raises(Killed):

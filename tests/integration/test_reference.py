@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.running import resume, run
-from orchestrator.runs import opened
-from store.story import newest_checkpoint
+from orchestrator.runs.api import resume, run
+from orchestrator.runs.catalog import opened
+from store.run_story import newest_checkpoint
 from tests.integration.runs import ending, series
 from tests.orchestrator.specs import alone
 

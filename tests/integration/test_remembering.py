@@ -11,8 +11,8 @@ import yaml
 from sqlalchemy import text
 
 import orchestrator
-from orchestrator.host import differences
-from orchestrator.runs import opened
+from orchestrator.runs.catalog import opened
+from orchestrator.runs.provenance import differences
 from store.metrics import metric
 from tests.integration.runs import told
 from tests.orchestrator.specs import alone

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from orchestrator.running import resume, run
-from orchestrator.runs import opened
+from orchestrator.callbacks import Callback
+from orchestrator.runs.api import resume, run
+from orchestrator.runs.catalog import opened
 from orchestrator.spec import load_spec
-from orchestrator.watching import Watcher
 from policies.policy import Policy
 from store.ledger import Ledger
 from store.lock import request_stop
@@ -117,7 +117,7 @@ def test_without_the_newest_checkpoints_files_resume_says_so_and_takes_the_one_b
     assert ending(finished, "damaged") == ending(finished, "small")
 
 
-class Listening(Watcher):
+class Listening(Callback):
     def __init__(self) -> None:
         self.texts: list[str] = []
 
@@ -128,7 +128,7 @@ class Listening(Watcher):
 def test_a_stop_during_the_warm_start_is_heeded_and_the_run_begins_at_step_0(
     finished: Path, tmp_path: Path
 ) -> None:
-    class Impatient(Watcher):
+    class Impatient(Callback):
         def warm_start(self, batch: int, num_batches: int, loss: float) -> None:
             request_stop(tmp_path / "small")
 

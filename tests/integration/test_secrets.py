@@ -11,13 +11,13 @@ import pytest
 import yaml
 
 import orchestrator
-from orchestrator import tracking
 from orchestrator.errors import SpecError, UserError
+from orchestrator.runs import tracker_process
 from orchestrator.spec import load_spec
 from store.ledger import Ledger
 from tests.conftest import Evergreen
+from tests.orchestrator.runs.test_tracker_process import Heard
 from tests.orchestrator.specs import alone
-from tests.orchestrator.test_tracking import Heard
 
 TRACKED = "http://me:hu%2Fsh@127.0.0.1:9/?token=hush"
 
@@ -38,9 +38,11 @@ def spec() -> dict[str, Any]:
 def test_nothing_that_a_run_leaves_behind_holds_its_passwords(
     spec: dict[str, Any], tmp_path: Path, evergreen: Evergreen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracking, "WAIT_S", 0.1)
-    jobs: list[tracking.Job | None] = []
-    monkeypatch.setattr(tracking.Tracking, "__init__", lambda self, job: jobs.append(job) or _idle(self))
+    monkeypatch.setattr(tracker_process, "WAIT_S", 0.1)
+    jobs: list[tracker_process.Job | None] = []
+    monkeypatch.setattr(
+        tracker_process.TrackerProcess, "__init__", lambda self, job: jobs.append(job) or _idle(self)
+    )
     heard, home = Heard(), tmp_path / "home"
     assert orchestrator.run(spec, home=home, watcher=heard).status == "finished"
     assert jobs[0] is not None
@@ -66,8 +68,8 @@ def _idle(self: Any) -> None:
 def test_a_spec_of_before_with_its_password_still_resumes_and_loses_it(
     spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracking, "WAIT_S", 0.1)
-    monkeypatch.setattr(tracking.Tracking, "__init__", lambda self, job: _idle(self))
+    monkeypatch.setattr(tracker_process, "WAIT_S", 0.1)
+    monkeypatch.setattr(tracker_process.TrackerProcess, "__init__", lambda self, job: _idle(self))
     orchestrator.run(spec, home=tmp_path, until_step=1)
     file = tmp_path / "alone" / "spec.yaml"
     old = yaml.safe_load(file.read_text())

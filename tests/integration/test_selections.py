@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import SpecError
-from orchestrator.running import fork, resume, run
+from orchestrator.runs.api import fork, resume, run
 from orchestrator.spec.load import load_spec
 from tests.integration.runs import At, Killed, component, ending, kill, told
 from tests.orchestrator.specs import alone, flat, small

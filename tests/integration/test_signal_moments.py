@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.running import resume
+from orchestrator.runs.api import resume
 from tests.integration.moments import wait_for
 from tests.integration.processes import Process, wait_for_step
 from tests.integration.runs import told

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 import orchestrator
-from orchestrator.watching import Watcher
+from orchestrator.callbacks import Callback
 from tests.conftest import Evergreen
 from tests.integration.runs import component, ending, told
 from tests.orchestrator.specs import FAKE, alone
 
 
-class Alarmed(Watcher):
+class Alarmed(Callback):
     """Keeps what people are told of the run."""
 
     def __init__(self) -> None:

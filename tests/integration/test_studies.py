@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 import orchestrator
-from orchestrator.runs import opened
-from orchestrator.watching import Watcher
+from orchestrator.callbacks import Callback
+from orchestrator.runs.catalog import opened
 from store.lock import holder, request_stop
 from tests.conftest import Evergreen
 from tests.integration.processes import PATIENCE_S, Process, wait_for_step
@@ -169,7 +169,7 @@ def test_the_runs_of_a_killed_study_die_with_it_and_a_second_ctrl_c_kills(
     same_as_alone(home, tmp_path, 4, spec=QUICK, **BANDITS)
 
 
-class Sharing(Watcher):
+class Sharing(Callback):
     """Hears the phases of a run; in the first batch of its warm start it starts another run and lets it wait."""
 
     def __init__(self, meanwhile: Callable[[], None] = lambda: None) -> None:

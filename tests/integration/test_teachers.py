@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.running import resume, run
+from orchestrator.runs.api import resume, run
 from tests.integration.runs import At, Killed, component, ending, kill
 from tests.orchestrator.specs import Raw, small
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cli import main
-from orchestrator.cli.region import PER_SECOND
+from orchestrator.cli.live_region import PER_SECOND
 from tests.integration.processes import PATIENCE_S, Process
 from tests.orchestrator.cli.terminals import Screenful
 from tests.orchestrator.specs import Raw, alone, written

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import orchestrator
-from orchestrator.watching import Watcher
+from orchestrator.callbacks import Callback
 from policies.policy import Policy
 from tests.integration.runs import ending
 from tests.orchestrator.specs import small
@@ -16,7 +16,7 @@ from tests.orchestrator.specs import small
 CURRICULUM = {"stages": 1, "scheduler": "uniform", "stage": {"steps": 1}}
 
 
-class Listening(Watcher):
+class Listening(Callback):
     """Keeps what it is told of warm starts."""
 
     def __init__(self) -> None:

@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from orchestrator import methods
+from orchestrator import registry
 from orchestrator.spec import Spec
-from policies.objectives import methods as parts
+from policies.objectives import registry as parts
 from policies.objectives.config import ObjectiveConfig
 
 FILE = Path(__file__).with_name("spec_schema.json")
@@ -23,10 +23,10 @@ FILE = Path(__file__).with_name("spec_schema.json")
 def schemas() -> dict[str, Any]:
     """Collect the schemas, by the name of the model or `kind/name` of the method."""
     found = {
-        f"{kind}/{method.name}": methods.config_class(kind, method.name).model_json_schema()
-        for kind in methods.FOLDERS
-        for method in methods.listing(kind)
-        if method.module.startswith(methods.FOLDERS[kind])  # ours, not an installed package's
+        f"{kind}/{method.name}": registry.config_class(kind, method.name).model_json_schema()
+        for kind in registry.FOLDERS
+        for method in registry.listing(kind)
+        if method.module.startswith(registry.FOLDERS[kind])  # ours, not an installed package's
     }
     for kind, name in parts.every():
         found[f"objectives/{kind}/{name}"] = parts.load(kind, name).Config.model_json_schema()

@@ -3,12 +3,12 @@ from __future__ import annotations
 import json
 
 from orchestrator.bandits.contracts import Pick
+from orchestrator.choosing.stage_window import StageGroup
 from orchestrator.progress import Progress
-from orchestrator.stage_evals import MainGroup
 
 
-def earning(*signals: float) -> list[MainGroup]:
-    return [MainGroup("3", [True, False], signal) for signal in signals]
+def earning(*signals: float) -> list[StageGroup]:
+    return [StageGroup("3", [True, False], signal) for signal in signals]
 
 
 def course(at: Progress) -> str:
@@ -111,17 +111,17 @@ def test_an_environment_is_visited_from_its_stage_on_and_once() -> None:
     assert (at.environment, at.visited) == ("words", ["words", "book"])
 
 
-def silent(num: int = 2, correct: bool = False) -> list[MainGroup]:
-    return [MainGroup("3", [correct] * 4, 0.0, has_spread=False)] * num
+def silent(num: int = 2, correct: bool = False) -> list[StageGroup]:
+    return [StageGroup("3", [correct] * 4, 0.0, has_spread=False)] * num
 
 
 def test_steps_without_signal_are_counted_by_the_environment_of_their_stage() -> None:
     """In a row, over its stages; a step that cannot be told changes nothing."""
     at = Progress(num_stages=9, steps_per_stage=2)
     for name, groups in (
-        ("a", [silent(), [*silent(1), MainGroup("3", [True, False], 0.5, has_spread=True)]]),
+        ("a", [silent(), [*silent(1), StageGroup("3", [True, False], 0.5, has_spread=True)]]),
         ("b", [silent(), silent(correct=True)]),
-        ("a", [silent(), [MainGroup("3", [True], None)]]),
+        ("a", [silent(), [StageGroup("3", [True], None)]]),
         ("b", [[], silent(1)]),
     ):
         at.begin_stage(Pick("0.0", name, 1.0, 0))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from policies.objectives.contracts import Batch, Coefficients, Need, Noted, Rows, Totals
+from policies.objectives.contracts import Batch, Coefficients, Need, ShapedRows, SurveyResult, Totals
 from policies.trajectories import Trajectory
 
 
@@ -80,13 +80,13 @@ class Surrogate:
     nucleus: float | None = None
     kappa: float | None = None
 
-    def survey(self, rows: Rows, totals: Totals) -> Noted:
-        return Noted()
+    def survey(self, rows: ShapedRows, totals: Totals) -> SurveyResult:
+        return SurveyResult()
 
     def silent_sums(self, num_tokens: int, totals: Totals) -> dict[str, tuple[float, float]]:
         return {"silent": (float(num_tokens), 1.0)}
 
-    def coefficients(self, rows: Rows, totals: Totals) -> Coefficients:
+    def coefficients(self, rows: ShapedRows, totals: Totals) -> Coefficients:
         mask_BT = rows.mask_BT / totals.num_tokens
         ratio_BT = (rows.lp_BT - rows.lp_old_BT).exp()
         w_BT = (rows.advantage_BT * ratio_BT - self.push * rows.lp_BT) * mask_BT * self.scale

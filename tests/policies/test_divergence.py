@@ -14,12 +14,12 @@ from policies.errors import NonFiniteLogits
 from policies.learner import Learner
 from policies.policy import Policy
 from policies.samplers.contracts import Request, Sampling
-from policies.samplers.sampling import draw
+from policies.samplers.serving.server_weight_check import make_proof
 from policies.samplers.testing import random_policy, some_requests
+from policies.samplers.token_distribution import draw
 from policies.samplers.transformers import Config, TransformersSampler
 from policies.samplers.vllm import Config as VllmConfig
 from policies.samplers.vllm import VllmSampler
-from policies.serving.proof import make_proof
 from tests.policies.fakes import Surrogate, random_batch
 
 NAN, INF = float("nan"), float("inf")

@@ -21,11 +21,11 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from policies.batches import Cutter, Openings
+from policies.batch_forward import score_micro
 from policies.forward import EntropyMode, Reduction, Scored, score_rows
+from policies.micro_batches import MicroBatcher, SharedOpenings
 from policies.objectives.contracts import Batch
 from policies.objectives.padding import pad
-from policies.passes import score_micro
 from policies.shared_prompts import can_share
 from policies.trajectories import Trajectory
 from tests.policies.fakes import random_trajectories
@@ -78,7 +78,7 @@ def scored_shared(
     model: Any, batch: Batch, most_tokens: int, forward_tokens: int = 40, entropy: EntropyMode = "grad"
 ) -> list[tuple[Tensor, Batch, Scored]]:
     """Score all rows by shared prompts, a micro-batch after the other."""
-    cutter = Cutter(Openings.of(batch), most_tokens, forward_tokens)
+    cutter = MicroBatcher(SharedOpenings.of(batch), most_tokens, forward_tokens)
     found = []
     for micro in cutter.shared(np.arange(len(batch.length_B))):
         assert micro.sharing is not None
@@ -144,7 +144,7 @@ def test_answers_of_one_token_take_no_second_forward() -> None:
     batch = batch_of()
     batch.mask_BT[:] &= batch.mask_BT.cumsum(1) == 1
     ((_, rows, scored),) = scored_shared(model, batch, 10_000, entropy="none")
-    (micro,) = Cutter(Openings.of(batch), 10_000).shared(np.arange(len(batch.length_B)))
+    (micro,) = MicroBatcher(SharedOpenings.of(batch), 10_000).shared(np.arange(len(batch.length_B)))
     assert micro.num_forwards == 1
     assert scored.entropy_BT is None
     whole = score_rows(model, rows.ids_BT, rows.mask_BT, 0.7)

@@ -12,15 +12,15 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from policies.batch_forward import score_batch
 from policies.config import LearnerConfig, PolicyConfig
 from policies.forward import Reduction
 from policies.learner import Learner
 from policies.objectives.config import ObjectiveConfig
-from policies.objectives.contracts import Batch, Coefficients, Need, Noted, Rows, Totals
+from policies.objectives.contracts import Batch, Coefficients, Need, ShapedRows, SurveyResult, Totals
 from policies.objectives.objective import Objective
 from policies.objectives.padding import pad
 from policies.objectives.presets import PRESETS
-from policies.passes import score_batch
 from policies.policy import Policy
 from policies.samplers.testing import random_policy
 from tests.policies.fakes import Surrogate, random_trajectories
@@ -34,19 +34,19 @@ class Watching(Surrogate):
 
     needs: frozenset[Need] = LOOKING
     kappa: float | None = 0.05
-    surveys: list[tuple[Rows, Totals]] = field(default_factory=list)
-    shown: list[tuple[Rows, Totals]] = field(default_factory=list)
+    surveys: list[tuple[ShapedRows, Totals]] = field(default_factory=list)
+    shown: list[tuple[ShapedRows, Totals]] = field(default_factory=list)
 
-    def survey(self, rows: Rows, totals: Totals) -> Noted:
+    def survey(self, rows: ShapedRows, totals: Totals) -> SurveyResult:
         self.surveys.append((rows, totals))
         weight_BT = (rows.lp_BT - rows.lp_BT[rows.mask_BT].mean()).sigmoid()
-        return Noted(
+        return SurveyResult(
             {"own.roll": rows.lp_roll_BT, "own.weight": weight_BT, "own.is_rare": rows.lp_BT < -2},
             {"own.mean": float(rows.lp_BT[rows.mask_BT].mean())},
             {"own_logged": 7.0},
         )
 
-    def coefficients(self, rows: Rows, totals: Totals) -> Coefficients:
+    def coefficients(self, rows: ShapedRows, totals: Totals) -> Coefficients:
         self.shown.append((rows, totals))
         found = super().coefficients(rows, totals)
         weight_BT = rows.noted["own.weight"] if rows.noted else 1.0
@@ -183,7 +183,7 @@ def test_the_filter_is_that_of_the_start_of_the_step_in_every_update() -> None:
     assert not torch.equal(last.lp_BT, last.lp_old_BT)
 
 
-def _pairs(rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:
+def _pairs(rows: ShapedRows) -> Iterator[tuple[Tensor, Tensor]]:
     assert rows.lp_proxy_BT is not None
     return zip(rows.lp_roll_BT[rows.mask_BT], rows.lp_proxy_BT[rows.mask_BT], strict=True)
 

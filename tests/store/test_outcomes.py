@@ -16,16 +16,16 @@ from rich.console import Console
 
 from orchestrator.cli.tables import print_story
 from store import outcomes
-from store.comparing.measures import MEASURES, WHOLE, measure, scores
-from store.exporting import new_export
+from store.comparison.measures import MEASURES, WHOLE, measure, scores
+from store.export import new_export
 from store.ledger import Ledger
 from store.outcomes import NOTHING_LEARNT, OUTCOMES, SWITCHES
 from store.report import render
-from store.story import facts
+from store.run_story import facts
+from store.sentences import signed, what_it_cost
+from store.tracker.cursor import Cursor, covered
 from store.tracker.names import TABLE
-from store.tracker.pages import History
-from store.tracker.position import Position, covered
-from store.words import signed, what_it_cost
+from store.tracker.pages import HistoryPages
 from tests.store.report.pages import Page
 from tests.store.report.runs import Shape, written
 
@@ -70,9 +70,9 @@ def told(ledger: Ledger, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 
 def _told(ledger: Ledger, folder: Path, name: str, rows: list[dict[str, Any]]) -> Told:
     read = ledger.reading
-    history = History(read, read.run(name))
+    history = HistoryPages(read, read.run(name))
     sent: dict[int, dict[str, float]] = {}
-    for page in history.pages(Position(), covered(read, name)):
+    for page in history.pages(Cursor(), covered(read, name)):
         for value in page.curriculum:
             sent.setdefault(value.step, {})[value.name] = value.value
     exported: dict[int, dict[str, float | None]] = {}
@@ -87,7 +87,7 @@ def _told(ledger: Ledger, folder: Path, name: str, rows: list[dict[str, Any]]) -
     )
 
 
-def _on_the_page(page: Page, one: outcomes.Outcome, text: str) -> bool:
+def _on_the_page(page: Page, one: outcomes.CarryOverMetric, text: str) -> bool:
     words = map(re.escape, (one.title, one.abbreviation, text, one.meaning))
     return re.search(r"\s*".join(words), page.text) is not None
 

@@ -20,9 +20,9 @@ from __future__ import annotations
 
 from pydantic import model_validator
 
+from policies.objectives.control_targets import BoundedOptions, Steering, expect_inside
+from policies.objectives.entropy_reading import ENTROPY
 from policies.objectives.parts import Controller
-from policies.objectives.reading import ENTROPY
-from policies.objectives.targets import BoundedOptions, Steering, expect_inside
 
 SOURCE = "arXiv 2310.04373"
 

@@ -21,8 +21,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from policies.objectives.control_targets import BoundedOptions, Steering, expect_inside
 from policies.objectives.parts import Controller
-from policies.objectives.targets import BoundedOptions, Steering, expect_inside
 
 SOURCE = "arXiv 2603.11682"
 

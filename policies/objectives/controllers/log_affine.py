@@ -22,8 +22,8 @@ import math
 
 from pydantic import Field
 
+from policies.objectives.control_targets import Steering, TargetOptions, expect_inside
 from policies.objectives.parts import Controller
-from policies.objectives.targets import Steering, TargetOptions, expect_inside
 
 SOURCE = "ours"
 

@@ -21,8 +21,8 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
+from policies.objectives.control_targets import Steering, TargetOptions, expect_inside
 from policies.objectives.parts import Controller
-from policies.objectives.targets import Steering, TargetOptions, expect_inside
 
 SOURCE = "arXiv 2511.15248"
 

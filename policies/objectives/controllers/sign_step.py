@@ -26,8 +26,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from policies.objectives.control_targets import BoundedOptions, Steering, expect_inside
 from policies.objectives.parts import Controller
-from policies.objectives.targets import BoundedOptions, Steering, expect_inside
 
 SOURCE = "arXiv 2505.22312"
 

@@ -36,10 +36,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from policies.objectives.components import chosen
 from policies.objectives.errors import ObjectiveError
 from policies.objectives.estimators import rloo
-from policies.objectives.parts import MAX_LOG_RATIO, Estimator, Memory, Outcomes, Part, PartOptions
+from policies.objectives.parts import MAX_LOG_RATIO, Estimator, Outcomes, Part, PartOptions, PartState
+from policies.objectives.score_components import chosen
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,7 +66,7 @@ class Config(PartOptions):
 def create(config: Config) -> Estimator:
     """Make the estimator."""
 
-    def apply(outcomes: Outcomes, memory: Memory) -> Tensor:
+    def apply(outcomes: Outcomes, memory: PartState) -> Tensor:
         values = chosen(outcomes, config.constrained_targets, "constrained_targets")
         multipliers = {name: memory.kept.get(name, [0.0, 0.0])[0] for name in values}
         memory.log.update({f"constrained_weight_{name}": _sigmoid(mu) for name, mu in multipliers.items()})

@@ -29,7 +29,7 @@ from pydantic import Field
 
 from policies.objectives.estimators import grpo
 from policies.objectives.groups import group_size, group_sum
-from policies.objectives.parts import Estimator, Memory, Outcomes, Part, PartOptions
+from policies.objectives.parts import Estimator, Outcomes, Part, PartOptions, PartState
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,7 +55,7 @@ class Config(PartOptions):
 def create(config: Config) -> Estimator:
     """Make the estimator."""
 
-    def apply(outcomes: Outcomes, memory: Memory) -> Tensor:
+    def apply(outcomes: Outcomes, memory: PartState) -> Tensor:
         weight_B = weigh(answer_entropy(outcomes), config)
         memory.log["copo_local_weight"] = float(weight_B.mean())
         local_B = grpo.estimate(outcomes, "sample", EPS)

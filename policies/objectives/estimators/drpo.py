@@ -25,7 +25,7 @@ from pydantic import Field
 
 from policies.objectives.estimators import disco
 from policies.objectives.groups import group_sum
-from policies.objectives.parts import Estimator, Memory, Outcomes, Part, PartOptions
+from policies.objectives.parts import Estimator, Outcomes, Part, PartOptions, PartState
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,7 +45,7 @@ class Config(PartOptions):
 def create(config: Config) -> Estimator:
     """Make the estimator."""
 
-    def apply(outcomes: Outcomes, memory: Memory) -> Tensor:
+    def apply(outcomes: Outcomes, memory: PartState) -> Tensor:
         return disco.estimate(outcomes, preference(outcomes.num_tokens_B.double(), config))
 
     return Part(apply)

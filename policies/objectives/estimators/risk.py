@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, model_validator
 
 from policies.objectives.groups import group_size, group_sum
-from policies.objectives.parts import Estimator, Memory, Outcomes, Part, PartOptions
+from policies.objectives.parts import Estimator, Outcomes, Part, PartOptions, PartState
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,7 +81,7 @@ def create(config: Config) -> Estimator:
     return Part(lambda outcomes, memory: estimate(outcomes, memory, config))
 
 
-def estimate(outcomes: Outcomes, memory: Memory, config: Config) -> Tensor:
+def estimate(outcomes: Outcomes, memory: PartState, config: Config) -> Tensor:
     """Advantages [B] from rewards [B]; the trackers of the arms that are there move."""
     advantage_B = outcomes.reward_B.new_zeros(len(outcomes.reward_B))
     for place, arm in enumerate(outcomes.arms):
@@ -129,7 +129,7 @@ def track(quantile: float, level: float, score_K: Tensor, rate: float) -> float:
     return quantile + rate * (level - float((score_K < quantile).double().mean()))
 
 
-def _tracked(memory: Memory, arm: str, scores: list[Tensor], config: Config) -> tuple[float, float]:
+def _tracked(memory: PartState, arm: str, scores: list[Tensor], config: Config) -> tuple[float, float]:
     """The quantiles that hold in this step; they move for the next."""
     score_K = scores[0].new_tensor([one for some in scores for one in some.tolist()])
     levels = (config.risk_low, config.risk_high)

@@ -31,10 +31,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator
 
-from policies.objectives.components import chosen
 from policies.objectives.errors import ObjectiveError
 from policies.objectives.estimators import rloo
-from policies.objectives.parts import Estimator, Memory, Outcomes, Part, PartOptions, Products
+from policies.objectives.parts import Estimator, Outcomes, Part, PartOptions, PartState, Products
+from policies.objectives.score_components import chosen
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,13 +72,13 @@ def create(config: Config) -> Estimator:
         values = chosen(outcomes, config.weighted_components, "weighted_components")
         return {name: rloo.estimate(value_B, outcomes.group_B) for name, value_B in values.items()}
 
-    def apply(outcomes: Outcomes, memory: Memory) -> Tensor:
+    def apply(outcomes: Outcomes, memory: PartState) -> Tensor:
         advantages = components(outcomes)
         weights = _weights(memory.kept, advantages, config)
         memory.log.update({f"weighted_weight_{name}": weight for name, weight in weights.items()})
         return combine(advantages, weights)
 
-    def hear(products: Products, memory: Memory) -> None:
+    def hear(products: Products, memory: PartState) -> None:
         update_weights(memory.kept, influence(products), config)
 
     if config.weighted_rate == 0:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from policies.objectives.contracts import Rows, Totals
+from policies.objectives.contracts import ShapedRows, Totals
 from policies.objectives.mismatch_weights import exp_clamped, masked, sequence_mean
 from policies.objectives.parts import Part, PartOptions, Shaped, Shaper
 
@@ -44,7 +44,7 @@ class Config(PartOptions):
 def create(config: Config) -> Shaper:
     """Make the shaper."""
 
-    def apply(advantage_BT: Tensor, rows: Rows, totals: Totals) -> Shaped:
+    def apply(advantage_BT: Tensor, rows: ShapedRows, totals: Totals) -> Shaped:
         mean_BT = exp_clamped(sequence_mean(rows.lp_old_BT - rows.lp_roll_BT, rows.mask_BT))
         keep_BT = (mean_BT >= config.geo_mask_low) & (mean_BT <= config.geo_mask_high)
         return masked(advantage_BT, keep_BT, "geo_mask")

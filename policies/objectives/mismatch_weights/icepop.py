@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from policies.objectives.contracts import Rows, Totals
+from policies.objectives.contracts import ShapedRows, Totals
 from policies.objectives.mismatch_weights import exp_clamped, weighed
 from policies.objectives.parts import Part, PartOptions, Shaped, Shaper
 
@@ -43,7 +43,7 @@ class Config(PartOptions):
 def create(config: Config) -> Shaper:
     """Make the shaper."""
 
-    def apply(advantage_BT: Tensor, rows: Rows, totals: Totals) -> Shaped:
+    def apply(advantage_BT: Tensor, rows: ShapedRows, totals: Totals) -> Shaped:
         gap_BT = rows.lp_old_BT - rows.lp_roll_BT
         weight_BT = weigh(gap_BT, config.icepop_low, config.icepop_high)
         return weighed(advantage_BT, weight_BT, "icepop", masked_frac=weight_BT == 0)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from policies.objectives.contracts import Rows, Totals
+from policies.objectives.contracts import ShapedRows, Totals
 from policies.objectives.mismatch_weights import masked, sequence_mean
 from policies.objectives.parts import Part, PartOptions, Shaped, Shaper
 
@@ -44,7 +44,7 @@ class Config(PartOptions):
 def create(config: Config) -> Shaper:
     """Make the shaper."""
 
-    def apply(advantage_BT: Tensor, rows: Rows, totals: Totals) -> Shaped:
+    def apply(advantage_BT: Tensor, rows: ShapedRows, totals: Totals) -> Shaped:
         moved_BT = sequence_mean(rows.lp_roll_BT - rows.lp_BT, rows.mask_BT)
         keep_BT = (advantage_BT >= 0) | (moved_BT <= config.off_policy_mask_delta)
         return masked(advantage_BT, keep_BT, "off_policy_mask")

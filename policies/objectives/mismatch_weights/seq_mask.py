@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from policies.objectives.contracts import Rows, Totals
+from policies.objectives.contracts import ShapedRows, Totals
 from policies.objectives.mismatch_weights import exp_clamped, sequence_sum, weighed
 from policies.objectives.parts import Part, PartOptions, Shaped, Shaper
 
@@ -40,7 +40,7 @@ class Config(PartOptions):
 def create(config: Config) -> Shaper:
     """Make the shaper."""
 
-    def apply(advantage_BT: Tensor, rows: Rows, totals: Totals) -> Shaped:
+    def apply(advantage_BT: Tensor, rows: ShapedRows, totals: Totals) -> Shaped:
         raw_BT = exp_clamped(sequence_sum(rows.lp_old_BT - rows.lp_roll_BT, rows.mask_BT))
         is_masked_BT = raw_BT > config.seq_mask_cap
         return weighed(

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from policies.objectives.contracts import Rows, Totals
+from policies.objectives.contracts import ShapedRows, Totals
 from policies.objectives.mismatch_weights import exp_clamped, weighed
 from policies.objectives.parts import Part, PartOptions, Shaped, Shaper
 
@@ -43,7 +43,7 @@ def create(config: Config) -> Shaper | None:
         return None
     cap = config.tis_cap
 
-    def apply(advantage_BT: Tensor, rows: Rows, totals: Totals) -> Shaped:
+    def apply(advantage_BT: Tensor, rows: ShapedRows, totals: Totals) -> Shaped:
         gap_BT = rows.lp_old_BT - rows.lp_roll_BT
         return weighed(advantage_BT, weigh(gap_BT, cap), "tis", capped_frac=exp_clamped(gap_BT) > cap)
 

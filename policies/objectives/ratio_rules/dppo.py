@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from policies.objectives.contracts import Rows
+from policies.objectives.contracts import ShapedRows
 from policies.objectives.parts import MAX_LOG_RATIO, Part, PartOptions, Ratio, RatioRule
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Config(PartOptions):
 def create(config: Config) -> RatioRule:
     """Make the rule."""
 
-    def apply(advantage_BT: Tensor, rows: Rows) -> Ratio:
+    def apply(advantage_BT: Tensor, rows: ShapedRows) -> Ratio:
         return rule(advantage_BT, rows.lp_BT, rows.lp_roll_BT, config.dppo_low, config.dppo_high)
 
     return Part(apply, frozenset({"lp_roll"}), zero_stays_zero=True)

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from policies.objectives.contracts import Rows
+from policies.objectives.contracts import ShapedRows
 from policies.objectives.parts import Part, PartOptions, Ratio, RatioRule
 from policies.objectives.ratio_rules import ppo
 
@@ -52,7 +52,7 @@ class Config(PartOptions):
 def create(config: Config) -> RatioRule:
     """Make the rule."""
 
-    def apply(advantage_BT: Tensor, rows: Rows) -> Ratio:
+    def apply(advantage_BT: Tensor, rows: ShapedRows) -> Ratio:
         log_ratio_BT = rows.lp_BT - rows.lp_old_BT
         return rule(advantage_BT, log_ratio_BT, rows.mask_BT, config.gspo_low, config.gspo_high)
 

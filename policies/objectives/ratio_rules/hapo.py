@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, model_validator
 
-from policies.objectives.contracts import Rows
+from policies.objectives.contracts import ShapedRows
 from policies.objectives.errors import ObjectiveError
 from policies.objectives.parts import Part, PartOptions, Ratio, RatioRule
 from policies.objectives.ratio_rules import ppo
@@ -58,7 +58,7 @@ class Config(PartOptions):
 def create(config: Config) -> RatioRule:
     """Make the rule."""
 
-    def apply(advantage_BT: Tensor, rows: Rows) -> Ratio:
+    def apply(advantage_BT: Tensor, rows: ShapedRows) -> Ratio:
         score_BT = rows.noted.get(SCORE)
         if score_BT is None:
             raise ObjectiveError(

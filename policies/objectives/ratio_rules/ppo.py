@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, model_validator
 
-from policies.objectives.contracts import Rows
+from policies.objectives.contracts import ShapedRows
 from policies.objectives.parts import MAX_LOG_RATIO, Part, PartOptions, Ratio, RatioRule
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Config(PartOptions):
 def create(config: Config) -> RatioRule:
     """Make the rule."""
 
-    def apply(advantage_BT: Tensor, rows: Rows) -> Ratio:
+    def apply(advantage_BT: Tensor, rows: ShapedRows) -> Ratio:
         return rule(
             advantage_BT,
             rows.lp_BT - rows.lp_old_BT,

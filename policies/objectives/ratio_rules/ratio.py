@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from policies.objectives.contracts import Rows
+from policies.objectives.contracts import ShapedRows
 from policies.objectives.parts import MAX_LOG_RATIO, Part, PartOptions, Ratio, RatioRule
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Config(PartOptions):
 def create(config: Config) -> RatioRule:
     """Make the rule."""
 
-    def apply(advantage_BT: Tensor, rows: Rows) -> Ratio:
+    def apply(advantage_BT: Tensor, rows: ShapedRows) -> Ratio:
         return rule(advantage_BT, rows.lp_BT - rows.lp_old_BT)
 
     return Part(apply, frozenset({"lp_old"}), zero_stays_zero=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from policies.objectives.contracts import Rows
+from policies.objectives.contracts import ShapedRows
 from policies.objectives.parts import Part, PartOptions, Ratio, RatioRule
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def create(config: Config) -> RatioRule:
     return Part(lambda advantage_BT, rows: rule(advantage_BT, rows), zero_stays_zero=True)
 
 
-def rule(advantage_BT: Tensor, rows: Rows) -> Ratio:
+def rule(advantage_BT: Tensor, rows: ShapedRows) -> Ratio:
     """Apply it to shaped advantages [B, T]."""
     return Ratio(
         c_BT=advantage_BT.new_ones(advantage_BT.shape),

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from policies.objectives.contracts import Rows
+from policies.objectives.contracts import ShapedRows
 from policies.objectives.parts import MAX_LOG_RATIO, Part, PartOptions, Ratio, RatioRule
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Config(PartOptions):
 def create(config: Config) -> RatioRule:
     """Make the rule."""
 
-    def apply(advantage_BT: Tensor, rows: Rows) -> Ratio:
+    def apply(advantage_BT: Tensor, rows: ShapedRows) -> Ratio:
         log_ratio_BT = rows.lp_BT - rows.lp_old_BT
         return rule(advantage_BT, log_ratio_BT, config.sapo_tau_good, config.sapo_tau_bad)
 

@@ -39,7 +39,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from policies.objectives.groups import group_size, group_sum
-from policies.objectives.parts import Memory, Outcomes, Part, PartOptions, RewardMap
+from policies.objectives.parts import Outcomes, Part, PartOptions, PartState, RewardMap
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -114,7 +114,7 @@ def _penalty(x_B: Tensor, weight: float, cap: float, margin: float, bend: float)
     return (weight * hub(x_B, bend) / (margin + bend)).clamp(max=cap)
 
 
-def _bonuses(outcomes: Outcomes, memory: Memory, config: Config) -> Tensor:
+def _bonuses(outcomes: Outcomes, memory: PartState, config: Config) -> Tensor:
     """The bonus of every answer, [B]; thresholds and alphas move."""
     bonus_B = outcomes.reward_B.new_zeros(len(outcomes.reward_B))
     accuracy_B = group_sum(outcomes.correct_B.to(bonus_B), outcomes.group_B) / group_size(outcomes.group_B)

@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from policies.objectives.components import chosen
-from policies.objectives.parts import Memory, Outcomes, Part, PartOptions, RewardMap
+from policies.objectives.parts import Outcomes, Part, PartOptions, PartState, RewardMap
+from policies.objectives.score_components import chosen
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,7 +53,7 @@ def create(config: Config) -> RewardMap:
     return Part(lambda outcomes, memory: scale(outcomes, memory, config))
 
 
-def scale(outcomes: Outcomes, memory: Memory, config: Config) -> Tensor:
+def scale(outcomes: Outcomes, memory: PartState, config: Config) -> Tensor:
     """The rewards [B], each arm's times what its step added; fronts grow."""
     values = chosen(outcomes, config.hypervolume_components, "hypervolume_components")
     reference = [config.hypervolume_components.get(name, 0.0) for name in values]

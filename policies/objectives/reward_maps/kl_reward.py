@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from policies.objectives.errors import ObjectiveError
-from policies.objectives.parts import MAX_LOG_RATIO, Memory, Outcomes, Part, PartOptions, RewardMap
+from policies.objectives.parts import MAX_LOG_RATIO, Outcomes, Part, PartOptions, PartState, RewardMap
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,7 +44,7 @@ def create(config: Config) -> RewardMap | None:
     if config.kl_reward == 0:
         return None
 
-    def apply(outcomes: Outcomes, memory: Memory) -> Tensor:
+    def apply(outcomes: Outcomes, memory: PartState) -> Tensor:
         if outcomes.kl_BT is None:
             raise ObjectiveError("`kl_reward` reads the reference's log-probs, and the outcomes carry none")
         return outcomes.reward_B - config.kl_reward * total(outcomes.kl_BT, outcomes.mask_BT)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from policies.objectives.parts import Memory, Outcomes, Part, PartOptions, RewardMap
+from policies.objectives.parts import Outcomes, Part, PartOptions, PartState, RewardMap
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +40,7 @@ class Config(PartOptions):
 def create(config: Config) -> RewardMap:
     """Make the reward map."""
 
-    def apply(outcomes: Outcomes, memory: Memory) -> Tensor:
+    def apply(outcomes: Outcomes, memory: PartState) -> Tensor:
         is_thought_BT = outcomes.mask_BT & ~outcomes.is_answer_BT
         think_B = mean_entropy(outcomes.entropy_BT, is_thought_BT)
         answer_B = mean_entropy(outcomes.entropy_BT, outcomes.is_answer_BT & outcomes.mask_BT)

@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field, model_validator
 
-from policies.objectives.contracts import Noted, Rows, Totals
+from policies.objectives.contracts import ShapedRows, SurveyResult, Totals
 from policies.objectives.covariance import token_covariance
-from policies.objectives.parts import Memory, Part, PartOptions, Shaped, Shaper
+from policies.objectives.parts import Part, PartOptions, PartState, Shaped, Shaper
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,12 +61,12 @@ def create(config: Config) -> Shaper | None:
     if config.clip_cov_ratio == 0:
         return None
 
-    def survey(rows: Rows, totals: Totals, memory: Memory) -> Noted:
+    def survey(rows: ShapedRows, totals: Totals, memory: PartState) -> SurveyResult:
         is_eligible_BT = eligible(token_covariance(rows), rows, config.clip_cov_low, config.clip_cov_high)
         num = max(1, int(config.clip_cov_ratio * totals.num_tokens))
         is_drawn_BT = draw(is_eligible_BT, rows, num, memory.rng)
         whole = max(totals.num_tokens, 1)
-        return Noted(
+        return SurveyResult(
             tokens={"clip_cov.keep": (~is_drawn_BT).to(rows.advantage_BT.dtype)},
             log={
                 "clip_cov_eligible_frac": int(is_eligible_BT.sum()) / whole,
@@ -74,18 +74,18 @@ def create(config: Config) -> Shaper | None:
             },
         )
 
-    def apply(advantage_BT: Tensor, rows: Rows, totals: Totals) -> Shaped:
+    def apply(advantage_BT: Tensor, rows: ShapedRows, totals: Totals) -> Shaped:
         return Shaped(advantage_BT * rows.noted["clip_cov.keep"])
 
     return Part(apply, frozenset({"lp_old"}), zero_stays_zero=True, survey=survey)
 
 
-def eligible(covariance_BT: Tensor, rows: Rows, low: float, high: float) -> Tensor:
+def eligible(covariance_BT: Tensor, rows: ShapedRows, low: float, high: float) -> Tensor:
     """Which tokens may be drawn, bool [B, T]."""
     return (covariance_BT > low) & (covariance_BT < high) & rows.mask_BT
 
 
-def draw(is_eligible_BT: Tensor, rows: Rows, num: int, rng: np.random.Generator) -> Tensor:
+def draw(is_eligible_BT: Tensor, rows: ShapedRows, num: int, rng: np.random.Generator) -> Tensor:
     """Draw so many of the eligible tokens, or all when there are fewer; bool [B, T]."""
     row_E, column_E = is_eligible_BT.nonzero(as_tuple=True)
     keys = (column_E, rows.advantage_BT[row_E, column_E], rows.lp_old_BT[row_E, column_E])

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from policies.objectives.contracts import Noted, Rows, Totals
+from policies.objectives.contracts import ShapedRows, SurveyResult, Totals
 from policies.objectives.errors import ObjectiveError
 from policies.objectives.groups import group_max, group_sum
-from policies.objectives.parts import Memory, Part, PartOptions, Shaped, Shaper
+from policies.objectives.parts import Part, PartOptions, PartState, Shaped, Shaper
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,7 +45,7 @@ class Config(PartOptions):
 def create(config: Config) -> Shaper:
     """Make the shaper."""
 
-    def survey(rows: Rows, totals: Totals, memory: Memory) -> Noted:
+    def survey(rows: ShapedRows, totals: Totals, memory: PartState) -> SurveyResult:
         if rows.group_B is None:
             raise ObjectiveError(
                 "the shaper `disco` compares answers of one question, and the rows carry no groups"
@@ -53,9 +53,9 @@ def create(config: Config) -> Shaper:
         score_B = rows.lp_old_BT.sum(-1) / rows.mask_BT.sum(-1).clamp(min=1)
         is_wrong_B = (rows.advantage_BT < 0).any(-1)
         weight_B = weigh(score_B, is_wrong_B, rows.group_B, config.disco_tau)
-        return Noted(tokens={NOTED: weight_B[:, None].expand(rows.mask_BT.shape) * rows.mask_BT})
+        return SurveyResult(tokens={NOTED: weight_B[:, None].expand(rows.mask_BT.shape) * rows.mask_BT})
 
-    def apply(advantage_BT: Tensor, rows: Rows, totals: Totals) -> Shaped:
+    def apply(advantage_BT: Tensor, rows: ShapedRows, totals: Totals) -> Shaped:
         return Shaped(advantage_BT * rows.noted[NOTED])
 
     return Part(apply, frozenset({"lp_old"}), zero_stays_zero=True, survey=survey)

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from policies.objectives.contracts import Noted, Rows, Totals
+from policies.objectives.contracts import ShapedRows, SurveyResult, Totals
 from policies.objectives.groups import group_sum
-from policies.objectives.parts import Memory, Part, PartOptions, Shaped, Shaper
+from policies.objectives.parts import Part, PartOptions, PartState, Shaped, Shaper
 from policies.objectives.statistics import start_entropy
 
 if TYPE_CHECKING:
@@ -44,17 +44,17 @@ class Config(PartOptions):
 def create(config: Config) -> Shaper:
     """Make the shaper."""
 
-    def survey(rows: Rows, totals: Totals, memory: Memory) -> Noted:
+    def survey(rows: ShapedRows, totals: Totals, memory: PartState) -> SurveyResult:
         assert rows.group_B is not None, "the learner gives it"
         weight_B = weigh(start_entropy(rows, "entropy_advantage"), rows.mask_BT, rows.group_B)
         if config.entropy_advantage_clip is not None:
             weight_B = weight_B.clamp(-config.entropy_advantage_clip, config.entropy_advantage_clip)
-        return Noted(
+        return SurveyResult(
             tokens={"entropy_advantage.weight": weight_B[:, None] * rows.mask_BT},
             log={"entropy_advantage_negative_frac": float((weight_B < 0).double().mean())},
         )
 
-    def apply(advantage_BT: Tensor, rows: Rows, totals: Totals) -> Shaped:
+    def apply(advantage_BT: Tensor, rows: ShapedRows, totals: Totals) -> Shaped:
         return Shaped(advantage_BT * rows.noted["entropy_advantage.weight"])
 
     return Part(apply, frozenset({"old_entropy"}), zero_stays_zero=True, survey=survey)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from policies.objectives.contracts import Rows, Totals
+from policies.objectives.contracts import ShapedRows, Totals
 from policies.objectives.errors import ObjectiveError
 from policies.objectives.parts import Part, PartOptions, Shaped, Shaper
 from policies.objectives.statistics import start_entropy
@@ -45,7 +45,7 @@ class Config(PartOptions):
 def create(config: Config) -> Shaper:
     """Make the shaper."""
 
-    def apply(advantage_BT: Tensor, rows: Rows, totals: Totals) -> Shaped:
+    def apply(advantage_BT: Tensor, rows: ShapedRows, totals: Totals) -> Shaped:
         if rows.entropy_BT is None:
             raise ObjectiveError("`erc` reads the entropy of every token, and the rows carry none")
         old_BT = start_entropy(rows, "erc")

@@ -33,8 +33,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from policies.objectives.contracts import Noted, Rows, Totals
-from policies.objectives.parts import MAX_LOG_RATIO, Memory, Part, PartOptions, Shaped, Shaper
+from policies.objectives.contracts import ShapedRows, SurveyResult, Totals
+from policies.objectives.parts import MAX_LOG_RATIO, Part, PartOptions, PartState, Shaped, Shaper
 from policies.objectives.ratio_rules.hapo import SCORE, bounds
 from policies.objectives.statistics import quantile, start_entropy
 
@@ -59,11 +59,11 @@ class Config(PartOptions):
 def create(config: Config) -> Shaper:
     """Make the shaper."""
 
-    def survey(rows: Rows, totals: Totals, memory: Memory) -> Noted:
+    def survey(rows: ShapedRows, totals: Totals, memory: PartState) -> SurveyResult:
         score_BT = score(start_entropy(rows, "hapo"), rows.mask_BT, config.hapo_quantile)
-        return Noted(tokens={SCORE: score_BT})
+        return SurveyResult(tokens={SCORE: score_BT})
 
-    def apply(advantage_BT: Tensor, rows: Rows, totals: Totals) -> Shaped:
+    def apply(advantage_BT: Tensor, rows: ShapedRows, totals: Totals) -> Shaped:
         log_ratio_BT = rows.lp_BT - rows.lp_old_BT
         weight_BT = weigh(rows.noted[SCORE], log_ratio_BT, config.hapo_low, config.hapo_high)
         return Shaped(advantage_BT * weight_BT, {"hapo_weight_mean": weight_BT})

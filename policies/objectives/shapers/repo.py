@@ -21,8 +21,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from policies.objectives.centring import Centre, centred_lp, centring_needs
-from policies.objectives.contracts import Rows, Totals
+from policies.objectives.centred_log_prob import Centre, centred_lp, centring_needs
+from policies.objectives.contracts import ShapedRows, Totals
 from policies.objectives.parts import Part, PartOptions, Shaped, Shaper
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Config(PartOptions):
 def create(config: Config) -> Shaper:
     """Make the shaper."""
 
-    def apply(advantage_BT: Tensor, rows: Rows, totals: Totals) -> Shaped:
+    def apply(advantage_BT: Tensor, rows: ShapedRows, totals: Totals) -> Shaped:
         beta = config.strength
         if config.per == "response":
             beta *= totals.num_sequences / max(totals.num_tokens, 1)

@@ -25,9 +25,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from policies.objectives.centring import Centre, centred_lp, centring_needs
-from policies.objectives.contracts import Need, Noted, Rows, Totals
-from policies.objectives.parts import Memory, Part, PartOptions, Shaped, Shaper
+from policies.objectives.centred_log_prob import Centre, centred_lp, centring_needs
+from policies.objectives.contracts import Need, ShapedRows, SurveyResult, Totals
+from policies.objectives.parts import Part, PartOptions, PartState, Shaped, Shaper
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,11 +51,11 @@ class Config(PartOptions):
 def create(config: Config) -> Shaper:
     """Make the shaper."""
 
-    def survey(rows: Rows, totals: Totals, memory: Memory) -> Noted:
+    def survey(rows: ShapedRows, totals: Totals, memory: PartState) -> SurveyResult:
         change = expected_change(rows, centred_lp(rows, totals, config.centre))
-        return Noted(numbers={"repo_d.change": change}, log={"repo_d_change": change})
+        return SurveyResult(numbers={"repo_d.change": change}, log={"repo_d_change": change})
 
-    def apply(advantage_BT: Tensor, rows: Rows, totals: Totals) -> Shaped:
+    def apply(advantage_BT: Tensor, rows: ShapedRows, totals: Totals) -> Shaped:
         beta = config.strength * totals.noted["repo_d.change"]
         return Shaped(shape(advantage_BT, centred_lp(rows, totals, config.centre), beta))
 
@@ -63,7 +63,7 @@ def create(config: Config) -> Shaper:
     return Part(apply, centring_needs(config.centre) | at_start, survey=survey)
 
 
-def expected_change(rows: Rows, centred_BT: Tensor) -> float:
+def expected_change(rows: ShapedRows, centred_BT: Tensor) -> float:
     """D: the mean over valid tokens of A * L [B, T]; minus the entropy change of a natural-gradient step of size 1."""
     product_BT = (rows.advantage_BT * centred_BT).masked_fill(~rows.mask_BT, 0.0)
     return float(product_BT.double().sum() / rows.mask_BT.sum().clamp(min=1))

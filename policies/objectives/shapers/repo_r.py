@@ -17,8 +17,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from policies.objectives.centring import Centre, centred_lp, centring_needs
-from policies.objectives.contracts import Rows, Totals
+from policies.objectives.centred_log_prob import Centre, centred_lp, centring_needs
+from policies.objectives.contracts import ShapedRows, Totals
 from policies.objectives.parts import Part, PartOptions, Shaped, Shaper
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Config(PartOptions):
 def create(config: Config) -> Shaper:
     """Make the shaper."""
 
-    def apply(advantage_BT: Tensor, rows: Rows, totals: Totals) -> Shaped:
+    def apply(advantage_BT: Tensor, rows: ShapedRows, totals: Totals) -> Shaped:
         return Shaped(shape(advantage_BT, centred_lp(rows, totals, config.centre), config.strength))
 
     return Part(apply, centring_needs(config.centre), zero_stays_zero=True)

@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from policies.objectives.contracts import Noted, Rows, Totals
-from policies.objectives.parts import Memory, Part, PartOptions, Shaped, Shaper
+from policies.objectives.contracts import ShapedRows, SurveyResult, Totals
+from policies.objectives.parts import Part, PartOptions, PartState, Shaped, Shaper
 from policies.objectives.statistics import quantile, start_entropy
 
 if TYPE_CHECKING:
@@ -59,13 +59,13 @@ class Config(PartOptions):
 def create(config: Config) -> Shaper:
     """Make the shaper."""
 
-    def survey(rows: Rows, totals: Totals, memory: Memory) -> Noted:
+    def survey(rows: ShapedRows, totals: Totals, memory: PartState) -> SurveyResult:
         omega_BT = change(rows.advantage_BT, rows.lp_old_BT, start_entropy(rows, "steer"))
         weight_BT = weigh(omega_BT, rows.mask_BT, config)
         mean = float(weight_BT.masked_fill(~rows.mask_BT, 0.0).sum()) / max(totals.num_tokens, 1)
-        return Noted(tokens={"steer.weight": weight_BT}, log={"steer_weight_mean": mean})
+        return SurveyResult(tokens={"steer.weight": weight_BT}, log={"steer_weight_mean": mean})
 
-    def apply(advantage_BT: Tensor, rows: Rows, totals: Totals) -> Shaped:
+    def apply(advantage_BT: Tensor, rows: ShapedRows, totals: Totals) -> Shaped:
         return Shaped(advantage_BT * rows.noted["steer.weight"])
 
     return Part(apply, frozenset({"lp_old", "old_entropy"}), zero_stays_zero=True, survey=survey)

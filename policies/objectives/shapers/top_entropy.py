@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from policies.objectives.contracts import Noted, Rows, Totals
-from policies.objectives.parts import Memory, Part, PartOptions, Shaped, Shaper
+from policies.objectives.contracts import ShapedRows, SurveyResult, Totals
+from policies.objectives.parts import Part, PartOptions, PartState, Shaped, Shaper
 from policies.objectives.statistics import quantile, start_entropy
 
 if TYPE_CHECKING:
@@ -46,11 +46,11 @@ def create(config: Config) -> Shaper | None:
     if config.top_entropy_share == 1:
         return None
 
-    def survey(rows: Rows, totals: Totals, memory: Memory) -> Noted:
+    def survey(rows: ShapedRows, totals: Totals, memory: PartState) -> SurveyResult:
         entropy_BT = start_entropy(rows, "top_entropy")
         limit = threshold(entropy_BT, rows.mask_BT, config.top_entropy_share)
         keep_BT = (entropy_BT >= limit) & rows.mask_BT
-        return Noted(
+        return SurveyResult(
             tokens={"top_entropy.keep": keep_BT.to(rows.advantage_BT.dtype)},
             log={
                 "top_entropy_threshold": limit,
@@ -58,7 +58,7 @@ def create(config: Config) -> Shaper | None:
             },
         )
 
-    def apply(advantage_BT: Tensor, rows: Rows, totals: Totals) -> Shaped:
+    def apply(advantage_BT: Tensor, rows: ShapedRows, totals: Totals) -> Shaped:
         return Shaped(advantage_BT * rows.noted["top_entropy.keep"])
 
     return Part(apply, frozenset({"old_entropy"}), zero_stays_zero=True, survey=survey)

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from policies.objectives.contracts import Rows, Totals
+from policies.objectives.contracts import ShapedRows, Totals
 from policies.objectives.errors import ObjectiveError
 from policies.objectives.parts import MAX_LOG_RATIO, Added, Part, PartOptions, Term
 
@@ -50,7 +50,7 @@ def create(config: Config) -> Term | None:
     if config.disco_beta == 0:
         return None
 
-    def apply(rows: Rows, totals: Totals) -> Added:
+    def apply(rows: ShapedRows, totals: Totals) -> Added:
         if totals.drift is None:
             raise ObjectiveError(
                 "DisCO's constraint reads how far the update has gone, and `Totals.drift` is missing"

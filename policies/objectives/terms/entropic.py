@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from policies.objectives.contracts import Rows, Totals
+from policies.objectives.contracts import ShapedRows, Totals
 from policies.objectives.parts import MAX_LOG_RATIO, Added, Part, PartOptions, Term
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def create(config: Config) -> Term:
     """Make the term."""
     threshold = math.log(config.entropic_threshold)
 
-    def apply(rows: Rows, totals: Totals) -> Added:
+    def apply(rows: ShapedRows, totals: Totals) -> Added:
         is_likely_BT = (rows.lp_BT > threshold).to(rows.lp_BT.dtype)
         w_BT = extra(rows.advantage_BT, rows.lp_BT - rows.lp_old_BT, config.entropic_alpha) * is_likely_BT
         return Added(-w_BT, w_BT=w_BT, means={"entropic_frac": is_likely_BT})

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from policies.objectives.contracts import Rows, Totals
+from policies.objectives.contracts import ShapedRows, Totals
 from policies.objectives.errors import ObjectiveError
 from policies.objectives.parts import Added, Part, PartOptions, Term
 
@@ -43,7 +43,7 @@ def create(config: Config) -> Term | None:
     if config.entropy_bonus == 0:
         return None
 
-    def apply(rows: Rows, totals: Totals) -> Added:
+    def apply(rows: ShapedRows, totals: Totals) -> Added:
         if rows.entropy_BT is None:
             raise ObjectiveError(
                 "the entropy bonus reads the entropy of every token, and the rows carry none"

@@ -32,10 +32,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
 
-from policies.objectives.contracts import Noted, Rows, Totals
-from policies.objectives.environments import environments
+from policies.objectives.by_environment import environments
+from policies.objectives.contracts import ShapedRows, SurveyResult, Totals
 from policies.objectives.errors import ObjectiveError
-from policies.objectives.parts import Added, Memory, Part, PartOptions, Term
+from policies.objectives.parts import Added, Part, PartOptions, PartState, Term
 from policies.objectives.statistics import start_entropy
 
 if TYPE_CHECKING:
@@ -76,10 +76,10 @@ def create(config: Config) -> Term | None:
     if config.epo_strength == 0:
         return None
 
-    def survey(rows: Rows, totals: Totals, memory: Memory) -> Noted:
+    def survey(rows: ShapedRows, totals: Totals, memory: PartState) -> SurveyResult:
         return look(rows, totals, memory.kept, config.epo_max_turns)
 
-    def apply(rows: Rows, totals: Totals) -> Added:
+    def apply(rows: ShapedRows, totals: Totals) -> Added:
         if rows.entropy_BT is None:
             raise ObjectiveError("EPO reads the entropy of every token, and the rows carry none")
         band_weight_BT = config.epo_band_weight * config.epo_beta * rows.noted["epo.is_long"]
@@ -104,7 +104,7 @@ def banded(
     )
 
 
-def look(rows: Rows, totals: Totals, kept: dict[str, Any], max_turns: int | None) -> Noted:
+def look(rows: ShapedRows, totals: Totals, kept: dict[str, Any], max_turns: int | None) -> SurveyResult:
     """Add a whole step to the histories that are kept, and note of each token its history and whether the band holds.
 
     Kept of every environment: `longest`, turns of its longest episode, and `turns`, of each turn the sum of its means
@@ -121,7 +121,7 @@ def look(rows: Rows, totals: Totals, kept: dict[str, Any], max_turns: int | None
         history_BT[is_its_B] = history_BT.new_tensor([*history, 0.0])[turn_BT[is_its_B]]  # -1: off the mask
         is_long_B = is_long_B | (is_its_B & (2 * num_turns_B >= (max_turns or its["longest"])))
     is_long_BT = is_long_B[:, None].expand_as(rows.mask_BT)
-    return Noted(
+    return SurveyResult(
         tokens={"epo.history": history_BT, "epo.is_long": is_long_BT.to(entropy_BT.dtype)},
         log={"epo_long_frac": int(is_long_B.sum()) / max(totals.num_sequences, 1)},
     )

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator
 
-from policies.objectives.contracts import Need, Rows, Totals
+from policies.objectives.contracts import Need, ShapedRows, Totals
 from policies.objectives.errors import ObjectiveError
 from policies.objectives.parts import MAX_LOG_RATIO, Added, Part, PartOptions, Term
 
@@ -67,7 +67,7 @@ def create(config: Config) -> Term | None:
         return None
     penalty = {"k2": k2, "k3": k3}[config.kl_form]
 
-    def apply(rows: Rows, totals: Totals) -> Added:
+    def apply(rows: ShapedRows, totals: Totals) -> Added:
         if rows.lp_ref_BT is None:
             raise ObjectiveError("a KL reads the reference's log-probs, and the rows carry none")
         value_BT, slope_BT = penalty((rows.lp_BT - rows.lp_ref_BT).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO))
@@ -89,5 +89,5 @@ def k3(d_BT: Tensor) -> tuple[Tensor, Tensor]:
     return value_BT.clamp(max=MAX_K3), (-(-d_BT).expm1()).masked_fill(value_BT > MAX_K3, 0.0)
 
 
-def _ratio(rows: Rows) -> Tensor:
+def _ratio(rows: ShapedRows) -> Tensor:
     return (rows.lp_BT - rows.lp_old_BT).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()

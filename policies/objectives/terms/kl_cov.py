@@ -30,9 +30,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from policies.objectives.contracts import Noted, Rows, Totals
+from policies.objectives.contracts import ShapedRows, SurveyResult, Totals
 from policies.objectives.covariance import token_covariance
-from policies.objectives.parts import Added, Memory, Part, PartOptions, Term
+from policies.objectives.parts import Added, Part, PartOptions, PartState, Term
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,20 +59,20 @@ def create(config: Config) -> Term | None:
     if config.kl_cov_coefficient == 0 or config.kl_cov_fraction == 0:
         return None
 
-    def survey(rows: Rows, totals: Totals, memory: Memory) -> Noted:
+    def survey(rows: ShapedRows, totals: Totals, memory: PartState) -> SurveyResult:
         is_held_BT = select(token_covariance(rows), rows, config.kl_cov_fraction)
-        return Noted(
+        return SurveyResult(
             tokens={"kl_cov.held": is_held_BT.to(rows.advantage_BT.dtype)},
             log={"kl_cov_frac": int(is_held_BT.sum()) / max(totals.num_tokens, 1)},
         )
 
-    def apply(rows: Rows, totals: Totals) -> Added:
+    def apply(rows: ShapedRows, totals: Totals) -> Added:
         return hold(rows.lp_BT - rows.lp_old_BT, rows.noted["kl_cov.held"], config.kl_cov_coefficient)
 
     return Part(apply, frozenset({"lp_old"}), zero_stays_zero=True, survey=survey)
 
 
-def select(covariance_BT: Tensor, rows: Rows, fraction: float) -> Tensor:
+def select(covariance_BT: Tensor, rows: ShapedRows, fraction: float) -> Tensor:
     """Which tokens of a whole step are held, bool [B, T]."""
     may_be_BT = rows.mask_BT & (rows.advantage_BT != 0) & (covariance_BT > 0)
     candidates = covariance_BT[may_be_BT]

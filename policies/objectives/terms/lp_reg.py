@@ -34,9 +34,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from policies.objectives.contracts import Need, Noted, Rows, Totals
+from policies.objectives.contracts import Need, ShapedRows, SurveyResult, Totals
 from policies.objectives.errors import ObjectiveError
-from policies.objectives.parts import MAX_LOG_RATIO, Added, Memory, Part, PartOptions, Term
+from policies.objectives.parts import MAX_LOG_RATIO, Added, Part, PartOptions, PartState, Term
 from policies.objectives.ratio_rules.ppo import FREE
 from policies.objectives.terms.kl import k3
 
@@ -64,22 +64,22 @@ def create(config: Config) -> Term | None:
     if config.lp_reg_coefficient == 0 or config.lp_reg_share == 0:
         return None
 
-    def survey(rows: Rows, totals: Totals, memory: Memory) -> Noted:
+    def survey(rows: ShapedRows, totals: Totals, memory: PartState) -> SurveyResult:
         is_selected_BT = select(rows, _proxy(rows), config.lp_reg_share)
         selected_BT = is_selected_BT.to(rows.advantage_BT.dtype)
-        return Noted(
+        return SurveyResult(
             tokens={"lp_reg.selected": selected_BT, FREE: selected_BT},
             log={"lp_reg_frac": int(is_selected_BT.sum()) / max(totals.num_tokens, 1)},
         )
 
-    def apply(rows: Rows, totals: Totals) -> Added:
+    def apply(rows: ShapedRows, totals: Totals) -> Added:
         return pull(rows.lp_BT - _proxy(rows), rows.noted["lp_reg.selected"], config.lp_reg_coefficient)
 
     needs: frozenset[Need] = frozenset({"lp_old", "old_filter"})
     return Part(apply, needs, zero_stays_zero=True, survey=survey, kappa=config.lp_reg_kappa)
 
 
-def select(rows: Rows, lp_proxy_BT: Tensor, share: float) -> Tensor:
+def select(rows: ShapedRows, lp_proxy_BT: Tensor, share: float) -> Tensor:
     """Which tokens of a whole step may be pulled, bool [B, T]."""
     is_bad_BT = rows.mask_BT & (rows.advantage_BT < 0)
     lp_bad = rows.lp_old_BT[is_bad_BT]
@@ -97,7 +97,7 @@ def pull(d_BT: Tensor, selected_BT: Tensor, coefficient: float) -> Added:
     return Added(strength_BT * value_BT, w_BT=-strength_BT * slope_BT)
 
 
-def _proxy(rows: Rows) -> Tensor:
+def _proxy(rows: ShapedRows) -> Tensor:
     if rows.lp_proxy_BT is None:
         raise ObjectiveError("Lp-Reg reads log-probs after its filter, and the rows carry none")
     return rows.lp_proxy_BT

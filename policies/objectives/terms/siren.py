@@ -37,9 +37,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from policies.objectives.contracts import Noted, Rows, Totals
-from policies.objectives.environments import environments
-from policies.objectives.parts import Added, Memory, Part, PartOptions, Term
+from policies.objectives.by_environment import environments
+from policies.objectives.contracts import ShapedRows, SurveyResult, Totals
+from policies.objectives.parts import Added, Part, PartOptions, PartState, Term
 from policies.objectives.statistics import start_entropy
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def create(config: Config) -> Term | None:
     if config.siren_coefficient == 0:
         return None
 
-    def survey(rows: Rows, totals: Totals, memory: Memory) -> Noted:
+    def survey(rows: ShapedRows, totals: Totals, memory: PartState) -> SurveyResult:
         entropy_BT = start_entropy(rows, "siren")
         share_BT = shares(entropy_BT, rows.mask_BT, config.siren_percentile)
         mean_B = (share_BT * entropy_BT).double().sum(-1)
@@ -78,12 +78,12 @@ def create(config: Config) -> Term | None:
             mean = float(mean_B[is_its_B].mean())
             gap_B[is_its_B] = mean - memory.kept.setdefault(name, mean)
         num = max(totals.num_sequences, 1)
-        return Noted(
+        return SurveyResult(
             tokens={"siren.share": share_BT, "siren.gap": gap_B[:, None].expand_as(share_BT)},
             log={"siren_entropy": float(mean_B.sum()) / num, "siren_gap": float(gap_B.sum()) / num},
         )
 
-    def apply(rows: Rows, totals: Totals) -> Added:
+    def apply(rows: ShapedRows, totals: Totals) -> Added:
         share_BT, gap_BT = rows.noted["siren.share"], rows.noted["siren.gap"]
         return anchored(share_BT, gap_BT, rows.mask_BT, totals, config.siren_coefficient)
 

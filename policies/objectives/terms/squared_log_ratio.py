@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from policies.objectives.contracts import Rows, Totals
+from policies.objectives.contracts import ShapedRows, Totals
 from policies.objectives.parts import MAX_LOG_RATIO, Added, Part, PartOptions, Term
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def create(config: Config) -> Term | None:
     if config.squared_log_ratio == 0:
         return None
 
-    def apply(rows: Rows, totals: Totals) -> Added:
+    def apply(rows: ShapedRows, totals: Totals) -> Added:
         return penalty(rows.lp_BT - rows.lp_roll_BT, config.squared_log_ratio)
 
     return Part(apply, frozenset({"lp_roll"}))

@@ -15,7 +15,7 @@ from store.ledger.ledger import Ledger
 from store.ledger.testing import example
 from store.ledger.testing.changes import LEFT_OUT, MEASURED, TRAINED, at_step_2, first, with_spread
 from store.ledger.testing.example import Change, unchanged
-from store.ledger.testing.kin import KinSuite
+from store.ledger.testing.lineage import KinSuite
 from store.ledger.testing.schema import SchemaSuite
 from store.records import (
     CategoryRecord,

@@ -10,14 +10,14 @@ import pytest
 
 from environments import EnvironmentSource, Job
 from environments.rewards import Attempt, make_reward
-from environments.rewards.restricted import CHILD, Limits, holds, isolation, printed
+from environments.rewards.sandbox import CHILD, SandboxLimits, holds, isolation, printed
 from tests.environments.rewards.scoring import judge, worth
 from tests.environments.scoring.test_scorer import scorer_of
 
 QUICK = {"type": "code_tests", "timeout_s": 1.0, "limit_s": 5.0}
 PLUS_ONE = {"inputs": ["1\n", "41\n"], "outputs": ["2\n", "42\n"]}
 ASSERTS = {"tests": ["assert f(1) == 2", "assert f(41) == 42"]}
-LIMITS = Limits(timeout_s=1.0)
+LIMITS = SandboxLimits(timeout_s=1.0)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_without_namespaces_the_limits_still_hold(monkeypatch, tmp_path):
     copy = CHILD.read_text().replace("libc.unshare(", "(lambda flags: -1)(")
     assert copy != CHILD.read_text()
     path = tmp_path / "child.py"
-    monkeypatch.setattr("environments.rewards.restricted.CHILD", path)
+    monkeypatch.setattr("environments.rewards.sandbox.CHILD", path)
     path.write_text(copy)
     try:
         assert isolation() == "limited"

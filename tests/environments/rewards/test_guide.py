@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from environments.rewards import Attempt, make_reward
-from environments.rewards.sections import REWARDS
+from environments.rewards.config import REWARDS
 
 GUIDE = (Path(__file__).parents[3] / "docs" / "rewards.md").read_text()
 SECTIONS = [

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ValidationError
 
 from environments import EnvironmentFault
 from environments.rewards import Attempt, RewardSection, make_reward
-from environments.rewards.sections import REWARDS
+from environments.rewards.config import REWARDS
 
 GRADERS = "tests.environments.rewards.graders"
 
@@ -98,7 +98,7 @@ def test_rewards_are_listed_and_the_package_is_imported_without_importing_any():
         "regex",
     } == set(REWARDS.types())
     code = (
-        "import sys; from environments.rewards.sections import REWARDS; REWARDS.types();"
+        "import sys; from environments.rewards.config import REWARDS; REWARDS.types();"
         "print([m for m in sys.modules if m in ('jsonschema', 'math_verify', 'sympy')"
         " or m.startswith('environments.rewards.co') and not m.endswith('contracts')])"
     )

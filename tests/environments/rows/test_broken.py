@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from environments import EnvironmentFault
-from environments.tables import lines
-from environments.tables.broken import LISTED
+from environments.tables import text_rows
+from environments.tables.invalid_rows import LISTED
 from tests.environments.rows.making import made, make, questions, sums, write_jsonl, write_parquet
 
 GOOD = {"question": "1 + 1?", "answer": "2", "level": 1}
@@ -84,7 +84,7 @@ def test_bytes_that_are_no_text_break_only_their_row(tmp_path):
 
 
 def test_a_line_that_never_ends_is_not_read_into_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(lines, "LONGEST_LINE", 2**10)
+    monkeypatch.setattr(text_rows, "LONGEST_LINE", 2**10)
     rows = [GOOD, {**GOOD, "question": "x" * 5000}, {**GOOD, "question": "after"}]
     environment = made(tmp_path, rows)
     assert questions(environment) == ["1 + 1?", "after"]

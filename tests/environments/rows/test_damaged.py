@@ -26,8 +26,8 @@ READER = """
 import os, random, resource, signal, sys
 from pathlib import Path
 from environments import EnvironmentFault
-from environments.tables.broken import Broken
-from environments.tables.locating import FORMATS
+from environments.tables.invalid_rows import Broken
+from environments.tables.data_files import FORMATS
 
 path = Path(sys.argv[1])
 good, damaged = path.read_bytes(), path.with_name(f"damaged{path.suffix}")

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from environments import EnvironmentFault
-from environments.tables.broken import Broken
-from environments.tables.lines import Csv, JsonLines
+from environments.tables.invalid_rows import InvalidRow
+from environments.tables.text_rows import Csv, JsonLines
 from tests.environments.rows.making import made, make, questions, sums, write_csv, write_jsonl, write_parquet
 
 DATA = Path(__file__).parents[2] / "data"
@@ -160,8 +160,8 @@ def test_json_lines_are_read_back_row_by_row_and_none_is_lost(tmp_path, rows):
         n for n, line in enumerate(lines, 1) if line.encode("utf-8", "surrogatepass").strip()
     ]
     for place, (line, row) in enumerate(found):
-        if isinstance(row, Broken):
-            with pytest.raises(Broken):
+        if isinstance(row, InvalidRow):
+            with pytest.raises(InvalidRow):
                 file.row(place)
         else:
             assert row == file.row(place) == json.loads(lines[line - 1])

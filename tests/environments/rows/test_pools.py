@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from environments import Category, Environment, EnvironmentFault, TaskStream, belongs, first_tasks, pool_of
-from environments.checking import examine
+from environments.checker import examine
 from environments.pools import half_of
 from environments.sources import EnvironmentSource
 from tests.environments.rows.making import made, sums, write_jsonl

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from orchestrator.bandits.contracts import Floats, Seen
+from orchestrator.bandits.contracts import Floats, StepFeedback
 
 
 def seen(
@@ -15,13 +15,13 @@ def seen(
     num_groups: float = 1.0,
     probability: float = 1.0,
     score: Mapping[int, float] | None = None,
-) -> Seen:
+) -> StepFeedback:
     """One step: the mean reward of each arm by its position, of so many picks (a group each) with this probability."""
     at = np.array(sorted(rewards), np.intp)
     reward = np.array([rewards[k] for k in at.tolist()], np.float64)
     scores = np.array([np.nan if score is None else score[k] for k in at.tolist()], np.float64)
     count = np.full(len(at), num_groups)
-    return Seen(
+    return StepFeedback(
         step,
         at,
         reward,
@@ -33,11 +33,11 @@ def seen(
     )
 
 
-def played(scores: Floats, step: int = 0, reward: float = 0.4) -> Seen:
+def played(scores: Floats, step: int = 0, reward: float = 0.4) -> StepFeedback:
     """One step in which arms 0 to S - 1 had n groups each, a pick each, with these scores [S, n] and one reward."""
     num_arms, n = scores.shape
     mean, count = scores.mean(axis=1), np.full(num_arms, float(n))
-    return Seen(
+    return StepFeedback(
         step,
         np.arange(num_arms),
         reward=np.full(num_arms, reward),

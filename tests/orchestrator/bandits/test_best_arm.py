@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from orchestrator.bandits import best_arm
-from orchestrator.bandits.best_arm import best_of_betas, best_of_normals, normal
+from orchestrator.bandits import probability_of_best
+from orchestrator.bandits.probability_of_best import best_of_betas, best_of_normals, normal
 
 
 def test_the_normal_cdf_is_that_of_the_standard_library() -> None:
@@ -50,8 +50,8 @@ def test_a_thousand_normals_as_a_finer_rule_has_them(kind: str, monkeypatch: pyt
     mean, count = beliefs(kind, np.random.default_rng(1))
     sd = 0.5 / np.sqrt(1 + count)
     best = best_of_normals(mean, sd)
-    monkeypatch.setattr(best_arm, "NORMAL_STEP", 0.05)
-    monkeypatch.setattr(best_arm, "MAX_POINTS", 10**6)
+    monkeypatch.setattr(probability_of_best, "NORMAL_STEP", 0.05)
+    monkeypatch.setattr(probability_of_best, "MAX_POINTS", 10**6)
     assert np.abs(best - best_of_normals(mean, sd)).max() < 1e-7
 
 
@@ -60,7 +60,7 @@ def test_a_thousand_betas_as_a_finer_rule_has_them(kind: str, monkeypatch: pytes
     mean, count = beliefs(kind, np.random.default_rng(1))
     a, b = 1 + count * mean, 1 + count * (1 - mean)
     best = best_of_betas(a, b)
-    monkeypatch.setattr(best_arm, "BETA_STEP", 0.02)
+    monkeypatch.setattr(probability_of_best, "BETA_STEP", 0.02)
     assert np.abs(best - best_of_betas(a, b)).max() < 2e-4
 
 
@@ -95,6 +95,6 @@ def test_a_lone_arm_is_the_best_and_a_hopeless_one_never() -> None:
 def test_memory_is_cut_into_pieces_without_changing_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     mean, count = beliefs("known by chance", np.random.default_rng(2))
     whole = [best_of_normals(mean, 1 / np.sqrt(1 + count)), best_of_betas(1 + count * mean, 1 + count)]
-    monkeypatch.setattr(best_arm, "CHUNK", 1000)
+    monkeypatch.setattr(probability_of_best, "CHUNK", 1000)
     assert best_of_normals(mean, 1 / np.sqrt(1 + count)) == pytest.approx(whole[0], abs=1e-12)
     assert best_of_betas(1 + count * mean, 1 + count) == pytest.approx(whole[1], abs=1e-12)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from orchestrator.bandits.contracts import About, Bandit, Feedback
+from orchestrator.bandits.contracts import ArmInfo, Bandit, Feedback
 from orchestrator.bandits.ladder import Config, create
 from orchestrator.bandits.testing import BanditSuite
 from tests.orchestrator.bandits.steps import seen
@@ -109,13 +109,13 @@ def test_levels_may_be_any_numbers_and_have_several_arms():
 
 def test_the_easiest_level_is_known_when_the_arms_are_introduced():
     one = create(Config(), ["a", "b"], np.random.default_rng(0))
-    one.introduce({"a": About(None, {"level": 9.0}), "b": About(None, {"level": 4.0})})
+    one.introduce({"a": ArmInfo(None, {"level": 9.0}), "b": ArmInfo(None, {"level": 4.0})})
     assert one.probabilities() == {"a": 0.0, "b": 1.0}
 
 
 def test_an_arm_that_joins_takes_its_place_on_the_ladder():
     one = create(Config(window=1, levels={"b": 1.0}), ["a", "c"], np.random.default_rng(0))
-    one.introduce({"a": About(None, {"level": 0.0}), "c": About(None, {"level": 2.0})})
+    one.introduce({"a": ArmInfo(None, {"level": 0.0}), "c": ArmInfo(None, {"level": 2.0})})
     one.add("b")
     observed(one, (0, 1.0, 8))
     assert one.probabilities() == {"a": 0.0, "b": 1.0, "c": 0.0}

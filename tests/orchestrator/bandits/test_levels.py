@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from orchestrator.bandits.contracts import About
+from orchestrator.bandits.contracts import ArmInfo
 from orchestrator.bandits.cumulative import Config, Cumulative
 
 
@@ -22,7 +22,7 @@ def test_without_anything_else_the_order_of_the_arms_counts():
 def test_a_parameter_goes_before_the_order_and_an_option_before_both():
     one = bandit(["z", "a", "m"], levels={"m": 0.5})
     assert levels(one) == {"z": 0, "a": 1, "m": 0.5}
-    one.introduce({"z": About(None, {"level": 3.0}), "a": About(None, {"level": 1.0}), "m": About()})
+    one.introduce({"z": ArmInfo(None, {"level": 3.0}), "a": ArmInfo(None, {"level": 1.0}), "m": ArmInfo()})
     assert levels(one) == {"z": 3, "a": 1, "m": 0.5}
 
 
@@ -30,12 +30,12 @@ def test_some_with_a_parameter_and_some_without_is_refused_with_what_to_do():
     with pytest.raises(
         ValueError, match=r"a has no level, while z has a parameter `level`; name .* `levels`"
     ):
-        bandit(["z", "a"]).introduce({"z": About(None, {"level": 3.0}), "a": About()})
+        bandit(["z", "a"]).introduce({"z": ArmInfo(None, {"level": 3.0}), "a": ArmInfo()})
 
 
 def test_an_arm_that_joins_has_its_level_or_comes_last():
     one = bandit(["z", "a"], levels={"b": 7.0})
-    one.add("m", About(None, {"level": 0.0}))
+    one.add("m", ArmInfo(None, {"level": 0.0}))
     one.add("b")
     one.add("c")
     assert levels(one) == {"z": 0, "a": 1, "m": 0, "b": 7, "c": 8}
@@ -44,9 +44,9 @@ def test_an_arm_that_joins_has_its_level_or_comes_last():
 def test_an_arm_that_was_told_of_before_it_joined_has_its_level():
     """After a fork: all arms are told of, the state has the old ones, and the others join."""
     old = bandit(["a"])
-    old.introduce({"a": About(None, {"level": 2.0})}, 10)
+    old.introduce({"a": ArmInfo(None, {"level": 2.0})}, 10)
     one = bandit(["a", "b"])
-    one.introduce({"a": About(None, {"level": 2.0}), "b": About(None, {"level": 1.0})}, 10)
+    one.introduce({"a": ArmInfo(None, {"level": 2.0}), "b": ArmInfo(None, {"level": 1.0})}, 10)
     one.load_state(old.state())
     one.add("b")
     assert levels(one) == {"a": 2, "b": 1}

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from orchestrator.bandits.contracts import About
+from orchestrator.bandits.contracts import ArmInfo
 from orchestrator.bandits.index_rule import fill
 from orchestrator.bandits.linucb import LEVEL, Config, LinUcb, Widths, create
 from orchestrator.bandits.testing import ARMS, BanditSuite
@@ -20,8 +20,8 @@ UNIT = {"level": (0.0, 1.0)}
 class OneHot(LinUcb):
     """Every arm has a feature of its own; those of the arm `e`, which the suite adds without any, are filled in."""
 
-    def add(self, arm: str, about: About | None = None) -> None:
-        super().add(arm, about or About(features=own(arm)))
+    def add(self, arm: str, about: ArmInfo | None = None) -> None:
+        super().add(arm, about or ArmInfo(features=own(arm)))
 
 
 def own(arm: str) -> dict[str, float]:
@@ -34,7 +34,7 @@ class TestLinUcb(BanditSuite):
 
     def make(self, arms, rng):
         made = OneHot(arms, rng, Config(alpha=0.2, ranges={"e": (0.0, 1.0)}))
-        made.introduce({arm: About(features=own(arm)) for arm in arms}, 100)
+        made.introduce({arm: ArmInfo(features=own(arm)) for arm in arms}, 100)
         return made
 
 
@@ -43,7 +43,7 @@ class TestLinUcbWithFloor(TestLinUcb):
 
     def make(self, arms, rng):
         made = OneHot(arms, rng, Config(alpha=0.1, floor=0.2))
-        made.introduce({arm: About(features=own(arm)) for arm in arms}, 100)
+        made.introduce({arm: ArmInfo(features=own(arm)) for arm in arms}, 100)
         return made
 
 
@@ -51,7 +51,7 @@ def levels(*values: float, floor: float = 0.0, **options: object) -> LinUcb:
     """One arm for every value of the feature `level`, by default on the range 0 to 1."""
     arms = [f"{k}" for k in range(len(values))]
     made = create(Config(floor=floor, **{"ranges": UNIT, **options}), arms, np.random.default_rng(0))
-    made.introduce({arm: About(features={"level": v}) for arm, v in zip(arms, values, strict=True)}, 10)
+    made.introduce({arm: ArmInfo(features={"level": v}) for arm, v in zip(arms, values, strict=True)}, 10)
     return made
 
 
@@ -92,7 +92,7 @@ def test_late_feedback_has_the_age_of_its_step() -> None:
 def test_features_are_scaled_to_the_arms_known_at_the_start() -> None:
     made = levels(10.0, 30.0, 20.0, ranges={})
     assert made.x.tolist() == [[1.0, 0.0], [1.0, 1.0], [1.0, 0.5]]
-    made.add("harder", About(features={"level": 40.0, "colour": 3.0}))
+    made.add("harder", ArmInfo(features={"level": 40.0, "colour": 3.0}))
     assert made.x.tolist()[3] == [1.0, 1.5]
     assert levels(7.0, 7.0, ranges={}).x.tolist() == [[1.0, 0.0], [1.0, 0.0]], "the same of all tells nothing"
 
@@ -101,7 +101,7 @@ def test_an_arm_made_while_the_run_goes_on_is_estimated_at_once() -> None:
     made = levels(0.0, 0.25, 0.5, discount=1.0, alpha=0.1)
     for step in range(40):
         made.observe(seen({0: 0.0, 1: 0.1, 2: 0.2}, step=step, num_groups=16))
-    made.add("new", About(features={"level": 1.0}))
+    made.add("new", ArmInfo(features={"level": 1.0}))
     assert made.values()["new"] == pytest.approx(0.4, abs=0.01)
     assert made.probabilities()["new"] == 1.0
     assert made.pick(4)[0].arm == "new"
@@ -186,13 +186,13 @@ def test_without_features_it_refuses() -> None:
     with pytest.raises(ValueError, match="none are known: give the categories parameters"):
         made.pick(2)
     with pytest.raises(ValueError, match="none are known"):
-        made.introduce({"a": About(size=3), "b": About()}, 10)
+        made.introduce({"a": ArmInfo(size=3), "b": ArmInfo()}, 10)
 
 
 def test_every_arm_needs_every_feature() -> None:
     made = create(Config(), ["a", "b"], np.random.default_rng(0))
     with pytest.raises(ValueError, match=r"arm 'b' has no finite number for \['level'\]"):
-        made.introduce({"a": About(features={"level": 1.0}), "b": About()}, 10)
+        made.introduce({"a": ArmInfo(features={"level": 1.0}), "b": ArmInfo()}, 10)
     with pytest.raises(ValueError, match="arm 'new' has no finite number"):
         levels(0.1, 0.2).add("new")
     with pytest.raises(
@@ -203,10 +203,10 @@ def test_every_arm_needs_every_feature() -> None:
 
 def test_its_state_needs_no_introduction() -> None:
     made = levels(0.1, 0.9)
-    made.add("new", About(features={"level": 0.4}))
+    made.add("new", ArmInfo(features={"level": 0.4}))
     made.observe(seen({0: 0.5, 2: 0.2}))
     copy = create(Config(ranges=UNIT), ["0", "1"], np.random.default_rng(5))
     copy.load_state(json.loads(json.dumps(made.state())))
     assert copy.state() == made.state()
-    copy.add("newer", About(features={"level": 0.5}))
+    copy.add("newer", ArmInfo(features={"level": 0.5}))
     assert copy.pick(8)

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from orchestrator.bandits.progress import Progress
+from orchestrator.bandits.pass_rate_averages import PassRateAverages
 from tests.orchestrator.bandits.steps import seen
 
 
-class Watching(Progress):
+class Watching(PassRateAverages):
     """The averages, and nothing chosen by them."""
 
     def __init__(self, arms="ab", fast=0.5, slow=0.2):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from orchestrator.bandits.contracts import About
+from orchestrator.bandits.contracts import ArmInfo
 from orchestrator.bandits.size import Config, create
 from orchestrator.bandits.testing import BanditSuite
 
@@ -13,13 +13,13 @@ class TestSize(BanditSuite):
 
     def make(self, arms, rng):
         made = create(Config(sizes={"e": 50}), arms, rng)
-        made.introduce({arm: About(10 * (ord(arm) - 95)) for arm in arms})
+        made.introduce({arm: ArmInfo(10 * (ord(arm) - 95)) for arm in arms})
         return made
 
 
 def bandit(told, **options):
     made = create(Config(**options), list(told), np.random.default_rng(0))
-    made.introduce({arm: About(size) for arm, size in told.items()})
+    made.introduce({arm: ArmInfo(size) for arm, size in told.items()})
     return made
 
 
@@ -43,7 +43,7 @@ def test_a_category_without_an_end_is_refused_with_what_to_do():
         create(Config(), ["a", "b"], np.random.default_rng(0)).pick(1)
     one = bandit({"a": 100})
     with pytest.raises(ValueError, match="no size is known of b"):
-        one.add("b", About(None))
+        one.add("b", ArmInfo(None))
     assert one.arms == ["a"]
 
 
@@ -54,5 +54,5 @@ def test_a_number_to_reckon_with_goes_before_the_size():
 
 def test_an_arm_that_joins_brings_its_size():
     one = bandit({"a": 100, "b": 100}, power=1.0)
-    one.add("c", About(200))
+    one.add("c", ArmInfo(200))
     assert one.probabilities() == pytest.approx({"a": 0.25, "b": 0.25, "c": 0.5})

@@ -6,7 +6,7 @@ import io
 import os
 import re
 
-from orchestrator.cli.region import Terminal
+from orchestrator.cli.live_region import Terminal
 
 TOKEN = re.compile(r"\x1b\[(\??)([0-9;]*)([A-Za-z])|\r|\n|[^\x1b\r\n]+|\x1b")
 

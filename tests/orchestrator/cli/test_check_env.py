@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import Evergreen
 from tests.orchestrator.specs import REPOSITORY, small, written
 
-BAD = "tests.environments.checking.bad:create"
+BAD = "tests.environments.checker.bad:create"
 
 
 def two(folder: Path, **faults: str) -> Path:

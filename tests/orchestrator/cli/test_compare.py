@@ -11,7 +11,7 @@ import pytest
 from store.home import Home
 from store.ledger import Ledger
 from tests.conftest import Evergreen
-from tests.store.comparing.runs import eight, study
+from tests.store.comparison.runs import eight, study
 
 DIFFERENCES = [0.10, 0.20, 0.15, 0.12, 0.11, 0.30]
 REGISTERED = {"metric": "train_accuracy", "last": 2, "by": None, "baseline": "rloo"}

@@ -9,13 +9,13 @@ import pytest
 from rich.console import Console
 
 import orchestrator
+from orchestrator.callbacks import Callback
 from orchestrator.cli import screen
+from orchestrator.cli.ledger_replay import recalled
 from orchestrator.cli.live import Live, can_draw, on_screen
-from orchestrator.cli.region import Region
-from orchestrator.cli.retelling import recalled
+from orchestrator.cli.live_region import LiveRegion
 from orchestrator.cli.screen import Screen
-from orchestrator.signals import STOPPING
-from orchestrator.watching import Watcher
+from orchestrator.os_signals import STOPPING
 from tests.orchestrator.cli.terminals import Clock, FakeTerminal, Tty
 from tests.orchestrator.specs import alone, small
 
@@ -33,7 +33,7 @@ def test_after_a_run_only_the_plain_lines_are_left(
     orchestrator.run(alone(), home=tmp_path, watcher=Screen(tmp_path))
     _, *plain = without_clock(capsys.readouterr().out)
     terminal = FakeTerminal(250, lines)
-    with Region(terminal) as region:
+    with LiveRegion(terminal) as region:
         orchestrator.run(alone(), home=tmp_path, watcher=Live(Screen(tmp_path), region))
     assert terminal.screen.num_drawings > 3
     assert terminal.screen.cursor_is_visible
@@ -52,7 +52,7 @@ def test_the_view_shows_the_moment_while_the_run_goes(tmp_path: Path) -> None:
             seen.append("\n".join(terminal.screen.shown()))
 
     clock = Clock()
-    with Region(terminal, clock) as region:
+    with LiveRegion(terminal, clock) as region:
         live = Looking(Screen(tmp_path), region)
         orchestrator.run(small(), home=tmp_path, watcher=live)
     for words in (
@@ -65,10 +65,10 @@ def test_the_view_shows_the_moment_while_the_run_goes(tmp_path: Path) -> None:
 
 def test_a_signal_is_answered_at_once_and_the_note_stays(tmp_path: Path) -> None:
     terminal = FakeTerminal(100, 40)
-    with Region(terminal) as region:
+    with LiveRegion(terminal) as region:
         live = Live(Screen(tmp_path), region)
 
-        class Stopped(Watcher):
+        class Stopped(Callback):
             def step(self, at, record) -> None:  # type: ignore[no-untyped-def]
                 if at.step == 2:
                     live.stopping()
@@ -79,11 +79,11 @@ def test_a_signal_is_answered_at_once_and_the_note_stays(tmp_path: Path) -> None
         assert live.note == STOPPING
 
 
-class Both(Watcher):
+class Both(Callback):
     """Passes everything on to two watchers."""
 
-    def __init__(self, *watchers: Watcher) -> None:
-        for name in (n for n in vars(Watcher) if not n.startswith("_")):
+    def __init__(self, *watchers: Callback) -> None:
+        for name in (n for n in vars(Callback) if not n.startswith("_")):
             setattr(self, name, lambda *told, name=name: [getattr(w, name)(*told) for w in watchers] and None)
 
 
@@ -94,7 +94,7 @@ def test_a_failing_run_leaves_a_clean_terminal(tmp_path: Path, capsys: pytest.Ca
             raise OSError("no space left")
 
     terminal = FakeTerminal(100, 40)
-    with pytest.raises(OSError, match="no space left"), Region(terminal) as region:
+    with pytest.raises(OSError, match="no space left"), LiveRegion(terminal) as region:
         orchestrator.run(alone(), home=tmp_path, watcher=Failing(Screen(tmp_path), region))
     assert terminal.screen.cursor_is_visible
     assert terminal.screen.shown()[-1].endswith("stage 1 of 2: one")
@@ -103,13 +103,13 @@ def test_a_failing_run_leaves_a_clean_terminal(tmp_path: Path, capsys: pytest.Ca
 
 def test_a_run_that_goes_on_shows_what_it_had_learnt_before(tmp_path: Path) -> None:
     orchestrator.run(alone(steps=4), home=tmp_path, until_step=5)
-    from orchestrator.running import resume
+    from orchestrator.runs.api import resume
 
     seen = []
-    with Region(FakeTerminal()) as region:
+    with LiveRegion(FakeTerminal()) as region:
         live = Live(Screen(tmp_path), region, recall=lambda name: recalled(tmp_path, name))
 
-        class Looking(Watcher):
+        class Looking(Callback):
             def step(self, at, record) -> None:  # type: ignore[no-untyped-def]
                 seen.append(live.course.snapshot())
 

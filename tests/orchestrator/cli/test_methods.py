@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from orchestrator.methods import PARTS
-from policies.objectives import methods
+from orchestrator.registry import PARTS
+from policies.objectives import registry
 from tests.conftest import Evergreen
 
 
@@ -25,10 +25,10 @@ def test_a_kind_lists_its_own(evergreen: Evergreen) -> None:
 
 
 def test_the_parts_of_objectives_are_listed_by_kind(evergreen: Evergreen) -> None:
-    assert tuple(PARTS) == methods.KINDS
-    for kind in methods.KINDS:
+    assert tuple(PARTS) == registry.KINDS
+    for kind in registry.KINDS:
         listed = json.loads(evergreen("methods", kind, "--json").stdout)
-        assert [entry["name"] for entry in listed] == methods.names(kind)
+        assert [entry["name"] for entry in listed] == registry.names(kind)
         assert all(entry["summary"] and entry["source"] for entry in listed)
 
 

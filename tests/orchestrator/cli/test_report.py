@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 import orchestrator
-from orchestrator.watching import Watcher
+from orchestrator.callbacks import Callback
 from store.report import REPORT_FILE
-from store.words import in_words
+from store.sentences import in_words
 from tests.conftest import Evergreen
 from tests.orchestrator.specs import alone, small
 from tests.store.report.pages import Page
@@ -78,7 +78,7 @@ def test_the_page_of_a_run_that_was_stopped_tells_its_last_boundary(
     assert "--until-step 4" in now.text
 
 
-class InTheWay(Watcher):
+class InTheWay(Callback):
     """Puts a folder where the page should go, as soon as the run has a folder."""
 
     def begin(self, name: str, folder: str) -> None:
@@ -99,7 +99,7 @@ def test_a_page_that_cannot_be_written_is_an_event_and_the_run_goes_on(
 
 def test_the_page_has_no_part_in_what_is_learnt(tmp_path: Path, evergreen: Evergreen) -> None:
     digests = []
-    for name, watcher in (("with", Watcher()), ("without", InTheWay())):
+    for name, watcher in (("with", Callback()), ("without", InTheWay())):
         orchestrator.run(alone(name), home=tmp_path, watcher=watcher)
         story = json.loads(evergreen("show", name, "--json", "--home", tmp_path).stdout)
         digests.append((story["digest"], story["digest_all"]))

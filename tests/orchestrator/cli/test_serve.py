@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestrator.cli import serving
-from policies.serving import supervise
+from orchestrator.cli import serve
+from policies.samplers.serving import supervisor
 from tests.conftest import Evergreen
 from tests.orchestrator.specs import small
-from tests.policies.serving.fakes import FakeServer
+from tests.policies.samplers.serving.fakes import FakeServer
 
 SERVER = """
 import sys
@@ -49,15 +49,15 @@ def _vllm(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Pretend that vLLM is there; it answers once, and then Ctrl-C is pressed."""
 
     def command(folder: Path, url: str, dtype: str, more: Sequence[str] = ()) -> list[str]:
-        return [sys.executable, "-c", SERVER, str(folder), str(supervise.port_of(url)), dtype, *more]
+        return [sys.executable, "-c", SERVER, str(folder), str(supervisor.port_of(url)), dtype, *more]
 
-    def interrupt(servers: Sequence[supervise.Supervised]) -> None:
+    def interrupt(servers: Sequence[supervisor.SupervisedServers]) -> None:
         assert all(server.is_ready() for server in servers)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(serving, "_require_vllm", lambda: None)
-    monkeypatch.setattr(serving, "_keep_running", interrupt)
-    monkeypatch.setattr(supervise, "vllm_command", command)
+    monkeypatch.setattr(serve, "_require_vllm", lambda: None)
+    monkeypatch.setattr(serve, "_keep_running", interrupt)
+    monkeypatch.setattr(supervisor, "vllm_command", command)
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)
@@ -77,13 +77,13 @@ def test_every_server_on_this_host_is_started_with_the_policy_and_ends_with_ctrl
     assert f"evergreen run {path} --home" in lines[3].replace(sys.argv[0], "evergreen")
     assert lines[4] == "The servers have ended."
     for url in urls:
-        log = (tmp_path / "home" / f".vllm_server_{supervise.port_of(url)}.log").read_text()
+        log = (tmp_path / "home" / f".vllm_server_{supervisor.port_of(url)}.log").read_text()
         assert "'model.safetensors'" in log
         assert "'tokenizer.json'" in log
         assert "'float32'" in log
         assert "'--max-model-len', '64']" in log
         with pytest.raises(OSError, match="refused"):
-            supervise.urllib.request.urlopen(url)
+            supervisor.urllib.request.urlopen(url)
 
 
 def test_only_a_spec_that_plays_on_servers_has_any(evergreen: Evergreen, tmp_path: Path) -> None:

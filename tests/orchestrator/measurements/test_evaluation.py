@@ -9,17 +9,17 @@ import pytest
 
 from environments import Pool, Task
 from environments.codebook import Codebook, Config
-from orchestrator.assembly import find_held_out
 from orchestrator.measurements.contracts import Findings
 from orchestrator.measurements.evaluation import Evaluation, pass_at_k
-from orchestrator.playing import Group
 from orchestrator.progress import Progress
+from orchestrator.rollout.player import Group
+from orchestrator.runs.assembly import find_held_out
 from orchestrator.spec.model import Evaluate
 from orchestrator.stopwatch import Stopwatch
 from policies.samplers.contracts import Sampling
 from policies.samplers.options import SamplerOptions
 from tests.environments.fakes import create
-from tests.orchestrator.episodes import group
+from tests.orchestrator.rollout.episodes import group
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from orchestrator.bandits.fixed import Config as FixedConfig
 from orchestrator.bandits.fixed import Fixed
 from orchestrator.bandits.testing import BanditSuite
 from orchestrator.schedulers import boltzmann
-from orchestrator.schedulers.guarded import Guarded, GuardedConfig
+from orchestrator.schedulers.guards import GuardConfig, GuardedScheduler
 
 ARMS = ["a", "b", "c"]
 
@@ -23,11 +23,11 @@ class TestBoltzmann(BanditSuite):
         return boltzmann.create(boltzmann.Config(min_share=0.0), arms, rng)
 
 
-def guarded(weights: Mapping[str, float], seed: int = 0, **options: object) -> Guarded:
+def guarded(weights: Mapping[str, float], seed: int = 0, **options: object) -> GuardedScheduler:
     """A rule that never changes its mind, behind the guards."""
     rng = np.random.default_rng(seed)
     rule = Fixed(list(weights), rng, FixedConfig(weights=dict(weights)))
-    return Guarded(list(weights), rng, rule, GuardedConfig(**options))  # type: ignore[arg-type]
+    return GuardedScheduler(list(weights), rng, rule, GuardConfig(**options))  # type: ignore[arg-type]
 
 
 def visit_all(scheduler: Bandit) -> list[str]:

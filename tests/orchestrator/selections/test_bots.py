@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from orchestrator.selections.bots import Bots, Config, create
-from orchestrator.selections.contracts import Tried
+from orchestrator.selections.contracts import TaskResult
 from orchestrator.selections.testing import play
 
 
@@ -45,7 +45,7 @@ def test_a_task_that_passes_half_the_time_is_level_with_one_never_played() -> No
     """Exactly, whatever has faded since: chance decides between them."""
     made = create(Config(forget=0.07), 4, rng())
     for step in range(40):
-        made.learn([Tried(step % 3, step, 0.5, 8)])
+        made.learn([TaskResult(step % 3, step, 0.5, 8)])
         assert made.expected().tolist() == [0.5] * 4
 
 

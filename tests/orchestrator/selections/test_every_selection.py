@@ -6,7 +6,7 @@ import random
 
 import numpy as np
 
-from orchestrator import methods
+from orchestrator import registry
 from orchestrator.selections import (
     adarft,
     boltzmann,
@@ -119,7 +119,7 @@ class TestForeign(SelectionSuite):
 
 
 def test_every_selection_there_is_runs_the_suite() -> None:
-    names = {method.name for method in methods.listing("selections")}
+    names = {method.name for method in registry.listing("selections")}
     suites = {name.lower() for name in globals() if name.startswith("Test")}
     assert names == {name for name in names if f"test{name}" in suites}
     assert len(names) == 9

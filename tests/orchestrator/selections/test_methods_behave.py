@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from orchestrator.selections import adarft, boltzmann, bots, cursor, learnability, mopps, plr, pools, vcrl
-from orchestrator.selections.contracts import Selection, Tried
+from orchestrator.selections.contracts import Selection, TaskResult
 from orchestrator.selections.testing import play
 
 
@@ -28,7 +28,7 @@ def share_between(selection: Selection, steps: int = 120, n: int = 16) -> float:
         scores = chance.binomial(8, RATES[chosen]) / 8
         selection.learn(
             [
-                Tried(int(at), selection.clock - 1, float(p), 8, 2 * float(p) * (1 - float(p)))
+                TaskResult(int(at), selection.clock - 1, float(p), 8, 2 * float(p) * (1 - float(p)))
                 for at, p in zip(chosen, scores, strict=True)
             ]
         )
@@ -63,17 +63,17 @@ def test_the_cursor_plays_everything_once_before_anything_twice() -> None:
 
 def test_pools_of_positive_weight_are_visited_whatever_the_scores_say() -> None:
     made = pools.create(pools.Config(), 30, rng())
-    made.learn([Tried(at, 0, [0.0, 0.5, 1.0][at % 3], 8) for at in range(30)])
+    made.learn([TaskResult(at, 0, [0.0, 0.5, 1.0][at % 3], 8) for at in range(30)])
     seen = {int(at) for _ in range(60) for at in made.choose(5)}
     assert seen == set(range(30))
 
 
 def test_a_pool_follows_the_score_played_last_not_the_one_told_last() -> None:
     made = pools.create(pools.Config(), 2, rng())
-    made.learn([Tried(0, 5, 0.5, 8)])
-    made.learn([Tried(0, 2, 0.0, 8)])
+    made.learn([TaskResult(0, 5, 0.5, 8)])
+    made.learn([TaskResult(0, 2, 0.0, 8)])
     assert made.probabilities().tolist() == [0.5, 0.5]
-    made.learn([Tried(0, 6, 1.0, 8)])
+    made.learn([TaskResult(0, 6, 1.0, 8)])
     assert made.probabilities() == pytest.approx([1 / 6, 5 / 6])
 
 
@@ -121,7 +121,7 @@ def test_the_beliefs_of_bots_are_those_of_the_rule_as_it_is_written() -> None:
     plain = bots.create(bots.Config(), 30, rng())
     for step, played in enumerate(history):
         for one in (made, plain):
-            one.learn([Tried(at, step, p, 8) for at, p in played.items()])
+            one.learn([TaskResult(at, step, p, 8) for at, p in played.items()])
     for found, wanted in zip(made.beliefs(), dense_bots(weak, weak + gap, history), strict=True):
         assert found == pytest.approx(wanted, rel=1e-9)
     for found, wanted in zip(plain.beliefs(), dense_bots(weak, weak + gap, history, rho=0.0), strict=True):
@@ -131,7 +131,7 @@ def test_the_beliefs_of_bots_are_those_of_the_rule_as_it_is_written() -> None:
 def test_the_fading_of_bots_survives_any_number_of_steps() -> None:
     made = bots.create(bots.Config(), 5, rng())
     for step in range(0, 6000, 3):
-        made.learn([Tried(step % 2, step, 0.5, 8)])
+        made.learn([TaskResult(step % 2, step, 0.5, 8)])
     assert np.isfinite(made.expected()).all()
     assert 1e-100 <= made.scale <= 1
     a, _ = made.beliefs()
@@ -141,7 +141,7 @@ def test_the_fading_of_bots_survives_any_number_of_steps() -> None:
 def test_bots_without_forgetting_or_with_nothing_else() -> None:
     forgetful = bots.create(bots.Config(forget=1.0), 2, rng())
     for step in range(3):
-        forgetful.learn([Tried(step % 2, step, 1.0, 8)])
+        forgetful.learn([TaskResult(step % 2, step, 1.0, 8)])
     assert forgetful.beliefs()[0].tolist() == [17.0, 1.0]
 
 
@@ -158,7 +158,7 @@ def test_the_buffer_of_learnability_is_chosen_every_so_often_among_what_was_meas
     made = learnability.create(learnability.Config(size=3, refresh=4, rho=0.9), 40, rng())
     for step in range(8):
         made.choose(5)
-        made.learn([Tried(at, step, [0.5, 0.5, 0.25, 0.25, 0.0, 1.0][at], 8) for at in range(6)])
+        made.learn([TaskResult(at, step, [0.5, 0.5, 0.25, 0.25, 0.0, 1.0][at], 8) for at in range(6)])
         assert (len(made.buffer) == 0) == (step < 4), "the first choice is after four steps"
     assert {0, 1} < set(made.buffer.tolist()) <= {0, 1, 2, 3}
     assert made.worth[0] == pytest.approx(0.25 * 8 / 7)
@@ -169,7 +169,7 @@ def test_equal_worth_is_broken_by_chance_not_by_position() -> None:
     for seed in range(20):
         made = learnability.create(learnability.Config(size=2, refresh=1), 9, rng(seed))
         made.choose(3)
-        made.learn([Tried(at, 0, 0.5, 8) for at in range(9)])
+        made.learn([TaskResult(at, 0, 0.5, 8) for at in range(9)])
         made.choose(3)
         buffers.add(frozenset(made.buffer.tolist()))
     assert len(buffers) > 8
@@ -178,16 +178,16 @@ def test_equal_worth_is_broken_by_chance_not_by_position() -> None:
 def test_vcrl_fills_the_places_of_what_fell_short_from_its_memory() -> None:
     made = vcrl.create(vcrl.Config(memory=4), 1000, rng())
     chosen = made.choose(8)
-    made.learn([Tried(int(at), 0, [0.5, 0.5, 0.0][k % 3], 8) for k, at in enumerate(chosen)])
+    made.learn([TaskResult(int(at), 0, [0.5, 0.5, 0.0][k % 3], 8) for k, at in enumerate(chosen)])
     assert made.shortfall == 0.25
     assert set(made.memory.at.tolist()) < set(chosen.tolist())
     assert len(made.memory) == 4
     assert sum(at in made.memory.at for at in made.choose(8)) == 2
     known = int(made.memory.at[0])
-    made.learn([Tried(known, 1, 0.0, 8)])
+    made.learn([TaskResult(known, 1, 0.0, 8)])
     assert made.memory["priority"][0] == pytest.approx(0.9)
     for step in range(2, 20):
-        made.learn([Tried(known, step, 0.0, 8)])
+        made.learn([TaskResult(known, step, 0.0, 8)])
     assert known not in made.memory.at, "until it is not worth it any more"
 
 
@@ -198,7 +198,7 @@ def test_replay_begins_as_the_buffer_fills_and_never_takes_everything() -> None:
         before = set(made.seen.at.tolist())
         chosen = made.choose(20)
         shares.append(sum(int(at) in before for at in chosen) / 20)
-        made.learn([Tried(int(at), step, 0.5, 8, 0.3 + 0.001 * (at % 50)) for at in chosen])
+        made.learn([TaskResult(int(at), step, 0.5, 8, 0.3 + 0.001 * (at % 50)) for at in chosen])
         assert len(made.seen) <= 100
     assert shares[0] == 0
     assert np.mean(shares[20:]) == pytest.approx(0.5, abs=0.06)
@@ -213,7 +213,7 @@ def test_equal_scores_share_what_their_ranks_give() -> None:
 def test_staleness_brings_back_what_has_a_low_rank() -> None:
     made = plr.create(plr.Config(), 12, rng())
     for at in range(12):
-        made.learn([Tried(at, 0, 0.5, 8, at / 20)])
+        made.learn([TaskResult(at, 0, 0.5, 8, at / 20)])
     made.clock = 1
     counts = np.zeros(12)
     for _ in range(200):
@@ -266,7 +266,7 @@ def test_adarft_refuses_tasks_without_a_difficulty() -> None:
 
 def test_boltzmann_draws_by_its_estimates() -> None:
     made = boltzmann.create(boltzmann.Config(floor=0.0, start=0.0, learning_rate=1.0), 4, rng())
-    made.learn([Tried(at, 0, 0.5, 8, signal) for at, signal in enumerate((0.3, 0.1, 0.0))])
+    made.learn([TaskResult(at, 0, 0.5, 8, signal) for at, signal in enumerate((0.3, 0.1, 0.0))])
     counts = np.bincount([int(made.choose(1)[0]) for _ in range(5_000)], minlength=4)
     wanted = np.exp(np.array([0.3, 0.1, 0.0, 0.0]) / 0.1)
     assert counts / 5_000 == pytest.approx(wanted / wanted.sum(), abs=0.025)
@@ -275,6 +275,6 @@ def test_boltzmann_draws_by_its_estimates() -> None:
 def test_boltzmann_stays_in_reach_of_float64() -> None:
     made = boltzmann.create(boltzmann.Config(temperature=0.001, learning_rate=1.0), 50, rng())
     for step, level in enumerate((0.25, 400.0, -400.0, 0.0)):
-        made.learn([Tried(at, step, 0.5, 8, level + at / 1e4) for at in range(50)])
+        made.learn([TaskResult(at, step, 0.5, 8, level + at / 1e4) for at in range(50)])
         counts = np.bincount(np.concatenate([made.choose(5) for _ in range(60)]), minlength=50)
         assert counts[40:].sum() > 2 * counts[:10].sum(), "what is better is still preferred"

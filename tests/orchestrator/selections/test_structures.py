@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from orchestrator.selections.contracts import Tried
+from orchestrator.selections.batch_outcomes import by_step
+from orchestrator.selections.contracts import TaskResult
 from orchestrator.selections.epochs import Epochs
 from orchestrator.selections.gumbel import gumbel_top_k
-from orchestrator.selections.held import Held
-from orchestrator.selections.shown import by_step
+from orchestrator.selections.partial_sort import smallest, smallest_beside
 from orchestrator.selections.sum_tree import SumTree
-from orchestrator.selections.ties import smallest, smallest_beside
+from orchestrator.selections.task_buffer import TaskBuffer
 
 CHI_SQUARE = 29.59  # 10 degrees of freedom, at 1e-3
 
@@ -129,7 +129,7 @@ def test_the_smallest_beside_a_level_are_the_smallest_of_all(n: int) -> None:
 
 
 def test_a_memory_keeps_the_best_in_order() -> None:
-    held = Held("worth")
+    held = TaskBuffer("worth")
     held.put(np.array([7, 2]), worth=np.array([0.7, 0.2]))
     held.put(np.array([5, 7]), worth=np.array([0.5, 0.1]))
     assert held.at.tolist() == [2, 5, 7]
@@ -140,7 +140,11 @@ def test_a_memory_keeps_the_best_in_order() -> None:
 
 
 def test_what_was_played_twice_in_a_batch_counts_as_one_with_more_samples() -> None:
-    later, first, again = Tried(4, 9, 1.0, 8), Tried(2, 3, 0.5, 8, 0.5), Tried(2, 3, 0.125, 4, None)
+    later, first, again = (
+        TaskResult(4, 9, 1.0, 8),
+        TaskResult(2, 3, 0.5, 8, 0.5),
+        TaskResult(2, 3, 0.125, 4, None),
+    )
     early, late = by_step([later, first, again])
     assert (early.step, early.at.tolist(), early.num_samples.tolist()) == (3, [2], [12.0])
     assert early.score.tolist() == pytest.approx([0.375])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from orchestrator.selections import adarft, bots, mopps, plr, pools, vcrl
-from orchestrator.selections.contracts import Tried
+from orchestrator.selections.contracts import TaskResult
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -17,7 +17,7 @@ def rng(seed: int = 0) -> np.random.Generator:
 def test_section_4_2_the_target_of_adarft(score: float, target: float) -> None:
     config = adarft.Config(difficulty="level", start=20.0)
     made = adarft.create(config, 101, rng(), {"difficulty": np.arange(101.0)})
-    made.learn([Tried(0, 0, score, 100)])
+    made.learn([TaskResult(0, 0, score, 100)])
     assert made.target == pytest.approx(target, abs=1e-6)
 
 
@@ -27,7 +27,7 @@ def test_section_4_2_the_target_of_adarft(score: float, target: float) -> None:
 def test_section_4_6_the_beliefs_of_mopps(rates: list[float], a: float, b: float) -> None:
     made = mopps.create(mopps.Config(), 3, rng())
     for step, rate in enumerate(rates):
-        made.learn([Tried(1, step, rate, 8)])
+        made.learn([TaskResult(1, step, rate, 8)])
     assert (made.a[1], made.b[1]) == (a, b)
     assert (made.a[0], made.b[0]) == (1.0, 1.0), "what was not played keeps its belief"
     if len(rates) == 2:
@@ -39,7 +39,7 @@ def test_section_4_6_the_beliefs_of_bots(task: int, a: float, b: float) -> None:
     # The ability that task 0 shows is (.75 - .5) / (1 - .5) = .5, and so task 1 is expected at .3 + .5 (.5 - .3) = .4.
     numbers = {"weak": np.array([0.5, 0.3]), "strong": np.array([1.0, 0.5])}
     made = bots.create(bots.Config(weak="w", strong="s"), 2, rng(), numbers)
-    made.learn([Tried(0, 0, 0.75, 16)])
+    made.learn([TaskResult(0, 0, 0.75, 16)])
     assert (made.beliefs()[0][task], made.beliefs()[1][task]) == pytest.approx((a, b), abs=1e-12)
 
 
@@ -53,7 +53,7 @@ def test_section_4_7_the_score_of_vcrl(n: int, k: int, score: float) -> None:
 
 def test_section_4_9_the_probabilities_of_pools() -> None:
     made = pools.create(pools.Config(), 4, rng())
-    made.learn([Tried(at, 0, score, 8) for at, score in enumerate((0.1, 0.5, 0.9))])
+    made.learn([TaskResult(at, 0, score, 8) for at, score in enumerate((0.1, 0.5, 0.9))])
     assert made.probabilities() == pytest.approx([1 / 12, 5 / 12, 1 / 12, 5 / 12], abs=1e-12)
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.bandits.contracts import About, Bandit, Feedback
-from orchestrator.choosing import make_choice
-from orchestrator.simulation.entrants import Named, read_named
+from orchestrator.bandits.contracts import ArmInfo, Bandit, Feedback
+from orchestrator.choosing.choice import make_choice
+from orchestrator.simulation.candidates import CandidateName, read_named
 from orchestrator.simulation.logs import BanditLog, LoggedPick, LoggedStep, RunLog
 from orchestrator.spec.model import CurriculumSection
 
@@ -26,14 +26,14 @@ def played(
 ) -> RunLog:
     """Let a bandit play, and log it: `missing` is the share of picks whose signal never came."""
     section = CurriculumSection.model_validate({"bandit": bandit, "stages": 1, "stage": {"steps": num_steps}})
-    about = {"one": {arm: About() for arm in means}}
+    about = {"one": {arm: ArmInfo() for arm in means}}
     rng = np.random.Generator(np.random.PCG64([seed, 7]))
     made = make_choice(section, about, seed).bandits["one"]
     steps = [_step(made, t, n, means, rng, missing) for t in range(1, num_steps + 1)]
     return RunLog("known", seed, section, about, [BanditLog("one", steps)])
 
 
-def target(bandit: str) -> Named:
+def target(bandit: str) -> CandidateName:
     """Read one bandit."""
     return read_named([bandit], "bandit")[0]
 

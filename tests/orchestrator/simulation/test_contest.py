@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.errors import UserError
-from orchestrator.simulation.contest import by_entrant, jobs_of, run_all
-from orchestrator.simulation.entrants import pair_up, read_named
-from orchestrator.simulation.trials import Setting
+from orchestrator.simulation.candidates import pair_up, read_named
+from orchestrator.simulation.parallel import by_entrant, jobs_of, run_all
+from orchestrator.simulation.trials import TrialSetting
 
 
 def test_the_result_does_not_depend_on_the_number_of_workers() -> None:
     entrants = pair_up(read_named(["uniform", "sec"], "bandit"), [])
-    jobs = jobs_of("traps", entrants, range(2), Setting(10))
+    jobs = jobs_of("traps", entrants, range(2), TrialSetting(10))
     told: list[tuple[int, int]] = []
     alone = run_all(jobs, 1)
     together = run_all(jobs, 2, lambda done, of: told.append((done, of)))
@@ -22,6 +22,6 @@ def test_the_result_does_not_depend_on_the_number_of_workers() -> None:
 
 
 def test_what_a_bandit_refuses_in_another_process_comes_back_in_words() -> None:
-    jobs = jobs_of("traps", pair_up(read_named(["size"], "bandit"), []), range(3), Setting(10))
+    jobs = jobs_of("traps", pair_up(read_named(["size"], "bandit"), []), range(3), TrialSetting(10))
     with pytest.raises(UserError, match="size: "):
         run_all(jobs, 2)

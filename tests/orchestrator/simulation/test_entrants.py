@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import UserError
-from orchestrator.simulation.competing import entrants_of, usual
-from orchestrator.simulation.entrants import read_named
+from orchestrator.simulation.candidate_names import entrants_of, usual
+from orchestrator.simulation.candidates import read_named
 from orchestrator.simulation.worlds import WORLDS, find_world
 from orchestrator.spec.fields import DEFAULT_TYPES
 

@@ -6,7 +6,7 @@ from scipy import special
 
 import orchestrator
 from orchestrator.errors import UserError
-from orchestrator.runs import opened
+from orchestrator.runs.catalog import opened
 from orchestrator.simulation.logs import read_log
 from orchestrator.simulation.replay import replay_run
 from store.errors import LedgerError

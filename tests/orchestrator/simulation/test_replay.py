@@ -6,10 +6,10 @@ import pytest
 from orchestrator.bandits import discounted_ucb, sec
 from orchestrator.bandits.contracts import Feedback
 from orchestrator.errors import UserError
-from orchestrator.simulation.following import batch_shares, follow
+from orchestrator.simulation.counterfactual_bandit import lessons, make_stand_ins, telling_of
+from orchestrator.simulation.log_replay import batch_shares, follow
 from orchestrator.simulation.logs import LoggedPick, LoggedStep
 from orchestrator.simulation.replay import replay
-from orchestrator.simulation.stand_ins import lessons, make_stand_ins, telling_of
 from tests.orchestrator.simulation.logs import MEANS, played, target, with_steps, without_missing
 
 OFTEN_A = {"type": "fixed", "weights": {"a": 0.8, "b": 0.2}}

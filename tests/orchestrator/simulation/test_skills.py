@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from orchestrator.bandits.contracts import Signal
-from orchestrator.simulation.driving import signal_table
+from orchestrator.simulation.bandit_in_world import signal_table
 from orchestrator.simulation.skills import (
     BATCH,
     DIFFICULTY,

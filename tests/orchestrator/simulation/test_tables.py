@@ -8,9 +8,9 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.bandit_tables import entrant_of, read_tables
-from orchestrator.simulation.contest import Job, run_job
+from orchestrator.simulation.parallel import TrialJob, run_job
 from orchestrator.simulation.ranking import value_of
-from orchestrator.simulation.trials import Setting
+from orchestrator.simulation.trials import TrialSetting
 from orchestrator.simulation.worlds import find_world
 
 WITHIN = {"auc": 0.01, "final": 0.04, "worst": 0.04, "steps": 12, "traps": 0.04, "forgetting": 0.04}
@@ -32,8 +32,8 @@ ROWS = [
 def test_published_rows_are_reproduced(world: str, policy: str, num_seeds: int) -> None:
     table = next(table for table in read_tables() if table["world"] == world)
     row = next(row for row in table["rows"] if row["policy"] == policy)
-    setting = Setting(find_world(world).num_steps, row.get("replay_share", 0.2))
-    trials = [run_job(Job(world, entrant_of(row), seed, setting)) for seed in range(num_seeds)]
+    setting = TrialSetting(find_world(world).num_steps, row.get("replay_share", 0.2))
+    trials = [run_job(TrialJob(world, entrant_of(row), seed, setting)) for seed in range(num_seeds)]
     for metric, published in row["published"].items():
         expected = published[0] if isinstance(published, list) else published
         mean = sum(trial.numbers[metric] for trial in trials) / num_seeds

@@ -9,24 +9,24 @@ import pytest
 
 from orchestrator.bandits.softmax import softmax
 from orchestrator.errors import UserError
-from orchestrator.simulation import one_level, stages, switching
-from orchestrator.simulation.contest import Job, run_job
-from orchestrator.simulation.entrants import Entrant, make_named, pair_up
+from orchestrator.simulation import skill_worlds, switching_world, two_level_world
+from orchestrator.simulation.candidates import Candidate, make_named, pair_up
 from orchestrator.simulation.gap import Gap
 from orchestrator.simulation.oracle import Oracle
+from orchestrator.simulation.parallel import TrialJob, run_job
 from orchestrator.simulation.skills import BATCH, Skills, arm_names, generator
-from orchestrator.simulation.trials import Setting, Trial, thinned
+from orchestrator.simulation.trials import Trial, TrialSetting, thinned
 from orchestrator.simulation.worlds import WORLDS, find_world
 
 
-def entrant(bandit: Any, scheduler: Any = None) -> Entrant:
+def entrant(bandit: Any, scheduler: Any = None) -> Candidate:
     schedulers = [make_named(scheduler, "scheduler", "here")] if scheduler else []
     return pair_up([make_named(bandit, "bandit", "here")], schedulers)[0]
 
 
 def trial(world: str, bandit: Any, scheduler: Any = None, seed: int = 0, **setting: Any) -> Trial:
     steps = setting.pop("num_steps", 40)
-    return run_job(Job(world, entrant(bandit, scheduler), seed, Setting(steps, **setting)))
+    return run_job(TrialJob(world, entrant(bandit, scheduler), seed, TrialSetting(steps, **setting)))
 
 
 @pytest.mark.parametrize("world", [world.name for world in WORLDS])
@@ -50,8 +50,8 @@ def test_numbers_follow_from_the_curve() -> None:
 
 
 def test_a_goal_never_reached_counts_one_step_more_than_there_were() -> None:
-    assert one_level.steps_to(0.8, np.array([0.1, 0.2])) == 3
-    assert one_level.steps_to(0.8, np.array([0.1, 0.8])) == 2
+    assert skill_worlds.steps_to(0.8, np.array([0.1, 0.2])) == 3
+    assert skill_worlds.steps_to(0.8, np.array([0.1, 0.8])) == 2
 
 
 def test_traps_take_their_share_of_a_uniform_budget() -> None:
@@ -79,7 +79,7 @@ def test_regret_is_what_the_best_arm_would_have_earned_more() -> None:
 
 
 def test_bandits_of_the_switching_world_are_rewarded_by_its_own_stream() -> None:
-    means, u = generator(2).random((5, 10)), generator(2 + switching.REWARDS).random(1000)
+    means, u = generator(2).random((5, 10)), generator(2 + switching_world.REWARDS).random(1000)
     wins = u[:, None] < np.repeat(means, 200, axis=0)
     greedy = trial("switching", {"type": "sec", "floor": 0, "temperature": 0.01}, num_steps=1000, seed=2)
     assert wins.mean(axis=0).max() < 1
@@ -95,7 +95,9 @@ def test_a_share_of_every_batch_is_replay_of_the_others(share: float, num_replay
 
 def test_bandits_learn_from_replay_of_their_environment() -> None:
     only = {"type": "sequence", "order": ["type0"]}
-    levels = stages.TwoLevels(Skills(generator(0)), entrant("sec", only), 0, Setting(20, replay_share=0.5))
+    levels = two_level_world.TwoLevels(
+        Skills(generator(0)), entrant("sec", only), 0, TrialSetting(20, replay_share=0.5)
+    )
     levels.follow()
     assert all(value for value in levels.inner[0].values().values())
     assert sum(levels.inner[2].num_picks.values()) > 20 * 10

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import SpecError
-from orchestrator.provenance import as_yaml
+from orchestrator.runs.kept_spec import as_yaml
 from orchestrator.spec import Spec, load_spec
 from orchestrator.spec.load import change_resources
 from tests.orchestrator.specs import EXAMPLES, flat, small

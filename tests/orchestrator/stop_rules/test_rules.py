@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.stop_rules.contracts import Eval
+from orchestrator.stop_rules.contracts import WindowStats
 from orchestrator.stop_rules.dead_signal import DeadSignal
 from orchestrator.stop_rules.mastery import Mastery, wilson
 from orchestrator.stop_rules.plateau import Plateau, slope_and_bound
 
 
-def evals(scores: list[float], signal: float | None = 0.2, num_groups: int = 250) -> list[Eval]:
-    return [Eval(score, num_groups, signal) for score in scores]
+def evals(scores: list[float], signal: float | None = 0.2, num_groups: int = 250) -> list[WindowStats]:
+    return [WindowStats(score, num_groups, signal) for score in scores]
 
 
 def test_section_6_wilson() -> None:
@@ -59,5 +59,5 @@ DEAD = [
 def test_a_signal_is_dead_after_three_evals_below_the_threshold(
     signals: list[float | None], stops: bool
 ) -> None:
-    history = [Eval(1.0, 250, signal) for signal in signals]
+    history = [WindowStats(1.0, 250, signal) for signal in signals]
     assert (DeadSignal(0.02).verdict(history) is not None) == stops

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.plan import make_plan
-from orchestrator.running import run
-from orchestrator.studies.cost import Pace, cost_of, hash_of, left_s, pace, seconds_of
-from orchestrator.studies.rehearsal import rehearse
+from orchestrator.runs.api import run
+from orchestrator.runs.dry_run import make_plan
+from orchestrator.studies.cost import MeasuredTime, cost_of, hash_of, left_s, pace, seconds_of
+from orchestrator.studies.pilot import rehearse
 from orchestrator.studies.study import Study
 from store.ledger import Ledger
 from tests.orchestrator.specs import alone
 from tests.orchestrator.studies.studies import made_study
 
-NOTHING = Pace({}, {})
+NOTHING = MeasuredTime({}, {})
 
 
 def two(folder: Path, **content: object) -> Study:
@@ -64,14 +64,16 @@ def test_time_is_shared_among_workers_and_no_shorter_than_a_run(
     tmp_path: Path, workers: int, done: float, seconds: float
 ) -> None:
     study = made_study(tmp_path, seeds=4)
-    measured = Pace({hash_of(study.settings[0].spec): [9.0, 11.0]}, {hash_of(study.settings[0].spec): 6})
+    measured = MeasuredTime(
+        {hash_of(study.settings[0].spec): [9.0, 11.0]}, {hash_of(study.settings[0].spec): 6}
+    )
     left = [(planned, done if planned.seed == 0 else 0.0) for planned in study.runs]
     assert left_s(left, measured, workers) == (pytest.approx(seconds), "finished runs of the same settings")
 
 
 def test_a_setting_that_never_ran_is_estimated_by_its_steps(tmp_path: Path) -> None:
     short, long = two(tmp_path, seeds=1).runs
-    measured = Pace({hash_of(short.setting.spec): [6.0]}, {hash_of(short.setting.spec): 6})
+    measured = MeasuredTime({hash_of(short.setting.spec): [6.0]}, {hash_of(short.setting.spec): 6})
     estimate = measured.of(long.setting)
     assert estimate is not None
     assert estimate[0] == pytest.approx(12.0)

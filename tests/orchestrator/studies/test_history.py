@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.errors import UserError
 from orchestrator.studies.history import History, looking, refuse_changes
-from orchestrator.studies.study import Planned, Study
+from orchestrator.studies.study import Study, StudyRun
 from store.ledger import Ledger
 from store.records import MemberRecord, RunRecord
 from tests.orchestrator.specs import alone
@@ -26,7 +26,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def enter(
-    ledger: Ledger, run: Planned, member: MemberRecord | None, status: str, of: str | None = None
+    ledger: Ledger, run: StudyRun, member: MemberRecord | None, status: str, of: str | None = None
 ) -> None:
     """Enter a run without training it."""
     name = run.name if of is None else f"{run.name}-uniform"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from orchestrator.studies.scheduling import Ending, Listener, Schedule
+from orchestrator.studies.run_queue import Listener, ProcessEnd, RunQueue
 
 
 class FakeChild:
@@ -33,7 +33,7 @@ class Told(Listener):
     def failed_once(self, name: str, exit_code: int) -> None:
         self.heard.append(f"again {name} {exit_code}")
 
-    def ended(self, ending: Ending) -> None:
+    def ended(self, ending: ProcessEnd) -> None:
         self.heard.append(f"{ending.status} {ending.name}")
 
 
@@ -43,7 +43,7 @@ class Trial:
     def __init__(self, names: Sequence[str], workers: int) -> None:
         self.children: dict[str, FakeChild] = {}
         self.told = Told()
-        self.schedule = Schedule(names, self._start, workers, self.told)
+        self.schedule = RunQueue(names, self._start, workers, self.told)
         self.schedule.turn()
 
     def _start(self, name: str) -> FakeChild:

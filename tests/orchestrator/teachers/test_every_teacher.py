@@ -3,7 +3,7 @@ import sys
 
 import numpy as np
 
-from orchestrator import methods
+from orchestrator import registry
 from orchestrator.bandits.contracts import Floats
 from orchestrator.teachers import alp_gmm, covar_gmm, random, riac
 from orchestrator.teachers.contracts import Teacher
@@ -75,7 +75,7 @@ class TestOneFromOutside(TeacherSuite):
 
 
 def test_teachers_are_found_by_their_files():
-    found = {method.name: method.source for method in methods.listing("teachers")}
+    found = {method.name: method.source for method in registry.listing("teachers")}
     assert list(found) == ["alp_gmm", "covar_gmm", "random", "riac"]
     assert all(found.values())
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from torch import Tensor
 
-from policies.objectives import Objective, ObjectiveConfig, Rows, Totals
+from policies.objectives import Objective, ObjectiveConfig, ShapedRows, Totals
 from policies.objectives.contracts import Coefficients
 from policies.trajectories import Trajectory
 from tests.policies.objectives.surrogates.case import Case
@@ -19,19 +19,19 @@ class Step:
     """What an objective knows of a step when its one update begins: all rows, and the step's totals."""
 
     objective: Objective
-    rows: Rows
+    rows: ShapedRows
     totals: Totals
 
-    def fill(self, rows: Rows | None = None) -> Coefficients:
+    def fill(self, rows: ShapedRows | None = None) -> Coefficients:
         """Coefficients of some rows of the update, of all by default."""
         return self.objective.coefficients(self.rows if rows is None else rows, self.totals)
 
-    def cut(self, *places: list[int]) -> list[Rows]:
+    def cut(self, *places: list[int]) -> list[ShapedRows]:
         """The rows in micro-batches, each with what the survey noted of them."""
         return [on_every_tensor(self.rows, lambda x, at=at: x[at]) for at in places]
 
 
-def begun(name: str, case: Case, change: Callable[[Rows], Rows] = lambda rows: rows) -> Step:
+def begun(name: str, case: Case, change: Callable[[ShapedRows], ShapedRows] = lambda rows: rows) -> Step:
     """Prepare a case and survey it; `change` is done to the rows before anything looks at them."""
     objective = Objective.from_config(ObjectiveConfig.model_validate(name), seed=7)
     batch = objective.prepare(trajectories(case), lambda batch: case.lp_ref_BT)
@@ -66,9 +66,9 @@ def trajectories(case: Case) -> list[Trajectory]:
     ]
 
 
-def rows_of(case: Case, advantage_BT: Tensor) -> Rows:
+def rows_of(case: Case, advantage_BT: Tensor) -> ShapedRows:
     """A whole case as rows, in float64."""
-    return Rows(
+    return ShapedRows(
         mask_BT=case.mask_BT,
         advantage_BT=advantage_BT,
         lp_BT=case.lp_BT.detach(),
@@ -84,7 +84,7 @@ def rows_of(case: Case, advantage_BT: Tensor) -> Rows:
     )
 
 
-def totals_of(rows: Rows, case: Case) -> Totals:
+def totals_of(rows: ShapedRows, case: Case) -> Totals:
     """The totals of an update that consists of these rows."""
     assert rows.group_B is not None
     num_B = rows.mask_BT.sum(-1)
@@ -99,8 +99,8 @@ def totals_of(rows: Rows, case: Case) -> Totals:
     )
 
 
-def on_every_tensor(rows: Rows, change: Callable[[Tensor], Tensor]) -> Rows:
+def on_every_tensor(rows: ShapedRows, change: Callable[[Tensor], Tensor]) -> ShapedRows:
     """The same rows with every tensor changed, also what was noted of them."""
     values = {f.name: getattr(rows, f.name) for f in fields(rows) if f.name != "noted"}
     changed = {name: None if value is None else change(value) for name, value in values.items()}
-    return Rows(**changed, noted={key: change(value) for key, value in rows.noted.items()})
+    return ShapedRows(**changed, noted={key: change(value) for key, value in rows.noted.items()})

@@ -5,7 +5,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from policies.objectives.parts import Memory, Shaper
+from policies.objectives.parts import PartState, Shaper
 from policies.objectives.shapers import clip_cov
 from tests.policies.objectives.worked import rows, surveyed
 
@@ -21,7 +21,7 @@ def shaper(**options: float) -> Shaper:
 def kept(part: Shaper, some: object = FIXTURE, seed: int = 0) -> list[int]:
     """Which tokens of the fixture keep their advantage."""
     assert isinstance(some, type(FIXTURE))
-    seen, totals = surveyed(part, some, Memory({}, np.random.default_rng(seed)))
+    seen, totals = surveyed(part, some, PartState({}, np.random.default_rng(seed)))
     shaped_BT = part.apply(some.advantage_BT, seen, totals).advantage_BT
     assert torch.equal(shaped_BT[shaped_BT != 0], some.advantage_BT[shaped_BT != 0])
     return shaped_BT[0].nonzero()[:, 0].tolist()

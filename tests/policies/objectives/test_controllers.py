@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from pydantic import ValidationError
 
-from policies.objectives import ObjectiveError, methods
+from policies.objectives import ObjectiveError, registry
 from policies.objectives.controllers import (
     adaptive_kl,
     affine,
@@ -196,7 +196,7 @@ MAKERS: dict[str, Make] = {
 
 
 def test_every_controller_is_made_here() -> None:
-    assert sorted(MAKERS) == methods.names("controllers")
+    assert sorted(MAKERS) == registry.names("controllers")
 
 
 @pytest.mark.parametrize("name", [name for name in MAKERS if name != "schedule"])

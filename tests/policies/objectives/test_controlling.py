@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from policies.objectives import EntropyReading, Objective, ObjectiveConfig
 from policies.objectives.config import ControllerConfig
-from policies.objectives.controlling import Controlling
+from policies.objectives.controller_set import ControllerSet
 
 BOTH = {
     "preset": "repo_r",
@@ -22,8 +22,8 @@ def make(**given: object) -> Objective:
     return Objective.from_config(ObjectiveConfig.model_validate(given))
 
 
-def of(*controllers: dict[str, object], **given: object) -> Controlling:
-    return Controlling(
+def of(*controllers: dict[str, object], **given: object) -> ControllerSet:
+    return ControllerSet(
         ObjectiveConfig.model_validate({"preset": "repo_r", "controllers": controllers, **given})
     )
 

@@ -3,14 +3,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from policies.objectives import Rows
+from policies.objectives import ShapedRows
 from policies.objectives.shapers import entropy_advantage
 from tests.policies.objectives.worked import rows, surveyed
 
 
 def responses(
     entropy: list[list[float]], advantage: list[float], mask: list[list[bool]], group: list[int]
-) -> Rows:
+) -> ShapedRows:
     width = len(entropy[0])
     some = rows(
         [[a] * width for a in advantage], [[0.5] * width] * len(advantage), entropy=entropy, mask=mask
@@ -18,7 +18,7 @@ def responses(
     return replace(some, group_B=torch.tensor(group))
 
 
-def weights(some: Rows, clip: float | None = None) -> list[float]:
+def weights(some: ShapedRows, clip: float | None = None) -> list[float]:
     """Of the first token of each response."""
     part = entropy_advantage.create(entropy_advantage.Config(entropy_advantage_clip=clip))
     return surveyed(part, some)[0].noted["entropy_advantage.weight"][:, 0].tolist()

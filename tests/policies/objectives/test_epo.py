@@ -6,8 +6,8 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from policies.objectives import ObjectiveError, Rows, Totals
-from policies.objectives.parts import Added, Memory, Term
+from policies.objectives import ObjectiveError, ShapedRows, Totals
+from policies.objectives.parts import Added, PartState, Term
 from policies.objectives.terms import epo
 from tests.policies.objectives.steps import begun
 from tests.policies.objectives.surrogates.case import random_case
@@ -20,7 +20,7 @@ def make(**options: float) -> Term:
     return term
 
 
-def played(entropy: list[list[float]], turns: list[list[int]] | None = None) -> Rows:
+def played(entropy: list[list[float]], turns: list[list[int]] | None = None) -> ShapedRows:
     """A step with these entropies, at its start and now; one turn unless given."""
     shape = [[0.5] * len(row) for row in entropy]
     some = rows([[0.0] * len(row) for row in entropy], shape, entropy=entropy)
@@ -28,7 +28,7 @@ def played(entropy: list[list[float]], turns: list[list[int]] | None = None) -> 
     return replace(some, entropy_old_BT=some.entropy_BT, turn_BT=turn_BT)
 
 
-def applied(term: Term, some: Rows, kept: Memory | None = None) -> Added:
+def applied(term: Term, some: ShapedRows, kept: PartState | None = None) -> Added:
     return term.apply(*surveyed(term, some, kept))
 
 

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from policies.objectives import ObjectiveConfig, ObjectiveError, Rows
+from policies.objectives import ObjectiveConfig, ObjectiveError, ShapedRows
 from policies.objectives.shapers import erc
 from tests.policies.objectives.worked import f64, rows, totals_of
 
@@ -15,7 +15,7 @@ def shaped(new: list[float], old: list[float], **options: float) -> list[float]:
     return part.apply(some.advantage_BT, some, totals_of(some)).advantage_BT[0].tolist()
 
 
-def tokens(new: list[float], old: list[float]) -> Rows:
+def tokens(new: list[float], old: list[float]) -> ShapedRows:
     some = rows([[1, -1, 2, -2]], [[0.5] * 4], entropy=[new])
     return replace(some, entropy_old_BT=f64([old]))
 

@@ -5,18 +5,18 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from policies.objectives import ObjectiveError, Rows
+from policies.objectives import ObjectiveError, ShapedRows
 from policies.objectives.parts import Term
 from policies.objectives.terms import entropy_bonus, kl
 from tests.policies.objectives.worked import f64, rows, totals_of
 
 
-def seen(new: float, ref: float, old: float | None = None) -> Rows:
+def seen(new: float, ref: float, old: float | None = None) -> ShapedRows:
     some = rows([[0.0]], [[new]], [[new if old is None else old]])
     return replace(some, lp_ref_BT=f64([[ref]]).log())
 
 
-def added(some: Rows, **options: object) -> tuple[float, float]:
+def added(some: ShapedRows, **options: object) -> tuple[float, float]:
     """Value and extra W of one token."""
     term = kl.create(kl.Config.model_validate(options))
     assert term is not None

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from policies.objectives import Rows
+from policies.objectives import ShapedRows
 from policies.objectives.covariance import token_covariance
 from policies.objectives.parts import Term
 from policies.objectives.ratio_rules import ratio
@@ -21,7 +21,7 @@ def make(fraction: float = 0.25, coefficient: float = 1.0) -> Term:
     return term
 
 
-def held(some: Rows, fraction: float) -> Tensor:
+def held(some: ShapedRows, fraction: float) -> Tensor:
     return kl_cov.select(token_covariance(some), some, fraction)
 
 
@@ -99,7 +99,7 @@ def test_ties_are_held_together() -> None:
         (rows([[1]], [[0.5]]), "one token"),
     ],
 )
-def test_nothing_to_hold(some: Rows, what: str) -> None:
+def test_nothing_to_hold(some: ShapedRows, what: str) -> None:
     assert not held(some, 1.0).any(), what
 
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from policies.objectives import ObjectiveError, Rows
+from policies.objectives import ObjectiveError, ShapedRows
 from policies.objectives.parts import Term
 from policies.objectives.ratio_rules import ppo
 from policies.objectives.terms import lp_reg
@@ -20,7 +20,7 @@ def make(**options: float) -> Term:
     return term
 
 
-def with_proxy(some: Rows, proxy: list[float]) -> Rows:
+def with_proxy(some: ShapedRows, proxy: list[float]) -> ShapedRows:
     return replace(some, lp_proxy_BT=f64([proxy]).log().clamp(min=FILTERED_OUT))
 
 
@@ -88,7 +88,7 @@ def test_ties_are_selected_together() -> None:
 @pytest.mark.parametrize(
     "some", [rows([[1, 0]], [[0.5, 0.1]]), rows([[-1, -1]], [[0.5, 0.1]], mask=[[False, False]])]
 )
-def test_nothing_to_pull(some: Rows) -> None:
+def test_nothing_to_pull(some: ShapedRows) -> None:
     some, totals = surveyed(make(), with_proxy(some, [0.6, 0.2]))
     added = make().apply(some, totals)
     assert added.w_BT is not None

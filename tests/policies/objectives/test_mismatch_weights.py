@@ -9,10 +9,10 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from policies.objectives import Objective, ObjectiveConfig, Rows, Totals
-from policies.objectives.methods import names
+from policies.objectives import Objective, ObjectiveConfig, ShapedRows, Totals
 from policies.objectives.mismatch_weights import geo_mask, icepop, off_policy_mask, seq_mask, seq_tis, tis
 from policies.objectives.parts import Shaped, Shaper
+from policies.objectives.registry import names
 from tests.policies.objectives.steps import on_every_tensor, rows_of, totals_of
 from tests.policies.objectives.surrogates.case import random_case
 from tests.policies.objectives.worked import P_NEW, P_OLD, P_ROLL, f64, rows, two_by_two
@@ -42,7 +42,7 @@ def part(name: str) -> Shaper:
     return found
 
 
-def weights(shaped: Shaped, some: Rows) -> Tensor:
+def weights(shaped: Shaped, some: ShapedRows) -> Tensor:
     return shaped.advantage_BT / some.advantage_BT
 
 

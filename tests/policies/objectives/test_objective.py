@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from policies.objectives import Objective, ObjectiveConfig, ObjectiveError, Rows
+from policies.objectives import Objective, ObjectiveConfig, ObjectiveError, ShapedRows
 from policies.objectives.padding import outcomes_of, pad
 from policies.trajectories import Trajectory
 from tests.policies.objectives.worked import P_NEW, P_OLD, P_ROLL, f64, rows, totals_of, two_by_two
@@ -25,7 +25,7 @@ def trajectory(reward: float, group: int, length: int = 5, prompt: int = 2) -> T
 FIXTURE = rows([[1, 1], [-1, -1]], two_by_two(P_NEW), two_by_two(P_OLD), two_by_two(P_ROLL))
 
 
-def part(some: Rows, b: int) -> Rows:
+def part(some: ShapedRows, b: int) -> ShapedRows:
     return rows(
         some.advantage_BT[b : b + 1].tolist(),
         some.lp_BT[b : b + 1].exp().tolist(),

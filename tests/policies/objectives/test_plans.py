@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from policies.objectives import Objective, ObjectiveConfig, Rows, Totals
+from policies.objectives import Objective, ObjectiveConfig, ShapedRows, Totals
 from policies.objectives.plans import dynamic_sampling, gvm, tempered
 from policies.objectives.plans.gvm import largest_remainders, shares
 from policies.objectives.plans.tempered import better_than_the_rest
@@ -173,7 +173,7 @@ def test_section_14_3_the_gradient_of_side_rows_is_alpha_times_a_weighted_score(
     at = [*range(len(main)), 0]
     lp_old_BT = case.lp_old_BT[at]
     lp_BT = (lp_old_BT + 0.1).requires_grad_()
-    rows = Rows(
+    rows = ShapedRows(
         mask_BT=batch.mask_BT,
         advantage_BT=batch.advantage_BT.double(),
         lp_BT=lp_BT.detach(),

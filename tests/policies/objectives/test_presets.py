@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from policies.objectives import Objective, ObjectiveConfig
-from policies.objectives.methods import every, load
+from policies.objectives.description import COSTS, acting, row, story
 from policies.objectives.presets import FAMILIES, PRESETS, family_of
-from policies.objectives.story import COSTS, acting, row, story
+from policies.objectives.registry import every, load
 
 DOCS = Path(__file__).parents[3] / "docs"
 

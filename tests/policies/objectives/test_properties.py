@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from policies.objectives import Coefficients, Rows
+from policies.objectives import Coefficients, ShapedRows
 from policies.objectives.mismatch_weights import tis
 from policies.objectives.presets import PRESETS
 from policies.objectives.ratio_rules import ppo, reinforce
@@ -29,7 +29,7 @@ few = settings(max_examples=20, deadline=None, derandomize=True)
 a_few = settings(few, max_examples=4)  # of every preset
 
 
-def some_rows(seed: int) -> Rows:
+def some_rows(seed: int) -> ShapedRows:
     """A step whose first group has no spread, and whose fourth row has no token of the policy."""
     return begun("rloo", random_case(seed)).rows
 
@@ -72,7 +72,7 @@ def test_section_18_padding_and_what_stands_in_it_do_not_matter(preset: str, see
     def pad(x: Tensor) -> Tensor:
         return x if x.ndim == 1 else torch.nn.functional.pad(x, (0, 3))
 
-    def dirty(rows: Rows) -> Rows:
+    def dirty(rows: ShapedRows) -> ShapedRows:
         wide = on_every_tensor(rows, pad)
         return on_every_tensor(
             wide, lambda x: x.masked_fill(~wide.mask_BT, junk) if x.is_floating_point() and x.ndim == 2 else x

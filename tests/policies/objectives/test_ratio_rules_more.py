@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from policies.objectives import Rows
-from policies.objectives.methods import names
+from policies.objectives import ShapedRows
 from policies.objectives.ratio_rules import ce_gppo, cispo, dppo, gspo, hapo, ppo, ratio, reinforce, sapo
+from policies.objectives.registry import names
 from tests.policies.objectives.steps import rows_of
 from tests.policies.objectives.surrogates.case import random_case
 
@@ -37,7 +37,7 @@ few = settings(max_examples=20, deadline=None, derandomize=True)
 STEP, FAR = 1e-6, 1e-4  # nats: of the finite difference, and how far it keeps from a bound
 
 
-def some_rows(seed: int, of_tokens: bool = True) -> Rows:
+def some_rows(seed: int, of_tokens: bool = True) -> ShapedRows:
     """A step with advantages of either sign and 0, HAPO's scores, and some tokens that are never clipped."""
     case = random_case(seed)
     rng = torch.Generator().manual_seed(seed)
@@ -54,7 +54,7 @@ def some_rows(seed: int, of_tokens: bool = True) -> Rows:
     return replace(rows, **clean, noted={"hapo.score": score_BT, "unclipped": free_BT})
 
 
-def value_of(rule: str, rows: Rows, start: Rows) -> Tensor:
+def value_of(rule: str, rows: ShapedRows, start: ShapedRows) -> Tensor:
     """The conventional value [B, T] at these rows, with what the paper stops as it is at the start."""
     if rule == "cispo":
         log_ratio_BT = start.lp_BT - start.lp_old_BT
@@ -69,11 +69,11 @@ def value_of(rule: str, rows: Rows, start: Rows) -> Tensor:
     return RULES[rule].apply(rows.advantage_BT, rows).value_BT
 
 
-def shifted(rows: Rows, by: float | Tensor) -> Rows:
+def shifted(rows: ShapedRows, by: float | Tensor) -> ShapedRows:
     return replace(rows, lp_BT=rows.lp_BT + by)
 
 
-def is_far(rule: str, rows: Rows) -> Tensor:
+def is_far(rule: str, rows: ShapedRows) -> Tensor:
     """Tokens that no small shift brings across a bound, where the gradient is not defined."""
 
     def clipped(by: float) -> Tensor:

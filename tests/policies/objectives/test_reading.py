@@ -4,7 +4,7 @@ import math
 import pytest
 
 from policies.objectives import MixCorrectedEntropy, ObjectiveError
-from policies.objectives.reading import EntropyReading, Step, logged
+from policies.objectives.entropy_reading import EntropyReading, Step, logged
 
 H = {"env/a": 0.3, "env/b": 0.8}
 EQUAL = {"env/a": (0.3 * 500, 500), "env/b": (0.8 * 500, 500)}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from policies.objectives import Objective, ObjectiveConfig, Rows, Totals
+from policies.objectives import Objective, ObjectiveConfig, ShapedRows, Totals
 from policies.objectives.surprisal import by_arm, weighted
 from policies.samplers.top_entropy import top_entropy
 from tests.policies.objectives.worked import f64, rows, totals_of
@@ -55,7 +55,7 @@ def test_a_log_ratio_is_clamped() -> None:
     )
 
 
-def of_two_arms() -> tuple[Rows, Totals]:
+def of_two_arms() -> tuple[ShapedRows, Totals]:
     mask = [[True, True], [True, False], [True, True]]
     some = rows([[1, 1]] * 3, [[0.7, 0.7], [0.2, 0.9], [0.5, 0.5]], mask=mask)
     roll_BT = some.lp_old_BT - f64([[1.2, 0.9], [1.1, 1.0], [1.0, 1.0]]).log()

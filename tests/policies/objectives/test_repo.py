@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from policies.objectives import ObjectiveError, Totals
-from policies.objectives.centring import Centre
+from policies.objectives.centred_log_prob import Centre
 from policies.objectives.parts import Shaper
 from policies.objectives.shapers import repo, repo_r
 from tests.policies.objectives.worked import f64, rows, totals_of

@@ -4,7 +4,7 @@ import pytest
 
 from policies.objectives import MixCorrectedEntropy, Totals
 from policies.objectives.config import ObjectiveConfig
-from policies.objectives.reading import RECENT
+from policies.objectives.entropy_reading import RECENT
 from policies.objectives.shapers import repo
 from tests.policies.objectives.worked import rows
 

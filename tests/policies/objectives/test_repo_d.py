@@ -1,7 +1,7 @@
 import pytest
 
 from policies.objectives import ObjectiveConfig
-from policies.objectives.centring import Centre, centred_lp
+from policies.objectives.centred_log_prob import Centre, centred_lp
 from policies.objectives.objective import Objective
 from policies.objectives.shapers import repo_d
 from tests.policies.objectives.worked import f64, rows, surveyed, totals_of

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from policies.objectives import Objective, ObjectiveError, Rows, Totals
-from policies.objectives.parts import Memory, Term
+from policies.objectives import Objective, ObjectiveError, ShapedRows, Totals
+from policies.objectives.parts import PartState, Term
 from policies.objectives.terms import siren
 from tests.policies.objectives.steps import begun, rows_of, totals_of
 from tests.policies.objectives.surrogates import entropy_terms
@@ -20,7 +20,7 @@ def make(**options: float) -> Term:
     return term
 
 
-def played(entropy: list[list[float]], arms: list[int] | None = None) -> Rows:
+def played(entropy: list[list[float]], arms: list[int] | None = None) -> ShapedRows:
     """A step with these entropies at its start; no advantage anywhere."""
     shape = [[0.5] * len(row) for row in entropy]
     some = rows([[0.0] * len(row) for row in entropy], shape, entropy=entropy)
@@ -39,7 +39,7 @@ def test_section_11_5_percentile() -> None:
 
 def test_section_11_5_term_and_derivative() -> None:
     """Hbar .9 around an anchor of .7: .0002, with a derivative of .002."""
-    kept = Memory({"": 0.7}, memory().rng)
+    kept = PartState({"": 0.7}, memory().rng)
     some, totals = surveyed(make(), played([ROW]), kept)
     added = make().apply(some, totals)
     assert added.k_BT is not None

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from policies.objectives import ObjectiveError, Rows
+from policies.objectives import ObjectiveError, ShapedRows
 from policies.objectives.parts import Shaper
 from policies.objectives.shapers import top_entropy
 from policies.objectives.statistics import quantile
@@ -12,7 +12,7 @@ from tests.policies.objectives.worked import f64, rows, surveyed
 ENTROPY = [0.05, 0.1, 0.2, 0.6, 0.9]
 
 
-def tokens(entropy: list[float], mask: list[bool] | None = None) -> Rows:
+def tokens(entropy: list[float], mask: list[bool] | None = None) -> ShapedRows:
     num = len(entropy)
     some = rows([[1.0] * num], [[0.5] * num], entropy=[entropy], mask=None if mask is None else [mask])
     return replace(some, entropy_old_BT=some.entropy_BT)

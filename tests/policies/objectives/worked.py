@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from policies.objectives import Rows, Totals
-from policies.objectives.parts import Memory, Outcomes, Part
+from policies.objectives import ShapedRows, Totals
+from policies.objectives.parts import Outcomes, Part, PartState
 
 # The four tokens of objectives.md 6 and 17.1.
 P_OLD = [0.5, 0.2, 0.9, 0.1]
@@ -30,10 +30,10 @@ def rows(
     roll: Sequence[Sequence[float]] | None = None,
     entropy: Sequence[Sequence[float]] | None = None,
     mask: Sequence[Sequence[bool]] | None = None,
-) -> Rows:
+) -> ShapedRows:
     """Rows from probabilities [B, T]; `old` and `roll` are `new` unless given."""
     old = new if old is None else old
-    return Rows(
+    return ShapedRows(
         mask_BT=torch.tensor(mask) if mask is not None else torch.ones(f64(new).shape, dtype=torch.bool),
         advantage_BT=f64(advantage),
         lp_BT=f64(new).log(),
@@ -43,7 +43,7 @@ def rows(
     )
 
 
-def totals_of(some: Rows) -> Totals:
+def totals_of(some: ShapedRows) -> Totals:
     """The totals of an update that consists of these rows."""
     return Totals(
         num_tokens=int(some.mask_BT.sum()),
@@ -85,12 +85,12 @@ def outcomes(
     return Outcomes(**fields | given)
 
 
-def memory() -> Memory:
+def memory() -> PartState:
     """What a part remembers before its first step."""
-    return Memory({}, np.random.default_rng(0))
+    return PartState({}, np.random.default_rng(0))
 
 
-def surveyed(part: Part[Any], some: Rows, kept: Memory | None = None) -> tuple[Rows, Totals]:
+def surveyed(part: Part[Any], some: ShapedRows, kept: PartState | None = None) -> tuple[ShapedRows, Totals]:
     """Rows and totals as a part meets them after its survey, these rows being the whole step.
 
     The survey sees the step at its start: lp_old for lp, and the entropy then, if the rows tell it.

@@ -5,16 +5,16 @@ import pytest
 import torch
 
 from policies.errors import PolicyError
-from policies.samplers.probe import (
+from policies.samplers.testing import random_policy
+from policies.samplers.weight_check import (
     NUM_PROMPT,
-    Probe,
+    WeightCheck,
     limit,
     make_probe,
     probe_gap,
     require_fresh,
     trainer_logprobs,
 )
-from policies.samplers.testing import random_policy
 
 
 def test_it_is_made_from_the_vocabulary_alone() -> None:
@@ -43,7 +43,7 @@ def test_the_trainers_side_is_its_forward() -> None:
 def test_the_gap_is_the_largest_difference() -> None:
     policy = random_policy()
 
-    def score(probe: Probe) -> np.ndarray:
+    def score(probe: WeightCheck) -> np.ndarray:
         scores = trainer_logprobs(policy, probe)
         scores[3] -= 0.25
         scores[5] += 0.125

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from policies.samplers.contracts import Sampling
-from policies.samplers.sampling import (
+from policies.samplers.token_distribution import (
     draw,
     entropy,
     filter_logits,

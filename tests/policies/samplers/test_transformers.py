@@ -19,8 +19,7 @@ from policies.errors import PolicyError
 from policies.forward import evaluating
 from policies.policy import Policy
 from policies.samplers.contracts import Request, Sampling
-from policies.samplers.sampling import log_distribution
-from policies.samplers.slab import fits_slab
+from policies.samplers.static_cache import fits_slab
 from policies.samplers.testing import (
     CUT,
     SamplerSuite,
@@ -29,6 +28,7 @@ from policies.samplers.testing import (
     same,
     some_requests,
 )
+from policies.samplers.token_distribution import log_distribution
 from policies.samplers.transformers import Config, TransformersSampler, create
 
 BFLOAT16_MEAN, BFLOAT16_MAX = 0.02, 0.2  # nats

@@ -1,4 +1,4 @@
-"""What every sampler must do, on a server; what servers do wrong is in tests/policies/serving."""
+"""What every sampler must do, on a server; what servers do wrong is in tests/policies/samplers/serving."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from policies.policy import Policy
 from policies.samplers.contracts import Sampler
 from policies.samplers.testing import SamplerSuite, random_policy
 from policies.samplers.vllm_server import Config, VllmServerSampler, create
-from tests.policies.serving.fakes import FakeServer
+from tests.policies.samplers.serving.fakes import FakeServer
 
 URL = "http://127.0.0.1:1"
 

@@ -14,8 +14,8 @@ from store.errors import LedgerError
 from store.ledger import Ledger
 from store.records import CheckpointRecord, EventRecord, LineageRecord, RunRecord
 from store.report import REPORT_FILE, render, write
-from store.story import facts
-from store.words import in_words, number, signed
+from store.run_story import facts
+from store.sentences import in_words, number, signed
 from tests.store.report.conftest import Tell
 from tests.store.report.pages import Page
 from tests.store.report.runs import Shape, accuracy, entropy, written

@@ -11,8 +11,8 @@ import pytest
 
 from store.home import Home
 from store.ledger import Ledger
-from store.tracker.catching_up import Source, catch_up
-from store.tracker.record import Record
+from store.tracker.record import MlflowRecord
+from store.tracker.sync import Source, catch_up
 from store.tracker.target import Target
 from tests.store.tracker.databases import empty
 
@@ -59,9 +59,9 @@ def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def both(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Record:
+def both(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> MlflowRecord:
     """The record of `small` and `flat`, to be read only."""
-    record, place = Record(empty(tmp_path_factory.mktemp("both"))), Home(finished)
+    record, place = MlflowRecord(empty(tmp_path_factory.mktemp("both"))), Home(finished)
     with Ledger.open(place.ledger_url, create=False) as ledger:
         for name in ("small", "flat"):
             catch_up(Source(ledger, name, place.run_folder(name)), record)

@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 
 from store.secrets import without_logins
-from store.tracker.catching_up import catch_up
-from store.tracker.record import Record
+from store.tracker.record import MlflowRecord
+from store.tracker.sync import catch_up
 from store.tracker.target import Target
 from tests.store.tracker.conftest import Copy
 from tests.store.tracker.content import files, num_rows
@@ -15,7 +15,7 @@ from tests.store.tracker.content import files, num_rows
 def test_files_are_those_of_the_newest_boundary(source_of: Copy, target: Target, tmp_path: Path) -> None:
     source = source_of()
     (source.folder / "report.html").write_text("<p>one</p>")
-    catch_up(source, Record(target))
+    catch_up(source, MlflowRecord(target))
     sent = files(tmp_path / "mlflow_artifacts")
     assert set(sent) == {
         "spec.yaml", "report.html", "transitions.csv", "picks.parquet",
@@ -31,7 +31,7 @@ def test_files_are_those_of_the_newest_boundary(source_of: Copy, target: Target,
 
 def test_tables_hold_what_the_ledger_does(source_of: Copy, target: Target, tmp_path: Path) -> None:
     source = source_of()
-    catch_up(source, Record(target))
+    catch_up(source, MlflowRecord(target))
     sent = files(tmp_path / "mlflow_artifacts")
     matrix = list(csv.DictReader(sent["matrices/pass_1.csv"].decode().splitlines()))
     for cell in source.read.matrix("small", "pass_1"):
@@ -46,7 +46,7 @@ def test_every_pick_is_in_its_table(source_of: Copy, target: Target, tmp_path: P
     import pyarrow.parquet as pq
 
     source = source_of()
-    catch_up(source, Record(target))
+    catch_up(source, MlflowRecord(target))
     (path,) = (tmp_path / "mlflow_artifacts").rglob("picks.parquet")
     table = pq.read_table(path).to_pylist()
     assert len(table) == 9 * 4 + 3
@@ -56,7 +56,7 @@ def test_every_pick_is_in_its_table(source_of: Copy, target: Target, tmp_path: P
 def test_another_report_is_sent_and_an_equal_one_is_not(
     source_of: Copy, target: Target, tmp_path: Path
 ) -> None:
-    source, record = source_of(), Record(target)
+    source, record = source_of(), MlflowRecord(target)
     catch_up(source, record)
     (source.folder / "report.html").write_text("<p>two</p>")
     catch_up(source, record)
@@ -72,7 +72,7 @@ def test_passwords_are_not_sent(source_of: Copy, target: Target, tmp_path: Path)
     source = source_of()
     spec = source.folder / "spec.yaml"
     spec.write_text(spec.read_text().replace("url: null", "url: postgresql://me:secret@host/db"))
-    catch_up(source, Record(target))
+    catch_up(source, MlflowRecord(target))
     assert b"url: postgresql://***@host/db" in files(tmp_path / "mlflow_artifacts")["spec.yaml"]
     assert without_logins("http://u:p@h:5000/x, http://token@h and http://h") == (
         "http://***@h:5000/x, http://***@h and http://h"

@@ -6,8 +6,8 @@ from sqlalchemy import delete, update
 
 from store.ledger import tables as t
 from store.lock import RunLock
-from store.tracker.catching_up import Source, catch_up
-from store.tracker.record import Record
+from store.tracker.record import MlflowRecord
+from store.tracker.sync import Source, catch_up
 from store.tracker.target import Target
 from tests.store.tracker.conftest import Copy
 from tests.store.tracker.content import everything, names, rows, series
@@ -27,7 +27,9 @@ def as_if_killed_after(source: Source, step: int, num_boundaries: int) -> Source
 
 
 def test_what_no_checkpoint_covers_is_not_sent(source_of: Copy, target: Target) -> None:
-    catch_up(as_if_killed_after(source_of(), 5, 2), Record(target))  # a periodic one, in the second stage
+    catch_up(
+        as_if_killed_after(source_of(), 5, 2), MlflowRecord(target)
+    )  # a periodic one, in the second stage
     sent = series(target)
     steps = {step for own in sent.values() for points in own.values() for step, _, _ in points}
     assert steps == {0, 1, 2, 3, 4, 5}
@@ -36,7 +38,7 @@ def test_what_no_checkpoint_covers_is_not_sent(source_of: Copy, target: Target) 
 
 
 def test_a_killed_run_s_stages_have_the_status_they_reached(source_of: Copy, target: Target) -> None:
-    catch_up(as_if_killed_after(source_of(), 5, 2), Record(target))
+    catch_up(as_if_killed_after(source_of(), 5, 2), MlflowRecord(target))
     assert rows(target, STATUSES) == [
         ("small", "KILLED"),
         ("small 01 book", "FINISHED"),
@@ -46,23 +48,23 @@ def test_a_killed_run_s_stages_have_the_status_they_reached(source_of: Copy, tar
 
 def test_a_run_that_goes_on_is_running(source_of: Copy, target: Target) -> None:
     source = as_if_killed_after(source_of(), 5, 2)
-    catch_up(source, Record(target))
+    catch_up(source, MlflowRecord(target))
     with RunLock(source.folder):
-        catch_up(source, Record(target))
+        catch_up(source, MlflowRecord(target))
     assert [status for _, status in rows(target, STATUSES)] == ["RUNNING", "FINISHED", "RUNNING"]
 
 
 def test_without_a_checkpoint_a_run_is_there_but_empty(source_of: Copy, target: Target) -> None:
-    catch_up(as_if_killed_after(source_of(), -1, -1), Record(target))
+    catch_up(as_if_killed_after(source_of(), -1, -1), MlflowRecord(target))
     assert (names(target), series(target)) == (["small"], {})
 
 
 def test_sent_in_parts_or_at_once_is_the_same(source_of: Copy, target: Target, other: Target) -> None:
     """The second part ends between a stage's last step and its boundary."""
     for step, num_boundaries in ((4, 2), (6, 2)):
-        catch_up(as_if_killed_after(source_of(), step, num_boundaries), Record(target))
-    catch_up(source_of(), Record(target))
-    catch_up(source_of(), Record(other))
+        catch_up(as_if_killed_after(source_of(), step, num_boundaries), MlflowRecord(target))
+    catch_up(source_of(), MlflowRecord(target))
+    catch_up(source_of(), MlflowRecord(other))
     assert everything(target) == everything(other)
 
 
@@ -70,5 +72,5 @@ def test_a_finished_run_is_certain_to_its_end_without_checkpoints(source_of: Cop
     source = source_of()
     with source.ledger.engine.begin() as connection:
         connection.execute(update(t.checkpoint).values(deleted_at="2026-01-01T00:00:00.000+00:00"))
-    catch_up(source, Record(target))
+    catch_up(source, MlflowRecord(target))
     assert [step for step, _, _ in series(target)["small"]["R_pass_1/book"]] == [0, 3, 6, 9]

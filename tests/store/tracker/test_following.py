@@ -16,11 +16,11 @@ import pytest
 from store.errors import LedgerAway, LedgerError, TrackerError
 from store.ledger import Ledger, Reading
 from store.lock import RunLock
-from store.tracker import following
-from store.tracker.catching_up import Source, catch_up
-from store.tracker.following import Job, follow, send_now
-from store.tracker.locking import is_sent_by_another, turn
-from store.tracker.record import Record
+from store.tracker import daemon
+from store.tracker.daemon import TrackerJob, follow, send_now
+from store.tracker.locks import is_sent_by_another, turn
+from store.tracker.record import MlflowRecord
+from store.tracker.sync import Source, catch_up
 from store.tracker.target import MANNERS, Target
 from tests.store.tracker import moody_server
 from tests.store.tracker.conftest import Copy
@@ -58,8 +58,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
         process.kill()
 
 
-def job(source: Source, target: Target) -> Job:
-    return Job(source.run, str(source.folder), str(source.ledger.engine.url), target)
+def job(source: Source, target: Target) -> TrackerJob:
+    return TrackerJob(source.run, str(source.folder), str(source.ledger.engine.url), target)
 
 
 def tracker(source: Source, target: Target) -> subprocess.Popen[str]:
@@ -82,8 +82,8 @@ def wait_for(what: Callable[[], bool], wait_s: float = 60.0) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "PAUSES_S", (0.05,))
-    monkeypatch.setattr(following, "LOOK_S", 0.05)
+    monkeypatch.setattr(daemon, "PAUSES_S", (0.05,))
+    monkeypatch.setattr(daemon, "LOOK_S", 0.05)
 
 
 def test_a_process_sends_what_is_covered_and_leaves_when_the_run_is_over(
@@ -91,7 +91,7 @@ def test_a_process_sends_what_is_covered_and_leaves_when_the_run_is_over(
 ) -> None:
     """It is killed in between, too, and a second one goes on."""
     whole = source_of()
-    catch_up(whole, Record(other))
+    catch_up(whole, MlflowRecord(other))
     going_on = as_if_killed_after(source_of(), 5, 2)
     with RunLock(going_on.folder):
         process = tracker(going_on, target)
@@ -117,7 +117,7 @@ def test_a_server_that_fails_for_a_while_gets_everything_once(
     source_of: Copy, server: Server, other: Target, impatient: None
 ) -> None:
     source = source_of()
-    catch_up(source, Record(other))
+    catch_up(source, MlflowRecord(other))
     server.mood.write_text("ill")
     said: list[str] = []
     thread = threading.Thread(target=follow, args=(job(source, server.target("evergreen")), said.append))
@@ -141,9 +141,9 @@ def test_a_server_that_fails_for_a_while_gets_everything_once(
 def test_it_gives_up_in_the_end_and_the_next_pass_sends_everything(
     source_of: Copy, server: Server, other: Target, impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(following, "GIVE_UP_S", 0.2)
+    monkeypatch.setattr(daemon, "GIVE_UP_S", 0.2)
     source, target = source_of(), server.target("evergreen")
-    catch_up(source, Record(other))
+    catch_up(source, MlflowRecord(other))
     server.mood.write_text("ill")
     with pytest.raises(TrackerError, match=server.url):
         follow(job(source, target), lambda text: None)
@@ -209,7 +209,7 @@ def test_a_tracker_that_cannot_begin_says_why(source_of: Copy, target: Target) -
 def test_a_tracker_outlives_a_ledger_that_is_away(
     source_of: Copy, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(following, "PAUSES_S", (0.01,))
+    monkeypatch.setattr(daemon, "PAUSES_S", (0.01,))
     source = source_of()
     absences = {"open": 2, "run": 2}
 

@@ -13,9 +13,9 @@ from sqlalchemy import delete, update
 from store.errors import TrackerError
 from store.ledger import tables as t
 from store.tracker import pages
-from store.tracker.catching_up import Source, catch_up
-from store.tracker.position import position
-from store.tracker.record import Record
+from store.tracker.cursor import position
+from store.tracker.record import MlflowRecord
+from store.tracker.sync import Source, catch_up
 from store.tracker.target import Target
 from tests.store.tracker.conftest import Copy
 from tests.store.tracker.content import everything, ms, names, num_rows, series
@@ -58,22 +58,22 @@ def lose_rows(source: Source, steps: int, boundaries: int) -> None:
 
 def test_what_a_lost_ledger_took_along_stays_in_mlflow(source_of: Copy, target: Target) -> None:
     source = source_of()
-    catch_up(source, Record(target))
+    catch_up(source, MlflowRecord(target))
     before = series(target)
     sent = position(5, 2, source.read.steps("small"), source.read.boundaries("small"))
     lose_rows(source, steps=5, boundaries=2)
-    history = pages.History(source.read, source.read.run("small"))
+    history = pages.HistoryPages(source.read, source.read.run("small"))
     assert history.has(sent), "its rows are lost, and no others are in their place"
     assert not history.has(replace(sent, step=8))
-    assert catch_up(source, Record(target)).num_values == 0
+    assert catch_up(source, MlflowRecord(target)).num_values == 0
     assert series(target) == before
 
 
 def test_boundaries_after_lost_ones_are_sent(source_of: Copy, target: Target, other: Target) -> None:
     source = source_of()
-    catch_up(source, Record(other))
+    catch_up(source, MlflowRecord(other))
     lose_rows(source, steps=5, boundaries=2)
-    catch_up(source, Record(target))
+    catch_up(source, MlflowRecord(target))
     sent = [at for at in series(other)["small"]["R_pass_1/book"] if at[0] > 5]
     assert series(target)["small"]["R_pass_1/book"] == sent
     assert len(sent) == 2
@@ -81,9 +81,9 @@ def test_boundaries_after_lost_ones_are_sent(source_of: Copy, target: Target, ot
 
 def test_a_second_pass_writes_nothing(source_of: Copy, target: Target) -> None:
     source = source_of()
-    assert catch_up(source, Record(target)).num_values > 0
+    assert catch_up(source, MlflowRecord(target)).num_values > 0
     before, counts = everything(target), num_rows(target)
-    assert catch_up(source, Record(target)).num_values == 0
+    assert catch_up(source, MlflowRecord(target)).num_values == 0
     assert (everything(target), num_rows(target)) == (before, counts)
 
 
@@ -92,9 +92,9 @@ def test_the_size_of_a_page_changes_nothing(
     source_of: Copy, long: Path, target: Target, other: Target, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     source = source_of("alone", long)
-    catch_up(source, Record(other))
+    catch_up(source, MlflowRecord(other))
     monkeypatch.setattr(pages, "PAGE", size)
-    catch_up(source, Record(target))
+    catch_up(source, MlflowRecord(target))
     assert everything(target) == everything(other)
 
 
@@ -121,22 +121,22 @@ def test_a_crash_anywhere_leaves_every_value_single(
 ) -> None:
     source = source_of()
     monkeypatch.setattr(pages, "PAGE", 2)
-    catch_up(source, Record(other))
-    record = Record(target)
+    catch_up(source, MlflowRecord(other))
+    record = MlflowRecord(target)
     monkeypatch.setattr(record, method, killed_at(getattr(record, method), number))
     with pytest.raises(Killed):
         catch_up(source, record)
-    catch_up(source, Record(target))
+    catch_up(source, MlflowRecord(target))
     assert everything(target) == everything(other)
     assert num_rows(target) == num_rows(other)
 
 
 def test_a_history_rewritten_behind_the_cursor_is_sent_anew(source_of: Copy, target: Target) -> None:
     source = source_of()
-    catch_up(source, Record(target))
+    catch_up(source, MlflowRecord(target))
     before = series(target)
     rewrite_steps(source, after=4)
-    catch_up(source, Record(target))
+    catch_up(source, MlflowRecord(target))
     after = series(target)
     assert names(target) == ALL
     assert {run: set(own) for run, own in after.items()} == {run: set(own) for run, own in before.items()}
@@ -147,11 +147,11 @@ def test_a_history_rewritten_behind_the_cursor_is_sent_anew(source_of: Copy, tar
 
 def test_a_boundary_that_was_measured_again_is_noticed_too(source_of: Copy, target: Target) -> None:
     source = source_of()
-    catch_up(source, Record(target))
+    catch_up(source, MlflowRecord(target))
     with source.ledger.engine.begin() as connection:
         last = t.boundary.c.after_stage == 3
         connection.execute(update(t.boundary).where(last).values(created_at=REWRITTEN))
-    catch_up(source, Record(target))
+    catch_up(source, MlflowRecord(target))
     assert [at_ms for step, at_ms, _ in series(target)["small"]["R_pass_1/book"] if step == 9] == [
         ms(REWRITTEN)
     ]
@@ -161,13 +161,13 @@ def test_a_boundary_that_was_measured_again_is_noticed_too(source_of: Copy, targ
 def test_a_crash_while_an_old_record_is_deleted_leaves_no_mixture(
     source_of: Copy, target: Target, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    source, record = source_of(), Record(target)
+    source, record = source_of(), MlflowRecord(target)
     catch_up(source, record)
     rewrite_steps(source, after=4)
     monkeypatch.setattr(record.client, "delete_run", killed_at(record.client.delete_run, number))
     with pytest.raises(Killed):
         catch_up(source, record)
-    catch_up(source, Record(target))
+    catch_up(source, MlflowRecord(target))
     assert names(target) == ALL
     steps = [[step for step, _, _ in points] for own in series(target).values() for points in own.values()]
     assert all(len(of) == len(set(of)) for of in steps)
@@ -175,13 +175,13 @@ def test_a_crash_while_an_old_record_is_deleted_leaves_no_mixture(
 
 def test_a_lost_database_is_filled_again(source_of: Copy, target: Target, other: Target) -> None:
     source = source_of()
-    catch_up(source, Record(target))
-    catch_up(source, Record(other))
+    catch_up(source, MlflowRecord(target))
+    catch_up(source, MlflowRecord(other))
     assert everything(other) == everything(target)
 
 
 def test_a_curriculum_that_a_person_deleted_in_mlflow_comes_back(source_of: Copy, target: Target) -> None:
-    source, record = source_of(), Record(target)
+    source, record = source_of(), MlflowRecord(target)
     entry = catch_up(source, record).entry
     before = series(target)
     record.forget(entry)
@@ -191,7 +191,7 @@ def test_a_curriculum_that_a_person_deleted_in_mlflow_comes_back(source_of: Copy
 
 
 def test_a_deleted_experiment_is_told_with_the_remedy(target: Target) -> None:
-    record = Record(target)
+    record = MlflowRecord(target)
     record.client.delete_experiment(record.experiment_id)
     with pytest.raises(TrackerError, match=r"The experiment 'evergreen' at .* was deleted\. Restore it"):
-        Record(target)
+        MlflowRecord(target)

@@ -8,8 +8,8 @@ from sqlalchemy import insert, update
 from store.ledger import tables as t
 from store.records import StudyRecord
 from store.tracker import settings
-from store.tracker.catching_up import catch_up
-from store.tracker.record import Record
+from store.tracker.record import MlflowRecord
+from store.tracker.sync import catch_up
 from store.tracker.target import Target
 from tests.store.tracker.conftest import Copy
 from tests.store.tracker.content import ms, rows
@@ -33,12 +33,12 @@ ONLY_CURRICULA = " and tags.`evergreen.kind` = 'curriculum'"
         ("attributes.run_name = 'small 01 book'", {"small 01 book"}),
     ],
 )
-def test_mlflow_s_filters_find_runs(both: Record, query: str, found: set[str]) -> None:
+def test_mlflow_s_filters_find_runs(both: MlflowRecord, query: str, found: set[str]) -> None:
     runs = both.client.search_runs([both.experiment_id], query)
     assert {run.info.run_name for run in runs} == found
 
 
-def test_stages_hang_under_their_curriculum(both: Record) -> None:
+def test_stages_hang_under_their_curriculum(both: MlflowRecord) -> None:
     runs = {run.info.run_name: run for run in both.client.search_runs([both.experiment_id])}
     for name in ("small", "flat"):
         parents = {
@@ -48,7 +48,7 @@ def test_stages_hang_under_their_curriculum(both: Record) -> None:
         assert list(parents.values()) == [runs[name].info.run_id] * 3
 
 
-def test_times_are_those_of_the_ledger(both: Record, source_of: Copy) -> None:
+def test_times_are_those_of_the_ledger(both: MlflowRecord, source_of: Copy) -> None:
     read = source_of().read
     runs = {run.info.run_name: run.info for run in both.client.search_runs([both.experiment_id])}
     run, stage = read.run("small"), read.stages("small")[1]
@@ -62,7 +62,7 @@ def test_a_forked_run_names_its_parent(source_of: Copy, target: Target) -> None:
     with source.ledger.engine.begin() as connection:
         flat = {"run_id": source.read.run_id("small"), "parent_id": source.read.run_id("flat")}
         connection.execute(insert(t.lineage).values(parent_stage=2, **flat))
-    catch_up(source, Record(target))
+    catch_up(source, MlflowRecord(target))
     assert rows(target, "SELECT value FROM tags WHERE key = 'evergreen.forked_from'") == [
         ("flat after stage 2",)
     ]
@@ -74,13 +74,13 @@ def test_a_run_of_a_study_names_it_and_its_setting(source_of: Copy, target: Targ
     with source.ledger.engine.begin() as connection:
         study = {"run_id": source.read.run_id("small"), "study_id": 1}
         connection.execute(insert(t.member).values(setting="lr=0.1", changes={}, **study))
-    catch_up(source, Record(target))
+    catch_up(source, MlflowRecord(target))
     tags = rows(target, "SELECT key, value FROM tags WHERE key IN ('evergreen.study', 'evergreen.setting')")
     assert dict(tags) == {"evergreen.study": "trial", "evergreen.setting": "lr=0.1"}
 
 
 def test_a_run_that_was_lengthened_keeps_its_params(source_of: Copy, target: Target) -> None:
-    source, record = source_of(), Record(target)
+    source, record = source_of(), MlflowRecord(target)
     catch_up(source, record)
     before = rows(target, "SELECT * FROM params")
     spec = source.read.spec("small")

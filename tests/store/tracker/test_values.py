@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from store import carryover
-from store.ledger.answers import Arm, StagePick
+from store.ledger.query_rows import Arm, StagePick
 from store.metrics import METRICS
 from store.metrics import metric as known_metric
-from store.story import MATRICES
-from store.tracker.catching_up import Source, catch_up
+from store.run_story import MATRICES
 from store.tracker.names import PER_CATEGORY, PER_ENVIRONMENT, TABLE
-from store.tracker.record import Record
+from store.tracker.record import MlflowRecord
+from store.tracker.sync import Source, catch_up
 from store.tracker.target import Target
 from store.tracker.values import of_pick, values
 from tests.store.tracker.conftest import Copy
@@ -54,7 +54,7 @@ def test_every_value_of_the_ledger_arrives_once_with_its_step_and_time(
     request: pytest.FixtureRequest, source_of: Copy, target: Target, name: str, home: str
 ) -> None:
     source = source_of(name, request.getfixturevalue(home))
-    catch_up(source, Record(target))
+    catch_up(source, MlflowRecord(target))
     sent, expected = series(target), of_steps(source)
     steps = {step.step: step for step in source.read.steps(name)}
     assert len(expected) > 20
@@ -74,7 +74,7 @@ def test_every_value_of_the_ledger_arrives_once_with_its_step_and_time(
 
 def test_progress_counts_over_the_whole_run(source_of: Copy, target: Target, long: Path) -> None:
     source = source_of("alone", long)
-    catch_up(source, Record(target))
+    catch_up(source, MlflowRecord(target))
     sent = {name: [value for _, _, value in points] for name, points in series(target)["alone"].items()}
     steps, bounds = source.read.steps("alone"), source.read.boundaries("alone")
     assert sent["progress/stage_idx"] == [1, 1, 2, 2]  # steps 10, 13, 20, 26
@@ -86,7 +86,9 @@ def test_progress_counts_over_the_whole_run(source_of: Copy, target: Target, lon
 
 
 @pytest.mark.parametrize("name", ["small", "flat"])
-def test_matrices_are_on_the_curriculum_at_the_boundaries(source_of: Copy, both: Record, name: str) -> None:
+def test_matrices_are_on_the_curriculum_at_the_boundaries(
+    source_of: Copy, both: MlflowRecord, name: str
+) -> None:
     read, sent = source_of(name).read, series(both.target)[name]
     times = [(bound.step, ms(bound.created_at)) for bound in read.boundaries(name)]
     for metric in MATRICES:
@@ -98,7 +100,7 @@ def test_matrices_are_on_the_curriculum_at_the_boundaries(source_of: Copy, both:
             assert sent[f"R_{metric}/{environment}"] == points
 
 
-def test_carry_over_is_what_its_functions_say(source_of: Copy, both: Record) -> None:
+def test_carry_over_is_what_its_functions_say(source_of: Copy, both: MlflowRecord) -> None:
     read, sent = source_of().read, series(both.target)["small"]
     trained = [str(stage.environment) for stage in read.stages("small")]
     accuracy, entropy = (
@@ -126,13 +128,13 @@ def test_carry_over_is_what_its_functions_say(source_of: Copy, both: Record) -> 
     assert sent["cl/forgetting"][-1][2] == carryover.forgetting(accuracy, trained)
 
 
-def test_flat_mode_has_no_stages_to_compare(both: Record) -> None:
+def test_flat_mode_has_no_stages_to_compare(both: MlflowRecord) -> None:
     prefixes = {name.partition("/")[0] for name in series(both.target)["flat"]}
     assert not prefixes & {"switch", "cl", "bandit", "bandit_prob"}
     assert "bandit_prob_by_category" in prefixes
 
 
-def test_a_scheduler_s_picks_are_told_where_they_were_made(source_of: Copy, both: Record) -> None:
+def test_a_scheduler_s_picks_are_told_where_they_were_made(source_of: Copy, both: MlflowRecord) -> None:
     read, sent = source_of().read, series(both.target)["small"]
     picks, stages, bounds = read.stage_picks("small"), read.stages("small"), read.boundaries("small")
     chances = {
@@ -161,7 +163,7 @@ def test_of_an_earlier_ledgers_pick_only_its_own_probability_is_known() -> None:
     assert (numbers["bandit_prob/a"], numbers["bandit_prob/b"]) == (0.7, None)
 
 
-def test_all_names_are_documented_and_all_documented_names_are_sent(both: Record) -> None:
+def test_all_names_are_documented_and_all_documented_names_are_sent(both: MlflowRecord) -> None:
     patterns = {
         row.pattern: re.compile(
             re.escape(row.pattern)

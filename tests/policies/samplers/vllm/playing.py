@@ -15,8 +15,8 @@ from policies.models.loading import load_policy
 from policies.models.tokenizer import VocabularySample
 from policies.policy import Policy
 from policies.samplers.contracts import Generation, Request, Sampling
-from policies.samplers.sampling import log_distribution, sample_seed
 from policies.samplers.testing import PROMPTS, fresh_logprobs
+from policies.samplers.token_distribution import log_distribution, sample_seed
 
 
 def wide_policy(seed: int = 0, spread: float = 2.0, tied: bool = True) -> Policy:

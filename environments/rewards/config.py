@@ -1,0 +1,100 @@
+"""A reward as a spec writes it: a name, a map with `type`, or a list of those, each with a `weight`.
+
+    reward: exact
+    reward: {type: numeric, relative_tolerance: 0.01}
+    reward: {type: "my_rewards:compute_score", scale: [-1, 1]}
+    reward: [{type: exact, weight: 2}, my_rewards:is_short]
+
+Once read it is plain data, a map with `type` and every option, so it travels to any process. A list is a short form of
+the type `combined`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, TypeAdapter, WithJsonSchema
+
+from environments.contracts import EnvironmentFault
+from environments.options import Options
+from environments.registry import PluginKind
+from environments.rewards.contracts import Reward
+from environments.rewards.functions import CALLING, FunctionOptions, FunctionReward
+
+REWARDS = PluginKind("reward", "environments.rewards", CALLING)
+
+
+def make_reward(section: object, search_path: str | None = None) -> Reward:
+    """Build the reward of a spec's section, whichever way it is written.
+
+    Args:
+        section: a name, a map, a list, or what `RewardSection` made of one.
+        search_path: the folder in which functions of the user's own are looked for, after the path.
+
+    Raises:
+        pydantic.ValidationError: there is no such reward, or it refuses its options.
+        EnvironmentFault: a function is not there or cannot be called, or an extra is not installed.
+    """
+    resolved = _SECTION.validate_python(section)
+    type_, options = resolved["type"], {key: value for key, value in resolved.items() if key != "type"}
+    if ":" in type_:
+        function = REWARDS.function(type_, search_path)
+        return FunctionReward(type_, function, FunctionOptions.model_validate(options))
+    config = _config_class(type_).model_validate(options)
+    reward: Reward = REWARDS.module(type_).create(config.within(search_path))
+    return reward
+
+
+def resolve(raw: object) -> dict[str, Any]:
+    """Check a section and write it out: `type`, and every option with its value."""
+    if isinstance(raw, str):
+        raw = {"type": raw}
+    if isinstance(raw, list | tuple):
+        return resolve({"type": "combined", "parts": _parts(list(raw))})
+    if not isinstance(raw, Mapping) or not isinstance(raw.get("type"), str):
+        raise ValueError(
+            f"expected the name of a reward, a map with `type`, or a list of those, found {raw!r};"
+            f" there are: {', '.join(REWARDS.types())}"
+        )
+    options = {key: value for key, value in raw.items() if key != "type"}
+    if "weight" in options:
+        raise ValueError("`weight` has a meaning only in a list of rewards: remove it, or write a list")
+    config = _config_class(raw["type"]).model_validate(options)
+    return {"type": raw["type"], **config.model_dump(mode="json", by_alias=True)}
+
+
+def _parts(raw: list[object]) -> list[dict[str, Any]]:
+    """Check the parts here, so that errors say where in the list they are."""
+    from environments.rewards.combined import Part
+
+    return TypeAdapter(list[Part]).validate_python(raw)
+
+
+def _config_class(type_: str) -> type[Options]:
+    """Give the options of a type.
+
+    Raises:
+        ValueError: there is no such type; the message reaches whoever wrote the spec, with its key and line.
+    """
+    if ":" in type_:
+        return FunctionOptions
+    try:
+        config: type[Options] = REWARDS.module(type_).Config
+    except EnvironmentFault as error:
+        raise ValueError(str(error)) from error
+    return config
+
+
+RewardSection = Annotated[
+    Mapping[str, Any],
+    BeforeValidator(resolve),
+    WithJsonSchema(
+        {
+            "description": "A reward's name, a map of its type and options, or a list of maps with weights.",
+            "type": ["string", "object", "array"],
+        }
+    ),
+]
+
+_SECTION: TypeAdapter[Mapping[str, Any]] = TypeAdapter(RewardSection)

@@ -1,0 +1,175 @@
+"""Running a program that a policy wrote: a process of its own, shut in as far as the system allows.
+
+Always: another interpreter without site packages (`python -I -S`) and with an empty environment, a session of its own
+that is killed as a whole, an empty working folder that is removed, limits of time, memory, size of files, open files
+and processes, and no core dumps.
+
+Where Linux allows user namespaces: no network, no other processes to signal, and every file outside the working folder
+read-only; as root, a user without rights besides. `python -m environments.rewards.sandbox` says what holds here.
+
+This keeps accidents away, and the tricks that a policy finds by itself. It is no sandbox against a determined attacker:
+the program may read what our user may read, and asserts run in its own interpreter, which it can bend. Run such
+training in a container.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+CHILD = Path(__file__).with_name("restricted_child.py")
+START_S = 5.0  # for the interpreter to start, not counted as the program's time
+FLAGS = ("-I", "-S", "-B", "-X", "utf8")
+
+
+@dataclass(frozen=True)
+class SandboxLimits:
+    """What a program may take."""
+
+    timeout_s: float  # from its first line on
+    memory_bytes: int = 512 * 2**20  # address space of each process
+    output_bytes: int = 2**20  # of what it prints, and of each file
+
+
+class SandboxRefused(OSError):
+    """The system does not let us run a program in these limits: a fault of the machine, not of the program."""
+
+
+def printed(code: str, given: str, limits: SandboxLimits) -> str | None:
+    """Run a program with this standard input; None if it fails, prints too much or takes too long.
+
+    Raises:
+        Refused: it could not be started.
+    """
+    with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as sink:
+        source.write(given.encode(errors="replace"))
+        source.seek(0)
+        with _program(code, False, limits, source, sink) as program:
+            ended_well = program.wait()
+        sink.seek(0)
+        output = sink.read(limits.output_bytes)
+    return output.decode(errors="replace") if ended_well and len(output) < limits.output_bytes else None
+
+
+def holds(code: str, tests: str, limits: SandboxLimits) -> bool:
+    """Run a program, then asserts in its namespace; False if any of that fails or takes too long.
+
+    The asserts, and the word that says that they held, are sent when the program has run: leaving early, printing or
+    catching everything says nothing.
+
+    Raises:
+        Refused: it could not be started.
+    """
+    with _program(code, True, limits, subprocess.DEVNULL, subprocess.DEVNULL) as program:
+        if program.line() != b"loaded\n":
+            return False
+        word = secrets.token_hex(16)
+        program.send({"tests": tests, "word": word})
+        return program.line(len(word)) == word.encode()
+
+
+def isolation() -> str:
+    """Say what holds here: "isolated", or "limited" where the kernel refuses namespaces.
+
+    Raises:
+        Refused: nothing can be run here.
+    """
+    with _program("", False, SandboxLimits(1.0), subprocess.DEVNULL, subprocess.DEVNULL) as program:
+        return program.isolation
+
+
+class _Program:
+    """A process that was started and shut in, and the socket to it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], control: socket.socket, timeout_s: float) -> None:
+        self._process, self._control = process, control
+        self._deadline = time.monotonic() + START_S
+        self._timeout_s = timeout_s
+        self.isolation = ""
+
+    def begin(self, orders: dict[str, object]) -> None:
+        """Give the orders, and wait until the limits hold; from then on its time runs."""
+        self.send(orders)
+        self.isolation = self.line().decode().strip()
+        if self.line() != b"ready\n":
+            raise SandboxRefused(
+                "a restricted process does not start here: `python -m environments.rewards.sandbox`"
+            )
+        self._deadline = time.monotonic() + self._timeout_s
+
+    def send(self, message: dict[str, object]) -> None:
+        """Send a message; one that has gone by now is noticed when it does not answer."""
+        text = json.dumps(message).encode()
+        with suppress(OSError):
+            self._control.settimeout(max(self._remaining(), 0.001))
+            self._control.sendall(struct.pack("!I", len(text)) + text)
+
+    def line(self, length: int | None = None) -> bytes:
+        """Read a line, or so many bytes; less where the process ends or its time does."""
+        found = b""
+        while not (found.endswith(b"\n") if length is None else len(found) >= length):
+            try:
+                self._control.settimeout(max(self._remaining(), 0.001))
+                part = self._control.recv(1)
+            except OSError:  # its time is over, or it has gone
+                return found
+            if not part:
+                return found
+            found += part
+        return found
+
+    def wait(self) -> bool:
+        """Wait for the end; say whether it came in time and without an error."""
+        self.line()  # the other end of the socket is closed when the process ends
+        if self._remaining() <= 0:
+            return False
+        return self._process.wait() == 0
+
+    def _remaining(self) -> float:
+        return self._deadline - time.monotonic()
+
+
+@contextmanager
+def _program(
+    code: str, tests: bool, limits: SandboxLimits, stdin: IO[bytes] | int, stdout: IO[bytes] | int
+) -> Iterator[_Program]:
+    """Start a program in an empty folder; afterwards kill all that is left of it and remove the folder."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            process = subprocess.Popen(
+                [sys.executable, *FLAGS, str(CHILD), str(theirs.fileno())],
+                stdin=stdin, stdout=stdout, stderr=subprocess.DEVNULL,
+                cwd=folder, env={}, pass_fds=[theirs.fileno()], start_new_session=True,
+            )  # fmt: skip
+            theirs.close()
+            program = _Program(process, ours, limits.timeout_s)
+            try:
+                program.begin(
+                    {
+                        "code": code, "tests": tests, "timeout_s": limits.timeout_s,
+                        "memory_bytes": limits.memory_bytes, "file_bytes": limits.output_bytes,
+                    }
+                )  # fmt: skip
+                yield program
+            finally:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+if __name__ == "__main__":
+    print(isolation())

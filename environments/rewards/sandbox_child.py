@@ -1,0 +1,177 @@
+"""The other side of `environments.rewards.sandbox`: a script, run by `python -I -S`, that shuts itself in.
+
+It reads what to do from a socket (its first argument is the descriptor), takes away what the program is not to have,
+and runs the program in a child of its own. It imports the standard library only.
+
+    parent -> {"code", "tests", "timeout_s", "memory_bytes", "file_bytes"}
+    child  -> "ready"        limits hold, nothing of the program has run
+    child  -> "loaded"       with tests: the program has run to its end
+    parent -> {"tests", "word"}
+    child  -> the word       all asserts have held
+"""
+
+import ctypes
+import json
+import math
+import os
+import resource
+import signal
+import struct
+import sys
+from typing import Any
+
+# linux/sched.h, sys/mount.h, linux/prctl.h, linux/mount.h, linux/capability.h
+CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER = 0x20000, 0x8000000, 0x10000000
+CLONE_NEWPID, CLONE_NEWNET = 0x20000000, 0x40000000
+MS_REC, MS_PRIVATE = 0x4000, 0x40000
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
+SYS_MOUNT_SETATTR, AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_RDONLY = (
+    442,
+    -100,
+    0x8000,
+    1,
+)  # 442 on every architecture
+CAPABILITIES = 0x20080522  # version 3 of the header
+NOBODY = 65534
+MAX_PROCESSES, MAX_OPEN_FILES = 32, 32
+FOLDER = b"size=64m,nr_inodes=4096"  # of the working folder, which is in memory
+
+
+def main() -> None:
+    """Shut in, then run the program in a child, and end as it ended."""
+    control = int(sys.argv[1])
+    orders = receive(control)
+    libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+    isolated = libc is not None and isolate(libc)
+    os.write(control, b"isolated\n" if isolated else b"limited\n")
+    child = os.fork()
+    if child == 0:
+        if libc is not None:
+            drop_rights(libc)
+        if not isolated:
+            hide_signals()
+        limit(orders)
+        os.write(control, b"ready\n")
+        run(control, orders)
+    else:
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        os._exit(0 if status == 0 else 1)
+
+
+def isolate(libc: ctypes.CDLL) -> bool:
+    """Leave the network, the other processes and the files behind, where the kernel lets us. Say whether it did."""
+    if os.geteuid() == 0 and is_readable_by_all(os.__file__):
+        become_nobody(libc)  # root has no limit of processes
+    uid, gid = os.geteuid(), os.getegid()
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # after that: a change of user forgets it
+    if libc.unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC) != 0:
+        return False
+    try:
+        for name, text in (
+            ("setgroups", "deny"),
+            ("uid_map", f"{NOBODY} {uid} 1"),
+            ("gid_map", f"{NOBODY} {gid} 1"),
+        ):
+            with open(f"/proc/self/{name}", "w") as file:
+                file.write(text)
+    except OSError:  # a security module that lets us in and gives us no rights there
+        return False
+    return keep_files(libc)
+
+
+def is_readable_by_all(path: str) -> bool:
+    """Say whether someone without rights could still import the standard library."""
+    places = [path]
+    while os.path.dirname(places[-1]) != places[-1]:
+        places.append(os.path.dirname(places[-1]))
+    file, *folders = (os.stat(place).st_mode for place in places)
+    return bool(file & 0o004) and all(mode & 0o001 for mode in folders)
+
+
+def become_nobody(libc: ctypes.CDLL) -> None:
+    """Give root up for a user without rights, who owns the working folder."""
+    os.chown(".", NOBODY, NOBODY)
+    os.setgroups([])
+    os.setresgid(NOBODY, NOBODY, NOBODY)
+    os.setresuid(NOBODY, NOBODY, NOBODY)
+    libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)  # /proc/self is ours again
+
+
+def keep_files(libc: ctypes.CDLL) -> bool:
+    """Make all files read-only, and the working folder one that lives in memory and ends with the program."""
+    here = os.getcwd().encode()
+    read_only = struct.pack("QQQQ", MOUNT_ATTR_RDONLY, 0, 0, 0)
+    writable = struct.pack("QQQQ", 0, MOUNT_ATTR_RDONLY, 0, 0)
+    done = (
+        libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None) == 0
+        and libc.mount(b"tmpfs", here, b"tmpfs", 0, FOLDER) == 0
+        and libc.syscall(SYS_MOUNT_SETATTR, AT_FDCWD, b"/", AT_RECURSIVE, read_only, 32) == 0
+        and libc.syscall(SYS_MOUNT_SETATTR, AT_FDCWD, here, 0, writable, 32) == 0
+    )
+    os.chdir(here)  # what is mounted there now
+    return bool(done)
+
+
+def drop_rights(libc: ctypes.CDLL) -> None:
+    """Die with our parent, keep nothing that the namespaces gave us, get nothing by running other programs."""
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    libc.capset(struct.pack("Ii", CAPABILITIES, 0), bytes(24))
+
+
+def hide_signals() -> None:
+    """Without a namespace of its own, one careless `os.kill(-1, 9)` would end everything of this user."""
+    for name in ("kill", "killpg", "pidfd_open"):
+        if hasattr(os, name):
+            delattr(os, name)
+
+
+def limit(orders: dict[str, Any]) -> None:
+    """Set what the kernel enforces."""
+    for kind, most in (
+        (resource.RLIMIT_CPU, math.ceil(orders["timeout_s"]) + 1),
+        (resource.RLIMIT_AS, orders["memory_bytes"]),
+        (resource.RLIMIT_FSIZE, orders["file_bytes"]),
+        (resource.RLIMIT_NOFILE, MAX_OPEN_FILES),
+        (resource.RLIMIT_NPROC, MAX_PROCESSES),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        hard = resource.getrlimit(kind)[1]
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(kind, (most, most))
+
+
+def run(control: int, orders: dict[str, Any]) -> None:
+    """Run the program; with tests, ask for them when it has ended, and say the word when they have held."""
+    sys.argv = ["answer.py"]
+    if not orders["tests"]:
+        os.close(control)
+    space = {"__name__": "__main__", "__builtins__": __builtins__}
+    exec(compile(orders["code"], "answer.py", "exec"), space)
+    if orders["tests"]:
+        os.write(control, b"loaded\n")
+        tests = receive(control)
+        exec(compile(tests["tests"], "tests.py", "exec"), space)
+        os.write(control, tests["word"].encode())
+
+
+def receive(control: int) -> Any:
+    """Read a message: four bytes of length, then JSON."""
+    (length,) = struct.unpack("!I", exactly(control, 4))
+    return json.loads(exactly(control, length))
+
+
+def exactly(control: int, length: int) -> bytes:
+    """Read so many bytes."""
+    parts = []
+    while length > 0:
+        part = os.read(control, length)
+        if not part:
+            raise EOFError("the parent has gone")
+        parts.append(part)
+        length -= len(part)
+    return b"".join(parts)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,215 @@
+"""A pool of worker processes in which a job that runs over its time is killed, with all that it started.
+
+A worker works at one job after the other, and what it does wrong is that job's doing. A worker that ended is replaced
+when there is something to do.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing.spawn
+import os
+import pickle
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+
+from environments.contracts import EnvironmentFault, Score, Turn
+from environments.foreign_text import brief
+from environments.scoring import answers, worker
+from environments.scoring.environment_variables import hint, passed_on
+from environments.scoring.jobs import LONGEST_REASON, ScoringJob, unscorable
+from environments.scoring.output import ProcessOutput
+from environments.scoring.process import BrokenProcess, ScoringProcess
+from environments.sources import EnvironmentSource
+
+START_S = 120.0  # for a worker: interpreter, imports, building the environments
+FAILED_STARTS = 3  # in a row, after which no more are tried
+LONGEST_SAID = 2 * LONGEST_REASON  # characters of a reason that a worker has cut, and a hint
+LAST_WORDS_S = 0.1  # for what a process printed to arrive once it has ended
+
+Found = Iterator[tuple[int, Turn]]  # number of the job, its turn
+
+
+class KillablePool:
+    """Worker processes that are started by the first job and replaced when needed.
+
+    Args:
+        sources: the environments that jobs may name; each worker builds its own.
+        num_workers: processes.
+        timeout_s: limit of one turn, seconds.
+        memory_gib: limit of what one job may allocate, GiB, beyond the built environments.
+        env: names of variables that workers see beside the usual ones.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[EnvironmentSource],
+        num_workers: int,
+        timeout_s: float,
+        memory_gib: float,
+        env: Sequence[str] = (),
+    ) -> None:
+        self._sources = tuple(sources)
+        self._num_workers, self._timeout_s, self._memory_gib = num_workers, timeout_s, memory_gib
+        self._env = tuple(env)
+        self._lock = threading.Lock()  # a batch may be played beside an update
+        self._waiting: deque[int] = deque()  # numbers of jobs
+        self._processes: list[ScoringProcess] = []
+        self._ending: list[ScoringProcess] = []  # told to end
+        self._num_failed = 0  # starts, since the last that succeeded
+        self._has_started = False
+        self._variables: Mapping[str, str] = {}  # that workers see
+        self.output: ProcessOutput | None = None  # what the workers print; None before they start
+
+    def turns(self, jobs: Sequence[ScoringJob]) -> list[Turn]:
+        """Play all jobs; the turns in the order of the jobs, unscorable where a job was killed or killed its worker.
+
+        Raises:
+            EnvironmentFault: the workers do not start, or an environment cannot be built in them.
+        """
+        if not jobs:
+            return []
+        with self._lock:
+            try:
+                return self._play(jobs)
+            except BaseException:
+                self.close()  # jobs are under way that nobody will ask for
+                raise
+
+    def close(self) -> None:
+        """Kill the workers and all they started."""
+        for process in [*self._processes]:
+            self._let_go(process)
+        for process in self._ending:
+            process.end()
+        self._ending.clear()
+        if self.output is not None:
+            self.output.close()
+            self.output = None
+
+    def pids(self) -> list[int]:
+        """Give the process ids of the leaders of the workers' sessions."""
+        return [process.pid for process in self._processes]
+
+    def _play(self, jobs: Sequence[ScoringJob]) -> list[Turn]:
+        turns: dict[int, Turn] = {}
+        self._waiting = deque(range(len(jobs)))
+        while len(turns) < len(jobs):
+            self._staff(len(jobs) - len(turns))
+            self._hand_out(jobs)
+            turns.update(self._listen())
+        return [turns[number] for number in range(len(jobs))]
+
+    def _staff(self, num_open: int) -> None:
+        """Have as many workers as there is work for."""
+        self._ending = [process for process in self._ending if not process.has_ended()]
+        while len(self._processes) < min(self._num_workers, num_open):
+            self._processes.append(self._start())
+
+    def _start(self) -> ScoringProcess:
+        if worker.is_starting:
+            raise RuntimeError("a scoring process that is starting was to start others")
+        missing = [name for name in self._env if name not in os.environ]
+        if missing:
+            raise EnvironmentFault(f"`scoring: {{env: ...}}` names {missing[0]}, which is not set: set it")
+        self.output = self.output or ProcessOutput()
+        main = multiprocessing.spawn.get_preparation_data("scoring")
+        del main["authkey"]
+        setup = worker.Setup(main, pickle.dumps(self._sources), self._memory_gib)
+        self._variables = passed_on(self._env)
+        return ScoringProcess(pickle.dumps(setup), self._variables, self.output.writer, START_S)
+
+    def _hand_out(self, jobs: Sequence[ScoringJob]) -> None:
+        """Give the workers what they may have, a job each at a time."""
+        while self._waiting and (free := [process for process in self._processes if process.has_room]):
+            for process in free[: len(self._waiting)]:
+                number = self._waiting.popleft()
+                # The earlier turns of an episode are taken again, each within its own limit.
+                limit_s = self._timeout_s * len(jobs[number].completions)
+                try:
+                    process.give(number, pickle.dumps(jobs[number]), limit_s)
+                except BrokenProcess:
+                    self._waiting.appendleft(number)
+                    self._let_go(process)
+
+    def _listen(self) -> Found:
+        """Wait until something has happened, and give what was found."""
+        poller, at = select.poll(), {process.fileno(): process for process in self._processes}
+        for descriptor, process in at.items():
+            poller.register(descriptor, select.POLLIN | (select.POLLOUT if process.has_unsent else 0))
+        next_deadline = min((process.deadline for process in self._processes), default=0.0)
+        left_s = max(0.0, next_deadline - time.monotonic())
+        for descriptor, _ in poller.poll(None if math.isinf(left_s) else math.ceil(1000 * left_s)):
+            yield from self._hear(at[descriptor])
+        now = time.monotonic()
+        for process in [one for one in self._processes if one.deadline <= now]:
+            yield from self._lose(process, "timed out")
+
+    def _hear(self, process: ScoringProcess) -> Found:
+        """Take in what a worker says."""
+        try:
+            process.push()
+            for answer in process.answers():
+                if process.is_ready:
+                    turn = self._read(answer)
+                    yield process.finish(), turn
+                elif answer == answers.READY:
+                    process.is_ready, process.deadline = True, math.inf
+                    self._has_started, self._num_failed = True, 0
+                else:
+                    raise BrokenProcess("it begins with something else")
+        except (
+            BrokenProcess,
+            ValueError,
+            TypeError,
+            KeyError,
+        ):  # what is no answer of ours is a worker that lies
+            yield from self._lose(process, "crashed")
+        if process.is_worn and not process.jobs:
+            self._let_go(process)
+
+    def _read(self, answer: bytes) -> Turn:
+        """Read a turn; what fails for want of a variable is told how to get it."""
+        try:
+            turn = answers.read(answer)
+        except EnvironmentFault as fault:
+            raise EnvironmentFault(hint(str(fault), self._variables)) from None
+        if turn.score is None or turn.score.reason is None:
+            return turn
+        reason = hint(turn.score.reason, self._variables)
+        return Turn(score=Score.unscorable(brief(reason, LONGEST_SAID)), done=True)
+
+    def _lose(self, process: ScoringProcess, reason: str) -> Found:
+        """End a worker; the score it worked at is lost with it, and its other jobs wait again."""
+        self._let_go(process)
+        if not process.is_ready:
+            self._fail_to_start(process)
+        elif process.jobs:
+            (number, _), *others = process.jobs
+            self._waiting.extendleft(other for other, _ in reversed(others))
+            yield number, unscorable(reason)
+
+    def _let_go(self, process: ScoringProcess) -> None:
+        """Tell a worker to end, without waiting for it."""
+        if process in self._processes:
+            self._processes.remove(process)
+            process.tell_to_end()
+            self._ending.append(process)
+
+    def _fail_to_start(self, process: ScoringProcess) -> None:
+        """Give up if no worker ever starts, or none does any more."""
+        self._num_failed += 1
+        if self._has_started and self._num_failed < FAILED_STARTS:
+            return
+        process.end()
+        time.sleep(LAST_WORDS_S)
+        words = self.output.last_line() if self.output is not None else ""
+        raise EnvironmentFault(
+            f"scoring processes do not start: they end at once, or take longer than {START_S:.0f} s"
+            f"{f' (the last says: {words})' if words else ''}."
+            " If a script of yours starts the run, let it do so under `if __name__ == '__main__':`, as each"
+            " process imports the script; `scoring: {isolation: none}` scores without them"
+        )

@@ -1,0 +1,133 @@
+"""From a path in a spec to files of rows: a file, a list of them, a folder as Hugging Face saves or publishes it."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from environments.contracts import EnvironmentFault
+from environments.tables.arrow import ArrowIpc, Parquet
+from environments.tables.row_file import RowFile
+from environments.tables.text_rows import Csv, JsonLines
+
+FORMATS: Mapping[str, type[RowFile]] = {
+    ".parquet": Parquet,
+    ".jsonl": JsonLines,
+    ".ndjson": JsonLines,
+    ".csv": Csv,
+    ".arrow": ArrowIpc,
+}
+SHARDS = (".parquet", ".jsonl", ".ndjson", ".csv")  # what a folder is looked through for
+SAVED, SAVED_SPLITS = "state.json", "dataset_dict.json"  # of `save_to_disk`
+SHARD = re.compile(r"(?P<split>.+?)-\d{5}-of-\d{5}(-\w+)?")
+SPLITS = {"train", "test", "validation", "valid", "val", "dev", "eval"}
+LFS = b"version https://git-lfs"
+
+
+def find_files(given: str | Sequence[str], split: str, folder: str | None) -> list[RowFile]:
+    """Find the files that a spec means, in its order; those of a folder in the order of their names.
+
+    Args:
+        given: a path, or several whose rows follow each other.
+        split: which split of a folder that has several.
+        folder: where relative paths begin; None: the current folder.
+
+    Raises:
+        EnvironmentFault: something is not there, or is no table.
+    """
+    paths = [given] if isinstance(given, str) else given
+    return [file for path in paths for file in _found(path, split, Path(folder or "."))]
+
+
+def _found(given: str, split: str, folder: Path) -> list[RowFile]:
+    path = folder / Path(given).expanduser()
+    if path.is_dir():
+        return _in_folder(path, given, split)
+    if not path.is_file():
+        near = difflib.get_close_matches(path.name, _names(path.parent), n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise EnvironmentFault(f"there is no file or folder {given} in {folder.absolute()}{hint}")
+    return [_opened(path, given)]
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+
+
+def _opened(path: Path, name: str) -> RowFile:
+    """Choose by suffix how a file is read, by its first bytes where the suffix says nothing."""
+    with path.open("rb") as file:
+        start = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
+    if start.startswith(LFS):
+        raise EnvironmentFault(f"{name} is a pointer of Git LFS, not the file itself: run `git lfs pull`")
+    if path.suffix.lower() in FORMATS:
+        return FORMATS[path.suffix.lower()](path, name)
+    if start.startswith(b"["):
+        raise EnvironmentFault(
+            f"{name} holds one JSON list, which would have to be read as a whole: write one object a line"
+            f" (`jq -c '.[]' {name} > {path.stem}.jsonl`)"
+        )
+    for mark, format_ in ((b"{", JsonLines), (b"PAR1", Parquet), (b"ARROW1", ArrowIpc)):
+        if start.startswith(mark):
+            return format_(path, name)
+    raise EnvironmentFault(
+        f"{name} is no table that can be read; expected one of {', '.join(FORMATS)}, unpacked"
+    )
+
+
+def _in_folder(path: Path, name: str, split: str) -> list[RowFile]:
+    if (path / SAVED_SPLITS).is_file():
+        splits = [str(one) for one in _json(path / SAVED_SPLITS).get("splits", [])]
+        _require(split, splits, name)
+        return _in_folder(path / split, f"{name}/{split}", split)
+    if (path / SAVED).is_file():
+        shards = [str(one["filename"]) for one in _json(path / SAVED)["_data_files"]]
+        return [_shard(path / shard, f"{name}/{shard}") for shard in shards]
+    shards = [one for one in _names(path) if (path / one).suffix.lower() in SHARDS]
+    if not shards and (path / "data").is_dir():  # as data sets lie in a repository of the hub
+        return _in_folder(path / "data", f"{name}/data", split)
+    return [_shard(path / one, f"{name}/{one}") for one in _of_split(shards, split, name)]
+
+
+def _json(path: Path) -> dict[str, list[dict[str, object]]]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise EnvironmentFault(f"{path} is not as `save_to_disk` writes it: {error}") from error
+
+
+def _shard(path: Path, name: str) -> RowFile:
+    if not path.is_file():
+        raise EnvironmentFault(f"{name} is missing, which its folder says is there: copy the folder again")
+    return _opened(path, name)
+
+
+def _of_split(shards: Sequence[str], split: str, folder: str) -> list[str]:
+    """Choose the shards of a split; all, where their names tell of no splits."""
+    kinds = sorted({Path(shard).suffix for shard in shards})
+    if not kinds:
+        raise EnvironmentFault(f"the folder {folder} holds no table: no {', '.join(SHARDS)}, no {SAVED}")
+    if len(kinds) > 1:
+        raise EnvironmentFault(
+            f"the folder {folder} holds {' and '.join(kinds)}: name the files that are meant"
+        )
+    of = {shard: _split(shard) for shard in shards}
+    splits = sorted({one for one in of.values() if one is not None})
+    if not splits:
+        return list(shards)
+    _require(split, splits, folder)
+    return [shard for shard in shards if of[shard] == split]
+
+
+def _split(shard: str) -> str | None:
+    stem = Path(shard).stem
+    match = SHARD.fullmatch(stem)
+    return match["split"] if match else stem if stem in SPLITS else None
+
+
+def _require(split: str, splits: Sequence[str], folder: str) -> None:
+    if split not in splits:
+        raise EnvironmentFault(f"the folder {folder} has no split {split!r}; it has: {', '.join(splits)}")

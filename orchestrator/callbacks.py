@@ -1,0 +1,50 @@
+"""Who watches a run while it goes: told what happens, never asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orchestrator.os_signals import say_stopping
+from orchestrator.progress import Progress
+from store.records import BoundaryRecord, StepRecord
+
+
+class Callback:
+    """Hears nothing by default, and only repeats that a signal was heard; the CLI prints, a test counts."""
+
+    def opening(self, text: str) -> None:
+        """How far the opening of long data is, in words; before any run is begun."""
+
+    def begin(self, name: str, folder: str) -> None:
+        """This process takes up a run."""
+
+    def phase(self, text: str) -> None:
+        """Something that takes a while begins, in words."""
+
+    def warm_start(self, batch: int, num_batches: int, loss: float) -> None:
+        """A batch of the warm start is done; loss in nats a token."""
+
+    def stage(self, at: Progress) -> None:
+        """A stage begins."""
+
+    def step(self, at: Progress, record: StepRecord) -> None:
+        """A step is done and remembered."""
+
+    def measuring(self, text: str, done: int, total: int) -> None:
+        """What is being measured just now, in words, after `done` of `total` parts; worth saying when it takes long."""
+
+    def boundary(self, at: Progress, record: BoundaryRecord) -> None:
+        """A boundary is done and remembered."""
+
+    def decision(self, texts: Sequence[str]) -> None:
+        """Something was decided, and why."""
+
+    def event(self, texts: Sequence[str]) -> None:
+        """Something a person should know."""
+
+    def stopping(self) -> None:
+        """A signal asks the run to stop. Called inside its handler: nothing but `os.write` is safe here."""
+        say_stopping()
+
+    def end(self, name: str, status: str, reason: str | None) -> None:
+        """This process is done with the run: finished, stopped or failed, and why."""

@@ -1,0 +1,164 @@
+"""The outer level: which environment the next stage trains, and what a stage was worth to whoever chose it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel
+
+from orchestrator import registry
+from orchestrator.bandits.contracts import Bandit, Feedback, Pick
+from orchestrator.progress import Progress
+from orchestrator.schedulers.guards import GuardConfig, GuardedScheduler
+from orchestrator.schedulers.rewards import GAIN_SCALE, Reward, Scores, StageOutcome, stage_reward
+from store.records import EVERYTHING, ArmRecord
+
+
+@dataclass(frozen=True)
+class StageChoice:
+    """A stage's environment, and why, in words; no pick in flat mode."""
+
+    pick: Pick | None
+    why: str = ""
+    probabilities: Mapping[str, float] = field(default_factory=dict)  # of all environments, at the pick
+    is_news: bool = False  # a scheduler that learns decided it; a fixed order surprises nobody
+
+
+@dataclass(frozen=True)
+class StageReward:
+    """What a stage was worth to its scheduler, in words too; None: nothing was observed, or nobody asked."""
+
+    reward: float | None
+    why: str = ""
+
+
+class StageScheduler:
+    """A scheduler, with the held-out scores that its reward may need."""
+
+    def __init__(self, config: BaseModel, scheduler: Bandit) -> None:
+        self.config, self.scheduler = config, scheduler
+        self.name = registry.type_of(config)
+        self._scores: dict[str, float] = {}  # at the last boundary
+        self._best: dict[str, float] = {}  # of each environment, up to then
+        self._arms: list[ArmRecord] | None = None  # every step asks, and only boundaries move them
+
+    def next_environment(self) -> StageChoice:
+        """Ask the scheduler, and say why it chose so."""
+        why = self.scheduler.why() if isinstance(self.scheduler, GuardedScheduler) else None
+        shown, probabilities = self._shown(), self.scheduler.probabilities()  # what the pick is drawn from
+        pick, self._arms = self.scheduler.pick(1)[0], None
+        if why == "forced":
+            text = f"{pick.arm}, forced: it had no stage for {self._guards.max_gap} stages"
+        elif why == "new":
+            text = f"{pick.arm}, new: every environment has a first stage before the scheduler decides"
+        elif why == "chosen":
+            text = f"{pick.arm}, picked by {self.name} with probability {pick.probability:.2f} ({shown})"
+        elif pick.probability == 1.0:
+            text = f"{pick.arm}, next in the order of {self.name}"
+        else:
+            text = f"{pick.arm}, picked by {self.name} with probability {pick.probability:.2f}"
+        return StageChoice(pick, text, probabilities, is_news=why is not None)
+
+    def end_stage(self, at: Progress, scores: Scores) -> StageReward:
+        """Work out the stage's reward from what it changed, and teach the scheduler; keep the scores for the next."""
+        earned, self._arms = self._judge(at, scores) if at.pick is not None else StageReward(None), None
+        self._scores = dict(scores)
+        self._best = {
+            name: max(self._best.get(name, 0.0), scores.get(name, 0.0)) for name in {**self._best, **scores}
+        }
+        return earned
+
+    def arms(self) -> list[ArmRecord]:
+        """Describe every environment as the scheduler sees it."""
+        if self._arms is None:
+            self._arms = arm_records(EVERYTHING, self.scheduler)
+        return self._arms
+
+    def state(self) -> dict[str, Any]:
+        """The scheduler's state and the scores, as JSON."""
+        scores = {"scores": self._scores, "best": self._best}
+        return {"scheduler": self.scheduler.state(), "scheduler_type": self.name, **scores}
+
+    def load_state(self, state: Mapping[str, Any]) -> list[str]:
+        """Continue from a state; names the scheduler if it begins anew, because a fork changed its type."""
+        self._scores, self._best = dict(state.get("scores", {})), dict(state.get("best", {}))
+        self._arms = None
+        if state.get("scheduler_type", self.name) != self.name:
+            return ["the scheduler"]
+        restore_bandit(self.scheduler, state["scheduler"])
+        return []
+
+    def join(self, scores: Scores) -> None:
+        """Take in the scores of environments that joined at a fork."""
+        self._scores |= scores
+        self._best |= scores
+
+    @property
+    def _guards(self) -> GuardConfig:
+        assert isinstance(self.config, GuardConfig)
+        return self.config
+
+    def _judge(self, at: Progress, scores: Scores) -> StageReward:
+        assert at.pick is not None
+        signal, num_groups = at.stage_signal
+        outcome = StageOutcome(
+            environment=at.pick.arm,
+            signal=signal,
+            num_groups=num_groups,
+            cost=at.stage_step / at.steps_per_stage,
+            before=self._scores,
+            after=scores,
+            best=self._best,
+        )
+        kind: Reward = getattr(self.config, "reward", "advantage")
+        reward = stage_reward(kind, outcome, getattr(self.config, "forgetting_weight", 1.0))
+        if reward is not None:
+            default = 1.0 if kind == "advantage" else GAIN_SCALE
+            reward *= getattr(self.config, "scale", None) or default
+        groups = num_groups if kind == "advantage" else 1
+        self.scheduler.learn([Feedback(at.pick, reward or 0.0, groups if reward is not None else 0)])
+        learns = isinstance(self.scheduler, GuardedScheduler)
+        return StageReward(reward, _in_words(kind, outcome, reward) if learns else "")
+
+    def _shown(self) -> str:
+        """Write every environment's probability and estimate."""
+        values = self.scheduler.values()
+        return ", ".join(
+            f"{arm} {probability:.2f}" + ("" if values[arm] is None else f" at {values[arm]:.3f}")
+            for arm, probability in self.scheduler.probabilities().items()
+        )
+
+
+def arm_records(name: str, bandit: Bandit) -> list[ArmRecord]:
+    """Describe every arm of a bandit as it stands."""
+    values = bandit.values()
+    return [
+        ArmRecord(name, arm, probability, values[arm], bandit.num_picks[arm])
+        for arm, probability in bandit.probabilities().items()
+    ]
+
+
+def restore_bandit(bandit: Bandit, state: Mapping[str, Any]) -> None:
+    """Continue from a state; arms that it does not know have joined since."""
+    arms = list(bandit.arms)
+    bandit.load_state(state)
+    for arm in arms:
+        if arm not in bandit.arms:
+            bandit.add(arm)
+
+
+def _in_words(kind: str, outcome: StageOutcome, reward: float | None) -> str:
+    """Say what a stage earned and from what."""
+    own = outcome.environment
+    if reward is None:
+        return f"{own} left nothing to judge it by ({kind})"
+    if kind == "advantage":
+        return f"{own} earned {reward:.3f}, mean |advantage| of {outcome.num_groups} groups"
+    changes = ", ".join(
+        f"{name} {outcome.before[name]:.2f} to {outcome.after[name]:.2f}"
+        for name in outcome.after
+        if name in outcome.before
+    )
+    return f"{own} earned {reward:.3f} ({kind}; held-out scores {changes})"

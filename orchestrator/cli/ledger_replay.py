@@ -1,0 +1,161 @@
+"""A run read from its ledger and told to a watcher as the trainer would tell it: what was, or only what is new."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.callbacks import Callback
+from orchestrator.cli.run_state import METRICS, WINDOW, Course, Outline
+from orchestrator.progress import Progress
+from orchestrator.runs.catalog import opened
+from store.ledger import Reading
+from store.ledger import query_rows as a
+from store.records import DECISION, ArmRecord, BoundaryRecord, CellRecord, MetricRecord, StepRecord
+
+ENDINGS = ("stopped", "failed")  # and these tell how the run ended
+STEP, BOUNDARY, STAGE, EVENT = range(4)  # the order of what was written in one millisecond
+
+
+@dataclass(frozen=True)
+class Heard:
+    """Something that happened, to be told to a watcher."""
+
+    created_at: str
+    order: int
+    step: int  # of the run, when it happened
+    tell: Callable[[Callback], None]
+
+
+def recalled(home: Path, name: str) -> Course:
+    """Read a run's course up to now."""
+    with opened(home, name) as (place, ledger):
+        course, folder = Course(), place.run_folder(name)
+        course.begin(name, str(folder))
+        LedgerReplay(ledger.reading, name, Outline.read(folder)).catch_up(course)
+    return course
+
+
+class LedgerReplay:
+    """Reads what is new. Nothing is told twice; a run that went back to a checkpoint is told again from there."""
+
+    def __init__(self, reading: Reading, name: str, outline: Outline) -> None:
+        self._reading, self._name, self._outline = reading, name, outline
+        self._told = a.Pulse(
+            "", 0, 0, 0, 0
+        )  # how far; may be ahead of the pulse, when a run writes meanwhile
+        self.pulse = self._told  # of the last look
+        self.written_at = ""  # when the newest thing was written, UTC
+
+    def news(self) -> list[Heard]:
+        """What was written since the last call, in order; of many new steps only the last few."""
+        self.pulse = self._reading.pulse(self._name)
+        if self.pulse == self._told:
+            return []
+        heard = sorted(self._new(), key=lambda one: (one.created_at, one.order))
+        self.written_at = max((self.written_at, *(one.created_at for one in heard)))
+        return heard
+
+    def catch_up(self, course: Course) -> None:
+        """Tell a course what happened up to now."""
+        for heard in self.news():
+            course.step_now = heard.step
+            heard.tell(course)
+
+    def reason(self) -> str | None:
+        """Why the run ended, when it was stopped or failed."""
+        texts = [event.text for event in self._reading.events(self._name) if event.kind in ENDINGS]
+        return texts[-1] if texts else None
+
+    def _new(self) -> list[Heard]:
+        """Read on from where a run was told to, or from where it stands if that is less."""
+        name, read, now = self._name, self._reading, self.pulse
+        after = max(now.num_steps - WINDOW, min(self._told.num_steps, now.num_steps))
+        num_stages = min(self._told.num_stages, now.num_stages)
+        num_boundaries = min(self._told.num_boundaries, now.num_boundaries)
+        num_events = min(self._told.num_events, now.num_events)
+
+        stages, steps = read.stages(name), read.steps(name, after)
+        boundaries = read.boundaries(name)[num_boundaries:]
+        events = read.events(name, num_events)
+        self._told = a.Pulse(
+            status=now.status,
+            num_steps=steps[-1].step if steps else now.num_steps,
+            num_stages=len(stages),
+            num_boundaries=num_boundaries + len(boundaries),
+            num_events=num_events + len(events),
+        )
+        return [
+            *(self._steps(steps, stages, after) if steps else ()),
+            *(self._stage(stage) for stage in stages[num_stages:]),
+            *(self._boundaries(boundaries) if boundaries else ()),
+            *(_event(event) for event in events if event.kind not in ENDINGS),
+        ]
+
+    def _progress(self, stage: a.Stage | None, step: int, stage_step: int) -> Progress:
+        at = Progress(
+            self._outline.num_stages, self._outline.steps_per_stage, step=step, stage_step=stage_step
+        )
+        if stage is not None:
+            at.stage, at.environment = stage.stage, stage.environment
+        return at
+
+    def _stage(self, stage: a.Stage) -> Heard:
+        at = self._progress(stage, stage.start_step, 0)
+        return Heard(stage.started_at, STAGE, stage.start_step, lambda watcher: watcher.stage(at))
+
+    def _steps(self, steps: Sequence[a.Step], stages: Sequence[a.Stage], after: int) -> Iterator[Heard]:
+        metrics: dict[int, list[MetricRecord]] = {}
+        arms: dict[int, list[ArmRecord]] = {}
+        for one in self._reading.pooled(self._name, METRICS, after):
+            metrics.setdefault(one.step, []).append(MetricRecord(one.metric, one.value))
+        for arm in self._reading.arms(self._name, after=after):
+            record = ArmRecord(arm.bandit, arm.arm, arm.probability, arm.value, arm.num_picks)
+            arms.setdefault(arm.step, []).append(record)
+        by_index = {stage.stage: stage for stage in stages}
+        for step in steps:
+            at = self._progress(by_index.get(step.stage), step.step, step.stage_step)
+            yield _step(at, step, metrics.get(step.step, []), arms.get(step.step, []))
+
+    def _boundaries(self, boundaries: Sequence[a.Boundary]) -> Iterator[Heard]:
+        cells = self._reading.matrix(self._name, "pass_1")
+        for boundary in boundaries:
+            own = [_cell(cell) for cell in cells if cell.after_stage == boundary.after_stage]
+            yield _boundary(self._progress(None, boundary.step, 0), boundary, own)
+
+
+def _step(at: Progress, row: a.Step, metrics: list[MetricRecord], arms: list[ArmRecord]) -> Heard:
+    record = StepRecord(
+        step=row.step,
+        stage=row.stage,
+        stage_step=row.stage_step,
+        seconds=row.seconds,
+        num_tokens=row.num_tokens,
+        num_samples=row.num_samples,
+        metrics=metrics,
+        arms=arms,
+    )
+    return Heard(row.created_at, STEP, row.step, lambda watcher: watcher.step(at, record))
+
+
+def _boundary(at: Progress, row: a.Boundary, cells: list[CellRecord]) -> Heard:
+    record = BoundaryRecord(row.after_stage, row.step, row.seconds, row.settings, cells)
+    return Heard(row.created_at, BOUNDARY, row.step, lambda watcher: watcher.boundary(at, record))
+
+
+def _cell(cell: a.Cell) -> CellRecord:
+    assert cell.environment is not None  # a cell is always of one
+    return CellRecord(
+        *(cell.environment, cell.category, cell.metric, cell.value, cell.stderr),
+        *(cell.num_items, cell.samples_per_item, cell.split),
+    )
+
+
+def _event(event: a.Event) -> Heard:
+    def tell(watcher: Callback) -> None:
+        hear = watcher.decision if event.kind == DECISION else watcher.event
+        if event.data.get("is_news", True):  # a fixed order's picks are none
+            hear([event.text])
+
+    return Heard(event.created_at, EVENT, event.step, tell)

@@ -1,0 +1,231 @@
+"""The live view as lines of text: one function of a snapshot and a size, nothing else.
+
+Wide terminals get two columns. What does not fit into the height is counted ("and 22 more"), and left out last
+things first; no line is wider than asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.text import Text
+
+from orchestrator.cli.console import plain
+from orchestrator.cli.run_state import Accuracy, ArmState, RunState
+from store.sentences import number, signed
+
+MOST_ARMS = 8
+WIDE = 90  # columns from which there are two blocks beside each other
+GAP = 4  # columns between them
+SCALES = (0.1, 0.25, 0.5, 1.0)  # probabilities that a whole bar may stand for: few, so that bars do not jump
+NOTABLE = 0.005  # a change of accuracy that is written with two decimals
+FULL, EMPTY = "━", "─"
+
+
+@dataclass(frozen=True)
+class Block:
+    """A title and its rows; `hidden` more are only counted. `ranks`: which rows stay longest, 0 first."""
+
+    title: Text
+    rows: Sequence[Text]
+    ranks: Sequence[int]
+    hidden: int = 0
+
+    @property
+    def height(self) -> int:
+        """Lines that it wants."""
+        return 1 + len(self.rows) + (self.hidden > 0)
+
+    def lines(self, height: int) -> list[Text]:
+        """Draw it into so many lines, at least two."""
+        most = len(self.rows) if self.height <= height else height - 2
+        shown = [row for row, rank in zip(self.rows, self.ranks, strict=True) if rank < most]
+        hidden = self.hidden + len(self.rows) - len(shown)
+        return [self.title, *shown, *([Text.assemble((f"  and {hidden} more", "dim"))] if hidden else [])]
+
+
+def draw(snapshot: RunState, width: int, height: int, note: str | None = None) -> list[Text]:
+    """Draw a moment into at most `height` lines of at most `width` columns; `note` is what only the drawer knows."""
+    head = [_title(snapshot, width), *_bars(snapshot, width)]
+    foot = [*_numbers(snapshot), *_last_words(snapshot, note)]
+    room = max(0, height - len(head) - len(foot))
+    blocks = _blocks(snapshot, width, room)
+    airy = [Text()] if room >= len(blocks) + 3 else []
+    lines = [*airy, *head, *airy, *blocks, *(airy if blocks else []), *foot][:height]
+    for line in lines:
+        line.truncate(width, overflow="ellipsis")
+    return lines
+
+
+def clock(seconds: float) -> str:
+    """Write a duration: 0:07, 12:05, 2:04:00."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+# --- above: where the run stands -----------------------------------------------------------------------------
+
+
+def _title(shot: RunState, width: int) -> Text:
+    """Name, stage and environment on the left, time left on the right."""
+    outline = shot.outline
+    if shot.stage:
+        where = f"stage {shot.stage} of {outline.num_stages}: {plain(shot.environment or 'all environments')}"
+    else:
+        where = f"before training; {outline.num_stages} stages to come"
+    left = Text.assemble((plain(shot.name), "bold"), "  ", where)
+    if shot.left_s is None:
+        return left
+    right = f"  {'at most ' if outline.may_end_early else ''}{clock(shot.left_s)} left"
+    if len(shot.name) + len(right) < width:
+        left.truncate(width - len(right), overflow="ellipsis", pad=True)
+        left.append(right)
+    return left
+
+
+def _bars(shot: RunState, width: int) -> list[Text]:
+    """The stage's steps or what takes a while instead, and the run's steps."""
+    bound = "at most " if shot.outline.may_end_early else ""
+    num_steps, per_stage = shot.step + shot.steps_left, shot.outline.steps_per_stage
+    run = _bar("run", shot.step, num_steps, f"step {shot.step} of {bound}{num_steps}", width)
+    if shot.phase is None:
+        words = f"step {shot.stage_step} of {bound}{per_stage}"
+        return [_bar("stage", shot.stage_step, per_stage, words, width), run]
+    if not shot.phase.total:
+        return [Text(plain(shot.phase.text), "cyan"), run]
+    words = f"{shot.phase.done} of {shot.phase.total}  {plain(shot.phase.text)}"
+    return [_bar("now", shot.phase.done, shot.phase.total, words, width), run]
+
+
+def _bar(label: str, done: int, total: int, words: str, width: int) -> Text:
+    room = max(8, min(48, width - 44))
+    full = room * done // total if total else 0
+    return Text.assemble(f"{label:<5}  ", (FULL * full, "cyan"), (EMPTY * (room - full), "dim"), f"  {words}")
+
+
+# --- between: who may be picked, what was learnt ---------------------------------------------------------------
+
+
+def _blocks(shot: RunState, width: int, room: int) -> list[Text]:
+    """Arms, accuracies and the scheduler's arms: beside each other if there is room, else below."""
+    is_wide = width >= WIDE
+    each = (width - GAP) // 2 if is_wide else width
+    arms, schedule = _arms(_arms_title(shot), shot.arms, each), _arms("next environment", shot.schedule, each)
+    learnt = _learnt(shot, each)
+    if not is_wide:
+        return _stacked([arms, learnt, schedule], room)
+    return _beside(_stacked([arms, schedule], room), _stacked([learnt], room), each)
+
+
+def _stacked(blocks: Sequence[Block | None], room: int) -> list[Text]:
+    """Put blocks below each other; the tallest give way first, then the last."""
+    shown = [block for block in blocks if block is not None]
+    least = 3  # title, a row, "and n more"
+    while shown and sum(min(block.height, least) for block in shown) > room:
+        shown.pop()
+    heights = [block.height for block in shown]
+    while sum(heights) > room:
+        heights[heights.index(max(heights))] -= 1
+    airy = sum(heights) + len(shown) + 2 <= room
+    lines: list[Text] = []
+    for block, height in zip(shown, heights, strict=True):
+        lines += [Text()] if lines and airy else []
+        lines += block.lines(height)
+    return lines
+
+
+def _beside(left: Sequence[Text], right: Sequence[Text], width: int) -> list[Text]:
+    lines = []
+    for index in range(max(len(left), len(right))):
+        line = left[index].copy() if index < len(left) else Text()
+        line.truncate(width, overflow="ellipsis", pad=True)
+        line.append(" " * GAP)
+        lines.append(line.append_text(right[index]) if index < len(right) else line)
+    return lines
+
+
+def _arms_title(shot: RunState) -> str:
+    return f"categories of {shot.environment}" if shot.environment else "categories of all environments"
+
+
+def _arms(title: str, arms: Sequence[ArmState], width: int) -> Block | None:
+    """Draw probabilities as bars; of many arms the likeliest, in the order of their probability."""
+    if not arms:
+        return None
+    likeliest = sorted(arms, key=lambda arm: -arm.probability)
+    shown = list(arms) if len(arms) <= MOST_ARMS else likeliest[:MOST_ARMS]
+    names = _column([arm.name for arm in shown], width // 2)
+    room = max(4, min(40, width - names[0].cell_len - 9))
+    scale = next((s for s in SCALES if s >= max(arm.probability for arm in shown)), 1.0)
+    rows = []
+    for name, arm in zip(names, shown, strict=True):
+        full = round(room * min(1.0, arm.probability / scale))
+        bar = (FULL * full, "green"), " " * (room - full)
+        rows.append(Text.assemble("  ", name, "  ", *bar, f" {number(arm.probability):>4}"))
+    title = f"{plain(title)}, probability"
+    ranks = [likeliest.index(arm) for arm in shown]
+    return Block(Text.assemble((title, "bold")), rows, ranks, len(arms) - len(shown))
+
+
+def _learnt(shot: RunState, width: int) -> Block | None:
+    """Write held-out accuracy by environment, with its change since the start."""
+    if not shot.accuracies:
+        return None
+    when = f"after stage {shot.after_stage}" if shot.after_stage else "before training"
+    names = _column([_held_out(accuracy) for accuracy in shot.accuracies], width - 16)
+    rows = [
+        Text.assemble("  ", name, f"  {number(accuracy.value):>4}  ", _change(accuracy.change))
+        for name, accuracy in zip(names, shot.accuracies, strict=True)
+    ]
+    return Block(Text.assemble((f"held-out accuracy {when}", "bold")), rows, range(len(rows)))
+
+
+def _held_out(accuracy: Accuracy) -> str:
+    return accuracy.environment + (" (its own tasks)" if accuracy.closed else "")
+
+
+def _change(change: float | None) -> tuple[str, str]:
+    if change is None:
+        return "", ""
+    style = "dim" if abs(change) < NOTABLE else "green" if change > 0 else "yellow"
+    return f"{signed(change):>5}", style
+
+
+def _column(names: Sequence[str], most: int) -> list[Text]:
+    """Make names equally wide."""
+    texts = [Text(plain(name)) for name in names]
+    width = min(most, max(text.cell_len for text in texts))
+    for text in texts:
+        text.truncate(max(1, width), overflow="ellipsis", pad=True)
+    return texts
+
+
+# --- below: how it goes -----------------------------------------------------------------------------------------
+
+
+def _numbers(shot: RunState) -> list[Text]:
+    """Reward and entropy, speed and where the time goes."""
+    if shot.step_s is None:
+        return []
+    shares = ", ".join(f"{part} {share:.0%}" for part, share in shot.shares if share >= NOTABLE)
+    return [
+        Text.assemble(
+            *("reward ", (number(shot.reward), "bold")),
+            *("   entropy ", (number(shot.entropy), "bold"), " nats"),
+            ("   mean of the last steps", "dim"),
+        ),
+        Text.assemble((f"{number(shot.step_s)} s", "bold"), " a step: ", shares),
+    ]
+
+
+def _last_words(shot: RunState, note: str | None) -> list[Text]:
+    lines = []
+    if shot.decision:
+        lines.append(Text(plain(shot.decision), "dim"))
+    if shot.event:
+        lines.append(Text(f"! {plain(shot.event)}", "yellow"))
+    if note:
+        lines.append(Text(plain(note), "bold"))
+    return lines

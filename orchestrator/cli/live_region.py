@@ -1,0 +1,191 @@
+"""The live region: the last lines of a terminal, redrawn in place without flicker, without a thread.
+
+Between two drawings the cursor stays on the region's first column and line. So a drawing begins where it stands,
+whatever a resize did to the lines below, and ends with everything below erased; each is one write, which terminals that
+know synchronised output (mode 2026) show at once. What is printed meanwhile appears above the region, once, and
+stays. Used as a context: the region is gone and the cursor visible when the block ends, at a signal that kills, and at
+Ctrl-Z.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from types import FrameType, TracebackType
+from typing import Any, TextIO
+
+from rich.text import Text
+
+from orchestrator.cli.console import console
+
+PER_SECOND = 4  # drawings, at most
+EVERY_S = 0.5  # between two drawings of steady progress: calmer than the eye could follow anyway
+
+SYNC_ON, SYNC_OFF = "\x1b[?2026h", "\x1b[?2026l"
+HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
+ERASE_LINE, ERASE_BELOW = "\x1b[K", "\x1b[J"
+
+Draw = Callable[[int, int], Sequence[Text]]  # columns, lines -> the region's lines
+
+
+class Terminal:
+    """Where a region is: a stream that is a terminal."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self.encoding = stream.encoding or "utf-8"
+        self._is_gone = False  # closed while we draw: nobody looks any more
+
+    def size(self) -> os.terminal_size:
+        """Columns and lines."""
+        return shutil.get_terminal_size() if self._is_gone else os.get_terminal_size(self.stream.fileno())
+
+    def write(self, text: str) -> None:
+        """Write at once, past all buffers: also a signal handler may."""
+        data = text.encode(self.encoding, "replace")
+        try:
+            while data and not self._is_gone:
+                data = data[os.write(self.stream.fileno(), data) :]
+        except OSError:  # EIO of a terminal that hung up
+            self._is_gone = True
+
+
+class LiveRegion:
+    """The live region of a terminal."""
+
+    def __init__(self, terminal: Terminal, now: Callable[[], float] = time.monotonic) -> None:
+        self._terminal, self._now = terminal, now
+        self._console = console(file=terminal.stream)
+        self._frame = ""  # as it was drawn last
+        self._above: list[str] = []  # printed, not shown yet
+        self._drawn_at: deque[float] = deque(maxlen=PER_SECOND)
+        self._owed = False  # an urgent drawing had to wait
+        self._before: tuple[TextIO, TextIO] | None = None  # stdout and stderr; None: not open
+        self._handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> LiveRegion:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def open(self) -> None:
+        """Take the terminal: from now on what is printed goes through here."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._before = (sys.stdout, sys.stderr)
+        sys.stdout = _Printed(self, sys.stdout)
+        if sys.stderr.isatty():
+            sys.stderr = _Printed(self, sys.stderr)
+        if threading.current_thread() is threading.main_thread():
+            kills = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_DFL]
+            self._handlers = {n: signal.signal(n, self._leave) for n in (*kills, signal.SIGTSTP)}
+        self._terminal.write(HIDE)
+
+    def close(self) -> None:
+        """Leave the terminal as a plain program would; a second time does nothing."""
+        if self._before is None:
+            return
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, _Printed):
+                stream.finish()
+        sys.stdout, sys.stderr = self._before
+        self._before = None
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._terminal.write("\r" + ERASE_BELOW + self._pending() + SHOW)
+
+    def print(self, line: str) -> None:
+        """Put a line above the region, with the next drawing."""
+        self._above.append(line)
+
+    def print_now(self, line: str) -> None:
+        """Put a line above the region at once, as a signal handler may."""
+        self._terminal.write(f"\r{ERASE_BELOW}{self._pending()}{line}\r\n{self._frame}")
+
+    def redraw(self, draw: Draw, urgent: bool = False) -> None:
+        """Draw, unless it is too soon: `urgent` things wait only for the limit of drawings a second."""
+        if self._before is None or not self._may_draw(urgent):
+            return
+        columns, lines = self._terminal.size()
+        frame = self._compose(draw(columns - 1, lines - 1))  # a full last column would wrap on some terminals
+        if self._above or frame != self._frame:
+            erase = "\r" + ERASE_BELOW if self._above else ""
+            self._frame = frame
+            self._terminal.write(SYNC_ON + erase + self._pending() + frame + SYNC_OFF)
+            self._drawn_at.append(self._now())
+
+    def _may_draw(self, urgent: bool) -> bool:
+        now, urgent = self._now(), urgent or self._owed
+        since = now - self._drawn_at[-1] if self._drawn_at else EVERY_S
+        in_a_second = sum(now - at < 1 for at in self._drawn_at)
+        may = in_a_second < PER_SECOND and (urgent or since >= EVERY_S)
+        self._owed = urgent and not may
+        return may
+
+    def _compose(self, lines: Sequence[Text]) -> str:
+        """Make one string of a region's lines that leaves the cursor where it found it."""
+        with self._console.capture() as captured:
+            self._console.print(Text("\n").join(lines), end="")
+        rows = captured.get().split("\n")
+        if not self._terminal.encoding.lower().startswith("utf"):
+            rows = [row.replace("━", "#").replace("─", "-") for row in rows]
+        up = f"\x1b[{len(rows) - 1}A" if len(rows) > 1 else ""
+        return "\r" + f"{ERASE_LINE}\r\n".join(rows) + ERASE_BELOW + up + "\r"
+
+    def _pending(self) -> str:
+        lines, self._above = self._above, []
+        return "".join(f"{line}\r\n" for line in lines)
+
+    def _leave(self, number: int, frame: FrameType | None) -> None:
+        """Give the terminal back before a signal does its work; after Ctrl-Z and `fg`, take it again."""
+        self._terminal.write("\r" + ERASE_BELOW + SHOW)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        signal.signal(number, self._leave)
+        self._terminal.write(HIDE + self._frame)
+
+
+class _Printed(io.TextIOBase):
+    """Stands for stdout or stderr while a region is open: whole lines go above it."""
+
+    def __init__(self, region: LiveRegion, stream: TextIO) -> None:
+        self._region, self._stream, self._rest = region, stream, ""
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """Of the stream that it stands for."""
+        return self._stream.encoding
+
+    def fileno(self) -> int:
+        """Of the stream that it stands for."""
+        return self._stream.fileno()
+
+    def isatty(self) -> bool:
+        """As the stream that it stands for."""
+        return self._stream.isatty()
+
+    def writable(self) -> bool:
+        """Yes."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Keep what does not end a line yet."""
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            self._region.print(line)
+        return len(text)
+
+    def finish(self) -> None:
+        """End an unfinished line."""
+        if self._rest:
+            self.write("\n")

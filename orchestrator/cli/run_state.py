@@ -1,0 +1,273 @@
+"""One moment of a run, as the live view shows it: frozen facts, no clock, no terminal.
+
+A `Course` hears what a watcher hears, from the trainer or read again from the ledger, and gives a `RunState` of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import yaml
+
+from orchestrator.callbacks import Callback
+from orchestrator.progress import Progress
+from orchestrator.runs.catalog import SPEC_FILE
+from store.records import EVERYTHING, ArmRecord, BoundaryRecord, CellRecord, StepRecord
+from store.run_story import PARTS
+from store.sentences import number
+
+WINDOW = 10  # steps that reward, entropy and speed are averaged over
+METRICS = ("reward", "entropy_token", *(f"seconds_{part}" for part in PARTS))  # read of the whole batch
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What the spec says of a run's length."""
+
+    num_stages: int
+    steps_per_stage: int
+    may_end_early: bool  # there are stop rules, so a stage has at most so many steps
+
+    @classmethod
+    def read(cls, folder: Path) -> Outline:
+        """Read it from a run's folder."""
+        return cls.of(yaml.safe_load((folder / SPEC_FILE).read_text()))
+
+    @classmethod
+    def of(cls, spec: Mapping[str, Any]) -> Outline:
+        """Read it from a resolved spec's sections."""
+        curriculum = spec["curriculum"]
+        stage = curriculum["stage"]
+        return cls(curriculum["stages"], stage["steps"], bool(stage.get("stop")))
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Something that takes a while, outside of steps."""
+
+    text: str
+    done: int = 0
+    total: int = 0  # 0: not known
+
+
+@dataclass(frozen=True)
+class ArmState:
+    """What may be picked next."""
+
+    name: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """An environment's held-out accuracy at the last boundary."""
+
+    environment: str
+    value: float | None
+    change: float | None  # since before training; None: not comparable, or nothing was trained yet
+    closed: bool  # measured on its own tasks
+
+
+@dataclass(frozen=True)
+class RunState:
+    """The facts of one moment. None: not known yet."""
+
+    name: str
+    outline: Outline
+    phase: Phase | None  # None: steps are being done
+    stage: int  # 0: none begun
+    environment: str | None  # None before the first stage and in flat mode
+    stage_step: int
+    step: int
+    steps_left: int  # at most
+    arms: tuple[ArmState, ...]  # of the environment's bandit, or of all; by name
+    schedule: tuple[ArmState, ...]  # environments, when the scheduler learns; by name
+    reward: float | None  # of the stage's last steps, all that was played in them
+    entropy: float | None  # nats a token, of the same
+    after_stage: int | None  # the boundary of the accuracies
+    accuracies: tuple[Accuracy, ...]
+    step_s: float | None
+    shares: tuple[tuple[str, float], ...]  # of a step's time, by part
+    left_s: float | None  # at most, for steps and boundaries
+    decision: str | None  # the last, in words
+    event: str | None  # the last incident, in words
+
+
+@dataclass(frozen=True)
+class _Recent:
+    """What is kept of a step."""
+
+    stage: int
+    seconds: float
+    metrics: dict[str, float | None]
+
+
+class Course(Callback):
+    """Hears a run's course and keeps what a snapshot needs."""
+
+    def __init__(self) -> None:
+        self._name, self._outline = "", Outline(0, 0, False)
+        self._phase: Phase | None = None
+        self._stage, self._stage_step, self.step_now = 0, 0, 0
+        self._environment: str | None = None
+        self._boundary: BoundaryRecord | None = None  # the last
+        self._first: dict[str, float | None] = {}  # accuracy before training
+        self._boundary_seconds: list[float] = []
+        self._arms: Sequence[ArmRecord] = ()
+        self._recent: deque[_Recent] = deque(maxlen=WINDOW)
+        self._decision: str | None = None
+        self._event: str | None = None
+
+    def begin(self, name: str, folder: str) -> None:
+        """Take up a run."""
+        self._name, self._outline = name, Outline.read(Path(folder))
+
+    def phase(self, text: str) -> None:
+        """Something takes a while."""
+        self._phase = Phase(text)
+
+    def warm_start(self, batch: int, num_batches: int, loss: float) -> None:
+        """The warm start goes on."""
+        self._phase = Phase(f"warm start, loss {number(loss)}", batch, num_batches)
+
+    def measuring(self, text: str, done: int, total: int) -> None:
+        """A boundary's measuring goes on."""
+        self._phase = Phase(text, done, total)
+
+    def stage(self, at: Progress) -> None:
+        """A stage begins."""
+        self._move(at)
+
+    def step(self, at: Progress, record: StepRecord) -> None:
+        """A step is done."""
+        self._move(at)
+        pooled = {m.name: m.value for m in record.metrics if m.environment is None and m.name in METRICS}
+        self._recent.append(_Recent(at.stage, record.seconds, pooled))
+        self._arms = record.arms
+
+    def boundary(self, at: Progress, record: BoundaryRecord) -> None:
+        """A boundary is done."""
+        self._phase, self._boundary, self.step_now = None, record, record.step
+        self._boundary_seconds.append(record.seconds)
+        if record.after_stage == 0:
+            self._first = {cell.environment: cell.value for cell in accuracies(record)}
+
+    def decision(self, texts: Sequence[str]) -> None:
+        """Something was decided."""
+        self._decision = texts[-1] if texts else self._decision
+
+    def event(self, texts: Sequence[str]) -> None:
+        """Something happened."""
+        if texts:
+            self._event = f"step {self.step_now}: {texts[-1]}" if self.step_now else texts[-1]
+
+    def snapshot(self) -> RunState:
+        """The facts of this moment."""
+        last = [recent for recent in self._recent if recent.stage == self._stage]
+        step_s = fmean(recent.seconds for recent in self._recent) if self._recent else None
+        return RunState(
+            name=self._name,
+            outline=self._outline,
+            phase=self._phase,
+            stage=self._stage,
+            environment=self._environment,
+            stage_step=self._stage_step,
+            step=self.step_now,
+            steps_left=self._steps_left,
+            arms=self._arms_of(self._environment or EVERYTHING),
+            schedule=self._schedule(),
+            reward=_mean(last, "reward"),
+            entropy=_mean(last, "entropy_token"),
+            after_stage=self._boundary.after_stage if self._boundary else None,
+            accuracies=self._accuracies(),
+            step_s=step_s,
+            shares=self._shares(),
+            left_s=self._left_s(step_s),
+            decision=self._decision,
+            event=self._event,
+        )
+
+    def _move(self, at: Progress) -> None:
+        """Stand where a run stands: its progress is a moving thing, so its numbers are copied."""
+        self._phase, self._environment = None, at.environment
+        self._stage, self._stage_step, self.step_now = at.stage, at.stage_step, at.step
+
+    @property
+    def _stages_measured(self) -> int:
+        return self._boundary.after_stage if self._boundary else -1
+
+    @property
+    def _steps_left(self) -> int:
+        """Steps still to be done, at most; a stage has none left once its boundary was measured."""
+        per_stage = self._outline.steps_per_stage
+        is_open = self._stage > max(0, self._stages_measured)
+        own = per_stage - self._stage_step if is_open else 0
+        return own + (self._outline.num_stages - self._stage) * per_stage
+
+    def _left_s(self, step_s: float | None) -> float | None:
+        if step_s is None:
+            return None
+        boundaries = self._outline.num_stages - max(self._stages_measured, self._stage - 1)
+        boundary_s = fmean(self._boundary_seconds) if self._boundary_seconds else 0.0
+        return step_s * self._steps_left + boundary_s * boundaries
+
+    def _arms_of(self, bandit: str) -> tuple[ArmState, ...]:
+        arms = (ArmState(arm.arm, arm.probability) for arm in self._arms if arm.bandit == bandit)
+        return tuple(sorted(arms, key=lambda arm: _natural(arm.name)))
+
+    def _schedule(self) -> tuple[ArmState, ...]:
+        """The scheduler's arms, if it keeps an estimate of any."""
+        learns = any(arm.bandit == EVERYTHING and arm.value is not None for arm in self._arms)
+        return self._arms_of(EVERYTHING) if learns and self._environment is not None else ()
+
+    def _accuracies(self) -> tuple[Accuracy, ...]:
+        if self._boundary is None:
+            return ()
+        is_first = self._boundary.after_stage == 0
+        return tuple(
+            Accuracy(
+                environment=cell.environment,
+                value=cell.value,
+                change=None if is_first else _change(self._first.get(cell.environment), cell.value),
+                closed=cell.split == "own",
+            )
+            for cell in sorted(accuracies(self._boundary), key=lambda cell: _natural(cell.environment))
+        )
+
+    def _shares(self) -> tuple[tuple[str, float], ...]:
+        sums = {
+            part: sum(recent.metrics.get(f"seconds_{part}") or 0.0 for recent in self._recent)
+            for part in PARTS
+        }
+        total = sum(sums.values())
+        return tuple((part, seconds / total) for part, seconds in sums.items()) if total else ()
+
+
+def accuracies(record: BoundaryRecord) -> list[CellRecord]:
+    """What a boundary says of every environment as a whole; never what only a scheduler looks at."""
+    return [
+        cell
+        for cell in record.cells
+        if cell.category is None and cell.metric == "pass_1" and cell.split != "select"
+    ]
+
+
+def _mean(recent: Sequence[_Recent], metric: str) -> float | None:
+    values = [value for one in recent if (value := one.metrics.get(metric)) is not None]
+    return fmean(values) if values else None
+
+
+def _change(before: float | None, now: float | None) -> float | None:
+    return None if before is None or now is None else now - before
+
+
+def _natural(name: str) -> list[tuple[bool, int, str]]:
+    """Sort 4 before 10."""
+    parts = re.split("([0-9]+)", name)
+    return [(i % 2 == 0, len(part.lstrip("0")) if i % 2 else 0, part) for i, part in enumerate(parts)]

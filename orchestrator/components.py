@@ -1,0 +1,61 @@
+"""The parts of a run in memory: who plays, who learns, who chooses, and what is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from environments import Environment
+from orchestrator.choosing.choice import Choice
+from orchestrator.choosing.stop_conditions import StopConditions
+from orchestrator.measurements.contracts import HeldOut, Measurement
+from orchestrator.rollout.player import Player
+from orchestrator.rollout.prefetch import Prefetch
+from orchestrator.rollout.task_sampler import TaskSampler
+from orchestrator.spec import Spec
+from policies.learner import Learner
+from policies.objectives import MixCorrectedEntropy, Objective
+from policies.policy import Policy
+from policies.samplers.contracts import Sampler
+
+
+@dataclass(frozen=True)
+class Components:
+    """Everything the conductor calls. Each part keeps its own state; `checkpointing` collects it."""
+
+    spec: Spec
+    environments: Mapping[str, Environment]
+    held_out: Mapping[str, HeldOut]  # what is evaluated, by pool
+    policy: Policy
+    sampler: Sampler
+    player: Player
+    learner: Learner
+    objective: Objective
+    entropy: MixCorrectedEntropy  # what the objective's controller reads
+    choice: Choice
+    tasks: TaskSampler
+    rollouts: Prefetch
+    measurements: Sequence[Measurement]
+    stopping: StopConditions  # of stages, before their budget is used
+
+    @property
+    def reads_value(self) -> bool:
+        """Whether the policy is rewarded with a score's value, or with its correctness."""
+        return bool(self.spec.objective.reward == "value")
+
+    def cross_boundary(self) -> None:
+        """Let begin anew what the spec says is not taken into the next stage.
+
+        Controllers that are rescaled keep their coefficients, and entropy is compared with what is measured from here
+        on. That holds the entropy of the beginning of each stage, whatever it has come to be, and not that of the run.
+        """
+        boundary = self.spec.curriculum.boundary
+        if boundary.optimizer == "reset":
+            self.learner.reset()
+        if self.learner.reference is not None and self.spec.objective.reference == "stage":
+            self.learner.reference.refresh()
+        if boundary.controllers == "reset":
+            self.objective.reset_controllers()
+        if boundary.controllers == "rescale":
+            self.objective.rescale_controllers()
+            self.entropy.begin_anew()

@@ -1,0 +1,1 @@
+"""What a run tells its ledger and puts into checkpoints: steps, events, alarms."""

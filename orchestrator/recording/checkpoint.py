@@ -1,0 +1,86 @@
+"""What a checkpoint holds: every component of a run that a later step depends on, by name and version."""
+
+from __future__ import annotations
+
+from orchestrator.components import Components
+from orchestrator.progress import Progress
+from orchestrator.rollout import batch_file
+from store.checkpoints import Component, OpenCheckpoint, json_component
+
+# Raised when a component changes its shape; an older one is then refused by name instead of misread.
+EXPECTED = {
+    "weights": 1,
+    "policy": 1,
+    "optimizer": 1,
+    "objective": 1,
+    "choice": 1,
+    "tasks": 1,
+    "progress": 1,
+}
+MAY_BE = {
+    "under_way": 1,  # only where a batch was played ahead
+    "reference": 1,  # only where the objective compares with a frozen policy
+}
+
+
+def components(parts: Components, progress: Progress) -> list[Component]:
+    """Collect the state of all parts, ready to be written."""
+    played = parts.rollouts.await_under_way()  # first: while it is played it may draw tasks
+    made = [
+        Component("weights", EXPECTED["weights"], parts.policy.save),
+        json_component("policy", EXPECTED["policy"], {"version": parts.policy.version}),
+        Component("optimizer", EXPECTED["optimizer"], parts.learner.save_optimizer),
+        json_component(
+            "objective",
+            EXPECTED["objective"],
+            {
+                "objective": parts.objective.state(),
+                "entropy": parts.entropy.state(),
+                "controllers": _controllers(parts),
+            },
+        ),
+        json_component("choice", EXPECTED["choice"], parts.choice.state()),
+        json_component("tasks", EXPECTED["tasks"], parts.tasks.state()),
+        json_component("progress", EXPECTED["progress"], progress.state()),
+    ]
+    if parts.learner.reference is not None:
+        made.append(Component("reference", MAY_BE["reference"], parts.learner.reference.save))
+    if played is not None:
+        made.append(
+            Component("under_way", MAY_BE["under_way"], lambda folder: batch_file.save(played, folder))
+        )
+    return made
+
+
+def restore(parts: Components, progress: Progress, opened: OpenCheckpoint) -> list[str]:
+    """Put every part where the checkpoint left it. The policy's weights were loaded already.
+
+    Names the parts that begin anew, because a fork gave them another type.
+    """
+    parts.policy.version = opened.read_json("policy")["version"]
+    parts.learner.load_optimizer(opened["optimizer"].folder)
+    objective = opened.read_json("objective")
+    anew = parts.choice.load_state(opened.read_json("choice"))
+    if objective.get("controllers", _controllers(parts)) == _controllers(parts):
+        parts.objective.load_state(objective["objective"])
+    else:
+        anew.append("the objective's controllers")
+    if objective["entropy"]["mode"] == parts.entropy.mode:
+        parts.entropy.load_state(objective["entropy"])
+    else:
+        anew.append("the reading of entropy")
+    anew += parts.tasks.load_state(opened.read_json("tasks"))
+    progress.load_state(opened.read_json("progress"))
+    if parts.learner.reference is not None:
+        if "reference" in opened.components:
+            parts.learner.reference.load(opened["reference"].folder)
+        else:
+            anew.append("the reference policy")
+    if "under_way" in opened.components:
+        parts.rollouts.put_back(batch_file.load(opened["under_way"].folder, parts.environments))
+    progress.num_unscorable_steps = 0  # whatever stopped the run may be mended by now
+    return anew
+
+
+def _controllers(parts: Components) -> list[str]:
+    return [controller.type for controller in parts.spec.objective.controllers]

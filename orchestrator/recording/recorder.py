@@ -1,0 +1,288 @@
+"""Remembering: what the conductor did, told to the ledger; what it is, put into checkpoints."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from orchestrator.callbacks import Callback
+from orchestrator.choosing.choice import Slot, by_pick
+from orchestrator.choosing.stage_scheduler import StageChoice, StageReward
+from orchestrator.components import Components
+from orchestrator.measurements.contracts import Findings
+from orchestrator.measurements.evaluation import sample_record
+from orchestrator.progress import Progress
+from orchestrator.recording import event_texts, metrics, outbox
+from orchestrator.recording.alarms import raise_alarms
+from orchestrator.recording.checkpoint import components
+from orchestrator.recording.step_result import StepResult
+from orchestrator.rollout.player import Group, Sample
+from orchestrator.runs.checkpoint_folders import name_of
+from orchestrator.stopwatch import Stopwatch
+from policies.divergence import require_healthy
+from store import checkpoints, report
+from store.ledger import Ledger, RunHandle
+from store.records import (
+    DECISION,
+    BoundaryRecord,
+    CheckpointRecord,
+    EventRecord,
+    GroupRecord,
+    HoldoutRecord,
+    PickRecord,
+    StageRecord,
+    StepRecord,
+    Versions,
+)
+
+SAMPLES_KEPT = 8  # completions kept of every step
+
+
+class RunRecorder:
+    """The ledger rows and checkpoints of one run."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        run: RunHandle,
+        folder: Path,
+        watcher: Callback,
+        saved: tuple[int, int] | None = None,
+    ) -> None:
+        self.ledger, self.run, self.folder, self.watcher = ledger, run, folder, watcher
+        self._saved = saved  # (steps, boundaries) of the newest checkpoint
+        self._saved_at = time.monotonic()
+        self._outbox: list[outbox.Record] = []  # what the ledger is being told
+
+    def record_events(self, at: Progress, events: Sequence[EventRecord]) -> None:
+        """Tell of things that happened outside a step."""
+        for event in events:
+            self.ledger.record_event(self.run, at.step, event)
+        self._tell(events)
+
+    def record_holdouts(self, parts: Components) -> None:
+        """Tell which tasks every category is evaluated on."""
+        for pool, held_out in parts.held_out.items():
+            for name, by_category in held_out.items():
+                purpose = "own" if parts.environments[name].closed else pool
+                for category, tasks in by_category.items():
+                    keys = hashlib.sha256("".join(task.key for task in tasks).encode()).hexdigest()
+                    record = HoldoutRecord(name, category, purpose, keys, len(tasks))
+                    self.ledger.record_holdout(self.run, record)
+
+    def restore_stage(self, parts: Components, at: Progress) -> None:
+        """Enter the start of the stage that goes on, if a lost ledger took it along: what comes is of that stage."""
+        begun = {stage.stage for stage in self.ledger.reading.stages(self.run.name)}
+        if 0 < at.stage == at.num_boundaries and at.stage not in begun:
+            self.ledger.start_stage(self.run, _stage(parts, at, ()))
+
+    def record_stage(self, parts: Components, at: Progress, scheduled: StageChoice) -> None:
+        """A stage begins, and why there."""
+        drawn = {
+            "stage": at.stage,
+            "probabilities": dict(scheduled.probabilities),
+            "is_news": scheduled.is_news,
+        }
+        text = f"stage {at.stage}: {scheduled.why}"
+        events = event_texts.decision(text, drawn) if scheduled.pick else []
+        self.ledger.start_stage(self.run, _stage(parts, at, events))
+        self.watcher.stage(at)
+        if scheduled.is_news:
+            self.watcher.decision([event.text for event in events])
+
+    def record_step(self, at: Progress, done: StepResult, watch: Stopwatch) -> None:
+        """A step is done: one transaction."""
+        slots, groups, signals = done.played.slots, done.played.groups, done.signals
+        numbers = [
+            *metrics.of_groups(slots, groups, signals),
+            *metrics.of_drawing(done.played),
+            *metrics.of_plans(done.played),
+            *metrics.of_versions(groups, done.version),
+            *metrics.of_update(done.report, done.controlled),
+            *metrics.of_time(watch, groups, done.report),
+        ]
+        spread = range(0, len(groups), max(1, len(groups) // SAMPLES_KEPT))
+        record = StepRecord(
+            step=at.step,
+            stage=at.stage,
+            stage_step=at.stage_step,
+            seconds=watch.total,
+            num_tokens=sum(group.num_tokens for group in groups),
+            num_samples=sum(len(group.samples) for group in groups),
+            picks=[_pick(slot, signal) for slot, signal, _ in by_pick(slots, signals)],
+            groups=[_group(slot, group) for slot, group in zip(slots, groups, strict=True)],
+            samples=[sample_record(i, 0, groups[i]) for i in spread][:SAMPLES_KEPT],
+            metrics=numbers,
+            arms=done.arms,
+            events=[
+                *event_texts.of_step(groups, done.report),
+                *event_texts.of_sampler(done.news),
+                *event_texts.of_passed_over(at.too_long, done.played.passed_over),
+                *event_texts.of_scorer(done.said),
+                *raise_alarms(
+                    at.alarms, numbers, done.dtype, at.silence, ends_dead_stages=done.ends_dead_stages
+                ),
+                *event_texts.end_of_stage(at),
+            ],
+        )
+        self._outbox = [record]
+        self.ledger.record_step(self.run, record)
+        self._outbox = []
+        self._tell_of_waits(at)
+        self.watcher.step(at, record)
+        self._tell(record.events)
+
+    def record_boundary(
+        self, at: Progress, findings: Sequence[Findings], earned: StageReward, watch: Stopwatch
+    ) -> None:
+        """A boundary is done: one transaction."""
+        decisions = event_texts.decision(f"stage {at.stage}: {earned.why}") if earned.why else []
+        records = [
+            replace(
+                _boundary(at, finding, watch),
+                events=[*finding.events, *decisions],
+                stop_reason=(at.stop_reason or "budget") if at.stage else None,
+                signal=earned.reward,
+            )
+            for finding in findings
+        ]
+        self._outbox = [*records]
+        for record in records:
+            self.ledger.record_boundary(self.run, record)
+            self._outbox.pop(0)
+            self._tell_of_waits(at)
+            self.watcher.boundary(at, record)
+            self._tell(record.events)
+
+    def record_joined(
+        self, parts: Components, at: Progress, findings: Sequence[Findings], watch: Stopwatch
+    ) -> None:
+        """Environments joined at the last boundary: first the checkpoint that knows them, then their cells.
+
+        Killed in between, the run measures them again and finds the same.
+        """
+        self._saved = None
+        for older in self.ledger.checkpoints(
+            self.run
+        ):  # about to be replaced: no row may name another's content
+            if (older.step, older.num_boundaries) == (at.step, at.num_boundaries):
+                self.ledger.forget_checkpoint(self.run, older)
+        self.save("boundary", parts, at)
+        for finding in findings:
+            record = _boundary(at, finding, watch)
+            self.ledger.record_joined(self.run, record)
+            self.watcher.boundary(at, record)
+        self._report(at)
+
+    def save_if_due(self, parts: Components, at: Progress) -> None:
+        """Make a periodic checkpoint when the spec's steps or minutes have passed."""
+        section = parts.spec.checkpoint
+        by_steps = section.every_steps and at.stage_step % section.every_steps == 0
+        by_time = section.every_minutes and time.monotonic() - self._saved_at >= 60 * section.every_minutes
+        if (by_steps or by_time) and not at.is_at_boundary:  # the boundary makes its own
+            self.save("periodic", parts, at)
+
+    def save(self, kind: Literal["boundary", "periodic", "stop"], parts: Components, at: Progress) -> None:
+        """Make a checkpoint of this position durable, unless there is one; then forget old periodic ones.
+
+        Raises:
+            NonFiniteLogits: the policy has diverged; such a checkpoint would be worth nothing.
+        """
+        if self._saved == (at.step, at.num_boundaries):
+            return
+        require_healthy(parts.policy)
+        saved = checkpoints.save(self.folder, name_of(at), components(parts, at))
+        record = CheckpointRecord(at.step, at.num_boundaries, kind, **vars(saved))
+        self.ledger.record_checkpoint(self.run, record)
+        self._saved, self._saved_at = (at.step, at.num_boundaries), time.monotonic()
+        keep = parts.spec.checkpoint.keep
+        for old in checkpoints.prune(self.folder, self.ledger.checkpoints(self.run), keep):
+            self.ledger.forget_checkpoint(self.run, old)
+        if kind == "boundary":
+            self._report(at)
+
+    def keep_outbox(self, parts: Components, at: Progress, why: str) -> None:
+        """Make this position durable without the ledger, which stays away; `resume` tells it what it lacks."""
+        if self._saved == (at.step, at.num_boundaries) and not self._outbox:
+            return
+        kept = outbox.Outbox(why, at.step, at.num_boundaries, "stop", name_of(at), self._outbox)
+        kept.write(self.folder)
+        checkpoints.save(self.folder, kept.name, components(parts, at))
+
+    def _tell_of_waits(self, at: Progress) -> None:
+        """Enter what the ledger was waited for; whoever watches has heard it while it was away."""
+        for text in self.ledger.patience.take_news():
+            self.ledger.record_event(self.run, at.step, EventRecord("ledger away", text))
+
+    def _report(self, at: Progress) -> None:
+        """Write the run as a page for people.
+
+        It shows only what is durable already, so neither a full disk nor a defect of the page may cost the run.
+        """
+        try:
+            report.write(self.ledger, self.folder, self.run.name)
+        except Exception as failed:
+            text = f"the report was not written ({failed}); `evergreen report {self.run.name}` tries again"
+            self.record_events(at, [EventRecord("report", text)])
+
+    def _tell(self, events: Sequence[EventRecord]) -> None:
+        """Pass on what happened: a decision is news, an incident is a warning."""
+        self.watcher.decision([event.text for event in events if event.kind == DECISION])
+        self.watcher.event([event.text for event in events if event.kind != DECISION])
+
+
+def _stage(parts: Components, at: Progress, events: Sequence[EventRecord]) -> StageRecord:
+    stage, pick = parts.spec.curriculum.stage, at.pick
+    chosen = PickRecord(0, "scheduler", "main", pick.arm, pick.arm, pick.probability) if pick else None
+    return StageRecord(
+        at.stage, at.environment, at.step - at.stage_step, stage.steps, stage.replay, chosen, events
+    )
+
+
+def _boundary(at: Progress, finding: Findings, watch: Stopwatch) -> BoundaryRecord:
+    return BoundaryRecord(
+        after_stage=at.stage,
+        step=at.step,
+        seconds=watch.total,
+        eval_config=finding.config,
+        cells=finding.cells,
+        items=finding.items,
+        samples=finding.samples,
+        events=finding.events,
+    )
+
+
+def _pick(slot: Slot, signal: float | None) -> PickRecord:
+    return PickRecord(
+        slot.index, slot.level, slot.role, slot.environment, slot.pick.arm, slot.pick.probability, signal
+    )
+
+
+def _group(slot: Slot, group: Group) -> GroupRecord:
+    scores = [sample.score for sample in group.samples]
+    return GroupRecord(
+        slot=slot.index,
+        environment=slot.environment,
+        category=slot.category,
+        task_key=group.task.key,
+        task_index=group.task.index,
+        role=slot.role,
+        values=[score.value for score in scores],
+        correct=[score.correct for score in scores],
+        reasons=[score.reason for score in scores],
+        versions=[_versions(sample) for sample in group.samples],
+        num_tokens=[sample.num_tokens for sample in group.samples],
+        finishes=[sample.finish for sample in group.samples],
+    )
+
+
+def _versions(sample: Sample) -> Versions:
+    """One version where one wrote it all, as in every engine that is not updated while it plays."""
+    spans = sample.spans
+    if len({span.version for span in spans}) == 1:
+        return spans[0].version
+    return [(span.version, span.start, span.end) for span in spans]

@@ -1,0 +1,1 @@
+"""Rollouts: tasks to scored groups."""

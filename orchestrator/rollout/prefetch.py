@@ -1,0 +1,108 @@
+"""The batches of training: picked, drawn and played, one ahead of the learner if the spec says so.
+
+With `sampler: {ahead: 1}` the next batch is played, in a thread of its own and with a copy of the weights, while the
+learner updates. When its turn comes it is exactly one version behind, and the objective's mismatch weights correct for
+that. The bandit has learned from the batch before by then: only the update is not awaited. A batch is never begun for
+another stage: the first one of a stage is played when it is needed, with the newest weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+
+from environments import Task
+from orchestrator.choosing.choice import Choice, Slot
+from orchestrator.progress import Progress
+from orchestrator.rollout.data_plans import DataPlans, Plans, RolloutBatch
+from orchestrator.rollout.player import Player
+from orchestrator.rollout.task_sampler import TaskSampler
+from orchestrator.spec import Spec
+from orchestrator.stopwatch import Stopwatch
+from policies.hardware import use_threads
+from policies.learner import Learner
+from policies.objectives import Objective
+
+
+class Prefetch:
+    """Plays the batches of training; at most one is under way."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        choice: Choice,
+        tasks: TaskSampler,
+        player: Player,
+        learner: Learner,
+        objective: Objective,
+    ) -> None:
+        self.spec, self.choice, self.tasks, self.player, self.objective = (
+            spec,
+            choice,
+            tasks,
+            player,
+            objective,
+        )
+        self._planned = DataPlans(spec, tasks, player, learner)
+        self._thread: ThreadPoolExecutor | None = (
+            None  # lives as long as the run: scoring workers die with it
+        )
+        self._under_way: Future[RolloutBatch] | None = None
+
+    @contextmanager
+    def running(self) -> Iterator[Prefetch]:
+        """Have a thread to play ahead in, inside the block and if the spec says so."""
+        if self.spec.sampler.ahead:
+            threads = self.spec.resources.threads
+            self._thread = ThreadPoolExecutor(1, "ahead", initializer=use_threads, initargs=(threads,))
+        try:
+            yield self
+        finally:
+            if self._thread is not None:
+                self._thread.shutdown(cancel_futures=True)
+
+    def take(self, at: Progress, watch: Stopwatch) -> RolloutBatch:
+        """Give the batch of the step that has begun: the one played ahead, or one played now."""
+        if self._under_way is None:
+            with watch("draw"):
+                slots, tasks = self._draw(at.step, at)
+            return self._planned.play(at.step, slots, tasks, self.objective.plans, watch)
+        with watch("wait"):
+            played = self._under_way.result()
+        self._under_way = None
+        watch.elsewhere(played.seconds)
+        return played
+
+    def begin_next(self, at: Progress, watch: Stopwatch) -> None:
+        """Begin to play the next step's batch, if the spec says so and this stage has one."""
+        if self._thread is None or at.stage_is_over:
+            return
+        step = at.step + 1
+        with watch("draw"):
+            slots, tasks = self._draw(step, at)
+        with watch("play"):
+            self.player.sync()  # here, while nobody changes the weights
+        # the plans as they are now: of when the batch is begun, not of whenever the thread comes to it
+        self._under_way = self._thread.submit(self._play_ahead, step, slots, tasks, self.objective.plans)
+
+    def await_under_way(self) -> RolloutBatch | None:
+        """Wait for the batch that is under way, and keep it to be taken; None when there is none."""
+        return None if self._under_way is None else self._under_way.result()
+
+    def put_back(self, played: RolloutBatch) -> None:
+        """Take up a batch that an earlier process played ahead."""
+        self._under_way = Future()
+        self._under_way.set_result(played)
+
+    def _draw(self, step: int, at: Progress) -> tuple[list[Slot], list[Task]]:
+        slots = self.choice.slots(self.spec.step.groups, step, at.environment, at.visited)
+        return slots, self.tasks.draw(slots)
+
+    def _play_ahead(
+        self, step: int, slots: Sequence[Slot], tasks: Sequence[Task], plans: Plans
+    ) -> RolloutBatch:
+        watch = Stopwatch()
+        played = self._planned.play(step, slots, tasks, plans, watch, sync=False)
+        return replace(played, seconds=watch.seconds)

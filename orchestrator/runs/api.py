@@ -1,0 +1,232 @@
+"""Beginning, resuming, lengthening and forking runs. What happens while one runs is in `process`."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from orchestrator.callbacks import Callback
+from orchestrator.errors import UserError
+from orchestrator.locations import (
+    Sections,
+    completed_ledger_url,
+    refuse_plain_secrets,
+    remember_logins,
+    unkept,
+)
+from orchestrator.os_signals import hold, noted
+from orchestrator.runs.assembly import lay_foundation
+from orchestrator.runs.baseline import twin_of
+from orchestrator.runs.catalog import existing, kept_sections, known_to
+from orchestrator.runs.fork import adopt_checkpoint, boundary_checkpoint, forked_spec
+from orchestrator.runs.kept_spec import kept_spec, write_spec
+from orchestrator.runs.recovery import recover, twin_folder
+from orchestrator.runs.session import (
+    ALONE,
+    Outcome,
+    RunRelations,
+    RunSession,
+    new_run,
+    stopped_without_ledger,
+)
+from orchestrator.runs.tracker_process import start_tracker
+from orchestrator.spec import Spec, load_spec
+from orchestrator.spec.load import change_resources
+from store import identity
+from store.checkpoints import WEIGHTS
+from store.errors import LedgerAway
+from store.home import Home
+from store.ledger import Ledger, Reading
+from store.ledger.patience import Patience
+from store.lock import RunLock
+from store.records import LineageRecord
+from store.report import write as write_report
+
+
+def run(
+    spec: str | Path | Mapping[str, Any] | Spec,
+    overrides: Sequence[str] = (),
+    home: str | Path = "runs",
+    until_step: int | None = None,
+    watcher: Callback | None = None,
+    kin: RunRelations = ALONE,
+    name: str | None = None,
+) -> Outcome:
+    """Run a curriculum to its end, or until it is asked to stop; then its twin, if the spec wants a baseline.
+
+    Args:
+        spec: a file, a map, or a Spec.
+        overrides: `a.b=c`, with c in YAML.
+        home: where all runs live; made if need be.
+        until_step: stop after this step, resumable.
+        watcher: told what happens.
+        kin: what the run is to others.
+        name: exactly this one, which must be free; none given: the spec's, or NAME-2, NAME-3, ...
+    """
+    checked = load_spec(spec, overrides)
+    if kin.baseline_of is None:  # else it is the spec of a run that is there
+        refuse_plain_secrets(checked.model_dump(mode="json", by_alias=True))
+    place, watcher = Home(home), watcher or Callback()
+    with _opened(_places(checked), place, watcher) as ledger:
+        # Before anything is written: bad input leaves no run behind.
+        foundation = lay_foundation(checked, tell=watcher.opening)
+        taken = [run.name for run in ledger.reading.runs()]
+        name = name or place.free_name(checked.name, taken)
+        checked = checked.model_copy(update={"name": name})
+        hold()
+        folder = place.make_run_folder(name)
+        with RunLock(folder):
+            _write_first(folder, checked)
+            process = RunSession(checked, ledger, place, folder, watcher, until_step)
+            outcome = process.begin(foundation, kin)
+    return _with_baseline(outcome, checked, place, watcher)
+
+
+def resume(
+    name: str,
+    overrides: Sequence[str] = (),
+    home: str | Path = "runs",
+    until_step: int | None = None,
+    watcher: Callback | None = None,
+    stages: int | None = None,
+    kin: RunRelations = ALONE,
+) -> Outcome:
+    """Go on from the newest valid checkpoint; a finished run stays as it is, unless it gets more stages.
+
+    What the ledger lacks of the run and its folder has is entered first; `kin` counts only for a run that the ledger
+    does not know.
+    """
+    place, watcher = Home(home, create=False), watcher or Callback()
+    folder = existing(place, name)
+    sections = kept_sections(place, name)
+    watcher.event(unkept(sections))
+    with _opened(sections, place, watcher) as ledger:
+        kept = kept_spec(ledger.reading, folder, name)
+        spec = change_resources(kept.spec, overrides)
+        statuses = {run.name: run.status for run in ledger.reading.runs()}
+        if statuses.get(name) == "finished" and (stages or 0) <= spec.curriculum.stages:
+            spec = _lengthened(spec, stages, ledger.reading)
+            watcher.event([event.text for event in kept.put_right(folder, spec)])
+            start_tracker(spec.model_dump(mode="json"), place, name).finish(watcher)
+            watcher.end(name, "finished", None)
+            outcome = Outcome(name, folder, "finished")
+        else:
+            with RunLock(folder):
+                events = recover(ledger, place, name, kin)
+                spec = _lengthened(spec, stages, ledger.reading)
+                process = RunSession(spec, ledger, place, folder, watcher, until_step)
+                if name in known_to(ledger):
+                    outcome = process.go_on(None, events, kept)
+                else:  # killed between its folder and its ledger row
+                    kept.put_right(folder, spec)
+                    outcome = process.begin(lay_foundation(spec, tell=watcher.opening), kin)
+    return _with_baseline(outcome, spec, place, watcher)
+
+
+def fork(
+    name: str,
+    stage: int,
+    spec: str | Path | Mapping[str, Any] | Spec | None = None,
+    overrides: Sequence[str] = (),
+    home: str | Path = "runs",
+    until_step: int | None = None,
+    watcher: Callback | None = None,
+    kin: RunRelations = ALONE,
+) -> Outcome:
+    """Begin a new run at the boundary after a stage of another, with its history and another spec."""
+    place, watcher = Home(home, create=False), watcher or Callback()
+    parent_folder = existing(place, name)
+    with _opened(kept_sections(place, name), place, watcher) as ledger:
+        taken = [run.name for run in ledger.reading.runs()]
+        if name not in taken:
+            raise UserError(f"the ledger does not know {name}: `evergreen resume {name}` enters it again")
+        kept = kept_spec(ledger.reading, parent_folder, name)
+        watcher.event(kept.said(kept.spec))
+        checked = forked_spec(kept.spec, spec, overrides, stage)
+        refuse_plain_secrets(checked.model_dump(mode="json", by_alias=True))
+        record = boundary_checkpoint(ledger, parent_folder, name, stage)
+        weights = parent_folder / record.folder / WEIGHTS
+        foundation = lay_foundation(checked, weights, watcher.opening, begun=kept.spec.environments)
+        checked = checked.model_copy(update={"name": place.free_name(checked.name, taken)})
+        hold()
+        folder = place.make_run_folder(checked.name)
+        with RunLock(folder):
+            forked = new_run(checked, foundation, replace(kin, lineage=LineageRecord(name, stage)))
+            identity.announce(folder, forked)  # first: without it a fork that is killed here would be no fork
+            write_spec(folder, checked)
+            adopt_checkpoint(record, parent_folder, folder)
+            ledger.fork_run(forked, record)
+            outcome = RunSession(checked, ledger, place, folder, watcher, until_step).go_on(foundation)
+    return _with_baseline(outcome, checked, place, watcher)
+
+
+def _opened(sections: Sections, place: Home, watcher: Callback) -> Ledger:
+    """Open a run's ledger, with the patience that its spec asks for."""
+    remember_logins(sections)
+    patience = Patience(60 * sections["ledger"]["patience"], lambda text: watcher.event([text]))
+    return Ledger.open(completed_ledger_url(sections, place.ledger_url), patience=patience)
+
+
+def _places(spec: Spec) -> Sections:
+    """The sections of a spec that say where its ledger and its record are."""
+    return spec.model_dump(include={"ledger", "tracker"})
+
+
+def _with_baseline(outcome: Outcome, spec: Spec, place: Home, watcher: Callback) -> Outcome:
+    """Run a finished run's twin too, or go on with it; then the report of the run draws both."""
+    try:
+        return outcome if outcome.status == "stopped" else _with_twin(outcome, spec, place, watcher)
+    except LedgerAway as away:
+        return stopped_without_ledger(outcome.name, outcome.folder, watcher, away)
+
+
+def _with_twin(outcome: Outcome, spec: Spec, place: Home, watcher: Callback) -> Outcome:
+    with _opened(_places(spec), place, watcher) as ledger:
+        about, twin = ledger.reading.run(outcome.name), ledger.reading.baseline(outcome.name)
+        if spec.baseline is not None and twin is None:
+            twin = twin_folder(place, ledger, outcome.name, twin_of(spec).name)
+        if about.baseline_of is not None:
+            write_report(ledger, place.run_folder(about.baseline_of), about.baseline_of)
+    if spec.baseline is None:
+        return outcome
+    if (signal := noted()) is not None:
+        reason = f"{signal} before its baseline went on"
+        watcher.end(outcome.name, "stopped", reason)
+        return Outcome(outcome.name, outcome.folder, "stopped", reason)
+    kin = RunRelations(baseline_of=outcome.name)
+    if twin is not None:
+        done = resume(twin, (), place.path, None, watcher, spec.curriculum.stages, kin)
+    elif about.parent is not None:
+        done = fork(about.parent, about.parent_stage or 0, twin_of(spec), (), place.path, None, watcher, kin)
+    else:
+        done = run(twin_of(spec), (), place.path, None, watcher, kin)
+    if done.status == "finished":
+        return outcome
+    return Outcome(
+        outcome.name, outcome.folder, "stopped", f"its baseline {done.name} stopped: {done.reason}"
+    )
+
+
+def _write_first(folder: Path, spec: Spec) -> None:
+    """Write the spec of a run that is new; where even that fails there is no run, and nothing is left of it."""
+    try:
+        write_spec(folder, spec)
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _lengthened(spec: Spec, stages: int | None, reading: Reading) -> Spec:
+    """Give a run another number of stages, at least those it has begun; None: the number it has."""
+    if stages is None or spec.name not in {run.name for run in reading.runs()}:
+        return spec
+    begun = [stage.stage for stage in reading.stages(spec.name)]
+    done = [record.num_boundaries - 1 for record in reading.checkpoints(spec.name)]
+    num_begun = max([*begun, *done], default=0)
+    if stages < num_begun:
+        raise UserError(f"{spec.name} has begun stage {num_begun} already: --stages {stages} is too few")
+    curriculum = spec.curriculum.model_copy(update={"stages": stages})
+    return spec.model_copy(update={"curriculum": curriculum})

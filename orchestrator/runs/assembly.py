@@ -1,0 +1,235 @@
+"""Building a run from its spec, in the order in which bad input shows: environments, policy, then the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from environments import (
+    ALL,
+    Admission,
+    Category,
+    Environment,
+    EnvironmentSource,
+    Pool,
+    Scorer,
+    ScoringOptions,
+    first_tasks,
+    make_task,
+)
+from orchestrator import random_streams, registry
+from orchestrator.bandits import ArmInfo
+from orchestrator.callbacks import Callback
+from orchestrator.choosing.choice import Arms, Choice, make_choice
+from orchestrator.choosing.stop_conditions import StopConditions
+from orchestrator.components import Components
+from orchestrator.errors import UserError
+from orchestrator.measurements.contracts import HeldOut
+from orchestrator.measurements.evaluation import Evaluation
+from orchestrator.rollout.player import Player
+from orchestrator.rollout.prefetch import Prefetch
+from orchestrator.rollout.prompt_limits import PromptLimits
+from orchestrator.rollout.task_sampler import TaskSampler
+from orchestrator.rollout.task_supply import check_supply, evaluated_categories, evaluated_pools
+from orchestrator.runs.warm_start import warm_started
+from orchestrator.spec import Spec
+from policies.hardware import choose_device, cpu_threads
+from policies.learner import Learner
+from policies.models.loading import load_policy
+from policies.models.tokenizer import VocabularySample, prompt_text
+from policies.objectives import MixCorrectedEntropy, Objective
+from policies.policy import Policy
+from policies.samplers.contracts import Sampler
+from store.home import Home
+from store.records import CategoryRecord, EnvironmentRecord
+
+VOCABULARY_TASKS = 64  # looked at in every category when `tiny` makes its vocabulary
+
+
+@dataclass(frozen=True)
+class Foundation:
+    """What bad input breaks: built before a run is entered anywhere."""
+
+    spec: Spec
+    sources: Mapping[str, EnvironmentSource]
+    environments: Mapping[str, Environment]
+    choice: Choice
+    policy: Policy
+    prompts: PromptLimits
+    tasks: TaskSampler
+    remarks: Sequence[str]  # of categories that cannot be measured
+    is_resumed: bool  # its weights come from a checkpoint
+
+    def records(self) -> list[EnvironmentRecord]:
+        """Describe the environments for the ledger."""
+        return [
+            EnvironmentRecord(
+                name=name,
+                type=self.sources[name].type,
+                version=environment.version,
+                closed=environment.closed,
+                options=self.sources[name].options,
+                categories=[
+                    CategoryRecord(c.name, c.trainable, c.parameters) for c in environment.categories
+                ],
+            )
+            for name, environment in self.environments.items()
+        ]
+
+
+def lay_foundation(
+    spec: Spec,
+    weights: Path | None = None,
+    tell: Callable[[str], None] | None = None,
+    begun: Collection[str] = (),
+) -> Foundation:
+    """Build the environments and load the policy, from a checkpoint's weights when they are given.
+
+    `tell` hears how far it is where an environment's data is long. `begun` names environments that an earlier part of
+    the run trained on and measured: they are as they are, others must have tasks for that.
+    """
+    registry.search_in(spec.resources.search_path)
+    registry.require_installed("samplers", spec.sampler)
+    sources, environments = build_environments(spec, tell)
+    choice = make_choice(spec.curriculum, trainable(environments), spec.seed)
+    device = choose_device(spec.resources.device)
+    seed = random_streams.integer(spec.seed, "policy")
+    sample = vocabulary_sample(environments) if spec.policy.kind == "tiny" else None
+    policy = load_policy(spec.policy, device, seed=seed, sample=sample, saved=weights)
+    prompts = PromptLimits(policy.encoder, policy.context, environments, spec.sampler, tell)
+    remarks = check_supply(spec, {n: e for n, e in environments.items() if n not in begun}, prompts)
+    tasks = TaskSampler(environments, spec.curriculum, spec.seed, tell, prompts)
+    is_resumed = weights is not None
+    return Foundation(spec, sources, environments, choice, policy, prompts, tasks, remarks, is_resumed)
+
+
+def build_environments(
+    spec: Spec, tell: Callable[[str], None] | None = None
+) -> tuple[dict[str, EnvironmentSource], dict[str, Environment]]:
+    """Build the environments; the sources build them again in other processes."""
+    sources = {
+        name: EnvironmentSource(name, section.type, section.options, spec.resources.search_path)
+        for name, section in spec.environments.items()
+    }
+    environments = {name: source.create(tell) for name, source in sources.items()}
+    for environment in environments.values():
+        _leave_time_to_score(environment, spec.scoring)
+    return sources, environments
+
+
+def _leave_time_to_score(environment: Environment, scoring: ScoringOptions) -> None:
+    """Refuse limits of an environment that could never be reached: an answer that hits one would be unscorable."""
+    if environment.seconds >= scoring.timeout_s:
+        raise UserError(
+            f"scoring.timeout_s is {scoring.timeout_s:g}, but by its own limits a score of {environment.name} may take "
+            f"{environment.seconds:g} s: raise the one, or lower the other"
+        )
+
+
+@contextmanager
+def assemble(
+    foundation: Foundation, home: Home, watcher: Callback, stop: Callable[[], str | None]
+) -> Iterator[Components]:
+    """Put a run together; workers end and thread counts return when the block does."""
+    spec, environments = foundation.spec, foundation.environments
+    with (
+        cpu_threads(spec.resources.threads),
+        closing(foundation.tasks),
+        Scorer(list(foundation.sources.values()), environments, spec.scoring) as scorer,
+    ):
+        policy = foundation.policy
+        if not foundation.is_resumed:
+            warm_started(policy, environments, foundation.prompts, spec, home, watcher, stop)
+        watcher.phase("finding the held-out tasks")
+        held_out: dict[str, HeldOut] = {
+            pool: find_held_out(environments, pool, spec.evaluate.items, foundation.prompts)
+            for pool in evaluated_pools(spec)
+        }
+        with closing(registry.create("samplers", spec.sampler, policy=policy)) as sampler:
+            parts = put_together(foundation, sampler, scorer, held_out)
+            with parts.rollouts.running():
+                yield parts
+
+
+def put_together(
+    foundation: Foundation, sampler: Sampler, scorer: Scorer, held_out: Mapping[str, HeldOut]
+) -> Components:
+    """Make the parts that take no time."""
+    spec, environments, policy = foundation.spec, foundation.environments, foundation.policy
+    objective = Objective.from_config(spec.objective, random_streams.integer(spec.seed, "objective"))
+    # a controller may raise the KL's coefficient from 0 later: the reference is of the weights as they are now
+    keeps_reference = "lp_ref" in objective.needs or "kl" in spec.objective.knobs
+    player = Player(spec.seed, policy, sampler, scorer, environments, spec.sampler)
+    learner = Learner(policy, spec.learner, spec.sampler.temperature, keeps_reference)
+    tasks, choice = foundation.tasks, foundation.choice
+    return Components(
+        spec=spec,
+        environments=environments,
+        held_out=held_out,
+        policy=policy,
+        sampler=sampler,
+        player=player,
+        learner=learner,
+        objective=objective,
+        entropy=MixCorrectedEntropy(spec.objective.reading),
+        choice=choice,
+        tasks=tasks,
+        rollouts=Prefetch(spec, choice, tasks, player, learner, objective),
+        measurements=[Evaluation(spec.evaluate, environments, held_out)],
+        stopping=StopConditions(spec.curriculum.stage),
+    )
+
+
+def trainable(environments: Mapping[str, Environment]) -> Arms:
+    """Describe what can be trained on: an environment that is only held out is evaluated and never chosen."""
+    categories = {
+        name: {c.name: _about(environment, c) for c in environment.categories if c.trainable}
+        for name, environment in environments.items()
+    }
+    if not any(categories.values()):
+        raise UserError(
+            f"nothing to train on: every category of {', '.join(environments)} is only held out; "
+            "leave out `trainable: false` for some"
+        )
+    return {name: own for name, own in categories.items() if own}
+
+
+def _about(environment: Environment, category: Category) -> ArmInfo:
+    """Tell a bandit what it may know of an arm: how many tasks it has, and the numbers among its parameters."""
+    numbers = {
+        name: float(value)
+        for name, value in category.parameters.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    return ArmInfo(environment.size(category.name), numbers)
+
+
+def find_held_out(
+    environments: Mapping[str, Environment], pool: Pool, num_items: int, admission: Admission = ALL
+) -> HeldOut:
+    """Find what is evaluated: the first tasks of every category's pool, the same in every run."""
+    return {
+        name: {
+            category: first_tasks(environment, category, pool, num_items, admission)
+            for category in evaluated_categories(environment, pool)
+        }
+        for name, environment in environments.items()
+    }
+
+
+def vocabulary_sample(environments: Mapping[str, Environment]) -> VocabularySample:
+    """Show `tiny` what its environments look like: prompts, answers and symbols."""
+    prompts: dict[str, list[str]] = {}
+    answers: list[str] = []
+    for name, environment in environments.items():
+        tasks = [
+            make_task(environment, category.name, index)
+            for category in environment.categories
+            for index in range(min(VOCABULARY_TASKS, environment.size(category.name) or VOCABULARY_TASKS))
+        ]
+        prompts[name] = [prompt_text(task.messages) for task in tasks]
+        answers += [task.answer for task in tasks if task.answer is not None]
+    symbols = [symbol for environment in environments.values() for symbol in environment.symbols]
+    return VocabularySample(prompts, answers, symbols)

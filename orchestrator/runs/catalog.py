@@ -1,0 +1,171 @@
+"""Runs from outside: found, read, asked to stop, copied out. Nothing here loads torch."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from glob import escape
+from pathlib import Path
+
+import yaml
+from sqlalchemy import URL, make_url
+
+from orchestrator.errors import UserError
+from orchestrator.locations import Sections, completed_ledger_url
+from store import checkpoints, identity
+from store.files import new_folder
+from store.home import RESERVED, SLUG, Home
+from store.ledger import Ledger
+from store.ledger.patience import Patience
+from store.lock import holder
+from store.lock import request_stop as ask_to_stop
+
+SPEC_FILE = "spec.yaml"  # in a run's folder: its resolved spec
+
+
+@contextmanager
+def opened(
+    path: Path, run: str | None = None, patience: Patience | None = None
+) -> Iterator[tuple[Home, Ledger]]:
+    """Open a home for reading, with its own ledger or the one that a run's spec names."""
+    home = Home(path, create=False)
+    with Ledger.open(ledger_url(home, run), create=False, patience=patience) as ledger:
+        if run is not None and is_stray(home, ledger.engine.url, home.run_folder(run), known_to(ledger)):
+            raise UserError(
+                f"the ledger {ledger.engine.url!r} does not know the run {run}, whose folder is here: "
+                f"`evergreen resume {run}` enters it again"
+            )
+        yield home, ledger
+
+
+def known_to(ledger: Ledger) -> set[str]:
+    """Name the runs of a ledger."""
+    return {run.name for run in ledger.reading.runs()}
+
+
+def is_stray(home: Home, url: URL, folder: Path, known: Collection[str]) -> bool:
+    """Whether a folder is of a run that nobody holds, and that the ledger at `url` should know and does not."""
+    if folder.name in known or not is_run(folder) or holder(folder) is not None:
+        return False
+    return make_url(ledger_url(home, folder.name)) == url
+
+
+def upgrade_ledgers(path: Path) -> list[str]:
+    """Bring the home's ledger, and those that its runs' specs name, to our schema; returns their URLs."""
+    home = Home(path, create=False)
+    named = {ledger_url(home, folder.name) for folder in home.path.iterdir() if is_run(folder)}
+    urls = sorted({home.ledger_url, *named})
+    for url in urls:
+        Ledger.upgrade(url)
+    return urls
+
+
+def ledger_url(home: Home, run: str | None) -> str:
+    """Find the ledger of a run or of a study's runs: where its spec says, else the home's own."""
+    if run is None:
+        return home.ledger_url
+    own = home.run_folder(run) / SPEC_FILE
+    of_study = sorted(home.path.glob(f"{escape(run)}.*/{SPEC_FILE}"))  # its runs begin with its name
+    spec = next((path for path in (own, *of_study) if path.is_file()), None)
+    if spec is None:
+        return home.ledger_url
+    try:
+        return completed_ledger_url(sections_of(spec), home.ledger_url)
+    except UserError:  # edited beyond reading; `resume` says so
+        return home.ledger_url
+
+
+def sections_of(spec: Path) -> Sections:
+    """Read the sections of a run's resolved spec, unchecked. Raises UserError."""
+    try:
+        sections = yaml.safe_load(spec.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as failed:
+        raise UserError(f"{spec} cannot be read: {failed}") from failed
+    if not isinstance(sections, dict) or not isinstance(sections.get("ledger") or {}, dict):
+        raise UserError(f"{spec} is not the spec of a run: it names no ledger")
+    return sections
+
+
+def kept_sections(home: Home, run: str) -> Sections:
+    """Where the ledger and the tracker of a run are, as its file says; the defaults where that cannot be read."""
+    from orchestrator.spec.model import Ledger as LedgerSection
+    from orchestrator.spec.model import Tracker as TrackerSection
+
+    try:
+        kept = sections_of(home.run_folder(run) / SPEC_FILE)
+        return {
+            "ledger": LedgerSection.model_validate(kept.get("ledger") or {}).model_dump(),
+            "tracker": TrackerSection.model_validate(kept.get("tracker") or {}).model_dump(),
+        }
+    except (UserError, ValueError):  # gone, or edited beyond reading; `kept_spec` says so
+        return {"ledger": LedgerSection().model_dump(), "tracker": TrackerSection().model_dump()}
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run's: it has a resolved spec, or what is kept for the case that it is lost."""
+    is_name = SLUG.fullmatch(folder.name) is not None and folder.name not in RESERVED
+    return is_name and any((folder / own).exists() for own in (SPEC_FILE, identity.FILE, checkpoints.FOLDER))
+
+
+def find_run(ledger: Ledger, name: str) -> None:
+    """Refuse a run that is not there, and list those that are."""
+    names = [run.name for run in ledger.reading.runs()]
+    if name not in names:
+        raise UserError(f"there is no run {name!r}; there are: {', '.join(names) or 'none yet'}")
+
+
+def known_environment(ledger: Ledger, run: str, name: str) -> None:
+    """Refuse an environment that the run does not have."""
+    names = list(ledger.reading.spec(run)["environments"])
+    if name not in names:
+        raise UserError(f"{run} has no environment {name!r}; it has: {', '.join(names)}")
+
+
+def export_weights(ledger: Ledger, home: Home, run: str, stage: int | None, folder: Path) -> None:
+    """Copy the weights of a checkpoint into a new folder."""
+    find_run(ledger, run)
+    if folder.exists():
+        raise UserError(f"{folder} is there already: name a folder to make")
+    records = ledger.reading.checkpoints(run)
+    if stage is not None:
+        records = [r for r in records if r.kind == "boundary" and r.num_boundaries == stage + 1]
+    record, skipped = checkpoints.newest_valid(home.run_folder(run), records)
+    if record is None:
+        why = f": {skipped[0].reason}" if skipped else ""
+        done = max((r.num_boundaries for r in ledger.reading.checkpoints(run)), default=0) - 1
+        raise UserError(
+            f"{run} has no checkpoint after stage {stage}{why}; its stages done so far: {max(done, 0)}"
+        )
+    source = home.run_folder(run) / record.folder / "weights"
+    with new_folder(folder.resolve()) as aside:
+        shutil.copytree(source, aside, dirs_exist_ok=True)
+
+
+def request_stop(name: str, home: str | Path = "runs") -> str:
+    """Ask the process that runs this run to stop; says what will happen."""
+    folder = existing(Home(home, create=False), name)
+    who = holder(folder)
+    if who is None:
+        raise UserError(f"{name} is not running; `evergreen resume {name}` would go on with it")
+    ask_to_stop(folder)
+    return f"{name} ({who}) finishes its step, saves and stops. `evergreen resume {name}` goes on."
+
+
+def refuse_run(path: Path, home: Path) -> None:
+    """Refuse a run's name where a spec file is wanted."""
+    own = home / path / SPEC_FILE
+    if path.name == str(path) and not os.path.exists(path) and os.path.isfile(own):
+        raise UserError(
+            f"{path} is a run, and a spec file is wanted: `evergreen resume {path}` goes on with it, {own} is its spec"
+        )
+
+
+def existing(place: Home, name: str) -> Path:
+    """Find a run's folder, or list the runs there are."""
+    folder = place.run_folder(name)
+    if not is_run(folder):
+        known = sorted(path.name for path in place.path.iterdir() if path.is_dir() and is_run(path))
+        raise UserError(f"there is no run {name!r} in {place.path}; there are: {', '.join(known) or 'none'}")
+    return folder

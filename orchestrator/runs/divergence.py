@@ -1,0 +1,96 @@
+"""A policy that has diverged: what is said of it, and which checkpoints it can go back to.
+
+Weights are known to be good once a batch or an evaluation was played with them. So a checkpoint is, if its weights are
+older than those whose logits were not finite; which these were stands in the event that the divergence left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from orchestrator.errors import UserError
+from orchestrator.progress import Progress
+from orchestrator.recording.checkpoint import EXPECTED, MAY_BE
+from orchestrator.spec import Spec
+from policies.errors import NonFiniteLogits
+from store.checkpoints import open_checkpoint
+from store.errors import CheckpointError
+from store.ledger.query_rows import Event
+from store.records import CheckpointRecord, EventRecord
+
+KIND = "diverged"  # of the event
+LOWER = 10  # the learning rate that is proposed is this many times lower
+
+
+def incident(
+    error: NonFiniteLogits, at: Progress, spec: Spec, folder: Path, records: Sequence[CheckpointRecord]
+) -> EventRecord:
+    """Say where the policy diverged, and how to go on: from the last healthy boundary, with a lower learning rate.
+
+    `records` are the run's checkpoints, newest first.
+
+    Raises:
+        UserError: there is none to go back to.
+    """
+    text = f"the policy diverged at step {at.step}: {error} (version {error.version} of the weights)"
+    good = [record for record in records if _is_older(folder / record.folder, error.version)]
+    if not good:
+        raise UserError(f"{text}. {_from_the_start(spec, at)}")
+    stages = [record.num_boundaries - 1 for record in good if record.kind == "boundary"]
+    if stages:
+        command = f"evergreen fork {spec.name} --stage {stages[0]} --set learner.lr={_lower(spec)}"
+        where = f"the one after stage {stages[0]}" if stages[0] else "the one before stage 1"
+        text += f". `{command}` goes on more gently from the last healthy boundary, {where}"
+    text += (
+        f". `evergreen resume {spec.name}` takes the checkpoint of step {good[0].step}, the newest whose logits are "
+        "known to be finite, through the same steps again"
+    )
+    return EventRecord(KIND, text, {"version": error.version})
+
+
+def last(events: Sequence[Event]) -> Event | None:
+    """Find the divergence that a run has not gone behind since; a run that goes back to a checkpoint forgets it."""
+    return next((event for event in reversed(events) if event.kind == KIND), None)
+
+
+def healthy_under(divergence: Event | None) -> Callable[[Path], None]:
+    """Give the check that a checkpoint's folder has to pass: a `CheckpointError` for weights that were found bad."""
+
+    def check(folder: Path) -> None:
+        if divergence is not None and not _is_older(folder, divergence.data["version"]):
+            raise CheckpointError("the logits of its weights are not finite")
+
+    return check
+
+
+def warning(divergence: Event | None, spec: Spec) -> list[EventRecord]:
+    """Say, before the same steps are gone through again, where they led to."""
+    if divergence is None:
+        return []
+    before = f"the policy diverged at step {divergence.step} the last time, and the same steps follow"
+    outlook = "expect the same unless a file or the machine was at fault"
+    remedy = f"`evergreen fork {spec.name} --stage N --set learner.lr={_lower(spec)}` would go on more gently"
+    return [EventRecord("warning", f"{before}: {outlook}. {remedy}")]
+
+
+def _is_older(folder: Path, version: int) -> bool:
+    """Whether a checkpoint's weights are older than this version; a damaged one is no help either."""
+    try:
+        found: int = open_checkpoint(folder, EXPECTED, MAY_BE).read_json("policy")["version"]
+    except CheckpointError:
+        return False
+    return found < version
+
+
+def _from_the_start(spec: Spec, at: Progress) -> str:
+    if at.step == 0:
+        start = (
+            "lower `warm_start.lr`" if spec.warm_start else "its weights are damaged, or not for this dtype"
+        )
+        return f"It was so before its first step, so there is nothing to go back to: {start}"
+    return f"No healthy checkpoint is left: begin a new run with `--set learner.lr={_lower(spec)}`"
+
+
+def _lower(spec: Spec) -> str:
+    return f"{(spec.learner.lr or 0.0) / LOWER:g}"

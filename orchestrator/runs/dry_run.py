@@ -1,0 +1,233 @@
+"""What a spec will do and take, said before it does: steps, episodes, evaluations, disk."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from environments import ALL, Environment, Flaw
+from orchestrator import registry
+from orchestrator.spec import Spec
+
+if TYPE_CHECKING:
+    from orchestrator.rollout.prompt_limits import PromptLimits, TooLong
+    from policies.models.tokenizer import VocabularySample
+
+LEDGER_BYTES_PER_GROUP = (
+    900  # measured on SQLite: picks, groups, samples and metrics, over the groups of a step
+)
+LEDGER_BYTES_PER_ITEM = 400  # an evaluated task at a boundary
+
+
+REASONS_LISTED = 10  # of an environment, where a plan is told in words
+EXAMPLES = 8  # of the warm start, drawn to see whether there are answers
+
+
+@dataclass(frozen=True)
+class LeftOutPrompts:
+    """What of an environment's data cannot be used."""
+
+    environment: str
+    num_rows: int
+    reasons: tuple[Flaw, ...]  # the rarest first
+    rows: tuple[str, ...]  # "file:line: reason" of the first thousand; the others counted by reason
+
+    @classmethod
+    def of(cls, environment: Environment, too_long: TooLong | None) -> LeftOutPrompts:
+        """Gather what the environment says, and what the policy cannot read."""
+        num, flaws, rows = environment.num_left_out, [*environment.flaws], [*environment.left_out]
+        if too_long is not None:
+            num, flaws, rows = num + too_long.num_tasks, [*flaws, too_long.flaw], rows + too_long.lines
+        flaws.sort(key=lambda flaw: flaw.num_rows)
+        return cls(environment.name, num, tuple(flaws), tuple(rows))
+
+    @property
+    def told(self) -> list[str]:
+        """Why, a line each; which rows, where the environment does not say why."""
+        lines = [str(reason) for reason in self.reasons] or [*self.rows]
+        more = len(lines) - REASONS_LISTED
+        return [*lines[:REASONS_LISTED], f"and {more:,} more (--json lists rows)"] if more > 0 else lines
+
+    def lines(self) -> list[str]:
+        """In words: how many, and why."""
+        said = f"left out: rows of {self.environment} that cannot be used: {self.num_rows:,}"
+        return [said, *(f"      {line}" for line in self.told)]
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """A run's outline."""
+
+    stages: str
+    steps: int
+    episodes: int
+    evaluations: str
+    parameters: int | None  # None: the model's size is not known here
+    checkpoint_bytes: int | None
+    num_checkpoints: int
+    ledger_bytes: int
+    free_bytes: int
+    warnings: tuple[str, ...]
+    left_out: tuple[LeftOutPrompts, ...] = ()  # of the environments whose data is not all usable
+    remarks: tuple[str, ...] = ()  # what else there is to know of their data
+
+    def facts(self) -> dict[str, Any]:
+        """As data."""
+        return {"plan": asdict(self)}
+
+    def lines(self) -> list[str]:
+        """In words."""
+        lines = [
+            f"plan: {self.stages}",
+            f"      {self.steps} steps, {self.episodes:,} episodes; {self.evaluations}",
+            f"disk: {self._checkpoints()}, ledger about {size_in_words(self.ledger_bytes)}; "
+            f"{size_in_words(self.free_bytes)} free",
+        ]
+        lines += [line for one in self.left_out for line in one.lines()]
+        lines += [f"note: {text}" for text in self.remarks]
+        return [*lines, *(f"warning: {text}" for text in self.warnings)]
+
+    def _checkpoints(self) -> str:
+        if self.checkpoint_bytes is None:
+            return f"{self.num_checkpoints} checkpoints (the model's configuration is not here, so no size)"
+        each, total = (
+            size_in_words(self.checkpoint_bytes),
+            size_in_words(self.checkpoint_bytes * self.num_checkpoints),
+        )
+        return f"{self.num_checkpoints} checkpoints of {each} ({self.parameters:,} weights) = {total}"
+
+
+def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None) -> DryRun:
+    """Work out what a spec will do: builds its environments, reads no weights.
+
+    `tell` hears how far it is where an environment's data is long.
+    """
+    from orchestrator.choosing.choice import make_choice
+    from orchestrator.choosing.stop_conditions import StopConditions
+    from orchestrator.rollout.prompt_limits import PromptLimits
+    from orchestrator.rollout.task_sampler import TaskSampler
+    from orchestrator.rollout.task_supply import check_supply, evaluated_pools
+    from orchestrator.runs.assembly import build_environments, trainable, vocabulary_sample
+    from orchestrator.runs.warm_start import WarmStartExamples
+    from policies.models.loading import load_prompt_reader
+
+    curriculum, evaluate = spec.curriculum, spec.evaluate
+    _, environments = build_environments(spec, tell)
+    # made as a run would make them: each refuses what it cannot work with
+    make_choice(curriculum, trainable(environments), spec.seed)
+    TaskSampler(environments, curriculum, spec.seed, tell).close()
+    StopConditions(curriculum.stage)
+    registry.refuse_uncallable("samplers", spec.sampler, "policy")
+    if spec.warm_start is not None and spec.warm_start.num_batches:
+        WarmStartExamples(environments, spec.warm_start, spec.seed)(EXAMPLES)
+    num_runs = 1 if spec.baseline is None else 2
+    num_steps = num_runs * curriculum.stages * curriculum.stage.steps
+    num_boundaries = num_runs * (curriculum.stages + 1)
+    num_categories = sum(len(environment.categories) for environment in environments.values())
+    items = num_categories * evaluate.items * len(evaluated_pools(spec))
+    sample = vocabulary_sample(environments) if spec.policy.kind == "tiny" else None
+    size = _policy_size(spec, sample)
+    reader = load_prompt_reader(spec.policy, sample)
+    prompts = (
+        PromptLimits(reader.encoder, reader.context, environments, spec.sampler, tell)
+        if reader is not None
+        else None
+    )
+    unmeasured = check_supply(spec, environments, prompts or ALL)
+    return DryRun(
+        stages=_stages(spec),
+        steps=num_steps,
+        episodes=num_steps * spec.step.groups * spec.step.group_size,
+        evaluations=f"{num_boundaries} evaluations of {items * evaluate.samples:,} samples at most",
+        parameters=size[0] if size else None,
+        checkpoint_bytes=size[1] if size else None,
+        num_checkpoints=num_boundaries + num_runs * spec.checkpoint.keep,
+        ledger_bytes=num_steps * spec.step.groups * LEDGER_BYTES_PER_GROUP
+        + num_boundaries * items * LEDGER_BYTES_PER_ITEM,
+        free_bytes=_free(home),
+        warnings=(*spec.warnings(), *_missing(spec)),
+        left_out=_left_out(environments, prompts),
+        remarks=(
+            *(f"{name}: {text}" for name, e in environments.items() for text in e.remarks),
+            *unmeasured,
+            *_of_prompts(spec, prompts),
+        ),
+    )
+
+
+def _left_out(
+    environments: Mapping[str, Environment], prompts: PromptLimits | None
+) -> tuple[LeftOutPrompts, ...]:
+    too_long = prompts.too_long if prompts else {}
+    found = (LeftOutPrompts.of(environment, too_long.get(name)) for name, environment in environments.items())
+    return tuple(one for one in found if one.num_rows)
+
+
+def _of_prompts(spec: Spec, prompts: PromptLimits | None) -> list[str]:
+    """Say what is not known of prompts before a run."""
+    if prompts is None:
+        return [
+            f"prompts are not measured: the tokenizer of {spec.policy.model} is not here; a run measures them"
+        ]
+    return [f"{name}: {passed.text}" for name, passed in prompts.take_passed_over().items()]
+
+
+def _stages(spec: Spec) -> str:
+    twin = f", and the same again with the {spec.baseline} bandit" if spec.baseline else ""
+    return _own_stages(spec) + twin
+
+
+def _own_stages(spec: Spec) -> str:
+    curriculum = spec.curriculum
+    names = ", ".join(spec.environments)
+    if curriculum.mode == "flat":
+        return f"one {curriculum.bandit.type} bandit over all categories of {names}"
+    assert curriculum.scheduler is not None
+    return (
+        f"{curriculum.stages} stages of {curriculum.stage.steps} steps, scheduler {curriculum.scheduler.type} over "
+        f"{names}; a {curriculum.bandit.type} bandit each; replay {curriculum.stage.replay:g}"
+    )
+
+
+def _policy_size(spec: Spec, sample: VocabularySample | None) -> tuple[int, int] | None:
+    """Count weights and bytes of a checkpoint from the model's configuration, if that is here."""
+    from policies.errors import PolicyError
+    from policies.models.loading import describe_size
+
+    try:
+        size = describe_size(spec.policy, sample)
+    except PolicyError:
+        if spec.policy.kind == "hub":
+            return None  # a hub model's configuration may not be here; a folder's must be
+        raise
+    return size.num_parameters, size.weights_bytes + size.optimizer_bytes
+
+
+def _missing(spec: Spec) -> list[str]:
+    """Say what a run would need that is not here: a spec may well be checked on another host."""
+    from policies.errors import PolicyError
+
+    try:
+        registry.require_installed("samplers", spec.sampler)
+    except PolicyError as error:
+        return [str(error)]
+    return []
+
+
+def _free(home: Path) -> int:
+    place = home.absolute()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+def size_in_words(num_bytes: float) -> str:
+    """Write a size for a person."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.0f} {unit}" if num_bytes >= 10 or unit == "B" else f"{num_bytes:.1f} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.1f} TB"

@@ -1,0 +1,174 @@
+"""Which spec a run has: the one that its ledger keeps, whatever became of the file in its folder.
+
+`spec.yaml` is there to be read. It is believed in one thing, where the ledger and the tracker are, since that says
+where to look and may hold credentials; and altogether where nothing else knows the run.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from orchestrator.errors import SpecError, UserError
+from orchestrator.runs.catalog import SPEC_FILE
+from orchestrator.runs.fork import FIXED
+from orchestrator.setting_labels import leaves
+from orchestrator.spec import Spec, load_spec
+from orchestrator.spec.load import CHANGEABLE
+from store import identity
+from store.files import write_text
+from store.identity import PLACES
+from store.ledger import Reading
+from store.records import EventRecord
+from store.secrets import without_logins
+from store.sentences import listed, short
+
+EDITED = "spec.edited.yaml"  # in a run's folder: a spec.yaml that somebody had edited
+NAMED = 5  # fields in a message, before the rest is counted
+
+
+@dataclass(frozen=True)
+class KeptSpec:
+    """The spec that a run has, and what its file says."""
+
+    spec: Spec
+    file: Spec | None  # None: gone, or not to be read
+    problem: str | None = None  # why it cannot be read
+    is_ordered: bool = True  # its environments come in the order that they had
+
+    def put_right(self, folder: Path, spec: Spec) -> list[EventRecord]:
+        """Let the file say what the run goes on with, which is `spec`; tell what it said else, and keep that aside."""
+        path = folder / SPEC_FILE
+        said = self.said(spec)
+        if said and path.exists():
+            path.replace(folder / EDITED)
+        if not path.exists() or path.read_text("utf-8") != as_yaml(spec):  # also where it held a password
+            write_spec(folder, spec)
+        events = [EventRecord("spec edited", text) for text in said]
+        if not self.is_ordered:
+            text = f"only the lost {SPEC_FILE} knew the order of environments, and now it is that of the alphabet"
+            events.append(EventRecord("not bitwise", f"{text}: the run goes on, but perhaps not bit for bit"))
+        return events
+
+    def said(self, spec: Spec) -> list[str]:
+        """Say in which fields the file is not the run's spec, and what to do instead of editing it."""
+        name = self.spec.name
+        if self.problem is not None:
+            return [f"{self.problem}; it is {EDITED} now, and written again from what the ledger keeps"]
+        if self.file is None:
+            return [f"{SPEC_FILE} was gone; it is written again from what the ledger keeps"]
+        held, file, final = (_fields(one) for one in (self.spec, self.file, spec))
+        edits = {
+            key: file.get(key)
+            for key in {**held, **file}
+            if file.get(key) != held.get(key) and file.get(key) != final.get(key)
+        }
+        if not edits:
+            return []
+        said = [f"{key} is {_shown(final.get(key))}, not {_shown(value)}" for key, value in edits.items()]
+        return [
+            f"{SPEC_FILE} was edited, and the run keeps the spec that it has ({EDITED} holds the other): "
+            f"{listed(said, NAMED)}. {'; '.join(_remedies(name, edits))}"
+        ]
+
+
+def kept_spec(reading: Reading, folder: Path, name: str) -> KeptSpec:
+    """Find a run's spec: in the ledger, else in its own folder. Raises UserError where none can be trusted."""
+    known = {run.name: run.uid for run in reading.runs()}
+    own = identity.read(folder)
+    if own is not None and own.uid != known.get(name, own.uid):
+        raise UserError(
+            f"the ledger {reading.engine.url!r} has a run {name!r}, but another one than the folder {folder}: put the "
+            f"ledger of this home back, or move the folder out of it"
+        )
+    sections = reading.spec(name) if name in known else own.spec if own is not None else None
+    try:
+        file = load_spec(folder / SPEC_FILE) if (folder / SPEC_FILE).exists() else None
+        problem = None
+    except (SpecError, UnicodeDecodeError) as wrong:
+        file, problem = None, str(wrong)
+    named = sections["name"] if sections is not None else file.name if file is not None else name
+    if named != name:
+        raise UserError(
+            f"the folder {folder} is of the run {named!r}: give it that name again, and resume {named}"
+        )
+    if sections is None and file is not None:
+        return KeptSpec(file, file)
+    if sections is None or (file is None and name not in known):
+        why = problem or f"{folder / SPEC_FILE} is gone"
+        kept = f". {folder / identity.FILE} has all of it but {' and '.join(PLACES)}" if own else ""
+        raise UserError(
+            f"{why}, and the ledger {reading.engine.url!r} does not know the run {name}: put the file back, or the "
+            f"ledger{kept}"
+        )
+    if file is not None:
+        sections = {**sections, **{place: _dump(file)[place] for place in PLACES}}
+    like = own.spec if own is not None else _dump(file) if file is not None else None
+    return KeptSpec(load_spec(_in_order(sections, like or {})), file, problem, is_ordered=like is not None)
+
+
+def _in_order(sections: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
+    """Give maps the order of other maps: among environments and categories it counts, and a ledger sorts them."""
+    keys = [*(key for key in like if key in sections), *(key for key in sections if key not in like)]
+    return {
+        key: _in_order(sections[key], like[key])
+        if isinstance(sections[key], Mapping) and isinstance(like.get(key), Mapping)
+        else sections[key]
+        for key in keys
+    }
+
+
+def write_spec(folder: Path, spec: Spec) -> None:
+    """Keep the resolved spec with the run; where it says who logs in, it is its owner's alone."""
+    text = as_yaml(spec)
+    write_text(folder / SPEC_FILE, text, private=without_logins(text) != text)
+
+
+def as_yaml(spec: Spec) -> str:
+    """Write the resolved spec as a file that `run` reads; passwords come from elsewhere then."""
+    return yaml.safe_dump(spec.kept(), sort_keys=False, allow_unicode=True)
+
+
+def _remedies(name: str, edits: Mapping[str, Any]) -> list[str]:
+    """Say by which commands the edited fields may be had."""
+    resumed, forked, others = [], [], []
+    for key, value in edits.items():
+        section = key.partition(".")[0]
+        change = shlex.quote(f"{key}={_shown(value)}")
+        if key == "curriculum.stages":
+            resumed.append(f"--stages {value}")
+        elif section in CHANGEABLE:
+            resumed.append(f"--set {change}")
+        elif section in (*FIXED, "name", "seed", "environments"):
+            others.append(key)
+        else:
+            forked.append(f"--set {change}")
+    found = []
+    if resumed:
+        found.append(f"`evergreen resume {name} {' '.join(resumed[:NAMED])}` changes what may change")
+    if forked:
+        found.append(
+            f"`evergreen fork {name} --stage N {' '.join(forked[:NAMED])}` begins a run with what was edited"
+        )
+    if others:
+        found.append(f"for another {listed(others, NAMED)} begin a new run: `evergreen run`")
+    return found
+
+
+def _fields(spec: Spec) -> dict[str, Any]:
+    return leaves({section: value for section, value in _dump(spec).items() if section not in PLACES})
+
+
+def _dump(spec: Spec) -> dict[str, Any]:
+    dumped: dict[str, Any] = spec.model_dump(mode="json", by_alias=True)
+    return dumped
+
+
+def _shown(value: Any) -> str:
+    return short(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), 60)

@@ -1,0 +1,124 @@
+"""Freeing disk by rule: what a run needs to be resumed, told and forked stays; the rest may go."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.recording import outbox
+from orchestrator.runs.catalog import find_run, is_run, opened
+from orchestrator.runs.checkpoint_folders import unrecorded
+from store import checkpoints
+from store.errors import CheckpointError, RunBusy
+from store.files import leftovers, remove_folder, remove_leftovers
+from store.home import Home
+from store.ledger import Ledger
+from store.lock import RunLock, holder
+from store.records import CheckpointRecord
+
+OURS = re.compile(r"[0-9a-f]{32}|\.writing-.*")  # a warm start by its key; what earlier versions wrote aside
+
+
+@dataclass(frozen=True)
+class Freed:
+    """What was deleted, or would be, of one run or of the cache."""
+
+    what: str  # a run's name, or "warm starts"
+    num_items: int  # checkpoints, or cached policies
+    num_bytes: int  # of disk; files that another run shares cost nothing and free nothing
+    kept: str  # what stays, in words
+    skipped: str | None = None  # why nothing was looked at
+
+
+def prune(
+    path: Path,
+    runs: Sequence[str] = (),
+    boundaries: bool = False,
+    warm_starts: bool = False,
+    dry_run: bool = False,
+) -> list[Freed]:
+    """Delete what the rule says, in these runs or in all: every checkpoint between boundaries but the newest.
+
+    `boundaries`: also those of boundaries but the newest. A run keeps its newest checkpoint, so it can be resumed
+    and its weights copied out; a run in use is left alone.
+    """
+    with opened(path) as (home, ledger):
+        for name in runs:
+            find_run(ledger, name)
+        names = list(runs) or [run.name for run in ledger.reading.runs()]
+        freed = [_prune_run(home, name, boundaries, dry_run) for name in names if _is_here(home, name)]
+        if warm_starts:
+            freed.append(_prune_cache(home.warm_starts, dry_run))
+    return freed
+
+
+def _is_here(home: Home, name: str) -> bool:
+    return is_run(home.run_folder(name))
+
+
+def _prune_run(home: Home, name: str, boundaries: bool, dry_run: bool) -> Freed:
+    folder = home.run_folder(name)
+    if (who := holder(folder)) is not None:
+        return Freed(name, 0, 0, "everything", f"in use by {who}")
+    if (folder / outbox.FILE).is_file():
+        why = (
+            f"its ledger was away and does not know its newest checkpoint: `evergreen resume {name}` tells it"
+        )
+        return Freed(name, 0, 0, "everything", why)
+    try:
+        with RunLock(folder), opened(home.path, name) as (_, ledger):
+            return _prune_held(ledger, folder, name, boundaries, dry_run)
+    except RunBusy as busy:  # somebody was faster
+        return Freed(name, 0, 0, "everything", str(busy))
+
+
+def _prune_held(ledger: Ledger, folder: Path, name: str, boundaries: bool, dry_run: bool) -> Freed:
+    known = ledger.reading.checkpoints(name)
+    _, damaged = checkpoints.newest_valid(folder, known)  # they are no reason to delete one that is whole
+    records = known[len(damaged) :]
+    doomed = checkpoints.superfluous(records, 0, boundaries)
+    void = _void(folder, known)
+    left = [*leftovers(folder / checkpoints.FOLDER), *void]
+    num_bytes = size_on_disk([*(folder / record.folder for record in doomed), *left])
+    if not dry_run:
+        run = ledger.open_run(name)
+        for record in checkpoints.prune(folder, records, 0, boundaries):
+            ledger.forget_checkpoint(run, record)
+        remove_leftovers(folder / checkpoints.FOLDER)
+        for path in void:
+            remove_folder(path)
+    kept = len(records) - len(doomed)
+    words = f"{kept} checkpoint{'' if kept == 1 else 's'}"
+    return Freed(name, len(doomed) + len(left), num_bytes, words)
+
+
+def _void(folder: Path, known: Sequence[CheckpointRecord]) -> list[Path]:
+    """Find damaged checkpoints that the run went back behind: whole ones that no row names wait for `resume`."""
+    return [path for path in unrecorded(folder, known) if not _is_whole(path)]
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        checkpoints.verify(path)
+    except CheckpointError:
+        return False
+    return True
+
+
+def _prune_cache(folder: Path, dry_run: bool) -> Freed:
+    entries = [path for path in sorted(folder.glob("*")) if OURS.fullmatch(path.name)]
+    left = leftovers(folder)
+    num_bytes = size_on_disk([*entries, *left])
+    if not dry_run:
+        remove_leftovers(folder)
+        for entry in entries:
+            remove_folder(entry)
+    return Freed("warm starts", len(entries), num_bytes, "none")
+
+
+def size_on_disk(paths: Iterable[Path]) -> int:
+    """Bytes that deleting these would free; a file with another link frees nothing."""
+    files = (file for path in paths for file in (path, *path.rglob("*")) if file.is_file())
+    return sum(stat.st_size for file in files if (stat := file.stat()).st_nlink == 1)

@@ -1,0 +1,159 @@
+"""What a ledger lacks of a run and the run's folder has: entered again before the run goes on.
+
+A ledger may be deleted, emptied, put back from an older copy, or cut off from its last rows; and a process may die
+between a checkpoint and its row. The checkpoints are still the run. What else was recorded is gone with the ledger.
+"""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from orchestrator.errors import UserError
+from orchestrator.recording.outbox import Outbox
+from orchestrator.runs.catalog import is_run, known_to
+from orchestrator.runs.checkpoint_folders import described, refuse_exchanged, unrecorded
+from orchestrator.runs.kept_spec import kept_spec
+from orchestrator.runs.session import RunRelations, run_record
+from store import identity
+from store.checkpoints import FOLDER
+from store.errors import CheckpointError
+from store.files import remove_leftovers
+from store.home import Home
+from store.identity import Identity
+from store.ledger import Ledger
+from store.lock import RunLock
+from store.records import CheckpointRecord, EventRecord
+from store.report import REPORT_FILE
+from store.sentences import num, what_is_missing
+
+EARLIER = "report.earlier.html"  # in a run's folder: its report as it was before rows were lost
+
+
+def recover(ledger: Ledger, place: Home, name: str, kin: RunRelations) -> list[EventRecord]:
+    """Enter the run, if the ledger does not know it, and its whole checkpoints; returns what is to be told.
+
+    The run's lock is held. A run that was killed before it was entered and has nothing yet is left to begin.
+    `kin` is what the caller knows the run to be to others, beside what its folder says.
+    """
+    folder = place.run_folder(name)
+    remove_leftovers(folder / FOLDER)
+    is_known = name in known_to(ledger)
+    own = identity.read(folder)
+    records = ledger.reading.checkpoints(name) if is_known else []
+    # an outbox brings the rows that lead to its checkpoint, so `Process` enters that one
+    box = Outbox.read(folder) if is_known else None
+    paths = [path for path in unrecorded(folder, records) if box is None or path.name != box.name]
+    if not is_known and own is None and not paths:
+        return []
+    if own is None:  # nothing else tells whether this ledger's run of that name is this one
+        refuse_exchanged(folder, records)
+    found, events = _whole(folder, paths)
+    told = [] if is_known else _enter(ledger, place, name, own, kin, found)
+    if found:
+        run = ledger.open_run(name)
+        for record in reversed(found):
+            ledger.record_checkpoint(run, record)
+        told.append(f"{num(len(found), 'checkpoint')} entered that the ledger did not have")
+    if told:
+        lost = what_is_missing(ledger.reading.gaps(name))
+        kept = _keep_report(folder) if lost else None
+        text = "; ".join(filter(None, [*told, lost, kept]))
+        events.append(EventRecord("recovered", text))
+    return events
+
+
+def _keep_report(folder: Path) -> str | None:
+    """Put the report aside that was made while nothing was lost; the next one will be without that."""
+    if not (folder / REPORT_FILE).is_file() or (folder / EARLIER).exists():
+        return None
+    shutil.copyfile(folder / REPORT_FILE, folder / EARLIER)
+    return f"the report of before is {EARLIER}"
+
+
+def twin_folder(place: Home, ledger: Ledger, name: str, expected: str) -> str | None:
+    """Name the baseline of a run that is here while the ledger does not know it; `expected`: as it would be called."""
+    known = known_to(ledger)
+    for path in sorted(place.path.iterdir()):
+        if path.is_dir() and path.name not in known and is_run(path):
+            own = identity.read(path)
+            if own.baseline_of == name if own is not None else path.name == expected:
+                return path.name
+    return None
+
+
+def _whole(folder: Path, paths: Sequence[Path]) -> tuple[list[CheckpointRecord], list[EventRecord]]:
+    """Describe the checkpoints whose files are as they were written, and tell of newer ones that cannot be used."""
+    found: list[CheckpointRecord] = []
+    events = []
+    for path in paths:
+        try:
+            found.append(described(folder, path))
+        except CheckpointError as wrong:
+            if not found:
+                text = f"the checkpoint {path.name} is not used: {wrong}"
+                events.append(EventRecord("checkpoint passed over", text))
+    return found, events
+
+
+def _enter(
+    ledger: Ledger,
+    place: Home,
+    name: str,
+    own: Identity | None,
+    kin: RunRelations,
+    found: Sequence[CheckpointRecord],
+) -> list[str]:
+    """Enter a run that the ledger does not know; a fork with its parent's history, as far as that is there."""
+    folder = place.run_folder(name)
+    spec = kept_spec(ledger.reading, folder, name).spec
+    kin, told = _relatives(ledger, place, name, own, kin)
+    record = run_record(spec, kin, uid=own.uid if own else uuid.uuid4().hex, host=own.host if own else {})
+    begun_at = [
+        r for r in found if r.kind == "boundary" and kin.lineage and r.num_boundaries == kin.lineage.stage + 1
+    ]
+    run = ledger.fork_run(record, begun_at[0]) if begun_at else ledger.start_run(record)
+    is_done = bool(found) and found[0].num_boundaries == spec.curriculum.stages + 1
+    ledger.set_status(run, "finished" if is_done else "stopped")
+    return ["the ledger did not know the run, which was entered again from its folder", *told]
+
+
+def _relatives(
+    ledger: Ledger, place: Home, name: str, own: Identity | None, kin: RunRelations
+) -> tuple[RunRelations, list[str]]:
+    """Say what the run is to runs that the ledger knows; a relative that is here is entered first."""
+    lineage = kin.lineage or (own.lineage if own else None)
+    member = kin.member or (own.member if own else None)
+    baseline_of = kin.baseline_of or (own.baseline_of if own else None)
+    study = (
+        member.study
+        if member
+        else _study_by_name(place, name)
+        if own is None and kin == RunRelations()
+        else None
+    )
+    if study is not None and study not in {one.name for one in ledger.reading.studies()}:
+        raise UserError(
+            f"{name} is a run of the study {study}, which the ledger {ledger.engine.url!r} does not know: "
+            "`evergreen study FILE` enters both again, and goes on"
+        )
+    told = []
+    for relative in filter(None, (lineage.parent if lineage else None, baseline_of)):
+        if relative not in known_to(ledger) and is_run(place.run_folder(relative)):
+            with RunLock(place.run_folder(relative)):
+                recover(ledger, place, relative, RunRelations())
+        if relative not in known_to(ledger):
+            told.append(f"it is not linked to {relative}, which is not here any more")
+            lineage = None if lineage and lineage.parent == relative else lineage
+            baseline_of = None if baseline_of == relative else baseline_of
+    return RunRelations(lineage, member, baseline_of), told
+
+
+def _study_by_name(place: Home, name: str) -> str | None:
+    """Guess the study of a run that says nothing of itself: the names of its runs begin with its own."""
+    from orchestrator.studies.history import FOLDER as STUDIES  # it compares runs, which a bare host cannot
+
+    studies = (path.name for path in sorted((place.path / STUDIES).glob("*")) if path.is_dir())
+    return next((study for study in studies if name.startswith(f"{study}.")), None)

@@ -1,0 +1,97 @@
+"""Between a spec and the tracker: where a run's record goes, and a process of its own that brings it there.
+
+The trainer starts the process, and at its end waits a little. Nothing of MLflow is loaded here.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import yaml
+
+from orchestrator.callbacks import Callback
+from orchestrator.locations import Sections, completed_ledger_url, tracking_uri
+from orchestrator.os_signals import interruptible
+from orchestrator.runs.catalog import SPEC_FILE, is_run
+from store.home import Home
+from store.tracker.daemon import TrackerJob
+from store.tracker.target import Target, is_server
+
+WAIT_S = 30.0  # at a run's end
+LOG = "tracker.log"  # in the run's folder
+# `orchestrator` comes first, so that no `store` of the user's on PYTHONPATH takes the place of ours.
+BEGIN = "import orchestrator, runpy; runpy.run_module('store.tracker', run_name='__main__', alter_sys=True)"
+
+
+def job_of(spec: Sections, home: Home, name: str) -> TrackerJob | None:
+    """Say what to send where, from a resolved spec's sections; None where the spec wants no tracker."""
+    section = spec["tracker"]
+    if section["type"] == "none":
+        return None
+    uri = tracking_uri(spec, home.mlflow_uri)
+    artifacts = None if is_server(uri) else home.mlflow_artifacts.as_uri()
+    target = Target(uri, section.get("experiment") or "evergreen", artifacts)
+    return TrackerJob(name, str(home.run_folder(name)), completed_ledger_url(spec, home.ledger_url), target)
+
+
+def jobs(home: Home, only: str | None = None) -> list[TrackerJob]:
+    """Find every run of a home that has a tracker, or one run, by the specs in their folders."""
+    specs = sorted(home.path.glob(f"{only or '*'}/{SPEC_FILE}"))
+    ours = [path for path in specs if is_run(path.parent)]
+    found = (job_of(yaml.safe_load(path.read_text()), home, path.parent.name) for path in ours)
+    return [job for job in found if job is not None]
+
+
+class TrackerProcess:
+    """A run's tracker, seen from the trainer."""
+
+    def __init__(self, job: TrackerJob | None) -> None:
+        self._job = job
+        self.process = None if job is None else _start(job)
+
+    def finish(self, watcher: Callback) -> None:
+        """Give the tracker some time to send the rest; it goes on by itself after that. Ctrl-C ends the wait."""
+        if self.process is None or self._job is None:
+            return
+        watcher.phase(f"sending the rest of the record to MLflow, for at most {WAIT_S:.0f} s")
+        remedy = f"`evergreen ui` or `evergreen resume {self._job.run}` brings it up to date"
+        try:
+            with interruptible():
+                code = self.process.wait(WAIT_S)
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            watcher.event(
+                [f"MLflow's record is not complete yet; its tracker goes on for a while, and {remedy}"]
+            )
+            return
+        if code:
+            log = Path(self._job.folder) / LOG
+            watcher.event([f"MLflow's record is not complete: {_last_line(log)} ({log}); {remedy}"])
+
+
+def start_tracker(spec: Sections, home: Home, name: str) -> TrackerProcess:
+    """Start the tracker of a run, if its spec wants one."""
+    return TrackerProcess(job_of(spec, home, name))
+
+
+def _start(job: TrackerJob) -> subprocess.Popen[str]:
+    """Start the process: in a session of its own, so that Ctrl-C does not reach it. Takes milliseconds.
+
+    `-P` keeps the folder that the user happens to be in from lending it modules.
+    """
+    command = [sys.executable, "-P", "-c", BEGIN, job.run]
+    with (Path(job.folder) / LOG).open("a") as log:
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=log, stderr=log, text=True, start_new_session=True
+        )
+    assert process.stdin is not None
+    with suppress(BrokenPipeError), process.stdin as pipe:  # one that died already is told of at the end
+        pipe.write(job.as_json())
+    return process
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it ended without a word"

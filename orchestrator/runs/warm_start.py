@@ -1,0 +1,174 @@
+"""The warm start as the conductor sees it: which examples are drawn, and where the result is kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from environments import ALL, Admission, Environment, TaskStream
+from orchestrator import random_streams
+from orchestrator.callbacks import Callback
+from orchestrator.errors import StoppedEarly, UserError
+from orchestrator.rollout.prompt_limits import PromptLimits
+from orchestrator.spec import Spec
+from policies.config import WarmStartConfig
+from policies.policy import Policy
+from policies.warm_start import Example, cache_key, warm_start
+from store import checkpoints
+from store.checkpoints import WEIGHTS, Component
+from store.errors import CheckpointError
+from store.files import ASIDE
+from store.home import Home
+from store.lock import taking_turns
+
+POLL_S = 0.2  # while another process makes the same warm start
+
+
+def warm_started(
+    policy: Policy,
+    environments: Mapping[str, Environment],
+    prompts: PromptLimits,
+    spec: Spec,
+    home: Home,
+    watcher: Callback,
+    stop: Callable[[], str | None],
+) -> None:
+    """Give the policy its supervised start, from the cache when it was made before. Changes it in place.
+
+    `stop` is asked after every batch; once it gives a reason, StoppedEarly carries it out.
+    """
+    config = spec.warm_start
+    if config is None or not config.num_batches:
+        return
+    key = cache_key(
+        policy=spec.policy.model_dump(mode="json"),
+        vocabulary=len(policy.tokenizer),
+        warm_start=config.model_dump(mode="json"),
+        environments={
+            name: [environment.version, spec.environments[name].model_dump(mode="json")]
+            for name, environment in environments.items()
+        },
+        prompts=prompts.limits,
+        seed=spec.seed,
+        threads=spec.resources.threads,
+    )
+    entry = home.warm_starts / key
+    if _problem(entry) is None:
+        _take(policy, entry, watcher)
+        return
+    with _alone(home.warm_starts, key, watcher, stop):
+        problem = _problem(entry)
+        if problem is None:  # made while we waited
+            _take(policy, entry, watcher)
+            return
+        if entry.exists():
+            watcher.event([f"the cached warm start is made again: {problem}"])
+        watcher.phase(f"warm start: {config.num_batches} supervised batches on {', '.join(config.shares())}")
+        draw = WarmStartExamples(environments, config, spec.seed, prompts)
+
+        def after_batch(batch: int, loss: float) -> None:
+            watcher.warm_start(batch, config.num_batches, loss)
+            _go_on(stop)
+
+        warm_start(policy, draw, config, progress=after_batch)
+        checkpoints.write(entry, [Component(WEIGHTS, 1, policy.save)])
+
+
+def _problem(entry: Path) -> str | None:
+    """Say why a cached warm start cannot be used; None: it is there, and every file is as it was written."""
+    try:
+        checkpoints.verify(entry)
+    except CheckpointError as wrong:
+        return str(wrong)
+    return None
+
+
+def _take(policy: Policy, entry: Path, watcher: Callback) -> None:
+    watcher.phase("warm start: taken from the cache")
+    policy.load_weights(entry / WEIGHTS)
+
+
+@contextmanager
+def _alone(cache: Path, key: str, watcher: Callback, stop: Callable[[], str | None]) -> Iterator[None]:
+    """Let one process at a time make a warm start: whoever wants the same one waits, then finds it made.
+
+    The lock is the kernel's, so a killed process is in nobody's way.
+    """
+    cache.mkdir(exist_ok=True)
+    file, is_said = cache / f"{ASIDE}{key}.lock", False
+
+    def wait() -> None:
+        nonlocal is_said
+        if not is_said:
+            watcher.phase("warm start: another run is making the same one; waiting for it")
+            is_said = True
+        _go_on(stop)
+        time.sleep(POLL_S)
+
+    with taking_turns(file, wait):
+        yield
+        file.unlink(missing_ok=True)  # whoever waits for it still finds what was made
+
+
+def _go_on(stop: Callable[[], str | None]) -> None:
+    if reason := stop():
+        raise StoppedEarly(reason)
+
+
+class WarmStartExamples:
+    """Draws examples for the warm start: environments by their batches, category i of one by decay^i.
+
+    Tasks come from the training pool only. A closed environment gives a random legal answer: its format is
+    learnt, its answers are not.
+    """
+
+    def __init__(
+        self,
+        environments: Mapping[str, Environment],
+        config: WarmStartConfig,
+        seed: int,
+        admission: Admission = ALL,
+    ) -> None:
+        self.environments = environments
+        self._rng = random_streams.generator(seed, "warm_start")
+        arms = [
+            (name, category.name, batches * decay**place / _total(decay, len(trainable)))
+            for name, (batches, decay) in config.shares().items()
+            if (trainable := [c for c in environments[name].categories if c.trainable])
+            for place, category in enumerate(trainable)
+        ]
+        weights = np.array([weight for *_, weight in arms])
+        self._arms, self._edges = [arm[:2] for arm in arms], np.cumsum(weights / weights.sum())
+        self._streams = {
+            (name, category): TaskStream(
+                environments[name],
+                category,
+                random_streams.integer(seed, "warm_start", name, category),
+                admission,
+            )
+            for name, category in self._arms
+        }
+
+    def __call__(self, n: int) -> list[Example]:
+        """Draw a batch of n examples."""
+        places = np.searchsorted(self._edges, self._rng.random(n) * self._edges[-1], side="right")
+        return [self._example(*self._arms[place]) for place in places]
+
+    def _example(self, name: str, category: str) -> Example:
+        environment = self.environments[name]
+        (task,) = self._streams[name, category].draw(1)
+        answer = environment.legal_answer(task, self._rng) if environment.closed else task.answer
+        if answer is None:
+            raise UserError(
+                f"warm_start.environments names {name}, but its task {category}/{task.index} has no reference answer; "
+                "leave it out of the warm start"
+            )
+        return Example(task.messages, answer, ends=environment.max_tokens != 1)
+
+
+def _total(decay: float, n: int) -> float:
+    return sum(decay**place for place in range(n))

@@ -1,0 +1,143 @@
+"""Who competes in a world: bandits and schedulers as a user names them.
+
+A bandit is a name (`sec`), a map with options (`{type: sec, temperature: .2}`), or an outsider's
+`package.module:factory`, which is called as factory(arms=..., rng=..., **options). In worlds of stages it comes with a
+scheduler, or `none`: no stages, one bandit over all arms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from orchestrator.errors import UserError
+from orchestrator.setting_labels import leaves, text_of
+from orchestrator.simulation import gap, oracle
+from orchestrator.spec.document import Document, read
+from orchestrator.spec.fields import DEFAULT_TYPES, Section, method
+from orchestrator.spec.load import check
+
+NO_STAGES = "none"
+ORACLE, GAP = "oracle", "gap"  # known to simulated worlds only
+
+
+@dataclass(frozen=True)
+class CandidateName:
+    """A bandit or a scheduler, as its user named it; None: no scheduler, no stages."""
+
+    label: str
+    config: BaseModel | None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One who competes."""
+
+    label: str
+    bandit: BaseModel
+    scheduler: BaseModel | None = None
+
+    def options(self) -> dict[str, Any]:
+        """Tell all its options, defaults included."""
+        made = {"bandit": self.bandit.model_dump(mode="json")}
+        return made | ({"scheduler": self.scheduler.model_dump(mode="json")} if self.scheduler else {})
+
+
+class _Bandit(Section):
+    bandit: method("bandits")  # type: ignore[valid-type]
+
+
+class _Scheduler(Section):
+    scheduler: method("schedulers")  # type: ignore[valid-type]
+
+
+def read_named(texts: Iterable[str], kind: str) -> list[CandidateName]:
+    """Read what `--bandit` or `--scheduler` (the kind) was given, a YAML value each. Raises UserError."""
+    return [make_named(_parsed(text, kind), kind, f"--{kind} {text}") for text in texts]
+
+
+def read_file(path: Path) -> list[tuple[str, CandidateName, CandidateName | None]]:
+    """Read a file of named bandits, or of maps of a `bandit` and a `scheduler`: name, bandit, scheduler if told."""
+    document = read(
+        path, "a map of names, each with a bandit: `sharp: {type: sec, temperature: .05}`", "file"
+    )
+    found = []
+    for name, raw in document.raw.items():
+        line = document.lines.get((name,))
+        where = f"{path}, line {line}: {name}" if line else f"{path}: {name}"
+        pair = (
+            raw if isinstance(raw, dict) and set(raw) <= {"bandit", "scheduler"} and raw else {"bandit": raw}
+        )
+        bandit = make_named(pair.get("bandit", DEFAULT_TYPES["bandits"]), "bandit", where)
+        scheduler = make_named(pair["scheduler"], "scheduler", where) if "scheduler" in pair else None
+        found.append((str(name), bandit, scheduler))
+    return found
+
+
+def make_named(raw: Any, kind: str, where: str) -> CandidateName:
+    """Check one bandit or scheduler; messages begin with `where`."""
+    if not isinstance(raw, str | dict):
+        raise UserError(f"{where}: a {kind} is a name or a map, such as {_EXAMPLES[kind]}")
+    if kind == "bandit":
+        is_oracle = raw in (ORACLE, {"type": ORACLE})
+        config = oracle.Config() if is_oracle else check(_Bandit, Document({kind: raw}, {}, where)).bandit
+        return CandidateName(_label(raw, kind), config)
+    if raw in (NO_STAGES, None):
+        return CandidateName("no stages", None)
+    if raw in (GAP, {"type": GAP}):
+        return CandidateName(GAP, gap.Config())
+    return CandidateName(_label(raw, kind), check(_Scheduler, Document({kind: raw}, {}, where)).scheduler)
+
+
+def pair_up(bandits: Sequence[CandidateName], schedulers: Sequence[CandidateName]) -> list[Candidate]:
+    """Make one entrant of every bandit with every scheduler, named after both; no schedulers: of bandits alone."""
+    if not schedulers:
+        return [Candidate(bandit.label, _required(bandit)) for bandit in bandits]
+    return [
+        Candidate(f"{scheduler.label}, {bandit.label}", _required(bandit), scheduler.config)
+        for bandit, scheduler in product(bandits, schedulers)
+    ]
+
+
+def distinct(entrants: Sequence[Candidate]) -> list[Candidate]:
+    """Leave out repetitions; the same name for two different ones is an error."""
+    kept: dict[str, Candidate] = {}
+    for one in entrants:
+        if kept.setdefault(one.label, one) != one:
+            raise UserError(f"two different policies are called {one.label!r}: rename one in the file")
+    return list(kept.values())
+
+
+def _required(named: CandidateName) -> BaseModel:
+    assert named.config is not None  # only a scheduler may be none
+    return named.config
+
+
+def _parsed(text: str, kind: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(
+            f"--{kind} {text}: is not valid YAML; write it as in a spec, such as {_EXAMPLES[kind]}"
+        ) from error
+
+
+def _label(raw: str | Mapping[str, Any], kind: str) -> str:
+    """Name a policy after its type and the options that were given."""
+    if isinstance(raw, str):
+        return raw
+    options = leaves({key: value for key, value in raw.items() if key != "type"})
+    words = [str(raw.get("type", DEFAULT_TYPES[f"{kind}s"]))]
+    return " ".join([*words, *(f"{key}={text_of(value)}" for key, value in options.items())])
+
+
+_EXAMPLES = {
+    "bandit": "--bandit sec or --bandit '{type: sec, temperature: .2}'",
+    "scheduler": "--scheduler boltzmann or --scheduler '{type: boltzmann, reward: gain}'",
+}

@@ -1,0 +1,146 @@
+"""Running a study: what is missing is started, what was interrupted goes on, until all is done or it is stopped."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+
+from orchestrator.errors import UserError
+from orchestrator.locations import completed_ledger_url, refuse_plain_secrets, remember_logins
+from orchestrator.os_signals import catching_signals
+from orchestrator.studies.cost import Cost, cost_of, left_s, num_steps, pace
+from orchestrator.studies.history import History, log_of, refuse_changes, study_folder
+from orchestrator.studies.messages import RunRequest
+from orchestrator.studies.run_processes import RunProcesses
+from orchestrator.studies.run_queue import Child, Listener, ProcessEnd, RunQueue
+from orchestrator.studies.study import Study, StudyRun
+from store.errors import LedgerAway
+from store.home import Home
+from store.ledger import Ledger
+from store.lock import RunLock, holder
+
+POLL_S = 0.1
+
+
+class StudyCallback(Listener):
+    """Who watches a study; hears nothing by default."""
+
+    def begin(self, conductor: StudyRunner) -> None:
+        """The study is checked and about to start runs."""
+
+    def look(self) -> None:
+        """Time has passed: a tenth of a second."""
+
+    def stopping(self) -> None:
+        """A signal asks the study to stop. Called inside its handler: nothing but `os.write` is safe here."""
+
+
+class StudyRunner:
+    """One process's time with a study."""
+
+    def __init__(self, study: Study, home: Home, ledger: Ledger, workers: int) -> None:
+        self.study, self.home, self.workers = study, home, workers
+        self._ledger, self._children = ledger, RunProcesses()
+        self.reading = ledger.reading
+        self.history = History(study, ledger.reading)
+        self._names = {run.name: run for run in study.runs}
+        states = self.history.states()
+        self.done_before = [run for run in study.runs if states[run.name] == "finished"]
+        self.left = [run for run in study.runs if states[run.name] != "finished"]
+        self.is_resumed = any(state != "missing" for state in states.values())
+        self.measured = pace(self.reading, study)
+        self.schedule = RunQueue([], self._start, workers, Listener())
+        self.is_asked_to_stop = False
+        self._steps_done: dict[str, int] = {}
+
+    def cost(self) -> Cost:
+        """Work out what is left to do takes; builds the environments."""
+        return cost_of(self.study, self.left, self.measured, self.workers, self.home.path)
+
+    def conduct(self, watcher: StudyCallback) -> dict[str, ProcessEnd]:
+        """Start runs until all have ended; the first signal lets them finish their step, a second Ctrl-C kills.
+
+        Returns how the runs ended that were left. Raises KeyboardInterrupt after a second Ctrl-C.
+        """
+        self._ledger.start_study(self.history.record())
+        self.schedule = RunQueue([run.name for run in self.left], self._start, self.workers, watcher)
+        watcher.begin(self)
+        with self._children, catching_signals(watcher.stopping) as signalled:
+            while self.schedule.turn():
+                if signalled.name is not None and not self.is_asked_to_stop:
+                    self.schedule.stop()
+                    self.is_asked_to_stop = True
+                watcher.look()
+                time.sleep(POLL_S)
+        return self.schedule.endings
+
+    @property
+    def num_unstarted(self) -> int:
+        """Runs that had no turn, because the study was stopped."""
+        return len(self.schedule.waiting)
+
+    def log(self, name: str) -> Path:
+        """Where a run's process writes what it prints."""
+        return log_of(self.home, self._names[name], self.study.name)
+
+    def run(self, name: str) -> StudyRun:
+        """Look a run up."""
+        return self._names[name]
+
+    def is_known(self, name: str) -> bool:
+        """Whether the ledger knows a run: before that it has made its environments and policy at most."""
+        run = self._names[name]
+        return (run.setting.label, run.seed) in self.history.names()
+
+    def steps_done(self, name: str) -> int:
+        """Read how far a run is; 0 before the ledger knows it. While the ledger is away, how far it was."""
+        with suppress(LedgerAway):
+            self._steps_done[name] = self.reading.pulse(name).num_steps if self.is_known(name) else 0
+        return self._steps_done.get(name, 0)
+
+    def remeasure(self) -> None:
+        """Take runs that have finished meanwhile into the estimate, unless the ledger is away."""
+        with suppress(LedgerAway):
+            self.measured = pace(self.reading, self.study)
+
+    def left_s(self, steps: dict[str, int]) -> float | None:
+        """Estimate the seconds that remain, from the steps that the runs that go have done."""
+        going = [(self._names[name], done) for name, done in steps.items()]
+        shares = [(run, min(1.0, done / num_steps(run.setting.spec))) for run, done in going]
+        waiting = [(self._names[name], 0.0) for name in self.schedule.waiting]
+        return left_s([*shares, *waiting], self.measured, self.workers)[0]
+
+    def _start(self, name: str) -> Child:
+        run = self._names[name]
+        spec, member = run.spec.model_dump(mode="json", by_alias=True), asdict(self.study.member(run))
+        return self._children.start(RunRequest(str(self.home.path), name, str(self.log(name)), spec, member))
+
+
+@contextmanager
+def conducting(study: Study, home: Path, workers: int | None = None) -> Iterator[StudyRunner]:
+    """Take up a study, new or begun before; nobody else may conduct it meanwhile.
+
+    Raises UserError where it has changed since its first runs, or is conducted already.
+    """
+    place = Home(home)
+    folder = study_folder(place, study.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    if (who := holder(folder)) is not None:
+        raise UserError(f"study {study.name} is in use by {who}; wait for it, or interrupt it there")
+    refuse_plain_secrets(study.base.model_dump(mode="json", by_alias=True))
+    sections = study.base.model_dump(include={"ledger", "tracker"})
+    remember_logins(sections)
+    with Ledger.open(completed_ledger_url(sections, place.ledger_url)) as ledger, RunLock(folder):
+        refuse_changes(History(study, ledger.reading))
+        conductor = StudyRunner(study, place, ledger, workers_of(study, workers))
+        yield conductor
+
+
+def workers_of(study: Study, workers: int | None = None) -> int:
+    """Say how many runs go at a time: as asked, as the study says, or one a core that this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(workers or study.workers or cores, len(study.runs))

@@ -1,0 +1,184 @@
+"""Cutting a step's batch: into mini-batches, one an optimiser update, and those into micro-batches that fit.
+
+How rows are read changes time and memory, never the result. Rows are sorted by length, so that little is padding, and
+where it saves work the prompts that they share are read once (`shared_prompts.py`).
+
+Dimension letters: B rows of a micro-batch, R rows of one part of it, T tokens of the longest row, U prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from policies.objectives.contracts import Batch, Totals
+from policies.shared_prompts import PromptPart, Sharing
+
+Ints = NDArray[np.int64]
+
+# What a forward and its backward cost beside their tokens, in tokens: Python, and small matrices. On a CPU measured
+# with the tiny policy, where 64 to 192 do alike; elsewhere an estimate, not verified.
+FORWARD_TOKENS_CPU, FORWARD_TOKENS_ELSEWHERE = 96, 2048
+
+
+@dataclass(frozen=True)
+class SharedOpenings:
+    """Where the rows of a step begin to be the policy's own. One entry a row, on the CPU."""
+
+    prompt_B: Ints  # rows with equal tokens before the first masked one have the same number
+    start_B: Ints  # how many those are
+    rest_B: Ints  # tokens fed after them: up to the last masked one, which is not fed
+
+    @classmethod
+    def of(cls, batch: Batch) -> SharedOpenings:
+        """Look where rows begin alike; one without a masked token is all prompt."""
+        ids_BT, mask_BT, length_B = (t.cpu().numpy() for t in (batch.ids_BT, batch.mask_BT, batch.length_B))
+        is_masked_B = mask_BT.any(-1)
+        start_B = np.where(is_masked_B, mask_BT.argmax(-1), length_B)
+        last_B = np.where(is_masked_B, mask_BT.shape[1] - 1 - mask_BT[:, ::-1].argmax(-1), start_B)
+        numbers: dict[bytes, int] = {}
+        prompts = [
+            numbers.setdefault(ids_T[:start].tobytes(), len(numbers))
+            for ids_T, start in zip(ids_BT, start_B, strict=True)
+        ]
+        return cls(np.array(prompts), start_B, last_B - start_B)
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Rows for one backward."""
+
+    rows: Tensor  # int64 [B], places in the step's batch
+    num_tokens: int  # fed, padding included
+    num_forwards: int
+    sharing: Sharing | None = None  # None: rows are read whole, in one forward
+
+
+def mini_batches(group_B: Tensor, num: int) -> list[Tensor]:
+    """Cut rows into at most `num` parts of whole groups, in the order in which the groups appear."""
+    groups = list(dict.fromkeys(group_B.tolist()))
+    num = min(num, len(groups))
+    edges = [len(groups) * part // num for part in range(num + 1)]
+    parts = [groups[start:end] for start, end in pairwise(edges)]
+    return [torch.isin(group_B, torch.tensor(part)).nonzero()[:, 0] for part in parts]
+
+
+@dataclass(frozen=True)
+class MicroBatcher:
+    """Cuts rows into micro-batches of at most `most_tokens` padded tokens, at least one row each.
+
+    Rows are read whole, or their prompts apart from what follows them: whichever costs less, all in all.
+    """
+
+    openings: SharedOpenings
+    most_tokens: int
+    forward_tokens: int = FORWARD_TOKENS_CPU  # what a forward and its backward cost beside their tokens
+    may_share: bool = False  # prompts may be read apart
+
+    def cut(self, rows: Tensor) -> list[MicroBatch]:
+        """Cut some rows of the step."""
+        whole = list(self.whole(rows.numpy()))
+        if not self.may_share:
+            return whole
+        return min(whole, list(self.shared(rows.numpy())), key=self._cost)
+
+    def _cost(self, batches: list[MicroBatch]) -> int:
+        return sum(batch.num_tokens + self.forward_tokens * batch.num_forwards for batch in batches)
+
+    def whole(self, rows: Ints) -> Iterator[MicroBatch]:
+        """Cut whole rows, longest first."""
+        num_fed_B = self.openings.start_B + self.openings.rest_B
+        rows = rows[np.argsort(-num_fed_B[rows], kind="stable")]
+        while len(rows):
+            longest = max(1, int(num_fed_B[rows[0]]))
+            now, rows = np.split(rows, [max(1, self.most_tokens // longest)])
+            yield MicroBatch(torch.from_numpy(now), num_tokens=len(now) * longest, num_forwards=1)
+
+    def shared(self, rows: Ints) -> Iterator[MicroBatch]:
+        """Cut prompts with all that follows them, longest first; a prompt of too many rows is read again."""
+        prompt_B, rest_B = self.openings.prompt_B[rows], self.openings.rest_B[rows]
+        longest_U = np.zeros(self.openings.prompt_B.max() + 1, np.int64)
+        np.maximum.at(longest_U, prompt_B, rest_B)
+        rows = rows[np.lexsort((-rest_B, prompt_B, -longest_U[prompt_B], -self.openings.start_B[rows]))]
+        while len(rows):
+            now, rows = np.split(rows, [self._num_fitting(rows)])
+            yield self._laid_out(now)
+
+    def _num_fitting(self, rows: Ints) -> int:
+        """Count the first rows that fit: whole prompts, if the first of them does."""
+        ends = 1 + np.flatnonzero(np.diff(self.openings.prompt_B[rows], append=-1))
+        for candidates in (ends, np.arange(1, ends[0])):
+            low, high = 0, len(candidates)  # the first `low` fit, those from `high` do not
+            while low < high:
+                middle = (low + high + 1) // 2
+                fits = self._num_tokens(rows[: candidates[middle - 1]]) <= self.most_tokens
+                low, high = (middle, high) if fits else (low, middle - 1)
+            if low:
+                return int(candidates[low - 1])
+        return 1
+
+    def _num_tokens(self, rows: Ints) -> int:
+        """Count what rows feed when their prompts are read once."""
+        num_prompts = 1 + np.count_nonzero(np.diff(self.openings.prompt_B[rows]))
+        rest_R = -np.sort(-self.openings.rest_B[rows])
+        num = sum((end - start) * int(rest_R[start]) for start, end in self._spans(rest_R))
+        return int(num_prompts * self.openings.start_B[rows].max()) + num
+
+    def _laid_out(self, rows: Ints) -> MicroBatch:
+        """Lay out one micro-batch; rows with the same prompt stand together."""
+        start_B, rest_B = self.openings.start_B[rows], self.openings.rest_B[rows]
+        is_first_B = np.diff(self.openings.prompt_B[rows], prepend=-1) != 0
+        order = np.argsort(-rest_B, kind="stable")
+        parts = tuple(
+            PromptPart(torch.from_numpy(order[start:end]), int(rest_B[order[start]]))
+            for start, end in self._spans(rest_B[order])
+        )
+        sharing = Sharing(
+            prompt_B=torch.from_numpy(np.cumsum(is_first_B) - 1),
+            row_U=torch.from_numpy(np.flatnonzero(is_first_B)),
+            start_B=torch.from_numpy(start_B),
+            width=int(start_B.max()),
+            is_even=bool((start_B == start_B[0]).all()),
+            parts=parts,
+        )
+        return MicroBatch(torch.from_numpy(rows), self._num_tokens(rows), 1 + len(parts), sharing)
+
+    def _spans(self, rest_R: Ints, offset: int = 0) -> Iterator[tuple[int, int]]:
+        """Cut sorted rows, longest first, wherever less padding pays for another forward; those of 0 are left out."""
+        rest_R = rest_R[: np.count_nonzero(rest_R)]
+        if len(rest_R) == 0:
+            return
+        saved_R = (len(rest_R) - np.arange(len(rest_R))) * (rest_R[0] - rest_R)
+        at = int(saved_R.argmax())
+        if saved_R[at] <= self.forward_tokens:
+            yield offset, offset + len(rest_R)
+            return
+        yield from self._spans(rest_R[:at], offset)
+        yield from self._spans(rest_R[at:], offset + at)
+
+
+def totals_of(batch: Batch, mean_lp: float | None, noted: Mapping[str, float]) -> Totals:
+    """Count what one update holds, whatever it is cut into."""
+    group_tokens: dict[int, int] = {}
+    for group, num in zip(batch.group_B.tolist(), batch.mask_BT.sum(-1).tolist(), strict=True):
+        if num:
+            group_tokens[group] = group_tokens.get(group, 0) + num
+    return Totals(
+        num_tokens=int(batch.mask_BT.sum()),
+        num_sequences=int(batch.mask_BT.any(-1).sum()),
+        mean_lp=mean_lp,
+        group_tokens=group_tokens,
+        arms=batch.arms,
+        noted=noted,
+    )
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """Move all tensors of a batch."""
+    return batch.map(lambda value: value.to(device))

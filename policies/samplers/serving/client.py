@@ -1,0 +1,133 @@
+"""One vLLM server over HTTP: asked for rows, for its weights' label, and to load other weights.
+
+All of it but `/health` and `/v1/completions` exists only where the server was started with VLLM_SERVER_DEV_MODE=1,
+and none of it asks who calls: such servers belong on loopback or a private network.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from policies.samplers.contracts import Generation, Request, Sampling
+from policies.samplers.serving.completions import ask, believe
+from policies.samplers.serving.errors import RequestRefused, ServerFault
+
+CHECK_S = 10.0  # for an answer that takes no work
+SWAP_S = 600.0  # for weights to be read from a disk
+BUSY = 429  # and all from 500 on: not our fault
+
+
+async def connect() -> aiohttp.ClientSession:
+    """Open a session for any number of servers; how many connections it takes is for its user to limit."""
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+
+
+class Server:
+    """A server by its URL. Every method raises `ServerFault`, or `RequestRefused` for what no server would take."""
+
+    def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
+        self.url, self._session = url.rstrip("/"), session
+
+    async def require_healthy(self) -> None:
+        """Ask whether its engine lives."""
+        await self._call("GET", "/health", CHECK_S)
+
+    async def label(self) -> str | None:
+        """Give the label of the weights it plays; a server that has just started has one of its own."""
+        found = await self._json("GET", "/weight_info", CHECK_S)
+        return str(found["weight_version"]) if found.get("weight_version") is not None else None
+
+    async def play(
+        self, request: Request, sampling: Sampling, stop_ids: Sequence[int], version: int, timeout_s: float
+    ) -> Generation:
+        """Play one row; `version` is that of the weights the server is known to hold."""
+        text = await self._call("POST", "/v1/completions", timeout_s, ask(request, sampling, stop_ids))
+        return believe(text, request, stop_ids, version)
+
+    async def swap(self, folder: Path, label: str) -> None:
+        """Have it play the weights of a directory, which must be valid: a worker that fails ends the server.
+
+        Rows in flight end first, with the old weights. Nothing of them stays in the prefix cache.
+        """
+        await self._call("POST", "/pause?mode=wait", SWAP_S)
+        await self._call("POST", "/collective_rpc", SWAP_S, {"method": "reload_from", "args": [str(folder)]})
+        emptied = await self._json("POST", "/reset_prefix_cache", CHECK_S)
+        if not emptied.get("success", False):
+            raise ServerFault(
+                "it would not empty its prefix cache, which holds keys and values of old weights"
+            )
+        await self._call("POST", "/update_weight_version", CHECK_S, {"new_version": label})
+        await self._call("POST", "/resume", CHECK_S)
+        if (held := await self.label()) != label:
+            raise ServerFault(f"it was given the weights {label} and says that it has {held}")
+
+    async def context(self) -> int | None:
+        """Give the most tokens of a row, prompt and answer together; None: it does not say.
+
+        It would cut a row that is longer without a word.
+        """
+        listed = (await self._json("GET", "/v1/models", CHECK_S)).get("data")
+        limit = listed[0].get("max_model_len") if listed else None
+        return None if limit is None else int(limit)
+
+    async def logprobs_mode(self) -> str | None:
+        """Give its `--logprobs-mode`; None: it does not say. Takes seconds: it looks at its whole host."""
+        try:
+            found = await self._json("GET", "/server_info?config_format=json", SWAP_S)
+        except RequestRefused:
+            return None
+        config = found.get("vllm_config")
+        model = config.get("model_config") if isinstance(config, dict) else None
+        return model.get("logprobs_mode") if isinstance(model, dict) else None
+
+    async def _json(self, method: str, path: str, timeout_s: float) -> dict[str, Any]:
+        text = await self._call(method, path, timeout_s)
+        try:
+            found = json.loads(text)
+        except ValueError as wrong:
+            raise ServerFault(f"its answer to {path} is not JSON: {text[:80]!r}") from wrong
+        if not isinstance(found, dict):
+            raise ServerFault(f"its answer to {path} is not an object: {text[:80]!r}")
+        return found
+
+    async def _call(self, method: str, path: str, timeout_s: float, body: object = None) -> bytes:
+        timeout = aiohttp.ClientTimeout(total=timeout_s)
+        try:
+            async with self._session.request(method, self.url + path, json=body, timeout=timeout) as answer:
+                text = await answer.read()
+        except TimeoutError as late:
+            raise ServerFault(f"no answer to {path} in {timeout_s:.0f} s") from late
+        except (aiohttp.ClientError, OSError) as broken:
+            raise ServerFault(f"{path}: {broken or type(broken).__name__}") from broken
+        if answer.status == BUSY or answer.status >= 500:
+            raise ServerFault(f"{path} answered {answer.status}: {_message(text)}")
+        if answer.status >= 400:
+            raise RequestRefused(
+                f"{self.url}{path} answered {answer.status}: {_message(text)}{_remedy(answer.status)}"
+            )
+        return text
+
+
+def _message(text: bytes) -> str:
+    """Find the server's own words in an error's body."""
+    words = text.decode(errors="replace").strip()
+    try:
+        found = json.loads(words)
+    except ValueError:
+        return words[:300]
+    error = found.get("error", found) if isinstance(found, dict) else found
+    return str(error.get("message", error) if isinstance(error, dict) else error)[:300].rstrip(".")
+
+
+def _remedy(status: int) -> str:
+    if status not in (401, 403, 404, 405):
+        return ""
+    return (
+        ". Is this a vLLM server started for training? `evergreen serve SPEC` starts one; docs/samplers.md says how to "
+        "start others"
+    )

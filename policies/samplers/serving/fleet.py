@@ -1,0 +1,183 @@
+"""Many servers that are to play the same weights: who is up, who lags, who is left out of a batch.
+
+A server is known by what it says it holds. The labels given out here carry a word of this fleet's own, so that
+neither a server's start weights nor those of another run are ever taken for ours. One that holds anything else is
+given the weights before it gets work, and has to prove that it plays them.
+
+All of it runs on one event loop; nothing here is called from two threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+
+from policies.errors import PolicyError
+from policies.samplers.contracts import Generation, Request, Sampling
+from policies.samplers.serving.client import SWAP_S, Server
+from policies.samplers.serving.errors import ServerFault
+from policies.samplers.serving.server_weight_check import SAMPLING, ServerWeightCheck
+from policies.samplers.serving.timeouts import Timeouts
+from policies.samplers.serving.weight_files import require_valid
+from policies.samplers.vllm import LOGPROBS_MODE
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What the servers are to play."""
+
+    version: int
+    label: str  # what a server that holds them answers
+    folder: Path
+    proof: ServerWeightCheck
+    is_proof_due: bool  # of every server, and not only of those that come new
+
+
+class FleetMember:
+    """A server of the fleet, and how it stands."""
+
+    def __init__(
+        self, url: str, session: aiohttp.ClientSession, in_flight: int, timeout_s: float | None
+    ) -> None:
+        self.server, self.url = Server(url, session), url
+        self.gate = asyncio.Semaphore(in_flight)  # one row each
+        self.load = 0  # rows that wait for it or are in flight
+        self.pace, self._in_flight = Timeouts(timeout_s), in_flight
+        self.is_trusted = False  # it holds the weights and has not failed since it was last looked at
+        self.proven: str | None = None  # the label that it was given, or confirmed, last
+        self.absence: str | None = None  # why it is left out
+        self.context: int | None = None  # most tokens of a row; None: it does not say
+        self._looking: asyncio.Task[None] | None = None
+
+    async def play(
+        self, request: Request, sampling: Sampling, stop_ids: Sequence[int], version: int
+    ) -> Generation:
+        """Play one row, within the time that this server's slowest batch lets expect."""
+        limit_s = self.pace.limit_s(request.budget, min(self.load, self._in_flight))
+        return await self.server.play(request, sampling, stop_ids, version, limit_s)
+
+    async def bring_up(self, weights: Weights, news: list[str]) -> None:
+        """Look whether it holds the weights, and give them to it if not; rows that wait for this share one look.
+
+        Raises:
+            ServerFault: it cannot be brought up to the weights now.
+        """
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._bring_up(weights, news))
+        await self._looking
+
+    async def _bring_up(self, weights: Weights, news: list[str]) -> None:
+        await self.server.require_healthy()
+        held = await self.server.label()
+        is_new = self.proven is None or held != self.proven
+        if self.proven is not None and is_new:
+            news.append(
+                f"{self.url}: it held the weights {held} instead of ours (restarted?), and was given them again"
+            )
+        if is_new:
+            await self._require_honest()
+            self.context = await self.server.context()
+        if held != weights.label or is_new:
+            await self._give(weights, with_proof=is_new or weights.is_proof_due)
+        self.is_trusted = True
+
+    async def _give(self, weights: Weights, *, with_proof: bool) -> None:
+        self.proven = None  # whatever happens on the way, it is not to be taken for what it was
+        require_valid(weights.folder)
+        await self.server.swap(weights.folder, weights.label)
+        if with_proof:
+            await self._require_proof(weights)
+        self.proven = weights.label
+
+    async def _require_proof(self, weights: Weights) -> None:
+        play, version = self.server.play, weights.version
+        rows = (play(request, SAMPLING, (), version, SWAP_S) for request in weights.proof.requests)
+        gap = weights.proof.gap(await asyncio.gather(*rows))
+        if gap > weights.proof.limit:
+            raise ServerFault(
+                f"its log-probs are up to {gap:.2g} nats from the policy's own, where {weights.proof.limit:.1g} is the "
+                "most that rounding explains: it does not play the weights it was given, in the policy's dtype"
+            )
+
+    async def _require_honest(self) -> None:
+        """Refuse a server whose log-probs are not those of the distribution it samples from."""
+        mode = await self.server.logprobs_mode()
+        if mode not in (None, LOGPROBS_MODE):
+            raise ServerFault(f"it was started with --logprobs-mode {mode}; restart it with {LOGPROBS_MODE}")
+
+
+@dataclass
+class Fleet:
+    """The servers of one sampler."""
+
+    members: list[FleetMember]
+    news: list[str] = field(default_factory=list)
+    weights: Weights | None = None
+
+    async def bring_up(self) -> list[FleetMember]:
+        """Bring every server up to the weights; return those that are, and say who is left out or back.
+
+        Raises:
+            PolicyError: none is.
+        """
+        weights = self._wanted()
+        for member in self.members:
+            member.is_trusted = False
+        looks = (member.bring_up(weights, self.news) for member in self.members)
+        results = await asyncio.gather(*looks, return_exceptions=True)
+        for member, result in zip(self.members, results, strict=True):
+            self._note(member, result)
+        up = [member for member in self.members if member.is_trusted]
+        if not up:
+            reasons = "; ".join(f"{member.url}: {member.absence}" for member in self.members)
+            raise PolicyError(
+                f"no server can play the policy's weights. {reasons}. `evergreen serve SPEC` starts servers on this "
+                "host"
+            )
+        return up
+
+    @property
+    def context(self) -> int | None:
+        """The most tokens of a row that every server takes; None: none of them says."""
+        return min((m.context for m in self.members if m.context is not None), default=None)
+
+    def require_room(self, requests: Sequence[Request]) -> None:
+        """Refuse rows that are longer than a server takes."""
+        longest = max((len(request.ids) + request.budget for request in requests), default=0)
+        for member in self.members:
+            if member.context is not None and longest > member.context:
+                raise PolicyError(
+                    f"a prompt and its budget need {longest} tokens, {member.url} takes {member.context}: lower "
+                    "max_tokens, shorten the prompts, or start it with a larger --max-model-len"
+                )
+
+    async def recall(self, member: FleetMember) -> None:
+        """Bring a server up that failed in mid-batch. Raises `ServerFault`."""
+        await member.bring_up(self._wanted(), self.news)
+
+    def _wanted(self) -> Weights:
+        if self.weights is None:
+            raise PolicyError("no weights were given to the servers yet: call sync(version) first")
+        return self.weights
+
+    def _note(self, member: FleetMember, result: BaseException | None) -> None:
+        """Turn the outcome of a look into news, once when it changes."""
+        if result is not None and not isinstance(result, ServerFault):
+            raise result
+        absence = None if result is None else str(result)
+        if absence is not None and member.absence is None:
+            self.news.append(f"{member.url} is left out, and tried again before every batch: {absence}")
+        elif absence is None and member.absence is not None:
+            self.news.append(f"{member.url} is back")
+        member.absence = absence
+
+
+def make_fleet(
+    urls: Sequence[str], session: aiohttp.ClientSession, in_flight: int, timeout_s: float | None
+) -> Fleet:
+    """Make a fleet of servers; nobody is asked anything yet."""
+    return Fleet([FleetMember(url, session, in_flight, timeout_s) for url in urls])

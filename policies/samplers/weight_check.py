@@ -1,0 +1,94 @@
+"""The probe: does a sampler that plays a copy of the weights play the learner's, and nothing left over from before?
+
+A fixed prompt, made from the vocabulary alone, is read on both sides, and the log-probs of fixed tokens after it are
+compared. The prompt is longer than a block of a prefix cache (16 tokens on a GPU, 128 on a CPU), so that a cache that
+was not cleared shows as well as weights that did not arrive. Asking for tokens at one place, and not for the
+log-probs of the prompt, matters: vLLM reads no cache for a request that asks for those. In float32 the gap of fresh
+weights is 1e-6 to 1e-5, that of weights stale by one update 1e-3 to 1e-1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from policies.errors import NonFiniteLogits, PolicyError
+from policies.forward import call, evaluating
+from policies.policy import Policy
+
+NUM_PROMPT = 200  # tokens; more than a cache block, and not a multiple of one
+NUM_TOKENS = 16
+# Nats. float32: healthy below 1e-5, measured. Shorter types round the logits themselves (one between 8 and 16 to .06 in
+# bfloat16): healthy small random models showed .01 to .6, so only gross faults show. On a GPU not verified.
+LIMITS = {torch.float32: 1e-4, torch.float16: 0.5, torch.bfloat16: 1.0}
+
+
+@dataclass(frozen=True)
+class WeightCheck:
+    """What both sides score: each of the tokens, as the one that follows the prompt."""
+
+    prompt: tuple[int, ...]
+    tokens: tuple[int, ...]  # distinct, spread over the vocabulary
+
+
+def make_probe(policy: Policy, context: int | None = None) -> WeightCheck:
+    """Make the probe of a policy; `context` is the engine's, when that is shorter than the policy's.
+
+    One place is left free, for engines that write a token to score it.
+    """
+    limits = [limit for limit in (context, policy.context) if limit is not None]
+    num = min(NUM_PROMPT, *(limit - 1 for limit in limits)) if limits else NUM_PROMPT
+    size = min(len(policy.tokenizer), policy.model.config.get_text_config().vocab_size)
+    # Multiples of the golden ratio, modulo 1: spread evenly over the vocabulary, neighbours unlike.
+    prompt = tuple((position * 2654435769 % 2**32) * size >> 32 for position in range(1, num + 1))
+    num_tokens = min(NUM_TOKENS, size)
+    return WeightCheck(prompt, tuple(number * size // num_tokens for number in range(num_tokens)))
+
+
+def trainer_logprobs(policy: Policy, probe: WeightCheck) -> NDArray[np.float32]:
+    """Score the probe's tokens with the learner's own weights: [tokens] nats, at temperature 1.
+
+    Raises:
+        NonFiniteLogits: the policy has diverged.
+    """
+    ids_BT = torch.tensor([probe.prompt], device=policy.device)
+    with torch.inference_mode(), evaluating(policy.model):
+        logits_V = call(policy.model, input_ids=ids_BT, logits_to_keep=1, use_cache=False).logits[0, -1]
+        scores: NDArray[np.float32] = logits_V.float().log_softmax(-1)[list(probe.tokens)].cpu().numpy()
+    if not np.isfinite(scores).all():
+        raise NonFiniteLogits("non-finite logits after the probe's prompt", policy.version)
+    return scores
+
+
+def probe_gap(
+    policy: Policy, probe: WeightCheck, score: Callable[[WeightCheck], NDArray[np.float32]]
+) -> float:
+    """Measure the largest |sampler log-prob - trainer log-prob| over the probe's tokens, in nats.
+
+    `score` is the sampler's side: [tokens] log-probs at temperature 1, nothing cut off. What is not a number counts
+    as infinite.
+    """
+    gap = float(np.abs(score(probe) - trainer_logprobs(policy, probe)).max())
+    return float("inf") if np.isnan(gap) else gap
+
+
+def limit(dtype: torch.dtype) -> float:
+    """Give the largest gap of healthy weights of this type, in nats."""
+    return LIMITS[dtype]
+
+
+def require_fresh(gap: float, most: float, version: int, who: str, remedy: str) -> None:
+    """Stop when the probe found other weights than the learner's.
+
+    Raises:
+        PolicyError: The gap is above `most`; it says both, who played, and what to do.
+    """
+    if gap > most:
+        raise PolicyError(
+            f"{who} does not play version {version} of the weights: on the probe its log-probs differ from the "
+            f"learner's by {gap:.2g} nats, {most:.2g} is the limit. {remedy}"
+        )

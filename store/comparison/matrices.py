@@ -1,0 +1,158 @@
+"""What carried over: matrices and their outcomes, averaged over a setting's seeds, and differenced between settings.
+
+"After stage i" is the same place in two runs only if both trained the same environments until then. So runs are
+averaged at the boundaries up to which they did, and at their end; where a scheduler chose otherwise in one seed there
+is a hole rather than an average of different things. Cells describe: their intervals are Student's, each for itself,
+and no verdict is made from them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from store import outcomes
+from store.comparison.pairs import Pair
+from store.comparison.runs import ComparedRun, evaluated_on_other_tasks
+from store.comparison.scores import ScoredSetting
+from store.comparison.statistics import Interval, t_interval
+from store.ledger.queries import Reading
+from store.outcomes import OUTCOMES, Matrices
+
+METRICS = ("pass_1", "entropy_token")
+START, END = "start", "end"
+
+
+@dataclass(frozen=True)
+class MeanCell:
+    """A mean over seeds; of a ratio, a geometric one."""
+
+    mean: float | None  # None: defined in no run
+    n: int  # seeds behind it
+    interval: Interval | None  # None: fewer than two
+
+
+@dataclass(frozen=True)
+class MeanRow:
+    """A boundary."""
+
+    label: str  # START, the number of the stage before it, or END
+    environment: str | None  # that the stage trained; None: all, or not the same one in all runs
+    cells: Mapping[str, MeanCell]  # by environment
+
+
+@dataclass(frozen=True)
+class MeanMatrix:
+    """A metric after stage i on environment j: a setting's, or a setting's minus another's, paired by seed."""
+
+    metric: str
+    setting: str
+    baseline: str | None  # None: the setting's own mean
+    num_seeds: int
+    parts_at: int | None  # the first stage in which not all runs did the same; None: they all did
+    rows: Sequence[MeanRow]
+
+
+@dataclass(frozen=True)
+class CarryOver:
+    """What carried over, by setting."""
+
+    environments: Sequence[str]
+    left_out: Sequence[str]  # environments whose held-out tasks are not the same in all runs
+    outcomes: Mapping[str, Mapping[str, MeanCell]]  # by setting and name; none if an environment is left out
+    matrices: Sequence[MeanMatrix]
+    differences: Sequence[MeanMatrix]
+
+
+def carry_over(
+    reading: Reading, entries: Sequence[ComparedRun], settings: Sequence[ScoredSetting], pairs: Sequence[Pair]
+) -> CarryOver:
+    """Average and difference what the runs of these settings measured at boundaries."""
+    found = {entry.run.name: outcomes.read(reading, entry.run.name) for entry in entries}
+    by_label = {s.label: {run.seed: found[run.run] for run in s.runs} for s in settings}
+    left_out = evaluated_on_other_tasks(reading, entries)
+    measured = dict.fromkeys(name for one in found.values() for _, name in one.accuracy)
+    names = [name for name in measured if name not in left_out]
+    return CarryOver(
+        names,
+        left_out,
+        {} if left_out else {label: _outcomes(list(own.values())) for label, own in by_label.items()},
+        [_mean(metric, label, list(own.values()), names) for label, own in by_label.items() for metric in METRICS],
+        [
+            _difference(metric, pair, by_label[pair.setting], by_label[pair.baseline], names)
+            for pair in pairs
+            if pair.seeds
+            for metric in METRICS
+        ],
+    )  # fmt: skip
+
+
+def _outcomes(runs: Sequence[Matrices]) -> dict[str, MeanCell]:
+    numbers = [outcomes.of_run(one) for one in runs]
+    return {one.name: _cell([own[one.name] for own in numbers], one.kind == "ratio") for one in OUTCOMES}
+
+
+def _mean(metric: str, label: str, runs: Sequence[Matrices], names: Sequence[str]) -> MeanMatrix:
+    def cell(after: int | None, name: str) -> MeanCell:
+        return _cell([_value(one, metric, after, name) for one in runs])
+
+    rows, parts_at = _rows([one.stages for one in runs], names, cell)
+    return MeanMatrix(metric, label, None, len(runs), parts_at, rows)
+
+
+def _difference(
+    metric: str,
+    pair: Pair,
+    ours: Mapping[int, Matrices],
+    theirs: Mapping[int, Matrices],
+    names: Sequence[str],
+) -> MeanMatrix:
+    def cell(after: int | None, name: str) -> MeanCell:
+        values = [[_value(own[seed], metric, after, name) for seed in pair.seeds] for own in (ours, theirs)]
+        return _cell([None if x is None or y is None else x - y for x, y in zip(*values, strict=True)])
+
+    stages = [own[seed].stages for own in (ours, theirs) for seed in pair.seeds]
+    rows, parts_at = _rows(stages, names, cell)
+    return MeanMatrix(metric, pair.setting, pair.baseline, len(pair.seeds), parts_at, rows)
+
+
+def _value(run: Matrices, metric: str, after: int | None, name: str) -> float | None:
+    """A run's cell; after None: at its end."""
+    matrix = run.accuracy if metric == "pass_1" else run.entropy
+    return matrix.get((len(run.stages) if after is None else after, name))
+
+
+def _rows(
+    stages: Sequence[Sequence[str | None]],
+    names: Sequence[str],
+    cell: Callable[[int | None, str], MeanCell],
+) -> tuple[list[MeanRow], int | None]:
+    """Every boundary up to which all runs trained the same, and the end if that is another; and where they part."""
+    shortest, longest = min(map(len, stages)), max(map(len, stages))
+    alike = next((i for i in range(shortest) if len({own[i] for own in stages}) > 1), shortest)
+    places: list[tuple[str, str | None, int | None]] = [(START, None, 0)]
+    places += [(str(i), stages[0][i - 1], i) for i in range(1, alike + 1)]
+    parts_at = None if alike == longest else alike + 1
+    if parts_at is not None:
+        places.append((END, None, None))
+    rows = [
+        MeanRow(label, environment, {name: cell(after, name) for name in names})
+        for label, environment, after in places
+    ]
+    return rows, parts_at
+
+
+def _cell(values: Sequence[float | None], is_ratio: bool = False) -> MeanCell:
+    known = np.array([value for value in values if value is not None])
+    if not known.size:
+        return MeanCell(None, 0, None)
+    if not is_ratio:
+        return MeanCell(float(known.mean()), known.size, t_interval(known) if known.size > 1 else None)
+    if not known.min():  # nothing was left in one of them: no logarithm, so no spread either
+        return MeanCell(0.0, known.size, None)
+    logs = _cell(np.log(known).tolist())
+    ends = logs.interval and Interval(math.exp(logs.interval.low), math.exp(logs.interval.high))
+    return MeanCell(math.exp(logs.mean or 0.0), known.size, ends)

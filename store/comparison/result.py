@@ -1,0 +1,188 @@
+"""A comparison as plain facts: settings with their aggregates, pairs with their tests, and what was left out.
+
+`store.comparison.sentences` says them in sentences; the terminal, `--json` and the page show the same ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import Any, Literal
+
+from store.comparison.matrices import CarryOver, carry_over
+from store.comparison.measures import LAST, Measure, Scores, measure, scores, why_undefined
+from store.comparison.pairs import Pair, pairs
+from store.comparison.runs import Gathered, LeftOutRun, gather, refuse_what_is_measured_otherwise
+from store.comparison.scores import ScoredSetting, setting
+from store.errors import ComparisonError
+from store.home import Home
+from store.ledger.queries import Reading
+from store.sentences import listed
+
+DEFAULT_METRIC = "accuracy"
+
+Pairs = Literal["baseline", "all"]
+
+
+@dataclass(frozen=True)
+class ComparisonRequest:
+    """What a person asks for; None: what the study registered, else the default."""
+
+    names: Sequence[str]  # runs, or a study
+    by: Sequence[str] = ()
+    metric: str | None = None
+    last: int | None = None
+    baseline: str | None = None
+    pairs: Pairs = "baseline"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything there is to say."""
+
+    name: str
+    study: str | None
+    metric: str
+    title: str
+    last: int | None
+    direction: int
+    is_ratio: bool  # told as quotients, with geometric means
+    stratum: str
+    strata: Sequence[str]
+    by: Sequence[str]  # fields that tell the settings apart
+    baseline: str | None  # None: all pairs are compared
+    is_primary: bool  # what the study registered
+    registered: Mapping[str, Any] | None
+    settings: Sequence[ScoredSetting]
+    pairs: Sequence[Pair]
+    carry_over: CarryOver  # in every setting, whatever is compared
+    left_out: Sequence[LeftOutRun]
+    warnings: Sequence[str]
+
+
+def compare(reading: Reading, home: Home, request: ComparisonRequest) -> Comparison:
+    """Compare runs, or the settings of a study. Raises `ComparisonError` for what cannot be compared."""
+    gathered = gather(reading, home, request.names, _by(reading, request))
+    plan = (gathered.study.plan.get("compare") or {}) if gathered.study else {}
+    of = measure(
+        request.metric or plan.get("metric") or DEFAULT_METRIC, request.last or plan.get("last") or LAST
+    )
+    refuse_what_is_measured_otherwise(reading, gathered.entries, of)
+    gathered, found = _scored(reading, gathered, of)
+    strata, warned = _strata(found, of)
+    _refuse_zeros(found, of)
+    kept = {run: {stratum: own[stratum] for stratum in strata} for run, own in found.items()}
+    settings = [setting(label, own, kept, of) for label, own in gathered.settings.items()]
+    baseline = None if request.pairs == "all" else _baseline(request.baseline, plan, gathered)
+    if plan.get("baseline") and plan["baseline"] not in gathered.settings:
+        warned = [*warned, f"The registered baseline {plan['baseline']} has no finished run yet."]
+    compared = pairs(settings, baseline, of)
+    return Comparison(
+        name=gathered.study.name if gathered.study else listed(list(gathered.settings), 3),
+        study=gathered.study.name if gathered.study else None,
+        metric=of.name,
+        title=of.title,
+        last=of.last,
+        direction=of.direction,
+        is_ratio=of.is_ratio,
+        stratum=of.stratum,
+        strata=strata,
+        by=gathered.fields,
+        baseline=baseline,
+        is_primary=bool(plan) and _is_registered(plan, of, request, gathered, baseline),
+        registered=dict(plan) or None,
+        settings=settings,
+        pairs=compared,
+        carry_over=carry_over(reading, gathered.entries, settings, compared),
+        left_out=gathered.left_out,
+        warnings=[*gathered.warnings, *warned, *_budgets(gathered)],
+    )
+
+
+def _by(reading: Reading, request: ComparisonRequest) -> Sequence[str]:
+    """The fields asked for, else those that the study registered."""
+    studies = {study.name: study for study in reading.studies()}
+    study = studies.get(request.names[0]) if len(request.names) == 1 else None
+    registered = ((study.plan.get("compare") or {}).get("by") if study else None) or []
+    return request.by or ([registered] if isinstance(registered, str) else registered)
+
+
+def _scored(reading: Reading, gathered: Gathered, of: Measure) -> tuple[Gathered, dict[str, Scores]]:
+    """Every run's scores. A run for which what sums it up is not defined has no part in the comparison."""
+    found = {entry.run.name: scores(reading, entry.run.name, of) for entry in gathered.entries}
+    settings = {
+        label: [entry for entry in own if found[entry.run.name]] for label, own in gathered.settings.items()
+    }
+    settings = {label: own for label, own in settings.items() if own}
+    if of.stratum != "run" or len(settings) < 2:
+        return gathered, found
+    without = [run for run, own in found.items() if not own]
+    why = [LeftOutRun(run, why_undefined(reading, run, of)) for run in without]
+    kept = replace(gathered, settings=settings, left_out=[*gathered.left_out, *why])
+    return kept, {run: own for run, own in found.items() if own}
+
+
+def _strata(found: Mapping[str, Scores], of: Measure) -> tuple[list[str], list[str]]:
+    """The strata that every run has a score in; what only some have is left out and said."""
+    every = list(dict.fromkeys(stratum for own in found.values() for stratum in own))
+    common = [stratum for stratum in every if all(stratum in own for own in found.values())]
+    if not common:
+        without = [run for run, own in found.items() if not own]
+        none = f"{listed(without)} {'has' if len(without) == 1 else 'have'} none"
+        why = none if without else f"{listed(list(found))} share none"
+        raise ComparisonError(f"There is no {of.name} to compare: {why}.")
+    missing = [stratum for stratum in every if stratum not in common]
+    runs = [run for run, own in found.items() if any(stratum not in own for stratum in missing)]
+    warning = f"{listed(missing)} left out: not measured in {listed(runs)}."
+    return common, [warning] if missing else []
+
+
+def _refuse_zeros(found: Mapping[str, Scores], of: Measure) -> None:
+    """Ratios are compared as logarithms, and 0 has none; leaving its run out would flatter its setting."""
+    zeros = [run for run, own in found.items() if of.is_ratio and min(own.values()) <= 0]
+    if zeros:
+        raise ComparisonError(
+            f"{of.name} is 0 in {listed(zeros)}: nothing was left there, and ratios are compared as logarithms, "
+            "which 0 does not have. `--metric entropy` compares the same runs in nats."
+        )
+
+
+def _baseline(asked: str | None, plan: Mapping[str, Any], gathered: Gathered) -> str:
+    labels = list(gathered.settings)
+    if asked is not None and asked not in labels:
+        near = get_close_matches(asked, labels, 1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ComparisonError(
+            f"No setting with finished runs is called {asked!r}.{hint} There are: {listed(labels, 12)}."
+        )
+    wanted = asked or plan.get("baseline") or gathered.twin
+    return str(wanted) if wanted in labels else labels[0]
+
+
+def _budgets(gathered: Gathered) -> list[str]:
+    """Say it when runs were trained on different amounts: what is compared is then not the setting alone."""
+    spans = {
+        label: (min(e.num_samples for e in own), max(e.num_samples for e in own))
+        for label, own in gathered.settings.items()
+    }
+    if len({end for span in spans.values() for end in span}) == 1:
+        return []
+    told = [
+        f"{label} {low:,}" + (f" to {high:,}" if high > low else "") for label, (low, high) in spans.items()
+    ]
+    return [f"The budgets differ (steps x groups x group size, in samples): {listed(told, 8)}."]
+
+
+def _is_registered(
+    plan: Mapping[str, Any], of: Measure, request: ComparisonRequest, gathered: Gathered, baseline: str | None
+) -> bool:
+    """Whether this is what the study set out to compare: metric, steps, settings and baseline."""
+    same_number = of == measure(plan.get("metric") or DEFAULT_METRIC, plan.get("last") or LAST)
+    same_settings = not request.by or list(request.by) == list(_listed(plan.get("by")))
+    registered_baseline = plan.get("baseline") or next(iter(gathered.settings))
+    return same_number and same_settings and baseline == registered_baseline
+
+
+def _listed(by: str | Sequence[str] | None) -> Sequence[str]:
+    return [by] if isinstance(by, str) else by or []

@@ -1,0 +1,228 @@
+"""What a comparison says, in sentences. They compare what they print, and claim nothing that seeds cannot carry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from store.comparison.matrices import MeanMatrix
+from store.comparison.pairs import Pair
+from store.comparison.result import Comparison
+from store.comparison.statistics import ALPHA, MOST_SIGNS, NUM_PATTERNS, POWER, Interval
+from store.sentences import listed, num, number, short, signed
+
+DIGITS = 3  # of scores and differences: seeds differ in the second
+RATIO_DIGITS = 2  # of quotients
+MOST_DIGITS = 9  # for what is nearly no difference
+
+
+def verdict(pair: Pair) -> str:
+    """Say what the pair's seeds allow to say, without naming the settings."""
+    return _VERDICTS[pair.verdict](pair)
+
+
+def sentence(pair: Pair) -> str:
+    """Say it with the settings' names."""
+    ours, theirs = short(pair.setting), short(pair.baseline)
+    if pair.is_claim:
+        return f"{ours} is {pair.verdict} than {theirs}: {_seen(pair)}."
+    return f"{ours} against {theirs}: {verdict(pair)}."
+
+
+def sentences(comparison: Comparison) -> list[tuple[list[str], str]]:
+    """Say every pair, claims first; those that lack as many seeds are said together. With whom each is about."""
+    told: dict[tuple[str, str], list[Pair]] = {}
+    for pair in sorted(comparison.pairs, key=lambda pair: not pair.is_claim):
+        key = verdict(pair) if pair.verdict == "not enough" else pair.setting
+        told.setdefault((pair.baseline, key), []).append(pair)
+    return [([pair.setting for pair in pairs], _together(pairs)) for pairs in told.values()]
+
+
+def _together(pairs: Sequence[Pair]) -> str:
+    if len(pairs) == 1:
+        return sentence(pairs[0])
+    names = listed([short(pair.setting) for pair in pairs])
+    return f"{names} against {short(pairs[0].baseline)}: {verdict(pairs[0])}."
+
+
+def how_registered(comparison: Comparison) -> str:
+    """Say whether this is what the study set out to compare."""
+    if comparison.is_primary:
+        return "primary: what the study registered"
+    if comparison.registered is None:
+        return "exploratory: nothing was registered beforehand"
+    return f"exploratory: the study registered {_registered(comparison.registered)}"
+
+
+def what_is_compared(comparison: Comparison) -> str:
+    """Name the number, and what it is averaged over."""
+    strata = comparison.strata
+    over = {"environment": "environment", "stage": "stage", "run": ""}[comparison.stratum]
+    return comparison.title + (f", {num(len(strata), over)}" if over else "")
+
+
+def interval(of: Interval | None) -> str:
+    """Write the ends of an interval of scores."""
+    return "-" if of is None else f"{number(of.low, DIGITS)} to {number(of.high, DIGITS)}"
+
+
+def change(value: float | None, is_ratio: bool) -> str:
+    """Write a difference with its sign, or a quotient: +.163, x1.08."""
+    if value is None:
+        return "-"
+    return f"x{_change(value, True)}" if is_ratio else _change(value, False)
+
+
+def changes(of: Interval | None, is_ratio: bool) -> str:
+    """Write the ends of an interval of differences, or of quotients."""
+    return "-" if of is None else f"{_change(of.low, is_ratio)} to {_change(of.high, is_ratio)}"
+
+
+def _change(value: float, is_ratio: bool) -> str:
+    """An end that is not quite no difference never looks like it: it gets more digits."""
+    write, digits, none = (number, RATIO_DIGITS, 1.0) if is_ratio else (signed, DIGITS, 0.0)
+    nothings = {f"{nothing:.{MOST_DIGITS}f}" for nothing in (0.0, none)}
+    if f"{abs(value):.{MOST_DIGITS}f}" not in nothings:
+        while float(f"{value:.{digits}f}") in (0.0, none):
+            digits += 1
+    return write(value, digits)
+
+
+def p_value(p: float | None) -> str:
+    """Write a p: three digits, or that it is below them."""
+    if p is None:
+        return "-"
+    return "< .001" if p < 0.0005 else number(p, 3)
+
+
+def left_out(comparison: Comparison) -> str | None:
+    """Say which runs are not in it."""
+    runs = [f"{one.run} ({one.why})" for one in comparison.left_out]
+    return f"{num(len(runs), 'run')} left out: {listed(runs, 8)}." if runs else None
+
+
+def how_resampled(of: Interval) -> str:
+    """Say where a bootstrap interval comes from."""
+    return f"all {of.num_draws:,} resamples" if of.is_exact else f"{of.num_draws:,} draws"
+
+
+def how_computed(comparison: Comparison) -> list[str]:
+    """Say where intervals and p come from, in short."""
+    scores = next((s.iqm_interval for s in comparison.settings if s.iqm_interval), None)
+    drawn = (
+        [f"95 % of the IQM: bootstrap, {how_resampled(scores)}; too narrow below 8 seeds."] if scores else []
+    )
+    return [*drawn, _tested(comparison)]
+
+
+def method(comparison: Comparison) -> list[str]:
+    """Say how everything was computed, a line each."""
+    several = len(comparison.strata) > 1
+    return [
+        f"A run is one observation. Its score is the mean over its {comparison.stratum}s."
+        if several
+        else "A run is one observation, with one score.",
+        *_of_ratios(comparison),
+        f"{'Quotients' if comparison.is_ratio else 'Differences'} are between runs of the same seed, finished in both "
+        "settings.",
+        "IQM: mean without the lowest and the highest quarter of all scores"
+        + (f", a score a seed and {comparison.stratum}." if several else "."),
+        "Its interval is the percentile bootstrap, which resamples seeds"
+        + (f" inside each {comparison.stratum}" if several else "")
+        + "; it describes, and decides nothing.",
+        *how_computed(comparison),
+        "P(improvement): chance that a run of the setting beats one of the baseline, ties one half"
+        + (f", mean over the {comparison.stratum}s." if several else "."),
+        f"d_z: mean difference over its standard deviation. Seeds for {POWER:.0%} power: of this test at "
+        f"{_level(comparison)}, if the true effect were the one seen.",
+    ]
+
+
+def parting(matrix: MeanMatrix) -> str | None:
+    """Say from where on a matrix cannot be averaged by stage."""
+    if matrix.parts_at is None:
+        return None
+    who = short(matrix.setting) + (f" and {short(matrix.baseline)}" if matrix.baseline else "")
+    return (
+        f"The runs of {who} do not train the same environments from stage {matrix.parts_at} on: "
+        "only the boundaries before it and the end are averaged."
+    )
+
+
+def _of_ratios(comparison: Comparison) -> list[str]:
+    if not comparison.is_ratio:
+        return []
+    return [
+        "The score is a ratio, compared as its logarithm: means are geometric, and x1.08 is 1.08 times as much."
+    ]
+
+
+def _tested(comparison: Comparison) -> str:
+    """Name the one rule that decides."""
+    drawn = any(not pair.is_exact for pair in comparison.pairs)
+    how = (
+        f"sign-flip test, {NUM_PATTERNS:,} drawn patterns beyond {MOST_SIGNS} seeds"
+        if drawn
+        else "exact sign-flip test"
+    )
+    m, what = len(comparison.pairs), "quotients" if comparison.is_ratio else "differences"
+    together = f", corrected for {m} comparisons (Bonferroni), so that all {m} hold together" if m > 1 else ""
+    none = 1 if comparison.is_ratio else 0
+    return (
+        f"p and 95 %: {how}, two-sided{together}; the interval holds the {what} that it does not reject, and a "
+        f"setting is called different when that leaves out {none}."
+    )
+
+
+def _level(comparison: Comparison) -> str:
+    m = len(comparison.pairs)
+    return number(ALPHA) + (f" / {m}" if m > 1 else "")
+
+
+def _not_enough(pair: Pair) -> str:
+    missing = pair.seeds_needed - len(pair.seeds)
+    return (
+        f"not enough to tell: {len(pair.seeds)} of {num(pair.seeds_needed, 'paired seed')}; {missing} more would allow "
+        f"p < {number(ALPHA)} ({pair.seeds_recommended} are recommended)"
+    )
+
+
+def _no_difference(pair: Pair) -> str:
+    need = pair.seeds_for_power
+    if not pair.effect_size:
+        more = ""
+    elif need is None:
+        more = "; if real, an effect of this size would take more than 1,000 seeds to see"
+    elif need <= len(pair.seeds):
+        more = "; an effect of this size could have been seen with these seeds"
+    else:
+        more = f"; if real, an effect of this size would take {need} seeds to see with {POWER:.0%} power"
+    return f"no difference seen: {_seen(pair)}{more}"
+
+
+def _claim(pair: Pair) -> str:
+    return f"{pair.verdict}: {_seen(pair)}"
+
+
+def _seen(pair: Pair) -> str:
+    return f"{change(pair.mean, pair.is_ratio)} ({changes(pair.interval, pair.is_ratio)}), {_p(pair)}"
+
+
+def _p(pair: Pair) -> str:
+    corrected = f" after correction for {pair.num_comparisons}" if pair.num_comparisons > 1 else ""
+    p = p_value(pair.p_corrected)
+    return f"p {p}{corrected}" if p.startswith("<") else f"p = {p}{corrected}"
+
+
+def _registered(plan: Mapping[str, Any]) -> str:
+    last = f" over the last {num(plan['last'], 'step')} of each stage" if plan.get("last") else ""
+    base = f" against {plan['baseline']}" if plan.get("baseline") else ""
+    by = f" by {plan['by']}" if plan.get("by") else ""
+    return f"{plan.get('metric')}{last if str(plan.get('metric')).startswith('train_') else ''}{by}{base}"
+
+
+_VERDICTS = {
+    "not enough": _not_enough,
+    "no difference": _no_difference,
+    **dict.fromkeys(("better", "worse", "higher", "lower"), _claim),
+}

@@ -1,0 +1,120 @@
+"""The comparison of two runs as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from store import checkpoints
+from store.diff.facets import Difference
+from store.diff.spec_diff import Field, different, versions
+from store.diff.step_diff import compare_boundaries, compare_stages, compare_steps, steps
+from store.export.rows import open_rows
+from store.ledger import Reading
+from store.sentences import what_is_missing
+
+
+@dataclass(frozen=True)
+class DiffSide:
+    """A run, where it is remembered and where its checkpoints are."""
+
+    reading: Reading
+    name: str
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Length:
+    """How far a run is."""
+
+    status: str
+    num_steps: int
+    num_boundaries: int
+
+    @property
+    def reached(self) -> tuple[int, int]:
+        """Steps and boundaries done."""
+        return self.num_steps, self.num_boundaries
+
+
+@dataclass(frozen=True)
+class Digests:
+    """The hashes of a run, and the step of the checkpoint whose weights they cover."""
+
+    step: int
+    digest: str
+    digest_all: str
+
+
+@dataclass(frozen=True)
+class Diff:
+    """Two runs side by side."""
+
+    a: str
+    b: str
+    is_equal: bool  # the same things were done and found, and the weights are the same, bit for bit
+    spec: Sequence[Field]
+    environments: Sequence[Field]  # versions
+    host: Sequence[Field]
+    first: Difference | None  # None: all that both have recorded is equal
+    num_compared_steps: int
+    num_different_steps: int
+    num_compared_boundaries: int
+    num_different_boundaries: int
+    lengths: Sequence[Length]  # of A and B
+    digests: Sequence[
+        Digests | None
+    ] = ()  # of A and B, when nothing recorded differs; None: no whole checkpoint
+    missing: Sequence[str | None] = (None, None)  # what the records of A and B lack
+
+
+def diff(a: DiffSide, b: DiffSide, tell: Callable[[str], None] = lambda words: None) -> Diff:
+    """Compare two runs, of one ledger or of two. Reads both once, a step at a time."""
+    readings, names = (a.reading, b.reading), (a.name, b.name)
+    lengths = [_length(side) for side in (a, b)]
+    num_steps = min(length.num_steps for length in lengths)
+    with open_rows(*_of(a)) as rows_a, open_rows(*_of(b)) as rows_b:
+        step, num_different = compare_steps(steps(rows_a, num_steps), steps(rows_b, num_steps), tell)
+        boundaries = compare_boundaries(readings, names, (rows_a, rows_b))
+    stages = compare_stages(readings, names)
+    found = [(one.step, order, one) for order, one in enumerate([step, *boundaries[:1], *stages[:1]]) if one]
+    first = min(found, key=lambda one: one[:2])[2] if found else None
+    is_done = first is None and lengths[0].reached == lengths[1].reached
+    missing = [what_is_missing(side.reading.gaps(side.name)) for side in (a, b)]
+    is_told = is_done and missing == [None, None]
+    digests = [_digests(side, tell) for side in (a, b)] if is_told else []
+    return Diff(
+        *names,
+        is_equal=bool(digests) and None not in digests and digests[0] == digests[1],
+        spec=different(*(side.reading.spec(side.name) for side in (a, b))),
+        environments=different(*(versions(*_of(side)) for side in (a, b))),
+        host=different(*(side.reading.host(side.name) for side in (a, b))),
+        first=first,
+        num_compared_steps=num_steps,
+        num_different_steps=num_different,
+        num_compared_boundaries=min(length.num_boundaries for length in lengths),
+        num_different_boundaries=len(boundaries),
+        lengths=lengths,
+        digests=digests,
+        missing=missing,
+    )
+
+
+def _of(side: DiffSide) -> tuple[Reading, str]:
+    return side.reading, side.name
+
+
+def _length(side: DiffSide) -> Length:
+    run = side.reading.run(side.name)
+    return Length(run.status, run.num_steps, run.num_boundaries)
+
+
+def _digests(side: DiffSide, tell: Callable[[str], None]) -> Digests | None:
+    tell(f"hashing {side.name}")
+    record, _ = checkpoints.newest_valid(side.folder, side.reading.checkpoints(side.name))
+    if record is None:
+        return None
+    weights = checkpoints.weights_sha256(side.folder / record.folder)
+    read = side.reading
+    return Digests(record.step, read.digest(side.name, weights), read.digest_all(side.name, weights))

@@ -1,0 +1,133 @@
+"""Runs out of the ledger, into a new folder of tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from store import outcomes
+from store.export.columns import Row, Table
+from store.export.dictionary import write_dictionary
+from store.export.file_formats import FORMATS, Writer, visible
+from store.export.rows import RunRows, open_rows
+from store.export.tables import CARRY_OVER, RUNS, TABLES
+from store.files import new_folder
+from store.ledger import Reading
+from store.secrets import values_without_logins
+
+ROWS_AT_ONCE = 10_000  # a row group of Parquet
+CHARACTERS_AT_ONCE = 16_000_000  # or this much text, if that is less
+TOLD_EVERY = 10_000  # rows
+
+
+class ExportFile:
+    """The files of one table. Rows wait until there are many of them, also from one run to the next."""
+
+    def __init__(self, table: Table, files: Sequence[Writer]) -> None:
+        self.num_rows = 0
+        self._files = files
+        self._texts = [place for place, c in enumerate(table.columns) if c.kind in ("text", "json")]
+        self._waiting: list[Row] = []
+        self._characters = 0
+
+    def add(self, row: Row) -> None:
+        """Take a row; its texts are made `visible`."""
+        values = list(row)
+        for place in self._texts:
+            if values[place] is not None:
+                values[place] = visible(values[place])
+                self._characters += len(values[place])
+        self._waiting.append(tuple(values))
+        self.num_rows += 1
+        if len(self._waiting) >= ROWS_AT_ONCE or self._characters >= CHARACTERS_AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits."""
+        for file in self._files:
+            file.write(self._waiting)
+        self._waiting, self._characters = [], 0
+
+
+class Export:
+    """Tables that runs are added to, one after the other. Made by `new_export`."""
+
+    def __init__(self, outputs: Mapping[str, ExportFile]) -> None:
+        self.outputs = outputs
+        self.runs: list[str] = []
+
+    @property
+    def num_rows(self) -> dict[str, int]:
+        """How many rows every table has."""
+        return {name: output.num_rows for name, output in self.outputs.items()}
+
+    def add(self, reading: Reading, run: str, tell: Callable[[str], None] = lambda words: None) -> None:
+        """Take all rows of a run, as they are now; of a run that goes on meanwhile, one moment of it."""
+        made = {RUNS.name: [_run(reading, run)], CARRY_OVER.name: _carry_over(reading, run)}
+        with open_rows(reading, run) as rows:
+            for table in TABLES:
+                output = self.outputs[table.name]
+                found = made[table.name] if table.name in made else _rows(table, rows, run)
+                for count, row in enumerate(found, 1):
+                    output.add(row)
+                    if count % TOLD_EVERY == 0:
+                        tell(f"{run}: {table.name}, {count:,} rows")
+        self.runs.append(run)
+
+
+@contextmanager
+def new_export(folder: Path, formats: Sequence[str]) -> Iterator[Export]:
+    """Make a folder of tables, where a link leads if it is one: whole when the block ends well, else not there.
+
+    Args:
+        folder: where to; one that is there is replaced, so ask first.
+        formats: of `parquet` and `csv`.
+    """
+    with new_folder(folder.resolve()) as aside:
+        with ExitStack() as stack:
+            outputs = {}
+            for table in TABLES:
+                paths = [(one, aside / f"{table.name}.{one}") for one in formats]
+                files = [stack.enter_context(FORMATS[one](path, table.columns)) for one, path in paths]
+                outputs[table.name] = ExportFile(table, files)
+            export = Export(outputs)
+            yield export
+            for output in outputs.values():
+                output.flush()
+        write_dictionary(aside, TABLES, export.runs, export.num_rows)
+
+
+def _rows(table: Table, rows: RunRows, run: str) -> Iterator[Row]:
+    assert table.source is not None
+    found = rows.of(table.source, table.reads or table.names[1:], table.order)
+    spread = table.spread
+    taken = found if spread is None else chain.from_iterable(map(spread, found))
+    return ((run, *row) for row in taken)
+
+
+def _run(reading: Reading, name: str) -> Row:
+    facts: dict[str, Any] = {**vars(reading.run(name)), "run": name}
+    facts["spec"] = _json(values_without_logins(reading.spec(name)))
+    facts["host"] = _json(reading.host(name))
+    return tuple(facts[column] for column in RUNS.names)
+
+
+def _carry_over(reading: Reading, run: str) -> list[Row]:
+    found = outcomes.read(reading, run)
+    stages = sorted({stage for stage, _ in found.accuracy if stage})
+    return [
+        (run, stage, name, value)
+        for stage in stages
+        for name, value in {
+            **outcomes.of_run(found.up_to(stage)),
+            **outcomes.of_switch(found, stage),
+        }.items()
+    ]
+
+
+def _json(data: Any) -> str:
+    return json.dumps(data, sort_keys=True, separators=(",", ":"))

@@ -1,0 +1,263 @@
+"""A run's numbers as sentences, for `show` and the report. One function a sentence; each is true to two decimals.
+
+Sentences read the facts of `store.run_story` and nothing else. They compare what they print: a change that is
+written as +.10 counts as .10.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from store.carryover import geometric_mean, ratio
+from store.metrics import metric
+
+if TYPE_CHECKING:
+    from store.ledger.query_rows import Gaps, Span
+
+GAINED, LOST = 0.10, -0.03  # changes of accuracy that are worth a name
+STEADY = 0.03  # a ratio this near to 1 is no change
+COLLAPSED = 0.05  # nats a token
+LONG_NAME = 40  # characters of a name in a sentence
+NAMED = 4  # names in a list, before the rest is counted
+
+Story = Mapping[str, Any]
+
+
+def in_words(story: Story) -> list[str]:
+    """Say what was learnt, what it cost in entropy, what the bandits and the scheduler did, and what of it taught."""
+    return [what_was_learnt(story), what_it_cost(story), what_was_chosen(story), what_taught(story)]
+
+
+def what_was_learnt(story: Story) -> str:
+    """Count the environments whose held-out accuracy rose and name those where it fell."""
+    changes = {
+        name: round(facts["accuracy_change"], 2)
+        for name, facts in story["environments"].items()
+        if facts["accuracy_change"] is not None
+    }
+    if not changes or story["num_boundaries"] < 2:
+        return "No stage is finished yet."
+    up = sorted((name for name, change in changes.items() if change >= GAINED), key=lambda n: -changes[n])
+    down = sorted((name for name, change in changes.items() if change < LOST), key=lambda n: changes[n])
+    gained = f"{len(up)} of {num(len(changes), 'environment')} gained {number(GAINED)} of accuracy or more"
+    who_lost = _with(down, changes) if down else "none"
+    return f"{gained}{f' ({_with(up, changes)})' if up else ''}; {who_lost} lost more than {number(-LOST)}."
+
+
+def what_it_cost(story: Story) -> str:
+    """Compare the policy's entropy at the end with that at the start, by environment."""
+    if story["num_boundaries"] < 2:
+        return "What it costs in entropy is known after the first stage."
+    pairs = {n: (f["entropy_start"], f["entropy_end"]) for n, f in story["environments"].items()}
+    floor = metric("entropy_token").ratio_floor or 0.0
+    left = {n: r for n, (start, end) in pairs.items() if (r := ratio(end, start, floor)) is not None}
+    mean = geometric_mean(left.values())
+    if mean is None:
+        return "Entropy cannot be compared: it was measured nowhere, or next to nothing at the start."
+    moved = f"stayed at {mean:.0%}" if abs(mean - 1) <= STEADY else f"{_verb(mean)} to {mean:.0%}"
+    least, most = min(left, key=lambda n: left[n]), max(left, key=lambda n: left[n])
+    if len(left) == 1:
+        return f"Entropy {moved} of its start on {short(least)} ({_path(pairs[least])}){_collapsed(pairs)}."
+    over = f"Entropy {moved} of its start (geometric mean of {num(len(left), 'environment')})"
+    if f"{left[least]:.0%}" == f"{left[most]:.0%}":
+        return f"{over}, alike on all of them{_collapsed(pairs)}."
+    ends = [f"{short(name)}, {left[name]:.0%} ({_path(pairs[name])})" for name in (least, most)]
+    return f"{over}: least is left on {ends[0]}, most on {ends[1]}{_collapsed(pairs)}."
+
+
+def what_was_chosen(story: Story) -> str:
+    """Say which environments got the stages and which arm's probability moved most."""
+    if not story["stages"]:
+        return "No stage has begun."
+    given = Counter(stage["environment"] for stage in story["stages"] if stage["environment"] is not None)
+    if not given:
+        return f"One bandit chose among all categories; {_arms_moved(story)}."
+    shares = [f"{short(name)} {count}" for name, count in given.most_common()]
+    stages = num(sum(given.values()), "stage")
+    return f"Of {stages} the {story['scheduler']} scheduler gave {listed(shares)}; {_arms_moved(story)}."
+
+
+def what_taught(story: Story) -> str:
+    """Count the groups with a signal, in which there was anything to compare, by environment; the least comes first."""
+    rows = story["taught"]
+    total, taught = (sum(row[key] for row in rows) for key in ("num_groups", "num_taught"))
+    if not total:
+        return "No group was played yet."
+    shares = {name: share for name in _played(rows) if (share := share_taught(rows, name)) is not None}
+    order = sorted(shares, key=lambda name: shares[name])
+    own = [f"{short(name)} {percent(shares[name])}" for name in order]
+    whose = f" ({listed(own)})" if len(own) > 1 else ""
+    rest = "" if taught == total else "; in the others all samples earned the same"
+    return f"Of {num(total, 'group')} {percent(taught / total)} had a signal{whose}{rest}."
+
+
+def share_taught(
+    rows: Sequence[Mapping[str, Any]], environment: str, category: str | None = None
+) -> float | None:
+    """Share of an environment's groups with a signal, or of a category's; None: none was played."""
+    own = [row for row in rows if row["environment"] == environment and category in (None, row["category"])]
+    total = sum(row["num_groups"] for row in own)
+    return sum(row["num_taught"] for row in own) / total if total else None
+
+
+def what_is_lost(story: Story) -> str | None:
+    """Say what the record lacks, as a sentence; None where it is whole."""
+    return f"Mind that {story['missing']}." if story["missing"] else None
+
+
+def beside_the_baseline(story: Story) -> str | None:
+    """Say how accurate the run is beside its twin with another bandit; None without one. One pair proves nothing."""
+    twin = story["baseline"]
+    if twin is None:
+        return None
+    changes = {name: change for name, change in twin["accuracy_change"].items() if change is not None}
+    who = f"{twin['name']}, the same run with the {twin['bandit']} bandit"
+    if not changes or not twin["after_stage"]:
+        return f"Nothing to compare yet with {who}."
+    order = sorted(changes, key=lambda name: -abs(changes[name]))
+    after = num(int(twin["after_stage"]), "stage")
+    return f"After {after}, accuracy beside {who}: {_with(order, changes)}. One pair of runs proves nothing."
+
+
+def what_went_wrong(story: Story) -> str:
+    """Count samples without a score and updates left out."""
+    total = sum(row["num_samples"] for row in story["allocation"])
+    unscored = total - sum(row["num_scored"] for row in story["allocation"])
+    skipped = [event["step"] for event in story["events"] if event["kind"] == "skipped update"]
+    if not total:
+        return "No sample was trained on yet."
+    scored = (
+        f"{unscored:,} of {num(total, 'training sample')} ({unscored / total:.1%}) could not be scored"
+        if unscored
+        else f"All {num(total, 'training sample')} were scored"
+    )
+    if not skipped:
+        return f"{scored}; every update was applied."
+    return f"{scored}; updates were skipped in {num(len(skipped), 'step')}, last in step {skipped[-1]:,}."
+
+
+def what_is_missing(gaps: Gaps) -> str | None:
+    """Say what a run's record lacks; None where it is whole."""
+    if not gaps:
+        return None
+    lost = [*_spans("step", "steps", gaps.steps), *_spans("boundary", "boundaries", gaps.boundaries)]
+    return (
+        f"the record lacks {' and '.join(lost)}, which were lost with a ledger: tables, curves and exports are without "
+        "them, and the run has no digest"
+    )
+
+
+def _spans(one: str, several: str, spans: Sequence[Span]) -> list[str]:
+    """Name stretches of numbers; none: nothing."""
+    texts = [f"{first:,}" if first == last else f"{first:,} to {last:,}" for first, last in spans]
+    is_one = len(spans) == 1 and spans[0][0] == spans[0][1]
+    return [f"{one if is_one else several} {listed(texts)}"] if texts else []
+
+
+def how_it_stands(story: Story) -> str:
+    """Say how far the run is; one whose last boundary is measured is finished, whoever still holds it."""
+    if story["num_boundaries"] == story["planned_stages"] + 1 and story["status"] == "running":
+        return "finished"
+    return str(story["status"])
+
+
+def duration(seconds: float) -> str:
+    """Write a time as people say it: 48 s, 2 min 50 s, 3 h 05 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """Write a number the way all tables do: .37, -.05, 1.07; a missing one is a dash."""
+    if value is None:
+        return "-"
+    text = f"{value:.{digits}f}"
+    if float(text) == 0:
+        text = text.lstrip("-")  # -0.00 is a rounding, not a loss
+    return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text
+
+
+def signed(value: float | None, digits: int = 2) -> str:
+    """Write a change, with its sign; one that rounds to nothing has none."""
+    text = number(value, digits)
+    return f"+{text}" if value is not None and float(text) > 0 else text
+
+
+def percent(share: float | None) -> str:
+    """Write a share; what is not quite nothing or not quite all is not rounded to it. A missing one is a dash."""
+    if share is None:
+        return "-"
+    if 0 < share < 0.01:
+        return "<1%"
+    return ">99%" if 0.99 < share < 1 else f"{share:.0%}"
+
+
+def num(count: int, what: str) -> str:
+    """Count things: 1 stage, 8 stages."""
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
+def listed(names: Sequence[str], most: int = NAMED) -> str:
+    """Join names as a sentence does; beyond `most` the rest is counted."""
+    shown, rest = list(names[:most]), len(names) - most
+    if rest > 0:
+        shown.append(f"{rest} more")
+    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+
+
+def short(name: str, limit: int = LONG_NAME) -> str:
+    """Shorten a name in its middle: names of one kind often differ at their ends."""
+    if len(name) <= limit:
+        return name
+    end = max(1, (limit - 1) // 3)
+    return f"{name[: limit - 1 - end]}\u2026{name[-end:]}"
+
+
+def arm_name(arm: Mapping[str, Any]) -> str:
+    """Name an arm with its environment; an arm of a bandit over everything has it in its name."""
+    return str(arm["arm"]) if arm["bandit"] == "*" else f"{arm['bandit']}.{arm['arm']}"
+
+
+def _played(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(row["environment"] for row in rows))
+
+
+def _with(names: Sequence[str], changes: Mapping[str, float]) -> str:
+    return listed([f"{short(name)} {signed(changes[name])}" for name in names])
+
+
+def _verb(mean: float) -> str:
+    return "fell" if mean < 1 else "rose"
+
+
+def _path(pair: tuple[float | None, float | None]) -> str:
+    return f"{number(pair[0])} to {number(pair[1])} nats a token"
+
+
+def _collapsed(pairs: Mapping[str, tuple[float | None, float | None]]) -> str:
+    names = [name for name, (_, end) in pairs.items() if end is not None and end < COLLAPSED]
+    return (
+        f"; it has collapsed on {listed(list(map(short, names)))} (below {number(COLLAPSED)})"
+        if names
+        else ""
+    )
+
+
+def _arms_moved(story: Story) -> str:
+    """Say what the bandits did: the arm whose probability moved most."""
+    arms = [arm for arm in story["arms"] if not arm["is_scheduler"]]
+    if not arms:
+        return "how the bandits' probabilities moved was not kept"
+    moved = max(arms, key=lambda arm: float(arm["probability_max"] - arm["probability_min"]))
+    least, most = number(moved["probability_min"]), number(moved["probability_max"])
+    if least == most:
+        return "the bandits' probabilities did not move"
+    who = "it" if moved["bandit"] == "*" else "the bandits"
+    name = short(arm_name(moved))
+    return f"{who} moved most on {name}, whose probability went between {least} and {most}"

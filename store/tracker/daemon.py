@@ -1,0 +1,176 @@
+"""The tracker's process: catch up whenever a checkpoint covers more, until the run is over and all of it is sent.
+
+MLflow may be away: then it pauses, ever longer. When the run is over it goes on trying for a while by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from store.errors import LedgerAway, TrackerError
+from store.ledger import Ledger
+from store.lock import holder
+from store.run_story import status
+from store.tracker.artifacts import REPORT
+from store.tracker.cursor import Cursor, covered
+from store.tracker.locks import is_sent_by_another, turn
+from store.tracker.record import MlflowRecord, speaking_of
+from store.tracker.sync import Say, Source, catch_up
+from store.tracker.target import Target, mind_manners
+
+LOOK_S = 1.0  # between two looks at the ledger
+TURN_S = 60.0  # for an earlier tracker of the run to let go
+PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0, 20.0)  # after the first failure, the second, ...; then the last again
+FACE = "?workflowType=machine_learning"  # MLflow's UI has another one, for traces and judges
+GIVE_UP_S = 600.0  # after a run's end, when MLflow stays away
+
+_TAKEN_OVER = "another tracker sends this run from here on"
+
+
+@dataclass(frozen=True)
+class TrackerJob:
+    """What a tracker is told. Handed over by a pipe: the URLs may hold passwords."""
+
+    run: str
+    folder: str  # the run's own
+    ledger_url: str
+    target: Target
+
+    def as_json(self) -> str:
+        """Write it."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> TrackerJob:
+        """Read it back."""
+        raw = json.loads(text)
+        return cls(**{**raw, "target": Target(**raw["target"])})
+
+
+@dataclass(frozen=True)
+class Link:
+    """Where MLflow's UI shows a run: the ends of two URLs."""
+
+    experiment: str
+    run: str
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What a look at a run shows; nothing is to be done between two equal ones."""
+
+    covered: Cursor
+    status: str
+    report: int | None  # when it was written
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run has ended, for now."""
+        return self.status != "running"
+
+
+def follow(job: TrackerJob, say: Say) -> None:
+    """Send a run while it goes on, and what is left when it is over. Raises `TrackerError` when it gives up."""
+    mind_manners()
+    folder = Path(job.folder)
+    with turn(folder, TURN_S) as is_mine:
+        pauses = _Pauses(folder, is_mine, say)
+        while is_mine():
+            try:
+                opened = Ledger.open(job.ledger_url, create=False)
+            except LedgerAway as away:
+                pauses.wait(away)
+                continue
+            with opened as ledger:
+                _follow(Source(ledger, job.run, folder), job.target, is_mine, say, pauses)
+            return
+        say(_TAKEN_OVER)
+
+
+def send_now(job: TrackerJob, say: Say) -> Link | None:
+    """Send what a run's record lacks, once, and tell where to see it. Raises `StoreError`.
+
+    A run that is going on is left to its own tracker while there is one; None then.
+    """
+    mind_manners()
+    folder = Path(job.folder)
+    if holder(folder) is not None and is_sent_by_another(folder):
+        say(f"{job.run}: running, and its own tracker sends it")
+        return None
+    with (
+        Ledger.open(job.ledger_url, create=False) as ledger,
+        turn(folder, TURN_S) as is_mine,
+        speaking_of(job.target),
+    ):
+        record, source = MlflowRecord(job.target), Source(ledger, job.run, folder)
+        sent = catch_up(source, record, is_mine)
+    say(f"{job.run}: {f'{sent.num_values} values sent' if sent.num_values else 'up to date'}")
+    runs = f"/#/experiments/{record.experiment_id}/runs"
+    return Link(runs + FACE, f"{runs}/{sent.entry.id}{FACE}")
+
+
+class _Pauses:
+    """Ever longer pauses while MLflow or the ledger is away; once the run is over, not for ever."""
+
+    def __init__(self, folder: Path, is_mine: Callable[[], bool], say: Say) -> None:
+        self._folder, self._is_mine, self._say = folder, is_mine, say
+        self._num_failures = 0
+        self._give_up_at: float | None = None
+
+    def wait(self, away: TrackerError | LedgerAway) -> None:
+        """Pause before the next try. Raises what is given when it is time to give up."""
+        pause_s = PAUSES_S[min(self._num_failures, len(PAUSES_S) - 1)]
+        self._say(f"{away} Trying again in {pause_s:.0f} s.")
+        if holder(self._folder) is None:
+            self._give_up_at = self._give_up_at or time.monotonic() + GIVE_UP_S
+            if time.monotonic() > self._give_up_at:
+                raise away
+        self._num_failures += 1
+        _sleep(pause_s, self._is_mine)
+
+    def end(self) -> None:
+        """Begin again with the shortest: it is there."""
+        self._num_failures = 0
+
+
+def _follow(source: Source, target: Target, is_mine: Callable[[], bool], say: Say, pauses: _Pauses) -> None:
+    record: MlflowRecord | None = None
+    seen: Sight | None = None
+    while is_mine():
+        try:
+            with speaking_of(target):
+                sight = _look(source)
+                if sight != seen:
+                    record = record or MlflowRecord(target)
+                    num_values = catch_up(source, record, is_mine).num_values
+                    step = sight.covered.step
+                    say(f"{num_values} values sent, up to step {step}; the run is {sight.status}")
+                    seen = sight
+                    pauses.end()
+                if sight.is_over:
+                    return
+            time.sleep(LOOK_S)
+        except (TrackerError, LedgerAway) as away:
+            record = None
+            pauses.wait(away)
+    say(_TAKEN_OVER)
+
+
+def _look(source: Source) -> Sight:
+    report = source.folder / REPORT
+    return Sight(
+        covered(source.read, source.run),
+        status(source.read.run(source.run).status, source.folder),
+        report.stat().st_mtime_ns if report.is_file() else None,
+    )
+
+
+def _sleep(seconds: float, is_mine: Callable[[], bool]) -> None:
+    """Pause, but let go soon when another tracker takes over."""
+    until = time.monotonic() + seconds
+    while is_mine() and (left := until - time.monotonic()) > 0:
+        time.sleep(min(LOOK_S, left))

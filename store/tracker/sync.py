@@ -1,0 +1,162 @@
+"""One pass: bring MLflow's record of a run to what its ledger holds for certain."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from store.ledger import Ledger, Reading
+from store.ledger.query_rows import Stage
+from store.run_story import status
+from store.secrets import without_logins
+from store.tracker import artifacts, settings
+from store.tracker.cursor import Cursor, covered
+from store.tracker.pages import HistoryPages, Page
+from store.tracker.record import CURSOR, MlflowRecord, MlflowRun
+from store.tracker.values import milliseconds
+
+Say = Callable[[str], None]
+
+STATUS = {  # the ledger's words, and `killed` for a run whose process is gone
+    "running": "RUNNING",
+    "finished": "FINISHED",
+    "stopped": "KILLED",
+    "killed": "KILLED",
+    "failed": "FAILED",
+}
+_REPORT = "evergreen.report"  # tag: a hash of the report that was sent last
+_STATUS = "evergreen.status"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A run, where it is remembered."""
+
+    ledger: Ledger
+    run: str
+    folder: Path  # the run's own
+
+    @property
+    def read(self) -> Reading:
+        """Ask its ledger."""
+        return self.ledger.reading
+
+    @property
+    def url(self) -> str:
+        """Name its ledger, without a password."""
+        return without_logins(self.ledger.engine.url.render_as_string())
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What a pass did."""
+
+    num_values: int
+    entry: MlflowRun  # the curriculum's run in MLflow
+
+
+def catch_up(source: Source, record: MlflowRecord, is_wanted: Callable[[], bool] = lambda: True) -> Sent:
+    """Send what the record lacks. Stops between two pages when it is no longer wanted.
+
+    Whatever fails, the next pass goes on where the cursor is. It moves after the values, so a page may be sent
+    twice; MLflow keeps one of equal points.
+    """
+    return _Pass(source, record).run(is_wanted)
+
+
+class _Pass:
+    """What one pass knows: the ledger's history as it is now, and MLflow's runs for it."""
+
+    def __init__(self, source: Source, record: MlflowRecord) -> None:
+        self.source, self.record = source, record
+        self.until = covered(source.read, source.run)
+        self.history = HistoryPages(source.read, source.read.run(source.run))
+        self.spec = source.read.spec(source.run)
+        self.entry = self._curriculum()
+        self.stages = record.stages(self.entry)
+        self.sent = _cursor(self.entry)
+
+    def run(self, is_wanted: Callable[[], bool]) -> Sent:
+        """Go through all pages."""
+        num_values = 0
+        for page in self.history.pages(self.sent, self.until):
+            if not is_wanted():
+                return Sent(num_values, self.entry)
+            num_values += self._send(page)
+            self.sent = page.end
+        self._send_report()
+        self._conclude()
+        return Sent(num_values, self.entry)
+
+    def _curriculum(self) -> MlflowRun:
+        """Find or make the curriculum's run; the record of a history that was rewritten since is made anew."""
+        run = self.history.run
+        entry = self.record.curriculum(run.uid)
+        if entry is not None and not self.history.has(_cursor(entry)):
+            self.record.forget(entry)
+            entry = None
+        if entry is None:
+            note = settings.note(run, self.spec)
+            tags = {**settings.tags(run, self.source.url), "mlflow.note.content": note}
+            entry = self.record.begin(run.name, milliseconds(run.created_at), tags)
+        self.record.describe(entry, settings.params(run, self.spec))
+        return entry
+
+    def _stage(self, stage: Stage) -> MlflowRun:
+        """Find or make a stage's run."""
+        if stage.stage not in self.stages:
+            run = self.history.run
+            name, tags = settings.stage_name(run, stage), settings.stage_tags(run, stage, self.entry.id)
+            self.stages[stage.stage] = self.record.begin(name, milliseconds(stage.started_at), tags)
+        entry = self.stages[stage.stage]
+        params = settings.params(self.history.run, self.spec) | settings.stage_params(stage, self.spec)
+        self.record.describe(entry, params)
+        return entry
+
+    def _send(self, page: Page) -> int:
+        """Send a page, then the files of its last boundary if no later one is to come, then move the cursor."""
+        for number, points in page.stages.items():
+            self.record.write(self._stage(self.history.stages[number]), points)
+        self.record.write(self.entry, page.curriculum)
+        if page.boundaries and page.end.num_boundaries == self.until.num_boundaries:
+            with tempfile.TemporaryDirectory() as folder:
+                artifacts.write(Path(folder), self.history, page.end, self.source.folder)
+                self.record.attach(self.entry, Path(folder))
+        self.record.move_cursor(self.entry, page.end.as_tag())
+        return sum(map(len, page.stages.values())) + len(page.curriculum)
+
+    def _send_report(self) -> None:
+        """Send the run's report when it is another than the last one sent."""
+        report = self.source.folder / artifacts.REPORT
+        if not report.is_file():
+            return
+        sha256 = hashlib.sha256(report.read_bytes()).hexdigest()
+        if self.entry.tags.get(_REPORT) != sha256:
+            with tempfile.TemporaryDirectory() as folder:
+                artifacts.copy_report(self.source.folder, Path(folder))
+                self.record.attach(self.entry, Path(folder))
+            self.record.tag(self.entry, {_REPORT: sha256})
+
+    def _conclude(self) -> None:
+        """Give the curriculum and its stages the status that the run has by now."""
+        run = self.history.run
+        word = status(run.status, self.source.folder)
+        last_word = run.ended_at or run.last_step_at or run.created_at  # one that was killed said no other
+        ended_ms = None if word == "running" else milliseconds(last_word)
+        for number, own in self.stages.items():
+            stage = self.history.stages.get(number)
+            if stage is None:  # lost with a ledger, and concluded before that
+                continue
+            if number < self.sent.num_boundaries and stage.ended_at is not None:
+                self.record.conclude(own, STATUS["finished"], milliseconds(stage.ended_at))
+            else:
+                self.record.conclude(own, STATUS[word], ended_ms)
+        self.record.conclude(self.entry, STATUS[word], ended_ms)
+        self.record.tag(self.entry, {_STATUS: word})
+
+
+def _cursor(entry: MlflowRun) -> Cursor:
+    return Cursor.from_tag(entry.tags.get(CURSOR))

@@ -1,0 +1,30 @@
+"""Checks for tests that need no processes: all in this one, with a second build for the other process."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from environments import EnvironmentSource
+from environments.checker import Finding
+from environments.checker.checks import CHECKS, look
+from environments.checker.context import CheckContext, CheckLimits
+from environments.scoring.jobs import play
+
+BAD = "tests.environments.checker.bad:create"
+FEW = CheckLimits(tasks=8, scan=120, budget_s=1.0)
+
+
+def findings_here(source: EnvironmentSource, limits: CheckLimits = FEW) -> list[Finding]:
+    second = cache(source.create)
+    bench = CheckContext(
+        source, limits, lambda jobs: [play(second(), job) for job in jobs], lambda words: None
+    )
+    findings = []
+    for name, check in CHECKS.items():
+        if name == "build" or bench.is_built:
+            findings += look(check, bench)
+    return findings
+
+
+def bad(fault: str) -> EnvironmentSource:
+    return EnvironmentSource("sums", BAD, {"fault": fault})

@@ -1,0 +1,162 @@
+"""One fault, one finding: what the referee says of environments that break one rule each."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import environments.checker
+from environments.checker.rules import RULES
+from tests.environments.checker.bad import FAULTS
+from tests.environments.checker.here import bad, findings_here
+
+# Fault: the rule it breaks. Nothing else may be found at the level of errors.
+EXPECTED = {
+    "version_number": "build",
+    "same_category_twice": "build",
+    "categories_as_strings": "build",
+    "empty_version": "version",
+    "wrong_flag": "attribute",
+    "symbols_as_list": "attribute",
+    "category_without_name": "category",
+    "parameters_that_are_no_json": "category",
+    "categories_in_any_order": "category-order",
+    "nothing_trainable": "not-trainable",
+    "size_zero": "size",
+    "size_of_text": "size",
+    "size_too_large": "size-honest",
+    "not_endless": "size-honest",
+    "max_tokens_too_small": "max-tokens",
+    "max_tokens_for_longer_tokens": "max-tokens-tight",
+    "task_fails": "task-fails",
+    "task_raises_beyond_exceptions": "task-fails",
+    "task_by_the_clock": "task-same",
+    "task_counts_calls": "task-same",
+    "task_by_global_random": "random-state",
+    "task_seeds_random": "random-state",
+    "task_seeds_numpy": "random-state",
+    "task_changes_directory": "directory",
+    "task_leaves_files": "files",
+    "task_changes_variables": "variables",
+    "task_as_dict": "task-form",
+    "task_of_another_index": "task-form",
+    "task_of_another_environment": "task-form",
+    "messages_as_list": "task-form",
+    "message_as_text": "task-form",
+    "message_of_nobody": "task-form",
+    "half_a_character": "task-form",
+    "answer_as_number": "task-form",
+    "empty_prompt": "prompt-empty",
+    "assistant_speaks_last": "last-message",
+    "task_does_not_pickle": "task-pickle",
+    "task_is_heavy": "task-heavy",
+    "task_can_be_changed": "task-frozen",
+    "key_of_its_own": "key",
+    "no_reference_answers": "no-answer",
+    "few_tasks": "few-tasks",
+    "nothing_to_select_by": "pool-thin",
+    "nothing_to_evaluate_on": "pool-held-out",
+    "nothing_to_train_on": "pool-train",
+    "reference_is_wrong": "reference",
+    "reference_is_not_correct": "reference",
+    "empty_is_right": "empty",
+    "any_number_is_right": "other-answer",
+    "the_prompt_is_right": "wrong-reply",
+    "lists_are_right": "several-answers",
+    "nonsense_is_paid": "paid-wrong",
+    "value_of_two": "score-form",
+    "value_is_nan": "score-form",
+    "value_is_text": "score-form",
+    "component_is_nan": "score-form",
+    "score_is_a_number": "score-form",
+    "no_score": "score-form",
+    "score_not_implemented": "raises",
+    "score_raises": "score-raises",
+    "score_raises_aside": "score-raises",
+    "score_raises_aside_and_for_an_answer": "score-raises",
+    "score_exits": "score-raises",
+    "score_declines": "score-declines",
+    "score_by_chance": "score-same",
+    "score_knows_only_its_own_tasks": "score-elsewhere",
+    "score_changes_the_task": "score-changes-task",
+    "score_is_slow": "score-slow",
+    "later_turn_raises": "score-raises",
+    "later_turn_ends_without_a_score": "score-form",
+    "score_so_far_out_of_range": "score-form",
+    "later_turn_by_its_own_chance": "episode-replay",
+    "episode_shows_another_question": "episode",
+    "turns_without_end": "episode-endless",
+    "one_episode_for_all": "episode-used",
+    "episodes_share_what_they_heard": "score-same",
+    "episode_is_none": "episode",
+    "turn_without_a_message": "episode",
+    "no_legal_answer": "legal-answer",
+    "legal_answer_is_the_answer": "gives-away",
+    "legal_answer_by_its_own_chance": "legal-answer",
+    "closed_without_end": "closed-endless",
+}
+
+
+# What comes with a fault: these findings are as true as the first.
+COMPANIONS = {
+    "task_by_global_random": {"task-same"},
+    "any_number_is_right": {"wrong-reply"},
+    "score_knows_only_its_own_tasks": {"reference"},
+    "one_episode_for_all": {"score-same", "score-elsewhere", "reference"},
+    "episodes_share_what_they_heard": {"score-elsewhere", "episode-replay"},
+    "episode_is_none": {"score-raises"},
+}
+
+
+# A reply that cannot be scored costs one sample where scores are found aside.
+SEVERITIES = {"score_raises_aside": "warning"}
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch, tmp_path):
+    """Put back what faults change."""
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EVERGREEN_BAD", "")
+    yield
+    random.setstate(python_state)
+    np.random.set_state(numpy_state)
+
+
+@pytest.mark.parametrize("fault", ["none", "none, closed", "none, several turns"])
+def test_nothing_is_found_where_nothing_is_wrong(fault):
+    assert findings_here(bad(fault)) == []
+
+
+@pytest.mark.parametrize(("fault", "rule"), EXPECTED.items(), ids=EXPECTED)
+def test_one_fault_is_one_finding(fault, rule):
+    findings = findings_here(bad(fault))
+    (found, *_) = [finding for finding in findings if finding.rule == rule] or [None]
+    assert found is not None, [str(finding) for finding in findings]
+    assert found.severity == SEVERITIES.get(fault, RULES[rule].severity)
+    assert {finding.rule for finding in findings if finding.severity == "error"} <= {rule} | COMPANIONS.get(
+        fault, set()
+    )
+
+
+def test_a_finding_names_place_excerpt_count_and_remedy():
+    found = next(f for f in findings_here(bad("the_prompt_is_right")) if f.category == "large")
+    assert (found.rule, found.index, found.times) == ("wrong-reply", 0, 2)
+    assert str(found) == (
+        "error: category 'large', task 0: the prompt itself scores 1 and is correct: 'What is 127 + 699?' (2 times); "
+        "compare with the answer itself: a policy finds every reply that is paid for"
+    )
+
+
+def test_every_rule_is_looked_for():
+    folder = Path(environments.checker.__file__).parent
+    code = "".join(path.read_text() for path in folder.glob("*.py") if path.stem != "rules")
+    assert [rule for rule in RULES if f'"{rule}"' not in code] == []
+
+
+def test_every_fault_is_in_a_table():
+    from tests.environments.checker.test_processes import EXPECTED as ELSEWHERE
+
+    faults = {fault for fault in FAULTS if not fault.startswith("none")}
+    assert faults == EXPECTED.keys() | ELSEWHERE.keys()

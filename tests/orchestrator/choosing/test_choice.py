@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from orchestrator.bandits import ArmInfo
+from orchestrator.choosing.choice import EVERYTHING, Choice, make_choice
+from orchestrator.choosing.stage_window import StageGroup
+from orchestrator.errors import SpecError
+from orchestrator.progress import Progress
+from orchestrator.spec.model import CurriculumSection
+
+NAMES = {"words": ["3", "4", "5"], "book": ["2", "8"], "maze": ["one"]}
+CATEGORIES = {name: {category: ArmInfo() for category in own} for name, own in NAMES.items()}
+
+
+def choice(seed: int = 0, **section: Any) -> Choice:
+    return make_choice(CurriculumSection.model_validate(section), CATEGORIES, seed)
+
+
+def replayed(chosen: Choice, visited: list[str], n: int = 40, steps: int = 50) -> Counter[str]:
+    slots = [slot for step in range(steps) for slot in chosen.slots(n, step, "words", visited)]
+    return Counter(slot.environment for slot in slots if slot.role == "replay")
+
+
+def test_a_stage_trains_on_its_environment_and_the_bandit_picks_the_category() -> None:
+    chosen = choice()
+    slots = chosen.slots(64, 1, "words", ["words"])
+    assert [slot.index for slot in slots] == list(range(64))
+    assert {(slot.environment, slot.role, slot.level, slot.bandit) for slot in slots} == {
+        ("words", "main", "category", "words")
+    }
+    assert {slot.category for slot in slots} == {"3", "4", "5"}
+
+
+@pytest.mark.parametrize(("share", "n", "expected"), [(0.25, 40, 10), (0.2, 32, 6), (0.1, 4, 0), (0.9, 4, 3)])
+def test_replay_has_its_share_of_every_batch(share: float, n: int, expected: int) -> None:
+    slots = choice(stage={"replay": share}).slots(n, 7, "words", ["book", "words"])
+    assert Counter(slot.role for slot in slots) == Counter(main=n - expected, replay=expected)
+    assert all(slot.bandit == slot.environment for slot in slots), (
+        "an environment's own bandit picks, and learns"
+    )
+
+
+def test_replay_comes_from_environments_that_had_a_stage_in_equal_parts() -> None:
+    chosen = choice(stage={"replay": 0.25})
+    assert replayed(chosen, ["words"]) == {}, "none yet: the whole batch is the stage's own"
+    assert set(replayed(chosen, ["words", "book"])) == {"book"}
+    both = replayed(chosen, ["words", "book", "maze"])
+    assert both.total() == 500
+    assert 200 < both["book"] < 300
+
+
+def test_replay_may_come_from_all_environments() -> None:
+    assert set(replayed(choice(stage={"replay": 0.25, "from": "all"}), ["words"])) == {"book", "maze"}
+
+
+def test_replay_is_drawn_anew_every_step_and_the_same_in_every_run() -> None:
+    def counts(step: int) -> list[str]:
+        slots = choice(stage={"replay": 0.5}).slots(8, step, "words", ["words", "book", "maze"])
+        return [slot.environment for slot in slots]
+
+    assert counts(3) == counts(3)
+    assert len({tuple(counts(step)) for step in range(12)}) > 1
+
+
+def test_a_pick_is_recorded_with_the_probability_it_was_drawn_with() -> None:
+    chosen = choice(stage={"replay": 0.5})
+    slots = chosen.slots(16, 1, "words", ["words", "book"])
+    chosen.learn(slots, [0.4 if slot.category in ("3", "8") else 0.1 for slot in slots], [None] * len(slots))
+    before = {name: bandit.probabilities() for name, bandit in chosen.bandits.items()}
+    assert before["words"]["3"] > before["words"]["4"]
+    for slot in chosen.slots(16, 2, "words", ["words", "book"]):
+        assert slot.pick.probability == before[slot.environment][slot.category]
+
+
+def test_each_bandit_learns_from_its_own_slots() -> None:
+    chosen = choice(stage={"replay": 0.5}, bandit={"type": "sec", "learning_rate": 1.0})
+    slots = chosen.slots(8, 1, "words", ["words", "maze"])
+    chosen.learn(slots, [0.5 if slot.environment == "maze" else 0.0 for slot in slots], [None] * len(slots))
+    values = {record.bandit: record.value for record in chosen.arms() if record.arm in ("one", "3")}
+    assert values == {"maze": 0.5, "words": 0.0}
+
+
+def test_a_group_that_could_not_be_scored_teaches_nothing() -> None:
+    chosen = choice()
+    slots = chosen.slots(8, 1, "words", ["words"])
+    chosen.learn(slots, [None] * 8, [None] * 8)
+    assert {record.value for record in chosen.arms() if record.bandit == "words"} == {0.0}
+    assert chosen.bandits["words"].state()["pending"] == []
+
+
+def test_flat_mode_has_one_bandit_over_all_arms() -> None:
+    chosen = choice(mode="flat")
+    assert chosen.next_environment().pick is None
+    slots = chosen.slots(200, 1, None, [])
+    assert {(slot.environment, slot.category) for slot in slots} == {
+        (name, category) for name, own in CATEGORIES.items() for category in own
+    }
+    assert {(slot.role, slot.level, slot.bandit) for slot in slots} == {("main", "flat", EVERYTHING)}
+    assert all(slot.pick.probability == pytest.approx(1 / 6) for slot in slots)
+    assert [record.arm for record in chosen.arms()] == sorted(
+        f"{n}/{c}" for n, own in CATEGORIES.items() for c in own
+    )
+
+
+@pytest.mark.parametrize("mode", ["staged", "flat"])
+def test_choosing_goes_on_from_its_state_after_json(mode: str) -> None:
+    section: dict[str, Any] = {"mode": mode} | ({"scheduler": "uniform"} if mode == "staged" else {})
+    one, other = choice(**section), choice(seed=5, **section)
+    one.next_environment()
+    one.learn(one.slots(8, 1, "words", ["words"]), [0.3] * 8, [0.5] * 8)
+    other.load_state(json.loads(json.dumps(one.state())))
+    assert other.slots(16, 2, "words", ["words"]) == one.slots(16, 2, "words", ["words"])
+    assert [other.next_environment() for _ in range(5)] == [one.next_environment() for _ in range(5)]
+
+
+def test_the_scheduler_hears_what_its_stage_earned() -> None:
+    chosen, at = choice(scheduler="boltzmann"), Progress(num_stages=3, steps_per_stage=2)
+    first = chosen.next_environment()
+    at.begin_stage(first.pick)
+    at.end_step([StageGroup("3", [True, False], 0.3)], can_update=True)
+    earned = chosen.end_stage(at, {})
+    assert earned.reward == pytest.approx(0.3)
+    arms = {arm.arm: arm for arm in chosen.arms() if arm.bandit == EVERYTHING}
+    assert first.pick is not None
+    assert arms[first.pick.arm].value == pytest.approx(0.3), "its first stage is its first estimate"
+    at.begin_stage(chosen.next_environment().pick)
+    assert chosen.end_stage(at, {}).reward is None, "a stage without groups teaches nothing"
+    assert chosen.state()["scheduler"]["pending"] == []
+
+
+def test_the_signal_reads_value_or_correctness_as_the_spec_says() -> None:
+    values, correct = [1.0, 0.5, 0.5, 0.0], [True, False, False, False]
+    assert choice().signal(values, correct) == pytest.approx(0.25)
+    assert choice(bandit={"signal_reward": "correct"}).signal(values, correct) == pytest.approx(0.375)
+    assert choice(bandit={"signal": "leave_one_out"}).signal(values, correct) == pytest.approx(1 / 3)
+    assert choice().signal([1.0], [True]) is None
+
+
+def test_what_a_bandit_refuses_is_a_mistake_in_the_spec() -> None:
+    with pytest.raises(SpecError, match=r"curriculum\.bandit: bandit\.weights must be at least 0"):
+        choice(bandit={"type": "fixed", "weights": {"3": -1}})
+
+
+def test_the_level_above_hears_the_raw_form_whatever_the_bandits_use() -> None:
+    values, correct = [1.0, 0.0, 0.0, 0.0], [True, False, False, False]
+    for form in ("raw", "leave_one_out", "standardised"):
+        chosen = choice(bandit={"signal": form})
+        assert chosen.raw_signal(chosen.signal(values, correct), values, correct) == pytest.approx(0.375)
+
+
+def test_quantile_scaling_lets_environments_of_different_rewards_compare() -> None:
+    """A dense reward's |advantage| is a tenth of a binary one's; scaled, both have the same say."""
+    chosen = choice(mode="flat", bandit={"type": "sec", "signal_scale": "quantile", "learning_rate": 1.0})
+    for step in range(40):
+        slots = chosen.slots(30, step, None, [])
+        size = [0.4 if slot.environment == "words" else 0.04 for slot in slots]
+        best = [slot.category in ("3", "2", "one") for slot in slots]
+        signals = [s * (1.0 if b else 0.2) for s, b in zip(size, best, strict=True)]
+        chosen.learn(slots, signals, [0.5] * 30)
+    values = chosen.bandits[EVERYTHING].values()
+    assert values["words/3"] == pytest.approx(1.0)
+    assert values["book/2"] == pytest.approx(1.0)
+    assert values["book/8"] == pytest.approx(0.0)
+    again = choice(mode="flat", bandit={"type": "sec", "signal_scale": "quantile"}, seed=5)
+    again.load_state(json.loads(json.dumps(chosen.state())))
+    assert again.state() == chosen.state()

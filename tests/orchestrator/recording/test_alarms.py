@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.recording.alarms import raise_alarms
+from store.records import MetricRecord
+
+
+def step(
+    gap: float = 1e-7,
+    behind: float = 0,
+    capped: float = 0,
+    cut_off: float = 0,
+    n: float = 64,
+) -> list[MetricRecord]:
+    return [
+        MetricRecord("sampler_gap_mean", gap),
+        MetricRecord("versions_behind", behind),
+        MetricRecord("tis_capped_frac", capped),
+        MetricRecord("truncated_frac", cut_off, "words", None, n),
+        MetricRecord("truncated_frac", 1.0, "words", "3", n),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "dtype", "said"),
+    [
+        (step(), "float32", []),
+        (step(gap=2e-4), "float32", ["stale weights"]),
+        (step(gap=2e-4), "bfloat16", []),
+        (step(gap=0.06), "bfloat16", ["stale weights"]),
+        (step(gap=0.06, behind=1), "float32", []),  # older weights explain it
+        (step(capped=0.02), "float32", ["learner.lr"]),
+        (step(cut_off=0.6), "float32", ["max_tokens"]),
+        (step(cut_off=0.6, n=8), "float32", []),  # too few to say
+        (step(gap=1.0, capped=0.5, cut_off=0.9), "float32", ["stale weights", "learner.lr", "max_tokens"]),
+        ([], "float32", []),
+    ],
+)
+def test_what_calls_for_an_alarm_and_what_does_not(
+    numbers: list[MetricRecord], dtype: str, said: list[str]
+) -> None:
+    events = raise_alarms([], numbers, dtype)
+    assert [event.kind for event in events] == ["alarm"] * len(said)
+    for event, word in zip(events, said, strict=True):
+        assert word in event.text
+
+
+def test_an_alarm_is_raised_once_until_it_has_calmed_down() -> None:
+    on: list[str] = []
+    loud, calm = step(cut_off=0.9), step()
+    raised = [len(raise_alarms(on, numbers, "float32")) for numbers in (loud, loud, calm, loud)]
+    assert raised == [1, 0, 0, 1]
+    assert on == ["cut off words"]
+
+
+@pytest.mark.parametrize(
+    ("silence", "ends", "said"),
+    [
+        ({}, False, []),
+        ({"words": [9, 0, 576]}, False, []),
+        (
+            {"words": [10, 0, 640]},
+            False,
+            [
+                "no group of words had a signal in the last 10 steps that were its own: none of 640 answers",
+                "easier",
+            ],
+        ),
+        ({"words": [10, 640, 640]}, False, ["all 640 answers were correct", "harder categories"]),
+        (
+            {"words": [10, 320, 640]},
+            False,
+            ["all samples of a task did alike (320 of 640 answers correct)", "If entropy"],
+        ),
+        ({"words": [10, 0, 640]}, False, ["`curriculum: {stage: {stop: [dead_signal]}}` ends such stages"]),
+        ({"words": [10, 0, 640]}, True, ["The stop rule `dead_signal` ends such stages"]),
+        ({"": [10, 0, 640]}, False, ["no group of any environment"]),
+    ],
+)
+def test_ten_steps_without_signal_are_an_alarm_that_says_why(
+    silence: dict[str, list[int]], ends: bool, said: list[str]
+) -> None:
+    events = raise_alarms([], step(), "float32", silence, ends_dead_stages=ends)
+    assert len(events) == bool(said)
+    for word in said:
+        assert word in events[0].text
+    assert ("stop" in "".join(event.text for event in events)) == (bool(said) and "" not in silence)
+
+
+def test_silence_of_an_environment_is_told_once_though_other_stages_come_between() -> None:
+    on: list[str] = []
+    course = [{"a": [10, 0, 9]}, {"a": [10, 0, 9], "b": [1, 0, 9]}, {"a": [11, 0, 9]}, {}, {"a": [10, 9, 9]}]
+    assert [len(raise_alarms(on, step(), "float32", silence)) for silence in course] == [1, 0, 0, 0, 1]

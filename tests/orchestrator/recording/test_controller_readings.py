@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from orchestrator.recording import controller_readings
+from policies.learner import UpdateReport
+from tests.orchestrator.rollout.episodes import group
+
+GROUPS = [
+    group([1.0, None], "words", "3"),
+    group([0.0, 0.0], "words", "3", entropies=[2.0, 3.0, 4.0]),
+    group([1.0], "book", "2", entropies=[0.25]),
+]
+REPORT = UpdateReport(
+    sums={"kl_ref": (3.0, 4.0), "clip_frac": (0.0, 0.0)},
+    maxima={"tis_weight_max": 1.5},
+    loss=0.5,
+    grad_norm=math.nan,
+    lr=0.01,
+    num_updates=0,
+    num_skipped=1,
+    seconds={},
+    num_rows=8,
+    num_rows_run=6,
+    surprisal={"words/3": (4.0, 5)},
+)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("sampler", {"words/3": (2 * 2.0 + 2 * 9.0, 10), "book/2": (0.25, 1)}),
+        ("surprisal", {"words/3": (0.5 * 10, 10), "book/2": (0.5, 1)}),
+        ("surprisal_iw", {"words/3": (4.0, 5)}),
+    ],
+)
+def test_the_entropies_of_a_step_are_summed_by_category_from_the_source_of_the_objective(
+    source: str, expected: dict[str, tuple[float, float]]
+) -> None:
+    assert controller_readings.entropies(GROUPS, REPORT, source) == expected
+
+
+def test_without_an_update_only_what_the_learner_would_have_told_is_missing() -> None:
+    assert controller_readings.entropies(GROUPS, None, "surprisal_iw") == {}
+    assert controller_readings.entropies(GROUPS, None, "sampler")
+    assert controller_readings.measured(None) == {}
+
+
+def test_controllers_may_read_every_finite_number_of_the_update_by_its_name() -> None:
+    found = controller_readings.measured(REPORT)
+    assert found["kl_ref"] == 0.75
+    assert found["tis_weight_max"] == 1.5
+    assert found["loss"] == 0.5
+    assert "clip_frac" not in found, "nothing was counted"
+    assert "grad_norm" not in found

@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from environments import Box, Environment, EnvironmentFault, Task, TaskStream, pool_of
+from orchestrator import random_streams
+from orchestrator.bandits.contracts import Pick
+from orchestrator.choosing.choice import Slot
+from orchestrator.errors import SpecError
+from orchestrator.rollout.player import Group
+from orchestrator.rollout.task_sampler import TaskSampler
+from orchestrator.spec.model import CurriculumSection
+from tests.environments.fakes import Fake, create
+from tests.environments.rows.making import made, sums
+
+
+def drawing(seed: int = 0, **section: Any) -> TaskSampler:
+    environments = {
+        "endless": create("endless"),
+        "small": create("small", categories=["one", "kept"], held_out=["kept"], size=12),
+    }
+    return TaskSampler(environments, CurriculumSection.model_validate(section), seed)
+
+
+def slots(*places: str) -> list[Slot]:
+    split = [place.split("/") for place in places]
+    return [
+        Slot(i, environment, category, "main", "category", environment, Pick(str(i), category, 1.0, 0))
+        for i, (environment, category) in enumerate(split)
+    ]
+
+
+BATCH = slots("endless/easy", "small/one", "endless/easy", "endless/hard", "small/one", "small/one")
+
+
+def keys(drawn: TaskSampler, batch: Sequence[Slot] = BATCH) -> list[str]:
+    return [task.key for task in drawn.draw(batch)]
+
+
+def test_every_slot_gets_a_training_task_of_its_category_and_none_twice() -> None:
+    tasks = drawing().draw(BATCH)
+    assert [(task.environment, task.category) for task in tasks] == [
+        (s.environment, s.category) for s in BATCH
+    ]
+    assert len({task.key for task in tasks}) == len(BATCH)
+    assert {pool_of(task.key) for task in tasks} == {"train"}
+
+
+def test_cursors_survive_json_at_any_step() -> None:
+    one = drawing()
+    for _ in range(8):
+        other = drawing()
+        other.load_state(json.loads(json.dumps(one.state())))
+        assert keys(other) == keys(one)
+    assert one.state()["small/one"]["epoch"] > 0, "the small category began again on the way"
+
+
+def test_other_seeds_draw_other_tasks() -> None:
+    assert keys(drawing(0)) == keys(drawing(0))
+    assert keys(drawing(0)) != keys(drawing(1))
+
+
+def test_a_category_that_is_only_held_out_is_never_drawn_from() -> None:
+    assert "small/kept" not in drawing().state()
+    with pytest.raises(KeyError):
+        drawing().draw(slots("small/kept"))
+
+
+def test_the_cursor_draws_slot_by_slot_what_the_streams_give() -> None:
+    environments = {"a": create("a"), "b": create("b", size=40)}
+    places = slots("a/easy", "b/hard", "a/easy", "b/easy", "a/hard", "b/hard")
+    drawn = TaskSampler(environments, CurriculumSection(), 5)
+    cursors = {
+        (s.environment, s.category): TaskStream(
+            environments[s.environment],
+            s.category,
+            random_streams.integer(5, "tasks", s.environment, s.category),
+        )
+        for s in places
+    }
+    for _ in range(20):
+        seen: set[str] = set()
+        wanted = []
+        for slot in places:
+            wanted += cursors[slot.environment, slot.category].draw(1, avoid=seen)
+            seen.add(wanted[-1].key)
+        assert drawn.draw(places) == wanted
+    assert set(drawn.state()["a/easy"]) == {"position", "epoch"}, "as in every earlier checkpoint"
+
+
+ADAPTIVE = ["pools", "mopps", "bots", "learnability", "vcrl", "plr", "boltzmann"]
+
+
+def teach(drawn: TaskSampler, batch: Sequence[Slot], tasks: Sequence[Task]) -> None:
+    """Tell how it went: by the last digit of the number that a task asks for; one group could not be scored."""
+    groups = [cast(Group, SimpleNamespace(task=task, scored=[None] * 8)) for task in tasks]
+    scores: list[float | None] = [int(task.answer or 0) % 5 / 4 for task in tasks]
+    scores[0] = None
+    drawn.learn(batch, groups, [None if s is None else s * (1 - s) for s in scores], scores)
+
+
+@pytest.mark.parametrize("selection", ADAPTIVE)
+def test_every_selection_draws_training_tasks_and_none_twice(selection: str) -> None:
+    drawn = drawing(selection={"type": selection, "tasks": 200})
+    for _ in range(10):
+        tasks = drawn.draw(BATCH)
+        assert [(t.environment, t.category) for t in tasks] == [(s.environment, s.category) for s in BATCH]
+        assert len({task.key for task in tasks}) == len(BATCH)
+        assert {pool_of(task.key) for task in tasks} == {"train"}
+        teach(drawn, BATCH, tasks)
+
+
+@pytest.mark.parametrize("selection", ADAPTIVE)
+def test_a_selection_survives_json_between_draw_and_learn(selection: str) -> None:
+    one = drawing(selection={"type": selection, "tasks": 200})
+    for _ in range(6):
+        tasks = one.draw(BATCH)
+        other = drawing(selection={"type": selection, "tasks": 200})
+        assert other.load_state(json.loads(json.dumps(one.state()))) == []
+        for drawn in (one, other):
+            teach(drawn, BATCH, tasks)
+        assert one.state() == other.state()
+        assert keys(other) == keys(one)
+
+
+def test_learning_changes_what_is_drawn() -> None:
+    taught, untaught = drawing(selection="mopps"), drawing(selection="mopps")
+    differs = False
+    for _ in range(6):
+        tasks = taught.draw(BATCH)
+        differs |= tasks != untaught.draw(BATCH)
+        teach(taught, BATCH, tasks)
+    assert differs
+
+
+def test_a_fork_to_another_selection_begins_to_choose_anew() -> None:
+    old = drawing(selection="pools")
+    old.draw(BATCH)
+    for section in ({"selection": "mopps"}, {}):
+        assert drawing(**section).load_state(old.state()) == ["the choice of tasks"]
+    assert drawing(selection="pools").load_state(drawing().state()) == ["the choice of tasks"]
+    assert drawing(selection="pools").load_state({}) == [], (
+        "an environment that joined begins at its first task"
+    )
+
+
+def test_tasks_that_are_not_those_of_the_run_are_refused() -> None:
+    old = drawing(selection="pools")
+    with pytest.raises(EnvironmentFault, match="not those that the run began with"):
+        drawing(selection={"type": "pools", "tasks": 50}).load_state(old.state())
+
+
+def test_adarft_needs_numbers_that_the_environment_has(tmp_path: Path) -> None:
+    section = {"selection": {"type": "adarft", "difficulty": "meta.levels"}}
+    with pytest.raises(SpecError, match=r"curriculum\.selection\.difficulty: endless has no numbers"):
+        drawing(**section)
+    rows: dict[str, Environment] = {"rows": made(tmp_path, sums(60))}
+    with pytest.raises(SpecError, match=r"no row has a number at 'meta\.levels'; did you mean 'meta\.level'"):
+        TaskSampler(rows, CurriculumSection.model_validate(section), 0)
+
+
+def test_adarft_begins_with_the_easiest_rows_and_rises(tmp_path: Path) -> None:
+    data = [{**row, "extra": {"length": i}} for i, row in enumerate(sums(200))]
+    rows: dict[str, Environment] = {"rows": made(tmp_path, data)}
+    section = {"selection": {"type": "adarft", "difficulty": "extra.length", "step": 0.1}}
+    drawn = TaskSampler(rows, CurriculumSection.model_validate(section), 0)
+    batch, means = slots(*["rows/all"] * 5), []
+    for _ in range(20):
+        tasks = drawn.draw(batch)
+        means.append(sum(task.index for task in tasks) / 5)
+        groups = [cast(Group, SimpleNamespace(task=task, scored=[None] * 8)) for task in tasks]
+        drawn.learn(batch, groups, [0.2] * 5, [0.8] * 5)
+    assert means[0] < 10
+    assert means[-1] > 150
+
+
+def test_a_teacher_without_anything_to_teach_is_refused() -> None:
+    with pytest.raises(SpecError, match="nothing to teach"):
+        drawing(teacher="random")
+
+
+def test_a_category_with_ranges_goes_by_the_teacher_whatever_the_selection() -> None:
+    class Boxed(Fake):
+        def box(self, category: str) -> Box | None:
+            return Box(("a",), (0.0,), (1.0,), (False,)) if category == "easy" else None
+
+    environments: dict[str, Environment] = {
+        "boxed": Boxed("boxed", "learnable", ["easy", "hard"], [], None, 10**6, True)
+    }
+    section = CurriculumSection.model_validate({"selection": "pools"})
+    drawn = TaskSampler(environments, section, 0)
+    batch = slots("boxed/easy", "boxed/hard", "boxed/easy")
+    tasks = drawn.draw(batch)
+    teach(drawn, batch, tasks)
+    assert {key: saved["type"] for key, saved in drawn.state().items()} == {
+        "boxed/easy": "teacher random",
+        "boxed/hard": "pools",
+    }
+    drawn.close()

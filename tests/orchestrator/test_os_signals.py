@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import threading
+
+import pytest
+
+from orchestrator.os_signals import Interrupted, catching_signals, hold, interruptible, noted
+
+
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
+def test_the_first_signal_is_noted_and_ends_nothing(number: int, name: str) -> None:
+    with catching_signals() as signalled:
+        assert signalled.name is None
+        os.kill(os.getpid(), number)
+        assert signalled.name == name
+
+
+def test_a_second_ctrl_c_ends_the_process_and_a_second_sigterm_does_not() -> None:
+    with catching_signals() as signalled:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signalled.name == "SIGTERM"
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_handlers_are_as_before_afterwards() -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with catching_signals():
+        assert signal.getsignal(signal.SIGINT) != before[0]
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_outside_the_main_thread_nothing_is_caught() -> None:
+    """Python would refuse; a run started there can still be asked to stop."""
+    names: list[str | None] = []
+
+    def use() -> None:
+        with catching_signals() as signalled:
+            names.append(signalled.name)
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    thread.join()
+    assert names == [None]
+
+
+def test_sighup_asks_like_sigterm_unless_nohup_has_it_ignored() -> None:
+    with catching_signals() as signalled:
+        os.kill(os.getpid(), signal.SIGHUP)
+    assert signalled.name == "SIGHUP"
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with catching_signals() as signalled:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert signalled.name is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_an_urgent_block_is_ended_until_there_is_something_to_save() -> None:
+    with catching_signals(is_urgent=True) as signalled:
+        with pytest.raises(Interrupted) as ended:
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert (str(ended.value), ended.value.exit_code) == ("SIGTERM", 143)
+        signalled.name = None
+        hold()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert noted() == "SIGTERM"
+    assert noted() is None
+
+
+def test_a_block_in_a_block_shares_its_note() -> None:
+    with catching_signals(is_urgent=True) as outer, catching_signals() as inner:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert outer is inner
+        assert inner.name == "SIGHUP"
+        with interruptible(), pytest.raises(Interrupted):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_handler_whose_terminal_is_gone_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(descriptor: int, data: bytes) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "write", gone)
+    with catching_signals() as signalled:
+        os.kill(os.getpid(), signal.SIGHUP)
+    assert signalled.name == "SIGHUP"
+
+
+def test_a_child_of_a_fork_hears_signals_like_any_process() -> None:
+    with catching_signals():
+        child = os.fork()
+        if child == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from policies.errors import CheckpointError, PolicyError
+from policies.samplers.serving.weight_files import MANIFEST, WeightFiles, require_valid, write
+from policies.samplers.testing import random_policy
+
+FILE = "model.safetensors"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write(random_policy(), tmp_path / "0-mine")
+    return tmp_path / "0-mine"
+
+
+def test_a_directory_appears_whole_and_holds_what_from_pretrained_reads(folder: Path) -> None:
+    require_valid(folder)
+    assert list(folder.parent.iterdir()) == [folder]
+    policy = random_policy(seed=1)
+    policy.load_weights(folder)
+    ours = random_policy().model.state_dict()
+    assert all(tensor.equal(ours[name]) for name, tensor in policy.model.state_dict().items())
+
+
+def cut_short(folder: Path) -> None:
+    (folder / FILE).write_bytes((folder / FILE).read_bytes()[:-4])
+
+
+def lose_a_tensor(folder: Path) -> None:
+    save_file(dict(list(load_file(folder / FILE).items())[1:]), folder / FILE)
+
+
+def reshape(folder: Path) -> None:
+    save_file({name: tensor.reshape(-1) for name, tensor in load_file(folder / FILE).items()}, folder / FILE)
+
+
+def empty(folder: Path) -> None:
+    (folder / FILE).unlink()
+    (folder / MANIFEST).write_text(json.dumps({}))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        cut_short,
+        lose_a_tensor,
+        reshape,
+        empty,
+        lambda f: (f / FILE).unlink(),
+        lambda f: (f / MANIFEST).unlink(),
+    ],
+)
+def test_what_a_worker_would_die_of_is_refused(folder: Path, spoil: object) -> None:
+    spoil(folder)  # type: ignore[operator]
+    with pytest.raises(CheckpointError, match="named to no server"):
+        require_valid(folder)
+
+
+def test_the_last_two_are_kept_and_all_go_in_the_end(tmp_path: Path) -> None:
+    shelf, policy = WeightFiles(tmp_path / "weights"), random_policy()
+    folders = [shelf.put(policy, str(version)) for version in range(4)]
+    assert [folder.exists() for folder in folders] == [False, False, True, True]
+    shelf.close()
+    assert not any(folder.exists() for folder in folders)
+    assert shelf.root.exists(), "the folder that the user named stays"
+
+
+def test_without_a_folder_it_makes_one_and_takes_it_away() -> None:
+    shelf = WeightFiles(None)
+    folder = shelf.put(random_policy(), "0")
+    assert folder.is_absolute()
+    shelf.close()
+    assert not shelf.root.exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PolicyError, match=r"file.*sampler\.weights"):
+        WeightFiles(tmp_path / "file").put(random_policy(), "0")

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from policies.micro_batches import MicroBatch, MicroBatcher, SharedOpenings, mini_batches, totals_of
+from policies.objectives.padding import pad
+from tests.policies.fakes import random_batch, random_trajectories
+
+BATCH = random_batch(50)
+GROUPS = pad(random_trajectories(50))
+
+
+@pytest.mark.parametrize(
+    ("groups", "num", "expected"),
+    [
+        ([5, 5, 2, 2, 9, 9], 1, [[0, 1, 2, 3, 4, 5]]),
+        ([5, 5, 2, 2, 9, 9], 2, [[0, 1], [2, 3, 4, 5]]),
+        ([5, 5, 2, 2, 9, 9], 3, [[0, 1], [2, 3], [4, 5]]),
+        ([5, 5, 2, 2, 9, 9], 7, [[0, 1], [2, 3], [4, 5]]),
+        ([1, 0, 1, 0], 2, [[0, 2], [1, 3]]),
+    ],
+)
+def test_mini_batches_hold_whole_groups_in_order(
+    groups: list[int], num: int, expected: list[list[int]]
+) -> None:
+    assert [part.tolist() for part in mini_batches(torch.tensor(groups), num)] == expected
+
+
+def test_openings_are_the_prompts_and_what_is_fed_after_them() -> None:
+    openings = SharedOpenings.of(GROUPS)
+    assert openings.prompt_B.tolist()[-3:] == [0, 0, 0]  # the last group has the prompt of the first
+    for b, length in enumerate(GROUPS.length_B.tolist()):
+        masked = GROUPS.mask_BT[b, :length].nonzero()[:, 0].tolist()
+        assert openings.start_B[b] == masked[0]
+        assert openings.start_B[b] + openings.rest_B[b] == masked[-1]
+
+
+def test_a_row_without_a_masked_token_is_all_prompt() -> None:
+    batch = BATCH.take(torch.tensor([3]))
+    batch.mask_BT[:] = False
+    openings = SharedOpenings.of(batch)
+    assert (openings.start_B.tolist(), openings.rest_B.tolist()) == ([int(batch.length_B[0])], [0])
+
+
+def num_fed(micro: MicroBatch) -> int:
+    """Count the tokens of all forwards, from their shapes."""
+    assert micro.sharing is not None
+    parts = sum(len(part.row_R) * part.num_columns for part in micro.sharing.parts)
+    return len(micro.sharing.row_U) * micro.sharing.width + parts
+
+
+@pytest.mark.parametrize("may_share", [False, True])
+@pytest.mark.parametrize("most", [1, 20, 60, 10_000])
+def test_micro_batches_fit_and_hold_every_row_once(most: int, may_share: bool) -> None:
+    openings = SharedOpenings.of(GROUPS)
+    rows = torch.arange(2, 22)
+    for forward_tokens in (0, 50):
+        parts = MicroBatcher(openings, most, forward_tokens, may_share).cut(rows)
+        assert sorted(torch.cat([part.rows for part in parts]).tolist()) == rows.tolist()
+        for part in parts:
+            if part.sharing is not None:
+                assert part.num_tokens == num_fed(part)
+                assert part.num_forwards == 1 + len(part.sharing.parts)
+            assert len(part.rows) == 1 or part.num_tokens <= most
+
+
+def test_whole_rows_are_cut_by_length() -> None:
+    openings = SharedOpenings.of(BATCH)
+    length_B = openings.start_B + openings.rest_B
+    cut = MicroBatcher(openings, 60).cut(torch.arange(24))
+    order = torch.cat([micro.rows for micro in cut])
+    assert length_B[order].tolist() == sorted(length_B.tolist(), reverse=True)
+    assert all(micro.num_tokens == len(micro.rows) * length_B[micro.rows].max() for micro in cut)
+
+
+def test_a_micro_batch_holds_whole_prompts_where_they_fit() -> None:
+    openings = SharedOpenings.of(GROUPS)
+    cut = MicroBatcher(openings, 120, 0, may_share=True).cut(torch.arange(len(GROUPS.length_B)))
+    prompts = [set(openings.prompt_B[micro.rows].tolist()) for micro in cut]
+    assert len(cut) > 1
+    assert sum(map(len, prompts)) == len(set.union(*prompts))
+
+
+def test_rows_go_on_from_their_own_prompts_and_those_with_nothing_more_do_not() -> None:
+    openings = SharedOpenings.of(GROUPS)
+    for micro in MicroBatcher(openings, 10_000, 5, may_share=True).cut(torch.arange(len(GROUPS.length_B))):
+        sharing = micro.sharing
+        assert sharing is not None
+        prompt_B, rest_B = openings.prompt_B[micro.rows], openings.rest_B[micro.rows]
+        assert prompt_B[sharing.row_U[sharing.prompt_B]].tolist() == prompt_B.tolist()
+        assert (
+            sorted(torch.cat([part.row_R for part in sharing.parts]).tolist()) == rest_B.nonzero()[0].tolist()
+        )
+        assert all(rest_B[part.row_R].max() == part.num_columns for part in sharing.parts)
+        assert len(sharing.parts) > 1
+
+
+def test_prompts_are_shared_only_where_it_costs_less() -> None:
+    openings = SharedOpenings.of(GROUPS)
+    everyone, loners = torch.arange(len(GROUPS.length_B)), torch.tensor([0, 4])
+    for rows, forward_tokens, shares in (
+        (everyone, 10, True),
+        (everyone, 10_000, False),
+        (loners, 10, False),
+    ):
+        cut = MicroBatcher(openings, 10_000, forward_tokens, may_share=True).cut(rows)
+        assert [micro.sharing is not None for micro in cut] == [shares]
+
+
+def test_no_rows_make_no_micro_batches() -> None:
+    assert MicroBatcher(SharedOpenings.of(BATCH), 10, may_share=True).cut(torch.arange(0)) == []
+
+
+def test_totals_count_the_whole_update() -> None:
+    mask_BT = torch.tensor([[0, 1, 1], [0, 0, 0], [0, 0, 1]]).bool()
+    some = replace(BATCH.take(torch.arange(3)), mask_BT=mask_BT, group_B=torch.tensor([4, 5, 4]))
+    totals = totals_of(some, -1.5, {"a": 2.0})
+    assert (totals.num_tokens, totals.num_sequences, totals.mean_lp) == (3, 2, -1.5)
+    assert totals.group_tokens == {4: 3}
+    assert totals.noted == {"a": 2.0}

@@ -1,0 +1,424 @@
+"""What is compared, against what, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+
+from store.comparison import Comparison, facts, sentences
+from store.comparison.pairs import Pair
+from store.errors import ComparisonError
+from store.ledger import Ledger
+from tests.store.comparison.conftest import Compare
+from tests.store.comparison.runs import Made, eight, study, written
+
+CLEAR = [0.10, 0.20, 0.15, 0.12, 0.11, 0.30]
+UNCLEAR = [0.10, -0.20, 0.15, -0.12, 0.11, 0.05]
+Fresh = Callable[[], str]
+
+
+@cache
+def clear(ledger: Ledger) -> list[str]:
+    """Six pairs with a clear difference, written once."""
+    return eight(ledger, CLEAR, "clear.")
+
+
+def only(comparison: Comparison) -> Pair:
+    (pair,) = comparison.pairs
+    return pair
+
+
+def scores(comparison: Comparison) -> dict[str, list[float]]:
+    return {s.label: [round(run.score, 6) for run in s.runs] for s in comparison.settings}
+
+
+# --- scores ------------------------------------------------------------------------------------------------
+
+
+def test_accuracy_is_that_of_the_last_boundary_in_every_environment(
+    ledger: Ledger, compare: Compare, fresh: Fresh
+) -> None:
+    found = compare(*eight(ledger, [0.1, 0.2], fresh()))
+    assert (found.strata, found.stratum) == (["book", "words"], "environment")
+    assert scores(found) == {"rloo": [0.4, 0.415], "repo": [0.5, 0.615]}
+    assert found.settings[1].strata == pytest.approx({"book": 0.455, "words": 0.66})
+
+
+@pytest.mark.parametrize(("last", "share"), [(1, 1.0), (2, 7 / 8), (100, 5 / 8)])
+def test_train_accuracy_is_of_the_environment_that_the_stage_trains_over_its_last_steps(
+    ledger: Ledger, compare: Compare, fresh: Fresh, last: int, share: float
+) -> None:
+    found = compare(*eight(ledger, [0.2], fresh()), metric="train_accuracy", last=last)
+    assert found.strata == ["stage 1", "stage 2"]
+    assert scores(found) == {"rloo": [round(0.4 * share, 6)], "repo": [round(0.6 * share, 6)]}
+
+
+def test_a_stage_that_ended_early_gives_its_own_last_steps(
+    ledger: Ledger, compare: Compare, fresh: Fresh
+) -> None:
+    x = fresh()
+    written(ledger, Made(f"{x}a", lengths=(4, 2)), Made(f"{x}b", 0, "repo", lengths=(2, 4), training=0.8))
+    found = compare(f"{x}a", f"{x}b", metric="train_accuracy", last=1)
+    assert scores(found) == {"rloo": [0.5], "repo": [0.8]}
+
+
+def test_in_flat_mode_training_accuracy_is_of_the_whole_batch(
+    ledger: Ledger, compare: Compare, fresh: Fresh
+) -> None:
+    x = fresh()
+    written(ledger, Made(f"{x}a", is_flat=True), Made(f"{x}b", 0, "repo", is_flat=True, training=0.8))
+    assert scores(compare(f"{x}a", f"{x}b", metric="train_accuracy", last=1)) == {
+        "rloo": [0.5],
+        "repo": [0.8],
+    }
+
+
+@pytest.mark.parametrize(
+    ("metric", "rloo", "repo"),
+    [  # two stages, entropy 2 at the start: 2, 1.5, 1 and 2, 1.75, 1.5
+        ("entropy", 1.0, 1.5),
+        ("retained", np.sqrt(1.5 / 2 * 1 / 1.5), np.sqrt(1.75 / 2 * 1.5 / 1.75)),
+        ("carried", 1.5 / 2, 1.75 / 2),
+        ("forgetting", -0.2, -0.2),
+        ("forward_transfer", 0.3, 0.3),
+        ("train_entropy", 1.0, 1.5),
+    ],
+)
+def test_other_measures(
+    ledger: Ledger, compare: Compare, fresh: Fresh, metric: str, rloo: float, repo: float
+) -> None:
+    x = fresh()
+    written(ledger, Made(f"{x}a"), Made(f"{x}b", 0, "repo", entropy=1.5))
+    found = scores(compare(f"{x}a", f"{x}b", metric=metric))
+    assert found["rloo"] == pytest.approx([rloo], abs=1e-5)
+    assert found["repo"] == pytest.approx([repo], abs=1e-5)
+
+
+def test_an_unknown_measure_is_refused_with_the_nearest(
+    ledger: Ledger, compare: Compare, fresh: Fresh
+) -> None:
+    with pytest.raises(ComparisonError, match=r"'train_acuracy'.*Did you mean 'train_accuracy'"):
+        compare(*eight(ledger, [0.1], fresh()), metric="train_acuracy")
+
+
+def test_what_only_some_runs_have_is_left_out_and_said(
+    ledger: Ledger, compare: Compare, fresh: Fresh
+) -> None:
+    x = fresh()
+    written(
+        ledger,
+        Made(f"{x}a"),
+        Made(f"{x}b", 0, "repo", accuracy={"book": 0.5, "words": None}),
+    )
+    found = compare(f"{x}a", f"{x}b")
+    assert found.strata == ["book"]
+    assert found.warnings == [f"words left out: not measured in {x}b."]
+
+
+def test_runs_without_a_number_in_common_are_refused(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
+    x = fresh()
+    written(ledger, Made(f"{x}a", is_flat=True), Made(f"{x}b", 0, "repo"))
+    with pytest.raises(ComparisonError, match=f"no carried to compare: {x}a has none"):
+        compare(f"{x}a", f"{x}b", metric="carried")
+
+
+# --- pairs -------------------------------------------------------------------------------------------------
+
+
+def test_a_clear_difference_of_six_seeds_is_claimed(ledger: Ledger, compare: Compare) -> None:
+    pair = only(compare(*clear(ledger)))
+    assert (pair.setting, pair.baseline, pair.verdict) == ("repo", "rloo", "better")
+    assert pair.differences == pytest.approx(CLEAR)
+    assert pair.mean == pytest.approx(np.mean(CLEAR))
+    assert pair.p == pair.p_corrected == pytest.approx(2 / 2**6)
+    assert pair.interval is not None
+    assert (pair.interval.num_draws, pair.interval.is_exact) == (2**6, True)
+    assert sentences.sentence(pair) == "repo is better than rloo: +.163 (+.100 to +.300), p = .031."
+
+
+def test_the_other_way_round_it_is_worse(ledger: Ledger, compare: Compare) -> None:
+    found = compare(*clear(ledger), baseline="repo")
+    assert sentences.sentence(only(found)) == "rloo is worse than repo: -.163 (-.300 to -.100), p = .031."
+
+
+def test_of_a_number_that_should_be_low_less_is_better(ledger: Ledger, compare: Compare) -> None:
+    names = clear(ledger)
+    less = only(compare(*names, metric="forgetting"))
+    assert less.mean is not None
+    assert (less.mean < 0, less.verdict) == (True, "better")
+
+
+def test_a_number_without_a_good_direction_is_higher_or_lower(
+    ledger: Ledger, compare: Compare, fresh: Fresh
+) -> None:
+    x = fresh()
+    runs = [
+        Made(f"{x}{o}{s}", s, o, entropy=e + 0.01 * s) for s in range(6) for o, e in (("a", 1), ("b", 1.2))
+    ]
+    written(ledger, *runs)
+    assert only(compare(*(run.name for run in runs), metric="entropy")).verdict == "higher"
+
+
+def test_an_unclear_difference_is_none_seen_and_says_what_it_would_take(
+    ledger: Ledger, compare: Compare, fresh: Fresh
+) -> None:
+    pair = only(compare(*eight(ledger, UNCLEAR, fresh())))
+    assert pair.verdict == "no difference"
+    assert sentences.sentence(pair) == (
+        "repo against rloo: no difference seen: +.015 (-.200 to +.150), p = .844; "
+        "if real, an effect of this size would take 701 seeds to see with 80% power."
+    )
+
+
+def test_below_six_seeds_there_is_not_enough_to_tell_however_large_the_difference(
+    ledger: Ledger, compare: Compare, fresh: Fresh
+) -> None:
+    pair = only(compare(*eight(ledger, [0.5, 0.51, 0.52, 0.53], fresh())))
+    assert pair.verdict == "not enough"
+    assert sentences.sentence(pair) == (
+        "repo against rloo: not enough to tell: 4 of 6 paired seeds; 2 more would allow p < .05 (8 are recommended)."
+    )
+
+
+def test_with_more_comparisons_more_seeds_are_needed(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
+    x = fresh()
+    runs = [Made(f"{x}{o}{s}", s, o, training=t + 0.01 * s) for s in range(7) for o, t in
+            (("a", 0.2), ("b", 0.4), ("c", 0.6))]  # fmt: skip
+    written(ledger, *runs)
+    names = [run.name for run in runs]
+    against_one = compare(*names, metric="train_accuracy")
+    assert [pair.verdict for pair in against_one.pairs] == ["better", "better"]
+    assert [pair.p_corrected for pair in against_one.pairs] == pytest.approx([2 * 2 / 2**7] * 2)
+    seven = compare(*names, metric="train_accuracy", pairs="all")
+    assert [(pair.setting, pair.baseline) for pair in seven.pairs] == [("b", "a"), ("c", "a"), ("c", "b")]
+    assert {pair.seeds_needed for pair in seven.pairs} == {7}
+    six = compare(*(name for name in names if not name.endswith("6")), metric="train_accuracy")
+    assert sentences.sentences(six) == [
+        (
+            ["b", "c"],
+            "b and c against a: not enough to tell: 6 of 7 paired seeds; 1 more would allow p < .05 "
+            "(9 are recommended).",
+        )
+    ]
+
+
+def test_only_seeds_finished_in_both_are_paired(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
+    x = fresh()
+    runs = [Made(f"{x}a{seed}", seed) for seed in (0, 1, 2)]
+    runs += [Made(f"{x}b{seed}", seed, "repo", training=0.8) for seed in (1, 2, 3)]
+    written(ledger, *runs, Made(f"{x}b0", 0, "repo", status="stopped"))
+    found = compare(*(run.name for run in runs), f"{x}b0", metric="train_accuracy", last=1)
+    assert only(found).seeds == [1, 2]
+    assert [len(setting.runs) for setting in found.settings] == [3, 3]
+    assert sentences.left_out(found) == f"1 run left out: {x}b0 (stopped at step 8)."
+
+
+def test_a_killed_run_is_called_so(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
+    x = fresh()
+    written(ledger, Made(f"{x}a"), Made(f"{x}b", 0, "repo"), Made(f"{x}c", 1, "repo", status="running"))
+    assert compare(f"{x}a", f"{x}b", f"{x}c").left_out[0].why == "killed at step 8"
+
+
+def test_no_seed_in_common_says_so(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
+    x = fresh()
+    written(ledger, Made(f"{x}a", 0), Made(f"{x}b", 1, "repo"))
+    pair = only(compare(f"{x}a", f"{x}b"))
+    assert (pair.seeds, pair.mean, pair.p, pair.verdict) == ([], None, None, "not enough")
+    assert "0 of 6 paired seeds; 6 more" in sentences.sentence(pair)
+
+
+def test_a_difference_without_spread_is_no_division_by_zero(
+    ledger: Ledger, compare: Compare, fresh: Fresh
+) -> None:
+    pair = only(compare(*eight(ledger, [0.1] * 6, fresh())))
+    assert (pair.effect_size, pair.verdict) == (None, "better")
+    assert sentences.sentence(pair) == "repo is better than rloo: +.100 (+.100 to +.100), p = .031."
+
+
+def test_intervals_do_not_depend_on_what_else_is_compared(
+    ledger: Ledger, compare: Compare, fresh: Fresh
+) -> None:
+    x = fresh()
+    names = eight(ledger, CLEAR, x)
+    alone = compare(*names)
+    written(ledger, *(Made(f"{x}c{seed}", seed, "c") for seed in range(6)))
+    among = compare(*names, *(f"{x}c{seed}" for seed in range(6)))
+    assert alone.settings == among.settings[:2]
+    assert alone.settings[0].iqm_interval is not None
+    assert not alone.settings[0].iqm_interval.is_exact
+
+
+# --- refusals and warnings ---------------------------------------------------------------------------------
+
+
+def test_two_runs_of_one_setting_and_seed_are_refused_by_name(
+    ledger: Ledger, compare: Compare, fresh: Fresh
+) -> None:
+    x = fresh()
+    written(ledger, Made(f"{x}a"), Made(f"{x}again"), Made(f"{x}b", 0, "repo"))
+    with pytest.raises(
+        ComparisonError, match=rf"{x}a and {x}again have the same setting \(rloo\) .* seed \(0\)"
+    ):
+        compare(f"{x}a", f"{x}again", f"{x}b")
+
+
+def test_runs_evaluated_in_different_ways_are_refused(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
+    x = fresh()
+    written(ledger, Made(f"{x}a"), Made(f"{x}b", 0, "repo", items=16))
+    with pytest.raises(
+        ComparisonError, match=f"{x}a and {x}b were evaluated in different ways.*items 8 and 16"
+    ):
+        compare(f"{x}a", f"{x}b")
+
+
+def test_runs_evaluated_on_different_tasks_are_refused_for_held_out_numbers(
+    ledger: Ledger, compare: Compare, fresh: Fresh
+) -> None:
+    x = fresh()
+    written(ledger, Made(f"{x}a"), Made(f"{x}b", 0, "repo", tasks="2"))
+    with pytest.raises(ComparisonError, match="different tasks of book and words"):
+        compare(f"{x}a", f"{x}b")
+    assert compare(f"{x}a", f"{x}b", metric="train_accuracy").pairs
+
+
+def test_different_budgets_are_said(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
+    x = fresh()
+    written(ledger, Made(f"{x}a"), Made(f"{x}b", 0, "repo", lengths=(4, 8)))
+    found = compare(f"{x}a", f"{x}b", by=["objective"])
+    assert found.warnings == [
+        "The budgets differ (steps x groups x group size, in samples): rloo 64 and repo 96."
+    ]
+
+
+def test_a_setting_whose_runs_differ_in_more_than_the_seed_is_said(
+    ledger: Ledger, compare: Compare, fresh: Fresh
+) -> None:
+    x = fresh()
+    other = Made(f"{x}a1", 1, spec={"learner": {"lr": 0.1}})
+    written(ledger, Made(f"{x}a"), other, Made(f"{x}b", 0, "repo"), Made(f"{x}b1", 1, "repo"))
+    names = [f"{x}a", f"{x}a1", f"{x}b", f"{x}b1"]
+    assert compare(*names, by=["objective"]).warnings == [
+        "The runs of rloo differ in more than their seed: learner.lr."
+    ]
+    assert [s.label for s in compare(*names).settings] == ["rloo lr=0.001", "rloo lr=0.1", "repo lr=0.001"]
+
+
+@pytest.mark.parametrize(
+    ("statuses", "message"),
+    [
+        (
+            ("finished", "finished"),
+            r"of one setting \(all runs: 2 runs\), so there is nothing to compare\..*--by",
+        ),
+        (("finished", "stopped"), "nothing to compare yet. 1 run not finished: "),
+        (("failed", "stopped"), "None of these runs is finished.*2 runs not finished"),
+    ],
+)
+def test_one_setting_alone_is_refused(
+    ledger: Ledger, compare: Compare, fresh: Fresh, statuses: tuple[str, str], message: str
+) -> None:
+    x = fresh()
+    names = [f"{x}{i}" for i in range(2)]
+    written(
+        ledger, *(Made(name, i, status=s) for i, (name, s) in enumerate(zip(names, statuses, strict=True)))
+    )
+    with pytest.raises(ComparisonError, match=message):
+        compare(*names)
+
+
+def test_an_unknown_run_or_baseline_is_refused_with_the_nearest(
+    ledger: Ledger, compare: Compare, fresh: Fresh
+) -> None:
+    x = fresh()
+    names = eight(ledger, [0.1], x)
+    with pytest.raises(ComparisonError, match=f"no run and no study '{x}rlo-0'. Did you mean '{x}rloo-0'"):
+        compare(f"{x}rlo-0")
+    with pytest.raises(ComparisonError, match=r"called 'rlo'\. Did you mean 'rloo'"):
+        compare(*names, baseline="rlo")
+
+
+# --- studies and twins -------------------------------------------------------------------------------------
+
+
+def test_a_study_is_compared_as_it_registered(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
+    name = fresh() + "study"
+    registered = {"metric": "train_accuracy", "last": 1, "by": None, "baseline": "repo"}
+    study(ledger, name, {"rloo": [0.1, 0.2], "repo": [0.5, 0.4]}, registered)
+    found = compare(name)
+    assert (found.name, found.metric, found.last, found.baseline) == (name, "train_accuracy", 1, "repo")
+    assert found.is_primary
+    assert scores(found) == {"rloo": [0.1, 0.2], "repo": [0.5, 0.4]}
+    assert sentences.how_registered(found) == "primary: what the study registered"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"metric": "accuracy"},
+        {"last": 2},
+        {"baseline": "rloo"},
+        {"pairs": "all"},
+        {"by": ["learner.lr", "objective"]},
+    ],
+)
+def test_anything_else_is_exploratory(
+    ledger: Ledger, compare: Compare, fresh: Fresh, asked: dict[str, object]
+) -> None:
+    name = fresh() + "study"
+    registered = {"metric": "train_accuracy", "last": 1, "by": None, "baseline": "repo"}
+    study(ledger, name, {"rloo": [0.1, 0.2], "repo": [0.5, 0.4]}, registered)
+    found = compare(name, **asked)
+    assert not found.is_primary
+    assert sentences.how_registered(found) == (
+        "exploratory: the study registered train_accuracy over the last 1 step of each stage against repo"
+    )
+
+
+def test_what_is_of_no_study_is_exploratory(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
+    assert sentences.how_registered(compare(*eight(ledger, [0.1], fresh()))).startswith(
+        "exploratory: nothing"
+    )
+
+
+def test_a_study_keeps_the_order_of_its_settings_and_says_what_is_missing(
+    ledger: Ledger, compare: Compare, fresh: Fresh
+) -> None:
+    name = fresh() + "study"
+    study(ledger, name, {"c": [0.1, 0.2, 0.3], "a": [0.5, 0.4]}, {"metric": "accuracy", "baseline": "gone"})
+    found = compare(name)
+    assert [setting.label for setting in found.settings] == ["c", "a"]
+    assert found.warnings == [
+        "1 run of the study's 6 not started yet.",
+        "The registered baseline gone has no finished run yet.",
+    ]
+
+
+def test_a_study_by_a_field(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
+    name = fresh() + "study"
+    study(ledger, name, {"rloo": [0.1], "repo": [0.5]}, {"metric": "accuracy", "by": "objective"})
+    found = compare(name)
+    assert (found.by, found.is_primary) == (["objective.preset"], True)
+
+
+def test_a_run_alone_is_compared_with_its_twin(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
+    x = fresh()
+    run = Made(f"{x}run", 3)
+    written(ledger, run, replace(run, name=f"{x}twin", bandit="uniform", baseline_of=f"{x}run", training=0.1))
+    for name in (f"{x}run", f"{x}twin"):
+        pair = only(compare(name, metric="train_accuracy", last=1))
+        assert (pair.setting, pair.baseline, pair.seeds) == ("sec", "uniform", [3])
+        assert pair.mean == pytest.approx(0.4)
+        assert "not enough to tell: 1 of 6" in sentences.sentence(pair)
+
+
+def test_facts_are_plain_data(ledger: Ledger, compare: Compare) -> None:
+    found = facts(compare(*clear(ledger)))
+    again = json.loads(json.dumps(found, allow_nan=False))
+    assert again["pairs"][0]["in_words"].startswith("repo is better than rloo")
+    assert again["settings"][0]["runs"][0]["seed"] == 0
+    assert again["standing"].startswith("exploratory")

@@ -1,0 +1,364 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from store import checkpoints
+from store.diff import Diff, DiffSide, diff, in_words
+from store.diff.sentences import pair, value
+from store.ledger import Ledger
+from store.ledger.testing import example
+from store.ledger.testing.example import unchanged
+from store.records import (
+    BoundaryRecord,
+    CheckpointRecord,
+    EnvironmentRecord,
+    HoldoutRecord,
+    RunRecord,
+    StageRecord,
+    StepRecord,
+)
+
+Compare = Callable[..., Diff]
+
+
+@pytest.fixture(scope="module")
+def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
+    """A ledger that has the example as `one`."""
+    with Ledger.open(f"sqlite:///{tmp_path_factory.mktemp('ledger') / 'evergreen.db'}") as opened:
+        example.write(opened, "one")
+        yield opened
+
+
+@pytest.fixture
+def compared(ledger: Ledger, tmp_path: Path, request: pytest.FixtureRequest) -> Compare:
+    """Compare the example, A, with a changed one, B."""
+
+    def compare(change: example.Change = unchanged, other: Ledger = ledger) -> Diff:
+        example.write(other, request.node.name, change)
+        return diff(
+            DiffSide(ledger.reading, "one", tmp_path), DiffSide(other.reading, request.node.name, tmp_path)
+        )
+
+    return compare
+
+
+def at_step(step: int, change: Callable[[StepRecord], StepRecord]) -> example.Change:
+    """Change this step and all after it."""
+
+    def changed(record: Any) -> Any:
+        return change(record) if isinstance(record, StepRecord) and record.step >= step else record
+
+    return changed
+
+
+def of_list(field: str, place: int, **values: Any) -> Callable[[Any], Any]:
+    """Change an entry of a record's list."""
+
+    def changed(record: Any) -> Any:
+        entries = list(getattr(record, field))
+        entries[place] = replace(entries[place], **values)
+        return replace(record, **{field: entries})
+
+    return changed
+
+
+def at_boundary(after_stage: int, change: Callable[[Any], Any]) -> example.Change:
+    def changed(record: Any) -> Any:
+        is_it = isinstance(record, BoundaryRecord) and record.after_stage == after_stage
+        return change(record) if is_it else record
+
+    return changed
+
+
+def at_stage(index: int, **values: Any) -> example.Change:
+    def changed(record: Any) -> Any:
+        is_it = isinstance(record, StageRecord) and record.index == index
+        return replace(record, **values) if is_it else record
+
+    return changed
+
+
+BEFORE_SCORES = ["picks", "probabilities", "tasks", "replies"]
+
+
+@pytest.mark.parametrize(
+    ("change", "when", "facet", "words"),
+    [
+        (
+            at_step(4, of_list("picks", 3, arm="hard")),
+            "step 4",
+            "picks",
+            "slot 3 picked gcd/easy in A and gcd/hard in B",
+        ),
+        (
+            at_step(4, of_list("picks", 3, role="replay")),
+            "step 4",
+            "picks",
+            "slot 3 (gcd/easy) had role main in A and replay in B",
+        ),
+        (
+            at_step(2, of_list("picks", 0, probability=0.3334)),
+            "step 2",
+            "probabilities",
+            "slot 0: words/3 was picked with probability 0.3333 and 0.3334",
+        ),
+        (
+            at_step(5, of_list("groups", 1, task_key="another", task_index=7)),
+            "step 5",
+            "tasks",
+            "slot 1 drew task 51 of gcd/easy (key of 5) in A and task 7 of gcd/easy (another) in B",
+        ),
+        (
+            at_step(5, of_list("groups", 2, num_tokens=[5, 9])),
+            "step 5",
+            "replies",
+            "slot 2, sample 1: tokens 7 in A and 9 in B",
+        ),
+        (
+            at_step(6, of_list("groups", 2, values=[1 / 3, 0.5])),
+            "step 6",
+            "scores",
+            "slot 2, sample 1: value 0 in A and 0.5 in B",
+        ),
+        (
+            at_step(6, of_list("groups", 1, reasons=[None, "timed out"], values=[0.5, None])),
+            "step 6",
+            "scores",
+            "slot 1, sample 1: value 0 in A and null in B",
+        ),
+        (
+            at_step(3, of_list("picks", 1, signal=0.2)),
+            "step 3",
+            "signals",
+            "slot 1: words/3 earned its bandit 0.1 and 0.2 (relative difference 0.5)",
+        ),
+        (
+            at_step(3, of_list("metrics", 0, value=1 / 3 + 1e-7)),
+            "step 3",
+            "metrics",
+            "metric loss 0.333333333 and 0.333333433 (relative difference 3e-07)",
+        ),
+        (
+            at_step(3, of_list("metrics", 0, value=None)),
+            "step 3",
+            "metrics",
+            "metric loss 0.333333 and null",
+        ),
+        (
+            at_stage(2, num_steps=4),
+            "stage 2",
+            "stage",
+            "num steps 3 in A and 4 in B",
+        ),
+        (
+            at_boundary(0, lambda record: replace(record, eval_config={"temperature": 0.5, "max_tokens": 8})),
+            "before training",
+            "stage's end",
+            "measured with temperature 1 in A and 0.5 in B",
+        ),
+        (
+            at_boundary(1, lambda record: replace(record, stop_reason="mastery")),
+            "after stage 1",
+            "stage's end",
+            "the stage ended by budget in A and mastery in B",
+        ),
+        (
+            at_boundary(1, lambda record: replace(record, signal=0.5)),
+            "after stage 1",
+            "stage's end",
+            "the scheduler was given 0.25 and 0.5 (relative difference 0.5)",
+        ),
+        (
+            at_boundary(2, of_list("cells", 3, value=0.5)),
+            "after stage 2",
+            "measurements",
+            "accuracy of words/3 (anchor) 0.4286 and 0.5 (relative difference 0.1)",
+        ),
+    ],
+)
+def test_the_first_difference_is_found_where_it_is(
+    compared: Compare, change: example.Change, when: str, facet: str, words: str
+) -> None:
+    found = compared(change)
+    assert found.first is not None
+    assert (found.first.when, found.first.facet, found.is_equal) == (when, facet, False)
+    assert in_words(found)[0].startswith(f"{when}: {words}")
+
+
+def test_what_is_equal_before_it_in_its_step_is_named(compared: Compare) -> None:
+    found = compared(at_step(4, of_list("metrics", 0, value=9.0)))
+    assert found.first is not None
+    assert found.first.same == [*BEFORE_SCORES, "scores", "signals"]
+    assert in_words(found)[0].endswith("(same picks, probabilities, tasks, replies, scores and signals)")
+
+
+def test_later_steps_and_boundaries_that_differ_are_counted(compared: Compare) -> None:
+    def later(record: Any) -> Any:
+        if isinstance(record, BoundaryRecord) and record.after_stage == 2:
+            return of_list("cells", 0, value=0.0)(record)
+        return at_step(4, of_list("metrics", 0, value=9.0))(record)
+
+    found = compared(later)
+    assert (found.num_compared_steps, found.num_different_steps) == (6, 3)
+    assert (found.num_compared_boundaries, found.num_different_boundaries) == (3, 1)
+    assert in_words(found)[1:] == [
+        "3 steps before that are equal.",
+        "Of 6 steps that both have, 3 differ; of 3 boundaries, 1.",
+    ]
+
+
+def test_other_held_out_tasks_are_told_before_their_numbers(compared: Compare) -> None:
+    def other(record: Any) -> Any:
+        return replace(record, sha256="others") if isinstance(record, HoldoutRecord) else record
+
+    found = compared(other)
+    assert in_words(found)[0].startswith(
+        "before training: gcd/easy (anchor) was measured on other tasks; so do"
+    )
+
+
+def test_times_names_and_the_order_of_keys_are_no_difference(compared: Compare, tmp_path: Path) -> None:
+    """The second ledger met everything in another order, so all its keys are others."""
+
+    def slower(record: Any) -> Any:
+        if isinstance(record, StepRecord):
+            metrics = [replace(m, value=1.0) if m.name == "tokens_per_s" else m for m in record.metrics]
+            return replace(record, seconds=9.0, metrics=metrics[::-1])
+        if isinstance(record, RunRecord):
+            return replace(record, environments=[backward(e) for e in reversed(record.environments)])
+        return record
+
+    def backward(record: EnvironmentRecord) -> EnvironmentRecord:
+        return replace(record, categories=list(reversed(record.categories)))
+
+    with Ledger.open(f"sqlite:///{tmp_path / 'other.db'}") as other:
+        found = compared(slower, other)
+    assert (found.first, found.num_different_steps, found.spec) == (None, 0, [])
+
+
+def test_the_sign_of_zero_is_no_difference_as_in_digests(compared: Compare) -> None:
+    def negative(record: Any) -> Any:
+        return of_list("groups", 1, values=[0.5, -0.0])(record)
+
+    assert compared(at_step(1, negative)).first is None
+
+
+def test_a_shorter_run_is_compared_as_far_as_it_goes(ledger: Ledger, tmp_path: Path) -> None:
+    run = example.begin(ledger, "short")
+    for record in list(example.course())[:8]:  # two boundaries, two stages, four steps
+        example.record(ledger, run, record)
+    found = diff(DiffSide(ledger.reading, "one", tmp_path), DiffSide(ledger.reading, "short", tmp_path))
+    assert (found.first, found.is_equal, found.num_compared_steps) == (None, False, 4)
+    assert in_words(found) == [
+        "Equal as far as both have come: 4 steps, 2 boundaries. Further than that B is not (running)."
+    ]
+
+
+def test_a_stage_that_ended_early_in_one_run_is_told(ledger: Ledger, tmp_path: Path) -> None:
+    """A goes on with stage 1 where B has ended it: no boundary of A's to compare with."""
+    start, first = example.boundary_record(0), example.stage_record(1)
+    for name, ends in (("long", None), ("early", 2)):
+        run = example.begin(ledger, name)
+        for record in (start, first, *map(example.step_record, (1, 2, 3))):
+            example.record(ledger, run, record)
+            if isinstance(record, StepRecord) and record.step == ends:
+                end = replace(example.boundary_record(1), step=2, stop_reason="mastery")
+                example.record(ledger, run, end)
+    found = diff(DiffSide(ledger.reading, "long", tmp_path), DiffSide(ledger.reading, "early", tmp_path))
+    assert in_words(found)[0] == "after stage 1: the stage went on in A and ended after step 2 in B"
+
+
+def test_specs_versions_and_hosts_are_compared_field_by_field(compared: Compare) -> None:
+    def other(record: Any) -> Any:
+        if not isinstance(record, RunRecord):
+            return record
+        spec = {
+            **record.spec,
+            "learner": {"lr": 2e-4, "updates": 2},
+            "ledger": {"url": "postgresql://me:secret@host/db"},
+        }
+        environments = [replace(e, version="2") for e in record.environments]
+        return replace(record, spec=spec, host={"threads": 2}, environments=environments)
+
+    found = compared(other)
+    assert [(f.name, f.a, f.b) for f in found.spec] == [
+        ("learner.lr", 1e-4, 2e-4),
+        ("learner.updates", None, 2),
+        ("ledger.url", None, "postgresql://***@host/db"),
+    ]
+    assert [(f.name, f.a, f.b) for f in found.environments] == [("gcd", "1", "2"), ("words", "1", "2")]
+    assert [(f.name, f.a, f.b) for f in found.host] == [("threads", 1, 2)]
+    assert found.first is None
+
+
+# --- when nothing differs ------------------------------------------------------------------------------
+
+
+def save(ledger: Ledger, folder: Path, name: str, weights: bytes) -> DiffSide:
+    """Give a written run a whole checkpoint."""
+
+    def write(into: Path) -> None:
+        (into / "model").write_bytes(weights)
+
+    saved = checkpoints.save(folder / name, "last", [checkpoints.Component("weights", 1, write)])
+    ledger.record_checkpoint(ledger.open_run(name), CheckpointRecord(6, 3, "stop", **vars(saved)))
+    return DiffSide(ledger.reading, name, folder / name)
+
+
+@pytest.mark.parametrize("weights", [b"same", b"other"])
+def test_equal_runs_show_their_digests_and_weights_decide(
+    ledger: Ledger, tmp_path: Path, weights: bytes
+) -> None:
+    names = f"a-{weights.decode()}", f"b-{weights.decode()}"
+    for name in names:
+        example.write(ledger, name)
+    a, b = (save(ledger, tmp_path, name, of) for name, of in zip(names, (b"same", weights), strict=True))
+    found = diff(a, b)
+    (words,) = in_words(found)
+    assert found.first is None
+    assert found.is_equal is (weights == b"same")
+    ours, theirs = found.digests
+    assert ours is not None
+    assert theirs is not None
+    if found.is_equal:
+        assert words == f"Equal, bit for bit: digest {ours.digest}, digest_all {ours.digest_all}."
+    else:
+        expected = f"but the weights at step 6 do: digest {ours.digest} and {theirs.digest}."
+        assert words == f"Nothing recorded differs, {expected}"
+
+
+def test_what_only_the_whole_digest_sees_is_told_as_that(ledger: Ledger, tmp_path: Path) -> None:
+    example.write(ledger, "said")
+    example.write(ledger, "said-otherwise", at_boundary(1, of_list("samples", 0, completion="other words")))
+    found = diff(*(save(ledger, tmp_path, name, b"w") for name in ("said", "said-otherwise")))
+    assert (found.first, found.is_equal) == (None, False)
+    assert in_words(found)[0].startswith("Trained the same, bit for bit (digest ")
+
+
+def test_without_checkpoints_nothing_is_said_of_weights(compared: Compare) -> None:
+    found = compared()
+    assert (found.is_equal, list(found.digests)) == (False, [None, None])
+    assert "weights cannot be compared: neither has a whole checkpoint" in in_words(found)[0]
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "text"),
+    [
+        (0.1234, 0.1235, "0.1234 and 0.1235 (relative difference 0.0008)"),
+        (1.0, 1.0 + 1e-15, "1 and 1.0000000000000011 (relative difference 1e-15)"),
+        (0.0, 2.0, "0 and 2 (relative difference 1)"),
+        (None, 0.5, "null and 0.5"),
+    ],
+)
+def test_numbers_are_written_as_long_as_they_must_be(a: float | None, b: float | None, text: str) -> None:
+    assert pair(a, b) == text
+
+
+def test_long_values_are_shortened_and_null_is_not_the_word() -> None:
+    assert (value(None), value("none"), value([1, "x"])) == ("null", "none", '[1, "x"]')
+    assert len(value("x" * 1000)) <= 60

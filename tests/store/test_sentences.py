@@ -1,0 +1,248 @@
+"""Sentences are true: they say what the numbers print."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from store import sentences
+
+Change = tuple[float, float]  # before and after
+
+
+def story(
+    accuracy: dict[str, Change] | None = None, entropy: dict[str, Change] | None = None, **facts: Any
+) -> dict[str, Any]:
+    names = list(accuracy or entropy or {})
+    return {
+        "num_boundaries": 3,
+        "num_steps": 10,
+        "scheduler": "sequence",
+        "environments": {
+            name: {
+                "accuracy_change": accuracy[name][1] - accuracy[name][0] if accuracy else None,
+                "entropy_start": entropy[name][0] if entropy else None,
+                "entropy_end": entropy[name][1] if entropy else None,
+            }
+            for name in names
+        },
+        "stages": [{"environment": name} for name in names],
+        "arms": [],
+        "allocation": [],
+        "taught": [],
+        "events": [],
+        **facts,
+    }
+
+
+def arm(bandit: str, name: str, least: float, most: float, is_scheduler: bool = False) -> dict[str, Any]:
+    return {
+        "bandit": bandit,
+        "arm": name,
+        "probability_min": least,
+        "probability_max": most,
+        "is_scheduler": is_scheduler,
+    }
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "sentence"),
+    [
+        (
+            {"a": (0.15, 0.40), "b": (0.37, 0.54), "c": (0.2, 0.21)},
+            "2 of 3 environments gained .10 of accuracy or more (a +.25 and b +.17); none lost more than .03.",
+        ),
+        (
+            {"a": (0.5, 0.4), "b": (0.4, 0.35)},
+            "0 of 2 environments gained .10 of accuracy or more; a -.10 and b -.05 lost more than .03.",
+        ),
+        (  # what prints as +.10 counts, what prints as -.03 does not
+            {"a": (0.1, 0.196), "b": (0.4, 0.366)},
+            "1 of 2 environments gained .10 of accuracy or more (a +.10); none lost more than .03.",
+        ),
+        (
+            dict.fromkeys("abcdef", (0.0, 0.5)),
+            "6 of 6 environments gained .10 of accuracy or more (a +.50, b +.50, c +.50, d +.50 and 2 more); "
+            "none lost more than .03.",
+        ),
+        (
+            {"a": (0.1, 0.3)},
+            "1 of 1 environment gained .10 of accuracy or more (a +.20); none lost more than .03.",
+        ),
+    ],
+)
+def test_what_was_learnt(accuracy: dict[str, Change], sentence: str) -> None:
+    assert sentences.what_was_learnt(story(accuracy)) == sentence
+
+
+@pytest.mark.parametrize("facts", [{"num_boundaries": 1}, {"environments": {}}])
+def test_nothing_is_claimed_before_a_stage_is_finished(facts: dict[str, Any]) -> None:
+    told = sentences.in_words(story({"a": (0.1, 0.1)}, {"a": (1, 1)}, **facts))
+    assert told[0] == "No stage is finished yet."
+
+
+@pytest.mark.parametrize(
+    ("entropy", "sentence"),
+    [
+        (
+            {"a": (2.0, 1.0), "b": (1.0, 0.125)},
+            "Entropy fell to 25% of its start (geometric mean of 2 environments): least is left on b, 12% "
+            "(1.00 to .12 nats a token), most on a, 50% (2.00 to 1.00 nats a token).",
+        ),
+        (
+            {"a": (1.0, 0.02), "b": (1.0, 4.5)},
+            "Entropy fell to 30% of its start (geometric mean of 2 environments): least is left on a, 2% "
+            "(1.00 to .02 nats a token), most on b, 450% (1.00 to 4.50 nats a token); "
+            "it has collapsed on a (below .05).",
+        ),
+        ({"a": (1.0, 1.02)}, "Entropy stayed at 102% of its start on a (1.00 to 1.02 nats a token)."),
+        ({"a": (1.0, 2.0)}, "Entropy rose to 200% of its start on a (1.00 to 2.00 nats a token)."),
+        (
+            {"a": (1.0, 0.5), "b": (2.0, 1.0)},
+            "Entropy fell to 50% of its start (geometric mean of 2 environments), alike on all of them.",
+        ),
+        (  # a ratio to nothing says nothing: plasticity.md 0, floor .05
+            {"a": (0.01, 0.5), "b": (1.0, 0.5)},
+            "Entropy fell to 50% of its start on b (1.00 to .50 nats a token).",
+        ),
+        (
+            {"a": (0.01, 0.5)},
+            "Entropy cannot be compared: it was measured nowhere, or next to nothing at the start.",
+        ),
+    ],
+)
+def test_what_it_cost(entropy: dict[str, Change], sentence: str) -> None:
+    assert sentences.what_it_cost(story(entropy=entropy)) == sentence
+
+
+@pytest.mark.parametrize(
+    ("facts", "sentence"),
+    [
+        (
+            {"arms": [arm("a", "x", 0.1, 0.9), arm("b", "y", 0.4, 0.5), arm("*", "a", 0, 1, True)]},
+            "Of 3 stages the sequence scheduler gave a 2 and b 1; the bandits moved most on a.x, whose "
+            "probability went between .10 and .90.",
+        ),
+        (
+            {"arms": [arm("a", "x", 0.5, 0.5)]},
+            "Of 3 stages the sequence scheduler gave a 2 and b 1; the bandits' probabilities did not move.",
+        ),
+        (
+            {"stages": [{"environment": None}], "arms": [arm("*", "a/x", 0.1, 0.3)]},
+            "One bandit chose among all categories; it moved most on a/x, whose probability went between "
+            ".10 and .30.",
+        ),
+        (
+            {},
+            "Of 3 stages the sequence scheduler gave a 2 and b 1; how the bandits' probabilities moved was not kept.",
+        ),
+        ({"num_steps": 0, "stages": []}, "No stage has begun."),
+    ],
+)
+def test_what_was_chosen(facts: dict[str, Any], sentence: str) -> None:
+    stages = [{"environment": name} for name in "aba"]
+    assert sentences.what_was_chosen(story(**{"stages": stages, **facts})) == sentence
+
+
+@pytest.mark.parametrize(
+    ("num_scored", "steps", "sentence"),
+    [
+        (2000, [], "All 2,000 training samples were scored; every update was applied."),
+        (
+            1990,
+            [3, 17],
+            "10 of 2,000 training samples (0.5%) could not be scored; "
+            "updates were skipped in 2 steps, last in step 17.",
+        ),
+    ],
+)
+def test_what_went_wrong(num_scored: int, steps: list[int], sentence: str) -> None:
+    events = [{"kind": "skipped update", "step": step} for step in steps]
+    allocation = [
+        {"num_samples": 1000, "num_scored": 1000},
+        {"num_samples": 1000, "num_scored": num_scored - 1000},
+    ]
+    assert sentences.what_went_wrong(story(allocation=allocation, events=events)) == sentence
+
+
+@pytest.mark.parametrize(
+    ("value", "plain", "with_sign"),
+    [
+        (0.371, ".37", "+.37"),
+        (-0.05, "-.05", "-.05"),
+        (1.066, "1.07", "+1.07"),
+        (-0.004, ".00", ".00"),
+        (0.0, ".00", ".00"),
+        (10.5, "10.50", "+10.50"),
+        (None, "-", "-"),
+    ],
+)
+def test_numbers(value: float | None, plain: str, with_sign: str) -> None:
+    assert (sentences.number(value), sentences.signed(value)) == (plain, with_sign)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(47.6, "48 s"), (170, "2 min 50 s"), (3605, "1 h 00 min"), (11100, "3 h 05 min")]
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert sentences.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "text"),
+    [("words", 8, "words"), ("category 12", 8, "categ…12"), ("x" * 100, 40, "x" * 26 + "…" + "x" * 13)],
+)
+def test_long_names_keep_their_ends(name: str, limit: int, text: str) -> None:
+    assert sentences.short(name, limit) == text
+    assert len(text) <= limit
+
+
+@pytest.mark.parametrize(
+    ("status", "num_boundaries", "standing"),
+    [
+        ("running", 4, "finished"),
+        ("running", 3, "running"),
+        ("stopped", 3, "stopped"),
+        ("failed", 4, "failed"),
+    ],
+)
+def test_a_run_that_is_still_held_after_its_last_boundary_is_finished(
+    status: str, num_boundaries: int, standing: str
+) -> None:
+    facts = {"status": status, "num_boundaries": num_boundaries, "planned_stages": 3}
+    assert sentences.how_it_stands(story(**facts)) == standing
+
+
+def taught(*rows: tuple[str, str, int, int]) -> list[dict[str, Any]]:
+    keys = ("environment", "category", "num_groups", "num_taught")
+    return [dict(zip(keys, row, strict=True)) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        ([], "No group was played yet."),
+        ([("a", "x", 40, 40)], "Of 40 groups 100% had a signal."),
+        ([("a", "x", 40, 0)], "Of 40 groups 0% had a signal; in the others all samples earned the same."),
+        (
+            [("a", "x", 30, 27), ("b", "x", 60, 3), ("a", "y", 10, 9)],
+            "Of 100 groups 39% had a signal (b 5% and a 90%); in the others all samples earned the same.",
+        ),
+    ],
+)
+def test_what_taught(rows: list[tuple[str, str, int, int]], sentence: str) -> None:
+    assert sentences.what_taught(story(taught=taught(*rows))) == sentence
+
+
+def test_the_share_of_an_environment_is_over_its_categories() -> None:
+    rows = taught(("a", "x", 30, 27), ("b", "x", 60, 3), ("a", "y", 10, 0))
+    shares = [sentences.share_taught(rows, *key) for key in (("a",), ("a", "y"), ("b",), ("c",))]
+    assert shares == [27 / 40, 0.0, 0.05, None]
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(None, "-"), (0, "0%"), (0.004, "<1%"), (0.5, "50%"), (0.996, ">99%"), (1.0, "100%")]
+)
+def test_a_share_is_nothing_or_all_only_if_it_is(share: float | None, text: str) -> None:
+    assert sentences.percent(share) == text
