@@ -15,6 +15,7 @@ from orchestrator.runs.catalog import opened
 from orchestrator.spec.load import load_spec
 from tests.integration.runs import At, Killed, component, ending, kill, series, told
 from tests.orchestrator.specs import small
+from tests.shares import share
 
 HERE = "scoring.isolation=none"
 AHEAD = small("ahead", sampler={"max_tokens": 3, "ahead": 1})
@@ -45,7 +46,7 @@ def test_it_ends_in_the_same_kinds_of_records_as_a_run_that_waits(home: Path) ->
     assert kinds[0] == kinds[1]
 
 
-@pytest.mark.parametrize("moment", [2, 3, 6, 9, 14])
+@pytest.mark.parametrize("moment", share([2, 3, 6, 9, 14], 2))
 def test_killed_at_any_moment_it_equals_the_uninterrupted_run(home: Path, moment: int) -> None:
     name = f"killed-{moment}"
     with pytest.raises(Killed):

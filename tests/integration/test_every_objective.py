@@ -25,10 +25,7 @@ def spec(name: str, preset: str) -> dict[str, Any]:
 
 
 # Those that remember something, draw, look back or play otherwise; the others are run by `make test-slow`.
-TELLING = (
-    *("risk", "copo", "dapo", "repo_adaptive", "clip_cov", "siren", "epo", "ares", "constrained", "weighted"),
-    *("disco", "aepo", "gvm"),
-)
+TELLING = (*("copo", "repo_adaptive", "clip_cov", "ares", "disco", "gvm"),)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from orchestrator.runs.catalog import opened
 from tests.conftest import Evergreen
 from tests.integration.runs import At, Killed, ending, kill, series, told
 from tests.orchestrator.specs import alone, flat, small
+from tests.shares import share
 
 JOINING = "environments.more={type: codebook, categories: {two: 2}, keys: 5}"
 
@@ -30,7 +31,7 @@ def longer(spec: dict[str, Any], stages: int) -> dict[str, Any]:
     return {**spec, "curriculum": {**spec["curriculum"], "stages": stages}}
 
 
-@pytest.mark.parametrize("kind", [small, flat])
+@pytest.mark.parametrize("kind", share([small, flat], 1))
 def test_a_finished_run_lengthened_is_the_longer_run(tmp_path: Path, kind: Any) -> None:
     name = kind()["name"]
     orchestrator.run(kind(), home=tmp_path / "short")
@@ -103,7 +104,7 @@ def cells(home: Path, name: str) -> list[Any]:
         return ledger.reading.matrix(name, "pass_1")
 
 
-@pytest.mark.parametrize("moment", [1, 2, 5])
+@pytest.mark.parametrize("moment", share([1, 2, 5], 1))
 def test_a_fork_with_a_new_environment_survives_a_kill(home: Path, tmp_path: Path, moment: int) -> None:
     whole = orchestrator.fork("small", 1, home=home, overrides=[JOINING, "name=whole"]).name
     with pytest.raises(Killed):

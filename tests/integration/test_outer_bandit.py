@@ -13,6 +13,7 @@ from orchestrator.runs.catalog import opened
 from orchestrator.schedulers.rewards import GAIN_SCALE
 from tests.integration.runs import At, Killed, ending, kill, told
 from tests.orchestrator.specs import alone, small
+from tests.shares import share
 
 SCHEDULERS = ("boltzmann", "discounted_ucb", "gaussian_thompson")
 
@@ -103,7 +104,7 @@ def test_a_stop_rule_ends_the_stage_and_says_why(tmp_path: Path) -> None:
     assert text.startswith("stage 1: one ends after 20 of at most 60 steps: mastery")
 
 
-@pytest.mark.parametrize("moment", [5, 21, 22, 23, 30])
+@pytest.mark.parametrize("moment", share([5, 21, 22, 23, 30], 2))
 def test_stop_rules_and_rewards_survive_a_kill(tmp_path: Path, moment: int) -> None:
     orchestrator.run(mastered(), home=tmp_path / "whole")
     with pytest.raises(Killed):
@@ -112,7 +113,7 @@ def test_stop_rules_and_rewards_survive_a_kill(tmp_path: Path, moment: int) -> N
     assert ending(tmp_path / "killed", "alone") == ending(tmp_path / "whole", "alone")
 
 
-@pytest.mark.parametrize("moment", [4, 9, 15])
+@pytest.mark.parametrize("moment", share([4, 9, 15], 1))
 def test_a_scheduler_that_reads_scores_survives_a_kill(tmp_path: Path, moment: int) -> None:
     spec = scheduled({"type": "gaussian_thompson", "reward": "retention"})
     orchestrator.run(spec, home=tmp_path / "whole")

@@ -15,6 +15,7 @@ from orchestrator.runs.api import resume, run
 from store.records import StepRecord
 from tests.integration.runs import At, Killed, component, ending, kill, series
 from tests.orchestrator.specs import small
+from tests.shares import share
 
 HERE = "scoring.isolation=none"
 SWITCH = {"type": "switch", "knob": "tempered_temperature", "low": 0.8, "high": 1.2}
@@ -68,7 +69,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, seen: dict[str, Noting]) -> P
     return home
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", share(OBJECTIVES, 2))
 def test_stopped_time_and_again_it_equals_the_uninterrupted_run(home: Path, name: str) -> None:
     outcome = run(planned(name), [f"name={name}-steps", HERE], home=home, until_step=1)
     for step in (2, 5, 8):
@@ -77,7 +78,7 @@ def test_stopped_time_and_again_it_equals_the_uninterrupted_run(home: Path, name
     assert ending(home, outcome.name) == ending(home, name)
 
 
-@pytest.mark.parametrize(("name", "moment"), [("all", 6), ("ahead", 3), ("ahead", 9)])
+@pytest.mark.parametrize(("name", "moment"), share([("all", 6), ("ahead", 3), ("ahead", 9)], 2))
 def test_killed_at_any_moment_it_equals_the_uninterrupted_run(home: Path, name: str, moment: int) -> None:
     killed = f"{name}-killed-{moment}"
     with pytest.raises(Killed):

@@ -16,6 +16,7 @@ from store.ledger import Ledger
 from store.lock import request_stop
 from tests.integration.runs import At, Killed, component, ending, kill, series, told
 from tests.orchestrator.specs import alone, flat, small
+from tests.shares import share
 
 # Of the 16 moments of a life (4 boundaries, 3 stages, 9 steps): before the first checkpoint, on both sides of periodic
 # ones (after a stage's second step) and of those at boundaries, in every stage, and before the last.
@@ -68,7 +69,7 @@ def test_a_run_stopped_at_every_boundary_equals_the_uninterrupted_one(finished: 
     assert ending(finished, "bounded") == ending(finished, "small")
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("moment", share(MOMENTS, 3))
 def test_a_run_killed_at_any_moment_equals_the_uninterrupted_one(finished: Path, moment: int) -> None:
     name = f"killed-{moment}"
     with pytest.raises(Killed):

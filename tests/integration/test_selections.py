@@ -13,6 +13,7 @@ from orchestrator.runs.api import fork, resume, run
 from orchestrator.spec.load import load_spec
 from tests.integration.runs import At, Killed, component, ending, kill, told
 from tests.orchestrator.specs import alone, flat, small
+from tests.shares import share
 
 HERE = "scoring.isolation=none"
 
@@ -67,7 +68,7 @@ def test_the_selections_hear_how_their_tasks_went(home: Path, name: str) -> None
     assert not any(saved["awaited"] for saved in tasks.values()), "every group was scored and told"
 
 
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", share(SPECS, 1))
 def test_a_run_stopped_after_every_step_equals_the_uninterrupted_one(home: Path, name: str) -> None:
     outcome = run(SPECS[name], [f"name={name}-steps", HERE], home=home, until_step=1)
     for step in range(2, 10):

@@ -18,6 +18,7 @@ from policies.objectives.objective import Objective
 from policies.objectives.presets import PRESETS
 from policies.samplers.testing import random_policy
 from tests.policies.fakes import random_trajectories
+from tests.shares import share
 
 FREE = {"controller": "none"}
 WHITENED = ("reinforce_pp", "copo", "constrained")  # hardly any advantage is 0
@@ -75,7 +76,7 @@ def updated(
     return torch.cat([m.flatten() for m in moments]), reports, batch
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", share(OBJECTIVES, 12))
 @pytest.mark.parametrize("cut", [{}, {"updates": 2, "micro_tokens": 40}])
 def test_the_gradient_is_that_of_all_rows(name: str, cut: dict[str, int]) -> None:
     expected, all_reports, batch = updated(Everything, OBJECTIVES[name], seed=len(name), **cut)

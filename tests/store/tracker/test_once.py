@@ -17,6 +17,7 @@ from store.tracker.cursor import position
 from store.tracker.record import MlflowRecord
 from store.tracker.sync import Source, catch_up
 from store.tracker.target import Target
+from tests.shares import share
 from tests.store.tracker.conftest import Copy
 from tests.store.tracker.content import everything, ms, names, num_rows, series
 
@@ -100,16 +101,19 @@ def test_the_size_of_a_page_changes_nothing(
 
 @pytest.mark.parametrize(
     ("method", "number"),
-    [
-        ("move_cursor", 1),  # between the values and the cursor
-        ("move_cursor", 4),
-        *(("write", number) for number in (1, 2, 6)),  # in the middle of a page
-        ("begin", 2),
-        ("describe", 2),
-        ("attach", 1),
-        ("conclude", 2),
-        ("tag", 1),
-    ],
+    share(
+        [
+            ("move_cursor", 1),  # between the values and the cursor
+            ("move_cursor", 4),
+            *(("write", number) for number in (1, 2, 6)),  # in the middle of a page
+            ("begin", 2),
+            ("describe", 2),
+            ("attach", 1),
+            ("conclude", 2),
+            ("tag", 1),
+        ],
+        5,
+    ),
 )
 def test_a_crash_anywhere_leaves_every_value_single(
     source_of: Copy,
