@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-CHILD = Path(__file__).with_name("restricted_child.py")
+CHILD = Path(__file__).with_name("sandbox_child.py")
 START_S = 5.0  # for the interpreter to start, not counted as the program's time
 FLAGS = ("-I", "-S", "-B", "-X", "utf8")
 

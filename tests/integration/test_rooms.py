@@ -108,13 +108,13 @@ def test_the_users_modules_are_found_and_scored_with_in_processes(
     (place / "spec.yaml").write_text(yaml.safe_dump(spec))
     script = f"""
 import orchestrator
-from environments import EnvironmentSource, Job, Scorer, ScoringOptions, make_task
+from environments import EnvironmentSource, ScoringJob, Scorer, ScoringOptions, make_task
 spec = orchestrator.load_spec({str(place / "spec.yaml")!r})
 place = spec.resources.search_path
 sources = [EnvironmentSource(name, one.type, one.options, place) for name, one in spec.environments.items()]
 made = {{source.name: source.create() for source in sources}}
 with Scorer(sources, made, ScoringOptions(workers=1)) as scorer:
-    jobs = [Job(one.task(one.categories[0].name, 0), ("x",)) for one in made.values()]
+    jobs = [ScoringJob(one.task(one.categories[0].name, 0), ("x",)) for one in made.values()]
     print([turn.score.value for turn in scorer.turns(jobs)])
 """
     done = python(

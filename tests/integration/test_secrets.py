@@ -39,7 +39,7 @@ def test_nothing_that_a_run_leaves_behind_holds_its_passwords(
     spec: dict[str, Any], tmp_path: Path, evergreen: Evergreen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tracker_process, "WAIT_S", 0.1)
-    jobs: list[tracker_process.Job | None] = []
+    jobs: list[tracker_process.TrackerJob | None] = []
     monkeypatch.setattr(
         tracker_process.TrackerProcess, "__init__", lambda self, job: jobs.append(job) or _idle(self)
     )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from environments import EnvironmentFault, EnvironmentSource, Job, Scorer, ScoringOptions
+from environments import EnvironmentFault, EnvironmentSource, Scorer, ScoringJob, ScoringOptions
 from tests.environments.scoring.test_scorer import scorer_of
 
 GRADERS = "tests.environments.rewards.graders"
@@ -19,7 +19,7 @@ REGEX = source({"type": "regex", "pattern": "(a+)+b"})
 
 def jobs(of, *completions):
     task = of.create().task("all", 0)
-    return [Job(task, (completion,)) for completion in completions]
+    return [ScoringJob(task, (completion,)) for completion in completions]
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from environments import EnvironmentSource, Job
+from environments import EnvironmentSource, ScoringJob
 from environments.rewards import Attempt, make_reward
 from environments.rewards.sandbox import CHILD, SandboxLimits, holds, isolation, printed
 from tests.environments.rewards.scoring import judge, worth
@@ -129,7 +129,9 @@ def test_an_endless_loop_is_nought_in_a_worker_too_and_not_unscorable():
     )
     task = graded.create().task("all", 0)
     with scorer_of(graded, timeout_s=30) as scorer:
-        endless, right = scorer.turns([Job(task, ("while True: pass",)), Job(task, ("f = lambda x: x + 1",))])
+        endless, right = scorer.turns(
+            [ScoringJob(task, ("while True: pass",)), ScoringJob(task, ("f = lambda x: x + 1",))]
+        )
     assert (endless.score.value, endless.score.reason) == (0.0, None)
     assert right.score.value == 1.0
 

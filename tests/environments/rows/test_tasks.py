@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from environments import EnvironmentFault, EnvironmentSource, Job, Scorer, Task
+from environments import EnvironmentFault, EnvironmentSource, Scorer, ScoringJob, Task
 from environments.rewards import Reward
 from tests.environments.rows.making import made, make, sums, write_jsonl
 
@@ -101,7 +101,7 @@ def test_a_process_that_only_scores_opens_no_file(tmp_path):
     with pytest.raises(EnvironmentFault, match="there is no file"):
         source.create()
     with Scorer([source], {"rows": environment}) as scorer:
-        turns = scorer.turns([Job(task, (str(i + 1),)) for i, task in enumerate(tasks)])
+        turns = scorer.turns([ScoringJob(task, (str(i + 1),)) for i, task in enumerate(tasks)])
     assert [turn.score.value for turn in turns] == [1.0, 0.0]
     shutil.rmtree(folder)
 

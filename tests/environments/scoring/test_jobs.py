@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from environments import Job, Score, Turn
+from environments import Score, ScoringJob, Turn
 from environments.scoring.jobs import play
 from tests.environments import fakes
 
@@ -11,7 +11,7 @@ AGAIN = {"role": "user", "content": "again"}
 
 def played(character, *completions):
     fake = fakes.create("fake", character)
-    return play(fake, Job(fake.task("easy", 3), completions or ("3",)))
+    return play(fake, ScoringJob(fake.task("easy", 3), completions or ("3",)))
 
 
 @pytest.mark.parametrize(

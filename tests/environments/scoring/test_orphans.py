@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from environments import EnvironmentSource, Job, Score, Scorer, ScoringOptions
+from environments import EnvironmentSource, Score, Scorer, ScoringJob, ScoringOptions
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -17,14 +17,14 @@ ROOT = Path(__file__).parents[3]
 LEAVING = "tests.environments.scoring.leaving:create"
 TRAINER = """
 import sys
-from environments import EnvironmentSource, Job, Scorer, ScoringOptions
+from environments import EnvironmentSource, ScoringJob, Scorer, ScoringOptions
 
 if __name__ == "__main__":
     options = {"notes": sys.argv[2]} if sys.argv[2] else {"character": "obedient"}
     source = EnvironmentSource("fake", sys.argv[1], options)
     fake = source.create()
     with Scorer([source], {"fake": fake}, ScoringOptions(workers=2, timeout_s=600)) as scorer:
-        scorer.turns([Job(fake.task("easy", i), (sys.argv[3],)) for i in range(2)])
+        scorer.turns([ScoringJob(fake.task("easy", i), (sys.argv[3],)) for i in range(2)])
 """
 
 
@@ -74,7 +74,7 @@ def test_what_a_score_started_ends_with_its_process(tmp_path, what, ending, scor
     source = EnvironmentSource("leaving", LEAVING, {"notes": str(tmp_path / "notes")})
     leaving = source.create()
     with Scorer([source], {"leaving": leaving}, ScoringOptions(workers=1, timeout_s=0.5)) as scorer:
-        (turn,) = scorer.turns([Job(leaving.task("easy", 0), (f"{what} {ending}",))])
+        (turn,) = scorer.turns([ScoringJob(leaving.task("easy", 0), (f"{what} {ending}",))])
         assert turn.score == score
         if ending != "well":
             assert wait_until(lambda: not any(map(running, noted(tmp_path / "notes"))))

@@ -6,7 +6,7 @@ import time
 import pytest
 from pydantic import ValidationError
 
-from environments import EnvironmentFault, EnvironmentSource, Job, Score, Scorer, ScoringOptions
+from environments import EnvironmentFault, EnvironmentSource, Score, Scorer, ScoringJob, ScoringOptions
 from environments.scoring import process
 from tests.environments.fakes import TURN_S
 
@@ -22,7 +22,9 @@ def scorer_of(*sources, **options):
 def jobs_of(source, *completions):
     environment = source.create()
     category = environment.categories[0].name
-    return [Job(environment.task(category, i), (completion,)) for i, completion in enumerate(completions)]
+    return [
+        ScoringJob(environment.task(category, i), (completion,)) for i, completion in enumerate(completions)
+    ]
 
 
 OBEDIENT = EnvironmentSource("obedient", FAKES, {"character": "obedient"})
@@ -84,7 +86,9 @@ def test_environments_in_and_out_of_the_trainer_mix(scorer):
 
 def test_an_episode_of_many_turns_is_rebuilt_in_a_worker(scorer):
     task = PATIENT.create().task("easy", 0)
-    turns = scorer.turns([Job(task, ("a",)), Job(task, ("a", "b")), Job(task, ("a", "b", "c"))])
+    turns = scorer.turns(
+        [ScoringJob(task, ("a",)), ScoringJob(task, ("a", "b")), ScoringJob(task, ("a", "b", "c"))]
+    )
     assert [turn.done for turn in turns] == [False, False, True]
     assert turns[1].messages == ({"role": "user", "content": "not yet, b"},)
     assert turns[2].score == Score.of(1.0, turns=3.0)
@@ -93,7 +97,7 @@ def test_an_episode_of_many_turns_is_rebuilt_in_a_worker(scorer):
 def test_every_turn_has_the_time_limit_to_itself(scorer):
     task = SLOW_TURNS.create().task("easy", 0)
     assert TIMEOUT_S < 3 * TURN_S < 2 * TIMEOUT_S
-    jobs = [Job(task, ("a", "b", "c")), Job(task, ("a", "endless"))]
+    jobs = [ScoringJob(task, ("a", "b", "c")), ScoringJob(task, ("a", "endless"))]
     assert [turn.score for turn in scorer.turns(jobs)] == [
         Score.of(1.0, turns=3.0),
         Score.unscorable("timed out"),
@@ -189,7 +193,7 @@ def test_reasoning_gyms_evaluating_verifiers_are_survived():
     task = countdown.create().task("default", 0)
     assert task.answer is not None
     with scorer_of(countdown) as scorer:
-        right, endless = scorer.turns([Job(task, (task.answer,)), Job(task, ("9**9**9",))])
+        right, endless = scorer.turns([ScoringJob(task, (task.answer,)), ScoringJob(task, ("9**9**9",))])
     assert right.score == Score.of(1.0)
     assert endless.score == Score.unscorable("timed out")
 

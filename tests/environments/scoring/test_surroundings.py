@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from environments import EnvironmentFault, EnvironmentSource, Job, Score, Scorer, ScoringOptions
+from environments import EnvironmentFault, EnvironmentSource, Score, Scorer, ScoringJob, ScoringOptions
 
 OBEDIENT = EnvironmentSource("obedient", "tests.environments.fakes:create", {"character": "obedient"})
 SECRETS = {
@@ -23,7 +23,7 @@ SECRETS = {
 def scored(completion, **options):
     fake = OBEDIENT.create()
     with Scorer([OBEDIENT], {"obedient": fake}, ScoringOptions(workers=1, **options)) as scorer:
-        (turn,) = scorer.turns([Job(fake.task("easy", 0), (completion,))])
+        (turn,) = scorer.turns([ScoringJob(fake.task("easy", 0), (completion,))])
         return turn.score
 
 
@@ -63,7 +63,7 @@ def test_a_variable_that_is_not_set_is_a_fault_that_names_it():
 def test_what_scorers_print_is_counted_and_told_once(capfd):
     fake = OBEDIENT.create()
     with Scorer([OBEDIENT], {"obedient": fake}, ScoringOptions(workers=1)) as scorer:
-        (turn,) = scorer.turns([Job(fake.task("easy", 0), ("printing",))])
+        (turn,) = scorer.turns([ScoringJob(fake.task("easy", 0), ("printing",))])
         deadline = time.monotonic() + 5
         while scorer._pool.output.num_bytes < 2_302_019 and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -78,11 +78,11 @@ def test_what_scorers_print_is_counted_and_told_once(capfd):
 def test_workers_that_do_not_start_say_their_last_words(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
-        "from environments import EnvironmentSource, Job, Scorer\n"
+        "from environments import EnvironmentSource, ScoringJob, Scorer\n"
         "source = EnvironmentSource('fake', 'tests.environments.fakes:create')\n"
         "fake = source.create()\n"
         "with Scorer([source], {'fake': fake}) as scorer:\n"
-        "    scorer.turns([Job(fake.task('easy', 0), ('0',))])\n"
+        "    scorer.turns([ScoringJob(fake.task('easy', 0), ('0',))])\n"
     )
     variables = {"PYTHONPATH": str(Path(__file__).parents[3])}
     command = [sys.executable, str(script)]
