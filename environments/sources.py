@@ -6,12 +6,17 @@ A type is found as `environments.registry` says: a file of this folder, of an in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from environments.contracts import Category, Environment, EnvironmentFault
+<<<<<<< HEAD
 from environments.factories import uncallable
+=======
+from environments.factories import raised, uncallable
+from environments.finding import Kind
+>>>>>>> main
 from environments.options import Options
 from environments.registry import PluginKind
 
@@ -37,9 +42,16 @@ class EnvironmentSource:
             pydantic.ValidationError: a built-in type refuses the options.
         """
         made = self.referee()
-        if tell is not None:
-            made.open(tell)
-        return _checked(made, self.name)
+        try:
+            if tell is not None:
+                made.open(tell)
+            categories: list[object] = list(made.categories)
+        except Exception as error:
+            if ":" not in self.type or isinstance(error, EnvironmentFault):
+                raise
+            fault = f"opening it or asking for its categories raised {raised(error)}; mend it, or the options"
+            raise EnvironmentFault(f"environment {self.name}: {fault}") from error
+        return _checked(made, self.name, categories)
 
     def referee(self) -> Environment:
         """Build the environment to score with and no more: nothing is asked of it, so it need not open its data.
@@ -93,13 +105,12 @@ def validate(type_: str, options: Mapping[str, Any]) -> Options | None:
     return cast(Options, ENVIRONMENTS.module(type_).Config.model_validate(dict(options)))
 
 
-def _checked(made: Environment, name: str) -> Environment:
+def _checked(made: Environment, name: str, categories: Sequence[object]) -> Environment:
     """Refuse at the wall what would fail obscurely later."""
     if getattr(made, "name", None) != name:
         raise EnvironmentFault(f"environment {name}: set its attribute name to the name the factory is given")
     if not isinstance(getattr(made, "version", None), str):
         raise EnvironmentFault(f"environment {name}: set its attribute version to a string, for example '1'")
-    categories: list[object] = list(made.categories)
     names = [category.name for category in categories if isinstance(category, Category)]
     if not names or len(set(names)) < len(categories):
         raise EnvironmentFault(

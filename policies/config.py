@@ -46,7 +46,7 @@ class PolicyConfig(Options):
     """Of `tiny`: number of key-value heads."""
     vocabulary: Literal["open", "closed"] = "open"
     """Of `tiny`: `open` knows every byte, `closed` only what the spec's environments show."""
-    initial_std: float = Field(default=0.06, gt=0, le=10)
+    initial_std: float = Field(default=0.06, gt=0, le=1)
     """Of `tiny`: standard deviation that its matrices start with; the usual .02 is made for wide models."""
 
     @model_validator(mode="before")

@@ -98,6 +98,21 @@ def test_a_factory_that_cannot_be_used_says_why(type_, options, message):
         EnvironmentSource("mine", type_, options).create()
 
 
+@pytest.mark.parametrize(
+    "broken",
+    ["categories = property(lambda self: [len(one) for one in 5])", "def open(self, tell): {}['rows']"],
+)
+def test_a_users_environment_that_cannot_be_opened_shows_where(folder, broken):
+    (folder / "unopened.py").write_text(
+        f"from tests.environments.fakes import Fake\nclass Closed(Fake):\n    {broken}\n"
+        "def create(name):\n    return Closed(name, 'noisy', ['a'], [], 9, 9, True)\n"
+    )
+    with pytest.raises(
+        EnvironmentFault, match=r"environment mine: .*(TypeError|KeyError).* in unopened.py:3; mend"
+    ):
+        EnvironmentSource("mine", "unopened:create", {}, str(folder)).create(print)
+
+
 def test_a_users_module_that_misses_an_import_of_its_own_shows_which(folder):
     (folder / "parity_game.py").write_text("import no_such_dependency\n")
     with pytest.raises(EnvironmentFault, match=r"cannot be imported: .*no_such_dependency.*parity_game.py:1"):

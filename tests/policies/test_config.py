@@ -74,3 +74,8 @@ def test_warm_start_shares_may_be_a_list_or_a_map() -> None:
 def test_resolved_options_can_be_read_again() -> None:
     for config in (PolicyConfig(model="gpt2"), PolicyConfig(layers=2)):
         assert PolicyConfig.model_validate(config.model_dump()) == config
+
+
+def test_weights_that_no_model_is_made_with_are_refused() -> None:
+    with pytest.raises(ValidationError, match="initial_std"):
+        PolicyConfig(initial_std=3)
