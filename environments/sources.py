@@ -11,12 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from environments.contracts import Category, Environment, EnvironmentFault
-<<<<<<< HEAD
-from environments.factories import uncallable
-=======
 from environments.factories import raised, uncallable
-from environments.finding import Kind
->>>>>>> main
 from environments.options import Options
 from environments.registry import PluginKind
 
