@@ -19,7 +19,7 @@ from policies.policy import Policy
 from policies.samplers.contracts import Generation, Request, Sampler, Sampling, Span
 from policies.samplers.options import SamplerOptions
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = Path(__file__).parents[3] / "examples"
 GUESS = EnvironmentSource("guess", "guess:create", {"numbers": [3, 5]}, str(EXAMPLES))
 LAKE = EnvironmentSource("lake", "lake:create", {"steps": [3, 4]}, str(EXAMPLES))
 WORTH, SO_FAR = 0.75, 0.25  # of an episode at its end, and of one that said "half" last

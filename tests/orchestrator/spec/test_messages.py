@@ -45,12 +45,12 @@ UNKNOWN = {  # what is misspelt: (how, the message)
     "an option of an environment": (
         "dataset",
         "datset",
-        "line 7: environments.foreign_text.datset: unknown key. Did you mean 'dataset'?",
+        "line 7: environments.words.datset: unknown key. Did you mean 'dataset'?",
     ),
     "an option of a category": (
         "max_word_len",
         "max_word_lenght",
-        "line 8: environments.foreign_text.categories: category '3': spell_backward has no option 'max_word_lenght'; "
+        "line 8: environments.words.categories: category '3': spell_backward has no option 'max_word_lenght'; "
         "did you mean max_word_len?",
     ),
     "an option of the objective": (
@@ -66,7 +66,7 @@ UNKNOWN = {  # what is misspelt: (how, the message)
     "a data set": (
         "spell_backward",
         "spell_bakward",
-        "line 7: environments.foreign_text.dataset: reasoning_gym has no data set 'spell_bakward'; "
+        "line 7: environments.words.dataset: reasoning_gym has no data set 'spell_bakward'; "
         "did you mean spell_backward?",
     ),
     "a bandit": (

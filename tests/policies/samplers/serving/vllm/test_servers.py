@@ -28,7 +28,7 @@ from tests.policies.samplers.vllm.playing import gap, greedy, long_requests, upd
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 
-REPOSITORY = Path(__file__).parents[4]
+REPOSITORY = Path(__file__).parents[5]
 OPTIONS = ["--max-model-len", "512", *for_a_cpu(512)]
 
 
