@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
+ROOMS = ("orchestrator", "environments", "policies", "store")
 
 # What the files of a folder may import beside the standard library and their own folder, anywhere in a file.
 ALLOWED = {
@@ -68,6 +70,47 @@ def _imports(path: Path) -> Iterator[str]:
 
 def _is_under(name: str, package: str) -> bool:
     return name == package or name.startswith(f"{package}.")
+
+
+def test_neither_modules_nor_folders_import_each_other_in_a_circle() -> None:
+    """Siblings in a folder, whether modules or folders themselves: what one uses may not use it in turn."""
+    files = [path for room in ROOMS for path in (REPOSITORY / room).rglob("*.py")]
+    modules = {_module(path): path for path in files}
+    edges = {(name, used) for name, path in modules.items() for used in _used(path, modules) if used != name}
+    siblings: dict[tuple[str, ...], set[tuple[str, str]]] = {}
+    for name, used in edges:
+        ours, theirs = name.split("."), used.split(".")
+        depth = next(
+            (i for i, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]), None
+        )
+        if depth is not None:
+            siblings.setdefault(tuple(ours[:depth]), set()).add((ours[depth], theirs[depth]))
+    for folder, uses in siblings.items():
+        sorter: graphlib.TopologicalSorter[str] = graphlib.TopologicalSorter()
+        for name, used in uses:
+            sorter.add(name, used)
+        try:
+            sorter.prepare()
+        except graphlib.CycleError as error:
+            pytest.fail(
+                f"a circle of imports in {'/'.join(folder) or 'the top level'}: {' -> '.join(error.args[1])}"
+            )
+
+
+def _module(path: Path) -> str:
+    return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
+
+
+def _used(path: Path, modules: Mapping[str, Path]) -> Iterator[str]:
+    """Name the modules of ours that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                if name in modules or node.module in modules:
+                    yield name if name in modules else node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in modules)
 
 
 def test_importing_the_orchestrator_loads_next_to_nothing() -> None:
