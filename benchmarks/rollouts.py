@@ -147,7 +147,7 @@ def engines(policy: Policy) -> dict[str, Engine]:
         "  without shared prefill": lambda requests: decode(
             policy, list(_apart(requests)), plain, config.prefill_tokens
         ),
-        "  on the library's cache": _player(TransformersSampler(config, policy, slab=False)),
+        "  on the library's cache": _player(TransformersSampler(config, policy, static=False)),
         GENERATE: lambda requests: generate(policy, requests),
     }
     if find_spec("vllm") is not None:

@@ -1,4 +1,4 @@
-"""What the updates of one step share: the batch, what an objective asks of it, and what it is shown.
+"""What the updates of one step share: the batch, what an objective asks of it, and what it is given.
 
 Dimension letters: B rows, T tokens of the longest row.
 """
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from policies.errors import PolicyError
 from policies.forward import EntropyMode, Reduction, Scored
-from policies.micro_batches import MicroBatcher
+from policies.micro_batches import MicroBatch, MicroBatcher
 from policies.objectives.contracts import Batch, Coefficients, Need, ShapedRows, SurveyResult, Totals
 
 
@@ -91,12 +91,18 @@ class Step:
     parts: list[Tensor]  # the rows of each update
     looks_back: bool  # whether the start of the step needs a pass of its own
     reduction: Reduction  # of the updates' passes
-    cutter: MicroBatcher
+    batcher: MicroBatcher
     is_run_B: Tensor  # bool, the rows that go through the model
     tally: StepTally
     mean_lp: float | None  # mean log-prob at the start of the step; None: not all rows were run to tell
     old: Scored | None = None  # at the step's start; None: the updates' own passes tell all that is asked
     noted: SurveyResult = field(default_factory=SurveyResult)
+
+    def cut(self, rows: Tensor) -> list[MicroBatch]:
+        """Cut rows into micro-batches, and count what will be fed."""
+        cut = self.batcher.cut(rows)
+        self.tally.num_tokens_fed += sum(micro.num_tokens for micro in cut)
+        return cut
 
     def at_start(self, rows: Tensor, now: Scored) -> Scored:
         """These rows at the start of the step, by what they are now: the same, to the last bit, until weights move.
@@ -118,8 +124,10 @@ def reduction_of(
 ) -> Reduction:
     """What a pass makes of the logits: for those who ask about now, about the start of the step, or about both."""
     needs = objective.needs
-    entropy = _entropy_mode(needs) if asks_now else "none"
-    if entropy == "none" and asks_start and "old_entropy" in needs:
+    entropy: EntropyMode = "none"
+    if asks_now and "entropy_grad" in needs:
+        entropy = "grad"
+    elif (asks_now and "entropy" in needs) or (asks_start and "old_entropy" in needs):
         entropy = "value"
     kappa = objective.kappa if asks_start and "old_filter" in needs else None
     return Reduction(temperature, entropy, objective.nucleus, kappa)
@@ -157,9 +165,3 @@ def seen_by(rows: Batch, now: Scored, old: Scored, noted: Mapping[str, Tensor]) 
 def mean_of(lp_BT: Tensor, mask_BT: Tensor) -> float:
     """Mean over the policy's tokens."""
     return float(lp_BT[mask_BT].double().mean())
-
-
-def _entropy_mode(needs: frozenset[Need]) -> EntropyMode:
-    if "entropy_grad" in needs:
-        return "grad"
-    return "value" if "entropy" in needs else "none"

@@ -46,8 +46,8 @@ class Config(SamplerOptions):
 class TransformersSampler(Sampler):
     """The engine. What it returns depends on the requests and the weights, and on nothing it did before."""
 
-    def __init__(self, config: Config, policy: Policy, *, compact: bool = True, slab: bool = True) -> None:
-        self.config, self.learner, self.compact, self.slab = config, policy, compact, slab
+    def __init__(self, config: Config, policy: Policy, *, compact: bool = True, static: bool = True) -> None:
+        self.config, self.learner, self.compact, self.static = config, policy, compact, static
         self.plays_a_copy = config.ahead > 0
         self.policy = copy_of(policy) if self.plays_a_copy else policy
         self.version = policy.version
@@ -61,29 +61,20 @@ class TransformersSampler(Sampler):
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
         """Generate one row a request, in the order of the requests."""
-        from policies.samplers.decode_loop import decode  # here, so that reading a spec does not load torch
+        # here, so that reading a spec does not load torch
+        from policies.samplers.decode_loop import decode
+        from policies.samplers.row_cache import fits_static_cache
 
         self._require_playable(requests)
+        # prompts of a batch are read in parts only where the static cache takes them; elsewhere the batch is cut
+        whole = None if self.static and fits_static_cache(self.policy.model) else self.config.prefill_tokens
+        limits = BatchLimits(self.config.rows, self.config.cache_tokens, whole)
         generations: dict[int, Generation] = {}
-        for rows in cut(requests, self._limits()):
-            batch = [requests[row] for row in rows]
-            played = decode(
-                self.policy,
-                batch,
-                sampling,
-                self.config.prefill_tokens,
-                compact=self.compact,
-                slab=self.slab,
-            )
+        for rows in cut(requests, limits):
+            batch, options = [requests[row] for row in rows], {"compact": self.compact, "static": self.static}
+            played = decode(self.policy, batch, sampling, self.config.prefill_tokens, **options)
             generations.update(zip(rows, played, strict=True))
         return [generations[row] for row in range(len(requests))]
-
-    def _limits(self) -> BatchLimits:
-        """Prompts of a batch are read in parts only where the slab takes them; elsewhere the batch is cut."""
-        from policies.samplers.static_cache import fits_slab
-
-        whole = None if self.slab and fits_slab(self.policy.model) else self.config.prefill_tokens
-        return BatchLimits(self.config.rows, self.config.cache_tokens, whole)
 
     def _require_playable(self, requests: Sequence[Request]) -> None:
         if self.version != self.policy.version:

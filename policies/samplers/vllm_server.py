@@ -63,8 +63,7 @@ class VllmServerSampler(Sampler):
 
     def __init__(self, config: Config, policy: Policy) -> None:
         from policies.samplers.serving.client import connect
-        from policies.samplers.serving.event_loop import EventLoop
-        from policies.samplers.serving.fleet import make_fleet
+        from policies.samplers.serving.fleet import EventLoop, Fleet, FleetMember
         from policies.samplers.serving.weight_files import WeightFiles
 
         self.config, self.policy, self.version = config, policy, policy.version
@@ -73,9 +72,10 @@ class VllmServerSampler(Sampler):
         )  # makes labels of weights ours alone; decides nothing that is played
         self._num_syncs = count()
         self._jitter = random.Random(self._name)
-        self._shelf, self._loop = WeightFiles(config.weights), EventLoop()
+        self._weight_files, self._loop = WeightFiles(config.weights), EventLoop()
         self._session = self._loop.run(connect())
-        self._fleet = make_fleet(config.urls, self._session, config.in_flight, config.timeout_s)
+        options = (self._session, config.in_flight, config.timeout_s)
+        self._fleet = Fleet([FleetMember(url, *options) for url in config.urls])
         try:
             self.sync(policy.version)
         except BaseException:
@@ -89,20 +89,16 @@ class VllmServerSampler(Sampler):
             PolicyError: no server can be.
         """
         from policies.samplers.serving.fleet import Weights
-        from policies.samplers.serving.server_weight_check import make_proof
+        from policies.samplers.weight_check import make_server_check
 
         number = next(self._num_syncs)
         label = f"{version}-{self._name}-{number}"
-        folder = self._shelf.put(self.policy, label)
+        folder = self._weight_files.put(self.policy, label)
         is_due = number % self.config.probe_every == 0
-        self._fleet.weights = Weights(version, label, folder, make_proof(self.policy), is_due)
+        self._fleet.weights = Weights(version, label, folder, make_server_check(self.policy), is_due)
         self._loop.run(self._fleet.bring_up())
         self.version = version
-        self._heed(self._fleet.context)
-
-    def _heed(self, context: int | None) -> None:
-        """Note how long rows may be, and say so where that is less than the policy reads."""
-        own = self.policy.context
+        own, context = self.policy.context, self._fleet.context
         if context != self.context and context is not None and (own is None or context < own):
             self._fleet.news.append(
                 f"the servers take {context} tokens in a row, prompt and answer together; the policy reads "
@@ -136,7 +132,7 @@ class VllmServerSampler(Sampler):
         """Let go of connections and directories; the servers go on, with the weights they have."""
         self._loop.run(self._session.close())
         self._loop.close()
-        self._shelf.close()
+        self._weight_files.close()
 
 
 def create(config: Config, policy: Policy) -> VllmServerSampler:

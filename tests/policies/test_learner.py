@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from policies import learner as learner_module
+from policies.batch_forward import ForwardPasses
 from policies.config import LearnerConfig, PolicyConfig
 from policies.errors import PolicyError
 from policies.learner import Learner, UpdateReport
@@ -227,7 +228,7 @@ def groups_for(learner: Learner, seed: int = 0) -> Batch:
 @pytest.mark.parametrize("micro_tokens", [300, 10_000])
 def test_prompts_are_read_once_and_the_gradient_is_the_same(updates: int, micro_tokens: int) -> None:
     apart, whole = (make(updates=updates, micro_tokens=micro_tokens, lr=1e-5) for _ in range(2))
-    whole.may_share = False
+    whole.passes.may_share = False
     expected, every = gradient(whole, groups_for(whole), ENTROPIC)
     found, some = gradient(apart, groups_for(apart), ENTROPIC)
     assert some.num_tokens_fed < 0.8 * every.num_tokens_fed
@@ -249,7 +250,7 @@ def test_a_bfloat16_policy_shares_prompts_and_its_log_probs_are_float32() -> Non
     policy = random_policy()
     policy.model.to(torch.bfloat16)
     learner = make(policy)
-    assert learner.may_share
+    assert learner.passes.may_share
     before = [master.detach().clone() for master in learner.optimizer.masters.values()]
     report = learner.update(groups_for(learner), ENTROPIC)
     assert report.num_updates == 1
@@ -260,8 +261,8 @@ def test_a_bfloat16_policy_shares_prompts_and_its_log_probs_are_float32() -> Non
 
 def test_recomputed_layers_read_whole_rows() -> None:
     plain, again = make(), make(activation_checkpointing=True)
-    assert (plain.may_share, again.may_share) == (True, False)
-    plain.may_share = False
+    assert (plain.passes.may_share, again.passes.may_share) == (True, False)
+    plain.passes.may_share = False
     expected, _ = gradient(plain, groups_for(plain), ENTROPIC)
     found, _ = gradient(again, groups_for(again), ENTROPIC)
     assert torch.equal(found, expected)
@@ -308,9 +309,9 @@ def test_section_18_rounded_log_probs_of_the_sampler_are_refused(dtype: torch.dt
 def test_section_18_rounded_log_probs_of_the_trainer_are_refused(
     updates: int, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = {"lp": "score_micro", "lp_old": "score_batch"}[name]
-    own = getattr(learner_module, module)
-    monkeypatch.setattr(learner_module, module, lambda *args: own(*args).map(lambda value: value.bfloat16()))
+    where, what = {"lp": (learner_module, "score_micro"), "lp_old": (ForwardPasses, "score")}[name]
+    own = getattr(where, what)
+    monkeypatch.setattr(where, what, lambda *args: own(*args).map(lambda value: value.bfloat16()))
     learner = make(updates=updates)
     with pytest.raises(PolicyError, match=f"{name} is bfloat16"):
         learner.update(batch_for(learner), Surrogate())

@@ -132,7 +132,6 @@ def test_nothing_is_left_when_the_one_who_watches_is_killed(
     code = f"""
 import time
 from pathlib import Path
-from policies.samplers.serving import supervise
 from policies.samplers.serving.supervisor import Launch, running
 with running([Launch({one.url!r}, {list(one.command)!r}, Path({str(one.log)!r}))]) as (server,):
     server.wait_until_ready()
