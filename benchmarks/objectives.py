@@ -30,7 +30,7 @@ from policies.forward import Reduction
 from policies.hardware import cpu_threads
 from policies.learner import Learner
 from policies.micro_batches import totals_of
-from policies.models.loading import load_policy
+from policies.models.loader import load_policy
 from policies.models.tokenizer import VocabularySample
 from policies.objectives.config import ObjectiveConfig
 from policies.objectives.contracts import Batch, ShapedRows, SurveyResult

@@ -30,7 +30,7 @@ from benchmarks.random_models import letters_tokenizer, random_qwen2
 from benchmarks.work import NEVER, SHAPE, VOCABULARY
 from policies.config import PolicyConfig
 from policies.hardware import cpu_threads
-from policies.models.loading import load_policy
+from policies.models.loader import load_policy
 from policies.models.tokenizer import VocabularySample
 from policies.policy import Policy
 from policies.samplers.contracts import Request, Sampler, Sampling

@@ -1,13 +1,12 @@
 """One forward pass over whole rows: log-probs and entropies of the tokens that the policy wrote.
 
 Dimension letters: B rows, T tokens of the longest row, N masked tokens of all rows, F features (the last hidden
-state), V vocabulary, K the likeliest of it. Whatever the model's dtype, logits are at least float32 before anything is
-reduced (2603.11682: rounded log-probs bias the ratios), and they are divided by the sampling temperature, so that these
-are the log-probs the sampler drew with.
+state), V vocabulary, K the likeliest of it. Logits are at least float32 before anything is reduced (2603.11682: rounded
+log-probs bias the ratios) and divided by the sampling temperature: these are the log-probs the sampler drew with.
 
-The head is the widest layer of a small model by far, so it sees the N tokens that count and nothing else; where their
-logits would fill `CHUNK_ELEMENTS` they are made a chunk at a time, and again in the backward pass. What is made of
-them (`Reduction`) is one number a token: nothing as wide as the vocabulary leaves this module.
+The head, by far the widest layer of a small model, sees the N tokens alone; where their logits would fill
+`CHUNK_ELEMENTS` they are made a chunk at a time, and again in the backward pass. What is made of them (`Reduction`) is
+one number a token: nothing as wide as the vocabulary leaves this module.
 """
 
 from __future__ import annotations

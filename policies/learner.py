@@ -1,12 +1,12 @@
-"""The learner: turns a step's batch into optimiser updates. One loss for every objective,
+"""The learner: turns a step's trajectories into optimiser updates. One loss for every objective,
 
     loss = -(W * lp).sum() - (K * H).sum()
 
 where the objective fills W and K and the learner computes lp and H (objectives.md 2.1). Sums over micro-batches
 add up, so what an update does depends neither on how it was cut, nor on padding, nor on the order of its rows.
 
-No row is run for nothing: one whose advantage is 0 gets no coefficient from most objectives, and most groups have no
-spread. Such rows are counted in every total and left out of every pass, so the gradient is the same without them.
+Rows whose advantage is 0 get no coefficient from most objectives: they are counted in every total and left out of
+every pass, so the gradient is the same without them.
 
 What an objective asks about the start of the step (`needs`) comes out of one pass without gradient, over all rows if
 it looks at the whole step. Until weights move the current numbers are those of the start, to the last bit: in the first
@@ -17,6 +17,7 @@ Dimension letters: B rows, T tokens of the longest row.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -37,8 +38,7 @@ from policies.objectives.contracts import Batch, Totals
 from policies.objectives.diagnostics import covariances
 from policies.optimizer import Optimizer
 from policies.policy import Policy
-from policies.reference import Reference
-from policies.step import Step, StepObjective, StepTally, mean_of, reduction_of, seen_by
+from policies.step import Step, StepTally, mean_of, reduction_of, seen_by
 from policies.trajectories import Trajectory, is_off_policy
 
 SQUARED = "_weight_squared"  # of a mismatch weight, mean of w^2: only for the share of effective samples
@@ -125,7 +125,7 @@ class Learner:
         with timing("update"):
             return self.update(batch, objective, is_off_policy=is_older)
 
-    def update(self, batch: Batch, objective: StepObjective, *, is_off_policy: bool = False) -> UpdateReport:
+    def update(self, batch: Batch, objective: Objective, *, is_off_policy: bool = False) -> UpdateReport:
         """Do the optimiser updates of a step whose batch has its advantages; those not finite are skipped and counted.
 
         `is_off_policy`: older weights wrote the batch, so the sampler's log-probs do not stand for the current ones.
@@ -177,7 +177,7 @@ class Learner:
             )
         return self.reference.lp(batch)
 
-    def _begin(self, batch: Batch, objective: StepObjective, is_off_policy: bool) -> Step:
+    def _begin(self, batch: Batch, objective: Objective, is_off_policy: bool) -> Step:
         """Look at a step's batch: which of its rows can move anything, and what has to be known about them."""
         batch, needs = to_device(batch, torch.device("cpu")), objective.needs
         if "lp_ref" in needs and batch.lp_ref_BT is None:
@@ -278,3 +278,38 @@ class Learner:
     def _rate(self, num_updates: int) -> float:
         """Learning rate of the update after `num_updates` others: a linear rise, then constant."""
         return self.lr * min(1.0, (num_updates + 1) / max(1, self.config.warmup))
+
+
+class Reference:
+    """A frozen copy of the policy's weights as they were when this was made, or last refreshed: gives `lp_ref`.
+
+    As much memory again as the weights take, on the same device; no gradients and no moments. Its pass goes over all
+    rows of a step, before their advantages are known: a KL in the reward moves them. Source: objectives.md 11.1.
+    """
+
+    def __init__(self, policy: Policy, temperature: float, micro_tokens: int) -> None:
+        self._current = policy
+        self.policy = replace(policy, model=copy.deepcopy(policy.model).requires_grad_(False))
+        self._passes = ForwardPasses(self.policy, temperature, micro_tokens)
+
+    def lp(self, batch: Batch) -> Tensor:
+        """Give the log-probs [B, T] of a batch, on the CPU, at least float32; 0 off the mask.
+
+        Raises:
+            NonFiniteLogits: the reference was taken from a policy that had diverged.
+        """
+        rows = batch.mask_BT.any(-1).nonzero()[:, 0].cpu()
+        with self._passes.prepared():
+            return self._passes.finite_lp(batch, rows, self._current.version, "of the reference policy")
+
+    def refresh(self) -> None:
+        """Take the policy's weights as they are now."""
+        self.policy.model.load_state_dict(self._current.model.state_dict())
+
+    def save(self, folder: Path) -> None:
+        """Write it as the policy writes itself: the layout that `from_pretrained` reads."""
+        self.policy.save(folder)
+
+    def load(self, folder: Path) -> None:
+        """Read what `save` wrote; names and shapes must agree."""
+        self.policy.load_weights(folder)

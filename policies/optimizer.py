@@ -32,7 +32,11 @@ class Optimizer:
 
     def reset(self) -> None:
         """Forget all moments and take the weights as they are now."""
-        self.masters = {name: _master(weight) for name, weight in self.weights.items()}
+        is_short = {name: torch.finfo(weight.dtype).bits < 32 for name, weight in self.weights.items()}
+        self.masters = {
+            name: weight.detach().float().clone().requires_grad_() if is_short[name] else weight
+            for name, weight in self.weights.items()
+        }
         self.adam = torch.optim.AdamW(
             list(self.masters.values()), betas=self.betas, weight_decay=self.weight_decay, fused=True
         )
@@ -98,11 +102,9 @@ class Optimizer:
         self._copy_back()
         if self.num_updates:
             for name, master in self.masters.items():
-                self.adam.state[master] = self._moments(tensors, name, master)
-
-    def _moments(self, tensors: Mapping[str, Tensor], name: str, master: Tensor) -> dict[str, Tensor]:
-        moments = {moment: tensors[f"{name}.{moment}"].to(master.device) for moment in MOMENTS}
-        return {"step": torch.tensor(float(self.num_updates), device=master.device), **moments}
+                moments = {moment: tensors[f"{name}.{moment}"].to(master.device) for moment in MOMENTS}
+                step = torch.tensor(float(self.num_updates), device=master.device)
+                self.adam.state[master] = {"step": step, **moments}
 
     def _copy_back(self) -> None:
         with torch.no_grad():
@@ -125,12 +127,6 @@ class Optimizer:
                 f"{_words(found.get(wrong[0]))} there and should be {_words(expected.get(wrong[0]))} "
                 f"({len(wrong)} tensors differ). Resume with the spec it was saved with"
             )
-
-
-def _master(weight: Tensor) -> Tensor:
-    if torch.finfo(weight.dtype).bits >= 32:
-        return weight
-    return weight.detach().float().clone().requires_grad_()
 
 
 def _words(shape: torch.Size | None) -> str:

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,40 +17,8 @@ from torch import Tensor
 from policies.errors import PolicyError
 from policies.forward import EntropyMode, Reduction, Scored
 from policies.micro_batches import MicroBatch, MicroBatcher
-from policies.objectives.contracts import Batch, Coefficients, Need, ShapedRows, SurveyResult, Totals
-
-
-class StepObjective(Protocol):
-    """What the learner asks of an objective."""
-
-    @property
-    def needs(self) -> frozenset[Need]:
-        """What its parts read beside lp."""
-
-    @property
-    def updates(self) -> int:
-        """Optimiser updates a step, unless the learner's options say otherwise."""
-
-    @property
-    def leaves_silent_rows_alone(self) -> bool:
-        """Whether rows whose advantage is 0 get no coefficient, whatever their log-probs are."""
-
-    @property
-    def nucleus(self) -> float | None:
-        """The mass of the tokens whose entropy it reads; None: of all."""
-
-    @property
-    def kappa(self) -> float | None:
-        """How likely a token must be to pass the filter of `old_filter`, as a share of the likeliest."""
-
-    def survey(self, rows: ShapedRows, totals: Totals) -> SurveyResult:
-        """Look at all rows of a step at its start; asked once, if `needs` has `step`."""
-
-    def coefficients(self, rows: ShapedRows, totals: Totals) -> Coefficients:
-        """Fill W and K for some rows of an update."""
-
-    def silent_sums(self, num_tokens: int, totals: Totals) -> dict[str, tuple[float, float]]:
-        """What silent rows that were not run add to the metrics, where that is known."""
+from policies.objectives import Objective
+from policies.objectives.contracts import Batch, ShapedRows, SurveyResult
 
 
 @dataclass
@@ -87,7 +54,7 @@ class Step:
     """One step's batch, with all that its updates share."""
 
     batch: Batch  # on the CPU, as are `old` and `noted`
-    objective: StepObjective
+    objective: Objective
     parts: list[Tensor]  # the rows of each update
     looks_back: bool  # whether the start of the step needs a pass of its own
     reduction: Reduction  # of the updates' passes
@@ -120,7 +87,7 @@ class Step:
 
 
 def reduction_of(
-    objective: StepObjective, temperature: float, asks_now: bool = True, asks_start: bool = True
+    objective: Objective, temperature: float, asks_now: bool = True, asks_start: bool = True
 ) -> Reduction:
     """What a pass makes of the logits: for those who ask about now, about the start of the step, or about both."""
     needs = objective.needs
@@ -151,11 +118,11 @@ def seen_by(rows: Batch, now: Scored, old: Scored, noted: Mapping[str, Tensor]) 
         turn_BT=rows.turn_BT,
         noted={key: value_BT.to(device) for key, value_BT in noted.items()},
     )
-    for name in ("lp_BT", "lp_old_BT", "lp_roll_BT", "lp_ref_BT"):
-        lp_BT: Tensor | None = getattr(seen, name)
+    for name in ("lp", "lp_old", "lp_roll", "lp_ref"):
+        lp_BT: Tensor | None = getattr(seen, f"{name}_BT")
         if lp_BT is not None and torch.finfo(lp_BT.dtype).bits < 32:
             raise PolicyError(
-                f"{name.removesuffix('_BT')} is {str(lp_BT.dtype).removeprefix('torch.')}: log-probs below float32 "
+                f"{name} is {str(lp_BT.dtype).removeprefix('torch.')}: log-probs below float32 "
                 "bias every ratio upward (arXiv 2603.11682). Upcast the logits before they are reduced; to cast "
                 "afterwards repairs nothing"
             )

@@ -19,28 +19,12 @@ class BatchLimits:
     cache_tokens: int  # rows times columns; a row has room for the longest prompt and the largest budget
     prompt_tokens: int | None = None  # of all unique prompts, padded; None: they are read in parts
 
-    def allow(self, size: _Size) -> bool:
-        """Whether a batch of this size fits."""
+    def allow(self, rows: int, prompts: int, width: int, budget: int) -> bool:
+        """Whether a batch fits, by its numbers of rows and prompts, its longest prompt and its largest budget."""
         return (
-            size.rows <= self.rows
-            and size.rows * (size.width + size.budget) <= self.cache_tokens
-            and (self.prompt_tokens is None or size.prompts * size.width <= self.prompt_tokens)
-        )
-
-
-@dataclass(frozen=True)
-class _Size:
-    rows: int = 0
-    prompts: int = 0
-    width: int = 0  # of the longest prompt
-    budget: int = 0  # the largest
-
-    def __add__(self, other: _Size) -> _Size:
-        return _Size(
-            self.rows + other.rows,
-            self.prompts + other.prompts,
-            max(self.width, other.width),
-            max(self.budget, other.budget),
+            rows <= self.rows
+            and rows * (width + budget) <= self.cache_tokens
+            and (self.prompt_tokens is None or prompts * width <= self.prompt_tokens)
         )
 
 
@@ -52,16 +36,15 @@ def cut(requests: Sequence[Request], limits: BatchLimits) -> Iterator[list[int]]
     rows_of: dict[Prompt, list[int]] = defaultdict(list)
     for row, request in enumerate(requests):
         rows_of[request.ids].append(row)
-    groups = [
-        (_Size(len(rows), 1, len(prompt), max(requests[row].budget for row in rows)), rows)
-        for prompt, rows in rows_of.items()
-    ]
+    budget_of = {prompt: max(requests[row].budget for row in rows) for prompt, rows in rows_of.items()}
     batch: list[int] = []
-    held = _Size()
-    for size, rows in sorted(groups, key=lambda group: group[0].width + group[0].budget):
-        if batch and not limits.allow(held + size):
+    prompts = width = budget = 0
+    for prompt in sorted(rows_of, key=lambda prompt: len(prompt) + budget_of[prompt]):
+        rows = rows_of[prompt]
+        prompts, width, budget = prompts + 1, max(width, len(prompt)), max(budget, budget_of[prompt])
+        if batch and not limits.allow(len(batch) + len(rows), prompts, width, budget):
             yield batch
-            batch, held = [], _Size()
-        batch, held = batch + rows, held + size
+            batch, prompts, width, budget = [], 1, len(prompt), budget_of[prompt]
+        batch = batch + rows
     if batch:
         yield batch

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,30 +22,14 @@ FEWEST_NEW = 16  # columns that room is made for at once; an eighth of those the
 ATTENTION = "evergreen_one_token"
 
 
-class RowCache(Protocol):
-    """The memory of one batch. Filled with the prompts; then tokens are added and rows leave."""
+class LibraryCache:
+    """The library's own growing cache: right for every architecture it supports, and slower than a static one.
+
+    Like a static one it is filled with the prompts; then tokens are added and rows leave.
+    """
 
     past: Cache  # what the model reads and writes
-    takes_parts: bool  # whether prompts may be read in parts, one `fill` each
-
-    def fill(self, prompts: Cache, group_size_U: Tensor) -> None:
-        """Give the next rows their copies of prompts that a cache has just read, so many rows a prompt."""
-
-    def attending(self) -> AbstractContextManager[None]:
-        """Set the model up for decoding with this cache, while a block lasts."""
-
-    def next_column(self) -> Tensor | None:
-        """Begin a token: gives the attention mask it is fed with; None: every row attends to all columns."""
-
-    def keep(self, kept_R: Tensor) -> None:
-        """Go on with these rows, in this order."""
-
-
-class LibraryCache:
-    """The library's own growing cache: right for every architecture it supports, and slower than a static one."""
-
-    past: Cache
-    takes_parts = False
+    takes_parts = False  # whether prompts may be read in parts, one `fill` each
 
     def __init__(self, policy: Policy, requests: Sequence[Request]) -> None:
         lengths = [len(request.ids) for request in requests]
@@ -57,22 +41,22 @@ class LibraryCache:
             self.mask_RK = torch.arange(most, device=policy.device) >= self.end - length_R1
 
     def fill(self, prompts: Cache, group_size_U: Tensor) -> None:
-        """Take the prompts' cache over."""
+        """Give the next rows their copies of prompts that a cache has just read, so many rows a prompt."""
         self.past = prompts
         place_U = torch.arange(len(group_size_U), device=group_size_U.device)
         self.past.reorder_cache(place_U.repeat_interleave(group_size_U))
 
     def attending(self) -> AbstractContextManager[None]:
-        """Leave the model as it is."""
+        """Set the model up for decoding with this cache, while a block lasts: here nothing."""
         return nullcontext()
 
     def next_column(self) -> Tensor | None:
-        """Begin a token; the mask is [R, K], the columns so far."""
+        """Begin a token; give the attention mask [R, K] of the columns so far, None: every row attends to all."""
         self.end += 1
         return None if self.mask_RK is None else self.mask_RK[:, : self.end]
 
     def keep(self, kept_R: Tensor) -> None:
-        """Copy these rows, in this order."""
+        """Go on with these rows, in this order."""
         self.past.reorder_cache(kept_R)
         if self.mask_RK is not None:
             self.mask_RK = self.mask_RK[kept_R]
@@ -122,9 +106,15 @@ class StaticCache:
         for mine, theirs in zip(self.layers, prompts.layers, strict=True):
             mine.fill(theirs, group_size_U)
 
-    def attending(self) -> AbstractContextManager[None]:
-        """Use the attention that fits, while a block lasts."""
-        return _one_token_attention(self.model)
+    @contextmanager
+    def attending(self) -> Iterator[None]:
+        """Use attention of one new token a row, while a block lasts; the model uses the library's `sdpa`."""
+        config = self.model.config.get_text_config()
+        before, config._attn_implementation = config._attn_implementation, ATTENTION
+        try:
+            yield
+        finally:
+            config._attn_implementation = before
 
     def next_column(self) -> Tensor:
         """Make room for one more token a row; gives what is to be added to the scores, [R, 1, 1, K]."""
@@ -208,18 +198,6 @@ def _moved(block: Tensor, num: int, to_R: Tensor, from_R: Tensor) -> Tensor:
     """Copy rows onto rows, then shrink to the first `num`."""
     block.index_copy_(0, to_R, block.index_select(0, from_R))
     return block[:num]
-
-
-@contextmanager
-def _one_token_attention(model: Any) -> Iterator[None]:
-    """Let a model that uses the library's `sdpa` attend this way inside the block."""
-    config = model.config.get_text_config()
-    before = config._attn_implementation
-    config._attn_implementation = ATTENTION
-    try:
-        yield
-    finally:
-        config._attn_implementation = before
 
 
 def attend(

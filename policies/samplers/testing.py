@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from policies.config import PolicyConfig
 from policies.errors import NonFiniteLogits
 from policies.forward import evaluating, score_rows
-from policies.models.loading import load_policy
+from policies.models.loader import load_policy
 from policies.models.tokenizer import VocabularySample
 from policies.policy import Policy
 from policies.samplers.contracts import Generation, Request, Sampler, Sampling

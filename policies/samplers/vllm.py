@@ -2,9 +2,9 @@
 
 Token ids in and out, every row with a seed of its own, log-probs under the sampling distribution; entropies from the
 sampled tokens, or with `entropy_top_k` from the likeliest. `sync` loads the learner's weights into the engine, under
-their version, empties its prefix cache, and proves by a probe, every few syncs, that it plays what the learner has; if
-not, the run stops. On a CPU it is slower than `transformers` for small policies and there to test the engine. One GPU,
-shared with the learner; whole weights only, no adapters and nothing quantised. On a GPU not verified.
+their version, empties its prefix cache, and every few syncs a probe shows that it plays them, or the run stops. On CPU
+it is slower than `transformers` for small policies and there to test the engine. One GPU, shared with the learner;
+whole weights only, no adapters and nothing quantised. On a GPU not verified.
 """
 
 from __future__ import annotations
@@ -110,8 +110,10 @@ class VllmSampler(Sampler):
                 f"{self.context}: lower max_tokens, shorten the prompts or raise max_model_len"
             )
         stop_ids, top_k = self.policy.stop_ids, self.config.entropy_top_k
-        params = [_sampling_params(request, sampling, stop_ids, top_k) for request in requests]
-        played = self._run([request.ids for request in requests], params)
+        # top_k log-probs beside that of the sampled token
+        options = {"stop": None, "logprobs": top_k, "flat_logprobs": True, "detokenize": False}
+        fields = [{**sampling_fields(request, sampling, stop_ids), **options} for request in requests]
+        played = self._run([request.ids for request in requests], fields)
         generations = [_generation(output.outputs[0], top_k) for output in played]
         require_finite([one.logprobs for one in generations], self.version, "that were played")
         return generations
@@ -132,16 +134,13 @@ class VllmSampler(Sampler):
 
     def probe_gap(self) -> float:
         """Measure how far the engine's log-probs are from those of the learner's weights as they are now, in nats."""
-        from vllm import SamplingParams
-
         from policies.samplers.weight_check import probe_gap
 
         def score(probe: WeightCheck) -> NDArray[np.float32]:
             """Score the tokens of a probe through the prefix cache."""
-            params = SamplingParams(
-                max_tokens=1, temperature=1.0, seed=0, detokenize=False, logprob_token_ids=list(probe.tokens)
-            )
-            output = self._run([probe.prompt], [params])[0].outputs[0]
+            fields = {"max_tokens": 1, "temperature": 1.0, "seed": 0, "detokenize": False}
+            fields["logprob_token_ids"] = list(probe.tokens)
+            output = self._run([probe.prompt], [fields])[0].outputs[0]
             return np.array([output.logprobs[0][token].logprob for token in probe.tokens], dtype=np.float32)
 
         return probe_gap(self.policy, self.probe, score)
@@ -164,12 +163,14 @@ class VllmSampler(Sampler):
         if llm is not None:
             shut_down(llm)
 
-    def _run(self, prompts: Sequence[tuple[int, ...]], params: Sequence[Any]) -> Any:
+    def _run(self, prompts: Sequence[tuple[int, ...]], fields: Sequence[dict[str, Any]]) -> Any:
+        from vllm import SamplingParams
+
         from policies.samplers.vllm_engine import untouched
 
         with untouched():
             rows = [{"prompt_token_ids": list(ids)} for ids in prompts]
-            return self.llm.generate(rows, params, use_tqdm=False)
+            return self.llm.generate(rows, [SamplingParams(**one) for one in fields], use_tqdm=False)
 
 
 def create(config: Config, policy: Policy) -> VllmSampler:
@@ -201,29 +202,15 @@ def require_processed(llm: Any) -> None:
         )
 
 
-def _sampling_params(request: Request, sampling: Sampling, stop_ids: Sequence[int], num_top: int) -> Any:
-    """Say everything: what a request leaves out is not ours to choose."""
-    from vllm import SamplingParams
-
-    return SamplingParams(
-        n=1,
-        seed=request.seed,
-        max_tokens=request.budget,
-        min_tokens=0,
-        temperature=0.0 if sampling.greedy else sampling.temperature,
-        top_p=1.0 if sampling.greedy else sampling.top_p,
-        top_k=0 if sampling.greedy else sampling.top_k,
-        min_p=0.0,
-        presence_penalty=0.0,
-        frequency_penalty=0.0,
-        repetition_penalty=1.0,
-        stop=None,
-        stop_token_ids=list(stop_ids),
-        ignore_eos=True,  # our stop ids are all there are
-        logprobs=num_top,  # beside that of the sampled token
-        flat_logprobs=True,
-        detokenize=False,
-    )
+def sampling_fields(request: Request, sampling: Sampling, stop_ids: Sequence[int]) -> dict[str, Any]:
+    """Name every sampling parameter of vLLM: what is left out may come from the model's own generation config."""
+    used = Sampling(temperature=0.0) if sampling.greedy else sampling
+    return {
+        **{"n": 1, "seed": request.seed, "max_tokens": request.budget, "min_tokens": 0, "min_p": 0.0},
+        **{"temperature": used.temperature, "top_p": used.top_p, "top_k": used.top_k},
+        **{"presence_penalty": 0.0, "frequency_penalty": 0.0, "repetition_penalty": 1.0},
+        **{"stop_token_ids": list(stop_ids), "ignore_eos": True},  # our stop ids are all there are
+    }
 
 
 def _generation(output: Any, num_top: int) -> Generation:

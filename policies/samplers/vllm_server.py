@@ -1,10 +1,10 @@
 """Plays on vLLM servers, one or many, on this host or others: token ids in and out over HTTP.
 
 The servers hold copies of the weights. Each `sync` writes them to a directory that the servers can read, has every
-server load it, and lets it prove that it plays them. Rows are spread over the servers; one that fails in mid-batch
-costs a retry on another, never a row. A server that cannot be brought up to the weights is left out, reported, and
-tried again before the next batch. Promised are per-request seeds, not bitwise equality: how a server batches is its own
-affair. `evergreen serve SPEC` starts servers on this host; docs/samplers.md says how to start them elsewhere.
+server load it, and checks that it plays them. A server that fails in mid-batch costs a retry on another, never a row;
+one that cannot be brought up to the weights is left out, reported, and tried again before the next batch. Promised are
+per-request seeds, not bitwise equality: how a server batches is its own affair. `evergreen serve SPEC` starts servers
+on this host; docs/samplers.md says how to start them elsewhere.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """The probe: does what plays a copy of the weights play the learner's, and nothing left over from before?
 
 A fixed prompt, made from the vocabulary alone, is read on both sides, and the log-probs of tokens after it are
-compared. The prompt is longer than a block of a prefix cache (16 tokens on a GPU, 128 on a CPU), so that a cache that
-was not cleared shows as well as weights that did not arrive. Asking for tokens at one place, and not for the
-log-probs of the prompt, matters: vLLM reads no cache for a request that asks for those. In float32 the gap of fresh
-weights is 1e-6 to 1e-5, that of weights stale by one update 1e-3 to 1e-1.
+compared. It is longer than a block of a prefix cache (16 tokens on a GPU, 128 on a CPU), so that a cache that was not
+cleared shows as well. Tokens are asked for at one place, and not the log-probs of the prompt: vLLM reads no cache for a
+request that asks for those. In float32 the gap of fresh weights is 1e-6 to 1e-5, of weights stale by one update 1e-3 to
+1e-1.
 """
 
 from __future__ import annotations

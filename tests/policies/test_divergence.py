@@ -139,7 +139,6 @@ def test_what_vllm_plays_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     output = SimpleNamespace(
         finish_reason="stop", weight_versions=[span], logprobs=logprobs, token_ids=[5, 6]
     )
-    monkeypatch.setattr("policies.samplers.vllm._sampling_params", lambda *options: None)
     monkeypatch.setattr(VllmSampler, "_run", lambda *asked: [SimpleNamespace(outputs=[output])])
     sampler = VllmSampler.__new__(VllmSampler)
     sampler.policy, sampler.config, sampler.version, sampler.context = random_policy(), VllmConfig(), 3, 99

@@ -2,9 +2,6 @@
 
 All of it but `/health` and `/v1/completions` exists only where the server was started with VLLM_SERVER_DEV_MODE=1,
 and none of it asks who calls: such servers belong on loopback or a private network.
-
-Every sampling field of a row is sent, because a server fills in what is left out from the model's own generation
-config. `ignore_eos` leaves the stop ids sent as the only ones.
 """
 
 from __future__ import annotations
@@ -20,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from policies.errors import PolicyError
 from policies.samplers.contracts import Generation, Request, Sampling, Span
+from policies.samplers.vllm import sampling_fields
 
 CHECK_S = 10.0  # for an answer that takes no work
 SWAP_S = 600.0  # for weights to be read from a disk
@@ -158,20 +156,8 @@ class _Completion(BaseModel):
 def ask(request: Request, sampling: Sampling, stop_ids: Sequence[int]) -> dict[str, Any]:
     """Write a request as the body of a POST; asked twice, it is the same request."""
     return {
+        **sampling_fields(request, sampling, stop_ids),
         "prompt": list(request.ids),
-        "max_tokens": request.budget,
-        "seed": request.seed,
-        "temperature": 0.0 if sampling.greedy else sampling.temperature,
-        "top_p": 1.0 if sampling.greedy else sampling.top_p,
-        "top_k": 0 if sampling.greedy else sampling.top_k,
-        "min_p": 0.0,
-        "repetition_penalty": 1.0,
-        "presence_penalty": 0.0,
-        "frequency_penalty": 0.0,
-        "min_tokens": 0,
-        "n": 1,
-        "stop_token_ids": list(stop_ids),
-        "ignore_eos": True,
         "add_special_tokens": False,
         "logprobs": 0,  # of the sampled token alone
         "return_token_ids": True,
@@ -192,18 +178,18 @@ def believe(text: bytes, request: Request, stop_ids: Sequence[int], version: int
         where = ".".join(map(str, first["loc"]))
         raise ServerFault(f"its answer cannot be read: {where or 'the whole'}: {first['msg']}") from wrong
     ids, logprobs = tuple(choice.token_ids), np.asarray(choice.logprobs.token_logprobs, dtype=np.float32)
-    has_stopped = bool(ids) and ids[-1] in stop_ids
+    reason, has_stopped = choice.finish_reason, bool(ids) and ids[-1] in stop_ids
+    runs_on = not (has_stopped or len(ids) == request.budget) or not {*stop_ids}.isdisjoint(ids[:-1])
+    sent = f"it sent {len(ids)} tokens"
     faults = {
         "it answered another prompt than the one sent": choice.prompt_token_ids != list(request.ids),
-        f"it gave a row up (finish_reason {choice.finish_reason!r})": choice.finish_reason
-        not in ("stop", "length"),
-        f"it sent {len(ids)} tokens for a budget of {request.budget}, and they do not end where a stop token is": (
-            not {*stop_ids}.isdisjoint(ids[:-1]) or not (has_stopped or len(ids) == request.budget)
-        ),
-        f"it sent {len(ids)} tokens for a budget of {request.budget}": len(ids) > request.budget,
-        f"it sent {len(ids)} tokens and {len(logprobs)} log-probs": len(logprobs) != len(ids),
-        "it sent a log-prob that is not finite or above 0": not np.isfinite(logprobs).all()
-        or (logprobs > 0).any(),
+        f"it gave a row up (finish_reason {reason!r})": reason not in ("stop", "length"),
+        f"{sent} for a budget of {request.budget}, and they do not end where a stop token is": runs_on,
+        f"{sent} for a budget of {request.budget}": len(ids) > request.budget,
+        f"{sent} and {len(logprobs)} log-probs": len(logprobs) != len(ids),
+        "it sent a log-prob that is not finite or above 0": not (
+            np.isfinite(logprobs) & (logprobs <= 0)
+        ).all(),
     }
     for fault, is_so in faults.items():
         if is_so:

@@ -1,10 +1,8 @@
 """Many servers that are to play the same weights: who is up, who lags, who is left out of a batch.
 
-A server is known by what it says it holds. The labels given out here carry a word of this fleet's own, so that
-neither a server's start weights nor those of another run are ever taken for ours. One that holds anything else is
-given the weights before it gets work, and has to prove that it plays them.
-
-All of it runs on one event loop; nothing here is called from two threads.
+A server is known by the label of its weights. Labels given out here carry a word of this fleet's own, so that neither a
+server's start weights nor those of another run are taken for ours. One that holds anything else is given the weights
+before it gets work, and is checked. All of it runs on one event loop; nothing here is called from two threads.
 """
 
 from __future__ import annotations
@@ -133,10 +131,7 @@ class FleetMember:
             )
         if is_new:
             mode = await self.server.logprobs_mode()
-            if mode not in (
-                None,
-                LOGPROBS_MODE,
-            ):  # its log-probs are not those of the distribution it samples from
+            if mode not in (None, LOGPROBS_MODE):  # log-probs not of the distribution that it samples from
                 raise ServerFault(
                     f"it was started with --logprobs-mode {mode}; restart it with {LOGPROBS_MODE}"
                 )

@@ -1,8 +1,7 @@
 """One batch of rows on a fleet: spread, played, and played again where a server fails.
 
-A request that carries ids, seed and every sampling field is answered equally well by any server that holds the
-weights, so a row is simply asked for again. Each row has one place in the result, which is filled once: whatever
-fails, no row is doubled and none is missing.
+Any server that holds the weights answers a request equally well, so a row is simply asked for again. Each row has one
+place in the result, which is filled once: whatever fails, no row is doubled and none is missing.
 """
 
 from __future__ import annotations

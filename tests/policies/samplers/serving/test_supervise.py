@@ -173,7 +173,7 @@ def test_the_class_that_servers_import_is_where_the_command_says() -> None:
 
 
 def test_our_package_is_put_before_another_of_its_name_on_the_path(tmp_path, monkeypatch):
-    ours = str(Path(supervisor.__file__).parents[2])
+    ours = str(Path(supervisor.__file__).parents[3])
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     assert supervisor._path() == {}
     (tmp_path / "policies").mkdir()
