@@ -71,13 +71,7 @@ def require_template(tokenizer: Any, template: str, name: str) -> None:
 
 
 class TurnTokens:
-    """The token ids between the end of one completion and the beginning of the next, by a chat template.
-
-    Args:
-        tokenizer: has the template.
-        end_id: the token that ends an answer.
-        name: of the policy, for messages.
-    """
+    """The token ids between the end of one completion (`end_id`) and the beginning of the next, by a chat template."""
 
     def __init__(self, tokenizer: Any, end_id: int | None, name: str) -> None:
         self._tokenizer, self._end_id, self._name = tokenizer, end_id, name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging as library
 
@@ -117,18 +116,16 @@ class Policy:
 
     def load_weights(self, folder: Path) -> None:
         """Read weights that `save` wrote into this model, in place; names and shapes must agree in both directions."""
-        ours: dict[str, Tensor] = self.model.state_dict()
+        state = self.model.state_dict()
         with without_progress_bars():
-            saved = read_model(str(folder), dtype=next(iter(ours.values())).dtype).state_dict()
-        wrong = [name for name in sorted({*saved, *ours}) if _shape(saved, name) != _shape(ours, name)]
-        if wrong:
+            saved = read_model(str(folder), dtype=next(iter(state.values())).dtype).state_dict()
+        there, here = ({name: tuple(one.shape) for name, one in found.items()} for found in (saved, state))
+        if wrong := sorted({name for name, _ in there.items() ^ here.items()}):
             raise CheckpointError(
-                f"the weights in {folder} do not fit: {wrong[0]} is {_shape(saved, wrong[0])} there and "
-                f"{_shape(ours, wrong[0])} here ({len(wrong)} tensors differ). Use the spec they were saved with"
+                f"the weights in {folder} do not fit: {wrong[0]} is {there.get(wrong[0], 'missing')} there and "
+                f"{here.get(wrong[0], 'missing')} here ({len(wrong)} tensors differ). Use the spec they were saved with"
             )
-        with torch.no_grad():
-            for name, tensor in ours.items():
-                tensor.copy_(saved[name])
+        self.model.load_state_dict(saved)
 
 
 def context_of(architecture: Any) -> int | None:
@@ -153,10 +150,6 @@ def without_progress_bars() -> Iterator[None]:
     finally:
         if was_enabled:
             library.enable_progress_bar()
-
-
-def _shape(state: Mapping[str, Tensor], name: str) -> tuple[int, ...] | str:
-    return tuple(state[name].shape) if name in state else "missing"
 
 
 def _end_of_turn(tokenizer: Any, template: str) -> int | None:

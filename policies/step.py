@@ -102,21 +102,15 @@ def reduction_of(
 
 def seen_by(rows: Batch, now: Scored, old: Scored, noted: Mapping[str, Tensor]) -> ShapedRows:
     """Show the objective some rows of a step, gradients stopped; `PolicyError` for rounded log-probs."""
-    device = rows.ids_BT.device
+    same = ("mask_BT", "advantage_BT", "lp_roll_BT", "group_B", "lp_ref_BT", "arm_B", "turn_BT")
     seen = ShapedRows(
-        mask_BT=rows.mask_BT,
-        advantage_BT=rows.advantage_BT,
+        **{name: getattr(rows, name) for name in same},
         lp_BT=now.lp_BT,
         lp_old_BT=old.lp_BT,
-        lp_roll_BT=rows.lp_roll_BT,
         entropy_BT=now.entropy_BT,
-        group_B=rows.group_B,
-        lp_ref_BT=rows.lp_ref_BT,
         entropy_old_BT=old.entropy_BT,
         lp_proxy_BT=old.lp_proxy_BT,
-        arm_B=rows.arm_B,
-        turn_BT=rows.turn_BT,
-        noted={key: value_BT.to(device) for key, value_BT in noted.items()},
+        noted={key: value_BT.to(rows.ids_BT.device) for key, value_BT in noted.items()},
     )
     for name in ("lp", "lp_old", "lp_roll", "lp_ref"):
         lp_BT: Tensor | None = getattr(seen, f"{name}_BT")

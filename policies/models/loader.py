@@ -6,6 +6,8 @@ It is loaded by folder or by hub name, from the hub's cache if there is no netwo
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -102,12 +104,10 @@ def describe_size(config: PolicyConfig, sample: VocabularySample | None = None) 
 
 def _load_pretrained(config: PolicyConfig, device: torch.device) -> Policy:
     known = _architecture(config)  # first, because it is small: a wrong name is found at once
-    source, options = _locate(config), {**_hub_options(config), "config": known}
     tokenizer = _read_tokenizer(config, known)
-    try:
-        model = read_model(source, getattr(torch, config.dtype), **options)
-    except (OSError, ValueError) as error:
-        raise _explain(config, error) from error
+    with _explained(config):
+        dtype = getattr(torch, config.dtype)
+        model = read_model(_locate(config), dtype, **_hub_options(config), config=known)
     if "past_key_values" not in inspect.signature(model.forward).parameters:
         raise PolicyError(
             f"{config.model}: a {type(model).__name__} keeps no key-value cache, which sampling needs"
@@ -116,22 +116,16 @@ def _load_pretrained(config: PolicyConfig, device: torch.device) -> Policy:
 
 
 def _read_tokenizer(config: PolicyConfig, known: Any, *, is_offline: bool = False) -> Any:
-    """Read the tokenizer of a model whose configuration is known; offline, as `_architecture` does."""
     options = {**_hub_options(config), "config": known, "local_files_only": is_offline}
-    try:
+    with _explained(config):
         return AutoTokenizer.from_pretrained(_locate(config), **options)
-    except (OSError, ValueError) as error:
-        raise _explain(config, error) from error
 
 
 def _architecture(config: PolicyConfig, *, is_offline: bool = False) -> Any:
     """Read the configuration of a model without its weights; offline, a hub name is looked up in the cache only."""
-    try:
-        return AutoConfig.from_pretrained(
-            _locate(config), local_files_only=is_offline, **_hub_options(config)
-        )
-    except (OSError, ValueError) as error:
-        raise _explain(config, error) from error
+    options = {**_hub_options(config), "local_files_only": is_offline}
+    with _explained(config):
+        return AutoConfig.from_pretrained(_locate(config), **options)
 
 
 def _locate(config: PolicyConfig) -> str:
@@ -152,24 +146,29 @@ def _locate(config: PolicyConfig) -> str:
     return str(folder)
 
 
-def _explain(config: PolicyConfig, error: Exception) -> PolicyError:
-    """Turn the library's error into one that says what to do; its own first line is kept."""
-    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    if "trust_remote_code" in str(error):
-        return PolicyError(
-            f"{config.model}: this model brings its own Python code. If you trust it, say "
-            f"`trust_remote_code: true` in the policy section. ({reason})"
-        )
-    if config.kind == "folder":
-        return ModelNotFoundError(
-            f"model folder {config.model!r} cannot be read: {reason}. It holds {_contents(Path(config.model))}; "
-            "expected config.json, *.safetensors and the tokenizer's files, as `save_pretrained` writes them"
-        )
-    return ModelNotFoundError(
-        f"{config.model!r} is no folder here, and as a hub name it is neither in the local cache nor could it be "
-        f"fetched: {reason}. Check the name and the network (gated models need `hf auth login`), or give a folder "
-        "as ./name"
-    )
+@contextmanager
+def _explained(config: PolicyConfig) -> Iterator[None]:
+    """Turn the library's errors into ones that say what to do; their own first line is kept."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = lines[0] if lines else type(error).__name__
+        if "trust_remote_code" in str(error):
+            raise PolicyError(
+                f"{config.model}: this model brings its own Python code. If you trust it, say "
+                f"`trust_remote_code: true` in the policy section. ({reason})"
+            ) from error
+        if config.kind == "folder":
+            raise ModelNotFoundError(
+                f"model folder {config.model!r} cannot be read: {reason}. It holds {_contents(Path(config.model))}; "
+                "expected config.json, *.safetensors and the tokenizer's files, as `save_pretrained` writes them"
+            ) from error
+        raise ModelNotFoundError(
+            f"{config.model!r} is no folder here, and as a hub name it is neither in the local cache nor could it be "
+            f"fetched: {reason}. Check the name and the network (gated models need `hf auth login`), or give a folder "
+            "as ./name"
+        ) from error
 
 
 def _hub_options(config: PolicyConfig) -> dict[str, Any]:

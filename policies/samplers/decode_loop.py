@@ -21,8 +21,7 @@ from transformers import Cache, DynamicCache
 
 from policies.forward import call, evaluating, require_finite
 from policies.policy import Policy
-from policies.samplers.contracts import Generation, Request, Sampling, Span
-from policies.samplers.request_batches import Prompt
+from policies.samplers.contracts import Generation, Prompt, Request, Sampling, Span
 from policies.samplers.row_cache import LibraryCache, StaticCache, fits_static_cache
 from policies.samplers.token_distribution import draw, entropy, log_distribution, row_uniforms
 

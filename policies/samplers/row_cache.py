@@ -149,9 +149,9 @@ class StaticCacheLayer(CacheLayerMixin):  # type: ignore[misc]  # not typed
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Allocate, after states of any number of rows; keys and values may differ in D."""
+        shape = self.num_rows, key_states.shape[1], self.end
         self.keys, self.values = (
-            like.new_empty(self.num_rows, like.shape[1], self.end, like.shape[3])
-            for like in (key_states, value_states)
+            like.new_empty(*shape, like.shape[3]) for like in (key_states, value_states)
         )
         self.is_initialized = True
 
@@ -168,9 +168,8 @@ class StaticCacheLayer(CacheLayerMixin):  # type: ignore[misc]  # not typed
 
     def grow(self, num_columns: int) -> None:
         """Make room for so many columns in all."""
-        num_new = num_columns - self.keys.shape[2]
-        self.keys = torch.nn.functional.pad(self.keys, (0, 0, 0, num_new))
-        self.values = torch.nn.functional.pad(self.values, (0, 0, 0, num_new))
+        added = (0, 0, 0, num_columns - self.keys.shape[2])
+        self.keys, self.values = (torch.nn.functional.pad(one, added) for one in (self.keys, self.values))
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any

@@ -1,13 +1,12 @@
-"""Building a vLLM engine in this process, on a CPU or a GPU, so that it disturbs nothing around it.
+"""A vLLM engine in this process, on a CPU or a GPU, that disturbs nothing around it.
 
 vLLM wants the process to itself: it seeds the global generators, on a CPU it replaces `torch.set_num_threads` by a
 function that does nothing, and it puts libraries into `LD_PRELOAD` that every later subprocess would load. All of it
 is put back here. Signal handlers it leaves alone in this process.
 
-New weights come through its transfer protocol, by plain references: vLLM hands the engine's model to a registered
-transfer engine and drives it through start, update and finish, so that the version of the weights lives inside vLLM and
-comes back with every answer. Written against the protocol of vLLM 0.32, without inheriting from `WeightTransferEngine`,
-so that this file can be read without vLLM.
+New weights come by plain references: vLLM drives a registered transfer engine through start, update and finish, so that
+the version of the weights lives inside vLLM and comes back with every answer. Written against the protocol of vLLM 0.32
+without inheriting from `WeightTransferEngine`, so that this file can be read without vLLM.
 """
 
 from __future__ import annotations

@@ -129,9 +129,8 @@ class SupervisedServers:
             if self.is_ready() and self._plays():
                 return time.monotonic() - self._began
             time.sleep(WATCH_S)
-        raise PolicyError(
-            f"the server at {self.launch.url} did not start: {self._reason()}. More in {self.launch.log}"
-        )
+        url, log = self.launch.url, self.launch.log
+        raise PolicyError(f"the server at {url} did not start: {self._reason()}. More in {log}")
 
     def is_ready(self) -> bool:
         """Whether it answers that it is healthy."""
