@@ -22,14 +22,7 @@ from policies.forward import (
     require_finite,
     score_features,
 )
-from policies.micro_batches import (
-    FORWARD_TOKENS_CPU,
-    FORWARD_TOKENS_ELSEWHERE,
-    MicroBatch,
-    MicroBatcher,
-    SharedOpenings,
-    to_device,
-)
+from policies.micro_batches import MicroBatch, MicroBatcher, to_device
 from policies.objectives.contracts import Batch
 from policies.policy import Policy
 from policies.shared_prompts import can_share, shared_features
@@ -57,9 +50,7 @@ class ForwardPasses:
 
     def batcher(self, batch: Batch) -> MicroBatcher:
         """Look at a batch to cut it for the model's device."""
-        on_cpu = self.policy.device.type == "cpu"
-        forward_tokens = FORWARD_TOKENS_CPU if on_cpu else FORWARD_TOKENS_ELSEWHERE
-        return MicroBatcher(SharedOpenings.of(batch), self.micro_tokens, forward_tokens, self.may_share)
+        return MicroBatcher.of(batch, self.micro_tokens, self.may_share, self.policy.device)
 
     @torch.no_grad()
     def score(self, batch: Batch, cut: Iterable[MicroBatch], reduction: Reduction | None = None) -> Scored:

@@ -109,7 +109,7 @@ def score_features(
         reduced = _reduce(head, features_NF, target_N, reduction)
     else:  # a chunk of tokens at a time, made again in the backward pass
         redone = partial(checkpoint, _reduce, head, use_reentrant=False, preserve_rng_state=False)
-        chunks = zip(features_NF.split(most), target_N.split(most), strict=True)
+        chunks = zip(torch.split(features_NF, most), torch.split(target_N, most), strict=True)
         parts = [redone(features, target, reduction) for features, target in chunks]
         reduced = [None if own[0] is None else torch.cat(own) for own in zip(*parts, strict=True)]
     return Scored(*reduced).map(

@@ -82,6 +82,12 @@ class MicroBatcher:
     forward_tokens: int = FORWARD_TOKENS_CPU  # what a forward and its backward cost beside their tokens
     may_share: bool = False  # prompts may be read apart
 
+    @classmethod
+    def of(cls, batch: Batch, most_tokens: int, may_share: bool, device: torch.device) -> MicroBatcher:
+        """Look at a batch to cut it for a device."""
+        forward_tokens = FORWARD_TOKENS_CPU if device.type == "cpu" else FORWARD_TOKENS_ELSEWHERE
+        return cls(SharedOpenings.of(batch), most_tokens, forward_tokens, may_share)
+
     def cut(self, rows: Tensor) -> list[MicroBatch]:
         """Cut some rows of the step."""
         whole = list(self.whole(rows.numpy()))

@@ -31,8 +31,10 @@ def measured(report: UpdateReport | None) -> dict[str, float]:
     """The numbers of an update by the names that the ledger has for them; those that are not finite are left out."""
     if report is None:
         return {}
-    total, count = report.covariance.get("", (0.0, 0.0))
-    found = report.metrics | ({"covariance": total / count} if count else {})
+    found = dict(report.metrics)
+    for total, count in report.covariance.values():  # of the last category that wrote anything
+        if count:
+            found["covariance"] = total / count
     return {metrics.known(name): value for name, value in found.items() if math.isfinite(value)}
 
 

@@ -165,9 +165,9 @@ class DecodeRows:
 
     def take(self, kept_R: Tensor) -> DecodeRows:
         """Give these rows, in this order."""
-        every = (self.slot_R, self.budget_R, self.alive_R, self.position_R1)
+        slot_R, budget_R, alive_R = self.slot_R[kept_R], self.budget_R[kept_R], self.alive_R[kept_R]
         uniform_RT = None if self.uniform_RT is None else self.uniform_RT[kept_R]
-        return DecodeRows(*(one[kept_R] for one in every), uniform_RT)
+        return DecodeRows(slot_R, budget_R, alive_R, self.position_R1[kept_R], uniform_RT)
 
 
 class PromptLayout(NamedTuple):

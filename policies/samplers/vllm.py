@@ -138,9 +138,8 @@ class VllmSampler(Sampler):
 
         def score(probe: WeightCheck) -> NDArray[np.float32]:
             """Score the tokens of a probe through the prefix cache."""
-            fields = {"max_tokens": 1, "temperature": 1.0, "seed": 0, "detokenize": False}
-            fields["logprob_token_ids"] = list(probe.tokens)
-            output = self._run([probe.prompt], [fields])[0].outputs[0]
+            fields = {"max_tokens": 1, "temperature": 1.0, "seed": 0, "logprob_token_ids": list(probe.tokens)}
+            output = self._run([probe.prompt], [{**fields, "detokenize": False}])[0].outputs[0]
             return np.array([output.logprobs[0][token].logprob for token in probe.tokens], dtype=np.float32)
 
         return probe_gap(self.policy, self.probe, score)

@@ -112,16 +112,13 @@ class VllmServerSampler(Sampler):
         Raises:
             PolicyError: no server is there, more than a tenth of the rows are lost, or a request is refused.
         """
-        return self._loop.run(self._play(requests, sampling))
-
-    async def _play(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
         from policies.samplers.serving.request_batch import RequestBatch, RequestJob
 
-        members, weights = await self._fleet.bring_up(), self._fleet.weights
-        self._fleet.require_room(requests)
+        members, weights = self._loop.run(self._fleet.bring_up()), self._fleet.weights
+        self._fleet.require_fitting(requests)
         assert weights is not None, "the fleet has been brought up to something"
         job = RequestJob(requests, sampling, self.policy.stop_ids, weights)
-        return await RequestBatch(self._fleet, members, job, self._jitter).run()
+        return self._loop.run(RequestBatch(self._fleet, members, job, self._jitter).run())
 
     def take_news(self) -> list[str]:
         """Say which servers were left out or are back, what failed in mid-batch, and how many rows are lost."""

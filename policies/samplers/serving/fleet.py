@@ -199,7 +199,7 @@ class Fleet:
         """The most tokens of a row that every server takes; None: none of them says."""
         return min((m.context for m in self.members if m.context is not None), default=None)
 
-    def require_room(self, requests: Sequence[Request]) -> None:
+    def require_fitting(self, requests: Sequence[Request]) -> None:
         """Refuse rows that are longer than a server takes."""
         longest = max((len(request.ids) + request.budget for request in requests), default=0)
         for member in self.members:

@@ -75,7 +75,7 @@ def require_valid(folder: Path) -> None:
     """Read every file's header again: a tensor that the manifest does not list so is an error.
 
     Raises:
-        CheckpointError: a server that was told of this directory would die of it.
+        CheckpointError: a server that was given this directory would die of it.
     """
     try:
         meant: dict[str, Shapes] = json.loads((folder / MANIFEST).read_text())
