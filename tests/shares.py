@@ -10,6 +10,11 @@ import pytest
 
 def share(cases: Iterable[Any], number: int) -> list[Any]:
     """Mark all cases as slow but `number` of them, evenly spaced from the first on."""
-    every = [case if isinstance(case, tuple) else (case,) for case in cases]
+    every = list(cases)
     quick = {round(i * len(every) / number) for i in range(number)}
-    return [pytest.param(*case, marks=() if i in quick else pytest.mark.slow) for i, case in enumerate(every)]
+    return [case if i in quick else slow(case) for i, case in enumerate(every)]
+
+
+def slow(case: Any) -> Any:
+    """Mark one case as slow."""
+    return pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.slow)
