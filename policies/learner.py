@@ -66,9 +66,8 @@ class UpdateReport:
     def metrics(self) -> dict[str, float]:
         """The numbers of the update by name, finite or not: the objective's, then the learner's own."""
         means = {name: total / count for name, (total, count) in self.sums.items() if count}
-        metrics = {name: value for name, value in means.items() if not name.endswith(SQUARED)} | dict(
-            self.maxima
-        )
+        metrics = {name: value for name, value in means.items() if not name.endswith(SQUARED)}
+        metrics |= self.maxima
         # (mean w)^2 / mean w^2 of the mismatch weights, the least of them where there are several
         shares = [
             means[name.replace(SQUARED, "_weight_mean")] ** 2 / squared
@@ -77,13 +76,9 @@ class UpdateReport:
         ]
         if shares:
             metrics["effective_samples"] = min(shares)
-        own = {
-            "loss": self.loss,
-            "grad_norm": self.grad_norm,
-            "lr": self.lr,
-            "skipped_updates": self.num_skipped,
-        }
-        return metrics | own | {"rows_run_frac": self.num_rows_run / self.num_rows}
+        metrics |= {"loss": self.loss, "grad_norm": self.grad_norm, "lr": self.lr}
+        metrics |= {"skipped_updates": self.num_skipped, "rows_run_frac": self.num_rows_run / self.num_rows}
+        return metrics
 
 
 class Learner:

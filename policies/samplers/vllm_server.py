@@ -67,9 +67,7 @@ class VllmServerSampler(Sampler):
         from policies.samplers.serving.weight_files import WeightFiles
 
         self.config, self.policy, self.version = config, policy, policy.version
-        self._name = secrets.token_hex(
-            4
-        )  # makes labels of weights ours alone; decides nothing that is played
+        self._name = secrets.token_hex(4)  # marks labels of weights as ours; decides nothing that is played
         self._num_syncs = count()
         self._jitter = random.Random(self._name)
         self._weight_files, self._loop = WeightFiles(config.weights), EventLoop()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import random
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from policies.batch_forward import ForwardPasses
 from policies.config import LearnerConfig, PolicyConfig
 from policies.errors import PolicyError
 from policies.learner import Learner, UpdateReport
+from policies.objectives.config import ObjectiveConfig
 from policies.objectives.contracts import Batch
+from policies.objectives.objective import Objective
 from policies.objectives.padding import pad
 from policies.policy import Policy
 from policies.samplers.testing import random_policy
@@ -315,6 +318,21 @@ def test_section_18_rounded_log_probs_of_the_trainer_are_refused(
     learner = make(updates=updates)
     with pytest.raises(PolicyError, match=f"{name} is bfloat16"):
         learner.update(batch_for(learner), Surrogate())
+
+
+def test_learning_is_preparing_what_was_played_and_updating_in_two_parts_that_are_timed() -> None:
+    one, other, objective = make(), make(), Objective.from_config(ObjectiveConfig.model_validate("grpo"))
+    played = random_trajectories(len(one.policy.tokenizer))
+    parts: list[str] = []
+
+    def timing(part: str) -> AbstractContextManager[None]:
+        parts.append(part)
+        return nullcontext()
+
+    report = one.learn(played, objective, timing)
+    assert parts == ["prepare", "update"]
+    assert other.update(objective.prepare(played), objective).metrics == report.metrics
+    assert all(torch.equal(a, b) for a, b in zip(weights(one), weights(other), strict=True))
 
 
 def test_unresolved_options_are_refused() -> None:
