@@ -30,7 +30,7 @@ from policies.forward import Reduction
 from policies.hardware import cpu_threads
 from policies.learner import Learner
 from policies.micro_batches import totals_of
-from policies.models.loading import load_policy
+from policies.models.loader import load_policy
 from policies.models.tokenizer import VocabularySample
 from policies.objectives.config import ObjectiveConfig
 from policies.objectives.contracts import Batch, ShapedRows, SurveyResult
@@ -128,7 +128,7 @@ def of_preset(name: str, learner: Learner, played: list[Trajectory]) -> float:
     config = ObjectiveConfig.model_validate({"preset": name, "max_length": len(played[0].ids)})
     objective, everything = Objective.from_config(config), torch.arange(len(played))
     padded = pad(played)
-    found, cut = scores(padded), learner.cutter_of(padded).cut(everything)
+    found, cut = scores(padded), learner.passes.batcher(padded).cut(everything)
 
     def step() -> None:
         batch, noted = objective.prepare(played, lambda _: found.ref), SurveyResult()
@@ -145,7 +145,7 @@ def of_preset(name: str, learner: Learner, played: list[Trajectory]) -> float:
 def of_policy(learner: Learner, played: list[Trajectory]) -> float:
     """Time a forward and backward over all rows: seconds, scaled from the first few."""
     batch = pad(played[:SLICE_ROWS])
-    cut = learner.cutter_of(batch).cut(torch.arange(len(batch.length_B)))
+    cut = learner.passes.batcher(batch).cut(torch.arange(len(batch.length_B)))
 
     def step() -> None:
         for micro in cut:

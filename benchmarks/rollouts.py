@@ -30,7 +30,7 @@ from benchmarks.random_models import letters_tokenizer, random_qwen2
 from benchmarks.work import NEVER, SHAPE, VOCABULARY
 from policies.config import PolicyConfig
 from policies.hardware import cpu_threads
-from policies.models.loading import load_policy
+from policies.models.loader import load_policy
 from policies.models.tokenizer import VocabularySample
 from policies.policy import Policy
 from policies.samplers.contracts import Request, Sampler, Sampling
@@ -147,7 +147,7 @@ def engines(policy: Policy) -> dict[str, Engine]:
         "  without shared prefill": lambda requests: decode(
             policy, list(_apart(requests)), plain, config.prefill_tokens
         ),
-        "  on the library's cache": _player(TransformersSampler(config, policy, slab=False)),
+        "  on the library's cache": _player(TransformersSampler(config, policy, static=False)),
         GENERATE: lambda requests: generate(policy, requests),
     }
     if find_spec("vllm") is not None:

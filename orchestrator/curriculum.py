@@ -27,11 +27,9 @@ from orchestrator.progress import Progress
 from orchestrator.recording import controller_readings
 from orchestrator.recording.recorder import RunRecorder
 from orchestrator.recording.step_result import StepResult
-from orchestrator.rollout import data_plans
 from orchestrator.rollout.data_plans import RolloutBatch
 from orchestrator.rollout.player import Group
 from orchestrator.stopwatch import Stopwatch
-from policies.gradients import weigh_components
 from policies.learner import UpdateReport
 from policies.objectives.entropy_reading import logged
 
@@ -105,13 +103,7 @@ class Curriculum:
         parts = self.parts
         with watch("prepare"):
             trajectories = played.trajectories(parts.reads_value, parts.policy)
-            if not trajectories:
-                return None
-            batch = parts.objective.prepare(trajectories, parts.learner.reference_lp)
-            weigh_components(parts.learner, parts.objective, trajectories, batch)
-        is_off_policy = data_plans.is_off_policy(trajectories, parts.policy.version)
-        with watch("update"):
-            return parts.learner.update(batch, parts.objective, is_off_policy=is_off_policy)
+        return parts.learner.learn(trajectories, parts.objective, watch) if trajectories else None
 
     def control_entropy(self, groups: Sequence[Group], report: UpdateReport | None) -> dict[str, float]:
         """Read the step's entropy, corrected for the mix, and let the controllers set the next step's knobs."""

@@ -1,5 +1,5 @@
 """Who learns: models, samplers, objectives, the learner.
 
-This room needs torch, transformers, numpy, safetensors and pydantic, and nothing of the other rooms: a learner
-runs on a bare GPU host. Options live in `config`, which imports none of the heavy ones.
+Needs torch, transformers, numpy, safetensors and pydantic, and none of the other packages: a learner runs on a bare GPU
+host. Options live in `config`, which imports none of the heavy ones.
 """

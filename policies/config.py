@@ -16,7 +16,7 @@ TINY_SHAPE = ("layers", "hidden", "mlp", "heads", "kv_heads", "vocabulary", "ini
 
 
 class Options(BaseModel):
-    """Common to all options of this room: frozen, unknown keys refused, fields documented in place."""
+    """Common to all options of this package: frozen, unknown keys refused, fields documented in place."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 

@@ -1,14 +1,32 @@
-"""From conversations to token ids: a tokenizer and a template, with no weights needed."""
+"""From conversations to token ids: a tokenizer and a template, with no weights needed.
+
+An episode of several turns is a list of ids that only grows. What its template would put between two completions (the
+environment's messages, the marks around them, the white space behind the end-of-turn token) is read off a dummy
+conversation. That equals rendering the whole conversation only where the template appends. One that changes earlier
+turns is refused: Qwen3's drops the reasoning of a turn once another follows, so a policy trained here would later read
+conversations that it has never seen.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 from jinja2 import TemplateError
 
 from policies.errors import PolicyError
+
+QUESTION = {"role": "user", "content": "?"}
+PLAIN = {"role": "assistant", "content": "42"}
+REASONING = "Six times seven, let me see."
+REASONED = {"role": "assistant", "content": f"<think>\n{REASONING}\n</think>\n\n 42 "}
+MOST_KEPT = 4096  # replies in tokens; an environment's messages are often the same few
+REMEDY = (
+    "Take a model whose template keeps every turn as it is (ChatML, as Qwen2.5 has it), save this one's tokenizer with "
+    "such a template, or say `template: none` in the policy section"
+)
 
 Message = Mapping[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
 
@@ -50,3 +68,80 @@ def require_template(tokenizer: Any, template: str, name: str) -> None:
             f"{name}: its tokenizer has no chat template (it is a base model, perhaps). "
             "Say `template: none` in the policy section to give it plain text"
         )
+
+
+class TurnTokens:
+    """The token ids between the end of one completion (`end_id`) and the beginning of the next, by a chat template."""
+
+    def __init__(self, tokenizer: Any, end_id: int | None, name: str) -> None:
+        self._tokenizer, self._end_id, self._name = tokenizer, end_id, name
+        self._head = self._ends_with(PLAIN)
+        self._appends: set[tuple[str, ...]] = set()  # roles of replies found to change nothing before them
+        self._tokens = lru_cache(MOST_KEPT)(self._read_off)
+
+    def __call__(self, replies: Sequence[Message]) -> tuple[int, ...]:
+        """Give the ids from behind an end-of-turn token to where the next completion begins.
+
+        Raises:
+            PolicyError: the template changes earlier turns when these replies follow, or does not take them.
+        """
+        return self._tokens(tuple((reply["role"], reply["content"]) for reply in replies))
+
+    def _read_off(self, replies: tuple[tuple[str, str], ...]) -> tuple[int, ...]:
+        roles = tuple(role for role, _ in replies)
+        if roles not in self._appends:
+            # a turn with reasoning and with white space at its ends, which templates like to tidy up
+            ids = self._render([QUESTION, REASONED, *({"role": role, "content": "!"} for role in roles)])
+            if not _begins(ids, self._ends_with(REASONED)) or REASONING not in self._tokenizer.decode(ids):
+                raise self._rewrites()
+            self._appends.add(roles)
+        ids = self._render([QUESTION, PLAIN, *({"role": role, "content": text} for role, text in replies)])
+        if not _begins(ids, self._head):
+            self._head = self._ends_with(PLAIN)  # a template may tell the date
+        if not _begins(ids, self._head):
+            raise self._rewrites()
+        return ids[len(self._head) :]
+
+    def _ends_with(self, answer: Message) -> tuple[int, ...]:
+        """Render a conversation up to and with the end-of-turn token of an answer."""
+        ids = self._render([QUESTION, answer], add_generation_prompt=False)
+        if self._end_id not in ids:
+            raise PolicyError(
+                f"{self._name}: its chat template puts no token behind an answer that ends it, so nothing tells where "
+                f"an environment's reply belongs. {REMEDY}"
+            )
+        return ids[: len(ids) - ids[::-1].index(self._end_id)]
+
+    def _render(
+        self, conversation: Sequence[Message], *, add_generation_prompt: bool = True
+    ) -> tuple[int, ...]:
+        try:
+            return tuple(
+                self._tokenizer.apply_chat_template(
+                    [dict(message) for message in conversation],
+                    add_generation_prompt=add_generation_prompt,
+                    return_dict=False,
+                )
+            )
+        except TemplateError as error:
+            roles = ", ".join(message["role"] for message in conversation)
+            raise PolicyError(
+                f"{self._name}: its chat template does not take a conversation of these roles: {roles} ({error}). "
+                f"{REMEDY}"
+            ) from error
+
+    def _rewrites(self) -> PolicyError:
+        return PolicyError(
+            f"{self._name}: its chat template is not append-only: it changes an answer (drops its reasoning, say) once "
+            f"another turn follows, so episodes of several turns cannot be trained on with it. {REMEDY}"
+        )
+
+
+def plain_turn_tokens(tokenizer: Any, replies: Sequence[Message]) -> tuple[int, ...]:
+    """Go on without a template as the prompt began: a blank line before every reply, the answer behind the last."""
+    text = "".join(f"\n\n{reply['content']}" for reply in replies)
+    return tuple(tokenizer(text, add_special_tokens=False).input_ids)
+
+
+def _begins(ids: Sequence[int], head: Sequence[int]) -> bool:
+    return tuple(ids[: len(head)]) == tuple(head)

@@ -1,4 +1,4 @@
-"""What goes wrong in this room, addressed to a person: what was expected, what was found, what to do."""
+"""What goes wrong with a policy, addressed to a person: what was expected, what was found, what to do."""
 
 from __future__ import annotations
 

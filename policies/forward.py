@@ -1,28 +1,32 @@
 """One forward pass over whole rows: log-probs and entropies of the tokens that the policy wrote.
 
 Dimension letters: B rows, T tokens of the longest row, N masked tokens of all rows, F features (the last hidden
-state), V vocabulary, K the likeliest of it. Whatever the model's dtype, logits are at least float32 before anything is
-reduced (2603.11682: rounded log-probs bias the ratios), and they are divided by the sampling temperature, so that these
-are the log-probs the sampler drew with.
+state), V vocabulary, K the likeliest of it. Logits are at least float32 before anything is reduced (2603.11682: rounded
+log-probs bias the ratios) and divided by the sampling temperature: these are the log-probs the sampler drew with.
 
-The head is the widest layer of a small model by far, so it sees the N tokens that count and nothing else; where their
-logits would fill `CHUNK_ELEMENTS` they are made a chunk at a time, and again in the backward pass. What is made of
-them (`Reduction`) is one number a token: nothing as wide as the vocabulary leaves this module.
+The head, by far the widest layer of a small model, sees the N tokens alone; where their logits would fill
+`CHUNK_ELEMENTS` they are made a chunk at a time, and again in the backward pass. What is made of them (`Reduction`) is
+one number a token: nothing as wide as the vocabulary leaves this module.
 """
 
 from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from policies.errors import NonFiniteLogits, PolicyError
 
 EntropyMode = Literal["none", "value", "grad"]
 
@@ -51,9 +55,7 @@ class Scored:
 
     lp_BT: Tensor
     entropy_BT: Tensor | None  # of the distribution at each masked position, or of its nucleus
-    lp_proxy_BT: Tensor | None = (
-        None  # after the filter, without gradient; FILTERED_OUT where it took the token
-    )
+    lp_proxy_BT: Tensor | None = None  # after the filter, no gradient; FILTERED_OUT where it took the token
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -62,11 +64,8 @@ class Scored:
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Scored:
         """Change all tensors."""
-
-        def changed(value: Tensor | None) -> Tensor | None:
-            return None if value is None else change(value)
-
-        return Scored(change(self.lp_BT), changed(self.entropy_BT), changed(self.lp_proxy_BT))
+        others = (None if one is None else change(one) for one in (self.entropy_BT, self.lp_proxy_BT))
+        return Scored(change(self.lp_BT), *others)
 
 
 def score_rows(
@@ -102,9 +101,20 @@ def score_features(
         zero_BT = torch.zeros(ids_BT.shape, device=ids_BT.device)
         entropy_BT = None if reduction.entropy == "none" else zero_BT
         return Scored(zero_BT, entropy_BT, None if reduction.kappa is None else zero_BT)
-    target_N = ids_BT.flatten().index_select(0, place_N)
-    reduced = _reduce_in_chunks(head_of(model), features_NF, target_N, reduction)
-    return Scored(*reduced).map(lambda value_N: _spread(value_N, place_N, ids_BT.shape))
+    head, target_N = head_of(model), ids_BT.flatten().index_select(0, place_N)
+    num_logits = features_NF.shape[1] if head is None else head.weight.shape[0]
+    most = max(1, CHUNK_ELEMENTS // num_logits)
+    reduced: Sequence[Any]
+    if len(features_NF) <= most:
+        reduced = _reduce(head, features_NF, target_N, reduction)
+    else:  # a chunk of tokens at a time, made again in the backward pass
+        redone = partial(checkpoint, _reduce, head, use_reentrant=False, preserve_rng_state=False)
+        chunks = zip(torch.split(features_NF, most), torch.split(target_N, most), strict=True)
+        parts = [redone(features, target, reduction) for features, target in chunks]
+        reduced = [None if own[0] is None else torch.cat(own) for own in zip(*parts, strict=True)]
+    return Scored(*reduced).map(
+        lambda value_N: value_N.new_zeros(ids_BT.numel()).index_copy(0, place_N, value_N).view(ids_BT.shape)
+    )
 
 
 def read(model: Any, num_columns: int, **inputs: Any) -> Tensor:
@@ -132,8 +142,11 @@ def head_of(model: Any) -> Any | None:
     if not is_known or head is None or {*model.children()} != {model.base_model, head}:
         return None
     config = model.config.get_text_config()
-    names = {*vars(config), *_names(config.__class__)}
-    scales = [getattr(config, name) for name in names if "logit" in name or "lm_head" in name]
+    scales = [
+        getattr(config, name)
+        for name in {*vars(config), *dir(config.__class__)}
+        if "logit" in name or "lm_head" in name
+    ]
     return head if all(isinstance(value, bool) or value in (None, 1) for value in scales) else None
 
 
@@ -151,8 +164,14 @@ def nucleus_entropy(lp_NV: Tensor, mass: float) -> Tensor:
 
     Source: SIREN, arXiv 2509.25133, as the paper has it; the released code leaves out the token that crosses the mass.
     """
-    top_NK = _likeliest(lp_NV, mass)
-    p_NK = top_NK.detach().exp()
+    most = min(NUCLEUS_TOKENS, lp_NV.shape[-1])
+    num = min(64, most)  # of trained models far more than most nuclei need; a full sort would be dear
+    while True:
+        top_NK: Tensor = lp_NV.topk(num).values
+        p_NK = top_NK.detach().exp()
+        if num == most or bool((p_NK.sum(-1) >= mass).all()):
+            break
+        num = min(8 * num, most)
     is_out_NK = p_NK.cumsum(-1) - p_NK >= mass - MASS_TOLERANCE  # the mass before them is enough
     inside_NK = top_NK.masked_fill(is_out_NK, -math.inf).log_softmax(-1)
     return -(inside_NK.exp() * inside_NK.masked_fill(is_out_NK, 0.0)).sum(-1)
@@ -198,36 +217,56 @@ def evaluating(model: Any) -> Iterator[None]:
             module.training = True
 
 
-@cache
-def _names(config_class: Any) -> tuple[str, ...]:
-    return tuple(dir(config_class))
+@contextmanager
+def recomputing_layers(model: Any, name: str) -> Iterator[None]:
+    """Activation checkpointing: have the layers of a model redo their forward in the backward pass.
+
+    The library recomputes only layers in training mode, where dropout acts too. We switch on the layers alone and
+    leave what is inside them in eval mode; a model with dropout is refused, since its layers may apply it
+    themselves and log-probs would no longer be the sampler's.
+    """
+    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    if not layers:
+        raise PolicyError(f"activation_checkpointing: {name} has no layers that the library can recompute")
+    for key, value in model.config.to_dict().items():
+        if "drop" in key and type(value) in (int, float) and value > 0:
+            raise PolicyError(
+                f"activation_checkpointing: {name} has dropout ({key}); set it to 0 in config.json"
+            )
+    for layer in layers:
+        layer.gradient_checkpointing = layer.training = True
+        layer._gradient_checkpointing_func = partial(
+            checkpoint, use_reentrant=False, preserve_rng_state=False
+        )
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.gradient_checkpointing = layer.training = False
 
 
-class _Reduced(NamedTuple):
-    lp_N: Tensor
-    entropy_N: Tensor | None
-    lp_proxy_N: Tensor | None
+def require_finite(logprobs: Sequence[NDArray[np.float32]], version: int, where: str) -> None:
+    """Refuse log-probs of which any is not finite: one array [T] a row, of the tokens that the policy wrote.
+
+    They alone show a NaN or infinite logit: it makes every log-prob of its row NaN, or that of the drawn token -inf.
+
+    Raises:
+        NonFiniteLogits: it counts the rows and says `where` it was; `version` is that of the weights.
+    """
+    places = [np.flatnonzero(~np.isfinite(row)) for row in logprobs]
+    first = [int(of_row[0]) for of_row in places if len(of_row)]
+    if first:
+        raise NonFiniteLogits(
+            f"non-finite logits in {len(first)} of {len(logprobs)} rows {where}, first at token {min(first) + 1} of an "
+            "answer",
+            version,
+        )
 
 
-def _reduce_in_chunks(
+def _reduce(
     head: Any | None, features_NF: Tensor, target_N: Tensor, reduction: Reduction
-) -> _Reduced:
-    """Reduce features to numbers of each token; many a chunk of tokens at a time, redone in the backward."""
-    num_logits = features_NF.shape[1] if head is None else head.weight.shape[0]
-    most = max(1, CHUNK_ELEMENTS // num_logits)
-    if len(features_NF) <= most:
-        return _reduce(head, features_NF, target_N, reduction)
-    redone = partial(checkpoint, _reduce, head, use_reentrant=False, preserve_rng_state=False)
-    parts = [
-        redone(features, target, reduction)
-        for features, target in zip(torch.split(features_NF, most), torch.split(target_N, most), strict=True)
-    ]
-    lp, entropy, proxy = (None if own[0] is None else torch.cat(own) for own in zip(*parts, strict=True))
-    assert lp is not None, "every chunk has it"
-    return _Reduced(lp, entropy, proxy)
-
-
-def _reduce(head: Any | None, features_NF: Tensor, target_N: Tensor, reduction: Reduction) -> _Reduced:
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Reduce features to the numbers [N] of `Scored`."""
     logits_NV = features_NF if head is None else head(features_NF)
     if logits_NV.dtype != torch.float64:
         logits_NV = logits_NV.float()
@@ -235,28 +274,11 @@ def _reduce(head: Any | None, features_NF: Tensor, target_N: Tensor, reduction: 
         logits_NV = logits_NV / reduction.temperature
     lp_NV = torch.log_softmax(logits_NV, dim=-1)
     lp_N = lp_NV.gather(-1, target_N[:, None])[:, 0]
-    proxy_N = None
+    proxy_N = entropy_N = None
     if reduction.kappa is not None:
         proxy_N = filtered(lp_NV.detach(), lp_N.detach(), reduction.kappa)
-    if reduction.entropy == "none":
-        return _Reduced(lp_N, None, proxy_N)
-    seen_NV = lp_NV if reduction.entropy == "grad" else lp_NV.detach()
-    if reduction.nucleus is None:
-        return _Reduced(lp_N, entropy_of(seen_NV), proxy_N)
-    return _Reduced(lp_N, nucleus_entropy(seen_NV, reduction.nucleus), proxy_N)
-
-
-def _likeliest(lp_NV: Tensor, mass: float) -> Tensor:
-    """Give log-probs [N, K] of the likeliest tokens, sorted, as many as hold the mass in every row."""
-    most = min(NUCLEUS_TOKENS, lp_NV.shape[-1])
-    num = min(64, most)  # of trained models far more than most nuclei need; a full sort would be dear
-    while True:
-        top_NK: Tensor = lp_NV.topk(num).values
-        if num == most or bool((top_NK.detach().exp().sum(-1) >= mass).all()):
-            return top_NK
-        num = min(8 * num, most)
-
-
-def _spread(values_N: Tensor, place_N: Tensor, shape: torch.Size) -> Tensor:
-    """Put the values of masked tokens back to their places."""
-    return values_N.new_zeros(shape.numel()).index_copy(0, place_N, values_N).view(shape)
+    if reduction.entropy != "none":
+        seen_NV = lp_NV if reduction.entropy == "grad" else lp_NV.detach()
+        mass = reduction.nucleus
+        entropy_N = entropy_of(seen_NV) if mass is None else nucleus_entropy(seen_NV, mass)
+    return lp_N, entropy_N, proxy_N

@@ -13,17 +13,16 @@ import torch
 from torch import Tensor
 
 from policies import forward
-from policies.batch_forward import micro_features, score_micro
+from policies.batch_forward import ForwardPasses, micro_features, score_micro
 from policies.errors import PolicyError
 from policies.forward import Reduction, head_of
-from policies.learner import Learner
 from policies.micro_batches import to_device
 from policies.objectives import Objective
 from policies.objectives.contracts import Batch
 from policies.trajectories import Trajectory
 
 
-def gradient_products(learner: Learner, batch: Batch, advantages: Sequence[Tensor]) -> Tensor:
+def gradient_products(passes: ForwardPasses, batch: Batch, advantages: Sequence[Tensor]) -> Tensor:
     """Give the inner products [C, C] of the policy gradients of several advantages [B, T], float64 on the CPU.
 
     g_c = mean over the policy's tokens of A_c * d lp, over all trainable weights: the gradient of a step's first update
@@ -32,37 +31,44 @@ def gradient_products(learner: Learner, batch: Batch, advantages: Sequence[Tenso
 
     Dear: one forward, C backwards, and C copies of the gradient in float32. A batch without tokens gives 0.
     """
-    weights = list(learner.optimizer.weights.values())
+    model = passes.policy.model
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
     sums = [[torch.zeros_like(weight, dtype=_wide(weight)) for weight in weights] for _ in advantages]
     num_tokens = max(1, int(batch.mask_BT.sum()))
     rows = batch.mask_BT.any(-1).nonzero()[:, 0]
-    with learner.passing():
-        for micro in learner.cutter_of(batch).cut(rows):
-            own = to_device(batch.take(micro.rows), learner.policy.device)
-            lp_BT = score_micro(learner.policy.model, own, micro, Reduction(learner.temperature)).lp_BT
+    with passes.prepared():
+        for micro in passes.batcher(batch).cut(rows):
+            own = to_device(batch.take(micro.rows), passes.policy.device)
+            lp_BT = score_micro(model, own, micro, Reduction(passes.temperature)).lp_BT
             for into, advantage_BT in zip(sums, advantages, strict=True):
                 a_BT = advantage_BT[micro.rows, : lp_BT.shape[1]].to(lp_BT).masked_fill(~own.mask_BT, 0)
-                _add_gradient(into, (lp_BT * a_BT / num_tokens).sum(), weights)
-    products = [[sum(_dot(a, b) for a, b in zip(one, other, strict=True)) for other in sums] for one in sums]
+                loss = (lp_BT * a_BT / num_tokens).sum()
+                found = torch.autograd.grad(loss, weights, retain_graph=True, allow_unused=True)
+                for sum_P, own_P in zip(into, found, strict=True):
+                    if own_P is not None:
+                        sum_P += own_P
+    products = [
+        [
+            sum(float((a * b).sum(dtype=torch.float64)) for a, b in zip(one, other, strict=True))
+            for other in sums
+        ]
+        for one in sums
+    ]
     return torch.tensor(products, dtype=torch.float64).view(len(sums), len(sums))
 
 
 def weigh_components(
-    learner: Learner, objective: Objective, trajectories: Sequence[Trajectory], batch: Batch
+    passes: ForwardPasses, objective: Objective, trajectories: Sequence[Trajectory], batch: Batch
 ) -> None:
-    """Tell an objective that weighs components of the score by their gradients what these are; others, nothing."""
-    components = objective.components(trajectories, batch)
-    if not components:
-        return
-    products = gradient_products(learner, batch, list(components.values())).tolist()
-    names = list(components)
-    objective.hear(
-        {name: dict(zip(names, row, strict=True)) for name, row in zip(names, products, strict=True)}
-    )
+    """Give the gradients' inner products to an objective that weighs components of the score by them."""
+    if components := objective.components(trajectories, batch):
+        products = gradient_products(passes, batch, list(components.values())).tolist()
+        rows = [dict(zip(components, row, strict=True)) for row in products]
+        objective.hear(dict(zip(components, rows, strict=True)))
 
 
 @torch.no_grad()
-def gradient_norms(learner: Learner, batch: Batch) -> Tensor:
+def gradient_norms(passes: ForwardPasses, batch: Batch) -> Tensor:
     """Give the norm [B] of the gradient of each row's summed log-prob with respect to the head's weights, on the CPU.
 
     That of the sum, not of the mean over tokens, as in GVM's theory and released code (arXiv 2505.02391; objectives.md
@@ -72,36 +78,23 @@ def gradient_norms(learner: Learner, batch: Batch) -> Tensor:
 
         lp_n = log softmax(f_n M^T / temperature)[y_n]       d(sum_n lp_n) / dM = sum_n (e_y - p)_n f_n^T / temperature
     """
-    model, device = learner.policy.model, learner.policy.device
-    head = head_of(model)
+    policy, head = passes.policy, head_of(passes.policy.model)
     if head is None:
         raise PolicyError(
-            f"{learner.policy.name} makes its logits by more than a head (it scales or caps them): the norm of a row's "
+            f"{policy.name} makes its logits by more than a head (it scales or caps them): the norm of a row's "
             "gradient cannot be told from the head"
         )
     norm_B = torch.zeros(len(batch.length_B), dtype=torch.float64)
     rows = batch.mask_BT.any(-1).nonzero()[:, 0]
-    with learner.passing():
-        for micro in learner.cutter_of(batch).cut(rows):
-            own = to_device(batch.take(micro.rows), device)
-            features_NF, place_N = micro_features(model, own, micro)
+    with passes.prepared():
+        for micro in passes.batcher(batch).cut(rows):
+            own = to_device(batch.take(micro.rows), policy.device)
+            features_NF, place_N = micro_features(policy.model, own, micro)
             target_N, row_N = own.ids_BT.flatten()[place_N], place_N // own.ids_BT.shape[1]
             for at, row in enumerate(micro.rows.tolist()):
                 is_own_N = row_N == at
-                norm_B[row] = _norm(head, features_NF[is_own_N], target_N[is_own_N], learner.temperature)
+                norm_B[row] = _norm(head, features_NF[is_own_N], target_N[is_own_N], passes.temperature)
     return norm_B
-
-
-def _add_gradient(into: Sequence[Tensor], loss: Tensor, weights: Sequence[Tensor]) -> None:
-    """Add the gradient of one micro-batch; the graph is kept for the next advantage."""
-    found = torch.autograd.grad(loss, weights, retain_graph=True, allow_unused=True)
-    for sum_P, own_P in zip(into, found, strict=True):
-        if own_P is not None:
-            sum_P += own_P
-
-
-def _dot(a: Tensor, b: Tensor) -> float:
-    return float((a * b).sum(dtype=torch.float64))
 
 
 def _norm(head: torch.nn.Linear, features_NF: Tensor, target_N: Tensor, temperature: float) -> float:

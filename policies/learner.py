@@ -1,12 +1,12 @@
-"""The learner: turns a step's batch into optimiser updates. One loss for every objective,
+"""The learner: turns a step's trajectories into optimiser updates. One loss for every objective,
 
     loss = -(W * lp).sum() - (K * H).sum()
 
 where the objective fills W and K and the learner computes lp and H (objectives.md 2.1). Sums over micro-batches
 add up, so what an update does depends neither on how it was cut, nor on padding, nor on the order of its rows.
 
-No row is run for nothing: one whose advantage is 0 gets no coefficient from most objectives, and most groups have no
-spread. Such rows are counted in every total and left out of every pass, so the gradient is the same without them.
+Rows whose advantage is 0 get no coefficient from most objectives: they are counted in every total and left out of
+every pass, so the gradient is the same without them.
 
 What an objective asks about the start of the step (`needs`) comes out of one pass without gradient, over all rows if
 it looks at the whole step. Until weights move the current numbers are those of the start, to the last bit: in the first
@@ -17,29 +17,31 @@ Dimension letters: B rows, T tokens of the longest row.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from math import isfinite
+from functools import cached_property
+from math import isfinite, nan
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from policies.activation_checkpointing import recomputing_layers
-from policies.batch_forward import cutter_of, score_batch, score_micro
+from policies.batch_forward import ForwardPasses, score_micro
 from policies.config import LearnerConfig
-from policies.divergence import require_finite
 from policies.errors import PolicyError
-from policies.forward import Reduction, Scored, evaluating
-from policies.micro_batches import MicroBatch, MicroBatcher, mini_batches, to_device, totals_of
-from policies.objectives.contracts import Batch, Coefficients, Totals
+from policies.gradients import weigh_components
+from policies.micro_batches import MicroBatch, mini_batches, to_device, totals_of
+from policies.objectives import Objective
+from policies.objectives.contracts import Batch, Totals
 from policies.objectives.diagnostics import covariances
 from policies.optimizer import Optimizer
 from policies.policy import Policy
-from policies.reference import Reference
-from policies.shared_prompts import can_share
-from policies.step import Step, StepObjective, StepTally, mean_of, reduction_of, seen_by
+from policies.step import Step, StepTally, mean_of, reduction_of, seen_by
+from policies.trajectories import Trajectory, is_off_policy
+
+SQUARED = "_weight_squared"  # of a mismatch weight, mean of w^2: only for the share of effective samples
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,24 @@ class UpdateReport:
     surprisal: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # of the survey, by arm
     covariance: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # by arm, "" for all
 
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        """The numbers of the update by name, finite or not: the objective's, then the learner's own."""
+        means = {name: total / count for name, (total, count) in self.sums.items() if count}
+        metrics = {name: value for name, value in means.items() if not name.endswith(SQUARED)}
+        metrics |= self.maxima
+        # (mean w)^2 / mean w^2 of the mismatch weights, the least of them where there are several
+        shares = [
+            means[name.replace(SQUARED, "_weight_mean")] ** 2 / squared
+            for name, squared in means.items()
+            if name.endswith(SQUARED) and squared > 0
+        ]
+        if shares:
+            metrics["effective_samples"] = min(shares)
+        metrics |= {"loss": self.loss, "grad_norm": self.grad_norm, "lr": self.lr}
+        metrics |= {"skipped_updates": self.num_skipped, "rows_run_frac": self.num_rows_run / self.num_rows}
+        return metrics
+
 
 class Learner:
     """Moves the weights of a policy; `policy.version` counts the steps that did.
@@ -75,32 +95,61 @@ class Learner:
     ) -> None:
         if config.lr is None or config.betas is None or config.micro_tokens is None:
             raise PolicyError("some defaults depend on the policy: pass `config.resolved(policy_config)`")
-        self.policy, self.config, self.temperature = policy, config, temperature
-        self.lr, self.micro_tokens = config.lr, config.micro_tokens
-        # layers that are recomputed read no keys and values of before
-        self.may_share = can_share(policy.model) and not config.activation_checkpointing
+        self.policy, self.config, self.lr = policy, config, config.lr
+        self.passes = ForwardPasses(policy, temperature, config.micro_tokens, config.activation_checkpointing)
         self.optimizer = Optimizer(policy.model, config.betas, config.weight_decay, config.clip_norm)
         self.reference = Reference(policy, temperature, config.micro_tokens) if keeps_reference else None
 
-    def update(self, batch: Batch, objective: StepObjective, *, is_off_policy: bool = False) -> UpdateReport:
-        """Do a step's optimiser updates; those that are not finite are skipped and counted.
+    def learn(
+        self,
+        trajectories: Sequence[Trajectory],
+        objective: Objective,
+        timing: Callable[[str], AbstractContextManager[None]] = lambda part: nullcontext(),
+    ) -> UpdateReport:
+        """Do a step: estimate the advantages of what was played, then update the policy towards the objective.
 
-        `is_off_policy`: older weights wrote the batch, so the sampler's log-probs do not stand for the current ones.
+        `timing` measures the two parts, "prepare" and "update".
 
         Raises:
             NonFiniteLogits: the policy has diverged, so that no later update could be finite either.
         """
+        with timing("prepare"):
+            batch = objective.prepare(trajectories, self.reference_lp)
+            weigh_components(self.passes, objective, trajectories, batch)
+            is_older = is_off_policy(trajectories, self.policy.version)
+        with timing("update"):
+            return self.update(batch, objective, is_off_policy=is_older)
+
+    def update(self, batch: Batch, objective: Objective, *, is_off_policy: bool = False) -> UpdateReport:
+        """Do the optimiser updates of a step whose batch has its advantages; those not finite are skipped and counted.
+
+        `is_off_policy`: older weights wrote the batch, so the sampler's log-probs do not stand for the current ones.
+        """
         step = self._begin(batch, objective, is_off_policy)
-        with self.passing():
+        tally = step.tally
+        with self.passes.prepared():
             if step.looks_back:
-                step = self._score_old(step)
-            if "step" in objective.needs:
-                step = self._survey(step)
+                step = self._look_back(step)
             for rows in step.parts:
                 self._update_once(step, rows)
-        if step.tally.num_updates:
+        if tally.num_updates:
             self.policy.version += 1
-        return self._report(step)
+        num = len(tally.losses)
+        return UpdateReport(
+            sums=tally.sums | {name: (value, 1.0) for name, value in step.noted.log.items()},
+            maxima=tally.maxima,
+            loss=sum(tally.losses) / num,
+            grad_norm=sum(tally.norms) / num,
+            lr=self._rate(max(0, self.optimizer.num_updates - 1)),
+            num_updates=tally.num_updates,
+            num_skipped=num - tally.num_updates,
+            seconds=dict(tally.seconds),
+            num_rows=len(step.is_run_B),
+            num_rows_run=int(step.is_run_B.sum()),
+            num_tokens_fed=tally.num_tokens_fed,
+            surprisal=step.noted.surprisal,
+            covariance=covariances(step.batch),
+        )
 
     def reset(self) -> None:
         """Begin anew at a boundary: moments forgotten, warm-up again, weights as they are."""
@@ -123,20 +172,7 @@ class Learner:
             )
         return self.reference.lp(batch)
 
-    @contextmanager
-    def passing(self) -> Iterator[None]:
-        """Have the model as it has to be for passes: dropout off, layers recomputed if the options say so."""
-        with ExitStack() as stack:
-            stack.enter_context(evaluating(self.policy.model))
-            if self.config.activation_checkpointing:
-                stack.enter_context(recomputing_layers(self.policy.model, self.policy.name))
-            yield
-
-    def cutter_of(self, batch: Batch) -> MicroBatcher:
-        """Look at a batch to cut it as updates do."""
-        return cutter_of(batch, self.micro_tokens, self.may_share, self.policy.device)
-
-    def _begin(self, batch: Batch, objective: StepObjective, is_off_policy: bool) -> Step:
+    def _begin(self, batch: Batch, objective: Objective, is_off_policy: bool) -> Step:
         """Look at a step's batch: which of its rows can move anything, and what has to be known about them."""
         batch, needs = to_device(batch, torch.device("cpu")), objective.needs
         if "lp_ref" in needs and batch.lp_ref_BT is None:
@@ -154,28 +190,54 @@ class Learner:
             objective=objective,
             parts=parts,
             looks_back=looks_back,
-            reduction=reduction_of(objective, self.temperature, asks_start=not looks_back),
-            cutter=self.cutter_of(batch),
+            reduction=reduction_of(objective, self.passes.temperature, asks_start=not looks_back),
+            batcher=self.passes.batcher(batch),
             is_run_B=is_run_B,
             tally=StepTally(),
             mean_lp=mean_of(batch.lp_roll_BT, batch.mask_BT),  # on-policy the sampler's are the current ones
         )
 
+    def _look_back(self, step: Step) -> Step:
+        """Score rows with the weights at the start of the step, without gradient: all, if all of them are looked at."""
+        has_tokens_B, needs = step.batch.mask_BT.any(-1), step.objective.needs
+        is_scored_B = has_tokens_B if needs & {"mean_lp", "step", "drift"} else step.is_run_B
+        reduction = reduction_of(step.objective, self.passes.temperature, asks_now=False)
+        with step.tally.timing("old"):
+            old = self.passes.score(step.batch, step.cut(is_scored_B.nonzero()[:, 0]), reduction)
+        is_known = torch.equal(is_scored_B, has_tokens_B)
+        mean_lp = mean_of(old.lp_BT, step.batch.mask_BT) if is_known else None
+        if "step" not in needs:
+            return replace(step, old=old, mean_lp=mean_lp)
+        with step.tally.timing("old"):
+            totals = totals_of(step.batch, mean_lp, {})
+            noted = step.objective.survey(seen_by(step.batch, old, old, {}), totals)
+        return replace(step, old=old, mean_lp=mean_lp, noted=noted)
+
     def _update_once(self, step: Step, rows: Tensor) -> None:
         """Do one optimiser update over some rows of the step."""
+        tally, optimizer = step.tally, self.optimizer
         totals = totals_of(step.batch.take(rows), step.mean_lp, step.noted.numbers)
         totals = replace(totals, drift=self._drift(step, rows))
         is_run = step.is_run_B[rows]
-        losses = [self._gather(step, micro, totals) for micro in self._cut(step, rows[is_run])]
+        losses = [self._backward(step, micro, totals) for micro in step.cut(rows[is_run])]
         num_silent = int(step.batch.mask_BT[rows[~is_run]].sum())
-        step.tally.add(step.objective.silent_sums(num_silent, totals), {})
-        with step.tally.timing("backward"):
+        tally.add(step.objective.silent_sums(num_silent, totals), {})
+        with tally.timing("backward"):
             loss = sum(torch.stack(losses).tolist()) if losses else 0.0
-        step.tally.losses.append(loss)
-        with step.tally.timing("optimizer"):
-            self._apply(loss, step.tally)
-        if not isfinite(loss):
-            self._require_finite(step, rows[is_run])
+        tally.losses.append(loss)
+        with tally.timing("optimizer"):
+            if isfinite(loss):
+                norm, was_applied = optimizer.step(self._rate(optimizer.num_updates))
+                tally.num_updates += was_applied
+            else:
+                optimizer.clear_gradients()
+                norm = nan
+        tally.norms.append(norm)
+        if not isfinite(
+            loss
+        ):  # has the policy diverged, or did the loss overflow? an earlier update may have moved it
+            version = self.policy.version + (tally.num_updates > 0)
+            self.passes.finite_lp(step.batch, rows[is_run], version, "of the update")
 
     def _drift(self, step: Step, rows: Tensor) -> float | None:
         """How far earlier updates of the step went on these rows: the mean of lp_old - lp over their tokens."""
@@ -185,101 +247,64 @@ class Learner:
             return 0.0
         mask_BT = step.batch.mask_BT[rows]
         with step.tally.timing("old"):
-            cut = self._cut(step, rows[mask_BT.any(-1)])
-            now = score_batch(
-                self.policy.model, self.policy.device, step.batch, cut, Reduction(self.temperature)
-            )
+            now = self.passes.score(step.batch, step.cut(rows[mask_BT.any(-1)]))
         return mean_of((step.old.lp_BT - now.lp_BT)[rows], mask_BT) if mask_BT.any() else 0.0
 
-    def _cut(self, step: Step, rows: Tensor) -> list[MicroBatch]:
-        """Cut rows into micro-batches, and count what will be fed."""
-        cut = step.cutter.cut(rows)
-        step.tally.num_tokens_fed += sum(micro.num_tokens for micro in cut)
-        return cut
-
-    def _gather(self, step: Step, micro: MicroBatch, totals: Totals) -> Tensor:
+    def _backward(self, step: Step, micro: MicroBatch, totals: Totals) -> Tensor:
         """Gather the gradient of one micro-batch; give its share of the loss."""
         rows = to_device(step.batch.take(micro.rows), self.policy.device)
         with step.tally.timing("forward"):
             scored = score_micro(self.policy.model, rows, micro, step.reduction)
-            now = scored.map(Tensor.detach)
-            noted = {
-                key: value[micro.rows, : rows.ids_BT.shape[1]] for key, value in step.noted.tokens.items()
-            }
+            now, width = scored.map(Tensor.detach), rows.ids_BT.shape[1]
+            noted = {key: value[micro.rows, :width] for key, value in step.noted.tokens.items()}
             seen = seen_by(rows, now, step.at_start(micro.rows, now), noted)
             coefficients = step.objective.coefficients(seen, totals)
         if coefficients.k_BT is not None and step.reduction.entropy != "grad":
             raise PolicyError("this objective fills K, and does not say that it needs `entropy_grad`")
         step.tally.add(coefficients.sums, coefficients.maxima)
         with step.tally.timing("backward"):
-            return self._backward(scored, coefficients)
-
-    def _backward(self, scored: Scored, coefficients: Coefficients) -> Tensor:
-        """Go back through one micro-batch."""
-        loss = -(coefficients.w_BT * scored.lp_BT).sum()
-        if coefficients.k_BT is not None and scored.entropy_BT is not None:
-            loss = loss - (coefficients.k_BT * scored.entropy_BT).sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.gather_gradients()
-        return loss.detach()
-
-    def _apply(self, loss: float, tally: StepTally) -> None:
-        """Let the optimiser step, unless the loss already says that the gradient is worthless."""
-        if not isfinite(loss):
-            self.optimizer.clear_gradients()
-            tally.norms.append(float("nan"))
-            return
-        norm, was_applied = self.optimizer.step(self._rate(self.optimizer.num_updates))
-        tally.norms.append(norm)
-        tally.num_updates += was_applied
-
-    def _require_finite(self, step: Step, rows: Tensor) -> None:
-        """Tell a policy that has diverged from a loss that overflowed: run the rows again, and look at their logits."""
-        model, device = self.policy.model, self.policy.device
-        now = score_batch(model, device, step.batch, step.cutter.cut(rows), Reduction(self.temperature))
-        logprobs = [now.lp_BT[row][step.batch.mask_BT[row]].numpy() for row in rows.tolist()]
-        version = self.policy.version + (
-            step.tally.num_updates > 0
-        )  # an earlier update of this step moved them
-        require_finite(logprobs, version, "of the update")
+            loss = -(coefficients.w_BT * scored.lp_BT).sum()
+            if coefficients.k_BT is not None and scored.entropy_BT is not None:
+                loss = loss - (coefficients.k_BT * scored.entropy_BT).sum()
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.gather_gradients()
+            return loss.detach()
 
     def _rate(self, num_updates: int) -> float:
         """Learning rate of the update after `num_updates` others: a linear rise, then constant."""
         return self.lr * min(1.0, (num_updates + 1) / max(1, self.config.warmup))
 
-    def _score_old(self, step: Step) -> Step:
-        """Score rows with the weights at the start of the step, without gradient: all, if all of them are looked at."""
-        has_tokens_B = step.batch.mask_BT.any(-1)
-        is_scored_B = has_tokens_B if step.objective.needs & {"mean_lp", "step", "drift"} else step.is_run_B
-        reduction = reduction_of(step.objective, self.temperature, asks_now=False)
-        with step.tally.timing("old"):
-            cut = self._cut(step, is_scored_B.nonzero()[:, 0])
-            old = score_batch(self.policy.model, self.policy.device, step.batch, cut, reduction)
-        is_known = torch.equal(is_scored_B, has_tokens_B)
-        return replace(step, old=old, mean_lp=mean_of(old.lp_BT, step.batch.mask_BT) if is_known else None)
 
-    def _survey(self, step: Step) -> Step:
-        """Let the objective look at the whole step, on the CPU."""
-        assert step.old is not None, "the step looks back"
-        with step.tally.timing("old"):
-            totals = totals_of(step.batch, step.mean_lp, {})
-            noted = step.objective.survey(seen_by(step.batch, step.old, step.old, {}), totals)
-        return replace(step, noted=noted)
+class Reference:
+    """A frozen copy of the policy's weights as they were when this was made, or last refreshed: gives `lp_ref`.
 
-    def _report(self, step: Step) -> UpdateReport:
-        tally, num = step.tally, len(step.tally.losses)
-        return UpdateReport(
-            sums=tally.sums | {name: (value, 1.0) for name, value in step.noted.log.items()},
-            maxima=tally.maxima,
-            loss=sum(tally.losses) / num,
-            grad_norm=sum(tally.norms) / num,
-            lr=self._rate(max(0, self.optimizer.num_updates - 1)),
-            num_updates=tally.num_updates,
-            num_skipped=num - tally.num_updates,
-            seconds=dict(tally.seconds),
-            num_rows=len(step.is_run_B),
-            num_rows_run=int(step.is_run_B.sum()),
-            num_tokens_fed=tally.num_tokens_fed,
-            surprisal=step.noted.surprisal,
-            covariance=covariances(step.batch),
-        )
+    As much memory again as the weights take, on the same device; no gradients and no moments. Its pass goes over all
+    rows of a step, before their advantages are known: a KL in the reward moves them. Source: objectives.md 11.1.
+    """
+
+    def __init__(self, policy: Policy, temperature: float, micro_tokens: int) -> None:
+        self._current = policy
+        self.policy = replace(policy, model=copy.deepcopy(policy.model).requires_grad_(False))
+        self._passes = ForwardPasses(self.policy, temperature, micro_tokens)
+
+    def lp(self, batch: Batch) -> Tensor:
+        """Give the log-probs [B, T] of a batch, on the CPU, at least float32; 0 off the mask.
+
+        Raises:
+            NonFiniteLogits: the reference was taken from a policy that had diverged.
+        """
+        rows = batch.mask_BT.any(-1).nonzero()[:, 0].cpu()
+        with self._passes.prepared():
+            return self._passes.finite_lp(batch, rows, self._current.version, "of the reference policy")
+
+    def refresh(self) -> None:
+        """Take the policy's weights as they are now."""
+        self.policy.model.load_state_dict(self._current.model.state_dict())
+
+    def save(self, folder: Path) -> None:
+        """Write it as the policy writes itself: the layout that `from_pretrained` reads."""
+        self.policy.save(folder)
+
+    def load(self, folder: Path) -> None:
+        """Read what `save` wrote; names and shapes must agree."""
+        self.policy.load_weights(folder)

@@ -1,13 +1,14 @@
 """Cutting a step's batch: into mini-batches, one an optimiser update, and those into micro-batches that fit.
 
-How rows are read changes time and memory, never the result. Rows are sorted by length, so that little is padding, and
-where it saves work the prompts that they share are read once (`shared_prompts.py`).
+Time and memory depend on it, never the result. Rows are sorted by length, so that little is padding, and where it saves
+work the prompts that they share are read once (`shared_prompts.py`).
 
 Dimension letters: B rows of a micro-batch, R rows of one part of it, T tokens of the longest row, U prompts.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -81,15 +82,21 @@ class MicroBatcher:
     forward_tokens: int = FORWARD_TOKENS_CPU  # what a forward and its backward cost beside their tokens
     may_share: bool = False  # prompts may be read apart
 
+    @classmethod
+    def of(cls, batch: Batch, most_tokens: int, may_share: bool, device: torch.device) -> MicroBatcher:
+        """Look at a batch to cut it for a device."""
+        forward_tokens = FORWARD_TOKENS_CPU if device.type == "cpu" else FORWARD_TOKENS_ELSEWHERE
+        return cls(SharedOpenings.of(batch), most_tokens, forward_tokens, may_share)
+
     def cut(self, rows: Tensor) -> list[MicroBatch]:
         """Cut some rows of the step."""
         whole = list(self.whole(rows.numpy()))
         if not self.may_share:
             return whole
-        return min(whole, list(self.shared(rows.numpy())), key=self._cost)
-
-    def _cost(self, batches: list[MicroBatch]) -> int:
-        return sum(batch.num_tokens + self.forward_tokens * batch.num_forwards for batch in batches)
+        ways = (whole, list(self.shared(rows.numpy())))
+        return min(
+            ways, key=lambda way: sum(m.num_tokens + self.forward_tokens * m.num_forwards for m in way)
+        )
 
     def whole(self, rows: Ints) -> Iterator[MicroBatch]:
         """Cut whole rows, longest first."""
@@ -108,7 +115,9 @@ class MicroBatcher:
         rows = rows[np.lexsort((-rest_B, prompt_B, -longest_U[prompt_B], -self.openings.start_B[rows]))]
         while len(rows):
             now, rows = np.split(rows, [self._num_fitting(rows)])
-            yield self._laid_out(now)
+            sharing = self._sharing(now)
+            num_tokens, num_forwards = self._num_tokens(now), 1 + len(sharing.parts)
+            yield MicroBatch(torch.from_numpy(now), num_tokens, num_forwards, sharing)
 
     def _num_fitting(self, rows: Ints) -> int:
         """Count the first rows that fit: whole prompts, if the first of them does."""
@@ -130,24 +139,22 @@ class MicroBatcher:
         num = sum((end - start) * int(rest_R[start]) for start, end in self._spans(rest_R))
         return int(num_prompts * self.openings.start_B[rows].max()) + num
 
-    def _laid_out(self, rows: Ints) -> MicroBatch:
+    def _sharing(self, rows: Ints) -> Sharing:
         """Lay out one micro-batch; rows with the same prompt stand together."""
         start_B, rest_B = self.openings.start_B[rows], self.openings.rest_B[rows]
         is_first_B = np.diff(self.openings.prompt_B[rows], prepend=-1) != 0
         order = np.argsort(-rest_B, kind="stable")
-        parts = tuple(
-            PromptPart(torch.from_numpy(order[start:end]), int(rest_B[order[start]]))
-            for start, end in self._spans(rest_B[order])
-        )
-        sharing = Sharing(
+        return Sharing(
             prompt_B=torch.from_numpy(np.cumsum(is_first_B) - 1),
             row_U=torch.from_numpy(np.flatnonzero(is_first_B)),
             start_B=torch.from_numpy(start_B),
             width=int(start_B.max()),
             is_even=bool((start_B == start_B[0]).all()),
-            parts=parts,
+            parts=tuple(
+                PromptPart(torch.from_numpy(order[start:end]), int(rest_B[order[start]]))
+                for start, end in self._spans(rest_B[order])
+            ),
         )
-        return MicroBatch(torch.from_numpy(rows), self._num_tokens(rows), 1 + len(parts), sharing)
 
     def _spans(self, rest_R: Ints, offset: int = 0) -> Iterator[tuple[int, int]]:
         """Cut sorted rows, longest first, wherever less padding pays for another forward; those of 0 are left out."""
@@ -165,15 +172,15 @@ class MicroBatcher:
 
 def totals_of(batch: Batch, mean_lp: float | None, noted: Mapping[str, float]) -> Totals:
     """Count what one update holds, whatever it is cut into."""
-    group_tokens: dict[int, int] = {}
+    group_tokens: dict[int, int] = defaultdict(int)
     for group, num in zip(batch.group_B.tolist(), batch.mask_BT.sum(-1).tolist(), strict=True):
         if num:
-            group_tokens[group] = group_tokens.get(group, 0) + num
+            group_tokens[group] += num
     return Totals(
         num_tokens=int(batch.mask_BT.sum()),
         num_sequences=int(batch.mask_BT.any(-1).sum()),
         mean_lp=mean_lp,
-        group_tokens=group_tokens,
+        group_tokens=dict(group_tokens),
         arms=batch.arms,
         noted=noted,
     )

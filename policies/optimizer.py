@@ -8,7 +8,6 @@ arXiv 1711.05101.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,10 @@ class Optimizer:
 
     def reset(self) -> None:
         """Forget all moments and take the weights as they are now."""
-        self.masters = {name: _master(weight) for name, weight in self.weights.items()}
+        self.masters = {
+            name: w if torch.finfo(w.dtype).bits >= 32 else w.detach().float().clone().requires_grad_()
+            for name, w in self.weights.items()
+        }
         self.adam = torch.optim.AdamW(
             list(self.masters.values()), betas=self.betas, weight_decay=self.weight_decay, fused=True
         )
@@ -89,7 +91,18 @@ class Optimizer:
         """Go on from what `save` wrote, bit for bit; names and shapes must agree in both directions."""
         counters = json.loads((folder / COUNTERS_FILE).read_text())
         tensors = load_file(folder / STATE_FILE)
-        self._require_fitting(tensors, counters["num_updates"], folder)
+        moments = MOMENTS if counters["num_updates"] else ()
+        expected = {
+            f"{name}.{moment}": tuple(w.shape) for name, w in self.weights.items() for moment in moments
+        }
+        expected |= {f"{name}.master": tuple(self.weights[name].shape) for name in self._short_names()}
+        found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        if wrong := sorted({name for name, _ in expected.items() ^ found.items()}):
+            raise CheckpointError(
+                f"the optimiser state in {folder} does not fit this policy: {wrong[0]} is "
+                f"{found.get(wrong[0], 'absent')} there and should be {expected.get(wrong[0], 'absent')} "
+                f"({len(wrong)} tensors differ). Resume with the spec it was saved with"
+            )
         self.reset()
         self.num_updates = counters["num_updates"]
         with torch.no_grad():
@@ -98,11 +111,9 @@ class Optimizer:
         self._copy_back()
         if self.num_updates:
             for name, master in self.masters.items():
-                self.adam.state[master] = self._moments(tensors, name, master)
-
-    def _moments(self, tensors: Mapping[str, Tensor], name: str, master: Tensor) -> dict[str, Tensor]:
-        moments = {moment: tensors[f"{name}.{moment}"].to(master.device) for moment in MOMENTS}
-        return {"step": torch.tensor(float(self.num_updates), device=master.device), **moments}
+                state = {moment: tensors[f"{name}.{moment}"].to(master.device) for moment in MOMENTS}
+                step = torch.tensor(float(self.num_updates), device=master.device)
+                self.adam.state[master] = {"step": step, **state}
 
     def _copy_back(self) -> None:
         with torch.no_grad():
@@ -112,26 +123,3 @@ class Optimizer:
     def _short_names(self) -> list[str]:
         """Names of the weights that are shorter than float32."""
         return [name for name, master in self.masters.items() if self.weights[name] is not master]
-
-    def _require_fitting(self, tensors: Mapping[str, Tensor], num_updates: int, folder: Path) -> None:
-        moments = MOMENTS if num_updates else ()
-        expected = {f"{name}.{moment}": w.shape for name, w in self.weights.items() for moment in moments}
-        expected |= {f"{name}.master": self.weights[name].shape for name in self._short_names()}
-        found = {name: tensor.shape for name, tensor in tensors.items()}
-        wrong = sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
-        if wrong:
-            raise CheckpointError(
-                f"the optimiser state in {folder} does not fit this policy: {wrong[0]} is "
-                f"{_words(found.get(wrong[0]))} there and should be {_words(expected.get(wrong[0]))} "
-                f"({len(wrong)} tensors differ). Resume with the spec it was saved with"
-            )
-
-
-def _master(weight: Tensor) -> Tensor:
-    if torch.finfo(weight.dtype).bits >= 32:
-        return weight
-    return weight.detach().float().clone().requires_grad_()
-
-
-def _words(shape: torch.Size | None) -> str:
-    return "absent" if shape is None else str(tuple(shape))

@@ -1,22 +1,20 @@
-"""The policy: a causal language model with its tokenizer, and the few facts about them that all others need.
-
-Stop ids and the end-of-turn token are read here and nowhere else; prompts are read by its encoder.
-"""
+"""The policy: a causal language model with its tokenizer, and the few facts about them that all others need."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from transformers import AutoModelForCausalLM
+from transformers.utils import logging as library
 
-from policies.encoder import Encoder, Message, require_template
-from policies.errors import PolicyError
-from policies.turn_tokens import TurnTokens, plain_bridge
-from policies.weights import load_into, without_progress_bars
+from policies.encoder import Encoder, Message, TurnTokens, plain_turn_tokens, require_template
+from policies.errors import CheckpointError, PolicyError
 
 
 @dataclass
@@ -33,7 +31,12 @@ class Policy:
     def __post_init__(self) -> None:
         require_template(self.tokenizer, self.template, self.name)
         self.end_id = _end_of_turn(self.tokenizer, self.template)
-        self.stop_ids = _stop_ids(self.model, self.tokenizer, self.end_id)
+        # what the generation config, the tokenizer and the template say ends an answer
+        generation = self.model.generation_config
+        configured = None if generation is None else generation.eos_token_id
+        listed = configured if isinstance(configured, list) else [configured]
+        stops = {token for token in (*listed, self.tokenizer.eos_token_id, self.end_id) if token is not None}
+        self.stop_ids = tuple(sorted(stops))
 
     @property
     def device(self) -> torch.device:
@@ -92,11 +95,11 @@ class Policy:
             for reply in replies:
                 self.check_text(reply["content"])
         if self.template == "none":
-            return plain_bridge(self.tokenizer, replies)
-        return self._bridges(replies)
+            return plain_turn_tokens(self.tokenizer, replies)
+        return self._turn_tokens(replies)
 
     @cached_property
-    def _bridges(self) -> TurnTokens:
+    def _turn_tokens(self) -> TurnTokens:
         """Made with the first second turn: a template that only ever sees one need not append."""
         return TurnTokens(self.tokenizer, self.end_id, self.name)
 
@@ -112,8 +115,17 @@ class Policy:
         self.tokenizer.save_pretrained(folder)
 
     def load_weights(self, folder: Path) -> None:
-        """Read weights that `save` wrote into this model, in place; names and shapes must agree."""
-        load_into(self.model, folder)
+        """Read weights that `save` wrote into this model, in place; names and shapes must agree in both directions."""
+        state = self.model.state_dict()
+        with without_progress_bars():
+            saved = read_model(str(folder), dtype=next(iter(state.values())).dtype).state_dict()
+        there, here = ({name: tuple(one.shape) for name, one in found.items()} for found in (saved, state))
+        if wrong := sorted({name for name, _ in there.items() ^ here.items()}):
+            raise CheckpointError(
+                f"the weights in {folder} do not fit: {wrong[0]} is {there.get(wrong[0], 'missing')} there and "
+                f"{here.get(wrong[0], 'missing')} here ({len(wrong)} tensors differ). Use the spec they were saved with"
+            )
+        self.model.load_state_dict(saved)
 
 
 def context_of(architecture: Any) -> int | None:
@@ -122,29 +134,32 @@ def context_of(architecture: Any) -> int | None:
     return limit
 
 
+def read_model(source: str, dtype: torch.dtype, **options: Any) -> Any:
+    """Read a model on the CPU, in eval mode; no global random state is moved."""
+    with torch.random.fork_rng(devices=[]):
+        return AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options).eval()
+
+
+@contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """Keep the library from drawing a progress bar for every checkpoint."""
+    was_enabled = library.is_progress_bar_enabled()
+    library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            library.enable_progress_bar()
+
+
 def _end_of_turn(tokenizer: Any, template: str) -> int | None:
     """Find the token that ends an answer: the first special one that the template puts after it."""
     if template == "chat":
         turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "42"}]
         tail = tokenizer.apply_chat_template(turns, tokenize=False).rpartition("42")[2]
-        special = [
-            token
-            for token in tokenizer(tail, add_special_tokens=False).input_ids
-            if _is_special(tokenizer, token)
-        ]
-        if special:
-            return int(special[0])
+        added = tokenizer.added_tokens_decoder
+        for token in tokenizer(tail, add_special_tokens=False).input_ids:
+            if token in added and added[token].special:
+                return int(token)
     eos: int | None = tokenizer.eos_token_id
     return eos
-
-
-def _is_special(tokenizer: Any, token: int) -> bool:
-    added = tokenizer.added_tokens_decoder.get(token)
-    return added is not None and bool(added.special)
-
-
-def _stop_ids(model: Any, tokenizer: Any, end_id: int | None) -> tuple[int, ...]:
-    """Unite what the generation config, the tokenizer and the template say ends an answer."""
-    configured = model.generation_config.eos_token_id if model.generation_config is not None else None
-    listed = configured if isinstance(configured, list) else [configured]
-    return tuple(sorted({token for token in (*listed, tokenizer.eos_token_id, end_id) if token is not None}))

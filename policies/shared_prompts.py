@@ -1,11 +1,9 @@
 """Reading rows that begin with the same prompt, the prompt read once: the G rows of a group share theirs.
 
 The prompts of a micro-batch go through the model once, with gradient. Every row then goes on from copies of its
-prompt's keys and values; the copies' gradients add up in the prompt. The first token of an answer is predicted by the
-prompt's own last feature. Nothing is approximated: a token sees what it sees in the whole row.
-
-Rows of different lengths go on in several parts, so that little is padding. All padding is on the right: prompts need
-no attention mask, and what follows a short one is masked out of the rows that go on from it.
+prompt's keys and values; the copies' gradients add up in the prompt, whose last feature predicts the answer's first
+token. Nothing is approximated: a token sees what it sees in the whole row. Rows of different lengths go on in several
+parts, so that little is padding; it is all on the right, and what follows a short prompt is masked out of its rows.
 
 Dimension letters: B rows of a micro-batch, R rows of one part, U prompts, P tokens of the longest prompt, A tokens fed
 after a prompt, T tokens of the longest row, F features, N masked tokens.
@@ -13,7 +11,6 @@ after a prompt, T tokens of the longest row, F features, N masked tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,13 +43,9 @@ class Sharing:
 
     def to(self, device: torch.device) -> Sharing:
         """Move all tensors."""
-        return replace(
-            self,
-            prompt_B=self.prompt_B.to(device),
-            row_U=self.row_U.to(device),
-            start_B=self.start_B.to(device),
-            parts=tuple(replace(part, row_R=part.row_R.to(device)) for part in self.parts),
-        )
+        moved = {name: getattr(self, name).to(device) for name in ("prompt_B", "row_U", "start_B")}
+        parts = tuple(replace(part, row_R=part.row_R.to(device)) for part in self.parts)
+        return replace(self, **moved, parts=parts)
 
 
 def can_share(model: Any) -> bool:
@@ -72,39 +65,37 @@ def can_share(model: Any) -> bool:
 
 def shared_features(model: Any, ids_BT: Tensor, mask_BT: Tensor, sharing: Sharing) -> tuple[Tensor, Tensor]:
     """Give what `forward.features_of` gives; each row has a masked token, and its prompt ends before it."""
-    found = list(_features(model, ids_BT, mask_BT, sharing))
-    return torch.cat([features for features, _ in found]), torch.cat([place for _, place in found])
-
-
-def _features(
-    model: Any, ids_BT: Tensor, mask_BT: Tensor, sharing: Sharing
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Give the features [n, F] that predict masked tokens, with the places of those in the flattened rows."""
     cache = DynamicCache(config=model.config)
     ids_UP = ids_BT[sharing.row_U, : sharing.width]
     features_UPF = read(model, sharing.width, input_ids=ids_UP, past_key_values=cache, use_cache=True)
     prompt_U = torch.arange(len(ids_UP), device=ids_BT.device)
     last_UF = features_UPF[prompt_U, sharing.start_B[sharing.row_U] - 1]
     row_B = torch.arange(len(ids_BT), device=ids_BT.device)
-    yield last_UF.index_select(0, sharing.prompt_B), row_B * ids_BT.shape[1] + sharing.start_B
-    for part in sharing.parts:
-        yield _go_on(model, cache, ids_BT, mask_BT, sharing, part)
+    first = (last_UF.index_select(0, sharing.prompt_B), row_B * ids_BT.shape[1] + sharing.start_B)
+    others = [_go_on(model, cache, ids_BT, mask_BT, sharing, part) for part in sharing.parts]
+    features, places = zip(first, *others, strict=True)
+    return torch.cat(features), torch.cat(places)
 
 
 def _go_on(
     model: Any, cache: Cache, ids_BT: Tensor, mask_BT: Tensor, sharing: Sharing, part: PromptPart
 ) -> tuple[Tensor, Tensor]:
-    """Feed what follows the prompts of some rows."""
-    start_R1, last = sharing.start_B[part.row_R, None], ids_BT.shape[1] - 1
-    offset_A = torch.arange(part.num_columns, device=ids_BT.device)
+    """Feed what follows the prompts of some rows: features [n, F] of masked tokens, places in the flattened rows."""
+    start_R1, last, device = sharing.start_B[part.row_R, None], ids_BT.shape[1] - 1, ids_BT.device
+    offset_A = torch.arange(part.num_columns, device=device)
     column_RA = (start_R1 + offset_A).clamp(max=last)  # past the end is padding: any token will do
+    may_read = None
+    if not sharing.is_even:  # [R, P + A]: a prompt's own columns, and all that follow it
+        column_K = torch.arange(sharing.width + part.num_columns, device=device)
+        may_read = (column_K < start_R1) | (column_K >= sharing.width)
+    prompt_R = sharing.prompt_B[part.row_R]
     features_RAF = read(
         model,
         part.num_columns,
         input_ids=ids_BT[part.row_R[:, None], column_RA],
-        attention_mask=None if sharing.is_even else _mask(start_R1, sharing.width, part.num_columns),
+        attention_mask=may_read,
         position_ids=column_RA,
-        past_key_values=_dealt(cache, sharing.prompt_B[part.row_R]),
+        past_key_values=Cache(layers=[_CopiedLayer(layer, prompt_R) for layer in cache.layers]),
         use_cache=True,
     )
     next_RA = start_R1 + offset_A + 1
@@ -114,18 +105,7 @@ def _go_on(
     return features_RAF.flatten(0, 1).index_select(0, scored_N), place_RA.flatten()[scored_N]
 
 
-def _mask(start_R1: Tensor, width: int, num_columns: int) -> Tensor:
-    """True on the columns [R, P + A] that may be read: a prompt's own, and all that follow it."""
-    column_K = torch.arange(width + num_columns, device=start_R1.device)
-    return (column_K < start_R1) | (column_K >= width)
-
-
-def _dealt(prompts: Cache, prompt_R: Tensor) -> Cache:
-    """Give each row the keys and values of its prompt."""
-    return Cache(layers=[_Dealt(layer, prompt_R) for layer in prompts.layers])
-
-
-class _Dealt(DynamicLayer):  # type: ignore[misc]
+class _CopiedLayer(DynamicLayer):  # type: ignore[misc]
     """Keys and values of the prompts, copied to rows when their layer is reached; nothing is kept for later."""
 
     def __init__(self, prompts: CacheLayerMixin, prompt_R: Tensor) -> None:

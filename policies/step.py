@@ -1,4 +1,4 @@
-"""What the updates of one step share: the batch, what an objective asks of it, and what it is shown.
+"""What the updates of one step share: the batch, what an objective asks of it, and what it is given.
 
 Dimension letters: B rows, T tokens of the longest row.
 """
@@ -10,48 +10,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from policies.errors import PolicyError
 from policies.forward import EntropyMode, Reduction, Scored
-from policies.micro_batches import MicroBatcher
-from policies.objectives.contracts import Batch, Coefficients, Need, ShapedRows, SurveyResult, Totals
-
-
-class StepObjective(Protocol):
-    """What the learner asks of an objective."""
-
-    @property
-    def needs(self) -> frozenset[Need]:
-        """What its parts read beside lp."""
-
-    @property
-    def updates(self) -> int:
-        """Optimiser updates a step, unless the learner's options say otherwise."""
-
-    @property
-    def leaves_silent_rows_alone(self) -> bool:
-        """Whether rows whose advantage is 0 get no coefficient, whatever their log-probs are."""
-
-    @property
-    def nucleus(self) -> float | None:
-        """The mass of the tokens whose entropy it reads; None: of all."""
-
-    @property
-    def kappa(self) -> float | None:
-        """How likely a token must be to pass the filter of `old_filter`, as a share of the likeliest."""
-
-    def survey(self, rows: ShapedRows, totals: Totals) -> SurveyResult:
-        """Look at all rows of a step at its start; asked once, if `needs` has `step`."""
-
-    def coefficients(self, rows: ShapedRows, totals: Totals) -> Coefficients:
-        """Fill W and K for some rows of an update."""
-
-    def silent_sums(self, num_tokens: int, totals: Totals) -> dict[str, tuple[float, float]]:
-        """What silent rows that were not run add to the metrics, where that is known."""
+from policies.micro_batches import MicroBatch, MicroBatcher
+from policies.objectives import Objective
+from policies.objectives.contracts import Batch, ShapedRows, SurveyResult
 
 
 @dataclass
@@ -87,16 +54,22 @@ class Step:
     """One step's batch, with all that its updates share."""
 
     batch: Batch  # on the CPU, as are `old` and `noted`
-    objective: StepObjective
+    objective: Objective
     parts: list[Tensor]  # the rows of each update
     looks_back: bool  # whether the start of the step needs a pass of its own
     reduction: Reduction  # of the updates' passes
-    cutter: MicroBatcher
+    batcher: MicroBatcher
     is_run_B: Tensor  # bool, the rows that go through the model
     tally: StepTally
     mean_lp: float | None  # mean log-prob at the start of the step; None: not all rows were run to tell
     old: Scored | None = None  # at the step's start; None: the updates' own passes tell all that is asked
     noted: SurveyResult = field(default_factory=SurveyResult)
+
+    def cut(self, rows: Tensor) -> list[MicroBatch]:
+        """Cut rows into micro-batches, and count what will be fed."""
+        cut = self.batcher.cut(rows)
+        self.tally.num_tokens_fed += sum(micro.num_tokens for micro in cut)
+        return cut
 
     def at_start(self, rows: Tensor, now: Scored) -> Scored:
         """These rows at the start of the step, by what they are now: the same, to the last bit, until weights move.
@@ -114,12 +87,14 @@ class Step:
 
 
 def reduction_of(
-    objective: StepObjective, temperature: float, asks_now: bool = True, asks_start: bool = True
+    objective: Objective, temperature: float, asks_now: bool = True, asks_start: bool = True
 ) -> Reduction:
     """What a pass makes of the logits: for those who ask about now, about the start of the step, or about both."""
     needs = objective.needs
-    entropy = _entropy_mode(needs) if asks_now else "none"
-    if entropy == "none" and asks_start and "old_entropy" in needs:
+    entropy: EntropyMode = "none"
+    if asks_now and "entropy_grad" in needs:
+        entropy = "grad"
+    elif (asks_now and "entropy" in needs) or (asks_start and "old_entropy" in needs):
         entropy = "value"
     kappa = objective.kappa if asks_start and "old_filter" in needs else None
     return Reduction(temperature, entropy, objective.nucleus, kappa)
@@ -127,27 +102,21 @@ def reduction_of(
 
 def seen_by(rows: Batch, now: Scored, old: Scored, noted: Mapping[str, Tensor]) -> ShapedRows:
     """Show the objective some rows of a step, gradients stopped; `PolicyError` for rounded log-probs."""
-    device = rows.ids_BT.device
+    same = ("mask_BT", "advantage_BT", "lp_roll_BT", "group_B", "lp_ref_BT", "arm_B", "turn_BT")
     seen = ShapedRows(
-        mask_BT=rows.mask_BT,
-        advantage_BT=rows.advantage_BT,
+        **{name: getattr(rows, name) for name in same},
         lp_BT=now.lp_BT,
         lp_old_BT=old.lp_BT,
-        lp_roll_BT=rows.lp_roll_BT,
         entropy_BT=now.entropy_BT,
-        group_B=rows.group_B,
-        lp_ref_BT=rows.lp_ref_BT,
         entropy_old_BT=old.entropy_BT,
         lp_proxy_BT=old.lp_proxy_BT,
-        arm_B=rows.arm_B,
-        turn_BT=rows.turn_BT,
-        noted={key: value_BT.to(device) for key, value_BT in noted.items()},
+        noted={key: value_BT.to(rows.ids_BT.device) for key, value_BT in noted.items()},
     )
-    for name in ("lp_BT", "lp_old_BT", "lp_roll_BT", "lp_ref_BT"):
-        lp_BT: Tensor | None = getattr(seen, name)
+    for name in ("lp", "lp_old", "lp_roll", "lp_ref"):
+        lp_BT: Tensor | None = getattr(seen, f"{name}_BT")
         if lp_BT is not None and torch.finfo(lp_BT.dtype).bits < 32:
             raise PolicyError(
-                f"{name.removesuffix('_BT')} is {str(lp_BT.dtype).removeprefix('torch.')}: log-probs below float32 "
+                f"{name} is {str(lp_BT.dtype).removeprefix('torch.')}: log-probs below float32 "
                 "bias every ratio upward (arXiv 2603.11682). Upcast the logits before they are reduced; to cast "
                 "afterwards repairs nothing"
             )
@@ -157,9 +126,3 @@ def seen_by(rows: Batch, now: Scored, old: Scored, noted: Mapping[str, Tensor]) 
 def mean_of(lp_BT: Tensor, mask_BT: Tensor) -> float:
     """Mean over the policy's tokens."""
     return float(lp_BT[mask_BT].double().mean())
-
-
-def _entropy_mode(needs: frozenset[Need]) -> EntropyMode:
-    if "entropy_grad" in needs:
-        return "grad"
-    return "value" if "entropy" in needs else "none"

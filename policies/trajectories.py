@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,3 +31,8 @@ class Trajectory:
     think_end: int | None = None  # position behind the closing think tag; None: there is none
     was_cut_off: bool = False  # by a budget of tokens, turns or context
     advantage: float | None = None  # given by the plan that played it; None: the estimator's
+
+
+def is_off_policy(trajectories: Sequence[Trajectory], version: int) -> bool:
+    """Whether any was not written by weights of this version, or at another temperature than the main one."""
+    return any(one.version != version or one.advantage is not None for one in trajectories)

@@ -1,7 +1,6 @@
 """A short supervised start on reference answers, so that reinforcement has something to reinforce.
 
-Who asks decides what is drawn, which environments and categories, from training tasks only; and keeps the result
-under `cache_key`, the hash of everything it depends on.
+The caller decides what is drawn, and keeps the result under `cache_key`, the hash of everything it depends on.
 """
 
 from __future__ import annotations
@@ -51,11 +50,13 @@ def warm_start(
     num = config.num_batches
     with evaluating(policy.model):
         for batch in range(num):
-            ids_BT, mask_BT = _pad([_encode(policy, example) for example in draw(config.batch_size)], policy)
+            ids_BT, mask_BT = _encode(policy, draw(config.batch_size))
             loss = -score_rows(policy.model, ids_BT, mask_BT).lp_BT.sum() / mask_BT.sum()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.gather_gradients()
-            _, was_applied = optimizer.step(_rate(config, batch, num))
+            # the learning rate rises linearly, then falls linearly to 0
+            rise, fall = (batch + 1) / max(1, config.warmup), (num - batch) / max(1, num - config.warmup)
+            _, was_applied = optimizer.step(config.lr * min(1.0, rise, fall))
             if not was_applied:
                 raise PolicyError(f"warm start: the gradient of batch {batch + 1} is not finite; lower `lr`")
             progress(batch + 1, float(loss.detach()))
@@ -68,28 +69,17 @@ def cache_key(**parts: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]
 
 
-def _rate(config: WarmStartConfig, batch: int, num: int) -> float:
-    """Learning rate of a batch: a linear rise, then a linear fall to 0."""
-    rise = (batch + 1) / max(1, config.warmup)
-    fall = (num - batch) / max(1, num - config.warmup)
-    return config.lr * min(1.0, rise, fall)
-
-
-def _encode(policy: Policy, example: Example) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Give prompt and answer; of an answer that outgrows the context, what fits."""
-    prompt = policy.encode(example.messages)
-    answer = policy.encode_answer(example.answer, ends=example.ends)
-    return prompt, answer if policy.context is None else answer[: max(0, policy.context - len(prompt))]
-
-
-def _pad(
-    examples: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], policy: Policy
-) -> tuple[Tensor, Tensor]:
-    """Pad prompt and answer on the right to the longest of the batch; the mask holds the answers."""
-    width = max(len(prompt) + len(answer) for prompt, answer in examples)
-    ids_BT = torch.full((len(examples), width), policy.pad_id)
-    mask_BT = torch.zeros(len(examples), width, dtype=torch.bool)
-    for row, (prompt, answer) in enumerate(examples):
+def _encode(policy: Policy, examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
+    """Pad prompts and answers on the right to the longest [B, T]; the mask holds the answers, cut to the context."""
+    rows = [
+        (policy.encode(one.messages), policy.encode_answer(one.answer, ends=one.ends)) for one in examples
+    ]
+    if (context := policy.context) is not None:
+        rows = [(prompt, answer[: max(0, context - len(prompt))]) for prompt, answer in rows]
+    width = max(len(prompt) + len(answer) for prompt, answer in rows)
+    ids_BT = torch.full((len(rows), width), policy.pad_id)
+    mask_BT = torch.zeros(len(rows), width, dtype=torch.bool)
+    for row, (prompt, answer) in enumerate(rows):
         end = len(prompt) + len(answer)
         ids_BT[row, :end] = torch.tensor(prompt + answer)
         mask_BT[row, len(prompt) : end] = True

@@ -24,7 +24,7 @@ ALLOWED = {
     "policies": {
         *("numpy", "pydantic", "pydantic_core", "torch", "transformers", "tokenizers", "safetensors"),
         "vllm",  # in functions of the samplers of that name
-        "jinja2",  # what transformers renders chat templates with: its errors, in policies/turn_tokens.py
+        "jinja2",  # what transformers renders chat templates with: its errors, in policies/encoder.py
         "aiohttp",  # policies/samplers/serving alone, which only `sampler: vllm_server` loads
     },
     # pytest: the published suite of ledgers; mlflow, pyarrow: in functions of store/tracker only

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
@@ -28,7 +29,13 @@ def entropies(groups: Sequence[Group], report: UpdateReport | None, source: str)
 
 def measured(report: UpdateReport | None) -> dict[str, float]:
     """The numbers of an update by the names that the ledger has for them; those that are not finite are left out."""
-    return {one.name: one.value for one in metrics.of_update(report, {}) if one.value is not None}
+    if report is None:
+        return {}
+    found = dict(report.metrics)
+    for total, count in report.covariance.values():  # of the last category that wrote anything
+        if count:
+            found["covariance"] = total / count
+    return {metrics.known(name): value for name, value in found.items() if math.isfinite(value)}
 
 
 def _summed(groups: Sequence[Group], of_group: Callable[[Group], float]) -> Sums:

@@ -17,7 +17,6 @@ from policies.learner import UpdateReport
 from store.metrics import METRICS
 from store.records import MetricRecord
 
-SQUARED = "_weight_squared"  # of a mismatch weight, mean of w^2: only for the share of effective samples
 PARTS = ("draw", "play", "score", "wait", "update")  # of a step's time; the rest is "other"
 
 
@@ -90,32 +89,16 @@ def of_groups(
 
 def of_update(report: UpdateReport | None, entropy: Mapping[str, float]) -> list[MetricRecord]:
     """What the update and the controller did; what is not finite is kept as missing."""
-    numbers = {_known(name): value for name, value in entropy.items()}
+    numbers = {known(name): value for name, value in entropy.items()}
     if report is not None:
-        means = {name: total / count for name, (total, count) in report.sums.items() if count}
-        told = {name: value for name, value in means.items() if not name.endswith(SQUARED)}
-        numbers |= {_known(name): value for name, value in {**told, **report.maxima}.items()}
-        numbers |= _effective_samples(means)
-        numbers |= {"loss": report.loss, "grad_norm": report.grad_norm, "lr": report.lr}
-        numbers["skipped_updates"] = report.num_skipped
-        numbers["rows_run_frac"] = report.num_rows_run / report.num_rows
+        numbers |= {known(name): value for name, value in report.metrics.items()}
     records = [MetricRecord(name, value if math.isfinite(value) else None) for name, value in numbers.items()]
     return records if report is None else [*records, *_of_covariance(report)]
 
 
-def _known(name: str) -> str:
+def known(name: str) -> str:
     """The ledger's name for what an objective tells; parts, of which some are a user's own, have names of their own."""
     return name if name in METRICS or name.startswith("force_") else f"part_{name}"
-
-
-def _effective_samples(means: Mapping[str, float]) -> dict[str, float]:
-    """(mean w)^2 / mean w^2 of the mismatch weights, the least of them where there are several."""
-    shares = [
-        means[name.replace(SQUARED, "_weight_mean")] ** 2 / squared
-        for name, squared in means.items()
-        if name.endswith(SQUARED) and squared > 0
-    ]
-    return {"effective_samples": min(shares)} if shares else {}
 
 
 def _of_covariance(report: UpdateReport) -> Iterable[MetricRecord]:

@@ -23,7 +23,7 @@ from orchestrator.recording.step_result import StepResult
 from orchestrator.rollout.player import Group, Sample
 from orchestrator.runs.checkpoint_folders import name_of
 from orchestrator.stopwatch import Stopwatch
-from policies.divergence import require_healthy
+from policies.samplers.weight_check import require_healthy
 from store import checkpoints, report
 from store.ledger import Ledger, RunHandle
 from store.records import (

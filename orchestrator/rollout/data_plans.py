@@ -82,11 +82,6 @@ class RolloutBatch:
         return rows
 
 
-def is_off_policy(trajectories: Sequence[Trajectory], version: int) -> bool:
-    """Whether anything was not written by weights of this version, or at another temperature than the main one."""
-    return any(one.version != version or one.advantage is not None for one in trajectories)
-
-
 class DataPlans:
     """Plays batches. The plans are given with each: they are those of its step."""
 
@@ -216,6 +211,6 @@ class _Playing:
         if not rows:
             return [0.0] * len(pilots)
         norms: dict[int, list[float]] = {}
-        for row, norm in zip(rows, gradient_norms(self._of.learner, pad(rows)).tolist(), strict=True):
+        for row, norm in zip(rows, gradient_norms(self._of.learner.passes, pad(rows)).tolist(), strict=True):
             norms.setdefault(row.group, []).append(norm)
         return [fmean(norms[k]) if k in norms else 0.0 for k in range(len(pilots))]

@@ -37,7 +37,7 @@ from orchestrator.runs.warm_start import warm_started
 from orchestrator.spec import Spec
 from policies.hardware import choose_device, cpu_threads
 from policies.learner import Learner
-from policies.models.loading import load_policy
+from policies.models.loader import load_policy
 from policies.models.tokenizer import VocabularySample, prompt_text
 from policies.objectives import MixCorrectedEntropy, Objective
 from policies.policy import Policy

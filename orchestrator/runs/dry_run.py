@@ -112,7 +112,7 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
     from orchestrator.rollout.task_supply import check_supply, evaluated_pools
     from orchestrator.runs.assembly import build_environments, trainable, vocabulary_sample
     from orchestrator.runs.warm_start import WarmStartExamples
-    from policies.models.loading import load_prompt_reader
+    from policies.models.loader import load_prompt_reader
 
     curriculum, evaluate = spec.curriculum, spec.evaluate
     _, environments = build_environments(spec, tell)
@@ -195,7 +195,7 @@ def _own_stages(spec: Spec) -> str:
 def _policy_size(spec: Spec, sample: VocabularySample | None) -> tuple[int, int] | None:
     """Count weights and bytes of a checkpoint from the model's configuration, if that is here."""
     from policies.errors import PolicyError
-    from policies.models.loading import describe_size
+    from policies.models.loader import describe_size
 
     try:
         size = describe_size(spec.policy, sample)

@@ -1,11 +1,9 @@
 """`tiny`: a Llama-architecture policy from a random start, small enough to learn on one CPU core.
 
 With the default shape and vocabulary it has about 0.36M weights, embeddings tied to the head. It is a real model
-of the transformers library: what works on it works on its big relatives, and a saved one loads as any other.
-
-Why not Qwen2, which differs by the biases of queries, keys and values: in transformers 5 `AutoTokenizer` gives
-every folder of model type `qwen2` Qwen's own way of cutting text, whatever the folder says, so that an exported
-policy would silently read other tokens than it was trained on. Both learn alike here.
+of the transformers library: what works on it works on large ones, and a saved one loads as any other. It is no Qwen2
+because `AutoTokenizer` gives every folder of type `qwen2` Qwen's own way of cutting text (transformers 5), so that an
+exported policy would read other tokens than it was trained on. Both learn alike here.
 """
 
 from __future__ import annotations
@@ -37,7 +35,16 @@ def make_tiny(
     """
     closed = config.vocabulary == "closed"
     tokenizer = build_tokenizer(sample, closed) if saved is None else read_tokenizer(saved)
-    model = _random_model(tiny_architecture(config, len(tokenizer)), seed)
+    # The library's own initialisation uses the global generator, hence the fork; it is then overwritten: matrices from
+    # a normal law of the usual width, norms of 1.
+    with torch.random.fork_rng(devices=[]):
+        model = LlamaForCausalLM(tiny_architecture(config, len(tokenizer)))
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=config.initial_std, generator=generator)
+        else:
+            torch.nn.init.ones_(parameter)
     model.generation_config.update(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
     model = model.to(device=device, dtype=getattr(torch, config.dtype)).eval()
     check = partial(require_known, tokenizer) if closed else None
@@ -62,19 +69,3 @@ def tiny_architecture(config: PolicyConfig, vocabulary_size: int) -> Any:
         bos_token_id=None,
         eos_token_id=None,
     )
-
-
-def _random_model(architecture: Any, seed: int) -> Any:
-    """Draw matrices from a normal law of the usual width; norms start at 1.
-
-    The library's own initialisation uses the global generator, hence the fork; it is then overwritten.
-    """
-    with torch.random.fork_rng(devices=[]):
-        model = LlamaForCausalLM(architecture)
-    generator = torch.Generator().manual_seed(seed)
-    for parameter in model.parameters():
-        if parameter.dim() > 1:
-            torch.nn.init.normal_(parameter, std=architecture.initializer_range, generator=generator)
-        else:
-            torch.nn.init.ones_(parameter)
-    return model

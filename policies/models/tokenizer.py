@@ -1,9 +1,9 @@
 """The tokenizer of `tiny`, made on the spot from the texts of a spec's environments.
 
-Three kinds of token beside the special ones: given symbols, words (a chunk between white space, with its leading
-space) that at least half of one environment's prompts share, and single bytes for everything else. So the fixed
-text of a prompt costs few tokens, what differs between tasks is spelled character by character, and an `open`
-vocabulary can read environments that are added later. There are no merges: a text has exactly one reading.
+Beside the special tokens: given symbols, words (a chunk between white space, with its leading space) that at least half
+of one environment's prompts share, and single bytes for everything else. So the fixed text of a prompt costs few
+tokens, what differs between tasks is spelled by character, and an `open` vocabulary can read environments added later.
+There are no merges: a text has exactly one reading.
 """
 
 from __future__ import annotations
@@ -53,10 +53,18 @@ def prompt_text(messages: Sequence[Mapping[str, str]]) -> str:
 def build_tokenizer(sample: VocabularySample, closed: bool = False) -> Any:
     """Make the tokenizer; the same sample gives the same token ids."""
     symbols = list(dict.fromkeys(sample.symbols))
+    spelled = [_spell(symbol) for symbol in symbols]
     splitter = _splitter(symbols)
-    words = _common_words(splitter, sample.prompts_by_environment)
-    characters = _seen_characters(splitter, sample, symbols) if closed else _BYTES
-    tokens = [*SPECIAL, *characters, *(_spell(symbol) for symbol in symbols), *words]
+    words: set[str] = set()
+    for prompts in sample.prompts_by_environment.values():
+        counts = Counter(piece for prompt in prompts for piece in set(_pieces(splitter, prompt)))
+        words.update(word for word, count in counts.items() if 2 * count >= len(prompts) and len(word) > 1)
+    characters = _BYTES
+    if closed:
+        pieces = [piece for text in sample.texts for piece in _pieces(splitter, text) if piece not in spelled]
+        seen = {character for piece in pieces for character in piece}
+        characters = [character for character in _BYTES if character in seen]
+    tokens = [*SPECIAL, *characters, *spelled, *sorted(words)]
     vocabulary = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
     backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[], ignore_merges=True))
     backend.pre_tokenizer = splitter
@@ -82,18 +90,10 @@ def require_known(tokenizer: Any, text: str) -> None:
             )
 
 
-def _byte_alphabet() -> list[str]:
-    """One printable character for each byte, in byte order: the byte-level alphabet of GPT-2."""
-    printable = [
-        *range(ord("!"), ord("~") + 1),
-        *range(ord("¡"), ord("¬") + 1),
-        *range(ord("®"), ord("ÿ") + 1),
-    ]
-    others = iter(range(256, 512))
-    return [chr(byte) if byte in printable else chr(next(others)) for byte in range(256)]
-
-
-_BYTES = _byte_alphabet()
+# One printable character for each byte, in byte order: the byte-level alphabet of GPT-2.
+_PRINTABLE = {*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)}
+_OTHERS = iter(range(256, 512))
+_BYTES = [chr(byte) if byte in _PRINTABLE else chr(next(_OTHERS)) for byte in range(256)]
 
 
 def _spell(text: str) -> str:
@@ -103,8 +103,11 @@ def _spell(text: str) -> str:
 
 def _splitter(symbols: Sequence[str]) -> Any:
     """Cut a text into symbols, words with their leading space, and single white space."""
-    longest_first = sorted(symbols, key=len, reverse=True)
-    either = "|".join(_escape(symbol) for symbol in longest_first)
+    # quoted for the tokenizer's regular expressions; `re.escape` is for another dialect
+    either = "|".join(
+        "".join(c if c.isalnum() or ord(c) > 127 else f"\\x{ord(c):02x}" for c in symbol)
+        for symbol in sorted(symbols, key=len, reverse=True)
+    )
     pattern = rf"{either}|\s?(?:(?!{either})\S)+|\s" if symbols else r"\s?\S+|\s"
     return pre_tokenizers.Sequence(
         [
@@ -114,29 +117,8 @@ def _splitter(symbols: Sequence[str]) -> Any:
     )
 
 
-def _escape(text: str) -> str:
-    """Quote a text for the tokenizer's regular expressions; `re.escape` is for another dialect."""
-    return "".join(c if c.isalnum() or ord(c) > 127 else f"\\x{ord(c):02x}" for c in text)
-
-
 def _pieces(splitter: Any, text: str) -> list[str]:
     return [piece for piece, _ in splitter.pre_tokenize_str(text)]
-
-
-def _common_words(splitter: Any, prompts_by_environment: Mapping[str, Sequence[str]]) -> list[str]:
-    words: set[str] = set()
-    for prompts in prompts_by_environment.values():
-        counts = Counter(piece for prompt in prompts for piece in set(_pieces(splitter, prompt)))
-        words.update(word for word, count in counts.items() if 2 * count >= len(prompts) and len(word) > 1)
-    return sorted(words)
-
-
-def _seen_characters(splitter: Any, sample: VocabularySample, symbols: Sequence[str]) -> list[str]:
-    whole = {_spell(symbol) for symbol in symbols}
-    seen = {
-        c for text in sample.texts for piece in _pieces(splitter, text) if piece not in whole for c in piece
-    }
-    return [c for c in _BYTES if c in seen]
 
 
 def _wrap(backend: Tokenizer) -> Any:

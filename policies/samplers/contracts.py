@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Finish = Literal["stop", "length", "lost"]
+Prompt = tuple[int, ...]  # token ids
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Sampling:
 class Request:
     """One row to generate."""
 
-    ids: tuple[int, ...]  # the prompt, as token ids; requests with equal ids share their prefill
+    ids: Prompt  # requests with equal ids share their prefill
     seed: int  # 63 bits, of this row alone: its tokens do not depend on the rest of the batch
     budget: int  # at most this many new tokens, at least 1
 
@@ -58,7 +59,7 @@ class Generation:
 
     @classmethod
     def lost(cls) -> Generation:
-        """What stands for a row that the engine could not play: no tokens, so its episode is unscorable."""
+        """Make the generation of a row that the engine could not play: no tokens, so its episode is unscorable."""
         return cls((), np.zeros(0, np.float32), None, "lost", ())
 
 

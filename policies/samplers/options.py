@@ -9,15 +9,8 @@ from pydantic import Field, model_validator
 from policies.config import Options
 from policies.samplers.contracts import Sampling
 
-HISTORY_DEPENDENT = (
-    "repetition_penalty",
-    "presence_penalty",
-    "frequency_penalty",
-    "min_p",
-    "min_tokens",
-    "logit_bias",
-    "grammar",
-)
+PENALTIES = ("repetition_penalty", "presence_penalty", "frequency_penalty")
+HISTORY_DEPENDENT = (*PENALTIES, "min_p", "min_tokens", "logit_bias", "grammar")
 
 
 class SamplerOptions(Options):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from policies.config import PolicyConfig
 from policies.errors import NonFiniteLogits
 from policies.forward import evaluating, score_rows
-from policies.models.loading import load_policy
+from policies.models.loader import load_policy
 from policies.models.tokenizer import VocabularySample
 from policies.policy import Policy
 from policies.samplers.contracts import Generation, Request, Sampler, Sampling
@@ -165,7 +165,11 @@ class SamplerSuite(ABC):
         policy = random_policy()
         sampler, requests = self.make(policy), some_requests(policy)
         before = sampler.generate(requests, Sampling())
-        _perturb(policy)
+        generator = torch.Generator().manual_seed(1)
+        with torch.no_grad():  # every weight by a tenth of the spread of its matrix, as no single update does
+            for parameter in policy.model.parameters():
+                noise = torch.empty(parameter.shape).normal_(generator=generator)
+                parameter.add_(0.1 * noise * parameter.std(unbiased=False))
         if sampler.plays_a_copy:
             stale = sampler.generate(requests, Sampling())
             assert all(same(a, b) for a, b in zip(stale, before, strict=True))
@@ -206,15 +210,6 @@ class SamplerSuite(ABC):
 def same(a: Generation, b: Generation) -> bool:
     """Whether two generations are equal bit for bit."""
     return a.ids == b.ids and a.finish == b.finish and np.array_equal(a.logprobs, b.logprobs)
-
-
-def _perturb(policy: Policy) -> None:
-    """Move every weight by a tenth of the spread of its matrix, as no single update does."""
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in policy.model.parameters():
-            noise = torch.empty(parameter.shape).normal_(generator=generator)
-            parameter.add_(0.1 * noise * parameter.std(unbiased=False))
 
 
 def _global_state(policy: Policy) -> tuple[object, ...]:

@@ -2,26 +2,24 @@
 
 Equal prompts are read once, rows that have ended leave the batch, every row has a random stream of its own, and
 log-probs and exact entropies under the sampling distribution come from the same pass, in float32 whatever the
-model's dtype. Plain attention is played on memory allocated once; sliding windows, recurrent states and all else
-on the library's own cache. Weights are the learner's own, so nothing is copied on `sync`, unless `ahead: 1` asks for
-a copy that plays while the learner updates.
-
-It runs on any device, with one wait for it a token. There is no paged memory and nothing is compiled: large models
-on a GPU belong to `vllm`, beside which this is a tool to check correctness with.
+model's dtype. Plain attention is played on memory allocated once, all else on the library's own cache. Weights are the
+learner's own, unless `ahead: 1` asks for a copy that plays while the learner updates. On any device, with one wait for
+it a token; large models on a GPU belong to `vllm`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from copy import copy, deepcopy
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from policies.errors import PolicyError
-from policies.samplers.contracts import Generation, Request, Sampler, Sampling
+from policies.samplers.contracts import Generation, Prompt, Request, Sampler, Sampling
 from policies.samplers.options import SamplerOptions
-from policies.samplers.request_batches import BatchLimits, cut
 
 if TYPE_CHECKING:
     from policies.policy import Policy
@@ -46,10 +44,13 @@ class Config(SamplerOptions):
 class TransformersSampler(Sampler):
     """The engine. What it returns depends on the requests and the weights, and on nothing it did before."""
 
-    def __init__(self, config: Config, policy: Policy, *, compact: bool = True, slab: bool = True) -> None:
-        self.config, self.learner, self.compact, self.slab = config, policy, compact, slab
+    def __init__(self, config: Config, policy: Policy, *, compact: bool = True, static: bool = True) -> None:
+        self.config, self.learner, self.compact, self.static = config, policy, compact, static
         self.plays_a_copy = config.ahead > 0
-        self.policy = copy_of(policy) if self.plays_a_copy else policy
+        self.policy = policy
+        if self.plays_a_copy:  # with weights of its own; tokenizer and stop ids are shared
+            self.policy = copy(policy)
+            self.policy.model = deepcopy(policy.model).eval().requires_grad_(False)
         self.version = policy.version
 
     def sync(self, version: int) -> None:
@@ -61,31 +62,10 @@ class TransformersSampler(Sampler):
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
         """Generate one row a request, in the order of the requests."""
-        from policies.samplers.decode_loop import decode  # here, so that reading a spec does not load torch
+        # here, so that reading a spec does not load torch
+        from policies.samplers.decode_loop import decode
+        from policies.samplers.row_cache import fits_static_cache
 
-        self._require_playable(requests)
-        generations: dict[int, Generation] = {}
-        for rows in cut(requests, self._limits()):
-            batch = [requests[row] for row in rows]
-            played = decode(
-                self.policy,
-                batch,
-                sampling,
-                self.config.prefill_tokens,
-                compact=self.compact,
-                slab=self.slab,
-            )
-            generations.update(zip(rows, played, strict=True))
-        return [generations[row] for row in range(len(requests))]
-
-    def _limits(self) -> BatchLimits:
-        """Prompts of a batch are read in parts only where the slab takes them; elsewhere the batch is cut."""
-        from policies.samplers.static_cache import fits_slab
-
-        whole = None if self.slab and fits_slab(self.policy.model) else self.config.prefill_tokens
-        return BatchLimits(self.config.rows, self.config.cache_tokens, whole)
-
-    def _require_playable(self, requests: Sequence[Request]) -> None:
         if self.version != self.policy.version:
             raise PolicyError(
                 f"the sampler was synced to version {self.version} of the weights, the policy is at "
@@ -98,6 +78,15 @@ class TransformersSampler(Sampler):
                 f"a prompt and its budget need {longest} tokens, {self.policy.name} has a context of {context}: "
                 "lower max_tokens or shorten the prompts"
             )
+        # prompts of a batch are read in parts only where the static cache takes them; elsewhere the batch is cut
+        whole = None if self.static and fits_static_cache(self.policy.model) else self.config.prefill_tokens
+        limits = BatchLimits(self.config.rows, self.config.cache_tokens, whole)
+        generations: dict[int, Generation] = {}
+        for rows in cut(requests, limits):
+            batch, options = [requests[row] for row in rows], {"compact": self.compact, "static": self.static}
+            played = decode(self.policy, batch, sampling, self.config.prefill_tokens, **options)
+            generations.update(zip(rows, played, strict=True))
+        return [generations[row] for row in range(len(requests))]
 
 
 def create(config: Config, policy: Policy) -> TransformersSampler:
@@ -105,8 +94,41 @@ def create(config: Config, policy: Policy) -> TransformersSampler:
     return TransformersSampler(config, policy)
 
 
-def copy_of(policy: Policy) -> Policy:
-    """Make a policy with weights of its own; tokenizer and stop ids are shared."""
-    own = copy(policy)
-    own.model = deepcopy(policy.model).eval().requires_grad_(False)
-    return own
+@dataclass(frozen=True)
+class BatchLimits:
+    """What one batch may hold at most. Rows of equal prompts stay together, also when they are more than this."""
+
+    rows: int
+    cache_tokens: int  # rows times columns; a row has room for the longest prompt and the largest budget
+    prompt_tokens: int | None = None  # of all unique prompts, padded; None: they are read in parts
+
+    def allow(self, rows: int, prompts: int, width: int, budget: int) -> bool:
+        """Whether a batch fits, by its numbers of rows and prompts, its longest prompt and its largest budget."""
+        return (
+            rows <= self.rows
+            and rows * (width + budget) <= self.cache_tokens
+            and (self.prompt_tokens is None or prompts * width <= self.prompt_tokens)
+        )
+
+
+def cut(requests: Sequence[Request], limits: BatchLimits) -> Iterator[list[int]]:
+    """Cut rows into batches, those of small prompts and budgets first, never through the rows of one prompt.
+
+    A function of the requests alone, so that a resumed step cuts the same. Rows of one prompt stand together; similar
+    lengths are neighbours, so that little of a batch is padding.
+    """
+    rows_of: dict[Prompt, list[int]] = defaultdict(list)
+    for row, request in enumerate(requests):
+        rows_of[request.ids].append(row)
+    budget_of = {prompt: max(requests[row].budget for row in rows) for prompt, rows in rows_of.items()}
+    batch: list[int] = []
+    prompts = width = budget = 0
+    for prompt in sorted(rows_of, key=lambda prompt: len(prompt) + budget_of[prompt]):
+        rows = rows_of[prompt]
+        prompts, width, budget = prompts + 1, max(width, len(prompt)), max(budget, budget_of[prompt])
+        if batch and not limits.allow(len(batch) + len(rows), prompts, width, budget):
+            yield batch
+            batch, prompts, width, budget = [], 1, len(prompt), budget_of[prompt]
+        batch = batch + rows
+    if batch:
+        yield batch

@@ -2,9 +2,9 @@
 
 Token ids in and out, every row with a seed of its own, log-probs under the sampling distribution; entropies from the
 sampled tokens, or with `entropy_top_k` from the likeliest. `sync` loads the learner's weights into the engine, under
-their version, empties its prefix cache, and proves by a probe, every few syncs, that it plays what the learner has; if
-not, the run stops. On a CPU it is slower than `transformers` for small policies and there to test the engine. One GPU,
-shared with the learner; whole weights only, no adapters and nothing quantised. On a GPU not verified.
+their version, empties its prefix cache, and every few syncs a probe shows that it plays them, or the run stops. On CPU
+it is slower than `transformers` for small policies and there to test the engine. One GPU, shared with the learner;
+whole weights only, no adapters and nothing quantised. On a GPU not verified.
 """
 
 from __future__ import annotations
@@ -13,17 +13,15 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from policies.errors import PolicyError
 from policies.samplers.contracts import Generation, Request, Sampler, Sampling, Span
 from policies.samplers.options import SamplerOptions
-from policies.samplers.top_entropy import top_entropy
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from policies.policy import Policy
     from policies.samplers.weight_check import WeightCheck
 
@@ -69,15 +67,29 @@ class VllmSampler(Sampler):
 
     def __init__(self, config: Config, policy: Policy) -> None:
         from policies.samplers import vllm_engine
-        from policies.samplers.weight_check import limit, make_probe
+        from policies.samplers.weight_check import LIMITS, make_probe
 
         self.config, self.policy = config, policy
         self.entropy = f"top_{config.entropy_top_k}" if config.entropy_top_k else "sampled"
-        self.llm = vllm_engine.build(policy, **_engine_options(config, policy))
-        vllm_engine.require_processed(self.llm)
+        on_cpu = vllm_engine.is_cpu()
+        kv_cache_gib = config.kv_cache_gib or (1.0 if on_cpu else None)
+        max_model_len = config.max_model_len or policy.context
+        self.llm = vllm_engine.build(
+            policy,
+            logprobs_mode=LOGPROBS_MODE,
+            # With a prompt read in parts vLLM rewinds the row's generator, which torch's CPU generators refuse.
+            enable_chunked_prefill=False if on_cpu else None,
+            max_num_batched_tokens=max(max_model_len or 0, PREFILL_TOKENS) if on_cpu else None,
+            gpu_memory_utilization=config.gpu_memory_utilization,
+            kv_cache_memory_bytes=None if kv_cache_gib is None else int(kv_cache_gib * 2**30),
+            max_model_len=max_model_len,
+            max_num_seqs=config.rows,
+            enforce_eager=on_cpu if config.enforce_eager is None else config.enforce_eager,
+        )
+        require_processed(self.llm)
         self.context: int = self.llm.llm_engine.model_config.max_model_len
         self.probe = make_probe(policy, self.context)
-        self.probe_limit = config.probe_limit or limit(policy.dtype)
+        self.probe_limit = config.probe_limit or LIMITS[policy.dtype]
         self.version, self.num_syncs = policy.version, 0
         self.require_fresh()
 
@@ -87,21 +99,28 @@ class VllmSampler(Sampler):
         Raises:
             NonFiniteLogits: the policy has diverged.
         """
-        from policies.divergence import require_finite
+        from policies.forward import require_finite
 
-        self._require_playable(requests)
         if not requests:
             return []
+        longest = max(len(request.ids) + request.budget for request in requests)
+        if longest > self.context:
+            raise PolicyError(
+                f"a prompt and its budget need {longest} tokens, {self.policy.name} is played with a context of "
+                f"{self.context}: lower max_tokens, shorten the prompts or raise max_model_len"
+            )
         stop_ids, top_k = self.policy.stop_ids, self.config.entropy_top_k
-        params = [_sampling_params(request, sampling, stop_ids, top_k) for request in requests]
-        played = self._run([request.ids for request in requests], params)
+        # top_k log-probs beside that of the sampled token
+        options = {"stop": None, "logprobs": top_k, "flat_logprobs": True, "detokenize": False}
+        fields = [{**sampling_fields(request, sampling, stop_ids), **options} for request in requests]
+        played = self._run([request.ids for request in requests], fields)
         generations = [_generation(output.outputs[0], top_k) for output in played]
         require_finite([one.logprobs for one in generations], self.version, "that were played")
         return generations
 
     def sync(self, version: int) -> None:
         """Load the learner's weights, which are of this version; checked by the probe."""
-        from policies.samplers.vllm_weights import replace_weights
+        from policies.samplers.vllm_engine import replace_weights
 
         replace_weights(self.llm, self.policy.model, version)
         if not self.llm.reset_prefix_cache():
@@ -117,7 +136,13 @@ class VllmSampler(Sampler):
         """Measure how far the engine's log-probs are from those of the learner's weights as they are now, in nats."""
         from policies.samplers.weight_check import probe_gap
 
-        return probe_gap(self.policy, self.probe, self._score)
+        def score(probe: WeightCheck) -> NDArray[np.float32]:
+            """Score the tokens of a probe through the prefix cache."""
+            fields = {"max_tokens": 1, "temperature": 1.0, "seed": 0, "logprob_token_ids": list(probe.tokens)}
+            output = self._run([probe.prompt], [{**fields, "detokenize": False}])[0].outputs[0]
+            return np.array([output.logprobs[0][token].logprob for token in probe.tokens], dtype=np.float32)
+
+        return probe_gap(self.policy, self.probe, score)
 
     def require_fresh(self) -> None:
         """Stop the run if the engine does not play the learner's weights."""
@@ -137,31 +162,14 @@ class VllmSampler(Sampler):
         if llm is not None:
             shut_down(llm)
 
-    def _run(self, prompts: Sequence[tuple[int, ...]], params: Sequence[Any]) -> Any:
+    def _run(self, prompts: Sequence[tuple[int, ...]], fields: Sequence[dict[str, Any]]) -> Any:
+        from vllm import SamplingParams
+
         from policies.samplers.vllm_engine import untouched
 
         with untouched():
             rows = [{"prompt_token_ids": list(ids)} for ids in prompts]
-            return self.llm.generate(rows, params, use_tqdm=False)
-
-    def _score(self, probe: WeightCheck) -> NDArray[np.float32]:
-        """Score the tokens of a probe: [tokens] nats, at temperature 1, through the prefix cache."""
-        import numpy as np
-        from vllm import SamplingParams
-
-        params = SamplingParams(
-            max_tokens=1, temperature=1.0, seed=0, detokenize=False, logprob_token_ids=list(probe.tokens)
-        )
-        output = self._run([probe.prompt], [params])[0].outputs[0]
-        return np.array([output.logprobs[0][token].logprob for token in probe.tokens], dtype=np.float32)
-
-    def _require_playable(self, requests: Sequence[Request]) -> None:
-        longest = max((len(request.ids) + request.budget for request in requests), default=0)
-        if longest > self.context:
-            raise PolicyError(
-                f"a prompt and its budget need {longest} tokens, {self.policy.name} is played with a context of "
-                f"{self.context}: lower max_tokens, shorten the prompts or raise max_model_len"
-            )
+            return self.llm.generate(rows, [SamplingParams(**one) for one in fields], use_tqdm=False)
 
 
 def create(config: Config, policy: Policy) -> VllmSampler:
@@ -183,53 +191,28 @@ def require_installed() -> None:
         )
 
 
-def _engine_options(config: Config, policy: Policy) -> dict[str, Any]:
-    """Translate the options into those of `vllm.LLM`; null: its own default."""
-    from policies.samplers.vllm_engine import is_cpu
+def require_processed(llm: Any) -> None:
+    """Refuse an engine whose log-probs are not those of the distribution it draws from."""
+    mode = llm.llm_engine.model_config.logprobs_mode
+    if mode != LOGPROBS_MODE:
+        raise PolicyError(
+            f"the vLLM engine has logprobs_mode: {mode}, whose numbers are not those of the sampling distribution; "
+            f"it must be {LOGPROBS_MODE}"
+        )
 
-    on_cpu = is_cpu()
-    kv_cache_gib = config.kv_cache_gib or (1.0 if on_cpu else None)
-    max_model_len = config.max_model_len or policy.context
+
+def sampling_fields(request: Request, sampling: Sampling, stop_ids: Sequence[int]) -> dict[str, Any]:
+    """Name every sampling parameter of vLLM: what is left out may come from the model's own generation config."""
+    used = Sampling(temperature=0.0) if sampling.greedy else sampling
     return {
-        # With a prompt read in parts vLLM rewinds the row's generator, which torch's CPU generators refuse.
-        "enable_chunked_prefill": False if on_cpu else None,
-        "max_num_batched_tokens": max(max_model_len or 0, PREFILL_TOKENS) if on_cpu else None,
-        "gpu_memory_utilization": config.gpu_memory_utilization,
-        "kv_cache_memory_bytes": None if kv_cache_gib is None else int(kv_cache_gib * 2**30),
-        "max_model_len": max_model_len,
-        "max_num_seqs": config.rows,
-        "enforce_eager": on_cpu if config.enforce_eager is None else config.enforce_eager,
+        **{"n": 1, "seed": request.seed, "max_tokens": request.budget, "min_tokens": 0, "min_p": 0.0},
+        **{"temperature": used.temperature, "top_p": used.top_p, "top_k": used.top_k},
+        **{"presence_penalty": 0.0, "frequency_penalty": 0.0, "repetition_penalty": 1.0},
+        **{"stop_token_ids": list(stop_ids), "ignore_eos": True},  # our stop ids are all there are
     }
 
 
-def _sampling_params(request: Request, sampling: Sampling, stop_ids: Sequence[int], num_top: int) -> Any:
-    """Say everything: what a request leaves out is not ours to choose."""
-    from vllm import SamplingParams
-
-    return SamplingParams(
-        n=1,
-        seed=request.seed,
-        max_tokens=request.budget,
-        min_tokens=0,
-        temperature=0.0 if sampling.greedy else sampling.temperature,
-        top_p=1.0 if sampling.greedy else sampling.top_p,
-        top_k=0 if sampling.greedy else sampling.top_k,
-        min_p=0.0,
-        presence_penalty=0.0,
-        frequency_penalty=0.0,
-        repetition_penalty=1.0,
-        stop=None,
-        stop_token_ids=list(stop_ids),
-        ignore_eos=True,  # our stop ids are all there are
-        logprobs=num_top,  # beside that of the sampled token
-        flat_logprobs=True,
-        detokenize=False,
-    )
-
-
 def _generation(output: Any, num_top: int) -> Generation:
-    import numpy as np
-
     if output.finish_reason not in ("stop", "length"):
         return Generation.lost()
     spans = tuple(Span(int(span.version), span.start, span.end) for span in output.weight_versions)
@@ -237,3 +220,18 @@ def _generation(output: Any, num_top: int) -> Generation:
     logprobs = np.array(output.logprobs.logprobs, dtype=np.float32).reshape(-1, 1 + num_top)
     entropies = top_entropy(logprobs[:, 1:]) if num_top else None
     return Generation(tuple(output.token_ids), logprobs[:, 0], entropies, output.finish_reason, spans)
+
+
+def top_entropy(logprobs_NK: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Compute entropies [N] in nats from the log-probs of the K likeliest tokens alone (objectives.md 12.1).
+
+        H_k = -sum over the k likeliest of p log p - r log r,   r = 1 - sum p: the others count as one token
+
+    A lower bound: what r hides is between 0 and r log(V - k) nats, V the size of the vocabulary. Unlike the surprisal
+    of the sampled token it has no noise, and a policy in training soon has next to nothing in r.
+    """
+    p_NK = np.exp(logprobs_NK.astype(np.float64))  # -inf is a token that cannot be drawn
+    rest_N1 = np.maximum(0.0, 1 - p_NK.sum(-1, keepdims=True))
+    top_N, rest_N = (-(p * np.log(np.where(p > 0, p, 1.0))).sum(-1) for p in (p_NK, rest_N1))
+    entropies: NDArray[np.float32] = (top_N + rest_N).astype(np.float32)
+    return entropies

@@ -1,8 +1,12 @@
-"""Building a vLLM engine in this process, on a CPU or a GPU, so that it disturbs nothing around it.
+"""A vLLM engine in this process, on a CPU or a GPU, that disturbs nothing around it.
 
 vLLM wants the process to itself: it seeds the global generators, on a CPU it replaces `torch.set_num_threads` by a
 function that does nothing, and it puts libraries into `LD_PRELOAD` that every later subprocess would load. All of it
 is put back here. Signal handlers it leaves alone in this process.
+
+New weights come by plain references: vLLM drives a registered transfer engine through start, update and finish, so that
+the version of the weights lives inside vLLM and comes back with every answer. Written against the protocol of vLLM 0.32
+without inheriting from `WeightTransferEngine`, so that this file can be read without vLLM.
 """
 
 from __future__ import annotations
@@ -22,9 +26,8 @@ import torch
 
 from policies.errors import PolicyError
 from policies.policy import Policy
-from policies.samplers import vllm_weights
-from policies.samplers.vllm import LOGPROBS_MODE
 
+BACKEND = "same_process"
 ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine in this process, or weights would cross a border
     "VLLM_CONFIGURE_LOGGING": "0",  # its set-up closes the log handlers of everyone else
@@ -38,7 +41,10 @@ def prepare() -> None:
         os.environ.setdefault(name, value)
     logging.getLogger("vllm").setLevel(os.environ.get("VLLM_LOGGING_LEVEL", "ERROR"))
     leave_unpacked()
-    vllm_weights.register()
+    from vllm.distributed.weight_transfer import WeightTransferEngineFactory
+
+    if BACKEND not in WeightTransferEngineFactory._registry:
+        WeightTransferEngineFactory.register_engine(BACKEND, SameProcess)
 
 
 def leave_unpacked() -> None:
@@ -73,12 +79,11 @@ def build(policy: Policy, **options: Any) -> Any:
 
         given = {
             "dtype": str(policy.dtype).removeprefix("torch."),  # "auto" may be another
-            "logprobs_mode": LOGPROBS_MODE,
             "skip_tokenizer_init": True,  # token ids in, token ids out
             "generation_config": "vllm",  # nothing from the model's own
             "use_tqdm_on_load": False,
             "seed": 0,  # of rows without a seed; there are none
-            "weight_transfer_config": WeightTransferConfig(backend=vllm_weights.BACKEND),
+            "weight_transfer_config": WeightTransferConfig(backend=BACKEND),
             **{name: value for name, value in options.items() if value is not None},
         }
         with tempfile.TemporaryDirectory(prefix="evergreen-vllm-") as folder:
@@ -114,16 +119,6 @@ def untouched() -> Iterator[None]:
                     os.environ[name] = value
 
 
-def require_processed(llm: Any) -> None:
-    """Refuse an engine whose log-probs are not those of the distribution it draws from."""
-    mode = llm.llm_engine.model_config.logprobs_mode
-    if mode != LOGPROBS_MODE:
-        raise PolicyError(
-            f"the vLLM engine has logprobs_mode: {mode}, whose numbers are not those of the sampling distribution; "
-            f"it must be {LOGPROBS_MODE}"
-        )
-
-
 def require_head_size(policy: Policy) -> None:
     """Refuse a policy whose attention heads the CPU kernels were not made for. GPUs take any multiple of 8."""
     if not is_cpu():
@@ -140,6 +135,52 @@ def require_head_size(policy: Policy) -> None:
             f"{found} (hidden {config.hidden_size} over {config.num_attention_heads} heads): {remedy}, or "
             "`sampler: transformers`"
         )
+
+
+class SameProcess:
+    """Loads the learner's own tensors into the engine's model; nothing is sent anywhere.
+
+    Only for weights that vLLM keeps as they are in a checkpoint: quantised ones and adapters need its reloading.
+    """
+
+    supports_draft_weight_update = False
+    defers_processing = False
+
+    def __init__(self, config: Any, vllm_config: Any, device: torch.device, model: Any) -> None:
+        self.device, self.model = device, model
+
+    def parse_init_info(self, init_info: dict[str, Any]) -> dict[str, Any]:
+        """Take the init request as it is; there is nothing to say."""
+        return init_info
+
+    def update_weights(self, update_info: dict[str, Any]) -> None:
+        """Load `tensors`, pairs of the library's name and a tensor; names that vLLM fuses are fused here.
+
+        With tied embeddings the head is absent and shares its parameter with them.
+        """
+        self.model.load_weights(iter(update_info["tensors"]))
+        if self.device.type != "cpu":
+            torch.accelerator.synchronize(self.device)
+
+    def init_transfer_engine(self, init_info: dict[str, Any]) -> None:
+        """Connect to nothing."""
+
+    def _do_nothing(self) -> None:
+        """Matrices are not packed (see `prepare`), there is one model, and an update is done when it returns."""
+
+    start_weight_update = finish_weight_update = reset_weight_update_target = _do_nothing
+    drain_pending = shutdown = _do_nothing
+
+
+def replace_weights(llm: Any, model: Any, version: int) -> None:
+    """Give an engine all weights of a model, under their version, and clear what it kept of the old ones.
+
+    Not while it generates.
+    """
+    tensors = [(name, parameter.detach()) for name, parameter in model.named_parameters()]
+    llm.start_weight_update()
+    llm.update_weights({"update_info": {"tensors": tensors}})
+    llm.finish_weight_update(str(version))
 
 
 def shut_down(llm: Any) -> None:

@@ -1,10 +1,10 @@
 """Plays on vLLM servers, one or many, on this host or others: token ids in and out over HTTP.
 
 The servers hold copies of the weights. Each `sync` writes them to a directory that the servers can read, has every
-server load it, and lets it prove that it plays them. Rows are spread over the servers; one that fails in mid-batch
-costs a retry on another, never a row. A server that cannot be brought up to the weights is left out, reported, and
-tried again before the next batch. Promised are per-request seeds, not bitwise equality: how a server batches is its own
-affair. `evergreen serve SPEC` starts servers on this host; docs/samplers.md says how to start them elsewhere.
+server load it, and checks that it plays them. A server that fails in mid-batch costs a retry on another, never a row;
+one that cannot be brought up to the weights is left out, reported, and tried again before the next batch. Promised are
+per-request seeds, not bitwise equality: how a server batches is its own affair. `evergreen serve SPEC` starts servers
+on this host; docs/samplers.md says how to start them elsewhere.
 """
 
 from __future__ import annotations
@@ -63,19 +63,17 @@ class VllmServerSampler(Sampler):
 
     def __init__(self, config: Config, policy: Policy) -> None:
         from policies.samplers.serving.client import connect
-        from policies.samplers.serving.event_loop import EventLoop
-        from policies.samplers.serving.fleet import make_fleet
+        from policies.samplers.serving.fleet import EventLoop, Fleet, FleetMember
         from policies.samplers.serving.weight_files import WeightFiles
 
         self.config, self.policy, self.version = config, policy, policy.version
-        self._name = secrets.token_hex(
-            4
-        )  # makes labels of weights ours alone; decides nothing that is played
+        self._name = secrets.token_hex(4)  # marks labels of weights as ours; decides nothing that is played
         self._num_syncs = count()
         self._jitter = random.Random(self._name)
-        self._shelf, self._loop = WeightFiles(config.weights), EventLoop()
+        self._weight_files, self._loop = WeightFiles(config.weights), EventLoop()
         self._session = self._loop.run(connect())
-        self._fleet = make_fleet(config.urls, self._session, config.in_flight, config.timeout_s)
+        options = (self._session, config.in_flight, config.timeout_s)
+        self._fleet = Fleet([FleetMember(url, *options) for url in config.urls])
         try:
             self.sync(policy.version)
         except BaseException:
@@ -89,20 +87,16 @@ class VllmServerSampler(Sampler):
             PolicyError: no server can be.
         """
         from policies.samplers.serving.fleet import Weights
-        from policies.samplers.serving.server_weight_check import make_proof
+        from policies.samplers.weight_check import make_server_check
 
         number = next(self._num_syncs)
         label = f"{version}-{self._name}-{number}"
-        folder = self._shelf.put(self.policy, label)
+        folder = self._weight_files.put(self.policy, label)
         is_due = number % self.config.probe_every == 0
-        self._fleet.weights = Weights(version, label, folder, make_proof(self.policy), is_due)
+        self._fleet.weights = Weights(version, label, folder, make_server_check(self.policy), is_due)
         self._loop.run(self._fleet.bring_up())
         self.version = version
-        self._heed(self._fleet.context)
-
-    def _heed(self, context: int | None) -> None:
-        """Note how long rows may be, and say so where that is less than the policy reads."""
-        own = self.policy.context
+        own, context = self.policy.context, self._fleet.context
         if context != self.context and context is not None and (own is None or context < own):
             self._fleet.news.append(
                 f"the servers take {context} tokens in a row, prompt and answer together; the policy reads "
@@ -116,16 +110,13 @@ class VllmServerSampler(Sampler):
         Raises:
             PolicyError: no server is there, more than a tenth of the rows are lost, or a request is refused.
         """
-        return self._loop.run(self._play(requests, sampling))
-
-    async def _play(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
         from policies.samplers.serving.request_batch import RequestBatch, RequestJob
 
-        members, weights = await self._fleet.bring_up(), self._fleet.weights
-        self._fleet.require_room(requests)
+        members, weights = self._loop.run(self._fleet.bring_up()), self._fleet.weights
+        self._fleet.require_fitting(requests)
         assert weights is not None, "the fleet has been brought up to something"
         job = RequestJob(requests, sampling, self.policy.stop_ids, weights)
-        return await RequestBatch(self._fleet, members, job, self._jitter).run()
+        return self._loop.run(RequestBatch(self._fleet, members, job, self._jitter).run())
 
     def take_news(self) -> list[str]:
         """Say which servers were left out or are back, what failed in mid-batch, and how many rows are lost."""
@@ -136,7 +127,7 @@ class VllmServerSampler(Sampler):
         """Let go of connections and directories; the servers go on, with the weights they have."""
         self._loop.run(self._session.close())
         self._loop.close()
-        self._shelf.close()
+        self._weight_files.close()
 
 
 def create(config: Config, policy: Policy) -> VllmServerSampler:

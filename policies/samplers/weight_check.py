@@ -1,15 +1,15 @@
-"""The probe: does a sampler that plays a copy of the weights play the learner's, and nothing left over from before?
+"""The probe: does what plays a copy of the weights play the learner's, and nothing left over from before?
 
-A fixed prompt, made from the vocabulary alone, is read on both sides, and the log-probs of fixed tokens after it are
-compared. The prompt is longer than a block of a prefix cache (16 tokens on a GPU, 128 on a CPU), so that a cache that
-was not cleared shows as well as weights that did not arrive. Asking for tokens at one place, and not for the
-log-probs of the prompt, matters: vLLM reads no cache for a request that asks for those. In float32 the gap of fresh
-weights is 1e-6 to 1e-5, that of weights stale by one update 1e-3 to 1e-1.
+A fixed prompt, made from the vocabulary alone, is read on both sides, and the log-probs of tokens after it are
+compared. It is longer than a block of a prefix cache (16 tokens on a GPU, 128 on a CPU), so that a cache that was not
+cleared shows as well. Tokens are asked for at one place, and not the log-probs of the prompt: vLLM reads no cache for a
+request that asks for those. In float32 the gap of fresh weights is 1e-6 to 1e-5, of weights stale by one update 1e-3 to
+1e-1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,12 +19,17 @@ from numpy.typing import NDArray
 from policies.errors import NonFiniteLogits, PolicyError
 from policies.forward import call, evaluating
 from policies.policy import Policy
+from policies.samplers.contracts import Generation, Request, Sampling
+from policies.samplers.token_distribution import log_distribution
 
 NUM_PROMPT = 200  # tokens; more than a cache block, and not a multiple of one
 NUM_TOKENS = 16
 # Nats. float32: healthy below 1e-5, measured. Shorter types round the logits themselves (one between 8 and 16 to .06 in
 # bfloat16): healthy small random models showed .01 to .6, so only gross faults show. On a GPU not verified.
 LIMITS = {torch.float32: 1e-4, torch.float16: 0.5, torch.bfloat16: 1.0}
+
+SERVER_SAMPLING = Sampling(temperature=0.7)  # not 1, so that log-probs of another distribution show
+SERVER_ROWS = 8
 
 
 @dataclass(frozen=True)
@@ -40,8 +45,8 @@ def make_probe(policy: Policy, context: int | None = None) -> WeightCheck:
 
     One place is left free, for engines that write a token to score it.
     """
-    limits = [limit for limit in (context, policy.context) if limit is not None]
-    num = min(NUM_PROMPT, *(limit - 1 for limit in limits)) if limits else NUM_PROMPT
+    limits = [limit - 1 for limit in (context, policy.context) if limit is not None]
+    num = min(NUM_PROMPT, *limits) if limits else NUM_PROMPT
     size = min(len(policy.tokenizer), policy.model.config.get_text_config().vocab_size)
     # Multiples of the golden ratio, modulo 1: spread evenly over the vocabulary, neighbours unlike.
     prompt = tuple((position * 2654435769 % 2**32) * size >> 32 for position in range(1, num + 1))
@@ -55,13 +60,18 @@ def trainer_logprobs(policy: Policy, probe: WeightCheck) -> NDArray[np.float32]:
     Raises:
         NonFiniteLogits: the policy has diverged.
     """
+    return _after_prompt(policy, probe, Sampling())[list(probe.tokens)]
+
+
+def _after_prompt(policy: Policy, probe: WeightCheck, sampling: Sampling) -> NDArray[np.float32]:
+    """Log-probs [V] of every token after the probe's prompt, by the learner's weights."""
     ids_BT = torch.tensor([probe.prompt], device=policy.device)
     with torch.inference_mode(), evaluating(policy.model):
         logits_V = call(policy.model, input_ids=ids_BT, logits_to_keep=1, use_cache=False).logits[0, -1]
-        scores: NDArray[np.float32] = logits_V.float().log_softmax(-1)[list(probe.tokens)].cpu().numpy()
-    if not np.isfinite(scores).all():
+        lp_V: NDArray[np.float32] = log_distribution(logits_V, sampling).cpu().numpy()
+    if not np.isfinite(lp_V[list(probe.tokens)]).all():
         raise NonFiniteLogits("non-finite logits after the probe's prompt", policy.version)
-    return scores
+    return lp_V
 
 
 def probe_gap(
@@ -76,11 +86,6 @@ def probe_gap(
     return float("inf") if np.isnan(gap) else gap
 
 
-def limit(dtype: torch.dtype) -> float:
-    """Give the largest gap of healthy weights of this type, in nats."""
-    return LIMITS[dtype]
-
-
 def require_fresh(gap: float, most: float, version: int, who: str, remedy: str) -> None:
     """Stop when the probe found other weights than the learner's.
 
@@ -92,3 +97,50 @@ def require_fresh(gap: float, most: float, version: int, who: str, remedy: str) 
             f"{who} does not play version {version} of the weights: on the probe its log-probs differ from the "
             f"learner's by {gap:.2g} nats, {most:.2g} is the limit. {remedy}"
         )
+
+
+def require_healthy(policy: Policy) -> None:
+    """Refuse a policy whose weights are not all finite, or which gives logits that are not to the probe's prompt.
+
+    Raises:
+        NonFiniteLogits: it says which.
+    """
+    parameters = dict(policy.model.named_parameters())
+    is_finite = torch.stack([parameter.isfinite().all() for parameter in parameters.values()])
+    if not bool(is_finite.all()):
+        broken = [name for name, fine in zip(parameters, is_finite.tolist(), strict=True) if not fine]
+        raise NonFiniteLogits(
+            f"weights that are not finite in {len(broken)} of {len(parameters)} matrices, first in {broken[0]}",
+            policy.version,
+        )
+    trainer_logprobs(policy, make_probe(policy))
+
+
+@dataclass(frozen=True)
+class ServerWeightCheck:
+    """Rows of one token that a server is asked for, as for any others, and what the learner says of every token.
+
+    The learner's side is kept, so that a server that comes back later can be asked while the learner already changes
+    its weights.
+    """
+
+    requests: tuple[Request, ...]
+    lp_V: NDArray[np.float32]  # over the vocabulary, nats, at the temperature of `SERVER_SAMPLING`
+    limit: float  # largest gap of healthy weights, nats
+
+    def gap(self, played: Sequence[Generation]) -> float:
+        """Compute the largest |server's log-prob - learner's|, in nats; of a token unknown to the policy, inf."""
+        tokens = [(one.ids[0], float(one.logprobs[0])) for one in played]
+        return max(abs((float(self.lp_V[t]) if t < len(self.lp_V) else -np.inf) - lp) for t, lp in tokens)
+
+
+def make_server_check(policy: Policy) -> ServerWeightCheck:
+    """Read the probe's prompt with the learner's weights as they are now.
+
+    Raises:
+        NonFiniteLogits: the policy has diverged; no server could prove anything.
+    """
+    probe = make_probe(policy)
+    requests = tuple(Request(probe.prompt, seed, budget=1) for seed in range(SERVER_ROWS))
+    lp_V = _after_prompt(policy, probe, SERVER_SAMPLING)
+    return ServerWeightCheck(requests, lp_V, LIMITS[policy.dtype])

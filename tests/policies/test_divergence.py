@@ -9,17 +9,17 @@ import pytest
 import torch
 
 from policies.config import LearnerConfig, PolicyConfig
-from policies.divergence import require_finite, require_healthy
 from policies.errors import NonFiniteLogits
+from policies.forward import require_finite
 from policies.learner import Learner
 from policies.policy import Policy
 from policies.samplers.contracts import Request, Sampling
-from policies.samplers.serving.server_weight_check import make_proof
 from policies.samplers.testing import random_policy, some_requests
 from policies.samplers.token_distribution import draw
 from policies.samplers.transformers import Config, TransformersSampler
 from policies.samplers.vllm import Config as VllmConfig
 from policies.samplers.vllm import VllmSampler
+from policies.samplers.weight_check import make_server_check, require_healthy
 from tests.policies.fakes import Surrogate, random_batch
 
 NAN, INF = float("nan"), float("inf")
@@ -45,8 +45,8 @@ def test_rows_are_counted_and_the_first_token_is_named() -> None:
 
 
 @pytest.mark.parametrize("sampling", [Sampling(), Sampling(greedy=True), Sampling(top_p=0.9, top_k=5)])
-@pytest.mark.parametrize("slab", [True, False])
-def test_the_sampler_counts_the_rows_that_met_them(sampling: Sampling, slab: bool) -> None:
+@pytest.mark.parametrize("static", [True, False])
+def test_the_sampler_counts_the_rows_that_met_them(sampling: Sampling, static: bool) -> None:
     """One prompt alone reads the broken embedding; its rows stop there, the others play on."""
     policy = random_policy()
     requests = some_requests(policy)
@@ -58,7 +58,7 @@ def test_the_sampler_counts_the_rows_that_met_them(sampling: Sampling, slab: boo
     with torch.no_grad():
         embedding.weight[only] = NAN
     policy.stop_ids = ()
-    sampler = TransformersSampler(Config(), policy, slab=slab)
+    sampler = TransformersSampler(Config(), policy, static=static)
     with pytest.raises(
         NonFiniteLogits, match=r"in \d+ of 32 rows that were played, first at token 1 of"
     ) as error:
@@ -131,7 +131,7 @@ def test_weights_are_looked_at_and_so_is_what_they_give(dtype: torch.dtype) -> N
 
 def test_servers_are_not_asked_to_prove_what_the_policy_itself_cannot() -> None:
     with pytest.raises(NonFiniteLogits, match="after the probe's prompt"):
-        make_proof(broken())
+        make_server_check(broken())
 
 
 def test_what_vllm_plays_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +139,6 @@ def test_what_vllm_plays_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     output = SimpleNamespace(
         finish_reason="stop", weight_versions=[span], logprobs=logprobs, token_ids=[5, 6]
     )
-    monkeypatch.setattr("policies.samplers.vllm._sampling_params", lambda *options: None)
     monkeypatch.setattr(VllmSampler, "_run", lambda *asked: [SimpleNamespace(outputs=[output])])
     sampler = VllmSampler.__new__(VllmSampler)
     sampler.policy, sampler.config, sampler.version, sampler.context = random_policy(), VllmConfig(), 3, 99

@@ -70,7 +70,7 @@ def test_section_13_4_inner_products_are_those_of_autograd(options: dict[str, An
     batch = batch_for(learner)
     of = advantages(batch)
     of[2] = of[2].masked_fill(~batch.mask_BT, float("nan"))  # what is off the mask is not read
-    found = gradient_products(learner, batch, of)
+    found = gradient_products(learner.passes, batch, of)
     expected = naive_products(learner, batch, [a.nan_to_num() for a in of])
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-12)
     assert torch.equal(found, found.T)
@@ -81,10 +81,10 @@ def test_section_13_4_chunks_of_logits_are_made_again_for_every_advantage(
 ) -> None:
     learner = make()
     batch = batch_for(learner)
-    expected = gradient_products(learner, batch, advantages(batch))
+    expected = gradient_products(learner.passes, batch, advantages(batch))
     monkeypatch.setattr(forward, "CHUNK_ELEMENTS", 5 * len(learner.policy.tokenizer))
     torch.testing.assert_close(
-        gradient_products(learner, batch, advantages(batch)), expected, rtol=1e-6, atol=1e-12
+        gradient_products(learner.passes, batch, advantages(batch)), expected, rtol=1e-6, atol=1e-12
     )
 
 
@@ -92,7 +92,7 @@ def test_section_13_4_the_influence_of_an_advantage_that_is_the_same_or_the_oppo
     learner = make()
     batch = batch_for(learner)
     (one,) = advantages(batch, 1)
-    found = gradient_products(learner, batch, [one, 2 * one, -one])
+    found = gradient_products(learner.passes, batch, [one, 2 * one, -one])
     torch.testing.assert_close(
         found / found[0, 0], torch.tensor([[1, 2, -1], [2, 4, -2], [-1, -2, 1]]).double()
     )
@@ -102,9 +102,9 @@ def test_without_tokens_or_advantages_there_is_no_gradient() -> None:
     learner = make()
     batch = batch_for(learner)
     silent = replace(batch, mask_BT=torch.zeros_like(batch.mask_BT))
-    assert not gradient_products(learner, silent, advantages(batch)).any()
-    assert not gradient_norms(learner, silent).any()
-    assert gradient_products(learner, batch, []).shape == (0, 0)
+    assert not gradient_products(learner.passes, silent, advantages(batch)).any()
+    assert not gradient_norms(learner.passes, silent).any()
+    assert gradient_products(learner.passes, batch, []).shape == (0, 0)
 
 
 def naive_norms(learner: Learner, batch: Batch) -> Tensor:
@@ -130,7 +130,7 @@ def test_section_14_2_norms_are_those_of_autograd_through_the_head(
     batch = batch_for(learner)
     expected = naive_norms(learner, batch)
     monkeypatch.setattr(forward, "CHUNK_ELEMENTS", chunk)
-    found = gradient_norms(learner, batch)
+    found = gradient_norms(learner.passes, batch)
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
     assert float(found[3]) == 0.0
     assert int((found > 0).sum()) == len(found) - 1
@@ -138,7 +138,7 @@ def test_section_14_2_norms_are_those_of_autograd_through_the_head(
 
 def test_section_14_2_a_short_policy_is_read_in_float32() -> None:
     short, wide = make(torch.bfloat16), make()
-    found, expected = (gradient_norms(learner, batch_for(learner)) for learner in (short, wide))
+    found, expected = (gradient_norms(learner.passes, batch_for(learner)) for learner in (short, wide))
     torch.testing.assert_close(found, expected, rtol=0.1, atol=0.1)
 
 
@@ -150,7 +150,7 @@ def test_logits_that_are_more_than_a_head_are_refused() -> None:
     batch = batch_for(learner)
     learner.policy.model = scaling
     with pytest.raises(PolicyError, match="more than a head"):
-        gradient_norms(learner, batch)
+        gradient_norms(learner.passes, batch)
 
 
 def test_looking_at_gradients_leaves_no_trace() -> None:
@@ -159,8 +159,8 @@ def test_looking_at_gradients_leaves_no_trace() -> None:
     batch = replace(batch, advantage_BT=batch.reward_B.float()[:, None] * batch.mask_BT)
     for learner in (looking, plain):
         learner.update(batch, Surrogate())
-    gradient_products(looking, batch, advantages(batch))
-    gradient_norms(looking, batch)
+    gradient_products(looking.passes, batch, advantages(batch))
+    gradient_norms(looking.passes, batch)
     assert all(
         not weight.grad.any() for weight in looking.policy.model.parameters() if weight.grad is not None
     )
@@ -177,8 +177,8 @@ def test_components_of_the_score_are_weighed_by_their_gradients() -> None:
     played = random_trajectories(len(learner.policy.tokenizer), spread=1.0)
     batch = objective.prepare(played)
     components = objective.components(played, batch)
-    products = gradient_products(learner, batch, list(components.values()))
-    weigh_components(learner, objective, played, batch)
+    products = gradient_products(learner.passes, batch, list(components.values()))
+    weigh_components(learner.passes, objective, played, batch)
     expected = (torch.tensor([0.5, 0.5]).double().log() + 0.01 * products.sum(1)).softmax(0)
     after = objective.state()["memory"]["weighted"]["weights"]
     assert list(after) == list(components) == ["right", "short"]
@@ -195,5 +195,5 @@ def test_an_objective_without_components_asks_for_no_gradient() -> None:
     played = random_trajectories(len(learner.policy.tokenizer))
     batch = objective.prepare(played)
     before = objective.state()
-    weigh_components(learner, objective, played, batch)
+    weigh_components(learner.passes, objective, played, batch)
     assert objective.state() == before

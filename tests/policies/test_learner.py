@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import random
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +12,13 @@ import torch
 from torch import Tensor
 
 from policies import learner as learner_module
+from policies.batch_forward import ForwardPasses
 from policies.config import LearnerConfig, PolicyConfig
 from policies.errors import PolicyError
 from policies.learner import Learner, UpdateReport
+from policies.objectives.config import ObjectiveConfig
 from policies.objectives.contracts import Batch
+from policies.objectives.objective import Objective
 from policies.objectives.padding import pad
 from policies.policy import Policy
 from policies.samplers.testing import random_policy
@@ -227,7 +231,7 @@ def groups_for(learner: Learner, seed: int = 0) -> Batch:
 @pytest.mark.parametrize("micro_tokens", [300, 10_000])
 def test_prompts_are_read_once_and_the_gradient_is_the_same(updates: int, micro_tokens: int) -> None:
     apart, whole = (make(updates=updates, micro_tokens=micro_tokens, lr=1e-5) for _ in range(2))
-    whole.may_share = False
+    whole.passes.may_share = False
     expected, every = gradient(whole, groups_for(whole), ENTROPIC)
     found, some = gradient(apart, groups_for(apart), ENTROPIC)
     assert some.num_tokens_fed < 0.8 * every.num_tokens_fed
@@ -249,7 +253,7 @@ def test_a_bfloat16_policy_shares_prompts_and_its_log_probs_are_float32() -> Non
     policy = random_policy()
     policy.model.to(torch.bfloat16)
     learner = make(policy)
-    assert learner.may_share
+    assert learner.passes.may_share
     before = [master.detach().clone() for master in learner.optimizer.masters.values()]
     report = learner.update(groups_for(learner), ENTROPIC)
     assert report.num_updates == 1
@@ -260,8 +264,8 @@ def test_a_bfloat16_policy_shares_prompts_and_its_log_probs_are_float32() -> Non
 
 def test_recomputed_layers_read_whole_rows() -> None:
     plain, again = make(), make(activation_checkpointing=True)
-    assert (plain.may_share, again.may_share) == (True, False)
-    plain.may_share = False
+    assert (plain.passes.may_share, again.passes.may_share) == (True, False)
+    plain.passes.may_share = False
     expected, _ = gradient(plain, groups_for(plain), ENTROPIC)
     found, _ = gradient(again, groups_for(again), ENTROPIC)
     assert torch.equal(found, expected)
@@ -308,12 +312,27 @@ def test_section_18_rounded_log_probs_of_the_sampler_are_refused(dtype: torch.dt
 def test_section_18_rounded_log_probs_of_the_trainer_are_refused(
     updates: int, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = {"lp": "score_micro", "lp_old": "score_batch"}[name]
-    own = getattr(learner_module, module)
-    monkeypatch.setattr(learner_module, module, lambda *args: own(*args).map(lambda value: value.bfloat16()))
+    where, what = {"lp": (learner_module, "score_micro"), "lp_old": (ForwardPasses, "score")}[name]
+    own = getattr(where, what)
+    monkeypatch.setattr(where, what, lambda *args: own(*args).map(lambda value: value.bfloat16()))
     learner = make(updates=updates)
     with pytest.raises(PolicyError, match=f"{name} is bfloat16"):
         learner.update(batch_for(learner), Surrogate())
+
+
+def test_learning_is_preparing_what_was_played_and_updating_in_two_parts_that_are_timed() -> None:
+    one, other, objective = make(), make(), Objective.from_config(ObjectiveConfig.model_validate("grpo"))
+    played = random_trajectories(len(one.policy.tokenizer))
+    parts: list[str] = []
+
+    def timing(part: str) -> AbstractContextManager[None]:
+        parts.append(part)
+        return nullcontext()
+
+    report = one.learn(played, objective, timing)
+    assert parts == ["prepare", "update"]
+    assert other.update(objective.prepare(played), objective).metrics == report.metrics
+    assert all(torch.equal(a, b) for a, b in zip(weights(one), weights(other), strict=True))
 
 
 def test_unresolved_options_are_refused() -> None:

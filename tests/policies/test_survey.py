@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from policies.batch_forward import score_batch
 from policies.config import LearnerConfig, PolicyConfig
 from policies.forward import Reduction
 from policies.learner import Learner
@@ -116,8 +115,8 @@ def test_a_survey_sees_the_start_of_the_step_as_one_pass_over_it_finds_it() -> N
     policy.model.double()
     learner = Learner(policy, LearnerConfig().resolved(PolicyConfig()))
     rows = batch.mask_BT.any(-1).nonzero()[:, 0]
-    cut = learner.cutter_of(batch).whole(rows.numpy())
-    fresh = score_batch(policy.model, policy.device, batch, cut, Reduction(entropy="value", kappa=0.05))
+    cut = learner.passes.batcher(batch).whole(rows.numpy())
+    fresh = learner.passes.score(batch, cut, Reduction(entropy="value", kappa=0.05))
     ((everything, _),) = objective.surveys
     for found, expected in (
         (everything.lp_BT, fresh.lp_BT),

@@ -25,7 +25,7 @@ def loaded_by(script: str) -> set[str]:
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
-def test_no_module_of_the_room_imports_another_room_or_the_store_of_a_run() -> None:
+def test_no_module_of_the_package_imports_another_package_or_the_store_of_a_run() -> None:
     found = loaded_by(IMPORT_ALL)
     assert "torch" in found
     # scikit-learn is not on the list: transformers loads it where it is installed

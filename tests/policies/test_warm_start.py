@@ -10,7 +10,7 @@ import torch
 from policies.config import PolicyConfig, WarmStartConfig
 from policies.errors import PolicyError
 from policies.forward import score_rows
-from policies.models.loading import load_policy
+from policies.models.loader import load_policy
 from policies.models.tokenizer import VocabularySample
 from policies.policy import Policy
 from policies.samplers.contracts import Request, Sampling

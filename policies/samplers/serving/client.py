@@ -12,14 +12,24 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import numpy as np
+from pydantic import BaseModel, ValidationError
 
-from policies.samplers.contracts import Generation, Request, Sampling
-from policies.samplers.serving.completions import ask, believe
-from policies.samplers.serving.errors import RequestRefused, ServerFault
+from policies.errors import PolicyError
+from policies.samplers.contracts import Generation, Request, Sampling, Span
+from policies.samplers.vllm import sampling_fields
 
 CHECK_S = 10.0  # for an answer that takes no work
 SWAP_S = 600.0  # for weights to be read from a disk
 BUSY = 429  # and all from 500 on: not our fault
+
+
+class ServerFault(Exception):
+    """A server did not answer, or not as it should: another one, or the same a little later, may."""
+
+
+class RequestRefused(PolicyError):
+    """A server will not have a request, and no other would: it is our mistake, or it was not started for training."""
 
 
 async def connect() -> aiohttp.ClientSession:
@@ -107,9 +117,13 @@ class Server:
         if answer.status == BUSY or answer.status >= 500:
             raise ServerFault(f"{path} answered {answer.status}: {_message(text)}")
         if answer.status >= 400:
-            raise RequestRefused(
-                f"{self.url}{path} answered {answer.status}: {_message(text)}{_remedy(answer.status)}"
+            remedy = (
+                ". Is this a vLLM server started for training? `evergreen serve SPEC` starts one; docs/samplers.md "
+                "says how to start others"
             )
+            is_odd = answer.status in (401, 403, 404, 405)
+            said = f"{self.url}{path} answered {answer.status}: {_message(text)}"
+            raise RequestRefused(said + (remedy if is_odd else ""))
         return text
 
 
@@ -124,10 +138,61 @@ def _message(text: bytes) -> str:
     return str(error.get("message", error) if isinstance(error, dict) else error)[:300].rstrip(".")
 
 
-def _remedy(status: int) -> str:
-    if status not in (401, 403, 404, 405):
-        return ""
-    return (
-        ". Is this a vLLM server started for training? `evergreen serve SPEC` starts one; docs/samplers.md says how to "
-        "start others"
-    )
+class _Logprobs(BaseModel):
+    token_logprobs: list[float]
+
+
+class _Choice(BaseModel):
+    token_ids: list[int]
+    prompt_token_ids: list[int]
+    finish_reason: str
+    logprobs: _Logprobs
+
+
+class _Completion(BaseModel):
+    choices: tuple[_Choice]
+
+
+def ask(request: Request, sampling: Sampling, stop_ids: Sequence[int]) -> dict[str, Any]:
+    """Write a request as the body of a POST; asked twice, it is the same request."""
+    return {
+        **sampling_fields(request, sampling, stop_ids),
+        "prompt": list(request.ids),
+        "add_special_tokens": False,
+        "logprobs": 0,  # of the sampled token alone
+        "return_token_ids": True,
+        "return_tokens_as_token_ids": True,  # not as text, which nobody reads
+    }
+
+
+def believe(text: bytes, request: Request, stop_ids: Sequence[int], version: int) -> Generation:
+    """Read an answer.
+
+    Raises:
+        ServerFault: it is not whole, does not belong to the request, or contradicts itself.
+    """
+    try:
+        (choice,) = _Completion.model_validate_json(text).choices
+    except ValidationError as wrong:
+        first = wrong.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ServerFault(f"its answer cannot be read: {where or 'the whole'}: {first['msg']}") from wrong
+    ids, logprobs = tuple(choice.token_ids), np.asarray(choice.logprobs.token_logprobs, dtype=np.float32)
+    reason, has_stopped = choice.finish_reason, bool(ids) and ids[-1] in stop_ids
+    runs_on = not (has_stopped or len(ids) == request.budget) or not {*stop_ids}.isdisjoint(ids[:-1])
+    sent = f"it sent {len(ids)} tokens"
+    faults = {
+        "it answered another prompt than the one sent": choice.prompt_token_ids != list(request.ids),
+        f"it gave a row up (finish_reason {reason!r})": reason not in ("stop", "length"),
+        f"{sent} for a budget of {request.budget}, and they do not end where a stop token is": runs_on,
+        f"{sent} for a budget of {request.budget}": len(ids) > request.budget,
+        f"{sent} and {len(logprobs)} log-probs": len(logprobs) != len(ids),
+        "it sent a log-prob that is not finite or above 0": not (
+            np.isfinite(logprobs) & (logprobs <= 0)
+        ).all(),
+    }
+    for fault, is_so in faults.items():
+        if is_so:
+            raise ServerFault(fault)
+    # how the row ended is said by its own tokens; the server only has to agree that it ended well
+    return Generation(ids, logprobs, None, "stop" if has_stopped else "length", (Span(version, 0, len(ids)),))

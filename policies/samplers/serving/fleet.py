@@ -1,29 +1,80 @@
 """Many servers that are to play the same weights: who is up, who lags, who is left out of a batch.
 
-A server is known by what it says it holds. The labels given out here carry a word of this fleet's own, so that
-neither a server's start weights nor those of another run are ever taken for ours. One that holds anything else is
-given the weights before it gets work, and has to prove that it plays them.
-
-All of it runs on one event loop; nothing here is called from two threads.
+A server is known by the label of its weights. Labels given out here carry a word of this fleet's own, so that neither a
+server's start weights nor those of another run are taken for ours. One that holds anything else is given the weights
+before it gets work, and is checked. All of it runs on one event loop; nothing here is called from two threads.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import threading
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 import aiohttp
 
 from policies.errors import PolicyError
 from policies.samplers.contracts import Generation, Request, Sampling
-from policies.samplers.serving.client import SWAP_S, Server
-from policies.samplers.serving.errors import ServerFault
-from policies.samplers.serving.server_weight_check import SAMPLING, ServerWeightCheck
-from policies.samplers.serving.timeouts import Timeouts
+from policies.samplers.serving.client import SWAP_S, Server, ServerFault
 from policies.samplers.serving.weight_files import require_valid
 from policies.samplers.vllm import LOGPROBS_MODE
+from policies.samplers.weight_check import SERVER_SAMPLING, ServerWeightCheck
+
+# How long a row may take on a server: what the slowest batch so far lets expect, three times over.
+SLACK = 3.0
+FIRST_RATE = 100.0  # tokens a second of all rows in flight, before a batch was seen
+SHORTEST_S = 30.0  # a first call that compiles, or a host that is busy for a moment, is no fault
+
+T = TypeVar("T")
+
+
+class EventLoop:
+    """Runs one coroutine after the other, in a thread of its own.
+
+    The caller may be inside another loop (a notebook), and may call from several threads in turn.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="evergreen-servers", daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Wait for a coroutine; Ctrl-C cancels it and goes on."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            future.cancel()
+            raise
+
+    def close(self) -> None:
+        """End the thread."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+class Timeouts:
+    """The slowest that a server was seen to be, in new tokens a second of all its rows together."""
+
+    def __init__(self, fixed_s: float | None = None) -> None:
+        self._fixed_s = fixed_s
+        self._slowest: float | None = None
+
+    def limit_s(self, num_tokens: int, num_rows: int) -> float:
+        """Give the time after which a row of at most so many tokens, one of so many in flight, is given up."""
+        if self._fixed_s is not None:
+            return self._fixed_s
+        return max(SHORTEST_S, SLACK * num_tokens * num_rows / (self._slowest or FIRST_RATE))
+
+    def saw(self, num_tokens: int, seconds: float) -> None:
+        """Note a batch that went well."""
+        rate = num_tokens / seconds
+        self._slowest = rate if self._slowest is None else min(rate, self._slowest)
 
 
 @dataclass(frozen=True)
@@ -33,8 +84,8 @@ class Weights:
     version: int
     label: str  # what a server that holds them answers
     folder: Path
-    proof: ServerWeightCheck
-    is_proof_due: bool  # of every server, and not only of those that come new
+    check: ServerWeightCheck
+    is_check_due: bool  # of every server, and not only of those that come new
 
 
 class FleetMember:
@@ -46,7 +97,7 @@ class FleetMember:
         self.server, self.url = Server(url, session), url
         self.gate = asyncio.Semaphore(in_flight)  # one row each
         self.load = 0  # rows that wait for it or are in flight
-        self.pace, self._in_flight = Timeouts(timeout_s), in_flight
+        self.timeouts, self._in_flight = Timeouts(timeout_s), in_flight
         self.is_trusted = False  # it holds the weights and has not failed since it was last looked at
         self.proven: str | None = None  # the label that it was given, or confirmed, last
         self.absence: str | None = None  # why it is left out
@@ -57,7 +108,7 @@ class FleetMember:
         self, request: Request, sampling: Sampling, stop_ids: Sequence[int], version: int
     ) -> Generation:
         """Play one row, within the time that this server's slowest batch lets expect."""
-        limit_s = self.pace.limit_s(request.budget, min(self.load, self._in_flight))
+        limit_s = self.timeouts.limit_s(request.budget, min(self.load, self._in_flight))
         return await self.server.play(request, sampling, stop_ids, version, limit_s)
 
     async def bring_up(self, weights: Weights, news: list[str]) -> None:
@@ -79,35 +130,31 @@ class FleetMember:
                 f"{self.url}: it held the weights {held} instead of ours (restarted?), and was given them again"
             )
         if is_new:
-            await self._require_honest()
+            mode = await self.server.logprobs_mode()
+            if mode not in (None, LOGPROBS_MODE):  # log-probs not of the distribution that it samples from
+                raise ServerFault(
+                    f"it was started with --logprobs-mode {mode}; restart it with {LOGPROBS_MODE}"
+                )
             self.context = await self.server.context()
         if held != weights.label or is_new:
-            await self._give(weights, with_proof=is_new or weights.is_proof_due)
+            self.proven = None  # whatever happens on the way, it is not to be taken for what it was
+            require_valid(weights.folder)
+            await self.server.swap(weights.folder, weights.label)
+            if is_new or weights.is_check_due:
+                await self._check(weights)
+            self.proven = weights.label
         self.is_trusted = True
 
-    async def _give(self, weights: Weights, *, with_proof: bool) -> None:
-        self.proven = None  # whatever happens on the way, it is not to be taken for what it was
-        require_valid(weights.folder)
-        await self.server.swap(weights.folder, weights.label)
-        if with_proof:
-            await self._require_proof(weights)
-        self.proven = weights.label
-
-    async def _require_proof(self, weights: Weights) -> None:
-        play, version = self.server.play, weights.version
-        rows = (play(request, SAMPLING, (), version, SWAP_S) for request in weights.proof.requests)
-        gap = weights.proof.gap(await asyncio.gather(*rows))
-        if gap > weights.proof.limit:
+    async def _check(self, weights: Weights) -> None:
+        """Refuse a server that does not play the weights it was given."""
+        play, check = self.server.play, weights.check
+        rows = (play(request, SERVER_SAMPLING, (), weights.version, SWAP_S) for request in check.requests)
+        gap = check.gap(await asyncio.gather(*rows))
+        if gap > check.limit:
             raise ServerFault(
-                f"its log-probs are up to {gap:.2g} nats from the policy's own, where {weights.proof.limit:.1g} is the "
+                f"its log-probs are up to {gap:.2g} nats from the policy's own, where {check.limit:.1g} is the "
                 "most that rounding explains: it does not play the weights it was given, in the policy's dtype"
             )
-
-    async def _require_honest(self) -> None:
-        """Refuse a server whose log-probs are not those of the distribution it samples from."""
-        mode = await self.server.logprobs_mode()
-        if mode not in (None, LOGPROBS_MODE):
-            raise ServerFault(f"it was started with --logprobs-mode {mode}; restart it with {LOGPROBS_MODE}")
 
 
 @dataclass
@@ -130,7 +177,14 @@ class Fleet:
         looks = (member.bring_up(weights, self.news) for member in self.members)
         results = await asyncio.gather(*looks, return_exceptions=True)
         for member, result in zip(self.members, results, strict=True):
-            self._note(member, result)
+            if result is not None and not isinstance(result, ServerFault):
+                raise result
+            absence = None if result is None else str(result)
+            if absence is not None and member.absence is None:
+                self.news.append(f"{member.url} is left out, and tried again before every batch: {absence}")
+            elif absence is None and member.absence is not None:
+                self.news.append(f"{member.url} is back")
+            member.absence = absence
         up = [member for member in self.members if member.is_trusted]
         if not up:
             reasons = "; ".join(f"{member.url}: {member.absence}" for member in self.members)
@@ -145,7 +199,7 @@ class Fleet:
         """The most tokens of a row that every server takes; None: none of them says."""
         return min((m.context for m in self.members if m.context is not None), default=None)
 
-    def require_room(self, requests: Sequence[Request]) -> None:
+    def require_fitting(self, requests: Sequence[Request]) -> None:
         """Refuse rows that are longer than a server takes."""
         longest = max((len(request.ids) + request.budget for request in requests), default=0)
         for member in self.members:
@@ -163,21 +217,3 @@ class Fleet:
         if self.weights is None:
             raise PolicyError("no weights were given to the servers yet: call sync(version) first")
         return self.weights
-
-    def _note(self, member: FleetMember, result: BaseException | None) -> None:
-        """Turn the outcome of a look into news, once when it changes."""
-        if result is not None and not isinstance(result, ServerFault):
-            raise result
-        absence = None if result is None else str(result)
-        if absence is not None and member.absence is None:
-            self.news.append(f"{member.url} is left out, and tried again before every batch: {absence}")
-        elif absence is None and member.absence is not None:
-            self.news.append(f"{member.url} is back")
-        member.absence = absence
-
-
-def make_fleet(
-    urls: Sequence[str], session: aiohttp.ClientSession, in_flight: int, timeout_s: float | None
-) -> Fleet:
-    """Make a fleet of servers; nobody is asked anything yet."""
-    return Fleet([FleetMember(url, session, in_flight, timeout_s) for url in urls])

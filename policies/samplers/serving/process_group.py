@@ -1,9 +1,9 @@
 """The leader of a server's process group: runs the server, and leaves none of its processes behind.
 
-    python -P guard.py PARENT COMMAND...
+    python -P process_group.py PARENT COMMAND...
 
 Ends when the server does, when PARENT is no longer its parent (it was killed, and could end nothing itself), or after
-a SIGTERM to the group once the server has ended by it. Whatever is left of the group then is killed, itself included.
+a SIGTERM to the group once the server has ended by it. What is left of the group then is killed, itself included.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ END_S = 10.0  # for a server to end by itself
 
 def guard(parent: int, command: Sequence[str]) -> NoReturn:
     """Run the command until it ends or the parent does."""
-    signal.signal(signal.SIGTERM, _leave_it_to_the_server)
+    # SIGTERM goes to the whole group. A handler and not SIG_IGN, which the server would inherit.
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
     server = subprocess.Popen(command)
     while server.poll() is None and os.getppid() == parent:
         time.sleep(LOOK_S)
@@ -32,10 +33,6 @@ def guard(parent: int, command: Sequence[str]) -> NoReturn:
         time.sleep(LOOK_S)
     os.killpg(0, signal.SIGKILL)
     raise SystemExit(1)  # never reached: this process is of the group
-
-
-def _leave_it_to_the_server(number: int, frame: object) -> None:
-    """Go on: the signal went to the whole group. A handler and not SIG_IGN, which the server would inherit."""
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 """One batch of rows on a fleet: spread, played, and played again where a server fails.
 
-A request that carries ids, seed and every sampling field is answered equally well by any server that holds the
-weights, so a row is simply asked for again. Each row has one place in the result, which is filled once: whatever
-fails, no row is doubled and none is missing.
+Any server that holds the weights answers a request equally well, so a row is simply asked for again. Each row has one
+place in the result, which is filled once: whatever fails, no row is doubled and none is missing.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 
 from policies.errors import PolicyError
 from policies.samplers.contracts import Generation, Request, Sampling
-from policies.samplers.serving.errors import ServerFault
+from policies.samplers.serving.client import ServerFault
 from policies.samplers.serving.fleet import Fleet, FleetMember, Weights
 
 ATTEMPTS = 3
@@ -53,42 +52,52 @@ class RequestBatch:
         Raises:
             PolicyError: a request is one that no server would take, or more than a tenth of the rows are lost.
         """
-        homes = spread(self._job.requests, self._members)
+        requests, news = self._job.requests, self._fleet.news
+        homes = spread(requests, self._members)
         rows, rounds, began = list(homes), 0, time.monotonic()
         while rows:
-            await self._play_all(rows, homes)
-            self._note_pace(time.monotonic() - began)
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    for row in rows:
+                        tasks.create_task(self._play(row, homes[row]))
+            except* PolicyError as errors:  # the first that no other server would mend ends all of them
+                raise errors.exceptions[0] from None
+            self._note_rates(time.monotonic() - began)
             rows, rounds = await self._with_other_weights(), rounds + 1
             if rows and rounds == ATTEMPTS:
                 raise PolicyError(
                     "something else gives the servers other weights while they play for this run: servers belong to "
                     "one run at a time"
                 )
-        self._tell()
-        return [self._played[row] for row in range(len(self._job.requests))]
-
-    async def _play_all(self, rows: Sequence[int], homes: dict[int, FleetMember]) -> None:
-        """Play rows at the same time; the first error that no other server would mend ends all of them."""
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                for row in rows:
-                    tasks.create_task(self._play(row, homes[row]))
-        except* PolicyError as errors:
-            raise errors.exceptions[0] from None
+        if self._last:
+            num = sum(self._num_failed.values())
+            news.append(
+                f"{num} attempts at a row failed, and were made again elsewhere or later. {self._faults()}"
+            )
+        if lost := self._num_lost():
+            news.append(f"{lost} of {len(requests)} rows are lost and count as unscorable")
+        return [self._played[row] for row in range(len(requests))]
 
     async def _play(self, row: int, home: FleetMember) -> None:
         tried: list[FleetMember] = []
         while len(tried) < ATTEMPTS:
             if tried:
-                await asyncio.sleep(self._pause_s(len(tried)))
-            member = self._choose(home, tried)
+                pause_s = math.ldexp(FIRST_PAUSE_S, len(tried) - 1)
+                await asyncio.sleep(pause_s * (1 + 0.5 * self._jitter.random()))
+            # one that has not failed, that did not fail this row, its own, the least busy
+            member = min(
+                self._members, key=lambda m: (not m.is_trusted, tried.count(m), m is not home, m.load)
+            )
             member.load += 1
             try:
                 async with member.gate:
                     if not member.is_trusted and any(other.is_trusted for other in self._members):
                         continue  # it failed while this row waited for it, and another has not
-                    self._played[row] = await self._attempt(member, self._job.requests[row])
-                    self._by[row] = member
+                    if not member.is_trusted:
+                        await self._fleet.recall(member)
+                    job = self._job
+                    played = member.play(job.requests[row], job.sampling, job.stop_ids, job.weights.version)
+                    self._played[row], self._by[row] = await played, member
                     return
             except ServerFault as fault:
                 tried.append(member)
@@ -97,21 +106,6 @@ class RequestBatch:
                 self._last[member] = str(fault)
             finally:
                 member.load -= 1
-        self._lose(row)
-
-    async def _attempt(self, member: FleetMember, request: Request) -> Generation:
-        if not member.is_trusted:
-            await self._fleet.recall(member)
-        return await member.play(request, self._job.sampling, self._job.stop_ids, self._job.weights.version)
-
-    def _choose(self, home: FleetMember, tried: Sequence[FleetMember]) -> FleetMember:
-        """Choose who plays a row: one that has not failed, that did not fail this row, its own, the least busy."""
-        return min(self._members, key=lambda m: (not m.is_trusted, tried.count(m), m is not home, m.load))
-
-    def _pause_s(self, num_tried: int) -> float:
-        return math.ldexp(FIRST_PAUSE_S, num_tried - 1) * (1 + 0.5 * self._jitter.random())
-
-    def _lose(self, row: int) -> None:
         self._played[row] = Generation.lost()
         num_lost, num = self._num_lost(), len(self._job.requests)
         if num_lost > MOST_LOST * num:
@@ -139,32 +133,20 @@ class RequestBatch:
             del self._by[row], self._played[row]
         return sorted(doubted)
 
-    def _note_pace(self, seconds: float) -> None:
+    def _note_rates(self, seconds: float) -> None:
         """Let every server that did not fail know how fast it was."""
         tokens: dict[FleetMember, int] = defaultdict(int)
         for row, member in self._by.items():
             tokens[member] += len(self._played[row].ids)
         for member, num in tokens.items():
             if member not in self._num_failed:
-                member.pace.saw(num, seconds)
+                member.timeouts.saw(num, seconds)
 
     def _num_lost(self) -> int:
         return sum(generation.finish == "lost" for generation in self._played.values())
 
     def _faults(self) -> str:
-        return "; ".join(f"{member.url}: {self._last[member]}" for member in self._last)
-
-    def _tell(self) -> None:
-        """Make news of what failed."""
-        if self._last:
-            num = sum(self._num_failed.values())
-            self._fleet.news.append(
-                f"{num} attempts at a row failed, and were made again elsewhere or later. {self._faults()}"
-            )
-        if lost := self._num_lost():
-            self._fleet.news.append(
-                f"{lost} of {len(self._job.requests)} rows are lost and count as unscorable"
-            )
+        return "; ".join(f"{member.url}: {fault}" for member, fault in self._last.items())
 
 
 def spread(requests: Sequence[Request], members: Sequence[FleetMember]) -> dict[int, FleetMember]:

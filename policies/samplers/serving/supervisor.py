@@ -1,8 +1,7 @@
 """vLLM servers of this host: started, watched, started again when they end, and ended together.
 
 A server whose engine dies exits with status 0, so it is started again whatever it exits with, after a pause that grows.
-Every server is in a process group of its own, led by a guard (`guard`), so that none of its processes is left behind,
-neither when this one ends nor when it is killed.
+Every server is in a process group of its own (`process_group`), so that none of its processes is left behind.
 """
 
 from __future__ import annotations
@@ -90,7 +89,15 @@ def port_of(url: str) -> int:
 def running(launches: Sequence[Launch]) -> Iterator[list[SupervisedServers]]:
     """Run servers while the block lasts. Raises `PolicyError` where an address is taken."""
     for launch in launches:
-        _require_free(launch.url)
+        with closing(socket.socket()) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port_of(launch.url)))
+            except OSError as taken:
+                raise PolicyError(
+                    f"no server can listen at {launch.url}: {taken.strerror}. End what does, or name another port in "
+                    "sampler.urls"
+                ) from taken
     servers: list[SupervisedServers] = []
     try:
         for launch in launches:
@@ -122,9 +129,8 @@ class SupervisedServers:
             if self.is_ready() and self._plays():
                 return time.monotonic() - self._began
             time.sleep(WATCH_S)
-        raise PolicyError(
-            f"the server at {self.launch.url} did not start: {self._reason()}. More in {self.launch.log}"
-        )
+        url, log = self.launch.url, self.launch.log
+        raise PolicyError(f"the server at {url} did not start: {self._reason()}. More in {log}")
 
     def is_ready(self) -> bool:
         """Whether it answers that it is healthy."""
@@ -154,11 +160,6 @@ class SupervisedServers:
             self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
             self._start()
 
-    @property
-    def group(self) -> int:
-        """The id of its process group."""
-        return self._process.pid
-
     def _reason(self) -> str:
         """Find why it ended: the first error that it wrote since it was started; those after it are of its end."""
         text = self.launch.log.read_bytes()[self._log_from :].decode(errors="replace")
@@ -179,7 +180,7 @@ class SupervisedServers:
         self._process.wait()
 
     def _kill_what_is_left(self) -> None:
-        """Kill what the guard could not: it may have been killed itself."""
+        """Kill what the group's leader could not: it may have been killed itself."""
         with suppress(ProcessLookupError):
             os.killpg(self.group, signal.SIGKILL)
 
@@ -195,6 +196,7 @@ class SupervisedServers:
                 env={**DEFAULTS, **os.environ, **ENVIRONMENT, **_path(), **self.launch.environment},
                 start_new_session=True,  # a group of its own, and no Ctrl-C but through us
             )
+        self.group = self._process.pid  # the id of its process group
         self._began, self._ended_at = time.monotonic(), None
 
 
@@ -205,14 +207,3 @@ def _path() -> dict[str, str]:
     if found is None or found.origin == policies.__file__:
         return {}
     return {"PYTHONPATH": os.pathsep.join([str(Path(policies.__file__).parents[1]), given])}
-
-
-def _require_free(url: str) -> None:
-    with closing(socket.socket()) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port_of(url)))
-        except OSError as taken:
-            raise PolicyError(
-                f"no server can listen at {url}: {taken.strerror}. End what does, or name another port in sampler.urls"
-            ) from taken

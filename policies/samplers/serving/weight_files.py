@@ -1,8 +1,7 @@
 """Weights on their way to servers: a directory a version, durable and checked before any server hears of it.
 
-A server whose worker is given a directory that it cannot read does not refuse it, it dies. So a directory is filled
-aside, made durable and renamed, its manifest is written from what was meant to be in it, and the files are read
-against the manifest each time before the directory is named to a server.
+A server that is given a directory it cannot read does not refuse it, it dies. So a directory is filled aside, made
+durable and renamed, and its files are read against its manifest each time before it is named to a server.
 """
 
 from __future__ import annotations
@@ -16,8 +15,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from policies.errors import CheckpointError, PolicyError
-from policies.policy import Policy
-from policies.weights import without_progress_bars
+from policies.policy import Policy, without_progress_bars
 
 MANIFEST = "manifest.json"
 KEPT = 2  # directories: the one that servers play, and the one before, which a late server may be reading
@@ -77,7 +75,7 @@ def require_valid(folder: Path) -> None:
     """Read every file's header again: a tensor that the manifest does not list so is an error.
 
     Raises:
-        CheckpointError: a server that was told of this directory would die of it.
+        CheckpointError: a server that was given this directory would die of it.
     """
     try:
         meant: dict[str, Shapes] = json.loads((folder / MANIFEST).read_text())

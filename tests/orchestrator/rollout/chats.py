@@ -13,7 +13,7 @@ from environments import Category, Environment, EnvironmentSource, Episode, Scor
 from orchestrator.rollout.player import Group, Player
 from orchestrator.stopwatch import Stopwatch
 from policies.config import PolicyConfig
-from policies.models.loading import load_policy
+from policies.models.loader import load_policy
 from policies.models.tokenizer import VocabularySample
 from policies.policy import Policy
 from policies.samplers.contracts import Generation, Request, Sampler, Sampling, Span

@@ -30,6 +30,7 @@ from policies.objectives.plans.tempered import Tempered
 from policies.policy import Policy
 from policies.samplers.contracts import Sampling
 from policies.samplers.transformers import Config, TransformersSampler
+from policies.trajectories import is_off_policy
 from store.metrics import METRICS
 from tests.orchestrator.rollout import episodes
 from tests.orchestrator.rollout.chats import chats, player_of, small_policy
@@ -81,7 +82,8 @@ def play(told: Told, plans: dict[str, Any], **objective: Any) -> RolloutBatch:
     spec = load_spec(small(step={"groups": 3, "group_size": 4}, objective={"preset": "rloo", **objective}))
     fake = cast("Any", told)
     tasks = [task(slot.category, slot.index) for slot in SLOTS]
-    return DataPlans(spec, fake, fake, cast("Any", None)).play(5, SLOTS, tasks, plans, Stopwatch())
+    learner = cast("Any", SimpleNamespace(passes=None))
+    return DataPlans(spec, fake, fake, learner).play(5, SLOTS, tasks, plans, Stopwatch())
 
 
 # --- without plans
@@ -225,11 +227,9 @@ def test_section_14_3_side_rows_are_rows_of_the_update_and_of_no_group(policy: P
         *((group, 1.0, 0.25) for group in (3, 4, 5)),
     ]
     assert {row.arm for row in rows} == {"words/3", "words/4"}
-    assert data_plans.is_off_policy(rows, version=4), (
-        "what another temperature wrote does not tell the mean log-prob"
-    )
-    assert not data_plans.is_off_policy(rows[:4], version=4)
-    assert data_plans.is_off_policy(rows[:4], version=5)
+    assert is_off_policy(rows, version=4), "what another temperature wrote does not tell the mean log-prob"
+    assert not is_off_policy(rows[:4], version=4)
+    assert is_off_policy(rows[:4], version=5)
     found = {record.name: record.value for record in metrics.of_plans(played)}
     assert found == {"tempered_rows": 3, "tempered_temperature": 1.2}
     assert found.keys() <= METRICS.keys()

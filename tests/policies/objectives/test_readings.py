@@ -6,7 +6,7 @@ import torch
 
 from policies.objectives import Objective, ObjectiveConfig, ShapedRows, Totals
 from policies.objectives.surprisal import by_arm, weighted
-from policies.samplers.top_entropy import top_entropy
+from policies.samplers.vllm import top_entropy
 from tests.policies.objectives.worked import f64, rows, totals_of
 
 P = [0.7, 0.2, 0.1]

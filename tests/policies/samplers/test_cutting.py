@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from policies.samplers.contracts import Request
-from policies.samplers.request_batches import BatchLimits, cut
+from policies.samplers.transformers import BatchLimits, cut
 
 MANY = 10**9
 

@@ -7,9 +7,9 @@ import torch
 from policies.errors import PolicyError
 from policies.samplers.testing import random_policy
 from policies.samplers.weight_check import (
+    LIMITS,
     NUM_PROMPT,
     WeightCheck,
-    limit,
     make_probe,
     probe_gap,
     require_fresh,
@@ -63,9 +63,9 @@ def test_an_update_that_was_not_synced_is_above_the_limit() -> None:
         for parameter in policy.model.parameters():
             parameter.mul_(1.001)
     gap = probe_gap(policy, probe, lambda probe: stale)
-    assert gap > 1e-3 > limit(torch.float32)
+    assert gap > 1e-3 > LIMITS[torch.float32]
     with pytest.raises(
         PolicyError, match=r"server A does not play version 7 .* nats, 0.0001 is the limit. Wait\."
     ):
-        require_fresh(gap, limit(torch.float32), 7, "server A", "Wait.")
-    require_fresh(9e-5, limit(torch.float32), 7, "server A", "Wait.")
+        require_fresh(gap, LIMITS[torch.float32], 7, "server A", "Wait.")
+    require_fresh(9e-5, LIMITS[torch.float32], 7, "server A", "Wait.")

@@ -19,7 +19,7 @@ from policies.errors import PolicyError
 from policies.forward import evaluating
 from policies.policy import Policy
 from policies.samplers.contracts import Request, Sampling
-from policies.samplers.static_cache import fits_slab
+from policies.samplers.row_cache import fits_static_cache
 from policies.samplers.testing import (
     CUT,
     SamplerSuite,
@@ -46,7 +46,7 @@ class TestAhead(SamplerSuite):
 
 class TestOnTheLibrarysCache(SamplerSuite):
     def make(self, policy: Policy) -> TransformersSampler:
-        return TransformersSampler(Config(), policy, slab=False)
+        return TransformersSampler(Config(), policy, static=False)
 
 
 @pytest.fixture
@@ -85,12 +85,14 @@ def uneven(policy: Policy, num: int = 64) -> list[Request]:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("slab", [True, False])
-def test_dropping_ended_rows_changes_not_a_bit(policy: Policy, slab: bool, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("static", [True, False])
+def test_dropping_ended_rows_changes_not_a_bit(policy: Policy, static: bool, dtype: torch.dtype) -> None:
     policy.model.to(dtype)
     requests = uneven(policy)
-    dropping = TransformersSampler(Config(), policy, slab=slab).generate(requests, Sampling())
-    keeping = TransformersSampler(Config(), policy, slab=slab, compact=False).generate(requests, Sampling())
+    dropping = TransformersSampler(Config(), policy, static=static).generate(requests, Sampling())
+    keeping = TransformersSampler(Config(), policy, static=static, compact=False).generate(
+        requests, Sampling()
+    )
     assert all(same(a, b) for a, b in zip(dropping, keeping, strict=True))
     for a, b in zip(dropping, keeping, strict=True):
         assert a.entropies is not None
@@ -109,11 +111,11 @@ def test_dropping_ended_rows_changes_not_a_bit(policy: Policy, slab: bool, dtype
     ],
     ids=str,
 )
-@pytest.mark.parametrize("slab", [True, False])
-def test_how_the_work_is_cut_changes_no_token(policy: Policy, cut_up: dict[str, int], slab: bool) -> None:
+@pytest.mark.parametrize("static", [True, False])
+def test_how_the_work_is_cut_changes_no_token(policy: Policy, cut_up: dict[str, int], static: bool) -> None:
     requests = some_requests(policy)
     whole = create(Config(), policy).generate(requests, Sampling())
-    parts = TransformersSampler(Config(**cut_up), policy, slab=slab).generate(requests, Sampling())
+    parts = TransformersSampler(Config(**cut_up), policy, static=static).generate(requests, Sampling())
     for a, b in zip(parts, whole, strict=True):
         assert a.ids == b.ids
         np.testing.assert_allclose(a.logprobs, b.logprobs, atol=1e-5)
@@ -134,11 +136,11 @@ def test_one_group_in_thirty_two_plays_as_if_alone(policy: Policy) -> None:
             np.testing.assert_allclose(a.logprobs, b.logprobs, atol=1e-5)
 
 
-@pytest.mark.parametrize("slab", [True, False])
-def test_bfloat16_weights_are_played_with_their_own_probabilities(policy: Policy, slab: bool) -> None:
+@pytest.mark.parametrize("static", [True, False])
+def test_bfloat16_weights_are_played_with_their_own_probabilities(policy: Policy, static: bool) -> None:
     policy.model.to(torch.bfloat16)
     requests = some_requests(policy)
-    played = TransformersSampler(Config(), policy, slab=slab).generate(requests, Sampling())
+    played = TransformersSampler(Config(), policy, static=static).generate(requests, Sampling())
     gaps = [
         np.abs(g.logprobs - fresh_logprobs(policy, r, g, 1.0)) for r, g in zip(requests, played, strict=True)
     ]
@@ -203,7 +205,7 @@ def test_log_probs_are_right_for_every_kind_of_cache(name: str, policy: Policy) 
     played = create(Config(prefill_tokens=100), other).generate(requests, Sampling())
     for request, g in zip(requests, played, strict=True):
         np.testing.assert_allclose(g.logprobs, fresh_logprobs(other, request, g, 1.0), atol=1e-5)
-    assert fits_slab(other.model) == (name in ON_A_SLAB)
+    assert fits_static_cache(other.model) == (name in ON_A_SLAB)
 
 
 def small_policy(name: str, policy: Policy) -> Policy:

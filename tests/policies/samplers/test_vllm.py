@@ -11,7 +11,7 @@ import torch
 from pydantic import ValidationError
 
 from policies.errors import PolicyError
-from policies.samplers import vllm, vllm_engine, vllm_weights
+from policies.samplers import vllm, vllm_engine
 from policies.samplers.contracts import Span
 from policies.samplers.testing import random_policy
 from policies.samplers.vllm import Config, create
@@ -46,7 +46,7 @@ def test_an_engine_with_other_log_probs_is_refused() -> None:
         llm_engine=SimpleNamespace(model_config=SimpleNamespace(logprobs_mode="raw_logprobs"))
     )
     with pytest.raises(PolicyError, match="logprobs_mode: raw_logprobs"):
-        vllm_engine.require_processed(raw)
+        vllm.require_processed(raw)
 
 
 @pytest.mark.parametrize("reason", ["abort", "error", None])
@@ -99,7 +99,7 @@ def test_new_weights_come_under_the_librarys_names_once_each_and_with_their_vers
             self.calls.append(version)
 
     engine, policy = Engine(), random_policy()
-    vllm_weights.replace_weights(engine, policy.model, 7)
+    vllm_engine.replace_weights(engine, policy.model, 7)
     names = [name for name, _ in policy.model.named_parameters()]
     assert engine.calls == ["start", names, "7"]
     assert "lm_head.weight" not in names, "it is the embeddings"

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from policies.samplers.contracts import Request, Span
-from policies.samplers.serving.completions import believe
-from policies.samplers.serving.errors import ServerFault
+from policies.samplers.serving.client import ServerFault, believe
 
 REQUEST = Request((7, 8), seed=1, budget=4)
 

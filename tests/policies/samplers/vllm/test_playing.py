@@ -14,8 +14,14 @@ from policies.errors import PolicyError
 from policies.samplers import vllm_engine
 from policies.samplers.contracts import Request, Sampling
 from policies.samplers.testing import CUT, random_policy, some_requests
-from policies.samplers.top_entropy import top_entropy
-from policies.samplers.vllm import PREFILL_TOKENS, Config, VllmSampler, create
+from policies.samplers.vllm import (
+    PREFILL_TOKENS,
+    Config,
+    VllmSampler,
+    create,
+    require_processed,
+    top_entropy,
+)
 from tests.policies.samplers.vllm.playing import distribution_under, logprobs_under, wide_policy
 
 pytestmark = pytest.mark.vllm
@@ -114,12 +120,11 @@ def test_no_requests_give_no_rows(sampler: VllmSampler) -> None:
     assert sampler.generate([], Sampling()) == []
 
 
-def test_raw_log_probs_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vllm_engine, "LOGPROBS_MODE", "raw_logprobs")
-    llm = vllm_engine.build(wide_policy(), max_model_len=64, enforce_eager=True, kv_cache_memory_bytes=2**28)
-    monkeypatch.undo()
+def test_raw_log_probs_are_refused_by_name() -> None:
+    options = {"max_model_len": 64, "enforce_eager": True, "kv_cache_memory_bytes": 2**28}
+    llm = vllm_engine.build(wide_policy(), logprobs_mode="raw_logprobs", **options)
     with pytest.raises(PolicyError, match=r"logprobs_mode: raw_logprobs.*must be processed_logprobs"):
-        vllm_engine.require_processed(llm)
+        require_processed(llm)
     vllm_engine.shut_down(llm)
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from policies.prompt_layout import left_padded
+from policies.samplers.decode_loop import left_padded
 
 
 def test_prompts_end_at_one_column_and_count_from_their_first_token() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from policies.samplers.serving.timeouts import Timeouts
+from policies.samplers.serving.fleet import Timeouts
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,180 @@
+"""The policy that a spec names: `tiny`, or any causal language model of the transformers library.
+
+It is loaded by folder or by hub name, from the hub's cache if there is no network; or its size alone is computed.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from policies.config import PolicyConfig
+from policies.encoder import Encoder, require_template
+from policies.errors import ModelNotFoundError, PolicyError
+from policies.models.tiny import CONTEXT, make_tiny, tiny_architecture
+from policies.models.tokenizer import VocabularySample, build_tokenizer, require_known
+from policies.policy import Policy, context_of, read_model
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """What a policy will take, found from its configuration alone."""
+
+    num_parameters: int
+    weights_bytes: int  # of the saved model
+    optimizer_bytes: int  # of the saved optimiser state: two moments, and float32 copies of shorter weights
+
+
+def load_policy(
+    config: PolicyConfig,
+    device: torch.device,
+    *,
+    seed: int,
+    sample: VocabularySample | None = None,
+    saved: Path | None = None,
+) -> Policy:
+    """Make or load the policy. Only `tiny` uses the seed and the sample; no global random state is moved.
+
+    `saved` is a folder that `Policy.save` wrote: the policy then goes on from there, vocabulary included, also
+    when the environments have changed since.
+    """
+    if config.kind != "tiny":
+        policy = _load_pretrained(config, device)
+    elif sample is None:
+        raise PolicyError(
+            "model: tiny makes its vocabulary from the environments' prompts; pass a sample of them"
+        )
+    else:
+        policy = make_tiny(config, sample, seed, device, saved)
+    if saved is not None:
+        policy.load_weights(saved)
+    return policy
+
+
+@dataclass(frozen=True)
+class PromptReader:
+    """What of a policy its prompts meet."""
+
+    encoder: Encoder
+    context: int | None  # most tokens in a row; None: the model sets no limit
+
+
+def load_prompt_reader(config: PolicyConfig, sample: VocabularySample | None = None) -> PromptReader | None:
+    """Load what reads a policy's prompts, and no weights; None where a hub name's files are not here: none is fetched.
+
+    That of `tiny` is the one that a run begins with; a resumed run has its own.
+    """
+    if config.kind == "tiny":
+        is_closed = config.vocabulary == "closed"
+        tokenizer = build_tokenizer(sample or VocabularySample({}), is_closed)
+        check = partial(require_known, tokenizer) if is_closed else None
+        return PromptReader(Encoder(tokenizer, config.template, check), CONTEXT)
+    try:
+        known = _architecture(config, is_offline=True)
+        tokenizer = _read_tokenizer(config, known, is_offline=True)
+    except ModelNotFoundError:
+        if config.kind == "hub":
+            return None
+        raise
+    require_template(tokenizer, config.template, config.model)
+    return PromptReader(Encoder(tokenizer, config.template), context_of(known))
+
+
+def describe_size(config: PolicyConfig, sample: VocabularySample | None = None) -> ModelSize:
+    """Compute the size of a policy from its configuration; that of a hub name must be in the cache."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        if config.kind == "tiny":
+            tokenizer = build_tokenizer(sample or VocabularySample({}), config.vocabulary == "closed")
+            known = tiny_architecture(config, len(tokenizer))
+        else:
+            known = _architecture(config, is_offline=True)
+        model = AutoModelForCausalLM.from_config(known, trust_remote_code=config.trust_remote_code)
+    num = sum(parameter.numel() for parameter in model.parameters())
+    width = torch.finfo(getattr(torch, config.dtype)).bits // 8
+    return ModelSize(num, num * width, num * (8 if width == 4 else 12))
+
+
+def _load_pretrained(config: PolicyConfig, device: torch.device) -> Policy:
+    known = _architecture(config)  # first, because it is small: a wrong name is found at once
+    tokenizer = _read_tokenizer(config, known)
+    with _explained(config):
+        dtype = getattr(torch, config.dtype)
+        model = read_model(_locate(config), dtype, **_hub_options(config), config=known)
+    if "past_key_values" not in inspect.signature(model.forward).parameters:
+        raise PolicyError(
+            f"{config.model}: a {type(model).__name__} keeps no key-value cache, which sampling needs"
+        )
+    return Policy(model.to(device), tokenizer, name=config.model, template=config.template)
+
+
+def _read_tokenizer(config: PolicyConfig, known: Any, *, is_offline: bool = False) -> Any:
+    options = {**_hub_options(config), "config": known, "local_files_only": is_offline}
+    with _explained(config):
+        return AutoTokenizer.from_pretrained(_locate(config), **options)
+
+
+def _architecture(config: PolicyConfig, *, is_offline: bool = False) -> Any:
+    """Read the configuration of a model without its weights; offline, a hub name is looked up in the cache only."""
+    options = {**_hub_options(config), "local_files_only": is_offline}
+    with _explained(config):
+        return AutoConfig.from_pretrained(_locate(config), **options)
+
+
+def _locate(config: PolicyConfig) -> str:
+    """Give what the library should open; a folder must exist and hold a `config.json`."""
+    if config.kind == "hub":
+        return config.model
+    folder = Path(config.model).expanduser()
+    if not folder.is_dir():
+        raise ModelNotFoundError(
+            f"model folder {config.model!r} does not exist (looked for {folder.absolute()}). "
+            "Give a folder written by `save_pretrained`, a hub name such as Qwen/Qwen2.5-0.5B, or `tiny`"
+        )
+    if not (folder / "config.json").is_file():
+        raise ModelNotFoundError(
+            f"model folder {config.model!r} has no config.json; it holds {_contents(folder)}. "
+            "Expected a folder written by `save_pretrained`: config.json, *.safetensors, the tokenizer's files"
+        )
+    return str(folder)
+
+
+@contextmanager
+def _explained(config: PolicyConfig) -> Iterator[None]:
+    """Turn the library's errors into ones that say what to do; their own first line is kept."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = lines[0] if lines else type(error).__name__
+        if "trust_remote_code" in str(error):
+            raise PolicyError(
+                f"{config.model}: this model brings its own Python code. If you trust it, say "
+                f"`trust_remote_code: true` in the policy section. ({reason})"
+            ) from error
+        if config.kind == "folder":
+            raise ModelNotFoundError(
+                f"model folder {config.model!r} cannot be read: {reason}. It holds {_contents(Path(config.model))}; "
+                "expected config.json, *.safetensors and the tokenizer's files, as `save_pretrained` writes them"
+            ) from error
+        raise ModelNotFoundError(
+            f"{config.model!r} is no folder here, and as a hub name it is neither in the local cache nor could it be "
+            f"fetched: {reason}. Check the name and the network (gated models need `hf auth login`), or give a folder "
+            "as ./name"
+        ) from error
+
+
+def _hub_options(config: PolicyConfig) -> dict[str, Any]:
+    return {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
+
+
+def _contents(folder: Path) -> str:
+    names = sorted(path.name for path in folder.expanduser().iterdir())
+    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "nothing"
