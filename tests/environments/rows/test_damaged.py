@@ -26,7 +26,7 @@ READER = """
 import os, random, resource, signal, sys
 from pathlib import Path
 from environments import EnvironmentFault
-from environments.tables.invalid_rows import Broken
+from environments.tables.invalid_rows import InvalidRow
 from environments.tables.data_files import FORMATS
 
 path = Path(sys.argv[1])
@@ -36,7 +36,7 @@ kind = FORMATS[path.suffix]
 def read():
     file = kind(damaged, damaged.name)
     file.head(5)
-    used = [place for place, (_, row) in enumerate(file.rows()) if not isinstance(row, Broken)]
+    used = [place for place, (_, row) in enumerate(file.rows()) if not isinstance(row, InvalidRow)]
     for place in used[::7]:
         file.row(place)
 
