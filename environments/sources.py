@@ -36,12 +36,12 @@ class EnvironmentSource:
             EnvironmentFault: the type is not there, its factory cannot be used, or what it made is no environment.
             pydantic.ValidationError: a built-in type refuses the options.
         """
-        made = self.referee()
+        made = self.build()
         if tell is not None:
             made.open(tell)
         return _checked(made, self.name)
 
-    def referee(self) -> Environment:
+    def build(self) -> Environment:
         """Build the environment to score with and no more: nothing is asked of it, so it need not open its data.
 
         Raises:

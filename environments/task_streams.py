@@ -1,31 +1,31 @@
-"""Draws of training tasks: one stream per (environment, category), its whole state two integers.
+"""The training tasks of a category: as a stream to draw from, its whole state two integers, or as a list.
 
-The conductor holds the streams and checkpoints their states. Refill as in the curricula reference, section 2.4: no
-copies and no backlog, a small category simply repeats.
+A stream keeps no copies and no backlog; a small category simply repeats.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from functools import lru_cache
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
 
-from environments.admission import ALL, Admission
 from environments.contracts import Environment, EnvironmentFault, Task
-from environments.pools import belongs, make_task
+from environments.pools import ALL, STALE, Admission, belongs, make_task
+from environments.tables.throttle import Throttle
 
 SEARCH = 1000  # indices of an endless category without a training task before it counts as all held out
 PATIENCE = 64  # training tasks of an endless category tried for one that is not in the batch yet
 
 
-def first_index(seed: int) -> int:
+def _first_index(seed: int) -> int:
     """Decide where an endless category begins: below 2^30, so that added to a generator's seed it fits 32 bits."""
     return int(np.random.SeedSequence(seed).generate_state(1)[0]) % 2**30
 
 
-def all_held_out(environment: Environment, category: str) -> EnvironmentFault:
+def _all_held_out(environment: Environment, category: str) -> EnvironmentFault:
     """Say that a category has nothing to train on, and what to do about it."""
     return EnvironmentFault(
         f"{environment.name}, category {category}: every task found is held out, or too long for the policy, and none"
@@ -59,10 +59,18 @@ class TaskStream:
         self.environment, self.category, self._admission = environment, category, admission
         self._size = environment.size(category)
         self._seed = seed
-        self._offset = first_index(seed)
+        self._offset = _first_index(seed)
         self._permutation = lru_cache(maxsize=2)(self._permute)
         self._position = self._epoch = 0
-        self._is_training = self._mask()
+        self._is_training: bytes | None = (
+            None  # of each index, where known without making tasks: may it be drawn?
+        )
+        known = environment.indices(category, "train")
+        if known is not None and self._size is not None:
+            mask = np.zeros(self._size, np.uint8)
+            mask[known] = 1
+            mask[admission.barred(environment, category)] = 0
+            self._is_training = mask.tobytes()
         if self._size is not None:
             self._permutation(0)  # now rather than in the first step: a million indices take some 15 ms
 
@@ -117,35 +125,76 @@ class TaskStream:
     def _next(self) -> Task:
         """Draw the next training task. Two epochs hold every index at least once after any position."""
         for _ in range(SEARCH if self._size is None else 2 * self._size):
-            index = self._next_index()
+            if self._size is None:
+                index = self._offset + self._position
+                self._position += 1
+            else:
+                index = int(self._permutation(self._epoch)[self._position])
+                self._position += 1
+                if self._position == self._size:
+                    self._position, self._epoch = 0, self._epoch + 1
             if self._is_training is not None and not self._is_training[index]:
                 continue
             task = make_task(self.environment, self.category, index)
             is_training = self._is_training is not None or belongs(self.environment, task, "train")
             if is_training and self._admission.admits(task):
                 return task
-        raise all_held_out(self.environment, self.category)
-
-    def _next_index(self) -> int:
-        if self._size is None:
-            self._position += 1
-            return self._offset + self._position - 1
-        index = int(self._permutation(self._epoch)[self._position])
-        self._position += 1
-        if self._position == self._size:
-            self._position, self._epoch = 0, self._epoch + 1
-        return index
-
-    def _mask(self) -> bytes | None:
-        """Say of every index whether it may be drawn, where the environment knows without making the tasks."""
-        known = self.environment.indices(self.category, "train")
-        if known is None or self._size is None:
-            return None
-        mask = np.zeros(self._size, np.uint8)
-        mask[known] = 1
-        mask[self._admission.barred(self.environment, self.category)] = 0
-        return mask.tobytes()
+        raise _all_held_out(self.environment, self.category)
 
     def _permute(self, epoch: int) -> NDArray[np.int64]:
         assert self._size is not None
         return np.random.default_rng([self._seed, epoch]).permutation(self._size)
+
+
+def training_roster(
+    environment: Environment,
+    category: str,
+    seed: int,
+    most: int,
+    tell: Callable[[str], None] | None = None,
+    admission: Admission = ALL,
+) -> NDArray[np.int64]:
+    """List the indices of a category's training tasks that are admitted, ascending; the same for the same arguments.
+
+    All of them, where the environment knows them without making tasks. Otherwise tasks are made, up to `most` different
+    ones as `Environment.distinct` tells: of a category that ends, out of all its indices in an order that the seed
+    decides; of an endless one from where its stream begins, until `STALE` indices in a row bring no new task. `tell`
+    hears how far it is where that takes long.
+
+    Raises:
+        EnvironmentFault: there is no training task.
+    """
+    known = environment.indices(category, "train")
+    if known is None:
+        known = _distinct_tasks(
+            environment, category, seed, most, Throttle(tell or (lambda text: None)), admission
+        )
+    else:
+        known = np.setdiff1d(known, admission.barred(environment, category), assume_unique=True)
+    if not len(known):
+        raise _all_held_out(environment, category)
+    return known
+
+
+def _distinct_tasks(
+    environment: Environment, category: str, seed: int, most: int, say: Throttle, admission: Admission
+) -> NDArray[np.int64]:
+    size = environment.size(category)
+    indices = count(_first_index(seed)) if size is None else np.random.default_rng(seed).permutation(size)
+    found: list[int] = []
+    seen: set[str] = set()
+    num_stale = 0
+    for index in map(int, indices):
+        if len(found) == most or (size is None and num_stale > STALE):
+            break
+        if say.is_time():
+            so_far = f"{len(found):,} of up to {most:,} tasks to choose among found"
+            say(f"{environment.name}/{category}: {so_far}")
+        task = make_task(environment, category, index)
+        num_stale += 1
+        if (key := environment.distinct(task)) not in seen:
+            seen.add(key)
+            num_stale = 0
+            if belongs(environment, task, "train") and admission.admits(task):
+                found.append(index)
+    return np.array(sorted(found), np.int64)

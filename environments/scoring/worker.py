@@ -69,7 +69,7 @@ def _build(sources: Sequence[EnvironmentSource]) -> tuple[dict[str, Environment]
     built, faults = {}, {}
     for source in sources:
         try:
-            built[source.name] = source.referee()
+            built[source.name] = source.build()
         except Exception as error:  # foreign code; the message reaches the trainer with the first job
             faults[source.name] = f"{type(error).__name__}: {error}"
     return built, faults

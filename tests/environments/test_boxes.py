@@ -188,7 +188,7 @@ def test_a_task_depends_on_category_and_index_alone(spelling):
 
 def test_a_task_of_a_box_is_scored_by_a_copy_that_never_made_it(spelling):
     task = pickle.loads(pickle.dumps(spelling.task("box", 12)))
-    elsewhere = EnvironmentSource("words", "reasoning_gym", options(parameters=WORDS)).referee()
+    elsewhere = EnvironmentSource("words", "reasoning_gym", options(parameters=WORDS)).build()
     assert elsewhere.score(task, task.answer).correct
     assert not elsewhere.score(task, task.answer[::-1] + "x").correct
 
