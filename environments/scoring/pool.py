@@ -18,11 +18,15 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from environments.contracts import EnvironmentFault, Score, Turn
 from environments.foreign_text import brief
-from environments.scoring import answers, worker
-from environments.scoring.environment_variables import hint, passed_on
-from environments.scoring.jobs import LONGEST_REASON, ScoringJob, unscorable
-from environments.scoring.output import ProcessOutput
-from environments.scoring.process import BrokenProcess, ScoringProcess
+from environments.scoring import worker
+from environments.scoring.jobs import LONGEST_REASON, READY, ScoringJob, read_turn, unscorable
+from environments.scoring.process import (
+    BrokenProcess,
+    ProcessOutput,
+    ScoringProcess,
+    passed_variables,
+    with_hint,
+)
 from environments.sources import EnvironmentSource
 
 START_S = 120.0  # for a worker: interpreter, imports, building the environments
@@ -72,16 +76,24 @@ class KillablePool:
         """
         if not jobs:
             return []
+        found: dict[int, Turn] = {}
         with self._lock:
             try:
-                return self._play(jobs)
+                self._waiting = deque(range(len(jobs)))
+                while len(found) < len(jobs):
+                    self._ending = [process for process in self._ending if not process.has_ended()]
+                    while len(self._processes) < min(self._num_workers, len(jobs) - len(found)):
+                        self._processes.append(self._start())
+                    self._hand_out(jobs)
+                    found.update(self._listen())
             except BaseException:
                 self.close()  # jobs are under way that nobody will ask for
                 raise
+        return [found[number] for number in range(len(jobs))]
 
     def close(self) -> None:
         """Kill the workers and all they started."""
-        for process in [*self._processes]:
+        for process in list(self._processes):
             self._let_go(process)
         for process in self._ending:
             process.end()
@@ -94,21 +106,6 @@ class KillablePool:
         """Give the process ids of the leaders of the workers' sessions."""
         return [process.pid for process in self._processes]
 
-    def _play(self, jobs: Sequence[ScoringJob]) -> list[Turn]:
-        turns: dict[int, Turn] = {}
-        self._waiting = deque(range(len(jobs)))
-        while len(turns) < len(jobs):
-            self._staff(len(jobs) - len(turns))
-            self._hand_out(jobs)
-            turns.update(self._listen())
-        return [turns[number] for number in range(len(jobs))]
-
-    def _staff(self, num_open: int) -> None:
-        """Have as many workers as there is work for."""
-        self._ending = [process for process in self._ending if not process.has_ended()]
-        while len(self._processes) < min(self._num_workers, num_open):
-            self._processes.append(self._start())
-
     def _start(self) -> ScoringProcess:
         if worker.is_starting:
             raise RuntimeError("a scoring process that is starting was to start others")
@@ -119,7 +116,7 @@ class KillablePool:
         main = multiprocessing.spawn.get_preparation_data("scoring")
         del main["authkey"]
         setup = worker.Setup(main, pickle.dumps(self._sources), self._memory_gib)
-        self._variables = passed_on(self._env)
+        self._variables = passed_variables(self._env)
         return ScoringProcess(pickle.dumps(setup), self._variables, self.output.writer, START_S)
 
     def _hand_out(self, jobs: Sequence[ScoringJob]) -> None:
@@ -156,7 +153,7 @@ class KillablePool:
                 if process.is_ready:
                     turn = self._read(answer)
                     yield process.finish(), turn
-                elif answer == answers.READY:
+                elif answer == READY:
                     process.is_ready, process.deadline = True, math.inf
                     self._has_started, self._num_failed = True, 0
                 else:
@@ -172,21 +169,23 @@ class KillablePool:
             self._let_go(process)
 
     def _read(self, answer: bytes) -> Turn:
-        """Read a turn; what fails for want of a variable is told how to get it."""
+        """Read a turn; what fails for want of a variable says how to pass it."""
         try:
-            turn = answers.read(answer)
+            turn = read_turn(answer)
         except EnvironmentFault as fault:
-            raise EnvironmentFault(hint(str(fault), self._variables)) from None
+            raise EnvironmentFault(with_hint(str(fault), self._variables)) from None
         if turn.score is None or turn.score.reason is None:
             return turn
-        reason = hint(turn.score.reason, self._variables)
+        reason = with_hint(turn.score.reason, self._variables)
         return Turn(score=Score.unscorable(brief(reason, LONGEST_SAID)), done=True)
 
     def _lose(self, process: ScoringProcess, reason: str) -> Found:
         """End a worker; the score it worked at is lost with it, and its other jobs wait again."""
         self._let_go(process)
         if not process.is_ready:
-            self._fail_to_start(process)
+            self._num_failed += 1
+            if not self._has_started or self._num_failed >= FAILED_STARTS:
+                raise self._start_fault(process)
         elif process.jobs:
             (number, _), *others = process.jobs
             self._waiting.extendleft(other for other, _ in reversed(others))
@@ -199,15 +198,12 @@ class KillablePool:
             process.tell_to_end()
             self._ending.append(process)
 
-    def _fail_to_start(self, process: ScoringProcess) -> None:
-        """Give up if no worker ever starts, or none does any more."""
-        self._num_failed += 1
-        if self._has_started and self._num_failed < FAILED_STARTS:
-            return
+    def _start_fault(self, process: ScoringProcess) -> EnvironmentFault:
+        """Say that no worker ever starts, or none does any more."""
         process.end()
         time.sleep(LAST_WORDS_S)
         words = self.output.last_line() if self.output is not None else ""
-        raise EnvironmentFault(
+        return EnvironmentFault(
             f"scoring processes do not start: they end at once, or take longer than {START_S:.0f} s"
             f"{f' (the last says: {words})' if words else ''}."
             " If a script of yours starts the run, let it do so under `if __name__ == '__main__':`, as each"

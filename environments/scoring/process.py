@@ -6,19 +6,23 @@ JSON, so nothing of an environment's is ever unpacked here.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
+import re
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
+from environments.foreign_text import brief
 from environments.scoring import leader
 
 WORKER = "environments.scoring.worker"
@@ -29,6 +33,23 @@ MAX_JOBS = 10_000  # after so many a process is replaced, and with it whatever i
 AHEAD = 8  # jobs that a process has at most
 QUICK_S = 0.005  # a job that took less is quick
 END_S = leader.END_S + 1.0  # for a leader to end what it leads
+PIPE_BYTES = 2**20  # that fit into the pipe of what is printed, where the system lets us say
+TAIL_BYTES = 2000  # of the end of what is printed that are kept
+LONGEST_LINE = 200  # characters of the last line that are shown
+
+# Environment variables that scoring processes see: what programs need to run, and no secrets.
+VARIABLES = frozenset(
+    {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TERM", "TMPDIR", "TMP", "TEMP"}
+    | {"VIRTUAL_ENV", "JAVA_HOME", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"}
+    | {"NVIDIA_VISIBLE_DEVICES", "TOKENIZERS_PARALLELISM", "SOURCE_DATE_EPOCH"}
+)
+PREFIXES = (
+    *("LC_", "LD_", "DYLD_", "XDG_", "CONDA_", "PYTHON", "COVERAGE_", "COV_CORE_"),
+    *("OMP_", "MKL_", "KMP_", "OPENBLAS_", "NUMEXPR_", "VECLIB_", "BLIS_", "CUDA_", "HIP_", "ROCR_"),
+    *("HF_", "TRANSFORMERS_"),
+)
+SECRET = re.compile(r"TOKEN|SECRET|PASS|KEY|CREDENTIAL|AUTH", re.IGNORECASE)
+MISSED = re.compile(r"KeyError: ['\"](\w+)['\"]")
 
 
 def command(module: str, handle: int) -> list[str]:
@@ -48,6 +69,55 @@ def end(session: subprocess.Popen[bytes]) -> None:
             os.killpg(session.pid, signal.SIGKILL)
         session.kill()
         session.wait()
+
+
+def passed_variables(more: Sequence[str]) -> dict[str, str]:
+    """Choose from our own environment variables; `more` names further ones."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in more or ((name in VARIABLES or name.startswith(PREFIXES)) and not SECRET.search(name))
+    }
+
+
+def with_hint(words: str, seen: Mapping[str, str]) -> str:
+    """Add to the words of a `KeyError` how a variable that we have reaches a scoring process."""
+    missed = MISSED.search(words)
+    if missed is None or missed[1] in seen or missed[1] not in os.environ:
+        return words
+    return f"{words} (`scoring: {{env: [{missed[1]}]}}` passes this variable to scoring processes)"
+
+
+class ProcessOutput:
+    """A pipe that many processes print into: read so that none of them waits; all but its end is thrown away.
+
+    Attributes:
+        writer: the descriptor that they inherit.
+        num_bytes: how much was printed so far.
+    """
+
+    def __init__(self) -> None:
+        reader, self.writer = os.pipe()
+        if hasattr(fcntl, "F_SETPIPE_SZ"):
+            with suppress(OSError):  # more than this user may have
+                fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        self.num_bytes, self._tail = 0, b""
+        threading.Thread(target=self._read, args=(reader,), name="scoring output", daemon=True).start()
+
+    def last_line(self) -> str:
+        """Give the last line that was printed, shortened; empty if nothing was."""
+        lines = self._tail.decode(errors="replace").strip().splitlines()
+        return brief(lines[-1], LONGEST_LINE) if lines else ""
+
+    def close(self) -> None:
+        """Let go of our end; the other is read until the last process has let go of it."""
+        os.close(self.writer)
+
+    def _read(self, reader: int) -> None:
+        while data := os.read(reader, 2**16):
+            self.num_bytes += len(data)
+            self._tail = (self._tail + data)[-TAIL_BYTES:]
+        os.close(reader)
 
 
 class BrokenProcess(Exception):
@@ -111,7 +181,7 @@ class ScoringProcess:
         """Send a job, whose time begins when those before it are done.
 
         Raises:
-            Broken: it has ended while it had nothing to do, or speaks then.
+            BrokenProcess: it has ended while it had nothing to do, or speaks then.
         """
         if not self.jobs:
             for _ in self.answers():
@@ -125,7 +195,7 @@ class ScoringProcess:
         """Say which job it has done; the next one's time begins.
 
         Raises:
-            Broken: it had none.
+            BrokenProcess: it had none.
         """
         if not self.jobs:
             raise BrokenProcess("an answer that nobody asked for")
@@ -147,9 +217,19 @@ class ScoringProcess:
         """Give what has been answered in full by now.
 
         Raises:
-            Broken: it has ended, or answers what is no answer.
+            BrokenProcess: it has ended, or answers what is no answer.
         """
-        has_ended = self._pull()
+        has_ended = False
+        try:
+            while part := self._socket.recv(PIECE):
+                self._unread += part
+                if len(part) < PIECE:
+                    break
+            has_ended = not part  # the other end is closed
+        except BlockingIOError:
+            pass
+        except OSError:  # it was reset: closed while something was on its way
+            has_ended = True
         while len(self._unread) >= LENGTH.size:
             (length,) = LENGTH.unpack_from(self._unread)
             if length > LONGEST:
@@ -184,16 +264,3 @@ class ScoringProcess:
     def _send(self, message: bytes) -> None:
         self._unsent += LENGTH.pack(len(message)) + message
         self.push()
-
-    def _pull(self) -> bool:
-        """Read what there is; whether the other end is closed."""
-        try:
-            while part := self._socket.recv(PIECE):
-                self._unread += part
-                if len(part) < PIECE:
-                    return False
-        except BlockingIOError:
-            return False
-        except OSError:  # it was reset: closed while something was on its way
-            return True
-        return True

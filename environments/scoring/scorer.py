@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from types import TracebackType
 from typing import Annotated, Literal, Self
 
 from pydantic import Field
@@ -51,14 +50,16 @@ class Scorer:
     ) -> None:
         self._environments = environments
         self._options = options or ScoringOptions()
+        has_affinity = hasattr(os, "sched_getaffinity")
+        num_cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
         self._pool = KillablePool(
             [source for source in sources if self.isolates(source.name)],
-            self._options.workers or _default_workers(),
+            self._options.workers or min(max(1, num_cores - 1), MOST_WORKERS),
             self._options.timeout_s,
             self._options.memory_gib,
             self._options.env,
         )
-        self._has_told = False
+        self._has_reported = False
 
     def isolates(self, environment: str) -> bool:
         """Say whether an environment, given by name, is scored in processes."""
@@ -88,13 +89,11 @@ class Scorer:
     def take_news(self) -> list[str]:
         """Give what people should know and have not been told: that the processes print, which nobody reads."""
         output = self._pool.output
-        if self._has_told or output is None or not output.num_bytes:
+        if self._has_reported or output is None or not output.num_bytes:
             return []
-        self._has_told = True
-        return [
-            f"scorers print, which is not kept: {output.num_bytes:,} bytes so far, the last line:"
-            f" {output.last_line()}"
-        ]
+        self._has_reported = True
+        num, line = output.num_bytes, output.last_line()
+        return [f"scorers print, which is not kept: {num:,} bytes so far, the last line: {line}"]
 
     def close(self) -> None:
         """End the processes and whatever they started, if there are any; `turns` would start them anew."""
@@ -103,12 +102,5 @@ class Scorer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
-
-
-def _default_workers() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(max(1, cores - 1), MOST_WORKERS)

@@ -6,14 +6,12 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from environments.contracts import EnvironmentFault
 from environments.foreign_text import brief
-from environments.tables.expressions import Row
-from environments.tables.invalid_rows import LONGEST, InvalidRow
-from environments.tables.row_file import RowFile
+from environments.tables.row_file import LONGEST, InvalidRow, Row, RowFile, row_or_fault
 
 BATCH = 1024  # rows turned into Python objects at a time
 IPC_FILE = b"ARROW1"  # what Arrow's file format begins with; its stream format has no mark
@@ -150,23 +148,23 @@ def _as_bytes(type_: Any) -> Any:
         return pa.dictionary(type_.index_type, _as_bytes(type_.value_type), type_.ordered)
     if pa.types.is_map(type_):
         return pa.map_(_as_bytes(type_.key_type), _as_bytes(type_.item_type))
+
+    def inside(field: Any) -> Any:
+        return field.with_type(_as_bytes(field.type))
+
     if pa.types.is_struct(type_):
-        return pa.struct([_field_as_bytes(field) for field in type_])
+        return pa.struct([inside(field) for field in type_])
     if pa.types.is_list(type_):
-        return pa.list_(_field_as_bytes(type_.value_field))
+        return pa.list_(inside(type_.value_field))
     if pa.types.is_large_list(type_):
-        return pa.large_list(_field_as_bytes(type_.value_field))
+        return pa.large_list(inside(type_.value_field))
     if pa.types.is_fixed_size_list(type_):
-        return pa.list_(_field_as_bytes(type_.value_field), type_.list_size)
+        return pa.list_(inside(type_.value_field), type_.list_size)
     return plain.get(type_, type_)
 
 
-def _field_as_bytes(field: Any) -> Any:
-    return field.with_type(_as_bytes(field.type))
-
-
-def _columns(table: Any) -> Columns:
-    return list(zip(table.column_names, table.columns, strict=True))
+def _columns(table: Any) -> Columns:  # of a table or a batch
+    return list(zip(table.schema.names, table.columns, strict=True))
 
 
 def _row(columns: Columns, number: int) -> Row:
@@ -183,12 +181,5 @@ def _rows(table: Any) -> list[Row | InvalidRow]:
     try:
         return list(table.to_pylist())
     except ValueError:
-        columns = list(zip(table.schema.names, table.columns, strict=True))
-        return [_row_or_broken(columns, number) for number in range(table.num_rows)]
-
-
-def _row_or_broken(columns: Columns, number: int) -> Row | InvalidRow:
-    try:
-        return _row(columns, number)
-    except InvalidRow as broken:
-        return broken
+        columns = _columns(table)
+        return [row_or_fault(partial(_row, columns, number)) for number in range(table.num_rows)]

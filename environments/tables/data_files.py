@@ -38,19 +38,18 @@ def find_files(given: str | Sequence[str], split: str, folder: str | None) -> li
     Raises:
         EnvironmentFault: something is not there, or is no table.
     """
-    paths = [given] if isinstance(given, str) else given
-    return [file for path in paths for file in _found(path, split, Path(folder or "."))]
-
-
-def _found(given: str, split: str, folder: Path) -> list[RowFile]:
-    path = folder / Path(given).expanduser()
-    if path.is_dir():
-        return _in_folder(path, given, split)
-    if not path.is_file():
-        near = difflib.get_close_matches(path.name, _names(path.parent), n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise EnvironmentFault(f"there is no file or folder {given} in {folder.absolute()}{hint}")
-    return [_opened(path, given)]
+    start, found = Path(folder or "."), list[RowFile]()
+    for name in [given] if isinstance(given, str) else given:
+        path = start / Path(name).expanduser()
+        if path.is_dir():
+            found += _in_folder(path, name, split)
+        elif path.is_file():
+            found.append(_opened(path, name))
+        else:
+            near = difflib.get_close_matches(path.name, _names(path.parent), n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise EnvironmentFault(f"there is no file or folder {name} in {start.absolute()}{hint}")
+    return found
 
 
 def _names(folder: Path) -> list[str]:
@@ -114,18 +113,16 @@ def _of_split(shards: Sequence[str], split: str, folder: str) -> list[str]:
         raise EnvironmentFault(
             f"the folder {folder} holds {' and '.join(kinds)}: name the files that are meant"
         )
-    of = {shard: _split(shard) for shard in shards}
+    of: dict[str, str | None] = {}
+    for shard in shards:
+        stem = Path(shard).stem
+        match = SHARD.fullmatch(stem)
+        of[shard] = match["split"] if match else stem if stem in SPLITS else None
     splits = sorted({one for one in of.values() if one is not None})
     if not splits:
         return list(shards)
     _require(split, splits, folder)
     return [shard for shard in shards if of[shard] == split]
-
-
-def _split(shard: str) -> str | None:
-    stem = Path(shard).stem
-    match = SHARD.fullmatch(stem)
-    return match["split"] if match else stem if stem in SPLITS else None
 
 
 def _require(split: str, splits: Sequence[str], folder: str) -> None:

@@ -1,20 +1,24 @@
-"""From a row to a problem: the conversation, the category, the truth. Here it shows whether a row is broken."""
+"""From a row to a task: the conversation, the category, the truth. Here it shows whether a row is valid."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import chain, islice
 from typing import Any
 
 from environments.contracts import EnvironmentFault, Message
-from environments.tables.expressions import Expression, Row, Template
-from environments.tables.invalid_rows import InvalidRow, shortened
+from environments.tables.expressions import Expression, Template
+from environments.tables.row_file import InvalidRow, Row, RowFile, shortened
 from environments.tables.text_rows import json_type
 
 ROLES = ("system", "user", "assistant")
 LONGEST_NAME = 100  # characters of a category's name
+ALL = "all"  # the one category of rows that are not told apart
+TRUTHS = ("reward_model.ground_truth", "answer", "ground_truth", "solution")  # verl's place, then columns
+HEAD = 100  # rows in which a truth is looked for
 PLAIN = (str, int, float, bool, type(None))
 
 Conversation = tuple[Message, ...]
@@ -46,15 +50,15 @@ class RowParser:
         """Name the category of a row.
 
         Raises:
-            Broken: it has none, or one that is no name.
+            InvalidRow: it has none, or one that is no name.
         """
-        return ALL if self.category is None else _name(self.category(row))
+        return ALL if self.category is None else _category_name(self.category(row))
 
     def conversation(self, row: Row) -> Conversation:
         """Give what the policy is asked.
 
         Raises:
-            Broken: there is nothing, or it is no conversation.
+            InvalidRow: there is nothing, or it is no conversation.
             EnvironmentFault: the row and the options both bring a system message.
         """
         given = self.prompt(row)
@@ -76,7 +80,7 @@ class RowParser:
         """Give what the reward compares with, as plain data.
 
         Raises:
-            Broken: it is missing, or no plain data.
+            InvalidRow: it is missing, or no plain data.
         """
         if self.truth is None:
             return None
@@ -91,7 +95,7 @@ class RowParser:
         """Give the reference reply that the row brings, if the options name one.
 
         Raises:
-            Broken: it is missing, or no text.
+            InvalidRow: it is missing, or no text.
         """
         if self.reference is None:
             return None
@@ -104,7 +108,7 @@ class RowParser:
         """Look at all of a row but its category, and give its conversation.
 
         Raises:
-            Broken: it cannot be used.
+            InvalidRow: it cannot be used.
         """
         messages = self.conversation(row)
         truth = self.truth_of(row)
@@ -122,16 +126,14 @@ def _together(*expressions: Expression | Template | None) -> frozenset[str] | No
     return frozenset().union(*known) if len(known) == len(read) else None
 
 
-ALL = "all"  # the one category of rows that are not told apart
-
-
 def _messages(given: Any) -> Conversation:
     if not isinstance(given, list):
         found = f"expected a text or a list of messages, found {json_type(given)}"
         raise InvalidRow("the prompt is no conversation", found)
     messages = tuple(map(_message, given))
     if not messages or messages[-1]["role"] != "user":
-        raise InvalidRow("the prompt does not end with the user's message", _ending(messages))
+        found = f"the last is the {messages[-1]['role']}'s" if messages else "it has no messages"
+        raise InvalidRow("the prompt does not end with the user's message", found)
     if not any(message["content"].strip() for message in messages if message["role"] == "user"):
         raise InvalidRow("the prompt is empty")
     return messages
@@ -139,24 +141,18 @@ def _messages(given: Any) -> Conversation:
 
 def _message(given: Any) -> Message:
     if not isinstance(given, dict) or "role" not in given or "content" not in given:
-        raise InvalidRow(
-            "the prompt is no conversation", f"expected role and content, found {shortened(repr(given), 80)}"
-        )
+        found = f"expected role and content, found {shortened(repr(given), 80)}"
+        raise InvalidRow("the prompt is no conversation", found)
     role, content = given["role"], given["content"]
     if role not in ROLES:
-        raise InvalidRow(
-            "a message of another role", f"{shortened(repr(role), 40)} is not one of {', '.join(ROLES)}"
-        )
+        found = f"{shortened(repr(role), 40)} is not one of {', '.join(ROLES)}"
+        raise InvalidRow("a message of another role", found)
     if not isinstance(content, str):
         raise InvalidRow("a message that is no text", f"its content is {json_type(content)}")
     return {"role": role, "content": content}
 
 
-def _ending(messages: Conversation) -> str:
-    return f"the last is the {messages[-1]['role']}'s" if messages else "it has no messages"
-
-
-def _name(value: Any) -> str:
+def _category_name(value: Any) -> str:
     """Write a category as a name: 1 for the number 1.0, true for True."""
     if isinstance(value, bool):
         return str(value).lower()
@@ -185,3 +181,38 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, dict):
         return all(isinstance(key, str) and _is_plain(one) for key, one in value.items())
     return isinstance(value, PLAIN)
+
+
+def find_truth(files: Sequence[RowFile], check: Callable[[Any], None]) -> Expression | None:
+    """Find the first place at which one of the first rows has a truth; None if there is none and none is needed.
+
+    Args:
+        files: where to look.
+        check: the reward's; it refuses None where a truth is needed.
+
+    Raises:
+        EnvironmentFault: there is none, and the reward needs one.
+    """
+    rows = list(islice(chain.from_iterable(file.head(HEAD) for file in files), HEAD))
+    if not rows:
+        return Expression(TRUTHS[0])  # no row can be read: going through them says why
+    truths = list(map(Expression, TRUTHS))
+    for is_found in (lambda value: value is not None, lambda value: True):
+        for expression in truths:
+            if any(_holds(expression, row, is_found) for row in rows):
+                return expression
+    try:
+        check(None)
+    except ValueError as error:
+        raise EnvironmentFault(
+            f"the reward needs a truth, and the first rows have none at {', '.join(TRUTHS)}; their columns are"
+            f" {', '.join(map(str, rows[0])) or 'none'}: say which by `truth: COLUMN`"
+        ) from error
+    return None
+
+
+def _holds(expression: Expression, row: Row, condition: Callable[[Any], bool]) -> bool:
+    try:
+        return condition(expression(row))
+    except InvalidRow:
+        return False
