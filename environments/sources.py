@@ -39,7 +39,22 @@ class EnvironmentSource:
         made = self.build()
         if tell is not None:
             made.open(tell)
-        return _checked(made, self.name)
+        if getattr(made, "name", None) != self.name:
+            raise EnvironmentFault(
+                f"environment {self.name}: set its attribute name to the name the factory is given"
+            )
+        if not isinstance(getattr(made, "version", None), str):
+            raise EnvironmentFault(
+                f"environment {self.name}: set its attribute version to a string, for example '1'"
+            )
+        categories: list[object] = list(made.categories)
+        names = [category.name for category in categories if isinstance(category, Category)]
+        if not names or len(set(names)) < len(categories):
+            raise EnvironmentFault(
+                f"environment {self.name}: expected at least one category, each name once, as Category objects;"
+                f" found {names or categories}"
+            )
+        return made
 
     def build(self) -> Environment:
         """Build the environment to score with and no more: nothing is asked of it, so it need not open its data.
@@ -47,17 +62,16 @@ class EnvironmentSource:
         Raises:
             EnvironmentFault, pydantic.ValidationError: as `create`, as far as building it shows.
         """
-        made = self._from_factory() if ":" in self.type else self._from_file()
+        config = validate(self.type, self.options)
+        if config is None:
+            made = self._from_factory()
+        else:
+            made = ENVIRONMENTS.module(self.type).create(self.name, config.within(self.search_path))
         if not isinstance(made, Environment):
             raise EnvironmentFault(
                 f"environment {self.name}: the factory returned {type(made).__name__}, not an environments.Environment"
             )
         return made
-
-    def _from_file(self) -> object:
-        config = validate(self.type, self.options)
-        assert config is not None
-        return ENVIRONMENTS.module(self.type).create(self.name, config.within(self.search_path))
 
     def _from_factory(self) -> object:
         factory = ENVIRONMENTS.function(self.type, self.search_path)
@@ -91,19 +105,3 @@ def validate(type_: str, options: Mapping[str, Any]) -> Options | None:
     if ":" in type_:
         return None
     return cast(Options, ENVIRONMENTS.module(type_).Config.model_validate(dict(options)))
-
-
-def _checked(made: Environment, name: str) -> Environment:
-    """Refuse at the wall what would fail obscurely later."""
-    if getattr(made, "name", None) != name:
-        raise EnvironmentFault(f"environment {name}: set its attribute name to the name the factory is given")
-    if not isinstance(getattr(made, "version", None), str):
-        raise EnvironmentFault(f"environment {name}: set its attribute version to a string, for example '1'")
-    categories: list[object] = list(made.categories)
-    names = [category.name for category in categories if isinstance(category, Category)]
-    if not names or len(set(names)) < len(categories):
-        raise EnvironmentFault(
-            f"environment {name}: expected at least one category, each name once, as Category objects;"
-            f" found {names or categories}"
-        )
-    return made

@@ -165,20 +165,12 @@ def training_roster(
         EnvironmentFault: there is no training task.
     """
     known = environment.indices(category, "train")
-    if known is None:
-        known = _distinct_tasks(
-            environment, category, seed, most, Throttle(tell or (lambda text: None)), admission
-        )
-    else:
+    if known is not None:
         known = np.setdiff1d(known, admission.barred(environment, category), assume_unique=True)
-    if not len(known):
-        raise _all_held_out(environment, category)
-    return known
-
-
-def _distinct_tasks(
-    environment: Environment, category: str, seed: int, most: int, say: Throttle, admission: Admission
-) -> NDArray[np.int64]:
+        if not len(known):
+            raise _all_held_out(environment, category)
+        return known
+    report = Throttle(tell or (lambda text: None))
     size = environment.size(category)
     indices = count(_first_index(seed)) if size is None else np.random.default_rng(seed).permutation(size)
     found: list[int] = []
@@ -187,9 +179,9 @@ def _distinct_tasks(
     for index in map(int, indices):
         if len(found) == most or (size is None and num_stale > STALE):
             break
-        if say.is_time():
+        if report.is_time():
             so_far = f"{len(found):,} of up to {most:,} tasks to choose among found"
-            say(f"{environment.name}/{category}: {so_far}")
+            report(f"{environment.name}/{category}: {so_far}")
         task = make_task(environment, category, index)
         num_stale += 1
         if (key := environment.distinct(task)) not in seen:
@@ -197,4 +189,6 @@ def _distinct_tasks(
             num_stale = 0
             if belongs(environment, task, "train") and admission.admits(task):
                 found.append(index)
+    if not found:
+        raise _all_held_out(environment, category)
     return np.array(sorted(found), np.int64)

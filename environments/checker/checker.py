@@ -26,6 +26,7 @@ from environments.checker.findings import (
 from environments.checker.sandbox_process import Answer, Lost, SandboxProcess
 from environments.scoring import ScoringOptions
 from environments.scoring.pool import KillablePool
+from environments.scoring.process import limit_resources
 from environments.sources import EnvironmentSource
 
 MEMORY_GIB = 8  # of writable memory, for building and tasks; scores have their own limit
@@ -157,9 +158,7 @@ def serve(handle: int) -> None:
     """Make checks for whoever asks at a descriptor, until the asking side is gone: a sandbox process's whole life."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the asking side's to handle
     warnings.simplefilter("ignore")
-    for kind, limit in ((resource.RLIMIT_DATA, MEMORY_GIB * 2**30), (resource.RLIMIT_CORE, 0)):
-        hard = resource.getrlimit(kind)[1]
-        resource.setrlimit(kind, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+    limit_resources({resource.RLIMIT_DATA: MEMORY_GIB * 2**30, resource.RLIMIT_CORE: 0})
     connection = Connection(handle)
 
     def send(message: Answer) -> None:

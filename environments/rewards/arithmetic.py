@@ -8,6 +8,9 @@ from fractions import Fraction
 from functools import lru_cache
 from itertools import combinations
 
+Number = int | Fraction
+Numbers = tuple[int, ...]
+
 DEEPEST = 50  # nested parentheses and signs
 TOKEN = re.compile(r"\s*+(?:(0|[1-9][0-9]{0,15}+)(?![0-9.])|([-+*/()]))")
 
@@ -105,10 +108,6 @@ def expression_for(numbers: Sequence[int], target: int) -> str | None:
     if whole is not None or len(ordered) > 5:
         return _unwrapped(whole)
     return _unwrapped(_solve(ordered, Fraction(target), False))
-
-
-Number = int | Fraction
-Numbers = tuple[int, ...]
 
 
 @lru_cache(maxsize=10_000)

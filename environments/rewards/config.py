@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, TypeAdapter, WithJsonSchema
+from pydantic import BeforeValidator, Field, TypeAdapter, WithJsonSchema
 
 from environments.contracts import EnvironmentFault
 from environments.options import Options
@@ -51,7 +51,10 @@ def resolve(raw: object) -> dict[str, Any]:
     if isinstance(raw, str):
         raw = {"type": raw}
     if isinstance(raw, list | tuple):
-        return resolve({"type": "combined", "parts": _parts(list(raw))})
+        parts = TypeAdapter(list[Part]).validate_python(
+            list(raw)
+        )  # here errors say where in the list they are
+        return resolve({"type": "combined", "parts": parts})
     if not isinstance(raw, Mapping) or not isinstance(raw.get("type"), str):
         raise ValueError(
             f"expected the name of a reward, a map with `type`, or a list of those, found {raw!r};"
@@ -62,13 +65,6 @@ def resolve(raw: object) -> dict[str, Any]:
         raise ValueError("`weight` has a meaning only in a list of rewards: remove it, or write a list")
     config = _config_class(raw["type"]).model_validate(options)
     return {"type": raw["type"], **config.model_dump(mode="json", by_alias=True)}
-
-
-def _parts(raw: list[object]) -> list[dict[str, Any]]:
-    """Check the parts here, so that errors say where in the list they are."""
-    from environments.rewards.combined import Part
-
-    return TypeAdapter(list[Part]).validate_python(raw)
 
 
 def _config_class(type_: str) -> type[Options]:
@@ -86,6 +82,22 @@ def _config_class(type_: str) -> type[Options]:
     return config
 
 
+class Weight(Options):
+    """What a part of a combination has beside its own options."""
+
+    weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    """Share in the mean; 0: only a component, for reading."""
+
+
+def _resolve_part(raw: object) -> dict[str, Any]:
+    weight = {"weight": raw["weight"]} if isinstance(raw, Mapping) and "weight" in raw else {}
+    own = {k: v for k, v in raw.items() if k != "weight"} if isinstance(raw, Mapping) else raw
+    if isinstance(own, list | tuple) or (isinstance(own, Mapping) and own.get("type") == "combined"):
+        raise ValueError("a combination of rewards holds no further combination: write all parts in one list")
+    return {**resolve(own), "weight": Weight.model_validate(weight).weight}
+
+
+Part = Annotated[dict[str, Any], BeforeValidator(_resolve_part)]  # a reward's map, with its weight
 RewardSection = Annotated[
     Mapping[str, Any],
     BeforeValidator(resolve),

@@ -52,7 +52,7 @@ def printed(code: str, given: str, limits: SandboxLimits) -> str | None:
     """Run a program with this standard input; None if it fails, prints too much or takes too long.
 
     Raises:
-        Refused: it could not be started.
+        SandboxRefused: it could not be started.
     """
     with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as sink:
         source.write(given.encode(errors="replace"))
@@ -71,7 +71,7 @@ def holds(code: str, tests: str, limits: SandboxLimits) -> bool:
     catching everything says nothing.
 
     Raises:
-        Refused: it could not be started.
+        SandboxRefused: it could not be started.
     """
     with _program(code, True, limits, subprocess.DEVNULL, subprocess.DEVNULL) as program:
         if program.line() != b"loaded\n":
@@ -85,7 +85,7 @@ def isolation() -> str:
     """Say what holds here: "isolated", or "limited" where the kernel refuses namespaces.
 
     Raises:
-        Refused: nothing can be run here.
+        SandboxRefused: nothing can be run here.
     """
     with _program("", False, SandboxLimits(1.0), subprocess.DEVNULL, subprocess.DEVNULL) as program:
         return program.isolation

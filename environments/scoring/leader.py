@@ -26,7 +26,6 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 LOOK_S = 0.5  # between two looks at who the parent is
@@ -71,7 +70,12 @@ def lead(parent: int) -> None:
             os.read(woken, 4096)
         code = _reap(worker)
     _end_all(worker)
-    _exit_as(1 if code is None else code)
+    if code is not None and code < 0:  # end by the signal that killed the worker
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        with suppress(OSError):  # SIGKILL needs no handler, and takes none
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    os._exit(code if code is not None and code >= 0 else 1)
 
 
 def claim() -> None:
@@ -141,16 +145,6 @@ def _descendants() -> set[int]:
         newest = {pid for pid, parent in parents.items() if parent in newest}
         found |= newest
     return found
-
-
-def _exit_as(code: int) -> NoReturn:
-    """End with the worker's exit code, or by the signal that killed it."""
-    if code < 0:
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        with suppress(OSError):  # SIGKILL needs no handler, and takes none
-            signal.signal(-code, signal.SIG_DFL)
-        os.kill(os.getpid(), -code)
-    os._exit(code if code >= 0 else 1)
 
 
 if __name__ == "__main__":

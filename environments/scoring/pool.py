@@ -151,7 +151,13 @@ class KillablePool:
             process.push()
             for answer in process.answers():
                 if process.is_ready:
-                    turn = self._read(answer)
+                    try:
+                        turn = read_turn(answer)
+                    except EnvironmentFault as fault:
+                        raise EnvironmentFault(with_hint(str(fault), self._variables)) from None
+                    if turn.score is not None and turn.score.reason is not None:
+                        reason = with_hint(turn.score.reason, self._variables)
+                        turn = Turn(score=Score.unscorable(brief(reason, LONGEST_SAID)), done=True)
                     yield process.finish(), turn
                 elif answer == READY:
                     process.is_ready, process.deadline = True, math.inf
@@ -168,24 +174,21 @@ class KillablePool:
         if process.is_worn and not process.jobs:
             self._let_go(process)
 
-    def _read(self, answer: bytes) -> Turn:
-        """Read a turn; what fails for want of a variable says how to pass it."""
-        try:
-            turn = read_turn(answer)
-        except EnvironmentFault as fault:
-            raise EnvironmentFault(with_hint(str(fault), self._variables)) from None
-        if turn.score is None or turn.score.reason is None:
-            return turn
-        reason = with_hint(turn.score.reason, self._variables)
-        return Turn(score=Score.unscorable(brief(reason, LONGEST_SAID)), done=True)
-
     def _lose(self, process: ScoringProcess, reason: str) -> Found:
         """End a worker; the score it worked at is lost with it, and its other jobs wait again."""
         self._let_go(process)
         if not process.is_ready:
             self._num_failed += 1
             if not self._has_started or self._num_failed >= FAILED_STARTS:
-                raise self._start_fault(process)
+                process.end()
+                time.sleep(LAST_WORDS_S)
+                words = self.output.last_line() if self.output is not None else ""
+                raise EnvironmentFault(
+                    f"scoring processes do not start: they end at once, or take longer than {START_S:.0f} s"
+                    f"{f' (the last says: {words})' if words else ''}."
+                    " If a script of yours starts the run, let it do so under `if __name__ == '__main__':`, as each"
+                    " process imports the script; `scoring: {isolation: none}` scores without them"
+                )
         elif process.jobs:
             (number, _), *others = process.jobs
             self._waiting.extendleft(other for other, _ in reversed(others))
@@ -197,15 +200,3 @@ class KillablePool:
             self._processes.remove(process)
             process.tell_to_end()
             self._ending.append(process)
-
-    def _start_fault(self, process: ScoringProcess) -> EnvironmentFault:
-        """Say that no worker ever starts, or none does any more."""
-        process.end()
-        time.sleep(LAST_WORDS_S)
-        words = self.output.last_line() if self.output is not None else ""
-        return EnvironmentFault(
-            f"scoring processes do not start: they end at once, or take longer than {START_S:.0f} s"
-            f"{f' (the last says: {words})' if words else ''}."
-            " If a script of yours starts the run, let it do so under `if __name__ == '__main__':`, as each"
-            " process imports the script; `scoring: {isolation: none}` scores without them"
-        )

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import re
+import resource
 import signal
 import socket
 import struct
@@ -69,6 +70,13 @@ def end(session: subprocess.Popen[bytes]) -> None:
             os.killpg(session.pid, signal.SIGKILL)
         session.kill()
         session.wait()
+
+
+def limit_resources(limits: Mapping[int, int]) -> None:
+    """Limit what this process may take, by kind of resource, as far as its hard limits allow."""
+    for kind, limit in limits.items():
+        hard = resource.getrlimit(kind)[1]
+        resource.setrlimit(kind, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 
 
 def passed_variables(more: Sequence[str]) -> dict[str, str]:

@@ -9,7 +9,7 @@ import resource
 import signal
 import socket
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BufferedRWPair
 from pathlib import Path
@@ -17,8 +17,7 @@ from typing import Any, TypeAlias
 
 from environments.contracts import Environment, EnvironmentFault
 from environments.scoring.jobs import READY, ScoringJob, fault_bytes, play, turn_bytes, unscorable
-from environments.scoring.process import LENGTH, LONGEST
-from environments.sources import EnvironmentSource
+from environments.scoring.process import LENGTH, LONGEST, limit_resources
 
 MAX_OPEN_FILES = 256
 
@@ -53,22 +52,26 @@ def serve(handle: int) -> None:
         )
         multiprocessing.spawn.prepare(dict(setup.main))
         is_starting = False
-        built, faults = _build(pickle.loads(setup.sources))
-        _limit(setup.memory_gib)
+        built: dict[str, Environment] = {}
+        faults: dict[str, str] = {}
+        for source in pickle.loads(setup.sources):
+            try:
+                built[source.name] = source.build()
+            except Exception as error:  # foreign code; the message reaches the trainer with the first job
+                faults[source.name] = f"{type(error).__name__}: {error}"
+        # What a score may take is beyond what is mapped by now; where the system does not say, the limit counts from 0.
+        statm = Path("/proc/self/statm")
+        mapped = int(statm.read_text().split()[0]) * resource.getpagesize() if statm.exists() else 0
+        limit_resources(
+            {
+                resource.RLIMIT_AS: mapped + int(setup.memory_gib * 2**30),
+                resource.RLIMIT_CORE: 0,
+                resource.RLIMIT_NOFILE: MAX_OPEN_FILES,
+            }
+        )
         _send(stream, READY)
         while job := _receive(stream):
             _send(stream, _answer(pickle.loads(job), built, faults))
-
-
-def _build(sources: Sequence[EnvironmentSource]) -> tuple[dict[str, Environment], dict[str, str]]:
-    """Build the environments, by name; for those that cannot be built, why."""
-    built, faults = {}, {}
-    for source in sources:
-        try:
-            built[source.name] = source.build()
-        except Exception as error:  # foreign code; the message reaches the trainer with the first job
-            faults[source.name] = f"{type(error).__name__}: {error}"
-    return built, faults
 
 
 def _answer(job: ScoringJob, built: Mapping[str, Environment], faults: Mapping[str, str]) -> bytes:
@@ -96,18 +99,3 @@ def _receive(stream: Stream) -> bytes:
 def _send(stream: Stream, message: bytes) -> None:
     stream.write(LENGTH.pack(len(message)) + message)
     stream.flush()
-
-
-def _limit(memory_gib: float) -> None:
-    """Limit what a score may take, beyond what the built environments hold already."""
-    statm = Path(
-        "/proc/self/statm"
-    )  # where the system does not say what is mapped by now, the limit counts from 0
-    mapped = int(statm.read_text().split()[0]) * resource.getpagesize() if statm.exists() else 0
-    for kind, limit in (
-        (resource.RLIMIT_AS, mapped + int(memory_gib * 2**30)),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NOFILE, MAX_OPEN_FILES),
-    ):
-        hard = resource.getrlimit(kind)[1]
-        resource.setrlimit(kind, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))

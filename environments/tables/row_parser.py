@@ -47,12 +47,31 @@ class RowParser:
         return _together(self.prompt, self.truth, self.reference)
 
     def category_of(self, row: Row) -> str:
-        """Name the category of a row.
+        """Name the category of a row: 1 for the number 1.0, true for True.
 
         Raises:
             InvalidRow: it has none, or one that is no name.
         """
-        return ALL if self.category is None else _category_name(self.category(row))
+        if self.category is None:
+            return ALL
+        value = self.category(row)
+        if isinstance(value, bool):
+            return str(value).lower()
+        if isinstance(value, int):
+            return str(value)
+        if isinstance(value, float | Decimal) and math.isfinite(value):
+            return str(int(value)) if value == int(value) else str(value)
+        if not isinstance(value, str):
+            raise InvalidRow("the category is no name", f"found {shortened(repr(value), 80)}")
+        if not value.strip():
+            raise InvalidRow("the category is empty")
+        if not value.isprintable():
+            found = f"found {shortened(repr(value), 80)}"
+            raise InvalidRow("the category's name cannot be printed", found)
+        if len(value) > LONGEST_NAME:
+            too_long = f"the category's name is longer than {LONGEST_NAME} characters"
+            raise InvalidRow(too_long, shortened(value, 80))
+        return value
 
     def conversation(self, row: Row) -> Conversation:
         """Give what the policy is asked.
@@ -66,7 +85,15 @@ class RowParser:
             if not given.strip():
                 raise InvalidRow("the prompt is empty")
             return self.ask(given)
-        messages = _messages(given)
+        if not isinstance(given, list):
+            found = f"expected a text or a list of messages, found {json_type(given)}"
+            raise InvalidRow("the prompt is no conversation", found)
+        messages = tuple(map(_message, given))
+        if not messages or messages[-1]["role"] != "user":
+            found = f"the last is the {messages[-1]['role']}'s" if messages else "it has no messages"
+            raise InvalidRow("the prompt does not end with the user's message", found)
+        if not any(message["content"].strip() for message in messages if message["role"] == "user"):
+            raise InvalidRow("the prompt is empty")
         if self.system is None:
             return messages
         if messages[0]["role"] == "system":
@@ -126,19 +153,6 @@ def _together(*expressions: Expression | Template | None) -> frozenset[str] | No
     return frozenset().union(*known) if len(known) == len(read) else None
 
 
-def _messages(given: Any) -> Conversation:
-    if not isinstance(given, list):
-        found = f"expected a text or a list of messages, found {json_type(given)}"
-        raise InvalidRow("the prompt is no conversation", found)
-    messages = tuple(map(_message, given))
-    if not messages or messages[-1]["role"] != "user":
-        found = f"the last is the {messages[-1]['role']}'s" if messages else "it has no messages"
-        raise InvalidRow("the prompt does not end with the user's message", found)
-    if not any(message["content"].strip() for message in messages if message["role"] == "user"):
-        raise InvalidRow("the prompt is empty")
-    return messages
-
-
 def _message(given: Any) -> Message:
     if not isinstance(given, dict) or "role" not in given or "content" not in given:
         found = f"expected role and content, found {shortened(repr(given), 80)}"
@@ -150,27 +164,6 @@ def _message(given: Any) -> Message:
     if not isinstance(content, str):
         raise InvalidRow("a message that is no text", f"its content is {json_type(content)}")
     return {"role": role, "content": content}
-
-
-def _category_name(value: Any) -> str:
-    """Write a category as a name: 1 for the number 1.0, true for True."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, float | Decimal) and math.isfinite(value):
-        return str(int(value)) if value == int(value) else str(value)
-    if not isinstance(value, str):
-        raise InvalidRow("the category is no name", f"found {shortened(repr(value), 80)}")
-    if not value.strip():
-        raise InvalidRow("the category is empty")
-    if not value.isprintable():
-        raise InvalidRow("the category's name cannot be printed", f"found {shortened(repr(value), 80)}")
-    if len(value) > LONGEST_NAME:
-        raise InvalidRow(
-            f"the category's name is longer than {LONGEST_NAME} characters", shortened(value, 80)
-        )
-    return value
 
 
 def _is_plain(value: Any) -> bool:
