@@ -101,11 +101,7 @@ class Box:
         return values
 
     def index(self, cell: int, number: int) -> int:
-        """Give the index of task `number` of a cell.
-
-        Raises:
-            ValueError: there is no such number.
-        """
+        """Give the index of task `number` of a cell; raises ValueError if there is no such number."""
         if not 0 <= number < self.num_tasks:
             raise ValueError(f"a cell of this box has {self.num_tasks} tasks, and no number {number}")
         return number * self.num_cells + int(self._places[cell])

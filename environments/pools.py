@@ -39,11 +39,7 @@ def belongs(environment: Environment, task: Task, pool: Pool) -> bool:
 
 
 def make_task(environment: Environment, category: str, index: int) -> Task:
-    """Make a task.
-
-    Raises:
-        EnvironmentFault: whatever the environment raised, in words.
-    """
+    """Make a task; whatever the environment raises becomes an EnvironmentFault that says what to do."""
     try:
         return environment.task(category, index)
     except EnvironmentFault:

@@ -33,11 +33,7 @@ LAID_OUT = frozenset({"acre", "gsm_symbolic", "list_functions", "word_ladder"})
 
 
 def library() -> ModuleType:
-    """Import `reasoning_gym.factory`.
-
-    Raises:
-        EnvironmentFault: it is not installed.
-    """
+    """Import `reasoning_gym.factory`; raises EnvironmentFault if it is not installed."""
     try:
         with undisturbed(0):  # something that it imports draws from `random`
             import reasoning_gym.factory
@@ -163,8 +159,7 @@ def _box_of(ranges: Any, is_real: Callable[[str], bool]) -> Box:
 def box_of_category(dataset: str, category: str, options: Mapping[str, Any]) -> Box:
     """Make the box of a category's ranges.
 
-    Raises:
-        ValueError: the ranges cannot be used, or this data set can have none like them.
+    Raises ValueError if the ranges cannot be used, or this data set can have none like them.
     """
     if dataset in LAID_OUT:
         raise ValueError(
@@ -210,8 +205,7 @@ def _kind(dataset: str, option: str) -> type | None:
 def check_options(dataset: str, category: str, options: Mapping[str, Any]) -> None:
     """Check the options of a category, and every corner where they make a box.
 
-    Raises:
-        ValueError: the data set does not have an option, or refuses a value; the message names the category.
+    Raises ValueError if the data set does not have an option, or refuses a value; the message names the category.
     """
     if not isinstance(options.get("trainable", True), bool):
         raise ValueError(f"category {category!r}: trainable is true or false, not {options['trainable']!r}")

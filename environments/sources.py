@@ -59,8 +59,7 @@ class EnvironmentSource:
     def build(self) -> Environment:
         """Build the environment to score with and no more: nothing is asked of it, so it need not open its data.
 
-        Raises:
-            EnvironmentFault, pydantic.ValidationError: as `create`, as far as building it shows.
+        Raises as `create` does, as far as building it shows.
         """
         config = validate(self.type, self.options)
         if config is None:

@@ -101,8 +101,7 @@ class TaskStream:
     def load_state(self, state: Mapping[str, int]) -> None:
         """Go on where the state was taken.
 
-        Raises:
-            EnvironmentFault: it was taken from a category of more tasks: the environment's data has changed.
+        Raises EnvironmentFault if it was taken from a category of more tasks: the environment's data has changed.
         """
         if self._size is not None and state["position"] >= self._size:
             raise EnvironmentFault(

@@ -32,11 +32,8 @@ class CheckLimits:
 class CheckContext:
     """What the checks share. Each attribute is filled by the check that is first to know it.
 
-    Args:
-        source: the environment's recipe.
-        limits: how far to go.
-        score_elsewhere: scores completions in a process of their own.
-        at: called with what comes next before every call that could hang.
+    `score_elsewhere` scores completions in a process of their own; `at` is called with what comes next before every
+    call that could hang.
     """
 
     environment: Environment  # from the first check on: without one, no other check runs
@@ -80,6 +77,10 @@ class CheckContext:
             is_worse = SEVERITIES.index(found.severity) < SEVERITIES.index(known.severity)
             found = replace(found if is_worse else known, times=known.times + 1)
         self._findings[rule, category] = found
+
+    def find_in(self, task: Task, rule: str, sentence: str, excerpt: str | None = None) -> None:
+        """Add a finding about a task."""
+        self.find(rule, sentence, task.category, task.index, excerpt)
 
     def take(self) -> list[Finding]:
         """Hand over the findings since the last time."""

@@ -1,8 +1,4 @@
-"""Checks of an environment as a whole: its build, what it says of itself, its pools, its side effects.
-
-A task's pool follows from its content key, the hash of its conversation, unless the environment was given a held-out
-file; so pools can only meet where an environment makes keys of its own.
-"""
+"""Checks of an environment as a whole: its build, what it says of itself, its pools, its side effects."""
 
 from __future__ import annotations
 
@@ -64,15 +60,16 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
 # Attribute: what it must be, and whether a value is that.
 ATTRIBUTES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "closed": ("True or False", lambda value: isinstance(value, bool)),
     "scores_in_process": ("True or False", lambda value: isinstance(value, bool)),
     "max_tokens": ("None or a whole number of at least 1", lambda value: value is None or _is_count(value)),
-    "symbols": (
-        "a tuple of strings",
-        lambda value: isinstance(value, tuple) and all(isinstance(s, str) for s in value),
-    ),
+    "symbols": ("a tuple of strings", lambda value: isinstance(value, tuple) and all(map(_is_text, value))),
 }
 
 
@@ -102,9 +99,8 @@ def check_categories(context: CheckContext) -> None:
     if [c.name for c in context.environment.categories] != [c.name for c in categories]:
         context.find("category-order", "asked twice, the categories come in another order")
     if not any(category.trainable for category in context.categories):
-        context.find(
-            "not-trainable", "every category is only held out: it will be evaluated and never trained on"
-        )
+        sentence = "every category is only held out: it will be evaluated and never trained on"
+        context.find("not-trainable", sentence)
 
 
 def _category_fault(category: Category) -> str | None:
@@ -145,59 +141,48 @@ def check_sizes(context: CheckContext) -> None:
 def check_pools(context: CheckContext) -> None:
     """Count the distinct tasks of every category, and those of each pool."""
     for category, facts in context.counts.items():
-        if context.tasks.get(category):
-            context.counts[category] = counted = _count(context, facts)
-            if not context.environment.closed:
-                _check_counts(context, counted)
+        if not context.tasks.get(category):
+            continue
+        is_spent = context.budget()
+        pools: dict[str, Pool] = {}  # by content key
+        scan = context.limits.scan
+        known = [context.environment.indices(category, pool) for pool in get_args(Pool)]
+        own = [int(index) for some in known if some is not None for index in some[: scan // len(known)]]
+        # the first of every pool where the environment says which those are
+        indices = sorted(own) if own else range(min(scan, facts.size or scan))
+        num_looked_at = len(indices)
+        for number, index in enumerate(indices):
+            if is_spent():
+                num_looked_at = number
+                break
+            task = make_checked(context, category, index)
+            if not isinstance(task, Task):
+                continue  # reported already
+            # Pools follow from keys, so they can only meet where an environment makes keys of its own.
+            if task.key != Task(task.environment, task.category, task.index, task.messages).key:
+                context.find("key", "its key is not the hash of its conversation", category, index)
+            pools[task.key] = context.environment.pool(task) or pool_of(task.key)
+        counts = Counter(pools.values())
+        by_pool = {pool: counts[pool] for pool in get_args(Pool)}
+        facts = replace(facts, num_looked_at=num_looked_at, num_distinct=len(pools), pools=by_pool)
+        context.counts[category] = facts
+        if not context.environment.closed:
+            _check_counts(context, facts, is_whole=num_looked_at == len(indices))
 
 
-def _count(context: CheckContext, facts: CategoryFacts) -> CategoryFacts:
-    is_spent = context.budget()
-    pools: dict[str, Pool] = {}
-    indices = _looked_at(context, facts)
-    num_looked_at = len(indices)
-    for number, index in enumerate(indices):
-        if is_spent():
-            num_looked_at = number
-            break
-        task = make_checked(context, facts.name, index)
-        if not isinstance(task, Task):
-            continue  # reported already
-        if task.key != Task(task.environment, task.category, task.index, task.messages).key:
-            context.find("key", "its key is not the hash of its conversation", facts.name, index)
-        pools[task.key] = context.environment.pool(task) or pool_of(task.key)
-    counts = Counter(pools.values())
-    by_pool = {pool: counts[pool] for pool in get_args(Pool)}
-    return replace(facts, num_looked_at=num_looked_at, num_distinct=len(pools), pools=by_pool)
-
-
-def _looked_at(context: CheckContext, facts: CategoryFacts) -> list[int]:
-    """Choose what is counted: the first tasks; the first of every pool where the environment says which those are."""
-    scan = context.limits.scan
-    known = [context.environment.indices(facts.name, pool) for pool in get_args(Pool)]
-    own = [indices[: scan // len(known)] for indices in known if indices is not None]
-    if own:
-        return sorted(int(index) for indices in own for index in indices)
-    return list(range(min(scan, facts.size or scan)))
-
-
-def _check_counts(context: CheckContext, facts: CategoryFacts) -> None:
+def _check_counts(context: CheckContext, facts: CategoryFacts, is_whole: bool) -> None:
     name, pools = facts.name, facts.pools
     kinds = "one task" if facts.num_distinct == 1 else f"{facts.num_distinct} distinct tasks"
     found = f"{kinds} among the first {facts.num_looked_at}"
-    is_whole = facts.num_looked_at >= len(_looked_at(context, facts))
     if not is_whole and facts.num_distinct < FEW:  # a pool may only seem to be empty
-        context.find(
-            "scan-short", f"only {facts.num_looked_at} tasks were counted in the time there was", name
-        )
-        return
+        sentence = f"only {facts.num_looked_at} tasks were counted in the time there was"
+        return context.find("scan-short", sentence, name)
     if not pools["train"] and facts.trainable:
         context.find("pool-train", f"no task to train on: {found}, none in the training pool", name)
     if not pools["anchor"]:
         context.find("pool-held-out", f"no task to evaluate on: {found}, none in the pool anchor", name)
-    is_given = (
-        context.environment.pool(context.tasks[name][0]) is not None
-    )  # a held-out file has no part `final`
+    # a held-out file has no part `final`
+    is_given = context.environment.pool(context.tasks[name][0]) is not None
     thin = [pool for pool in (("select",) if is_given else ("select", "final")) if not pools[pool]]
     if thin:
         context.find("pool-thin", f"nothing in the pool {' and '.join(thin)}: {found}", name)
@@ -214,9 +199,8 @@ def check_closed(context: CheckContext) -> None:
         facts = context.counts[category]
         # an endless row of a few tasks can be memorised like any other: do new ones keep coming?
         if context.sizes[category] is None and 2 * facts.num_distinct > facts.num_looked_at:
-            context.find(
-                "closed-endless", "it is closed but endless: nothing there can be memorised", category
-            )
+            sentence = "it is closed but endless: nothing there can be memorised"
+            context.find("closed-endless", sentence, category)
         answers = [_draw(context, task) for task in tasks]
         if tasks and all(len(drawn) == NUM_DRAWS for drawn in answers):
             # drawn for a task or for its neighbour: neither may know more
@@ -233,16 +217,15 @@ def _draw(context: CheckContext, task: Task) -> list[str]:
     answers: list[str] = []
     try:
         for seed in range(NUM_DRAWS):
-            first, again = (
-                context.environment.legal_answer(task, np.random.default_rng(seed)) for _ in range(2)
-            )
+            rngs = [np.random.default_rng(seed) for _ in range(2)]
+            first, again = (context.environment.legal_answer(task, rng) for rng in rngs)
             if not isinstance(first, str) or not first.strip():
                 raise TypeError(f"expected a string with something in it, found {first!r}")
             if first != again:
                 raise ValueError("the same generator gives different answers")
             answers.append(first)
     except Exception as error:  # foreign code may raise anything
-        context.find("legal-answer", f"legal_answer fails: {error_text(error)}", task.category, task.index)
+        context.find_in(task, "legal-answer", f"legal_answer fails: {error_text(error)}")
     return answers
 
 

@@ -35,7 +35,7 @@ def check_episodes(context: CheckContext) -> None:
             if first is second and isinstance(first, Episode):
                 rule, fault = "episode-used", "start returns an episode that was started before"
             if fault:
-                context.find(rule, fault, task.category, task.index)
+                context.find_in(task, rule, fault)
                 break
             if not all(_check_turns(context, task, replies) for replies in _scripts(task, tasks)):
                 return
@@ -80,22 +80,22 @@ def _check_turns(context: CheckContext, task: Task, script: Iterator[str]) -> bo
         played = episode.step(reply)
         if number > 1:  # the check of scores looks at first turns
             for fault in form_faults(played):
-                context.find("score-form", f"in turn {number}, {fault}", task.category, task.index)
+                context.find_in(task, "score-form", f"in turn {number}, {fault}")
             if _facts(played) != _facts(replayed):
                 sentence = f"turn {number} is another when replayed"
-                context.find("episode-replay", sentence, task.category, task.index)
+                context.find_in(task, "episode-replay", sentence)
         for fault in filter(None, map(message_fault, replayed.messages)):
-            context.find("episode", f"in turn {number}, {fault}", task.category, task.index)
+            context.find_in(task, "episode", f"in turn {number}, {fault}")
         if replayed.done:
             return True
-    context.find("episode-endless", f"not over after {MOST_TURNS} turns", task.category, task.index)
+    context.find_in(task, "episode-endless", f"not over after {MOST_TURNS} turns")
     return True
 
 
 def _report_unscorable(context: CheckContext, task: Task, number: int, reason: str) -> None:
     """Say why a turn is unscorable, where the check of scores has not said it of a first turn."""
     if reason == NO_REPLY:
-        context.find("episode", f"turn {number} goes on without a message", task.category, task.index)
+        context.find_in(task, "episode", f"turn {number} goes on without a message")
     if number == 1 or reason == NO_REPLY:
         return
     rule, words = TROUBLE.get(reason, ("score-declines", f"is not scored: {quoted(reason)}"))

@@ -71,11 +71,7 @@ class SandboxProcess:
         self._connection.send((source, limits))
 
     def ask(self, check: str, *arguments: Any) -> Answer:
-        """Have a check made.
-
-        Raises:
-            Lost: it hangs, or has ended the process.
-        """
+        """Have a check made; raises Lost if it hangs, or has ended the process."""
         self._where = ""
         end = time.monotonic() + TOTAL * self._limits.patience_s
         try:

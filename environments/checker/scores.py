@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from statistics import median
+from typing import cast
 
 import numpy as np
 
@@ -83,38 +84,31 @@ def trials(tasks: Sequence[Task]) -> list[TrialReply]:
     tried = [TrialReply(task, REFERENCE, task.answer) for task in tasks if task.answer is not None]
     tried += [TrialReply(task, EMPTY, "") for task in tasks[:NUM_EMPTY]]
     answers = list(dict.fromkeys(task.answer for task in tasks if task.answer))
-    for number, task in enumerate(
-        tasks[:NUM_OTHER]
-    ):  # what is right elsewhere, alone and around the right answer
+    texts: list[tuple[Task, str, str]] = []
+    for number, task in enumerate(tasks[:NUM_OTHER]):
+        texts.append((task, NOUGHT, "0"))
         wrong = [answer for answer in answers if not _is_answer(task, answer)]
         if task.answer is None or not wrong:
             continue
-        tried.append(TrialReply(task, OTHER, wrong[number % len(wrong)]))
-        if number < NUM_SEVERAL:
+        tried.append(TrialReply(task, OTHER, wrong[number % len(wrong)]))  # what is right elsewhere, alone
+        if number < NUM_SEVERAL:  # and around the right answer
             tried.append(TrialReply(task, SEVERAL, "\n".join([wrong[0], task.answer, wrong[-1]])))
-    texts = [(task, NOUGHT, "0") for task in tasks[:NUM_OTHER]]
     for task in tasks[:NUM_HOSTILE]:
         texts += [(task, kind, text) for kind, text in HOSTILE.items()]
         texts.append((task, PROMPT, task.messages[-1]["content"]))
-    tried += [
-        TrialReply(task, kind, _framed(task, text))
-        for task, kind, text in texts
-        if not _is_answer(task, text)
-    ]
+    for task, kind, text in texts:
+        if not _is_answer(
+            task, text
+        ):  # between the marks in which the verifier looks for an answer, if it does
+            answer = task.answer or ""
+            frames = [one for one in FRAMES if answer.startswith(one[0]) and answer.endswith(one[1])]
+            begin, end = frames[0] if frames else ("", "")
+            tried.append(TrialReply(task, kind, f"{begin}{text}{end}"))
     return sorted(tried, key=lambda trial: trial.task.index)
 
 
 def _is_answer(task: Task, text: str) -> bool:
     return task.answer is not None and task.answer.strip().casefold() == text.strip().casefold()
-
-
-def _framed(task: Task, text: str) -> str:
-    """Put a text between the marks in which the verifier looks for an answer, if it does."""
-    answer = task.answer or ""
-    for begin, end in FRAMES:
-        if answer.startswith(begin) and answer.endswith(end):
-            return f"{begin}{text}{end}"
-    return text
 
 
 def check_scores(context: CheckContext) -> None:
@@ -125,13 +119,23 @@ def check_scores(context: CheckContext) -> None:
         is_spent = context.budget()
         waiting = trials(tasks)
         while waiting and not is_spent() and round_.num_cut_off < MOST_CUT_OFF:
-            size = round_.size_of_chunk(waiting)
+            kinds = [trial.kind for trial in waiting[:CHUNK]]
+            new = [number for number, kind in enumerate(kinds) if kind not in round_.tried]
+            size = max(1, min([CHUNK, *new]))
             round_.play(waiting[:size])
             waiting = waiting[size:]
-        _check_expectations(context, round_.take())
+        _check_expectations(context, round_.results)
+        round_.results.clear()
         if fingerprint([task_fingerprints(task) for task in tasks]) != before:
             context.find("score-changes-task", "scoring changes the task", category)
-    round_.judge_time()
+    if not round_.seconds:
+        return
+    context.facts["score_ms"] = ms = median(round_.seconds) * 1000
+    timeout_ms, in_process = context.limits.scoring.timeout_s * 1000, context.environment.scores_in_process
+    if in_process and ms > SLOW_MS:
+        context.find("score-slow", f"scoring in process takes {ms:.0f} ms a reply, and the trainer waits")
+    elif not in_process and ms > timeout_ms / LIMIT_SHARE:
+        context.find("score-near-limit", f"a score takes {ms:.0f} ms, its limit is {timeout_ms:.0f} ms")
 
 
 class _Round:
@@ -139,23 +143,17 @@ class _Round:
 
     def __init__(self, context: CheckContext) -> None:
         self._context, self.num_cut_off = context, 0
-        self._tried: set[str] = set()  # kinds of reply
+        self.tried: set[str] = set()  # kinds of reply
         self._stuck: set[str] = set()  # kinds of reply that were cut off; once is enough
-        self._seconds: list[float] = []
-        self._results: list[tuple[TrialReply, Score]] = []
+        self.seconds: list[float] = []  # that scoring a reference answer in this process took
+        self.results: list[tuple[TrialReply, Score]] = []
         self._is_warm = False
-
-    def size_of_chunk(self, waiting: Sequence[TrialReply]) -> int:
-        """Say how many replies to send next."""
-        new = [number for number, trial in enumerate(waiting[:CHUNK]) if trial.kind not in self._tried]
-        return max(1, min([CHUNK, *new]))
 
     def play(self, chunk: Sequence[TrialReply]) -> None:
         """Score some replies elsewhere, and those that came back here."""
-        self._tried |= {trial.kind for trial in chunk}
+        self.tried |= {trial.kind for trial in chunk}
         chunk = [trial for trial in chunk if trial.kind not in self._stuck]
-        turns = self._score_elsewhere(chunk) if chunk else []
-        for trial, turn in zip(chunk, turns, strict=True):
+        for trial, turn in zip(chunk, self._score_elsewhere(chunk), strict=True):
             if turn.score is not None and turn.score.reason in TROUBLE:
                 self.num_cut_off += 1
                 self._stuck.add(trial.kind)
@@ -164,34 +162,16 @@ class _Round:
                 continue
             self._score_here(trial, turn)
             if turn.score is not None and turn.done:  # else the episode goes on: see the check of episodes
-                self._results.append((trial, turn.score))
-
-    def take(self) -> list[tuple[TrialReply, Score]]:
-        """Hand over the scores found since the last time."""
-        results, self._results = self._results, []
-        return results
-
-    def judge_time(self) -> None:
-        """Say how long a score takes, and whether that is too long."""
-        if not self._seconds:
-            return
-        ms = median(self._seconds) * 1000
-        self._context.facts["score_ms"] = ms
-        timeout_ms = self._context.limits.scoring.timeout_s * 1000
-        if self._context.environment.scores_in_process and ms > SLOW_MS:
-            words = f"scoring in process takes {ms:.0f} ms a reply, and the trainer waits"
-            self._context.find("score-slow", words)
-        elif not self._context.environment.scores_in_process and ms > timeout_ms / LIMIT_SHARE:
-            words = f"a score takes {ms:.0f} ms, its limit is {timeout_ms:.0f} ms"
-            self._context.find("score-near-limit", words)
+                self.results.append((trial, turn.score))
 
     def _score_elsewhere(self, chunk: Sequence[TrialReply]) -> list[Turn]:
         """Score in a scoring process; measure whether what hangs is cut off in time."""
+        if not chunk:
+            return []
         self._context.at(chunk[0].words)
         begun_at = time.monotonic()
-        turns = self._context.score_elsewhere(
-            [ScoringJob(trial.task, (trial.completion,)) for trial in chunk]
-        )
+        jobs = [ScoringJob(trial.task, (trial.completion,)) for trial in chunk]
+        turns = self._context.score_elsewhere(jobs)
         allowed = len(chunk) * (self._context.limits.scoring.timeout_s + END_S)
         if self._is_warm and time.monotonic() - begun_at > allowed:
             find(self._context, "cut-off", f"took longer than {allowed:.0f} s to be cut off", chunk[0])
@@ -205,7 +185,7 @@ class _Round:
         begun_at = time.monotonic()
         first = play(self._context.environment, job)
         if trial.kind == REFERENCE:
-            self._seconds.append(time.monotonic() - begun_at)
+            self.seconds.append(time.monotonic() - begun_at)
         again = play(self._context.environment, job)
         if repr(first) != repr(again):
             find(self._context, "score-same", f"scored twice: {_result(first)}, then {_result(again)}", trial)
@@ -233,23 +213,19 @@ def form_faults(turn: object) -> Iterator[str]:
     elif not isinstance(turn.score, Score):
         yield f"the score is {quoted(type(turn.score).__name__)}, not an environments.Score"
     elif turn.score.value is not None:
-        yield from _value_faults(turn.score)
-
-
-def _value_faults(score: Score) -> Iterator[str]:
-    value: object = score.value
-    if not isinstance(value, Real) or isinstance(value, bool):
-        yield f"the value is {quoted(repr(value))}, not a number"
-    elif not math.isfinite(value) or not 0 <= float(value) <= 1:
-        yield f"the value is {value}, not in [0, 1]"
-    if not isinstance(score.correct, bool | np.bool_):
-        yield f"correct is {quoted(repr(score.correct))}, not True or False"
-    if not isinstance(score.components, Mapping):
-        yield f"components are {quoted(repr(score.components))}, not a map"
-        return
-    for name, part in score.components.items():
-        if not isinstance(name, str) or not isinstance(part, Real) or not math.isfinite(part):
-            yield f"the component {quoted(name)} is {quoted(repr(part))}, not a finite number"
+        score, value = turn.score, cast(object, turn.score.value)
+        if not isinstance(value, Real) or isinstance(value, bool):
+            yield f"the value is {quoted(repr(value))}, not a number"
+        elif not math.isfinite(value) or not 0 <= float(value) <= 1:
+            yield f"the value is {value}, not in [0, 1]"
+        if not isinstance(score.correct, bool | np.bool_):
+            yield f"correct is {quoted(repr(score.correct))}, not True or False"
+        if not isinstance(score.components, Mapping):
+            yield f"components are {quoted(repr(score.components))}, not a map"
+            return
+        for name, part in score.components.items():
+            if not isinstance(name, str) or not isinstance(part, Real) or not math.isfinite(part):
+                yield f"the component {quoted(name)} is {quoted(repr(part))}, not a finite number"
 
 
 def find(
@@ -281,10 +257,8 @@ def _check_expectations(context: CheckContext, results: Sequence[tuple[TrialRepl
             find(context, "wrong-reply", _scores(score), trial)
         elif _is_nonsense(trial) and not score.correct and (score.value or 0) > MOST_FOR_NOTHING:
             find(context, "paid-wrong", _scores(score), trial)
-    for rule, kind in (
-        ("other-answer", OTHER),
-        ("several-answers", SEVERAL),
-    ):  # right for some tasks, not for most
+    # These may be right for some tasks, but not for most.
+    for rule, kind in (("other-answer", OTHER), ("several-answers", SEVERAL)):
         tried = [(trial, score) for trial, score in results if trial.kind == kind and score.reason is None]
         right = [trial for trial, score in tried if _is_right(score)]
         if len(tried) > 1 and len(right) / len(tried) > MOSTLY:

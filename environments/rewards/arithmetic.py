@@ -39,11 +39,7 @@ class ArithmeticExpression:
         return [token for token in self._tokens if isinstance(token, int)]
 
     def value(self) -> Fraction:
-        """Work it out, exactly.
-
-        Raises:
-            Malformed: it is no expression, or divides by zero.
-        """
+        """Work it out, exactly; raises Malformed if it is no expression, or divides by zero."""
         value, place = self._sum(0, 0)
         if place < len(self._tokens):
             raise Malformed(f"nothing may follow at {self._tokens[place]!r}")

@@ -81,11 +81,7 @@ class CodeTests(AnswerReward):
 
 
 def _tests(truth: Any) -> list[Test]:
-    """Read the tests.
-
-    Raises:
-        ValueError: there are none, or they cannot be used.
-    """
+    """Read the tests; raises ValueError if there are none, or they cannot be used."""
     if isinstance(truth, str):
         try:
             truth = json.loads(truth)

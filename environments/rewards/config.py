@@ -70,8 +70,7 @@ def resolve(raw: object) -> dict[str, Any]:
 def _config_class(type_: str) -> type[Options]:
     """Give the options of a type.
 
-    Raises:
-        ValueError: there is no such type; the message reaches whoever wrote the spec, with its key and line.
+    Raises ValueError if there is no such type; the message reaches whoever wrote the spec, with its key and line.
     """
     if ":" in type_:
         return FunctionOptions

@@ -90,11 +90,7 @@ def _refuse_constant(name: str) -> None:
 
 @lru_cache(maxsize=1024)
 def _validator(text: str) -> Validator:
-    """Read a schema.
-
-    Raises:
-        ValueError: the text is no schema, or refers to other documents.
-    """
+    """Read a schema; raises ValueError if the text is no schema, or refers to other documents."""
     jsonschema, specifications = _library()
     try:
         schema = json.loads(text)

@@ -51,8 +51,7 @@ class SandboxRefused(OSError):
 def printed(code: str, given: str, limits: SandboxLimits) -> str | None:
     """Run a program with this standard input; None if it fails, prints too much or takes too long.
 
-    Raises:
-        SandboxRefused: it could not be started.
+    Raises SandboxRefused if it could not be started.
     """
     with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as sink:
         source.write(given.encode(errors="replace"))
@@ -84,8 +83,7 @@ def holds(code: str, tests: str, limits: SandboxLimits) -> bool:
 def isolation() -> str:
     """Say what holds here: "isolated", or "limited" where the kernel refuses namespaces.
 
-    Raises:
-        SandboxRefused: nothing can be run here.
+    Raises SandboxRefused if nothing can be run here.
     """
     with _program("", False, SandboxLimits(1.0), subprocess.DEVNULL, subprocess.DEVNULL) as program:
         return program.isolation

@@ -71,8 +71,7 @@ class KillablePool:
     def turns(self, jobs: Sequence[ScoringJob]) -> list[Turn]:
         """Play all jobs; the turns in the order of the jobs, unscorable where a job was killed or killed its worker.
 
-        Raises:
-            EnvironmentFault: the workers do not start, or an environment cannot be built in them.
+        Raises EnvironmentFault if the workers do not start, or an environment cannot be built in them.
         """
         if not jobs:
             return []

@@ -188,8 +188,7 @@ class ScoringProcess:
     def give(self, number: int, job: bytes, limit_s: float) -> None:
         """Send a job, whose time begins when those before it are done.
 
-        Raises:
-            BrokenProcess: it has ended while it had nothing to do, or speaks then.
+        Raises BrokenProcess if it has ended while it had nothing to do, or speaks then.
         """
         if not self.jobs:
             for _ in self.answers():
@@ -200,11 +199,7 @@ class ScoringProcess:
         self._send(job)
 
     def finish(self) -> int:
-        """Say which job it has done; the next one's time begins.
-
-        Raises:
-            BrokenProcess: it had none.
-        """
+        """Say which job it has done; the next one's time begins; raises BrokenProcess if it had none."""
         if not self.jobs:
             raise BrokenProcess("an answer that nobody asked for")
         number, _ = self.jobs.popleft()
@@ -224,8 +219,7 @@ class ScoringProcess:
     def answers(self) -> Iterator[bytes]:
         """Give what has been answered in full by now.
 
-        Raises:
-            BrokenProcess: it has ended, or answers what is no answer.
+        Raises BrokenProcess if it has ended, or answers what is no answer.
         """
         has_ended = False
         try:

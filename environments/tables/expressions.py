@@ -63,8 +63,7 @@ class Expression:
     def __call__(self, row: Row) -> Any:
         """Work out the value for a row.
 
-        Raises:
-            InvalidRow: a column is missing, or the expression fails on this row.
+        Raises InvalidRow if a column is missing, or the expression fails on this row.
         """
         if self.text in row:
             return row[self.text]
@@ -99,8 +98,7 @@ class Template:
     def __call__(self, row: Row) -> str:
         """Write the text for a row.
 
-        Raises:
-            InvalidRow: a column is missing or null, or the template fails on this row.
+        Raises InvalidRow if a column is missing or null, or the template fails on this row.
         """
         return str(_attempt("the template", lambda: self._template.render(_names(row))))
 
@@ -140,8 +138,7 @@ class NumericColumn:
     def read(cls, file: RowFile, field: str) -> NumericColumn:
         """Go through a file that nobody else reads.
 
-        Raises:
-            ValueError: the field is neither a path nor an expression.
+        Raises ValueError if the field is neither a path nor an expression.
         """
         expression = Expression(field)
         fields = list(dict.fromkeys(name for row in file.head(LOOKED_AT) for name in _fields(row)))
@@ -150,11 +147,7 @@ class NumericColumn:
         return cls(file.name, field, np.frombuffer(values, np.float64), fields)
 
     def of(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Give the numbers of some rows.
-
-        Raises:
-            EnvironmentFault: one of them has something else there.
-        """
+        """Give the numbers of some rows; raises EnvironmentFault if one of them has something else there."""
         found = self.values[rows]
         wrong = np.flatnonzero(np.isinf(found))
         if len(wrong):

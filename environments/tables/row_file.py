@@ -48,8 +48,7 @@ class RowFile(ABC):
     def row(self, number: int) -> Row:
         """Read one row by its place, from 0, among those that `rows` gave; only once `rows` came to its end.
 
-        Raises:
-            InvalidRow: it cannot be read.
+        Raises InvalidRow if it cannot be read.
         """
 
     def head(self, n: int) -> list[Row]:

@@ -49,8 +49,7 @@ class RowParser:
     def category_of(self, row: Row) -> str:
         """Name the category of a row: 1 for the number 1.0, true for True.
 
-        Raises:
-            InvalidRow: it has none, or one that is no name.
+        Raises InvalidRow if it has none, or one that is no name.
         """
         if self.category is None:
             return ALL
@@ -104,11 +103,7 @@ class RowParser:
         return ({"role": "system", "content": self.system}, *messages) if self.system else messages
 
     def truth_of(self, row: Row) -> Any:
-        """Give what the reward compares with, as plain data.
-
-        Raises:
-            InvalidRow: it is missing, or no plain data.
-        """
+        """Give what the reward compares with, as plain data; raises InvalidRow if it is missing, or no plain data."""
         if self.truth is None:
             return None
         truth = self.truth(row)
@@ -121,8 +116,7 @@ class RowParser:
     def reference_of(self, row: Row) -> str | None:
         """Give the reference reply that the row brings, if the options name one.
 
-        Raises:
-            InvalidRow: it is missing, or no text.
+        Raises InvalidRow if it is missing, or no text.
         """
         if self.reference is None:
             return None
@@ -132,11 +126,7 @@ class RowParser:
         return str(reply)
 
     def check_row(self, row: Row) -> Conversation:
-        """Look at all of a row but its category, and give its conversation.
-
-        Raises:
-            InvalidRow: it cannot be used.
-        """
+        """Look at all of a row but its category, and give its conversation; raises InvalidRow if it cannot be used."""
         messages = self.conversation(row)
         truth = self.truth_of(row)
         self.reference_of(row)
