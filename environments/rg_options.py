@@ -71,15 +71,9 @@ def of_the_data_set(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def level_options(library: ModuleType, dataset: str, levels: int | list[int]) -> dict[str, dict[str, Any]]:
-    """Options of each level by the name of its category, `level` among them.
+    """Options of each level by the name of its category, `level` among them; a number means that many, from 0.
 
-    Args:
-        library: `reasoning_gym.factory`.
-        dataset: name of a data set.
-        levels: as in a spec; a number is that many, from 0.
-
-    Raises:
-        ValueError: the data set has no levels, or not all of these; the message says what to do.
+    Raises ValueError if the data set has no levels, or not all of these; the message says what to do.
     """
     if not library.has_curriculum(dataset):
         raise ValueError(f"{dataset} has no levels of its own; write `categories` with the options of each")

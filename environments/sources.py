@@ -30,11 +30,10 @@ class EnvironmentSource:
     search_path: str | None = None  # the user's folder; appended to the path, never put before ours
 
     def create(self, tell: Callable[[str], None] | None = None) -> Environment:
-        """Build the environment; `tell` hears how far it is where opening its data takes long.
+        """Build the environment; `tell` is called with how far it is where opening its data takes long.
 
-        Raises:
-            EnvironmentFault: the type is not there, its factory cannot be used, or what it made is no environment.
-            pydantic.ValidationError: a built-in type refuses the options.
+        Raises EnvironmentFault if the type is not there, its factory cannot be used, or what it made is no environment,
+        pydantic.ValidationError if a built-in type refuses the options.
         """
         made = self.build()
         if tell is not None:

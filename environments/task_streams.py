@@ -39,14 +39,8 @@ class TaskStream:
     Finite category: a fresh permutation of all its indices each epoch, held-out tasks skipped, so that no task comes
     back before every other one was drawn. Endless category: indices upward from an offset that the seed decides.
 
-    Args:
-        environment: where the tasks come from.
-        category: name of one of its trainable categories.
-        seed: at least 0; give each stream its own.
-        admission: tasks that it does not admit are passed over.
-
-    Raises:
-        EnvironmentFault: the category is only held out.
+    Give each stream a seed of its own, at least 0. Tasks that are not admitted are passed over. Raises EnvironmentFault
+    if the category is only held out.
     """
 
     def __init__(
@@ -77,12 +71,8 @@ class TaskStream:
     def draw(self, n: int, avoid: Set[str] = frozenset()) -> list[Task]:
         """Draw `n` training tasks, without repeats and without those in `avoid` as far as there are such.
 
-        Args:
-            n: how many; may exceed the number of tasks there are.
-            avoid: what is in the batch already, as `Environment.distinct` tells tasks apart.
-
-        Raises:
-            EnvironmentFault: the category has no training task at all.
+        `avoid` is what the batch has already, as `Environment.distinct` tells tasks apart. Raises EnvironmentFault if
+        the category has no training task at all.
         """
         tasks: list[Task] = []
         drawn: set[str] = set()
@@ -158,10 +148,7 @@ def training_roster(
     All of them, where the environment knows them without making tasks. Otherwise tasks are made, up to `most` different
     ones as `Environment.distinct` tells: of a category that ends, out of all its indices in an order that the seed
     decides; of an endless one from where its stream begins, until `STALE` indices in a row bring no new task. `tell`
-    hears how far it is where that takes long.
-
-    Raises:
-        EnvironmentFault: there is no training task.
+    is called with how far it is where that takes long. Raises EnvironmentFault if there is no training task.
     """
     known = environment.indices(category, "train")
     if known is not None:

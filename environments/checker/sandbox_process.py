@@ -38,14 +38,10 @@ class Lost(Exception):
 
 
 class SandboxProcess:
-    """The asking side; a context manager. Its process is always killed in the end: nothing there needs a good-bye.
+    """The asking side; a context manager, which kills the process in the end.
 
-    Args:
-        module: has `serve(handle)`, which answers in the process.
-        source: the environment to hold.
-        limits: how far its checks go.
-        at: called with what comes next before every call that could hang.
-        hash_seed: what the process seeds the hashes of strings with, unless the caller's variables say so.
+    `serve(handle)` of `module` answers in the process, which seeds the hashes of strings with `hash_seed` unless the
+    caller's variables say so. `at` is called with what comes next before every call that could hang.
     """
 
     def __init__(

@@ -271,11 +271,7 @@ def candidates(
 ) -> Iterator[tuple[int, int]]:
     """Give pairs (of queries, of kept) that may be similar, with hardly one missing that is.
 
-    Args:
-        queries: sets that are gone through.
-        kept: sets that are held in memory: the smaller side.
-        threshold: the Jaccard similarity that is looked for.
-        tell: called now and then with how many of both are done.
+    `kept` are held in memory: the smaller side. `tell` is called now and then with how many of both are done.
     """
     num_bands, rows = bands(threshold)
     index = _library().MinHashLSH(num_perm=num_bands * rows, params=(num_bands, rows))

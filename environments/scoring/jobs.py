@@ -100,12 +100,7 @@ def fault_bytes(fault: EnvironmentFault) -> bytes:
 
 
 def read_turn(answer: bytes) -> Turn:
-    """Read a turn.
-
-    Raises:
-        EnvironmentFault: the answer is one.
-        ValueError: it is neither.
-    """
+    """Read a turn; raises EnvironmentFault if the answer is one, ValueError if it is neither."""
     found: Any = json.loads(answer)
     if isinstance(found, dict):
         raise EnvironmentFault(str(found["fault"]))

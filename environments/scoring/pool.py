@@ -43,8 +43,7 @@ class KillablePool:
     Args:
         sources: the environments that jobs may name; each worker builds its own.
         num_workers: processes.
-        timeout_s: limit of one turn, seconds.
-        memory_gib: limit of what one job may allocate, GiB, beyond the built environments.
+        timeout_s, memory_gib: limits of one turn, and of what it may allocate beyond the built environments.
         env: names of variables that workers see beside the usual ones.
     """
 
@@ -69,7 +68,7 @@ class KillablePool:
         self.output: ProcessOutput | None = None  # what the workers print; None before they start
 
     def turns(self, jobs: Sequence[ScoringJob]) -> list[Turn]:
-        """Play all jobs; the turns in the order of the jobs, unscorable where a job was killed or killed its worker.
+        """Play all jobs; the turns in their order, unscorable where a job was killed or killed its worker.
 
         Raises EnvironmentFault if the workers do not start, or an environment cannot be built in them.
         """

@@ -1,4 +1,4 @@
-"""A scoring process, seen from the trainer: started, sent jobs, listened to without waiting, ended with all it started.
+"""A scoring process, seen from the trainer: its variables, its jobs and answers, its output, its end.
 
 Both sides send messages behind their length (8 bytes, the highest first): the trainer pickles, the process answers in
 JSON, so nothing of an environment's is ever unpacked here.
@@ -97,19 +97,14 @@ def with_hint(words: str, seen: Mapping[str, str]) -> str:
 
 
 class ProcessOutput:
-    """A pipe that many processes print into: read so that none of them waits; all but its end is thrown away.
-
-    Attributes:
-        writer: the descriptor that they inherit.
-        num_bytes: how much was printed so far.
-    """
+    """A pipe that many processes print into: read so that none of them waits; all but its end is thrown away."""
 
     def __init__(self) -> None:
-        reader, self.writer = os.pipe()
+        reader, self.writer = os.pipe()  # processes inherit the writer
         if hasattr(fcntl, "F_SETPIPE_SZ"):
             with suppress(OSError):  # more than this user may have
                 fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        self.num_bytes, self._tail = 0, b""
+        self.num_bytes, self._tail = 0, b""  # so far
         threading.Thread(target=self._read, args=(reader,), name="scoring output", daemon=True).start()
 
     def last_line(self) -> str:
@@ -133,21 +128,15 @@ class BrokenProcess(Exception):
 
 
 class ScoringProcess:
-    """One process; made with what it is told first.
+    """One process, made with its first message. It works at one job after the other; quick ones are sent ahead."""
 
-    It works at one job after the other. While they are quick some more are sent ahead, so that it need not wait for
-    the next.
-
-    Attributes:
-        jobs: numbers of those that it has and their limits, seconds; it works at the first.
-        num_jobs: how many it was given.
-        is_ready: it has said that it is.
-        deadline: when it must have answered, seconds of the monotonic clock; infinite while nothing is asked of it.
-    """
+    deadline: (
+        float  # when it must have answered, of the monotonic clock; infinite while nothing is asked of it
+    )
 
     def __init__(self, first: bytes, variables: Mapping[str, str], output: int, limit_s: float) -> None:
-        self.jobs: deque[tuple[int, float]] = deque()
-        self.num_jobs, self.is_ready = 0, False
+        self.jobs: deque[tuple[int, float]] = deque()  # numbers and limits, seconds; it works at the first
+        self.num_jobs, self.is_ready = 0, False  # given so far; it has said that it is ready
         self._socket, theirs = socket.socketpair()
         self._socket.setblocking(False)
         self._unsent, self._unread = bytearray(), bytearray()
@@ -186,10 +175,7 @@ class ScoringProcess:
         return self.num_jobs >= MAX_JOBS
 
     def give(self, number: int, job: bytes, limit_s: float) -> None:
-        """Send a job, whose time begins when those before it are done.
-
-        Raises BrokenProcess if it has ended while it had nothing to do, or speaks then.
-        """
+        """Send a job, whose time begins when those before it are done; BrokenProcess where it ended idle, or spoke."""
         if not self.jobs:
             for _ in self.answers():
                 raise BrokenProcess("an answer that nobody asked for")
@@ -217,10 +203,7 @@ class ScoringProcess:
                 del self._unsent[: self._socket.send(self._unsent)]
 
     def answers(self) -> Iterator[bytes]:
-        """Give what has been answered in full by now.
-
-        Raises BrokenProcess if it has ended, or answers what is no answer.
-        """
+        """Give what has been answered in full by now; BrokenProcess where it has ended, or this is no answer."""
         has_ended = False
         try:
             while part := self._socket.recv(PIECE):

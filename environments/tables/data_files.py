@@ -30,13 +30,8 @@ LFS = b"version https://git-lfs"
 def find_files(given: str | Sequence[str], split: str, folder: str | None) -> list[RowFile]:
     """Find the files that a spec means, in its order; those of a folder in the order of their names.
 
-    Args:
-        given: a path, or several whose rows follow each other.
-        split: which split of a folder that has several.
-        folder: where relative paths begin; None: the current folder.
-
-    Raises:
-        EnvironmentFault: something is not there, or is no table.
+    Of a folder of several splits the one that is named; relative paths begin in `folder`, None: the current one.
+    Raises EnvironmentFault if something is not there, or is no table.
     """
     start, found = Path(folder or "."), list[RowFile]()
     for name in [given] if isinstance(given, str) else given:

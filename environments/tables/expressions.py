@@ -21,7 +21,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from numpy.typing import NDArray
 
 from environments.contracts import EnvironmentFault
-from environments.tables.row_file import InvalidRow, Row, RowFile, shortened
+from environments.tables.row_file import InvalidRow, Row, RowFile, row_or_fault, shortened
 
 PATH = re.compile(r"[^\W\d]\w*(\.\w+)*")
 WHOLE_ROW = "row"
@@ -42,13 +42,9 @@ _JINJA.globals.clear()  # a name is a column; `range` or `dict` would hide that 
 
 
 class Expression:
-    """A value worked out from a row.
+    """A value worked out from a row; raises ValueError if the text is neither a path nor a Jinja expression.
 
-    Attributes:
-        columns: the columns it reads; None: any.
-
-    Raises:
-        ValueError: it is neither a path nor a Jinja expression, and why.
+    `columns` are those that it reads; None: any.
     """
 
     def __init__(self, text: str) -> None:
@@ -61,14 +57,11 @@ class Expression:
             self._formula = _JINJA.compile_expression(text, undefined_to_none=False)
 
     def __call__(self, row: Row) -> Any:
-        """Work out the value for a row.
-
-        Raises InvalidRow if a column is missing, or the expression fails on this row.
-        """
+        """Work out the value for a row; InvalidRow where a column is missing, or the expression fails on it."""
         if self.text in row:
             return row[self.text]
         if self._parts is None:
-            return _attempt(self.text, lambda: self._evaluate(row))
+            return _attempt(self.text, self._formula, row)
         value: Any = row
         for part in self._parts:
             if isinstance(value, dict) and part in value:
@@ -80,12 +73,6 @@ class Expression:
                 raise InvalidRow(f"nothing at {self.text!r}", "" if self._parts[0] in row else columns)
         return value
 
-    def _evaluate(self, row: Row) -> Any:
-        value = self._formula(_names(row))
-        return (
-            str(value) if isinstance(value, Undefined) else value
-        )  # a strict one raises, and says what is missing
-
 
 class Template:
     """A text made from a row: Jinja over its columns; `columns` as an expression has them."""
@@ -96,11 +83,8 @@ class Template:
         self._template = _JINJA.from_string(text)
 
     def __call__(self, row: Row) -> str:
-        """Write the text for a row.
-
-        Raises InvalidRow if a column is missing or null, or the template fails on this row.
-        """
-        return str(_attempt("the template", lambda: self._template.render(_names(row))))
+        """Write the text for a row; InvalidRow where a column is missing or null, or the template fails on it."""
+        return str(_attempt("the template", self._template.render, row))
 
 
 def _columns(source: str, text: str) -> frozenset[str] | None:
@@ -114,13 +98,10 @@ def _columns(source: str, text: str) -> frozenset[str] | None:
     return None if WHOLE_ROW in names else frozenset(names)
 
 
-def _names(row: Row) -> Row:
-    return row if WHOLE_ROW in row else {**row, WHOLE_ROW: row}
-
-
-def _attempt(what: str, work: Callable[[], Any]) -> Any:
+def _attempt(what: str, jinja: Callable[[Row], Any], row: Row) -> Any:
     try:
-        return work()
+        value = jinja(row if WHOLE_ROW in row else {**row, WHOLE_ROW: row})
+        return str(value) if isinstance(value, Undefined) else value  # a strict one raises: what is missing
     except FAILING as error:
         raise InvalidRow(f"{what} fails", str(error) or type(error).__name__) from error
 
@@ -136,10 +117,7 @@ class NumericColumn:
 
     @classmethod
     def read(cls, file: RowFile, field: str) -> NumericColumn:
-        """Go through a file that nobody else reads.
-
-        Raises ValueError if the field is neither a path nor an expression.
-        """
+        """Go through a file that nobody else reads; ValueError where the field is no path and no expression."""
         expression = Expression(field)
         fields = list(dict.fromkeys(name for row in file.head(LOOKED_AT) for name in _fields(row)))
         file.narrow(expression.columns)
@@ -169,13 +147,8 @@ def nearest_field(field: str, files: Sequence[NumericColumn]) -> str:
 
 def _number_at(expression: Expression, row: Row | InvalidRow) -> float:
     """Read a number; texts that are numbers count, because in CSV everything is a text."""
-    if isinstance(row, InvalidRow):
-        return math.nan
-    try:
-        value = expression(row)
-    except InvalidRow:
-        return math.nan
-    if value is None or value == "":
+    value = row if isinstance(row, InvalidRow) else row_or_fault(lambda: expression(row))
+    if isinstance(value, InvalidRow) or value is None or value == "":
         return math.nan
     if isinstance(value, bool):
         return math.inf

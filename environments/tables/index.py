@@ -72,16 +72,9 @@ def build_index(
 ) -> Index:
     """Go through all rows once.
 
-    Args:
-        files: those to train on, then those that are held out.
-        num_training: how many are to train on; if all are, pools follow from content keys.
-        reader: what a row means.
-        wanted: the categories that are used, in their order; None: all there are.
-        say: called with how far it is.
-
-    Raises:
-        EnvironmentFault: no row can be used, to train on or held out; a wanted category is not there, or there are too
-            many.
+    The first `num_training` files are to train on, the others held out; if none is, pools follow from content keys.
+    `wanted` are the categories that are used, in their order; None: all there are. Raises EnvironmentFault if no row
+    can be used, to train on or held out, if a wanted category is not there, or if there are too many.
     """
     builder = _IndexBuilder(reader, wanted, has_holdout=num_training < len(files))
     for number, file in enumerate(files[num_training:], num_training):
@@ -206,10 +199,8 @@ class _IndexBuilder:
         return code
 
     def _require_usable_parts(self) -> None:
-        """Refuse a part that was given and is lost as a whole: something else would be trained on, or measured.
-
-        Files to train on may end up empty on purpose, where the same conversations are held out.
-        """
+        """Refuse a part that was given and is invalid as a whole: something else would be trained on, or measured."""
+        # Files to train on may end up empty on purpose, where the same conversations are held out.
         num_broken = sum(flaw.num_rows for flaw in self._left_out.flaws(is_held_out=False))
         if num_broken and num_broken == self._num_rows[False]:
             raise EnvironmentFault(self._lost("to train on", is_held_out=False))

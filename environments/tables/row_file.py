@@ -19,15 +19,10 @@ Row = Mapping[str, Any]
 
 
 class RowFile(ABC):
-    """The rows of a file: gone through once in order, then read one by one.
-
-    Args:
-        path: where it is.
-        name: what messages call it: its path as the user wrote it.
-    """
+    """The rows of a file: gone through once in order, then read one by one."""
 
     def __init__(self, path: Path, name: str) -> None:
-        self.path, self.name = path, name
+        self.path, self.name = path, name  # messages call it by the path as the user wrote it
         self.columns: Set[str] | None = None  # those that are read; None: all
 
     def narrow(self, columns: Set[str] | None) -> None:
@@ -38,18 +33,12 @@ class RowFile(ABC):
     def rows(self) -> Iterator[tuple[int, Row | InvalidRow]]:
         """Go through all rows in the order of the file, each with its line (or row number), from 1.
 
-        A row that cannot be read comes as the reason.
-
-        Raises:
-            EnvironmentFault: the file as a whole cannot be read.
+        A row that cannot be read comes as the reason; raises EnvironmentFault if the file as a whole cannot be read.
         """
 
     @abstractmethod
     def row(self, number: int) -> Row:
-        """Read one row by its place, from 0, among those that `rows` gave; only once `rows` came to its end.
-
-        Raises InvalidRow if it cannot be read.
-        """
+        """Read one row by its place, from 0, among those that `rows` gave, once it came to its end; or InvalidRow."""
 
     def head(self, n: int) -> list[Row]:
         """Give the first `n` rows that can be read, with all their columns."""
@@ -86,9 +75,8 @@ class InvalidRows:
         key = (invalid.kind, is_held_out)
         self._counts[key] += 1
         if key not in self._firsts:
-            self._firsts[key] = f"{file}:{line}" + (
-                f": {shortened(invalid.detail)}" if invalid.detail else ""
-            )
+            detail = f": {shortened(invalid.detail)}" if invalid.detail else ""
+            self._firsts[key] = f"{file}:{line}{detail}"
         if len(self.first) < LISTED:
             self.first.append(f"{file}:{line}: {shortened(str(invalid))}")
             self._listed[invalid.kind] += 1

@@ -26,7 +26,7 @@ Conversation = tuple[Message, ...]
 
 @dataclass(frozen=True)
 class RowParser:
-    """What the options of an environment of rows say about a row, compiled."""
+    """What the options of an environment of rows say about a row, compiled; InvalidRow where it cannot be used."""
 
     prompt: Expression | Template
     ask: Callable[[str], Conversation]  # puts a question in plain text to the policy
@@ -47,10 +47,7 @@ class RowParser:
         return _together(self.prompt, self.truth, self.reference)
 
     def category_of(self, row: Row) -> str:
-        """Name the category of a row: 1 for the number 1.0, true for True.
-
-        Raises InvalidRow if it has none, or one that is no name.
-        """
+        """Name the category of a row: 1 for the number 1.0, true for True."""
         if self.category is None:
             return ALL
         value = self.category(row)
@@ -73,12 +70,7 @@ class RowParser:
         return value
 
     def conversation(self, row: Row) -> Conversation:
-        """Give what the policy is asked.
-
-        Raises:
-            InvalidRow: there is nothing, or it is no conversation.
-            EnvironmentFault: the row and the options both bring a system message.
-        """
+        """Give what the policy is asked; EnvironmentFault where row and options both bring a system message."""
         given = self.prompt(row)
         if isinstance(given, str):
             if not given.strip():
@@ -103,7 +95,7 @@ class RowParser:
         return ({"role": "system", "content": self.system}, *messages) if self.system else messages
 
     def truth_of(self, row: Row) -> Any:
-        """Give what the reward compares with, as plain data; raises InvalidRow if it is missing, or no plain data."""
+        """Give what the reward compares with, as plain data."""
         if self.truth is None:
             return None
         truth = self.truth(row)
@@ -114,10 +106,7 @@ class RowParser:
         return truth
 
     def reference_of(self, row: Row) -> str | None:
-        """Give the reference reply that the row brings, if the options name one.
-
-        Raises InvalidRow if it is missing, or no text.
-        """
+        """Give the reference reply that the row brings, if the options name one."""
         if self.reference is None:
             return None
         reply = self.reference(row)
@@ -126,7 +115,7 @@ class RowParser:
         return str(reply)
 
     def check_row(self, row: Row) -> Conversation:
-        """Look at all of a row but its category, and give its conversation; raises InvalidRow if it cannot be used."""
+        """Look at all of a row but its category, and give its conversation."""
         messages = self.conversation(row)
         truth = self.truth_of(row)
         self.reference_of(row)
@@ -169,12 +158,7 @@ def _is_plain(value: Any) -> bool:
 def find_truth(files: Sequence[RowFile], check: Callable[[Any], None]) -> Expression | None:
     """Find the first place at which one of the first rows has a truth; None if there is none and none is needed.
 
-    Args:
-        files: where to look.
-        check: the reward's; it refuses None where a truth is needed.
-
-    Raises:
-        EnvironmentFault: there is none, and the reward needs one.
+    Raises EnvironmentFault if there is none and the reward's `check`, which then refuses None, needs one.
     """
     rows = list(islice(chain.from_iterable(file.head(HEAD) for file in files), HEAD))
     if not rows:
