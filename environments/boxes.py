@@ -48,9 +48,8 @@ class Box:
             raise ValueError("a box needs names, low, high and whole of one length, at least 1")
         for name, low, high, whole in zip(self.names, self.low, self.high, self.whole, strict=True):
             if not -math.inf < low < high < math.inf:
-                raise ValueError(
-                    f"{name}: a range goes up, from one finite number to another, not {low} to {high}"
-                )
+                fault = "a range goes up, from one finite number to another"
+                raise ValueError(f"{name}: {fault}, not {low} to {high}")
             if whole and not (float(low).is_integer() and float(high).is_integer()):
                 raise ValueError(
                     f"{name}: a range of whole numbers ends at whole numbers, not {low} to {high}"
@@ -116,9 +115,8 @@ class Box:
         Whoever fits a distribution to such points sees no lattice, and needs no chance of its own to blur one.
         """
         at = np.array(np.unravel_index(self.cell(index), self.levels))
-        inside = _hash(
-            np.arange(self.num_dims, dtype=np.uint64) + np.uint64(index * self.num_dims)
-        ) >> np.uint64(11)
+        dims = np.arange(self.num_dims, dtype=np.uint64) + np.uint64(index * self.num_dims)
+        inside = _hash(dims) >> np.uint64(11)
         point: NDArray[np.float64] = (at + inside * 2.0**-53) / np.array(self.levels)
         return point
 

@@ -237,10 +237,9 @@ class Rows(Environment):
         """Read a number of every row: a column, or any other expression of rows."""
         places = self._places(category)
         if field not in self._numbers:  # the files once more: the tasks' own read other columns
+            files = list(chain(*self._find_files()))
             try:
-                self._numbers[field] = [
-                    NumericColumn.read(file, field) for file in chain(*self._find_files())
-                ]
+                self._numbers[field] = [NumericColumn.read(file, field) for file in files]
             except (EnvironmentFault, ValueError) as fault:
                 raise EnvironmentFault(f"environment {self.name}: {fault}") from fault
         by_file = self._numbers[field]

@@ -141,9 +141,8 @@ class _Examination:
             return None
         found = [Finding(**plain) for plain in answer["findings"]]
         if printed := process.printed().strip():
-            found.append(
-                finding_of("prints", f"it writes to the terminal ({check.doing})", excerpt=quoted(printed))
-            )
+            sentence = f"it writes to the terminal ({check.doing})"
+            found.append(finding_of("prints", sentence, excerpt=quoted(printed)))
         for finding in found:  # not what another check or process found as well
             known = {(other.rule, other.category) for other in self._findings}
             if finding.rule == "raises" or (finding.rule, finding.category) not in known:
@@ -165,8 +164,7 @@ def serve(handle: int) -> None:
         connection.send_bytes(json.dumps(message).encode())
 
     source, limits = connection.recv()
-    scoring = limits.scoring
-    pool = KillablePool([source], 1, scoring.timeout_s, scoring.memory_gib, scoring.env)
+    pool = KillablePool([source], 1, limits.scoring)
     context = CheckContext(source, limits, pool.turns, lambda words: send({"at": words}))
     while True:
         name, arguments = connection.recv()

@@ -7,7 +7,7 @@ import json
 import pickle
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import FrozenInstanceError
 from statistics import median
 from typing import Any, TypeGuard
@@ -64,7 +64,7 @@ def _is_usable(task: object, context: CheckContext, category: str, index: int) -
     """Add what is wrong with a task; say whether other checks can work with it."""
     if task is FAILED:
         return False
-    fault = next(_form_faults(task, context.environment.name, category, index), None)
+    fault = _form_fault(task, context.environment.name, category, index)
     if fault or not isinstance(task, Task):
         context.find("task-form", str(fault), category, index)
         return False
@@ -91,22 +91,22 @@ def _is_usable(task: object, context: CheckContext, category: str, index: int) -
     return True
 
 
-def _form_faults(task: object, environment: str, category: str, index: int) -> Iterator[str]:
+def _form_fault(task: object, environment: str, category: str, index: int) -> str | None:
     if not isinstance(task, Task):
-        yield f"task() returned {quoted(type(task).__name__)}, not an environments.Task"
-        return
+        return f"task() returned {quoted(type(task).__name__)}, not an environments.Task"
     for name, expected in (("environment", environment), ("category", category), ("index", index)):
         value = getattr(task, name)
         if not isinstance(value, type(expected)) or value != expected:
-            yield f"its {name} must be {quoted(expected)}, found {quoted(repr(value))}"
+            return f"its {name} must be {quoted(expected)}, found {quoted(repr(value))}"
     if not isinstance(task.messages, tuple) or not task.messages:
-        yield f"its messages must be a tuple of at least one, found {quoted(repr(task.messages))}"
-        return
-    yield from (fault for message in task.messages if (fault := message_fault(message)))
+        return f"its messages must be a tuple of at least one, found {quoted(repr(task.messages))}"
+    if fault := next(filter(None, map(message_fault, task.messages)), None):
+        return fault
     if task.answer is not None and not isinstance(task.answer, str):
-        yield f"its answer must be a string or None, found {quoted(repr(task.answer))}"
+        return f"its answer must be a string or None, found {quoted(repr(task.answer))}"
     if not isinstance(task.data, Mapping):
-        yield f"its data must be a map, found {quoted(type(task.data).__name__)}"
+        return f"its data must be a map, found {quoted(type(task.data).__name__)}"
+    return None
 
 
 def message_fault(message: Message) -> str | None:
@@ -161,7 +161,7 @@ def check_budget(context: CheckContext) -> None:
     if length > most:
         rule = "max-tokens" if length > LONG_TOKEN * most else "max-tokens-tight"
         sentence = f"max_tokens is {most}, its answer has {length} characters"
-        context.find(rule, sentence, longest.category, longest.index, quoted(longest.answer))
+        context.find_in(longest, rule, sentence, quoted(longest.answer))
 
 
 def task_fingerprints(task: Task) -> list[str]:

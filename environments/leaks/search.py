@@ -107,9 +107,6 @@ def find_leaks(
         threshold: from which Jaccard similarity on two tasks are near-duplicates; in (0, 1].
         tell: called with how far it is, in words.
         most: tasks of a category to look at on each side; of bigger ones they are evenly spaced.
-
-    Raises:
-        EnvironmentFault: a task cannot be made, or a library is missing.
     """
     open_ones = {name: one for name, one in environments.items() if not one.closed}
     reader, tasks, looked = TextReader(), [], []
@@ -138,15 +135,7 @@ def find_leaks(
         len(training),
         dict(Counter(match.how for match in found.values())),
         {name: (leaks_in[name], num) for name, num in held_out_in.items()},
-        [
-            Leak(
-                found[place].similarity,
-                found[place].how,
-                _with_text(environments, held_out[place].place),
-                _with_text(environments, found[place].training.place),
-            )
-            for place in ranked
-        ],
+        [_leak(environments, held_out[place], found[place]) for place in ranked],
         looked,
         [name for name in environments if name not in open_ones],
     )
@@ -243,12 +232,14 @@ def _distinct(
     return list(found.values())
 
 
-def _with_text(environments: Mapping[str, Environment], place: TaskPlace) -> TaskPlace:
-    """Look a task up again for what people want to see of it."""
-    environment = environments[place.environment]
-    task = make_task(environment, place.category, place.index)
-    text = "\n".join(message["content"] for message in task.messages)
-    return replace(place, where=environment.where(task), text=text[:MOST_CHARACTERS])
+def _leak(environments: Mapping[str, Environment], held_out: _Task, match: _Match) -> Leak:
+    """Look both tasks up again for what people want to see of them."""
+    places = []
+    for place in (held_out.place, match.training.place):
+        task = make_task(environments[place.environment], place.category, place.index)
+        text = "\n".join(message["content"] for message in task.messages)[:MOST_CHARACTERS]
+        places.append(replace(place, where=environments[place.environment].where(task), text=text))
+    return Leak(match.similarity, match.how, *places)
 
 
 # --- candidates ------------------------------------------------------------------------------------------

@@ -13,9 +13,8 @@ What is compared comes in up to two views:
 
 - `ngrams`, for texts with at least `MANY` tokens outside the template, or told by the order of the template's own: all
   n-grams.
-- `words`, for other texts, with at most `FEW` (a number list, one word): tokens, in no order. Here next to nothing is
-  left of what was asked, so across categories what only one of the two templates says counts too: the sum of 3 and 5
-  is not the product of 3 and 5.
+- `words`, for other texts, with at most `FEW` (a number list, one word): tokens, in no order. Across categories what
+  only one of the two templates says counts too: the sum of 3 and 5 is not the product of 3 and 5.
 
 Whatever the view, the similarity is no larger than that of the texts' quantities, their numbers and the operators
 beside them outside the template: a problem with another number is another one, however long the story around it is.

@@ -86,9 +86,8 @@ def _tests(truth: Any) -> list[Test]:
         try:
             truth = json.loads(truth)
         except (ValueError, RecursionError) as error:
-            raise ValueError(
-                f"expected a map of tests as truth, or its JSON, found {truth[:100]!r}"
-            ) from error
+            found = truth[:100]
+            raise ValueError(f"expected a map of tests as truth, or its JSON, found {found!r}") from error
     if not isinstance(truth, Mapping):
         raise ValueError(f"expected a map with inputs and outputs, or with tests, as truth, found {truth!r}")
     if "fn_name" in truth:
@@ -101,9 +100,8 @@ def _tests(truth: Any) -> list[Test]:
     else:
         inputs, outputs = (_list(truth.get(key), key) for key in ("inputs", "outputs"))
         if len(inputs) != len(outputs):
-            raise ValueError(
-                f"expected as many outputs as inputs, found {len(inputs)} inputs, {len(outputs)} outputs"
-            )
+            found = f"{len(inputs)} inputs, {len(outputs)} outputs"
+            raise ValueError(f"expected as many outputs as inputs, found {found}")
         tests = [
             partial(_prints, _lines(given), _trimmed(_lines(right)))
             for given, right in zip(inputs, outputs, strict=True)

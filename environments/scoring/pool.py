@@ -15,9 +15,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from environments.contracts import EnvironmentFault, Score, Turn
 from environments.foreign_text import brief
+from environments.options import Options
 from environments.scoring import worker
 from environments.scoring.jobs import LONGEST_REASON, READY, ScoringJob, read_turn, unscorable
 from environments.scoring.process import (
@@ -37,27 +41,32 @@ LAST_WORDS_S = 0.1  # for what a process printed to arrive once it has ended
 Found = Iterator[tuple[int, Turn]]  # number of the job, its turn
 
 
+class ScoringOptions(Options):
+    """The spec's section `scoring`."""
+
+    isolation: Literal["auto", "process", "none"] = "auto"
+    """`auto`: processes, except for environments whose scoring can neither hang nor run foreign code."""
+    workers: int | None = Field(default=None, ge=1, le=1024)
+    """Processes; none given: one less than there are cores, at least 1, at most 8."""
+    timeout_s: float = Field(default=2.0, gt=0, le=86_400)
+    """Seconds that one score may take in a process."""
+    memory_gib: float = Field(default=2.0, gt=0, le=65_536)
+    """GiB that one score may allocate in a process, beyond what its environments hold."""
+    env: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")], ...] = ()
+    """Environment variables that the processes see beside the usual ones, such as the key of a judge: by default
+    they see none that may hold secrets."""
+
+
 class KillablePool:
     """Worker processes that are started by the first job and replaced when needed.
 
-    Args:
-        sources: the environments that jobs may name; each worker builds its own.
-        num_workers: processes.
-        timeout_s, memory_gib: limits of one turn, and of what it may allocate beyond the built environments.
-        env: names of variables that workers see beside the usual ones.
+    Each builds its own environments out of `sources`: those that jobs may name. The isolation of the options is not read.
     """
 
     def __init__(
-        self,
-        sources: Sequence[EnvironmentSource],
-        num_workers: int,
-        timeout_s: float,
-        memory_gib: float,
-        env: Sequence[str] = (),
+        self, sources: Sequence[EnvironmentSource], num_workers: int, options: ScoringOptions
     ) -> None:
-        self._sources = tuple(sources)
-        self._num_workers, self._timeout_s, self._memory_gib = num_workers, timeout_s, memory_gib
-        self._env = tuple(env)
+        self._sources, self._num_workers, self._options = tuple(sources), num_workers, options
         self._lock = threading.Lock()  # a batch may be played beside an update
         self._waiting: deque[int] = deque()  # numbers of jobs
         self._processes: list[ScoringProcess] = []
@@ -107,14 +116,14 @@ class KillablePool:
     def _start(self) -> ScoringProcess:
         if worker.is_starting:
             raise RuntimeError("a scoring process that is starting was to start others")
-        missing = [name for name in self._env if name not in os.environ]
+        missing = [name for name in self._options.env if name not in os.environ]
         if missing:
             raise EnvironmentFault(f"`scoring: {{env: ...}}` names {missing[0]}, which is not set: set it")
         self.output = self.output or ProcessOutput()
         main = multiprocessing.spawn.get_preparation_data("scoring")
         del main["authkey"]
-        setup = worker.Setup(main, pickle.dumps(self._sources), self._memory_gib)
-        self._variables = passed_variables(self._env)
+        setup = worker.Setup(main, pickle.dumps(self._sources), self._options.memory_gib)
+        self._variables = passed_variables(self._options.env)
         return ScoringProcess(pickle.dumps(setup), self._variables, self.output.writer, START_S)
 
     def _hand_out(self, jobs: Sequence[ScoringJob]) -> None:
@@ -123,7 +132,7 @@ class KillablePool:
             for process in free[: len(self._waiting)]:
                 number = self._waiting.popleft()
                 # The earlier turns of an episode are taken again, each within its own limit.
-                limit_s = self._timeout_s * len(jobs[number].completions)
+                limit_s = self._options.timeout_s * len(jobs[number].completions)
                 try:
                     process.give(number, pickle.dumps(jobs[number]), limit_s)
                 except BrokenProcess:
@@ -162,12 +171,7 @@ class KillablePool:
                     self._has_started, self._num_failed = True, 0
                 else:
                     raise BrokenProcess("it begins with something else")
-        except (
-            BrokenProcess,
-            ValueError,
-            TypeError,
-            KeyError,
-        ):  # what is no answer of ours is a worker that lies
+        except (BrokenProcess, ValueError, TypeError, KeyError):  # no answer of ours: a worker that lies
             yield from self._lose(process, "crashed")
         if process.is_worn and not process.jobs:
             self._let_go(process)

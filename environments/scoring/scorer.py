@@ -4,33 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal, Self
-
-from pydantic import Field
+from typing import Self
 
 from environments.contracts import Environment, Turn
-from environments.options import Options
 from environments.scoring.jobs import ScoringJob, play
-from environments.scoring.pool import KillablePool
+from environments.scoring.pool import KillablePool, ScoringOptions
 from environments.sources import EnvironmentSource
 
 MOST_WORKERS = 8  # by default: one process scores some thousand answers a second
-
-
-class ScoringOptions(Options):
-    """The spec's section `scoring`."""
-
-    isolation: Literal["auto", "process", "none"] = "auto"
-    """`auto`: processes, except for environments whose scoring can neither hang nor run foreign code."""
-    workers: int | None = Field(default=None, ge=1, le=1024)
-    """Processes; none given: one less than there are cores, at least 1, at most 8."""
-    timeout_s: float = Field(default=2.0, gt=0, le=86_400)
-    """Seconds that one score may take in a process."""
-    memory_gib: float = Field(default=2.0, gt=0, le=65_536)
-    """GiB that one score may allocate in a process, beyond what its environments hold."""
-    env: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")], ...] = ()
-    """Environment variables that the processes see beside the usual ones, such as the key of a judge: by default
-    they see none that may hold secrets."""
 
 
 class Scorer:
@@ -55,9 +36,7 @@ class Scorer:
         self._pool = KillablePool(
             [source for source in sources if self.isolates(source.name)],
             self._options.workers or min(max(1, num_cores - 1), MOST_WORKERS),
-            self._options.timeout_s,
-            self._options.memory_gib,
-            self._options.env,
+            self._options,
         )
         self._has_reported = False
 

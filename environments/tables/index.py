@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from array import array
+import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
@@ -26,7 +26,10 @@ POOLS: tuple[Pool, ...] = get_args(Pool)
 CODES = {pool: code for code, pool in enumerate(POOLS)}
 SAY_EVERY = 4096  # rows between two looks at the clock
 MOST_CATEGORIES = 1000
-COLUMNS = {"categories": "i2", "files": "i2", "numbers": "i8", "pools": "i1", "keys": "V16", "lengths": "i4"}
+# What is kept of a row while they are found.
+NAMES = ("category", "file", "number", "pool", "key", "length")
+FIELDS = np.dtype(list(zip(NAMES, ("i2", "i2", "i8", "i1", "V16", "i4"), strict=True)))
+PACKED = struct.Struct("=hhqb16si")
 NUMBER = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
 WHERE = "`prompt` or `template`, `category` and `truth` say where things are in a row"
 SAID = 10  # reasons named where they end everything
@@ -84,33 +87,13 @@ def build_index(
     return builder.finish()
 
 
-@dataclass
-class _Columns:
-    """Rows as they are found, a number each in every column."""
-
-    categories: array[int] = field(default_factory=lambda: array("h"))
-    files: array[int] = field(default_factory=lambda: array("h"))
-    numbers: array[int] = field(default_factory=lambda: array("q"))
-    pools: array[int] = field(default_factory=lambda: array("b"))
-    keys: bytearray = field(default_factory=bytearray)
-    lengths: array[int] = field(default_factory=lambda: array("i"))
-
-    def add(self, category: int, file: int, number: int, pool: Pool, key: str, length: int) -> None:
-        self.categories.append(category)
-        self.files.append(file)
-        self.numbers.append(number)
-        self.pools.append(CODES[pool])
-        self.keys += bytes.fromhex(key)
-        self.lengths.append(length)
-
-
 class _IndexBuilder:
     """Sorts rows into categories and pools as they are read."""
 
     def __init__(self, reader: RowParser, wanted: Sequence[str] | None, has_holdout: bool) -> None:
         self._reader, self._wanted, self._has_holdout = reader, wanted, has_holdout
         self._codes: dict[str, int] = {name: code for code, name in enumerate(wanted or ())}
-        self._training, self._held_out = _Columns(), _Columns()
+        self._training, self._held_out = bytearray(), bytearray()  # rows, `PACKED`
         self._keys_held_out: set[str] = set()
         self._left_out = InvalidRows()
         self._unwanted: set[str] = set()  # a few of their names
@@ -134,12 +117,8 @@ class _IndexBuilder:
 
     def finish(self) -> Index:
         """Sort what was found into categories."""
-        parts = (self._training, self._held_out)
-        categories, files, numbers, pools, keys, lengths = (
-            np.concatenate([np.frombuffer(getattr(part, column), dtype) for part in parts])
-            for column, dtype in COLUMNS.items()
-        )
-        if not len(numbers):
+        rows = np.frombuffer(self._training + self._held_out, FIELDS)
+        if not len(rows):
             num_rows, why = sum(self._num_rows.values()), _listed(self._left_out.flaws())
             if not num_rows:
                 raise EnvironmentFault("its files hold no rows")
@@ -150,13 +129,14 @@ class _IndexBuilder:
         names = sorted(self._codes)  # or by number if all are numbers, or as the spec lists them
         if all(map(NUMBER.fullmatch, names)):
             names.sort(key=lambda name: (float(name), name))
-        order = np.argsort(categories, kind="stable")
-        edges = np.searchsorted(categories[order], np.arange(len(self._codes) + 1))
+        order = np.argsort(rows["category"], kind="stable")
+        edges = np.searchsorted(rows["category"][order], np.arange(len(self._codes) + 1))
         places = {}
         for name in self._wanted or names:
             code = self._codes[name]
-            own = order[edges[code] : edges[code + 1]]
-            places[name] = Places(files[own], numbers[own], pools[own], keys[own], lengths[own])
+            own = rows[order[edges[code] : edges[code + 1]]]
+            columns = (own[field].copy() for field in NAMES[1:])
+            places[name] = Places(*columns)
             if not len(own):  # one that is wanted
                 near = difflib.get_close_matches(name, self._unwanted, n=1)
                 others = ", ".join(sorted(self._unwanted)) or "no others"
@@ -181,12 +161,12 @@ class _IndexBuilder:
         key, length = key_of(conversation), most_bytes(conversation)
         if is_held_out:
             self._keys_held_out.add(key)
-            self._held_out.add(self._code(category), file, place, half_of(key), key, length)
         elif key in self._keys_held_out:
             self._num_met += 1
-        else:
-            pool: Pool = "train" if self._has_holdout else pool_of(key)
-            self._training.add(self._code(category), file, place, pool, key, length)
+            return
+        pool: Pool = half_of(key) if is_held_out else "train" if self._has_holdout else pool_of(key)
+        part = self._held_out if is_held_out else self._training
+        part += PACKED.pack(self._code(category), file, place, CODES[pool], bytes.fromhex(key), length)
 
     def _code(self, category: str) -> int:
         code = self._codes.setdefault(category, len(self._codes))
@@ -201,10 +181,10 @@ class _IndexBuilder:
     def _require_usable_parts(self) -> None:
         """Refuse a part that was given and is invalid as a whole: something else would be trained on, or measured."""
         # Files to train on may end up empty on purpose, where the same conversations are held out.
-        num_broken = sum(flaw.num_rows for flaw in self._left_out.flaws(is_held_out=False))
-        if num_broken and num_broken == self._num_rows[False]:
+        num_invalid = sum(flaw.num_rows for flaw in self._left_out.flaws(is_held_out=False))
+        if num_invalid and num_invalid == self._num_rows[False]:
             raise EnvironmentFault(self._lost("to train on", is_held_out=False))
-        if self._has_holdout and not self._held_out.numbers:
+        if self._has_holdout and not self._held_out:
             raise EnvironmentFault(self._lost("held out", is_held_out=True))
 
     def _lost(self, role: str, is_held_out: bool) -> str:

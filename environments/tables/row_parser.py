@@ -6,12 +6,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from itertools import chain, islice
 from typing import Any
 
 from environments.contracts import EnvironmentFault, Message
 from environments.tables.expressions import Expression, Template
-from environments.tables.row_file import InvalidRow, Row, RowFile, shortened
+from environments.tables.row_file import InvalidRow, Row, RowFile, row_or_fault, shortened
 from environments.tables.text_rows import json_type
 
 ROLES = ("system", "user", "assistant")
@@ -163,11 +164,15 @@ def find_truth(files: Sequence[RowFile], check: Callable[[Any], None]) -> Expres
     rows = list(islice(chain.from_iterable(file.head(HEAD) for file in files), HEAD))
     if not rows:
         return Expression(TRUTHS[0])  # no row can be read: going through them says why
-    truths = list(map(Expression, TRUTHS))
-    for is_found in (lambda value: value is not None, lambda value: True):
-        for expression in truths:
-            if any(_holds(expression, row, is_found) for row in rows):
-                return expression
+    with_null: list[Expression] = []
+    for expression in map(Expression, TRUTHS):
+        values: list[object] = [row_or_fault(partial(expression, row)) for row in rows]
+        there = [value for value in values if not isinstance(value, InvalidRow)]
+        if any(value is not None for value in there):
+            return expression
+        with_null += [expression] if there else []
+    if with_null:
+        return with_null[0]
     try:
         check(None)
     except ValueError as error:
@@ -176,10 +181,3 @@ def find_truth(files: Sequence[RowFile], check: Callable[[Any], None]) -> Expres
             f" {', '.join(map(str, rows[0])) or 'none'}: say which by `truth: COLUMN`"
         ) from error
     return None
-
-
-def _holds(expression: Expression, row: Row, condition: Callable[[Any], bool]) -> bool:
-    try:
-        return condition(expression(row))
-    except InvalidRow:
-        return False
