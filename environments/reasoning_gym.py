@@ -107,9 +107,8 @@ GENEROUS: Mapping[str, tuple[Callable[[str, str], bool], float]] = {
 
 def _refuse_second(category: str, info: ValidationInfo) -> None:
     if category in (info.data.get("categories") or {}):
-        raise ValueError(
-            f"makes a category {category!r}, and there is one already: give that one another name"
-        )
+        there = "and there is one already: give that one another name"
+        raise ValueError(f"makes a category {category!r}, {there}")
 
 
 class Config(TextOptions):
@@ -263,9 +262,8 @@ class ReasoningGym(Environment):
         options = {"seed": self._config.seed, **of_the_data_set(self._option_sets[category])}
         if cell is not None:
             options |= spread(self._boxes[category].values(cell))
-        return library().create_dataset(
-            self._config.dataset, **{**options, "size": ENDLESS if size is None else size}
-        )
+        options["size"] = ENDLESS if size is None else size
+        return library().create_dataset(self._config.dataset, **options)
 
     def _generate(self, category: str, index: int) -> Task:
         contained = self._config.dataset in DISTURBING

@@ -177,9 +177,8 @@ def box_of_category(dataset: str, category: str, options: Mapping[str, Any]) -> 
             )
     for name, whole in zip(box.names, box.whole, strict=True):
         if not whole and any(_kind(dataset, option) is int for option in _options_of(name)):
-            raise ValueError(
-                f"category {category!r}: {name} takes whole numbers; write the range without a point"
-            )
+            fault = f"{name} takes whole numbers; write the range without a point"
+            raise ValueError(f"category {category!r}: {fault}")
     return box
 
 
@@ -231,9 +230,8 @@ def _check_known(dataset: str, category: str, option: str) -> None:
     if option not in known:
         near = difflib.get_close_matches(option, known, n=1)
         hint = f"did you mean {near[0]}? It has" if near else "it has"
-        raise ValueError(
-            f"category {category!r}: {dataset} has no option {option!r}; {hint}: {', '.join(known)}"
-        )
+        hint += f": {', '.join(known)}"
+        raise ValueError(f"category {category!r}: {dataset} has no option {option!r}; {hint}")
 
 
 def _try(dataset: str, options: Mapping[str, Any]) -> None:

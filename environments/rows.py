@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 import numpy as np
@@ -26,7 +27,7 @@ from environments.rewards import Attempt, Reward, RewardSection, make_reward
 from environments.tables.data_files import find_files
 from environments.tables.expressions import Expression, NumericColumn, Template, nearest_field
 from environments.tables.index import POOLS, Index, Places, build_index
-from environments.tables.row_file import InvalidRow, Row, RowFile
+from environments.tables.row_file import InvalidRow, RowFile
 from environments.tables.row_parser import RowParser, find_truth
 from environments.tables.throttle import Throttle
 
@@ -159,8 +160,12 @@ class Rows(Environment):
         """Digest of what the rows mean: the files' content, the options, and the code of a reward of the user's own."""
         not_meant = {"train", "holdout", "split", "holdout_split", "strict"}  # where the files are
         options = self._config.model_dump_json(exclude=not_meant)
-        code = map(_code, _types(self._config.model_dump(mode="json")["reward"]))
-        digest = hashlib.sha256((options + "".join(code)).encode())
+        digest = hashlib.sha256(options.encode())
+        for type_ in _types(self._config.model_dump(mode="json")["reward"]):
+            # the text of the module of a user's function, which `make_reward` has imported
+            module = sys.modules.get(type_.partition(":")[0]) if ":" in type_ else None
+            if (path := getattr(module, "__file__", None)) is not None:
+                digest.update(Path(path).read_text(encoding="utf-8", errors="replace").encode())
         for role, files in zip((b"train", b"holdout"), self._files, strict=True):
             for file in files:
                 with file.path.open("rb") as content:
@@ -216,8 +221,16 @@ class Rows(Environment):
                 " has the file been changed? Start again, with a file that stays as it is"
             ) from invalid
         data: Mapping[str, Any] = {"truth": truth, "row": row} if self._reward.needs_row else {"truth": truth}
-        key = places.key(index)
-        return LazyTask(self.name, category, index, messages, data, key, lambda: self._reply(row, truth))
+
+        def reply() -> (
+            str | None
+        ):  # that is worth 1: the row's own as it stands, or the reward's as an answer is written
+            if self._config.reference is not None:
+                return opened.reader.reference_of(row)
+            answer = self._reward.reference(truth)
+            return None if answer is None else self._config.write(answer)
+
+        return LazyTask(self.name, category, index, messages, data, places.key(index), reply)
 
     def pool(self, task: Task) -> Pool | None:
         """Say which pool a row belongs to where a held-out file was given."""
@@ -249,9 +262,8 @@ class Rows(Environment):
             found[own] = numbers.of(places.numbers[own])
         if np.isnan(found).all():
             near = nearest_field(field, by_file)
-            raise EnvironmentFault(
-                f"{self.name}, category {category}: no row has a number at {field!r}; {near}"
-            )
+            fault = f"no row has a number at {field!r}; {near}"
+            raise EnvironmentFault(f"{self.name}, category {category}: {fault}")
         return found
 
     def where(self, task: Task) -> str:
@@ -262,16 +274,8 @@ class Rows(Environment):
     def score(self, task: Task, completion: str) -> Score:
         """Have the reward judge a reply by what the task carries."""
         answer, data = self._config.read(completion), task.data
-        return self._reward.score(
-            Attempt(completion, answer, data["truth"], task.messages, data.get("row", {}))
-        )
-
-    def _reply(self, row: Row, truth: Any) -> str | None:
-        """Give a reply that is worth 1: the row's own as it stands, or the reward's as an answer is written."""
-        if self._config.reference is not None:
-            return self._opened.reader.reference_of(row)
-        answer = self._reward.reference(truth)
-        return None if answer is None else self._config.write(answer)
+        attempt = Attempt(completion, answer, data["truth"], task.messages, data.get("row", {}))
+        return self._reward.score(attempt)
 
     def _places(self, category: str) -> Places:
         categories = self._opened.index.categories
@@ -357,13 +361,3 @@ def _types(section: Any) -> Iterator[str]:
     if isinstance(section, list):
         for one in section:
             yield from _types(one)
-
-
-def _code(type_: str) -> str:
-    """Give the text of the module of a user's function, which `make_reward` has imported; empty for our own."""
-    module = sys.modules.get(type_.partition(":")[0]) if ":" in type_ else None
-    path = getattr(module, "__file__", None)
-    if path is None:
-        return ""
-    with open(path, encoding="utf-8", errors="replace") as file:
-        return file.read()

@@ -52,9 +52,10 @@ class TaskStream:
             )
         self.environment, self.category, self._admission = environment, category, admission
         self._size = environment.size(category)
-        self._seed = seed
         self._offset = _first_index(seed)
-        self._permutation = lru_cache(maxsize=2)(self._permute)
+        self._permutation = lru_cache(maxsize=2)(
+            lambda epoch: np.random.default_rng([seed, epoch]).permutation(self._size or 0)
+        )
         self._position = self._epoch = 0
         self._is_training: bytes | None = (
             None  # of each index, where known without making tasks: may it be drawn?
@@ -129,10 +130,6 @@ class TaskStream:
             if is_training and self._admission.admits(task):
                 return task
         raise _all_held_out(self.environment, self.category)
-
-    def _permute(self, epoch: int) -> NDArray[np.int64]:
-        assert self._size is not None
-        return np.random.default_rng([self._seed, epoch]).permutation(self._size)
 
 
 def training_roster(

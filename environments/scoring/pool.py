@@ -60,7 +60,7 @@ class ScoringOptions(Options):
 class KillablePool:
     """Worker processes that are started by the first job and replaced when needed.
 
-    Each builds its own environments out of `sources`: those that jobs may name. The isolation of the options is not read.
+    Each builds its own environments out of `sources`: those that jobs may name.
     """
 
     def __init__(

@@ -53,6 +53,8 @@ def _names(folder: Path) -> list[str]:
 
 def _opened(path: Path, name: str) -> RowFile:
     """Choose by suffix how a file is read, by its first bytes where the suffix says nothing."""
+    if not path.is_file():
+        raise EnvironmentFault(f"{name} is missing, which its folder says is there: copy the folder again")
     with path.open("rb") as file:
         start = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
     if start.startswith(LFS):
@@ -79,11 +81,11 @@ def _in_folder(path: Path, name: str, split: str) -> list[RowFile]:
         return _in_folder(path / split, f"{name}/{split}", split)
     if (path / SAVED).is_file():
         shards = [str(one["filename"]) for one in _json(path / SAVED)["_data_files"]]
-        return [_shard(path / shard, f"{name}/{shard}") for shard in shards]
+        return [_opened(path / shard, f"{name}/{shard}") for shard in shards]
     shards = [one for one in _names(path) if (path / one).suffix.lower() in SHARDS]
     if not shards and (path / "data").is_dir():  # as data sets lie in a repository of the hub
         return _in_folder(path / "data", f"{name}/data", split)
-    return [_shard(path / one, f"{name}/{one}") for one in _of_split(shards, split, name)]
+    return [_opened(path / one, f"{name}/{one}") for one in _of_split(shards, split, name)]
 
 
 def _json(path: Path) -> dict[str, list[dict[str, object]]]:
@@ -93,21 +95,14 @@ def _json(path: Path) -> dict[str, list[dict[str, object]]]:
         raise EnvironmentFault(f"{path} is not as `save_to_disk` writes it: {error}") from error
 
 
-def _shard(path: Path, name: str) -> RowFile:
-    if not path.is_file():
-        raise EnvironmentFault(f"{name} is missing, which its folder says is there: copy the folder again")
-    return _opened(path, name)
-
-
 def _of_split(shards: Sequence[str], split: str, folder: str) -> list[str]:
     """Choose the shards of a split; all, where their names tell of no splits."""
     kinds = sorted({Path(shard).suffix for shard in shards})
     if not kinds:
         raise EnvironmentFault(f"the folder {folder} holds no table: no {', '.join(SHARDS)}, no {SAVED}")
     if len(kinds) > 1:
-        raise EnvironmentFault(
-            f"the folder {folder} holds {' and '.join(kinds)}: name the files that are meant"
-        )
+        found = " and ".join(kinds)
+        raise EnvironmentFault(f"the folder {folder} holds {found}: name the files that are meant")
     of: dict[str, str | None] = {}
     for shard in shards:
         stem = Path(shard).stem
