@@ -32,10 +32,8 @@ class Box:
 
     A whole-number dimension of up to `LEVELS` values has them all as its levels; a longer one, or a real one, has as
     many levels as fit, evenly spread from end to end. A teacher's view is the unit box, where levels are equally wide.
-    A cell is known by a number in [0, num_cells).
-
-    Raises:
-        ValueError: no dimension or too many, an empty range, or a range of whole numbers with other ends.
+    A cell is known by a number in [0, num_cells). Raises ValueError if there is no dimension or too many, an empty
+    range, or a range of whole numbers with other ends.
     """
 
     names: tuple[str, ...]

@@ -225,7 +225,7 @@ class ReasoningGym(Environment):
     def size(self, category: str) -> int | None:
         """Give the `size` of the option set, or of a data set that lays out all its tasks; else endless."""
         laid_out = LAID_OUT_SIZE if self._config.dataset in LAID_OUT else None
-        return self._option_sets[category].get("size", laid_out)  # type: ignore[no-any-return]
+        return self._option_sets[category].get("size", laid_out)
 
     def task(self, category: str, index: int) -> Task:
         """Make a task, or find it among the `KEPT_TASKS` last used. Its `answer` is a reply that scores 1."""

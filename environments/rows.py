@@ -262,8 +262,8 @@ class Rows(Environment):
             found[own] = numbers.of(places.numbers[own])
         if np.isnan(found).all():
             near = nearest_field(field, by_file)
-            fault = f"no row has a number at {field!r}; {near}"
-            raise EnvironmentFault(f"{self.name}, category {category}: {fault}")
+            words = f"no row has a number at {field!r}; {near}"
+            raise EnvironmentFault(f"{self.name}, category {category}: {words}")
         return found
 
     def where(self, task: Task) -> str:

@@ -96,9 +96,8 @@ def types() -> dict[str, str]:
 def validate(type_: str, options: Mapping[str, Any]) -> Options | None:
     """Check the options of a built-in type; None for a user's factory, which checks its own.
 
-    Raises:
-        EnvironmentFault: there is no such type, or an extra it needs is not installed.
-        pydantic.ValidationError: an option is unknown or has a value that cannot be used.
+    Raises EnvironmentFault if there is no such type or an extra is not installed, pydantic.ValidationError if an option
+    is unknown or has a value that cannot be used.
     """
     if ":" in type_:
         return None

@@ -60,16 +60,15 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
 # Attribute: what it must be, and whether a value is that.
 ATTRIBUTES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "closed": ("True or False", lambda value: isinstance(value, bool)),
     "scores_in_process": ("True or False", lambda value: isinstance(value, bool)),
     "max_tokens": ("None or a whole number of at least 1", lambda value: value is None or _is_count(value)),
-    "symbols": ("a tuple of strings", lambda value: isinstance(value, tuple) and all(map(_is_text, value))),
+    "symbols": (
+        "a tuple of strings",
+        lambda value: isinstance(value, tuple) and all(isinstance(symbol, str) for symbol in value),
+    ),
 }
 
 

@@ -211,8 +211,8 @@ def _matches(
             similarity = min(likeness, views.likeness_of_quantities(*pair))
             if similarity >= threshold:
                 for place in places:
-                    tokens = (np.sort(task.text.tokens) for task in (training[first], held_out[place]))
-                    how: How = "other order" if np.array_equal(*tokens) else "similar"
+                    a, b = (np.sort(task.text.tokens) for task in (training[first], held_out[place]))
+                    how: How = "other order" if np.array_equal(a, b) else "similar"
                     match = _Match(similarity, how, training[first])
                     if place not in found or match.rank > found[place].rank:
                         found[place] = match
@@ -246,13 +246,12 @@ def _leak(environments: Mapping[str, Environment], held_out: _Task, match: _Matc
 
 
 def bands(threshold: float) -> tuple[int, int]:
-    """Choose numbers of bands and of rows in one: as many rows as leave the recall.
-
-    Two sets of similarity s share a band with probability 1 - (1 - s^rows)^bands.
-    """
+    """Choose numbers of bands and of rows in one: as many rows as leave the recall."""
     for rows in range(16, 1, -1):
         num = NUM_HASHES // rows
-        if 1 - (1 - threshold**rows) ** num >= RECALL:
+        if (
+            1 - (1 - threshold**rows) ** num >= RECALL
+        ):  # the probability that sets of this similarity share a band
             return num, rows
     return NUM_HASHES, 1
 

@@ -202,8 +202,8 @@ def _shared_by_kind(texts: Sequence[Text]) -> Mapping[Kind, Shared]:
     found = {}
     for kind in kinds:
         parts = [shared[group] for group in _groups(kind)]
-        joined = [np.unique(np.concatenate(sets)) for sets in zip(*(part[:4] for part in parts), strict=True)]
-        found[kind] = Shared(*joined, parts[-1].own_template)
+        joined = (np.unique(np.concatenate(sets)) for sets in zip(*parts, strict=True))
+        found[kind] = Shared(*joined)._replace(own_template=parts[-1].own_template)
     return found
 
 

@@ -26,12 +26,18 @@ class ArithmeticExpression:
         product = factor (("*" | "/") factor)*
         factor  = ("+" | "-") factor | "(" sum ")" | number
 
-    Raises:
-        Malformed: the text is something else.
+    Raises Malformed if the text is something else.
     """
 
     def __init__(self, text: str) -> None:
-        self._tokens = _tokens(text)
+        self._tokens: list[int | str] = []
+        place, end = 0, len(text.rstrip())
+        while place < end:
+            token = TOKEN.match(text, place)
+            if token is None:
+                raise Malformed(f"neither a number nor an operator: {text[place : place + 10]!r}")
+            self._tokens.append(int(token[1]) if token[1] else token[2])
+            place = token.end()
 
     @property
     def numbers(self) -> list[int]:
@@ -78,18 +84,6 @@ class ArithmeticExpression:
 
     def _at(self, place: int) -> int | str | None:
         return self._tokens[place] if place < len(self._tokens) else None
-
-
-def _tokens(text: str) -> list[int | str]:
-    found: list[int | str] = []
-    place, end = 0, len(text.rstrip())
-    while place < end:
-        token = TOKEN.match(text, place)
-        if token is None:
-            raise Malformed(f"neither a number nor an operator: {text[place : place + 10]!r}")
-        found.append(int(token[1]) if token[1] else token[2])
-        place = token.end()
-    return found
 
 
 def expression_for(numbers: Sequence[int], target: int) -> str | None:

@@ -26,15 +26,11 @@ REWARDS = PluginKind("reward", "environments.rewards", CALLING)
 
 
 def make_reward(section: object, search_path: str | None = None) -> Reward:
-    """Build the reward of a spec's section, whichever way it is written.
+    """Build the reward of a spec's section, whichever way it is written, or of what `RewardSection` made of one.
 
-    Args:
-        section: a name, a map, a list, or what `RewardSection` made of one.
-        search_path: the folder in which functions of the user's own are looked for, after the path.
-
-    Raises:
-        pydantic.ValidationError: there is no such reward, or it refuses its options.
-        EnvironmentFault: a function is not there or cannot be called, or an extra is not installed.
+    Functions of the user's own are looked for in the folder `search_path`, after the path. Raises
+    pydantic.ValidationError if there is no such reward, or it refuses its options, EnvironmentFault if a function is
+    not there or cannot be called, or an extra is not installed.
     """
     resolved = _SECTION.validate_python(section)
     type_, options = resolved["type"], {key: value for key, value in resolved.items() if key != "type"}

@@ -67,10 +67,7 @@ def holds(code: str, tests: str, limits: SandboxLimits) -> bool:
     """Run a program, then asserts in its namespace; False if any of that fails or takes too long.
 
     The asserts, and the word that says that they held, are sent when the program has run: leaving early, printing or
-    catching everything says nothing.
-
-    Raises:
-        SandboxRefused: it could not be started.
+    catching everything says nothing. Raises SandboxRefused if it could not be started.
     """
     with _program(code, True, limits, subprocess.DEVNULL, subprocess.DEVNULL) as program:
         if program.line() != b"loaded\n":
@@ -103,9 +100,8 @@ class _Program:
         self.send(orders)
         self.isolation = self.line().decode().strip()
         if self.line() != b"ready\n":
-            raise SandboxRefused(
-                "a restricted process does not start here: `python -m environments.rewards.sandbox`"
-            )
+            command = "python -m environments.rewards.sandbox"
+            raise SandboxRefused(f"a restricted process does not start here: `{command}`")
         self._deadline = time.monotonic() + self._timeout_s
 
     def send(self, message: dict[str, object]) -> None:

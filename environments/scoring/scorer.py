@@ -17,10 +17,7 @@ MOST_WORKERS = 8  # by default: one process scores some thousand answers a secon
 class Scorer:
     """Scores completions; a context manager, since it may own processes. They start with the first job for them.
 
-    Args:
-        sources: recipes of the environments, for the processes.
-        environments: the same ones as the trainer has them, by name.
-        options: the spec's section `scoring`.
+    `sources` are recipes of the environments, for the processes; `environments` the same as the trainer has them.
     """
 
     def __init__(
@@ -53,10 +50,7 @@ class Scorer:
         "bad value", "no score", "no reply", "raised <exception>: <message>", or the environment's own, on one line and
         cut at some 500 characters. It is never 0, and it ends its episode, in whichever turn. A time-out depends on the
         load of the machine: keep `timeout_s` some 20 times above what a score normally takes. A later turn has the time
-        of all turns up to it, as these are taken again.
-
-        Raises:
-            EnvironmentFault: an environment breaks its contract, so that no task of it can be scored.
+        of all turns up to it, as these are taken again. Raises EnvironmentFault if an environment breaks its contract.
         """
         isolated = [i for i, job in enumerate(jobs) if self.isolates(job.task.environment)]
         turns = dict(zip(isolated, self._pool.turns([jobs[i] for i in isolated]), strict=True))

@@ -147,7 +147,7 @@ def nearest_field(field: str, files: Sequence[NumericColumn]) -> str:
 
 def _number_at(expression: Expression, row: Row | InvalidRow) -> float:
     """Read a number; texts that are numbers count, because in CSV everything is a text."""
-    value = row if isinstance(row, InvalidRow) else row_or_fault(lambda: expression(row))
+    value: Any = row if isinstance(row, InvalidRow) else row_or_fault(lambda: expression(row))
     if isinstance(value, InvalidRow) or value is None or value == "":
         return math.nan
     if isinstance(value, bool):
