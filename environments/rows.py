@@ -222,9 +222,8 @@ class Rows(Environment):
             ) from invalid
         data: Mapping[str, Any] = {"truth": truth, "row": row} if self._reward.needs_row else {"truth": truth}
 
-        def reply() -> (
-            str | None
-        ):  # that is worth 1: the row's own as it stands, or the reward's as an answer is written
+        def reply() -> str | None:
+            """Give one that is worth 1: the row's own as it stands, or the reward's as an answer is written."""
             if self._config.reference is not None:
                 return opened.reader.reference_of(row)
             answer = self._reward.reference(truth)

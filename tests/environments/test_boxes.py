@@ -253,6 +253,6 @@ def test_a_corner_that_leaves_nothing_to_ask_is_found_when_the_environment_is_op
         options(dataset="gcd", parameters={"min_value": [1, 9], "max_value": [10, 2000]}, answer="tag"),
     ],
 )
-def test_the_referee_finds_nothing_in_a_box(given):
+def test_the_checker_finds_nothing_in_a_box(given):
     found = findings_here(EnvironmentSource("boxed", "reasoning_gym", given))
     assert [str(finding) for finding in found if finding.severity != "note"] == []
