@@ -1,10 +1,9 @@
 """What there is to learn: environments, their split into pools, the draw of tasks, isolated scoring.
 
-This room knows nothing of policies, bandits or the ledger. Importing it imports no environment: a type is a file of
+Nothing here knows of policies, bandits or the ledger. Importing the package imports no environment: a type is a file of
 this folder (`rows`, `reasoning_gym`, `codebook`) or a function of the user's own, found when it is first asked for.
 """
 
-from environments.admission import ALL, Admission, PassedOver
 from environments.boxes import Box
 from environments.contracts import (
     CORRECT_AT,
@@ -23,11 +22,10 @@ from environments.contracts import (
     most_bytes,
 )
 from environments.options import Options, TextOptions
-from environments.pools import belongs, first_tasks, make_task, pool_of
+from environments.pools import ALL, Admission, PassedOver, belongs, first_tasks, make_task, pool_of
 from environments.scoring import Scorer, ScoringJob, ScoringOptions
 from environments.sources import EnvironmentSource, types, validate
-from environments.task_index import training_roster
-from environments.task_streams import TaskStream
+from environments.task_streams import TaskStream, training_roster
 
 __all__ = [
     "ALL",

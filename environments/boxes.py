@@ -32,10 +32,8 @@ class Box:
 
     A whole-number dimension of up to `LEVELS` values has them all as its levels; a longer one, or a real one, has as
     many levels as fit, evenly spread from end to end. A teacher's view is the unit box, where levels are equally wide.
-    A cell is known by a number in [0, num_cells).
-
-    Raises:
-        ValueError: no dimension or too many, an empty range, or a range of whole numbers with other ends.
+    A cell is known by a number in [0, num_cells). Raises ValueError if there is no dimension or too many, an empty
+    range, or a range of whole numbers with other ends.
     """
 
     names: tuple[str, ...]
@@ -48,9 +46,8 @@ class Box:
             raise ValueError("a box needs names, low, high and whole of one length, at least 1")
         for name, low, high, whole in zip(self.names, self.low, self.high, self.whole, strict=True):
             if not -math.inf < low < high < math.inf:
-                raise ValueError(
-                    f"{name}: a range goes up, from one finite number to another, not {low} to {high}"
-                )
+                fault = "a range goes up, from one finite number to another"
+                raise ValueError(f"{name}: {fault}, not {low} to {high}")
             if whole and not (float(low).is_integer() and float(high).is_integer()):
                 raise ValueError(
                     f"{name}: a range of whole numbers ends at whole numbers, not {low} to {high}"
@@ -101,11 +98,7 @@ class Box:
         return values
 
     def index(self, cell: int, number: int) -> int:
-        """Give the index of task `number` of a cell.
-
-        Raises:
-            ValueError: there is no such number.
-        """
+        """Give the index of task `number` of a cell; raises ValueError if there is no such number."""
         if not 0 <= number < self.num_tasks:
             raise ValueError(f"a cell of this box has {self.num_tasks} tasks, and no number {number}")
         return number * self.num_cells + int(self._places[cell])
@@ -120,9 +113,8 @@ class Box:
         Whoever fits a distribution to such points sees no lattice, and needs no chance of its own to blur one.
         """
         at = np.array(np.unravel_index(self.cell(index), self.levels))
-        inside = _hash(
-            np.arange(self.num_dims, dtype=np.uint64) + np.uint64(index * self.num_dims)
-        ) >> np.uint64(11)
+        dims = np.arange(self.num_dims, dtype=np.uint64) + np.uint64(index * self.num_dims)
+        inside = _hash(dims) >> np.uint64(11)
         point: NDArray[np.float64] = (at + inside * 2.0**-53) / np.array(self.levels)
         return point
 

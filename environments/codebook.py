@@ -23,9 +23,8 @@ from environments.options import Options
 SOURCE = "Evergreen's plasticity reference, section 11"
 
 LETTERS = ascii_lowercase[:16]  # of the keys
-ANSWERS = (
-    ascii_uppercase + digits + ascii_lowercase[16:] + "!#$%&()*+-./<=>?@^"
-)  # 64, none of them a key letter
+# 64, none of them a key letter
+ANSWERS = ascii_uppercase + digits + ascii_lowercase[16:] + "!#$%&()*+-./<=>?@^"
 
 
 def _digest(text: str) -> int:
@@ -112,16 +111,14 @@ class Codebook(Environment):
         start = list(self._config.categories).index(category) * num_keys
         tasks = []
         for index in range(num_keys):
-            key = self._key(start + index)
+            # all different up to 256, or drawn (64 draws hold 57, as many as are expected)
+            place = start + index
+            key = KEYS[(_digest(f"key at {place}") if self._config.repeats else place) % len(KEYS)]
             asked = f"{key} {index}" if self._config.repeats else key
             answer = ANSWERS[_digest(f"{self._book} {category} {asked}") % num_symbols]
             prompt = ({"role": "user", "content": self._label(category) + key},)
             tasks.append(Task(self.name, category, index, prompt, answer))
         return tasks
-
-    def _key(self, place: int) -> str:
-        """Give the key at a place: all different up to 256, or drawn (64 draws hold 57, as many as are expected)."""
-        return KEYS[(_digest(f"key at {place}") if self._config.repeats else place) % len(KEYS)]
 
     def _label(self, category: str) -> str:
         """What a prompt begins with: a single symbol."""

@@ -6,6 +6,7 @@ Here are only pydantic bases; the options of one environment are the `Config` of
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,14 +17,11 @@ OPEN, CLOSE = "<answer>", "</answer>"
 ASK_FOR_TAGS = f"Give your final answer between {OPEN} and {CLOSE}."
 ASK_FOR_BOX = r"Put your final answer into \boxed{}."
 BOX = ("\\boxed{", "}")
+FENCE = "```"  # of a code block in Markdown: with a language on the line, up to the next fence
 FRAMES = ((OPEN, CLOSE), BOX)  # what an answer may stand between
 ASKING = {"tag": ASK_FOR_TAGS, "boxed": ASK_FOR_BOX}
 # What opens and closes in LaTeX; a brace after a backslash is a character like any other.
 BRACES = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
-
-
-def _is_none(value: object) -> bool:
-    return value is None  # then it is as if the option did not exist, in versions and fingerprints too
 
 
 class Options(BaseModel):
@@ -52,7 +50,8 @@ class TextOptions(Options):
     """System prompt; none given under `tag` or `boxed`: one line that asks for the tags or the box."""
     max_tokens: int | None = Field(default=None, ge=1)
     """Reply budget in tokens; none given: the sampler's."""
-    max_prompt_tokens: int | None = Field(default=None, ge=1, exclude_if=_is_none)
+    # while it is None it is as if the option did not exist, in versions and fingerprints too
+    max_prompt_tokens: int | None = Field(default=None, ge=1, exclude_if=lambda value: value is None)
     """Tasks with longer prompts are left out; none given: the sampler's, or what the policy's context leaves."""
 
     def conversation(self, question: str) -> tuple[Message, ...]:
@@ -90,3 +89,16 @@ def last_boxed(completion: str) -> str | None:
         elif brace.endswith("{") and (brace == "{" or brace.startswith(r"\boxed")):
             opened.append(match.end() if len(brace) > 1 else None)
     return completion[slice(*found)].strip() if found else None
+
+
+def last_block(text: str, languages: Collection[str]) -> str | None:
+    """Give the last code block in one of the languages, or in none that is named; None where there is no such block.
+
+    A block that a reply was cut off in ends with the reply. Takes time linear in the text.
+    """
+    pieces = text.split(FENCE)[1::2]  # what stands after the first, third, ... fence
+    for piece in reversed(pieces):
+        language, newline, body = piece.partition("\n")
+        if newline and language.strip().lower() in {"", *languages}:
+            return body
+    return None

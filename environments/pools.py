@@ -1,4 +1,4 @@
-"""The split: which tasks are for training and which are held out, and the first tasks of a pool.
+"""Which tasks may be played: the split into training and held-out pools, and what a policy admits.
 
 A task's pool follows from its content key alone, so it is the same in every run, under every seed, in every
 environment and category: a held-out problem is never trained on. Splitting by index or generator seed would not do:
@@ -8,9 +8,13 @@ environment and category: a held-out problem is never trained on. Splitting by i
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from environments.admission import ALL, Admission
-from environments.contracts import Environment, EnvironmentFault, Pool, Task
+import numpy as np
+from numpy.typing import NDArray
+
+from environments.contracts import Environment, EnvironmentFault, Flaw, Pool, Task
 
 # One entry a tenth: .7 to learn from, .1 for matrices and reports, .1 a scheduler may look at, .1 for a study's end.
 TENTHS: tuple[Pool, ...] = ("train",) * 7 + ("anchor", "select", "final")
@@ -35,11 +39,7 @@ def belongs(environment: Environment, task: Task, pool: Pool) -> bool:
 
 
 def make_task(environment: Environment, category: str, index: int) -> Task:
-    """Make a task.
-
-    Raises:
-        EnvironmentFault: whatever the environment raised, in words.
-    """
+    """Make a task; whatever the environment raises becomes an EnvironmentFault that says what to do."""
     try:
         return environment.task(category, index)
     except EnvironmentFault:
@@ -49,6 +49,48 @@ def make_task(environment: Environment, category: str, index: int) -> Task:
             f"{environment.name}: task({category!r}, {index}) raised {type(error).__name__}: {error};"
             " mend the environment, then run or resume"
         ) from error
+
+
+@dataclass(frozen=True)
+class PassedOver:
+    """Tasks of an environment that were met and not admitted."""
+
+    num: int
+    first: str  # which the first of them was, and why, for people
+
+    @property
+    def text(self) -> str:
+        """In words, without the number: more will come."""
+        return f"tasks with prompts too long are left out as they are met; the first: {self.first}"
+
+
+class Admission:
+    """Admits every task; a subclass knows what a policy can read.
+
+    What it says of a task depends on the task alone, so that a resumed run agrees.
+    """
+
+    def admits(self, task: Task) -> bool:
+        """Say whether a task may be trained on and measured."""
+        return True
+
+    def barred(self, environment: Environment, category: str) -> NDArray[np.int64]:
+        """Give the indices of a category that are known not to be admitted, ascending.
+
+        All of them, where the environment knows its pools without making tasks (`Environment.indices`).
+        """
+        return np.empty(0, np.int64)
+
+    def flaws(self, environment: str) -> Sequence[Flaw]:
+        """Say why what is `barred` in an environment is, as it says itself what is wrong with its data."""
+        return ()
+
+    def take_passed_over(self) -> Mapping[str, PassedOver]:
+        """Give what was met and not admitted since it was last asked, by environment; without what is `barred`."""
+        return {}
+
+
+ALL = Admission()
 
 
 def first_tasks(

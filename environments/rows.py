@@ -14,43 +14,32 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 
-from environments.contracts import Category, Environment, EnvironmentFault, Flaw, Pool, Score, Task
+from environments.contracts import Category, Environment, EnvironmentFault, Flaw, Message, Pool, Score, Task
 from environments.options import TextOptions
 from environments.rewards import Attempt, Reward, RewardSection, make_reward
 from environments.tables.data_files import find_files
-from environments.tables.expressions import Expression, Row, Template
-from environments.tables.ground_truth import find_truth
+from environments.tables.expressions import Expression, NumericColumn, Template, nearest_field
 from environments.tables.index import POOLS, Index, Places, build_index
-from environments.tables.invalid_rows import InvalidRow
-from environments.tables.lazy_task import LazyTask
-from environments.tables.numeric_columns import NumericColumn, nearest_field
-from environments.tables.row_file import RowFile
-from environments.tables.row_parser import RowParser
+from environments.tables.row_file import InvalidRow, RowFile
+from environments.tables.row_parser import RowParser, find_truth
 from environments.tables.throttle import Throttle
 
 SOURCE = "rows of the user's own; columns as verl, TRL and Hugging Face datasets have them"
 
 FORMAT = "1"  # raised when the same rows mean something else than before
-SAID = 10  # reasons named when `strict` refuses broken rows
+SHOWN = 10  # reasons named when `strict` refuses broken rows
 
 
-def _compiles(text: str) -> str:
-    Expression(text)
-    return text
-
-
-def _compiles_as_template(text: str) -> str:
-    Template(text)
-    return text
-
-
-Columns = Annotated[str, AfterValidator(_compiles)]  # a column path or a Jinja expression
+# A column path or a Jinja expression, and a Jinja text: compiled to see whether they can be.
+Columns = Annotated[str, AfterValidator(lambda text: Expression(text).text)]
+TemplateText = Annotated[str, AfterValidator(lambda text: Template(text).text)]
 Paths = str | Annotated[list[str], Field(min_length=1)]
 
 
@@ -71,7 +60,7 @@ class Config(TextOptions):
     """Which split of `holdout`, where that is a folder of several."""
     prompt: Columns | None = None
     """Expression of the conversation: a text, or a list of {role, content}; none given: the column `prompt`."""
-    template: Annotated[str, AfterValidator(_compiles_as_template)] | None = None
+    template: TemplateText | None = None
     """Jinja text over the columns, in place of `prompt`."""
     category: Columns | None = None
     """Expression of the category; none given: one category, `all`."""
@@ -108,6 +97,37 @@ class Config(TextOptions):
         return self._folder
 
 
+class LazyTask(Task):
+    """A task whose reference reply is worked out when it is asked for, and once: it can cost a second.
+
+    Its `key` is given, as the index found it. Sent to another process it is a plain `Task`.
+    """
+
+    _recall: Callable[[], str | None]
+
+    def __init__(
+        self,
+        environment: str,
+        category: str,
+        index: int,
+        messages: tuple[Message, ...],
+        data: Mapping[str, Any],
+        key: str,
+        recall: Callable[[], str | None],
+    ) -> None:
+        # Not through Task.__init__, which would set `answer`; a frozen dataclass keeps its fields in __dict__.
+        fields = {"environment": environment, "category": category, "index": index}
+        self.__dict__.update(fields, messages=messages, data=data, key=key, _recall=recall)
+
+    @cached_property
+    def answer(self) -> str | None:
+        """A reply that scores 1; None where the environment has none."""
+        return self._recall()
+
+    def __reduce__(self) -> tuple[type[Task], tuple[Any, ...]]:
+        return Task, (self.environment, self.category, self.index, self.messages, self.answer, self.data)
+
+
 @dataclass(frozen=True)
 class Opened:
     """The files, gone through."""
@@ -138,7 +158,14 @@ class Rows(Environment):
     @cached_property
     def version(self) -> str:  # type: ignore[override]
         """Digest of what the rows mean: the files' content, the options, and the code of a reward of the user's own."""
-        digest = hashlib.sha256(self._meaning().encode())
+        not_meant = {"train", "holdout", "split", "holdout_split", "strict"}  # where the files are
+        options = self._config.model_dump_json(exclude=not_meant)
+        digest = hashlib.sha256(options.encode())
+        for type_ in _types(self._config.model_dump(mode="json")["reward"]):
+            # the text of the module of a user's function, which `make_reward` has imported
+            module = sys.modules.get(type_.partition(":")[0]) if ":" in type_ else None
+            if (path := getattr(module, "__file__", None)) is not None:
+                digest.update(Path(path).read_text(encoding="utf-8", errors="replace").encode())
         for role, files in zip((b"train", b"holdout"), self._files, strict=True):
             for file in files:
                 with file.path.open("rb") as content:
@@ -188,14 +215,21 @@ class Rows(Environment):
         try:
             row = file.row(number)
             messages, truth = opened.reader.conversation(row), opened.reader.truth_of(row)
-        except InvalidRow as broken:
+        except InvalidRow as invalid:
             raise EnvironmentFault(
-                f"{self.name}: a row of {file.name} could be read and no longer can ({broken}):"
+                f"{self.name}: a row of {file.name} could be read and no longer can ({invalid}):"
                 " has the file been changed? Start again, with a file that stays as it is"
-            ) from broken
+            ) from invalid
         data: Mapping[str, Any] = {"truth": truth, "row": row} if self._reward.needs_row else {"truth": truth}
-        key = places.key(index)
-        return LazyTask(self.name, category, index, messages, data, key, lambda: self._reply(row, truth))
+
+        def reply() -> str | None:
+            """Give one that is worth 1: the row's own as it stands, or the reward's as an answer is written."""
+            if self._config.reference is not None:
+                return opened.reader.reference_of(row)
+            answer = self._reward.reference(truth)
+            return None if answer is None else self._config.write(answer)
+
+        return LazyTask(self.name, category, index, messages, data, places.key(index), reply)
 
     def pool(self, task: Task) -> Pool | None:
         """Say which pool a row belongs to where a held-out file was given."""
@@ -214,16 +248,21 @@ class Rows(Environment):
     def numbers(self, category: str, field: str) -> NDArray[np.float64]:
         """Read a number of every row: a column, or any other expression of rows."""
         places = self._places(category)
-        by_file = self._numbers_by_file(field)
+        if field not in self._numbers:  # the files once more: the tasks' own read other columns
+            files = list(chain(*self._find_files()))
+            try:
+                self._numbers[field] = [NumericColumn.read(file, field) for file in files]
+            except (EnvironmentFault, ValueError) as fault:
+                raise EnvironmentFault(f"environment {self.name}: {fault}") from fault
+        by_file = self._numbers[field]
         found = np.full(len(places), np.nan)
         for number, numbers in enumerate(by_file):
             own = places.files == number
             found[own] = numbers.of(places.numbers[own])
         if np.isnan(found).all():
             near = nearest_field(field, by_file)
-            raise EnvironmentFault(
-                f"{self.name}, category {category}: no row has a number at {field!r}; {near}"
-            )
+            words = f"no row has a number at {field!r}; {near}"
+            raise EnvironmentFault(f"{self.name}, category {category}: {words}")
         return found
 
     def where(self, task: Task) -> str:
@@ -234,28 +273,8 @@ class Rows(Environment):
     def score(self, task: Task, completion: str) -> Score:
         """Have the reward judge a reply by what the task carries."""
         answer, data = self._config.read(completion), task.data
-        return self._reward.score(
-            Attempt(completion, answer, data["truth"], task.messages, data.get("row", {}))
-        )
-
-    def _numbers_by_file(self, field: str) -> list[NumericColumn]:
-        """Go through the files once more, for one field: the tasks' own files read other columns."""
-        if field not in self._numbers:
-            config = self._config
-            files = self._find("train", config.train, config.split)
-            files += self._find("holdout", config.holdout, config.holdout_split)
-            try:
-                self._numbers[field] = [NumericColumn.read(file, field) for file in files]
-            except (EnvironmentFault, ValueError) as fault:
-                raise EnvironmentFault(f"environment {self.name}: {fault}") from fault
-        return self._numbers[field]
-
-    def _reply(self, row: Row, truth: Any) -> str | None:
-        """Give a reply that is worth 1: the row's own as it stands, or the reward's as an answer is written."""
-        if self._config.reference is not None:
-            return self._opened.reader.reference_of(row)
-        answer = self._reward.reference(truth)
-        return None if answer is None else self._config.write(answer)
+        attempt = Attempt(completion, answer, data["truth"], task.messages, data.get("row", {}))
+        return self._reward.score(attempt)
 
     def _places(self, category: str) -> Places:
         categories = self._opened.index.categories
@@ -276,7 +295,7 @@ class Rows(Environment):
             raise EnvironmentFault(f"environment {self.name}: a file cannot be read: {error}") from error
         left_out = opened.index.left_out
         if self._config.strict and left_out.num_rows:
-            flaws = "".join(f"\n  {flaw}" for flaw in left_out.flaws()[:SAID])
+            flaws = "".join(f"\n  {flaw}" for flaw in left_out.flaws()[:SHOWN])
             raise EnvironmentFault(
                 f"environment {self.name}: `strict` refuses its files: {left_out.num_rows:,} rows cannot be used; mend"
                 f" them, or leave `strict` out to go on without them:{flaws}"
@@ -284,13 +303,22 @@ class Rows(Environment):
         return opened
 
     def _open(self, files: Sequence[RowFile]) -> Opened:
-        reader = self._reader(files)
+        config, check = self._config, self._reward.check
+        template = None if config.template is None else Template(config.template)
+        reader = RowParser(
+            prompt=template or Expression(config.prompt or "prompt"),
+            ask=config.conversation,
+            system=config.system,
+            category=_expression(config.category),
+            truth=_expression(config.truth) or find_truth(files, check),
+            check=check,
+            reference=_expression(config.reference),
+        )
         needs_row = self._reward.needs_row
         for file in files:
             file.narrow(None if needs_row else reader.columns)
-        num_training = len(self._files[0])
         say = Throttle(lambda text: self._tell(f"{self.name}: {text}"))
-        index = build_index(files, num_training, reader, self._config.categories, say)
+        index = build_index(files, len(self._files[0]), reader, config.categories, say)
         for file in files:
             file.narrow(None if needs_row else reader.columns_of_tasks)
         return Opened(files, reader, index)
@@ -298,6 +326,9 @@ class Rows(Environment):
     @cached_property
     def _files(self) -> tuple[list[RowFile], list[RowFile]]:
         """The files to train on, and those held out."""
+        return self._find_files()
+
+    def _find_files(self) -> tuple[list[RowFile], list[RowFile]]:
         config = self._config
         training = self._find("train", config.train, config.split)
         return training, self._find("holdout", config.holdout, config.holdout_split)
@@ -309,25 +340,6 @@ class Rows(Environment):
             raise EnvironmentFault(f"environment {self.name}: {role}: {fault}") from fault
         except OSError as error:
             raise EnvironmentFault(f"environment {self.name}: {role} cannot be read: {error}") from error
-
-    def _reader(self, files: Sequence[RowFile]) -> RowParser:
-        config, check = self._config, self._reward.check
-        template = None if config.template is None else Template(config.template)
-        return RowParser(
-            prompt=template or Expression(config.prompt or "prompt"),
-            ask=config.conversation,
-            system=config.system,
-            category=_expression(config.category),
-            truth=_expression(config.truth) or find_truth(files, check),
-            check=check,
-            reference=_expression(config.reference),
-        )
-
-    def _meaning(self) -> str:
-        """Write the options that rows depend on, without where the files are, and the code of the user's rewards."""
-        not_meant = {"train", "holdout", "split", "holdout_split", "strict"}
-        code = map(_code, _types(self._config.model_dump(mode="json")["reward"]))
-        return self._config.model_dump_json(exclude=not_meant) + "".join(code)
 
 
 def create(name: str, config: Config) -> Rows:
@@ -348,13 +360,3 @@ def _types(section: Any) -> Iterator[str]:
     if isinstance(section, list):
         for one in section:
             yield from _types(one)
-
-
-def _code(type_: str) -> str:
-    """Give the text of the module of a user's function, which `make_reward` has imported; empty for our own."""
-    module = sys.modules.get(type_.partition(":")[0]) if ":" in type_ else None
-    path = getattr(module, "__file__", None)
-    if path is None:
-        return ""
-    with open(path, encoding="utf-8", errors="replace") as file:
-        return file.read()

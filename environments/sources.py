@@ -6,7 +6,7 @@ A type is found as `environments.registry` says: a file of this folder, of an in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -30,13 +30,12 @@ class EnvironmentSource:
     search_path: str | None = None  # the user's folder; appended to the path, never put before ours
 
     def create(self, tell: Callable[[str], None] | None = None) -> Environment:
-        """Build the environment; `tell` hears how far it is where opening its data takes long.
+        """Build the environment; `tell` is called with how far it is where opening its data takes long.
 
-        Raises:
-            EnvironmentFault: the type is not there, its factory cannot be used, or what it made is no environment.
-            pydantic.ValidationError: a built-in type refuses the options.
+        Raises EnvironmentFault if the type is not there, its factory cannot be used, or what it made is no environment,
+        pydantic.ValidationError if a built-in type refuses the options.
         """
-        made = self.referee()
+        made = self.build()
         try:
             if tell is not None:
                 made.open(tell)
@@ -46,25 +45,37 @@ class EnvironmentSource:
                 raise
             fault = f"opening it or asking for its categories raised {raised(error)}; mend it, or the options"
             raise EnvironmentFault(f"environment {self.name}: {fault}") from error
-        return _checked(made, self.name, categories)
+        if getattr(made, "name", None) != self.name:
+            raise EnvironmentFault(
+                f"environment {self.name}: set its attribute name to the name the factory is given"
+            )
+        if not isinstance(getattr(made, "version", None), str):
+            raise EnvironmentFault(
+                f"environment {self.name}: set its attribute version to a string, for example '1'"
+            )
+        names = [category.name for category in categories if isinstance(category, Category)]
+        if not names or len(set(names)) < len(categories):
+            raise EnvironmentFault(
+                f"environment {self.name}: expected at least one category, each name once, as Category objects;"
+                f" found {names or categories}"
+            )
+        return made
 
-    def referee(self) -> Environment:
+    def build(self) -> Environment:
         """Build the environment to score with and no more: nothing is asked of it, so it need not open its data.
 
-        Raises:
-            EnvironmentFault, pydantic.ValidationError: as `create`, as far as building it shows.
+        Raises as `create` does, as far as building it shows.
         """
-        made = self._from_factory() if ":" in self.type else self._from_file()
+        config = validate(self.type, self.options)
+        if config is None:
+            made = self._from_factory()
+        else:
+            made = ENVIRONMENTS.module(self.type).create(self.name, config.within(self.search_path))
         if not isinstance(made, Environment):
             raise EnvironmentFault(
                 f"environment {self.name}: the factory returned {type(made).__name__}, not an environments.Environment"
             )
         return made
-
-    def _from_file(self) -> object:
-        config = validate(self.type, self.options)
-        assert config is not None
-        return ENVIRONMENTS.module(self.type).create(self.name, config.within(self.search_path))
 
     def _from_factory(self) -> object:
         factory = ENVIRONMENTS.function(self.type, self.search_path)
@@ -91,25 +102,9 @@ def types() -> dict[str, str]:
 def validate(type_: str, options: Mapping[str, Any]) -> Options | None:
     """Check the options of a built-in type; None for a user's factory, which checks its own.
 
-    Raises:
-        EnvironmentFault: there is no such type, or an extra it needs is not installed.
-        pydantic.ValidationError: an option is unknown or has a value that cannot be used.
+    Raises EnvironmentFault if there is no such type or an extra is not installed, pydantic.ValidationError if an option
+    is unknown or has a value that cannot be used.
     """
     if ":" in type_:
         return None
     return cast(Options, ENVIRONMENTS.module(type_).Config.model_validate(dict(options)))
-
-
-def _checked(made: Environment, name: str, categories: Sequence[object]) -> Environment:
-    """Refuse at the wall what would fail obscurely later."""
-    if getattr(made, "name", None) != name:
-        raise EnvironmentFault(f"environment {name}: set its attribute name to the name the factory is given")
-    if not isinstance(getattr(made, "version", None), str):
-        raise EnvironmentFault(f"environment {name}: set its attribute version to a string, for example '1'")
-    names = [category.name for category in categories if isinstance(category, Category)]
-    if not names or len(set(names)) < len(categories):
-        raise EnvironmentFault(
-            f"environment {name}: expected at least one category, each name once, as Category objects;"
-            f" found {names or categories}"
-        )
-    return made

@@ -1,31 +1,31 @@
-"""Draws of training tasks: one stream per (environment, category), its whole state two integers.
+"""The training tasks of a category: as a stream to draw from, its whole state two integers, or as a list.
 
-The conductor holds the streams and checkpoints their states. Refill as in the curricula reference, section 2.4: no
-copies and no backlog, a small category simply repeats.
+A stream keeps no copies and no backlog; a small category simply repeats.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from functools import lru_cache
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
 
-from environments.admission import ALL, Admission
 from environments.contracts import Environment, EnvironmentFault, Task
-from environments.pools import belongs, make_task
+from environments.pools import ALL, STALE, Admission, belongs, make_task
+from environments.tables.throttle import Throttle
 
 SEARCH = 1000  # indices of an endless category without a training task before it counts as all held out
 PATIENCE = 64  # training tasks of an endless category tried for one that is not in the batch yet
 
 
-def first_index(seed: int) -> int:
+def _first_index(seed: int) -> int:
     """Decide where an endless category begins: below 2^30, so that added to a generator's seed it fits 32 bits."""
     return int(np.random.SeedSequence(seed).generate_state(1)[0]) % 2**30
 
 
-def all_held_out(environment: Environment, category: str) -> EnvironmentFault:
+def _all_held_out(environment: Environment, category: str) -> EnvironmentFault:
     """Say that a category has nothing to train on, and what to do about it."""
     return EnvironmentFault(
         f"{environment.name}, category {category}: every task found is held out, or too long for the policy, and none"
@@ -39,14 +39,8 @@ class TaskStream:
     Finite category: a fresh permutation of all its indices each epoch, held-out tasks skipped, so that no task comes
     back before every other one was drawn. Endless category: indices upward from an offset that the seed decides.
 
-    Args:
-        environment: where the tasks come from.
-        category: name of one of its trainable categories.
-        seed: at least 0; give each stream its own.
-        admission: tasks that it does not admit are passed over.
-
-    Raises:
-        EnvironmentFault: the category is only held out.
+    Give each stream a seed of its own, at least 0. Tasks that are not admitted are passed over. Raises EnvironmentFault
+    if the category is only held out.
     """
 
     def __init__(
@@ -58,23 +52,28 @@ class TaskStream:
             )
         self.environment, self.category, self._admission = environment, category, admission
         self._size = environment.size(category)
-        self._seed = seed
-        self._offset = first_index(seed)
-        self._permutation = lru_cache(maxsize=2)(self._permute)
+        self._offset = _first_index(seed)
+        self._permutation = lru_cache(maxsize=2)(
+            lambda epoch: np.random.default_rng([seed, epoch]).permutation(self._size or 0)
+        )
         self._position = self._epoch = 0
-        self._is_training = self._mask()
+        self._is_training: bytes | None = (
+            None  # of each index, where known without making tasks: may it be drawn?
+        )
+        known = environment.indices(category, "train")
+        if known is not None and self._size is not None:
+            mask = np.zeros(self._size, np.uint8)
+            mask[known] = 1
+            mask[admission.barred(environment, category)] = 0
+            self._is_training = mask.tobytes()
         if self._size is not None:
             self._permutation(0)  # now rather than in the first step: a million indices take some 15 ms
 
     def draw(self, n: int, avoid: Set[str] = frozenset()) -> list[Task]:
         """Draw `n` training tasks, without repeats and without those in `avoid` as far as there are such.
 
-        Args:
-            n: how many; may exceed the number of tasks there are.
-            avoid: what is in the batch already, as `Environment.distinct` tells tasks apart.
-
-        Raises:
-            EnvironmentFault: the category has no training task at all.
+        `avoid` is what the batch has already, as `Environment.distinct` tells tasks apart. Raises EnvironmentFault if
+        the category has no training task at all.
         """
         tasks: list[Task] = []
         drawn: set[str] = set()
@@ -93,8 +92,7 @@ class TaskStream:
     def load_state(self, state: Mapping[str, int]) -> None:
         """Go on where the state was taken.
 
-        Raises:
-            EnvironmentFault: it was taken from a category of more tasks: the environment's data has changed.
+        Raises EnvironmentFault if it was taken from a category of more tasks: the environment's data has changed.
         """
         if self._size is not None and state["position"] >= self._size:
             raise EnvironmentFault(
@@ -117,35 +115,63 @@ class TaskStream:
     def _next(self) -> Task:
         """Draw the next training task. Two epochs hold every index at least once after any position."""
         for _ in range(SEARCH if self._size is None else 2 * self._size):
-            index = self._next_index()
+            if self._size is None:
+                index = self._offset + self._position
+                self._position += 1
+            else:
+                index = int(self._permutation(self._epoch)[self._position])
+                self._position += 1
+                if self._position == self._size:
+                    self._position, self._epoch = 0, self._epoch + 1
             if self._is_training is not None and not self._is_training[index]:
                 continue
             task = make_task(self.environment, self.category, index)
             is_training = self._is_training is not None or belongs(self.environment, task, "train")
             if is_training and self._admission.admits(task):
                 return task
-        raise all_held_out(self.environment, self.category)
+        raise _all_held_out(self.environment, self.category)
 
-    def _next_index(self) -> int:
-        if self._size is None:
-            self._position += 1
-            return self._offset + self._position - 1
-        index = int(self._permutation(self._epoch)[self._position])
-        self._position += 1
-        if self._position == self._size:
-            self._position, self._epoch = 0, self._epoch + 1
-        return index
 
-    def _mask(self) -> bytes | None:
-        """Say of every index whether it may be drawn, where the environment knows without making the tasks."""
-        known = self.environment.indices(self.category, "train")
-        if known is None or self._size is None:
-            return None
-        mask = np.zeros(self._size, np.uint8)
-        mask[known] = 1
-        mask[self._admission.barred(self.environment, self.category)] = 0
-        return mask.tobytes()
+def training_roster(
+    environment: Environment,
+    category: str,
+    seed: int,
+    most: int,
+    tell: Callable[[str], None] | None = None,
+    admission: Admission = ALL,
+) -> NDArray[np.int64]:
+    """List the indices of a category's training tasks that are admitted, ascending; the same for the same arguments.
 
-    def _permute(self, epoch: int) -> NDArray[np.int64]:
-        assert self._size is not None
-        return np.random.default_rng([self._seed, epoch]).permutation(self._size)
+    All of them, where the environment knows them without making tasks. Otherwise tasks are made, up to `most` different
+    ones as `Environment.distinct` tells: of a category that ends, out of all its indices in an order that the seed
+    decides; of an endless one from where its stream begins, until `STALE` indices in a row bring no new task. `tell`
+    is called with how far it is where that takes long. Raises EnvironmentFault if there is no training task.
+    """
+    known = environment.indices(category, "train")
+    if known is not None:
+        known = np.setdiff1d(known, admission.barred(environment, category), assume_unique=True)
+        if not len(known):
+            raise _all_held_out(environment, category)
+        return known
+    report = Throttle(tell or (lambda text: None))
+    size = environment.size(category)
+    indices = count(_first_index(seed)) if size is None else np.random.default_rng(seed).permutation(size)
+    found: list[int] = []
+    seen: set[str] = set()
+    num_stale = 0
+    for index in map(int, indices):
+        if len(found) == most or (size is None and num_stale > STALE):
+            break
+        if report.is_time():
+            so_far = f"{len(found):,} of up to {most:,} tasks to choose among found"
+            report(f"{environment.name}/{category}: {so_far}")
+        task = make_task(environment, category, index)
+        num_stale += 1
+        if (key := environment.distinct(task)) not in seen:
+            seen.add(key)
+            num_stale = 0
+            if belongs(environment, task, "train") and admission.admits(task):
+                found.append(index)
+    if not found:
+        raise _all_held_out(environment, category)
+    return np.array(sorted(found), np.int64)

@@ -1,4 +1,4 @@
-"""The bench: one environment under examination, in the process that holds it. Checks read it and add findings."""
+"""What the checks of one environment share, in the process that holds it; they add their findings to it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from environments.checker.findings import SEVERITIES, CategoryFacts, Finding
-from environments.checker.rules import RULES, Severity
+from environments.checker.findings import SEVERITIES, CategoryFacts, Finding, Severity, finding_of
 from environments.contracts import Category, Environment, Task, Turn
-from environments.foreign_text import clean
 from environments.scoring import ScoringJob, ScoringOptions
 from environments.sources import EnvironmentSource
 
@@ -34,11 +32,8 @@ class CheckLimits:
 class CheckContext:
     """What the checks share. Each attribute is filled by the check that is first to know it.
 
-    Args:
-        source: the environment's recipe.
-        limits: how far to go.
-        score_elsewhere: scores completions in a process of their own.
-        at: told what comes next before every call that could hang.
+    `score_elsewhere` scores completions in a process of their own; `at` is called with what comes next before every
+    call that could hang.
     """
 
     environment: Environment  # from the first check on: without one, no other check runs
@@ -76,14 +71,16 @@ class CheckContext:
         """
         if (rule, category) in self._reported:
             return
-        place = None if category is None else clean(category)
-        severity = severity or RULES[rule].severity
-        found = Finding(severity, rule, clean(sentence), RULES[rule].remedy, place, index, excerpt)
+        found = finding_of(rule, sentence, category, index, excerpt, severity)
         known = self._findings.get((rule, category))
         if known is not None:
-            is_worse = SEVERITIES.index(severity) < SEVERITIES.index(known.severity)
+            is_worse = SEVERITIES.index(found.severity) < SEVERITIES.index(known.severity)
             found = replace(found if is_worse else known, times=known.times + 1)
         self._findings[rule, category] = found
+
+    def find_in(self, task: Task, rule: str, sentence: str, excerpt: str | None = None) -> None:
+        """Add a finding about a task."""
+        self.find(rule, sentence, task.category, task.index, excerpt)
 
     def take(self) -> list[Finding]:
         """Hand over the findings since the last time."""

@@ -1,31 +1,25 @@
-"""A process that holds the environment, so that whatever happens to it happens there and can be ended.
+"""A process that holds an environment, so that whatever happens to it happens there and can be ended.
 
-Two sides: `SandboxProcess` in the process that asks, `serve` in the one that answers. Questions travel as pickles of
-our own types; answers as JSON, so that nothing of the environment's is ever unpacked on the asking side.
+Questions travel as pickles of our own types; answers as JSON, so that nothing of the environment's is ever unpacked on
+the asking side.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from multiprocessing.connection import Connection, Pipe, wait
-from types import TracebackType
+from multiprocessing.connection import Pipe, wait
 from typing import Any, Self
 
-from environments.checker.checks import CHECKS, ELSEWHERE, Check, look
-from environments.checker.context import CheckContext, CheckLimits
-from environments.scoring.pool import KillablePool
+from environments.checker.context import CheckLimits
 from environments.scoring.process import command, end
 from environments.sources import EnvironmentSource
 
-MEMORY_GIB = 8  # of writable memory, for building and tasks; scores have their own limit
 TOTAL = 20  # a check may take this many times the patience for a single call
 END_S = 5.0  # for a process to be gone once its connection is
 SAY_S = 1.0
@@ -44,26 +38,27 @@ class Lost(Exception):
 
 
 class SandboxProcess:
-    """The asking side; a context manager. Its process is always killed in the end: nothing there needs a good-bye.
+    """The asking side; a context manager, which kills the process in the end.
 
-    Args:
-        source: the environment to hold.
-        limits: how far its checks go.
-        at: told what comes next before every call that could hang.
-        hash_seed: what the process seeds the hashes of strings with, unless the caller's variables say so;
-            two witnesses differ in it.
+    `serve(handle)` of `module` answers in the process, which seeds the hashes of strings with `hash_seed` unless the
+    caller's variables say so. `at` is called with what comes next before every call that could hang.
     """
 
     def __init__(
-        self, source: EnvironmentSource, limits: CheckLimits, at: Callable[[str], None], hash_seed: int
+        self,
+        module: str,
+        source: EnvironmentSource,
+        limits: CheckLimits,
+        at: Callable[[str], None],
+        hash_seed: int,
     ) -> None:
         self._limits, self._at, self._where = limits, at, ""
-        self._printed = b""  # since the last time that somebody asked, the beginning of it
+        self._printed = b""  # since the last time that somebody asked, only the beginning
         self._connection, theirs = Pipe()
         self._output, printing = Pipe(duplex=False)
         with theirs, printing:
             self._process = subprocess.Popen(
-                command(__name__, theirs.fileno()),
+                command(module, theirs.fileno()),
                 stdin=subprocess.DEVNULL, stdout=printing.fileno(), stderr=subprocess.STDOUT,
                 pass_fds=[theirs.fileno()], start_new_session=True,
                 env={"PYTHONHASHSEED": str(hash_seed), **os.environ},
@@ -72,11 +67,7 @@ class SandboxProcess:
         self._connection.send((source, limits))
 
     def ask(self, check: str, *arguments: Any) -> Answer:
-        """Have a check made.
-
-        Raises:
-            Lost: it hangs, or has ended the process.
-        """
+        """Have a check made; raises Lost if it hangs, or has ended the process."""
         self._where = ""
         end = time.monotonic() + TOTAL * self._limits.patience_s
         try:
@@ -89,20 +80,18 @@ class SandboxProcess:
                 self._where = answer["at"]
                 self._at(self._where)
         except (EOFError, ConnectionError) as error:
-            raise Lost("ends-process", f"{self._at_words()} ends the process ({self._ended()})") from error
+            try:
+                code = self._process.wait(END_S)
+                how = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+            except subprocess.TimeoutExpired:
+                how = "it closed what connects it to us"
+            raise Lost("ends-process", f"{self._at_words()} ends the process ({how})") from error
 
     def printed(self) -> str:
         """Give what was written to the terminal since the last time, the beginning of it."""
         self._take_output()
         text, self._printed = self._printed[:PRINTED].decode(errors="replace"), b""
         return text
-
-    def close(self) -> None:
-        """Kill the process and whatever it started."""
-        self._process.terminate()
-        end(self._process)
-        self._connection.close()
-        self._output.close()
 
     def _wait(self, end: float) -> None:
         """Wait for the next word, saying now and then what is waited for."""
@@ -129,54 +118,12 @@ class SandboxProcess:
     def _at_words(self) -> str:
         return self._where or "the environment"
 
-    def _ended(self) -> str:
-        try:
-            code = self._process.wait(END_S)
-        except subprocess.TimeoutExpired:
-            return "it closed what connects it to us"
-        return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
-
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-def serve(handle: int) -> None:
-    """Answer questions at a descriptor, our end of the pipe, until the asking side is gone: a witness's whole life."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the asking side's to handle
-    warnings.simplefilter("ignore")
-    _limit_memory()
-    connection = Connection(handle)
-    source, limits = connection.recv()
-    scoring = limits.scoring
-    pool = KillablePool([source], 1, scoring.timeout_s, scoring.memory_gib, scoring.env)
-    bench = CheckContext(source, limits, pool.turns, lambda words: _send(connection, {"at": words}))
-    while True:
-        name, arguments = connection.recv()
-        _send(connection, _answer({**CHECKS, "elsewhere": ELSEWHERE}[name], bench, arguments))
-
-
-def _answer(check: Check, bench: CheckContext, arguments: tuple[Any, ...]) -> Answer:
-    findings = look(check, bench, *arguments)
-    return {
-        "findings": [vars(finding) for finding in findings],
-        "is_built": bench.is_built,
-        "facts": bench.facts,
-        "prints": bench.prints,
-        "counts": [vars(counts) for counts in bench.counts.values()],
-    }
-
-
-def _send(connection: Connection, message: Answer) -> None:
-    connection.send_bytes(json.dumps(message).encode())
-
-
-def _limit_memory() -> None:
-    """Limit what building and tasks may take, so that a mistake there does not take the machine."""
-    for kind, limit in ((resource.RLIMIT_DATA, MEMORY_GIB * 2**30), (resource.RLIMIT_CORE, 0)):
-        hard = resource.getrlimit(kind)[1]
-        resource.setrlimit(kind, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+    def __exit__(self, *error: object) -> None:
+        """Kill the process and whatever it started."""
+        self._process.terminate()
+        end(self._process)
+        self._connection.close()
+        self._output.close()

@@ -1,7 +1,7 @@
 """Checks of scores: their form, that they are the same twice and elsewhere, and what they are for which reply.
 
-Every reply is scored in a scoring process first, where it can be cut off; only one that came back from there is
-scored in this process too.
+The replies: the reference answer, nothing, wrong answers, and texts that break verifiers. Each is scored in a scoring
+process first, where it can be cut off; only one that came back from there is scored in this process too.
 """
 
 from __future__ import annotations
@@ -12,16 +12,41 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from statistics import median
+from typing import cast
 
 import numpy as np
 
-from environments.checker import fingerprints, score_expectations
-from environments.checker.completions import REFERENCE, TrialReply, trials
 from environments.checker.context import CheckContext
-from environments.checker.findings import shown
-from environments.contracts import Score, Turn
+from environments.checker.findings import Severity, quoted
+from environments.checker.tasks import fingerprint, task_fingerprints
+from environments.contracts import CORRECT_AT, Score, Task, Turn
+from environments.foreign_text import clean
+from environments.options import FRAMES
 from environments.scoring import ScoringJob
-from environments.scoring.jobs import play
+from environments.scoring.jobs import NO_REPLY, play
+
+REFERENCE, EMPTY, OTHER, SEVERAL, PROMPT, NOUGHT = (
+    "the reference answer", "an empty reply", "another task's answer", "several answers at once", "the prompt itself",
+    "a bare 0",
+)  # fmt: skip
+
+NUM_EMPTY, NUM_OTHER, NUM_SEVERAL, NUM_HOSTILE = 8, 16, 4, 2  # tasks of a category that are tried
+
+# No right answer to anything, and each has broken a verifier somewhere: parsers, evaluators, regular expressions.
+HOSTILE = {
+    "white space": " \n\t ",
+    "a NUL character": "\x00",
+    "unicode": "\u202e\u0661\u0660\U0001f600e\u0301\ufffd",
+    "a very long reply": "lorem ipsum " * 10_000,
+    "a long number": "9" * 10_000,
+    "a huge power": "9**9**9",
+    "a tower of brackets": "(" * 5_000,
+    "not a number": "nan",
+    "an infinite number": "1e999",
+    "an unclosed quote": "\"'`{[(<",
+    "a null of JSON": "null",
+    "a format field": "%s {0} {x.y} ${x} \\1",
+}
 
 CHUNK = 4  # replies sent at a time; the first of each kind goes alone
 MOST_CUT_OFF = 4  # replies that were cut off or crashed, after which no more are tried
@@ -36,146 +61,219 @@ TROUBLE = {
     "out of memory": ("score-crashes", "takes more memory than a score may"),
 }
 
+MOSTLY = 0.5  # share of other tasks' answers that are correct, beyond which scores do not depend on the task
+MOST_FOR_NOTHING = 0.5  # a larger value for a reply without sense is worth more than honest attempts
 
-def check_scores(bench: CheckContext) -> None:
+
+@dataclass(frozen=True)
+class TrialReply:
+    """One reply to one task."""
+
+    task: Task
+    kind: str
+    completion: str
+
+    @property
+    def words(self) -> str:
+        """Say which it is."""
+        return f"{self.kind} to task {self.task.index} of category {quoted(self.task.category)}"
+
+
+def trials(tasks: Sequence[Task]) -> list[TrialReply]:
+    """List what is tried in a category: everything with the first task, then with the next, as time allows."""
+    tried = [TrialReply(task, REFERENCE, task.answer) for task in tasks if task.answer is not None]
+    tried += [TrialReply(task, EMPTY, "") for task in tasks[:NUM_EMPTY]]
+    answers = list(dict.fromkeys(task.answer for task in tasks if task.answer))
+    texts: list[tuple[Task, str, str]] = []
+    for number, task in enumerate(tasks[:NUM_OTHER]):
+        texts.append((task, NOUGHT, "0"))
+        wrong = [answer for answer in answers if not _is_answer(task, answer)]
+        if task.answer is None or not wrong:
+            continue
+        tried.append(TrialReply(task, OTHER, wrong[number % len(wrong)]))  # what is right elsewhere, alone
+        if number < NUM_SEVERAL:  # and around the right answer
+            tried.append(TrialReply(task, SEVERAL, "\n".join([wrong[0], task.answer, wrong[-1]])))
+    for task in tasks[:NUM_HOSTILE]:
+        texts += [(task, kind, text) for kind, text in HOSTILE.items()]
+        texts.append((task, PROMPT, task.messages[-1]["content"]))
+    for task, kind, text in texts:
+        if not _is_answer(
+            task, text
+        ):  # between the marks in which the verifier looks for an answer, if it does
+            answer = task.answer or ""
+            frames = [one for one in FRAMES if answer.startswith(one[0]) and answer.endswith(one[1])]
+            begin, end = frames[0] if frames else ("", "")
+            tried.append(TrialReply(task, kind, f"{begin}{text}{end}"))
+    return sorted(tried, key=lambda trial: trial.task.index)
+
+
+def _is_answer(task: Task, text: str) -> bool:
+    return task.answer is not None and task.answer.strip().casefold() == text.strip().casefold()
+
+
+def check_scores(context: CheckContext) -> None:
     """Try replies in every category."""
-    round_ = _Round(bench)
-    for category, tasks in bench.tasks.items():
-        before = fingerprints.fingerprint([fingerprints.of_task(task) for task in tasks])
-        is_spent = bench.budget()
+    round_ = _Round(context)
+    for category, tasks in context.tasks.items():
+        before = fingerprint([task_fingerprints(task) for task in tasks])
+        is_spent = context.budget()
         waiting = trials(tasks)
         while waiting and not is_spent() and round_.num_cut_off < MOST_CUT_OFF:
-            size = round_.size_of_chunk(waiting)
+            kinds = [trial.kind for trial in waiting[:CHUNK]]
+            new = [number for number, kind in enumerate(kinds) if kind not in round_.tried]
+            size = max(1, min([CHUNK, *new]))
             round_.play(waiting[:size])
             waiting = waiting[size:]
-        score_expectations.judge(bench, category, round_.take())
-        if fingerprints.fingerprint([fingerprints.of_task(task) for task in tasks]) != before:
-            bench.find("score-changes-task", "scoring changes the task", category)
-    round_.judge_time()
+        _check_expectations(context, round_.results)
+        round_.results.clear()
+        if fingerprint([task_fingerprints(task) for task in tasks]) != before:
+            context.find("score-changes-task", "scoring changes the task", category)
+    if not round_.seconds:
+        return
+    context.facts["score_ms"] = ms = median(round_.seconds) * 1000
+    timeout_ms, in_process = context.limits.scoring.timeout_s * 1000, context.environment.scores_in_process
+    if in_process and ms > SLOW_MS:
+        context.find("score-slow", f"scoring in process takes {ms:.0f} ms a reply, and the trainer waits")
+    elif not in_process and ms > timeout_ms / LIMIT_SHARE:
+        context.find("score-near-limit", f"a score takes {ms:.0f} ms, its limit is {timeout_ms:.0f} ms")
 
 
-@dataclass
 class _Round:
     """The scores of one environment, as they come in."""
 
-    bench: CheckContext
-    num_cut_off: int = 0
-
-    def __post_init__(self) -> None:
-        self._tried: set[str] = set()  # kinds of reply
+    def __init__(self, context: CheckContext) -> None:
+        self._context, self.num_cut_off = context, 0
+        self.tried: set[str] = set()  # kinds of reply
         self._stuck: set[str] = set()  # kinds of reply that were cut off; once is enough
-        self._seconds: list[float] = []
-        self._results: list[tuple[TrialReply, Score]] = []
+        self.seconds: list[float] = []  # that scoring a reference answer in this process took
+        self.results: list[tuple[TrialReply, Score]] = []
         self._is_warm = False
-
-    def size_of_chunk(self, waiting: Sequence[TrialReply]) -> int:
-        """Say how many replies to send next."""
-        new = [number for number, trial in enumerate(waiting[:CHUNK]) if trial.kind not in self._tried]
-        return max(1, min([CHUNK, *new]))
 
     def play(self, chunk: Sequence[TrialReply]) -> None:
         """Score some replies elsewhere, and those that came back here."""
-        self._tried |= {trial.kind for trial in chunk}
+        self.tried |= {trial.kind for trial in chunk}
         chunk = [trial for trial in chunk if trial.kind not in self._stuck]
-        for trial, turn in zip(chunk, self._elsewhere(chunk), strict=True):
+        for trial, turn in zip(chunk, self._score_elsewhere(chunk), strict=True):
             if turn.score is not None and turn.score.reason in TROUBLE:
                 self.num_cut_off += 1
                 self._stuck.add(trial.kind)
                 rule, words = TROUBLE[turn.score.reason]
-                self._find(rule, words, trial)
+                find(self._context, rule, words, trial)
                 continue
-            self._here(trial, turn)
+            self._score_here(trial, turn)
             if turn.score is not None and turn.done:  # else the episode goes on: see the check of episodes
-                self._results.append((trial, turn.score))
+                self.results.append((trial, turn.score))
 
-    def take(self) -> list[tuple[TrialReply, Score]]:
-        """Hand over the scores found since the last time."""
-        results, self._results = self._results, []
-        return results
-
-    def judge_time(self) -> None:
-        """Say how long a score takes, and whether that is too long."""
-        if not self._seconds:
-            return
-        ms = median(self._seconds) * 1000
-        self.bench.facts["score_ms"] = ms
-        timeout_ms = self.bench.limits.scoring.timeout_s * 1000
-        if self.bench.environment.scores_in_process and ms > SLOW_MS:
-            self.bench.find(
-                "score-slow", f"scoring in process takes {ms:.0f} ms a reply, and the trainer waits"
-            )
-        elif not self.bench.environment.scores_in_process and ms > timeout_ms / LIMIT_SHARE:
-            self.bench.find(
-                "score-near-limit", f"a score takes {ms:.0f} ms, its limit is {timeout_ms:.0f} ms"
-            )
-
-    def _elsewhere(self, chunk: Sequence[TrialReply]) -> list[Turn]:
+    def _score_elsewhere(self, chunk: Sequence[TrialReply]) -> list[Turn]:
         """Score in a scoring process; measure whether what hangs is cut off in time."""
         if not chunk:
             return []
-        self.bench.at(
-            f"{chunk[0].kind} to task {chunk[0].task.index} of category {shown(chunk[0].task.category)}"
-        )
+        self._context.at(chunk[0].words)
         begun_at = time.monotonic()
-        turns = self.bench.score_elsewhere([ScoringJob(trial.task, (trial.completion,)) for trial in chunk])
-        allowed = len(chunk) * (self.bench.limits.scoring.timeout_s + END_S)
+        jobs = [ScoringJob(trial.task, (trial.completion,)) for trial in chunk]
+        turns = self._context.score_elsewhere(jobs)
+        allowed = len(chunk) * (self._context.limits.scoring.timeout_s + END_S)
         if self._is_warm and time.monotonic() - begun_at > allowed:
-            self._find("cut-off", f"took longer than {allowed:.0f} s to be cut off", chunk[0])
+            find(self._context, "cut-off", f"took longer than {allowed:.0f} s to be cut off", chunk[0])
         self._is_warm = True
         return turns
 
-    def _here(self, trial: TrialReply, elsewhere: Turn) -> None:
+    def _score_here(self, trial: TrialReply, elsewhere: Turn) -> None:
         """Score in this process, look at the score as it was returned, and compare."""
-        self.bench.at(f"{trial.kind} to task {trial.task.index} of category {shown(trial.task.category)}")
+        self._context.at(trial.words)
         job = ScoringJob(trial.task, (trial.completion,))
         begun_at = time.monotonic()
-        first = play(self.bench.environment, job)
+        first = play(self._context.environment, job)
         if trial.kind == REFERENCE:
-            self._seconds.append(time.monotonic() - begun_at)
-        again = play(self.bench.environment, job)
+            self.seconds.append(time.monotonic() - begun_at)
+        again = play(self._context.environment, job)
         if repr(first) != repr(again):
-            self._find("score-same", f"scored twice: {_told(first)}, then {_told(again)}", trial)
+            find(self._context, "score-same", f"scored twice: {_result(first)}, then {_result(again)}", trial)
         elif repr(first) != repr(elsewhere):
-            words = f"scores {_told(first)} in this process, {_told(elsewhere)} in a scoring process"
-            self._find("score-elsewhere", words, trial)
+            words = f"scores {_result(first)} in this process, {_result(elsewhere)} in a scoring process"
+            find(self._context, "score-elsewhere", words, trial)
         if first.score is None or not str(first.score.reason).startswith("raised "):
-            for fault in form_faults(self.bench.environment.start(trial.task).step(trial.completion)):
-                self._find("score-form", fault, trial)
-
-    def _find(self, rule: str, words: str, trial: TrialReply) -> None:
-        score_expectations.find(self.bench, rule, words, trial)
+            for fault in form_faults(self._context.environment.start(trial.task).step(trial.completion)):
+                find(self._context, "score-form", fault, trial)
 
 
-def _told(turn: Turn) -> str:
+def _result(turn: Turn) -> str:
     if turn.score is None:
-        return f"no score but {shown(turn.messages[-1]['content'] if turn.messages else '')}"
-    return f"{turn.score.value:.6g}" if turn.score.value is not None else shown(turn.score.reason)
+        return f"no score but {quoted(turn.messages[-1]['content'] if turn.messages else '')}"
+    return f"{turn.score.value:.6g}" if turn.score.value is not None else quoted(turn.score.reason)
 
 
 def form_faults(turn: object) -> Iterator[str]:
     """Say what is wrong with a turn as the environment returned it."""
     if not isinstance(turn, Turn):
-        yield f"step() returns {shown(type(turn).__name__)}, not an environments.Turn"
+        yield f"step() returns {quoted(type(turn).__name__)}, not an environments.Turn"
     elif turn.score is None:
         if turn.done:
             yield "the episode ends without a score"
     elif not isinstance(turn.score, Score):
-        yield f"the score is {shown(type(turn.score).__name__)}, not an environments.Score"
+        yield f"the score is {quoted(type(turn.score).__name__)}, not an environments.Score"
     elif turn.score.value is not None:
-        yield from _value_faults(turn.score)
+        score, value = turn.score, cast(object, turn.score.value)
+        if not isinstance(value, Real) or isinstance(value, bool):
+            yield f"the value is {quoted(repr(value))}, not a number"
+        elif not math.isfinite(value) or not 0 <= float(value) <= 1:
+            yield f"the value is {value}, not in [0, 1]"
+        if not isinstance(score.correct, bool | np.bool_):
+            yield f"correct is {quoted(repr(score.correct))}, not True or False"
+        if not isinstance(score.components, Mapping):
+            yield f"components are {quoted(repr(score.components))}, not a map"
+            return
+        for name, part in score.components.items():
+            if not isinstance(name, str) or not isinstance(part, Real) or not math.isfinite(part):
+                yield f"the component {quoted(name)} is {quoted(repr(part))}, not a finite number"
 
 
-def _value_faults(score: Score) -> Iterator[str]:
-    value: object = score.value
-    if not isinstance(value, Real) or isinstance(value, bool):
-        yield f"the value is {shown(repr(value))}, not a number"
-    elif not math.isfinite(value) or not 0 <= float(value) <= 1:
-        yield f"the value is {value}, not in [0, 1]"
-    if not isinstance(score.correct, bool | np.bool_):
-        yield f"correct is {shown(repr(score.correct))}, not True or False"
-    if not isinstance(score.components, Mapping):
-        yield f"components are {shown(repr(score.components))}, not a map"
-        return
-    for name, part in score.components.items():
-        if not isinstance(name, str) or not isinstance(part, Real) or not math.isfinite(part):
-            yield f"the component {shown(name)} is {shown(repr(part))}, not a finite number"
+def find(
+    context: CheckContext, rule: str, words: str, trial: TrialReply, severity: Severity | None = None
+) -> None:
+    """Add a finding about one reply."""
+    # Elsewhere a reply that cannot be scored costs one sample; in process, or if it is right, it costs a run.
+    is_survived = trial.kind not in (REFERENCE, EMPTY) and not context.environment.scores_in_process
+    if severity is None and is_survived and rule in ("score-raises", "score-hangs", "score-crashes"):
+        severity = "warning"
+    task = trial.task
+    context.find(rule, f"{trial.kind} {words}", task.category, task.index, quoted(trial.completion), severity)
+
+
+def _check_expectations(context: CheckContext, results: Sequence[tuple[TrialReply, Score]]) -> None:
+    """Compare the scores of a category with what they ought to be."""
+    for trial, score in results:
+        if score.reason is not None:
+            if score.reason.startswith("raised "):
+                find(context, "score-raises", f"cannot be scored: scoring {clean(score.reason)}", trial)
+            elif score.reason not in ("bad value", "no score", NO_REPLY):  # which `form_faults` looks at
+                severity: Severity | None = "error" if trial.kind == REFERENCE else None
+                find(context, "score-declines", f"is not scored: {quoted(score.reason)}", trial, severity)
+        elif trial.kind == REFERENCE and not (score.correct and (score.value or 0) >= CORRECT_AT):
+            find(context, "reference", _scores(score), trial)
+        elif trial.kind == EMPTY and _is_right(score):
+            find(context, "empty", _scores(score), trial)
+        elif _is_nonsense(trial) and trial.kind != NOUGHT and _is_right(score):
+            find(context, "wrong-reply", _scores(score), trial)
+        elif _is_nonsense(trial) and not score.correct and (score.value or 0) > MOST_FOR_NOTHING:
+            find(context, "paid-wrong", _scores(score), trial)
+    # These may be right for some tasks, but not for most.
+    for rule, kind in (("other-answer", OTHER), ("several-answers", SEVERAL)):
+        tried = [(trial, score) for trial, score in results if trial.kind == kind and score.reason is None]
+        right = [trial for trial, score in tried if _is_right(score)]
+        if len(tried) > 1 and len(right) / len(tried) > MOSTLY:
+            find(context, rule, f"is correct for {len(right)} of {len(tried)} tasks", right[0])
+
+
+def _is_right(score: Score) -> bool:
+    """Say whether a score is full, or counts as correct: a wrong reply may have neither."""
+    return bool(score.correct) or (score.value is not None and score.value >= CORRECT_AT)
+
+
+def _is_nonsense(trial: TrialReply) -> bool:
+    """Say whether a reply answers nothing; a bare 0 may be right by chance."""
+    return trial.kind in HOSTILE or trial.kind in (EMPTY, PROMPT, NOUGHT)
+
+
+def _scores(score: Score) -> str:
+    return f"scores {score.value:.6g} and is {'' if score.correct else 'not '}correct"

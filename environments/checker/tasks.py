@@ -2,171 +2,158 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import pickle
+import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import FrozenInstanceError
 from statistics import median
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
-from environments.checker import fingerprints
+import numpy as np
+
 from environments.checker.context import CheckContext, Prints
-from environments.checker.findings import shown, told
+from environments.checker.findings import error_text, quoted
 from environments.contracts import Environment, Message, Task
 
 ROLES = ("system", "user", "assistant")
 SLOW_MS = 500.0
 HEAVY_BYTES = 2**20
 FAILED = object()  # in place of a task that could not be made
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # in a `repr`
+PARTS = ("conversation", "answer", "data")  # of a task, as `task_fingerprints` gives them
 LONG_TOKEN = 8  # characters: few tokens of common vocabularies are longer
 
 
-def check_tasks(bench: CheckContext) -> None:
+def check_tasks(context: CheckContext) -> None:
     """Make the first tasks of every category and look at each; later checks use those that are well formed."""
     seconds: list[float] = []
-    for category, size in bench.sizes.items():
-        is_spent = bench.budget()
-        bench.tasks[category], bench.prints[category] = [], {}
-        for index in range(min(bench.limits.tasks, size or bench.limits.tasks)):
+    for category, size in context.sizes.items():
+        is_spent = context.budget()
+        context.tasks[category], context.prints[category] = [], {}
+        for index in range(min(context.limits.tasks, size or context.limits.tasks)):
             if index > 1 and is_spent():
                 break
             begun_at = time.monotonic()
-            task = made(bench, category, index)
+            task = make_checked(context, category, index)
             seconds.append(time.monotonic() - begun_at)
-            if _is_usable(task, bench, category, index):
-                bench.tasks[category].append(task)
-                bench.prints[category][str(index)] = fingerprints.of_task(task)
-    bench.facts["task_ms"] = median(seconds) * 1000 if seconds else None
+            if _is_usable(task, context, category, index):
+                context.tasks[category].append(task)
+                context.prints[category][str(index)] = task_fingerprints(task)
+    context.facts["task_ms"] = median(seconds) * 1000 if seconds else None
     if seconds and median(seconds) * 1000 > SLOW_MS:
-        bench.find("task-slow", f"making a task takes {median(seconds):.1f} s")
-    if any(bench.tasks.values()) and all(
-        task.answer is None for tasks in bench.tasks.values() for task in tasks
-    ):
-        bench.find("no-answer", "no task has a reference answer")
+        context.find("task-slow", f"making a task takes {median(seconds):.1f} s")
+    made_tasks = [task for tasks in context.tasks.values() for task in tasks]
+    if made_tasks and all(task.answer is None for task in made_tasks):
+        context.find("no-answer", "no task has a reference answer")
 
 
-def made(bench: CheckContext, category: str, index: int) -> object:
+def make_checked(context: CheckContext, category: str, index: int) -> object:
     """Make a task; `FAILED`, and a finding, where that fails."""
-    bench.at(f"task {index} of category {shown(category)}")
+    context.at(f"task {index} of category {quoted(category)}")
     try:
-        return bench.environment.task(category, index)
+        return context.environment.task(category, index)
     except BaseException as error:  # foreign code may raise anything
-        bench.find("task-fails", f"it cannot be made: {told(error)}", category, index)
+        context.find("task-fails", f"it cannot be made: {error_text(error)}", category, index)
         return FAILED
 
 
-def _is_usable(task: object, bench: CheckContext, category: str, index: int) -> TypeGuard[Task]:
+def _is_usable(task: object, context: CheckContext, category: str, index: int) -> TypeGuard[Task]:
     """Add what is wrong with a task; say whether other checks can work with it."""
     if task is FAILED:
         return False
-    fault = next(_form_faults(task, bench.environment.name, category, index), None)
+    fault = _form_fault(task, context.environment.name, category, index)
     if fault or not isinstance(task, Task):
-        bench.find("task-form", str(fault), category, index)
+        context.find("task-form", str(fault), category, index)
         return False
     if not any(message["content"].strip() for message in task.messages if message["role"] != "system"):
-        bench.find("prompt-empty", "it asks nothing: every message is empty", category, index)
+        context.find("prompt-empty", "it asks nothing: every message is empty", category, index)
     elif task.messages[-1]["role"] != "user":
-        bench.find(
-            "last-message",
-            f"its last message is the {task.messages[-1]['role']}'s, not the user's",
-            category,
-            index,
-        )
-    _check_frozen(bench, task)
-    return _check_pickle(bench, task)
+        sentence = f"its last message is the {task.messages[-1]['role']}'s, not the user's"
+        context.find("last-message", sentence, category, index)
+    try:
+        task.index = task.index  # type: ignore[misc]
+        context.find("task-frozen", "its fields can be changed", category, index)
+    except FrozenInstanceError:
+        pass
+    try:
+        sent = pickle.dumps(task)
+        arrived: Task = pickle.loads(sent)
+    except Exception as error:  # foreign data may fail in any way
+        context.find("task-pickle", f"it cannot be pickled: {error_text(error)}", category, index)
+        return False
+    if len(sent) > HEAVY_BYTES:
+        context.find("task-heavy", f"it takes {len(sent) / 2**20:.0f} MiB pickled", category, index)
+    if task_fingerprints(arrived) != task_fingerprints(task):
+        context.find("task-pickle", "unpickled, it is another task", category, index)
+    return True
 
 
-def _form_faults(task: object, environment: str, category: str, index: int) -> Iterator[str]:
+def _form_fault(task: object, environment: str, category: str, index: int) -> str | None:
     if not isinstance(task, Task):
-        yield f"task() returned {shown(type(task).__name__)}, not an environments.Task"
-        return
+        return f"task() returned {quoted(type(task).__name__)}, not an environments.Task"
     for name, expected in (("environment", environment), ("category", category), ("index", index)):
         value = getattr(task, name)
         if not isinstance(value, type(expected)) or value != expected:
-            yield f"its {name} must be {shown(expected)}, found {shown(repr(value))}"
+            return f"its {name} must be {quoted(expected)}, found {quoted(repr(value))}"
     if not isinstance(task.messages, tuple) or not task.messages:
-        yield f"its messages must be a tuple of at least one, found {shown(repr(task.messages))}"
-        return
-    yield from (fault for message in task.messages if (fault := message_fault(message)))
+        return f"its messages must be a tuple of at least one, found {quoted(repr(task.messages))}"
+    if fault := next(filter(None, map(message_fault, task.messages)), None):
+        return fault
     if task.answer is not None and not isinstance(task.answer, str):
-        yield f"its answer must be a string or None, found {shown(repr(task.answer))}"
+        return f"its answer must be a string or None, found {quoted(repr(task.answer))}"
     if not isinstance(task.data, Mapping):
-        yield f"its data must be a map, found {shown(type(task.data).__name__)}"
+        return f"its data must be a map, found {quoted(type(task.data).__name__)}"
+    return None
 
 
 def message_fault(message: Message) -> str | None:
     """Say what is wrong with a message, if something is."""
     if not isinstance(message, Mapping) or set(message) != {"role", "content"}:
-        return f"a message must be a map of role and content, found {shown(repr(message))}"
+        return f"a message must be a map of role and content, found {quoted(repr(message))}"
     if message["role"] not in ROLES:
-        return f"a message's role must be one of {', '.join(ROLES)}, found {shown(message['role'])}"
+        return f"a message's role must be one of {', '.join(ROLES)}, found {quoted(message['role'])}"
     content: object = message["content"]
     if not isinstance(content, str):
-        return f"a message's content must be a string, found {shown(repr(content))}"
+        return f"a message's content must be a string, found {quoted(repr(content))}"
     if any("\ud800" <= character <= "\udfff" for character in content):
-        return f"a message holds half a character, which no file can hold, found {shown(content)}"
+        return f"a message holds half a character, which no file can hold, found {quoted(content)}"
     return None
 
 
-def _check_frozen(bench: CheckContext, task: Task) -> None:
-    try:
-        task.index = task.index  # type: ignore[misc]
-    except FrozenInstanceError:
-        return
-    bench.find("task-frozen", "its fields can be changed", task.category, task.index)
-
-
-def _check_pickle(bench: CheckContext, task: Task) -> bool:
-    try:
-        sent = pickle.dumps(task)
-        arrived: Task = pickle.loads(sent)
-    except Exception as error:  # foreign data may fail in any way
-        bench.find("task-pickle", f"it cannot be pickled: {told(error)}", task.category, task.index)
-        return False
-    if len(sent) > HEAVY_BYTES:
-        bench.find("task-heavy", f"it takes {len(sent) / 2**20:.0f} MiB pickled", task.category, task.index)
-    if fingerprints.of_task(arrived) != fingerprints.of_task(task):
-        bench.find("task-pickle", "unpickled, it is another task", task.category, task.index)
-    return True
-
-
-def check_made_again(bench: CheckContext) -> None:
+def check_made_again(context: CheckContext) -> None:
     """Make the same tasks again, in another order, by the same environment and by a second build of it."""
-    _compare(bench, bench.environment, bench.prints, "made again in another order")
-    bench.at("the environment, a second time")
-    _compare(bench, bench.source.create(), bench.prints, "made by a second build")
+    _compare(context, context.environment, context.prints, "made again in another order")
+    context.at("the environment, a second time")
+    _compare(context, context.source.create(), context.prints, "made by a second build")
 
 
-def check_made_elsewhere(bench: CheckContext, prints: Prints) -> None:
+def check_made_elsewhere(context: CheckContext, prints: Prints) -> None:
     """Make the tasks that another process made, in another order."""
-    bench.at("the environment")
-    _compare(bench, bench.source.create(), prints, "made in another process")
+    context.at("the environment")
+    _compare(context, context.source.create(), prints, "made in another process")
 
 
-def _compare(bench: CheckContext, environment: Environment, prints: Prints, how: str) -> None:
+def _compare(context: CheckContext, environment: Environment, prints: Prints, how: str) -> None:
     for category, tasks in reversed(list(prints.items())):
-        is_spent = bench.budget()
+        is_spent = context.budget()
         for number, (index, expected) in enumerate(reversed(list(tasks.items()))):
             if number > 1 and is_spent():
                 break
-            bench.at(f"task {index} of category {shown(category)}")
-            found = fingerprints.of_task(environment.task(category, int(index)))
-            differing = [
-                part for part, a, b in zip(fingerprints.PARTS, expected, found, strict=True) if a != b
-            ]
+            context.at(f"task {index} of category {quoted(category)}")
+            found = task_fingerprints(environment.task(category, int(index)))
+            differing = [part for part, a, b in zip(PARTS, expected, found, strict=True) if a != b]
             if differing:
-                bench.find(
-                    "task-same",
-                    f"{how}, it has another {' and another '.join(differing)}",
-                    category,
-                    int(index),
-                )
+                sentence = f"{how}, it has another {' and another '.join(differing)}"
+                context.find("task-same", sentence, category, int(index))
 
 
-def check_budget(bench: CheckContext) -> None:
+def check_budget(context: CheckContext) -> None:
     """Compare `max_tokens` with the length of the reference answers."""
-    most = bench.environment.max_tokens
-    answered = [task for tasks in bench.tasks.values() for task in tasks if task.answer is not None]
+    most = context.environment.max_tokens
+    answered = [task for tasks in context.tasks.values() for task in tasks if task.answer is not None]
     if not isinstance(most, int) or not answered:
         return
     longest = max(answered, key=lambda task: len(task.answer or ""))
@@ -174,4 +161,31 @@ def check_budget(bench: CheckContext) -> None:
     if length > most:
         rule = "max-tokens" if length > LONG_TOKEN * most else "max-tokens-tight"
         sentence = f"max_tokens is {most}, its answer has {length} characters"
-        bench.find(rule, sentence, longest.category, longest.index, shown(longest.answer))
+        context.find_in(longest, rule, sentence, quoted(longest.answer))
+
+
+def task_fingerprints(task: Task) -> list[str]:
+    """Fingerprint the conversation (with its key), the answer and the data of a task."""
+    return [fingerprint((task.key, task.messages)), fingerprint(task.answer), fingerprint(task.data)]
+
+
+def fingerprint(value: Any) -> str:
+    """Hash any value by its content, in any process and however hashes are seeded; 16 hex digits."""
+    return hashlib.sha256(json.dumps(_canonical(value)).encode()).hexdigest()[:16]
+
+
+def _canonical(value: Any) -> Any:
+    """Reduce a value to nested lists of strings in an order that follows from the content alone."""
+    if value is None or isinstance(value, str | int | float | complex | bytes):
+        return [type(value).__name__, repr(value)]
+    if isinstance(value, Mapping):
+        return ["map", sorted(([_canonical(k), _canonical(v)] for k, v in value.items()), key=json.dumps)]
+    if isinstance(value, set | frozenset):
+        return ["set", sorted((_canonical(item) for item in value), key=json.dumps)]
+    if isinstance(value, list | tuple):
+        return ["list", [_canonical(item) for item in value]]
+    if isinstance(value, np.ndarray):
+        return ["array", str(value.dtype), list(value.shape), _canonical(value.tolist())]
+    if getattr(value, "__dict__", None) and not callable(value):
+        return [type(value).__qualname__, _canonical(vars(value))]
+    return [type(value).__qualname__, ADDRESS.sub("", repr(value))]

@@ -1,24 +1,30 @@
-"""The search for leaks: tasks of all environments, held out against to train on."""
+"""The search for leaks: tasks of all environments, held out against to train on.
+
+Pairs of similar sets are found without comparing each with each: MinHash, banded (LSH), then exactly. Source: Broder,
+"On the resemblance and containment of documents" (1997); library `datasketch`.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from environments.contracts import Category, Environment, Pool
-from environments.leaks.pairs import candidates
+from environments.contracts import Category, Environment, EnvironmentFault, Pool
 from environments.leaks.texts import Hashes, Text, TextReader, Views, jaccard
 from environments.pools import belongs, make_task
 
 MOST = 20_000  # tasks of a category to train on, and as many held out
 MOST_IN_ALL = 200_000
 ENDLESS = 1_000  # tasks of a category that never ends
-TOLD_EVERY = 500  # tasks
+REPORT_EVERY = 500  # tasks
 MOST_CHARACTERS = 2_000  # of a text that is shown
+NUM_HASHES = 128  # at most
+RECALL = 0.999  # share of pairs just at the threshold that become candidates
+AT_ONCE = 500  # sets hashed together
 
 How = Literal["same text", "other order", "similar"]
 Tell = Callable[[str], None]
@@ -73,14 +79,12 @@ class Leaks:
     closed: Sequence[str]  # environments that are evaluated on their own tasks: not looked at
 
 
-@dataclass(frozen=True)
-class _Task:
+class _Task(NamedTuple):
     place: TaskPlace
     text: Text
 
 
-@dataclass(frozen=True)
-class _Match:
+class _Match(NamedTuple):
     similarity: float
     how: How
     training: _Task
@@ -101,11 +105,8 @@ def find_leaks(
     Args:
         environments: by name; closed ones are left out.
         threshold: from which Jaccard similarity on two tasks are near-duplicates; in (0, 1].
-        tell: told in words how far it is.
+        tell: called with how far it is, in words.
         most: tasks of a category to look at on each side; of bigger ones they are evenly spaced.
-
-    Raises:
-        EnvironmentFault: a task cannot be made, or a library is missing.
     """
     open_ones = {name: one for name, one in environments.items() if not one.closed}
     reader, tasks, looked = TextReader(), [], []
@@ -116,7 +117,11 @@ def find_leaks(
             indices = _indices(environment, category.name, most)
             own = list(_tasks(environment, category, indices, reader, tell))
             tasks += own
-            looked.append(_looked(environment, category.name, len(indices), own))
+            num_training = sum(task.place.pool == "train" for task in own)
+            size = environment.size(category.name)
+            is_part = size is None or len(indices) < size
+            num_held_out = len(own) - num_training
+            looked.append(Looked(environment.name, category.name, size, is_part, num_training, num_held_out))
     training = [task for task in tasks if task.place.pool == "train"]
     held_out = [task for task in tasks if task.place.pool != "train"]
     found = _matches(training, held_out, threshold, tell)
@@ -145,7 +150,7 @@ def _tasks(
     """Give the distinct tasks of a category that are trained on, and those that are held out."""
     seen: set[tuple[str, bool]] = set()
     for count, index in enumerate(indices):
-        if count % TOLD_EVERY == 0:
+        if count % REPORT_EVERY == 0:
             tell(f"reading {environment.name}.{category.name}, {count:,} tasks")
         task = make_task(environment, category.name, index)
         pool = next(pool for pool in get_args(Pool) if belongs(environment, task, pool))
@@ -176,13 +181,6 @@ def _spaced(indices: Sequence[int], most: int) -> Sequence[int]:
     return [indices[i * len(indices) // most] for i in range(most)]
 
 
-def _looked(environment: Environment, category: str, num_indices: int, tasks: Sequence[_Task]) -> Looked:
-    num_training = sum(task.place.pool == "train" for task in tasks)
-    size = environment.size(category)
-    is_part = size is None or num_indices < size
-    return Looked(environment.name, category, size, is_part, num_training, len(tasks) - num_training)
-
-
 # --- matching --------------------------------------------------------------------------------------------
 
 
@@ -190,38 +188,35 @@ def _matches(
     training: Sequence[_Task], held_out: Sequence[_Task], threshold: float, tell: Tell
 ) -> dict[int, _Match]:
     """Find the best training task for every held-out task that has one near enough, by its place."""
-    found = _same_texts(training, held_out)
+    by_text = {task.text.tokens.tobytes(): task for task in reversed(training)}
+    texts = (task.text.tokens.tobytes() for task in held_out)
+    found = {
+        place: _Match(1.0, "same text", by_text[text]) for place, text in enumerate(texts) if text in by_text
+    }
     left = [place for place in range(len(held_out)) if place not in found]
     views = Views([task.text for task in (*training, *held_out)])
     for view in (views.words, views.ngrams):
         ours, theirs = _distinct(view, held_out, left), _distinct(view, training, range(len(training)))
-        compare = _comparison(view == views.words, views)
 
         def say(count: int, total: int = len(ours) + len(theirs)) -> None:
-            if count % TOLD_EVERY == 0:
+            if count % REPORT_EVERY == 0:
                 tell(f"comparing, {count:,} of {total:,} sets")
 
         pairs = candidates([f for f, _ in theirs], [f for f, _ in ours], threshold, say)
         for of_training, of_held_out in pairs:
             (features, (first, *_)), (kept, places) = theirs[of_training], ours[of_held_out]
-            texts = training[first].text, held_out[places[0]].text
-            similarity = min(
-                compare(features, texts[0], kept, texts[1]), views.likeness_of_quantities(*texts)
-            )
+            pair = training[first].text, held_out[places[0]].text
+            is_of_words = view == views.words
+            likeness = views.likeness_of_words(*pair) if is_of_words else jaccard(features, kept)
+            similarity = min(likeness, views.likeness_of_quantities(*pair))
             if similarity >= threshold:
                 for place in places:
-                    match = _Match(similarity, _how(training[first], held_out[place]), training[first])
+                    a, b = (np.sort(task.text.tokens) for task in (training[first], held_out[place]))
+                    how: How = "other order" if np.array_equal(a, b) else "similar"
+                    match = _Match(similarity, how, training[first])
                     if place not in found or match.rank > found[place].rank:
                         found[place] = match
     return found
-
-
-def _same_texts(training: Sequence[_Task], held_out: Sequence[_Task]) -> dict[int, _Match]:
-    by_text = {task.text.tokens.tobytes(): task for task in reversed(training)}
-    texts = (task.text.tokens.tobytes() for task in held_out)
-    return {
-        place: _Match(1.0, "same text", by_text[text]) for place, text in enumerate(texts) if text in by_text
-    }
 
 
 def _distinct(
@@ -237,25 +232,59 @@ def _distinct(
     return list(found.values())
 
 
-def _comparison(is_of_words: bool, views: Views) -> Callable[[Hashes, Text, Hashes, Text], float]:
-    if is_of_words:
-        return lambda _a, text_a, _b, text_b: views.likeness_of_words(text_a, text_b)
-    return lambda a, _text_a, b, _text_b: jaccard(a, b)
-
-
-def _how(a: _Task, b: _Task) -> How:
-    is_reordered = np.array_equal(np.sort(a.text.tokens), np.sort(b.text.tokens))
-    return "other order" if is_reordered else "similar"
-
-
 def _leak(environments: Mapping[str, Environment], held_out: _Task, match: _Match) -> Leak:
-    ours, theirs = (_told(environments, task.place) for task in (held_out, match.training))
-    return Leak(match.similarity, match.how, ours, theirs)
+    """Look both tasks up again for what people want to see of them."""
+    places = []
+    for place in (held_out.place, match.training.place):
+        task = make_task(environments[place.environment], place.category, place.index)
+        text = "\n".join(message["content"] for message in task.messages)[:MOST_CHARACTERS]
+        places.append(replace(place, where=environments[place.environment].where(task), text=text))
+    return Leak(match.similarity, match.how, *places)
 
 
-def _told(environments: Mapping[str, Environment], place: TaskPlace) -> TaskPlace:
-    """Look a task up again for what people want to see of it."""
-    environment = environments[place.environment]
-    task = make_task(environment, place.category, place.index)
-    text = "\n".join(message["content"] for message in task.messages)
-    return replace(place, where=environment.where(task), text=text[:MOST_CHARACTERS])
+# --- candidates ------------------------------------------------------------------------------------------
+
+
+def bands(threshold: float) -> tuple[int, int]:
+    """Choose numbers of bands and of rows in one: as many rows as leave the recall."""
+    for rows in range(16, 1, -1):
+        num = NUM_HASHES // rows
+        if (
+            1 - (1 - threshold**rows) ** num >= RECALL
+        ):  # the probability that sets of this similarity share a band
+            return num, rows
+    return NUM_HASHES, 1
+
+
+def candidates(
+    queries: Sequence[Hashes], kept: Sequence[Hashes], threshold: float, tell: Callable[[int], None]
+) -> Iterator[tuple[int, int]]:
+    """Give pairs (of queries, of kept) that may be similar, with hardly one missing that is.
+
+    `kept` are held in memory: the smaller side. `tell` is called now and then with how many of both are done.
+    """
+    num_bands, rows = bands(threshold)
+    index = _library().MinHashLSH(num_perm=num_bands * rows, params=(num_bands, rows))
+    for place, sketch in enumerate(_sketches(kept, num_bands * rows)):
+        index.insert(place, sketch, check_duplication=False)
+        tell(place)
+    for place, sketch in enumerate(_sketches(queries, num_bands * rows)):
+        yield from ((place, other) for other in sorted(index.query(sketch)))
+        tell(len(kept) + place)
+
+
+def _sketches(sets: Sequence[Hashes], num_hashes: int) -> Iterator[Any]:
+    """Sketch sets; the features are hashes already, of which the library wants 32 bits."""
+    for first in range(0, len(sets), AT_ONCE):
+        lists = [(features & np.uint64(0xFFFFFFFF)).tolist() for features in sets[first : first + AT_ONCE]]
+        yield from _library().MinHash.bulk(lists, num_perm=num_hashes, hashfunc=lambda feature: feature)
+
+
+def _library() -> Any:
+    try:
+        import datasketch
+    except ModuleNotFoundError as missing:
+        raise EnvironmentFault(
+            f"looking for leaks needs the package datasketch ({missing}); install it with: pip install datasketch"
+        ) from missing
+    return datasketch

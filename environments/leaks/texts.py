@@ -13,9 +13,8 @@ What is compared comes in up to two views:
 
 - `ngrams`, for texts with at least `MANY` tokens outside the template, or told by the order of the template's own: all
   n-grams.
-- `words`, for other texts, with at most `FEW` (a number list, one word): tokens, in no order. Here next to nothing is
-  left of what was asked, so across categories what only one of the two templates says counts too: the sum of 3 and 5
-  is not the product of 3 and 5.
+- `words`, for other texts, with at most `FEW` (a number list, one word): tokens, in no order. Across categories what
+  only one of the two templates says counts too: the sum of 3 and 5 is not the product of 3 and 5.
 
 Whatever the view, the similarity is no larger than that of the texts' quantities, their numbers and the operators
 beside them outside the template: a problem with another number is another one, however long the story around it is.
@@ -31,7 +30,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,11 +91,15 @@ class TextReader:
         said = "\n".join(message["content"] for message in messages)
         words = TOKEN.findall(unicodedata.normalize("NFKC", said).casefold())
         numbers = [self._numbers.setdefault(word, len(self._numbers)) for word in words]
-        return Text(kind, np.array(numbers, dtype=np.int64), _quantities(words))
+        is_number = np.array([word.isdigit() for word in words], dtype=np.bool_)
+        is_operator = np.array([word in OPERATORS for word in words], dtype=np.bool_)
+        is_beside = np.zeros(len(words), dtype=np.bool_)
+        is_beside[1:] |= is_number[:-1]
+        is_beside[:-1] |= is_number[1:]
+        return Text(kind, np.array(numbers, dtype=np.int64), is_number | (is_operator & is_beside))
 
 
-@dataclass(frozen=True)
-class Shared:
+class Shared(NamedTuple):
     """What the texts of a kind share: features by the share of texts that have them."""
 
     template: Hashes  # of `counted`: weigh 0
@@ -116,11 +119,8 @@ class Views:
         """Give the tokens outside the template of a text that is told by few; None: there are none, or order tells."""
         shared = self._shared[text.kind]
         left = without(text.counted, shared.template)
-        return (
-            _weighed(left, shared.common)
-            if 0 < len(left) <= FEW and not self._is_told_by_order(text)
-            else None
-        )
+        is_told = 0 < len(left) <= FEW and not self._is_told_by_order(text)
+        return _weighed(left, shared.common) if is_told else None
 
     def ngrams(self, text: Text) -> Hashes | None:
         """Give the n-grams outside the template of a text that many tokens tell, or their order; None: they do not."""
@@ -191,17 +191,6 @@ def _counted(tokens: NDArray[Any]) -> Hashes:
     return np.unique(_mixed(tokens, np.array(places, dtype=np.int64)))
 
 
-def _quantities(words: Sequence[str]) -> NDArray[np.bool_]:
-    """Say which words are numbers, or operators beside a number."""
-    is_number = np.array([word.isdigit() for word in words], dtype=np.bool_)
-    is_operator = np.array([word in OPERATORS for word in words], dtype=np.bool_)
-    is_beside = np.zeros(len(words), dtype=np.bool_)
-    is_beside[1:] |= is_number[:-1]
-    is_beside[:-1] |= is_number[1:]
-    found: NDArray[np.bool_] = is_number | (is_operator & is_beside)
-    return found
-
-
 def _shared_by_kind(texts: Sequence[Text]) -> Mapping[Kind, Shared]:
     """Find what is shared in every category, in its environment, or in all tasks."""
     by_group: dict[tuple[str, ...], list[Text]] = {}
@@ -210,7 +199,12 @@ def _shared_by_kind(texts: Sequence[Text]) -> Mapping[Kind, Shared]:
             by_group.setdefault(group, []).append(text)
     shared = {group: _shared(own) for group, own in by_group.items()}
     kinds = {text.kind for text in texts}
-    return {kind: _together([shared[group] for group in _groups(kind)]) for kind in kinds}
+    found = {}
+    for kind in kinds:
+        parts = [shared[group] for group in _groups(kind)]
+        joined = (np.unique(np.concatenate(sets)) for sets in zip(*parts, strict=True))
+        found[kind] = Shared(*joined)._replace(own_template=parts[-1].own_template)
+    return found
 
 
 def _groups(kind: Kind) -> tuple[tuple[str, ...], ...]:
@@ -231,19 +225,6 @@ def _frequent(sets: Sequence[Hashes]) -> tuple[Hashes, Hashes]:
     features, counts = np.unique(np.concatenate(sets), return_counts=True)
     template, common = (counts > max(AT_LEAST, share * len(sets)) for share in (TEMPLATE, COMMON))
     return features[template], features[common]
-
-
-def _together(parts: Sequence[Shared]) -> Shared:
-    def joined(name: str) -> Hashes:
-        return np.unique(np.concatenate([getattr(part, name) for part in parts]))
-
-    return Shared(
-        joined("template"),
-        joined("common"),
-        joined("ngram_template"),
-        joined("ngram_common"),
-        parts[-1].own_template,
-    )
 
 
 def _mixed(*columns: NDArray[Any]) -> Hashes:

@@ -8,6 +8,9 @@ from fractions import Fraction
 from functools import lru_cache
 from itertools import combinations
 
+Number = int | Fraction
+Numbers = tuple[int, ...]
+
 DEEPEST = 50  # nested parentheses and signs
 TOKEN = re.compile(r"\s*+(?:(0|[1-9][0-9]{0,15}+)(?![0-9.])|([-+*/()]))")
 
@@ -23,12 +26,18 @@ class ArithmeticExpression:
         product = factor (("*" | "/") factor)*
         factor  = ("+" | "-") factor | "(" sum ")" | number
 
-    Raises:
-        Malformed: the text is something else.
+    Raises Malformed if the text is something else.
     """
 
     def __init__(self, text: str) -> None:
-        self._tokens = _tokens(text)
+        self._tokens: list[int | str] = []
+        place, end = 0, len(text.rstrip())
+        while place < end:
+            token = TOKEN.match(text, place)
+            if token is None:
+                raise Malformed(f"neither a number nor an operator: {text[place : place + 10]!r}")
+            self._tokens.append(int(token[1]) if token[1] else token[2])
+            place = token.end()
 
     @property
     def numbers(self) -> list[int]:
@@ -36,11 +45,7 @@ class ArithmeticExpression:
         return [token for token in self._tokens if isinstance(token, int)]
 
     def value(self) -> Fraction:
-        """Work it out, exactly.
-
-        Raises:
-            Malformed: it is no expression, or divides by zero.
-        """
+        """Work it out, exactly; raises Malformed if it is no expression, or divides by zero."""
         value, place = self._sum(0, 0)
         if place < len(self._tokens):
             raise Malformed(f"nothing may follow at {self._tokens[place]!r}")
@@ -81,18 +86,6 @@ class ArithmeticExpression:
         return self._tokens[place] if place < len(self._tokens) else None
 
 
-def _tokens(text: str) -> list[int | str]:
-    found: list[int | str] = []
-    place, end = 0, len(text.rstrip())
-    while place < end:
-        token = TOKEN.match(text, place)
-        if token is None:
-            raise Malformed(f"neither a number nor an operator: {text[place : place + 10]!r}")
-        found.append(int(token[1]) if token[1] else token[2])
-        place = token.end()
-    return found
-
-
 def expression_for(numbers: Sequence[int], target: int) -> str | None:
     """Find an expression that uses each number once and comes to the target; None where there is none.
 
@@ -105,10 +98,6 @@ def expression_for(numbers: Sequence[int], target: int) -> str | None:
     if whole is not None or len(ordered) > 5:
         return _unwrapped(whole)
     return _unwrapped(_solve(ordered, Fraction(target), False))
-
-
-Number = int | Fraction
-Numbers = tuple[int, ...]
 
 
 @lru_cache(maxsize=10_000)

@@ -17,13 +17,13 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from pydantic import Field
 
 from environments.contracts import Score
-from environments.options import Options
-from environments.rewards.code_blocks import last_block
+from environments.options import Options, last_block
 from environments.rewards.contracts import AnswerReward, Attempt
 from environments.rewards.sandbox import START_S, SandboxLimits, holds, printed
 
@@ -60,36 +60,36 @@ class CodeTests(AnswerReward):
         """Run the tests one after the other, until the time is over; without `partial`, until one fails."""
         block = last_block(answer, LANGUAGES)
         code = answer if block is None else block
-        tests = _tests(attempt.truth)
-        deadline = time.monotonic() + self._config.limit_s
+        tests, config = _tests(attempt.truth), self._config
+        deadline = time.monotonic() + config.limit_s
         num_passed = 0
         for test in tests:
             left = deadline - time.monotonic()
-            passed = left > 0 and test(code, self._limits(left))
+            limits = SandboxLimits(
+                min(config.timeout_s, left), config.memory_mib * 2**20, config.output_kib * 2**10
+            )
+            passed = left > 0 and test(code, limits)
             num_passed += passed
-            if left <= 0 or (not passed and not self._config.partial):
+            if left <= 0 or (not passed and not config.partial):
                 break
         share = num_passed / len(tests)
-        return Score.of(share if self._config.partial else float(share == 1), share == 1)
+        return Score.of(share if config.partial else float(share == 1), share == 1)
 
     def check(self, truth: Any) -> None:
         """Refuse what holds no tests, and asserts that are no Python."""
         _tests(truth)
 
-    def _limits(self, left_s: float) -> SandboxLimits:
-        config = self._config
-        return SandboxLimits(
-            min(config.timeout_s, left_s), config.memory_mib * 2**20, config.output_kib * 2**10
-        )
-
 
 def _tests(truth: Any) -> list[Test]:
-    """Read the tests.
-
-    Raises:
-        ValueError: there are none, or they cannot be used.
-    """
-    truth = _map(truth)
+    """Read the tests; raises ValueError if there are none, or they cannot be used."""
+    if isinstance(truth, str):
+        try:
+            truth = json.loads(truth)
+        except (ValueError, RecursionError) as error:
+            found = truth[:100]
+            raise ValueError(f"expected a map of tests as truth, or its JSON, found {found!r}") from error
+    if not isinstance(truth, Mapping):
+        raise ValueError(f"expected a map with inputs and outputs, or with tests, as truth, found {truth!r}")
     if "fn_name" in truth:
         raise ValueError(
             "tests that call a function by `fn_name` are not supported: write them as asserts, `tests`"
@@ -100,28 +100,15 @@ def _tests(truth: Any) -> list[Test]:
     else:
         inputs, outputs = (_list(truth.get(key), key) for key in ("inputs", "outputs"))
         if len(inputs) != len(outputs):
-            raise ValueError(
-                f"expected as many outputs as inputs, found {len(inputs)} inputs, {len(outputs)} outputs"
-            )
+            found = f"{len(inputs)} inputs, {len(outputs)} outputs"
+            raise ValueError(f"expected as many outputs as inputs, found {found}")
         tests = [
-            _printing(_lines(given), _lines(right)) for given, right in zip(inputs, outputs, strict=True)
+            partial(_prints, _lines(given), _trimmed(_lines(right)))
+            for given, right in zip(inputs, outputs, strict=True)
         ]
     if not tests:
         raise ValueError("expected at least one test, found none")
     return tests
-
-
-def _map(truth: Any) -> Mapping[str, Any]:
-    if isinstance(truth, str):
-        try:
-            truth = json.loads(truth)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(
-                f"expected a map of tests as truth, or its JSON, found {truth[:100]!r}"
-            ) from error
-    if not isinstance(truth, Mapping):
-        raise ValueError(f"expected a map with inputs and outputs, or with tests, as truth, found {truth!r}")
-    return truth
 
 
 def _list(given: Any, key: str) -> list[Any]:
@@ -150,12 +137,9 @@ def _lines(given: Any) -> str:
     return given
 
 
-def _printing(given: str, right: str) -> Test:
-    def test(code: str, limits: SandboxLimits) -> bool:
-        found = printed(code, given, limits)
-        return found is not None and _trimmed(found) == _trimmed(right)
-
-    return test
+def _prints(given: str, right: str, code: str, limits: SandboxLimits) -> bool:
+    found = printed(code, given, limits)
+    return found is not None and _trimmed(found) == right
 
 
 def _trimmed(text: str) -> str:

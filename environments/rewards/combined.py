@@ -8,36 +8,17 @@ not apply (TRL's `None`) is left out; where none applies, the whole is unscorabl
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Self
+from collections.abc import Sequence
+from typing import Any, Self
 
-from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from environments.contracts import Score
 from environments.options import Options
+from environments.rewards.config import Part, make_reward
 from environments.rewards.contracts import NOT_APPLIED, Attempt, Reward
 
 SOURCE = "TRL's GRPOTrainer (reward_weights; a reward of None is left out)"
-
-
-class Weight(Options):
-    """What a part of a combination has beside its own options."""
-
-    weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
-    """Share in the mean; 0: only a component, for reading."""
-
-
-def _resolve_part(raw: object) -> dict[str, Any]:
-    from environments.rewards.config import resolve
-
-    weight = {"weight": raw["weight"]} if isinstance(raw, Mapping) and "weight" in raw else {}
-    own = {k: v for k, v in raw.items() if k != "weight"} if isinstance(raw, Mapping) else raw
-    if isinstance(own, list | tuple) or (isinstance(own, Mapping) and own.get("type") == "combined"):
-        raise ValueError("a combination of rewards holds no further combination: write all parts in one list")
-    return {**resolve(own), "weight": Weight.model_validate(weight).weight}
-
-
-Part = Annotated[dict[str, Any], BeforeValidator(_resolve_part)]  # a reward's map, with its weight
 
 
 class Config(Options):
@@ -78,8 +59,6 @@ class Config(Options):
 
     def rewards(self) -> list[Reward]:
         """Build the parts."""
-        from environments.rewards.config import make_reward
-
         own = [{key: value for key, value in part.items() if key != "weight"} for part in self.parts]
         return [make_reward(part, self._search_path) for part in own]
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, TypeAdapter, WithJsonSchema
+from pydantic import BeforeValidator, Field, TypeAdapter, WithJsonSchema
 
 from environments.contracts import EnvironmentFault
 from environments.options import Options
@@ -26,15 +26,11 @@ REWARDS = PluginKind("reward", "environments.rewards", CALLING)
 
 
 def make_reward(section: object, search_path: str | None = None) -> Reward:
-    """Build the reward of a spec's section, whichever way it is written.
+    """Build the reward of a spec's section, whichever way it is written, or of what `RewardSection` made of one.
 
-    Args:
-        section: a name, a map, a list, or what `RewardSection` made of one.
-        search_path: the folder in which functions of the user's own are looked for, after the path.
-
-    Raises:
-        pydantic.ValidationError: there is no such reward, or it refuses its options.
-        EnvironmentFault: a function is not there or cannot be called, or an extra is not installed.
+    Functions of the user's own are looked for in the folder `search_path`, after the path. Raises
+    pydantic.ValidationError if there is no such reward, or it refuses its options, EnvironmentFault if a function is
+    not there or cannot be called, or an extra is not installed.
     """
     resolved = _SECTION.validate_python(section)
     type_, options = resolved["type"], {key: value for key, value in resolved.items() if key != "type"}
@@ -51,7 +47,10 @@ def resolve(raw: object) -> dict[str, Any]:
     if isinstance(raw, str):
         raw = {"type": raw}
     if isinstance(raw, list | tuple):
-        return resolve({"type": "combined", "parts": _parts(list(raw))})
+        parts = TypeAdapter(list[Part]).validate_python(
+            list(raw)
+        )  # here errors say where in the list they are
+        return resolve({"type": "combined", "parts": parts})
     if not isinstance(raw, Mapping) or not isinstance(raw.get("type"), str):
         raise ValueError(
             f"expected the name of a reward, a map with `type`, or a list of those, found {raw!r};"
@@ -64,18 +63,10 @@ def resolve(raw: object) -> dict[str, Any]:
     return {"type": raw["type"], **config.model_dump(mode="json", by_alias=True)}
 
 
-def _parts(raw: list[object]) -> list[dict[str, Any]]:
-    """Check the parts here, so that errors say where in the list they are."""
-    from environments.rewards.combined import Part
-
-    return TypeAdapter(list[Part]).validate_python(raw)
-
-
 def _config_class(type_: str) -> type[Options]:
     """Give the options of a type.
 
-    Raises:
-        ValueError: there is no such type; the message reaches whoever wrote the spec, with its key and line.
+    Raises ValueError if there is no such type; the message reaches whoever wrote the spec, with its key and line.
     """
     if ":" in type_:
         return FunctionOptions
@@ -86,6 +77,22 @@ def _config_class(type_: str) -> type[Options]:
     return config
 
 
+class Weight(Options):
+    """What a part of a combination has beside its own options."""
+
+    weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    """Share in the mean; 0: only a component, for reading."""
+
+
+def _resolve_part(raw: object) -> dict[str, Any]:
+    weight = {"weight": raw["weight"]} if isinstance(raw, Mapping) and "weight" in raw else {}
+    own = {k: v for k, v in raw.items() if k != "weight"} if isinstance(raw, Mapping) else raw
+    if isinstance(own, list | tuple) or (isinstance(own, Mapping) and own.get("type") == "combined"):
+        raise ValueError("a combination of rewards holds no further combination: write all parts in one list")
+    return {**resolve(own), "weight": Weight.model_validate(weight).weight}
+
+
+Part = Annotated[dict[str, Any], BeforeValidator(_resolve_part)]  # a reward's map, with its weight
 RewardSection = Annotated[
     Mapping[str, Any],
     BeforeValidator(resolve),

@@ -41,8 +41,7 @@ class Reward(ABC):
     def check(self, truth: Any) -> None:  # noqa: B027 - a reward may take any truth
         """Refuse a truth that nothing could be compared with; called once for every row, so it is cheap.
 
-        Raises:
-            ValueError: what was expected and what was found; the row is then listed as broken.
+        Raises ValueError, which says what was expected and what was found; the row is then listed as invalid.
         """
 
     def reference(self, truth: Any) -> str | None:

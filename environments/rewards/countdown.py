@@ -14,7 +14,6 @@ here they do not; there `= 244` does not, here it does.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 from pydantic import Field
@@ -68,7 +67,8 @@ class Countdown(AnswerReward):
 
     def reference(self, truth: Any) -> str | None:
         """Find a solution by search: a millisecond or so for three to five numbers; None where there is none."""
-        return _solution(*_problem(truth))
+        numbers, target = _problem(truth)
+        return expression_for(numbers, target) if len(numbers) <= 6 else None
 
 
 def _problem(truth: Any) -> tuple[tuple[int, ...], int]:
@@ -91,11 +91,6 @@ def _whole(value: Any) -> int:
     if isinstance(value, bool) or (not isinstance(value, str) and number != value):
         raise ValueError(f"{value!r} is no whole number")
     return number
-
-
-@lru_cache(maxsize=10_000)
-def _solution(numbers: tuple[int, ...], target: int) -> str | None:
-    return expression_for(numbers, target) if len(numbers) <= 6 else None
 
 
 def create(config: Config) -> Countdown:

@@ -29,13 +29,8 @@ CALLING = (
     "compute_score(data_source, solution_str, ground_truth, extra_info) as in verl, reward(completions, **columns) as"
     " in TRL, or reward(attempt)"
 )
-TRAINERS_OWN = (
-    "completion_ids",
-    "trainer_state",
-    "log_extra",
-    "log_metric",
-    "environments",
-)  # TRL's, not ours
+# TRL's, not ours
+TRAINERS_OWN = ("completion_ids", "trainer_state", "log_extra", "log_metric", "environments")
 TOLERANCE = 1e-9  # of `correct_at`, as in `Score.of`
 
 
@@ -67,133 +62,89 @@ class FunctionReward(Reward):
     def __init__(self, name: str, function: Callable[..., object], options: FunctionOptions) -> None:
         self._function, self._options = function, options
         self._given = dict(options.model_extra or {})
-        self._parameters = _parameters(name, function)
-        self._ask = _asking(name, self._parameters)
+        called = function if inspect.isroutine(function) else type(function).__call__
+        if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called):
+            raise EnvironmentFault(
+                f"reward {name}: it is async; make it a plain function (scores are found in parallel)"
+            )
+        try:
+            self._parameters = inspect.signature(function).parameters
+        except ValueError as error:
+            raise EnvironmentFault(f"reward {name}: its parameters cannot be seen: {error}") from error
+        self._takes_all = any(one.kind is one.VAR_KEYWORD for one in self._parameters.values())
+        names = set(self._parameters)
+        self._is_verl = "attempt" not in names and {"solution_str", "ground_truth"} <= names
+        self._is_trl = not self._is_verl and "attempt" not in names and "completions" in names
+        if not (self._is_verl or self._is_trl or "attempt" in names):
+            found = ", ".join(self._parameters)
+            raise EnvironmentFault(
+                f"reward {name}: its parameters are ({found}); expected a function called as {CALLING}"
+            )
         self._refuse_what_it_cannot_take(name)
 
     def score(self, attempt: Attempt) -> Score:
         """Call the function, and make a score of what it returns."""
-        arguments, read = self._ask(attempt)
-        if not self._takes_all:
-            arguments = {key: value for key, value in arguments.items() if key in self._parameters}
+        arguments = {
+            key: value
+            for key, value in self._arguments(attempt).items()
+            if self._takes_all or key in self._parameters
+        }
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
             returned = self._function(**{**arguments, **self._given})
-        return read(returned, self._options)
+        components: dict[str, float] = {}
+        if self._is_trl:
+            expected = "expected a list of one number or None, for one completion; it"
+            if not isinstance(returned, Iterable) or isinstance(returned, str | Mapping):
+                raise ValueError(f"{expected} returned {returned!r}")
+            values = list(returned)
+            if len(values) != 1:
+                raise ValueError(f"{expected} has {len(values)}")
+            (returned,) = values
+            if returned is None:
+                return Score.unscorable(NOT_APPLIED)
+        elif self._is_verl and isinstance(returned, Mapping):
+            parts = returned.items()
+            components = {str(k): float(v) for k, v in parts if k != "score" and isinstance(v, Real)}
+            returned = returned.get("score")
+        elif not self._is_verl and isinstance(returned, Score):
+            return returned
+        if not isinstance(returned, SupportsFloat):
+            return Score.unscorable("bad value")
+        low, high = self._options.scale or (0.0, 1.0)
+        value = (float(returned) - low) / (high - low)
+        score = Score.of(value, value >= self._options.correct_at - TOLERANCE)
+        return score if score.value is None else Score(score.value, score.correct, components)
 
-    @property
-    def _takes_all(self) -> bool:
-        return any(one.kind is inspect.Parameter.VAR_KEYWORD for one in self._parameters.values())
+    def _arguments(self, attempt: Attempt) -> dict[str, Any]:
+        row = attempt.row
+        if self._is_verl:
+            texts = {"solution_str": attempt.completion, "ground_truth": attempt.truth}
+            return {"data_source": row.get("data_source"), **texts, "extra_info": row.get("extra_info")}
+        if not self._is_trl:
+            return {"attempt": attempt}
+        not_columns = ("prompt", "completion", "completion_ids")
+        columns = {key: [value] for key, value in row.items() if key not in not_columns}
+        if isinstance(row.get("prompt"), str):
+            return {**columns, "prompts": [row["prompt"]], "completions": [attempt.completion]}
+        completion = [{"role": "assistant", "content": attempt.completion}]
+        prompt = [dict(message) for message in attempt.messages]
+        return {**columns, "prompts": [prompt], "completions": [completion]}
 
     def _refuse_what_it_cannot_take(self, name: str) -> None:
-        """Say now what would fail with every score."""
+        """Say now what would fail with every score; TRL's parameters may be any column, known only with the row."""
         unknown = [key for key in self._given if key not in self._parameters and not self._takes_all]
         if unknown:
             raise EnvironmentFault(
                 f"reward {name}: it has no parameter {unknown[0]!r}; it takes {', '.join(self._parameters)}"
             )
+        supplied = self._arguments(Attempt(completion="", answer=None, truth=None))
         for key, one in self._parameters.items():
             variable = one.kind in (one.VAR_KEYWORD, one.VAR_POSITIONAL)
             if variable or one.default is not one.empty or key in self._given:
                 continue
-            if one.kind is one.POSITIONAL_ONLY or not _is_supplied(key, self._ask):
+            is_supplied = key not in TRAINERS_OWN if self._is_trl else key in supplied
+            if one.kind is one.POSITIONAL_ONLY or not is_supplied:
                 raise EnvironmentFault(
                     f"reward {name}: nothing here fills its parameter {key!r}; give it a default, or its value beside"
                     " the type"
                 )
-
-
-Reading = Callable[[object, FunctionOptions], Score]
-Asking = Callable[[Attempt], tuple[dict[str, Any], Reading]]
-
-
-def _is_supplied(key: str, ask: Asking) -> bool:
-    """Say whether a call fills a parameter; TRL's may be any column, known only with the row."""
-    if ask is _ask_trl:
-        return key not in TRAINERS_OWN
-    nothing = Attempt(completion="", answer=None, truth=None)
-    return key in ask(nothing)[0]
-
-
-def _parameters(name: str, function: Callable[..., object]) -> Mapping[str, inspect.Parameter]:
-    called = function if inspect.isroutine(function) else type(function).__call__
-    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called):
-        raise EnvironmentFault(
-            f"reward {name}: it is async; make it a plain function (scores are found in parallel)"
-        )
-    try:
-        return inspect.signature(function).parameters
-    except ValueError as error:
-        raise EnvironmentFault(f"reward {name}: its parameters cannot be seen: {error}") from error
-
-
-def _asking(name: str, parameters: Mapping[str, inspect.Parameter]) -> Asking:
-    """Recognise the signature by the names of parameters."""
-    if "attempt" in parameters:
-        return _ask_ours
-    if {"solution_str", "ground_truth"} <= set(parameters):
-        return _ask_verl
-    if "completions" in parameters:
-        return _ask_trl
-    raise EnvironmentFault(
-        f"reward {name}: its parameters are ({', '.join(parameters)}); expected a function called as {CALLING}"
-    )
-
-
-def _ask_ours(attempt: Attempt) -> tuple[dict[str, Any], Reading]:
-    return {"attempt": attempt}, _read_number_or_score
-
-
-def _ask_verl(attempt: Attempt) -> tuple[dict[str, Any], Reading]:
-    arguments = {
-        "data_source": attempt.row.get("data_source"),
-        "solution_str": attempt.completion,
-        "ground_truth": attempt.truth,
-        "extra_info": attempt.row.get("extra_info"),
-    }
-    return arguments, _read_verl
-
-
-def _ask_trl(attempt: Attempt) -> tuple[dict[str, Any], Reading]:
-    columns = {
-        key: [value]
-        for key, value in attempt.row.items()
-        if key not in ("prompt", "completion", "completion_ids")
-    }
-    prompt: object = attempt.row.get("prompt")
-    completion: object = attempt.completion
-    if not isinstance(prompt, str):
-        prompt = [dict(message) for message in attempt.messages]
-        completion = [{"role": "assistant", "content": attempt.completion}]
-    return {**columns, "prompts": [prompt], "completions": [completion]}, _read_trl
-
-
-def _read_number_or_score(returned: object, options: FunctionOptions) -> Score:
-    return returned if isinstance(returned, Score) else _scaled(returned, options, {})
-
-
-def _read_verl(returned: object, options: FunctionOptions) -> Score:
-    if not isinstance(returned, Mapping):
-        return _scaled(returned, options, {})
-    others = {str(k): float(v) for k, v in returned.items() if k != "score" and isinstance(v, Real)}
-    return _scaled(returned.get("score"), options, others)
-
-
-def _read_trl(returned: object, options: FunctionOptions) -> Score:
-    if not isinstance(returned, Iterable) or isinstance(returned, str | Mapping):
-        raise ValueError(
-            f"expected a list of one number or None, for one completion; it returned {returned!r}"
-        )
-    values = list(returned)
-    if len(values) != 1:
-        raise ValueError(f"expected a list of one number or None, for one completion; it has {len(values)}")
-    return Score.unscorable(NOT_APPLIED) if values[0] is None else _scaled(values[0], options, {})
-
-
-def _scaled(number: object, options: FunctionOptions, components: Mapping[str, float]) -> Score:
-    """Map a function's number to [0, 1]; what is no number, or outside its range, is unscorable."""
-    if not isinstance(number, SupportsFloat):
-        return Score.unscorable("bad value")
-    low, high = options.scale or (0.0, 1.0)
-    value = (float(number) - low) / (high - low)
-    score = Score.of(value, value >= options.correct_at - TOLERANCE)
-    return score if score.value is None else Score(score.value, score.correct, components)

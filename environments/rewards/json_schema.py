@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, field_validator
 
 from environments.contracts import EnvironmentFault, Score
-from environments.options import Options
-from environments.rewards.code_blocks import last_block
+from environments.options import Options, last_block
 from environments.rewards.contracts import AnswerReward, Attempt
 
 if TYPE_CHECKING:
@@ -55,7 +54,14 @@ class JsonSchema(AnswerReward):
         """Read the JSON and compare it with the schema."""
         validator = _validator(self._text(attempt.truth))
         try:
-            satisfied = validator.is_valid(_read(answer))
+            try:
+                found = _parse(answer)
+            except ValueError:
+                block = last_block(answer, ("json",))
+                if block is None:
+                    raise
+                found = _parse(block)
+            satisfied = validator.is_valid(found)
         except (ValueError, RecursionError):  # no JSON, or nested deeper than anything that was asked for
             return Score.of(0.0)
         return Score.of(1.0 if satisfied else self._format_value)
@@ -74,16 +80,6 @@ class JsonSchema(AnswerReward):
         raise ValueError(f"expected a JSON schema as truth, found {truth!r}")
 
 
-def _read(answer: str) -> Any:
-    try:
-        return _parse(answer)
-    except ValueError:
-        block = last_block(answer, ("json",))
-        if block is None:
-            raise
-        return _parse(block)
-
-
 def _parse(text: str) -> Any:
     return json.loads(text, parse_constant=_refuse_constant)
 
@@ -94,11 +90,7 @@ def _refuse_constant(name: str) -> None:
 
 @lru_cache(maxsize=1024)
 def _validator(text: str) -> Validator:
-    """Read a schema.
-
-    Raises:
-        ValueError: the text is no schema, or refers to other documents.
-    """
+    """Read a schema; raises ValueError if the text is no schema, or refers to other documents."""
     jsonschema, specifications = _library()
     try:
         schema = json.loads(text)
@@ -106,7 +98,14 @@ def _validator(text: str) -> Validator:
             raise ValueError(f"expected a JSON schema, a map, found {text[:100]}")
         kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
         kind.check_schema(schema)
-        _refuse_other_documents(schema)
+        own = list(_values(schema, "$id"))
+        for reference in _values(schema, "$ref"):
+            document = reference.partition("#")[0]
+            is_known = DRAFTS in document or any(one.rstrip("#").endswith(document) for one in own)
+            if document and not is_known:
+                raise ValueError(
+                    f"the JSON schema refers to {reference}, and nothing is fetched: put it into the schema"
+                )
     except json.JSONDecodeError as error:
         raise ValueError(f"the JSON schema is not JSON: {error}") from error
     except jsonschema.SchemaError as error:
@@ -115,17 +114,6 @@ def _validator(text: str) -> Validator:
         raise ValueError("the JSON schema is nested too deeply") from error
     made: Validator = kind(schema, registry=specifications.REGISTRY)
     return made
-
-
-def _refuse_other_documents(schema: Any) -> None:
-    own = list(_values(schema, "$id"))
-    for reference in _values(schema, "$ref"):
-        document = reference.partition("#")[0]
-        is_known = DRAFTS in document or any(one.rstrip("#").endswith(document) for one in own)
-        if document and not is_known:
-            raise ValueError(
-                f"the JSON schema refers to {reference}, and nothing is fetched: put it into the schema"
-            )
 
 
 def _values(schema: Any, key: str) -> Iterator[str]:

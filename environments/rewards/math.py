@@ -39,13 +39,14 @@ class Math(AnswerReward):
     def __init__(self, config: Config) -> None:
         _library()
         self._strict = config.strict
+        self._truth = lru_cache(maxsize=4096)(_parsed)  # read once, not for every sample of a group
 
     def judge(self, answer: str, attempt: Attempt) -> Score:
         """Compare with every accepted expression."""
         verify = _library().verify
         said = _parsed(answer)
         for text in _texts(attempt.truth):
-            truth = _kept(text)
+            truth = self._truth(text)
             if not truth:
                 return Score.unscorable(f"math-verify cannot read the truth {text[:50]}")
             if said and verify(truth, said, strict=self._strict, timeout_seconds=None):
@@ -68,12 +69,6 @@ def _texts(truth: Any) -> list[str]:
         if isinstance(one, bool) or not isinstance(one, str | int | float) or not str(one).strip():
             raise ValueError(f"expected an expression, a number or a list of those as truth, found {one!r}")
     return [str(one).strip() for one in found]
-
-
-@lru_cache(maxsize=4096)
-def _kept(text: str) -> list[Any]:
-    """Read a truth once, not for every sample of a group."""
-    return _parsed(text)
 
 
 def _parsed(text: str) -> list[Any]:

@@ -57,8 +57,13 @@ class Numeric(AnswerReward):
     def judge(self, answer: str, attempt: Attempt) -> Score:
         """Read the number and compare it with every accepted one."""
         said = _last_number(answer) if self._last else number(answer)
-        near = said is not None and any(self._is_near(said, truth) for truth in _numbers(attempt.truth))
-        return Score.of(float(near))
+        if said is None:
+            return Score.of(0.0)
+        is_near = (
+            said == truth or abs(said - truth) <= max(self._absolute, self._relative * abs(truth))
+            for truth in _numbers(attempt.truth)
+        )
+        return Score.of(float(any(is_near)))
 
     def check(self, truth: Any) -> None:
         """Refuse what is no number."""
@@ -68,11 +73,6 @@ class Numeric(AnswerReward):
     def reference(self, truth: Any) -> str:
         """Give the first accepted number as it is written."""
         return str(truth[0] if isinstance(truth, list | tuple) else truth).strip()
-
-    def _is_near(self, said: Fraction, truth: Fraction) -> bool:
-        if said == truth:
-            return True
-        return abs(said - truth) <= max(self._absolute, self._relative * abs(truth))
 
 
 def number(text: str) -> Fraction | None:

@@ -51,8 +51,7 @@ class SandboxRefused(OSError):
 def printed(code: str, given: str, limits: SandboxLimits) -> str | None:
     """Run a program with this standard input; None if it fails, prints too much or takes too long.
 
-    Raises:
-        Refused: it could not be started.
+    Raises SandboxRefused if it could not be started.
     """
     with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as sink:
         source.write(given.encode(errors="replace"))
@@ -68,10 +67,7 @@ def holds(code: str, tests: str, limits: SandboxLimits) -> bool:
     """Run a program, then asserts in its namespace; False if any of that fails or takes too long.
 
     The asserts, and the word that says that they held, are sent when the program has run: leaving early, printing or
-    catching everything says nothing.
-
-    Raises:
-        Refused: it could not be started.
+    catching everything says nothing. Raises SandboxRefused if it could not be started.
     """
     with _program(code, True, limits, subprocess.DEVNULL, subprocess.DEVNULL) as program:
         if program.line() != b"loaded\n":
@@ -84,8 +80,7 @@ def holds(code: str, tests: str, limits: SandboxLimits) -> bool:
 def isolation() -> str:
     """Say what holds here: "isolated", or "limited" where the kernel refuses namespaces.
 
-    Raises:
-        Refused: nothing can be run here.
+    Raises SandboxRefused if nothing can be run here.
     """
     with _program("", False, SandboxLimits(1.0), subprocess.DEVNULL, subprocess.DEVNULL) as program:
         return program.isolation
@@ -105,9 +100,8 @@ class _Program:
         self.send(orders)
         self.isolation = self.line().decode().strip()
         if self.line() != b"ready\n":
-            raise SandboxRefused(
-                "a restricted process does not start here: `python -m environments.rewards.sandbox`"
-            )
+            command = "python -m environments.rewards.sandbox"
+            raise SandboxRefused(f"a restricted process does not start here: `{command}`")
         self._deadline = time.monotonic() + self._timeout_s
 
     def send(self, message: dict[str, object]) -> None:

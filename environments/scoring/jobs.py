@@ -1,17 +1,22 @@
-"""One turn of one episode, played the same way in the trainer and in a worker, and what may come of it."""
+"""One turn of one episode, played the same way in the trainer and in a worker, and as text between the two.
+
+The text is JSON of built-in types, so that reading it runs nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
 from dataclasses import dataclass
 from numbers import Real
+from typing import Any
 
-from environments.contracts import Environment, EnvironmentFault, Message, Score, Task, Turn
+from environments.contracts import Environment, EnvironmentFault, Score, Task, Turn
 from environments.foreign_text import brief
 
 LONGEST_REASON = 500  # characters that are kept
 LONGEST_MESSAGE = 100  # of the first line of an exception's message
 LONGEST_NAME = 100  # of a component's name
+READY = b"ready"  # what a worker says first
 NO_REPLY = "no reply"  # an episode goes on, and says nothing that the policy could go on from
 
 
@@ -35,34 +40,29 @@ def play(environment: Environment, job: ScoringJob) -> Turn:
     further task of this environment would fare better.
     """
     try:
-        return _checked(_replay(environment, job))
+        episode = environment.start(job.task)
+        for completion in job.completions[:-1]:
+            episode.step(completion)
+        return _checked(episode.step(job.completions[-1]))
     except (EnvironmentFault, KeyboardInterrupt):
         raise
     except MemoryError:
         return unscorable("out of memory")
     except BaseException as error:  # foreign code may raise anything; the reason is counted and reported
-        return unscorable(f"raised {type(error).__name__}: {_first_line(error)}")
-
-
-def _first_line(error: BaseException) -> str:
-    try:
-        return brief(str(error).partition("\n")[0], LONGEST_MESSAGE)
-    except Exception:  # foreign as well
-        return "its message cannot be read"
-
-
-def _replay(environment: Environment, job: ScoringJob) -> object:
-    episode = environment.start(job.task)
-    for completion in job.completions[:-1]:
-        episode.step(completion)
-    return episode.step(job.completions[-1])
+        try:
+            first_line = brief(str(error).partition("\n")[0], LONGEST_MESSAGE)
+        except Exception:  # foreign as well
+            first_line = "its message cannot be read"
+        return unscorable(f"raised {type(error).__name__}: {first_line}")
 
 
 def _checked(turn: object) -> Turn:
     """Reduce a turn to built-in types, its score to one that keeps the contract."""
     if not isinstance(turn, Turn):
         return unscorable("bad value")
-    messages = tuple(_plain(message) for message in turn.messages)
+    messages = tuple(
+        {"role": str(message["role"]), "content": str(message["content"])} for message in turn.messages
+    )
     if turn.score is None and turn.done:
         return unscorable("no score")
     score = None if turn.score is None else _checked_score(turn.score)
@@ -71,10 +71,6 @@ def _checked(turn: object) -> Turn:
     if not turn.done and not messages:
         return unscorable(NO_REPLY)
     return Turn(messages, score, bool(turn.done))
-
-
-def _plain(message: Message) -> Mapping[str, str]:
-    return {"role": str(message["role"]), "content": str(message["content"])}
 
 
 def _checked_score(score: object) -> Score:
@@ -88,3 +84,25 @@ def _checked_score(score: object) -> Score:
     checked = Score.of(float(score.value), score.correct)
     components = {brief(str(name), LONGEST_NAME): float(part) for name, part in score.components.items()}
     return checked if checked.value is None else Score(checked.value, checked.correct, components)
+
+
+def turn_bytes(turn: Turn) -> bytes:
+    """Write a checked turn."""
+    score = turn.score
+    found = None if score is None else [score.value, score.correct, dict(score.components), score.reason]
+    messages = [dict(message) for message in turn.messages]
+    return json.dumps([messages, found, turn.done]).encode()
+
+
+def fault_bytes(fault: EnvironmentFault) -> bytes:
+    """Write that an environment breaks its contract."""
+    return json.dumps({"fault": str(fault)}).encode()
+
+
+def read_turn(answer: bytes) -> Turn:
+    """Read a turn; raises EnvironmentFault if the answer is one, ValueError if it is neither."""
+    found: Any = json.loads(answer)
+    if isinstance(found, dict):
+        raise EnvironmentFault(str(found["fault"]))
+    messages, score, done = found
+    return Turn(tuple(messages), None if score is None else Score(*score), bool(done))

@@ -26,13 +26,12 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 LOOK_S = 0.5  # between two looks at who the parent is
 END_S = 5.0  # for what descends from the leader to be gone
 PROC = Path("/proc")
-ROOM = Path(__file__).parents[1]  # the package `environments`
+PACKAGE = Path(__file__).parents[1]  # the package `environments`
 
 
 def main() -> None:
@@ -48,13 +47,13 @@ def lead(parent: int) -> None:
     """Return in a child, the worker; the process itself stays and ends with the worker, as that did."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
-    told: list[int] = []
+    signals: list[int] = []
     woken, wake = os.pipe()
     for end in (woken, wake):
         os.set_blocking(end, False)
     signal.set_wakeup_fd(wake)
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
-    signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
+    signal.signal(signal.SIGTERM, lambda number, frame: signals.append(number))
     leader, worker = os.getpid(), os.fork()
     if worker == 0:
         signal.set_wakeup_fd(-1)
@@ -66,21 +65,28 @@ def lead(parent: int) -> None:
         die_with(leader)
         return
     code = None
-    while code is None and not told and os.getppid() == parent:
+    while code is None and not signals and os.getppid() == parent:
         if select.select([woken], [], [], LOOK_S)[0]:
             os.read(woken, 4096)
         code = _reap(worker)
     _end_all(worker)
-    _exit_as(1 if code is None else code)
+    if code is not None and code < 0:  # end by the signal that killed the worker
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        with suppress(OSError):  # SIGKILL needs no handler, and takes none
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    os._exit(code if code is not None and code >= 0 else 1)
 
 
 def claim() -> None:
     """Import the package that this file is of, whatever else is called so on the path."""
-    place = str(ROOM / "__init__.py")
-    spec = importlib.util.spec_from_file_location(ROOM.name, place, submodule_search_locations=[str(ROOM)])
+    place = str(PACKAGE / "__init__.py")
+    spec = importlib.util.spec_from_file_location(
+        PACKAGE.name, place, submodule_search_locations=[str(PACKAGE)]
+    )
     assert spec is not None
     assert spec.loader is not None
-    sys.modules[ROOM.name] = module = importlib.util.module_from_spec(spec)
+    sys.modules[PACKAGE.name] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
 
 
@@ -89,15 +95,15 @@ def die_with(parent: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     else:
-        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+
+        def watch() -> None:
+            while os.getppid() == parent:
+                time.sleep(1.0)
+            os._exit(1)
+
+        threading.Thread(target=watch, daemon=True).start()
     if os.getppid() != parent:  # it died before we could ask
         os._exit(1)
-
-
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os._exit(1)
 
 
 def _reap(worker: int) -> int | None:
@@ -139,16 +145,6 @@ def _descendants() -> set[int]:
         newest = {pid for pid, parent in parents.items() if parent in newest}
         found |= newest
     return found
-
-
-def _exit_as(code: int) -> NoReturn:
-    """End with the worker's exit code, or by the signal that killed it."""
-    if code < 0:
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        with suppress(OSError):  # SIGKILL needs no handler, and takes none
-            signal.signal(-code, signal.SIG_DFL)
-        os.kill(os.getpid(), -code)
-    os._exit(code if code >= 0 else 1)
 
 
 if __name__ == "__main__":

@@ -15,14 +15,22 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from environments.contracts import EnvironmentFault, Score, Turn
 from environments.foreign_text import brief
-from environments.scoring import answers, worker
-from environments.scoring.environment_variables import hint, passed_on
-from environments.scoring.jobs import LONGEST_REASON, ScoringJob, unscorable
-from environments.scoring.output import ProcessOutput
-from environments.scoring.process import BrokenProcess, ScoringProcess
+from environments.options import Options
+from environments.scoring import worker
+from environments.scoring.jobs import LONGEST_REASON, READY, ScoringJob, read_turn, unscorable
+from environments.scoring.process import (
+    BrokenProcess,
+    ProcessOutput,
+    ScoringProcess,
+    passed_variables,
+    with_hint,
+)
 from environments.sources import EnvironmentSource
 
 START_S = 120.0  # for a worker: interpreter, imports, building the environments
@@ -33,28 +41,32 @@ LAST_WORDS_S = 0.1  # for what a process printed to arrive once it has ended
 Found = Iterator[tuple[int, Turn]]  # number of the job, its turn
 
 
+class ScoringOptions(Options):
+    """The spec's section `scoring`."""
+
+    isolation: Literal["auto", "process", "none"] = "auto"
+    """`auto`: processes, except for environments whose scoring can neither hang nor run foreign code."""
+    workers: int | None = Field(default=None, ge=1, le=1024)
+    """Processes; none given: one less than there are cores, at least 1, at most 8."""
+    timeout_s: float = Field(default=2.0, gt=0, le=86_400)
+    """Seconds that one score may take in a process."""
+    memory_gib: float = Field(default=2.0, gt=0, le=65_536)
+    """GiB that one score may allocate in a process, beyond what its environments hold."""
+    env: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")], ...] = ()
+    """Environment variables that the processes see beside the usual ones, such as the key of a judge: by default
+    they see none that may hold secrets."""
+
+
 class KillablePool:
     """Worker processes that are started by the first job and replaced when needed.
 
-    Args:
-        sources: the environments that jobs may name; each worker builds its own.
-        num_workers: processes.
-        timeout_s: limit of one turn, seconds.
-        memory_gib: limit of what one job may allocate, GiB, beyond the built environments.
-        env: names of variables that workers see beside the usual ones.
+    Each builds its own environments out of `sources`: those that jobs may name.
     """
 
     def __init__(
-        self,
-        sources: Sequence[EnvironmentSource],
-        num_workers: int,
-        timeout_s: float,
-        memory_gib: float,
-        env: Sequence[str] = (),
+        self, sources: Sequence[EnvironmentSource], num_workers: int, options: ScoringOptions
     ) -> None:
-        self._sources = tuple(sources)
-        self._num_workers, self._timeout_s, self._memory_gib = num_workers, timeout_s, memory_gib
-        self._env = tuple(env)
+        self._sources, self._num_workers, self._options = tuple(sources), num_workers, options
         self._lock = threading.Lock()  # a batch may be played beside an update
         self._waiting: deque[int] = deque()  # numbers of jobs
         self._processes: list[ScoringProcess] = []
@@ -65,23 +77,30 @@ class KillablePool:
         self.output: ProcessOutput | None = None  # what the workers print; None before they start
 
     def turns(self, jobs: Sequence[ScoringJob]) -> list[Turn]:
-        """Play all jobs; the turns in the order of the jobs, unscorable where a job was killed or killed its worker.
+        """Play all jobs; the turns in their order, unscorable where a job was killed or killed its worker.
 
-        Raises:
-            EnvironmentFault: the workers do not start, or an environment cannot be built in them.
+        Raises EnvironmentFault if the workers do not start, or an environment cannot be built in them.
         """
         if not jobs:
             return []
+        found: dict[int, Turn] = {}
         with self._lock:
             try:
-                return self._play(jobs)
+                self._waiting = deque(range(len(jobs)))
+                while len(found) < len(jobs):
+                    self._ending = [process for process in self._ending if not process.has_ended()]
+                    while len(self._processes) < min(self._num_workers, len(jobs) - len(found)):
+                        self._processes.append(self._start())
+                    self._hand_out(jobs)
+                    found.update(self._listen())
             except BaseException:
                 self.close()  # jobs are under way that nobody will ask for
                 raise
+        return [found[number] for number in range(len(jobs))]
 
     def close(self) -> None:
         """Kill the workers and all they started."""
-        for process in [*self._processes]:
+        for process in list(self._processes):
             self._let_go(process)
         for process in self._ending:
             process.end()
@@ -94,32 +113,17 @@ class KillablePool:
         """Give the process ids of the leaders of the workers' sessions."""
         return [process.pid for process in self._processes]
 
-    def _play(self, jobs: Sequence[ScoringJob]) -> list[Turn]:
-        turns: dict[int, Turn] = {}
-        self._waiting = deque(range(len(jobs)))
-        while len(turns) < len(jobs):
-            self._staff(len(jobs) - len(turns))
-            self._hand_out(jobs)
-            turns.update(self._listen())
-        return [turns[number] for number in range(len(jobs))]
-
-    def _staff(self, num_open: int) -> None:
-        """Have as many workers as there is work for."""
-        self._ending = [process for process in self._ending if not process.has_ended()]
-        while len(self._processes) < min(self._num_workers, num_open):
-            self._processes.append(self._start())
-
     def _start(self) -> ScoringProcess:
         if worker.is_starting:
             raise RuntimeError("a scoring process that is starting was to start others")
-        missing = [name for name in self._env if name not in os.environ]
+        missing = [name for name in self._options.env if name not in os.environ]
         if missing:
             raise EnvironmentFault(f"`scoring: {{env: ...}}` names {missing[0]}, which is not set: set it")
         self.output = self.output or ProcessOutput()
         main = multiprocessing.spawn.get_preparation_data("scoring")
         del main["authkey"]
-        setup = worker.Setup(main, pickle.dumps(self._sources), self._memory_gib)
-        self._variables = passed_on(self._env)
+        setup = worker.Setup(main, pickle.dumps(self._sources), self._options.memory_gib)
+        self._variables = passed_variables(self._options.env)
         return ScoringProcess(pickle.dumps(setup), self._variables, self.output.writer, START_S)
 
     def _hand_out(self, jobs: Sequence[ScoringJob]) -> None:
@@ -128,7 +132,7 @@ class KillablePool:
             for process in free[: len(self._waiting)]:
                 number = self._waiting.popleft()
                 # The earlier turns of an episode are taken again, each within its own limit.
-                limit_s = self._timeout_s * len(jobs[number].completions)
+                limit_s = self._options.timeout_s * len(jobs[number].completions)
                 try:
                     process.give(number, pickle.dumps(jobs[number]), limit_s)
                 except BrokenProcess:
@@ -154,39 +158,39 @@ class KillablePool:
             process.push()
             for answer in process.answers():
                 if process.is_ready:
-                    turn = self._read(answer)
+                    try:
+                        turn = read_turn(answer)
+                    except EnvironmentFault as fault:
+                        raise EnvironmentFault(with_hint(str(fault), self._variables)) from None
+                    if turn.score is not None and turn.score.reason is not None:
+                        reason = with_hint(turn.score.reason, self._variables)
+                        turn = Turn(score=Score.unscorable(brief(reason, LONGEST_SAID)), done=True)
                     yield process.finish(), turn
-                elif answer == answers.READY:
+                elif answer == READY:
                     process.is_ready, process.deadline = True, math.inf
                     self._has_started, self._num_failed = True, 0
                 else:
                     raise BrokenProcess("it begins with something else")
-        except (
-            BrokenProcess,
-            ValueError,
-            TypeError,
-            KeyError,
-        ):  # what is no answer of ours is a worker that lies
+        except (BrokenProcess, ValueError, TypeError, KeyError):  # no answer of ours: a worker that lies
             yield from self._lose(process, "crashed")
         if process.is_worn and not process.jobs:
             self._let_go(process)
-
-    def _read(self, answer: bytes) -> Turn:
-        """Read a turn; what fails for want of a variable is told how to get it."""
-        try:
-            turn = answers.read(answer)
-        except EnvironmentFault as fault:
-            raise EnvironmentFault(hint(str(fault), self._variables)) from None
-        if turn.score is None or turn.score.reason is None:
-            return turn
-        reason = hint(turn.score.reason, self._variables)
-        return Turn(score=Score.unscorable(brief(reason, LONGEST_SAID)), done=True)
 
     def _lose(self, process: ScoringProcess, reason: str) -> Found:
         """End a worker; the score it worked at is lost with it, and its other jobs wait again."""
         self._let_go(process)
         if not process.is_ready:
-            self._fail_to_start(process)
+            self._num_failed += 1
+            if not self._has_started or self._num_failed >= FAILED_STARTS:
+                process.end()
+                time.sleep(LAST_WORDS_S)
+                words = self.output.last_line() if self.output is not None else ""
+                raise EnvironmentFault(
+                    f"scoring processes do not start: they end at once, or take longer than {START_S:.0f} s"
+                    f"{f' (the last says: {words})' if words else ''}."
+                    " If a script of yours starts the run, let it do so under `if __name__ == '__main__':`, as each"
+                    " process imports the script; `scoring: {isolation: none}` scores without them"
+                )
         elif process.jobs:
             (number, _), *others = process.jobs
             self._waiting.extendleft(other for other, _ in reversed(others))
@@ -198,18 +202,3 @@ class KillablePool:
             self._processes.remove(process)
             process.tell_to_end()
             self._ending.append(process)
-
-    def _fail_to_start(self, process: ScoringProcess) -> None:
-        """Give up if no worker ever starts, or none does any more."""
-        self._num_failed += 1
-        if self._has_started and self._num_failed < FAILED_STARTS:
-            return
-        process.end()
-        time.sleep(LAST_WORDS_S)
-        words = self.output.last_line() if self.output is not None else ""
-        raise EnvironmentFault(
-            f"scoring processes do not start: they end at once, or take longer than {START_S:.0f} s"
-            f"{f' (the last says: {words})' if words else ''}."
-            " If a script of yours starts the run, let it do so under `if __name__ == '__main__':`, as each"
-            " process imports the script; `scoring: {isolation: none}` scores without them"
-        )

@@ -1,4 +1,4 @@
-"""A scoring process, seen from the trainer: started, sent jobs, listened to without waiting, ended with all it started.
+"""A scoring process, seen from the trainer: its variables, its jobs and answers, its output, its end.
 
 Both sides send messages behind their length (8 bytes, the highest first): the trainer pickles, the process answers in
 JSON, so nothing of an environment's is ever unpacked here.
@@ -6,19 +6,24 @@ JSON, so nothing of an environment's is ever unpacked here.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
+import re
+import resource
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
+from environments.foreign_text import brief
 from environments.scoring import leader
 
 WORKER = "environments.scoring.worker"
@@ -29,6 +34,23 @@ MAX_JOBS = 10_000  # after so many a process is replaced, and with it whatever i
 AHEAD = 8  # jobs that a process has at most
 QUICK_S = 0.005  # a job that took less is quick
 END_S = leader.END_S + 1.0  # for a leader to end what it leads
+PIPE_BYTES = 2**20  # that fit into the pipe of what is printed, where the system lets us say
+TAIL_BYTES = 2000  # of the end of what is printed that are kept
+LONGEST_LINE = 200  # characters of the last line that are shown
+
+# Environment variables that scoring processes see: what programs need to run, and no secrets.
+VARIABLES = frozenset(
+    {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TERM", "TMPDIR", "TMP", "TEMP"}
+    | {"VIRTUAL_ENV", "JAVA_HOME", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"}
+    | {"NVIDIA_VISIBLE_DEVICES", "TOKENIZERS_PARALLELISM", "SOURCE_DATE_EPOCH"}
+)
+PREFIXES = (
+    *("LC_", "LD_", "DYLD_", "XDG_", "CONDA_", "PYTHON", "COVERAGE_", "COV_CORE_"),
+    *("OMP_", "MKL_", "KMP_", "OPENBLAS_", "NUMEXPR_", "VECLIB_", "BLIS_", "CUDA_", "HIP_", "ROCR_"),
+    *("HF_", "TRANSFORMERS_"),
+)
+SECRET = re.compile(r"TOKEN|SECRET|PASS|KEY|CREDENTIAL|AUTH", re.IGNORECASE)
+MISSED = re.compile(r"KeyError: ['\"](\w+)['\"]")
 
 
 def command(module: str, handle: int) -> list[str]:
@@ -50,26 +72,71 @@ def end(session: subprocess.Popen[bytes]) -> None:
         session.wait()
 
 
+def limit_resources(limits: Mapping[int, int]) -> None:
+    """Limit what this process may take, by kind of resource, as far as its hard limits allow."""
+    for kind, limit in limits.items():
+        hard = resource.getrlimit(kind)[1]
+        resource.setrlimit(kind, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+
+
+def passed_variables(more: Sequence[str]) -> dict[str, str]:
+    """Choose from our own environment variables; `more` names further ones."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in more or ((name in VARIABLES or name.startswith(PREFIXES)) and not SECRET.search(name))
+    }
+
+
+def with_hint(words: str, seen: Mapping[str, str]) -> str:
+    """Add to the words of a `KeyError` how a variable that we have reaches a scoring process."""
+    missed = MISSED.search(words)
+    if missed is None or missed[1] in seen or missed[1] not in os.environ:
+        return words
+    return f"{words} (`scoring: {{env: [{missed[1]}]}}` passes this variable to scoring processes)"
+
+
+class ProcessOutput:
+    """A pipe that many processes print into: read so that none of them waits; all but its end is thrown away."""
+
+    def __init__(self) -> None:
+        reader, self.writer = os.pipe()  # processes inherit the writer
+        if hasattr(fcntl, "F_SETPIPE_SZ"):
+            with suppress(OSError):  # more than this user may have
+                fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        self.num_bytes, self._tail = 0, b""  # so far
+        threading.Thread(target=self._read, args=(reader,), name="scoring output", daemon=True).start()
+
+    def last_line(self) -> str:
+        """Give the last line that was printed, shortened; empty if nothing was."""
+        lines = self._tail.decode(errors="replace").strip().splitlines()
+        return brief(lines[-1], LONGEST_LINE) if lines else ""
+
+    def close(self) -> None:
+        """Let go of our end; the other is read until the last process has let go of it."""
+        os.close(self.writer)
+
+    def _read(self, reader: int) -> None:
+        while data := os.read(reader, 2**16):
+            self.num_bytes += len(data)
+            self._tail = (self._tail + data)[-TAIL_BYTES:]
+        os.close(reader)
+
+
 class BrokenProcess(Exception):
     """The process has ended, or says what no process of ours would."""
 
 
 class ScoringProcess:
-    """One process; made with what it is told first.
+    """One process, made with its first message. It works at one job after the other; quick ones are sent ahead."""
 
-    It works at one job after the other. While they are quick some more are sent ahead, so that it need not wait for
-    the next.
-
-    Attributes:
-        jobs: numbers of those that it has and their limits, seconds; it works at the first.
-        num_jobs: how many it was given.
-        is_ready: it has said that it is.
-        deadline: when it must have answered, seconds of the monotonic clock; infinite while nothing is asked of it.
-    """
+    deadline: (
+        float  # when it must have answered, of the monotonic clock; infinite while nothing is asked of it
+    )
 
     def __init__(self, first: bytes, variables: Mapping[str, str], output: int, limit_s: float) -> None:
-        self.jobs: deque[tuple[int, float]] = deque()
-        self.num_jobs, self.is_ready = 0, False
+        self.jobs: deque[tuple[int, float]] = deque()  # numbers and limits, seconds; it works at the first
+        self.num_jobs, self.is_ready = 0, False  # given so far; it has said that it is ready
         self._socket, theirs = socket.socketpair()
         self._socket.setblocking(False)
         self._unsent, self._unread = bytearray(), bytearray()
@@ -108,11 +175,7 @@ class ScoringProcess:
         return self.num_jobs >= MAX_JOBS
 
     def give(self, number: int, job: bytes, limit_s: float) -> None:
-        """Send a job, whose time begins when those before it are done.
-
-        Raises:
-            Broken: it has ended while it had nothing to do, or speaks then.
-        """
+        """Send a job, whose time begins when those before it are done; BrokenProcess where it ended idle, or spoke."""
         if not self.jobs:
             for _ in self.answers():
                 raise BrokenProcess("an answer that nobody asked for")
@@ -122,11 +185,7 @@ class ScoringProcess:
         self._send(job)
 
     def finish(self) -> int:
-        """Say which job it has done; the next one's time begins.
-
-        Raises:
-            Broken: it had none.
-        """
+        """Say which job it has done; the next one's time begins; raises BrokenProcess if it had none."""
         if not self.jobs:
             raise BrokenProcess("an answer that nobody asked for")
         number, _ = self.jobs.popleft()
@@ -144,12 +203,18 @@ class ScoringProcess:
                 del self._unsent[: self._socket.send(self._unsent)]
 
     def answers(self) -> Iterator[bytes]:
-        """Give what has been answered in full by now.
-
-        Raises:
-            Broken: it has ended, or answers what is no answer.
-        """
-        has_ended = self._pull()
+        """Give what has been answered in full by now; BrokenProcess where it has ended, or this is no answer."""
+        has_ended = False
+        try:
+            while part := self._socket.recv(PIECE):
+                self._unread += part
+                if len(part) < PIECE:
+                    break
+            has_ended = not part  # the other end is closed
+        except BlockingIOError:
+            pass
+        except OSError:  # it was reset: closed while something was on its way
+            has_ended = True
         while len(self._unread) >= LENGTH.size:
             (length,) = LENGTH.unpack_from(self._unread)
             if length > LONGEST:
@@ -184,16 +249,3 @@ class ScoringProcess:
     def _send(self, message: bytes) -> None:
         self._unsent += LENGTH.pack(len(message)) + message
         self.push()
-
-    def _pull(self) -> bool:
-        """Read what there is; whether the other end is closed."""
-        try:
-            while part := self._socket.recv(PIECE):
-                self._unread += part
-                if len(part) < PIECE:
-                    return False
-        except BlockingIOError:
-            return False
-        except OSError:  # it was reset: closed while something was on its way
-            return True
-        return True

@@ -4,43 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import Annotated, Literal, Self
-
-from pydantic import Field
+from typing import Self
 
 from environments.contracts import Environment, Turn
-from environments.options import Options
 from environments.scoring.jobs import ScoringJob, play
-from environments.scoring.pool import KillablePool
+from environments.scoring.pool import KillablePool, ScoringOptions
 from environments.sources import EnvironmentSource
 
 MOST_WORKERS = 8  # by default: one process scores some thousand answers a second
 
 
-class ScoringOptions(Options):
-    """The spec's section `scoring`."""
-
-    isolation: Literal["auto", "process", "none"] = "auto"
-    """`auto`: processes, except for environments whose scoring can neither hang nor run foreign code."""
-    workers: int | None = Field(default=None, ge=1, le=1024)
-    """Processes; none given: one less than there are cores, at least 1, at most 8."""
-    timeout_s: float = Field(default=2.0, gt=0, le=86_400)
-    """Seconds that one score may take in a process."""
-    memory_gib: float = Field(default=2.0, gt=0, le=65_536)
-    """GiB that one score may allocate in a process, beyond what its environments hold."""
-    env: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")], ...] = ()
-    """Environment variables that the processes see beside the usual ones, such as the key of a judge: by default
-    they see none that may hold secrets."""
-
-
 class Scorer:
     """Scores completions; a context manager, since it may own processes. They start with the first job for them.
 
-    Args:
-        sources: recipes of the environments, for the processes.
-        environments: the same ones as the trainer has them, by name.
-        options: the spec's section `scoring`.
+    `sources` are recipes of the environments, for the processes; `environments` the same as the trainer has them.
     """
 
     def __init__(
@@ -51,14 +28,14 @@ class Scorer:
     ) -> None:
         self._environments = environments
         self._options = options or ScoringOptions()
+        has_affinity = hasattr(os, "sched_getaffinity")
+        num_cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
         self._pool = KillablePool(
             [source for source in sources if self.isolates(source.name)],
-            self._options.workers or _default_workers(),
-            self._options.timeout_s,
-            self._options.memory_gib,
-            self._options.env,
+            self._options.workers or min(max(1, num_cores - 1), MOST_WORKERS),
+            self._options,
         )
-        self._has_told = False
+        self._has_reported = False
 
     def isolates(self, environment: str) -> bool:
         """Say whether an environment, given by name, is scored in processes."""
@@ -73,10 +50,7 @@ class Scorer:
         "bad value", "no score", "no reply", "raised <exception>: <message>", or the environment's own, on one line and
         cut at some 500 characters. It is never 0, and it ends its episode, in whichever turn. A time-out depends on the
         load of the machine: keep `timeout_s` some 20 times above what a score normally takes. A later turn has the time
-        of all turns up to it, as these are taken again.
-
-        Raises:
-            EnvironmentFault: an environment breaks its contract, so that no task of it can be scored.
+        of all turns up to it, as these are taken again. Raises EnvironmentFault if an environment breaks its contract.
         """
         isolated = [i for i, job in enumerate(jobs) if self.isolates(job.task.environment)]
         turns = dict(zip(isolated, self._pool.turns([jobs[i] for i in isolated]), strict=True))
@@ -88,13 +62,11 @@ class Scorer:
     def take_news(self) -> list[str]:
         """Give what people should know and have not been told: that the processes print, which nobody reads."""
         output = self._pool.output
-        if self._has_told or output is None or not output.num_bytes:
+        if self._has_reported or output is None or not output.num_bytes:
             return []
-        self._has_told = True
-        return [
-            f"scorers print, which is not kept: {output.num_bytes:,} bytes so far, the last line:"
-            f" {output.last_line()}"
-        ]
+        self._has_reported = True
+        num, line = output.num_bytes, output.last_line()
+        return [f"scorers print, which is not kept: {num:,} bytes so far, the last line: {line}"]
 
     def close(self) -> None:
         """End the processes and whatever they started, if there are any; `turns` would start them anew."""
@@ -103,12 +75,5 @@ class Scorer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
-
-
-def _default_workers() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(max(1, cores - 1), MOST_WORKERS)

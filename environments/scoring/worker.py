@@ -9,17 +9,15 @@ import resource
 import signal
 import socket
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BufferedRWPair
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from environments.contracts import Environment, EnvironmentFault
-from environments.scoring import answers
-from environments.scoring.jobs import ScoringJob, play, unscorable
-from environments.scoring.process import LENGTH, LONGEST
-from environments.sources import EnvironmentSource
+from environments.scoring.jobs import READY, ScoringJob, fault_bytes, play, turn_bytes, unscorable
+from environments.scoring.process import LENGTH, LONGEST, limit_resources
 
 MAX_OPEN_FILES = 256
 
@@ -30,7 +28,7 @@ is_starting = False  # while the trainer's script is imported, which must not st
 
 @dataclass(frozen=True)
 class Setup:
-    """What a worker is told first."""
+    """The first message to a worker."""
 
     main: Mapping[str, Any]  # of the trainer's main module, as `multiprocessing.spawn` writes it
     sources: bytes  # pickled, as they may be of the main module's types
@@ -43,36 +41,37 @@ def serve(handle: int) -> None:
     An environment that cannot be built does not end the worker, which would only be started again: its first job
     raises the fault where the trainer can see it.
     """
+    global is_starting
     os.set_inheritable(handle, False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's to handle
     warnings.simplefilter("ignore")
     with socket.socket(fileno=handle) as connection, connection.makefile("rwb") as stream:
         setup: Setup = pickle.loads(_receive(stream))
-        _import_main(setup.main)
-        built, faults = _build(pickle.loads(setup.sources))
-        _limit(setup.memory_gib)
-        _send(stream, answers.READY)
+        is_starting = (
+            True  # the trainer's script is imported, as by `multiprocessing`: a factory may be in it
+        )
+        multiprocessing.spawn.prepare(dict(setup.main))
+        is_starting = False
+        built: dict[str, Environment] = {}
+        faults: dict[str, str] = {}
+        for source in pickle.loads(setup.sources):
+            try:
+                built[source.name] = source.build()
+            except Exception as error:  # foreign code; the message reaches the trainer with the first job
+                faults[source.name] = f"{type(error).__name__}: {error}"
+        # What a score may take is beyond what is mapped by now; where the system does not say, the limit counts from 0.
+        statm = Path("/proc/self/statm")
+        mapped = int(statm.read_text().split()[0]) * resource.getpagesize() if statm.exists() else 0
+        limit_resources(
+            {
+                resource.RLIMIT_AS: mapped + int(setup.memory_gib * 2**30),
+                resource.RLIMIT_CORE: 0,
+                resource.RLIMIT_NOFILE: MAX_OPEN_FILES,
+            }
+        )
+        _send(stream, READY)
         while job := _receive(stream):
             _send(stream, _answer(pickle.loads(job), built, faults))
-
-
-def _import_main(main: Mapping[str, Any]) -> None:
-    """Import the trainer's script, as processes of `multiprocessing` do: a factory may be in it."""
-    global is_starting
-    is_starting = True
-    multiprocessing.spawn.prepare(dict(main))
-    is_starting = False
-
-
-def _build(sources: Sequence[EnvironmentSource]) -> tuple[dict[str, Environment], dict[str, str]]:
-    """Build the environments, by name; for those that cannot be built, why."""
-    built, faults = {}, {}
-    for source in sources:
-        try:
-            built[source.name] = source.referee()
-        except Exception as error:  # foreign code; the message reaches the trainer with the first job
-            faults[source.name] = f"{type(error).__name__}: {error}"
-    return built, faults
 
 
 def _answer(job: ScoringJob, built: Mapping[str, Environment], faults: Mapping[str, str]) -> bytes:
@@ -81,13 +80,13 @@ def _answer(job: ScoringJob, built: Mapping[str, Environment], faults: Mapping[s
     try:
         if name in faults:
             raise EnvironmentFault(f"environment {name} cannot be built in a scoring process: {faults[name]}")
-        answer = answers.written(play(built[name], job))
+        answer = turn_bytes(play(built[name], job))
     except EnvironmentFault as fault:
-        return answers.written_fault(fault)
+        return fault_bytes(fault)
     except MemoryError:
-        return answers.written(unscorable("out of memory"))
+        return turn_bytes(unscorable("out of memory"))
     if len(answer) > LONGEST:
-        return answers.written(unscorable(f"its messages are longer than {LONGEST // 2**20} MiB"))
+        return turn_bytes(unscorable(f"its messages are longer than {LONGEST // 2**20} MiB"))
     return answer
 
 
@@ -100,20 +99,3 @@ def _receive(stream: Stream) -> bytes:
 def _send(stream: Stream, message: bytes) -> None:
     stream.write(LENGTH.pack(len(message)) + message)
     stream.flush()
-
-
-def _limit(memory_gib: float) -> None:
-    """Limit what a score may take, beyond what the built environments hold already."""
-    for kind, limit in (
-        (resource.RLIMIT_AS, _address_space() + int(memory_gib * 2**30)),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NOFILE, MAX_OPEN_FILES),
-    ):
-        hard = resource.getrlimit(kind)[1]
-        resource.setrlimit(kind, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
-
-
-def _address_space() -> int:
-    """Bytes mapped by now; 0 where the system does not say (there the limit counts from nothing)."""
-    statm = Path("/proc/self/statm")
-    return int(statm.read_text().split()[0]) * resource.getpagesize() if statm.exists() else 0

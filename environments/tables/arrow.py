@@ -6,14 +6,12 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from environments.contracts import EnvironmentFault
 from environments.foreign_text import brief
-from environments.tables.expressions import Row
-from environments.tables.invalid_rows import LONGEST, InvalidRow
-from environments.tables.row_file import RowFile
+from environments.tables.row_file import LONGEST, InvalidRow, Row, RowFile, row_or_fault
 
 BATCH = 1024  # rows turned into Python objects at a time
 IPC_FILE = b"ARROW1"  # what Arrow's file format begins with; its stream format has no mark
@@ -24,13 +22,14 @@ Columns = list[tuple[str, Any]]  # of a table: name, pyarrow array
 class ArrowRows(RowFile):
     """Rows of an Arrow table."""
 
-    @abstractmethod
-    def _load(self) -> Any:
-        """Give the table (a pyarrow.Table), with no more than the columns needed where that spares reading."""
+    is_mapped = False  # from the file, and not decoded: a batch may point outside of itself
 
     @abstractmethod
-    def _load_head(self, n: int) -> Any:
-        """Give the first rows with all columns, reading little else."""
+    def _load(self, num_rows: int | None = None) -> Any:
+        """Give the table (a pyarrow.Table), with no more than the columns needed where that spares reading.
+
+        With `num_rows`: the first rows with all columns, reading little else.
+        """
 
     @cached_property
     def _table(self) -> Any:
@@ -59,7 +58,7 @@ class ArrowRows(RowFile):
     def head(self, n: int) -> list[Row]:
         """Give the first rows without reading the others."""
         with self._readable():
-            head = self._load_head(n)
+            head = self._load(n)
             self._require_once(head.column_names)
         rows = (row for batch in self._batches(head) for row in _rows(batch))
         return [row for row in rows if not isinstance(row, InvalidRow)]
@@ -67,12 +66,12 @@ class ArrowRows(RowFile):
     def _batches(self, table: Any) -> Iterator[Any]:
         """Cut a table into batches, each looked at before anything of it is read."""
         for batch in table.to_batches():
-            with self._readable():
-                self._require_whole(batch)
+            if self.is_mapped:
+                with self._readable():
+                    batch.validate()
+                    for column in batch.columns:
+                        column.view(_as_bytes(column.type)).validate(full=True)
             yield from (batch.slice(start, BATCH) for start in range(0, batch.num_rows, BATCH))
-
-    def _require_whole(self, batch: Any) -> None:
-        """Raise where a batch points outside of itself, as it may in a file that is mapped and not decoded."""
 
     def _narrowed(self, table: Any) -> Any:
         self._require_once(table.column_names)
@@ -100,41 +99,31 @@ class ArrowRows(RowFile):
 class Parquet(ArrowRows):
     """A Parquet file."""
 
-    def _load(self) -> Any:
+    def _load(self, num_rows: int | None = None) -> Any:
         import pyarrow.parquet
 
-        with pyarrow.parquet.ParquetFile(self.path, memory_map=True) as file:
+        with pyarrow.parquet.ParquetFile(self.path, memory_map=num_rows is None) as file:
+            if num_rows is not None:
+                first = next(file.iter_batches(batch_size=num_rows), None)
+                return file.schema_arrow.empty_table() if first is None else pyarrow.table(first)
             wanted = self.columns
             names = None if wanted is None else [n for n in file.schema_arrow.names if n in wanted]
             return file.read(columns=names)
-
-    def _load_head(self, n: int) -> Any:
-        import pyarrow.parquet
-
-        with pyarrow.parquet.ParquetFile(self.path) as file:
-            first = next(file.iter_batches(batch_size=n), None)
-            return file.schema_arrow.empty_table() if first is None else pyarrow.table(first)
 
 
 class ArrowIpc(ArrowRows):
     """An Arrow file as Hugging Face `datasets` saves it, or as Feather does."""
 
-    def _load(self) -> Any:
+    is_mapped = True
+
+    def _load(self, num_rows: int | None = None) -> Any:
         import pyarrow
 
         source = pyarrow.memory_map(str(self.path))
         is_file = source.read(len(IPC_FILE)) == IPC_FILE
         source.seek(0)
         opened = pyarrow.ipc.open_file(source) if is_file else pyarrow.ipc.open_stream(source)
-        return opened.read_all()
-
-    def _load_head(self, n: int) -> Any:
-        return self._load().slice(0, n)
-
-    def _require_whole(self, batch: Any) -> None:
-        batch.validate()
-        for column in batch.columns:
-            column.view(_as_bytes(column.type)).validate(full=True)
+        return opened.read_all().slice(0, num_rows)
 
 
 def _as_bytes(type_: Any) -> Any:
@@ -150,23 +139,23 @@ def _as_bytes(type_: Any) -> Any:
         return pa.dictionary(type_.index_type, _as_bytes(type_.value_type), type_.ordered)
     if pa.types.is_map(type_):
         return pa.map_(_as_bytes(type_.key_type), _as_bytes(type_.item_type))
+
+    def inside(field: Any) -> Any:
+        return field.with_type(_as_bytes(field.type))
+
     if pa.types.is_struct(type_):
-        return pa.struct([_field_as_bytes(field) for field in type_])
+        return pa.struct([inside(field) for field in type_])
     if pa.types.is_list(type_):
-        return pa.list_(_field_as_bytes(type_.value_field))
+        return pa.list_(inside(type_.value_field))
     if pa.types.is_large_list(type_):
-        return pa.large_list(_field_as_bytes(type_.value_field))
+        return pa.large_list(inside(type_.value_field))
     if pa.types.is_fixed_size_list(type_):
-        return pa.list_(_field_as_bytes(type_.value_field), type_.list_size)
+        return pa.list_(inside(type_.value_field), type_.list_size)
     return plain.get(type_, type_)
 
 
-def _field_as_bytes(field: Any) -> Any:
-    return field.with_type(_as_bytes(field.type))
-
-
-def _columns(table: Any) -> Columns:
-    return list(zip(table.column_names, table.columns, strict=True))
+def _columns(table: Any) -> Columns:  # of a table or a batch
+    return list(zip(table.schema.names, table.columns, strict=True))
 
 
 def _row(columns: Columns, number: int) -> Row:
@@ -183,12 +172,5 @@ def _rows(table: Any) -> list[Row | InvalidRow]:
     try:
         return list(table.to_pylist())
     except ValueError:
-        columns = list(zip(table.schema.names, table.columns, strict=True))
-        return [_row_or_broken(columns, number) for number in range(table.num_rows)]
-
-
-def _row_or_broken(columns: Columns, number: int) -> Row | InvalidRow:
-    try:
-        return _row(columns, number)
-    except InvalidRow as broken:
-        return broken
+        columns = _columns(table)
+        return [row_or_fault(partial(_row, columns, number)) for number in range(table.num_rows)]

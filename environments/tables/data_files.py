@@ -30,27 +30,21 @@ LFS = b"version https://git-lfs"
 def find_files(given: str | Sequence[str], split: str, folder: str | None) -> list[RowFile]:
     """Find the files that a spec means, in its order; those of a folder in the order of their names.
 
-    Args:
-        given: a path, or several whose rows follow each other.
-        split: which split of a folder that has several.
-        folder: where relative paths begin; None: the current folder.
-
-    Raises:
-        EnvironmentFault: something is not there, or is no table.
+    Of a folder of several splits the one that is named; relative paths begin in `folder`, None: the current one.
+    Raises EnvironmentFault if something is not there, or is no table.
     """
-    paths = [given] if isinstance(given, str) else given
-    return [file for path in paths for file in _found(path, split, Path(folder or "."))]
-
-
-def _found(given: str, split: str, folder: Path) -> list[RowFile]:
-    path = folder / Path(given).expanduser()
-    if path.is_dir():
-        return _in_folder(path, given, split)
-    if not path.is_file():
-        near = difflib.get_close_matches(path.name, _names(path.parent), n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise EnvironmentFault(f"there is no file or folder {given} in {folder.absolute()}{hint}")
-    return [_opened(path, given)]
+    start, found = Path(folder or "."), list[RowFile]()
+    for name in [given] if isinstance(given, str) else given:
+        path = start / Path(name).expanduser()
+        if path.is_dir():
+            found += _in_folder(path, name, split)
+        elif path.is_file():
+            found.append(_opened(path, name))
+        else:
+            near = difflib.get_close_matches(path.name, _names(path.parent), n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise EnvironmentFault(f"there is no file or folder {name} in {start.absolute()}{hint}")
+    return found
 
 
 def _names(folder: Path) -> list[str]:
@@ -59,6 +53,8 @@ def _names(folder: Path) -> list[str]:
 
 def _opened(path: Path, name: str) -> RowFile:
     """Choose by suffix how a file is read, by its first bytes where the suffix says nothing."""
+    if not path.is_file():
+        raise EnvironmentFault(f"{name} is missing, which its folder says is there: copy the folder again")
     with path.open("rb") as file:
         start = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
     if start.startswith(LFS):
@@ -85,11 +81,11 @@ def _in_folder(path: Path, name: str, split: str) -> list[RowFile]:
         return _in_folder(path / split, f"{name}/{split}", split)
     if (path / SAVED).is_file():
         shards = [str(one["filename"]) for one in _json(path / SAVED)["_data_files"]]
-        return [_shard(path / shard, f"{name}/{shard}") for shard in shards]
+        return [_opened(path / shard, f"{name}/{shard}") for shard in shards]
     shards = [one for one in _names(path) if (path / one).suffix.lower() in SHARDS]
     if not shards and (path / "data").is_dir():  # as data sets lie in a repository of the hub
         return _in_folder(path / "data", f"{name}/data", split)
-    return [_shard(path / one, f"{name}/{one}") for one in _of_split(shards, split, name)]
+    return [_opened(path / one, f"{name}/{one}") for one in _of_split(shards, split, name)]
 
 
 def _json(path: Path) -> dict[str, list[dict[str, object]]]:
@@ -99,33 +95,24 @@ def _json(path: Path) -> dict[str, list[dict[str, object]]]:
         raise EnvironmentFault(f"{path} is not as `save_to_disk` writes it: {error}") from error
 
 
-def _shard(path: Path, name: str) -> RowFile:
-    if not path.is_file():
-        raise EnvironmentFault(f"{name} is missing, which its folder says is there: copy the folder again")
-    return _opened(path, name)
-
-
 def _of_split(shards: Sequence[str], split: str, folder: str) -> list[str]:
     """Choose the shards of a split; all, where their names tell of no splits."""
     kinds = sorted({Path(shard).suffix for shard in shards})
     if not kinds:
         raise EnvironmentFault(f"the folder {folder} holds no table: no {', '.join(SHARDS)}, no {SAVED}")
     if len(kinds) > 1:
-        raise EnvironmentFault(
-            f"the folder {folder} holds {' and '.join(kinds)}: name the files that are meant"
-        )
-    of = {shard: _split(shard) for shard in shards}
+        found = " and ".join(kinds)
+        raise EnvironmentFault(f"the folder {folder} holds {found}: name the files that are meant")
+    of: dict[str, str | None] = {}
+    for shard in shards:
+        stem = Path(shard).stem
+        match = SHARD.fullmatch(stem)
+        of[shard] = match["split"] if match else stem if stem in SPLITS else None
     splits = sorted({one for one in of.values() if one is not None})
     if not splits:
         return list(shards)
     _require(split, splits, folder)
     return [shard for shard in shards if of[shard] == split]
-
-
-def _split(shard: str) -> str | None:
-    stem = Path(shard).stem
-    match = SHARD.fullmatch(stem)
-    return match["split"] if match else stem if stem in SPLITS else None
 
 
 def _require(split: str, splits: Sequence[str], folder: str) -> None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from array import array
+import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
@@ -18,9 +18,7 @@ from numpy.typing import NDArray
 
 from environments.contracts import EnvironmentFault, Flaw, Pool, canonical, key_of, most_bytes
 from environments.pools import half_of, pool_of
-from environments.tables.expressions import Row
-from environments.tables.invalid_rows import InvalidRow, InvalidRows
-from environments.tables.row_file import RowFile
+from environments.tables.row_file import InvalidRow, InvalidRows, Row, RowFile
 from environments.tables.row_parser import RowParser
 from environments.tables.throttle import Throttle
 
@@ -28,7 +26,10 @@ POOLS: tuple[Pool, ...] = get_args(Pool)
 CODES = {pool: code for code, pool in enumerate(POOLS)}
 SAY_EVERY = 4096  # rows between two looks at the clock
 MOST_CATEGORIES = 1000
-COLUMNS = {"categories": "i2", "files": "i2", "numbers": "i8", "pools": "i1", "keys": "V16", "lengths": "i4"}
+# What is kept of a row while they are found.
+NAMES = ("category", "file", "number", "pool", "key", "length")
+FIELDS = np.dtype(list(zip(NAMES, ("i2", "i2", "i8", "i1", "V16", "i4"), strict=True)))
+PACKED = struct.Struct("=hhqb16si")
 NUMBER = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
 WHERE = "`prompt` or `template`, `category` and `truth` say where things are in a row"
 SAID = 10  # reasons named where they end everything
@@ -74,52 +75,25 @@ def build_index(
 ) -> Index:
     """Go through all rows once.
 
-    Args:
-        files: those to train on, then those that are held out.
-        num_training: how many are to train on; if all are, pools follow from content keys.
-        reader: what a row means.
-        wanted: the categories that are used, in their order; None: all there are.
-        say: hears how far it is.
-
-    Raises:
-        EnvironmentFault: no row can be used, to train on or held out; a wanted category is not there, or there are too
-            many.
+    The first `num_training` files are to train on, the others held out; if none is, pools follow from content keys.
+    `wanted` are the categories that are used, in their order; None: all there are. Raises EnvironmentFault if no row
+    can be used, to train on or held out, if a wanted category is not there, or if there are too many.
     """
-    making = _IndexBuilder(reader, wanted, has_holdout=num_training < len(files))
+    builder = _IndexBuilder(reader, wanted, has_holdout=num_training < len(files))
     for number, file in enumerate(files[num_training:], num_training):
-        making.go_through(number, file, True, say)  # first: nothing in them is trained on
+        builder.go_through(number, file, True, say)  # first: nothing in them is trained on
     for number, file in enumerate(files[:num_training]):
-        making.go_through(number, file, False, say)
-    return making.finish()
-
-
-@dataclass
-class _Pile:
-    """Rows as they are found, a number each in every column."""
-
-    categories: array[int] = field(default_factory=lambda: array("h"))
-    files: array[int] = field(default_factory=lambda: array("h"))
-    numbers: array[int] = field(default_factory=lambda: array("q"))
-    pools: array[int] = field(default_factory=lambda: array("b"))
-    keys: bytearray = field(default_factory=bytearray)
-    lengths: array[int] = field(default_factory=lambda: array("i"))
-
-    def add(self, category: int, file: int, number: int, pool: Pool, key: str, length: int) -> None:
-        self.categories.append(category)
-        self.files.append(file)
-        self.numbers.append(number)
-        self.pools.append(CODES[pool])
-        self.keys += bytes.fromhex(key)
-        self.lengths.append(length)
+        builder.go_through(number, file, False, say)
+    return builder.finish()
 
 
 class _IndexBuilder:
-    """An index in the making."""
+    """Sorts rows into categories and pools as they are read."""
 
     def __init__(self, reader: RowParser, wanted: Sequence[str] | None, has_holdout: bool) -> None:
         self._reader, self._wanted, self._has_holdout = reader, wanted, has_holdout
         self._codes: dict[str, int] = {name: code for code, name in enumerate(wanted or ())}
-        self._training, self._held_out = _Pile(), _Pile()
+        self._training, self._held_out = bytearray(), bytearray()  # rows, `PACKED`
         self._keys_held_out: set[str] = set()
         self._left_out = InvalidRows()
         self._unwanted: set[str] = set()  # a few of their names
@@ -137,28 +111,39 @@ class _IndexBuilder:
                 if isinstance(row, InvalidRow):
                     raise row
                 self._take(number, place, row, is_held_out)
-            except InvalidRow as broken:
-                self._left_out.add(file.name, line, broken, is_held_out)
+            except InvalidRow as invalid:
+                self._left_out.add(file.name, line, invalid, is_held_out)
         self._num_rows[is_held_out] += place + 1
 
     def finish(self) -> Index:
         """Sort what was found into categories."""
-        piles = (self._training, self._held_out)
-        categories, files, numbers, pools, keys, lengths = (
-            np.concatenate([np.frombuffer(getattr(pile, column), dtype) for pile in piles])
-            for column, dtype in COLUMNS.items()
-        )
-        if not len(numbers):
-            raise EnvironmentFault(self._nothing())
+        rows = np.frombuffer(self._training + self._held_out, FIELDS)
+        if not len(rows):
+            num_rows, why = sum(self._num_rows.values()), _listed(self._left_out.flaws())
+            if not num_rows:
+                raise EnvironmentFault("its files hold no rows")
+            if self._num_unwanted or self._num_met:
+                raise EnvironmentFault(f"no row is left to use: {'; '.join(self._remarks({}))}")
+            raise EnvironmentFault(f"none of its {_rows(num_rows)} can be used; {WHERE}:{why}")
         self._require_usable_parts()
-        order = np.argsort(categories, kind="stable")
-        edges = np.searchsorted(categories[order], np.arange(len(self._codes) + 1))
+        names = sorted(self._codes)  # or by number if all are numbers, or as the spec lists them
+        if all(map(NUMBER.fullmatch, names)):
+            names.sort(key=lambda name: (float(name), name))
+        order = np.argsort(rows["category"], kind="stable")
+        edges = np.searchsorted(rows["category"][order], np.arange(len(self._codes) + 1))
         places = {}
-        for name in self._order():
+        for name in self._wanted or names:
             code = self._codes[name]
-            own = order[edges[code] : edges[code + 1]]
-            places[name] = Places(files[own], numbers[own], pools[own], keys[own], lengths[own])
-        self._require_wanted(places)
+            own = rows[order[edges[code] : edges[code + 1]]]
+            columns = (own[field].copy() for field in NAMES[1:])
+            places[name] = Places(*columns)
+            if not len(own):  # one that is wanted
+                near = difflib.get_close_matches(name, self._unwanted, n=1)
+                others = ", ".join(sorted(self._unwanted)) or "no others"
+                hint = f"did you mean {near[0]!r}?" if near else f"there are: {others}"
+                raise EnvironmentFault(
+                    f"no usable row is of the category {name!r} that `categories` names; {hint}"
+                )
         return Index(places, self._left_out, self._remarks(places))
 
     def _take(self, file: int, place: int, row: Row, is_held_out: bool) -> None:
@@ -168,16 +153,20 @@ class _IndexBuilder:
             if len(self._unwanted) < SAID:
                 self._unwanted.add(category)
             return
-        conversation = _conversation(self._reader, row)
+        try:
+            conversation = canonical(self._reader.check_row(row))
+        except UnicodeEncodeError as error:
+            lone = "a lone surrogate, which no file can hold"
+            raise InvalidRow("half a character in the prompt", lone) from error
         key, length = key_of(conversation), most_bytes(conversation)
         if is_held_out:
             self._keys_held_out.add(key)
-            self._held_out.add(self._code(category), file, place, half_of(key), key, length)
         elif key in self._keys_held_out:
             self._num_met += 1
-        else:
-            pool: Pool = "train" if self._has_holdout else pool_of(key)
-            self._training.add(self._code(category), file, place, pool, key, length)
+            return
+        pool: Pool = half_of(key) if is_held_out else "train" if self._has_holdout else pool_of(key)
+        part = self._held_out if is_held_out else self._training
+        part += PACKED.pack(self._code(category), file, place, CODES[pool], bytes.fromhex(key), length)
 
     def _code(self, category: str) -> int:
         code = self._codes.setdefault(category, len(self._codes))
@@ -189,33 +178,13 @@ class _IndexBuilder:
             )
         return code
 
-    def _order(self) -> list[str]:
-        """Put the categories in order: as the spec lists them; by number if all are numbers; by name."""
-        if self._wanted is not None:
-            return list(self._wanted)
-        if all(map(NUMBER.fullmatch, self._codes)):
-            return sorted(self._codes, key=lambda name: (float(name), name))
-        return sorted(self._codes)
-
-    def _require_wanted(self, places: Mapping[str, Places]) -> None:
-        for name, own in places.items():
-            if not len(own):
-                near = difflib.get_close_matches(name, self._unwanted, n=1)
-                others = ", ".join(sorted(self._unwanted)) or "no others"
-                hint = f"did you mean {near[0]!r}?" if near else f"there are: {others}"
-                raise EnvironmentFault(
-                    f"no usable row is of the category {name!r} that `categories` names; {hint}"
-                )
-
     def _require_usable_parts(self) -> None:
-        """Refuse a part that was given and is lost as a whole: something else would be trained on, or measured.
-
-        Files to train on may end up empty on purpose, where the same conversations are held out.
-        """
-        num_broken = sum(flaw.num_rows for flaw in self._left_out.flaws(is_held_out=False))
-        if num_broken and num_broken == self._num_rows[False]:
+        """Refuse a part that was given and is invalid as a whole: something else would be trained on, or measured."""
+        # Files to train on may end up empty on purpose, where the same conversations are held out.
+        num_invalid = sum(flaw.num_rows for flaw in self._left_out.flaws(is_held_out=False))
+        if num_invalid and num_invalid == self._num_rows[False]:
             raise EnvironmentFault(self._lost("to train on", is_held_out=False))
-        if self._has_holdout and not self._held_out.numbers:
+        if self._has_holdout and not self._held_out:
             raise EnvironmentFault(self._lost("held out", is_held_out=True))
 
     def _lost(self, role: str, is_held_out: bool) -> str:
@@ -229,14 +198,12 @@ class _IndexBuilder:
 
     def _remarks(self, places: Mapping[str, Places]) -> list[str]:
         remarks = []
-        if self._num_met:
-            remarks.append(
-                f"{_rows(self._num_met)} to train on left out: the same conversations are held out"
-            )
-        if self._num_unwanted:
-            remarks.append(
-                f"{_rows(self._num_unwanted)} left out: of categories that `categories` does not name"
-            )
+        for num, why in (
+            (self._num_met, "to train on left out: the same conversations are held out"),
+            (self._num_unwanted, "left out: of categories that `categories` does not name"),
+        ):
+            if num:
+                remarks.append(f"{_rows(num)} {why}")
         if not self._has_holdout:
             remarks += [
                 f"category {name} is only evaluated: none of its {_rows(len(own))} falls to the training pool"
@@ -244,24 +211,6 @@ class _IndexBuilder:
                 if not len(own.of("train"))
             ]
         return remarks
-
-    def _nothing(self) -> str:
-        """Say why no row can be used."""
-        if not any(self._num_rows.values()):
-            return "its files hold no rows"
-        if self._num_unwanted or self._num_met:
-            return f"no row is left to use: {'; '.join(self._remarks({}))}"
-        num_rows = sum(self._num_rows.values())
-        return f"none of its {_rows(num_rows)} can be used; {WHERE}:{_listed(self._left_out.flaws())}"
-
-
-def _conversation(reader: RowParser, row: Row) -> bytes:
-    try:
-        return canonical(reader.check_row(row))
-    except UnicodeEncodeError as error:
-        raise InvalidRow(
-            "half a character in the prompt", "a lone surrogate, which no file can hold"
-        ) from error
 
 
 def _listed(flaws: Sequence[Flaw]) -> str:

@@ -1,26 +1,28 @@
-"""One file of rows, whatever its format."""
+"""A file of rows, whatever its format, and those of its rows that cannot be used: none is dropped without a word."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Set
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Set
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from environments.tables.expressions import Row
-from environments.tables.invalid_rows import InvalidRow
+from environments.contracts import Flaw
+
+LISTED = 1000  # invalid rows listed one by one; beyond them their reasons are counted
+LONGEST = 200  # characters of a reason
+
+Row = Mapping[str, Any]
 
 
 class RowFile(ABC):
-    """The rows of a file: gone through once in order, then read one by one.
-
-    Args:
-        path: where it is.
-        name: what messages call it: its path as the user wrote it.
-    """
+    """The rows of a file: gone through once in order, then read one by one."""
 
     def __init__(self, path: Path, name: str) -> None:
-        self.path, self.name = path, name
+        self.path, self.name = path, name  # messages call it by the path as the user wrote it
         self.columns: Set[str] | None = None  # those that are read; None: all
 
     def narrow(self, columns: Set[str] | None) -> None:
@@ -31,20 +33,76 @@ class RowFile(ABC):
     def rows(self) -> Iterator[tuple[int, Row | InvalidRow]]:
         """Go through all rows in the order of the file, each with its line (or row number), from 1.
 
-        A row that cannot be read comes as the reason.
-
-        Raises:
-            EnvironmentFault: the file as a whole cannot be read.
+        A row that cannot be read comes as the reason; raises EnvironmentFault if the file as a whole cannot be read.
         """
 
     @abstractmethod
     def row(self, number: int) -> Row:
-        """Read one row by its place, from 0, among those that `rows` gave; only once `rows` came to its end.
-
-        Raises:
-            Broken: it cannot be read.
-        """
+        """Read one row by its place, from 0, among those that `rows` gave, once it came to its end; or InvalidRow."""
 
     def head(self, n: int) -> list[Row]:
         """Give the first `n` rows that can be read, with all their columns."""
         return list(islice((row for _, row in self.rows() if not isinstance(row, InvalidRow)), n))
+
+
+class InvalidRow(Exception):
+    """A row cannot be used: `kind` says why in words that many rows share, `detail` what it is in this one."""
+
+    def __init__(self, kind: str, detail: str = "") -> None:
+        super().__init__(f"{kind}: {detail}" if detail else kind)
+        self.kind, self.detail = kind, detail
+
+
+def row_or_fault(read: Callable[[], Row]) -> Row | InvalidRow:
+    """Read a row; where it cannot be used, give why."""
+    try:
+        return read()
+    except InvalidRow as invalid:
+        return invalid
+
+
+@dataclass
+class InvalidRows:
+    """The invalid rows of a table, in the order in which they were found."""
+
+    first: list[str] = field(default_factory=list)  # "file:line: reason" of at most `LISTED`
+    _counts: Counter[tuple[str, bool]] = field(default_factory=Counter)  # (kind, whether held out): rows
+    _firsts: dict[tuple[str, bool], str] = field(default_factory=dict)  # the same: the first of them
+    _listed: Counter[str] = field(default_factory=Counter)  # kind: rows in `first`
+
+    def add(self, file: str, line: int, invalid: InvalidRow, is_held_out: bool) -> None:
+        """Add a row of a file; `line` counts from 1."""
+        key = (invalid.kind, is_held_out)
+        self._counts[key] += 1
+        if key not in self._firsts:
+            detail = f": {shortened(invalid.detail)}" if invalid.detail else ""
+            self._firsts[key] = f"{file}:{line}{detail}"
+        if len(self.first) < LISTED:
+            self.first.append(f"{file}:{line}: {shortened(str(invalid))}")
+            self._listed[invalid.kind] += 1
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows are invalid."""
+        return self._counts.total()
+
+    def flaws(self, is_held_out: bool | None = None) -> list[Flaw]:
+        """Count the rows by reason, of one part or of both: the rarest reason first, as the easiest to overlook."""
+        counts: Counter[str] = Counter()
+        firsts: dict[str, str] = {}
+        for (kind, part), num in self._counts.items():
+            if is_held_out in (None, part):
+                counts[kind] += num
+                firsts.setdefault(kind, self._firsts[kind, part])
+        return [Flaw(kind, counts[kind], firsts[kind]) for kind in sorted(counts, key=counts.__getitem__)]
+
+    def lines(self) -> tuple[str, ...]:
+        """List the first ones one by one, and count the others by reason."""
+        beyond = Counter({flaw.kind: flaw.num_rows for flaw in self.flaws()}) - self._listed
+        return (*self.first, *(f"{num_rows:,} more: {kind}" for kind, num_rows in beyond.most_common()))
+
+
+def shortened(text: str, length: int = LONGEST) -> str:
+    """Cut a text that came out of data to a length, on one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else f"{line[: length - 3]}..."

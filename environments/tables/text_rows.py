@@ -12,15 +12,13 @@ from array import array
 from collections.abc import Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from environments.contracts import EnvironmentFault
-from environments.tables.expressions import Row
-from environments.tables.invalid_rows import InvalidRow
-from environments.tables.row_file import RowFile
+from environments.tables.row_file import InvalidRow, Row, RowFile, row_or_fault
 
 BOM = b"\xef\xbb\xbf"
 JSON_SPACE = " \t\r\n"
@@ -62,15 +60,9 @@ class JsonLines(TextRows):
         for raw in lines:
             if raw and not raw.isspace():
                 starts.append(lines.start)
-                yield lines.number, self._found(raw, lines.is_cut)
+                yield lines.number, _too_long() if lines.is_cut else row_or_fault(partial(self._parse, raw))
             at = lines.end
         self._keep(starts, at)
-
-    def _found(self, raw: bytes, is_cut: bool) -> Row | InvalidRow:
-        try:
-            return _too_long() if is_cut else self._parse(raw)
-        except InvalidRow as broken:
-            return broken
 
     def _parse(self, raw: bytes) -> Row:
         try:
@@ -101,7 +93,7 @@ class Csv(TextRows):
         """Go through the rows; a row that spans several lines has the number of its first."""
         lines = _Lines(self.path)
         reader = csv.reader(_Text(lines), strict=True)
-        self._header = _header(self._next(reader), self.name)
+        self._header = self._checked_header(self._next(reader))
         starts, at = array("q"), lines.end
         while True:
             line = lines.number + 1
@@ -110,7 +102,8 @@ class Csv(TextRows):
                 break
             if found != []:
                 starts.append(at)
-                yield line, found if isinstance(found, InvalidRow) else self._named_or_broken(found)
+                row = row_or_fault(partial(self._named, found)) if isinstance(found, list) else found
+                yield line, row
             at = lines.end
         self._keep(starts, lines.end)
 
@@ -118,18 +111,28 @@ class Csv(TextRows):
     def _next(reader: Iterator[list[str]]) -> list[str] | InvalidRow | None:
         try:
             return next(reader, None)
-        except InvalidRow as broken:
-            return broken
+        except InvalidRow as invalid:
+            return invalid
         except UnicodeDecodeError as error:
             return InvalidRow("not valid UTF-8", str(error))
         except csv.Error as error:
             return InvalidRow("not valid CSV", str(error))
 
-    def _named_or_broken(self, fields: list[str]) -> Row | InvalidRow:
-        try:
-            return self._named(fields)
-        except InvalidRow as broken:
-            return broken
+    def _checked_header(self, found: list[str] | InvalidRow | None) -> list[str]:
+        if found is None:
+            raise EnvironmentFault(
+                f"{self.name} is empty: expected the names of its columns in the first line"
+            )
+        if isinstance(found, InvalidRow):
+            raise EnvironmentFault(
+                f"{self.name}: its first line, the names of the columns, cannot be read: {found}"
+            )
+        twice = sorted({name for name in found if found.count(name) > 1})
+        if twice:
+            raise EnvironmentFault(
+                f"{self.name} has several columns called {', '.join(map(repr, twice))}: rename them"
+            )
+        return found
 
     def _named(self, fields: Sequence[str]) -> Row:
         if len(fields) != len(self._header):
@@ -160,19 +163,11 @@ class _Lines:
                 self.number += 1
                 self.start, self.end = self.end, self.end + len(raw)
                 self.is_cut = len(raw) == LONGEST_LINE and not raw.endswith(b"\n")
-                if self.is_cut:
-                    self.end += _skip(file)
+                rest = raw if self.is_cut else b""
+                while rest and not rest.endswith(b"\n"):  # go to the end of the line
+                    rest = file.readline(LONGEST_LINE)
+                    self.end += len(rest)
                 yield raw
-
-
-def _skip(file: IO[bytes]) -> int:
-    """Go to the end of a line; how many bytes that were."""
-    num_bytes = 0
-    for raw in iter(partial(file.readline, LONGEST_LINE), b""):
-        num_bytes += len(raw)
-        if raw.endswith(b"\n"):
-            break
-    return num_bytes
 
 
 class _Text:
@@ -195,19 +190,6 @@ def _too_long() -> InvalidRow:
     return InvalidRow(f"a line longer than {LONGEST_LINE // 2**20} MiB")
 
 
-def _header(found: list[str] | InvalidRow | None, file: str) -> list[str]:
-    if found is None:
-        raise EnvironmentFault(f"{file} is empty: expected the names of its columns in the first line")
-    if isinstance(found, InvalidRow):
-        raise EnvironmentFault(f"{file}: its first line, the names of the columns, cannot be read: {found}")
-    twice = sorted({name for name in found if found.count(name) > 1})
-    if twice:
-        raise EnvironmentFault(
-            f"{file} has several columns called {', '.join(map(repr, twice))}: rename them"
-        )
-    return found
-
-
 def _refuse_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is not JSON; write null")
 
@@ -216,8 +198,7 @@ _JSON = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def json_type(value: Any) -> str:
-    """Name the kind of a value as a person who writes JSON would."""
+    """Name the type of a value as a person who writes JSON would."""
     kinds = {dict: "an object", list: "a list", str: "a text", bool: "true or false", int: "a number"}
-    if value is None:
-        return "null"
-    return "a number" if isinstance(value, float) else kinds.get(type(value), type(value).__name__)
+    kinds |= {float: "a number", type(None): "null"}
+    return kinds.get(type(value), type(value).__name__)

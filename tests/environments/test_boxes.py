@@ -188,7 +188,7 @@ def test_a_task_depends_on_category_and_index_alone(spelling):
 
 def test_a_task_of_a_box_is_scored_by_a_copy_that_never_made_it(spelling):
     task = pickle.loads(pickle.dumps(spelling.task("box", 12)))
-    elsewhere = EnvironmentSource("words", "reasoning_gym", options(parameters=WORDS)).referee()
+    elsewhere = EnvironmentSource("words", "reasoning_gym", options(parameters=WORDS)).build()
     assert elsewhere.score(task, task.answer).correct
     assert not elsewhere.score(task, task.answer[::-1] + "x").correct
 
@@ -253,6 +253,6 @@ def test_a_corner_that_leaves_nothing_to_ask_is_found_when_the_environment_is_op
         options(dataset="gcd", parameters={"min_value": [1, 9], "max_value": [10, 2000]}, answer="tag"),
     ],
 )
-def test_the_referee_finds_nothing_in_a_box(given):
+def test_the_checker_finds_nothing_in_a_box(given):
     found = findings_here(EnvironmentSource("boxed", "reasoning_gym", given))
     assert [str(finding) for finding in found if finding.severity != "note"] == []

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from environments import Category, Environment, Pool, Score, Task
 from environments.leaks import Leaks, find_leaks
-from environments.leaks.pairs import NUM_HASHES, RECALL, bands, candidates
+from environments.leaks.search import NUM_HASHES, RECALL, bands, candidates
 from environments.leaks.texts import Text, TextReader, Views, jaccard, without
 
 Given = tuple[str, Pool]  # what a task says and where it is

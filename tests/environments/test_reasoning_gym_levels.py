@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from environments import EnvironmentSource, validate
 from environments.reasoning_gym import HASH_ORDERED
-from environments.rg_levels import level_options
+from environments.rg_options import level_options
 
 reasoning_gym = pytest.importorskip("reasoning_gym")
 LIBRARY = reasoning_gym.factory

@@ -6,7 +6,7 @@ from functools import cache
 
 from environments import EnvironmentSource
 from environments.checker import Finding
-from environments.checker.checks import CHECKS, look
+from environments.checker.checker import CHECKS, run_check
 from environments.checker.context import CheckContext, CheckLimits
 from environments.scoring.jobs import play
 
@@ -16,13 +16,13 @@ FEW = CheckLimits(tasks=8, scan=120, budget_s=1.0)
 
 def findings_here(source: EnvironmentSource, limits: CheckLimits = FEW) -> list[Finding]:
     second = cache(source.create)
-    bench = CheckContext(
+    context = CheckContext(
         source, limits, lambda jobs: [play(second(), job) for job in jobs], lambda words: None
     )
     findings = []
     for name, check in CHECKS.items():
-        if name == "build" or bench.is_built:
-            findings += look(check, bench)
+        if name == "build" or context.is_built:
+            findings += run_check(check, context)
     return findings
 
 

@@ -1,4 +1,4 @@
-"""One fault, one finding: what the referee says of environments that break one rule each."""
+"""One fault, one finding: what the checker says of environments that break one rule each."""
 
 import random
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import environments.checker
-from environments.checker.rules import RULES
+from environments.checker.findings import RULES
 from tests.environments.checker.bad import FAULTS
 from tests.environments.checker.here import bad, findings_here
 
@@ -151,7 +151,7 @@ def test_a_finding_names_place_excerpt_count_and_remedy():
 
 def test_every_rule_is_looked_for():
     folder = Path(environments.checker.__file__).parent
-    code = "".join(path.read_text() for path in folder.glob("*.py") if path.stem != "rules")
+    code = "".join(path.read_text() for path in folder.glob("*.py") if path.stem != "findings")
     assert [rule for rule in RULES if f'"{rule}"' not in code] == []
 
 

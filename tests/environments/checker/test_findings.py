@@ -6,8 +6,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from environments.checker.findings import shown
-from environments.checker.fingerprints import fingerprint
+from environments.checker.findings import quoted
+from environments.checker.tasks import fingerprint
 from environments.foreign_text import clean
 
 
@@ -27,8 +27,8 @@ def test_what_a_terminal_would_obey_is_shown_as_its_escape(text, printed):
 
 
 def test_a_long_text_is_shortened_and_says_how_long_it_is():
-    assert shown("short") == "'short'"
-    assert shown("x" * 1000) == f"'{'x' * 60}...' (1000 characters)"
+    assert quoted("short") == "'short'"
+    assert quoted("x" * 1000) == f"'{'x' * 60}...' (1000 characters)"
 
 
 @dataclass

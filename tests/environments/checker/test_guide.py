@@ -46,7 +46,7 @@ def test_its_commands_find_nothing_wrong(folder, evergreen, command):
 
 
 def test_its_test_passes(folder):
-    runpy.run_path(str(folder / "test_adding.py"))["test_the_referee_finds_no_errors"]()
+    runpy.run_path(str(folder / "test_adding.py"))["test_the_checker_finds_no_errors"]()
 
 
 def test_there_is_nothing_wrong_with_its_several_turns(folder):

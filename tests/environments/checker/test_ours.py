@@ -1,4 +1,4 @@
-"""Our own environments are the referee's first users."""
+"""Our own environments are the checker's first users."""
 
 import sys
 from pathlib import Path

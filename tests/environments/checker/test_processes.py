@@ -70,7 +70,7 @@ def test_options_that_cannot_be_sent_are_a_finding():
     assert "its options cannot be sent to the scoring processes" in found.sentence
 
 
-def witnesses_of(process: int) -> list[int]:
+def processes_of(process: int) -> list[int]:
     """Processes that this one started and that still run."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -90,13 +90,13 @@ def test_stopped_or_killed_it_leaves_no_process(how, code):
     words = ["check-env", bad("none").type, "--set", "fault=hangs_when_built"]
     asking = subprocess.Popen([sys.executable, "-c", main, *words], cwd=Path(__file__).parents[3])
     deadline = time.monotonic() + 60
-    while not (witnesses := witnesses_of(asking.pid)) and time.monotonic() < deadline:
+    while not (processes := processes_of(asking.pid)) and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(0.5)
     os.kill(asking.pid, how)
     assert asking.wait(30) == code
     deadline = time.monotonic() + 10
-    while any(Path(f"/proc/{pid}").exists() for pid in witnesses) and time.monotonic() < deadline:
+    while any(Path(f"/proc/{pid}").exists() for pid in processes) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert witnesses
-    assert not any(Path(f"/proc/{pid}").exists() for pid in witnesses)
+    assert processes
+    assert not any(Path(f"/proc/{pid}").exists() for pid in processes)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from environments.checker.completions import HOSTILE
+from environments.checker.scores import HOSTILE
 from environments.rewards import Attempt, make_reward
 
 pytest.importorskip("jsonschema")

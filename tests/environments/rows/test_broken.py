@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from environments import EnvironmentFault
 from environments.tables import text_rows
-from environments.tables.invalid_rows import LISTED
+from environments.tables.row_file import LISTED
 from tests.environments.rows.making import made, make, questions, sums, write_jsonl, write_parquet
 
 GOOD = {"question": "1 + 1?", "answer": "2", "level": 1}

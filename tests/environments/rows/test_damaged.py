@@ -26,7 +26,7 @@ READER = """
 import os, random, resource, signal, sys
 from pathlib import Path
 from environments import EnvironmentFault
-from environments.tables.invalid_rows import InvalidRow
+from environments.tables.row_file import InvalidRow
 from environments.tables.data_files import FORMATS
 
 path = Path(sys.argv[1])

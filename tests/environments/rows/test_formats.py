@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from environments import EnvironmentFault
-from environments.tables.invalid_rows import InvalidRow
+from environments.tables.row_file import InvalidRow
 from environments.tables.text_rows import Csv, JsonLines
 from tests.environments.rows.making import made, make, questions, sums, write_csv, write_jsonl, write_parquet
 

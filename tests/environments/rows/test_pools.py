@@ -122,7 +122,7 @@ def test_a_stream_of_more_rows_than_there_are_now_is_refused(tmp_path):
         shorter.load_state(stream.state())
 
 
-def test_the_referee_finds_nothing_wrong(tmp_path):
+def test_the_checker_finds_nothing_wrong(tmp_path):
     write_jsonl(tmp_path / "test.jsonl", sums(300, start=10_000))
     write_jsonl(tmp_path / "train.jsonl", sums(1500))
     options = {"train": "train.jsonl", "holdout": "test.jsonl", "reward": "exact", "prompt": "question"}

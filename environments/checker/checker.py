@@ -1,0 +1,192 @@
+"""The checker: every check of an environment, made in processes of its own, and the report of what they found."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import resource
+import signal
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+from environments.checker import environment, episodes, scores, tasks
+from environments.checker.context import CheckContext, CheckLimits
+from environments.checker.findings import (
+    SEVERITIES,
+    CategoryFacts,
+    CheckReport,
+    Finding,
+    error_text,
+    finding_of,
+    quoted,
+)
+from environments.checker.sandbox_process import Answer, Lost, SandboxProcess
+from environments.scoring import ScoringOptions
+from environments.scoring.pool import KillablePool
+from environments.scoring.process import limit_resources
+from environments.sources import EnvironmentSource
+
+MEMORY_GIB = 8  # of writable memory, for building and tasks; scores have their own limit
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that is looked at."""
+
+    doing: str  # in words: "making tasks"
+    run: Callable[..., None]  # takes a context; adds findings to it
+
+
+CHECKS: dict[str, Check] = {  # in the order in which they are made
+    "build": Check("building", environment.check_build),
+    "attributes": Check("reading its attributes", environment.check_attributes),
+    "categories": Check("reading its categories", environment.check_categories),
+    "sizes": Check("trying its sizes", environment.check_sizes),
+    "tasks": Check("making tasks", tasks.check_tasks),
+    "again": Check("making tasks again", tasks.check_made_again),
+    "budget": Check("measuring answers", tasks.check_budget),
+    "pools": Check("counting tasks", environment.check_pools),
+    "scores": Check("scoring", scores.check_scores),
+    "closed": Check("drawing legal answers", environment.check_closed),
+    "episodes": Check("playing episodes", episodes.check_episodes),
+}
+SECOND_PROCESS = Check("making tasks in another process", tasks.check_made_elsewhere)
+
+
+def check(
+    source: EnvironmentSource,
+    *,
+    tasks: int = 32,
+    scoring: ScoringOptions | None = None,
+    patience_s: float = 60.0,
+    progress: Progress | None = None,
+) -> list[Finding]:
+    """Check an environment, in processes of its own; errors come first.
+
+    Nothing the environment does reaches the caller: what crashes, hangs, prints or exits becomes a finding.
+
+    Args:
+        source: its recipe: name, type, options.
+        tasks: how many tasks of each category are looked at closely.
+        scoring: the limits that scores will have; default: those of a spec that says nothing.
+        patience_s: how long a single call into the environment may take, building included.
+        progress: called with what is being done, in words.
+    """
+    return list(examine(source, tasks, scoring, patience_s, progress).findings)
+
+
+def examine(
+    source: EnvironmentSource,
+    tasks: int = 32,
+    scoring: ScoringOptions | None = None,
+    patience_s: float = 60.0,
+    progress: Progress | None = None,
+) -> CheckReport:
+    """Check an environment and report the facts too: sizes, distinct tasks, pools, times."""
+    limits = CheckLimits(tasks, patience_s=patience_s, scoring=scoring or ScoringOptions())
+    try:
+        pickle.dumps(source)
+    except Exception as error:  # the options are the caller's objects and may fail in any way
+        sentence = f"its options cannot be sent to the scoring processes: {error_text(error)}"
+        return CheckReport(source.name, source.type, findings=(finding_of("build", sentence),))
+    return _Examination(source, limits, progress or (lambda words: None)).report()
+
+
+class _Examination:
+    """One examination: findings and the last answer, as they come in."""
+
+    def __init__(self, source: EnvironmentSource, limits: CheckLimits, progress: Progress) -> None:
+        self._source, self._limits, self._progress = source, limits, progress
+        self._findings: list[Finding] = []
+        self._answer: Answer = {"facts": {}, "counts": [], "prints": {}}
+
+    def report(self) -> CheckReport:
+        self._check_in_one_process()
+        if prints := self._answer["prints"]:  # the same tasks, where hashes are seeded otherwise
+            with SandboxProcess(__name__, self._source, self._limits, self._at, hash_seed=2) as process:
+                self._ask(process, "second process", SECOND_PROCESS, prints)
+        return CheckReport(
+            self._source.name,
+            self._source.type,
+            categories=tuple(CategoryFacts(**counts) for counts in self._answer["counts"]),
+            findings=tuple(sorted(self._findings, key=lambda found: SEVERITIES.index(found.severity))),
+            **self._answer["facts"],
+        )
+
+    def _check_in_one_process(self) -> None:
+        """Make all checks in one process; if it is lost, the others are left out: they would fare no better."""
+        with SandboxProcess(__name__, self._source, self._limits, self._at, hash_seed=1) as process:
+            for name, check in CHECKS.items():
+                answer = self._ask(process, name, check)
+                if answer is None:
+                    self._findings.append(finding_of("left-out", "the checks after that were not made"))
+                    return
+                self._answer = answer
+                if not answer["is_built"]:
+                    return
+
+    def _ask(self, process: SandboxProcess, name: str, check: Check, *arguments: Any) -> Answer | None:
+        """Have a check made and keep what it found; None when the process is lost."""
+        self._doing = check.doing
+        self._progress(check.doing)
+        try:
+            answer = process.ask(name, *arguments)
+        except Lost as lost:
+            self._findings.append(finding_of(lost.rule, f"{check.doing}: {lost}"))
+            return None
+        found = [Finding(**plain) for plain in answer["findings"]]
+        if printed := process.printed().strip():
+            sentence = f"it writes to the terminal ({check.doing})"
+            found.append(finding_of("prints", sentence, excerpt=quoted(printed)))
+        for finding in found:  # not what another check or process found as well
+            known = {(other.rule, other.category) for other in self._findings}
+            if finding.rule == "raises" or (finding.rule, finding.category) not in known:
+                self._findings.append(finding)
+        return answer
+
+    def _at(self, where: str) -> None:
+        self._progress(f"{self._doing}: {where}" if where else self._doing)
+
+
+def serve(handle: int) -> None:
+    """Make checks for whoever asks at a descriptor, until the asking side is gone: a sandbox process's whole life."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the asking side's to handle
+    warnings.simplefilter("ignore")
+    limit_resources({resource.RLIMIT_DATA: MEMORY_GIB * 2**30, resource.RLIMIT_CORE: 0})
+    connection = Connection(handle)
+
+    def send(message: Answer) -> None:
+        connection.send_bytes(json.dumps(message).encode())
+
+    source, limits = connection.recv()
+    pool = KillablePool([source], 1, limits.scoring)
+    context = CheckContext(source, limits, pool.turns, lambda words: send({"at": words}))
+    while True:
+        name, arguments = connection.recv()
+        findings = run_check(CHECKS.get(name, SECOND_PROCESS), context, *arguments)
+        send(
+            {
+                "findings": [vars(finding) for finding in findings],
+                "is_built": context.is_built,
+                "facts": context.facts,
+                "prints": context.prints,
+                "counts": [vars(counts) for counts in context.counts.values()],
+            }
+        )
+
+
+def run_check(check: Check, context: CheckContext, *arguments: Any) -> list[Finding]:
+    """Make one check: whatever the environment does, short of ending or blocking the process, ends in a finding."""
+    before = environment.SideEffects.now()
+    try:
+        check.run(context, *arguments)
+    except BaseException as error:  # foreign code may raise anything, and this process is there for it
+        context.find("raises", f"{check.doing}: {error_text(error)}")
+    for rule, change in before.changes(environment.SideEffects.now()):
+        context.find(rule, f"{change} ({check.doing})")
+    return context.take()
