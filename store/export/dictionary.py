@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from store.export.columns import Table
+from store.export.tables import Table
 from store.files import write_text
 from store.metrics import METRICS
 from store.outcomes import OUTCOMES, SWITCHES

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from store import outcomes
-from store.export.columns import Row, Table
 from store.export.dictionary import write_dictionary
 from store.export.file_formats import FORMATS, Writer, visible
-from store.export.rows import RunRows, open_rows
-from store.export.tables import CARRY_OVER, RUNS, TABLES
+from store.export.rows import Row, RunRows, open_rows
+from store.export.tables import CARRY_OVER, RUNS, TABLES, Table
 from store.files import new_folder
 from store.ledger import Reading
 from store.secrets import values_without_logins
@@ -103,7 +102,7 @@ def new_export(folder: Path, formats: Sequence[str]) -> Iterator[Export]:
 
 def _rows(table: Table, rows: RunRows, run: str) -> Iterator[Row]:
     assert table.source is not None
-    found = rows.of(table.source, table.reads or table.names[1:], table.order)
+    found = rows.of(table.source, table.reads, table.order)
     spread = table.spread
     taken = found if spread is None else chain.from_iterable(map(spread, found))
     return ((run, *row) for row in taken)
@@ -113,7 +112,7 @@ def _run(reading: Reading, name: str) -> Row:
     facts: dict[str, Any] = {**vars(reading.run(name)), "run": name}
     facts["spec"] = _json(values_without_logins(reading.spec(name)))
     facts["host"] = _json(reading.host(name))
-    return tuple(facts[column] for column in RUNS.names)
+    return tuple(facts[column.name] for column in RUNS.columns)
 
 
 def _carry_over(reading: Reading, run: str) -> list[Row]:
