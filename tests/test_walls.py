@@ -25,7 +25,7 @@ ALLOWED = {
         "jinja2",  # what transformers renders chat templates with: its errors, in policies/turn_tokens.py
         "aiohttp",  # policies/samplers/serving alone, which only `sampler: vllm_server` loads
     },
-    # pytest: the published suite of ledgers; mlflow, pyarrow: in functions of store/tracker only
+    # mlflow, pyarrow: in functions of store/tracker and store/export only
     "store": {
         "sqlalchemy",
         "alembic",
@@ -33,7 +33,6 @@ ALLOWED = {
         "markupsafe",
         "mlflow",
         "pyarrow",
-        "pytest",
         "numpy",
         "scipy",
     },

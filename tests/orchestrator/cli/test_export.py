@@ -11,10 +11,10 @@ import pytest
 
 import orchestrator
 from store.ledger import Ledger
-from store.ledger.testing import example
 from store.records import MemberRecord, RunRecord, StudyRecord
 from tests.conftest import Evergreen
 from tests.orchestrator.specs import alone
+from tests.store.ledger import example
 
 
 def of_study(record: Any) -> Any:
