@@ -46,13 +46,13 @@ class Table:
     source: sa.Table | None = None  # of the ledger; None: put together by hand
     order: Sequence[str] = ()  # columns of the source that decide the order within a run
     reads: Sequence[str] = ()  # what is read of the source
-    spread: Callable[[Row], Iterable[Row]] | None = None  # from a row that was read to exported ones
+    spread: Callable[[Row], Iterable[Row]] = lambda row: (row,)  # from a row that was read to exported ones
 
 
 def _column(source: sa.Column[Any], name: str, null: bool | None = None) -> Column:
     """Export a column of the ledger; a key to another table is exported as the name behind it."""
     kind = "text" if source.foreign_keys else source.info.get("kind") or _KINDS.get(type(source.type), "text")
-    nullable = source.info.get("nullable", source.nullable) if null is None else null
+    nullable = bool(source.info.get("nullable", source.nullable) if null is None else null)
     return Column(name, kind, source.doc or "", source.info.get("unit", ""), nullable)
 
 

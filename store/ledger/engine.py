@@ -46,9 +46,7 @@ def make_engine(url: str) -> Engine:
             "pip install 'evergreen-rl[postgresql]'."
         ) from missing
     if engine.dialect.name == "sqlite":
-        event.listen(engine, "do_connect", _look_only)
-        event.listen(engine, "connect", _set_up_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
+        _prepare_sqlite(engine)
     return engine
 
 
@@ -125,24 +123,24 @@ def _parse(url: str) -> URL:
     return parsed.set(drivername="postgresql+psycopg") if parsed.drivername == "postgresql" else parsed
 
 
-def _look_only(_dialect: Any, record: Any, arguments: list[Any], options: dict[str, Any]) -> None:
-    """Connect to what cannot be written to as such."""
-    uri = read_only_uri(Path(arguments[0]))
-    record.info["is_read_only"] = uri is not None
-    if uri is not None:
-        arguments[0], options["uri"] = uri, True
+def _prepare_sqlite(engine: Engine) -> None:
+    """Have connections begin transactions, and wait for one another, as several processes need it."""
 
+    @event.listens_for(engine, "do_connect")
+    def open_file(_dialect: Any, record: Any, arguments: list[Any], options: dict[str, Any]) -> None:
+        uri = read_only_uri(Path(arguments[0]))
+        record.info["is_read_only"] = uri is not None
+        if uri is not None:
+            arguments[0], options["uri"] = uri, True
 
-def _set_up_sqlite(connection: Any, record: Any) -> None:
-    connection.isolation_level = None  # the driver would begin transactions by itself, and too late
-    if record.info["is_read_only"]:
-        return
-    for pragma in _PRAGMAS:
-        connection.execute(f"PRAGMA {pragma}")
+    @event.listens_for(engine, "connect")
+    def set_up(connection: Any, record: Any) -> None:
+        connection.isolation_level = None  # the driver would begin transactions by itself, and too late
+        for pragma in () if record.info["is_read_only"] else _PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}")
 
-
-def _begin_sqlite(connection: Connection) -> None:
-    options = connection.get_execution_options()
-    writes = options.get("writes", False)
-    connection.exec_driver_sql(f"PRAGMA busy_timeout = {options.get('busy_ms', _BUSY_MS)}")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        options = connection.get_execution_options()
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {options.get('busy_ms', _BUSY_MS)}")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("writes") else "BEGIN")

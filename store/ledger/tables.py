@@ -13,39 +13,23 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
-    Dialect,
-    Double,
-    ForeignKey,
-    FromClause,
-    Index,
-    Integer,
-    Label,
-    MetaData,
-    Table,
-    Text,
-    TypeDecorator,
-    UniqueConstraint,
-    case,
-)
+import sqlalchemy as sa
+from sqlalchemy import BigInteger, Boolean, Column, Double, Integer, Table, Text, UniqueConstraint
 
 
-class Json(TypeDecorator[Any]):
+class Json(sa.TypeDecorator[Any]):
     """Plain data as JSON text: the same text on every database, floats exact, any character allowed."""
 
     impl = Text
     cache_ok = True
 
-    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str | None:
         """Write; None is NULL."""
         if value is None:
             return None
         return json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)
 
-    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Any:
         """Read."""
         return None if value is None else json.loads(value)
 
@@ -54,18 +38,18 @@ def _plain(value: Any) -> Any:
     return dict(value) if isinstance(value, Mapping) else list(value)
 
 
-class FreeText(TypeDecorator[str]):
+class FreeText(sa.TypeDecorator[str]):
     """Text that a model or a program wrote: what some database refuses is made visible instead."""
 
     impl = Text
     cache_ok = True
 
-    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
         """Write; PostgreSQL takes no NUL, and no UTF-8 database takes half a surrogate pair."""
         return None if value is None else value.replace("\0", "\u2400").encode("utf-8", "replace").decode()
 
 
-metadata = MetaData(
+metadata = sa.MetaData(
     naming_convention={
         "pk": "pk_%(table_name)s",
         "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -75,6 +59,10 @@ metadata = MetaData(
 )
 
 # --- kinds of columns ------------------------------------------------------------------------------------
+
+
+def _table(name: str, *items: Any, **options: Any) -> Table:
+    return Table(name, metadata, *items, **options)
 
 
 def _id(name: str) -> Column[int]:
@@ -104,7 +92,7 @@ def _to(target: str, meaning: str = "", name: str = "", key: bool = False, null:
     return Column(
         name or target.partition(".")[2],
         Integer,
-        ForeignKey(target),
+        sa.ForeignKey(target),
         primary_key=key,
         autoincrement=False if key else "auto",
         nullable=False,
@@ -143,9 +131,8 @@ def _written(name: str = "created_at", meaning: str = "when it was written") -> 
 
 # --- what runs are about: shared by all runs -------------------------------------------------------------
 
-environment = Table(
+environment = _table(
     "environment",
-    metadata,
     _id("environment_id"),
     _has("name", Text),
     _has("version", Text),
@@ -156,9 +143,8 @@ environment = Table(
     UniqueConstraint("name", "version", "fingerprint"),
 )
 
-category = Table(
+category = _table(
     "category",
-    metadata,
     _id("category_id"),
     _to(_ENVIRONMENT),
     _has("name", Text),
@@ -168,9 +154,8 @@ category = Table(
     UniqueConstraint("environment_id", "name", "fingerprint"),
 )
 
-metric_def = Table(
+metric_def = _table(
     "metric_def",
-    metadata,
     _id("metric_id"),
     _has("name", Text),
     _has("metric_group", Text),
@@ -182,18 +167,16 @@ metric_def = Table(
     UniqueConstraint("name"),
 )
 
-eval_config = Table(
+eval_config = _table(
     "eval_config",
-    metadata,
     _id("eval_config_id"),
     _has("sha256", Text),
     _has("settings", Json, "the settings behind that hash"),
     UniqueConstraint("sha256"),
 )
 
-holdout = Table(
+holdout = _table(
     "holdout",
-    metadata,
     _id("holdout_id"),
     _to(_ENVIRONMENT),
     _to(_CATEGORY),
@@ -205,9 +188,8 @@ holdout = Table(
 
 # --- a run and its course --------------------------------------------------------------------------------
 
-run = Table(
+run = _table(
     "run",
-    metadata,
     _id("run_id"),
     _has("uid", Text, "random name that no other run has, hex"),
     _has("name", Text, "name of the run"),
@@ -225,17 +207,15 @@ run = Table(
     UniqueConstraint("name"),
 )
 
-lineage = Table(
+lineage = _table(
     "lineage",  # only runs that were forked from another have a row
-    metadata,
     _to(_RUN, key=True),
     _to(_RUN, "the run it was forked from; null: none", "parent_id"),
     _has("parent_stage", Integer, "forked at the boundary after this stage"),
 )
 
-study = Table(
+study = _table(
     "study",
-    metadata,
     _id("study_id"),
     _has("name", Text, "the study it is of; null: none"),
     _has("plan", Json),  # as it is now: seeds and settings may be added
@@ -243,25 +223,22 @@ study = Table(
     UniqueConstraint("name"),
 )
 
-member = Table(
+member = _table(
     "member",  # only runs of a study have a row
-    metadata,
     _to(_RUN, key=True),
     _to("study.study_id"),
     _has("setting", Text, "its setting in the study, the same for every seed"),
     _has("changes", Json),  # dotted spec field -> value
 )
 
-twin = Table(
+twin = _table(
     "twin",  # only the baselines of other runs have a row
-    metadata,
     _to(_RUN, key=True),
     _to(_RUN, "the run whose twin with another bandit it is", "of_id"),
 )
 
-stage = Table(
+stage = _table(
     "stage",
-    metadata,
     _to(_RUN, key=True),
     _key("stage", Integer, "from 1"),
     _to(_ENVIRONMENT, _NAME_OR_ALL, null=True),  # 0 in flat mode
@@ -274,9 +251,8 @@ stage = Table(
     _later("ended_at", Text, "when it ended", "UTC", kind="time"),
 )
 
-step = Table(
+step = _table(
     "step",
-    metadata,
     _to(_RUN, key=True),
     _key("step", Integer, _STEP, "steps"),
     _has("stage", Integer, "from 1"),
@@ -288,9 +264,8 @@ step = Table(
     sqlite_with_rowid=False,
 )
 
-pick = Table(
+pick = _table(
     "pick",
-    metadata,
     _to(_RUN, key=True),
     _key("step", Integer, "of a scheduler's pick: the steps done before its stage", "steps"),
     _key("stage", Integer, "from 1"),
@@ -304,9 +279,8 @@ pick = Table(
     sqlite_with_rowid=False,
 )
 
-arm_state = Table(
+arm_state = _table(
     "arm_state",
-    metadata,
     _to(_RUN, key=True),
     _key("step", Integer, _STEP, "steps"),
     _key("bandit", Text, "its environment; `*` for the scheduler or the flat bandit"),
@@ -317,9 +291,8 @@ arm_state = Table(
     sqlite_with_rowid=False,
 )
 
-task_group = Table(
+task_group = _table(
     "task_group",
-    metadata,
     _to(_RUN, key=True),
     _key("step", Integer, _STEP, "steps"),
     _key("slot", Integer, "position in the batch, from 0"),
@@ -340,9 +313,8 @@ task_group = Table(
     _entries("finishes", "finish", "text", "stop, length, ..."),
 )
 
-step_metric = Table(
+step_metric = _table(
     "step_metric",
-    metadata,
     _to(_RUN, key=True),
     _key("step", Integer, _STEP, "steps"),
     _to(_METRIC, "see the list of metrics", key=True),
@@ -355,9 +327,8 @@ step_metric = Table(
     sqlite_with_rowid=False,
 )
 
-event = Table(
+event = _table(
     "event",
-    metadata,
     _id("event_id"),
     _to(_RUN),
     _has("step", Integer, "steps done by then", "steps"),
@@ -367,12 +338,11 @@ event = Table(
     _has("text", FreeText, "what happened"),
     _has("data", Json, "the same for a program"),
     _written(),
-    Index(None, "run_id", "step"),
+    sa.Index(None, "run_id", "step"),
 )
 
-sample = Table(
+sample = _table(
     "sample",
-    metadata,
     _id("sample_id"),
     _to(_RUN),
     _has("step", Integer, "steps done by then", "steps"),
@@ -387,12 +357,11 @@ sample = Table(
     _may("value", Double, _VALUE, "fraction"),
     _may("correct", Boolean, _CORRECT),
     _may("reason", FreeText, _REASON),
-    Index(None, "run_id", "step"),
+    sa.Index(None, "run_id", "step"),
 )
 
-checkpoint = Table(
+checkpoint = _table(
     "checkpoint",
-    metadata,
     _id("checkpoint_id"),
     _to(_RUN),
     _has("step", Integer),
@@ -408,9 +377,8 @@ checkpoint = Table(
 
 # --- what was measured between stages --------------------------------------------------------------------
 
-boundary = Table(
+boundary = _table(
     "boundary",
-    metadata,
     _to(_RUN, key=True),
     _key("after_stage", Integer, _AFTER_STAGE),
     _has("step", Integer, "steps done by then", "steps"),
@@ -419,9 +387,8 @@ boundary = Table(
     _written(),
 )
 
-eval_cell = Table(
+eval_cell = _table(
     "eval_cell",
-    metadata,
     _to(_RUN, key=True),
     _key("after_stage", Integer, _AFTER_STAGE),
     _to(_ENVIRONMENT, _NAME_OR_ALL, key=True, null=True),
@@ -436,9 +403,8 @@ eval_cell = Table(
     _has("samples_per_item", Integer, "samples of each", "samples"),
 )
 
-eval_item = Table(
+eval_item = _table(
     "eval_item",
-    metadata,
     _to(_RUN, key=True),
     _key("after_stage", Integer, _AFTER_STAGE),
     _to(_ENVIRONMENT, _NAME, key=True),
@@ -472,14 +438,14 @@ def key_of(name: str) -> Column[int]:
     return key
 
 
-def name_or_null(name: str) -> Label[Any]:
+def name_or_null(name: str) -> sa.Label[Any]:
     """Select a name; row 0, all of them, has none."""
-    return case((key_of(name) != 0, NAMES[name])).label(name)
+    return sa.case((key_of(name) != 0, NAMES[name])).label(name)
 
 
-def with_names(table: Table) -> FromClause:
+def with_names(table: Table) -> sa.FromClause:
     """Join a table with those that its keys refer to and that have a name."""
-    source: FromClause = table
+    source: sa.FromClause = table
     for other in (environment, category, metric_def, eval_config, holdout):
         (key,) = other.primary_key
         if other is not table and key.name in table.c:
