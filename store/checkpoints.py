@@ -169,7 +169,7 @@ def newest_valid(
     """Find the checkpoint to resume from: the first of `records`, newest first, that verifies.
 
     `also` looks at the folder of one that does, and may refuse it with a `CheckpointError`. None: there is none, resume
-    at step 0. Also returns those that were passed over, for a person to be told.
+    at step 0. Also returns those that were passed over, with the reason.
     """
     skipped = []
     for record in records:

@@ -1,4 +1,4 @@
-"""What the ledger is told: frozen rows, in words rather than ids. No framework object crosses this wall.
+"""What is written to the ledger: frozen records of plain data, by name rather than key.
 
 An environment and a category are given by name everywhere; `None` as a category means the environment as a
 whole, `None` as an environment means all of them (the pooled value).
@@ -157,7 +157,7 @@ class ArmRecord:
 
 @dataclass(frozen=True)
 class EventRecord:
-    """A decision or an incident, in words."""
+    """A decision or an incident, as text."""
 
     kind: str  # DECISION, "skipped update", "unscorable", "stopped", "resumed", "forked", ...
     text: str

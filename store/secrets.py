@@ -1,4 +1,4 @@
-"""What must not leave a process: passwords, tokens and logins inside URLs. One reading of URLs for all that is said.
+"""What must not leave a process: passwords, tokens and logins inside URLs, hidden in everything that is printed.
 
 It hides too much rather than too little. A password may hold any character, raw or percent-encoded, so a login ends
 at the last @ that can end one. Where passwords come from is in `store.logins`.

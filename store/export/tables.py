@@ -26,7 +26,7 @@ _KINDS: dict[type[Any], Kind] = {
 
 @dataclass(frozen=True)
 class Column:
-    """A column, as the dictionary tells it."""
+    """A column, as the data dictionary has it."""
 
     name: str
     kind: Kind

@@ -74,7 +74,7 @@ class Access:
 
     @contextmanager
     def explaining(self, what: str, is_opening: bool = False) -> Iterator[None]:
-        """Turn what the database's driver raises into a `LedgerError` in words.
+        """Turn what the database's driver raises into a `LedgerError` that a person can read.
 
         A login that is refused is a mistake for whoever opens a ledger; later the server may just be changing.
         """

@@ -31,7 +31,7 @@ _SERVER = {
 def make_engine(url: str) -> Engine:
     """Make an engine; nothing is connected yet. `postgresql://` means psycopg 3."""
     parsed = _parse(url)
-    logging.getLogger("psycopg").setLevel(logging.ERROR)  # a lost connection is told by us, in other words
+    logging.getLogger("psycopg").setLevel(logging.ERROR)  # we report a lost connection ourselves
     arguments = _SERVER if parsed.get_backend_name() == "postgresql" else {}
     try:
         # a connection that was dropped while it was idle is noticed, and replaced, before it is used
@@ -94,7 +94,7 @@ def read_only_uri(path: Path) -> str | None:
     """Return the URI that SQLite opens such a database by; None: it can be written to, or is not there.
 
     The newest transactions of a database may lie beside it, in its WAL. SQLite reads those with the help of a third
-    file, which it could not make here; without a WAL it is told that nobody writes. Raises `LedgerError`.
+    file, which it could not make here; without a WAL the database is declared immutable. Raises `LedgerError`.
     """
     if not path.exists() or (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
         return None

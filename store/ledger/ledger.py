@@ -125,17 +125,17 @@ class Ledger:
         return RunHandle(run_id, name, keys or {})
 
     def declare(self, run: RunHandle, environments: Sequence[EnvironmentRecord]) -> None:
-        """Tell of environments, or of categories that have appeared since the start."""
+        """Enter environments, or categories that have appeared since the start."""
         what = f"An environment of run {run.name!r}"
         run.learn(self._access.write(what, lambda c: names.declare_environments(c, environments)) or {})
 
     def record_holdout(self, run: RunHandle, record: HoldoutRecord) -> None:
-        """Tell which tasks a category is evaluated on, before the boundary that does."""
+        """Enter the tasks that a category is evaluated on, before the boundary that uses them."""
         what = f"A holdout of run {run.name!r}"
         run.learn(self._access.write(what, lambda c: names.declare_holdout(c, run, record)) or {})
 
     def set_status(self, run: RunHandle, status: Status) -> None:
-        """Say how a run stands."""
+        """Set a run's status; one that is not running has ended."""
         ended = None if status == "running" else rows.now()
         change = (
             update(tables.run).where(tables.run.c.run_id == run.run_id).values(status=status, ended_at=ended)
@@ -143,7 +143,7 @@ class Ledger:
         self._access.write(f"The status of run {run.name!r}", lambda c: c.execute(change))
 
     def set_spec(self, run: RunHandle, spec: Mapping[str, Any]) -> None:
-        """Say what a run goes on with: more stages, other resources."""
+        """Replace the spec that a run goes on with: more stages, other resources."""
         change = update(tables.run).where(tables.run.c.run_id == run.run_id).values(spec=spec)
         self._access.write(f"The spec of run {run.name!r}", lambda c: c.execute(change))
 
@@ -225,7 +225,7 @@ class Ledger:
         return self.reading.checkpoints(run.name)
 
     def forget_checkpoint(self, run: RunHandle, record: CheckpointRecord) -> None:
-        """Say that a checkpoint's folder has been deleted; its row stays."""
+        """Note that a checkpoint's folder has been deleted; its row stays."""
         change = update(tables.checkpoint).where(*_is(run, record)).values(deleted_at=rows.now())
         self._access.write(f"A checkpoint of run {run.name!r}", lambda c: c.execute(change))
 

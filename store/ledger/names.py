@@ -1,4 +1,4 @@
-"""From the words of the records to the keys of the tables."""
+"""From the names in records to the keys of the tables."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RunHandle:
         self._keys: Keys = dict(keys)
 
     def learn(self, keys: Keys) -> None:
-        """Take in names that the ledger has just been told."""
+        """Add the keys of names that have just been entered."""
         self._keys.update(keys)
 
     def metric(self, name: str) -> int:
@@ -36,7 +36,7 @@ class RunHandle:
         return self._keys["metric", metric(name).name]
 
     def new_metrics(self, names: Iterable[str]) -> list[str]:
-        """Name those that the ledger has not been told of: members of a family, which come as they are used."""
+        """List those without a row yet: members of a family, which are entered when they are first used."""
         return [name for name in names if ("metric", metric(name).name) not in self._keys]
 
     def environment(self, name: str | None) -> int:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Column, Double, Table
+from sqlalchemy import Double, Table
 
 from store.ledger import tables as t
 from store.ledger.names import RunHandle
@@ -109,9 +109,8 @@ def row_of(table: Table, record: Any, run: RunHandle | None = None, **given: Any
     What is not finite is NULL where that may be. Columns that are filled in later are left out.
     """
     row = given
-    for column in _columns(table):
-        name = column.name
-        if name in given:
+    for name, may_be_null in _columns(table):
+        if name in row:
             continue
         if run is not None and name == "run_id":
             row[name] = run.run_id
@@ -121,15 +120,18 @@ def row_of(table: Table, record: Any, run: RunHandle | None = None, **given: Any
             row[name] = run.category(record.environment, record.category)
         else:
             value = getattr(record, name)
-            row[name] = finite(value) if column.nullable and isinstance(column.type, Double) else value
+            row[name] = finite(value) if may_be_null else value
     return row
 
 
 @cache
-def _columns(table: Table) -> list[Column[Any]]:
-    """List the columns that are written with a row: not those that the database numbers, nor the later ones."""
+def _columns(table: Table) -> list[tuple[str, bool]]:
+    """List the columns that are written with a row, and whether each is a number that may be NULL.
+
+    Left out are those that the database numbers, and those that are filled in later.
+    """
     return [
-        column
+        (column.name, bool(column.nullable) and isinstance(column.type, Double))
         for column in table.c
         if not column.info.get("later") and not (column.primary_key and column.autoincrement == "auto")
     ]
