@@ -34,7 +34,7 @@ class Component:
 
     name: str
     version: int  # raised when its files change meaning
-    write: Callable[[Path], None]
+    write: Callable[[Path], object]
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class OpenCheckpoint:
 def json_component(name: str, version: int, data: Any) -> Component:
     """Make a component of plain data; floats come back exactly, tuples as lists."""
     text = json.dumps(data, sort_keys=True, indent=1)
-    return Component(name, version, lambda folder: _write(folder / STATE, text))
+    return Component(name, version, lambda folder: (folder / STATE).write_text(text, "utf-8"))
 
 
 def save(run_folder: Path, name: str, components: Iterable[Component]) -> SavedCheckpoint:
@@ -94,18 +94,17 @@ def write(target: Path, components: Iterable[Component]) -> tuple[str, int]:
     with new_folder(target) as folder:
         described = {component.name: _write_component(folder, component) for component in components}
         text = json.dumps({"format": FORMAT, "components": described}, sort_keys=True, indent=1)
-        _write(folder / MANIFEST, text)
-    num_bytes = sum(f["num_bytes"] for part in described.values() for f in part["files"].values())
-    return hashlib.sha256(text.encode()).hexdigest(), num_bytes + len(text.encode())
+        (folder / MANIFEST).write_text(text, "utf-8")
+    return hashlib.sha256(text.encode()).hexdigest(), _num_bytes(described) + len(text.encode())
 
 
 def describe(run_folder: Path, name: str) -> SavedCheckpoint:
     """Describe a checkpoint as its manifest does; its files are not read. Raises `CheckpointError`."""
     folder = run_folder / FOLDER / name
     components = _manifest(folder)["components"]
-    num_bytes = sum(f["num_bytes"] for part in components.values() for f in part["files"].values())
     manifest = folder / MANIFEST
-    return SavedCheckpoint(f"{FOLDER}/{name}", sha256_of(manifest), num_bytes + manifest.stat().st_size)
+    num_bytes = _num_bytes(components) + manifest.stat().st_size
+    return SavedCheckpoint(f"{FOLDER}/{name}", sha256_of(manifest), num_bytes)
 
 
 def verify(folder: Path, sha256: str | None = None) -> None:
@@ -117,25 +116,21 @@ def verify(folder: Path, sha256: str | None = None) -> None:
         manifest = _manifest(folder)
         if sha256 not in (None, sha256_of(folder / MANIFEST)):
             raise CheckpointError(f"{folder / MANIFEST} is not the one that the ledger recorded.")
-        _verify_files(folder, manifest)
+        expected = {
+            folder / name / file: description
+            for name, part in manifest["components"].items()
+            for file, description in part["files"].items()
+        }
+        for path, description in expected.items():
+            if not path.is_file():
+                raise CheckpointError(f"{path} is missing.")
+            if path.stat().st_size != description["num_bytes"] or sha256_of(path) != description["sha256"]:
+                raise CheckpointError(f"{path} has changed since it was written.")
+        found = {path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")}
+        for path in sorted(found - expected.keys() - {folder / MANIFEST}):
+            raise CheckpointError(f"{path} does not belong to the checkpoint.")
     except OSError as failed:
         raise CheckpointError(f"{failed.filename or folder} cannot be read: {failed.strerror}.") from failed
-
-
-def _verify_files(folder: Path, manifest: Mapping[str, Any]) -> None:
-    expected = {
-        folder / name / file: description
-        for name, part in manifest["components"].items()
-        for file, description in part["files"].items()
-    }
-    for path, description in expected.items():
-        if not path.is_file():
-            raise CheckpointError(f"{path} is missing.")
-        if path.stat().st_size != description["num_bytes"] or sha256_of(path) != description["sha256"]:
-            raise CheckpointError(f"{path} has changed since it was written.")
-    found = {path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")}
-    for path in sorted(found - expected.keys() - {folder / MANIFEST}):
-        raise CheckpointError(f"{path} does not belong to the checkpoint.")
 
 
 def open_checkpoint(
@@ -174,7 +169,7 @@ def newest_valid(
     """Find the checkpoint to resume from: the first of `records`, newest first, that verifies.
 
     `also` looks at the folder of one that does, and may refuse it with a `CheckpointError`. None: there is none, resume
-    at step 0. Also returns those that were passed over, for a person to be told.
+    at step 0. Also returns those that were passed over, with the reason.
     """
     skipped = []
     for record in records:
@@ -215,8 +210,8 @@ def prune(
     return doomed
 
 
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, "utf-8")
+def _num_bytes(components: Mapping[str, Any]) -> int:
+    return sum(file["num_bytes"] for part in components.values() for file in part["files"].values())
 
 
 def _write_component(checkpoint: Path, component: Component) -> dict[str, Any]:
@@ -246,15 +241,14 @@ def _manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not a manifest of format {FORMAT}, the one that we read.")
     components = manifest.get("components")
-    if not isinstance(components, dict) or not all(map(_is_described, components.values())):
+    if not isinstance(components, dict) or not all(map(_has_files, components.values())):
         raise CheckpointError(f"{path} is damaged: it has no components with their versions and files.")
     return manifest
 
 
-def _is_described(part: Any) -> bool:
-    if not isinstance(part, dict) or not isinstance(part.get("version"), int):
-        return False
-    files = part.get("files")
+def _has_files(part: Any) -> bool:
+    """Whether a component is described with its version and files."""
+    files = part.get("files") if isinstance(part, dict) and isinstance(part.get("version"), int) else None
     return isinstance(files, dict) and all(
         isinstance(file, dict) and {"sha256", "num_bytes"} <= file.keys() for file in files.values()
     )

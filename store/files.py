@@ -31,7 +31,11 @@ def write_bytes(path: Path, content: bytes, private: bool = False) -> None:
     if not replaces(path):
         _write_into(path, content)
         return
-    path = _meant(path)
+    if path.is_symlink():  # follow it to the place that is meant, whether anything is there or not
+        place = Path(os.path.realpath(path))
+        if place.is_symlink():
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+        path = place
     aside = _aside(path)
     try:
         aside.unlink(missing_ok=True)
@@ -151,16 +155,6 @@ def _write_into(path: Path, content: bytes) -> None:
     descriptor = int(found["number"] or ("out", "err").index(found["name"]) + 1)
     with os.fdopen(os.dup(descriptor), "wb") as stream:
         stream.write(content)
-
-
-def _meant(path: Path) -> Path:
-    """Follow links to the place that is meant, whether anything is there or not."""
-    if not path.is_symlink():
-        return path
-    place = Path(os.path.realpath(path))
-    if place.is_symlink():
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
-    return place
 
 
 def _name(failed: OSError, path: Path) -> None:

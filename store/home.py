@@ -35,10 +35,17 @@ class Home:
 
     def __init__(self, path: str | Path, create: bool = True) -> None:
         self.path = Path(path).expanduser().absolute()
-        if create:
-            self._make()
-        elif not self.path.is_dir():
+        if not create and not self.path.is_dir():
             raise HomeError(f"There is no home folder {self.path}. {_REMEDY}")
+        if create:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+            except OSError as failed:
+                raise HomeError(
+                    f"The home folder {self.path} cannot be made: {failed.strerror}. {_REMEDY}"
+                ) from failed
+            if not os.access(self.path, os.W_OK | os.X_OK):
+                raise HomeError(f"The home folder {self.path} cannot be written to. {_REMEDY}")
 
     @property
     def ledger_url(self) -> str:
@@ -85,16 +92,6 @@ class Home:
             raise HomeError(f"{folder} is there already. Choose another name for the run.") from None
         fsync(self.path)
         return folder
-
-    def _make(self) -> None:
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as failed:
-            raise HomeError(
-                f"The home folder {self.path} cannot be made: {failed.strerror}. {_REMEDY}"
-            ) from failed
-        if not os.access(self.path, os.W_OK | os.X_OK):
-            raise HomeError(f"The home folder {self.path} cannot be written to. {_REMEDY}")
 
 
 def check_name(name: str) -> None:

@@ -25,7 +25,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Identity:
-    """One run, told from all others."""
+    """What makes a run this one."""
 
     uid: str
     name: str
@@ -49,9 +49,9 @@ def keep(reading: Reading, folder: Path, name: str, spec: Mapping[str, Any]) -> 
 
 
 def announce(folder: Path, record: RunRecord) -> None:
-    """Write down what the ledger is about to be told of a run."""
-    kin = record.lineage, record.member, record.baseline_of
-    write(folder, Identity(record.uid, record.name, record.spec, record.host, *kin))
+    """Write down a run that is about to be entered in the ledger."""
+    relations = record.lineage, record.member, record.baseline_of
+    write(folder, Identity(record.uid, record.name, record.spec, record.host, *relations))
 
 
 def write(folder: Path, identity: Identity) -> None:

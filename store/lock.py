@@ -39,14 +39,22 @@ class RunLock:
         self._descriptor = -1
 
     def __enter__(self) -> RunLock:
-        descriptor = _open(self.run_folder)
-        if not _lock_within(descriptor, PROBE_S):
-            who = _read(descriptor)
-            os.close(descriptor)
-            raise RunBusy(
-                f"The run {self.run_folder.name!r} is in use by {who}. Wait for it, or ask it to stop with "
-                f"`evergreen stop {self.run_folder.name}`."
-            )
+        try:
+            descriptor = os.open(self.run_folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as failed:
+            raise HomeError(
+                f"The folder {self.run_folder} cannot be written to: {failed.strerror}."
+            ) from failed
+        deadline = time.monotonic() + PROBE_S
+        while not try_lock(descriptor):
+            if time.monotonic() >= deadline:
+                who = _read(descriptor)
+                os.close(descriptor)
+                raise RunBusy(
+                    f"The run {self.run_folder.name!r} is in use by {who}. Wait for it, or ask it to stop with "
+                    f"`evergreen stop {self.run_folder.name}`."
+                )
+            time.sleep(0.01)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
         self._descriptor = descriptor
@@ -101,28 +109,12 @@ def clear_stop(run_folder: Path) -> None:
     (run_folder / _STOP).unlink(missing_ok=True)
 
 
-def _open(run_folder: Path) -> int:
-    try:
-        return os.open(run_folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as failed:
-        raise HomeError(f"The folder {run_folder} cannot be written to: {failed.strerror}.") from failed
-
-
 def try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
     """Take an open file's lock if it is free; it goes with the descriptor, so a killed process holds none."""
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    return True
-
-
-def _lock_within(descriptor: int, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not try_lock(descriptor):
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(0.01)
     return True
 
 

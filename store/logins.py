@@ -29,7 +29,10 @@ def with_login(url: str, password_file: str | None, variable: str) -> str:
     Where none of them knows it, PostgreSQL's library and MLflow's client are left to their own variables and files.
     Raises `SecretError`.
     """
-    if holds_secret(url) or not (HIDDEN in url or _takes_a_password(url)):
+    scheme, _, rest = url.partition("://")
+    # a database's server, or a server of HTTP and who logs in there
+    takes_one = "@" in rest if scheme.startswith("http") else bool(rest) and not scheme.startswith("sqlite")
+    if holds_secret(url) or not (HIDDEN in url or takes_one):
         return url
     password = _read(password_file) if password_file else os.environ.get(variable)
     if password:
@@ -38,18 +41,12 @@ def with_login(url: str, password_file: str | None, variable: str) -> str:
         return url
     if url in _given:
         return _given[url]
-    if not url.startswith(("postgresql", "http")):
+    if not scheme.startswith(("postgresql", "http")):
         raise SecretError(
             f"The password of {url} is not kept with the run. Set {variable} to it, or name a file that holds it as "
             "`password_file` in the spec of the next run."
         )
     return _without_password(url)
-
-
-def _takes_a_password(url: str) -> bool:
-    """Whether it names a database's server, or a server of HTTP and who logs in there."""
-    scheme, _, rest = url.partition("://")
-    return "@" in rest if scheme.startswith("http") else bool(rest) and not scheme.startswith("sqlite")
 
 
 def _read(file: str) -> str:

@@ -14,7 +14,7 @@ from typing import Literal
 from store import carryover
 from store.carryover import Matrix
 from store.ledger.queries import Reading
-from store.ledger.query_rows import Cell, Stage
+from store.ledger.query_rows import CellRow, StageRow
 from store.metrics import metric
 from store.sentences import number, signed
 
@@ -142,7 +142,7 @@ SWITCHES = (
 # fmt: on
 
 
-def matrices(accuracy: Iterable[Cell], entropy: Iterable[Cell], stages: Sequence[Stage]) -> Matrices:
+def matrices(accuracy: Iterable[CellRow], entropy: Iterable[CellRow], stages: Sequence[StageRow]) -> Matrices:
     """Arrange cells of `pass_1` and `entropy_token`; a stage that no boundary has measured yet does not count."""
     wholes = [cell for cell in accuracy if cell.category is None and cell.environment is not None]
     last = max((cell.after_stage for cell in wholes), default=0)

@@ -1,4 +1,4 @@
-"""What the ledger is told: frozen rows, in words rather than ids. No framework object crosses this wall.
+"""What is written to the ledger: frozen records of plain data, by name rather than key.
 
 An environment and a category are given by name everywhere; `None` as a category means the environment as a
 whole, `None` as an environment means all of them (the pooled value).
@@ -157,7 +157,7 @@ class ArmRecord:
 
 @dataclass(frozen=True)
 class EventRecord:
-    """A decision or an incident, in words."""
+    """A decision or an incident, as text."""
 
     kind: str  # DECISION, "skipped update", "unscorable", "stopped", "resumed", "forked", ...
     text: str
@@ -265,3 +265,28 @@ class CheckpointRecord:
     folder: str  # relative to the run's folder
     sha256: str  # of its manifest
     num_bytes: int
+
+
+Span = tuple[int, int]  # the first and the last of a stretch
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """What a run's record lacks of what was done, as later rows and checkpoints say.
+
+    A ledger was lost, or an older copy put in its place, and the run went on from a checkpoint.
+    """
+
+    steps: tuple[Span, ...]
+    boundaries: tuple[Span, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.steps or self.boundaries)
+
+    def has_step(self, step: int) -> bool:
+        """Whether a step is one of those that are missing."""
+        return any(first <= step <= last for first, last in self.steps)
+
+    def has_boundary(self, after_stage: int) -> bool:
+        """Whether a boundary is one of those that are missing."""
+        return any(first <= after_stage <= last for first, last in self.boundaries)

@@ -13,7 +13,7 @@ from store.entropy_law import fit
 from store.errors import CannotFit
 from store.home import Home
 from store.ledger import Ledger
-from store.ledger.query_rows import Cell
+from store.ledger.query_rows import CellRow
 from store.lock import holder
 from store.objective_summary import NOTHING, composed
 from store.records import EVERYTHING
@@ -142,7 +142,7 @@ def _digests(ledger: Ledger, name: str, folder: Path, is_whole: bool) -> Facts:
     }
 
 
-def _matrix(cells: list[Cell]) -> Matrix:
+def _matrix(cells: list[CellRow]) -> Matrix:
     """Arrange the environments' own cells by stage; categories are left out."""
     matrix: Matrix = {}
     for cell in cells:
@@ -151,7 +151,7 @@ def _matrix(cells: list[Cell]) -> Matrix:
     return matrix
 
 
-def _environments(matrices: Mapping[str, Matrix], cells: list[Cell]) -> Facts:
+def _environments(matrices: Mapping[str, Matrix], cells: list[CellRow]) -> Facts:
     """Compare every environment's first and last boundary, in the order of the spec."""
     closed = {cell.environment for cell in cells if cell.split == "own"}
     stderr = {(c.after_stage, c.environment): c.stderr for c in cells if c.category is None}

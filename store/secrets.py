@@ -1,4 +1,4 @@
-"""What must not leave a process: passwords, tokens and logins inside URLs. One reading of URLs for all that is said.
+"""What must not leave a process: passwords, tokens and logins inside URLs, hidden in everything that is printed.
 
 It hides too much rather than too little. A password may hold any character, raw or percent-encoded, so a login ends
 at the last @ that can end one. Where passwords come from is in `store.logins`.
@@ -70,7 +70,9 @@ def _hide(url: str, keep_user: bool) -> str:
         lambda found: f"{found[1]}{found[2]}={HIDDEN if _SECRET.search(found[2]) else found[3]}", options
     )
     if end >= 0:
-        place = f"{_shown(scheme, login) if keep_user else HIDDEN}@{place}"
+        user, colon, _ = login.partition(":")
+        shown = f"{user}:{HIDDEN}" if colon else HIDDEN if scheme.startswith("http") else user
+        place = f"{shown if keep_user else HIDDEN}@{place}"  # an HTTP server's lone user is a token
     return f"{scheme}://{place}{mark}{options}"
 
 
@@ -88,11 +90,3 @@ def _end_of_login(scheme: str, rest: str, whole_password: bool) -> int:
     is_path = "/" in head[: head.rindex("@")] and ":" not in authority and "@" not in authority
     has_port = scheme.startswith("http") and "@" not in authority and _PORT.match(rest) is not None
     return -1 if is_path or has_port else head.rindex("@")
-
-
-def _shown(scheme: str, login: str) -> str:
-    """A login without its secret: an HTTP server's lone user is a token."""
-    user, colon, _ = login.partition(":")
-    if colon:
-        return f"{user}:{HIDDEN}"
-    return HIDDEN if scheme.startswith("http") else user

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from store.carryover import geometric_mean, ratio
 from store.metrics import metric
-
-if TYPE_CHECKING:
-    from store.ledger.query_rows import Gaps, Span
+from store.records import Gaps, Span
 
 GAINED, LOST = 0.10, -0.03  # changes of accuracy that are worth a name
 STEADY = 0.03  # a ratio this near to 1 is no change

@@ -6,34 +6,25 @@ import errno
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
 
 REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EIO)
-_IN_WORDS = re.compile(
-    r"os error (\d+)|\bcode: (\d+)"
-)  # safetensors passes the system's error on in words only
+# safetensors passes the system's error on in words only
+_IN_WORDS = re.compile(r"os error (\d+)|\bcode: (\d+)")
 _OF_SQLITE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR)
 
 
 def refusal(error: BaseException | None) -> str | None:
     """Say which file cannot be written and why, if that is what is behind an error; None: it is not."""
-    for one in _causes(error):
-        if isinstance(one, OSError) and one.errno in REFUSED:
-            return _said(one.errno, one.filename)
-        if isinstance(one, sqlite3.Error) and getattr(one, "sqlite_errorcode", 0) & 0xFF in _OF_SQLITE:
-            return f"the ledger cannot be written: {one}"
-        if (found := _IN_WORDS.search(str(one))) and (number := int(found[1] or found[2])) in REFUSED:
-            return _said(number, None)
-    return None
-
-
-def _said(number: int, file: object) -> str:
-    name = os.fsdecode(file) if isinstance(file, str | bytes | os.PathLike) else None
-    return f"{name} cannot be written: {os.strerror(number)}" if name else os.strerror(number)
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, and those that it was raised for."""
     while error is not None:
-        yield error
+        if isinstance(error, OSError) and error.errno in REFUSED:
+            file = error.filename
+            name = os.fsdecode(file) if isinstance(file, str | bytes | os.PathLike) else None
+            return (
+                f"{name} cannot be written: {os.strerror(error.errno)}" if name else os.strerror(error.errno)
+            )
+        if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _OF_SQLITE:
+            return f"the ledger cannot be written: {error}"
+        if (found := _IN_WORDS.search(str(error))) and (number := int(found[1] or found[2])) in REFUSED:
+            return os.strerror(number)
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return None

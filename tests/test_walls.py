@@ -27,7 +27,7 @@ ALLOWED = {
         "jinja2",  # what transformers renders chat templates with: its errors, in policies/encoder.py
         "aiohttp",  # policies/samplers/serving alone, which only `sampler: vllm_server` loads
     },
-    # pytest: the published suite of ledgers; mlflow, pyarrow: in functions of store/tracker only
+    # mlflow, pyarrow: in functions of store/tracker and store/export only
     "store": {
         "sqlalchemy",
         "alembic",
@@ -35,7 +35,6 @@ ALLOWED = {
         "markupsafe",
         "mlflow",
         "pyarrow",
-        "pytest",
         "numpy",
         "scipy",
     },

@@ -93,7 +93,7 @@ class LedgerReplay:
             *(_event(event) for event in events if event.kind not in ENDINGS),
         ]
 
-    def _progress(self, stage: a.Stage | None, step: int, stage_step: int) -> Progress:
+    def _progress(self, stage: a.StageRow | None, step: int, stage_step: int) -> Progress:
         at = Progress(
             self._outline.num_stages, self._outline.steps_per_stage, step=step, stage_step=stage_step
         )
@@ -101,11 +101,11 @@ class LedgerReplay:
             at.stage, at.environment = stage.stage, stage.environment
         return at
 
-    def _stage(self, stage: a.Stage) -> Heard:
+    def _stage(self, stage: a.StageRow) -> Heard:
         at = self._progress(stage, stage.start_step, 0)
         return Heard(stage.started_at, STAGE, stage.start_step, lambda watcher: watcher.stage(at))
 
-    def _steps(self, steps: Sequence[a.Step], stages: Sequence[a.Stage], after: int) -> Iterator[Heard]:
+    def _steps(self, steps: Sequence[a.StepRow], stages: Sequence[a.StageRow], after: int) -> Iterator[Heard]:
         metrics: dict[int, list[MetricRecord]] = {}
         arms: dict[int, list[ArmRecord]] = {}
         for one in self._reading.pooled(self._name, METRICS, after):
@@ -118,14 +118,14 @@ class LedgerReplay:
             at = self._progress(by_index.get(step.stage), step.step, step.stage_step)
             yield _step(at, step, metrics.get(step.step, []), arms.get(step.step, []))
 
-    def _boundaries(self, boundaries: Sequence[a.Boundary]) -> Iterator[Heard]:
+    def _boundaries(self, boundaries: Sequence[a.BoundaryRow]) -> Iterator[Heard]:
         cells = self._reading.matrix(self._name, "pass_1")
         for boundary in boundaries:
             own = [_cell(cell) for cell in cells if cell.after_stage == boundary.after_stage]
             yield _boundary(self._progress(None, boundary.step, 0), boundary, own)
 
 
-def _step(at: Progress, row: a.Step, metrics: list[MetricRecord], arms: list[ArmRecord]) -> Heard:
+def _step(at: Progress, row: a.StepRow, metrics: list[MetricRecord], arms: list[ArmRecord]) -> Heard:
     record = StepRecord(
         step=row.step,
         stage=row.stage,
@@ -139,12 +139,12 @@ def _step(at: Progress, row: a.Step, metrics: list[MetricRecord], arms: list[Arm
     return Heard(row.created_at, STEP, row.step, lambda watcher: watcher.step(at, record))
 
 
-def _boundary(at: Progress, row: a.Boundary, cells: list[CellRecord]) -> Heard:
+def _boundary(at: Progress, row: a.BoundaryRow, cells: list[CellRecord]) -> Heard:
     record = BoundaryRecord(row.after_stage, row.step, row.seconds, row.settings, cells)
     return Heard(row.created_at, BOUNDARY, row.step, lambda watcher: watcher.boundary(at, record))
 
 
-def _cell(cell: a.Cell) -> CellRecord:
+def _cell(cell: a.CellRow) -> CellRecord:
     assert cell.environment is not None  # a cell is always of one
     return CellRecord(
         *(cell.environment, cell.category, cell.metric, cell.value, cell.stderr),
@@ -152,7 +152,7 @@ def _cell(cell: a.Cell) -> CellRecord:
     )
 
 
-def _event(event: a.Event) -> Heard:
+def _event(event: a.EventRow) -> Heard:
     def tell(watcher: Callback) -> None:
         hear = watcher.decision if event.kind == DECISION else watcher.event
         if event.data.get("is_news", True):  # a fixed order's picks are none

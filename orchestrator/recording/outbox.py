@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from store import checkpoints
 from store.files import write_text
 from store.ledger import Ledger, RunHandle
-from store.ledger.query_rows import Run
+from store.ledger.query_rows import RunRow
 from store.records import BoundaryRecord, CheckpointRecord, StepRecord
 
 FILE = "outbox.json"  # in a run's folder
@@ -53,7 +53,7 @@ class Outbox:
         records = [TypeAdapter(_KINDS[kind]).validate_python(raw) for kind, raw in data["records"]]
         return cls(**{**data, "records": records})
 
-    def follows(self, run: Run) -> bool:
+    def follows(self, run: RunRow) -> bool:
         """Whether a ledger that knows so much of a run lacks these records and nothing before them."""
         steps = sum(isinstance(one, StepRecord) for one in self.records)
         boundaries = int(any(isinstance(one, BoundaryRecord) for one in self.records))

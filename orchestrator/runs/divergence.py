@@ -16,7 +16,7 @@ from orchestrator.spec import Spec
 from policies.errors import NonFiniteLogits
 from store.checkpoints import open_checkpoint
 from store.errors import CheckpointError
-from store.ledger.query_rows import Event
+from store.ledger.query_rows import EventRow
 from store.records import CheckpointRecord, EventRecord
 
 KIND = "diverged"  # of the event
@@ -49,12 +49,12 @@ def incident(
     return EventRecord(KIND, text, {"version": error.version})
 
 
-def last(events: Sequence[Event]) -> Event | None:
+def last(events: Sequence[EventRow]) -> EventRow | None:
     """Find the divergence that a run has not gone behind since; a run that goes back to a checkpoint forgets it."""
     return next((event for event in reversed(events) if event.kind == KIND), None)
 
 
-def healthy_under(divergence: Event | None) -> Callable[[Path], None]:
+def healthy_under(divergence: EventRow | None) -> Callable[[Path], None]:
     """Give the check that a checkpoint's folder has to pass: a `CheckpointError` for weights that were found bad."""
 
     def check(folder: Path) -> None:
@@ -64,7 +64,7 @@ def healthy_under(divergence: Event | None) -> Callable[[Path], None]:
     return check
 
 
-def warning(divergence: Event | None, spec: Spec) -> list[EventRecord]:
+def warning(divergence: EventRow | None, spec: Spec) -> list[EventRecord]:
     """Say, before the same steps are gone through again, where they led to."""
     if divergence is None:
         return []

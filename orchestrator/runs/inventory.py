@@ -13,14 +13,14 @@ from orchestrator.runs.catalog import SPEC_FILE, is_stray, sections_of
 from store.errors import StoreError
 from store.home import Home
 from store.ledger import Ledger
-from store.ledger.query_rows import Run
+from store.ledger.query_rows import RunRow
 
 
 @dataclass(frozen=True)
 class Inventory:
     """What there is, and what could not be looked at."""
 
-    runs: list[Run]  # oldest first
+    runs: list[RunRow]  # oldest first
     problems: list[str]  # a sentence for every ledger that is away, with the runs that are missing here
     strays: list[str]  # runs whose folders are here and that the home's ledger should know and does not
 
@@ -33,7 +33,7 @@ def inventory(path: Path) -> Inventory:
     home = Home(path, create=False)
     failures: list[StoreError | UserError] = []
     problems: list[str] = []
-    runs: list[Run] = []
+    runs: list[RunRow] = []
     is_away = False  # the home's own ledger
 
     def look(url: str, names: list[str] | None = None) -> None:

@@ -24,7 +24,7 @@ from orchestrator.choosing.choice import Arms, make_choice
 from orchestrator.errors import SpecError, UserError
 from orchestrator.spec.model import CurriculumSection
 from store.ledger import Reading
-from store.ledger.query_rows import Category, GroupScores, Pick
+from store.ledger.query_rows import CategoryRow, GroupScores, PickRow
 from store.records import EVERYTHING
 
 SAME = 1e-9  # probabilities nearer than this are equal
@@ -116,7 +116,7 @@ def read_log(reading: Reading, run: str) -> RunLog:
     for arm in reading.arms(run):
         states[arm.bandit][arm.step][arm.arm] = arm.probability
     fresh = _fresh(section, about, spec["seed"]) if states else {}
-    asked: dict[str, list[Pick]] = defaultdict(list)
+    asked: dict[str, list[PickRow]] = defaultdict(list)
     for pick in reading.picks(run):
         if pick.level != "scheduler":
             asked[EVERYTHING if pick.level == "flat" else pick.environment].append(pick)
@@ -167,7 +167,7 @@ def _on_parents(reading: Reading, run: str, section: CurriculumSection) -> list[
 
 def _bandit_log(
     name: str,
-    picks: Sequence[Pick],
+    picks: Sequence[PickRow],
     states: Mapping[int, Mapping[str, float]],
     fresh: Probabilities,
     arms: Sequence[str],
@@ -190,7 +190,7 @@ def _bandit_log(
     return BanditLog(name, steps)
 
 
-def _pick(pick: Pick, group: GroupScores | None) -> LoggedPick:
+def _pick(pick: PickRow, group: GroupScores | None) -> LoggedPick:
     samples = () if group is None else zip(group.values, group.correct, strict=True)
     told = [(value, bool(correct)) for value, correct in samples if value is not None]
     return LoggedPick(
@@ -211,7 +211,7 @@ def _fresh(section: CurriculumSection, about: Arms, seed: int) -> dict[str, Prob
     return {name: bandit.probabilities() for name, bandit in bandits.items()}
 
 
-def _about(categories: Sequence[Category]) -> dict[str, dict[str, ArmInfo]]:
+def _about(categories: Sequence[CategoryRow]) -> dict[str, dict[str, ArmInfo]]:
     """Tell what the ledger knows of the arms: the numbers among their parameters, not how many tasks there are."""
     told: dict[str, dict[str, ArmInfo]] = defaultdict(dict)
     for category in categories:

@@ -15,7 +15,7 @@ from store.comparison.result import Comparison
 from store.comparison.scores import ScoredSetting
 from store.comparison.statistics import Floats
 from store.ledger.queries import Reading
-from store.ledger.query_rows import Stage, StagePoint
+from store.ledger.query_rows import StagePoint, StageRow
 
 MAX_POINTS = 96  # of a curve
 
@@ -67,7 +67,7 @@ def draw(reading: Reading, comparison: Comparison) -> Drawn:
     )
 
 
-def _axis(runs: Sequence[Sequence[Stage]]) -> Axis:
+def _axis(runs: Sequence[Sequence[StageRow]]) -> Axis:
     ends = {tuple(_done(stage) for stage in stages) for stages in runs}
     most = max(runs, key=len)
     named = {tuple(stage.environment or "" for stage in stages) for stages in runs}
@@ -77,7 +77,7 @@ def _axis(runs: Sequence[Sequence[Stage]]) -> Axis:
     return Axis([float(i) for i in range(len(most) + 1)], names, False)
 
 
-def _done(stage: Stage) -> int:
+def _done(stage: StageRow) -> int:
     """Steps of a stage that is over; it may have ended early."""
     return (stage.start_step if stage.end_step is None else stage.end_step) - stage.start_step
 
@@ -85,7 +85,7 @@ def _done(stage: Stage) -> int:
 def _trained(
     reading: Reading,
     settings: Sequence[ScoredSetting],
-    stages: Mapping[str, Sequence[Stage]],
+    stages: Mapping[str, Sequence[StageRow]],
     axis: Axis,
     metric: str,
 ) -> Curves:
@@ -108,7 +108,7 @@ def _trained(
     return curves
 
 
-def _at(shares: Floats, points: Sequence[StagePoint], stages: Sequence[Stage]) -> dict[int, Floats]:
+def _at(shares: Floats, points: Sequence[StagePoint], stages: Sequence[StageRow]) -> dict[int, Floats]:
     """A run's values at these shares of each stage."""
     found: dict[int, Floats] = {}
     for stage in stages:

@@ -12,7 +12,7 @@ from store.comparison.settings import Flat, asked_for, differing, flat, grouped,
 from store.errors import ComparisonError
 from store.home import Home
 from store.ledger.queries import Reading
-from store.ledger.query_rows import Run, Study
+from store.ledger.query_rows import RunRow, StudyRow
 from store.run_story import status
 from store.sentences import listed, num, what_is_missing
 
@@ -29,7 +29,7 @@ class LeftOutRun:
 class ComparedRun:
     """A finished run."""
 
-    run: Run
+    run: RunRow
     spec: Flat
     num_samples: int  # trained on: steps x groups x group size
 
@@ -38,7 +38,7 @@ class ComparedRun:
 class Gathered:
     """Runs by setting."""
 
-    study: Study | None  # set when the runs are those of one study
+    study: StudyRow | None  # set when the runs are those of one study
     fields: Sequence[str]  # of the specs, that tell the settings apart; none: the study's own labels do
     settings: Mapping[str, Sequence[ComparedRun]]  # by label, each by seed
     left_out: Sequence[LeftOutRun]
@@ -105,11 +105,11 @@ def evaluated_on_other_tasks(reading: Reading, entries: Sequence[ComparedRun]) -
 
 
 def _named(
-    reading: Reading, names: Sequence[str], known: Mapping[str, Run]
-) -> tuple[Study | None, list[Run]]:
+    reading: Reading, names: Sequence[str], known: Mapping[str, RunRow]
+) -> tuple[StudyRow | None, list[RunRow]]:
     """Read every name as a study's or a run's."""
     studies = {study.name: study for study in reading.studies()}
-    found: dict[str, Run] = {}
+    found: dict[str, RunRow] = {}
     for name in names:
         if name in studies:
             found |= {member.run: known[member.run] for member in reading.members(name)}
@@ -126,7 +126,7 @@ def _named(
 
 
 def _finished(
-    reading: Reading, home: Home, runs: Iterable[Run]
+    reading: Reading, home: Home, runs: Iterable[RunRow]
 ) -> tuple[list[ComparedRun], list[LeftOutRun]]:
     entries, left_out = [], []
     for run in runs:
@@ -141,7 +141,7 @@ def _finished(
 
 
 def _settings(
-    entries: Sequence[ComparedRun], study: Study | None, by: Sequence[str]
+    entries: Sequence[ComparedRun], study: StudyRow | None, by: Sequence[str]
 ) -> tuple[list[str], dict[str, list[ComparedRun]]]:
     """A study's own settings, unless fields are asked for; else by the fields in which specs differ."""
     if study is not None and not by:
@@ -157,7 +157,7 @@ def _settings(
 
 
 def _twins(
-    reading: Reading, settings: Mapping[str, Sequence[ComparedRun]], known: Mapping[str, Run]
+    reading: Reading, settings: Mapping[str, Sequence[ComparedRun]], known: Mapping[str, RunRow]
 ) -> list[str]:
     """The runs that were made beside these with another bandit, or the ones beside which these were made."""
     (entries,) = settings.values()
@@ -166,7 +166,7 @@ def _twins(
 
 
 def _refuse_too_little(
-    settings: Mapping[str, Sequence[ComparedRun]], left_out: Sequence[LeftOutRun], study: Study | None
+    settings: Mapping[str, Sequence[ComparedRun]], left_out: Sequence[LeftOutRun], study: StudyRow | None
 ) -> None:
     if len(settings) > 1:
         return
@@ -197,7 +197,7 @@ def _refuse_doubles(label: str, entries: Sequence[ComparedRun]) -> None:
         by_seed[seed] = name
 
 
-def _not_started(reading: Reading, study: Study | None) -> list[str]:
+def _not_started(reading: Reading, study: StudyRow | None) -> list[str]:
     if study is None:
         return []
     planned = len(study.plan.get("settings", [])) * len(study.plan.get("seeds", []))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from store.export.columns import Row
+from store.export.rows import Row
 from store.metrics import METRICS
 
 Entries = Mapping[Any, Any]  # place -> what is there

@@ -19,8 +19,7 @@ from store.diff.facets import (
     differing,
     read,
 )
-from store.export.columns import Row
-from store.export.rows import RunRows
+from store.export.rows import Row, RunRows
 from store.ledger import Reading
 from store.ledger import tables as t
 

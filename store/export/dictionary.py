@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from store.export.columns import Table
+from store.export.tables import Table
 from store.files import write_text
 from store.metrics import METRICS
 from store.outcomes import OUTCOMES, SWITCHES
@@ -21,13 +21,7 @@ def write_dictionary(
     folder: Path, tables: Sequence[Table], runs: Sequence[str], num_rows: Mapping[str, int]
 ) -> None:
     """Write what every table, column and metric means."""
-    facts = _facts(tables, runs, num_rows)
-    write_text(folder / JSON, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
-    write_text(folder / MARKDOWN, "\n".join(_lines(facts)) + "\n")
-
-
-def _facts(tables: Sequence[Table], runs: Sequence[str], num_rows: Mapping[str, int]) -> dict[str, Any]:
-    return {
+    facts = {
         "format": 1,
         "runs": list(runs),
         "tables": {
@@ -45,9 +39,11 @@ def _facts(tables: Sequence[Table], runs: Sequence[str], num_rows: Mapping[str, 
             for metric in METRICS.values()
         },
     }
+    write_text(folder / JSON, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+    write_text(folder / MARKDOWN, "\n".join(_markdown(facts)) + "\n")
 
 
-def _lines(facts: Mapping[str, Any]) -> list[str]:
+def _markdown(facts: Mapping[str, Any]) -> list[str]:
     lines = [
         "# Data dictionary",
         "",

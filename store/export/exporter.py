@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from store import outcomes
-from store.export.columns import Row, Table
 from store.export.dictionary import write_dictionary
 from store.export.file_formats import FORMATS, Writer, visible
-from store.export.rows import RunRows, open_rows
-from store.export.tables import CARRY_OVER, RUNS, TABLES
+from store.export.rows import Row, open_rows
+from store.export.tables import CARRY_OVER, RUNS, TABLES, Table
 from store.files import new_folder
 from store.ledger import Reading
 from store.secrets import values_without_logins
@@ -67,11 +65,18 @@ class Export:
 
     def add(self, reading: Reading, run: str, tell: Callable[[str], None] = lambda words: None) -> None:
         """Take all rows of a run, as they are now; of a run that goes on meanwhile, one moment of it."""
-        made = {RUNS.name: [_run(reading, run)], CARRY_OVER.name: _carry_over(reading, run)}
+        facts: dict[str, Any] = {**vars(reading.run(run)), "run": run, "host": _json(reading.host(run))}
+        facts["spec"] = _json(values_without_logins(reading.spec(run)))
+        made: dict[str, Iterable[Row]] = {
+            RUNS.name: [tuple(facts[column.name] for column in RUNS.columns)],
+            CARRY_OVER.name: _carry_over(reading, run),
+        }
         with open_rows(reading, run) as rows:
             for table in TABLES:
-                output = self.outputs[table.name]
-                found = made[table.name] if table.name in made else _rows(table, rows, run)
+                output, found = self.outputs[table.name], made.get(table.name, ())
+                if table.source is not None:
+                    read = rows.of(table.source, table.reads, table.order)
+                    found = ((run, *one) for row in read for one in table.spread(row))
                 for count, row in enumerate(found, 1):
                     output.add(row)
                     if count % TOLD_EVERY == 0:
@@ -101,31 +106,14 @@ def new_export(folder: Path, formats: Sequence[str]) -> Iterator[Export]:
         write_dictionary(aside, TABLES, export.runs, export.num_rows)
 
 
-def _rows(table: Table, rows: RunRows, run: str) -> Iterator[Row]:
-    assert table.source is not None
-    found = rows.of(table.source, table.reads or table.names[1:], table.order)
-    spread = table.spread
-    taken = found if spread is None else chain.from_iterable(map(spread, found))
-    return ((run, *row) for row in taken)
-
-
-def _run(reading: Reading, name: str) -> Row:
-    facts: dict[str, Any] = {**vars(reading.run(name)), "run": name}
-    facts["spec"] = _json(values_without_logins(reading.spec(name)))
-    facts["host"] = _json(reading.host(name))
-    return tuple(facts[column] for column in RUNS.names)
-
-
 def _carry_over(reading: Reading, run: str) -> list[Row]:
     found = outcomes.read(reading, run)
     stages = sorted({stage for stage, _ in found.accuracy if stage})
     return [
         (run, stage, name, value)
         for stage in stages
-        for name, value in {
-            **outcomes.of_run(found.up_to(stage)),
-            **outcomes.of_switch(found, stage),
-        }.items()
+        for numbers in (outcomes.of_run(found.up_to(stage)), outcomes.of_switch(found, stage))
+        for name, value in numbers.items()
     ]
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from store.export.columns import Column, Kind, Row
+from store.export.rows import Row
+from store.export.tables import Column, Kind
 
 
 def visible(text: str) -> str:

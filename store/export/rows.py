@@ -13,21 +13,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.sql import ColumnElement
 
-from store.export.columns import Row
 from store.ledger import Reading
 from store.ledger import tables as t
 
+Row = tuple[Any, ...]
 ROWS_AT_ONCE = 1000
-
-# a name that is asked for -> the table whose key stands for it, and that table's column
-NAMES: Mapping[str, tuple[sa.Table, str]] = {
-    "environment": (t.environment, "name"),
-    "category": (t.category, "name"),
-    "metric": (t.metric_def, "name"),
-    "eval_config": (t.eval_config, "sha256"),
-    "eval_settings": (t.eval_config, "settings"),
-    "holdout": (t.holdout, "sha256"),
-}
 
 
 class RunRows:
@@ -41,30 +31,24 @@ class RunRows:
         self, source: sa.Table, columns: Sequence[str], order: Sequence[str], *only: ColumnElement[bool]
     ) -> Iterator[Row]:
         """Stream a table's rows: these columns, in this order. JSON comes as the text it is kept as."""
-        chosen = [self._column(source, name) for name in columns]
-        query = sa.select(*chosen).where(source.c.run_id == self._run_id, *only)
+        keys_or_columns = [
+            source.c[t.key_of(one).name] if one in t.NAMES else _as_kept(source.c[one]) for one in columns
+        ]
+        query = sa.select(*keys_or_columns).where(source.c.run_id == self._run_id, *only)
         query = query.order_by(*(source.c[key] for key in order))
         found = self._connection.execute(query, execution_options={"yield_per": ROWS_AT_ONCE})
-        lookups = [(place, self._lookup(name)) for place, name in enumerate(columns) if name in NAMES]
+        lookups = [(place, self._names_of(one)) for place, one in enumerate(columns) if one in t.NAMES]
         for row in found:
             values = list(row)
             for place, names in lookups:
                 values[place] = names[values[place]]
             yield tuple(values)
 
-    def _column(self, source: sa.Table, name: str) -> ColumnElement[Any]:
-        if name in NAMES:
-            (key,) = NAMES[name][0].primary_key.columns
-            return source.c[key.name]
-        return _as_kept(source.c[name])
-
-    def _lookup(self, name: str) -> Mapping[int, Any]:
+    def _names_of(self, name: str) -> Mapping[int, Any]:
         """Read what a name's keys stand for; row 0, all of them, has no name."""
         if name not in self._names:
-            table, column = NAMES[name]
-            (key,) = table.primary_key.columns
-            query = sa.select(key, _as_kept(table.c[column]))
-            self._names[name] = {k: v if k else None for k, v in self._connection.execute(query)}
+            query = sa.select(t.key_of(name), _as_kept(t.NAMES[name]))
+            self._names[name] = {key: one if key else None for key, one in self._connection.execute(query)}
         return self._names[name]
 
 

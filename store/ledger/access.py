@@ -1,4 +1,4 @@
-"""A database's transactions, told in words when they fail and tried again while the database is away.
+"""A database's transactions: failures become readable errors, and are tried again while the database is away.
 
 Trying again must neither lose nor double anything. A transaction that fails before its COMMIT has left nothing. One
 whose connection breaks during COMMIT may have been committed all the same; the next attempt looks first.
@@ -23,6 +23,10 @@ Result = TypeVar("Result")
 Evidence = Callable[[Connection], bool]  # whether a transaction was committed
 
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_PASSWORD = (
+    " No password is kept with a run: set EVERGREEN_LEDGER_PASSWORD or PGPASSWORD to it, enter it in "
+    "~/.pgpass, or name a file that holds it as `ledger.password_file` in the spec of the next run."
+)
 _READ_ONLY = "25006"  # a server that is about to become, or no longer is, the one that is written to
 
 
@@ -70,7 +74,7 @@ class Access:
 
     @contextmanager
     def explaining(self, what: str, is_opening: bool = False) -> Iterator[None]:
-        """Turn what the database's driver raises into a `LedgerError` in words.
+        """Turn what the database's driver raises into a `LedgerError` that a person can read.
 
         A login that is refused is a mistake for whoever opens a ledger; later the server may just be changing.
         """
@@ -84,19 +88,10 @@ class Access:
         except DBAPIError as failed:
             is_mistake = is_opening and "password" in str(failed.orig)
             kind = LedgerAway if is_away(failed) and not is_mistake else LedgerError
-            text = (
-                f"{what} failed in the ledger {self.engine.url!r}: {_reason(failed)}.{self._remedy(failed)}"
-            )
-            raise kind(text) from failed
-
-    def _remedy(self, failed: DBAPIError) -> str:
-        """Say where a password that is missing comes from."""
-        if self.engine.url.password is not None or "password" not in str(failed.orig):
-            return ""
-        return (
-            " No password is kept with a run: set EVERGREEN_LEDGER_PASSWORD or PGPASSWORD to it, enter it in "
-            "~/.pgpass, or name a file that holds it as `ledger.password_file` in the spec of the next run."
-        )
+            reason = " ".join(str(failed.orig).split()).rstrip(".")  # in a line
+            needs_password = self.engine.url.password is None and "password" in str(failed.orig)
+            remedy = _PASSWORD if needs_password else ""
+            raise kind(f"{what} failed in the ledger {self.engine.url!r}: {reason}.{remedy}") from failed
 
     def _engine(self) -> Engine:
         return patient(self.engine) if self.patience.is_any else self.engine
@@ -137,8 +132,3 @@ def row_of_run(table: Table, run_id: int, **values: object) -> Evidence:
         return connection.scalar(found.limit(1)) is not None
 
     return is_there
-
-
-def _reason(failed: DBAPIError) -> str:
-    """What the driver says, in a line."""
-    return " ".join(str(failed.orig).split()).rstrip(".")

@@ -17,7 +17,7 @@ from itertools import groupby
 from typing import Any
 
 from sqlalchemy import Connection, Select, Table, bindparam, select
-from sqlalchemy.sql import ColumnElement, FromClause
+from sqlalchemy.sql import ColumnElement
 
 from store.ledger import tables as t
 
@@ -62,12 +62,7 @@ def _canonical(value: Any) -> Any:
 def _section(table: Table, place: str, *columns: str | ColumnElement[Any]) -> Select[Any]:
     """Select a run's rows of a table by name instead of key, ordered by their place in the run."""
     chosen = [table.c[column] if isinstance(column, str) else column for column in columns]
-    source: FromClause = table
-    for other in (t.environment, t.category, t.metric_def, t.eval_config, t.holdout):
-        (key,) = other.primary_key.columns
-        if key.name in table.c:
-            source = source.join(other, key == table.c[key.name])
-    query = select(table.c[place], *chosen).select_from(source)
+    query = select(table.c[place], *chosen).select_from(t.with_names(table))
     return query.where(table.c.run_id == bindparam("run_id")).order_by(table.c[place])
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 
 from store.errors import LedgerError
-from store.ledger.read_only import read_only_uri
 
 # busy_timeout first: turning on WAL may have to wait for another process already. FULL: a step's rows survive a power
 # cut once they are written, as the checkpoint does that is made after them.
@@ -30,7 +31,7 @@ _SERVER = {
 def make_engine(url: str) -> Engine:
     """Make an engine; nothing is connected yet. `postgresql://` means psycopg 3."""
     parsed = _parse(url)
-    logging.getLogger("psycopg").setLevel(logging.ERROR)  # a lost connection is told by us, in other words
+    logging.getLogger("psycopg").setLevel(logging.ERROR)  # we report a lost connection ourselves
     arguments = _SERVER if parsed.get_backend_name() == "postgresql" else {}
     try:
         # a connection that was dropped while it was idle is noticed, and replaced, before it is used
@@ -45,9 +46,7 @@ def make_engine(url: str) -> Engine:
             "pip install 'evergreen-rl[postgresql]'."
         ) from missing
     if engine.dialect.name == "sqlite":
-        event.listen(engine, "do_connect", _look_only)
-        event.listen(engine, "connect", _set_up_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
+        _prepare_sqlite(engine)
     return engine
 
 
@@ -91,6 +90,26 @@ def missing_file(engine: Engine) -> Path | None:
     return None if path.exists() else path
 
 
+def read_only_uri(path: Path) -> str | None:
+    """Return the URI that SQLite opens such a database by; None: it can be written to, or is not there.
+
+    The newest transactions of a database may lie beside it, in its WAL. SQLite reads those with the help of a third
+    file, which it could not make here; without a WAL the database is declared immutable. Raises `LedgerError`.
+    """
+    if not path.exists() or (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+        return None
+    wal, shm = (path.with_name(path.name + end) for end in ("-wal", "-shm"))
+    uri = f"file:{quote(str(path.absolute()))}?mode=ro"
+    if not wal.exists() or not wal.stat().st_size:
+        return f"{uri}&immutable=1"
+    if not shm.exists():
+        raise LedgerError(
+            f"The newest rows of the ledger {path} are in {wal.name}, which SQLite cannot read without {shm.name}, nor "
+            "make that in a folder it cannot write to. Copy both files to a folder that can be written to."
+        )
+    return uri
+
+
 def _parse(url: str) -> URL:
     try:
         parsed = make_url(url)
@@ -104,24 +123,24 @@ def _parse(url: str) -> URL:
     return parsed.set(drivername="postgresql+psycopg") if parsed.drivername == "postgresql" else parsed
 
 
-def _look_only(_dialect: Any, record: Any, arguments: list[Any], options: dict[str, Any]) -> None:
-    """Connect to what cannot be written to as such."""
-    uri = read_only_uri(Path(arguments[0]))
-    record.info["is_read_only"] = uri is not None
-    if uri is not None:
-        arguments[0], options["uri"] = uri, True
+def _prepare_sqlite(engine: Engine) -> None:
+    """Have connections begin transactions, and wait for one another, as several processes need it."""
 
+    @event.listens_for(engine, "do_connect")
+    def open_file(_dialect: Any, record: Any, arguments: list[Any], options: dict[str, Any]) -> None:
+        uri = read_only_uri(Path(arguments[0]))
+        record.info["is_read_only"] = uri is not None
+        if uri is not None:
+            arguments[0], options["uri"] = uri, True
 
-def _set_up_sqlite(connection: Any, record: Any) -> None:
-    connection.isolation_level = None  # the driver would begin transactions by itself, and too late
-    if record.info["is_read_only"]:
-        return
-    for pragma in _PRAGMAS:
-        connection.execute(f"PRAGMA {pragma}")
+    @event.listens_for(engine, "connect")
+    def set_up(connection: Any, record: Any) -> None:
+        connection.isolation_level = None  # the driver would begin transactions by itself, and too late
+        for pragma in () if record.info["is_read_only"] else _PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}")
 
-
-def _begin_sqlite(connection: Connection) -> None:
-    options = connection.get_execution_options()
-    writes = options.get("writes", False)
-    connection.exec_driver_sql(f"PRAGMA busy_timeout = {options.get('busy_ms', _BUSY_MS)}")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        options = connection.get_execution_options()
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {options.get('busy_ms', _BUSY_MS)}")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("writes") else "BEGIN")

@@ -1,7 +1,6 @@
 """The ledger: what every run did, written in short transactions, one a step.
 
-It is the source of truth for resume and for reports. Several processes may write, each its own run. Reading is in
-`store.ledger.queries`.
+It is the source of truth for resume and for reports. Several processes may write, each its own run.
 """
 
 from __future__ import annotations
@@ -10,16 +9,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Table, delete, insert, select, update
+from sqlalchemy import Connection, Insert, Table, delete, insert, select, update
 
-from store.ledger import lineage, names, rows, schema, tables
+from store.ledger import names, rows, schema, tables
 from store.ledger.access import Access, Evidence, row_of_run
 from store.ledger.engine import make_engine
-from store.ledger.history_copy import copy_history
+from store.ledger.history import copy_history, end_stage, forget_stage, rewind
 from store.ledger.names import RunHandle
 from store.ledger.patience import Patience
 from store.ledger.queries import Reading
-from store.ledger.rewind import end_stage, forget_stage, rewind
 from store.records import (
     BoundaryRecord,
     CheckpointRecord,
@@ -83,8 +81,8 @@ class Ledger:
     def start_study(self, record: StudyRecord) -> None:
         """Enter a study; one that is there gets this plan, as seeds and settings may be added."""
         study = tables.study
-        first = {"plan": dict(record.plan), "created_at": rows.now()}
-        change = update(study).where(study.c.name == record.name).values(plan=dict(record.plan))
+        first = {"plan": record.plan, "created_at": rows.now()}
+        change = update(study).where(study.c.name == record.name).values(plan=record.plan)
 
         def enter(connection: Connection) -> None:
             names.get_or_create(connection, study, {"name": record.name}, first)
@@ -109,7 +107,7 @@ class Ledger:
             run = _enter(connection, record)
             copy_history(connection, parent, run.run_id)
             rewind(connection, run.run_id, checkpoint.step, checkpoint.num_boundaries)
-            connection.execute(insert(tables.checkpoint).values(**_checkpoint_row(run, checkpoint)))
+            connection.execute(_checkpoint(run, checkpoint))
             return run
 
         what = f"The fork {record.name!r} of run {record.lineage.parent!r}"
@@ -127,17 +125,17 @@ class Ledger:
         return RunHandle(run_id, name, keys or {})
 
     def declare(self, run: RunHandle, environments: Sequence[EnvironmentRecord]) -> None:
-        """Tell of environments, or of categories that have appeared since the start."""
+        """Enter environments, or categories that have appeared since the start."""
         what = f"An environment of run {run.name!r}"
         run.learn(self._access.write(what, lambda c: names.declare_environments(c, environments)) or {})
 
     def record_holdout(self, run: RunHandle, record: HoldoutRecord) -> None:
-        """Tell which tasks a category is evaluated on, before the boundary that does."""
+        """Enter the tasks that a category is evaluated on, before the boundary that uses them."""
         what = f"A holdout of run {run.name!r}"
         run.learn(self._access.write(what, lambda c: names.declare_holdout(c, run, record)) or {})
 
     def set_status(self, run: RunHandle, status: Status) -> None:
-        """Say how a run stands."""
+        """Set a run's status; one that is not running has ended."""
         ended = None if status == "running" else rows.now()
         change = (
             update(tables.run).where(tables.run.c.run_id == run.run_id).values(status=status, ended_at=ended)
@@ -145,8 +143,8 @@ class Ledger:
         self._access.write(f"The status of run {run.name!r}", lambda c: c.execute(change))
 
     def set_spec(self, run: RunHandle, spec: Mapping[str, Any]) -> None:
-        """Say what a run goes on with: more stages, other resources."""
-        change = update(tables.run).where(tables.run.c.run_id == run.run_id).values(spec=dict(spec))
+        """Replace the spec that a run goes on with: more stages, other resources."""
+        change = update(tables.run).where(tables.run.c.run_id == run.run_id).values(spec=spec)
         self._access.write(f"The spec of run {run.name!r}", lambda c: c.execute(change))
 
     # --- its course ----------------------------------------------------------------------------------
@@ -187,10 +185,8 @@ class Ledger:
         """Enter what was measured of environments that joined a run at a boundary it already has."""
 
         def enter(connection: Connection) -> None:
-            config = _eval_config(connection, record)
-            for table, new in rows.boundary_rows(run, record, config):
-                if new and table is not tables.boundary:
-                    connection.execute(insert(table), new)
+            made = rows.boundary_rows(run, record, _eval_config(connection, record))
+            _insert(connection, (pair for pair in made if pair[0] is not tables.boundary))
 
         cell = record.cells[0]
         first = {
@@ -220,7 +216,7 @@ class Ledger:
 
         def enter(connection: Connection) -> None:
             connection.execute(delete(tables.checkpoint).where(*_is(run, record)))
-            connection.execute(insert(tables.checkpoint).values(**_checkpoint_row(run, record)))
+            connection.execute(_checkpoint(run, record))
 
         self._access.write(f"A checkpoint of run {run.name!r}", enter)
 
@@ -229,7 +225,7 @@ class Ledger:
         return self.reading.checkpoints(run.name)
 
     def forget_checkpoint(self, run: RunHandle, record: CheckpointRecord) -> None:
-        """Say that a checkpoint's folder has been deleted; its row stays."""
+        """Note that a checkpoint's folder has been deleted; its row stays."""
         change = update(tables.checkpoint).where(*_is(run, record)).values(deleted_at=rows.now())
         self._access.write(f"A checkpoint of run {run.name!r}", lambda c: c.execute(change))
 
@@ -240,9 +236,23 @@ class Ledger:
 
 
 def _enter(connection: Connection, record: RunRecord) -> RunHandle:
-    inserted = connection.execute(insert(tables.run).values(**rows.run_row(record)))
-    (run_id,) = map(int, inserted.inserted_primary_key or (0,))
-    lineage.enter(connection, run_id, record)
+    """Enter a run, what it was forked from, its place in its study, and whose twin it is."""
+    t = tables
+    row = rows.row_of(t.run, record, status="running", created_at=rows.now())
+    (run_id,) = map(int, connection.execute(insert(t.run).values(row)).inserted_primary_key or (0,))
+
+    def run(name: str) -> Any:
+        return select(t.run.c.run_id).where(t.run.c.name == name).scalar_subquery()
+
+    if (fork := record.lineage) is not None:
+        values = {"run_id": run_id, "parent_id": run(fork.parent), "parent_stage": fork.stage}
+        connection.execute(insert(t.lineage).values(values))
+    if (member := record.member) is not None:
+        study = select(t.study.c.study_id).where(t.study.c.name == member.study).scalar_subquery()
+        values = {"run_id": run_id, "study_id": study, "setting": member.setting, "changes": member.changes}
+        connection.execute(insert(t.member).values(values))
+    if record.baseline_of is not None:
+        connection.execute(insert(t.twin).values(run_id=run_id, of_id=run(record.baseline_of)))
     keys = names.declare_metrics(connection) | names.declare_environments(connection, record.environments)
     return RunHandle(run_id, record.name, keys)
 
@@ -259,8 +269,10 @@ def _eval_config(connection: Connection, record: BoundaryRecord) -> int:
     return names.get_or_create(connection, tables.eval_config, key, {"settings": settings})
 
 
-def _checkpoint_row(run: RunHandle, record: CheckpointRecord) -> rows.Row:
-    return {"run_id": run.run_id, "created_at": rows.now(), **vars(record)}
+def _checkpoint(run: RunHandle, record: CheckpointRecord) -> Insert:
+    return insert(tables.checkpoint).values(
+        rows.row_of(tables.checkpoint, record, run, created_at=rows.now())
+    )
 
 
 def _insert(connection: Connection, tables_and_rows: Iterable[tuple[Table, Sequence[rows.Row]]]) -> None:

@@ -1,4 +1,4 @@
-"""From the words of the records to the keys of the tables."""
+"""From the names in records to the keys of the tables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from store.errors import LedgerError
 from store.ledger.tables import category, environment, holdout, metric_def
 from store.metrics import METRICS, Metric, metric
-from store.records import CategoryRecord, EnvironmentRecord, HoldoutRecord
+from store.records import EnvironmentRecord, HoldoutRecord
 
 Keys = dict[tuple[str, ...], int]
 
@@ -28,7 +28,7 @@ class RunHandle:
         self._keys: Keys = dict(keys)
 
     def learn(self, keys: Keys) -> None:
-        """Take in names that the ledger has just been told."""
+        """Add the keys of names that have just been entered."""
         self._keys.update(keys)
 
     def metric(self, name: str) -> int:
@@ -36,7 +36,7 @@ class RunHandle:
         return self._keys["metric", metric(name).name]
 
     def new_metrics(self, names: Iterable[str]) -> list[str]:
-        """Name those that the ledger has not been told of: members of a family, which come as they are used."""
+        """List those without a row yet: members of a family, which are entered when they are first used."""
         return [name for name in names if ("metric", metric(name).name) not in self._keys]
 
     def environment(self, name: str | None) -> int:
@@ -116,13 +116,18 @@ def _columns(definition: Metric) -> dict[str, Any]:
 def declare_environments(connection: Connection, records: Iterable[EnvironmentRecord]) -> Keys:
     """Make sure that environments and their categories have rows; return their keys."""
     keys: Keys = {}
+    content: dict[str, Any]
+    unique: dict[str, Any]
     for record in records:
         content = {"type": record.type, "closed": record.closed, "options": dict(record.options)}
         unique = {"name": record.name, "version": record.version, "fingerprint": fingerprint(content)}
         parent = get_or_create(connection, environment, unique, content)
         keys["environment", record.name] = parent
         for child in record.categories:
-            keys["category", record.name, child.name] = _declare_category(connection, parent, child)
+            content = {"trainable": child.trainable, "parameters": dict(child.parameters)}
+            unique = {"environment_id": parent, "name": child.name, "fingerprint": fingerprint(content)}
+            key = get_or_create(connection, category, unique, content)
+            keys["category", record.name, child.name] = key
     return keys
 
 
@@ -136,9 +141,3 @@ def declare_holdout(connection: Connection, run: RunHandle, record: HoldoutRecor
     }
     key = get_or_create(connection, holdout, unique, {"num_items": record.num_items})
     return {("holdout", record.environment, record.category, record.purpose): key}
-
-
-def _declare_category(connection: Connection, parent: int, record: CategoryRecord) -> int:
-    content = {"trainable": record.trainable, "parameters": dict(record.parameters)}
-    unique = {"environment_id": parent, "name": record.name, "fingerprint": fingerprint(content)}
-    return get_or_create(connection, category, unique, content)

@@ -10,7 +10,7 @@ from store.errors import LedgerAway
 from store.sentences import duration
 
 PAUSES_S = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # after the first failure, the second, ...; then the last again
-TELL_S, REMIND_S = 1.0, 60.0  # when whoever waits is told, and how often again
+TELL_S, REMIND_S = 1.0, 60.0  # a wait is first reported after so long, and then again this often
 SLICE_S = 0.1  # a signal, or somebody who asks to stop, is heard within it
 
 
@@ -19,7 +19,7 @@ class Patience:
 
     Args:
         seconds: for one absence; 0: a failure is final.
-        tell: told what is waited for, once that lasts, and again every minute.
+        tell: called with what is waited for, once that lasts, and again every minute.
     """
 
     def __init__(self, seconds: float = 0.0, tell: Callable[[str], None] = lambda text: None) -> None:

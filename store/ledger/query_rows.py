@@ -1,4 +1,7 @@
-"""The rows that `store.ledger.queries` answers with. None as environment or category means all of them."""
+"""The rows that `store.ledger.queries` answers with. None as environment or category means all of them.
+
+Columns are explained where they are declared, in `store.ledger.tables` and in `store.records`.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from store.records import ArmRecord, CellRecord, MemberRecord, PickRecord, SampleRecord, StudyRecord
+
 
 @dataclass(frozen=True)
-class Run:
+class RunRow:
     """A run as a list of runs shows it."""
 
     name: str
@@ -26,27 +31,22 @@ class Run:
     last_step_at: str | None
     parent: str | None  # the run it was forked from
     parent_stage: int | None  # at the boundary after this stage
-    study: str | None  # the study it is of
+    study: str | None
     setting: str | None  # the label of its setting there
     baseline_of: str | None  # the run whose twin with another bandit this is
 
 
 @dataclass(frozen=True)
-class Study:
-    """Many runs that are to be compared."""
+class StudyRow(StudyRecord):
+    """A study."""
 
-    name: str
-    plan: Mapping[str, Any]  # base spec, settings, seeds, what is compared
     created_at: str
 
 
 @dataclass(frozen=True)
-class Member:
+class MemberRow(MemberRecord):
     """A run's place in a study."""
 
-    study: str
-    setting: str  # a label, the same for every seed
-    changes: Mapping[str, Any]  # dotted spec field -> value
     run: str
     seed: int
     status: str
@@ -63,30 +63,8 @@ class Pulse:
     num_events: int
 
 
-Span = tuple[int, int]  # the first and the last of a stretch
-
-
 @dataclass(frozen=True)
-class Gaps:
-    """What a run's record lacks of what was done, for a ledger that was lost took it along."""
-
-    steps: tuple[Span, ...]
-    boundaries: tuple[Span, ...]
-
-    def __bool__(self) -> bool:
-        return bool(self.steps or self.boundaries)
-
-    def has_step(self, step: int) -> bool:
-        """Whether a step is one of those that are missing."""
-        return any(first <= step <= last for first, last in self.steps)
-
-    def has_boundary(self, after_stage: int) -> bool:
-        """Whether a boundary is one of those that are missing."""
-        return any(first <= after_stage <= last for first, last in self.boundaries)
-
-
-@dataclass(frozen=True)
-class Stage:
+class StageRow:
     """A stage that has started."""
 
     stage: int
@@ -101,73 +79,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Boundary:
-    """A boundary that has been measured."""
-
-    after_stage: int
-    step: int
-    seconds: float
-    settings: Mapping[str, Any]  # of generation
-    created_at: str
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A metric after a stage on an environment."""
-
-    after_stage: int
-    environment: str | None
-    category: str | None
-    metric: str
-    split: str
-    eval_config: str  # hash of the generation settings: only equal ones compare
-    value: float | None
-    stderr: float | None
-    num_items: int
-    samples_per_item: int
-
-
-@dataclass(frozen=True)
-class Holdout:
-    """The tasks that a category was evaluated on."""
-
-    environment: str
-    category: str
-    purpose: str  # a cell's split
-    sha256: str  # of the task keys
-    num_items: int
-
-
-@dataclass(frozen=True)
-class StageMean:
-    """A training metric of the environment that a stage trained, averaged over the stage's last steps."""
-
-    stage: int
-    value: float | None
-    n: float
-
-
-@dataclass(frozen=True)
-class StagePoint:
-    """The same, averaged over some steps inside the stage."""
-
-    stage: int
-    stage_step: float  # mean of the steps, from 1
-    value: float | None
-    n: float
-
-
-@dataclass(frozen=True)
-class Point:
-    """A training metric at a step."""
-
-    step: int
-    value: float | None
-    n: float
-
-
-@dataclass(frozen=True)
-class Step:
+class StepRow:
     """A step that is done."""
 
     step: int
@@ -180,7 +92,95 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Pooled:
+class BoundaryRow:
+    """A boundary that has been measured."""
+
+    after_stage: int
+    step: int
+    seconds: float
+    settings: Mapping[str, Any]  # of generation
+    created_at: str
+
+
+@dataclass(frozen=True)
+class EventRow:
+    """A decision or an incident."""
+
+    step: int
+    after_stage: int | None
+    kind: str
+    text: str
+    data: Mapping[str, Any]
+    created_at: str
+
+
+@dataclass(frozen=True)
+class CategoryRow:
+    """A category that can be picked."""
+
+    environment: str
+    name: str
+    parameters: Mapping[str, Any]
+
+
+# --- records with their place in the run: its columns come first -------------------------------------------
+
+
+@dataclass(frozen=True)
+class _OfStep:
+    step: int
+
+
+@dataclass(frozen=True)
+class _OfStage(_OfStep):
+    stage: int
+
+
+@dataclass(frozen=True)
+class _OfSample(_OfStep):
+    after_stage: int | None  # set when it was made at a boundary
+
+
+@dataclass(frozen=True)
+class _OfCell:
+    after_stage: int
+    eval_config: str  # hash of the generation settings: only equal ones compare
+
+
+@dataclass(frozen=True)
+class PickRow(PickRecord, _OfStage):
+    """A decision: of a bandit about a slot of a batch, or of a scheduler at the steps done before its stage."""
+
+
+@dataclass(frozen=True)
+class ArmRow(ArmRecord, _OfStep):
+    """What a bandit knew of an arm after a step."""
+
+
+@dataclass(frozen=True)
+class SampleRow(SampleRecord, _OfSample):
+    """A completion kept to be read."""
+
+
+@dataclass(frozen=True)
+class CellRow(CellRecord, _OfCell):
+    """A metric after a stage on an environment."""
+
+
+# --- numbers of training -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Point:
+    """A training metric at a step."""
+
+    step: int
+    value: float | None
+    n: float
+
+
+@dataclass(frozen=True)
+class PooledRow:
     """A training metric of a step's whole batch."""
 
     step: int
@@ -189,7 +189,7 @@ class Pooled:
 
 
 @dataclass(frozen=True)
-class Number:
+class MetricRow:
     """A training metric, by name."""
 
     step: int
@@ -211,52 +211,6 @@ class Extent:
 
 
 @dataclass(frozen=True)
-class Pick:
-    """A decision: of a bandit about a slot of a batch, or of a scheduler about a stage."""
-
-    step: int  # a scheduler's pick: the steps done before its stage
-    stage: int
-    level: str
-    slot: int
-    role: str
-    environment: str
-    arm: str
-    probability: float
-    signal: float | None
-
-
-@dataclass(frozen=True)
-class Arm:
-    """What a bandit knew of an arm after a step."""
-
-    step: int
-    bandit: str
-    arm: str
-    probability: float
-    value: float | None
-    num_picks: int
-
-
-@dataclass(frozen=True)
-class Category:
-    """A category that can be picked."""
-
-    environment: str
-    name: str
-    parameters: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class GroupScores:
-    """How the samples of a group were scored; None where one could not be."""
-
-    step: int
-    slot: int
-    values: Sequence[float | None]
-    correct: Sequence[bool | None]
-
-
-@dataclass(frozen=True)
 class CurvePoint:
     """A training metric of an environment, averaged over some steps."""
 
@@ -265,6 +219,38 @@ class CurvePoint:
     step: float  # mean of the steps
     value: float | None
     n: float
+
+
+@dataclass(frozen=True)
+class StageMean:
+    """A training metric of the environment that a stage trains, averaged over the stage's last steps."""
+
+    stage: int
+    value: float | None
+    n: float
+
+
+@dataclass(frozen=True)
+class StagePoint:
+    """The same, averaged over some steps inside the stage."""
+
+    stage: int
+    stage_step: float  # mean of the steps, from 1
+    value: float | None
+    n: float
+
+
+# --- choices and what became of them -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StagePick:
+    """A scheduler's choice of a stage's environment."""
+
+    stage: int
+    arm: str
+    probability: float
+    signal: float | None  # the reward it was given at the stage's end
 
 
 @dataclass(frozen=True)
@@ -292,13 +278,13 @@ class ArmPath:
 
 
 @dataclass(frozen=True)
-class StagePick:
-    """A scheduler's choice of a stage's environment."""
+class GroupScores:
+    """How the samples of a group were scored; None where one could not be."""
 
-    stage: int
-    arm: str
-    probability: float
-    signal: float | None  # the reward it was given at the stage's end
+    step: int
+    slot: int
+    values: Sequence[float | None]
+    correct: Sequence[bool | None]
 
 
 @dataclass(frozen=True)
@@ -317,7 +303,7 @@ class Allocation:
 
 
 @dataclass(frozen=True)
-class Taught:
+class SignalCount:
     """How many groups of a category had anything to compare: their samples did not all earn the same."""
 
     environment: str
@@ -333,33 +319,3 @@ class Unscorable:
     environment: str
     reason: str
     num_samples: int
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A completion kept to be read."""
-
-    step: int
-    after_stage: int | None  # set when it was made at a boundary
-    slot: int
-    sample: int
-    environment: str
-    category: str
-    task_key: str
-    messages: Sequence[Mapping[str, str]]
-    completion: str
-    value: float | None
-    correct: bool | None
-    reason: str | None
-
-
-@dataclass(frozen=True)
-class Event:
-    """A decision or an incident."""
-
-    step: int
-    after_stage: int | None
-    kind: str
-    text: str
-    data: Mapping[str, Any]
-    created_at: str

@@ -4,23 +4,82 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from sqlalchemy import Connection, Engine, inspect, text
+from sqlalchemy import Column, Connection, Engine, MetaData, String, Table, insert, inspect, text
 
 from store.errors import LedgerError
-from store.ledger import fresh
 from store.ledger.engine import missing_file, writing
+from store.ledger.tables import metadata
 
 HEAD = "0003"  # the newest migration; known here so that opening a ledger does not import Alembic
 VERSION_TABLE = "evergreen_version"  # our own: MLflow may share the database, and keeps an alembic_version
 
 _TURN = 0x45564752  # PostgreSQL's advisory lock while the schema changes
 
+# What a ledger made without Alembic has beside its tables. These are today's, while a migration keeps those of its
+# day; a test holds both ways to the same schema.
+
+# Row 0 of what cells and metrics point to, so that a key never holds a NULL.
+ROWS_THAT_MEAN_ALL = (
+    "INSERT INTO environment (environment_id, name, version, type, closed, options, fingerprint)"
+    " VALUES (0, '*', '', '*', FALSE, '{}', '')",
+    "INSERT INTO category (category_id, environment_id, name, trainable, parameters, fingerprint)"
+    " VALUES (0, 0, '*', FALSE, '{}', '')",
+    "INSERT INTO holdout (holdout_id, environment_id, category_id, purpose, sha256, num_items)"
+    " VALUES (0, 0, 0, '*', '', 0)",
+)
+
+# One row a cell, by name.
+V_MATRIX = """
+CREATE VIEW v_matrix AS
+SELECT c.run_id, r.name AS run, c.after_stage, e.name AS environment, k.name AS category, m.name AS metric,
+       c.split, c.eval_config_id, c.holdout_id, c.value, c.stderr, c.num_items, c.samples_per_item,
+       c.environment_id, c.category_id, c.metric_id, m.ratio_floor
+FROM eval_cell c
+JOIN run r ON r.run_id = c.run_id
+JOIN environment e ON e.environment_id = c.environment_id
+JOIN category k ON k.category_id = c.category_id
+JOIN metric_def m ON m.metric_id = c.metric_id
+"""
+
+# What a stage did to the environment it trained: the cell before it, the cell after it. Only like is compared
+# with like: same split, same generation settings, same items.
+V_STAGE_DELTA = """
+CREATE VIEW v_stage_delta AS
+SELECT a.run_id, a.run, s.stage, a.environment, a.category, a.metric, a.split, a.eval_config_id,
+       b.value AS value_before, a.value AS value_after, a.value - b.value AS delta,
+       CASE WHEN b.value >= a.ratio_floor THEN a.value / b.value END AS ratio
+FROM stage s
+JOIN v_matrix a ON a.run_id = s.run_id AND a.after_stage = s.stage AND a.environment_id = s.environment_id
+JOIN v_matrix b ON b.run_id = s.run_id AND b.after_stage = s.stage - 1
+     AND b.environment_id = a.environment_id AND b.category_id = a.category_id AND b.metric_id = a.metric_id
+     AND b.split = a.split AND b.eval_config_id = a.eval_config_id AND b.holdout_id = a.holdout_id
+"""
+
+# What earlier stages left of the environment that a stage is about to train, against the start of the run.
+V_CARRY = """
+CREATE VIEW v_carry AS
+SELECT a.run_id, a.run, s.stage, a.environment, a.category, a.metric, a.split, a.eval_config_id,
+       b.value AS value_base, a.value AS value_arrival,
+       CASE WHEN b.value >= a.ratio_floor THEN a.value / b.value END AS ratio
+FROM stage s
+JOIN v_matrix a ON a.run_id = s.run_id AND a.after_stage = s.stage - 1 AND a.environment_id = s.environment_id
+JOIN v_matrix b ON b.run_id = s.run_id AND b.after_stage = 0
+     AND b.environment_id = a.environment_id AND b.category_id = a.category_id AND b.metric_id = a.metric_id
+     AND b.split = a.split AND b.eval_config_id = a.eval_config_id AND b.holdout_id = a.holdout_id
+WHERE s.stage > 1
+"""
+
 
 def prepare(engine: Engine, create: bool) -> None:
     """Make sure that the database has our schema; a fresh one gets it if `create`. Raises `LedgerError`."""
     found = revision(engine)
-    if found is None and create:
-        _make(engine)
+    if found is None and create and find_spec("alembic") is None:
+        with writing(engine).begin() as connection:
+            _take_turn(connection)
+            if not inspect(connection).has_table(VERSION_TABLE):  # another process may have been faster
+                _create(connection)
+    elif found is None and create:
+        _migrate(engine)
     elif _ours(engine, found) != HEAD:
         raise LedgerError(
             f"The ledger {engine.url!r} was written by an earlier Evergreen (schema {found}, ours is {HEAD}). "
@@ -61,15 +120,15 @@ def _ours(engine: Engine, found: str | None) -> str:
     return found
 
 
-def _make(engine: Engine) -> None:
-    """Give a fresh database our schema; without Alembic it is made as the migrations would leave it."""
-    if find_spec("alembic") is not None:
-        _migrate(engine)
-        return
-    with writing(engine).begin() as connection:
-        _take_turn(connection)
-        if not inspect(connection).has_table(VERSION_TABLE):  # another process may have been faster
-            fresh.create(connection, VERSION_TABLE, HEAD)
+def _create(connection: Connection) -> None:
+    """Make everything in an empty database as the migrations would leave it, for hosts without Alembic."""
+    metadata.create_all(connection)
+    for statement in (*ROWS_THAT_MEAN_ALL, V_MATRIX, V_STAGE_DELTA, V_CARRY):
+        connection.execute(text(statement))
+    version = Table(VERSION_TABLE, MetaData(), Column("version_num", String(32), primary_key=True))
+    version.primary_key.name = f"{VERSION_TABLE}_pkc"  # as Alembic calls it: to the letter the same table
+    version.create(connection)
+    connection.execute(insert(version).values(version_num=HEAD))
 
 
 def _migrate(engine: Engine) -> None:

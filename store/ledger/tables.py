@@ -1,4 +1,7 @@
-"""The ledger's tables. Migrations create them; a test holds the two equal.
+"""The ledger's tables, each declared once: type, meaning and unit of a column stand here and nowhere else.
+
+Rows, queries, exports and their data dictionary follow from these declarations; a column with a meaning is exported.
+Migrations create the tables; a test holds the two equal.
 
 Keys are natural where they can be: (run, step, slot) rather than a number. Row 0 of `environment`, `category`
 and `holdout`, named `*`, means all of them. JSON is kept as text with sorted keys, times as ISO-8601 UTC text.
@@ -7,54 +10,46 @@ and `holdout`, named `*`, means all of them. JSON is kept as text with sorted ke
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
-    Dialect,
-    Double,
-    ForeignKey,
-    Index,
-    Integer,
-    MetaData,
-    Table,
-    Text,
-    TypeDecorator,
-    UniqueConstraint,
-)
-
-ALL = "*"  # the name of row 0
+import sqlalchemy as sa
+from sqlalchemy import BigInteger, Boolean, Column, Double, Integer, Table, Text, UniqueConstraint
 
 
-class Json(TypeDecorator[Any]):
+class Json(sa.TypeDecorator[Any]):
     """Plain data as JSON text: the same text on every database, floats exact, any character allowed."""
 
     impl = Text
     cache_ok = True
 
-    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str | None:
         """Write; None is NULL."""
-        return None if value is None else json.dumps(value, sort_keys=True, separators=(",", ":"))
+        if value is None:
+            return None
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)
 
-    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Any:
         """Read."""
         return None if value is None else json.loads(value)
 
 
-class FreeText(TypeDecorator[str]):
+def _plain(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else list(value)
+
+
+class FreeText(sa.TypeDecorator[str]):
     """Text that a model or a program wrote: what some database refuses is made visible instead."""
 
     impl = Text
     cache_ok = True
 
-    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
         """Write; PostgreSQL takes no NUL, and no UTF-8 database takes half a surrogate pair."""
         return None if value is None else value.replace("\0", "\u2400").encode("utf-8", "replace").decode()
 
 
-metadata = MetaData(
+metadata = sa.MetaData(
     naming_convention={
         "pk": "pk_%(table_name)s",
         "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -63,40 +58,81 @@ metadata = MetaData(
     }
 )
 
+# --- kinds of columns ------------------------------------------------------------------------------------
 
-def _key(name: str, *args: Any) -> Column[Any]:
-    return Column(name, *(args or (Integer,)), primary_key=True, autoincrement=False)
+
+def _table(name: str, *items: Any, **options: Any) -> Table:
+    return Table(name, metadata, *items, **options)
 
 
 def _id(name: str) -> Column[int]:
+    """The database numbers the rows."""
     return Column(name, Integer, primary_key=True)
 
 
-def _has(name: str, *args: Any) -> Column[Any]:
-    return Column(name, *args, nullable=False)
+def _key(name: str, type_: Any, meaning: str = "", unit: str = "") -> Column[Any]:
+    return Column(name, type_, primary_key=True, autoincrement=False, doc=meaning, info={"unit": unit})
 
 
-def _may(name: str, *args: Any) -> Column[Any]:
-    return Column(name, *args, nullable=True)
+def _has(name: str, type_: Any, meaning: str = "", unit: str = "", **info: Any) -> Column[Any]:
+    return Column(name, type_, nullable=False, doc=meaning, info={"unit": unit, **info})
 
 
-def _run() -> ForeignKey:
-    return ForeignKey("run.run_id")
+def _may(name: str, type_: Any, meaning: str = "", unit: str = "", **info: Any) -> Column[Any]:
+    return Column(name, type_, nullable=True, doc=meaning, info={"unit": unit, **info})
 
 
-def _environment() -> ForeignKey:
-    return ForeignKey("environment.environment_id")
+def _later(name: str, type_: Any, meaning: str = "", unit: str = "", **info: Any) -> Column[Any]:
+    """NULL when the row is written, and filled in afterwards."""
+    return _may(name, type_, meaning, unit, later=True, **info)
 
 
-def _category() -> ForeignKey:
-    return ForeignKey("category.category_id")
+def _to(target: str, meaning: str = "", name: str = "", key: bool = False, null: bool = False) -> Column[int]:
+    """Refer to another table. An export has the name behind the key, which row 0 lacks: `null` says it may be that."""
+    return Column(
+        name or target.partition(".")[2],
+        Integer,
+        sa.ForeignKey(target),
+        primary_key=key,
+        autoincrement=False if key else "auto",
+        nullable=False,
+        doc=meaning,
+        info={"nullable": null},
+    )
+
+
+def _entries(name: str, one: str, kind: str, meaning: str, unit: str = "", null: bool = False) -> Column[Any]:
+    """A list with an entry a sample, exported with a row a sample; `one` is an entry's name."""
+    entry = {"name": one, "kind": kind, "meaning": meaning, "unit": unit, "nullable": null}
+    return Column(name, Json, nullable=False, info={"entry": entry})
+
+
+_RUN, _ENVIRONMENT, _CATEGORY = "run.run_id", "environment.environment_id", "category.category_id"
+_METRIC, _CONFIG = "metric_def.metric_id", "eval_config.eval_config_id"
+
+_NAME, _NAME_OR_ALL = "name in the spec", "name in the spec; null: all of them"
+_OF_CATEGORY = "name of the environment's category"
+_STEP = "from 1, over the whole run"
+_TASK_KEY = "content key of the task: a hash of its conversation"
+_ROLE = "main: of the stage's own environment; replay: of an earlier one"
+_ARM = "category; environment for a scheduler; environment/category in flat mode"
+_AFTER_STAGE = "the boundary after this stage; 0: before any training"
+_AT_BOUNDARY = "the boundary it belongs to; null: it comes from a step"
+_CONFIG_HASH = "hash of the evaluation's settings: only equal ones compare"
+_UNDEFINED = "null: not finite or not defined"
+_VALUE = "the value that was trained with; null: no score"
+_CORRECT = "what accuracy counts; null: no score"
+_REASON = "why there is no score; null: there is one"
+
+
+def _written(name: str = "created_at", meaning: str = "when it was written") -> Column[str]:
+    return _has(name, Text, meaning, "UTC", kind="time")
 
 
 # --- what runs are about: shared by all runs -------------------------------------------------------------
 
-environment = Table(
+environment = _table(
     "environment",
-    metadata,
     _id("environment_id"),
     _has("name", Text),
     _has("version", Text),
@@ -107,11 +143,10 @@ environment = Table(
     UniqueConstraint("name", "version", "fingerprint"),
 )
 
-category = Table(
+category = _table(
     "category",
-    metadata,
     _id("category_id"),
-    _has("environment_id", Integer, _environment()),
+    _to(_ENVIRONMENT),
     _has("name", Text),
     _has("trainable", Boolean),
     _has("parameters", Json),
@@ -119,9 +154,8 @@ category = Table(
     UniqueConstraint("environment_id", "name", "fingerprint"),
 )
 
-metric_def = Table(
+metric_def = _table(
     "metric_def",
-    metadata,
     _id("metric_id"),
     _has("name", Text),
     _has("metric_group", Text),
@@ -133,21 +167,19 @@ metric_def = Table(
     UniqueConstraint("name"),
 )
 
-eval_config = Table(
+eval_config = _table(
     "eval_config",
-    metadata,
     _id("eval_config_id"),
     _has("sha256", Text),
-    _has("settings", Json),
+    _has("settings", Json, "the settings behind that hash"),
     UniqueConstraint("sha256"),
 )
 
-holdout = Table(
+holdout = _table(
     "holdout",
-    metadata,
     _id("holdout_id"),
-    _has("environment_id", Integer, _environment()),
-    _has("category_id", Integer, _category()),
+    _to(_ENVIRONMENT),
+    _to(_CATEGORY),
     _has("purpose", Text),  # "anchor", "select", "final"; "own" for a closed environment
     _has("sha256", Text),  # of the task keys
     _has("num_items", Integer),
@@ -156,196 +188,182 @@ holdout = Table(
 
 # --- a run and its course --------------------------------------------------------------------------------
 
-run = Table(
+run = _table(
     "run",
-    metadata,
     _id("run_id"),
-    _has("uid", Text),
-    _has("name", Text),
-    _has("seed", BigInteger),
-    _has("model", Text),
-    _has("objective", Text),
-    _may("scheduler", Text),  # NULL in flat mode
-    _has("bandit", Text),
-    _has("spec", Json),
-    _has("host", Json),
-    _has("status", Text),  # "running", "stopped", "finished", "failed"
-    _has("created_at", Text),
-    _may("ended_at", Text),
+    _has("uid", Text, "random name that no other run has, hex"),
+    _has("name", Text, "name of the run"),
+    _has("seed", BigInteger, "every random stream begins at it"),
+    _has("model", Text, "the policy"),
+    _has("objective", Text, "the preset"),
+    _may("scheduler", Text, "what chose environments; null in flat mode"),
+    _has("bandit", Text, "what chose categories"),
+    _has("spec", Json, "the resolved spec, without logins"),
+    _has("host", Json, "versions, threads, processor"),
+    _has("status", Text, "running, stopped, finished or failed; running also when its process died"),
+    _written(meaning="when it began"),
+    _later("ended_at", Text, "when it ended; null while it runs", "UTC", kind="time"),
     UniqueConstraint("uid"),
     UniqueConstraint("name"),
 )
 
-lineage = Table(
+lineage = _table(
     "lineage",  # only runs that were forked from another have a row
-    metadata,
-    _key("run_id", Integer, _run()),
-    _has("parent_id", Integer, _run()),
-    _has("parent_stage", Integer),  # it began at the boundary after this stage of its parent
+    _to(_RUN, key=True),
+    _to(_RUN, "the run it was forked from; null: none", "parent_id"),
+    _has("parent_stage", Integer, "forked at the boundary after this stage"),
 )
 
-study = Table(
+study = _table(
     "study",
-    metadata,
     _id("study_id"),
-    _has("name", Text),
+    _has("name", Text, "the study it is of; null: none"),
     _has("plan", Json),  # as it is now: seeds and settings may be added
     _has("created_at", Text),
     UniqueConstraint("name"),
 )
 
-member = Table(
+member = _table(
     "member",  # only runs of a study have a row
-    metadata,
-    _key("run_id", Integer, _run()),
-    _has("study_id", Integer, ForeignKey("study.study_id")),
-    _has("setting", Text),  # a label, the same for every seed
+    _to(_RUN, key=True),
+    _to("study.study_id"),
+    _has("setting", Text, "its setting in the study, the same for every seed"),
     _has("changes", Json),  # dotted spec field -> value
 )
 
-twin = Table(
+twin = _table(
     "twin",  # only the baselines of other runs have a row
-    metadata,
-    _key("run_id", Integer, _run()),
-    _has("of_id", Integer, _run()),
+    _to(_RUN, key=True),
+    _to(_RUN, "the run whose twin with another bandit it is", "of_id"),
 )
 
-stage = Table(
+stage = _table(
     "stage",
-    metadata,
-    _key("run_id", Integer, _run()),
-    _key("stage"),
-    _has("environment_id", Integer, _environment()),  # 0 in flat mode
-    _has("start_step", Integer),
-    _has("num_steps", Integer),  # as planned
-    _has("replay", Double),
-    _may("end_step", Integer),  # NULL while the stage is open
-    _may("stop_reason", Text),
-    _has("started_at", Text),
-    _may("ended_at", Text),
+    _to(_RUN, key=True),
+    _key("stage", Integer, "from 1"),
+    _to(_ENVIRONMENT, _NAME_OR_ALL, null=True),  # 0 in flat mode
+    _has("start_step", Integer, "steps done before it", "steps"),
+    _has("num_steps", Integer, "how many it may have; it may end earlier", "steps"),
+    _has("replay", Double, "share of every batch for environments that had a stage", "fraction"),
+    _later("end_step", Integer, "steps done at its end; null while it is open", "steps"),
+    _later("stop_reason", Text, "why it ended: budget, mastery, ..."),
+    _written("started_at", "when it began"),
+    _later("ended_at", Text, "when it ended", "UTC", kind="time"),
 )
 
-step = Table(
+step = _table(
     "step",
-    metadata,
-    _key("run_id", Integer, _run()),
-    _key("step"),
-    _has("stage", Integer),
-    _has("stage_step", Integer),
-    _has("seconds", Double),
-    _has("num_tokens", Integer),
-    _has("num_samples", Integer),
-    _has("created_at", Text),
+    _to(_RUN, key=True),
+    _key("step", Integer, _STEP, "steps"),
+    _has("stage", Integer, "from 1"),
+    _has("stage_step", Integer, "from 1 in every stage", "steps"),
+    _has("seconds", Double, "time it took", "s"),
+    _has("num_tokens", Integer, "written by the policy", "tokens"),
+    _has("num_samples", Integer, "in the batch", "samples"),
+    _written(),
     sqlite_with_rowid=False,
 )
 
-pick = Table(
+pick = _table(
     "pick",
-    metadata,
-    _key("run_id", Integer, _run()),
-    _key("step"),  # a scheduler's pick: the steps done before its stage
-    _key("stage"),
-    _key("level", Text),
-    _key("slot"),
-    _has("role", Text),
-    _has("environment_id", Integer, _environment()),
-    _has("arm", Text),
-    _has("probability", Double),
-    _may("signal", Double),
+    _to(_RUN, key=True),
+    _key("step", Integer, "of a scheduler's pick: the steps done before its stage", "steps"),
+    _key("stage", Integer, "from 1"),
+    _key("level", Text, "scheduler, category, or flat: one bandit over all arms"),
+    _key("slot", Integer, "position in the batch, from 0; 0 for a scheduler"),
+    _has("role", Text, _ROLE),
+    _to(_ENVIRONMENT, _NAME),
+    _has("arm", Text, _ARM),
+    _has("probability", Double, "with which it was drawn, at the time", "fraction"),
+    _may("signal", Double, "reward the bandit was given; null: none"),
     sqlite_with_rowid=False,
 )
 
-arm_state = Table(
+arm_state = _table(
     "arm_state",
-    metadata,
-    _key("run_id", Integer, _run()),
-    _key("step"),
-    _key("bandit", Text),
-    _key("arm", Text),
-    _has("probability", Double),
-    _may("value", Double),
-    _has("num_picks", Integer),
+    _to(_RUN, key=True),
+    _key("step", Integer, _STEP, "steps"),
+    _key("bandit", Text, "its environment; `*` for the scheduler or the flat bandit"),
+    _key("arm", Text, _ARM),
+    _has("probability", Double, "of being picked next", "fraction"),
+    _may("value", Double, "the bandit's estimate of its reward; null: none"),
+    _has("num_picks", Integer, "times picked up to here", "picks"),
     sqlite_with_rowid=False,
 )
 
-task_group = Table(
+task_group = _table(
     "task_group",
-    metadata,
-    _key("run_id", Integer, _run()),
-    _key("step"),
-    _key("slot"),
-    _has("environment_id", Integer, _environment()),
-    _has("category_id", Integer, _category()),
-    _has("task_key", Text),
-    _has("task_index", Integer),
-    _has("role", Text),
-    _has("num_samples", Integer),
-    _has("num_scored", Integer),
-    _has("num_correct", Integer),
-    _has("value_sum", Double),
-    _has("scores", Json),  # from here on lists, one entry a sample
-    _has("correct", Json),
-    _has("reasons", Json),
-    _has("versions", Json),
-    _has("num_tokens", Json),
-    _has("finishes", Json),
+    _to(_RUN, key=True),
+    _key("step", Integer, _STEP, "steps"),
+    _key("slot", Integer, "position in the batch, from 0"),
+    _to(_ENVIRONMENT, _NAME),
+    _to(_CATEGORY, _OF_CATEGORY),
+    _has("task_key", Text, _TASK_KEY),
+    _has("task_index", Integer, "number of the task in its category"),
+    _has("role", Text, _ROLE),
+    _has("num_samples", Integer, "in the group", "samples"),
+    _has("num_scored", Integer, "that could be scored", "samples"),
+    _has("num_correct", Integer, "of these correct", "samples"),
+    _has("value_sum", Double, "sum of their values", "fraction"),
+    _entries("scores", "value", "float", _VALUE, "fraction", null=True),
+    _entries("correct", "correct", "boolean", _CORRECT, null=True),
+    _entries("reasons", "reason", "text", _REASON, null=True),
+    _entries("versions", "version", "integer", "of the weights that wrote it"),
+    _entries("num_tokens", "num_tokens", "integer", "written by the policy", "tokens"),
+    _entries("finishes", "finish", "text", "stop, length, ..."),
 )
 
-step_metric = Table(
+step_metric = _table(
     "step_metric",
-    metadata,
-    _key("run_id", Integer, _run()),
-    _key("step"),
-    _key("metric_id", Integer, ForeignKey("metric_def.metric_id")),
-    _key("environment_id", Integer, _environment()),
-    _key("category_id", Integer, _category()),
-    _may("value", Double),  # NULL: not finite
-    _has("n", Double),
+    _to(_RUN, key=True),
+    _key("step", Integer, _STEP, "steps"),
+    _to(_METRIC, "see the list of metrics", key=True),
+    _to(_ENVIRONMENT, _NAME_OR_ALL, key=True, null=True),
+    _to(_CATEGORY, "name; null: the environment as a whole", key=True, null=True),
+    _may("value", Double, _UNDEFINED, "the metric's"),
+    _has("n", Double, "how many observations it stands for: tokens, groups or samples"),
     # By step first: a step's numbers land on one page, 0.25 ms for a hundred. With the series first it is
     # 2.2 ms, and reading one series of 3000 steps takes 24 ms instead of 1.
     sqlite_with_rowid=False,
 )
 
-event = Table(
+event = _table(
     "event",
-    metadata,
     _id("event_id"),
-    _has("run_id", Integer, _run()),
-    _has("step", Integer),
-    _may("stage", Integer),  # set when it came with a stage's start
-    _may("after_stage", Integer),  # set when it came with a boundary
-    _has("kind", Text),
-    _has("text", FreeText),
-    _has("data", Json),
-    _has("created_at", Text),
-    Index(None, "run_id", "step"),
+    _to(_RUN),
+    _has("step", Integer, "steps done by then", "steps"),
+    _may("stage", Integer, "the stage it began with; null: it came later"),
+    _may("after_stage", Integer, _AT_BOUNDARY),
+    _has("kind", Text, "decision, skipped update, unscorable, resumed, ..."),
+    _has("text", FreeText, "what happened"),
+    _has("data", Json, "the same for a program"),
+    _written(),
+    sa.Index(None, "run_id", "step"),
 )
 
-sample = Table(
+sample = _table(
     "sample",
-    metadata,
     _id("sample_id"),
-    _has("run_id", Integer, _run()),
-    _has("step", Integer),
-    _may("after_stage", Integer),  # set when it was made at a boundary
-    _has("slot", Integer),
-    _has("sample", Integer),
-    _has("environment_id", Integer, _environment()),
-    _has("category_id", Integer, _category()),
-    _has("task_key", Text),
-    _has("messages", Json),
-    _has("completion", FreeText),
-    _may("value", Double),
-    _may("correct", Boolean),
-    _may("reason", FreeText),
-    Index(None, "run_id", "step"),
+    _to(_RUN),
+    _has("step", Integer, "steps done by then", "steps"),
+    _may("after_stage", Integer, _AT_BOUNDARY),
+    _has("slot", Integer, "position in the batch, or of the task at a boundary, from 0"),
+    _has("sample", Integer, "position in the group, from 0"),
+    _to(_ENVIRONMENT, _NAME),
+    _to(_CATEGORY, _OF_CATEGORY),
+    _has("task_key", Text, _TASK_KEY),
+    _has("messages", Json, "the conversation before it: a list of {role, content}"),
+    _has("completion", FreeText, "what the policy wrote"),
+    _may("value", Double, _VALUE, "fraction"),
+    _may("correct", Boolean, _CORRECT),
+    _may("reason", FreeText, _REASON),
+    sa.Index(None, "run_id", "step"),
 )
 
-checkpoint = Table(
+checkpoint = _table(
     "checkpoint",
-    metadata,
     _id("checkpoint_id"),
-    _has("run_id", Integer, _run()),
+    _to(_RUN),
     _has("step", Integer),
     _has("num_boundaries", Integer),
     _has("kind", Text),
@@ -353,54 +371,83 @@ checkpoint = Table(
     _has("sha256", Text),
     _has("num_bytes", BigInteger),
     _has("created_at", Text),
-    _may("deleted_at", Text),
+    _later("deleted_at", Text),
     UniqueConstraint("run_id", "folder"),
 )
 
 # --- what was measured between stages --------------------------------------------------------------------
 
-boundary = Table(
+boundary = _table(
     "boundary",
-    metadata,
-    _key("run_id", Integer, _run()),
-    _key("after_stage"),
-    _has("step", Integer),
-    _has("eval_config_id", Integer, ForeignKey("eval_config.eval_config_id")),
-    _has("seconds", Double),
-    _has("created_at", Text),
+    _to(_RUN, key=True),
+    _key("after_stage", Integer, _AFTER_STAGE),
+    _has("step", Integer, "steps done by then", "steps"),
+    _to(_CONFIG, _CONFIG_HASH),
+    _has("seconds", Double, "time it took", "s"),
+    _written(),
 )
 
-eval_cell = Table(
+eval_cell = _table(
     "eval_cell",
-    metadata,
-    _key("run_id", Integer, _run()),
-    _key("after_stage"),
-    _key("environment_id", Integer, _environment()),
-    _key("category_id", Integer, _category()),
-    _key("metric_id", Integer, ForeignKey("metric_def.metric_id")),
-    _key("split", Text),
-    _key("eval_config_id", Integer, ForeignKey("eval_config.eval_config_id")),
-    _key("holdout_id", Integer, ForeignKey("holdout.holdout_id")),
-    _may("value", Double),
-    _may("stderr", Double),
-    _has("num_items", Integer),
-    _has("samples_per_item", Integer),
+    _to(_RUN, key=True),
+    _key("after_stage", Integer, _AFTER_STAGE),
+    _to(_ENVIRONMENT, _NAME_OR_ALL, key=True, null=True),
+    _to(_CATEGORY, "name; null: mean over the trainable categories", key=True, null=True),
+    _to(_METRIC, "see the list of metrics", key=True),
+    _key("split", Text, "anchor: held out; own: a closed environment's; select: a scheduler's"),
+    _to(_CONFIG, _CONFIG_HASH, key=True),
+    _to("holdout.holdout_id", "hash of the keys of the tasks behind it; null for means", key=True, null=True),
+    _may("value", Double, _UNDEFINED, "the metric's"),
+    _may("stderr", Double, "of the mean over tasks", "the metric's"),
+    _has("num_items", Integer, "tasks behind it", "tasks"),
+    _has("samples_per_item", Integer, "samples of each", "samples"),
 )
 
-eval_item = Table(
+eval_item = _table(
     "eval_item",
-    metadata,
-    _key("run_id", Integer, _run()),
-    _key("after_stage"),
-    _key("environment_id", Integer, _environment()),
-    _key("category_id", Integer, _category()),
-    _key("item"),  # its place among the category's items
-    _has("task_key", Text),
-    _has("num_scored", Integer),
-    _has("num_correct", Integer),
-    _has("value_sum", Double),
-    _has("entropy_sum", Double),
-    _has("num_tokens", Integer),
+    _to(_RUN, key=True),
+    _key("after_stage", Integer, _AFTER_STAGE),
+    _to(_ENVIRONMENT, _NAME, key=True),
+    _to(_CATEGORY, _OF_CATEGORY, key=True),
+    _key("item", Integer, "its place among the category's tasks, from 0"),
+    _has("task_key", Text, _TASK_KEY),
+    _has("num_scored", Integer, "samples that could be scored", "samples"),
+    _has("num_correct", Integer, "of these correct", "samples"),
+    _has("value_sum", Double, "sum of their values", "fraction"),
+    _has("entropy_sum", Double, "over the tokens of all samples", "nats"),
+    _has("num_tokens", Integer, "of all samples", "tokens"),
     _has("answers", Json),
     sqlite_with_rowid=False,
 )
+
+# --- names in the place of keys --------------------------------------------------------------------------
+
+NAMES: Mapping[str, Column[Any]] = {  # what a key of another table stands for
+    "environment": environment.c.name,
+    "category": category.c.name,
+    "metric": metric_def.c.name,
+    "eval_config": eval_config.c.sha256,
+    "eval_settings": eval_config.c.settings,
+    "holdout": holdout.c.sha256,
+}
+
+
+def key_of(name: str) -> Column[int]:
+    """Return the key that a name stands for, as in `environment.environment_id`."""
+    (key,) = NAMES[name].table.primary_key
+    return key
+
+
+def name_or_null(name: str) -> sa.Label[Any]:
+    """Select a name; row 0, all of them, has none."""
+    return sa.case((key_of(name) != 0, NAMES[name])).label(name)
+
+
+def with_names(table: Table) -> sa.FromClause:
+    """Join a table with those that its keys refer to and that have a name."""
+    source: sa.FromClause = table
+    for other in (environment, category, metric_def, eval_config, holdout):
+        (key,) = other.primary_key
+        if other is not table and key.name in table.c:
+            source = source.join(other, key == table.c[key.name])
+    return source

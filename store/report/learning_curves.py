@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from store.ledger.query_rows import Cell, CurvePoint
+from store.ledger.query_rows import CellRow, CurvePoint
 from store.report.charts import GAP, Band, Chart, Frame, Scale, Series, Xy, line_chart, nice_top
 from store.report.report_data import ReportData, Twin
 from store.sentences import num, number
@@ -93,7 +93,7 @@ def category_panels(material: ReportData) -> list[Chart]:
     """One small chart an environment: the held-out accuracy of its categories."""
     charts = []
     for name in material.environments:
-        by_category: dict[str, list[Cell]] = {}
+        by_category: dict[str, list[CellRow]] = {}
         for cell in material.accuracy:
             if cell.environment == name and cell.category is not None:
                 by_category.setdefault(cell.category, []).append(cell)
@@ -121,7 +121,7 @@ def category_panels(material: ReportData) -> list[Chart]:
 
 def levels(material: ReportData) -> list[Level]:
     """The table behind the charts: every environment and category, first and last boundary."""
-    found: dict[tuple[str, str | None], list[Cell]] = {}
+    found: dict[tuple[str, str | None], list[CellRow]] = {}
     for cell in material.accuracy:
         if cell.environment is not None:
             found.setdefault((cell.environment, cell.category), []).append(cell)
@@ -222,21 +222,21 @@ def _x(material: ReportData) -> Scale:
     return Scale(low, max(high, low + 1))
 
 
-def _by_environment(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
-    found: dict[str, list[Cell]] = {}
+def _by_environment(cells: Sequence[CellRow]) -> dict[str, list[CellRow]]:
+    found: dict[str, list[CellRow]] = {}
     for cell in cells:
         if cell.environment is not None and cell.category is None:
             found.setdefault(cell.environment, []).append(cell)
     return found
 
 
-def _points(material: ReportData | Twin, cells: Sequence[Cell]) -> list[tuple[float, float | None]]:
+def _points(material: ReportData | Twin, cells: Sequence[CellRow]) -> list[tuple[float, float | None]]:
     steps = {boundary.after_stage: boundary.step for boundary in material.boundaries}
     return [(steps[cell.after_stage], cell.value) for cell in cells if cell.after_stage in steps]
 
 
 def _measured(
-    material: ReportData, cells: Sequence[Cell], name: str
+    material: ReportData, cells: Sequence[CellRow], name: str
 ) -> list[tuple[float, float, float | None, str]]:
     """Every measured value at the step of its boundary, with a title that says it in words."""
     steps = {boundary.after_stage: boundary.step for boundary in material.boundaries}
@@ -258,7 +258,7 @@ def when(after_stage: int) -> str:
     return "before training" if after_stage == 0 else f"after stage {after_stage}"
 
 
-def _spread(cells: Sequence[Cell]) -> float:
+def _spread(cells: Sequence[CellRow]) -> float:
     values = [cell.value for cell in cells if cell.value is not None]
     return max(values) - min(values) if values else 0.0
 

@@ -10,7 +10,7 @@ from typing import Any
 from store import run_story
 from store.ledger import Ledger
 from store.ledger.queries import Reading
-from store.ledger.query_rows import ArmPoint, Boundary, Cell, CurvePoint, Sample, StagePick
+from store.ledger.query_rows import ArmPoint, BoundaryRow, CellRow, CurvePoint, SampleRow, StagePick
 from store.run_story import Facts
 
 MAX_POINTS = 64  # of a line: a point of noise is no news
@@ -25,8 +25,8 @@ class Twin:
 
     name: str
     bandit: str
-    boundaries: Sequence[Boundary]
-    accuracy: Sequence[Cell]
+    boundaries: Sequence[BoundaryRow]
+    accuracy: Sequence[CellRow]
     curves: Sequence[CurvePoint]
 
 
@@ -40,19 +40,19 @@ class ReportData:
     created_at: str
     environments: Sequence[str]  # in the order of the spec
     colours: Mapping[str, str]  # environment -> css class
-    boundaries: Sequence[Boundary]
-    accuracy: Sequence[Cell]
-    entropy: Sequence[Cell]
+    boundaries: Sequence[BoundaryRow]
+    accuracy: Sequence[CellRow]
+    entropy: Sequence[CellRow]
     curves: Sequence[CurvePoint]
     curve_width: int  # steps averaged into a point
     arms: Sequence[ArmPoint]
     arm_width: int
     stage_picks: Sequence[StagePick]
-    samples: Sequence[Sample]  # of the first and of the last boundary
+    samples: Sequence[SampleRow]  # of the first and of the last boundary
     twin: Twin | None = None
 
     @property
-    def last_boundary(self) -> Boundary | None:
+    def last_boundary(self) -> BoundaryRow | None:
         """The newest one, if it is not the first."""
         return self.boundaries[-1] if len(self.boundaries) > 1 else None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from store.ledger.query_rows import Sample
+from store.ledger.query_rows import SampleRow
 from store.report.report_data import ReportData
 from store.report.safe_text import clipped
 from store.sentences import number
@@ -71,9 +71,9 @@ def _pairs(material: ReportData, environment: str) -> list[SamplePair]:
     ]
 
 
-def _chosen(samples: Sequence[Sample]) -> list[Sample]:
+def _chosen(samples: Sequence[SampleRow]) -> list[SampleRow]:
     """Take the same number of first tasks of every category; of many categories, evenly spaced ones."""
-    by_category: dict[str, list[Sample]] = {}
+    by_category: dict[str, list[SampleRow]] = {}
     for sample in samples:
         by_category.setdefault(sample.category, []).append(sample)
     categories = list(by_category)
@@ -83,11 +83,11 @@ def _chosen(samples: Sequence[Sample]) -> list[Sample]:
     return [sample for category in categories for sample in by_category[category][:each]]
 
 
-def _task(sample: Sample) -> tuple[str, str, int]:
+def _task(sample: SampleRow) -> tuple[str, str, int]:
     return sample.category, sample.task_key, sample.sample
 
 
-def _answer(sample: Sample) -> Answer:
+def _answer(sample: SampleRow) -> Answer:
     text = clipped(sample.completion, LONGEST)
     if sample.reason is not None:
         return Answer(text, f"not scored: {clipped(sample.reason, 80)}", "unscored")

@@ -7,7 +7,7 @@ import json
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple
+from dataclasses import asdict
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from store.export.file_formats import ParquetWriter
 from store.export.tables import PICKS
 from store.ledger import Reading
-from store.ledger.query_rows import Cell, Sample
+from store.ledger.query_rows import CellRow, SampleRow
 from store.secrets import without_logins
 from store.tracker.cursor import Cursor
 from store.tracker.names import MATRICES, of_category, of_environment, slug
@@ -67,7 +67,7 @@ def _matrices(folder: Path, history: HistoryPages, until: Cursor) -> None:
             _csv(folder / f"{metric}.csv", ["after_stage", "step", *columns], table)
 
 
-def _column(cell: Cell) -> str:
+def _column(cell: CellRow) -> str:
     """Name a column like the series, without the metric."""
     environment = cell.environment or "*"
     if cell.category is None:
@@ -98,17 +98,17 @@ def _transitions(path: Path, history: HistoryPages, until: Cursor) -> None:
 
 def _picks(path: Path, read: Reading, name: str, until: int) -> None:
     """Write all decisions with their probabilities, some steps at a time."""
-    with ParquetWriter(path, [column for column in PICKS.columns if column.name != "run"]) as file:
+    columns = [column for column in PICKS.columns if column.name != "run"]
+    with ParquetWriter(path, columns) as file:
         for after in range(-1, until, _STEPS_AT_ONCE):
-            file.write(
-                [astuple(pick) for pick in read.picks(name, after, min(after + _STEPS_AT_ONCE, until))]
-            )
+            picks = read.picks(name, after, min(after + _STEPS_AT_ONCE, until))
+            file.write([tuple(getattr(pick, column.name) for column in columns) for pick in picks])
 
 
 def _samples(folder: Path, read: Reading, name: str, after_stage: int) -> None:
     """Write the newest boundary's completions, a line each: of every category in turn, up to a number."""
     folder.mkdir()
-    kept: dict[str, dict[str, list[Sample]]] = defaultdict(lambda: defaultdict(list))
+    kept: dict[str, dict[str, list[SampleRow]]] = defaultdict(lambda: defaultdict(list))
     for sample in read.boundary_samples(name, [after_stage], NUM_SAMPLES):
         kept[sample.environment][sample.category].append(sample)
     for environment, by_category in kept.items():

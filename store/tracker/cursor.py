@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from store.ledger import Reading
-from store.ledger.query_rows import Boundary, Step
+from store.ledger.query_rows import BoundaryRow, StepRow
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,9 @@ class Cursor:
         return cls(**json.loads(text)) if text else cls()
 
 
-def position(step: int, num_boundaries: int, steps: Sequence[Step], bounds: Sequence[Boundary]) -> Cursor:
+def position(
+    step: int, num_boundaries: int, steps: Sequence[StepRow], bounds: Sequence[BoundaryRow]
+) -> Cursor:
     """Make a position with the times that the ledger has for it."""
     step_at = next((row.created_at for row in steps if row.step == step), None)
     boundary_at = next((row.created_at for row in bounds if row.after_stage == num_boundaries - 1), None)

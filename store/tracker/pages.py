@@ -13,13 +13,13 @@ from typing import TypeVar
 
 from store import outcomes
 from store.ledger import Reading
-from store.ledger.query_rows import Arm, Boundary, Number, Run, Stage, StagePick, Step
+from store.ledger.query_rows import ArmRow, BoundaryRow, MetricRow, RunRow, StagePick, StageRow, StepRow
 from store.records import EVERYTHING
 from store.tracker.cursor import Cursor, position
 from store.tracker.names import MATRICES, of_environment
 from store.tracker.values import MlflowValue, of_bandits, of_pick, of_step, values
 
-Row = TypeVar("Row", Number, Arm)
+Row = TypeVar("Row", MetricRow, ArmRow)
 
 PAGE = 50  # steps
 EVERY = 10  # of so many steps the curriculum gets one; its stages get them all
@@ -31,7 +31,7 @@ class Page:
 
     stages: Mapping[int, Sequence[MlflowValue]]  # for the stages' own runs
     curriculum: Sequence[MlflowValue]
-    boundaries: Sequence[Boundary]
+    boundaries: Sequence[BoundaryRow]
     end: Cursor  # the cursor once all of it has arrived
 
 
@@ -40,10 +40,10 @@ class HistoryPages:
     """What a run's pages are cut from: its small tables whole, its large ones step by step."""
 
     read: Reading
-    run: Run
-    steps: Sequence[Step] = field(init=False)
-    boundaries: Sequence[Boundary] = field(init=False)
-    stages: Mapping[int, Stage] = field(init=False)
+    run: RunRow
+    steps: Sequence[StepRow] = field(init=False)
+    boundaries: Sequence[BoundaryRow] = field(init=False)
+    stages: Mapping[int, StageRow] = field(init=False)
     picks: Mapping[int, StagePick] = field(init=False)
     chances: Mapping[int, Mapping[str, float]] = field(init=False)  # by stage, what its pick was drawn from
     matrices: Mapping[str, Mapping[tuple[int, str], float | None]] = field(init=False)
@@ -94,7 +94,7 @@ class HistoryPages:
                 yield self._page(page, boundaries, reached)
                 sent = reached
 
-    def _page(self, steps: Sequence[Step], boundaries: Sequence[Boundary], end: Cursor) -> Page:
+    def _page(self, steps: Sequence[StepRow], boundaries: Sequence[BoundaryRow], end: Cursor) -> Page:
         """Turn rows into values. A stage's last step goes to the curriculum with the boundary that ends it."""
         closing = {b.step for b in boundaries if b.step % EVERY}
         wanted = {step.step for step in steps} | closing
@@ -137,7 +137,7 @@ class HistoryPages:
                 found[step.step] = values(said, step.step, step.created_at)
         return found
 
-    def _of_pick(self, first: Step) -> Sequence[MlflowValue]:
+    def _of_pick(self, first: StepRow) -> Sequence[MlflowValue]:
         """Tell what the scheduler knew when it picked the stage that this step begins; nothing in flat mode."""
         pick, stage = self.picks.get(first.stage), self.stages[first.stage]
         if pick is None:
@@ -146,7 +146,7 @@ class HistoryPages:
         chances = self.chances.get(first.stage, {})
         return values(dict(of_pick(pick, chances, arms)), stage.start_step, stage.started_at)
 
-    def _of_boundary(self, boundary: Boundary) -> Sequence[MlflowValue]:
+    def _of_boundary(self, boundary: BoundaryRow) -> Sequence[MlflowValue]:
         """Tell the matrices' row, what it says about the stage before, and what that stage earned."""
         after = boundary.after_stage
         numbers = {

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import reduce
 from typing import Any
 
-from store.ledger.query_rows import Run, Stage
+from store.ledger.query_rows import RunRow, StageRow
 from store.secrets import without_logins
 
 Spec = Mapping[str, Any]
@@ -32,7 +32,7 @@ _FROM_SPEC = {
 _NOT_HASHED = ("name", "seed", "tracker", "ledger", "checkpoint", "resources")
 
 
-def params(run: Run, spec: Spec) -> Words:
+def params(run: RunRow, spec: Spec) -> Words:
     """Say what a run was set to; the same for its stages, so that filters work on both."""
     found = {name: _at(spec, path) for name, path in _FROM_SPEC.items()}
     found |= {
@@ -47,7 +47,7 @@ def params(run: Run, spec: Spec) -> Words:
     return {name: without_logins(str(value)) for name, value in found.items() if value is not None}
 
 
-def stage_params(stage: Stage, spec: Spec) -> Words:
+def stage_params(stage: StageRow, spec: Spec) -> Words:
     """Say what a stage was about."""
     name = stage.environment or ALL
     family = _at(spec.get("environments", {}).get(name), "type")
@@ -60,7 +60,7 @@ def config_hash(spec: Spec) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def tags(run: Run, store_uri: str) -> Words:
+def tags(run: RunRow, store_uri: str) -> Words:
     """Name a run and where its ledger is."""
     kin = {"evergreen.forked_from": f"{run.parent} after stage {run.parent_stage}"} if run.parent else {}
     if run.study is not None:
@@ -73,7 +73,7 @@ def tags(run: Run, store_uri: str) -> Words:
     }
 
 
-def stage_tags(run: Run, stage: Stage, parent_id: str) -> Words:
+def stage_tags(run: RunRow, stage: StageRow, parent_id: str) -> Words:
     """Name a stage and hang it under its curriculum."""
     return {
         "evergreen.kind": "stage",
@@ -84,14 +84,14 @@ def stage_tags(run: Run, stage: Stage, parent_id: str) -> Words:
     }
 
 
-def note(run: Run, spec: Spec) -> str:
+def note(run: RunRow, spec: Spec) -> str:
     """Say in a line what a run is. MLflow shows it as Markdown, so what a spec may hold is set as code."""
     environments = ", ".join(f"`{_plain(name)}`" for name in sorted(spec.get("environments", {})))
     who = f"scheduler {run.scheduler}, bandit {run.bandit}" if run.scheduler else f"one bandit, {run.bandit}"
     return f"`{_plain(run.model)}` on {environments}; {who}; objective {_plain(run.objective)}"
 
 
-def stage_name(run: Run, stage: Stage) -> str:
+def stage_name(run: RunRow, stage: StageRow) -> str:
     """Name a stage so that stages sort in order."""
     return f"{run.name} {stage.stage:02} {stage.environment or ALL}"
 

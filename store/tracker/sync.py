@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from store.ledger import Ledger, Reading
-from store.ledger.query_rows import Stage
+from store.ledger.query_rows import StageRow
 from store.run_story import status
 from store.secrets import without_logins
 from store.tracker import artifacts, settings
@@ -105,7 +105,7 @@ class _Pass:
         self.record.describe(entry, settings.params(run, self.spec))
         return entry
 
-    def _stage(self, stage: Stage) -> MlflowRun:
+    def _stage(self, stage: StageRow) -> MlflowRun:
         """Find or make a stage's run."""
         if stage.stage not in self.stages:
             run = self.history.run

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from store.ledger.query_rows import Arm, Number, StagePick
+from store.ledger.query_rows import ArmRow, MetricRow, StagePick
 from store.metrics import metric as known_metric
 from store.records import EVERYTHING
 from store.tracker.names import PER_CATEGORY, PER_ENVIRONMENT, of_category, of_environment
@@ -40,7 +40,7 @@ def milliseconds(at: str) -> int:
     return round(datetime.fromisoformat(at).timestamp() * 1000)
 
 
-def of_step(numbers: Iterable[Number]) -> Iterator[tuple[str, float | None]]:
+def of_step(numbers: Iterable[MetricRow]) -> Iterator[tuple[str, float | None]]:
     """Name a step's training metrics; those that no name is for stay in the ledger."""
     for number in numbers:
         metric, environment, category = number.metric, number.environment, number.category
@@ -54,7 +54,7 @@ def of_step(numbers: Iterable[Number]) -> Iterator[tuple[str, float | None]]:
             yield of_category(metric, environment, category), number.value
 
 
-def of_bandits(arms: Iterable[Arm], is_flat: bool) -> Iterator[tuple[str, float]]:
+def of_bandits(arms: Iterable[ArmRow], is_flat: bool) -> Iterator[tuple[str, float]]:
     """Name the probabilities of categories; the flat bandit's arms are called environment/category."""
     for arm in arms:
         if arm.bandit != EVERYTHING:
@@ -65,7 +65,7 @@ def of_bandits(arms: Iterable[Arm], is_flat: bool) -> Iterator[tuple[str, float]
 
 
 def of_pick(
-    pick: StagePick, drawn_from: Mapping[str, float], arms: Sequence[Arm]
+    pick: StagePick, drawn_from: Mapping[str, float], arms: Sequence[ArmRow]
 ) -> Iterator[tuple[str, float | None]]:
     """Tell what a scheduler knew when it picked a stage.
 

@@ -11,8 +11,6 @@ from store import checkpoints
 from store.diff import Diff, DiffSide, diff, in_words
 from store.diff.sentences import pair, value
 from store.ledger import Ledger
-from store.ledger.testing import example
-from store.ledger.testing.example import unchanged
 from store.records import (
     BoundaryRecord,
     CheckpointRecord,
@@ -22,6 +20,8 @@ from store.records import (
     StageRecord,
     StepRecord,
 )
+from tests.store.ledger import example
+from tests.store.ledger.example import unchanged
 
 Compare = Callable[..., Diff]
 

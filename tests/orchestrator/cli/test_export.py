@@ -11,10 +11,10 @@ import pytest
 
 import orchestrator
 from store.ledger import Ledger
-from store.ledger.testing import example
 from store.records import MemberRecord, RunRecord, StudyRecord
 from tests.conftest import Evergreen
 from tests.orchestrator.specs import alone
+from tests.store.ledger import example
 
 
 def of_study(record: Any) -> Any:
@@ -93,7 +93,7 @@ def test_an_interrupted_export_leaves_nothing(
     def interrupted(*args: object) -> Iterator[object]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("store.export.exporter._rows", interrupted)
+    monkeypatch.setattr("store.export.rows.RunRows.of", interrupted)
     result = evergreen("export", "beside", tmp_path / "t", "--home", home)
     assert result.exit_code == 130
     assert "nothing is left" in result.stderr

@@ -14,9 +14,9 @@ from orchestrator.cli.run_state import Course, Outline, RunState
 from orchestrator.progress import Progress
 from orchestrator.runs.catalog import opened
 from store.ledger import Ledger
-from store.ledger.testing.example import STEPS_A_STAGE, step_record, write
 from store.records import BoundaryRecord, EventRecord, StepRecord
 from tests.orchestrator.specs import Raw, alone, flat, small
+from tests.store.ledger.example import STEPS_A_STAGE, step_record, write
 
 
 class Compared(Course):

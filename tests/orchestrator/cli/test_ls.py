@@ -19,7 +19,7 @@ from orchestrator.spec import load_spec
 from policies.samplers.contracts import Request, Sampling
 from policies.samplers.transformers import Config, create
 from store.ledger import Ledger
-from store.ledger.query_rows import Sample
+from store.ledger.query_rows import SampleRow
 from tests.conftest import Evergreen
 from tests.orchestrator.specs import alone
 
@@ -122,7 +122,7 @@ def test_samples_are_those_of_an_environment_a_stage_and_a_verdict(
 
 def test_what_a_policy_writes_is_never_markup() -> None:
     question = [{"role": "user", "content": "[/bold] 1 [link=x]"}]
-    sample = Sample(3, None, 0, 0, "words", "3", "key", question, "[red]2[/nothing]", 0.5, False, None)
+    sample = SampleRow(3, None, 0, 0, "words", "3", "key", question, "[red]2[/nothing]", 0.5, False, None)
     printed = io.StringIO()
     print_samples(Console(file=printed, width=120), [sample])
     assert "user: [/bold] 1 [link=x]" in printed.getvalue()

@@ -11,8 +11,8 @@ import pytest
 
 from store.export import new_export
 from store.ledger import Ledger
-from store.ledger.testing import example
 from store.records import BoundaryRecord, EventRecord, RunRecord, StepRecord
+from tests.store.ledger import example
 from tests.store.report.runs import Shape, written
 
 RUNS = ("example", "hostile", "speechless", "begun")

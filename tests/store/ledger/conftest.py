@@ -1,3 +1,5 @@
 import pytest
 
-pytest.register_assert_rewrite("store.ledger.testing")
+pytest.register_assert_rewrite(
+    *(f"tests.store.ledger.{name}" for name in ("suite", "shared", "lineage", "schema"))
+)

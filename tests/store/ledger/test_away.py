@@ -16,9 +16,9 @@ from sqlalchemy import Engine
 from store.errors import LedgerAway, LedgerError
 from store.ledger import Ledger, engine, patience
 from store.ledger.patience import Patience
-from store.ledger.testing import example
-from store.ledger.testing.suite import facts
 from store.records import BoundaryRecord, CellRecord, EventRecord
+from tests.store.ledger import example
+from tests.store.ledger.suite import facts
 
 
 @pytest.fixture(autouse=True)

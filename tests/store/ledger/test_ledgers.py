@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
-from store.ledger.testing import LedgerSuite, SharedLedgerSuite
+from tests.store.ledger.shared import SharedLedgerSuite
+from tests.store.ledger.suite import LedgerSuite
 
 POSTGRES = os.environ.get("EVERGREEN_TEST_POSTGRES_URL", "")
 

@@ -9,7 +9,7 @@ import pytest
 
 from store.errors import UnknownMetric
 from store.ledger import Ledger
-from store.ledger.testing import example
+from tests.store.ledger import example
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from store.errors import LedgerError
 from store.ledger import Ledger, schema
-from store.ledger.testing.schema import SchemaSuite
+from tests.store.ledger.schema import SchemaSuite
 
 
 @pytest.fixture

@@ -1,5 +1,4 @@
 """What every ledger must know of how runs are related: studies and their members, twins."""
-# ruff: noqa: D102 (the names of the tests say it)
 
 from __future__ import annotations
 
@@ -9,13 +8,13 @@ import pytest
 
 from store.errors import LedgerError
 from store.ledger.ledger import Ledger
-from store.ledger.testing import example
 from store.records import MemberRecord, StudyRecord
+from tests.store.ledger import example
 
 PLAN = {"seeds": [0, 1], "settings": [{"label": "a", "changes": {"learner.lr": 0.1}}]}
 
 
-class KinSuite:
+class LineageSuite:
     """One process. Every test gets an empty database."""
 
     def test_a_study_knows_its_runs_in_the_order_of_their_starts(self, ledger: Ledger) -> None:

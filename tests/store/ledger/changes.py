@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from store.ledger.testing.example import Change
 from store.records import (
     BoundaryRecord,
     EventRecord,
@@ -16,6 +15,7 @@ from store.records import (
     StageRecord,
     StepRecord,
 )
+from tests.store.ledger.example import Change
 
 Record = TypeVar("Record", bound=Any)
 

@@ -1,16 +1,33 @@
-"""What is changed after it was written: stages that end or start again, and going back to a checkpoint."""
+"""A run's history, changed as a whole: copied for a fork, taken back to a checkpoint; stages that end or restart."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, or_, update
+from sqlalchemy import Connection, and_, delete, insert, literal, or_, select, update
 from sqlalchemy.sql import ColumnElement
 
 from store.ledger import tables as t
 
 _OPEN = {"end_step": None, "stop_reason": None, "ended_at": None}
+_COPIED = (
+    *(t.stage, t.step, t.pick, t.arm_state, t.task_group, t.step_metric, t.event, t.sample),
+    *(t.boundary, t.eval_cell, t.eval_item),
+)
+
+
+def copy_history(connection: Connection, source: int, target: int) -> None:
+    """Copy all that a run did and measured; not its checkpoints, which are files of its own folder."""
+    numbered = {
+        t.event.c.event_id,
+        t.sample.c.sample_id,
+    }  # by the database: each copy gets a number of its own
+    for table in _COPIED:
+        columns = [column for column in table.c if column not in numbered]
+        rows = select(*(literal(target) if column.name == "run_id" else column for column in columns))
+        copied = rows.where(table.c.run_id == source)
+        connection.execute(insert(table).from_select([column.name for column in columns], copied))
 
 
 def end_stage(
@@ -34,7 +51,7 @@ def rewind(connection: Connection, run_id: int, step: int, num_boundaries: int) 
     """Keep `step` steps and the first `num_boundaries` boundaries of a run; boundary 0 is before any training.
 
     Stage i ends with boundary i, so after k boundaries the stages up to k may have started. The last of them
-    is open again; the conductor starts it anew if the checkpoint was made before it, which changes nothing.
+    is open again; the curriculum starts it anew if the checkpoint was made before it, which changes nothing.
     """
     for table in (t.step, t.step_metric, t.task_group, t.arm_state):
         connection.execute(delete(table).where(table.c.run_id == run_id, table.c.step > step))

@@ -1,5 +1,4 @@
 """What every ledger must do in one process."""
-# ruff: noqa: D102 (the names of the tests say it)
 
 from __future__ import annotations
 
@@ -12,11 +11,6 @@ from sqlalchemy import select
 from store.errors import LedgerError, UnknownMetric
 from store.ledger import tables
 from store.ledger.ledger import Ledger
-from store.ledger.testing import example
-from store.ledger.testing.changes import LEFT_OUT, MEASURED, TRAINED, at_step_2, first, with_spread
-from store.ledger.testing.example import Change, unchanged
-from store.ledger.testing.lineage import KinSuite
-from store.ledger.testing.schema import SchemaSuite
 from store.records import (
     CategoryRecord,
     CellRecord,
@@ -26,6 +20,11 @@ from store.records import (
     LineageRecord,
     MetricRecord,
 )
+from tests.store.ledger import example
+from tests.store.ledger.changes import LEFT_OUT, MEASURED, TRAINED, at_step_2, first, with_spread
+from tests.store.ledger.example import Change, unchanged
+from tests.store.ledger.lineage import LineageSuite
+from tests.store.ledger.schema import SchemaSuite
 
 # every database must find the same; a change of the canonical form shows here
 GOLDEN = {
@@ -60,7 +59,7 @@ def _timeless(row: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in row.items() if key not in _TIMES}
 
 
-class LedgerSuite(KinSuite, SchemaSuite):
+class LedgerSuite(LineageSuite, SchemaSuite):
     """One process. Every test gets an empty database."""
 
     # --- forks ---------------------------------------------------------------------------------------

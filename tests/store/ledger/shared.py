@@ -1,5 +1,4 @@
 """What every ledger must do for several processes and threads."""
-# ruff: noqa: D102 (the names of the tests say it)
 
 from __future__ import annotations
 
@@ -14,8 +13,8 @@ from sqlalchemy import event, select
 
 from store.ledger import tables
 from store.ledger.ledger import Ledger
-from store.ledger.testing import example
-from store.ledger.testing.suite import LedgerSuite, facts
+from tests.store.ledger import example
+from tests.store.ledger.suite import LedgerSuite, facts
 
 
 class SharedLedgerSuite(LedgerSuite):

@@ -1,5 +1,4 @@
 """What every database must make of the migrations: our tables, and views that calculate right."""
-# ruff: noqa: D102 (the names of the tests say it)
 
 from __future__ import annotations
 

@@ -1,0 +1,12 @@
+"""Questions to the ledger, by subject. Answers are small frozen rows, by name; a run may be writing meanwhile."""
+
+from __future__ import annotations
+
+from store.ledger.queries.choices import ChoiceQueries
+from store.ledger.queries.course import CourseQueries
+from store.ledger.queries.metrics import MetricQueries
+from store.ledger.queries.runs import RunQueries
+
+
+class Reading(RunQueries, CourseQueries, ChoiceQueries, MetricQueries):
+    """A ledger open for reading. Every method takes the run's name; an unknown one is a `LedgerError`."""

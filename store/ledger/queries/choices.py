@@ -1,0 +1,190 @@
+"""Questions about what was chosen and what became of it: picks, arms, groups and their scores."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from sqlalchemy import Double, Integer, and_, case, cast, func, or_, select
+from sqlalchemy.sql import FromClause
+
+from store.ledger import tables as t
+from store.ledger.queries.base import Queries, bin_of, same_step, within
+from store.ledger.query_rows import (
+    Allocation,
+    ArmPath,
+    ArmPoint,
+    ArmRow,
+    CategoryRow,
+    GroupScores,
+    PickRow,
+    SignalCount,
+    StagePick,
+    Unscorable,
+)
+
+
+class ChoiceQueries(Queries):
+    """The bandits' and the scheduler's choices, and the tasks that were played."""
+
+    def picks(self, name: str, after: int = -1, until: int | None = None) -> list[PickRow]:
+        """All decisions of the steps later than `after`; a scheduler's is at the steps done before its stage."""
+        row = t.pick.c
+        query = self.rows_of(name, PickRow, t.pick).where(*within(row.step, after, until))
+        return self.ask(PickRow, query.order_by(row.step, row.stage, row.level, row.slot))
+
+    def stage_picks(self, name: str) -> list[StagePick]:
+        """What a scheduler chose; nothing in flat mode."""
+        query = self.rows_of(name, StagePick, t.pick).where(t.pick.c.level == "scheduler")
+        return self.ask(StagePick, query.order_by(t.pick.c.stage))
+
+    def categories(self, name: str) -> list[CategoryRow]:
+        """The categories that the run's bandits could pick: trainable, and evaluated or trained on."""
+        row, run_id = t.category.c, self.run_id(name)
+        measured = select(t.eval_cell.c.category_id).where(t.eval_cell.c.run_id == run_id)
+        trained = select(t.task_group.c.category_id).where(t.task_group.c.run_id == run_id)
+        query = (
+            select(t.environment.c.name.label("environment"), row.name, row.parameters)
+            .select_from(t.with_names(t.category))
+            .where(
+                row.category_id != 0,
+                row.trainable,
+                or_(row.category_id.in_(measured), row.category_id.in_(trained)),
+            )
+            .order_by(t.environment.c.name, row.name)
+        )
+        return self.ask(CategoryRow, query)
+
+    def arms(
+        self, name: str, bandit: str | None = None, after: int = 0, until: int | None = None
+    ) -> list[ArmRow]:
+        """What the bandits knew after each step later than `after`; one bandit only, if named."""
+        row = t.arm_state.c
+        query = self.rows_of(name, ArmRow, t.arm_state).where(*within(row.step, after, until))
+        if bandit is not None:
+            query = query.where(row.bandit == bandit)
+        return self.ask(ArmRow, query.order_by(row.step, row.bandit, row.arm))
+
+    def arm_curves(self, name: str, width: int = 1) -> list[ArmPoint]:
+        """Every arm's probability over the steps, averaged over bins of `width` steps."""
+        row = t.arm_state.c
+        by = (row.bandit, row.arm, bin_of(row.step, width))
+        means = (
+            func.avg(cast(row.step, Double)).label("step"),
+            func.avg(row.probability).label("probability"),
+        )
+        query = select(row.bandit, row.arm, *means).where(row.run_id == self.run_id(name))
+        return self.ask(ArmPoint, query.group_by(*by).order_by(*by))
+
+    def arm_paths(self, name: str) -> list[ArmPath]:
+        """Where every arm's probability began, went and ended, in the order in which arms appeared."""
+        row, run_id = t.arm_state.c, self.run_id(name)
+        path = (
+            select(
+                row.bandit,
+                row.arm,
+                func.min(row.step).label("first"),
+                func.max(row.step).label("last"),
+                func.min(row.probability).label("probability_min"),
+                func.max(row.probability).label("probability_max"),
+            )
+            .where(row.run_id == run_id)
+            .group_by(row.bandit, row.arm)
+            .subquery()
+        )
+        begin, end = t.arm_state.alias(), t.arm_state.alias()
+        source: FromClause = path
+        for state, step in ((begin, path.c.first), (end, path.c.last)):
+            same = (state.c[key] == path.c[key] for key in ("bandit", "arm"))
+            source = source.join(state, and_(state.c.run_id == run_id, state.c.step == step, *same))
+        query = select(
+            path.c.bandit,
+            path.c.arm,
+            begin.c.probability.label("probability_start"),
+            path.c.probability_min,
+            path.c.probability_max,
+            end.c.probability.label("probability_end"),
+            end.c.value.label("value_end"),
+            end.c.num_picks,
+        ).select_from(source)
+        return self.ask(ArmPath, query.order_by(path.c.first, path.c.bandit, path.c.arm))
+
+    def scores(self, name: str) -> list[GroupScores]:
+        """How every group of training was scored."""
+        row = t.task_group.c
+        query = self.rows_of(name, GroupScores, t.task_group, row.scores.label("values"))
+        return self.ask(GroupScores, query.order_by(row.step, row.slot))
+
+    def allocation(self, name: str) -> list[Allocation]:
+        """Where the samples went: by stage, environment, category and role."""
+        row, stage = t.task_group.c, t.step.c.stage
+        by = (stage, row.environment_id, row.category_id)
+        names = (
+            t.environment.c.environment_id,
+            t.environment.c.name,
+            t.category.c.category_id,
+            t.category.c.name,
+        )
+        sums = ("num_scored", "num_correct", "value_sum", "num_samples")
+        query = (
+            select(
+                *(stage, t.name_or_null("environment"), t.name_or_null("category"), row.role),
+                func.count().label("num_groups"),
+                *(func.sum(row[key]).label(key) for key in sums),
+            )
+            .select_from(t.with_names(t.task_group).join(t.step, same_step(t.task_group)))
+            .where(row.run_id == self.run_id(name))
+            .group_by(*by, *names, row.role)
+            .order_by(*by, row.role)
+        )
+        return self.ask(Allocation, query)
+
+    def taught(self, name: str, reward: str) -> list[SignalCount]:
+        """How many groups of every category had a signal in what the objective reads: `value` or `correct`.
+
+        Verdicts differ where some but not all are correct. Of values every step has the share of groups without
+        spread.
+        """
+        group, metric, run_id = t.task_group.c, t.step_metric.c, self.run_id(name)
+        by = (group.environment_id, group.category_id)
+        mixed = case(((group.num_correct > 0) & (group.num_correct < group.num_scored), 1), else_=0)
+        groups = (
+            select(*by, func.count().label("num_groups"), func.sum(mixed).label("num_mixed"))
+            .where(group.run_id == run_id)
+            .group_by(*by)
+            .subquery()
+        )
+        of = (metric.environment_id, metric.category_id)
+        spread = (
+            select(*of, func.sum(metric.n * (1 - metric.value)).label("num"))
+            .select_from(t.step_metric.join(t.metric_def))
+            .where(metric.run_id == run_id, t.metric_def.c.name == "zero_var_groups")
+            .group_by(*of)
+            .subquery()
+        )
+        same = (spread.c[key.name] == groups.c[key.name] for key in by)
+        source = (
+            groups.join(t.environment, t.environment.c.environment_id == groups.c.environment_id)
+            .join(t.category, t.category.c.category_id == groups.c.category_id)
+            .outerjoin(spread, and_(*same))
+        )
+        counted = groups.c.num_mixed if reward == "correct" else func.round(func.coalesce(spread.c.num, 0))
+        query = select(
+            t.environment.c.name.label("environment"),
+            t.category.c.name.label("category"),
+            groups.c.num_groups,
+            cast(counted, Integer).label("num_taught"),
+        ).select_from(source)
+        return self.ask(SignalCount, query.order_by(groups.c.environment_id, groups.c.category_id))
+
+    def unscorable(self, name: str) -> list[Unscorable]:
+        """How many samples could not be scored, and why."""
+        row = t.task_group.c
+        query = (
+            select(t.environment.c.name, row.reasons)
+            .select_from(t.with_names(t.task_group))
+            .where(row.run_id == self.run_id(name), row.num_scored < row.num_samples)
+        )
+        counts: Counter[tuple[str, str]] = Counter()
+        for environment, reasons in self.access.read(lambda connection: connection.execute(query).all()):
+            counts.update((environment, reason) for reason in reasons if reason is not None)
+        return [Unscorable(*key, num) for key, num in sorted(counts.items())]
