@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from policies.objectives.groups import group_size
-
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -59,7 +57,8 @@ class Batch:
     @property
     def num_lone_groups(self) -> int:
         """How many groups of a whole step have one member: nothing to compare with, so their advantage is 0."""
-        return int((group_size(self.group_B) == 1).sum())
+        _, size_N = self.group_B.unique(return_counts=True)  # type: ignore[no-untyped-call]
+        return int((size_N == 1).sum())
 
     @property
     def has_advantage(self) -> Tensor:

@@ -23,7 +23,7 @@ mix of the first step. It is logged beside the other, so that one sees what the 
 reproduces papers, it is what controllers read.
 
 What is a token's entropy is the objective's `entropy`: the sampler's, or an estimate of the same from the tokens drawn
-(`surprisal.py`). Baselines and readings must come from the same sampling distribution.
+(`statistics.py`). Baselines and readings must come from the same sampling distribution.
 
 Source: ours.
 """

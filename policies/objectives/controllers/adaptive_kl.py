@@ -18,14 +18,14 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from policies.objectives.errors import ObjectiveError
-from policies.objectives.parts import Controller, PartOptions
+from policies.objectives.parts import Controller, ControllerOptions, PartInfo
 
 SOURCE = "arXiv 1909.08593"
-KNOB = "kl"
+INFO = PartInfo(knob="kl")
 MAX_ERROR = 0.2
 
 
-class Config(PartOptions):
+class Config(ControllerOptions):
     """The target, and how fast."""
 
     target: float = Field(0.1, gt=0)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from pydantic import model_validator
 
-from policies.objectives.control_targets import BoundedOptions, Steering, expect_inside
+from policies.objectives.controllers import BoundedOptions, Steering, expect_inside
 from policies.objectives.entropy_reading import ENTROPY
 from policies.objectives.parts import Controller
 
@@ -38,6 +38,11 @@ class Config(BoundedOptions):
     """Smallest multiplier."""
     high: float = 10.0
     """Largest multiplier."""
+
+    @property
+    def steers_entropy(self) -> bool:
+        """Whether what is constrained is the entropy."""
+        return self.metric == ENTROPY
 
     @property
     def falls_below_target(self) -> bool:

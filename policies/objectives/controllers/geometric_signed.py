@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from policies.objectives.control_targets import BoundedOptions, Steering, expect_inside
+from policies.objectives.controllers import BoundedOptions, Steering, expect_inside
 from policies.objectives.parts import Controller
 
 SOURCE = "arXiv 2603.11682"

@@ -22,7 +22,7 @@ import math
 
 from pydantic import Field
 
-from policies.objectives.control_targets import Steering, TargetOptions, expect_inside
+from policies.objectives.controllers import Steering, TargetOptions, expect_inside
 from policies.objectives.parts import Controller
 
 SOURCE = "ours"

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from policies.objectives.control_targets import Steering, TargetOptions, expect_inside
+from policies.objectives.controllers import Steering, TargetOptions, expect_inside
 from policies.objectives.parts import Controller
 
 SOURCE = "arXiv 2511.15248"

@@ -26,12 +26,12 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from policies.objectives.parts import Controller, PartOptions
+from policies.objectives.parts import Controller, ControllerOptions
 
 SOURCE = "arXiv 2509.22576"
 
 
-class Config(PartOptions):
+class Config(ControllerOptions):
     """Which way, how long, and where to."""
 
     form: Literal["linear", "cosine", "epo"] = "linear"

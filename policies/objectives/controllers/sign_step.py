@@ -26,7 +26,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from policies.objectives.control_targets import BoundedOptions, Steering, expect_inside
+from policies.objectives.controllers import BoundedOptions, Steering, expect_inside
 from policies.objectives.parts import Controller
 
 SOURCE = "arXiv 2505.22312"

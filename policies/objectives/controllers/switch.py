@@ -13,7 +13,7 @@ Source: Arbitrary Entropy Policy Optimization, arXiv 2510.08141, checked against
 
 from __future__ import annotations
 
-from policies.objectives.control_targets import BoundedOptions, Steering, expect_inside
+from policies.objectives.controllers import BoundedOptions, Steering, expect_inside
 from policies.objectives.parts import Controller
 
 SOURCE = "arXiv 2510.08141"

@@ -28,13 +28,8 @@ Source: Discriminative Constrained Optimization (DisCO), arXiv 2505.12366; check
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from policies.objectives.groups import group_sum
-from policies.objectives.parts import Estimator, Outcomes, Part, PartOptions
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import Estimator, Outcomes, Part, PartOptions, Tensor
+from policies.objectives.statistics import group_sum
 
 SOURCE = "arXiv 2505.12366"
 TINY = 1e-300  # what a sum of 0 is divided by, before its quotient is dropped

@@ -1,6 +1,6 @@
 """REINFORCE++ with a baseline: A_t = whiten(r_i - mean of the group), spread over tokens, whitened over all tokens.
 
-Symbols: r_i the reward of sample i; whitening is over the tokens of the step (`whitening.py`). The group gives the
+Symbols: r_i the reward of sample i; whitening is over the tokens of the step (`whitened`). The group gives the
 baseline, the step the scale: no group is magnified because its own spread is small.
 
 A group without spread does not stay at 0: it gets minus the mean over tokens, a small push that is the same for all
@@ -20,14 +20,8 @@ Source: REINFORCE++, arXiv 2501.03262; checked against verl `core_algos.py`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from policies.objectives.groups import centred
-from policies.objectives.parts import Estimator, Outcomes, Part, PartOptions
-from policies.objectives.whitening import whitened
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import Estimator, Outcomes, Part, PartOptions, Tensor
+from policies.objectives.statistics import centred, whitened
 
 SOURCE = "arXiv 2501.03262"
 

@@ -35,18 +35,15 @@ Source: Risk-based Policy Optimization (RiskPO), arXiv 2510.00911; checked again
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
-from policies.objectives.groups import group_size, group_sum
-from policies.objectives.parts import Estimator, Outcomes, Part, PartOptions, PartState
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import Estimator, Outcomes, Part, PartInfo, PartOptions, PartState, Tensor
+from policies.objectives.statistics import group_size, group_sum
 
 SOURCE = "arXiv 2510.00911"
-NO_GROUPS = True
+INFO = PartInfo(compares_groups=False)
 EPS = 1e-6
 
 

@@ -18,16 +18,11 @@ denominator too.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
 from policies.objectives.contracts import ShapedRows, Totals
 from policies.objectives.mismatch_weights import exp_clamped, masked, sequence_mean
-from policies.objectives.parts import Part, PartOptions, Shaped, Shaper
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import Part, PartOptions, Shaped, Shaper, Tensor
 
 SOURCE = "SkyRL"
 

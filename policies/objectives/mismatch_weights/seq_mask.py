@@ -16,18 +16,14 @@ Source: TRL `trl/trainer/grpo_trainer.py` (its default mode, `sequence_mask`, C 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
 from policies.objectives.contracts import ShapedRows, Totals
 from policies.objectives.mismatch_weights import exp_clamped, sequence_sum, weighed
-from policies.objectives.parts import Part, PartOptions, Shaped, Shaper
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import Part, PartInfo, PartOptions, Shaped, Shaper, Tensor
 
 SOURCE = "TRL"
+INFO = PartInfo(is_importance_weight=True)
 
 
 class Config(PartOptions):

@@ -38,10 +38,15 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
-from policies.objectives.parts import PartOptions
+from policies.objectives.parts import PartInfo, PartOptions
 
 SOURCE = "arXiv 2510.08141"
-KNOB = "tempered_temperature"
+INFO = PartInfo(
+    knob="tempered_temperature",
+    plan="adds_tempered_rows",
+    cost="a side batch at another temperature",
+    raises_entropy=("tempered_temperature",),
+)
 BETTER = 0.05  # standardised advantage in its side group, above which version 1 takes a sample
 
 

@@ -22,18 +22,13 @@ Source: arXiv 2602.04879; prime-rl `src/prime_rl/trainer/rl/loss.py`, whose defa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
 from policies.objectives.contracts import ShapedRows
-from policies.objectives.parts import MAX_LOG_RATIO, Part, PartOptions, Ratio, RatioRule
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import MAX_LOG_RATIO, Part, PartInfo, PartOptions, Ratio, RatioRule, Tensor
 
 SOURCE = "arXiv 2602.04879"
-ANCHOR = "lp_roll"
+INFO = PartInfo(anchor="lp_roll")
 
 
 class Config(PartOptions):

@@ -15,15 +15,11 @@ the surrogate without a trust region is that of TRPO, 1502.05477, equation 14.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from policies.objectives.contracts import ShapedRows
-from policies.objectives.parts import MAX_LOG_RATIO, Part, PartOptions, Ratio, RatioRule
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import MAX_LOG_RATIO, Part, PartInfo, PartOptions, Ratio, RatioRule, Tensor
 
 SOURCE = "arXiv 2505.22617"
+INFO = PartInfo(stale_samples="weighed", clips_freed_tokens=False)
 
 
 class Config(PartOptions):

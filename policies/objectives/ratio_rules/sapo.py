@@ -17,18 +17,13 @@ Source: Soft Adaptive Policy Optimization, arXiv 2511.20347; TRL, verl `core_alg
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
 from policies.objectives.contracts import ShapedRows
-from policies.objectives.parts import MAX_LOG_RATIO, Part, PartOptions, Ratio, RatioRule
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import MAX_LOG_RATIO, Part, PartInfo, PartOptions, Ratio, RatioRule, Tensor
 
 SOURCE = "arXiv 2511.20347"
-IDLE_AT_ONE = True
+INFO = PartInfo(idle_at_one_update=True)
 
 
 class Config(PartOptions):

@@ -34,15 +34,12 @@ Source: ARES, arXiv 2510.08457 (its trainer is called AEPO there); checked again
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field
 
-from policies.objectives.groups import group_size, group_sum
-from policies.objectives.parts import Outcomes, Part, PartOptions, PartState, RewardMap
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import Outcomes, Part, PartOptions, PartState, RewardMap, Tensor
+from policies.objectives.statistics import group_size, group_sum
 
 SOURCE = "arXiv 2510.08457"
 PERCENTILE, MEMORY, MOST = 0.95, 0.99, 2.0  # of an answer's entropies; of the threshold; of alpha

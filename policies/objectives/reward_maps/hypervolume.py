@@ -26,18 +26,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from policies.objectives.parts import Outcomes, Part, PartOptions, PartState, RewardMap
-from policies.objectives.score_components import chosen
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import Outcomes, Part, PartInfo, PartOptions, PartState, RewardMap, Tensor
 
 SOURCE = "arXiv 2509.11452"
-MISSING = "where the multiplier enters; the point is that of the training samples, not of a validation"
+INFO = PartInfo(
+    missing="where the multiplier enters; the point is that of the training samples, not of a validation"
+)
 Point = Sequence[float]
 
 
@@ -55,7 +52,7 @@ def create(config: Config) -> RewardMap:
 
 def scale(outcomes: Outcomes, memory: PartState, config: Config) -> Tensor:
     """The rewards [B], each arm's times what its step added; fronts grow."""
-    values = chosen(outcomes, config.hypervolume_components, "hypervolume_components")
+    values = outcomes.chosen_components(config.hypervolume_components, "hypervolume_components")
     reference = [config.hypervolume_components.get(name, 0.0) for name in values]
     factor_B = outcomes.reward_B.new_ones(len(outcomes.reward_B))
     for place, arm in enumerate(outcomes.arms):

@@ -19,15 +19,10 @@ Source: Fine-Tuning Language Models from Human Preferences, arXiv 1909.08593, se
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
 from policies.objectives.errors import ObjectiveError
-from policies.objectives.parts import MAX_LOG_RATIO, Outcomes, Part, PartOptions, PartState, RewardMap
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import MAX_LOG_RATIO, Outcomes, Part, PartOptions, PartState, RewardMap, Tensor
 
 SOURCE = "arXiv 1909.08593"
 

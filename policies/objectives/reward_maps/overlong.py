@@ -20,14 +20,9 @@ Source: DAPO, arXiv 2503.14476, equation 13; checked against verl `verl/workers/
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field, model_validator
 
-from policies.objectives.parts import Part, PartOptions, RewardMap
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import Part, PartOptions, RewardMap, Tensor
 
 SOURCE = "arXiv 2503.14476"
 

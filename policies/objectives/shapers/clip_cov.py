@@ -1,6 +1,6 @@
 """Clip-Cov: A' = 0 on a few tokens drawn at random among those with low < cov < high, A' = A on all others.
 
-Symbols: cov = (A - mean A) * (lp - mean lp) of a token over the step (`covariance.py`). Of N tokens max(1,
+Symbols: cov = (A - mean A) * (lp - mean lp) of a token over the step (`token_covariance`). Of N tokens max(1,
 floor(ratio * N)) are drawn, and never more than are eligible. They stay in the denominator of the loss.
 
 The few tokens with a large cov carry nearly all of the fall of entropy; leaving out some of them slows it. It steers
@@ -20,20 +20,17 @@ against PRIME-RL/Entropy-Mechanism-of-RL and verl `core_algos.py` (`compute_poli
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from pydantic import Field, model_validator
 
 from policies.objectives.contracts import ShapedRows, SurveyResult, Totals
-from policies.objectives.covariance import token_covariance
-from policies.objectives.parts import Part, PartOptions, PartState, Shaped, Shaper
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import Part, PartInfo, PartOptions, PartState, Shaped, Shaper, Tensor
+from policies.objectives.statistics import token_covariance
 
 SOURCE = "arXiv 2505.22617"
-DIFFERS = "tokens are drawn once a step, from all of it; the released code: in every mini-batch, from unclipped ones"
+INFO = PartInfo(
+    differs="tokens are drawn once a step, from all of it; the released code: in every mini-batch, from unclipped ones"
+)
 
 
 class Config(PartOptions):

@@ -29,19 +29,24 @@ Source: From Uniform to Heterogeneous, arXiv 2509.16591; checked against starriv
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
 from policies.objectives.contracts import ShapedRows, SurveyResult, Totals
-from policies.objectives.parts import MAX_LOG_RATIO, Part, PartOptions, PartState, Shaped, Shaper
+from policies.objectives.parts import (
+    MAX_LOG_RATIO,
+    Part,
+    PartInfo,
+    PartOptions,
+    PartState,
+    Shaped,
+    Shaper,
+    Tensor,
+)
 from policies.objectives.ratio_rules.hapo import SCORE, bounds
 from policies.objectives.statistics import quantile, start_entropy
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 SOURCE = "arXiv 2509.16591"
+INFO = PartInfo(notes=(SCORE,))
 MIN_ENTROPY = 1e-8  # nats
 
 

@@ -15,17 +15,12 @@ Source: Entropy-Preserving Reinforcement Learning, arXiv 2603.11682; checked aga
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from policies.objectives.centred_log_prob import Centre, centred_lp, centring_needs
 from policies.objectives.contracts import ShapedRows, Totals
-from policies.objectives.parts import Part, PartOptions, Shaped, Shaper
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import Part, PartInfo, PartOptions, Shaped, Shaper, Tensor
+from policies.objectives.statistics import Centre, centred_lp, centring_needs
 
 SOURCE = "arXiv 2603.11682"
-KNOB = "strength"
+INFO = PartInfo(knob="strength")
 MIN_LP = -20.0  # nats
 
 

@@ -25,15 +25,15 @@ from pydantic import Field
 
 from policies.objectives.contracts import ShapedRows, Totals
 from policies.objectives.errors import ObjectiveError
-from policies.objectives.parts import MAX_LOG_RATIO, Added, Part, PartOptions, Term
+from policies.objectives.parts import MAX_LOG_RATIO, Added, Part, PartInfo, PartOptions, Term
 
 SOURCE = "arXiv 2505.12366"
-DIFFERS = (
-    "the constraint's KL is the mean of lp_old - lp over the whole update; the released function's default is k3, over "
-    "the micro-batches on the devices"
+INFO = PartInfo(
+    differs="the constraint's KL is the mean of lp_old - lp over the whole update; the released function's default is "
+    "k3, over the micro-batches on the devices",
+    idle_at_one_update=True,
+    holds=True,
 )
-IDLE_AT_ONE = True
-HOLDS = True
 
 
 class Config(PartOptions):
