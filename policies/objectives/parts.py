@@ -86,9 +86,8 @@ class PartInfo:
     lowers_entropy: bool = False  # its options lower entropy where they are positive
     raises_entropy: tuple[str, ...] = ()  # its options that raise entropy as they grow; of a shaper all do
     notes: tuple[str, ...] = ()  # what its survey notes of tokens for other parts
-    warn: Callable[[Mapping[str, Any]], str | None] | None = (
-        None  # a mistake in the objective's options, or None
-    )
+    # says what is usually a mistake in the objective's options, or None
+    warn: Callable[[Mapping[str, Any]], str | None] | None = None
 
     compares_groups: bool = True  # of an estimator: advantages compare samples inside a group
     learns_from_even_groups: bool = False  # of an estimator: also from groups without spread
@@ -96,19 +95,17 @@ class PartInfo:
     weighs_by_mean_lp: bool = False  # of a shaper: an answer is weighed by its mean log-prob
     is_importance_weight: bool = False  # of a mismatch weight: a ratio of probabilities, no mask
     anchor: Literal["lp_old", "lp_roll"] = (
-        "lp_old"  # of a ratio rule: what the ratio is to; lp_roll: the sampler
+        "lp_old"  # of a ratio rule: what the ratio is to, lp_roll: the sampler
     )
-    stale_samples: Literal["bounded", "weighed", "ignored"] = (
-        "bounded"  # of a ratio rule: what it does about them
-    )
+    # of a ratio rule: stale samples are held near the start of the step, only weighed, or taken for fresh ones
+    stale_samples: Literal["bounded", "weighed", "ignored"] = "bounded"
     clips_freed_tokens: bool = True  # of a ratio rule: also those that a term frees
     reads: tuple[str, ...] = ()  # of a ratio rule: what a shaper has to note
     is_of_sequences: bool = False  # of a ratio rule: one ratio a sequence
-    holds: bool = (
-        False  # of a term: it keeps the policy near the start of the step, so that no ratio rule has to
-    )
+    holds: bool = False  # of a term: it keeps the policy near the start of the step, a ratio rule need not
     frees_tokens: bool = False  # of a term: from the ratio rule's clip
-    plan: Literal["drops_even_groups", "sizes_groups", "adds_tempered_rows"] | None = None  # what a plan does
+    # of a plan: what a run carries out for it
+    plan: Literal["drops_even_groups", "sizes_groups", "adds_tempered_rows"] | None = None
     cost: str = ""  # of a plan: what it costs in generation
     needs_max_length: bool = False  # of an aggregation
     weighs_sequences_alike: bool = False  # of an aggregation
@@ -279,9 +276,9 @@ class Controller(ABC):
         """Where the value goes from here; None, nothing was read: a controller that reads stays where it is."""
 
     @property
-    @abstractmethod
     def is_at_bound(self) -> bool:
         """Whether the value is as large as it may become: the controller may have run out of force."""
+        return False
 
     @property
     def target(self) -> float | None:

@@ -46,7 +46,6 @@ class Config(ControllerOptions):
 
 
 def create(config: Config, start: float) -> Controller:
-    """Make the controller; `ObjectiveError` when it cannot start from there."""
     if start <= 0:
         raise ObjectiveError(
             f"the adaptive_kl controller multiplies its coefficient, so it cannot start from {start:g}: "
@@ -75,8 +74,3 @@ class AdaptiveKl(Controller):
     def target(self) -> float:
         """The KL that is held."""
         return self._config.target
-
-    @property
-    def is_at_bound(self) -> bool:
-        """Never: it has no bounds."""
-        return False

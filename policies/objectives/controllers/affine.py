@@ -33,7 +33,6 @@ class Config(BoundedOptions):
 
 
 def create(config: Config, start: float) -> Controller:
-    """Make the controller; `ObjectiveError` when it cannot start from there."""
     expect_inside(start, config.low, config.high, "affine")
     return Affine(config, start)
 

@@ -59,7 +59,6 @@ class Config(BoundedOptions):
 
 
 def create(config: Config, start: float) -> Controller:
-    """Make the controller; `ObjectiveError` when it cannot start from there."""
     expect_inside(start, config.low, config.high, "dual_ascent")
     return DualAscent(config, start)
 

@@ -34,7 +34,6 @@ class Config(BoundedOptions):
 
 
 def create(config: Config, start: float) -> Controller:
-    """Make the controller; `ObjectiveError` when it cannot start from there."""
     expect_inside(start, config.low, config.high, "geometric")
     return Geometric(config, start)
 

@@ -44,7 +44,6 @@ class Config(BoundedOptions):
 
 
 def create(config: Config, start: float) -> Controller:
-    """Make the controller; `ObjectiveError` when it cannot start from there."""
     expect_inside(start, -config.high, config.high, "geometric_signed")
     return GeometricSigned(config, start)
 

@@ -47,7 +47,6 @@ class Config(TargetOptions):
 
 
 def create(config: Config, start: float) -> Controller:
-    """Make the controller; `ObjectiveError` when it cannot start from there."""
     expect_inside(start, -config.high, config.high, "log_affine")
     return LogAffine(config, start)
 

@@ -55,7 +55,6 @@ class Config(TargetOptions):
 
 
 def create(config: Config, start: float) -> Controller:
-    """Make the controller; `ObjectiveError` when it cannot start from there."""
     expect_inside(start, -config.bound, config.bound, "pi")
     return Pi(config, start)
 

@@ -68,8 +68,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Estimator:
-    """Make the estimator."""
-
     def apply(outcomes: Outcomes, memory: PartState) -> Tensor:
         values = outcomes.chosen_components(config.constrained_targets, "constrained_targets")
         multipliers = {name: memory.kept.get(name, [0.0, 0.0])[0] for name in values}

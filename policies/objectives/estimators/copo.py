@@ -48,8 +48,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Estimator:
-    """Make the estimator."""
-
     def apply(outcomes: Outcomes, memory: PartState) -> Tensor:
         weight_B = weigh(answer_entropy(outcomes), config)
         memory.log["copo_local_weight"] = float(weight_B.mean())

@@ -21,7 +21,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Estimator:
-    """Make the estimator."""
     return Part(lambda outcomes, memory: estimate(outcomes.reward_B, outcomes.group_B))
 
 

@@ -38,8 +38,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Estimator:
-    """Make the estimator."""
-
     def apply(outcomes: Outcomes, memory: PartState) -> Tensor:
         return disco.estimate(outcomes, preference(outcomes.num_tokens_B.double(), config))
 

@@ -39,7 +39,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Estimator:
-    """Make the estimator."""
     return Part(lambda outcomes, memory: estimate(outcomes, config.hapo_limit, config.hapo_eps))
 
 

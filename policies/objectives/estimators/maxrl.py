@@ -33,7 +33,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Estimator:
-    """Make the estimator."""
     return Part(lambda outcomes, memory: estimate(outcomes, config.maxrl_eps))
 
 

@@ -38,7 +38,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Estimator:
-    """Make the estimator."""
     return Part(lambda outcomes, memory: estimate(outcomes, config.reinforce_pp_gamma))
 
 

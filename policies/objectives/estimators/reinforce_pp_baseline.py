@@ -10,9 +10,8 @@ Entropy: as GRPO, without its magnification of nearly solved groups.
 
 Hazard: long answers weigh more in mean and variance; the shift moves groups without a signal.
 
-Empty cases: a group of one has nothing to compare with, so that its value before whitening is 0. (verl takes its
-mean as 0, so that the value is the reward.) Equal values everywhere give 0. Missing members are left out, not
-counted as 0.
+Empty cases: a group of one has nothing to compare with, so that its value before whitening is 0. (verl takes its mean
+as 0, so that the value is the reward.) Equal values everywhere give 0. Missing members are left out, not counted as 0.
 
 Source: REINFORCE++, arXiv 2501.03262; checked against verl `core_algos.py`
 (`compute_reinforce_plus_plus_baseline_outcome_advantage`).
@@ -31,7 +30,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Estimator:
-    """Make the estimator."""
     return Part(lambda outcomes, memory: estimate(outcomes))
 
 

@@ -1,7 +1,6 @@
 """RiskPO: A_i = V(S) / std * (r_i - mean_i) / sum (r - mean): the worth of a bundle's score, split over its members.
 
-A bundle is `risk_bundle` tasks with one response of each, and S is the sum of their rewards. V weighs the tails of
-S:
+A bundle is `risk_bundle` tasks with one response of each, and S is the sum of their rewards. V weighs the tails of S:
 
     rvar = (relu(S - q_dn) - relu(S - q_up)) / (a_up - a_dn)     the range between the two quantiles
     cvar = -relu(q_dn - S) / a_dn                                what falls below the lower one
@@ -74,7 +73,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Estimator:
-    """Make the estimator."""
     return Part(lambda outcomes, memory: estimate(outcomes, memory, config))
 
 

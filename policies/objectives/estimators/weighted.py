@@ -71,8 +71,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Estimator:
-    """Make the estimator."""
-
     def components(outcomes: Outcomes) -> dict[str, Tensor]:
         values = outcomes.chosen_components(config.weighted_components, "weighted_components")
         return {name: rloo.estimate(value_B, outcomes.group_B) for name, value_B in values.items()}

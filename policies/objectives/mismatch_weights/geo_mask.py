@@ -37,8 +37,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Shaper:
-    """Make the shaper."""
-
     def apply(advantage_BT: Tensor, rows: ShapedRows, totals: Totals) -> Shaped:
         mean_BT = exp_clamped(sequence_mean(rows.lp_old_BT - rows.lp_roll_BT, rows.mask_BT))
         keep_BT = (mean_BT >= config.geo_mask_low) & (mean_BT <= config.geo_mask_high)

@@ -37,8 +37,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Shaper:
-    """Make the shaper."""
-
     def apply(advantage_BT: Tensor, rows: ShapedRows, totals: Totals) -> Shaped:
         gap_BT = rows.lp_old_BT - rows.lp_roll_BT
         weight_BT = weigh(gap_BT, config.icepop_low, config.icepop_high)

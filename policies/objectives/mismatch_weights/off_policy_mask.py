@@ -37,8 +37,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Shaper:
-    """Make the shaper."""
-
     def apply(advantage_BT: Tensor, rows: ShapedRows, totals: Totals) -> Shaped:
         moved_BT = sequence_mean(rows.lp_roll_BT - rows.lp_BT, rows.mask_BT)
         keep_BT = (advantage_BT >= 0) | (moved_BT <= config.off_policy_mask_delta)

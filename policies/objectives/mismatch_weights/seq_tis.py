@@ -35,8 +35,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Shaper:
-    """Make the shaper."""
-
     def apply(advantage_BT: Tensor, rows: ShapedRows, totals: Totals) -> Shaped:
         raw_BT = exp_clamped(sequence_sum(rows.lp_old_BT - rows.lp_roll_BT, rows.mask_BT))
         weight_BT, is_capped_BT = raw_BT.clamp(max=config.seq_tis_cap), raw_BT > config.seq_tis_cap

@@ -34,7 +34,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Shaper | None:
-    """Make the shaper, or nothing when it is off."""
     if config.tis_cap is None:
         return None
     cap = config.tis_cap

@@ -60,7 +60,6 @@ class DynamicSampling:
 
 
 def create(config: Config) -> DynamicSampling:
-    """Make the plan."""
     return DynamicSampling(config.dynamic_sampling_rounds)
 
 

@@ -75,7 +75,6 @@ class Gvm:
 
 
 def create(config: Config) -> Gvm:
-    """Make the plan."""
     return Gvm(config.gvm_pilot, config.gvm_floor, config.gvm_alpha, config.gvm_beta)
 
 

@@ -48,8 +48,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> RatioRule:
-    """Make the rule."""
-
     def apply(advantage_BT: Tensor, rows: ShapedRows) -> Ratio:
         log_ratio_BT = rows.lp_BT - rows.lp_old_BT
         return rule(advantage_BT, log_ratio_BT, rows.lp_BT, config.cispo_low, config.cispo_high)

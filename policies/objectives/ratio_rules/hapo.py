@@ -66,8 +66,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> RatioRule:
-    """Make the rule."""
-
     def apply(advantage_BT: Tensor, rows: ShapedRows) -> Ratio:
         score_BT = rows.noted.get(SCORE)
         if score_BT is None:

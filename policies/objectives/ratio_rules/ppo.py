@@ -56,8 +56,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> RatioRule:
-    """Make the rule."""
-
     def apply(advantage_BT: Tensor, rows: ShapedRows) -> Ratio:
         return rule(
             advantage_BT,

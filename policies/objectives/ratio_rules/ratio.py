@@ -27,8 +27,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> RatioRule:
-    """Make the rule."""
-
     def apply(advantage_BT: Tensor, rows: ShapedRows) -> Ratio:
         return rule(advantage_BT, rows.lp_BT - rows.lp_old_BT)
 

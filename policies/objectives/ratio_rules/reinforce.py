@@ -21,7 +21,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> RatioRule:
-    """Make the rule."""
     return Part(lambda advantage_BT, rows: rule(advantage_BT, rows), zero_stays_zero=True)
 
 

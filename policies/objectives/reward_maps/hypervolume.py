@@ -11,12 +11,10 @@ in each component.
 
 Entropy: none but through the size of the step.
 
-Hazard: training means are noisy, and a lucky step stays in the front for good. Estimators that divide by the
-group's spread (`grpo`) cancel the multiplier: take `rloo`. Few components: the volume is computed exactly, by
-slices.
+Hazard: training means are noisy, and a lucky step stays in the front for good. Estimators that divide by the group's
+spread (`grpo`) cancel the multiplier: take `rloo`. Few components: the volume is computed exactly, by slices.
 
-Empty cases: an arm without samples keeps its front. A component that a score does not have is an error that names
-it.
+Empty cases: an arm without samples keeps its front. A component that a score does not have is an error that names it.
 
 Source: Learning to Optimize Multi-Objective Alignment Through Dynamic Reward Weighting, arXiv 2509.11452; checked
 against yining610/dynamic-reward-weighting `hypervolumn_contribution.py`.
@@ -46,7 +44,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> RewardMap:
-    """Make the reward map."""
     return Part(lambda outcomes, memory: scale(outcomes, memory, config))
 
 

@@ -48,7 +48,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> RewardMap:
-    """Make the reward map."""
     return Part(lambda outcomes, memory: outcomes.reward_B + bonus(outcomes.num_tokens_B, config))
 
 

@@ -33,8 +33,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> RewardMap:
-    """Make the reward map."""
-
     def apply(outcomes: Outcomes, memory: PartState) -> Tensor:
         is_thought_BT = outcomes.mask_BT & ~outcomes.is_answer_BT
         think_B = mean_entropy(outcomes.entropy_BT, is_thought_BT)

@@ -8,9 +8,8 @@ to no target. The authors pair it with very wide clips (clip_low = clip_high = 1
 model: 2e-4 of 1e5 tokens are 20.
 
 The released code draws in every mini-batch, from tokens that the ratio rule has not clipped. We draw once a step, at
-its start, where every ratio is 1 and nothing is clipped. What is drawn does not depend on the order of rows: tokens
-are numbered by log-prob, advantage and position first. Tokens that are equal in all three stay in the order of their
-rows.
+its start, where every ratio is 1 and nothing is clipped. What is drawn does not depend on the order of rows: tokens are
+numbered by log-prob, advantage and position first. Tokens that are equal in all three stay in the order of their rows.
 
 Empty cases: no eligible token leaves all advantages as they are; a ratio of 0 leaves the part out.
 
@@ -54,7 +53,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Shaper | None:
-    """Make the shaper, or nothing when it is off."""
     if config.clip_cov_ratio == 0:
         return None
 

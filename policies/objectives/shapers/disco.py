@@ -39,8 +39,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Shaper:
-    """Make the shaper."""
-
     def survey(rows: ShapedRows, totals: Totals, memory: PartState) -> SurveyResult:
         if rows.group_B is None:
             raise ObjectiveError(

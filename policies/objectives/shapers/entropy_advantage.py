@@ -36,8 +36,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Shaper:
-    """Make the shaper."""
-
     def survey(rows: ShapedRows, totals: Totals, memory: PartState) -> SurveyResult:
         assert rows.group_B is not None, "the learner gives it"
         weight_B = weigh(start_entropy(rows, "entropy_advantage"), rows.mask_BT, rows.group_B)

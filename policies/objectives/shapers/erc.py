@@ -38,8 +38,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Shaper:
-    """Make the shaper."""
-
     def apply(advantage_BT: Tensor, rows: ShapedRows, totals: Totals) -> Shaped:
         if rows.entropy_BT is None:
             raise ObjectiveError("`erc` reads the entropy of every token, and the rows carry none")

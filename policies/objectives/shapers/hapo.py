@@ -12,10 +12,9 @@ gives the token: lo(h) = low * (1 - h) for h <= 0, hi(h) = high * (1 + h) for h 
     h > 0    outside: 1 + h, up to twice      inside: 1
     h <= 0   inside: 1 + h, down to nothing   outside: 1
 
-It moves the force from decided tokens to undecided ones, entropy with it. One very small or very large H sets the
-scale of a whole side, so it hears of outliers, of the quantile, and of an overlong penalty. The score is noted for
-the ratio rule `hapo` under `hapo.score`. The authors divide deviations by their root mean square first, which cancels
-out.
+It moves the force from decided tokens to undecided ones, entropy with it. One very small or very large H sets the scale
+of a whole side, so it hears of outliers, of the quantile, and of an overlong penalty. The score is noted for the ratio
+rule `hapo` under `hapo.score`. The authors divide deviations by their root mean square first, which cancels out.
 
 Where we differ from the released code: it divides the negative scores by the signed minimum, which makes h >= 0
 everywhere, so that no token is decided and the lower bound never widens; we keep the sign. It takes entropies of the
@@ -62,8 +61,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Shaper:
-    """Make the shaper."""
-
     def survey(rows: ShapedRows, totals: Totals, memory: PartState) -> SurveyResult:
         score_BT = score(start_entropy(rows, "hapo"), rows.mask_BT, config.hapo_quantile)
         return SurveyResult(tokens={SCORE: score_BT})

@@ -41,8 +41,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Shaper:
-    """Make the shaper."""
-
     def apply(advantage_BT: Tensor, rows: ShapedRows, totals: Totals) -> Shaped:
         beta = config.strength
         if config.per == "response":

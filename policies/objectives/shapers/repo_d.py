@@ -46,8 +46,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Shaper:
-    """Make the shaper."""
-
     def survey(rows: ShapedRows, totals: Totals, memory: PartState) -> SurveyResult:
         change = expected_change(rows, centred_lp(rows, totals, config.centre))
         return SurveyResult(numbers={"repo_d.change": change}, log={"repo_d_change": change})

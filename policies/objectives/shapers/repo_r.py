@@ -34,8 +34,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Shaper:
-    """Make the shaper."""
-
     def apply(advantage_BT: Tensor, rows: ShapedRows, totals: Totals) -> Shaped:
         return Shaped(shape(advantage_BT, centred_lp(rows, totals, config.centre), config.strength))
 

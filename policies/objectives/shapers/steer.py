@@ -54,8 +54,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Shaper:
-    """Make the shaper."""
-
     def survey(rows: ShapedRows, totals: Totals, memory: PartState) -> SurveyResult:
         omega_BT = change(rows.advantage_BT, rows.lp_old_BT, start_entropy(rows, "steer"))
         weight_BT = weigh(omega_BT, rows.mask_BT, config)

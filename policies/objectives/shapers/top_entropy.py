@@ -37,7 +37,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Shaper | None:
-    """Make the shaper, or nothing when it is off."""
     if config.top_entropy_share == 1:
         return None
 

@@ -1,10 +1,9 @@
 """DisCO's constraint: adds relu(b * (KL - delta)) * KL to the loss, the first factor without gradient.
 
 Symbols: KL = the mean of lp_old - lp over the tokens of the update, an unbiased estimate of KL(start of the step |
-now); delta how far the policy may go; b the strength. While KL <= delta nothing happens; beyond, every token is
-made likelier with the weight b * (KL - delta): W gets that factor, weighed as the policy loss is (under
-`token_mean` as in the released code; under DisCO's own `seq_mean_token_mean` by sequences). It takes the place of
-clips.
+now); delta how far the policy may go; b the strength. While KL <= delta nothing happens; beyond, every token is made
+likelier with the weight b * (KL - delta): W gets that factor, weighed as the policy loss is (under `token_mean` as in
+the released code; under DisCO's own `seq_mean_token_mean` by sequences). It takes the place of clips.
 
 The factor belongs to the whole update, so that no cut into micro-batches changes it: `Totals.drift`, a pass without
 gradient over the rows of the update. (The released code takes it over whatever micro-batch is on the devices.) With
@@ -46,7 +45,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Term | None:
-    """Make the term, or nothing when it is off."""
     if config.disco_beta == 0:
         return None
 

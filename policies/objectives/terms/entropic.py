@@ -49,7 +49,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Term:
-    """Make the term."""
     threshold = math.log(config.entropic_threshold)
 
     def apply(rows: ShapedRows, totals: Totals) -> Added:

@@ -33,7 +33,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Term | None:
-    """Make the term, or nothing when it is off."""
     if config.entropy_bonus == 0:
         return None
 

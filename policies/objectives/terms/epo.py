@@ -67,7 +67,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Term | None:
-    """Make the term, or nothing when it is off."""
     if config.epo_strength == 0:
         return None
 

@@ -59,7 +59,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Term | None:
-    """Make the term, or nothing when it is off."""
     if config.kl == 0:
         return None
     penalty = {"k2": k2, "k3": k3}[config.kl_form]

@@ -69,7 +69,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Term | None:
-    """Make the term, or nothing when it is off."""
     if config.kl_cov_coefficient == 0 or config.kl_cov_fraction == 0:
         return None
 

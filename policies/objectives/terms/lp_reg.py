@@ -67,7 +67,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Term | None:
-    """Make the term, or nothing when it is off."""
     if config.lp_reg_coefficient == 0 or config.lp_reg_share == 0:
         return None
 

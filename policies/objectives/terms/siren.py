@@ -59,7 +59,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Term | None:
-    """Make the term, or nothing when it is off."""
     if config.siren_coefficient == 0:
         return None
 

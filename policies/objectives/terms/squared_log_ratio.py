@@ -31,7 +31,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Term | None:
-    """Make the term, or nothing when it is off."""
     if config.squared_log_ratio == 0:
         return None
 
