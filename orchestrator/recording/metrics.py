@@ -14,6 +14,7 @@ from orchestrator.rollout.data_plans import RolloutBatch
 from orchestrator.rollout.player import Group
 from orchestrator.stopwatch import Stopwatch
 from policies.learner import UpdateReport
+from policies.objectives.registry import load
 from store.metrics import METRICS
 from store.records import MetricRecord
 
@@ -111,9 +112,10 @@ def _of_covariance(report: UpdateReport) -> Iterable[MetricRecord]:
 def of_plans(played: RolloutBatch) -> list[MetricRecord]:
     """What the objective's data plans did; nothing without them."""
     records: list[MetricRecord] = []
-    if "dynamic_sampling" in played.plans:
+    effects = {load("plans", name).info.plan for name in played.plans}
+    if "drops_even_groups" in effects:
         records += [MetricRecord("generation_rounds", played.num_rounds), *_of_mix(played)]
-    if "gvm" in played.plans:
+    if "sizes_groups" in effects:
         sizes = [len(group.samples) for group in played.groups]
         records += [MetricRecord("smallest_group", min(sizes)), MetricRecord("largest_group", max(sizes))]
     if played.sides:

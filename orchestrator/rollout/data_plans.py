@@ -14,11 +14,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
-from typing import Any, cast
+from typing import Any
 
 from environments import PassedOver, Task
 from orchestrator.choosing.choice import Slot
-from orchestrator.errors import UserError
 from orchestrator.rollout.player import Group, Place, Player
 from orchestrator.rollout.task_sampler import TaskSampler
 from orchestrator.rollout.think_tag import ThinkTag
@@ -30,6 +29,7 @@ from policies.objectives.padding import pad
 from policies.objectives.plans.dynamic_sampling import DynamicSampling
 from policies.objectives.plans.gvm import Gvm
 from policies.objectives.plans.tempered import Tempered
+from policies.objectives.registry import load
 from policies.policy import Policy
 from policies.samplers.contracts import Sampling
 from policies.trajectories import Trajectory
@@ -87,11 +87,6 @@ class DataPlans:
 
     def __init__(self, spec: Spec, tasks: TaskSampler, player: Player, learner: Learner) -> None:
         self.spec, self.tasks, self.player, self.learner = spec, tasks, player, learner
-        if unknown := set(spec.objective.plans) - {"dynamic_sampling", "gvm", "tempered"}:
-            raise UserError(
-                f"objective.plans: nobody knows how to carry out {min(unknown)!r}; plans are dynamic_sampling, gvm "
-                "and tempered"
-            )
 
     def play(
         self,
@@ -117,9 +112,10 @@ class _Playing:
         self._of, self._step, self._watch, self._sync = of, step, watch, sync
         self._sampling, self._size = of.spec.sampler.sampling, of.spec.step.group_size
         self._reads_value = of.spec.objective.reward == "value"
-        self._gvm = cast("Gvm | None", plans.get("gvm"))
-        self._dynamic = cast("DynamicSampling | None", plans.get("dynamic_sampling"))
-        self._tempered = cast("Tempered | None", plans.get("tempered"))
+        by_effect = {load("plans", name).info.plan: plan for name, plan in plans.items()}
+        self._gvm: Gvm | None = by_effect.get("sizes_groups")
+        self._dynamic: DynamicSampling | None = by_effect.get("drops_even_groups")
+        self._tempered: Tempered | None = by_effect.get("adds_tempered_rows")
 
     def rounds(self, slots: Sequence[Slot], tasks: Sequence[Task]) -> RolloutBatch:
         """Play all slots, then again those whose groups have no spread, while the plan has rounds left."""

@@ -28,11 +28,6 @@ from store.secrets import without_logins, without_passwords
 
 SLUG = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 LONGEST_NAME = 80  # characters: runs of a study, twins and second runs add to a name, and it is a folder's
-PLANS = (
-    "dynamic_sampling",
-    "gvm",
-    "tempered",
-)  # of an objective, that `orchestrator/rollout/data_plans.py` carries out
 TRACKING = ("http://", "https://", "sqlite:///", "postgresql", "mysql", "mssql", "databricks")
 
 
@@ -288,7 +283,7 @@ class Spec(Section):
             getattr(one, "max_tokens", None) or self.sampler.max_tokens for one in self.environments.values()
         )
         length = self.objective.max_length
-        if self.objective.aggregation == "constant" and length >= 2 * longest:
+        if self.objective.divides_by_max_length and length >= 2 * longest:
             found.append(
                 f"`objective.max_length: {length}`, and no answer has more than {longest} tokens: the policy's loss is "
                 f"that many times smaller, and terms with a mean of their own outweigh it. Say `max_length: {longest}`."
@@ -312,26 +307,31 @@ class Spec(Section):
     @model_validator(mode="after")
     def _plans_can_be_carried_out(self) -> Spec:
         objective = self.objective
-        for name in objective.plans:
-            if name not in PLANS:
-                raise refuse(f"objective.plans: {name} is none that a run can carry out: {', '.join(PLANS)}")
-        if "gvm" in objective.plans:
-            asked = objective.options["gvm_pilot"] + objective.options["gvm_floor"]
-            if getattr(self.sampler, "ahead", 0):
+        for plan in objective.modules("plans"):
+            effect, name = plan.info.plan, plan.name
+            if effect is None:
                 raise refuse(
-                    "objective.plans: gvm looks at gradients while it plays, and sampler.ahead: 1 plays while the "
-                    "learner updates: set `ahead: 0`"
+                    f"objective.plans: {name} is none that a run can carry out: what it does belongs into its "
+                    "`INFO = PartInfo(plan=...)` (docs/extend.md)"
                 )
-            if asked > self.step.group_size:
+            if effect == "sizes_groups":
+                made = plan.create(objective.options_of(plan))
+                if getattr(self.sampler, "ahead", 0):
+                    raise refuse(
+                        f"objective.plans: {name} looks at gradients while it plays, and sampler.ahead: 1 plays while "
+                        "the learner updates: set `ahead: 0`"
+                    )
+                if (asked := made.pilot + made.floor) > self.step.group_size:
+                    option = "`gvm_pilot`" if "gvm_pilot" in objective.options else "its pilot"
+                    raise refuse(
+                        f"objective.plans: {name} plays a pilot and a floor of {asked} samples a task, and "
+                        f"step.group_size is {self.step.group_size}: raise it, or lower {option}"
+                    )
+            if effect == "adds_tempered_rows" and not objective.weighs_mismatch:
                 raise refuse(
-                    f"objective.plans: gvm plays a pilot and a floor of {asked} samples a task, and step.group_size is "
-                    f"{self.step.group_size}: raise it, or lower `gvm_pilot`"
+                    f"objective.plans: {name} learns from rows drawn at another temperature, and nothing weighs the "
+                    "difference: give `mismatch: tis`"
                 )
-        if "tempered" in objective.plans and not objective.weighs_mismatch:
-            raise refuse(
-                "objective.plans: tempered learns from rows drawn at another temperature, and nothing weighs the "
-                "difference: give `mismatch: tis`"
-            )
         return self
 
     @model_validator(mode="after")

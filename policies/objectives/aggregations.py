@@ -14,16 +14,8 @@ matter. D is 0 off the mask; an update without tokens gives 0 everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
-
 from policies.objectives.contracts import ShapedRows, Totals
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-# From the mask as numbers [B, T], the rows, the totals and `max_length` to D [B, T].
-Aggregation: TypeAlias = "Callable[[Tensor, ShapedRows, Totals, int | None], Tensor]"
+from policies.objectives.parts import Aggregation, PartInfo, PartModule, PartOptions, Tensor
 
 
 def token_mean(mask_BT: Tensor, rows: ShapedRows, totals: Totals, max_length: int | None) -> Tensor:
@@ -54,10 +46,17 @@ def prompt_mean(mask_BT: Tensor, rows: ShapedRows, totals: Totals, max_length: i
     return mask_BT / mask_BT.new_tensor(group_tokens)[:, None] / max(len(totals.group_tokens), 1)
 
 
-AGGREGATIONS: dict[str, Aggregation] = {
-    "token_mean": token_mean,
-    "seq_mean_token_mean": seq_mean_token_mean,
-    "seq_mean_token_sum": seq_mean_token_sum,
-    "constant": constant,
-    "prompt_mean": prompt_mean,
+def _module(weigh: Aggregation, **info: bool) -> PartModule:
+    return PartModule("aggregations", weigh.__name__, "", PartOptions, lambda _: weigh, PartInfo(**info))
+
+
+AGGREGATIONS = {
+    one.name: one
+    for one in (
+        _module(token_mean),
+        _module(seq_mean_token_mean, weighs_sequences_alike=True),
+        _module(seq_mean_token_sum),
+        _module(constant, needs_max_length=True),
+        _module(prompt_mean),
+    )
 }

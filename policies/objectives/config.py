@@ -10,33 +10,106 @@ Importing and validating it does not load torch.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from types import ModuleType
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from policies.objectives import compatibility, registry
-from policies.objectives.aggregations import AGGREGATIONS
 from policies.objectives.entropy_reading import Mode
-from policies.objectives.errors import ObjectiveError
-from policies.objectives.method_options import Section, in_a_row, one_of, part_of
-from policies.objectives.parts import Controller
+from policies.objectives.errors import ObjectiveError, unknown
+from policies.objectives.parts import Controller, Kind, PartModule
 from policies.objectives.presets import DEFAULT, PRESETS
-from policies.objectives.registry import Kind
 
-PresetName = Annotated[str, one_of("preset", lambda: list(PRESETS))]
-AggregationName = Annotated[str, one_of("aggregation", lambda: list(AGGREGATIONS))]
-EstimatorName = Annotated[str, part_of("estimators")]
-RatioName = Annotated[str, part_of("ratio_rules")]
-ControllerName = Annotated[str, part_of("controllers")]
-Plans = Annotated[tuple[Annotated[str, part_of("plans")], ...], BeforeValidator(in_a_row)]
-RewardMaps = Annotated[tuple[Annotated[str, part_of("reward_maps")], ...], BeforeValidator(in_a_row)]
-Shapers = Annotated[tuple[Annotated[str, part_of("shapers")], ...], BeforeValidator(in_a_row)]
-Weights = Annotated[tuple[Annotated[str, part_of("mismatch_weights")], ...], BeforeValidator(in_a_row)]
-Terms = Annotated[tuple[Annotated[str, part_of("terms")], ...], BeforeValidator(in_a_row)]
+
+def _is_preset(word: str) -> str:
+    if word not in PRESETS:
+        raise ObjectiveError(unknown("preset", word, PRESETS))
+    return word
+
+
+def _part_of(kind: Kind) -> AfterValidator:
+    """Validate the name of a part: one of ours or of an installed package, or a user's module."""
+
+    def check(word: str) -> str:
+        if "." in word:
+            registry.load(kind, word)
+        elif word not in registry.names(kind):
+            what = kind.removesuffix("s").replace("_", " ")
+            raise ObjectiveError(unknown(what, word, registry.names(kind)))
+        return word
+
+    return AfterValidator(check)
+
+
+def _in_a_row(value: Any) -> Any:
+    """Read one thing as a list of one, and nothing as an empty one; a resolved section is left as it is."""
+    if value is None or value == "none":
+        return ()
+    return [value] if isinstance(value, str | Mapping) else value
+
+
+Plans = Annotated[tuple[Annotated[str, _part_of("plans")], ...], BeforeValidator(_in_a_row)]
+RewardMaps = Annotated[tuple[Annotated[str, _part_of("reward_maps")], ...], BeforeValidator(_in_a_row)]
+Shapers = Annotated[tuple[Annotated[str, _part_of("shapers")], ...], BeforeValidator(_in_a_row)]
+Weights = Annotated[tuple[Annotated[str, _part_of("mismatch_weights")], ...], BeforeValidator(_in_a_row)]
+Terms = Annotated[tuple[Annotated[str, _part_of("terms")], ...], BeforeValidator(_in_a_row)]
 
 SHORT = {"shaper": "shapers", "controller": "controllers"}  # one of them may be given without a list
+
+
+class Section(BaseModel):
+    """Fields name methods; every option of a named method (its `Config`) is a further key.
+
+    So a new method brings its own keys, and a key that no named method has is refused.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of all methods named here, by name; complete once the section is validated."""
+        assert self.__pydantic_extra__ is not None, "further keys are allowed"
+        return self.__pydantic_extra__
+
+    def options_of(self, method: PartModule) -> Any:
+        """Make the `Config` of one method."""
+        names = method.Config.model_fields
+        return method.Config.model_validate({k: v for k, v in self.options.items() if k in names})
+
+    def complete_options(self, named: Sequence[PartModule], droppable: Mapping[str, Any]) -> None:
+        """Check the further keys against the methods and fill in defaults.
+
+        A key of no method is an error at that key, unless it is among the droppable ones (a preset's options for
+        a part that the user replaced).
+        """
+        complete: dict[str, Any] = {}
+        for method in named:
+            complete |= self.options_of(method).model_dump()
+        errors = []
+        for key, value in self.options.items():
+            if key in complete or droppable.get(key, ...) == value:
+                continue
+            parts = [registry.load(*part) for part in registry.every()]
+            owners = [f"{part.kind}/{part.name}" for part in parts if key in part.Config.model_fields]
+            message = unknown("key", key, {*type(self).model_fields, *complete})
+            if owners:
+                message = f"`{key}` is an option of {', '.join(owners)}, which is not part of this objective"
+            error = PydanticCustomError("unknown_option", "{message}", {"message": message})
+            errors.append(InitErrorDetails(type=error, loc=(key,), input=value))
+        if errors:
+            raise ValidationError.from_exception_data(type(self).__name__, errors)
+        self.options.clear()
+        self.options.update(complete)
 
 
 class ControllerConfig(Section):
@@ -45,7 +118,7 @@ class ControllerConfig(Section):
     Further keys are those of `controllers/<type>.py`, such as `target`, a fraction of the entropy at the start.
     """
 
-    type: ControllerName
+    type: Annotated[str, _part_of("controllers")]
     """A file of `controllers/`."""
     knob: str | None = None
     """The option it moves; null: the strength of the first part that has one."""
@@ -63,12 +136,12 @@ class ControllerConfig(Section):
         return self
 
     @property
-    def method(self) -> ModuleType:
-        """The controller's module."""
+    def method(self) -> PartModule:
+        """The controller."""
         return registry.load("controllers", self.type)
 
 
-Controllers = Annotated[tuple[ControllerConfig, ...], BeforeValidator(in_a_row)]
+Controllers = Annotated[tuple[ControllerConfig, ...], BeforeValidator(_in_a_row)]
 
 
 class ObjectiveConfig(Section):
@@ -78,23 +151,23 @@ class ObjectiveConfig(Section):
     read again, it gives the same.
     """
 
-    preset: PresetName = DEFAULT
+    preset: Annotated[str, AfterValidator(_is_preset)] = DEFAULT
     """Where values that are not given come from (`presets/`)."""
     plans: Plans = ()
     """Which samples are played, and which groups are kept: files of `plans/`."""
     reward_maps: RewardMaps = ()
     """What changes rewards before advantages are estimated: files of `reward_maps/`, in order."""
-    estimator: EstimatorName = "rloo"
+    estimator: Annotated[str, _part_of("estimators")] = "rloo"
     """From rewards to advantages: a file of `estimators/`."""
     shapers: Shapers = ()
     """What changes advantages token by token: files of `shapers/`, in order; `shaper: x` stands for a list of one."""
     mismatch: Weights = ("tis",)
     """The weights against the mismatch of sampler and trainer, after the shapers: files of `mismatch_weights/`."""
-    ratio: RatioName = "ppo"
+    ratio: Annotated[str, _part_of("ratio_rules")] = "ppo"
     """How far the policy may move from the start of the step: a file of `ratio_rules/`."""
     terms: Terms = ("entropy_bonus", "kl")
     """What is added to the loss: files of `terms/`; one with a coefficient of 0 is off."""
-    aggregation: AggregationName = "token_mean"
+    aggregation: Annotated[str, _part_of("aggregations")] = "token_mean"
     """How much each token weighs (`aggregations.py`)."""
     max_length: int | None = Field(default=None, ge=1)
     """Of `aggregation: constant` and of parts that measure lengths, tokens: usually the sampler's `max_tokens`."""
@@ -109,10 +182,10 @@ class ObjectiveConfig(Section):
     """What moves the forces on entropy, once a step; `controller: x` stands for a list of one, `none`: nothing does."""
     reading: Mode = "corrected"
     """The entropy that a controller reads: corrected for the mix of tasks, over all categories visited so far or the
-    `recent` ones, or the plain mean: `raw` (`reading.py`)."""
+    `recent` ones, or the plain mean: `raw` (`entropy_reading.py`)."""
     entropy: Literal["sampler", "surprisal", "surprisal_iw"] = "sampler"
     """Where it is read: the sampler's entropies, the mean surprisal of the tokens drawn, or that weighed by how likely
-    the learner finds them (`surprisal.py`; a pass without gradient over all rows)."""
+    the learner finds them (`statistics.py`; a pass without gradient over all rows)."""
 
     @model_validator(mode="before")
     @classmethod
@@ -124,21 +197,31 @@ class ObjectiveConfig(Section):
         preset = PRESETS.get(str(given.get("preset", DEFAULT)))
         overrides = _written_out(preset.overrides) if preset else {}
         merged = overrides | given
-        if "controllers" in given:
-            merged["controllers"] = _over_the_preset_controllers(
-                given["controllers"], overrides.get("controllers", ())
-            )
+        controllers = _in_a_row(given.get("controllers"))
+        if "controllers" in given and isinstance(controllers, list | tuple):
+            below = [dict(one) for one in overrides.get("controllers", ())] + [{}] * len(controllers)
+            merged["controllers"] = [
+                _laid_over(one, base) for one, base in zip(controllers, below, strict=False)
+            ]
         return merged
 
     @model_validator(mode="after")
     def _parts_fit(self) -> ObjectiveConfig:
-        self._fold_starts()
-        modules = [registry.load(*part) for part in self.parts()]
+        for place, controller in enumerate(self.controllers):
+            if controller.start is None or (knob := self.knobs[place]) is None:
+                continue
+            given = self.options.get(knob, controller.start)
+            if given not in (controller.start, PRESETS[self.preset].overrides.get(knob)):
+                raise ObjectiveError(
+                    f"`controller.start` is {controller.start:g} and `{knob}` is {given:g}: give one of them"
+                )
+            self.options[knob] = controller.start
+        modules = [*self.modules(), registry.load("aggregations", self.aggregation)]
         shared = Counter(name for module in modules for name in module.Config.model_fields)
         if twice := [name for name, count in shared.items() if count > 1]:
             raise ObjectiveError(f"two parts of this objective have an option `{twice[0]}`: keep one of them")
         self.complete_options(modules, droppable=_written_out(PRESETS[self.preset].overrides))
-        for refusal in compatibility.refusals(self):
+        for refusal in compatibility.refusals(self._resolved()):
             raise ObjectiveError(refusal)
         self.create_controllers()
         return self
@@ -155,70 +238,74 @@ class ObjectiveConfig(Section):
             *(("terms", name) for name in self.terms),
         ]
 
-    def knob_of(self, controller: ControllerConfig) -> str | None:
-        """The option that a controller moves: by default the first strength there is; None without one."""
-        own = getattr(controller.method, "KNOB", None)
-        return controller.knob or own or next(iter(self.strengths()), None)
-
     @property
     def knobs(self) -> list[str | None]:
-        """The options that the controllers move."""
-        return [self.knob_of(controller) for controller in self.controllers]
+        """The options that the controllers move: by default the first strength there is; None without one."""
+        first = next(iter(self.strengths()), None)
+        return [one.knob or one.method.info.knob or first for one in self.controllers]
 
     @property
     def weighs_mismatch(self) -> bool:
         """Whether tokens that older weights wrote are weighed; a mask alone weighs nothing."""
-        return bool(compatibility.mismatch_ratios(self)) or self.anchor == "lp_roll"
+        return bool(self._resolved().importance_weights) or self.anchor == "lp_roll"
 
     @property
     def anchor(self) -> str:
         """What the ratio rule compares with: lp_old, of the start of the step, or the sampler's lp_roll."""
-        found: str = getattr(registry.load("ratio_rules", self.ratio), "ANCHOR", "lp_old")
-        return found
+        return registry.load("ratio_rules", self.ratio).info.anchor
+
+    @property
+    def divides_by_max_length(self) -> bool:
+        """Whether the loss is smaller the larger `max_length` is."""
+        return registry.load("aggregations", self.aggregation).info.needs_max_length
 
     def create_controllers(self) -> list[Controller]:
         """Make the controllers at their start; `ObjectiveError` when one has nothing to move or cannot start there."""
-        return [self._create_controller(controller) for controller in self.controllers]
+        made = []
+        for controller, knob in zip(self.controllers, self.knobs, strict=True):
+            start = self.options.get(knob or "")
+            if not isinstance(start, float):
+                raise ObjectiveError(
+                    f"the controller `{controller.type}` has no coefficient to move"
+                    + (f" (`{knob}` is none)" if knob else "")
+                    + ": add a shaper with a strength (repo, repo_r) or an `entropy_bonus`, or say `controller: none`"
+                )
+            made.append(controller.method.create(controller.options_of(controller.method), start))
+        return made
 
     def warnings(self, updates: int | None = None) -> list[str]:
         """List what is allowed and usually a mistake, one sentence each, with so many updates a step."""
-        return compatibility.warnings(self, updates or self.updates)
+        return compatibility.warnings(self._resolved(), updates or self.updates)
 
-    def strengths(self) -> dict[str, ModuleType]:
+    def strengths(self) -> dict[str, PartModule]:
         """The options that say how hard a part acts, of the parts that are on."""
-        named = [(kind, registry.load(kind, name)) for kind, name in self.parts()]
-        named_knobs = {controller.knob for controller in self.controllers}  # on, even where they stand at 0
+        moved = {controller.knob for controller in self.controllers}  # on, even where they stand at 0
         return {
-            method.KNOB: method
-            for kind, method in named
-            if hasattr(method, "KNOB")
-            and (kind != "terms" or self.options.get(method.KNOB) or method.KNOB in named_knobs)
+            knob: module
+            for module in self.modules()
+            if (knob := module.info.knob)
+            and (module.kind != "terms" or self.options.get(knob) or knob in moved)
         }
 
-    def _create_controller(self, config: ControllerConfig) -> Controller:
-        knob = self.knob_of(config)
-        start = self.options.get(knob or "")
-        if not isinstance(start, float):
-            raise ObjectiveError(
-                f"the controller `{config.type}` has no coefficient to move"
-                + (f" (`{knob}` is none)" if knob else "")
-                + ": add a shaper with a strength (repo, repo_r) or an `entropy_bonus`, or say `controller: none`"
-            )
-        controller: Controller = config.method.create(config.options_of(config.method), start)
-        return controller
+    def modules(self, kind: Kind | None = None) -> list[PartModule]:
+        """The parts, all or those of a kind, in the order in which they act."""
+        return [registry.load(*part) for part in self.parts() if kind in (None, part[0])]
 
-    def _fold_starts(self) -> None:
-        """Write the controllers' `start` into the options that they move."""
-        for controller in self.controllers:
-            knob = self.knob_of(controller)
-            if controller.start is None or knob is None:
-                continue
-            given = self.options.get(knob, controller.start)
-            if given not in (controller.start, PRESETS[self.preset].overrides.get(knob)):
-                raise ObjectiveError(
-                    f"`controller.start` is {controller.start:g} and `{knob}` is {given:g}: give one of them"
-                )
-            self.options[knob] = controller.start
+    def _resolved(self) -> compatibility.ResolvedObjective:
+        """What the rules about combinations read."""
+        return compatibility.ResolvedObjective(
+            parts=[(module, self.options_of(module)) for module in self.modules()],
+            aggregation=registry.load("aggregations", self.aggregation),
+            max_length=self.max_length,
+            reading=self.reading,
+            entropy=self.entropy,
+            options=self.options,
+            strengths=self.strengths(),
+            controllers=[
+                (knob, one.options_of(one.method))
+                for one, knob in zip(self.controllers, self.knobs, strict=True)
+            ],
+        )
 
 
 def _written_out(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -226,19 +313,11 @@ def _written_out(given: Mapping[str, Any]) -> dict[str, Any]:
     for short, long in SHORT.items():
         if short in given and long in given:
             raise ObjectiveError(f"`{short}` and `{long}` are two ways to say the same: give one of them")
-    return {SHORT.get(key, key): in_a_row(value) if key in SHORT else value for key, value in given.items()}
+    return {SHORT.get(key, key): _in_a_row(value) if key in SHORT else value for key, value in given.items()}
 
 
-def _over_the_preset_controllers(given: Any, base: Any) -> Any:
-    """Lay controllers as given over the preset's, in order; another type keeps nothing of one but its knob."""
-    given, base = in_a_row(given), in_a_row(base)
-    if not isinstance(given, list | tuple):
-        return given
-    below = [dict(one) for one in base] + [{}] * len(given)
-    return [_over_one(one, beneath) for one, beneath in zip(given, below, strict=False)]
-
-
-def _over_one(given: Any, base: Mapping[str, Any]) -> Any:
+def _laid_over(given: Any, base: Mapping[str, Any]) -> Any:
+    """A controller as given over the preset's; another type keeps nothing of that one but its knob."""
     if isinstance(given, str):
         given = {"type": given}
     if not isinstance(given, Mapping):

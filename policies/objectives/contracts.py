@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from policies.objectives.groups import group_size
-
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -59,7 +57,8 @@ class Batch:
     @property
     def num_lone_groups(self) -> int:
         """How many groups of a whole step have one member: nothing to compare with, so their advantage is 0."""
-        return int((group_size(self.group_B) == 1).sum())
+        _, size_N = self.group_B.unique(return_counts=True)  # type: ignore[no-untyped-call]
+        return int((size_N == 1).sum())
 
     @property
     def has_advantage(self) -> Tensor:
@@ -91,15 +90,13 @@ class ShapedRows:
     lp_BT: Tensor  # log-prob under the policy being updated, gradient stopped
     lp_old_BT: Tensor  # under the weights at the start of the step
     lp_roll_BT: Tensor  # as the sampler reported it
-    entropy_BT: Tensor | None = (
-        None  # of the distribution (over its nucleus, if a part says `nucleus`), if needed
-    )
+    # of the distribution (over its nucleus, if a part says `nucleus`), if needed
+    entropy_BT: Tensor | None = None
     group_B: Tensor | None = None  # int64
     lp_ref_BT: Tensor | None = None  # under the reference, if a part needs it
     entropy_old_BT: Tensor | None = None  # at the start of the step, if a part needs `old_entropy`
-    lp_proxy_BT: Tensor | None = (
-        None  # after the filter at the start of the step, if a part needs `old_filter`
-    )
+    # after the filter at the start of the step, if a part needs `old_filter`
+    lp_proxy_BT: Tensor | None = None
     arm_B: Tensor | None = None  # int64, places in `Totals.arms`
     turn_BT: Tensor | None = None  # int64
     noted: Mapping[str, Tensor] = field(default_factory=dict)  # [B, T], what surveys noted of these rows
@@ -112,14 +109,12 @@ class Totals:
     num_tokens: int  # tokens the policy wrote
     num_sequences: int  # sequences with at least one such token
     mean_lp: float | None = None  # mean log-prob over the valid tokens of the step; None: nobody needs it
-    group_tokens: Mapping[int, int] = field(
-        default_factory=dict
-    )  # of every group that has any, by its number
+    # of every group that has any, by its number
+    group_tokens: Mapping[int, int] = field(default_factory=dict)
     arms: tuple[str, ...] = ("",)  # "environment/category"
     noted: Mapping[str, float] = field(default_factory=dict)  # what surveys noted of the step
-    drift: float | None = (
-        None  # mean of lp_old - lp over the valid tokens of the update; None: nobody needs it
-    )
+    # mean of lp_old - lp over the valid tokens of the update; None: nobody needs it
+    drift: float | None = None
 
 
 @dataclass(frozen=True)
@@ -129,14 +124,12 @@ class SurveyResult:
     Keys begin with the part's name: `clip_cov.keep`.
     """
 
-    tokens: Mapping[str, Tensor] = field(
-        default_factory=dict
-    )  # [B, T], handed out by row in `ShapedRows.noted`
+    # [B, T], handed out by row in `ShapedRows.noted`
+    tokens: Mapping[str, Tensor] = field(default_factory=dict)
     numbers: Mapping[str, float] = field(default_factory=dict)  # in `Totals.noted`
     log: Mapping[str, float] = field(default_factory=dict)  # metrics of the step
-    surprisal: Mapping[str, tuple[float, float]] = field(
-        default_factory=dict
-    )  # by arm: sum over its tokens in nats, and their number; empty unless the objective reads its entropy so
+    # by arm: sum over its tokens in nats, and their number; empty unless the objective reads its entropy so
+    surprisal: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,6 @@ class ControllerSet:
     def describe(self) -> list[dict[str, Any]]:
         """What controls what, as plain data."""
         return [
-            {"type": config.type, "source": config.method.SOURCE, "knob": knob} | config.options
+            {"type": config.type, "source": config.method.source, "knob": knob} | config.options
             for config, knob in zip(self._config.controllers, self._config.knobs, strict=True)
         ]

@@ -1,11 +1,12 @@
-"""A preset's story for people: what it is made of, what it costs, when to use it. Does not load torch."""
+"""A preset described for people: what it is made of, what it costs, when to use it. Does not load torch."""
 
 from __future__ import annotations
 
 from policies.objectives import aggregations, registry
 from policies.objectives.config import ObjectiveConfig
 from policies.objectives.contracts import Need
-from policies.objectives.presets import PRESETS, family_of
+from policies.objectives.parts import Part, PartModule
+from policies.objectives.presets import PRESETS, Preset, family_of
 
 COSTS: dict[Need, str] = {
     "lp_old": "",  # of every ratio, and free with one update a step
@@ -20,60 +21,54 @@ COSTS: dict[Need, str] = {
     "drift": "a pass without gradient before every update but the first",
 }
 
-# What plans cost is paid in generation.
-PLANNED = {
-    "dynamic_sampling": "more generation: groups without spread are played anew, up to ten times",
-    "gvm": "another pass over the pilot, and through the head again",
-    "tempered": "a side batch at another temperature",
-}
-
 
 def story(name: str) -> str:
-    """Tell a preset: its parts with their formulas, in the order in which they act, and what to know of it."""
+    """Describe a preset: its parts with their formulas, in the order in which they act, and what to know of it."""
     preset, config = PRESETS[name], ObjectiveConfig.model_validate(name)
-    lines = [f"{preset.about}.", "", f"Family {family_of(name)}.", _verified(preset.missing)]
-    if differs := _differs(name, config):
+    verified = "Verified against the authors' or a maintained implementation."
+    if preset.missing is not None:
+        verified = f"Experimental; not verified, ours or left out: {preset.missing}."
+    lines = [f"{preset.about}.", "", f"Family {family_of(name)}.", verified]
+    if differs := _differs(preset, config):
         lines.append(f"Differs on purpose: {differs}.")
     lines += ["", "Made of, in the order in which they act:"]
-    for kind, part in acting(config):
-        lines += [f"  {kind.removesuffix('s').replace('_', ' ')} {part}: {_first(kind, part)}"]
-        lines += _symbols(kind, part)
-    lines += [f"  aggregation {config.aggregation}: {_weight(config.aggregation)}"]
+    for part in acting(config):
+        lines += _formula(f"{part.kind.removesuffix('s').replace('_', ' ')} {part.name}", part)
+    # what an aggregation makes a token weigh, and what its letters are: from the table in that module
+    paragraphs = (aggregations.__doc__ or "").split("\n\n")
+    weights = dict(line.split(None, 1) for line in paragraphs[1].strip().splitlines())
+    weight = " ".join(f"{weights[config.aggregation]}. {paragraphs[2].split('.')[0]}".split())
+    lines += [f"  aggregation {config.aggregation}: {weight}"]
     for one, knob in zip(config.controllers, config.knobs, strict=True):
-        lines += [f"  controller {one.type} of `{knob}`: {_first('controllers', one.type)}"]
-        lines += _symbols("controllers", one.type)
-    told = {
+        lines += _formula(f"controller {one.type} of `{knob}`", one.method)
+    notes = {
         "Entropy": preset.entropy,
         "Cost": "; ".join(cost_of(config)) or "none beside the update itself",
         "Updates a step": str(config.updates),
         "Use it for": preset.use,
         "Beware": preset.beware,
     }
-    return "\n".join([*lines, "", *(f"{key}: {value}." for key, value in told.items() if value)])
+    return "\n".join([*lines, "", *(f"{key}: {value}." for key, value in notes.items() if value)])
 
 
-def acting(config: ObjectiveConfig) -> list[tuple[registry.Kind, str]]:
+def acting(config: ObjectiveConfig) -> list[PartModule]:
     """The parts that are on as the section stands: a term whose coefficient is 0 is left out."""
     strengths = config.strengths()
-    parts = [(kind, name, registry.load(kind, name)) for kind, name in config.parts()]
-    return [
-        (kind, name)
-        for kind, name, module in parts
-        if kind != "terms" or not hasattr(module, "KNOB") or module.KNOB in strengths
-    ]
+    return [part for part in config.modules() if part.kind != "terms" or part.info.knob in (None, *strengths)]
 
 
 def cost_of(config: ObjectiveConfig) -> list[str]:
     """What the learner computes for it beside the update, a clause each."""
-    needs, costs = set[str](), [cost for plan, cost in PLANNED.items() if plan in config.plans]
-    if config.updates > 1:
-        needs.add("step")  # what ratios are to: the log-probs at the start of the step
-    for kind, name in acting(config):
-        module = registry.load(kind, name)
-        made = module.create(config.options_of(module))
-        needs |= getattr(made, "needs", frozenset())
-        needs |= {"step"} if getattr(made, "survey", None) else set()
-        if getattr(made, "components", None):
+    needs: set[Need] = (
+        {"step"} if config.updates > 1 else set()
+    )  # ratios are to the log-probs at the start of the step
+    costs = [part.info.cost for part in sorted(acting(config), key=lambda part: part.name) if part.info.cost]
+    for part in acting(config):
+        made = part.create(config.options_of(part))
+        if not isinstance(made, Part):  # off, or a plan
+            continue
+        needs |= made.needs | ({"step"} if made.survey else set())
+        if made.components:
             costs.append("a backward pass, and a copy of the gradient, for each component of the score")
     return costs + [cost for need, cost in COSTS.items() if need in needs and cost]
 
@@ -82,54 +77,24 @@ def row(name: str) -> str:
     """A preset as a row of the table in docs/objectives.md."""
     preset, config = PRESETS[name], ObjectiveConfig.model_validate(name)
     verified = "yes" if preset.verified else f"no; open, ours or left out: {preset.missing}"
-    if differs := _differs(name, config):
+    if differs := _differs(preset, config):
         verified += f"; differs on purpose: {differs}"
-    cells = [
-        f"`{name}`",
-        preset.about,
-        preset.source,
-        preset.entropy,
-        "; ".join(cost_of(config)) or "none",
-        verified,
-    ]
+    cost = "; ".join(cost_of(config)) or "none"
+    cells = [f"`{name}`", preset.about, preset.source, preset.entropy, cost, verified]
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
-def _first(kind: registry.Kind, name: str) -> str:
-    """The first paragraph of a part's docstring, on one line."""
-    return _paragraphs(kind, name)[0]
-
-
-def _symbols(kind: registry.Kind, name: str) -> list[str]:
-    """The paragraph of its docstring that says what the formula's letters are, indented below it."""
-    found = _paragraphs(kind, name)
+def _formula(what: str, part: PartModule) -> list[str]:
+    """What a part is: the first paragraph of its docstring, and the one that says what the formula's letters are."""
+    found = [" ".join(paragraph.split()) for paragraph in part.text.strip().split("\n\n")]
+    lines = [f"  {what}: {found[0]}"]
     at = next((i for i, text in enumerate(found) if text.startswith("Symbols:")), None)
-    if at is None:
-        return []
-    goes_on = found[at].endswith((",", ":")) and at + 1 < len(found)  # to a formula in a line of its own
-    return [f"    {' '.join(found[at : at + 1 + goes_on])}"]
+    if at is not None:
+        goes_on = found[at].endswith((",", ":")) and at + 1 < len(found)  # to a formula in a line of its own
+        lines.append(f"    {' '.join(found[at : at + 1 + goes_on])}")
+    return lines
 
 
-def _paragraphs(kind: registry.Kind, name: str) -> list[str]:
-    """A part's docstring, each paragraph on one line."""
-    text = (registry.load(kind, name).__doc__ or "").strip()
-    return [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
-
-
-def _weight(aggregation: str) -> str:
-    """What an aggregation makes a token weigh, and what its letters are: from the table in that module."""
-    paragraphs = (aggregations.__doc__ or "").split("\n\n")
-    rows = dict(line.split(None, 1) for line in paragraphs[1].strip().splitlines())
-    return " ".join(f"{rows[aggregation]}. {paragraphs[2].split('.')[0]}".split())
-
-
-def _verified(missing: str | None) -> str:
-    if missing is None:
-        return "Verified against the authors' or a maintained implementation."
-    return f"Experimental; not verified, ours or left out: {missing}."
-
-
-def _differs(name: str, config: ObjectiveConfig) -> str | None:
+def _differs(preset: Preset, config: ObjectiveConfig) -> str | None:
     """Where the composition departs on purpose from the code that it was checked against."""
-    modules = [registry.load(kind, part) for kind, part in acting(config)]
-    return registry.remarks("DIFFERS", modules, PRESETS[name].differs)
+    return registry.joined([preset.differs, *(part.info.differs for part in acting(config))])

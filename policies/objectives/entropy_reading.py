@@ -11,9 +11,8 @@ from .55 to .35. A controller that reads it chases the bandit. So (objectives.md
 
 In the fraction H0_k is taken as at least .05 nat: a ratio to next to nothing says nothing (plasticity.md 0.6), and a
 category that begins almost decided is then asked for a part of .05 nat and not of its own. H_k has no floor: a collapse
-must read as one. A category that was never visited does not count: its 1.0 would hide a fall everywhere
-else, and a target below 1 could not be reached. One not visited for long keeps its last value; `ages` tells for how
-long.
+must read as one. A category that was never visited does not count: its 1.0 would hide a fall everywhere else, and a
+target below 1 could not be reached. One not visited for long keeps its last value; `ages` tells for how long.
 
 In the mode `recent` only the categories of the last 20 steps count: after three stages a change of the entropy at hand
 else moves the reading by a quarter of itself, and what a controller does about it no longer reaches the others.
@@ -23,7 +22,7 @@ mix of the first step. It is logged beside the other, so that one sees what the 
 reproduces papers, it is what controllers read.
 
 What is a token's entropy is the objective's `entropy`: the sampler's, or an estimate of the same from the tokens drawn
-(`surprisal.py`). Baselines and readings must come from the same sampling distribution.
+(`statistics.py`). Baselines and readings must come from the same sampling distribution.
 
 Source: ours.
 """

@@ -1,6 +1,6 @@
 """The objective: a composition of parts that fills W and K of the one loss, -(W * lp).sum() - (K * H).sum().
 
-Once a step (objectives.md 2.2):
+Once a step:
 
     r <- reward maps (r);  A <- estimator (r), spread over tokens
     every part that asks for it surveys the whole step, at the log-probs and entropies of its start
@@ -17,7 +17,7 @@ how the batch was cut. What stands off the mask, NaN included, never reaches W o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -25,8 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from policies.objectives import diagnostics, registry, surprisal
-from policies.objectives.aggregations import AGGREGATIONS, token_mean
+from policies.objectives import diagnostics, registry
+from policies.objectives.aggregations import token_mean
 from policies.objectives.config import ObjectiveConfig
 from policies.objectives.contracts import Batch, Coefficients, Need, ShapedRows, SurveyResult, Totals
 from policies.objectives.controller_set import ControllerSet
@@ -34,9 +34,8 @@ from policies.objectives.entropy_reading import EntropyReading
 from policies.objectives.errors import expect_keys
 from policies.objectives.padding import outcomes_of, pad
 from policies.objectives.parts import (
-    Added,
+    Aggregation,
     Estimator,
-    Outcomes,
     Part,
     PartState,
     Products,
@@ -46,6 +45,7 @@ from policies.objectives.parts import (
     Term,
 )
 from policies.objectives.presets import PRESETS
+from policies.objectives.statistics import surprisal_by_arm
 from policies.trajectories import Trajectory
 
 
@@ -79,7 +79,7 @@ class Composition:
 
 
 class Objective:
-    """What the policy is updated towards. One object a run; between steps its controllers and its memory change.
+    """What the policy is updated towards. One object a run; between steps its controllers and its parts' state change.
 
     In a step: `prepare` once, `survey` once if it needs `step`, `coefficients` once a micro-batch, `observe` once at
     the end, after the last update.
@@ -90,8 +90,9 @@ class Objective:
         self._rng = np.random.default_rng(seed)
         self._kept: dict[str, dict[str, Any]] = {}  # what parts remember, by name
         self._logged: dict[str, float] = {}  # what estimator and reward maps said of this step
-        self._controlling = ControllerSet(config)
-        self._aggregate = AGGREGATIONS[config.aggregation]
+        self._controllers = ControllerSet(config)
+        aggregation = registry.load("aggregations", config.aggregation)
+        self._aggregate: Aggregation = aggregation.create(config.options_of(aggregation))
         self._parts = self._compose()
 
     @classmethod
@@ -118,8 +119,8 @@ class Objective:
     @property
     def learns_from_even_groups(self) -> bool:
         """Whether a group whose samples all earned the same may have advantages: its estimator looks beyond groups."""
-        estimator = registry.load("estimators", self.config.estimator)
-        return any(getattr(estimator, mark, False) for mark in ("NO_GROUPS", "USES_EVEN_GROUPS"))
+        info = registry.load("estimators", self.config.estimator).info
+        return info.learns_from_even_groups or not info.compares_groups
 
     @property
     def nucleus(self) -> float | None:
@@ -159,8 +160,12 @@ class Objective:
         advantage_BT = torch.zeros(batch.mask_BT.shape, dtype=torch.float64)
         main = [t for t in trajectories if t.advantage is None]
         if main:
-            own = batch.map(lambda value: value[~given_B])
-            advantage_BT[~given_B] = self._estimate(outcomes_of(own, main))
+            outcomes = outcomes_of(batch.map(lambda value: value[~given_B]), main)
+            for name, reward_map in self._parts.reward_maps.items():
+                outcomes = replace(outcomes, reward_B=reward_map.apply(outcomes, self._memory(name)))
+            name, estimator = self._parts.estimator
+            found = estimator.apply(outcomes, self._memory(name))
+            advantage_BT[~given_B] = found if found.ndim == 2 else found[:, None] * outcomes.mask_BT
         for row in given_B.nonzero()[:, 0].tolist():
             advantage_BT[row] = trajectories[row].advantage or 0.0
         return replace(batch, advantage_BT=(advantage_BT * batch.mask_BT).to(batch.lp_roll_BT))
@@ -199,7 +204,7 @@ class Objective:
             tokens={key: value for one in found for key, value in one.tokens.items()},
             numbers={key: value for one in found for key, value in one.numbers.items()},
             log={key: value for one in found for key, value in one.log.items()},
-            surprisal=surprisal.by_arm(rows, totals) if self.config.entropy == "surprisal_iw" else {},
+            surprisal=surprisal_by_arm(rows, totals) if self.config.entropy == "surprisal_iw" else {},
         )
 
     @torch.no_grad()
@@ -213,7 +218,14 @@ class Objective:
         mask_BT = rows.mask_BT.to(rows.advantage_BT.dtype)
         policy_BT = self._aggregate(mask_BT, rows, totals, self.config.max_length)
         token_BT = token_mean(mask_BT, rows, totals, None)
-        shaped, means, maxima = self._shape(rows, totals)
+        shaped, means, maxima = [rows.advantage_BT], dict[str, Tensor](), dict[str, Tensor]()
+        for (
+            shaper
+        ) in self._parts.shapers.values():  # the advantages before and after every one, and what they report
+            after = shaper.apply(shaped[-1], rows, totals)
+            shaped.append(after.advantage_BT)
+            means |= after.means
+            maxima |= after.maxima
         ratio = self._parts.ratio[1].apply(shaped[-1], rows)
         added = {name: term.apply(rows, totals) for name, term in self._parts.terms.items()}
         names = ("estimator", *self._parts.shapers)
@@ -221,11 +233,14 @@ class Objective:
         for one in added.values():
             means |= one.means
         measured, largest = diagnostics.of_tokens(rows, shaped[-1], ratio)
-        loss_BT = ratio.value_BT * policy_BT + _value(added.values(), policy_BT, token_BT)
+        values = [one.value_BT * (policy_BT if one.k_BT is None else token_BT) for one in added.values()]
+        loss_BT = ratio.value_BT * policy_BT + sum(values, torch.zeros_like(policy_BT))
+        extra_w = [one.w_BT * policy_BT for one in added.values() if one.w_BT is not None]
+        extra_k = [one.k_BT * token_BT for one in added.values() if one.k_BT is not None]
         share = float(mask_BT.sum()) / max(totals.num_tokens, 1)
         return Coefficients(
-            w_BT=shaped[-1] * ratio.c_BT * policy_BT + _extra_w(added.values(), policy_BT),
-            k_BT=_extra_k(added.values(), token_BT),
+            w_BT=shaped[-1] * ratio.c_BT * policy_BT + sum(extra_w, torch.zeros_like(policy_BT)),
+            k_BT=sum(extra_k[1:], extra_k[0]) if extra_k else None,
             sums={
                 "loss": (float(loss_BT.sum()), share),
                 **diagnostics.sums({**measured, **means}, mask_BT),
@@ -239,28 +254,28 @@ class Objective:
     ) -> dict[str, float]:
         """Move the controllers' coefficients for the next step, and return what to log about this one.
 
-        A plain number for the reading is a fraction of the entropy at the start (`reading.py`); None and NaN leave
-        coefficients where they are. `measured`: the step's other metrics, for controllers that read one of them.
+        A plain number for the reading is a fraction of the entropy at the start (`entropy_reading.py`); None and NaN
+        leave coefficients where they are. `measured`: the step's other metrics, for controllers that read one of them.
         """
-        if not self._controlling:
+        if not self._controllers:
             return dict(self._logged)
-        log = self._logged | self._controlling.observe(reading, measured or {})
+        log = self._logged | self._controllers.observe(reading, measured or {})
         self._parts = self._compose()
         return log
 
     def reset_controllers(self) -> None:
         """Let the controllers begin anew; what parts remember stays."""
-        self._controlling = ControllerSet(self.config)
+        self._controllers = ControllerSet(self.config)
         self._parts = self._compose()
 
     def rescale_controllers(self) -> None:
         """Tell the controllers that readings are on another scale from now on; their coefficients stay."""
-        self._controlling.rescale()
+        self._controllers.rescale()
 
     def state(self) -> dict[str, Any]:
         """What the next step depends on beside the configuration, as JSON."""
         return {
-            "controllers": self._controlling.state(),
+            "controllers": self._controllers.state(),
             "memory": self._kept,
             "rng": self._rng.bit_generator.state,
         }
@@ -271,7 +286,7 @@ class Objective:
             one = state["controller"]
             state = self.state() | {"controllers": [] if one is None else [one]}
         expect_keys(state, {"controllers", "memory", "rng"}, "the objective")
-        self._controlling.load_state(state["controllers"])
+        self._controllers.load_state(state["controllers"])
         self._kept = {name: dict(kept) for name, kept in state["memory"].items()}
         self._rng.bit_generator.state = state["rng"]
         self._parts = self._compose()
@@ -279,19 +294,23 @@ class Objective:
     def describe(self) -> dict[str, Any]:
         """The resolved composition as plain data, for the ledger and the report."""
         preset = PRESETS[self.config.preset]
-        parts = [(kind, name, registry.load(kind, name)) for kind, name in self.config.parts()]
-        modules = [module for _, _, module in parts]
-        missing = registry.remarks("MISSING", modules, preset.missing)
+        parts = self.config.modules()
+        missing = registry.joined([preset.missing, *(part.info.missing for part in parts)])
         return {
             "preset": self.config.preset,
             "about": preset.about,
             "source": preset.source,
             "verified": not missing,
             "missing": missing,
-            "differs": registry.remarks("DIFFERS", modules, preset.differs),
+            "differs": registry.joined([preset.differs, *(part.info.differs for part in parts)]),
             "parts": [
-                {"kind": k, "name": n, "source": m.SOURCE, "options": self.config.options_of(m).model_dump()}
-                for k, n, m in parts
+                {
+                    "kind": part.kind,
+                    "name": part.name,
+                    "source": part.source,
+                    "options": self.config.options_of(part).model_dump(),
+                }
+                for part in parts
             ],
             "aggregation": self.config.aggregation,
             "max_length": self.config.max_length,
@@ -299,32 +318,23 @@ class Objective:
             "reward": self.config.reward,
             "reading": self.config.reading,
             "entropy": self.config.entropy,
-            "controllers": self._controlling.describe(),
+            "controllers": self._controllers.describe(),
             "needs": sorted(self.needs),
             "warnings": self.config.warnings(),
         }
-
-    def _estimate(self, outcomes: Outcomes) -> Tensor:
-        """Advantages [B, T] of a step's outcomes."""
-        for name, reward_map in self._parts.reward_maps.items():
-            outcomes = replace(outcomes, reward_B=reward_map.apply(outcomes, self._memory(name)))
-        name, estimator = self._parts.estimator
-        advantage = estimator.apply(outcomes, self._memory(name))
-        return advantage if advantage.ndim == 2 else advantage[:, None] * outcomes.mask_BT
 
     def _memory(self, name: str) -> PartState:
         return PartState(self._kept.setdefault(name, {}), self._rng, self._logged)
 
     def _compose(self) -> Composition:
         """Make the parts, with the controllers' coefficients where they stand now."""
-        now = self._controlling.values()
+        now = self._controllers.values()
         made: dict[str, dict[str, Any]] = {kind: {} for kind in registry.KINDS}
-        for kind, name in self.config.parts():
-            method = registry.load(kind, name)
-            moved = {k: v for k, v in now.items() if k in method.Config.model_fields}
-            part = method.create(self.config.options_of(method).model_copy(update=moved))
+        for module in self.config.modules():
+            moved = {k: v for k, v in now.items() if k in module.Config.model_fields}
+            part = module.create(self.config.options_of(module).model_copy(update=moved))
             if part is not None:
-                made[kind][name] = part
+                made[module.kind][module.name] = part
         return Composition(
             plans=made["plans"],
             reward_maps=made["reward_maps"],
@@ -334,18 +344,6 @@ class Objective:
             terms=made["terms"],
         )
 
-    def _shape(
-        self, rows: ShapedRows, totals: Totals
-    ) -> tuple[list[Tensor], dict[str, Tensor], dict[str, Tensor]]:
-        """The advantages before and after every shaper, and what they report."""
-        shaped, means, maxima = [rows.advantage_BT], dict[str, Tensor](), dict[str, Tensor]()
-        for shaper in self._parts.shapers.values():
-            after = shaper.apply(shaped[-1], rows, totals)
-            shaped.append(after.advantage_BT)
-            means |= after.means
-            maxima |= after.maxima
-        return shaped, means, maxima
-
 
 def _masked(rows: ShapedRows) -> ShapedRows:
     """The same rows with 0 off the mask, whatever stood there."""
@@ -354,17 +352,3 @@ def _masked(rows: ShapedRows) -> ShapedRows:
     clean = {name: getattr(rows, name).masked_fill(off_BT, 0) for name in names}
     noted = {key: value.masked_fill(off_BT, 0) for key, value in rows.noted.items()}
     return replace(rows, **clean, noted=noted)
-
-
-def _value(added: Iterable[Added], policy_BT: Tensor, token_BT: Tensor) -> Tensor:
-    zero_BT = torch.zeros_like(policy_BT)
-    return sum((a.value_BT * (policy_BT if a.k_BT is None else token_BT) for a in added), zero_BT)
-
-
-def _extra_w(added: Iterable[Added], policy_BT: Tensor) -> Tensor:
-    return sum((a.w_BT * policy_BT for a in added if a.w_BT is not None), torch.zeros_like(policy_BT))
-
-
-def _extra_k(added: Iterable[Added], token_BT: Tensor) -> Tensor | None:
-    extra = [a.k_BT * token_BT for a in added if a.k_BT is not None]
-    return sum(extra[1:], extra[0]) if extra else None

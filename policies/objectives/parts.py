@@ -6,17 +6,17 @@ mask arrive as 0 and may leave as anything finite: the objective masks what come
 What a part must remember from one step to the next it keeps in its `PartState`, which is in the checkpoint. Only
 estimators, reward maps and surveys get one: they run once a step, the rest once a micro-batch.
 
-Part files import torch for type checkers only and work with tensor methods, so that reading a spec, which looks
-into their options, does not load torch.
+Parts take `Tensor` from here and work with tensor methods, so that reading a spec, which looks into their options,
+does not load torch.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from pydantic import ConfigDict
@@ -27,8 +27,21 @@ from policies.objectives.entropy_reading import ENTROPY
 from policies.objectives.errors import ObjectiveError, expect_keys
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor as Tensor
+else:
+    Tensor = Any
 
+Kind = Literal[
+    "plans",
+    "reward_maps",
+    "estimators",
+    "shapers",
+    "mismatch_weights",
+    "ratio_rules",
+    "terms",
+    "controllers",
+    "aggregations",
+]
 MAX_LOG_RATIO = 20.0  # log-ratios are clamped to +- this before exp
 
 
@@ -36,6 +49,79 @@ class PartOptions(Options):
     """The options of one part. In a spec they are keys of the `objective:` section itself."""
 
     model_config = ConfigDict(allow_inf_nan=False)
+
+
+class ControllerOptions(PartOptions):
+    """The options of a controller, keys of its own section. What it says of itself may depend on them."""
+
+    @property
+    def reach(self) -> tuple[float, ...]:
+        """Values that the coefficient may come to, the extreme ones; empty where it knows none."""
+        return ()
+
+    @property
+    def steers_entropy(self) -> bool:
+        """Whether it moves the coefficient so that the entropy comes to a target."""
+        return False
+
+    @property
+    def falls_below_target(self) -> bool:
+        """Whether the coefficient falls where the reading is below its target: right for one that lowers it."""
+        return False
+
+
+@dataclass(frozen=True)
+class PartInfo:
+    """What a part says of itself: `INFO = PartInfo(...)` in its module. The defaults hold for most parts.
+
+    The rules about what goes together (`compatibility.py`) ask for these and for no names, so they treat a part of a
+    user as they treat ours.
+    """
+
+    missing: str | None = None  # what of it is not verified: then it is experimental
+    differs: str | None = None  # where it departs on purpose from the code that it was checked against
+    knob: str | None = None  # option that a controller moves by default; of a controller: what it is made for
+    idle_at_one_update: bool = False  # it does nothing with one update a step
+    pushes_entropy: bool = False  # it acts on entropy even where no group has a signal
+    lowers_entropy: bool = False  # its options lower entropy where they are positive
+    raises_entropy: tuple[str, ...] = ()  # its options that raise entropy as they grow; of a shaper all do
+    notes: tuple[str, ...] = ()  # what its survey notes of tokens for other parts
+    # says what is usually a mistake in the objective's options, or None
+    warn: Callable[[Mapping[str, Any]], str | None] | None = None
+
+    compares_groups: bool = True  # of an estimator: advantages compare samples inside a group
+    learns_from_even_groups: bool = False  # of an estimator: also from groups without spread
+    subtracts: bool = False  # of a shaper: from the advantage, which therefore must not be weighed yet
+    weighs_by_mean_lp: bool = False  # of a shaper: an answer is weighed by its mean log-prob
+    is_importance_weight: bool = False  # of a mismatch weight: a ratio of probabilities, no mask
+    anchor: Literal["lp_old", "lp_roll"] = (
+        "lp_old"  # of a ratio rule: what the ratio is to, lp_roll: the sampler
+    )
+    # of a ratio rule: stale samples are held near the start of the step, only weighed, or taken for fresh ones
+    stale_samples: Literal["bounded", "weighed", "ignored"] = "bounded"
+    clips_freed_tokens: bool = True  # of a ratio rule: also those that a term frees
+    reads: tuple[str, ...] = ()  # of a ratio rule: what a shaper has to note
+    is_of_sequences: bool = False  # of a ratio rule: one ratio a sequence
+    holds: bool = False  # of a term: it keeps the policy near the start of the step, a ratio rule need not
+    frees_tokens: bool = False  # of a term: from the ratio rule's clip
+    # of a plan: what a run carries out for it
+    plan: Literal["drops_even_groups", "sizes_groups", "adds_tempered_rows"] | None = None
+    cost: str = ""  # of a plan: what it costs in generation
+    needs_max_length: bool = False  # of an aggregation
+    weighs_sequences_alike: bool = False  # of an aggregation
+
+
+@dataclass(frozen=True)
+class PartModule:
+    """A part as its module defines it."""
+
+    kind: Kind
+    name: str
+    source: str  # the paper
+    Config: type[PartOptions]
+    create: Callable[..., Any]  # of options (a controller's also of its start) a part; None: they turn it off
+    info: PartInfo = PartInfo()
+    text: str = ""  # the docstring
 
 
 @dataclass(frozen=True)
@@ -64,6 +150,32 @@ class Outcomes:
     arm_B: Tensor  # int64, places in `arms`
     arms: tuple[str, ...]  # "environment/category"
     kl_BT: Tensor | None = None  # lp_roll - lp_ref; None: no part needs the reference
+
+    def chosen_components(self, names: Collection[str], option: str) -> Mapping[str, Tensor]:
+        """The components of these names, [B] each; all there are without names. `option` is where the user named them.
+
+        `ObjectiveError` when a sample lacks one: a missing component is not a 0.
+        """
+        known = self.components
+        if not known:
+            raise ObjectiveError(
+                f"`{option}` weighs components of the score, and no score of this step has any: take an environment "
+                "whose scores do, or an estimator that reads the reward"
+            )
+        lacking = {name for name, value_B in known.items() if bool(value_B.isnan().any())}
+        wanted = list(names) or list(known)
+        for name in wanted:
+            complete = ", ".join(other for other in known if other not in lacking) or "none"
+            have = f"components that every score has: {complete}; all: {', '.join(known)}"
+            if name not in known:
+                raise ObjectiveError(f"no score has a component `{name}` ({have}): change `{option}`")
+            if name in lacking:
+                places = self.arm_B[known[name].isnan()].unique().tolist()  # type: ignore[no-untyped-call]
+                arms = ", ".join(self.arms[place] for place in places)
+                raise ObjectiveError(
+                    f"scores of {arms} have no component `{name}` ({have}): name in `{option}` those that all arms have"
+                )
+        return {name: known[name] for name in wanted}
 
 
 @dataclass(frozen=True)
@@ -136,13 +248,15 @@ Shaper: TypeAlias = (
 )
 RatioRule: TypeAlias = "Part[Callable[[Tensor, ShapedRows], Ratio]]"  # the tensor: shaped advantages, [B, T]
 Term: TypeAlias = "Part[Callable[[ShapedRows, Totals], Added]]"
+# From the mask as numbers [B, T], the rows, the totals and `max_length` to D, what each token weighs, [B, T].
+Aggregation: TypeAlias = Callable[[Tensor, ShapedRows, Totals, int | None], Tensor]
 
 
 class Controller(ABC):
     """One coefficient, moved once a step; the new value holds from the next step.
 
-    Most steer an entropy to a target and are a `Steering` (`targets.py`). What a controller keeps beside its value are
-    numbers in `kept`, so that they are in the checkpoint.
+    Most steer an entropy to a target and are a `Steering` (`controllers/__init__.py`). What a controller keeps beside
+    its value are numbers in `kept`, so that they are in the checkpoint.
     """
 
     reads: str | None = ENTROPY  # the metric of the step that moves it; None: it goes by the steps alone
@@ -162,9 +276,9 @@ class Controller(ABC):
         """Where the value goes from here; None, nothing was read: a controller that reads stays where it is."""
 
     @property
-    @abstractmethod
     def is_at_bound(self) -> bool:
         """Whether the value is as large as it may become: the controller may have run out of force."""
+        return False
 
     @property
     def target(self) -> float | None:

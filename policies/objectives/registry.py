@@ -13,72 +13,60 @@ from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import entry_points
 from types import ModuleType
-from typing import Literal, get_args
+from typing import get_args
 
 from policies.errors import from_file
+from policies.objectives.aggregations import AGGREGATIONS
 from policies.objectives.errors import ObjectiveError
+from policies.objectives.parts import ControllerOptions, Kind, PartInfo, PartModule
 
-Kind = Literal[
-    "plans",
-    "reward_maps",
-    "estimators",
-    "shapers",
-    "mismatch_weights",
-    "ratio_rules",
-    "terms",
-    "controllers",
-]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+KINDS: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind != "aggregations")  # folders of parts
 GROUP = "evergreen.objectives"
+# Constants that said, in earlier versions, what `PartInfo` says now.
+FORMER = {
+    "KNOB": "knob",
+    "PUSHES_ENTROPY": "pushes_entropy",
+    "LOWERS_ENTROPY": "lowers_entropy",
+    "MISSING": "missing",
+    "DIFFERS": "differs",
+    "ANCHOR": "anchor",
+    "IDLE_AT_ONE": "idle_at_one_update",
+    "HOLDS": "holds",
+    "SUBTRACTS": "subtracts",
+    "NO_GROUPS": "compares_groups",
+    "USES_EVEN_GROUPS": "learns_from_even_groups",
+}
 
 
 def names(kind: Kind) -> list[str]:
     """List the parts of a kind, without importing them."""
+    if kind == "aggregations":
+        return [*AGGREGATIONS, *sorted(_entered(kind))]
     folder = importlib.import_module(f"{__package__}.{kind}")
     return sorted({*(module.name for module in pkgutil.iter_modules(folder.__path__)), *_entered(kind)})
 
 
-def load(kind: Kind, name: str) -> ModuleType:
-    """Import a part: a module with `SOURCE`, `Config` (a `PartOptions`) and `create(config)`.
+def load(kind: Kind, name: str) -> PartModule:
+    """Import a part: a module with `SOURCE`, `Config` (a `PartOptions`), `create(config)`, and perhaps `INFO`.
 
-    `create` of a shaper or a term returns None when its options turn it off; that of a controller also takes the
-    value to start from. A part may say
-
-        KNOB            the option that a controller moves unless told otherwise; of one: what it is made for
-        PUSHES_ENTROPY  it acts on entropy even where no group has a signal
-        MISSING         what of it is not verified: then it is experimental
-        DIFFERS         where it departs on purpose from the code that it was checked against
-        ANCHOR          of a ratio rule: `lp_roll` if its ratio is to the sampler, so that no mismatch weight is due
-        LOWERS_ENTROPY  its knob lowers entropy where it is positive; all other forces on entropy raise it
-        IDLE_AT_ONE     it does nothing with one update a step
-        HOLDS           of a term: it keeps the policy near the start of the step, so that no ratio rule has to
-        NO_GROUPS       of an estimator: it does not compare inside groups
-        USES_EVEN_GROUPS  of an estimator: it learns from groups without spread
+    `create` gives None when the options turn the part off; that of a controller also takes the value to start from.
     """
-    if "." in name:
-        return _outside(name)
-    module = _entered(kind).get(name, f"{__package__}.{kind}.{name}")
-    return importlib.import_module(module)
+    if kind == "aggregations" and name in AGGREGATIONS:
+        return AGGREGATIONS[name]
+    given = name if "." in name else _entered(kind).get(name)
+    module = _outside(given, kind) if given else importlib.import_module(f"{__package__}.{kind}.{name}")
+    info = getattr(module, "INFO", PartInfo())
+    return PartModule(kind, name, module.SOURCE, module.Config, module.create, info, module.__doc__ or "")
 
 
 def every() -> list[tuple[Kind, str]]:
-    """List all parts there are."""
+    """List all parts that are files."""
     return [(kind, name) for kind in KINDS for name in names(kind)]
 
 
-def remarks(
-    flag: Literal["MISSING", "DIFFERS"], modules: Iterable[ModuleType], own: str | None
-) -> str | None:
-    """Join what a preset itself (`own`) and its parts say under a flag, each text once; None: nothing is said."""
-    texts = dict.fromkeys(
-        text for text in (own, *(getattr(module, flag, None) for module in modules)) if text
-    )
-    return "; ".join(texts) or None
-
-
-def options(kind: Kind, name: str) -> list[str]:
-    """List the options of a part."""
-    return list(load(kind, name).Config.model_fields)
+def joined(texts: Iterable[str | None]) -> str | None:
+    """Join what a preset and its parts remark, each text once; None: nothing."""
+    return "; ".join(dict.fromkeys(text for text in texts if text)) or None
 
 
 @cache  # looking through what is installed takes milliseconds
@@ -92,7 +80,7 @@ def _entered(kind: Kind) -> dict[str, str]:
     }
 
 
-def _outside(module: str) -> ModuleType:
+def _outside(module: str, kind: Kind) -> ModuleType:
     """Import a user's part; a name that can be none of his is not imported to find out."""
     package = module.partition(".")[0]
     if not all(word.isidentifier() for word in module.split(".")):
@@ -114,5 +102,20 @@ def _outside(module: str) -> ModuleType:
     if lacks:
         raise ObjectiveError(
             f"`{module}` is no part of an objective: it lacks {', '.join(lacks)} ({found.__file__})"
+        )
+    if former := [name for name in FORMER if hasattr(found, name)]:
+        fields = ", ".join(f"{FORMER[name]}=..." for name in former)
+        raise ObjectiveError(
+            f"`{module}` says {', '.join(former)}, which nothing reads any more: say `INFO = PartInfo({fields})`, a "
+            f"`policies.objectives.parts.PartInfo` (docs/extend.md; {found.__file__})"
+        )
+    if not isinstance(getattr(found, "INFO", PartInfo()), PartInfo):
+        raise ObjectiveError(
+            f"`INFO` of `{module}` is no `policies.objectives.parts.PartInfo` (docs/extend.md)"
+        )
+    tells = any(hasattr(found.Config, name) for name in ("reach", "falls_below_target"))
+    if kind == "controllers" and tells and not issubclass(found.Config, ControllerOptions):
+        raise ObjectiveError(
+            f"`Config` of `{module}` is no `policies.objectives.parts.ControllerOptions` (docs/extend.md)"
         )
     return found

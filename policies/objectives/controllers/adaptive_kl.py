@@ -18,14 +18,14 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from policies.objectives.errors import ObjectiveError
-from policies.objectives.parts import Controller, PartOptions
+from policies.objectives.parts import Controller, ControllerOptions, PartInfo
 
 SOURCE = "arXiv 1909.08593"
-KNOB = "kl"
+INFO = PartInfo(knob="kl")
 MAX_ERROR = 0.2
 
 
-class Config(PartOptions):
+class Config(ControllerOptions):
     """The target, and how fast."""
 
     target: float = Field(0.1, gt=0)
@@ -46,7 +46,6 @@ class Config(PartOptions):
 
 
 def create(config: Config, start: float) -> Controller:
-    """Make the controller; `ObjectiveError` when it cannot start from there."""
     if start <= 0:
         raise ObjectiveError(
             f"the adaptive_kl controller multiplies its coefficient, so it cannot start from {start:g}: "
@@ -75,8 +74,3 @@ class AdaptiveKl(Controller):
     def target(self) -> float:
         """The KL that is held."""
         return self._config.target
-
-    @property
-    def is_at_bound(self) -> bool:
-        """Never: it has no bounds."""
-        return False

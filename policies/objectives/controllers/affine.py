@@ -14,11 +14,11 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from policies.objectives.control_targets import BoundedOptions, Steering, expect_inside
-from policies.objectives.parts import Controller
+from policies.objectives.controllers import BoundedOptions, Steering, expect_inside
+from policies.objectives.parts import Controller, PartInfo
 
 SOURCE = "arXiv 2510.08141"
-MISSING = "no code of its second version was read, only descriptions"
+INFO = PartInfo(missing="no code of its second version was read, only descriptions")
 
 
 class Config(BoundedOptions):
@@ -33,7 +33,6 @@ class Config(BoundedOptions):
 
 
 def create(config: Config, start: float) -> Controller:
-    """Make the controller; `ObjectiveError` when it cannot start from there."""
     expect_inside(start, config.low, config.high, "affine")
     return Affine(config, start)
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from pydantic import model_validator
 
-from policies.objectives.control_targets import BoundedOptions, Steering, expect_inside
+from policies.objectives.controllers import BoundedOptions, Steering, expect_inside
 from policies.objectives.entropy_reading import ENTROPY
 from policies.objectives.parts import Controller
 
@@ -40,6 +40,11 @@ class Config(BoundedOptions):
     """Largest multiplier."""
 
     @property
+    def steers_entropy(self) -> bool:
+        """Whether what is constrained is the entropy."""
+        return self.metric == ENTROPY
+
+    @property
     def falls_below_target(self) -> bool:
         """Whether the multiplier falls where the reading is below its target: one of "at most" does."""
         return self.rate < 0
@@ -54,7 +59,6 @@ class Config(BoundedOptions):
 
 
 def create(config: Config, start: float) -> Controller:
-    """Make the controller; `ObjectiveError` when it cannot start from there."""
     expect_inside(start, config.low, config.high, "dual_ascent")
     return DualAscent(config, start)
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from policies.objectives.control_targets import BoundedOptions, Steering, expect_inside
+from policies.objectives.controllers import BoundedOptions, Steering, expect_inside
 from policies.objectives.parts import Controller
 
 SOURCE = "arXiv 2603.11682"
@@ -44,7 +44,6 @@ class Config(BoundedOptions):
 
 
 def create(config: Config, start: float) -> Controller:
-    """Make the controller; `ObjectiveError` when it cannot start from there."""
     expect_inside(start, -config.high, config.high, "geometric_signed")
     return GeometricSigned(config, start)
 

@@ -22,7 +22,7 @@ import math
 
 from pydantic import Field
 
-from policies.objectives.control_targets import Steering, TargetOptions, expect_inside
+from policies.objectives.controllers import Steering, TargetOptions, expect_inside
 from policies.objectives.parts import Controller
 
 SOURCE = "ours"
@@ -47,7 +47,6 @@ class Config(TargetOptions):
 
 
 def create(config: Config, start: float) -> Controller:
-    """Make the controller; `ObjectiveError` when it cannot start from there."""
     expect_inside(start, -config.high, config.high, "log_affine")
     return LogAffine(config, start)
 

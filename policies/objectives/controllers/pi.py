@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from policies.objectives.control_targets import Steering, TargetOptions, expect_inside
+from policies.objectives.controllers import Steering, TargetOptions, expect_inside
 from policies.objectives.parts import Controller
 
 SOURCE = "arXiv 2511.15248"
@@ -55,7 +55,6 @@ class Config(TargetOptions):
 
 
 def create(config: Config, start: float) -> Controller:
-    """Make the controller; `ObjectiveError` when it cannot start from there."""
     expect_inside(start, -config.bound, config.bound, "pi")
     return Pi(config, start)
 

@@ -26,12 +26,12 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from policies.objectives.parts import Controller, PartOptions
+from policies.objectives.parts import Controller, ControllerOptions
 
 SOURCE = "arXiv 2509.22576"
 
 
-class Config(PartOptions):
+class Config(ControllerOptions):
     """Which way, how long, and where to."""
 
     form: Literal["linear", "cosine", "epo"] = "linear"
@@ -56,7 +56,6 @@ class Config(PartOptions):
 
 
 def create(config: Config, start: float) -> Controller:
-    """Make the controller."""
     return Schedule(config, start)
 
 
@@ -79,11 +78,6 @@ class Schedule(Controller):
         end = self._config.end or 0.0
         weight = share if self._config.form == "linear" else (1 - math.cos(math.pi * share)) / 2
         return self._start + weight * (end - self._start)
-
-    @property
-    def is_at_bound(self) -> bool:
-        """Never: it goes where it was told."""
-        return False
 
 
 def epo(share: float) -> float:

@@ -26,7 +26,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from policies.objectives.control_targets import BoundedOptions, Steering, expect_inside
+from policies.objectives.controllers import BoundedOptions, Steering, expect_inside
 from policies.objectives.parts import Controller
 
 SOURCE = "arXiv 2505.22312"
@@ -48,7 +48,6 @@ class Config(BoundedOptions):
 
 
 def create(config: Config, start: float) -> Controller:
-    """Make the controller; `ObjectiveError` when it cannot start from there."""
     expect_inside(start, config.low, config.high, "sign_step")
     return SignStep(config, start)
 

@@ -13,7 +13,7 @@ Source: Arbitrary Entropy Policy Optimization, arXiv 2510.08141, checked against
 
 from __future__ import annotations
 
-from policies.objectives.control_targets import BoundedOptions, Steering, expect_inside
+from policies.objectives.controllers import BoundedOptions, Steering, expect_inside
 from policies.objectives.parts import Controller
 
 SOURCE = "arXiv 2510.08141"
@@ -29,7 +29,6 @@ class Config(BoundedOptions):
 
 
 def create(config: Config, start: float) -> Controller:
-    """Make the controller; `ObjectiveError` when it cannot start from there."""
     expect_inside(start, config.low, config.high, "switch")
     return Switch(config, start)
 
@@ -44,8 +43,3 @@ class Switch(Steering):
     def steer(self, value: float, reading: float, target: float) -> float:
         """The higher value up to the target, the lower one above."""
         return self._config.high if reading <= target else self._config.low
-
-    @property
-    def is_at_bound(self) -> bool:
-        """Never: it has only these two, and standing at one says nothing about its force."""
-        return False

@@ -32,20 +32,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from policies.objectives.errors import ObjectiveError
 from policies.objectives.estimators import rloo
-from policies.objectives.parts import MAX_LOG_RATIO, Estimator, Outcomes, Part, PartOptions, PartState
-from policies.objectives.score_components import chosen
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import (
+    MAX_LOG_RATIO,
+    Estimator,
+    Outcomes,
+    Part,
+    PartInfo,
+    PartOptions,
+    PartState,
+    Tensor,
+)
 
 SOURCE = "arXiv 2310.04373"
-MISSING = "no code was read: momentum, start and bound of the multipliers are ours"
+INFO = PartInfo(missing="no code was read: momentum, start and bound of the multipliers are ours")
 
 
 class Config(PartOptions):
@@ -64,10 +68,8 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Estimator:
-    """Make the estimator."""
-
     def apply(outcomes: Outcomes, memory: PartState) -> Tensor:
-        values = chosen(outcomes, config.constrained_targets, "constrained_targets")
+        values = outcomes.chosen_components(config.constrained_targets, "constrained_targets")
         multipliers = {name: memory.kept.get(name, [0.0, 0.0])[0] for name in values}
         memory.log.update({f"constrained_weight_{name}": _sigmoid(mu) for name, mu in multipliers.items()})
         advantages = {name: rloo.estimate(value_B, outcomes.group_B) for name, value_B in values.items()}

@@ -23,22 +23,17 @@ threshold (b, .5 or 1): `copo_entropy: 0.347` or `0.693` is the same there in na
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
 from policies.objectives.estimators import grpo
-from policies.objectives.groups import group_size, group_sum
-from policies.objectives.parts import Estimator, Outcomes, Part, PartOptions, PartState
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import Estimator, Outcomes, Part, PartInfo, PartOptions, PartState, Tensor
+from policies.objectives.statistics import group_size, group_sum
 
 SOURCE = "arXiv 2508.04138"
-USES_EVEN_GROUPS = True
-MISSING = (
-    "which constants: the public code (hijih/copo-code) has the entropy of answers in bits and b of .5 or 1, ours are "
-    "nats and 1.5, from descriptions of the paper; two losses are added as advantages"
+INFO = PartInfo(
+    learns_from_even_groups=True,
+    missing="which constants: the public code (hijih/copo-code) has the entropy of answers in bits and b of .5 or 1, "
+    "ours are nats and 1.5, from descriptions of the paper; two losses are added as advantages",
 )
 EPS = 1e-6
 
@@ -53,8 +48,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Estimator:
-    """Make the estimator."""
-
     def apply(outcomes: Outcomes, memory: PartState) -> Tensor:
         weight_B = weigh(answer_entropy(outcomes), config)
         memory.log["copo_local_weight"] = float(weight_B.mean())

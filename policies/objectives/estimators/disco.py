@@ -6,15 +6,13 @@ question
     J = mean over correct s - mean over wrong s          (DisCO-b)
     J = mean over correct s - tau * log mean over wrong exp(s / tau)          (DisCO)
 
-with s the score of an answer, its mean log-prob over tokens; the loss is minus the mean of J over all questions.
-Under `seq_mean_token_mean` and with `ratio: reinforce` the gradient of the first is this estimator's; the shaper
-`disco` makes it that of the second, and the term `disco_constraint` holds the policy near the start of the step.
-For the score `mean rho` say `ratio: ratio, shapers: []`: at the start of the step all scores are equal then, and DisCO
-is DisCO-b.
+with s the score of an answer, its mean log-prob over tokens; the loss is minus the mean of J over all questions. Under
+`seq_mean_token_mean` and with `ratio: reinforce` the gradient of the first is this estimator's; the shaper `disco`
+makes it that of the second, and the term `disco_constraint` holds the policy near the start of the step. For the score
+`mean rho` say `ratio: ratio, shapers: []`: at the start of the step all scores are equal then, and DisCO is DisCO-b.
 
-Questions that are all correct or all wrong contribute 0 and stay in the divisor. No division by the spread, so hard
-and easy questions count alike: that is the point of it. F cancels the divisor of the aggregation, which counts
-answers.
+Questions that are all correct or all wrong contribute 0 and stay in the divisor. No division by the spread, so hard and
+easy questions count alike: that is the point of it. F cancels the divisor of the aggregation, which counts answers.
 
 Entropy: holds it, as wrong answers are pushed no harder than by their share.
 
@@ -28,13 +26,8 @@ Source: Discriminative Constrained Optimization (DisCO), arXiv 2505.12366; check
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from policies.objectives.groups import group_sum
-from policies.objectives.parts import Estimator, Outcomes, Part, PartOptions
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import Estimator, Outcomes, Part, PartOptions, Tensor
+from policies.objectives.statistics import group_sum
 
 SOURCE = "arXiv 2505.12366"
 TINY = 1e-300  # what a sum of 0 is divided by, before its quotient is dropped
@@ -45,7 +38,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Estimator:
-    """Make the estimator."""
     return Part(lambda outcomes, memory: estimate(outcomes))
 
 

@@ -10,13 +10,8 @@ Source: Understanding R1-Zero-Like Training: A Critical Perspective, arXiv 2503.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from policies.objectives.groups import centred
-from policies.objectives.parts import Estimator, Part, PartOptions
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import Estimator, Part, PartOptions, Tensor
+from policies.objectives.statistics import centred
 
 SOURCE = "arXiv 2503.20783"
 
@@ -26,7 +21,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Estimator:
-    """Make the estimator."""
     return Part(lambda outcomes, memory: estimate(outcomes.reward_B, outcomes.group_B))
 
 

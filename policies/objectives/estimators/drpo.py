@@ -19,16 +19,11 @@ Not the several other methods of that name.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
 from policies.objectives.estimators import disco
-from policies.objectives.groups import group_sum
-from policies.objectives.parts import Estimator, Outcomes, Part, PartOptions, PartState
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import Estimator, Outcomes, Part, PartOptions, PartState, Tensor
+from policies.objectives.statistics import group_sum
 
 SOURCE = "arXiv 2510.04474"
 
@@ -43,8 +38,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Estimator:
-    """Make the estimator."""
-
     def apply(outcomes: Outcomes, memory: PartState) -> Tensor:
         return disco.estimate(outcomes, preference(outcomes.num_tokens_B.double(), config))
 

@@ -11,15 +11,12 @@ Source: DeepSeekMath, arXiv 2402.03300, section 4.1.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from policies.objectives.groups import centred, group_size, group_sum
-from policies.objectives.parts import Estimator, Outcomes, Part, PartOptions
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import Estimator, Outcomes, Part, PartOptions, Tensor
+from policies.objectives.statistics import centred, group_size, group_sum
 
 SOURCE = "arXiv 2402.03300"
 
@@ -34,7 +31,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Estimator:
-    """Make the estimator."""
     return Part(lambda outcomes, memory: estimate(outcomes, config.std, config.eps))
 
 

@@ -20,16 +20,11 @@ Source: From Uniform to Heterogeneous (HAPO), arXiv 2509.16591; checked against 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
 from policies.objectives.estimators import grpo
-from policies.objectives.groups import centred, group_sum
-from policies.objectives.parts import Estimator, Outcomes, Part, PartOptions
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import Estimator, Outcomes, Part, PartOptions, Tensor
+from policies.objectives.statistics import centred, group_sum
 
 SOURCE = "arXiv 2509.16591"
 
@@ -44,7 +39,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Estimator:
-    """Make the estimator."""
     return Part(lambda outcomes, memory: estimate(outcomes, config.hapo_limit, config.hapo_eps))
 
 

@@ -17,15 +17,10 @@ Source: MaxRL, arXiv 2602.02710; checked against SkyRL `ppo_utils.py`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
-from policies.objectives.groups import centred, group_size, group_sum
-from policies.objectives.parts import Estimator, Outcomes, Part, PartOptions
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import Estimator, Outcomes, Part, PartOptions, Tensor
+from policies.objectives.statistics import centred, group_size, group_sum
 
 SOURCE = "arXiv 2602.02710"
 
@@ -38,7 +33,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Estimator:
-    """Make the estimator."""
     return Part(lambda outcomes, memory: estimate(outcomes, config.maxrl_eps))
 
 

@@ -17,15 +17,10 @@ Source: Williams, Simple Statistical Gradient-Following Algorithms for Connectio
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from policies.objectives.parts import Estimator, Part, PartOptions
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import Estimator, Part, PartInfo, PartOptions, Tensor
 
 SOURCE = "Williams 1992"
-NO_GROUPS = True
+INFO = PartInfo(compares_groups=False)
 
 
 class Config(PartOptions):
@@ -36,7 +31,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Estimator:
-    """Make the estimator."""
     return Part(lambda outcomes, memory: estimate(outcomes.reward_B, config.reinforce_baseline))
 
 

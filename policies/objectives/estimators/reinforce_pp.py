@@ -1,7 +1,7 @@
 """REINFORCE++: A_t = whiten(R_t), R_t = gamma^(n - t) * r the return from token t on, whitened over all tokens.
 
 Symbols: r the reward of the sample, earned at its last token n; gamma the discount a token. With gamma 1 every
-token's return is the reward. Whitening is over the tokens of the step (`whitening.py`), so that the baseline is one
+token's return is the reward. Whitening is over the tokens of the step (`whitened`), so that the baseline is one
 for all tasks: a reward is compared with the mean over all tokens, not with its group.
 
 Tokens are counted over those that the policy wrote: what an environment says in between costs no discount, and the
@@ -21,18 +21,13 @@ Source: REINFORCE++, arXiv 2501.03262; checked against verl `core_algos.py`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
-from policies.objectives.parts import Estimator, Outcomes, Part, PartOptions
-from policies.objectives.whitening import whitened
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import Estimator, Outcomes, Part, PartInfo, PartOptions, Tensor
+from policies.objectives.statistics import whitened
 
 SOURCE = "arXiv 2501.03262"
-NO_GROUPS = True
+INFO = PartInfo(compares_groups=False)
 
 
 class Config(PartOptions):
@@ -43,7 +38,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Estimator:
-    """Make the estimator."""
     return Part(lambda outcomes, memory: estimate(outcomes, config.reinforce_pp_gamma))
 
 

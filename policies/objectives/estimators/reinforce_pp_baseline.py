@@ -1,6 +1,6 @@
 """REINFORCE++ with a baseline: A_t = whiten(r_i - mean of the group), spread over tokens, whitened over all tokens.
 
-Symbols: r_i the reward of sample i; whitening is over the tokens of the step (`whitening.py`). The group gives the
+Symbols: r_i the reward of sample i; whitening is over the tokens of the step (`whitened`). The group gives the
 baseline, the step the scale: no group is magnified because its own spread is small.
 
 A group without spread does not stay at 0: it gets minus the mean over tokens, a small push that is the same for all
@@ -10,9 +10,8 @@ Entropy: as GRPO, without its magnification of nearly solved groups.
 
 Hazard: long answers weigh more in mean and variance; the shift moves groups without a signal.
 
-Empty cases: a group of one has nothing to compare with, so that its value before whitening is 0. (verl takes its
-mean as 0, so that the value is the reward.) Equal values everywhere give 0. Missing members are left out, not
-counted as 0.
+Empty cases: a group of one has nothing to compare with, so that its value before whitening is 0. (verl takes its mean
+as 0, so that the value is the reward.) Equal values everywhere give 0. Missing members are left out, not counted as 0.
 
 Source: REINFORCE++, arXiv 2501.03262; checked against verl `core_algos.py`
 (`compute_reinforce_plus_plus_baseline_outcome_advantage`).
@@ -20,14 +19,8 @@ Source: REINFORCE++, arXiv 2501.03262; checked against verl `core_algos.py`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from policies.objectives.groups import centred
-from policies.objectives.parts import Estimator, Outcomes, Part, PartOptions
-from policies.objectives.whitening import whitened
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import Estimator, Outcomes, Part, PartOptions, Tensor
+from policies.objectives.statistics import centred, whitened
 
 SOURCE = "arXiv 2501.03262"
 
@@ -37,7 +30,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Estimator:
-    """Make the estimator."""
     return Part(lambda outcomes, memory: estimate(outcomes))
 
 

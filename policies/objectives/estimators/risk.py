@@ -1,7 +1,6 @@
 """RiskPO: A_i = V(S) / std * (r_i - mean_i) / sum (r - mean): the worth of a bundle's score, split over its members.
 
-A bundle is `risk_bundle` tasks with one response of each, and S is the sum of their rewards. V weighs the tails of
-S:
+A bundle is `risk_bundle` tasks with one response of each, and S is the sum of their rewards. V weighs the tails of S:
 
     rvar = (relu(S - q_dn) - relu(S - q_up)) / (a_up - a_dn)     the range between the two quantiles
     cvar = -relu(q_dn - S) / a_dn                                what falls below the lower one
@@ -35,18 +34,15 @@ Source: Risk-based Policy Optimization (RiskPO), arXiv 2510.00911; checked again
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
-from policies.objectives.groups import group_size, group_sum
-from policies.objectives.parts import Estimator, Outcomes, Part, PartOptions, PartState
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import Estimator, Outcomes, Part, PartInfo, PartOptions, PartState, Tensor
+from policies.objectives.statistics import group_size, group_sum
 
 SOURCE = "arXiv 2510.00911"
-NO_GROUPS = True
+INFO = PartInfo(compares_groups=False)
 EPS = 1e-6
 
 
@@ -77,7 +73,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Estimator:
-    """Make the estimator."""
     return Part(lambda outcomes, memory: estimate(outcomes, memory, config))
 
 

@@ -27,22 +27,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field, field_validator
 
 from policies.objectives.errors import ObjectiveError
 from policies.objectives.estimators import rloo
-from policies.objectives.parts import Estimator, Outcomes, Part, PartOptions, PartState, Products
-from policies.objectives.score_components import chosen
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import (
+    Estimator,
+    Outcomes,
+    Part,
+    PartInfo,
+    PartOptions,
+    PartState,
+    Products,
+    Tensor,
+)
 
 SOURCE = "arXiv 2509.11452"
-MISSING = (
-    "the rate: the released scripts have .01 or .1, ours is 1; and theirs weighs a step by the weights that the same "
-    "step moved, ours by those of the step before"
+INFO = PartInfo(
+    missing="the rate: the released scripts have .01 or .1, ours is 1; and theirs weighs a step by the weights that "
+    "the same step moved, ours by those of the step before"
 )
 KEPT = "weights"
 
@@ -66,10 +71,8 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Estimator:
-    """Make the estimator."""
-
     def components(outcomes: Outcomes) -> dict[str, Tensor]:
-        values = chosen(outcomes, config.weighted_components, "weighted_components")
+        values = outcomes.chosen_components(config.weighted_components, "weighted_components")
         return {name: rloo.estimate(value_B, outcomes.group_B) for name, value_B in values.items()}
 
     def apply(outcomes: Outcomes, memory: PartState) -> Tensor:

@@ -21,12 +21,7 @@ masked; of a mask the share masked, which is all there is to know.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from policies.objectives.parts import MAX_LOG_RATIO, Shaped
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import MAX_LOG_RATIO, Shaped, Tensor
 
 
 def weighed(advantage_BT: Tensor, weight_BT: Tensor, name: str, **shares: Tensor) -> Shaped:

@@ -18,16 +18,11 @@ denominator too.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
 from policies.objectives.contracts import ShapedRows, Totals
 from policies.objectives.mismatch_weights import exp_clamped, masked, sequence_mean
-from policies.objectives.parts import Part, PartOptions, Shaped, Shaper
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import Part, PartOptions, Shaped, Shaper, Tensor
 
 SOURCE = "SkyRL"
 
@@ -42,8 +37,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Shaper:
-    """Make the shaper."""
-
     def apply(advantage_BT: Tensor, rows: ShapedRows, totals: Totals) -> Shaped:
         mean_BT = exp_clamped(sequence_mean(rows.lp_old_BT - rows.lp_roll_BT, rows.mask_BT))
         keep_BT = (mean_BT >= config.geo_mask_low) & (mean_BT <= config.geo_mask_high)

@@ -17,18 +17,14 @@ Source: IcePop of Ant Group (2025), in "Every Step Evolves", arXiv 2510.18855; O
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
 from policies.objectives.contracts import ShapedRows, Totals
 from policies.objectives.mismatch_weights import exp_clamped, weighed
-from policies.objectives.parts import Part, PartOptions, Shaped, Shaper
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import Part, PartInfo, PartOptions, Shaped, Shaper, Tensor
 
 SOURCE = "arXiv 2510.18855"
+INFO = PartInfo(is_importance_weight=True)
 
 
 class Config(PartOptions):
@@ -41,8 +37,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Shaper:
-    """Make the shaper."""
-
     def apply(advantage_BT: Tensor, rows: ShapedRows, totals: Totals) -> Shaped:
         gap_BT = rows.lp_old_BT - rows.lp_roll_BT
         weight_BT = weigh(gap_BT, config.icepop_low, config.icepop_high)

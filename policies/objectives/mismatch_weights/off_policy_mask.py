@@ -20,16 +20,11 @@ Source: DeepSeek-V3.2 report (2025), off-policy sequence masking; TRL `trl/train
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
 from policies.objectives.contracts import ShapedRows, Totals
 from policies.objectives.mismatch_weights import masked, sequence_mean
-from policies.objectives.parts import Part, PartOptions, Shaped, Shaper
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import Part, PartOptions, Shaped, Shaper, Tensor
 
 SOURCE = "DeepSeek-V3.2 report (2025)"
 
@@ -42,8 +37,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Shaper:
-    """Make the shaper."""
-
     def apply(advantage_BT: Tensor, rows: ShapedRows, totals: Totals) -> Shaped:
         moved_BT = sequence_mean(rows.lp_roll_BT - rows.lp_BT, rows.mask_BT)
         keep_BT = (advantage_BT >= 0) | (moved_BT <= config.off_policy_mask_delta)

@@ -16,18 +16,14 @@ Source: TRL `trl/trainer/grpo_trainer.py` (its default mode, `sequence_mask`, C 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
 from policies.objectives.contracts import ShapedRows, Totals
 from policies.objectives.mismatch_weights import exp_clamped, sequence_sum, weighed
-from policies.objectives.parts import Part, PartOptions, Shaped, Shaper
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import Part, PartInfo, PartOptions, Shaped, Shaper, Tensor
 
 SOURCE = "TRL"
+INFO = PartInfo(is_importance_weight=True)
 
 
 class Config(PartOptions):
@@ -38,8 +34,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Shaper:
-    """Make the shaper."""
-
     def apply(advantage_BT: Tensor, rows: ShapedRows, totals: Totals) -> Shaped:
         raw_BT = exp_clamped(sequence_sum(rows.lp_old_BT - rows.lp_roll_BT, rows.mask_BT))
         is_masked_BT = raw_BT > config.seq_mask_cap

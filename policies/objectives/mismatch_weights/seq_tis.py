@@ -17,18 +17,14 @@ C = 2 to 10 there; we take 2.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
 from policies.objectives.contracts import ShapedRows, Totals
 from policies.objectives.mismatch_weights import exp_clamped, sequence_sum, weighed
-from policies.objectives.parts import Part, PartOptions, Shaped, Shaper
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import Part, PartInfo, PartOptions, Shaped, Shaper, Tensor
 
 SOURCE = "Your Efficient RL Framework Secretly Brings You Off-Policy RL Training (2025)"
+INFO = PartInfo(is_importance_weight=True)
 
 
 class Config(PartOptions):
@@ -39,8 +35,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Shaper:
-    """Make the shaper."""
-
     def apply(advantage_BT: Tensor, rows: ShapedRows, totals: Totals) -> Shaped:
         raw_BT = exp_clamped(sequence_sum(rows.lp_old_BT - rows.lp_roll_BT, rows.mask_BT))
         weight_BT, is_capped_BT = raw_BT.clamp(max=config.seq_tis_cap), raw_BT > config.seq_tis_cap

@@ -16,18 +16,14 @@ Token form, C = 2 (the literature has 1.5 to 5).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
 from policies.objectives.contracts import ShapedRows, Totals
 from policies.objectives.mismatch_weights import exp_clamped, weighed
-from policies.objectives.parts import Part, PartOptions, Shaped, Shaper
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import Part, PartInfo, PartOptions, Shaped, Shaper, Tensor
 
 SOURCE = "Your Efficient RL Framework Secretly Brings You Off-Policy RL Training (2025)"
+INFO = PartInfo(is_importance_weight=True)
 
 
 class Config(PartOptions):
@@ -38,7 +34,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Shaper | None:
-    """Make the shaper, or nothing when it is off."""
     if config.tis_cap is None:
         return None
     cap = config.tis_cap

@@ -33,9 +33,12 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
-from policies.objectives.parts import PartOptions
+from policies.objectives.parts import PartInfo, PartOptions
 
 SOURCE = "arXiv 2503.14476"
+INFO = PartInfo(
+    plan="drops_even_groups", cost="more generation: groups without spread are played anew, up to ten times"
+)
 
 
 class Config(PartOptions):
@@ -57,7 +60,6 @@ class DynamicSampling:
 
 
 def create(config: Config) -> DynamicSampling:
-    """Make the plan."""
     return DynamicSampling(config.dynamic_sampling_rounds)
 
 

@@ -33,10 +33,14 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
-from policies.objectives.parts import PartOptions
+from policies.objectives.parts import PartInfo, PartOptions
 
 SOURCE = "arXiv 2505.02391"
-MISSING = "pilots inside a step, as members of their groups, are ours: the paper plays them apart"
+INFO = PartInfo(
+    missing="pilots inside a step, as members of their groups, are ours: the paper plays them apart",
+    plan="sizes_groups",
+    cost="another pass over the pilot, and through the head again",
+)
 
 
 class Config(PartOptions):
@@ -71,7 +75,6 @@ class Gvm:
 
 
 def create(config: Config) -> Gvm:
-    """Make the plan."""
     return Gvm(config.gvm_pilot, config.gvm_floor, config.gvm_alpha, config.gvm_beta)
 
 

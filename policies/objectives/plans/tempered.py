@@ -11,11 +11,10 @@ become rows of the update with A = alpha. `tempered_only_better` chooses as vers
 the rest of its own side group by more than .05 of its standard deviation (a group all correct gives none); then at
 most `tempered_most` of them, half as many where they are cooler than the batch.
 
-Ours: rows are ADDED, while version 1 lets them replace the first rows of the batch. They are in no group statistics,
-in no reading of entropy (version 1 reads the mean surprisal of the mixed batch, which tempered rows bias), no
-observation for the bandit, no groups in the ledger; their number is a metric. The mean is that of the aggregation,
-over all rows of the update, theirs among them. Their tasks are those of the batch, at even distances, so that the mix
-is the chosen one.
+Ours: rows are ADDED, while version 1 lets them replace the first rows of the batch. They are in no group statistics, in
+no reading of entropy (version 1 reads the mean surprisal of the mixed batch, which tempered rows bias), no observation
+for the bandit, no groups in the ledger; their number is a metric. The mean is that of the aggregation, over all rows of
+the update, theirs among them. Their tasks are those of the batch, at even distances, so that the mix is the chosen one.
 
 `lp_roll` of a side row is at T, while lp and lp_old stay at the main temperature: the one exception to "one
 temperature everywhere". The mismatch weight exp(lp_old - lp_roll) corrects for it, and has to be capped: T = 1.2 makes
@@ -38,10 +37,15 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
-from policies.objectives.parts import PartOptions
+from policies.objectives.parts import PartInfo, PartOptions
 
 SOURCE = "arXiv 2510.08141"
-KNOB = "tempered_temperature"
+INFO = PartInfo(
+    knob="tempered_temperature",
+    plan="adds_tempered_rows",
+    cost="a side batch at another temperature",
+    raises_entropy=("tempered_temperature",),
+)
 BETTER = 0.05  # standardised advantage in its side group, above which version 1 takes a sample
 
 
@@ -94,7 +98,6 @@ class Tempered:
 
 
 def create(config: Config) -> Tempered:
-    """Make the plan."""
     return Tempered(
         config.tempered_temperature,
         config.tempered_share,

@@ -1,4 +1,4 @@
-"""The named objectives: each is data over the defaults of `ObjectiveConfig` (objectives.md 16), a file a family.
+"""The named objectives: each is data over the defaults of `ObjectiveConfig` .
 
 Without overrides an objective is leave-one-out advantages, truncated importance weights, PPO's clip at .2/.28 and
 the token mean. Any field can be overridden again in the spec; the ledger keeps what came out.
@@ -6,17 +6,7 @@ the token mean. Any field can be overridden again in the spec; the ledger keeps 
 
 from __future__ import annotations
 
-from policies.objectives.presets import (
-    clips,
-    covariance,
-    discriminative,
-    entropy_terms,
-    groups,
-    plans,
-    repo,
-    rewards,
-    tokens,
-)
+from policies.objectives.presets import entropy, groups, samples, tokens
 from policies.objectives.presets.preset import Preset
 
 __all__ = ["DEFAULT", "FAMILIES", "PRESETS", "Preset"]
@@ -24,15 +14,15 @@ __all__ = ["DEFAULT", "FAMILIES", "PRESETS", "Preset"]
 DEFAULT = "repo_r"
 
 FAMILIES: dict[str, dict[str, Preset]] = {
-    "groups: advantages compare inside a group": groups.PRESETS,
-    "clips: how far the ratio may go": clips.PRESETS,
-    "repo: a push on entropy by the score function": repo.PRESETS,
-    "covariance: the few tokens that cost entropy": covariance.PRESETS,
-    "tokens: weights and masks on tokens": tokens.PRESETS,
-    "entropy terms: added to the loss": entropy_terms.PRESETS,
-    "rewards: what a sample earns": rewards.PRESETS,
-    "discriminative: correct answers against wrong ones": discriminative.PRESETS,
-    "plans: which samples are drawn": plans.PRESETS,
+    "groups: advantages compare inside a group": groups.GROUPS,
+    "clips: how far the ratio may go": tokens.CLIPS,
+    "repo: a push on entropy by the score function": entropy.REPO,
+    "covariance: the few tokens that cost entropy": entropy.COVARIANCE,
+    "tokens: weights and masks on tokens": tokens.TOKENS,
+    "entropy terms: added to the loss": entropy.TERMS,
+    "rewards: what a sample earns": samples.REWARDS,
+    "discriminative: correct answers against wrong ones": groups.DISCRIMINATIVE,
+    "plans: which samples are drawn": samples.PLANS,
 }
 
 PRESETS: dict[str, Preset] = {name: preset for family in FAMILIES.values() for name, preset in family.items()}

@@ -1,10 +1,15 @@
-"""Presets whose point is the estimator: advantages that compare inside a group."""
+"""Presets whose point is the estimator: advantages that compare inside a group, or correct answers with wrong ones.
+
+The latter have a constraint on the KL in the place of clips.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
 from policies.objectives.presets.preset import Preset
 
-PRESETS: dict[str, Preset] = {
+GROUPS: dict[str, Preset] = {
     "rloo": Preset(
         "leave-one-out advantages, clip-higher",
         "arXiv 2402.14740",
@@ -65,5 +70,34 @@ PRESETS: dict[str, Preset] = {
         missing="the constants: hijih/copo-code has bits and b of .5 or 1; two losses are added as advantages",
         use="groups that mostly agree, on tasks with many different answers",
         beware="with two possible answers only the comparison of tasks is left",
+    ),
+}
+
+COMMON: dict[str, Any] = {
+    "shaper": "disco",
+    "mismatch": "none",
+    "ratio": "reinforce",
+    "terms": ["disco_constraint"],
+    "aggregation": "seq_mean_token_mean",
+    "updates": 4,
+}
+
+DISCRIMINATIVE: dict[str, Preset] = {
+    "disco": Preset(
+        "DisCO: mean log-prob of correct answers against a soft maximum over wrong ones",
+        "arXiv 2505.12366",
+        {"estimator": "disco", **COMMON},
+        entropy="holds",
+        use="rewards of 0 and 1, where GRPO's division favours tasks of middle difficulty",
+        beware="0/1 rewards only; nothing but the constraint holds the policy near the start of the step",
+    ),
+    "drpo": Preset(
+        "DisCO whose correct answers count by their shortness",
+        "arXiv 2510.04474",
+        {"estimator": "drpo", **COMMON},
+        differs="the longest answer is an option; the released code takes the padded width",
+        entropy="holds",
+        use="shorter answers without punishing long correct ones",
+        beware="give `drpo_max_length`; a small `drpo_lambda` leaves one correct answer a task",
     ),
 }

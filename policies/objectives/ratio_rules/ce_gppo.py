@@ -24,18 +24,13 @@ Kwai-Klear/CE-GPPO `core_algos.py`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field, model_validator
 
 from policies.objectives.contracts import ShapedRows
-from policies.objectives.parts import MAX_LOG_RATIO, Part, PartOptions, Ratio, RatioRule
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import MAX_LOG_RATIO, Part, PartInfo, PartOptions, Ratio, RatioRule, Tensor
 
 SOURCE = "arXiv 2509.20712"
-IDLE_AT_ONE = True
+INFO = PartInfo(idle_at_one_update=True, raises_entropy=("clip_high",))
 
 
 class Config(PartOptions):
@@ -62,8 +57,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> RatioRule:
-    """Make the rule."""
-
     def apply(advantage_BT: Tensor, rows: ShapedRows) -> Ratio:
         return rule(advantage_BT, rows.lp_BT - rows.lp_old_BT, config)
 

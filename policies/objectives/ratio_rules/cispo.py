@@ -21,18 +21,13 @@ Source: MiniMax-M1, arXiv 2506.13585, equations 4 and 5; the default bound: Scal
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field, model_validator
 
 from policies.objectives.contracts import ShapedRows
-from policies.objectives.parts import MAX_LOG_RATIO, Part, PartOptions, Ratio, RatioRule
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import MAX_LOG_RATIO, Part, PartInfo, PartOptions, Ratio, RatioRule, Tensor
 
 SOURCE = "arXiv 2506.13585"
-IDLE_AT_ONE = True
+INFO = PartInfo(idle_at_one_update=True)
 
 
 class Config(PartOptions):
@@ -53,8 +48,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> RatioRule:
-    """Make the rule."""
-
     def apply(advantage_BT: Tensor, rows: ShapedRows) -> Ratio:
         log_ratio_BT = rows.lp_BT - rows.lp_old_BT
         return rule(advantage_BT, log_ratio_BT, rows.lp_BT, config.cispo_low, config.cispo_high)

@@ -11,9 +11,8 @@ The anchor is the sampler itself. So no pass for lp_old is needed, and no mismat
 mismatch of sampler and trainer, staleness included. It needs good sampler log-probs, of the distribution really
 sampled from. The companion term `squared_log_ratio` holds all tokens near the sampler.
 
-Entropy: falls more slowly than under PPO, as rare good tokens are not stopped. Hazard: the ratio of a rare token is
-not bounded by anything (.02 to .2 gives c = 10). A mask has no gradient to lead back. At the exact bound we keep the
-token.
+Entropy: falls more slowly than under PPO, as rare good tokens are not stopped. Hazard: the ratio of a rare token is not
+bounded by anything (.02 to .2 gives c = 10). A mask has no gradient to lead back. At the exact bound we keep the token.
 
 Empty cases: A = 0 is never clipped and its loss is 0. lp - lp_roll is clamped to +-20.
 
@@ -22,18 +21,13 @@ Source: arXiv 2602.04879; prime-rl `src/prime_rl/trainer/rl/loss.py`, whose defa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
 from policies.objectives.contracts import ShapedRows
-from policies.objectives.parts import MAX_LOG_RATIO, Part, PartOptions, Ratio, RatioRule
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import MAX_LOG_RATIO, Part, PartInfo, PartOptions, Ratio, RatioRule, Tensor
 
 SOURCE = "arXiv 2602.04879"
-ANCHOR = "lp_roll"
+INFO = PartInfo(anchor="lp_roll")
 
 
 class Config(PartOptions):
@@ -46,8 +40,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> RatioRule:
-    """Make the rule."""
-
     def apply(advantage_BT: Tensor, rows: ShapedRows) -> Ratio:
         return rule(advantage_BT, rows.lp_BT, rows.lp_roll_BT, config.dppo_low, config.dppo_high)
 

@@ -24,19 +24,15 @@ Source: Group Sequence Policy Optimization, arXiv 2507.18071, equations 5 to 7 a
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from policies.objectives.contracts import ShapedRows
-from policies.objectives.parts import Part, PartOptions, Ratio, RatioRule
+from policies.objectives.parts import Part, PartInfo, PartOptions, Ratio, RatioRule, Tensor
 from policies.objectives.ratio_rules import ppo
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 SOURCE = "arXiv 2507.18071"
-IDLE_AT_ONE = True
+INFO = PartInfo(idle_at_one_update=True, is_of_sequences=True)
 MAX_MEAN_LOG_RATIO = 10.0
 
 
@@ -50,8 +46,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> RatioRule:
-    """Make the rule."""
-
     def apply(advantage_BT: Tensor, rows: ShapedRows) -> Ratio:
         log_ratio_BT = rows.lp_BT - rows.lp_old_BT
         return rule(advantage_BT, log_ratio_BT, rows.mask_BT, config.gspo_low, config.gspo_high)

@@ -18,21 +18,31 @@ low entropy have the wrong sign (see the shaper).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Any
 
 from pydantic import Field, model_validator
 
 from policies.objectives.contracts import ShapedRows
 from policies.objectives.errors import ObjectiveError
-from policies.objectives.parts import Part, PartOptions, Ratio, RatioRule
+from policies.objectives.parts import Part, PartInfo, PartOptions, Ratio, RatioRule, Tensor
 from policies.objectives.ratio_rules import ppo
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 SOURCE = "arXiv 2509.16591"
-IDLE_AT_ONE = True
 SCORE = "hapo.score"  # what the shaper notes
+
+
+def two_ranges(options: Mapping[str, Any]) -> str | None:
+    """HAPO's released code has one range, for the bounds and for what counts as inside of them."""
+    for side in ("low", "high"):
+        if options[f"clip_{side}"] != options.get(f"hapo_{side}", options[f"clip_{side}"]):
+            return (
+                "`clip_low, clip_high` and `hapo_low, hapo_high` are one range in HAPO: change both, or none."
+            )
+    return None
+
+
+INFO = PartInfo(idle_at_one_update=True, raises_entropy=("clip_high",), reads=(SCORE,), warn=two_ranges)
 
 
 class Config(PartOptions):
@@ -56,8 +66,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> RatioRule:
-    """Make the rule."""
-
     def apply(advantage_BT: Tensor, rows: ShapedRows) -> Ratio:
         score_BT = rows.noted.get(SCORE)
         if score_BT is None:

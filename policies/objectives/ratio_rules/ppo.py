@@ -22,17 +22,13 @@ dual clip: 1912.09729, equation 5.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field, model_validator
 
 from policies.objectives.contracts import ShapedRows
-from policies.objectives.parts import MAX_LOG_RATIO, Part, PartOptions, Ratio, RatioRule
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import MAX_LOG_RATIO, Part, PartInfo, PartOptions, Ratio, RatioRule, Tensor
 
 SOURCE = "arXiv 1707.06347"
+INFO = PartInfo(raises_entropy=("clip_high",), clips_freed_tokens=False)
 FREE = "unclipped"  # what a survey notes of tokens that are never clipped; not 0 on them
 
 
@@ -60,8 +56,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> RatioRule:
-    """Make the rule."""
-
     def apply(advantage_BT: Tensor, rows: ShapedRows) -> Ratio:
         return rule(
             advantage_BT,

@@ -15,15 +15,11 @@ the surrogate without a trust region is that of TRPO, 1502.05477, equation 14.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from policies.objectives.contracts import ShapedRows
-from policies.objectives.parts import MAX_LOG_RATIO, Part, PartOptions, Ratio, RatioRule
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import MAX_LOG_RATIO, Part, PartInfo, PartOptions, Ratio, RatioRule, Tensor
 
 SOURCE = "arXiv 2505.22617"
+INFO = PartInfo(stale_samples="weighed", clips_freed_tokens=False)
 
 
 class Config(PartOptions):
@@ -31,8 +27,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> RatioRule:
-    """Make the rule."""
-
     def apply(advantage_BT: Tensor, rows: ShapedRows) -> Ratio:
         return rule(advantage_BT, rows.lp_BT - rows.lp_old_BT)
 

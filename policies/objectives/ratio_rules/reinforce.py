@@ -9,15 +9,11 @@ Source: Williams 1992; for language models, arXiv 2402.14740.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from policies.objectives.contracts import ShapedRows
-from policies.objectives.parts import Part, PartOptions, Ratio, RatioRule
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import Part, PartInfo, PartOptions, Ratio, RatioRule, Tensor
 
 SOURCE = "arXiv 2402.14740"
+INFO = PartInfo(stale_samples="ignored", clips_freed_tokens=False)
 
 
 class Config(PartOptions):
@@ -25,7 +21,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> RatioRule:
-    """Make the rule."""
     return Part(lambda advantage_BT, rows: rule(advantage_BT, rows), zero_stays_zero=True)
 
 

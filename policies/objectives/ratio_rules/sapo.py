@@ -17,18 +17,13 @@ Source: Soft Adaptive Policy Optimization, arXiv 2511.20347; TRL, verl `core_alg
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
 from policies.objectives.contracts import ShapedRows
-from policies.objectives.parts import MAX_LOG_RATIO, Part, PartOptions, Ratio, RatioRule
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import MAX_LOG_RATIO, Part, PartInfo, PartOptions, Ratio, RatioRule, Tensor
 
 SOURCE = "arXiv 2511.20347"
-IDLE_AT_ONE = True
+INFO = PartInfo(idle_at_one_update=True)
 
 
 class Config(PartOptions):
@@ -41,8 +36,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> RatioRule:
-    """Make the rule."""
-
     def apply(advantage_BT: Tensor, rows: ShapedRows) -> Ratio:
         log_ratio_BT = rows.lp_BT - rows.lp_old_BT
         return rule(advantage_BT, log_ratio_BT, config.sapo_tau_good, config.sapo_tau_bad)

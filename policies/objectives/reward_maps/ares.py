@@ -1,10 +1,9 @@
 """ARES: r' = r + bonus(d, difficulty, correct), length by difficulty, counted in high-entropy tokens.
 
 Symbols: a token is of high entropy above a threshold, a running mean (.99) of the step's median of the answers' own
-95th percentiles; d = the answer's number of them minus the target. Difficulty of a prompt is from its group's
-accuracy: at least 2/3 easy, at least 1/3 medium, else hard. mar = max(1, f * target); hub(x) = x^2 / (2k) up to k,
-then x - k/2; sg(x) = 1 / (1 + exp(-x / t)); cap = alpha * (1, 1, 1.2); f (.15, .25, .35), k (2, 3, 4), t (2, 2.5,
-3).
+95th percentiles; d = the answer's number of them minus the target. Difficulty of a prompt is from its group's accuracy:
+at least 2/3 easy, at least 1/3 medium, else hard. mar = max(1, f * target); hub(x) = x^2 / (2k) up to k, then x - k/2;
+sg(x) = 1 / (1 + exp(-x / t)); cap = alpha * (1, 1, 1.2); f (.15, .25, .35), k (2, 3, 4), t (2, 2.5, 3).
 
     easy correct          -min(cap, cap * hub(relu(d - mar)) / (mar + k))
     medium correct        -min(cap, cap * hub(relu(|d| - mar)) / (mar + k))
@@ -21,8 +20,7 @@ The released code also moves a multiplier (in [0, 10], by .01 of a cost that its
 it: the branch is commented out. Nor do we.
 
 Entropy: indirect; it rewards exploring on hard prompts. Hazard: sg(0) = .5, so that a wrong answer of usual length
-earns half of its cap, and groups without spread get one from their lengths. Complex, and tuned to one family of
-models.
+earns half of its cap, and groups without spread get one from their lengths. Complex, and tuned to one family of models.
 
 Empty cases: an answer without a token counts 0 and has no percentile; a step without tokens leaves the threshold as
 it is.
@@ -34,15 +32,12 @@ Source: ARES, arXiv 2510.08457 (its trainer is called AEPO there); checked again
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field
 
-from policies.objectives.groups import group_size, group_sum
-from policies.objectives.parts import Outcomes, Part, PartOptions, PartState, RewardMap
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import Outcomes, Part, PartOptions, PartState, RewardMap, Tensor
+from policies.objectives.statistics import group_size, group_sum
 
 SOURCE = "arXiv 2510.08457"
 PERCENTILE, MEMORY, MOST = 0.95, 0.99, 2.0  # of an answer's entropies; of the threshold; of alpha
@@ -77,7 +72,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> RewardMap:
-    """Make the reward map."""
     return Part(lambda outcomes, memory: outcomes.reward_B + _bonuses(outcomes, memory, config))
 
 

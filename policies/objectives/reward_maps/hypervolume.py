@@ -11,12 +11,10 @@ in each component.
 
 Entropy: none but through the size of the step.
 
-Hazard: training means are noisy, and a lucky step stays in the front for good. Estimators that divide by the
-group's spread (`grpo`) cancel the multiplier: take `rloo`. Few components: the volume is computed exactly, by
-slices.
+Hazard: training means are noisy, and a lucky step stays in the front for good. Estimators that divide by the group's
+spread (`grpo`) cancel the multiplier: take `rloo`. Few components: the volume is computed exactly, by slices.
 
-Empty cases: an arm without samples keeps its front. A component that a score does not have is an error that names
-it.
+Empty cases: an arm without samples keeps its front. A component that a score does not have is an error that names it.
 
 Source: Learning to Optimize Multi-Objective Alignment Through Dynamic Reward Weighting, arXiv 2509.11452; checked
 against yining610/dynamic-reward-weighting `hypervolumn_contribution.py`.
@@ -26,18 +24,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from policies.objectives.parts import Outcomes, Part, PartOptions, PartState, RewardMap
-from policies.objectives.score_components import chosen
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import Outcomes, Part, PartInfo, PartOptions, PartState, RewardMap, Tensor
 
 SOURCE = "arXiv 2509.11452"
-MISSING = "where the multiplier enters; the point is that of the training samples, not of a validation"
+INFO = PartInfo(
+    missing="where the multiplier enters; the point is that of the training samples, not of a validation"
+)
 Point = Sequence[float]
 
 
@@ -49,13 +44,12 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> RewardMap:
-    """Make the reward map."""
     return Part(lambda outcomes, memory: scale(outcomes, memory, config))
 
 
 def scale(outcomes: Outcomes, memory: PartState, config: Config) -> Tensor:
     """The rewards [B], each arm's times what its step added; fronts grow."""
-    values = chosen(outcomes, config.hypervolume_components, "hypervolume_components")
+    values = outcomes.chosen_components(config.hypervolume_components, "hypervolume_components")
     reference = [config.hypervolume_components.get(name, 0.0) for name in values]
     factor_B = outcomes.reward_B.new_ones(len(outcomes.reward_B))
     for place, arm in enumerate(outcomes.arms):

@@ -1,16 +1,14 @@
 """KL in the reward: r' = r - b * sum_t d_t, d_t = lp_roll - lp_ref, the estimate k1 of the KL to a reference.
 
-Symbols: lp_roll the log-prob of a token under the policy that wrote it, lp_ref under a frozen reference; d is
-clamped to +-20; b the `kl_reward`. Unlike k1 in the loss, whose expected gradient is 0, this has the gradient of
-the KL: the estimator compares the sum with that of the other answers. Charged token by token it would be the term
-`kl` with k2.
+Symbols: lp_roll the log-prob of a token under the policy that wrote it, lp_ref under a frozen reference; d is clamped
+to +-20; b the `kl_reward`. Unlike k1 in the loss, whose expected gradient is 0, this has the gradient of the KL: the
+estimator compares the sum with that of the other answers. Charged token by token it would be the term `kl` with k2.
 
 Entropy: keeps it near that of the reference, as every KL to one does; old skills too. It limits how far a
 curriculum goes.
 
-Hazard: a sum over tokens, so long answers pay more, and its spread comes on top of that of the rewards: it can
-drown them. Estimators that divide by the spread (`grpo`) scale it with everything else. The bandit's signal does
-not see it.
+Hazard: a sum over tokens, so long answers pay more, and its spread comes on top of that of the rewards: it can drown
+them. Estimators that divide by the spread (`grpo`) scale it with everything else. The bandit's signal does not see it.
 
 Empty cases: `kl_reward: 0` leaves the part out, and the reference is not asked.
 
@@ -19,15 +17,10 @@ Source: Fine-Tuning Language Models from Human Preferences, arXiv 1909.08593, se
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
 from policies.objectives.errors import ObjectiveError
-from policies.objectives.parts import MAX_LOG_RATIO, Outcomes, Part, PartOptions, PartState, RewardMap
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import MAX_LOG_RATIO, Outcomes, Part, PartOptions, PartState, RewardMap, Tensor
 
 SOURCE = "arXiv 1909.08593"
 
@@ -40,7 +33,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> RewardMap | None:
-    """Make the reward map, or nothing when it is off."""
     if config.kl_reward == 0:
         return None
 

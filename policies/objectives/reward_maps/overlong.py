@@ -20,14 +20,9 @@ Source: DAPO, arXiv 2503.14476, equation 13; checked against verl `verl/workers/
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field, model_validator
 
-from policies.objectives.parts import Part, PartOptions, RewardMap
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import Part, PartOptions, RewardMap, Tensor
 
 SOURCE = "arXiv 2503.14476"
 
@@ -53,7 +48,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> RewardMap:
-    """Make the reward map."""
     return Part(lambda outcomes, memory: outcomes.reward_B + bonus(outcomes.num_tokens_B, config))
 
 

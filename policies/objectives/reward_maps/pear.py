@@ -17,17 +17,12 @@ Source: Phase Entropy Aware Reward, arXiv 2510.08026.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
-from policies.objectives.parts import Outcomes, Part, PartOptions, PartState, RewardMap
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import Outcomes, Part, PartInfo, PartOptions, PartState, RewardMap, Tensor
 
 SOURCE = "arXiv 2510.08026"
-MISSING = "how the penalty joins the reward: ours is charged on correct answers only"
+INFO = PartInfo(missing="how the penalty joins the reward: ours is charged on correct answers only")
 
 
 class Config(PartOptions):
@@ -38,8 +33,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> RewardMap:
-    """Make the reward map."""
-
     def apply(outcomes: Outcomes, memory: PartState) -> Tensor:
         is_thought_BT = outcomes.mask_BT & ~outcomes.is_answer_BT
         think_B = mean_entropy(outcomes.entropy_BT, is_thought_BT)

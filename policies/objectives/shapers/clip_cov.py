@@ -1,6 +1,6 @@
 """Clip-Cov: A' = 0 on a few tokens drawn at random among those with low < cov < high, A' = A on all others.
 
-Symbols: cov = (A - mean A) * (lp - mean lp) of a token over the step (`covariance.py`). Of N tokens max(1,
+Symbols: cov = (A - mean A) * (lp - mean lp) of a token over the step (`token_covariance`). Of N tokens max(1,
 floor(ratio * N)) are drawn, and never more than are eligible. They stay in the denominator of the loss.
 
 The few tokens with a large cov carry nearly all of the fall of entropy; leaving out some of them slows it. It steers
@@ -8,9 +8,8 @@ to no target. The authors pair it with very wide clips (clip_low = clip_high = 1
 model: 2e-4 of 1e5 tokens are 20.
 
 The released code draws in every mini-batch, from tokens that the ratio rule has not clipped. We draw once a step, at
-its start, where every ratio is 1 and nothing is clipped. What is drawn does not depend on the order of rows: tokens
-are numbered by log-prob, advantage and position first. Tokens that are equal in all three stay in the order of their
-rows.
+its start, where every ratio is 1 and nothing is clipped. What is drawn does not depend on the order of rows: tokens are
+numbered by log-prob, advantage and position first. Tokens that are equal in all three stay in the order of their rows.
 
 Empty cases: no eligible token leaves all advantages as they are; a ratio of 0 leaves the part out.
 
@@ -20,20 +19,17 @@ against PRIME-RL/Entropy-Mechanism-of-RL and verl `core_algos.py` (`compute_poli
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from pydantic import Field, model_validator
 
 from policies.objectives.contracts import ShapedRows, SurveyResult, Totals
-from policies.objectives.covariance import token_covariance
-from policies.objectives.parts import Part, PartOptions, PartState, Shaped, Shaper
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import Part, PartInfo, PartOptions, PartState, Shaped, Shaper, Tensor
+from policies.objectives.statistics import token_covariance
 
 SOURCE = "arXiv 2505.22617"
-DIFFERS = "tokens are drawn once a step, from all of it; the released code: in every mini-batch, from unclipped ones"
+INFO = PartInfo(
+    differs="tokens are drawn once a step, from all of it; the released code: in every mini-batch, from unclipped ones"
+)
 
 
 class Config(PartOptions):
@@ -57,7 +53,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Shaper | None:
-    """Make the shaper, or nothing when it is off."""
     if config.clip_cov_ratio == 0:
         return None
 

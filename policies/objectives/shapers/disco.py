@@ -16,21 +16,17 @@ Source: Discriminative Constrained Optimization (DisCO), arXiv 2505.12366; check
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
 from policies.objectives.contracts import ShapedRows, SurveyResult, Totals
 from policies.objectives.errors import ObjectiveError
-from policies.objectives.groups import group_max, group_sum
-from policies.objectives.parts import Part, PartOptions, PartState, Shaped, Shaper
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import Part, PartInfo, PartOptions, PartState, Shaped, Shaper, Tensor
+from policies.objectives.statistics import group_max, group_sum
 
 SOURCE = "arXiv 2505.12366"
-DIFFERS = (
-    "the softmax over wrong answers is that at the start of the step; the released code takes the present one"
+INFO = PartInfo(
+    differs="the softmax over wrong answers is that at the start of the step; the released code takes the present one",
+    weighs_by_mean_lp=True,
 )
 NOTED = "disco.weight"
 
@@ -43,8 +39,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Shaper:
-    """Make the shaper."""
-
     def survey(rows: ShapedRows, totals: Totals, memory: PartState) -> SurveyResult:
         if rows.group_B is None:
             raise ObjectiveError(

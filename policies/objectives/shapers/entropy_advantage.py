@@ -18,20 +18,14 @@ Source: ETTRL, arXiv 2508.11356, from secondary descriptions; without its tree r
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
 from policies.objectives.contracts import ShapedRows, SurveyResult, Totals
-from policies.objectives.groups import group_sum
-from policies.objectives.parts import Part, PartOptions, PartState, Shaped, Shaper
-from policies.objectives.statistics import start_entropy
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import Part, PartInfo, PartOptions, PartState, Shaped, Shaper, Tensor
+from policies.objectives.statistics import group_sum, start_entropy
 
 SOURCE = "arXiv 2508.11356"
-MISSING = "no code read; what its other form clips to [-2, 2] is our reading"
+INFO = PartInfo(missing="no code read; what its other form clips to [-2, 2] is our reading")
 
 
 class Config(PartOptions):
@@ -42,8 +36,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Shaper:
-    """Make the shaper."""
-
     def survey(rows: ShapedRows, totals: Totals, memory: PartState) -> SurveyResult:
         assert rows.group_B is not None, "the learner gives it"
         weight_B = weigh(start_entropy(rows, "entropy_advantage"), rows.mask_BT, rows.group_B)

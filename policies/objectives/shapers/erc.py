@@ -16,20 +16,15 @@ Source: Entropy Ratio Clipping, arXiv 2512.05591; checked against Kwai-Klear/ERC
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
 from policies.objectives.contracts import ShapedRows, Totals
 from policies.objectives.errors import ObjectiveError
-from policies.objectives.parts import Part, PartOptions, Shaped, Shaper
+from policies.objectives.parts import Part, PartInfo, PartOptions, Shaped, Shaper, Tensor
 from policies.objectives.statistics import start_entropy
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 SOURCE = "arXiv 2512.05591"
-IDLE_AT_ONE = True
+INFO = PartInfo(idle_at_one_update=True)
 EPS = 1e-8  # nats
 
 
@@ -43,8 +38,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Shaper:
-    """Make the shaper."""
-
     def apply(advantage_BT: Tensor, rows: ShapedRows, totals: Totals) -> Shaped:
         if rows.entropy_BT is None:
             raise ObjectiveError("`erc` reads the entropy of every token, and the rows carry none")

@@ -12,10 +12,9 @@ gives the token: lo(h) = low * (1 - h) for h <= 0, hi(h) = high * (1 + h) for h 
     h > 0    outside: 1 + h, up to twice      inside: 1
     h <= 0   inside: 1 + h, down to nothing   outside: 1
 
-It moves the force from decided tokens to undecided ones, entropy with it. One very small or very large H sets the
-scale of a whole side, so it hears of outliers, of the quantile, and of an overlong penalty. The score is noted for
-the ratio rule `hapo` under `hapo.score`. The authors divide deviations by their root mean square first, which cancels
-out.
+It moves the force from decided tokens to undecided ones, entropy with it. One very small or very large H sets the scale
+of a whole side, so it hears of outliers, of the quantile, and of an overlong penalty. The score is noted for the ratio
+rule `hapo` under `hapo.score`. The authors divide deviations by their root mean square first, which cancels out.
 
 Where we differ from the released code: it divides the negative scores by the signed minimum, which makes h >= 0
 everywhere, so that no token is decided and the lower bound never widens; we keep the sign. It takes entropies of the
@@ -29,19 +28,24 @@ Source: From Uniform to Heterogeneous, arXiv 2509.16591; checked against starriv
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
 from policies.objectives.contracts import ShapedRows, SurveyResult, Totals
-from policies.objectives.parts import MAX_LOG_RATIO, Part, PartOptions, PartState, Shaped, Shaper
+from policies.objectives.parts import (
+    MAX_LOG_RATIO,
+    Part,
+    PartInfo,
+    PartOptions,
+    PartState,
+    Shaped,
+    Shaper,
+    Tensor,
+)
 from policies.objectives.ratio_rules.hapo import SCORE, bounds
 from policies.objectives.statistics import quantile, start_entropy
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 SOURCE = "arXiv 2509.16591"
+INFO = PartInfo(notes=(SCORE,))
 MIN_ENTROPY = 1e-8  # nats
 
 
@@ -57,8 +61,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Shaper:
-    """Make the shaper."""
-
     def survey(rows: ShapedRows, totals: Totals, memory: PartState) -> SurveyResult:
         score_BT = score(start_entropy(rows, "hapo"), rows.mask_BT, config.hapo_quantile)
         return SurveyResult(tokens={SCORE: score_BT})

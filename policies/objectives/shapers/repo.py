@@ -1,6 +1,6 @@
 """REPO: A' = A - beta * L, a push on entropy by the score function, without gradient through the distribution.
 
-Symbols: L the centred log-prob of the sampled token (`centring.py`), beta the `strength`. beta > 0 raises
+Symbols: L the centred log-prob of the sampled token (`centred_lp`), beta the `strength`. beta > 0 raises
 entropy, beta < 0 lowers it. To first order it adds eta * beta * E[pi * L^2] to the entropy change of a step.
 
 It acts where A = 0 too, so groups without a signal drift; it can flip the sign of A, which changes the side on
@@ -19,19 +19,14 @@ Source: Entropy-Preserving Reinforcement Learning, arXiv 2603.11682; no official
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from policies.objectives.centred_log_prob import Centre, centred_lp, centring_needs
 from policies.objectives.contracts import ShapedRows, Totals
-from policies.objectives.parts import Part, PartOptions, Shaped, Shaper
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import Part, PartInfo, PartOptions, Shaped, Shaper, Tensor
+from policies.objectives.statistics import Centre, centred_lp, centring_needs
 
 SOURCE = "arXiv 2603.11682"
-KNOB = "strength"
-PUSHES_ENTROPY = True
-SUBTRACTS = True
+INFO = PartInfo(knob="strength", pushes_entropy=True, subtracts=True)
 
 
 class Config(PartOptions):
@@ -46,8 +41,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Shaper:
-    """Make the shaper."""
-
     def apply(advantage_BT: Tensor, rows: ShapedRows, totals: Totals) -> Shaped:
         beta = config.strength
         if config.per == "response":

@@ -1,6 +1,6 @@
 """REPO-D: A' = A - zeta * D * L, a push against the entropy change that the step is about to cause.
 
-Symbols: L the centred log-prob of the sampled token (`centring.py`) under the policy being updated, zeta the
+Symbols: L the centred log-prob of the sampled token (`centred_lp`) under the policy being updated, zeta the
 `strength`, D = mean of A * L over all tokens of the step, with A the estimator's and L at the start of the step. To
 first order a natural-gradient step changes entropy by -eta * D, so D > 0 announces a fall and D < 0 a rise.
 
@@ -23,20 +23,17 @@ Source: Entropy-Preserving Reinforcement Learning, arXiv 2603.11682; no official
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from policies.objectives.centred_log_prob import Centre, centred_lp, centring_needs
 from policies.objectives.contracts import Need, ShapedRows, SurveyResult, Totals
-from policies.objectives.parts import Part, PartOptions, PartState, Shaped, Shaper
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import Part, PartInfo, PartOptions, PartState, Shaped, Shaper, Tensor
+from policies.objectives.statistics import Centre, centred_lp, centring_needs
 
 SOURCE = "arXiv 2603.11682"
-KNOB = "strength"
-PUSHES_ENTROPY = True
-SUBTRACTS = True
-MISSING = "the paper's exact definition of the entropy change; ours is the mean of A * L over the step"
+INFO = PartInfo(
+    knob="strength",
+    pushes_entropy=True,
+    subtracts=True,
+    missing="the paper's exact definition of the entropy change; ours is the mean of A * L over the step",
+)
 
 
 class Config(PartOptions):
@@ -49,8 +46,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Shaper:
-    """Make the shaper."""
-
     def survey(rows: ShapedRows, totals: Totals, memory: PartState) -> SurveyResult:
         change = expected_change(rows, centred_lp(rows, totals, config.centre))
         return SurveyResult(numbers={"repo_d.change": change}, log={"repo_d_change": change})

@@ -15,17 +15,12 @@ Source: Entropy-Preserving Reinforcement Learning, arXiv 2603.11682; checked aga
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from policies.objectives.centred_log_prob import Centre, centred_lp, centring_needs
 from policies.objectives.contracts import ShapedRows, Totals
-from policies.objectives.parts import Part, PartOptions, Shaped, Shaper
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import Part, PartInfo, PartOptions, Shaped, Shaper, Tensor
+from policies.objectives.statistics import Centre, centred_lp, centring_needs
 
 SOURCE = "arXiv 2603.11682"
-KNOB = "strength"
+INFO = PartInfo(knob="strength")
 MIN_LP = -20.0  # nats
 
 
@@ -39,8 +34,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Shaper:
-    """Make the shaper."""
-
     def apply(advantage_BT: Tensor, rows: ShapedRows, totals: Totals) -> Shaped:
         return Shaped(shape(advantage_BT, centred_lp(rows, totals, config.centre), config.strength))
 

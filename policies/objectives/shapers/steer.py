@@ -24,20 +24,17 @@ Source: arXiv 2510.10150; checked against zz-haooo/STEER `core_algos.py` (`compu
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from policies.objectives.contracts import ShapedRows, SurveyResult, Totals
-from policies.objectives.parts import Part, PartOptions, PartState, Shaped, Shaper
+from policies.objectives.parts import Part, PartInfo, PartOptions, PartState, Shaped, Shaper, Tensor
 from policies.objectives.statistics import quantile, start_entropy
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 SOURCE = "arXiv 2510.10150"
-DIFFERS = (
-    "the smallest and the largest change are those of the whole step at its start; the released code: of the "
+INFO = PartInfo(
+    differs="the smallest and the largest change are those of the whole step at its start; the released code: of the "
     "micro-batch, under the present policy"
 )
 MIN_LARGEST = 0.02  # of omega, in the exponential form
@@ -57,8 +54,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Shaper:
-    """Make the shaper."""
-
     def survey(rows: ShapedRows, totals: Totals, memory: PartState) -> SurveyResult:
         omega_BT = change(rows.advantage_BT, rows.lp_old_BT, start_entropy(rows, "steer"))
         weight_BT = weigh(omega_BT, rows.mask_BT, config)

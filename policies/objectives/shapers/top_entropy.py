@@ -20,16 +20,11 @@ Source: Beyond the 80/20 Rule, arXiv 2506.01939; checked against TRL (`top_entro
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
 from policies.objectives.contracts import ShapedRows, SurveyResult, Totals
-from policies.objectives.parts import Part, PartOptions, PartState, Shaped, Shaper
+from policies.objectives.parts import Part, PartOptions, PartState, Shaped, Shaper, Tensor
 from policies.objectives.statistics import quantile, start_entropy
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 SOURCE = "arXiv 2506.01939"
 
@@ -42,7 +37,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Shaper | None:
-    """Make the shaper, or nothing when it is off."""
     if config.top_entropy_share == 1:
         return None
 

@@ -1,10 +1,9 @@
 """DisCO's constraint: adds relu(b * (KL - delta)) * KL to the loss, the first factor without gradient.
 
 Symbols: KL = the mean of lp_old - lp over the tokens of the update, an unbiased estimate of KL(start of the step |
-now); delta how far the policy may go; b the strength. While KL <= delta nothing happens; beyond, every token is
-made likelier with the weight b * (KL - delta): W gets that factor, weighed as the policy loss is (under
-`token_mean` as in the released code; under DisCO's own `seq_mean_token_mean` by sequences). It takes the place of
-clips.
+now); delta how far the policy may go; b the strength. While KL <= delta nothing happens; beyond, every token is made
+likelier with the weight b * (KL - delta): W gets that factor, weighed as the policy loss is (under `token_mean` as in
+the released code; under DisCO's own `seq_mean_token_mean` by sequences). It takes the place of clips.
 
 The factor belongs to the whole update, so that no cut into micro-batches changes it: `Totals.drift`, a pass without
 gradient over the rows of the update. (The released code takes it over whatever micro-batch is on the devices.) With
@@ -25,15 +24,15 @@ from pydantic import Field
 
 from policies.objectives.contracts import ShapedRows, Totals
 from policies.objectives.errors import ObjectiveError
-from policies.objectives.parts import MAX_LOG_RATIO, Added, Part, PartOptions, Term
+from policies.objectives.parts import MAX_LOG_RATIO, Added, Part, PartInfo, PartOptions, Term
 
 SOURCE = "arXiv 2505.12366"
-DIFFERS = (
-    "the constraint's KL is the mean of lp_old - lp over the whole update; the released function's default is k3, over "
-    "the micro-batches on the devices"
+INFO = PartInfo(
+    differs="the constraint's KL is the mean of lp_old - lp over the whole update; the released function's default is "
+    "k3, over the micro-batches on the devices",
+    idle_at_one_update=True,
+    holds=True,
 )
-IDLE_AT_ONE = True
-HOLDS = True
 
 
 class Config(PartOptions):
@@ -46,7 +45,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Term | None:
-    """Make the term, or nothing when it is off."""
     if config.disco_beta == 0:
         return None
 

@@ -24,23 +24,19 @@ which has the threshold too (`high_prob_thresh = 0.95`).
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from policies.objectives.contracts import ShapedRows, Totals
-from policies.objectives.parts import MAX_LOG_RATIO, Added, Part, PartOptions, Term
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import MAX_LOG_RATIO, Added, Part, PartInfo, PartOptions, Tensor, Term
 
 SOURCE = "arXiv 2511.15248"
-MISSING = (
-    "the term is weighed like the policy loss; the released code takes its mean over the selected tokens, which is "
-    "stronger by one over their share, so its gains do not carry over"
+INFO = PartInfo(
+    missing="the term is weighed like the policy loss; the released code takes its mean over the selected tokens, "
+    "which is stronger by one over their share, so its gains do not carry over",
+    knob="entropic_alpha",
+    lowers_entropy=True,
 )
-KNOB = "entropic_alpha"
-LOWERS_ENTROPY = True
 
 
 class Config(PartOptions):
@@ -53,7 +49,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Term:
-    """Make the term."""
     threshold = math.log(config.entropic_threshold)
 
     def apply(rows: ShapedRows, totals: Totals) -> Added:

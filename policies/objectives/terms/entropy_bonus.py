@@ -17,18 +17,12 @@ arXiv 2505.22312.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from policies.objectives.contracts import ShapedRows, Totals
 from policies.objectives.errors import ObjectiveError
-from policies.objectives.parts import Added, Part, PartOptions, Term
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import Added, Part, PartInfo, PartOptions, Tensor, Term
 
 SOURCE = "arXiv 1602.01783"
-KNOB = "entropy_bonus"
-PUSHES_ENTROPY = True
+INFO = PartInfo(knob="entropy_bonus", pushes_entropy=True)
 
 
 class Config(PartOptions):
@@ -39,7 +33,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Term | None:
-    """Make the term, or nothing when it is off."""
     if config.entropy_bonus == 0:
         return None
 

@@ -28,22 +28,17 @@ Source: EPO, Entropy-regularized Policy Optimization for LLM Agents, arXiv 2509.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field, model_validator
 
-from policies.objectives.by_environment import environments
 from policies.objectives.contracts import ShapedRows, SurveyResult, Totals
 from policies.objectives.errors import ObjectiveError
-from policies.objectives.parts import Added, Part, PartOptions, PartState, Term
-from policies.objectives.statistics import start_entropy
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import Added, Part, PartInfo, PartOptions, PartState, Tensor, Term
+from policies.objectives.statistics import environments, start_entropy
 
 SOURCE = "arXiv 2509.22576"
-KNOB = "epo_strength"
-PUSHES_ENTROPY = True
+INFO = PartInfo(knob="epo_strength", pushes_entropy=True)
 
 
 class Config(PartOptions):
@@ -72,7 +67,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Term | None:
-    """Make the term, or nothing when it is off."""
     if config.epo_strength == 0:
         return None
 

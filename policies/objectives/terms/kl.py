@@ -27,19 +27,16 @@ Source: k1, k2, k3 of Schulman, "Approximating KL Divergence" (2020); in the los
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
 from policies.objectives.contracts import Need, ShapedRows, Totals
 from policies.objectives.errors import ObjectiveError
-from policies.objectives.parts import MAX_LOG_RATIO, Added, Part, PartOptions, Term
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import MAX_LOG_RATIO, Added, Part, PartInfo, PartOptions, Tensor, Term
 
 SOURCE = "arXiv 2402.03300"
-KNOB = "kl"
+INFO = PartInfo(knob="kl")
 MAX_K3 = 10.0
 
 
@@ -62,7 +59,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Term | None:
-    """Make the term, or nothing when it is off."""
     if config.kl == 0:
         return None
     penalty = {"k2": k2, "k3": k3}[config.kl_form]

@@ -1,8 +1,8 @@
 """KL-Cov: on the tokens with the largest covariance adds c * |lp - lp_old|, so the extra W is -c * sign(lp - lp_old).
 
-Symbols: cov = (A - mean A) * (lp - mean lp) of a token over the step (`covariance.py`); c the coefficient. Of N tokens
-the max(1, floor(fraction * N)) with the largest cov are selected, and stay selected for all updates of the step. It
-goes with `ratio: ratio`: those few tokens are held near the start of the step, and no token is clipped.
+Symbols: cov = (A - mean A) * (lp - mean lp) of a token over the step (`token_covariance`); c the coefficient. Of N
+tokens the max(1, floor(fraction * N)) with the largest cov are selected, and stay selected for all updates of the step.
+It goes with `ratio: ratio`: those few tokens are held near the start of the step, and no token is clipped.
 
 Entropy: slows its fall. A few tokens carry nearly all of the covariance that lowers entropy, and those can no longer
 run away; nothing raises entropy, and there is no target. At rho = 1 the penalty has no gradient: with one update a
@@ -26,23 +26,37 @@ against PRIME-RL/Entropy-Mechanism-of-RL and verl `core_algos.py` (`compute_poli
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Any
 
 from pydantic import Field
 
 from policies.objectives.contracts import ShapedRows, SurveyResult, Totals
-from policies.objectives.covariance import token_covariance
-from policies.objectives.parts import Added, Part, PartOptions, PartState, Term
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import Added, Part, PartInfo, PartOptions, PartState, Tensor, Term
+from policies.objectives.statistics import token_covariance
 
 SOURCE = "arXiv 2505.22617"
-DIFFERS = "tokens are selected once a step, at its start; the released code: in every micro-batch, by the current lp"
-HOLDS = True
-KNOB = "kl_cov_coefficient"
-IDLE_AT_ONE = True
 MAX_USUAL_FRACTION = 0.05
+
+
+def warning(options: Mapping[str, Any]) -> str | None:
+    """What to say of a fraction that is probably meant in percent, or means something else elsewhere."""
+    fraction = options["kl_cov_fraction"]
+    if fraction <= MAX_USUAL_FRACTION:
+        return None
+    return (
+        f"`kl_cov_fraction: {fraction:g}` holds {fraction:.0%} of all tokens: it is a plain fraction here, where the "
+        f"papers' scripts give percent. Usual are .002 (their .2) and .0002 (their .02)."
+    )
+
+
+INFO = PartInfo(
+    warn=warning,
+    differs="tokens are selected once a step, at its start; the released code: in every micro-batch, by the current lp",
+    holds=True,
+    knob="kl_cov_coefficient",
+    idle_at_one_update=True,
+)
 
 
 class Config(PartOptions):
@@ -55,7 +69,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Term | None:
-    """Make the term, or nothing when it is off."""
     if config.kl_cov_coefficient == 0 or config.kl_cov_fraction == 0:
         return None
 
@@ -86,14 +99,4 @@ def hold(log_ratio_BT: Tensor, held_BT: Tensor, coefficient: float) -> Added:
     """Value and extra W of each token from lp - lp_old [B, T], and 1 where a token is held."""
     return Added(
         coefficient * log_ratio_BT.abs() * held_BT, w_BT=-coefficient * log_ratio_BT.sign() * held_BT
-    )
-
-
-def warning(fraction: float) -> str | None:
-    """What to say of a fraction that is probably meant in percent, or means something else elsewhere."""
-    if fraction <= MAX_USUAL_FRACTION:
-        return None
-    return (
-        f"`kl_cov_fraction: {fraction:g}` holds {fraction:.0%} of all tokens: it is a plain fraction here, where the "
-        f"papers' scripts give percent. Usual are .002 (their .2) and .0002 (their .02)."
     )

@@ -30,22 +30,29 @@ Source: Low-probability Tokens Sustain Exploration, arXiv 2510.03222; checked ag
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
 from policies.objectives.contracts import Need, ShapedRows, SurveyResult, Totals
 from policies.objectives.errors import ObjectiveError
-from policies.objectives.parts import MAX_LOG_RATIO, Added, Part, PartOptions, PartState, Term
+from policies.objectives.parts import (
+    MAX_LOG_RATIO,
+    Added,
+    Part,
+    PartInfo,
+    PartOptions,
+    PartState,
+    Tensor,
+    Term,
+)
 from policies.objectives.ratio_rules.ppo import FREE
 from policies.objectives.terms.kl import k3
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 SOURCE = "arXiv 2510.03222"
-DIFFERS = "tokens are selected once a step, at its start; the released code: in every micro-batch, by the current lp"
-KNOB = "lp_reg_coefficient"
+INFO = PartInfo(
+    differs="tokens are selected once a step, at its start; the released code: in every micro-batch, by the current lp",
+    knob="lp_reg_coefficient",
+    frees_tokens=True,
+)
 
 
 class Config(PartOptions):
@@ -60,7 +67,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Term | None:
-    """Make the term, or nothing when it is off."""
     if config.lp_reg_coefficient == 0 or config.lp_reg_share == 0:
         return None
 

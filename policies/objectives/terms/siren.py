@@ -33,24 +33,18 @@ Source: Rethinking Entropy Regularization in Large Reasoning Models, arXiv 2509.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
-from policies.objectives.by_environment import environments
 from policies.objectives.contracts import ShapedRows, SurveyResult, Totals
-from policies.objectives.parts import Added, Part, PartOptions, PartState, Term
-from policies.objectives.statistics import start_entropy
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import Added, Part, PartInfo, PartOptions, PartState, Tensor, Term
+from policies.objectives.statistics import environments, start_entropy
 
 SOURCE = "arXiv 2509.25133"
-DIFFERS = (
-    "the nucleus holds the token that crosses its mass, which the released code leaves out; the mean entropy is that "
-    "of the whole step at its start, with an anchor for each environment"
+INFO = PartInfo(
+    differs="the nucleus holds the token that crosses its mass, which the released code leaves out; the mean entropy "
+    "is that of the whole step at its start, with an anchor for each environment",
+    knob="siren_coefficient",
 )
-KNOB = "siren_coefficient"
 
 
 class Config(PartOptions):
@@ -65,7 +59,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Term | None:
-    """Make the term, or nothing when it is off."""
     if config.siren_coefficient == 0:
         return None
 

@@ -15,15 +15,10 @@ Source: arXiv 2602.04879; prime-rl `src/prime_rl/trainer/rl/loss.py`, c = 1e-3.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
 from policies.objectives.contracts import ShapedRows, Totals
-from policies.objectives.parts import MAX_LOG_RATIO, Added, Part, PartOptions, Term
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from policies.objectives.parts import MAX_LOG_RATIO, Added, Part, PartOptions, Tensor, Term
 
 SOURCE = "arXiv 2602.04879"
 
@@ -36,7 +31,6 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Term | None:
-    """Make the term, or nothing when it is off."""
     if config.squared_log_ratio == 0:
         return None
 

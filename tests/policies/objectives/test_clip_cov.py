@@ -38,7 +38,8 @@ def kept(part: Shaper, some: object = FIXTURE, seed: int = 0) -> list[int]:
         ({"clip_cov_low": 2.0}, [[0, 1, 2, 3]]),  # none is eligible
     ],
 )
-def test_section_9_1_eligible_and_drawn(options: dict[str, float], possible: list[list[int]]) -> None:
+def test_eligible_and_drawn(options: dict[str, float], possible: list[list[int]]) -> None:
+    """Reference: objectives.md 9.1."""
     found = [kept(shaper(**options), seed=seed) for seed in range(20)]
     assert all(one in possible for one in found)
     assert all(one in found for one in possible)

@@ -15,7 +15,8 @@ def scored(**components: list[float]) -> Outcomes:
     return outcomes([0] * num, components=named)
 
 
-def test_section_4_3_weights_and_advantage() -> None:
+def test_weights_and_advantage() -> None:
+    """Reference: objectives.md 4.3."""
     found = constrained.combine({"a": f64([1]), "b": f64([-0.5])}, {"a": 0, "b": 1}, f64([[0.2]]))
     assert float(found) == pytest.approx(0.288259, abs=1e-6)
 
@@ -23,7 +24,10 @@ def test_section_4_3_weights_and_advantage() -> None:
 @pytest.mark.parametrize(
     ("multiplier", "mean", "target", "expected"), [(0, 0.30, 0.23, -0.007), (1, 0.40, 0.48, 1.008)]
 )
-def test_section_4_3_dual_step(multiplier: float, mean: float, target: float, expected: float) -> None:
+def test_a_multiplier_moves_by_what_its_component_misses(
+    multiplier: float, mean: float, target: float, expected: float
+) -> None:
+    """Reference: objectives.md 4.3."""
     after, _ = constrained.dual_step(multiplier, 0.0, mean - target, PLAIN)
     assert after == pytest.approx(expected, abs=1e-9)
 
@@ -101,12 +105,14 @@ def test_scores_without_components_are_refused() -> None:
         weighted.create(weighted.Config()).apply(outcomes([1, 0]), memory())
 
 
-def test_section_13_4_weights_move_by_influence() -> None:
+def test_weights_move_by_influence() -> None:
+    """Reference: objectives.md 13.4."""
     found = weighted.moved([0.5, 0.3, 0.2], [2, 1, -1], 1.0)
     assert found == pytest.approx([0.806034, 0.177914, 0.016052], abs=1e-6)
 
 
-def test_section_13_4_influence_of_gradients() -> None:
+def test_influence_of_gradients() -> None:
+    """Reference: objectives.md 13.4."""
     gradients = f64([[1, 0], [0.5, 0.5], [-1, 0.2]])
     rows = dict(zip("abc", (gradients @ gradients.T).tolist(), strict=True))
     products = {name: dict(zip("abc", row, strict=True)) for name, row in rows.items()}

@@ -98,26 +98,30 @@ def judge(accuracy: Tensor) -> Outcome:
     return Outcome(first, accuracy[:, -20:].mean(-1))
 
 
-def test_section_17_2_without_a_force_on_entropy_no_seed_recovers() -> None:
+def test_without_a_force_on_entropy_no_seed_recovers() -> None:
+    """Reference: objectives.md 17.2."""
     first, *later = play(keep)
     assert first.recovered.max() < 60
     assert first.accuracy.min() >= 0.97
     assert [int((stage.recovered < STEPS).sum()) for stage in later] == [0, 0]
 
 
-def test_section_17_2_repo_r_with_room_to_act_recovers_in_every_stage() -> None:
+def test_repo_r_with_room_to_act_recovers_in_every_stage() -> None:
+    """Reference: objectives.md 17.2."""
     first, *later = play(Controlled(high=0.5))
     assert first.accuracy.min() >= 0.88
     assert [int(stage.recovered.max()) < 150 for stage in later] == [True, True]
 
 
-def test_section_17_2_at_the_published_bound_repo_r_is_too_weak_for_so_few_actions() -> None:
+def test_at_the_published_bound_repo_r_is_too_weak_for_so_few_actions() -> None:
+    """Reference: objectives.md 17.2."""
     first, *later = play(Controlled(high=0.05))
     assert first.recovered.max() < 60
     assert [bool((stage.recovered < STEPS).all()) for stage in later] == [False, False]
 
 
 @pytest.mark.parametrize(("beta", "recovers"), [(0.05, False), (0.2, True)])
-def test_section_17_2_repo_needs_enough_strength(beta: float, recovers: bool) -> None:
+def test_repo_needs_enough_strength(beta: float, recovers: bool) -> None:
+    """Reference: objectives.md 17.2."""
     _, *later = play(push(beta))
     assert all(bool((stage.recovered < 150).all()) for stage in later) == recovers

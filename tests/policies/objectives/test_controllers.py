@@ -60,18 +60,23 @@ DOWN = [0.025, 0.0125, 0.00625, 0.003125, 0.0015625, 0.00078125, 0.000390625, 0.
     ],
     ids=["up then down", "mirrored", "from 0 up", "from 0 down", "at the target"],
 )
-def test_section_8_2_geometric_signed(start: float, readings: list[float], values: list[float]) -> None:
+def test_the_signed_geometric_controller_doubles_halves_and_jumps_over_zero(
+    start: float, readings: list[float], values: list[float]
+) -> None:
+    """Reference: objectives.md 8.2."""
     controller = signed(start)
     assert [controller.update(reading) for reading in readings] == pytest.approx(values)
 
 
-def test_section_8_2_from_one_bound_to_the_other_takes_18_steps() -> None:
+def test_from_one_bound_to_the_other_takes_18_steps() -> None:
+    """Reference: objectives.md 8.2."""
     controller = signed(0.05)
     steps = list(itertools.takewhile(lambda value: value > -0.05, iter(lambda: controller.update(1.0), None)))
     assert len(steps) + 1 == 18
 
 
-def test_section_8_2_inside_a_dead_band_nothing_moves() -> None:
+def test_inside_a_dead_band_nothing_moves() -> None:
+    """Reference: objectives.md 8.2."""
     controller = geometric_signed.create(geometric_signed.Config(target=0.5, dead_band=0.04), 1e-3)
     assert [controller.update(reading) for reading in (0.485, 0.515, 0.475, 0.525)] == [
         1e-3,
@@ -81,25 +86,29 @@ def test_section_8_2_inside_a_dead_band_nothing_moves() -> None:
     ]
 
 
-def test_section_8_4_geometric() -> None:
+def test_the_geometric_controller_multiplies_by_its_factor() -> None:
+    """Reference: objectives.md 8.4."""
     controller = adapo()
     values = [controller.update(reading) for reading in (0.8, 0.7, 1.1, 1.0)]
     assert values == pytest.approx([0.308, 0.3388, 0.308, 0.308])
 
 
-def test_section_8_4_sign_integral() -> None:
+def test_the_sign_step_controller_adds_a_constant() -> None:
+    """Reference: objectives.md 8.4."""
     controller = mai()
     upper = [1 + controller.update(reading) for reading in (0.2, 0.25, 0.4, 0.35, 0.3)]
     assert upper == pytest.approx([2.75, 3.0, 2.75, 2.5, 2.5])
 
 
 @pytest.mark.parametrize(("tie", "value"), [("up", 1.75), ("hold", 1.5)])
-def test_section_12_3_at_the_target_it_goes_up_or_holds(tie: str, value: float) -> None:
+def test_at_the_target_it_goes_up_or_holds(tie: str, value: float) -> None:
+    """Reference: objectives.md 12.3."""
     config = sign_step.Config(target=0.3, delta=0.25, low=1.5, high=4.0, tie=tie)  # type: ignore[arg-type]
     assert sign_step.create(config, 1.5).update(0.3) == value
 
 
-def test_section_12_3_skywork_is_gated_by_the_step_before() -> None:
+def test_skywork_is_gated_by_the_step_before() -> None:
+    """Reference: objectives.md 12.3."""
     controller, acted = skywork(), []
     for reading in (0.25, 0.18, 0.15, 0.22, 0.19):
         acted.append(controller.value)
@@ -109,7 +118,8 @@ def test_section_12_3_skywork_is_gated_by_the_step_before() -> None:
 
 
 @pytest.mark.parametrize(("kl", "expected"), [(0.12, 0.100512), (0.02, 0.099488)])
-def test_section_12_3_adaptive_kl(kl: float, expected: float) -> None:
+def test_the_adaptive_kl_controller_moves_by_at_most_a_fifth_a_horizon(kl: float, expected: float) -> None:
+    """Reference: objectives.md 12.3."""
     controller = adaptive_kl.create(adaptive_kl.Config(target=0.1, samples=256, horizon=10_000), 0.1)
     assert controller.reads == "kl_ref"
     assert controller.update(kl) == pytest.approx(expected)
@@ -119,20 +129,23 @@ def test_section_12_3_adaptive_kl(kl: float, expected: float) -> None:
     ("mu", "mean", "proxy_point", "expected"),
     [(0.0, 0.30, 0.23, -0.007), (1.0, 0.40, 0.48, 1.008)],
 )
-def test_section_4_3_dual_ascent(mu: float, mean: float, proxy_point: float, expected: float) -> None:
+def test_dual_ascent_adds_the_violation(mu: float, mean: float, proxy_point: float, expected: float) -> None:
+    """Reference: objectives.md 4.3."""
     config = dual_ascent.Config(metric="score", target=proxy_point, rate=0.1, low=-10, high=10)
     controller = dual_ascent.create(config, mu)
     assert controller.reads == "score"
     assert controller.update(mean) == pytest.approx(expected)
 
 
-def test_section_12_4_pi() -> None:
+def test_the_pi_controller_answers_before_it_adds_the_error() -> None:
+    """Reference: objectives.md 12.4."""
     controller = entropic()
     values = [controller.update(reading) for reading in (0.3, 0.25, 0.12, 0.08, 0.05)]
     assert values == pytest.approx([0.2, 0.152, 0.0235, -0.0163, -0.0465])
 
 
-def test_section_12_4_nothing_is_added_up_while_it_is_saturated() -> None:
+def test_nothing_is_added_up_while_it_is_saturated() -> None:
+    """Reference: objectives.md 12.4."""
     controller = entropic()
     for _ in range(1000):
         controller.update(5.0)
@@ -141,7 +154,8 @@ def test_section_12_4_nothing_is_added_up_while_it_is_saturated() -> None:
     assert controller.update(0.1) == 0.0, "no error: what is left is the sum of the errors"
 
 
-def test_section_12_4_the_sum_alone_can_do_no_more_than_the_bound() -> None:
+def test_the_sum_alone_can_do_no_more_than_the_bound() -> None:
+    """Reference: objectives.md 12.4."""
     controller = entropic(kp=0.0)
     for _ in range(1000):
         controller.update(0.7)
@@ -149,21 +163,24 @@ def test_section_12_4_the_sum_alone_can_do_no_more_than_the_bound() -> None:
     assert controller.update(0.0) == pytest.approx(0.999), "and the sum stood at the bound, not beyond"
 
 
-def test_section_12_4_negative_gains_are_for_coefficients_that_raise_entropy() -> None:
+def test_negative_gains_are_for_coefficients_that_raise_entropy() -> None:
+    """Reference: objectives.md 12.4."""
     down, up = entropic(), entropic(kp=-1.0, ki=-0.01)
     for reading in (0.3, 0.25, 0.12, 0.08, 3.0, 0.05, 0.05):
         assert up.update(reading) == -down.update(reading)
 
 
 @pytest.mark.parametrize(("reading", "on", "near"), [(0.2, 1.2, 1.2), (0.5, 1.2, 1.0), (0.9, 0.8, 0.8)])
-def test_section_14_3_switch_and_affine(reading: float, on: float, near: float) -> None:
+def test_switch_and_affine(reading: float, on: float, near: float) -> None:
+    """Reference: objectives.md 14.3."""
     two = switch.create(switch.Config(target=0.5, target_in="nats"), 1.0)
     line = affine.create(affine.Config(target=0.5, target_in="nats"), 1.0)
     assert two.update(reading) == on
     assert line.update(reading) == pytest.approx(near)
 
 
-def test_section_11_6_the_schedule_of_epo() -> None:
+def test_the_schedule_of_epo() -> None:
+    """Reference: objectives.md 11.6."""
     controller = schedule.create(schedule.Config(form="epo", steps=150), 1.0)
     values = [controller.value, *(controller.update(None) for _ in range(160))]
     epochs = [0, 37, 75, 76, 100, 150, 160]
@@ -233,7 +250,8 @@ def test_the_others_stay_in_their_bounds_and_say_so(name: str, reading: float) -
 
 
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
-def test_section_18_a_saved_controller_goes_on_as_if_uninterrupted(make: Make) -> None:
+def test_a_saved_controller_goes_on_as_if_uninterrupted(make: Make) -> None:
+    """Reference: objectives.md 18."""
     readings = [0.1, 0.2, 0.4, 1.2, 0.9, 1.1, 0.3]
     whole, first, second = make(), make(), make()
     expected = [whole.update(reading) for reading in readings]
@@ -323,18 +341,21 @@ LOOPS: dict[str, tuple[Make, float, float]] = {
 
 
 @pytest.mark.parametrize(("make", "force", "low"), LOOPS.values(), ids=LOOPS)
-def test_section_18_a_closed_loop_reaches_its_band_and_stays(make: Make, force: float, low: float) -> None:
+def test_a_closed_loop_reaches_its_band_and_stays(make: Make, force: float, low: float) -> None:
+    """Reference: objectives.md 18."""
     entropies = list(closed_loop(make(), force, low))
     assert entropies[0] > 1.2
     assert 0.8 * 0.8 < min(entropies[300:]) <= max(entropies[300:]) < 0.8 * 1.25
 
 
-def test_section_18_without_a_controller_the_same_policy_collapses() -> None:
+def test_without_a_controller_the_same_policy_collapses() -> None:
+    """Reference: objectives.md 18."""
     frozen = schedule.create(schedule.Config(), 0.0)
     assert list(closed_loop(frozen, 1.0, 0.0))[-1] < 0.8 / 2
 
 
-def test_section_18_a_closed_loop_of_the_kl_reaches_its_band_and_stays() -> None:
+def test_a_closed_loop_of_the_kl_reaches_its_band_and_stays() -> None:
+    """Reference: objectives.md 18."""
     # The KL grows with every step away from the reference; the penalty pulls back in proportion to the coefficient.
     controller = adaptive_kl.create(adaptive_kl.Config(target=0.1, horizon=500), 0.01)
     distance, tail = 0.0, []

@@ -95,7 +95,8 @@ def test_more_controllers_than_the_ledger_has_names_for_are_refused() -> None:
         of(*three)
 
 
-def test_section_18_two_controllers_saved_and_loaded_go_on_as_if_uninterrupted() -> None:
+def test_two_controllers_saved_and_loaded_go_on_as_if_uninterrupted() -> None:
+    """Reference: objectives.md 18."""
     whole, first, second = (make(**BOTH) for _ in range(3))
     steps = [(0.4, 0.3), (0.6, 0.1), (None, 0.25), (0.45, 0.2)]
 

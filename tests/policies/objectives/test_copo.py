@@ -19,13 +19,15 @@ def answered(answers: list[int]) -> Outcomes:
         ([0, 1, 2, 3, 4, 5], 1.791759, 0.997086),
     ],
 )
-def test_section_4_2_entropy_of_answers_and_weight(answers: list[int], entropy: float, weight: float) -> None:
+def test_entropy_of_answers_and_weight(answers: list[int], entropy: float, weight: float) -> None:
+    """Reference: objectives.md 4.2."""
     found_B = copo.answer_entropy(answered(answers))
     torch.testing.assert_close(found_B, torch.full_like(found_B, entropy), atol=1e-6, rtol=0)
     assert float(copo.weigh(found_B, copo.Config())[0]) == pytest.approx(weight, rel=0.02)
 
 
-def test_section_4_2_prompts_are_compared() -> None:
+def test_prompts_are_compared() -> None:
+    """Reference: objectives.md 4.2."""
     some = outcomes([1, 1, 1, 0, 0, 0], [0, 0, 1, 1, 2, 2])
     expected = f64([1, 1, 0, 0, -1, -1])
     torch.testing.assert_close(copo.compare_prompts(some), expected, atol=1e-5, rtol=0)  # eps is 1e-6

@@ -3,13 +3,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from policies.objectives.covariance import token_covariance
+from policies.objectives.statistics import token_covariance
 from tests.policies.objectives.worked import f64, rows
 
 FIXTURE = rows([[1, 1], [-1, -1]], [[0.9, 0.1], [0.5, 0.05]])
 
 
-def test_section_9_fixture() -> None:
+def test_covariances_of_the_worked_tokens() -> None:
+    """Reference: objectives.md 9."""
     found = token_covariance(FIXTURE)
     torch.testing.assert_close(found, f64([[1.418846, -0.778379], [-0.831059, 1.471526]]), atol=1e-6, rtol=0)
     assert float(found.mean()) == pytest.approx(0.320233, abs=1e-6)

@@ -21,9 +21,8 @@ RIGHT = f64([-0.5, -0.7])
         (1, -0.855659, 0.255659, [0.645656, 0.354344]),
     ],
 )
-def test_section_15_1_weights_of_wrong_answers(
-    tau: float, soft_maximum: float, j: float, weights: list[float]
-) -> None:
+def test_weights_of_wrong_answers(tau: float, soft_maximum: float, j: float, weights: list[float]) -> None:
+    """Reference: objectives.md 15.1."""
     score_B, is_wrong_B = torch.cat([RIGHT, WRONG]), torch.tensor([False, False, True, True])
     found = disco_shaper.weigh(score_B, is_wrong_B, torch.zeros(4, dtype=torch.int64), tau)
     torch.testing.assert_close(found, f64([1, 1, *[2 * w for w in weights]]), atol=2e-6, rtol=0)
@@ -31,14 +30,16 @@ def test_section_15_1_weights_of_wrong_answers(
     assert (value, float(RIGHT.mean()) - value) == pytest.approx((soft_maximum, j), abs=1e-6)
 
 
-def test_section_15_1_disco_b_is_the_estimator_alone() -> None:
+def test_disco_b_is_the_estimator_alone() -> None:
+    """Reference: objectives.md 15.1."""
     some = outcomes([1, 1, 0, 0])
     advantage_B = disco.estimate(some)  # four answers of one question
     assert advantage_B.tolist() == [2, 2, -2, -2]
     assert float((advantage_B * torch.cat([RIGHT, WRONG])).sum() / 4) == pytest.approx(0.3)
 
 
-def test_section_15_1_constraint() -> None:
+def test_the_constraint_is_silent_up_to_delta_and_grows_beyond() -> None:
+    """Reference: objectives.md 15.1."""
     config = disco_constraint.Config()
     assert disco_constraint.factor(3e-4, config) == pytest.approx(0.2)
     term = disco_constraint.create(config)
@@ -96,7 +97,8 @@ def test_a_large_tau_weighs_all_wrong_answers_alike_and_one_alone_keeps_its_weig
     ("strength", "weights"),
     [(0.1, [2.600440, 0.351931, 0.047629]), (1, [1.205279, 0.986799, 0.807922])],
 )
-def test_section_15_2_weights_of_correct_answers(strength: float, weights: list[float]) -> None:
+def test_weights_of_correct_answers(strength: float, weights: list[float]) -> None:
+    """Reference: objectives.md 15.2."""
     config = drpo.Config(drpo_lambda=strength, drpo_max_length=1000)
     length_B, group_B = torch.tensor([100, 300, 500]), torch.zeros(3, dtype=torch.int64)
     torch.testing.assert_close(drpo.weigh(length_B, group_B, config), f64(weights), atol=1e-6, rtol=0)

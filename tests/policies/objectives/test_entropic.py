@@ -13,7 +13,8 @@ def make(alpha: float, threshold: float = 0.95) -> Term:
     return entropic.create(entropic.Config(entropic_alpha=alpha, entropic_threshold=threshold))
 
 
-def test_section_11_3_numbers() -> None:
+def test_likely_tokens_get_alpha_times_rho_times_the_size_of_their_advantage() -> None:
+    """Reference: objectives.md 11.3."""
     some = rows([[1, -1]], [[0.96, 0.99]])
     added = make(0.2).apply(some, totals_of(some))
     assert added.w_BT is not None

@@ -27,7 +27,8 @@ def weights(some: ShapedRows, clip: float | None = None) -> list[float]:
 THREE = responses([[0.2], [0.4], [0.6]], [1, -0.5, -0.5], [[True]] * 3, [0, 0, 0])
 
 
-def test_section_10_4_weights_and_advantages() -> None:
+def test_weights_and_advantages() -> None:
+    """Reference: objectives.md 10.4."""
     part = entropy_advantage.create(entropy_advantage.Config())
     seen, totals = surveyed(part, THREE)
     assert weights(THREE) == pytest.approx([1.5, 1, 0.5])

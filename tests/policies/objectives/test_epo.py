@@ -48,15 +48,18 @@ H = [0.2, 0.35, 0.45, 0.6]  # with a mean, so a history, of .4
         (0.0, [1, 1, 1, 1], 0.4),
     ],
 )
-def test_section_11_6_hinge(beta: float, k: list[float], value: float) -> None:
-    """The hinge is [.12, 0, 0, .12], with a mean of .06."""
+def test_a_band_around_the_history_adds_and_takes_away_weight(
+    beta: float, k: list[float], value: float
+) -> None:
+    """The hinge is [.12, 0, 0, .12], with a mean of .06. Reference: objectives.md 11.6."""
     added = applied(make(epo_strength=0.01, epo_beta=beta), played([H]))
     assert k_of(added)[0].tolist() == pytest.approx([0.01 * x for x in k])
     assert float(added.value_BT.mean()) == pytest.approx(-0.01 * value)
     assert added.means["epo_outside_frac"].tolist() == [[1, 0, 0, 1]]
 
 
-def test_section_11_6_k_is_the_slope_of_the_value() -> None:
+def test_k_is_the_slope_of_the_value() -> None:
+    """Reference: objectives.md 11.6."""
     some, totals = surveyed(make(), played([H]))
     assert some.entropy_BT is not None
     high, low = (

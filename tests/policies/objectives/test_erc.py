@@ -29,9 +29,8 @@ def tokens(new: list[float], old: list[float]) -> ShapedRows:
         ([1e3, 1e-3, 1, 1], {"erc_low": 0.0, "erc_high": 1e9}, [1, -1, 2, -2]),  # no bounds
     ],
 )
-def test_section_10_3_kept_tokens(
-    ratios: list[float], options: dict[str, float], expected: list[float]
-) -> None:
+def test_kept_tokens(ratios: list[float], options: dict[str, float], expected: list[float]) -> None:
+    """Reference: objectives.md 10.3."""
     assert shaped([h * r for h, r in zip(OLD, ratios, strict=True)], OLD, **options) == expected
 
 

@@ -22,7 +22,8 @@ ALL = pytest.mark.parametrize("estimator", [GRPO, RLOO, DR_GRPO], ids=["grpo", "
     ],
     ids=["grpo", "grpo eps 1e-4", "grpo population", "rloo", "dr_grpo"],
 )
-def test_section_4_one_success_of_four(estimator: Estimator, expected: list[float]) -> None:
+def test_one_success_of_four(estimator: Estimator, expected: list[float]) -> None:
+    """Reference: objectives.md 4."""
     advantage_B = estimator.apply(outcomes([1, 0, 0, 0]), memory())
     torch.testing.assert_close(advantage_B, f64(expected), atol=1e-6, rtol=0)
 
@@ -36,9 +37,8 @@ def test_section_4_one_success_of_four(estimator: Estimator, expected: list[floa
     ],
     ids=["dr_grpo", "rloo", "grpo"],
 )
-def test_section_4_mean_size_for_k_successes_of_eight(
-    estimator: Estimator, by_successes: list[float]
-) -> None:
+def test_mean_size_for_k_successes_of_eight(estimator: Estimator, by_successes: list[float]) -> None:
+    """Reference: objectives.md 4."""
     for k, expected in enumerate(by_successes):
         for successes in (k, 8 - k):
             advantage_B = estimator.apply(outcomes([1.0] * successes + [0.0] * (8 - successes)), memory())

@@ -3,7 +3,7 @@ import torch
 
 from policies.objectives.estimators import grpo, hapo, maxrl, reinforce, reinforce_pp, reinforce_pp_baseline
 from policies.objectives.parts import Estimator
-from policies.objectives.whitening import whitened
+from policies.objectives.statistics import whitened
 from tests.policies.objectives.worked import f64, memory, outcomes
 
 REINFORCE = reinforce.create(reinforce.Config())
@@ -14,7 +14,8 @@ HAPO = hapo.create(hapo.Config())
 IN_GROUPS = pytest.mark.parametrize("estimator", [MAXRL, HAPO], ids=["maxrl", "hapo"])
 
 
-def test_section_4_maxrl_one_success_of_four() -> None:
+def test_maxrl_one_success_of_four() -> None:
+    """Reference: objectives.md 4."""
     advantage_B = MAXRL.apply(outcomes([1, 0, 0, 0]), memory())
     torch.testing.assert_close(
         advantage_B, f64([2.999988, -0.999996, -0.999996, -0.999996]), atol=1e-6, rtol=0
@@ -29,15 +30,15 @@ def test_section_4_maxrl_one_success_of_four() -> None:
     ],
     ids=["reinforce_pp_baseline", "reinforce_pp"],
 )
-def test_section_4_whitened_over_tokens(
-    estimator: Estimator, rewards: list[float], expected: list[float]
-) -> None:
+def test_whitened_over_tokens(estimator: Estimator, rewards: list[float], expected: list[float]) -> None:
+    """Reference: objectives.md 4."""
     some = outcomes(rewards, [0, 0, 1, 1], [2, 4, 1, 1])
     advantage_BT = estimator.apply(some, memory())
     torch.testing.assert_close(advantage_BT, f64(expected)[:, None] * some.mask_BT, atol=1e-6, rtol=0)
 
 
-def test_section_10_5_token_level_group_advantage() -> None:
+def test_token_level_group_advantage() -> None:
+    """Reference: objectives.md 10.5."""
     advantage_B = HAPO.apply(outcomes([1, 0], lengths=[1, 3]), memory())
     torch.testing.assert_close(advantage_B, f64([1.732047, -0.577349]), atol=1e-6, rtol=0)
 

@@ -33,7 +33,8 @@ def scores(entropy: list[float], mask: list[bool] | None = None, share: float = 
         (scores([1.0, 1.0], [False, False]), [0, 0]),
     ],
 )
-def test_section_10_5_scores_and_bounds(found: list[float], expected: list[float]) -> None:
+def test_scores_and_bounds(found: list[float], expected: list[float]) -> None:
+    """Reference: objectives.md 10.5."""
     assert found == pytest.approx(expected, abs=1e-6)
 
 
@@ -52,7 +53,8 @@ def test_section_10_5_scores_and_bounds(found: list[float], expected: list[float
         (0.0, 2.0, 1),
     ],
 )
-def test_section_10_5_weights(score: float, rho: float, expected: float) -> None:
+def test_weights(score: float, rho: float, expected: float) -> None:
+    """Reference: objectives.md 10.5."""
     found = hapo.weigh(f64([[score]]), f64([[math.log(rho)]]), 0.2, 0.2)
     assert found.tolist() == [[pytest.approx(expected)]]
 

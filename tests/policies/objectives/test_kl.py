@@ -28,24 +28,30 @@ def added(some: ShapedRows, **options: object) -> tuple[float, float]:
 @pytest.mark.parametrize(
     ("form", "value", "w"), [("k2", 0.02, -0.02), ("k3", 0.018731, -0.018127)], ids=["k2", "k3"]
 )
-def test_section_11_1_numbers(form: str, value: float, w: float) -> None:
+def test_values_and_slopes_of_the_estimates_of_the_kl(form: str, value: float, w: float) -> None:
+    """Reference: objectives.md 11.1."""
     some = seen(0.5 * math.exp(0.2), 0.5)
     assert added(some, kl=0.1, kl_form=form) == pytest.approx((0.1 * value, w), abs=1e-6)
 
 
-def test_section_11_1_k1_in_the_loss_is_refused() -> None:
+def test_k1_in_the_loss_is_refused() -> None:
+    """Reference: objectives.md 11.1."""
     with pytest.raises(ValidationError, match="the mean of its gradient is 0"):
         kl.Config.model_validate({"kl": 0.1, "kl_form": "k1"})
 
 
-def test_section_11_1_off_policy_it_is_weighed_by_the_ratio() -> None:
+def test_off_policy_it_is_weighed_by_the_ratio() -> None:
+    """Reference: objectives.md 11.1."""
     plain = added(seen(0.6, 0.5), kl=0.1)
     assert added(seen(0.6, 0.5, old=0.4), kl=0.1) == pytest.approx([1.5 * x for x in plain])
     assert added(seen(0.6, 0.5, old=0.4), kl=0.1, kl_off_policy=False) == pytest.approx(plain)
 
 
-def test_section_11_1_with_the_ratio_the_mean_over_old_samples_is_the_gradient_of_the_kl() -> None:
-    """Exactly, over all actions of a small policy: k2 weighed by rho, drawn from the old policy."""
+def test_with_the_ratio_the_mean_over_old_samples_is_the_gradient_of_the_kl() -> None:
+    """Exactly, over all actions of a small policy: k2 weighed by rho, drawn from the old policy.
+
+    Reference: objectives.md 11.1.
+    """
     logits = torch.tensor([0.3, -0.2, 1.0], dtype=torch.float64, requires_grad=True)
     lp_ref, old = f64([0.5, 0.3, 0.2]).log(), f64([0.2, 0.5, 0.3])
     lp = logits.log_softmax(-1)
@@ -60,7 +66,8 @@ def test_section_11_1_with_the_ratio_the_mean_over_old_samples_is_the_gradient_o
     torch.testing.assert_close(found, expected)
 
 
-def test_section_11_1_the_gradient_of_k2_is_that_of_the_kl_and_that_of_k3_is_not() -> None:
+def test_the_gradient_of_k2_is_that_of_the_kl_and_that_of_k3_is_not() -> None:
+    """Reference: objectives.md 11.1."""
     p, lp_ref = f64([0.5, 0.3, 0.2]), f64([0.2, 0.3, 0.5]).log()
     logits = p.log().requires_grad_()
     lp = logits.log_softmax(-1)
@@ -130,7 +137,8 @@ def test_rows_without_what_a_term_reads_are_refused(term: Term, message: str) ->
         term.apply(some, totals_of(some))
 
 
-def test_section_11_2_entropy_bonus() -> None:
+def test_the_entropy_bonus_is_a_constant_k() -> None:
+    """Reference: objectives.md 11.2."""
     found = entropy_bonus.reward(f64([[0.5, 1.5]]), 0.01)
     assert found.k_BT is not None
     assert found.w_BT is None

@@ -3,9 +3,9 @@ import torch
 from torch import Tensor
 
 from policies.objectives import ShapedRows
-from policies.objectives.covariance import token_covariance
 from policies.objectives.parts import Term
 from policies.objectives.ratio_rules import ratio
+from policies.objectives.statistics import token_covariance
 from policies.objectives.terms import kl_cov
 from tests.policies.objectives.worked import f64, rows, surveyed
 
@@ -25,7 +25,8 @@ def held(some: ShapedRows, fraction: float) -> Tensor:
     return kl_cov.select(token_covariance(some), some, fraction)
 
 
-def test_section_9_the_fixture() -> None:
+def test_the_tokens_of_largest_covariance_are_held() -> None:
+    """Reference: objectives.md 9."""
     covariance_BT = token_covariance(rows(A, P_NEW))
     torch.testing.assert_close(
         covariance_BT, f64([[1.418846, -0.778379, -0.831059, 1.471526]]), atol=1e-6, rtol=0
@@ -33,7 +34,8 @@ def test_section_9_the_fixture() -> None:
     assert float(covariance_BT.mean()) == pytest.approx(0.320233, abs=1e-6)
 
 
-def test_section_9_2_numbers() -> None:
+def test_held_tokens_pay_the_distance_to_the_start_of_the_step() -> None:
+    """Reference: objectives.md 9.2."""
     term = make()
     some, totals = surveyed(term, STEP)
     plain, added = ratio.rule(some.advantage_BT, some.lp_BT - some.lp_old_BT), term.apply(some, totals)
@@ -51,12 +53,13 @@ def test_section_9_2_numbers() -> None:
     assert float((plain.value_BT + added.value_BT).mean()) == pytest.approx(0.014330, abs=1e-6)
 
 
-def test_section_9_2_at_a_ratio_of_1_it_does_nothing() -> None:
+def test_at_a_ratio_of_1_it_does_nothing() -> None:
+    """Reference: objectives.md 9.2."""
     some, totals = surveyed(make(), rows(A, P_OLD))
     added = make().apply(some, totals)
     assert added.w_BT is not None
     assert not added.w_BT.any()
-    assert kl_cov.IDLE_AT_ONE
+    assert kl_cov.INFO.idle_at_one_update
 
 
 @pytest.mark.parametrize(
@@ -73,8 +76,9 @@ def test_at_least_one_token_is_held_and_only_those_that_cost_entropy(
     ("fraction", "says"),
     [(2e-3, None), (0.05, None), (0.2, "`kl_cov_fraction: 0.2` holds 20% of all tokens")],
 )
-def test_section_9_2_a_fraction_in_percent_is_warned_of(fraction: float, says: str | None) -> None:
-    found = kl_cov.warning(fraction)
+def test_a_fraction_in_percent_is_warned_of(fraction: float, says: str | None) -> None:
+    """Reference: objectives.md 9.2."""
+    found = kl_cov.warning({"kl_cov_fraction": fraction})
     assert found is None if says is None else says in str(found)
 
 

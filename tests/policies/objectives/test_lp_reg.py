@@ -29,14 +29,18 @@ def with_proxy(some: ShapedRows, proxy: list[float]) -> ShapedRows:
     [(0.085, 0.085 / 0.997, 4.5e-6, -0.003009), (0.06, 0.09, 0.094535, -0.5)],
     ids=["on-policy", "fallen"],
 )
-def test_section_11_4_numbers(current: float, proxy: float, value: float, slope: float) -> None:
+def test_a_rare_plausible_token_is_pulled_up_to_its_proxy(
+    current: float, proxy: float, value: float, slope: float
+) -> None:
+    """Reference: objectives.md 11.4."""
     added = lp_reg.pull(f64([[current / proxy]]).log(), f64([[1]]), 1.0)
     assert added.w_BT is not None
     assert float(added.value_BT) == pytest.approx(value, abs=5e-7 if value > 1e-3 else 5e-8)
     assert float(added.w_BT) == pytest.approx(-slope, abs=1e-6)
 
 
-def test_section_11_4_total_coefficient_of_a_fallen_token() -> None:
+def test_total_coefficient_of_a_fallen_token() -> None:
+    """Reference: objectives.md 11.4."""
     some = with_proxy(rows([[-1]], [[0.06]], [[0.09]]), [0.09 / 0.997])
     some, totals = surveyed(make(), some)
     some = replace(some, lp_proxy_BT=f64([[0.09]]).log())
@@ -57,9 +61,8 @@ STEP = with_proxy(rows([[-1, 1, -1, -1, 0, -1]], P), [0.51, 0.011, 0.31, 0.021, 
     [(0.01, [0] * 6), (0.5, [0, 0, 0, 1, 0, 0]), (0.75, [0, 0, 1, 1, 0, 0]), (1, [1, 0, 1, 1, 0, 0])],
     ids=["the rarest is filtered out", "half of the bad ones", "three quarters", "all bad ones"],
 )
-def test_section_11_4_bad_rare_tokens_that_are_plausible_are_selected(
-    share: float, expected: list[int]
-) -> None:
+def test_bad_rare_tokens_that_are_plausible_are_selected(share: float, expected: list[int]) -> None:
+    """Reference: objectives.md 11.4."""
     some, _ = surveyed(make(lp_reg_share=share), STEP)
     assert some.noted["lp_reg.selected"].tolist() == [expected]
     assert torch.equal(some.noted[ppo.FREE], some.noted["lp_reg.selected"])

@@ -77,8 +77,11 @@ def test_no_weight_is_left_out() -> None:
         "geo_mask of verl",
     ],
 )
-def test_section_7_weights_of_the_fixture(shaper: Shaper, expected: list[float]) -> None:
-    """Raw weights 10/9, 1, 18/19 and 5: their product is 5.263158, their geometric mean 1.514648."""
+def test_weights_of_the_worked_tokens(shaper: Shaper, expected: list[float]) -> None:
+    """Raw weights 10/9, 1, 18/19 and 5: their product is 5.263158, their geometric mean 1.514648.
+
+    Reference: objectives.md 7.
+    """
     shaped = shaper.apply(WHOLE.advantage_BT, WHOLE, TOTALS)
     torch.testing.assert_close(weights(shaped, WHOLE), f64([expected]), atol=1e-6, rtol=0)
 
@@ -88,26 +91,29 @@ def test_section_7_weights_of_the_fixture(shaper: Shaper, expected: list[float])
     [(0.125656, [0, 1]), (0.125658, [1, 1])],
     ids=["below the mean", "above it"],
 )
-def test_section_7_off_policy_mask(delta: float, kept: list[float]) -> None:
-    """The means of lp_roll - lp are .125657 and -1.354025."""
+def test_the_off_policy_mask_drops_bad_answers_that_the_policy_left(delta: float, kept: list[float]) -> None:
+    """The means of lp_roll - lp are .125657 and -1.354025. Reference: objectives.md 7."""
     shaper = off_policy_mask.create(off_policy_mask.Config(off_policy_mask_delta=delta))
     shaped = shaper.apply(HALVES.advantage_BT, HALVES, TOTALS)
     assert weights(shaped, HALVES).tolist() == [[kept[0]] * 2, [kept[1]] * 2]
 
 
-def test_section_7_off_policy_mask_leaves_good_answers_alone() -> None:
+def test_off_policy_mask_leaves_good_answers_alone() -> None:
+    """Reference: objectives.md 7."""
     shaper = off_policy_mask.create(off_policy_mask.Config(off_policy_mask_delta=0.1))
     shaped = shaper.apply(f64([[1, -1], [1, -1]]), HALVES, TOTALS)
     assert shaped.advantage_BT.tolist() == [[1, 0], [1, -1]]
 
 
-def test_section_7_off_policy_mask_has_no_default() -> None:
+def test_off_policy_mask_has_no_default() -> None:
+    """Reference: objectives.md 7."""
     with pytest.raises(ValidationError, match="off_policy_mask_delta"):
         ObjectiveConfig.model_validate({"preset": "rloo", "mismatch": "off_policy_mask"})
 
 
 @EVERY_WEIGHT
-def test_section_7_equal_log_probs_change_nothing(name: str) -> None:
+def test_equal_log_probs_change_nothing(name: str) -> None:
+    """Reference: objectives.md 7."""
     equal = replace(HALVES, lp_roll_BT=HALVES.lp_old_BT, lp_BT=HALVES.lp_old_BT)
     shaped = part(name).apply(equal.advantage_BT, equal, TOTALS)
     assert torch.equal(shaped.advantage_BT, equal.advantage_BT)
@@ -122,9 +128,10 @@ def test_section_7_equal_log_probs_change_nothing(name: str) -> None:
         ("seq_mask", 0, 0, 0, "masked_frac", 1),
     ],
 )
-def test_section_7_what_a_weight_logs(
+def test_what_a_weight_logs(
     name: str, mean: float, squared: float, largest: float, share: str, value: float
 ) -> None:
+    """Reference: objectives.md 7."""
     options = {"icepop_high": 2} if name == "icepop" else {}
     objective = Objective.from_config(
         ObjectiveConfig.model_validate({"preset": "rloo", "mismatch": name, **options})
@@ -139,7 +146,8 @@ def test_section_7_what_a_weight_logs(
     assert found.maxima[f"{name}_weight_max"] == pytest.approx(largest)
 
 
-def test_section_7_effective_sample_size_from_the_two_means() -> None:
+def test_effective_sample_size_from_the_two_means() -> None:
+    """Reference: objectives.md 7."""
     weight_BT = tis.weigh(WHOLE.lp_old_BT - WHOLE.lp_roll_BT, 2.0)
     shaped = part("tis").apply(WHOLE.advantage_BT, WHOLE, TOTALS)
     share = shaped.means["tis_weight_mean"].mean() ** 2 / shaped.means["tis_weight_squared"].mean()
@@ -147,14 +155,16 @@ def test_section_7_effective_sample_size_from_the_two_means() -> None:
 
 
 @pytest.mark.parametrize("name", ["geo_mask", "off_policy_mask"])
-def test_section_7_a_mask_logs_the_share_masked(name: str) -> None:
+def test_a_mask_logs_the_share_masked(name: str) -> None:
+    """Reference: objectives.md 7."""
     shaped = part(name).apply(HALVES.advantage_BT, HALVES, TOTALS)
     assert set(shaped.means) == {f"{name}_masked_frac"}
     assert not shaped.maxima
     assert torch.equal(shaped.means[f"{name}_masked_frac"], (shaped.advantage_BT == 0).double())
 
 
-def test_section_7_a_mask_may_multiply_a_weight() -> None:
+def test_a_mask_may_multiply_a_weight() -> None:
+    """Reference: objectives.md 7."""
     given = {"preset": "rloo", "mismatch": ["tis", "geo_mask"], "geo_mask_low": 0, "geo_mask_high": 1.1}
     objective = Objective.from_config(ObjectiveConfig.model_validate(given | {"ratio": "reinforce"}))
     found = objective.coefficients(replace(HALVES, advantage_BT=-HALVES.advantage_BT), TOTALS)
@@ -163,7 +173,8 @@ def test_section_7_a_mask_may_multiply_a_weight() -> None:
 
 
 @EVERY_WEIGHT
-def test_section_18_no_advantage_stays_none(name: str) -> None:
+def test_no_advantage_stays_none(name: str) -> None:
+    """Reference: objectives.md 18."""
     shaped = part(name).apply(torch.zeros_like(HALVES.lp_BT), HALVES, TOTALS)
     assert part(name).zero_stays_zero
     assert not shaped.advantage_BT.any()
@@ -186,7 +197,8 @@ def test_a_huge_gap_stays_finite(name: str, gap: float) -> None:
 
 @pytest.mark.parametrize("junk", [float("nan"), float("inf")])
 @EVERY_WEIGHT
-def test_section_18_padding_and_what_stands_in_it_do_not_matter(name: str, junk: float) -> None:
+def test_padding_and_what_stands_in_it_do_not_matter(name: str, junk: float) -> None:
+    """Reference: objectives.md 18."""
     clean, wide, dirty = of_case(name, 0, 0.0), of_case(name, 3, 0.0), of_case(name, 3, junk)
     assert torch.equal(wide, dirty)
     torch.testing.assert_close(clean, dirty[:, : clean.shape[1]])

@@ -34,7 +34,8 @@ def part(some: ShapedRows, b: int) -> ShapedRows:
     )
 
 
-def test_section_17_1_advantages() -> None:
+def test_advantages_of_the_worked_step() -> None:
+    """Reference: objectives.md 17.1."""
     batch = make(preset="rloo").prepare([trajectory(1, 0), trajectory(0, 0)])
     assert batch.advantage_BT.tolist() == [[0, 0, 1, 1, 1], [0, 0, -1, -1, -1]]
 
@@ -47,14 +48,18 @@ def test_section_17_1_advantages() -> None:
     ],
     ids=["repo_r", "rloo"],
 )
-def test_section_17_1_coefficients(section: dict[str, object], w: list[float], loss: float | None) -> None:
+def test_coefficients_of_the_worked_step(
+    section: dict[str, object], w: list[float], loss: float | None
+) -> None:
+    """Reference: objectives.md 17.1."""
     found = make(**section).coefficients(FIXTURE, totals_of(FIXTURE))
     torch.testing.assert_close(found.w_BT.flatten(), f64(w), atol=1e-6, rtol=0)
     if loss is not None:
         assert -float((found.w_BT * FIXTURE.lp_BT).sum()) == pytest.approx(loss, abs=2e-6)
 
 
-def test_section_17_1_two_micro_batches_give_the_same_gradient_and_metrics() -> None:
+def test_two_micro_batches_give_the_same_gradient_and_metrics() -> None:
+    """Reference: objectives.md 17.1."""
     objective, totals = make(preset="repo_r", strength=0.05), totals_of(FIXTURE)
     whole = objective.coefficients(FIXTURE, totals)
     parts = [objective.coefficients(part(FIXTURE, b), totals) for b in range(2)]

@@ -32,9 +32,8 @@ from tests.policies.objectives.surrogates.case import random_case
         ([], False),
     ],
 )
-def test_section_14_1_groups_whose_rewards_are_all_equal_are_dropped(
-    rewards: list[float], is_dropped: bool
-) -> None:
+def test_groups_whose_rewards_are_all_equal_are_dropped(rewards: list[float], is_dropped: bool) -> None:
+    """Reference: objectives.md 14.1."""
     plan = dynamic_sampling.create(dynamic_sampling.Config())
     assert plan.rounds == 10
     assert plan.drops(rewards) is is_dropped
@@ -45,13 +44,15 @@ def test_section_14_1_groups_whose_rewards_are_all_equal_are_dropped(
 NORMS, RATES = [2.0, 1.0, 1.0, 4.0], [0.25, 0.25, 1.0, 0.0]
 
 
-def test_section_14_2_shares_by_gradient_norm_and_pass_rate() -> None:
+def test_shares_by_gradient_norm_and_pass_rate() -> None:
+    """Reference: objectives.md 14.2."""
     found = shares(RATES, NORMS, alpha=1e-3, beta=2.0)
     assert found == pytest.approx([0.570820, 0.285410, 0.143770, 0], abs=1e-6)
     assert largest_remainders(found, 32) == [18, 9, 5, 0]
 
 
-def test_section_14_2_every_task_keeps_a_floor() -> None:
+def test_every_task_keeps_a_floor() -> None:
+    """Reference: objectives.md 14.2."""
     plan = gvm.create(gvm.Config(gvm_floor=2))
     sizes = plan.sizes(RATES, NORMS, 32)
     assert sum(sizes) == 32
@@ -69,13 +70,17 @@ def test_section_14_2_every_task_keeps_a_floor() -> None:
         ([1.0, 0.5, 0.5], [1.0, 1.0, 1.0], 0, [0, 0, 0]),
     ],
 )
-def test_section_14_2_empty_cases(rates: list[float], norms: list[float], num: int, sizes: list[int]) -> None:
+def test_tasks_that_nothing_solved_share_alike(
+    rates: list[float], norms: list[float], num: int, sizes: list[int]
+) -> None:
+    """Reference: objectives.md 14.2."""
     assert gvm.create(gvm.Config(gvm_floor=0)).sizes(rates, norms, num) == sizes
 
 
 @pytest.mark.parametrize("num", range(0, 40, 3))
 @pytest.mark.parametrize("floor", [0, 1, 2])
-def test_section_14_2_all_that_is_to_be_played_is_handed_out(num: int, floor: int) -> None:
+def test_all_that_is_to_be_played_is_handed_out(num: int, floor: int) -> None:
+    """Reference: objectives.md 14.2."""
     rng = np.random.default_rng(num)
     rates, norms = (rng.random(5) * rng.integers(0, 2, 5)).tolist(), rng.random(5).tolist()
     sizes = gvm.create(gvm.Config(gvm_floor=floor)).sizes(rates, norms, num)
@@ -89,9 +94,10 @@ def test_section_14_2_all_that_is_to_be_played_is_handed_out(num: int, floor: in
 @pytest.mark.parametrize(
     ("controller", "temperatures"), [("switch", [1.2, 1.2, 0.8]), ("affine", [1.2, 1.0, 0.8])]
 )
-def test_section_14_3_the_controller_sets_the_temperature_of_the_next_step(
+def test_the_controller_sets_the_temperature_of_the_next_step(
     controller: str, temperatures: list[float]
 ) -> None:
+    """Reference: objectives.md 14.3."""
     section = {
         "preset": "scope",
         "controller": {"type": controller, "target": 0.5, "target_in": "fraction", "low": 0.8, "high": 1.2},
@@ -109,7 +115,8 @@ def test_section_14_3_the_controller_sets_the_temperature_of_the_next_step(
     ("temperature", "p", "entropy"),
     [(0.8, (0.849779, 0.150221), 0.423092), (1, (0.8, 0.2), 0.500402), (1.2, (0.760468, 0.239532), 0.550540)],
 )
-def test_section_14_3_cooler_is_surer(temperature: float, p: tuple[float, float], entropy: float) -> None:
+def test_cooler_is_surer(temperature: float, p: tuple[float, float], entropy: float) -> None:
+    """Reference: objectives.md 14.3."""
     lp = torch.log_softmax(torch.tensor([0.8, 0.2], dtype=torch.float64).log() / temperature, -1)
     assert lp.exp().tolist() == pytest.approx(p, abs=1e-6)
     assert float(-(lp.exp() * lp).sum()) == pytest.approx(entropy, abs=1e-6)
@@ -119,7 +126,8 @@ def test_section_14_3_cooler_is_surer(temperature: float, p: tuple[float, float]
     ("num", "share", "places"),
     [(8, 0.25, [3, 7]), (4, 1.0, [0, 1, 2, 3]), (3, 0.1, [2]), (1, 0.25, [0]), (10, 0.3, [2, 5, 9])],
 )
-def test_section_14_3_side_tasks_stand_at_even_distances(num: int, share: float, places: list[int]) -> None:
+def test_side_tasks_stand_at_even_distances(num: int, share: float, places: list[int]) -> None:
+    """Reference: objectives.md 14.3."""
     assert tempered.create(tempered.Config(tempered_share=share)).places(num) == places
 
 
@@ -141,18 +149,21 @@ GROUPS = [
         ({"tempered_most": 4, "tempered_temperature": 0.8}, [(0, 0), (0, 2)]),  # half as many cooler ones
     ],
 )
-def test_section_14_3_what_is_learned_from(options: dict[str, float], chosen: list[tuple[int, int]]) -> None:
+def test_what_is_learned_from(options: dict[str, float], chosen: list[tuple[int, int]]) -> None:
+    """Reference: objectives.md 14.3."""
     plan = tempered.create(tempered.Config.model_validate(options))
     assert plan.chosen(GROUPS, main=1.0) == chosen
 
 
-def test_section_14_3_better_by_a_twentieth_of_the_spread() -> None:
+def test_better_by_a_twentieth_of_the_spread() -> None:
+    """Reference: objectives.md 14.3."""
     assert better_than_the_rest([1.0, 0.0]) == [True, False]
     assert better_than_the_rest([0.51, 0.5, 0.0, 1.0]) == [False, False, False, True]
     assert better_than_the_rest([1.0]) == better_than_the_rest([1.0][:1]) == [False]
 
 
-def test_section_14_3_side_rows_get_alpha_and_change_nobody_elses_advantage() -> None:
+def test_side_rows_get_alpha_and_change_nobody_elses_advantage() -> None:
+    """Reference: objectives.md 14.3."""
     main = trajectories(random_case(0))
     side = [replace(one, group=100, advantage=0.25, reward=1.0) for one in main[:2]]
     objective = Objective.from_config(ObjectiveConfig.model_validate("scope"))
@@ -163,8 +174,11 @@ def test_section_14_3_side_rows_get_alpha_and_change_nobody_elses_advantage() ->
     torch.testing.assert_close(both.advantage_BT[len(main) :], expected_BT, rtol=0, atol=0)
 
 
-def test_section_14_3_the_gradient_of_side_rows_is_alpha_times_a_weighted_score() -> None:
-    """alpha * min(exp(lp_old - lp_roll), 2) * rho / N on a token of a side row, N tokens of all rows."""
+def test_the_gradient_of_side_rows_is_alpha_times_a_weighted_score() -> None:
+    """alpha * min(exp(lp_old - lp_roll), 2) * rho / N on a token of a side row, N tokens of all rows.
+
+    Reference: objectives.md 14.3.
+    """
     case = random_case(1)
     main = trajectories(case)
     hot = replace(main[0], logprobs=main[0].logprobs - np.float32(1), group=100, advantage=1 / 64)

@@ -44,7 +44,8 @@ def assert_same(found: Coefficients, expected: Coefficients, change: Change) -> 
 @EVERY_PRESET
 @a_few
 @given(seeds, st.integers(1, 22))
-def test_section_18_the_micro_batch_split_does_not_matter(preset: str, seed: int, at: int) -> None:
+def test_the_micro_batch_split_does_not_matter(preset: str, seed: int, at: int) -> None:
+    """Reference: objectives.md 18."""
     step = begun(preset, random_case(seed))
     whole = step.fill()
     num = len(step.rows.lp_BT)
@@ -56,7 +57,8 @@ def test_section_18_the_micro_batch_split_does_not_matter(preset: str, seed: int
 @EVERY_PRESET
 @a_few
 @given(seeds)
-def test_section_18_the_order_of_rows_does_not_matter(preset: str, seed: int) -> None:
+def test_the_order_of_rows_does_not_matter(preset: str, seed: int) -> None:
+    """Reference: objectives.md 18."""
     case = random_case(seed)
     order = torch.randperm(len(case.lp_BT), generator=torch.Generator().manual_seed(seed))
     shuffled = begun(preset, case, lambda rows: on_every_tensor(rows, lambda x: x[order]))
@@ -66,7 +68,8 @@ def test_section_18_the_order_of_rows_does_not_matter(preset: str, seed: int) ->
 @EVERY_PRESET
 @a_few
 @given(seeds, st.sampled_from([float("nan"), float("inf"), -float("inf")]))
-def test_section_18_padding_and_what_stands_in_it_do_not_matter(preset: str, seed: int, junk: float) -> None:
+def test_padding_and_what_stands_in_it_do_not_matter(preset: str, seed: int, junk: float) -> None:
+    """Reference: objectives.md 18."""
     case = random_case(seed)
 
     def pad(x: Tensor) -> Tensor:
@@ -88,7 +91,8 @@ def test_section_18_padding_and_what_stands_in_it_do_not_matter(preset: str, see
 @EVERY_PRESET
 @a_few
 @given(seeds)
-def test_section_18_nothing_reaches_tokens_the_policy_did_not_write(preset: str, seed: int) -> None:
+def test_nothing_reaches_tokens_the_policy_did_not_write(preset: str, seed: int) -> None:
+    """Reference: objectives.md 18."""
     step = begun(preset, random_case(seed))
     found = step.fill()
     assert not found.w_BT[~step.rows.mask_BT].any()
@@ -98,8 +102,11 @@ def test_section_18_nothing_reaches_tokens_the_policy_did_not_write(preset: str,
 @pytest.mark.parametrize("preset", [name for name in PRESETS if name not in PUSHES_BY_DRIFT])
 @a_few
 @given(seeds)
-def test_section_18_no_signal_gives_no_coefficient(preset: str, seed: int) -> None:
-    """A group without spread is left alone by all but those that push on entropy or compare with other groups."""
+def test_no_signal_gives_no_coefficient(preset: str, seed: int) -> None:
+    """A group without spread is left alone by all but those that push on entropy or compare with other groups.
+
+    Reference: objectives.md 18.
+    """
     step = begun(preset, random_case(seed))
     is_silent_B = ~step.rows.advantage_BT.any(-1)
     found = step.fill()
@@ -109,7 +116,8 @@ def test_section_18_no_signal_gives_no_coefficient(preset: str, seed: int) -> No
 
 @few
 @given(seeds)
-def test_section_18_without_strength_a_shaper_is_the_identity(seed: int) -> None:
+def test_without_strength_a_shaper_is_the_identity(seed: int) -> None:
+    """Reference: objectives.md 18."""
     rows = some_rows(seed)
     assert torch.equal(repo.shape(rows.advantage_BT, rows.lp_BT, 0.0), rows.advantage_BT)
     assert torch.equal(repo_r.shape(rows.advantage_BT, rows.lp_BT, 0.0), rows.advantage_BT)
@@ -118,7 +126,8 @@ def test_section_18_without_strength_a_shaper_is_the_identity(seed: int) -> None
 
 @few
 @given(seeds, st.floats(-1, 1))
-def test_section_18_repo_r_never_changes_the_sign(seed: int, zeta: float) -> None:
+def test_repo_r_never_changes_the_sign(seed: int, zeta: float) -> None:
+    """Reference: objectives.md 18."""
     rows = some_rows(seed)
     shaped_BT = repo_r.shape(rows.advantage_BT, rows.lp_BT, zeta)
     assert (shaped_BT * rows.advantage_BT >= 0).all()
@@ -135,7 +144,8 @@ EVERY_RULE = pytest.mark.parametrize("rule", RULES)
 @EVERY_RULE
 @few
 @given(seeds, st.floats(0.01, 100))
-def test_section_18_a_ratio_rule_sees_only_the_sign(rule: str, seed: int, weight: float) -> None:
+def test_a_ratio_rule_sees_only_the_sign(rule: str, seed: int, weight: float) -> None:
+    """Reference: objectives.md 18."""
     rows = some_rows(seed)
     c_BT = RULES[rule].apply(rows.advantage_BT, rows).c_BT
     assert torch.equal(RULES[rule].apply(weight * rows.advantage_BT, rows).c_BT, c_BT)
@@ -144,7 +154,8 @@ def test_section_18_a_ratio_rule_sees_only_the_sign(rule: str, seed: int, weight
 @EVERY_RULE
 @few
 @given(seeds)
-def test_section_18_the_gradient_of_the_value_is_minus_a_times_c(rule: str, seed: int) -> None:
+def test_the_gradient_of_the_value_is_minus_a_times_c(rule: str, seed: int) -> None:
+    """Reference: objectives.md 18."""
     rows, step = some_rows(seed), 1e-6
     rho_BT = (rows.lp_BT - rows.lp_old_BT).exp()
     is_far_BT = ((rho_BT[..., None] - f64([0.8, 1.28, 1.4])).abs() > 1e-4).all(-1)  # undefined at the bounds

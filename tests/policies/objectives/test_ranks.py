@@ -56,7 +56,8 @@ def work(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
-def test_section_18_the_number_of_ranks_does_not_matter(tmp_path: Path) -> None:
+def test_the_number_of_ranks_does_not_matter(tmp_path: Path) -> None:
+    """Reference: objectives.md 18."""
     mp.spawn(work, args=(str(tmp_path),), nprocs=NUM_RANKS, join=True)  # type: ignore[no-untyped-call]
     summed = torch.load(tmp_path / "summed.pt")
     assert set(summed) == set(PRESETS)

@@ -40,7 +40,10 @@ RHO = [1.4, 0.5, 1.055556, 3.0]
     ],
     ids=["reinforce", "ratio", "ppo .2/.2", "ppo .2/.28", "cispo 5", "cispo 2", "ce_gppo", "sapo"],
 )
-def test_section_6_table(rule: RatioRule, c: list[float], value: list[float]) -> None:
+def test_coefficients_and_values_of_the_rules_by_ratio_and_sign(
+    rule: RatioRule, c: list[float], value: list[float]
+) -> None:
+    """Reference: objectives.md 6."""
     found = rule.apply(FIXTURE.advantage_BT, FIXTURE)
     torch.testing.assert_close(found.c_BT[0], f64(c), atol=1e-6, rtol=0)
     torch.testing.assert_close(found.value_BT[0], f64(value), atol=1e-6, rtol=0)
@@ -57,19 +60,20 @@ def test_section_6_table(rule: RatioRule, c: list[float], value: list[float]) ->
     ],
     ids=["ratio", "ppo", "cispo 2", "ce_gppo", "sapo"],
 )
-def test_section_6_which_tokens_count_as_clipped(rule: RatioRule, clipped: list[bool]) -> None:
+def test_which_tokens_count_as_clipped(rule: RatioRule, clipped: list[bool]) -> None:
+    """Reference: objectives.md 6."""
     assert rule.apply(FIXTURE.advantage_BT, FIXTURE).clipped_BT.tolist() == [clipped]
 
 
-def test_section_6_mean_value_of_clip_higher() -> None:
+def test_mean_value_of_clip_higher() -> None:
+    """Reference: objectives.md 6."""
     found = ppo.create(ppo.Config()).apply(FIXTURE.advantage_BT, FIXTURE)
     assert float(found.value_BT.mean()) == pytest.approx(-0.176111, abs=1e-6)
 
 
 @pytest.mark.parametrize(("dual", "value", "c"), [(None, 5.0, 5.0), (3.0, 3.0, 0.0)])
-def test_section_6_1_dual_clip_bounds_a_bad_token_that_rose(
-    dual: float | None, value: float, c: float
-) -> None:
+def test_dual_clip_bounds_a_bad_token_that_rose(dual: float | None, value: float, c: float) -> None:
+    """Reference: objectives.md 6.1."""
     found = ppo.rule(f64([[-1]]), f64([[math.log(5)]]), 0.2, 0.28, dual)
     assert float(found.value_BT) == pytest.approx(value)
     assert float(found.c_BT) == pytest.approx(c)
@@ -83,8 +87,11 @@ def test_dual_clip_leaves_good_tokens_alone() -> None:
     assert with_dual.c_BT.tolist() == without.c_BT.tolist()
 
 
-def test_section_8_4_an_outer_cap_holds_on_every_branch() -> None:
-    """MAI-Thinking-1 holds rho in [0, 50]: a bad token stops counting there, its loss stands still."""
+def test_an_outer_cap_holds_on_every_branch() -> None:
+    """MAI-Thinking-1 holds rho in [0, 50]: a bad token stops counting there, its loss stands still.
+
+    Reference: objectives.md 8.4.
+    """
     log_ratio_BT = f64([[math.log(60), math.log(60), math.log(49), math.log(60)]])
     found = ppo.rule(f64([[-1, 1, -1, 0]]), log_ratio_BT, 0.6, 1.5, cap=50.0)
     torch.testing.assert_close(found.c_BT[0, :3], f64([0, 0, 49]))
@@ -93,8 +100,11 @@ def test_section_8_4_an_outer_cap_holds_on_every_branch() -> None:
 
 
 @pytest.mark.parametrize("dual", [None, 1.3])
-def test_section_11_4_tokens_noted_as_unclipped_are_never_clipped(dual: float | None) -> None:
-    """Lp-Reg's rows: p_old .09 and p .06 with A = -1 keep c = rho = .666667 where a clip of .2 would give 0."""
+def test_tokens_noted_as_unclipped_are_never_clipped(dual: float | None) -> None:
+    """Lp-Reg's rows: p_old .09 and p .06 with A = -1 keep c = rho = .666667 where a clip of .2 would give 0.
+
+    Reference: objectives.md 11.4.
+    """
     some = rows([[-1, -1, 1, -1]], [[0.06, 0.06, 0.3, 0.5]], [[0.09, 0.09, 0.1, 0.1]])
     noted = replace(some, noted={"unclipped": f64([[1, 0, 1, 1]])})
     found = ppo.create(ppo.Config(dual_clip=dual)).apply(some.advantage_BT, noted)
@@ -108,13 +118,15 @@ def test_section_11_4_tokens_noted_as_unclipped_are_never_clipped(dual: float | 
     [(0.75, 1.0, [1.2, 0.6]), (0.5, 1.0, [1.2, 0.4]), (0.0, 0.0, [0, 0])],
     ids=["7B", "1.5B", "0 is PPO"],
 )
-def test_section_6_4_clipped_tokens_keep_a_bounded_gradient(low: float, high: float, c: list[float]) -> None:
+def test_clipped_tokens_keep_a_bounded_gradient(low: float, high: float, c: list[float]) -> None:
+    """Reference: objectives.md 6.4."""
     rule = ce_gppo.create(ce_gppo.Config(ce_gppo_low=low, ce_gppo_high=high))
     found = rule.apply(FIXTURE.advantage_BT, FIXTURE)
     torch.testing.assert_close(found.c_BT[0, :2], f64(c))
 
 
-def test_section_6_4_dual_clip_ends_the_gradient_of_a_bad_token_that_rose() -> None:
+def test_dual_clip_ends_the_gradient_of_a_bad_token_that_rose() -> None:
+    """Reference: objectives.md 6.4."""
     found = ce_gppo.rule(f64([[-1, 1]]), f64([[math.log(12), math.log(12)]]), ce_gppo.Config())
     torch.testing.assert_close(found.c_BT, f64([[0, 1.2]]))
     torch.testing.assert_close(found.value_BT, f64([[10, -1.2]]))
@@ -128,14 +140,16 @@ def test_section_6_4_dual_clip_ends_the_gradient_of_a_bad_token_that_rose() -> N
     ],
     ids=["as in the fixture", "swapped"],
 )
-def test_section_6_5_one_ratio_a_sequence(signs: list[float], c: list[float], values: list[float]) -> None:
+def test_one_ratio_a_sequence(signs: list[float], c: list[float], values: list[float]) -> None:
+    """Reference: objectives.md 6.5."""
     some = rows([[sign] * 2 for sign in signs], two_by_two(P_NEW), two_by_two(P_OLD))
     found = gspo.create(gspo.Config(gspo_low=0.2, gspo_high=0.2)).apply(some.advantage_BT, some)
     torch.testing.assert_close(found.c_BT, f64([[x, x] for x in c]), atol=1e-6, rtol=0)
     torch.testing.assert_close(found.value_BT.mean(-1), f64(values), atol=1e-6, rtol=0)
 
 
-def test_section_6_5_coefficients_of_tokens_and_mean_value() -> None:
+def test_coefficients_of_tokens_and_mean_value() -> None:
+    """Reference: objectives.md 6.5."""
     some = rows([[1, 1], [-1, -1]], two_by_two(P_NEW), two_by_two(P_OLD))
     found = gspo.create(gspo.Config(gspo_low=0.2, gspo_high=0.2)).apply(some.advantage_BT, some)
     assert float(found.value_BT.mean()) == pytest.approx(0.471427, abs=1e-6)
@@ -144,7 +158,8 @@ def test_section_6_5_coefficients_of_tokens_and_mean_value() -> None:
     torch.testing.assert_close(per_token_BT, expected, atol=1e-6, rtol=0)
 
 
-def test_section_6_5_the_mean_is_over_the_tokens_of_the_policy() -> None:
+def test_the_mean_is_over_the_tokens_of_the_policy() -> None:
+    """Reference: objectives.md 6.5."""
     mask = [[True, False, True, False], [False] * 4]
     some = rows([[1, 0, 1, 0], [0] * 4], [P_NEW] * 2, [P_OLD] * 2, mask=mask)
     found = gspo.create(gspo.Config(gspo_low=1, gspo_high=1)).apply(some.advantage_BT, some)
@@ -152,14 +167,18 @@ def test_section_6_5_the_mean_is_over_the_tokens_of_the_policy() -> None:
     assert found.c_BT[1].tolist() == [1] * 4, "a sequence without a token of the policy"
 
 
-def test_section_6_5_advantages_of_each_token_are_clipped_by_their_own_sign() -> None:
-    """The second sequence has s = 1.779513: its good token is clipped, its bad one is not."""
+def test_advantages_of_each_token_are_clipped_by_their_own_sign() -> None:
+    """The second sequence has s = 1.779513: its good token is clipped, its bad one is not.
+
+    Reference: objectives.md 6.5.
+    """
     some = rows([[1, -1]], [P_NEW[2:]], [P_OLD[2:]])
     found = gspo.create(gspo.Config(gspo_low=0.2, gspo_high=0.2)).apply(some.advantage_BT, some)
     torch.testing.assert_close(found.c_BT, f64([[0, 1.779513]]), atol=1e-6, rtol=0)
 
 
-def test_section_6_5_the_mean_log_ratio_is_cut_at_10() -> None:
+def test_the_mean_log_ratio_is_cut_at_10() -> None:
+    """Reference: objectives.md 6.5."""
     mask_BT = torch.ones(1, 2, dtype=torch.bool)
     found = gspo.rule(f64([[-1, -1]]), f64([[15, 15]]), mask_BT, 0.2, 0.2)
     assert found.c_BT.tolist() == [[0, 0]]
@@ -167,11 +186,13 @@ def test_section_6_5_the_mean_log_ratio_is_cut_at_10() -> None:
 
 
 @pytest.mark.parametrize("tau", [0.5, 1.0, 1.05, 4.0])
-def test_section_6_6_the_gate_is_open_at_a_ratio_of_1(tau: float) -> None:
+def test_the_gate_is_open_at_a_ratio_of_1(tau: float) -> None:
+    """Reference: objectives.md 6.6."""
     assert sapo.rule(f64([[1, -1]]), f64([[0, 0]]), tau, tau).c_BT.tolist() == [[1, 1]]
 
 
-def test_section_6_6_bad_tokens_fade_faster() -> None:
+def test_bad_tokens_fade_faster() -> None:
+    """Reference: objectives.md 6.6."""
     good, bad = sapo.rule(f64([[1, -1]]), f64([[math.log(4)] * 2]), 1.0, 1.05).c_BT[0].tolist()
     assert bad < good
 
@@ -179,7 +200,8 @@ def test_section_6_6_bad_tokens_fade_faster() -> None:
 P_ROLL_6_7 = [0.45, 0.2, 0.95, 0.02]
 
 
-def test_section_6_7_trust_region_on_probabilities() -> None:
+def test_trust_region_on_probabilities() -> None:
+    """Reference: objectives.md 6.7."""
     some = rows([[1, -1, -1, 1]], [P_NEW], [P_OLD], [P_ROLL_6_7])
     found = dppo.create(dppo.Config()).apply(some.advantage_BT, some)
     torch.testing.assert_close(found.c_BT, f64([[0, 0.5, 1, 0]]))
@@ -188,13 +210,15 @@ def test_section_6_7_trust_region_on_probabilities() -> None:
     assert found.clipped_BT.tolist() == [[True, False, False, True]]
 
 
-def test_section_6_7_a_rare_token_may_move_freely_in_ratio() -> None:
+def test_a_rare_token_may_move_freely_in_ratio() -> None:
+    """Reference: objectives.md 6.7."""
     some = rows([[1, 1]], [[0.2, 0.99]], roll=[[0.02, 0.75]])
     found = dppo.create(dppo.Config()).apply(some.advantage_BT, some)
     torch.testing.assert_close(found.c_BT, f64([[10, 0]]))
 
 
-def test_section_6_7_companion_acts_on_all_tokens() -> None:
+def test_companion_acts_on_all_tokens() -> None:
+    """Reference: objectives.md 6.7."""
     some = rows([[1, -1, 0, 1]], [P_NEW], [P_OLD], [P_ROLL_6_7])
     term = squared_log_ratio.create(squared_log_ratio.Config(squared_log_ratio=1e-3))
     assert term is not None
@@ -214,14 +238,15 @@ def test_a_companion_without_strength_is_left_out() -> None:
 SCORE = [-1, -0.606912, -0.268324, 0, 1]
 
 
-def test_section_10_5_bounds_of_each_token() -> None:
+def test_bounds_of_each_token() -> None:
+    """Reference: objectives.md 10.5."""
     low_BT, high_BT = hapo.bounds(f64([SCORE]), 0.2, 0.2)
     torch.testing.assert_close(low_BT, f64([[0.4, 0.321382, 0.253665, 0.2, 0.2]]), atol=1e-6, rtol=0)
     torch.testing.assert_close(high_BT, f64([[0.2, 0.2, 0.2, 0.2, 0.4]]), atol=1e-6, rtol=0)
 
 
-def test_section_10_5_the_clip_is_each_tokens_own() -> None:
-    """Ratios of .7 and 1.3: outside of .2, inside where the score doubles the bound."""
+def test_the_clip_is_each_tokens_own() -> None:
+    """Ratios of .7 and 1.3: outside of .2, inside where the score doubles the bound. Reference: objectives.md 10.5."""
     some = rows([[-1, -1, 1, 1]], [[0.35, 0.35, 0.65, 0.65]], [[0.5] * 4])
     noted = replace(some, noted={"hapo.score": f64([[-1, 1, -1, 1]])})
     found = hapo.create(hapo.Config()).apply(some.advantage_BT, noted)
@@ -229,7 +254,8 @@ def test_section_10_5_the_clip_is_each_tokens_own() -> None:
     torch.testing.assert_close(found.value_BT, f64([[0.7, 0.8, -1.2, -1.3]]))
 
 
-def test_section_10_5_a_score_of_0_is_ppo() -> None:
+def test_a_score_of_0_is_ppo() -> None:
+    """Reference: objectives.md 10.5."""
     noted = replace(FIXTURE, noted={"hapo.score": torch.zeros_like(FIXTURE.lp_BT)})
     found = hapo.create(hapo.Config()).apply(FIXTURE.advantage_BT, noted)
     expected = ppo.create(ppo.Config(clip_high=0.2)).apply(FIXTURE.advantage_BT, FIXTURE)
@@ -257,7 +283,8 @@ def test_bounds_without_sense_are_refused(given: dict[str, object], message: str
         ObjectiveConfig.model_validate({"preset": "rloo", **given})
 
 
-def test_section_8_4_the_clip_of_mai_stays_at_4_tenths_and_moves_above() -> None:
+def test_the_clip_of_mai_stays_at_4_tenths_and_moves_above() -> None:
+    """Reference: objectives.md 8.4."""
     config = ObjectiveConfig.model_validate("mai_clip")
     [controller] = config.create_controllers()
     assert 1 - config.options["clip_low"] == pytest.approx(0.4)
@@ -266,7 +293,8 @@ def test_section_8_4_the_clip_of_mai_stays_at_4_tenths_and_moves_above() -> None
     assert uppers == pytest.approx([2.75, 3.0, 2.75, 2.5, 2.5])
 
 
-def test_section_8_4_the_upper_clip_of_adapo_follows_the_entropy() -> None:
+def test_the_upper_clip_of_adapo_follows_the_entropy() -> None:
+    """Reference: objectives.md 8.4."""
     [controller] = ObjectiveConfig.model_validate("adapo").create_controllers()
     highs = [controller.update(entropy) for entropy in (0.8, 0.7, 1.1, 1.0)]
     assert highs == pytest.approx([0.308, 0.3388, 0.308, 0.308])

@@ -89,7 +89,8 @@ def test_no_rule_is_left_out() -> None:
 @EVERY_RULE
 @few
 @given(seeds)
-def test_section_18_a_rule_sees_only_the_sign_of_the_advantage(rule: str, seed: int) -> None:
+def test_a_rule_sees_only_the_sign_of_the_advantage(rule: str, seed: int) -> None:
+    """Reference: objectives.md 18."""
     rows = some_rows(seed)
     weight_BT = 10 ** (4 * torch.rand(rows.lp_BT.shape, generator=torch.Generator().manual_seed(seed)) - 2)
     expected = RULES[rule].apply(rows.advantage_BT, rows)
@@ -101,7 +102,8 @@ def test_section_18_a_rule_sees_only_the_sign_of_the_advantage(rule: str, seed: 
 @OF_TOKENS
 @few
 @given(seeds)
-def test_section_18_the_gradient_of_the_value_is_minus_a_times_c(rule: str, seed: int) -> None:
+def test_the_gradient_of_the_value_is_minus_a_times_c(rule: str, seed: int) -> None:
+    """Reference: objectives.md 18."""
     rows = some_rows(seed)
     ends = [value_of(rule, shifted(rows, by), rows) for by in (STEP, -STEP)]
     slope_BT = (ends[0] - ends[1]) / (2 * STEP)
@@ -116,7 +118,8 @@ def test_section_18_the_gradient_of_the_value_is_minus_a_times_c(rule: str, seed
 
 @few
 @given(seeds, st.integers(1, 7))
-def test_section_18_the_gradient_of_a_sequences_value_is_minus_a_times_c_over_n(seed: int, at: int) -> None:
+def test_the_gradient_of_a_sequences_value_is_minus_a_times_c_over_n(seed: int, at: int) -> None:
+    """Reference: objectives.md 18."""
     rows = some_rows(seed, of_tokens=False)
     num_B = rows.mask_BT.sum(-1)
     one_T = (torch.arange(rows.lp_BT.shape[1]) == at) * rows.mask_BT
@@ -135,7 +138,8 @@ def test_section_18_the_gradient_of_a_sequences_value_is_minus_a_times_c_over_n(
 @EVERY_RULE
 @few
 @given(seeds)
-def test_section_18_no_advantage_gives_no_coefficient_no_loss_and_no_clip(rule: str, seed: int) -> None:
+def test_no_advantage_gives_no_coefficient_no_loss_and_no_clip(rule: str, seed: int) -> None:
+    """Reference: objectives.md 18."""
     rows = some_rows(seed)
     found = RULES[rule].apply(torch.zeros_like(rows.lp_BT), rows)
     assert RULES[rule].zero_stays_zero

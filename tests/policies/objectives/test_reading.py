@@ -22,7 +22,8 @@ def fraction(reading: MixCorrectedEntropy, step: Step) -> float:
     ("mode", "before", "after"),
     [("corrected", 1.0, 1.0), ("raw", 1.0, 0.35 / 0.55)],
 )
-def test_section_12_2_a_move_of_the_mix(mode: str, before: float, after: float) -> None:
+def test_a_move_of_the_mix(mode: str, before: float, after: float) -> None:
+    """Reference: objectives.md 12.2."""
     reading = MixCorrectedEntropy(mode)  # type: ignore[arg-type]
     reading.set_baseline(H)
     assert fraction(reading, EQUAL) == pytest.approx(before)
@@ -125,7 +126,8 @@ def test_a_baseline_that_is_no_entropy_is_refused(entropy: float) -> None:
     ("mode", "before", "after"),
     [("corrected", 0.55, 0.55), ("raw", 0.55, 0.35)],
 )
-def test_section_12_2_the_reading_in_nats_is_corrected_too(mode: str, before: float, after: float) -> None:
+def test_the_reading_in_nats_is_corrected_too(mode: str, before: float, after: float) -> None:
+    """Reference: objectives.md 12.2."""
     reading = MixCorrectedEntropy(mode)  # type: ignore[arg-type]
     reading.set_baseline(H)
     found = [reading.observe(step) for step in (EQUAL, MOSTLY_A)]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from policies.objectives import Objective, ObjectiveConfig, ShapedRows, Totals
-from policies.objectives.surprisal import by_arm, weighted
+from policies.objectives.statistics import surprisal, surprisal_by_arm
 from policies.samplers.vllm import top_entropy
 from tests.policies.objectives.worked import f64, rows, totals_of
 
@@ -14,7 +14,8 @@ DRAWN = [0.7, 0.7, 0.2]  # tokens 1, 1, 2
 WEIGHTS = [1.2, 0.9, 1.1]
 
 
-def test_section_12_1_exact() -> None:
+def test_the_entropy_of_the_worked_distribution() -> None:
+    """Reference: objectives.md 12.1."""
     p = f64(P)
     assert float(-(p * p.log()).sum()) == pytest.approx(0.801819, abs=1e-6)
 
@@ -22,19 +23,22 @@ def test_section_12_1_exact() -> None:
 @pytest.mark.parametrize(
     ("weights", "expected"), [([1.0, 1.0, 1.0], 0.774263), (WEIGHTS, 0.839800)], ids=["surprisal", "weighed"]
 )
-def test_section_12_1_surprisal(weights: list[float], expected: float) -> None:
+def test_the_mean_surprisal_of_the_worked_draws(weights: list[float], expected: float) -> None:
+    """Reference: objectives.md 12.1."""
     lp = f64(DRAWN).log()
-    surprisal = weighted(lp, lp - f64(weights).log())
-    assert float(surprisal.mean()) == pytest.approx(expected, abs=1e-6)
+    found = surprisal(lp, lp - f64(weights).log())
+    assert float(found.mean()) == pytest.approx(expected, abs=1e-6)
 
 
-def test_section_12_1_self_normalised_is_another_number() -> None:
+def test_self_normalised_is_another_number() -> None:
+    """Reference: objectives.md 12.1."""
     lp, weights = f64(DRAWN).log(), f64(WEIGHTS)
-    found = weighted(lp, lp - weights.log()).sum() / weights.sum()
+    found = surprisal(lp, lp - weights.log()).sum() / weights.sum()
     assert float(found) == pytest.approx(0.787312, abs=1e-6)
 
 
-def test_section_12_1_top_k() -> None:
+def test_a_top_k_cut_makes_surprisal_another_number() -> None:
+    """Reference: objectives.md 12.1."""
     logprobs = np.log(np.array([[0.5, 0.25, 0.15, 0.07, 0.03]], np.float32))
     partial = -(np.exp(logprobs) * logprobs)[:, :3].sum()
     assert partial == pytest.approx(0.977715, abs=1e-6)
@@ -45,12 +49,12 @@ def test_section_12_1_top_k() -> None:
 
 def test_the_weighed_surprisal_is_unbiased_for_the_learners_entropy() -> None:
     learner, sampler = f64(P).log(), f64([0.3, 0.3, 0.4]).log()
-    expectation = (sampler.exp() * weighted(learner, sampler)).sum()
+    expectation = (sampler.exp() * surprisal(learner, sampler)).sum()
     assert float(expectation) == pytest.approx(0.801819, abs=1e-6)
 
 
 def test_a_log_ratio_is_clamped() -> None:
-    assert float(weighted(f64([-1.0]), f64([-50.0]))) == pytest.approx(
+    assert float(surprisal(f64([-1.0]), f64([-50.0]))) == pytest.approx(
         torch.tensor(20.0).double().exp().item()
     )
 
@@ -65,7 +69,7 @@ def of_two_arms() -> tuple[ShapedRows, Totals]:
 
 def test_sums_are_by_arm_and_an_arm_without_tokens_has_none() -> None:
     some, totals = of_two_arms()
-    found = by_arm(some, totals)
+    found = surprisal_by_arm(some, totals)
     assert {arm: count for arm, (_, count) in found.items()} == {"one/a": 2, "two/c": 3}
     assert found["two/c"][0] / 3 == pytest.approx(0.839800, abs=1e-6)
 

@@ -3,9 +3,9 @@ import torch
 from torch import Tensor
 
 from policies.objectives import ObjectiveError, Totals
-from policies.objectives.centred_log_prob import Centre
 from policies.objectives.parts import Shaper
 from policies.objectives.shapers import repo, repo_r
+from policies.objectives.statistics import Centre
 from tests.policies.objectives.worked import f64, rows, totals_of
 
 # Section 8.0: an exact softmax over three actions.
@@ -56,12 +56,16 @@ def shape_actions(shaper: Shaper) -> Tensor:
         ((A - BETA_STAR * L).tolist(), [-0.000260, -0.036671, 0.075160], 1e-6),
     ],
 )
-def test_section_8_0_numbers(found: object, expected: object, tolerance: float) -> None:
+def test_the_entropy_change_of_a_step_and_the_strength_that_cancels_it(
+    found: object, expected: object, tolerance: float
+) -> None:
+    """Reference: objectives.md 8.0."""
     assert found == pytest.approx(expected, abs=tolerance)
 
 
 @pytest.mark.parametrize(("eta", "bound"), [(0.01, 1e-9), (0.1, 1e-7)])
-def test_section_8_0_repo_at_beta_star_keeps_entropy(eta: float, bound: float) -> None:
+def test_repo_at_beta_star_keeps_entropy(eta: float, bound: float) -> None:
+    """Reference: objectives.md 8.0."""
     shaper = repo.create(repo.Config(strength=BETA_STAR, centre="exact"))
     assert abs(entropy_change(shape_actions(shaper), eta)) < bound
 
@@ -69,7 +73,8 @@ def test_section_8_0_repo_at_beta_star_keeps_entropy(eta: float, bound: float) -
 TOKENS = rows([[1, 1, -1, -1]], [[0.9, 0.1, 0.5, 0.05]])
 
 
-def test_section_8_1_batch_centring() -> None:
+def test_batch_centring() -> None:
+    """Reference: objectives.md 8.1."""
     shaper = repo.create(repo.Config(strength=0.1, centre="batch"))
     shaped = shaper.apply(TOKENS.advantage_BT, TOKENS, totals_of(TOKENS))
     torch.testing.assert_close(
@@ -77,7 +82,8 @@ def test_section_8_1_batch_centring() -> None:
     )
 
 
-def test_section_8_1_exact_centring() -> None:
+def test_exact_centring() -> None:
+    """Reference: objectives.md 8.1."""
     shaper = repo.create(repo.Config(strength=0.1))
     torch.testing.assert_close(
         shape_actions(shaper), f64([0.155486, -0.319238, -0.449923]), atol=1e-6, rtol=0
@@ -100,7 +106,8 @@ def test_section_8_1_exact_centring() -> None:
         (0.1, -2, -3, -1.4),
     ],
 )
-def test_section_8_2_shaped_advantages(zeta: float, advantage: float, lp: float, expected: float) -> None:
+def test_shaped_advantages(zeta: float, advantage: float, lp: float, expected: float) -> None:
+    """Reference: objectives.md 8.2."""
     assert float(repo_r.shape(f64([[advantage]]), f64([[lp]]), zeta)) == pytest.approx(expected, abs=1e-12)
 
 

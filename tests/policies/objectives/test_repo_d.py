@@ -1,9 +1,9 @@
 import pytest
 
 from policies.objectives import ObjectiveConfig
-from policies.objectives.centred_log_prob import Centre, centred_lp
 from policies.objectives.objective import Objective
 from policies.objectives.shapers import repo_d
+from policies.objectives.statistics import Centre, centred_lp
 from tests.policies.objectives.worked import f64, rows, surveyed, totals_of
 
 TOKENS = rows([[1, 1, -1, -1]], [[0.9, 0.1, 0.5, 0.05]], entropy=[[0.3, 0.5, 0.7, 0.2]])  # the data of 8.1
@@ -27,7 +27,8 @@ def shaped(strength: float, centre: Centre = "batch") -> list[float]:
         (float((f64([shaped(1 / float((L**2).mean()))]) * L).mean()), 0.0),  # the covariance is gone
     ],
 )
-def test_section_8_3_numbers(found: object, expected: object) -> None:
+def test_the_expected_change_and_the_push_against_it(found: object, expected: object) -> None:
+    """Reference: objectives.md 8.3."""
     assert found == pytest.approx(expected, abs=1e-6)
 
 

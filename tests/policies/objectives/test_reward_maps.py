@@ -13,7 +13,8 @@ from tests.policies.objectives.surrogates.case import random_case
 from tests.policies.objectives.worked import f64, memory, outcomes
 
 
-def test_section_13_1_overlong() -> None:
+def test_the_overlong_penalty_rises_linearly_in_the_buffer() -> None:
+    """Reference: objectives.md 13.1."""
     config = overlong.Config(overlong_max_length=20, overlong_buffer=4)
     some = outcomes([1] * 6, lengths=[15, 16, 17, 18, 20, 30])
     found = overlong.create(config).apply(some, memory())
@@ -26,7 +27,10 @@ def test_an_overlong_buffer_is_a_part_of_the_length() -> None:
 
 
 @pytest.mark.parametrize(("think", "answer", "expected"), [(0.6, 0.2, 0.4), (0.2, 0.5, 0)])
-def test_section_13_2_pear(think: float, answer: float, expected: float) -> None:
+def test_pear_charges_correct_answers_for_uncertain_thinking(
+    think: float, answer: float, expected: float
+) -> None:
+    """Reference: objectives.md 13.2."""
     assert float(pear.penalty(f64([think]), f64([answer]), 1.0)) == pytest.approx(expected)
 
 
@@ -52,7 +56,10 @@ def test_pear_charges_correct_answers_for_their_two_phases() -> None:
         ("hard", False, 20, 0.3),
     ],
 )
-def test_section_13_3_bonus(difficulty: str, is_correct: bool, count: float, expected: float) -> None:
+def test_the_ares_bonus_by_difficulty_and_correctness(
+    difficulty: str, is_correct: bool, count: float, expected: float
+) -> None:
+    """Reference: objectives.md 13.3."""
     found = ares.bonus(f64([count - 20]), torch.tensor([is_correct]), 20, 0.5, difficulty)
     assert float(found) == pytest.approx(expected, abs=1e-6)
 
@@ -101,7 +108,8 @@ def test_ares_without_a_token_earns_nothing() -> None:
 @pytest.mark.parametrize(
     ("point", "gain", "multiplier"), [([2, 1], 1, 1.642391), ([1, 1], 0, 0.5), ([-1, 9], 0, 0.5)]
 )
-def test_section_13_4_hypervolume(point: list[float], gain: float, multiplier: float) -> None:
+def test_the_hypervolume_that_a_point_adds(point: list[float], gain: float, multiplier: float) -> None:
+    """Reference: objectives.md 13.4."""
     found = hypervolume.added([[1, 2]], point, [0, 0])
     assert found == pytest.approx(gain)
     assert hypervolume.multiplier(found) == pytest.approx(multiplier, abs=1e-6)
@@ -139,7 +147,8 @@ def test_rewards_count_more_in_the_step_and_the_arm_that_found_something_new() -
     assert kept.log == {"hypervolume_multiplier": 0.5}
 
 
-def test_section_11_1_kl_in_the_reward() -> None:
+def test_kl_in_the_reward() -> None:
+    """Reference: objectives.md 11.1."""
     part = kl_reward.create(kl_reward.Config(kl_reward=0.1))
     assert part is not None
     assert part.needs == {"lp_ref"}

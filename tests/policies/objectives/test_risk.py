@@ -19,11 +19,13 @@ SCORES = f64([1, 2, 3, 5])
     ],
     ids=["mixed", "rvar", "natural baseline"],
 )
-def test_section_4_1_worth_of_a_score(config: risk.Config, expected: list[float]) -> None:
+def test_worth_of_a_score(config: risk.Config, expected: list[float]) -> None:
+    """Reference: objectives.md 4.1."""
     torch.testing.assert_close(risk.value(SCORES, 2, 4, config), f64(expected), atol=1e-4, rtol=0)
 
 
-def test_section_4_1_trackers() -> None:
+def test_quantile_trackers_move_by_the_share_below_them() -> None:
+    """Reference: objectives.md 4.1."""
     once = risk.track(0.0, 0.2, SCORES, 0.1)
     assert (once, risk.track(once, 0.2, SCORES, 0.1)) == pytest.approx((0.02, 0.04))
     assert risk.track(4.0, 0.8, SCORES, 0.1) == pytest.approx(4 + 0.1 * (0.8 - 0.75))

@@ -31,14 +31,15 @@ def played(entropy: list[list[float]], arms: list[int] | None = None) -> ShapedR
 ROW = [0.05, 0.1, 0.2, 0.6, 0.9]
 
 
-def test_section_11_5_percentile() -> None:
+def test_tokens_above_the_percentile_of_their_sequence_are_kept() -> None:
+    """Reference: objectives.md 11.5."""
     some = f64([ROW])
     assert float(some.quantile(0.8)) == pytest.approx(0.66)
     assert siren.shares(some, torch.ones(1, 5, dtype=torch.bool), 0.8).tolist() == [[0, 0, 0, 0, 1]]
 
 
-def test_section_11_5_term_and_derivative() -> None:
-    """Hbar .9 around an anchor of .7: .0002, with a derivative of .002."""
+def test_the_coefficient_is_the_derivative_of_the_squared_gap() -> None:
+    """Hbar .9 around an anchor of .7: .0002, with a derivative of .002. Reference: objectives.md 11.5."""
     kept = PartState({"": 0.7}, memory().rng)
     some, totals = surveyed(make(), played([ROW]), kept)
     added = make().apply(some, totals)

@@ -34,11 +34,13 @@ EXPONENTIAL = {"steer_form": "exponential"}
         (weights({"steer_quantile": 0.5}), [0.8, 1.2, 0.8]),
     ],
 )
-def test_section_10_2_changes_and_weights(found: list[float], expected: list[float]) -> None:
+def test_changes_and_weights(found: list[float], expected: list[float]) -> None:
+    """Reference: objectives.md 10.2."""
     assert found == pytest.approx(expected, abs=1e-6)
 
 
-def test_section_10_2_k_of_the_exponential_form() -> None:
+def test_k_of_the_exponential_form() -> None:
+    """Reference: objectives.md 10.2."""
     weight = float(steer.exponential(f64([1.0]), 1.172327, 0.8))
     assert weight == pytest.approx(float(f64([-0.190342]).exp()), abs=1e-6)
     assert float(steer.exponential(f64([0.001]), 0.001, 0.8)) == pytest.approx(0.8 ** (0.001 / 0.02))

@@ -20,11 +20,13 @@ def make(**options: Any) -> Controller:
         ("initial", "entropy_reading"),
     ],
 )
-def test_section_12_2_the_unit_of_the_target_says_what_is_read(target_in: str, reads: str) -> None:
+def test_the_unit_of_the_target_says_what_is_read(target_in: str, reads: str) -> None:
+    """Reference: objectives.md 12.2."""
     assert make(target_in=target_in).reads == reads
 
 
-def test_section_12_2_a_target_from_first_readings() -> None:
+def test_a_target_from_first_readings() -> None:
+    """Reference: objectives.md 12.2."""
     controller = make(target_in="initial", target=0.5, target_readings=3)
     found = []
     for reading in (0.9, math.nan, 1.2, 1.5, 1.0):
@@ -33,7 +35,8 @@ def test_section_12_2_a_target_from_first_readings() -> None:
     assert found == [*rests, (pytest.approx(0.6), pytest.approx(-0.4))]
 
 
-def test_section_12_2_a_target_that_goes_down_a_line() -> None:
+def test_a_target_that_goes_down_a_line() -> None:
+    """Reference: objectives.md 12.2."""
     controller = make(target=1.0, target_end=0.4, target_steps=3)
     targets = []
     for reading in (1.0, None, 1.0, 1.0, 1.0, 1.0):
@@ -70,7 +73,8 @@ def test_a_plain_target_knows_nothing_to_rescale() -> None:
     assert controller.state() == before
 
 
-def test_section_18_a_saved_target_goes_on_as_if_uninterrupted() -> None:
+def test_a_saved_target_goes_on_as_if_uninterrupted() -> None:
+    """Reference: objectives.md 18."""
     options = {"target_in": "initial", "target_readings": 3, "target_end": 0.5, "target_steps": 4}
     readings = [1.0, 0.9, 0.8, 0.9, 1.1, 0.7, 1.3]
     for cut in (2, 5):

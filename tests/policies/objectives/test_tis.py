@@ -14,7 +14,8 @@ TOTALS = Totals(num_tokens=4, num_sequences=1)
     [(1e9, [1.111111, 1, 0.947368, 5]), (2.0, [1.111111, 1, 0.947368, 2])],
     ids=["raw", "C = 2"],
 )
-def test_section_7_token_weights(cap: float, weights: list[float]) -> None:
+def test_token_weights(cap: float, weights: list[float]) -> None:
+    """Reference: objectives.md 7."""
     shaper = tis.create(tis.Config(tis_cap=cap))
     assert shaper is not None
     shaped = shaper.apply(FIXTURE.advantage_BT, FIXTURE, TOTALS)
