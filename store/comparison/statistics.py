@@ -128,7 +128,9 @@ def bootstrap(
         values = _enumerated(scores, statistic)
         return Interval(*_percentiles(values), values.size, True)
     chunks = [min(_CHUNK, num_draws - done) for done in range(0, num_draws, _CHUNK)]
-    values = np.concatenate([statistic(_resampled(scores, rng, size)) for size in chunks])
+    picked = (rng.integers(len(scores), size=(size, *scores.shape)) for size in chunks)
+    columns = np.arange(scores.shape[1])
+    values = np.concatenate([statistic(scores[rows, columns]) for rows in picked])
     return Interval(*_percentiles(values), num_draws, False)
 
 
@@ -137,13 +139,6 @@ def t_interval(differences: ArrayLike, level: float = LEVEL) -> Interval:
     d = np.asarray(differences, float)
     half = float(special.stdtrit(d.size - 1, (1 + level) / 2) * d.std(ddof=1) / math.sqrt(d.size))
     return Interval(float(d.mean()) - half, float(d.mean()) + half)
-
-
-def _resampled(scores: Floats, rng: Generator, num_draws: int) -> Floats:
-    rows, columns = scores.shape
-    picked = rng.integers(rows, size=(num_draws, rows, columns))
-    resampled: Floats = scores[picked, np.arange(columns)]
-    return resampled
 
 
 def _enumerated(scores: Floats, statistic: Statistic) -> Floats:

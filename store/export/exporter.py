@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from store import outcomes
+from store import carryover
 from store.export.columns import Row, Table
 from store.export.dictionary import write_dictionary
 from store.export.file_formats import FORMATS, Writer, visible
@@ -117,14 +117,14 @@ def _run(reading: Reading, name: str) -> Row:
 
 
 def _carry_over(reading: Reading, run: str) -> list[Row]:
-    found = outcomes.read(reading, run)
+    found = carryover.read(reading, run)
     stages = sorted({stage for stage, _ in found.accuracy if stage})
     return [
         (run, stage, name, value)
         for stage in stages
         for name, value in {
-            **outcomes.of_run(found.up_to(stage)),
-            **outcomes.of_switch(found, stage),
+            **carryover.of_run(found.up_to(stage)),
+            **carryover.of_switch(found, stage),
         }.items()
     ]
 

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from store import run_story
+from store import run_summary
 from store.ledger import Ledger
-from store.ledger.queries import Reading
 from store.ledger.query_rows import ArmPoint, Boundary, Cell, CurvePoint, Sample, StagePick
-from store.run_story import Facts
+from store.report.charts import palette
+from store.run_summary import Facts
 
 MAX_POINTS = 64  # of a line: a point of noise is no news
 MAX_ARM_POINTS = 20_000  # of all arms together: a page of many arms stays small
-NUM_COLOURS = 8  # for environments; beyond it the rest is grey
 SLOTS_READ = 4  # kept completions of a category, at most
 
 
@@ -24,7 +23,6 @@ class Twin:
     """The same run with another bandit, as far as it has come."""
 
     name: str
-    bandit: str
     boundaries: Sequence[Boundary]
     accuracy: Sequence[Cell]
     curves: Sequence[CurvePoint]
@@ -34,7 +32,7 @@ class Twin:
 class ReportData:
     """A run as its ledger tells it."""
 
-    story: Facts
+    facts: Facts
     spec: Mapping[str, Any]
     host: Mapping[str, Any]
     created_at: str
@@ -60,26 +58,32 @@ class ReportData:
     def steps(self) -> tuple[int, int]:
         """The steps done before what is told here, and those done by now."""
         starts = [boundary.step for boundary in self.boundaries]
-        starts += [stage["start_step"] for stage in self.story["stages"]]
-        return min(starts, default=0), int(self.story["num_steps"])
+        starts += [stage["start_step"] for stage in self.facts["stages"]]
+        return min(starts, default=0), int(self.facts["num_steps"])
 
 
 def gather(ledger: Ledger, folder: Path, name: str) -> ReportData:
     """Ask the ledger for everything."""
-    read, facts = ledger.reading, run_story.facts(ledger, folder, name)
+    read, facts = ledger.reading, run_summary.facts(ledger, folder, name)
     spec, boundaries = read.spec(name), read.boundaries(name)
-    environments = _environments(spec, facts)
+    measured = facts["environments"]
+    environments = list(dict.fromkeys([*measured, *spec.get("environments", {})]))
+    changes = {
+        name: abs(float(measured[name]["accuracy_change"] or 0.0)) if name in measured else 0.0
+        for name in environments
+    }
     num_steps = facts["num_steps"]
     curve_width = _width(num_steps, MAX_POINTS)
     arm_width = _width(num_steps, min(MAX_POINTS, MAX_ARM_POINTS // max(1, len(facts["arms"]))))
     ends = sorted({boundary.after_stage for boundary in (*boundaries[:1], *boundaries[-1:])})
+    twin = read.baseline(name)
     return ReportData(
-        story=facts,
+        facts=facts,
         spec=spec,
         host=read.host(name),
         created_at=read.run(name).created_at,
         environments=environments,
-        colours=_colours(environments, facts),
+        colours=palette(environments, sorted(environments, key=lambda name: changes[name], reverse=True)),
         boundaries=boundaries,
         accuracy=read.matrix(name, "pass_1"),
         entropy=read.matrix(name, "entropy_token"),
@@ -89,21 +93,14 @@ def gather(ledger: Ledger, folder: Path, name: str) -> ReportData:
         arm_width=arm_width,
         stage_picks=read.stage_picks(name),
         samples=read.boundary_samples(name, ends, SLOTS_READ) if ends else [],
-        twin=_twin(read, name, curve_width),
-    )
-
-
-def _twin(read: Reading, run: str, curve_width: int) -> Twin | None:
-    """Ask for the run's baseline, if it has one."""
-    name = read.baseline(run)
-    if name is None:
-        return None
-    return Twin(
-        name,
-        read.run(name).bandit,
-        read.boundaries(name),
-        read.matrix(name, "pass_1"),
-        read.curves(name, ("accuracy",), curve_width),
+        twin=None
+        if twin is None
+        else Twin(
+            twin,
+            read.boundaries(twin),
+            read.matrix(twin, "pass_1"),
+            read.curves(twin, ("accuracy",), curve_width),
+        ),
     )
 
 
@@ -111,22 +108,3 @@ def _width(num_steps: int, num_points: int) -> int:
     """How many steps to average into a point: so that the last point averages as many, or nearly."""
     least = max(1, -(-num_steps // num_points))
     return max(range(least, 2 * least + 1), key=lambda width: ((num_steps - 1) % width + 1) / width)
-
-
-def _environments(spec: Mapping[str, Any], facts: Facts) -> list[str]:
-    measured = facts["environments"]
-    return list(dict.fromkeys([*measured, *spec.get("environments", {})]))
-
-
-def _colours(environments: Sequence[str], facts: Facts) -> dict[str, str]:
-    """Give each environment a colour; with more of them than colours, those whose accuracy changed most."""
-
-    def change(name: str) -> float:
-        measured = facts["environments"].get(name)
-        return abs(float(measured["accuracy_change"] or 0.0)) if measured else 0.0
-
-    chosen = environments
-    if len(environments) > NUM_COLOURS:
-        chosen = sorted(environments, key=change, reverse=True)[:NUM_COLOURS]
-    numbered = {name: f"c{i}" for i, name in enumerate([n for n in environments if n in chosen], start=1)}
-    return {name: numbered.get(name, "c0") for name in environments}

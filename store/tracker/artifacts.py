@@ -17,9 +17,8 @@ from store.export.tables import PICKS
 from store.ledger import Reading
 from store.ledger.query_rows import Cell, Sample
 from store.secrets import without_logins
-from store.tracker.cursor import Cursor
 from store.tracker.names import MATRICES, of_category, of_environment, slug
-from store.tracker.pages import HistoryPages
+from store.tracker.pages import Cursor, HistoryPages
 
 SPEC, REPORT = "spec.yaml", "report.html"  # in a run's folder, when they are there
 NUM_SAMPLES = 20  # an environment

@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from store.errors import TrackerError
-from store.tracker.target import Target, mind_manners
+from store.tracker.record import Target, mind_manners
 
 READY_S = 120.0  # it imports a lot
 END_S = 10.0

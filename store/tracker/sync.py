@@ -10,13 +10,12 @@ from pathlib import Path
 
 from store.ledger import Ledger, Reading
 from store.ledger.query_rows import Stage
-from store.run_story import status
+from store.run_summary import status
 from store.secrets import without_logins
 from store.tracker import artifacts, settings
-from store.tracker.cursor import Cursor, covered
-from store.tracker.pages import HistoryPages, Page
+from store.tracker.names import milliseconds
+from store.tracker.pages import Cursor, HistoryPages, Page, covered
 from store.tracker.record import CURSOR, MlflowRecord, MlflowRun
-from store.tracker.values import milliseconds
 
 Say = Callable[[str], None]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from store.comparison.settings import Flat, asked_for, differing, flat, grouped, telling
+from store.comparison.runs import Flat, asked_for, differing, flat, grouped, telling
 from store.errors import ComparisonError
 
 
