@@ -17,12 +17,11 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from store.metrics import metric
 
 if TYPE_CHECKING:
-    from store.ledger.queries import Reading
     from store.ledger.query_rows import Cell, Stage
 
 LEAST_GAIN = 0.05  # of accuracy: less has not been learnt
@@ -211,6 +210,16 @@ class Matrices:
         return Matrices(cut(self.accuracy), cut(self.entropy), cut(self.errors), self.stages[:stage])
 
 
+class BoundaryReader(Protocol):
+    """What knows a run's boundaries and stages: a ledger's reading."""
+
+    def matrix(self, name: str, metric: str) -> list[Cell]:
+        """Cells of a metric at all boundaries."""
+
+    def stages(self, name: str) -> list[Stage]:
+        """Stages in order."""
+
+
 @dataclass(frozen=True)
 class CarryOverMetric:
     """A number that sums a run up, and what it is called where."""
@@ -303,7 +312,7 @@ def matrices(accuracy: Iterable[Cell], entropy: Iterable[Cell], stages: Sequence
     )
 
 
-def read(reading: Reading, run: str) -> Matrices:
+def read(reading: BoundaryReader, run: str) -> Matrices:
     """Ask the ledger for a run's matrices."""
     return matrices(reading.matrix(run, "pass_1"), reading.matrix(run, "entropy_token"), reading.stages(run))
 

@@ -9,15 +9,12 @@ from itertools import pairwise
 
 from store.carryover import NOTHING_LEARNT, OUTCOMES
 from store.comparison import sentences
-from store.comparison.curves import Curves, Drawn, PlotArea, draw
+from store.comparison.curves import Curves, Drawn, draw
 from store.comparison.matrices import MeanCell, MeanMatrix
 from store.comparison.result import Comparison
 from store.ledger.queries import Reading
-from store.report import templates
+from store.report import charts, templates
 from store.report.charts import (
-    GAP,
-    NUM_COLOURS,
-    TALL,
     Band,
     Chart,
     Forest,
@@ -27,12 +24,7 @@ from store.report.charts import (
     HeatRow,
     Scale,
     Series,
-    forest,
-    line_chart,
     nice_top,
-    palette,
-    scale_around_zero,
-    shade,
 )
 from store.sentences import num, number, signed
 
@@ -50,7 +42,7 @@ def render(reading: Reading, comparison: Comparison) -> str:
     means = {setting.label: setting.mean for setting in comparison.settings}
     best = sorted(means, key=lambda label: means[label], reverse=comparison.direction >= 0)
     ranked = dict.fromkeys([comparison.baseline or next(iter(means)), *best])
-    colours = palette(list(means), list(ranked))
+    colours = charts.palette(list(means), list(ranked))
     verdicts = sentences.sentences(comparison)
     found = comparison.carry_over
     facts = {
@@ -75,7 +67,7 @@ def render(reading: Reading, comparison: Comparison) -> str:
         "differences": _heat_maps(comparison, found.differences),
         "charts": _charts(drawn, colours),
         "has_ranges": len(comparison.settings) <= RANGES,
-        "num_colours": NUM_COLOURS,
+        "num_colours": charts.NUM_COLOURS,
         "open_groups": OPEN,
         "is_in_steps": drawn.axis.is_in_steps,
         "written_at": datetime.now(UTC),
@@ -89,9 +81,9 @@ def _settings(comparison: Comparison) -> list[Forest]:
         setting.label: [(run.seed, *score) for run in setting.runs for score in run.strata.items()]
         for setting in comparison.settings
     }
-    scale = scale_around_zero(value for own in scores.values() for _, _, value in own)
+    scale = charts.scale_around_zero(value for own in scores.values() for _, _, value in own)
     return [
-        forest(
+        charts.forest(
             [
                 (value, f"seed {seed}, {stratum}: {number(value, sentences.DIGITS)}")
                 for seed, stratum, value in scores[setting.label]
@@ -113,14 +105,14 @@ def _pairs(comparison: Comparison) -> list[Forest]:
 
     ends = [end for pair in comparison.pairs if (of := pair.interval) for end in (of.low, of.high)]
     seen = [*ends, *(d for pair in comparison.pairs for d in pair.differences)]
-    scale = scale_around_zero(map(place, seen))
+    scale = charts.scale_around_zero(map(place, seen))
     rows = []
     for pair in comparison.pairs:
         seeds = zip(pair.seeds, pair.differences, strict=True)
         dots = [(place(d), f"seed {seed}: {sentences.change(d, pair.is_ratio)}") for seed, d in seeds]
         interval = sentences.changes(pair.interval, pair.is_ratio)
         rows.append(
-            forest(
+            charts.forest(
                 dots,
                 None if pair.mean is None else place(pair.mean),
                 pair.interval and (place(pair.interval.low), place(pair.interval.high)),
@@ -144,12 +136,17 @@ def _heat_maps(comparison: Comparison, matrices: Sequence[MeanMatrix]) -> dict[s
         if not names:
             continue
         top, is_change = nice_top(means[matrix.metric], 1e-3), matrix.baseline is not None
-        rows = []
-        for row in matrix.rows:
-            cells_ = [
-                _mean_cell(row.cells[n], matrix.num_seeds, top, is_change, f"{n}, {row.label}") for n in names
-            ]
-            rows.append(HeatRow(row.label, row.environment or "", cells_))
+        rows = [
+            HeatRow(
+                row.label,
+                row.environment or "",
+                [
+                    _mean_cell(row.cells[n], matrix.num_seeds, top, is_change, f"{n}, {row.label}")
+                    for n in names
+                ],
+            )
+            for row in matrix.rows
+        ]
         css = f"mean {CSS[matrix.metric]}{' change' if is_change else ''}"
         heat = HeatMap(TITLES[matrix.metric], css, names, rows, sentences.parting(matrix))
         label = matrix.setting + (f" minus {matrix.baseline}" if is_change else "")
@@ -163,7 +160,7 @@ def _mean_cell(cell: MeanCell, num_seeds: int, top: float, is_change: bool, wher
     margin = "" if cell.interval is None else f"±{number((cell.interval.high - cell.interval.low) / 2)}"
     if cell.n < num_seeds:
         margin = f"{margin} of {cell.n}".strip()
-    css = f"{shade(abs(cell.mean) / top)} {'down' if cell.mean < 0 else 'up'}"
+    css = f"{charts.shade(abs(cell.mean) / top)} {'down' if cell.mean < 0 else 'up'}"
     text = signed(cell.mean) if is_change else number(cell.mean)
     return HeatCell(text, css, _cell_in_words(cell, where, is_change), margin)
 
@@ -200,13 +197,21 @@ def _charts(drawn: Drawn, colours: Mapping[str, str]) -> list[Chart]:
 
     def series(curves: Curves, measured: Curves, gap: float | None = None) -> list[Series]:
         num_places = max((len(places) for places in curves.values()), default=1)
-        gap = gap or max(GAP, 2.5 * (len(edges) - 1) * longest / max(1, num_places))
+        gap = gap or max(charts.GAP, 2.5 * (len(edges) - 1) * longest / max(1, num_places))
         return [
             Series(
                 name,
                 colours[name],
                 [(place.x, place.mean) for place in places],
-                _dots(name, measured.get(name, ())),
+                [
+                    (
+                        p.x,
+                        p.mean,
+                        None,
+                        f"{name}: {number(p.mean)}, seeds {number(p.least)} to {number(p.most)}",
+                    )
+                    for p in measured.get(name, ())
+                ],
                 colours[name] != "c0",
                 gap=gap,
                 # ranges of many settings would hide each other
@@ -216,7 +221,8 @@ def _charts(drawn: Drawn, colours: Mapping[str, str]) -> list[Chart]:
             if places
         ]
 
-    bands = [  # the stages, every other one shaded
+    stages = enumerate(zip(drawn.axis.names, pairwise(edges), strict=True), start=1)
+    bands = [  # every other stage is shaded
         Band(
             100 * (start - edges[0]) / span,
             100 * (end - start) / span,
@@ -224,35 +230,24 @@ def _charts(drawn: Drawn, colours: Mapping[str, str]) -> list[Chart]:
             f"Stage {stage}" + (f" on {name}" if name else ""),
             str(stage) if len(drawn.axis.names) <= 20 else "",
         )
-        for stage, (name, (start, end)) in enumerate(
-            zip(drawn.axis.names, pairwise(edges), strict=True), start=1
-        )
+        for stage, (name, (start, end)) in stages
     ]
-    charts = []
+    training, held_out = series(drawn.training, {}), series(drawn.held_out, drawn.held_out, math.inf)
+    entropy = series(drawn.entropy, drawn.held_out_entropy)
+    unit = "steps" if drawn.axis.is_in_steps else "stage" if len(edges) == 2 else "stages"
+    made = []
     for title, of, most, css in (
-        ("Training accuracy, of the environment being trained", series(drawn.training, {}), 1.0, "tall wide"),
-        (
-            "Held-out accuracy, mean of the environments",
-            series(drawn.held_out, drawn.held_out, math.inf),
-            1.0,
-            "tall",
-        ),
-        ("Entropy, nats a token", series(drawn.entropy, drawn.held_out_entropy), math.inf, "tall"),
+        ("Training accuracy, of the environment being trained", training, 1.0, "tall wide"),
+        ("Held-out accuracy, mean of the environments", held_out, 1.0, "tall"),
+        ("Entropy, nats a token", entropy, math.inf, "tall"),
     ):
         tops = [most for one in of for _, _, most in one.ranges]
         tops += [value for one in of for _, value in one.points if value is not None]
         tops += [value for one in of for _, value, _, _ in one.measured]
-        unit = "steps" if drawn.axis.is_in_steps else "stage" if len(edges) == 2 else "stages"
-        frame = Frame(Scale(edges[0], edges[-1]), Scale(0, nice_top(tops, 0.1, most)), TALL, bands, unit)
+        y = Scale(0, nice_top(tops, 0.1, most))
+        frame = Frame(Scale(edges[0], edges[-1]), y, charts.TALL, bands, unit)
         ends = [f"{one.name} ends at {number(one.points[-1][1])}" for one in of]
         about = f"{title}, a line a setting. {'; '.join(ends[:12])}."
         if of:
-            charts.append(line_chart(title, about, of, frame, css))
-    return charts
-
-
-def _dots(name: str, places: Sequence[PlotArea]) -> list[tuple[float, float, float | None, str]]:
-    return [
-        (p.x, p.mean, None, f"{name}: {number(p.mean)}, seeds {number(p.least)} to {number(p.most)}")
-        for p in places
-    ]
+            made.append(charts.line_chart(title, about, of, frame, css))
+    return made

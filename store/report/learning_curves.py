@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from store.ledger.query_rows import Boundary, Cell, CurvePoint
+from store.report import charts
 from store.report.charts import (
-    GAP,
     LOW,
     TALL,
     Band,
@@ -169,7 +169,7 @@ def _of_curves(data: ReportData, curves: Sequence[CurvePoint], metric: str) -> l
 
 def _gap(data: ReportData) -> float:
     low, high = data.steps
-    return max(GAP, 2.5 * data.curve_width / max(1, high - low))
+    return max(charts.GAP, 2.5 * data.curve_width / max(1, high - low))
 
 
 def _dashed(data: ReportData, points: Mapping[str, Sequence[Xy]], gap: float) -> list[Series]:

@@ -158,9 +158,8 @@ class _Pauses:
                 raise away
         self._num_failures += 1
         until = time.monotonic() + pause_s
-        while (
-            self._is_mine() and (left := until - time.monotonic()) > 0
-        ):  # let go soon when another takes over
+        # let go soon when another tracker takes over
+        while self._is_mine() and (left := until - time.monotonic()) > 0:
             time.sleep(min(LOOK_S, left))
 
     def end(self) -> None:

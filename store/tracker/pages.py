@@ -11,12 +11,12 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TypeVar
 
 from store import carryover
 from store.ledger import Reading
-from store.ledger.query_rows import Arm, Boundary, Number, Run, Stage, StagePick, Step
+from store.ledger.query_rows import Arm, Boundary, Number, Run, Step
 from store.records import EVERYTHING
 from store.tracker.names import MATRICES, MlflowValue, of_bandits, of_environment, of_pick, of_step, values
 
@@ -74,37 +74,22 @@ class Page:
     end: Cursor  # the cursor once all of it has arrived
 
 
-@dataclass
 class HistoryPages:
     """What a run's pages are cut from: its small tables whole, its large ones step by step."""
 
-    read: Reading
-    run: Run
-    steps: Sequence[Step] = field(init=False)
-    boundaries: Sequence[Boundary] = field(init=False)
-    stages: Mapping[int, Stage] = field(init=False)
-    picks: Mapping[int, StagePick] = field(init=False)
-    chances: Mapping[int, Mapping[str, float]] = field(init=False)  # by stage, what its pick was drawn from
-    matrices: Mapping[str, Mapping[tuple[int, str], float | None]] = field(init=False)
-    carried: carryover.Matrices = field(init=False)  # what the numbers of carry-over are made of
-
-    def __post_init__(self) -> None:
-        read, name = self.read, self.run.name
-        self.steps, self.boundaries = read.steps(name), read.boundaries(name)
-        self.stages = {stage.stage: stage for stage in read.stages(name)}
-        self.picks = {pick.stage: pick for pick in read.stage_picks(name)}
-        drawn = [event.data for event in read.events(name) if "probabilities" in event.data]
-        self.chances = {data["stage"]: data["probabilities"] for data in drawn}
-        cells = {metric: read.matrix(name, metric) for metric in MATRICES}
-        self.matrices = {
-            metric: {
-                (cell.after_stage, cell.environment): cell.value
-                for cell in of
-                if cell.environment is not None and cell.category is None
-            }
-            for metric, of in cells.items()
+    def __init__(self, read: Reading, run: Run) -> None:
+        self.read, self.run = read, run
+        self.steps, self.boundaries = read.steps(run.name), read.boundaries(run.name)
+        self.stages = {stage.stage: stage for stage in read.stages(run.name)}
+        self.picks = {pick.stage: pick for pick in read.stage_picks(run.name)}
+        drawn = [event.data for event in read.events(run.name) if "probabilities" in event.data]
+        self.chances: Mapping[int, Mapping[str, float]] = {  # by stage, what its pick was drawn from
+            data["stage"]: data["probabilities"] for data in drawn
         }
-        self.carried = carryover.matrices(cells["pass_1"], cells["entropy_token"], list(self.stages.values()))
+        self.cells = {metric: read.matrix(run.name, metric) for metric in MATRICES}
+        self.measured = carryover.matrices(
+            self.cells["pass_1"], self.cells["entropy_token"], list(self.stages.values())
+        )
 
     def has(self, sent: Cursor) -> bool:
         """Whether this is still the history that was sent up to there; a resumed run may have gone back.
@@ -183,14 +168,14 @@ class HistoryPages:
         """The matrices' row, what it says about the stage before, and what that stage earned."""
         after = boundary.after_stage
         numbers = {
-            of_environment(f"R_{metric}", environment): value
-            for metric, matrix in self.matrices.items()
-            for (stage, environment), value in matrix.items()
-            if stage == after
+            of_environment(f"R_{metric}", cell.environment): cell.value
+            for metric, cells in self.cells.items()
+            for cell in cells
+            if cell.after_stage == after and cell.environment is not None and cell.category is None
         }
-        so_far = carryover.of_run(self.carried.up_to(after))
+        so_far = carryover.of_run(self.measured.up_to(after))
         numbers |= {one.mlflow: so_far[one.name] for one in carryover.OUTCOMES}
-        numbers |= carryover.of_switch(self.carried, after)
+        numbers |= carryover.of_switch(self.measured, after)
         if after in self.picks:
             numbers["bandit/reward"] = self.picks[after].signal
         return values(numbers, boundary.step, boundary.created_at)
