@@ -30,8 +30,8 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class PlotArea:
-    """A setting at one place of the axis."""
+class SeedRange:
+    """A setting at one place of the axis: mean and range of its seeds."""
 
     x: float
     mean: float
@@ -39,12 +39,12 @@ class PlotArea:
     most: float
 
 
-Curves = Mapping[str, Sequence[PlotArea]]  # by setting
+Curves = Mapping[str, Sequence[SeedRange]]  # by setting
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """Everything that is drawn."""
+class SettingCurves:
+    """The curves of all settings."""
 
     axis: Axis
     training: Curves  # accuracy of the environment that a stage trains
@@ -53,7 +53,7 @@ class Drawn:
     held_out_entropy: Curves
 
 
-def draw(reading: Reading, comparison: Comparison) -> Drawn:
+def read_curves(reading: Reading, comparison: Comparison) -> SettingCurves:
     """Read the curves of all runs."""
     settings = comparison.settings
     stages = {run.run: reading.stages(run.run) for setting in settings for run in setting.runs}
@@ -64,7 +64,7 @@ def draw(reading: Reading, comparison: Comparison) -> Drawn:
         axis = Axis([0.0, *(float(stage.start_step + _steps_done(stage)) for stage in most)], names, True)
     else:
         axis = Axis([float(i) for i in range(len(most) + 1)], names, False)
-    return Drawn(
+    return SettingCurves(
         axis,
         training=_trained(reading, settings, stages, axis, "accuracy"),
         entropy=_trained(reading, settings, stages, axis, "entropy_token"),
@@ -98,7 +98,7 @@ def _trained(
             if here:
                 steps, values = np.array(here).T
                 read[run, stage.stage] = np.interp(shares, (steps - 0.5) / max(1, _steps_done(stage)), values)
-    curves: dict[str, list[PlotArea]] = {setting.label: [] for setting in settings}
+    curves: dict[str, list[SeedRange]] = {setting.label: [] for setting in settings}
     for setting in settings:
         for stage_number, low in enumerate(axis.edges[:-1], start=1):
             xs = low + shares * (axis.edges[stage_number] - low)
@@ -109,7 +109,7 @@ def _trained(
 
 def _measured(reading: Reading, settings: Sequence[ScoredSetting], axis: Axis, metric: str) -> Curves:
     """At every boundary the mean over the environments that the run measured there."""
-    curves: dict[str, list[PlotArea]] = {setting.label: [] for setting in settings}
+    curves: dict[str, list[SeedRange]] = {setting.label: [] for setting in settings}
     for setting in settings:
         runs: list[dict[int, list[float]]] = [{} for _ in setting.runs]
         for run, found in zip(setting.runs, runs, strict=True):
@@ -122,9 +122,9 @@ def _measured(reading: Reading, settings: Sequence[ScoredSetting], axis: Axis, m
     return curves
 
 
-def _over_seeds(xs: Floats, values: Floats) -> list[PlotArea]:
+def _over_seeds(xs: Floats, values: Floats) -> list[SeedRange]:
     """Sum the runs up at every place; `values` has a row a run."""
     if not len(values):
         return []
     columns = zip(xs, values.mean(axis=0), values.min(axis=0), values.max(axis=0), strict=True)
-    return [PlotArea(*map(float, column)) for column in columns]
+    return [SeedRange(*map(float, column)) for column in columns]

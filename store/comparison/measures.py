@@ -31,7 +31,7 @@ class Measure:
     stratum: Literal["environment", "stage", "run"]
     direction: Literal[-1, 0, 1]  # lower is better, no good direction, higher is better
     last: int | None = None  # steps at a stage's end that are averaged; None: measured at boundaries
-    is_ratio: bool = False  # compared as logarithms, told as ratios
+    is_ratio: bool = False  # compared as logarithms, shown as ratios
 
     @property
     def is_held_out(self) -> bool:

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from store.carryover import NOTHING_LEARNT, OUTCOMES
 from store.comparison import sentences
-from store.comparison.curves import Curves, Drawn, draw
+from store.comparison.curves import Curves, SettingCurves, read_curves
 from store.comparison.matrices import MeanCell, MeanMatrix
 from store.comparison.result import Comparison
 from store.ledger.queries import Reading
@@ -38,7 +38,7 @@ CSS = {"pass_1": "accuracy", "entropy_token": "entropy"}
 
 def render(reading: Reading, comparison: Comparison) -> str:
     """Write the page."""
-    drawn = draw(reading, comparison)
+    drawn = read_curves(reading, comparison)
     means = {setting.label: setting.mean for setting in comparison.settings}
     best = sorted(means, key=lambda label: means[label], reverse=comparison.direction >= 0)
     ranked = dict.fromkeys([comparison.baseline or next(iter(means)), *best])
@@ -82,19 +82,18 @@ def _settings(comparison: Comparison) -> list[Forest]:
         for setting in comparison.settings
     }
     scale = charts.scale_around_zero(value for own in scores.values() for _, _, value in own)
-    return [
-        charts.forest(
-            [
-                (value, f"seed {seed}, {stratum}: {number(value, sentences.DIGITS)}")
-                for seed, stratum, value in scores[setting.label]
-            ],
-            setting.iqm,
-            setting.iqm_interval and (setting.iqm_interval.low, setting.iqm_interval.high),
-            scale,
-            f"{number(setting.iqm, sentences.DIGITS)}, interval {sentences.interval(setting.iqm_interval)}",
+    rows = []
+    for setting in comparison.settings:
+        dots = [
+            (value, f"seed {seed}, {stratum}: {number(value, sentences.DIGITS)}")
+            for seed, stratum, value in scores[setting.label]
+        ]
+        about = (
+            f"{number(setting.iqm, sentences.DIGITS)}, interval {sentences.interval(setting.iqm_interval)}"
         )
-        for setting in comparison.settings
-    ]
+        of = setting.iqm_interval
+        rows.append(charts.forest(dots, setting.iqm, None if of is None else (of.low, of.high), scale, about))
+    return rows
 
 
 def _pairs(comparison: Comparison) -> list[Forest]:
@@ -110,17 +109,12 @@ def _pairs(comparison: Comparison) -> list[Forest]:
     for pair in comparison.pairs:
         seeds = zip(pair.seeds, pair.differences, strict=True)
         dots = [(place(d), f"seed {seed}: {sentences.change(d, pair.is_ratio)}") for seed, d in seeds]
-        interval = sentences.changes(pair.interval, pair.is_ratio)
-        rows.append(
-            charts.forest(
-                dots,
-                None if pair.mean is None else place(pair.mean),
-                pair.interval and (place(pair.interval.low), place(pair.interval.high)),
-                scale,
-                f"{sentences.change(pair.mean, pair.is_ratio)}, interval {interval}",
-                has_zero=True,
-            )
+        mean, of = None if pair.mean is None else place(pair.mean), pair.interval
+        interval = None if of is None else (place(of.low), place(of.high))
+        about = (
+            f"{sentences.change(pair.mean, pair.is_ratio)}, interval {sentences.changes(of, pair.is_ratio)}"
         )
+        rows.append(charts.forest(dots, mean, interval, scale, about, has_zero=True))
     return rows
 
 
@@ -189,7 +183,7 @@ def _cell_in_words(cell: MeanCell, what: str, is_change: bool) -> str:
     return f"{about}, 95 % {write(cell.interval.low, digits)} to {write(cell.interval.high, digits)}"
 
 
-def _charts(drawn: Drawn, colours: Mapping[str, str]) -> list[Chart]:
+def _charts(drawn: SettingCurves, colours: Mapping[str, str]) -> list[Chart]:
     """Training, held-out tasks, entropy; what was never recorded has no chart."""
     edges = drawn.axis.edges
     span = edges[-1] - edges[0]

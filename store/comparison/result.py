@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from store.comparison.matrices import CarryOver, carry_over
 from store.comparison.measures import LAST, Measure, Scores, measure, scores, why_undefined
-from store.comparison.runs import Gathered, LeftOutRun, gather, refuse_what_is_measured_otherwise
+from store.comparison.runs import ComparedRuns, LeftOutRun, gather, refuse_what_is_measured_otherwise
 from store.comparison.scores import Pair, ScoredSetting, pairs, setting
 from store.errors import ComparisonError
 from store.home import Home
@@ -46,10 +46,10 @@ class Comparison:
     title: str
     last: int | None
     direction: int
-    is_ratio: bool  # told as quotients, with geometric means
+    is_ratio: bool  # shown as quotients, with geometric means
     stratum: str
     strata: Sequence[str]
-    by: Sequence[str]  # fields that tell the settings apart
+    by: Sequence[str]  # fields that distinguish the settings
     baseline: str | None  # None: all pairs are compared
     is_primary: bool  # what the study registered
     registered: Mapping[str, Any] | None
@@ -115,7 +115,7 @@ def _fields(by: str | Sequence[str] | None) -> list[str]:
     return [by] if isinstance(by, str) else list(by or [])
 
 
-def _scored(reading: Reading, gathered: Gathered, of: Measure) -> tuple[Gathered, dict[str, Scores]]:
+def _scored(reading: Reading, gathered: ComparedRuns, of: Measure) -> tuple[ComparedRuns, dict[str, Scores]]:
     """Every run's scores. A run for which what sums it up is not defined has no part in the comparison."""
     found = {entry.run.name: scores(reading, entry.run.name, of) for entry in gathered.entries}
     settings = {
@@ -131,7 +131,7 @@ def _scored(reading: Reading, gathered: Gathered, of: Measure) -> tuple[Gathered
 
 
 def _strata(found: Mapping[str, Scores], of: Measure) -> tuple[list[str], list[str]]:
-    """The strata that every run has a score in; what only some have is left out and said."""
+    """The strata that every run has a score in; what only some have is left out, with a warning."""
     every = list(dict.fromkeys(stratum for own in found.values() for stratum in own))
     common = [stratum for stratum in every if all(stratum in own for own in found.values())]
     if not common:
@@ -145,7 +145,7 @@ def _strata(found: Mapping[str, Scores], of: Measure) -> tuple[list[str], list[s
     return common, [warning] if missing else []
 
 
-def _baseline(asked: str | None, plan: Mapping[str, Any], gathered: Gathered) -> str:
+def _baseline(asked: str | None, plan: Mapping[str, Any], gathered: ComparedRuns) -> str:
     labels = list(gathered.settings)
     if asked is not None and asked not in labels:
         near = get_close_matches(asked, labels, 1)
@@ -157,7 +157,7 @@ def _baseline(asked: str | None, plan: Mapping[str, Any], gathered: Gathered) ->
     return str(wanted) if wanted in labels else labels[0]
 
 
-def _budgets(gathered: Gathered) -> list[str]:
+def _budgets(gathered: ComparedRuns) -> list[str]:
     """Say it when runs were trained on different amounts: what is compared is then not the setting alone."""
     spans = {
         label: (min(e.num_samples for e in own), max(e.num_samples for e in own))

@@ -53,11 +53,11 @@ Settings = Mapping[str, Sequence[ComparedRun]]  # by label, each by seed
 
 
 @dataclass(frozen=True)
-class Gathered:
+class ComparedRuns:
     """Runs by setting."""
 
     study: Study | None  # set when the runs are those of one study
-    fields: Sequence[str]  # of the specs, that tell the settings apart; none: the study's own labels do
+    fields: Sequence[str]  # of the specs, that distinguish the settings; none: the study's own labels do
     settings: Settings
     left_out: Sequence[LeftOutRun]
     warnings: Sequence[str] = field(default_factory=list)
@@ -74,7 +74,7 @@ class Gathered:
         return next(iter(labels)) if len(labels) == 1 else None
 
 
-def gather(reading: Reading, home: Home, names: Sequence[str], by: Sequence[str]) -> Gathered:
+def gather(reading: Reading, home: Home, names: Sequence[str], by: Sequence[str]) -> ComparedRuns:
     """Find the runs, leave out those that are not finished, and put the others into settings."""
     known = {run.name: run for run in reading.runs()}
     studies = {study.name: study for study in reading.studies()}
@@ -102,7 +102,7 @@ def gather(reading: Reading, home: Home, names: Sequence[str], by: Sequence[str]
         fields, settings = _settings(entries, None if more else study, by)
     _refuse_too_little(settings, left_out)
     settings = {label: sorted(own, key=lambda e: e.run.seed) for label, own in settings.items()}
-    return Gathered(study, fields, settings, left_out, _warnings(reading, study, settings))
+    return ComparedRuns(study, fields, settings, left_out, _warnings(reading, study, settings))
 
 
 def refuse_what_is_measured_otherwise(reading: Reading, entries: Sequence[ComparedRun], of: Measure) -> None:
@@ -167,7 +167,7 @@ def _settings(
         return [], {label: own for label, own in made.items() if own}
     by_name = {entry.run.name: entry for entry in entries}
     specs = {name: entry.spec for name, entry in by_name.items()}
-    fields = asked_for(by, specs) if by else telling(specs)
+    fields = requested(by, specs) if by else distinguishing(specs)
     groups = grouped(specs, fields)
     return fields, {label or "all runs": [by_name[name] for name in own] for label, own in groups.items()}
 
@@ -259,8 +259,8 @@ def differing(specs: Iterable[Flat]) -> list[str]:
     return [name for name in fields if len({_text(spec.get(name)) for spec in every}) > 1]
 
 
-def telling(specs: Mapping[str, Flat]) -> list[str]:
-    """Few fields that tell apart whatever differs: a preset's name, rather than all that it changes."""
+def distinguishing(specs: Mapping[str, Flat]) -> list[str]:
+    """Few fields that distinguish whatever differs: a preset's name, rather than all that it changes."""
     chosen: list[str] = []
     for name in differing(specs.values()):
         with_it, without = (
@@ -271,7 +271,7 @@ def telling(specs: Mapping[str, Flat]) -> list[str]:
     return chosen
 
 
-def asked_for(by: Sequence[str], specs: Mapping[str, Flat]) -> list[str]:
+def requested(by: Sequence[str], specs: Mapping[str, Flat]) -> list[str]:
     """Find the fields that a person names, by their dotted or short names or by their section's."""
     known = list(dict.fromkeys(name for spec in specs.values() for name in spec))
     found = []

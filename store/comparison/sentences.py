@@ -51,17 +51,17 @@ def _seen(pair: Pair) -> str:
 
 
 def sentences(comparison: Comparison) -> list[tuple[list[str], str]]:
-    """Say every pair, claims first; those that lack as many seeds are said together. With whom each is about."""
+    """Say every pair, claims first; those that lack as many seeds are found together. With whom each is about."""
     groups: dict[tuple[str, str], list[Pair]] = {}
     for pair in sorted(comparison.pairs, key=lambda pair: not pair.is_claim):
         key = verdict(pair) if pair.verdict == "not enough" else pair.setting
         groups.setdefault((pair.baseline, key), []).append(pair)
-    said = []
+    found = []
     for pairs in groups.values():
         names = [pair.setting for pair in pairs]
         who = f"{listed(list(map(short, names)))} against {short(pairs[0].baseline)}"
-        said.append((names, sentence(pairs[0]) if len(pairs) == 1 else f"{who}: {verdict(pairs[0])}."))
-    return said
+        found.append((names, sentence(pairs[0]) if len(pairs) == 1 else f"{who}: {verdict(pairs[0])}."))
+    return found
 
 
 def how_registered(comparison: Comparison) -> str:

@@ -93,11 +93,11 @@ def _picks(first: Difference) -> str:
     if a is None or b is None:
         return f"slot {first.place} is there in {'A' if b is None else 'B'} only{_more(first, 'slot')}"
     if _arm(a) != _arm(b):
-        said = f"slot {first.place} picked {_arm(a)} in A and {_arm(b)} in B"
+        text = f"slot {first.place} picked {_arm(a)} in A and {_arm(b)} in B"
     else:
         key = next(key for key in a if a[key] != b[key])
-        said = f"slot {first.place} ({_arm(a)}) had {key} {value(a[key])} in A and {value(b[key])} in B"
-    return f"{said}; {num(len(first.others), 'more slot')} differ" if first.others else said
+        text = f"slot {first.place} ({_arm(a)}) had {key} {value(a[key])} in A and {value(b[key])} in B"
+    return f"{text}; {num(len(first.others), 'more slot')} differ" if first.others else text
 
 
 def _of_pick(name: str, verb: str) -> Callable[[Difference], str]:
@@ -122,8 +122,8 @@ def _samples(first: Difference) -> str:
     slot, sample = first.place
     a, b = first.a or {}, first.b or {}
     key = next(key for key in dict.fromkeys([*a, *b]) if a.get(key) != b.get(key))
-    said = f"{_SAMPLE[key]} {value(a.get(key))} in A and {value(b.get(key))} in B"
-    return f"slot {slot}, sample {sample}: {said}{_more(first, 'sample')}"
+    text = f"{_SAMPLE[key]} {value(a.get(key))} in A and {value(b.get(key))} in B"
+    return f"slot {slot}, sample {sample}: {text}{_more(first, 'sample')}"
 
 
 def _metrics(first: Difference) -> str:
@@ -137,8 +137,8 @@ def _metrics(first: Difference) -> str:
 def _end(first: Difference) -> str:
     if first.place == "settings":
         (field, *others) = different(first.a or {}, first.b or {})
-        said = f"measured with {field.name} {value(field.a)} in A and {value(field.b)} in B"
-        return said + (f", and {num(len(others), 'more setting')} differ" if others else "")
+        text = f"measured with {field.name} {value(field.a)} in A and {value(field.b)} in B"
+        return text + (f", and {num(len(others), 'more setting')} differ" if others else "")
     if first.place == "step":
         a, b = (f"ended after step {e}" if e is not None else "went on" for e in (first.a, first.b))
         return f"the stage {a} in A and {b} in B"

@@ -186,7 +186,8 @@ def _accuracy_frame(data: ReportData, height: int, pixels: int) -> Frame:
     values = [cell.value + (cell.stderr or 0.0) for cell in data.accuracy if cell.value is not None]
     values += [p.value for p in data.curves if p.metric == "accuracy" and p.value is not None]
     if twin := data.twin:
-        values += [one.value for one in (*twin.accuracy, *twin.curves) if one.value is not None]
+        values += [cell.value for cell in twin.accuracy if cell.value is not None]
+        values += [point.value for point in twin.curves if point.value is not None]
     return Frame(_x(data), Scale(0, nice_top(values, 0.1, 1.0)), height, bands(data, pixels))
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from store import run_summary
 from store.ledger import Ledger
-from store.ledger.query_rows import ArmPoint, Boundary, Cell, CurvePoint, Sample, StagePick
+from store.ledger.queries import Reading
+from store.ledger.query_rows import Boundary
 from store.report.charts import palette
 from store.run_summary import Facts
 
@@ -18,36 +16,51 @@ MAX_ARM_POINTS = 20_000  # of all arms together: a page of many arms stays small
 SLOTS_READ = 4  # kept completions of a category, at most
 
 
-@dataclass(frozen=True)
 class Twin:
     """The same run with another bandit, as far as it has come."""
 
-    name: str
-    boundaries: Sequence[Boundary]
-    accuracy: Sequence[Cell]
-    curves: Sequence[CurvePoint]
+    def __init__(self, read: Reading, name: str, curve_width: int) -> None:
+        self.name = name
+        self.boundaries = read.boundaries(name)
+        self.accuracy = read.matrix(name, "pass_1")
+        self.curves = read.curves(name, ("accuracy",), curve_width)
 
 
-@dataclass(frozen=True)
 class ReportData:
-    """A run as its ledger tells it."""
+    """A run as its ledger has it.
 
-    facts: Facts
-    spec: Mapping[str, Any]
-    host: Mapping[str, Any]
-    created_at: str
-    environments: Sequence[str]  # in the order of the spec
-    colours: Mapping[str, str]  # environment -> css class
-    boundaries: Sequence[Boundary]
-    accuracy: Sequence[Cell]
-    entropy: Sequence[Cell]
-    curves: Sequence[CurvePoint]
-    curve_width: int  # steps averaged into a point
-    arms: Sequence[ArmPoint]
-    arm_width: int
-    stage_picks: Sequence[StagePick]
-    samples: Sequence[Sample]  # of the first and of the last boundary
-    twin: Twin | None = None
+    Attributes:
+        environments: in the order of the spec.
+        colours: of the environments, as css classes; grey for those whose accuracy changed least.
+        curve_width, arm_width: steps averaged into a point of a curve.
+        samples: kept completions of the first and of the last boundary.
+    """
+
+    def __init__(self, ledger: Ledger, folder: Path, name: str) -> None:
+        read = ledger.reading
+        self.facts: Facts = run_summary.facts(ledger, folder, name)
+        self.spec, self.host = read.spec(name), read.host(name)
+        self.created_at = read.run(name).created_at
+        measured = self.facts["environments"]
+        self.environments = list(dict.fromkeys([*measured, *self.spec.get("environments", {})]))
+        changes = {
+            name: abs(float(measured[name]["accuracy_change"] or 0.0)) if name in measured else 0.0
+            for name in self.environments
+        }
+        ranked = sorted(self.environments, key=lambda name: changes[name], reverse=True)
+        self.colours = palette(self.environments, ranked)
+        self.boundaries = read.boundaries(name)
+        self.accuracy, self.entropy = read.matrix(name, "pass_1"), read.matrix(name, "entropy_token")
+        num_steps, num_arms = self.facts["num_steps"], len(self.facts["arms"])
+        self.curve_width = _width(num_steps, MAX_POINTS)
+        self.curves = read.curves(name, ("accuracy", "entropy_token"), self.curve_width)
+        self.arm_width = _width(num_steps, min(MAX_POINTS, MAX_ARM_POINTS // max(1, num_arms)))
+        self.arms = read.arm_curves(name, self.arm_width)
+        self.stage_picks = read.stage_picks(name)
+        ends = sorted({boundary.after_stage for boundary in (*self.boundaries[:1], *self.boundaries[-1:])})
+        self.samples = read.boundary_samples(name, ends, SLOTS_READ) if ends else []
+        twin = read.baseline(name)
+        self.twin = None if twin is None else Twin(read, twin, self.curve_width)
 
     @property
     def last_boundary(self) -> Boundary | None:
@@ -56,52 +69,10 @@ class ReportData:
 
     @property
     def steps(self) -> tuple[int, int]:
-        """The steps done before what is told here, and those done by now."""
+        """The steps done before the report begins, and those done by now."""
         starts = [boundary.step for boundary in self.boundaries]
         starts += [stage["start_step"] for stage in self.facts["stages"]]
         return min(starts, default=0), int(self.facts["num_steps"])
-
-
-def gather(ledger: Ledger, folder: Path, name: str) -> ReportData:
-    """Ask the ledger for everything."""
-    read, facts = ledger.reading, run_summary.facts(ledger, folder, name)
-    spec, boundaries = read.spec(name), read.boundaries(name)
-    measured = facts["environments"]
-    environments = list(dict.fromkeys([*measured, *spec.get("environments", {})]))
-    changes = {
-        name: abs(float(measured[name]["accuracy_change"] or 0.0)) if name in measured else 0.0
-        for name in environments
-    }
-    num_steps = facts["num_steps"]
-    curve_width = _width(num_steps, MAX_POINTS)
-    arm_width = _width(num_steps, min(MAX_POINTS, MAX_ARM_POINTS // max(1, len(facts["arms"]))))
-    ends = sorted({boundary.after_stage for boundary in (*boundaries[:1], *boundaries[-1:])})
-    twin = read.baseline(name)
-    return ReportData(
-        facts=facts,
-        spec=spec,
-        host=read.host(name),
-        created_at=read.run(name).created_at,
-        environments=environments,
-        colours=palette(environments, sorted(environments, key=lambda name: changes[name], reverse=True)),
-        boundaries=boundaries,
-        accuracy=read.matrix(name, "pass_1"),
-        entropy=read.matrix(name, "entropy_token"),
-        curves=read.curves(name, ("accuracy", "entropy_token"), curve_width),
-        curve_width=curve_width,
-        arms=read.arm_curves(name, arm_width),
-        arm_width=arm_width,
-        stage_picks=read.stage_picks(name),
-        samples=read.boundary_samples(name, ends, SLOTS_READ) if ends else [],
-        twin=None
-        if twin is None
-        else Twin(
-            twin,
-            read.boundaries(twin),
-            read.matrix(twin, "pass_1"),
-            read.curves(twin, ("accuracy",), curve_width),
-        ),
-    )
 
 
 def _width(num_steps: int, num_points: int) -> int:

@@ -63,7 +63,7 @@ class Link:
 
 
 @dataclass(frozen=True)
-class Sight:
+class Snapshot:
     """What a look at a run shows; nothing is to be done between two equal ones."""
 
     covered: Cursor
@@ -119,7 +119,7 @@ def follow(job: TrackerJob, say: Say) -> None:
 
 
 def send_now(job: TrackerJob, say: Say) -> Link | None:
-    """Send what a run's record lacks, once, and tell where to see it. Raises `StoreError`.
+    """Send what a run's record lacks, once, and return where to see it. Raises `StoreError`.
 
     A run that is going on is left to its own tracker while there is one; None then.
     """
@@ -169,24 +169,24 @@ class _Pauses:
 
 def _follow(source: Source, target: Target, is_mine: Callable[[], bool], say: Say, pauses: _Pauses) -> None:
     record: MlflowRecord | None = None
-    seen: Sight | None = None
+    seen: Snapshot | None = None
     while is_mine():
         try:
             with speaking_of(target):
                 report = source.folder / REPORT
-                sight = Sight(
+                snapshot = Snapshot(
                     covered(source.read, source.run),
                     status(source.read.run(source.run).status, source.folder),
                     report.stat().st_mtime_ns if report.is_file() else None,
                 )
-                if sight != seen:
+                if snapshot != seen:
                     record = record or MlflowRecord(target)
                     num_values = catch_up(source, record, is_mine).num_values
-                    step = sight.covered.step
-                    say(f"{num_values} values sent, up to step {step}; the run is {sight.status}")
-                    seen = sight
+                    step = snapshot.covered.step
+                    say(f"{num_values} values sent, up to step {step}; the run is {snapshot.status}")
+                    seen = snapshot
                     pauses.end()
-                if sight.is_over:
+                if snapshot.is_over:
                     return
             time.sleep(LOOK_S)
         except (TrackerError, LedgerAway) as away:

@@ -165,7 +165,7 @@ class HistoryPages:
         return found
 
     def _of_boundary(self, boundary: Boundary) -> Sequence[MlflowValue]:
-        """The matrices' row, what it says about the stage before, and what that stage earned."""
+        """The matrices' row, its numbers of the stage before, and what that stage earned."""
         after = boundary.after_stage
         numbers = {
             of_environment(f"R_{metric}", cell.environment): cell.value
