@@ -1,4 +1,8 @@
-"""How a quantity at a boundary compares with before: pure functions on matrices.
+"""Carry-over: how a run's accuracy and entropy at a boundary compare with before; every number, its names and formula.
+
+MLflow, the report, `show`, `compare` and `export` take names and values from here, so that a name means the same
+wherever it stands. `OUTCOMES` are of a run: over all stages up to a boundary, so the last boundary's are the finished
+run's. `SWITCHES` are of one stage alone.
 
 A matrix maps (after stage i, environment j) to a value; stage 0 is the base. `trained` lists the environment of
 each stage, in order. Definitions follow `plasticity.md` 1.6 for ratios and 5.3 for differences, which
@@ -10,13 +14,23 @@ geometric means.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from store.metrics import metric
+
+if TYPE_CHECKING:
+    from store.ledger.query_rows import CellRow, StageRow
 
 LEAST_GAIN = 0.05  # of accuracy: less has not been learnt
 NUM_ERRORS = 2  # standard errors of a difference: what is within them may be chance
+ENTROPY_FLOOR = metric("entropy_token").ratio_floor or 0.0  # nats a token: a ratio to less says nothing
+NOTHING_LEARNT = "nothing learnt"
 
 Matrix = Mapping[tuple[int, str], float | None]
+Numbers = dict[str, float | None]
 
 
 def ratio(value: float | None, base: float | None, floor: float) -> float | None:
@@ -60,11 +74,6 @@ def collateral(matrix: Matrix, trained: Sequence[str], stage: int, floor: float)
     return geometric_mean(ratio(matrix.get((stage, e)), matrix.get((stage - 1, e)), floor) for e in others)
 
 
-def half_life(num_steps: int, start: float, end: float) -> float | None:
-    """Steps to halve, had the value fallen exponentially; None if it did not fall."""
-    return num_steps * math.log(2) / math.log(start / end) if 0 < end < start else None
-
-
 def average(matrix: Matrix, trained: Sequence[str]) -> float | None:
     """ACC: mean over the trained environments at the end."""
     return _mean(matrix.get((len(trained), name)) for name in dict.fromkeys(trained))
@@ -72,7 +81,7 @@ def average(matrix: Matrix, trained: Sequence[str]) -> float | None:
 
 def backward_transfer(matrix: Matrix, trained: Sequence[str]) -> float | None:
     """BWT: mean change since an environment's last stage, over those with later stages; below 0: forgetting."""
-    end, last = len(trained), _last(trained)
+    end, last = len(trained), {name: i for i, name in enumerate(trained, start=1)}
     return _mean(_minus(matrix, (end, name), (i, name)) for name, i in last.items() if i < end)
 
 
@@ -150,10 +159,6 @@ def _first(trained: Sequence[str]) -> dict[str, int]:
     return {name: i for i, name in reversed(list(enumerate(trained, start=1)))}
 
 
-def _last(trained: Sequence[str]) -> dict[str, int]:
-    return {name: i for i, name in enumerate(trained, start=1)}
-
-
 def _bests(matrix: Matrix, trained: Sequence[str]) -> dict[str, int | None]:
     """When each environment that others were trained after was best, from its first stage to before the end.
 
@@ -177,3 +182,150 @@ def _mean(values: Iterable[float | None]) -> float | None:
     listed = list(values)
     known = [value for value in listed if value is not None]
     return fmean(known) if listed and len(known) == len(listed) else None
+
+
+@dataclass(frozen=True)
+class Matrices:
+    """What a run's boundaries measured, on environments as wholes, and what was trained between them."""
+
+    accuracy: Matrix
+    entropy: Matrix
+    errors: Matrix  # standard errors of the accuracies
+    stages: Sequence[
+        str | None
+    ]  # each measured stage's environment; None in flat mode and in a record with gaps
+
+    @property
+    def trained(self) -> Sequence[str]:
+        """Each measured stage's environment; nothing in flat mode."""
+        named = [name for name in self.stages if name is not None]
+        return named if len(named) == len(self.stages) else []
+
+    def up_to(self, stage: int) -> Matrices:
+        """The same as it was after a stage."""
+
+        def cut(matrix: Matrix) -> Matrix:
+            return {key: value for key, value in matrix.items() if key[0] <= stage}
+
+        return Matrices(cut(self.accuracy), cut(self.entropy), cut(self.errors), self.stages[:stage])
+
+
+class BoundaryReader(Protocol):
+    """What knows a run's boundaries and stages: a ledger's reading."""
+
+    def matrix(self, name: str, metric: str) -> list[CellRow]:
+        """Cells of a metric at all boundaries."""
+
+    def stages(self, name: str) -> list[StageRow]:
+        """Stages in order."""
+
+
+@dataclass(frozen=True)
+class CarryOverMetric:
+    """A number that sums a run up, and what it is called where."""
+
+    name: str  # of `show --json` and of exported tables
+    measure: str  # of `compare`
+    mlflow: str
+    abbreviation: str
+    title: str
+    meaning: str
+    kind: Literal["level", "change", "ratio"]
+    direction: Literal[-1, 0, 1]  # lower is better, no good direction, higher is better
+    metric: str  # of the ledger
+    of: Callable[[Matrices], float | None]
+
+
+@dataclass(frozen=True)
+class EnvironmentSwitch:
+    """A number of one stage: what it did, or what it found."""
+
+    name: str  # everywhere
+    meaning: str
+    of: Callable[[Matrices], float | None]  # of the last stage
+
+
+# fmt: off
+OUTCOMES = (
+    CarryOverMetric("average", "average", "cl/acc", "ACC", "Average accuracy",
+            "at the end, over the environments that had a stage",
+            "level", 1, "pass_1", lambda m: average(m.accuracy, m.trained)),
+    CarryOverMetric("backward_transfer", "backward_transfer", "cl/bwt", "BWT", "Backward transfer",
+            "mean change of accuracy since an environment's last own stage: below 0, later stages cost it",
+            "change", 1, "pass_1", lambda m: backward_transfer(m.accuracy, m.trained)),
+    CarryOverMetric("forward_transfer", "forward_transfer", "cl/fwt", "FWT", "Forward transfer",
+            "mean gain of accuracy before an environment's first own stage: what other stages did for it",
+            "change", 1, "pass_1", lambda m: forward_transfer(m.accuracy, m.trained)),
+    CarryOverMetric("forgetting", "forgetting", "cl/forgetting", "F", "Forgetting",
+            "mean fall of accuracy from its best since the first own stage: below 0, the end is the best",
+            "change", -1, "pass_1", lambda m: forgetting(m.accuracy, m.trained)),
+    CarryOverMetric("relative_forgetting", "relative_forgetting", "cl/relative_forgetting", "F/L",
+            "Relative forgetting",
+            "the same fall as a share of what had been learnt, over the environments that had learnt: 1, all is gone",
+            "change", -1, "pass_1", lambda m: relative_forgetting(m.accuracy, m.trained, m.errors)),
+    CarryOverMetric("zero_shot_gain", "zero_shot_gain", "cl/zero_shot_gain", "ZSG", "Zero-shot gain",
+            "mean gain of accuracy on the environments that never had a stage",
+            "change", 1, "pass_1", lambda m: zero_shot_gain(m.accuracy, m.trained) if m.trained else None),
+    CarryOverMetric("entropy_retained", "retained", "cl/entropy_retained", "retained", "Entropy retained",
+            "share of an environment's entropy that a stage on it leaves, geometric mean of the stages: 1, all of it",
+            "ratio", 0, "entropy_token", lambda m: geometric_mean(retained(m.entropy, m.trained, ENTROPY_FLOOR))),
+    CarryOverMetric("entropy_carried", "carried", "cl/entropy_carried", "carried", "Entropy carried",
+            "share of its entropy at the start that an environment still has when its stage begins, geometric mean of "
+            "the stages after the first",
+            "ratio", 0, "entropy_token", lambda m: geometric_mean(carried(m.entropy, m.trained, ENTROPY_FLOOR))),
+    CarryOverMetric("entropy_left", "left", "final/entropy_ratio", "left", "Entropy left",
+            "entropy over that at the start, geometric mean of all environments",
+            "ratio", 0, "entropy_token", lambda m: geometric_mean(left(m.entropy, ENTROPY_FLOOR).values())),
+)
+
+SWITCHES = (
+    EnvironmentSwitch("switch/entropy_retained", "of this stage alone: share of its environment's entropy that it left",
+           lambda m: retained(m.entropy, m.trained, ENTROPY_FLOOR)[-1]),
+    EnvironmentSwitch("switch/entropy_carry",
+           "of this stage alone: entropy on arrival at its environment, over the base's; from stage 2 on",
+           lambda m: next(iter(carried(m.entropy, m.trained, ENTROPY_FLOOR)[-1:]), None)),
+    EnvironmentSwitch("switch/entropy_unseen", "entropy of environments without a stage so far, over the base's",
+           lambda m: unseen(m.entropy, m.trained, len(m.trained), ENTROPY_FLOOR)),
+    EnvironmentSwitch("switch/entropy_collateral",
+           "of this stage alone: entropy of the other environments, after over before",
+           lambda m: collateral(m.entropy, m.trained, len(m.trained), ENTROPY_FLOOR)),
+    EnvironmentSwitch("switch/gain", "of this stage alone: change of pass_1 on its environment",
+           lambda m: gains(m.accuracy, m.trained)[-1]),
+    EnvironmentSwitch("switch/interference", "of this stage alone: mean change of pass_1 on the others",
+           lambda m: interference(m.accuracy, m.trained)[-1]),
+)
+# fmt: on
+
+
+def matrices(accuracy: Iterable[CellRow], entropy: Iterable[CellRow], stages: Sequence[StageRow]) -> Matrices:
+    """Arrange cells of `pass_1` and `entropy_token`; a stage that no boundary has measured yet does not count."""
+    wholes = [cell for cell in accuracy if cell.category is None and cell.environment is not None]
+    last = max((cell.after_stage for cell in wholes), default=0)
+    measured = [stage for stage in stages if stage.stage <= last]
+    is_whole = [stage.stage for stage in measured] == list(range(1, len(measured) + 1))
+    return Matrices(
+        {(cell.after_stage, cell.environment or ""): cell.value for cell in wholes},
+        {(c.after_stage, c.environment): c.value for c in entropy if c.category is None and c.environment},
+        {(cell.after_stage, cell.environment or ""): cell.stderr for cell in wholes},
+        # where a lost ledger took stages along, as in flat mode: nobody knows what was trained when
+        [stage.environment if is_whole else None for stage in measured],
+    )
+
+
+def read(reading: BoundaryReader, run: str) -> Matrices:
+    """Ask the ledger for a run's matrices."""
+    return matrices(reading.matrix(run, "pass_1"), reading.matrix(run, "entropy_token"), reading.stages(run))
+
+
+def of_run(found: Matrices) -> Numbers:
+    """Every outcome, by name; None: not defined, as most are before a stage is measured, and in flat mode."""
+    if not any(stage for stage, _ in found.accuracy):
+        return {outcome.name: None for outcome in OUTCOMES}
+    return {outcome.name: outcome.of(found) for outcome in OUTCOMES}
+
+
+def of_switch(found: Matrices, stage: int) -> Numbers:
+    """Every number of one stage, by name; none in flat mode."""
+    return (
+        {one.name: one.of(found.up_to(stage)) for one in SWITCHES} if 0 < stage <= len(found.trained) else {}
+    )

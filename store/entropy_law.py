@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from store.errors import CannotFit
 
@@ -66,10 +65,7 @@ def fit(entropies: Sequence[float], accuracies: Sequence[float]) -> EntropyLaw:
         raise CannotFit(
             f"all {len(entropies)} points have the entropy {entropies[0]:g}: the law needs some spread in it"
         )
-    return _least_squares(np.exp(points[0]), points[1])
-
-
-def _least_squares(x: NDArray[np.float64], r: NDArray[np.float64]) -> EntropyLaw:
+    x, r = np.exp(points[0]), points[1]
     dx, dr = x - x.mean(), r - r.mean()
     slope = float(dx @ dr / (dx @ dx))
     explained, whole = slope * float(dx @ dr), float(dr @ dr)

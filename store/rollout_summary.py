@@ -33,7 +33,7 @@ BY_ENVIRONMENT = {
 Facts = dict[str, Any]
 
 
-def tell(read: Reading, name: str) -> Facts:
+def of_run(read: Reading, name: str) -> Facts:
     """Mean and largest value over all steps: {"batch": {metric: {mean, largest}}, "environments": {name: {...}}}."""
     facts: Facts = {"batch": {}, "environments": {}}
     for extent in read.extents(name, [*dict.fromkeys([*HONESTY, *SPEED, *BY_ENVIRONMENT])]):

@@ -1,6 +1,6 @@
 """A run's numbers as sentences, for `show` and the report. One function a sentence; each is true to two decimals.
 
-Sentences read the facts of `store.run_story` and nothing else. They compare what they print: a change that is
+Sentences read the facts of `store.run_summary` and nothing else. They compare what they print: a change that is
 written as +.10 counts as .10.
 """
 
@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from store.carryover import geometric_mean, ratio
-from store.metrics import metric
-from store.records import Gaps, Span
+from store.carryover import ENTROPY_FLOOR, NOTHING_LEARNT, OUTCOMES, geometric_mean, ratio
+
+if TYPE_CHECKING:
+    from store.records import Gaps, Span
 
 GAINED, LOST = 0.10, -0.03  # changes of accuracy that are worth a name
 STEADY = 0.03  # a ratio this near to 1 is no change
@@ -20,22 +21,22 @@ COLLAPSED = 0.05  # nats a token
 LONG_NAME = 40  # characters of a name in a sentence
 NAMED = 4  # names in a list, before the rest is counted
 
-Story = Mapping[str, Any]
+Facts = Mapping[str, Any]
 
 
-def in_words(story: Story) -> list[str]:
+def in_words(facts: Facts) -> list[str]:
     """Say what was learnt, what it cost in entropy, what the bandits and the scheduler did, and what of it taught."""
-    return [what_was_learnt(story), what_it_cost(story), what_was_chosen(story), what_taught(story)]
+    return [what_was_learnt(facts), what_it_cost(facts), what_was_chosen(facts), what_taught(facts)]
 
 
-def what_was_learnt(story: Story) -> str:
+def what_was_learnt(facts: Facts) -> str:
     """Count the environments whose held-out accuracy rose and name those where it fell."""
     changes = {
-        name: round(facts["accuracy_change"], 2)
-        for name, facts in story["environments"].items()
-        if facts["accuracy_change"] is not None
+        name: round(of["accuracy_change"], 2)
+        for name, of in facts["environments"].items()
+        if of["accuracy_change"] is not None
     }
-    if not changes or story["num_boundaries"] < 2:
+    if not changes or facts["num_boundaries"] < 2:
         return "No stage is finished yet."
     up = sorted((name for name, change in changes.items() if change >= GAINED), key=lambda n: -changes[n])
     down = sorted((name for name, change in changes.items() if change < LOST), key=lambda n: changes[n])
@@ -44,17 +45,17 @@ def what_was_learnt(story: Story) -> str:
     return f"{gained}{f' ({_with(up, changes)})' if up else ''}; {who_lost} lost more than {number(-LOST)}."
 
 
-def what_it_cost(story: Story) -> str:
+def what_it_cost(facts: Facts) -> str:
     """Compare the policy's entropy at the end with that at the start, by environment."""
-    if story["num_boundaries"] < 2:
+    if facts["num_boundaries"] < 2:
         return "What it costs in entropy is known after the first stage."
-    pairs = {n: (f["entropy_start"], f["entropy_end"]) for n, f in story["environments"].items()}
-    floor = metric("entropy_token").ratio_floor or 0.0
-    left = {n: r for n, (start, end) in pairs.items() if (r := ratio(end, start, floor)) is not None}
+    pairs = {n: (f["entropy_start"], f["entropy_end"]) for n, f in facts["environments"].items()}
+    left = {n: r for n, (start, end) in pairs.items() if (r := ratio(end, start, ENTROPY_FLOOR)) is not None}
     mean = geometric_mean(left.values())
     if mean is None:
         return "Entropy cannot be compared: it was measured nowhere, or next to nothing at the start."
-    moved = f"stayed at {mean:.0%}" if abs(mean - 1) <= STEADY else f"{_verb(mean)} to {mean:.0%}"
+    verb = "fell to" if mean < 1 else "rose to"
+    moved = f"{'stayed at' if abs(mean - 1) <= STEADY else verb} {mean:.0%}"
     least, most = min(left, key=lambda n: left[n]), max(left, key=lambda n: left[n])
     if len(left) == 1:
         return f"Entropy {moved} of its start on {short(least)} ({_path(pairs[least])}){_collapsed(pairs)}."
@@ -65,25 +66,26 @@ def what_it_cost(story: Story) -> str:
     return f"{over}: least is left on {ends[0]}, most on {ends[1]}{_collapsed(pairs)}."
 
 
-def what_was_chosen(story: Story) -> str:
+def what_was_chosen(facts: Facts) -> str:
     """Say which environments got the stages and which arm's probability moved most."""
-    if not story["stages"]:
+    if not facts["stages"]:
         return "No stage has begun."
-    given = Counter(stage["environment"] for stage in story["stages"] if stage["environment"] is not None)
+    given = Counter(stage["environment"] for stage in facts["stages"] if stage["environment"] is not None)
     if not given:
-        return f"One bandit chose among all categories; {_arms_moved(story)}."
+        return f"One bandit chose among all categories; {_arms_moved(facts)}."
     shares = [f"{short(name)} {count}" for name, count in given.most_common()]
     stages = num(sum(given.values()), "stage")
-    return f"Of {stages} the {story['scheduler']} scheduler gave {listed(shares)}; {_arms_moved(story)}."
+    return f"Of {stages} the {facts['scheduler']} scheduler gave {listed(shares)}; {_arms_moved(facts)}."
 
 
-def what_taught(story: Story) -> str:
+def what_taught(facts: Facts) -> str:
     """Count the groups with a signal, in which there was anything to compare, by environment; the least comes first."""
-    rows = story["taught"]
+    rows = facts["taught"]
     total, taught = (sum(row[key] for row in rows) for key in ("num_groups", "num_taught"))
     if not total:
         return "No group was played yet."
-    shares = {name: share for name in _played(rows) if (share := share_taught(rows, name)) is not None}
+    played = dict.fromkeys(row["environment"] for row in rows)
+    shares = {name: share for name in played if (share := share_taught(rows, name)) is not None}
     order = sorted(shares, key=lambda name: shares[name])
     own = [f"{short(name)} {percent(shares[name])}" for name in order]
     whose = f" ({listed(own)})" if len(own) > 1 else ""
@@ -100,14 +102,14 @@ def share_taught(
     return sum(row["num_taught"] for row in own) / total if total else None
 
 
-def what_is_lost(story: Story) -> str | None:
+def what_is_lost(facts: Facts) -> str | None:
     """Say what the record lacks, as a sentence; None where it is whole."""
-    return f"Mind that {story['missing']}." if story["missing"] else None
+    return f"Mind that {facts['missing']}." if facts["missing"] else None
 
 
-def beside_the_baseline(story: Story) -> str | None:
+def beside_the_baseline(facts: Facts) -> str | None:
     """Say how accurate the run is beside its twin with another bandit; None without one. One pair proves nothing."""
-    twin = story["baseline"]
+    twin = facts["baseline"]
     if twin is None:
         return None
     changes = {name: change for name, change in twin["accuracy_change"].items() if change is not None}
@@ -119,11 +121,11 @@ def beside_the_baseline(story: Story) -> str | None:
     return f"After {after}, accuracy beside {who}: {_with(order, changes)}. One pair of runs proves nothing."
 
 
-def what_went_wrong(story: Story) -> str:
+def what_went_wrong(facts: Facts) -> str:
     """Count samples without a score and updates left out."""
-    total = sum(row["num_samples"] for row in story["allocation"])
-    unscored = total - sum(row["num_scored"] for row in story["allocation"])
-    skipped = [event["step"] for event in story["events"] if event["kind"] == "skipped update"]
+    total = sum(row["num_samples"] for row in facts["allocation"])
+    unscored = total - sum(row["num_scored"] for row in facts["allocation"])
+    skipped = [event["step"] for event in facts["events"] if event["kind"] == "skipped update"]
     if not total:
         return "No sample was trained on yet."
     scored = (
@@ -154,11 +156,23 @@ def _spans(one: str, several: str, spans: Sequence[Span]) -> list[str]:
     return [f"{one if is_one else several} {listed(texts)}"] if texts else []
 
 
-def how_it_stands(story: Story) -> str:
+def how_it_stands(facts: Facts) -> str:
     """Say how far the run is; one whose last boundary is measured is finished, whoever still holds it."""
-    if story["num_boundaries"] == story["planned_stages"] + 1 and story["status"] == "running":
+    if facts["num_boundaries"] == facts["planned_stages"] + 1 and facts["status"] == "running":
         return "finished"
-    return str(story["status"])
+    return str(facts["status"])
+
+
+def outcomes_as_text(numbers: Mapping[str, float | None], digits: int = 2) -> dict[str, str]:
+    """Write the numbers of carry-over that are defined, and where forgetting has nothing to be a share of."""
+    written = {
+        one.name: signed(value, digits) if one.kind == "change" else number(value, digits)
+        for one in OUTCOMES
+        if (value := numbers[one.name]) is not None
+    }
+    if "forgetting" in written:
+        written.setdefault("relative_forgetting", NOTHING_LEARNT)
+    return {one.name: written[one.name] for one in OUTCOMES if one.name in written}
 
 
 def duration(seconds: float) -> str:
@@ -222,16 +236,8 @@ def arm_name(arm: Mapping[str, Any]) -> str:
     return str(arm["arm"]) if arm["bandit"] == "*" else f"{arm['bandit']}.{arm['arm']}"
 
 
-def _played(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(row["environment"] for row in rows))
-
-
 def _with(names: Sequence[str], changes: Mapping[str, float]) -> str:
     return listed([f"{short(name)} {signed(changes[name])}" for name in names])
-
-
-def _verb(mean: float) -> str:
-    return "fell" if mean < 1 else "rose"
 
 
 def _path(pair: tuple[float | None, float | None]) -> str:
@@ -239,17 +245,13 @@ def _path(pair: tuple[float | None, float | None]) -> str:
 
 
 def _collapsed(pairs: Mapping[str, tuple[float | None, float | None]]) -> str:
-    names = [name for name, (_, end) in pairs.items() if end is not None and end < COLLAPSED]
-    return (
-        f"; it has collapsed on {listed(list(map(short, names)))} (below {number(COLLAPSED)})"
-        if names
-        else ""
-    )
+    names = [short(name) for name, (_, end) in pairs.items() if end is not None and end < COLLAPSED]
+    return f"; it has collapsed on {listed(names)} (below {number(COLLAPSED)})" if names else ""
 
 
-def _arms_moved(story: Story) -> str:
+def _arms_moved(facts: Facts) -> str:
     """Say what the bandits did: the arm whose probability moved most."""
-    arms = [arm for arm in story["arms"] if not arm["is_scheduler"]]
+    arms = [arm for arm in facts["arms"] if not arm["is_scheduler"]]
     if not arms:
         return "how the bandits' probabilities moved was not kept"
     moved = max(arms, key=lambda arm: float(arm["probability_max"] - arm["probability_min"]))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from store.comparison import Comparison
-    from store.comparison.pairs import Pair
+    from store.comparison.scores import Pair
 
 COLUMNS = 6  # strata beside the settings; more become rows
 LONGEST_SLUG = 80  # characters of a file's name
@@ -170,10 +170,11 @@ def _effects(comparison: Comparison) -> Table:
 def _carried(comparison: Comparison) -> Table:
     """Means over the seeds of what carried over: those numbers that are defined somewhere."""
     from orchestrator.cli.tables import table
-    from store.outcomes import OUTCOMES, told
+    from store.carryover import OUTCOMES
+    from store.sentences import outcomes_as_text
 
     found = {
-        label: told({name: cell.mean for name, cell in own.items()})
+        label: outcomes_as_text({name: cell.mean for name, cell in own.items()})
         for label, own in comparison.carry_over.outcomes.items()
     }
     shown = [one for one in OUTCOMES if any(one.name in own for own in found.values())]

@@ -17,7 +17,7 @@ def ls(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     from orchestrator.cli.console import err, out, print_json
     from orchestrator.cli.tables import runs_table
     from orchestrator.runs.inventory import inventory
-    from store.run_story import status
+    from store.run_summary import status
     from store.sentences import listed
 
     found = inventory(home)
@@ -63,7 +63,7 @@ def show(
     from orchestrator.errors import UserError
     from orchestrator.runs.catalog import find_run, known_environment, opened
     from store.ledger.patience import Patience
-    from store.run_story import tell
+    from store.run_summary import facts_with_digests
 
     if follow and as_json:
         raise UserError("--follow is for looking; a program asks `show RUN --json` as often as it likes")
@@ -83,7 +83,7 @@ def show(
         if follow:
             follow_run(ledger, place, run, home)
             return
-        story = tell(ledger, place, run)
+        story = facts_with_digests(ledger, place, run)
     print_json(story) if as_json else print_story(out, story)
 
 

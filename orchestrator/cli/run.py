@@ -113,12 +113,12 @@ def _end(outcome: Outcome, home: Path) -> None:
     from orchestrator.runs.catalog import opened
     from store.errors import LedgerAway
     from store.report import REPORT_FILE
-    from store.run_story import tell
+    from store.run_summary import facts_with_digests
 
     if outcome.status == "finished":
         try:
             with opened(home, outcome.name) as (place, ledger):
-                print_story(out, tell(ledger, place, outcome.name))
+                print_story(out, facts_with_digests(ledger, place, outcome.name))
         except LedgerAway as away:  # it is finished all the same
             problem(str(away))
         out.print("\nGo on with")

@@ -19,7 +19,7 @@ from orchestrator.callbacks import Callback
 from orchestrator.progress import Progress
 from orchestrator.runs.catalog import SPEC_FILE
 from store.records import EVERYTHING, ArmRecord, BoundaryRecord, CellRecord, StepRecord
-from store.run_story import PARTS
+from store.run_summary import PARTS
 from store.sentences import number
 
 WINDOW = 10  # steps that reward, entropy and speed are averaged over

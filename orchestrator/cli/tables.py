@@ -13,12 +13,13 @@ from rich.text import Text
 
 from orchestrator.cli.console import number, plain
 from store import rollout_summary
-from store.outcomes import OUTCOMES, told
+from store.carryover import OUTCOMES
 from store.records import DECISION
 from store.sentences import (
     arm_name,
     beside_the_baseline,
     in_words,
+    outcomes_as_text,
     percent,
     share_taught,
     signed,
@@ -113,7 +114,7 @@ def _matrix(
 
 def _carried(story: Mapping[str, Any]) -> Table:
     made = table("What carries over", "", "value")
-    written = told(story["carry_over"])
+    written = outcomes_as_text(story["carry_over"])
     for one in OUTCOMES:
         if one.name in written:
             made.add_row(one.title, written[one.name])

@@ -14,7 +14,7 @@ from orchestrator.cli.options import DEFAULT_HOME, Home
 
 if TYPE_CHECKING:
     from store.tracker.daemon import Link, TrackerJob
-    from store.tracker.target import Target
+    from store.tracker.record import Target
 
 
 LOG = ".mlflow_ui.log"  # in the home folder: what MLflow's server says

@@ -18,7 +18,7 @@ from orchestrator.os_signals import interruptible
 from orchestrator.runs.catalog import SPEC_FILE, is_run
 from store.home import Home
 from store.tracker.daemon import TrackerJob
-from store.tracker.target import Target, is_server
+from store.tracker.record import Target, is_server
 
 WAIT_S = 30.0  # at a run's end
 LOG = "tracker.log"  # in the run's folder

@@ -1,7 +1,7 @@
 """A comparison as a picture: performance over the steps with its band, and whose arms got the slots.
 
-Colours are those of Okabe and Ito, which people who confuse red and green can tell apart; beyond seven, lines differ in
-dash. Drawn without a display.
+The same chart facts as the pages', drawn by matplotlib without a display. Colours are those of Okabe and Ito, which
+people who confuse red and green can tell apart; beyond seven, lines differ in dash.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.bandits.contracts import Floats
 from orchestrator.simulation.ranking import Ranking, value_of
-from orchestrator.simulation.trials import Trial
 from store.files import write_bytes
+from store.report.charts import Bar, Series, bar
 from store.sentences import num, short
 
 FORMATS = (".png", ".svg", ".pdf")
@@ -58,59 +57,81 @@ def draw(ranking: Ranking, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    rows = len(ranking.rows)
+    world, num_seeds = ranking.world, len(ranking.seeds)
+    band = ", band: 95 %" if num_seeds > 1 else ""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(11, max(4.2, 1.6 + 0.34 * rows)), layout="constrained")
+        figure = Figure(figsize=(11, max(4.2, 1.6 + 0.34 * len(ranking.rows))), layout="constrained")
         FigureCanvasAgg(figure)
-        curves, bars = figure.subplots(1, 2, width_ratios=(1.25, 1))
-        _draw_curves(curves, ranking)
-        _draw_shares(bars, ranking)
-        figure.suptitle(_title(ranking), x=0.01, ha="left", fontsize=11, weight="bold")
+        left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
+        _draw_lines(left, curves(ranking), world.curve, f"{world.step}s", ranking.setting.num_steps)
+        _draw_bars(right, shares(ranking), "share of the slots")
+        title = f"Simulated world {world.letter}, {world.name}: {num(num_seeds, 'seed')}{band}"
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11, weight="bold")
         metadata = {"Date": None} if path.suffix.lower() == ".svg" else None
         picture = BytesIO()
         figure.savefig(picture, format=path.suffix[1:].lower(), dpi=160, metadata=metadata)
     write_bytes(path, picture.getvalue())
 
 
-def _title(ranking: Ranking) -> str:
-    band = ", band: 95 %" if len(ranking.seeds) > 1 else ""
-    world = ranking.world
-    return f"Simulated world {world.letter}, {world.name}: {num(len(ranking.seeds), 'seed')}{band}"
-
-
-def _draw_curves(axes: Any, ranking: Ranking) -> None:
-    """One line a policy, its mean over the seeds, with a band of 95 %."""
+def curves(ranking: Ranking) -> list[Series]:
+    """One line a policy: its mean over the seeds, and its 95 % t-interval as a range, none with one seed."""
+    series = []
     for place, row in enumerate(ranking.rows):
-        mean, half = band(ranking.trials[row.entrant.label])
-        steps = np.linspace(0, ranking.setting.num_steps, len(mean) + 1)[1:]
-        colour, dash = LINES[place % len(LINES)], DASHES[place // len(LINES) % len(DASHES)]
-        axes.fill_between(steps, mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)
-        axes.plot(steps, mean, color=colour, linestyle=dash, linewidth=1.6, label=_name(row.entrant.label))
-    axes.set_title(ranking.world.curve, loc="left", fontsize=10)
-    axes.set_xlabel(f"{ranking.world.step}s")
+        label = row.entrant.label
+        columns = [
+            value_of(column) for column in np.array([trial.curve for trial in ranking.trials[label]]).T
+        ]
+        steps = np.linspace(0, ranking.setting.num_steps, len(columns) + 1)[1:].tolist()
+        points = [(step, one.mean) for step, one in zip(steps, columns, strict=True)]
+        halves = [one.half or 0.0 for one in columns]
+        ranges = [(step, mean - half, mean + half) for (step, mean), half in zip(points, halves, strict=True)]
+        series.append(Series(short(label, LONGEST), LINES[place % len(LINES)], points, ranges=ranges))
+    return series
+
+
+def shares(ranking: Ranking) -> list[Bar]:
+    """One bar a policy, in the order of the table: its slots by group of arms."""
+    bars = []
+    for row in ranking.rows:
+        label = row.entrant.label
+        share = np.mean([trial.shares.mean(axis=0) for trial in ranking.trials[label]], axis=0).tolist()
+        colours = PLAIN_GROUPS if len(share) <= len(PLAIN_GROUPS) else GROUPS
+        parts = list(zip(share, colours, ranking.world.arm_groups, strict=False))  # there may be more colours
+        bars.append(bar("", short(label, LONGEST), parts))
+    return bars
+
+
+def _draw_lines(axes: Any, series: Sequence[Series], title: str, unit: str, num_steps: int) -> None:
+    for place, one in enumerate(series):
+        (x, mean), (_, low, high) = zip(*one.points, strict=True), zip(*one.ranges, strict=True)
+        dash = DASHES[place // len(LINES) % len(DASHES)]
+        axes.fill_between(x, low, high, color=one.css, alpha=0.15, linewidth=0)
+        axes.plot(x, mean, color=one.css, linestyle=dash, linewidth=1.6, label=one.name)
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.set_xlabel(unit)
     axes.grid(axis="y", color=RULE, linewidth=0.8)
-    axes.set_xlim(0, ranking.setting.num_steps)
+    axes.set_xlim(0, num_steps)
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, fontsize=8.5, loc="best", handlelength=2.6)
 
 
-def _draw_shares(axes: Any, ranking: Ranking) -> None:
-    """One bar a policy, in the order of the table: its slots by group of arms."""
-    labels = [row.entrant.label for row in ranking.rows]
-    shares = np.array(
-        [np.mean([t.shares.mean(axis=0) for t in ranking.trials[name]], axis=0) for name in labels]
-    )
-    colours = PLAIN_GROUPS if shares.shape[1] <= len(PLAIN_GROUPS) else GROUPS
-    left = np.zeros(len(labels))
-    for group, share in enumerate(shares.T):
-        name = ranking.world.arm_groups[group]
-        axes.barh(range(len(labels)), share, left=left, height=0.72, color=colours[group], label=name)
-        _write_shares(axes, left, share, colours[group])
-        left = left + share
-    axes.set_yticks(range(len(labels)), [_name(label) for label in labels], color=INK)
+def _draw_bars(axes: Any, bars: Sequence[Bar], title: str) -> None:
+    """Bars below each other; a share is written into its part where there is room."""
+    for group, first in enumerate(bars[0].segments):
+        segments = [one.segments[group] for one in bars]
+        left, width = [one.x / 100 for one in segments], [one.width / 100 for one in segments]
+        axes.barh(range(len(bars)), width, left=left, height=0.72, color=first.css, label=first.title)
+        red, green, blue = (int(first.css[i : i + 2], 16) / 255 for i in (1, 3, 5))
+        luminance = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
+        ink = "white" if luminance < 0.35 else INK
+        for place, (start, share) in enumerate(zip(left, width, strict=True)):
+            if share >= 0.06:
+                middle = start + share / 2
+                axes.text(middle, place, f"{share:.0%}", ha="center", va="center", fontsize=7.5, color=ink)
+    axes.set_yticks(range(len(bars)), [one.name for one in bars], color=INK)
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
-    axes.set_title("share of the slots", loc="left", fontsize=10)
+    axes.set_title(title, loc="left", fontsize=10)
     axes.spines[["left", "bottom"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     axes.set_xticks([])
@@ -123,28 +144,3 @@ def _draw_shares(axes: Any, ranking: Ranking) -> None:
         handlelength=1,
         columnspacing=1,
     )
-
-
-def _write_shares(axes: Any, left: Floats, share: Floats, colour: str) -> None:
-    """Write a share into its part of the bar where there is room."""
-    ink = "white" if _luminance(colour) < 0.35 else INK
-    for place, (start, width) in enumerate(zip(left, share, strict=True)):
-        if width >= 0.06:
-            middle = start + width / 2
-            axes.text(middle, place, f"{width:.0%}", ha="center", va="center", fontsize=7.5, color=ink)
-
-
-def band(trials: Sequence[Trial]) -> tuple[Floats, Floats]:
-    """Mean curve over the seeds [points], and half its 95 % t-interval; 0 with one seed."""
-    curves = np.array([trial.curve for trial in trials])
-    values = [value_of(column) for column in curves.T]
-    return np.array([one.mean for one in values]), np.array([one.half or 0.0 for one in values])
-
-
-def _name(label: str) -> str:
-    return short(label, LONGEST)
-
-
-def _luminance(colour: str) -> float:
-    red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
-    return float(0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2)

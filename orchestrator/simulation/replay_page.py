@@ -6,43 +6,54 @@ import math
 from collections.abc import Sequence
 
 from orchestrator.simulation.estimates import FEWEST_STEPS, Estimate, Estimates
-from orchestrator.simulation.replay_results import SAYS, BanditReplay, Replay, Window
+from orchestrator.simulation.replay_results import SAYS, Replay
 from store.records import EVERYTHING
 from store.report import templates
-from store.report.charts import Chart, Frame, Scale, Series, line_chart, nice_top
+from store.report.charts import (
+    LOW,
+    TALL,
+    Chart,
+    Frame,
+    Measured,
+    Scale,
+    Series,
+    Xy,
+    line_chart,
+    nice_top,
+    palette,
+)
 from store.sentences import number
 
-TALL, LOW = 260, 150  # pixels, as in report.css
-NUM_COLOURS = 8  # of bandits; the run's own is the first, those beyond it are grey
 DIGITS = 3
+LOGGED = "logged"  # the name of the run's own bandit
 
 
 def render(replay: Replay) -> str:
     """Write the page: what was earned over the steps, and every arm's probability."""
-    names = ["logged", *(target.label for target in replay.targets)]
-    colours = [f"c{i}" if i <= NUM_COLOURS else "c0" for i in range(1, len(names) + 1)]
-    unreliable = [target.label for target in replay.targets if not target.overall.is_reliable]
+    names = [LOGGED, *(target.label for target in replay.targets)]
+    colours = palette(names, names)  # the run's own is the first
     facts = {
         "replay": replay,
         "says": SAYS,
-        "earned": _earned(replay, names, colours),
+        "earned": _earned(replay, colours),
         "picked": [
-            _picked(replay, names, colours, row, arm.arm)
+            _picked(replay, colours, row, arm.arm)
             for row, bandit in enumerate(replay.targets[0].bandits)
             for arm in bandit.arms
         ],
-        "unreliable": unreliable,
+        "unreliable": [target.label for target in replay.targets if not target.overall.is_reliable],
         "fewest": FEWEST_STEPS,
     }
     return templates.page("orchestrator.simulation", "replay.html.j2", ("report.css",), facts)
 
 
-def _earned(replay: Replay, names: Sequence[str], colours: Sequence[str]) -> Chart:
+def _earned(replay: Replay, colours: dict[str, str]) -> Chart:
     """What every bandit earns in each window, with its interval: SNIPS, the run's own mean beside it."""
-    first = replay.targets[0].windows
-    series = [Series(names[0], colours[0], *_line(first, "own", names[0]), gap=math.inf)]
-    for target, name, css in zip(replay.targets, names[1:], colours[1:], strict=True):
-        series.append(Series(name, css, *_line(target.windows, "snips", name), gap=math.inf))
+    logged = _line(replay.targets[0].windows, "own", LOGGED)
+    series = [Series(LOGGED, colours[LOGGED], *logged, gap=math.inf)]
+    for target in replay.targets:
+        points, measured = _line(target.windows, "snips", target.label)
+        series.append(Series(target.label, colours[target.label], points, measured, gap=math.inf))
     tops = [value + (error or 0.0) for one in series for _, value, error, _ in one.measured]
     frame = Frame(_steps(replay), Scale(0, nice_top(tops, 0.01)), TALL)
     about = f"Earned over the steps. {_ends(series, DIGITS)}"
@@ -51,9 +62,10 @@ def _earned(replay: Replay, names: Sequence[str], colours: Sequence[str]) -> Cha
 
 def _line(
     windows: Sequence[tuple[int, int, Estimates | None]], kind: str, name: str
-) -> tuple[list[tuple[float, float | None]], list[tuple[float, float, float | None, str]]]:
-    points: list[tuple[float, float | None]] = []
-    measured: list[tuple[float, float, float | None, str]] = []
+) -> tuple[list[Xy], list[Measured]]:
+    """A point a window that has an estimate of this kind, with its interval."""
+    points: list[Xy] = []
+    measured: list[Measured] = []
     for first, last, found in windows:
         estimate: Estimate | None = None if found is None else getattr(found, kind)
         if found is None or estimate is None:
@@ -68,25 +80,25 @@ def _line(
     return points, measured
 
 
-def _picked(replay: Replay, names: Sequence[str], colours: Sequence[str], row: int, arm: str) -> Chart:
+def _picked(replay: Replay, colours: dict[str, str], row: int, arm: str) -> Chart:
     """One arm's probability over the steps: logged, and every other bandit's."""
-    bandits: list[BanditReplay] = [target.bandits[row] for target in replay.targets]
-    logged = [(_middle(one), _of(one, arm, "logged_share")) for one in bandits[0].windows]
-    series = [Series(names[0], colours[0], logged, gap=math.inf)]
-    for bandit, name, css in zip(bandits, names[1:], colours[1:], strict=True):
-        points = [(_middle(one), _of(one, arm, "share")) for one in bandit.windows]
-        series.append(Series(name, css, points, gap=math.inf))
+    bandits = [target.bandits[row] for target in replay.targets]
+    series = []
+    for name, bandit, key in (
+        (LOGGED, bandits[0], "logged_share"),
+        *((target.label, target.bandits[row], "share") for target in replay.targets),
+    ):
+        points = [
+            (
+                (window.first + window.last) / 2,
+                next((getattr(one, key) for one in window.arms if one.arm == arm), None),
+            )
+            for window in bandit.windows
+        ]
+        series.append(Series(name, colours[name], points, gap=math.inf))
     title = arm if bandits[0].bandit == EVERYTHING else f"{bandits[0].bandit}.{arm}"
     about = f"Probability of {title} over the steps. {_ends(series, 2)}"
     return line_chart(title, about, series, Frame(_steps(replay), Scale(0, 1), LOW), "low")
-
-
-def _of(window: Window, arm: str, key: str) -> float | None:
-    return next((getattr(one, key) for one in window.arms if one.arm == arm), None)
-
-
-def _middle(window: Window) -> float:
-    return (window.first + window.last) / 2
 
 
 def _ends(series: Sequence[Series], digits: int) -> str:

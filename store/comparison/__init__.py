@@ -1,11 +1,9 @@
 """Runs compared: which setting is better, by how much, and whether there are enough seeds to tell.
 
-measures.py     what runs can be compared on      settings.py    what makes a setting
-runs.py         finding them, refusing what cannot be compared
-scores.py       settings over their seeds         pairs.py       one test, one interval, one verdict
-matrices.py     means and differences of matrices comparison.py  all the facts
-statistics.py   every formula, on plain numbers   words.py       the facts as sentences
-curves.py  heats.py  page.py   one HTML page
+measures.py     what runs can be compared on      runs.py        finding and refusing them, what makes a setting
+scores.py       settings over their seeds, pairs  matrices.py    means and differences of matrices
+statistics.py   every formula, on plain numbers   result.py      all the facts
+sentences.py    the facts in words                curves.py  page.py   one HTML page
 """
 
 from __future__ import annotations
@@ -25,10 +23,10 @@ def facts(comparison: Comparison) -> dict[str, Any]:
     """Tell a comparison to a program: plain data, the verdicts also in words."""
     from store.comparison import sentences
 
-    told = asdict(comparison)
-    for pair, plain in zip(comparison.pairs, told["pairs"], strict=True):
-        plain["in_words"] = sentences.sentence(pair)
-    return {**told, "standing": sentences.how_registered(comparison)}
+    plain = asdict(comparison)
+    for pair, row in zip(comparison.pairs, plain["pairs"], strict=True):
+        row["in_words"] = sentences.sentence(pair)
+    return {**plain, "standing": sentences.how_registered(comparison)}
 
 
 def write(reading: Reading, comparison: Comparison, path: Path) -> None:

@@ -15,7 +15,7 @@ from store.comparison.result import Comparison
 from store.comparison.scores import ScoredSetting
 from store.comparison.statistics import Floats
 from store.ledger.queries import Reading
-from store.ledger.query_rows import StagePoint, StageRow
+from store.ledger.query_rows import StageRow
 
 MAX_POINTS = 96  # of a curve
 
@@ -30,8 +30,8 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class PlotArea:
-    """A setting at one place of the axis."""
+class SeedRange:
+    """A setting at one place of the axis: mean and range of its seeds."""
 
     x: float
     mean: float
@@ -39,12 +39,12 @@ class PlotArea:
     most: float
 
 
-Curves = Mapping[str, Sequence[PlotArea]]  # by setting
+Curves = Mapping[str, Sequence[SeedRange]]  # by setting
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """Everything that is drawn."""
+class SettingCurves:
+    """The curves of all settings."""
 
     axis: Axis
     training: Curves  # accuracy of the environment that a stage trains
@@ -53,12 +53,18 @@ class Drawn:
     held_out_entropy: Curves
 
 
-def draw(reading: Reading, comparison: Comparison) -> Drawn:
+def read_curves(reading: Reading, comparison: Comparison) -> SettingCurves:
     """Read the curves of all runs."""
     settings = comparison.settings
     stages = {run.run: reading.stages(run.run) for setting in settings for run in setting.runs}
-    axis = _axis(list(stages.values()))
-    return Drawn(
+    most = max(stages.values(), key=len)
+    named = {tuple(stage.environment or "" for stage in own) for own in stages.values()}
+    names = next(iter(named)) if len(named) == 1 else [""] * len(most)
+    if len({tuple(map(_steps_done, own)) for own in stages.values()}) == 1:
+        axis = Axis([0.0, *(float(stage.start_step + _steps_done(stage)) for stage in most)], names, True)
+    else:
+        axis = Axis([float(i) for i in range(len(most) + 1)], names, False)
+    return SettingCurves(
         axis,
         training=_trained(reading, settings, stages, axis, "accuracy"),
         entropy=_trained(reading, settings, stages, axis, "entropy_token"),
@@ -67,17 +73,7 @@ def draw(reading: Reading, comparison: Comparison) -> Drawn:
     )
 
 
-def _axis(runs: Sequence[Sequence[StageRow]]) -> Axis:
-    ends = {tuple(_done(stage) for stage in stages) for stages in runs}
-    most = max(runs, key=len)
-    named = {tuple(stage.environment or "" for stage in stages) for stages in runs}
-    names = next(iter(named)) if len(named) == 1 else [""] * len(most)
-    if len(ends) == 1:
-        return Axis([0.0, *(float(stage.start_step + _done(stage)) for stage in most)], names, True)
-    return Axis([float(i) for i in range(len(most) + 1)], names, False)
-
-
-def _done(stage: StageRow) -> int:
+def _steps_done(stage: StageRow) -> int:
     """Steps of a stage that is over; it may have ended early."""
     return (stage.start_step if stage.end_step is None else stage.end_step) - stage.start_step
 
@@ -89,65 +85,46 @@ def _trained(
     axis: Axis,
     metric: str,
 ) -> Curves:
-    longest = max(_done(stage) for own in stages.values() for stage in own)
+    """Every run's values at the same shares of each stage."""
+    longest = max(_steps_done(stage) for own in stages.values() for stage in own)
     places = max(2, MAX_POINTS // (len(axis.edges) - 1))
     width = max(1, -(-longest // places))
     shares = (np.arange(min(places, longest)) + 0.5) / min(places, longest)
-    curves: dict[str, list[PlotArea]] = {}
+    read: dict[tuple[str, int], Floats] = {}  # by run and stage
+    for run, own in stages.items():
+        points = [point for point in reading.stage_curves(run, metric, width) if point.value is not None]
+        for stage in own:
+            here = [(point.stage_step, point.value) for point in points if point.stage == stage.stage]
+            if here:
+                steps, values = np.array(here).T
+                read[run, stage.stage] = np.interp(shares, (steps - 0.5) / max(1, _steps_done(stage)), values)
+    curves: dict[str, list[SeedRange]] = {setting.label: [] for setting in settings}
     for setting in settings:
-        read = [
-            _at(shares, reading.stage_curves(run.run, metric, width), stages[run.run]) for run in setting.runs
-        ]
-        curves[setting.label] = [
-            place
-            for stage in range(1, len(axis.edges))
-            for place in _over_seeds(
-                _between(axis, stage, shares), np.array([one[stage] for one in read if stage in one])
-            )
-        ]
+        for stage_number, low in enumerate(axis.edges[:-1], start=1):
+            xs = low + shares * (axis.edges[stage_number] - low)
+            runs = [read[run.run, stage_number] for run in setting.runs if (run.run, stage_number) in read]
+            curves[setting.label] += _over_seeds(xs, np.array(runs))
     return curves
-
-
-def _at(shares: Floats, points: Sequence[StagePoint], stages: Sequence[StageRow]) -> dict[int, Floats]:
-    """A run's values at these shares of each stage."""
-    found: dict[int, Floats] = {}
-    for stage in stages:
-        own = [(p.stage_step, p.value) for p in points if p.stage == stage.stage and p.value is not None]
-        if own:
-            steps, values = np.array(own).T
-            found[stage.stage] = np.interp(shares, (steps - 0.5) / max(1, _done(stage)), values)
-    return found
-
-
-def _between(axis: Axis, stage: int, shares: Floats) -> Floats:
-    low, high = axis.edges[stage - 1], axis.edges[stage]
-    return low + shares * (high - low)
-
-
-def _over_seeds(xs: Floats, values: Floats) -> list[PlotArea]:
-    """Sum the runs up at every place; `values` has a row a run."""
-    if not len(values):
-        return []
-    columns = zip(xs, values.mean(axis=0), values.min(axis=0), values.max(axis=0), strict=True)
-    return [PlotArea(*map(float, column)) for column in columns]
 
 
 def _measured(reading: Reading, settings: Sequence[ScoredSetting], axis: Axis, metric: str) -> Curves:
     """At every boundary the mean over the environments that the run measured there."""
-    curves: dict[str, list[PlotArea]] = {}
+    curves: dict[str, list[SeedRange]] = {setting.label: [] for setting in settings}
     for setting in settings:
-        runs = [_boundary_means(reading, run.run, metric) for run in setting.runs]
-        curves[setting.label] = [
-            place
-            for after, x in enumerate(axis.edges)
-            for place in _over_seeds(np.array([x]), np.array([[run[after]] for run in runs if after in run]))
-        ]
+        runs: list[dict[int, list[float]]] = [{} for _ in setting.runs]
+        for run, found in zip(setting.runs, runs, strict=True):
+            for cell in reading.matrix(run.run, metric):
+                if cell.category is None and cell.value is not None:
+                    found.setdefault(cell.after_stage, []).append(cell.value)
+        for after, x in enumerate(axis.edges):
+            means = [[float(np.mean(found[after]))] for found in runs if after in found]
+            curves[setting.label] += _over_seeds(np.array([x]), np.array(means))
     return curves
 
 
-def _boundary_means(reading: Reading, run: str, metric: str) -> dict[int, float]:
-    values: dict[int, list[float]] = {}
-    for cell in reading.matrix(run, metric):
-        if cell.category is None and cell.value is not None:
-            values.setdefault(cell.after_stage, []).append(cell.value)
-    return {after: float(np.mean(own)) for after, own in values.items()}
+def _over_seeds(xs: Floats, values: Floats) -> list[SeedRange]:
+    """Sum the runs up at every place; `values` has a row a run."""
+    if not len(values):
+        return []
+    columns = zip(xs, values.mean(axis=0), values.min(axis=0), values.max(axis=0), strict=True)
+    return [SeedRange(*map(float, column)) for column in columns]

@@ -9,18 +9,17 @@ and no verdict is made from them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from store import outcomes
-from store.comparison.pairs import Pair
+from store import carryover
+from store.carryover import OUTCOMES, Matrices
 from store.comparison.runs import ComparedRun, evaluated_on_other_tasks
-from store.comparison.scores import ScoredSetting
+from store.comparison.scores import Pair, ScoredSetting
 from store.comparison.statistics import Interval, t_interval
 from store.ledger.queries import Reading
-from store.outcomes import OUTCOMES, Matrices
 
 METRICS = ("pass_1", "entropy_token")
 START, END = "start", "end"
@@ -71,18 +70,29 @@ def carry_over(
     reading: Reading, entries: Sequence[ComparedRun], settings: Sequence[ScoredSetting], pairs: Sequence[Pair]
 ) -> CarryOver:
     """Average and difference what the runs of these settings measured at boundaries."""
-    found = {entry.run.name: outcomes.read(reading, entry.run.name) for entry in entries}
+    found = {entry.run.name: carryover.read(reading, entry.run.name) for entry in entries}
     by_label = {s.label: {run.seed: found[run.run] for run in s.runs} for s in settings}
     left_out = evaluated_on_other_tasks(reading, entries)
     measured = dict.fromkeys(name for one in found.values() for _, name in one.accuracy)
     names = [name for name in measured if name not in left_out]
+    outcomes = {label: [carryover.of_run(one) for one in own.values()] for label, own in by_label.items()}
     return CarryOver(
         names,
         left_out,
-        {} if left_out else {label: _outcomes(list(own.values())) for label, own in by_label.items()},
-        [_mean(metric, label, list(own.values()), names) for label, own in by_label.items() for metric in METRICS],
+        {} if left_out else {
+            label: {one.name: _cell([run[one.name] for run in own], one.kind == "ratio") for one in OUTCOMES}
+            for label, own in outcomes.items()
+        },
         [
-            _difference(metric, pair, by_label[pair.setting], by_label[pair.baseline], names)
+            _mean_matrix(metric, label, None, [(one,) for one in own.values()], names)
+            for label, own in by_label.items()
+            for metric in METRICS
+        ],
+        [
+            _mean_matrix(
+                metric, pair.setting, pair.baseline,
+                [(by_label[pair.setting][seed], by_label[pair.baseline][seed]) for seed in pair.seeds], names,
+            )
             for pair in pairs
             if pair.seeds
             for metric in METRICS
@@ -90,47 +100,30 @@ def carry_over(
     )  # fmt: skip
 
 
-def _outcomes(runs: Sequence[Matrices]) -> dict[str, MeanCell]:
-    numbers = [outcomes.of_run(one) for one in runs]
-    return {one.name: _cell([own[one.name] for own in numbers], one.kind == "ratio") for one in OUTCOMES}
-
-
-def _mean(metric: str, label: str, runs: Sequence[Matrices], names: Sequence[str]) -> MeanMatrix:
-    def cell(after: int | None, name: str) -> MeanCell:
-        return _cell([_value(one, metric, after, name) for one in runs])
-
-    rows, parts_at = _rows([one.stages for one in runs], names, cell)
-    return MeanMatrix(metric, label, None, len(runs), parts_at, rows)
-
-
-def _difference(
+def _mean_matrix(
     metric: str,
-    pair: Pair,
-    ours: Mapping[int, Matrices],
-    theirs: Mapping[int, Matrices],
+    setting: str,
+    baseline: str | None,
+    seeds: Sequence[Sequence[Matrices]],
     names: Sequence[str],
 ) -> MeanMatrix:
-    def cell(after: int | None, name: str) -> MeanCell:
-        values = [[_value(own[seed], metric, after, name) for seed in pair.seeds] for own in (ours, theirs)]
-        return _cell([None if x is None or y is None else x - y for x, y in zip(*values, strict=True)])
+    """Average over seeds, at every boundary up to which all runs trained the same, and at their end.
 
-    stages = [own[seed].stages for own in (ours, theirs) for seed in pair.seeds]
-    rows, parts_at = _rows(stages, names, cell)
-    return MeanMatrix(metric, pair.setting, pair.baseline, len(pair.seeds), parts_at, rows)
+    Args:
+        seeds: of each seed its run; or its run, and the run whose values are subtracted.
+    """
 
+    def value(runs: Sequence[Matrices], after: int | None, name: str) -> float | None:
+        cells = [
+            (run.accuracy if metric == "pass_1" else run.entropy).get(
+                (len(run.stages) if after is None else after, name)
+            )
+            for run in runs
+        ]
+        known = [one for one in cells if one is not None]
+        return known[0] - sum(known[1:]) if len(known) == len(cells) else None
 
-def _value(run: Matrices, metric: str, after: int | None, name: str) -> float | None:
-    """A run's cell; after None: at its end."""
-    matrix = run.accuracy if metric == "pass_1" else run.entropy
-    return matrix.get((len(run.stages) if after is None else after, name))
-
-
-def _rows(
-    stages: Sequence[Sequence[str | None]],
-    names: Sequence[str],
-    cell: Callable[[int | None, str], MeanCell],
-) -> tuple[list[MeanRow], int | None]:
-    """Every boundary up to which all runs trained the same, and the end if that is another; and where they part."""
+    stages = [run.stages for runs in seeds for run in runs]
     shortest, longest = min(map(len, stages)), max(map(len, stages))
     alike = next((i for i in range(shortest) if len({own[i] for own in stages}) > 1), shortest)
     places: list[tuple[str, str | None, int | None]] = [(START, None, 0)]
@@ -139,10 +132,12 @@ def _rows(
     if parts_at is not None:
         places.append((END, None, None))
     rows = [
-        MeanRow(label, environment, {name: cell(after, name) for name in names})
+        MeanRow(
+            label, environment, {name: _cell([value(runs, after, name) for runs in seeds]) for name in names}
+        )
         for label, environment, after in places
     ]
-    return rows, parts_at
+    return MeanMatrix(metric, setting, baseline, len(seeds), parts_at, rows)
 
 
 def _cell(values: Sequence[float | None], is_ratio: bool = False) -> MeanCell:

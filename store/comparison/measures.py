@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Literal
 
-from store import outcomes
+from store import carryover
+from store.carryover import NOTHING_LEARNT, OUTCOMES
 from store.errors import ComparisonError
 from store.ledger.queries import Reading
 from store.metrics import metric as known_metric
@@ -30,7 +31,7 @@ class Measure:
     stratum: Literal["environment", "stage", "run"]
     direction: Literal[-1, 0, 1]  # lower is better, no good direction, higher is better
     last: int | None = None  # steps at a stage's end that are averaged; None: measured at boundaries
-    is_ratio: bool = False  # compared as logarithms, told as ratios
+    is_ratio: bool = False  # compared as logarithms, shown as ratios
 
     @property
     def is_held_out(self) -> bool:
@@ -46,29 +47,23 @@ class Measure:
         return math.exp(value) if self.is_ratio else value
 
 
-def _at_the_end(name: str, title: str, metric: str) -> Measure:
-    return Measure(
-        name, f"{title} after the last stage", metric, "environment", known_metric(metric).direction
-    )
-
-
 _ALL = (
-    _at_the_end("accuracy", "held-out accuracy", "pass_1"),
-    _at_the_end("pass_4", "held-out pass@4", "pass_4"),
-    _at_the_end("value", "held-out value", "value"),
-    _at_the_end("entropy", "held-out token entropy, nats,", "entropy_token"),
+    *(
+        Measure(name, f"{title} after the last stage", metric, "environment", known_metric(metric).direction)
+        for name, title, metric in (
+            ("accuracy", "held-out accuracy", "pass_1"),
+            ("pass_4", "held-out pass@4", "pass_4"),
+            ("value", "held-out value", "value"),
+            ("entropy", "held-out token entropy, nats,", "entropy_token"),
+        )
+    ),
     Measure("train_accuracy", "training accuracy", "accuracy", "stage", 1, LAST),
     Measure("train_entropy", "token entropy in training, nats,", "entropy_token", "stage", 0, LAST),
     *(
         Measure(
-            one.measure,
-            one.title.lower(),
-            one.metric,
-            "run",
-            one.direction,
-            is_ratio=one.kind == "ratio",
+            one.measure, one.title.lower(), one.metric, "run", one.direction, is_ratio=one.kind == "ratio"
         )
-        for one in outcomes.OUTCOMES
+        for one in OUTCOMES
     ),
 )
 MEASURES: Mapping[str, Measure] = {measure.name: measure for measure in _ALL}
@@ -91,36 +86,24 @@ def measure(name: str, last: int = LAST) -> Measure:
 
 def scores(reading: Reading, run: str, of: Measure) -> Scores:
     """Every stratum's score of a finished run; one that is not defined is left out."""
-    found = _IN[of.stratum](reading, run, of)
+    found: dict[str, float | None]
+    if of.stratum == "environment":  # the last boundary's cells of environments as wholes
+        cells = [cell for cell in reading.matrix(run, of.metric) if cell.category is None]
+        last = max((cell.after_stage for cell in cells), default=0)
+        found = {
+            cell.environment: cell.value for cell in cells if cell.environment and cell.after_stage == last
+        }
+    elif of.stratum == "stage":
+        means = reading.stage_means(run, of.metric, of.last or LAST)
+        found = {f"stage {mean.stage}": mean.value for mean in means}
+    else:
+        numbers = carryover.of_run(carryover.read(reading, run))
+        found = {WHOLE: next(numbers[one.name] for one in OUTCOMES if one.measure == of.name)}
     return {stratum: value for stratum, value in found.items() if value is not None}
 
 
 def why_undefined(reading: Reading, run: str, of: Measure) -> str:
     """Say why a run has no score of what sums a run up."""
-    numbers = outcomes.of_run(outcomes.read(reading, run))
+    numbers = carryover.of_run(carryover.read(reading, run))
     is_bare = of.name == "relative_forgetting" and numbers["forgetting"] is not None
-    return f"no {of.name}: {outcomes.NOTHING_LEARNT if is_bare else 'not defined for its stages'}"
-
-
-def _by_environment(reading: Reading, run: str, of: Measure) -> dict[str, float | None]:
-    """The last boundary's cells of environments as wholes."""
-    cells = [cell for cell in reading.matrix(run, of.metric) if cell.category is None]
-    last = max((cell.after_stage for cell in cells), default=0)
-    return {cell.environment: cell.value for cell in cells if cell.environment and cell.after_stage == last}
-
-
-def _by_stage(reading: Reading, run: str, of: Measure) -> dict[str, float | None]:
-    means = reading.stage_means(run, of.metric, of.last or LAST)
-    return {f"stage {mean.stage}": mean.value for mean in means}
-
-
-def _of_run(reading: Reading, run: str, of: Measure) -> dict[str, float | None]:
-    numbers = outcomes.of_run(outcomes.read(reading, run))
-    return {WHOLE: next(numbers[one.name] for one in outcomes.OUTCOMES if one.measure == of.name)}
-
-
-_IN: Mapping[str, Callable[[Reading, str, Measure], dict[str, float | None]]] = {
-    "environment": _by_environment,
-    "stage": _by_stage,
-    "run": _of_run,
-}
+    return f"no {of.name}: {NOTHING_LEARNT if is_bare else 'not defined for its stages'}"

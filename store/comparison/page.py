@@ -3,62 +3,71 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 
-from store.comparison import heat_maps, sentences
-from store.comparison.curves import Curves, Drawn, PlotArea, draw
+from store.carryover import NOTHING_LEARNT, OUTCOMES
+from store.comparison import sentences
+from store.comparison.curves import Curves, SettingCurves, read_curves
+from store.comparison.matrices import MeanCell, MeanMatrix
 from store.comparison.result import Comparison
-from store.comparison.statistics import Interval
 from store.ledger.queries import Reading
-from store.report import templates
-from store.report.charts import GAP, Band, Chart, Frame, Scale, Series, line_chart, nice_top
-from store.sentences import num, number
+from store.report import charts, templates
+from store.report.charts import (
+    Band,
+    Chart,
+    Forest,
+    Frame,
+    HeatCell,
+    HeatMap,
+    HeatRow,
+    Scale,
+    Series,
+    nice_top,
+)
+from store.sentences import num, number, signed
 
-TALL = 260  # pixels, as in report.css
-NUM_COLOURS = 8  # of settings; beyond it the rest is grey
 RANGES = 5  # settings whose seeds' ranges are drawn
 OPEN = 3  # groups of matrices that are unfolded
-SAID = 8  # verdicts at the top; the table has them all
+SENTENCES = 8  # verdicts at the top; the table has them all
 STYLES = ("report.css", "comparison.css")
-
-Measured = Mapping[str, Sequence[tuple[float, float, float | None, str]]]
-
-
-@dataclass(frozen=True)
-class Forest:
-    """A row of a forest plot: seeds, a mark and an interval, in percent of its width."""
-
-    dots: Sequence[tuple[float, str]]  # place, and what it is
-    mark: float | None
-    low: float | None
-    high: float | None
-    zero: float | None
-    about: str
+TITLES = {"pass_1": "Accuracy", "entropy_token": "Entropy, nats a token"}
+CSS = {"pass_1": "accuracy", "entropy_token": "entropy"}
 
 
 def render(reading: Reading, comparison: Comparison) -> str:
     """Write the page."""
-    drawn = draw(reading, comparison)
-    colours = _colours(comparison)
-    told = sentences.sentences(comparison)
+    drawn = read_curves(reading, comparison)
+    means = {setting.label: setting.mean for setting in comparison.settings}
+    best = sorted(means, key=lambda label: means[label], reverse=comparison.direction >= 0)
+    ranked = dict.fromkeys([comparison.baseline or next(iter(means)), *best])
+    colours = charts.palette(list(means), list(ranked))
+    verdicts = sentences.sentences(comparison)
+    found = comparison.carry_over
     facts = {
         "c": comparison,
         "words": sentences,
         "colours": colours,
         "sentences": [
-            (colours[about[0]] if len(about) == 1 else "c0", sentence) for about, sentence in told[:SAID]
+            (colours[about[0]] if len(about) == 1 else "c0", sentence)
+            for about, sentence in verdicts[:SENTENCES]
         ],
-        "num_unsaid": max(0, len(told) - SAID),
+        "num_unsaid": max(0, len(verdicts) - SENTENCES),
         "num_runs": sum(len(setting.runs) for setting in comparison.settings),
         "settings": _settings(comparison),
         "pairs": _pairs(comparison),
-        "heats": heat_maps,
+        "outcomes": [one for one in OUTCOMES if any(own[one.name].n for own in found.outcomes.values())],
+        "outcome_cells": {
+            setting.label: _outcome_cells(found.outcomes[setting.label], len(setting.runs))
+            for setting in comparison.settings
+            if setting.label in found.outcomes
+        },
+        "means": _heat_maps(comparison, found.matrices),
+        "differences": _heat_maps(comparison, found.differences),
         "charts": _charts(drawn, colours),
         "has_ranges": len(comparison.settings) <= RANGES,
-        "num_colours": NUM_COLOURS,
+        "num_colours": charts.NUM_COLOURS,
         "open_groups": OPEN,
         "is_in_steps": drawn.axis.is_in_steps,
         "written_at": datetime.now(UTC),
@@ -66,38 +75,25 @@ def render(reading: Reading, comparison: Comparison) -> str:
     return templates.page("store.comparison", "comparison.html.j2", STYLES, facts)
 
 
-def _colours(comparison: Comparison) -> dict[str, str]:
-    """Give each setting a colour; with more of them than colours, the baseline and those with the best scores."""
-    labels = [setting.label for setting in comparison.settings]
-    chosen = labels
-    if len(labels) > NUM_COLOURS:
-        means = {setting.label: setting.mean for setting in comparison.settings}
-        best = sorted(means, key=lambda label: means[label], reverse=comparison.direction >= 0)
-        chosen = list(dict.fromkeys([comparison.baseline or labels[0], *best]))[:NUM_COLOURS]
-    numbered = {label: f"c{i}" for i, label in enumerate([n for n in labels if n in chosen], start=1)}
-    return {label: numbered.get(label, "c0") for label in labels}
-
-
 def _settings(comparison: Comparison) -> list[Forest]:
     """Every setting's scores on one scale: what its interquartile mean is of."""
-    listed = [
-        value for setting in comparison.settings for run in setting.runs for value in run.strata.values()
-    ]
-    scale = _scale(listed)
-    return [
-        _forest(
-            [
-                (value, f"seed {run.seed}, {stratum}: {number(value, sentences.DIGITS)}")
-                for run in setting.runs
-                for stratum, value in run.strata.items()
-            ],
-            setting.iqm,
-            setting.iqm_interval,
-            scale,
-            f"{number(setting.iqm, sentences.DIGITS)}, interval {sentences.interval(setting.iqm_interval)}",
-        )
+    scores = {
+        setting.label: [(run.seed, *score) for run in setting.runs for score in run.strata.items()]
         for setting in comparison.settings
-    ]
+    }
+    scale = charts.scale_around_zero(value for own in scores.values() for _, _, value in own)
+    rows = []
+    for setting in comparison.settings:
+        dots = [
+            (value, f"seed {seed}, {stratum}: {number(value, sentences.DIGITS)}")
+            for seed, stratum, value in scores[setting.label]
+        ]
+        about = (
+            f"{number(setting.iqm, sentences.DIGITS)}, interval {sentences.interval(setting.iqm_interval)}"
+        )
+        of = setting.iqm_interval
+        rows.append(charts.forest(dots, setting.iqm, None if of is None else (of.low, of.high), scale, about))
+    return rows
 
 
 def _pairs(comparison: Comparison) -> list[Forest]:
@@ -108,155 +104,144 @@ def _pairs(comparison: Comparison) -> list[Forest]:
 
     ends = [end for pair in comparison.pairs if (of := pair.interval) for end in (of.low, of.high)]
     seen = [*ends, *(d for pair in comparison.pairs for d in pair.differences)]
-    scale = _scale([place(value) for value in seen])
+    scale = charts.scale_around_zero(map(place, seen))
     rows = []
     for pair in comparison.pairs:
         seeds = zip(pair.seeds, pair.differences, strict=True)
-        told = [f"seed {seed}: {sentences.change(d, pair.is_ratio)}" for seed, d in seeds]
-        of = pair.interval and Interval(place(pair.interval.low), place(pair.interval.high))
-        interval = sentences.changes(pair.interval, pair.is_ratio)
-        about = f"{sentences.change(pair.mean, pair.is_ratio)}, interval {interval}"
-        rows.append(
-            _forest(
-                list(zip(map(place, pair.differences), told, strict=True)),
-                None if pair.mean is None else place(pair.mean),
-                of,
-                scale,
-                about,
-                has_zero=True,
-            )
+        dots = [(place(d), f"seed {seed}: {sentences.change(d, pair.is_ratio)}") for seed, d in seeds]
+        mean, of = None if pair.mean is None else place(pair.mean), pair.interval
+        interval = None if of is None else (place(of.low), place(of.high))
+        about = (
+            f"{sentences.change(pair.mean, pair.is_ratio)}, interval {sentences.changes(of, pair.is_ratio)}"
         )
+        rows.append(charts.forest(dots, mean, interval, scale, about, has_zero=True))
     return rows
 
 
-def _forest(
-    dots: Sequence[tuple[float, str]],
-    mark: float | None,
-    of: Interval | None,
-    scale: Scale,
-    about: str,
-    has_zero: bool = False,
-) -> Forest:
-    def at(value: float) -> float:
-        return 100 * min(1.0, max(0.0, scale.share(value)))
+def _heat_maps(comparison: Comparison, matrices: Sequence[MeanMatrix]) -> dict[str, list[HeatMap]]:
+    """The matrices of each setting, or of each pair; a shade means the same in all of them."""
+    means: dict[str, list[float]] = {metric: [] for metric in TITLES}
+    for matrix in matrices:
+        cells = [cell for row in matrix.rows for cell in row.cells.values()]
+        means[matrix.metric] += [abs(cell.mean) for cell in cells if cell.mean is not None]
+    found: dict[str, list[HeatMap]] = {}
+    for matrix in matrices:
+        names = [n for n in comparison.carry_over.environments if any(r.cells[n].n for r in matrix.rows)]
+        if not names:
+            continue
+        top, is_change = nice_top(means[matrix.metric], 1e-3), matrix.baseline is not None
+        rows = [
+            HeatRow(
+                row.label,
+                row.environment or "",
+                [
+                    _mean_cell(row.cells[n], matrix.num_seeds, top, is_change, f"{n}, {row.label}")
+                    for n in names
+                ],
+            )
+            for row in matrix.rows
+        ]
+        css = f"mean {CSS[matrix.metric]}{' change' if is_change else ''}"
+        heat = HeatMap(TITLES[matrix.metric], css, names, rows, sentences.parting(matrix))
+        label = matrix.setting + (f" minus {matrix.baseline}" if is_change else "")
+        found.setdefault(label, []).append(heat)
+    return found
 
-    return Forest(
-        [(at(value), title) for value, title in dots],
-        None if mark is None else at(mark),
-        at(of.low) if of else None,
-        at(of.high) if of else None,
-        at(0.0) if has_zero or scale.low < 0 else None,
-        f"{about}; {'; '.join(t for _, t in dots)}",
-    )
+
+def _mean_cell(cell: MeanCell, num_seeds: int, top: float, is_change: bool, where: str) -> HeatCell:
+    if cell.mean is None:
+        return HeatCell("-", "h0", f"{where}: not measured", "")
+    margin = "" if cell.interval is None else f"±{number((cell.interval.high - cell.interval.low) / 2)}"
+    if cell.n < num_seeds:
+        margin = f"{margin} of {cell.n}".strip()
+    css = f"{charts.shade(abs(cell.mean) / top)} {'down' if cell.mean < 0 else 'up'}"
+    text = signed(cell.mean) if is_change else number(cell.mean)
+    return HeatCell(text, css, _cell_in_words(cell, where, is_change), margin)
 
 
-def _scale(values: Iterable[float]) -> Scale:
-    """A scale that begins or ends at 0, or holds it, with round ends."""
-    listed = [*values]
-    high, low = max([*listed, 0.0]), min([*listed, 0.0])
-    return Scale(-nice_top([-low], 1e-3) if low < 0 else 0.0, nice_top([high], 1e-3) if high > 0 else 0.0)
+def _outcome_cells(numbers: Mapping[str, MeanCell], num_seeds: int) -> dict[str, HeatCell]:
+    """The numbers of carry-over of a setting, by name."""
+    found = {}
+    for one in OUTCOMES:
+        cell, is_change = numbers[one.name], one.kind == "change"
+        if cell.mean is None:
+            nothing = one.name == "relative_forgetting" and numbers["forgetting"].n > 0
+            title = f"{one.title}: defined in no run"
+            found[one.name] = HeatCell(NOTHING_LEARNT if nothing else "-", "", title, "")
+        else:
+            text = signed(cell.mean) if is_change else number(cell.mean)
+            title = _cell_in_words(cell, one.title, is_change)
+            found[one.name] = HeatCell(text, "", title, f"of {cell.n}" if cell.n < num_seeds else "")
+    return found
 
 
-def _charts(drawn: Drawn, colours: Mapping[str, str]) -> list[Chart]:
+def _cell_in_words(cell: MeanCell, what: str, is_change: bool) -> str:
+    write, digits = signed if is_change else number, sentences.DIGITS
+    about = f"{what}: {write(cell.mean, digits)}, {num(cell.n, 'seed')}"
+    if cell.interval is None:
+        return about
+    return f"{about}, 95 % {write(cell.interval.low, digits)} to {write(cell.interval.high, digits)}"
+
+
+def _charts(drawn: SettingCurves, colours: Mapping[str, str]) -> list[Chart]:
     """Training, held-out tasks, entropy; what was never recorded has no chart."""
-    training = _series(drawn.training, colours, drawn)
-    held_out = [
-        Series(
-            name,
-            colours[name],
-            _line(places),
-            _dots(name, places),
-            colours[name] != "c0",
-            gap=math.inf,
-            ranges=_ranges(places, drawn),
+    edges = drawn.axis.edges
+    span = edges[-1] - edges[0]
+    longest = max(b - a for a, b in pairwise(edges)) / span
+
+    def series(curves: Curves, measured: Curves, gap: float | None = None) -> list[Series]:
+        num_places = max((len(places) for places in curves.values()), default=1)
+        gap = gap or max(charts.GAP, 2.5 * (len(edges) - 1) * longest / max(1, num_places))
+        return [
+            Series(
+                name,
+                colours[name],
+                [(place.x, place.mean) for place in places],
+                [
+                    (
+                        p.x,
+                        p.mean,
+                        None,
+                        f"{name}: {number(p.mean)}, seeds {number(p.least)} to {number(p.most)}",
+                    )
+                    for p in measured.get(name, ())
+                ],
+                colours[name] != "c0",
+                gap=gap,
+                # ranges of many settings would hide each other
+                ranges=[(p.x, p.least, p.most) for p in places] if len(drawn.held_out) <= RANGES else [],
+            )
+            for name, places in curves.items()
+            if places
+        ]
+
+    stages = enumerate(zip(drawn.axis.names, pairwise(edges), strict=True), start=1)
+    bands = [  # every other stage is shaded
+        Band(
+            100 * (start - edges[0]) / span,
+            100 * (end - start) / span,
+            f"c0 odd{stage % 2}",
+            f"Stage {stage}" + (f" on {name}" if name else ""),
+            str(stage) if len(drawn.axis.names) <= 20 else "",
         )
-        for name, places in drawn.held_out.items()
-        if places
+        for stage, (name, (start, end)) in stages
     ]
-    entropy = _series(drawn.entropy, colours, drawn, drawn.held_out_entropy)
-    charts = [
+    training, held_out = series(drawn.training, {}), series(drawn.held_out, drawn.held_out, math.inf)
+    entropy = series(drawn.entropy, drawn.held_out_entropy)
+    unit = "steps" if drawn.axis.is_in_steps else "stage" if len(edges) == 2 else "stages"
+    made = []
+    for title, of, most, css in (
         ("Training accuracy, of the environment being trained", training, 1.0, "tall wide"),
         ("Held-out accuracy, mean of the environments", held_out, 1.0, "tall"),
         ("Entropy, nats a token", entropy, math.inf, "tall"),
-    ]
-    return [_chart(*chart, drawn) for chart in charts if chart[1]]
-
-
-def _chart(title: str, series: Sequence[Series], most: float, css: str, drawn: Drawn) -> Chart:
-    tops = [most for one in series for _, _, most in one.ranges]
-    tops += [value for one in series for _, value in one.points if value is not None]
-    tops += [value for one in series for _, value, _, _ in one.measured]
-    edges = drawn.axis.edges
-    frame = Frame(
-        Scale(edges[0], edges[-1]),
-        Scale(0, nice_top(tops, 0.1, most)),
-        TALL,
-        _bands(drawn),
-        "steps" if drawn.axis.is_in_steps else num(len(edges) - 1, "stage").split()[-1],
-    )
-    ends = [f"{one.name} ends at {number(_last(one))}" for one in series]
-    return line_chart(title, f"{title}, a line a setting. {'; '.join(ends[:12])}.", series, frame, css)
-
-
-def _series(
-    curves: Curves, colours: Mapping[str, str], drawn: Drawn, measured: Curves | None = None
-) -> list[Series]:
-    edges = drawn.axis.edges
-    num_places = max((len(places) for places in curves.values()), default=1)
-    gap = max(GAP, 2.5 * (len(edges) - 1) * _widest(edges) / max(1, num_places))
-    return [
-        Series(
-            name,
-            colours[name],
-            _line(places),
-            _dots(name, (measured or {}).get(name, ())),
-            colours[name] != "c0",
-            gap=gap,
-            ranges=_ranges(places, drawn),
-        )
-        for name, places in curves.items()
-        if places
-    ]
-
-
-def _widest(edges: Sequence[float]) -> float:
-    """The longest stage, as a share of the axis."""
-    return max(b - a for a, b in pairwise(edges)) / (edges[-1] - edges[0])
-
-
-def _line(places: Sequence[PlotArea]) -> list[tuple[float, float | None]]:
-    return [(place.x, place.mean) for place in places]
-
-
-def _ranges(places: Sequence[PlotArea], drawn: Drawn) -> list[tuple[float, float, float]]:
-    """From the least to the most of the seeds; ranges of many settings would hide each other."""
-    if len(drawn.held_out) > RANGES:
-        return []
-    return [(place.x, place.least, place.most) for place in places]
-
-
-def _dots(name: str, places: Sequence[PlotArea]) -> list[tuple[float, float, float | None, str]]:
-    return [
-        (p.x, p.mean, None, f"{name}: {number(p.mean)}, seeds {number(p.least)} to {number(p.most)}")
-        for p in places
-    ]
-
-
-def _last(series: Series) -> float | None:
-    return series.points[-1][1] if series.points else None
-
-
-def _bands(drawn: Drawn) -> list[Band]:
-    """The stages behind the lines, every other one shaded."""
-    edges, names = drawn.axis.edges, drawn.axis.names
-    span = edges[-1] - edges[0]
-    return [
-        Band(
-            100 * (edges[i] - edges[0]) / span,
-            100 * (edges[i + 1] - edges[i]) / span,
-            f"c0 odd{(i + 1) % 2}",
-            f"Stage {i + 1}" + (f" on {name}" if name else ""),
-            str(i + 1) if len(names) <= 20 else "",
-        )
-        for i, name in enumerate(names)
-    ]
+    ):
+        tops = [most for one in of for _, _, most in one.ranges]
+        tops += [value for one in of for _, value in one.points if value is not None]
+        tops += [value for one in of for _, value, _, _ in one.measured]
+        y = Scale(0, nice_top(tops, 0.1, most))
+        frame = Frame(Scale(edges[0], edges[-1]), y, charts.TALL, bands, unit)
+        ends = [f"{one.name} ends at {number(one.points[-1][1])}" for one in of]
+        about = f"{title}, a line a setting. {'; '.join(ends[:12])}."
+        if of:
+            made.append(charts.line_chart(title, about, of, frame, css))
+    return made

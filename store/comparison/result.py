@@ -12,9 +12,8 @@ from typing import Any, Literal
 
 from store.comparison.matrices import CarryOver, carry_over
 from store.comparison.measures import LAST, Measure, Scores, measure, scores, why_undefined
-from store.comparison.pairs import Pair, pairs
-from store.comparison.runs import Gathered, LeftOutRun, gather, refuse_what_is_measured_otherwise
-from store.comparison.scores import ScoredSetting, setting
+from store.comparison.runs import ComparedRuns, LeftOutRun, gather, refuse_what_is_measured_otherwise
+from store.comparison.scores import Pair, ScoredSetting, pairs, setting
 from store.errors import ComparisonError
 from store.home import Home
 from store.ledger.queries import Reading
@@ -47,10 +46,10 @@ class Comparison:
     title: str
     last: int | None
     direction: int
-    is_ratio: bool  # told as quotients, with geometric means
+    is_ratio: bool  # shown as quotients, with geometric means
     stratum: str
     strata: Sequence[str]
-    by: Sequence[str]  # fields that tell the settings apart
+    by: Sequence[str]  # fields that distinguish the settings
     baseline: str | None  # None: all pairs are compared
     is_primary: bool  # what the study registered
     registered: Mapping[str, Any] | None
@@ -63,7 +62,10 @@ class Comparison:
 
 def compare(reading: Reading, home: Home, request: ComparisonRequest) -> Comparison:
     """Compare runs, or the settings of a study. Raises `ComparisonError` for what cannot be compared."""
-    gathered = gather(reading, home, request.names, _by(reading, request))
+    studies = {study.name: study for study in reading.studies()}
+    study = studies.get(request.names[0]) if len(request.names) == 1 else None
+    registered_by = _fields((study.plan.get("compare") or {}).get("by") if study else None)
+    gathered = gather(reading, home, request.names, request.by or registered_by)
     plan = (gathered.study.plan.get("compare") or {}) if gathered.study else {}
     of = measure(
         request.metric or plan.get("metric") or DEFAULT_METRIC, request.last or plan.get("last") or LAST
@@ -71,12 +73,17 @@ def compare(reading: Reading, home: Home, request: ComparisonRequest) -> Compari
     refuse_what_is_measured_otherwise(reading, gathered.entries, of)
     gathered, found = _scored(reading, gathered, of)
     strata, warned = _strata(found, of)
-    _refuse_zeros(found, of)
+    zeros = [run for run, own in found.items() if of.is_ratio and min(own.values()) <= 0]
+    if zeros:  # leaving their runs out would flatter a setting
+        raise ComparisonError(
+            f"{of.name} is 0 in {listed(zeros)}: nothing was left there, and ratios are compared as logarithms, "
+            "which 0 does not have. `--metric entropy` compares the same runs in nats."
+        )
     kept = {run: {stratum: own[stratum] for stratum in strata} for run, own in found.items()}
     settings = [setting(label, own, kept, of) for label, own in gathered.settings.items()]
     baseline = None if request.pairs == "all" else _baseline(request.baseline, plan, gathered)
     if plan.get("baseline") and plan["baseline"] not in gathered.settings:
-        warned = [*warned, f"The registered baseline {plan['baseline']} has no finished run yet."]
+        warned.append(f"The registered baseline {plan['baseline']} has no finished run yet.")
     compared = pairs(settings, baseline, of)
     return Comparison(
         name=gathered.study.name if gathered.study else listed(list(gathered.settings), 3),
@@ -90,7 +97,11 @@ def compare(reading: Reading, home: Home, request: ComparisonRequest) -> Compari
         strata=strata,
         by=gathered.fields,
         baseline=baseline,
-        is_primary=bool(plan) and _is_registered(plan, of, request, gathered, baseline),
+        is_primary=bool(plan)
+        # what the study set out to compare: metric, steps, settings and baseline
+        and of == measure(plan.get("metric") or DEFAULT_METRIC, plan.get("last") or LAST)
+        and (not request.by or list(request.by) == _fields(plan.get("by")))
+        and baseline == (plan.get("baseline") or next(iter(gathered.settings))),
         registered=dict(plan) or None,
         settings=settings,
         pairs=compared,
@@ -100,15 +111,11 @@ def compare(reading: Reading, home: Home, request: ComparisonRequest) -> Compari
     )
 
 
-def _by(reading: Reading, request: ComparisonRequest) -> Sequence[str]:
-    """The fields asked for, else those that the study registered."""
-    studies = {study.name: study for study in reading.studies()}
-    study = studies.get(request.names[0]) if len(request.names) == 1 else None
-    registered = ((study.plan.get("compare") or {}).get("by") if study else None) or []
-    return request.by or ([registered] if isinstance(registered, str) else registered)
+def _fields(by: str | Sequence[str] | None) -> list[str]:
+    return [by] if isinstance(by, str) else list(by or [])
 
 
-def _scored(reading: Reading, gathered: Gathered, of: Measure) -> tuple[Gathered, dict[str, Scores]]:
+def _scored(reading: Reading, gathered: ComparedRuns, of: Measure) -> tuple[ComparedRuns, dict[str, Scores]]:
     """Every run's scores. A run for which what sums it up is not defined has no part in the comparison."""
     found = {entry.run.name: scores(reading, entry.run.name, of) for entry in gathered.entries}
     settings = {
@@ -124,7 +131,7 @@ def _scored(reading: Reading, gathered: Gathered, of: Measure) -> tuple[Gathered
 
 
 def _strata(found: Mapping[str, Scores], of: Measure) -> tuple[list[str], list[str]]:
-    """The strata that every run has a score in; what only some have is left out and said."""
+    """The strata that every run has a score in; what only some have is left out, with a warning."""
     every = list(dict.fromkeys(stratum for own in found.values() for stratum in own))
     common = [stratum for stratum in every if all(stratum in own for own in found.values())]
     if not common:
@@ -138,17 +145,7 @@ def _strata(found: Mapping[str, Scores], of: Measure) -> tuple[list[str], list[s
     return common, [warning] if missing else []
 
 
-def _refuse_zeros(found: Mapping[str, Scores], of: Measure) -> None:
-    """Ratios are compared as logarithms, and 0 has none; leaving its run out would flatter its setting."""
-    zeros = [run for run, own in found.items() if of.is_ratio and min(own.values()) <= 0]
-    if zeros:
-        raise ComparisonError(
-            f"{of.name} is 0 in {listed(zeros)}: nothing was left there, and ratios are compared as logarithms, "
-            "which 0 does not have. `--metric entropy` compares the same runs in nats."
-        )
-
-
-def _baseline(asked: str | None, plan: Mapping[str, Any], gathered: Gathered) -> str:
+def _baseline(asked: str | None, plan: Mapping[str, Any], gathered: ComparedRuns) -> str:
     labels = list(gathered.settings)
     if asked is not None and asked not in labels:
         near = get_close_matches(asked, labels, 1)
@@ -160,7 +157,7 @@ def _baseline(asked: str | None, plan: Mapping[str, Any], gathered: Gathered) ->
     return str(wanted) if wanted in labels else labels[0]
 
 
-def _budgets(gathered: Gathered) -> list[str]:
+def _budgets(gathered: ComparedRuns) -> list[str]:
     """Say it when runs were trained on different amounts: what is compared is then not the setting alone."""
     spans = {
         label: (min(e.num_samples for e in own), max(e.num_samples for e in own))
@@ -168,21 +165,7 @@ def _budgets(gathered: Gathered) -> list[str]:
     }
     if len({end for span in spans.values() for end in span}) == 1:
         return []
-    told = [
-        f"{label} {low:,}" + (f" to {high:,}" if high > low else "") for label, (low, high) in spans.items()
+    spent = [
+        f"{label} {low:,}{f' to {high:,}' if high > low else ''}" for label, (low, high) in spans.items()
     ]
-    return [f"The budgets differ (steps x groups x group size, in samples): {listed(told, 8)}."]
-
-
-def _is_registered(
-    plan: Mapping[str, Any], of: Measure, request: ComparisonRequest, gathered: Gathered, baseline: str | None
-) -> bool:
-    """Whether this is what the study set out to compare: metric, steps, settings and baseline."""
-    same_number = of == measure(plan.get("metric") or DEFAULT_METRIC, plan.get("last") or LAST)
-    same_settings = not request.by or list(request.by) == list(_listed(plan.get("by")))
-    registered_baseline = plan.get("baseline") or next(iter(gathered.settings))
-    return same_number and same_settings and baseline == registered_baseline
-
-
-def _listed(by: str | Sequence[str] | None) -> Sequence[str]:
-    return [by] if isinstance(by, str) else by or []
+    return [f"The budgets differ (steps x groups x group size, in samples): {listed(spent, 8)}."]

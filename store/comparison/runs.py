@@ -1,20 +1,35 @@
-"""Which runs a comparison is made of: finished, of one setting each, one a seed, and measured alike."""
+"""Which runs a comparison is made of: finished, one a seed, measured alike, and sorted into settings.
+
+Runs are of one setting when their specs agree but for the seed, or in the fields that are asked for.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
 from store.comparison.measures import Measure
-from store.comparison.settings import Flat, asked_for, differing, flat, grouped, telling
 from store.errors import ComparisonError
 from store.home import Home
 from store.ledger.queries import Reading
 from store.ledger.query_rows import RunRow, StudyRow
-from store.run_story import status
+from store.run_summary import status
 from store.sentences import listed, num, what_is_missing
+
+# What may differ between runs of one setting: it has no part in what is learnt, or is what is averaged over.
+LEFT_OUT = frozenset({"name", "seed", "resources", "tracker", "ledger", "checkpoint", "baseline"})
+SHORT = {  # what people call fields; in labels their value says enough
+    "objective": "objective.preset",
+    "bandit": "curriculum.bandit.type",
+    "scheduler": "curriculum.scheduler.type",
+    "model": "policy.model",
+}
+NAMES_A_KIND = ("type", "preset", "model")  # the field that names what a section is
+
+Flat = dict[str, Any]  # dotted field -> plain value
 
 
 @dataclass(frozen=True)
@@ -34,13 +49,16 @@ class ComparedRun:
     num_samples: int  # trained on: steps x groups x group size
 
 
+Settings = Mapping[str, Sequence[ComparedRun]]  # by label, each by seed
+
+
 @dataclass(frozen=True)
-class Gathered:
+class ComparedRuns:
     """Runs by setting."""
 
     study: StudyRow | None  # set when the runs are those of one study
-    fields: Sequence[str]  # of the specs, that tell the settings apart; none: the study's own labels do
-    settings: Mapping[str, Sequence[ComparedRun]]  # by label, each by seed
+    fields: Sequence[str]  # of the specs, that distinguish the settings; none: the study's own labels do
+    settings: Settings
     left_out: Sequence[LeftOutRun]
     warnings: Sequence[str] = field(default_factory=list)
 
@@ -56,36 +74,55 @@ class Gathered:
         return next(iter(labels)) if len(labels) == 1 else None
 
 
-def gather(reading: Reading, home: Home, names: Sequence[str], by: Sequence[str]) -> Gathered:
+def gather(reading: Reading, home: Home, names: Sequence[str], by: Sequence[str]) -> ComparedRuns:
     """Find the runs, leave out those that are not finished, and put the others into settings."""
     known = {run.name: run for run in reading.runs()}
-    study, runs = _named(reading, names, known)
-    entries, left_out = _finished(reading, home, runs)
+    studies = {study.name: study for study in reading.studies()}
+    runs: dict[str, RunRow] = {}
+    for name in names:
+        if name in studies:
+            runs |= {member.run: known[member.run] for member in reading.members(name)}
+        elif name in known:
+            runs[name] = known[name]
+        else:
+            near = get_close_matches(name, [*studies, *known], 3)
+            hint = (
+                f"Did you mean {' or '.join(map(repr, near))}?" if near else "`evergreen ls` lists the runs."
+            )
+            raise ComparisonError(f"There is no run and no study {name!r}. {hint}")
+    study = studies.get(names[0]) if len(names) == 1 else None
+    entries, left_out = _finished(reading, home, runs.values())
     fields, settings = _settings(entries, study, by)
     if len(settings) == 1 and not by:
-        twins = [known[name] for name in _twins(reading, settings, known)]
-        more, more_left_out = _finished(reading, home, [run for run in twins if run not in runs])
+        # add the runs made beside these with another bandit, or the ones beside which these were made
+        twins = [entry.run.baseline_of or reading.baseline(entry.run.name) for entry in entries]
+        others = [known[name] for name in twins if name is not None and name in known and name not in runs]
+        more, more_left_out = _finished(reading, home, others)
         entries, left_out = [*entries, *more], [*left_out, *more_left_out]
         fields, settings = _settings(entries, None if more else study, by)
-    _refuse_too_little(settings, left_out, study)
-    for label, own in settings.items():
-        _refuse_doubles(label, own)
-    ordered = {label: sorted(own, key=lambda e: e.run.seed) for label, own in settings.items()}
-    warnings = [*_not_started(reading, study), *_mixed(ordered), *_with_gaps(reading, ordered)]
-    return Gathered(study, fields, ordered, left_out, warnings)
+    _refuse_too_little(settings, left_out)
+    settings = {label: sorted(own, key=lambda e: e.run.seed) for label, own in settings.items()}
+    return ComparedRuns(study, fields, settings, left_out, _warnings(reading, study, settings))
 
 
 def refuse_what_is_measured_otherwise(reading: Reading, entries: Sequence[ComparedRun], of: Measure) -> None:
     """Values under other generation settings, or on other held-out tasks, are other values (plasticity.md 0)."""
     first, *others = [entry.run.name for entry in entries]
-    evaluated = _last_settings(reading, first)
+
+    def evaluation(run: str) -> Mapping[str, Any]:
+        boundaries = reading.boundaries(run)
+        return boundaries[-1].settings if boundaries else {}
+
+    ours = evaluation(first)
     tasks = _tasks(reading, first) if of.is_held_out else {}
     for name in others:
-        differences = _differences(evaluated, _last_settings(reading, name))
-        if differences:
+        theirs = evaluation(name)
+        keys = [key for key in dict.fromkeys([*ours, *theirs]) if ours.get(key) != theirs.get(key)]
+        if keys:
+            differences = listed([f"{key} {ours.get(key)} and {theirs.get(key)}" for key in keys])
             raise ComparisonError(
                 f"{first} and {name} were evaluated in different ways, so they cannot be compared: "
-                f"{listed(differences)}. Run one of them again with the same `evaluate` and `sampler.max_tokens`."
+                f"{differences}. Run one of them again with the same `evaluate` and `sampler.max_tokens`."
             )
         changed = _changed(tasks, _tasks(reading, name) if of.is_held_out else {})
         if changed:
@@ -102,27 +139,6 @@ def evaluated_on_other_tasks(reading: Reading, entries: Sequence[ComparedRun]) -
     for own in tasks:
         first = {**own, **first}
     return list(dict.fromkeys(name for own in tasks for name in _changed(first, own)))
-
-
-def _named(
-    reading: Reading, names: Sequence[str], known: Mapping[str, RunRow]
-) -> tuple[StudyRow | None, list[RunRow]]:
-    """Read every name as a study's or a run's."""
-    studies = {study.name: study for study in reading.studies()}
-    found: dict[str, RunRow] = {}
-    for name in names:
-        if name in studies:
-            found |= {member.run: known[member.run] for member in reading.members(name)}
-        elif name in known:
-            found[name] = known[name]
-        else:
-            near = get_close_matches(name, [*studies, *known], 3)
-            hint = (
-                f"Did you mean {' or '.join(map(repr, near))}?" if near else "`evergreen ls` lists the runs."
-            )
-            raise ComparisonError(f"There is no run and no study {name!r}. {hint}")
-    study = studies.get(names[0]) if len(names) == 1 else None
-    return study, list(found.values())
 
 
 def _finished(
@@ -142,7 +158,7 @@ def _finished(
 
 def _settings(
     entries: Sequence[ComparedRun], study: StudyRow | None, by: Sequence[str]
-) -> tuple[list[str], dict[str, list[ComparedRun]]]:
+) -> tuple[list[str], Settings]:
     """A study's own settings, unless fields are asked for; else by the fields in which specs differ."""
     if study is not None and not by:
         labels = [str(setting["label"]) for setting in study.plan.get("settings", [])]
@@ -151,25 +167,13 @@ def _settings(
         return [], {label: own for label, own in made.items() if own}
     by_name = {entry.run.name: entry for entry in entries}
     specs = {name: entry.spec for name, entry in by_name.items()}
-    fields = asked_for(by, specs) if by else telling(specs)
+    fields = requested(by, specs) if by else distinguishing(specs)
     groups = grouped(specs, fields)
     return fields, {label or "all runs": [by_name[name] for name in own] for label, own in groups.items()}
 
 
-def _twins(
-    reading: Reading, settings: Mapping[str, Sequence[ComparedRun]], known: Mapping[str, RunRow]
-) -> list[str]:
-    """The runs that were made beside these with another bandit, or the ones beside which these were made."""
-    (entries,) = settings.values()
-    found = [entry.run.baseline_of or reading.baseline(entry.run.name) for entry in entries]
-    return [name for name in found if name is not None and name in known]
-
-
-def _refuse_too_little(
-    settings: Mapping[str, Sequence[ComparedRun]], left_out: Sequence[LeftOutRun], study: StudyRow | None
-) -> None:
-    if len(settings) > 1:
-        return
+def _refuse_too_little(settings: Settings, left_out: Sequence[LeftOutRun]) -> None:
+    """Refuse fewer than two settings, and two runs of one setting and seed: they would count as two."""
     unfinished = (
         f" {num(len(left_out), 'run')} not finished: {listed([o.run for o in left_out])}." if left_out else ""
     )
@@ -177,67 +181,46 @@ def _refuse_too_little(
         raise ComparisonError(
             f"None of these runs is finished, so there is nothing to compare yet.{unfinished}"
         )
-    ((label, own),) = settings.items()
-    which = f"All finished runs are of one setting ({label}: {num(len(own), 'run')})"
-    remedy = "" if unfinished else " Name runs of another one, or fields to tell them apart with --by."
-    raise ComparisonError(
-        f"{which}, so there is nothing to compare{' yet' if unfinished else ''}.{unfinished}{remedy}"
-    )
-
-
-def _refuse_doubles(label: str, entries: Sequence[ComparedRun]) -> None:
-    by_seed: dict[int, str] = {}
-    for entry in entries:
-        name, seed = entry.run.name, entry.run.seed
-        if seed in by_seed:
-            raise ComparisonError(
-                f"{by_seed[seed]} and {name} have the same setting ({label}) and the same seed ({seed}): they would "
-                "count as two. Name one of them, or tell them apart with --by."
-            )
-        by_seed[seed] = name
-
-
-def _not_started(reading: Reading, study: StudyRow | None) -> list[str]:
-    if study is None:
-        return []
-    planned = len(study.plan.get("settings", [])) * len(study.plan.get("seeds", []))
-    missing = planned - len(reading.members(study.name))
-    return [f"{num(missing, 'run')} of the study's {planned} not started yet."] if missing > 0 else []
-
-
-def _with_gaps(reading: Reading, settings: Mapping[str, Sequence[ComparedRun]]) -> list[str]:
-    """Say which runs' records are not whole: means over steps and boundaries are over those that are left."""
-    found = {
-        entry.run.name: what_is_missing(reading.gaps(entry.run.name))
-        for entries in settings.values()
-        for entry in entries
-    }
-    return [f"{name}: {lost}." for name, lost in found.items() if lost is not None]
-
-
-def _mixed(settings: Mapping[str, Sequence[ComparedRun]]) -> list[str]:
-    """Say it when runs of one setting differ in more than their seed: a difference could come from there."""
-    found: dict[str, list[str]] = {}
+    if len(settings) == 1:
+        ((label, own),) = settings.items()
+        which = f"All finished runs are of one setting ({label}: {num(len(own), 'run')})"
+        remedy = "" if unfinished else " Name runs of another one, or fields to tell them apart with --by."
+        raise ComparisonError(
+            f"{which}, so there is nothing to compare{' yet' if unfinished else ''}.{unfinished}{remedy}"
+        )
     for label, own in settings.items():
-        fields = differing(entry.spec for entry in own)
-        if fields:
-            found.setdefault(listed(fields), []).append(label)
-    return [
-        f"The runs of {listed(own)} differ in more than their seed: {fields}."
-        for fields, own in found.items()
+        by_seed: dict[int, str] = {}
+        for entry in own:
+            name, seed = entry.run.name, entry.run.seed
+            if seed in by_seed:
+                raise ComparisonError(
+                    f"{by_seed[seed]} and {name} have the same setting ({label}) and the same seed ({seed}): they "
+                    "would count as two. Name one of them, or tell them apart with --by."
+                )
+            by_seed[seed] = name
+
+
+def _warnings(reading: Reading, study: StudyRow | None, settings: Settings) -> list[str]:
+    """Say what is not started, where runs of one setting differ in more than their seed, and whose records have gaps.
+
+    A difference could come from such a field; means over steps and boundaries are over the rows that are left.
+    """
+    warnings = []
+    if study is not None:
+        planned = len(study.plan.get("settings", [])) * len(study.plan.get("seeds", []))
+        missing = planned - len(reading.members(study.name))
+        if missing > 0:
+            warnings.append(f"{num(missing, 'run')} of the study's {planned} not started yet.")
+    mixed: dict[str, list[str]] = {}
+    for label, own in settings.items():
+        if fields := differing(entry.spec for entry in own):
+            mixed.setdefault(listed(fields), []).append(label)
+    warnings += [
+        f"The runs of {listed(own)} differ in more than their seed: {of}." for of, own in mixed.items()
     ]
-
-
-def _last_settings(reading: Reading, run: str) -> Mapping[str, Any]:
-    boundaries = reading.boundaries(run)
-    return boundaries[-1].settings if boundaries else {}
-
-
-def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    keys = dict.fromkeys([*ours, *theirs])
-    return [
-        f"{key} {ours.get(key)} and {theirs.get(key)}" for key in keys if ours.get(key) != theirs.get(key)
-    ]
+    names = [entry.run.name for own in settings.values() for entry in own]
+    lost = {name: what_is_missing(reading.gaps(name)) for name in names}
+    return warnings + [f"{name}: {text}." for name, text in lost.items() if text is not None]
 
 
 def _tasks(reading: Reading, run: str) -> dict[str, list[tuple[str, str, str]]]:
@@ -251,3 +234,82 @@ def _tasks(reading: Reading, run: str) -> dict[str, list[tuple[str, str, str]]]:
 
 def _changed(ours: Mapping[str, object], theirs: Mapping[str, object]) -> list[str]:
     return [name for name in ours if name in theirs and ours[name] != theirs[name]]
+
+
+# --- settings of specs -------------------------------------------------------------------------------------
+
+
+def flat(spec: Mapping[str, Any]) -> Flat:
+    """Write a spec as dotted fields, without what may differ."""
+    return dict(_leaves({key: value for key, value in spec.items() if key not in LEFT_OUT}, ""))
+
+
+def _leaves(value: Any, place: str) -> Iterable[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{place}.{key}" if place else str(key))
+    else:
+        yield place, value
+
+
+def differing(specs: Iterable[Flat]) -> list[str]:
+    """The fields in which specs differ, those with a short name first, the others in the order of the specs."""
+    every = list(specs)
+    fields = dict.fromkeys([*SHORT.values(), *(name for spec in every for name in spec)])
+    return [name for name in fields if len({_text(spec.get(name)) for spec in every}) > 1]
+
+
+def distinguishing(specs: Mapping[str, Flat]) -> list[str]:
+    """Few fields that distinguish whatever differs: a preset's name, rather than all that it changes."""
+    chosen: list[str] = []
+    for name in differing(specs.values()):
+        with_it, without = (
+            len({_values(spec, fields) for spec in specs.values()}) for fields in ([*chosen, name], chosen)
+        )
+        if with_it > without:
+            chosen.append(name)
+    return chosen
+
+
+def requested(by: Sequence[str], specs: Mapping[str, Flat]) -> list[str]:
+    """Find the fields that a person names, by their dotted or short names or by their section's."""
+    known = list(dict.fromkeys(name for spec in specs.values() for name in spec))
+    found = []
+    for name in by:
+        candidates = [SHORT.get(name, name), *(f"{name}.{kind}" for kind in NAMES_A_KIND)]
+        matches = [candidate for candidate in candidates if candidate in known]
+        if not matches:
+            near = get_close_matches(name, [*SHORT, *known], 3)
+            hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+            raise ComparisonError(f"The runs' specs have no field {name!r}.{hint}")
+        found.append(matches[0])
+    return found
+
+
+def grouped(specs: Mapping[str, Flat], fields: Sequence[str]) -> dict[str, list[str]]:
+    """Put runs of equal values together, in the order in which they come, by a label that writes the values.
+
+    The field's last word says which, the whole field where that would not.
+    """
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for run, spec in specs.items():
+        groups.setdefault(_values(spec, fields), []).append(run)
+    ends = [name.rsplit(".", 1)[-1] for name in fields]
+    prefixes = [
+        "" if name in SHORT.values() else f"{end if ends.count(end) == 1 else name}="
+        for name, end in zip(fields, ends, strict=True)
+    ]
+    return {
+        " ".join(prefix + value for prefix, value in zip(prefixes, values, strict=True)): runs
+        for values, runs in groups.items()
+    }
+
+
+def _values(spec: Flat, fields: Sequence[str]) -> tuple[str, ...]:
+    return tuple(_text(spec.get(name)) for name in fields)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "none"
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)

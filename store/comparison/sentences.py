@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 from store.comparison.matrices import MeanMatrix
-from store.comparison.pairs import Pair
 from store.comparison.result import Comparison
+from store.comparison.scores import Pair
 from store.comparison.statistics import ALPHA, MOST_SIGNS, NUM_PATTERNS, POWER, Interval
 from store.sentences import listed, num, number, short, signed
 
@@ -18,7 +15,24 @@ MOST_DIGITS = 9  # for what is nearly no difference
 
 def verdict(pair: Pair) -> str:
     """Say what the pair's seeds allow to say, without naming the settings."""
-    return _VERDICTS[pair.verdict](pair)
+    if pair.is_claim:
+        return f"{pair.verdict}: {_seen(pair)}"
+    if pair.verdict == "not enough":
+        missing = pair.seeds_needed - len(pair.seeds)
+        return (
+            f"not enough to tell: {len(pair.seeds)} of {num(pair.seeds_needed, 'paired seed')}; {missing} more would "
+            f"allow p < {number(ALPHA)} ({pair.seeds_recommended} are recommended)"
+        )
+    need = pair.seeds_for_power
+    if not pair.effect_size:
+        more = ""
+    elif need is None:
+        more = "; if real, an effect of this size would take more than 1,000 seeds to see"
+    elif need <= len(pair.seeds):
+        more = "; an effect of this size could have been seen with these seeds"
+    else:
+        more = f"; if real, an effect of this size would take {need} seeds to see with {POWER:.0%} power"
+    return f"no difference seen: {_seen(pair)}{more}"
 
 
 def sentence(pair: Pair) -> str:
@@ -29,29 +43,39 @@ def sentence(pair: Pair) -> str:
     return f"{ours} against {theirs}: {verdict(pair)}."
 
 
+def _seen(pair: Pair) -> str:
+    corrected = f" after correction for {pair.num_comparisons}" if pair.num_comparisons > 1 else ""
+    p = p_value(pair.p_corrected)
+    test = f"p {p}{corrected}" if p.startswith("<") else f"p = {p}{corrected}"
+    return f"{change(pair.mean, pair.is_ratio)} ({changes(pair.interval, pair.is_ratio)}), {test}"
+
+
 def sentences(comparison: Comparison) -> list[tuple[list[str], str]]:
-    """Say every pair, claims first; those that lack as many seeds are said together. With whom each is about."""
-    told: dict[tuple[str, str], list[Pair]] = {}
+    """Say every pair, claims first; those that lack as many seeds are found together. With whom each is about."""
+    groups: dict[tuple[str, str], list[Pair]] = {}
     for pair in sorted(comparison.pairs, key=lambda pair: not pair.is_claim):
         key = verdict(pair) if pair.verdict == "not enough" else pair.setting
-        told.setdefault((pair.baseline, key), []).append(pair)
-    return [([pair.setting for pair in pairs], _together(pairs)) for pairs in told.values()]
-
-
-def _together(pairs: Sequence[Pair]) -> str:
-    if len(pairs) == 1:
-        return sentence(pairs[0])
-    names = listed([short(pair.setting) for pair in pairs])
-    return f"{names} against {short(pairs[0].baseline)}: {verdict(pairs[0])}."
+        groups.setdefault((pair.baseline, key), []).append(pair)
+    found = []
+    for pairs in groups.values():
+        names = [pair.setting for pair in pairs]
+        who = f"{listed(list(map(short, names)))} against {short(pairs[0].baseline)}"
+        found.append((names, sentence(pairs[0]) if len(pairs) == 1 else f"{who}: {verdict(pairs[0])}."))
+    return found
 
 
 def how_registered(comparison: Comparison) -> str:
     """Say whether this is what the study set out to compare."""
     if comparison.is_primary:
         return "primary: what the study registered"
-    if comparison.registered is None:
+    plan = comparison.registered
+    if plan is None:
         return "exploratory: nothing was registered beforehand"
-    return f"exploratory: the study registered {_registered(comparison.registered)}"
+    is_of_stages = str(plan.get("metric")).startswith("train_") and plan.get("last")
+    last = f" over the last {num(plan['last'], 'step')} of each stage" if is_of_stages else ""
+    by = f" by {plan['by']}" if plan.get("by") else ""
+    base = f" against {plan['baseline']}" if plan.get("baseline") else ""
+    return f"exploratory: the study registered {plan.get('metric')}{last}{by}{base}"
 
 
 def what_is_compared(comparison: Comparison) -> str:
@@ -107,22 +131,33 @@ def how_resampled(of: Interval) -> str:
 
 
 def how_computed(comparison: Comparison) -> list[str]:
-    """Say where intervals and p come from, in short."""
+    """Say where intervals and p come from, in short, and name the one rule that decides."""
     scores = next((s.iqm_interval for s in comparison.settings if s.iqm_interval), None)
     drawn = (
         [f"95 % of the IQM: bootstrap, {how_resampled(scores)}; too narrow below 8 seeds."] if scores else []
     )
-    return [*drawn, _tested(comparison)]
+    how = "exact sign-flip test"
+    if any(not pair.is_exact for pair in comparison.pairs):
+        how = f"sign-flip test, {NUM_PATTERNS:,} drawn patterns beyond {MOST_SIGNS} seeds"
+    m, (what, none) = len(comparison.pairs), ("quotients", 1) if comparison.is_ratio else ("differences", 0)
+    together = f", corrected for {m} comparisons (Bonferroni), so that all {m} hold together" if m > 1 else ""
+    test = (
+        f"p and 95 %: {how}, two-sided{together}; the interval holds the {what} that it does not reject, and a "
+        f"setting is called different when that leaves out {none}."
+    )
+    return [*drawn, test]
 
 
 def method(comparison: Comparison) -> list[str]:
     """Say how everything was computed, a line each."""
-    several = len(comparison.strata) > 1
+    several, num_pairs = len(comparison.strata) > 1, len(comparison.pairs)
+    level = number(ALPHA) + (f" / {num_pairs}" if num_pairs > 1 else "")
+    ratios = "The score is a ratio, compared as its logarithm: means are geometric, and x1.08 is 1.08 times as much."
     return [
         f"A run is one observation. Its score is the mean over its {comparison.stratum}s."
         if several
         else "A run is one observation, with one score.",
-        *_of_ratios(comparison),
+        *([ratios] if comparison.is_ratio else []),
         f"{'Quotients' if comparison.is_ratio else 'Differences'} are between runs of the same seed, finished in both "
         "settings.",
         "IQM: mean without the lowest and the highest quarter of all scores"
@@ -134,7 +169,7 @@ def method(comparison: Comparison) -> list[str]:
         "P(improvement): chance that a run of the setting beats one of the baseline, ties one half"
         + (f", mean over the {comparison.stratum}s." if several else "."),
         f"d_z: mean difference over its standard deviation. Seeds for {POWER:.0%} power: of this test at "
-        f"{_level(comparison)}, if the true effect were the one seen.",
+        f"{level}, if the true effect were the one seen.",
     ]
 
 
@@ -147,82 +182,3 @@ def parting(matrix: MeanMatrix) -> str | None:
         f"The runs of {who} do not train the same environments from stage {matrix.parts_at} on: "
         "only the boundaries before it and the end are averaged."
     )
-
-
-def _of_ratios(comparison: Comparison) -> list[str]:
-    if not comparison.is_ratio:
-        return []
-    return [
-        "The score is a ratio, compared as its logarithm: means are geometric, and x1.08 is 1.08 times as much."
-    ]
-
-
-def _tested(comparison: Comparison) -> str:
-    """Name the one rule that decides."""
-    drawn = any(not pair.is_exact for pair in comparison.pairs)
-    how = (
-        f"sign-flip test, {NUM_PATTERNS:,} drawn patterns beyond {MOST_SIGNS} seeds"
-        if drawn
-        else "exact sign-flip test"
-    )
-    m, what = len(comparison.pairs), "quotients" if comparison.is_ratio else "differences"
-    together = f", corrected for {m} comparisons (Bonferroni), so that all {m} hold together" if m > 1 else ""
-    none = 1 if comparison.is_ratio else 0
-    return (
-        f"p and 95 %: {how}, two-sided{together}; the interval holds the {what} that it does not reject, and a "
-        f"setting is called different when that leaves out {none}."
-    )
-
-
-def _level(comparison: Comparison) -> str:
-    m = len(comparison.pairs)
-    return number(ALPHA) + (f" / {m}" if m > 1 else "")
-
-
-def _not_enough(pair: Pair) -> str:
-    missing = pair.seeds_needed - len(pair.seeds)
-    return (
-        f"not enough to tell: {len(pair.seeds)} of {num(pair.seeds_needed, 'paired seed')}; {missing} more would allow "
-        f"p < {number(ALPHA)} ({pair.seeds_recommended} are recommended)"
-    )
-
-
-def _no_difference(pair: Pair) -> str:
-    need = pair.seeds_for_power
-    if not pair.effect_size:
-        more = ""
-    elif need is None:
-        more = "; if real, an effect of this size would take more than 1,000 seeds to see"
-    elif need <= len(pair.seeds):
-        more = "; an effect of this size could have been seen with these seeds"
-    else:
-        more = f"; if real, an effect of this size would take {need} seeds to see with {POWER:.0%} power"
-    return f"no difference seen: {_seen(pair)}{more}"
-
-
-def _claim(pair: Pair) -> str:
-    return f"{pair.verdict}: {_seen(pair)}"
-
-
-def _seen(pair: Pair) -> str:
-    return f"{change(pair.mean, pair.is_ratio)} ({changes(pair.interval, pair.is_ratio)}), {_p(pair)}"
-
-
-def _p(pair: Pair) -> str:
-    corrected = f" after correction for {pair.num_comparisons}" if pair.num_comparisons > 1 else ""
-    p = p_value(pair.p_corrected)
-    return f"p {p}{corrected}" if p.startswith("<") else f"p = {p}{corrected}"
-
-
-def _registered(plan: Mapping[str, Any]) -> str:
-    last = f" over the last {num(plan['last'], 'step')} of each stage" if plan.get("last") else ""
-    base = f" against {plan['baseline']}" if plan.get("baseline") else ""
-    by = f" by {plan['by']}" if plan.get("by") else ""
-    return f"{plan.get('metric')}{last if str(plan.get('metric')).startswith('train_') else ''}{by}{base}"
-
-
-_VERDICTS = {
-    "not enough": _not_enough,
-    "no difference": _no_difference,
-    **dict.fromkeys(("better", "worse", "higher", "lower"), _claim),
-}

@@ -71,20 +71,6 @@ def cluster_error(prompt_means: ArrayLike) -> float:
     return float(means.std(ddof=1) / math.sqrt(means.size))
 
 
-def wilson(share: float, n: int, level: float = LEVEL) -> Interval:
-    """Wilson's interval of a binomial share of n."""
-    z = _normal(level)
-    centre, scale = share + z * z / (2 * n), 1 + z * z / n
-    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return Interval((centre - half) / scale, (centre + half) / scale)
-
-
-def detectable(share: float, num_prompts: int, power: float = POWER, alpha: float = ALPHA) -> float:
-    """Difference of two shares near `share`, each over its own prompts, that is seen with this power."""
-    z = _normal(1 - alpha) + float(special.ndtri(power))
-    return float(z * math.sqrt(2 * share * (1 - share) / num_prompts))
-
-
 # --- aggregates over seeds and strata ----------------------------------------------------------------------
 
 
@@ -125,10 +111,17 @@ def bootstrap(
     """
     scores = _table(table)
     if scores.shape[1] == 1 and len(scores) <= MOST_ENUMERATED:
-        values = _enumerated(scores, statistic)
+        # each multiset once, repeated as often as it occurs among the n^n resamples
+        n = len(scores)
+        multisets = np.array(list(combinations_with_replacement(range(n), n)))
+        counts = [np.bincount(one, minlength=n) for one in multisets]
+        times = [math.factorial(n) // math.prod(math.factorial(int(k)) for k in of) for of in counts]
+        values = np.repeat(statistic(scores[multisets]), times)
         return Interval(*_percentiles(values), values.size, True)
     chunks = [min(_CHUNK, num_draws - done) for done in range(0, num_draws, _CHUNK)]
-    values = np.concatenate([statistic(_resampled(scores, rng, size)) for size in chunks])
+    picked = (rng.integers(len(scores), size=(size, *scores.shape)) for size in chunks)
+    columns = np.arange(scores.shape[1])
+    values = np.concatenate([statistic(scores[rows, columns]) for rows in picked])
     return Interval(*_percentiles(values), num_draws, False)
 
 
@@ -137,22 +130,6 @@ def t_interval(differences: ArrayLike, level: float = LEVEL) -> Interval:
     d = np.asarray(differences, float)
     half = float(special.stdtrit(d.size - 1, (1 + level) / 2) * d.std(ddof=1) / math.sqrt(d.size))
     return Interval(float(d.mean()) - half, float(d.mean()) + half)
-
-
-def _resampled(scores: Floats, rng: Generator, num_draws: int) -> Floats:
-    rows, columns = scores.shape
-    picked = rng.integers(rows, size=(num_draws, rows, columns))
-    resampled: Floats = scores[picked, np.arange(columns)]
-    return resampled
-
-
-def _enumerated(scores: Floats, statistic: Statistic) -> Floats:
-    """The statistic of all n^n resamples: of each multiset once, repeated as often as it occurs."""
-    n = len(scores)
-    multisets = np.array(list(combinations_with_replacement(range(n), n)))
-    counts = [np.bincount(one, minlength=n) for one in multisets]
-    times = [math.factorial(n) // math.prod(math.factorial(int(k)) for k in of) for of in counts]
-    return np.repeat(statistic(scores[multisets]), times)
 
 
 def _percentiles(values: Floats, level: float = LEVEL) -> tuple[float, float]:

@@ -1,18 +1,32 @@
-"""The comparison of two runs as a whole."""
+"""The comparison of two runs as a whole, and of what they were told to do, field by field."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
 
 from store import checkpoints
-from store.diff.facets import Difference
-from store.diff.spec_diff import Field, different, versions
-from store.diff.step_diff import compare_boundaries, compare_stages, compare_steps, steps
+from store.diff.step_diff import Difference, compare_boundaries, compare_stages, compare_steps, steps
 from store.export.rows import open_rows
 from store.ledger import Reading
+from store.ledger import tables as t
+from store.secrets import values_without_logins
 from store.sentences import what_is_missing
+
+OWN = ("name",)  # of a spec: what makes it this run's, and no difference
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field in which two runs differ; None: it is not there."""
+
+    name: str  # dotted
+    a: Any
+    b: Any
 
 
 @dataclass(frozen=True)
@@ -72,9 +86,10 @@ class Diff:
 def diff(a: DiffSide, b: DiffSide, tell: Callable[[str], None] = lambda words: None) -> Diff:
     """Compare two runs, of one ledger or of two. Reads both once, a step at a time."""
     readings, names = (a.reading, b.reading), (a.name, b.name)
-    lengths = [_length(side) for side in (a, b)]
+    runs = [side.reading.run(side.name) for side in (a, b)]
+    lengths = [Length(run.status, run.num_steps, run.num_boundaries) for run in runs]
     num_steps = min(length.num_steps for length in lengths)
-    with open_rows(*_of(a)) as rows_a, open_rows(*_of(b)) as rows_b:
+    with open_rows(a.reading, a.name) as rows_a, open_rows(b.reading, b.name) as rows_b:
         step, num_different = compare_steps(steps(rows_a, num_steps), steps(rows_b, num_steps), tell)
         boundaries = compare_boundaries(readings, names, (rows_a, rows_b))
     stages = compare_stages(readings, names)
@@ -82,13 +97,12 @@ def diff(a: DiffSide, b: DiffSide, tell: Callable[[str], None] = lambda words: N
     first = min(found, key=lambda one: one[:2])[2] if found else None
     is_done = first is None and lengths[0].reached == lengths[1].reached
     missing = [what_is_missing(side.reading.gaps(side.name)) for side in (a, b)]
-    is_told = is_done and missing == [None, None]
-    digests = [_digests(side, tell) for side in (a, b)] if is_told else []
+    digests = [_digests(side, tell) for side in (a, b)] if is_done and missing == [None, None] else []
     return Diff(
         *names,
         is_equal=bool(digests) and None not in digests and digests[0] == digests[1],
         spec=different(*(side.reading.spec(side.name) for side in (a, b))),
-        environments=different(*(versions(*_of(side)) for side in (a, b))),
+        environments=different(*(versions(side.reading, side.name) for side in (a, b))),
         host=different(*(side.reading.host(side.name) for side in (a, b))),
         first=first,
         num_compared_steps=num_steps,
@@ -101,15 +115,6 @@ def diff(a: DiffSide, b: DiffSide, tell: Callable[[str], None] = lambda words: N
     )
 
 
-def _of(side: DiffSide) -> tuple[Reading, str]:
-    return side.reading, side.name
-
-
-def _length(side: DiffSide) -> Length:
-    run = side.reading.run(side.name)
-    return Length(run.status, run.num_steps, run.num_boundaries)
-
-
 def _digests(side: DiffSide, tell: Callable[[str], None]) -> Digests | None:
     tell(f"hashing {side.name}")
     record, _ = checkpoints.newest_valid(side.folder, side.reading.checkpoints(side.name))
@@ -118,3 +123,37 @@ def _digests(side: DiffSide, tell: Callable[[str], None]) -> Digests | None:
     weights = checkpoints.weights_sha256(side.folder / record.folder)
     read = side.reading
     return Digests(record.step, read.digest(side.name, weights), read.digest_all(side.name, weights))
+
+
+def different(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Field]:
+    """List the fields of two nested maps that are not equal, in the order of the first map, then the second's own."""
+    flat_a, flat_b = (dict(_flat(values_without_logins(data))) for data in (a, b))
+    names = [name for name in dict.fromkeys([*flat_a, *flat_b]) if name not in OWN]
+    return [
+        Field(name, flat_a.get(name), flat_b.get(name))
+        for name in names
+        if flat_a.get(name) != flat_b.get(name)
+    ]
+
+
+def versions(reading: Reading, run: str) -> dict[str, str]:
+    """Give the versions of the environments that a run has measured, by name."""
+    cell = t.eval_cell.c
+    query = (
+        sa.select(t.environment.c.name, t.environment.c.version)
+        .join(t.eval_cell, cell.environment_id == t.environment.c.environment_id)
+        .where(cell.run_id == reading.run_id(run))
+        .distinct()
+        .order_by(t.environment.c.name)
+    )
+    rows = reading.access.read(lambda connection: connection.execute(query).all())
+    return {name: version for name, version in rows}  # noqa: C416  rows are no pairs to mypy
+
+
+def _flat(data: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Name every leaf by its path; an empty map is a leaf."""
+    for key, value in data.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{before}{key}.")
+        else:
+            yield f"{before}{key}", value

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from store.diff.facets import Difference
-from store.diff.run_diff import Diff
-from store.diff.spec_diff import different
+from store.diff.run_diff import Diff, different
+from store.diff.step_diff import Difference
 from store.sentences import listed, num, short
 
 SHOWN = 60  # characters of a value
@@ -18,17 +17,26 @@ DIGITS = (4, 6, 9, 12, 17)  # significant; the first that tell two numbers apart
 def in_words(diff: Diff) -> list[str]:
     """Say where two runs part, and how much of what comes after is different; and what a record lacks."""
     lost = [f"Of {run} {text}." for run, text in zip("AB", diff.missing, strict=True) if text]
-    return [*_parting(diff), *lost]
-
-
-def _parting(diff: Diff) -> list[str]:
-    if diff.first is not None:
-        return [_first(diff.first), _before(diff), _after(diff)]
-    if diff.lengths[0].reached != diff.lengths[1].reached:
-        return [_as_far(diff)]
-    if any(diff.missing):
-        return ["Nothing recorded differs, which is not all that was done."]
-    return [_digests(diff)]
+    num_steps, num_boundaries = diff.num_compared_steps, diff.num_compared_boundaries
+    sides = zip("AB", diff.lengths, strict=True)
+    (shorter, length), (_, longer) = sorted(sides, key=lambda side: side[1].reached)
+    if first := diff.first:
+        same = f" (same {listed(first.same, len(first.same))})" if first.same else ""
+        equal = first.step - 1 if first.when.startswith("step") else first.step
+        before = f"{num(equal, 'step')} before that {'is' if equal == 1 else 'are'} equal."
+        return [
+            f"{first.when}: {_SENTENCES[first.facet](first)}{same}",
+            before if equal else "There is no step before that.",
+            f"Of {num(num_steps, 'step')} that both have, {diff.num_different_steps:,} differ; "
+            f"of {num_boundaries} boundaries, {diff.num_different_boundaries}.",
+            *lost,
+        ]
+    if length.reached != longer.reached:
+        far = f"Equal as far as both have come: {num(num_steps, 'step')}, {num_boundaries} boundaries."
+        return [f"{far} Further than that {shorter} is not ({length.status}).", *lost]
+    if lost:
+        return ["Nothing recorded differs, which is not all that was done.", *lost]
+    return [_of_digests(diff)]
 
 
 def pair(a: float | None, b: float | None) -> str:
@@ -50,32 +58,7 @@ def value(what: Any) -> str:
     return short(what if isinstance(what, str) else json.dumps(what, ensure_ascii=False, default=str), SHOWN)
 
 
-def _as_far(diff: Diff) -> str:
-    (shorter, length), _ = sorted(zip("AB", diff.lengths, strict=True), key=lambda side: side[1].reached)
-    far = f"{num(diff.num_compared_steps, 'step')}, {diff.num_compared_boundaries} boundaries"
-    return f"Equal as far as both have come: {far}. Further than that {shorter} is not ({length.status})."
-
-
-def _first(first: Difference) -> str:
-    said = _SENTENCES[first.facet](first)
-    same = f" (same {listed(first.same, len(first.same))})" if first.same else ""
-    return f"{first.when}: {said}{same}"
-
-
-def _before(diff: Diff) -> str:
-    assert diff.first is not None
-    equal = diff.first.step - 1 if diff.first.when.startswith("step") else diff.first.step
-    if not equal:
-        return "There is no step before that."
-    return f"{num(equal, 'step')} before that {'is' if equal == 1 else 'are'} equal."
-
-
-def _after(diff: Diff) -> str:
-    steps = f"Of {num(diff.num_compared_steps, 'step')} that both have, {diff.num_different_steps:,} differ"
-    return f"{steps}; of {diff.num_compared_boundaries} boundaries, {diff.num_different_boundaries}."
-
-
-def _digests(diff: Diff) -> str:
+def _of_digests(diff: Diff) -> str:
     a, b = diff.digests
     if a is None or b is None:
         which = "neither has a" if a is b else f"{'A' if a is None else 'B'} has no"
@@ -110,11 +93,11 @@ def _picks(first: Difference) -> str:
     if a is None or b is None:
         return f"slot {first.place} is there in {'A' if b is None else 'B'} only{_more(first, 'slot')}"
     if _arm(a) != _arm(b):
-        said = f"slot {first.place} picked {_arm(a)} in A and {_arm(b)} in B"
+        text = f"slot {first.place} picked {_arm(a)} in A and {_arm(b)} in B"
     else:
         key = next(key for key in a if a[key] != b[key])
-        said = f"slot {first.place} ({_arm(a)}) had {key} {value(a[key])} in A and {value(b[key])} in B"
-    return f"{said}; {num(len(first.others), 'more slot')} differ" if first.others else said
+        text = f"slot {first.place} ({_arm(a)}) had {key} {value(a[key])} in A and {value(b[key])} in B"
+    return f"{text}; {num(len(first.others), 'more slot')} differ" if first.others else text
 
 
 def _of_pick(name: str, verb: str) -> Callable[[Difference], str]:
@@ -139,8 +122,8 @@ def _samples(first: Difference) -> str:
     slot, sample = first.place
     a, b = first.a or {}, first.b or {}
     key = next(key for key in dict.fromkeys([*a, *b]) if a.get(key) != b.get(key))
-    said = f"{_SAMPLE[key]} {value(a.get(key))} in A and {value(b.get(key))} in B"
-    return f"slot {slot}, sample {sample}: {said}{_more(first, 'sample')}"
+    text = f"{_SAMPLE[key]} {value(a.get(key))} in A and {value(b.get(key))} in B"
+    return f"slot {slot}, sample {sample}: {text}{_more(first, 'sample')}"
 
 
 def _metrics(first: Difference) -> str:
@@ -151,15 +134,11 @@ def _metrics(first: Difference) -> str:
     return f"metric {name} {numbers}" + (f"; so do {listed(others)}" if others else "")
 
 
-def _stage(first: Difference) -> str:
-    return f"{str(first.place).replace('_', ' ')} {value(first.a)} in A and {value(first.b)} in B"
-
-
 def _end(first: Difference) -> str:
     if first.place == "settings":
         (field, *others) = different(first.a or {}, first.b or {})
-        said = f"measured with {field.name} {value(field.a)} in A and {value(field.b)} in B"
-        return said + (f", and {num(len(others), 'more setting')} differ" if others else "")
+        text = f"measured with {field.name} {value(field.a)} in A and {value(field.b)} in B"
+        return text + (f", and {num(len(others), 'more setting')} differ" if others else "")
     if first.place == "step":
         a, b = (f"ended after step {e}" if e is not None else "went on" for e in (first.a, first.b))
         return f"the stage {a} in A and {b} in B"
@@ -195,9 +174,8 @@ _SENTENCES: Mapping[str, Callable[[Difference], str]] = {
     "scores": _samples,
     "signals": _of_pick("signal", "earned its bandit"),
     "metrics": _metrics,
-    "stage": _stage,
+    "stage": lambda first: f"{first.place.replace('_', ' ')} {value(first.a)} in A and {value(first.b)} in B",
     "stage's end": _end,
     "held-out tasks": _cells,
     "measurements": _cells,
 }
-FACETS: Sequence[str] = tuple(_SENTENCES)

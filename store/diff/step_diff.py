@@ -1,48 +1,164 @@
-"""The courses of two runs, streamed in step: every moment of both, compared as it comes."""
+"""The courses of two runs, streamed in step: every moment of both, compared facet by facet as it comes.
+
+A facet is one thing that a moment has, as a map from a place to what is there.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
-from store.diff.facets import (
-    AT_A_BOUNDARY,
-    CELL,
-    GROUP,
-    IN_A_STEP,
-    METRIC,
-    PICK,
-    Difference,
-    compare,
-    differing,
-    read,
-)
 from store.export.rows import Row, RunRows
 from store.ledger import Reading
 from store.ledger import tables as t
+from store.metrics import METRICS
 
+PICK = ("step", "stage", "level", "slot", "role", "environment", "arm", "probability", "signal")
+GROUP = (
+    *("step", "slot", "environment", "category", "task_key", "task_index", "role"),
+    *("versions", "num_tokens", "finishes", "scores", "correct", "reasons"),
+)
+METRIC = ("step", "metric", "environment", "category", "value", "n")
+CELL = (
+    *("after_stage", "environment", "category", "metric", "split", "holdout"),
+    *("value", "stderr", "num_items", "samples_per_item"),
+)
+COLUMNS = {"picks": PICK, "groups": GROUP, "metrics": METRIC, "cells": CELL}
+PROGRESS_EVERY = 1000  # steps
+
+Entries = Mapping[Any, Any]  # place -> what is there
+Rows = Sequence[Mapping[str, Any]]
 Moment = dict[str, list[Row]]  # a stream's name -> its rows
-TOLD_EVERY = 1000  # steps
 
 _TIMES = sa.select(t.metric_def.c.metric_id).where(t.metric_def.c.metric_group == "time")
-_COLUMNS = {"picks": PICK, "groups": GROUP, "metrics": METRIC, "cells": CELL}
+# at boundaries what is only measured there tells most
+_METRIC_ORDER = {
+    name: place
+    for place, name in enumerate(sorted(METRICS, key=lambda name: METRICS[name].group != "measure"))
+}
+
+
+@dataclass(frozen=True)
+class Facet:
+    """One thing that a moment has: what is at which place."""
+
+    name: str
+    rows: str  # the stream that it is read from
+    entries: Callable[[Rows], Entries]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where two runs part: the first place of the first facet that differs."""
+
+    step: int  # steps done
+    when: str  # "step 13", "before training", "stage 2", "after stage 2"
+    facet: str
+    place: Any
+    a: Any  # None: not there
+    b: Any
+    others: Sequence[Any] = ()  # more places of the same facet
+    same: Sequence[str] = ()  # facets of this moment that are equal, before it
+
+
+# --- facets ------------------------------------------------------------------------------------------------
+
+
+def _of_slots(*names: str) -> Callable[[Rows], Entries]:
+    """Give these values of every slot."""
+    return lambda rows: {row["slot"]: {name: row[name] for name in names} for row in rows}
+
+
+def _of_samples(*names: str) -> Callable[[Rows], Entries]:
+    """Give these values of every sample; the ledger has them as lists, one a group, in JSON."""
+    return lambda rows: {
+        (row["slot"], sample): dict(zip(names, values, strict=True))
+        for row in rows
+        for sample, values in enumerate(zip(*(json.loads(row[name]) for name in names), strict=True))
+    }
+
+
+def _of_metrics(rows: Rows) -> Entries:
+    """Give every metric, the whole batch's first."""
+    found = {(row["metric"], row["environment"], row["category"]): (row["value"], row["n"]) for row in rows}
+    return dict(sorted(found.items(), key=lambda entry: _order(entry[0])))
+
+
+def _of_cells(*names: str) -> Callable[[Rows], Entries]:
+    """Give these values of every cell: environments first, then categories."""
+
+    def entries(rows: Rows) -> Entries:
+        found = {
+            (row["metric"], row["environment"], row["category"], row["split"]): tuple(row[n] for n in names)
+            for row in rows
+        }
+        return dict(sorted(found.items(), key=lambda entry: (_order(entry[0][:3]), entry[0][3])))
+
+    return entries
+
+
+def _order(place: tuple[str, str | None, str | None]) -> tuple[int, int, str, str]:
+    metric, environment, category = place
+    depth = (environment is not None) + (category is not None)
+    return depth, _METRIC_ORDER.get(metric, len(METRICS)), environment or "", category or ""
+
+
+IN_A_STEP = (
+    Facet("picks", "picks", _of_slots("stage", "level", "role", "environment", "arm")),
+    Facet("probabilities", "picks", _of_slots("environment", "arm", "level", "probability")),
+    Facet("tasks", "groups", _of_slots("environment", "category", "task_index", "task_key")),
+    Facet("replies", "groups", _of_samples("num_tokens", "finishes", "versions")),
+    Facet("scores", "groups", _of_samples("scores", "correct", "reasons")),
+    Facet("signals", "picks", _of_slots("environment", "arm", "level", "signal")),
+    Facet("metrics", "metrics", _of_metrics),
+)
+AT_A_BOUNDARY = (
+    Facet("held-out tasks", "cells", _of_cells("holdout")),
+    Facet("measurements", "cells", _of_cells("value", "stderr", "num_items", "samples_per_item")),
+)
+
+
+def _compare(facets: Sequence[Facet], step: int, when: str, a: Moment, b: Moment) -> Difference | None:
+    """Find the first facet in which two moments differ."""
+    same: list[str] = []
+    named = [
+        {name: [dict(zip(COLUMNS[name], row, strict=True)) for row in rows] for name, rows in moment.items()}
+        for moment in (a, b)
+    ]
+    for facet in facets:
+        ours, theirs = (facet.entries(rows[facet.rows]) for rows in named)
+        if ours != theirs:
+            return _difference(step, when, facet.name, ours, theirs, same)
+        same.append(facet.name)
+    return None
+
+
+def _difference(
+    step: int, when: str, facet: str, a: Entries, b: Entries, same: Sequence[str] = ()
+) -> Difference:
+    """Name the places in which two unequal facets differ, the first in full."""
+    first, *others = [place for place in dict.fromkeys([*a, *b]) if a.get(place) != b.get(place)]
+    return Difference(step, when, facet, first, a.get(first), b.get(first), others, same)
+
+
+# --- moments -----------------------------------------------------------------------------------------------
 
 
 def steps(rows: RunRows, num_steps: int) -> Iterator[Moment]:
     """Give what the ledger has of each step. JSON stays text: most steps need not be understood."""
-    streams = {
-        "picks": rows.of(t.pick, PICK, ["step", "stage", "level", "slot"], t.pick.c.level != "scheduler"),
-        "groups": rows.of(t.task_group, GROUP, ["step", "slot"]),
-        "metrics": rows.of(
-            t.step_metric,
-            METRIC,
-            ["step", "metric_id", "environment_id", "category_id"],
-            t.step_metric.c.metric_id.not_in(_TIMES),
+    metric_order = ["step", "metric_id", "environment_id", "category_id"]
+    no_times = t.step_metric.c.metric_id.not_in(_TIMES)
+    takers = {
+        "picks": _taker(
+            rows.of(t.pick, PICK, ["step", "stage", "level", "slot"], t.pick.c.level != "scheduler")
         ),
+        "groups": _taker(rows.of(t.task_group, GROUP, ["step", "slot"])),
+        "metrics": _taker(rows.of(t.step_metric, METRIC, metric_order, no_times)),
     }
-    takers = {name: _taker(stream) for name, stream in streams.items()}
     for step in range(1, num_steps + 1):
         yield {name: take(step) for name, take in takers.items()}
 
@@ -53,11 +169,11 @@ def compare_steps(
     """Find the first step that differs, and count all that do, among those that both have."""
     first, count = None, 0
     for step, (ours, theirs) in enumerate(zip(a, b, strict=False), 1):
-        if step % TOLD_EVERY == 0:
+        if step % PROGRESS_EVERY == 0:
             tell(f"step {step:,}, {count:,} steps differ so far")
         if ours == theirs:
             continue
-        found = compare(IN_A_STEP, step, f"step {step}", _read(ours), _read(theirs))
+        found = _compare(IN_A_STEP, step, f"step {step}", ours, theirs)
         if found is not None:  # else only written in another order, as two ledgers may
             first, count = first or found, count + 1
     return first, count
@@ -68,30 +184,45 @@ def compare_boundaries(
 ) -> list[Difference]:
     """List the boundaries that differ, in order: when they came, how they measured, what they found."""
     ends = [_ends(reading, name) for reading, name in zip(readings, names, strict=True)]
-    takers = [_taker(_cells(one)) for one in rows]
+    order = ["after_stage", "metric_id", "environment_id", "category_id", "split"]
+    no_times = t.eval_cell.c.metric_id.not_in(_TIMES)
+    takers = [_taker(one.of(t.eval_cell, CELL, order, no_times)) for one in rows]
     num_steps = [reading.run(name).num_steps for reading, name in zip(readings, names, strict=True)]
     found = []
     for after in sorted(ends[0].keys() | ends[1].keys()):
-        cells = [{"cells": take(after)} for take in takers]
+        cells: list[Moment] = [{"cells": take(after)} for take in takers]
         a, b = (end.get(after) for end in ends)
         when = f"after stage {after}" if after else "before training"
         step = min(end["step"] for end in (a, b) if end)
         if any(end is None and done <= step for end, done in zip((a, b), num_steps, strict=True)):
             break  # a run that has not come so far
-        different = None
         if a != b:
-            different = differing(step, when, "stage's end", a or {}, b or {})
-        elif cells[0] != cells[1]:
-            different = compare(AT_A_BOUNDARY, step, when, *map(_read, cells))
-        found += [different] if different else []
+            found.append(_difference(step, when, "stage's end", a or {}, b or {}))
+        elif cells[0] != cells[1] and (different := _compare(AT_A_BOUNDARY, step, when, *cells)):
+            found.append(different)
     return found
+
+
+def _ends(reading: Reading, name: str) -> dict[int, dict[str, Any]]:
+    """Give how every boundary came about, and how it measured."""
+    reasons = {stage.stage: stage.stop_reason for stage in reading.stages(name)}
+    signals = {pick.stage: pick.signal for pick in reading.stage_picks(name)}
+    return {
+        boundary.after_stage: {
+            "step": boundary.step,
+            "stop_reason": reasons.get(boundary.after_stage),
+            "settings": dict(boundary.settings),
+            "signal": signals.get(boundary.after_stage),
+        }
+        for boundary in reading.boundaries(name)
+    }
 
 
 def compare_stages(readings: tuple[Reading, Reading], names: tuple[str, str]) -> list[Difference]:
     """List the stages that began differently, in order."""
     a, b = (_starts(reading, name) for reading, name in zip(readings, names, strict=True))
     return [
-        differing(
+        _difference(
             min(a[stage]["start_step"], b[stage]["start_step"]), f"stage {stage}", "stage", a[stage], b[stage]
         )
         for stage in sorted(a.keys() & b.keys())
@@ -100,39 +231,17 @@ def compare_stages(readings: tuple[Reading, Reading], names: tuple[str, str]) ->
 
 
 def _starts(reading: Reading, name: str) -> dict[int, dict[str, Any]]:
-    picks = {pick.stage: pick for pick in reading.stage_picks(name)}
+    probabilities = {pick.stage: pick.probability for pick in reading.stage_picks(name)}
     return {
         stage.stage: {
             "environment": stage.environment,
             "start_step": stage.start_step,
             "num_steps": stage.num_steps,
             "replay": stage.replay,
-            "probability": picks[stage.stage].probability if stage.stage in picks else None,
+            "probability": probabilities.get(stage.stage),
         }
         for stage in reading.stages(name)
     }
-
-
-def _ends(reading: Reading, name: str) -> dict[int, dict[str, Any]]:
-    """Give how every boundary came about, and how it measured."""
-    stages = {stage.stage: stage for stage in reading.stages(name)}
-    picks = {pick.stage: pick for pick in reading.stage_picks(name)}
-    return {
-        boundary.after_stage: {
-            "step": boundary.step,
-            "stop_reason": stages[boundary.after_stage].stop_reason
-            if boundary.after_stage in stages
-            else None,
-            "settings": dict(boundary.settings),
-            "signal": picks[boundary.after_stage].signal if boundary.after_stage in picks else None,
-        }
-        for boundary in reading.boundaries(name)
-    }
-
-
-def _cells(rows: RunRows) -> Iterator[Row]:
-    order = ["after_stage", "metric_id", "environment_id", "category_id", "split"]
-    return rows.of(t.eval_cell, CELL, order, t.eval_cell.c.metric_id.not_in(_TIMES))
 
 
 def _taker(rows: Iterator[Row]) -> Callable[[int], list[Row]]:
@@ -148,7 +257,3 @@ def _taker(rows: Iterator[Row]) -> Callable[[int], list[Row]]:
         return taken
 
     return take
-
-
-def _read(moment: Mapping[str, Sequence[Row]]) -> dict[str, list[dict[str, Any]]]:
-    return {name: read(_COLUMNS[name], rows) for name, rows in moment.items()}

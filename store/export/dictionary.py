@@ -8,10 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from store.carryover import OUTCOMES, SWITCHES
 from store.export.tables import Table
 from store.files import write_text
 from store.metrics import METRICS
-from store.outcomes import OUTCOMES, SWITCHES
 from store.sentences import num
 
 MARKDOWN, JSON = "DICTIONARY.md", "dictionary.json"

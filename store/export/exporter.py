@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from store import outcomes
+from store import carryover
 from store.export.dictionary import write_dictionary
 from store.export.file_formats import FORMATS, Writer, visible
 from store.export.rows import Row, open_rows
@@ -107,12 +107,12 @@ def new_export(folder: Path, formats: Sequence[str]) -> Iterator[Export]:
 
 
 def _carry_over(reading: Reading, run: str) -> list[Row]:
-    found = outcomes.read(reading, run)
+    found = carryover.read(reading, run)
     stages = sorted({stage for stage, _ in found.accuracy if stage})
     return [
         (run, stage, name, value)
         for stage in stages
-        for numbers in (outcomes.of_run(found.up_to(stage)), outcomes.of_switch(found, stage))
+        for numbers in (carryover.of_run(found.up_to(stage)), carryover.of_switch(found, stage))
         for name, value in numbers.items()
     ]
 

@@ -14,11 +14,11 @@ REPORT_FILE = "report.html"  # in a run's folder
 
 
 def render(ledger: Ledger, folder: Path, name: str) -> str:
-    """Tell a run as an HTML page; `folder` is the run's own. An unknown run is a `LedgerError`."""
+    """Write a run as an HTML page; `folder` is the run's own. An unknown run is a `LedgerError`."""
     from store.report.page import render as render_page
-    from store.report.report_data import gather
+    from store.report.report_data import ReportData
 
-    return render_page(gather(ledger, folder, name))
+    return render_page(ReportData(ledger, folder, name))
 
 
 def write(ledger: Ledger, folder: Path, name: str, path: Path | None = None) -> Path:

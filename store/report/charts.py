@@ -1,7 +1,8 @@
-"""Charts as numbers for a template: places in percent, paths in thousandths. No markup, no colours here.
+"""Pictures as numbers for a template or another drawer: lines, shares, bars, forests, heat maps. No markup here.
 
 Text and dots are placed in percent of the plot, so that they keep their size whatever its width; paths live in a
-box of 1000 by 1000 that is stretched to the plot (`preserveAspectRatio="none"`, strokes not scaled).
+box of 1000 by 1000 that is stretched to the plot (`preserveAspectRatio="none"`, strokes not scaled). Colours are
+classes of `report.css`: c1 to c8 for names, k1 to k6 for the ordered lines of a panel, c0 and k0 for grey.
 """
 
 from __future__ import annotations
@@ -12,12 +13,17 @@ from dataclasses import dataclass, replace
 
 from store.sentences import number
 
+TALL, LOW = 260, 150  # pixels, as in report.css
+NUM_COLOURS = 8  # of names; beyond it the rest is grey
+NUM_RAMP = 6  # lines of a panel that have a colour; the rest is grey
+SHADES = 20  # of a heat map
 BOX = 1000  # of the paths, both ways
 GAP = 0.05  # of the width: a longer hole in a series is left open
 LABEL = 14  # pixels from one label to the next
 MAX_DOTS = 200  # a chart; beyond it lines alone
 
 Xy = tuple[float, float | None]
+Measured = tuple[float, float, float | None, str]  # step, value, standard error, title
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,10 @@ class Scale:
     def share(self, value: float) -> float:
         """Return where a value lies, 0 at the low end, 1 at the high one."""
         return (value - self.low) / (self.high - self.low) if self.high > self.low else 0.5
+
+    def percent(self, value: float) -> float:
+        """Return where a value lies in percent, inside the plot."""
+        return 100 * min(1.0, max(0.0, self.share(value)))
 
 
 @dataclass(frozen=True)
@@ -92,12 +102,12 @@ class Chart:
 
 @dataclass(frozen=True)
 class Series:
-    """What is to be drawn: values over steps, measured points (step, value, standard error, title), or both."""
+    """What is to be drawn: values over steps, measured points, or both."""
 
     name: str
     css: str
     points: Sequence[Xy] = ()
-    measured: Sequence[tuple[float, float, float | None, str]] = ()
+    measured: Sequence[Measured] = ()
     is_named: bool = True
     has_value: bool = True  # beside its name, where it ends
     gap: float = GAP
@@ -115,15 +125,112 @@ class Frame:
     unit: str = "steps"  # of x
 
 
+@dataclass(frozen=True)
+class Segment:
+    """A part of a bar, in percent of its length."""
+
+    x: float
+    width: float
+    css: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Bar:
+    """An amount, and how it divides."""
+
+    label: str
+    name: str
+    total: float
+    segments: Sequence[Segment]
+
+
+@dataclass(frozen=True)
+class Forest:
+    """A row of a forest plot: seeds, a mark and an interval, in percent of its width."""
+
+    dots: Sequence[tuple[float, str]]  # place, and what it is
+    mark: float | None
+    low: float | None
+    high: float | None
+    zero: float | None
+    about: str
+
+
+@dataclass(frozen=True)
+class HeatCell:
+    """A cell of a heat map."""
+
+    text: str
+    css: str
+    title: str
+    margin: str | None = None  # half of the interval, and how many seeds if not all
+
+
+@dataclass(frozen=True)
+class HeatRow:
+    """After which stage; its cells by environment."""
+
+    label: str
+    name: str  # the stage's environment
+    cells: Sequence[HeatCell]
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """A matrix: after stage i, on environment j."""
+
+    title: str
+    css: str
+    columns: Sequence[str]
+    rows: Sequence[HeatRow]
+    note: str | None
+
+
+def palette(names: Sequence[str], ranked: Sequence[str]) -> dict[str, str]:
+    """Give each name a colour; with more of them than colours, the first of `ranked`."""
+    coloured = [name for name in names if name in ranked[:NUM_COLOURS]]
+    return {name: f"c{coloured.index(name) + 1}" if name in coloured else "c0" for name in names}
+
+
+def ramp(names: Sequence[str], moved: Mapping[str, float]) -> dict[str, str]:
+    """Colour a panel's lines along one ramp, in their order; with many, only those that moved most."""
+    most = sorted(names, key=lambda name: moved[name], reverse=True)[:NUM_RAMP]
+    chosen = [name for name in names if name in most]
+    last = max(1, len(chosen) - 1)
+    colours = {name: f"k{1 + round(i * (NUM_RAMP - 1) / last)}" for i, name in enumerate(chosen)}
+    return {name: colours.get(name, "k0") for name in names}
+
+
+def shade(share: float) -> str:
+    """Return the class of a heat map's cell: h0 for nothing or less, h20 for all."""
+    return f"h{round(SHADES * min(1.0, max(0.0, share)))}"
+
+
 def line_chart(title: str, about: str, series: Sequence[Series], frame: Frame, css: str) -> Chart:
     """Place everything; `css` is the class that gives the plot its height."""
+    x, y = frame.x, frame.y
     with_dots = sum(len(one.measured) for one in series if one.is_named) <= MAX_DOTS
-    lines = [_line(one, frame, with_dots and one.is_named) for one in series]
-    ends = {
-        i: (value, value) for i, one in enumerate(series) if one.is_named and (value := _end(one)) is not None
-    }
-    lines = _labelled(lines, series, ends, frame)
-    return Chart(title, about, css, _steps(frame), _values(frame.y), frame.bands, lines)
+    lines, ends = [], {}
+    for i, one in enumerate(series):
+        dots = tuple(
+            Dot(
+                100 * x.share(step),
+                100 - y.percent(value),
+                text,
+                None if error is None else 100 - y.percent(value - error),
+                None if error is None else 100 - y.percent(value + error),
+            )
+            for step, value, error, text in (one.measured if with_dots and one.is_named else ())
+        )
+        steps, least, most = ([range_[end] for range_ in one.ranges] for end in range(3))
+        area = _area(steps, least, most, frame)
+        lines.append(Line(one.name, one.css, path(one.points, x, y, one.gap), dots, area=area))
+        known = [value for _, value in one.points if value is not None]
+        if one.is_named and (one.measured or known):
+            last = one.measured[-1][1] if one.measured else known[-1]
+            ends[i] = last, last
+    return _chart(title, about, css, frame, series, lines, ends)
 
 
 def stacked_chart(title: str, about: str, series: Sequence[Series], frame: Frame, css: str) -> Chart:
@@ -132,26 +239,87 @@ def stacked_chart(title: str, about: str, series: Sequence[Series], frame: Frame
     lines, ends = [], {}
     for i, one in enumerate(series):
         tops = [floor + (value or 0.0) for floor, (_, value) in zip(floors, one.points, strict=True)]
-        steps = [step for step, _ in one.points]
-        lines.append(Line(one.name, one.css, _area(steps, floors, tops, frame)))
+        lines.append(Line(one.name, one.css, _area([step for step, _ in one.points], floors, tops, frame)))
         if one.is_named and tops:
             ends[i] = (tops[-1] - floors[-1], (tops[-1] + floors[-1]) / 2)
         floors = tops
-    labelled = _labelled(lines, series, ends, frame)
-    return Chart(title, about, css, _steps(frame), _values(frame.y), frame.bands, labelled, True)
+    return _chart(title, about, css, frame, series, lines, ends, is_stacked=True)
 
 
-def _steps(frame: Frame) -> list[Tick]:
-    """Label whole steps; the last label says what they are."""
-    x = frame.x
-    values = [value for value in ticks(x.low, x.high, 5) if value == round(value)]
-    labels = [f"{value:,.0f}" for value in values]
-    labels[-1:] = [f"{label} {frame.unit}" for label in labels[-1:]]
-    return [Tick(100 * x.share(value), label) for value, label in zip(values, labels, strict=True)]
+def _chart(
+    title: str, about: str, css: str, frame: Frame, series: Sequence[Series], lines: Sequence[Line],
+    ends: Mapping[int, tuple[float, float]], is_stacked: bool = False,
+) -> Chart:  # fmt: skip
+    """Add axes, and labels at the right, none over another; `ends`: a line's last value, and where it is."""
+    places = spread([100 - frame.y.percent(at) for _, at in ends.values()], 100 * LABEL / frame.height, 2, 98)
+    labelled = list(lines)
+    for (i, (value, _)), place in zip(ends.items(), places, strict=True):
+        label = number(value) if series[i].has_value else ""
+        labelled[i] = replace(lines[i], label=label, label_y=place)
+    steps = [value for value in ticks(frame.x.low, frame.x.high, 5) if value == round(value)]
+    x_ticks = [Tick(100 * frame.x.share(value), f"{value:,.0f}") for value in steps]
+    x_ticks[-1:] = [replace(last, label=f"{last.label} {frame.unit}") for last in x_ticks[-1:]]
+    y_ticks = [
+        Tick(100 - 100 * frame.y.share(v), f"{v:g}".replace("0.", ".", 1) if 0 < abs(v) < 1 else f"{v:g}")
+        for v in ticks(frame.y.low, frame.y.high, 5)
+    ]
+    return Chart(title, about, css, x_ticks, y_ticks, frame.bands, labelled, is_stacked)
 
 
-def _values(y: Scale) -> list[Tick]:
-    return [Tick(100 - 100 * y.share(value), _tick_label(value)) for value in ticks(y.low, y.high, 5)]
+def _area(steps: Sequence[float], floors: Sequence[float], tops: Sequence[float], frame: Frame) -> str:
+    """Write a closed outline: along the tops, and back along the floors."""
+    there = [*zip(steps, tops, strict=True), *reversed(list(zip(steps, floors, strict=True)))]
+    places = [f"{BOX * frame.x.share(x):.0f} {BOX * (1 - frame.y.share(y)):.0f}" for x, y in there]
+    return f"M{' '.join(places)}Z" if places else ""
+
+
+def path(points: Sequence[Xy], x: Scale, y: Scale, gap: float = GAP) -> str:
+    """Write a polyline; a missing value or a hole wider than `gap` interrupts it, a lone point is a dot."""
+    runs: list[list[str]] = []
+    last = None
+    for step, value in points:
+        share = x.share(step)
+        if value is None:
+            last = None
+            continue
+        if last is None or share - last > gap:
+            runs.append([])
+        runs[-1].append(f"{BOX * share:.0f} {BOX * (1 - y.share(value)):.0f}")
+        last = share
+    return "".join(f"M{' '.join(run)}{'' if len(run) > 1 else 'h0'}" for run in runs)
+
+
+def bar(label: str, name: str, parts: Sequence[tuple[float, str, str]]) -> Bar:
+    """Lay parts (amount, class, title) one after the other."""
+    total, x = sum(amount for amount, _, _ in parts), 0.0
+    segments = []
+    for amount, css, title in parts:
+        segments.append(Segment(x, 100 * amount / total, css, title))
+        x += segments[-1].width
+    return Bar(label, name, total, segments)
+
+
+def forest(
+    dots: Sequence[tuple[float, str]], mark: float | None, ends: tuple[float, float] | None, scale: Scale,
+    about: str, has_zero: bool = False,
+) -> Forest:  # fmt: skip
+    """Place a row of a forest plot: dots with their titles, a mark, and the ends of its interval."""
+    low, high = (None, None) if ends is None else map(scale.percent, ends)
+    return Forest(
+        [(scale.percent(value), title) for value, title in dots],
+        None if mark is None else scale.percent(mark),
+        low,
+        high,
+        scale.percent(0.0) if has_zero or scale.low < 0 else None,
+        f"{about}; {'; '.join(title for _, title in dots)}",
+    )
+
+
+def scale_around_zero(values: Iterable[float]) -> Scale:
+    """Make a scale that begins or ends at 0, or holds it, with round ends."""
+    listed = [*values, 0.0]
+    high, low = max(listed), min(listed)
+    return Scale(-nice_top([-low], 1e-3) if low < 0 else 0.0, nice_top([high], 1e-3) if high > 0 else 0.0)
 
 
 def ticks(low: float, high: float, about: int) -> list[float]:
@@ -174,22 +342,6 @@ def nice_top(values: Iterable[float], least: float, most: float = math.inf) -> f
     return min(most, next(power * f for f in (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10) if power * f >= top))
 
 
-def path(points: Sequence[Xy], x: Scale, y: Scale, gap: float = GAP) -> str:
-    """Write a polyline; a missing value or a hole wider than `gap` interrupts it, a lone point is a dot."""
-    runs: list[list[str]] = []
-    last = None
-    for step, value in points:
-        share = x.share(step)
-        if value is None:
-            last = None
-            continue
-        if last is None or share - last > gap:
-            runs.append([])
-        runs[-1].append(f"{BOX * share:.0f} {BOX * (1 - y.share(value)):.0f}")
-        last = share
-    return "".join(f"M{' '.join(run)}{'' if len(run) > 1 else 'h0'}" for run in runs)
-
-
 def spread(wanted: Sequence[float], apart: float, low: float, high: float) -> list[float]:
     """Move places as little as a simple rule can so that neighbours are `apart`, all between low and high."""
     order = sorted(range(len(wanted)), key=lambda i: wanted[i])
@@ -204,55 +356,3 @@ def spread(wanted: Sequence[float], apart: float, low: float, high: float) -> li
         placed[i] = min(placed[i], ceiling)
         ceiling = placed[i] - apart
     return placed
-
-
-def _line(series: Series, frame: Frame, with_dots: bool) -> Line:
-    dots = [
-        Dot(
-            100 * frame.x.share(step),
-            _down(frame, value),
-            title,
-            None if error is None else _down(frame, value - error),
-            None if error is None else _down(frame, value + error),
-        )
-        for step, value, error, title in series.measured
-    ]
-    drawn = path(series.points, frame.x, frame.y, series.gap)
-    steps, least, most = ([range_[i] for range_ in series.ranges] for i in range(3))
-    area = _area(steps, least, most, frame)
-    return Line(series.name, series.css, drawn, dots if with_dots else (), area=area)
-
-
-def _area(steps: Sequence[float], floors: Sequence[float], tops: Sequence[float], frame: Frame) -> str:
-    """Write a closed outline: along the tops, and back along the floors."""
-    there = [*zip(steps, tops, strict=True), *reversed(list(zip(steps, floors, strict=True)))]
-    places = [f"{BOX * frame.x.share(x):.0f} {BOX * (1 - frame.y.share(y)):.0f}" for x, y in there]
-    return f"M{' '.join(places)}Z" if places else ""
-
-
-def _labelled(
-    lines: Sequence[Line], series: Sequence[Series], ends: Mapping[int, tuple[float, float]], frame: Frame
-) -> list[Line]:
-    """Give lines their labels at the right, none over another; `ends`: a line's last value, and where it is."""
-    places = spread([_down(frame, at) for _, at in ends.values()], 100 * LABEL / frame.height, 2, 98)
-    made = list(lines)
-    for (i, (value, _)), place in zip(ends.items(), places, strict=True):
-        line, text = lines[i], number(value) if series[i].has_value else ""
-        made[i] = replace(line, label=text, label_y=place)
-    return made
-
-
-def _end(series: Series) -> float | None:
-    """The value that a line ends with: the last measured one, else the last drawn."""
-    if series.measured:
-        return series.measured[-1][1]
-    return next((value for _, value in reversed(series.points) if value is not None), None)
-
-
-def _down(frame: Frame, value: float) -> float:
-    """Place a value in percent from the top, inside the plot."""
-    return 100 - 100 * min(1.0, max(0.0, frame.y.share(value)))
-
-
-def _tick_label(value: float) -> str:
-    return f"{value:g}".replace("0.", ".", 1) if 0 < abs(value) < 1 else f"{value:g}"

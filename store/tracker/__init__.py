@@ -1,9 +1,9 @@
 """The tracker: MLflow's record of the runs, written from the ledger by a process of its own.
 
-    following      the process: look at the ledger, catch up, wait; until the run is over and everything is sent
-    catching_up    one pass: what a durable checkpoint covers and the record lacks, page by page, then the cursor
-    pages          from ledger rows to values under MLflow's names       names, carried, settings: which ones
-    record         the only file that talks to MLflow                    artifacts: the files beside the values
+    daemon    the process: look at the ledger, catch up, wait; until the run is over and everything is sent
+    sync      one pass: what a durable checkpoint covers and the record lacks, page by page, then the cursor
+    pages     from ledger rows to values under MLflow's names       names, settings: which ones
+    record    the only file that talks to MLflow                    artifacts: the files beside the values
 
 MLflow takes seconds to import, so only functions import it, and only the tracker's process and `evergreen ui`
 call them. The trainer never does: it starts the process and goes on.

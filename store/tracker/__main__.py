@@ -22,9 +22,7 @@ def main() -> int:
     except StoreError as gave_up:
         say(f"gave up: {gave_up}")
         return 1
-    except (
-        Exception
-    ):  # a defect: its traceback is for whoever reads the log, without the logins that it may quote
+    except Exception:  # a defect: its traceback is for the log, without the logins that it may quote
         say(traceback.format_exc())
         return 1
     return 0

@@ -7,7 +7,7 @@ import json
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -17,22 +17,26 @@ from store.export.tables import PICKS
 from store.ledger import Reading
 from store.ledger.query_rows import CellRow, SampleRow
 from store.secrets import without_logins
-from store.tracker.cursor import Cursor
 from store.tracker.names import MATRICES, of_category, of_environment, slug
-from store.tracker.pages import HistoryPages
+from store.tracker.pages import Cursor, HistoryPages
 
 SPEC, REPORT = "spec.yaml", "report.html"  # in a run's folder, when they are there
 NUM_SAMPLES = 20  # an environment
-_STEPS_AT_ONCE = 1000
+STEPS_AT_ONCE = 1000
 
 
 def write(folder: Path, history: HistoryPages, until: Cursor, run_folder: Path) -> None:
     """Fill a folder with a run's files, as they are at a boundary."""
     read, name = history.read, history.run.name
-    _copy_spec(run_folder / SPEC, folder / SPEC)
+    if (run_folder / SPEC).is_file():
+        (folder / SPEC).write_text(without_logins((run_folder / SPEC).read_text()))
     _matrices(folder / "matrices", history, until)
     _transitions(folder / "transitions.csv", history, until)
-    _picks(folder / "picks.parquet", read, name, until.step)
+    columns = [column for column in PICKS.columns if column.name != "run"]
+    with ParquetWriter(folder / "picks.parquet", columns) as file:  # all decisions with their probabilities
+        for after in range(-1, until.step, STEPS_AT_ONCE):
+            picks = read.picks(name, after, min(after + STEPS_AT_ONCE, until.step))
+            file.write([astuple(pick) for pick in picks])
     _samples(folder / "samples", read, name, until.num_boundaries - 1)
     copy_report(run_folder, folder)
 
@@ -43,21 +47,13 @@ def copy_report(run_folder: Path, folder: Path) -> None:
         shutil.copyfile(run_folder / REPORT, folder / REPORT)
 
 
-def _copy_spec(source: Path, target: Path) -> None:
-    if source.is_file():
-        target.write_text(without_logins(source.read_text()))
-
-
 def _matrices(folder: Path, history: HistoryPages, until: Cursor) -> None:
     """Write a table a metric: a row a boundary, a column an environment, then one a category."""
     folder.mkdir()
     steps = {boundary.after_stage: boundary.step for boundary in history.boundaries}
     for metric in MATRICES:
-        cells = [
-            cell
-            for cell in history.read.matrix(history.run.name, metric)
-            if cell.after_stage < until.num_boundaries
-        ]
+        every = history.read.matrix(history.run.name, metric)
+        cells = [cell for cell in every if cell.after_stage < until.num_boundaries]
         columns = list(dict.fromkeys(_column(c) for c in sorted(cells, key=lambda c: c.category is not None)))
         rows: dict[int, dict[str, Any]] = defaultdict(dict)
         for cell in cells:
@@ -79,30 +75,18 @@ def _transitions(path: Path, history: HistoryPages, until: Cursor) -> None:
     """Write a row a finished stage: where, how long, why it ended, what it earned."""
     rows = []
     for number, stage in sorted(history.stages.items()):
+        pick = history.picks.get(number)
         if number < until.num_boundaries and stage.end_step is not None:
-            pick = history.picks.get(number)
-            rows.append(
-                {
-                    "stage": number,
-                    "environment": stage.environment or "*",
-                    "start_step": stage.start_step,
-                    "num_steps": stage.end_step - stage.start_step,
-                    "stop_reason": stage.stop_reason,
-                    "probability": pick.probability if pick else None,
-                    "reward": pick.signal if pick else None,
-                }
-            )
+            row = {"stage": number, "environment": stage.environment or "*", "start_step": stage.start_step}
+            row |= {"num_steps": stage.end_step - stage.start_step, "stop_reason": stage.stop_reason}
+            row |= {"probability": pick.probability, "reward": pick.signal} if pick else {}
+            rows.append(row)
     if rows:
-        _csv(path, list(rows[0]), rows)
-
-
-def _picks(path: Path, read: Reading, name: str, until: int) -> None:
-    """Write all decisions with their probabilities, some steps at a time."""
-    columns = [column for column in PICKS.columns if column.name != "run"]
-    with ParquetWriter(path, columns) as file:
-        for after in range(-1, until, _STEPS_AT_ONCE):
-            picks = read.picks(name, after, min(after + _STEPS_AT_ONCE, until))
-            file.write([tuple(getattr(pick, column.name) for column in columns) for pick in picks])
+        _csv(
+            path,
+            ["stage", "environment", "start_step", "num_steps", "stop_reason", "probability", "reward"],
+            rows,
+        )
 
 
 def _samples(folder: Path, read: Reading, name: str, after_stage: int) -> None:

@@ -6,22 +6,25 @@ MLflow may be away: then it pauses, ever longer. When the run is over it goes on
 from __future__ import annotations
 
 import json
+import os
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from store.errors import LedgerAway, TrackerError
+from store.files import write_text
 from store.ledger import Ledger
-from store.lock import holder
-from store.run_story import status
+from store.lock import holder, try_lock
+from store.run_summary import status
 from store.tracker.artifacts import REPORT
-from store.tracker.cursor import Cursor, covered
-from store.tracker.locks import is_sent_by_another, turn
-from store.tracker.record import MlflowRecord, speaking_of
+from store.tracker.pages import Cursor, covered
+from store.tracker.record import MlflowRecord, Target, locked, mind_manners, speaking_of
 from store.tracker.sync import Say, Source, catch_up
-from store.tracker.target import Target, mind_manners
 
+LOCK, TURN = "tracker.lock", "tracker.turn"  # in a run's folder
 LOOK_S = 1.0  # between two looks at the ledger
 TURN_S = 60.0  # for an earlier tracker of the run to let go
 PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0, 20.0)  # after the first failure, the second, ...; then the last again
@@ -33,7 +36,7 @@ _TAKEN_OVER = "another tracker sends this run from here on"
 
 @dataclass(frozen=True)
 class TrackerJob:
-    """What a tracker is told. Handed over by a pipe: the URLs may hold passwords."""
+    """What a tracker has to do. Handed over by a pipe: the URLs may hold passwords."""
 
     run: str
     folder: str  # the run's own
@@ -60,7 +63,7 @@ class Link:
 
 
 @dataclass(frozen=True)
-class Sight:
+class Snapshot:
     """What a look at a run shows; nothing is to be done between two equal ones."""
 
     covered: Cursor
@@ -71,6 +74,30 @@ class Sight:
     def is_over(self) -> bool:
         """Whether the run has ended, for now."""
         return self.status != "running"
+
+
+@contextmanager
+def turn(folder: Path, wait_s: float) -> Iterator[Callable[[], bool]]:
+    """Take over the sending of a run; yields what says whether it has been taken over again.
+
+    One process sends a run. The newest does: a resumed run's tracker must not wait for one whose MLflow is away.
+    """
+    token = uuid.uuid4().hex
+    note = folder / TURN
+    write_text(note, token)
+    with locked(folder / LOCK, wait_s, f"the record of {folder.name}, which another tracker is sending"):
+        yield lambda: note.read_text() == token
+
+
+def is_sent_by_another(folder: Path) -> bool:
+    """Whether some process is sending a run now."""
+    if not (folder / LOCK).exists():
+        return False
+    descriptor = os.open(folder / LOCK, os.O_RDWR)
+    try:
+        return not try_lock(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def follow(job: TrackerJob, say: Say) -> None:
@@ -92,7 +119,7 @@ def follow(job: TrackerJob, say: Say) -> None:
 
 
 def send_now(job: TrackerJob, say: Say) -> Link | None:
-    """Send what a run's record lacks, once, and tell where to see it. Raises `StoreError`.
+    """Send what a run's record lacks, once, and return where to see it. Raises `StoreError`.
 
     A run that is going on is left to its own tracker while there is one; None then.
     """
@@ -130,7 +157,10 @@ class _Pauses:
             if time.monotonic() > self._give_up_at:
                 raise away
         self._num_failures += 1
-        _sleep(pause_s, self._is_mine)
+        until = time.monotonic() + pause_s
+        # let go soon when another tracker takes over
+        while self._is_mine() and (left := until - time.monotonic()) > 0:
+            time.sleep(min(LOOK_S, left))
 
     def end(self) -> None:
         """Begin again with the shortest: it is there."""
@@ -139,38 +169,27 @@ class _Pauses:
 
 def _follow(source: Source, target: Target, is_mine: Callable[[], bool], say: Say, pauses: _Pauses) -> None:
     record: MlflowRecord | None = None
-    seen: Sight | None = None
+    seen: Snapshot | None = None
     while is_mine():
         try:
             with speaking_of(target):
-                sight = _look(source)
-                if sight != seen:
+                report = source.folder / REPORT
+                snapshot = Snapshot(
+                    covered(source.read, source.run),
+                    status(source.read.run(source.run).status, source.folder),
+                    report.stat().st_mtime_ns if report.is_file() else None,
+                )
+                if snapshot != seen:
                     record = record or MlflowRecord(target)
                     num_values = catch_up(source, record, is_mine).num_values
-                    step = sight.covered.step
-                    say(f"{num_values} values sent, up to step {step}; the run is {sight.status}")
-                    seen = sight
+                    step = snapshot.covered.step
+                    say(f"{num_values} values sent, up to step {step}; the run is {snapshot.status}")
+                    seen = snapshot
                     pauses.end()
-                if sight.is_over:
+                if snapshot.is_over:
                     return
             time.sleep(LOOK_S)
         except (TrackerError, LedgerAway) as away:
             record = None
             pauses.wait(away)
     say(_TAKEN_OVER)
-
-
-def _look(source: Source) -> Sight:
-    report = source.folder / REPORT
-    return Sight(
-        covered(source.read, source.run),
-        status(source.read.run(source.run).status, source.folder),
-        report.stat().st_mtime_ns if report.is_file() else None,
-    )
-
-
-def _sleep(seconds: float, is_mine: Callable[[], bool]) -> None:
-    """Pause, but let go soon when another tracker takes over."""
-    until = time.monotonic() + seconds
-    while is_mine() and (left := until - time.monotonic()) > 0:
-        time.sleep(min(LOOK_S, left))

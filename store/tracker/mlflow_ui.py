@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from store.errors import TrackerError
-from store.tracker.target import Target, mind_manners
+from store.tracker.record import Target, mind_manners
 
 READY_S = 120.0  # it imports a lot
 END_S = 10.0
@@ -29,17 +29,6 @@ _ENVIRONMENT = {
 @contextmanager
 def served(target: Target, host: str, port: int, log: Path) -> Iterator[str]:
     """Serve MLflow's UI while the block lasts; yields its URL once it answers. Raises `TrackerError`."""
-    _check_free(host, port)
-    process = _start(target, host, port, log)
-    try:
-        url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
-        _wait_until_ready(process, url, log)
-        yield url
-    finally:
-        _end(process)
-
-
-def _check_free(host: str, port: int) -> None:
     with closing(socket.socket()) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -48,22 +37,25 @@ def _check_free(host: str, port: int) -> None:
             raise TrackerError(
                 f"MLflow's UI cannot listen on {host}:{port}: {taken.strerror}. Name another port with --port."
             ) from taken
+    process = _start(target, host, port, log)
+    try:
+        url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
+        _wait_until_ready(process, url, log)
+        yield url
+    finally:
+        for how in (signal.SIGINT, signal.SIGKILL):
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, how)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(END_S)
+                break
 
 
 def _start(target: Target, host: str, port: int, log: Path) -> subprocess.Popen[bytes]:
     """Start the server, in a session of its own: its processes are ended together, and by us alone."""
     mind_manners()
-    words = [
-        "server",
-        "--host",
-        host,
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-        "--uvicorn-opts",
-        "--log-level warning",
-    ]
+    words = ["server", "--host", host, "--port", str(port), "--workers", "1"]
+    words += ["--uvicorn-opts", "--log-level warning"]
     own = {"MLFLOW_BACKEND_STORE_URI": target.uri}  # not as an argument: it may hold a password
     if target.artifacts is not None:
         own["MLFLOW_DEFAULT_ARTIFACT_ROOT"] = target.artifacts
@@ -85,12 +77,3 @@ def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> 
             return
         time.sleep(0.2)
     raise TrackerError(f"MLflow's UI did not start; {log} says why.")
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    for how in (signal.SIGINT, signal.SIGKILL):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, how)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(END_S)
-            return

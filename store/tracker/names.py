@@ -1,16 +1,23 @@
-"""MLflow's names for what the ledger knows: metric first, environment last, so that its UI makes a section a metric.
+"""MLflow's names for what the ledger knows, and the values of steps and picks under them.
 
-`TABLE` lists them all; docs/mlflow.md shows it, and a test compares what is sent with it.
+Metric first, environment last, so that MLflow's UI makes a section a metric. `TABLE` lists them all; docs/mlflow.md
+shows it, and a test compares what is sent with it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
+from store.carryover import OUTCOMES, SWITCHES
+from store.ledger.query_rows import ArmRow, MetricRow, StagePick
 from store.metrics import METRICS
-from store.outcomes import OUTCOMES, SWITCHES
+from store.metrics import metric as known_metric
+from store.records import EVERYTHING
 
 
 @dataclass(frozen=True)
@@ -67,11 +74,11 @@ _LONGEST = 100  # characters of a part; MLflow takes 250 in all
 
 
 def slug(text: str, unsafe: re.Pattern[str] = _UNSAFE) -> str:
-    """Make a text part of a name: as it is where MLflow allows, else mended, and told apart by a hash."""
+    """Make a text part of a name: as it is where MLflow allows, else mended, with a hash at its end."""
     if text[:1].isalnum() and len(text) <= _LONGEST and not unsafe.search(text):
         return text
-    told_apart = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    return f"{unsafe.sub('_', text)[:_LONGEST]}-{told_apart}"
+    suffix = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{unsafe.sub('_', text)[:_LONGEST]}-{suffix}"
 
 
 def of_environment(metric: str, environment: str) -> str:
@@ -82,3 +89,67 @@ def of_environment(metric: str, environment: str) -> str:
 def of_category(metric: str, environment: str, category: str) -> str:
     """Name a series of a category. Its part holds no dot, so that the last dot separates the two."""
     return f"{metric}_by_category/{slug(environment)}.{slug(category, _UNSAFE_OR_DOT)}"
+
+
+@dataclass(frozen=True)
+class MlflowValue:
+    """A point of a series."""
+
+    name: str
+    value: float
+    step: int
+    at_ms: int  # since 1970
+
+
+def values(numbers: Mapping[str, float | None], step: int, at: str) -> list[MlflowValue]:
+    """Make points; what is missing or not finite is left out, for it would ruin a chart."""
+    at_ms = milliseconds(at)
+    return [
+        MlflowValue(name, float(value), step, at_ms)
+        for name, value in numbers.items()
+        if value is not None and math.isfinite(value)
+    ]
+
+
+def milliseconds(at: str) -> int:
+    """Turn the ledger's times into MLflow's."""
+    return round(datetime.fromisoformat(at).timestamp() * 1000)
+
+
+def of_step(numbers: Iterable[MetricRow]) -> Iterator[tuple[str, float | None]]:
+    """Name a step's training metrics; those that no name is for stay in the ledger."""
+    for number in numbers:
+        metric, environment, category = number.metric, number.environment, number.category
+        if environment is None:
+            group = "time" if known_metric(metric).group == "time" else "train"
+            yield f"{group}/{metric}", number.value
+        elif category is None:
+            if metric in PER_ENVIRONMENT:
+                yield of_environment(PER_ENVIRONMENT[metric], environment), number.value
+        elif metric in PER_CATEGORY:
+            yield of_category(metric, environment, category), number.value
+
+
+def of_bandits(arms: Iterable[ArmRow], is_flat: bool) -> Iterator[tuple[str, float]]:
+    """Name the probabilities of categories; the flat bandit's arms are called environment/category."""
+    for arm in arms:
+        if arm.bandit != EVERYTHING:
+            yield of_category("bandit_prob", arm.bandit, arm.arm), arm.probability
+        elif is_flat:
+            environment, _, category = arm.arm.partition("/")
+            yield of_category("bandit_prob", environment, category), arm.probability
+
+
+def of_pick(
+    pick: StagePick, drawn_from: Mapping[str, float], arms: Sequence[ArmRow]
+) -> Iterator[tuple[str, float | None]]:
+    """Name what a scheduler knew when it picked a stage.
+
+    `drawn_from` are the probabilities at the pick. Estimates and counts stand in its arms as they were after the
+    stage's first step: nothing has moved them since.
+    """
+    for arm in arms:
+        chance = pick.probability if arm.arm == pick.arm else drawn_from.get(arm.arm)
+        yield of_environment("bandit_prob", arm.arm), chance
+        yield of_environment("bandit_index", arm.arm), arm.value
+        yield of_environment("bandit_pulls", arm.arm), arm.num_picks

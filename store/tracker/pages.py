@@ -1,28 +1,69 @@
 """From ledger rows to values under MLflow's names, in pages: so much history, sent before the cursor moves on.
 
+The cursor says how far a record goes; `covered` how far it may go: what a checkpoint covers.
+
 One step axis for all: a value's step is the run's. Its time is that of the ledger's row, so that sending a page
 twice sends the same, and MLflow keeps one.
 """
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TypeVar
 
-from store import outcomes
+from store import carryover
 from store.ledger import Reading
-from store.ledger.query_rows import ArmRow, BoundaryRow, MetricRow, RunRow, StagePick, StageRow, StepRow
+from store.ledger.query_rows import ArmRow, BoundaryRow, MetricRow, RunRow, StepRow
 from store.records import EVERYTHING
-from store.tracker.cursor import Cursor, position
-from store.tracker.names import MATRICES, of_environment
-from store.tracker.values import MlflowValue, of_bandits, of_pick, of_step, values
+from store.tracker.names import MATRICES, MlflowValue, of_bandits, of_environment, of_pick, of_step, values
 
 Row = TypeVar("Row", MetricRow, ArmRow)
 
 PAGE = 50  # steps
 EVERY = 10  # of so many steps the curriculum gets one; its stages get them all
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """A place in a run's history; with the times of its last rows, since a resumed run may rewrite it."""
+
+    step: int = 0
+    num_boundaries: int = 0
+    step_at: str | None = None  # when that step's row was written; None: no such row
+    boundary_at: str | None = None  # the same of the last boundary
+
+    def as_tag(self) -> str:
+        """Write it for MLflow to keep."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_tag(cls, text: str | None) -> Cursor:
+        """Read it back; without one nothing was sent."""
+        return cls(**json.loads(text)) if text else cls()
+
+
+def position(
+    step: int, num_boundaries: int, steps: Sequence[StepRow], bounds: Sequence[BoundaryRow]
+) -> Cursor:
+    """Make a cursor with the times that the ledger has for it."""
+    step_at = next((row.created_at for row in steps if row.step == step), None)
+    boundary_at = next((row.created_at for row in bounds if row.after_stage == num_boundaries - 1), None)
+    return Cursor(step, num_boundaries, step_at, boundary_at)
+
+
+def covered(read: Reading, name: str) -> Cursor:
+    """Find how far a run's history is certain: a run that dies now goes on from its newest checkpoint.
+
+    A finished run's is certain to its end, whatever became of its checkpoints.
+    """
+    run = read.run(name)
+    if run.status == "finished":
+        return Cursor(run.num_steps, run.num_boundaries)
+    newest = next(iter(read.checkpoints(name)), None)
+    return Cursor(newest.step, newest.num_boundaries) if newest else Cursor()
 
 
 @dataclass(frozen=True)
@@ -35,37 +76,22 @@ class Page:
     end: Cursor  # the cursor once all of it has arrived
 
 
-@dataclass
 class HistoryPages:
     """What a run's pages are cut from: its small tables whole, its large ones step by step."""
 
-    read: Reading
-    run: RunRow
-    steps: Sequence[StepRow] = field(init=False)
-    boundaries: Sequence[BoundaryRow] = field(init=False)
-    stages: Mapping[int, StageRow] = field(init=False)
-    picks: Mapping[int, StagePick] = field(init=False)
-    chances: Mapping[int, Mapping[str, float]] = field(init=False)  # by stage, what its pick was drawn from
-    matrices: Mapping[str, Mapping[tuple[int, str], float | None]] = field(init=False)
-    carried: outcomes.Matrices = field(init=False)  # what the numbers of carry-over are made of
-
-    def __post_init__(self) -> None:
-        read, name = self.read, self.run.name
-        self.steps, self.boundaries = read.steps(name), read.boundaries(name)
-        self.stages = {stage.stage: stage for stage in read.stages(name)}
-        self.picks = {pick.stage: pick for pick in read.stage_picks(name)}
-        drawn = [event.data for event in read.events(name) if "probabilities" in event.data]
-        self.chances = {data["stage"]: data["probabilities"] for data in drawn}
-        cells = {metric: read.matrix(name, metric) for metric in MATRICES}
-        self.matrices = {
-            metric: {
-                (cell.after_stage, cell.environment): cell.value
-                for cell in of
-                if cell.environment is not None and cell.category is None
-            }
-            for metric, of in cells.items()
+    def __init__(self, read: Reading, run: RunRow) -> None:
+        self.read, self.run = read, run
+        self.steps, self.boundaries = read.steps(run.name), read.boundaries(run.name)
+        self.stages = {stage.stage: stage for stage in read.stages(run.name)}
+        self.picks = {pick.stage: pick for pick in read.stage_picks(run.name)}
+        drawn = [event.data for event in read.events(run.name) if "probabilities" in event.data]
+        self.chances: Mapping[int, Mapping[str, float]] = {  # by stage, what its pick was drawn from
+            data["stage"]: data["probabilities"] for data in drawn
         }
-        self.carried = outcomes.matrices(cells["pass_1"], cells["entropy_token"], list(self.stages.values()))
+        self.cells = {metric: read.matrix(run.name, metric) for metric in MATRICES}
+        self.measured = carryover.matrices(
+            self.cells["pass_1"], self.cells["entropy_token"], list(self.stages.values())
+        )
 
     def has(self, sent: Cursor) -> bool:
         """Whether this is still the history that was sent up to there; a resumed run may have gone back.
@@ -98,22 +124,26 @@ class HistoryPages:
         """Turn rows into values. A stage's last step goes to the curriculum with the boundary that ends it."""
         closing = {b.step for b in boundaries if b.step % EVERY}
         wanted = {step.step for step in steps} | closing
-        said = self._of_steps(wanted)
+        points = self._of_steps(wanted)
         stages: dict[int, list[MlflowValue]] = defaultdict(list)
         curriculum: list[MlflowValue] = []
         for step in steps:
-            stages[step.stage] += said[step.step]
-            if step.stage_step == 1:
-                curriculum += self._of_pick(step)
+            stages[step.stage] += points[step.step]
+            if step.stage_step == 1 and step.stage in self.picks:
+                # what the scheduler knew when it picked the stage; nothing in flat mode
+                arms = self.read.arms(self.run.name, EVERYTHING, step.step - 1, step.step)
+                known = of_pick(self.picks[step.stage], self.chances.get(step.stage, {}), arms)
+                stage = self.stages[step.stage]
+                curriculum += values(dict(known), stage.start_step, stage.started_at)
         for number in sorted(wanted):
             if number % EVERY == 0 or number in closing:
-                curriculum += said.get(number, [])
+                curriculum += points.get(number, [])
         for boundary in boundaries:
             curriculum += self._of_boundary(boundary)
         return Page(stages, curriculum, boundaries, end)
 
     def _of_steps(self, wanted: set[int]) -> Mapping[int, Sequence[MlflowValue]]:
-        """Collect what every wanted step says."""
+        """The values of every wanted step."""
         if not wanted:
             return {}
         span = (min(wanted) - 1, max(wanted))
@@ -132,32 +162,22 @@ class HistoryPages:
                     "progress/tokens": num_tokens,
                     "progress/wall_h": (seconds + before) / 3600,
                 }
-                chances = dict(of_bandits(arms[step.step], is_flat))
-                said = {**dict(of_step(numbers[step.step])), **chances, **progress}
-                found[step.step] = values(said, step.step, step.created_at)
+                named = {**dict(of_step(numbers[step.step])), **dict(of_bandits(arms[step.step], is_flat))}
+                found[step.step] = values({**named, **progress}, step.step, step.created_at)
         return found
 
-    def _of_pick(self, first: StepRow) -> Sequence[MlflowValue]:
-        """Tell what the scheduler knew when it picked the stage that this step begins; nothing in flat mode."""
-        pick, stage = self.picks.get(first.stage), self.stages[first.stage]
-        if pick is None:
-            return []
-        arms = self.read.arms(self.run.name, EVERYTHING, first.step - 1, first.step)
-        chances = self.chances.get(first.stage, {})
-        return values(dict(of_pick(pick, chances, arms)), stage.start_step, stage.started_at)
-
     def _of_boundary(self, boundary: BoundaryRow) -> Sequence[MlflowValue]:
-        """Tell the matrices' row, what it says about the stage before, and what that stage earned."""
+        """The matrices' row, its numbers of the stage before, and what that stage earned."""
         after = boundary.after_stage
         numbers = {
-            of_environment(f"R_{metric}", environment): value
-            for metric, matrix in self.matrices.items()
-            for (stage, environment), value in matrix.items()
-            if stage == after
+            of_environment(f"R_{metric}", cell.environment): cell.value
+            for metric, cells in self.cells.items()
+            for cell in cells
+            if cell.after_stage == after and cell.environment is not None and cell.category is None
         }
-        so_far = outcomes.of_run(self.carried.up_to(after))
-        numbers |= {one.mlflow: so_far[one.name] for one in outcomes.OUTCOMES}
-        numbers |= outcomes.of_switch(self.carried, after)
+        so_far = carryover.of_run(self.measured.up_to(after))
+        numbers |= {one.mlflow: so_far[one.name] for one in carryover.OUTCOMES}
+        numbers |= carryover.of_switch(self.measured, after)
         if after in self.picks:
             numbers["bandit/reward"] = self.picks[after].signal
         return values(numbers, boundary.step, boundary.created_at)

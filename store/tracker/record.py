@@ -1,22 +1,30 @@
-"""MLflow's side: one experiment's runs, found and made and written to. The only file that talks to MLflow."""
+"""MLflow's side: where a record goes, and one experiment's runs, found and made and written to.
+
+The only file that talks to MLflow.
+"""
 
 from __future__ import annotations
 
+import os
+import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from store.errors import TrackerError
+from store.lock import try_lock
 from store.secrets import without_logins
-from store.tracker.locks import locked
-from store.tracker.target import Target, mind_manners
-from store.tracker.values import MlflowValue
+from store.tracker.names import MlflowValue
 
+SERVERS = ("http://", "https://", "databricks")
 BATCH = 1000  # values a request, MLflow's own limit
+POLL_S = 0.1  # between two tries of a lock
 MAKING_S = 120.0  # for another process to make the database, which takes ten
 
 CURSOR = "evergreen.cursor"
@@ -26,6 +34,54 @@ _AWAY = {  # errors of the HTTP library, which MLflow wraps
     "ConnectTimeout": "nobody answers there",
     "ReadTimeout": "no answer in time",
 }
+
+
+MANNERS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+}
+PATIENCE = {  # a server that is away is for our own pauses, not for minutes inside one call
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """A place for records."""
+
+    uri: str  # an MLflow tracking URI
+    experiment: str
+    artifacts: str | None  # a URI for files; None: the server keeps them itself
+
+    @property
+    def is_server(self) -> bool:
+        """Whether a server keeps it, rather than a database that we write to."""
+        return is_server(self.uri)
+
+    @property
+    def database(self) -> Path | None:
+        """The file of an SQLite database; None for everything else."""
+        if not self.uri.startswith("sqlite:"):
+            return None
+        return Path(make_url(self.uri).database or "").absolute()
+
+    def __str__(self) -> str:
+        return without_logins(self.uri)
+
+
+def is_server(uri: str) -> bool:
+    """Whether a tracking URI names a server, which keeps files itself; else it names a database."""
+    return uri.startswith(SERVERS)
+
+
+def mind_manners() -> None:
+    """Set MLflow's switches for this process and its children; before MLflow is imported."""
+    os.environ.update(MANNERS)
+    for name, value in PATIENCE.items():
+        os.environ.setdefault(name, value)
 
 
 @dataclass(frozen=True)
@@ -147,6 +203,21 @@ class MlflowRecord:
 
 
 @contextmanager
+def locked(path: Path, wait_s: float, what: str) -> Iterator[None]:
+    """Hold a file's lock (flock, so a killed process holds none). Raises `TrackerError` when it is not free in time."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        give_up_at = time.monotonic() + wait_s
+        while not try_lock(descriptor):
+            if time.monotonic() > give_up_at:
+                raise TrackerError(f"Waited {wait_s:.0f} s for {what}; another process is still at it.")
+            time.sleep(POLL_S)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
 def speaking_of(target: Target) -> Iterator[None]:
     """Turn what MLflow, its database or its server raise into a `TrackerError` that names the place."""
     mind_manners()
@@ -181,23 +252,17 @@ def make_database(target: Target) -> None:
         if not path.exists():
             aside = path.with_name(f".aside-{path.name}")
             aside.unlink(missing_ok=True)
-            _make_schema(aside, target.artifacts or str(path.parent))
+            from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+            # MLflow makes its tables; they name a place for files of its default experiment, too
+            SqlAlchemyStore(f"sqlite:///{aside}", target.artifacts or str(path.parent)).engine.dispose()
             _switch_to_wal(aside)
             aside.rename(path)
         else:
             _switch_to_wal(path)
 
 
-def _make_schema(path: Path, artifacts: str) -> None:
-    """Have MLflow make its tables; they name a place for files of its default experiment, too."""
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    SqlAlchemyStore(f"sqlite:///{path}", artifacts).engine.dispose()
-
-
 def _switch_to_wal(path: Path) -> None:
-    import sqlite3
-
     with closing(sqlite3.connect(path, timeout=20)) as database:
         (mode,) = database.execute("PRAGMA journal_mode").fetchone()
         if mode != "wal":

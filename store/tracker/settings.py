@@ -62,14 +62,14 @@ def config_hash(spec: Spec) -> str:
 
 def tags(run: RunRow, store_uri: str) -> Words:
     """Name a run and where its ledger is."""
-    kin = {"evergreen.forked_from": f"{run.parent} after stage {run.parent_stage}"} if run.parent else {}
+    lineage = {"evergreen.forked_from": f"{run.parent} after stage {run.parent_stage}"} if run.parent else {}
     if run.study is not None:
-        kin |= {"evergreen.study": run.study, "evergreen.setting": run.setting or ""}
+        lineage |= {"evergreen.study": run.study, "evergreen.setting": run.setting or ""}
     return {
         "evergreen.kind": "curriculum",
         "evergreen.run_uid": run.uid,
         "evergreen.store_uri": store_uri,
-        **kin,
+        **lineage,
     }
 
 

@@ -10,13 +10,12 @@ from pathlib import Path
 
 from store.ledger import Ledger, Reading
 from store.ledger.query_rows import StageRow
-from store.run_story import status
+from store.run_summary import status
 from store.secrets import without_logins
 from store.tracker import artifacts, settings
-from store.tracker.cursor import Cursor, covered
-from store.tracker.pages import HistoryPages, Page
+from store.tracker.names import milliseconds
+from store.tracker.pages import Cursor, HistoryPages, Page, covered
 from store.tracker.record import CURSOR, MlflowRecord, MlflowRun
-from store.tracker.values import milliseconds
 
 Say = Callable[[str], None]
 
@@ -51,23 +50,25 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Sent:
+class SyncResult:
     """What a pass did."""
 
     num_values: int
     entry: MlflowRun  # the curriculum's run in MLflow
 
 
-def catch_up(source: Source, record: MlflowRecord, is_wanted: Callable[[], bool] = lambda: True) -> Sent:
+def catch_up(
+    source: Source, record: MlflowRecord, is_wanted: Callable[[], bool] = lambda: True
+) -> SyncResult:
     """Send what the record lacks. Stops between two pages when it is no longer wanted.
 
     Whatever fails, the next pass goes on where the cursor is. It moves after the values, so a page may be sent
     twice; MLflow keeps one of equal points.
     """
-    return _Pass(source, record).run(is_wanted)
+    return _SyncPass(source, record).run(is_wanted)
 
 
-class _Pass:
+class _SyncPass:
     """What one pass knows: the ledger's history as it is now, and MLflow's runs for it."""
 
     def __init__(self, source: Source, record: MlflowRecord) -> None:
@@ -79,17 +80,17 @@ class _Pass:
         self.stages = record.stages(self.entry)
         self.sent = _cursor(self.entry)
 
-    def run(self, is_wanted: Callable[[], bool]) -> Sent:
+    def run(self, is_wanted: Callable[[], bool]) -> SyncResult:
         """Go through all pages."""
         num_values = 0
         for page in self.history.pages(self.sent, self.until):
             if not is_wanted():
-                return Sent(num_values, self.entry)
+                return SyncResult(num_values, self.entry)
             num_values += self._send(page)
             self.sent = page.end
         self._send_report()
         self._conclude()
-        return Sent(num_values, self.entry)
+        return SyncResult(num_values, self.entry)
 
     def _curriculum(self) -> MlflowRun:
         """Find or make the curriculum's run; the record of a history that was rewritten since is made anew."""

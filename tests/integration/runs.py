@@ -12,7 +12,7 @@ from orchestrator.callbacks import Callback
 from orchestrator.progress import Progress
 from orchestrator.runs.catalog import opened
 from store.records import BoundaryRecord, StepRecord
-from store.run_story import newest_checkpoint, tell
+from store.run_summary import facts_with_digests, newest_checkpoint
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Ending:
 def ending(home: Path, name: str) -> Ending:
     """Read how a run ended."""
     with opened(home, name) as (place, ledger):
-        story = tell(ledger, place, name)
+        story = facts_with_digests(ledger, place, name)
         newest = newest_checkpoint(ledger, name, place.run_folder(name))
         assert newest is not None
     files = sorted((newest / "weights").iterdir())
@@ -37,7 +37,7 @@ def ending(home: Path, name: str) -> Ending:
 def told(home: Path, name: str) -> dict[str, Any]:
     """Tell a run's story."""
     with opened(home, name) as (place, ledger):
-        return tell(ledger, place, name)
+        return facts_with_digests(ledger, place, name)
 
 
 def series(home: Path, name: str, metric: str) -> list[float | None]:

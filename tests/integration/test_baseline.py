@@ -15,7 +15,7 @@ from store.ledger import Ledger
 from store.lock import request_stop
 from store.records import StepRecord
 from store.report import REPORT_FILE
-from store.run_story import facts
+from store.run_summary import facts
 from store.sentences import beside_the_baseline
 from tests.orchestrator.specs import Raw, small
 

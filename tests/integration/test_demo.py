@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator import run
 from orchestrator.runs.catalog import opened
-from store.run_story import tell
+from store.run_summary import facts_with_digests
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo.yaml"
 OTHER_SEEDS = (1, 2, 3, 4, 5)
@@ -21,7 +21,7 @@ OTHER_SEEDS = (1, 2, 3, 4, 5)
 def story_of(home: Path, *overrides: str) -> dict[str, Any]:
     outcome = run(DEMO, overrides, home)
     with opened(home, outcome.name) as (place, ledger):
-        return tell(ledger, place, outcome.name)
+        return facts_with_digests(ledger, place, outcome.name)
 
 
 def shortcomings(story: dict[str, Any]) -> list[str]:

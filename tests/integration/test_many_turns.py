@@ -10,7 +10,7 @@ import pytest
 import orchestrator
 from orchestrator.runs.api import resume, run
 from orchestrator.runs.catalog import opened
-from store.run_story import tell
+from store.run_summary import facts_with_digests
 from tests.integration.runs import ending
 from tests.orchestrator.specs import REPOSITORY, Raw, small
 
@@ -75,6 +75,6 @@ def test_a_run_of_many_turns_that_is_stopped_and_resumed_ends_the_same(tmp_path:
 def test_the_examples_learn(tmp_path: Path, example: str, least: float) -> None:
     outcome = run(EXAMPLES / f"{example}.yaml", home=tmp_path)
     with opened(tmp_path, outcome.name) as (place, ledger):
-        facts = tell(ledger, place, outcome.name)["environments"][example]
+        facts = facts_with_digests(ledger, place, outcome.name)["environments"][example]
     assert facts["accuracy_start"] < 0.5
     assert facts["accuracy_end"] > least

@@ -19,7 +19,7 @@ from orchestrator.errors import UserError
 from orchestrator.runs.catalog import opened
 from store.errors import HomeError
 from store.ledger import Ledger
-from store.run_story import newest_checkpoint
+from store.run_summary import newest_checkpoint
 from tests.conftest import Evergreen
 from tests.integration.runs import At, Killed, kill, told
 from tests.orchestrator.specs import alone, small

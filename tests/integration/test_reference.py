@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.runs.api import resume, run
 from orchestrator.runs.catalog import opened
-from store.run_story import newest_checkpoint
+from store.run_summary import newest_checkpoint
 from tests.integration.runs import ending, series
 from tests.orchestrator.specs import alone
 

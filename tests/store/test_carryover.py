@@ -35,11 +35,6 @@ def test_what_stages_do_to_other_environments() -> None:
     )
 
 
-def test_half_life() -> None:
-    assert carryover.half_life(100, 1.10, 0.33) == pytest.approx(57.571664, abs=1e-5)
-    assert carryover.half_life(100, 0.33, 0.33) is None
-
-
 @pytest.mark.parametrize(
     ("value", "base", "expected"),
     [(0.1, 0.05, 2.0), (0.1, 0.0499, None), (0.0, 0.05, 0.0), (None, 1.0, None), (1.0, None, None)],

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from policies.objectives import ObjectiveConfig
-from store.objective_summary import composed
+from store.run_summary import composed
 
 PLAIN = [("estimator", "rloo"), ("mismatch", "tis"), ("ratio", "ppo"), ("aggregation", "token_mean")]
 NONE = ("controllers", "none: nothing moves the force on entropy")

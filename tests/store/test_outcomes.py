@@ -15,17 +15,16 @@ import pytest
 from rich.console import Console
 
 from orchestrator.cli.tables import print_story
-from store import outcomes
+from store import carryover
+from store.carryover import NOTHING_LEARNT, OUTCOMES, SWITCHES
 from store.comparison.measures import MEASURES, WHOLE, measure, scores
 from store.export import new_export
 from store.ledger import Ledger
-from store.outcomes import NOTHING_LEARNT, OUTCOMES, SWITCHES
 from store.report import render
-from store.run_story import facts
-from store.sentences import signed, what_it_cost
-from store.tracker.cursor import Cursor, covered
+from store.run_summary import facts
+from store.sentences import outcomes_as_text, signed, what_it_cost
 from store.tracker.names import TABLE
-from store.tracker.pages import HistoryPages
+from store.tracker.pages import Cursor, HistoryPages, covered
 from tests.store.report.pages import Page
 from tests.store.report.runs import Shape, written
 
@@ -87,7 +86,7 @@ def _told(ledger: Ledger, folder: Path, name: str, rows: list[dict[str, Any]]) -
     )
 
 
-def _on_the_page(page: Page, one: outcomes.CarryOverMetric, text: str) -> bool:
+def _on_the_page(page: Page, one: carryover.CarryOverMetric, text: str) -> bool:
     words = map(re.escape, (one.title, one.abbreviation, text, one.meaning))
     return re.search(r"\s*".join(words), page.text) is not None
 
@@ -103,7 +102,7 @@ def test_what_sums_a_run_up_is_the_same_everywhere(told: dict[str, Told], name: 
         last = run.exported[max(run.exported)]
         assert {key: value for key, value in last.items() if not key.startswith("switch/")} == numbers
     for one in OUTCOMES:
-        text = outcomes.told(numbers).get(one.name)
+        text = outcomes_as_text(numbers).get(one.name)
         assert _on_the_page(run.page, one, str(text)) == (text is not None)
 
 
@@ -141,7 +140,9 @@ def test_the_sentence_about_entropy_is_about_the_same_number(told: dict[str, Tol
 def test_every_boundary_is_told_as_if_the_run_had_ended_there(ledger: Ledger, told: dict[str, Told]) -> None:
     for after in (1, 2, 3):
         shape = Shape(stages=4, boundaries=after + 1)
-        short = outcomes.of_run(outcomes.read(ledger.reading, written(ledger, shape, f"short {after}").name))
+        short = carryover.of_run(
+            carryover.read(ledger.reading, written(ledger, shape, f"short {after}").name)
+        )
         assert {one.name: told["returning"].mlflow[after].get(one.mlflow) for one in OUTCOMES} == short
         exported = told["returning"].exported[after]
         assert {one.name: exported[one.name] for one in OUTCOMES} == short
@@ -176,8 +177,8 @@ def test_show_tells_them_too(told: dict[str, Told]) -> None:
 def test_an_environment_that_joined_at_a_fork_counts_from_its_first_boundary() -> None:
     """As in the sentence about entropy: its first value is not the run's first."""
     entropy = {(0, "a"): 1.0, (1, "a"): 0.5, (1, "b"): 2.0, (2, "a"): 0.25, (2, "b"): 1.0}
-    found = outcomes.Matrices(entropy, entropy, {}, ["a", "b"])
-    assert outcomes.of_run(found)["entropy_left"] == pytest.approx(math.sqrt(0.25 * 0.5))
+    found = carryover.Matrices(entropy, entropy, {}, ["a", "b"])
+    assert carryover.of_run(found)["entropy_left"] == pytest.approx(math.sqrt(0.25 * 0.5))
 
 
 def _shown(story: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from store.home import Home
-from store.tracker.target import Target
+from store.tracker.record import Target
 from tests.conftest import Evergreen
 from tests.store.tracker.content import names
 from tests.store.tracker.databases import empty

@@ -17,8 +17,8 @@ from orchestrator.runs import tracker_process
 from orchestrator.runs.api import resume
 from orchestrator.runs.tracker_process import job_of, jobs, start_tracker
 from store.home import Home
-from store.tracker.locks import turn
-from store.tracker.target import Target
+from store.tracker.daemon import turn
+from store.tracker.record import Target
 from tests.orchestrator.specs import alone
 from tests.store.tracker.content import names, series
 from tests.store.tracker.databases import empty

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from store.comparison import Comparison, facts, sentences
-from store.comparison.pairs import Pair
+from store.comparison.scores import Pair
 from store.errors import ComparisonError
 from store.ledger import Ledger
 from tests.store.comparison.conftest import Compare

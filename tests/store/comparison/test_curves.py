@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from store.comparison.curves import draw
+from store.comparison.curves import read_curves
 from store.ledger import Ledger
 from tests.store.comparison.conftest import Compare
 from tests.store.comparison.runs import Made, written
@@ -22,7 +22,7 @@ def test_seeds_are_averaged_and_their_range_is_kept(ledger: Ledger, compare: Com
         Made(f"{x}1", 1, training=0.8),
         Made(f"{x}b", 0, "repo"),
     )
-    drawn = draw(ledger.reading, compare(f"{x}0", f"{x}1", f"{x}b"))
+    drawn = read_curves(ledger.reading, compare(f"{x}0", f"{x}1", f"{x}b"))
     assert (drawn.axis.edges, drawn.axis.names, drawn.axis.is_in_steps) == (
         [0, 4, 8],
         ("book", "words"),
@@ -37,7 +37,7 @@ def test_seeds_are_averaged_and_their_range_is_kept(ledger: Ledger, compare: Com
 def test_held_out_numbers_stand_at_the_boundaries(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
     x = fresh()
     written(ledger, Made(f"{x}a"), Made(f"{x}b", 0, "repo"))
-    drawn = draw(ledger.reading, compare(f"{x}a", f"{x}b"))
+    drawn = read_curves(ledger.reading, compare(f"{x}a", f"{x}b"))
     assert [(p.x, round(p.mean, 6)) for p in drawn.held_out["rloo"]] == [(0, 0), (4, 0.25), (8, 0.5)]
     assert [p.mean for p in drawn.held_out_entropy["rloo"]] == pytest.approx([2, 1.5, 1])
 
@@ -53,7 +53,7 @@ def test_stages_of_different_lengths_are_read_at_the_same_shares(
         Made(f"{x}1", 1, lengths=(40, 8), training=0.8),
         Made(f"{x}b", 0, "repo"),
     )
-    drawn = draw(ledger.reading, compare(f"{x}0", f"{x}1", f"{x}b", by=["objective"]))
+    drawn = read_curves(ledger.reading, compare(f"{x}0", f"{x}1", f"{x}b", by=["objective"]))
     assert (drawn.axis.edges, drawn.axis.is_in_steps) == ([0, 1, 2], False)
     first = [place for place in drawn.training["rloo"] if place.x < 1]
     assert len(first) == 40
@@ -64,7 +64,7 @@ def test_stages_of_different_lengths_are_read_at_the_same_shares(
 def test_a_long_run_is_thinned(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
     x = fresh()
     written(ledger, Made(f"{x}a", lengths=(300,)), Made(f"{x}b", 0, "repo", lengths=(300,)))
-    curve = draw(ledger.reading, compare(f"{x}a", f"{x}b")).training["rloo"]
+    curve = read_curves(ledger.reading, compare(f"{x}a", f"{x}b")).training["rloo"]
     assert len(curve) == 96
     for place in curve[3:-3]:
         assert place.mean == pytest.approx(0.5 * (place.x + 0.5) / 300, abs=0.005)

@@ -7,13 +7,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from store.carryover import NOTHING_LEARNT, OUTCOMES
 from store.comparison import Comparison, facts, sentences
 from store.comparison.matrices import MeanMatrix
 from store.comparison.page import render
 from store.comparison.statistics import t_interval
 from store.errors import ComparisonError
 from store.ledger import Ledger
-from store.outcomes import NOTHING_LEARNT, OUTCOMES
 from tests.store.comparison.conftest import Compare
 from tests.store.comparison.runs import Made, eight, written
 from tests.store.report.pages import Page

@@ -13,7 +13,7 @@ from scipy.stats import permutation_test
 
 from store.comparison import facts, sentences
 from store.comparison import statistics as s
-from store.comparison.pairs import Pair
+from store.comparison.scores import Pair
 from store.errors import ComparisonError
 from store.ledger import Ledger
 from tests.store.comparison.conftest import Compare

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from store.comparison.settings import Flat, asked_for, differing, flat, grouped, telling
+from store.comparison.runs import Flat, differing, distinguishing, flat, grouped, requested
 from store.errors import ComparisonError
 
 
@@ -26,19 +26,21 @@ def spec(seed: int, preset: str = "rloo", **changes: Any) -> Flat:
 
 def test_seed_name_and_resources_make_no_setting() -> None:
     assert differing([spec(0), spec(1)]) == []
-    assert grouped({"a": spec(0), "b": spec(1)}, telling({"a": spec(0), "b": spec(1)})) == {"": ["a", "b"]}
+    assert grouped({"a": spec(0), "b": spec(1)}, distinguishing({"a": spec(0), "b": spec(1)})) == {
+        "": ["a", "b"]
+    }
 
 
 def test_a_preset_stands_for_all_that_it_changes() -> None:
     specs = {"a": spec(0), "b": spec(0, "repo"), "c": spec(1)}
     assert len(differing(specs.values())) == 3
-    assert telling(specs) == ["objective.preset"]
-    assert grouped(specs, telling(specs)) == {"rloo": ["a", "c"], "repo": ["b"]}
+    assert distinguishing(specs) == ["objective.preset"]
+    assert grouped(specs, distinguishing(specs)) == {"rloo": ["a", "c"], "repo": ["b"]}
 
 
 def test_what_a_preset_does_not_tell_apart_is_named_too() -> None:
     specs = {"a": spec(0), "b": spec(0, "repo"), "c": spec(0, **{"learner.lr": 3e-4})}
-    assert grouped(specs, telling(specs)) == {
+    assert grouped(specs, distinguishing(specs)) == {
         "rloo lr=0.0001": ["a"],
         "repo lr=0.0001": ["b"],
         "rloo lr=0.0003": ["c"],
@@ -63,9 +65,9 @@ def test_fields_whose_last_words_are_the_same_are_written_whole() -> None:
     ],
 )
 def test_fields_are_found_by_the_names_people_use(name: str, field: str) -> None:
-    assert asked_for([name], {"a": spec(0)}) == [field]
+    assert requested([name], {"a": spec(0)}) == [field]
 
 
 def test_an_unknown_field_is_refused_with_the_nearest() -> None:
     with pytest.raises(ComparisonError, match=r"no field 'learner\.lrr'.*'learner\.lr'"):
-        asked_for(["learner.lrr"], {"a": spec(0)})
+        requested(["learner.lrr"], {"a": spec(0)})

@@ -32,10 +32,6 @@ def ends_of(found: s.SignFlip) -> list[float]:
 
 WORKED: list[tuple[str, Callable[[], object], object, float]] = [
     ("cluster error", lambda: s.cluster_error(np.mean(PROMPTS, axis=1)), 0.213478, 1e-5),
-    ("wilson", lambda: ends(s.wilson(0.30, 200)), [0.240747, 0.366791], 1e-5),
-    ("resolution 200", lambda: s.detectable(0.3, 200), 0.128, 5e-4),
-    ("resolution 500", lambda: s.detectable(0.3, 500), 0.081, 5e-4),
-    ("resolution 1000", lambda: s.detectable(0.3, 1000), 0.057, 5e-4),
     ("iqm of 8", lambda: s.interquartile_mean(range(1, 9)), 4.5, 1e-5),
     ("iqm of 5", lambda: s.interquartile_mean([0.1, 0.2, 0.3, 0.4, 0.9]), 0.3, 1e-5),
     ("improvement", lambda: s.probability_of_improvement([0.5, 0.6, 0.7], [0.4, 0.6, 0.65]), 0.611111, 1e-5),

@@ -9,9 +9,14 @@ from store.report.charts import (
     Frame,
     Scale,
     Series,
+    bar,
+    forest,
     line_chart,
     nice_top,
+    palette,
     path,
+    scale_around_zero,
+    shade,
     spread,
     stacked_chart,
     ticks,
@@ -119,3 +124,25 @@ def test_shares_are_laid_over_each_other() -> None:
 
 def test_the_last_step_says_what_it_is() -> None:
     assert [tick.label for tick in drawn().x_ticks] == ["0", "2", "4", "6", "8", "10 steps"]
+
+
+def test_of_many_names_the_first_ranked_have_a_colour() -> None:
+    names = [f"n{i}" for i in range(10)]
+    colours = palette(names, names[::-1])
+    assert [colours[name] for name in names] == ["c0", "c0", *(f"c{i}" for i in range(1, 9))]
+
+
+def test_the_parts_of_a_bar_lie_one_after_the_other() -> None:
+    made = bar("1", "book", [(1, "c1", "a"), (3, "c2", "b")])
+    assert (made.total, [(part.x, part.width) for part in made.segments]) == (4, [(0.0, 25.0), (25.0, 75.0)])
+
+
+def test_a_forest_row_is_placed_on_a_scale_that_holds_zero() -> None:
+    scale = scale_around_zero([-0.5, 0.5])
+    row = forest([(0.25, "seed 0")], 0.0, (-0.5, 0.5), scale, "about", has_zero=True)
+    assert (row.dots, row.mark, row.low, row.high, row.zero) == ([(75.0, "seed 0")], 50.0, 0.0, 100.0, 50.0)
+    assert row.about == "about; seed 0"
+
+
+def test_shades_stay_inside_their_range() -> None:
+    assert [shade(share) for share in (-1, 0, 0.5, 2)] == ["h0", "h0", "h10", "h20"]

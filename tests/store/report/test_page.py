@@ -14,7 +14,7 @@ from store.errors import LedgerError
 from store.ledger import Ledger
 from store.records import CheckpointRecord, EventRecord, LineageRecord, RunRecord
 from store.report import REPORT_FILE, render, write
-from store.run_story import facts
+from store.run_summary import facts
 from store.sentences import in_words, number, signed
 from tests.store.report.conftest import Tell
 from tests.store.report.pages import Page

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from markupsafe import Markup
 
-from store.report.safe_text import LONGEST, clipped, printed, visible
+from store.report.templates import LONGEST, clipped, printed, visible
 
 
 @pytest.mark.parametrize(

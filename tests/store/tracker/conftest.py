@@ -11,9 +11,8 @@ import pytest
 
 from store.home import Home
 from store.ledger import Ledger
-from store.tracker.record import MlflowRecord
+from store.tracker.record import MlflowRecord, Target
 from store.tracker.sync import Source, catch_up
-from store.tracker.target import Target
 from tests.store.tracker.databases import empty
 
 Copy = Callable[..., Source]

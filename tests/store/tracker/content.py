@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from store.tracker.target import Target
+from store.tracker.record import Target
 
 Point = tuple[int, int, float]  # step, time in ms, value
 

@@ -8,8 +8,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from store.tracker.record import make_database
-from store.tracker.target import Target, mind_manners
+from store.tracker.record import Target, make_database, mind_manners
 
 
 @cache

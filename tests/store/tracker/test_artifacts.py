@@ -5,9 +5,8 @@ import json
 from pathlib import Path
 
 from store.secrets import without_logins
-from store.tracker.record import MlflowRecord
+from store.tracker.record import MlflowRecord, Target
 from store.tracker.sync import catch_up
-from store.tracker.target import Target
 from tests.store.tracker.conftest import Copy
 from tests.store.tracker.content import files, num_rows
 

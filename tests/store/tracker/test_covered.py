@@ -6,9 +6,8 @@ from sqlalchemy import delete, update
 
 from store.ledger import tables as t
 from store.lock import RunLock
-from store.tracker.record import MlflowRecord
+from store.tracker.record import MlflowRecord, Target
 from store.tracker.sync import Source, catch_up
-from store.tracker.target import Target
 from tests.store.tracker.conftest import Copy
 from tests.store.tracker.content import everything, names, rows, series
 

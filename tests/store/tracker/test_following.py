@@ -17,11 +17,9 @@ from store.errors import LedgerAway, LedgerError, TrackerError
 from store.ledger import Ledger, Reading
 from store.lock import RunLock
 from store.tracker import daemon
-from store.tracker.daemon import TrackerJob, follow, send_now
-from store.tracker.locks import is_sent_by_another, turn
-from store.tracker.record import MlflowRecord
+from store.tracker.daemon import TrackerJob, follow, is_sent_by_another, send_now, turn
+from store.tracker.record import MANNERS, MlflowRecord, Target
 from store.tracker.sync import Source, catch_up
-from store.tracker.target import MANNERS, Target
 from tests.store.tracker import moody_server
 from tests.store.tracker.conftest import Copy
 from tests.store.tracker.content import everything, files, names, num_rows

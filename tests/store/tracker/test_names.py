@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from store.tracker.names import of_category, of_environment, slug
-from store.tracker.target import mind_manners
+from store.tracker.record import mind_manners
 
 HOSTILE = (
     "a/b", "a//b", "a b", "b.c", "..", ".", "", " ", "/", "a/", "@", "=", "(x)", "[x]", "50%", "a,b", "größe", "例",

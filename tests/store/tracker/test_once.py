@@ -13,10 +13,9 @@ from sqlalchemy import delete, update
 from store.errors import TrackerError
 from store.ledger import tables as t
 from store.tracker import pages
-from store.tracker.cursor import position
-from store.tracker.record import MlflowRecord
+from store.tracker.pages import position
+from store.tracker.record import MlflowRecord, Target
 from store.tracker.sync import Source, catch_up
-from store.tracker.target import Target
 from tests.shares import share
 from tests.store.tracker.conftest import Copy
 from tests.store.tracker.content import everything, ms, names, num_rows, series

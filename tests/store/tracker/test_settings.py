@@ -8,9 +8,8 @@ from sqlalchemy import insert, update
 from store.ledger import tables as t
 from store.records import StudyRecord
 from store.tracker import settings
-from store.tracker.record import MlflowRecord
+from store.tracker.record import MlflowRecord, Target
 from store.tracker.sync import catch_up
-from store.tracker.target import Target
 from tests.store.tracker.conftest import Copy
 from tests.store.tracker.content import ms, rows
 

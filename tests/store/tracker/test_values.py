@@ -12,12 +12,10 @@ from store import carryover
 from store.ledger.query_rows import ArmRow, StagePick
 from store.metrics import METRICS
 from store.metrics import metric as known_metric
-from store.run_story import MATRICES
-from store.tracker.names import PER_CATEGORY, PER_ENVIRONMENT, TABLE
-from store.tracker.record import MlflowRecord
+from store.run_summary import MATRICES
+from store.tracker.names import PER_CATEGORY, PER_ENVIRONMENT, TABLE, of_pick, values
+from store.tracker.record import MlflowRecord, Target
 from store.tracker.sync import Source, catch_up
-from store.tracker.target import Target
-from store.tracker.values import of_pick, values
 from tests.store.tracker.conftest import Copy
 from tests.store.tracker.content import ms, series
 

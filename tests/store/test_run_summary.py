@@ -1,4 +1,4 @@
-"""What a run's story says of entropy and accuracy."""
+"""What a run's facts say of entropy and accuracy, and of its objective."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from store.run_story import _laws
+from store.run_summary import entropy_laws
 
 ENTROPY = {
     "0": {"a": 1.0, "b": 0.5},
@@ -20,7 +20,7 @@ PLAIN = {"estimator": "rloo", "shapers": [], "terms": ["kl"], "kl": 0.0, "contro
 
 
 def test_the_law_is_fitted_where_entropy_moved() -> None:
-    laws = _laws(PLAIN, {"entropy_token": ENTROPY, "pass_1": ACCURACY})
+    laws = entropy_laws(PLAIN, {"entropy_token": ENTROPY, "pass_1": ACCURACY})
     assert list(laws) == ["a"], "the entropy of b never moved"
     assert laws["a"]["ceiling"] == pytest.approx(0.45)
     assert laws["a"]["rise"] == pytest.approx(0.45 - ACCURACY["3"]["a"])
@@ -37,9 +37,9 @@ def test_the_law_is_fitted_where_entropy_moved() -> None:
     ],
 )
 def test_it_is_not_fitted_where_something_acts_on_entropy(objective: dict[str, Any]) -> None:
-    assert _laws(objective, {"entropy_token": ENTROPY, "pass_1": ACCURACY}) == {}
+    assert entropy_laws(objective, {"entropy_token": ENTROPY, "pass_1": ACCURACY}) == {}
 
 
 def test_three_boundaries_are_too_few() -> None:
     few = {stage: ENTROPY[stage] for stage in ("0", "1", "2")}
-    assert _laws(PLAIN, {"entropy_token": few, "pass_1": ACCURACY}) == {}
+    assert entropy_laws(PLAIN, {"entropy_token": few, "pass_1": ACCURACY}) == {}

@@ -1,0 +1,237 @@
+"""What there is to say about a run, from its ledger alone: plain facts for `show`, `show --json` and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from store import carryover, checkpoints, rollout_summary
+from store.entropy_law import fit
+from store.errors import CannotFit
+from store.home import Home
+from store.ledger import Ledger
+from store.ledger.queries import Reading
+from store.ledger.query_rows import CellRow
+from store.lock import holder
+from store.records import EVERYTHING
+from store.secrets import values_without_logins
+from store.sentences import what_is_missing
+
+MATRICES = ("pass_1", "pass_4", "entropy_token")
+PARTS = ("draw", "play", "score", "wait", "update", "other")  # of a step's time
+# Of an objective, as the spec's section calls them; `shaper` and `controller` did while there could be one only.
+OBJECTIVE_PARTS = (
+    *("plans", "reward_maps", "estimator", "shaper", "shapers", "mismatch", "ratio", "terms"),
+    *("aggregation", "controller", "controllers"),
+)
+NO_CONTROLLER = "none: nothing moves the force on entropy"
+
+Facts = dict[str, Any]
+Matrix = dict[str, dict[str, float | None]]  # after stage i -> environment j -> value
+
+
+def facts_with_digests(ledger: Ledger, home: Home, name: str) -> Facts:
+    """Collect what there is to say about a run, and the hashes that prove it: those read everything.
+
+    A record with gaps has no digest, which would be that of another run.
+    """
+    folder = home.run_folder(name)
+    found = facts(ledger, folder, name)
+    newest = newest_checkpoint(ledger, name, folder) if found["missing"] is None else None
+    if newest is None:
+        return {**found, "digest": None, "digest_all": None}
+    weights, read = checkpoints.weights_sha256(newest), ledger.reading
+    return {**found, "digest": read.digest(name, weights), "digest_all": read.digest_all(name, weights)}
+
+
+def facts(ledger: Ledger, folder: Path, name: str) -> Facts:
+    """Collect what there is to say about a run; quick enough to be asked at every boundary."""
+    read = ledger.reading
+    run, spec = read.run(name), read.spec(name)
+    objective = spec.get("objective") or {}
+    cells = {metric: read.matrix(name, metric) for metric in MATRICES}
+    matrices = {metric: _matrix(of) for metric, of in cells.items()}
+    begun = read.stages(name)
+    seconds = read.sums(name, [f"seconds_{part}" for part in PARTS])
+    measured = carryover.matrices(cells["pass_1"], cells["entropy_token"], begun)
+    return {
+        "name": name,
+        "status": status(run.status, folder),
+        "folder": str(folder),
+        "parent": {"name": run.parent, "after_stage": run.parent_stage} if run.parent else None,
+        "study": {"name": run.study, "setting": run.setting} if run.study else None,
+        "baseline_of": run.baseline_of,
+        "baseline": _beside_baseline(read, name, matrices["pass_1"]),
+        "model": run.model,
+        "objective": run.objective,
+        "composition": dict(composed(objective)),
+        "scheduler": run.scheduler,
+        "bandit": run.bandit,
+        "seed": run.seed,
+        "num_steps": run.num_steps,
+        "planned_steps": _planned_steps(spec["curriculum"], [asdict(stage) for stage in begun]),
+        "planned_stages": spec["curriculum"]["stages"],
+        "num_boundaries": run.num_boundaries,
+        "missing": what_is_missing(read.gaps(name)),
+        "seconds": {
+            **{part: seconds.get(f"seconds_{part}", 0.0) for part in PARTS},
+            "evaluate": sum(boundary.seconds for boundary in read.boundaries(name)),
+        },
+        "environments": _first_and_last(matrices, cells["pass_1"]),
+        "matrices": matrices,
+        "carry_over": carryover.of_run(measured),
+        "switches": [
+            {"stage": stage, "environment": name, **carryover.of_switch(measured, stage)}
+            for stage, name in enumerate(measured.trained, start=1)
+        ],
+        "laws": entropy_laws(objective, matrices),
+        "stages": [asdict(stage) for stage in begun],
+        "arms": [
+            {**asdict(path), "is_scheduler": path.bandit == EVERYTHING and run.scheduler is not None}
+            for path in read.arm_paths(name)
+        ],
+        "allocation": [asdict(row) for row in read.allocation(name)],
+        # what the objective reads of a score; earlier specs did not say, and it was the value
+        "taught": [asdict(row) for row in read.taught(name, str(objective.get("reward", "value")))],
+        "played": rollout_summary.of_run(read, name),
+        "unscorable": [asdict(row) for row in read.unscorable(name)],
+        "last_metrics": {
+            number.metric: number.value for number in read.last_metrics(name) if number.environment is None
+        },
+        "events": [asdict(event) for event in read.events(name)],
+    }
+
+
+def status(recorded: str, folder: Path) -> str:
+    """Say how a run stands; one that says it runs while nobody holds it was killed."""
+    return "killed" if recorded == "running" and holder(folder) is None else recorded
+
+
+def newest_checkpoint(ledger: Ledger, name: str, folder: Path) -> Path | None:
+    """Find the newest whole checkpoint's folder."""
+    record, _ = checkpoints.newest_valid(folder, ledger.reading.checkpoints(name))
+    return folder / record.folder if record else None
+
+
+def composed(section: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The parts of an objective in the order in which they act; those that are off are left out.
+
+    A term whose own coefficient, the option of its name, is 0 is off.
+    """
+    found = []
+    for part in OBJECTIVE_PARTS:
+        value = section.get(part)
+        entries = [one for one in (value if isinstance(value, list) else [value] if value else []) if one]
+        if part == "terms":
+            entries = [term for term in entries if section.get(term) != 0]
+        if entries or (part in section and part.startswith("controller")):
+            found.append((part, ", ".join(map(_part_as_text, entries)) or NO_CONTROLLER))
+    return found
+
+
+def _part_as_text(part: Any) -> str:
+    """A part by its name, with the options that it holds itself."""
+    if not isinstance(part, Mapping):
+        return str(part)
+    given = [f"{key} {scalar(value)}" for key, value in part.items() if key != "type" and value is not None]
+    return f"{part.get('type')} ({', '.join(given)})" if given else str(part.get("type"))
+
+
+def scalar(value: Any) -> str:
+    """A value of the spec in words, without logins."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return f"[{', '.join(map(scalar, value))}]"
+    return "{}" if value == {} else str(values_without_logins(value))
+
+
+def entropy_laws(objective: Mapping[str, Any], matrices: Mapping[str, Matrix]) -> dict[str, Facts]:
+    """What accuracy each environment's entropy bought, where nothing acts on entropy and the boundaries can tell."""
+    parts = dict(composed(objective))
+    acting = {"plans", "shaper", "shapers", "terms"} & parts.keys()
+    if acting or parts.get("controllers", parts.get("controller", NO_CONTROLLER)) != NO_CONTROLLER:
+        return {}
+    entropy, accuracy = matrices["entropy_token"], matrices["pass_1"]
+    found: dict[str, Facts] = {}
+    for name in dict.fromkeys(name for row in entropy.values() for name in row):
+        pairs = [(row.get(name), accuracy.get(stage, {}).get(name)) for stage, row in entropy.items()]
+        points = [(h, r) for h, r in pairs if h is not None and r is not None]
+        with suppress(CannotFit):  # too few boundaries yet, or an entropy that never moved
+            law = fit([h for h, _ in points], [r for _, r in points])
+            rise = law.rise(points[-1][0])
+            found[name] = {**asdict(law), "ceiling": law.ceiling, "rise": rise, "num_points": len(points)}
+    return found
+
+
+def _planned_steps(curriculum: Mapping[str, Any], stages: Sequence[Facts]) -> int:
+    """Steps of the whole run, at most: stages that are over count as they were."""
+    last = stages[-1] if stages else {"stage": 0, "end_step": 0}
+    done = last["start_step"] + last["num_steps"] if last["end_step"] is None else last["end_step"]
+    return int(done + (curriculum["stages"] - last["stage"]) * curriculum["stage"]["steps"])
+
+
+def _matrix(cells: list[CellRow]) -> Matrix:
+    """Arrange the environments' own cells by stage; categories are left out."""
+    matrix: Matrix = {}
+    for cell in cells:
+        if cell.category is None and cell.environment is not None:
+            matrix.setdefault(str(cell.after_stage), {})[cell.environment] = cell.value
+    return matrix
+
+
+def _first_and_last(matrices: Mapping[str, Matrix], cells: list[CellRow]) -> Facts:
+    """Compare every environment's first and last boundary, in the order of the spec.
+
+    One that joined at a fork has a later first boundary than the run.
+    """
+    closed = {cell.environment for cell in cells if cell.split == "own"}
+    stderr = {(c.after_stage, c.environment): c.stderr for c in cells if c.category is None}
+    last = max((int(i) for i in matrices["pass_1"]), default=0)
+    found: Facts = {}
+    for name in dict.fromkeys(cell.environment for cell in cells if cell.environment is not None):
+        accuracy, entropy = (
+            [
+                matrices[metric][i][name]
+                for i in sorted(matrices[metric], key=int)
+                if name in matrices[metric][i]
+            ]
+            or [None]
+            for metric in ("pass_1", "entropy_token")
+        )
+        found[name] = {
+            "closed": name in closed,
+            "accuracy_start": accuracy[0],
+            "accuracy_end": accuracy[-1],
+            "accuracy_change": _difference(accuracy[0], accuracy[-1]),
+            "accuracy_stderr": stderr.get((last, name)),
+            "entropy_start": entropy[0],
+            "entropy_end": entropy[-1],
+        }
+    return found
+
+
+def _beside_baseline(read: Reading, name: str, accuracy: Matrix) -> Facts | None:
+    """Compare a run with its twin, at the last boundary that both have measured."""
+    twin = read.baseline(name)
+    if twin is None:
+        return None
+    other = _matrix(read.matrix(twin, "pass_1"))
+    both = sorted(accuracy.keys() & other.keys(), key=int)
+    ours, theirs = (accuracy[both[-1]], other[both[-1]]) if both else ({}, {})
+    return {
+        "name": twin,
+        "bandit": read.run(twin).bandit,
+        "after_stage": int(both[-1]) if both else None,
+        "accuracy": theirs,
+        "accuracy_change": {name: _difference(theirs.get(name), value) for name, value in ours.items()},
+    }
+
+
+def _difference(before: float | None, after: float | None) -> float | None:
+    return None if before is None or after is None else after - before
