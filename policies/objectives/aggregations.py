@@ -46,17 +46,17 @@ def prompt_mean(mask_BT: Tensor, rows: ShapedRows, totals: Totals, max_length: i
     return mask_BT / mask_BT.new_tensor(group_tokens)[:, None] / max(len(totals.group_tokens), 1)
 
 
-def _module(weigh: Aggregation, **info: bool) -> PartModule:
-    return PartModule("aggregations", weigh.__name__, "", PartOptions, lambda _: weigh, PartInfo(**info))
+def _module(weigh: Aggregation, info: PartInfo | None = None) -> PartModule:
+    return PartModule("aggregations", weigh.__name__, "", PartOptions, lambda _: weigh, info or PartInfo())
 
 
 AGGREGATIONS = {
     one.name: one
     for one in (
         _module(token_mean),
-        _module(seq_mean_token_mean, weighs_sequences_alike=True),
+        _module(seq_mean_token_mean, PartInfo(weighs_sequences_alike=True)),
         _module(seq_mean_token_sum),
-        _module(constant, needs_max_length=True),
+        _module(constant, PartInfo(needs_max_length=True)),
         _module(prompt_mean),
     )
 }

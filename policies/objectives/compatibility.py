@@ -15,7 +15,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from policies.objectives.contracts import Need
-from policies.objectives.controllers import TargetOptions
 from policies.objectives.parts import ControllerOptions, Kind, Part, PartModule, PartOptions
 
 ENTROPIES: frozenset[Need] = frozenset({"entropy", "entropy_grad", "old_entropy"})
@@ -232,7 +231,7 @@ def _two_plans_of_one_thing(it: ResolvedObjective) -> str | None:
 
 def _fixed_push(it: ResolvedObjective) -> str | None:
     """A force on entropy that nothing lowers; a schedule does not look."""
-    steered = {knob for knob, _, _, controller in it.controlled if isinstance(controller, TargetOptions)}
+    steered = {knob for knob, _, _, controller in it.controlled if controller.has_target}
     for strength, part in it.strengths.items():
         value = it.options[strength]
         if part.info.pushes_entropy and strength not in steered and value != 0:

@@ -60,6 +60,11 @@ class ControllerOptions(PartOptions):
         return ()
 
     @property
+    def has_target(self) -> bool:
+        """Whether it compares a reading with a target; a schedule does not look."""
+        return False
+
+    @property
     def steers_entropy(self) -> bool:
         """Whether it moves the coefficient so that the entropy comes to a target."""
         return False

@@ -49,6 +49,11 @@ class TargetOptions(ControllerOptions):
     """A reading this close to the target, as a fraction of the target, counts as equal to it."""
 
     @property
+    def has_target(self) -> bool:
+        """It compares a reading with a target."""
+        return True
+
+    @property
     def steers_entropy(self) -> bool:
         """Whether it moves the coefficient so that the entropy comes to the target."""
         return True
