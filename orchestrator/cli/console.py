@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook
@@ -19,13 +20,9 @@ from rich.text import Text
 from store.secrets import without_logins
 from store.sentences import number as number  # what prints writes numbers the way the report does
 
-OBEYED = {
-    "Cc",
-    "Cf",
-    "Cs",
-    "Zl",
-    "Zp",
-}  # Unicode's controls, marks of direction, half characters, ends of lines
+# Unicode's controls, marks of direction, half characters, ends of lines
+OBEYED = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+PROGRESS_S = 3.0  # between two lines of progress
 HARMLESS = {"\n", "\u200c", "\u200d"}  # the last two join letters, or keep them apart
 
 
@@ -89,10 +86,19 @@ def print_json(data: Any) -> None:
     """Print data as JSON for a program; what a terminal would obey stands there as JSON's escapes."""
     text = json.dumps(data, indent=2, ensure_ascii=False)
     if not text.isprintable():
-        text = re.sub(r"[^\n -~]", lambda found: _escaped(found[0]), text)
+        obeyed = (c for c in set(text) if c != "\n" and visible(c) != c)
+        text = text.translate({ord(c): json.dumps(c)[1:-1] for c in obeyed})
     print(text)
 
 
-def _escaped(character: str) -> str:
-    """Write a character as JSON may write it in a string."""
-    return character if visible(character) == character else json.dumps(character)[1:-1]
+def every_few_seconds(subject: str) -> Callable[[str], None]:
+    """Make a function that prints some of what it is told on stderr: progress, for people who wait."""
+    said_at = time.monotonic()
+
+    def tell(words: str) -> None:
+        nonlocal said_at
+        if time.monotonic() - said_at > PROGRESS_S:
+            said_at = time.monotonic()
+            err.print(Text(plain(f"{subject}{words} ...")))
+
+    return tell

@@ -39,14 +39,14 @@ class StudyScreen(StudyCallback):
 
     def __init__(self, console: Console, home: Path, region: LiveRegion | None = None) -> None:
         self._console, self._home, self._region = console, home, region
-        self._conductor: StudyRunner | None = None
+        self._runner: StudyRunner | None = None
         self._begun_at = self._looked_at = time.monotonic()
         self._started_at: dict[str, float] = {}
         self._num_done = 0
 
-    def begin(self, conductor: StudyRunner) -> None:
+    def begin(self, runner: StudyRunner) -> None:
         """Remember whom to ask."""
-        self._conductor, self._num_done = conductor, len(conductor.done_before)
+        self._runner, self._num_done = runner, len(runner.done_before)
 
     def started(self, name: str, attempt: int) -> None:
         """Say which run starts."""
@@ -59,12 +59,12 @@ class StudyScreen(StudyCallback):
 
     def ended(self, ending: ProcessEnd) -> None:
         """Say how a run ended, and what remains."""
-        assert self._conductor is not None
+        assert self._runner is not None
         self._num_done += ending.status == "finished"
         took = duration(time.monotonic() - self._started_at[ending.name])
-        of = f"{self._num_done} of {len(self._conductor.study.runs)} finished"
+        of = f"{self._num_done} of {len(self._runner.study.runs)} finished"
         if ending.status == "finished":
-            self._conductor.remeasure()
+            self._runner.remeasure()
             self._say(f"{ending.name} finished after {took}; {of}{self._left()}")
         else:
             why = f" (exit code {ending.exit_code})" if ending.status == "failed" else ""
@@ -89,10 +89,10 @@ class StudyScreen(StudyCallback):
             say(STOPPING)
 
     def _draw(self, columns: int, lines: int) -> Sequence[Text]:
-        assert self._conductor is not None
+        assert self._runner is not None
         steps = self._steps()
-        num_runs = len(self._conductor.study.runs)
-        head = f"{self._conductor.study.name}: {self._num_done} of {num_runs} finished{self._left(steps)}"
+        num_runs = len(self._runner.study.runs)
+        head = f"{self._runner.study.name}: {self._num_done} of {num_runs} finished{self._left(steps)}"
         rows = [Text(head, "bold")]
         rows += [Text(f"  {name}  {self._how_far(name, done)}") for name, done in steps.items()]
         if len(rows) > lines:
@@ -102,17 +102,17 @@ class StudyScreen(StudyCallback):
         return rows
 
     def _steps(self) -> dict[str, int]:
-        assert self._conductor is not None
-        return {name: self._conductor.steps_done(name) for name in self._conductor.schedule.going}
+        assert self._runner is not None
+        return {name: self._runner.steps_done(name) for name in self._runner.schedule.going}
 
     def _how_far(self, name: str, done: int) -> str:
-        assert self._conductor is not None
-        total = num_steps(self._conductor.run(name).setting.spec)
+        assert self._runner is not None
+        total = num_steps(self._runner.runs[name].setting.spec)
         return f"step {done} of {total}" if done else "before its first step"
 
     def _left(self, steps: dict[str, int] | None = None) -> str:
-        assert self._conductor is not None
-        left_s = self._conductor.left_s(self._steps() if steps is None else steps)
+        assert self._runner is not None
+        left_s = self._runner.left_s(self._steps() if steps is None else steps)
         return "" if left_s is None or left_s < 1 else f"; about {duration(left_s)} left"
 
     def _say(self, text: str, style: str = "") -> None:

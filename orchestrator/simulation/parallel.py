@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from multiprocessing import resource_tracker
 
 from orchestrator.errors import UserError
-from orchestrator.simulation.candidates import Candidate
-from orchestrator.simulation.trials import Trial, TrialSetting
+from orchestrator.simulation.trials import Candidate, Trial, TrialSetting
 from orchestrator.simulation.worlds import find_world
 
 

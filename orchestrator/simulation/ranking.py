@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.simulation.candidates import Candidate
-from orchestrator.simulation.trials import Trial, TrialMetric, TrialSetting, World
+from orchestrator.simulation.trials import Candidate, Trial, TrialMetric, TrialSetting, World
 from store.comparison.statistics import t_interval
 
 SAYS = "Numbers of a simulated world, by which choosers compare; they do not predict what a language model will do."

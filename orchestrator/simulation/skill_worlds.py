@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from orchestrator.bandits.contracts import Bandit, Floats
 from orchestrator.simulation import oracle
 from orchestrator.simulation.bandit_in_world import feedback, form_of, make_bandit
-from orchestrator.simulation.candidates import Candidate
 from orchestrator.simulation.skills import (
     BATCH,
     NUM_LEVELS,
@@ -19,7 +18,7 @@ from orchestrator.simulation.skills import (
     arm_names,
     generator,
 )
-from orchestrator.simulation.trials import Trial, TrialSetting
+from orchestrator.simulation.trials import Candidate, Trial, TrialSetting
 
 POLICY, EVALUATION = 10**6, 2 * 10**6  # added to the seed: the streams of section 8
 MASTERY = 0.8

@@ -12,10 +12,9 @@ from orchestrator.bandits.contracts import ArmInfo, Feedback
 from orchestrator.errors import UserError
 from orchestrator.simulation import oracle
 from orchestrator.simulation.bandit_in_world import make_bandit
-from orchestrator.simulation.candidates import Candidate
 from orchestrator.simulation.skill_worlds import POLICY
 from orchestrator.simulation.skills import generator
-from orchestrator.simulation.trials import Trial, TrialSetting, thinned
+from orchestrator.simulation.trials import Candidate, Trial, TrialSetting, thinned
 
 NUM_ARMS, NUM_SEGMENTS = 10, 5
 REWARDS = 500_000  # added to the seed

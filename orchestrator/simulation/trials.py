@@ -4,14 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import BaseModel
 
 from orchestrator.bandits.contracts import Floats
-from orchestrator.simulation.candidates import Candidate
 
 POINTS = 300  # of a curve, at most
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One who competes."""
+
+    label: str
+    bandit: BaseModel
+    scheduler: BaseModel | None = None
+
+    def options(self) -> dict[str, Any]:
+        """Tell all its options, defaults included."""
+        made = {"bandit": self.bandit.model_dump(mode="json")}
+        return made | ({"scheduler": self.scheduler.model_dump(mode="json")} if self.scheduler else {})
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from orchestrator.errors import UserError
 from orchestrator.progress import Progress
 from orchestrator.simulation import gap, oracle
 from orchestrator.simulation.bandit_in_world import feedback, form_of, make, make_bandit, signal_table
-from orchestrator.simulation.candidates import Candidate
 from orchestrator.simulation.skill_worlds import (
     EVALUATION,
     POLICY,
@@ -36,7 +35,7 @@ from orchestrator.simulation.skills import (
     Skills,
     generator,
 )
-from orchestrator.simulation.trials import Trial, TrialSetting
+from orchestrator.simulation.trials import Candidate, Trial, TrialSetting
 
 STEPS_PER_STAGE = 20
 FORGETTING = 0.02

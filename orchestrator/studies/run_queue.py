@@ -26,7 +26,7 @@ class Child(Protocol):
 
 @dataclass(frozen=True)
 class ProcessEnd:
-    """How a run ended, this time that the study was conducted."""
+    """How a run ended, this time that the study was run."""
 
     name: str
     status: Status
@@ -68,7 +68,10 @@ class RunQueue:
                 del self.going[name]
                 self._take(name, exit_code)
         while self.waiting and len(self.going) < self._workers and not self._is_stopping:
-            self._begin(self.waiting.popleft())
+            name = self.waiting.popleft()
+            self._attempts[name] = self._attempts.get(name, 0) + 1
+            self.going[name] = self._start(name)
+            self._listener.started(name, self._attempts[name])
         return bool(self.going)
 
     def stop(self) -> None:
@@ -76,11 +79,6 @@ class RunQueue:
         self._is_stopping = True
         for child in self.going.values():
             child.ask_to_stop()
-
-    def _begin(self, name: str) -> None:
-        self._attempts[name] = self._attempts.get(name, 0) + 1
-        self.going[name] = self._start(name)
-        self._listener.started(name, self._attempts[name])
 
     def _take(self, name: str, exit_code: int) -> None:
         status: Status = "failed"

@@ -14,10 +14,9 @@ from orchestrator.locations import completed_ledger_url, refuse_plain_secrets, r
 from orchestrator.os_signals import catching_signals
 from orchestrator.studies.cost import Cost, cost_of, left_s, num_steps, pace
 from orchestrator.studies.history import History, log_of, refuse_changes, study_folder
-from orchestrator.studies.messages import RunRequest
-from orchestrator.studies.run_processes import RunProcesses
+from orchestrator.studies.run_processes import RunProcesses, RunRequest
 from orchestrator.studies.run_queue import Child, Listener, ProcessEnd, RunQueue
-from orchestrator.studies.study import Study, StudyRun
+from orchestrator.studies.study import Study
 from store.errors import LedgerAway
 from store.home import Home
 from store.ledger import Ledger
@@ -29,7 +28,7 @@ POLL_S = 0.1
 class StudyCallback(Listener):
     """Who watches a study; hears nothing by default."""
 
-    def begin(self, conductor: StudyRunner) -> None:
+    def begin(self, runner: StudyRunner) -> None:
         """The study is checked and about to start runs."""
 
     def look(self) -> None:
@@ -40,14 +39,14 @@ class StudyCallback(Listener):
 
 
 class StudyRunner:
-    """One process's time with a study."""
+    """One process's time with a study. `worker`: the module that is a run's process (`fork_server.serve`)."""
 
-    def __init__(self, study: Study, home: Home, ledger: Ledger, workers: int) -> None:
+    def __init__(self, study: Study, home: Home, ledger: Ledger, workers: int, worker: str) -> None:
         self.study, self.home, self.workers = study, home, workers
-        self._ledger, self._children = ledger, RunProcesses()
+        self._ledger, self._processes = ledger, RunProcesses(worker)
         self.reading = ledger.reading
         self.history = History(study, ledger.reading)
-        self._names = {run.name: run for run in study.runs}
+        self.runs = {run.name: run for run in study.runs}
         states = self.history.states()
         self.done_before = [run for run in study.runs if states[run.name] == "finished"]
         self.left = [run for run in study.runs if states[run.name] != "finished"]
@@ -61,7 +60,7 @@ class StudyRunner:
         """Work out what is left to do takes; builds the environments."""
         return cost_of(self.study, self.left, self.measured, self.workers, self.home.path)
 
-    def conduct(self, watcher: StudyCallback) -> dict[str, ProcessEnd]:
+    def run_all(self, watcher: StudyCallback) -> dict[str, ProcessEnd]:
         """Start runs until all have ended; the first signal lets them finish their step, a second Ctrl-C kills.
 
         Returns how the runs ended that were left. Raises KeyboardInterrupt after a second Ctrl-C.
@@ -69,7 +68,7 @@ class StudyRunner:
         self._ledger.start_study(self.history.record())
         self.schedule = RunQueue([run.name for run in self.left], self._start, self.workers, watcher)
         watcher.begin(self)
-        with self._children, catching_signals(watcher.stopping) as signalled:
+        with self._processes, catching_signals(watcher.stopping) as signalled:
             while self.schedule.turn():
                 if signalled.name is not None and not self.is_asked_to_stop:
                     self.schedule.stop()
@@ -85,15 +84,11 @@ class StudyRunner:
 
     def log(self, name: str) -> Path:
         """Where a run's process writes what it prints."""
-        return log_of(self.home, self._names[name], self.study.name)
-
-    def run(self, name: str) -> StudyRun:
-        """Look a run up."""
-        return self._names[name]
+        return log_of(self.home, self.runs[name], self.study.name)
 
     def is_known(self, name: str) -> bool:
         """Whether the ledger knows a run: before that it has made its environments and policy at most."""
-        run = self._names[name]
+        run = self.runs[name]
         return (run.setting.label, run.seed) in self.history.names()
 
     def steps_done(self, name: str) -> int:
@@ -109,22 +104,22 @@ class StudyRunner:
 
     def left_s(self, steps: dict[str, int]) -> float | None:
         """Estimate the seconds that remain, from the steps that the runs that go have done."""
-        going = [(self._names[name], done) for name, done in steps.items()]
+        going = [(self.runs[name], done) for name, done in steps.items()]
         shares = [(run, min(1.0, done / num_steps(run.setting.spec))) for run, done in going]
-        waiting = [(self._names[name], 0.0) for name in self.schedule.waiting]
+        waiting = [(self.runs[name], 0.0) for name in self.schedule.waiting]
         return left_s([*shares, *waiting], self.measured, self.workers)[0]
 
     def _start(self, name: str) -> Child:
-        run = self._names[name]
+        run = self.runs[name]
         spec, member = run.spec.model_dump(mode="json", by_alias=True), asdict(self.study.member(run))
-        return self._children.start(RunRequest(str(self.home.path), name, str(self.log(name)), spec, member))
+        return self._processes.start(RunRequest(str(self.home.path), name, str(self.log(name)), spec, member))
 
 
 @contextmanager
-def conducting(study: Study, home: Path, workers: int | None = None) -> Iterator[StudyRunner]:
-    """Take up a study, new or begun before; nobody else may conduct it meanwhile.
+def open_study(study: Study, home: Path, workers: int | None, worker: str) -> Iterator[StudyRunner]:
+    """Take up a study, new or begun before; nobody else may run it meanwhile.
 
-    Raises UserError where it has changed since its first runs, or is conducted already.
+    Raises UserError where it has changed since its first runs, or is run already.
     """
     place = Home(home)
     folder = study_folder(place, study.name)
@@ -136,8 +131,7 @@ def conducting(study: Study, home: Path, workers: int | None = None) -> Iterator
     remember_logins(sections)
     with Ledger.open(completed_ledger_url(sections, place.ledger_url)) as ledger, RunLock(folder):
         refuse_changes(History(study, ledger.reading))
-        conductor = StudyRunner(study, place, ledger, workers_of(study, workers))
-        yield conductor
+        yield StudyRunner(study, place, ledger, workers_of(study, workers), worker)
 
 
 def workers_of(study: Study, workers: int | None = None) -> int:

@@ -10,12 +10,12 @@ import pytest
 from orchestrator.bandits.softmax import softmax
 from orchestrator.errors import UserError
 from orchestrator.simulation import skill_worlds, switching_world, two_level_world
-from orchestrator.simulation.candidates import Candidate, make_named, pair_up
+from orchestrator.simulation.candidates import make_named, pair_up
 from orchestrator.simulation.gap import Gap
 from orchestrator.simulation.oracle import Oracle
 from orchestrator.simulation.parallel import TrialJob, run_job
 from orchestrator.simulation.skills import BATCH, Skills, arm_names, generator
-from orchestrator.simulation.trials import Trial, TrialSetting, thinned
+from orchestrator.simulation.trials import Candidate, Trial, TrialSetting, thinned
 from orchestrator.simulation.worlds import WORLDS, find_world
 
 
