@@ -22,8 +22,7 @@ from orchestrator.os_signals import exit_code_of
 from orchestrator.registry import nearest, search_in
 from orchestrator.simulation.candidates import entrants_of, usual
 from orchestrator.simulation.chart import FORMATS, draw
-from orchestrator.simulation.parallel import by_entrant, jobs_of, run_all
-from orchestrator.simulation.ranking import SAYS, RankedValue, Ranking, rank
+from orchestrator.simulation.ranking import SAYS, RankedValue, Ranking, by_entrant, jobs_of, rank, run_all
 from orchestrator.simulation.trials import Candidate, TrialMetric, TrialSetting, World
 from orchestrator.simulation.two_level_world import STEPS_PER_STAGE
 from orchestrator.simulation.worlds import find_world

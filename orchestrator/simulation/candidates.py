@@ -18,8 +18,8 @@ from pydantic import BaseModel
 
 from orchestrator.errors import UserError
 from orchestrator.setting_labels import leaves, text_of
-from orchestrator.simulation import gap, oracle
 from orchestrator.simulation.trials import Candidate, World
+from orchestrator.simulation.world_policies import GapConfig, OracleConfig
 from orchestrator.spec.document import Document, read
 from orchestrator.spec.fields import DEFAULT_TYPES, Section, method
 from orchestrator.spec.load import check
@@ -96,12 +96,12 @@ def make_named(raw: Any, kind: str, where: str) -> CandidateName:
         raise UserError(f"{where}: a {kind} is a name or a map, such as {EXAMPLES[kind]}")
     if kind == "bandit":
         is_oracle = raw in (ORACLE, {"type": ORACLE})
-        config = oracle.Config() if is_oracle else check(_Bandit, Document({kind: raw}, {}, where)).bandit
+        config = OracleConfig() if is_oracle else check(_Bandit, Document({kind: raw}, {}, where)).bandit
         return CandidateName(_label(raw, kind), config)
     if raw in (NO_STAGES, None):
         return CandidateName("no stages", None)
     if raw in (GAP, {"type": GAP}):
-        return CandidateName(GAP, gap.Config())
+        return CandidateName(GAP, GapConfig())
     return CandidateName(_label(raw, kind), check(_Scheduler, Document({kind: raw}, {}, where)).scheduler)
 
 

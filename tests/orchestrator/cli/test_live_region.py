@@ -154,11 +154,11 @@ def test_a_process_ended_by_sigterm_gives_the_terminal_back() -> None:
     code = """
 import os, signal, sys
 from rich.text import Text
-from orchestrator.cli.live_region import Region
+from orchestrator.cli.live_region import LiveRegion
 from tests.orchestrator.cli.terminals import FakeTerminal
 terminal = FakeTerminal()
 terminal.write = lambda text: os.write(1, text.encode())
-with Region(terminal) as region:
+with LiveRegion(terminal) as region:
     region.open()
     region.redraw(lambda columns, lines: [Text("here")])
     os.kill(os.getpid(), signal.SIGTERM)
