@@ -44,6 +44,9 @@ VERBS = {  # each with the first sentence of its help, which a test compares
 }
 
 
+MODULES = {"resume": "run", "fork": "run"}  # verbs that share everything with another
+
+
 class VerbGroup(TyperGroup):
     """Knows every verb by its line of help, and loads the one that is asked for."""
 
@@ -56,7 +59,7 @@ class VerbGroup(TyperGroup):
 def load_verb(name: str) -> Any:
     """Make a verb's command from the function of its module."""
     function = name.replace("-", "_")
-    module = in_words(import_module)(f"orchestrator.cli.{function}")
+    module = in_words(import_module)(f"orchestrator.cli.{MODULES.get(name, function)}")
     verb = typer.Typer(**PLAIN)
     verb.command(name)(in_words(getattr(module, function)))
     return typer.main.get_command(verb)

@@ -11,9 +11,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.cli.console import number, out, plain, print_json
+from orchestrator.cli.console import number, out, plain, print_json, say_where, write_page
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home
-from orchestrator.cli.output_paths import say_where, write_page
 from orchestrator.cli.tables import table
 from orchestrator.runs.catalog import opened
 from store import comparison as comparisons

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli.console import say_where, write_page
 from orchestrator.cli.options import DEFAULT_HOME, Home, RunName
-from orchestrator.cli.output_paths import say_where, write_page
 from orchestrator.runs.catalog import find_run, opened
 from store.report import REPORT_FILE, write
 

@@ -1,21 +1,23 @@
-"""run: a curriculum from a spec file."""
+"""run, resume, fork: a run begins or goes on, and is told at its end."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.cli.console import out, problem
-from orchestrator.cli.live import on_screen
-from orchestrator.cli.options import DEFAULT_HOME, Home, Set, SpecFile, UntilStep, command
+from orchestrator.cli.options import DEFAULT_HOME, Home, RunName, Set, SpecFile, UntilStep, command
+from orchestrator.cli.screen import on_screen
 from orchestrator.cli.tables import print_story
-from orchestrator.os_signals import catching_signals
+from orchestrator.errors import RESUMABLE
+from orchestrator.os_signals import Interrupted, catching_signals
 from orchestrator.runs.catalog import opened, refuse_run
 from store.errors import LedgerAway
 from store.report import REPORT_FILE
 from store.run_story import tell
+from store.storage import refusal
 
 if TYPE_CHECKING:
     from orchestrator.runs.session import Outcome
@@ -60,3 +62,57 @@ def end(outcome: Outcome, home: Path) -> None:
     ):
         out.print(f"  {words:<54}  {what}", markup=False)
     raise typer.Exit(outcome.exit_code)
+
+
+def resume(
+    run: RunName,
+    overrides: Set = None,
+    home: Home = DEFAULT_HOME,
+    until_step: UntilStep = None,
+    stages: Annotated[
+        int | None, typer.Option(min=1, help="So many stages in all: lengthens a finished run too.")
+    ] = None,
+) -> None:
+    """Go on with a stopped or killed run from its newest valid checkpoint.
+
+    The spec is the one that the ledger keeps of the run, whatever its spec.yaml says; --set may change `resources`,
+    `tracker` and `checkpoint` only. A run that the ledger lacks, or is behind with, is entered again from its folder.
+    """
+    from orchestrator.runs.api import resume as go_on
+
+    again = command(f"resume {run}", home)
+    try:
+        with on_screen(home, goes_on=True) as screen, catching_signals(screen.stopping, is_urgent=True):
+            outcome = go_on(run, overrides or [], home, until_step, screen, stages)
+    except LedgerAway as away:
+        problem(f"{away} {run} stays as it is. Go on with: {again}")
+        raise typer.Exit(RESUMABLE) from None
+    except (Interrupted, OSError) as cause:
+        why = str(cause) if isinstance(cause, Interrupted) else refusal(cause)
+        if why is None:
+            raise
+        problem(f"{why}, before {run} went on; it is as it was. Go on with: {again}")
+        raise typer.Exit(RESUMABLE) from None
+    end(outcome, home)
+
+
+def fork(
+    run: RunName,
+    stage: Annotated[int, typer.Option(min=0, help="Begin at the boundary after this stage; 0: before any.")],
+    spec: Annotated[
+        Path | None, typer.Option("--spec", metavar="SPEC", help="A spec to use instead of the run's own.")
+    ] = None,
+    overrides: Set = None,
+    home: Home = DEFAULT_HOME,
+    until_step: UntilStep = None,
+) -> None:
+    """Begin a new run at a boundary of another, with its history and part of its spec changed.
+
+    A fork keeps its parent's policy, evaluation and environments, and may name new ones:
+    evergreen fork demo --stage 3 --set curriculum.scheduler=boltzmann --set environments.more=codebook
+    """
+    from orchestrator.runs.api import fork as begin
+
+    with on_screen(home, goes_on=True) as screen, catching_signals(screen.stopping, is_urgent=True):
+        outcome = begin(run, stage, spec, overrides or [], home, until_step, screen)
+    end(outcome, home)

@@ -11,10 +11,10 @@ from pathlib import Path
 import typer
 
 from environments.scoring.leader import die_with
+from orchestrator.cli import outlast
 from orchestrator.cli.app import in_words
 from orchestrator.cli.console import problem
 from orchestrator.cli.screen import Screen
-from orchestrator.cli.streams import outlast
 from orchestrator.errors import RESUMABLE
 from orchestrator.locations import remember_logins
 from orchestrator.runs.catalog import is_run

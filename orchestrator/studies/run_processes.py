@@ -2,11 +2,13 @@
 
 The server is ours since multiprocessing's forkserver breaks promises, as a trial showed: it runs an unguarded script
 of the user again in every run, imports modules from the folder that the user is in, and a SIGTERM to the study's group
-kills it and all runs before they can save.
+kills it and all runs before they can save. It has one thread and touches no device, so that forking it is safe; it
+dies with the study, and the runs die with it.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -17,9 +19,17 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any
 
+from environments.scoring.leader import die_with
+
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
 )
+IMPORTED = (
+    "orchestrator.runs.api",
+    "transformers.generation",
+)  # by the server, once; and the worker's module
+SERVER = "import sys; from orchestrator.studies.run_processes import main; main(*sys.argv[1:])"
+POLL_S = 0.05
 PATIENCE_S = 3.0  # until all runs are killed
 LOST = -signal.SIGKILL  # the exit code of runs whose server died: they died with it
 
@@ -93,10 +103,9 @@ class RunProcesses:
         """
         self._connection, theirs = Pipe()
         handle = theirs.fileno()
-        module = "orchestrator.studies.fork_server"
         with theirs:
             self._server = subprocess.Popen(
-                [sys.executable, "-P", "-m", module, str(os.getpid()), str(handle), self._worker],
+                [sys.executable, "-P", "-c", SERVER, str(os.getpid()), str(handle), self._worker],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[handle],
                 start_new_session=True,
@@ -117,3 +126,53 @@ class RunProcess:
     def ask_to_stop(self) -> None:
         """Ask it to finish its step, save and exit."""
         self._processes.send((self._name, signal.SIGTERM))
+
+
+def main(parent: str, connection: str, worker: str) -> None:
+    """Be the server: import what runs need, then serve."""
+    die_with(int(parent))
+    os.dup2(2, 1)  # what a library prints is no result of the study
+    os.set_inheritable(int(connection), False)
+    for module in (*IMPORTED, worker):
+        importlib.import_module(module)
+    serve(Connection(int(connection)), worker)
+
+
+def serve(study: Connection, worker: str) -> None:
+    """Fork runs, pass signals on and report ends, until the study closes the connection; then end what still goes.
+
+    Args:
+        study: Requests and (name, signal) arrive here, (name, exit code) of ended runs leaves.
+        worker: A module whose `live(request, parent)` is a run's whole process, and returns its exit code.
+    """
+    pids: dict[int, str] = {}
+    while True:
+        try:
+            order = study.recv() if study.poll(POLL_S) else None
+        except EOFError:
+            break
+        if isinstance(order, RunRequest):
+            pids[fork_run(order, worker, study)] = order.name
+        elif order is not None:
+            name, number = order
+            for pid in [pid for pid, of in pids.items() if of == name]:
+                os.kill(pid, number)  # not reaped yet, so the number is still its own
+        while pids and (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            study.send((pids.pop(ended[0]), os.waitstatus_to_exitcode(ended[1])))
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    for pid in pids:
+        os.waitpid(pid, 0)
+
+
+def fork_run(request: RunRequest, worker: str, study: Connection) -> int:
+    """Give a run a process; its id."""
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        study.close()
+        code = importlib.import_module(worker).live(request, parent)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return pid
