@@ -52,8 +52,9 @@ class History:
         found: dict[str, State] = {}
         for run in self.study.runs:
             is_begun = (run.setting.label, run.seed) in begun
-            has_twin = there is not None and run.setting.spec.baseline is not None
-            is_done = run.name in finished and (not has_twin or there.baseline(run.name) in finished)
+            is_done = run.name in finished
+            if is_done and there is not None and run.setting.spec.baseline is not None:
+                is_done = there.baseline(run.name) in finished
             found[run.name] = "finished" if is_done else "begun" if is_begun else "missing"
         return found
 
