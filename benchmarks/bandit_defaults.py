@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bandit_tables import entrant_of, jobs_of_row, read_tables
-from orchestrator.simulation.parallel import run_all
+from orchestrator.simulation.ranking import run_all
 from orchestrator.simulation.worlds import find_world
 from store.comparison.statistics import t_interval
 

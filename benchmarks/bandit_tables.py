@@ -20,10 +20,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from orchestrator.simulation.candidates import Candidate, make_named, pair_up
-from orchestrator.simulation.parallel import TrialJob, run_all
-from orchestrator.simulation.ranking import RankedValue, value_of
-from orchestrator.simulation.trials import Trial, TrialSetting, World
+from orchestrator.simulation.candidates import make_named, pair_up
+from orchestrator.simulation.ranking import RankedValue, TrialJob, run_all, value_of
+from orchestrator.simulation.trials import Candidate, Trial, TrialSetting, World
 from orchestrator.simulation.worlds import find_world
 
 DATA = Path(__file__).with_suffix(".yaml")

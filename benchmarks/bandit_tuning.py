@@ -21,10 +21,10 @@ import numpy as np
 
 from benchmarks.bandit_defaults import INNER, auc, rivals
 from benchmarks.bandit_tables import read_tables
-from orchestrator.simulation.candidates import Candidate, make_named
+from orchestrator.simulation.candidates import make_named
 from orchestrator.simulation.skill_worlds import follow_one_bandit, run_skills, run_traps
 from orchestrator.simulation.skills import Skills, generator
-from orchestrator.simulation.trials import Trial, TrialSetting
+from orchestrator.simulation.trials import Candidate, Trial, TrialSetting
 from store.comparison.statistics import t_interval
 
 FIRST_SEED = 1000

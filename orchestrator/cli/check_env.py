@@ -1,4 +1,4 @@
-"""check-env: the referee, on the environments of a spec or on one by its type."""
+"""check-env: the checker of contracts, on the environments of a spec or on one by its type."""
 
 from __future__ import annotations
 
@@ -6,17 +6,25 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+import yaml
+from rich.text import Text
 
+from environments import EnvironmentSource, ScoringOptions
+from environments.checker import CheckReport, Finding, examine
+from environments.foreign_text import clean
+from orchestrator.cli.console import PROGRESS_S, err, number, out, print_json, problem
 from orchestrator.cli.options import AsJson
+from orchestrator.cli.tables import table
+from orchestrator.errors import YOUR_MISTAKE, UserError
+from orchestrator.os_signals import exit_code_of
+from orchestrator.registry import listing, nearest
+from orchestrator.spec import load_spec
 
-if TYPE_CHECKING:
-    from environments import EnvironmentSource, ScoringOptions
-    from environments.checker import CheckReport
-
-EVERY_S = 3.0  # between two lines of progress
+STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
+POOLS = ("train", "anchor", "select", "final")
 
 
 def check_env(
@@ -42,62 +50,29 @@ def check_env(
 
     An environment of your own is looked for in the current folder too. Exit code 2 if there are errors.
     """
-    from orchestrator.cli.check_env_report import print_report
-    from orchestrator.cli.console import out, print_json
-    from orchestrator.errors import YOUR_MISTAKE
-
-    sources, scoring = _find(spec, environment, overrides or [])
+    sources, scoring = sources_of(spec, environment, overrides or [])
     reports = []
     for source in sources:
-        report = _examine(source, scoring, tasks, patience)
+        report = examined(source, scoring, tasks, patience)
         reports.append(report)
         if not as_json:
-            print_report(out, report)
+            print_report(report)
     if as_json:
         print_json([asdict(report) for report in reports])
     if any(report.errors for report in reports):
         raise typer.Exit(YOUR_MISTAKE)
 
 
-def _examine(
-    source: EnvironmentSource, scoring: ScoringOptions | None, tasks: int, patience: float
-) -> CheckReport:
-    from rich.text import Text
-
-    from environments.checker import examine
-    from orchestrator.cli.console import err, problem
-    from orchestrator.os_signals import exit_code_of
-
-    said, said_at = "", time.monotonic()
-
-    def progress(words: str) -> None:
-        nonlocal said, said_at
-        if words != said and time.monotonic() - said_at > EVERY_S:
-            said, said_at = words, time.monotonic()
-            err.print(Text(f"{source.name}: {words} ..."))
-
-    try:
-        return examine(source, tasks, scoring, patience, progress)
-    except KeyboardInterrupt as signal:
-        problem(f"stopped while {source.name} was checked; its processes are ended")
-        raise typer.Exit(exit_code_of(signal)) from None
-
-
-def _find(
+def sources_of(
     target: str, name: str | None, overrides: Sequence[str]
 ) -> tuple[list[EnvironmentSource], ScoringOptions | None]:
     """Find out what is to be checked, building nothing."""
-    from environments import EnvironmentSource
-    from orchestrator.errors import UserError
-    from orchestrator.registry import listing, nearest
-    from orchestrator.spec import load_spec
-
     types = [method.name for method in listing("environments")]
     if not Path(target).is_file() and (":" in target or target in types):
         if name is not None:
             raise UserError(f"{name!r}: an environment is named after a spec; {target} is one environment")
         called = target.partition(":")[0].rpartition(".")[2]
-        return [EnvironmentSource(called, target, _options(overrides), str(Path.cwd()))], None
+        return [EnvironmentSource(called, target, options_of(overrides), str(Path.cwd()))], None
     spec = load_spec(Path(target), overrides)
     if name is not None and name not in spec.environments:
         known = ", ".join(spec.environments)
@@ -111,12 +86,8 @@ def _find(
     ], spec.scoring
 
 
-def _options(overrides: Sequence[str]) -> dict[str, Any]:
+def options_of(overrides: Sequence[str]) -> dict[str, Any]:
     """Read options as `key=value`, values in YAML."""
-    import yaml
-
-    from orchestrator.errors import UserError
-
     options = {}
     for override in overrides:
         key, equals, text = override.partition("=")
@@ -127,3 +98,65 @@ def _options(overrides: Sequence[str]) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise UserError(f"--set {override}: the value is not valid YAML") from error
     return options
+
+
+def examined(
+    source: EnvironmentSource, scoring: ScoringOptions | None, tasks: int, patience: float
+) -> CheckReport:
+    """Check one environment, saying every few seconds what is being looked at."""
+    said, said_at = "", time.monotonic()
+
+    def progress(words: str) -> None:
+        nonlocal said, said_at
+        if words != said and time.monotonic() - said_at > PROGRESS_S:
+            said, said_at = words, time.monotonic()
+            err.print(Text(f"{source.name}: {words} ..."))
+
+    try:
+        return examine(source, tasks, scoring, patience, progress)
+    except KeyboardInterrupt as signal:
+        problem(f"stopped while {source.name} was checked; its processes are ended")
+        raise typer.Exit(exit_code_of(signal)) from None
+
+
+def print_report(report: CheckReport) -> None:
+    """Print facts, findings by rule, and a sum; whatever the environment wrote is text, never markup."""
+    facts = [
+        report.type,
+        *([] if report.version is None else [f"version {report.version}"]),
+        *(["closed: evaluated on its own tasks"] if report.closed else []),
+        *(["scored in the trainer"] if report.scores_in_process else []),
+    ]
+    out.print(Text.assemble((report.environment, "bold"), f"  {clean(', '.join(facts))}"))
+    if report.build_s is not None:
+        took = f"built in {number(report.build_s)} s with {number(report.build_mib, 0)} MiB"
+        out.print(Text(f"  {took}; {number(report.task_ms)} ms a task, {number(report.score_ms)} ms a score"))
+    if any(category.num_looked_at for category in report.categories):
+        made = table("", "category", "tasks", "counted", "distinct", *POOLS)
+        for category in report.categories:
+            size = "endless" if category.size is None else str(category.size)
+            pools = ("-" if report.closed else category.pools.get(pool, 0) for pool in POOLS)
+            name = clean(category.name) + ("" if category.trainable else " (held out)")
+            made.add_row(Text(name), size, *map(str, (category.num_looked_at, category.num_distinct, *pools)))
+        out.print(made)
+    rules: dict[str, list[Finding]] = {}
+    for finding in report.findings:
+        rules.setdefault(f"{finding.severity} {finding.rule}", []).append(finding)
+    for findings in rules.values():
+        out.print(rule_text(findings))
+    counts = [(sum(one.severity == severity for one in report.findings), severity) for severity in STYLES]
+    said = ", ".join(f"{n} {severity}{'s' if n > 1 else ''}" for n, severity in counts if n)
+    style = "bold red" if report.errors else "bold green"
+    out.print(Text(f"{report.environment}: {said or 'nothing found'}\n", style=style))
+
+
+def rule_text(findings: Sequence[Finding]) -> Text:
+    """Write the findings of one rule: the first in full, the other categories by name."""
+    first = findings[0]
+    others = [clean(str(finding.category)) for finding in findings[1:]]
+    also = f"; also in {', '.join(others[:5])}" + (f" and {len(others) - 5} more" if len(others) > 5 else "")
+    return Text.assemble(
+        (f"  {first.severity:<8}", STYLES[first.severity]),
+        f"{first.place()}{first.text()}{also if others else ''}\n",
+        (f"          {first.remedy}", "italic"),
+    )

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
+from rich.table import Table
+from rich.text import Text
 
-from orchestrator.cli.console import number, plain
+from orchestrator.cli.console import number, out, plain, print_json, say_where, write_page
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home
-from store.sentences import LONG_NAME, short
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from store.comparison import Comparison
-    from store.comparison.scores import Pair
+from orchestrator.cli.tables import table
+from orchestrator.runs.catalog import opened
+from store import comparison as comparisons
+from store.carryover import OUTCOMES
+from store.comparison import Comparison, ComparisonRequest, sentences
+from store.sentences import LONG_NAME, outcomes_as_text, short
 
 COLUMNS = 6  # strata beside the settings; more become rows
 LONGEST_SLUG = 80  # characters of a file's name
@@ -62,36 +62,22 @@ def compare(
 
     A run with a twin (`baseline: uniform` in its spec) is compared with it when it is named alone.
     """
-    from orchestrator.cli.console import out, print_json
-    from orchestrator.cli.output_paths import say_where, write_page
-    from orchestrator.runs.catalog import opened
-    from store.comparison import ComparisonRequest, compare, facts, write
-
     request = ComparisonRequest(names, by or (), metric, last, baseline, pairs)
     with opened(home, names[0]) as (place, ledger):
-        comparison = compare(ledger.reading, place, request)
-        target = _target(file, comparison)
+        comparison = comparisons.compare(ledger.reading, place, request)
+        target = file
+        if file is not None and file.is_dir():
+            slug = re.sub(r"[^a-z0-9_.]+", "-", comparison.name.lower()).strip("-")
+            target = file / f"comparison-{slug[:LONGEST_SLUG]}.html"
         if target is not None:
-            write_page(target, "comparison", lambda path: write(ledger.reading, comparison, path))
-    print_json(facts(comparison)) if as_json else print_comparison(out, comparison)
+            write_page(target, "comparison", lambda path: comparisons.write(ledger.reading, comparison, path))
+    print_json(comparisons.facts(comparison)) if as_json else print_comparison(comparison)
     if target is not None:
         say_where(target, as_json)
 
 
-def _target(file: Path | None, comparison: Comparison) -> Path | None:
-    """Where the page goes; in a folder it gets a name of its own."""
-    if file is None or not file.is_dir():
-        return file
-    slug = re.sub(r"[^a-z0-9_.]+", "-", comparison.name.lower()).strip("-")
-    return file / f"comparison-{slug[:LONGEST_SLUG]}.html"
-
-
-def print_comparison(out: Console, comparison: Comparison) -> None:
+def print_comparison(comparison: Comparison) -> None:
     """Tell a comparison: the verdicts, the scores, the differences, and what to mind."""
-    from rich.text import Text
-
-    from store.comparison import sentences
-
     out.print(Text.assemble((plain(comparison.name), "bold"), f"  {sentences.what_is_compared(comparison)}"))
     out.print(Text(sentences.how_registered(comparison), style="dim"))
     for warning in comparison.warnings:
@@ -102,34 +88,51 @@ def print_comparison(out: Console, comparison: Comparison) -> None:
     out.print()
     for _, sentence in sentences.sentences(comparison):
         out.print(Text(plain(sentence)))
-    out.print(_scores(comparison))
-    if len(comparison.strata) > 1:
-        out.print(_strata(comparison))
-    out.print(_differences(comparison))
-    out.print(_effects(comparison))
-    if comparison.carry_over.outcomes:
-        out.print(_carried(comparison))
+    for made in tables_of(comparison):
+        out.print(made)
     out.print(Text("\n".join(sentences.how_computed(comparison)), style="dim"))
 
 
-def _scores(comparison: Comparison) -> Table:
-    from orchestrator.cli.tables import table
-    from store.comparison import sentences
-
+def tables_of(comparison: Comparison) -> Iterator[Table]:
+    """Make the tables: scores by setting and stratum, differences and effects by pair, and what carried over."""
     made = table("Scores", "setting", "seeds", "IQM", "95 %", "mean", "median")
-    for setting in comparison.settings:
-        numbers = (number(value, sentences.DIGITS) for value in (setting.iqm, setting.mean, setting.median))
-        iqm, mean, median = numbers
-        interval = sentences.interval(setting.iqm_interval)
-        made.add_row(_name(setting.label), str(len(setting.runs)), iqm, interval, mean, median)
-    return made
+    for one in comparison.settings:
+        iqm, mean, median = (number(value, sentences.DIGITS) for value in (one.iqm, one.mean, one.median))
+        interval = sentences.interval(one.iqm_interval)
+        made.add_row(_name(one.label), str(len(one.runs)), iqm, interval, mean, median)
+    yield made
+    if len(comparison.strata) > 1:
+        yield means_by_stratum(comparison)
+
+    what = "Quotients" if comparison.is_ratio else "Differences"
+    against = plain(f"against {short(comparison.baseline, LABEL)}") if comparison.baseline else "setting"
+    columns = ("seeds", what[:-1].lower(), "95 %", "p", "corrected")
+    differences = table(f"{what}, paired by seed", against, *columns)
+    effects = table("Effects", against, "P(improvement)", "d_z", "seeds for 80 %")
+    for pair in comparison.pairs:
+        other = "" if comparison.baseline else f" against {short(pair.baseline, LABEL)}"
+        name = short(pair.setting, LABEL if other else LONG_NAME) + other
+        seen = (sentences.change(pair.mean, pair.is_ratio), sentences.changes(pair.interval, pair.is_ratio))
+        ps = (sentences.p_value(pair.p), sentences.p_value(pair.p_corrected))
+        differences.add_row(_name(name), str(len(pair.seeds)), *seen, *ps)
+        seeds = "-" if pair.seeds_for_power is None else str(pair.seeds_for_power)
+        effects.add_row(_name(name), number(pair.improvement), number(pair.effect_size), seeds)
+    yield from (differences, effects)
+
+    if comparison.carry_over.outcomes:  # those numbers that are defined somewhere
+        found = {
+            label: outcomes_as_text({name: cell.mean for name, cell in own.items()})
+            for label, own in comparison.carry_over.outcomes.items()
+        }
+        shown = [one for one in OUTCOMES if any(one.name in own for own in found.values())]
+        made = table("What carried over, mean of the seeds", "setting", *(one.abbreviation for one in shown))
+        for label, own in found.items():
+            made.add_row(_name(short(label, LABEL)), *(own.get(one.name, "-") for one in shown))
+        yield made
 
 
-def _strata(comparison: Comparison) -> Table:
+def means_by_stratum(comparison: Comparison) -> Table:
     """Means over the seeds: settings by strata, or the other way round when there are many."""
-    from orchestrator.cli.tables import table
-    from store.comparison import sentences
-
     title, settings = f"Mean by {comparison.stratum}", comparison.settings
     if len(comparison.strata) <= COLUMNS:
         made = table(title, "setting", *map(plain, comparison.strata))
@@ -142,58 +145,5 @@ def _strata(comparison: Comparison) -> Table:
     return made
 
 
-def _differences(comparison: Comparison) -> Table:
-    from orchestrator.cli.tables import table
-    from store.comparison import sentences
-
-    what = "Quotients" if comparison.is_ratio else "Differences"
-    made = table(
-        f"{what}, paired by seed", _heading(comparison), "seeds", what[:-1].lower(), "95 %", "p", "corrected"
-    )
-    for pair in comparison.pairs:
-        seen = (sentences.change(pair.mean, pair.is_ratio), sentences.changes(pair.interval, pair.is_ratio))
-        ps = (sentences.p_value(pair.p), sentences.p_value(pair.p_corrected))
-        made.add_row(_pair(comparison, pair), str(len(pair.seeds)), *seen, *ps)
-    return made
-
-
-def _effects(comparison: Comparison) -> Table:
-    from orchestrator.cli.tables import table
-
-    made = table("Effects", _heading(comparison), "P(improvement)", "d_z", "seeds for 80 %")
-    for pair in comparison.pairs:
-        seeds = "-" if pair.seeds_for_power is None else str(pair.seeds_for_power)
-        made.add_row(_pair(comparison, pair), number(pair.improvement), number(pair.effect_size), seeds)
-    return made
-
-
-def _carried(comparison: Comparison) -> Table:
-    """Means over the seeds of what carried over: those numbers that are defined somewhere."""
-    from orchestrator.cli.tables import table
-    from store.carryover import OUTCOMES
-    from store.sentences import outcomes_as_text
-
-    found = {
-        label: outcomes_as_text({name: cell.mean for name, cell in own.items()})
-        for label, own in comparison.carry_over.outcomes.items()
-    }
-    shown = [one for one in OUTCOMES if any(one.name in own for own in found.values())]
-    made = table("What carried over, mean of the seeds", "setting", *(one.abbreviation for one in shown))
-    for label, own in found.items():
-        made.add_row(_name(short(label, LABEL)), *(own.get(one.name, "-") for one in shown))
-    return made
-
-
-def _heading(comparison: Comparison) -> str:
-    return plain(f"against {short(comparison.baseline, LABEL)}") if comparison.baseline else "setting"
-
-
-def _pair(comparison: Comparison, pair: Pair) -> Text:
-    against = "" if comparison.baseline else f" against {short(pair.baseline, LABEL)}"
-    return _name(short(pair.setting, LABEL if against else LONG_NAME) + against)
-
-
 def _name(label: str) -> Text:
-    from rich.text import Text
-
     return Text(plain(short(label, 2 * LONG_NAME)))

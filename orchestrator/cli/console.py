@@ -8,24 +8,24 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook
 from rich.segment import Segment
 from rich.text import Text
 
+from orchestrator.errors import UserError
+from store.files import replaces
 from store.secrets import without_logins
 from store.sentences import number as number  # what prints writes numbers the way the report does
 
-OBEYED = {
-    "Cc",
-    "Cf",
-    "Cs",
-    "Zl",
-    "Zp",
-}  # Unicode's controls, marks of direction, half characters, ends of lines
+# Unicode's controls, marks of direction, half characters, ends of lines
+OBEYED = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+PROGRESS_S = 3.0  # between two lines of progress
 HARMLESS = {"\n", "\u200c", "\u200d"}  # the last two join letters, or keep them apart
 
 
@@ -89,10 +89,44 @@ def print_json(data: Any) -> None:
     """Print data as JSON for a program; what a terminal would obey stands there as JSON's escapes."""
     text = json.dumps(data, indent=2, ensure_ascii=False)
     if not text.isprintable():
-        text = re.sub(r"[^\n -~]", lambda found: _escaped(found[0]), text)
+        obeyed = (c for c in set(text) if c != "\n" and visible(c) != c)
+        text = text.translate({ord(c): json.dumps(c)[1:-1] for c in obeyed})
     print(text)
 
 
-def _escaped(character: str) -> str:
-    """Write a character as JSON may write it in a string."""
-    return character if visible(character) == character else json.dumps(character)[1:-1]
+def every_few_seconds(subject: str) -> Callable[[str], None]:
+    """Make a function that prints some of what it is told on stderr: progress, for people who wait."""
+    said_at = time.monotonic()
+
+    def tell(words: str) -> None:
+        nonlocal said_at
+        if time.monotonic() - said_at > PROGRESS_S:
+            said_at = time.monotonic()
+            err.print(Text(plain(f"{subject}{words} ...")))
+
+    return tell
+
+
+def write_page(target: Path, what: str, write: Callable[[Path], object], option: str = "-o") -> None:
+    """Let `write` make the file; `what` names it in messages, `option` is how the user named it."""
+    if not target.parent.is_dir():
+        raise UserError(
+            f"there is no folder {target.parent} to write the {what} into; name a file with {option}"
+        )
+    if target.is_dir():
+        raise UserError(f"{target} is a folder: name a file with {option}, such as {target / what}.html")
+    try:
+        write(target)
+    except OSError as failed:
+        raise UserError(
+            f"{target} cannot be written: {failed.strerror}; name another with {option}"
+        ) from failed
+
+
+def say_where(target: Path, as_json: bool = False) -> None:
+    """Say where a page is: beside JSON, and where no file was made, on stderr."""
+    from orchestrator.cli.console import err, out
+
+    is_file = replaces(target)
+    size = f"  {target.stat().st_size / 1000:,.0f} kB; a browser opens it" if is_file else ""
+    (err if as_json or not is_file else out).print(f"{target}{size}", markup=False)

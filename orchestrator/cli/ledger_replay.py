@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,7 @@ class LedgerReplay:
         self.pulse = self._reading.pulse(self._name)
         if self.pulse == self._told:
             return []
-        heard = sorted(self._new(), key=lambda one: (one.created_at, one.order))
+        heard = sorted(self._news(), key=lambda one: (one.created_at, one.order))
         self.written_at = max((self.written_at, *(one.created_at for one in heard)))
         return heard
 
@@ -68,7 +69,7 @@ class LedgerReplay:
         texts = [event.text for event in self._reading.events(self._name) if event.kind in ENDINGS]
         return texts[-1] if texts else None
 
-    def _new(self) -> list[Heard]:
+    def _news(self) -> list[Heard]:
         """Read on from where a run was told to, or from where it stands if that is less."""
         name, read, now = self._name, self._reading, self.pulse
         after = max(now.num_steps - WINDOW, min(self._told.num_steps, now.num_steps))
@@ -86,12 +87,30 @@ class LedgerReplay:
             num_boundaries=num_boundaries + len(boundaries),
             num_events=num_events + len(events),
         )
-        return [
-            *(self._steps(steps, stages, after) if steps else ()),
-            *(self._stage(stage) for stage in stages[num_stages:]),
-            *(self._boundaries(boundaries) if boundaries else ()),
-            *(_event(event) for event in events if event.kind not in ENDINGS),
-        ]
+        heard = [*self._steps(steps, stages, after)] if steps else []
+        for stage in stages[num_stages:]:
+            at = self._progress(stage, stage.start_step, 0)
+            heard.append(Heard(stage.started_at, STAGE, stage.start_step, _tell("stage", at)))
+        cells = read.matrix(name, "pass_1") if boundaries else []
+        for row in boundaries:
+            own = [
+                CellRecord(
+                    *(cell.environment or "", cell.category, cell.metric, cell.value, cell.stderr),
+                    *(cell.num_items, cell.samples_per_item, cell.split),
+                )
+                for cell in cells
+                if cell.after_stage == row.after_stage
+            ]
+            record = BoundaryRecord(row.after_stage, row.step, row.seconds, row.settings, own)
+            told = _tell("boundary", self._progress(None, row.step, 0), record)
+            heard.append(Heard(row.created_at, BOUNDARY, row.step, told))
+        for event in events:
+            if event.kind not in ENDINGS and event.data.get(
+                "is_news", True
+            ):  # a fixed order's picks are none
+                told = _tell("decision" if event.kind == DECISION else "event", [event.text])
+                heard.append(Heard(event.created_at, EVENT, event.step, told))
+        return heard
 
     def _progress(self, stage: a.StageRow | None, step: int, stage_step: int) -> Progress:
         at = Progress(
@@ -101,61 +120,30 @@ class LedgerReplay:
             at.stage, at.environment = stage.stage, stage.environment
         return at
 
-    def _stage(self, stage: a.StageRow) -> Heard:
-        at = self._progress(stage, stage.start_step, 0)
-        return Heard(stage.started_at, STAGE, stage.start_step, lambda watcher: watcher.stage(at))
-
     def _steps(self, steps: Sequence[a.StepRow], stages: Sequence[a.StageRow], after: int) -> Iterator[Heard]:
-        metrics: dict[int, list[MetricRecord]] = {}
-        arms: dict[int, list[ArmRecord]] = {}
+        metrics: dict[int, list[MetricRecord]] = defaultdict(list)
+        arms: dict[int, list[ArmRecord]] = defaultdict(list)
         for one in self._reading.pooled(self._name, METRICS, after):
-            metrics.setdefault(one.step, []).append(MetricRecord(one.metric, one.value))
+            metrics[one.step].append(MetricRecord(one.metric, one.value))
         for arm in self._reading.arms(self._name, after=after):
             record = ArmRecord(arm.bandit, arm.arm, arm.probability, arm.value, arm.num_picks)
-            arms.setdefault(arm.step, []).append(record)
+            arms[arm.step].append(record)
         by_index = {stage.stage: stage for stage in stages}
-        for step in steps:
-            at = self._progress(by_index.get(step.stage), step.step, step.stage_step)
-            yield _step(at, step, metrics.get(step.step, []), arms.get(step.step, []))
-
-    def _boundaries(self, boundaries: Sequence[a.BoundaryRow]) -> Iterator[Heard]:
-        cells = self._reading.matrix(self._name, "pass_1")
-        for boundary in boundaries:
-            own = [_cell(cell) for cell in cells if cell.after_stage == boundary.after_stage]
-            yield _boundary(self._progress(None, boundary.step, 0), boundary, own)
-
-
-def _step(at: Progress, row: a.StepRow, metrics: list[MetricRecord], arms: list[ArmRecord]) -> Heard:
-    record = StepRecord(
-        step=row.step,
-        stage=row.stage,
-        stage_step=row.stage_step,
-        seconds=row.seconds,
-        num_tokens=row.num_tokens,
-        num_samples=row.num_samples,
-        metrics=metrics,
-        arms=arms,
-    )
-    return Heard(row.created_at, STEP, row.step, lambda watcher: watcher.step(at, record))
+        for row in steps:
+            step = StepRecord(
+                step=row.step,
+                stage=row.stage,
+                stage_step=row.stage_step,
+                seconds=row.seconds,
+                num_tokens=row.num_tokens,
+                num_samples=row.num_samples,
+                metrics=metrics[row.step],
+                arms=arms[row.step],
+            )
+            at = self._progress(by_index.get(row.stage), row.step, row.stage_step)
+            yield Heard(row.created_at, STEP, row.step, _tell("step", at, step))
 
 
-def _boundary(at: Progress, row: a.BoundaryRow, cells: list[CellRecord]) -> Heard:
-    record = BoundaryRecord(row.after_stage, row.step, row.seconds, row.settings, cells)
-    return Heard(row.created_at, BOUNDARY, row.step, lambda watcher: watcher.boundary(at, record))
-
-
-def _cell(cell: a.CellRow) -> CellRecord:
-    assert cell.environment is not None  # a cell is always of one
-    return CellRecord(
-        *(cell.environment, cell.category, cell.metric, cell.value, cell.stderr),
-        *(cell.num_items, cell.samples_per_item, cell.split),
-    )
-
-
-def _event(event: a.EventRow) -> Heard:
-    def tell(watcher: Callback) -> None:
-        hear = watcher.decision if event.kind == DECISION else watcher.event
-        if event.data.get("is_news", True):  # a fixed order's picks are none
-            hear([event.text])
-
-    return Heard(event.created_at, EVENT, event.step, tell)
+def _tell(what: str, *facts: object) -> Callable[[Callback], None]:
+    """Pass facts to a watcher by the method that hears them."""
+    return lambda watcher: getattr(watcher, what)(*facts)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from rich.text import Text
 
 from orchestrator.cli.console import plain
-from orchestrator.cli.run_state import Accuracy, ArmState, RunState
+from orchestrator.cli.run_state import ArmState, RunState
 from store.sentences import number, signed
 
 MOST_ARMS = 8
@@ -47,8 +48,7 @@ class Block:
 
 def draw(snapshot: RunState, width: int, height: int, note: str | None = None) -> list[Text]:
     """Draw a moment into at most `height` lines of at most `width` columns; `note` is what only the drawer knows."""
-    head = [_title(snapshot, width), *_bars(snapshot, width)]
-    foot = [*_numbers(snapshot), *_last_words(snapshot, note)]
+    head, foot = _head(snapshot, width), _foot(snapshot, note)
     room = max(0, height - len(head) - len(foot))
     blocks = _blocks(snapshot, width, room)
     airy = [Text()] if room >= len(blocks) + 3 else []
@@ -65,38 +65,28 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-# --- above: where the run stands -----------------------------------------------------------------------------
-
-
-def _title(shot: RunState, width: int) -> Text:
-    """Name, stage and environment on the left, time left on the right."""
+def _head(shot: RunState, width: int) -> list[Text]:
+    """Where the run stands: name and stage, time left on the right, and bars of the stage's and the run's steps."""
     outline = shot.outline
     if shot.stage:
         where = f"stage {shot.stage} of {outline.num_stages}: {plain(shot.environment or 'all environments')}"
     else:
         where = f"before training; {outline.num_stages} stages to come"
-    left = Text.assemble((plain(shot.name), "bold"), "  ", where)
-    if shot.left_s is None:
-        return left
-    right = f"  {'at most ' if outline.may_end_early else ''}{clock(shot.left_s)} left"
-    if len(shot.name) + len(right) < width:
-        left.truncate(width - len(right), overflow="ellipsis", pad=True)
-        left.append(right)
-    return left
-
-
-def _bars(shot: RunState, width: int) -> list[Text]:
-    """The stage's steps or what takes a while instead, and the run's steps."""
-    bound = "at most " if shot.outline.may_end_early else ""
-    num_steps, per_stage = shot.step + shot.steps_left, shot.outline.steps_per_stage
+    title, bound = Text.assemble((plain(shot.name), "bold"), "  ", where), "at most " * outline.may_end_early
+    if shot.left_s is not None:
+        left = f"  {bound}{clock(shot.left_s)} left"
+        if len(shot.name) + len(left) < width:
+            title.truncate(width - len(left), overflow="ellipsis", pad=True)
+            title.append(left)
+    num_steps, per_stage = shot.step + shot.steps_left, outline.steps_per_stage
     run = _bar("run", shot.step, num_steps, f"step {shot.step} of {bound}{num_steps}", width)
     if shot.phase is None:
         words = f"step {shot.stage_step} of {bound}{per_stage}"
-        return [_bar("stage", shot.stage_step, per_stage, words, width), run]
+        return [title, _bar("stage", shot.stage_step, per_stage, words, width), run]
     if not shot.phase.total:
-        return [Text(plain(shot.phase.text), "cyan"), run]
+        return [title, Text(plain(shot.phase.text), "cyan"), run]
     words = f"{shot.phase.done} of {shot.phase.total}  {plain(shot.phase.text)}"
-    return [_bar("now", shot.phase.done, shot.phase.total, words, width), run]
+    return [title, _bar("now", shot.phase.done, shot.phase.total, words, width), run]
 
 
 def _bar(label: str, done: int, total: int, words: str, width: int) -> Text:
@@ -105,18 +95,20 @@ def _bar(label: str, done: int, total: int, words: str, width: int) -> Text:
     return Text.assemble(f"{label:<5}  ", (FULL * full, "cyan"), (EMPTY * (room - full), "dim"), f"  {words}")
 
 
-# --- between: who may be picked, what was learnt ---------------------------------------------------------------
-
-
 def _blocks(shot: RunState, width: int, room: int) -> list[Text]:
     """Arms, accuracies and the scheduler's arms: beside each other if there is room, else below."""
     is_wide = width >= WIDE
     each = (width - GAP) // 2 if is_wide else width
-    arms, schedule = _arms(_arms_title(shot), shot.arms, each), _arms("next environment", shot.schedule, each)
-    learnt = _learnt(shot, each)
+    arms = _arms(f"categories of {shot.environment or 'all environments'}", shot.arms, each)
+    schedule, learnt = _arms("next environment", shot.schedule, each), _learnt(shot, each)
     if not is_wide:
         return _stacked([arms, learnt, schedule], room)
-    return _beside(_stacked([arms, schedule], room), _stacked([learnt], room), each)
+    lines = []
+    for left, right in zip_longest(_stacked([arms, schedule], room), _stacked([learnt], room)):
+        line = left.copy() if left else Text()
+        line.truncate(each, overflow="ellipsis", pad=True)
+        lines.append(line.append(" " * GAP).append_text(right or Text()))
+    return lines
 
 
 def _stacked(blocks: Sequence[Block | None], room: int) -> list[Text]:
@@ -134,20 +126,6 @@ def _stacked(blocks: Sequence[Block | None], room: int) -> list[Text]:
         lines += [Text()] if lines and airy else []
         lines += block.lines(height)
     return lines
-
-
-def _beside(left: Sequence[Text], right: Sequence[Text], width: int) -> list[Text]:
-    lines = []
-    for index in range(max(len(left), len(right))):
-        line = left[index].copy() if index < len(left) else Text()
-        line.truncate(width, overflow="ellipsis", pad=True)
-        line.append(" " * GAP)
-        lines.append(line.append_text(right[index]) if index < len(right) else line)
-    return lines
-
-
-def _arms_title(shot: RunState) -> str:
-    return f"categories of {shot.environment}" if shot.environment else "categories of all environments"
 
 
 def _arms(title: str, arms: Sequence[ArmState], width: int) -> Block | None:
@@ -174,23 +152,15 @@ def _learnt(shot: RunState, width: int) -> Block | None:
     if not shot.accuracies:
         return None
     when = f"after stage {shot.after_stage}" if shot.after_stage else "before training"
-    names = _column([_held_out(accuracy) for accuracy in shot.accuracies], width - 16)
-    rows = [
-        Text.assemble("  ", name, f"  {number(accuracy.value):>4}  ", _change(accuracy.change))
-        for name, accuracy in zip(names, shot.accuracies, strict=True)
-    ]
+    labels = [one.environment + " (its own tasks)" * one.closed for one in shot.accuracies]
+    rows = []
+    for name, accuracy in zip(_column(labels, width - 16), shot.accuracies, strict=True):
+        change, style = accuracy.change, "dim"
+        if change is not None and abs(change) >= NOTABLE:
+            style = "green" if change > 0 else "yellow"
+        words = "" if change is None else f"{signed(change):>5}"
+        rows.append(Text.assemble("  ", name, f"  {number(accuracy.value):>4}  ", (words, style)))
     return Block(Text.assemble((f"held-out accuracy {when}", "bold")), rows, range(len(rows)))
-
-
-def _held_out(accuracy: Accuracy) -> str:
-    return accuracy.environment + (" (its own tasks)" if accuracy.closed else "")
-
-
-def _change(change: float | None) -> tuple[str, str]:
-    if change is None:
-        return "", ""
-    style = "dim" if abs(change) < NOTABLE else "green" if change > 0 else "yellow"
-    return f"{signed(change):>5}", style
 
 
 def _column(names: Sequence[str], most: int) -> list[Text]:
@@ -202,30 +172,19 @@ def _column(names: Sequence[str], most: int) -> list[Text]:
     return texts
 
 
-# --- below: how it goes -----------------------------------------------------------------------------------------
-
-
-def _numbers(shot: RunState) -> list[Text]:
-    """Reward and entropy, speed and where the time goes."""
-    if shot.step_s is None:
-        return []
-    shares = ", ".join(f"{part} {share:.0%}" for part, share in shot.shares if share >= NOTABLE)
-    return [
-        Text.assemble(
-            *("reward ", (number(shot.reward), "bold")),
-            *("   entropy ", (number(shot.entropy), "bold"), " nats"),
-            ("   mean of the last steps", "dim"),
-        ),
-        Text.assemble((f"{number(shot.step_s)} s", "bold"), " a step: ", shares),
-    ]
-
-
-def _last_words(shot: RunState, note: str | None) -> list[Text]:
+def _foot(shot: RunState, note: str | None) -> list[Text]:
+    """How it goes: reward and entropy, speed and where the time goes, what was said last."""
     lines = []
-    if shot.decision:
-        lines.append(Text(plain(shot.decision), "dim"))
-    if shot.event:
-        lines.append(Text(f"! {plain(shot.event)}", "yellow"))
-    if note:
-        lines.append(Text(plain(note), "bold"))
-    return lines
+    if shot.step_s is not None:
+        shares = ", ".join(f"{part} {share:.0%}" for part, share in shot.shares if share >= NOTABLE)
+        lines = [
+            Text.assemble(
+                *("reward ", (number(shot.reward), "bold")),
+                *("   entropy ", (number(shot.entropy), "bold"), " nats"),
+                ("   mean of the last steps", "dim"),
+            ),
+            Text.assemble((f"{number(shot.step_s)} s", "bold"), " a step: ", shares),
+        ]
+    event = f"! {plain(shot.event)}" if shot.event else ""
+    said = ((plain(shot.decision or ""), "dim"), (event, "yellow"), (plain(note or ""), "bold"))
+    return [*lines, *(Text(text, style) for text, style in said if text)]

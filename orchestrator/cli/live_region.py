@@ -5,6 +5,9 @@ whatever a resize did to the lines below, and ends with everything below erased;
 know synchronised output (mode 2026) show at once. What is printed meanwhile appears above the region, once, and
 stays. Used as a context: the region is gone and the cursor visible when the block ends, at a signal that kills, and at
 Ctrl-Z.
+
+It is ours since `rich.live` cannot keep these promises: in a trial twenty prints in a fifth of a second made it draw 22
+times. After SIGTERM and after Ctrl-Z it left its lines there and the cursor hidden.
 """
 
 from __future__ import annotations
@@ -42,17 +45,20 @@ class Terminal:
         self.stream = stream
         self.encoding = stream.encoding or "utf-8"
         self._is_gone = False  # closed while we draw: nobody looks any more
+        self._data, self._sizes = b"", list[int]()  # to write, and how much of it each write took
 
     def size(self) -> os.terminal_size:
         """Columns and lines."""
         return shutil.get_terminal_size() if self._is_gone else os.get_terminal_size(self.stream.fileno())
 
     def write(self, text: str) -> None:
-        """Write at once, past all buffers: also a signal handler may."""
+        """Write at once, past all buffers: also a signal handler may. What a signal cut off is written first."""
         data = text.encode(self.encoding, "replace")
+        self._data, self._sizes = self._data[sum(self._sizes) :] + data, []
         try:
-            while data and not self._is_gone:
-                data = data[os.write(self.stream.fileno(), data) :]
+            while not self._is_gone and (rest := self._data[sum(self._sizes) :]):
+                # One call in C: no handler runs between a write and the note of its size.
+                self._sizes.extend(map(os.write, (self.stream.fileno(),), (rest,)))
         except OSError:  # EIO of a terminal that hung up
             self._is_gone = True
 
@@ -114,7 +120,13 @@ class LiveRegion:
 
     def redraw(self, draw: Draw, urgent: bool = False) -> None:
         """Draw, unless it is too soon: `urgent` things wait only for the limit of drawings a second."""
-        if self._before is None or not self._may_draw(urgent):
+        if self._before is None:
+            return
+        now, urgent = self._now(), urgent or self._owed
+        since = now - self._drawn_at[-1] if self._drawn_at else EVERY_S
+        may_draw = sum(now - at < 1 for at in self._drawn_at) < PER_SECOND and (urgent or since >= EVERY_S)
+        self._owed = urgent and not may_draw
+        if not may_draw:
             return
         columns, lines = self._terminal.size()
         frame = self._compose(draw(columns - 1, lines - 1))  # a full last column would wrap on some terminals
@@ -123,14 +135,6 @@ class LiveRegion:
             self._frame = frame
             self._terminal.write(SYNC_ON + erase + self._pending() + frame + SYNC_OFF)
             self._drawn_at.append(self._now())
-
-    def _may_draw(self, urgent: bool) -> bool:
-        now, urgent = self._now(), urgent or self._owed
-        since = now - self._drawn_at[-1] if self._drawn_at else EVERY_S
-        in_a_second = sum(now - at < 1 for at in self._drawn_at)
-        may = in_a_second < PER_SECOND and (urgent or since >= EVERY_S)
-        self._owed = urgent and not may
-        return may
 
     def _compose(self, lines: Sequence[Text]) -> str:
         """Make one string of a region's lines that leaves the cursor where it found it."""

@@ -1,4 +1,4 @@
-"""prune, upgrade: looking after a home folder."""
+"""prune: checkpoints that are no longer needed are deleted."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli.console import out, print_json
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home
+from orchestrator.runs import pruning
+from orchestrator.runs.dry_run import size_in_words
 
 
 def prune(
@@ -28,11 +31,7 @@ def prune(
     What stays can be resumed, told and forked at every boundary. Runs in use are left alone; the ledger keeps all
     its rows.
     """
-    from orchestrator.cli.console import out, print_json
-    from orchestrator.runs.dry_run import size_in_words
-    from orchestrator.runs.pruning import prune as delete
-
-    freed = delete(home, runs or [], boundaries, warm_starts, dry_run)
+    freed = pruning.prune(home, runs or [], boundaries, warm_starts, dry_run)
     if as_json:
         print_json([vars(one) for one in freed])
         return
@@ -42,13 +41,3 @@ def prune(
         out.print(f"{one.what:<24} {size_in_words(one.num_bytes):>8}  {what}", markup=False)
     total = size_in_words(sum(one.num_bytes for one in freed))
     out.print(f"{total} {'would be' if dry_run else 'were'} freed in {home}", markup=False)
-
-
-def upgrade(home: Home = DEFAULT_HOME) -> None:
-    """Bring a ledger that an earlier Evergreen wrote up to date. Runs, rows and digests stay as they are."""
-    from orchestrator.cli.console import out
-    from orchestrator.runs.catalog import upgrade_ledgers
-    from store.secrets import without_logins
-
-    for url in upgrade_ledgers(home):
-        out.print(f"{without_logins(url)} is up to date", markup=False)

@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli.console import say_where, write_page
 from orchestrator.cli.options import DEFAULT_HOME, Home, RunName
+from orchestrator.runs.catalog import find_run, opened
+from store.report import REPORT_FILE, write
 
 
 def report(
@@ -24,10 +27,6 @@ def report(
 
     The file needs no network and runs no script. A run writes its own at every boundary.
     """
-    from orchestrator.cli.output_paths import say_where, write_page
-    from orchestrator.runs.catalog import find_run, opened
-    from store.report import REPORT_FILE, write
-
     with opened(home, run) as (place, ledger):
         find_run(ledger, run)
         folder = place.run_folder(run)

@@ -1,4 +1,4 @@
-"""run, resume, fork, stop."""
+"""run, resume, fork: a run begins or goes on, and is told at its end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.cli.console import out, problem
 from orchestrator.cli.options import DEFAULT_HOME, Home, RunName, Set, SpecFile, UntilStep, command
+from orchestrator.cli.screen import on_screen
+from orchestrator.cli.tables import print_story
+from orchestrator.errors import RESUMABLE
+from orchestrator.os_signals import Interrupted, catching_signals
+from orchestrator.runs.catalog import opened, refuse_run
+from store.errors import LedgerAway
+from store.report import REPORT_FILE
+from store.run_summary import facts_with_digests
+from store.storage import refusal
 
 if TYPE_CHECKING:
     from orchestrator.runs.session import Outcome
@@ -21,15 +31,37 @@ def run(
     Ctrl-C finishes the step, saves, and prints how to go on; a second Ctrl-C kills. Running the same spec again
     makes a new run, NAME-2.
     """
-    from orchestrator.cli.live import on_screen
-    from orchestrator.os_signals import catching_signals
     from orchestrator.runs.api import run as start
-    from orchestrator.runs.catalog import refuse_run
 
     refuse_run(spec, home)
     with on_screen(home) as screen, catching_signals(screen.stopping, is_urgent=True):
         outcome = start(spec, overrides or [], home, until_step, screen)
-    _end(outcome, home)
+    end(outcome, home)
+
+
+def end(outcome: Outcome, home: Path) -> None:
+    """Tell a finished run and how to look further; leave with the outcome's exit code."""
+    if outcome.status != "finished":
+        raise typer.Exit(outcome.exit_code)
+    name, report = outcome.name, outcome.folder / REPORT_FILE
+    try:
+        with opened(home, name) as (place, ledger):
+            print_story(out, facts_with_digests(ledger, place, name))
+    except LedgerAway as away:  # it is finished all the same
+        problem(str(away))
+    out.print("\nGo on with")
+    here = report.relative_to(Path.cwd()) if report.is_relative_to(Path.cwd()) else report
+    for words, what in (
+        (str(here), "the report: open it in a browser"),
+        (command("ui", home), "MLflow's pages: this run beside others"),
+        (command(f"show {name}", home), "this again; --events, --json"),
+        (command(f"show {name} --samples ENV --failed", home), "what the policy wrote, and its scores"),
+        (command(f"resume {name} --stages N", home), "goes on, to more stages"),
+        (command(f"fork {name} --stage N --set a.b=c", home), "a new run from a boundary of this one"),
+        (command(f"weights {name} DIR", home), "the policy as a folder for transformers"),
+    ):
+        out.print(f"  {words:<54}  {what}", markup=False)
+    raise typer.Exit(outcome.exit_code)
 
 
 def resume(
@@ -46,27 +78,22 @@ def resume(
     The spec is the one that the ledger keeps of the run, whatever its spec.yaml says; --set may change `resources`,
     `tracker` and `checkpoint` only. A run that the ledger lacks, or is behind with, is entered again from its folder.
     """
-    from orchestrator.cli.console import problem
-    from orchestrator.cli.live import on_screen
-    from orchestrator.errors import RESUMABLE
-    from orchestrator.os_signals import Interrupted, catching_signals
     from orchestrator.runs.api import resume as go_on
-    from store.errors import LedgerAway
-    from store.storage import refusal
 
+    again = command(f"resume {run}", home)
     try:
         with on_screen(home, goes_on=True) as screen, catching_signals(screen.stopping, is_urgent=True):
             outcome = go_on(run, overrides or [], home, until_step, screen, stages)
     except LedgerAway as away:
-        problem(f"{away} {run} stays as it is. Go on with: {command(f'resume {run}', home)}")
+        problem(f"{away} {run} stays as it is. Go on with: {again}")
         raise typer.Exit(RESUMABLE) from None
     except (Interrupted, OSError) as cause:
         why = str(cause) if isinstance(cause, Interrupted) else refusal(cause)
         if why is None:
             raise
-        problem(f"{why}, before {run} went on; it is as it was. Go on with: {command(f'resume {run}', home)}")
+        problem(f"{why}, before {run} went on; it is as it was. Go on with: {again}")
         raise typer.Exit(RESUMABLE) from None
-    _end(outcome, home)
+    end(outcome, home)
 
 
 def fork(
@@ -84,57 +111,8 @@ def fork(
     A fork keeps its parent's policy, evaluation and environments, and may name new ones:
     evergreen fork demo --stage 3 --set curriculum.scheduler=boltzmann --set environments.more=codebook
     """
-    from orchestrator.cli.live import on_screen
-    from orchestrator.os_signals import catching_signals
     from orchestrator.runs.api import fork as begin
 
     with on_screen(home, goes_on=True) as screen, catching_signals(screen.stopping, is_urgent=True):
         outcome = begin(run, stage, spec, overrides or [], home, until_step, screen)
-    _end(outcome, home)
-
-
-def stop(run: RunName, home: Home = DEFAULT_HOME) -> None:
-    """Ask a run in another process to finish its step, save and stop."""
-    from orchestrator.cli.console import out
-    from orchestrator.runs.catalog import request_stop
-
-    out.print(request_stop(run, home))
-
-
-def _shortest(path: Path) -> str:
-    """Write a path from here if it is below here."""
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
-
-
-def _end(outcome: Outcome, home: Path) -> None:
-    """Tell a finished run and how to look further; leave with the outcome's exit code."""
-    from orchestrator.cli.console import out, problem
-    from orchestrator.cli.tables import print_story
-    from orchestrator.runs.catalog import opened
-    from store.errors import LedgerAway
-    from store.report import REPORT_FILE
-    from store.run_summary import facts_with_digests
-
-    if outcome.status == "finished":
-        try:
-            with opened(home, outcome.name) as (place, ledger):
-                print_story(out, facts_with_digests(ledger, place, outcome.name))
-        except LedgerAway as away:  # it is finished all the same
-            problem(str(away))
-        out.print("\nGo on with")
-        name = outcome.name
-        lines = [(_shortest(outcome.folder / REPORT_FILE), "the report: open it in a browser")]
-        lines += [
-            (command(words, home), what)
-            for words, what in (
-                ("ui", "MLflow's pages: this run beside others"),
-                (f"show {name}", "this again; --events, --json"),
-                (f"show {name} --samples ENV --failed", "what the policy wrote, and its scores"),
-                (f"resume {name} --stages N", "goes on, to more stages"),
-                (f"fork {name} --stage N --set a.b=c", "a new run from a boundary of this one"),
-                (f"weights {name} DIR", "the policy as a folder for transformers"),
-            )
-        ]
-        for words, what in lines:
-            out.print(f"  {words:<54}  {what}", markup=False)
-    raise typer.Exit(outcome.exit_code)
+    end(outcome, home)

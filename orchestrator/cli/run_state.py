@@ -171,6 +171,20 @@ class Course(Callback):
         """The facts of this moment."""
         last = [recent for recent in self._recent if recent.stage == self._stage]
         step_s = fmean(recent.seconds for recent in self._recent) if self._recent else None
+        learns = any(arm.bandit == EVERYTHING and arm.value is not None for arm in self._arms)
+        sums = {
+            part: sum(recent.metrics.get(f"seconds_{part}") or 0.0 for recent in self._recent)
+            for part in PARTS
+        }
+        total = sum(sums.values())
+        after = self._boundary.after_stage if self._boundary else -1
+        num_stages, per_stage = self._outline.num_stages, self._outline.steps_per_stage
+        is_open = self._stage > max(0, after)  # a stage has no steps left once its boundary was measured
+        steps_left = (per_stage - self._stage_step) * is_open + (num_stages - self._stage) * per_stage
+        left_s = None
+        if step_s is not None:
+            boundary_s = fmean(self._boundary_seconds) if self._boundary_seconds else 0.0
+            left_s = step_s * steps_left + boundary_s * (num_stages - max(after, self._stage - 1))
         return RunState(
             name=self._name,
             outline=self._outline,
@@ -179,16 +193,17 @@ class Course(Callback):
             environment=self._environment,
             stage_step=self._stage_step,
             step=self.step_now,
-            steps_left=self._steps_left,
+            steps_left=steps_left,
             arms=self._arms_of(self._environment or EVERYTHING),
-            schedule=self._schedule(),
+            # the scheduler's arms, if it keeps an estimate of any
+            schedule=self._arms_of(EVERYTHING) if learns and self._environment is not None else (),
             reward=_mean(last, "reward"),
             entropy=_mean(last, "entropy_token"),
             after_stage=self._boundary.after_stage if self._boundary else None,
             accuracies=self._accuracies(),
             step_s=step_s,
-            shares=self._shares(),
-            left_s=self._left_s(step_s),
+            shares=tuple((part, seconds / total) for part, seconds in sums.items()) if total else (),
+            left_s=left_s,
             decision=self._decision,
             event=self._event,
         )
@@ -198,55 +213,20 @@ class Course(Callback):
         self._phase, self._environment = None, at.environment
         self._stage, self._stage_step, self.step_now = at.stage, at.stage_step, at.step
 
-    @property
-    def _stages_measured(self) -> int:
-        return self._boundary.after_stage if self._boundary else -1
-
-    @property
-    def _steps_left(self) -> int:
-        """Steps still to be done, at most; a stage has none left once its boundary was measured."""
-        per_stage = self._outline.steps_per_stage
-        is_open = self._stage > max(0, self._stages_measured)
-        own = per_stage - self._stage_step if is_open else 0
-        return own + (self._outline.num_stages - self._stage) * per_stage
-
-    def _left_s(self, step_s: float | None) -> float | None:
-        if step_s is None:
-            return None
-        boundaries = self._outline.num_stages - max(self._stages_measured, self._stage - 1)
-        boundary_s = fmean(self._boundary_seconds) if self._boundary_seconds else 0.0
-        return step_s * self._steps_left + boundary_s * boundaries
-
     def _arms_of(self, bandit: str) -> tuple[ArmState, ...]:
         arms = (ArmState(arm.arm, arm.probability) for arm in self._arms if arm.bandit == bandit)
         return tuple(sorted(arms, key=lambda arm: _natural(arm.name)))
 
-    def _schedule(self) -> tuple[ArmState, ...]:
-        """The scheduler's arms, if it keeps an estimate of any."""
-        learns = any(arm.bandit == EVERYTHING and arm.value is not None for arm in self._arms)
-        return self._arms_of(EVERYTHING) if learns and self._environment is not None else ()
-
     def _accuracies(self) -> tuple[Accuracy, ...]:
         if self._boundary is None:
             return ()
-        is_first = self._boundary.after_stage == 0
-        return tuple(
-            Accuracy(
-                environment=cell.environment,
-                value=cell.value,
-                change=None if is_first else _change(self._first.get(cell.environment), cell.value),
-                closed=cell.split == "own",
-            )
-            for cell in sorted(accuracies(self._boundary), key=lambda cell: _natural(cell.environment))
-        )
-
-    def _shares(self) -> tuple[tuple[str, float], ...]:
-        sums = {
-            part: sum(recent.metrics.get(f"seconds_{part}") or 0.0 for recent in self._recent)
-            for part in PARTS
-        }
-        total = sum(sums.values())
-        return tuple((part, seconds / total) for part, seconds in sums.items()) if total else ()
+        found = []
+        for cell in sorted(accuracies(self._boundary), key=lambda cell: _natural(cell.environment)):
+            before, change = self._first.get(cell.environment), None
+            if self._boundary.after_stage and before is not None and cell.value is not None:
+                change = cell.value - before
+            found.append(Accuracy(cell.environment, cell.value, change, cell.split == "own"))
+        return tuple(found)
 
 
 def accuracies(record: BoundaryRecord) -> list[CellRecord]:
@@ -261,10 +241,6 @@ def accuracies(record: BoundaryRecord) -> list[CellRecord]:
 def _mean(recent: Sequence[_Recent], metric: str) -> float | None:
     values = [value for one in recent if (value := one.metrics.get(metric)) is not None]
     return fmean(values) if values else None
-
-
-def _change(before: float | None, now: float | None) -> float | None:
-    return None if before is None or now is None else now - before
 
 
 def _natural(name: str) -> list[tuple[bool, int, str]]:

@@ -1,17 +1,28 @@
-"""What a person sees while a run goes: plain lines, one every few seconds, nothing that flickers."""
+"""What a person sees while a run goes: plain lines, and on a terminal a live view below them.
+
+The live view is drawn from the watcher's callbacks, in the trainer's own thread: between two of them it stands still.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from rich.text import Text
 
 from orchestrator.callbacks import Callback
 from orchestrator.cli.console import err, number, out, plain
+from orchestrator.cli.ledger_replay import recalled
+from orchestrator.cli.live_layout import draw
+from orchestrator.cli.live_region import LiveRegion, Terminal
 from orchestrator.cli.options import command
-from orchestrator.cli.run_state import accuracies
+from orchestrator.cli.run_state import Course, accuracies
+from orchestrator.os_signals import STOPPING
 from orchestrator.progress import Progress
 from store.records import BoundaryRecord, StepRecord
 
@@ -111,3 +122,128 @@ class Screen(Callback):
         pace = (time.monotonic() - self._first_step[1]) / (at.step - self._first_step[0])
         left = int(pace * (at.num_steps - at.step))
         return f"{left // 60}:{left % 60:02} left" if left else ""
+
+
+Recall = Callable[[str], Course]  # a run's course up to now, by its name
+
+
+def can_draw() -> bool:
+    """Whether stdout is a terminal that a person looks at and that lets its lines be drawn again."""
+    is_dumb = os.environ.get("TERM", "dumb") in ("dumb", "unknown", "")
+    return sys.stdout.isatty() and not is_dumb and not os.environ.get("CI")
+
+
+@contextmanager
+def on_screen(home: Path, goes_on: bool = False) -> Iterator[Callback]:
+    """Show a run while the block lasts, one that `goes_on` with its past: live on a terminal, else as plain lines."""
+    if not can_draw():
+        yield Screen(home)
+        return
+    with LiveRegion(Terminal(sys.stdout)) as region:
+        yield Live(Screen(home), region, recall=partial(recalled, home) if goes_on else None)
+
+
+class Live(Callback):
+    """Prints what is worth keeping and draws the rest.
+
+    `recall` reads the past of a run that goes on: at the first event, which comes once the ledger is back at the
+    checkpoint.
+    """
+
+    def __init__(
+        self, lines: Screen, region: LiveRegion, course: Course | None = None, recall: Recall | None = None
+    ) -> None:
+        self.course = course or Course()
+        self.note: str | None = None
+        self._lines, self._region, self._recall = lines, region, recall
+        self._name, self._is_waiting = "", False
+
+    def opening(self, text: str) -> None:
+        """Say how far the opening of long data is, as a line: there is nothing to draw yet."""
+        self._lines.opening(text)
+
+    def begin(self, name: str, folder: str) -> None:
+        """Take the terminal; a run that follows another, its twin, has a course of its own."""
+        if self._name:
+            self.course = Course()
+        self._name = name
+        self._lines.begin(name, folder)
+        self.course.begin(name, folder)
+        self._region.open()
+        self.show(urgent=True)
+
+    def phase(self, text: str) -> None:
+        """Say what begins."""
+        self._lines.phase(text)
+        self.course.phase(text)
+        self.show(urgent=True)
+
+    def warm_start(self, batch: int, num_batches: int, loss: float) -> None:
+        """Show how far the warm start is."""
+        self.course.warm_start(batch, num_batches, loss)
+        self.show()
+
+    def stage(self, at: Progress) -> None:
+        """Name the stage."""
+        self._lines.stage(at)
+        self.course.stage(at)
+        self.show(urgent=True)
+
+    def step(self, at: Progress, record: StepRecord) -> None:
+        """Show how learning goes."""
+        self.course.step(at, record)
+        self.show()
+
+    def measuring(self, text: str, done: int, total: int) -> None:
+        """Show what is being measured."""
+        self.course.measuring(text, done, total)
+        self.show(urgent=done == 0)
+
+    def boundary(self, at: Progress, record: BoundaryRecord) -> None:
+        """Give every environment's held-out accuracy."""
+        self._lines.boundary(at, record)
+        self.course.boundary(at, record)
+        self.show(urgent=True)
+
+    def decision(self, texts: Sequence[str]) -> None:
+        """Pass on what was decided, and why."""
+        if texts:
+            self._lines.decision(texts)
+            self.course.decision(texts)
+            self.show(urgent=True)
+
+    def event(self, texts: Sequence[str]) -> None:
+        """Pass on what a person should know."""
+        if texts:
+            recall, self._recall = self._recall, None
+            if recall is not None:
+                self.course = recall(self._name)
+            self._lines.event(texts)
+            self.course.event(texts)
+            self.show(urgent=True)
+
+    def stopping(self) -> None:
+        """Say at once that a signal was heard: this runs inside its handler."""
+        self.note = STOPPING
+        self._region.print_now(STOPPING)
+
+    def end(self, name: str, status: str, reason: str | None) -> None:
+        """Give the terminal back, then say how to go on."""
+        self._region.close()
+        self._lines.end(name, status, reason)
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Draw what is told in the block once, at its end."""
+        self._is_waiting = True
+        yield
+        self._is_waiting = False
+        self.show(urgent=True)
+
+    def show(self, urgent: bool = False) -> None:
+        """Draw this moment, unless it is too soon."""
+        if not self._is_waiting:
+            self._region.redraw(self._draw, urgent)
+
+    def _draw(self, columns: int, lines: int) -> list[Text]:
+        return draw(self.course.snapshot(), columns, lines, self.note)

@@ -1,21 +1,35 @@
-"""study: many runs over settings and seeds, in parallel processes."""
+"""study: many runs over settings and seeds, in parallel processes; and what a person sees while they go."""
 
 from __future__ import annotations
 
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.text import Text
 
+from orchestrator.cli.console import err, out, plain, print_json, problem
+from orchestrator.cli.live_region import LiveRegion, Terminal
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home, command
+from orchestrator.cli.screen import can_draw
+from orchestrator.errors import DONE, OUR_FAULT, RESUMABLE, UserError
+from orchestrator.os_signals import exit_code_of, say
+from orchestrator.setting_labels import slug, text_of
+from orchestrator.studies.cost import cost_of, num_steps, pace, rehearse
+from orchestrator.studies.history import looking, refuse_changes
+from orchestrator.studies.runner import ProcessEnd, StudyCallback, StudyRunner, open_study, workers_of
+from orchestrator.studies.study import Study, load_study
+from store.sentences import duration, num
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from orchestrator.studies.cost import Cost
-    from orchestrator.studies.run_queue import ProcessEnd
-    from orchestrator.studies.runner import StudyRunner
-    from orchestrator.studies.study import Study
+WORKER = (
+    "orchestrator.cli.study_worker"  # the module that is a run's process: it prints as `evergreen run` does
+)
+LAST_LINES = 3  # shown of what a failed run's process printed
 
 
 def study(
@@ -28,7 +42,7 @@ def study(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say which runs, how much time and disk.")
     ] = False,
-    rehearse: Annotated[
+    does_rehearse: Annotated[
         bool, typer.Option("--rehearse", help="With --dry-run: measure the time on a few steps, run aside.")
     ] = False,
     home: Home = DEFAULT_HOME,
@@ -39,38 +53,32 @@ def study(
     The same command again goes on: finished runs stay, interrupted ones resume, missing ones start. Ctrl-C lets the
     running ones finish their step and save; a second Ctrl-C kills. A failed run is tried once more.
     """
-    from orchestrator.cli.console import problem
-    from orchestrator.errors import UserError
-    from orchestrator.os_signals import exit_code_of
-    from orchestrator.studies.runner import conducting
-    from orchestrator.studies.study import load_study
-
     checked = load_study(file)
     if dry_run:
-        _tell_beforehand(checked, home, workers, rehearse, as_json)
+        print_plan(checked, home, workers, does_rehearse, as_json)
         return
-    if rehearse:
+    if does_rehearse:
         raise UserError("--rehearse is part of --dry-run: say both, or neither")
-    with conducting(checked, home, workers) as conductor:
-        cost = conductor.cost()  # builds every environment: what is broken is told before anything runs
+    with open_study(checked, home, workers, WORKER) as runner:
+        cost = runner.cost()  # builds every environment: what is broken is told before anything runs
+        console, done = err if as_json else out, len(runner.done_before)
+        already = f", {done} finished already" if done else ""
+        console.print(f"study {checked.name}: {_size(checked)}{already}", markup=False)
+        for line in cost.lines():
+            console.print(line, markup=False)
+        if (changed := runner.history.changed_comparison()) is not None:
+            console.print(f"warning: {changed}", markup=False)
         try:
-            endings = _conduct(conductor, cost, home, as_json)
+            with on_screen(console, home) as screen:
+                endings = runner.run_all(screen)
         except KeyboardInterrupt as signal:
             problem(f"killed; go on with: {command(f'study {file}', home)}")
             raise typer.Exit(exit_code_of(signal)) from None
-        _tell_afterwards(conductor, endings, file, home, as_json)
+        finish(runner, endings, file, home, as_json)
 
 
-def _tell_beforehand(
-    study: Study, home: Path, workers: int | None, does_rehearse: bool, as_json: bool
-) -> None:
+def print_plan(study: Study, home: Path, workers: int | None, does_rehearse: bool, as_json: bool) -> None:
     """Print what a study would do; nothing is written, not even a home."""
-    from orchestrator.cli.console import out, print_json
-    from orchestrator.studies.cost import cost_of, pace
-    from orchestrator.studies.history import looking, refuse_changes
-    from orchestrator.studies.pilot import rehearse
-    from orchestrator.studies.runner import workers_of
-
     with looking(study, home) as (history, reading):
         refuse_changes(history)
         states = history.states()
@@ -86,111 +94,171 @@ def _tell_beforehand(
             {"study": study.name, "plan": dict(study.record().plan), "runs": runs, "cost": cost.facts()}
         )
         return
-    for line in [*_settings(study), *cost.lines()]:
-        out.print(line, markup=False)
-
-
-def _settings(study: Study) -> list[str]:
-    """List the settings by label, each with what it changes."""
-    from orchestrator.setting_labels import slug, text_of
-
-    seeds = ", ".join(map(str, study.seeds))
     width = max(len(setting.label) for setting in study.settings)
-    lines = [f"study {study.name}: {_size(study)}; seeds {seeds}"]
+    lines = [f"study {study.name}: {_size(study)}; seeds {', '.join(map(str, study.seeds))}"]
     for setting in study.settings:
         changed = ", ".join(f"{field} {text_of(value)}" for field, value in setting.changes.items())
         lines.append(f"  {setting.label:<{width}}  {changed or 'the base spec as it is'}")
-    first = study.settings[0]
-    return [*lines, f"  runs are called {study.name}.{slug(first.label)}.s{study.seeds[0]} and so on"]
+    lines.append(
+        f"  runs are called {study.name}.{slug(study.settings[0].label)}.s{study.seeds[0]} and so on"
+    )
+    for line in [*lines, *cost.lines()]:
+        out.print(line, markup=False)
 
 
 def _size(study: Study) -> str:
-    from store.sentences import num
-
     settings, seeds = num(len(study.settings), "setting"), num(len(study.seeds), "seed")
     return f"{settings} x {seeds} = {num(len(study.runs), 'run')}"
 
 
-def _conduct(conductor: StudyRunner, cost: Cost, home: Path, as_json: bool) -> Mapping[str, ProcessEnd]:
-    from orchestrator.cli.console import err, out
-    from orchestrator.cli.study_progress import on_screen
-
-    console = err if as_json else out
-    done = len(conductor.done_before)
-    already = f", {done} finished already" if done else ""
-    console.print(f"study {conductor.study.name}: {_size(conductor.study)}{already}", markup=False)
-    for line in cost.lines():
-        console.print(line, markup=False)
-    if (changed := conductor.history.changed_comparison()) is not None:
-        console.print(f"warning: {changed}", markup=False)
-    with on_screen(console, home) as screen:
-        return conductor.conduct(screen)
-
-
-def _tell_afterwards(
-    conductor: StudyRunner, endings: Mapping[str, ProcessEnd], file: Path, home: Path, as_json: bool
+def finish(
+    runner: StudyRunner, endings: Mapping[str, ProcessEnd], file: Path, home: Path, as_json: bool
 ) -> None:
     """Sum up, say how to go on, and leave with the study's exit code."""
-    from orchestrator.cli.console import err, out, print_json
-    from orchestrator.errors import DONE, OUR_FAULT, RESUMABLE
-
-    by_status = {
-        status: [ending for ending in endings.values() if ending.status == status]
+    finished, failed, stopped = (
+        [ending for ending in endings.values() if ending.status == status]
         for status in ("finished", "failed", "stopped")
-    }
-    num_finished = len(conductor.done_before) + len(by_status["finished"])
-    num_open = len(by_status["stopped"]) + conductor.num_unstarted
-    if as_json:
-        print_json(_facts(conductor, endings))
-    else:
-        counts = f"{num_finished} of {len(conductor.study.runs)} runs finished"
-        counts += f", {len(by_status['failed'])} failed" if by_status["failed"] else ""
-        out.print(counts + (f", {num_open} to go on with" if num_open else ""))
-        own_stops = [] if conductor.is_asked_to_stop else by_status["stopped"]
-        for ending in (*by_status["failed"], *own_stops):
-            _tell_ending(conductor, ending, home)
-        if num_finished:
-            out.print(f"Compare them with: {command(f'compare {conductor.study.name}', home)}", markup=False)
-    if num_open or by_status["failed"]:
-        err.print(f"Go on with: {command(f'study {file}', home)}", markup=False)
-    raise typer.Exit(OUR_FAULT if by_status["failed"] else RESUMABLE if num_open else DONE)
-
-
-def _tell_ending(conductor: StudyRunner, ending: ProcessEnd, home: Path) -> None:
-    """Say why a run failed or stopped: the end of what it printed, and where there is more."""
-    from orchestrator.cli.console import out, plain
-
-    log = conductor.log(ending.name)
-    times = "twice" if ending.attempts > 1 else "once"
-    how = f"failed {times} ({exit_in_words(ending.exit_code)})" if ending.status == "failed" else "stopped"
-    out.print(f"{ending.name} {how}:", markup=False)
-    for line in last_lines(log):
-        out.print(f"    {plain(line)}", markup=False)
-    events = (
-        f" and {command(f'show {ending.name} --events', home)}" if conductor.is_known(ending.name) else ""
     )
+    num_finished, num_open = len(runner.done_before) + len(finished), len(stopped) + runner.num_unstarted
+    if as_json:
+        print_facts(runner, endings)
+    else:
+        counts = f"{num_finished} of {len(runner.study.runs)} runs finished"
+        counts += f", {len(failed)} failed" if failed else ""
+        out.print(counts + (f", {num_open} to go on with" if num_open else ""))
+        for ending in (*failed, *([] if runner.is_asked_to_stop else stopped)):
+            print_ending(runner, ending, home)
+        if num_finished:
+            out.print(f"Compare them with: {command(f'compare {runner.study.name}', home)}", markup=False)
+    if num_open or failed:
+        err.print(f"Go on with: {command(f'study {file}', home)}", markup=False)
+    raise typer.Exit(OUR_FAULT if failed else RESUMABLE if num_open else DONE)
+
+
+def print_ending(runner: StudyRunner, ending: ProcessEnd, home: Path) -> None:
+    """Say why a run failed or stopped: the end of what it printed, and where there is more."""
+    log, code = runner.log(ending.name), ending.exit_code
+    times = "twice" if ending.attempts > 1 else "once"
+    exited = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+    how = f"failed {times} ({exited})" if ending.status == "failed" else "stopped"
+    out.print(f"{ending.name} {how}:", markup=False)
+    text = log.read_text(errors="replace") if log.exists() else ""
+    lines = [line for line in text.splitlines() if line.strip()]
+    for line in lines[-LAST_LINES:] or ["it said nothing"]:
+        out.print(f"    {plain(line)}", markup=False)
+    events = f" and {command(f'show {ending.name} --events', home)}" if runner.is_known(ending.name) else ""
     out.print(f"    more in {log}{events}", markup=False)
 
 
-def last_lines(log: Path, most: int = 3) -> list[str]:
-    """Read the end of what a run's process printed."""
-    text = log.read_text(errors="replace") if log.exists() else ""
-    lines = [line for line in text.splitlines() if line.strip()]
-    return lines[-most:] or ["it said nothing"]
-
-
-def exit_in_words(code: int) -> str:
-    """Say how a process ended."""
-    return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
-
-
-def _facts(conductor: StudyRunner, endings: Mapping[str, ProcessEnd]) -> dict[str, Any]:
-    done = {run.name for run in conductor.done_before}
-    runs = []
-    for run in conductor.study.runs:
+def print_facts(runner: StudyRunner, endings: Mapping[str, ProcessEnd]) -> None:
+    """Say as JSON how every run stands."""
+    runs, done = [], {run.name for run in runner.done_before}
+    for run in runner.study.runs:
         ending = endings.get(run.name)
         status = "finished" if run.name in done else ending.status if ending else "not started"
         about = {"run": run.name, "setting": run.setting.label, "seed": run.seed, "status": status}
         more = {"exit_code": ending.exit_code, "attempts": ending.attempts} if ending else {}
-        runs.append(about | more | {"log": str(conductor.log(run.name))})
-    return {"study": conductor.study.name, "runs": runs}
+        runs.append(about | more | {"log": str(runner.log(run.name))})
+    print_json({"study": runner.study.name, "runs": runs})
+
+
+DRAWN_S, SAID_S = 1.0, 30.0  # between two looks at the ledger: for a picture, and for a line of progress
+STOPPING = "Stopping once the running steps are saved; Ctrl-C again kills."
+
+
+@contextmanager
+def on_screen(console: Console, home: Path) -> Iterator[StudyCallback]:
+    """Show a study while the block lasts: live on a terminal, else as plain lines."""
+    if console.stderr or not can_draw():
+        yield StudyScreen(console, home)
+        return
+    with LiveRegion(Terminal(sys.stdout)) as region:
+        region.open()
+        yield StudyScreen(console, home, region)
+
+
+class StudyScreen(StudyCallback):
+    """Prints a study's course, and draws who runs where there is a region."""
+
+    def __init__(self, console: Console, home: Path, region: LiveRegion | None = None) -> None:
+        self._console, self._home, self._region = console, home, region
+        self._runner: StudyRunner | None = None
+        self._begun_at = self._looked_at = time.monotonic()
+        self._started_at: dict[str, float] = {}
+        self._num_done = 0
+
+    def begin(self, runner: StudyRunner) -> None:
+        """Remember whom to ask."""
+        self._runner, self._num_done = runner, len(runner.done_before)
+
+    def started(self, name: str, attempt: int) -> None:
+        """Say which run starts."""
+        self._started_at[name] = time.monotonic()
+        self._say(f"{name} {'starts' if attempt == 1 else 'is tried again'}")
+
+    def failed_once(self, name: str, exit_code: int) -> None:
+        """Say that a run will be tried again."""
+        self._say(f"! {name} failed (exit code {exit_code})", "yellow")
+
+    def ended(self, ending: ProcessEnd) -> None:
+        """Say how a run ended, and what remains."""
+        assert self._runner is not None
+        self._num_done += ending.status == "finished"
+        took = duration(time.monotonic() - self._started_at[ending.name])
+        of = f"{self._num_done} of {len(self._runner.study.runs)} finished"
+        if ending.status == "finished":
+            self._runner.remeasure()
+            self._say(f"{ending.name} finished after {took}; {of}{self._left()}")
+        else:
+            why = f" (exit code {ending.exit_code})" if ending.status == "failed" else ""
+            self._say(f"! {ending.name} {ending.status} after {took}{why}; {of}", "yellow")
+
+    def look(self) -> None:
+        """Show now and then how far the runs are."""
+        every_s = SAID_S if self._region is None else DRAWN_S
+        if time.monotonic() - self._looked_at < every_s:
+            return
+        self._looked_at = time.monotonic()
+        if self._region is not None:
+            self._region.redraw(self._draw, urgent=True)
+        elif steps := self._steps():
+            self._say("  " + "; ".join(f"{name} {self._how_far(name, done)}" for name, done in steps.items()))
+
+    def stopping(self) -> None:
+        """Say at once that a signal was heard: this runs inside its handler."""
+        if self._region is not None:
+            self._region.print_now(STOPPING)
+        else:
+            say(STOPPING)
+
+    def _draw(self, columns: int, lines: int) -> Sequence[Text]:
+        assert self._runner is not None
+        steps = self._steps()
+        num_runs = len(self._runner.study.runs)
+        head = f"{self._runner.study.name}: {self._num_done} of {num_runs} finished{self._left(steps)}"
+        rows = [Text(head, "bold")]
+        rows += [Text(f"  {name}  {self._how_far(name, done)}") for name, done in steps.items()]
+        if len(rows) > lines:
+            rows = [*rows[: lines - 1], Text(f"  and {len(rows) - lines + 1} more")]
+        for row in rows:
+            row.truncate(columns, overflow="ellipsis")
+        return rows
+
+    def _steps(self) -> dict[str, int]:
+        assert self._runner is not None
+        return {name: self._runner.steps_done(name) for name in self._runner.schedule.going}
+
+    def _how_far(self, name: str, done: int) -> str:
+        assert self._runner is not None
+        total = num_steps(self._runner.runs[name].setting.spec)
+        return f"step {done} of {total}" if done else "before its first step"
+
+    def _left(self, steps: dict[str, int] | None = None) -> str:
+        assert self._runner is not None
+        left_s = self._runner.left_s(self._steps() if steps is None else steps)
+        return "" if left_s is None or left_s < 1 else f"; about {duration(left_s)} left"
+
+    def _say(self, text: str, style: str = "") -> None:
+        seconds = int(time.monotonic() - self._begun_at)
+        clock = f"{seconds // 60:>3}:{seconds % 60:02}  "
+        self._console.print(Text.assemble(clock, (text, style)))

@@ -1,8 +1,8 @@
-"""How runs, stories and samples look on a terminal."""
+"""How stories of runs, samples, events and methods look on a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -38,111 +38,86 @@ def table(title: str, *columns: str) -> Table:
     return made
 
 
-def runs_table(runs: Sequence[Mapping[str, Any]]) -> Table:
-    """List runs."""
-    made = table("", "run", "status", "steps", "objective", "bandit", "model", "seed", "begun")
-    for run in runs:
-        cells = (run["num_steps"], run["objective"], run["bandit"], run["model"], run["seed"])
-        made.add_row(run["name"], run["status"], *map(str, cells), run["created_at"][5:16].replace("T", " "))
-    return made
-
-
 def print_story(out: Console, story: Mapping[str, Any]) -> None:
     """Tell a run as a person wants it told: what was learnt, what it cost, who chose, what went wrong."""
-    scheduler = story["scheduler"] or "none (flat)"
+    parent, study, other = story["parent"], story["study"], story["baseline_of"]
     out.print(Text.assemble((story["name"], "bold"), f"  {story['status']}, {story['folder']}"))
     out.print(
         f"{story['num_steps']} of {story['planned_steps']} steps, model {story['model']}, seed {story['seed']}, "
-        f"objective {story['objective']}, scheduler {scheduler}, bandit {story['bandit']}" + _lineage(story),
+        f"objective {story['objective']}, scheduler {story['scheduler'] or 'none (flat)'}, bandit {story['bandit']}"
+        + (f", forked from {parent['name']} after stage {parent['after_stage']}" if parent else "")
+        + (f", {study['setting']} in study {study['name']}" if study else "")
+        + (f", the baseline of {other}" if other else ""),
         markup=False,
     )
     made_of = "; ".join(f"{part} {text}" for part, text in story["composition"].items())
     out.print(Text(f"The objective is made of {made_of}.", style="dim"))
     more = filter(None, [beside_the_baseline(story), what_is_lost(story)])
     out.print(Text("\n".join([*in_words(story), *more])))
-    out.print(_learnt(story))
-    names = list(story["environments"])
-    for metric, title in (
-        ("pass_1", "Accuracy after each stage"),
-        ("entropy_token", "Entropy, nats a token"),
-    ):
-        out.print(_matrix(title, story["matrices"][metric], names, story["stages"]))
-    if any(value is not None for value in story["carry_over"].values()):
-        out.print(_carried(story))
-    out.print(_arms(story))
-    _print_played(out, story["played"])
+    for made in (*_learnt(story), *_chosen(story)):
+        out.print(made)
     out.print(_incidents(story))
-    out.print(_time(story))
+    spent = story["seconds"]
+    total = sum(spent.values()) or 1.0
+    shares = ", ".join(f"{part} {seconds / total:.0%}" for part, seconds in spent.items() if seconds)
+    out.print(Text(f"\n{total:.0f} s in all: {shares}"))
     if story["digest"]:
         out.print(f"digest {story['digest']}", style="dim")
 
 
-def _lineage(story: Mapping[str, Any]) -> str:
-    parent, study, other = story["parent"], story["study"], story["baseline_of"]
-    forked = f", forked from {parent['name']} after stage {parent['after_stage']}" if parent else ""
-    placed = f", {study['setting']} in study {study['name']}" if study else ""
-    return forked + placed + (f", the baseline of {other}" if other else "")
-
-
-def _learnt(story: Mapping[str, Any]) -> Table:
+def _learnt(story: Mapping[str, Any]) -> Iterator[Table]:
+    """What was learnt: by environment, after each stage, and what carried over."""
     columns = ("environment", "accuracy", "", "change", "entropy", "", "signal")
     made = table("What was learnt (held-out tasks), and the share of groups with a signal", *columns)
     for name, facts in story["environments"].items():
-        change = facts["accuracy_change"]
         made.add_row(
             Text(name + (" (its own tasks)" if facts["closed"] else "")),
             number(facts["accuracy_start"]),
             f"-> {number(facts['accuracy_end'])}",
-            signed(change),
+            signed(facts["accuracy_change"]),
             number(facts["entropy_start"]),
             f"-> {number(facts['entropy_end'])}",
             percent(share_taught(story["taught"], name)),
         )
-    return made
+    yield made
+    names = list(story["environments"])
+    trained = {str(stage["stage"]): stage["environment"] for stage in story["stages"]}
+    titles = {"pass_1": "Accuracy after each stage", "entropy_token": "Entropy, nats a token"}
+    for metric, title in titles.items():
+        matrix, made = story["matrices"][metric], table(title, "after stage", *names)
+        for index in sorted(matrix, key=int):
+            label = "before training" if index == "0" else f"{index}  {trained.get(index) or 'all'}"
+            made.add_row(Text(label), *(number(matrix[index].get(name)) for name in names))
+        yield made
+    if any(value is not None for value in story["carry_over"].values()):
+        made, written = table("What carries over", "", "value"), outcomes_as_text(story["carry_over"])
+        for one in OUTCOMES:
+            if one.name in written:
+                made.add_row(one.title, written[one.name])
+        yield made
 
 
-def _matrix(
-    title: str, matrix: Mapping[str, Any], names: Sequence[str], stages: Sequence[Mapping[str, Any]]
-) -> Table:
-    made = table(title, "after stage", *names)
-    trained = {str(stage["stage"]): stage["environment"] for stage in stages}
-    for index in sorted(matrix, key=int):
-        label = "before training" if index == "0" else f"{index}  {trained.get(index) or 'all'}"
-        made.add_row(Text(label), *(number(matrix[index].get(name)) for name in names))
-    return made
-
-
-def _carried(story: Mapping[str, Any]) -> Table:
-    made = table("What carries over", "", "value")
-    written = outcomes_as_text(story["carry_over"])
-    for one in OUTCOMES:
-        if one.name in written:
-            made.add_row(one.title, written[one.name])
-    return made
-
-
-def _arms(story: Mapping[str, Any]) -> Table:
+def _chosen(story: Mapping[str, Any]) -> Iterator[Table]:
+    """What the bandits did, and how their picks were played."""
     made = table("What the bandits did", "arm", "probability", "", "least", "most", "groups")
     for arm in story["arms"]:
-        if arm["is_scheduler"]:
-            continue  # the matrices name what it picked
-        values = (number(arm[f"probability_{key}"]) for key in ("start", "end", "min", "max"))
-        start, end, least, most = values
-        made.add_row(Text(arm_name(arm)), start, f"-> {end}", least, most, str(arm["num_picks"]))
-    return made
-
-
-def _print_played(out: Console, facts: Mapping[str, Any]) -> None:
-    if not facts["batch"]:
-        return
-    whole = table("How it was played", "over all steps", "mean", "largest")
-    for row in rollout_summary.batch_rows(facts):
-        whole.add_row(*row)
-    columns = rollout_summary.environment_columns(facts).values()
-    by_environment = table("", "mean over its steps", *columns)
-    for name, cells in rollout_summary.environment_rows(facts):
-        by_environment.add_row(Text(name), *cells)
-    out.print(whole, by_environment)
+        if not arm["is_scheduler"]:  # the matrices name what it picked
+            start, end, *bounds = (
+                number(arm[f"probability_{key}"]) for key in ("start", "end", "min", "max")
+            )
+            made.add_row(Text(arm_name(arm)), start, f"-> {end}", *bounds, str(arm["num_picks"]))
+    yield made
+    played = story["played"]
+    if played["batch"]:
+        made = table("How it was played", "over all steps", "mean", "largest")
+        for row in rollout_summary.batch_rows(played):
+            made.add_row(*row)
+        yield made
+        columns = rollout_summary.environment_columns(played).values()
+        made = table("", "mean over its steps", *columns)
+        for name, cells in rollout_summary.environment_rows(played):
+            made.add_row(Text(name), *cells)
+        yield made
 
 
 def _incidents(story: Mapping[str, Any]) -> Text:
@@ -151,25 +126,16 @@ def _incidents(story: Mapping[str, Any]) -> Text:
         for row in story["unscorable"]
     ]
     skipped = [event for event in story["events"] if event["kind"] == "skipped update"]
-    lines += (
-        [f"  {len(skipped)} updates were skipped, the last at step {skipped[-1]['step']}"] if skipped else []
-    )
+    if skipped:
+        lines.append(f"  {len(skipped)} updates were skipped, the last at step {skipped[-1]['step']}")
     lines += [
         f"  step {event['step']}: {event['text']}"
         for event in story["events"]
         if event["kind"] not in ("skipped update", DECISION)
         and not (event["kind"] == "unscorable" and event["after_stage"] is None)
     ]
-    return Text(
-        "\n".join(["Incidents", *(lines or ["  none: every sample was scored, every update applied"])])
-    )
-
-
-def _time(story: Mapping[str, Any]) -> Text:
-    spent = story["seconds"]
-    total = sum(spent.values()) or 1.0
-    shares = ", ".join(f"{part} {seconds / total:.0%}" for part, seconds in spent.items() if seconds)
-    return Text(f"\n{total:.0f} s in all: {shares}")
+    none = ["  none: every sample was scored, every update applied"]
+    return Text("\n".join(["Incidents", *(lines or none)]))
 
 
 def print_samples(out: Console, samples: Sequence[Any]) -> None:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from orchestrator.cli.console import out, problem
 from orchestrator.cli.options import DEFAULT_HOME, Home
-
-if TYPE_CHECKING:
-    from store.tracker.daemon import Link, TrackerJob
-    from store.tracker.record import Target
-
+from orchestrator.errors import OUR_FAULT, UserError
+from orchestrator.runs.catalog import existing
+from orchestrator.runs.tracker_process import jobs
+from store.errors import StoreError
+from store.home import Home as HomeFolder
+from store.tracker.daemon import Link, TrackerJob, send_now
+from store.tracker.mlflow_ui import served
 
 LOG = ".mlflow_ui.log"  # in the home folder: what MLflow's server says
 
@@ -35,13 +36,7 @@ def ui(
 
     A record that MLflow lost is made anew. Where a spec names a server, its address is printed instead.
     """
-    from orchestrator.cli.console import out
-    from orchestrator.errors import OUR_FAULT, UserError
-    from orchestrator.runs.catalog import existing
-    from orchestrator.runs.tracker_process import jobs
-    from store.home import Home
-
-    place = Home(home, create=False)
+    place = HomeFolder(home, create=False)
     if run is not None:
         existing(place, run)
     found = jobs(place, run)
@@ -50,7 +45,13 @@ def ui(
         raise UserError(
             f"{what}: `tracker: mlflow` in a spec, or `evergreen resume RUN --set tracker=mlflow`"
         )
-    links = _catch_up(found)
+    links: dict[TrackerJob, Link | None] = {}
+    out.print("Bringing MLflow's record up to date; loading MLflow takes some seconds.")
+    for job in found:
+        try:
+            links[job] = send_now(job, lambda text: out.print(f"  {text}", markup=False))
+        except StoreError as error:  # one that cannot be brought up to date does not keep the others
+            problem(f"{job.run}: {error}")
     if catch_up_only:
         raise typer.Exit(OUR_FAULT if len(links) < len(found) else 0)
     ends = {job.target: link.run if run else link.experiment for job, link in links.items() if link}
@@ -59,33 +60,10 @@ def ui(
         if target.is_server:
             out.print(f"MLflow's UI is at {target}{ends.get(target, '')}", markup=False)
     databases = [target for target in targets if not target.is_server]
-    if databases:
-        shown = next((target for target in databases if target.uri == place.mlflow_uri), databases[0])
-        _serve(shown, host, port, place.path / LOG, ends.get(shown, ""))
-
-
-def _catch_up(jobs: Sequence[TrackerJob]) -> dict[TrackerJob, Link | None]:
-    """Bring every run's record up to date; one that cannot be is named, left out, and does not keep the others."""
-    from orchestrator.cli.console import out, problem
-    from store.errors import StoreError
-    from store.tracker.daemon import send_now
-
-    links: dict[TrackerJob, Link | None] = {}
-    out.print("Bringing MLflow's record up to date; loading MLflow takes some seconds.")
-    for job in jobs:
-        try:
-            links[job] = send_now(job, lambda text: out.print(f"  {text}", markup=False))
-        except StoreError as error:
-            problem(f"{job.run}: {error}")
-    return links
-
-
-def _serve(target: Target, host: str, port: int, log: Path, end: str) -> None:
-    """Serve until a signal asks to end."""
-    from orchestrator.cli.console import out
-    from store.tracker.mlflow_ui import served
-
-    with suppress(KeyboardInterrupt), served(target, host, port, log) as url:
-        out.print(f"MLflow's UI is at {url}{end}  (Ctrl-C ends it)", markup=False)
+    if not databases:
+        return
+    shown = next((target for target in databases if target.uri == place.mlflow_uri), databases[0])
+    with suppress(KeyboardInterrupt), served(shown, host, port, place.path / LOG) as url:
+        out.print(f"MLflow's UI is at {url}{ends.get(shown, '')}  (Ctrl-C ends it)", markup=False)
         while True:
             signal.pause()

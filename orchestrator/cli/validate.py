@@ -1,12 +1,29 @@
-"""validate, methods: what can be said before anything runs."""
+"""validate: what a spec means, said before anything runs; and held-out tasks that are all but training tasks."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
+from environments.leaks import Leak, Leaks, find_leaks
+from orchestrator.cli.console import err, every_few_seconds, out, plain, print_json, problem
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home, Set, SpecFile
+from orchestrator.errors import UserError
+from orchestrator.locations import refuse_plain_secrets
+from orchestrator.os_signals import exit_code_of
+from orchestrator.runs.catalog import refuse_run
+from orchestrator.runs.dry_run import make_plan
+from orchestrator.runs.kept_spec import as_yaml
+from orchestrator.spec import Spec, load_spec
+
+WORST = 10  # leaks that are printed
+ELLIPSIS = "\u2026"
+CONTEXT, SHOWN = 30, 110  # characters of a text: before its first difference, and in all
 
 
 def validate(
@@ -30,17 +47,6 @@ def validate(
     Nothing is trained and no weights are read. Rows that cannot be used are listed; with --strict the exit code is 2
     if there are any. With --leaks, tasks of all environments are compared, held out against to train on: docs/leaks.md.
     """
-    from dataclasses import asdict
-
-    from orchestrator.cli.console import err, out, print_json
-    from orchestrator.cli.validate_leaks import look_for_leaks, print_leaks, summary
-    from orchestrator.errors import UserError
-    from orchestrator.locations import refuse_plain_secrets
-    from orchestrator.runs.catalog import refuse_run
-    from orchestrator.runs.dry_run import make_plan
-    from orchestrator.runs.kept_spec import as_yaml
-    from orchestrator.spec import load_spec
-
     refuse_run(spec, home)
     checked = load_spec(spec, overrides or [])
     refuse_plain_secrets(checked.model_dump(mode="json", by_alias=True))
@@ -50,12 +56,10 @@ def validate(
         more = {"leaks": asdict(found)} if found else {}
         print_json({"spec": checked.kept(), **plan.facts(), **more})
     else:
-        out.print(as_yaml(checked).rstrip(), markup=False)
-        out.print()
-        for line in plan.lines():
+        for line in (as_yaml(checked).rstrip(), "", *plan.lines()):
             out.print(line, markup=False)
-        if found:
-            print_leaks(out, found)
+        for line in leak_lines(found) if found else ():
+            out.print(Text(plain(line)))
     if strict and plan.left_out:
         where = ", ".join(one.environment for one in plan.left_out)
         why = "".join(f"\n  {line}" for one in plan.left_out for line in one.told)
@@ -64,28 +68,63 @@ def validate(
         raise UserError(f"--strict: {summary(found)}; remove them on one side")
 
 
-def methods(
-    kind: Annotated[str | None, typer.Argument(help="bandits, objectives, shapers, ...")] = None,
-    name: Annotated[str | None, typer.Argument(help="One method: its whole story and its options.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """List what a spec can name, a line and a source each; with KIND and NAME, one method with its options.
+def look_for_leaks(spec: Spec, threshold: float) -> Leaks:
+    """Search the environments of a spec, saying how far it is."""
+    from orchestrator.runs.assembly import build_environments
 
-    The parts that objectives are made of are kinds too: plans, reward_maps, estimators, shapers, mismatch_weights,
-    ratio_rules, terms, controllers.
-    """
-    from orchestrator.cli.console import out, print_json
-    from orchestrator.cli.tables import print_method, print_methods
-    from orchestrator.registry import KINDS, describe, find, listing, require_kind
+    tell = every_few_seconds("leaks: ")
+    try:
+        _, environments = build_environments(spec, tell)
+        return find_leaks(environments, threshold, tell)
+    except KeyboardInterrupt as signal:
+        problem("stopped while looking for leaks")
+        raise typer.Exit(exit_code_of(signal)) from None
 
-    if kind is not None:
-        require_kind(kind)
-    if kind is not None and name is not None:
-        method = describe(find(kind, name))
-        print_json(method) if as_json else print_method(out, method)
-        return
-    found = [method for one in ([kind] if kind else KINDS) for method in listing(one)]
-    if as_json:
-        print_json([{k: v for k, v in vars(method).items() if k != "module"} for method in found])
-    else:
-        print_methods(out, found)
+
+def leak_lines(found: Leaks) -> Iterator[str]:
+    """Say how many there are, by environment where there are several, what was not looked at, and the worst."""
+    yield summary(found)
+    if len(found.by_environment) > 1:
+        yield from (
+            f"  {name}: {num:,} of {looked:,}" for name, (num, looked) in found.by_environment.items()
+        )
+    yield from (f"  {name} is closed, evaluated on its own tasks: not looked at" for name in found.closed)
+    for one in found.looked:
+        num, name = one.num_training + one.num_held_out, f"{one.environment}.{one.category}"
+        if one.size is None:
+            yield f"  {name} never ends: {num:,} different tasks of its first ones were looked at"
+        elif one.is_part:
+            yield f"  {name} has {one.size:,} tasks: {num:,} of them were looked at"
+    for leak in found.leaks[:WORST]:
+        yield f"  {math.floor(100 * leak.similarity) / 100:.2f}  {leak.how}"  # 1.00 is said of 1 only
+        yield from (f"        {line}" for line in both_sides(leak))
+    if found.num_leaks > WORST:
+        yield f"  and {found.num_leaks - WORST:,} more; --json tells all"
+
+
+def summary(found: Leaks) -> str:
+    """Say in a sentence what was found."""
+    if not found.num_held_out or not found.num_training:
+        return "leaks: there is nothing to compare: no task to train on, or none held out"
+    sides = f"{found.num_held_out:,} held-out tasks looked at, {found.num_training:,} to train on"
+    if not found.num_leaks:
+        return f"leaks: none ({sides}; similarity {found.threshold:g})"
+    kinds = ", ".join(f"{num:,} {how}" for how, num in found.by_how.items())
+    return (
+        f"leaks: {found.num_leaks:,} held-out tasks have a near-duplicate among training tasks: {kinds}"
+        f" ({sides}; similarity from {found.threshold:g})"
+    )
+
+
+def both_sides(leak: Leak) -> Iterator[str]:
+    """Show both texts from shortly before they differ."""
+    sides = (leak.held_out, leak.training)
+    texts = [" ".join(side.text.split()) for side in sides]
+    pairs = enumerate(zip(*texts, strict=False))
+    alike = next((place for place, (a, b) in pairs if a != b), min(map(len, texts)))
+    start = max(0, alike - CONTEXT) if texts[0] != texts[1] else 0
+    for side, text in zip(sides, texts, strict=True):
+        file = f", {side.where}" if side.where else ""
+        before, after = ELLIPSIS if start else "", ELLIPSIS if len(text) > start + SHOWN else ""
+        place = f"{side.environment}.{side.category} {side.index} ({side.pool}{file})"
+        yield f"{place}  {before}{text[start : start + SHOWN]}{after}"

@@ -18,13 +18,28 @@ from pydantic import BaseModel
 
 from orchestrator.errors import UserError
 from orchestrator.setting_labels import leaves, text_of
-from orchestrator.simulation import gap, oracle
+from orchestrator.simulation.trials import Candidate, World
+from orchestrator.simulation.world_policies import GapConfig, OracleConfig
 from orchestrator.spec.document import Document, read
 from orchestrator.spec.fields import DEFAULT_TYPES, Section, method
 from orchestrator.spec.load import check
 
 NO_STAGES = "none"
 ORACLE, GAP = "oracle", "gap"  # known to simulated worlds only
+BANDITS = ("uniform", DEFAULT_TYPES["bandits"], "sec", "discounted_ucb", "thompson", "learning_progress")
+SCHEDULERS: tuple[Any, ...] = (
+    DEFAULT_TYPES["schedulers"],
+    "round_robin",
+    "uniform",
+    "boltzmann",
+    {"type": "boltzmann", "reward": "gain"},
+    "discounted_ucb",
+    GAP,
+)
+EXAMPLES = {
+    "bandit": "--bandit sec or --bandit '{type: sec, temperature: .2}'",
+    "scheduler": "--scheduler boltzmann or --scheduler '{type: boltzmann, reward: gain}'",
+}
 
 
 @dataclass(frozen=True)
@@ -33,20 +48,6 @@ class CandidateName:
 
     label: str
     config: BaseModel | None
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One who competes."""
-
-    label: str
-    bandit: BaseModel
-    scheduler: BaseModel | None = None
-
-    def options(self) -> dict[str, Any]:
-        """Tell all its options, defaults included."""
-        made = {"bandit": self.bandit.model_dump(mode="json")}
-        return made | ({"scheduler": self.scheduler.model_dump(mode="json")} if self.scheduler else {})
 
 
 class _Bandit(Section):
@@ -59,7 +60,16 @@ class _Scheduler(Section):
 
 def read_named(texts: Iterable[str], kind: str) -> list[CandidateName]:
     """Read what `--bandit` or `--scheduler` (the kind) was given, a YAML value each. Raises UserError."""
-    return [make_named(_parsed(text, kind), kind, f"--{kind} {text}") for text in texts]
+    found = []
+    for text in texts:
+        try:
+            raw = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UserError(
+                f"--{kind} {text}: is not valid YAML; write it as in a spec, such as {EXAMPLES[kind]}"
+            ) from error
+        found.append(make_named(raw, kind, f"--{kind} {text}"))
+    return found
 
 
 def read_file(path: Path) -> list[tuple[str, CandidateName, CandidateName | None]]:
@@ -83,15 +93,15 @@ def read_file(path: Path) -> list[tuple[str, CandidateName, CandidateName | None
 def make_named(raw: Any, kind: str, where: str) -> CandidateName:
     """Check one bandit or scheduler; messages begin with `where`."""
     if not isinstance(raw, str | dict):
-        raise UserError(f"{where}: a {kind} is a name or a map, such as {_EXAMPLES[kind]}")
+        raise UserError(f"{where}: a {kind} is a name or a map, such as {EXAMPLES[kind]}")
     if kind == "bandit":
         is_oracle = raw in (ORACLE, {"type": ORACLE})
-        config = oracle.Config() if is_oracle else check(_Bandit, Document({kind: raw}, {}, where)).bandit
+        config = OracleConfig() if is_oracle else check(_Bandit, Document({kind: raw}, {}, where)).bandit
         return CandidateName(_label(raw, kind), config)
     if raw in (NO_STAGES, None):
         return CandidateName("no stages", None)
     if raw in (GAP, {"type": GAP}):
-        return CandidateName(GAP, gap.Config())
+        return CandidateName(GAP, GapConfig())
     return CandidateName(_label(raw, kind), check(_Scheduler, Document({kind: raw}, {}, where)).scheduler)
 
 
@@ -119,15 +129,6 @@ def _required(named: CandidateName) -> BaseModel:
     return named.config
 
 
-def _parsed(text: str, kind: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(
-            f"--{kind} {text}: is not valid YAML; write it as in a spec, such as {_EXAMPLES[kind]}"
-        ) from error
-
-
 def _label(raw: str | Mapping[str, Any], kind: str) -> str:
     """Name a policy after its type and the options that were given."""
     if isinstance(raw, str):
@@ -137,7 +138,40 @@ def _label(raw: str | Mapping[str, Any], kind: str) -> str:
     return " ".join([*words, *(f"{key}={text_of(value)}" for key, value in options.items())])
 
 
-_EXAMPLES = {
-    "bandit": "--bandit sec or --bandit '{type: sec, temperature: .2}'",
-    "scheduler": "--scheduler boltzmann or --scheduler '{type: boltzmann, reward: gain}'",
-}
+def entrants_of(
+    world: World, bandits: Sequence[str], schedulers: Sequence[str], file: Path | None
+) -> list[Candidate]:
+    """Pair every named bandit with every named scheduler, then add the file's; empty if nothing was named.
+
+    Where only one of the two is named in a world of stages, the other is the default of a spec. Raises UserError.
+    """
+    outer = read_named(schedulers, "scheduler") if schedulers else _defaults(world, "scheduler")
+    inner = read_named(bandits, "bandit") if bandits else _defaults(world, "bandit") * bool(schedulers)
+    found = pair_up(inner, outer)
+    for name, bandit, scheduler in read_file(file) if file else []:
+        if scheduler is not None and not world.has_stages:
+            raise UserError(
+                f"{file}: {name}: world {world.letter} has no stages, so no `scheduler`; use world d or h"
+            )
+        for pair in pair_up([bandit], [scheduler] if scheduler else outer):
+            several = f"{pair.label.partition(', ')[0]}, {name}" if len(outer) > 1 and not scheduler else name
+            found.append(Candidate(several, pair.bandit, pair.scheduler))
+    return distinct(found)
+
+
+def usual(world: World) -> list[Candidate]:
+    """A telling handful of policies, for a user who names none."""
+    if not world.has_stages:
+        names = (*BANDITS, "easy_to_hard", ORACLE) if world.letter in "ab" else BANDITS
+        return distinct(pair_up(_made(names, "bandit"), []))
+    inner = _made((DEFAULT_TYPES["bandits"],), "bandit")
+    mixed = pair_up([*_made(("uniform",), "bandit"), *inner], _made((NO_STAGES,), "scheduler"))
+    return distinct([*mixed, *pair_up(inner, _made(SCHEDULERS, "scheduler"))])
+
+
+def _defaults(world: World, kind: str) -> list[CandidateName]:
+    return _made((DEFAULT_TYPES[f"{kind}s"],), kind) if world.has_stages else []
+
+
+def _made(names: Sequence[Any], kind: str) -> list[CandidateName]:
+    return [make_named(name, kind, str(name)) for name in names]

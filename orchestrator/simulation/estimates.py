@@ -93,7 +93,13 @@ def estimate(slots: Slots) -> Estimates | None:
     of_own, of_ips = (reward - own) / n, (weight * reward - ips) / n
 
     def over_steps(value: float, influence: Floats) -> Estimate:
-        return _over_steps(value, np.bincount(cluster, weights=influence).astype(np.float64))
+        """Give an estimate its error from the influence of every slot, summed by step."""
+        by_step = np.bincount(cluster, weights=influence).astype(np.float64)
+        if len(by_step) < FEWEST_STEPS:
+            return Estimate(value)
+        values = value + len(by_step) * by_step
+        interval = t_interval(values)
+        return Estimate(value, cluster_error(values), interval.low, interval.high)
 
     snips = snips_difference = None
     if total > 0:
@@ -116,12 +122,3 @@ def estimate(slots: Slots) -> Estimates | None:
         largest_weight=float(weight.max()),
         is_reliable=effective / n >= RELIABLE,
     )
-
-
-def _over_steps(value: float, influence: Floats) -> Estimate:
-    """Give an estimate its error from the influence [T] of every step."""
-    if len(influence) < FEWEST_STEPS:
-        return Estimate(value)
-    values = value + len(influence) * influence
-    interval = t_interval(values)
-    return Estimate(value, cluster_error(values), interval.low, interval.high)

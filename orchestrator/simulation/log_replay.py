@@ -1,4 +1,4 @@
-"""A bandit led through another's history: asked at every step what it would pick, then taught what was picked.
+"""A bandit in the place of a run's, led through its log: asked at every step what it would pick, then taught.
 
 Nothing is drawn from it. It takes over the logged picks with their logged probabilities (`Bandit.witness`), so that a
 rule that weighs by importance weighs by those, and learns the logged signals and scores.
@@ -9,14 +9,34 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from pydantic import BaseModel
 
+from orchestrator import random_streams, registry
 from orchestrator.bandits.contracts import ArmInfo, Bandit, Feedback, Floats
+from orchestrator.choosing.choice import Choice, make_choice
+from orchestrator.errors import SpecError, UserError
+from orchestrator.schedulers.round_robin import Config as AnyScheduler
 from orchestrator.simulation.estimates import Slots
-from orchestrator.simulation.logs import SAME, BanditLog, LoggedPick, LoggedStep, Probabilities
+from orchestrator.simulation.logs import (
+    FORM,
+    SAME,
+    BanditLog,
+    LoggedPick,
+    LoggedStep,
+    Probabilities,
+    RunLog,
+    arms_at_first,
+    signal_form,
+)
+from orchestrator.simulation.trials import make
 
 NUM_BATCHES = 16  # drawn on copies of a rule that fills the slots of a batch in turn
+NO_SIZES = (  # said after what a bandit itself refuses
+    "A log tells its arms' names and numbers, not how many tasks they have; for weights by size, name a `fixed` bandit"
+)
 
 Taught = Callable[[LoggedPick], tuple[float | None, float | None]]  # signal and score to learn from
 
@@ -60,12 +80,21 @@ def follow(
     """Lead a fresh bandit through a log; `about` tells of arms that join, `rng` draws on copies only."""
     steps, in_turn = [], False
     for logged in log.steps:
-        _match_arms(bandit, logged.arms, about)
+        for arm in set(logged.arms) - set(bandit.arms):
+            bandit.add(arm, about(arm))
+        for arm in set(bandit.arms) - set(logged.arms):
+            bandit.retire(arm)
         shares, is_mean = batch_shares(bandit, len(logged.picks), rng)
         in_turn |= is_mean
         weights = np.array([shares[pick.arm] / pick.probability for pick in logged.picks])
         steps.append(ReplayedStep(logged, shares, weights))
-        _teach(bandit, logged.picks, taught)
+        arms, chances = [pick.arm for pick in logged.picks], [pick.probability for pick in logged.picks]
+        feedback = []
+        for pick, (signal, score) in zip(
+            bandit.witness(arms, chances), map(taught, logged.picks), strict=True
+        ):
+            feedback.append(Feedback(pick, signal or 0.0, int(signal is not None), score))
+        bandit.learn(feedback)
     return ReplayedLog(log, steps, in_turn)
 
 
@@ -93,17 +122,51 @@ def _draw_aside(bandit: Bandit, n: int, rng: np.random.Generator) -> tuple[np.nd
     return aside.draw(n)
 
 
-def _match_arms(bandit: Bandit, arms: Sequence[str], about: Callable[[str], ArmInfo]) -> None:
-    for arm in set(arms) - set(bandit.arms):
-        bandit.add(arm, about(arm))
-    for arm in set(bandit.arms) - set(arms):
-        bandit.retire(arm)
+def make_counterfactual(log: RunLog, label: str, config: BaseModel) -> Choice:
+    """Make a bandit for each of the run's, over the arms it began with. Raises UserError."""
+    changes: dict[str, Any] = {"bandit": config}
+    if log.section.mode == "staged":
+        changes["scheduler"] = AnyScheduler()  # nobody asks it
+    try:
+        if isinstance(config, registry.GivenOption):  # only our base can be taught what it did not pick
+            for name, arms in arms_at_first(log).items():
+                make("bandits", config, list(arms), random_streams.generator(log.seed, "replay", name))
+        return make_choice(log.section.model_copy(update=changes), arms_at_first(log), log.seed)
+    except SpecError as error:
+        why = str(error).removeprefix("curriculum.bandit: ")
+        hint = "" if why == str(error) else f". {NO_SIZES}"
+        raise UserError(f"{label} cannot be replayed on {log.run}: {why}{hint}") from error
 
 
-def _teach(bandit: Bandit, logged: Sequence[LoggedPick], taught: Taught) -> None:
-    picks = bandit.witness([pick.arm for pick in logged], [pick.probability for pick in logged])
-    feedback = []
-    for pick, was in zip(picks, logged, strict=True):
-        signal, score = taught(was)
-        feedback.append(Feedback(pick, signal or 0.0, int(signal is not None), score))
-    bandit.learn(feedback)
+def with_the_runs_signal(config: BaseModel, own: BaseModel) -> BaseModel:
+    """Let a bandit read the signal that was logged, unless its user said which it reads."""
+    unsaid = (set(FORM) & set(type(config).model_fields)) - config.model_fields_set
+    return config.model_copy(update={key: getattr(own, key) for key in sorted(unsaid) if hasattr(own, key)})
+
+
+def reads_what_was_logged(log: RunLog, label: str, config: BaseModel) -> bool:
+    """Say whether a bandit reads the logged form of signal; if not, its own is worked out from the groups' scores.
+
+    Raises UserError where it cannot be. A bandit from outside that has no such options takes what it is given.
+    """
+    ours, theirs = signal_form(config), signal_form(log.section.bandit)
+    if "quantile" in (ours[2], theirs[2]):
+        raise UserError(
+            f"{label} cannot be replayed on {log.run}: `signal_scale: quantile` goes by all earlier signals of an "
+            "environment, and the log holds each as it was before scaling. Replay runs and bandits without it"
+        )
+    return ours == theirs or not set(FORM) & set(type(config).model_fields)
+
+
+def lessons(log: RunLog, choice: Choice, is_logged_form: bool) -> Taught:
+    """Say what the other bandit is taught of a pick: signal and score; no signal where none was logged."""
+    reads = signal_form(log.section.bandit if is_logged_form else choice.config)[1]
+
+    def taught(pick: LoggedPick) -> tuple[float | None, float | None]:
+        read = pick.values if reads == "value" else pick.correct
+        score = sum(read) / len(read) if read else None
+        if is_logged_form or pick.signal is None:
+            return pick.signal, score
+        return choice.signal(pick.values, pick.correct), score
+
+    return taught

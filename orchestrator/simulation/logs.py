@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
 from pydantic import BaseModel
 
@@ -24,7 +24,7 @@ from orchestrator.choosing.choice import Arms, make_choice
 from orchestrator.errors import SpecError, UserError
 from orchestrator.spec.model import CurriculumSection
 from store.ledger import Reading
-from store.ledger.query_rows import CategoryRow, GroupScores, PickRow
+from store.ledger.query_rows import GroupScores, PickRow
 from store.records import EVERYTHING
 
 SAME = 1e-9  # probabilities nearer than this are equal
@@ -110,21 +110,34 @@ def read_log(reading: Reading, run: str) -> RunLog:
     registry.search_in(spec.get("resources", {}).get("search_path"))
     section = CurriculumSection.model_validate(spec["curriculum"])
     notes = _on_parents(reading, run, section)
-    about = _about(reading.categories(run))
+    # What the ledger knows of the arms: the numbers among their parameters, not how many tasks there are.
+    about: dict[str, dict[str, ArmInfo]] = defaultdict(dict)
+    for category in reading.categories(run):
+        numbers = {
+            name: float(value)
+            for name, value in category.parameters.items()
+            if isinstance(value, int | float) and not isinstance(value, bool)
+        }
+        about[category.environment][category.name] = ArmInfo(None, numbers)
     scores = {(group.step, group.slot): group for group in reading.scores(run)}
     states: dict[str, dict[int, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
     for arm in reading.arms(run):
         states[arm.bandit][arm.step][arm.arm] = arm.probability
-    fresh = _fresh(section, about, spec["seed"]) if states else {}
+    first: dict[str, Probabilities] = {}  # of bandits that cannot be made from the log, none
+    if states:
+        with suppress(SpecError):
+            made = make_choice(section, about, spec["seed"]).bandits
+            first = {name: bandit.probabilities() for name, bandit in made.items()}
     asked: dict[str, list[PickRow]] = defaultdict(list)
     for pick in reading.picks(run):
         if pick.level != "scheduler":
             asked[EVERYTHING if pick.level == "flat" else pick.environment].append(pick)
-    logs = [
-        _bandit_log(name, picks, states[name], fresh.get(name, {}), _arms(about, name), scores)
-        for name, picks in sorted(asked.items())
-    ]
-    return RunLog(run, spec["seed"], section, about, logs, notes)
+    everything = [f"{environment}/{category}" for environment, own in about.items() for category in own]
+    logs = []
+    for name, picks in sorted(asked.items()):
+        arms = everything if name == EVERYTHING else list(about[name])
+        logs.append(_bandit_log(name, picks, states[name], first.get(name, {}), arms, scores))
+    return RunLog(run, spec["seed"], section, dict(about), logs, notes)
 
 
 def arms_at_first(log: RunLog) -> Arms:
@@ -169,14 +182,14 @@ def _bandit_log(
     name: str,
     picks: Sequence[PickRow],
     states: Mapping[int, Mapping[str, float]],
-    fresh: Probabilities,
+    first: Probabilities,
     arms: Sequence[str],
     scores: Mapping[tuple[int, int], GroupScores],
 ) -> BanditLog:
     steps = []
     for step, own in groupby(picks, lambda pick: pick.step):
         logged = [_pick(pick, scores.get((pick.step, pick.slot))) for pick in own]
-        before = states.get(step - 1) or fresh
+        before = states.get(step - 1) or first
         agrees = [abs(before.get(pick.arm, -1) - pick.probability) <= SAME for pick in logged]
         steps.append(
             LoggedStep(
@@ -200,34 +213,3 @@ def _pick(pick: PickRow, group: GroupScores | None) -> LoggedPick:
         values=[value for value, _ in told],
         correct=[correct for _, correct in told],
     )
-
-
-def _fresh(section: CurriculumSection, about: Arms, seed: int) -> dict[str, Probabilities]:
-    """Read the probabilities that the run's bandits begin with; of those that cannot be made from the log, none."""
-    try:
-        bandits = make_choice(section, about, seed).bandits
-    except SpecError:
-        return {}
-    return {name: bandit.probabilities() for name, bandit in bandits.items()}
-
-
-def _about(categories: Sequence[CategoryRow]) -> dict[str, dict[str, ArmInfo]]:
-    """Tell what the ledger knows of the arms: the numbers among their parameters, not how many tasks there are."""
-    told: dict[str, dict[str, ArmInfo]] = defaultdict(dict)
-    for category in categories:
-        told[category.environment][category.name] = ArmInfo(None, _numbers(category.parameters))
-    return dict(told)
-
-
-def _numbers(parameters: Mapping[str, Any]) -> dict[str, float]:
-    return {
-        name: float(value)
-        for name, value in parameters.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    }
-
-
-def _arms(about: Arms, bandit: str) -> list[str]:
-    if bandit == EVERYTHING:
-        return [f"{environment}/{category}" for environment, own in about.items() for category in own]
-    return list(about[bandit])

@@ -1,21 +1,120 @@
-"""What a comparison says: means over seeds with intervals, and paired differences to one policy.
+"""A comparison in one world: all trials, side by side in processes, and what they say.
 
-Policies meet the same worlds: seed by seed their differences are paired. Intervals are 95 % t-intervals over seeds.
+Every trial has its own seeds and knows of no other, so the result does not depend on where or when it runs. Policies
+meet the same worlds: seed by seed their differences are paired. Intervals are 95 % t-intervals over seeds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from typing import Any
 
 import numpy as np
 
-from orchestrator.simulation.candidates import Candidate
-from orchestrator.simulation.trials import Trial, TrialMetric, TrialSetting, World
+from orchestrator.errors import UserError
+from orchestrator.simulation.trials import Candidate, Trial, TrialSetting, World
+from orchestrator.simulation.worlds import find_world
 from store.comparison.statistics import t_interval
 
 SAYS = "Numbers of a simulated world, by which choosers compare; they do not predict what a language model will do."
+
+
+@dataclass(frozen=True)
+class TrialJob:
+    """One trial to run; small, because it travels to another process."""
+
+    world: str
+    entrant: Candidate
+    seed: int
+    setting: TrialSetting
+
+
+def run_job(job: TrialJob) -> Trial:
+    """Run one trial. Raises UserError for what the world or the bandit refuses, with the policy's name."""
+    try:
+        return find_world(job.world).run(job.entrant, job.seed, job.setting)
+    except UserError as error:
+        raise type(error)(f"{job.entrant.label}: {error}") from error
+
+
+def jobs_of(
+    world: str, entrants: Sequence[Candidate], seeds: Sequence[int], setting: TrialSetting
+) -> list[TrialJob]:
+    """Every policy with every seed."""
+    return [TrialJob(world, entrant, seed, setting) for entrant in entrants for seed in seeds]
+
+
+def run_all(
+    jobs: Sequence[TrialJob], num_workers: int | None = None, tell: Callable[[int, int], None] | None = None
+) -> list[Trial]:
+    """Run trials, in the order of the jobs.
+
+    Args:
+        jobs: What to run.
+        num_workers: Processes; default one a core. With 1 everything runs in this one.
+        tell: Hears, after each trial, how many of how many have ended.
+    """
+    num_workers = min(num_workers or available_cores(), len(jobs))
+    heard = tell or (lambda done, of: None)
+    if num_workers <= 1:
+        trials = []
+        for done, job in enumerate(jobs, start=1):
+            trials.append(run_job(job))
+            heard(done, len(jobs))
+        return trials
+    with _pool(num_workers) as pool:
+        with _children_without_interrupts():
+            futures = [pool.submit(run_job, job) for job in jobs]
+        for done, future in enumerate(as_completed(futures), start=1):
+            future.result()  # an error ends it all at once
+            heard(done, len(jobs))
+    return [future.result() for future in futures]
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _pool(num_workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Keep processes for a while; when something goes wrong they end at once, whatever they were at."""
+    before = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(num_workers, multiprocessing.get_context("spawn"))
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in set(multiprocessing.active_children()) - before:
+            process.terminate()
+        raise
+    pool.shutdown()
+
+
+@contextmanager
+def _children_without_interrupts() -> Iterator[None]:
+    """Let processes begin deaf to Ctrl-C, which this process answers for all of them; it is only held up meanwhile."""
+    resource_tracker.ensure_running()  # begins with the pool otherwise, and would unblock the signal
+    earlier = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
+
+
+def by_entrant(jobs: Sequence[TrialJob], trials: Sequence[Trial]) -> Mapping[str, list[Trial]]:
+    """Gather the trials of each policy, in the order of the seeds."""
+    gathered: dict[str, list[Trial]] = {}
+    for job, trial in zip(jobs, trials, strict=True):
+        gathered.setdefault(job.entrant.label, []).append(trial)
+    return gathered
 
 
 @dataclass(frozen=True)
@@ -57,6 +156,20 @@ class Ranking:
 
     def facts(self) -> dict[str, Any]:
         """Tell it to a program."""
+        policies = []
+        for row in self.rows:
+            trials = self.trials[row.entrant.label]
+            metrics = {
+                metric.name: {
+                    **row.values[metric.name].facts(),
+                    "difference": row.differences and row.differences[metric.name].facts(),
+                    "by_seed": [trial.numbers[metric.name] for trial in trials],
+                }
+                for metric in self.world.metrics
+            }
+            shares = np.mean([trial.shares.mean(axis=0) for trial in trials], axis=0).tolist()
+            about = {"name": row.entrant.label, **row.entrant.options(), "metrics": metrics}
+            policies.append(about | {"shares": dict(zip(self.world.arm_groups, shares, strict=True))})
         return {
             "world": self.world.name,
             "about": self.world.about,
@@ -64,23 +177,9 @@ class Ranking:
             **({"replay_share": self.setting.replay_share} if self.world.has_stages else {}),
             "seeds": list(self.seeds),
             "against": self.against,
-            "policies": [self._row(row) for row in self.rows],
+            "policies": policies,
             "note": SAYS,
         }
-
-    def _row(self, row: Row) -> dict[str, Any]:
-        trials = self.trials[row.entrant.label]
-        metrics = {
-            metric.name: {
-                **row.values[metric.name].facts(),
-                "difference": row.differences and row.differences[metric.name].facts(),
-                "by_seed": [trial.numbers[metric.name] for trial in trials],
-            }
-            for metric in self.world.metrics
-        }
-        shares = np.mean([trial.shares.mean(axis=0) for trial in trials], axis=0).tolist()
-        about = {"name": row.entrant.label, **row.entrant.options(), "metrics": metrics}
-        return about | {"shares": dict(zip(self.world.arm_groups, shares, strict=True))}
 
 
 def rank(
@@ -92,7 +191,13 @@ def rank(
     against: str,
 ) -> Ranking:
     """Put the trials of all policies beside each other."""
-    numbers = {one.label: _by_metric(world.metrics, trials[one.label]) for one in entrants}
+    numbers = {
+        one.label: {
+            metric.name: np.array([trial.numbers[metric.name] for trial in trials[one.label]])
+            for metric in world.metrics
+        }
+        for one in entrants
+    }
     base = numbers[against]
     rows = [
         Row(
@@ -111,7 +216,3 @@ def value_of(numbers: np.ndarray) -> RankedValue:
     """Mean over seeds [n], and half its 95 % t-interval."""
     mean = float(numbers.mean())
     return RankedValue(mean, t_interval(numbers).high - mean if len(numbers) > 1 else None)
-
-
-def _by_metric(metrics: Sequence[TrialMetric], trials: Sequence[Trial]) -> dict[str, np.ndarray]:
-    return {metric.name: np.array([trial.numbers[metric.name] for trial in trials]) for metric in metrics}

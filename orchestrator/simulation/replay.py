@@ -12,32 +12,37 @@ the steps where both agree, in a world that choices do not change.
 
 The picks of schedulers are left out: a run has a handful of them.
 
-    logs.py        what a run wrote down         following.py  a bandit led through it
-    stand_ins.py   the bandit in its place       support.py    what a log cannot answer
-    estimates.py   the formulas                  replayed.py   what was found
+    logs.py        what a run wrote down    log_replay.py      a bandit in the place of the run's, led through it
+    estimates.py   the formulas             replay_results.py  what was found
+
+What a log cannot answer is refused with a remedy rather than estimated.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from orchestrator import random_streams, registry
 from orchestrator.errors import UserError
 from orchestrator.simulation.candidates import ORACLE, CandidateName
-from orchestrator.simulation.counterfactual_bandit import (
+from orchestrator.simulation.estimates import FEWEST_STEPS, Slots, estimate
+from orchestrator.simulation.log_replay import (
+    ReplayedLog,
+    follow,
     lessons,
-    make_stand_ins,
+    make_counterfactual,
     reads_what_was_logged,
-    telling_of,
     with_the_runs_signal,
 )
-from orchestrator.simulation.estimates import Slots, estimate
-from orchestrator.simulation.log_replay import ReplayedLog, follow
-from orchestrator.simulation.logs import RunLog, form_in_words, read_log
-from orchestrator.simulation.overlap import judged_by_picks, require_material, require_support
+from orchestrator.simulation.logs import SAME, RunLog, about_arm, form_in_words, read_log
 from orchestrator.simulation.replay_results import Replay, TargetReplay, replay_of, windows
 from store.ledger import Reading
+from store.records import EVERYTHING
 from store.sentences import listed, num, number
+
+NOTHING = 1e-12  # a share below it is rounding
+REMEDY = "Replay a run whose bandit left every arm a chance: with `curriculum.bandit.floor`, such as .2, any rule does"
 
 
 def replay_run(reading: Reading, run: str, targets: Sequence[CandidateName]) -> Replay:
@@ -67,12 +72,12 @@ def _replay_target(log: RunLog, target: CandidateName) -> TargetReplay:
         raise UserError(f"{target.label} cannot be replayed on {log.run}: it exists in simulated worlds only")
     config = with_the_runs_signal(target.config, log.section.bandit)
     is_logged_form = reads_what_was_logged(log, target.label, config)
-    choice = make_stand_ins(log, target.label, config)
+    choice = make_counterfactual(log, target.label, config)
     followed = []
     for one in log.bandits:
         if one.has_choice:
             rng = random_streams.generator(log.seed, "replay", target.label, one.bandit)
-            taught, about = lessons(log, choice, is_logged_form), telling_of(log, one.bandit)
+            taught, about = lessons(log, choice, is_logged_form), partial(about_arm, log, one.bandit)
             followed.append(follow(one, choice.bandits[one.bandit], about, taught, rng))
     require_support(log, target.label, followed)
     slots = Slots.joined([one.slots() for one in followed])
@@ -110,10 +115,77 @@ def _notes(followed: Sequence[ReplayedLog], is_logged_form: bool) -> list[str]:
         notes.append(
             f"{num(missing, 'pick')} without a signal left out; IPS takes all arms to miss them alike"
         )
-    unknown, share = judged_by_picks(followed)
+    unknown, lost = (
+        0,
+        0.0,
+    )  # picks at steps without known probabilities, and those that had gone to arms never picked
+    for one in followed:
+        picked = {pick.arm for step in one.log.steps for pick in step.picks}
+        for step in one.steps:
+            if step.logged.probabilities is None:
+                unknown += len(step.logged.picks)
+                never = sum(share for arm, share in step.shares.items() if arm not in picked)
+                lost += len(step.logged.picks) * never
     if unknown:
         notes.append(
             f"the arms' probabilities are not known for {num(unknown, 'pick')}, so support there is judged by picks "
-            f"alone; {number(share)} of its own would have gone to arms that the run never picked"
+            f"alone; {number(lost / unknown)} of its own would have gone to arms that the run never picked"
         )
     return notes
+
+
+def require_material(log: RunLog) -> None:
+    """Refuse a run that says nothing about any other bandit. Raises UserError."""
+    run = log.run
+    if log.num_steps < FEWEST_STEPS:
+        raise UserError(
+            f"{run} has {num(log.num_steps, 'step')} with picks, and a replay needs at least {FEWEST_STEPS}: let it go "
+            f"on (`evergreen resume {run}`), or replay a longer run"
+        )
+    choices = [one for one in log.bandits if one.has_choice]
+    if not choices:
+        raise UserError(
+            f"in {run} nobody chose: every bandit had one arm. Replay a run with several categories in an environment"
+        )
+    if not any(pick.signal is not None for one in choices for step in one.steps for pick in step.picks):
+        raise UserError(
+            f"no pick of {run} earned a signal: nothing could be scored, so there is nothing to estimate from. "
+            f"`evergreen show {run}` says why"
+        )
+    if all(one.is_deterministic for one in choices):
+        who = registry.type_of(log.section.bandit)
+        raise UserError(
+            f"the picks of {run} were not left to chance: its bandit, {who}, recorded probability 1 for every one of "
+            "them, as index rules and fixed orders do, so nothing says what the other arms would have earned. "
+            f"{REMEDY}"
+        )
+
+
+def require_support(log: RunLog, label: str, followed: Sequence[ReplayedLog]) -> None:
+    """Refuse another bandit where it would have picked what the logged one could not. Raises UserError."""
+    problems = []
+    for one in followed:
+        found = [
+            (share, step.logged.step, arm)
+            for step in one.steps
+            for arm, share in step.shares.items()
+            if share > NOTHING and (step.logged.probabilities or {}).get(arm, 1.0) <= 0
+        ]
+        if found:
+            share, at, arm = max(found, key=lambda case: case[0])
+            name = one.log.bandit
+            whose = "the bandit over everything" if name == EVERYTHING else f"the bandit of {name}"
+            steps = f"{len({step for _, step, _ in found})} of {num(len(one.steps), 'step')}"
+            problems.append(
+                f"  {whose}: at {steps} it gives a chance to arms that had none in the run; most at "
+                f"step {at}, {number(share)} to {arm}"
+            )
+    if not problems:
+        return
+    chances = [
+        p.probability for one in log.bandits if one.has_choice for step in one.steps for p in step.picks
+    ]
+    if certain := sum(chance >= 1 - SAME for chance in chances):  # as index rules and fixed orders record it
+        who, picks = registry.type_of(log.section.bandit), num(len(chances), "pick")
+        problems.append(f"  {certain} of its {picks} had probability 1: {who} left nothing to chance there")
+    raise UserError("\n".join([f"{label} cannot be judged by {log.run}:", *problems, REMEDY]))

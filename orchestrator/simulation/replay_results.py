@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from orchestrator.simulation.estimates import FEWEST_STEPS, RELIABLE, Estimates, Slots, estimate
+from orchestrator.simulation.estimates import FEWEST_STEPS, RELIABLE, Estimates, estimate
 from orchestrator.simulation.log_replay import ReplayedLog, ReplayedStep
 
 SAYS = (
@@ -98,6 +98,12 @@ def replay_of(followed: ReplayedLog, edges: Sequence[tuple[int, int]]) -> Bandit
         within = [step for step in followed.steps if first <= step.logged.step <= last]
         if within:
             windows.append(Window(first, last, estimate(slots.within(first, last)), _arm_shares(within)))
+    steps = []
+    for step in (one.logged.step for one in followed.steps):
+        if (made := estimate(slots.within(step, step))) is not None:
+            snips = None if made.snips is None else made.snips.value
+            own, ips, share = made.own.value, made.ips.value, made.effective_share
+            steps.append(StepEstimate(step, made.num_slots, own, ips, snips, share))
     return BanditReplay(
         bandit=followed.log.bandit,
         num_picks=num_picks,
@@ -105,16 +111,8 @@ def replay_of(followed: ReplayedLog, edges: Sequence[tuple[int, int]]) -> Bandit
         estimates=estimate(slots),
         arms=_arm_shares(followed.steps),
         windows=windows,
-        steps=[one for step in followed.steps if (one := _at_step(slots, step.logged.step)) is not None],
+        steps=steps,
     )
-
-
-def _at_step(slots: Slots, step: int) -> StepEstimate | None:
-    made = estimate(slots.within(step, step))
-    if made is None:
-        return None
-    snips = None if made.snips is None else made.snips.value
-    return StepEstimate(step, made.num_slots, made.own.value, made.ips.value, snips, made.effective_share)
 
 
 def _arm_shares(steps: Sequence[ReplayedStep]) -> list[ArmShare]:

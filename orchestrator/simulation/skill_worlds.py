@@ -6,9 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.bandits.contracts import Bandit, Floats
-from orchestrator.simulation import oracle
-from orchestrator.simulation.bandit_in_world import feedback, form_of, make_bandit
-from orchestrator.simulation.candidates import Candidate
 from orchestrator.simulation.skills import (
     BATCH,
     NUM_LEVELS,
@@ -19,7 +16,8 @@ from orchestrator.simulation.skills import (
     arm_names,
     generator,
 )
-from orchestrator.simulation.trials import Trial, TrialSetting
+from orchestrator.simulation.trials import Candidate, Trial, TrialSetting, feedback, form_of, make_bandit
+from orchestrator.simulation.world_policies import Oracle, OracleConfig
 
 POLICY, EVALUATION = 10**6, 2 * 10**6  # added to the seed: the streams of section 8
 MASTERY = 0.8
@@ -57,8 +55,12 @@ def follow_one_bandit(
     """Let one bandit choose every slot: pass rates after each step [T, 12], and the arms of all slots [T, 64]."""
     names = arm_names(has_traps)
     place_of = {name: k for k, name in enumerate(names)}
-    bandit = _made(world, entrant, seed, num_steps, has_traps)
-    form = form_of(entrant.bandit)
+    rng, form = generator(seed + POLICY), form_of(entrant.bandit)
+    bandit: Bandit = (
+        Oracle(names, rng, world)
+        if isinstance(entrant.bandit, OracleConfig)
+        else make_bandit(entrant.bandit, about_arms(has_traps), rng, num_steps)
+    )
     rates, places = np.empty((num_steps, NUM_SKILLS)), np.empty((num_steps, BATCH), np.intp)
     for t in range(num_steps):
         picks = bandit.pick(BATCH)
@@ -67,13 +69,6 @@ def follow_one_bandit(
         bandit.learn(feedback(picks, solved, form))
         rates[t] = world.pass_rates()
     return rates, places
-
-
-def _made(world: Skills, entrant: Candidate, seed: int, num_steps: int, has_traps: bool) -> Bandit:
-    rng = generator(seed + POLICY)
-    if isinstance(entrant.bandit, oracle.Config):
-        return oracle.Oracle(arm_names(has_traps), rng, world)
-    return make_bandit(entrant.bandit, about_arms(has_traps), rng, num_steps)
 
 
 def steps_to(goal: float, means: Floats) -> int:

@@ -72,26 +72,23 @@ class Skills:
     def play(self, places: NDArray[np.intp]) -> NDArray[np.intp]:
         """Play a batch and learn from it: a skill or trap for each group [B] in, how many of 8 succeeded [B] out."""
         counts = np.bincount(places, minlength=NUM_SKILLS)
-        found = [  # in the reference's order: normals, then binomials, arm by arm
-            self.rng.binomial(GROUP_SIZE, self._chances(k, m)) for k, m in enumerate(counts.tolist()) if m
-        ]
+        found = []
+        for k, m in enumerate(
+            counts.tolist()
+        ):  # in the reference's order: normals, then binomials, arm by arm
+            if m and k < NUM_SKILLS:
+                offset = self.rng.normal(0.0, 0.5, m)
+                chances = _sigmoid(self.skills[k] - self.difficulty[k] - offset)
+                found.append(self.rng.binomial(GROUP_SIZE, chances))
+            elif m:
+                found.append(self.rng.binomial(GROUP_SIZE, np.full(m, 0.5 if k == NOISE else 0.0)))
         solved = np.empty(len(places), np.intp)
         solved[np.argsort(places, kind="stable")] = np.concatenate(found)
-        self._learn(places, counts[:NUM_SKILLS], solved / GROUP_SIZE)
-        return solved
-
-    def _chances(self, k: int, num_groups: int) -> Floats:
-        """Chance of success of some groups of an arm."""
-        if k >= NUM_SKILLS:
-            return np.full(num_groups, 0.5 if k == NOISE else 0.0)
-        offset = self.rng.normal(0.0, 0.5, num_groups)
-        return _sigmoid(self.skills[k] - self.difficulty[k] - offset)
-
-    def _learn(self, places: NDArray[np.intp], counts: NDArray[np.intp], p: Floats) -> None:
+        p, share = solved / GROUP_SIZE, counts[:NUM_SKILLS] / len(places)
         practice = np.bincount(places, 4 * p * (1 - p), NUM_SKILLS)[:NUM_SKILLS] / len(places)
-        share = counts / len(places)
         lost = self.forgetting * self.skills * np.maximum(0, 1 - share / (0.5 / NUM_SKILLS))
         self.skills = self.skills + self.rate * (practice @ self.transfer) - lost
+        return solved
 
 
 def arm_names(has_traps: bool = False) -> list[str]:

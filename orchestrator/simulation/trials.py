@@ -1,17 +1,37 @@
-"""One policy in one world with one seed: what is asked, and what comes out."""
+"""One policy in one world with one seed: what is asked, how its bandit is made and taught, and what comes out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import cache
+from typing import Any, Literal, cast
 
 import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel
 
-from orchestrator.bandits.contracts import Floats
-from orchestrator.simulation.candidates import Candidate
+from orchestrator import registry
+from orchestrator.bandits.contracts import ArmInfo, Bandit, Feedback, Floats, Pick, Signal
+from orchestrator.bandits.signal import mean_absolute_advantage
+from orchestrator.errors import SpecError
+from orchestrator.simulation.skills import GROUP_SIZE
 
 POINTS = 300  # of a curve, at most
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One who competes."""
+
+    label: str
+    bandit: BaseModel
+    scheduler: BaseModel | None = None
+
+    def options(self) -> dict[str, Any]:
+        """Tell all its options, defaults included."""
+        made = {"bandit": self.bandit.model_dump(mode="json")}
+        return made | ({"scheduler": self.scheduler.model_dump(mode="json")} if self.scheduler else {})
 
 
 @dataclass(frozen=True)
@@ -21,7 +41,7 @@ class TrialSetting:
     num_steps: int
     replay_share: float = 0.2  # worlds of stages: of every batch, on the other environments
     stage_signal: Literal["raw", "own"] = (
-        "raw"  # what `advantage` tells a scheduler: as runs do, or the bandit's form
+        "raw"  # what `advantage` tells a scheduler: as runs do, or the bandit's
     )
 
 
@@ -67,3 +87,45 @@ def thinned(rows: Floats) -> Floats:
     edges = np.linspace(0, len(rows), POINTS + 1).astype(int)[:-1]
     sizes = np.diff([*edges, len(rows)])
     return np.asarray(np.add.reduceat(rows, edges) / sizes.reshape(-1, *[1] * (rows.ndim - 1)))
+
+
+def make_bandit(
+    config: BaseModel, about: Mapping[str, ArmInfo], rng: np.random.Generator, num_steps: int
+) -> Bandit:
+    """Make a bandit over these arms and tell it what is known of them. Raises SpecError."""
+    if getattr(config, "signal_scale", "none") != "none":
+        raise SpecError(
+            "signal_scale compares environments of different rewards; a simulated world has one: leave it out"
+        )
+    bandit = make("bandits", config, list(about), rng)
+    try:
+        bandit.introduce(about, num_steps)
+    except ValueError as error:
+        raise SpecError(str(error)) from error
+    return bandit
+
+
+def make(kind: str, config: BaseModel, arms: Sequence[str], rng: np.random.Generator) -> Bandit:
+    """Make a bandit or a scheduler. Raises SpecError."""
+    try:
+        return cast(Bandit, registry.create(kind, config, arms=list(arms), rng=rng))
+    except ValueError as error:
+        raise SpecError(str(error)) from error
+
+
+@cache
+def signal_table(form: Signal) -> Floats:
+    """What a group of 8 is worth in a form of signal, by how many of it succeeded: [9]."""
+    groups = [[1.0] * c + [0.0] * (GROUP_SIZE - c) for c in range(GROUP_SIZE + 1)]
+    return np.array([mean_absolute_advantage(rewards, form) for rewards in groups])
+
+
+def form_of(config: BaseModel) -> Signal:
+    """Which form of signal a bandit reads; outsiders without the option read the raw one."""
+    return cast(Signal, getattr(config, "signal", "raw"))
+
+
+def feedback(picks: Sequence[Pick], solved: NDArray[np.intp], form: Signal) -> list[Feedback]:
+    """Tell each pick what its group earned, and its pass rate."""
+    rewards, scores = signal_table(form)[solved].tolist(), (solved / GROUP_SIZE).tolist()
+    return [Feedback(pick, r, 1, s) for pick, r, s in zip(picks, rewards, scores, strict=True)]

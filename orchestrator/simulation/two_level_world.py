@@ -14,13 +14,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.bandits.contracts import ArmInfo, Bandit, Floats, Pick, Signal
+from orchestrator.bandits.contracts import ArmInfo, Bandit, Floats, Signal
 from orchestrator.choosing.stage_scheduler import StageScheduler
 from orchestrator.errors import UserError
 from orchestrator.progress import Progress
-from orchestrator.simulation import gap, oracle
-from orchestrator.simulation.bandit_in_world import feedback, form_of, make, make_bandit, signal_table
-from orchestrator.simulation.candidates import Candidate
 from orchestrator.simulation.skill_worlds import (
     EVALUATION,
     POLICY,
@@ -36,7 +33,17 @@ from orchestrator.simulation.skills import (
     Skills,
     generator,
 )
-from orchestrator.simulation.trials import Trial, TrialSetting
+from orchestrator.simulation.trials import (
+    Candidate,
+    Trial,
+    TrialSetting,
+    feedback,
+    form_of,
+    make,
+    make_bandit,
+    signal_table,
+)
+from orchestrator.simulation.world_policies import Gap, GapConfig, OracleConfig
 
 STEPS_PER_STAGE = 20
 FORGETTING = 0.02
@@ -81,7 +88,7 @@ class TwoLevels:
     """A scheduler over the environments and a bandit in each, kept across stages. All draw from one stream."""
 
     def __init__(self, world: Skills, entrant: Candidate, seed: int, setting: TrialSetting) -> None:
-        if isinstance(entrant.bandit, oracle.Config):
+        if isinstance(entrant.bandit, OracleConfig):
             raise UserError("the oracle chooses among all skills at once: give it --scheduler none")
         if setting.num_steps % STEPS_PER_STAGE:
             raise UserError(f"--steps: stages have {STEPS_PER_STAGE} steps here, so say a multiple of it")
@@ -93,7 +100,12 @@ class TwoLevels:
         steps = -(-setting.num_steps // NUM_TYPES)
         self.inner = [make_bandit(entrant.bandit, about, self.rng, steps) for _ in ENVIRONMENTS]
         assert entrant.scheduler is not None
-        self.outer = StageScheduler(entrant.scheduler, self._scheduler(entrant))
+        outer: Bandit
+        if isinstance(entrant.scheduler, GapConfig):
+            outer = Gap(ENVIRONMENTS, self.rng)
+        else:
+            outer = make("schedulers", entrant.scheduler, ENVIRONMENTS, self.rng)
+        self.outer = StageScheduler(entrant.scheduler, outer)
 
     def follow(self) -> tuple[Floats, NDArray[np.intp]]:
         """Run all stages: pass rates after each step [T, 12], and the skills of all slots [T, 64]."""
@@ -107,52 +119,40 @@ class TwoLevels:
             self._boundary()
         return np.array(rates), np.array(places)
 
-    def _scheduler(self, entrant: Candidate) -> Bandit:
-        if isinstance(entrant.scheduler, gap.Config):
-            return gap.Gap(ENVIRONMENTS, self.rng)
-        assert entrant.scheduler is not None
-        return make("schedulers", entrant.scheduler, ENVIRONMENTS, self.rng)
-
     def _step(self, own: int) -> np.ndarray:
         """Fill, play and learn one batch of a stage on environment `own`; [64] of the skills played."""
         num_replay = round(self.setting.replay_share * BATCH)
         picks = {own: self.inner[own].pick(BATCH - num_replay)}
-        picks |= self._replay(own, num_replay)
-        places = np.concatenate([_skills(environment, some) for environment, some in picks.items()])
+        # Replay slots are uniform over the skills of the others, whose bandits hear of them.
+        skills = np.array([k for k in range(NUM_SKILLS) if k // NUM_LEVELS != own])
+        drawn = skills[self.rng.integers(len(skills), size=num_replay)]
+        for environment in np.unique(drawn // NUM_LEVELS).tolist():
+            levels = drawn[drawn // NUM_LEVELS == environment] % NUM_LEVELS
+            arms = [CATEGORIES[level] for level in levels]
+            picks[environment] = self.inner[environment].witness(arms, [1 / NUM_LEVELS] * len(arms))
+        places = np.array(
+            [
+                environment * NUM_LEVELS + CATEGORIES.index(pick.arm)
+                for environment, some in picks.items()
+                for pick in some
+            ],
+            np.intp,
+        )
         solved = self.world.play(places)
-        self._count(solved[: BATCH - num_replay])
+        form = self.form if self.setting.stage_signal == "own" else "raw"
+        self.at.begin_step()
+        self.at.signal_sum += float(signal_table(form)[solved[: BATCH - num_replay]].sum())
+        self.at.num_signals += BATCH - num_replay
         for environment, some in picks.items():
             told, solved = solved[: len(some)], solved[len(some) :]
             self.inner[environment].learn(feedback(some, told, self.form))
         return places
-
-    def _replay(self, own: int, num_replay: int) -> dict[int, list[Pick]]:
-        """Draw replay slots uniformly over the skills of the others; their bandits hear of it."""
-        skills = np.array([k for k in range(NUM_SKILLS) if k // NUM_LEVELS != own])
-        drawn = skills[self.rng.integers(len(skills), size=num_replay)]
-        found = {}
-        for environment in np.unique(drawn // NUM_LEVELS).tolist():
-            levels = drawn[drawn // NUM_LEVELS == environment] % NUM_LEVELS
-            arms = [CATEGORIES[level] for level in levels]
-            found[environment] = self.inner[environment].witness(arms, [1 / NUM_LEVELS] * len(arms))
-        return found
-
-    def _count(self, solved: np.ndarray) -> None:
-        """Note what the stage's own groups earned."""
-        form = self.form if self.setting.stage_signal == "own" else "raw"
-        self.at.begin_step()
-        self.at.signal_sum += float(signal_table(form)[solved].sum())
-        self.at.num_signals += len(solved)
 
     def _boundary(self) -> None:
         """Score every environment on held-out trials; the scheduler hears what the stage earned."""
         trials = self.evaluation.binomial(HELD_OUT, self.world.pass_rates()) / HELD_OUT
         scores = dict(zip(ENVIRONMENTS, type_means(trials).tolist(), strict=True))
         self.outer.end_stage(self.at, scores)
-        if isinstance(self.outer.scheduler, gap.Gap):
+        if isinstance(self.outer.scheduler, Gap):
             self.outer.scheduler.see(scores)
         self.at.end_boundary()
-
-
-def _skills(environment: int, picks: list[Pick]) -> np.ndarray:
-    return np.array([environment * NUM_LEVELS + CATEGORIES.index(pick.arm) for pick in picks], np.intp)

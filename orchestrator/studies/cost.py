@@ -1,24 +1,33 @@
-"""What a study will take, said before it begins: runs, steps, disk, and time as far as it was measured."""
+"""What a study will take, said before it begins: runs, steps, disk, and time as far as it was measured.
+
+A rehearsal measures the time beforehand: the first setting for a few steps, aside.
+"""
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from statistics import fmean
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from orchestrator.callbacks import Callback
 from orchestrator.runs.dry_run import DryRun, make_plan, size_in_words
-from orchestrator.spec import Spec
+from orchestrator.spec import Spec, load_spec
 from orchestrator.studies.study import Study, StudyRun, StudySetting
+from store.ledger import Ledger
 from store.ledger.queries import Reading
 from store.sentences import duration, num
 from store.tracker.settings import config_hash
 
 # The sections that `make_plan` reads.
 PLANNED_BY = {"policy", "environments", "curriculum", "baseline", "step", "evaluate", "checkpoint", "sampler"}
+STEPS = 10  # of a rehearsal
+ASIDE = {"name": "rehearsal", "tracker": {"type": "none"}, "ledger": {}, "baseline": None}
 
 
 @dataclass(frozen=True)
@@ -107,36 +116,53 @@ class Cost:
     def lines(self) -> list[str]:
         """In words."""
         of = "" if self.num_left == self.num_runs else f" of {self.num_runs}"
+        disk = "disk: not known, as the model's configuration is not here"
+        if self.bytes is not None:
+            disk = f"disk: about {size_in_words(self.bytes)}"
+        room = "" if self.bytes is None or self.bytes <= self.free_bytes else " (NOT ENOUGH)"
+        left = "known once a first run is finished; --dry-run --rehearse measures it beforehand"
+        if not self.num_left:
+            left = "nothing is left to do"
+        elif self.seconds is not None:
+            left = f"about {duration(self.seconds)}, measured on {self.measured_on}"
         return [
             f"to do: {self.num_left:,}{of} runs, {self.workers} at a time; {self.num_steps:,} steps, "
             f"{num(self.num_evaluations, 'evaluation')}",
-            self._disk(),
-            self._time(),
+            f"{disk}; {size_in_words(self.free_bytes)} free{room}",
+            f"time: {left}",
             *self.notes,
         ]
-
-    def _disk(self) -> str:
-        free = f"{size_in_words(self.free_bytes)} free"
-        if self.bytes is None:
-            return f"disk: not known, as the model's configuration is not here; {free}"
-        room = "" if self.bytes <= self.free_bytes else " (NOT ENOUGH)"
-        return f"disk: about {size_in_words(self.bytes)}; {free}{room}"
-
-    def _time(self) -> str:
-        if not self.num_left:
-            return "time: nothing is left to do"
-        if self.seconds is None:
-            return "time: known once a first run is finished; --dry-run --rehearse measures it beforehand"
-        return f"time: about {duration(self.seconds)}, measured on {self.measured_on}"
 
 
 def cost_of(study: Study, left: Sequence[StudyRun], measured: MeasuredTime, workers: int, home: Path) -> Cost:
     """Work out what the runs that are left will take. Builds the environments; reads no weights."""
-    plans = _plans(study, home)
-    each = [plans[run.setting.label] for run in left]
-    sizes = [_bytes(plan) for plan in each]
+    plans: dict[str, DryRun] = {}  # what settings share is worked out once
+    by_label: dict[str, DryRun] = {}
+    for setting in study.settings:
+        sections = setting.spec.model_dump(mode="json", include=PLANNED_BY)
+        key = json.dumps(sections, sort_keys=True) + repr(setting.spec.warnings())
+        if key not in plans:
+            plans[key] = make_plan(setting.spec, home)
+        by_label[setting.label] = plans[key]
+    each = [by_label[run.setting.label] for run in left]
+    sizes = [
+        plan.checkpoint_bytes * plan.num_checkpoints + plan.ledger_bytes
+        for plan in each
+        if plan.checkpoint_bytes is not None
+    ]
     seconds, measured_on = left_s([(run, 0.0) for run in left], measured, workers)
-    one = next(iter(plans.values()))
+    notes = [
+        note
+        for plan in plans.values()
+        for note in (
+            *(
+                f"left out: {one.num_rows:,} rows of {one.environment} cannot be used"
+                for one in plan.left_out
+            ),
+            *(f"note: {text}" for text in plan.remarks),
+            *(f"warning: {text}" for text in plan.warnings),
+        )
+    ]
     return Cost(
         num_runs=len(study.runs),
         num_left=len(left),
@@ -144,12 +170,12 @@ def cost_of(study: Study, left: Sequence[StudyRun], measured: MeasuredTime, work
         num_evaluations=sum(
             num_twins(run.setting.spec) * (run.setting.spec.curriculum.stages + 1) for run in left
         ),
-        bytes=None if None in sizes else sum(size for size in sizes if size is not None),
-        free_bytes=one.free_bytes,
+        bytes=None if len(sizes) < len(each) else sum(sizes),
+        free_bytes=next(iter(plans.values())).free_bytes,
         seconds=seconds,
         measured_on=measured_on,
         workers=workers,
-        notes=tuple(dict.fromkeys(note for plan in plans.values() for note in _notes(plan))),
+        notes=tuple(dict.fromkeys(notes)),
     )
 
 
@@ -166,26 +192,40 @@ def left_s(
     return max(sum(seconds) / workers, *seconds, 0.0), " and ".join(sources)
 
 
-def _plans(study: Study, home: Path) -> dict[str, DryRun]:
-    """Plan a run of every setting; what settings share is worked out once."""
-    plans: dict[str, DryRun] = {}
-    by_label: dict[str, DryRun] = {}
-    for setting in study.settings:
-        sections = setting.spec.model_dump(mode="json", include=PLANNED_BY)
-        key = json.dumps(sections, sort_keys=True) + repr(setting.spec.warnings())
-        plans[key] = by_label[setting.label] = plans.get(key) or make_plan(setting.spec, home)
-    return by_label
+class _Clock(Callback):
+    """Measures the warm start: from the announcement of its batches to the last of them."""
+
+    def __init__(self) -> None:
+        self.begun_at: float | None = None
+        self.warm_start_s = 0.0
+
+    def phase(self, text: str) -> None:
+        """Note when something begins."""
+        self.begun_at = time.monotonic()
+
+    def warm_start(self, batch: int, num_batches: int, loss: float) -> None:
+        """Note how long the batches took so far."""
+        assert self.begun_at is not None
+        self.warm_start_s = time.monotonic() - self.begun_at
 
 
-def _bytes(plan: DryRun) -> int | None:
-    if plan.checkpoint_bytes is None:
-        return None
-    return plan.checkpoint_bytes * plan.num_checkpoints + plan.ledger_bytes
+def rehearse(study: Study) -> MeasuredTime:
+    """Run the study's first setting and seed for ten steps in a home that is then deleted.
 
+    The estimate of a whole run: its warm start, its first evaluation for every boundary, its mean step for every step.
+    Early steps may be slower than later ones, where answers become shorter, or faster, where they become longer.
+    """
+    from orchestrator.runs.api import run
 
-def _notes(plan: DryRun) -> list[str]:
-    left_out = [
-        f"left out: {one.num_rows:,} rows of {one.environment} cannot be used" for one in plan.left_out
-    ]
-    remarks = [f"note: {text}" for text in plan.remarks]
-    return [*left_out, *remarks, *(f"warning: {text}" for text in plan.warnings)]
+    planned = study.runs[0]
+    spec = load_spec({**planned.spec.model_dump(mode="json", by_alias=True), **ASIDE})
+    clock = _Clock()
+    with TemporaryDirectory(prefix="evergreen-rehearsal-") as home:
+        outcome = run(spec, home=home, until_step=min(STEPS, num_steps(spec)), watcher=clock)
+        with Ledger.open(f"sqlite:///{Path(home) / 'evergreen.db'}", create=False) as ledger:
+            step_s = fmean(step.seconds for step in ledger.reading.steps(outcome.name))
+            boundary_s = fmean(boundary.seconds for boundary in ledger.reading.boundaries(outcome.name))
+    seconds = clock.warm_start_s + boundary_s * (spec.curriculum.stages + 1) + step_s * num_steps(spec)
+    key = hash_of(planned.setting.spec)
+    measured_on = f"a rehearsal of {STEPS} steps"
+    return MeasuredTime({key: [seconds]}, {key: num_steps(spec)}, measured_on, measured_on)

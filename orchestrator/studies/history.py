@@ -46,61 +46,49 @@ class History:
 
     def states(self) -> dict[str, State]:
         """Say how every planned run stands; one whose twin is not finished is not finished itself."""
-        finished = self._finished()
+        there = self._reading
+        finished = {run.name for run in there.runs() if run.status == "finished"} if there else set()
         begun = self.names()
         found: dict[str, State] = {}
         for run in self.study.runs:
             is_begun = (run.setting.label, run.seed) in begun
-            is_done = run.name in finished and (
-                run.setting.spec.baseline is None or self._twin(run.name) in finished
-            )
+            is_done = run.name in finished
+            if is_done and there is not None and run.setting.spec.baseline is not None:
+                is_done = there.baseline(run.name) in finished
             found[run.name] = "finished" if is_done else "begun" if is_begun else "missing"
         return found
 
-    def _finished(self) -> set[str]:
-        runs = self._reading.runs() if self._reading else []
-        return {run.name for run in runs if run.status == "finished"}
-
-    def _twin(self, run: str) -> str | None:
-        return self._reading.baseline(run) if self._reading else None
-
     def problems(self) -> list[str]:
         """Say what keeps the study from going on: runs of another plan, or names that other runs have."""
-        return [*self._foreign(), *self._changed(), *self._gone()]
-
-    def _foreign(self) -> list[str]:
-        """Find runs of these names that are not the study's."""
-        ours = set(self.names().values())
-        there = {run.name for run in self._reading.runs()} if self._reading else set()
-        return [
+        if self._reading is None:
+            return []
+        names = self.names()
+        there = {run.name for run in self._reading.runs()} - set(names.values())
+        problems = [
             f"there is a run {run.name} already, which is not of this study"
             for run in self.study.runs
-            if run.name in there and run.name not in ours
+            if run.name in there
         ]
-
-    def _gone(self) -> list[str]:
-        """Find settings and seeds that were planned before; a study of which nothing ran may still lose some."""
-        plan = self.plan()
-        if plan is None or not self.names():
-            return []
-        labels = {setting.label for setting in self.study.settings}
-        gone = [one["label"] for one in plan["settings"] if one["label"] not in labels]
-        seeds = [str(seed) for seed in plan["seeds"] if seed not in self.study.seeds]
-        problems = [f"setting {label!r} is gone" for label in gone]
-        what = f"seed {seeds[0]} is" if len(seeds) == 1 else f"seeds {listed(seeds)} are"
-        return problems + ([f"{what} gone"] if seeds else [])
-
-    def _changed(self) -> list[str]:
-        """Compare the specs of the runs that are there with those that the file says now."""
-        assert self._reading is not None or not self.names()
         settings = {setting.label: setting for setting in self.study.settings}
-        found: dict[str, dict[str, None]] = {}
-        for (label, _), name in self.names().items():
-            if label in settings and self._reading is not None:
+        changed: dict[str, dict[str, None]] = {}
+        for (label, _), name in names.items():
+            if label in settings:
                 before = load_spec(self._reading.spec(name))
                 for text in differences(before, settings[label].spec):
-                    found.setdefault(text, {})[label] = None
-        return [f"{text} ({_who(list(labels), len(settings))})" for text, labels in found.items()]
+                    changed.setdefault(text, {})[label] = None
+        for text, labels in changed.items():
+            is_all = len(labels) == len(settings) > 1
+            problems.append(f"{text} ({'all settings' if is_all else f'setting {listed(list(labels))}'})")
+        plan = self.plan()
+        if plan is None or not names:  # a study of which nothing ran may still lose settings and seeds
+            return problems
+        gone = [one["label"] for one in plan["settings"] if one["label"] not in settings]
+        problems += [f"setting {label!r} is gone" for label in gone]
+        seeds = [str(seed) for seed in plan["seeds"] if seed not in self.study.seeds]
+        if seeds:
+            what = f"seed {seeds[0]} is" if len(seeds) == 1 else f"seeds {listed(seeds)} are"
+            problems.append(f"{what} gone")
+        return problems
 
     def record(self) -> StudyRecord:
         """Describe the study for the ledger: it may have grown, but what is compared was said before the first run."""
@@ -120,10 +108,6 @@ class History:
             f"`compare` has changed after the first runs ({', '.join(words)}): what was registered before them stays; "
             "options of `evergreen compare` show anything else, as exploratory"
         )
-
-
-def _who(labels: list[str], num_settings: int) -> str:
-    return "all settings" if len(labels) == num_settings > 1 else f"setting {listed(labels)}"
 
 
 def differences(before: Spec, now: Spec) -> list[str]:

@@ -1,28 +1,57 @@
-"""Runs as processes of their own, seen from the study: one thread each, gone when the study is."""
+"""Runs as processes of their own, one thread each, forked from one server and gone when the study is.
+
+The server is ours since multiprocessing's forkserver breaks promises, as a trial showed: it runs an unguarded script
+of the user again in every run, imports modules from the folder that the user is in, and a SIGTERM to the study's group
+kills it and all runs before they can save. It has one thread and touches no device, so that forking it is safe; it
+dies with the study, and the runs die with it.
+"""
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import Any
 
-from orchestrator.studies.messages import Lines, Order, RunRequest, read_report, write
+from environments.scoring.leader import die_with
 
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
 )
+IMPORTED = (
+    "orchestrator.runs.api",
+    "transformers.generation",
+)  # by the server, once; and the worker's module
+SERVER = "import sys; from orchestrator.studies.run_processes import main; main(*sys.argv[1:])"
+POLL_S = 0.05
 PATIENCE_S = 3.0  # until all runs are killed
-LOST = -signal.SIGKILL  # the exit code of runs whose nursery died: they died with it
+LOST = -signal.SIGKILL  # the exit code of runs whose server died: they died with it
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """One run, to its own process."""
+
+    home: str
+    name: str  # of the run, exactly
+    log: str  # the file that it prints into
+    spec: dict[str, Any]  # resolved
+    member: dict[str, Any]  # the fields of a `MemberRecord`
 
 
 class RunProcesses:
-    """Starts runs through a nursery, which is started when it is needed. As a context: all are gone at its end."""
+    """Starts runs through a server, which is started when it is needed. As a context: all are gone at its end."""
 
-    def __init__(self) -> None:
-        self._nursery: subprocess.Popen[bytes] | None = None
-        self._lines = Lines()
+    def __init__(self, worker: str) -> None:
+        self._worker = worker
+        self._server: subprocess.Popen[bytes] | None = None
+        self._connection: Connection
         self._going: set[str] = set()
         self._ended: dict[str, int] = {}
 
@@ -30,87 +59,120 @@ class RunProcesses:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._nursery is None or self._nursery.stdin is None:
+        if self._server is None:
             return
-        with suppress(BrokenPipeError):
-            self._nursery.stdin.close()  # it then ends its runs, and itself
+        self._connection.close()  # it then ends its runs, and itself
         try:
-            self._nursery.wait(PATIENCE_S)
+            self._server.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:  # still importing: it has no runs yet
-            self._nursery.kill()
-            self._nursery.wait()
+            self._server.kill()
+            self._server.wait()
 
-    def start(self, job: RunRequest) -> RunProcess:
-        """Give a job a process."""
-        if self._nursery is None or self._nursery.poll() is not None:
-            self._nursery = _start_nursery()
-        self._going.add(job.name)
-        self._ended.pop(job.name, None)
-        self._send(Order(job.name, job))
-        return RunProcess(self, job.name)
+    def start(self, request: RunRequest) -> RunProcess:
+        """Give a run a process."""
+        if self._server is None or self._server.poll() is not None:
+            self._start_server()
+        self._going.add(request.name)
+        self._ended.pop(request.name, None)
+        self.send(request)
+        return RunProcess(self, request.name)
 
-    def signal(self, name: str, number: int) -> None:
-        """Send a signal to a run; one that has ended hears nothing."""
-        self._send(Order(name, signal=number))
+    def send(self, order: RunRequest | tuple[str, int]) -> None:
+        """Ask for a run, or send a signal to one; one that has ended hears nothing."""
+        with suppress(OSError):  # a server that died is noticed by who listens
+            self._connection.send(order)
 
     def exit_code(self, name: str) -> int | None:
-        """Say how a run ended; None while it goes."""
-        self._listen()
+        """Say how a run ended; None while it goes. Without a server all its runs are lost."""
+        if self._server is not None:
+            is_alive = self._server.poll() is None  # asked first: what it wrote before its end is then read
+            with suppress(EOFError, OSError):
+                while self._connection.poll():
+                    ended, exit_code = self._connection.recv()
+                    self._going.discard(ended)
+                    self._ended[ended] = exit_code
+            if not is_alive:
+                self._ended |= dict.fromkeys(self._going, LOST)
+                self._going.clear()
         return self._ended.get(name)
 
-    def _send(self, order: Order) -> None:
-        assert self._nursery is not None
-        assert self._nursery.stdin is not None
-        with suppress(BrokenPipeError):  # a nursery that died is noticed by who listens
-            self._nursery.stdin.write(write(order))
-            self._nursery.stdin.flush()
+    def _start_server(self) -> None:
+        """Start it in a session of its own, so that Ctrl-C does not reach it.
 
-    def _listen(self) -> None:
-        """Take in the reports that have arrived; without a nursery all its runs are lost."""
-        if self._nursery is None or self._nursery.stdout is None:
-            return
-        is_alive = self._nursery.poll() is None  # asked first: what it wrote before its end is then read
-        with suppress(BlockingIOError):
-            while data := os.read(self._nursery.stdout.fileno(), 1 << 16):
-                for report in map(read_report, self._lines.add(data)):
-                    self._end(report.name, report.exit_code)
-        if not is_alive:
-            for name in sorted(self._going):
-                self._end(name, LOST)
-
-    def _end(self, name: str, exit_code: int) -> None:
-        self._going.discard(name)
-        self._ended[name] = exit_code
+        `-P` keeps the folder that the user happens to be in from lending it modules.
+        """
+        self._connection, theirs = Pipe()
+        handle = theirs.fileno()
+        with theirs:
+            self._server = subprocess.Popen(
+                [sys.executable, "-P", "-c", SERVER, str(os.getpid()), str(handle), self._worker],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[handle],
+                start_new_session=True,
+                env={**os.environ, **ONE_THREAD},
+            )
 
 
 class RunProcess:
     """One run's process."""
 
-    def __init__(self, children: RunProcesses, name: str) -> None:
-        self._children, self._name = children, name
+    def __init__(self, processes: RunProcesses, name: str) -> None:
+        self._processes, self._name = processes, name
 
     def poll(self) -> int | None:
         """Return its exit code, below 0 for the signal that killed it; None while it goes."""
-        return self._children.exit_code(self._name)
+        return self._processes.exit_code(self._name)
 
     def ask_to_stop(self) -> None:
         """Ask it to finish its step, save and exit."""
-        self._children.signal(self._name, signal.SIGTERM)
+        self._processes.send((self._name, signal.SIGTERM))
 
 
-def _start_nursery() -> subprocess.Popen[bytes]:
-    """Start the process; in a session of its own, so that Ctrl-C does not reach it.
+def main(parent: str, connection: str, worker: str) -> None:
+    """Be the server: import what runs need, then serve."""
+    die_with(int(parent))
+    os.dup2(2, 1)  # what a library prints is no result of the study
+    os.set_inheritable(int(connection), False)
+    for module in (*IMPORTED, worker):
+        importlib.import_module(module)
+    serve(Connection(int(connection)), worker)
 
-    `-P` keeps the folder that the user happens to be in from lending it modules.
+
+def serve(study: Connection, worker: str) -> None:
+    """Fork runs, pass signals on and report ends, until the study closes the connection; then end what still goes.
+
+    Args:
+        study: Requests and (name, signal) arrive here, (name, exit code) of ended runs leaves.
+        worker: A module whose `live(request, parent)` is a run's whole process, and returns its exit code.
     """
-    command = [sys.executable, "-P", "-m", "orchestrator.studies.fork_server", str(os.getpid())]
-    nursery = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-        env={**os.environ, **ONE_THREAD},
-    )
-    assert nursery.stdout is not None
-    os.set_blocking(nursery.stdout.fileno(), False)
-    return nursery
+    pids: dict[int, str] = {}
+    while True:
+        try:
+            order = study.recv() if study.poll(POLL_S) else None
+        except EOFError:
+            break
+        if isinstance(order, RunRequest):
+            pids[fork_run(order, worker, study)] = order.name
+        elif order is not None:
+            name, number = order
+            for pid in [pid for pid, of in pids.items() if of == name]:
+                os.kill(pid, number)  # not reaped yet, so the number is still its own
+        while pids and (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            study.send((pids.pop(ended[0]), os.waitstatus_to_exitcode(ended[1])))
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    for pid in pids:
+        os.waitpid(pid, 0)
+
+
+def fork_run(request: RunRequest, worker: str, study: Connection) -> int:
+    """Give a run a process; its id."""
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        study.close()
+        code = importlib.import_module(worker).live(request, parent)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return pid

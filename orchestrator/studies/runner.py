@@ -1,27 +1,115 @@
-"""Running a study: what is missing is started, what was interrupted goes on, until all is done or it is stopped."""
+"""Running a study: what is missing is started, what was interrupted goes on, until all is done or it is stopped.
+
+So many runs go at a time, in order; who fails is tried once more.
+"""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal, Protocol
 
-from orchestrator.errors import UserError
+from orchestrator.errors import DONE, RESUMABLE, UserError
 from orchestrator.locations import completed_ledger_url, refuse_plain_secrets, remember_logins
 from orchestrator.os_signals import catching_signals
 from orchestrator.studies.cost import Cost, cost_of, left_s, num_steps, pace
 from orchestrator.studies.history import History, log_of, refuse_changes, study_folder
-from orchestrator.studies.messages import RunRequest
-from orchestrator.studies.run_processes import RunProcesses
-from orchestrator.studies.run_queue import Child, Listener, ProcessEnd, RunQueue
-from orchestrator.studies.study import Study, StudyRun
+from orchestrator.studies.run_processes import RunProcesses, RunRequest
+from orchestrator.studies.study import Study
 from store.errors import LedgerAway
 from store.home import Home
 from store.ledger import Ledger
 from store.lock import RunLock, holder
+
+MOST_ATTEMPTS = 2  # a failed run is tried once more
+
+Status = Literal["finished", "stopped", "failed"]
+
+
+class Child(Protocol):
+    """A run in a process of its own."""
+
+    def poll(self) -> int | None:
+        """Return its exit code, below 0 for the signal that killed it; None while it goes."""
+
+    def ask_to_stop(self) -> None:
+        """Ask it to finish its step, save and exit."""
+
+
+@dataclass(frozen=True)
+class ProcessEnd:
+    """How a run ended, this time that the study was run."""
+
+    name: str
+    status: Status
+    exit_code: int
+    attempts: int
+
+
+class Listener:
+    """Told what happens to the runs; hears nothing by default."""
+
+    def started(self, name: str, attempt: int) -> None:
+        """A run was given a process; attempt 2 after a failure."""
+
+    def ended(self, ending: ProcessEnd) -> None:
+        """A run is done, for now or for good."""
+
+    def failed_once(self, name: str, exit_code: int) -> None:
+        """A run failed and will be tried again."""
+
+
+class RunQueue:
+    """Runs jobs by name, at most `workers` at a time, in the given order."""
+
+    def __init__(
+        self, names: Sequence[str], start: Callable[[str], Child], workers: int, listener: Listener
+    ) -> None:
+        self.waiting = deque(names)
+        self.going: dict[str, Child] = {}
+        self.endings: dict[str, ProcessEnd] = {}
+        self._start, self._workers, self._listener = start, workers, listener
+        self._attempts: dict[str, int] = {}
+        self._is_stopping = False
+
+    def turn(self) -> bool:
+        """Take note of who ended and start who may; False once nothing goes and nothing may start."""
+        for name, child in list(self.going.items()):
+            exit_code = child.poll()
+            if exit_code is not None:
+                del self.going[name]
+                self._take(name, exit_code)
+        while self.waiting and len(self.going) < self._workers and not self._is_stopping:
+            name = self.waiting.popleft()
+            self._attempts[name] = self._attempts.get(name, 0) + 1
+            self.going[name] = self._start(name)
+            self._listener.started(name, self._attempts[name])
+        return bool(self.going)
+
+    def stop(self) -> None:
+        """Ask all that go to stop, and start no more."""
+        self._is_stopping = True
+        for child in self.going.values():
+            child.ask_to_stop()
+
+    def _take(self, name: str, exit_code: int) -> None:
+        status: Status = "failed"
+        if exit_code == DONE:
+            status = "finished"
+        elif exit_code == RESUMABLE or (self._is_stopping and exit_code < 0):  # asked before it could save
+            status = "stopped"
+        if status == "failed" and self._attempts[name] < MOST_ATTEMPTS and not self._is_stopping:
+            self._listener.failed_once(name, exit_code)
+            self.waiting.appendleft(name)
+            return
+        self.endings[name] = ProcessEnd(name, status, exit_code, self._attempts[name])
+        self._listener.ended(self.endings[name])
+
 
 POLL_S = 0.1
 
@@ -29,7 +117,7 @@ POLL_S = 0.1
 class StudyCallback(Listener):
     """Who watches a study; hears nothing by default."""
 
-    def begin(self, conductor: StudyRunner) -> None:
+    def begin(self, runner: StudyRunner) -> None:
         """The study is checked and about to start runs."""
 
     def look(self) -> None:
@@ -40,14 +128,14 @@ class StudyCallback(Listener):
 
 
 class StudyRunner:
-    """One process's time with a study."""
+    """One process's time with a study. `worker`: the module that is a run's process (`run_processes.serve`)."""
 
-    def __init__(self, study: Study, home: Home, ledger: Ledger, workers: int) -> None:
+    def __init__(self, study: Study, home: Home, ledger: Ledger, workers: int, worker: str) -> None:
         self.study, self.home, self.workers = study, home, workers
-        self._ledger, self._children = ledger, RunProcesses()
+        self._ledger, self._processes = ledger, RunProcesses(worker)
         self.reading = ledger.reading
         self.history = History(study, ledger.reading)
-        self._names = {run.name: run for run in study.runs}
+        self.runs = {run.name: run for run in study.runs}
         states = self.history.states()
         self.done_before = [run for run in study.runs if states[run.name] == "finished"]
         self.left = [run for run in study.runs if states[run.name] != "finished"]
@@ -61,7 +149,7 @@ class StudyRunner:
         """Work out what is left to do takes; builds the environments."""
         return cost_of(self.study, self.left, self.measured, self.workers, self.home.path)
 
-    def conduct(self, watcher: StudyCallback) -> dict[str, ProcessEnd]:
+    def run_all(self, watcher: StudyCallback) -> dict[str, ProcessEnd]:
         """Start runs until all have ended; the first signal lets them finish their step, a second Ctrl-C kills.
 
         Returns how the runs ended that were left. Raises KeyboardInterrupt after a second Ctrl-C.
@@ -69,7 +157,7 @@ class StudyRunner:
         self._ledger.start_study(self.history.record())
         self.schedule = RunQueue([run.name for run in self.left], self._start, self.workers, watcher)
         watcher.begin(self)
-        with self._children, catching_signals(watcher.stopping) as signalled:
+        with self._processes, catching_signals(watcher.stopping) as signalled:
             while self.schedule.turn():
                 if signalled.name is not None and not self.is_asked_to_stop:
                     self.schedule.stop()
@@ -85,15 +173,11 @@ class StudyRunner:
 
     def log(self, name: str) -> Path:
         """Where a run's process writes what it prints."""
-        return log_of(self.home, self._names[name], self.study.name)
-
-    def run(self, name: str) -> StudyRun:
-        """Look a run up."""
-        return self._names[name]
+        return log_of(self.home, self.runs[name], self.study.name)
 
     def is_known(self, name: str) -> bool:
         """Whether the ledger knows a run: before that it has made its environments and policy at most."""
-        run = self._names[name]
+        run = self.runs[name]
         return (run.setting.label, run.seed) in self.history.names()
 
     def steps_done(self, name: str) -> int:
@@ -109,22 +193,22 @@ class StudyRunner:
 
     def left_s(self, steps: dict[str, int]) -> float | None:
         """Estimate the seconds that remain, from the steps that the runs that go have done."""
-        going = [(self._names[name], done) for name, done in steps.items()]
+        going = [(self.runs[name], done) for name, done in steps.items()]
         shares = [(run, min(1.0, done / num_steps(run.setting.spec))) for run, done in going]
-        waiting = [(self._names[name], 0.0) for name in self.schedule.waiting]
+        waiting = [(self.runs[name], 0.0) for name in self.schedule.waiting]
         return left_s([*shares, *waiting], self.measured, self.workers)[0]
 
     def _start(self, name: str) -> Child:
-        run = self._names[name]
+        run = self.runs[name]
         spec, member = run.spec.model_dump(mode="json", by_alias=True), asdict(self.study.member(run))
-        return self._children.start(RunRequest(str(self.home.path), name, str(self.log(name)), spec, member))
+        return self._processes.start(RunRequest(str(self.home.path), name, str(self.log(name)), spec, member))
 
 
 @contextmanager
-def conducting(study: Study, home: Path, workers: int | None = None) -> Iterator[StudyRunner]:
-    """Take up a study, new or begun before; nobody else may conduct it meanwhile.
+def open_study(study: Study, home: Path, workers: int | None, worker: str) -> Iterator[StudyRunner]:
+    """Take up a study, new or begun before; nobody else may run it meanwhile.
 
-    Raises UserError where it has changed since its first runs, or is conducted already.
+    Raises UserError where it has changed since its first runs, or is run already.
     """
     place = Home(home)
     folder = study_folder(place, study.name)
@@ -136,8 +220,7 @@ def conducting(study: Study, home: Path, workers: int | None = None) -> Iterator
     remember_logins(sections)
     with Ledger.open(completed_ledger_url(sections, place.ledger_url)) as ledger, RunLock(folder):
         refuse_changes(History(study, ledger.reading))
-        conductor = StudyRunner(study, place, ledger, workers_of(study, workers))
-        yield conductor
+        yield StudyRunner(study, place, ledger, workers_of(study, workers), worker)
 
 
 def workers_of(study: Study, workers: int | None = None) -> int:

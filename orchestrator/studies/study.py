@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -17,8 +17,15 @@ from orchestrator.spec.document import Document, read
 from orchestrator.spec.echo import listed as list_problems
 from orchestrator.spec.echo import shown
 from orchestrator.spec.load import SHORT_FORMS, check, look_in, name_from, read_spec, set_field
-from orchestrator.studies.settings import Variation, expand
-from orchestrator.studies.study_file import Compare, StudyFile, is_plain, known_label, refusal
+from orchestrator.studies.study_file import (
+    Compare,
+    StudyFile,
+    Variation,
+    expand,
+    is_plain,
+    known_label,
+    refusal,
+)
 from store.records import MemberRecord, StudyRecord
 from store.secrets import values_without_logins
 from store.sentences import listed
@@ -92,43 +99,27 @@ def load_study(path: Path) -> Study:
     document = read(path, EXPECTED, "study")
     document.raw.setdefault("name", name_from(path))
     file = check(StudyFile, document)
-    base = _base(file, document, path)
+    if isinstance(file.spec, str):  # beside the study's file, else a part of it
+        base = read_spec(path.parent / file.spec)
+    else:
+        base = document.part("spec")
+        base.raw.setdefault("name", file.name)
+        look_in(base.raw, path.absolute().parent)
     checked = check(Spec, base)
-    settings = _settings(expand(file), base, document)
-    problems = [
-        *_unlike(settings),
-        *_unnamed(file, settings),
-        *([f"compare.baseline: {wrong}"] if (wrong := _baseline(file, settings)) else []),
-    ]
-    if problems:
-        raise SpecError(list_problems([f"{path}: {problem}" for problem in problems]))
-    return Study(file.name, path, checked, settings, tuple(file.seeds), file.workers, file.compare)
-
-
-def _base(file: StudyFile, document: Document, path: Path) -> Document:
-    """Find the base spec: a file beside the study's, or a part of the study's own."""
-    if isinstance(file.spec, str):
-        return read_spec(path.parent / file.spec)
-    base = document.part("spec")
-    base.raw.setdefault("name", file.name)
-    look_in(base.raw, path.absolute().parent)
-    return base
-
-
-def _settings(given: Sequence[Variation], base: Document, document: Document) -> tuple[StudySetting, ...]:
-    """Check every setting's spec; all problems are told at once, each with the settings that have it."""
-    settings = []
-    problems: dict[str, list[str]] = {}
-    for one in given:
+    settings, refused = [], defaultdict(list)
+    for given in expand(file):
         try:
-            settings.append(_setting(one, base, document))
+            settings.append(_setting(given, base, document))
         except SpecError as error:
             for problem in str(error).splitlines():
-                problems.setdefault(problem, []).append(one.label)
-    if problems:
-        told = [f"{problem} (setting {listed(labels)})" for problem, labels in problems.items()]
+                refused[problem].append(given.label)
+    if refused:  # all problems are told at once, each with the settings that have it
+        told = [f"{problem} (setting {listed(labels)})" for problem, labels in refused.items()]
         raise SpecError(list_problems(told))
-    return tuple(settings)
+    problems = [*_unlike(settings), *_unnamed(file, settings)]
+    if problems:
+        raise SpecError(list_problems([f"{path}: {problem}" for problem in problems]))
+    return Study(file.name, path, checked, tuple(settings), tuple(file.seeds), file.workers, file.compare)
 
 
 def _setting(given: Variation, base: Document, document: Document) -> StudySetting:
@@ -187,20 +178,18 @@ def _unlike(settings: Sequence[StudySetting]) -> list[str]:
 
 
 def _unnamed(file: StudyFile, settings: Sequence[StudySetting]) -> list[str]:
-    """Refuse labels that no table has room for, and draws that came to an end."""
-    wrong = [one.label for one in settings if not is_plain(one.label)]
+    """Refuse labels that no table has room for, draws that came to an end, and a baseline that is no setting."""
+    labels = [one.label for one in settings]
     problems = [
         f"{shown(label)} is no label: give its setting one line of at most 80 characters as `label`, in a `list`"
-        for label in wrong
+        for label in labels
+        if not is_plain(label)
     ]
     if file.random is not None and len(settings) < file.random.samples:
         problems.append(
             f"random.samples: the space has only about {len(settings)} different settings, "
             f"not {file.random.samples}; ask for fewer, or use `grid`"
         )
-    return problems
-
-
-def _baseline(file: StudyFile, settings: Sequence[StudySetting]) -> str | None:
-    label = file.compare.baseline
-    return None if label is None else known_label(label, [setting.label for setting in settings])
+    baseline = file.compare.baseline
+    wrong = None if baseline is None else known_label(baseline, labels)
+    return [*problems, *([f"compare.baseline: {wrong}"] if wrong else [])]

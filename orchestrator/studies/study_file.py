@@ -1,15 +1,24 @@
-"""A study as its user writes it: a base spec, what varies, the seeds, and what will be compared."""
+"""A study as its user writes it: a base spec, what varies, the seeds, and what will be compared.
+
+What varies becomes settings: every combination, a list, or draws; each with a label and where it was written.
+"""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product, zip_longest
 from typing import Annotated, Any
 
+import numpy as np
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from orchestrator import random_streams
 from orchestrator.registry import nearest
+from orchestrator.setting_labels import label_of, leaves
+from orchestrator.spec.document import Path_
 from orchestrator.spec.echo import shown
 from orchestrator.spec.fields import Section, refuse
 from orchestrator.spec.model import slug
@@ -25,6 +34,8 @@ FIXED = {  # spec fields that no setting may change, and why
 MOST_SEEDS = MOST_SETTINGS = (
     1000  # every setting is checked before the first run, and compared with every other
 )
+DIGITS = 4  # of a drawn number: its label then says exactly what ran
+TRIES = 1000  # for a draw that no earlier one equals
 Interval = tuple[float, float]
 
 
@@ -178,3 +189,61 @@ def is_plain(label: str) -> bool:
     return (
         bool(label.strip()) and label.isprintable() and len(label) <= 80 and not re.search(r"\s{2,}", label)
     )
+
+
+@dataclass(frozen=True)
+class Variation:
+    """A setting as written: what it gives which spec field, and where in the study's file that stands."""
+
+    label: str
+    values: Mapping[str, Any]  # dotted spec field -> value
+    places: Mapping[str, Path_]  # dotted spec field -> path in the file
+
+
+def expand(file: StudyFile) -> list[Variation]:
+    """List a study's settings, in the order in which they are written."""
+    found: list[tuple[dict[str, Any], dict[str, Path_]]] = [({}, {})]  # values, places
+    labels: list[Any] = [None]
+    if file.grid is not None:
+        grid, places = file.grid, {key: ("grid", key) for key in file.grid}
+        found = [(dict(zip(grid, values, strict=True)), {**places}) for values in product(*grid.values())]
+    elif file.listed is not None:
+        labels = [one.get("label") for one in file.listed]
+        own = [{key: value for key, value in one.items() if key != "label"} for one in file.listed]
+        found = [(values, {key: ("list", i, key) for key in values}) for i, values in enumerate(own)]
+    elif file.random is not None:
+        found = [(values, {key: ("random", "space", key) for key in values}) for values in drawn(file.random)]
+    among = {key for values, _ in found for key in leaves(values)}
+    return [
+        Variation(label_of(values, among) if label is None else str(label), values, places)
+        for (values, places), label in zip_longest(found, labels)
+    ]
+
+
+def drawn(random: RandomDraws) -> list[dict[str, Any]]:
+    """Draw settings; every field has a stream of its own, so more samples leave the first ones as they are."""
+    generators = {key: random_streams.generator(random.seed, "study", key) for key in random.space}
+    found: list[dict[str, Any]] = []
+    for _ in range(random.samples + TRIES):
+        if len(found) == random.samples:
+            break
+        values = {key: draw(space, generators[key]) for key, space in random.space.items()}
+        if values not in found:
+            found.append(values)
+    return found
+
+
+def draw(space: Space, rng: np.random.Generator) -> Any:
+    """Draw one value; numbers are rounded to four digits."""
+    if space.choice is not None:
+        return space.choice[int(rng.integers(len(space.choice)))]
+    if space.integer is not None:
+        return int(rng.integers(space.integer[0], space.integer[1], endpoint=True))
+    if space.log_uniform is not None:
+        bounds = space.log_uniform
+        value = float(np.exp(rng.uniform(*np.log(bounds))))
+    else:
+        assert space.uniform is not None
+        bounds = space.uniform
+        value = float(rng.uniform(*bounds))
+    return min(max(float(f"{value:.{DIGITS}g}"), bounds[0]), bounds[1])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli import ledger_follower
+from orchestrator.cli import show
 from orchestrator.runs.catalog import opened
 from store.lock import RunLock
 from store.records import EventRecord
@@ -20,7 +20,7 @@ from tests.orchestrator.specs import alone, written
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger_follower, "POLL_S", 0.02)
+    monkeypatch.setattr(show, "POLL_S", 0.02)
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_ctrl_c_ends_the_looking_and_leaves_the_run_alone(
         raise KeyboardInterrupt
 
     ended(home, "running")
-    monkeypatch.setattr(ledger_follower.time, "sleep", interrupted)
+    monkeypatch.setattr(show.time, "sleep", interrupted)
     with RunLock(home / "small"):
         result = evergreen("show", "small", "--follow", "--home", home)
     assert result.exit_code == 0
@@ -86,8 +86,8 @@ def test_on_a_terminal_the_same_view_is_drawn_and_leaves_nothing_behind(
     ended(home, "running", EventRecord("unscorable", "[b]boo"))
     lock.enter_context(RunLock(home / "small"))
     for name, value in (("can_draw", lambda: True), ("Terminal", lambda stream: terminal), ("POLL_S", 0.0)):
-        monkeypatch.setattr(ledger_follower, name, value)
-    monkeypatch.setattr(ledger_follower.time, "sleep", look)
+        monkeypatch.setattr(show, name, value)
+    monkeypatch.setattr(show.time, "sleep", look)
     result = evergreen("show", "small", "--follow", "--home", home)
     assert "small  stage 3 of 3: " in seen[0]
     assert "held-out accuracy after stage 3" in seen[0]
@@ -113,7 +113,7 @@ def test_in_a_pipe_new_stages_boundaries_and_events_are_lines_and_it_ends_with_t
                 process.end()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ledger_follower.time, "sleep", interrupted_later)
+        patch.setattr(show.time, "sleep", interrupted_later)
         result = evergreen("show", "alone", "--follow", "--home", tmp_path)
     assert result.exit_code == 0
     assert f"after stage {seen + 1}: accuracy  one " in result.stdout
@@ -136,9 +136,9 @@ def test_a_run_without_a_step_is_waited_for_in_words(
 
     lock = ExitStack()
     lock.enter_context(RunLock(tmp_path / "alone"))
-    monkeypatch.setattr(ledger_follower.time, "sleep", lambda seconds: lock.close())
+    monkeypatch.setattr(show.time, "sleep", lambda seconds: lock.close())
     result = evergreen("show", "alone", "--follow", "--home", tmp_path)
-    assert ledger_follower.WAITING in result.stdout
+    assert show.WAITING in result.stdout
     assert "alone was killed after step 0: nobody runs it any more. Go on" in " ".join(result.stdout.split())
 
 

@@ -12,9 +12,8 @@ import orchestrator
 from orchestrator.callbacks import Callback
 from orchestrator.cli import screen
 from orchestrator.cli.ledger_replay import recalled
-from orchestrator.cli.live import Live, can_draw, on_screen
 from orchestrator.cli.live_region import LiveRegion
-from orchestrator.cli.screen import Screen
+from orchestrator.cli.screen import Live, Screen, can_draw, on_screen
 from orchestrator.os_signals import STOPPING
 from tests.orchestrator.cli.terminals import Clock, FakeTerminal, Tty
 from tests.orchestrator.specs import alone, small

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 
 import pytest
 from rich.text import Text
 
-from orchestrator.cli.live_region import PER_SECOND, LiveRegion
+from orchestrator.cli.live_region import PER_SECOND, LiveRegion, Terminal
 from tests.orchestrator.cli.terminals import Clock, FakeTerminal
 
 
@@ -154,11 +156,11 @@ def test_a_process_ended_by_sigterm_gives_the_terminal_back() -> None:
     code = """
 import os, signal, sys
 from rich.text import Text
-from orchestrator.cli.live_region import Region
+from orchestrator.cli.live_region import LiveRegion
 from tests.orchestrator.cli.terminals import FakeTerminal
 terminal = FakeTerminal()
 terminal.write = lambda text: os.write(1, text.encode())
-with Region(terminal) as region:
+with LiveRegion(terminal) as region:
     region.open()
     region.redraw(lambda columns, lines: [Text("here")])
     os.kill(os.getpid(), signal.SIGTERM)
@@ -167,3 +169,24 @@ with Region(terminal) as region:
     assert done.returncode == -signal.SIGTERM
     assert "here" in done.stdout
     assert done.stdout.endswith("\x1b[J\x1b[?25h")
+
+
+def test_a_frame_that_a_signal_cut_off_is_finished_before_what_follows() -> None:
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    reading, writing = os.pipe()
+    frame, before = "x" * 1_000_000, signal.signal(signal.SIGALRM, interrupt)
+    with open(reading, "rb") as pipe, open(writing, "w") as stream:
+        terminal = Terminal(stream)
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(KeyboardInterrupt):
+            terminal.write(frame)  # more than the pipe holds, and nobody reads yet
+        signal.signal(signal.SIGALRM, before)
+        found: list[bytes] = []
+        reader = threading.Thread(target=lambda: found.append(pipe.read()))
+        reader.start()
+        terminal.write("end")
+        stream.close()
+        reader.join()
+    assert found == [f"{frame}end".encode()]

@@ -55,8 +55,8 @@ def _vllm(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         assert all(server.is_ready() for server in servers)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(serve, "_require_vllm", lambda: None)
-    monkeypatch.setattr(serve, "_keep_running", interrupt)
+    monkeypatch.setattr(serve, "require_vllm", lambda: None)
+    monkeypatch.setattr(serve, "keep_running", interrupt)
     monkeypatch.setattr(supervisor, "vllm_command", command)
     before = signal.getsignal(signal.SIGTERM)
     yield

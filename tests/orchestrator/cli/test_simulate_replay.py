@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from orchestrator.cli.simulate_replay import print_replay_of
+from orchestrator.cli.simulate import print_replay_of
 from orchestrator.errors import SpecError, UserError
 from orchestrator.simulation.replay_results import SAYS
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typer.main import get_command
+import pytest
 
-from orchestrator.cli.app import app
+from orchestrator.cli.app import VERBS as LISTED
+from orchestrator.cli.app import load_verb
 from tests.conftest import Evergreen
 
 VERBS = {
@@ -67,11 +68,14 @@ VERBS = {
 
 
 def test_verbs_arguments_and_options_are_those_agreed() -> None:
-    found = {
-        name: [_word(parameter) for parameter in command.params]
-        for name, command in get_command(app).commands.items()  # type: ignore[attr-defined]
-    }
+    found = {name: [_word(parameter) for parameter in load_verb(name).params] for name in LISTED}
     assert found == VERBS
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_the_line_of_a_verb_begins_its_own_help(name: str) -> None:
+    words = " ".join(load_verb(name).help.split())
+    assert words == LISTED[name] or words.startswith(f"{LISTED[name]} ")
 
 
 def _word(parameter: object) -> str:

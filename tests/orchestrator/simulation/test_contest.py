@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.errors import UserError
 from orchestrator.simulation.candidates import pair_up, read_named
-from orchestrator.simulation.parallel import by_entrant, jobs_of, run_all
+from orchestrator.simulation.ranking import by_entrant, jobs_of, run_all
 from orchestrator.simulation.trials import TrialSetting
 
 

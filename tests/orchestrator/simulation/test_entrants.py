@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import UserError
-from orchestrator.simulation.candidate_names import entrants_of, usual
-from orchestrator.simulation.candidates import read_named
+from orchestrator.simulation.candidates import entrants_of, read_named, usual
 from orchestrator.simulation.worlds import WORLDS, find_world
 from orchestrator.spec.fields import DEFAULT_TYPES
 

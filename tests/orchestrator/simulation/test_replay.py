@@ -1,14 +1,15 @@
 """Replays of logs whose truth is known."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 from orchestrator.bandits import discounted_ucb, sec
 from orchestrator.bandits.contracts import Feedback
 from orchestrator.errors import UserError
-from orchestrator.simulation.counterfactual_bandit import lessons, make_stand_ins, telling_of
-from orchestrator.simulation.log_replay import batch_shares, follow
-from orchestrator.simulation.logs import LoggedPick, LoggedStep
+from orchestrator.simulation.log_replay import batch_shares, follow, lessons, make_counterfactual
+from orchestrator.simulation.logs import LoggedPick, LoggedStep, about_arm
 from orchestrator.simulation.replay import replay
 from tests.orchestrator.simulation.logs import MEANS, played, target, with_steps, without_missing
 
@@ -67,10 +68,10 @@ def test_a_bandit_that_learns_earns_what_its_probabilities_say_step_by_step(logg
     for seed in range(80):
         log = played(logged, seed=seed)
         other = target("{type: sec, floor: 0.1, temperature: 0.2}")
-        choice = make_stand_ins(log, other.label, other.config)
+        choice = make_counterfactual(log, other.label, other.config)
         rng = np.random.Generator(np.random.PCG64(0))
         taught = lessons(log, choice, True)
-        followed = follow(log.bandits[0], choice.bandits["one"], telling_of(log, "one"), taught, rng)
+        followed = follow(log.bandits[0], choice.bandits["one"], partial(about_arm, log, "one"), taught, rng)
         truth = np.mean([sum(share * MEANS[arm] for arm, share in s.shares.items()) for s in followed.steps])
         errors.append(replay(log, [other]).targets[0].overall.ips.value - truth)
     assert near_zero(errors)

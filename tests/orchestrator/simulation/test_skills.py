@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from orchestrator.bandits.contracts import Signal
-from orchestrator.simulation.bandit_in_world import signal_table
 from orchestrator.simulation.skills import (
     BATCH,
     DIFFICULTY,
@@ -20,6 +19,7 @@ from orchestrator.simulation.skills import (
     generator,
     transfer,
 )
+from orchestrator.simulation.trials import signal_table
 
 
 def test_difficulty_rises_by_type_and_level() -> None:

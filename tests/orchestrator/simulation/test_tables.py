@@ -8,8 +8,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.bandit_tables import entrant_of, read_tables
-from orchestrator.simulation.parallel import TrialJob, run_job
-from orchestrator.simulation.ranking import value_of
+from orchestrator.simulation.ranking import TrialJob, run_job, value_of
 from orchestrator.simulation.trials import TrialSetting
 from orchestrator.simulation.worlds import find_world
 

@@ -9,13 +9,12 @@ import pytest
 
 from orchestrator.bandits.softmax import softmax
 from orchestrator.errors import UserError
-from orchestrator.simulation import skill_worlds, switching_world, two_level_world
-from orchestrator.simulation.candidates import Candidate, make_named, pair_up
-from orchestrator.simulation.gap import Gap
-from orchestrator.simulation.oracle import Oracle
-from orchestrator.simulation.parallel import TrialJob, run_job
+from orchestrator.simulation import skill_worlds, two_level_world, worlds
+from orchestrator.simulation.candidates import make_named, pair_up
+from orchestrator.simulation.ranking import TrialJob, run_job
 from orchestrator.simulation.skills import BATCH, Skills, arm_names, generator
-from orchestrator.simulation.trials import Trial, TrialSetting, thinned
+from orchestrator.simulation.trials import Candidate, Trial, TrialSetting, thinned
+from orchestrator.simulation.world_policies import Gap, Oracle
 from orchestrator.simulation.worlds import WORLDS, find_world
 
 
@@ -79,7 +78,7 @@ def test_regret_is_what_the_best_arm_would_have_earned_more() -> None:
 
 
 def test_bandits_of_the_switching_world_are_rewarded_by_its_own_stream() -> None:
-    means, u = generator(2).random((5, 10)), generator(2 + switching_world.REWARDS).random(1000)
+    means, u = generator(2).random((5, 10)), generator(2 + worlds.REWARDS).random(1000)
     wins = u[:, None] < np.repeat(means, 200, axis=0)
     greedy = trial("switching", {"type": "sec", "floor": 0, "temperature": 0.01}, num_steps=1000, seed=2)
     assert wins.mean(axis=0).max() < 1

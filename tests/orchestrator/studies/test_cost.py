@@ -8,8 +8,7 @@ import pytest
 
 from orchestrator.runs.api import run
 from orchestrator.runs.dry_run import make_plan
-from orchestrator.studies.cost import MeasuredTime, cost_of, hash_of, left_s, pace, seconds_of
-from orchestrator.studies.pilot import rehearse
+from orchestrator.studies.cost import MeasuredTime, cost_of, hash_of, left_s, pace, rehearse, seconds_of
 from orchestrator.studies.study import Study
 from store.ledger import Ledger
 from tests.orchestrator.specs import alone

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from orchestrator.studies.run_queue import Listener, ProcessEnd, RunQueue
+from orchestrator.studies.runner import Listener, ProcessEnd, RunQueue
 
 
 class FakeChild:

@@ -1,0 +1,35 @@
+"""methods: what a spec can name."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.console import out, print_json
+from orchestrator.cli.options import AsJson
+from orchestrator.cli.tables import print_method, print_methods
+from orchestrator.registry import KINDS, describe, find, listing, require_kind
+
+
+def methods(
+    kind: Annotated[str | None, typer.Argument(help="bandits, objectives, shapers, ...")] = None,
+    name: Annotated[str | None, typer.Argument(help="One method: its whole story and its options.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what a spec can name, a line and a source each; with KIND and NAME, one method with its options.
+
+    The parts that objectives are made of are kinds too: plans, reward_maps, estimators, shapers, mismatch_weights,
+    ratio_rules, terms, controllers.
+    """
+    if kind is not None:
+        require_kind(kind)
+    if kind is not None and name is not None:
+        method = describe(find(kind, name))
+        print_json(method) if as_json else print_method(out, method)
+        return
+    found = [method for one in ([kind] if kind else KINDS) for method in listing(one)]
+    if as_json:
+        print_json([{k: v for k, v in vars(method).items() if k != "module"} for method in found])
+    else:
+        print_methods(out, found)
