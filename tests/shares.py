@@ -12,6 +12,4 @@ def share(cases: Iterable[Any], number: int) -> list[Any]:
     """Mark all cases as slow but `number` of them, evenly spaced from the first on."""
     every = [case if isinstance(case, tuple) else (case,) for case in cases]
     quick = {round(i * len(every) / number) for i in range(number)}
-    return [
-        case if i in quick else pytest.param(*case, marks=pytest.mark.slow) for i, case in enumerate(every)
-    ]
+    return [pytest.param(*case, marks=() if i in quick else pytest.mark.slow) for i, case in enumerate(every)]

@@ -19,9 +19,9 @@ import numpy as np
 
 from environments import Environment, Task
 from orchestrator.measurements.contracts import Findings, HeldOut, Measurement, Tell
+from orchestrator.played_group import Group, unscorable
 from orchestrator.progress import Progress
-from orchestrator.recording.event_texts import unscorable
-from orchestrator.rollout.player import Group, Player
+from orchestrator.rollout.player import Player
 from orchestrator.spec.model import Evaluate
 from orchestrator.stopwatch import Stopwatch
 from policies.samplers.contracts import Sampling

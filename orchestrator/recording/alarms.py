@@ -1,12 +1,13 @@
 """Alarms: what a step's numbers warn of, in words, with what to do about it.
 
 An alarm is raised when it begins, and again only after it has calmed down; which ones are on is part of a run's
-position, so that a resumed run does not repeat them.
+position, so that a resumed run does not repeat them. Each is a function that yields its name and its text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 
 from store.records import EventRecord, MetricRecord
 
@@ -18,6 +19,7 @@ MOST_CUT_OFF = 0.5  # share of an environment's samples
 FEWEST_SAMPLES = 16  # before a share of samples means anything
 MOST_SILENT = 10  # steps in a row in which no group of the stage's own environment has a signal
 
+Alarms = Iterator[tuple[str, str]]  # name and text
 Silence = Mapping[str, Sequence[int]]  # see `Progress.silence`
 
 
@@ -31,31 +33,26 @@ def raise_alarms(
 ) -> list[EventRecord]:
     """Compare a step's metrics with what is healthy; `on` names the alarms that are on, and is changed in place.
 
-    `ends_dead_stages`: a stop rule looks after stages without signal.
+    `dtype`: of the weights. `ends_dead_stages`: a stop rule looks after stages without signal.
     """
-    now = dict(_alarms(metrics, dtype)) | dict(_silent(silence or {}, ends_dead_stages))
+    pooled = {m.name: m.value for m in metrics if m.environment is None and m.value is not None}
+    now = dict(
+        chain(
+            log_probs_differ(pooled, dtype),
+            weights_are_capped(pooled),
+            answers_are_cut_off(metrics),
+            signals_are_missing(silence or {}, ends_dead_stages),
+        )
+    )
     news = [EventRecord("alarm", text) for name, text in now.items() if name not in on]
     on[:] = sorted(now)
     return news
 
 
-def _alarms(metrics: Sequence[MetricRecord], dtype: str) -> Iterator[tuple[str, str]]:
-    """Yield name and text of every alarm that these numbers call for."""
-    batch = {m.name: m.value for m in metrics if m.environment is None and m.value is not None}
-    yield from _gap(batch, dtype)
-    if (capped := batch.get("tis_capped_frac", 0.0)) > MOST_CAPPED:
-        yield (
-            "capped",
-            f"{capped:.1%} of the tokens reach the cap of the importance weights: the policy that learns is far from "
-            "the one that plays. Lower `learner.lr` or `learner.updates`, or set `sampler: {ahead: 0}`",
-        )
-    yield from _cut_off([m for m in metrics if m.environment is not None and m.category is None])
-
-
-def _gap(batch: Mapping[str, float], dtype: str) -> Iterator[tuple[str, str]]:
+def log_probs_differ(pooled: Mapping[str, float], dtype: str) -> Alarms:
     """With equal weights the two may differ by rounding; older weights, or another temperature, explain any gap."""
-    gap, most = batch.get("sampler_gap_mean", 0.0), MOST_GAP[dtype]
-    if batch.get("versions_behind") == 0 and not batch.get("tempered_rows") and gap > most:
+    gap, most = pooled.get("sampler_gap_mean", 0.0), MOST_GAP[dtype]
+    if pooled.get("versions_behind") == 0 and not pooled.get("tempered_rows") and gap > most:
         yield (
             "gap",
             f"the sampler's log-probs are {gap:.2g} nats a token off the learner's although their weights have the "
@@ -64,11 +61,21 @@ def _gap(batch: Mapping[str, float], dtype: str) -> Iterator[tuple[str, str]]:
         )
 
 
-def _cut_off(metrics: Sequence[MetricRecord]) -> Iterator[tuple[str, str]]:
+def weights_are_capped(pooled: Mapping[str, float]) -> Alarms:
+    """Importance weights that reach their cap: the policies of sampler and learner are far apart."""
+    if (capped := pooled.get("tis_capped_frac", 0.0)) > MOST_CAPPED:
+        yield (
+            "capped",
+            f"{capped:.1%} of the tokens reach the cap of the importance weights: the policy that learns is far from "
+            "the one that plays. Lower `learner.lr` or `learner.updates`, or set `sampler: {ahead: 0}`",
+        )
+
+
+def answers_are_cut_off(metrics: Sequence[MetricRecord]) -> Alarms:
+    """Most answers to an environment reach a budget."""
     for one in metrics:
-        if one.name != "truncated_frac" or one.n < FEWEST_SAMPLES or one.value is None:
-            continue
-        if one.value > MOST_CUT_OFF:
+        is_share = one.name == "truncated_frac" and one.category is None and one.n >= FEWEST_SAMPLES
+        if is_share and one.environment is not None and one.value is not None and one.value > MOST_CUT_OFF:
             yield (
                 f"cut off {one.environment}",
                 f"{one.value:.0%} of the answers to {one.environment} were cut off by a budget: raise `max_tokens` (of "
@@ -76,7 +83,7 @@ def _cut_off(metrics: Sequence[MetricRecord]) -> Iterator[tuple[str, str]]:
             )
 
 
-def _silent(silence: Silence, ends_dead_stages: bool) -> Iterator[tuple[str, str]]:
+def signals_are_missing(silence: Silence, ends_dead_stages: bool) -> Alarms:
     """Steps that taught nothing, by the environment of their stages; why, and what helps against it."""
     for environment, (num_steps, correct, scored) in silence.items():
         if num_steps < MOST_SILENT:
@@ -97,11 +104,8 @@ def _silent(silence: Silence, ends_dead_stages: bool) -> Iterator[tuple[str, str
                 f"all samples of a task did alike ({correct:,} of {scored:,} answers correct). If entropy is near 0, "
                 "an objective that holds it, such as `repo_r`, keeps answers apart"
             )
-        if environment:
-            rule = "`curriculum: {stage: {stop: [dead_signal]}}`"
-            text += (
-                ". The stop rule `dead_signal` ends such stages"
-                if ends_dead_stages
-                else f". {rule} ends such stages"
-            )
+        if environment and ends_dead_stages:
+            text += ". The stop rule `dead_signal` ends such stages"
+        elif environment:
+            text += ". `curriculum: {stage: {stop: [dead_signal]}}` ends such stages"
         yield f"silent {environment}", text

@@ -23,7 +23,7 @@ from orchestrator import random_streams, registry
 from orchestrator.bandits import ArmInfo
 from orchestrator.callbacks import Callback
 from orchestrator.choosing.choice import Arms, Choice, make_choice
-from orchestrator.choosing.stop_conditions import StopConditions
+from orchestrator.choosing.stage_scheduler import StopConditions
 from orchestrator.components import Components
 from orchestrator.errors import UserError
 from orchestrator.measurements.contracts import HeldOut

@@ -106,7 +106,7 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
     `tell` hears how far it is where an environment's data is long.
     """
     from orchestrator.choosing.choice import make_choice
-    from orchestrator.choosing.stop_conditions import StopConditions
+    from orchestrator.choosing.stage_scheduler import StopConditions
     from orchestrator.rollout.prompt_limits import PromptLimits
     from orchestrator.rollout.task_sampler import TaskSampler
     from orchestrator.rollout.task_supply import check_supply, evaluated_pools

@@ -16,7 +16,8 @@ from orchestrator.curriculum import Curriculum, Stop
 from orchestrator.errors import DONE, RESUMABLE, StoppedEarly, UserError
 from orchestrator.os_signals import Signalled, catching_signals
 from orchestrator.progress import Progress
-from orchestrator.recording import event_texts, outbox
+from orchestrator.recording import events as run_events
+from orchestrator.recording import outbox
 from orchestrator.recording.checkpoint import EXPECTED, MAY_BE, restore
 from orchestrator.recording.outbox import Outbox
 from orchestrator.recording.recorder import RunRecorder
@@ -150,7 +151,7 @@ class RunSession:
         """Run from step 0."""
         warnings = [EventRecord("warning", text) for text in self.spec.warnings()]
         run = self.ledger.start_run(new_run(self.spec, foundation, kin))
-        events = [*warnings, *event_texts.of_data(foundation.environments, foundation.remarks)]
+        events = [*warnings, *run_events.of_data(foundation.environments, foundation.remarks)]
         return self._go(run, foundation, None, events)
 
     @resumable
@@ -272,7 +273,7 @@ class RunSession:
                 outbox.forget(self.folder)
                 memory.record_events(progress, events)
                 memory.record_events(progress, [_begins_anew(part) for part in anew])
-                memory.record_events(progress, event_texts.of_prompts(progress.too_long, foundation.prompts))
+                memory.record_events(progress, run_events.of_prompts(progress.too_long, foundation.prompts))
                 memory.restore_stage(parts, progress)
                 memory.record_holdouts(parts)
                 curriculum = Curriculum(parts, memory, progress)

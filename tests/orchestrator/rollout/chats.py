@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from environments import Category, Environment, EnvironmentSource, Episode, Score, Scorer, Task, Turn
-from orchestrator.rollout.player import Group, Player
+from orchestrator.played_group import Group
+from orchestrator.rollout.player import Player
 from orchestrator.stopwatch import Stopwatch
 from policies.config import PolicyConfig
 from policies.models.loading import load_policy
@@ -19,7 +20,7 @@ from policies.policy import Policy
 from policies.samplers.contracts import Generation, Request, Sampler, Sampling, Span
 from policies.samplers.options import SamplerOptions
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = Path(__file__).parents[3] / "examples"
 GUESS = EnvironmentSource("guess", "guess:create", {"numbers": [3, 5]}, str(EXAMPLES))
 LAKE = EnvironmentSource("lake", "lake:create", {"steps": [3, 4]}, str(EXAMPLES))
 WORTH, SO_FAR = 0.75, 0.25  # of an episode at its end, and of one that said "half" last

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from environments import Environment, PassedOver
+from orchestrator.played_group import Group, unscorable
 from orchestrator.progress import Progress
-from orchestrator.rollout.player import Group
 from orchestrator.rollout.prompt_limits import PromptLimits
 from policies.learner import UpdateReport
 from store.records import DECISION, EventRecord
 
 REASONS, PLACES = 3, 5  # named in an event
-
-
-def decision(text: str, data: Mapping[str, Any] | None = None) -> list[EventRecord]:
-    """Say what was decided, and from which numbers."""
-    return [EventRecord(DECISION, text, data or {})]
 
 
 def of_data(environments: Mapping[str, Environment], remarks: Sequence[str]) -> list[EventRecord]:
@@ -59,31 +52,7 @@ def end_of_stage(at: Progress) -> list[EventRecord]:
     if at.stop_reason is None:
         return []
     steps = f"{at.stage_step} of at most {at.steps_per_stage} steps"
-    return decision(f"stage {at.stage}: {at.environment} ends after {steps}: {at.stop_reason}")
-
-
-def unscorable(groups: Sequence[Group], where: str = "") -> list[EventRecord]:
-    """Say how many samples of each environment could not be scored, and why; `where` says in what."""
-    reasons = Counter(
-        (group.task.environment, sample.score.reason)
-        for group in groups
-        for sample in group.samples
-        if sample.score.reason is not None
-    )
-    return [
-        EventRecord("unscorable", f"{n} samples of {name} could not be scored{where}: {reason}")
-        for (name, reason), n in sorted(reasons.items())
-    ]
-
-
-def of_sampler(news: Sequence[str]) -> list[EventRecord]:
-    """Pass on what the sampler says."""
-    return [EventRecord("sampler", text) for text in news]
-
-
-def of_scorer(news: Sequence[str]) -> list[EventRecord]:
-    """Pass on what the scorer says."""
-    return [EventRecord("scorer", text) for text in news]
+    return [EventRecord(DECISION, f"stage {at.stage}: {at.environment} ends after {steps}: {at.stop_reason}")]
 
 
 def of_step(groups: Sequence[Group], report: UpdateReport | None) -> list[EventRecord]:
