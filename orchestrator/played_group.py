@@ -76,6 +76,11 @@ class Sample:
         return self.finish == "length"
 
     @property
+    def version(self) -> int:
+        """Of the oldest weights that wrote in it."""
+        return min(span.version for span in self.spans)
+
+    @property
     def answer(self) -> str:
         """What stands behind the last closing think tag of the completion, or all of it."""
         return self.completion.rpartition(THINK_END)[2].strip()
@@ -98,7 +103,7 @@ class Sample:
             entropies=self.entropies,
             reward=reward,
             group=group,
-            version=min(span.version for span in self.spans),  # the oldest weights that wrote in it
+            version=self.version,
             arm=arm,
             correct=bool(self.score.correct),
             components=self.score.components,
@@ -158,6 +163,11 @@ class Group:
     def num_tokens(self) -> int:
         """Tokens the policy wrote."""
         return sum(sample.num_tokens for sample in self.samples)
+
+    @property
+    def num_truncated(self) -> int:
+        """Samples that a budget cut off."""
+        return sum(sample.was_cut_off for sample in self.samples)
 
 
 @dataclass(frozen=True)

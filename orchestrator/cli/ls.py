@@ -16,7 +16,7 @@ def ls(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     """List the runs of a home folder, oldest first."""
     from orchestrator.cli.console import err, out, print_json
     from orchestrator.cli.tables import runs_table
-    from orchestrator.runs.inventory import inventory
+    from orchestrator.runs.catalog import inventory
     from store.run_story import status
     from store.sentences import listed
 

@@ -92,7 +92,7 @@ def _tell_beforehand(
 
 def _settings(study: Study) -> list[str]:
     """List the settings by label, each with what it changes."""
-    from orchestrator.setting_labels import slug, text_of
+    from orchestrator.spec.setting_labels import slug, text_of
 
     seeds = ", ".join(map(str, study.seeds))
     width = max(len(setting.label) for setting in study.settings)

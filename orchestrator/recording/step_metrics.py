@@ -66,7 +66,7 @@ class GroupTally:
         self.num_scored += len(values)
         self.num_correct += sum(group.correct)
         self.num_tokens += group.num_tokens
-        self.num_truncated += sum(sample.was_cut_off for sample in group.samples)
+        self.num_truncated += group.num_truncated
         self.num_turns += sum(sample.num_turns for sample in group.samples)
         self.most_turns = max(self.most_turns, *(sample.num_turns for sample in group.samples))
         self.value_sum += sum(values)

@@ -1,4 +1,4 @@
-"""Beginning, resuming, lengthening and forking runs. What happens while one runs is in `process`."""
+"""Beginning, resuming, lengthening and forking runs. What happens while one runs is in `session`."""
 
 from __future__ import annotations
 
@@ -19,19 +19,12 @@ from orchestrator.locations import (
 )
 from orchestrator.os_signals import hold, noted
 from orchestrator.runs.assembly import lay_foundation
-from orchestrator.runs.baseline import twin_of
 from orchestrator.runs.catalog import existing, kept_sections, known_to
-from orchestrator.runs.fork import adopt_checkpoint, boundary_checkpoint, forked_spec
+from orchestrator.runs.fork import adopt_checkpoint, boundary_checkpoint, forked_spec, twin_of
 from orchestrator.runs.kept_spec import kept_spec, write_spec
+from orchestrator.runs.provenance import ALONE, RunRelations
 from orchestrator.runs.recovery import recover, twin_folder
-from orchestrator.runs.session import (
-    ALONE,
-    Outcome,
-    RunRelations,
-    RunSession,
-    new_run,
-    stopped_without_ledger,
-)
+from orchestrator.runs.session import Outcome, RunSession, stopped_without_ledger
 from orchestrator.runs.tracker_process import start_tracker
 from orchestrator.spec import Spec, load_spec
 from orchestrator.spec.load import change_resources
@@ -44,6 +37,8 @@ from store.ledger.patience import Patience
 from store.lock import RunLock
 from store.records import LineageRecord
 from store.report import write as write_report
+
+__all__ = ["Outcome", "fork", "resume", "run"]
 
 
 def run(
@@ -79,9 +74,13 @@ def run(
         hold()
         folder = place.make_run_folder(name)
         with RunLock(folder):
-            _write_first(folder, checked)
-            process = RunSession(checked, ledger, place, folder, watcher, until_step)
-            outcome = process.begin(foundation, kin)
+            try:
+                write_spec(folder, checked)
+            except OSError:  # where even that fails there is no run, and nothing is left of it
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+            session = RunSession(checked, ledger, place, folder, watcher, until_step)
+            outcome = session.begin(foundation, kin)
     return _with_baseline(outcome, checked, place, watcher)
 
 
@@ -117,12 +116,12 @@ def resume(
             with RunLock(folder):
                 events = recover(ledger, place, name, kin)
                 spec = _lengthened(spec, stages, ledger.reading)
-                process = RunSession(spec, ledger, place, folder, watcher, until_step)
+                session = RunSession(spec, ledger, place, folder, watcher, until_step)
                 if name in known_to(ledger):
-                    outcome = process.go_on(None, events, kept)
+                    outcome = session.go_on(None, events, kept)
                 else:  # killed between its folder and its ledger row
                     kept.put_right(folder, spec)
-                    outcome = process.begin(lay_foundation(spec, tell=watcher.opening), kin)
+                    outcome = session.begin(lay_foundation(spec, tell=watcher.opening), kin)
     return _with_baseline(outcome, spec, place, watcher)
 
 
@@ -154,7 +153,7 @@ def fork(
         hold()
         folder = place.make_run_folder(checked.name)
         with RunLock(folder):
-            forked = new_run(checked, foundation, replace(kin, lineage=LineageRecord(name, stage)))
+            forked = foundation.new_run(checked, replace(kin, lineage=LineageRecord(name, stage)))
             identity.announce(folder, forked)  # first: without it a fork that is killed here would be no fork
             write_spec(folder, checked)
             adopt_checkpoint(record, parent_folder, folder)
@@ -177,8 +176,10 @@ def _places(spec: Spec) -> Sections:
 
 def _with_baseline(outcome: Outcome, spec: Spec, place: Home, watcher: Callback) -> Outcome:
     """Run a finished run's twin too, or go on with it; then the report of the run draws both."""
+    if outcome.status == "stopped":
+        return outcome
     try:
-        return outcome if outcome.status == "stopped" else _with_twin(outcome, spec, place, watcher)
+        return _with_twin(outcome, spec, place, watcher)
     except LedgerAway as away:
         return stopped_without_ledger(outcome.name, outcome.folder, watcher, away)
 
@@ -208,15 +209,6 @@ def _with_twin(outcome: Outcome, spec: Spec, place: Home, watcher: Callback) -> 
     return Outcome(
         outcome.name, outcome.folder, "stopped", f"its baseline {done.name} stopped: {done.reason}"
     )
-
-
-def _write_first(folder: Path, spec: Spec) -> None:
-    """Write the spec of a run that is new; where even that fails there is no run, and nothing is left of it."""
-    try:
-        write_spec(folder, spec)
-    except OSError:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 
 def _lengthened(spec: Spec, stages: int | None, reading: Reading) -> Spec:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from environments import (
     ALL,
@@ -33,6 +34,7 @@ from orchestrator.rollout.prefetch import Prefetch
 from orchestrator.rollout.prompt_limits import PromptLimits
 from orchestrator.rollout.task_sampler import TaskSampler
 from orchestrator.rollout.task_supply import check_supply, evaluated_categories, evaluated_pools
+from orchestrator.runs.provenance import RunRelations, describe_host, run_record
 from orchestrator.runs.warm_start import warm_started
 from orchestrator.spec import Spec
 from policies.hardware import choose_device, cpu_threads
@@ -43,7 +45,7 @@ from policies.objectives import MixCorrectedEntropy, Objective
 from policies.policy import Policy
 from policies.samplers.contracts import Sampler
 from store.home import Home
-from store.records import CategoryRecord, EnvironmentRecord
+from store.records import CategoryRecord, EnvironmentRecord, RunRecord
 
 VOCABULARY_TASKS = 64  # looked at in every category when `tiny` makes its vocabulary
 
@@ -61,6 +63,16 @@ class Foundation:
     tasks: TaskSampler
     remarks: Sequence[str]  # of categories that cannot be measured
     is_resumed: bool  # its weights come from a checkpoint
+
+    @property
+    def host(self) -> dict[str, Any]:
+        """What the run's bits depend on beside its spec, the versions of its environments included."""
+        versions = {f"environment {name}": e.version for name, e in self.environments.items()}
+        return {**describe_host(self.spec), **versions}
+
+    def new_run(self, spec: Spec, kin: RunRelations) -> RunRecord:
+        """Describe a new run for the ledger, with what it is built on."""
+        return run_record(spec, kin, None, self.host, self.records())
 
     def records(self) -> list[EnvironmentRecord]:
         """Describe the environments for the ledger."""

@@ -1,4 +1,4 @@
-"""Forks: a new run that goes on from a boundary of another, with part of its spec changed."""
+"""Runs made from another: a fork goes on from its boundary with another spec, a twin differs in the bandit alone."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from store.files import new_folder
 from store.ledger import Ledger
 from store.records import CheckpointRecord
 
-FIXED = ("policy", "warm_start", "evaluate", "ledger")  # what a fork shares with its parent, and why:
-WHY = {
+FIXED = {  # what a fork shares with its parent, and why
     "policy": "its weights are the parent's",
     "warm_start": "it lies behind the parent's first step",
     "evaluate": "its boundaries must compare with the parent's",
@@ -30,10 +29,13 @@ def forked_spec(
     """Read the spec of a fork: the parent's with overrides, or another one. Raises SpecError if it cannot go on."""
     default = parent.model_copy(update={"name": f"{parent.name}-fork"})
     spec = load_spec(default if source is None else source, overrides)
+    shared = [
+        one.kept() | {"ledger": one.kept()["ledger"]["url"]} for one in (spec, parent)
+    ]  # however one logs in
     problems = [
-        f"{section}: a fork keeps its parent's, because {WHY[section]}"
-        for section in FIXED
-        if _fixed(spec, section) != _fixed(parent, section)
+        f"{section}: a fork keeps its parent's, because {why}"
+        for section, why in FIXED.items()
+        if shared[0][section] != shared[1][section]
     ]
     for name, environment in parent.environments.items():
         if name not in spec.environments:
@@ -53,10 +55,14 @@ def forked_spec(
     return spec
 
 
-def _fixed(spec: Spec, section: str) -> Any:
-    """What a fork shares of a section: of the ledger its place, however one logs in there."""
-    kept = spec.kept()[section]
-    return kept["url"] if section == "ledger" else kept
+def twin_of(spec: Spec) -> Spec:
+    """Write the spec of a run's twin, its baseline: another bandit, which reads its signal the same way."""
+    assert spec.baseline is not None
+    raw = spec.model_dump(mode="json", by_alias=True)
+    bandit = raw["curriculum"]["bandit"]
+    signal = {key: bandit[key] for key in ("signal", "signal_reward") if key in bandit}
+    raw["curriculum"]["bandit"] = {"type": spec.baseline, **signal}
+    return load_spec({**raw, "name": f"{spec.name}-{spec.baseline}", "baseline": None})
 
 
 def boundary_checkpoint(ledger: Ledger, folder: Path, run: str, stage: int) -> CheckpointRecord:
@@ -72,12 +78,12 @@ def boundary_checkpoint(ledger: Ledger, folder: Path, run: str, stage: int) -> C
 
 def adopt_checkpoint(record: CheckpointRecord, parent: Path, folder: Path) -> None:
     """Give a run's folder another's checkpoint. Its files never change, so where the disk can, they are shared."""
+
+    def link_or_copy(source: str, target: str) -> None:
+        try:
+            os.link(source, target)
+        except OSError:  # another file system, or one without links
+            shutil.copy2(source, target)
+
     with new_folder(folder / record.folder) as aside:
-        shutil.copytree(parent / record.folder, aside, copy_function=_link_or_copy, dirs_exist_ok=True)
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without links
-        shutil.copy2(source, target)
+        shutil.copytree(parent / record.folder, aside, copy_function=link_or_copy, dirs_exist_ok=True)

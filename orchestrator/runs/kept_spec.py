@@ -18,9 +18,9 @@ import yaml
 from orchestrator.errors import SpecError, UserError
 from orchestrator.runs.catalog import SPEC_FILE
 from orchestrator.runs.fork import FIXED
-from orchestrator.setting_labels import leaves
 from orchestrator.spec import Spec, load_spec
 from orchestrator.spec.load import CHANGEABLE
+from orchestrator.spec.setting_labels import leaves
 from store import identity
 from store.files import write_text
 from store.identity import PLACES

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from orchestrator.recording import outbox
 from orchestrator.runs.catalog import find_run, is_run, opened
-from orchestrator.runs.checkpoint_folders import unrecorded
+from orchestrator.runs.recovery import unrecorded
 from store import checkpoints
 from store.errors import CheckpointError, RunBusy
 from store.files import leftovers, remove_folder, remove_leftovers

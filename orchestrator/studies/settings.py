@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from orchestrator import random_streams
-from orchestrator.setting_labels import label_of, leaves
 from orchestrator.spec.document import Path_
+from orchestrator.spec.setting_labels import label_of, leaves
 from orchestrator.studies.study_file import RandomDraws, Space, StudyFile
 
 DIGITS = 4  # of a drawn number: its label then says exactly what ran

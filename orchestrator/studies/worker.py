@@ -45,7 +45,7 @@ def work(job: RunRequest) -> None:
     from orchestrator.locations import remember_logins
     from orchestrator.runs.api import resume, run
     from orchestrator.runs.catalog import is_run
-    from orchestrator.runs.session import RunRelations
+    from orchestrator.runs.provenance import RunRelations
     from store.errors import LedgerAway
 
     kin, screen = RunRelations(member=MemberRecord(**job.member)), Screen(Path(job.home))
