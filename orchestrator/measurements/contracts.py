@@ -32,7 +32,7 @@ Tell = Callable[[str, int, int], None]  # what is being measured just now in wor
 
 
 class Measurement(ABC):
-    """One entry of the list that the conductor goes through at boundaries."""
+    """One entry of the list that the curriculum goes through at boundaries."""
 
     name: str
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import TypeAdapter
 
@@ -41,7 +41,7 @@ class Outbox:
         """Keep it, durably."""
         names = {kind: name for name, kind in _KINDS.items()}
         data = {**vars(self), "records": [[names[type(one)], asdict(one)] for one in self.records]}
-        write_text(run_folder / FILE, json.dumps(data, default=_scalar))
+        write_text(run_folder / FILE, json.dumps(data, default=lambda number: number.item()))  # numpy's
 
     @classmethod
     def read(cls, run_folder: Path) -> Outbox | None:
@@ -82,8 +82,3 @@ class Outbox:
 def forget(run_folder: Path) -> None:
     """Delete what was kept: the ledger knows it, or it is of no use."""
     (run_folder / FILE).unlink(missing_ok=True)
-
-
-def _scalar(value: Any) -> Any:
-    """A number of numpy's as Python's."""
-    return value.item()

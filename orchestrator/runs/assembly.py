@@ -11,12 +11,10 @@ from typing import Any
 from environments import (
     ALL,
     Admission,
-    Category,
     Environment,
     EnvironmentSource,
     Pool,
     Scorer,
-    ScoringOptions,
     first_tasks,
     make_task,
 )
@@ -126,18 +124,16 @@ def build_environments(
         for name, section in spec.environments.items()
     }
     environments = {name: source.create(tell) for name, source in sources.items()}
-    for environment in environments.values():
-        _leave_time_to_score(environment, spec.scoring)
+    for (
+        name,
+        environment,
+    ) in environments.items():  # an answer that hits an environment's limit must be scorable
+        if environment.seconds >= spec.scoring.timeout_s:
+            raise UserError(
+                f"scoring.timeout_s is {spec.scoring.timeout_s:g}, but by its own limits a score of {name} may take "
+                f"{environment.seconds:g} s: raise the one, or lower the other"
+            )
     return sources, environments
-
-
-def _leave_time_to_score(environment: Environment, scoring: ScoringOptions) -> None:
-    """Refuse limits of an environment that could never be reached: an answer that hits one would be unscorable."""
-    if environment.seconds >= scoring.timeout_s:
-        raise UserError(
-            f"scoring.timeout_s is {scoring.timeout_s:g}, but by its own limits a score of {environment.name} may take "
-            f"{environment.seconds:g} s: raise the one, or lower the other"
-        )
 
 
 @contextmanager
@@ -195,27 +191,23 @@ def put_together(
 
 
 def trainable(environments: Mapping[str, Environment]) -> Arms:
-    """Describe what can be trained on: an environment that is only held out is evaluated and never chosen."""
-    categories = {
-        name: {c.name: _about(environment, c) for c in environment.categories if c.trainable}
-        for name, environment in environments.items()
-    }
+    """Describe what can be trained on: sizes and numbers of categories. What is only held out is never chosen."""
+    categories: dict[str, dict[str, ArmInfo]] = {}
+    for name, environment in environments.items():
+        categories[name] = {}
+        for category in (one for one in environment.categories if one.trainable):
+            numbers = {
+                key: float(value)
+                for key, value in category.parameters.items()
+                if isinstance(value, int | float) and not isinstance(value, bool)
+            }
+            categories[name][category.name] = ArmInfo(environment.size(category.name), numbers)
     if not any(categories.values()):
         raise UserError(
             f"nothing to train on: every category of {', '.join(environments)} is only held out; "
             "leave out `trainable: false` for some"
         )
     return {name: own for name, own in categories.items() if own}
-
-
-def _about(environment: Environment, category: Category) -> ArmInfo:
-    """Tell a bandit what it may know of an arm: how many tasks it has, and the numbers among its parameters."""
-    numbers = {
-        name: float(value)
-        for name, value in category.parameters.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    }
-    return ArmInfo(environment.size(category.name), numbers)
 
 
 def find_held_out(
