@@ -162,9 +162,8 @@ class Staged(Choice):
         assert environment is not None
         eligible = self.bandits if self.stage.replay_from == "all" else visited
         others = sorted(set(eligible) - {environment})
-        num_replay = (
-            min(n - 1, round(self.stage.replay * n)) if others else 0
-        )  # a stage keeps a group of its own
+        # a stage keeps a group of its own
+        num_replay = min(n - 1, round(self.stage.replay * n)) if others else 0
         rng = random_streams.generator(self.seed, "replay", str(step))
         drawn = rng.integers(len(others) or 1, size=num_replay)
         counts = {environment: n - num_replay} | {

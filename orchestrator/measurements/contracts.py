@@ -16,7 +16,7 @@ from store.records import CellRecord, EventRecord, ItemRecord, SampleRecord
 
 @dataclass(frozen=True)
 class Findings:
-    """What a measurement found, ready to be remembered."""
+    """What a measurement found, ready to be recorded."""
 
     config: Mapping[str, Any]  # generation settings: values under different ones are never compared
     cells: Sequence[CellRecord]

@@ -1,4 +1,4 @@
-"""What a run did and its ledger could not be told, because the database stayed away: kept on disk, told on resume.
+"""What a run did while its database stayed away: kept on disk, and recorded in the ledger on resume.
 
 The file is written before the checkpoint that it names. So a checkpoint from beyond the ledger is there only together
 with the rows that the ledger lacks; one without the other is of no use, and resume passes it over.
@@ -30,7 +30,7 @@ _KINDS: dict[str, type[Record]] = {"step": StepRecord, "boundary": BoundaryRecor
 class Outbox:
     """A position that the ledger does not know: its checkpoint, and the records that lead to it."""
 
-    why: str  # the ledger was not told
+    why: str  # it was not recorded
     step: int
     num_boundaries: int
     kind: Literal["boundary", "periodic", "stop"]  # of the checkpoint

@@ -18,7 +18,6 @@ from orchestrator.measurements.evaluation import sample_record
 from orchestrator.played_group import PlayedGroup
 from orchestrator.progress import Progress
 from orchestrator.recording import events, outbox, step_metrics
-from orchestrator.recording.alarms import raise_alarms
 from orchestrator.recording.checkpoint import components, name_of
 from orchestrator.recording.step_metrics import StepResult
 from orchestrator.stopwatch import Stopwatch
@@ -55,7 +54,7 @@ class RunRecorder:
         self.ledger, self.run, self.folder, self.watcher = ledger, run, folder, watcher
         self._saved = saved  # (steps, boundaries) of the newest checkpoint
         self._saved_at = time.monotonic()
-        self._outbox: list[outbox.Record] = []  # what the ledger is being told
+        self._outbox: list[outbox.Record] = []  # what is being recorded
 
     def record_events(self, at: Progress, happened: Sequence[EventRecord]) -> None:
         """Record things that happened outside a step."""
@@ -123,7 +122,7 @@ class RunRecorder:
                 *(EventRecord("sampler", text) for text in parts.sampler.take_news()),
                 *events.of_passed_over(at.too_long, batch.passed_over),
                 *(EventRecord("scorer", text) for text in parts.player.scorer.take_news()),
-                *raise_alarms(
+                *events.raise_alarms(
                     at.alarms, numbers, parts.spec.policy.dtype, at.silence, ends_dead_stages=ends_dead
                 ),
                 *events.end_of_stage(at),
@@ -166,9 +165,8 @@ class RunRecorder:
         Killed in between, the run measures them again and finds the same.
         """
         self._saved = None
-        for older in self.ledger.checkpoints(
-            self.run
-        ):  # about to be replaced: no row may name another's content
+        # about to be replaced: no row may name another's content
+        for older in self.ledger.checkpoints(self.run):
             if (older.step, older.num_boundaries) == (at.step, at.num_boundaries):
                 self.ledger.forget_checkpoint(self.run, older)
         self.save("boundary", parts, at)
@@ -214,7 +212,7 @@ class RunRecorder:
         checkpoints.save(self.folder, kept.name, components(parts, at))
 
     def _tell_of_waits(self, at: Progress) -> None:
-        """Enter what the ledger was waited for; whoever watches has heard it while it was away."""
+        """Record what the ledger was waited for; callbacks heard of it while it was away."""
         for text in self.ledger.patience.take_news():
             self.ledger.record_event(self.run, at.step, EventRecord("ledger away", text))
 

@@ -51,9 +51,8 @@ class RolloutBatch:
     num_rounds: int = 1  # of generation
     plans: tuple[str, ...] = ()  # that shaped it
     passed_over: Mapping[str, PassedOver] = field(default_factory=dict)  # by environment, while it was drawn
-    seconds: Mapping[str, float] = field(
-        default_factory=dict
-    )  # of the thread that played it; none: the step's
+    # of the thread that played it; none: the step's
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
     def trajectories(self, reads_value: bool, policy: Policy) -> list[Trajectory]:
         """Give the learner what could be scored: the groups that were not dropped, then the side rows."""
@@ -141,7 +140,7 @@ def save(batch: RolloutBatch, folder: Path) -> None:
 
 
 def load(folder: Path, environments: Mapping[str, Environment]) -> RolloutBatch:
-    """Read what `save` wrote. Tasks are made again; how long playing took is not remembered."""
+    """Read what `save` wrote. Tasks are made again; how long playing took is not kept."""
     saved, tokens = json.loads((folder / BATCH).read_text("utf-8")), load_file(folder / TOKENS)
     sides = saved.get("sides", [])  # it and what the plans did are not in batches of older runs
     facts = [*saved["groups"], *(side["group"] for side in sides)]

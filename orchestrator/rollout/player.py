@@ -34,7 +34,7 @@ class LiveEpisode:
     never the other way round: a policy may write `a`, `b` where its tokenizer would merge `ab`, and a learner that
     scored `ab` would score what nobody sampled.
 
-    In a turn: `request`, then `write`, then `hear`, and where that says so `go_on`. One whose prompt cannot be answered
+    In a turn: `request`, then `write`, then `answer`, and where that says so `go_on`. One whose prompt leaves no room
     has ended before its first turn, without a score.
 
     Args:
@@ -98,8 +98,8 @@ class LiveEpisode:
         self.completions.append(completion)
         self._tokens_left -= len(generation.ids)
 
-    def hear(self, turn: Turn) -> bool:
-        """Take the environment's answer; say whether the policy is to hear its messages and go on.
+    def answer(self, turn: Turn) -> bool:
+        """Take the environment's answer; say whether the policy goes on with its messages.
 
         A turn that was cut by length is the last one, whatever the environment says to what there is of it.
         """
@@ -208,7 +208,7 @@ class Player:
                 turns = self.scorer.turns([ScoringJob(one.task, tuple(one.completions)) for one in live])
             with watch("play"):
                 for episode, turn in zip(live, turns, strict=True):
-                    if episode.hear(turn):
+                    if episode.answer(turn):
                         episode.go_on(turn, self.policy.bridge(turn.messages))
                 live = [episode for episode in live if episode.is_live]
         samples = iter([episode.sample() for episode in episodes])

@@ -1,4 +1,4 @@
-"""Drawing tasks: every training category has a source of tasks, and the conductor holds where each stands."""
+"""Drawing tasks: every training category has a source of tasks, and where each stands is state."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ MOST_TASKS = SelectionConfig().tasks  # that a selection of the user's own choos
 class TaskSampler:
     """The sources of tasks of all trainable categories. Where each stands is its state.
 
-    `tell` hears how far it is where finding the tasks to choose among takes long; `admission` says which tasks may be
-    drawn.
+    `tell` is called with how far it is where finding the tasks to choose among takes long; `admission` says which tasks
+    may be drawn.
 
     Raises:
         SpecError: the selection or the teacher cannot do its work with these environments.

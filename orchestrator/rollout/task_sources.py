@@ -167,7 +167,7 @@ class TeacherTaskSource(TaskSource):
     """Asks a teacher for points of the unit box, and plays the next task of the cell that each lies in.
 
     A cell gives its tasks in turn, from an offset that the seed decides; where it has none left for this batch, the
-    nearest other cell gives one. The teacher hears of the cell that was played.
+    nearest other cell gives one. The teacher learns of the cell that was played.
 
     Args:
         environment: where the tasks come from.

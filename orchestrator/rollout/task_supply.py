@@ -1,7 +1,7 @@
 """Whether there are tasks for what a run does: to train on in every category, to measure in every environment.
 
 Asked before a run is entered anywhere. A pool that is measured and empty would give a run without a number in the
-end, so it is refused; a category without one is told.
+end, so it is refused; a category without one is reported.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def evaluated_categories(environment: Environment, pool: Pool) -> list[str]:
 
 
 def check_supply(spec: Spec, environments: Mapping[str, Environment], admission: Admission) -> list[str]:
-    """Refuse what could not be trained on or measured; give what else is to be told of categories, in words.
+    """Refuse what could not be trained on or measured; give what else there is to say of categories.
 
     Raises:
         EnvironmentFault: a category has no task to train on.
@@ -45,9 +45,8 @@ def check_supply(spec: Spec, environments: Mapping[str, Environment], admission:
         for pool in evaluated_pools(spec):
             if pool == "anchor" or not environment.closed:
                 categories, num = evaluated_categories(environment, pool), spec.evaluate.items
-                looked_for = dict.fromkeys(
-                    (min(FEW, num), num)
-                )  # the fewer are looked for, the fewer are made
+                # the fewer are looked for, the fewer are made
+                looked_for = dict.fromkeys((min(FEW, num), num))
                 empty = [
                     category
                     for category in categories

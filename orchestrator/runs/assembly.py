@@ -68,9 +68,9 @@ class Foundation:
         versions = {f"environment {name}": e.version for name, e in self.environments.items()}
         return {**describe_host(self.spec), **versions}
 
-    def new_run(self, spec: Spec, kin: RunRelations) -> RunRecord:
+    def new_run(self, spec: Spec, relations: RunRelations) -> RunRecord:
         """Describe a new run for the ledger, with what it is built on."""
-        return run_record(spec, kin, None, self.host, self.records())
+        return run_record(spec, relations, None, self.host, self.records())
 
     def records(self) -> list[EnvironmentRecord]:
         """Describe the environments for the ledger."""
@@ -97,8 +97,8 @@ def lay_foundation(
 ) -> Foundation:
     """Build the environments and load the policy, from a checkpoint's weights when they are given.
 
-    `tell` hears how far it is where an environment's data is long. `begun` names environments that an earlier part of
-    the run trained on and measured: they are as they are, others must have tasks for that.
+    `tell` is called with how far it is where an environment's data is long. `begun` names environments that an earlier
+    part of the run trained on and measured: they are as they are, others must have tasks for that.
     """
     registry.search_in(spec.resources.search_path)
     registry.require_installed("samplers", spec.sampler)

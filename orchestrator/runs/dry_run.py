@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # measured on SQLite: picks, groups, samples and metrics, over the groups of a step; an evaluated task at a boundary
 LEDGER_BYTES_PER_GROUP, LEDGER_BYTES_PER_ITEM = 900, 400
-REASONS_LISTED = 10  # of an environment, where a plan is told in words
+REASONS_LISTED = 10  # of an environment, where a plan is written in words
 EXAMPLES = 8  # of the warm start, drawn to see whether there are answers
 
 
@@ -95,7 +95,7 @@ class DryRun:
 def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None) -> DryRun:
     """Work out what a spec will do: builds its environments, reads no weights.
 
-    `tell` hears how far it is where an environment's data is long.
+    `tell` is called with how far it is where an environment's data is long.
     """
     from orchestrator.choosing.choice import make_choice
     from orchestrator.choosing.stage_scheduler import StopConditions

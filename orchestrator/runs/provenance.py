@@ -30,7 +30,7 @@ ALONE = RunRelations()
 
 def run_record(
     spec: Spec,
-    kin: RunRelations,
+    relations: RunRelations,
     uid: str | None = None,
     host: Mapping[str, Any] | None = None,
     environments: Sequence[EnvironmentRecord] = (),
@@ -48,7 +48,7 @@ def run_record(
         spec=spec.kept(),
         environments=environments,
         host=host or {},
-        **vars(kin),
+        **vars(relations),
     )
 
 

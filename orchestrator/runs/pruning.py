@@ -1,4 +1,4 @@
-"""Freeing disk by rule: what a run needs to be resumed, told and forked stays; the rest may go."""
+"""Freeing disk by rule: what a run needs to be resumed, reported and forked stays; the rest may go."""
 
 from __future__ import annotations
 

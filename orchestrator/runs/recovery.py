@@ -35,11 +35,11 @@ CHECKPOINT = re.compile(r"step-(\d{6,})-boundary-(\d{3,})")  # as `recording.che
 EARLIER = "report.earlier.html"  # in a run's folder: its report as it was before rows were lost
 
 
-def recover(ledger: Ledger, place: Home, name: str, kin: RunRelations) -> list[EventRecord]:
-    """Enter the run, if the ledger does not know it, and its whole checkpoints; returns what is to be told.
+def recover(ledger: Ledger, place: Home, name: str, relations: RunRelations) -> list[EventRecord]:
+    """Enter the run, if the ledger does not know it, and its whole checkpoints; returns what happened.
 
     The run's lock is held. A run that was killed before it was entered and has nothing yet is left to begin.
-    `kin` is what the caller knows the run to be to others, beside what its folder says.
+    `relations`: what the caller knows of those, beside what its folder says.
     """
     folder = place.run_folder(name)
     remove_leftovers(folder / FOLDER)
@@ -61,19 +61,19 @@ def recover(ledger: Ledger, place: Home, name: str, kin: RunRelations) -> list[E
             if not found:
                 text = f"the checkpoint {path.name} is not used: {wrong}"
                 events.append(EventRecord("checkpoint passed over", text))
-    told = [] if is_known else _enter(ledger, place, name, own, kin, found)
+    done = [] if is_known else _enter(ledger, place, name, own, relations, found)
     if found:
         run = ledger.open_run(name)
         for record in reversed(found):
             ledger.record_checkpoint(run, record)
-        told.append(f"{num(len(found), 'checkpoint')} entered that the ledger did not have")
-    if told:
+        done.append(f"{num(len(found), 'checkpoint')} entered that the ledger did not have")
+    if done:
         lost = what_is_missing(ledger.reading.gaps(name))
         kept = None  # the report that was made while nothing was lost; the next one will be without that
         if lost and (folder / REPORT_FILE).is_file() and not (folder / EARLIER).exists():
             shutil.copyfile(folder / REPORT_FILE, folder / EARLIER)
             kept = f"the report of before is {EARLIER}"
-        text = "; ".join(filter(None, [*told, lost, kept]))
+        text = "; ".join(filter(None, [*done, lost, kept]))
         events.append(EventRecord("recovered", text))
     return events
 
@@ -94,34 +94,34 @@ def _enter(
     place: Home,
     name: str,
     own: Identity | None,
-    kin: RunRelations,
+    relations: RunRelations,
     found: Sequence[CheckpointRecord],
 ) -> list[str]:
     """Enter a run that the ledger does not know; a fork with its parent's history, as far as that is there."""
     folder = place.run_folder(name)
     spec = kept_spec(ledger.reading, folder, name).spec
-    kin, told = _relatives(ledger, place, name, own, kin)
-    record = run_record(spec, kin, uid=own.uid if own else uuid.uuid4().hex, host=own.host if own else {})
-    begun_at = [
-        r for r in found if r.kind == "boundary" and kin.lineage and r.num_boundaries == kin.lineage.stage + 1
-    ]
+    relations, done = _relatives(ledger, place, name, own, relations)
+    record = run_record(
+        spec, relations, uid=own.uid if own else uuid.uuid4().hex, host=own.host if own else {}
+    )
+    forked_at = relations.lineage.stage + 1 if relations.lineage else None
+    begun_at = [one for one in found if one.kind == "boundary" and one.num_boundaries == forked_at]
     run = ledger.fork_run(record, begun_at[0]) if begun_at else ledger.start_run(record)
     is_done = bool(found) and found[0].num_boundaries == spec.curriculum.stages + 1
     ledger.set_status(run, "finished" if is_done else "stopped")
-    return ["the ledger did not know the run, which was entered again from its folder", *told]
+    return ["the ledger did not know the run, which was entered again from its folder", *done]
 
 
 def _relatives(
-    ledger: Ledger, place: Home, name: str, own: Identity | None, kin: RunRelations
+    ledger: Ledger, place: Home, name: str, own: Identity | None, relations: RunRelations
 ) -> tuple[RunRelations, list[str]]:
     """Say what the run is to runs that the ledger knows; a relative that is here is entered first."""
-    lineage = kin.lineage or (own.lineage if own else None)
-    member = kin.member or (own.member if own else None)
-    baseline_of = kin.baseline_of or (own.baseline_of if own else None)
+    lineage = relations.lineage or (own.lineage if own else None)
+    member = relations.member or (own.member if own else None)
+    baseline_of = relations.baseline_of or (own.baseline_of if own else None)
     study = member.study if member else None
-    if (
-        member is None and own is None and kin == RunRelations()
-    ):  # nothing says: guess by the names of its runs
+    if member is None and own is None and relations == RunRelations():
+        # nothing says, so guess: the names of a study's runs begin with its own
         studies = sorted(path.name for path in (place.path / "studies").glob("*") if path.is_dir())
         study = next((one for one in studies if name.startswith(f"{one}.")), None)
     if study is not None and study not in {one.name for one in ledger.reading.studies()}:
@@ -129,16 +129,16 @@ def _relatives(
             f"{name} is a run of the study {study}, which the ledger {ledger.engine.url!r} does not know: "
             "`evergreen study FILE` enters both again, and goes on"
         )
-    told = []
+    done = []
     for relative in filter(None, (lineage.parent if lineage else None, baseline_of)):
         if relative not in known_to(ledger) and is_run(place.run_folder(relative)):
             with RunLock(place.run_folder(relative)):
                 recover(ledger, place, relative, RunRelations())
         if relative not in known_to(ledger):
-            told.append(f"it is not linked to {relative}, which is not here any more")
+            done.append(f"it is not linked to {relative}, which is not here any more")
             lineage = None if lineage and lineage.parent == relative else lineage
             baseline_of = None if baseline_of == relative else baseline_of
-    return RunRelations(lineage, member, baseline_of), told
+    return RunRelations(lineage, member, baseline_of), done
 
 
 def unrecorded(run_folder: Path, records: Sequence[CheckpointRecord]) -> list[Path]:

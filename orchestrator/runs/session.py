@@ -75,7 +75,7 @@ def resumable(
 
 
 def stopped_without_ledger(name: str, folder: Path, watcher: Callback, away: LedgerAway) -> Outcome:
-    """Say that a run stops because its ledger is away, which cannot be told so."""
+    """Say that a run stops because its ledger is away, which cannot record that."""
     watcher.end(name, "stopped", str(away))
     return Outcome(name, folder, "stopped", str(away))
 
@@ -91,10 +91,10 @@ class RunSession:
         self._outbox: Outbox | None = None  # what the ledger lacks of the checkpoint that is opened
 
     @resumable
-    def begin(self, foundation: Foundation, kin: RunRelations) -> Outcome:
+    def begin(self, foundation: Foundation, relations: RunRelations) -> Outcome:
         """Run from step 0."""
         warnings = [EventRecord("warning", text) for text in self.spec.warnings()]
-        run = self.ledger.start_run(foundation.new_run(self.spec, kin))
+        run = self.ledger.start_run(foundation.new_run(self.spec, relations))
         events = [*warnings, *run_events.of_data(foundation.environments, foundation.remarks)]
         return self._go(run, foundation, None, events)
 
@@ -114,20 +114,18 @@ class RunSession:
         begun = self.spec.environments if opened else ()
         foundation = foundation or lay_foundation(self.spec, weights, self.watcher.opening, begun)
         run = self.ledger.open_run(self.spec.name, foundation.records())
-        stages, before = (
-            self.spec.curriculum.stages,
-            self.ledger.reading.spec(self.spec.name)["curriculum"]["stages"],
-        )
+        stages = self.spec.curriculum.stages
+        before = self.ledger.reading.spec(self.spec.name)["curriculum"]["stages"]
         self.ledger.set_spec(run, self.spec.kept())
-        told = [*events, *found]
+        happened = [*events, *found]
         if stages != before:
-            told.append(EventRecord(DECISION, f"{stages} stages in all instead of {before}"))
+            happened.append(EventRecord(DECISION, f"{stages} stages in all instead of {before}"))
         if kept is not None:
-            told += kept.put_right(self.folder, self.spec)
+            happened += kept.put_right(self.folder, self.spec)
         for difference in differences(self.ledger.reading.host(self.spec.name), foundation.host):
             text = f"{difference}: the run goes on, but not bit for bit as it would have"
-            told.append(EventRecord("not bitwise", text))
-        return self._go(run, foundation, opened, told)
+            happened.append(EventRecord("not bitwise", text))
+        return self._go(run, foundation, opened, happened)
 
     def _go(
         self,
@@ -275,7 +273,7 @@ class RunSession:
         return checkpoints.open_checkpoint(self.folder / record.folder, EXPECTED, MAY_BE), events
 
     def _find_outbox(self) -> tuple[list[CheckpointRecord], list[EventRecord]]:
-        """Find the checkpoint that the ledger could not be told of, if its records fit what the ledger holds."""
+        """Find the checkpoint that the ledger does not know, if its records fit what the ledger holds."""
         self._outbox = kept = Outbox.read(self.folder)
         if kept is None:
             return [], []

@@ -88,6 +88,6 @@ def _start(job: TrackerJob) -> subprocess.Popen[str]:
             command, stdin=subprocess.PIPE, stdout=log, stderr=log, text=True, start_new_session=True
         )
     assert process.stdin is not None
-    with suppress(BrokenPipeError), process.stdin as pipe:  # one that died already is told of at the end
+    with suppress(BrokenPipeError), process.stdin as pipe:  # one that died already is reported at the end
         pipe.write(job.as_json())
     return process

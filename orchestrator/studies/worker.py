@@ -48,15 +48,15 @@ def work(job: RunRequest) -> None:
     from orchestrator.runs.provenance import RunRelations
     from store.errors import LedgerAway
 
-    kin, screen = RunRelations(member=MemberRecord(**job.member)), Screen(Path(job.home))
+    relations, screen = RunRelations(member=MemberRecord(**job.member)), Screen(Path(job.home))
     folder = Home(job.home).run_folder(job.name)
     _forget_unborn(folder)
     remember_logins(job.spec)
     try:
         if is_run(folder):
-            outcome = resume(job.name, home=job.home, watcher=screen, kin=kin)
+            outcome = resume(job.name, home=job.home, watcher=screen, relations=relations)
         else:
-            outcome = run(job.spec, home=job.home, watcher=screen, kin=kin, name=job.name)
+            outcome = run(job.spec, home=job.home, watcher=screen, relations=relations, name=job.name)
     except LedgerAway as away:  # the study knows it, so it was there a moment ago
         problem(str(away))
         raise typer.Exit(RESUMABLE) from None
