@@ -1,4 +1,4 @@
-"""Runs of spelling backward in memory: the conductor's own loop, with a memory that only keeps numbers."""
+"""Runs of spelling backward in memory: the curriculum's own loop, with a recorder that only keeps numbers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Weights = Mapping[str, torch.Tensor]
 
 @dataclass
 class Numbers:
-    """What is kept of a run; stands in for the conductor's memory."""
+    """What is kept of a run; stands in for the recorder."""
 
     readings: list[float] = field(default_factory=list)  # entropy after each step, a fraction of the start
     accuracies: list[float] = field(default_factory=list)  # held out, at both boundaries
@@ -35,7 +35,7 @@ class Numbers:
         """Held-out accuracy at the end: the mean over the lengths."""
         return self.accuracies[-1]
 
-    def record_step(self, at: Progress, done: Any, watch: Any) -> None:
+    def record_step(self, parts: Any, at: Progress, done: Any, watch: Any) -> None:
         """Keep a step's reading."""
         self.readings.append(done.controlled["entropy_reading"])
 

@@ -87,12 +87,12 @@ def timed(spent: dict[str, list[float]], part: str, call: Callable[..., Any]) ->
 
 
 def watched(spent: dict[str, list[float]], record_step: Callable[..., None]) -> Callable[..., None]:
-    """Take the conductor's own stopwatch down when it hands a step to the memory."""
+    """Take the curriculum's own stopwatch down when it hands a step to the recorder."""
 
-    def run(memory: RunRecorder, *args: Any) -> None:
+    def run(recorder: RunRecorder, *args: Any) -> None:
         for part, seconds in args[-1].seconds.items():
             spent[part].append(seconds)
-        record_step(memory, *args)
+        record_step(recorder, *args)
 
     return run
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from environments import Environment
 from orchestrator.choosing.choice import Choice
-from orchestrator.choosing.stop_conditions import StopConditions
+from orchestrator.choosing.stage_scheduler import StopConditions
 from orchestrator.measurements.contracts import HeldOut, Measurement
 from orchestrator.rollout.player import Player
 from orchestrator.rollout.prefetch import Prefetch
@@ -21,7 +21,7 @@ from policies.samplers.contracts import Sampler
 
 @dataclass(frozen=True)
 class Components:
-    """Everything the conductor calls. Each part keeps its own state; `checkpointing` collects it."""
+    """Everything the curriculum calls. Each part keeps its own state; `recording.checkpoint` collects it."""
 
     spec: Spec
     environments: Mapping[str, Environment]

@@ -4,10 +4,58 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from orchestrator.bandits.contracts import Pick
-from orchestrator.choosing.stage_window import StageGroup, StageWindow
+from orchestrator.stop_rules.contracts import STEPS_PER_EVAL, WindowStats
+
+if TYPE_CHECKING:
+    from orchestrator.played_group import PlayedGroup
+
+
+@dataclass
+class StageWindow:
+    """A stage seen through its own groups, ten steps at a time: what stop rules read. Survives JSON.
+
+    A category's score is the share of its samples that were correct in the window's steps, or its last one when none
+    was drawn; one that was never drawn in the stage does not count yet. The window's score is their plain mean.
+    """
+
+    history: list[WindowStats] = field(default_factory=list)
+    scores: dict[str, float] = field(default_factory=dict)  # by category, the last known
+    num_steps: int = 0  # of the open window, as all below
+    sums: dict[str, list[int]] = field(default_factory=dict)  # by category: correct, scored
+    num_groups: int = 0
+    signal_sum: float = 0.0
+    num_signals: int = 0
+
+    def add_step(self, groups: Sequence[PlayedGroup]) -> bool:
+        """Take a step in; whether it completed a window. One without a scored sample leaves no numbers."""
+        for group in groups:
+            correct, scored = self.sums.get(group.slot.category, [0, 0])
+            self.sums[group.slot.category] = [correct + sum(group.correct), scored + len(group.correct)]
+            self.num_groups += bool(group.correct)
+            if group.raw_signal is not None:
+                self.signal_sum, self.num_signals = self.signal_sum + group.raw_signal, self.num_signals + 1
+        self.num_steps += 1
+        if self.num_steps < STEPS_PER_EVAL:
+            return False
+        self.scores |= {name: correct / scored for name, (correct, scored) in self.sums.items() if scored}
+        is_complete = self.num_groups > 0
+        if is_complete:
+            signal = self.signal_sum / self.num_signals if self.num_signals else None
+            score = float(np.mean(list(self.scores.values())))
+            self.history.append(WindowStats(score, self.num_groups, signal))
+        self.num_steps = self.num_groups = self.num_signals = 0
+        self.sums, self.signal_sum = {}, 0.0
+        return is_complete
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> StageWindow:
+        """Continue from a state."""
+        return cls(**{**state, "history": [WindowStats(**one) for one in state["history"]]})
 
 
 @dataclass
@@ -28,11 +76,12 @@ class Progress:
     pick: Pick | None = None  # the scheduler's, for this stage
     signal_sum: float = 0.0  # raw |advantage| over the stage's own groups
     num_signals: int = 0
-    evals: StageWindow = field(default_factory=StageWindow)  # of this stage
+    window: StageWindow = field(default_factory=StageWindow)  # of this stage
     stop_reason: str | None = None  # a stop rule's, once it has ended the stage before its budget
     alarms: list[str] = field(default_factory=list)  # those that are on
-    too_long: list[str] = field(default_factory=list)  # environments that it was told of
-    silence: dict[str, list[int]] = field(default_factory=dict)  # see `_listen`
+    too_long: list[str] = field(default_factory=list)  # environments whose long prompts were reported
+    # by the stage's environment ("" in flat mode): its own steps, in a row, without a signal; samples correct, scored
+    silence: dict[str, list[int]] = field(default_factory=dict)
     num_unscorable_steps: int = 0  # the last steps, in a row, in which nothing could be scored
 
     @property
@@ -69,7 +118,7 @@ class Progress:
         self.stage, self.stage_step = self.stage + 1, 0
         self.pick, self.environment = pick, pick.arm if pick else None
         self.signal_sum, self.num_signals = 0.0, 0
-        self.evals, self.stop_reason = StageWindow(), None
+        self.window, self.stop_reason = StageWindow(), None
         if self.environment and self.environment not in self.visited:
             self.visited.append(self.environment)
 
@@ -77,27 +126,23 @@ class Progress:
         """Count a step."""
         self.step, self.stage_step = self.step + 1, self.stage_step + 1
 
-    def end_step(self, groups: Sequence[StageGroup], can_update: bool) -> bool:
-        """Take in what the stage's own groups earned; whether that completed an eval."""
-        signals = [group.signal for group in groups if group.signal is not None]
+    def end_step(self, groups: Sequence[PlayedGroup]) -> bool:
+        """Take in what the step's groups earned, of the stage's own ones; whether that completed a window."""
+        self.num_unscorable_steps = (
+            0 if any(group.scored for group in groups) else self.num_unscorable_steps + 1
+        )
+        own = [group for group in groups if group.slot.role == "main"]
+        signals = [group.raw_signal for group in own if group.raw_signal is not None]
         self.signal_sum += sum(signals)
         self.num_signals += len(signals)
-        self.num_unscorable_steps = 0 if can_update else self.num_unscorable_steps + 1
-        self._listen([group for group in groups if group.has_spread is not None])
-        return self.evals.add_step(groups)
-
-    def _listen(self, groups: Sequence[StageGroup]) -> None:
-        """Count an environment's own steps, in a row, in which none of these groups had a signal.
-
-        `silence` has them by the stage's environment ("" in flat mode): steps, and correct and scored samples in them.
-        """
-        name = self.environment or ""
-        if any(group.has_spread for group in groups):
+        name, compared = self.environment or "", [group for group in own if group.has_spread is not None]
+        if any(group.has_spread for group in compared):
             self.silence.pop(name, None)
-        elif groups:
-            correct, scored = (sum(of(group.correct) for group in groups) for of in (sum, len))
+        elif compared:
+            correct, scored = (sum(of(group.correct) for group in compared) for of in (sum, len))
             before = self.silence.get(name, [0, 0, 0])
             self.silence[name] = [before[0] + 1, before[1] + correct, before[2] + scored]
+        return self.window.add_step(own)
 
     def end_boundary(self) -> None:
         """Count a boundary."""
@@ -106,11 +151,14 @@ class Progress:
     def state(self) -> dict[str, Any]:
         """Everything but what the spec says, as JSON."""
         state = asdict(self)
+        state["evals"] = state.pop("window")
         del state["num_stages"], state["steps_per_stage"]
         return state
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Continue from a state."""
-        read = {"pick": lambda pick: pick and Pick(**pick), "evals": StageWindow.from_state}
         for name, value in state.items():
-            setattr(self, name, read[name](value) if name in read else value)
+            if name == "evals":
+                self.window = StageWindow.from_state(value)
+            else:
+                setattr(self, name, Pick(**value) if name == "pick" and value else value)

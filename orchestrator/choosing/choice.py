@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel
+from typing_extensions import override
 
 from orchestrator import random_streams, registry
-from orchestrator.bandits.contracts import ArmInfo, Bandit, Feedback, Pick, Signal
+from orchestrator.bandits.contracts import ArmInfo, Bandit, Feedback, Signal
 from orchestrator.bandits.quantile_scale import QuantileScale
 from orchestrator.bandits.signal import mean_absolute_advantage
 from orchestrator.choosing.stage_scheduler import (
@@ -22,35 +23,27 @@ from orchestrator.choosing.stage_scheduler import (
     restore_bandit,
 )
 from orchestrator.errors import SpecError
+from orchestrator.played_group import PlayedGroup, Slot
 from orchestrator.progress import Progress
 from orchestrator.schedulers.rewards import Scores
 from orchestrator.spec.model import CurriculumSection
-from store.records import EVERYTHING, ArmRecord, Level, Role
+from store.records import EVERYTHING, ArmRecord, Role
 
 Arms = Mapping[str, Mapping[str, ArmInfo]]  # what is known of the trainable categories, by environment
 
 
-@dataclass(frozen=True)
-class Slot:
-    """One group's place in a batch: what will be played there, and whose decision that was."""
-
-    index: int
-    environment: str
-    category: str
-    role: Role
-    level: Level
-    bandit: str  # the environment's, or EVERYTHING
-    pick: Pick
+def by_pick(groups: Iterable[PlayedGroup]) -> list[list[PlayedGroup]]:
+    """Gather the groups of each pick, in the picks' order; one that was played again has several."""
+    found: dict[tuple[str, str], list[PlayedGroup]] = {}
+    for group in groups:
+        found.setdefault((group.slot.bandit, group.slot.pick.id), []).append(group)
+    return list(found.values())
 
 
-def by_pick(slots: Sequence[Slot], numbers: Sequence[float | None]) -> list[tuple[Slot, float | None, int]]:
-    """Give every pick's first slot, the mean of its groups' numbers, and how many have one; in the picks' order."""
-    found: dict[tuple[str, str], tuple[Slot, list[float]]] = {}
-    for slot, number in zip(slots, numbers, strict=True):
-        _, own = found.setdefault((slot.bandit, slot.pick.id), (slot, []))
-        if number is not None:
-            own.append(number)
-    return [(slot, sum(own) / len(own) if own else None, len(own)) for slot, own in found.values()]
+def mean_of(numbers: Iterable[float | None]) -> float | None:
+    """Take the mean of the numbers that there are; None: there are none."""
+    known = [number for number in numbers if number is not None]
+    return sum(known) / len(known) if known else None
 
 
 class Choice(ABC):
@@ -59,7 +52,7 @@ class Choice(ABC):
     def __init__(self, bandit: BaseModel, bandits: Mapping[str, Bandit]) -> None:
         self.config, self.bandits = bandit, dict(bandits)
         self._form: Signal = getattr(bandit, "signal", "raw")
-        self._reward = getattr(bandit, "signal_reward", "value")
+        self._reads_value = getattr(bandit, "signal_reward", "value") == "value"
         self._scales: dict[str, QuantileScale] | None = (
             {} if getattr(bandit, "signal_scale", "none") == "quantile" else None
         )
@@ -70,38 +63,27 @@ class Choice(ABC):
 
     def signal(self, values: Sequence[float], correct: Sequence[bool]) -> float | None:
         """Measure what a group is worth to the bandit; None when it carries no comparison."""
-        return mean_absolute_advantage(values if self._reward == "value" else correct, self._form)
+        return mean_absolute_advantage(values if self._reads_value else correct, self._form)
 
-    def score(self, values: Sequence[float], correct: Sequence[bool]) -> float | None:
-        """Mean of what the signal reads, for bandits that watch progress; None when nothing was scored."""
-        read = values if self._reward == "value" else correct
-        return sum(read) / len(read) if read else None
+    def rate(self, group: PlayedGroup) -> PlayedGroup:
+        """Note what a group is worth: to its bandit, to the level above, and its mean score."""
+        read, signal = group.rewards(self._reads_value), self.signal(group.values, group.correct)
+        raw = signal if self._form == "raw" else mean_absolute_advantage(read, "raw")
+        return replace(group, signal=signal, raw_signal=raw, score=mean_of(read))
 
-    def learn(
-        self, slots: Sequence[Slot], signals: Sequence[float | None], scores: Sequence[float | None]
-    ) -> None:
-        """Give every pick the mean reward and the mean score of its groups, and how many those are.
-
-        A signal of None says that nothing was observed. A pick that was played again has several groups.
-        """
-        told: dict[str, list[Feedback]] = {name: [] for name in self.bandits}
-        rewards = by_pick(slots, self._scaled(slots, signals))
-        for (slot, reward, num), (_, score, _) in zip(rewards, by_pick(slots, scores), strict=True):
-            told[slot.bandit].append(Feedback(slot.pick, 0.0 if reward is None else reward, num, score))
+    def learn(self, groups: Sequence[PlayedGroup]) -> None:
+        """Give every pick the mean signal and the mean score of its groups, and how many have a signal."""
+        feedback: dict[str, list[Feedback]] = {name: [] for name in self.bandits}
+        for own in by_pick(self._scaled(groups)):
+            slot, num = own[0].slot, sum(group.signal is not None for group in own)
+            reward, score = mean_of(group.signal for group in own), mean_of(group.score for group in own)
+            feedback[slot.bandit].append(Feedback(slot.pick, reward or 0.0, num, score))
         for name, bandit in self.bandits.items():
-            bandit.learn(told[name])
+            bandit.learn(feedback[name])
 
     def arms(self) -> list[ArmRecord]:
         """Describe every arm of every bandit as it stands."""
         return [record for name, bandit in self.bandits.items() for record in arm_records(name, bandit)]
-
-    def raw_signal(
-        self, signal: float | None, values: Sequence[float], correct: Sequence[bool]
-    ) -> float | None:
-        """Measure a group, whose signal is known, for the level above: there all environments have one unit."""
-        if self._form == "raw":
-            return signal
-        return mean_absolute_advantage(values if self._reward == "value" else correct, "raw")
 
     def next_environment(self) -> StageChoice:
         """Pick the next stage's environment; nobody picks in flat mode."""
@@ -141,18 +123,21 @@ class Choice(ABC):
                 self._scales.setdefault(name, QuantileScale()).load_state(scale)
         return []
 
-    def _scaled(self, slots: Sequence[Slot], signals: Sequence[float | None]) -> Sequence[float | None]:
+    def _scaled(self, groups: Sequence[PlayedGroup]) -> Sequence[PlayedGroup]:
         """Bring the signals of every environment to one scale, if the spec says so."""
         if self._scales is None:
-            return signals
-        scaled = list(signals)
-        for name in sorted({slot.environment for slot in slots}):
-            at = [k for k, slot in enumerate(slots) if slot.environment == name and signals[k] is not None]
+            return groups
+        scaled = list(groups)
+        for name in sorted({group.slot.environment for group in groups}):
             scale = self._scales.setdefault(name, QuantileScale())
-            own = [float(signals[k] or 0.0) for k in at]
-            scale.add(own)
-            for k, value in zip(at, scale.scale(own).tolist(), strict=True):
-                scaled[k] = value
+            own = {
+                k: g.signal
+                for k, g in enumerate(groups)
+                if g.slot.environment == name and g.signal is not None
+            }
+            scale.add(list(own.values()))
+            for k, signal in zip(own, scale.scale(list(own.values())).tolist(), strict=True):
+                scaled[k] = replace(groups[k], signal=signal)
         return scaled
 
 
@@ -164,65 +149,56 @@ class Staged(Choice):
     """
 
     def __init__(self, section: CurriculumSection, categories: Arms, seed: int) -> None:
-        steps = math.ceil(_planned(section) / len(categories))
-        super().__init__(
-            section.bandit,
-            {name: _bandit(section, arms, seed, name, steps) for name, arms in categories.items()},
-        )
+        steps = math.ceil(section.stages * section.stage.steps / len(categories))
+        bandits = {name: _bandit(section, arms, seed, name, steps) for name, arms in categories.items()}
+        super().__init__(section.bandit, bandits)
         self.stage, self.seed = section.stage, seed
         assert section.scheduler is not None
-        self.outer = StageScheduler(
-            section.scheduler,
-            _make("schedulers", section.scheduler, list(categories), seed, EVERYTHING),
-        )
+        scheduler = _make("schedulers", section.scheduler, list(categories), seed, EVERYTHING)
+        self.scheduler = StageScheduler(section.scheduler, scheduler)
 
+    @override
     def slots(self, n: int, step: int, environment: str | None, visited: Sequence[str]) -> list[Slot]:
-        """Choose the main slots first, then the replay slots by environment."""
         assert environment is not None
-        counts = self._replay_counts(n, step, environment, visited)
-        counts = {environment: n - sum(counts.values()), **counts}
+        eligible = self.bandits if self.stage.replay_from == "all" else visited
+        others = sorted(set(eligible) - {environment})
+        # a stage keeps a group of its own
+        num_replay = min(n - 1, round(self.stage.replay * n)) if others else 0
+        rng = random_streams.generator(self.seed, "replay", str(step))
+        drawn = rng.integers(len(others) or 1, size=num_replay)
+        counts = {environment: n - num_replay} | {
+            other: int((drawn == k).sum()) for k, other in enumerate(others)
+        }
         slots: list[Slot] = []
         for name, count in counts.items():
             role: Role = "main" if name == environment else "replay"
-            for pick in self.bandits[name].pick(count):
+            for pick in self.bandits[name].pick(count) if count else ():
                 slots.append(Slot(len(slots), name, pick.arm, role, "category", name, pick))
         return slots
 
+    @override
     def next_environment(self) -> StageChoice:
-        """Ask the scheduler."""
-        return self.outer.next_environment()
+        return self.scheduler.next_environment()
 
+    @override
     def join(self, scores: Scores) -> None:
-        """Tell the outer level."""
-        self.outer.join(scores)
+        self.scheduler.join(scores)
 
+    @override
     def end_stage(self, at: Progress, scores: Scores) -> StageReward:
-        """Judge the stage, and teach the scheduler."""
-        return self.outer.end_stage(at, scores)
+        return self.scheduler.end_stage(at, scores)
 
+    @override
     def arms(self) -> list[ArmRecord]:
-        """Describe the scheduler's arms too."""
-        return [*super().arms(), *self.outer.arms()]
+        return [*super().arms(), *self.scheduler.arms()]
 
+    @override
     def state(self) -> dict[str, Any]:
-        """The scheduler's state beside the bandits'."""
-        return {**super().state(), **self.outer.state()}
+        return {**super().state(), **self.scheduler.state()}
 
+    @override
     def load_state(self, state: Mapping[str, Any]) -> list[str]:
-        """Continue from a state."""
-        return [*super().load_state(state), *self.outer.load_state(state)]
-
-    def _replay_counts(self, n: int, step: int, environment: str, visited: Sequence[str]) -> dict[str, int]:
-        """How many slots each other environment gets in this step."""
-        eligible = self.bandits if self.stage.replay_from == "all" else visited
-        others = sorted(set(eligible) - {environment})
-        num_replay = (
-            min(n - 1, round(self.stage.replay * n)) if others else 0
-        )  # a stage keeps a group of its own
-        drawn = random_streams.generator(self.seed, "replay", str(step)).integers(
-            len(others) or 1, size=num_replay
-        )
-        return {name: int((drawn == k).sum()) for k, name in enumerate(others) if (drawn == k).any()}
+        return [*super().load_state(state), *self.scheduler.load_state(state)]
 
 
 class Flat(Choice):
@@ -230,39 +206,27 @@ class Flat(Choice):
 
     def __init__(self, section: CurriculumSection, categories: Arms, seed: int) -> None:
         arms = {f"{name}/{arm}": about for name, own in categories.items() for arm, about in own.items()}
-        super().__init__(
-            section.bandit, {EVERYTHING: _bandit(section, arms, seed, EVERYTHING, _planned(section))}
-        )
+        bandit = _bandit(section, arms, seed, EVERYTHING, section.stages * section.stage.steps)
+        super().__init__(section.bandit, {EVERYTHING: bandit})
 
+    @override
     def slots(self, n: int, step: int, environment: str | None, visited: Sequence[str]) -> list[Slot]:
-        """Choose every slot among all arms."""
-        picks = self.bandits[EVERYTHING].pick(n)
-        return [
-            Slot(index, *_split(pick.arm), "main", "flat", EVERYTHING, pick)
-            for index, pick in enumerate(picks)
-        ]
-
-
-def _split(arm: str) -> tuple[str, str]:
-    """Undo `environment/category`; a category's name may hold a slash, an environment's may not."""
-    environment, _, category = arm.partition("/")
-    return environment, category
+        slots = []
+        for index, pick in enumerate(self.bandits[EVERYTHING].pick(n)):
+            name, _, category = pick.arm.partition("/")  # a category's name may hold a slash
+            slots.append(Slot(index, name, category, "main", "flat", EVERYTHING, pick))
+        return slots
 
 
 def make_choice(section: CurriculumSection, categories: Arms, seed: int) -> Choice:
     """Make whoever chooses, over the trainable categories of every environment."""
-    kind = Flat if section.mode == "flat" else Staged
-    return kind(section, categories, seed)
-
-
-def _planned(section: CurriculumSection) -> int:
-    return section.stages * section.stage.steps
+    return (Flat if section.mode == "flat" else Staged)(section, categories, seed)
 
 
 def _bandit(
     section: CurriculumSection, arms: Mapping[str, ArmInfo], seed: int, name: str, num_steps: int
 ) -> Bandit:
-    """Make a bandit over categories and tell it what is known of them."""
+    """Make a bandit over categories, with what is known of them."""
     made = _make("bandits", section.bandit, list(arms), seed, name)
     try:
         made.introduce(arms, num_steps)

@@ -1,8 +1,8 @@
-"""The outer level: which environment the next stage trains, and what a stage was worth to whoever chose it."""
+"""The outer level: which environment the next stage trains, what a stage was worth, and when it ends early."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,9 @@ from orchestrator.bandits.contracts import Bandit, Feedback, Pick
 from orchestrator.progress import Progress
 from orchestrator.schedulers.guards import GuardConfig, GuardedScheduler
 from orchestrator.schedulers.rewards import GAIN_SCALE, Reward, Scores, StageOutcome, stage_reward
+from orchestrator.spec.model import Stage
+from orchestrator.stop_rules.contracts import StopRule
+from orchestrator.stop_rules.dead_signal import DeadSignal
 from store.records import EVERYTHING, ArmRecord
 
 
@@ -42,23 +45,28 @@ class StageScheduler:
         self.name = registry.type_of(config)
         self._scores: dict[str, float] = {}  # at the last boundary
         self._best: dict[str, float] = {}  # of each environment, up to then
-        self._arms: list[ArmRecord] | None = None  # every step asks, and only boundaries move them
+        self._arms: list[ArmRecord] | None = None  # asked for every step, and only boundaries move them
 
     def next_environment(self) -> StageChoice:
         """Ask the scheduler, and say why it chose so."""
         why = self.scheduler.why() if isinstance(self.scheduler, GuardedScheduler) else None
-        shown, probabilities = self._shown(), self.scheduler.probabilities()  # what the pick is drawn from
+        values, probabilities = self.scheduler.values(), self.scheduler.probabilities()  # before the pick
         pick, self._arms = self.scheduler.pick(1)[0], None
         if why == "forced":
-            text = f"{pick.arm}, forced: it had no stage for {self._guards.max_gap} stages"
+            assert isinstance(self.config, GuardConfig)
+            text = f"{pick.arm}, forced: it had no stage for {self.config.max_gap} stages"
         elif why == "new":
             text = f"{pick.arm}, new: every environment has a first stage before the scheduler decides"
-        elif why == "chosen":
-            text = f"{pick.arm}, picked by {self.name} with probability {pick.probability:.2f} ({shown})"
-        elif pick.probability == 1.0:
+        elif why is None and pick.probability == 1.0:
             text = f"{pick.arm}, next in the order of {self.name}"
         else:
             text = f"{pick.arm}, picked by {self.name} with probability {pick.probability:.2f}"
+        if why == "chosen":
+            arms = (
+                f"{arm} {probability:.2f}" + ("" if values[arm] is None else f" at {values[arm]:.3f}")
+                for arm, probability in probabilities.items()
+            )
+            text += f" ({', '.join(arms)})"
         return StageChoice(pick, text, probabilities, is_news=why is not None)
 
     def end_stage(self, at: Progress, scores: Scores) -> StageReward:
@@ -95,12 +103,8 @@ class StageScheduler:
         self._scores |= scores
         self._best |= scores
 
-    @property
-    def _guards(self) -> GuardConfig:
-        assert isinstance(self.config, GuardConfig)
-        return self.config
-
     def _judge(self, at: Progress, scores: Scores) -> StageReward:
+        """Reward the scheduler's pick for the stage that ends; in words if the scheduler learns."""
         assert at.pick is not None
         signal, num_groups = at.stage_signal
         outcome = StageOutcome(
@@ -119,16 +123,18 @@ class StageScheduler:
             reward *= getattr(self.config, "scale", None) or default
         groups = num_groups if kind == "advantage" else 1
         self.scheduler.learn([Feedback(at.pick, reward or 0.0, groups if reward is not None else 0)])
-        learns = isinstance(self.scheduler, GuardedScheduler)
-        return StageReward(reward, _in_words(kind, outcome, reward) if learns else "")
-
-    def _shown(self) -> str:
-        """Write every environment's probability and estimate."""
-        values = self.scheduler.values()
-        return ", ".join(
-            f"{arm} {probability:.2f}" + ("" if values[arm] is None else f" at {values[arm]:.3f}")
-            for arm, probability in self.scheduler.probabilities().items()
-        )
+        if not isinstance(self.scheduler, GuardedScheduler):
+            return StageReward(reward)
+        if reward is None:
+            return StageReward(None, f"{at.pick.arm} left nothing to judge it by ({kind})")
+        text = f"{at.pick.arm} earned {reward:.3f}"
+        if kind == "advantage":
+            return StageReward(reward, f"{text}, mean |advantage| of {num_groups} groups")
+        before = self._scores
+        changes = [
+            f"{name} {before[name]:.2f} to {now:.2f}" for name, now in scores.items() if name in before
+        ]
+        return StageReward(reward, f"{text} ({kind}; held-out scores {', '.join(changes)})")
 
 
 def arm_records(name: str, bandit: Bandit) -> list[ArmRecord]:
@@ -149,16 +155,21 @@ def restore_bandit(bandit: Bandit, state: Mapping[str, Any]) -> None:
             bandit.add(arm)
 
 
-def _in_words(kind: str, outcome: StageOutcome, reward: float | None) -> str:
-    """Say what a stage earned and from what."""
-    own = outcome.environment
-    if reward is None:
-        return f"{own} left nothing to judge it by ({kind})"
-    if kind == "advantage":
-        return f"{own} earned {reward:.3f}, mean |advantage| of {outcome.num_groups} groups"
-    changes = ", ".join(
-        f"{name} {outcome.before[name]:.2f} to {outcome.after[name]:.2f}"
-        for name in outcome.after
-        if name in outcome.before
-    )
-    return f"{own} earned {reward:.3f} ({kind}; held-out scores {changes})"
+class StopConditions:
+    """A spec's stop rules, asked at every window of a stage from its least number of steps on."""
+
+    def __init__(self, section: Stage) -> None:
+        self.min_steps = section.min_steps
+        self.rules: Sequence[StopRule] = [registry.create("stop_rules", rule) for rule in section.stop]
+
+    @property
+    def ends_dead_stages(self) -> bool:
+        """Whether one of the rules is for stages without signal."""
+        return any(isinstance(rule, DeadSignal) for rule in self.rules)
+
+    def verdict(self, at: Progress) -> str | None:
+        """Give the first reason to end this stage now, or None; the budget's end is no rule's business."""
+        if at.stage_step < self.min_steps or at.stage_step == at.steps_per_stage:
+            return None
+        reasons = (rule.verdict(at.window.history) for rule in self.rules)
+        return next((reason for reason in reasons if reason is not None), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from orchestrator.cli.console import err, out, print_json
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home
 from orchestrator.cli.tables import table
-from orchestrator.runs.inventory import inventory
+from orchestrator.runs.catalog import inventory
 from store.run_summary import status
 from store.sentences import listed
 

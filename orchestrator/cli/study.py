@@ -19,7 +19,7 @@ from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home, command
 from orchestrator.cli.screen import can_draw
 from orchestrator.errors import DONE, OUR_FAULT, RESUMABLE, UserError
 from orchestrator.os_signals import exit_code_of, say
-from orchestrator.setting_labels import slug, text_of
+from orchestrator.spec.setting_labels import slug, text_of
 from orchestrator.studies.cost import cost_of, num_steps, pace, rehearse
 from orchestrator.studies.history import looking, refuse_changes
 from orchestrator.studies.runner import ProcessEnd, StudyCallback, StudyRunner, open_study, workers_of

@@ -43,9 +43,9 @@ def live(request: RunRequest, parent: int) -> int:
 def work(request: RunRequest) -> None:
     """Do a run to its end. Raises typer.Exit with the exit code."""
     from orchestrator.runs.api import resume, run
-    from orchestrator.runs.session import RunRelations
+    from orchestrator.runs.provenance import RunRelations
 
-    kin, screen = RunRelations(member=MemberRecord(**request.member)), Screen(Path(request.home))
+    relations, screen = RunRelations(member=MemberRecord(**request.member)), Screen(Path(request.home))
     folder = Home(request.home).run_folder(request.name)
     left = list(folder.iterdir()) if folder.is_dir() else None
     # What a run leaves that was killed before its spec was written goes; anything else stays and is in the way.
@@ -54,9 +54,11 @@ def work(request: RunRequest) -> None:
     remember_logins(request.spec)
     try:
         if is_run(folder):
-            outcome = resume(request.name, home=request.home, watcher=screen, kin=kin)
+            outcome = resume(request.name, home=request.home, watcher=screen, relations=relations)
         else:
-            outcome = run(request.spec, home=request.home, watcher=screen, kin=kin, name=request.name)
+            outcome = run(
+                request.spec, home=request.home, watcher=screen, relations=relations, name=request.name
+            )
     except LedgerAway as away:  # the study knows it, so it was there a moment ago
         problem(str(away))
         raise typer.Exit(RESUMABLE) from None

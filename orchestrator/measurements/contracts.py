@@ -16,7 +16,7 @@ from store.records import CellRecord, EventRecord, ItemRecord, SampleRecord
 
 @dataclass(frozen=True)
 class Findings:
-    """What a measurement found, ready to be remembered."""
+    """What a measurement found, ready to be recorded."""
 
     config: Mapping[str, Any]  # generation settings: values under different ones are never compared
     cells: Sequence[CellRecord]
@@ -32,7 +32,7 @@ Tell = Callable[[str, int, int], None]  # what is being measured just now in wor
 
 
 class Measurement(ABC):
-    """One entry of the list that the conductor goes through at boundaries."""
+    """One entry of the list that the curriculum goes through at boundaries."""
 
     name: str
 

@@ -16,12 +16,13 @@ from itertools import count
 from typing import Any
 
 import numpy as np
+from typing_extensions import override
 
-from environments import Environment, Task
+from environments import Environment
 from orchestrator.measurements.contracts import Findings, HeldOut, Measurement, Tell
+from orchestrator.played_group import Group, unscorable
 from orchestrator.progress import Progress
-from orchestrator.recording.event_texts import unscorable
-from orchestrator.rollout.player import Group, Player
+from orchestrator.rollout.player import Player
 from orchestrator.spec.model import Evaluate
 from orchestrator.stopwatch import Stopwatch
 from policies.samplers.contracts import Sampling
@@ -50,86 +51,82 @@ class Evaluation(Measurement):
         self.section, self.environments = section, environments
         self.anchors, self.selects = held_out["anchor"], held_out.get("select")
 
+    @override
     def is_due(self, at: Progress) -> bool:
-        """At every boundary."""
         return at.is_at_boundary
 
+    @override
     def of(self, environments: Sequence[str]) -> Evaluation:
-        """The same evaluation of these environments only."""
         pools = {"anchor": self.anchors, **({} if self.selects is None else {"select": self.selects})}
         held_out = {pool: {name: tasks[name] for name in environments} for pool, tasks in pools.items()}
         return Evaluation(self.section, self.environments, held_out)
 
+    @override
     def run(self, player: Player, at: Progress, watch: Stopwatch, tell: Tell) -> Findings:
-        """Evaluate every environment."""
         cells: list[CellRecord] = []
-        items: list[ItemRecord] = []
-        samples: list[SampleRecord] = []
         played: list[Group] = []
-        say = self._counting(tell)
+        samples: list[SampleRecord] = []
+        own_selects = {n: own for n, own in (self.selects or {}).items() if not self.environments[n].closed}
+        total = sum(len(own) for pool in (self.anchors, own_selects) for own in pool.values())
+        done = count()
         for name, by_category in self.anchors.items():
             own: list[CellRecord] = []
             for category, tasks in by_category.items():
-                say(f"evaluating {name}.{category}")
+                tell(f"evaluating {name}.{category}", next(done), total)
                 groups = player.play(tasks, self.section.samples, AT_ONE, f"evaluate/{category}", 0, watch)
                 played += groups
-                items += [_item(group) for group in groups]
-                samples += [_kept(slot, group) for slot, group in enumerate(groups[:KEPT_SAMPLES])]
-                own += self._cells(name, category, groups)
+                samples += [sample_record(slot, 0, group) for slot, group in enumerate(groups[:KEPT_SAMPLES])]
+                own += [self._cell(name, category, metric, groups) for metric in MEASURES]
+                # token mean over all samples, nats (plasticity metrics: token mean, T = 1)
+                tokens = sum(group.num_tokens for group in groups)
+                entropy = sum(group.entropy_sum for group in groups) / tokens if tokens else None
+                per_item = self.section.samples
+                own.append(
+                    self._record(name, category, "entropy_token", entropy, None, len(groups), per_item)
+                )
                 if self.section.greedy:
                     best = player.play(tasks, 1, GREEDY, f"greedy/{category}", 0, watch)
-                    own.append(self._cell(name, category, "greedy_accuracy", best, _accuracy))
+                    own.append(self._cell(name, category, "greedy_accuracy", best))
             cells += [*own, *self._means(name, own)]
-            if self.selects is not None and not self.environments[name].closed:
-                cells += self._selected(name, self.selects[name], player, watch, say)
-        entropies = {
-            f"{cell.environment}/{cell.category}": cell.value
-            for cell in cells
-            if cell.metric == "entropy_token" and cell.category is not None and cell.value is not None
-        }
+            selected: list[
+                CellRecord
+            ] = []  # accuracy on the pool that a scheduler may look at, and nothing else
+            for category, tasks in own_selects.get(name, {}).items():
+                tell(f"evaluating {name}.{category} for the scheduler", next(done), total)
+                groups = player.play(tasks, self.section.samples, AT_ONE, f"select/{category}", 0, watch)
+                selected.append(self._cell(name, category, "pass_1", groups))
+            cells += [replace(cell, split="select") for cell in (*selected, *self._means(name, selected))]
         return Findings(
-            self._config(player),
-            cells,
-            items,
-            samples,
-            unscorable(played, " in evaluation"),
-            entropies,
-            self._scores(cells),
+            config=self._config(player),
+            cells=cells,
+            items=[
+                ItemRecord(
+                    group.task.environment,
+                    group.task.category,
+                    group.task.key,
+                    len(group.scored),
+                    sum(group.correct),
+                    sum(group.values),
+                    group.entropy_sum,
+                    group.num_tokens,
+                )
+                for group in played
+            ],
+            samples=samples,
+            events=unscorable(played, " in evaluation"),
+            entropies={
+                f"{cell.environment}/{cell.category}": cell.value
+                for cell in cells
+                if cell.metric == "entropy_token" and cell.category is not None and cell.value is not None
+            },
+            # a scheduler gets every environment's accuracy, if it asked; a closed one has only its own tasks
+            scores={
+                cell.environment: cell.value
+                for cell in cells
+                if self.selects is not None and cell.metric == "pass_1" and cell.category is None
+                if cell.split != "anchor" and cell.environment is not None and cell.value is not None
+            },
         )
-
-    def _counting(self, tell: Tell) -> Callable[[str], None]:
-        """Count the categories as they are told."""
-        selects = {n: own for n, own in (self.selects or {}).items() if not self.environments[n].closed}
-        total = sum(len(own) for pool in (self.anchors, selects) for own in pool.values())
-        done = count()
-        return lambda text: tell(text, next(done), total)
-
-    def _selected(
-        self,
-        name: str,
-        by_category: Mapping[str, Sequence[Task]],
-        player: Player,
-        watch: Stopwatch,
-        say: Callable[[str], None],
-    ) -> list[CellRecord]:
-        """Measure accuracy on the pool that a scheduler may look at, and nothing else."""
-        own = []
-        for category, tasks in by_category.items():
-            say(f"evaluating {name}.{category} for the scheduler")
-            groups = player.play(tasks, self.section.samples, AT_ONE, f"select/{category}", 0, watch)
-            own.append(self._cell(name, category, "pass_1", groups, _accuracy))
-        return [replace(cell, split="select") for cell in (*own, *self._means(name, own))]
-
-    def _scores(self, cells: Sequence[CellRecord]) -> dict[str, float]:
-        """Give a scheduler every environment's accuracy, if it asked; a closed one has only its own tasks."""
-        if self.selects is None:
-            return {}
-        return {
-            cell.environment: cell.value
-            for cell in cells
-            if cell.metric == "pass_1" and cell.category is None and cell.split != "anchor"
-            if cell.environment is not None and cell.value is not None
-        }
 
     def _config(self, player: Player) -> dict[str, Any]:
         """Everything that a value depends on beside the policy: values under other settings are other values.
@@ -153,41 +150,13 @@ class Evaluation(Measurement):
             **({} if player.sampler.entropy == "exact" else {"entropy": player.sampler.entropy}),
         }
 
-    def _cells(self, name: str, category: str, groups: Sequence[Group]) -> list[CellRecord]:
-        return [
-            self._cell(name, category, "pass_1", groups, _accuracy),
-            self._cell(name, category, "value", groups, lambda group: _mean(group.values)),
-            self._cell(name, category, "pass_4", groups, _pass_4),
-            self._cell(name, category, "truncated_frac", groups, _truncated),
-            self._entropy(name, category, groups),
-        ]
-
-    def _cell(
-        self,
-        name: str,
-        category: str,
-        metric: str,
-        groups: Sequence[Group],
-        measure: Callable[[Group], float | None],
-    ) -> CellRecord:
+    def _cell(self, name: str, category: str, metric: str, groups: Sequence[Group]) -> CellRecord:
         """Mean over the items; the standard error is that of the mean over items."""
+        measure = MEASURES.get(metric, _accuracy)
         values = [value for group in groups if (value := measure(group)) is not None]
         stderr = float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
-        return self._record(
-            name,
-            category,
-            metric,
-            _mean(values),
-            stderr,
-            len(values),
-            len(groups[0].samples) if groups else 0,
-        )
-
-    def _entropy(self, name: str, category: str, groups: Sequence[Group]) -> CellRecord:
-        """Token mean over all samples, nats (plasticity metrics: token mean, T = 1)."""
-        total, count = sum(g.entropy_sum for g in groups), sum(g.num_tokens for g in groups)
-        value = total / count if count else None
-        return self._record(name, category, "entropy_token", value, None, len(groups), self.section.samples)
+        per_item = len(groups[0].samples) if groups else 0
+        return self._record(name, category, metric, _mean(values), stderr, len(values), per_item)
 
     def _record(
         self,
@@ -208,16 +177,14 @@ class Evaluation(Measurement):
         means = []
         for metric in dict.fromkeys(cell.metric for cell in cells):
             of = [c for c in cells if c.metric == metric and c.category in trainable and c.value is not None]
-            value = _mean([c.value for c in of if c.value is not None])
             errors = [c.stderr for c in of if c.stderr is not None]
-            stderr = (
-                math.sqrt(sum(e * e for e in errors)) / len(of) if of and len(errors) == len(of) else None
+            is_known = of and len(errors) == len(of)
+            stderr = math.sqrt(sum(e * e for e in errors)) / len(of) if is_known else None
+            value = _mean([c.value for c in of if c.value is not None])
+            per_item = max((c.samples_per_item for c in of), default=0)
+            means.append(
+                self._record(name, None, metric, value, stderr, sum(c.num_items for c in of), per_item)
             )
-            num_items, per_item = (
-                sum(c.num_items for c in of),
-                max((c.samples_per_item for c in of), default=0),
-            )
-            means.append(self._record(name, None, metric, value, stderr, num_items, per_item))
         return means
 
 
@@ -229,30 +196,17 @@ def _accuracy(group: Group) -> float | None:
     return _mean([float(c) for c in group.correct])
 
 
-def _pass_4(group: Group) -> float | None:
+def pass_4(group: Group) -> float | None:
     """pass@4 of a task; None when fewer than 4 of its samples could be scored."""
     return pass_at_k(len(group.correct), sum(group.correct), 4) if len(group.correct) >= 4 else None
 
 
-def _truncated(group: Group) -> float | None:
-    return _mean([float(sample.was_cut_off) for sample in group.samples])
-
-
-def _item(group: Group) -> ItemRecord:
-    return ItemRecord(
-        group.task.environment,
-        group.task.category,
-        group.task.key,
-        len(group.scored),
-        sum(group.correct),
-        sum(group.values),
-        group.entropy_sum,
-        group.num_tokens,
-    )
-
-
-def _kept(slot: int, group: Group) -> SampleRecord:
-    return sample_record(slot, 0, group)
+MEASURES: dict[str, Callable[[Group], float | None]] = {  # by metric, in the order of their cells
+    "pass_1": _accuracy,
+    "value": lambda group: _mean(group.values),
+    "pass_4": pass_4,
+    "truncated_frac": lambda group: _mean([float(sample.was_cut_off) for sample in group.samples]),
+}
 
 
 def sample_record(slot: int, number: int, group: Group) -> SampleRecord:

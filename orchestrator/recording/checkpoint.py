@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orchestrator.components import Components
 from orchestrator.progress import Progress
-from orchestrator.rollout import batch_file
+from orchestrator.rollout import batch as rollout_batch
 from store.checkpoints import Component, OpenCheckpoint, json_component
 
 # Raised when a component changes its shape; an older one is then refused by name instead of misread.
@@ -23,6 +23,11 @@ MAY_BE = {
 }
 
 
+def name_of(at: Progress) -> str:
+    """Name the folder of a checkpoint of this position."""
+    return f"step-{at.step:06d}-boundary-{at.num_boundaries:03d}"
+
+
 def components(parts: Components, progress: Progress) -> list[Component]:
     """Collect the state of all parts, ready to be written."""
     played = parts.rollouts.await_under_way()  # first: while it is played it may draw tasks
@@ -36,7 +41,7 @@ def components(parts: Components, progress: Progress) -> list[Component]:
             {
                 "objective": parts.objective.state(),
                 "entropy": parts.entropy.state(),
-                "controllers": _controllers(parts),
+                "controllers": [controller.type for controller in parts.spec.objective.controllers],
             },
         ),
         json_component("choice", EXPECTED["choice"], parts.choice.state()),
@@ -47,7 +52,7 @@ def components(parts: Components, progress: Progress) -> list[Component]:
         made.append(Component("reference", MAY_BE["reference"], parts.learner.reference.save))
     if played is not None:
         made.append(
-            Component("under_way", MAY_BE["under_way"], lambda folder: batch_file.save(played, folder))
+            Component("under_way", MAY_BE["under_way"], lambda folder: rollout_batch.save(played, folder))
         )
     return made
 
@@ -61,7 +66,8 @@ def restore(parts: Components, progress: Progress, opened: OpenCheckpoint) -> li
     parts.learner.load_optimizer(opened["optimizer"].folder)
     objective = opened.read_json("objective")
     anew = parts.choice.load_state(opened.read_json("choice"))
-    if objective.get("controllers", _controllers(parts)) == _controllers(parts):
+    controllers = [controller.type for controller in parts.spec.objective.controllers]
+    if objective.get("controllers", controllers) == controllers:
         parts.objective.load_state(objective["objective"])
     else:
         anew.append("the objective's controllers")
@@ -77,10 +83,6 @@ def restore(parts: Components, progress: Progress, opened: OpenCheckpoint) -> li
         else:
             anew.append("the reference policy")
     if "under_way" in opened.components:
-        parts.rollouts.put_back(batch_file.load(opened["under_way"].folder, parts.environments))
+        parts.rollouts.put_back(rollout_batch.load(opened["under_way"].folder, parts.environments))
     progress.num_unscorable_steps = 0  # whatever stopped the run may be mended by now
     return anew
-
-
-def _controllers(parts: Components) -> list[str]:
-    return [controller.type for controller in parts.spec.objective.controllers]

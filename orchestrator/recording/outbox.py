@@ -1,4 +1,4 @@
-"""What a run did and its ledger could not be told, because the database stayed away: kept on disk, told on resume.
+"""What a run did while its database stayed away: kept on disk, and recorded in the ledger on resume.
 
 The file is written before the checkpoint that it names. So a checkpoint from beyond the ledger is there only together
 with the rows that the ledger lacks; one without the other is of no use, and resume passes it over.
@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import TypeAdapter
 
@@ -30,7 +30,7 @@ _KINDS: dict[str, type[Record]] = {"step": StepRecord, "boundary": BoundaryRecor
 class Outbox:
     """A position that the ledger does not know: its checkpoint, and the records that lead to it."""
 
-    why: str  # the ledger was not told
+    why: str  # it was not recorded
     step: int
     num_boundaries: int
     kind: Literal["boundary", "periodic", "stop"]  # of the checkpoint
@@ -41,7 +41,7 @@ class Outbox:
         """Keep it, durably."""
         names = {kind: name for name, kind in _KINDS.items()}
         data = {**vars(self), "records": [[names[type(one)], asdict(one)] for one in self.records]}
-        write_text(run_folder / FILE, json.dumps(data, default=_scalar))
+        write_text(run_folder / FILE, json.dumps(data, default=lambda number: number.item()))  # numpy's
 
     @classmethod
     def read(cls, run_folder: Path) -> Outbox | None:
@@ -82,8 +82,3 @@ class Outbox:
 def forget(run_folder: Path) -> None:
     """Delete what was kept: the ledger knows it, or it is of no use."""
     (run_folder / FILE).unlink(missing_ok=True)
-
-
-def _scalar(value: Any) -> Any:
-    """A number of numpy's as Python's."""
-    return value.item()

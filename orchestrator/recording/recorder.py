@@ -1,4 +1,4 @@
-"""Remembering: what the conductor did, told to the ledger; what it is, put into checkpoints."""
+"""The record of a run: what happens goes to the ledger, where the run stands into checkpoints."""
 
 from __future__ import annotations
 
@@ -10,18 +10,16 @@ from pathlib import Path
 from typing import Literal
 
 from orchestrator.callbacks import Callback
-from orchestrator.choosing.choice import Slot, by_pick
+from orchestrator.choosing.choice import by_pick, mean_of
 from orchestrator.choosing.stage_scheduler import StageChoice, StageReward
 from orchestrator.components import Components
 from orchestrator.measurements.contracts import Findings
 from orchestrator.measurements.evaluation import sample_record
+from orchestrator.played_group import PlayedGroup
 from orchestrator.progress import Progress
-from orchestrator.recording import event_texts, metrics, outbox
-from orchestrator.recording.alarms import raise_alarms
-from orchestrator.recording.checkpoint import components
-from orchestrator.recording.step_result import StepResult
-from orchestrator.rollout.player import Group, Sample
-from orchestrator.runs.checkpoint_folders import name_of
+from orchestrator.recording import events, outbox, step_metrics
+from orchestrator.recording.checkpoint import components, name_of
+from orchestrator.recording.step_metrics import StepResult
 from orchestrator.stopwatch import Stopwatch
 from policies.samplers.weight_check import require_healthy
 from store import checkpoints, report
@@ -56,13 +54,13 @@ class RunRecorder:
         self.ledger, self.run, self.folder, self.watcher = ledger, run, folder, watcher
         self._saved = saved  # (steps, boundaries) of the newest checkpoint
         self._saved_at = time.monotonic()
-        self._outbox: list[outbox.Record] = []  # what the ledger is being told
+        self._outbox: list[outbox.Record] = []  # what is being recorded
 
-    def record_events(self, at: Progress, events: Sequence[EventRecord]) -> None:
-        """Tell of things that happened outside a step."""
-        for event in events:
+    def record_events(self, at: Progress, happened: Sequence[EventRecord]) -> None:
+        """Record things that happened outside a step."""
+        for event in happened:
             self.ledger.record_event(self.run, at.step, event)
-        self._tell(events)
+        self._tell(happened)
 
     def record_holdouts(self, parts: Components) -> None:
         """Tell which tasks every category is evaluated on."""
@@ -87,25 +85,26 @@ class RunRecorder:
             "probabilities": dict(scheduled.probabilities),
             "is_news": scheduled.is_news,
         }
-        text = f"stage {at.stage}: {scheduled.why}"
-        events = event_texts.decision(text, drawn) if scheduled.pick else []
-        self.ledger.start_stage(self.run, _stage(parts, at, events))
+        said = [EventRecord(DECISION, f"stage {at.stage}: {scheduled.why}", drawn)] if scheduled.pick else []
+        self.ledger.start_stage(self.run, _stage(parts, at, said))
         self.watcher.stage(at)
         if scheduled.is_news:
-            self.watcher.decision([event.text for event in events])
+            self.watcher.decision([event.text for event in said])
 
-    def record_step(self, at: Progress, done: StepResult, watch: Stopwatch) -> None:
-        """A step is done: one transaction."""
-        slots, groups, signals = done.played.slots, done.played.groups, done.signals
+    def record_step(self, parts: Components, at: Progress, done: StepResult, watch: Stopwatch) -> None:
+        """Record a step: one transaction."""
+        batch, groups, report = done.batch, done.batch.groups, done.report
         numbers = [
-            *metrics.of_groups(slots, groups, signals),
-            *metrics.of_drawing(done.played),
-            *metrics.of_plans(done.played),
-            *metrics.of_versions(groups, done.version),
-            *metrics.of_update(done.report, done.controlled),
-            *metrics.of_time(watch, groups, done.report),
+            *step_metrics.of_groups(groups),
+            *step_metrics.of_passed_over(batch),
+            *step_metrics.of_plans(batch),
+            *step_metrics.of_versions(groups, done.version),
+            *step_metrics.of_controllers(done.controlled, done.update),
+            *done.update,
+            *step_metrics.of_time(watch, groups, report),
         ]
         spread = range(0, len(groups), max(1, len(groups) // SAMPLES_KEPT))
+        ends_dead = parts.stopping.ends_dead_stages
         record = StepRecord(
             step=at.step,
             stage=at.stage,
@@ -113,20 +112,20 @@ class RunRecorder:
             seconds=watch.total,
             num_tokens=sum(group.num_tokens for group in groups),
             num_samples=sum(len(group.samples) for group in groups),
-            picks=[_pick(slot, signal) for slot, signal, _ in by_pick(slots, signals)],
-            groups=[_group(slot, group) for slot, group in zip(slots, groups, strict=True)],
+            picks=[_pick(own) for own in by_pick(groups)],
+            groups=[_group(group) for group in groups],
             samples=[sample_record(i, 0, groups[i]) for i in spread][:SAMPLES_KEPT],
             metrics=numbers,
             arms=done.arms,
             events=[
-                *event_texts.of_step(groups, done.report),
-                *event_texts.of_sampler(done.news),
-                *event_texts.of_passed_over(at.too_long, done.played.passed_over),
-                *event_texts.of_scorer(done.said),
-                *raise_alarms(
-                    at.alarms, numbers, done.dtype, at.silence, ends_dead_stages=done.ends_dead_stages
+                *events.of_step(groups, report),
+                *(EventRecord("sampler", text) for text in parts.sampler.take_news()),
+                *events.of_passed_over(at.too_long, batch.passed_over),
+                *(EventRecord("scorer", text) for text in parts.player.scorer.take_news()),
+                *events.raise_alarms(
+                    at.alarms, numbers, parts.spec.policy.dtype, at.silence, ends_dead_stages=ends_dead
                 ),
-                *event_texts.end_of_stage(at),
+                *events.end_of_stage(at),
             ],
         )
         self._outbox = [record]
@@ -140,7 +139,7 @@ class RunRecorder:
         self, at: Progress, findings: Sequence[Findings], earned: StageReward, watch: Stopwatch
     ) -> None:
         """A boundary is done: one transaction."""
-        decisions = event_texts.decision(f"stage {at.stage}: {earned.why}") if earned.why else []
+        decisions = [EventRecord(DECISION, f"stage {at.stage}: {earned.why}")] if earned.why else []
         records = [
             replace(
                 _boundary(at, finding, watch),
@@ -166,9 +165,8 @@ class RunRecorder:
         Killed in between, the run measures them again and finds the same.
         """
         self._saved = None
-        for older in self.ledger.checkpoints(
-            self.run
-        ):  # about to be replaced: no row may name another's content
+        # about to be replaced: no row may name another's content
+        for older in self.ledger.checkpoints(self.run):
             if (older.step, older.num_boundaries) == (at.step, at.num_boundaries):
                 self.ledger.forget_checkpoint(self.run, older)
         self.save("boundary", parts, at)
@@ -214,7 +212,7 @@ class RunRecorder:
         checkpoints.save(self.folder, kept.name, components(parts, at))
 
     def _tell_of_waits(self, at: Progress) -> None:
-        """Enter what the ledger was waited for; whoever watches has heard it while it was away."""
+        """Record what the ledger was waited for; callbacks heard of it while it was away."""
         for text in self.ledger.patience.take_news():
             self.ledger.record_event(self.run, at.step, EventRecord("ledger away", text))
 
@@ -229,17 +227,17 @@ class RunRecorder:
             text = f"the report was not written ({failed}); `evergreen report {self.run.name}` tries again"
             self.record_events(at, [EventRecord("report", text)])
 
-    def _tell(self, events: Sequence[EventRecord]) -> None:
+    def _tell(self, happened: Sequence[EventRecord]) -> None:
         """Pass on what happened: a decision is news, an incident is a warning."""
-        self.watcher.decision([event.text for event in events if event.kind == DECISION])
-        self.watcher.event([event.text for event in events if event.kind != DECISION])
+        self.watcher.decision([event.text for event in happened if event.kind == DECISION])
+        self.watcher.event([event.text for event in happened if event.kind != DECISION])
 
 
-def _stage(parts: Components, at: Progress, events: Sequence[EventRecord]) -> StageRecord:
+def _stage(parts: Components, at: Progress, said: Sequence[EventRecord]) -> StageRecord:
     stage, pick = parts.spec.curriculum.stage, at.pick
     chosen = PickRecord(0, "scheduler", "main", pick.arm, pick.arm, pick.probability) if pick else None
     return StageRecord(
-        at.stage, at.environment, at.step - at.stage_step, stage.steps, stage.replay, chosen, events
+        at.stage, at.environment, at.step - at.stage_step, stage.steps, stage.replay, chosen, said
     )
 
 
@@ -256,14 +254,23 @@ def _boundary(at: Progress, finding: Findings, watch: Stopwatch) -> BoundaryReco
     )
 
 
-def _pick(slot: Slot, signal: float | None) -> PickRecord:
+def _pick(groups: Sequence[PlayedGroup]) -> PickRecord:
+    """Record a pick, with the mean signal of its groups."""
+    slot, signal = groups[0].slot, mean_of(group.signal for group in groups)
     return PickRecord(
         slot.index, slot.level, slot.role, slot.environment, slot.pick.arm, slot.pick.probability, signal
     )
 
 
-def _group(slot: Slot, group: Group) -> GroupRecord:
-    scores = [sample.score for sample in group.samples]
+def _group(group: PlayedGroup) -> GroupRecord:
+    """Record a group; a sample has one version where one wrote it all, as in every engine that waits for updates."""
+    slot, scores = group.slot, [sample.score for sample in group.samples]
+    versions: list[Versions] = [
+        spans[0].version
+        if len({span.version for span in spans}) == 1
+        else [(span.version, span.start, span.end) for span in spans]
+        for spans in (sample.spans for sample in group.samples)
+    ]
     return GroupRecord(
         slot=slot.index,
         environment=slot.environment,
@@ -274,15 +281,7 @@ def _group(slot: Slot, group: Group) -> GroupRecord:
         values=[score.value for score in scores],
         correct=[score.correct for score in scores],
         reasons=[score.reason for score in scores],
-        versions=[_versions(sample) for sample in group.samples],
+        versions=versions,
         num_tokens=[sample.num_tokens for sample in group.samples],
         finishes=[sample.finish for sample in group.samples],
     )
-
-
-def _versions(sample: Sample) -> Versions:
-    """One version where one wrote it all, as in every engine that is not updated while it plays."""
-    spans = sample.spans
-    if len({span.version for span in spans}) == 1:
-        return spans[0].version
-    return [(span.version, span.start, span.end) for span in spans]

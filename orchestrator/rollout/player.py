@@ -1,199 +1,158 @@
-"""Playing: tasks become scored groups. Turns, bridges, seeds and budgets live here; engines and scorers do not.
+"""Playing: tasks become scored groups. Turns, bridges, seeds and budgets are here; engines and scorers are not.
 
-Turn by turn, all live episodes generate together, then the environments answer together. An episode is a list of
-token ids that only grows: nothing already in it is ever encoded again.
+Turn by turn, all live episodes generate together, then the environments answer together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-from environments import Environment, Message, Score, Scorer, Task
-from orchestrator.rollout.episodes import LiveEpisode
-from orchestrator.rollout.think_tag import answer_of
+from environments import Environment, Score, Scorer, ScoringJob, Task, Turn
+from orchestrator.played_group import Group, Sample
 from orchestrator.stopwatch import Stopwatch
 from policies.policy import Policy
-from policies.samplers.contracts import Finish, Sampler, Sampling, Span
+from policies.samplers.contracts import Finish, Generation, Request, Sampler, Sampling, Span
 from policies.samplers.options import SamplerOptions
 from policies.samplers.token_distribution import sample_seed
-from policies.trajectories import Trajectory
 
 Place: TypeAlias = "tuple[int, int]"  # of a task in a batch: the number of its group, and of its first sample
 
+LOST = "lost by the sampler"
+NO_ROOM, NO_PROMPT = "its prompt fills the context", "its prompt has no token"
+WORTHLESS = Score(0.0, False)  # an episode that ended at a limit before the environment said anything of it
 
-@dataclass(frozen=True)
-class Sample:
-    """One episode as it was played, and its score. L = length of the whole row, prompt and replies included."""
 
-    ids: NDArray[np.int64]  # [L] prompt, policy tokens, environment replies, in order
-    mask: NDArray[np.bool_]  # [L] True on tokens the policy wrote
-    logprobs: NDArray[np.float32]  # [L] log q of the sampler on the mask, 0 elsewhere; nats
-    entropies: NDArray[np.float32]  # [L] of q on the mask (or `Sampler.entropy`), 0 elsewhere; nats
-    spans: tuple[Span, ...]  # which weights wrote which masked positions
-    messages: tuple[Message, ...]  # the conversation up to the last completion
-    completion: str  # the last one, as the environment read it; empty where it was lost
-    num_turns: int  # that were written
-    finish: (
-        Finish  # "stop": it ended; "length": a budget cut it off; "lost": a turn of it could not be played
-    )
-    score: Score
-    has_gradient: bool = True  # False: cut off, and only its score counts, in its group's mean
-    turn_starts: tuple[int, ...] = ()  # positions at which its turns begin
+class LiveEpisode:
+    """An episode of a task, live until something ends it: a list of token ids that only grows, and what was said.
+
+    Nothing in the list is ever encoded again or taken out. Text is made from ids, for the environment to read, and
+    never the other way round: a policy may write `a`, `b` where its tokenizer would merge `ab`, and a learner that
+    scored `ab` would score what nobody sampled.
+
+    In a turn: `request`, then `write`, then `answer`, and where that says so `go_on`. One whose prompt leaves no room
+    has ended before its first turn, without a score.
+
+    Args:
+        task: what is played.
+        place: which group of the batch, and which sample of the group.
+        prompt: token ids of the task's messages, up to where the policy's first completion begins.
+        max_tokens: most tokens that the policy may write, over all turns.
+        options: the budgets of a turn and of turns, and what a cut-off episode is worth.
+        context: most tokens in a row that the policy can read; None: no limit.
+        version: of the weights that begin it.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        place: tuple[int, int],
+        prompt: tuple[int, ...],
+        max_tokens: int,
+        options: SamplerOptions,
+        context: int | None,
+        version: int,
+    ) -> None:
+        self.task, self.place, self.ids = task, place, prompt
+        self.messages = list(task.messages)  # up to the last completion
+        self.completions: list[str] = []
+        self.stretches: list[tuple[int, Generation]] = []  # what the policy wrote, and from where on
+        self.score: Score | None = None  # None: live
+        self.finish: Finish = "stop"
+        self.has_gradient = True  # False: only its score counts
+        self._tokens_left, self._options, self._context, self._version = max_tokens, options, context, version
+        self._is_one_token = max_tokens == 1  # then a reply has no room for its end, and filling it is ending
+        if not prompt or self.budget() < 1:
+            self._end("lost", Score.unscorable(NO_ROOM if prompt else NO_PROMPT))
 
     @property
-    def num_tokens(self) -> int:
-        """Tokens the policy wrote."""
-        return int(self.mask.sum())
+    def is_live(self) -> bool:
+        """Whether there is another turn to write."""
+        return self.score is None
 
     @property
-    def entropy_sum(self) -> float:
-        """Sum of the entropies of q over the tokens written, nats."""
-        return float(self.entropies[self.mask].sum(dtype=np.float64))
+    def turn(self) -> int:
+        """Number of the next turn, from 0."""
+        return len(self.completions)
 
-    @property
-    def can_teach(self) -> bool:
-        """Whether there is anything in it that a gradient could come from."""
-        return self.has_gradient and bool(self.mask.any())
+    def budget(self, num_bridge: int = 0) -> int:
+        """Most tokens of the next turn, behind a bridge of so many; below 1 there is none."""
+        budget = min(self._tokens_left, self._options.turn_tokens or self._tokens_left)
+        return budget if self._context is None else min(budget, self._context - len(self.ids) - num_bridge)
 
-    @property
-    def was_cut_off(self) -> bool:
-        """Whether a budget ended it, of tokens, of turns or of context."""
-        return self.finish == "length"
+    def request(self, seed: int) -> Request:
+        """Ask for the next turn."""
+        return Request(self.ids, seed, self.budget())
 
-    @property
-    def version(self) -> int:
-        """Of the oldest weights that wrote in it."""
-        return min(span.version for span in self.spans)
+    def write(self, generation: Generation, completion: str) -> None:
+        """Take what the policy wrote; a turn that the sampler lost ends the episode without a score."""
+        if generation.finish == "lost":
+            self._end("lost", Score.unscorable(LOST))
+            return
+        self.stretches.append((len(self.ids), generation))
+        self.ids += generation.ids
+        self.completions.append(completion)
+        self._tokens_left -= len(generation.ids)
 
-    @classmethod
-    def of(cls, episode: LiveEpisode) -> Sample:
+    def answer(self, turn: Turn) -> bool:
+        """Take the environment's answer; say whether the policy goes on with its messages.
+
+        A turn that was cut by length is the last one, whatever the environment says to what there is of it.
+        """
+        was_cut = self.stretches[-1][1].finish == "length"
+        if turn.done and turn.score is not None:
+            self._end("length" if was_cut else "stop", turn.score)
+        elif was_cut or self.turn >= self._options.max_turns or self.budget() < 1:
+            self._end("length", turn.score or WORTHLESS)
+        return self.is_live
+
+    def go_on(self, turn: Turn, bridge: Sequence[int]) -> None:
+        """Append the environment's messages, `bridge` being their ids; cut off if no turn fits behind them."""
+        if self.budget(len(bridge)) < 1:
+            self._end("length", turn.score or WORTHLESS)
+            return
+        self.ids += tuple(bridge)
+        self.messages += [{"role": "assistant", "content": self.completions[-1]}, *turn.messages]
+
+    def sample(self) -> Sample:
         """Lay out an episode that has ended."""
-        ending = episode.ending
-        assert ending is not None, "it is not live"
-        num = len(episode.ids)
+        assert self.score is not None, "it is not live"
+        num = len(self.ids)
         mask = np.zeros(num, np.bool_)
         logprobs, entropies = np.zeros(num, np.float32), np.zeros(num, np.float32)
-        for start, generation in episode.stretches:
+        spans: list[Span] = []
+        for start, generation in self.stretches:
             at = slice(start, start + len(generation.ids))
             mask[at], logprobs[at] = True, generation.logprobs
             # the surprise at what was drawn is, in the mean, the entropy of what it was drawn from
             entropies[at] = -generation.logprobs if generation.entropies is None else generation.entropies
-        return cls(
-            ids=np.array(episode.ids, np.int64),
+            spans += [Span(span.version, start + span.start, start + span.end) for span in generation.spans]
+        return Sample(
+            ids=np.array(self.ids, np.int64),
             mask=mask,
             logprobs=logprobs,
             entropies=entropies,
-            spans=episode.spans,
-            messages=tuple(episode.messages),
-            completion="" if ending.finish == "lost" else episode.completions[-1],
-            num_turns=len(episode.completions),
-            finish=ending.finish,
-            score=ending.score,
-            has_gradient=ending.has_gradient,
-            turn_starts=tuple(start for start, _ in episode.stretches),
+            spans=tuple(spans) or (Span(self._version, num, num),),
+            messages=tuple(self.messages),
+            completion="" if self.finish == "lost" else self.completions[-1],
+            num_turns=len(self.completions),
+            finish=self.finish,
+            score=self.score,
+            has_gradient=self.has_gradient,
+            turn_starts=tuple(start for start, _ in self.stretches),
         )
 
-    @property
-    def turns(self) -> NDArray[np.int64] | None:
-        """Number of the turn that each token belongs to, [L]; None: there is one."""
-        if len(self.turn_starts) < 2:
-            return None
-        return np.searchsorted(self.turn_starts[1:], np.arange(len(self.ids)), side="right")
-
-    def trajectory(
-        self,
-        group: int,
-        reward: float,
-        arm: str = "",
-        think_end: int | None = None,
-        advantage: float | None = None,
-    ) -> Trajectory:
-        """Give it to the learner."""
-        return Trajectory(
-            ids=self.ids,
-            mask=self.mask if self.has_gradient else np.zeros_like(self.mask),
-            logprobs=self.logprobs,
-            entropies=self.entropies,
-            reward=reward,
-            group=group,
-            version=self.version,
-            arm=arm,
-            correct=bool(self.score.correct),
-            components=self.score.components,
-            answer=answer_of(self.completion),
-            turns=self.turns,
-            think_end=think_end,
-            was_cut_off=self.was_cut_off,
-            advantage=advantage,
-        )
-
-
-@dataclass(frozen=True)
-class Group:
-    """The G episodes played from one task. What is asked of it again and again is worked out once."""
-
-    task: Task
-    samples: tuple[Sample, ...]
-
-    @cached_property
-    def scored(self) -> list[Sample]:
-        """The samples that could be scored; only these have anything to teach."""
-        return [sample for sample in self.samples if sample.score.reason is None]
-
-    @cached_property
-    def values(self) -> list[float]:
-        """Values of the scored samples."""
-        return [float(s.score.value) for s in self.scored if s.score.value is not None]
-
-    @cached_property
-    def correct(self) -> list[bool]:
-        """Whether each scored sample is correct."""
-        return [bool(s.score.correct) for s in self.scored]
-
-    @property
-    def arm(self) -> str:
-        """Where its task comes from: "environment/category"."""
-        return f"{self.task.environment}/{self.task.category}"
-
-    def rewards(self, reads_value: bool) -> Sequence[float]:
-        """What the objective reads of each scored sample: its value, or whether it is correct."""
-        return self.values if reads_value else self.correct
-
-    def has_spread(self, reads_value: bool) -> bool | None:
-        """Whether what the objective reads differs between its samples; None: there are not two to compare."""
-        rewards = self.rewards(reads_value)
-        return None if len(rewards) < 2 else max(rewards) > min(rewards)
-
-    def trajectories(
-        self, number: int, reads_value: bool, think_end: Callable[[Sample], int | None]
-    ) -> list[Trajectory]:
-        """Give its scored samples to the learner, as the group of this number."""
-        return [
-            sample.trajectory(number, float(reward), self.arm, think_end(sample))
-            for sample, reward in zip(self.scored, self.rewards(reads_value), strict=True)
-        ]
-
-    @cached_property
-    def entropy_sum(self) -> float:
-        """Sum of the entropies of q over all tokens written, nats."""
-        return sum(sample.entropy_sum for sample in self.samples)
-
-    @cached_property
-    def num_tokens(self) -> int:
-        """Tokens the policy wrote."""
-        return sum(sample.num_tokens for sample in self.samples)
-
-    @cached_property
-    def num_truncated(self) -> int:
-        """Samples that a budget cut off."""
-        return sum(sample.was_cut_off for sample in self.samples)
+    def _end(self, finish: Finish, score: Score) -> None:
+        if finish == "length" and self._is_one_token:
+            finish = "stop"
+        rule = self._options.cut_off if finish == "length" else "score"
+        if rule == "zero" and score.reason is None:
+            score = replace(score, value=0.0, correct=False)
+        self.finish, self.score, self.has_gradient = finish, score, rule != "mask"
 
 
 class Player:
@@ -246,13 +205,13 @@ class Player:
             with watch("play"):
                 live = self._write(live, sampling, stream, step)
             with watch("score"):
-                turns = self.scorer.turns([episode.job for episode in live])
+                turns = self.scorer.turns([ScoringJob(one.task, tuple(one.completions)) for one in live])
             with watch("play"):
                 for episode, turn in zip(live, turns, strict=True):
-                    if episode.hear(turn):
+                    if episode.answer(turn):
                         episode.go_on(turn, self.policy.bridge(turn.messages))
                 live = [episode for episode in live if episode.is_live]
-        samples = iter([Sample.of(episode) for episode in episodes])
+        samples = iter([episode.sample() for episode in episodes])
         return [Group(task, tuple(islice(samples, size))) for task, size in zip(tasks, sizes, strict=True)]
 
     def _start(

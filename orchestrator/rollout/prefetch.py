@@ -14,9 +14,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from environments import Task
-from orchestrator.choosing.choice import Choice, Slot
+from orchestrator.choosing.choice import Choice
+from orchestrator.played_group import PlayedGroup, Slot
 from orchestrator.progress import Progress
-from orchestrator.rollout.data_plans import DataPlans, Plans, RolloutBatch
+from orchestrator.rollout.batch import RolloutBatch
+from orchestrator.rollout.data_plans import DataPlans, Plans
 from orchestrator.rollout.player import Player
 from orchestrator.rollout.task_sampler import TaskSampler
 from orchestrator.spec import Spec
@@ -38,14 +40,9 @@ class Prefetch:
         learner: Learner,
         objective: Objective,
     ) -> None:
-        self.spec, self.choice, self.tasks, self.player, self.objective = (
-            spec,
-            choice,
-            tasks,
-            player,
-            objective,
-        )
-        self._planned = DataPlans(spec, tasks, player, learner)
+        self.spec, self.choice, self.tasks, self.player = spec, choice, tasks, player
+        self.objective = objective
+        self._data_plans = DataPlans(spec, tasks, player, learner)
         self._thread: ThreadPoolExecutor | None = (
             None  # lives as long as the run: scoring workers die with it
         )
@@ -64,16 +61,17 @@ class Prefetch:
                 self._thread.shutdown(cancel_futures=True)
 
     def take(self, at: Progress, watch: Stopwatch) -> RolloutBatch:
-        """Give the batch of the step that has begun: the one played ahead, or one played now."""
+        """Give the batch of the step that has begun, played ahead or now; its groups are rated."""
         if self._under_way is None:
             with watch("draw"):
                 slots, tasks = self._draw(at.step, at)
-            return self._planned.play(at.step, slots, tasks, self.objective.plans, watch)
-        with watch("wait"):
-            played = self._under_way.result()
-        self._under_way = None
-        watch.elsewhere(played.seconds)
-        return played
+            batch = self._data_plans.play(at.step, slots, tasks, self.objective.plans, watch)
+        else:
+            with watch("wait"):
+                batch = self._under_way.result()
+            self._under_way = None
+            watch.elsewhere(batch.seconds)
+        return replace(batch, groups=[self._rated(group) for group in batch.groups])
 
     def begin_next(self, at: Progress, watch: Stopwatch) -> None:
         """Begin to play the next step's batch, if the spec says so and this stage has one."""
@@ -104,5 +102,13 @@ class Prefetch:
         self, step: int, slots: Sequence[Slot], tasks: Sequence[Task], plans: Plans
     ) -> RolloutBatch:
         watch = Stopwatch()
-        played = self._planned.play(step, slots, tasks, plans, watch, sync=False)
-        return replace(played, seconds=watch.seconds)
+        batch = self._data_plans.play(step, slots, tasks, plans, watch, sync=False)
+        return replace(batch, seconds=watch.seconds)
+
+    def _rated(self, group: PlayedGroup) -> PlayedGroup:
+        """Note what a group is worth to who chose it, and whether the objective can tell its samples apart."""
+        rewards = group.rewards(self.spec.objective.reward == "value")
+        needs_spread = len(rewards) > 1 and not self.objective.learns_from_even_groups
+        return replace(
+            self.choice.rate(group), has_spread=max(rewards) > min(rewards) if needs_spread else None
+        )

@@ -97,9 +97,15 @@ class PromptLimits(Admission):
             return task.index not in barred
         if most_bytes(canonical(task.messages)) <= self._surely_short(limit):
             return True
-        num_tokens = self._num_tokens(task)
+        if task.key not in self._known:
+            if len(self._known) == REMEMBERED:
+                self._known.clear()
+            self._known[task.key] = len(self._encoder.encode(task.messages))
+        num_tokens = self._known[task.key]
         if num_tokens > limit:
-            self._pass_over(task, num_tokens)
+            where = f"task {task.index} of category {task.category}: {num_tokens} tokens of at most {limit}"
+            before = self._passed_over.get(task.environment, PassedOver(0, where))
+            self._passed_over[task.environment] = PassedOver(before.num + 1, before.first)
         return num_tokens <= limit
 
     def barred(self, environment: Environment, category: str) -> NDArray[np.int64]:
@@ -148,21 +154,6 @@ class PromptLimits(Admission):
     def _surely_short(self, limit: int) -> int:
         """Give the length, as `most_bytes` tells it, up to which a conversation need not be encoded."""
         return limit - self._frame
-
-    def _num_tokens(self, task: Task) -> int:
-        if task.key not in self._known:
-            if len(self._known) == REMEMBERED:
-                self._known.clear()
-            self._known[task.key] = len(self._encoder.encode(task.messages))
-        return self._known[task.key]
-
-    def _pass_over(self, task: Task, num_tokens: int) -> None:
-        before = self._passed_over.get(task.environment)
-        most = self.limits[task.environment]
-        where = f"task {task.index} of category {task.category}: {num_tokens} tokens of at most {most}"
-        self._passed_over[task.environment] = (
-            PassedOver(before.num + 1, before.first) if before else PassedOver(1, where)
-        )
 
 
 def most_tokens(environment: Environment, options: SamplerOptions, context: int | None) -> int | None:

@@ -5,28 +5,23 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
-from environments import ALL, Admission, Environment, EnvironmentFault, Task, TaskStream, make_task
+from environments import ALL, Admission, Environment, EnvironmentFault, Task, TaskStream, belongs, make_task
+from orchestrator.played_group import PlayedGroup
 from orchestrator.selections.contracts import Selection, TaskResult
+from orchestrator.teachers.contracts import Teacher
 
 LATEST = 100  # steps of a category after which a result is not waited for any more
 TRIES = 4  # at finding tasks that a batch does not have yet, each among twice as many
-
-
-@dataclass(frozen=True)
-class TaskOutcome:
-    """What a task showed when it was played."""
-
-    task: Task
-    score: float  # mean score of its scored episodes, in [0, 1]
-    num_samples: int  # those episodes
-    signal: float | None  # mean |advantage| of its group; None: it carries no comparison
+PATIENCE = 64  # tasks of a cell looked at for one to train on that is not in the batch yet
+NEIGHBOURS = 32  # cells around it that are searched in the same way, before a task may come twice
 
 
 class TaskSource(ABC):
@@ -39,8 +34,8 @@ class TaskSource(ABC):
     def draw(self, n: int, avoid: Set[str] = frozenset()) -> list[Task]:
         """Draw n training tasks, none twice or in `avoid` (as `Environment.distinct` tells) if there are enough."""
 
-    def learn(self, results: Sequence[TaskOutcome]) -> None:  # noqa: B027 - a stream learns nothing
-        """Hear how tasks drawn here went; late is allowed, and what could not be scored is left out."""
+    def learn(self, groups: Sequence[PlayedGroup]) -> None:  # noqa: B027 - a stream learns nothing
+        """Learn how tasks drawn here went, from groups that have a score; late is allowed."""
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
@@ -65,16 +60,16 @@ class StreamTaskSource(TaskSource):
         self.environment = environment
         self._stream = TaskStream(environment, category, seed, admission)
 
+    @override
     def draw(self, n: int, avoid: Set[str] = frozenset()) -> list[Task]:
-        """Draw the next n."""
         return self._stream.draw(n, avoid)
 
+    @override
     def state(self) -> dict[str, Any]:
-        """Two integers."""
         return dict(self._stream.state())
 
+    @override
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from them."""
         self._stream.load_state(state)
 
 
@@ -98,35 +93,50 @@ class SelectionTaskSource(TaskSource):
 
     def draw(self, n: int, avoid: Set[str] = frozenset()) -> list[Task]:
         """Draw the tasks of a batch; the selection is asked for more where it names what the batch has already."""
-        batch = _Batch(n, avoid)
+        keys, known = set(avoid), set[int]()
+        taken: list[tuple[int, int, Task]] = []  # position, step in which it was chosen, task
+        spare: list[tuple[int, int, Task]] = []  # the batch has these already
         for attempt in range(1 + TRIES):
-            step = self.selection.clock
-            wanted = n if attempt == 0 else min(n + batch.num_missing * 2**attempt, self.selection.num_tasks)
+            step, num_missing = self.selection.clock, n - len(taken)
+            wanted = n if attempt == 0 else min(n + num_missing * 2**attempt, self.selection.num_tasks)
             for position in self.selection.choose(wanted).tolist():
-                if attempt == 0 or not batch.knows(position):
+                if attempt == 0 or position not in known:
                     task = make_task(self.environment, self.category, int(self._roster[position]))
-                    batch.offer(position, step, task, self.environment.distinct(task))
-            if not batch.num_missing or batch.num_known == self.selection.num_tasks:
+                    key = self.environment.distinct(task)
+                    is_new = len(taken) < n and key not in keys
+                    (taken if is_new else spare).append((position, step, task))
+                    keys.add(key)
+                    known.add(position)
+            if len(taken) == n or len(known) == self.selection.num_tasks:
                 break
-        offers = batch.filled()
-        self._await(offers)
-        return [offer.task for offer in offers]
+        drawn = taken + spare[: n - len(taken)]
+        for position, step, _ in drawn:
+            self._awaited.pop(position, None)
+            self._awaited[position] = step
+        oldest = self.selection.clock - LATEST
+        for position, step in list(self._awaited.items()):
+            if step >= oldest:
+                break
+            del self._awaited[position]
+        return [task for _, _, task in drawn]
 
-    def learn(self, results: Sequence[TaskOutcome]) -> None:
+    def learn(self, groups: Sequence[PlayedGroup]) -> None:
         """Tell the selection; a result that is no longer waited for is dropped."""
-        positions = np.searchsorted(self._roster, [result.task.index for result in results]).tolist()
+        positions = np.searchsorted(self._roster, [group.task.index for group in groups]).tolist()
         self.selection.learn(
             [
-                TaskResult(position, self._awaited[position], result.score, result.num_samples, result.signal)
-                for position, result in zip(positions, results, strict=True)
+                TaskResult(
+                    position, self._awaited[position], group.score or 0.0, len(group.scored), group.signal
+                )
+                for position, group in zip(positions, groups, strict=True)
                 if position in self._awaited
             ]
         )
         for position in positions:
             self._awaited.pop(position, None)
 
+    @override
     def state(self) -> dict[str, Any]:
-        """The selection's, what is waited for, and which tasks it is about."""
         return {
             "selection": self.selection.state(),
             "awaited": [[position, step] for position, step in self._awaited.items()],
@@ -152,53 +162,98 @@ class SelectionTaskSource(TaskSource):
     def _roster_mark(self) -> str:
         return hashlib.sha256(np.ascontiguousarray(self._roster, "<i8").tobytes()).hexdigest()[:16]
 
-    def _await(self, offers: Sequence[_Offer]) -> None:
-        """Note in which step tasks were chosen, and forget those whose results will not come any more."""
-        for offer in offers:
-            self._awaited.pop(offer.position, None)
-            self._awaited[offer.position] = offer.step
-        oldest = self.selection.clock - LATEST
-        for position, step in list(self._awaited.items()):
-            if step >= oldest:
-                break
-            del self._awaited[position]
 
+class TeacherTaskSource(TaskSource):
+    """Asks a teacher for points of the unit box, and plays the next task of the cell that each lies in.
 
-@dataclass(frozen=True)
-class _Offer:
-    """A task that a selection chose."""
+    A cell gives its tasks in turn, from an offset that the seed decides; where it has none left for this batch, the
+    nearest other cell gives one. The teacher learns of the cell that was played.
 
-    position: int
-    step: int
-    task: Task
+    Args:
+        environment: where the tasks come from.
+        category: one of its trainable categories that has a box.
+        teacher: of the box's dimensions.
+        seed: at least 0; give each source its own.
+        admission: tasks that it does not admit are passed over.
 
+    Raises:
+        EnvironmentFault: the category has no box.
+    """
 
-class _Batch:
-    """A batch in the making: tasks that it does not have yet come first."""
+    def __init__(
+        self,
+        environment: Environment,
+        category: str,
+        teacher: Teacher,
+        seed: int,
+        admission: Admission = ALL,
+    ) -> None:
+        box = environment.box(category)
+        if box is None:
+            raise EnvironmentFault(
+                f"{environment.name}, category {category}: no parameters to choose, it has no box"
+            )
+        self.environment, self.category, self.teacher = environment, category, teacher
+        self._box, self._seed, self._admission = box, seed, admission
+        self._num_seen: dict[int, int] = {}  # tasks of each cell that were looked at
 
-    def __init__(self, num: int, avoid: Set[str]) -> None:
-        self._num, self._keys = num, set(avoid)
-        self._taken: list[_Offer] = []
-        self._spare: list[_Offer] = []  # the batch has them already
-        self._known: set[int] = set()
+    def draw(self, n: int, avoid: Set[str] = frozenset()) -> list[Task]:
+        """Draw a task for each of n points, without repeats and without those in `avoid` as far as there are such.
 
-    @property
-    def num_missing(self) -> int:
-        return self._num - len(self._taken)
+        Raises:
+            EnvironmentFault: no cell of the box has a task to train on.
+        """
+        tasks: list[Task] = []
+        drawn: set[str] = set()
+        for point in self.teacher.choose(n):
+            cell = self._box.cell_of(point)
+            task = self._find(cell, avoid | drawn)
+            if task is None:  # a new one of the batch if that is not too far off, else any
+                cells = [int(other) for other in self._box.nearest(cell)]
+                found = (self._find(c, avoid | drawn) for c in cells[1 : 1 + NEIGHBOURS])
+                twice = (self._find(c, frozenset()) for c in cells)
+                task = next((one for one in chain(found, twice) if one is not None), None)
+            if task is None:
+                raise EnvironmentFault(
+                    f"{self.environment.name}, category {self.category}: every task found in the box is held out, or"
+                    " too long for the policy, and none is left to train on; give its parameters other ranges, or mark"
+                    " it `trainable: false`"
+                )
+            drawn.add(self.environment.distinct(task))
+            tasks.append(task)
+        return tasks
 
-    @property
-    def num_known(self) -> int:
-        return len(self._known)
+    def learn(self, groups: Sequence[PlayedGroup]) -> None:
+        """Tell the teacher the scores, at the points where the tasks lie."""
+        if groups:
+            points = np.array([self._box.point(group.task.index) for group in groups])
+            self.teacher.learn(points, np.array([group.score for group in groups], np.float64))
 
-    def knows(self, position: int) -> bool:
-        return position in self._known
+    @override
+    def state(self) -> dict[str, Any]:
+        return {
+            "teacher": self.teacher.state(),
+            "num_seen": {str(cell): self._num_seen[cell] for cell in sorted(self._num_seen)},
+        }
 
-    def offer(self, position: int, step: int, task: Task, key: str) -> None:
-        is_wanted = self.num_missing > 0 and key not in self._keys
-        (self._taken if is_wanted else self._spare).append(_Offer(position, step, task))
-        self._keys.add(key)
-        self._known.add(position)
+    @override
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self.teacher.load_state(state["teacher"])
+        self._num_seen = {int(cell): int(num) for cell, num in state["num_seen"].items()}
 
-    def filled(self) -> list[_Offer]:
-        """Give the batch, filled up with tasks that come twice where there are no others."""
-        return self._taken + self._spare[: self.num_missing]
+    @override
+    def close(self) -> None:
+        self.teacher.close()
+
+    def _find(self, cell: int, avoid: Set[str]) -> Task | None:
+        """Find the next task of a cell that is to train on and not in `avoid`; None if there seems to be none."""
+        offset = int(np.random.SeedSequence([self._seed, cell]).generate_state(1)[0])
+        for _ in range(min(PATIENCE, self._box.num_tasks)):
+            num_seen = self._num_seen.get(cell, 0)
+            self._num_seen[cell] = num_seen + 1
+            index = self._box.index(cell, (offset + num_seen) % self._box.num_tasks)
+            task = make_task(self.environment, self.category, index)
+            may_be_drawn = belongs(self.environment, task, "train") and self._admission.admits(task)
+            if may_be_drawn and self.environment.distinct(task) not in avoid:
+                return task
+        return None

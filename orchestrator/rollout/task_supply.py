@@ -1,12 +1,12 @@
 """Whether there are tasks for what a run does: to train on in every category, to measure in every environment.
 
 Asked before a run is entered anywhere. A pool that is measured and empty would give a run without a number in the
-end, so it is refused; a category without one is told.
+end, so it is refused; a category without one is reported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from environments import Admission, Environment, Pool, TaskStream, first_tasks
 from orchestrator import random_streams
@@ -30,7 +30,7 @@ def evaluated_categories(environment: Environment, pool: Pool) -> list[str]:
 
 
 def check_supply(spec: Spec, environments: Mapping[str, Environment], admission: Admission) -> list[str]:
-    """Refuse what could not be trained on or measured; give what else is to be told of categories, in words.
+    """Refuse what could not be trained on or measured; give what else there is to say of categories.
 
     Raises:
         EnvironmentFault: a category has no task to train on.
@@ -44,39 +44,30 @@ def check_supply(spec: Spec, environments: Mapping[str, Environment], admission:
                 TaskStream(environment, category.name, seed, admission).draw(1)
         for pool in evaluated_pools(spec):
             if pool == "anchor" or not environment.closed:
-                remarks += _unmeasured(environment, pool, spec.evaluate.items, admission)
+                categories, num = evaluated_categories(environment, pool), spec.evaluate.items
+                # the fewer are looked for, the fewer are made
+                looked_for = dict.fromkeys((min(FEW, num), num))
+                empty = [
+                    category
+                    for category in categories
+                    if not any(first_tasks(environment, category, pool, n, admission) for n in looked_for)
+                ]
+                if empty and len(empty) == len(categories):
+                    raise UserError(_refusal(environment, pool, admission))
+                use = f"{USES[pool]} (pool {pool})"
+                remarks += [
+                    f"{name}: category {category} has no task {use}, and no score" for category in empty
+                ]
     return remarks
 
 
-def _unmeasured(environment: Environment, pool: Pool, num_items: int, admission: Admission) -> list[str]:
-    """Say which categories have nothing in a pool; refuse if none has anything."""
-    categories = evaluated_categories(environment, pool)
-    empty = [name for name in categories if not _has_any(environment, name, pool, num_items, admission)]
-    if empty and len(empty) == len(categories):
-        raise UserError(_refusal(environment, pool, admission))
-    return [
-        f"{environment.name}: category {name} has no task {USES[pool]} (pool {pool}), and no score"
-        for name in empty
-    ]
-
-
-def _has_any(environment: Environment, category: str, pool: Pool, num: int, admission: Admission) -> bool:
-    looked_for = dict.fromkeys((min(FEW, num), num))  # the fewer are looked for, the fewer tasks are made
-    return any(first_tasks(environment, category, pool, n, admission) for n in looked_for)
-
-
 def _refusal(environment: Environment, pool: Pool, admission: Admission) -> str:
-    """Say that a pool is empty, why as far as that is known, and what to do."""
-    why = "".join(f"\n  {reason}" for reason in _reasons(environment, admission))
+    """Say that a pool is empty, why as far as that is known, the commonest first, and what to do."""
+    flaws = sorted([*admission.flaws(environment.name), *environment.flaws], key=lambda flaw: -flaw.num_rows)
+    why = "".join(f"\n  {reason}" for reason in flaws[:REASONS])
     found = f"what cannot be used:{why}\n" if why else "none of its tasks falls to that pool; "
     instead = ", or take a scheduler whose `reward` is advantage" if pool == "select" else ""
     return (
         f"environment {environment.name}: no task {USES[pool]} (pool {pool}), so it would never be measured: {found}"
         f"mend its data, or give it more tasks (a tenth is held out for this, or half of a `holdout` file){instead}"
     )
-
-
-def _reasons(environment: Environment, admission: Admission) -> Iterable[str]:
-    """Give what is known of data that cannot be used, the commonest first."""
-    flaws = [*admission.flaws(environment.name), *environment.flaws]
-    return map(str, sorted(flaws, key=lambda flaw: -flaw.num_rows)[:REASONS])

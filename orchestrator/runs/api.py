@@ -1,7 +1,8 @@
-"""Beginning, resuming, lengthening and forking runs. What happens while one runs is in `process`."""
+"""Beginning, resuming, lengthening and forking runs. What happens while one runs is in `session`."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,31 +20,26 @@ from orchestrator.locations import (
 )
 from orchestrator.os_signals import hold, noted
 from orchestrator.runs.assembly import lay_foundation
-from orchestrator.runs.baseline import twin_of
 from orchestrator.runs.catalog import existing, kept_sections, known_to
-from orchestrator.runs.fork import adopt_checkpoint, boundary_checkpoint, forked_spec
-from orchestrator.runs.kept_spec import kept_spec, write_spec
+from orchestrator.runs.kept_spec import forked_spec, kept_spec, twin_of, write_spec
+from orchestrator.runs.provenance import ALONE, RunRelations
 from orchestrator.runs.recovery import recover, twin_folder
-from orchestrator.runs.session import (
-    ALONE,
-    Outcome,
-    RunRelations,
-    RunSession,
-    new_run,
-    stopped_without_ledger,
-)
+from orchestrator.runs.session import Outcome, RunSession, stopped_without_ledger
 from orchestrator.runs.tracker_process import start_tracker
 from orchestrator.spec import Spec, load_spec
 from orchestrator.spec.load import change_resources
-from store import identity
+from store import checkpoints, identity
 from store.checkpoints import WEIGHTS
 from store.errors import LedgerAway
+from store.files import new_folder
 from store.home import Home
 from store.ledger import Ledger, Reading
 from store.ledger.patience import Patience
 from store.lock import RunLock
-from store.records import LineageRecord
+from store.records import CheckpointRecord, LineageRecord
 from store.report import write as write_report
+
+__all__ = ["Outcome", "fork", "resume", "run"]
 
 
 def run(
@@ -52,7 +48,7 @@ def run(
     home: str | Path = "runs",
     until_step: int | None = None,
     watcher: Callback | None = None,
-    kin: RunRelations = ALONE,
+    relations: RunRelations = ALONE,
     name: str | None = None,
 ) -> Outcome:
     """Run a curriculum to its end, or until it is asked to stop; then its twin, if the spec wants a baseline.
@@ -62,12 +58,12 @@ def run(
         overrides: `a.b=c`, with c in YAML.
         home: where all runs live; made if need be.
         until_step: stop after this step, resumable.
-        watcher: told what happens.
-        kin: what the run is to others.
+        watcher: called back with what happens.
+        relations: what the run is forked from, the study it belongs to, the run whose baseline it is.
         name: exactly this one, which must be free; none given: the spec's, or NAME-2, NAME-3, ...
     """
     checked = load_spec(spec, overrides)
-    if kin.baseline_of is None:  # else it is the spec of a run that is there
+    if relations.baseline_of is None:  # else it is the spec of a run that is there
         refuse_plain_secrets(checked.model_dump(mode="json", by_alias=True))
     place, watcher = Home(home), watcher or Callback()
     with _opened(_places(checked), place, watcher) as ledger:
@@ -79,9 +75,13 @@ def run(
         hold()
         folder = place.make_run_folder(name)
         with RunLock(folder):
-            _write_first(folder, checked)
-            process = RunSession(checked, ledger, place, folder, watcher, until_step)
-            outcome = process.begin(foundation, kin)
+            try:
+                write_spec(folder, checked)
+            except OSError:  # where even that fails there is no run, and nothing is left of it
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+            session = RunSession(checked, ledger, place, folder, watcher, until_step)
+            outcome = session.begin(foundation, relations)
     return _with_baseline(outcome, checked, place, watcher)
 
 
@@ -92,12 +92,12 @@ def resume(
     until_step: int | None = None,
     watcher: Callback | None = None,
     stages: int | None = None,
-    kin: RunRelations = ALONE,
+    relations: RunRelations = ALONE,
 ) -> Outcome:
     """Go on from the newest valid checkpoint; a finished run stays as it is, unless it gets more stages.
 
-    What the ledger lacks of the run and its folder has is entered first; `kin` counts only for a run that the ledger
-    does not know.
+    What the ledger lacks of the run and its folder has is entered first; `relations` counts only for a run that the
+    ledger does not know.
     """
     place, watcher = Home(home, create=False), watcher or Callback()
     folder = existing(place, name)
@@ -115,14 +115,14 @@ def resume(
             outcome = Outcome(name, folder, "finished")
         else:
             with RunLock(folder):
-                events = recover(ledger, place, name, kin)
+                events = recover(ledger, place, name, relations)
                 spec = _lengthened(spec, stages, ledger.reading)
-                process = RunSession(spec, ledger, place, folder, watcher, until_step)
+                session = RunSession(spec, ledger, place, folder, watcher, until_step)
                 if name in known_to(ledger):
-                    outcome = process.go_on(None, events, kept)
+                    outcome = session.go_on(None, events, kept)
                 else:  # killed between its folder and its ledger row
                     kept.put_right(folder, spec)
-                    outcome = process.begin(lay_foundation(spec, tell=watcher.opening), kin)
+                    outcome = session.begin(lay_foundation(spec, tell=watcher.opening), relations)
     return _with_baseline(outcome, spec, place, watcher)
 
 
@@ -134,7 +134,7 @@ def fork(
     home: str | Path = "runs",
     until_step: int | None = None,
     watcher: Callback | None = None,
-    kin: RunRelations = ALONE,
+    relations: RunRelations = ALONE,
 ) -> Outcome:
     """Begin a new run at the boundary after a stage of another, with its history and another spec."""
     place, watcher = Home(home, create=False), watcher or Callback()
@@ -154,7 +154,7 @@ def fork(
         hold()
         folder = place.make_run_folder(checked.name)
         with RunLock(folder):
-            forked = new_run(checked, foundation, replace(kin, lineage=LineageRecord(name, stage)))
+            forked = foundation.new_run(checked, replace(relations, lineage=LineageRecord(name, stage)))
             identity.announce(folder, forked)  # first: without it a fork that is killed here would be no fork
             write_spec(folder, checked)
             adopt_checkpoint(record, parent_folder, folder)
@@ -177,8 +177,10 @@ def _places(spec: Spec) -> Sections:
 
 def _with_baseline(outcome: Outcome, spec: Spec, place: Home, watcher: Callback) -> Outcome:
     """Run a finished run's twin too, or go on with it; then the report of the run draws both."""
+    if outcome.status == "stopped":
+        return outcome
     try:
-        return outcome if outcome.status == "stopped" else _with_twin(outcome, spec, place, watcher)
+        return _with_twin(outcome, spec, place, watcher)
     except LedgerAway as away:
         return stopped_without_ledger(outcome.name, outcome.folder, watcher, away)
 
@@ -196,27 +198,20 @@ def _with_twin(outcome: Outcome, spec: Spec, place: Home, watcher: Callback) -> 
         reason = f"{signal} before its baseline went on"
         watcher.end(outcome.name, "stopped", reason)
         return Outcome(outcome.name, outcome.folder, "stopped", reason)
-    kin = RunRelations(baseline_of=outcome.name)
+    relations = RunRelations(baseline_of=outcome.name)
     if twin is not None:
-        done = resume(twin, (), place.path, None, watcher, spec.curriculum.stages, kin)
+        done = resume(twin, (), place.path, None, watcher, spec.curriculum.stages, relations)
     elif about.parent is not None:
-        done = fork(about.parent, about.parent_stage or 0, twin_of(spec), (), place.path, None, watcher, kin)
+        done = fork(
+            about.parent, about.parent_stage or 0, twin_of(spec), (), place.path, None, watcher, relations
+        )
     else:
-        done = run(twin_of(spec), (), place.path, None, watcher, kin)
+        done = run(twin_of(spec), (), place.path, None, watcher, relations)
     if done.status == "finished":
         return outcome
     return Outcome(
         outcome.name, outcome.folder, "stopped", f"its baseline {done.name} stopped: {done.reason}"
     )
-
-
-def _write_first(folder: Path, spec: Spec) -> None:
-    """Write the spec of a run that is new; where even that fails there is no run, and nothing is left of it."""
-    try:
-        write_spec(folder, spec)
-    except OSError:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 
 def _lengthened(spec: Spec, stages: int | None, reading: Reading) -> Spec:
@@ -230,3 +225,27 @@ def _lengthened(spec: Spec, stages: int | None, reading: Reading) -> Spec:
         raise UserError(f"{spec.name} has begun stage {num_begun} already: --stages {stages} is too few")
     curriculum = spec.curriculum.model_copy(update={"stages": stages})
     return spec.model_copy(update={"curriculum": curriculum})
+
+
+def boundary_checkpoint(ledger: Ledger, folder: Path, run: str, stage: int) -> CheckpointRecord:
+    """Find the whole checkpoint of a run's boundary after a stage; UserError says which there are."""
+    boundaries = [r for r in ledger.reading.checkpoints(run) if r.kind == "boundary"]
+    for record in boundaries:
+        if record.num_boundaries == stage + 1:
+            checkpoints.verify(folder / record.folder, record.sha256)
+            return record
+    there = ", ".join(str(r.num_boundaries - 1) for r in reversed(boundaries)) or "none"
+    raise UserError(f"{run} has no checkpoint of the boundary after stage {stage}; there are: {there}")
+
+
+def adopt_checkpoint(record: CheckpointRecord, parent: Path, folder: Path) -> None:
+    """Give a run's folder another's checkpoint. Its files never change, so where the disk can, they are shared."""
+
+    def link_or_copy(source: str, target: str) -> None:
+        try:
+            os.link(source, target)
+        except OSError:  # another file system, or one without links
+            shutil.copy2(source, target)
+
+    with new_folder(folder / record.folder) as aside:
+        shutil.copytree(parent / record.folder, aside, copy_function=link_or_copy, dirs_exist_ok=True)

@@ -6,16 +6,15 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from environments import (
     ALL,
     Admission,
-    Category,
     Environment,
     EnvironmentSource,
     Pool,
     Scorer,
-    ScoringOptions,
     first_tasks,
     make_task,
 )
@@ -23,7 +22,7 @@ from orchestrator import random_streams, registry
 from orchestrator.bandits import ArmInfo
 from orchestrator.callbacks import Callback
 from orchestrator.choosing.choice import Arms, Choice, make_choice
-from orchestrator.choosing.stop_conditions import StopConditions
+from orchestrator.choosing.stage_scheduler import StopConditions
 from orchestrator.components import Components
 from orchestrator.errors import UserError
 from orchestrator.measurements.contracts import HeldOut
@@ -33,6 +32,7 @@ from orchestrator.rollout.prefetch import Prefetch
 from orchestrator.rollout.prompt_limits import PromptLimits
 from orchestrator.rollout.task_sampler import TaskSampler
 from orchestrator.rollout.task_supply import check_supply, evaluated_categories, evaluated_pools
+from orchestrator.runs.provenance import RunRelations, describe_host, run_record
 from orchestrator.runs.warm_start import warm_started
 from orchestrator.spec import Spec
 from policies.hardware import choose_device, cpu_threads
@@ -43,7 +43,7 @@ from policies.objectives import MixCorrectedEntropy, Objective
 from policies.policy import Policy
 from policies.samplers.contracts import Sampler
 from store.home import Home
-from store.records import CategoryRecord, EnvironmentRecord
+from store.records import CategoryRecord, EnvironmentRecord, RunRecord
 
 VOCABULARY_TASKS = 64  # looked at in every category when `tiny` makes its vocabulary
 
@@ -61,6 +61,16 @@ class Foundation:
     tasks: TaskSampler
     remarks: Sequence[str]  # of categories that cannot be measured
     is_resumed: bool  # its weights come from a checkpoint
+
+    @property
+    def host(self) -> dict[str, Any]:
+        """What the run's bits depend on beside its spec, the versions of its environments included."""
+        versions = {f"environment {name}": e.version for name, e in self.environments.items()}
+        return {**describe_host(self.spec), **versions}
+
+    def new_run(self, spec: Spec, relations: RunRelations) -> RunRecord:
+        """Describe a new run for the ledger, with what it is built on."""
+        return run_record(spec, relations, None, self.host, self.records())
 
     def records(self) -> list[EnvironmentRecord]:
         """Describe the environments for the ledger."""
@@ -87,8 +97,8 @@ def lay_foundation(
 ) -> Foundation:
     """Build the environments and load the policy, from a checkpoint's weights when they are given.
 
-    `tell` hears how far it is where an environment's data is long. `begun` names environments that an earlier part of
-    the run trained on and measured: they are as they are, others must have tasks for that.
+    `tell` is called with how far it is where an environment's data is long. `begun` names environments that an earlier
+    part of the run trained on and measured: they are as they are, others must have tasks for that.
     """
     registry.search_in(spec.resources.search_path)
     registry.require_installed("samplers", spec.sampler)
@@ -114,18 +124,16 @@ def build_environments(
         for name, section in spec.environments.items()
     }
     environments = {name: source.create(tell) for name, source in sources.items()}
-    for environment in environments.values():
-        _leave_time_to_score(environment, spec.scoring)
+    for (
+        name,
+        environment,
+    ) in environments.items():  # an answer that hits an environment's limit must be scorable
+        if environment.seconds >= spec.scoring.timeout_s:
+            raise UserError(
+                f"scoring.timeout_s is {spec.scoring.timeout_s:g}, but by its own limits a score of {name} may take "
+                f"{environment.seconds:g} s: raise the one, or lower the other"
+            )
     return sources, environments
-
-
-def _leave_time_to_score(environment: Environment, scoring: ScoringOptions) -> None:
-    """Refuse limits of an environment that could never be reached: an answer that hits one would be unscorable."""
-    if environment.seconds >= scoring.timeout_s:
-        raise UserError(
-            f"scoring.timeout_s is {scoring.timeout_s:g}, but by its own limits a score of {environment.name} may take "
-            f"{environment.seconds:g} s: raise the one, or lower the other"
-        )
 
 
 @contextmanager
@@ -183,27 +191,23 @@ def put_together(
 
 
 def trainable(environments: Mapping[str, Environment]) -> Arms:
-    """Describe what can be trained on: an environment that is only held out is evaluated and never chosen."""
-    categories = {
-        name: {c.name: _about(environment, c) for c in environment.categories if c.trainable}
-        for name, environment in environments.items()
-    }
+    """Describe what can be trained on: sizes and numbers of categories. What is only held out is never chosen."""
+    categories: dict[str, dict[str, ArmInfo]] = {}
+    for name, environment in environments.items():
+        categories[name] = {}
+        for category in (one for one in environment.categories if one.trainable):
+            numbers = {
+                key: float(value)
+                for key, value in category.parameters.items()
+                if isinstance(value, int | float) and not isinstance(value, bool)
+            }
+            categories[name][category.name] = ArmInfo(environment.size(category.name), numbers)
     if not any(categories.values()):
         raise UserError(
             f"nothing to train on: every category of {', '.join(environments)} is only held out; "
             "leave out `trainable: false` for some"
         )
     return {name: own for name, own in categories.items() if own}
-
-
-def _about(environment: Environment, category: Category) -> ArmInfo:
-    """Tell a bandit what it may know of an arm: how many tasks it has, and the numbers among its parameters."""
-    numbers = {
-        name: float(value)
-        for name, value in category.parameters.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    }
-    return ArmInfo(environment.size(category.name), numbers)
 
 
 def find_held_out(

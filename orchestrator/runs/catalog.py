@@ -1,4 +1,4 @@
-"""Runs from outside: found, read, asked to stop, copied out. Nothing here loads torch."""
+"""Runs from outside: listed, found, read, asked to stop, copied out. Nothing here loads torch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
 
@@ -15,10 +16,12 @@ from sqlalchemy import URL, make_url
 from orchestrator.errors import UserError
 from orchestrator.locations import Sections, completed_ledger_url
 from store import checkpoints, identity
+from store.errors import StoreError
 from store.files import new_folder
 from store.home import RESERVED, SLUG, Home
 from store.ledger import Ledger
 from store.ledger.patience import Patience
+from store.ledger.query_rows import RunRow
 from store.lock import holder
 from store.lock import request_stop as ask_to_stop
 
@@ -169,3 +172,60 @@ def existing(place: Home, name: str) -> Path:
         known = sorted(path.name for path in place.path.iterdir() if path.is_dir() and is_run(path))
         raise UserError(f"there is no run {name!r} in {place.path}; there are: {', '.join(known) or 'none'}")
     return folder
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What there is, and what could not be looked at."""
+
+    runs: list[RunRow]  # oldest first
+    problems: list[str]  # a sentence for every ledger that is away, with the runs that are missing here
+    strays: list[str]  # runs whose folders are here and that the home's ledger should know and does not
+
+
+def inventory(path: Path) -> Inventory:
+    """List the runs of the home's own ledger, and those in its folders whose specs name another one.
+
+    A ledger that cannot be read is a problem beside the others; if there are no others, it is raised.
+    """
+    home = Home(path, create=False)
+    failures: list[StoreError | UserError] = []
+    problems: list[str] = []
+    runs: list[RunRow] = []
+    is_away = False  # the home's own ledger
+
+    def look(url: str, names: list[str] | None = None) -> None:
+        nonlocal is_away
+        try:
+            with Ledger.open(url, create=False) as ledger:
+                runs.extend(run for run in ledger.reading.runs() if names is None or run.name in names)
+        except StoreError as failed:
+            is_away |= url == home.ledger_url
+            failures.append(failed)
+            problems.append(f"{failed} Not listed: {', '.join(names or ['what is in it'])}.")
+
+    specs = sorted(home.path.glob(f"*/{SPEC_FILE}"))
+    if (home.path / "evergreen.db").exists() or not specs:
+        look(home.ledger_url)
+    known = {run.name for run in runs}
+    elsewhere: dict[str, list[str]] = {}
+    for spec in specs:
+        name = spec.parent.name
+        try:
+            named = {} if name in known else sections_of(spec)
+            url = completed_ledger_url(named, home.ledger_url)
+        except (StoreError, UserError) as failed:
+            failures.append(failed)
+            problems.append(f"{failed} Not listed: {name}.")
+        else:
+            if url != home.ledger_url:
+                elsewhere.setdefault(url, []).append(name)
+    for url, names in elsewhere.items():
+        look(url, names)
+    if failures and not runs:
+        raise failures[-1]
+    known = {run.name for run in runs}
+    own = make_url(home.ledger_url)
+    folders = [] if is_away else sorted(home.path.iterdir())
+    strays = [folder.name for folder in folders if is_stray(home, own, folder, known)]
+    return Inventory(sorted(runs, key=lambda run: run.created_at), problems, strays)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,16 +13,11 @@ from orchestrator import registry
 from orchestrator.spec import Spec
 
 if TYPE_CHECKING:
-    from orchestrator.rollout.prompt_limits import PromptLimits, TooLong
-    from policies.models.tokenizer import VocabularySample
+    from orchestrator.rollout.prompt_limits import TooLong
 
-LEDGER_BYTES_PER_GROUP = (
-    900  # measured on SQLite: picks, groups, samples and metrics, over the groups of a step
-)
-LEDGER_BYTES_PER_ITEM = 400  # an evaluated task at a boundary
-
-
-REASONS_LISTED = 10  # of an environment, where a plan is told in words
+# measured on SQLite: picks, groups, samples and metrics, over the groups of a step; an evaluated task at a boundary
+LEDGER_BYTES_PER_GROUP, LEDGER_BYTES_PER_ITEM = 900, 400
+REASONS_LISTED = 10  # of an environment, where a plan is written in words
 EXAMPLES = 8  # of the warm start, drawn to see whether there are answers
 
 
@@ -80,39 +75,37 @@ class DryRun:
 
     def lines(self) -> list[str]:
         """In words."""
+        saved = f"{self.num_checkpoints} checkpoints"
+        if self.checkpoint_bytes is None:
+            saved += " (the model's configuration is not here, so no size)"
+        else:
+            each, total = self.checkpoint_bytes, self.checkpoint_bytes * self.num_checkpoints
+            saved += f" of {size_in_words(each)} ({self.parameters:,} weights) = {size_in_words(total)}"
         lines = [
             f"plan: {self.stages}",
             f"      {self.steps} steps, {self.episodes:,} episodes; {self.evaluations}",
-            f"disk: {self._checkpoints()}, ledger about {size_in_words(self.ledger_bytes)}; "
+            f"disk: {saved}, ledger about {size_in_words(self.ledger_bytes)}; "
             f"{size_in_words(self.free_bytes)} free",
         ]
         lines += [line for one in self.left_out for line in one.lines()]
         lines += [f"note: {text}" for text in self.remarks]
         return [*lines, *(f"warning: {text}" for text in self.warnings)]
 
-    def _checkpoints(self) -> str:
-        if self.checkpoint_bytes is None:
-            return f"{self.num_checkpoints} checkpoints (the model's configuration is not here, so no size)"
-        each, total = (
-            size_in_words(self.checkpoint_bytes),
-            size_in_words(self.checkpoint_bytes * self.num_checkpoints),
-        )
-        return f"{self.num_checkpoints} checkpoints of {each} ({self.parameters:,} weights) = {total}"
-
 
 def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None) -> DryRun:
     """Work out what a spec will do: builds its environments, reads no weights.
 
-    `tell` hears how far it is where an environment's data is long.
+    `tell` is called with how far it is where an environment's data is long.
     """
     from orchestrator.choosing.choice import make_choice
-    from orchestrator.choosing.stop_conditions import StopConditions
+    from orchestrator.choosing.stage_scheduler import StopConditions
     from orchestrator.rollout.prompt_limits import PromptLimits
     from orchestrator.rollout.task_sampler import TaskSampler
     from orchestrator.rollout.task_supply import check_supply, evaluated_pools
     from orchestrator.runs.assembly import build_environments, trainable, vocabulary_sample
     from orchestrator.runs.warm_start import WarmStartExamples
-    from policies.models.loader import load_prompt_reader
+    from policies.errors import PolicyError
+    from policies.models.loader import describe_size, load_prompt_reader
 
     curriculum, evaluate = spec.curriculum, spec.evaluate
     _, environments = build_environments(spec, tell)
@@ -129,7 +122,12 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
     num_categories = sum(len(environment.categories) for environment in environments.values())
     items = num_categories * evaluate.items * len(evaluated_pools(spec))
     sample = vocabulary_sample(environments) if spec.policy.kind == "tiny" else None
-    size = _policy_size(spec, sample)
+    try:
+        size = describe_size(spec.policy, sample)  # from the model's configuration, if that is here
+    except PolicyError:
+        if spec.policy.kind != "hub":  # a hub model's may not be; a folder's must be
+            raise
+        size = None
     reader = load_prompt_reader(spec.policy, sample)
     prompts = (
         PromptLimits(reader.encoder, reader.context, environments, spec.sampler, tell)
@@ -137,91 +135,56 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
         else None
     )
     unmeasured = check_supply(spec, environments, prompts or ALL)
+    too_long = prompts.too_long if prompts else {}
+    left_out = (
+        LeftOutPrompts.of(environment, too_long.get(name)) for name, environment in environments.items()
+    )
+    if prompts is None:
+        of_prompts = [
+            f"prompts are not measured: the tokenizer of {spec.policy.model} is not here; a run measures them"
+        ]
+    else:
+        of_prompts = [f"{name}: {passed.text}" for name, passed in prompts.take_passed_over().items()]
+    missing = []  # what a run would need that is not here: a spec may well be checked on another host
+    try:
+        registry.require_installed("samplers", spec.sampler)
+    except PolicyError as error:
+        missing.append(str(error))
+    place = home.absolute()
+    while not place.exists():
+        place = place.parent
     return DryRun(
         stages=_stages(spec),
         steps=num_steps,
         episodes=num_steps * spec.step.groups * spec.step.group_size,
         evaluations=f"{num_boundaries} evaluations of {items * evaluate.samples:,} samples at most",
-        parameters=size[0] if size else None,
-        checkpoint_bytes=size[1] if size else None,
+        parameters=size.num_parameters if size else None,
+        checkpoint_bytes=size.weights_bytes + size.optimizer_bytes if size else None,
         num_checkpoints=num_boundaries + num_runs * spec.checkpoint.keep,
         ledger_bytes=num_steps * spec.step.groups * LEDGER_BYTES_PER_GROUP
         + num_boundaries * items * LEDGER_BYTES_PER_ITEM,
-        free_bytes=_free(home),
-        warnings=(*spec.warnings(), *_missing(spec)),
-        left_out=_left_out(environments, prompts),
+        free_bytes=shutil.disk_usage(place).free,
+        warnings=(*spec.warnings(), *missing),
+        left_out=tuple(one for one in left_out if one.num_rows),
         remarks=(
             *(f"{name}: {text}" for name, e in environments.items() for text in e.remarks),
             *unmeasured,
-            *_of_prompts(spec, prompts),
+            *of_prompts,
         ),
     )
 
 
-def _left_out(
-    environments: Mapping[str, Environment], prompts: PromptLimits | None
-) -> tuple[LeftOutPrompts, ...]:
-    too_long = prompts.too_long if prompts else {}
-    found = (LeftOutPrompts.of(environment, too_long.get(name)) for name, environment in environments.items())
-    return tuple(one for one in found if one.num_rows)
-
-
-def _of_prompts(spec: Spec, prompts: PromptLimits | None) -> list[str]:
-    """Say what is not known of prompts before a run."""
-    if prompts is None:
-        return [
-            f"prompts are not measured: the tokenizer of {spec.policy.model} is not here; a run measures them"
-        ]
-    return [f"{name}: {passed.text}" for name, passed in prompts.take_passed_over().items()]
-
-
 def _stages(spec: Spec) -> str:
+    """Outline the stages, and the baseline's."""
+    curriculum, names = spec.curriculum, ", ".join(spec.environments)
     twin = f", and the same again with the {spec.baseline} bandit" if spec.baseline else ""
-    return _own_stages(spec) + twin
-
-
-def _own_stages(spec: Spec) -> str:
-    curriculum = spec.curriculum
-    names = ", ".join(spec.environments)
     if curriculum.mode == "flat":
-        return f"one {curriculum.bandit.type} bandit over all categories of {names}"
+        return f"one {curriculum.bandit.type} bandit over all categories of {names}{twin}"
     assert curriculum.scheduler is not None
     return (
         f"{curriculum.stages} stages of {curriculum.stage.steps} steps, scheduler {curriculum.scheduler.type} over "
-        f"{names}; a {curriculum.bandit.type} bandit each; replay {curriculum.stage.replay:g}"
+        f"{names}; a {curriculum.bandit.type} bandit each; replay {curriculum.stage.replay:g}{twin}"
     )
-
-
-def _policy_size(spec: Spec, sample: VocabularySample | None) -> tuple[int, int] | None:
-    """Count weights and bytes of a checkpoint from the model's configuration, if that is here."""
-    from policies.errors import PolicyError
-    from policies.models.loader import describe_size
-
-    try:
-        size = describe_size(spec.policy, sample)
-    except PolicyError:
-        if spec.policy.kind == "hub":
-            return None  # a hub model's configuration may not be here; a folder's must be
-        raise
-    return size.num_parameters, size.weights_bytes + size.optimizer_bytes
-
-
-def _missing(spec: Spec) -> list[str]:
-    """Say what a run would need that is not here: a spec may well be checked on another host."""
-    from policies.errors import PolicyError
-
-    try:
-        registry.require_installed("samplers", spec.sampler)
-    except PolicyError as error:
-        return [str(error)]
-    return []
-
-
-def _free(home: Path) -> int:
-    place = home.absolute()
-    while not place.exists():
-        place = place.parent
-    return shutil.disk_usage(place).free
 
 
 def size_in_words(num_bytes: float) -> str:

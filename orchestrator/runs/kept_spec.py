@@ -1,4 +1,6 @@
-"""Which spec a run has: the one that its ledger keeps, whatever became of the file in its folder.
+"""Which spec a run has, and those of its forks and of its baseline.
+
+It is the one that its ledger keeps, whatever became of the file in its folder.
 
 `spec.yaml` is there to be read. It is believed in one thing, where the ledger and the tracker are, since that says
 where to look and may hold credentials; and altogether where nothing else knows the run.
@@ -8,7 +10,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,9 @@ import yaml
 
 from orchestrator.errors import SpecError, UserError
 from orchestrator.runs.catalog import SPEC_FILE
-from orchestrator.runs.fork import FIXED
-from orchestrator.setting_labels import leaves
 from orchestrator.spec import Spec, load_spec
 from orchestrator.spec.load import CHANGEABLE
+from orchestrator.spec.setting_labels import leaves
 from store import identity
 from store.files import write_text
 from store.identity import PLACES
@@ -31,6 +32,12 @@ from store.sentences import listed, short
 
 EDITED = "spec.edited.yaml"  # in a run's folder: a spec.yaml that somebody had edited
 NAMED = 5  # fields in a message, before the rest is counted
+FIXED = {  # what a fork shares with its parent, and why
+    "policy": "its weights are the parent's",
+    "warm_start": "it lies behind the parent's first step",
+    "evaluate": "its boundaries must compare with the parent's",
+    "ledger": "it holds the parent's history",
+}
 
 
 @dataclass(frozen=True)
@@ -172,3 +179,45 @@ def _dump(spec: Spec) -> dict[str, Any]:
 
 def _shown(value: Any) -> str:
     return short(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), 60)
+
+
+def forked_spec(
+    parent: Spec, source: str | Path | Mapping[str, Any] | Spec | None, overrides: Sequence[str], stage: int
+) -> Spec:
+    """Read the spec of a fork: the parent's with overrides, or another one. Raises SpecError if it cannot go on."""
+    default = parent.model_copy(update={"name": f"{parent.name}-fork"})
+    spec = load_spec(default if source is None else source, overrides)
+    shared = [
+        one.kept() | {"ledger": one.kept()["ledger"]["url"]} for one in (spec, parent)
+    ]  # however one logs in
+    problems = [
+        f"{section}: a fork keeps its parent's, because {why}"
+        for section, why in FIXED.items()
+        if shared[0][section] != shared[1][section]
+    ]
+    for name, environment in parent.environments.items():
+        if name not in spec.environments:
+            problems.append(f"environments.{name}: the parent has it, and so must a fork")
+        elif spec.environments[name] != environment:
+            problems.append(
+                f"environments.{name}: is not the parent's any more; give a changed one a new name"
+            )
+    if spec.curriculum.mode != parent.curriculum.mode:
+        problems.append(f"curriculum.mode: the parent is {parent.curriculum.mode}, and so must a fork be")
+    if spec.curriculum.stages <= stage:
+        problems.append(
+            f"curriculum.stages: {spec.curriculum.stages} leaves nothing to do after stage {stage}; say more"
+        )
+    if problems:
+        raise SpecError("\n".join(problems))
+    return spec
+
+
+def twin_of(spec: Spec) -> Spec:
+    """Write the spec of a run's twin, its baseline: another bandit, which reads its signal the same way."""
+    assert spec.baseline is not None
+    raw = spec.model_dump(mode="json", by_alias=True)
+    bandit = raw["curriculum"]["bandit"]
+    signal = {key: bandit[key] for key in ("signal", "signal_reward") if key in bandit}
+    raw["curriculum"]["bandit"] = {"type": spec.baseline, **signal}
+    return load_spec({**raw, "name": f"{spec.name}-{spec.baseline}", "baseline": None})

@@ -1,35 +1,72 @@
-"""What a run's bits depend on beside its spec: versions, threads, kind of processor."""
+"""What the ledger keeps of a run beside its spec: what it is to others, and the host its bits depend on."""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from orchestrator.spec import Spec
+from store.records import EnvironmentRecord, LineageRecord, MemberRecord, RunRecord
 
 PACKAGES = ("evergreen-rl", "torch", "transformers", "numpy")
 
 
+@dataclass(frozen=True)
+class RunRelations:
+    """What a new run is to others."""
+
+    lineage: LineageRecord | None = None  # what it is forked from
+    member: MemberRecord | None = None  # its place in a study
+    baseline_of: str | None = None  # the run whose twin it is
+
+
+ALONE = RunRelations()
+
+
+def run_record(
+    spec: Spec,
+    relations: RunRelations,
+    uid: str | None = None,
+    host: Mapping[str, Any] | None = None,
+    environments: Sequence[EnvironmentRecord] = (),
+) -> RunRecord:
+    """Describe a run for the ledger; `uid` None: a new one."""
+    curriculum = spec.curriculum
+    return RunRecord(
+        uid=uid or uuid.uuid4().hex,
+        name=spec.name,
+        seed=spec.seed,
+        model=spec.policy.model,
+        objective=spec.objective.preset,
+        scheduler=getattr(curriculum.scheduler, "type", None),
+        bandit=curriculum.bandit.type,
+        spec=spec.kept(),
+        environments=environments,
+        host=host or {},
+        **vars(relations),
+    )
+
+
 def describe_host(spec: Spec) -> dict[str, Any]:
     """Versions, threads and processor, for the ledger; in no digest."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:  # our own may be used from its tree, without being installed
+            versions[name] = "not installed"
     return {
         "python": platform.python_version(),
-        **{name: _version(name) for name in PACKAGES},
+        **versions,
         "threads": spec.resources.threads,
         "device": spec.resources.device,
         "cpu": cpu_kind(),
     }
-
-
-def _version(name: str) -> str:
-    """Read the version of a package; our own may be used from its tree, without being installed."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

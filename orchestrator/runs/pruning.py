@@ -1,4 +1,4 @@
-"""Freeing disk by rule: what a run needs to be resumed, told and forked stays; the rest may go."""
+"""Freeing disk by rule: what a run needs to be resumed, reported and forked stays; the rest may go."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from pathlib import Path
 
 from orchestrator.recording import outbox
 from orchestrator.runs.catalog import find_run, is_run, opened
-from orchestrator.runs.checkpoint_folders import unrecorded
+from orchestrator.runs.recovery import unrecorded
 from store import checkpoints
 from store.errors import CheckpointError, RunBusy
 from store.files import leftovers, remove_folder, remove_leftovers
 from store.home import Home
 from store.ledger import Ledger
 from store.lock import RunLock, holder
-from store.records import CheckpointRecord
 
 OURS = re.compile(r"[0-9a-f]{32}|\.writing-.*")  # a warm start by its key; what earlier versions wrote aside
 
@@ -48,14 +47,17 @@ def prune(
         for name in runs:
             find_run(ledger, name)
         names = list(runs) or [run.name for run in ledger.reading.runs()]
-        freed = [_prune_run(home, name, boundaries, dry_run) for name in names if _is_here(home, name)]
-        if warm_starts:
-            freed.append(_prune_cache(home.warm_starts, dry_run))
+        here = [name for name in names if is_run(home.run_folder(name))]
+        freed = [_prune_run(home, name, boundaries, dry_run) for name in here]
+    if warm_starts:
+        entries = [path for path in sorted(home.warm_starts.glob("*")) if OURS.fullmatch(path.name)]
+        num_bytes = size_on_disk([*entries, *leftovers(home.warm_starts)])
+        if not dry_run:
+            remove_leftovers(home.warm_starts)
+            for entry in entries:
+                remove_folder(entry)
+        freed.append(Freed("warm starts", len(entries), num_bytes, "none"))
     return freed
-
-
-def _is_here(home: Home, name: str) -> bool:
-    return is_run(home.run_folder(name))
 
 
 def _prune_run(home: Home, name: str, boundaries: bool, dry_run: bool) -> Freed:
@@ -69,17 +71,23 @@ def _prune_run(home: Home, name: str, boundaries: bool, dry_run: bool) -> Freed:
         return Freed(name, 0, 0, "everything", why)
     try:
         with RunLock(folder), opened(home.path, name) as (_, ledger):
-            return _prune_held(ledger, folder, name, boundaries, dry_run)
+            return _prune_checkpoints(ledger, folder, name, boundaries, dry_run)
     except RunBusy as busy:  # somebody was faster
         return Freed(name, 0, 0, "everything", str(busy))
 
 
-def _prune_held(ledger: Ledger, folder: Path, name: str, boundaries: bool, dry_run: bool) -> Freed:
+def _prune_checkpoints(ledger: Ledger, folder: Path, name: str, boundaries: bool, dry_run: bool) -> Freed:
+    """Delete what the rule says of a run whose lock is held."""
     known = ledger.reading.checkpoints(name)
     _, damaged = checkpoints.newest_valid(folder, known)  # they are no reason to delete one that is whole
     records = known[len(damaged) :]
     doomed = checkpoints.superfluous(records, 0, boundaries)
-    void = _void(folder, known)
+    void = []  # damaged ones that the run went back behind: whole ones that no row names wait for `resume`
+    for path in unrecorded(folder, known):
+        try:
+            checkpoints.verify(path)
+        except CheckpointError:
+            void.append(path)
     left = [*leftovers(folder / checkpoints.FOLDER), *void]
     num_bytes = size_on_disk([*(folder / record.folder for record in doomed), *left])
     if not dry_run:
@@ -90,32 +98,7 @@ def _prune_held(ledger: Ledger, folder: Path, name: str, boundaries: bool, dry_r
         for path in void:
             remove_folder(path)
     kept = len(records) - len(doomed)
-    words = f"{kept} checkpoint{'' if kept == 1 else 's'}"
-    return Freed(name, len(doomed) + len(left), num_bytes, words)
-
-
-def _void(folder: Path, known: Sequence[CheckpointRecord]) -> list[Path]:
-    """Find damaged checkpoints that the run went back behind: whole ones that no row names wait for `resume`."""
-    return [path for path in unrecorded(folder, known) if not _is_whole(path)]
-
-
-def _is_whole(path: Path) -> bool:
-    try:
-        checkpoints.verify(path)
-    except CheckpointError:
-        return False
-    return True
-
-
-def _prune_cache(folder: Path, dry_run: bool) -> Freed:
-    entries = [path for path in sorted(folder.glob("*")) if OURS.fullmatch(path.name)]
-    left = leftovers(folder)
-    num_bytes = size_on_disk([*entries, *left])
-    if not dry_run:
-        remove_leftovers(folder)
-        for entry in entries:
-            remove_folder(entry)
-    return Freed("warm starts", len(entries), num_bytes, "none")
+    return Freed(name, len(doomed) + len(left), num_bytes, f"{kept} checkpoint{'' if kept == 1 else 's'}")
 
 
 def size_on_disk(paths: Iterable[Path]) -> int:

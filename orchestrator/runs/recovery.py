@@ -6,21 +6,23 @@ between a checkpoint and its row. The checkpoints are still the run. What else w
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from orchestrator.errors import UserError
 from orchestrator.recording.outbox import Outbox
 from orchestrator.runs.catalog import is_run, known_to
-from orchestrator.runs.checkpoint_folders import described, refuse_exchanged, unrecorded
 from orchestrator.runs.kept_spec import kept_spec
-from orchestrator.runs.session import RunRelations, run_record
-from store import identity
-from store.checkpoints import FOLDER
+from orchestrator.runs.provenance import RunRelations, run_record
+from store import checkpoints, identity
+from store.checkpoints import FOLDER, MANIFEST, STATE
 from store.errors import CheckpointError
-from store.files import remove_leftovers
+from store.files import remove_leftovers, sha256_of
 from store.home import Home
 from store.identity import Identity
 from store.ledger import Ledger
@@ -29,48 +31,51 @@ from store.records import CheckpointRecord, EventRecord
 from store.report import REPORT_FILE
 from store.sentences import num, what_is_missing
 
+CHECKPOINT = re.compile(r"step-(\d{6,})-boundary-(\d{3,})")  # as `recording.checkpoint` names them
 EARLIER = "report.earlier.html"  # in a run's folder: its report as it was before rows were lost
 
 
-def recover(ledger: Ledger, place: Home, name: str, kin: RunRelations) -> list[EventRecord]:
-    """Enter the run, if the ledger does not know it, and its whole checkpoints; returns what is to be told.
+def recover(ledger: Ledger, place: Home, name: str, relations: RunRelations) -> list[EventRecord]:
+    """Enter the run, if the ledger does not know it, and its whole checkpoints; returns what happened.
 
     The run's lock is held. A run that was killed before it was entered and has nothing yet is left to begin.
-    `kin` is what the caller knows the run to be to others, beside what its folder says.
+    `relations`: what the caller knows of those, beside what its folder says.
     """
     folder = place.run_folder(name)
     remove_leftovers(folder / FOLDER)
     is_known = name in known_to(ledger)
     own = identity.read(folder)
     records = ledger.reading.checkpoints(name) if is_known else []
-    # an outbox brings the rows that lead to its checkpoint, so `Process` enters that one
+    # an outbox brings the rows that lead to its checkpoint, so the session enters that one
     box = Outbox.read(folder) if is_known else None
     paths = [path for path in unrecorded(folder, records) if box is None or path.name != box.name]
     if not is_known and own is None and not paths:
         return []
     if own is None:  # nothing else tells whether this ledger's run of that name is this one
         refuse_exchanged(folder, records)
-    found, events = _whole(folder, paths)
-    told = [] if is_known else _enter(ledger, place, name, own, kin, found)
+    found, events = list[CheckpointRecord](), list[EventRecord]()
+    for path in paths:  # newest first
+        try:
+            found.append(described(folder, path))
+        except CheckpointError as wrong:
+            if not found:
+                text = f"the checkpoint {path.name} is not used: {wrong}"
+                events.append(EventRecord("checkpoint passed over", text))
+    done = [] if is_known else _enter(ledger, place, name, own, relations, found)
     if found:
         run = ledger.open_run(name)
         for record in reversed(found):
             ledger.record_checkpoint(run, record)
-        told.append(f"{num(len(found), 'checkpoint')} entered that the ledger did not have")
-    if told:
+        done.append(f"{num(len(found), 'checkpoint')} entered that the ledger did not have")
+    if done:
         lost = what_is_missing(ledger.reading.gaps(name))
-        kept = _keep_report(folder) if lost else None
-        text = "; ".join(filter(None, [*told, lost, kept]))
+        kept = None  # the report that was made while nothing was lost; the next one will be without that
+        if lost and (folder / REPORT_FILE).is_file() and not (folder / EARLIER).exists():
+            shutil.copyfile(folder / REPORT_FILE, folder / EARLIER)
+            kept = f"the report of before is {EARLIER}"
+        text = "; ".join(filter(None, [*done, lost, kept]))
         events.append(EventRecord("recovered", text))
     return events
-
-
-def _keep_report(folder: Path) -> str | None:
-    """Put the report aside that was made while nothing was lost; the next one will be without that."""
-    if not (folder / REPORT_FILE).is_file() or (folder / EARLIER).exists():
-        return None
-    shutil.copyfile(folder / REPORT_FILE, folder / EARLIER)
-    return f"the report of before is {EARLIER}"
 
 
 def twin_folder(place: Home, ledger: Ledger, name: str, expected: str) -> str | None:
@@ -84,76 +89,101 @@ def twin_folder(place: Home, ledger: Ledger, name: str, expected: str) -> str | 
     return None
 
 
-def _whole(folder: Path, paths: Sequence[Path]) -> tuple[list[CheckpointRecord], list[EventRecord]]:
-    """Describe the checkpoints whose files are as they were written, and tell of newer ones that cannot be used."""
-    found: list[CheckpointRecord] = []
-    events = []
-    for path in paths:
-        try:
-            found.append(described(folder, path))
-        except CheckpointError as wrong:
-            if not found:
-                text = f"the checkpoint {path.name} is not used: {wrong}"
-                events.append(EventRecord("checkpoint passed over", text))
-    return found, events
-
-
 def _enter(
     ledger: Ledger,
     place: Home,
     name: str,
     own: Identity | None,
-    kin: RunRelations,
+    relations: RunRelations,
     found: Sequence[CheckpointRecord],
 ) -> list[str]:
     """Enter a run that the ledger does not know; a fork with its parent's history, as far as that is there."""
     folder = place.run_folder(name)
     spec = kept_spec(ledger.reading, folder, name).spec
-    kin, told = _relatives(ledger, place, name, own, kin)
-    record = run_record(spec, kin, uid=own.uid if own else uuid.uuid4().hex, host=own.host if own else {})
-    begun_at = [
-        r for r in found if r.kind == "boundary" and kin.lineage and r.num_boundaries == kin.lineage.stage + 1
-    ]
+    relations, done = _relatives(ledger, place, name, own, relations)
+    record = run_record(
+        spec, relations, uid=own.uid if own else uuid.uuid4().hex, host=own.host if own else {}
+    )
+    forked_at = relations.lineage.stage + 1 if relations.lineage else None
+    begun_at = [one for one in found if one.kind == "boundary" and one.num_boundaries == forked_at]
     run = ledger.fork_run(record, begun_at[0]) if begun_at else ledger.start_run(record)
     is_done = bool(found) and found[0].num_boundaries == spec.curriculum.stages + 1
     ledger.set_status(run, "finished" if is_done else "stopped")
-    return ["the ledger did not know the run, which was entered again from its folder", *told]
+    return ["the ledger did not know the run, which was entered again from its folder", *done]
 
 
 def _relatives(
-    ledger: Ledger, place: Home, name: str, own: Identity | None, kin: RunRelations
+    ledger: Ledger, place: Home, name: str, own: Identity | None, relations: RunRelations
 ) -> tuple[RunRelations, list[str]]:
     """Say what the run is to runs that the ledger knows; a relative that is here is entered first."""
-    lineage = kin.lineage or (own.lineage if own else None)
-    member = kin.member or (own.member if own else None)
-    baseline_of = kin.baseline_of or (own.baseline_of if own else None)
-    study = (
-        member.study
-        if member
-        else _study_by_name(place, name)
-        if own is None and kin == RunRelations()
-        else None
-    )
+    lineage = relations.lineage or (own.lineage if own else None)
+    member = relations.member or (own.member if own else None)
+    baseline_of = relations.baseline_of or (own.baseline_of if own else None)
+    study = member.study if member else None
+    if member is None and own is None and relations == RunRelations():
+        # nothing says, so guess: the names of a study's runs begin with its own
+        studies = sorted(path.name for path in (place.path / "studies").glob("*") if path.is_dir())
+        study = next((one for one in studies if name.startswith(f"{one}.")), None)
     if study is not None and study not in {one.name for one in ledger.reading.studies()}:
         raise UserError(
             f"{name} is a run of the study {study}, which the ledger {ledger.engine.url!r} does not know: "
             "`evergreen study FILE` enters both again, and goes on"
         )
-    told = []
+    done = []
     for relative in filter(None, (lineage.parent if lineage else None, baseline_of)):
         if relative not in known_to(ledger) and is_run(place.run_folder(relative)):
             with RunLock(place.run_folder(relative)):
                 recover(ledger, place, relative, RunRelations())
         if relative not in known_to(ledger):
-            told.append(f"it is not linked to {relative}, which is not here any more")
+            done.append(f"it is not linked to {relative}, which is not here any more")
             lineage = None if lineage and lineage.parent == relative else lineage
             baseline_of = None if baseline_of == relative else baseline_of
-    return RunRelations(lineage, member, baseline_of), told
+    return RunRelations(lineage, member, baseline_of), done
 
 
-def _study_by_name(place: Home, name: str) -> str | None:
-    """Guess the study of a run that says nothing of itself: the names of its runs begin with its own."""
-    from orchestrator.studies.history import FOLDER as STUDIES  # it compares runs, which a bare host cannot
+def unrecorded(run_folder: Path, records: Sequence[CheckpointRecord]) -> list[Path]:
+    """Find checkpoints of a run that none of its records names, newest first. Whatever else lies there is not ours."""
+    known = {run_folder / record.folder for record in records}
+    folders = [path for path in (run_folder / FOLDER).glob("*") if CHECKPOINT.fullmatch(path.name)]
+    ours = [path for path in folders if path not in known and (path / MANIFEST).is_file()]
+    return sorted(ours, key=_place, reverse=True)
 
-    studies = (path.name for path in sorted((place.path / STUDIES).glob("*")) if path.is_dir())
-    return next((study for study in studies if name.startswith(f"{study}.")), None)
+
+def described(run_folder: Path, path: Path) -> CheckpointRecord:
+    """Say of a checkpoint what a ledger keeps of it. Raises `CheckpointError` where a file is not as it was written."""
+    checkpoints.verify(path)
+    progress = path / "progress" / STATE
+    if not progress.is_file():
+        raise CheckpointError(f"{progress} is missing.")
+    at = json.loads(progress.read_text("utf-8"))
+    if (at["step"], at["num_boundaries"]) != _place(path):
+        raise CheckpointError(f"{path} holds step {at['step']}, boundary {at['num_boundaries']}.")
+    return CheckpointRecord(
+        at["step"],
+        at["num_boundaries"],
+        "boundary" if at["num_boundaries"] > at["stage"] else "periodic",  # no stage was begun since
+        path.relative_to(run_folder).as_posix(),
+        sha256_of(path / MANIFEST),
+        sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+    )
+
+
+def refuse_exchanged(run_folder: Path, records: Sequence[CheckpointRecord]) -> None:
+    """Refuse to go on beside checkpoints that are whole and not the ones recorded: we would write over them."""
+    for record in records:
+        path = run_folder / record.folder
+        if not (path / MANIFEST).is_file() or sha256_of(path / MANIFEST) == record.sha256:
+            continue
+        with suppress(CheckpointError):  # a broken one is passed over
+            checkpoints.verify(path)
+            raise UserError(
+                f"{path} is a whole checkpoint, but not the one that the ledger recorded: either the ledger is of "
+                "another home, or the folder was exchanged. Put the right one back; or move the folder out of "
+                f"{path.parent} to go on without it"
+            )
+
+
+def _place(path: Path) -> tuple[int, int]:
+    found = CHECKPOINT.fullmatch(path.name)
+    assert found is not None
+    return int(found[1]), int(found[2])

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, Literal, ParamSpec
+from typing import Concatenate, Literal, ParamSpec
 
 from orchestrator.callbacks import Callback
 from orchestrator.components import Components
-from orchestrator.curriculum import Curriculum, Stop
+from orchestrator.curriculum import Curriculum
 from orchestrator.errors import DONE, RESUMABLE, StoppedEarly, UserError
 from orchestrator.os_signals import Signalled, catching_signals
 from orchestrator.progress import Progress
-from orchestrator.recording import event_texts, outbox
+from orchestrator.recording import events as run_events
+from orchestrator.recording import outbox
 from orchestrator.recording.checkpoint import EXPECTED, MAY_BE, restore
 from orchestrator.recording.outbox import Outbox
 from orchestrator.recording.recorder import RunRecorder
-from orchestrator.runs import divergence, full_disk
+from orchestrator.runs import stop_reasons
 from orchestrator.runs.assembly import Foundation, assemble, lay_foundation
-from orchestrator.runs.checkpoint_folders import refuse_exchanged
 from orchestrator.runs.kept_spec import KeptSpec
-from orchestrator.runs.provenance import describe_host, differences
+from orchestrator.runs.provenance import RunRelations, differences
+from orchestrator.runs.recovery import refuse_exchanged
 from orchestrator.runs.tracker_process import start_tracker
 from orchestrator.spec import Spec
 from policies.errors import NonFiniteLogits
@@ -37,11 +37,7 @@ from store.lock import clear_stop, stop_requested
 from store.records import (
     DECISION,
     CheckpointRecord,
-    EnvironmentRecord,
     EventRecord,
-    LineageRecord,
-    MemberRecord,
-    RunRecord,
 )
 
 
@@ -60,57 +56,6 @@ class Outcome:
         return DONE if self.status == "finished" else RESUMABLE
 
 
-def _host(foundation: Foundation) -> dict[str, Any]:
-    """What the run's bits depend on beside its spec, the versions of its environments included."""
-    versions = {f"environment {name}": e.version for name, e in foundation.environments.items()}
-    return {**describe_host(foundation.spec), **versions}
-
-
-@dataclass(frozen=True)
-class RunRelations:
-    """What a new run is to others."""
-
-    lineage: LineageRecord | None = None  # what it is forked from
-    member: MemberRecord | None = None  # its place in a study
-    baseline_of: str | None = None  # the run whose twin it is
-
-
-ALONE = RunRelations()
-
-
-def run_record(
-    spec: Spec,
-    kin: RunRelations,
-    uid: str | None = None,
-    host: Mapping[str, Any] | None = None,
-    environments: Sequence[EnvironmentRecord] = (),
-) -> RunRecord:
-    """Describe a run for the ledger; `uid` None: a new one."""
-    curriculum = spec.curriculum
-    return RunRecord(
-        uid=uid or uuid.uuid4().hex,
-        name=spec.name,
-        seed=spec.seed,
-        model=spec.policy.model,
-        objective=spec.objective.preset,
-        scheduler=getattr(curriculum.scheduler, "type", None),
-        bandit=curriculum.bandit.type,
-        spec=spec.kept(),
-        environments=environments,
-        host=host or {},
-        **vars(kin),
-    )
-
-
-def new_run(spec: Spec, foundation: Foundation, kin: RunRelations) -> RunRecord:
-    """Describe a new run, with what it is built on."""
-    return run_record(spec, kin, None, _host(foundation), foundation.records())
-
-
-def _begins_anew(part: str) -> EventRecord:
-    return EventRecord("begins anew", f"begins anew, because the fork gave it another type: {part}")
-
-
 Given = ParamSpec("Given")
 
 
@@ -120,17 +65,17 @@ def resumable(
     """Let a run whose ledger stays away end as one that stopped: what it did is durable without the ledger."""
 
     @wraps(act)
-    def act_or_stop(process: RunSession, /, *args: Given.args, **kwargs: Given.kwargs) -> Outcome:
+    def act_or_stop(session: RunSession, /, *args: Given.args, **kwargs: Given.kwargs) -> Outcome:
         try:
-            return act(process, *args, **kwargs)
+            return act(session, *args, **kwargs)
         except LedgerAway as away:
-            return stopped_without_ledger(process.spec.name, process.folder, process.watcher, away)
+            return stopped_without_ledger(session.spec.name, session.folder, session.watcher, away)
 
     return act_or_stop
 
 
 def stopped_without_ledger(name: str, folder: Path, watcher: Callback, away: LedgerAway) -> Outcome:
-    """Say that a run stops because its ledger is away, which cannot be told so."""
+    """Say that a run stops because its ledger is away, which cannot record that."""
     watcher.end(name, "stopped", str(away))
     return Outcome(name, folder, "stopped", str(away))
 
@@ -146,11 +91,11 @@ class RunSession:
         self._outbox: Outbox | None = None  # what the ledger lacks of the checkpoint that is opened
 
     @resumable
-    def begin(self, foundation: Foundation, kin: RunRelations) -> Outcome:
+    def begin(self, foundation: Foundation, relations: RunRelations) -> Outcome:
         """Run from step 0."""
         warnings = [EventRecord("warning", text) for text in self.spec.warnings()]
-        run = self.ledger.start_run(new_run(self.spec, foundation, kin))
-        events = [*warnings, *event_texts.of_data(foundation.environments, foundation.remarks)]
+        run = self.ledger.start_run(foundation.new_run(self.spec, relations))
+        events = [*warnings, *run_events.of_data(foundation.environments, foundation.remarks)]
         return self._go(run, foundation, None, events)
 
     @resumable
@@ -169,21 +114,18 @@ class RunSession:
         begun = self.spec.environments if opened else ()
         foundation = foundation or lay_foundation(self.spec, weights, self.watcher.opening, begun)
         run = self.ledger.open_run(self.spec.name, foundation.records())
-        told = [*events, *found, *self._update_spec(run)]
-        if kept is not None:
-            told += kept.put_right(self.folder, self.spec)
-        before = self.ledger.reading.host(self.spec.name)
-        for difference in differences(before, _host(foundation)):
-            text = f"{difference}: the run goes on, but not bit for bit as it would have"
-            told.append(EventRecord("not bitwise", text))
-        return self._go(run, foundation, opened, told)
-
-    def _update_spec(self, run: RunHandle) -> list[EventRecord]:
-        """Keep in the ledger what the run goes on with; say when it has another number of stages now."""
+        stages = self.spec.curriculum.stages
         before = self.ledger.reading.spec(self.spec.name)["curriculum"]["stages"]
         self.ledger.set_spec(run, self.spec.kept())
-        now = self.spec.curriculum.stages
-        return [] if now == before else [EventRecord(DECISION, f"{now} stages in all instead of {before}")]
+        happened = [*events, *found]
+        if stages != before:
+            happened.append(EventRecord(DECISION, f"{stages} stages in all instead of {before}"))
+        if kept is not None:
+            happened += kept.put_right(self.folder, self.spec)
+        for difference in differences(self.ledger.reading.host(self.spec.name), foundation.host):
+            text = f"{difference}: the run goes on, but not bit for bit as it would have"
+            happened.append(EventRecord("not bitwise", text))
+        return self._go(run, foundation, opened, happened)
 
     def _go(
         self,
@@ -203,21 +145,28 @@ class RunSession:
         try:
             try:
                 reason = self._run(run, foundation, opened, events, progress)
-            except NonFiniteLogits as error:
-                reason = self._diverged(run, progress, error)
+            except NonFiniteLogits as error:  # nothing is kept of the step that found it
+                incident = stop_reasons.divergence_event(
+                    error, progress, self.spec, self.folder, self.ledger.checkpoints(run)
+                )
+                self.ledger.record_event(run, progress.step, incident)
+                self.watcher.event([incident.text])
+                reason = f"the policy diverged at step {progress.step}"
         except StoppedEarly as stopped:
             reason = str(stopped)
         except LedgerAway:
             raise
         except Exception as error:
-            if (
-                full := full_disk.reason(error, self.ledger.reading, self.spec.name, self.folder)
-            ) is not None:
-                return self._stopped_by_disk(run, progress, full)
-            self.ledger.record_event(run, progress.step, EventRecord("failed", str(error)))
-            self.ledger.set_status(run, "failed")
-            self.watcher.end(self.spec.name, "failed", str(error))
-            raise
+            full = stop_reasons.full_disk(error, self.ledger.reading, self.spec.name, self.folder)
+            text = full or str(error)
+            status: Literal["stopped", "failed"] = "stopped" if full else "failed"
+            with suppress(StoreError) if full else nullcontext():  # the ledger may be on that disk
+                self.ledger.record_event(run, progress.step, EventRecord(status, text))
+                self.ledger.set_status(run, status)
+            self.watcher.end(self.spec.name, status, text)
+            if full is None:
+                raise
+            return Outcome(self.spec.name, self.folder, "stopped", text)
         if reason is not None:
             self.ledger.record_event(run, progress.step, EventRecord("stopped", reason))
         outcome = Outcome(self.spec.name, self.folder, "finished" if reason is None else "stopped", reason)
@@ -226,26 +175,6 @@ class RunSession:
         tracker.finish(self.watcher)
         self.watcher.end(outcome.name, outcome.status, reason)
         return outcome
-
-    def _diverged(self, run: RunHandle, progress: Progress, error: NonFiniteLogits) -> str:
-        """Record that the policy has diverged, as a reason to stop; nothing is kept of the step that found it.
-
-        Raises:
-            UserError: it was so from the start.
-        """
-        records = self.ledger.checkpoints(run)
-        incident = divergence.incident(error, progress, self.spec, self.folder, records)
-        self.ledger.record_event(run, progress.step, incident)
-        self.watcher.event([incident.text])
-        return f"the policy diverged at step {progress.step}"
-
-    def _stopped_by_disk(self, run: RunHandle, progress: Progress, reason: str) -> Outcome:
-        """End as a run that stopped. Its ledger, which may be on that disk, is told so if it can be."""
-        with suppress(StoreError):
-            self.ledger.record_event(run, progress.step, EventRecord("stopped", reason))
-            self.ledger.set_status(run, "stopped")
-        self.watcher.end(self.spec.name, "stopped", reason)
-        return Outcome(self.spec.name, self.folder, "stopped", reason)
 
     def _run(
         self,
@@ -256,31 +185,39 @@ class RunSession:
         progress: Progress,
     ) -> str | None:
         """Put the parts together and go through the curriculum; why it stopped, or None at its end."""
+
+        def stop(at: Progress) -> str | None:
+            """Say before every step why to stop, if anything asks for it."""
+            is_enough = self.until_step is not None and at.step >= self.until_step
+            return self._asked(signalled) or (f"--until-step {self.until_step}" if is_enough else None)
+
         with catching_signals(self.watcher.stopping) as signalled:
             self.ledger.patience.interruption = lambda: self._asked(signalled)
-            stop = self._stop(signalled)
             with assemble(foundation, self.home, self.watcher, lambda: stop(progress)) as parts:
                 anew = restore(parts, progress, opened) if opened else []
                 at = (progress.step, progress.num_boundaries)
-                memory = RunRecorder(
+                recorder = RunRecorder(
                     self.ledger, run, self.folder, self.watcher, saved=at if opened else None
                 )
                 if self._outbox is not None:
-                    memory.record_holdouts(parts)
+                    recorder.record_holdouts(parts)
                     self._outbox.tell(self.ledger, run, self.folder)
                 self.ledger.rewind(run, *at)
                 outbox.forget(self.folder)
-                memory.record_events(progress, events)
-                memory.record_events(progress, [_begins_anew(part) for part in anew])
-                memory.record_events(progress, event_texts.of_prompts(progress.too_long, foundation.prompts))
-                memory.restore_stage(parts, progress)
-                memory.record_holdouts(parts)
-                curriculum = Curriculum(parts, memory, progress)
+                text = "begins anew, because the fork gave it another type:"
+                recorder.record_events(progress, events)
+                recorder.record_events(
+                    progress, [EventRecord("begins anew", f"{text} {part}") for part in anew]
+                )
+                recorder.record_events(progress, run_events.of_prompts(progress.too_long, foundation.prompts))
+                recorder.restore_stage(parts, progress)
+                recorder.record_holdouts(parts)
+                curriculum = Curriculum(parts, recorder, progress)
                 try:
                     curriculum.welcome(self._joined(parts, progress))
                     return curriculum.run(stop)
                 except LedgerAway as away:
-                    memory.keep_outbox(parts, progress, str(away))
+                    recorder.keep_outbox(parts, progress, str(away))
                     raise
 
     def _joined(self, parts: Components, progress: Progress) -> list[str]:
@@ -293,18 +230,6 @@ class RunSession:
         measured = read.measured(self.spec.name, after)
         return [name for name in parts.environments if name not in measured]
 
-    def _stop(self, signalled: Signalled) -> Stop:
-        """Ask, before every step, whether to stop; the answer is the reason."""
-
-        def stop(at: Progress) -> str | None:
-            if reason := self._asked(signalled):
-                return reason
-            if self.until_step is not None and at.step >= self.until_step:
-                return f"--until-step {self.until_step}"
-            return None
-
-        return stop
-
     def _asked(self, signalled: Signalled) -> str | None:
         """Say who asked the run to stop, if anybody did."""
         return signalled.name or ("asked to stop" if stop_requested(self.folder) else None)
@@ -313,8 +238,8 @@ class RunSession:
         """Open the newest checkpoint of whole files and healthy weights; tell which were passed over, and why."""
         found, events = self._find_outbox()
         records = [*found, *self.ledger.reading.checkpoints(self.spec.name)]
-        diverged = divergence.last(self.ledger.reading.events(self.spec.name))
-        record, skipped = checkpoints.newest_valid(self.folder, records, divergence.healthy_under(diverged))
+        diverged = stop_reasons.last_divergence(self.ledger.reading.events(self.spec.name))
+        record, skipped = checkpoints.newest_valid(self.folder, records, stop_reasons.healthy_under(diverged))
         refuse_exchanged(self.folder, [one.record for one in skipped])
         self._outbox = self._outbox if record in found else None
         events += [
@@ -329,7 +254,7 @@ class RunSession:
             raise UserError(
                 f"{run.name} has no whole checkpoint left: fork {run.parent} again after stage {run.parent_stage}"
             )
-        events += divergence.warning(diverged, self.spec)
+        events += stop_reasons.divergence_warnings(diverged, self.spec)
         if record is None and diverged is not None:
             raise UserError(
                 f"{run.name} has no checkpoint left from before its policy diverged: begin a new run with a lower "
@@ -348,7 +273,7 @@ class RunSession:
         return checkpoints.open_checkpoint(self.folder / record.folder, EXPECTED, MAY_BE), events
 
     def _find_outbox(self) -> tuple[list[CheckpointRecord], list[EventRecord]]:
-        """Find the checkpoint that the ledger could not be told of, if its records fit what the ledger holds."""
+        """Find the checkpoint that the ledger does not know, if its records fit what the ledger holds."""
         self._outbox = kept = Outbox.read(self.folder)
         if kept is None:
             return [], []

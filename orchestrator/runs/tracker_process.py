@@ -68,7 +68,8 @@ class TrackerProcess:
             return
         if code:
             log = Path(self._job.folder) / LOG
-            watcher.event([f"MLflow's record is not complete: {_last_line(log)} ({log}); {remedy}"])
+            lines = log.read_text(errors="replace").strip().splitlines() or ["it ended without a word"]
+            watcher.event([f"MLflow's record is not complete: {lines[-1]} ({log}); {remedy}"])
 
 
 def start_tracker(spec: Sections, home: Home, name: str) -> TrackerProcess:
@@ -87,11 +88,6 @@ def _start(job: TrackerJob) -> subprocess.Popen[str]:
             command, stdin=subprocess.PIPE, stdout=log, stderr=log, text=True, start_new_session=True
         )
     assert process.stdin is not None
-    with suppress(BrokenPipeError), process.stdin as pipe:  # one that died already is told of at the end
+    with suppress(BrokenPipeError), process.stdin as pipe:  # one that died already is reported at the end
         pipe.write(job.as_json())
     return process
-
-
-def _last_line(log: Path) -> str:
-    lines = log.read_text(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it ended without a word"

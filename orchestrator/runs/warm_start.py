@@ -1,4 +1,4 @@
-"""The warm start as the conductor sees it: which examples are drawn, and where the result is kept."""
+"""The warm start of a run: which examples are drawn, and where the result is kept."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ class WarmStartExamples:
         self.environments = environments
         self._rng = random_streams.generator(seed, "warm_start")
         arms = [
-            (name, category.name, batches * decay**place / _total(decay, len(trainable)))
+            (name, category.name, batches * decay**place / sum(decay**k for k in range(len(trainable))))
             for name, (batches, decay) in config.shares().items()
             if (trainable := [c for c in environments[name].categories if c.trainable])
             for place, category in enumerate(trainable)
@@ -156,19 +156,15 @@ class WarmStartExamples:
     def __call__(self, n: int) -> list[Example]:
         """Draw a batch of n examples."""
         places = np.searchsorted(self._edges, self._rng.random(n) * self._edges[-1], side="right")
-        return [self._example(*self._arms[place]) for place in places]
-
-    def _example(self, name: str, category: str) -> Example:
-        environment = self.environments[name]
-        (task,) = self._streams[name, category].draw(1)
-        answer = environment.legal_answer(task, self._rng) if environment.closed else task.answer
-        if answer is None:
-            raise UserError(
-                f"warm_start.environments names {name}, but its task {category}/{task.index} has no reference answer; "
-                "leave it out of the warm start"
-            )
-        return Example(task.messages, answer, ends=environment.max_tokens != 1)
-
-
-def _total(decay: float, n: int) -> float:
-    return sum(decay**place for place in range(n))
+        examples = []
+        for name, category in (self._arms[place] for place in places):
+            environment = self.environments[name]
+            (task,) = self._streams[name, category].draw(1)
+            answer = environment.legal_answer(task, self._rng) if environment.closed else task.answer
+            if answer is None:
+                raise UserError(
+                    f"warm_start.environments names {name}, but its task {category}/{task.index} has no reference "
+                    "answer; leave it out of the warm start"
+                )
+            examples.append(Example(task.messages, answer, ends=environment.max_tokens != 1))
+        return examples

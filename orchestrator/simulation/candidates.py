@@ -17,12 +17,12 @@ import yaml
 from pydantic import BaseModel
 
 from orchestrator.errors import UserError
-from orchestrator.setting_labels import leaves, text_of
 from orchestrator.simulation.trials import Candidate, World
 from orchestrator.simulation.world_policies import GapConfig, OracleConfig
 from orchestrator.spec.document import Document, read
 from orchestrator.spec.fields import DEFAULT_TYPES, Section, method
 from orchestrator.spec.load import check
+from orchestrator.spec.setting_labels import leaves, text_of
 
 NO_STAGES = "none"
 ORACLE, GAP = "oracle", "gap"  # known to simulated worlds only

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from orchestrator.errors import UserError
 from orchestrator.locations import completed_ledger_url
-from orchestrator.setting_labels import leaves, text_of
 from orchestrator.spec import Spec, load_spec
 from orchestrator.spec.load import CHANGEABLE
+from orchestrator.spec.setting_labels import leaves, text_of
 from orchestrator.studies.study import Study, StudyRun
 from store.home import Home
 from store.ledger import Ledger

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import SpecError
-from orchestrator.setting_labels import leaves, slug
 from orchestrator.spec import Spec
 from orchestrator.spec.document import Document, read
 from orchestrator.spec.echo import listed as list_problems
 from orchestrator.spec.echo import shown
 from orchestrator.spec.load import SHORT_FORMS, check, look_in, name_from, read_spec, set_field
+from orchestrator.spec.setting_labels import leaves, slug
 from orchestrator.studies.study_file import (
     Compare,
     StudyFile,

@@ -17,11 +17,11 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from orchestrator import random_streams
 from orchestrator.registry import nearest
-from orchestrator.setting_labels import label_of, leaves
 from orchestrator.spec.document import Path_
 from orchestrator.spec.echo import shown
 from orchestrator.spec.fields import Section, refuse
 from orchestrator.spec.model import slug
+from orchestrator.spec.setting_labels import label_of, leaves
 from store.comparison.measures import MEASURES
 
 VARIATIONS = ("grid", "list", "random")

@@ -3,12 +3,13 @@ from __future__ import annotations
 import json
 
 from orchestrator.bandits.contracts import Pick
-from orchestrator.choosing.stage_window import StageGroup
+from orchestrator.played_group import PlayedGroup
 from orchestrator.progress import Progress
+from tests.orchestrator.rollout import episodes
 
 
-def earning(*signals: float) -> list[StageGroup]:
-    return [StageGroup("3", [True, False], signal) for signal in signals]
+def earning(*signals: float) -> list[PlayedGroup]:
+    return [episodes.earning("3", [True, False], signal) for signal in signals]
 
 
 def course(at: Progress) -> str:
@@ -23,7 +24,7 @@ def course(at: Progress) -> str:
             done += "S"
         else:
             at.begin_step()
-            at.end_step(earning(0.5), can_update=True)
+            at.end_step(earning(0.5))
             done += "."
     return done
 
@@ -51,15 +52,15 @@ def _advance(at: Progress) -> None:
         at.begin_stage(Pick("0.0", "words", 0.5, at.stage))
     else:
         at.begin_step()
-        at.end_step(earning(0.25, 0.75), can_update=True)
+        at.end_step(earning(0.25, 0.75))
 
 
 def test_a_stages_signal_is_the_mean_over_its_own_groups() -> None:
     at = Progress(2, 2)
     at.begin_stage(None)
     assert at.stage_signal == (None, 0)
-    at.end_step(earning(0.1, 0.3), can_update=True)
-    at.end_step(earning(0.5), can_update=True)
+    at.end_step(earning(0.1, 0.3))
+    at.end_step(earning(0.5))
     signal, num_groups = at.stage_signal
     assert (round(signal or 0, 12), num_groups) == (0.3, 3)
     at.begin_stage(None)
@@ -76,7 +77,7 @@ def test_a_stop_rules_reason_ends_the_stage_before_its_budget() -> None:
     assert at.is_at_boundary
     at.end_boundary()
     at.begin_stage(None)
-    assert (at.stop_reason, at.stage_is_over, at.evals.history) == (None, False, [])
+    assert (at.stop_reason, at.stage_is_over, at.window.history) == (None, False, [])
 
 
 def test_the_steps_still_to_come_are_counted_from_where_the_run_stands() -> None:
@@ -93,14 +94,14 @@ def test_the_steps_still_to_come_are_counted_from_where_the_run_stands() -> None
 
 def test_ten_steps_make_an_eval() -> None:
     at = Progress(1, 30, stage=1)
-    assert [at.end_step(earning(0.5), True) for _ in range(10)] == [False] * 9 + [True]
-    assert at.evals.history[0].score == 0.5
+    assert [at.end_step(earning(0.5)) for _ in range(10)] == [False] * 9 + [True]
+    assert at.window.history[0].score == 0.5
 
 
 def test_steps_without_an_update_count_in_a_row() -> None:
     at = Progress(1, 9)
-    for can_update in (False, False, True, False):
-        at.end_step([], can_update)
+    for correct in ([], [], [False], []):
+        at.end_step([episodes.earning("3", correct, None)])
     assert at.num_unscorable_steps == 1
 
 
@@ -111,22 +112,22 @@ def test_an_environment_is_visited_from_its_stage_on_and_once() -> None:
     assert (at.environment, at.visited) == ("words", ["words", "book"])
 
 
-def silent(num: int = 2, correct: bool = False) -> list[StageGroup]:
-    return [StageGroup("3", [correct] * 4, 0.0, has_spread=False)] * num
+def silent(num: int = 2, correct: bool = False) -> list[PlayedGroup]:
+    return [episodes.earning("3", [correct] * 4, 0.0, has_spread=False)] * num
 
 
 def test_steps_without_signal_are_counted_by_the_environment_of_their_stage() -> None:
     """In a row, over its stages; a step that cannot be told changes nothing."""
     at = Progress(num_stages=9, steps_per_stage=2)
     for name, groups in (
-        ("a", [silent(), [*silent(1), StageGroup("3", [True, False], 0.5, has_spread=True)]]),
+        ("a", [silent(), [*silent(1), episodes.earning("3", [True, False], 0.5, has_spread=True)]]),
         ("b", [silent(), silent(correct=True)]),
-        ("a", [silent(), [StageGroup("3", [True], None)]]),
+        ("a", [silent(), [episodes.earning("3", [True], None)]]),
         ("b", [[], silent(1)]),
     ):
         at.begin_stage(Pick("0.0", name, 1.0, 0))
         for own in groups:
-            at.end_step(own, can_update=True)
+            at.end_step(own)
     assert at.silence == {"b": [3, 8, 20], "a": [1, 0, 8]}
     copy = Progress(9, 2)
     copy.load_state(json.loads(json.dumps(at.state())))

@@ -8,10 +8,11 @@ import pytest
 
 from orchestrator.bandits import ArmInfo
 from orchestrator.choosing.choice import EVERYTHING, Choice, make_choice
-from orchestrator.choosing.stage_window import StageGroup
 from orchestrator.errors import SpecError
+from orchestrator.played_group import PlayedGroup, Slot
 from orchestrator.progress import Progress
 from orchestrator.spec.model import CurriculumSection
+from tests.orchestrator.rollout.episodes import earning, group, in_slot
 
 NAMES = {"words": ["3", "4", "5"], "book": ["2", "8"], "maze": ["one"]}
 CATEGORIES = {name: {category: ArmInfo() for category in own} for name, own in NAMES.items()}
@@ -19,6 +20,12 @@ CATEGORIES = {name: {category: ArmInfo() for category in own} for name, own in N
 
 def choice(seed: int = 0, **section: Any) -> Choice:
     return make_choice(CurriculumSection.model_validate(section), CATEGORIES, seed)
+
+
+def played(slots: list[Slot], signals: list[float | None], score: float | None = None) -> list[PlayedGroup]:
+    return [
+        in_slot(group([1.0]), slot, signal=s, score=score) for slot, s in zip(slots, signals, strict=True)
+    ]
 
 
 def replayed(chosen: Choice, visited: list[str], n: int = 40, steps: int = 50) -> Counter[str]:
@@ -70,7 +77,7 @@ def test_replay_is_drawn_anew_every_step_and_the_same_in_every_run() -> None:
 def test_a_pick_is_recorded_with_the_probability_it_was_drawn_with() -> None:
     chosen = choice(stage={"replay": 0.5})
     slots = chosen.slots(16, 1, "words", ["words", "book"])
-    chosen.learn(slots, [0.4 if slot.category in ("3", "8") else 0.1 for slot in slots], [None] * len(slots))
+    chosen.learn(played(slots, [0.4 if slot.category in ("3", "8") else 0.1 for slot in slots]))
     before = {name: bandit.probabilities() for name, bandit in chosen.bandits.items()}
     assert before["words"]["3"] > before["words"]["4"]
     for slot in chosen.slots(16, 2, "words", ["words", "book"]):
@@ -80,7 +87,7 @@ def test_a_pick_is_recorded_with_the_probability_it_was_drawn_with() -> None:
 def test_each_bandit_learns_from_its_own_slots() -> None:
     chosen = choice(stage={"replay": 0.5}, bandit={"type": "sec", "learning_rate": 1.0})
     slots = chosen.slots(8, 1, "words", ["words", "maze"])
-    chosen.learn(slots, [0.5 if slot.environment == "maze" else 0.0 for slot in slots], [None] * len(slots))
+    chosen.learn(played(slots, [0.5 if slot.environment == "maze" else 0.0 for slot in slots]))
     values = {record.bandit: record.value for record in chosen.arms() if record.arm in ("one", "3")}
     assert values == {"maze": 0.5, "words": 0.0}
 
@@ -88,7 +95,7 @@ def test_each_bandit_learns_from_its_own_slots() -> None:
 def test_a_group_that_could_not_be_scored_teaches_nothing() -> None:
     chosen = choice()
     slots = chosen.slots(8, 1, "words", ["words"])
-    chosen.learn(slots, [None] * 8, [None] * 8)
+    chosen.learn(played(slots, [None] * 8))
     assert {record.value for record in chosen.arms() if record.bandit == "words"} == {0.0}
     assert chosen.bandits["words"].state()["pending"] == []
 
@@ -112,7 +119,7 @@ def test_choosing_goes_on_from_its_state_after_json(mode: str) -> None:
     section: dict[str, Any] = {"mode": mode} | ({"scheduler": "uniform"} if mode == "staged" else {})
     one, other = choice(**section), choice(seed=5, **section)
     one.next_environment()
-    one.learn(one.slots(8, 1, "words", ["words"]), [0.3] * 8, [0.5] * 8)
+    one.learn(played(one.slots(8, 1, "words", ["words"]), [0.3] * 8, 0.5))
     other.load_state(json.loads(json.dumps(one.state())))
     assert other.slots(16, 2, "words", ["words"]) == one.slots(16, 2, "words", ["words"])
     assert [other.next_environment() for _ in range(5)] == [one.next_environment() for _ in range(5)]
@@ -122,7 +129,7 @@ def test_the_scheduler_hears_what_its_stage_earned() -> None:
     chosen, at = choice(scheduler="boltzmann"), Progress(num_stages=3, steps_per_stage=2)
     first = chosen.next_environment()
     at.begin_stage(first.pick)
-    at.end_step([StageGroup("3", [True, False], 0.3)], can_update=True)
+    at.end_step([earning("3", [True, False], 0.3)])
     earned = chosen.end_stage(at, {})
     assert earned.reward == pytest.approx(0.3)
     arms = {arm.arm: arm for arm in chosen.arms() if arm.bandit == EVERYTHING}
@@ -147,10 +154,10 @@ def test_what_a_bandit_refuses_is_a_mistake_in_the_spec() -> None:
 
 
 def test_the_level_above_hears_the_raw_form_whatever_the_bandits_use() -> None:
-    values, correct = [1.0, 0.0, 0.0, 0.0], [True, False, False, False]
+    won = in_slot(group([1.0, 0.0, 0.0, 0.0]))
     for form in ("raw", "leave_one_out", "standardised"):
         chosen = choice(bandit={"signal": form})
-        assert chosen.raw_signal(chosen.signal(values, correct), values, correct) == pytest.approx(0.375)
+        assert chosen.rate(won).raw_signal == pytest.approx(0.375)
 
 
 def test_quantile_scaling_lets_environments_of_different_rewards_compare() -> None:
@@ -160,8 +167,8 @@ def test_quantile_scaling_lets_environments_of_different_rewards_compare() -> No
         slots = chosen.slots(30, step, None, [])
         size = [0.4 if slot.environment == "words" else 0.04 for slot in slots]
         best = [slot.category in ("3", "2", "one") for slot in slots]
-        signals = [s * (1.0 if b else 0.2) for s, b in zip(size, best, strict=True)]
-        chosen.learn(slots, signals, [0.5] * 30)
+        signals: list[float | None] = [s * (1.0 if b else 0.2) for s, b in zip(size, best, strict=True)]
+        chosen.learn(played(slots, signals, 0.5))
     values = chosen.bandits[EVERYTHING].values()
     assert values["words/3"] == pytest.approx(1.0)
     assert values["book/2"] == pytest.approx(1.0)

@@ -1,18 +1,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import pytest
 
-from orchestrator.choosing.stage_window import StageGroup, StageWindow
-from orchestrator.choosing.stop_conditions import StopConditions
-from orchestrator.progress import Progress
+from orchestrator.choosing.stage_scheduler import StopConditions
+from orchestrator.progress import Progress, StageWindow
 from orchestrator.spec.model import Stage
 from orchestrator.stop_rules.contracts import WindowStats
+from tests.orchestrator.rollout.episodes import earning
 
-EASY = StageGroup("easy", [True, True, False, True], 0.375)
-HARD = StageGroup("hard", [False, False, False, True], 0.375)
-BROKEN = StageGroup("hard", [], None)  # nothing of it could be scored
+EASY = earning("easy", [True, True, False, True], 0.375)
+HARD = earning("hard", [False, False, False, True], 0.375)
+BROKEN = earning("hard", [], None)  # nothing of it could be scored
 
 
 def test_an_eval_is_ten_steps_and_every_category_counts_alike() -> None:
@@ -51,7 +52,7 @@ def test_they_go_on_from_their_state_after_json(num_steps: int) -> None:
     evals = StageWindow()
     for _ in range(num_steps):
         evals.add_step([EASY, HARD])
-    copy = StageWindow.from_state(json.loads(json.dumps(evals.state())))
+    copy = StageWindow.from_state(json.loads(json.dumps(asdict(evals))))
     assert copy == evals
     for one in (evals, copy):
         for _ in range(10):
@@ -61,7 +62,7 @@ def test_they_go_on_from_their_state_after_json(num_steps: int) -> None:
 
 def standing(stage_step: int, score: float = 0.99) -> Progress:
     at = Progress(num_stages=2, steps_per_stage=100, stage=1, stage_step=stage_step)
-    at.evals.history += [WindowStats(score, 5000, 0.001)] * (stage_step // 10)
+    at.window.history += [WindowStats(score, 5000, 0.001)] * (stage_step // 10)
     return at
 
 

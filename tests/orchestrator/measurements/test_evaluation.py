@@ -11,8 +11,8 @@ from environments import Pool, Task
 from environments.codebook import Codebook, Config
 from orchestrator.measurements.contracts import Findings
 from orchestrator.measurements.evaluation import Evaluation, pass_at_k
+from orchestrator.played_group import Group
 from orchestrator.progress import Progress
-from orchestrator.rollout.player import Group
 from orchestrator.runs.assembly import find_held_out
 from orchestrator.spec.model import Evaluate
 from orchestrator.stopwatch import Stopwatch

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.recording.alarms import raise_alarms
+from orchestrator.recording.events import raise_alarms
 from store.records import MetricRecord
 
 

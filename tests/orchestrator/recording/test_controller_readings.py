@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from orchestrator.recording import controller_readings
+from orchestrator.recording import step_metrics
 from policies.learner import UpdateReport
 from tests.orchestrator.rollout.episodes import group
 
@@ -39,17 +39,17 @@ REPORT = UpdateReport(
 def test_the_entropies_of_a_step_are_summed_by_category_from_the_source_of_the_objective(
     source: str, expected: dict[str, tuple[float, float]]
 ) -> None:
-    assert controller_readings.entropies(GROUPS, REPORT, source) == expected
+    assert step_metrics.entropies(GROUPS, REPORT, source) == expected
 
 
 def test_without_an_update_only_what_the_learner_would_have_told_is_missing() -> None:
-    assert controller_readings.entropies(GROUPS, None, "surprisal_iw") == {}
-    assert controller_readings.entropies(GROUPS, None, "sampler")
-    assert controller_readings.measured(None) == {}
+    assert step_metrics.entropies(GROUPS, None, "surprisal_iw") == {}
+    assert step_metrics.entropies(GROUPS, None, "sampler")
+    assert step_metrics.readable(step_metrics.of_update(None)) == {}
 
 
 def test_controllers_may_read_every_finite_number_of_the_update_by_its_name() -> None:
-    found = controller_readings.measured(REPORT)
+    found = step_metrics.readable(step_metrics.of_update(REPORT))
     assert found["kl_ref"] == 0.75
     assert found["tis_weight_max"] == 1.5
     assert found["loss"] == 0.5

@@ -34,7 +34,7 @@ def test_only_one_estimator_compares_with_itself(
             sampler=SimpleNamespace(sampling=SimpleNamespace(is_plain=is_plain)),
         ),
     )
-    curriculum = Curriculum(parts, memory=None, progress=None)  # type: ignore[arg-type]
+    curriculum = Curriculum(parts, recorder=None, progress=None)  # type: ignore[arg-type]
     curriculum._set_entropy_baseline([Findings({}, [], entropies={"env/a": 2.0})])
     found = entropy.observe({"env/a": (1.0, 1)})
     assert found is not None

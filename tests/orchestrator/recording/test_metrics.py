@@ -4,13 +4,11 @@ import math
 
 import pytest
 
-from orchestrator.bandits.contracts import Pick
-from orchestrator.choosing.choice import Slot
-from orchestrator.recording import metrics
+from orchestrator.recording import step_metrics
 from orchestrator.stopwatch import Stopwatch
 from policies.learner import UpdateReport
 from store.metrics import METRICS
-from tests.orchestrator.rollout.episodes import group
+from tests.orchestrator.rollout.episodes import group, in_slot
 
 GROUPS = [
     group([1.0, 0.5, 0.0, None], "words", "3"),
@@ -22,19 +20,7 @@ SIGNALS = [1 / 3, 0.0, 0.0, None]
 
 
 def by_place() -> dict[tuple[str | None, str | None, str], float | None]:
-    slots = [
-        Slot(
-            i,
-            g.task.environment,
-            g.task.category,
-            "main",
-            "category",
-            g.task.environment,
-            Pick(str(i), "", 1, 0),
-        )
-        for i, g in enumerate(GROUPS)
-    ]
-    records = metrics.of_groups(slots, GROUPS, SIGNALS)
+    records = step_metrics.of_groups([in_slot(g, signal=s) for g, s in zip(GROUPS, SIGNALS, strict=True)])
     assert len({(r.environment, r.category, r.name) for r in records}) == len(records)
     return {(r.environment, r.category, r.name): r.value for r in records}
 
@@ -68,10 +54,10 @@ def test_a_steps_numbers_by_category_environment_and_all(
 
 
 def test_turns_are_counted_where_an_episode_has_several() -> None:
-    tally = metrics.GroupTally()
-    tally.add(group([1.0, 0.0]), None)
+    tally = step_metrics.GroupTally()
+    tally.add(in_slot(group([1.0, 0.0])))
     assert "num_turns" not in {record.name for record in tally.records("words", "3")}
-    tally.add(group([1.0, 0.0], num_turns=3), None)
+    tally.add(in_slot(group([1.0, 0.0], num_turns=3)))
     assert {r.name: r.value for r in tally.records("words", "3")}["num_turns"] == 2.0
 
 
@@ -94,14 +80,19 @@ def test_an_updates_numbers_are_known_metrics_and_missing_where_not_finite() -> 
         num_rows=8,
         num_rows_run=6,
     )
-    found = {record.name: record.value for record in metrics.of_update(report, {"coefficient": 0.002})}
+    update = step_metrics.of_update(report)
+    records = [*step_metrics.of_controllers({"coefficient": 0.002, "loss": 1.0}, update), *update]
+    found = {record.name: record.value for record in records}
+    assert len(found) == len(records), "a controller does not say again what the update says"
     assert found == {
         **{"coefficient": 0.002, "clip_frac": 0.25, "sampler_gap_max": 0.01},
         **{"loss": None, "grad_norm": None, "lr": 1e-4, "skipped_updates": 1},
         "rows_run_frac": 0.75,
     }
     assert found.keys() <= METRICS.keys()
-    assert [r.name for r in metrics.of_update(None, {"coefficient": 0.1})] == ["coefficient"]
+    assert [
+        r.name for r in step_metrics.of_controllers({"coefficient": 0.1}, step_metrics.of_update(None))
+    ] == ["coefficient"]
 
 
 def test_the_parts_of_a_steps_time_add_up_to_the_whole() -> None:
@@ -134,20 +125,20 @@ def test_what_another_thread_did_is_no_part_of_the_step_but_the_time_of_playing(
 def test_the_speeds_of_environments_add_up() -> None:
     watch = Stopwatch()
     watch.seconds["play"] = 0.5
-    records = [r for r in metrics.of_time(watch, GROUPS, None) if r.name == "tokens_per_s_play"]
+    records = [r for r in step_metrics.of_time(watch, GROUPS, None) if r.name == "tokens_per_s_play"]
     speeds = {r.environment: r.value or 0.0 for r in records}
     assert speeds[None] == pytest.approx(speeds["words"] + speeds["book"])
 
 
 @pytest.mark.parametrize(("version", "behind"), [(4, 0), (5, 1)])
 def test_how_old_the_weights_were_that_wrote_the_batch(version: int, behind: int) -> None:
-    (found,) = metrics.of_versions(GROUPS, version)
+    (found,) = step_metrics.of_versions(GROUPS, version)
     assert (found.name, found.value) == ("versions_behind", behind)
     assert found.n == sum(g.num_tokens for g in GROUPS)
-    assert metrics.of_versions([], version) == []
+    assert step_metrics.of_versions([], version) == []
 
 
 def of_time(watch: Stopwatch, has_update: bool = False) -> dict[str, float]:
     report = UpdateReport({}, {}, 0.0, 0.0, 0.0, 1, 0, {}, 8, 6, 300) if has_update else None
-    records = metrics.of_time(watch, GROUPS, report)
+    records = step_metrics.of_time(watch, GROUPS, report)
     return {record.name: record.value or 0.0 for record in records if record.environment is None}

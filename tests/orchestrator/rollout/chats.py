@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from environments import Category, Environment, EnvironmentSource, Episode, Score, Scorer, Task, Turn
-from orchestrator.rollout.player import Group, Player
+from orchestrator.played_group import Group
+from orchestrator.rollout.player import Player
 from orchestrator.stopwatch import Stopwatch
 from policies.config import PolicyConfig
 from policies.models.loader import load_policy

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from environments import Score, Task
-from orchestrator.rollout.player import Group, Sample
+from orchestrator.bandits.contracts import Pick
+from orchestrator.played_group import Group, PlayedGroup, Sample, Slot
 from policies.samplers.contracts import Span
 
 PROMPT = (9, 8, 7)
@@ -24,6 +26,30 @@ def group(
     """Make a group with these values, None for a sample that could not be scored; two tokens a sample."""
     task = Task(environment, category, 7, ({"role": "user", "content": f"{category}?"},), "yes")
     return Group(task, tuple(_sample(task, value, entropies, finish, num_turns) for value in values))
+
+
+def in_slot(played: Group, slot: Slot | None = None, **worth: Any) -> PlayedGroup:
+    """Put a group into a slot, a main one of its own category if none is given; `worth`: its signal, score, ..."""
+    name, category = played.task.environment, played.task.category
+    slot = slot or Slot(0, name, category, "main", "category", name, Pick("0.0", category, 1.0, 0))
+    return PlayedGroup(played.task, played.samples, slot, **worth)
+
+
+def earning(
+    category: str, correct: Sequence[bool], raw_signal: float | None, has_spread: bool | None = None
+) -> PlayedGroup:
+    """Make a group of a stage's own environment that is worth so much; no answers: none could be scored."""
+    values = [float(one) for one in correct] or [None]
+    return in_slot(group(values, category=category), raw_signal=raw_signal, has_spread=has_spread)
+
+
+def of_task(task: Task, score: float | None, signal: float | None = None, num: int = 8) -> PlayedGroup:
+    """Make a group of a task: its mean score, its signal, and so many scored samples."""
+    slot = Slot(
+        0, task.environment, task.category, "main", "category", task.environment, Pick("0.0", "", 1.0, 0)
+    )
+    samples = group([None if score is None else 0.0] * num).samples
+    return PlayedGroup(task, samples, slot, signal=signal, score=score)
 
 
 def _sample(

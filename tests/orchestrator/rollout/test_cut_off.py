@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from orchestrator.rollout.player import Sample
+from orchestrator.played_group import Sample
 from policies.config import LearnerConfig, PolicyConfig
 from policies.learner import Learner
 from policies.objectives import Objective, ObjectiveConfig

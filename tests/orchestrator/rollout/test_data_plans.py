@@ -15,12 +15,13 @@ import torch
 from environments import PassedOver, Task
 from orchestrator.bandits import ArmInfo
 from orchestrator.bandits.contracts import Pick
-from orchestrator.choosing.choice import Slot, by_pick, make_choice
-from orchestrator.recording import metrics
-from orchestrator.rollout import batch_file, data_plans
-from orchestrator.rollout.data_plans import DataPlans, RolloutBatch, TemperedRows
-from orchestrator.rollout.player import Group, Sample
-from orchestrator.rollout.think_tag import TAG, ThinkTag, answer_of
+from orchestrator.choosing.choice import by_pick, make_choice, mean_of
+from orchestrator.played_group import THINK_END as TAG
+from orchestrator.played_group import Group, Sample, Slot
+from orchestrator.recording import step_metrics
+from orchestrator.rollout import batch, data_plans
+from orchestrator.rollout.batch import RolloutBatch, TemperedRows, ThinkTag
+from orchestrator.rollout.data_plans import DataPlans
 from orchestrator.spec.load import load_spec
 from orchestrator.spec.model import CurriculumSection
 from orchestrator.stopwatch import Stopwatch
@@ -82,8 +83,11 @@ def play(told: Told, plans: dict[str, Any], **objective: Any) -> RolloutBatch:
     spec = load_spec(small(step={"groups": 3, "group_size": 4}, objective={"preset": "rloo", **objective}))
     fake = cast("Any", told)
     tasks = [task(slot.category, slot.index) for slot in SLOTS]
-    learner = cast("Any", SimpleNamespace(passes=None))
-    return DataPlans(spec, fake, fake, learner).play(5, SLOTS, tasks, plans, Stopwatch())
+    return DataPlans(spec, fake, fake, cast("Any", None)).play(5, SLOTS, tasks, plans, Stopwatch())
+
+
+def slots_of(played: RolloutBatch) -> list[Slot]:
+    return [group.slot for group in played.groups]
 
 
 # --- without plans
@@ -95,8 +99,8 @@ def test_without_plans_a_batch_is_played_once_as_it_always_was() -> None:
     assert [(call["stream"], call["sizes"], call["places"]) for call in told.calls] == [
         ("train", [4, 4, 4], [(0, 0), (1, 0), (2, 0)])
     ]
-    assert (played.step, played.slots, played.dropped, played.sides) == (5, SLOTS, frozenset(), [])
-    assert metrics.of_plans(played) == []
+    assert (played.step, slots_of(played), played.dropped, played.sides) == (5, SLOTS, frozenset(), [])
+    assert step_metrics.of_plans(played) == []
 
 
 # --- dynamic sampling
@@ -116,10 +120,10 @@ def test_section_14_1_places_without_spread_are_filled_from_their_own_arm_until_
         {"arms": ["4", "3"], "beside": [0, 1, 2]},
         {"arms": ["4"], "beside": [0, 1, 2, 3, 4]},
     ], "other tasks than the batch has"
-    assert [slot.index for slot in played.slots] == [0, 1, 2, 3, 4, 5]
-    assert [slot.pick for slot in played.slots] == [SLOTS[k].pick for k in (0, 1, 2, 1, 2, 1)]
+    assert [slot.index for slot in slots_of(played)] == [0, 1, 2, 3, 4, 5]
+    assert [slot.pick for slot in slots_of(played)] == [SLOTS[k].pick for k in (0, 1, 2, 1, 2, 1)]
     assert played.dropped == {1, 2, 3}
-    kept = [slot.category for place, slot in enumerate(played.slots) if place not in played.dropped]
+    kept = [slot.category for place, slot in enumerate(slots_of(played)) if place not in played.dropped]
     assert sorted(kept) == ["3", "3", "4"], "the mix that is learned from is the mix that was chosen"
     assert played.num_rounds == 3
 
@@ -163,8 +167,16 @@ def test_section_14_1_the_bandit_hears_the_mean_over_all_groups_of_a_pick_and_ho
     slots = choice.slots(2, 1, "words", ["words"])
     again = [*slots, *(replace(slots[1], index=2 + k) for k in range(3))]
     signals = [0.5, 0.0, 0.0, None, 0.3]
-    assert by_pick(again, signals) == [(slots[0], 0.5, 1), (slots[1], pytest.approx(0.1), 3)]
-    choice.learn(again, signals, [0.5, 1.0, 1.0, None, 0.4])
+    scores = [0.5, 1.0, 1.0, None, 0.4]
+    groups = [
+        episodes.in_slot(episodes.group([1.0]), slot, signal=signal, score=score)
+        for slot, signal, score in zip(again, signals, scores, strict=True)
+    ]
+    assert [(own[0].slot, mean_of(group.signal for group in own)) for own in by_pick(groups)] == [
+        (slots[0], 0.5),
+        (slots[1], pytest.approx(0.1)),
+    ]
+    choice.learn(groups)
     told = choice.bandits["words"].values()
     arms = [slot.category for slot in slots]
     expected = {arms[0]: 0.5, arms[1]: 0.1} if arms[0] != arms[1] else {arms[0]: 0.8 / 4}
@@ -179,7 +191,8 @@ def test_a_pick_that_was_played_again_weighs_once_by_its_importance() -> None:
         seed=0,
     )
     (slot,) = choice.slots(1, 1, "words", ["words"])
-    choice.learn([slot, replace(slot, index=1)], [0.0, 0.5], [0.0, 0.5])
+    one = episodes.in_slot(episodes.group([1.0]), slot, signal=0.0, score=0.0)
+    choice.learn([one, replace(one, slot=replace(slot, index=1), signal=0.5, score=0.5)])
     weights = dict(
         zip(choice.bandits["words"].arms, cast("Any", choice.bandits["words"]).log_weight, strict=True)
     )
@@ -189,7 +202,7 @@ def test_a_pick_that_was_played_again_weighs_once_by_its_importance() -> None:
 
 def test_section_14_1_generated_and_kept_groups_are_counted_by_arm() -> None:
     told = Told(lambda stream, n, size: SPREAD if in_round(stream) or n != 1 else EQUAL)
-    found = metrics.of_plans(play(told, {"dynamic_sampling": DynamicSampling(10)}))
+    found = step_metrics.of_plans(play(told, {"dynamic_sampling": DynamicSampling(10)}))
     assert {record.name for record in found} <= METRICS.keys()
     counts = {(record.name, record.category): record.value for record in found if record.environment}
     assert counts == {
@@ -215,7 +228,7 @@ def test_section_14_3_tasks_of_the_batch_are_played_again_at_the_other_temperatu
     (side,) = played.sides
     assert (side.group.task.index, side.advantage, side.temperature) == (2, 0.25, 1.2)
     assert [side.group.scored[k].score.value for k in side.taught] == [1.0, 1.0]
-    assert len(played.groups) == len(played.slots) == 3, "they are no groups of the batch"
+    assert len(played.groups) == 3, "they are no groups of the batch"
 
 
 def test_section_14_3_side_rows_are_rows_of_the_update_and_of_no_group(policy: Policy) -> None:
@@ -230,7 +243,7 @@ def test_section_14_3_side_rows_are_rows_of_the_update_and_of_no_group(policy: P
     assert is_off_policy(rows, version=4), "what another temperature wrote does not tell the mean log-prob"
     assert not is_off_policy(rows[:4], version=4)
     assert is_off_policy(rows[:4], version=5)
-    found = {record.name: record.value for record in metrics.of_plans(played)}
+    found = {record.name: record.value for record in step_metrics.of_plans(played)}
     assert found == {"tempered_rows": 3, "tempered_temperature": 1.2}
     assert found.keys() <= METRICS.keys()
 
@@ -264,7 +277,7 @@ def test_section_14_2_the_rest_of_an_arms_samples_goes_where_the_pilot_says(
     assert [call["sizes"] for call in told.calls] == [[2, 2, 2], [3, 2, 1]]
     assert [call["places"] for call in told.calls] == [[(n, 0) for n in range(3)], [(n, 2) for n in range(3)]]
     assert [len(group.samples) for group in played.groups] == [5, 4, 3]
-    found = {record.name: record.value for record in metrics.of_plans(played)}
+    found = {record.name: record.value for record in step_metrics.of_plans(played)}
     assert found == {"smallest_group": 3, "largest_group": 5}
     assert found.keys() <= METRICS.keys()
 
@@ -373,7 +386,8 @@ def test_a_tag_that_is_one_token_is_found_without_reading(policy: Policy) -> Non
     ("completion", "answer"), [(" 7\n", "7"), (f"so{TAG} 7", "7"), (f"a{TAG}b{TAG}\n c ", "c"), ("", "")]
 )
 def test_the_answer_is_what_stands_behind_all_thinking(completion: str, answer: str) -> None:
-    assert answer_of(completion) == answer
+    (one,) = episodes.group([1.0]).samples
+    assert replace(one, completion=completion).answer == answer
 
 
 def test_a_trajectory_knows_arm_turns_answer_and_how_the_episode_ended() -> None:
@@ -401,12 +415,11 @@ def test_a_batch_played_ahead_survives_with_all_that_plans_made_of_it(tmp_path: 
     side = TemperedRows(groups[2], (0,), 0.25, 1.2)
     turned = Group(groups[0].task, tuple(replace(s, turn_starts=(3, 4)) for s in groups[0].samples))
     passed_over = {"chat": PassedOver(2, "task 4: 90 tokens")}
-    played = RolloutBatch(
-        7, slots, [turned, groups[1]], frozenset({1}), [side], 3, ("tempered",), passed_over=passed_over
-    )
-    batch_file.save(played, tmp_path)
-    read = batch_file.load(tmp_path, environments)
-    assert read.slots == slots
+    ours = [episodes.in_slot(one, slot) for one, slot in zip([turned, groups[1]], slots, strict=True)]
+    played = RolloutBatch(7, ours, frozenset({1}), [side], 3, ("tempered",), passed_over=passed_over)
+    batch.save(played, tmp_path)
+    read = batch.load(tmp_path, environments)
+    assert slots_of(read) == slots
     for name in ("step", "dropped", "num_rounds", "plans", "seconds", "passed_over"):
         assert getattr(read, name) == getattr(played, name), name
     assert [(s.taught, s.advantage, s.temperature) for s in read.sides] == [((0,), 0.25, 1.2)]

@@ -12,7 +12,7 @@ import pytest
 from tokenizers import normalizers
 
 from environments import Environment, first_tasks
-from orchestrator.recording.event_texts import of_prompts
+from orchestrator.recording.events import of_prompts
 from orchestrator.rollout.prompt_limits import LISTED, PromptLimits, most_tokens
 from policies.encoder import Encoder
 from policies.models.tokenizer import VocabularySample, build_tokenizer

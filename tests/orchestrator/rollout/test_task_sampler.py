@@ -3,21 +3,20 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from environments import Box, Environment, EnvironmentFault, Task, TaskStream, pool_of
 from orchestrator import random_streams
 from orchestrator.bandits.contracts import Pick
-from orchestrator.choosing.choice import Slot
 from orchestrator.errors import SpecError
-from orchestrator.rollout.player import Group
+from orchestrator.played_group import Slot
 from orchestrator.rollout.task_sampler import TaskSampler
 from orchestrator.spec.model import CurriculumSection
 from tests.environments.fakes import Fake, create
 from tests.environments.rows.making import made, sums
+from tests.orchestrator.rollout.episodes import of_task
 
 
 def drawing(seed: int = 0, **section: Any) -> TaskSampler:
@@ -97,12 +96,13 @@ def test_the_cursor_draws_slot_by_slot_what_the_streams_give() -> None:
 ADAPTIVE = ["pools", "mopps", "bots", "learnability", "vcrl", "plr", "boltzmann"]
 
 
-def teach(drawn: TaskSampler, batch: Sequence[Slot], tasks: Sequence[Task]) -> None:
+def teach(drawn: TaskSampler, tasks: Sequence[Task]) -> None:
     """Tell how it went: by the last digit of the number that a task asks for; one group could not be scored."""
-    groups = [cast(Group, SimpleNamespace(task=task, scored=[None] * 8)) for task in tasks]
     scores: list[float | None] = [int(task.answer or 0) % 5 / 4 for task in tasks]
     scores[0] = None
-    drawn.learn(batch, groups, [None if s is None else s * (1 - s) for s in scores], scores)
+    drawn.learn(
+        [of_task(task, s, None if s is None else s * (1 - s)) for task, s in zip(tasks, scores, strict=True)]
+    )
 
 
 @pytest.mark.parametrize("selection", ADAPTIVE)
@@ -113,7 +113,7 @@ def test_every_selection_draws_training_tasks_and_none_twice(selection: str) -> 
         assert [(t.environment, t.category) for t in tasks] == [(s.environment, s.category) for s in BATCH]
         assert len({task.key for task in tasks}) == len(BATCH)
         assert {pool_of(task.key) for task in tasks} == {"train"}
-        teach(drawn, BATCH, tasks)
+        teach(drawn, tasks)
 
 
 @pytest.mark.parametrize("selection", ADAPTIVE)
@@ -124,7 +124,7 @@ def test_a_selection_survives_json_between_draw_and_learn(selection: str) -> Non
         other = drawing(selection={"type": selection, "tasks": 200})
         assert other.load_state(json.loads(json.dumps(one.state()))) == []
         for drawn in (one, other):
-            teach(drawn, BATCH, tasks)
+            teach(drawn, tasks)
         assert one.state() == other.state()
         assert keys(other) == keys(one)
 
@@ -135,7 +135,7 @@ def test_learning_changes_what_is_drawn() -> None:
     for _ in range(6):
         tasks = taught.draw(BATCH)
         differs |= tasks != untaught.draw(BATCH)
-        teach(taught, BATCH, tasks)
+        teach(taught, tasks)
     assert differs
 
 
@@ -174,8 +174,7 @@ def test_adarft_begins_with_the_easiest_rows_and_rises(tmp_path: Path) -> None:
     for _ in range(20):
         tasks = drawn.draw(batch)
         means.append(sum(task.index for task in tasks) / 5)
-        groups = [cast(Group, SimpleNamespace(task=task, scored=[None] * 8)) for task in tasks]
-        drawn.learn(batch, groups, [0.2] * 5, [0.8] * 5)
+        drawn.learn([of_task(task, 0.8, 0.2) for task in tasks])
     assert means[0] < 10
     assert means[-1] > 150
 
@@ -197,7 +196,7 @@ def test_a_category_with_ranges_goes_by_the_teacher_whatever_the_selection() -> 
     drawn = TaskSampler(environments, section, 0)
     batch = slots("boxed/easy", "boxed/hard", "boxed/easy")
     tasks = drawn.draw(batch)
-    teach(drawn, batch, tasks)
+    teach(drawn, tasks)
     assert {key: saved["type"] for key, saved in drawn.state().items()} == {
         "boxed/easy": "teacher random",
         "boxed/hard": "pools",

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from environments import Environment, Task, training_roster
-from orchestrator.rollout.task_sources import LATEST, SelectionTaskSource, TaskOutcome
+from orchestrator.played_group import PlayedGroup
+from orchestrator.rollout.task_sources import LATEST, SelectionTaskSource
 from orchestrator.selections.contracts import Selection, TaskResult
 from tests.environments.fakes import create
+from tests.orchestrator.rollout.episodes import of_task
 
 
 class Scripted(Selection):
@@ -35,8 +37,8 @@ def source(script: Sequence[Sequence[int]], environment: Environment | None = No
     return SelectionTaskSource(environment, "easy", roster, Scripted(len(roster), script))
 
 
-def result(task: Task, score: float = 0.5) -> TaskOutcome:
-    return TaskOutcome(task, score, 8, 0.25)
+def result(task: Task, score: float = 0.5) -> PlayedGroup:
+    return of_task(task, score, 0.25)
 
 
 def test_positions_are_places_in_the_roster_and_results_find_back() -> None:

@@ -9,10 +9,10 @@ import pytest
 
 from environments import Admission, Box, Category, Environment, EnvironmentFault, Task, belongs, pool_of
 from orchestrator.bandits.contracts import Floats
-from orchestrator.rollout.task_sources import TaskOutcome
-from orchestrator.rollout.teacher_source import TeacherTaskSource
+from orchestrator.rollout.task_sources import TeacherTaskSource
 from orchestrator.teachers import alp_gmm, random
 from orchestrator.teachers.contracts import Teacher
+from tests.orchestrator.rollout.episodes import of_task
 
 
 class Boxed(Environment):
@@ -149,7 +149,7 @@ def test_the_teacher_hears_of_the_cell_that_was_played():
     environment, teacher = Boxed(held_out=[5]), at_length(5)
     one = taught(environment, teacher)
     tasks = one.draw(3)
-    one.learn([TaskOutcome(task, score, 8, 0.1) for task, score in zip(tasks, (0.1, 0.5, 0.9), strict=True)])
+    one.learn([of_task(task, score, 0.1) for task, score in zip(tasks, (0.1, 0.5, 0.9), strict=True)])
     one.learn([])
     ((points, scores),) = teacher.told
     assert [int(point[0] * 8) + 1 for point in points] == lengths(environment, tasks) == [4, 4, 4]
@@ -161,7 +161,7 @@ def played(one: TeacherTaskSource, num_steps: int) -> list[int]:
     indices: list[int] = []
     for _ in range(num_steps):
         tasks = one.draw(16)
-        one.learn([TaskOutcome(task, (task.index % 7) / 6, 8, None) for task in tasks])
+        one.learn([of_task(task, (task.index % 7) / 6) for task in tasks])
         indices += [task.index for task in tasks]
     return indices
 

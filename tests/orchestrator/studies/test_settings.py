@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.setting_labels import label_of, leaves, slug, text_of
+from orchestrator.spec.setting_labels import label_of, leaves, slug, text_of
 from orchestrator.studies.study import Study
 from tests.orchestrator.studies.studies import made_study
 

@@ -1,4 +1,4 @@
-"""A policy that has diverged: what is said of it, and which checkpoints it can go back to.
+"""Why a run stops that nobody asked to: its policy has diverged, or its disk is full; and from where it can go on.
 
 Weights are known to be good once a batch or an evaluation was played with them. So a checkpoint is, if its weights are
 older than those whose logits were not finite; which these were stands in the event that the divergence left.
@@ -9,21 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from orchestrator.errors import UserError
+from environments import EnvironmentFault
+from orchestrator.errors import EvergreenError, UserError
 from orchestrator.progress import Progress
 from orchestrator.recording.checkpoint import EXPECTED, MAY_BE
 from orchestrator.spec import Spec
-from policies.errors import NonFiniteLogits
+from policies.errors import NonFiniteLogits, PolicyError
 from store.checkpoints import open_checkpoint
-from store.errors import CheckpointError
+from store.errors import CheckpointError, StoreError
+from store.ledger import Reading
 from store.ledger.query_rows import EventRow
 from store.records import CheckpointRecord, EventRecord
+from store.storage import refusal
 
 KIND = "diverged"  # of the event
 LOWER = 10  # the learning rate that is proposed is this many times lower
 
 
-def incident(
+def divergence_event(
     error: NonFiniteLogits, at: Progress, spec: Spec, folder: Path, records: Sequence[CheckpointRecord]
 ) -> EventRecord:
     """Say where the policy diverged, and how to go on: from the last healthy boundary, with a lower learning rate.
@@ -36,7 +39,7 @@ def incident(
     text = f"the policy diverged at step {at.step}: {error} (version {error.version} of the weights)"
     good = [record for record in records if _is_older(folder / record.folder, error.version)]
     if not good:
-        raise UserError(f"{text}. {_from_the_start(spec, at)}")
+        raise UserError(f"{text}. {_no_way_back(spec, at)}")
     stages = [record.num_boundaries - 1 for record in good if record.kind == "boundary"]
     if stages:
         command = f"evergreen fork {spec.name} --stage {stages[0]} --set learner.lr={_lower(spec)}"
@@ -49,7 +52,7 @@ def incident(
     return EventRecord(KIND, text, {"version": error.version})
 
 
-def last(events: Sequence[EventRow]) -> EventRow | None:
+def last_divergence(events: Sequence[EventRow]) -> EventRow | None:
     """Find the divergence that a run has not gone behind since; a run that goes back to a checkpoint forgets it."""
     return next((event for event in reversed(events) if event.kind == KIND), None)
 
@@ -64,7 +67,7 @@ def healthy_under(divergence: EventRow | None) -> Callable[[Path], None]:
     return check
 
 
-def warning(divergence: EventRow | None, spec: Spec) -> list[EventRecord]:
+def divergence_warnings(divergence: EventRow | None, spec: Spec) -> list[EventRecord]:
     """Say, before the same steps are gone through again, where they led to."""
     if divergence is None:
         return []
@@ -83,7 +86,7 @@ def _is_older(folder: Path, version: int) -> bool:
     return found < version
 
 
-def _from_the_start(spec: Spec, at: Progress) -> str:
+def _no_way_back(spec: Spec, at: Progress) -> str:
     if at.step == 0:
         start = (
             "lower `warm_start.lr`" if spec.warm_start else "its weights are damaged, or not for this dtype"
@@ -94,3 +97,18 @@ def _from_the_start(spec: Spec, at: Progress) -> str:
 
 def _lower(spec: Spec) -> str:
     return f"{(spec.learner.lr or 0.0) / LOWER:g}"
+
+
+def full_disk(error: Exception, reading: Reading, name: str, folder: Path) -> str | None:
+    """Say why a run stops when an error comes from a disk that takes no more; None: the error is another."""
+    said = None if isinstance(error, EnvironmentFault | EvergreenError | PolicyError) else refusal(error)
+    if said is None:
+        return None
+    where = "" if "cannot be written" in said else f"{folder} cannot be written: "
+    try:
+        records = reading.checkpoints(name)
+    except StoreError:  # a ledger on the same disk may be unreadable, too
+        return f"{where}{said}. Nothing that was saved is lost"
+    if not records:
+        return f"{where}{said}. It has no checkpoint yet and will begin at step 0"
+    return f"{where}{said}. Nothing is lost: the newest checkpoint is of step {records[0].step}"

@@ -1,0 +1,171 @@
+"""What was decided, what went wrong and what a step's numbers warn of, in words, for the ledger and for callbacks.
+
+An alarm is raised when it begins, and again only after it has calmed down; which ones are on is part of a run's
+position, so that a resumed run does not repeat them. Each is a function that yields its name and its text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+
+from environments import Environment, PassedOver
+from orchestrator.played_group import Group, unscorable
+from orchestrator.progress import Progress
+from orchestrator.rollout.prompt_limits import PromptLimits
+from policies.learner import UpdateReport
+from store.records import DECISION, EventRecord, MetricRecord
+
+REASONS, PLACES = 3, 5  # named in an event
+# Mean |log-prob of the sampler - of the learner| at equal weights, nats: rounding stays far below in float32; the other
+# two are common experience, not measured by us.
+MOST_GAP = {"float32": 1e-4, "bfloat16": 0.05, "float16": 0.05}
+MOST_CAPPED = 0.01  # share of tokens
+MOST_CUT_OFF = 0.5  # share of an environment's samples
+FEWEST_SAMPLES = 16  # before a share of samples means anything
+MOST_SILENT = 10  # steps in a row in which no group of the stage's own environment has a signal
+
+Alarms = Iterator[tuple[str, str]]  # name and text
+Silence = Mapping[str, Sequence[int]]  # see `Progress.silence`
+
+
+def of_data(environments: Mapping[str, Environment], remarks: Sequence[str]) -> list[EventRecord]:
+    """Say what of the environments' data is not used, and what cannot be measured."""
+    events = []
+    for name, environment in environments.items():
+        if environment.num_left_out:
+            text = f"rows of {name} that cannot be used and are left out: {environment.num_left_out:,}"
+            why = "; ".join(map(str, environment.flaws[:REASONS])) or f"the first: {environment.left_out[0]}"
+            events.append(EventRecord("left out", f"{text}; {why}; `evergreen validate` lists them"))
+        events += [EventRecord("left out", f"{name}: {text}") for text in environment.remarks]
+    return events + [EventRecord("warning", text) for text in remarks]
+
+
+def of_prompts(known: list[str], prompts: PromptLimits) -> list[EventRecord]:
+    """Say which prompts are too long to be read; `known` names environments reported before, changed in place."""
+    events = []
+    for name, found in prompts.too_long.items():
+        if name not in known:
+            known.append(name)
+            num = "one task" if found.num_tasks == 1 else f"{found.num_tasks:,} tasks"
+            places = ", ".join(f"{place} ({num_tokens})" for place, num_tokens in found.first[:PLACES])
+            more = "" if found.num_tasks <= PLACES else ", ..."
+            text = f"{num} of {name} left out, with prompts longer than {found.limit} tokens: {places}{more}"
+            events.append(EventRecord("left out", text))
+    return events + of_passed_over(known, prompts.take_passed_over())
+
+
+def of_passed_over(known: list[str], passed_over: Mapping[str, PassedOver]) -> list[EventRecord]:
+    """Say, once for an environment, that tasks with long prompts are left out as they are met."""
+    new = {name: passed for name, passed in passed_over.items() if name not in known}
+    known += new
+    return [EventRecord("left out", f"{name}: {passed.text}") for name, passed in new.items()]
+
+
+def end_of_stage(at: Progress) -> list[EventRecord]:
+    """Say that a stop rule ended the stage, if one did."""
+    if at.stop_reason is None:
+        return []
+    steps = f"{at.stage_step} of at most {at.steps_per_stage} steps"
+    return [EventRecord(DECISION, f"stage {at.stage}: {at.environment} ends after {steps}: {at.stop_reason}")]
+
+
+def of_step(groups: Sequence[Group], report: UpdateReport | None) -> list[EventRecord]:
+    """What went wrong in a step: samples without a score, updates left out."""
+    events = unscorable(groups)
+    if report is None:
+        is_scored = any(group.scored for group in groups)  # then a plan left all of them out
+        why = "all groups of this step lack spread" if is_scored else "no sample of this step could be scored"
+        events.append(EventRecord("skipped update", f"{why}: no update"))
+    elif report.num_skipped:
+        text = f"{report.num_skipped} updates were not finite and skipped"
+        events.append(EventRecord("skipped update", text))
+    return events
+
+
+def raise_alarms(
+    on: list[str],
+    metrics: Sequence[MetricRecord],
+    dtype: str,
+    silence: Silence | None = None,
+    *,
+    ends_dead_stages: bool = False,
+) -> list[EventRecord]:
+    """Compare a step's metrics with what is healthy; `on` names the alarms that are on, and is changed in place.
+
+    `dtype`: of the weights. `ends_dead_stages`: a stop rule looks after stages without signal.
+    """
+    pooled = {m.name: m.value for m in metrics if m.environment is None and m.value is not None}
+    now = dict(
+        chain(
+            log_probs_differ(pooled, dtype),
+            weights_are_capped(pooled),
+            answers_are_cut_off(metrics),
+            signals_are_missing(silence or {}, ends_dead_stages),
+        )
+    )
+    news = [EventRecord("alarm", text) for name, text in now.items() if name not in on]
+    on[:] = sorted(now)
+    return news
+
+
+def log_probs_differ(pooled: Mapping[str, float], dtype: str) -> Alarms:
+    """With equal weights the two may differ by rounding; older weights, or another temperature, explain any gap."""
+    gap, most = pooled.get("sampler_gap_mean", 0.0), MOST_GAP[dtype]
+    if pooled.get("versions_behind") == 0 and not pooled.get("tempered_rows") and gap > most:
+        yield (
+            "gap",
+            f"the sampler's log-probs are {gap:.2g} nats a token off the learner's although their weights have the "
+            f"same version ({most:g} is the most expected in {dtype}): stale weights, another chat template or "
+            "temperature, or kernels of lower precision. The same spec on `sampler: transformers` tells",
+        )
+
+
+def weights_are_capped(pooled: Mapping[str, float]) -> Alarms:
+    """Importance weights that reach their cap: the policies of sampler and learner are far apart."""
+    if (capped := pooled.get("tis_capped_frac", 0.0)) > MOST_CAPPED:
+        yield (
+            "capped",
+            f"{capped:.1%} of the tokens reach the cap of the importance weights: the policy that learns is far from "
+            "the one that plays. Lower `learner.lr` or `learner.updates`, or set `sampler: {ahead: 0}`",
+        )
+
+
+def answers_are_cut_off(metrics: Sequence[MetricRecord]) -> Alarms:
+    """Most answers to an environment reach a budget."""
+    for one in metrics:
+        is_share = one.name == "truncated_frac" and one.category is None and one.n >= FEWEST_SAMPLES
+        if is_share and one.environment is not None and one.value is not None and one.value > MOST_CUT_OFF:
+            yield (
+                f"cut off {one.environment}",
+                f"{one.value:.0%} of the answers to {one.environment} were cut off by a budget: raise `max_tokens` (of "
+                "the environment or the sampler), or say what they are worth with `sampler: {cut_off: ...}`",
+            )
+
+
+def signals_are_missing(silence: Silence, ends_dead_stages: bool) -> Alarms:
+    """Steps that taught nothing, by the environment of their stages; why, and what helps against it."""
+    for environment, (num_steps, correct, scored) in silence.items():
+        if num_steps < MOST_SILENT:
+            continue
+        whose = environment or "any environment"
+        text = f"no group of {whose} had a signal in the last {num_steps} steps that were its own: "
+        if correct == scored:
+            text += (
+                f"all {scored:,} answers were correct, nothing is left to learn. Give it harder categories"
+            )
+        elif not correct:
+            text += (
+                f"none of {scored:,} answers was correct, so none was better than another. Give it easier categories, "
+                "a warm start or a larger `step.group_size`; `evergreen check-env` tells whether tasks can be solved"
+            )
+        else:
+            text += (
+                f"all samples of a task did alike ({correct:,} of {scored:,} answers correct). If entropy is near 0, "
+                "an objective that holds it, such as `repo_r`, keeps answers apart"
+            )
+        if environment and ends_dead_stages:
+            text += ". The stop rule `dead_signal` ends such stages"
+        elif environment:
+            text += ". `curriculum: {stage: {stop: [dead_signal]}}` ends such stages"
+        yield f"silent {environment}", text

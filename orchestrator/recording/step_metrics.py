@@ -1,0 +1,226 @@
+"""The numbers of a step, by (environment, category) and pooled, from its groups and its update.
+
+What each name means, its unit and what unhealthy looks like stands in `store.metrics`. The objective's controllers read
+some of them: a step's entropy by category, and the numbers of its update.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from orchestrator.played_group import Group, PlayedGroup
+from orchestrator.rollout.batch import RolloutBatch
+from orchestrator.stopwatch import Stopwatch
+from policies.learner import UpdateReport
+from policies.objectives.registry import load
+from store.metrics import METRICS
+from store.records import ArmRecord, MetricRecord
+
+Place = tuple[str | None, str | None]  # environment, category; None: all of them
+Sums = Mapping[str, tuple[float, float]]  # "environment/category" -> (sum over tokens in nats, tokens)
+
+PARTS = ("draw", "play", "score", "wait", "update")  # of a step's time; the rest is "other"
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """A step: what was played, and what was learned from it."""
+
+    batch: RolloutBatch
+    arms: Sequence[ArmRecord]  # as they stand after learning, before anything else is picked
+    version: int  # of the weights that the update began with
+    report: UpdateReport | None  # None: nothing could be scored
+    update: Sequence[MetricRecord]  # the numbers of the update
+    controlled: Mapping[str, float]  # what the objective's controllers log
+
+
+@dataclass
+class GroupTally:
+    """Sums over some of a step's groups; ratios are taken last, so tallies add exactly."""
+
+    num_groups: int = 0
+    num_samples: int = 0
+    num_scored: int = 0
+    num_correct: int = 0
+    num_tokens: int = 0
+    num_truncated: int = 0
+    num_turns: int = 0
+    most_turns: int = 0  # of one sample
+    num_zero_var: int = 0  # of the groups with at least two scored samples
+    num_compared: int = 0  # those groups
+    value_sum: float = 0.0
+    entropy_sum: float = 0.0
+    signal_sum: float = 0.0
+    num_signals: int = 0
+
+    def add(self, group: PlayedGroup) -> None:
+        """Take a group in."""
+        values = group.values
+        self.num_groups += 1
+        self.num_samples += len(group.samples)
+        self.num_scored += len(values)
+        self.num_correct += sum(group.correct)
+        self.num_tokens += group.num_tokens
+        self.num_truncated += group.num_truncated
+        self.num_turns += sum(sample.num_turns for sample in group.samples)
+        self.most_turns = max(self.most_turns, *(sample.num_turns for sample in group.samples))
+        self.value_sum += sum(values)
+        self.entropy_sum += group.entropy_sum
+        if len(values) > 1:
+            self.num_compared += 1
+            self.num_zero_var += max(values) == min(values)
+        if group.signal is not None:
+            self.signal_sum, self.num_signals = self.signal_sum + group.signal, self.num_signals + 1
+
+    def records(self, environment: str | None, category: str | None) -> Iterable[MetricRecord]:
+        """Yield this tally's metrics; those with nothing to count are left out."""
+        for name, total, count in (
+            ("reward", self.value_sum, self.num_scored),
+            ("accuracy", self.num_correct, self.num_scored),
+            ("signal", self.signal_sum, self.num_signals),
+            ("zero_var_groups", self.num_zero_var, self.num_compared),
+            ("response_len", self.num_tokens, self.num_samples),
+            ("truncated_frac", self.num_truncated, self.num_samples),
+            ("num_turns", self.num_turns, self.num_samples if self.most_turns > 1 else 0),
+            ("entropy_token", self.entropy_sum, self.num_tokens),
+        ):
+            if count:
+                yield MetricRecord(name, total / count, environment, category, count)
+        unscorable = self.num_samples - self.num_scored
+        yield MetricRecord("num_unscorable", unscorable, environment, category, self.num_samples)
+
+
+def of_groups(groups: Sequence[PlayedGroup]) -> list[MetricRecord]:
+    """Metrics of every (environment, category) present, of every environment, and of the whole batch."""
+    tallies: dict[Place, GroupTally] = {}
+    for group in groups:
+        for place in _places(group):
+            tallies.setdefault(place, GroupTally()).add(group)
+    return [record for place, tally in tallies.items() for record in tally.records(*place)]
+
+
+def of_update(report: UpdateReport | None) -> list[MetricRecord]:
+    """What the update did; what is not finite is kept as missing."""
+    if report is None:
+        return []
+    records = [_finite(_known(name), value) for name, value in report.metrics.items()]
+    for arm, (total, count) in report.covariance.items():
+        environment, _, category = arm.partition("/")
+        if count:
+            place = (environment or None, category or None)
+            records.append(MetricRecord("covariance", total / count, *place, int(count)))
+    return records
+
+
+def of_controllers(logged: Mapping[str, float], update: Sequence[MetricRecord]) -> list[MetricRecord]:
+    """What the objective's controllers log, but for what the update says itself."""
+    told = {one.name for one in update}
+    return [_finite(known, value) for name, value in logged.items() if (known := _known(name)) not in told]
+
+
+def readable(update: Sequence[MetricRecord]) -> dict[str, float]:
+    """The numbers of an update as controllers read them, by name; those that are not finite are left out."""
+    return {one.name: one.value for one in update if one.value is not None}
+
+
+def entropies(groups: Sequence[Group], report: UpdateReport | None, source: str) -> Sums:
+    """The entropies of a step's tokens, from the objective's source (`entropy` in its section).
+
+    The sampler's and the surprisal are those of all tokens that the batch holds. The surprisal that is weighed by the
+    learner is that of the rows which it was given: without what could not be scored, or what a plan left out.
+    """
+    if source == "surprisal_iw":
+        return {} if report is None else report.surprisal
+    sums: dict[str, tuple[float, float]] = {}
+    for group in groups:
+        if source == "surprisal":
+            own = -sum(float(sample.logprobs[sample.mask].sum(dtype=np.float64)) for sample in group.samples)
+        else:
+            own = group.entropy_sum
+        total, count = sums.get(group.arm, (0.0, 0))
+        sums[group.arm] = (total + own, count + group.num_tokens)
+    return sums
+
+
+def _known(name: str) -> str:
+    """The ledger's name for what an objective tells; parts, of which some are a user's own, have names of their own."""
+    return name if name in METRICS or name.startswith("force_") else f"part_{name}"
+
+
+def _finite(name: str, value: float) -> MetricRecord:
+    return MetricRecord(name, value if math.isfinite(value) else None)
+
+
+def _places(group: PlayedGroup) -> tuple[Place, Place, Place]:
+    """Where a group counts: in its category, in its environment, in the whole batch."""
+    return (group.slot.environment, group.slot.category), (group.slot.environment, None), (None, None)
+
+
+def of_plans(batch: RolloutBatch) -> list[MetricRecord]:
+    """What the objective's data plans did; nothing without them."""
+    records: list[MetricRecord] = []
+    effects = {load("plans", name).info.plan for name in batch.plans}
+    if "drops_even_groups" in effects:  # what was generated and what was kept are to be of one mix
+        records.append(MetricRecord("generation_rounds", batch.num_rounds))
+        generated = Counter(place for group in batch.groups for place in _places(group))
+        dropped = Counter(place for number in batch.dropped for place in _places(batch.groups[number]))
+        for place, num in generated.items():
+            records.append(MetricRecord("groups_generated", num, *place))
+            records.append(MetricRecord("groups_kept", num - dropped[place], *place))
+    if "sizes_groups" in effects:
+        sizes = [len(group.samples) for group in batch.groups]
+        records += [MetricRecord("smallest_group", min(sizes)), MetricRecord("largest_group", max(sizes))]
+    if batch.sides:
+        num_rows = sum(len(side.taught) for side in batch.sides)
+        num_samples = sum(len(side.group.samples) for side in batch.sides)
+        records.append(MetricRecord("tempered_rows", num_rows, n=num_samples))
+        records.append(MetricRecord("tempered_temperature", batch.sides[0].temperature))
+    return records
+
+
+def of_passed_over(batch: RolloutBatch) -> list[MetricRecord]:
+    """How many tasks were met and left out while the batch was drawn; nothing where none was."""
+    nums: dict[str | None, int] = {name: passed.num for name, passed in batch.passed_over.items()}
+    if nums:
+        nums[None] = sum(nums.values())
+    return [MetricRecord("passed_over", num, name) for name, num in nums.items()]
+
+
+def of_versions(groups: Sequence[Group], version: int) -> list[MetricRecord]:
+    """How old the weights were that wrote the batch, on weights of this version."""
+    spans = [span for group in groups for sample in group.samples for span in sample.spans]
+    behind = sum((version - span.version) * (span.end - span.start) for span in spans)
+    total = sum(span.end - span.start for span in spans)
+    return [MetricRecord("versions_behind", behind / total, n=total)] if total else []
+
+
+def of_time(watch: Stopwatch, groups: Sequence[Group], report: UpdateReport | None) -> list[MetricRecord]:
+    """Where the step's time went, up to now, and how many of the policy's tokens passed in a second.
+
+    What another thread did at the same time is no part of the step's time, but it is the time that playing took.
+    """
+    own = {part: watch.seconds.get(part, 0.0) for part in PARTS}
+    num_tokens: dict[str | None, int] = {None: 0}
+    for group in groups:
+        for name in (None, group.task.environment):
+            num_tokens[name] = num_tokens.get(name, 0) + group.num_tokens
+    played_s = own["play"] + watch.beside.get("play", 0.0)
+    of_update = (
+        {"tokens_per_s_update": num_tokens[None], "tokens_fed_per_s": report.num_tokens_fed} if report else {}
+    )
+    return [
+        *(MetricRecord(f"seconds_{part}", value) for part, value in own.items()),
+        MetricRecord("seconds_other", max(0.0, watch.total - sum(own.values()))),
+        MetricRecord("tokens_per_s", num_tokens[None] / watch.total),
+        *(
+            MetricRecord("tokens_per_s_play", num / played_s, name)
+            for name, num in num_tokens.items()
+            if played_s
+        ),
+        *(MetricRecord(name, num / own["update"]) for name, num in of_update.items()),
+    ]
