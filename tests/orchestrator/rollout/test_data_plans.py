@@ -83,7 +83,8 @@ def play(told: Told, plans: dict[str, Any], **objective: Any) -> RolloutBatch:
     spec = load_spec(small(step={"groups": 3, "group_size": 4}, objective={"preset": "rloo", **objective}))
     fake = cast("Any", told)
     tasks = [task(slot.category, slot.index) for slot in SLOTS]
-    return DataPlans(spec, fake, fake, cast("Any", None)).play(5, SLOTS, tasks, plans, Stopwatch())
+    learner = cast("Any", SimpleNamespace(passes=None))
+    return DataPlans(spec, fake, fake, learner).play(5, SLOTS, tasks, plans, Stopwatch())
 
 
 def slots_of(played: RolloutBatch) -> list[Slot]:
