@@ -175,16 +175,6 @@ def outcomes_as_text(numbers: Mapping[str, float | None], digits: int = 2) -> di
     return {one.name: written[one.name] for one in OUTCOMES if one.name in written}
 
 
-def duration(seconds: float) -> str:
-    """Write a time as people say it: 48 s, 2 min 50 s, 3 h 05 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
-
-
 def number(value: float | None, digits: int = 2) -> str:
     """Write a number the way all tables do: .37, -.05, 1.07; a missing one is a dash."""
     if value is None:

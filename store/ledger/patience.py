@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import chain, repeat
 
+from store.duration import duration
 from store.errors import LedgerAway
-from store.sentences import duration
 
 PAUSES_S = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # after the first failure, the second, ...; then the last again
 TELL_S, REMIND_S = 1.0, 60.0  # a wait is first reported after so long, and then again this often
