@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from store import sentences
+from store.duration import duration
 
 Change = tuple[float, float]  # before and after
 
@@ -186,7 +187,7 @@ def test_numbers(value: float | None, plain: str, with_sign: str) -> None:
     ("seconds", "text"), [(47.6, "48 s"), (170, "2 min 50 s"), (3605, "1 h 00 min"), (11100, "3 h 05 min")]
 )
 def test_durations(seconds: float, text: str) -> None:
-    assert sentences.duration(seconds) == text
+    assert duration(seconds) == text
 
 
 @pytest.mark.parametrize(
