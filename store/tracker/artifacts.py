@@ -7,7 +7,7 @@ import json
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple
+from dataclasses import asdict
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ def write(folder: Path, history: HistoryPages, until: Cursor, run_folder: Path) 
     with ParquetWriter(folder / "picks.parquet", columns) as file:  # all decisions with their probabilities
         for after in range(-1, until.step, STEPS_AT_ONCE):
             picks = read.picks(name, after, min(after + STEPS_AT_ONCE, until.step))
-            file.write([astuple(pick) for pick in picks])
+            file.write([tuple(getattr(pick, column.name) for column in columns) for pick in picks])
     _samples(folder / "samples", read, name, until.num_boundaries - 1)
     copy_report(run_folder, folder)
 

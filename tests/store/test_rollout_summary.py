@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from store.ledger import Ledger
-from store.ledger.testing import example
 from store.records import MetricRecord, StepRecord
 from store.rollout_summary import batch_rows, compact, environment_columns, environment_rows, of_run
+from tests.store.ledger import example
 
 
 def with_numbers(record: Any) -> Any:
