@@ -84,7 +84,7 @@ def test_a_fork_shares_its_past_and_goes_its_own_way(home: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "scheduler", ["boltzmann", "round_robin", "{type: discounted_ucb, reward: total_gain}"]
+    "scheduler", share(["{type: discounted_ucb, reward: total_gain}", "boltzmann", "round_robin"], 1)
 )
 def test_an_environment_may_join_at_a_fork(home: Path, scheduler: str) -> None:
     overrides = [JOINING, f"curriculum.scheduler={scheduler}", "curriculum.stages=7"]

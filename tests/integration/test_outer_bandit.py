@@ -27,7 +27,7 @@ def decisions(home: Path, name: str) -> list[str]:
     return [event["text"] for event in told(home, name)["events"] if event["kind"] == "decision"]
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("scheduler", share(SCHEDULERS, 1))
 def test_each_environment_comes_once_before_the_bandit_decides(tmp_path: Path, scheduler: str) -> None:
     orchestrator.run(scheduled(scheduler), home=tmp_path)
     stages = [stage["environment"] for stage in told(tmp_path, "small")["stages"]]
@@ -70,7 +70,7 @@ def test_a_gain_is_the_change_of_held_out_scores_that_only_the_scheduler_sees(tm
     assert any("(gain; held-out scores " in text for text in decisions(tmp_path, "small"))
 
 
-@pytest.mark.parametrize("reward", ["total_gain", "retention"])
+@pytest.mark.parametrize("reward", share(["total_gain", "retention"], 1))
 def test_the_other_rewards_read_all_environments(tmp_path: Path, reward: str) -> None:
     orchestrator.run(scheduled({"type": "discounted_ucb", "reward": reward, "max_gap": 3}), home=tmp_path)
     seen = scores(tmp_path, "small")

@@ -45,7 +45,7 @@ def test_every_kind_of_state_moves_in_the_runs_compared_here(finished: Path) -> 
     assert component(finished, "small", "tasks")["book/2"]["epoch"] > 0, "a finite category began again"
 
 
-@pytest.mark.parametrize(("name", "overrides"), [("small", []), ("flat", [HERE])])
+@pytest.mark.parametrize(("name", "overrides"), share([("small", []), ("flat", [HERE])], 1))
 def test_a_run_stopped_after_every_step_equals_the_uninterrupted_one(
     finished: Path, name: str, overrides: list[str]
 ) -> None:

@@ -51,6 +51,7 @@ def same_as_alone(home: Path, folder: Path, num_runs: int, **content: Any) -> No
         assert ending(home, run.name) == ending(undisturbed, run.name), run.name
 
 
+@pytest.mark.slow  # 40 s
 def test_a_study_interrupted_and_with_a_run_killed_ends_as_if_nothing_had_happened(
     tmp_path: Path, evergreen: Evergreen
 ) -> None:
