@@ -4,7 +4,7 @@
 
 Writes N rows of JSON lines as verl has them (a conversation of some 300 characters, a truth, five levels) into a
 folder that is thrown away, and opens them in a fresh process: index, checks of every row, content keys, digest of the
-file. Then it draws batches of 256 as the conductor does, one task after the other, over all categories.
+file. Then it draws batches of 256 as the curriculum does, one task after the other, over all categories.
 Goals for 1,000,000 rows: open in 60 s with at most 1.5 GB (peak resident), draw 256 in 5 ms.
 """
 

@@ -1,4 +1,4 @@
-"""What an environment is: the types that cross the wall of this room.
+"""What an environment is: the types that other packages see.
 
 A task is frozen data, an environment gives behaviour to it, an episode plays one task and is used once.
 Nothing here knows about policies, tokens or the ledger.

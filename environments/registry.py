@@ -26,7 +26,7 @@ from typing import Any, cast
 from environments.contracts import EnvironmentFault
 from environments.factories import imported, raised, wrong_name
 
-HOUSE = ("environments", "orchestrator", "policies", "store")  # the packages whose names are ours
+PACKAGES = ("environments", "orchestrator", "policies", "store")  # the packages whose names are ours
 ROOT = Path(__file__).parents[1]
 
 
@@ -93,7 +93,7 @@ class PluginKind:
             )
             raise EnvironmentFault(
                 f"{self.word} type {type_!r} cannot be imported: {raised(error)}"
-                f"{hint if error.name in HOUSE and not is_missing else ''}"
+                f"{hint if error.name in PACKAGES and not is_missing else ''}"
             ) from error
         function: Any = getattr(module, attribute, None)
         if not callable(function):
@@ -144,9 +144,9 @@ def ambiguity(name: str) -> str | None:
 
 
 def _places(name: str) -> Iterator[ModuleSpec]:
-    """Find a module of a package of the house below every folder of the path, in its order."""
+    """Find a module of one of our packages below every folder of the path, in its order."""
     package, *inner = name.split(".")
-    if package not in HOUSE:
+    if package not in PACKAGES:
         return
     folders = (Path(place, *([package, *inner][:-1])) for place in [*sys.path, str(ROOT)])
     for folder in dict.fromkeys(folders):

@@ -14,7 +14,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 
-ROOMS = ("environments", "policies", "store")
+PACKAGES = ("environments", "policies", "store")
 ROOT = Path(__file__).parents[1]
 
 
@@ -25,7 +25,7 @@ class PackageFinder:
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Say where a package of ours is; nothing of any other."""
-        return PathFinder.find_spec(name, [str(ROOT)]) if name in ROOMS else None
+        return PathFinder.find_spec(name, [str(ROOT)]) if name in PACKAGES else None
 
 
 def claim() -> None:
@@ -34,7 +34,7 @@ def claim() -> None:
     Raises:
         ImportError: another package of that name has been imported already.
     """
-    for name in ROOMS:
+    for name in PACKAGES:
         others = [Path(place).resolve() for place in getattr(sys.modules.get(name), "__path__", [])]
         if name in sys.modules and (ROOT / name).resolve() not in others:
             raise ImportError(

@@ -1,6 +1,6 @@
 """What a bandit is: pick, learn, probabilities, and a state that survives JSON.
 
-A bandit chooses among named arms that change while the policy learns. The conductor asks for picks, plays them,
+A bandit chooses among named arms that change while the policy learns. The curriculum asks for picks, plays them,
 and gives one feedback a pick, possibly late or twice. Numpy and pydantic are all this package imports.
 
 Two clocks: a *step* is one call of `pick`, a *slot* one pick. Every option says which it counts in.

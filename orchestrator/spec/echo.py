@@ -20,7 +20,7 @@ def cut(text: str) -> str:
 
 
 def without_long_texts(message: str, raw: Any) -> str:
-    """Shorten those texts in a message that are long in the spec, whichever room's validator repeated them."""
+    """Shorten those texts in a message that are long in the spec, whichever package's validator repeated them."""
     for text in {text for text in _texts(raw) if len(text) > LONGEST}:
         for written in (text, repr(text)[1:-1]):
             message = message.replace(written, _cut(written))

@@ -48,7 +48,7 @@ def nested(validate: Callable[[Any], BaseModel]) -> Callable[[Any], BaseModel]:
 
 
 def nested_model(model: type[BaseModel]) -> Any:
-    """Type a field that holds another room's options, short forms included."""
+    """Type a field that holds another package's options, short forms included."""
 
     def validate(raw: Any) -> BaseModel:
         return raw if isinstance(raw, model) else model.model_validate(raw)

@@ -361,7 +361,7 @@ class Spec(Section):
 
     @field_validator("name")
     @classmethod
-    def _name_is_aslug(cls, name: str) -> str:
+    def _name_is_a_slug(cls, name: str) -> str:
         from store.errors import HomeError
         from store.home import check_name
 

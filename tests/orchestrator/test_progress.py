@@ -13,7 +13,7 @@ def earning(*signals: float) -> list[PlayedGroup]:
 
 
 def course(at: Progress) -> str:
-    """Walk a curriculum to its end as the conductor does: B boundary, S stage, . step."""
+    """Walk a curriculum to its end as the loop does: B boundary, S stage, . step."""
     done = ""
     while not at.is_finished:
         if at.is_at_boundary:
