@@ -55,26 +55,14 @@ class Skipped:
 
 
 @dataclass(frozen=True)
-class OpenComponent:
-    """A component of an open checkpoint."""
-
-    name: str
-    version: int
-    folder: Path
-
-
 class OpenCheckpoint:
     """A checkpoint whose components are those expected. Made by `open_checkpoint`."""
 
-    def __init__(self, folder: Path, components: Mapping[str, OpenComponent]) -> None:
-        self.folder, self.components = folder, components
-
-    def __getitem__(self, name: str) -> OpenComponent:
-        return self.components[name]
+    components: Mapping[str, Path]  # the folder of each
 
     def read_json(self, name: str) -> Any:
         """Read what `json_component` wrote."""
-        return json.loads((self.components[name].folder / STATE).read_text("utf-8"))
+        return json.loads((self.components[name] / STATE).read_text("utf-8"))
 
 
 def json_component(name: str, version: int, data: Any) -> Component:
@@ -101,9 +89,8 @@ def write(target: Path, components: Iterable[Component]) -> tuple[str, int]:
 def describe(run_folder: Path, name: str) -> SavedCheckpoint:
     """Describe a checkpoint as its manifest does; its files are not read. Raises `CheckpointError`."""
     folder = run_folder / FOLDER / name
-    components = _manifest(folder)["components"]
     manifest = folder / MANIFEST
-    num_bytes = _num_bytes(components) + manifest.stat().st_size
+    num_bytes = _num_bytes(_manifest(folder)["components"]) + manifest.stat().st_size
     return SavedCheckpoint(f"{FOLDER}/{name}", sha256_of(manifest), num_bytes)
 
 
@@ -151,7 +138,7 @@ def open_checkpoint(
             f"The checkpoint {folder} does not fit this Evergreen and spec: {'; '.join(wrong)}. "
             "Resume with the version that wrote it, or start a new run from its weights."
         )
-    return OpenCheckpoint(folder, {name: OpenComponent(name, v, folder / name) for name, v in found.items()})
+    return OpenCheckpoint({name: folder / name for name in found})
 
 
 def weights_sha256(folder: Path) -> str:
@@ -192,11 +179,7 @@ def superfluous(
     """
     between = [record for record in records if record.kind != "boundary"]
     kept = {record.folder for record in (*records[:1], *between[:keep])}
-    return [
-        record
-        for record in records
-        if record.folder not in kept and (boundaries or record.kind != "boundary")
-    ]
+    return [record for record in (records if boundaries else between) if record.folder not in kept]
 
 
 def prune(
@@ -247,7 +230,6 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 
 def _has_files(part: Any) -> bool:
-    """Whether a component is described with its version and files."""
     files = part.get("files") if isinstance(part, dict) and isinstance(part.get("version"), int) else None
     return isinstance(files, dict) and all(
         isinstance(file, dict) and {"sha256", "num_bytes"} <= file.keys() for file in files.values()

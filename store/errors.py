@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 from store.secrets import without_logins
+
+
+def did_you_mean(name: str, known: Iterable[str], most: int = 1) -> str:
+    """Ask whether names like an unknown one were meant; nothing is like it: an empty text."""
+    near = get_close_matches(name, list(known), most)
+    return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 class StoreError(Exception):

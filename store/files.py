@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import shutil
+import sqlite3
 import stat
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,11 @@ from pathlib import Path
 ASIDE = ".aside-"
 STREAM = re.compile(r"/dev/std(?P<name>out|err)|/(dev|proc/self)/fd/(?P<number>\d+)")
 _REPLACED = "-replaced"
+
+REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EIO)
+# safetensors passes the system's error on in words only
+_IN_WORDS = re.compile(r"os error (\d+)|\bcode: (\d+)")
+_OF_SQLITE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR)
 
 
 def write_bytes(path: Path, content: bytes, private: bool = False) -> None:
@@ -165,3 +171,18 @@ def _name(failed: OSError, path: Path) -> None:
 
 def _aside(path: Path) -> Path:
     return path.with_name(f"{ASIDE}{os.getpid()}-{path.name}")
+
+
+def refusal(error: BaseException | None) -> str | None:
+    """Say which file cannot be written and why, if that is what is behind an error; None: it is not."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in REFUSED:
+            why, file = os.strerror(error.errno), error.filename
+            is_named = isinstance(file, str | bytes | os.PathLike) and file
+            return f"{os.fsdecode(file)} cannot be written: {why}" if is_named else why
+        if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _OF_SQLITE:
+            return f"the ledger cannot be written: {error}"
+        if (found := _IN_WORDS.search(str(error))) and (number := int(found[1] or found[2])) in REFUSED:
+            return os.strerror(number)
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return None

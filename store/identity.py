@@ -42,9 +42,11 @@ def keep(reading: Reading, folder: Path, name: str, spec: Mapping[str, Any]) -> 
     `spec` is the run's with its keys in their order: it counts among environments, and the ledger does not keep it.
     """
     run = reading.run(name)
-    changes = {one.run: one.changes for one in reading.members(run.study)} if run.study else {}
     lineage = LineageRecord(run.parent, run.parent_stage or 0) if run.parent else None
-    member = MemberRecord(run.study, run.setting or "", changes[name]) if run.study else None
+    members = reading.members(run.study) if run.study else []
+    member = next(
+        (MemberRecord(one.study, one.setting, one.changes) for one in members if one.run == name), None
+    )
     write(folder, Identity(run.uid, name, spec, reading.host(name), lineage, member, run.baseline_of))
 
 

@@ -1,4 +1,7 @@
-"""One process a run: a lock that dies with its holder, and a note asking the holder to stop."""
+"""One process a run: a lock that dies with its holder, and a note asking the holder to stop.
+
+Locks are the kernel's (flock), so a killed process leaves none behind; the text in a run's file only says who holds it.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,8 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
 
 from store.errors import HomeError, RunBusy
 
@@ -27,69 +29,60 @@ def _let_go_in_child() -> None:
 os.register_at_fork(after_in_child=_let_go_in_child)
 
 
-class RunLock:
-    """Hold a run while the block lasts.
-
-    The lock is the kernel's (flock), so a killed process leaves none behind; the text in the file only says
-    who holds it. Raises `RunBusy`.
-    """
-
-    def __init__(self, run_folder: Path) -> None:
-        self.run_folder = run_folder
-        self._descriptor = -1
-
-    def __enter__(self) -> RunLock:
-        try:
-            descriptor = os.open(self.run_folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as failed:
-            raise HomeError(
-                f"The folder {self.run_folder} cannot be written to: {failed.strerror}."
-            ) from failed
-        deadline = time.monotonic() + PROBE_S
-        while not try_lock(descriptor):
-            if time.monotonic() >= deadline:
-                who = _read(descriptor)
-                os.close(descriptor)
-                raise RunBusy(
-                    f"The run {self.run_folder.name!r} is in use by {who}. Wait for it, or ask it to stop with "
-                    f"`evergreen stop {self.run_folder.name}`."
-                )
-            time.sleep(0.01)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
-        self._descriptor = descriptor
-        _held.add(descriptor)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        _held.discard(self._descriptor)
-        os.close(self._descriptor)
-
-
 @contextmanager
-def taking_turns(file: Path, wait: Callable[[], None]) -> Iterator[None]:
-    """Hold a file's lock while the block lasts, made if need be; `wait` is called between tries, and may raise."""
+def taking_turns(file: Path, wait: Callable[[], None]) -> Iterator[int]:
+    """Hold a file's lock while the block lasts, made if need be; `wait` is called between tries, and may raise.
+
+    Yields the open file.
+    """
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
     _held.add(descriptor)
     try:
         while not try_lock(descriptor):
             wait()
-        yield
+        yield descriptor
     finally:
         _held.discard(descriptor)
         os.close(descriptor)
 
 
+@contextmanager
+def run_lock(run_folder: Path) -> Iterator[None]:
+    """Hold a run while the block lasts. Raises `RunBusy`."""
+    file, deadline = run_folder / _LOCK, time.monotonic() + PROBE_S
+
+    def wait() -> None:
+        if time.monotonic() >= deadline:
+            raise RunBusy(
+                f"The run {run_folder.name!r} is in use by {_holder_in(file)}. Wait for it, or ask it to stop with "
+                f"`evergreen stop {run_folder.name}`."
+            )
+        time.sleep(0.01)
+
+    with ExitStack() as stack:
+        try:
+            descriptor = stack.enter_context(taking_turns(file, wait))
+        except OSError as failed:
+            raise HomeError(f"The folder {run_folder} cannot be written to: {failed.strerror}.") from failed
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+        yield
+
+
 def holder(run_folder: Path) -> str | None:
     """Say who holds a run ("process 12 on host"), or None when nobody does. Needs no right to write."""
+    file = run_folder / _LOCK
+    return _holder_in(file) if is_locked(file) else None
+
+
+def is_locked(file: Path) -> bool:
+    """Whether some process holds a file's lock; one that is not there is held by nobody."""
     try:
-        descriptor = os.open(run_folder / _LOCK, os.O_RDONLY)
+        descriptor = os.open(file, os.O_RDONLY)
     except FileNotFoundError:
-        return None
+        return False
     try:
-        return None if try_lock(descriptor, fcntl.LOCK_SH) else _read(descriptor)
+        return not try_lock(descriptor, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
 
@@ -110,7 +103,7 @@ def clear_stop(run_folder: Path) -> None:
 
 
 def try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
-    """Take an open file's lock if it is free; it goes with the descriptor, so a killed process holds none."""
+    """Take an open file's lock if it is free."""
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -118,5 +111,5 @@ def try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
     return True
 
 
-def _read(descriptor: int) -> str:
-    return os.pread(descriptor, 200, 0).decode() or "another process"
+def _holder_in(file: Path) -> str:
+    return file.read_text("utf-8") or "another process"

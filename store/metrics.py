@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import Literal
 
-from store.errors import UnknownMetric
+from store.errors import UnknownMetric, did_you_mean
 
 Group = Literal["train", "measure", "time"]
 
@@ -184,6 +183,5 @@ def metric(name: str) -> Metric:
     family = name.partition("_")[0]
     if name in METRICS or (family in FAMILIES and name != family):
         return METRICS.get(name) or replace(METRICS[family], name=name)
-    near = get_close_matches(name, METRICS, 1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(name, METRICS)
     raise UnknownMetric(f"There is no metric {name!r}.{hint} A new one is a line in store/metrics.py.")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from store import carryover, checkpoints, rollout_summary
+from store import carryover, checkpoints
 from store.entropy_law import fit
 from store.errors import CannotFit
 from store.home import Home
@@ -16,6 +16,7 @@ from store.ledger import Ledger
 from store.ledger.queries import Reading
 from store.ledger.query_rows import CellRow
 from store.lock import holder
+from store.metrics import metric
 from store.records import EVERYTHING
 from store.secrets import values_without_logins
 from store.sentences import what_is_missing
@@ -28,6 +29,28 @@ OBJECTIVE_PARTS = (
     *("aggregation", "controller", "controllers"),
 )
 NO_CONTROLLER = "none: nothing moves the force on entropy"
+
+# Of the whole batch, in the order in which they are shown; with what they are called.
+HONESTY = {
+    "sampler_gap_mean": "gap of log-probs to the learner, nats",
+    "sampler_gap_max": "that of the worst token",
+    "tis_weight_mean": "importance weight",
+    "tis_weight_max": "that of the worst token",
+    "tis_capped_frac": "tokens whose weight was capped",
+    "versions_behind": "versions behind the learner",
+}
+SPEED = {
+    "tokens_per_s": "tokens a second, of the whole step",
+    "tokens_per_s_play": "while playing",
+    "tokens_per_s_update": "while updating",
+    "rows_run_frac": "rows that the update had to run",
+}
+BY_ENVIRONMENT = {
+    "truncated_frac": "cut off",
+    "response_len": "tokens an answer",
+    "num_turns": "turns",
+    "tokens_per_s_play": "tokens a second",
+}
 
 Facts = dict[str, Any]
 Matrix = dict[str, dict[str, float | None]]  # after stage i -> environment j -> value
@@ -96,7 +119,7 @@ def facts(ledger: Ledger, folder: Path, name: str) -> Facts:
         "allocation": [asdict(row) for row in read.allocation(name)],
         # what the objective reads of a score; earlier specs did not say, and it was the value
         "taught": [asdict(row) for row in read.taught(name, str(objective.get("reward", "value")))],
-        "played": rollout_summary.of_run(read, name),
+        "played": played(read, name),
         "unscorable": [asdict(row) for row in read.unscorable(name)],
         "last_metrics": {
             number.metric: number.value for number in read.last_metrics(name) if number.environment is None
@@ -151,6 +174,15 @@ def scalar(value: Any) -> str:
     return "{}" if value == {} else str(values_without_logins(value))
 
 
+def leaves(data: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Name every leaf of nested maps by its dotted path; an empty map is a leaf."""
+    for key, value in data.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, f"{before}{key}.")
+        else:
+            yield f"{before}{key}", value
+
+
 def entropy_laws(objective: Mapping[str, Any], matrices: Mapping[str, Matrix]) -> dict[str, Facts]:
     """What accuracy each environment's entropy bought, where nothing acts on entropy and the boundaries can tell."""
     parts = dict(composed(objective))
@@ -194,16 +226,13 @@ def _first_and_last(matrices: Mapping[str, Matrix], cells: list[CellRow]) -> Fac
     stderr = {(c.after_stage, c.environment): c.stderr for c in cells if c.category is None}
     last = max((int(i) for i in matrices["pass_1"]), default=0)
     found: Facts = {}
+
+    def course(metric: str, name: str) -> list[float | None]:
+        rows = sorted(matrices[metric].items(), key=lambda row: int(row[0]))
+        return [row[name] for _, row in rows if name in row] or [None]
+
     for name in dict.fromkeys(cell.environment for cell in cells if cell.environment is not None):
-        accuracy, entropy = (
-            [
-                matrices[metric][i][name]
-                for i in sorted(matrices[metric], key=int)
-                if name in matrices[metric][i]
-            ]
-            or [None]
-            for metric in ("pass_1", "entropy_token")
-        )
+        accuracy, entropy = course("pass_1", name), course("entropy_token", name)
         found[name] = {
             "closed": name in closed,
             "accuracy_start": accuracy[0],
@@ -235,3 +264,57 @@ def _beside_baseline(read: Reading, name: str, accuracy: Matrix) -> Facts | None
 
 def _difference(before: float | None, after: float | None) -> float | None:
     return None if before is None or after is None else after - before
+
+
+# --- how episodes were played: what their log-probs are worth, how old the weights were, how fast it went ---
+
+
+def played(read: Reading, name: str) -> Facts:
+    """Mean and largest value over all steps: {"batch": {metric: {mean, largest}}, "environments": {name: {...}}}."""
+    facts: Facts = {"batch": {}, "environments": {}}
+    for extent in read.extents(name, [*dict.fromkeys([*HONESTY, *SPEED, *BY_ENVIRONMENT])]):
+        value = {"mean": extent.mean, "largest": extent.largest}
+        if extent.environment is None:
+            facts["batch"][extent.metric] = value
+        elif extent.metric in BY_ENVIRONMENT:
+            facts["environments"].setdefault(extent.environment, {})[extent.metric] = value
+    return facts
+
+
+def batch_rows(facts: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Name, mean and largest of what is known of the whole batch, as text."""
+    found = facts["batch"]
+    return [
+        (label, _text(name, found[name]["mean"]), _text(name, found[name]["largest"]))
+        for name, label in {**HONESTY, **SPEED}.items()
+        if name in found
+    ]
+
+
+def environment_columns(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Name the columns that at least one environment fills: turns, say, only where there are several."""
+    of = facts["environments"].values()
+    return {name: label for name, label in BY_ENVIRONMENT.items() if any(name in own for own in of)}
+
+
+def environment_rows(facts: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+    """Every environment's means, in the order of `environment_columns`."""
+    columns = environment_columns(facts)
+    return [
+        (name, [_text(column, own[column]["mean"]) if column in own else "-" for column in columns])
+        for name, own in facts["environments"].items()
+    ]
+
+
+def _text(name: str, value: float) -> str:
+    return f"{value:.1%}" if metric(name).unit == "fraction" else compact(value)
+
+
+def compact(value: float) -> str:
+    """Write a number of any size in a few characters: 3e-07, .0042, .31, 12.4, 18,300."""
+    if value and abs(value) < 1e-3:
+        return f"{value:.0e}"
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    text = f"{value:.3g}"
+    return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text

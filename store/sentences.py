@@ -150,7 +150,6 @@ def what_is_missing(gaps: Gaps) -> str | None:
 
 
 def _spans(one: str, several: str, spans: Sequence[Span]) -> list[str]:
-    """Name stretches of numbers; none: nothing."""
     texts = [f"{first:,}" if first == last else f"{first:,} to {last:,}" for first, last in spans]
     is_one = len(spans) == 1 and spans[0][0] == spans[0][1]
     return [f"{one if is_one else several} {listed(texts)}"] if texts else []
@@ -200,6 +199,16 @@ def percent(share: float | None) -> str:
     return ">99%" if 0.99 < share < 1 else f"{share:.0%}"
 
 
+def duration(seconds: float) -> str:
+    """Write a time as people say it: 48 s, 2 min 50 s, 3 h 05 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
 def num(count: int, what: str) -> str:
     """Count things: 1 stage, 8 stages."""
     return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
@@ -240,7 +249,6 @@ def _collapsed(pairs: Mapping[str, tuple[float | None, float | None]]) -> str:
 
 
 def _arms_moved(facts: Facts) -> str:
-    """Say what the bandits did: the arm whose probability moved most."""
     arms = [arm for arm in facts["arms"] if not arm["is_scheduler"]]
     if not arms:
         return "how the bandits' probabilities moved was not kept"

@@ -101,7 +101,7 @@ def _words_of(error: Exception) -> tuple[str, int] | None:
     from orchestrator.errors import YOUR_MISTAKE, EvergreenError
     from policies.errors import PolicyError
     from store.errors import StoreError
-    from store.storage import refusal
+    from store.files import refusal
 
     if isinstance(error, EvergreenError):
         return str(error), error.exit_code

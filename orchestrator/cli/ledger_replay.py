@@ -126,8 +126,7 @@ class LedgerReplay:
         for one in self._reading.pooled(self._name, METRICS, after):
             metrics[one.step].append(MetricRecord(one.metric, one.value))
         for arm in self._reading.arms(self._name, after=after):
-            record = ArmRecord(arm.bandit, arm.arm, arm.probability, arm.value, arm.num_picks)
-            arms[arm.step].append(record)
+            arms[arm.step].append(arm)
         by_index = {stage.stage: stage for stage in stages}
         for row in steps:
             step = StepRecord(

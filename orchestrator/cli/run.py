@@ -15,9 +15,9 @@ from orchestrator.errors import RESUMABLE
 from orchestrator.os_signals import Interrupted, catching_signals
 from orchestrator.runs.catalog import opened, refuse_run
 from store.errors import LedgerAway
+from store.files import refusal
 from store.report import REPORT_FILE
 from store.run_summary import facts_with_digests
-from store.storage import refusal
 
 if TYPE_CHECKING:
     from orchestrator.runs.session import Outcome

@@ -25,7 +25,7 @@ from orchestrator.errors import UserError
 from orchestrator.runs.catalog import existing, find_run, known_environment, opened
 from store.home import Home as HomeFolder
 from store.ledger import Ledger
-from store.ledger.patience import Patience
+from store.ledger.access import Patience
 from store.lock import holder
 from store.run_summary import facts_with_digests
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.cli.console import number, plain
-from store import rollout_summary
+from store import run_summary
 from store.carryover import OUTCOMES
 from store.records import DECISION
 from store.sentences import (
@@ -110,12 +110,12 @@ def _chosen(story: Mapping[str, Any]) -> Iterator[Table]:
     played = story["played"]
     if played["batch"]:
         made = table("How it was played", "over all steps", "mean", "largest")
-        for row in rollout_summary.batch_rows(played):
+        for row in run_summary.batch_rows(played):
             made.add_row(*row)
         yield made
-        columns = rollout_summary.environment_columns(played).values()
+        columns = run_summary.environment_columns(played).values()
         made = table("", "mean over its steps", *columns)
-        for name, cells in rollout_summary.environment_rows(played):
+        for name, cells in run_summary.environment_rows(played):
             made.add_row(Text(name), *cells)
         yield made
 

@@ -63,7 +63,7 @@ def restore(parts: Components, progress: Progress, opened: OpenCheckpoint) -> li
     Names the parts that begin anew, because a fork gave them another type.
     """
     parts.policy.version = opened.read_json("policy")["version"]
-    parts.learner.load_optimizer(opened["optimizer"].folder)
+    parts.learner.load_optimizer(opened.components["optimizer"])
     objective = opened.read_json("objective")
     anew = parts.choice.load_state(opened.read_json("choice"))
     controllers = [controller.type for controller in parts.spec.objective.controllers]
@@ -79,10 +79,10 @@ def restore(parts: Components, progress: Progress, opened: OpenCheckpoint) -> li
     progress.load_state(opened.read_json("progress"))
     if parts.learner.reference is not None:
         if "reference" in opened.components:
-            parts.learner.reference.load(opened["reference"].folder)
+            parts.learner.reference.load(opened.components["reference"])
         else:
             anew.append("the reference policy")
     if "under_way" in opened.components:
-        parts.rollouts.put_back(rollout_batch.load(opened["under_way"].folder, parts.environments))
+        parts.rollouts.put_back(rollout_batch.load(opened.components["under_way"], parts.environments))
     progress.num_unscorable_steps = 0  # whatever stopped the run may be mended by now
     return anew

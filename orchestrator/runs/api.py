@@ -34,8 +34,8 @@ from store.errors import LedgerAway
 from store.files import new_folder
 from store.home import Home
 from store.ledger import Ledger, Reading
-from store.ledger.patience import Patience
-from store.lock import RunLock
+from store.ledger.access import Patience
+from store.lock import run_lock
 from store.records import CheckpointRecord, LineageRecord
 from store.report import write as write_report
 
@@ -74,7 +74,7 @@ def run(
         checked = checked.model_copy(update={"name": name})
         hold()
         folder = place.make_run_folder(name)
-        with RunLock(folder):
+        with run_lock(folder):
             try:
                 write_spec(folder, checked)
             except OSError:  # where even that fails there is no run, and nothing is left of it
@@ -114,7 +114,7 @@ def resume(
             watcher.end(name, "finished", None)
             outcome = Outcome(name, folder, "finished")
         else:
-            with RunLock(folder):
+            with run_lock(folder):
                 events = recover(ledger, place, name, relations)
                 spec = _lengthened(spec, stages, ledger.reading)
                 session = RunSession(spec, ledger, place, folder, watcher, until_step)
@@ -153,7 +153,7 @@ def fork(
         checked = checked.model_copy(update={"name": place.free_name(checked.name, taken)})
         hold()
         folder = place.make_run_folder(checked.name)
-        with RunLock(folder):
+        with run_lock(folder):
             forked = foundation.new_run(checked, replace(relations, lineage=LineageRecord(name, stage)))
             identity.announce(folder, forked)  # first: without it a fork that is killed here would be no fork
             write_spec(folder, checked)

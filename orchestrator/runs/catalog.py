@@ -20,7 +20,7 @@ from store.errors import StoreError
 from store.files import new_folder
 from store.home import RESERVED, SLUG, Home
 from store.ledger import Ledger
-from store.ledger.patience import Patience
+from store.ledger.access import Patience
 from store.ledger.query_rows import RunRow
 from store.lock import holder
 from store.lock import request_stop as ask_to_stop

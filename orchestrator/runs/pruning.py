@@ -15,7 +15,7 @@ from store.errors import CheckpointError, RunBusy
 from store.files import leftovers, remove_folder, remove_leftovers
 from store.home import Home
 from store.ledger import Ledger
-from store.lock import RunLock, holder
+from store.lock import holder, run_lock
 
 OURS = re.compile(r"[0-9a-f]{32}|\.writing-.*")  # a warm start by its key; what earlier versions wrote aside
 
@@ -70,7 +70,7 @@ def _prune_run(home: Home, name: str, boundaries: bool, dry_run: bool) -> Freed:
         )
         return Freed(name, 0, 0, "everything", why)
     try:
-        with RunLock(folder), opened(home.path, name) as (_, ledger):
+        with run_lock(folder), opened(home.path, name) as (_, ledger):
             return _prune_checkpoints(ledger, folder, name, boundaries, dry_run)
     except RunBusy as busy:  # somebody was faster
         return Freed(name, 0, 0, "everything", str(busy))

@@ -26,7 +26,7 @@ from store.files import remove_leftovers, sha256_of
 from store.home import Home
 from store.identity import Identity
 from store.ledger import Ledger
-from store.lock import RunLock
+from store.lock import run_lock
 from store.records import CheckpointRecord, EventRecord
 from store.report import REPORT_FILE
 from store.sentences import num, what_is_missing
@@ -132,7 +132,7 @@ def _relatives(
     done = []
     for relative in filter(None, (lineage.parent if lineage else None, baseline_of)):
         if relative not in known_to(ledger) and is_run(place.run_folder(relative)):
-            with RunLock(place.run_folder(relative)):
+            with run_lock(place.run_folder(relative)):
                 recover(ledger, place, relative, RunRelations())
         if relative not in known_to(ledger):
             done.append(f"it is not linked to {relative}, which is not here any more")

@@ -110,7 +110,7 @@ class RunSession:
         `events` were before that; `kept`: what spec.yaml says of the spec that the run has, to be put right.
         """
         opened, found = self._newest_checkpoint()
-        weights = opened[WEIGHTS].folder if opened else None
+        weights = opened.components[WEIGHTS] if opened else None
         begun = self.spec.environments if opened else ()
         foundation = foundation or lay_foundation(self.spec, weights, self.watcher.opening, begun)
         run = self.ledger.open_run(self.spec.name, foundation.records())

@@ -17,10 +17,10 @@ from orchestrator.spec import Spec
 from policies.errors import NonFiniteLogits, PolicyError
 from store.checkpoints import open_checkpoint
 from store.errors import CheckpointError, StoreError
+from store.files import refusal
 from store.ledger import Reading
 from store.ledger.query_rows import EventRow
 from store.records import CheckpointRecord, EventRecord
-from store.storage import refusal
 
 KIND = "diverged"  # of the event
 LOWER = 10  # the learning rate that is proposed is this many times lower

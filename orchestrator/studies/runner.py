@@ -24,7 +24,7 @@ from orchestrator.studies.study import Study
 from store.errors import LedgerAway
 from store.home import Home
 from store.ledger import Ledger
-from store.lock import RunLock, holder
+from store.lock import holder, run_lock
 
 MOST_ATTEMPTS = 2  # a failed run is tried once more
 
@@ -218,7 +218,7 @@ def open_study(study: Study, home: Path, workers: int | None, worker: str) -> It
     refuse_plain_secrets(study.base.model_dump(mode="json", by_alias=True))
     sections = study.base.model_dump(include={"ledger", "tracker"})
     remember_logins(sections)
-    with Ledger.open(completed_ledger_url(sections, place.ledger_url)) as ledger, RunLock(folder):
+    with Ledger.open(completed_ledger_url(sections, place.ledger_url)) as ledger, run_lock(folder):
         refuse_changes(History(study, ledger.reading))
         yield StudyRunner(study, place, ledger, workers_of(study, workers), worker)
 

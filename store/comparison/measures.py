@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import Literal
 
 from store import carryover
 from store.carryover import NOTHING_LEARNT, OUTCOMES
-from store.errors import ComparisonError
+from store.errors import ComparisonError, did_you_mean
 from store.ledger.queries import Reading
 from store.metrics import metric as known_metric
 from store.sentences import num
@@ -72,8 +71,7 @@ MEASURES: Mapping[str, Measure] = {measure.name: measure for measure in _ALL}
 def measure(name: str, last: int = LAST) -> Measure:
     """Look a measure up. Raises `ComparisonError` with the nearest name."""
     if name not in MEASURES:
-        near = get_close_matches(name, MEASURES, 1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(name, MEASURES)
         raise ComparisonError(
             f"Runs cannot be compared on {name!r}.{hint} They can on: {', '.join(MEASURES)}."
         )

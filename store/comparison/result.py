@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import Any, Literal
 
 from store.comparison.matrices import CarryOver, carry_over
 from store.comparison.measures import LAST, Measure, Scores, measure, scores, why_undefined
 from store.comparison.runs import ComparedRuns, LeftOutRun, gather, refuse_what_is_measured_otherwise
 from store.comparison.scores import Pair, ScoredSetting, pairs, setting
-from store.errors import ComparisonError
+from store.errors import ComparisonError, did_you_mean
 from store.home import Home
 from store.ledger.queries import Reading
 from store.sentences import listed
@@ -148,8 +147,7 @@ def _strata(found: Mapping[str, Scores], of: Measure) -> tuple[list[str], list[s
 def _baseline(asked: str | None, plan: Mapping[str, Any], gathered: ComparedRuns) -> str:
     labels = list(gathered.settings)
     if asked is not None and asked not in labels:
-        near = get_close_matches(asked, labels, 1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(asked, labels)
         raise ComparisonError(
             f"No setting with finished runs is called {asked!r}.{hint} There are: {listed(labels, 12)}."
         )

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from difflib import get_close_matches
+from dataclasses import dataclass
 from typing import Any
 
 from store.comparison.measures import Measure
-from store.errors import ComparisonError
+from store.errors import ComparisonError, did_you_mean
 from store.home import Home
 from store.ledger.queries import Reading
-from store.ledger.query_rows import RunRow, StudyRow
-from store.run_summary import status
+from store.ledger.query_rows import RunRow, StudyRow, by_key
+from store.run_summary import leaves, status
 from store.sentences import listed, num, what_is_missing
 
 # What may differ between runs of one setting: it has no part in what is learnt, or is what is averaged over.
@@ -60,7 +59,7 @@ class ComparedRuns:
     fields: Sequence[str]  # of the specs, that distinguish the settings; none: the study's own labels do
     settings: Settings
     left_out: Sequence[LeftOutRun]
-    warnings: Sequence[str] = field(default_factory=list)
+    warnings: Sequence[str]
 
     @property
     def entries(self) -> list[ComparedRun]:
@@ -85,11 +84,8 @@ def gather(reading: Reading, home: Home, names: Sequence[str], by: Sequence[str]
         elif name in known:
             runs[name] = known[name]
         else:
-            near = get_close_matches(name, [*studies, *known], 3)
-            hint = (
-                f"Did you mean {' or '.join(map(repr, near))}?" if near else "`evergreen ls` lists the runs."
-            )
-            raise ComparisonError(f"There is no run and no study {name!r}. {hint}")
+            hint = did_you_mean(name, [*studies, *known], 3) or " `evergreen ls` lists the runs."
+            raise ComparisonError(f"There is no run and no study {name!r}.{hint}")
     study = studies.get(names[0]) if len(names) == 1 else None
     entries, left_out = _finished(reading, home, runs.values())
     fields, settings = _settings(entries, study, by)
@@ -189,15 +185,12 @@ def _refuse_too_little(settings: Settings, left_out: Sequence[LeftOutRun]) -> No
             f"{which}, so there is nothing to compare{' yet' if unfinished else ''}.{unfinished}{remedy}"
         )
     for label, own in settings.items():
-        by_seed: dict[int, str] = {}
-        for entry in own:
-            name, seed = entry.run.name, entry.run.seed
-            if seed in by_seed:
+        for seed, twins in by_key((entry.run for entry in own), lambda run: run.seed).items():
+            if len(twins) > 1:
                 raise ComparisonError(
-                    f"{by_seed[seed]} and {name} have the same setting ({label}) and the same seed ({seed}): they "
-                    "would count as two. Name one of them, or tell them apart with --by."
+                    f"{twins[0].name} and {twins[1].name} have the same setting ({label}) and the same seed ({seed}): "
+                    "they would count as two. Name one of them, or tell them apart with --by."
                 )
-            by_seed[seed] = name
 
 
 def _warnings(reading: Reading, study: StudyRow | None, settings: Settings) -> list[str]:
@@ -211,12 +204,9 @@ def _warnings(reading: Reading, study: StudyRow | None, settings: Settings) -> l
         missing = planned - len(reading.members(study.name))
         if missing > 0:
             warnings.append(f"{num(missing, 'run')} of the study's {planned} not started yet.")
-    mixed: dict[str, list[str]] = {}
-    for label, own in settings.items():
-        if fields := differing(entry.spec for entry in own):
-            mixed.setdefault(listed(fields), []).append(label)
+    mixed = by_key(settings, lambda label: listed(differing(entry.spec for entry in settings[label])))
     warnings += [
-        f"The runs of {listed(own)} differ in more than their seed: {of}." for of, own in mixed.items()
+        f"The runs of {listed(own)} differ in more than their seed: {of}." for of, own in mixed.items() if of
     ]
     names = [entry.run.name for own in settings.values() for entry in own]
     lost = {name: what_is_missing(reading.gaps(name)) for name in names}
@@ -225,11 +215,11 @@ def _warnings(reading: Reading, study: StudyRow | None, settings: Settings) -> l
 
 def _tasks(reading: Reading, run: str) -> dict[str, list[tuple[str, str, str]]]:
     """What every environment was evaluated on, without what only a scheduler looks at."""
-    found: dict[str, list[tuple[str, str, str]]] = {}
-    for row in reading.holdouts(run):
-        if row.purpose != "select":
-            found.setdefault(row.environment, []).append((row.category, row.purpose, row.sha256))
-    return {name: sorted(rows) for name, rows in found.items()}
+    shown = (row for row in reading.holdouts(run) if row.purpose != "select")
+    found = by_key(shown, lambda row: row.environment)
+    return {
+        name: sorted((row.category, row.purpose, row.sha256) for row in rows) for name, rows in found.items()
+    }
 
 
 def _changed(ours: Mapping[str, object], theirs: Mapping[str, object]) -> list[str]:
@@ -241,15 +231,7 @@ def _changed(ours: Mapping[str, object], theirs: Mapping[str, object]) -> list[s
 
 def flat(spec: Mapping[str, Any]) -> Flat:
     """Write a spec as dotted fields, without what may differ."""
-    return dict(_leaves({key: value for key, value in spec.items() if key not in LEFT_OUT}, ""))
-
-
-def _leaves(value: Any, place: str) -> Iterable[tuple[str, Any]]:
-    if isinstance(value, Mapping) and value:
-        for key, inner in value.items():
-            yield from _leaves(inner, f"{place}.{key}" if place else str(key))
-    else:
-        yield place, value
+    return dict(leaves({key: value for key, value in spec.items() if key not in LEFT_OUT}))
 
 
 def differing(specs: Iterable[Flat]) -> list[str]:
@@ -279,8 +261,7 @@ def requested(by: Sequence[str], specs: Mapping[str, Flat]) -> list[str]:
         candidates = [SHORT.get(name, name), *(f"{name}.{kind}" for kind in NAMES_A_KIND)]
         matches = [candidate for candidate in candidates if candidate in known]
         if not matches:
-            near = get_close_matches(name, [*SHORT, *known], 3)
-            hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+            hint = did_you_mean(name, [*SHORT, *known], 3)
             raise ComparisonError(f"The runs' specs have no field {name!r}.{hint}")
         found.append(matches[0])
     return found
@@ -291,9 +272,7 @@ def grouped(specs: Mapping[str, Flat], fields: Sequence[str]) -> dict[str, list[
 
     The field's last word says which, the whole field where that would not.
     """
-    groups: dict[tuple[str, ...], list[str]] = {}
-    for run, spec in specs.items():
-        groups.setdefault(_values(spec, fields), []).append(run)
+    groups = by_key(specs, lambda run: _values(specs[run], fields))
     ends = [name.rsplit(".", 1)[-1] for name in fields]
     prefixes = [
         "" if name in SHORT.values() else f"{end if ends.count(end) == 1 else name}="

@@ -6,6 +6,7 @@ from store.comparison.matrices import MeanMatrix
 from store.comparison.result import Comparison
 from store.comparison.scores import Pair
 from store.comparison.statistics import ALPHA, MOST_SIGNS, NUM_PATTERNS, POWER, Interval
+from store.ledger.query_rows import by_key
 from store.sentences import listed, num, number, short, signed
 
 DIGITS = 3  # of scores and differences: seeds differ in the second
@@ -52,12 +53,12 @@ def _seen(pair: Pair) -> str:
 
 def sentences(comparison: Comparison) -> list[tuple[list[str], str]]:
     """Say every pair, claims first; those that lack as many seeds are found together. With whom each is about."""
-    groups: dict[tuple[str, str], list[Pair]] = {}
-    for pair in sorted(comparison.pairs, key=lambda pair: not pair.is_claim):
-        key = verdict(pair) if pair.verdict == "not enough" else pair.setting
-        groups.setdefault((pair.baseline, key), []).append(pair)
+
+    def together(pair: Pair) -> tuple[str, str]:
+        return pair.baseline, verdict(pair) if pair.verdict == "not enough" else pair.setting
+
     found = []
-    for pairs in groups.values():
+    for pairs in by_key(sorted(comparison.pairs, key=lambda pair: not pair.is_claim), together).values():
         names = [pair.setting for pair in pairs]
         who = f"{listed(list(map(short, names)))} against {short(pairs[0].baseline)}"
         found.append((names, sentence(pairs[0]) if len(pairs) == 1 else f"{who}: {verdict(pairs[0])}."))

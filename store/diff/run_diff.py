@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from store.diff.step_diff import Difference, compare_boundaries, compare_stages,
 from store.export.rows import open_rows
 from store.ledger import Reading
 from store.ledger import tables as t
+from store.run_summary import leaves
 from store.secrets import values_without_logins
 from store.sentences import what_is_missing
 
@@ -79,8 +80,8 @@ class Diff:
     lengths: Sequence[Length]  # of A and B
     digests: Sequence[
         Digests | None
-    ] = ()  # of A and B, when nothing recorded differs; None: no whole checkpoint
-    missing: Sequence[str | None] = (None, None)  # what the records of A and B lack
+    ] = ()  # of both, when nothing recorded differs; None: no whole checkpoint
+    missing: Sequence[str | None] = (None, None)  # what the records of both lack
 
 
 def diff(a: DiffSide, b: DiffSide, tell: Callable[[str], None] = lambda words: None) -> Diff:
@@ -127,33 +128,13 @@ def _digests(side: DiffSide, tell: Callable[[str], None]) -> Digests | None:
 
 def different(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Field]:
     """List the fields of two nested maps that are not equal, in the order of the first map, then the second's own."""
-    flat_a, flat_b = (dict(_flat(values_without_logins(data))) for data in (a, b))
-    names = [name for name in dict.fromkeys([*flat_a, *flat_b]) if name not in OWN]
-    return [
-        Field(name, flat_a.get(name), flat_b.get(name))
-        for name in names
-        if flat_a.get(name) != flat_b.get(name)
-    ]
+    flat_a, flat_b = (dict(leaves(values_without_logins(data))) for data in (a, b))
+    pairs = {name: (flat_a.get(name), flat_b.get(name)) for name in (flat_a | flat_b) if name not in OWN}
+    return [Field(name, *pair) for name, pair in pairs.items() if pair[0] != pair[1]]
 
 
 def versions(reading: Reading, run: str) -> dict[str, str]:
     """Give the versions of the environments that a run has measured, by name."""
-    cell = t.eval_cell.c
-    query = (
-        sa.select(t.environment.c.name, t.environment.c.version)
-        .join(t.eval_cell, cell.environment_id == t.environment.c.environment_id)
-        .where(cell.run_id == reading.run_id(run))
-        .distinct()
-        .order_by(t.environment.c.name)
-    )
-    rows = reading.access.read(lambda connection: connection.execute(query).all())
-    return {name: version for name, version in rows}  # noqa: C416  rows are no pairs to mypy
-
-
-def _flat(data: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    """Name every leaf by its path; an empty map is a leaf."""
-    for key, value in data.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{before}{key}.")
-        else:
-            yield f"{before}{key}", value
+    query = sa.select(t.environment.c.name, t.environment.c.version).select_from(t.with_names(t.eval_cell))
+    query = query.where(t.eval_cell.c.run_id == reading.run_id(run)).distinct().order_by(t.environment.c.name)
+    return dict(map(tuple, reading.fetch(query)))

@@ -17,17 +17,18 @@ from store.ledger import Reading
 from store.ledger import tables as t
 from store.metrics import METRICS
 
-PICK = ("step", "stage", "level", "slot", "role", "environment", "arm", "probability", "signal")
-GROUP = (
-    *("step", "slot", "environment", "category", "task_key", "task_index", "role"),
-    *("versions", "num_tokens", "finishes", "scores", "correct", "reasons"),
-)
-METRIC = ("step", "metric", "environment", "category", "value", "n")
-CELL = (
-    *("after_stage", "environment", "category", "metric", "split", "holdout"),
-    *("value", "stderr", "num_items", "samples_per_item"),
-)
-COLUMNS = {"picks": PICK, "groups": GROUP, "metrics": METRIC, "cells": CELL}
+COLUMNS = {  # of every stream, what is read of it
+    "picks": ("step", "stage", "level", "slot", "role", "environment", "arm", "probability", "signal"),
+    "groups": (
+        *("step", "slot", "environment", "category", "task_key", "task_index", "role"),
+        *("versions", "num_tokens", "finishes", "scores", "correct", "reasons"),
+    ),
+    "metrics": ("step", "metric", "environment", "category", "value", "n"),
+    "cells": (
+        *("after_stage", "environment", "category", "metric", "split", "holdout"),
+        *("value", "stderr", "num_items", "samples_per_item"),
+    ),
+}
 PROGRESS_EVERY = 1000  # steps
 
 Entries = Mapping[Any, Any]  # place -> what is there
@@ -36,10 +37,8 @@ Moment = dict[str, list[Row]]  # a stream's name -> its rows
 
 _TIMES = sa.select(t.metric_def.c.metric_id).where(t.metric_def.c.metric_group == "time")
 # at boundaries what is only measured there tells most
-_METRIC_ORDER = {
-    name: place
-    for place, name in enumerate(sorted(METRICS, key=lambda name: METRICS[name].group != "measure"))
-}
+_IN_ORDER = sorted(METRICS.values(), key=lambda metric: metric.group != "measure")
+_PLACE_OF_METRIC = {metric.name: place for place, metric in enumerate(_IN_ORDER)}
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def _of_cells(*names: str) -> Callable[[Rows], Entries]:
 def _order(place: tuple[str, str | None, str | None]) -> tuple[int, int, str, str]:
     metric, environment, category = place
     depth = (environment is not None) + (category is not None)
-    return depth, _METRIC_ORDER.get(metric, len(METRICS)), environment or "", category or ""
+    return depth, _PLACE_OF_METRIC.get(metric, len(METRICS)), environment or "", category or ""
 
 
 IN_A_STEP = (
@@ -150,14 +149,11 @@ def _difference(
 
 def steps(rows: RunRows, num_steps: int) -> Iterator[Moment]:
     """Give what the ledger has of each step. JSON stays text: most steps need not be understood."""
-    metric_order = ["step", "metric_id", "environment_id", "category_id"]
-    no_times = t.step_metric.c.metric_id.not_in(_TIMES)
+    only = {"picks": t.pick.c.level != "scheduler", "metrics": t.step_metric.c.metric_id.not_in(_TIMES)}
+    sources = {"picks": t.pick, "groups": t.task_group, "metrics": t.step_metric}
     takers = {
-        "picks": _taker(
-            rows.of(t.pick, PICK, ["step", "stage", "level", "slot"], t.pick.c.level != "scheduler")
-        ),
-        "groups": _taker(rows.of(t.task_group, GROUP, ["step", "slot"])),
-        "metrics": _taker(rows.of(t.step_metric, METRIC, metric_order, no_times)),
+        name: _taker(rows.of(source, COLUMNS[name], *([only[name]] if name in only else [])))
+        for name, source in sources.items()
     }
     for step in range(1, num_steps + 1):
         yield {name: take(step) for name, take in takers.items()}
@@ -184,9 +180,8 @@ def compare_boundaries(
 ) -> list[Difference]:
     """List the boundaries that differ, in order: when they came, how they measured, what they found."""
     ends = [_ends(reading, name) for reading, name in zip(readings, names, strict=True)]
-    order = ["after_stage", "metric_id", "environment_id", "category_id", "split"]
     no_times = t.eval_cell.c.metric_id.not_in(_TIMES)
-    takers = [_taker(one.of(t.eval_cell, CELL, order, no_times)) for one in rows]
+    takers = [_taker(one.of(t.eval_cell, COLUMNS["cells"], no_times)) for one in rows]
     num_steps = [reading.run(name).num_steps for reading, name in zip(readings, names, strict=True)]
     found = []
     for after in sorted(ends[0].keys() | ends[1].keys()):
@@ -221,23 +216,20 @@ def _ends(reading: Reading, name: str) -> dict[int, dict[str, Any]]:
 def compare_stages(readings: tuple[Reading, Reading], names: tuple[str, str]) -> list[Difference]:
     """List the stages that began differently, in order."""
     a, b = (_starts(reading, name) for reading, name in zip(readings, names, strict=True))
+    both = [(stage, a[stage], b[stage]) for stage in sorted(a.keys() & b.keys())]
     return [
-        _difference(
-            min(a[stage]["start_step"], b[stage]["start_step"]), f"stage {stage}", "stage", a[stage], b[stage]
-        )
-        for stage in sorted(a.keys() & b.keys())
-        if a[stage] != b[stage]
+        _difference(min(ours["start_step"], theirs["start_step"]), f"stage {stage}", "stage", ours, theirs)
+        for stage, ours, theirs in both
+        if ours != theirs
     ]
 
 
 def _starts(reading: Reading, name: str) -> dict[int, dict[str, Any]]:
     probabilities = {pick.stage: pick.probability for pick in reading.stage_picks(name)}
+    kept = ("environment", "start_step", "num_steps", "replay")
     return {
         stage.stage: {
-            "environment": stage.environment,
-            "start_step": stage.start_step,
-            "num_steps": stage.num_steps,
-            "replay": stage.replay,
+            **{key: getattr(stage, key) for key in kept},
             "probability": probabilities.get(stage.stage),
         }
         for stage in reading.stages(name)

@@ -4,7 +4,4 @@ One table is one `Table` in `tables.py`: what it means, its columns, and where t
 the same; a run of any length takes the memory of a few thousand rows.
 """
 
-from store.export.exporter import Export, new_export
-from store.export.file_formats import FORMATS
-
-__all__ = ["FORMATS", "Export", "new_export"]
+from store.export.exporter import new_export as new_export

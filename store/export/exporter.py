@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from store import carryover
-from store.export.dictionary import write_dictionary
-from store.export.file_formats import FORMATS, Writer, visible
+from store.carryover import OUTCOMES, SWITCHES
+from store.export.file_formats import FORMATS, Writer
 from store.export.rows import Row, open_rows
 from store.export.tables import CARRY_OVER, RUNS, TABLES, Table
-from store.files import new_folder
+from store.files import new_folder, write_text
 from store.ledger import Reading
+from store.ledger.tables import visible
+from store.metrics import METRICS
 from store.secrets import values_without_logins
+from store.sentences import num
 
 ROWS_AT_ONCE = 10_000  # a row group of Parquet
 CHARACTERS_AT_ONCE = 16_000_000  # or this much text, if that is less
 TOLD_EVERY = 10_000  # rows
+MARKDOWN, JSON = "DICTIONARY.md", "dictionary.json"
 
 
 class ExportFile:
@@ -75,7 +80,7 @@ class Export:
             for table in TABLES:
                 output, found = self.outputs[table.name], made.get(table.name, ())
                 if table.source is not None:
-                    read = rows.of(table.source, table.reads, table.order)
+                    read = rows.of(table.source, table.reads)
                     found = ((run, *one) for row in read for one in table.spread(row))
                 for count, row in enumerate(found, 1):
                     output.add(row)
@@ -97,13 +102,15 @@ def new_export(folder: Path, formats: Sequence[str]) -> Iterator[Export]:
             outputs = {}
             for table in TABLES:
                 paths = [(one, aside / f"{table.name}.{one}") for one in formats]
-                files = [stack.enter_context(FORMATS[one](path, table.columns)) for one, path in paths]
+                files = [
+                    stack.enter_context(closing(FORMATS[one](path, table.columns))) for one, path in paths
+                ]
                 outputs[table.name] = ExportFile(table, files)
             export = Export(outputs)
             yield export
             for output in outputs.values():
                 output.flush()
-        write_dictionary(aside, TABLES, export.runs, export.num_rows)
+        _write_dictionary(aside, export)
 
 
 def _carry_over(reading: Reading, run: str) -> list[Row]:
@@ -119,3 +126,61 @@ def _carry_over(reading: Reading, run: str) -> list[Row]:
 
 def _json(data: Any) -> str:
     return json.dumps(data, sort_keys=True, separators=(",", ":"))
+
+
+# --- the data dictionary: for a person, and for a program ---
+
+
+def _write_dictionary(folder: Path, export: Export) -> None:
+    """Write what every table, column and metric means."""
+    num_rows = export.num_rows
+    facts = {
+        "format": 1,
+        "runs": export.runs,
+        "tables": {
+            table.name: {
+                "meaning": table.meaning,
+                "row": table.row,
+                "num_rows": num_rows[table.name],
+                "columns": [asdict(column) for column in table.columns],
+            }
+            for table in TABLES
+        },
+        "carry_over": {one.name: one.meaning for one in (*OUTCOMES, *SWITCHES)},
+        "metrics": {
+            metric.name: {"unit": metric.unit, "direction": metric.direction, "meaning": metric.meaning}
+            for metric in METRICS.values()
+        },
+    }
+    write_text(folder / JSON, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+    write_text(folder / MARKDOWN, "\n".join(_markdown(facts)) + "\n")
+
+
+def _markdown(facts: Mapping[str, Any]) -> Iterator[str]:
+    yield "# Data dictionary\n"
+    yield f"{num(len(facts['runs']), 'run')}, a table a file, a row an observation. `run` is in every table;"
+    yield "`step`, `slot`, `after_stage` and `task_key` join them. A null is an empty cell in CSV, without quotes."
+    yield "Types: `time` is ISO-8601 text in UTC, `json` is one JSON value as text."
+    for name, table in facts["tables"].items():
+        yield f"\n## {name}\n\n{table['meaning']} A row: {table['row']}. {table['num_rows']:,} rows."
+        cells = [
+            (f"`{c['name']}`", c["kind"], c["unit"], "yes" if c["nullable"] else "", c["meaning"])
+            for c in table["columns"]
+        ]
+        yield from _markdown_table(("column", "type", "unit", "may be null", "meaning"), cells)
+    yield "\n## Numbers of carry-over"
+    yield from _markdown_table(
+        ("name", "meaning"), [(f"`{name}`", of) for name, of in facts["carry_over"].items()]
+    )
+    yield "\n## Metrics"
+    better = {1: "higher", 0: "", -1: "lower"}
+    rows = [
+        (f"`{name}`", metric["unit"], better[metric["direction"]], metric["meaning"])
+        for name, metric in facts["metrics"].items()
+    ]
+    yield from _markdown_table(("metric", "unit", "better", "meaning"), rows)
+
+
+def _markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield f"\n| {' | '.join(columns)} |\n{'|---' * len(columns)}|"
+    yield from (f"| {' | '.join(row)} |" for row in rows)

@@ -27,15 +27,17 @@ class RunRows:
         self._connection, self._run_id = connection, run_id
         self._names: dict[str, Mapping[int, Any]] = {}
 
-    def of(
-        self, source: sa.Table, columns: Sequence[str], order: Sequence[str], *only: ColumnElement[bool]
-    ) -> Iterator[Row]:
-        """Stream a table's rows: these columns, in this order. JSON comes as the text it is kept as."""
+    def of(self, source: sa.Table, columns: Sequence[str], *only: ColumnElement[bool]) -> Iterator[Row]:
+        """Stream these columns of a table, by its key; rows that the database numbers come by their step.
+
+        JSON comes as the text it is kept as.
+        """
         keys_or_columns = [
             source.c[t.key_of(one).name] if one in t.NAMES else _as_kept(source.c[one]) for one in columns
         ]
         query = sa.select(*keys_or_columns).where(source.c.run_id == self._run_id, *only)
-        query = query.order_by(*(source.c[key] for key in order))
+        key = [column for column in source.primary_key if column is not source.c.run_id]
+        query = query.order_by(*key if source.c.run_id.primary_key else (source.c.step, *key))
         found = self._connection.execute(query, execution_options={"yield_per": ROWS_AT_ONCE})
         lookups = [(place, self._names_of(one)) for place, one in enumerate(columns) if one in t.NAMES]
         for row in found:

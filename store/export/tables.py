@@ -44,7 +44,6 @@ class Table:
     row: str  # what a row is
     columns: Sequence[Column]
     source: sa.Table | None = None  # of the ledger; None: put together by hand
-    order: Sequence[str] = ()  # columns of the source that decide the order within a run
     reads: Sequence[str] = ()  # what is read of the source
     spread: Callable[[Row], Iterable[Row]] = lambda row: (row,)  # from a row that was read to exported ones
 
@@ -60,23 +59,24 @@ _RUN = _column(t.run.c.name, "run")
 
 
 def _table(
-    name: str,
-    meaning: str,
-    row: str,
-    source: sa.Table,
-    order: Sequence[str],
-    reads: Sequence[str] = (),
-    **renamed: str,
+    name: str, meaning: str, row: str, source: sa.Table, reads: Sequence[str] = (), **renamed: str
 ) -> Table:
     """Export the columns of the ledger's table that have a meaning, or those of `reads` in that order."""
     known = {column.name.removesuffix("_id"): column for column in source.c if column.doc}
     reads = reads or list(known)
     columns = [_column({**t.NAMES, **known}[one], renamed.get(one, one)) for one in reads]
-    return Table(name, meaning, row, [_RUN, *columns], source, order, reads)
+    return Table(name, meaning, row, [_RUN, *columns], source, reads)
 
 
 def _of_run(*names: str) -> list[Column]:
     return [_column(t.run.c[name], name) for name in names]
+
+
+def _samples_of(row: Row) -> Iterable[Row]:
+    """Take a group's lists apart: a row a sample."""
+    step, slot, *lists = row
+    entries = zip(*(json.loads(text) for text in lists), strict=True)
+    return ((step, slot, sample, *entry) for sample, entry in enumerate(entries))
 
 
 RUNS = Table(
@@ -97,44 +97,6 @@ RUNS = Table(
     ],
 )
 
-STAGES = _table(
-    "stages",
-    "What was trained, in turn.",
-    "a stage that has begun",
-    t.stage,
-    ["stage"],
-    reads=[
-        *("stage", "environment", "start_step", "end_step", "num_steps"),
-        *("replay", "stop_reason", "started_at", "ended_at"),
-    ],
-    num_steps="planned_steps",
-)
-
-BOUNDARIES = _table(
-    "boundaries",
-    "When and how the policy was measured between stages.",
-    "a boundary",
-    t.boundary,
-    ["after_stage"],
-    reads=["after_stage", "step", "seconds", "eval_config", "eval_settings", "created_at"],
-)
-
-CELLS = _table(
-    "cells",
-    "What was measured at boundaries: the matrices, in long form.",
-    "a metric of the policy after a stage, on an environment or a category",
-    t.eval_cell,
-    ["after_stage", "environment_id", "category_id", "metric_id", "split"],
-)
-
-ITEMS = _table(
-    "items",
-    "What the cells were made of.",
-    "a task, evaluated at a boundary",
-    t.eval_item,
-    ["after_stage", "environment_id", "category_id", "item"],
-)
-
 CARRY_OVER = Table(
     "carry_over",
     "What the matrices come to, as in reports, `compare` and MLflow.",
@@ -147,78 +109,80 @@ CARRY_OVER = Table(
     ],
 )
 
-STEPS = _table("steps", "Every batch and update.", "a step", t.step, ["step"])
-
-METRICS = _table(
-    "metrics",
-    "Every number of training, in long form.",
-    "a metric of a step, over the whole batch, an environment or a category",
-    t.step_metric,
-    ["step", "metric_id", "environment_id", "category_id"],
-)
-
 PICKS = _table(
     "picks",
     "Every decision of a bandit or a scheduler.",
     "a decision: about a slot of a batch, or about a stage",
     t.pick,
-    ["step", "stage", "level", "slot"],
 )
 
 GROUPS = _table(
-    "groups",
-    "Every task that was trained on.",
-    "a group: one task and its samples",
-    t.task_group,
-    ["step", "slot"],
+    "groups", "Every task that was trained on.", "a group: one task and its samples", t.task_group
 )
 
-
-def _samples_of(row: Row) -> Iterable[Row]:
-    """Take a group's lists apart: a row a sample."""
-    step, slot, *lists = row
-    entries = zip(*(json.loads(text) for text in lists), strict=True)
-    return ((step, slot, sample, *entry) for sample, entry in enumerate(entries))
-
-
-_ENTRIES = {
-    column.name: Column(**column.info["entry"]) for column in t.task_group.c if "entry" in column.info
-}
-
-SCORES = Table(
-    "scores",
-    "Every sample that was trained on, without its text; `groups` has its task.",
-    "a sample",
-    [
-        *GROUPS.columns[:3],  # run, step, slot
-        Column("sample", "integer", "position in the group, from 0"),
-        *_ENTRIES.values(),
-    ],
-    t.task_group,
-    ["step", "slot"],
-    reads=["step", "slot", *_ENTRIES],
-    spread=_samples_of,
-)
-
-ARMS = _table(
-    "arms",
-    "What the bandits knew. Not kept for a step with more than 200 arms.",
-    "an arm after a step",
-    t.arm_state,
-    ["step", "bandit", "arm"],
-)
-
-EVENTS = _table("events", "Decisions and incidents, in words.", "an event", t.event, ["step", "event_id"])
-
-SAMPLES = _table(
-    "samples",
-    "Completions kept to be read: some of every step and boundary, not all.",
-    "a completion",
-    t.sample,
-    ["step", "sample_id"],
-)
+_ENTRIES = {c.name: Column(**c.info["entry"]) for c in t.task_group.c if "entry" in c.info}
 
 TABLES = (
-    *(RUNS, STAGES, BOUNDARIES, CELLS, CARRY_OVER, ITEMS, STEPS),
-    *(METRICS, PICKS, GROUPS, SCORES, ARMS, EVENTS, SAMPLES),
+    RUNS,
+    _table(
+        "stages",
+        "What was trained, in turn.",
+        "a stage that has begun",
+        t.stage,
+        [
+            *("stage", "environment", "start_step", "end_step", "num_steps"),
+            *("replay", "stop_reason", "started_at", "ended_at"),
+        ],
+        num_steps="planned_steps",
+    ),
+    _table(
+        "boundaries",
+        "When and how the policy was measured between stages.",
+        "a boundary",
+        t.boundary,
+        ["after_stage", "step", "seconds", "eval_config", "eval_settings", "created_at"],
+    ),
+    _table(
+        "cells",
+        "What was measured at boundaries: the matrices, in long form.",
+        "a metric of the policy after a stage, on an environment or a category",
+        t.eval_cell,
+    ),
+    CARRY_OVER,
+    _table("items", "What the cells were made of.", "a task, evaluated at a boundary", t.eval_item),
+    _table("steps", "Every batch and update.", "a step", t.step),
+    _table(
+        "metrics",
+        "Every number of training, in long form.",
+        "a metric of a step, over the whole batch, an environment or a category",
+        t.step_metric,
+    ),
+    PICKS,
+    GROUPS,
+    Table(
+        "scores",
+        "Every sample that was trained on, without its text; `groups` has its task.",
+        "a sample",
+        [
+            *GROUPS.columns[:3],  # run, step, slot
+            Column("sample", "integer", "position in the group, from 0"),
+            *_ENTRIES.values(),
+        ],
+        t.task_group,
+        ["step", "slot", *_ENTRIES],
+        _samples_of,
+    ),
+    _table(
+        "arms",
+        "What the bandits knew. Not kept for a step with more than 200 arms.",
+        "an arm after a step",
+        t.arm_state,
+    ),
+    _table("events", "Decisions and incidents, in words.", "an event", t.event),
+    _table(
+        "samples",
+        "Completions kept to be read: some of every step and boundary, not all.",
+        "a completion",
+        t.sample,
+    ),
 )

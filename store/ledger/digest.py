@@ -24,19 +24,10 @@ from store.ledger import tables as t
 _ROWS_AT_ONCE = 1000
 
 
-def digest(connection: Connection, run_id: int, weights_sha256: str) -> str:
-    """Hash what was trained; sha256 in hex."""
-    return _digest(connection, run_id, weights_sha256, _TRAINED)
-
-
-def digest_all(connection: Connection, run_id: int, weights_sha256: str) -> str:
-    """Hash what was trained and what was measured; sha256 in hex."""
-    return _digest(connection, run_id, weights_sha256, {**_TRAINED, **_MEASURED})
-
-
-def _digest(
+def digest(
     connection: Connection, run_id: int, weights_sha256: str, sections: Mapping[str, Select[Any]]
 ) -> str:
+    """Hash the weights and what the sections select of a run; sha256 in hex."""
     hasher = hashlib.sha256(_line(["weights", weights_sha256]))
     options = {"yield_per": _ROWS_AT_ONCE}
     for title, query in sections.items():
@@ -70,7 +61,7 @@ _ENVIRONMENT, _CATEGORY, _METRIC = t.environment.c.name, t.category.c.name, t.me
 _CONFIG, _HOLDOUT = t.eval_config.c.sha256, t.holdout.c
 _UNTIMED = t.metric_def.c.metric_group != "time"
 
-_TRAINED = {
+TRAINED = {
     "stages": _section(
         t.stage, "stage", _ENVIRONMENT, "start_step", "num_steps", "replay", "end_step", "stop_reason"
     ),
@@ -87,7 +78,7 @@ _TRAINED = {
     ),
 }
 
-_MEASURED = {
+MEASURED = {
     "boundaries": _section(t.boundary, "after_stage", "step", _CONFIG),
     "cells": _section(
         t.eval_cell,

@@ -12,11 +12,10 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Insert, Table, delete, insert, select, update
 
 from store.ledger import names, rows, schema, tables
-from store.ledger.access import Access, Evidence, row_of_run
+from store.ledger.access import Access, Evidence, Patience, row_of_run
 from store.ledger.engine import make_engine
 from store.ledger.history import copy_history, end_stage, forget_stage, rewind
 from store.ledger.names import RunHandle
-from store.ledger.patience import Patience
 from store.ledger.queries import Reading
 from store.records import (
     BoundaryRecord,

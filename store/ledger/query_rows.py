@@ -5,11 +5,23 @@ Columns are explained where they are declared, in `store.ledger.tables` and in `
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from store.records import ArmRecord, CellRecord, MemberRecord, PickRecord, SampleRecord, StudyRecord
+
+Row = TypeVar("Row")
+Key = TypeVar("Key", bound=Hashable)
+
+
+def by_key(rows: Iterable[Row], key: Callable[[Row], Key]) -> defaultdict[Key, list[Row]]:
+    """Put rows with the same key together, in the order in which they come."""
+    found: defaultdict[Key, list[Row]] = defaultdict(list)
+    for row in rows:
+        found[key(row)].append(row)
+    return found
 
 
 @dataclass(frozen=True)
@@ -171,24 +183,6 @@ class CellRow(CellRecord, _OfCell):
 
 
 @dataclass(frozen=True)
-class Point:
-    """A training metric at a step."""
-
-    step: int
-    value: float | None
-    n: float
-
-
-@dataclass(frozen=True)
-class PooledRow:
-    """A training metric of a step's whole batch."""
-
-    step: int
-    metric: str
-    value: float | None
-
-
-@dataclass(frozen=True)
 class MetricRow:
     """A training metric, by name."""
 
@@ -222,17 +216,8 @@ class CurvePoint:
 
 
 @dataclass(frozen=True)
-class StageMean:
-    """A training metric of the environment that a stage trains, averaged over the stage's last steps."""
-
-    stage: int
-    value: float | None
-    n: float
-
-
-@dataclass(frozen=True)
 class StagePoint:
-    """The same, averaged over some steps inside the stage."""
+    """A training metric of the environment that a stage trains, averaged over some of the stage's steps."""
 
     stage: int
     stage_step: float  # mean of the steps, from 1
@@ -241,16 +226,6 @@ class StagePoint:
 
 
 # --- choices and what became of them -------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class StagePick:
-    """A scheduler's choice of a stage's environment."""
-
-    stage: int
-    arm: str
-    probability: float
-    signal: float | None  # the reward it was given at the stage's end
 
 
 @dataclass(frozen=True)

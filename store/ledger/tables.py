@@ -38,6 +38,11 @@ def _plain(value: Any) -> Any:
     return dict(value) if isinstance(value, Mapping) else list(value)
 
 
+def visible(text: str) -> str:
+    """Make visible what some reader cannot take: NUL (PostgreSQL), half a surrogate pair (whatever is UTF-8)."""
+    return text.replace("\0", "\u2400").encode("utf-8", "replace").decode()
+
+
 class FreeText(sa.TypeDecorator[str]):
     """Text that a model or a program wrote: what some database refuses is made visible instead."""
 
@@ -45,8 +50,8 @@ class FreeText(sa.TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
-        """Write; PostgreSQL takes no NUL, and no UTF-8 database takes half a surrogate pair."""
-        return None if value is None else value.replace("\0", "\u2400").encode("utf-8", "replace").decode()
+        """Write what every database takes."""
+        return None if value is None else visible(value)
 
 
 metadata = sa.MetaData(

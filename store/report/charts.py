@@ -76,13 +76,13 @@ class Line:
 
 @dataclass(frozen=True)
 class Band:
-    """A stage behind the lines."""
+    """A stage behind the lines, or a part of a bar; in percent."""
 
     x: float
     width: float
     css: str
     title: str
-    label: str = ""  # its number, where there is room
+    label: str = ""  # of a stage its number, where there is room
     name: str = ""  # its environment, where there is room for all names
 
 
@@ -126,23 +126,13 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Segment:
-    """A part of a bar, in percent of its length."""
-
-    x: float
-    width: float
-    css: str
-    title: str
-
-
-@dataclass(frozen=True)
 class Bar:
     """An amount, and how it divides."""
 
     label: str
     name: str
     total: float
-    segments: Sequence[Segment]
+    segments: Sequence[Band]
 
 
 @dataclass(frozen=True)
@@ -211,18 +201,14 @@ def line_chart(title: str, about: str, series: Sequence[Series], frame: Frame, c
     """Place everything; `css` is the class that gives the plot its height."""
     x, y = frame.x, frame.y
     with_dots = sum(len(one.measured) for one in series if one.is_named) <= MAX_DOTS
+
+    def dot(step: float, value: float, error: float | None, text: str) -> Dot:
+        ends = () if error is None else (100 - y.percent(value - error), 100 - y.percent(value + error))
+        return Dot(100 * x.share(step), 100 - y.percent(value), text, *ends)
+
     lines, ends = [], {}
     for i, one in enumerate(series):
-        dots = tuple(
-            Dot(
-                100 * x.share(step),
-                100 - y.percent(value),
-                text,
-                None if error is None else 100 - y.percent(value - error),
-                None if error is None else 100 - y.percent(value + error),
-            )
-            for step, value, error, text in (one.measured if with_dots and one.is_named else ())
-        )
+        dots = [dot(*measured) for measured in one.measured if with_dots and one.is_named]
         steps, least, most = ([range_[end] for range_ in one.ranges] for end in range(3))
         area = _area(steps, least, most, frame)
         lines.append(Line(one.name, one.css, path(one.points, x, y, one.gap), dots, area=area))
@@ -294,7 +280,7 @@ def bar(label: str, name: str, parts: Sequence[tuple[float, str, str]]) -> Bar:
     total, x = sum(amount for amount, _, _ in parts), 0.0
     segments = []
     for amount, css, title in parts:
-        segments.append(Segment(x, 100 * amount / total, css, title))
+        segments.append(Band(x, 100 * amount / total, css, title))
         x += segments[-1].width
     return Bar(label, name, total, segments)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from store.ledger.query_rows import BoundaryRow, CellRow, CurvePoint
+from store.ledger.query_rows import BoundaryRow, CellRow, CurvePoint, by_key
 from store.report import charts
 from store.report.charts import (
     LOW,
@@ -73,16 +73,14 @@ def category_panels(data: ReportData) -> list[Chart]:
     """One small chart an environment: the held-out accuracy of its categories."""
     charts = []
     for name in data.environments:
-        by_category: dict[str, list[CellRow]] = {}
-        for cell in data.accuracy:
-            if cell.environment == name and cell.category is not None:
-                by_category.setdefault(cell.category, []).append(cell)
+        cells = [cell for cell in data.accuracy if cell.environment == name and cell.category is not None]
+        by_category = by_key(cells, lambda cell: cell.category or "")
         if len(by_category) < 2:
             continue  # its only category is the environment itself, which has its line already
         known = {c: [cell.value for cell in own if cell.value is not None] for c, own in by_category.items()}
         moved = {category: max(own) - min(own) if own else 0.0 for category, own in known.items()}
         series = _of_cells(data, by_category, ramp(list(by_category), moved))
-        ends = {c: (cells[0].value, cells[-1].value) for c, cells in by_category.items()}
+        ends = {category: (own[0].value, own[-1].value) for category, own in by_category.items()}
         about = _about(f"Held-out accuracy of {name}", ends, data)
         charts.append(line_chart(name, about, series, _accuracy_frame(data, LOW, 0), "low"))
     return charts
@@ -90,12 +88,11 @@ def category_panels(data: ReportData) -> list[Chart]:
 
 def levels(data: ReportData) -> list[dict[str, Any]]:
     """List every environment and category (None: all of it) at the first and the last boundary: the charts' numbers."""
-    found: dict[tuple[str, str | None], list[CellRow]] = {}
-    for cell in data.accuracy:
-        if cell.environment is not None:
-            found.setdefault((cell.environment, cell.category), []).append(cell)
+    found = by_key(data.accuracy, lambda cell: (cell.environment, cell.category))
     rows = []
     for (environment, category), cells in found.items():
+        if environment is None:
+            continue
         start, end = cells[0].value, cells[-1].value
         change = None if start is None or end is None else end - start
         row = {"environment": environment, "category": category, "start": start, "end": end}
@@ -156,10 +153,8 @@ def _of_cells(
 
 def _of_curves(data: ReportData, curves: Sequence[CurvePoint], metric: str) -> list[Series]:
     """A line an environment over the training steps; the value at its end is noise and not written."""
-    points: dict[str, list[Xy]] = {}
-    for point in curves:
-        if point.metric == metric:
-            points.setdefault(point.environment, []).append((point.step, point.value))
+    own = by_key((point for point in curves if point.metric == metric), lambda point: point.environment)
+    points = {name: [(point.step, point.value) for point in of] for name, of in own.items()}
     return [
         Series(name, css, points[name], (), css != "c0", has_value=False, gap=_gap(data))
         for name, css in data.colours.items()
@@ -197,11 +192,8 @@ def _x(data: ReportData) -> Scale:
 
 
 def _by_environment(cells: Sequence[CellRow]) -> dict[str, list[CellRow]]:
-    found: dict[str, list[CellRow]] = {}
-    for cell in cells:
-        if cell.environment is not None and cell.category is None:
-            found.setdefault(cell.environment, []).append(cell)
-    return found
+    wholes = (cell for cell in cells if cell.environment is not None and cell.category is None)
+    return by_key(wholes, lambda cell: cell.environment or "")
 
 
 def _points(boundaries: Sequence[BoundaryRow], cells: Sequence[CellRow]) -> list[Xy]:

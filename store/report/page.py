@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from store import rollout_summary, sentences
-from store.carryover import ENTROPY_FLOOR, ratio
-from store.report import carryover_charts, learning_curves, samples, selection_charts, templates
-from store.report.charts import Scale, nice_top
+from store import run_summary, sentences
+from store.carryover import ENTROPY_FLOOR, OUTCOMES, ratio
+from store.report import learning_curves, samples, selection_charts, templates
+from store.report.charts import HeatCell, HeatMap, HeatRow, Scale, nice_top, shade
 from store.report.report_data import ReportData
-from store.run_summary import OBJECTIVE_PARTS, composed, scalar
+from store.run_summary import OBJECTIVE_PARTS, Matrix, composed, scalar
 
 EVENTS_LISTED = 200  # the newest ones
+SENTENCES = ("Learnt", "Entropy", "Choice", "Signal")
 LONGEST = 200  # characters of a value in the spec
 
 
@@ -35,9 +36,7 @@ def render(data: ReportData) -> str:
         "when": learning_curves.when,
         "arm_name": sentences.arm_name,
         "standing": sentences.how_it_stands(facts),
-        "sentences": dict(
-            zip(("Learnt", "Entropy", "Choice", "Signal"), sentences.in_words(facts), strict=True)
-        ),
+        "sentences": dict(zip(SENTENCES, sentences.in_words(facts), strict=True)),
         "share_taught": sentences.share_taught,
         "lost": sentences.what_is_lost(facts),
         "beside": sentences.beside_the_baseline(facts),
@@ -51,14 +50,14 @@ def render(data: ReportData) -> str:
         "stage_rows": selection_charts.stage_rows(data),
         "scheduler_panel": selection_charts.scheduler_panel(data),
         "bandit_panels": selection_charts.bandit_panels(data),
-        "heat_maps": carryover_charts.heat_maps(data),
-        "summaries": carryover_charts.summaries(data),
+        "heat_maps": heat_maps(data),
+        "summaries": summaries(data),
         "stage_bars": selection_charts.stage_bars(data),
         "environment_bars": selection_charts.environment_bars(data),
         "by_category": selection_charts.by_category(data),
-        "played_rows": rollout_summary.batch_rows(facts["played"]),
-        "played_columns": list(rollout_summary.environment_columns(facts["played"]).values()),
-        "played_environments": rollout_summary.environment_rows(facts["played"]),
+        "played_rows": run_summary.batch_rows(facts["played"]),
+        "played_columns": list(run_summary.environment_columns(facts["played"]).values()),
+        "played_environments": run_summary.environment_rows(facts["played"]),
         "examples": samples.examples(data),
         "events": events[-EVENTS_LISTED:],
         "num_older_events": max(0, len(events) - EVENTS_LISTED),
@@ -103,3 +102,57 @@ def _outline(value: Mapping[str, Any], depth: int) -> list[str]:
         else:
             lines.append(f"{'  ' * depth}{key}: {templates.clipped(scalar(inner), LONGEST)}")
     return lines
+
+
+def summaries(data: ReportData) -> list[dict[str, Any]]:
+    """The numbers of carry-over that are defined for this run, each with its meaning."""
+    values = sentences.outcomes_as_text(data.facts["carry_over"])
+    return [{"metric": one, "value": values[one.name]} for one in OUTCOMES if one.name in values]
+
+
+def heat_maps(data: ReportData) -> list[HeatMap]:
+    """Both matrices: accuracy, and entropy beside its column's first value."""
+    accuracy, entropy = (data.facts["matrices"][name] for name in ("pass_1", "entropy_token"))
+    top = nice_top(
+        [value for row in accuracy.values() for value in row.values() if value is not None], 0.1, 1.0
+    )
+    first = {name: v for i in sorted(entropy, key=int, reverse=True) for name, v in entropy[i].items()}
+
+    def accuracy_share(name: str, value: float | None) -> float:
+        return (value or 0.0) / top
+
+    def entropy_share(name: str, value: float | None) -> float:
+        return (
+            ratio(value, first.get(name), ENTROPY_FLOOR) or 0.0
+        )  # next to nothing at the start has no shade
+
+    darkest, shares = f"darkest: {sentences.number(top)}", "shade: share of the column's first value"
+    return [
+        _heat_map(data, accuracy, "Accuracy", "accuracy", darkest, accuracy_share),
+        _heat_map(data, entropy, "Entropy, nats a token", "entropy", shares, entropy_share),
+    ]
+
+
+def _heat_map(
+    data: ReportData, matrix: Matrix, title: str, css: str, legend: str,
+    share: Callable[[str, float | None], float],
+) -> HeatMap:  # fmt: skip
+    columns = [name for name in data.environments if any(name in row for row in matrix.values())]
+    stages = {str(stage["stage"]): stage["environment"] for stage in data.facts["stages"]}
+
+    def cell(i: str, name: str) -> HeatCell:
+        value, is_trained = matrix[i].get(name), name == stages.get(i)
+        tint = shade(share(name, value) if name in matrix[i] else 0.0)
+        about = f"{name} {learning_curves.when(int(i))}" + (", trained in it" if is_trained else "")
+        return HeatCell(sentences.number(value), f"{tint} trained" if is_trained else tint, about)
+
+    rows = [
+        HeatRow(
+            "start" if i == "0" else i,
+            "" if i == "0" else stages.get(i) or "all",
+            [cell(i, name) for name in columns],
+        )
+        for i in sorted(matrix, key=int)
+    ]
+    outlined = "Outlined: the environment that the stage trained; " if data.facts["scheduler"] else ""
+    return HeatMap(title, css, columns, rows, f"{outlined}{legend}.")

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from store.ledger.query_rows import SampleRow
+from store.ledger.query_rows import SampleRow, by_key
 from store.report.report_data import ReportData
 from store.report.templates import clipped
 from store.sentences import number
@@ -43,10 +43,8 @@ def examples(data: ReportData) -> dict[str, list[SamplePair]]:
     later = {_task(sample): _answer(sample) for sample in data.samples if sample.after_stage != first}
     found = {}
     for name in data.environments:
-        by_category: dict[str, list[SampleRow]] = {}
-        for sample in data.samples:
-            if sample.environment == name and sample.after_stage == first:
-                by_category.setdefault(sample.category, []).append(sample)
+        own = (one for one in data.samples if one.environment == name and one.after_stage == first)
+        by_category = by_key(own, lambda sample: sample.category)
         categories = list(by_category)
         if len(categories) > SHOWN:
             categories = [categories[i * len(categories) // SHOWN] for i in range(SHOWN)]

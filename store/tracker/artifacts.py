@@ -7,6 +7,7 @@ import json
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from itertools import zip_longest
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 from store.export.file_formats import ParquetWriter
 from store.export.tables import PICKS
 from store.ledger import Reading
-from store.ledger.query_rows import CellRow, SampleRow
+from store.ledger.query_rows import CellRow, by_key
 from store.secrets import without_logins
 from store.tracker.names import MATRICES, of_category, of_environment, slug
 from store.tracker.pages import Cursor, HistoryPages
@@ -33,7 +34,9 @@ def write(folder: Path, history: HistoryPages, until: Cursor, run_folder: Path) 
     _matrices(folder / "matrices", history, until)
     _transitions(folder / "transitions.csv", history, until)
     columns = [column for column in PICKS.columns if column.name != "run"]
-    with ParquetWriter(folder / "picks.parquet", columns) as file:  # all decisions with their probabilities
+    with closing(
+        ParquetWriter(folder / "picks.parquet", columns)
+    ) as file:  # all decisions with their probabilities
         for after in range(-1, until.step, STEPS_AT_ONCE):
             picks = read.picks(name, after, min(after + STEPS_AT_ONCE, until.step))
             file.write([tuple(getattr(pick, column.name) for column in columns) for pick in picks])
@@ -92,11 +95,9 @@ def _transitions(path: Path, history: HistoryPages, until: Cursor) -> None:
 def _samples(folder: Path, read: Reading, name: str, after_stage: int) -> None:
     """Write the newest boundary's completions, a line each: of every category in turn, up to a number."""
     folder.mkdir()
-    kept: dict[str, dict[str, list[SampleRow]]] = defaultdict(lambda: defaultdict(list))
-    for sample in read.boundary_samples(name, [after_stage], NUM_SAMPLES):
-        kept[sample.environment][sample.category].append(sample)
-    for environment, by_category in kept.items():
-        in_turn = zip_longest(*by_category.values())
+    samples = read.boundary_samples(name, [after_stage], NUM_SAMPLES)
+    for environment, own in by_key(samples, lambda sample: sample.environment).items():
+        in_turn = zip_longest(*by_key(own, lambda sample: sample.category).values())
         chosen = [sample for row in in_turn for sample in row if sample is not None][:NUM_SAMPLES]
         lines = [json.dumps(asdict(sample)) + "\n" for sample in chosen]
         (folder / f"{slug(environment)}.jsonl").write_text("".join(lines))

@@ -6,7 +6,6 @@ MLflow may be away: then it pauses, ever longer. When the run is over it goes on
 from __future__ import annotations
 
 import json
-import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from pathlib import Path
 from store.errors import LedgerAway, TrackerError
 from store.files import write_text
 from store.ledger import Ledger
-from store.lock import holder, try_lock
+from store.lock import holder, is_locked
 from store.run_summary import status
 from store.tracker.artifacts import REPORT
 from store.tracker.pages import Cursor, covered
@@ -89,17 +88,6 @@ def turn(folder: Path, wait_s: float) -> Iterator[Callable[[], bool]]:
         yield lambda: note.read_text() == token
 
 
-def is_sent_by_another(folder: Path) -> bool:
-    """Whether some process is sending a run now."""
-    if not (folder / LOCK).exists():
-        return False
-    descriptor = os.open(folder / LOCK, os.O_RDWR)
-    try:
-        return not try_lock(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def follow(job: TrackerJob, say: Say) -> None:
     """Send a run while it goes on, and what is left when it is over. Raises `TrackerError` when it gives up."""
     mind_manners()
@@ -125,7 +113,7 @@ def send_now(job: TrackerJob, say: Say) -> Link | None:
     """
     mind_manners()
     folder = Path(job.folder)
-    if holder(folder) is not None and is_sent_by_another(folder):
+    if holder(folder) is not None and is_locked(folder / LOCK):
         say(f"{job.run}: running, and its own tracker sends it")
         return None
     with (

@@ -10,17 +10,14 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TypeVar
 
 from store import carryover
 from store.ledger import Reading
-from store.ledger.query_rows import ArmRow, BoundaryRow, MetricRow, RunRow, StepRow
+from store.ledger.query_rows import BoundaryRow, RunRow, StepRow, by_key
 from store.records import EVERYTHING
 from store.tracker.names import MATRICES, MlflowValue, of_bandits, of_environment, of_pick, of_step, values
-
-Row = TypeVar("Row", MetricRow, ArmRow)
 
 PAGE = 50  # steps
 EVERY = 10  # of so many steps the curriculum gets one; its stages get them all
@@ -85,9 +82,8 @@ class HistoryPages:
         self.stages = {stage.stage: stage for stage in read.stages(run.name)}
         self.picks = {pick.stage: pick for pick in read.stage_picks(run.name)}
         drawn = [event.data for event in read.events(run.name) if "probabilities" in event.data]
-        self.chances: Mapping[int, Mapping[str, float]] = {  # by stage, what its pick was drawn from
-            data["stage"]: data["probabilities"] for data in drawn
-        }
+        self.chances: Mapping[int, Mapping[str, float]]  # by stage, what its pick was drawn from
+        self.chances = {data["stage"]: data["probabilities"] for data in drawn}
         self.cells = {metric: read.matrix(run.name, metric) for metric in MATRICES}
         self.measured = carryover.matrices(
             self.cells["pass_1"], self.cells["entropy_token"], list(self.stages.values())
@@ -147,8 +143,8 @@ class HistoryPages:
         if not wanted:
             return {}
         span = (min(wanted) - 1, max(wanted))
-        numbers = _by_step(self.read.numbers(self.run.name, *span))
-        arms = _by_step(self.read.arms(self.run.name, None, *span))
+        numbers = by_key(self.read.numbers(self.run.name, *span), lambda row: row.step)
+        arms = by_key(self.read.arms(self.run.name, None, *span), lambda row: row.step)
         is_flat = self.run.scheduler is None
         found: dict[int, Sequence[MlflowValue]] = {}
         num_tokens, seconds = 0, 0.0
@@ -181,10 +177,3 @@ class HistoryPages:
         if after in self.picks:
             numbers["bandit/reward"] = self.picks[after].signal
         return values(numbers, boundary.step, boundary.created_at)
-
-
-def _by_step(rows: Iterable[Row]) -> Mapping[int, list[Row]]:
-    by_step: dict[int, list[Row]] = defaultdict(list)
-    for row in rows:
-        by_step[row.step].append(row)
-    return by_step

@@ -18,7 +18,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from store.errors import TrackerError
-from store.lock import try_lock
+from store.lock import taking_turns
 from store.secrets import without_logins
 from store.tracker.names import MlflowValue
 
@@ -204,17 +204,16 @@ class MlflowRecord:
 
 @contextmanager
 def locked(path: Path, wait_s: float, what: str) -> Iterator[None]:
-    """Hold a file's lock (flock, so a killed process holds none). Raises `TrackerError` when it is not free in time."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        give_up_at = time.monotonic() + wait_s
-        while not try_lock(descriptor):
-            if time.monotonic() > give_up_at:
-                raise TrackerError(f"Waited {wait_s:.0f} s for {what}; another process is still at it.")
-            time.sleep(POLL_S)
+    """Hold a file's lock. Raises `TrackerError` when it is not free in time."""
+    give_up_at = time.monotonic() + wait_s
+
+    def wait() -> None:
+        if time.monotonic() > give_up_at:
+            raise TrackerError(f"Waited {wait_s:.0f} s for {what}; another process is still at it.")
+        time.sleep(POLL_S)
+
+    with taking_turns(path, wait):
         yield
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

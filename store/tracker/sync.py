@@ -12,7 +12,7 @@ from store.ledger import Ledger, Reading
 from store.ledger.query_rows import StageRow
 from store.run_summary import status
 from store.secrets import without_logins
-from store.tracker import artifacts, settings
+from store.tracker import artifacts, names
 from store.tracker.names import milliseconds
 from store.tracker.pages import Cursor, HistoryPages, Page, covered
 from store.tracker.record import CURSOR, MlflowRecord, MlflowRun
@@ -100,20 +100,20 @@ class _SyncPass:
             self.record.forget(entry)
             entry = None
         if entry is None:
-            note = settings.note(run, self.spec)
-            tags = {**settings.tags(run, self.source.url), "mlflow.note.content": note}
+            note = names.note(run, self.spec)
+            tags = {**names.tags(run, self.source.url), "mlflow.note.content": note}
             entry = self.record.begin(run.name, milliseconds(run.created_at), tags)
-        self.record.describe(entry, settings.params(run, self.spec))
+        self.record.describe(entry, names.params(run, self.spec))
         return entry
 
     def _stage(self, stage: StageRow) -> MlflowRun:
         """Find or make a stage's run."""
         if stage.stage not in self.stages:
             run = self.history.run
-            name, tags = settings.stage_name(run, stage), settings.stage_tags(run, stage, self.entry.id)
+            name, tags = names.stage_name(run, stage), names.stage_tags(run, stage, self.entry.id)
             self.stages[stage.stage] = self.record.begin(name, milliseconds(stage.started_at), tags)
         entry = self.stages[stage.stage]
-        params = settings.params(self.history.run, self.spec) | settings.stage_params(stage, self.spec)
+        params = names.params(self.history.run, self.spec) | names.stage_params(stage, self.spec)
         self.record.describe(entry, params)
         return entry
 

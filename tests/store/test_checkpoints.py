@@ -43,7 +43,7 @@ def test_what_was_saved_comes_back_exactly(folder: Path) -> None:
     checkpoints.verify(folder)
     checkpoint = checkpoints.open_checkpoint(folder, EXPECTED)
     assert checkpoint.read_json("bandits") == STATE
-    assert (checkpoint["weights"].folder / "shards" / "1.safetensors").read_bytes() == bytes(range(256))
+    assert (checkpoint.components["weights"] / "shards" / "1.safetensors").read_bytes() == bytes(range(256))
 
 
 def test_the_same_state_gives_the_same_bytes_whenever_and_wherever_it_is_saved(tmp_path: Path) -> None:

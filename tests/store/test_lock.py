@@ -11,14 +11,14 @@ import pytest
 
 from store import lock
 from store.errors import RunBusy
-from store.lock import RunLock, taking_turns
+from store.lock import run_lock, taking_turns
 
 # takes the lock, says so, and waits to be killed; with "fork" a child of it lives on
 HOLD = """
 import os, sys, time
 from pathlib import Path
-from store.lock import RunLock
-with RunLock(Path(sys.argv[1])):
+from store.lock import run_lock
+with run_lock(Path(sys.argv[1])):
     if sys.argv[2] == "fork" and (child := os.fork()) == 0:
         time.sleep(60)
         os._exit(0)
@@ -47,7 +47,7 @@ def test_a_run_in_use_names_the_process_and_the_remedy(tmp_path: Path) -> None:
     try:
         with (
             pytest.raises(RunBusy, match=rf"in use by process {process.pid} on .*evergreen stop"),
-            RunLock(tmp_path),
+            run_lock(tmp_path),
         ):
             pass
         assert str(lock.holder(tmp_path)).startswith(f"process {process.pid} on ")
@@ -59,7 +59,7 @@ def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
     process, _ = _hold(tmp_path)
     _kill(process)
     assert lock.holder(tmp_path) is None
-    with RunLock(tmp_path):
+    with run_lock(tmp_path):
         assert str(lock.holder(tmp_path)).startswith(f"process {os.getpid()} on ")
 
 
@@ -67,21 +67,21 @@ def test_a_worker_that_outlives_its_trainer_does_not_keep_the_lock(tmp_path: Pat
     process, worker = _hold(tmp_path, "fork")
     _kill(process)
     try:
-        with RunLock(tmp_path):
+        with run_lock(tmp_path):
             os.kill(worker, 0)  # it is still there
     finally:
         os.kill(worker, signal.SIGKILL)
 
 
 def test_a_run_is_locked_against_its_own_process_and_free_afterwards(tmp_path: Path) -> None:
-    with RunLock(tmp_path), pytest.raises(RunBusy), RunLock(tmp_path):
+    with run_lock(tmp_path), pytest.raises(RunBusy), run_lock(tmp_path):
         pass
-    with RunLock(tmp_path):
+    with run_lock(tmp_path):
         pass
 
 
 def test_an_error_inside_frees_the_run(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), RunLock(tmp_path):
+    with pytest.raises(ZeroDivisionError), run_lock(tmp_path):
         raise ZeroDivisionError
     assert lock.holder(tmp_path) is None
 
@@ -96,7 +96,7 @@ def test_someone_who_only_looks_keeps_nobody_out(tmp_path: Path) -> None:
     assert lock.try_lock(descriptor)
     looking = threading.Timer(0.05, os.close, [descriptor])
     looking.start()
-    with RunLock(tmp_path):
+    with run_lock(tmp_path):
         looking.join()
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from store.ledger import Ledger
 from store.records import MetricRecord, StepRecord
-from store.rollout_summary import batch_rows, compact, environment_columns, environment_rows, of_run
+from store.run_summary import batch_rows, compact, environment_columns, environment_rows, played
 from tests.store.ledger import example
 
 
@@ -29,7 +29,7 @@ def test_means_and_largest_over_all_steps_of_the_batch_and_by_environment() -> N
     with Ledger.open("sqlite://") as ledger:
         example.write(ledger, "puzzles", with_numbers)
         example.write(ledger, "another")
-        facts = of_run(ledger.reading, "puzzles")
+        facts = played(ledger.reading, "puzzles")
     gap = facts["batch"]["sampler_gap_mean"]
     assert gap["mean"] == pytest.approx(3.5e-7)
     assert gap["largest"] == pytest.approx(6e-7)
@@ -43,7 +43,7 @@ def test_means_and_largest_over_all_steps_of_the_batch_and_by_environment() -> N
 def test_a_run_that_has_not_begun_was_not_played() -> None:
     with Ledger.open("sqlite://") as ledger:
         example.begin(ledger, "puzzles")
-        facts = of_run(ledger.reading, "puzzles")
+        facts = played(ledger.reading, "puzzles")
     assert facts == {"batch": {}, "environments": {}}
     assert batch_rows(facts) == environment_rows(facts) == []
 

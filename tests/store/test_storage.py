@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from store.storage import refusal
+from store.files import refusal
 
 
 def full(path: str | None = None) -> OSError:

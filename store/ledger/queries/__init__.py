@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from store.ledger.queries.choices import ChoiceQueries
-from store.ledger.queries.course import CourseQueries
 from store.ledger.queries.metrics import MetricQueries
 from store.ledger.queries.runs import RunQueries
 
 
-class Reading(RunQueries, CourseQueries, ChoiceQueries, MetricQueries):
+class Reading(RunQueries, ChoiceQueries, MetricQueries):
     """A ledger open for reading. Every method takes the run's name; an unknown one is a `LedgerError`."""

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
-from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from sqlalchemy import Engine, Select, Table, select
 from sqlalchemy.sql import ColumnElement
 
-from store.errors import LedgerError
+from store.errors import LedgerError, did_you_mean
 from store.ledger import tables as t
-from store.ledger.access import Access
-from store.ledger.patience import Patience
+from store.ledger.access import Access, Patience
 
 Answer = TypeVar("Answer")
 
@@ -30,15 +29,16 @@ class Queries:
         if found is not None:
             return int(found)
         names = self.access.read(lambda c: c.scalars(select(t.run.c.name)).all())
-        near = get_close_matches(name, names, 3)
-        meant = (
-            f"Did you mean {' or '.join(map(repr, near))}?" if near else "`evergreen ls` shows what there is."
-        )
-        raise LedgerError(f"The ledger {self.engine.url!r} has no run {name!r}. {meant}")
+        meant = did_you_mean(name, names, 3) or " `evergreen ls` shows what there is."
+        raise LedgerError(f"The ledger {self.engine.url!r} has no run {name!r}.{meant}")
 
     def ask(self, answer: type[Answer], query: Select[Any]) -> list[Answer]:
         """Make an object of every row."""
         return self.access.read(lambda c: [answer(**row) for row in c.execute(query).mappings()])
+
+    def fetch(self, query: Select[Any]) -> Sequence[Any]:
+        """Return the rows as they are."""
+        return self.access.read(lambda connection: connection.execute(query).all())
 
     def rows_of(self, name: str, answer: type[Any], table: Table, *more: ColumnElement[Any]) -> Select[Any]:
         """Select a run's rows of a table: the columns that the answer has, and more from joined tables."""

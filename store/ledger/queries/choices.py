@@ -8,7 +8,7 @@ from sqlalchemy import Double, Integer, and_, case, cast, func, or_, select
 from sqlalchemy.sql import FromClause
 
 from store.ledger import tables as t
-from store.ledger.queries.base import Queries, bin_of, same_step, within
+from store.ledger.queries.base import Queries, bin_of, columns_of, same_step, within
 from store.ledger.query_rows import (
     Allocation,
     ArmPath,
@@ -18,7 +18,6 @@ from store.ledger.query_rows import (
     GroupScores,
     PickRow,
     SignalCount,
-    StagePick,
     Unscorable,
 )
 
@@ -32,27 +31,20 @@ class ChoiceQueries(Queries):
         query = self.rows_of(name, PickRow, t.pick).where(*within(row.step, after, until))
         return self.ask(PickRow, query.order_by(row.step, row.stage, row.level, row.slot))
 
-    def stage_picks(self, name: str) -> list[StagePick]:
-        """What a scheduler chose; nothing in flat mode."""
-        query = self.rows_of(name, StagePick, t.pick).where(t.pick.c.level == "scheduler")
-        return self.ask(StagePick, query.order_by(t.pick.c.stage))
+    def stage_picks(self, name: str) -> list[PickRow]:
+        """What a scheduler chose, by stage; nothing in flat mode."""
+        query = self.rows_of(name, PickRow, t.pick).where(t.pick.c.level == "scheduler")
+        return self.ask(PickRow, query.order_by(t.pick.c.stage))
 
     def categories(self, name: str) -> list[CategoryRow]:
         """The categories that the run's bandits could pick: trainable, and evaluated or trained on."""
         row, run_id = t.category.c, self.run_id(name)
         measured = select(t.eval_cell.c.category_id).where(t.eval_cell.c.run_id == run_id)
         trained = select(t.task_group.c.category_id).where(t.task_group.c.run_id == run_id)
-        query = (
-            select(t.environment.c.name.label("environment"), row.name, row.parameters)
-            .select_from(t.with_names(t.category))
-            .where(
-                row.category_id != 0,
-                row.trainable,
-                or_(row.category_id.in_(measured), row.category_id.in_(trained)),
-            )
-            .order_by(t.environment.c.name, row.name)
-        )
-        return self.ask(CategoryRow, query)
+        seen = or_(row.category_id.in_(measured), row.category_id.in_(trained))
+        query = select(*columns_of(CategoryRow, t.category)).select_from(t.with_names(t.category))
+        query = query.where(row.category_id != 0, row.trainable, seen)
+        return self.ask(CategoryRow, query.order_by(t.environment.c.name, row.name))
 
     def arms(
         self, name: str, bandit: str | None = None, after: int = 0, until: int | None = None
@@ -68,43 +60,31 @@ class ChoiceQueries(Queries):
         """Every arm's probability over the steps, averaged over bins of `width` steps."""
         row = t.arm_state.c
         by = (row.bandit, row.arm, bin_of(row.step, width))
-        means = (
-            func.avg(cast(row.step, Double)).label("step"),
-            func.avg(row.probability).label("probability"),
-        )
-        query = select(row.bandit, row.arm, *means).where(row.run_id == self.run_id(name))
+        step = func.avg(cast(row.step, Double)).label("step")
+        query = select(row.bandit, row.arm, step, func.avg(row.probability).label("probability"))
+        query = query.where(row.run_id == self.run_id(name))
         return self.ask(ArmPoint, query.group_by(*by).order_by(*by))
 
     def arm_paths(self, name: str) -> list[ArmPath]:
         """Where every arm's probability began, went and ended, in the order in which arms appeared."""
         row, run_id = t.arm_state.c, self.run_id(name)
-        path = (
-            select(
-                row.bandit,
-                row.arm,
-                func.min(row.step).label("first"),
-                func.max(row.step).label("last"),
-                func.min(row.probability).label("probability_min"),
-                func.max(row.probability).label("probability_max"),
-            )
-            .where(row.run_id == run_id)
-            .group_by(row.bandit, row.arm)
-            .subquery()
+        extremes = (
+            *(func.min(row.step).label("first"), func.max(row.step).label("last")),
+            func.min(row.probability).label("probability_min"),
+            func.max(row.probability).label("probability_max"),
         )
+        by_arm = select(row.bandit, row.arm, *extremes).where(row.run_id == run_id)
+        path = by_arm.group_by(row.bandit, row.arm).subquery()
         begin, end = t.arm_state.alias(), t.arm_state.alias()
         source: FromClause = path
         for state, step in ((begin, path.c.first), (end, path.c.last)):
             same = (state.c[key] == path.c[key] for key in ("bandit", "arm"))
             source = source.join(state, and_(state.c.run_id == run_id, state.c.step == step, *same))
         query = select(
-            path.c.bandit,
-            path.c.arm,
+            *(path.c.bandit, path.c.arm, path.c.probability_min, path.c.probability_max, end.c.num_picks),
             begin.c.probability.label("probability_start"),
-            path.c.probability_min,
-            path.c.probability_max,
             end.c.probability.label("probability_end"),
             end.c.value.label("value_end"),
-            end.c.num_picks,
         ).select_from(source)
         return self.ask(ArmPath, query.order_by(path.c.first, path.c.bandit, path.c.arm))
 
@@ -118,12 +98,10 @@ class ChoiceQueries(Queries):
         """Where the samples went: by stage, environment, category and role."""
         row, stage = t.task_group.c, t.step.c.stage
         by = (stage, row.environment_id, row.category_id)
-        names = (
-            t.environment.c.environment_id,
+        named = [t.key_of(name) for name in ("environment", "category")] + [
             t.environment.c.name,
-            t.category.c.category_id,
             t.category.c.name,
-        )
+        ]
         sums = ("num_scored", "num_correct", "value_sum", "num_samples")
         query = (
             select(
@@ -133,7 +111,7 @@ class ChoiceQueries(Queries):
             )
             .select_from(t.with_names(t.task_group).join(t.step, same_step(t.task_group)))
             .where(row.run_id == self.run_id(name))
-            .group_by(*by, *names, row.role)
+            .group_by(*by, *named, row.role)
             .order_by(*by, row.role)
         )
         return self.ask(Allocation, query)
@@ -179,12 +157,9 @@ class ChoiceQueries(Queries):
     def unscorable(self, name: str) -> list[Unscorable]:
         """How many samples could not be scored, and why."""
         row = t.task_group.c
-        query = (
-            select(t.environment.c.name, row.reasons)
-            .select_from(t.with_names(t.task_group))
-            .where(row.run_id == self.run_id(name), row.num_scored < row.num_samples)
+        query = select(t.environment.c.name, row.reasons).select_from(t.with_names(t.task_group))
+        found = self.fetch(query.where(row.run_id == self.run_id(name), row.num_scored < row.num_samples))
+        counts = Counter(
+            (environment, why) for environment, reasons in found for why in reasons if why is not None
         )
-        counts: Counter[tuple[str, str]] = Counter()
-        for environment, reasons in self.access.read(lambda connection: connection.execute(query).all()):
-            counts.update((environment, reason) for reason in reasons if reason is not None)
         return [Unscorable(*key, num) for key, num in sorted(counts.items())]

@@ -5,43 +5,41 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Double, and_, case, cast, func, select
+from sqlalchemy import Double, Select, and_, case, cast, func, select
 from sqlalchemy.sql import ColumnElement
 
 from store.ledger import tables as t
 from store.ledger.queries.base import Queries, bin_of, within
-from store.ledger.query_rows import CurvePoint, Extent, MetricRow, Point, PooledRow, StageMean, StagePoint
+from store.ledger.query_rows import CurvePoint, Extent, MetricRow, StagePoint
 from store.metrics import metric as known_metric
 
-_row, _environment = t.step_metric.c, t.environment.c
+_row, _environment, _stage = t.step_metric.c, t.environment.c, t.stage.c
 _metric: ColumnElement[str] = t.metric_def.c.name
 _NAMED = t.step_metric.join(t.metric_def)
 _N = func.sum(_row.n).label("n")
 _MEAN = (func.sum(_row.value * _row.n) / func.sum(case((_row.value.is_not(None), _row.n)))).label("value")
+_STAGE_STEP = _row.step - _stage.start_step
 # a stage with the metrics of the environment it trains, categories together; a flat stage has number 0: the whole batch
 _TRAINED = and_(
-    t.stage.c.run_id == _row.run_id,
-    _row.step > t.stage.c.start_step,
-    _row.step <= t.stage.c.end_step,
-    _row.environment_id == t.stage.c.environment_id,
+    _stage.run_id == _row.run_id,
+    _row.step > _stage.start_step,
+    _row.step <= _stage.end_step,
+    _row.environment_id == _stage.environment_id,
     _row.category_id == 0,
     _row.n > 0,
 )
 
 
 class MetricQueries(Queries):
-    """Training metrics: over steps, of stages, summed up."""
+    """Training metrics: over steps, of stages, summed up. A metric that is not known is an `UnknownMetric`."""
 
     def series(
         self, name: str, metric: str, environment: str | None = None, category: str | None = None
-    ) -> list[Point]:
+    ) -> list[MetricRow]:
         """A training metric over the steps."""
-        query = self.rows_of(name, Point, t.step_metric).where(
-            _metric == known_metric(metric).name,
-            _row.environment_id == 0 if environment is None else _environment.name == environment,
-            _row.category_id == 0 if category is None else t.category.c.name == category,
-        )
-        return self.ask(Point, query.order_by(_row.step))
+        of_environment = _row.environment_id == 0 if environment is None else _environment.name == environment
+        of_category = _row.category_id == 0 if category is None else t.category.c.name == category
+        return self._metrics(name, _metric == known_metric(metric).name, of_environment, of_category)
 
     def last_metrics(self, name: str) -> list[MetricRow]:
         """All training metrics of the last step."""
@@ -52,19 +50,14 @@ class MetricQueries(Queries):
         """All training metrics of the steps later than `after`, up to `until`."""
         return self._metrics(name, *within(_row.step, after, until))
 
+    def pooled(self, name: str, metrics: Sequence[str], after: int = 0) -> list[MetricRow]:
+        """Training metrics of the whole batch, of the steps later than `after`."""
+        known = [known_metric(metric).name for metric in metrics]
+        return self._metrics(name, _metric.in_(known), _row.step > after, _row.environment_id == 0)
+
     def _metrics(self, name: str, *only: ColumnElement[bool]) -> list[MetricRow]:
         order = (_row.step, _row.metric_id, _row.environment_id, _row.category_id)
         return self.ask(MetricRow, self.rows_of(name, MetricRow, t.step_metric).where(*only).order_by(*order))
-
-    def pooled(self, name: str, metrics: Sequence[str], after: int = 0) -> list[PooledRow]:
-        """Training metrics of the whole batch, of the steps later than `after`."""
-        query = (
-            select(_row.step, _metric.label("metric"), _row.value)
-            .select_from(_NAMED)
-            .where(*self._of(name, metrics), _row.step > after, _row.environment_id == 0)
-            .order_by(_row.step)
-        )
-        return self.ask(PooledRow, query)
 
     def curves(self, name: str, metrics: Sequence[str], width: int = 1) -> list[CurvePoint]:
         """Training metrics of every environment over the steps, averaged over bins of `width` steps, by their n."""
@@ -82,24 +75,15 @@ class MetricQueries(Queries):
 
     def sums(self, name: str, metrics: Sequence[str]) -> dict[str, float]:
         """Sum training metrics of the whole batch over all steps; one that was never recorded is left out."""
-        query = (
-            select(_metric, func.sum(_row.value))
-            .select_from(_NAMED)
-            .where(*self._of(name, metrics), _row.environment_id == 0)
-            .group_by(_metric)
-        )
-        rows = self.access.read(lambda connection: connection.execute(query).all())
-        return {metric: total for metric, total in rows if total is not None}
+        query = select(_metric, func.sum(_row.value)).select_from(_NAMED).group_by(_metric)
+        query = query.where(*self._of(name, metrics), _row.environment_id == 0)
+        return {metric: total for metric, total in self.fetch(query) if total is not None}
 
     def extents(self, name: str, metrics: Sequence[str]) -> list[Extent]:
         """Mean and largest value of training metrics over all steps; of the whole batch first, then by environment."""
+        mean, largest = func.avg(_row.value).label("mean"), func.max(_row.value).label("largest")
         query = (
-            select(
-                _metric.label("metric"),
-                t.name_or_null("environment"),
-                func.avg(_row.value).label("mean"),
-                func.max(_row.value).label("largest"),
-            )
+            select(_metric.label("metric"), t.name_or_null("environment"), mean, largest)
             .select_from(_NAMED.join(t.environment))
             .where(*self._of(name, metrics), _row.category_id == 0, _row.value.is_not(None))
             .group_by(_metric, _environment.environment_id, _environment.name)
@@ -107,29 +91,22 @@ class MetricQueries(Queries):
         )
         return self.ask(Extent, query)
 
-    def stage_means(self, name: str, metric: str, last: int) -> list[StageMean]:
+    def stage_means(self, name: str, metric: str, last: int) -> list[StagePoint]:
         """A training metric of the environment that a stage trained, over the last steps of each ended stage."""
-        query = (
-            select(t.stage.c.stage, _MEAN, _N)
-            .select_from(_NAMED.join(t.stage, _TRAINED))
-            .where(*self._of(name, [metric]), _row.step > t.stage.c.end_step - last)
-            .group_by(t.stage.c.stage)
-        )
-        return self.ask(StageMean, query.order_by(t.stage.c.stage))
+        late = _row.step > _stage.end_step - last
+        return self.ask(StagePoint, self._trained(name, metric, _stage.stage).where(late))
 
     def stage_curves(self, name: str, metric: str, width: int = 1) -> list[StagePoint]:
         """The same over all steps of each ended stage, averaged over bins of `width` steps."""
-        stage_step = _row.step - t.stage.c.start_step
-        by = (t.stage.c.stage, bin_of(stage_step, width))
-        query = (
-            select(t.stage.c.stage, _mean_step(stage_step).label("stage_step"), _MEAN, _N)
-            .select_from(_NAMED.join(t.stage, _TRAINED))
-            .where(*self._of(name, [metric]))
-        )
-        return self.ask(StagePoint, query.group_by(*by).order_by(*by))
+        return self.ask(StagePoint, self._trained(name, metric, _stage.stage, bin_of(_STAGE_STEP, width)))
+
+    def _trained(self, name: str, metric: str, *by: ColumnElement[Any]) -> Select[Any]:
+        query = select(_stage.stage, _mean_step(_STAGE_STEP).label("stage_step"), _MEAN, _N)
+        named = query.select_from(_NAMED.join(t.stage, _TRAINED)).where(*self._of(name, [metric]))
+        return named.group_by(*by).order_by(*by)
 
     def _of(self, name: str, metrics: Sequence[str]) -> tuple[ColumnElement[bool], ...]:
-        """Choose a run's rows of some metrics. Raises `UnknownMetric`."""
+        """Choose a run's rows of some metrics."""
         known = [known_metric(metric).name for metric in metrics]
         return _row.run_id == self.run_id(name), _metric.in_(known)
 

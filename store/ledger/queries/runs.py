@@ -1,20 +1,32 @@
-"""Questions about runs as such: how they stand and are related, their studies, checkpoints and digests."""
+"""Questions about runs: how they stand and are related, their studies and checkpoints, and what they did, in order."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import Table, func, select
+from sqlalchemy import Select, Table, func, select
 from sqlalchemy.sql import ColumnElement
 
 from store.errors import LedgerError
 from store.ledger import tables as t
-from store.ledger.digest import digest, digest_all
-from store.ledger.queries.base import Queries, columns_of
-from store.ledger.query_rows import MemberRow, Pulse, RunRow, StudyRow
-from store.records import CheckpointRecord, Gaps, Span
+from store.ledger.digest import MEASURED, TRAINED, digest
+from store.ledger.queries.base import Queries, columns_of, same_step
+from store.ledger.query_rows import (
+    BoundaryRow,
+    CellRow,
+    EventRow,
+    MemberRow,
+    Pulse,
+    RunRow,
+    SampleRow,
+    StageRow,
+    StepRow,
+    StudyRow,
+)
+from store.metrics import metric as known_metric
+from store.records import CheckpointRecord, Gaps, HoldoutRecord, Span
 
 # every run with the one that it was forked from, its place in a study, and the one whose twin it is
 _PARENT, _OTHER = t.run.alias("parent"), t.run.alias("other")
@@ -46,7 +58,7 @@ _RUNS = select(
 
 
 class RunQueries(Queries):
-    """Runs and studies."""
+    """Runs, studies, and the course of a run."""
 
     def runs(self) -> list[RunRow]:
         """All runs, oldest first."""
@@ -65,14 +77,14 @@ class RunQueries(Queries):
         return self._json(t.run.c.host, name)
 
     def _json(self, column: ColumnElement[Any], name: str) -> dict[str, Any]:
-        query = select(column).where(t.run.c.run_id == self.run_id(name))
-        return dict(self.access.read(lambda connection: connection.execute(query).scalar_one()))
+        ((found,),) = self.fetch(select(column).where(t.run.c.run_id == self.run_id(name)))
+        return dict(found)
 
     def baseline(self, name: str) -> str | None:
         """Name a run's twin with another bandit, if it has one; the newest of several."""
         query = select(t.run.c.name).select_from(_RELATED).where(_OTHER.c.name == name)
         newest = query.order_by(t.run.c.run_id.desc()).limit(1)
-        return self.access.read(lambda connection: connection.scalar(newest))
+        return next((str(twin) for (twin,) in self.fetch(newest)), None)
 
     def studies(self) -> list[StudyRow]:
         """All studies, oldest first."""
@@ -91,9 +103,8 @@ class RunQueries(Queries):
         """The runs of a study, in the order in which they were started."""
         columns = (_STUDY, t.member.c.setting, t.member.c.changes, t.run.c.name.label("run"))
         query = select(*columns_of(MemberRow, t.run, *columns)).select_from(_RELATED)
-        return self.ask(
-            MemberRow, query.where(t.study.c.name == self.study(study).name).order_by(t.run.c.run_id)
-        )
+        query = query.where(t.study.c.name == self.study(study).name)
+        return self.ask(MemberRow, query.order_by(t.run.c.run_id))
 
     def pulse(self, name: str) -> Pulse:
         """Where a run stands, in one row, small enough to be asked every second."""
@@ -120,36 +131,112 @@ class RunQueries(Queries):
 
     def gaps(self, name: str) -> Gaps:
         """What the record of a run lacks; nothing, usually, and then it is cheap."""
-        run_id, checkpoint = self.run_id(name), t.checkpoint.c
-        covered = (
-            func.coalesce(func.max(checkpoint.step), 0),
-            func.coalesce(func.max(checkpoint.num_boundaries), 0),
-        )
-        step = select(t.step.c.step).where(t.step.c.run_id == run_id)
-        boundary = select(t.boundary.c.after_stage).where(t.boundary.c.run_id == run_id)
-        extent = select(func.count(), func.coalesce(func.max(t.step.c.step), 0)).where(
-            t.step.c.run_id == run_id
-        )
+        run_id, step, checkpoint = self.run_id(name), t.step.c.step, t.checkpoint.c
+
+        def of(table: Table, *what: ColumnElement[Any]) -> Select[Any]:
+            return select(*what).where(table.c.run_id == run_id)
+
+        def highest(column: ColumnElement[Any]) -> ColumnElement[Any]:
+            return func.coalesce(func.max(column), 0)
+
+        covered = of(t.checkpoint, highest(checkpoint.step), highest(checkpoint.num_boundaries))
         with self.engine.connect() as connection:
-            num_steps, num_boundaries = connection.execute(
-                select(*covered).where(checkpoint.run_id == run_id)
-            ).one()
-            count, last = connection.execute(extent).one()
+            num_steps, num_boundaries = connection.execute(covered).one()
+            count, last = connection.execute(of(t.step, func.count(), highest(step))).one()
             is_whole = count == max(last, num_steps)
             return Gaps(
-                () if is_whole else _missing(connection.scalars(step), 1, num_steps),
-                _missing(connection.scalars(boundary), 0, num_boundaries - 1),
+                () if is_whole else _missing(connection.scalars(of(t.step, step)), 1, num_steps),
+                _missing(connection.scalars(of(t.boundary, t.boundary.c.after_stage)), 0, num_boundaries - 1),
             )
 
     def digest(self, name: str, weights_sha256: str) -> str:
         """Hash what was trained: see `store.ledger.digest`."""
-        run_id = self.run_id(name)
-        return self.access.read(lambda connection: digest(connection, run_id, weights_sha256))
+        return self._digest(name, weights_sha256, TRAINED)
 
     def digest_all(self, name: str, weights_sha256: str) -> str:
         """Hash what was trained and what was measured."""
+        return self._digest(name, weights_sha256, TRAINED | MEASURED)
+
+    def _digest(self, name: str, weights_sha256: str, sections: Mapping[str, Select[Any]]) -> str:
         run_id = self.run_id(name)
-        return self.access.read(lambda connection: digest_all(connection, run_id, weights_sha256))
+        return self.access.read(lambda connection: digest(connection, run_id, weights_sha256, sections))
+
+    # --- its course ---
+
+    def stages(self, name: str) -> list[StageRow]:
+        """The stages that have started."""
+        return self.ask(StageRow, self.rows_of(name, StageRow, t.stage).order_by(t.stage.c.stage))
+
+    def steps(self, name: str, after: int = 0) -> list[StepRow]:
+        """The steps later than `after`."""
+        query = self.rows_of(name, StepRow, t.step).where(t.step.c.step > after)
+        return self.ask(StepRow, query.order_by(t.step.c.step))
+
+    def boundaries(self, name: str) -> list[BoundaryRow]:
+        """The boundaries that have been measured."""
+        query = self.rows_of(name, BoundaryRow, t.boundary, t.eval_config.c.settings)
+        return self.ask(BoundaryRow, query.order_by(t.boundary.c.after_stage))
+
+    def matrix(self, name: str, metric: str, split: str | None = None) -> list[CellRow]:
+        """A metric after stage i on environment j, for environments as wholes and for their categories.
+
+        Without a split: what reports show, which is never what a scheduler looked at (`select`).
+        """
+        row = t.eval_cell.c
+        query = self.rows_of(name, CellRow, t.eval_cell).where(
+            t.metric_def.c.name == known_metric(metric).name,
+            row.split != "select" if split is None else row.split == split,
+        )
+        return self.ask(CellRow, query.order_by(row.after_stage, row.environment_id, row.category_id))
+
+    def measured(self, name: str, after_stage: int) -> set[str]:
+        """Name the environments that a boundary has measured."""
+        row = t.eval_cell.c
+        query = select(t.environment.c.name).join(
+            t.eval_cell, row.environment_id == t.environment.c.environment_id
+        )
+        query = query.where(row.run_id == self.run_id(name), row.after_stage == after_stage)
+        return {environment for (environment,) in self.fetch(query.distinct())}
+
+    def holdouts(self, name: str) -> list[HoldoutRecord]:
+        """The tasks that the categories were evaluated on; more than one set if they were changed."""
+        cells = select(t.eval_cell.c.holdout_id).where(t.eval_cell.c.run_id == self.run_id(name))
+        row, columns = t.holdout.c, columns_of(HoldoutRecord, t.holdout)
+        query = select(*columns).select_from(t.with_names(t.holdout)).order_by(*columns)
+        return self.ask(HoldoutRecord, query.where(row.holdout_id.in_(cells), row.holdout_id != 0).distinct())
+
+    def samples(
+        self,
+        name: str,
+        environment: str | None = None,
+        failed: bool = False,
+        stage: int | None = None,
+        limit: int = 20,
+    ) -> list[SampleRow]:
+        """Kept completions, the newest step first. `failed`: only those not correct; `stage`: from its training."""
+        row = t.sample.c
+        query = self.rows_of(name, SampleRow, t.sample)
+        if environment is not None:
+            query = query.where(t.environment.c.name == environment)
+        if failed:
+            query = query.where(row.correct.is_not(True))
+        if stage is not None:
+            query = query.join(t.step, same_step(t.sample))
+            query = query.where(t.step.c.stage == stage, row.after_stage.is_(None))
+        return self.ask(SampleRow, query.order_by(row.step.desc(), row.sample_id).limit(limit))
+
+    def boundary_samples(self, name: str, after_stages: Sequence[int], num_slots: int) -> list[SampleRow]:
+        """Completions kept at boundaries, of the first `num_slots` tasks of every category."""
+        row = t.sample.c
+        query = self.rows_of(name, SampleRow, t.sample)
+        query = query.where(row.after_stage.in_(after_stages), row.slot < num_slots)
+        order = (row.environment_id, row.category_id, row.slot, row.sample, row.after_stage)
+        return self.ask(SampleRow, query.order_by(*order))
+
+    def events(self, name: str, skip: int = 0) -> list[EventRow]:
+        """Decisions and incidents, in order, without the first `skip`."""
+        query = self.rows_of(name, EventRow, t.event)
+        return self.ask(EventRow, query.order_by(t.event.c.step, t.event.c.event_id).offset(skip))
 
 
 def _missing(found: Iterable[int], first: int, last: int) -> tuple[Span, ...]:

@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.cli import show
 from orchestrator.runs.catalog import opened
-from store.lock import RunLock
+from store.lock import run_lock
 from store.records import EventRecord
 from tests.conftest import Evergreen
 from tests.integration.processes import Process, wait_for_step
@@ -65,7 +65,7 @@ def test_ctrl_c_ends_the_looking_and_leaves_the_run_alone(
 
     ended(home, "running")
     monkeypatch.setattr(show.time, "sleep", interrupted)
-    with RunLock(home / "small"):
+    with run_lock(home / "small"):
         result = evergreen("show", "small", "--follow", "--home", home)
     assert result.exit_code == 0
     assert "small goes on, nobody looks. `evergreen stop small" in result.stdout
@@ -84,7 +84,7 @@ def test_on_a_terminal_the_same_view_is_drawn_and_leaves_nothing_behind(
             lock.close()
 
     ended(home, "running", EventRecord("unscorable", "[b]boo"))
-    lock.enter_context(RunLock(home / "small"))
+    lock.enter_context(run_lock(home / "small"))
     for name, value in (("can_draw", lambda: True), ("Terminal", lambda stream: terminal), ("POLL_S", 0.0)):
         monkeypatch.setattr(show, name, value)
     monkeypatch.setattr(show.time, "sleep", look)
@@ -135,7 +135,7 @@ def test_a_run_without_a_step_is_waited_for_in_words(
         ledger.rewind(ledger.open_run("alone"), 0, 0)
 
     lock = ExitStack()
-    lock.enter_context(RunLock(tmp_path / "alone"))
+    lock.enter_context(run_lock(tmp_path / "alone"))
     monkeypatch.setattr(show.time, "sleep", lambda seconds: lock.close())
     result = evergreen("show", "alone", "--follow", "--home", tmp_path)
     assert show.WAITING in result.stdout

@@ -10,7 +10,7 @@ from sqlalchemy import text
 import orchestrator
 from orchestrator.runs.catalog import opened
 from orchestrator.runs.pruning import prune, size_on_disk
-from store.lock import RunLock
+from store.lock import run_lock
 from tests.conftest import Evergreen
 from tests.integration.runs import ending
 from tests.orchestrator.specs import small
@@ -71,7 +71,7 @@ def test_files_that_a_fork_shares_are_not_counted_as_freed(home: Path) -> None:
 
 
 def test_a_run_in_use_is_left_alone(home: Path) -> None:
-    with RunLock(home / "small"):
+    with run_lock(home / "small"):
         (freed,) = prune(home, ["small"])
     assert freed.skipped is not None
     assert freed.skipped.startswith("in use by process")

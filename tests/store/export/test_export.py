@@ -13,9 +13,9 @@ import pytest
 
 from store.export import exporter as exporting
 from store.export import new_export
-from store.export.file_formats import visible
 from store.export.tables import TABLES
 from store.ledger import Ledger
+from store.ledger.tables import visible
 from store.metrics import METRICS
 from tests.store.export.conftest import HOSTILE, RUNS
 

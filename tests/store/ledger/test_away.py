@@ -14,8 +14,8 @@ import pytest
 from sqlalchemy import Engine
 
 from store.errors import LedgerAway, LedgerError
-from store.ledger import Ledger, engine, patience
-from store.ledger.patience import Patience
+from store.ledger import Ledger, access, engine
+from store.ledger.access import Patience
 from store.records import BoundaryRecord, CellRecord, EventRecord
 from tests.store.ledger import example
 from tests.store.ledger.suite import facts
@@ -24,8 +24,8 @@ from tests.store.ledger.suite import facts
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "_PATIENT_BUSY_MS", 10)
-    monkeypatch.setattr(patience, "PAUSES_S", (0.02,))
-    monkeypatch.setattr(patience, "TELL_S", 0.0)
+    monkeypatch.setattr(access, "PAUSES_S", (0.02,))
+    monkeypatch.setattr(access, "TELL_S", 0.0)
 
 
 @pytest.fixture

@@ -271,10 +271,10 @@ def test_the_objective_is_told_part_by_part(tell: Tell) -> None:
 def test_a_finished_boundary_is_told_as_finished_while_the_trainer_still_holds_the_run(
     ledger: Ledger, name: Callable[[], str], tmp_path: Path
 ) -> None:
-    from store.lock import RunLock
+    from store.lock import run_lock
 
     run = written(ledger, Shape(), name()).name
-    with RunLock(tmp_path):
+    with run_lock(tmp_path):
         assert facts(ledger, tmp_path, run)["status"] == "running"
         assert "finished 12 of 12 steps" in Page(render(ledger, tmp_path, run)).text
     assert "killed 12 of" in Page(render(ledger, tmp_path, run)).text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import delete, update
 
 from store.ledger import tables as t
-from store.lock import RunLock
+from store.lock import run_lock
 from store.tracker.record import MlflowRecord, Target
 from store.tracker.sync import Source, catch_up
 from tests.store.tracker.conftest import Copy
@@ -48,7 +48,7 @@ def test_a_killed_run_s_stages_have_the_status_they_reached(source_of: Copy, tar
 def test_a_run_that_goes_on_is_running(source_of: Copy, target: Target) -> None:
     source = as_if_killed_after(source_of(), 5, 2)
     catch_up(source, MlflowRecord(target))
-    with RunLock(source.folder):
+    with run_lock(source.folder):
         catch_up(source, MlflowRecord(target))
     assert [status for _, status in rows(target, STATUSES)] == ["RUNNING", "FINISHED", "RUNNING"]
 

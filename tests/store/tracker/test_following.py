@@ -15,9 +15,9 @@ import pytest
 
 from store.errors import LedgerAway, LedgerError, TrackerError
 from store.ledger import Ledger, Reading
-from store.lock import RunLock
+from store.lock import is_locked, run_lock
 from store.tracker import daemon
-from store.tracker.daemon import TrackerJob, follow, is_sent_by_another, send_now, turn
+from store.tracker.daemon import LOCK, TrackerJob, follow, send_now, turn
 from store.tracker.record import MANNERS, MlflowRecord, Target
 from store.tracker.sync import Source, catch_up
 from tests.store.tracker import moody_server
@@ -91,7 +91,7 @@ def test_a_process_sends_what_is_covered_and_leaves_when_the_run_is_over(
     whole = source_of()
     catch_up(whole, MlflowRecord(other))
     going_on = as_if_killed_after(source_of(), 5, 2)
-    with RunLock(going_on.folder):
+    with run_lock(going_on.folder):
         process = tracker(going_on, target)
         wait_for(lambda: names(target) == ["small", "small 01 book", "small 02 noise"])
         wait_for(lambda: following_is_idle(target))
@@ -168,7 +168,7 @@ def test_nobody_there_is_told_in_a_moment(source_of: Copy) -> None:
 def test_the_newest_tracker_takes_over(source_of: Copy, target: Target, impatient: None) -> None:
     source, said = source_of(), list[str]()
     nobody = Target("http://127.0.0.1:9", "x", None)
-    with RunLock(source.folder):
+    with run_lock(source.folder):
         thread = threading.Thread(target=follow, args=(job(source, nobody), said.append))
         thread.start()
         wait_for(lambda: bool(said))
@@ -180,11 +180,11 @@ def test_the_newest_tracker_takes_over(source_of: Copy, target: Target, impatien
 
 def test_a_run_that_goes_on_is_left_to_its_own_tracker(source_of: Copy, target: Target) -> None:
     source, said = source_of(), list[str]()
-    with RunLock(source.folder), turn(source.folder, 1):
-        assert is_sent_by_another(source.folder)
+    with run_lock(source.folder), turn(source.folder, 1):
+        assert is_locked(source.folder / LOCK)
         assert send_now(job(source, target), said.append) is None
     assert said == ["small: running, and its own tracker sends it"]
-    assert not is_sent_by_another(source.folder)
+    assert not is_locked(source.folder / LOCK)
 
 
 @pytest.mark.slow

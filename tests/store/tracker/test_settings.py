@@ -7,7 +7,7 @@ from sqlalchemy import insert, update
 
 from store.ledger import tables as t
 from store.records import StudyRecord
-from store.tracker import settings
+from store.tracker import names as settings
 from store.tracker.record import MlflowRecord, Target
 from store.tracker.sync import catch_up
 from tests.store.tracker.conftest import Copy

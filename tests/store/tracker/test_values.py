@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from store import carryover
-from store.ledger.query_rows import ArmRow, StagePick
+from store.ledger.query_rows import ArmRow, PickRow
 from store.metrics import METRICS
 from store.metrics import metric as known_metric
 from store.run_summary import MATRICES
@@ -147,17 +147,21 @@ def test_a_scheduler_s_picks_are_told_where_they_were_made(source_of: Copy, both
     assert [(step, value) for step, _, value in sent["bandit/reward"]] == rewards
 
 
+def picked(probability: float) -> PickRow:
+    return PickRow(3, 2, 0, "scheduler", "main", "a", "a", probability)
+
+
 def test_a_pick_is_told_with_all_probabilities_it_was_drawn_from() -> None:
     arms = [ArmRow(4, "*", name, probability, 0.25, 2) for name, probability in (("a", 0.0), ("b", 1.0))]
     drawn_from = {"a": 0.6, "b": 0.4}
-    numbers = dict(of_pick(StagePick(2, "a", 0.6, None), drawn_from, arms))
+    numbers = dict(of_pick(picked(0.6), drawn_from, arms))
     assert (numbers["bandit_prob/a"], numbers["bandit_prob/b"]) == (0.6, 0.4), "not those of the next pick"
     assert (numbers["bandit_index/b"], numbers["bandit_pulls/b"]) == (0.25, 2)
 
 
 def test_of_an_earlier_ledgers_pick_only_its_own_probability_is_known() -> None:
     arms = [ArmRow(4, "*", name, 0.5, None, 2) for name in ("a", "b")]
-    numbers = dict(of_pick(StagePick(2, "a", 0.7, None), {}, arms))
+    numbers = dict(of_pick(picked(0.7), {}, arms))
     assert (numbers["bandit_prob/a"], numbers["bandit_prob/b"]) == (0.7, None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -25,71 +26,58 @@ def _id(name: str) -> sa.Column[Any]:
     return sa.Column(name, sa.Integer, primary_key=True)
 
 
-def _key(name: str, type_: Any, target: str | None = None) -> sa.Column[Any]:
-    return sa.Column(name, type_, *_foreign(target), primary_key=True, autoincrement=False)
+def _columns(type_: Any, *names: str, **options: bool) -> list[sa.Column[Any]]:
+    """Columns of one type; a name with a dot refers to that column of another table."""
+    return [
+        sa.Column(name.rpartition(".")[2], type_, *([sa.ForeignKey(name)] if "." in name else []), **options)
+        for name in names
+    ]
 
 
-def _has(name: str, type_: Any, target: str | None = None) -> sa.Column[Any]:
-    return sa.Column(name, type_, *_foreign(target), nullable=False)
-
-
-def _may(name: str, type_: Any) -> sa.Column[Any]:
-    return sa.Column(name, type_, nullable=True)
-
-
-def _foreign(target: str | None) -> list[sa.ForeignKey]:
-    return [sa.ForeignKey(target)] if target else []
+_key = partial(_columns, primary_key=True, autoincrement=False)
+_has = partial(_columns, nullable=False)
+_may = partial(_columns, nullable=True)
 
 
 def _what_runs_are_about() -> None:
     op.create_table(
         "environment",
         _id("environment_id"),
-        _has("name", sa.Text),
-        _has("version", sa.Text),
-        _has("type", sa.Text),
-        _has("closed", sa.Boolean),
-        _has("options", sa.Text),
-        _has("fingerprint", sa.Text),
+        *_has(sa.Text, "name", "version", "type"),
+        *_has(sa.Boolean, "closed"),
+        *_has(sa.Text, "options", "fingerprint"),
         sa.UniqueConstraint("name", "version", "fingerprint"),
     )
     op.create_table(
         "category",
         _id("category_id"),
-        _has("environment_id", sa.Integer, "environment.environment_id"),
-        _has("name", sa.Text),
-        _has("trainable", sa.Boolean),
-        _has("parameters", sa.Text),
-        _has("fingerprint", sa.Text),
+        *_has(sa.Integer, "environment.environment_id"),
+        *_has(sa.Text, "name"),
+        *_has(sa.Boolean, "trainable"),
+        *_has(sa.Text, "parameters", "fingerprint"),
         sa.UniqueConstraint("environment_id", "name", "fingerprint"),
     )
     op.create_table(
         "metric_def",
         _id("metric_id"),
-        _has("name", sa.Text),
-        _has("metric_group", sa.Text),
-        _has("unit", sa.Text),
-        _has("direction", sa.Integer),
-        _has("meaning", sa.Text),
-        _has("unhealthy", sa.Text),
-        _may("ratio_floor", sa.Double),
+        *_has(sa.Text, "name", "metric_group", "unit"),
+        *_has(sa.Integer, "direction"),
+        *_has(sa.Text, "meaning", "unhealthy"),
+        *_may(sa.Double, "ratio_floor"),
         sa.UniqueConstraint("name"),
     )
     op.create_table(
         "eval_config",
         _id("eval_config_id"),
-        _has("sha256", sa.Text),
-        _has("settings", sa.Text),
+        *_has(sa.Text, "sha256", "settings"),
         sa.UniqueConstraint("sha256"),
     )
     op.create_table(
         "holdout",
         _id("holdout_id"),
-        _has("environment_id", sa.Integer, "environment.environment_id"),
-        _has("category_id", sa.Integer, "category.category_id"),
-        _has("purpose", sa.Text),
-        _has("sha256", sa.Text),
-        _has("num_items", sa.Integer),
+        *_has(sa.Integer, "environment.environment_id", "category.category_id"),
+        *_has(sa.Text, "purpose", "sha256"),
+        *_has(sa.Integer, "num_items"),
         sa.UniqueConstraint("environment_id", "category_id", "purpose", "sha256"),
     )
 
@@ -98,44 +86,32 @@ def _runs() -> None:
     op.create_table(
         "run",
         _id("run_id"),
-        _has("uid", sa.Text),
-        _has("name", sa.Text),
-        _has("seed", sa.BigInteger),
-        _has("model", sa.Text),
-        _has("objective", sa.Text),
-        _may("scheduler", sa.Text),
-        _has("bandit", sa.Text),
-        _has("spec", sa.Text),
-        _has("host", sa.Text),
-        _has("status", sa.Text),
-        _has("created_at", sa.Text),
-        _may("ended_at", sa.Text),
+        *_has(sa.Text, "uid", "name"),
+        *_has(sa.BigInteger, "seed"),
+        *_has(sa.Text, "model", "objective"),
+        *_may(sa.Text, "scheduler"),
+        *_has(sa.Text, "bandit", "spec", "host", "status", "created_at"),
+        *_may(sa.Text, "ended_at"),
         sa.UniqueConstraint("uid"),
         sa.UniqueConstraint("name"),
     )
     op.create_table(
         "stage",
-        _key("run_id", sa.Integer, "run.run_id"),
-        _key("stage", sa.Integer),
-        _has("environment_id", sa.Integer, "environment.environment_id"),
-        _has("start_step", sa.Integer),
-        _has("num_steps", sa.Integer),
-        _has("replay", sa.Double),
-        _may("end_step", sa.Integer),
-        _may("stop_reason", sa.Text),
-        _has("started_at", sa.Text),
-        _may("ended_at", sa.Text),
+        *_key(sa.Integer, "run.run_id", "stage"),
+        *_has(sa.Integer, "environment.environment_id", "start_step", "num_steps"),
+        *_has(sa.Double, "replay"),
+        *_may(sa.Integer, "end_step"),
+        *_may(sa.Text, "stop_reason"),
+        *_has(sa.Text, "started_at"),
+        *_may(sa.Text, "ended_at"),
     )
     op.create_table(
         "step",
-        _key("run_id", sa.Integer, "run.run_id"),
-        _key("step", sa.Integer),
-        _has("stage", sa.Integer),
-        _has("stage_step", sa.Integer),
-        _has("seconds", sa.Double),
-        _has("num_tokens", sa.Integer),
-        _has("num_samples", sa.Integer),
-        _has("created_at", sa.Text),
+        *_key(sa.Integer, "run.run_id", "step"),
+        *_has(sa.Integer, "stage", "stage_step"),
+        *_has(sa.Double, "seconds"),
+        *_has(sa.Integer, "num_tokens", "num_samples"),
+        *_has(sa.Text, "created_at"),
         sqlite_with_rowid=False,
     )
 
@@ -143,59 +119,42 @@ def _runs() -> None:
 def _steps() -> None:
     op.create_table(
         "pick",
-        _key("run_id", sa.Integer, "run.run_id"),
-        _key("step", sa.Integer),
-        _key("stage", sa.Integer),
-        _key("level", sa.Text),
-        _key("slot", sa.Integer),
-        _has("role", sa.Text),
-        _has("environment_id", sa.Integer, "environment.environment_id"),
-        _has("arm", sa.Text),
-        _has("probability", sa.Double),
-        _may("signal", sa.Double),
+        *_key(sa.Integer, "run.run_id", "step", "stage"),
+        *_key(sa.Text, "level"),
+        *_key(sa.Integer, "slot"),
+        *_has(sa.Text, "role"),
+        *_has(sa.Integer, "environment.environment_id"),
+        *_has(sa.Text, "arm"),
+        *_has(sa.Double, "probability"),
+        *_may(sa.Double, "signal"),
         sqlite_with_rowid=False,
     )
     op.create_table(
         "arm_state",
-        _key("run_id", sa.Integer, "run.run_id"),
-        _key("step", sa.Integer),
-        _key("bandit", sa.Text),
-        _key("arm", sa.Text),
-        _has("probability", sa.Double),
-        _may("value", sa.Double),
-        _has("num_picks", sa.Integer),
+        *_key(sa.Integer, "run.run_id", "step"),
+        *_key(sa.Text, "bandit", "arm"),
+        *_has(sa.Double, "probability"),
+        *_may(sa.Double, "value"),
+        *_has(sa.Integer, "num_picks"),
         sqlite_with_rowid=False,
     )
     op.create_table(
         "task_group",
-        _key("run_id", sa.Integer, "run.run_id"),
-        _key("step", sa.Integer),
-        _key("slot", sa.Integer),
-        _has("environment_id", sa.Integer, "environment.environment_id"),
-        _has("category_id", sa.Integer, "category.category_id"),
-        _has("task_key", sa.Text),
-        _has("task_index", sa.Integer),
-        _has("role", sa.Text),
-        _has("num_samples", sa.Integer),
-        _has("num_scored", sa.Integer),
-        _has("num_correct", sa.Integer),
-        _has("value_sum", sa.Double),
-        _has("scores", sa.Text),
-        _has("correct", sa.Text),
-        _has("reasons", sa.Text),
-        _has("versions", sa.Text),
-        _has("num_tokens", sa.Text),
-        _has("finishes", sa.Text),
+        *_key(sa.Integer, "run.run_id", "step", "slot"),
+        *_has(sa.Integer, "environment.environment_id", "category.category_id"),
+        *_has(sa.Text, "task_key"),
+        *_has(sa.Integer, "task_index"),
+        *_has(sa.Text, "role"),
+        *_has(sa.Integer, "num_samples", "num_scored", "num_correct"),
+        *_has(sa.Double, "value_sum"),
+        *_has(sa.Text, "scores", "correct", "reasons", "versions", "num_tokens", "finishes"),
     )
     op.create_table(
         "step_metric",
-        _key("run_id", sa.Integer, "run.run_id"),
-        _key("step", sa.Integer),
-        _key("metric_id", sa.Integer, "metric_def.metric_id"),
-        _key("environment_id", sa.Integer, "environment.environment_id"),
-        _key("category_id", sa.Integer, "category.category_id"),
-        _may("value", sa.Double),
-        _has("n", sa.Double),
+        *_key(sa.Integer, "run.run_id", "step", "metric_def.metric_id"),
+        *_key(sa.Integer, "environment.environment_id", "category.category_id"),
+        *_may(sa.Double, "value"),
+        *_has(sa.Double, "n"),
         sqlite_with_rowid=False,
     )
 
@@ -204,46 +163,31 @@ def _notes() -> None:
     op.create_table(
         "event",
         _id("event_id"),
-        _has("run_id", sa.Integer, "run.run_id"),
-        _has("step", sa.Integer),
-        _may("stage", sa.Integer),
-        _may("after_stage", sa.Integer),
-        _has("kind", sa.Text),
-        _has("text", sa.Text),
-        _has("data", sa.Text),
-        _has("created_at", sa.Text),
+        *_has(sa.Integer, "run.run_id", "step"),
+        *_may(sa.Integer, "stage", "after_stage"),
+        *_has(sa.Text, "kind", "text", "data", "created_at"),
     )
     op.create_index("ix_event_run_id_step", "event", ["run_id", "step"])
     op.create_table(
         "sample",
         _id("sample_id"),
-        _has("run_id", sa.Integer, "run.run_id"),
-        _has("step", sa.Integer),
-        _may("after_stage", sa.Integer),
-        _has("slot", sa.Integer),
-        _has("sample", sa.Integer),
-        _has("environment_id", sa.Integer, "environment.environment_id"),
-        _has("category_id", sa.Integer, "category.category_id"),
-        _has("task_key", sa.Text),
-        _has("messages", sa.Text),
-        _has("completion", sa.Text),
-        _may("value", sa.Double),
-        _may("correct", sa.Boolean),
-        _may("reason", sa.Text),
+        *_has(sa.Integer, "run.run_id", "step"),
+        *_may(sa.Integer, "after_stage"),
+        *_has(sa.Integer, "slot", "sample", "environment.environment_id", "category.category_id"),
+        *_has(sa.Text, "task_key", "messages", "completion"),
+        *_may(sa.Double, "value"),
+        *_may(sa.Boolean, "correct"),
+        *_may(sa.Text, "reason"),
     )
     op.create_index("ix_sample_run_id_step", "sample", ["run_id", "step"])
     op.create_table(
         "checkpoint",
         _id("checkpoint_id"),
-        _has("run_id", sa.Integer, "run.run_id"),
-        _has("step", sa.Integer),
-        _has("num_boundaries", sa.Integer),
-        _has("kind", sa.Text),
-        _has("folder", sa.Text),
-        _has("sha256", sa.Text),
-        _has("num_bytes", sa.BigInteger),
-        _has("created_at", sa.Text),
-        _may("deleted_at", sa.Text),
+        *_has(sa.Integer, "run.run_id", "step", "num_boundaries"),
+        *_has(sa.Text, "kind", "folder", "sha256"),
+        *_has(sa.BigInteger, "num_bytes"),
+        *_has(sa.Text, "created_at"),
+        *_may(sa.Text, "deleted_at"),
         sa.UniqueConstraint("run_id", "folder"),
     )
 
@@ -251,42 +195,29 @@ def _notes() -> None:
 def _boundaries() -> None:
     op.create_table(
         "boundary",
-        _key("run_id", sa.Integer, "run.run_id"),
-        _key("after_stage", sa.Integer),
-        _has("step", sa.Integer),
-        _has("eval_config_id", sa.Integer, "eval_config.eval_config_id"),
-        _has("seconds", sa.Double),
-        _has("created_at", sa.Text),
+        *_key(sa.Integer, "run.run_id", "after_stage"),
+        *_has(sa.Integer, "step", "eval_config.eval_config_id"),
+        *_has(sa.Double, "seconds"),
+        *_has(sa.Text, "created_at"),
     )
     op.create_table(
         "eval_cell",
-        _key("run_id", sa.Integer, "run.run_id"),
-        _key("after_stage", sa.Integer),
-        _key("environment_id", sa.Integer, "environment.environment_id"),
-        _key("category_id", sa.Integer, "category.category_id"),
-        _key("metric_id", sa.Integer, "metric_def.metric_id"),
-        _key("split", sa.Text),
-        _key("eval_config_id", sa.Integer, "eval_config.eval_config_id"),
-        _key("holdout_id", sa.Integer, "holdout.holdout_id"),
-        _may("value", sa.Double),
-        _may("stderr", sa.Double),
-        _has("num_items", sa.Integer),
-        _has("samples_per_item", sa.Integer),
+        *_key(sa.Integer, "run.run_id", "after_stage", "environment.environment_id"),
+        *_key(sa.Integer, "category.category_id", "metric_def.metric_id"),
+        *_key(sa.Text, "split"),
+        *_key(sa.Integer, "eval_config.eval_config_id", "holdout.holdout_id"),
+        *_may(sa.Double, "value", "stderr"),
+        *_has(sa.Integer, "num_items", "samples_per_item"),
     )
     op.create_table(
         "eval_item",
-        _key("run_id", sa.Integer, "run.run_id"),
-        _key("after_stage", sa.Integer),
-        _key("environment_id", sa.Integer, "environment.environment_id"),
-        _key("category_id", sa.Integer, "category.category_id"),
-        _key("item", sa.Integer),
-        _has("task_key", sa.Text),
-        _has("num_scored", sa.Integer),
-        _has("num_correct", sa.Integer),
-        _has("value_sum", sa.Double),
-        _has("entropy_sum", sa.Double),
-        _has("num_tokens", sa.Integer),
-        _has("answers", sa.Text),
+        *_key(sa.Integer, "run.run_id", "after_stage", "environment.environment_id"),
+        *_key(sa.Integer, "category.category_id", "item"),
+        *_has(sa.Text, "task_key"),
+        *_has(sa.Integer, "num_scored", "num_correct"),
+        *_has(sa.Double, "value_sum", "entropy_sum"),
+        *_has(sa.Integer, "num_tokens"),
+        *_has(sa.Text, "answers"),
         sqlite_with_rowid=False,
     )
 
