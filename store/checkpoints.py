@@ -27,6 +27,9 @@ from store.records import CheckpointRecord
 FOLDER, MANIFEST, STATE, WEIGHTS = "checkpoints", "manifest.json", "state.json", "weights"
 FORMAT = 1  # of the manifest
 
+Versions = Mapping[str, int]  # of components, by name
+Records = Sequence[CheckpointRecord]  # the newest first
+
 
 @dataclass(frozen=True)
 class Component:
@@ -120,9 +123,7 @@ def verify(folder: Path, sha256: str | None = None) -> None:
         raise CheckpointError(f"{failed.filename or folder} cannot be read: {failed.strerror}.") from failed
 
 
-def open_checkpoint(
-    folder: Path, expected: Mapping[str, int], may_be: Mapping[str, int] | None = None
-) -> OpenCheckpoint:
+def open_checkpoint(folder: Path, expected: Versions, may_be: Versions | None = None) -> OpenCheckpoint:
     """Open a checkpoint of exactly these components, `may_be` ones perhaps, in these versions; nothing is hashed."""
     found = {name: part["version"] for name, part in _manifest(folder)["components"].items()}
     expected = {**expected, **{name: v for name, v in (may_be or {}).items() if name in found}}
@@ -170,21 +171,14 @@ def newest_valid(
     return None, skipped
 
 
-def superfluous(
-    records: Sequence[CheckpointRecord], keep: int, boundaries: bool = False
-) -> list[CheckpointRecord]:
-    """Choose what to delete of `records` (newest first): all but the newest `keep` that are not of a boundary.
-
-    Those of boundaries stay unless `boundaries`; the newest of all stays whatever its kind.
-    """
+def superfluous(records: Records, keep: int, boundaries: bool = False) -> list[CheckpointRecord]:
+    """Choose what to delete: not the newest, nor `keep` between boundaries, nor those of boundaries unless asked."""
     between = [record for record in records if record.kind != "boundary"]
     kept = {record.folder for record in (*records[:1], *between[:keep])}
     return [record for record in (records if boundaries else between) if record.folder not in kept]
 
 
-def prune(
-    run_folder: Path, records: Sequence[CheckpointRecord], keep: int, boundaries: bool = False
-) -> list[CheckpointRecord]:
+def prune(run_folder: Path, records: Records, keep: int, boundaries: bool = False) -> list[CheckpointRecord]:
     """Delete the folders of superfluous checkpoints; returns their records, for the ledger to forget."""
     doomed = superfluous(records, keep, boundaries)
     for record in doomed:

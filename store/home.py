@@ -83,8 +83,9 @@ class Home:
         folder = self.run_folder(name)
         for end in BESIDE:
             if name.endswith(end) and (self.path / name.removesuffix(end)).is_file():
+                database = name.removesuffix(end)
                 raise HomeError(
-                    f"{name!r} cannot name a run: SQLite needs it for {name.removesuffix(end)}. Choose another."
+                    f"{name!r} cannot name a run: SQLite needs it for {database}. Choose another."
                 )
         try:
             folder.mkdir()

@@ -44,9 +44,8 @@ def keep(reading: Reading, folder: Path, name: str, spec: Mapping[str, Any]) -> 
     run = reading.run(name)
     lineage = LineageRecord(run.parent, run.parent_stage or 0) if run.parent else None
     members = reading.members(run.study) if run.study else []
-    member = next(
-        (MemberRecord(one.study, one.setting, one.changes) for one in members if one.run == name), None
-    )
+    own = [MemberRecord(one.study, one.setting, one.changes) for one in members if one.run == name]
+    member = own[0] if own else None
     write(folder, Identity(run.uid, name, spec, reading.host(name), lineage, member, run.baseline_of))
 
 
@@ -76,12 +75,9 @@ def read(folder: Path) -> Identity | None:
             raise HomeError(
                 f"{path} was written by a later Evergreen. Install a newer evergreen-rl to use it."
             )
-        lineage, member = raw.pop("lineage"), raw.pop("member")
-        return Identity(
-            **raw,
-            lineage=lineage and LineageRecord(**lineage),
-            member=member and MemberRecord(**member),
-        )
+        raw["lineage"] = raw["lineage"] and LineageRecord(**raw["lineage"])
+        raw["member"] = raw["member"] and MemberRecord(**raw["member"])
+        return Identity(**raw)
     except (AttributeError, KeyError, TypeError, ValueError) as damaged:
         raise HomeError(
             f"{path} is damaged ({damaged}). Remove it: it is written again from the ledger, if that knows the run."

@@ -31,10 +31,7 @@ os.register_at_fork(after_in_child=_let_go_in_child)
 
 @contextmanager
 def taking_turns(file: Path, wait: Callable[[], None]) -> Iterator[int]:
-    """Hold a file's lock while the block lasts, made if need be; `wait` is called between tries, and may raise.
-
-    Yields the open file.
-    """
+    """Hold a file's lock while the block lasts, made if need be; `wait` is called between tries, and may raise."""
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
     _held.add(descriptor)
     try:

@@ -272,10 +272,7 @@ Span = tuple[int, int]  # the first and the last of a stretch
 
 @dataclass(frozen=True)
 class Gaps:
-    """What a run's record lacks of what was done, as later rows and checkpoints say.
-
-    A ledger was lost, or an older copy put in its place, and the run went on from a checkpoint.
-    """
+    """What a run's record lacks, as later rows and checkpoints say: a ledger was lost, and the run went on."""
 
     steps: tuple[Span, ...]
     boundaries: tuple[Span, ...]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -57,17 +57,29 @@ Matrix = dict[str, dict[str, float | None]]  # after stage i -> environment j ->
 
 
 def facts_with_digests(ledger: Ledger, home: Home, name: str) -> Facts:
-    """Collect what there is to say about a run, and the hashes that prove it: those read everything.
-
-    A record with gaps has no digest, which would be that of another run.
-    """
+    """Collect what there is to say about a run, and its digests, which read everything; a record with gaps has none."""
     folder = home.run_folder(name)
     found = facts(ledger, folder, name)
-    newest = newest_checkpoint(ledger, name, folder) if found["missing"] is None else None
-    if newest is None:
-        return {**found, "digest": None, "digest_all": None}
-    weights, read = checkpoints.weights_sha256(newest), ledger.reading
-    return {**found, "digest": read.digest(name, weights), "digest_all": read.digest_all(name, weights)}
+    hashes = digests(ledger.reading, name, folder) if found["missing"] is None else None
+    return {**found, "digest": hashes and hashes.digest, "digest_all": hashes and hashes.digest_all}
+
+
+@dataclass(frozen=True)
+class Digests:
+    """The hashes of a run, and the step of the checkpoint whose weights they cover."""
+
+    step: int
+    digest: str
+    digest_all: str
+
+
+def digests(read: Reading, name: str, folder: Path) -> Digests | None:
+    """Hash a run with the weights of its newest whole checkpoint; None: there is none."""
+    record, _ = checkpoints.newest_valid(folder, read.checkpoints(name))
+    if record is None:
+        return None
+    weights = checkpoints.weights_sha256(folder / record.folder)
+    return Digests(record.step, read.digest(name, weights), read.digest_all(name, weights))
 
 
 def facts(ledger: Ledger, folder: Path, name: str) -> Facts:
@@ -140,10 +152,7 @@ def newest_checkpoint(ledger: Ledger, name: str, folder: Path) -> Path | None:
 
 
 def composed(section: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The parts of an objective in the order in which they act; those that are off are left out.
-
-    A term whose own coefficient, the option of its name, is 0 is off.
-    """
+    """The parts of an objective as they act, without those that are off, as a term whose coefficient is 0 is."""
     found = []
     for part in OBJECTIVE_PARTS:
         value = section.get(part)
@@ -218,10 +227,7 @@ def _matrix(cells: list[CellRow]) -> Matrix:
 
 
 def _first_and_last(matrices: Mapping[str, Matrix], cells: list[CellRow]) -> Facts:
-    """Compare every environment's first and last boundary, in the order of the spec.
-
-    One that joined at a fork has a later first boundary than the run.
-    """
+    """Compare every environment's first and last boundary; one that joined at a fork has a later first one."""
     closed = {cell.environment for cell in cells if cell.split == "own"}
     stderr = {(c.after_stage, c.environment): c.stderr for c in cells if c.category is None}
     last = max((int(i) for i in matrices["pass_1"]), default=0)
@@ -237,7 +243,7 @@ def _first_and_last(matrices: Mapping[str, Matrix], cells: list[CellRow]) -> Fac
             "closed": name in closed,
             "accuracy_start": accuracy[0],
             "accuracy_end": accuracy[-1],
-            "accuracy_change": _difference(accuracy[0], accuracy[-1]),
+            "accuracy_change": carryover.difference(accuracy[0], accuracy[-1]),
             "accuracy_stderr": stderr.get((last, name)),
             "entropy_start": entropy[0],
             "entropy_end": entropy[-1],
@@ -258,12 +264,10 @@ def _beside_baseline(read: Reading, name: str, accuracy: Matrix) -> Facts | None
         "bandit": read.run(twin).bandit,
         "after_stage": int(both[-1]) if both else None,
         "accuracy": theirs,
-        "accuracy_change": {name: _difference(theirs.get(name), value) for name, value in ours.items()},
+        "accuracy_change": {
+            name: carryover.difference(theirs.get(name), value) for name, value in ours.items()
+        },
     }
-
-
-def _difference(before: float | None, after: float | None) -> float | None:
-    return None if before is None or after is None else after - before
 
 
 # --- how episodes were played: what their log-probs are worth, how old the weights were, how fast it went ---

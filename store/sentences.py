@@ -93,9 +93,7 @@ def what_taught(facts: Facts) -> str:
     return f"Of {num(total, 'group')} {percent(taught / total)} had a signal{whose}{rest}."
 
 
-def share_taught(
-    rows: Sequence[Mapping[str, Any]], environment: str, category: str | None = None
-) -> float | None:
+def share_taught(rows: Sequence[Facts], environment: str, category: str | None = None) -> float | None:
     """Share of an environment's groups with a signal, or of a category's; None: none was played."""
     own = [row for row in rows if row["environment"] == environment and category in (None, row["category"])]
     total = sum(row["num_groups"] for row in own)
@@ -197,16 +195,6 @@ def percent(share: float | None) -> str:
     if 0 < share < 0.01:
         return "<1%"
     return ">99%" if 0.99 < share < 1 else f"{share:.0%}"
-
-
-def duration(seconds: float) -> str:
-    """Write a time as people say it: 48 s, 2 min 50 s, 3 h 05 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
 def num(count: int, what: str) -> str:

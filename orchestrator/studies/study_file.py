@@ -22,7 +22,7 @@ from orchestrator.spec.echo import shown
 from orchestrator.spec.fields import Section, refuse
 from orchestrator.spec.model import slug
 from orchestrator.spec.setting_labels import label_of, leaves
-from store.comparison.measures import MEASURES
+from store.comparison.scores import MEASURES
 
 VARIATIONS = ("grid", "list", "random")
 FIXED = {  # spec fields that no setting may change, and why

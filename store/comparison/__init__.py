@@ -1,9 +1,10 @@
 """Runs compared: which setting is better, by how much, and whether there are enough seeds to tell.
 
-measures.py     what runs can be compared on      runs.py        finding and refusing them, what makes a setting
-scores.py       settings over their seeds, pairs  matrices.py    means and differences of matrices
-statistics.py   every formula, on plain numbers   result.py      all the facts
-sentences.py    the facts in words                curves.py  page.py   one HTML page
+runs.py         finding and refusing runs, what makes a setting
+scores.py       what runs can be compared on, settings over their seeds, pairs
+matrices.py     means and differences of matrices     statistics.py  every formula, on plain numbers
+result.py       all the facts                         sentences.py   the facts in words
+curves.py  page.py   one HTML page
 """
 
 from __future__ import annotations

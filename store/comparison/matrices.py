@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from store import carryover
-from store.carryover import OUTCOMES, Matrices
+from store.carryover import OUTCOMES, Matrices, difference
 from store.comparison.runs import ComparedRun, evaluated_on_other_tasks
 from store.comparison.scores import Pair, ScoredSetting
 from store.comparison.statistics import Interval, t_interval
@@ -75,53 +75,46 @@ def carry_over(
     left_out = evaluated_on_other_tasks(reading, entries)
     measured = dict.fromkeys(name for one in found.values() for _, name in one.accuracy)
     names = [name for name in measured if name not in left_out]
-    outcomes = {label: [carryover.of_run(one) for one in own.values()] for label, own in by_label.items()}
+    runs = {label: [carryover.of_run(one) for one in own.values()] for label, own in by_label.items()}
+    outcomes = {
+        label: {one.name: _cell([run[one.name] for run in own], one.kind == "ratio") for one in OUTCOMES}
+        for label, own in runs.items()
+    }
+    alone = [(label, None, [(one,) for one in own.values()]) for label, own in by_label.items()]
+    paired = [
+        (
+            pair.setting,
+            pair.baseline,
+            [(by_label[pair.setting][s], by_label[pair.baseline][s]) for s in pair.seeds],
+        )
+        for pair in pairs
+        if pair.seeds
+    ]
     return CarryOver(
         names,
         left_out,
-        {} if left_out else {
-            label: {one.name: _cell([run[one.name] for run in own], one.kind == "ratio") for one in OUTCOMES}
-            for label, own in outcomes.items()
-        },
-        [
-            _mean_matrix(metric, label, None, [(one,) for one in own.values()], names)
-            for label, own in by_label.items()
-            for metric in METRICS
-        ],
-        [
-            _mean_matrix(
-                metric, pair.setting, pair.baseline,
-                [(by_label[pair.setting][seed], by_label[pair.baseline][seed]) for seed in pair.seeds], names,
-            )
-            for pair in pairs
-            if pair.seeds
-            for metric in METRICS
-        ],
-    )  # fmt: skip
+        {} if left_out else outcomes,
+        [_mean_matrix(metric, *whose, names) for whose in alone for metric in METRICS],
+        [_mean_matrix(metric, *whose, names) for whose in paired for metric in METRICS],
+    )
 
 
 def _mean_matrix(
-    metric: str,
-    setting: str,
-    baseline: str | None,
-    seeds: Sequence[Sequence[Matrices]],
-    names: Sequence[str],
+    metric: str, setting: str, baseline: str | None, seeds: Sequence[Sequence[Matrices]], names: Sequence[str]
 ) -> MeanMatrix:
     """Average over seeds, at every boundary up to which all runs trained the same, and at their end.
 
-    Args:
-        seeds: of each seed its run; or its run, and the run whose values are subtracted.
+    Of each seed there is its run; or its run, and the run whose values are subtracted.
     """
 
     def value(runs: Sequence[Matrices], after: int | None, name: str) -> float | None:
-        cells = [
+        first, *others = (
             (run.accuracy if metric == "pass_1" else run.entropy).get(
                 (len(run.stages) if after is None else after, name)
             )
             for run in runs
-        ]
-        known = [one for one in cells if one is not None]
-        return known[0] - sum(known[1:]) if len(known) == len(cells) else None
+        )
+        return difference(*others, first) if others else first
 
     stages = [run.stages for runs in seeds for run in runs]
     shortest, longest = min(map(len, stages)), max(map(len, stages))
@@ -131,12 +124,11 @@ def _mean_matrix(
     parts_at = None if alike == longest else alike + 1
     if parts_at is not None:
         places.append((END, None, None))
-    rows = [
-        MeanRow(
-            label, environment, {name: _cell([value(runs, after, name) for runs in seeds]) for name in names}
-        )
-        for label, environment, after in places
-    ]
+
+    def cells(after: int | None) -> dict[str, MeanCell]:
+        return {name: _cell([value(runs, after, name) for runs in seeds]) for name in names}
+
+    rows = [MeanRow(label, environment, cells(after)) for label, environment, after in places]
     return MeanMatrix(metric, setting, baseline, len(seeds), parts_at, rows)
 
 

@@ -9,23 +9,11 @@ from itertools import pairwise
 
 from store.carryover import NOTHING_LEARNT, OUTCOMES
 from store.comparison import sentences
-from store.comparison.curves import Curves, SettingCurves, read_curves
+from store.comparison.curves import Curves, SeedRange, SettingCurves, read_curves
 from store.comparison.matrices import MeanCell, MeanMatrix
 from store.comparison.result import Comparison
 from store.ledger.queries import Reading
 from store.report import charts, templates
-from store.report.charts import (
-    Band,
-    Chart,
-    Forest,
-    Frame,
-    HeatCell,
-    HeatMap,
-    HeatRow,
-    Scale,
-    Series,
-    nice_top,
-)
 from store.sentences import num, number, signed
 
 RANGES = 5  # settings whose seeds' ranges are drawn
@@ -75,7 +63,7 @@ def render(reading: Reading, comparison: Comparison) -> str:
     return templates.page("store.comparison", "comparison.html.j2", STYLES, facts)
 
 
-def _settings(comparison: Comparison) -> list[Forest]:
+def _settings(comparison: Comparison) -> list[charts.Forest]:
     """Every setting's scores on one scale: what its interquartile mean is of."""
     scores = {
         setting.label: [(run.seed, *score) for run in setting.runs for score in run.strata.items()]
@@ -84,19 +72,15 @@ def _settings(comparison: Comparison) -> list[Forest]:
     scale = charts.scale_around_zero(value for own in scores.values() for _, _, value in own)
     rows = []
     for setting in comparison.settings:
-        dots = [
-            (value, f"seed {seed}, {stratum}: {number(value, sentences.DIGITS)}")
-            for seed, stratum, value in scores[setting.label]
-        ]
-        about = (
-            f"{number(setting.iqm, sentences.DIGITS)}, interval {sentences.interval(setting.iqm_interval)}"
-        )
-        of = setting.iqm_interval
+        own = scores[setting.label]
+        dots = [(score, f"seed {seed}, {of}: {number(score, sentences.DIGITS)}") for seed, of, score in own]
+        of, iqm = setting.iqm_interval, number(setting.iqm, sentences.DIGITS)
+        about = f"{iqm}, interval {sentences.interval(of)}"
         rows.append(charts.forest(dots, setting.iqm, None if of is None else (of.low, of.high), scale, about))
     return rows
 
 
-def _pairs(comparison: Comparison) -> list[Forest]:
+def _pairs(comparison: Comparison) -> list[charts.Forest]:
     """Every pair's differences on one scale that holds 0; quotients on one of logarithms that holds 1."""
 
     def place(value: float) -> float:
@@ -111,67 +95,59 @@ def _pairs(comparison: Comparison) -> list[Forest]:
         dots = [(place(d), f"seed {seed}: {sentences.change(d, pair.is_ratio)}") for seed, d in seeds]
         mean, of = None if pair.mean is None else place(pair.mean), pair.interval
         interval = None if of is None else (place(of.low), place(of.high))
-        about = (
-            f"{sentences.change(pair.mean, pair.is_ratio)}, interval {sentences.changes(of, pair.is_ratio)}"
-        )
+        ends_of = sentences.changes(of, pair.is_ratio)
+        about = f"{sentences.change(pair.mean, pair.is_ratio)}, interval {ends_of}"
         rows.append(charts.forest(dots, mean, interval, scale, about, has_zero=True))
     return rows
 
 
-def _heat_maps(comparison: Comparison, matrices: Sequence[MeanMatrix]) -> dict[str, list[HeatMap]]:
+def _heat_maps(comparison: Comparison, matrices: Sequence[MeanMatrix]) -> dict[str, list[charts.HeatMap]]:
     """The matrices of each setting, or of each pair; a shade means the same in all of them."""
     means: dict[str, list[float]] = {metric: [] for metric in TITLES}
     for matrix in matrices:
         cells = [cell for row in matrix.rows for cell in row.cells.values()]
         means[matrix.metric] += [abs(cell.mean) for cell in cells if cell.mean is not None]
-    found: dict[str, list[HeatMap]] = {}
+    found: dict[str, list[charts.HeatMap]] = {}
     for matrix in matrices:
         names = [n for n in comparison.carry_over.environments if any(r.cells[n].n for r in matrix.rows)]
         if not names:
             continue
-        top, is_change = nice_top(means[matrix.metric], 1e-3), matrix.baseline is not None
-        rows = [
-            HeatRow(
-                row.label,
-                row.environment or "",
-                [
-                    _mean_cell(row.cells[n], matrix.num_seeds, top, is_change, f"{n}, {row.label}")
-                    for n in names
-                ],
-            )
-            for row in matrix.rows
-        ]
+        top, is_change = charts.nice_top(means[matrix.metric], 1e-3), matrix.baseline is not None
+        rows = []
+        for row in matrix.rows:
+            own = [(row.cells[name], f"{name}, {row.label}") for name in names]
+            cells = [_mean_cell(cell, matrix.num_seeds, top, is_change, where) for cell, where in own]
+            rows.append(charts.HeatRow(row.label, row.environment or "", cells))
         css = f"mean {CSS[matrix.metric]}{' change' if is_change else ''}"
-        heat = HeatMap(TITLES[matrix.metric], css, names, rows, sentences.parting(matrix))
+        heat = charts.HeatMap(TITLES[matrix.metric], css, names, rows, sentences.parting(matrix))
         label = matrix.setting + (f" minus {matrix.baseline}" if is_change else "")
         found.setdefault(label, []).append(heat)
     return found
 
 
-def _mean_cell(cell: MeanCell, num_seeds: int, top: float, is_change: bool, where: str) -> HeatCell:
+def _mean_cell(cell: MeanCell, num_seeds: int, top: float, is_change: bool, where: str) -> charts.HeatCell:
     if cell.mean is None:
-        return HeatCell("-", "h0", f"{where}: not measured", "")
+        return charts.HeatCell("-", "h0", f"{where}: not measured", "")
     margin = "" if cell.interval is None else f"±{number((cell.interval.high - cell.interval.low) / 2)}"
     if cell.n < num_seeds:
         margin = f"{margin} of {cell.n}".strip()
     css = f"{charts.shade(abs(cell.mean) / top)} {'down' if cell.mean < 0 else 'up'}"
     text = signed(cell.mean) if is_change else number(cell.mean)
-    return HeatCell(text, css, _cell_in_words(cell, where, is_change), margin)
+    return charts.HeatCell(text, css, _cell_in_words(cell, where, is_change), margin)
 
 
-def _outcome_cells(numbers: Mapping[str, MeanCell], num_seeds: int) -> dict[str, HeatCell]:
-    """The numbers of carry-over of a setting, by name."""
+def _outcome_cells(numbers: Mapping[str, MeanCell], num_seeds: int) -> dict[str, charts.HeatCell]:
     found = {}
     for one in OUTCOMES:
         cell, is_change = numbers[one.name], one.kind == "change"
         if cell.mean is None:
             nothing = one.name == "relative_forgetting" and numbers["forgetting"].n > 0
-            title = f"{one.title}: defined in no run"
-            found[one.name] = HeatCell(NOTHING_LEARNT if nothing else "-", "", title, "")
+            written = (NOTHING_LEARNT if nothing else "-", "", f"{one.title}: defined in no run", "")
         else:
             text = signed(cell.mean) if is_change else number(cell.mean)
-            title = _cell_in_words(cell, one.title, is_change)
-            found[one.name] = HeatCell(text, "", title, f"of {cell.n}" if cell.n < num_seeds else "")
+            of = f"of {cell.n}" if cell.n < num_seeds else ""
+            written = (text, "", _cell_in_words(cell, one.title, is_change), of)
+        found[one.name] = charts.HeatCell(*written)
     return found
 
 
@@ -183,33 +159,29 @@ def _cell_in_words(cell: MeanCell, what: str, is_change: bool) -> str:
     return f"{about}, 95 % {write(cell.interval.low, digits)} to {write(cell.interval.high, digits)}"
 
 
-def _charts(drawn: SettingCurves, colours: Mapping[str, str]) -> list[Chart]:
+def _charts(drawn: SettingCurves, colours: Mapping[str, str]) -> list[charts.Chart]:
     """Training, held-out tasks, entropy; what was never recorded has no chart."""
     edges = drawn.axis.edges
-    span = edges[-1] - edges[0]
-    longest = max(b - a for a, b in pairwise(edges)) / span
+    x = charts.Scale(edges[0], edges[-1])
+    longest = max(x.share(b) - x.share(a) for a, b in pairwise(edges))
+    has_ranges = len(drawn.held_out) <= RANGES  # ranges of many settings would hide each other
 
-    def series(curves: Curves, measured: Curves, gap: float | None = None) -> list[Series]:
+    def dot(name: str, at: SeedRange) -> charts.Measured:
+        seeds = f"{name}: {number(at.mean)}, seeds {number(at.least)} to {number(at.most)}"
+        return at.x, at.mean, None, seeds
+
+    def series(curves: Curves, measured: Curves, gap: float | None = None) -> list[charts.Series]:
         num_places = max((len(places) for places in curves.values()), default=1)
         gap = gap or max(charts.GAP, 2.5 * (len(edges) - 1) * longest / max(1, num_places))
         return [
-            Series(
+            charts.Series(
                 name,
                 colours[name],
                 [(place.x, place.mean) for place in places],
-                [
-                    (
-                        p.x,
-                        p.mean,
-                        None,
-                        f"{name}: {number(p.mean)}, seeds {number(p.least)} to {number(p.most)}",
-                    )
-                    for p in measured.get(name, ())
-                ],
+                [dot(name, place) for place in measured.get(name, ())],
                 colours[name] != "c0",
                 gap=gap,
-                # ranges of many settings would hide each other
-                ranges=[(p.x, p.least, p.most) for p in places] if len(drawn.held_out) <= RANGES else [],
+                ranges=[(p.x, p.least, p.most) for p in places if has_ranges],
             )
             for name, places in curves.items()
             if places
@@ -217,10 +189,8 @@ def _charts(drawn: SettingCurves, colours: Mapping[str, str]) -> list[Chart]:
 
     stages = enumerate(zip(drawn.axis.names, pairwise(edges), strict=True), start=1)
     bands = [  # every other stage is shaded
-        Band(
-            100 * (start - edges[0]) / span,
-            100 * (end - start) / span,
-            f"c0 odd{stage % 2}",
+        charts.Band(
+            *(100 * x.share(start), 100 * (x.share(end) - x.share(start)), f"c0 odd{stage % 2}"),
             f"Stage {stage}" + (f" on {name}" if name else ""),
             str(stage) if len(drawn.axis.names) <= 20 else "",
         )
@@ -238,8 +208,8 @@ def _charts(drawn: SettingCurves, colours: Mapping[str, str]) -> list[Chart]:
         tops = [most for one in of for _, _, most in one.ranges]
         tops += [value for one in of for _, value in one.points if value is not None]
         tops += [value for one in of for _, value, _, _ in one.measured]
-        y = Scale(0, nice_top(tops, 0.1, most))
-        frame = Frame(Scale(edges[0], edges[-1]), y, charts.TALL, bands, unit)
+        y = charts.Scale(0, charts.nice_top(tops, 0.1, most))
+        frame = charts.Frame(x, y, charts.TALL, bands, unit)
         ends = [f"{one.name} ends at {number(one.points[-1][1])}" for one in of]
         about = f"{title}, a line a setting. {'; '.join(ends[:12])}."
         if of:

@@ -10,9 +10,19 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from store.comparison.matrices import CarryOver, carry_over
-from store.comparison.measures import LAST, Measure, Scores, measure, scores, why_undefined
 from store.comparison.runs import ComparedRuns, LeftOutRun, gather, refuse_what_is_measured_otherwise
-from store.comparison.scores import Pair, ScoredSetting, pairs, setting
+from store.comparison.scores import (
+    LAST,
+    Measure,
+    Pair,
+    ScoredSetting,
+    Scores,
+    measure,
+    pairs,
+    scores,
+    setting,
+    why_undefined,
+)
 from store.errors import ComparisonError, did_you_mean
 from store.home import Home
 from store.ledger.queries import Reading
@@ -66,10 +76,9 @@ def compare(reading: Reading, home: Home, request: ComparisonRequest) -> Compari
     registered_by = _fields((study.plan.get("compare") or {}).get("by") if study else None)
     gathered = gather(reading, home, request.names, request.by or registered_by)
     plan = (gathered.study.plan.get("compare") or {}) if gathered.study else {}
-    of = measure(
-        request.metric or plan.get("metric") or DEFAULT_METRIC, request.last or plan.get("last") or LAST
-    )
-    refuse_what_is_measured_otherwise(reading, gathered.entries, of)
+    name, last = request.metric or plan.get("metric"), request.last or plan.get("last")
+    of = measure(name or DEFAULT_METRIC, last or LAST)
+    refuse_what_is_measured_otherwise(reading, gathered.entries, of.name, of.is_held_out)
     gathered, found = _scored(reading, gathered, of)
     strata, warned = _strata(found, of)
     zeros = [run for run, own in found.items() if of.is_ratio and min(own.values()) <= 0]
@@ -117,9 +126,7 @@ def _fields(by: str | Sequence[str] | None) -> list[str]:
 def _scored(reading: Reading, gathered: ComparedRuns, of: Measure) -> tuple[ComparedRuns, dict[str, Scores]]:
     """Every run's scores. A run for which what sums it up is not defined has no part in the comparison."""
     found = {entry.run.name: scores(reading, entry.run.name, of) for entry in gathered.entries}
-    settings = {
-        label: [entry for entry in own if found[entry.run.name]] for label, own in gathered.settings.items()
-    }
+    settings = {label: [e for e in own if found[e.run.name]] for label, own in gathered.settings.items()}
     settings = {label: own for label, own in settings.items() if own}
     if of.stratum != "run" or len(settings) < 2:
         return gathered, found
@@ -148,9 +155,8 @@ def _baseline(asked: str | None, plan: Mapping[str, Any], gathered: ComparedRuns
     labels = list(gathered.settings)
     if asked is not None and asked not in labels:
         hint = did_you_mean(asked, labels)
-        raise ComparisonError(
-            f"No setting with finished runs is called {asked!r}.{hint} There are: {listed(labels, 12)}."
-        )
+        there = listed(labels, 12)
+        raise ComparisonError(f"No setting with finished runs is called {asked!r}.{hint} There are: {there}.")
     wanted = asked or plan.get("baseline") or gathered.twin
     return str(wanted) if wanted in labels else labels[0]
 
@@ -163,7 +169,5 @@ def _budgets(gathered: ComparedRuns) -> list[str]:
     }
     if len({end for span in spans.values() for end in span}) == 1:
         return []
-    spent = [
-        f"{label} {low:,}{f' to {high:,}' if high > low else ''}" for label, (low, high) in spans.items()
-    ]
+    spent = [f"{name} {low:,}{f' to {high:,}' if high > low else ''}" for name, (low, high) in spans.items()]
     return [f"The budgets differ (steps x groups x group size, in samples): {listed(spent, 8)}."]

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from store.comparison.measures import Measure
 from store.errors import ComparisonError, did_you_mean
 from store.home import Home
 from store.ledger.queries import Reading
@@ -101,7 +100,9 @@ def gather(reading: Reading, home: Home, names: Sequence[str], by: Sequence[str]
     return ComparedRuns(study, fields, settings, left_out, _warnings(reading, study, settings))
 
 
-def refuse_what_is_measured_otherwise(reading: Reading, entries: Sequence[ComparedRun], of: Measure) -> None:
+def refuse_what_is_measured_otherwise(
+    reading: Reading, entries: Sequence[ComparedRun], measure: str, is_held_out: bool
+) -> None:
     """Values under other generation settings, or on other held-out tasks, are other values (plasticity.md 0)."""
     first, *others = [entry.run.name for entry in entries]
 
@@ -110,7 +111,7 @@ def refuse_what_is_measured_otherwise(reading: Reading, entries: Sequence[Compar
         return boundaries[-1].settings if boundaries else {}
 
     ours = evaluation(first)
-    tasks = _tasks(reading, first) if of.is_held_out else {}
+    tasks = _tasks(reading, first) if is_held_out else {}
     for name in others:
         theirs = evaluation(name)
         keys = [key for key in dict.fromkeys([*ours, *theirs]) if ours.get(key) != theirs.get(key)]
@@ -120,10 +121,10 @@ def refuse_what_is_measured_otherwise(reading: Reading, entries: Sequence[Compar
                 f"{first} and {name} were evaluated in different ways, so they cannot be compared: "
                 f"{differences}. Run one of them again with the same `evaluate` and `sampler.max_tokens`."
             )
-        changed = _changed(tasks, _tasks(reading, name) if of.is_held_out else {})
+        changed = _changed(tasks, _tasks(reading, name) if is_held_out else {})
         if changed:
             raise ComparisonError(
-                f"{first} and {name} were evaluated on different tasks of {listed(changed)}, so {of.name} cannot be "
+                f"{first} and {name} were evaluated on different tasks of {listed(changed)}, so {measure} cannot be "
                 "compared: their options, versions or data differ. `train_accuracy` needs no held-out tasks."
             )
 
@@ -170,9 +171,8 @@ def _settings(
 
 def _refuse_too_little(settings: Settings, left_out: Sequence[LeftOutRun]) -> None:
     """Refuse fewer than two settings, and two runs of one setting and seed: they would count as two."""
-    unfinished = (
-        f" {num(len(left_out), 'run')} not finished: {listed([o.run for o in left_out])}." if left_out else ""
-    )
+    names = [one.run for one in left_out]
+    unfinished = f" {num(len(names), 'run')} not finished: {listed(names)}." if names else ""
     if not settings:
         raise ComparisonError(
             f"None of these runs is finished, so there is nothing to compare yet.{unfinished}"
@@ -194,10 +194,7 @@ def _refuse_too_little(settings: Settings, left_out: Sequence[LeftOutRun]) -> No
 
 
 def _warnings(reading: Reading, study: StudyRow | None, settings: Settings) -> list[str]:
-    """Say what is not started, where runs of one setting differ in more than their seed, and whose records have gaps.
-
-    A difference could come from such a field; means over steps and boundaries are over the rows that are left.
-    """
+    """Say what is not started, where runs of a setting differ in more than their seed, and whose records have gaps."""
     warnings = []
     if study is not None:
         planned = len(study.plan.get("settings", [])) * len(study.plan.get("seeds", []))
@@ -217,9 +214,8 @@ def _tasks(reading: Reading, run: str) -> dict[str, list[tuple[str, str, str]]]:
     """What every environment was evaluated on, without what only a scheduler looks at."""
     shown = (row for row in reading.holdouts(run) if row.purpose != "select")
     found = by_key(shown, lambda row: row.environment)
-    return {
-        name: sorted((row.category, row.purpose, row.sha256) for row in rows) for name, rows in found.items()
-    }
+    hashes = {name: [(row.category, row.purpose, row.sha256) for row in rows] for name, rows in found.items()}
+    return {name: sorted(own) for name, own in hashes.items()}
 
 
 def _changed(ours: Mapping[str, object], theirs: Mapping[str, object]) -> list[str]:
@@ -268,10 +264,7 @@ def requested(by: Sequence[str], specs: Mapping[str, Flat]) -> list[str]:
 
 
 def grouped(specs: Mapping[str, Flat], fields: Sequence[str]) -> dict[str, list[str]]:
-    """Put runs of equal values together, in the order in which they come, by a label that writes the values.
-
-    The field's last word says which, the whole field where that would not.
-    """
+    """Put runs of equal values together, by a label of the values: with a field's last word where that says which."""
     groups = by_key(specs, lambda run: _values(specs[run], fields))
     ends = [name.rsplit(".", 1)[-1] for name in fields]
     prefixes = [

@@ -134,9 +134,8 @@ def how_resampled(of: Interval) -> str:
 def how_computed(comparison: Comparison) -> list[str]:
     """Say where intervals and p come from, in short, and name the one rule that decides."""
     scores = next((s.iqm_interval for s in comparison.settings if s.iqm_interval), None)
-    drawn = (
-        [f"95 % of the IQM: bootstrap, {how_resampled(scores)}; too narrow below 8 seeds."] if scores else []
-    )
+    how = how_resampled(scores) if scores else ""
+    drawn = [f"95 % of the IQM: bootstrap, {how}; too narrow below 8 seeds."] if scores else []
     how = "exact sign-flip test"
     if any(not pair.is_exact for pair in comparison.pairs):
         how = f"sign-flip test, {NUM_PATTERNS:,} drawn patterns beyond {MOST_SIGNS} seeds"

@@ -240,7 +240,7 @@ def _lower_ends(n: int, allowed: int) -> Floats:
 def seeds_for_power(d_z: float, power: float = POWER, alpha: float = ALPHA) -> int | None:
     """Fewest pairs with which the sign-flip test finds a true effect d_z with this power; None: above a thousand."""
     effect = abs(d_z)
-    normal = (_normal(1 - alpha) + float(special.ndtri(power))) / effect if effect else math.inf
+    normal = float(special.ndtri(1 - alpha / 2) + special.ndtri(power)) / effect if effect else math.inf
     if normal > math.sqrt(MOST_SEEDS):
         return None  # it needs a little more than the normal law says
 
@@ -265,10 +265,6 @@ def pairs_needed(num_comparisons: int = 1, alpha: float = ALPHA) -> int:
 def bonferroni(p: float, num_comparisons: int) -> float:
     """Correct a p for so many comparisons: p times their number."""
     return min(1.0, p * num_comparisons)
-
-
-def _normal(level: float) -> float:
-    return float(special.ndtri((1 + level) / 2))
 
 
 def _table(scores: ArrayLike) -> Floats:

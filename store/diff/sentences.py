@@ -6,8 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from store.diff.run_diff import Diff, different
-from store.diff.step_diff import Difference
+from store.diff.run_diff import Diff, Difference, different
 from store.sentences import listed, num, short
 
 SHOWN = 60  # characters of a value

@@ -93,18 +93,14 @@ class Export:
 def new_export(folder: Path, formats: Sequence[str]) -> Iterator[Export]:
     """Make a folder of tables, where a link leads if it is one: whole when the block ends well, else not there.
 
-    Args:
-        folder: where to; one that is there is replaced, so ask first.
-        formats: of `parquet` and `csv`.
+    One that is there is replaced, so ask first. `formats` are `parquet` and `csv`.
     """
     with new_folder(folder.resolve()) as aside:
         with ExitStack() as stack:
             outputs = {}
             for table in TABLES:
-                paths = [(one, aside / f"{table.name}.{one}") for one in formats]
-                files = [
-                    stack.enter_context(closing(FORMATS[one](path, table.columns))) for one, path in paths
-                ]
+                opened = [FORMATS[one](aside / f"{table.name}.{one}", table.columns) for one in formats]
+                files = [stack.enter_context(closing(file)) for file in opened]
                 outputs[table.name] = ExportFile(table, files)
             export = Export(outputs)
             yield export
@@ -132,7 +128,6 @@ def _json(data: Any) -> str:
 
 
 def _write_dictionary(folder: Path, export: Export) -> None:
-    """Write what every table, column and metric means."""
     num_rows = export.num_rows
     facts = {
         "format": 1,
@@ -169,9 +164,8 @@ def _markdown(facts: Mapping[str, Any]) -> Iterator[str]:
         ]
         yield from _markdown_table(("column", "type", "unit", "may be null", "meaning"), cells)
     yield "\n## Numbers of carry-over"
-    yield from _markdown_table(
-        ("name", "meaning"), [(f"`{name}`", of) for name, of in facts["carry_over"].items()]
-    )
+    carried = facts["carry_over"].items()
+    yield from _markdown_table(("name", "meaning"), [(f"`{name}`", meaning) for name, meaning in carried])
     yield "\n## Metrics"
     better = {1: "higher", 0: "", -1: "lower"}
     rows = [

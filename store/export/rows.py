@@ -28,14 +28,9 @@ class RunRows:
         self._names: dict[str, Mapping[int, Any]] = {}
 
     def of(self, source: sa.Table, columns: Sequence[str], *only: ColumnElement[bool]) -> Iterator[Row]:
-        """Stream these columns of a table, by its key; rows that the database numbers come by their step.
-
-        JSON comes as the text it is kept as.
-        """
-        keys_or_columns = [
-            source.c[t.key_of(one).name] if one in t.NAMES else _as_kept(source.c[one]) for one in columns
-        ]
-        query = sa.select(*keys_or_columns).where(source.c.run_id == self._run_id, *only)
+        """Stream these columns of a table by its key, numbered rows by their step; JSON comes as its text."""
+        kept = [source.c[t.key_of(one).name if one in t.NAMES else one] for one in columns]
+        query = sa.select(*map(_as_kept, kept)).where(source.c.run_id == self._run_id, *only)
         key = [column for column in source.primary_key if column is not source.c.run_id]
         query = query.order_by(*key if source.c.run_id.primary_key else (source.c.step, *key))
         found = self._connection.execute(query, execution_options={"yield_per": ROWS_AT_ONCE})

@@ -18,10 +18,10 @@ from typing import TypeVar
 from sqlalchemy import Connection, Engine, Table, literal, select
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 
+from store.duration import duration
 from store.errors import LedgerAway, LedgerError
 from store.ledger import tables
 from store.ledger.engine import patient, writing
-from store.sentences import duration
 
 Result = TypeVar("Result")
 Evidence = Callable[[Connection], bool]  # whether a transaction was committed

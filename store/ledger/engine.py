@@ -75,10 +75,7 @@ def writing(engine: Engine) -> Engine:
 
 
 def patient(engine: Engine) -> Engine:
-    """Return the same engine for somebody who tries again: on SQLite it soon says that it is locked.
-
-    While the driver waits for a lock, Python hears no signal.
-    """
+    """Return the same engine, for which SQLite soon says that it is locked: while it waits, Python hears no signal."""
     return engine.execution_options(busy_ms=_PATIENT_BUSY_MS)
 
 

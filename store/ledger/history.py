@@ -10,7 +10,9 @@ from sqlalchemy.sql import ColumnElement
 
 from store.ledger import tables as t
 
-_OPEN = {"end_step": None, "stop_reason": None, "ended_at": None}
+Ending = Mapping[str, Any]  # the columns of a stage that are filled in at its end
+
+_OPEN: Ending = {"end_step": None, "stop_reason": None, "ended_at": None}
 _COPIED = (
     *(t.stage, t.step, t.pick, t.arm_state, t.task_group, t.step_metric, t.event, t.sample),
     *(t.boundary, t.eval_cell, t.eval_item),
@@ -19,10 +21,7 @@ _COPIED = (
 
 def copy_history(connection: Connection, source: int, target: int) -> None:
     """Copy all that a run did and measured; not its checkpoints, which are files of its own folder."""
-    numbered = {
-        t.event.c.event_id,
-        t.sample.c.sample_id,
-    }  # by the database: each copy gets a number of its own
+    numbered = {t.event.c.event_id, t.sample.c.sample_id}  # by the database, each copy anew
     for table in _COPIED:
         columns = [column for column in table.c if column not in numbered]
         rows = select(*(literal(target) if column.name == "run_id" else column for column in columns))
@@ -30,9 +29,7 @@ def copy_history(connection: Connection, source: int, target: int) -> None:
         connection.execute(insert(table).from_select([column.name for column in columns], copied))
 
 
-def end_stage(
-    connection: Connection, run_id: int, stage: int, end: Mapping[str, Any], signal: float | None
-) -> None:
+def end_stage(connection: Connection, run_id: int, stage: int, end: Ending, signal: float | None) -> None:
     """Write how a stage ended, and the reward that the scheduler was given for it."""
     ended = update(t.stage).where(t.stage.c.run_id == run_id, t.stage.c.stage == stage)
     connection.execute(ended.values(end))
@@ -56,11 +53,10 @@ def rewind(connection: Connection, run_id: int, step: int, num_boundaries: int) 
     for table in (t.step, t.step_metric, t.task_group, t.arm_state):
         connection.execute(delete(table).where(table.c.run_id == run_id, table.c.step > step))
     for table in (t.boundary, t.eval_cell, t.eval_item):
-        connection.execute(
-            delete(table).where(table.c.run_id == run_id, table.c.after_stage >= num_boundaries)
-        )
+        gone = delete(table).where(table.c.run_id == run_id, table.c.after_stage >= num_boundaries)
+        connection.execute(gone)
     pick, stage, checkpoint, event, sample = (
-        table.c for table in (t.pick, t.stage, t.checkpoint, t.event, t.sample)
+        one.c for one in (t.pick, t.stage, t.checkpoint, t.event, t.sample)
     )
     later = {
         t.pick: or_(pick.step > step, pick.stage > num_boundaries),

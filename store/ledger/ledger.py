@@ -6,7 +6,6 @@ It is the source of truth for resume and for reports. Several processes may writ
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from types import TracebackType
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Insert, Table, delete, insert, select, update
@@ -33,10 +32,7 @@ Status = Literal["running", "stopped", "finished", "failed"]
 
 
 class Ledger:
-    """A ledger open for writing; `reading` answers questions. Every failure is a `LedgerError`.
-
-    With patience, a database that is away is waited for; `LedgerAway` comes when that is over.
-    """
+    """A ledger open for writing; `reading` answers questions. Every failure is a `LedgerError`."""
 
     def __init__(self, url: str, patience: Patience | None = None) -> None:
         self.engine = make_engine(url)
@@ -72,9 +68,7 @@ class Ledger:
     def __enter__(self) -> Ledger:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def start_study(self, record: StudyRecord) -> None:
@@ -136,9 +130,8 @@ class Ledger:
     def set_status(self, run: RunHandle, status: Status) -> None:
         """Set a run's status; one that is not running has ended."""
         ended = None if status == "running" else rows.now()
-        change = (
-            update(tables.run).where(tables.run.c.run_id == run.run_id).values(status=status, ended_at=ended)
-        )
+        change = update(tables.run).where(tables.run.c.run_id == run.run_id)
+        change = change.values(status=status, ended_at=ended)
         self._access.write(f"The status of run {run.name!r}", lambda c: c.execute(change))
 
     def set_spec(self, run: RunHandle, spec: Mapping[str, Any]) -> None:
@@ -257,7 +250,6 @@ def _enter(connection: Connection, record: RunRecord) -> RunHandle:
 
 
 def _run_of(record: RunRecord) -> Evidence:
-    """Look for the row of a run that was entered with this record."""
     query = select(tables.run.c.run_id).where(tables.run.c.uid == record.uid)
     return lambda connection: connection.scalar(query) is not None
 
@@ -269,9 +261,8 @@ def _eval_config(connection: Connection, record: BoundaryRecord) -> int:
 
 
 def _checkpoint(run: RunHandle, record: CheckpointRecord) -> Insert:
-    return insert(tables.checkpoint).values(
-        rows.row_of(tables.checkpoint, record, run, created_at=rows.now())
-    )
+    row = rows.row_of(tables.checkpoint, record, run, created_at=rows.now())
+    return insert(tables.checkpoint).values(row)
 
 
 def _insert(connection: Connection, tables_and_rows: Iterable[tuple[Table, Sequence[rows.Row]]]) -> None:

@@ -44,13 +44,8 @@ def step_rows(run: RunHandle, record: StepRecord) -> RowsOfTables:
     yield t.step, [row_of(t.step, record, run, created_at=now())]
     yield t.pick, [row_of(t.pick, pick, run, step=step, stage=stage) for pick in record.picks]
     yield t.task_group, [_group_row(run, step, group) for group in record.groups]
-    yield (
-        t.step_metric,
-        [
-            row_of(t.step_metric, one, run, step=step, metric_id=run.metric(one.name))
-            for one in record.metrics
-        ],
-    )
+    metrics = [(one, run.metric(one.name)) for one in record.metrics]
+    yield t.step_metric, [row_of(t.step_metric, one, run, step=step, metric_id=key) for one, key in metrics]
     yield t.sample, [row_of(t.sample, sample, run, step=step, after_stage=None) for sample in record.samples]
     yield t.event, [event_row(run, step, event) for event in record.events]
     if len(record.arms) <= MAX_ARMS:
@@ -65,9 +60,8 @@ def boundary_rows(run: RunHandle, record: BoundaryRecord, eval_config_id: int) -
     cells = []
     for cell in record.cells:
         holdout_id = run.holdout(cell.environment, cell.category, cell.split)
-        cells.append(
-            row_of(t.eval_cell, cell, run, **at, metric_id=run.metric(cell.metric), holdout_id=holdout_id)
-        )
+        keys = {"metric_id": run.metric(cell.metric), "holdout_id": holdout_id}
+        cells.append(row_of(t.eval_cell, cell, run, **at, **keys))
     yield t.eval_cell, cells
     items, places = [], Counter[tuple[str, str]]()  # how many items of a category there are so far
     for item in record.items:
@@ -90,17 +84,13 @@ def event_row(
 def _group_row(run: RunHandle, step: int, record: GroupRecord) -> Row:
     scores = [None if value is None else float(value) for value in record.values]
     scored = [value for value in scores if value is not None]
-    return row_of(
-        t.task_group,
-        record,
-        run,
-        step=step,
-        num_samples=len(scores),
-        num_scored=len(scored),
-        num_correct=sum(map(bool, record.correct)),
-        value_sum=math.fsum(scored),
-        scores=scores,
-    )
+    counts = {
+        "num_samples": len(scores),
+        "num_scored": len(scored),
+        "num_correct": sum(map(bool, record.correct)),
+    }
+    sums = {**counts, "value_sum": math.fsum(scored)}
+    return row_of(t.task_group, record, run, step=step, scores=scores, **sums)
 
 
 def row_of(table: Table, record: Any, run: RunHandle | None = None, **given: Any) -> Row:
@@ -126,10 +116,7 @@ def row_of(table: Table, record: Any, run: RunHandle | None = None, **given: Any
 
 @cache
 def _columns(table: Table) -> list[tuple[str, bool]]:
-    """List the columns that are written with a row, and whether each is a number that may be NULL.
-
-    Left out are those that the database numbers, and those that are filled in later.
-    """
+    """List the columns that are written with a row, and whether each is a number that may be NULL."""
     return [
         (column.name, bool(column.nullable) and isinstance(column.type, Double))
         for column in table.c

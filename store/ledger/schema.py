@@ -106,7 +106,6 @@ def revision(engine: Engine) -> str | None:
 
 
 def _ours(engine: Engine, found: str | None) -> str:
-    """Return a schema that we know, or refuse."""
     if found is None:
         raise LedgerError(
             f"There is no ledger at {engine.url!r} yet. The first run makes it, and `evergreen resume RUN` makes it "

@@ -208,7 +208,7 @@ def line_chart(title: str, about: str, series: Sequence[Series], frame: Frame, c
 
     lines, ends = [], {}
     for i, one in enumerate(series):
-        dots = [dot(*measured) for measured in one.measured if with_dots and one.is_named]
+        dots = tuple(dot(*measured) for measured in one.measured if with_dots and one.is_named)
         steps, least, most = ([range_[end] for range_ in one.ranges] for end in range(3))
         area = _area(steps, least, most, frame)
         lines.append(Line(one.name, one.css, path(one.points, x, y, one.gap), dots, area=area))

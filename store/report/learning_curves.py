@@ -7,22 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from store.carryover import difference
 from store.ledger.query_rows import BoundaryRow, CellRow, CurvePoint, by_key
 from store.report import charts
-from store.report.charts import (
-    LOW,
-    TALL,
-    Band,
-    Chart,
-    Frame,
-    Measured,
-    Scale,
-    Series,
-    Xy,
-    line_chart,
-    nice_top,
-    ramp,
-)
 from store.report.report_data import ReportData
 from store.sentences import num, number
 
@@ -33,17 +20,19 @@ HALF, WHOLE = 340, 800  # pixels of a plot that are sure where its stages may ha
 Ends = Mapping[str, tuple[float | None, float | None]]  # by line: its first and its last value
 
 
-def held_out(data: ReportData) -> Chart:
+def held_out(data: ReportData) -> charts.Chart:
     """Accuracy on held-out tasks, by environment."""
     series = _of_cells(data, _by_environment(data.accuracy), data.colours)
     if twin := data.twin:
         points = {name: _points(twin.boundaries, own) for name, own in _by_environment(twin.accuracy).items()}
         series += _dashed(data, points, math.inf)
     about = _about("Held-out accuracy", _ends(data, "accuracy"), data)
-    return line_chart("On held-out tasks", about, series, _accuracy_frame(data, TALL, HALF), "tall")
+    return charts.line_chart(
+        "On held-out tasks", about, series, _accuracy_frame(data, charts.TALL, HALF), "tall"
+    )
 
 
-def in_training(data: ReportData) -> Chart:
+def in_training(data: ReportData) -> charts.Chart:
     """Accuracy of the training samples, by environment, on the same scale."""
     series = _of_curves(data, data.curves, "accuracy")
     ends = {one.name: (one.points[0][1], one.points[-1][1]) for one in series}
@@ -51,27 +40,29 @@ def in_training(data: ReportData) -> Chart:
         own = _of_curves(data, data.twin.curves, "accuracy")
         series += _dashed(data, {one.name: one.points for one in own}, _gap(data))
     about = _about("Accuracy of training samples", ends, data)
-    return line_chart("In training", about, series, _accuracy_frame(data, TALL, HALF), "tall")
+    return charts.line_chart("In training", about, series, _accuracy_frame(data, charts.TALL, HALF), "tall")
 
 
-def entropy(data: ReportData) -> Chart:
+def entropy(data: ReportData) -> charts.Chart:
     """Token entropy in training as lines, on held-out tasks as points, by environment."""
     cells = _by_environment(data.entropy)
     measured = {name: _measured(data, own, name) for name, own in cells.items()}
     series = [
         replace(one, measured=measured.get(one.name, []), has_value=True)
         for one in _of_curves(data, data.curves, "entropy_token")
-    ] or [Series(name, data.colours[name], (), own) for name, own in measured.items()]
+    ] or [charts.Series(name, data.colours[name], (), own) for name, own in measured.items()]
     values = [value for one in series for _, value in one.points if value is not None]
     values += [cell.value for cell in data.entropy if cell.value is not None]
-    frame = Frame(_x(data), Scale(0, nice_top(values, 0.1)), TALL, bands(data, WHOLE))
+    frame = charts.Frame(
+        _x(data), charts.Scale(0, charts.nice_top(values, 0.1)), charts.TALL, bands(data, WHOLE)
+    )
     about = _about("Token entropy", _ends(data, "entropy"), data)
-    return line_chart("Nats a token", about, series, frame, "tall wide")
+    return charts.line_chart("Nats a token", about, series, frame, "tall wide")
 
 
-def category_panels(data: ReportData) -> list[Chart]:
+def category_panels(data: ReportData) -> list[charts.Chart]:
     """One small chart an environment: the held-out accuracy of its categories."""
-    charts = []
+    panels = []
     for name in data.environments:
         cells = [cell for cell in data.accuracy if cell.environment == name and cell.category is not None]
         by_category = by_key(cells, lambda cell: cell.category or "")
@@ -79,11 +70,11 @@ def category_panels(data: ReportData) -> list[Chart]:
             continue  # its only category is the environment itself, which has its line already
         known = {c: [cell.value for cell in own if cell.value is not None] for c, own in by_category.items()}
         moved = {category: max(own) - min(own) if own else 0.0 for category, own in known.items()}
-        series = _of_cells(data, by_category, ramp(list(by_category), moved))
+        series = _of_cells(data, by_category, charts.ramp(list(by_category), moved))
         ends = {category: (own[0].value, own[-1].value) for category, own in by_category.items()}
         about = _about(f"Held-out accuracy of {name}", ends, data)
-        charts.append(line_chart(name, about, series, _accuracy_frame(data, LOW, 0), "low"))
-    return charts
+        panels.append(charts.line_chart(name, about, series, _accuracy_frame(data, charts.LOW, 0), "low"))
+    return panels
 
 
 def levels(data: ReportData) -> list[dict[str, Any]]:
@@ -94,13 +85,12 @@ def levels(data: ReportData) -> list[dict[str, Any]]:
         if environment is None:
             continue
         start, end = cells[0].value, cells[-1].value
-        change = None if start is None or end is None else end - start
         row = {"environment": environment, "category": category, "start": start, "end": end}
-        rows.append({**row, "stderr": cells[-1].stderr, "change": change})
+        rows.append({**row, "stderr": cells[-1].stderr, "change": difference(start, end)})
     return rows
 
 
-def bands(data: ReportData, pixels: int) -> list[Band]:
+def bands(data: ReportData, pixels: int) -> list[charts.Band]:
     """The stages behind the lines, tinted by environment; numbered and named where `pixels` have room for it."""
     x, stages = _x(data), data.facts["stages"]
     names = [stage["environment"] or "" for stage in stages]
@@ -112,7 +102,7 @@ def bands(data: ReportData, pixels: int) -> list[Band]:
         for stage, name, (left, right) in zip(stages, names, places, strict=True)
     )
     return [
-        Band(
+        charts.Band(
             100 * left,
             100 * max(0.0, right - left),
             data.colours.get(name, f"c0 odd{stage['stage'] % 2}"),
@@ -124,9 +114,9 @@ def bands(data: ReportData, pixels: int) -> list[Band]:
     ]
 
 
-def frame_of_steps(data: ReportData, y: Scale, height: int) -> Frame:
+def frame_of_steps(data: ReportData, y: charts.Scale, height: int) -> charts.Frame:
     """A frame over all steps, its stages shaded."""
-    return Frame(_x(data), y, height, bands(data, 0))
+    return charts.Frame(_x(data), y, height, bands(data, 0))
 
 
 def when(after_stage: int) -> str:
@@ -136,27 +126,24 @@ def when(after_stage: int) -> str:
 
 def _of_cells(
     data: ReportData, cells: Mapping[str, Sequence[CellRow]], colours: Mapping[str, str]
-) -> list[Series]:
+) -> list[charts.Series]:
     """A line a name through what was measured at boundaries; grey ones have no name of their own."""
-    return [
-        Series(
-            name,
-            colours[name],
-            _points(data.boundaries, own),
-            _measured(data, own, name),
-            colours[name] not in ("c0", "k0"),
-            gap=math.inf,
+
+    def line(name: str, own: Sequence[CellRow]) -> charts.Series:
+        points, dots = _points(data.boundaries, own), _measured(data, own, name)
+        return charts.Series(
+            name, colours[name], points, dots, colours[name] not in ("c0", "k0"), gap=math.inf
         )
-        for name, own in cells.items()
-    ]
+
+    return [line(name, own) for name, own in cells.items()]
 
 
-def _of_curves(data: ReportData, curves: Sequence[CurvePoint], metric: str) -> list[Series]:
+def _of_curves(data: ReportData, curves: Sequence[CurvePoint], metric: str) -> list[charts.Series]:
     """A line an environment over the training steps; the value at its end is noise and not written."""
     own = by_key((point for point in curves if point.metric == metric), lambda point: point.environment)
     points = {name: [(point.step, point.value) for point in of] for name, of in own.items()}
     return [
-        Series(name, css, points[name], (), css != "c0", has_value=False, gap=_gap(data))
+        charts.Series(name, css, points[name], (), css != "c0", has_value=False, gap=_gap(data))
         for name, css in data.colours.items()
         if name in points
     ]
@@ -167,28 +154,29 @@ def _gap(data: ReportData) -> float:
     return max(charts.GAP, 2.5 * data.curve_width / max(1, high - low))
 
 
-def _dashed(data: ReportData, points: Mapping[str, Sequence[Xy]], gap: float) -> list[Series]:
+def _dashed(data: ReportData, points: Mapping[str, Sequence[charts.Xy]], gap: float) -> list[charts.Series]:
     """The twin's lines: in the colours of the run's own, dashed, without names."""
     return [
-        Series(f"{name}, twin", f"{css} twin", points[name], (), False, gap=gap)
+        charts.Series(f"{name}, twin", f"{css} twin", points[name], (), False, gap=gap)
         for name, css in data.colours.items()
         if name in points
     ]
 
 
-def _accuracy_frame(data: ReportData, height: int, pixels: int) -> Frame:
+def _accuracy_frame(data: ReportData, height: int, pixels: int) -> charts.Frame:
     """One scale for all charts of accuracy, so that they compare by eye."""
     values = [cell.value + (cell.stderr or 0.0) for cell in data.accuracy if cell.value is not None]
     values += [p.value for p in data.curves if p.metric == "accuracy" and p.value is not None]
     if twin := data.twin:
         values += [cell.value for cell in twin.accuracy if cell.value is not None]
         values += [point.value for point in twin.curves if point.value is not None]
-    return Frame(_x(data), Scale(0, nice_top(values, 0.1, 1.0)), height, bands(data, pixels))
+    y = charts.Scale(0, charts.nice_top(values, 0.1, 1.0))
+    return charts.Frame(_x(data), y, height, bands(data, pixels))
 
 
-def _x(data: ReportData) -> Scale:
+def _x(data: ReportData) -> charts.Scale:
     low, high = data.steps
-    return Scale(low, max(high, low + 1))
+    return charts.Scale(low, max(high, low + 1))
 
 
 def _by_environment(cells: Sequence[CellRow]) -> dict[str, list[CellRow]]:
@@ -196,25 +184,21 @@ def _by_environment(cells: Sequence[CellRow]) -> dict[str, list[CellRow]]:
     return by_key(wholes, lambda cell: cell.environment or "")
 
 
-def _points(boundaries: Sequence[BoundaryRow], cells: Sequence[CellRow]) -> list[Xy]:
+def _points(boundaries: Sequence[BoundaryRow], cells: Sequence[CellRow]) -> list[charts.Xy]:
     steps = {boundary.after_stage: boundary.step for boundary in boundaries}
     return [(steps[cell.after_stage], cell.value) for cell in cells if cell.after_stage in steps]
 
 
-def _measured(data: ReportData, cells: Sequence[CellRow], name: str) -> list[Measured]:
+def _measured(data: ReportData, cells: Sequence[CellRow], name: str) -> list[charts.Measured]:
     """Every measured value at the step of its boundary, with a title that says it in words."""
     steps = {boundary.after_stage: boundary.step for boundary in data.boundaries}
-    return [
-        (
-            steps[cell.after_stage],
-            cell.value,
-            cell.stderr,
-            f"{name}, {when(cell.after_stage)}: {number(cell.value)}"
-            + (f" \u00b1 {number(cell.stderr)}" if cell.stderr is not None else ""),
-        )
-        for cell in cells
-        if cell.value is not None and cell.after_stage in steps
-    ]
+    found: list[charts.Measured] = []
+    for cell in cells:
+        if cell.value is not None and cell.after_stage in steps:
+            title = f"{name}, {when(cell.after_stage)}: {number(cell.value)}"
+            title += f" \u00b1 {number(cell.stderr)}" if cell.stderr is not None else ""
+            found.append((steps[cell.after_stage], cell.value, cell.stderr, title))
+    return found
 
 
 def _about(what: str, ends: Ends, data: ReportData) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from store import run_summary, sentences
 from store.carryover import ENTROPY_FLOOR, OUTCOMES, ratio
-from store.report import learning_curves, samples, selection_charts, templates
+from store.ledger.query_rows import SampleRow, by_key
+from store.report import learning_curves, selection_charts, templates
 from store.report.charts import HeatCell, HeatMap, HeatRow, Scale, nice_top, shade
 from store.report.report_data import ReportData
 from store.run_summary import OBJECTIVE_PARTS, Matrix, composed, scalar
@@ -16,6 +18,8 @@ from store.run_summary import OBJECTIVE_PARTS, Matrix, composed, scalar
 EVENTS_LISTED = 200  # the newest ones
 SENTENCES = ("Learnt", "Entropy", "Choice", "Signal")
 LONGEST = 200  # characters of a value in the spec
+SHOWN = 6  # tasks of an environment, before and after
+LONGEST_REASON = 80  # characters of why a sample has no score
 
 
 def render(data: ReportData) -> str:
@@ -58,7 +62,7 @@ def render(data: ReportData) -> str:
         "played_rows": run_summary.batch_rows(facts["played"]),
         "played_columns": list(run_summary.environment_columns(facts["played"]).values()),
         "played_environments": run_summary.environment_rows(facts["played"]),
-        "examples": samples.examples(data),
+        "examples": examples(data),
         "events": events[-EVENTS_LISTED:],
         "num_older_events": max(0, len(events) - EVENTS_LISTED),
         "parts": composed(objective),
@@ -94,7 +98,6 @@ def _first_table(environments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _outline(value: Mapping[str, Any], depth: int) -> list[str]:
-    """The resolved spec, as the lines of an indented outline."""
     lines = []
     for key, inner in value.items():
         if isinstance(inner, Mapping) and inner:
@@ -113,18 +116,15 @@ def summaries(data: ReportData) -> list[dict[str, Any]]:
 def heat_maps(data: ReportData) -> list[HeatMap]:
     """Both matrices: accuracy, and entropy beside its column's first value."""
     accuracy, entropy = (data.facts["matrices"][name] for name in ("pass_1", "entropy_token"))
-    top = nice_top(
-        [value for row in accuracy.values() for value in row.values() if value is not None], 0.1, 1.0
-    )
+    known = [value for row in accuracy.values() for value in row.values() if value is not None]
+    top = nice_top(known, 0.1, 1.0)
     first = {name: v for i in sorted(entropy, key=int, reverse=True) for name, v in entropy[i].items()}
 
     def accuracy_share(name: str, value: float | None) -> float:
         return (value or 0.0) / top
 
     def entropy_share(name: str, value: float | None) -> float:
-        return (
-            ratio(value, first.get(name), ENTROPY_FLOOR) or 0.0
-        )  # next to nothing at the start has no shade
+        return ratio(value, first.get(name), ENTROPY_FLOOR) or 0.0  # next to nothing at the start: no shade
 
     darkest, shares = f"darkest: {sentences.number(top)}", "shade: share of the column's first value"
     return [
@@ -156,3 +156,62 @@ def _heat_map(
     ]
     outlined = "Outlined: the environment that the stage trained; " if data.facts["scheduler"] else ""
     return HeatMap(title, css, columns, rows, f"{outlined}{legend}.")
+
+
+# --- samples before and after: the first tasks of every category in order, which is settled before looking ---
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the policy wrote, and how it was scored."""
+
+    text: str
+    verdict: str
+    css: str
+
+
+@dataclass(frozen=True)
+class SamplePair:
+    """One task, answered before and after."""
+
+    category: str
+    messages: Sequence[Mapping[str, Any]]
+    before: Answer
+    after: Answer | None  # None: there is no later boundary yet
+
+
+def examples(data: ReportData) -> dict[str, list[SamplePair]]:
+    """Choose and pair samples, by environment: the same number of every category; of many, evenly spaced ones."""
+    first = data.boundaries[0].after_stage if data.boundaries else 0
+    later = {_task(sample): _answer(sample) for sample in data.samples if sample.after_stage != first}
+    found = {}
+    for name in data.environments:
+        own = (one for one in data.samples if one.environment == name and one.after_stage == first)
+        by_category = by_key(own, lambda sample: sample.category)
+        categories = list(by_category)
+        if len(categories) > SHOWN:
+            categories = [categories[i * len(categories) // SHOWN] for i in range(SHOWN)]
+        each = max(1, SHOWN // max(1, len(categories)))
+        pairs = [
+            SamplePair(sample.category, sample.messages, _answer(sample), later.get(_task(sample)))
+            for category in categories
+            for sample in by_category[category][:each]
+        ]
+        if pairs and name in data.facts["environments"]:  # it may have been measured just now
+            found[name] = pairs
+    return found
+
+
+def _task(sample: SampleRow) -> tuple[str, str, str, int]:
+    return sample.environment, sample.category, sample.task_key, sample.sample
+
+
+def _answer(sample: SampleRow) -> Answer:
+    if sample.reason is not None:
+        return Answer(
+            sample.completion, f"not scored: {templates.clipped(sample.reason, LONGEST_REASON)}", "unscored"
+        )
+    verdict = "correct" if sample.correct else "wrong"
+    is_partial = sample.value not in (0.0, 1.0)
+    text = f"{verdict}, value {sentences.number(sample.value)}" if is_partial else verdict
+    return Answer(sample.completion, text, verdict)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from store.records import EVERYTHING
@@ -11,6 +11,8 @@ from store.report.charts import LOW, TALL, Bar, Chart, Scale, Series, bar, ramp,
 from store.report.learning_curves import frame_of_steps
 from store.report.report_data import ReportData
 from store.sentences import number
+
+Arms = Sequence[Mapping[str, Any]]
 
 GREY = ("c0", "k0")  # of arms that are shown together
 
@@ -21,15 +23,10 @@ def stage_rows(data: ReportData) -> list[dict[str, Any]]:
     rows = []
     for stage in data.facts["stages"]:
         pick, end = picks.get(stage["stage"]), stage["end_step"]
-        rows.append(
-            {
-                **stage,
-                "css": data.colours.get(stage["environment"] or "", "c0"),
-                "steps_done": None if end is None else end - stage["start_step"],
-                "probability": pick.probability if pick else None,
-                "signal": pick.signal if pick else None,
-            }
-        )
+        steps_done = None if end is None else end - stage["start_step"]
+        row = {**stage, "css": data.colours.get(stage["environment"] or "", "c0"), "steps_done": steps_done}
+        chosen = (pick.probability, pick.signal) if pick else (None, None)
+        rows.append(row | dict(zip(("probability", "signal"), chosen, strict=True)))
     return rows
 
 
@@ -61,9 +58,7 @@ def bandit_panels(data: ReportData) -> list[Chart]:
     return charts
 
 
-def _panel(
-    data: ReportData, bandit: str, arms: Sequence[Mapping[str, Any]], colours: Mapping[str, str], title: str
-) -> Chart:
+def _panel(data: ReportData, bandit: str, arms: Arms, colours: Mapping[str, str], title: str) -> Chart:
     own = [point for point in data.arms if point.bandit == bandit]
     steps = sorted({point.step for point in own})
     shares = {(point.arm, point.step): point.probability for point in own}
@@ -82,68 +77,51 @@ def _panel(
     return stacked_chart(title, about, series, frame_of_steps(data, Scale(0, 1), height), css)
 
 
-@dataclass
-class SampleCount:
-    """Training samples of some rows of the allocation."""
-
-    key: tuple[str, str] = field(default=("", ""))  # environment, category
-    main: int = 0
-    replay: int = 0
-    num_scored: int = 0
-    num_correct: int = 0
-
-    @property
-    def total(self) -> int:
-        """Samples of both roles."""
-        return self.main + self.replay
-
-    @property
-    def accuracy(self) -> float | None:
-        """Share of scored samples that are correct."""
-        return self.num_correct / self.num_scored if self.num_scored else None
-
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Take a row in."""
-        if row["role"] == "replay":
-            self.replay += row["num_samples"]
-        else:
-            self.main += row["num_samples"]
-        self.num_scored += row["num_scored"]
-        self.num_correct += row["num_correct"]
-
-
-def by_category(data: ReportData) -> list[SampleCount]:
-    """Sum every category up, over all stages."""
-    counts: dict[tuple[str, str], SampleCount] = {}
+def _counts(data: ReportData, *by: str) -> dict[Any, Counter[str]]:
+    """Training samples by these columns of the allocation: all, those replayed, scored and correct."""
+    counts: dict[Any, Counter[str]] = defaultdict(Counter)
     for row in data.facts["allocation"]:
-        key = (row["environment"], row["category"])
-        counts.setdefault(key, SampleCount(key)).add(row)
-    return list(counts.values())
+        num_samples = {"total": row["num_samples"], row["role"]: row["num_samples"]}
+        scored = {"num_scored": row["num_scored"], "num_correct": row["num_correct"]}
+        counts[tuple(row[column] for column in by)].update({**num_samples, **scored})
+    return counts
+
+
+def by_category(data: ReportData) -> list[dict[str, Any]]:
+    """Sum every category up, over all stages; its accuracy is of the samples that were scored."""
+    return [
+        {
+            "key": key,
+            "total": of["total"],
+            "replay": of["replay"],
+            "num_scored": of["num_scored"],
+            "accuracy": of["num_correct"] / of["num_scored"] if of["num_scored"] else None,
+        }
+        for key, of in _counts(data, "environment", "category").items()
+    ]
 
 
 def stage_bars(data: ReportData) -> list[Bar]:
     """One bar a stage, divided by environment; replay is paler."""
     stages = {stage["stage"]: stage["environment"] or "all" for stage in data.facts["stages"]}
-    counts: dict[int, dict[str, SampleCount]] = {stage: {} for stage in stages}
-    for row in data.facts["allocation"]:
-        counts.setdefault(row["stage"], {}).setdefault(row["environment"], SampleCount()).add(row)
+    counts = _counts(data, "stage", "environment")
     bars = []
-    for stage, of in counts.items():
+    for own in dict.fromkeys([*stages, *(stage for stage, _ in counts)]):
         parts = [
-            (count, f"{data.colours.get(name, 'c0')} {role}", f"{name}, {role}: {count:,} samples")
+            (of[role], f"{data.colours.get(name, 'c0')} {role}", f"{name}, {role}: {of[role]:,} samples")
             for role in ("main", "replay")
-            for name, one in of.items()
-            if (count := getattr(one, role))
+            for (stage, name), of in counts.items()
+            if stage == own and of[role]
         ]
-        bars.append(bar(str(stage), stages.get(stage, ""), parts))
+        bars.append(bar(str(own), stages.get(own, ""), parts))
     return bars
 
 
 def environment_bars(data: ReportData) -> list[Bar]:
     """One bar an environment, divided by category."""
-    bars, counts = [], by_category(data)
+    bars, counts = [], _counts(data, "environment", "category")
     for name in data.environments:
-        own = {one.key[1]: one.total for one in counts if one.key[0] == name}
+        own = {category: of["total"] for (environment, category), of in counts.items() if environment == name}
         total, colours = sum(own.values()), ramp(list(own), own)
         parts = [
             (count, colours[category], f"{category}: {count:,} samples, {count / total:.0%}")

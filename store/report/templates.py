@@ -17,7 +17,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from store import sentences
-from store.sentences import duration
+from store.duration import duration
 
 PANELS = 12  # small charts of a kind, before the rest is folded
 SHARED = "store.report"  # the package of what all pages share

@@ -22,6 +22,7 @@ from store.tracker.names import MATRICES, of_category, of_environment, slug
 from store.tracker.pages import Cursor, HistoryPages
 
 SPEC, REPORT = "spec.yaml", "report.html"  # in a run's folder, when they are there
+TRANSITIONS = ("stage", "environment", "start_step", "num_steps", "stop_reason", "probability", "reward")
 NUM_SAMPLES = 20  # an environment
 STEPS_AT_ONCE = 1000
 
@@ -34,9 +35,7 @@ def write(folder: Path, history: HistoryPages, until: Cursor, run_folder: Path) 
     _matrices(folder / "matrices", history, until)
     _transitions(folder / "transitions.csv", history, until)
     columns = [column for column in PICKS.columns if column.name != "run"]
-    with closing(
-        ParquetWriter(folder / "picks.parquet", columns)
-    ) as file:  # all decisions with their probabilities
+    with closing(ParquetWriter(folder / "picks.parquet", columns)) as file:
         for after in range(-1, until.step, STEPS_AT_ONCE):
             picks = read.picks(name, after, min(after + STEPS_AT_ONCE, until.step))
             file.write([tuple(getattr(pick, column.name) for column in columns) for pick in picks])
@@ -55,8 +54,7 @@ def _matrices(folder: Path, history: HistoryPages, until: Cursor) -> None:
     folder.mkdir()
     steps = {boundary.after_stage: boundary.step for boundary in history.boundaries}
     for metric in MATRICES:
-        every = history.read.matrix(history.run.name, metric)
-        cells = [cell for cell in every if cell.after_stage < until.num_boundaries]
+        cells = [cell for cell in history.cells[metric] if cell.after_stage < until.num_boundaries]
         columns = list(dict.fromkeys(_column(c) for c in sorted(cells, key=lambda c: c.category is not None)))
         rows: dict[int, dict[str, Any]] = defaultdict(dict)
         for cell in cells:
@@ -85,11 +83,7 @@ def _transitions(path: Path, history: HistoryPages, until: Cursor) -> None:
             row |= {"probability": pick.probability, "reward": pick.signal} if pick else {}
             rows.append(row)
     if rows:
-        _csv(
-            path,
-            ["stage", "environment", "start_step", "num_steps", "stop_reason", "probability", "reward"],
-            rows,
-        )
+        _csv(path, TRANSITIONS, rows)
 
 
 def _samples(folder: Path, read: Reading, name: str, after_stage: int) -> None:

@@ -69,11 +69,6 @@ class Snapshot:
     status: str
     report: int | None  # when it was written
 
-    @property
-    def is_over(self) -> bool:
-        """Whether the run has ended, for now."""
-        return self.status != "running"
-
 
 @contextmanager
 def turn(folder: Path, wait_s: float) -> Iterator[Callable[[], bool]]:
@@ -174,7 +169,7 @@ def _follow(source: Source, target: Target, is_mine: Callable[[], bool], say: Sa
                     say(f"{num_values} values sent, up to step {step}; the run is {snapshot.status}")
                     seen = snapshot
                     pauses.end()
-                if snapshot.is_over:
+                if snapshot.status != "running":
                     return
             time.sleep(LOOK_S)
         except (TrackerError, LedgerAway) as away:

@@ -23,6 +23,8 @@ from store.metrics import metric as known_metric
 from store.records import EVERYTHING
 from store.secrets import without_logins
 
+Named = tuple[str, float | None]
+
 
 @dataclass(frozen=True)
 class Name:
@@ -120,7 +122,7 @@ def milliseconds(at: str) -> int:
     return round(datetime.fromisoformat(at).timestamp() * 1000)
 
 
-def of_step(numbers: Iterable[MetricRow]) -> Iterator[tuple[str, float | None]]:
+def of_step(numbers: Iterable[MetricRow]) -> Iterator[Named]:
     """Name a step's training metrics; those that no name is for stay in the ledger."""
     for number in numbers:
         metric, environment, category = number.metric, number.environment, number.category
@@ -144,9 +146,7 @@ def of_bandits(arms: Iterable[ArmRow], is_flat: bool) -> Iterator[tuple[str, flo
             yield of_category("bandit_prob", environment, category), arm.probability
 
 
-def of_pick(
-    pick: PickRow, drawn_from: Mapping[str, float], arms: Sequence[ArmRow]
-) -> Iterator[tuple[str, float | None]]:
+def of_pick(pick: PickRow, drawn_from: Mapping[str, float], arms: Sequence[ArmRow]) -> Iterator[Named]:
     """Name what a scheduler knew when it picked a stage.
 
     `drawn_from` are the probabilities at the pick. Estimates and counts stand in its arms as they were after the
@@ -216,12 +216,8 @@ def tags(run: RunRow, store_uri: str) -> Words:
     lineage = {"evergreen.forked_from": f"{run.parent} after stage {run.parent_stage}"} if run.parent else {}
     if run.study is not None:
         lineage |= {"evergreen.study": run.study, "evergreen.setting": run.setting or ""}
-    return {
-        "evergreen.kind": "curriculum",
-        "evergreen.run_uid": run.uid,
-        "evergreen.store_uri": store_uri,
-        **lineage,
-    }
+    own = {"evergreen.kind": "curriculum", "evergreen.run_uid": run.uid, "evergreen.store_uri": store_uri}
+    return own | lineage
 
 
 def stage_tags(run: RunRow, stage: StageRow, parent_id: str) -> Words:

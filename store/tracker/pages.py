@@ -52,10 +52,7 @@ def position(
 
 
 def covered(read: Reading, name: str) -> Cursor:
-    """Find how far a run's history is certain: a run that dies now goes on from its newest checkpoint.
-
-    A finished run's is certain to its end, whatever became of its checkpoints.
-    """
+    """Find how far a run's history is certain: to where it would resume, and of a finished one to its end."""
     run = read.run(name)
     if run.status == "finished":
         return Cursor(run.num_steps, run.num_boundaries)
@@ -85,9 +82,8 @@ class HistoryPages:
         self.chances: Mapping[int, Mapping[str, float]]  # by stage, what its pick was drawn from
         self.chances = {data["stage"]: data["probabilities"] for data in drawn}
         self.cells = {metric: read.matrix(run.name, metric) for metric in MATRICES}
-        self.measured = carryover.matrices(
-            self.cells["pass_1"], self.cells["entropy_token"], list(self.stages.values())
-        )
+        accuracy, entropy = self.cells["pass_1"], self.cells["entropy_token"]
+        self.measured = carryover.matrices(accuracy, entropy, list(self.stages.values()))
 
     def has(self, sent: Cursor) -> bool:
         """Whether this is still the history that was sent up to there; a resumed run may have gone back.
@@ -97,9 +93,8 @@ class HistoryPages:
         now = position(sent.step, sent.num_boundaries, self.steps, self.boundaries)
         lost = self.read.gaps(self.run.name)
         has_step = now.step_at == sent.step_at or lost.has_step(sent.step)
-        return has_step and (
-            now.boundary_at == sent.boundary_at or lost.has_boundary(sent.num_boundaries - 1)
-        )
+        has_boundary = now.boundary_at == sent.boundary_at or lost.has_boundary(sent.num_boundaries - 1)
+        return has_step and has_boundary
 
     def pages(self, sent: Cursor, until: Cursor) -> Iterator[Page]:
         """Cut what comes after one position, up to another, into pages."""
@@ -139,7 +134,6 @@ class HistoryPages:
         return Page(stages, curriculum, boundaries, end)
 
     def _of_steps(self, wanted: set[int]) -> Mapping[int, Sequence[MlflowValue]]:
-        """The values of every wanted step."""
         if not wanted:
             return {}
         span = (min(wanted) - 1, max(wanted))

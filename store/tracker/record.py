@@ -115,9 +115,8 @@ class MlflowRecord:
     def stages(self, parent: MlflowRun) -> dict[int, MlflowRun]:
         """Find the runs of a curriculum's stages, by number."""
         found = self._find(f"tags.`mlflow.parentRunId` = '{parent.id}'")
-        return {
-            int(entry.tags["evergreen.stage"]): entry for entry in found if "evergreen.stage" in entry.tags
-        }
+        tag = "evergreen.stage"
+        return {int(entry.tags[tag]): entry for entry in found if tag in entry.tags}
 
     def begin(self, name: str, started_ms: int, tags: Mapping[str, str]) -> MlflowRun:
         """Make a run."""

@@ -107,7 +107,6 @@ class _SyncPass:
         return entry
 
     def _stage(self, stage: StageRow) -> MlflowRun:
-        """Find or make a stage's run."""
         if stage.stage not in self.stages:
             run = self.history.run
             name, tags = names.stage_name(run, stage), names.stage_tags(run, stage, self.entry.id)
@@ -130,7 +129,6 @@ class _SyncPass:
         return sum(map(len, page.stages.values())) + len(page.curriculum)
 
     def _send_report(self) -> None:
-        """Send the run's report when it is another than the last one sent."""
         report = self.source.folder / artifacts.REPORT
         if not report.is_file():
             return

@@ -17,7 +17,7 @@ from rich.console import Console
 from orchestrator.cli.tables import print_story
 from store import carryover
 from store.carryover import NOTHING_LEARNT, OUTCOMES, SWITCHES
-from store.comparison.measures import MEASURES, WHOLE, measure, scores
+from store.comparison.scores import MEASURES, WHOLE, measure, scores
 from store.export import new_export
 from store.ledger import Ledger
 from store.report import render

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from store import sentences
-from store.sentences import duration
+from store.duration import duration
 
 Change = tuple[float, float]  # before and after
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
 
-from sqlalchemy import Engine, Select, Table, select
+from sqlalchemy import Engine, Executable, Select, Table, select
 from sqlalchemy.sql import ColumnElement
 
 from store.errors import LedgerError, did_you_mean
@@ -36,7 +36,7 @@ class Queries:
         """Make an object of every row."""
         return self.access.read(lambda c: [answer(**row) for row in c.execute(query).mappings()])
 
-    def fetch(self, query: Select[Any]) -> Sequence[Any]:
+    def fetch(self, query: Executable) -> Sequence[Any]:
         """Return the rows as they are."""
         return self.access.read(lambda connection: connection.execute(query).all())
 

@@ -7,65 +7,55 @@ from collections import Counter
 from sqlalchemy import Double, Integer, and_, case, cast, func, or_, select
 from sqlalchemy.sql import FromClause
 
+from store.ledger import query_rows as q
 from store.ledger import tables as t
 from store.ledger.queries.base import Queries, bin_of, columns_of, same_step, within
-from store.ledger.query_rows import (
-    Allocation,
-    ArmPath,
-    ArmPoint,
-    ArmRow,
-    CategoryRow,
-    GroupScores,
-    PickRow,
-    SignalCount,
-    Unscorable,
-)
 
 
 class ChoiceQueries(Queries):
     """The bandits' and the scheduler's choices, and the tasks that were played."""
 
-    def picks(self, name: str, after: int = -1, until: int | None = None) -> list[PickRow]:
+    def picks(self, name: str, after: int = -1, until: int | None = None) -> list[q.PickRow]:
         """All decisions of the steps later than `after`; a scheduler's is at the steps done before its stage."""
         row = t.pick.c
-        query = self.rows_of(name, PickRow, t.pick).where(*within(row.step, after, until))
-        return self.ask(PickRow, query.order_by(row.step, row.stage, row.level, row.slot))
+        query = self.rows_of(name, q.PickRow, t.pick).where(*within(row.step, after, until))
+        return self.ask(q.PickRow, query.order_by(row.step, row.stage, row.level, row.slot))
 
-    def stage_picks(self, name: str) -> list[PickRow]:
+    def stage_picks(self, name: str) -> list[q.PickRow]:
         """What a scheduler chose, by stage; nothing in flat mode."""
-        query = self.rows_of(name, PickRow, t.pick).where(t.pick.c.level == "scheduler")
-        return self.ask(PickRow, query.order_by(t.pick.c.stage))
+        query = self.rows_of(name, q.PickRow, t.pick).where(t.pick.c.level == "scheduler")
+        return self.ask(q.PickRow, query.order_by(t.pick.c.stage))
 
-    def categories(self, name: str) -> list[CategoryRow]:
+    def categories(self, name: str) -> list[q.CategoryRow]:
         """The categories that the run's bandits could pick: trainable, and evaluated or trained on."""
         row, run_id = t.category.c, self.run_id(name)
         measured = select(t.eval_cell.c.category_id).where(t.eval_cell.c.run_id == run_id)
         trained = select(t.task_group.c.category_id).where(t.task_group.c.run_id == run_id)
         seen = or_(row.category_id.in_(measured), row.category_id.in_(trained))
-        query = select(*columns_of(CategoryRow, t.category)).select_from(t.with_names(t.category))
+        query = select(*columns_of(q.CategoryRow, t.category)).select_from(t.with_names(t.category))
         query = query.where(row.category_id != 0, row.trainable, seen)
-        return self.ask(CategoryRow, query.order_by(t.environment.c.name, row.name))
+        return self.ask(q.CategoryRow, query.order_by(t.environment.c.name, row.name))
 
     def arms(
         self, name: str, bandit: str | None = None, after: int = 0, until: int | None = None
-    ) -> list[ArmRow]:
+    ) -> list[q.ArmRow]:
         """What the bandits knew after each step later than `after`; one bandit only, if named."""
         row = t.arm_state.c
-        query = self.rows_of(name, ArmRow, t.arm_state).where(*within(row.step, after, until))
+        query = self.rows_of(name, q.ArmRow, t.arm_state).where(*within(row.step, after, until))
         if bandit is not None:
             query = query.where(row.bandit == bandit)
-        return self.ask(ArmRow, query.order_by(row.step, row.bandit, row.arm))
+        return self.ask(q.ArmRow, query.order_by(row.step, row.bandit, row.arm))
 
-    def arm_curves(self, name: str, width: int = 1) -> list[ArmPoint]:
+    def arm_curves(self, name: str, width: int = 1) -> list[q.ArmPoint]:
         """Every arm's probability over the steps, averaged over bins of `width` steps."""
         row = t.arm_state.c
         by = (row.bandit, row.arm, bin_of(row.step, width))
         step = func.avg(cast(row.step, Double)).label("step")
         query = select(row.bandit, row.arm, step, func.avg(row.probability).label("probability"))
         query = query.where(row.run_id == self.run_id(name))
-        return self.ask(ArmPoint, query.group_by(*by).order_by(*by))
+        return self.ask(q.ArmPoint, query.group_by(*by).order_by(*by))
 
-    def arm_paths(self, name: str) -> list[ArmPath]:
+    def arm_paths(self, name: str) -> list[q.ArmPath]:
         """Where every arm's probability began, went and ended, in the order in which arms appeared."""
         row, run_id = t.arm_state.c, self.run_id(name)
         extremes = (
@@ -86,22 +76,20 @@ class ChoiceQueries(Queries):
             end.c.probability.label("probability_end"),
             end.c.value.label("value_end"),
         ).select_from(source)
-        return self.ask(ArmPath, query.order_by(path.c.first, path.c.bandit, path.c.arm))
+        return self.ask(q.ArmPath, query.order_by(path.c.first, path.c.bandit, path.c.arm))
 
-    def scores(self, name: str) -> list[GroupScores]:
+    def scores(self, name: str) -> list[q.GroupScores]:
         """How every group of training was scored."""
         row = t.task_group.c
-        query = self.rows_of(name, GroupScores, t.task_group, row.scores.label("values"))
-        return self.ask(GroupScores, query.order_by(row.step, row.slot))
+        query = self.rows_of(name, q.GroupScores, t.task_group, row.scores.label("values"))
+        return self.ask(q.GroupScores, query.order_by(row.step, row.slot))
 
-    def allocation(self, name: str) -> list[Allocation]:
+    def allocation(self, name: str) -> list[q.Allocation]:
         """Where the samples went: by stage, environment, category and role."""
         row, stage = t.task_group.c, t.step.c.stage
         by = (stage, row.environment_id, row.category_id)
-        named = [t.key_of(name) for name in ("environment", "category")] + [
-            t.environment.c.name,
-            t.category.c.name,
-        ]
+        environment, category = t.environment.c, t.category.c
+        named = (environment.environment_id, environment.name, category.category_id, category.name)
         sums = ("num_scored", "num_correct", "value_sum", "num_samples")
         query = (
             select(
@@ -114,9 +102,9 @@ class ChoiceQueries(Queries):
             .group_by(*by, *named, row.role)
             .order_by(*by, row.role)
         )
-        return self.ask(Allocation, query)
+        return self.ask(q.Allocation, query)
 
-    def taught(self, name: str, reward: str) -> list[SignalCount]:
+    def taught(self, name: str, reward: str) -> list[q.SignalCount]:
         """How many groups of every category had a signal in what the objective reads: `value` or `correct`.
 
         Verdicts differ where some but not all are correct. Of values every step has the share of groups without
@@ -152,14 +140,12 @@ class ChoiceQueries(Queries):
             groups.c.num_groups,
             cast(counted, Integer).label("num_taught"),
         ).select_from(source)
-        return self.ask(SignalCount, query.order_by(groups.c.environment_id, groups.c.category_id))
+        return self.ask(q.SignalCount, query.order_by(groups.c.environment_id, groups.c.category_id))
 
-    def unscorable(self, name: str) -> list[Unscorable]:
+    def unscorable(self, name: str) -> list[q.Unscorable]:
         """How many samples could not be scored, and why."""
         row = t.task_group.c
         query = select(t.environment.c.name, row.reasons).select_from(t.with_names(t.task_group))
         found = self.fetch(query.where(row.run_id == self.run_id(name), row.num_scored < row.num_samples))
-        counts = Counter(
-            (environment, why) for environment, reasons in found for why in reasons if why is not None
-        )
-        return [Unscorable(*key, num) for key, num in sorted(counts.items())]
+        counts = Counter((name, why) for name, reasons in found for why in reasons if why is not None)
+        return [q.Unscorable(*key, num) for key, num in sorted(counts.items())]

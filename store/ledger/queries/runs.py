@@ -10,21 +10,10 @@ from sqlalchemy import Select, Table, func, select
 from sqlalchemy.sql import ColumnElement
 
 from store.errors import LedgerError
+from store.ledger import query_rows as q
 from store.ledger import tables as t
 from store.ledger.digest import MEASURED, TRAINED, digest
 from store.ledger.queries.base import Queries, columns_of, same_step
-from store.ledger.query_rows import (
-    BoundaryRow,
-    CellRow,
-    EventRow,
-    MemberRow,
-    Pulse,
-    RunRow,
-    SampleRow,
-    StageRow,
-    StepRow,
-    StudyRow,
-)
 from store.metrics import metric as known_metric
 from store.records import CheckpointRecord, Gaps, HoldoutRecord, Span
 
@@ -43,7 +32,7 @@ _LAST = select(t.step.c.step).where(t.step.c.run_id == t.run.c.run_id).order_by(
 _MEASURED = select(func.max(t.boundary.c.after_stage)).where(t.boundary.c.run_id == t.run.c.run_id)
 _RUNS = select(
     *columns_of(
-        RunRow,
+        q.RunRow,
         t.run,
         func.coalesce(_LAST.scalar_subquery(), 0).label("num_steps"),
         _LAST.with_only_columns(t.step.c.created_at).scalar_subquery().label("last_step_at"),
@@ -60,13 +49,13 @@ _RUNS = select(
 class RunQueries(Queries):
     """Runs, studies, and the course of a run."""
 
-    def runs(self) -> list[RunRow]:
+    def runs(self) -> list[q.RunRow]:
         """All runs, oldest first."""
-        return self.ask(RunRow, _RUNS.order_by(t.run.c.run_id))
+        return self.ask(q.RunRow, _RUNS.order_by(t.run.c.run_id))
 
-    def run(self, name: str) -> RunRow:
+    def run(self, name: str) -> q.RunRow:
         """One run."""
-        return self.ask(RunRow, _RUNS.where(t.run.c.run_id == self.run_id(name)))[0]
+        return self.ask(q.RunRow, _RUNS.where(t.run.c.run_id == self.run_id(name)))[0]
 
     def spec(self, name: str) -> dict[str, Any]:
         """Return the resolved spec that a run started with."""
@@ -86,27 +75,26 @@ class RunQueries(Queries):
         newest = query.order_by(t.run.c.run_id.desc()).limit(1)
         return next((str(twin) for (twin,) in self.fetch(newest)), None)
 
-    def studies(self) -> list[StudyRow]:
+    def studies(self) -> list[q.StudyRow]:
         """All studies, oldest first."""
-        return self.ask(StudyRow, select(*columns_of(StudyRow, t.study)).order_by(t.study.c.study_id))
+        return self.ask(q.StudyRow, select(*columns_of(q.StudyRow, t.study)).order_by(t.study.c.study_id))
 
-    def study(self, name: str) -> StudyRow:
+    def study(self, name: str) -> q.StudyRow:
         """One study."""
         known = {study.name: study for study in self.studies()}
         if name not in known:
-            raise LedgerError(
-                f"The ledger {self.engine.url!r} has no study {name!r}; it has: {', '.join(known) or 'none'}."
-            )
+            there = ", ".join(known) or "none"
+            raise LedgerError(f"The ledger {self.engine.url!r} has no study {name!r}; it has: {there}.")
         return known[name]
 
-    def members(self, study: str) -> list[MemberRow]:
+    def members(self, study: str) -> list[q.MemberRow]:
         """The runs of a study, in the order in which they were started."""
         columns = (_STUDY, t.member.c.setting, t.member.c.changes, t.run.c.name.label("run"))
-        query = select(*columns_of(MemberRow, t.run, *columns)).select_from(_RELATED)
+        query = select(*columns_of(q.MemberRow, t.run, *columns)).select_from(_RELATED)
         query = query.where(t.study.c.name == self.study(study).name)
-        return self.ask(MemberRow, query.order_by(t.run.c.run_id))
+        return self.ask(q.MemberRow, query.order_by(t.run.c.run_id))
 
-    def pulse(self, name: str) -> Pulse:
+    def pulse(self, name: str) -> q.Pulse:
         """Where a run stands, in one row, small enough to be asked every second."""
         run_id = self.run_id(name)
 
@@ -120,7 +108,7 @@ class RunQueries(Queries):
             of(t.boundary, func.count()).label("num_boundaries"),
             of(t.event, func.count()).label("num_events"),
         )
-        return self.ask(Pulse, query.where(t.run.c.run_id == run_id))[0]
+        return self.ask(q.Pulse, query.where(t.run.c.run_id == run_id))[0]
 
     def checkpoints(self, name: str) -> list[CheckpointRecord]:
         """The checkpoints that still exist, newest first."""
@@ -163,38 +151,36 @@ class RunQueries(Queries):
 
     # --- its course ---
 
-    def stages(self, name: str) -> list[StageRow]:
+    def stages(self, name: str) -> list[q.StageRow]:
         """The stages that have started."""
-        return self.ask(StageRow, self.rows_of(name, StageRow, t.stage).order_by(t.stage.c.stage))
+        return self.ask(q.StageRow, self.rows_of(name, q.StageRow, t.stage).order_by(t.stage.c.stage))
 
-    def steps(self, name: str, after: int = 0) -> list[StepRow]:
+    def steps(self, name: str, after: int = 0) -> list[q.StepRow]:
         """The steps later than `after`."""
-        query = self.rows_of(name, StepRow, t.step).where(t.step.c.step > after)
-        return self.ask(StepRow, query.order_by(t.step.c.step))
+        query = self.rows_of(name, q.StepRow, t.step).where(t.step.c.step > after)
+        return self.ask(q.StepRow, query.order_by(t.step.c.step))
 
-    def boundaries(self, name: str) -> list[BoundaryRow]:
+    def boundaries(self, name: str) -> list[q.BoundaryRow]:
         """The boundaries that have been measured."""
-        query = self.rows_of(name, BoundaryRow, t.boundary, t.eval_config.c.settings)
-        return self.ask(BoundaryRow, query.order_by(t.boundary.c.after_stage))
+        query = self.rows_of(name, q.BoundaryRow, t.boundary, t.eval_config.c.settings)
+        return self.ask(q.BoundaryRow, query.order_by(t.boundary.c.after_stage))
 
-    def matrix(self, name: str, metric: str, split: str | None = None) -> list[CellRow]:
+    def matrix(self, name: str, metric: str, split: str | None = None) -> list[q.CellRow]:
         """A metric after stage i on environment j, for environments as wholes and for their categories.
 
         Without a split: what reports show, which is never what a scheduler looked at (`select`).
         """
         row = t.eval_cell.c
-        query = self.rows_of(name, CellRow, t.eval_cell).where(
+        query = self.rows_of(name, q.CellRow, t.eval_cell).where(
             t.metric_def.c.name == known_metric(metric).name,
             row.split != "select" if split is None else row.split == split,
         )
-        return self.ask(CellRow, query.order_by(row.after_stage, row.environment_id, row.category_id))
+        return self.ask(q.CellRow, query.order_by(row.after_stage, row.environment_id, row.category_id))
 
     def measured(self, name: str, after_stage: int) -> set[str]:
         """Name the environments that a boundary has measured."""
         row = t.eval_cell.c
-        query = select(t.environment.c.name).join(
-            t.eval_cell, row.environment_id == t.environment.c.environment_id
-        )
+        query = select(t.environment.c.name).select_from(t.with_names(t.eval_cell))
         query = query.where(row.run_id == self.run_id(name), row.after_stage == after_stage)
         return {environment for (environment,) in self.fetch(query.distinct())}
 
@@ -212,10 +198,10 @@ class RunQueries(Queries):
         failed: bool = False,
         stage: int | None = None,
         limit: int = 20,
-    ) -> list[SampleRow]:
+    ) -> list[q.SampleRow]:
         """Kept completions, the newest step first. `failed`: only those not correct; `stage`: from its training."""
         row = t.sample.c
-        query = self.rows_of(name, SampleRow, t.sample)
+        query = self.rows_of(name, q.SampleRow, t.sample)
         if environment is not None:
             query = query.where(t.environment.c.name == environment)
         if failed:
@@ -223,20 +209,20 @@ class RunQueries(Queries):
         if stage is not None:
             query = query.join(t.step, same_step(t.sample))
             query = query.where(t.step.c.stage == stage, row.after_stage.is_(None))
-        return self.ask(SampleRow, query.order_by(row.step.desc(), row.sample_id).limit(limit))
+        return self.ask(q.SampleRow, query.order_by(row.step.desc(), row.sample_id).limit(limit))
 
-    def boundary_samples(self, name: str, after_stages: Sequence[int], num_slots: int) -> list[SampleRow]:
+    def boundary_samples(self, name: str, after_stages: Sequence[int], num_slots: int) -> list[q.SampleRow]:
         """Completions kept at boundaries, of the first `num_slots` tasks of every category."""
         row = t.sample.c
-        query = self.rows_of(name, SampleRow, t.sample)
+        query = self.rows_of(name, q.SampleRow, t.sample)
         query = query.where(row.after_stage.in_(after_stages), row.slot < num_slots)
         order = (row.environment_id, row.category_id, row.slot, row.sample, row.after_stage)
-        return self.ask(SampleRow, query.order_by(*order))
+        return self.ask(q.SampleRow, query.order_by(*order))
 
-    def events(self, name: str, skip: int = 0) -> list[EventRow]:
+    def events(self, name: str, skip: int = 0) -> list[q.EventRow]:
         """Decisions and incidents, in order, without the first `skip`."""
-        query = self.rows_of(name, EventRow, t.event)
-        return self.ask(EventRow, query.order_by(t.event.c.step, t.event.c.event_id).offset(skip))
+        query = self.rows_of(name, q.EventRow, t.event)
+        return self.ask(q.EventRow, query.order_by(t.event.c.step, t.event.c.event_id).offset(skip))
 
 
 def _missing(found: Iterable[int], first: int, last: int) -> tuple[Span, ...]:

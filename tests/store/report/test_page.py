@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from store.carryover import backward_transfer
+from store.carryover import Matrices, backward_transfer
 from store.errors import LedgerError
 from store.ledger import Ledger
 from store.records import CheckpointRecord, EventRecord, LineageRecord, RunRecord
@@ -105,7 +105,7 @@ def test_the_sentences_and_the_summaries_are_those_of_the_story(
     for sentence in in_words(story):
         assert sentence in page.text
     matrix = {(i, e): accuracy(i, p) for i in range(4) for p, e in enumerate(("book", "words"))}
-    expected = backward_transfer(matrix, ["book", "words", "book"])
+    expected = backward_transfer(Matrices(matrix, {}, {}, ["book", "words", "book"]))
     assert story["carry_over"]["backward_transfer"] == pytest.approx(expected)
     assert re.search(rf"Backward transfer BWT ?{re.escape(signed(expected))} mean change", page.text)
 

@@ -100,30 +100,23 @@ def test_matrices_are_on_the_curriculum_at_the_boundaries(
 
 def test_carry_over_is_what_its_functions_say(source_of: Copy, both: MlflowRecord) -> None:
     read, sent = source_of().read, series(both.target)["small"]
-    trained = [str(stage.environment) for stage in read.stages("small")]
-    accuracy, entropy = (
-        {
-            (c.after_stage, str(c.environment)): c.value
-            for c in read.matrix("small", metric)
-            if c.category is None
-        }
-        for metric in ("pass_1", "entropy_token")
-    )
+    run = carryover.read(read, "small")
     over_stages = {
-        "switch/gain": carryover.gains(accuracy, trained),
-        "switch/interference": carryover.interference(accuracy, trained),
-        "switch/entropy_retained": carryover.retained(entropy, trained, 0.05),
-        "switch/entropy_collateral": [carryover.collateral(entropy, trained, i, 0.05) for i in (1, 2, 3)],
-        "cl/acc": [carryover.average({k: v for k, v in accuracy.items() if k[0] <= i}, trained[:i]) for i in (1, 2, 3)],
-    }  # fmt: skip
-    for name, expected in over_stages.items():
+        "switch/gain": carryover.gain,
+        "switch/interference": carryover.interference,
+        "switch/entropy_retained": lambda m: carryover.retained(m)[-1],
+        "switch/entropy_collateral": carryover.collateral,
+        "cl/acc": carryover.average,
+    }
+    for name, of in over_stages.items():
+        expected = [of(run.up_to(stage)) for stage in (1, 2, 3)]
         assert [(step, value) for step, _, value in sent[name]] == list(zip((3, 6, 9), expected, strict=True))
     assert [(step, value) for step, _, value in sent["switch/entropy_carry"]] == list(
-        zip((6, 9), carryover.carried(entropy, trained, 0.05), strict=True)
+        zip((6, 9), carryover.carried(run), strict=True)
     )
-    assert sent["cl/bwt"][-1][2] == carryover.backward_transfer(accuracy, trained)
-    assert sent["cl/fwt"][-1][2] == carryover.forward_transfer(accuracy, trained)
-    assert sent["cl/forgetting"][-1][2] == carryover.forgetting(accuracy, trained)
+    assert sent["cl/bwt"][-1][2] == carryover.backward_transfer(run)
+    assert sent["cl/fwt"][-1][2] == carryover.forward_transfer(run)
+    assert sent["cl/forgetting"][-1][2] == carryover.forgetting(run)
 
 
 def test_flat_mode_has_no_stages_to_compare(both: MlflowRecord) -> None:

@@ -26,7 +26,7 @@ def _id(name: str) -> sa.Column[Any]:
     return sa.Column(name, sa.Integer, primary_key=True)
 
 
-def _columns(type_: Any, *names: str, **options: bool) -> list[sa.Column[Any]]:
+def _columns(type_: Any, *names: str, **options: Any) -> list[sa.Column[Any]]:
     """Columns of one type; a name with a dot refers to that column of another table."""
     return [
         sa.Column(name.rpartition(".")[2], type_, *([sa.ForeignKey(name)] if "." in name else []), **options)
