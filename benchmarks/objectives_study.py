@@ -29,7 +29,7 @@ def of_run(reading: Reading, run: str) -> dict[str, float]:
     """Every measure of one run."""
     trained = [stage.environment or "" for stage in reading.stages(run)]
     accuracy = matrix(reading, run, "pass_1")
-    numbers = carryover.of_run(carryover.read(reading, run))
+    numbers = carryover.of_run(reading.carry_over(run))
     own = {name: accuracy[stage, name] for stage, name in enumerate(trained, start=1)}
     groups = reading.sums(run, ["groups_generated"]).get("groups_generated")  # with dynamic sampling only
     num_steps = len(reading.steps(run))

@@ -16,12 +16,9 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal
 
 from store.metrics import metric
-
-if TYPE_CHECKING:
-    from store.ledger.query_rows import CellRow, StageRow
 
 LEAST_GAIN = 0.05  # of accuracy: less has not been learnt
 NUM_ERRORS = 2  # standard errors of a difference: what is within them may be chance
@@ -39,9 +36,7 @@ class Matrices:
     accuracy: Matrix
     entropy: Matrix
     errors: Matrix  # standard errors of the accuracies; one that is not known counts as 0
-    stages: Sequence[
-        str | None
-    ]  # environment of each measured one; None in flat mode and in a record with gaps
+    stages: Sequence[str | None]  # the environment of each measured one; None in flat mode, and with gaps
 
     @property
     def trained(self) -> Sequence[str]:
@@ -203,16 +198,6 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return fmean(known) if listed and len(known) == len(listed) else None
 
 
-class BoundaryReader(Protocol):
-    """What knows a run's boundaries and stages: a ledger's reading."""
-
-    def matrix(self, name: str, metric: str) -> list[CellRow]:
-        """Cells of a metric at all boundaries."""
-
-    def stages(self, name: str) -> list[StageRow]:
-        """Stages in order."""
-
-
 @dataclass(frozen=True)
 class CarryOverMetric:
     """A number that sums a run up, and what it is called where."""
@@ -290,26 +275,6 @@ SWITCHES = (
     EnvironmentSwitch("switch/interference", "of this stage alone: mean change of pass_1 on the others", interference),
 )
 # fmt: on
-
-
-def matrices(accuracy: Iterable[CellRow], entropy: Iterable[CellRow], stages: Sequence[StageRow]) -> Matrices:
-    """Arrange cells of `pass_1` and `entropy_token`; a stage that no boundary has measured yet does not count."""
-    wholes = [cell for cell in accuracy if cell.category is None and cell.environment is not None]
-    last = max((cell.after_stage for cell in wholes), default=0)
-    measured = [stage for stage in stages if stage.stage <= last]
-    is_whole = [stage.stage for stage in measured] == list(range(1, len(measured) + 1))
-    return Matrices(
-        {(cell.after_stage, cell.environment or ""): cell.value for cell in wholes},
-        {(c.after_stage, c.environment): c.value for c in entropy if c.category is None and c.environment},
-        {(cell.after_stage, cell.environment or ""): cell.stderr for cell in wholes},
-        # where a lost ledger took stages along, as in flat mode: nobody knows what was trained when
-        [stage.environment if is_whole else None for stage in measured],
-    )
-
-
-def read(reading: BoundaryReader, run: str) -> Matrices:
-    """Ask the ledger for a run's matrices."""
-    return matrices(reading.matrix(run, "pass_1"), reading.matrix(run, "entropy_token"), reading.stages(run))
 
 
 def of_run(found: Matrices) -> Numbers:

@@ -83,10 +83,8 @@ class Home:
         folder = self.run_folder(name)
         for end in BESIDE:
             if name.endswith(end) and (self.path / name.removesuffix(end)).is_file():
-                database = name.removesuffix(end)
-                raise HomeError(
-                    f"{name!r} cannot name a run: SQLite needs it for {database}. Choose another."
-                )
+                base = name.removesuffix(end)
+                raise HomeError(f"{name!r} cannot name a run: SQLite needs it for {base}. Choose another.")
         try:
             folder.mkdir()
         except FileExistsError:

@@ -14,6 +14,7 @@ from store.errors import CannotFit
 from store.home import Home
 from store.ledger import Ledger
 from store.ledger.queries import Reading
+from store.ledger.queries.runs import matrices_of
 from store.ledger.query_rows import CellRow
 from store.lock import holder
 from store.metrics import metric
@@ -91,7 +92,7 @@ def facts(ledger: Ledger, folder: Path, name: str) -> Facts:
     matrices = {metric: _matrix(of) for metric, of in cells.items()}
     begun = read.stages(name)
     seconds = read.sums(name, [f"seconds_{part}" for part in PARTS])
-    measured = carryover.matrices(cells["pass_1"], cells["entropy_token"], begun)
+    measured = matrices_of(cells["pass_1"], cells["entropy_token"], begun)
     return {
         "name": name,
         "status": status(run.status, folder),

@@ -160,10 +160,10 @@ def how_it_stands(facts: Facts) -> str:
     return str(facts["status"])
 
 
-def outcomes_as_text(numbers: Mapping[str, float | None], digits: int = 2) -> dict[str, str]:
+def outcomes_as_text(numbers: Mapping[str, float | None]) -> dict[str, str]:
     """Write the numbers of carry-over that are defined, and where forgetting has nothing to be a share of."""
     written = {
-        one.name: signed(value, digits) if one.kind == "change" else number(value, digits)
+        one.name: signed(value) if one.kind == "change" else number(value)
         for one in OUTCOMES
         if (value := numbers[one.name]) is not None
     }
@@ -195,6 +195,16 @@ def percent(share: float | None) -> str:
     if 0 < share < 0.01:
         return "<1%"
     return ">99%" if 0.99 < share < 1 else f"{share:.0%}"
+
+
+def duration(seconds: float) -> str:
+    """Write a time as people say it: 48 s, 2 min 50 s, 3 h 05 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
 def num(count: int, what: str) -> str:

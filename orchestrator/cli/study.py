@@ -24,8 +24,7 @@ from orchestrator.studies.cost import cost_of, num_steps, pace, rehearse
 from orchestrator.studies.history import looking, refuse_changes
 from orchestrator.studies.runner import ProcessEnd, StudyCallback, StudyRunner, open_study, workers_of
 from orchestrator.studies.study import Study, load_study
-from store.duration import duration
-from store.sentences import num
+from store.sentences import duration, num
 
 WORKER = (
     "orchestrator.cli.study_worker"  # the module that is a run's process: it prints as `evergreen run` does

@@ -17,6 +17,7 @@ from store.errors import StoreError
 from store.home import Home as HomeFolder
 from store.tracker.daemon import Link, TrackerJob, send_now
 from store.tracker.mlflow_ui import served
+from store.tracker.record import is_server
 
 LOG = ".mlflow_ui.log"  # in the home folder: what MLflow's server says
 
@@ -57,9 +58,9 @@ def ui(
     ends = {job.target: link.run if run else link.experiment for job, link in links.items() if link}
     targets = list(dict.fromkeys(job.target for job in found))
     for target in targets:
-        if target.is_server:
+        if is_server(target.uri):
             out.print(f"MLflow's UI is at {target}{ends.get(target, '')}", markup=False)
-    databases = [target for target in targets if not target.is_server]
+    databases = [target for target in targets if not is_server(target.uri)]
     if not databases:
         return
     shown = next((target for target in databases if target.uri == place.mlflow_uri), databases[0])

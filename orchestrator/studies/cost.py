@@ -19,10 +19,9 @@ from orchestrator.callbacks import Callback
 from orchestrator.runs.dry_run import DryRun, make_plan, size_in_words
 from orchestrator.spec import Spec, load_spec
 from orchestrator.studies.study import Study, StudyRun, StudySetting
-from store.duration import duration
 from store.ledger import Ledger
 from store.ledger.queries import Reading
-from store.sentences import num
+from store.sentences import duration, num
 from store.tracker.names import config_hash
 
 # The sections that `make_plan` reads.

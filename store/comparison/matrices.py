@@ -70,7 +70,7 @@ def carry_over(
     reading: Reading, entries: Sequence[ComparedRun], settings: Sequence[ScoredSetting], pairs: Sequence[Pair]
 ) -> CarryOver:
     """Average and difference what the runs of these settings measured at boundaries."""
-    found = {entry.run.name: carryover.read(reading, entry.run.name) for entry in entries}
+    found = {entry.run.name: reading.carry_over(entry.run.name) for entry in entries}
     by_label = {s.label: {run.seed: found[run.run] for run in s.runs} for s in settings}
     left_out = evaluated_on_other_tasks(reading, entries)
     measured = dict.fromkeys(name for one in found.values() for _, name in one.accuracy)
@@ -114,7 +114,7 @@ def _mean_matrix(
             )
             for run in runs
         )
-        return difference(*others, first) if others else first
+        return difference(others[0], first) if others else first
 
     stages = [run.stages for runs in seeds for run in runs]
     shortest, longest = min(map(len, stages)), max(map(len, stages))

@@ -116,8 +116,8 @@ def _heat_maps(comparison: Comparison, matrices: Sequence[MeanMatrix]) -> dict[s
         rows = []
         for row in matrix.rows:
             own = [(row.cells[name], f"{name}, {row.label}") for name in names]
-            cells = [_mean_cell(cell, matrix.num_seeds, top, is_change, where) for cell, where in own]
-            rows.append(charts.HeatRow(row.label, row.environment or "", cells))
+            shown = [_mean_cell(cell, matrix.num_seeds, top, is_change, where) for cell, where in own]
+            rows.append(charts.HeatRow(row.label, row.environment or "", shown))
         css = f"mean {CSS[matrix.metric]}{' change' if is_change else ''}"
         heat = charts.HeatMap(TITLES[matrix.metric], css, names, rows, sentences.parting(matrix))
         label = matrix.setting + (f" minus {matrix.baseline}" if is_change else "")

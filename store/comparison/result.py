@@ -9,20 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from store.comparison import runs, scores
 from store.comparison.matrices import CarryOver, carry_over
-from store.comparison.runs import ComparedRuns, LeftOutRun, gather, refuse_what_is_measured_otherwise
-from store.comparison.scores import (
-    LAST,
-    Measure,
-    Pair,
-    ScoredSetting,
-    Scores,
-    measure,
-    pairs,
-    scores,
-    setting,
-    why_undefined,
-)
+from store.comparison.runs import ComparedRuns, LeftOutRun
+from store.comparison.scores import Measure, Pair, ScoredSetting, Scores
 from store.errors import ComparisonError, did_you_mean
 from store.home import Home
 from store.ledger.queries import Reading
@@ -71,14 +61,11 @@ class Comparison:
 
 def compare(reading: Reading, home: Home, request: ComparisonRequest) -> Comparison:
     """Compare runs, or the settings of a study. Raises `ComparisonError` for what cannot be compared."""
-    studies = {study.name: study for study in reading.studies()}
-    study = studies.get(request.names[0]) if len(request.names) == 1 else None
-    registered_by = _fields((study.plan.get("compare") or {}).get("by") if study else None)
-    gathered = gather(reading, home, request.names, request.by or registered_by)
+    gathered = runs.gather(reading, home, request.names, request.by)
     plan = (gathered.study.plan.get("compare") or {}) if gathered.study else {}
     name, last = request.metric or plan.get("metric"), request.last or plan.get("last")
-    of = measure(name or DEFAULT_METRIC, last or LAST)
-    refuse_what_is_measured_otherwise(reading, gathered.entries, of.name, of.is_held_out)
+    of = scores.measure(name or DEFAULT_METRIC, last or scores.LAST)
+    runs.refuse_what_is_measured_otherwise(reading, gathered.entries, of.name, of.is_held_out)
     gathered, found = _scored(reading, gathered, of)
     strata, warned = _strata(found, of)
     zeros = [run for run, own in found.items() if of.is_ratio and min(own.values()) <= 0]
@@ -88,11 +75,11 @@ def compare(reading: Reading, home: Home, request: ComparisonRequest) -> Compari
             "which 0 does not have. `--metric entropy` compares the same runs in nats."
         )
     kept = {run: {stratum: own[stratum] for stratum in strata} for run, own in found.items()}
-    settings = [setting(label, own, kept, of) for label, own in gathered.settings.items()]
+    settings = [scores.setting(label, own, kept, of) for label, own in gathered.settings.items()]
     baseline = None if request.pairs == "all" else _baseline(request.baseline, plan, gathered)
     if plan.get("baseline") and plan["baseline"] not in gathered.settings:
         warned.append(f"The registered baseline {plan['baseline']} has no finished run yet.")
-    compared = pairs(settings, baseline, of)
+    compared = scores.pairs(settings, baseline, of)
     return Comparison(
         name=gathered.study.name if gathered.study else listed(list(gathered.settings), 3),
         study=gathered.study.name if gathered.study else None,
@@ -107,8 +94,8 @@ def compare(reading: Reading, home: Home, request: ComparisonRequest) -> Compari
         baseline=baseline,
         is_primary=bool(plan)
         # what the study set out to compare: metric, steps, settings and baseline
-        and of == measure(plan.get("metric") or DEFAULT_METRIC, plan.get("last") or LAST)
-        and (not request.by or list(request.by) == _fields(plan.get("by")))
+        and of == scores.measure(plan.get("metric") or DEFAULT_METRIC, plan.get("last") or scores.LAST)
+        and (not request.by or list(request.by) == runs.fields_of(plan.get("by")))
         and baseline == (plan.get("baseline") or next(iter(gathered.settings))),
         registered=dict(plan) or None,
         settings=settings,
@@ -119,19 +106,15 @@ def compare(reading: Reading, home: Home, request: ComparisonRequest) -> Compari
     )
 
 
-def _fields(by: str | Sequence[str] | None) -> list[str]:
-    return [by] if isinstance(by, str) else list(by or [])
-
-
 def _scored(reading: Reading, gathered: ComparedRuns, of: Measure) -> tuple[ComparedRuns, dict[str, Scores]]:
     """Every run's scores. A run for which what sums it up is not defined has no part in the comparison."""
-    found = {entry.run.name: scores(reading, entry.run.name, of) for entry in gathered.entries}
+    found = {entry.run.name: scores.scores(reading, entry.run.name, of) for entry in gathered.entries}
     settings = {label: [e for e in own if found[e.run.name]] for label, own in gathered.settings.items()}
     settings = {label: own for label, own in settings.items() if own}
     if of.stratum != "run" or len(settings) < 2:
         return gathered, found
     without = [run for run, own in found.items() if not own]
-    why = [LeftOutRun(run, why_undefined(reading, run, of)) for run in without]
+    why = [LeftOutRun(run, scores.why_undefined(reading, run, of)) for run in without]
     kept = replace(gathered, settings=settings, left_out=[*gathered.left_out, *why])
     return kept, {run: own for run, own in found.items() if own}
 
@@ -146,8 +129,8 @@ def _strata(found: Mapping[str, Scores], of: Measure) -> tuple[list[str], list[s
         why = none if without else f"{listed(list(found))} share none"
         raise ComparisonError(f"There is no {of.name} to compare: {why}.")
     missing = [stratum for stratum in every if stratum not in common]
-    runs = [run for run, own in found.items() if any(stratum not in own for stratum in missing)]
-    warning = f"{listed(missing)} left out: not measured in {listed(runs)}."
+    lacking = [run for run, own in found.items() if any(stratum not in own for stratum in missing)]
+    warning = f"{listed(missing)} left out: not measured in {listed(lacking)}."
     return common, [warning] if missing else []
 
 
@@ -163,11 +146,9 @@ def _baseline(asked: str | None, plan: Mapping[str, Any], gathered: ComparedRuns
 
 def _budgets(gathered: ComparedRuns) -> list[str]:
     """Say it when runs were trained on different amounts: what is compared is then not the setting alone."""
-    spans = {
-        label: (min(e.num_samples for e in own), max(e.num_samples for e in own))
-        for label, own in gathered.settings.items()
-    }
+    spent = {label: [e.num_samples for e in own] for label, own in gathered.settings.items()}
+    spans = {label: (min(own), max(own)) for label, own in spent.items()}
     if len({end for span in spans.values() for end in span}) == 1:
         return []
-    spent = [f"{name} {low:,}{f' to {high:,}' if high > low else ''}" for name, (low, high) in spans.items()]
-    return [f"The budgets differ (steps x groups x group size, in samples): {listed(spent, 8)}."]
+    texts = [f"{name} {low:,}{f' to {high:,}' if high > low else ''}" for name, (low, high) in spans.items()]
+    return [f"The budgets differ (steps x groups x group size, in samples): {listed(texts, 8)}."]

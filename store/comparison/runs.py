@@ -86,6 +86,7 @@ def gather(reading: Reading, home: Home, names: Sequence[str], by: Sequence[str]
             hint = did_you_mean(name, [*studies, *known], 3) or " `evergreen ls` lists the runs."
             raise ComparisonError(f"There is no run and no study {name!r}.{hint}")
     study = studies.get(names[0]) if len(names) == 1 else None
+    by = by or fields_of((study.plan.get("compare") or {}).get("by") if study else None)
     entries, left_out = _finished(reading, home, runs.values())
     fields, settings = _settings(entries, study, by)
     if len(settings) == 1 and not by:
@@ -98,6 +99,11 @@ def gather(reading: Reading, home: Home, names: Sequence[str], by: Sequence[str]
     _refuse_too_little(settings, left_out)
     settings = {label: sorted(own, key=lambda e: e.run.seed) for label, own in settings.items()}
     return ComparedRuns(study, fields, settings, left_out, _warnings(reading, study, settings))
+
+
+def fields_of(by: str | Sequence[str] | None) -> list[str]:
+    """List the fields that a study's plan names, as a text or a list."""
+    return [by] if isinstance(by, str) else list(by or [])
 
 
 def refuse_what_is_measured_otherwise(
@@ -114,9 +120,9 @@ def refuse_what_is_measured_otherwise(
     tasks = _tasks(reading, first) if is_held_out else {}
     for name in others:
         theirs = evaluation(name)
-        keys = [key for key in dict.fromkeys([*ours, *theirs]) if ours.get(key) != theirs.get(key)]
-        if keys:
-            differences = listed([f"{key} {ours.get(key)} and {theirs.get(key)}" for key in keys])
+        values = {key: (ours.get(key), theirs.get(key)) for key in {**ours, **theirs}}
+        if unequal := [f"{key} {a} and {b}" for key, (a, b) in values.items() if a != b]:
+            differences = listed(unequal)
             raise ComparisonError(
                 f"{first} and {name} were evaluated in different ways, so they cannot be compared: "
                 f"{differences}. Run one of them again with the same `evaluate` and `sampler.max_tokens`."
@@ -132,9 +138,7 @@ def refuse_what_is_measured_otherwise(
 def evaluated_on_other_tasks(reading: Reading, entries: Sequence[ComparedRun]) -> list[str]:
     """Name the environments whose held-out tasks are not the same in all runs that have them."""
     tasks = [_tasks(reading, entry.run.name) for entry in entries]
-    first: dict[str, object] = {}
-    for own in tasks:
-        first = {**own, **first}
+    first = {name: rows for own in reversed(tasks) for name, rows in own.items()}
     return list(dict.fromkeys(name for own in tasks for name in _changed(first, own)))
 
 

@@ -106,14 +106,14 @@ def scores(reading: Reading, run: str, of: Measure) -> Scores:
         means = reading.stage_means(run, of.metric, of.last or LAST)
         found = {f"stage {mean.stage}": mean.value for mean in means}
     else:
-        numbers = carryover.of_run(carryover.read(reading, run))
+        numbers = carryover.of_run(reading.carry_over(run))
         found = {WHOLE: next(numbers[one.name] for one in OUTCOMES if one.measure == of.name)}
     return {stratum: value for stratum, value in found.items() if value is not None}
 
 
 def why_undefined(reading: Reading, run: str, of: Measure) -> str:
     """Say why a run has no score of what sums a run up."""
-    numbers = carryover.of_run(carryover.read(reading, run))
+    numbers = carryover.of_run(reading.carry_over(run))
     is_bare = of.name == "relative_forgetting" and numbers["forgetting"] is not None
     return f"no {of.name}: {NOTHING_LEARNT if is_bare else 'not defined for its stages'}"
 

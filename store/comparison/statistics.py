@@ -58,7 +58,6 @@ class SignFlip:
 
     p: float  # two-sided, that the mean is 0
     interval: Interval | None  # the means that are not rejected; None: so few differences reject none
-    num_patterns: int
     is_exact: bool  # every pattern was looked at
 
 
@@ -101,9 +100,7 @@ def probability_of_improvement(ours: ArrayLike, theirs: ArrayLike) -> float:
 # --- intervals ---------------------------------------------------------------------------------------------
 
 
-def bootstrap(
-    table: ArrayLike, rng: Generator, statistic: Statistic = means, num_draws: int = NUM_DRAWS
-) -> Interval:
+def bootstrap(table: ArrayLike, rng: Generator, statistic: Statistic = means) -> Interval:
     """Percentile interval; rows are resampled inside each column, independently of the other columns.
 
     One column of up to 7 rows is enumerated: all n^n resamples, which fall into a few thousand multisets. With more
@@ -118,22 +115,21 @@ def bootstrap(
         times = [math.factorial(n) // math.prod(math.factorial(int(k)) for k in of) for of in counts]
         values = np.repeat(statistic(scores[multisets]), times)
         return Interval(*_percentiles(values), values.size, True)
-    chunks = [min(_CHUNK, num_draws - done) for done in range(0, num_draws, _CHUNK)]
-    picked = (rng.integers(len(scores), size=(size, *scores.shape)) for size in chunks)
+    picked = (rng.integers(len(scores), size=(_CHUNK, *scores.shape)) for _ in range(NUM_DRAWS // _CHUNK))
     columns = np.arange(scores.shape[1])
     values = np.concatenate([statistic(scores[rows, columns]) for rows in picked])
-    return Interval(*_percentiles(values), num_draws, False)
+    return Interval(*_percentiles(values), NUM_DRAWS, False)
 
 
-def t_interval(differences: ArrayLike, level: float = LEVEL) -> Interval:
+def t_interval(differences: ArrayLike) -> Interval:
     """Student's interval of a mean: at least two differences."""
     d = np.asarray(differences, float)
-    half = float(special.stdtrit(d.size - 1, (1 + level) / 2) * d.std(ddof=1) / math.sqrt(d.size))
+    half = float(special.stdtrit(d.size - 1, (1 + LEVEL) / 2) * d.std(ddof=1) / math.sqrt(d.size))
     return Interval(float(d.mean()) - half, float(d.mean()) + half)
 
 
-def _percentiles(values: Floats, level: float = LEVEL) -> tuple[float, float]:
-    low, high = np.percentile(values, [50 * (1 - level), 50 * (1 + level)])
+def _percentiles(values: Floats) -> tuple[float, float]:
+    low, high = np.percentile(values, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     return float(low), float(high)
 
 
@@ -158,10 +154,10 @@ def sign_flip(differences: ArrayLike, rng: Generator, alpha: float = ALPHA) -> S
     p = 1.0 if mean == 0 else float(1 + beyond.sum()) / num_splits
     allowed = _allowed(alpha, num_splits)
     if allowed < 1:
-        return SignFlip(p, None, num_patterns, is_exact)
+        return SignFlip(p, None, is_exact)
     low = float(np.partition(lower, allowed - 1)[allowed - 1])
     high = float(np.partition(upper, -allowed)[-allowed])
-    return SignFlip(p, Interval(low, high, num_patterns, is_exact), num_patterns, is_exact)
+    return SignFlip(p, Interval(low, high, num_patterns, is_exact), is_exact)
 
 
 def _split_means(d: Floats, rng: Generator) -> tuple[Floats, Floats, bool]:

@@ -139,7 +139,10 @@ def diff(a: DiffSide, b: DiffSide, tell: Callable[[str], None] = lambda words: N
     first = min(found, key=lambda one: one[:2])[2] if found else None
     is_done = first is None and lengths[0].reached == lengths[1].reached
     missing = [what_is_missing(side.reading.gaps(side.name)) for side in sides]
-    hashes = [_digests(side, tell) for side in sides] if is_done and missing == [None, None] else []
+    hashes = []
+    for side in sides if is_done and missing == [None, None] else ():
+        tell(f"hashing {side.name}")
+        hashes.append(digests(side.reading, side.name, side.folder))
     return Diff(
         a.name,
         b.name,
@@ -156,11 +159,6 @@ def diff(a: DiffSide, b: DiffSide, tell: Callable[[str], None] = lambda words: N
         digests=hashes,
         missing=missing,
     )
-
-
-def _digests(side: DiffSide, tell: Callable[[str], None]) -> Digests | None:
-    tell(f"hashing {side.name}")
-    return digests(side.reading, side.name, side.folder)
 
 
 def different(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Field]:

@@ -110,7 +110,7 @@ def new_export(folder: Path, formats: Sequence[str]) -> Iterator[Export]:
 
 
 def _carry_over(reading: Reading, run: str) -> list[Row]:
-    found = carryover.read(reading, run)
+    found = reading.carry_over(run)
     stages = sorted({stage for stage, _ in found.accuracy if stage})
     return [
         (run, stage, name, value)

@@ -72,14 +72,10 @@ class CsvWriter:
         self._file.close()
 
 
-def _quoted(text: str) -> str:
-    return '"' + text.replace('"', '""') + '"'
-
-
 _CELLS: Mapping[Kind, Callable[[Any], str]] = {
     "integer": str,
     "float": lambda value: repr(float(value)),
     "boolean": lambda value: "true" if value else "false",
-    **dict.fromkeys(("text", "time", "json"), _quoted),
+    **dict.fromkeys(("text", "time", "json"), lambda text: '"' + text.replace('"', '""') + '"'),
 }
 FORMATS: Mapping[str, type[Writer]] = {"parquet": ParquetWriter, "csv": CsvWriter}

@@ -1,9 +1,7 @@
 """A database's transactions: failures become readable errors, and are tried again while the database is away.
 
-What a lost connection costs is time, and not the run.
-
-Trying again must neither lose nor double anything. A transaction that fails before its COMMIT has left nothing. One
-whose connection breaks during COMMIT may have been committed all the same; the next attempt looks first.
+What a lost connection costs is time, and not the run. Trying again must neither lose nor double anything: what fails
+before its COMMIT has left nothing; where the connection breaks during it, the next attempt looks first.
 """
 
 from __future__ import annotations
@@ -18,10 +16,10 @@ from typing import TypeVar
 from sqlalchemy import Connection, Engine, Table, literal, select
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 
-from store.duration import duration
 from store.errors import LedgerAway, LedgerError
 from store.ledger import tables
 from store.ledger.engine import patient, writing
+from store.sentences import duration
 
 Result = TypeVar("Result")
 Evidence = Callable[[Connection], bool]  # whether a transaction was committed

@@ -21,12 +21,12 @@ from sqlalchemy.sql import ColumnElement
 
 from store.ledger import tables as t
 
+Sections = Mapping[str, Select[Any]]
+
 _ROWS_AT_ONCE = 1000
 
 
-def digest(
-    connection: Connection, run_id: int, weights_sha256: str, sections: Mapping[str, Select[Any]]
-) -> str:
+def digest(connection: Connection, run_id: int, weights_sha256: str, sections: Sections) -> str:
     """Hash the weights and what the sections select of a run; sha256 in hex."""
     hasher = hashlib.sha256(_line(["weights", weights_sha256]))
     options = {"yield_per": _ROWS_AT_ONCE}

@@ -55,9 +55,7 @@ def rewind(connection: Connection, run_id: int, step: int, num_boundaries: int) 
     for table in (t.boundary, t.eval_cell, t.eval_item):
         gone = delete(table).where(table.c.run_id == run_id, table.c.after_stage >= num_boundaries)
         connection.execute(gone)
-    pick, stage, checkpoint, event, sample = (
-        one.c for one in (t.pick, t.stage, t.checkpoint, t.event, t.sample)
-    )
+    pick, stage, checkpoint, event, sample = t.pick.c, t.stage.c, t.checkpoint.c, t.event.c, t.sample.c
     later = {
         t.pick: or_(pick.step > step, pick.stage > num_boundaries),
         t.stage: or_(stage.start_step > step, stage.stage > num_boundaries),

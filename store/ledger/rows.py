@@ -84,13 +84,9 @@ def event_row(
 def _group_row(run: RunHandle, step: int, record: GroupRecord) -> Row:
     scores = [None if value is None else float(value) for value in record.values]
     scored = [value for value in scores if value is not None]
-    counts = {
-        "num_samples": len(scores),
-        "num_scored": len(scored),
-        "num_correct": sum(map(bool, record.correct)),
-    }
-    sums = {**counts, "value_sum": math.fsum(scored)}
-    return row_of(t.task_group, record, run, step=step, scores=scores, **sums)
+    sums = {"num_samples": len(scores), "num_scored": len(scored), "value_sum": math.fsum(scored)}
+    num_correct = sum(map(bool, record.correct))
+    return row_of(t.task_group, record, run, step=step, scores=scores, num_correct=num_correct, **sums)
 
 
 def row_of(table: Table, record: Any, run: RunHandle | None = None, **given: Any) -> Row:

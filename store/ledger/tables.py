@@ -84,12 +84,8 @@ def _has(name: str, type_: Any, meaning: str = "", unit: str = "", **info: Any) 
 
 
 def _may(name: str, type_: Any, meaning: str = "", unit: str = "", **info: Any) -> Column[Any]:
+    """NULL where there is none; `later`: NULL when the row is written, and filled in afterwards."""
     return Column(name, type_, nullable=True, doc=meaning, info={"unit": unit, **info})
-
-
-def _later(name: str, type_: Any, meaning: str = "", unit: str = "", **info: Any) -> Column[Any]:
-    """NULL when the row is written, and filled in afterwards."""
-    return _may(name, type_, meaning, unit, later=True, **info)
 
 
 def _to(target: str, meaning: str = "", name: str = "", key: bool = False, null: bool = False) -> Column[int]:
@@ -207,7 +203,7 @@ run = _table(
     _has("host", Json, "versions, threads, processor"),
     _has("status", Text, "running, stopped, finished or failed; running also when its process died"),
     _written(meaning="when it began"),
-    _later("ended_at", Text, "when it ended; null while it runs", "UTC", kind="time"),
+    _may("ended_at", Text, "when it ended; null while it runs", "UTC", kind="time", later=True),
     UniqueConstraint("uid"),
     UniqueConstraint("name"),
 )
@@ -250,10 +246,10 @@ stage = _table(
     _has("start_step", Integer, "steps done before it", "steps"),
     _has("num_steps", Integer, "how many it may have; it may end earlier", "steps"),
     _has("replay", Double, "share of every batch for environments that had a stage", "fraction"),
-    _later("end_step", Integer, "steps done at its end; null while it is open", "steps"),
-    _later("stop_reason", Text, "why it ended: budget, mastery, ..."),
+    _may("end_step", Integer, "steps done at its end; null while it is open", "steps", later=True),
+    _may("stop_reason", Text, "why it ended: budget, mastery, ...", later=True),
     _written("started_at", "when it began"),
-    _later("ended_at", Text, "when it ended", "UTC", kind="time"),
+    _may("ended_at", Text, "when it ended", "UTC", kind="time", later=True),
 )
 
 step = _table(
@@ -376,7 +372,7 @@ checkpoint = _table(
     _has("sha256", Text),
     _has("num_bytes", BigInteger),
     _has("created_at", Text),
-    _later("deleted_at", Text),
+    _may("deleted_at", Text, later=True),
     UniqueConstraint("run_id", "folder"),
 )
 

@@ -27,9 +27,8 @@ def held_out(data: ReportData) -> charts.Chart:
         points = {name: _points(twin.boundaries, own) for name, own in _by_environment(twin.accuracy).items()}
         series += _dashed(data, points, math.inf)
     about = _about("Held-out accuracy", _ends(data, "accuracy"), data)
-    return charts.line_chart(
-        "On held-out tasks", about, series, _accuracy_frame(data, charts.TALL, HALF), "tall"
-    )
+    frame = _accuracy_frame(data, charts.TALL, HALF)
+    return charts.line_chart("On held-out tasks", about, series, frame, "tall")
 
 
 def in_training(data: ReportData) -> charts.Chart:
@@ -53,9 +52,8 @@ def entropy(data: ReportData) -> charts.Chart:
     ] or [charts.Series(name, data.colours[name], (), own) for name, own in measured.items()]
     values = [value for one in series for _, value in one.points if value is not None]
     values += [cell.value for cell in data.entropy if cell.value is not None]
-    frame = charts.Frame(
-        _x(data), charts.Scale(0, charts.nice_top(values, 0.1)), charts.TALL, bands(data, WHOLE)
-    )
+    y = charts.Scale(0, charts.nice_top(values, 0.1))
+    frame = charts.Frame(_x(data), y, charts.TALL, bands(data, WHOLE))
     about = _about("Token entropy", _ends(data, "entropy"), data)
     return charts.line_chart("Nats a token", about, series, frame, "tall wide")
 

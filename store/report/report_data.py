@@ -7,7 +7,6 @@ from pathlib import Path
 from store import run_summary
 from store.ledger import Ledger
 from store.ledger.queries import Reading
-from store.ledger.query_rows import BoundaryRow
 from store.report.charts import palette
 from store.run_summary import Facts
 
@@ -61,11 +60,6 @@ class ReportData:
         self.samples = read.boundary_samples(name, ends, SLOTS_READ) if ends else []
         twin = read.baseline(name)
         self.twin = None if twin is None else Twin(read, twin, self.curve_width)
-
-    @property
-    def last_boundary(self) -> BoundaryRow | None:
-        """The newest one, if it is not the first."""
-        return self.boundaries[-1] if len(self.boundaries) > 1 else None
 
     @property
     def steps(self) -> tuple[int, int]:

@@ -17,7 +17,6 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from store import sentences
-from store.duration import duration
 
 PANELS = 12  # small charts of a kind, before the rest is folded
 SHARED = "store.report"  # the package of what all pages share
@@ -91,7 +90,7 @@ def environment(package: str = SHARED) -> Environment:
         "clipped": clipped,
         "drawn": Markup,  # a path of `charts`: numbers alone, and as long as it must be
         "at": lambda value: f"{value:.2f}%",
-        "duration": duration,
+        "duration": sentences.duration,
     }
     made.globals |= {"num": sentences.num, "panels": PANELS}
     return made

@@ -1,7 +1,7 @@
 """MLflow's names for what the ledger knows, and the values of steps and picks under them.
 
-Metric first, environment last, so that MLflow's UI makes a section a metric. `TABLE` lists them all; docs/mlflow.md
-shows it, and a test compares what is sent with it.
+Metric first, environment last, so that MLflow's UI makes a section a metric. docs/mlflow.md lists all names, and a test
+compares what is sent with them.
 """
 
 from __future__ import annotations
@@ -16,23 +16,12 @@ from datetime import datetime
 from functools import reduce
 from typing import Any
 
-from store.carryover import OUTCOMES, SWITCHES
 from store.ledger.query_rows import ArmRow, MetricRow, PickRow, RunRow, StageRow
-from store.metrics import METRICS
 from store.metrics import metric as known_metric
 from store.records import EVERYTHING
 from store.secrets import without_logins
 
 Named = tuple[str, float | None]
-
-
-@dataclass(frozen=True)
-class Name:
-    """A family of names."""
-
-    pattern: str  # <env> and <category> stand for a run's own, <metric> for a line of store/metrics.py
-    goes_to: str  # "both": the stage every step, the curriculum every 10th and at a stage's end; "curriculum"
-    meaning: str
 
 
 # A series an environment, and a series a category: enough to see what happens; the ledger has all of them.
@@ -48,31 +37,6 @@ PER_ENVIRONMENT = {
 }
 PER_CATEGORY = ("reward", "accuracy", "signal", "entropy_token")
 MATRICES = ("value", "pass_1", "pass_4", "greedy_accuracy", "entropy_token")
-
-TABLE = (
-    Name("train/<metric>", "both", "a training metric of the whole batch"),
-    *(
-        Name(f"{name}/<env>", "both", f"an environment's own: {METRICS[metric].meaning}")
-        for metric, name in PER_ENVIRONMENT.items()
-    ),
-    *(Name(f"{m}_by_category/<env>.<category>", "both", "the same of one category") for m in PER_CATEGORY),
-    Name("bandit_prob_by_category/<env>.<category>", "both", "probability that a bandit gives a category"),
-    Name("progress/stage_step", "both", "steps done in the stage"),
-    Name("progress/stage_idx", "both", "the stage, from 1"),
-    Name("progress/tokens", "both", "tokens the policy has written in training, since the run began"),
-    Name("progress/wall_h", "both", "hours spent in steps and boundaries so far, pauses left out"),
-    Name("time/<metric>", "both", "seconds by part of a step, and tokens a second"),
-    *(Name(f"R_{m}/<env>", "curriculum", f"at a boundary: {METRICS[m].meaning}") for m in MATRICES),
-    *(Name(one.name, "curriculum", one.meaning) for one in SWITCHES),
-    *(
-        Name(one.mlflow, "curriculum", f"{one.title.lower()} of the run so far: {one.meaning}")
-        for one in OUTCOMES
-    ),
-    Name("bandit_prob/<env>", "curriculum", "probabilities that the scheduler's pick was drawn from"),
-    Name("bandit_index/<env>", "curriculum", "the scheduler's estimate of what a stage of it earns"),
-    Name("bandit_pulls/<env>", "curriculum", "its picks so far"),
-    Name("bandit/reward", "curriculum", "the scheduler's reward for the stage"),
-)
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
 _UNSAFE_OR_DOT = re.compile(r"[^A-Za-z0-9_-]")

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 
 from store import carryover
 from store.ledger import Reading
+from store.ledger.queries.runs import matrices_of
 from store.ledger.query_rows import BoundaryRow, RunRow, StepRow, by_key
 from store.records import EVERYTHING
 from store.tracker.names import MATRICES, MlflowValue, of_bandits, of_environment, of_pick, of_step, values
@@ -83,7 +84,7 @@ class HistoryPages:
         self.chances = {data["stage"]: data["probabilities"] for data in drawn}
         self.cells = {metric: read.matrix(run.name, metric) for metric in MATRICES}
         accuracy, entropy = self.cells["pass_1"], self.cells["entropy_token"]
-        self.measured = carryover.matrices(accuracy, entropy, list(self.stages.values()))
+        self.measured = matrices_of(accuracy, entropy, list(self.stages.values()))
 
     def has(self, sent: Cursor) -> bool:
         """Whether this is still the history that was sent up to there; a resumed run may have gone back.

@@ -57,11 +57,6 @@ class Target:
     artifacts: str | None  # a URI for files; None: the server keeps them itself
 
     @property
-    def is_server(self) -> bool:
-        """Whether a server keeps it, rather than a database that we write to."""
-        return is_server(self.uri)
-
-    @property
     def database(self) -> Path | None:
         """The file of an SQLite database; None for everything else."""
         if not self.uri.startswith("sqlite:"):

@@ -23,10 +23,10 @@ from store.ledger import Ledger
 from store.report import render
 from store.run_summary import facts
 from store.sentences import outcomes_as_text, signed, what_it_cost
-from store.tracker.names import TABLE
 from store.tracker.pages import Cursor, HistoryPages, covered
 from tests.store.report.pages import Page
 from tests.store.report.runs import Shape, written
+from tests.store.tracker.content import PATTERNS
 
 SHAPES = {
     "returning": Shape(stages=4),  # book, words, book, words
@@ -125,7 +125,7 @@ def test_a_run_s_number_and_a_stage_s_have_names_of_their_own(told: dict[str, To
     mean = math.exp(sum(math.log(carry) for carry in carries[1:]) / 3)
     assert run.mlflow[-1]["cl/entropy_carried"] == pytest.approx(mean)
     assert run.mlflow[-1]["switch/entropy_carry"] == carries[-1] != pytest.approx(mean)
-    names = [one.pattern for one in TABLE]
+    names = list(PATTERNS)
     assert len(names) == len(set(names))
     assert {one.mlflow for one in OUTCOMES} | {one.name for one in SWITCHES} <= set(names)
     assert {one.measure for one in OUTCOMES} <= set(MEASURES)
@@ -140,9 +140,7 @@ def test_the_sentence_about_entropy_is_about_the_same_number(told: dict[str, Tol
 def test_every_boundary_is_told_as_if_the_run_had_ended_there(ledger: Ledger, told: dict[str, Told]) -> None:
     for after in (1, 2, 3):
         shape = Shape(stages=4, boundaries=after + 1)
-        short = carryover.of_run(
-            carryover.read(ledger.reading, written(ledger, shape, f"short {after}").name)
-        )
+        short = carryover.of_run(ledger.reading.carry_over(written(ledger, shape, f"short {after}").name))
         assert {one.name: told["returning"].mlflow[after].get(one.mlflow) for one in OUTCOMES} == short
         exported = told["returning"].exported[after]
         assert {one.name: exported[one.name] for one in OUTCOMES} == short

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from store import sentences
-from store.duration import duration
+from store.sentences import duration
 
 Change = tuple[float, float]  # before and after
 

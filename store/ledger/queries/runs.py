@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Select, Table, func, select
 from sqlalchemy.sql import ColumnElement
 
+from store.carryover import Matrices
 from store.errors import LedgerError
 from store.ledger import query_rows as q
 from store.ledger import tables as t
@@ -177,6 +178,10 @@ class RunQueries(Queries):
         )
         return self.ask(q.CellRow, query.order_by(row.after_stage, row.environment_id, row.category_id))
 
+    def carry_over(self, name: str) -> Matrices:
+        """Accuracy and entropy after stage i on environment j, and what was trained in between."""
+        return matrices_of(self.matrix(name, "pass_1"), self.matrix(name, "entropy_token"), self.stages(name))
+
     def measured(self, name: str, after_stage: int) -> set[str]:
         """Name the environments that a boundary has measured."""
         row = t.eval_cell.c
@@ -223,6 +228,23 @@ class RunQueries(Queries):
         """Decisions and incidents, in order, without the first `skip`."""
         query = self.rows_of(name, q.EventRow, t.event)
         return self.ask(q.EventRow, query.order_by(t.event.c.step, t.event.c.event_id).offset(skip))
+
+
+def matrices_of(
+    accuracy: Iterable[q.CellRow], entropy: Iterable[q.CellRow], stages: Sequence[q.StageRow]
+) -> Matrices:
+    """Arrange cells of `pass_1` and `entropy_token`; a stage that no boundary has measured yet does not count."""
+    wholes = [cell for cell in accuracy if cell.category is None and cell.environment is not None]
+    last = max((cell.after_stage for cell in wholes), default=0)
+    measured = [stage for stage in stages if stage.stage <= last]
+    is_whole = [stage.stage for stage in measured] == list(range(1, len(measured) + 1))
+    return Matrices(
+        {(cell.after_stage, cell.environment or ""): cell.value for cell in wholes},
+        {(c.after_stage, c.environment): c.value for c in entropy if c.category is None and c.environment},
+        {(cell.after_stage, cell.environment or ""): cell.stderr for cell in wholes},
+        # where a lost ledger took stages along, as in flat mode: nobody knows what was trained when
+        [stage.environment if is_whole else None for stage in measured],
+    )
 
 
 def _missing(found: Iterable[int], first: int, last: int) -> tuple[Span, ...]:

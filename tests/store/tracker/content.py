@@ -8,6 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from store.carryover import OUTCOMES, SWITCHES
+from store.tracker.names import MATRICES, PER_CATEGORY, PER_ENVIRONMENT
 from store.tracker.record import Target
 
 Point = tuple[int, int, float]  # step, time in ms, value
@@ -68,3 +70,17 @@ def ms(at: str | None) -> int:
     """The ledger's time as MLflow's, worked out anew."""
     assert at is not None
     return round(datetime.fromisoformat(at).timestamp() * 1000)
+
+
+# <env> and <category> stand for a run's own, <metric> for a line of store/metrics.py
+PATTERNS = (
+    *("train/<metric>", "time/<metric>"),
+    *(f"{name}/<env>" for name in PER_ENVIRONMENT.values()),
+    *(f"{name}_by_category/<env>.<category>" for name in (*PER_CATEGORY, "bandit_prob")),
+    *(f"progress/{name}" for name in ("stage_step", "stage_idx", "tokens", "wall_h")),
+    *(f"R_{metric}/<env>" for metric in MATRICES),
+    *(one.name for one in SWITCHES),
+    *(one.mlflow for one in OUTCOMES),
+    *(f"bandit_{name}/<env>" for name in ("prob", "index", "pulls")),
+    "bandit/reward",
+)

@@ -13,11 +13,11 @@ from store.ledger.query_rows import ArmRow, PickRow
 from store.metrics import METRICS
 from store.metrics import metric as known_metric
 from store.run_summary import MATRICES
-from store.tracker.names import PER_CATEGORY, PER_ENVIRONMENT, TABLE, of_pick, values
+from store.tracker.names import PER_CATEGORY, PER_ENVIRONMENT, of_pick, values
 from store.tracker.record import MlflowRecord, Target
 from store.tracker.sync import Source, catch_up
 from tests.store.tracker.conftest import Copy
-from tests.store.tracker.content import ms, series
+from tests.store.tracker.content import PATTERNS, ms, series
 
 PAGE_OF_NAMES = Path(__file__).parents[3] / "docs" / "mlflow.md"
 
@@ -100,7 +100,7 @@ def test_matrices_are_on_the_curriculum_at_the_boundaries(
 
 def test_carry_over_is_what_its_functions_say(source_of: Copy, both: MlflowRecord) -> None:
     read, sent = source_of().read, series(both.target)["small"]
-    run = carryover.read(read, "small")
+    run = read.carry_over("small")
     over_stages = {
         "switch/gain": carryover.gain,
         "switch/interference": carryover.interference,
@@ -160,13 +160,13 @@ def test_of_an_earlier_ledgers_pick_only_its_own_probability_is_known() -> None:
 
 def test_all_names_are_documented_and_all_documented_names_are_sent(both: MlflowRecord) -> None:
     patterns = {
-        row.pattern: re.compile(
-            re.escape(row.pattern)
+        pattern: re.compile(
+            re.escape(pattern)
             .replace("<metric>", rf"({'|'.join(METRICS)}|(force|part)_\w+)")
             .replace("<env>", "[a-z]+")
             .replace("<category>", "[a-z0-9]+")
         )
-        for row in TABLE
+        for pattern in PATTERNS
     }
     sent = {name for own in series(both.target).values() for name in own}
     assert [name for name in sorted(sent) if not any(p.fullmatch(name) for p in patterns.values())] == []
@@ -178,7 +178,7 @@ def test_all_names_are_documented_and_all_documented_names_are_sent(both: Mlflow
         "train_num_turns/<env>",
         "cl/relative_forgetting",
     }
-    assert [row.pattern for row in TABLE if f"`{row.pattern}`" not in PAGE_OF_NAMES.read_text()] == []
+    assert [pattern for pattern in PATTERNS if f"`{pattern}`" not in PAGE_OF_NAMES.read_text()] == []
 
 
 def test_what_is_missing_or_not_finite_is_left_out() -> None:

@@ -7,7 +7,7 @@ from sqlalchemy import insert, update
 
 from store.ledger import tables as t
 from store.records import StudyRecord
-from store.tracker import names as settings
+from store.tracker import names
 from store.tracker.record import MlflowRecord, Target
 from store.tracker.sync import catch_up
 from tests.store.tracker.conftest import Copy
@@ -93,12 +93,12 @@ def test_a_run_that_was_lengthened_keeps_its_params(source_of: Copy, target: Tar
 def test_runs_that_differ_in_seed_and_name_only_share_a_hash() -> None:
     spec = {"name": "a", "seed": 1, "step": {"groups": 4}, "tracker": {"type": "mlflow"}}
     same = {**spec, "name": "b", "seed": 2, "tracker": {"type": "none"}}
-    assert settings.config_hash(spec) == settings.config_hash(same)
-    assert settings.config_hash(spec) != settings.config_hash({**spec, "step": {"groups": 8}})
+    assert names.config_hash(spec) == names.config_hash(same)
+    assert names.config_hash(spec) != names.config_hash({**spec, "step": {"groups": 8}})
 
 
 def test_a_note_is_one_line_and_no_markup(source_of: Copy) -> None:
     run = source_of().read.run("small")
     hostile = type(run)(**{**vars(run), "model": "x`\n# [a](http://b) `y"})
-    note = settings.note(hostile, {"environments": {"`\n<b>": {}}})
+    note = names.note(hostile, {"environments": {"`\n<b>": {}}})
     assert note.startswith("`x' # [a](http://b) 'y` on `' <b>`; scheduler uniform")
