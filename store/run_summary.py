@@ -146,12 +146,6 @@ def status(recorded: str, folder: Path) -> str:
     return "killed" if recorded == "running" and holder(folder) is None else recorded
 
 
-def newest_checkpoint(ledger: Ledger, name: str, folder: Path) -> Path | None:
-    """Find the newest whole checkpoint's folder."""
-    record, _ = checkpoints.newest_valid(folder, ledger.reading.checkpoints(name))
-    return folder / record.folder if record else None
-
-
 def composed(section: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The parts of an objective as they act, without those that are off, as a term whose coefficient is 0 is."""
     found = []

@@ -11,8 +11,9 @@ from typing import Any
 from orchestrator.callbacks import Callback
 from orchestrator.progress import Progress
 from orchestrator.runs.catalog import opened
+from store import checkpoints
 from store.records import BoundaryRecord, StepRecord
-from store.run_summary import facts_with_digests, newest_checkpoint
+from store.run_summary import facts_with_digests
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,19 @@ class Ending:
     weights: dict[str, bytes]  # by file
 
 
+def newest_checkpoint(home: Path, name: str) -> Path:
+    """Find the folder of a run's newest whole checkpoint."""
+    with opened(home, name) as (place, ledger):
+        folder = place.run_folder(name)
+        record, _ = checkpoints.newest_valid(folder, ledger.reading.checkpoints(name))
+    assert record is not None
+    return folder / record.folder
+
+
 def ending(home: Path, name: str) -> Ending:
     """Read how a run ended."""
-    with opened(home, name) as (place, ledger):
-        story = facts_with_digests(ledger, place, name)
-        newest = newest_checkpoint(ledger, name, place.run_folder(name))
-        assert newest is not None
-    files = sorted((newest / "weights").iterdir())
+    story = told(home, name)
+    files = sorted((newest_checkpoint(home, name) / "weights").iterdir())
     return Ending(story["digest"], story["digest_all"], {path.name: path.read_bytes() for path in files})
 
 
@@ -48,10 +55,7 @@ def series(home: Path, name: str, metric: str) -> list[float | None]:
 
 def component(home: Path, name: str, component: str, file: str = "state.json") -> Any:
     """Read a component of a run's newest checkpoint, a file of JSON."""
-    with opened(home, name) as (place, ledger):
-        newest = newest_checkpoint(ledger, name, place.run_folder(name))
-    assert newest is not None
-    return json.loads((newest / component / file).read_text())
+    return json.loads((newest_checkpoint(home, name) / component / file).read_text())
 
 
 class Killed(BaseException):

@@ -19,9 +19,8 @@ from orchestrator.errors import UserError
 from orchestrator.runs.catalog import opened
 from store.errors import HomeError
 from store.ledger import Ledger
-from store.run_summary import newest_checkpoint
 from tests.conftest import Evergreen
-from tests.integration.runs import At, Killed, kill, told
+from tests.integration.runs import At, Killed, kill, newest_checkpoint, told
 from tests.orchestrator.specs import alone, small
 
 LOST = "which were lost with a ledger"
@@ -53,9 +52,7 @@ def home(stopped: Path, tmp_path: Path) -> Path:
 
 
 def weights(home: Path, name: str = "small") -> dict[str, bytes]:
-    with opened(home, name) as (place, ledger):
-        newest = newest_checkpoint(ledger, name, place.run_folder(name))
-    assert newest is not None
+    newest = newest_checkpoint(home, name)
     return {path.name: path.read_bytes() for path in sorted((newest / "weights").iterdir())}
 
 

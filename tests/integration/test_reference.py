@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.runs.api import resume, run
-from orchestrator.runs.catalog import opened
-from store.run_summary import newest_checkpoint
-from tests.integration.runs import ending, series
+from tests.integration.runs import ending, newest_checkpoint, series
 from tests.orchestrator.specs import alone
 
 
@@ -21,9 +19,7 @@ def anchored(name: str, reference: str) -> dict[str, object]:
 
 def weights(home: Path, name: str, component: str) -> bytes:
     """The newest checkpoint's weights, or those of its reference."""
-    with opened(home, name) as (place, ledger):
-        newest = newest_checkpoint(ledger, name, place.run_folder(name))
-    assert newest is not None
+    newest = newest_checkpoint(home, name)
     return (newest / component / "model.safetensors").read_bytes()
 
 
