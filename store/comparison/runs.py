@@ -226,9 +226,6 @@ def _changed(ours: Mapping[str, object], theirs: Mapping[str, object]) -> list[s
     return [name for name in ours if name in theirs and ours[name] != theirs[name]]
 
 
-# --- settings of specs -------------------------------------------------------------------------------------
-
-
 def flat(spec: Mapping[str, Any]) -> Flat:
     """Write a spec as dotted fields, without what may differ."""
     return dict(leaves({key: value for key, value in spec.items() if key not in LEFT_OUT}))

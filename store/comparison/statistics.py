@@ -61,16 +61,10 @@ class SignFlip:
     is_exact: bool  # every pattern was looked at
 
 
-# --- one cell ----------------------------------------------------------------------------------------------
-
-
 def cluster_error(prompt_means: ArrayLike) -> float:
     """Standard error of a mean over samples that come in clusters: sd(prompt means) / sqrt(number of prompts)."""
     means = np.asarray(prompt_means, float)
     return float(means.std(ddof=1) / math.sqrt(means.size))
-
-
-# --- aggregates over seeds and strata ----------------------------------------------------------------------
 
 
 def interquartile_mean(scores: ArrayLike) -> float:
@@ -95,9 +89,6 @@ def probability_of_improvement(ours: ArrayLike, theirs: ArrayLike) -> float:
     x, y = _table(ours), _table(theirs)
     pairs = np.sign(x[:, None, :] - y[None, :, :])
     return float(np.mean((pairs + 1) / 2))
-
-
-# --- intervals ---------------------------------------------------------------------------------------------
 
 
 def bootstrap(table: ArrayLike, rng: Generator, statistic: Statistic = means) -> Interval:
@@ -131,9 +122,6 @@ def t_interval(differences: ArrayLike) -> Interval:
 def _percentiles(values: Floats) -> tuple[float, float]:
     low, high = np.percentile(values, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     return float(low), float(high)
-
-
-# --- paired differences ------------------------------------------------------------------------------------
 
 
 def sign_flip(differences: ArrayLike, rng: Generator, alpha: float = ALPHA) -> SignFlip:

@@ -122,9 +122,6 @@ class Difference:
     same: Sequence[str] = ()  # facets of this moment that are equal, before it
 
 
-# --- runs as wholes ---
-
-
 def diff(a: DiffSide, b: DiffSide, tell: Callable[[str], None] = lambda words: None) -> Diff:
     """Compare two runs, of one ledger or of two. Reads both once, a step at a time."""
     sides = (a, b)
@@ -258,11 +255,11 @@ def _difference(
 
 def steps(rows: RunRows, num_steps: int) -> Iterator[Moment]:
     """Give what the ledger has of each step. JSON stays text: most steps need not be understood."""
-    only = {"picks": t.pick.c.level != "scheduler", "metrics": t.step_metric.c.metric_id.not_in(_TIMES)}
-    sources = {"picks": t.pick, "groups": t.task_group, "metrics": t.step_metric}
+    no_times = t.step_metric.c.metric_id.not_in(_TIMES)
     takers = {
-        name: _taker(rows.of(source, COLUMNS[name], *([only[name]] if name in only else [])))
-        for name, source in sources.items()
+        "picks": _taker(rows.of(t.pick, COLUMNS["picks"], t.pick.c.level != "scheduler")),
+        "groups": _taker(rows.of(t.task_group, COLUMNS["groups"])),
+        "metrics": _taker(rows.of(t.step_metric, COLUMNS["metrics"], no_times)),
     }
     for step in range(1, num_steps + 1):
         yield {name: take(step) for name, take in takers.items()}

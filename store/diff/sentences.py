@@ -74,9 +74,6 @@ def _of_digests(diff: Diff) -> str:
     return f"Nothing recorded differs, but the weights at step {a.step} do: digest {a.digest} and {b.digest}."
 
 
-# --- a sentence a facet ----------------------------------------------------------------------------------
-
-
 def _more(first: Difference, what: str) -> str:
     return f"; so do {num(len(first.others), f'more {what}')}" if first.others else ""
 

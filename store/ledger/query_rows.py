@@ -179,9 +179,6 @@ class CellRow(CellRecord, _OfCell):
     """A metric after a stage on an environment."""
 
 
-# --- numbers of training -----------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class MetricRow:
     """A training metric, by name."""
@@ -223,9 +220,6 @@ class StagePoint:
     stage_step: float  # mean of the steps, from 1
     value: float | None
     n: float
-
-
-# --- choices and what became of them -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
