@@ -30,10 +30,10 @@ INDICES = 2**30  # an index stays below, so that added to a generator's seed it 
 class Box:
     """The ranges of d parameters, both ends included, and the lattice they are cut into.
 
-    A whole-number dimension of up to `LEVELS` values has them all as its levels; a longer one, or a real one, has as
-    many levels as fit, evenly spread from end to end. A teacher's view is the unit box, where levels are equally wide.
-    A cell is known by a number in [0, num_cells). Raises ValueError if there is no dimension or too many, an empty
-    range, or a range of whole numbers with other ends.
+    A whole-number dimension of up to `LEVELS` values has them all as its levels; any other has as many levels as fit,
+    evenly spread from end to end. A teacher's view is the unit box, where levels are equally wide. A cell is known by a
+    number in [0, num_cells). Raises ValueError if there is no dimension or too many, an empty range, or a range of
+    whole numbers with other ends.
     """
 
     names: tuple[str, ...]
@@ -108,10 +108,7 @@ class Box:
         return int(self._cells[index % self.num_cells])
 
     def point(self, index: int) -> NDArray[np.float64]:
-        """Place a task in the unit box [d]: in its cell, and there where a fixed hash of the index says.
-
-        Whoever fits a distribution to such points sees no lattice, and needs no chance of its own to blur one.
-        """
+        """Place a task in the unit box [d]: in its cell, where a fixed hash of the index says, so no lattice shows."""
         at = np.array(np.unravel_index(self.cell(index), self.levels))
         dims = np.arange(self.num_dims, dtype=np.uint64) + np.uint64(index * self.num_dims)
         inside = _hash(dims) >> np.uint64(11)
@@ -130,12 +127,10 @@ class Box:
 
     @cached_property
     def _cells(self) -> NDArray[np.int64]:
-        """The cell at each place."""
         return np.argsort(_hash(np.arange(self.num_cells, dtype=np.uint64)), kind="stable")
 
     @cached_property
     def _places(self) -> NDArray[np.int64]:
-        """The place of each cell."""
         return np.argsort(self._cells, kind="stable")
 
 

@@ -23,8 +23,9 @@ from environments.options import Options
 SOURCE = "Evergreen's plasticity reference, section 11"
 
 LETTERS = ascii_lowercase[:16]  # of the keys
-# 64, none of them a key letter
-ANSWERS = ascii_uppercase + digits + ascii_lowercase[16:] + "!#$%&()*+-./<=>?@^"
+ANSWERS = (
+    ascii_uppercase + digits + ascii_lowercase[16:] + "!#$%&()*+-./<=>?@^"
+)  # 64, no key letter among them
 
 
 def _digest(text: str) -> int:
@@ -106,7 +107,6 @@ class Codebook(Environment):
         return ANSWERS[int(rng.integers(self._config.categories[task.category]))]
 
     def _write(self, category: str) -> list[Task]:
-        """Write the book of a category: all its tasks."""
         num_keys, num_symbols = self._config.keys, self._config.categories[category]
         start = list(self._config.categories).index(category) * num_keys
         tasks = []
@@ -120,8 +120,7 @@ class Codebook(Environment):
             tasks.append(Task(self.name, category, index, prompt, answer))
         return tasks
 
-    def _label(self, category: str) -> str:
-        """What a prompt begins with: a single symbol."""
+    def _label(self, category: str) -> str:  # what a prompt begins with: a single symbol
         book = self._book if self._config.named else "book"
         return f"{book}.{category}:" if self._crowded else f"{book}:"
 

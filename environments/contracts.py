@@ -1,8 +1,4 @@
-"""What an environment is: the types that other packages see.
-
-A task is frozen data, an environment gives behaviour to it, an episode plays one task and is used once.
-Nothing here knows about policies, tokens or the ledger.
-"""
+"""What an environment is: a task is frozen data, an environment gives behaviour to it, an episode plays it once."""
 
 from __future__ import annotations
 
@@ -24,7 +20,6 @@ Pool = Literal["train", "anchor", "select", "final"]  # see `environments.pools`
 Message = Mapping[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
 
 CORRECT_AT = 1 - 1e-9  # a value from here on counts as correct unless the environment says otherwise
-
 
 _ASCII = bytes(range(128))
 _canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
@@ -70,13 +65,8 @@ def most_bytes(conversation: bytes) -> int:
     return len(conversation) + 2 * len(conversation.translate(None, _ASCII))
 
 
-def content_key(messages: Sequence[Message]) -> str:
-    """Hash a conversation: see `Task.key`."""
-    return key_of(canonical(messages))
-
-
 def key_of(conversation: bytes) -> str:
-    """Hash a conversation that `canonical` wrote."""
+    """Hash a conversation that `canonical` wrote: see `Task.key`."""
     return hashlib.sha256(conversation).hexdigest()[:32]
 
 
@@ -93,12 +83,8 @@ class Task:
 
     @cached_property
     def key(self) -> str:
-        """Content key, 32 hex digits: a hash of the conversation alone.
-
-        Environment and category names are left out, so the same problem has the same key wherever it
-        appears, and a held-out problem cannot be trained on under another name.
-        """
-        return content_key(self.messages)
+        """Content key, 32 hex digits: a hash of the conversation alone, so a problem has it under any name."""
+        return key_of(canonical(self.messages))
 
 
 @dataclass(frozen=True)
@@ -127,9 +113,8 @@ class Score:
 class Turn:
     """The environment's answer to one completion.
 
-    A turn that is not `done` has messages for the policy to read, and may have a score: what the episode is worth if it
-    is cut off there, by a budget of tokens, of turns or of context. Without one an episode that is cut off is worth 0.
-    An unscorable turn ends its episode.
+    A turn that is not `done` has messages for the policy, and may have a score: what the episode is worth if a budget
+    of tokens, turns or context cuts it off there, else 0. An unscorable turn ends its episode.
     """
 
     messages: tuple[Message, ...] = ()  # replies to show the policy, none when done
@@ -140,23 +125,22 @@ class Turn:
 class Episode(ABC):
     """The play of one task. Made by `Environment.start`, used once, never reset.
 
-    What it answers depends on the task and the completions so far, and on nothing else: between two turns it may be
-    thrown away and made again, in another process, by replaying the completions.
+    Its answers depend on the task and the completions so far alone: between two turns it may be made again, in another
+    process, by replaying the completions.
     """
 
     messages: tuple[Message, ...]  # what the policy sees first: the task's
 
     @abstractmethod
     def step(self, completion: str) -> Turn:
-        """Answer the policy's next completion. In a worker earlier completions are replayed first."""
+        """Answer the policy's next completion."""
 
 
 class Environment(ABC):
     """A source of verifiable tasks of one kind.
 
-    Promises: `task` is a pure function of (category, index); `score` is a pure function of (task,
-    completion); no global random state is touched. An environment with single-turn tasks implements
-    `score`; one with several turns overrides `start`.
+    Promises: `task` is a pure function of (category, index), `score` of (task, completion); no global random state is
+    touched. An environment with single-turn tasks implements `score`; one with several turns overrides `start`.
     """
 
     name: str  # the name in the spec
@@ -203,17 +187,15 @@ class Environment(ABC):
     def numbers(self, category: str, field: str) -> NDArray[np.float64] | None:
         """Give a number of every task of a category by index, NaN where it is missing; None, by default: it has none.
 
-        `field` is a name of the environment's own, in an environment of rows a column.
-
-        Raises:
-            EnvironmentFault: there is no such field, or it holds no numbers.
+        `field` is a name of the environment's own, as a column of rows; raises EnvironmentFault if there is no such
+        field, or it holds no numbers.
         """
         return None
 
     def lengths(self, category: str) -> NDArray[np.integer[Any]] | None:
         """Give `most_bytes` of every task's conversation, by index, where known without making tasks; None: it is not.
 
-        Only those that may be too long for a policy are then read by its tokenizer.
+        A tokenizer then reads only those that may be too long.
         """
         return None
 

@@ -22,14 +22,20 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 
 from environments.contracts import Category, Environment, EnvironmentFault, Flaw, Message, Pool, Score, Task
+from environments.display import Throttle
 from environments.options import TextOptions
 from environments.rewards import Attempt, Reward, RewardSection, make_reward
 from environments.tables.data_files import find_files
-from environments.tables.expressions import Expression, NumericColumn, Template, nearest_field
 from environments.tables.index import POOLS, Index, Places, build_index
 from environments.tables.row_file import InvalidRow, RowFile
-from environments.tables.row_parser import RowParser, find_truth
-from environments.tables.throttle import Throttle
+from environments.tables.row_parser import (
+    Expression,
+    NumericColumn,
+    RowParser,
+    Template,
+    find_truth,
+    nearest_field,
+)
 
 SOURCE = "rows of the user's own; columns as verl, TRL and Hugging Face datasets have them"
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import resource
 import signal
+import subprocess
+import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from typing import Any
+from multiprocessing.connection import Connection, Pipe, wait
+from typing import Any, Self
 
-from environments.checker import environment, episodes, scores, tasks
+from environments.checker import environment, scores, tasks
 from environments.checker.context import CheckContext, CheckLimits
 from environments.checker.findings import (
     SEVERITIES,
@@ -23,15 +27,20 @@ from environments.checker.findings import (
     finding_of,
     quoted,
 )
-from environments.checker.sandbox_process import Answer, Lost, SandboxProcess
 from environments.scoring import ScoringOptions
 from environments.scoring.pool import KillablePool
-from environments.scoring.process import limit_resources
+from environments.scoring.process import command, end, limit_resources
 from environments.sources import EnvironmentSource
 
+TOTAL = 20  # a check may take this many times the patience for a single call
+END_S = 5.0  # for a process to be gone once its connection is
+SAY_S = 1.0
+PRINTED = 2000  # bytes of what was printed that are looked at
+PIECE = 2**16  # bytes read at once
 MEMORY_GIB = 8  # of writable memory, for building and tasks; scores have their own limit
 
 Progress = Callable[[str], None]
+Answer = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,7 @@ CHECKS: dict[str, Check] = {  # in the order in which they are made
     "pools": Check("counting tasks", environment.check_pools),
     "scores": Check("scoring", scores.check_scores),
     "closed": Check("drawing legal answers", environment.check_closed),
-    "episodes": Check("playing episodes", episodes.check_episodes),
+    "episodes": Check("playing episodes", scores.check_episodes),
 }
 SECOND_PROCESS = Check("making tasks in another process", tasks.check_made_elsewhere)
 
@@ -151,6 +160,106 @@ class _Examination:
 
     def _at(self, where: str) -> None:
         self._progress(f"{self._doing}: {where}" if where else self._doing)
+
+
+class Lost(Exception):
+    """The process hangs or has ended; the message says which, as the end of a sentence."""
+
+    def __init__(self, rule: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.rule = rule
+
+
+class SandboxProcess:
+    """The asking side; a context manager, which kills the process in the end.
+
+    `serve(handle)` of `module` answers in the process, which seeds the hashes of strings with `hash_seed` unless the
+    caller's variables say so. `at` is called with what comes next before every call that could hang.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        source: EnvironmentSource,
+        limits: CheckLimits,
+        at: Callable[[str], None],
+        hash_seed: int,
+    ) -> None:
+        self._limits, self._at, self._where = limits, at, ""
+        self._printed = b""  # since the last time that somebody asked, only the beginning
+        self._connection, theirs = Pipe()
+        self._output, printing = Pipe(duplex=False)
+        with theirs, printing:
+            self._process = subprocess.Popen(
+                command(module, theirs.fileno()),
+                stdin=subprocess.DEVNULL, stdout=printing.fileno(), stderr=subprocess.STDOUT,
+                pass_fds=[theirs.fileno()], start_new_session=True,
+                env={"PYTHONHASHSEED": str(hash_seed), **os.environ},
+            )  # fmt: skip
+        os.set_blocking(self._output.fileno(), False)
+        self._connection.send((source, limits))
+
+    def ask(self, check: str, *arguments: Any) -> Answer:
+        """Have a check made; raises Lost if it hangs, or has ended the process."""
+        self._where = ""
+        end = time.monotonic() + TOTAL * self._limits.patience_s
+        try:
+            self._connection.send((check, arguments))
+            while True:
+                self._wait(end)
+                answer: Answer = json.loads(self._connection.recv_bytes())
+                if "at" not in answer:
+                    return answer
+                self._where = answer["at"]
+                self._at(self._where)
+        except (EOFError, ConnectionError) as error:
+            try:
+                code = self._process.wait(END_S)
+                how = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+            except subprocess.TimeoutExpired:
+                how = "it closed what connects it to us"
+            raise Lost("ends-process", f"{self._at_words()} ends the process ({how})") from error
+
+    def printed(self) -> str:
+        """Give what was written to the terminal since the last time, the beginning of it."""
+        self._take_output()
+        text, self._printed = self._printed[:PRINTED].decode(errors="replace"), b""
+        return text
+
+    def _wait(self, end: float) -> None:
+        """Wait for the next word, saying now and then what is waited for."""
+        patience_s = self._limits.patience_s
+        give_up = time.monotonic() + patience_s
+        while self._connection not in (
+            heard := wait([self._connection, self._output], min(SAY_S, patience_s))
+        ):
+            if heard:
+                self._take_output()
+            else:
+                self._at(self._where)
+            if time.monotonic() > end:
+                raise Lost("hangs", f"the check was not over after {TOTAL * patience_s:g} s")
+            if time.monotonic() > give_up:
+                raise Lost("hangs", f"{self._at_words()} does not come back within {patience_s:g} s")
+
+    def _take_output(self) -> None:
+        """Read what was printed so far, so that nobody waits to print; only its beginning is kept."""
+        with suppress(BlockingIOError):
+            while data := os.read(self._output.fileno(), PIECE):
+                self._printed = (self._printed + data)[:PRINTED]
+
+    def _at_words(self) -> str:
+        return self._where or "the environment"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Kill the process and whatever it started."""
+        self._process.terminate()
+        end(self._process)
+        self._connection.close()
+        self._output.close()
 
 
 def serve(handle: int) -> None:

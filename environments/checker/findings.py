@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from pydantic import ValidationError
 
 from environments.contracts import EnvironmentFault
-from environments.foreign_text import clean
+from environments.display import clean
 
 # An error would spoil a run or its numbers, a warning costs time or surprises, a note is worth knowing.
 Severity = Literal["error", "warning", "note"]

@@ -11,7 +11,7 @@ from numbers import Real
 from typing import Any
 
 from environments.contracts import Environment, EnvironmentFault, Score, Task, Turn
-from environments.foreign_text import brief
+from environments.display import brief
 
 LONGEST_REASON = 500  # characters that are kept
 LONGEST_MESSAGE = 100  # of the first line of an exception's message

@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
-from environments.foreign_text import brief
+from environments.display import brief
 from environments.scoring import leader
 
 WORKER = "environments.scoring.worker"

@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from environments.contracts import EnvironmentFault
-from environments.tables.arrow import ArrowIpc, Parquet
+from environments.tables.formats import ArrowIpc, Csv, JsonLines, Parquet
 from environments.tables.row_file import RowFile
-from environments.tables.text_rows import Csv, JsonLines
 
 FORMATS: Mapping[str, type[RowFile]] = {
     ".parquet": Parquet,

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from environments.contracts import EnvironmentFault, Flaw, Pool, canonical, key_of, most_bytes
+from environments.display import Throttle
 from environments.pools import half_of, pool_of
 from environments.tables.row_file import InvalidRow, InvalidRows, Row, RowFile
 from environments.tables.row_parser import RowParser
-from environments.tables.throttle import Throttle
 
 POOLS: tuple[Pool, ...] = get_args(Pool)
 CODES = {pool: code for code, pool in enumerate(POOLS)}

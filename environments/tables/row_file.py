@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from environments.contracts import Flaw
+from environments.display import shortened
 
 LISTED = 1000  # invalid rows listed one by one; beyond them their reasons are counted
 LONGEST = 200  # characters of a reason
@@ -31,9 +32,9 @@ class RowFile(ABC):
 
     @abstractmethod
     def rows(self) -> Iterator[tuple[int, Row | InvalidRow]]:
-        """Go through all rows in the order of the file, each with its line (or row number), from 1.
+        """Go through all rows in order, each, or why it cannot be read, with its line (or row number), from 1.
 
-        A row that cannot be read comes as the reason; raises EnvironmentFault if the file as a whole cannot be read.
+        Raises EnvironmentFault if the file as a whole cannot be read.
         """
 
     @abstractmethod
@@ -51,6 +52,11 @@ class InvalidRow(Exception):
     def __init__(self, kind: str, detail: str = "") -> None:
         super().__init__(f"{kind}: {detail}" if detail else kind)
         self.kind, self.detail = kind, detail
+
+    @classmethod
+    def found(cls, kind: str, value: object, length: int = 80) -> InvalidRow:
+        """Refuse a row for a value, which is shown."""
+        return cls(kind, f"found {shortened(repr(value), length)}")
 
 
 def row_or_fault(read: Callable[[], Row]) -> Row | InvalidRow:
@@ -100,9 +106,3 @@ class InvalidRows:
         """List the first ones one by one, and count the others by reason."""
         beyond = Counter({flaw.kind: flaw.num_rows for flaw in self.flaws()}) - self._listed
         return (*self.first, *(f"{num_rows:,} more: {kind}" for kind, num_rows in beyond.most_common()))
-
-
-def shortened(text: str, length: int = LONGEST) -> str:
-    """Cut a text that came out of data to a length, on one line."""
-    line = " ".join(text.split())
-    return line if len(line) <= length else f"{line[: length - 3]}..."

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from environments import EnvironmentFault
-from environments.tables.arrow import ArrowIpc
+from environments.tables.formats import ArrowIpc
 from tests.environments.rows.making import write_parquet
 
 ROWS = [
