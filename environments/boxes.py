@@ -49,9 +49,8 @@ class Box:
                 fault = "a range goes up, from one finite number to another"
                 raise ValueError(f"{name}: {fault}, not {low} to {high}")
             if whole and not (float(low).is_integer() and float(high).is_integer()):
-                raise ValueError(
-                    f"{name}: a range of whole numbers ends at whole numbers, not {low} to {high}"
-                )
+                fault = "a range of whole numbers ends at whole numbers"
+                raise ValueError(f"{name}: {fault}, not {low} to {high}")
         if self.num_cells > MOST_CELLS:
             raise ValueError(f"a box of {self.num_dims} parameters has too many corners; it takes 18 at most")
 
@@ -63,10 +62,8 @@ class Box:
     @cached_property
     def levels(self) -> tuple[int, ...]:
         """How many levels each dimension has, at least 2."""
-        there = [
-            int(high - low) + 1 if whole else LEVELS
-            for low, high, whole in zip(self.low, self.high, self.whole, strict=True)
-        ]
+        ranges = zip(self.low, self.high, self.whole, strict=True)
+        there = [int(high - low) + 1 if whole else LEVELS for low, high, whole in ranges]
         most = LEVELS
         while most > 2 and math.prod(min(num, most) for num in there) > MOST_CELLS:
             most -= 1

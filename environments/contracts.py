@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import math
 from abc import ABC, abstractmethod
@@ -27,6 +28,14 @@ _canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
 
 class EnvironmentFault(Exception):
     """An environment broke its contract; the message names it and says what to change."""
+
+
+def import_extra(module: str, needs: str, install: str) -> Any:
+    """Import a module of an optional package; the fault says what `needs` the package and how to install it."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise EnvironmentFault(f"{needs} ({error}); install it with: pip install {install}") from error
 
 
 @dataclass(frozen=True)

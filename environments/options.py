@@ -1,7 +1,4 @@
-"""Options that environments share, and how a text answer is asked for and read back.
-
-Here are only pydantic bases; the options of one environment are the `Config` of its own file.
-"""
+"""Options that environments share, and how a text answer is asked for and read back."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import re
 from collections.abc import Collection
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from environments.contracts import Message
 
@@ -35,9 +32,18 @@ class Options(BaseModel):
         allow_inf_nan=False,
     )
 
+    _folder: str | None = PrivateAttr(default=None)
+
     def within(self, folder: str | None) -> Self:
-        """Take relative paths as seen from the spec's folder; most options have none."""
-        return self
+        """Take relative paths, and functions of the user's own, from the spec's folder."""
+        inside = self.model_copy()
+        inside._folder = folder
+        return inside
+
+    @property
+    def folder(self) -> str | None:
+        """Where relative paths begin; None: the current folder."""
+        return self._folder
 
 
 class TextOptions(Options):
@@ -96,8 +102,7 @@ def last_block(text: str, languages: Collection[str]) -> str | None:
 
     A block that a reply was cut off in ends with the reply. Takes time linear in the text.
     """
-    pieces = text.split(FENCE)[1::2]  # what stands after the first, third, ... fence
-    for piece in reversed(pieces):
+    for piece in reversed(text.split(FENCE)[1::2]):  # what stands after the first, third, ... fence
         language, newline, body = piece.partition("\n")
         if newline and language.strip().lower() in {"", *languages}:
             return body

@@ -143,9 +143,8 @@ class TaskStream:
         self, environment: Environment, category: str, seed: int, admission: Admission = ALL
     ) -> None:
         if not {c.name: c.trainable for c in environment.categories}[category]:
-            raise EnvironmentFault(
-                f"{environment.name}, category {category}: held out only, nothing to train on"
-            )
+            place = f"{environment.name}, category {category}"
+            raise EnvironmentFault(f"{place}: held out only, nothing to train on")
         self.environment, self.category, self._admission = environment, category, admission
         self._size = environment.size(category)
         self._offset = _first_index(seed)

@@ -12,7 +12,7 @@ import io
 import re
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext, redirect_stdout
+from contextlib import nullcontext, redirect_stdout, suppress
 from fractions import Fraction
 from functools import lru_cache
 from importlib.metadata import version
@@ -42,14 +42,12 @@ ENDLESS = 2**31 - 1  # what a data set is told as its size; costs nothing where 
 BOX = "box"  # the category of an environment's own `parameters`
 KEPT_CELLS = 1024  # building a data set takes from .01 ms (gcd) to 20 ms (spell_backward, .3 MB)
 KEPT_TASKS = 4096  # making a task anew costs from .01 ms (spell_backward) to 200 ms (knight_swap)
-
 LAID_OUT_SIZE = 2000  # of the data sets that are `LAID_OUT`
 
 # These draw from `random` or `numpy.random`, print, or write files, while they make a task (0.1.25, all looked at).
 DISTURBING = frozenset({"bf", "codeio", "list_functions", "pool_matrix"})
 
-# These print while they score (0.1.25).
-PRINTING = frozenset({"tower_of_hanoi"})
+PRINTING = frozenset({"tower_of_hanoi"})  # while they score (0.1.25)
 
 # These walk through sets of strings while they make a task, so that questions or answers depend on how the process
 # seeds the hashes of strings (0.1.25, all made in two processes and compared).
@@ -65,16 +63,9 @@ UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueErro
 # Scorers read line by line (0.1.25): they compare strings and numbers, in time linear in the answer, and evaluate no
 # text. Data sets that inherit the base class's comparison need no entry; any other is scored in a killable process.
 REVIEWED = frozenset(
-    {
-        "ab",
-        "chain_sum",
-        "circuit_logic",
-        "color_cube_rotation",
-        "dice",
-        "emoji_mystery",
-        "family_relationships",
-    }
-    | {"figlet_font", "game_of_life_halting", "letter_jumble", "needle_haystack", "number_sorting"}
+    {"ab", "chain_sum", "circuit_logic", "color_cube_rotation", "dice", "emoji_mystery"}
+    | {"family_relationships", "figlet_font", "game_of_life_halting", "letter_jumble"}
+    | {"needle_haystack", "number_sorting"}
     | {"palindrome_generation", "path_star", "products", "self_reference", "sentence_reordering"}
     | {"spell_backward", "word_sorting", "zebra_puzzles"}
 )
@@ -105,10 +96,11 @@ GENEROUS: Mapping[str, tuple[Callable[[str, str], bool], float]] = {
 }
 
 
-def _refuse_second(category: str, info: ValidationInfo) -> None:
+def _check_new(category: str, options: dict[str, Any], info: ValidationInfo) -> None:
     if category in (info.data.get("categories") or {}):
         there = "and there is one already: give that one another name"
         raise ValueError(f"makes a category {category!r}, {there}")
+    check_options(info.data["dataset"], category, options)
 
 
 class Config(TextOptions):
@@ -156,16 +148,14 @@ class Config(TextOptions):
     def _are_there(cls, levels: int | list[int] | None, info: ValidationInfo) -> int | list[int] | None:
         if levels is not None and "dataset" in info.data:
             for name, options in level_options(library(), info.data["dataset"], levels).items():
-                _refuse_second(name, info)
-                check_options(info.data["dataset"], name, options)
+                _check_new(name, options, info)
         return levels
 
     @field_validator("parameters")
     @classmethod
     def _make_a_box(cls, ranges: dict[str, Any] | None, info: ValidationInfo) -> dict[str, Any] | None:
         if ranges is not None and "dataset" in info.data:
-            _refuse_second(BOX, info)
-            check_options(info.data["dataset"], BOX, {"parameters": ranges})
+            _check_new(BOX, {"parameters": ranges}, info)
         return ranges
 
     @property
@@ -185,14 +175,12 @@ class ReasoningGym(Environment):
         self.max_tokens, self.max_prompt_tokens = config.max_tokens, config.max_prompt_tokens
         self._config = config
         self._option_sets = config.option_sets
-        self._boxes = {
-            category: box_of_category(config.dataset, category, options)
-            for category, options in self._option_sets.items()
-            if "parameters" in options
-        }
-        self._datasets = {
-            category: self._build(category) for category in self._option_sets if category not in self._boxes
-        }
+        self._boxes, self._datasets = dict[str, Box](), dict[str, Any]()
+        for category, options in self._option_sets.items():
+            if "parameters" in options:
+                self._boxes[category] = box_of_category(config.dataset, options)
+            else:
+                self._datasets[category] = self._build(category)
         self._cell_dataset = lru_cache(maxsize=KEPT_CELLS)(self._build)
         # the base class looks whether an answer is the reference answer, or contains it
         own, base = library().DATASETS[config.dataset][0], library().ProceduralDataset
@@ -208,18 +196,14 @@ class ReasoningGym(Environment):
     @property
     def categories(self) -> list[Category]:
         """The named option sets of the spec, in its order; a box tells its ranges."""
-        return [
-            Category(
-                name,
-                options.get("trainable", True),
-                {key: value for key, value in options.items() if key not in ("trainable", "parameters")}
-                | options.get("parameters", {}),
-            )
-            for name, options in self._option_sets.items()
-        ]
+        found = []
+        for name, options in self._option_sets.items():
+            own = {key: value for key, value in options.items() if key not in ("trainable", "parameters")}
+            ranges = options.get("parameters", {})
+            found.append(Category(name, options.get("trainable", True), {**own, **ranges}))
+        return found
 
     def box(self, category: str) -> Box | None:
-        """Give the box of a category with `parameters`."""
         return self._boxes.get(category)
 
     def size(self, category: str) -> int | None:
@@ -240,20 +224,15 @@ class ReasoningGym(Environment):
         if answer is None:
             return Score.of(0.0)
         entry, dataset = task.data["entry"], self._config.dataset
-        try:
-            with redirect_stdout(io.StringIO()) if dataset in PRINTING else nullcontext():
-                value = float(self._dataset(task.category, task.index).score_answer(answer, entry))
-        except UNREADABLE:
-            if dataset not in RAISING:
-                raise
-            value = 0.0
+        value, silent = 0.0, redirect_stdout(io.StringIO()) if dataset in PRINTING else nullcontext()
+        with silent, suppress(*UNREADABLE if dataset in RAISING else ()):
+            value = float(self._dataset(task.category, task.index).score_answer(answer, entry))
         same, credit = GENEROUS.get(dataset, (None, 0.0))
         if same is not None and value >= CORRECT_AT and not same(answer, entry["answer"]):
             value = credit
         return Score.of(value)
 
     def _dataset(self, category: str, index: int) -> Any:
-        """Find the data set that a task is of."""
         box = self._boxes.get(category)
         return self._datasets[category] if box is None else self._cell_dataset(category, box.cell(index))
 
@@ -283,5 +262,4 @@ class ReasoningGym(Environment):
 
 
 def create(name: str, config: Config) -> ReasoningGym:
-    """Build the environment of a spec's entry."""
     return ReasoningGym(name, config)

@@ -1,9 +1,8 @@
 """Options of reasoning_gym's data sets as a spec gives them: by name, by level, or as ranges that make a box.
 
-`levels: 4` takes the levels of the data set's own curriculum. A level sets the options that the curriculum moves; where
-it gives them as a range, a level reaches from the easiest value to its own (the library's default), so that tasks of a
-level may be as easy as those below it. `parameters: {min_value + max_value: [1, 90]}` makes a box: a dimension may set
-several options to the same value, their names joined by "+".
+`levels: 4` takes the levels of the data set's own curriculum; where that gives an option as a range, a level reaches
+from the easiest value to its own (the library's default). `parameters: {min_value + max_value: [1, 90]}` makes a box: a
+dimension may set several options to the same value, their names joined by "+".
 """
 
 from __future__ import annotations
@@ -11,16 +10,15 @@ from __future__ import annotations
 import difflib
 import io
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import chdir, contextmanager, redirect_stdout
 from tempfile import TemporaryDirectory
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from environments.boxes import Box, Values
-from environments.contracts import EnvironmentFault
+from environments.contracts import import_extra
 
 LEVEL = "level"  # the key that holds a category's level, beside the options
 OURS = ("trainable", "parameters", LEVEL)  # keys of a category that are no options of the data set
@@ -32,25 +30,16 @@ REFUSALS = (AssertionError, TypeError, ValueError)  # what a data set raises at 
 LAID_OUT = frozenset({"acre", "gsm_symbolic", "list_functions", "word_ladder"})
 
 
-def library() -> ModuleType:
+def library() -> Any:
     """Import `reasoning_gym.factory`; raises EnvironmentFault if it is not installed."""
-    try:
-        with undisturbed(0):  # something that it imports draws from `random`
-            import reasoning_gym.factory
-    except ModuleNotFoundError as error:
-        raise EnvironmentFault(
-            f"environments of type reasoning_gym need the package reasoning-gym ({error});"
-            " install it with: pip install 'evergreen-rl[reasoning-gym]'"
-        ) from error
-    return reasoning_gym.factory  # type: ignore[no-any-return]
+    needs = "environments of type reasoning_gym need the package reasoning-gym"
+    with undisturbed(0):  # something that it imports draws from `random`
+        return import_extra("reasoning_gym.factory", needs, "'evergreen-rl[reasoning-gym]'")
 
 
 @contextmanager
 def undisturbed(seed: int) -> Iterator[None]:
-    """Lend the library the global generators, seeded, and take them back; keep its prints and files to itself.
-
-    So a task is a function of its index here too. Costs .1 ms and more, hence only where it is needed.
-    """
+    """Lend the library the global generators, seeded, and keep its prints and files to itself; costs .1 ms and more."""
     python_state, numpy_state = random.getstate(), np.random.get_state()
     random.seed(seed)
     np.random.seed(seed)
@@ -70,7 +59,7 @@ def of_the_data_set(options: Mapping[str, Any]) -> dict[str, Any]:
 # --- levels ----------------------------------------------------------------------------------------------
 
 
-def level_options(library: ModuleType, dataset: str, levels: int | list[int]) -> dict[str, dict[str, Any]]:
+def level_options(library: Any, dataset: str, levels: int | list[int]) -> dict[str, dict[str, Any]]:
     """Options of each level by the name of its category, `level` among them; a number means that many, from 0.
 
     Raises ValueError if the data set has no levels, or not all of these; the message says what to do.
@@ -90,17 +79,13 @@ def level_options(library: ModuleType, dataset: str, levels: int | list[int]) ->
     return {f"{LEVEL}-{level}": {**there[level], LEVEL: level} for level in wanted}
 
 
-def _of_level(library: ModuleType, dataset: str, level: int) -> dict[str, Any]:
+def _of_level(library: Any, dataset: str, level: int) -> dict[str, Any]:
     """Options that a level sets; one that has no such level is set to its last."""
     curriculum = library.create_curriculum(dataset)
     curriculum.set_global_level(level)
-    made = curriculum.generate_configuration()
-    names = [
-        getattr(field, place)
-        for field in curriculum.attributes.values()
-        for place in ("field_name", "lower_field_name", "upper_field_name")
-        if hasattr(field, place)
-    ]
+    made, places = curriculum.generate_configuration(), ("field_name", "lower_field_name", "upper_field_name")
+    fields = curriculum.attributes.values()
+    names = [getattr(field, place) for field in fields for place in places if hasattr(field, place)]
     return {name: getattr(made, name) for name in names}
 
 
@@ -108,7 +93,6 @@ def _of_level(library: ModuleType, dataset: str, level: int) -> dict[str, Any]:
 
 
 def _options_of(name: str) -> list[str]:
-    """List the options that a dimension sets."""
     return [part.strip() for part in name.split(JOIN)]
 
 
@@ -122,64 +106,52 @@ def values_text(values: Values) -> str:
     return ", ".join(f"{name} = {value:g}" for name, value in values.items())
 
 
-def _box_of(ranges: Any, is_real: Callable[[str], bool]) -> Box:
-    """Make the box of some ranges, in their order; a dimension is whole where both ends are and no option is real."""
+def box_of_category(dataset: str, options: Mapping[str, Any]) -> Box:
+    """Make the box of a category's ranges, in their order; ValueError if they cannot be used, or not by this data set.
+
+    A dimension is whole where both ends of its range are, and no option that it sets is real.
+    """
+    if dataset in LAID_OUT:
+        raise ValueError(
+            f"{dataset} lays out all its tasks when it is built, and a box would do that for"
+            " every value; give `categories` instead of `parameters`"
+        )
+    ranges = options["parameters"]
     if not isinstance(ranges, Mapping) or not 0 < len(ranges) <= MOST_PARAMETERS:
         raise ValueError(
             f"parameters names 1 to {MOST_PARAMETERS} options with their ranges, like {{max_value: [10, 90]}},"
             f" not {ranges!r}"
         )
     for name, ends in ranges.items():
-        is_range = isinstance(ends, list | tuple) and len(ends) == 2
-        if not is_range or not all(
-            isinstance(end, int | float) and not isinstance(end, bool) for end in ends
-        ):
+        if not isinstance(ends, list | tuple) or len(ends) != 2 or not all(map(_is_number, ends)):
             raise ValueError(f"{name}: expected a range [least, most], two numbers, found {ends!r}")
     named = [option for name in ranges for option in _options_of(name)]
     twice = sorted({option for option in named if named.count(option) > 1})
     if twice:
         raise ValueError(f"the option {twice[0]!r} has two ranges; keep one")
-    return Box(
-        names=tuple(ranges),
-        low=tuple(ends[0] for ends in ranges.values()),
-        high=tuple(ends[1] for ends in ranges.values()),
-        whole=tuple(
-            all(isinstance(end, int) for end in ends) and not any(map(is_real, _options_of(name)))
-            for name, ends in ranges.items()
-        ),
-    )
-
-
-def box_of_category(dataset: str, category: str, options: Mapping[str, Any]) -> Box:
-    """Make the box of a category's ranges.
-
-    Raises ValueError if the ranges cannot be used, or this data set can have none like them.
-    """
-    if dataset in LAID_OUT:
-        raise ValueError(
-            f"category {category!r}: {dataset} lays out all its tasks when it is built, and a box would do that for"
-            " every value; give `categories` instead of `parameters`"
-        )
-    try:
-        box = _box_of(options["parameters"], lambda option: _kind(dataset, option) is float)
-    except ValueError as error:
-        raise ValueError(f"category {category!r}: {error}") from error
+    kinds = {name: [_kind(dataset, option) for option in _options_of(name)] for name in ranges}
+    low, high = zip(*ranges.values(), strict=True)
+    whole = [float not in kinds[name] and {type(end) for end in ranges[name]} == {int} for name in ranges]
+    box = Box(names=tuple(ranges), low=low, high=high, whole=tuple(whole))
     if "size" in options:
-        raise ValueError(f"category {category!r}: a box never ends; leave out its size")
-    for option in (option for name in box.names for option in _options_of(name)):
-        _check_known(dataset, category, option)
+        raise ValueError("a box never ends; leave out its size")
+    for option in named:
+        _check_known(dataset, option)
         if option in options:
-            raise ValueError(f"category {category!r}: {option} has a value and a range; keep one of them")
+            raise ValueError(f"{option} has a value and a range; keep one of them")
         if option in ("seed", "size") or _kind(dataset, option) is None:
             raise ValueError(
-                f"category {category!r}: {option} is no number that {dataset} asks its questions by, so it can have no"
+                f"{option} is no number that {dataset} asks its questions by, so it can have no"
                 " range; give `categories` with its values"
             )
-    for name, whole in zip(box.names, box.whole, strict=True):
-        if not whole and any(_kind(dataset, option) is int for option in _options_of(name)):
-            fault = f"{name} takes whole numbers; write the range without a point"
-            raise ValueError(f"category {category!r}: {fault}")
+    for name, is_whole in zip(box.names, box.whole, strict=True):
+        if not is_whole and int in kinds[name]:
+            raise ValueError(f"{name} takes whole numbers; write the range without a point")
     return box
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _kind(dataset: str, option: str) -> type | None:
@@ -196,42 +168,44 @@ def _kind(dataset: str, option: str) -> type | None:
 
 
 def check_options(dataset: str, category: str, options: Mapping[str, Any]) -> None:
-    """Check the options of a category, and every corner where they make a box.
+    """Check the options of a category, and every corner where they make a box; ValueError names category and fault."""
+    try:
+        _check_options(dataset, options)
+    except ValueError as error:
+        raise ValueError(f"category {category!r}: {error}") from error
 
-    Raises ValueError if the data set does not have an option, or refuses a value; the message names the category.
-    """
+
+def _check_options(dataset: str, options: Mapping[str, Any]) -> None:
     if not isinstance(options.get("trainable", True), bool):
-        raise ValueError(f"category {category!r}: trainable is true or false, not {options['trainable']!r}")
-    level = options.get(LEVEL, 0)
-    if isinstance(level, bool) or not isinstance(level, int | float):
-        raise ValueError(f"category {category!r}: level is a number, not {level!r}")
+        raise ValueError(f"trainable is true or false, not {options['trainable']!r}")
+    if not _is_number(level := options.get(LEVEL, 0)):
+        raise ValueError(f"level is a number, not {level!r}")
     own = of_the_data_set(options)
     for option in own:
-        _check_known(dataset, category, option)
+        _check_known(dataset, option)
     if "parameters" not in options:
         try:
             return _try(dataset, own)
         except REFUSALS as error:
-            raise ValueError(f"category {category!r}: {dataset} refuses its options: {error}") from error
-    box = box_of_category(dataset, category, options)
+            raise ValueError(f"{dataset} refuses its options: {error}") from error
+    box = box_of_category(dataset, options)
     for cell in box.corners():
         corner = spread(box.values(cell))
         try:
             _try(dataset, {**own, **corner})
         except REFUSALS as error:
             raise ValueError(
-                f"category {category!r}: {dataset} refuses the corner {values_text(corner)} of its parameters: {error};"
+                f"{dataset} refuses the corner {values_text(corner)} of its parameters: {error};"
                 " narrow a range, set what depends on it to fit all of it, or join names by '+' to keep them equal"
             ) from error
 
 
-def _check_known(dataset: str, category: str, option: str) -> None:
+def _check_known(dataset: str, option: str) -> None:
     known = sorted(library().DATASETS[dataset][1].__dataclass_fields__)
     if option not in known:
         near = difflib.get_close_matches(option, known, n=1)
         hint = f"did you mean {near[0]}? It has" if near else "it has"
-        hint += f": {', '.join(known)}"
-        raise ValueError(f"category {category!r}: {dataset} has no option {option!r}; {hint}")
+        raise ValueError(f"{dataset} has no option {option!r}; {hint}: {', '.join(known)}")
 
 
 def _try(dataset: str, options: Mapping[str, Any]) -> None:

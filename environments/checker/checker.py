@@ -1,4 +1,8 @@
-"""The checker: every check of an environment, made in processes of its own, and the report of what they found."""
+"""The checker: every check of an environment, made in processes of its own, and the report of what they found.
+
+Whatever happens to the environment happens there and can be ended. Questions travel as pickles of our own types;
+answers as JSON, so that nothing of the environment's is ever unpacked on the asking side.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,8 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from environments.checker import environment, scores, tasks
 from environments.checker.context import CheckContext, CheckLimits
@@ -37,14 +40,14 @@ END_S = 5.0  # for a process to be gone once its connection is
 SAY_S = 1.0
 PRINTED = 2000  # bytes of what was printed that are looked at
 PIECE = 2**16  # bytes read at once
+UNSAID = "the environment"  # where nothing was said of the call that is made
 MEMORY_GIB = 8  # of writable memory, for building and tasks; scores have their own limit
 
 Progress = Callable[[str], None]
 Answer = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(NamedTuple):
     """One thing that is looked at."""
 
     doing: str  # in words: "making tasks"
@@ -75,9 +78,7 @@ def check(
     patience_s: float = 60.0,
     progress: Progress | None = None,
 ) -> list[Finding]:
-    """Check an environment, in processes of its own; errors come first.
-
-    Nothing the environment does reaches the caller: what crashes, hangs, prints or exits becomes a finding.
+    """Check an environment, in processes of its own: what crashes, hangs, prints or exits is a finding; errors first.
 
     Args:
         source: its recipe: name, type, options.
@@ -107,8 +108,6 @@ def examine(
 
 
 class _Examination:
-    """One examination: findings and the last answer, as they come in."""
-
     def __init__(self, source: EnvironmentSource, limits: CheckLimits, progress: Progress) -> None:
         self._source, self._limits, self._progress = source, limits, progress
         self._findings: list[Finding] = []
@@ -117,7 +116,7 @@ class _Examination:
     def report(self) -> CheckReport:
         self._check_in_one_process()
         if prints := self._answer["prints"]:  # the same tasks, where hashes are seeded otherwise
-            with SandboxProcess(__name__, self._source, self._limits, self._at, hash_seed=2) as process:
+            with SandboxProcess(self._source, self._limits, self._at, hash_seed=2) as process:
                 self._ask(process, "second process", SECOND_PROCESS, prints)
         return CheckReport(
             self._source.name,
@@ -129,7 +128,7 @@ class _Examination:
 
     def _check_in_one_process(self) -> None:
         """Make all checks in one process; if it is lost, the others are left out: they would fare no better."""
-        with SandboxProcess(__name__, self._source, self._limits, self._at, hash_seed=1) as process:
+        with SandboxProcess(self._source, self._limits, self._at, hash_seed=1) as process:
             for name, check in CHECKS.items():
                 answer = self._ask(process, name, check)
                 if answer is None:
@@ -140,7 +139,6 @@ class _Examination:
                     return
 
     def _ask(self, process: SandboxProcess, name: str, check: Check, *arguments: Any) -> Answer | None:
-        """Have a check made and keep what it found; None when the process is lost."""
         self._doing = check.doing
         self._progress(check.doing)
         try:
@@ -171,27 +169,20 @@ class Lost(Exception):
 
 
 class SandboxProcess:
-    """The asking side; a context manager, which kills the process in the end.
+    """A process in which `serve` answers; a context manager, which kills it in the end.
 
-    `serve(handle)` of `module` answers in the process, which seeds the hashes of strings with `hash_seed` unless the
-    caller's variables say so. `at` is called with what comes next before every call that could hang.
+    It seeds the hashes of strings with `hash_seed` unless the caller's variables say so. `at` is called with what comes
+    next before every call that could hang.
     """
 
-    def __init__(
-        self,
-        module: str,
-        source: EnvironmentSource,
-        limits: CheckLimits,
-        at: Callable[[str], None],
-        hash_seed: int,
-    ) -> None:
+    def __init__(self, source: EnvironmentSource, limits: CheckLimits, at: Progress, hash_seed: int) -> None:
         self._limits, self._at, self._where = limits, at, ""
         self._printed = b""  # since the last time that somebody asked, only the beginning
         self._connection, theirs = Pipe()
         self._output, printing = Pipe(duplex=False)
         with theirs, printing:
             self._process = subprocess.Popen(
-                command(module, theirs.fileno()),
+                command(__name__, theirs.fileno()),
                 stdin=subprocess.DEVNULL, stdout=printing.fileno(), stderr=subprocess.STDOUT,
                 pass_fds=[theirs.fileno()], start_new_session=True,
                 env={"PYTHONHASHSEED": str(hash_seed), **os.environ},
@@ -202,11 +193,11 @@ class SandboxProcess:
     def ask(self, check: str, *arguments: Any) -> Answer:
         """Have a check made; raises Lost if it hangs, or has ended the process."""
         self._where = ""
-        end = time.monotonic() + TOTAL * self._limits.patience_s
+        over_at = time.monotonic() + TOTAL * self._limits.patience_s
         try:
             self._connection.send((check, arguments))
             while True:
-                self._wait(end)
+                self._wait(over_at)
                 answer: Answer = json.loads(self._connection.recv_bytes())
                 if "at" not in answer:
                     return answer
@@ -218,7 +209,7 @@ class SandboxProcess:
                 how = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
             except subprocess.TimeoutExpired:
                 how = "it closed what connects it to us"
-            raise Lost("ends-process", f"{self._at_words()} ends the process ({how})") from error
+            raise Lost("ends-process", f"{self._where or UNSAID} ends the process ({how})") from error
 
     def printed(self) -> str:
         """Give what was written to the terminal since the last time, the beginning of it."""
@@ -226,21 +217,20 @@ class SandboxProcess:
         text, self._printed = self._printed[:PRINTED].decode(errors="replace"), b""
         return text
 
-    def _wait(self, end: float) -> None:
+    def _wait(self, over_at: float) -> None:
         """Wait for the next word, saying now and then what is waited for."""
         patience_s = self._limits.patience_s
-        give_up = time.monotonic() + patience_s
-        while self._connection not in (
-            heard := wait([self._connection, self._output], min(SAY_S, patience_s))
-        ):
+        give_up_at = time.monotonic() + patience_s
+        both = [self._connection, self._output]
+        while self._connection not in (heard := wait(both, min(SAY_S, patience_s))):
             if heard:
                 self._take_output()
             else:
                 self._at(self._where)
-            if time.monotonic() > end:
+            if time.monotonic() > over_at:
                 raise Lost("hangs", f"the check was not over after {TOTAL * patience_s:g} s")
-            if time.monotonic() > give_up:
-                raise Lost("hangs", f"{self._at_words()} does not come back within {patience_s:g} s")
+            if time.monotonic() > give_up_at:
+                raise Lost("hangs", f"{self._where or UNSAID} does not come back within {patience_s:g} s")
 
     def _take_output(self) -> None:
         """Read what was printed so far, so that nobody waits to print; only its beginning is kept."""
@@ -248,14 +238,10 @@ class SandboxProcess:
             while data := os.read(self._output.fileno(), PIECE):
                 self._printed = (self._printed + data)[:PRINTED]
 
-    def _at_words(self) -> str:
-        return self._where or "the environment"
-
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Kill the process and whatever it started."""
         self._process.terminate()
         end(self._process)
         self._connection.close()
@@ -278,24 +264,18 @@ def serve(handle: int) -> None:
     while True:
         name, arguments = connection.recv()
         findings = run_check(CHECKS.get(name, SECOND_PROCESS), context, *arguments)
-        send(
-            {
-                "findings": [vars(finding) for finding in findings],
-                "is_built": context.is_built,
-                "facts": context.facts,
-                "prints": context.prints,
-                "counts": [vars(counts) for counts in context.counts.values()],
-            }
-        )
+        answer = {"is_built": context.is_built, "facts": context.facts, "prints": context.prints}
+        counts = [vars(facts) for facts in context.counts.values()]
+        send({"findings": [vars(finding) for finding in findings], "counts": counts, **answer})
 
 
 def run_check(check: Check, context: CheckContext, *arguments: Any) -> list[Finding]:
     """Make one check: whatever the environment does, short of ending or blocking the process, ends in a finding."""
-    before = environment.SideEffects.now()
+    before = environment.surroundings()
     try:
         check.run(context, *arguments)
     except BaseException as error:  # foreign code may raise anything, and this process is there for it
         context.find("raises", f"{check.doing}: {error_text(error)}")
-    for rule, change in before.changes(environment.SideEffects.now()):
+    for rule, change in environment.side_effects(before, environment.surroundings()):
         context.find(rule, f"{change} ({check.doing})")
     return context.take()

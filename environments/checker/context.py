@@ -13,6 +13,7 @@ from environments.scoring import ScoringJob, ScoringOptions
 from environments.sources import EnvironmentSource
 
 ScoreElsewhere = Callable[[Sequence[ScoringJob]], list[Turn]]
+Tell = Callable[[str], None]
 Prints = Mapping[str, Mapping[str, list[str]]]  # category: index as text: fingerprints of the task's parts
 
 LEAST_S = 0.5  # for one category, however many there are
@@ -32,18 +33,13 @@ class CheckLimits:
 class CheckContext:
     """What the checks share. Each attribute is filled by the check that is first to know it.
 
-    `score_elsewhere` scores completions in a process of their own; `at` is called with what comes next before every
-    call that could hang.
+    `score_elsewhere` scores in a process of its own; `at` is called with what comes next before calls that could hang.
     """
 
     environment: Environment  # from the first check on: without one, no other check runs
 
     def __init__(
-        self,
-        source: EnvironmentSource,
-        limits: CheckLimits,
-        score_elsewhere: ScoreElsewhere,
-        at: Callable[[str], None],
+        self, source: EnvironmentSource, limits: CheckLimits, score_elsewhere: ScoreElsewhere, at: Tell
     ) -> None:
         self.source, self.limits, self.score_elsewhere, self.at = source, limits, score_elsewhere, at
         self.is_built = False
@@ -65,10 +61,7 @@ class CheckContext:
         excerpt: str | None = None,
         severity: Severity | None = None,
     ) -> None:
-        """Add a finding; of those alike in a category the first of the worst is kept and the others are counted.
-
-        What an earlier check found already is not said again.
-        """
+        """Add a finding, unless an earlier check did; of those alike in a category the worst is kept, and counted."""
         if (rule, category) in self._reported:
             return
         found = finding_of(rule, sentence, category, index, excerpt, severity)
@@ -78,9 +71,11 @@ class CheckContext:
             found = replace(found if is_worse else known, times=known.times + 1)
         self._findings[rule, category] = found
 
-    def find_in(self, task: Task, rule: str, sentence: str, excerpt: str | None = None) -> None:
+    def find_in(
+        self, task: Task, rule: str, words: str, excerpt: str | None = None, severity: Severity | None = None
+    ) -> None:
         """Add a finding about a task."""
-        self.find(rule, sentence, task.category, task.index, excerpt)
+        self.find(rule, words, task.category, task.index, excerpt, severity)
 
     def take(self) -> list[Finding]:
         """Hand over the findings since the last time."""

@@ -1,7 +1,4 @@
-"""Rules of the checker, and findings: one sentence of what breaks a rule, and the remedy.
-
-Foreign text in a finding is quoted, never trusted.
-"""
+"""Rules of the checker, and findings: one sentence of what breaks a rule, foreign text quoted, and the remedy."""
 
 from __future__ import annotations
 
@@ -115,7 +112,6 @@ class Finding:
     times: int = 1  # how often it was found in this category
 
     def __str__(self) -> str:
-        """Say where, what, and what to do, in one line."""
         return f"{self.severity}: {self.place()}{self.text()}; {self.remedy}"
 
     def place(self) -> str:

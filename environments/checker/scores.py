@@ -1,4 +1,4 @@
-"""Checks of scores: their form, that they are the same twice and elsewhere, and what they are for which reply.
+"""Checks of scores and episodes: their form, that they are the same twice and elsewhere, what which reply is worth.
 
 The replies: the reference answer, nothing, wrong answers, and texts that break verifiers. Each is scored in a scoring
 process first, where it can be cut off; only one that came back from there is scored in this process too.
@@ -26,10 +26,8 @@ from environments.options import FRAMES
 from environments.scoring import ScoringJob
 from environments.scoring.jobs import NO_REPLY, play
 
-REFERENCE, EMPTY, OTHER, SEVERAL, PROMPT, NOUGHT = (
-    "the reference answer", "an empty reply", "another task's answer", "several answers at once", "the prompt itself",
-    "a bare 0",
-)  # fmt: skip
+REFERENCE, EMPTY, NOUGHT = "the reference answer", "an empty reply", "a bare 0"
+OTHER, SEVERAL, PROMPT = "another task's answer", "several answers at once", "the prompt itself"
 
 NUM_EMPTY, NUM_OTHER, NUM_SEVERAL, NUM_HOSTILE = 8, 16, 4, 2  # tasks of a category that are tried
 
@@ -78,9 +76,7 @@ class TrialReply:
     kind: str
     completion: str
 
-    @property
-    def words(self) -> str:
-        """Say which it is."""
+    def __str__(self) -> str:
         return f"{self.kind} to task {self.task.index} of category {quoted(self.task.category)}"
 
 
@@ -102,10 +98,8 @@ def trials(tasks: Sequence[Task]) -> list[TrialReply]:
         texts += [(task, kind, text) for kind, text in HOSTILE.items()]
         texts.append((task, PROMPT, task.messages[-1]["content"]))
     for task, kind, text in texts:
-        if not _is_answer(
-            task, text
-        ):  # between the marks in which the verifier looks for an answer, if it does
-            answer = task.answer or ""
+        if not _is_answer(task, text):
+            answer = task.answer or ""  # whose marks are those between which the verifier looks, if it does
             frames = [one for one in FRAMES if answer.startswith(one[0]) and answer.endswith(one[1])]
             begin, end = frames[0] if frames else ("", "")
             tried.append(TrialReply(task, kind, f"{begin}{text}{end}"))
@@ -133,37 +127,34 @@ def check_scores(context: CheckContext) -> None:
         round_.results.clear()
         if fingerprint([task_fingerprints(task) for task in tasks]) != before:
             context.find("score-changes-task", "scoring changes the task", category)
-    if not round_.seconds:
-        return
-    context.facts["score_ms"] = ms = median(round_.seconds) * 1000
-    timeout_ms, in_process = context.limits.scoring.timeout_s * 1000, context.environment.scores_in_process
-    if in_process and ms > SLOW_MS:
-        context.find("score-slow", f"scoring in process takes {ms:.0f} ms a reply, and the trainer waits")
-    elif not in_process and ms > timeout_ms / LIMIT_SHARE:
-        context.find("score-near-limit", f"a score takes {ms:.0f} ms, its limit is {timeout_ms:.0f} ms")
+    if round_.seconds:
+        context.facts["score_ms"] = ms = median(round_.seconds) * 1000
+        timeout_ms, in_process = (
+            context.limits.scoring.timeout_s * 1000,
+            context.environment.scores_in_process,
+        )
+        if in_process and ms > SLOW_MS:
+            context.find("score-slow", f"scoring in process takes {ms:.0f} ms a reply, and the trainer waits")
+        elif not in_process and ms > timeout_ms / LIMIT_SHARE:
+            context.find("score-near-limit", f"a score takes {ms:.0f} ms, its limit is {timeout_ms:.0f} ms")
 
 
 class _Round:
-    """The scores of one environment, as they come in."""
-
     def __init__(self, context: CheckContext) -> None:
-        self._context, self.num_cut_off = context, 0
+        self._context, self.num_cut_off, self._is_warm = context, 0, False
         self.tried: set[str] = set()  # kinds of reply
         self._stuck: set[str] = set()  # kinds of reply that were cut off; once is enough
         self.seconds: list[float] = []  # that scoring a reference answer in this process took
         self.results: list[tuple[TrialReply, Score]] = []
-        self._is_warm = False
 
     def play(self, chunk: Sequence[TrialReply]) -> None:
-        """Score some replies elsewhere, and those that came back here."""
         self.tried |= {trial.kind for trial in chunk}
         chunk = [trial for trial in chunk if trial.kind not in self._stuck]
         for trial, turn in zip(chunk, self._score_elsewhere(chunk), strict=True):
             if turn.score is not None and turn.score.reason in TROUBLE:
                 self.num_cut_off += 1
                 self._stuck.add(trial.kind)
-                rule, words = TROUBLE[turn.score.reason]
-                find(self._context, rule, words, trial)
+                find(self._context, *TROUBLE[turn.score.reason], trial)
                 continue
             self._score_here(trial, turn)
             if turn.score is not None and turn.done:  # else the episode goes on: see the check of episodes
@@ -173,7 +164,7 @@ class _Round:
         """Score in a scoring process; measure whether what hangs is cut off in time."""
         if not chunk:
             return []
-        self._context.at(chunk[0].words)
+        self._context.at(str(chunk[0]))
         begun_at = time.monotonic()
         jobs = [ScoringJob(trial.task, (trial.completion,)) for trial in chunk]
         turns = self._context.score_elsewhere(jobs)
@@ -185,7 +176,7 @@ class _Round:
 
     def _score_here(self, trial: TrialReply, elsewhere: Turn) -> None:
         """Score in this process, look at the score as it was returned, and compare."""
-        self._context.at(trial.words)
+        self._context.at(str(trial))
         job = ScoringJob(trial.task, (trial.completion,))
         begun_at = time.monotonic()
         first = play(self._context.environment, job)
@@ -241,12 +232,10 @@ def find(
     is_survived = trial.kind not in (REFERENCE, EMPTY) and not context.environment.scores_in_process
     if severity is None and is_survived and rule in ("score-raises", "score-hangs", "score-crashes"):
         severity = "warning"
-    task = trial.task
-    context.find(rule, f"{trial.kind} {words}", task.category, task.index, quoted(trial.completion), severity)
+    context.find_in(trial.task, rule, f"{trial.kind} {words}", quoted(trial.completion), severity)
 
 
 def _check_expectations(context: CheckContext, results: Sequence[tuple[TrialReply, Score]]) -> None:
-    """Compare the scores of a category with what they ought to be."""
     for trial, score in results:
         if score.reason is not None:
             if score.reason.startswith("raised "):
@@ -325,7 +314,7 @@ def _episode_fault(episode: object, task: Task) -> str | None:
     messages: object = getattr(episode, "messages", None)
     if not isinstance(messages, tuple) or not messages:
         return f"the episode's messages must be a tuple of at least one, found {quoted(repr(messages))}"
-    fault = next((fault for message in messages if (fault := message_fault(message))), None)
+    fault = next(filter(None, map(message_fault, messages)), None)
     if fault is None and [dict(message) for message in messages] != [dict(m) for m in task.messages]:
         return "the episode's messages are others than the task's, which are what the policy reads"
     return fault
@@ -347,8 +336,7 @@ def _check_turns(context: CheckContext, task: Task, script: Iterator[str]) -> bo
             for fault in form_faults(played):
                 context.find_in(task, "score-form", f"in turn {number}, {fault}")
             if _facts(played) != _facts(replayed):
-                sentence = f"turn {number} is another when replayed"
-                context.find_in(task, "episode-replay", sentence)
+                context.find_in(task, "episode-replay", f"turn {number} is another when replayed")
         for fault in filter(None, map(message_fault, replayed.messages)):
             context.find_in(task, "episode", f"in turn {number}, {fault}")
         if replayed.done:
@@ -372,10 +360,8 @@ def _report_unscorable(context: CheckContext, task: Task, number: int, reason: s
         rule, words = "score-form", "ends without a score"
     # elsewhere a turn that cannot be scored costs one sample, in process it may cost a run
     is_survived = rule != "score-form" and not context.environment.scores_in_process
-    severity: Severity | None = "warning" if is_survived else None
-    context.find(rule, f"turn {number} {words}", task.category, task.index, severity=severity)
+    context.find_in(task, rule, f"turn {number} {words}", severity="warning" if is_survived else None)
 
 
 def _facts(turn: Turn) -> list[object]:
-    """Give what the policy and the trainer see of a turn."""
     return [[dict(message) for message in turn.messages], turn.score and turn.score.value, bool(turn.done)]

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from functools import lru_cache
 from itertools import combinations
@@ -55,19 +56,14 @@ class Countdown(AnswerReward):
         self._format_value = config.format_value
 
     def judge(self, answer: str, attempt: Attempt) -> Score:
-        """Read the expression, look at its numbers, work it out."""
         numbers, target = _problem(attempt.truth)
         text, equals, result = answer.partition("=")
-        if equals and result.strip() != str(target):
-            return Score.of(0.0)
-        try:
-            expression = ArithmeticExpression(text)
-            if sorted(expression.numbers) != sorted(numbers):
-                return Score.of(0.0)
-            hit = expression.value() == target
-        except Malformed:
-            return Score.of(0.0)
-        return Score.of(1.0 if hit else self._format_value)
+        if not equals or result.strip() == str(target):
+            with suppress(Malformed):
+                expression = ArithmeticExpression(text)
+                if sorted(expression.numbers) == sorted(numbers):
+                    return Score.of(1.0 if expression.value() == target else self._format_value)
+        return Score.of(0.0)
 
     def check(self, truth: Any) -> None:
         """Refuse what is no problem; whether it has a solution is not looked at."""
@@ -80,7 +76,6 @@ class Countdown(AnswerReward):
 
 
 def _problem(truth: Any) -> tuple[tuple[int, ...], int]:
-    """Give the numbers and the target."""
     if not isinstance(truth, Mapping) or not {"numbers", "target"} <= set(truth):
         raise ValueError(f"expected a map with numbers and target as truth, found {truth!r}")
     given = truth["numbers"]
@@ -183,10 +178,11 @@ def expression_for(numbers: Sequence[int], target: int) -> str | None:
     up to five numbers.
     """
     ordered = tuple(sorted(numbers))
-    whole = _solve(ordered, target, True)
-    if whole is not None or len(ordered) > 5:
-        return _unwrapped(whole)
-    return _unwrapped(_solve(ordered, Fraction(target), False))
+    found = _solve(ordered, target, True)
+    if found is None and len(ordered) <= 5:
+        found = _solve(ordered, Fraction(target), False)
+    # without the outermost parentheses, which are always a pair around the whole
+    return found[1:-1] if found is not None and found.startswith("(") else found
 
 
 @lru_cache(maxsize=10_000)
@@ -204,7 +200,6 @@ def _solve(numbers: Numbers, target: Number, whole: bool) -> str | None:
 
 @lru_cache(maxsize=256)  # some 100 kB each for three numbers
 def _values(numbers: Numbers, whole: bool) -> dict[Number, str]:
-    """List all that numbers can come to, with an expression for each."""
     if len(numbers) == 1:
         return {numbers[0] if whole else Fraction(numbers[0]): str(numbers[0])}
     found: dict[Number, str] = {}
@@ -228,7 +223,6 @@ def _splits(numbers: Numbers) -> list[tuple[Numbers, Numbers]]:
 
 
 def _results(a: Number, b: Number, whole: bool) -> list[tuple[Number, str]]:
-    """All that two values can come to."""
     found: list[tuple[Number, str]] = [
         (a + b, "({} + {})"), (a - b, "({} - {})"), (b - a, "({1} - {0})"), (a * b, "({} * {})")
     ]  # fmt: skip
@@ -257,11 +251,5 @@ def _divided(a: Number, b: Number, whole: bool) -> Number:
     return a // b if whole else Fraction(a) / b
 
 
-def _unwrapped(text: str | None) -> str | None:
-    """Remove the outermost parentheses, which are always a pair around the whole."""
-    return text[1:-1] if text is not None and text.startswith("(") else text
-
-
 def create(config: Config) -> Countdown:
-    """Build the reward of a spec's section."""
     return Countdown(config)

@@ -10,10 +10,9 @@ import signal
 import socket
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from io import BufferedRWPair
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from environments.contracts import Environment, EnvironmentFault
 from environments.scoring.jobs import READY, ScoringJob, fault_bytes, play, turn_bytes, unscorable
@@ -26,8 +25,7 @@ Stream: TypeAlias = "BufferedRWPair[Any, Any]"
 is_starting = False  # while the trainer's script is imported, which must not start processes in turn
 
 
-@dataclass(frozen=True)
-class Setup:
+class Setup(NamedTuple):
     """The first message to a worker."""
 
     main: Mapping[str, Any]  # of the trainer's main module, as `multiprocessing.spawn` writes it
@@ -47,13 +45,10 @@ def serve(handle: int) -> None:
     warnings.simplefilter("ignore")
     with socket.socket(fileno=handle) as connection, connection.makefile("rwb") as stream:
         setup: Setup = pickle.loads(_receive(stream))
-        is_starting = (
-            True  # the trainer's script is imported, as by `multiprocessing`: a factory may be in it
-        )
+        is_starting = True  # the trainer's script is imported as by `multiprocessing`: a factory may be in it
         multiprocessing.spawn.prepare(dict(setup.main))
         is_starting = False
-        built: dict[str, Environment] = {}
-        faults: dict[str, str] = {}
+        built, faults = dict[str, Environment](), dict[str, str]()
         for source in pickle.loads(setup.sources):
             try:
                 built[source.name] = source.build()
@@ -62,20 +57,15 @@ def serve(handle: int) -> None:
         # What a score may take is beyond what is mapped by now; where the system does not say, the limit counts from 0.
         statm = Path("/proc/self/statm")
         mapped = int(statm.read_text().split()[0]) * resource.getpagesize() if statm.exists() else 0
-        limit_resources(
-            {
-                resource.RLIMIT_AS: mapped + int(setup.memory_gib * 2**30),
-                resource.RLIMIT_CORE: 0,
-                resource.RLIMIT_NOFILE: MAX_OPEN_FILES,
-            }
-        )
+        memory = mapped + int(setup.memory_gib * 2**30)
+        limits = {resource.RLIMIT_AS: memory, resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: MAX_OPEN_FILES}
+        limit_resources(limits)
         _send(stream, READY)
         while job := _receive(stream):
             _send(stream, _answer(pickle.loads(job), built, faults))
 
 
 def _answer(job: ScoringJob, built: Mapping[str, Environment], faults: Mapping[str, str]) -> bytes:
-    """Play a job's turn, or say why the environment cannot."""
     name = job.task.environment
     try:
         if name in faults:
@@ -91,7 +81,6 @@ def _answer(job: ScoringJob, built: Mapping[str, Environment], faults: Mapping[s
 
 
 def _receive(stream: Stream) -> bytes:
-    """Read a message; nothing at the end of all."""
     head = stream.read(LENGTH.size)
     return stream.read(LENGTH.unpack(head)[0]) if len(head) == LENGTH.size else b""
 

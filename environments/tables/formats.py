@@ -23,6 +23,7 @@ from environments.contracts import EnvironmentFault
 from environments.display import brief
 from environments.tables.row_file import LONGEST, InvalidRow, Row, RowFile, row_or_fault
 
+NO_JSON = "not valid JSON"
 BOM = b"\xef\xbb\xbf"
 JSON_SPACE = " \t\r\n"
 LONGEST_LINE = 2**26  # bytes; a file that was never cut into lines must not fill the memory
@@ -79,13 +80,13 @@ class JsonLines(TextRows):
         except UnicodeDecodeError as error:
             raise InvalidRow("not valid UTF-8", str(error)) from error
         except RecursionError as error:
-            raise InvalidRow("not valid JSON", "nested too deeply") from error
+            raise InvalidRow(NO_JSON, "nested too deeply") from error
         except json.JSONDecodeError as error:
-            raise InvalidRow("not valid JSON", f"{error.msg} at character {error.pos + 1}") from error
+            raise InvalidRow(NO_JSON, f"{error.msg} at character {error.pos + 1}") from error
         except ValueError as error:  # NaN, a number of thousands of digits
-            raise InvalidRow("not valid JSON", str(error)) from error
+            raise InvalidRow(NO_JSON, str(error)) from error
         if end < len(text):
-            raise InvalidRow("not valid JSON", f"more than one value, the second at character {end + 1}")
+            raise InvalidRow(NO_JSON, f"more than one value, the second at character {end + 1}")
         if not isinstance(row, dict):
             raise InvalidRow("not an object", f"expected {{...}}, found {json_type(row)}")
         return row
@@ -123,18 +124,14 @@ class Csv(TextRows):
 
     def _checked_header(self, found: list[str] | InvalidRow | None) -> list[str]:
         if found is None:
-            raise EnvironmentFault(
-                f"{self.name} is empty: expected the names of its columns in the first line"
-            )
+            wanted = "the names of its columns in the first line"
+            raise EnvironmentFault(f"{self.name} is empty: expected {wanted}")
         if isinstance(found, InvalidRow):
-            raise EnvironmentFault(
-                f"{self.name}: its first line, the names of the columns, cannot be read: {found}"
-            )
-        twice = sorted({name for name in found if found.count(name) > 1})
-        if twice:
-            raise EnvironmentFault(
-                f"{self.name} has several columns called {', '.join(map(repr, twice))}: rename them"
-            )
+            line = "its first line, the names of the columns"
+            raise EnvironmentFault(f"{self.name}: {line}, cannot be read: {found}")
+        if twice := sorted({name for name in found if found.count(name) > 1}):
+            listed = ", ".join(map(repr, twice))
+            raise EnvironmentFault(f"{self.name} has several columns called {listed}: rename them")
         return found
 
     def _named(self, fields: Sequence[str]) -> Row:
@@ -172,7 +169,6 @@ class _Lines:
                 yield raw
 
     def text(self, raw: bytes) -> str:
-        """Read the line given last."""
         if self.is_cut:
             raise _too_long()
         return raw.decode()
@@ -223,7 +219,7 @@ class ArrowRows(RowFile):
         """Read these columns only, and let go of the others."""
         super().narrow(columns)
         if "_table" in self.__dict__:
-            self.__dict__["_table"] = self._narrowed(self._table)
+            self._table = self._narrowed(self._table)
             self.__dict__.pop("_columns", None)
 
     def rows(self) -> Iterator[tuple[int, Row | InvalidRow]]:
@@ -257,8 +253,7 @@ class ArrowRows(RowFile):
         return table if wanted is None else table.select([n for n in table.column_names if n in wanted])
 
     def _require_once(self, names: Iterable[str]) -> None:
-        twice = sorted(name for name, n in Counter(names).items() if n > 1)
-        if twice:
+        if twice := sorted(name for name, n in Counter(names).items() if n > 1):
             raise EnvironmentFault(f"{self.name} has several columns called {', '.join(twice)}: rename them")
 
     @contextmanager

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ class InvalidRows:
 
     def add(self, file: str, line: int, invalid: InvalidRow, is_held_out: bool) -> None:
         """Add a row of a file; `line` counts from 1."""
-        key = (invalid.kind, is_held_out)
+        key = invalid.kind, is_held_out
         self._counts[key] += 1
         if key not in self._firsts:
             detail = f": {shortened(invalid.detail)}" if invalid.detail else ""
@@ -94,13 +95,12 @@ class InvalidRows:
 
     def flaws(self, is_held_out: bool | None = None) -> list[Flaw]:
         """Count the rows by reason, of one part or of both: the rarest reason first, as the easiest to overlook."""
-        counts: Counter[str] = Counter()
-        firsts: dict[str, str] = {}
+        counts, firsts = Counter[str](), dict[str, str]()
         for (kind, part), num in self._counts.items():
             if is_held_out in (None, part):
                 counts[kind] += num
                 firsts.setdefault(kind, self._firsts[kind, part])
-        return [Flaw(kind, counts[kind], firsts[kind]) for kind in sorted(counts, key=counts.__getitem__)]
+        return [Flaw(kind, num, firsts[kind]) for kind, num in sorted(counts.items(), key=itemgetter(1))]
 
     def lines(self) -> tuple[str, ...]:
         """List the first ones one by one, and count the others by reason."""

@@ -39,7 +39,6 @@ LONGEST_NAME = 100  # characters of a category's name
 ALL = "all"  # the one category of rows that are not told apart
 TRUTHS = ("reward_model.ground_truth", "answer", "ground_truth", "solution")  # verl's place, then columns
 HEAD = 100  # rows in which a truth is looked for
-PLAIN = (str, int, float, bool, type(None))
 
 Conversation = tuple[Message, ...]
 
@@ -128,15 +127,12 @@ class RowParser:
     check: Callable[[Any], None]  # raises ValueError where the reward could not use a truth
     reference: Expression | None  # None: the reward's own
 
-    @property
-    def columns(self) -> frozenset[str] | None:
-        """The columns that are read; None: any of them."""
-        return _together(self.prompt, self.truth, self.reference, self.category)
-
-    @property
-    def columns_of_tasks(self) -> frozenset[str] | None:
-        """Those that making a task reads, once its category is known."""
-        return _together(self.prompt, self.truth, self.reference)
+    def columns(self, with_category: bool) -> frozenset[str] | None:
+        """Give the columns that are read, without the category those of making a task; None: any of them."""
+        expressions = self.prompt, self.truth, self.reference, self.category if with_category else None
+        read = [expression.columns for expression in expressions if expression is not None]
+        known = [columns for columns in read if columns is not None]
+        return frozenset().union(*known) if len(known) == len(read) else None
 
     def category_of(self, row: Row) -> str:
         """Name the category of a row: 1 for the number 1.0, true for True."""
@@ -207,20 +203,12 @@ class RowParser:
 
     def check_row(self, row: Row) -> Conversation:
         """Look at all of a row but its category, and give its conversation."""
-        messages = self.conversation(row)
-        truth = self.truth_of(row)
-        self.reference_of(row)
+        messages, truth, _ = self.conversation(row), self.truth_of(row), self.reference_of(row)
         try:
             self.check(truth)
         except ValueError as error:
             raise InvalidRow("the truth is refused", str(error)) from error
         return messages
-
-
-def _together(*expressions: Expression | Template | None) -> frozenset[str] | None:
-    read = [expression.columns for expression in expressions if expression is not None]
-    known = [columns for columns in read if columns is not None]
-    return frozenset().union(*known) if len(known) == len(read) else None
 
 
 def _message(given: Any) -> Message:
@@ -243,7 +231,7 @@ def _is_plain(value: Any) -> bool:
         return all(map(_is_plain, value))
     if isinstance(value, dict):
         return all(isinstance(key, str) and _is_plain(one) for key, one in value.items())
-    return isinstance(value, PLAIN)
+    return value is None or isinstance(value, str | int)
 
 
 def find_truth(files: Sequence[RowFile], check: Callable[[Any], None]) -> Expression | None:
@@ -298,12 +286,9 @@ class NumericColumn:
     def of(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """Give the numbers of some rows; raises EnvironmentFault if one of them has something else there."""
         found = self.values[rows]
-        wrong = np.flatnonzero(np.isinf(found))
-        if len(wrong):
-            raise EnvironmentFault(
-                f"{self.file}, row {rows[wrong[0]] + 1:,}: {self.field!r} is no number there, so tasks cannot be"
-                " chosen by it"
-            )
+        if len(wrong := np.flatnonzero(np.isinf(found))):
+            fault = f"{self.field!r} is no number there, so tasks cannot be chosen by it"
+            raise EnvironmentFault(f"{self.file}, row {rows[wrong[0]] + 1:,}: {fault}")
         return found
 
 
@@ -311,8 +296,9 @@ def nearest_field(field: str, files: Sequence[NumericColumn]) -> str:
     """Propose the field that looks most like one that is not there, or list those there are."""
     known = list(dict.fromkeys(name for file in files for name in file.fields))
     close = difflib.get_close_matches(field, known, n=1)
-    known_words = f"there are: {shortened(', '.join(known[:LISTED_FIELDS]))}"
-    return f"did you mean {close[0]!r}?" if close and close[0] != field else known_words
+    if close and close[0] != field:
+        return f"did you mean {close[0]!r}?"
+    return f"there are: {shortened(', '.join(known[:LISTED_FIELDS]))}"
 
 
 def _number_at(expression: Expression, row: Row | InvalidRow) -> float:
@@ -320,17 +306,14 @@ def _number_at(expression: Expression, row: Row | InvalidRow) -> float:
     value: Any = row if isinstance(row, InvalidRow) else row_or_fault(lambda: expression(row))
     if isinstance(value, InvalidRow) or value is None or value == "":
         return math.nan
-    if isinstance(value, bool):
-        return math.inf
     try:
-        number = float(value)
+        number = math.inf if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
         return math.inf
-    return math.nan if math.isnan(number) else number if math.isfinite(number) else math.inf
+    return abs(number) if math.isinf(number) else number
 
 
 def _fields(row: Row, before: str = "") -> Iterator[str]:
-    """Name the fields of a row as paths."""
     for name, value in row.items():
         if isinstance(value, dict):
             yield from _fields(value, f"{before}{name}.")
