@@ -98,10 +98,7 @@ def last_boxed(completion: str) -> str | None:
 
 
 def last_block(text: str, languages: Collection[str]) -> str | None:
-    """Give the last code block in one of the languages, or in none that is named; None where there is no such block.
-
-    A block that a reply was cut off in ends with the reply. Takes time linear in the text.
-    """
+    """Give the last code block in one of the languages or in none that is named, in linear time; one cut off counts."""
     for piece in reversed(text.split(FENCE)[1::2]):  # what stands after the first, third, ... fence
         language, newline, body = piece.partition("\n")
         if newline and language.strip().lower() in {"", *languages}:

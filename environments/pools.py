@@ -165,8 +165,7 @@ class TaskStream:
     def draw(self, n: int, avoid: Set[str] = frozenset()) -> list[Task]:
         """Draw `n` training tasks, without repeats and without those in `avoid` as far as there are such.
 
-        `avoid` is what the batch has already, as `Environment.distinct` tells tasks apart. Raises EnvironmentFault if
-        the category has no training task at all.
+        Tasks are told apart by `Environment.distinct`. EnvironmentFault if the category has no training task at all.
         """
         tasks, drawn = list[Task](), set[str]()
         for _ in range(n):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -254,12 +255,8 @@ class Rows(Environment):
     @cached_property
     def _opened(self) -> Opened:
         files = list(chain(*self._files))
-        try:
+        with self._faults("", ": a file cannot be read"):
             opened = self._open(files)
-        except EnvironmentFault as fault:
-            raise EnvironmentFault(f"environment {self.name}: {fault}") from fault
-        except OSError as error:
-            raise EnvironmentFault(f"environment {self.name}: a file cannot be read: {error}") from error
         left_out = opened.index.left_out
         if self._config.strict and left_out.num_rows:
             flaws = "".join(f"\n  {flaw}" for flaw in left_out.flaws()[:SHOWN])
@@ -294,12 +291,17 @@ class Rows(Environment):
         return training, self._find("holdout", config.holdout, config.holdout_split)
 
     def _find(self, role: str, given: str | list[str] | None, split: str) -> list[RowFile]:
-        try:
+        with self._faults(f": {role}", f": {role} cannot be read"):
             return [] if given is None else find_files(given, split, self._config.folder)
+
+    @contextmanager
+    def _faults(self, place: str, unreadable: str) -> Iterator[None]:
+        try:
+            yield
         except EnvironmentFault as fault:
-            raise EnvironmentFault(f"environment {self.name}: {role}: {fault}") from fault
+            raise EnvironmentFault(f"environment {self.name}{place}: {fault}") from fault
         except OSError as error:
-            raise EnvironmentFault(f"environment {self.name}: {role} cannot be read: {error}") from error
+            raise EnvironmentFault(f"environment {self.name}{unreadable}: {error}") from error
 
 
 def create(name: str, config: Config) -> Rows:

@@ -20,10 +20,11 @@ from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any, NamedTuple, Self
 
 from environments.checker import environment, scores, tasks
-from environments.checker.context import CheckContext, CheckLimits
 from environments.checker.findings import (
     SEVERITIES,
     CategoryFacts,
+    CheckContext,
+    CheckLimits,
     CheckReport,
     Finding,
     error_text,

@@ -17,8 +17,7 @@ from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
-from environments.checker.context import CheckContext
-from environments.checker.findings import CategoryFacts, error_text, quoted
+from environments.checker.findings import CategoryFacts, CheckContext, error_text, quoted
 from environments.checker.tasks import make_checked
 from environments.contracts import Category, Pool, Task
 from environments.pools import pool_of

@@ -17,8 +17,7 @@ from typing import cast
 
 import numpy as np
 
-from environments.checker.context import CheckContext
-from environments.checker.findings import Severity, quoted
+from environments.checker.findings import CheckContext, Severity, quoted
 from environments.checker.tasks import fingerprint, message_fault, task_fingerprints
 from environments.contracts import CORRECT_AT, Episode, Score, Task, Turn
 from environments.display import clean
@@ -129,9 +128,9 @@ def check_scores(context: CheckContext) -> None:
             context.find("score-changes-task", "scoring changes the task", category)
     if round_.seconds:
         context.facts["score_ms"] = ms = median(round_.seconds) * 1000
-        timeout_ms, in_process = (
-            context.limits.scoring.timeout_s * 1000,
+        in_process, timeout_ms = (
             context.environment.scores_in_process,
+            context.limits.scoring.timeout_s * 1000,
         )
         if in_process and ms > SLOW_MS:
             context.find("score-slow", f"scoring in process takes {ms:.0f} ms a reply, and the trainer waits")
@@ -296,10 +295,9 @@ def check_episodes(context: CheckContext) -> None:
 
 
 def _scripts(task: Task, tasks: Sequence[Task]) -> Iterator[Iterator[str]]:
-    """Write what is replied, turn by turn.
+    """Write the replies, all different in the first two scripts, so that an episode that mixes them up shows.
 
-    In the first two every reply is another one, so that an episode that forgets them or mixes them up shows. What is
-    right elsewhere is mostly legal here, and goes on longest.
+    What is right elsewhere is mostly legal here, and goes on longest.
     """
     for reply in (task.answer or "", UNSURE):
         yield chain([reply], (f"{reply} {number}" for number in count(2)))

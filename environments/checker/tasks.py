@@ -15,8 +15,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from environments.checker.context import CheckContext, Prints
-from environments.checker.findings import error_text, quoted
+from environments.checker.findings import CheckContext, Prints, error_text, quoted
 from environments.contracts import Environment, Message, Task
 
 ROLES = ("system", "user", "assistant")

@@ -173,9 +173,8 @@ class ArithmeticExpression:
 def expression_for(numbers: Sequence[int], target: int) -> str | None:
     """Find an expression that uses each number once and comes to the target; None where there is none.
 
-    Exhaustive, over all splits of the numbers: the smaller part's values are listed, what the larger would have to be
-    follows from them. Whole numbers only come first, which is much faster and nearly always enough; then fractions, for
-    up to five numbers.
+    Exhaustive, over all splits of the numbers: of the smaller part and the target follows what the larger has to be.
+    Whole numbers come first, much faster and nearly always enough; then fractions, for up to five numbers.
     """
     ordered = tuple(sorted(numbers))
     found = _solve(ordered, target, True)

@@ -48,10 +48,7 @@ class SandboxRefused(OSError):
 
 
 def printed(code: str, given: str, limits: SandboxLimits) -> str | None:
-    """Run a program with this standard input; None if it fails, prints too much or takes too long.
-
-    Raises SandboxRefused if it could not be started.
-    """
+    """Run a program with this standard input; None if it fails, prints or takes too much; or SandboxRefused."""
     with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as sink:
         source.write(given.encode(errors="replace"))
         source.seek(0)
@@ -63,10 +60,10 @@ def printed(code: str, given: str, limits: SandboxLimits) -> str | None:
 
 
 def holds(code: str, tests: str, limits: SandboxLimits) -> bool:
-    """Run a program, then asserts in its namespace; False if any of that fails or takes too long.
+    """Run a program, then asserts in its namespace; False if any of that fails or takes too long; or SandboxRefused.
 
     The asserts, and the word that says that they held, are sent when the program has run: leaving early, printing or
-    catching everything says nothing. Raises SandboxRefused if it could not be started.
+    catching everything says nothing.
     """
     with _program(code, True, limits, subprocess.DEVNULL, subprocess.DEVNULL) as program:
         if program.line() != b"loaded\n":
@@ -77,10 +74,7 @@ def holds(code: str, tests: str, limits: SandboxLimits) -> bool:
 
 
 def isolation() -> str:
-    """Say what holds here: "isolated", or "limited" where the kernel refuses namespaces.
-
-    Raises SandboxRefused if nothing can be run here.
-    """
+    """Say what holds here: "isolated", or "limited" where the kernel refuses namespaces; or SandboxRefused."""
     with _program("", False, SandboxLimits(1.0), subprocess.DEVNULL, subprocess.DEVNULL) as program:
         return program.isolation
 

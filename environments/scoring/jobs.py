@@ -31,10 +31,9 @@ def unscorable(reason: str) -> Turn:
 
 
 def play(environment: Environment, job: ScoringJob) -> Turn:
-    """Rebuild the episode by replaying the earlier completions, take the new turn, and check that alone.
+    """Replay the earlier completions, take the new turn, and check that alone.
 
-    Whatever goes wrong inside the environment makes the turn unscorable; only an `EnvironmentFault` passes, as no
-    further task of this environment would fare better.
+    Whatever goes wrong makes the turn unscorable, but an `EnvironmentFault`: no further task would fare better.
     """
     try:
         episode = environment.start(job.task)

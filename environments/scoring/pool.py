@@ -60,10 +60,7 @@ class ScoringOptions(Options):
 
 
 class KillablePool:
-    """Worker processes that are started by the first job and replaced when needed.
-
-    Each builds its own environments out of `sources`: those that jobs may name.
-    """
+    """Worker processes, started by the first job and replaced when needed; each builds its own environments."""
 
     def __init__(
         self, sources: Sequence[EnvironmentSource], num_workers: int, options: ScoringOptions

@@ -34,11 +34,7 @@ class Setup(NamedTuple):
 
 
 def serve(handle: int) -> None:
-    """Be a worker until the trainer hangs up: the whole life of the process.
-
-    An environment that cannot be built does not end the worker, which would only be started again: its first job
-    raises the fault where the trainer can see it.
-    """
+    """Be a worker until the trainer hangs up. An environment that cannot be built is a fault of its first job."""
     global is_starting
     os.set_inheritable(handle, False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's to handle

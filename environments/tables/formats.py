@@ -93,10 +93,7 @@ class JsonLines(TextRows):
 
 
 class Csv(TextRows):
-    """Comma-separated values, UTF-8, the columns' names in the first line; every value is a text.
-
-    Quoted values may hold commas, quotes and line ends, up to the 131,072 characters that Python's reader takes.
-    """
+    """Comma-separated values, UTF-8, names in the first line; all values are texts, of at most 131,072 characters."""
 
     def rows(self) -> Iterator[tuple[int, Row | InvalidRow]]:
         """Go through the rows; a row that spans several lines has the number of its first."""

@@ -33,10 +33,7 @@ class RowFile(ABC):
 
     @abstractmethod
     def rows(self) -> Iterator[tuple[int, Row | InvalidRow]]:
-        """Go through all rows in order, each, or why it cannot be read, with its line (or row number), from 1.
-
-        Raises EnvironmentFault if the file as a whole cannot be read.
-        """
+        """Go through all rows, each with its line, from 1; EnvironmentFault if the file as a whole cannot be read."""
 
     @abstractmethod
     def row(self, number: int) -> Row:

@@ -235,10 +235,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def find_truth(files: Sequence[RowFile], check: Callable[[Any], None]) -> Expression | None:
-    """Find the first place at which one of the first rows has a truth; None if there is none and none is needed.
-
-    Raises EnvironmentFault if there is none and the reward's `check`, which then refuses None, needs one.
-    """
+    """Find the first place where one of the first rows has a truth; None if there is none and `check` needs none."""
     rows = list(islice(chain.from_iterable(file.head(HEAD) for file in files), HEAD))
     if not rows:
         return Expression(TRUTHS[0])  # no row can be read: going through them says why
