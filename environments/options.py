@@ -15,7 +15,7 @@ ASK_FOR_TAGS = f"Give your final answer between {OPEN} and {CLOSE}."
 ASK_FOR_BOX = r"Put your final answer into \boxed{}."
 BOX = ("\\boxed{", "}")
 FENCE = "```"  # of a code block in Markdown: with a language on the line, up to the next fence
-FRAMES = ((OPEN, CLOSE), BOX)  # what an answer may stand between
+FRAMES = {"tag": (OPEN, CLOSE), "boxed": BOX}  # what an answer stands between
 ASKING = {"tag": ASK_FOR_TAGS, "boxed": ASK_FOR_BOX}
 # What opens and closes in LaTeX; a brace after a backslash is a character like any other.
 BRACES = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
@@ -78,7 +78,7 @@ class TextOptions(Options):
 
     def write(self, answer: str) -> str:
         """Give the shortest reply that `read` reads as this answer."""
-        begin, end = {"tag": (OPEN, CLOSE), "boxed": BOX}.get(self.answer, ("", ""))
+        begin, end = FRAMES.get(self.answer, ("", ""))
         return f"{begin}{answer}{end}"
 
 

@@ -204,12 +204,10 @@ class ReasoningGym(Environment):
         return self._boxes.get(category)
 
     def size(self, category: str) -> int | None:
-        """Give the `size` of the option set, or of a data set that lays out all its tasks; else endless."""
         laid_out = LAID_OUT_SIZE if self._config.dataset in LAID_OUT else None
         return self._option_sets[category].get("size", laid_out)
 
     def task(self, category: str, index: int) -> Task:
-        """Make a task, or find it among the `KEPT_TASKS` last used. Its `answer` is a reply that scores 1."""
         return self._task(category, index)
 
     def score(self, task: Task, completion: str) -> Score:
@@ -284,9 +282,6 @@ def of_the_data_set(options: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in options.items() if key not in OURS}
 
 
-# --- levels ----------------------------------------------------------------------------------------------
-
-
 def level_options(library: Any, dataset: str, levels: int | list[int]) -> dict[str, dict[str, Any]]:
     """Options of each level by its category, `level` among them; a number means that many, from 0."""
     if not library.has_curriculum(dataset):
@@ -314,20 +309,15 @@ def _of_level(library: Any, dataset: str, level: int) -> dict[str, Any]:
     return {name: getattr(made, name) for name in names}
 
 
-# --- ranges ----------------------------------------------------------------------------------------------
-
-
 def _options_of(name: str) -> list[str]:
     return [part.strip() for part in name.split(JOIN)]
 
 
 def spread(values: Values) -> Values:
-    """Give every option the value of its dimension."""
     return {option: value for name, value in values.items() for option in _options_of(name)}
 
 
 def values_text(values: Values) -> str:
-    """Write the values of a box's parameters for people."""
     return ", ".join(f"{name} = {value:g}" for name, value in values.items())
 
 
@@ -387,9 +377,6 @@ def _kind(dataset: str, option: str) -> type | None:
     if declared.type is float or isinstance(declared.default, float):
         return float
     return int if declared.type in (int, int | None) else None
-
-
-# --- checks ----------------------------------------------------------------------------------------------
 
 
 def check_options(dataset: str, category: str, options: Mapping[str, Any]) -> None:

@@ -133,7 +133,6 @@ class Rows(Environment):
         self._numbers: dict[str, list[NumericColumn]] = {}  # by field
 
     def open(self, tell: Callable[[str], None]) -> None:
-        """Go through the files, saying now and then how far it is."""
         self._tell = tell
         _ = self._opened
 
@@ -156,7 +155,6 @@ class Rows(Environment):
 
     @property
     def categories(self) -> list[Category]:
-        """The categories of the rows; one without a row to train on is only evaluated."""
         categories = self._opened.index.categories.items()
         return [Category(name, trainable=len(places.of("train")) > 0) for name, places in categories]
 

@@ -8,14 +8,15 @@ import random
 import resource
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple, get_args
+from typing import Annotated, Any, NamedTuple, TypeGuard, get_args
 
 import numpy as np
+from pydantic import Field, TypeAdapter, ValidationError
 
 from environments.checker.findings import CategoryFacts, CheckContext, error_text, quoted
 from environments.checker.tasks import make_checked
@@ -57,21 +58,16 @@ def _resident_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # bytes on macOS
 
 
-def _is_count(value: object) -> bool:
+def _is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
-def _are_strings(value: object) -> bool:
-    return isinstance(value, tuple) and all(isinstance(one, str) for one in value)
-
-
-FLAG: tuple[str, Callable[[Any], bool]] = "True or False", lambda value: isinstance(value, bool)
-# Attribute: what it must be, and whether a value is that.
-ATTRIBUTES: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "closed": FLAG,
-    "scores_in_process": FLAG,
-    "max_tokens": ("None or a whole number of at least 1", lambda value: value is None or _is_count(value)),
-    "symbols": ("a tuple of strings", _are_strings),
+# Attribute: what it must be, and as a type.
+ATTRIBUTES: dict[str, tuple[str, Any]] = {
+    "closed": ("True or False", bool),
+    "scores_in_process": ("True or False", bool),
+    "max_tokens": ("None or a whole number of at least 1", Annotated[int, Field(ge=1)] | None),
+    "symbols": ("a tuple of strings", tuple[str, ...]),
 }
 
 
@@ -80,9 +76,12 @@ def check_attributes(context: CheckContext) -> None:
     environment, version = context.environment, context.environment.version
     if not version.strip() or not version.isprintable():
         context.find("version", f"version must be printable and not empty, found {quoted(version)}")
-    for name, (expected, is_right) in ATTRIBUTES.items():
-        if not is_right(value := getattr(environment, name)):
-            context.find("attribute", f"{name} must be {expected}, found {quoted(value)}")
+    for name, (expected, type_) in ATTRIBUTES.items():
+        try:
+            TypeAdapter(type_).validate_python(getattr(environment, name), strict=True)
+        except ValidationError:
+            found = quoted(getattr(environment, name))
+            context.find("attribute", f"{name} must be {expected}, found {found}")
     flags = {"closed": bool(environment.closed), "scores_in_process": bool(environment.scores_in_process)}
     context.facts |= {"version": version, **flags}
 
@@ -124,7 +123,6 @@ def check_sizes(context: CheckContext) -> None:
         if size is not None and not _is_count(size):
             context.find("size", f"its size must be None or at least 1, found {quoted(size)}", category.name)
             continue
-        assert size is None or isinstance(size, int)
         context.sizes[category.name] = size
         context.counts[category.name] = CategoryFacts(category.name, category.trainable, size)
         said = "it is endless" if size is None else f"it has {size} tasks"

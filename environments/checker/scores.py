@@ -99,7 +99,7 @@ def trials(tasks: Sequence[Task]) -> list[TrialReply]:
     for task, kind, text in texts:
         if not _is_answer(task, text):
             answer = task.answer or ""  # whose marks are those between which the verifier looks, if it does
-            frames = [one for one in FRAMES if answer.startswith(one[0]) and answer.endswith(one[1])]
+            frames = [one for one in FRAMES.values() if answer.startswith(one[0]) and answer.endswith(one[1])]
             begin, end = frames[0] if frames else ("", "")
             tried.append(TrialReply(task, kind, f"{begin}{text}{end}"))
     return sorted(tried, key=lambda trial: trial.task.index)

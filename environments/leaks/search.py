@@ -138,9 +138,6 @@ def find_leaks(
     )
 
 
-# --- collecting ------------------------------------------------------------------------------------------
-
-
 def _tasks(
     environment: Environment, category: Category, indices: Sequence[int], reader: TextReader, tell: Tell
 ) -> Iterator[_Task]:
@@ -175,9 +172,6 @@ def _indices(environment: Environment, category: str, most: int) -> Sequence[int
 def _spaced(indices: Sequence[int], most: int) -> Sequence[int]:
     num = len(indices)
     return indices if num <= most else [indices[i * num // most] for i in range(most)]
-
-
-# --- matching --------------------------------------------------------------------------------------------
 
 
 def _matches(
@@ -230,9 +224,6 @@ def _leak(environments: Mapping[str, Environment], held_out: _Task, match: _Matc
         text = "\n".join(message["content"] for message in task.messages)[:MOST_CHARACTERS]
         places.append(replace(place, where=environments[place.environment].where(task), text=text))
     return Leak(match.similarity, match.how, *places)
-
-
-# --- candidates ------------------------------------------------------------------------------------------
 
 
 def bands(threshold: float) -> tuple[int, int]:

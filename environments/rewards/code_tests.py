@@ -72,7 +72,6 @@ class CodeTests(AnswerReward):
         return Score.of(share if config.partial else float(share == 1), share == 1)
 
     def check(self, truth: Any) -> None:
-        """Refuse what holds no tests, and asserts that are no Python."""
         _tests(truth)
 
 

@@ -30,7 +30,6 @@ class Config(Options):
 
     @property
     def names(self) -> list[str]:
-        """A name for each part: its type, of a function its own; numbered where two have the same."""
         plain = [part["type"].rpartition(":")[2] for part in self.parts]
         numbers = [plain[:place].count(name) + 1 for place, name in enumerate(plain)]
         return [f"{name}_{n}" if n > 1 else name for name, n in zip(plain, numbers, strict=True)]

@@ -96,9 +96,6 @@ def _whole(value: Any) -> int:
     return number
 
 
-# --- expressions: exact, and nothing is `eval`ed ---------------------------------------------------------
-
-
 class Malformed(ValueError):
     """A text that is no expression, or one that divides by zero."""
 

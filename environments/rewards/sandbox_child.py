@@ -120,7 +120,6 @@ def hide_signals() -> None:
 
 
 def limit(orders: dict[str, Any]) -> None:
-    """Set what the kernel enforces."""
     for kind, most in (
         (resource.RLIMIT_CPU, math.ceil(orders["timeout_s"]) + 1),
         (resource.RLIMIT_AS, orders["memory_bytes"]),
@@ -155,7 +154,6 @@ def receive(control: int) -> Any:
 
 
 def exactly(control: int, length: int) -> bytes:
-    """Read so many bytes."""
     found = b""
     while len(found) < length:
         part = os.read(control, length - len(found))

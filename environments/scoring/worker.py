@@ -12,15 +12,13 @@ import warnings
 from collections.abc import Mapping
 from io import BufferedRWPair
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from environments.contracts import Environment, EnvironmentFault
 from environments.scoring.jobs import READY, ScoringJob, fault_bytes, play, turn_bytes, unscorable
 from environments.scoring.process import LENGTH, LONGEST, limit_resources
 
 MAX_OPEN_FILES = 256
-
-Stream: TypeAlias = "BufferedRWPair[Any, Any]"
 
 is_starting = False  # while the trainer's script is imported, which must not start processes in turn
 
@@ -76,11 +74,11 @@ def _answer(job: ScoringJob, built: Mapping[str, Environment], faults: Mapping[s
     return answer
 
 
-def _receive(stream: Stream) -> bytes:
+def _receive(stream: BufferedRWPair[Any, Any]) -> bytes:
     head = stream.read(LENGTH.size)
     return stream.read(LENGTH.unpack(head)[0]) if len(head) == LENGTH.size else b""
 
 
-def _send(stream: Stream, message: bytes) -> None:
+def _send(stream: BufferedRWPair[Any, Any], message: bytes) -> None:
     stream.write(LENGTH.pack(len(message)) + message)
     stream.flush()

@@ -46,7 +46,6 @@ class TextRows(RowFile):
         """Read one row from its bytes."""
 
     def row(self, number: int) -> Row:
-        """Read a row from its place in the file."""
         start, end = int(self._starts[number]), int(self._starts[number + 1])
         return self._parse(os.pread(self._handle, end - start, start))
 
@@ -65,7 +64,6 @@ class JsonLines(TextRows):
     """A JSON object a line, UTF-8; blank lines are nothing."""
 
     def rows(self) -> Iterator[tuple[int, Row | InvalidRow]]:
-        """Go through the lines."""
         starts, lines = array("q"), _Lines(self.path)
         for raw in lines:
             if not raw.isspace():
@@ -96,7 +94,6 @@ class Csv(TextRows):
     """Comma-separated values, UTF-8, names in the first line; all values are texts, of at most 131,072 characters."""
 
     def rows(self) -> Iterator[tuple[int, Row | InvalidRow]]:
-        """Go through the rows; a row that spans several lines has the number of its first."""
         lines = _Lines(self.path)
         reader = csv.reader(map(lines.text, lines), strict=True)
         self._header = self._checked_header(self._next(reader))
@@ -213,22 +210,18 @@ class ArrowRows(RowFile):
         return _columns(self._table)
 
     def narrow(self, columns: Set[str] | None) -> None:
-        """Read these columns only, and let go of the others."""
         super().narrow(columns)
         if "_table" in self.__dict__:
             self._table = self._narrowed(self._table)
             self.__dict__.pop("_columns", None)
 
     def rows(self) -> Iterator[tuple[int, Row | InvalidRow]]:
-        """Go through the rows, a batch at a time."""
         yield from enumerate((row for batch in self._batches(self._table) for row in _rows(batch)), 1)
 
     def row(self, number: int) -> Row:
-        """Read a row, column by column."""
         return _row(self._columns, number)
 
     def head(self, n: int) -> list[Row]:
-        """Give the first rows without reading the others."""
         with self._readable():
             head = self._load(n)
             self._require_once(head.column_names)

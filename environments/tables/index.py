@@ -119,7 +119,13 @@ class _IndexBuilder:
             if self._num_unwanted or self._num_met:
                 raise EnvironmentFault(f"no row is left to use: {'; '.join(self._remarks({}))}")
             raise EnvironmentFault(self._lost("", None))
-        self._require_usable_parts()
+        # A part that was given and is invalid as a whole is refused: something else would be trained on, or measured.
+        # Files to train on may end up empty on purpose, where the same conversations are held out.
+        num_invalid = sum(flaw.num_rows for flaw in self._left_out.flaws(is_held_out=False))
+        if num_invalid and num_invalid == self._num_rows[False]:
+            raise EnvironmentFault(self._lost("to train on ", False))
+        if self._has_holdout and not self._held_out:
+            raise EnvironmentFault(self._lost("held out ", True))
         names = sorted(self._codes)  # or by number if all are numbers, or as the spec lists them
         if all(map(NUMBER.fullmatch, names)):
             names.sort(key=lambda name: (float(name), name))
@@ -157,10 +163,6 @@ class _IndexBuilder:
             self._num_met += 1
             return
         pool: Pool = half_of(key) if is_held_out else "train" if self._has_holdout else pool_of(key)
-        part = self._held_out if is_held_out else self._training
-        part += PACKED.pack(self._code(category), file, place, CODES[pool], bytes.fromhex(key), length)
-
-    def _code(self, category: str) -> int:
         code = self._codes.setdefault(category, len(self._codes))
         if code >= MOST_CATEGORIES and self._wanted is None:
             names = ", ".join(list(self._codes)[:3])
@@ -168,16 +170,8 @@ class _IndexBuilder:
                 f"its rows have more than {MOST_CATEGORIES:,} categories ({names}, ...): `category` seems to name"
                 " what tells rows apart; name a column with few values, or make few of many by an expression"
             )
-        return code
-
-    def _require_usable_parts(self) -> None:
-        """Refuse a part that was given and is invalid as a whole: something else would be trained on, or measured."""
-        # Files to train on may end up empty on purpose, where the same conversations are held out.
-        num_invalid = sum(flaw.num_rows for flaw in self._left_out.flaws(is_held_out=False))
-        if num_invalid and num_invalid == self._num_rows[False]:
-            raise EnvironmentFault(self._lost("to train on ", False))
-        if self._has_holdout and not self._held_out:
-            raise EnvironmentFault(self._lost("held out ", True))
+        part = self._held_out if is_held_out else self._training
+        part += PACKED.pack(code, file, place, CODES[pool], bytes.fromhex(key), length)
 
     def _lost(self, role: str, is_held_out: bool | None) -> str:  # None: of all
         num_rows = sum(num for part, num in self._num_rows.items() if is_held_out in (None, part))

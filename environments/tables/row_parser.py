@@ -259,9 +259,6 @@ def find_truth(files: Sequence[RowFile], check: Callable[[Any], None]) -> Expres
     return None
 
 
-# --- columns of numbers ----------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class NumericColumn:
     """The numbers of one field in one file: what a selection of tasks may go by."""
