@@ -127,12 +127,8 @@ def check_sizes(context: CheckContext) -> None:
         context.counts[category.name] = CategoryFacts(category.name, category.trainable, size)
         said = "it is endless" if size is None else f"it has {size} tasks"
         for index in FAR if size is None else (size - 1,):
-            context.at(f"task {index} of category {quoted(category.name)}")
-            try:
-                context.environment.task(category.name, index)
-            except BaseException as error:  # foreign code may raise anything
-                sentence = f"says that {said}, but task {index} fails: {error_text(error)}"
-                context.find("size-honest", sentence, category.name, index)
+            fault = f"says that {said}, but task {index} fails"
+            make_checked(context, category.name, index, "size-honest", fault)
 
 
 def check_pools(context: CheckContext) -> None:

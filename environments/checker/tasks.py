@@ -50,13 +50,19 @@ def check_tasks(context: CheckContext) -> None:
         context.find("no-answer", "no task has a reference answer")
 
 
-def make_checked(context: CheckContext, category: str, index: int) -> object:
+def make_checked(
+    context: CheckContext,
+    category: str,
+    index: int,
+    rule: str = "task-fails",
+    fault: str = "it cannot be made",
+) -> object:
     """Make a task; `FAILED`, and a finding, where that fails."""
     context.at(f"task {index} of category {quoted(category)}")
     try:
         return context.environment.task(category, index)
     except BaseException as error:  # foreign code may raise anything
-        context.find("task-fails", f"it cannot be made: {error_text(error)}", category, index)
+        context.find(rule, f"{fault}: {error_text(error)}", category, index)
         return FAILED
 
 
