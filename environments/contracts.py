@@ -7,7 +7,7 @@ import importlib
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from environments.boxes import Box
+from environments.display import Tell
 
 Pool = Literal["train", "anchor", "select", "final"]  # see `environments.pools`
 Message = Mapping[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
@@ -165,7 +166,7 @@ class Environment(ABC):
     flaws: Sequence[Flaw] = ()  # the same by reason, the rarest first
     remarks: Sequence[str] = ()  # what else there is to know of its data, in words
 
-    def open(self, tell: Callable[[str], None]) -> None:  # noqa: B027 - most have nothing to open
+    def open(self, tell: Tell) -> None:  # noqa: B027 - most have nothing to open
         """Do now what takes long before the first task can be made, saying how far it is; not called to score only."""
 
     @property

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+Tell = Callable[[str], None]  # is given words for people
+
 EVERY_S = 2.0  # between two words on how far work is
 
 
@@ -29,7 +31,7 @@ def shortened(text: str, length: int = 200) -> str:
 class Throttle:
     """Passes words on to whoever listens, at most every `EVERY_S` seconds; nothing for the first of them."""
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
+    def __init__(self, tell: Tell) -> None:
         self._tell, self._said_at = tell, time.monotonic()
 
     def is_time(self) -> bool:

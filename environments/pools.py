@@ -8,7 +8,7 @@ three-letter `spell_backward` prompts held out that way are also in training.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from environments.contracts import Environment, EnvironmentFault, Flaw, Pool, Task
-from environments.display import Throttle
+from environments.display import Tell, Throttle
 
 # One entry a tenth: .7 to learn from, .1 for matrices and reports, .1 a scheduler may look at, .1 for a study's end.
 TENTHS: tuple[Pool, ...] = ("train",) * 7 + ("anchor", "select", "final")
@@ -224,7 +224,7 @@ def training_roster(
     category: str,
     seed: int,
     most: int,
-    tell: Callable[[str], None] | None = None,
+    tell: Tell | None = None,
     admission: Admission = ALL,
 ) -> NDArray[np.int64]:
     """List the indices of a category's training tasks that are admitted, ascending; the same for the same arguments.

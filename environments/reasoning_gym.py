@@ -35,6 +35,7 @@ from environments.contracts import (
     Task,
     import_extra,
 )
+from environments.display import Tell
 from environments.options import TextOptions
 
 SOURCE = "https://github.com/open-thought/reasoning-gym, arXiv 2505.24760"
@@ -184,7 +185,7 @@ class ReasoningGym(Environment):
         self.scores_in_process = config.dataset in REVIEWED or own.score_answer is base.score_answer
         self._task = lru_cache(maxsize=KEPT_TASKS)(self._generate)
 
-    def open(self, tell: Callable[[str], None]) -> None:
+    def open(self, tell: Tell) -> None:
         """Make a task at every corner of every box: a data set may accept options that leave it nothing to ask."""
         for category, box in self._boxes.items():
             for cell in box.corners():

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, Field, model_validator
 
 from environments.contracts import Category, Environment, EnvironmentFault, Flaw, Pool, Score, Task
-from environments.display import Throttle
+from environments.display import Tell, Throttle
 from environments.options import TextOptions
 from environments.rewards import Attempt, Reward, RewardSection, make_reward
 from environments.tables.data_files import find_files
@@ -129,10 +129,10 @@ class Rows(Environment):
         self._reward: Reward = make_reward(config.reward, config.folder)
         self.scores_in_process = self._reward.in_process
         self.seconds = self._reward.seconds
-        self._tell: Callable[[str], None] = lambda text: None
+        self._tell: Tell = lambda text: None
         self._numbers: dict[str, list[NumericColumn]] = {}  # by field
 
-    def open(self, tell: Callable[[str], None]) -> None:
+    def open(self, tell: Tell) -> None:
         self._tell = tell
         _ = self._opened
 

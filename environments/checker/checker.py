@@ -31,6 +31,7 @@ from environments.checker.findings import (
     finding_of,
     quoted,
 )
+from environments.display import Tell
 from environments.scoring import ScoringOptions
 from environments.scoring.pool import KillablePool
 from environments.scoring.process import command, end, limit_resources
@@ -44,7 +45,6 @@ PIECE = 2**16  # bytes read at once
 UNSAID = "the environment"  # where nothing was said of the call that is made
 MEMORY_GIB = 8  # of writable memory, for building and tasks; scores have their own limit
 
-Progress = Callable[[str], None]
 Answer = Mapping[str, Any]
 
 
@@ -77,7 +77,7 @@ def check(
     tasks: int = 32,
     scoring: ScoringOptions | None = None,
     patience_s: float = 60.0,
-    progress: Progress | None = None,
+    progress: Tell | None = None,
 ) -> list[Finding]:
     """Check an environment, in processes of its own: what crashes, hangs, prints or exits is a finding; errors first.
 
@@ -96,7 +96,7 @@ def examine(
     tasks: int = 32,
     scoring: ScoringOptions | None = None,
     patience_s: float = 60.0,
-    progress: Progress | None = None,
+    progress: Tell | None = None,
 ) -> CheckReport:
     """Check an environment and report the facts too: sizes, distinct tasks, pools, times."""
     limits = CheckLimits(tasks, patience_s=patience_s, scoring=scoring or ScoringOptions())
@@ -109,7 +109,7 @@ def examine(
 
 
 class _Examination:
-    def __init__(self, source: EnvironmentSource, limits: CheckLimits, progress: Progress) -> None:
+    def __init__(self, source: EnvironmentSource, limits: CheckLimits, progress: Tell) -> None:
         self._source, self._limits, self._progress = source, limits, progress
         self._findings: list[Finding] = []
         self._answer: Answer = {"facts": {}, "counts": [], "prints": {}}
@@ -176,7 +176,7 @@ class SandboxProcess:
     next before every call that could hang.
     """
 
-    def __init__(self, source: EnvironmentSource, limits: CheckLimits, at: Progress, hash_seed: int) -> None:
+    def __init__(self, source: EnvironmentSource, limits: CheckLimits, at: Tell, hash_seed: int) -> None:
         self._limits, self._at, self._where = limits, at, ""
         self._printed = b""  # since the last time that somebody asked, only the beginning
         self._connection, theirs = Pipe()

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import ValidationError
 
 from environments.contracts import Category, Environment, EnvironmentFault, Task, Turn
-from environments.display import clean
+from environments.display import Tell, clean
 from environments.scoring import ScoringJob, ScoringOptions
 from environments.sources import EnvironmentSource
 
@@ -18,7 +18,6 @@ from environments.sources import EnvironmentSource
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 ScoreElsewhere = Callable[[Sequence[ScoringJob]], list[Turn]]
-Tell = Callable[[str], None]
 Prints = Mapping[str, Mapping[str, list[str]]]  # category: index as text: fingerprints of the task's parts
 LEAST_S = 0.5  # for one category, however many there are
 LONGEST_EXCERPT = 60  # characters

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 
 from environments.contracts import Category, Environment, Pool, import_extra
+from environments.display import Tell
 from environments.leaks.texts import Hashes, Text, TextReader, Views, jaccard
 from environments.pools import belongs, make_task
 
@@ -27,7 +28,6 @@ RECALL = 0.999  # share of pairs just at the threshold that become candidates
 AT_ONCE = 500  # sets hashed together
 
 How = Literal["same text", "other order", "similar"]
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
