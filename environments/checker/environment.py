@@ -244,9 +244,8 @@ def surroundings() -> Surroundings:
     directory, files = None, frozenset[str]()
     with suppress(FileNotFoundError):
         directory = os.getcwd()
-        files = frozenset(os.listdir(directory)) - {
-            "__pycache__"
-        }  # which Python writes beside a user's module
+        # without what Python writes beside a user's module
+        files = frozenset(os.listdir(directory)) - {"__pycache__"}
     return Surroundings(random.getstate(), numpy_state, directory, files, dict(os.environ))
 
 

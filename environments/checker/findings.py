@@ -176,8 +176,7 @@ def finding_of(
     severity: Severity | None = None,
 ) -> Finding:
     """Make a finding with the rule's remedy, and its severity unless another is given."""
-    place = None if category is None else clean(category)
-    known = RULES[rule]
+    known, place = RULES[rule], None if category is None else clean(category)
     return Finding(severity or known.severity, rule, clean(sentence), known.remedy, place, index, excerpt)
 
 

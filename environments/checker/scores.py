@@ -128,10 +128,8 @@ def check_scores(context: CheckContext) -> None:
             context.find("score-changes-task", "scoring changes the task", category)
     if round_.seconds:
         context.facts["score_ms"] = ms = median(round_.seconds) * 1000
-        in_process, timeout_ms = (
-            context.environment.scores_in_process,
-            context.limits.scoring.timeout_s * 1000,
-        )
+        in_process = context.environment.scores_in_process
+        timeout_ms = context.limits.scoring.timeout_s * 1000
         if in_process and ms > SLOW_MS:
             context.find("score-slow", f"scoring in process takes {ms:.0f} ms a reply, and the trainer waits")
         elif not in_process and ms > timeout_ms / LIMIT_SHARE:
@@ -320,8 +318,7 @@ def _episode_fault(episode: object, task: Task) -> str | None:
 
 def _check_turns(context: CheckContext, task: Task, script: Iterator[str]) -> bool:
     """Play an episode to its end, each turn also by replaying it elsewhere; False if that had to be ended."""
-    episode = context.environment.start(task)
-    replies: list[str] = []
+    episode, replies = context.environment.start(task), list[str]()
     for number, reply in enumerate(islice(script, MOST_TURNS), start=1):
         replies.append(reply)
         context.at(f"turn {number} of an episode of task {task.index} of category {quoted(task.category)}")
@@ -349,13 +346,12 @@ def _report_unscorable(context: CheckContext, task: Task, number: int, reason: s
         context.find_in(task, "episode", f"turn {number} goes on without a message")
     if number == 1 or reason == NO_REPLY:
         return
+    form = {"bad value": "has no score in form", "no score": "ends without a score"}
     rule, words = TROUBLE.get(reason, ("score-declines", f"is not scored: {quoted(reason)}"))
     if reason.startswith("raised "):
         rule, words = "score-raises", f"cannot be scored: scoring {clean(reason)}"
-    elif reason == "bad value":
-        rule, words = "score-form", "has no score in form"
-    elif reason == "no score":
-        rule, words = "score-form", "ends without a score"
+    elif reason in form:
+        rule, words = "score-form", form[reason]
     # elsewhere a turn that cannot be scored costs one sample, in process it may cost a run
     is_survived = rule != "score-form" and not context.environment.scores_in_process
     context.find_in(task, rule, f"turn {number} {words}", severity="warning" if is_survived else None)
