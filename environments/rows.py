@@ -11,10 +11,11 @@ import hashlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,7 +112,8 @@ class LazyTask(Task):
         return Task, (self.environment, self.category, self.index, self.messages, self.answer, self.data)
 
 
-class Opened(NamedTuple):
+@dataclass(frozen=True)
+class Opened:
     """The files, gone through."""
 
     files: Sequence[RowFile]
