@@ -163,9 +163,9 @@ class TaskStream:
             self._permutation(0)  # now rather than in the first step: a million indices take some 15 ms
 
     def draw(self, n: int, avoid: Set[str] = frozenset()) -> list[Task]:
-        """Draw `n` training tasks, without repeats and without those in `avoid` as far as there are such.
+        """Draw `n` training tasks, as far as possible all different by `Environment.distinct`, and none of `avoid`.
 
-        Tasks are told apart by `Environment.distinct`. EnvironmentFault if the category has no training task at all.
+        Raises EnvironmentFault if the category has no training task at all.
         """
         tasks, drawn = list[Task](), set[str]()
         for _ in range(n):

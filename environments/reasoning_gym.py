@@ -323,10 +323,7 @@ def values_text(values: Values) -> str:
 
 
 def box_of_category(dataset: str, options: Mapping[str, Any]) -> Box:
-    """Make the box of a category's ranges, in their order; ValueError if they cannot be used, or not by this data set.
-
-    A dimension is whole where both ends of its range are, and no option that it sets is real.
-    """
+    """Make the box of a category's ranges: whole where both ends are and no option is real; ValueError if it cannot be."""
     if dataset in LAID_OUT:
         raise ValueError(
             f"{dataset} lays out all its tasks when it is built, and a box would do that for"

@@ -92,7 +92,7 @@ class Config(TextOptions):
 
 
 class LazyTask(Task):
-    """A task whose reference reply is worked out when it is asked for, and once: it can cost a second.
+    """A task whose reference reply is worked out once, when it is asked for: it can cost a second.
 
     Its `key` is given, as the index found it. Sent to another process it is a plain `Task`.
     """
