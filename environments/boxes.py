@@ -28,7 +28,7 @@ INDICES = 2**30  # an index stays below, so that added to a generator's seed it 
 
 @dataclass(frozen=True)
 class Box:
-    """The ranges of d parameters, both ends included, and the lattice of cells, numbered from 0, that they are cut into.
+    """The ranges of d parameters, both ends included, and the lattice of numbered cells that they are cut into.
 
     A whole-number dimension of up to `LEVELS` values has them all as its levels; any other has as many levels as fit,
     evenly spread from end to end. A teacher's view is the unit box, where levels are equally wide. Raises ValueError if

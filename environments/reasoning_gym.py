@@ -323,7 +323,7 @@ def values_text(values: Values) -> str:
 
 
 def box_of_category(dataset: str, options: Mapping[str, Any]) -> Box:
-    """Make the box of a category's ranges: whole where both ends are and no option is real; ValueError if it cannot be."""
+    """Make the box of a category's ranges: whole where both ends are and no option is real; or ValueError."""
     if dataset in LAID_OUT:
         raise ValueError(
             f"{dataset} lays out all its tasks when it is built, and a box would do that for"

@@ -75,8 +75,8 @@ def build_index(
 ) -> Index:
     """Go through all rows once; if no file is held out, pools follow from content keys.
 
-    The first `num_training` files are to train on. `wanted` are the categories that are used, in their order; None: all.
-    Raises EnvironmentFault if a part has no row that can be used, a wanted category is not there, or there are too many.
+    The first `num_training` files are to train on. `wanted` are the categories to use, in their order; None: all.
+    Raises EnvironmentFault if a part has no usable row, a wanted category is not there, or there are too many.
     """
     builder = _IndexBuilder(reader, wanted, has_holdout=num_training < len(files))
     for number, file in enumerate(files[num_training:], num_training):
