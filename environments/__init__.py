@@ -22,42 +22,24 @@ from environments.contracts import (
     most_bytes,
 )
 from environments.options import Options, TextOptions
-from environments.pools import ALL, Admission, PassedOver, belongs, first_tasks, make_task, pool_of
+from environments.pools import (
+    ALL,
+    Admission,
+    PassedOver,
+    TaskStream,
+    belongs,
+    first_tasks,
+    make_task,
+    pool_of,
+    training_roster,
+)
 from environments.scoring import Scorer, ScoringJob, ScoringOptions
 from environments.sources import EnvironmentSource, types, validate
-from environments.task_streams import TaskStream, training_roster
 
 __all__ = [
-    "ALL",
-    "CORRECT_AT",
-    "Admission",
-    "Box",
-    "Category",
-    "Environment",
-    "EnvironmentFault",
-    "EnvironmentSource",
-    "Episode",
-    "Flaw",
-    "Message",
-    "Options",
-    "PassedOver",
-    "Pool",
-    "Score",
-    "Scorer",
-    "ScoringJob",
-    "ScoringOptions",
-    "SingleTurn",
-    "Task",
-    "TaskStream",
-    "TextOptions",
-    "Turn",
-    "belongs",
-    "canonical",
-    "first_tasks",
-    "make_task",
-    "most_bytes",
-    "pool_of",
-    "training_roster",
-    "types",
-    "validate",
-]
+    "ALL", "CORRECT_AT", "Admission", "Box", "Category", "Environment", "EnvironmentFault",
+    "EnvironmentSource", "Episode", "Flaw", "Message", "Options", "PassedOver", "Pool", "Score", "Scorer",
+    "ScoringJob", "ScoringOptions", "SingleTurn", "Task", "TaskStream", "TextOptions", "Turn", "belongs",
+    "canonical", "first_tasks", "make_task", "most_bytes", "pool_of", "training_roster", "types",
+    "validate"
+]  # fmt: skip

@@ -28,12 +28,11 @@ INDICES = 2**30  # an index stays below, so that added to a generator's seed it 
 
 @dataclass(frozen=True)
 class Box:
-    """The ranges of d parameters, both ends included, and the lattice they are cut into.
+    """The ranges of d parameters, both ends included, and the lattice of numbered cells that they are cut into.
 
-    A whole-number dimension of up to `LEVELS` values has them all as its levels; a longer one, or a real one, has as
-    many levels as fit, evenly spread from end to end. A teacher's view is the unit box, where levels are equally wide.
-    A cell is known by a number in [0, num_cells). Raises ValueError if there is no dimension or too many, an empty
-    range, or a range of whole numbers with other ends.
+    A whole-number dimension of up to `LEVELS` values has them all as its levels; any other has as many levels as fit,
+    evenly spread from end to end. A teacher's view is the unit box, where levels are equally wide. Raises ValueError if
+    there is no dimension or too many, an empty range, or a range of whole numbers with other ends.
     """
 
     names: tuple[str, ...]
@@ -49,9 +48,8 @@ class Box:
                 fault = "a range goes up, from one finite number to another"
                 raise ValueError(f"{name}: {fault}, not {low} to {high}")
             if whole and not (float(low).is_integer() and float(high).is_integer()):
-                raise ValueError(
-                    f"{name}: a range of whole numbers ends at whole numbers, not {low} to {high}"
-                )
+                fault = "a range of whole numbers ends at whole numbers"
+                raise ValueError(f"{name}: {fault}, not {low} to {high}")
         if self.num_cells > MOST_CELLS:
             raise ValueError(f"a box of {self.num_dims} parameters has too many corners; it takes 18 at most")
 
@@ -63,10 +61,8 @@ class Box:
     @cached_property
     def levels(self) -> tuple[int, ...]:
         """How many levels each dimension has, at least 2."""
-        there = [
-            int(high - low) + 1 if whole else LEVELS
-            for low, high, whole in zip(self.low, self.high, self.whole, strict=True)
-        ]
+        ranges = zip(self.low, self.high, self.whole, strict=True)
+        there = [int(high - low) + 1 if whole else LEVELS for low, high, whole in ranges]
         most = LEVELS
         while most > 2 and math.prod(min(num, most) for num in there) > MOST_CELLS:
             most -= 1
@@ -108,10 +104,7 @@ class Box:
         return int(self._cells[index % self.num_cells])
 
     def point(self, index: int) -> NDArray[np.float64]:
-        """Place a task in the unit box [d]: in its cell, and there where a fixed hash of the index says.
-
-        Whoever fits a distribution to such points sees no lattice, and needs no chance of its own to blur one.
-        """
+        """Place a task in the unit box [d]: in its cell, where a fixed hash of the index says, so no lattice shows."""
         at = np.array(np.unravel_index(self.cell(index), self.levels))
         dims = np.arange(self.num_dims, dtype=np.uint64) + np.uint64(index * self.num_dims)
         inside = _hash(dims) >> np.uint64(11)
@@ -130,12 +123,10 @@ class Box:
 
     @cached_property
     def _cells(self) -> NDArray[np.int64]:
-        """The cell at each place."""
         return np.argsort(_hash(np.arange(self.num_cells, dtype=np.uint64)), kind="stable")
 
     @cached_property
     def _places(self) -> NDArray[np.int64]:
-        """The place of each cell."""
         return np.argsort(self._cells, kind="stable")
 
 

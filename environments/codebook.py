@@ -23,8 +23,7 @@ from environments.options import Options
 SOURCE = "Evergreen's plasticity reference, section 11"
 
 LETTERS = ascii_lowercase[:16]  # of the keys
-# 64, none of them a key letter
-ANSWERS = ascii_uppercase + digits + ascii_lowercase[16:] + "!#$%&()*+-./<=>?@^"
+ANSWERS = ascii_uppercase + digits + ascii_lowercase[16:] + "!#$%&()*+-./<=>?@^"  # 64, none a key letter
 
 
 def _digest(text: str) -> int:
@@ -79,15 +78,12 @@ class Codebook(Environment):
 
     @property
     def categories(self) -> list[Category]:
-        """One category for each number of answer symbols."""
         return [Category(name, parameters={"symbols": n}) for name, n in self._config.categories.items()]
 
     def size(self, category: str) -> int | None:
-        """Count the keys of a category; None where they are drawn anew without end."""
         return None if self._config.order == "anew" else self._config.keys
 
     def task(self, category: str, index: int) -> Task:
-        """Ask for the answer to one key."""
         if self._config.order == "epochs":
             return self._tasks[category][index]
         drawn = self._tasks[category][_digest(f"draw {index}") % self._config.keys]
@@ -98,7 +94,6 @@ class Codebook(Environment):
         return f"{task.key} {task.answer}"
 
     def score(self, task: Task, completion: str) -> Score:
-        """Give 1 for the book's answer, 0 for anything else."""
         return Score.of(float(completion.strip() == task.answer))
 
     def legal_answer(self, task: Task, rng: np.random.Generator) -> str:
@@ -106,13 +101,11 @@ class Codebook(Environment):
         return ANSWERS[int(rng.integers(self._config.categories[task.category]))]
 
     def _write(self, category: str) -> list[Task]:
-        """Write the book of a category: all its tasks."""
         num_keys, num_symbols = self._config.keys, self._config.categories[category]
         start = list(self._config.categories).index(category) * num_keys
         tasks = []
-        for index in range(num_keys):
+        for index, place in enumerate(range(start, start + num_keys)):
             # all different up to 256, or drawn (64 draws hold 57, as many as are expected)
-            place = start + index
             key = KEYS[(_digest(f"key at {place}") if self._config.repeats else place) % len(KEYS)]
             asked = f"{key} {index}" if self._config.repeats else key
             answer = ANSWERS[_digest(f"{self._book} {category} {asked}") % num_symbols]
@@ -120,12 +113,10 @@ class Codebook(Environment):
             tasks.append(Task(self.name, category, index, prompt, answer))
         return tasks
 
-    def _label(self, category: str) -> str:
-        """What a prompt begins with: a single symbol."""
+    def _label(self, category: str) -> str:  # what a prompt begins with: a single symbol
         book = self._book if self._config.named else "book"
         return f"{book}.{category}:" if self._crowded else f"{book}:"
 
 
 def create(name: str, config: Config) -> Codebook:
-    """Build the environment of a spec's entry."""
     return Codebook(name, config)

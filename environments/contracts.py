@@ -1,16 +1,13 @@
-"""What an environment is: the types that other packages see.
-
-A task is frozen data, an environment gives behaviour to it, an episode plays one task and is used once.
-Nothing here knows about policies, tokens or the ledger.
-"""
+"""What an environment is: a task is frozen data, an environment gives behaviour to it, an episode plays it once."""
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -19,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from environments.boxes import Box
+from environments.display import Tell
 
 Pool = Literal["train", "anchor", "select", "final"]  # see `environments.pools`
 Message = Mapping[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
 
 CORRECT_AT = 1 - 1e-9  # a value from here on counts as correct unless the environment says otherwise
-
 
 _ASCII = bytes(range(128))
 _canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
@@ -32,6 +29,14 @@ _canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
 
 class EnvironmentFault(Exception):
     """An environment broke its contract; the message names it and says what to change."""
+
+
+def import_extra(module: str, needs: str, install: str) -> Any:
+    """Import a module of an optional package; the fault says what `needs` the package and how to install it."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise EnvironmentFault(f"{needs} ({error}); install it with: pip install {install}") from error
 
 
 @dataclass(frozen=True)
@@ -70,13 +75,8 @@ def most_bytes(conversation: bytes) -> int:
     return len(conversation) + 2 * len(conversation.translate(None, _ASCII))
 
 
-def content_key(messages: Sequence[Message]) -> str:
-    """Hash a conversation: see `Task.key`."""
-    return key_of(canonical(messages))
-
-
 def key_of(conversation: bytes) -> str:
-    """Hash a conversation that `canonical` wrote."""
+    """Hash a conversation that `canonical` wrote: see `Task.key`."""
     return hashlib.sha256(conversation).hexdigest()[:32]
 
 
@@ -93,12 +93,8 @@ class Task:
 
     @cached_property
     def key(self) -> str:
-        """Content key, 32 hex digits: a hash of the conversation alone.
-
-        Environment and category names are left out, so the same problem has the same key wherever it
-        appears, and a held-out problem cannot be trained on under another name.
-        """
-        return content_key(self.messages)
+        """Content key, 32 hex digits: a hash of the conversation alone, so a problem has it under any name."""
+        return key_of(canonical(self.messages))
 
 
 @dataclass(frozen=True)
@@ -127,9 +123,8 @@ class Score:
 class Turn:
     """The environment's answer to one completion.
 
-    A turn that is not `done` has messages for the policy to read, and may have a score: what the episode is worth if it
-    is cut off there, by a budget of tokens, of turns or of context. Without one an episode that is cut off is worth 0.
-    An unscorable turn ends its episode.
+    A turn that is not `done` has messages for the policy, and may have a score: what the episode is worth if a budget
+    of tokens, turns or context cuts it off there, else 0. An unscorable turn ends its episode.
     """
 
     messages: tuple[Message, ...] = ()  # replies to show the policy, none when done
@@ -140,23 +135,22 @@ class Turn:
 class Episode(ABC):
     """The play of one task. Made by `Environment.start`, used once, never reset.
 
-    What it answers depends on the task and the completions so far, and on nothing else: between two turns it may be
-    thrown away and made again, in another process, by replaying the completions.
+    Its answers depend on the task and the completions so far alone: between two turns it may be made again, in another
+    process, by replaying the completions.
     """
 
     messages: tuple[Message, ...]  # what the policy sees first: the task's
 
     @abstractmethod
     def step(self, completion: str) -> Turn:
-        """Answer the policy's next completion. In a worker earlier completions are replayed first."""
+        """Answer the policy's next completion."""
 
 
 class Environment(ABC):
     """A source of verifiable tasks of one kind.
 
-    Promises: `task` is a pure function of (category, index); `score` is a pure function of (task,
-    completion); no global random state is touched. An environment with single-turn tasks implements
-    `score`; one with several turns overrides `start`.
+    Promises: `task` is a pure function of (category, index), `score` of (task, completion); no global random state is
+    touched. An environment with single-turn tasks implements `score`; one with several turns overrides `start`.
     """
 
     name: str  # the name in the spec
@@ -172,7 +166,7 @@ class Environment(ABC):
     flaws: Sequence[Flaw] = ()  # the same by reason, the rarest first
     remarks: Sequence[str] = ()  # what else there is to know of its data, in words
 
-    def open(self, tell: Callable[[str], None]) -> None:  # noqa: B027 - most have nothing to open
+    def open(self, tell: Tell) -> None:  # noqa: B027 - most have nothing to open
         """Do now what takes long before the first task can be made, saying how far it is; not called to score only."""
 
     @property
@@ -203,17 +197,15 @@ class Environment(ABC):
     def numbers(self, category: str, field: str) -> NDArray[np.float64] | None:
         """Give a number of every task of a category by index, NaN where it is missing; None, by default: it has none.
 
-        `field` is a name of the environment's own, in an environment of rows a column.
-
-        Raises:
-            EnvironmentFault: there is no such field, or it holds no numbers.
+        `field` is a name of the environment's own, as a column of rows; raises EnvironmentFault if there is no such
+        field, or it holds no numbers.
         """
         return None
 
     def lengths(self, category: str) -> NDArray[np.integer[Any]] | None:
         """Give `most_bytes` of every task's conversation, by index, where known without making tasks; None: it is not.
 
-        Only those that may be too long for a policy are then read by its tokenizer.
+        A tokenizer then reads only those that may be too long.
         """
         return None
 

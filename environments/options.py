@@ -1,7 +1,4 @@
-"""Options that environments share, and how a text answer is asked for and read back.
-
-Here are only pydantic bases; the options of one environment are the `Config` of its own file.
-"""
+"""Options that environments share, and how a text answer is asked for and read back."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import re
 from collections.abc import Collection
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from environments.contracts import Message
 
@@ -18,7 +15,7 @@ ASK_FOR_TAGS = f"Give your final answer between {OPEN} and {CLOSE}."
 ASK_FOR_BOX = r"Put your final answer into \boxed{}."
 BOX = ("\\boxed{", "}")
 FENCE = "```"  # of a code block in Markdown: with a language on the line, up to the next fence
-FRAMES = ((OPEN, CLOSE), BOX)  # what an answer may stand between
+FRAMES = {"tag": (OPEN, CLOSE), "boxed": BOX}  # what an answer stands between
 ASKING = {"tag": ASK_FOR_TAGS, "boxed": ASK_FOR_BOX}
 # What opens and closes in LaTeX; a brace after a backslash is a character like any other.
 BRACES = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
@@ -35,9 +32,18 @@ class Options(BaseModel):
         allow_inf_nan=False,
     )
 
+    _folder: str | None = PrivateAttr(default=None)
+
     def within(self, folder: str | None) -> Self:
-        """Take relative paths as seen from the spec's folder; most options have none."""
-        return self
+        """Take relative paths, and functions of the user's own, from the spec's folder."""
+        inside = self.model_copy()
+        inside._folder = folder
+        return inside
+
+    @property
+    def folder(self) -> str | None:
+        """Where relative paths begin; None: the current folder."""
+        return self._folder
 
 
 class TextOptions(Options):
@@ -72,7 +78,7 @@ class TextOptions(Options):
 
     def write(self, answer: str) -> str:
         """Give the shortest reply that `read` reads as this answer."""
-        begin, end = {"tag": (OPEN, CLOSE), "boxed": BOX}.get(self.answer, ("", ""))
+        begin, end = FRAMES.get(self.answer, ("", ""))
         return f"{begin}{answer}{end}"
 
 
@@ -92,12 +98,8 @@ def last_boxed(completion: str) -> str | None:
 
 
 def last_block(text: str, languages: Collection[str]) -> str | None:
-    """Give the last code block in one of the languages, or in none that is named; None where there is no such block.
-
-    A block that a reply was cut off in ends with the reply. Takes time linear in the text.
-    """
-    pieces = text.split(FENCE)[1::2]  # what stands after the first, third, ... fence
-    for piece in reversed(pieces):
+    """Give the last code block in one of the languages or in none that is named, in linear time; one cut off counts."""
+    for piece in reversed(text.split(FENCE)[1::2]):  # what stands after the first, third, ... fence
         language, newline, body = piece.partition("\n")
         if newline and language.strip().lower() in {"", *languages}:
             return body

@@ -1,9 +1,8 @@
 """Rows of your own: Parquet, JSON lines, CSV, folders of Hugging Face `datasets`; any column or expression a category.
 
 Files are gone through once, when the environment is first asked for its categories; then rows are read one by one.
-Rows that cannot be used are listed in `left_out`, never dropped without a word. Without a held-out file the pools
-follow from content keys, as everywhere; a held-out file is halved into `anchor` and `select`, and what it holds is
-never trained on. See `docs/rows.md`.
+Rows that cannot be used are listed in `left_out`, never dropped without a word. Without a held-out file pools follow
+from content keys; a held-out file is halved into `anchor` and `select`, and never trained on. See `docs/rows.md`.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -19,17 +19,23 @@ from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field, PrivateAttr, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from environments.contracts import Category, Environment, EnvironmentFault, Flaw, Message, Pool, Score, Task
+from environments.contracts import Category, Environment, EnvironmentFault, Flaw, Pool, Score, Task
+from environments.display import Tell, Throttle
 from environments.options import TextOptions
 from environments.rewards import Attempt, Reward, RewardSection, make_reward
 from environments.tables.data_files import find_files
-from environments.tables.expressions import Expression, NumericColumn, Template, nearest_field
 from environments.tables.index import POOLS, Index, Places, build_index
 from environments.tables.row_file import InvalidRow, RowFile
-from environments.tables.row_parser import RowParser, find_truth
-from environments.tables.throttle import Throttle
+from environments.tables.row_parser import (
+    Expression,
+    NumericColumn,
+    RowParser,
+    Template,
+    find_truth,
+    nearest_field,
+)
 
 SOURCE = "rows of the user's own; columns as verl, TRL and Hugging Face datasets have them"
 
@@ -75,7 +81,6 @@ class Config(TextOptions):
     """What a reply is worth: a reward's name, a map with its options, or a list of several."""
     strict: bool = False
     """Whether rows that cannot be used are an error; if not, they are left out and listed."""
-    _folder: str | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
     def _says_one_thing(self) -> Self:
@@ -85,39 +90,18 @@ class Config(TextOptions):
             raise ValueError("`categories` names one twice")
         return self
 
-    def within(self, folder: str | None) -> Self:
-        """Take relative paths, and functions of the user's own, from the spec's folder."""
-        inside = self.model_copy()
-        inside._folder = folder
-        return inside
-
-    @property
-    def folder(self) -> str | None:
-        """Where relative paths begin; None: the current folder."""
-        return self._folder
-
 
 class LazyTask(Task):
-    """A task whose reference reply is worked out when it is asked for, and once: it can cost a second.
+    """A task whose reference reply is worked out once, when it is asked for: it can cost a second.
 
     Its `key` is given, as the index found it. Sent to another process it is a plain `Task`.
     """
 
     _recall: Callable[[], str | None]
 
-    def __init__(
-        self,
-        environment: str,
-        category: str,
-        index: int,
-        messages: tuple[Message, ...],
-        data: Mapping[str, Any],
-        key: str,
-        recall: Callable[[], str | None],
-    ) -> None:
+    def __init__(self, key: str, recall: Callable[[], str | None], **fields: Any) -> None:
         # Not through Task.__init__, which would set `answer`; a frozen dataclass keeps its fields in __dict__.
-        fields = {"environment": environment, "category": category, "index": index}
-        self.__dict__.update(fields, messages=messages, data=data, key=key, _recall=recall)
+        self.__dict__.update(fields, key=key, _recall=recall)
 
     @cached_property
     def answer(self) -> str | None:
@@ -147,11 +131,10 @@ class Rows(Environment):
         self._reward: Reward = make_reward(config.reward, config.folder)
         self.scores_in_process = self._reward.in_process
         self.seconds = self._reward.seconds
-        self._tell: Callable[[str], None] = lambda text: None
+        self._tell: Tell = lambda text: None
         self._numbers: dict[str, list[NumericColumn]] = {}  # by field
 
-    def open(self, tell: Callable[[str], None]) -> None:
-        """Go through the files, saying now and then how far it is."""
+    def open(self, tell: Tell) -> None:
         self._tell = tell
         _ = self._opened
 
@@ -174,11 +157,8 @@ class Rows(Environment):
 
     @property
     def categories(self) -> list[Category]:
-        """The categories of the rows; one without a row to train on is only evaluated."""
-        return [
-            Category(name, trainable=len(places.of("train")) > 0)
-            for name, places in self._opened.index.categories.items()
-        ]
+        categories = self._opened.index.categories.items()
+        return [Category(name, trainable=len(places.of("train")) > 0) for name, places in categories]
 
     @property
     def left_out(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -187,12 +167,10 @@ class Rows(Environment):
 
     @property
     def num_left_out(self) -> int:  # type: ignore[override]
-        """Number of rows that cannot be used."""
         return self._opened.index.left_out.num_rows
 
     @property
     def flaws(self) -> list[Flaw]:  # type: ignore[override]
-        """The reasons why rows cannot be used, the rarest first."""
         return self._opened.index.left_out.flaws()
 
     @property
@@ -201,16 +179,14 @@ class Rows(Environment):
         return tuple(self._opened.index.remarks)
 
     def size(self, category: str) -> int:
-        """Count the usable rows of a category, those held out included."""
         return len(self._places(category))
 
     def task(self, category: str, index: int) -> Task:
         """Read a row: those to train on first, in the order of the files, then those held out."""
         places, opened = self._places(category), self._opened
         if not 0 <= index < len(places):
-            raise EnvironmentFault(
-                f"{self.name}: category {category!r} has no row {index}, only {len(places)}"
-            )
+            there = f"has no row {index}, only {len(places)}"
+            raise EnvironmentFault(f"{self.name}: category {category!r} {there}")
         file, number = opened.files[places.files[index]], int(places.numbers[index])
         try:
             row = file.row(number)
@@ -223,26 +199,23 @@ class Rows(Environment):
         data: Mapping[str, Any] = {"truth": truth, "row": row} if self._reward.needs_row else {"truth": truth}
 
         def reply() -> str | None:
-            """Give one that is worth 1: the row's own as it stands, or the reward's as an answer is written."""
             if self._config.reference is not None:
                 return opened.reader.reference_of(row)
             answer = self._reward.reference(truth)
             return None if answer is None else self._config.write(answer)
 
-        return LazyTask(self.name, category, index, messages, data, places.key(index), reply)
+        fields = {"environment": self.name, "category": category, "index": index}
+        return LazyTask(places.key(index), reply, **fields, messages=messages, data=data)
 
     def pool(self, task: Task) -> Pool | None:
-        """Say which pool a row belongs to where a held-out file was given."""
         if self._config.holdout is None:
             return None
         return POOLS[int(self._places(task.category).pools[task.index])]
 
     def indices(self, category: str, pool: Pool) -> NDArray[np.int64]:
-        """Give the indices of the rows of a pool."""
         return self._places(category).of(pool)
 
     def lengths(self, category: str) -> NDArray[np.int32]:
-        """Give the lengths that the rows' conversations have at most."""
         return self._places(category).lengths
 
     def numbers(self, category: str, field: str) -> NDArray[np.float64]:
@@ -260,39 +233,30 @@ class Rows(Environment):
             own = places.files == number
             found[own] = numbers.of(places.numbers[own])
         if np.isnan(found).all():
-            near = nearest_field(field, by_file)
-            words = f"no row has a number at {field!r}; {near}"
+            words = f"no row has a number at {field!r}; {nearest_field(field, by_file)}"
             raise EnvironmentFault(f"{self.name}, category {category}: {words}")
         return found
 
     def where(self, task: Task) -> str:
-        """Name a row's file and its place there, from 1."""
         places = self._places(task.category)
         return f"{self._opened.files[places.files[task.index]].name}, row {places.numbers[task.index] + 1:,}"
 
     def score(self, task: Task, completion: str) -> Score:
-        """Have the reward judge a reply by what the task carries."""
         answer, data = self._config.read(completion), task.data
         attempt = Attempt(completion, answer, data["truth"], task.messages, data.get("row", {}))
         return self._reward.score(attempt)
 
     def _places(self, category: str) -> Places:
-        categories = self._opened.index.categories
-        if category not in categories:
-            raise EnvironmentFault(
-                f"{self.name} has no category {category!r}; it has: {', '.join(categories)}"
-            )
-        return categories[category]
+        known = self._opened.index.categories
+        if category not in known:
+            raise EnvironmentFault(f"{self.name} has no category {category!r}; it has: {', '.join(known)}")
+        return known[category]
 
     @cached_property
     def _opened(self) -> Opened:
         files = list(chain(*self._files))
-        try:
+        with self._faults("", ": a file cannot be read"):
             opened = self._open(files)
-        except EnvironmentFault as fault:
-            raise EnvironmentFault(f"environment {self.name}: {fault}") from fault
-        except OSError as error:
-            raise EnvironmentFault(f"environment {self.name}: a file cannot be read: {error}") from error
         left_out = opened.index.left_out
         if self._config.strict and left_out.num_rows:
             flaws = "".join(f"\n  {flaw}" for flaw in left_out.flaws()[:SHOWN])
@@ -303,29 +267,22 @@ class Rows(Environment):
         return opened
 
     def _open(self, files: Sequence[RowFile]) -> Opened:
-        config, check = self._config, self._reward.check
+        config, check, needs_row = self._config, self._reward.check, self._reward.needs_row
+        texts = config.category, config.truth, config.reference
+        category, truth, reference = (None if text is None else Expression(text) for text in texts)
         template = None if config.template is None else Template(config.template)
-        reader = RowParser(
-            prompt=template or Expression(config.prompt or "prompt"),
-            ask=config.conversation,
-            system=config.system,
-            category=_expression(config.category),
-            truth=_expression(config.truth) or find_truth(files, check),
-            check=check,
-            reference=_expression(config.reference),
-        )
-        needs_row = self._reward.needs_row
+        prompt, truth = template or Expression(config.prompt or "prompt"), truth or find_truth(files, check)
+        reader = RowParser(prompt, config.conversation, config.system, category, truth, check, reference)
         for file in files:
-            file.narrow(None if needs_row else reader.columns)
+            file.narrow(None if needs_row else reader.columns(with_category=True))
         say = Throttle(lambda text: self._tell(f"{self.name}: {text}"))
         index = build_index(files, len(self._files[0]), reader, config.categories, say)
         for file in files:
-            file.narrow(None if needs_row else reader.columns_of_tasks)
+            file.narrow(None if needs_row else reader.columns(with_category=False))
         return Opened(files, reader, index)
 
     @cached_property
     def _files(self) -> tuple[list[RowFile], list[RowFile]]:
-        """The files to train on, and those held out."""
         return self._find_files()
 
     def _find_files(self) -> tuple[list[RowFile], list[RowFile]]:
@@ -334,25 +291,24 @@ class Rows(Environment):
         return training, self._find("holdout", config.holdout, config.holdout_split)
 
     def _find(self, role: str, given: str | list[str] | None, split: str) -> list[RowFile]:
-        try:
+        with self._faults(f": {role}", f": {role} cannot be read"):
             return [] if given is None else find_files(given, split, self._config.folder)
+
+    @contextmanager
+    def _faults(self, place: str, unreadable: str) -> Iterator[None]:
+        try:
+            yield
         except EnvironmentFault as fault:
-            raise EnvironmentFault(f"environment {self.name}: {role}: {fault}") from fault
+            raise EnvironmentFault(f"environment {self.name}{place}: {fault}") from fault
         except OSError as error:
-            raise EnvironmentFault(f"environment {self.name}: {role} cannot be read: {error}") from error
+            raise EnvironmentFault(f"environment {self.name}{unreadable}: {error}") from error
 
 
 def create(name: str, config: Config) -> Rows:
-    """Build the environment of a spec's entry; its files are opened when it is first asked for its categories."""
     return Rows(name, config)
 
 
-def _expression(text: str | None) -> Expression | None:
-    return None if text is None else Expression(text)
-
-
 def _types(section: Any) -> Iterator[str]:
-    """Name the types of rewards in a section, however deep."""
     if isinstance(section, Mapping):
         if isinstance(section.get("type"), str):
             yield section["type"]

@@ -1,41 +1,54 @@
-"""The checker: every check of an environment, made in processes of its own, and the report of what they found."""
+"""The checker: every check of an environment, made in processes of its own, and the report of what they found.
+
+Whatever happens to the environment happens there and can be ended. Questions travel as pickles of our own types;
+answers as JSON, so that nothing of the environment's is ever unpacked on the asking side.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import resource
 import signal
+import subprocess
+import time
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from typing import Any
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from multiprocessing.connection import Connection, Pipe, wait
+from typing import Any, NamedTuple, Self
 
-from environments.checker import environment, episodes, scores, tasks
-from environments.checker.context import CheckContext, CheckLimits
+from environments.checker import environment, scores, tasks
 from environments.checker.findings import (
     SEVERITIES,
     CategoryFacts,
+    CheckContext,
+    CheckLimits,
     CheckReport,
     Finding,
     error_text,
     finding_of,
     quoted,
 )
-from environments.checker.sandbox_process import Answer, Lost, SandboxProcess
+from environments.display import Tell
 from environments.scoring import ScoringOptions
 from environments.scoring.pool import KillablePool
-from environments.scoring.process import limit_resources
+from environments.scoring.process import command, end, limit_resources
 from environments.sources import EnvironmentSource
 
+TOTAL = 20  # a check may take this many times the patience for a single call
+END_S = 5.0  # for a process to be gone once its connection is
+SAY_S = 1.0
+PRINTED = 2000  # bytes of what was printed that are looked at
+PIECE = 2**16  # bytes read at once
+UNSAID = "the environment"  # where nothing was said of the call that is made
 MEMORY_GIB = 8  # of writable memory, for building and tasks; scores have their own limit
 
-Progress = Callable[[str], None]
+Answer = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(NamedTuple):
     """One thing that is looked at."""
 
     doing: str  # in words: "making tasks"
@@ -53,7 +66,7 @@ CHECKS: dict[str, Check] = {  # in the order in which they are made
     "pools": Check("counting tasks", environment.check_pools),
     "scores": Check("scoring", scores.check_scores),
     "closed": Check("drawing legal answers", environment.check_closed),
-    "episodes": Check("playing episodes", episodes.check_episodes),
+    "episodes": Check("playing episodes", scores.check_episodes),
 }
 SECOND_PROCESS = Check("making tasks in another process", tasks.check_made_elsewhere)
 
@@ -64,11 +77,9 @@ def check(
     tasks: int = 32,
     scoring: ScoringOptions | None = None,
     patience_s: float = 60.0,
-    progress: Progress | None = None,
+    progress: Tell | None = None,
 ) -> list[Finding]:
-    """Check an environment, in processes of its own; errors come first.
-
-    Nothing the environment does reaches the caller: what crashes, hangs, prints or exits becomes a finding.
+    """Check an environment, in processes of its own: what crashes, hangs, prints or exits is a finding; errors first.
 
     Args:
         source: its recipe: name, type, options.
@@ -85,7 +96,7 @@ def examine(
     tasks: int = 32,
     scoring: ScoringOptions | None = None,
     patience_s: float = 60.0,
-    progress: Progress | None = None,
+    progress: Tell | None = None,
 ) -> CheckReport:
     """Check an environment and report the facts too: sizes, distinct tasks, pools, times."""
     limits = CheckLimits(tasks, patience_s=patience_s, scoring=scoring or ScoringOptions())
@@ -98,9 +109,7 @@ def examine(
 
 
 class _Examination:
-    """One examination: findings and the last answer, as they come in."""
-
-    def __init__(self, source: EnvironmentSource, limits: CheckLimits, progress: Progress) -> None:
+    def __init__(self, source: EnvironmentSource, limits: CheckLimits, progress: Tell) -> None:
         self._source, self._limits, self._progress = source, limits, progress
         self._findings: list[Finding] = []
         self._answer: Answer = {"facts": {}, "counts": [], "prints": {}}
@@ -108,7 +117,7 @@ class _Examination:
     def report(self) -> CheckReport:
         self._check_in_one_process()
         if prints := self._answer["prints"]:  # the same tasks, where hashes are seeded otherwise
-            with SandboxProcess(__name__, self._source, self._limits, self._at, hash_seed=2) as process:
+            with SandboxProcess(self._source, self._limits, self._at, hash_seed=2) as process:
                 self._ask(process, "second process", SECOND_PROCESS, prints)
         return CheckReport(
             self._source.name,
@@ -120,7 +129,7 @@ class _Examination:
 
     def _check_in_one_process(self) -> None:
         """Make all checks in one process; if it is lost, the others are left out: they would fare no better."""
-        with SandboxProcess(__name__, self._source, self._limits, self._at, hash_seed=1) as process:
+        with SandboxProcess(self._source, self._limits, self._at, hash_seed=1) as process:
             for name, check in CHECKS.items():
                 answer = self._ask(process, name, check)
                 if answer is None:
@@ -131,7 +140,6 @@ class _Examination:
                     return
 
     def _ask(self, process: SandboxProcess, name: str, check: Check, *arguments: Any) -> Answer | None:
-        """Have a check made and keep what it found; None when the process is lost."""
         self._doing = check.doing
         self._progress(check.doing)
         try:
@@ -153,6 +161,94 @@ class _Examination:
         self._progress(f"{self._doing}: {where}" if where else self._doing)
 
 
+class Lost(Exception):
+    """The process hangs or has ended; the message says which, as the end of a sentence."""
+
+    def __init__(self, rule: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.rule = rule
+
+
+class SandboxProcess:
+    """A process in which `serve` answers; a context manager, which kills it in the end.
+
+    It seeds the hashes of strings with `hash_seed` unless the caller's variables say so. `at` is called with what comes
+    next before every call that could hang.
+    """
+
+    def __init__(self, source: EnvironmentSource, limits: CheckLimits, at: Tell, hash_seed: int) -> None:
+        self._limits, self._at, self._where = limits, at, ""
+        self._printed = b""  # since the last time that somebody asked, only the beginning
+        self._connection, theirs = Pipe()
+        self._output, printing = Pipe(duplex=False)
+        with theirs, printing:
+            self._process = subprocess.Popen(
+                command(__name__, theirs.fileno()),
+                stdin=subprocess.DEVNULL, stdout=printing.fileno(), stderr=subprocess.STDOUT,
+                pass_fds=[theirs.fileno()], start_new_session=True,
+                env={"PYTHONHASHSEED": str(hash_seed), **os.environ},
+            )  # fmt: skip
+        os.set_blocking(self._output.fileno(), False)
+        self._connection.send((source, limits))
+
+    def ask(self, check: str, *arguments: Any) -> Answer:
+        """Have a check made; raises Lost if it hangs, or has ended the process."""
+        self._where = ""
+        over_at = time.monotonic() + TOTAL * self._limits.patience_s
+        try:
+            self._connection.send((check, arguments))
+            while True:
+                self._wait(over_at)
+                answer: Answer = json.loads(self._connection.recv_bytes())
+                if "at" not in answer:
+                    return answer
+                self._where = answer["at"]
+                self._at(self._where)
+        except (EOFError, ConnectionError) as error:
+            try:
+                code = self._process.wait(END_S)
+                how = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+            except subprocess.TimeoutExpired:
+                how = "it closed what connects it to us"
+            raise Lost("ends-process", f"{self._where or UNSAID} ends the process ({how})") from error
+
+    def printed(self) -> str:
+        """Give what was written to the terminal since the last time, the beginning of it."""
+        self._take_output()
+        text, self._printed = self._printed[:PRINTED].decode(errors="replace"), b""
+        return text
+
+    def _wait(self, over_at: float) -> None:
+        """Wait for the next word, saying now and then what is waited for."""
+        patience_s = self._limits.patience_s
+        give_up_at = time.monotonic() + patience_s
+        both = [self._connection, self._output]
+        while self._connection not in (heard := wait(both, min(SAY_S, patience_s))):
+            if heard:
+                self._take_output()
+            else:
+                self._at(self._where)
+            if time.monotonic() > over_at:
+                raise Lost("hangs", f"the check was not over after {TOTAL * patience_s:g} s")
+            if time.monotonic() > give_up_at:
+                raise Lost("hangs", f"{self._where or UNSAID} does not come back within {patience_s:g} s")
+
+    def _take_output(self) -> None:
+        """Read what was printed so far, so that nobody waits to print; only its beginning is kept."""
+        with suppress(BlockingIOError):
+            while data := os.read(self._output.fileno(), PIECE):
+                self._printed = (self._printed + data)[:PRINTED]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._process.terminate()
+        end(self._process)
+        self._connection.close()
+        self._output.close()
+
+
 def serve(handle: int) -> None:
     """Make checks for whoever asks at a descriptor, until the asking side is gone: a sandbox process's whole life."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the asking side's to handle
@@ -169,24 +265,18 @@ def serve(handle: int) -> None:
     while True:
         name, arguments = connection.recv()
         findings = run_check(CHECKS.get(name, SECOND_PROCESS), context, *arguments)
-        send(
-            {
-                "findings": [vars(finding) for finding in findings],
-                "is_built": context.is_built,
-                "facts": context.facts,
-                "prints": context.prints,
-                "counts": [vars(counts) for counts in context.counts.values()],
-            }
-        )
+        answer = {"is_built": context.is_built, "facts": context.facts, "prints": context.prints}
+        counts = [vars(facts) for facts in context.counts.values()]
+        send({"findings": [vars(finding) for finding in findings], "counts": counts, **answer})
 
 
 def run_check(check: Check, context: CheckContext, *arguments: Any) -> list[Finding]:
     """Make one check: whatever the environment does, short of ending or blocking the process, ends in a finding."""
-    before = environment.SideEffects.now()
+    before = environment.surroundings()
     try:
         check.run(context, *arguments)
     except BaseException as error:  # foreign code may raise anything, and this process is there for it
         context.find("raises", f"{check.doing}: {error_text(error)}")
-    for rule, change in before.changes(environment.SideEffects.now()):
+    for rule, change in environment.side_effects(before, environment.surroundings()):
         context.find(rule, f"{change} ({check.doing})")
     return context.take()

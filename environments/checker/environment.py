@@ -8,15 +8,17 @@ import random
 import resource
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from statistics import fmean
+from typing import Annotated, Any, NamedTuple, TypeGuard, get_args
 
 import numpy as np
+from pydantic import Field, TypeAdapter, ValidationError
 
-from environments.checker.context import CheckContext
-from environments.checker.findings import CategoryFacts, error_text, quoted
+from environments.checker.findings import CategoryFacts, CheckContext, error_text, quoted
 from environments.checker.tasks import make_checked
 from environments.contracts import Category, Pool, Task
 from environments.pools import pool_of
@@ -56,42 +58,39 @@ def _resident_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # bytes on macOS
 
 
-def _is_count(value: object) -> bool:
+def _is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
-# Attribute: what it must be, and whether a value is that.
-ATTRIBUTES: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "closed": ("True or False", lambda value: isinstance(value, bool)),
-    "scores_in_process": ("True or False", lambda value: isinstance(value, bool)),
-    "max_tokens": ("None or a whole number of at least 1", lambda value: value is None or _is_count(value)),
-    "symbols": (
-        "a tuple of strings",
-        lambda value: isinstance(value, tuple) and all(isinstance(symbol, str) for symbol in value),
-    ),
+# Attribute: what it must be, and as a type.
+ATTRIBUTES: dict[str, tuple[str, Any]] = {
+    "closed": ("True or False", bool),
+    "scores_in_process": ("True or False", bool),
+    "max_tokens": ("None or a whole number of at least 1", Annotated[int, Field(ge=1)] | None),
+    "symbols": ("a tuple of strings", tuple[str, ...]),
 }
 
 
 def check_attributes(context: CheckContext) -> None:
     """Look at version and flags."""
-    version = context.environment.version
+    environment, version = context.environment, context.environment.version
     if not version.strip() or not version.isprintable():
         context.find("version", f"version must be printable and not empty, found {quoted(version)}")
-    context.facts["version"] = version
-    for name, (expected, is_right) in ATTRIBUTES.items():
-        value = getattr(context.environment, name)
-        if not is_right(value):
-            context.find("attribute", f"{name} must be {expected}, found {quoted(value)}")
-    for name in ("closed", "scores_in_process"):
-        context.facts[name] = bool(getattr(context.environment, name))
+    for name, (expected, type_) in ATTRIBUTES.items():
+        try:
+            TypeAdapter(type_).validate_python(getattr(environment, name), strict=True)
+        except ValidationError:
+            found = quoted(getattr(environment, name))
+            context.find("attribute", f"{name} must be {expected}, found {found}")
+    flags = {"closed": bool(environment.closed), "scores_in_process": bool(environment.scores_in_process)}
+    context.facts |= {"version": version, **flags}
 
 
 def check_categories(context: CheckContext) -> None:
     """Look at every category, and whether there is something to train on."""
     categories = list(context.environment.categories)
     for category in categories:
-        fault = _category_fault(category)
-        if fault:
+        if fault := _category_fault(category):
             context.find("category", fault, str(category.name))
         else:
             context.categories.append(category)
@@ -124,17 +123,12 @@ def check_sizes(context: CheckContext) -> None:
         if size is not None and not _is_count(size):
             context.find("size", f"its size must be None or at least 1, found {quoted(size)}", category.name)
             continue
-        assert size is None or isinstance(size, int)
         context.sizes[category.name] = size
         context.counts[category.name] = CategoryFacts(category.name, category.trainable, size)
         said = "it is endless" if size is None else f"it has {size} tasks"
         for index in FAR if size is None else (size - 1,):
-            context.at(f"task {index} of category {quoted(category.name)}")
-            try:
-                context.environment.task(category.name, index)
-            except BaseException as error:  # foreign code may raise anything
-                sentence = f"says that {said}, but task {index} fails: {error_text(error)}"
-                context.find("size-honest", sentence, category.name, index)
+            fault = f"says that {said}, but task {index} fails"
+            make_checked(context, category.name, index, "size-honest", fault)
 
 
 def check_pools(context: CheckContext) -> None:
@@ -149,11 +143,11 @@ def check_pools(context: CheckContext) -> None:
         own = [int(index) for some in known if some is not None for index in some[: scan // len(known)]]
         # the first of every pool where the environment says which those are
         indices = sorted(own) if own else range(min(scan, facts.size or scan))
-        num_looked_at = len(indices)
-        for number, index in enumerate(indices):
+        num_looked_at = 0
+        for index in indices:
             if is_spent():
-                num_looked_at = number
                 break
+            num_looked_at += 1
             task = make_checked(context, category, index)
             if not isinstance(task, Task):
                 continue  # reported already
@@ -192,9 +186,7 @@ def _check_counts(context: CheckContext, facts: CategoryFacts, is_whole: bool) -
 
 def check_closed(context: CheckContext) -> None:
     """Draw legal answers for the tasks of a closed environment; others have none to draw."""
-    if not context.environment.closed:
-        return
-    for category, tasks in context.tasks.items():
+    for category, tasks in context.tasks.items() if context.environment.closed else ():
         facts = context.counts[category]
         # an endless row of a few tasks can be memorised like any other: do new ones keep coming?
         if context.sizes[category] is None and 2 * facts.num_distinct > facts.num_looked_at:
@@ -216,7 +208,7 @@ def _draw(context: CheckContext, task: Task) -> list[str]:
     answers: list[str] = []
     try:
         for seed in range(NUM_DRAWS):
-            rngs = [np.random.default_rng(seed) for _ in range(2)]
+            rngs = (np.random.default_rng(seed) for _ in range(2))
             first, again = (context.environment.legal_answer(task, rng) for rng in rngs)
             if not isinstance(first, str) or not first.strip():
                 raise TypeError(f"expected a string with something in it, found {first!r}")
@@ -230,16 +222,13 @@ def _draw(context: CheckContext, task: Task) -> list[str]:
 
 def _share_right(context: CheckContext, tasks: Sequence[Task], answers: Sequence[list[str]]) -> float:
     context.at(f"the scores of legal answers in category {quoted(tasks[0].category)}")
-    jobs = [
-        ScoringJob(task, (answer,)) for task, drawn in zip(tasks, answers, strict=True) for answer in drawn
-    ]
-    right = [bool(turn.score and turn.score.correct) for turn in context.score_elsewhere(jobs)]
-    return sum(right) / len(right)
+    drawn = [(task, answer) for task, own in zip(tasks, answers, strict=True) for answer in own]
+    turns = context.score_elsewhere([ScoringJob(task, (answer,)) for task, answer in drawn])
+    return fmean(bool(turn.score and turn.score.correct) for turn in turns)
 
 
-@dataclass(frozen=True)
-class SideEffects:
-    """What an environment must leave as it is: global generators, the working directory and its files, variables."""
+class Surroundings(NamedTuple):
+    """What an environment must leave as it is in its process: see `surroundings`."""
 
     python_state: Any
     numpy_state: Any
@@ -247,30 +236,28 @@ class SideEffects:
     files: frozenset[str]  # names in it
     variables: dict[str, str]
 
-    @classmethod
-    def now(cls) -> SideEffects:
-        """Look at this process."""
-        _, keys, *position = np.random.get_state(legacy=True)
-        numpy_state = (np.asarray(keys).tobytes(), *position)
-        try:
-            directory: str | None = os.getcwd()
-        except FileNotFoundError:
-            directory = None
-        listed = frozenset() if directory is None else frozenset(os.listdir(directory))
-        files = listed - {"__pycache__"}  # Python's own doing, where a user's module is imported from here
-        return cls(random.getstate(), numpy_state, directory, files, dict(os.environ))
 
-    def changes(self, later: SideEffects) -> Iterator[tuple[str, str]]:
-        """Name what is different later: rule, and what was done."""
-        if self.python_state != later.python_state:
-            yield "random-state", "uses or seeds the global generator of random"
-        if self.numpy_state != later.numpy_state:
-            yield "random-state", "uses or seeds the global generator of numpy.random"
-        if self.directory != later.directory:
-            yield "directory", "changes the working directory"
-        elif new := sorted(later.files - self.files):
-            yield "files", f"leaves files in the working directory, {', '.join(new)}"
-        names = self.variables.keys() | later.variables.keys()
-        changed = sorted(n for n in names if self.variables.get(n) != later.variables.get(n))
-        if changed:
-            yield "variables", f"changes the environment variables {', '.join(changed)}"
+def surroundings() -> Surroundings:
+    """Look at this process: global generators, the working directory and its files, variables."""
+    _, keys, *position = np.random.get_state(legacy=True)
+    numpy_state = (np.asarray(keys).tobytes(), *position)
+    directory, files = None, frozenset[str]()
+    with suppress(FileNotFoundError):
+        directory = os.getcwd()
+        # without what Python writes beside a user's module
+        files = frozenset(os.listdir(directory)) - {"__pycache__"}
+    return Surroundings(random.getstate(), numpy_state, directory, files, dict(os.environ))
+
+
+def side_effects(before: Surroundings, later: Surroundings) -> Iterator[tuple[str, str]]:
+    """Name what is different later: rule, and what was done."""
+    if before.python_state != later.python_state:
+        yield "random-state", "uses or seeds the global generator of random"
+    if before.numpy_state != later.numpy_state:
+        yield "random-state", "uses or seeds the global generator of numpy.random"
+    if before.directory != later.directory:
+        yield "directory", "changes the working directory"
+    elif new := sorted(later.files - before.files):
+        yield "files", f"leaves files in the working directory, {', '.join(new)}"
+    if changed := sorted({name for name, _ in before.variables.items() ^ later.variables.items()}):
+        yield "variables", f"changes the environment variables {', '.join(changed)}"

@@ -1,4 +1,4 @@
-"""Checks of scores: their form, that they are the same twice and elsewhere, and what they are for which reply.
+"""Checks of scores and episodes: their form, that they are the same twice and elsewhere, what which reply is worth.
 
 The replies: the reference answer, nothing, wrong answers, and texts that break verifiers. Each is scored in a scoring
 process first, where it can be cut off; only one that came back from there is scored in this process too.
@@ -10,25 +10,23 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, count, cycle, islice
 from numbers import Real
 from statistics import median
 from typing import cast
 
 import numpy as np
 
-from environments.checker.context import CheckContext
-from environments.checker.findings import Severity, quoted
-from environments.checker.tasks import fingerprint, task_fingerprints
-from environments.contracts import CORRECT_AT, Score, Task, Turn
-from environments.foreign_text import clean
+from environments.checker.findings import CheckContext, Severity, quoted
+from environments.checker.tasks import fingerprint, message_fault, task_fingerprints
+from environments.contracts import CORRECT_AT, Episode, Score, Task, Turn
+from environments.display import clean
 from environments.options import FRAMES
 from environments.scoring import ScoringJob
 from environments.scoring.jobs import NO_REPLY, play
 
-REFERENCE, EMPTY, OTHER, SEVERAL, PROMPT, NOUGHT = (
-    "the reference answer", "an empty reply", "another task's answer", "several answers at once", "the prompt itself",
-    "a bare 0",
-)  # fmt: skip
+REFERENCE, EMPTY, NOUGHT = "the reference answer", "an empty reply", "a bare 0"
+OTHER, SEVERAL, PROMPT = "another task's answer", "several answers at once", "the prompt itself"
 
 NUM_EMPTY, NUM_OTHER, NUM_SEVERAL, NUM_HOSTILE = 8, 16, 4, 2  # tasks of a category that are tried
 
@@ -47,6 +45,10 @@ HOSTILE = {
     "a null of JSON": "null",
     "a format field": "%s {0} {x.y} ${x} \\1",
 }
+
+NUM_EPISODES = 3  # of a category: tasks that are played
+MOST_TURNS = 32
+UNSURE = "I do not know"
 
 CHUNK = 4  # replies sent at a time; the first of each kind goes alone
 MOST_CUT_OFF = 4  # replies that were cut off or crashed, after which no more are tried
@@ -73,9 +75,7 @@ class TrialReply:
     kind: str
     completion: str
 
-    @property
-    def words(self) -> str:
-        """Say which it is."""
+    def __str__(self) -> str:
         return f"{self.kind} to task {self.task.index} of category {quoted(self.task.category)}"
 
 
@@ -97,11 +97,9 @@ def trials(tasks: Sequence[Task]) -> list[TrialReply]:
         texts += [(task, kind, text) for kind, text in HOSTILE.items()]
         texts.append((task, PROMPT, task.messages[-1]["content"]))
     for task, kind, text in texts:
-        if not _is_answer(
-            task, text
-        ):  # between the marks in which the verifier looks for an answer, if it does
-            answer = task.answer or ""
-            frames = [one for one in FRAMES if answer.startswith(one[0]) and answer.endswith(one[1])]
+        if not _is_answer(task, text):
+            answer = task.answer or ""  # whose marks are those between which the verifier looks, if it does
+            frames = [one for one in FRAMES.values() if answer.startswith(one[0]) and answer.endswith(one[1])]
             begin, end = frames[0] if frames else ("", "")
             tried.append(TrialReply(task, kind, f"{begin}{text}{end}"))
     return sorted(tried, key=lambda trial: trial.task.index)
@@ -128,37 +126,32 @@ def check_scores(context: CheckContext) -> None:
         round_.results.clear()
         if fingerprint([task_fingerprints(task) for task in tasks]) != before:
             context.find("score-changes-task", "scoring changes the task", category)
-    if not round_.seconds:
-        return
-    context.facts["score_ms"] = ms = median(round_.seconds) * 1000
-    timeout_ms, in_process = context.limits.scoring.timeout_s * 1000, context.environment.scores_in_process
-    if in_process and ms > SLOW_MS:
-        context.find("score-slow", f"scoring in process takes {ms:.0f} ms a reply, and the trainer waits")
-    elif not in_process and ms > timeout_ms / LIMIT_SHARE:
-        context.find("score-near-limit", f"a score takes {ms:.0f} ms, its limit is {timeout_ms:.0f} ms")
+    if round_.seconds:
+        context.facts["score_ms"] = ms = median(round_.seconds) * 1000
+        in_process = context.environment.scores_in_process
+        timeout_ms = context.limits.scoring.timeout_s * 1000
+        if in_process and ms > SLOW_MS:
+            context.find("score-slow", f"scoring in process takes {ms:.0f} ms a reply, and the trainer waits")
+        elif not in_process and ms > timeout_ms / LIMIT_SHARE:
+            context.find("score-near-limit", f"a score takes {ms:.0f} ms, its limit is {timeout_ms:.0f} ms")
 
 
 class _Round:
-    """The scores of one environment, as they come in."""
-
     def __init__(self, context: CheckContext) -> None:
-        self._context, self.num_cut_off = context, 0
+        self._context, self.num_cut_off, self._is_warm = context, 0, False
         self.tried: set[str] = set()  # kinds of reply
         self._stuck: set[str] = set()  # kinds of reply that were cut off; once is enough
         self.seconds: list[float] = []  # that scoring a reference answer in this process took
         self.results: list[tuple[TrialReply, Score]] = []
-        self._is_warm = False
 
     def play(self, chunk: Sequence[TrialReply]) -> None:
-        """Score some replies elsewhere, and those that came back here."""
         self.tried |= {trial.kind for trial in chunk}
         chunk = [trial for trial in chunk if trial.kind not in self._stuck]
         for trial, turn in zip(chunk, self._score_elsewhere(chunk), strict=True):
             if turn.score is not None and turn.score.reason in TROUBLE:
                 self.num_cut_off += 1
                 self._stuck.add(trial.kind)
-                rule, words = TROUBLE[turn.score.reason]
-                find(self._context, rule, words, trial)
+                find(self._context, *TROUBLE[turn.score.reason], trial)
                 continue
             self._score_here(trial, turn)
             if turn.score is not None and turn.done:  # else the episode goes on: see the check of episodes
@@ -168,7 +161,7 @@ class _Round:
         """Score in a scoring process; measure whether what hangs is cut off in time."""
         if not chunk:
             return []
-        self._context.at(chunk[0].words)
+        self._context.at(str(chunk[0]))
         begun_at = time.monotonic()
         jobs = [ScoringJob(trial.task, (trial.completion,)) for trial in chunk]
         turns = self._context.score_elsewhere(jobs)
@@ -180,7 +173,7 @@ class _Round:
 
     def _score_here(self, trial: TrialReply, elsewhere: Turn) -> None:
         """Score in this process, look at the score as it was returned, and compare."""
-        self._context.at(trial.words)
+        self._context.at(str(trial))
         job = ScoringJob(trial.task, (trial.completion,))
         begun_at = time.monotonic()
         first = play(self._context.environment, job)
@@ -236,12 +229,10 @@ def find(
     is_survived = trial.kind not in (REFERENCE, EMPTY) and not context.environment.scores_in_process
     if severity is None and is_survived and rule in ("score-raises", "score-hangs", "score-crashes"):
         severity = "warning"
-    task = trial.task
-    context.find(rule, f"{trial.kind} {words}", task.category, task.index, quoted(trial.completion), severity)
+    context.find_in(trial.task, rule, f"{trial.kind} {words}", quoted(trial.completion), severity)
 
 
 def _check_expectations(context: CheckContext, results: Sequence[tuple[TrialReply, Score]]) -> None:
-    """Compare the scores of a category with what they ought to be."""
     for trial, score in results:
         if score.reason is not None:
             if score.reason.startswith("raised "):
@@ -277,3 +268,94 @@ def _is_nonsense(trial: TrialReply) -> bool:
 
 def _scores(score: Score) -> str:
     return f"scores {score.value:.6g} and is {'' if score.correct else 'not '}correct"
+
+
+# --- episodes --------------------------------------------------------------------------------------------
+
+
+def check_episodes(context: CheckContext) -> None:
+    """Play some episodes of every category to their end: with the reference answer, and with others."""
+    for category, tasks in context.tasks.items():
+        is_spent = context.budget()
+        for task in tasks[:NUM_EPISODES]:
+            context.at(f"an episode of task {task.index} of category {quoted(category)}")
+            if is_spent():
+                break
+            first, second = context.environment.start(task), context.environment.start(task)
+            rule, fault = "episode", _episode_fault(first, task)
+            if first is second and isinstance(first, Episode):
+                rule, fault = "episode-used", "start returns an episode that was started before"
+            if fault:
+                context.find_in(task, rule, fault)
+                break
+            if not all(_check_turns(context, task, replies) for replies in _scripts(task, tasks)):
+                return
+
+
+def _scripts(task: Task, tasks: Sequence[Task]) -> Iterator[Iterator[str]]:
+    """Write the replies, all different in the first two scripts, so that an episode that mixes them up shows.
+
+    What is right elsewhere is mostly legal here, and goes on longest.
+    """
+    for reply in (task.answer or "", UNSURE):
+        yield chain([reply], (f"{reply} {number}" for number in count(2)))
+    answers = [other.answer for other in tasks if other.answer is not None and other is not task]
+    if answers:
+        yield cycle(answers)
+
+
+def _episode_fault(episode: object, task: Task) -> str | None:
+    if not isinstance(episode, Episode):
+        return f"start returns {quoted(type(episode).__name__)}, not an environments.Episode"
+    messages: object = getattr(episode, "messages", None)
+    if not isinstance(messages, tuple) or not messages:
+        return f"the episode's messages must be a tuple of at least one, found {quoted(repr(messages))}"
+    fault = next(filter(None, map(message_fault, messages)), None)
+    if fault is None and [dict(message) for message in messages] != [dict(m) for m in task.messages]:
+        return "the episode's messages are others than the task's, which are what the policy reads"
+    return fault
+
+
+def _check_turns(context: CheckContext, task: Task, script: Iterator[str]) -> bool:
+    """Play an episode to its end, each turn also by replaying it elsewhere; False if that had to be ended."""
+    episode, replies = context.environment.start(task), list[str]()
+    for number, reply in enumerate(islice(script, MOST_TURNS), start=1):
+        replies.append(reply)
+        context.at(f"turn {number} of an episode of task {task.index} of category {quoted(task.category)}")
+        (replayed,) = context.score_elsewhere([ScoringJob(task, tuple(replies))])
+        if replayed.score is not None and replayed.score.reason is not None:
+            _report_unscorable(context, task, number, replayed.score.reason)
+            return replayed.score.reason not in TROUBLE
+        played = episode.step(reply)
+        if number > 1:  # the check of scores looks at first turns
+            for fault in form_faults(played):
+                context.find_in(task, "score-form", f"in turn {number}, {fault}")
+            if _facts(played) != _facts(replayed):
+                context.find_in(task, "episode-replay", f"turn {number} is another when replayed")
+        for fault in filter(None, map(message_fault, replayed.messages)):
+            context.find_in(task, "episode", f"in turn {number}, {fault}")
+        if replayed.done:
+            return True
+    context.find_in(task, "episode-endless", f"not over after {MOST_TURNS} turns")
+    return True
+
+
+def _report_unscorable(context: CheckContext, task: Task, number: int, reason: str) -> None:
+    """Say why a turn is unscorable, where the check of scores has not said it of a first turn."""
+    if reason == NO_REPLY:
+        context.find_in(task, "episode", f"turn {number} goes on without a message")
+    if number == 1 or reason == NO_REPLY:
+        return
+    form = {"bad value": "has no score in form", "no score": "ends without a score"}
+    rule, words = TROUBLE.get(reason, ("score-declines", f"is not scored: {quoted(reason)}"))
+    if reason.startswith("raised "):
+        rule, words = "score-raises", f"cannot be scored: scoring {clean(reason)}"
+    elif reason in form:
+        rule, words = "score-form", form[reason]
+    # elsewhere a turn that cannot be scored costs one sample, in process it may cost a run
+    is_survived = rule != "score-form" and not context.environment.scores_in_process
+    context.find_in(task, rule, f"turn {number} {words}", severity="warning" if is_survived else None)
+
+
+def _facts(turn: Turn) -> list[object]:
+    return [[dict(message) for message in turn.messages], turn.score and turn.score.value, bool(turn.done)]

@@ -8,14 +8,14 @@ import pickle
 import re
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import FrozenInstanceError
 from statistics import median
 from typing import Any, TypeGuard
 
 import numpy as np
 
-from environments.checker.context import CheckContext, Prints
-from environments.checker.findings import error_text, quoted
+from environments.checker.findings import CheckContext, Prints, error_text, quoted
 from environments.contracts import Environment, Message, Task
 
 ROLES = ("system", "user", "assistant")
@@ -50,13 +50,19 @@ def check_tasks(context: CheckContext) -> None:
         context.find("no-answer", "no task has a reference answer")
 
 
-def make_checked(context: CheckContext, category: str, index: int) -> object:
+def make_checked(
+    context: CheckContext,
+    category: str,
+    index: int,
+    rule: str = "task-fails",
+    fault: str = "it cannot be made",
+) -> object:
     """Make a task; `FAILED`, and a finding, where that fails."""
     context.at(f"task {index} of category {quoted(category)}")
     try:
         return context.environment.task(category, index)
     except BaseException as error:  # foreign code may raise anything
-        context.find("task-fails", f"it cannot be made: {error_text(error)}", category, index)
+        context.find(rule, f"{fault}: {error_text(error)}", category, index)
         return FAILED
 
 
@@ -70,14 +76,11 @@ def _is_usable(task: object, context: CheckContext, category: str, index: int) -
         return False
     if not any(message["content"].strip() for message in task.messages if message["role"] != "system"):
         context.find("prompt-empty", "it asks nothing: every message is empty", category, index)
-    elif task.messages[-1]["role"] != "user":
-        sentence = f"its last message is the {task.messages[-1]['role']}'s, not the user's"
-        context.find("last-message", sentence, category, index)
-    try:
+    elif (role := task.messages[-1]["role"]) != "user":
+        context.find("last-message", f"its last message is the {role}'s, not the user's", category, index)
+    with suppress(FrozenInstanceError):
         task.index = task.index  # type: ignore[misc]
         context.find("task-frozen", "its fields can be changed", category, index)
-    except FrozenInstanceError:
-        pass
     try:
         sent = pickle.dumps(task)
         arrived: Task = pickle.loads(sent)
@@ -157,8 +160,7 @@ def check_budget(context: CheckContext) -> None:
     if not isinstance(most, int) or not answered:
         return
     longest = max(answered, key=lambda task: len(task.answer or ""))
-    length = len(longest.answer or "")
-    if length > most:
+    if (length := len(longest.answer or "")) > most:
         rule = "max-tokens" if length > LONG_TOKEN * most else "max-tokens-tight"
         sentence = f"max_tokens is {most}, its answer has {length} characters"
         context.find_in(longest, rule, sentence, quoted(longest.answer))

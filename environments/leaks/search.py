@@ -1,7 +1,7 @@
 """The search for leaks: tasks of all environments, held out against to train on.
 
-Pairs of similar sets are found without comparing each with each: MinHash, banded (LSH), then exactly. Source: Broder,
-"On the resemblance and containment of documents" (1997); library `datasketch`.
+Pairs of similar sets are found by MinHash, banded (LSH), then compared exactly. Source: Broder, "On the resemblance and
+containment of documents" (1997); library `datasketch`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from environments.contracts import Category, Environment, EnvironmentFault, Pool
+from environments.contracts import Category, Environment, Pool, import_extra
+from environments.display import Tell
 from environments.leaks.texts import Hashes, Text, TextReader, Views, jaccard
 from environments.pools import belongs, make_task
 
@@ -27,7 +28,6 @@ RECALL = 0.999  # share of pairs just at the threshold that become candidates
 AT_ONCE = 500  # sets hashed together
 
 How = Literal["same text", "other order", "similar"]
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -100,28 +100,25 @@ def find_leaks(
     tell: Tell = lambda words: None,
     most: int = MOST,
 ) -> Leaks:
-    """Find held-out tasks that are near-duplicates of training tasks, of any environment.
+    """Find held-out tasks that are near-duplicates of training tasks, of any environment; closed ones are left out.
 
     Args:
-        environments: by name; closed ones are left out.
+        environments: by name.
         threshold: from which Jaccard similarity on two tasks are near-duplicates; in (0, 1].
         tell: called with how far it is, in words.
         most: tasks of a category to look at on each side; of bigger ones they are evenly spaced.
     """
-    open_ones = {name: one for name, one in environments.items() if not one.closed}
     reader, tasks, looked = TextReader(), [], []
-    num_categories = sum(len(one.categories) for one in open_ones.values())
-    most = min(most, max(1, MOST_IN_ALL // max(1, num_categories)))
-    for environment in open_ones.values():
-        for category in environment.categories:
-            indices = _indices(environment, category.name, most)
-            own = list(_tasks(environment, category, indices, reader, tell))
-            tasks += own
-            num_training = sum(task.place.pool == "train" for task in own)
-            size = environment.size(category.name)
-            is_part = size is None or len(indices) < size
-            num_held_out = len(own) - num_training
-            looked.append(Looked(environment.name, category.name, size, is_part, num_training, num_held_out))
+    categories = [(one, own) for one in environments.values() if not one.closed for own in one.categories]
+    most = min(most, max(1, MOST_IN_ALL // max(1, len(categories))))
+    for environment, category in categories:
+        indices, size = _indices(environment, category.name, most), environment.size(category.name)
+        own = list(_tasks(environment, category, indices, reader, tell))
+        tasks += own
+        num_training = sum(task.place.pool == "train" for task in own)
+        is_part = size is None or len(indices) < size
+        counts = num_training, len(own) - num_training
+        looked.append(Looked(environment.name, category.name, size, is_part, *counts))
     training = [task for task in tasks if task.place.pool == "train"]
     held_out = [task for task in tasks if task.place.pool != "train"]
     found = _matches(training, held_out, threshold, tell)
@@ -137,11 +134,8 @@ def find_leaks(
         {name: (leaks_in[name], num) for name, num in held_out_in.items()},
         [_leak(environments, held_out[place], found[place]) for place in ranked],
         looked,
-        [name for name in environments if name not in open_ones],
+        [name for name, one in environments.items() if one.closed],
     )
-
-
-# --- collecting ------------------------------------------------------------------------------------------
 
 
 def _tasks(
@@ -176,23 +170,16 @@ def _indices(environment: Environment, category: str, most: int) -> Sequence[int
 
 
 def _spaced(indices: Sequence[int], most: int) -> Sequence[int]:
-    if len(indices) <= most:
-        return indices
-    return [indices[i * len(indices) // most] for i in range(most)]
-
-
-# --- matching --------------------------------------------------------------------------------------------
+    num = len(indices)
+    return indices if num <= most else [indices[i * num // most] for i in range(most)]
 
 
 def _matches(
     training: Sequence[_Task], held_out: Sequence[_Task], threshold: float, tell: Tell
 ) -> dict[int, _Match]:
-    """Find the best training task for every held-out task that has one near enough, by its place."""
     by_text = {task.text.tokens.tobytes(): task for task in reversed(training)}
-    texts = (task.text.tokens.tobytes() for task in held_out)
-    found = {
-        place: _Match(1.0, "same text", by_text[text]) for place, text in enumerate(texts) if text in by_text
-    }
+    same = ((place, by_text.get(task.text.tokens.tobytes())) for place, task in enumerate(held_out))
+    found = {place: _Match(1.0, "same text", task) for place, task in same if task is not None}
     left = [place for place in range(len(held_out)) if place not in found]
     views = Views([task.text for task in (*training, *held_out)])
     for view in (views.words, views.ngrams):
@@ -209,20 +196,18 @@ def _matches(
             is_of_words = view == views.words
             likeness = views.likeness_of_words(*pair) if is_of_words else jaccard(features, kept)
             similarity = min(likeness, views.likeness_of_quantities(*pair))
-            if similarity >= threshold:
-                for place in places:
-                    a, b = (np.sort(task.text.tokens) for task in (training[first], held_out[place]))
-                    how: How = "other order" if np.array_equal(a, b) else "similar"
-                    match = _Match(similarity, how, training[first])
-                    if place not in found or match.rank > found[place].rank:
-                        found[place] = match
+            for place in places if similarity >= threshold else ():
+                a, b = (np.sort(task.text.tokens) for task in (training[first], held_out[place]))
+                how: How = "other order" if np.array_equal(a, b) else "similar"
+                match = _Match(similarity, how, training[first])
+                if place not in found or match.rank > found[place].rank:
+                    found[place] = match
     return found
 
 
 def _distinct(
     view: Callable[[Text], Hashes | None], tasks: Sequence[_Task], places: Sequence[int]
 ) -> list[tuple[Hashes, list[int]]]:
-    """Give the sets of a view that differ, each with the places of its tasks; kinds are kept apart."""
     found: dict[tuple[object, bytes], tuple[Hashes, list[int]]] = {}
     for place in places:
         text = tasks[place].text
@@ -233,7 +218,6 @@ def _distinct(
 
 
 def _leak(environments: Mapping[str, Environment], held_out: _Task, match: _Match) -> Leak:
-    """Look both tasks up again for what people want to see of them."""
     places = []
     for place in (held_out.place, match.training.place):
         task = make_task(environments[place.environment], place.category, place.index)
@@ -242,16 +226,11 @@ def _leak(environments: Mapping[str, Environment], held_out: _Task, match: _Matc
     return Leak(match.similarity, match.how, *places)
 
 
-# --- candidates ------------------------------------------------------------------------------------------
-
-
 def bands(threshold: float) -> tuple[int, int]:
     """Choose numbers of bands and of rows in one: as many rows as leave the recall."""
     for rows in range(16, 1, -1):
         num = NUM_HASHES // rows
-        if (
-            1 - (1 - threshold**rows) ** num >= RECALL
-        ):  # the probability that sets of this similarity share a band
+        if 1 - (1 - threshold**rows) ** num >= RECALL:  # the probability that two such sets share a band
             return num, rows
     return NUM_HASHES, 1
 
@@ -259,10 +238,7 @@ def bands(threshold: float) -> tuple[int, int]:
 def candidates(
     queries: Sequence[Hashes], kept: Sequence[Hashes], threshold: float, tell: Callable[[int], None]
 ) -> Iterator[tuple[int, int]]:
-    """Give pairs (of queries, of kept) that may be similar, with hardly one missing that is.
-
-    `kept` are held in memory: the smaller side. `tell` is called now and then with how many of both are done.
-    """
+    """Give pairs (of queries, of kept) that may be similar, with hardly one missing that is; `kept` is in memory."""
     num_bands, rows = bands(threshold)
     index = _library().MinHashLSH(num_perm=num_bands * rows, params=(num_bands, rows))
     for place, sketch in enumerate(_sketches(kept, num_bands * rows)):
@@ -281,10 +257,4 @@ def _sketches(sets: Sequence[Hashes], num_hashes: int) -> Iterator[Any]:
 
 
 def _library() -> Any:
-    try:
-        import datasketch
-    except ModuleNotFoundError as missing:
-        raise EnvironmentFault(
-            f"looking for leaks needs the package datasketch ({missing}); install it with: pip install datasketch"
-        ) from missing
-    return datasketch
+    return import_extra("datasketch", "looking for leaks needs the package datasketch", "datasketch")

@@ -26,10 +26,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,10 +42,8 @@ N = 3  # tokens of an n-gram: one changed word spoils three
 TEMPLATE, COMMON = 0.5, 0.1  # shares of the texts of a kind from which a feature weighs 0, and 1
 AT_LEAST = 5  # texts: what fewer have is neither
 LOOKED_AT = 2000  # texts of a kind, evenly spaced, that tell what is common in it
-FEW, MANY = (
-    12,
-    6,
-)  # tokens outside the template: up to `FEW` their order does not count, from `MANY` on it does
+# Tokens outside the template: up to `FEW` their order does not count, from `MANY` on it does.
+FEW, MANY = 12, 6
 
 IDEOGRAPHS = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3"  # written without spaces: a token each
 TOKEN = re.compile(rf"[{IDEOGRAPHS}]|\d+|[^\W\d_{IDEOGRAPHS}]+|[^\w\s]|_")
@@ -90,13 +89,11 @@ class TextReader:
         """Read all that a conversation says."""
         said = "\n".join(message["content"] for message in messages)
         words = TOKEN.findall(unicodedata.normalize("NFKC", said).casefold())
-        numbers = [self._numbers.setdefault(word, len(self._numbers)) for word in words]
-        is_number = np.array([word.isdigit() for word in words], dtype=np.bool_)
-        is_operator = np.array([word in OPERATORS for word in words], dtype=np.bool_)
-        is_beside = np.zeros(len(words), dtype=np.bool_)
-        is_beside[1:] |= is_number[:-1]
-        is_beside[:-1] |= is_number[1:]
-        return Text(kind, np.array(numbers, dtype=np.int64), is_number | (is_operator & is_beside))
+        numbers = np.array([self._numbers.setdefault(word, len(self._numbers)) for word in words], np.int64)
+        is_number = np.array([word.isdigit() for word in words], np.bool_)
+        is_operator = np.array([word in OPERATORS for word in words], np.bool_)
+        around = np.pad(is_number, 1)
+        return Text(kind, numbers, is_number | (is_operator & (around[:-2] | around[2:])))
 
 
 class Shared(NamedTuple):
@@ -131,10 +128,7 @@ class Views:
         return _weighed(left, shared.ngram_common) if len(left) else None
 
     def _is_told_by_order(self, text: Text) -> bool:
-        """Say whether more n-grams are outside the template than its tokens there account for.
-
-        So it is with puzzles that put the same words together in another way each time.
-        """
+        """Whether more n-grams than its tokens account for are outside the template: same words, in other orders."""
         shared = self._shared[text.kind]
         num_tokens = len(without(text.counted, shared.template))
         return len(without(text.ngrams, shared.ngram_template)) > N * num_tokens
@@ -142,10 +136,8 @@ class Views:
     def likeness_of_words(self, a: Text, b: Text) -> float:
         """Compare two short texts by what is outside their templates; of two kinds, also by what only one says."""
         ours, theirs = self._shared[a.kind], self._shared[b.kind]
-        likeness = jaccard(
-            _weighed(without(a.counted, ours.template), ours.common),
-            _weighed(without(b.counted, theirs.template), theirs.common),
-        )
+        left = without(a.counted, ours.template), without(b.counted, theirs.template)
+        likeness = jaccard(_weighed(left[0], ours.common), _weighed(left[1], theirs.common))
         if a.kind == b.kind:
             return likeness
         both = np.intersect1d(ours.own_template, theirs.own_template, assume_unique=True)
@@ -153,10 +145,7 @@ class Views:
 
     def likeness_of_quantities(self, a: Text, b: Text) -> float:
         """Compare the numbers and operators outside the templates; 1 where neither text has any."""
-        return jaccard(
-            without(a.quantities, self._shared[a.kind].template),
-            without(b.quantities, self._shared[b.kind].template),
-        )
+        return jaccard(*(without(text.quantities, self._shared[text.kind].template) for text in (a, b)))
 
 
 def jaccard(a: Hashes, b: Hashes) -> float:
@@ -183,24 +172,18 @@ def _weighed(features: Hashes, common: Hashes) -> Hashes:
 
 def _counted(tokens: NDArray[Any]) -> Hashes:
     """Hash entries with their counts, so that the second of equal ones differs from the first."""
-    seen: Counter[int] = Counter()
-    places = []
-    for token in tokens.tolist():
-        places.append(seen[token])
-        seen[token] += 1
-    return np.unique(_mixed(tokens, np.array(places, dtype=np.int64)))
+    seen = defaultdict[int, Iterator[int]](count)
+    return np.unique(_mixed(tokens, np.array([next(seen[token]) for token in tokens.tolist()], np.int64)))
 
 
 def _shared_by_kind(texts: Sequence[Text]) -> Mapping[Kind, Shared]:
-    """Find what is shared in every category, in its environment, or in all tasks."""
-    by_group: dict[tuple[str, ...], list[Text]] = {}
+    by_group = defaultdict[tuple[str, ...], list[Text]](list)
     for text in texts:
         for group in _groups(text.kind):
-            by_group.setdefault(group, []).append(text)
+            by_group[group].append(text)
     shared = {group: _shared(own) for group, own in by_group.items()}
-    kinds = {text.kind for text in texts}
     found = {}
-    for kind in kinds:
+    for kind in {text.kind for text in texts}:
         parts = [shared[group] for group in _groups(kind)]
         joined = (np.unique(np.concatenate(sets)) for sets in zip(*parts, strict=True))
         found[kind] = Shared(*joined)._replace(own_template=parts[-1].own_template)
@@ -208,7 +191,6 @@ def _shared_by_kind(texts: Sequence[Text]) -> Mapping[Kind, Shared]:
 
 
 def _groups(kind: Kind) -> tuple[tuple[str, ...], ...]:
-    """Name the wholes that a kind is part of, itself last."""
     return (), kind[:1], kind
 
 
@@ -221,7 +203,6 @@ def _shared(texts: Sequence[Text]) -> Shared:
 
 
 def _frequent(sets: Sequence[Hashes]) -> tuple[Hashes, Hashes]:
-    """Give the features of more than half, and of more than a tenth, of the sets."""
     features, counts = np.unique(np.concatenate(sets), return_counts=True)
     template, common = (counts > max(AT_LEAST, share * len(sets)) for share in (TEMPLATE, COMMON))
     return features[template], features[common]

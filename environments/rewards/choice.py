@@ -57,20 +57,15 @@ class Choice(AnswerReward):
         self._pattern = re.compile(rf"(?i:{_LEAD})(?:{_OPEN}{letter}{_CLOSE}|{letter}(?:{_CLOSE}|\Z))", flags)
 
     def judge(self, answer: str, attempt: Attempt) -> Score:
-        """Compare the letter, or else the text."""
-        right = self._letter(attempt.truth)
-        answer = answer.replace("*", "").strip()
+        right, answer = self._letter(attempt.truth), answer.replace("*", "").strip()
         found = self._pattern.match(answer)
-        if found is not None and self._same(found[1] or found[2], right):
-            return Score.of(1.0)
-        return Score.of(float(self._column is not None and self._text_of(answer, attempt) == right))
+        is_letter = found is not None and self._same(found[1] or found[2], right)
+        return Score.of(float(is_letter or (self.needs_row and self._text_of(answer, attempt) == right)))
 
     def check(self, truth: Any) -> None:
-        """Refuse what names no option."""
         self._letter(truth)
 
     def reference(self, truth: Any) -> str:
-        """Give the letter."""
         return self._letter(truth)
 
     def _letter(self, truth: Any) -> str:
@@ -80,22 +75,19 @@ class Choice(AnswerReward):
                     return letter
             if isinstance(truth, int) and 0 <= truth < len(self._letters):
                 return self._letters[truth]
-        raise ValueError(
-            f"expected one of the letters {self._letters} or a place from 0 as truth, found {truth!r}"
-        )
+        wanted = f"one of the letters {self._letters} or a place from 0"
+        raise ValueError(f"expected {wanted} as truth, found {truth!r}")
 
     def _same(self, one: str, letter: str) -> bool:
         return one == letter or (self._any_case and one.upper() == letter.upper())
 
     def _text_of(self, answer: str, attempt: Attempt) -> str | None:
-        """Find the one option that has this text."""
         options = attempt.row.get(self._column or "")
         if isinstance(options, list | tuple):
             options = dict(zip(self._letters, options, strict=False))
         if not isinstance(options, Mapping):
-            raise ValueError(
-                f"expected a list or a map of options in the column {self._column!r}, found {options!r}"
-            )
+            wanted = f"a list or a map of options in the column {self._column!r}"
+            raise ValueError(f"expected {wanted}, found {options!r}")
         said = _plain(answer)
         found = [str(letter) for letter, text in options.items() if _plain(str(text)) == said]
         return self._letter(found[0]) if len(found) == 1 else None
@@ -106,5 +98,4 @@ def _plain(text: str) -> str:
 
 
 def create(config: Config) -> Choice:
-    """Build the reward of a spec's section."""
     return Choice(config)

@@ -17,7 +17,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 from pydantic import Field
@@ -57,18 +57,14 @@ class CodeTests(AnswerReward):
         self.seconds = config.limit_s + START_S
 
     def judge(self, answer: str, attempt: Attempt) -> Score:
-        """Run the tests one after the other, until the time is over; without `partial`, until one fails."""
         block = last_block(answer, LANGUAGES)
         code = answer if block is None else block
         tests, config = _tests(attempt.truth), self._config
-        deadline = time.monotonic() + config.limit_s
-        num_passed = 0
+        limits = SandboxLimits(config.timeout_s, config.memory_mib * 2**20, config.output_kib * 2**10)
+        deadline, num_passed = time.monotonic() + config.limit_s, 0
         for test in tests:
             left = deadline - time.monotonic()
-            limits = SandboxLimits(
-                min(config.timeout_s, left), config.memory_mib * 2**20, config.output_kib * 2**10
-            )
-            passed = left > 0 and test(code, limits)
+            passed = left > 0 and test(code, replace(limits, timeout_s=min(config.timeout_s, left)))
             num_passed += passed
             if left <= 0 or (not passed and not config.partial):
                 break
@@ -76,12 +72,10 @@ class CodeTests(AnswerReward):
         return Score.of(share if config.partial else float(share == 1), share == 1)
 
     def check(self, truth: Any) -> None:
-        """Refuse what holds no tests, and asserts that are no Python."""
         _tests(truth)
 
 
 def _tests(truth: Any) -> list[Test]:
-    """Read the tests; raises ValueError if there are none, or they cannot be used."""
     if isinstance(truth, str):
         try:
             truth = json.loads(truth)
@@ -91,21 +85,18 @@ def _tests(truth: Any) -> list[Test]:
     if not isinstance(truth, Mapping):
         raise ValueError(f"expected a map with inputs and outputs, or with tests, as truth, found {truth!r}")
     if "fn_name" in truth:
-        raise ValueError(
-            "tests that call a function by `fn_name` are not supported: write them as asserts, `tests`"
-        )
+        by_name = "tests that call a function by `fn_name` are not supported"
+        raise ValueError(f"{by_name}: write them as asserts, `tests`")
     if "tests" in truth:
         given = truth["tests"]
-        tests = [_asserts(one) for one in ([given] if isinstance(given, str) else _list(given, "tests"))]
+        tests = list(map(_asserts, [given] if isinstance(given, str) else _list(given, "tests")))
     else:
         inputs, outputs = (_list(truth.get(key), key) for key in ("inputs", "outputs"))
         if len(inputs) != len(outputs):
             found = f"{len(inputs)} inputs, {len(outputs)} outputs"
             raise ValueError(f"expected as many outputs as inputs, found {found}")
-        tests = [
-            partial(_prints, _lines(given), _trimmed(_lines(right)))
-            for given, right in zip(inputs, outputs, strict=True)
-        ]
+        pairs = zip(map(_lines, inputs), map(_lines, outputs), strict=True)
+        tests = [_prints(given, _trimmed(right)) for given, right in pairs]
     if not tests:
         raise ValueError("expected at least one test, found none")
     return tests
@@ -129,7 +120,6 @@ def _asserts(text: Any) -> Test:
 
 
 def _lines(given: Any) -> str:
-    """Give a text that may be a list of lines."""
     if isinstance(given, list) and all(isinstance(line, str) for line in given):
         return "\n".join(given)
     if not isinstance(given, str):
@@ -137,9 +127,12 @@ def _lines(given: Any) -> str:
     return given
 
 
-def _prints(given: str, right: str, code: str, limits: SandboxLimits) -> bool:
-    found = printed(code, given, limits)
-    return found is not None and _trimmed(found) == right
+def _prints(given: str, right: str) -> Test:
+    def passes(code: str, limits: SandboxLimits) -> bool:
+        found = printed(code, given, limits)
+        return found is not None and _trimmed(found) == right
+
+    return passes
 
 
 def _trimmed(text: str) -> str:
@@ -147,5 +140,4 @@ def _trimmed(text: str) -> str:
 
 
 def create(config: Config) -> CodeTests:
-    """Build the reward of a spec's section."""
     return CodeTests(config)

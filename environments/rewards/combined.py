@@ -8,10 +8,9 @@ not apply (TRL's `None`) is left out; where none applies, the whole is unscorabl
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
 from typing import Any, Self
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, model_validator
 
 from environments.contracts import Score
 from environments.options import Options
@@ -28,16 +27,12 @@ class Config(Options):
     """The rewards, each a name or a map, with an optional `weight` (1 by default)."""
     correct: str | None = None
     """Name of the part that says whether an answer is correct; none given: the mean is 1."""
-    _search_path: str | None = PrivateAttr(default=None)
 
     @property
     def names(self) -> list[str]:
-        """A name for each part: its type, of a function its own; numbered where two have the same."""
         plain = [part["type"].rpartition(":")[2] for part in self.parts]
         numbers = [plain[:place].count(name) + 1 for place, name in enumerate(plain)]
-        return [
-            name if number == 1 else f"{name}_{number}" for name, number in zip(plain, numbers, strict=True)
-        ]
+        return [f"{name}_{n}" if n > 1 else name for name, n in zip(plain, numbers, strict=True)]
 
     @model_validator(mode="after")
     def _can_be_combined(self) -> Self:
@@ -46,37 +41,25 @@ class Config(Options):
         if self.correct is not None and self.correct not in self.names:
             near = difflib.get_close_matches(self.correct, self.names, n=1)
             hint = f". Did you mean {near[0]!r}?" if near else ""
-            raise ValueError(
-                f"`correct` names the part {self.correct!r}, but the parts are {', '.join(self.names)}{hint}"
-            )
+            known = f"but the parts are {', '.join(self.names)}{hint}"
+            raise ValueError(f"`correct` names the part {self.correct!r}, {known}")
         return self
-
-    def within(self, folder: str | None) -> Self:
-        """Look for functions of the user's own in the spec's folder."""
-        copy = self.model_copy()
-        copy._search_path = folder
-        return copy
-
-    def rewards(self) -> list[Reward]:
-        """Build the parts."""
-        own = [{key: value for key, value in part.items() if key != "weight"} for part in self.parts]
-        return [make_reward(part, self._search_path) for part in own]
 
 
 class Combined(Reward):
     """The weighted mean of several rewards."""
 
-    def __init__(
-        self, names: Sequence[str], rewards: Sequence[Reward], weights: Sequence[float], correct: str | None
-    ):
-        self._parts = list(zip(names, rewards, weights, strict=True))
-        self._correct = correct
+    def __init__(self, config: Config) -> None:
+        own = [{key: value for key, value in part.items() if key != "weight"} for part in config.parts]
+        rewards = [make_reward(part, config.folder) for part in own]
+        weights = [part["weight"] for part in config.parts]
+        self._parts = list(zip(config.names, rewards, weights, strict=True))
+        self._correct = config.correct
         self.in_process = all(reward.in_process for reward in rewards)
         self.needs_row = any(reward.needs_row for reward in rewards)
         self.seconds = sum(reward.seconds for reward in rewards)
 
     def score(self, attempt: Attempt) -> Score:
-        """Give the mean over the parts that apply."""
         scores: dict[str, Score] = {}
         total = weights = 0.0
         for name, reward, weight in self._parts:
@@ -90,9 +73,8 @@ class Combined(Reward):
             return Score.unscorable(NOT_APPLIED)
         mean = Score.of(min(total / weights, 1.0))  # rounding may carry it beyond
         deciding = scores.get(self._correct, mean) if self._correct is not None else mean
-        return Score(
-            mean.value, deciding.correct, {name: score.value or 0.0 for name, score in scores.items()}
-        )
+        parts = {name: score.value or 0.0 for name, score in scores.items()}
+        return Score(mean.value, deciding.correct, parts)
 
     def check(self, truth: Any) -> None:
         """Ask every part; the message says which one refuses."""
@@ -113,6 +95,4 @@ class Combined(Reward):
 
 
 def create(config: Config) -> Combined:
-    """Build the combination of a spec's section."""
-    weights = [part["weight"] for part in config.parts]
-    return Combined(config.names, config.rewards(), weights, config.correct)
+    return Combined(config)

@@ -34,19 +34,25 @@ class Reward(ABC):
     def score(self, attempt: Attempt) -> Score:
         """Judge an attempt: a missing or unreadable answer is worth 0, a fault of the reward is unscorable.
 
-        A reward that has nothing to say about an attempt is unscorable as `NOT_APPLIED`; in a combination the others
-        then decide.
+        So is an attempt about which it has nothing to say, as `NOT_APPLIED`; in a combination the others then decide.
         """
 
     def check(self, truth: Any) -> None:  # noqa: B027 - a reward may take any truth
-        """Refuse a truth that nothing could be compared with; called once for every row, so it is cheap.
-
-        Raises ValueError, which says what was expected and what was found; the row is then listed as invalid.
-        """
+        """Refuse a truth that nothing could be compared with by a ValueError that says why; called for every row."""
 
     def reference(self, truth: Any) -> str | None:
         """Give an answer that is worth 1, as a warm start needs it; None where the reward knows none."""
         return None
+
+
+def one_or_several(truth: Any) -> list[Any]:
+    """Give the accepted answers of a truth that may be a list of them."""
+    return list(truth) if isinstance(truth, list | tuple) else [truth]
+
+
+def is_text_or_number(one: object) -> bool:
+    """Say whether a value can be written as an answer; true and false cannot."""
+    return isinstance(one, str | int | float) and not isinstance(one, bool)
 
 
 class AnswerReward(Reward):

@@ -12,7 +12,7 @@ from typing import Any
 
 from environments.contracts import Score
 from environments.options import Options
-from environments.rewards.contracts import AnswerReward, Attempt
+from environments.rewards.contracts import AnswerReward, Attempt, is_text_or_number, one_or_several
 
 SOURCE = "exact match, as in SQuAD (arXiv 1606.05250), without its removal of articles and punctuation"
 
@@ -37,7 +37,6 @@ class Exact(AnswerReward):
         self._config = config
 
     def judge(self, answer: str, attempt: Attempt) -> Score:
-        """Compare with every accepted text."""
         said = self._normal(answer)
         return Score.of(float(any(said == self._normal(text) for text in _texts(attempt.truth))))
 
@@ -50,7 +49,6 @@ class Exact(AnswerReward):
             raise ValueError(f"expected a text that is not empty as truth, found {truth!r}")
 
     def reference(self, truth: Any) -> str:
-        """Give the first accepted text."""
         return _texts(truth)[0]
 
     def _normal(self, text: str) -> str:
@@ -61,14 +59,11 @@ class Exact(AnswerReward):
 
 
 def _texts(truth: Any) -> list[str]:
-    """Give the accepted texts."""
-    found = truth if isinstance(truth, list | tuple) else [truth]
-    for one in found:
-        if isinstance(one, bool) or not isinstance(one, str | int | float):
+    for one in (found := one_or_several(truth)):
+        if not is_text_or_number(one):
             raise ValueError(f"expected a text, a number or a list of those as truth, found {one!r}")
-    return [str(one) for one in found]
+    return list(map(str, found))
 
 
 def create(config: Config) -> Exact:
-    """Build the reward of a spec's section."""
     return Exact(config)

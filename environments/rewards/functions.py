@@ -64,9 +64,8 @@ class FunctionReward(Reward):
         self._given = dict(options.model_extra or {})
         called = function if inspect.isroutine(function) else type(function).__call__
         if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called):
-            raise EnvironmentFault(
-                f"reward {name}: it is async; make it a plain function (scores are found in parallel)"
-            )
+            plain = "make it a plain function (scores are found in parallel)"
+            raise EnvironmentFault(f"reward {name}: it is async; {plain}")
         try:
             self._parameters = inspect.signature(function).parameters
         except ValueError as error:
@@ -76,30 +75,18 @@ class FunctionReward(Reward):
         self._is_verl = "attempt" not in names and {"solution_str", "ground_truth"} <= names
         self._is_trl = not self._is_verl and "attempt" not in names and "completions" in names
         if not (self._is_verl or self._is_trl or "attempt" in names):
-            found = ", ".join(self._parameters)
-            raise EnvironmentFault(
-                f"reward {name}: its parameters are ({found}); expected a function called as {CALLING}"
-            )
+            found = f"its parameters are ({', '.join(self._parameters)})"
+            raise EnvironmentFault(f"reward {name}: {found}; expected a function called as {CALLING}")
         self._refuse_what_it_cannot_take(name)
 
     def score(self, attempt: Attempt) -> Score:
-        """Call the function, and make a score of what it returns."""
-        arguments = {
-            key: value
-            for key, value in self._arguments(attempt).items()
-            if self._takes_all or key in self._parameters
-        }
+        arguments = self._arguments(attempt).items()
+        taken = {key: value for key, value in arguments if self._takes_all or key in self._parameters}
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
-            returned = self._function(**{**arguments, **self._given})
+            returned = self._function(**{**taken, **self._given})
         components: dict[str, float] = {}
         if self._is_trl:
-            expected = "expected a list of one number or None, for one completion; it"
-            if not isinstance(returned, Iterable) or isinstance(returned, str | Mapping):
-                raise ValueError(f"{expected} returned {returned!r}")
-            values = list(returned)
-            if len(values) != 1:
-                raise ValueError(f"{expected} has {len(values)}")
-            (returned,) = values
+            returned = _only(returned)
             if returned is None:
                 return Score.unscorable(NOT_APPLIED)
         elif self._is_verl and isinstance(returned, Mapping):
@@ -134,9 +121,8 @@ class FunctionReward(Reward):
         """Say now what would fail with every score; TRL's parameters may be any column, known only with the row."""
         unknown = [key for key in self._given if key not in self._parameters and not self._takes_all]
         if unknown:
-            raise EnvironmentFault(
-                f"reward {name}: it has no parameter {unknown[0]!r}; it takes {', '.join(self._parameters)}"
-            )
+            known = ", ".join(self._parameters)
+            raise EnvironmentFault(f"reward {name}: it has no parameter {unknown[0]!r}; it takes {known}")
         supplied = self._arguments(Attempt(completion="", answer=None, truth=None))
         for key, one in self._parameters.items():
             variable = one.kind in (one.VAR_KEYWORD, one.VAR_POSITIONAL)
@@ -148,3 +134,13 @@ class FunctionReward(Reward):
                     f"reward {name}: nothing here fills its parameter {key!r}; give it a default, or its value beside"
                     " the type"
                 )
+
+
+def _only(returned: object) -> object:
+    expected = "expected a list of one number or None, for one completion; it"
+    if not isinstance(returned, Iterable) or isinstance(returned, str | Mapping):
+        raise ValueError(f"{expected} returned {returned!r}")
+    values = list(returned)
+    if len(values) != 1:
+        raise ValueError(f"{expected} has {len(values)}")
+    return values[0]

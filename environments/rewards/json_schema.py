@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator
 
-from environments.contracts import EnvironmentFault, Score
+from environments.contracts import Score, import_extra
 from environments.options import Options, last_block
 from environments.rewards.contracts import AnswerReward, Attempt
 
@@ -51,16 +51,12 @@ class JsonSchema(AnswerReward):
         self._format_value = config.format_value
 
     def judge(self, answer: str, attempt: Attempt) -> Score:
-        """Read the JSON and compare it with the schema."""
         validator = _validator(self._text(attempt.truth))
         try:
             try:
                 found = _parse(answer)
             except ValueError:
-                block = last_block(answer, ("json",))
-                if block is None:
-                    raise
-                found = _parse(block)
+                found = _parse(last_block(answer, ("json",)) or "")
             satisfied = validator.is_valid(found)
         except (ValueError, RecursionError):  # no JSON, or nested deeper than anything that was asked for
             return Score.of(0.0)
@@ -103,9 +99,8 @@ def _validator(text: str) -> Validator:
             document = reference.partition("#")[0]
             is_known = DRAFTS in document or any(one.rstrip("#").endswith(document) for one in own)
             if document and not is_known:
-                raise ValueError(
-                    f"the JSON schema refers to {reference}, and nothing is fetched: put it into the schema"
-                )
+                why = "and nothing is fetched: put it into the schema"
+                raise ValueError(f"the JSON schema refers to {reference}, {why}")
     except json.JSONDecodeError as error:
         raise ValueError(f"the JSON schema is not JSON: {error}") from error
     except jsonschema.SchemaError as error:
@@ -117,7 +112,6 @@ def _validator(text: str) -> Validator:
 
 
 def _values(schema: Any, key: str) -> Iterator[str]:
-    """Find the texts that stand under a key anywhere in a schema."""
     if isinstance(schema, dict):
         if isinstance(schema.get(key), str):
             yield schema[key]
@@ -129,17 +123,10 @@ def _values(schema: Any, key: str) -> Iterator[str]:
 
 
 def _library() -> tuple[Any, Any]:
-    try:
-        import jsonschema
-        import jsonschema_specifications
-    except ModuleNotFoundError as error:
-        raise EnvironmentFault(
-            f"the reward json_schema needs the package jsonschema ({error}); install it with:"
-            " pip install 'evergreen-rl[rewards]'"
-        ) from error
-    return jsonschema, jsonschema_specifications
+    needs, install = "the reward json_schema needs the package jsonschema", "'evergreen-rl[rewards]'"
+    jsonschema = import_extra("jsonschema", needs, install)
+    return jsonschema, import_extra("jsonschema_specifications", needs, install)
 
 
 def create(config: Config) -> JsonSchema:
-    """Build the reward of a spec's section."""
     return JsonSchema(config)

@@ -15,9 +15,9 @@ import re
 from functools import lru_cache
 from typing import Any
 
-from environments.contracts import EnvironmentFault, Score
+from environments.contracts import Score, import_extra
 from environments.options import Options
-from environments.rewards.contracts import AnswerReward, Attempt
+from environments.rewards.contracts import AnswerReward, Attempt, is_text_or_number, one_or_several
 
 SOURCE = "https://github.com/huggingface/Math-Verify"
 
@@ -42,7 +42,6 @@ class Math(AnswerReward):
         self._truth = lru_cache(maxsize=4096)(_parsed)  # read once, not for every sample of a group
 
     def judge(self, answer: str, attempt: Attempt) -> Score:
-        """Compare with every accepted expression."""
         verify = _library().verify
         said = _parsed(answer)
         for text in _texts(attempt.truth):
@@ -59,14 +58,12 @@ class Math(AnswerReward):
             raise ValueError("expected an expression or a list of them as truth, found an empty list")
 
     def reference(self, truth: Any) -> str:
-        """Give the first accepted expression."""
         return _texts(truth)[0]
 
 
 def _texts(truth: Any) -> list[str]:
-    found = truth if isinstance(truth, list | tuple) else [truth]
-    for one in found:
-        if isinstance(one, bool) or not isinstance(one, str | int | float) or not str(one).strip():
+    for one in (found := one_or_several(truth)):
+        if not is_text_or_number(one) or not str(one).strip():
             raise ValueError(f"expected an expression, a number or a list of those as truth, found {one!r}")
     return [str(one).strip() for one in found]
 
@@ -78,17 +75,11 @@ def _parsed(text: str) -> list[Any]:
 
 
 def _library() -> Any:
-    try:
-        import math_verify
-    except ModuleNotFoundError as error:
-        raise EnvironmentFault(
-            f"the reward math needs the package math-verify ({error}); install it with:"
-            " pip install 'evergreen-rl[rewards]'"
-        ) from error
+    needs, install = "the reward math needs the package math-verify", "'evergreen-rl[rewards]'"
+    math_verify = import_extra("math_verify", needs, install)
     logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its time limits are off
     return math_verify
 
 
 def create(config: Config) -> Math:
-    """Build the reward of a spec's section."""
     return Math(config)

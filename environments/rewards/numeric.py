@@ -17,7 +17,7 @@ from pydantic import Field
 
 from environments.contracts import Score
 from environments.options import Options
-from environments.rewards.contracts import AnswerReward, Attempt
+from environments.rewards.contracts import AnswerReward, Attempt, is_text_or_number, one_or_several
 
 SOURCE = "numeric match, as in GSM8K's evaluation (arXiv 2110.14168), with tolerances"
 
@@ -55,24 +55,18 @@ class Numeric(AnswerReward):
         self._absolute = Fraction(config.absolute_tolerance)
 
     def judge(self, answer: str, attempt: Attempt) -> Score:
-        """Read the number and compare it with every accepted one."""
         said = _last_number(answer) if self._last else number(answer)
         if said is None:
             return Score.of(0.0)
-        is_near = (
-            said == truth or abs(said - truth) <= max(self._absolute, self._relative * abs(truth))
-            for truth in _numbers(attempt.truth)
-        )
-        return Score.of(float(any(is_near)))
+        near = ((abs(said - one), self._relative * abs(one)) for one in _numbers(attempt.truth))
+        return Score.of(float(any(apart <= max(self._absolute, allowed) for apart, allowed in near)))
 
     def check(self, truth: Any) -> None:
-        """Refuse what is no number."""
         if not _numbers(truth):
             raise ValueError("expected a number or a list of numbers as truth, found an empty list")
 
     def reference(self, truth: Any) -> str:
-        """Give the first accepted number as it is written."""
-        return str(truth[0] if isinstance(truth, list | tuple) else truth).strip()
+        return str(one_or_several(truth)[0]).strip()
 
 
 def number(text: str) -> Fraction | None:
@@ -91,13 +85,10 @@ def _last_number(text: str) -> Fraction | None:
 
 def _value(found: re.Match[str]) -> Fraction | None:
     sign, above, below, percent = found.groups()
-    value = _decimal(above)
-    if value is not None and below is not None:
-        divisor = _decimal(below)
-        value = value / divisor if divisor else None
-    if value is None:
+    value, divisor = _decimal(above), _decimal(below or "1")
+    if value is None or not divisor:
         return None
-    return (-value if sign == "-" else value) / (100 if percent else 1)
+    return (-value if sign == "-" else value) / divisor / (100 if percent else 1)
 
 
 def _decimal(text: str) -> Fraction | None:
@@ -112,10 +103,9 @@ def _decimal(text: str) -> Fraction | None:
 
 
 def _numbers(truth: Any) -> list[Fraction]:
-    """Give the accepted numbers."""
     found = []
-    for one in truth if isinstance(truth, list | tuple) else [truth]:
-        value = None if isinstance(one, bool) or not isinstance(one, str | int | float) else number(str(one))
+    for one in one_or_several(truth):
+        value = number(str(one)) if is_text_or_number(one) else None
         if value is None:
             raise ValueError(f"expected a number or a list of numbers as truth, found {one!r}")
         found.append(value)
@@ -123,5 +113,4 @@ def _numbers(truth: Any) -> list[Fraction]:
 
 
 def create(config: Config) -> Numeric:
-    """Build the reward of a spec's section."""
     return Numeric(config)

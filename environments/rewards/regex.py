@@ -40,17 +40,14 @@ class Regex(AnswerReward):
     """1 for an answer that matches, else 0."""
 
     def __init__(self, config: Config) -> None:
-        self._config = config
-        self._flags = re.IGNORECASE if config.ignore_case else re.NOFLAG
+        self._config, self._flags = config, re.IGNORECASE if config.ignore_case else re.NOFLAG
 
     def judge(self, answer: str, attempt: Attempt) -> Score:
-        """Match the answer."""
         pattern = _compiled(self._pattern(attempt.truth), self._flags)
         match = pattern.search if self._config.search else pattern.fullmatch
         return Score.of(float(match(answer) is not None))
 
     def check(self, truth: Any) -> None:
-        """Refuse what does not compile."""
         _compiled(self._pattern(truth), self._flags)
 
     def _pattern(self, truth: Any) -> Any:
@@ -67,5 +64,4 @@ def _compiled(pattern: Any, flags: int) -> re.Pattern[str]:
 
 
 def create(config: Config) -> Regex:
-    """Build the reward of a spec's section."""
     return Regex(config)

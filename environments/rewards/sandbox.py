@@ -1,8 +1,7 @@
 """Running a program that a policy wrote: a process of its own, shut in as far as the system allows.
 
 Always: another interpreter without site packages (`python -I -S`) and with an empty environment, a session of its own
-that is killed as a whole, an empty working folder that is removed, limits of time, memory, size of files, open files
-and processes, and no core dumps.
+that is killed as a whole, an empty working folder that is removed, limits of time, memory, files and processes.
 
 Where Linux allows user namespaces: no network, no other processes to signal, and every file outside the working folder
 read-only; as root, a user without rights besides. `python -m environments.rewards.sandbox` says what holds here.
@@ -26,7 +25,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
@@ -49,10 +48,7 @@ class SandboxRefused(OSError):
 
 
 def printed(code: str, given: str, limits: SandboxLimits) -> str | None:
-    """Run a program with this standard input; None if it fails, prints too much or takes too long.
-
-    Raises SandboxRefused if it could not be started.
-    """
+    """Run a program with this standard input; None if it fails, prints or takes too much; or SandboxRefused."""
     with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as sink:
         source.write(given.encode(errors="replace"))
         source.seek(0)
@@ -64,10 +60,10 @@ def printed(code: str, given: str, limits: SandboxLimits) -> str | None:
 
 
 def holds(code: str, tests: str, limits: SandboxLimits) -> bool:
-    """Run a program, then asserts in its namespace; False if any of that fails or takes too long.
+    """Run a program, then asserts in its namespace; False if any of that fails or takes too long; or SandboxRefused.
 
     The asserts, and the word that says that they held, are sent when the program has run: leaving early, printing or
-    catching everything says nothing. Raises SandboxRefused if it could not be started.
+    catching everything says nothing.
     """
     with _program(code, True, limits, subprocess.DEVNULL, subprocess.DEVNULL) as program:
         if program.line() != b"loaded\n":
@@ -78,10 +74,7 @@ def holds(code: str, tests: str, limits: SandboxLimits) -> bool:
 
 
 def isolation() -> str:
-    """Say what holds here: "isolated", or "limited" where the kernel refuses namespaces.
-
-    Raises SandboxRefused if nothing can be run here.
-    """
+    """Say what holds here: "isolated", or "limited" where the kernel refuses namespaces; or SandboxRefused."""
     with _program("", False, SandboxLimits(1.0), subprocess.DEVNULL, subprocess.DEVNULL) as program:
         return program.isolation
 
@@ -90,10 +83,8 @@ class _Program:
     """A process that was started and shut in, and the socket to it."""
 
     def __init__(self, process: subprocess.Popen[bytes], control: socket.socket, timeout_s: float) -> None:
-        self._process, self._control = process, control
-        self._deadline = time.monotonic() + START_S
-        self._timeout_s = timeout_s
-        self.isolation = ""
+        self._process, self._control, self._timeout_s = process, control, timeout_s
+        self._deadline, self.isolation = time.monotonic() + START_S, ""
 
     def begin(self, orders: dict[str, object]) -> None:
         """Give the orders, and wait until the limits hold; from then on its time runs."""
@@ -105,9 +96,8 @@ class _Program:
         self._deadline = time.monotonic() + self._timeout_s
 
     def send(self, message: dict[str, object]) -> None:
-        """Send a message; one that has gone by now is noticed when it does not answer."""
         text = json.dumps(message).encode()
-        with suppress(OSError):
+        with suppress(OSError):  # one that has gone by now is noticed when it does not answer
             self._control.settimeout(max(self._remaining(), 0.001))
             self._control.sendall(struct.pack("!I", len(text)) + text)
 
@@ -128,9 +118,7 @@ class _Program:
     def wait(self) -> bool:
         """Wait for the end; say whether it came in time and without an error."""
         self.line()  # the other end of the socket is closed when the process ends
-        if self._remaining() <= 0:
-            return False
-        return self._process.wait() == 0
+        return self._remaining() > 0 and self._process.wait() == 0
 
     def _remaining(self) -> float:
         return self._deadline - time.monotonic()
@@ -152,12 +140,7 @@ def _program(
             theirs.close()
             program = _Program(process, ours, limits.timeout_s)
             try:
-                program.begin(
-                    {
-                        "code": code, "tests": tests, "timeout_s": limits.timeout_s,
-                        "memory_bytes": limits.memory_bytes, "file_bytes": limits.output_bytes,
-                    }
-                )  # fmt: skip
+                program.begin({"code": code, "tests": tests, **asdict(limits)})
                 yield program
             finally:
                 with suppress(ProcessLookupError):

@@ -3,7 +3,7 @@
 It reads what to do from a socket (its first argument is the descriptor), takes away what the program is not to have,
 and runs the program in a child of its own. It imports the standard library only.
 
-    parent -> {"code", "tests", "timeout_s", "memory_bytes", "file_bytes"}
+    parent -> {"code", "tests", "timeout_s", "memory_bytes", "output_bytes"}
     child  -> "ready"        limits hold, nothing of the program has run
     child  -> "loaded"       with tests: the program has run to its end
     parent -> {"tests", "word"}
@@ -25,12 +25,8 @@ CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER = 0x20000, 0x8000000, 0x10000000
 CLONE_NEWPID, CLONE_NEWNET = 0x20000000, 0x40000000
 MS_REC, MS_PRIVATE = 0x4000, 0x40000
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
-SYS_MOUNT_SETATTR, AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_RDONLY = (
-    442,
-    -100,
-    0x8000,
-    1,
-)  # 442 on every architecture
+SYS_MOUNT_SETATTR = 442  # on every architecture
+AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_RDONLY = -100, 0x8000, 1
 CAPABILITIES = 0x20080522  # version 3 of the header
 NOBODY = 65534
 MAX_PROCESSES, MAX_OPEN_FILES = 32, 32
@@ -66,12 +62,9 @@ def isolate(libc: ctypes.CDLL) -> bool:
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # after that: a change of user forgets it
     if libc.unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC) != 0:
         return False
+    maps = {"setgroups": "deny", "uid_map": f"{NOBODY} {uid} 1", "gid_map": f"{NOBODY} {gid} 1"}
     try:
-        for name, text in (
-            ("setgroups", "deny"),
-            ("uid_map", f"{NOBODY} {uid} 1"),
-            ("gid_map", f"{NOBODY} {gid} 1"),
-        ):
+        for name, text in maps.items():
             with open(f"/proc/self/{name}", "w") as file:
                 file.write(text)
     except OSError:  # a security module that lets us in and gives us no rights there
@@ -127,11 +120,10 @@ def hide_signals() -> None:
 
 
 def limit(orders: dict[str, Any]) -> None:
-    """Set what the kernel enforces."""
     for kind, most in (
         (resource.RLIMIT_CPU, math.ceil(orders["timeout_s"]) + 1),
         (resource.RLIMIT_AS, orders["memory_bytes"]),
-        (resource.RLIMIT_FSIZE, orders["file_bytes"]),
+        (resource.RLIMIT_FSIZE, orders["output_bytes"]),
         (resource.RLIMIT_NOFILE, MAX_OPEN_FILES),
         (resource.RLIMIT_NPROC, MAX_PROCESSES),
         (resource.RLIMIT_CORE, 0),
@@ -162,15 +154,13 @@ def receive(control: int) -> Any:
 
 
 def exactly(control: int, length: int) -> bytes:
-    """Read so many bytes."""
-    parts = []
-    while length > 0:
-        part = os.read(control, length)
+    found = b""
+    while len(found) < length:
+        part = os.read(control, length - len(found))
         if not part:
             raise EOFError("the parent has gone")
-        parts.append(part)
-        length -= len(part)
-    return b"".join(parts)
+        found += part
+    return found
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ container.
 """
 
 from environments.scoring.jobs import ScoringJob
-from environments.scoring.pool import ScoringOptions
-from environments.scoring.scorer import Scorer
+from environments.scoring.pool import Scorer, ScoringOptions
 
 __all__ = ["Scorer", "ScoringJob", "ScoringOptions"]

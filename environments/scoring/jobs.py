@@ -1,7 +1,4 @@
-"""One turn of one episode, played the same way in the trainer and in a worker, and as text between the two.
-
-The text is JSON of built-in types, so that reading it runs nothing.
-"""
+"""One turn of one episode, played alike in the trainer and a worker, and as JSON between them, which runs nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from numbers import Real
 from typing import Any
 
 from environments.contracts import Environment, EnvironmentFault, Score, Task, Turn
-from environments.foreign_text import brief
+from environments.display import brief
 
 LONGEST_REASON = 500  # characters that are kept
 LONGEST_MESSAGE = 100  # of the first line of an exception's message
@@ -34,10 +31,9 @@ def unscorable(reason: str) -> Turn:
 
 
 def play(environment: Environment, job: ScoringJob) -> Turn:
-    """Rebuild the episode by replaying the earlier completions, take the new turn, and check that alone.
+    """Replay the earlier completions, take the new turn, and check that alone.
 
-    Whatever goes wrong inside the environment makes the turn unscorable; only an `EnvironmentFault` passes, as no
-    further task of this environment would fare better.
+    Whatever goes wrong makes the turn unscorable, but an `EnvironmentFault`: no further task would fare better.
     """
     try:
         episode = environment.start(job.task)
@@ -57,12 +53,9 @@ def play(environment: Environment, job: ScoringJob) -> Turn:
 
 
 def _checked(turn: object) -> Turn:
-    """Reduce a turn to built-in types, its score to one that keeps the contract."""
     if not isinstance(turn, Turn):
         return unscorable("bad value")
-    messages = tuple(
-        {"role": str(message["role"]), "content": str(message["content"])} for message in turn.messages
-    )
+    messages = tuple({key: str(message[key]) for key in ("role", "content")} for message in turn.messages)
     if turn.score is None and turn.done:
         return unscorable("no score")
     score = None if turn.score is None else _checked_score(turn.score)
@@ -74,12 +67,9 @@ def _checked(turn: object) -> Turn:
 
 
 def _checked_score(score: object) -> Score:
-    """Check again what `Score.of` checks: a score may have been made without it, or be something else."""
-    if not isinstance(score, Score):
-        return Score.unscorable("bad value")
-    if score.value is None:
+    if isinstance(score, Score) and score.value is None:
         return Score.unscorable(str(score.reason or "no reason given"))
-    if not isinstance(score.value, Real):
+    if not isinstance(score, Score) or not isinstance(score.value, Real):
         return Score.unscorable("bad value")
     checked = Score.of(float(score.value), score.correct)
     components = {brief(str(name), LONGEST_NAME): float(part) for name, part in score.components.items()}

@@ -107,7 +107,6 @@ def die_with(parent: int) -> None:
 
 
 def _reap(worker: int) -> int | None:
-    """Take in all children that have ended, adopted ones too; how the worker did, if it has."""
     code = None
     with suppress(ChildProcessError):
         while True:
@@ -133,7 +132,6 @@ def _end_all(worker: int) -> None:
 
 
 def _descendants() -> set[int]:
-    """Find the processes that descend from this one; none where the system does not list them."""
     parents: dict[int, int] = {}
     for entry in PROC.glob("[0-9]*/stat"):
         with suppress(OSError):  # it has just ended

@@ -15,19 +15,20 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
-from environments.contracts import EnvironmentFault, Score, Turn
-from environments.foreign_text import brief
+from environments.contracts import Environment, EnvironmentFault, Score, Turn
+from environments.display import brief
 from environments.options import Options
 from environments.scoring import worker
-from environments.scoring.jobs import LONGEST_REASON, READY, ScoringJob, read_turn, unscorable
+from environments.scoring.jobs import LONGEST_REASON, READY, ScoringJob, play, read_turn, unscorable
 from environments.scoring.process import (
     BrokenProcess,
     ProcessOutput,
     ScoringProcess,
+    end,
     passed_variables,
     with_hint,
 )
@@ -36,6 +37,7 @@ from environments.sources import EnvironmentSource
 START_S = 120.0  # for a worker: interpreter, imports, building the environments
 FAILED_STARTS = 3  # in a row, after which no more are tried
 LONGEST_SAID = 2 * LONGEST_REASON  # characters of a reason that a worker has cut, and a hint
+MOST_WORKERS = 8  # by default: one process scores some thousand answers a second
 LAST_WORDS_S = 0.1  # for what a process printed to arrive once it has ended
 
 Found = Iterator[tuple[int, Turn]]  # number of the job, its turn
@@ -58,10 +60,7 @@ class ScoringOptions(Options):
 
 
 class KillablePool:
-    """Worker processes that are started by the first job and replaced when needed.
-
-    Each builds its own environments out of `sources`: those that jobs may name.
-    """
+    """Worker processes, started by the first job and replaced when needed; each builds its own environments."""
 
     def __init__(
         self, sources: Sequence[EnvironmentSource], num_workers: int, options: ScoringOptions
@@ -88,7 +87,7 @@ class KillablePool:
             try:
                 self._waiting = deque(range(len(jobs)))
                 while len(found) < len(jobs):
-                    self._ending = [process for process in self._ending if not process.has_ended()]
+                    self._ending = [process for process in self._ending if process.leader.poll() is None]
                     while len(self._processes) < min(self._num_workers, len(jobs) - len(found)):
                         self._processes.append(self._start())
                     self._hand_out(jobs)
@@ -103,7 +102,7 @@ class KillablePool:
         for process in list(self._processes):
             self._let_go(process)
         for process in self._ending:
-            process.end()
+            end(process.leader)
         self._ending.clear()
         if self.output is not None:
             self.output.close()
@@ -111,13 +110,12 @@ class KillablePool:
 
     def pids(self) -> list[int]:
         """Give the process ids of the leaders of the workers' sessions."""
-        return [process.pid for process in self._processes]
+        return [process.leader.pid for process in self._processes]
 
     def _start(self) -> ScoringProcess:
         if worker.is_starting:
             raise RuntimeError("a scoring process that is starting was to start others")
-        missing = [name for name in self._options.env if name not in os.environ]
-        if missing:
+        if missing := [name for name in self._options.env if name not in os.environ]:
             raise EnvironmentFault(f"`scoring: {{env: ...}}` names {missing[0]}, which is not set: set it")
         self.output = self.output or ProcessOutput()
         main = multiprocessing.spawn.get_preparation_data("scoring")
@@ -127,7 +125,6 @@ class KillablePool:
         return ScoringProcess(pickle.dumps(setup), self._variables, self.output.writer, START_S)
 
     def _hand_out(self, jobs: Sequence[ScoringJob]) -> None:
-        """Give the workers what they may have, a job each at a time."""
         while self._waiting and (free := [process for process in self._processes if process.has_room]):
             for process in free[: len(self._waiting)]:
                 number = self._waiting.popleft()
@@ -140,10 +137,9 @@ class KillablePool:
                     self._let_go(process)
 
     def _listen(self) -> Found:
-        """Wait until something has happened, and give what was found."""
         poller, at = select.poll(), {process.fileno(): process for process in self._processes}
         for descriptor, process in at.items():
-            poller.register(descriptor, select.POLLIN | (select.POLLOUT if process.has_unsent else 0))
+            poller.register(descriptor, select.POLLIN | (select.POLLOUT if process.unsent else 0))
         next_deadline = min((process.deadline for process in self._processes), default=0.0)
         left_s = max(0.0, next_deadline - time.monotonic())
         for descriptor, _ in poller.poll(None if math.isinf(left_s) else math.ceil(1000 * left_s)):
@@ -153,7 +149,6 @@ class KillablePool:
             yield from self._lose(process, "timed out")
 
     def _hear(self, process: ScoringProcess) -> Found:
-        """Take in what a worker says."""
         try:
             process.push()
             for answer in process.answers():
@@ -182,7 +177,7 @@ class KillablePool:
         if not process.is_ready:
             self._num_failed += 1
             if not self._has_started or self._num_failed >= FAILED_STARTS:
-                process.end()
+                end(process.leader)
                 time.sleep(LAST_WORDS_S)
                 words = self.output.last_line() if self.output is not None else ""
                 raise EnvironmentFault(
@@ -202,3 +197,65 @@ class KillablePool:
             self._processes.remove(process)
             process.tell_to_end()
             self._ending.append(process)
+
+
+class Scorer:
+    """Scores in the trainer where that cannot hang, else in killable processes, which start with their first job.
+
+    `sources` are recipes of the environments, for the processes; `environments` the same as the trainer has them.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[EnvironmentSource],
+        environments: Mapping[str, Environment],
+        options: ScoringOptions | None = None,
+    ) -> None:
+        self._environments = environments
+        self._options = options or ScoringOptions()
+        has_affinity = hasattr(os, "sched_getaffinity")
+        num_cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+        num_workers = self._options.workers or min(max(1, num_cores - 1), MOST_WORKERS)
+        isolated = [source for source in sources if self.isolates(source.name)]
+        self._pool = KillablePool(isolated, num_workers, self._options)
+        self._has_reported = False
+
+    def isolates(self, environment: str) -> bool:
+        """Say whether an environment, given by name, is scored in processes."""
+        if self._options.isolation == "auto":
+            return not self._environments[environment].scores_in_process
+        return self._options.isolation == "process"
+
+    def turns(self, jobs: Sequence[ScoringJob]) -> list[Turn]:
+        """Take the next turn of each episode; the turns in the order of the jobs.
+
+        A score that could not be found is unscorable, never 0, and ends its episode. Its reason is "timed out",
+        "crashed", "out of memory", "bad value", "no score", "no reply", "raised <exception>: <message>", or the
+        environment's own, on one line of some 500 characters. Keep `timeout_s` some 20 times above what a score takes;
+        a later turn has the time of all turns up to it. Raises EnvironmentFault if an environment breaks its contract.
+        """
+        isolated = [i for i, job in enumerate(jobs) if self.isolates(job.task.environment)]
+        turns = dict(zip(isolated, self._pool.turns([jobs[i] for i in isolated]), strict=True))
+        for i, job in enumerate(jobs):
+            if i not in turns:
+                turns[i] = play(self._environments[job.task.environment], job)
+        return [turns[i] for i in range(len(jobs))]
+
+    def take_news(self) -> list[str]:
+        """Give what people should know and have not been told: that the processes print, which nobody reads."""
+        output = self._pool.output
+        if self._has_reported or output is None or not output.num_bytes:
+            return []
+        self._has_reported = True
+        num, line = output.num_bytes, output.last_line()
+        return [f"scorers print, which is not kept: {num:,} bytes so far, the last line: {line}"]
+
+    def close(self) -> None:
+        """End the processes and whatever they started, if there are any; `turns` would start them anew."""
+        self._pool.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()

@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
-from environments.foreign_text import brief
+from environments.display import brief
 from environments.scoring import leader
 
 WORKER = "environments.scoring.worker"
@@ -81,11 +81,9 @@ def limit_resources(limits: Mapping[int, int]) -> None:
 
 def passed_variables(more: Sequence[str]) -> dict[str, str]:
     """Choose from our own environment variables; `more` names further ones."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name in more or ((name in VARIABLES or name.startswith(PREFIXES)) and not SECRET.search(name))
-    }
+    usual = {name for name in os.environ if name in VARIABLES or name.startswith(PREFIXES)}
+    names = {name for name in usual if not SECRET.search(name)} | set(more)
+    return {name: value for name, value in os.environ.items() if name in names}
 
 
 def with_hint(words: str, seen: Mapping[str, str]) -> str:
@@ -130,19 +128,19 @@ class BrokenProcess(Exception):
 class ScoringProcess:
     """One process, made with its first message. It works at one job after the other; quick ones are sent ahead."""
 
-    deadline: (
-        float  # when it must have answered, of the monotonic clock; infinite while nothing is asked of it
-    )
+    leader: subprocess.Popen[bytes]  # of its session
+    unsent: bytearray  # while there is some, it is to be waited for until more can be sent
+    deadline: float  # of its answer, on the monotonic clock; infinite while nothing is asked of it
 
     def __init__(self, first: bytes, variables: Mapping[str, str], output: int, limit_s: float) -> None:
         self.jobs: deque[tuple[int, float]] = deque()  # numbers and limits, seconds; it works at the first
         self.num_jobs, self.is_ready = 0, False  # given so far; it has said that it is ready
         self._socket, theirs = socket.socketpair()
         self._socket.setblocking(False)
-        self._unsent, self._unread = bytearray(), bytearray()
+        self.unsent, self._unread = bytearray(), bytearray()
         self._begun, self._is_quick = time.monotonic(), False
         with theirs:
-            self._leader = subprocess.Popen(
+            self.leader = subprocess.Popen(
                 command(WORKER, theirs.fileno()),
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                 pass_fds=[theirs.fileno()], start_new_session=True, env=dict(variables),
@@ -153,16 +151,6 @@ class ScoringProcess:
     def fileno(self) -> int:
         """The descriptor to wait at."""
         return self._socket.fileno()
-
-    @property
-    def pid(self) -> int:
-        """Of the leader."""
-        return self._leader.pid
-
-    @property
-    def has_unsent(self) -> bool:
-        """Whether it is to be waited for until more can be sent."""
-        return bool(self._unsent)
 
     @property
     def has_room(self) -> bool:
@@ -199,8 +187,8 @@ class ScoringProcess:
     def push(self) -> None:
         """Send what can be sent now. That nobody hears it is noticed by who listens."""
         with suppress(OSError):
-            while self._unsent:
-                del self._unsent[: self._socket.send(self._unsent)]
+            while self.unsent:
+                del self.unsent[: self._socket.send(self.unsent)]
 
     def answers(self) -> Iterator[bytes]:
         """Give what has been answered in full by now; BrokenProcess where it has ended, or this is no answer."""
@@ -232,20 +220,12 @@ class ScoringProcess:
         """Hang up, and have the leader end all; do not wait."""
         self._socket.close()
         with suppress(ProcessLookupError):
-            self._leader.terminate()
-
-    def has_ended(self) -> bool:
-        """Whether all is over."""
-        return self._leader.poll() is not None
-
-    def end(self) -> None:
-        """Wait for the end of one that was told to."""
-        end(self._leader)
+            self.leader.terminate()
 
     def _begin(self, limit_s: float) -> None:
         self._begun = time.monotonic()
         self.deadline = self._begun + limit_s
 
     def _send(self, message: bytes) -> None:
-        self._unsent += LENGTH.pack(len(message)) + message
+        self.unsent += LENGTH.pack(len(message)) + message
         self.push()

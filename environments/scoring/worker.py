@@ -10,10 +10,9 @@ import signal
 import socket
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from io import BufferedRWPair
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
 from environments.contracts import Environment, EnvironmentFault
 from environments.scoring.jobs import READY, ScoringJob, fault_bytes, play, turn_bytes, unscorable
@@ -21,13 +20,10 @@ from environments.scoring.process import LENGTH, LONGEST, limit_resources
 
 MAX_OPEN_FILES = 256
 
-Stream: TypeAlias = "BufferedRWPair[Any, Any]"
-
 is_starting = False  # while the trainer's script is imported, which must not start processes in turn
 
 
-@dataclass(frozen=True)
-class Setup:
+class Setup(NamedTuple):
     """The first message to a worker."""
 
     main: Mapping[str, Any]  # of the trainer's main module, as `multiprocessing.spawn` writes it
@@ -36,24 +32,17 @@ class Setup:
 
 
 def serve(handle: int) -> None:
-    """Be a worker until the trainer hangs up: the whole life of the process.
-
-    An environment that cannot be built does not end the worker, which would only be started again: its first job
-    raises the fault where the trainer can see it.
-    """
+    """Be a worker until the trainer hangs up. An environment that cannot be built is a fault of its first job."""
     global is_starting
     os.set_inheritable(handle, False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's to handle
     warnings.simplefilter("ignore")
     with socket.socket(fileno=handle) as connection, connection.makefile("rwb") as stream:
         setup: Setup = pickle.loads(_receive(stream))
-        is_starting = (
-            True  # the trainer's script is imported, as by `multiprocessing`: a factory may be in it
-        )
+        is_starting = True  # the trainer's script is imported as by `multiprocessing`: a factory may be in it
         multiprocessing.spawn.prepare(dict(setup.main))
         is_starting = False
-        built: dict[str, Environment] = {}
-        faults: dict[str, str] = {}
+        built, faults = dict[str, Environment](), dict[str, str]()
         for source in pickle.loads(setup.sources):
             try:
                 built[source.name] = source.build()
@@ -62,20 +51,15 @@ def serve(handle: int) -> None:
         # What a score may take is beyond what is mapped by now; where the system does not say, the limit counts from 0.
         statm = Path("/proc/self/statm")
         mapped = int(statm.read_text().split()[0]) * resource.getpagesize() if statm.exists() else 0
-        limit_resources(
-            {
-                resource.RLIMIT_AS: mapped + int(setup.memory_gib * 2**30),
-                resource.RLIMIT_CORE: 0,
-                resource.RLIMIT_NOFILE: MAX_OPEN_FILES,
-            }
-        )
+        memory = mapped + int(setup.memory_gib * 2**30)
+        limits = {resource.RLIMIT_AS: memory, resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: MAX_OPEN_FILES}
+        limit_resources(limits)
         _send(stream, READY)
         while job := _receive(stream):
             _send(stream, _answer(pickle.loads(job), built, faults))
 
 
 def _answer(job: ScoringJob, built: Mapping[str, Environment], faults: Mapping[str, str]) -> bytes:
-    """Play a job's turn, or say why the environment cannot."""
     name = job.task.environment
     try:
         if name in faults:
@@ -90,12 +74,11 @@ def _answer(job: ScoringJob, built: Mapping[str, Environment], faults: Mapping[s
     return answer
 
 
-def _receive(stream: Stream) -> bytes:
-    """Read a message; nothing at the end of all."""
+def _receive(stream: BufferedRWPair[Any, Any]) -> bytes:
     head = stream.read(LENGTH.size)
     return stream.read(LENGTH.unpack(head)[0]) if len(head) == LENGTH.size else b""
 
 
-def _send(stream: Stream, message: bytes) -> None:
+def _send(stream: BufferedRWPair[Any, Any], message: bytes) -> None:
     stream.write(LENGTH.pack(len(message)) + message)
     stream.flush()

@@ -9,17 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from environments.contracts import EnvironmentFault
-from environments.tables.arrow import ArrowIpc, Parquet
+from environments.tables.formats import ArrowIpc, Csv, JsonLines, Parquet
 from environments.tables.row_file import RowFile
-from environments.tables.text_rows import Csv, JsonLines
 
 FORMATS: Mapping[str, type[RowFile]] = {
-    ".parquet": Parquet,
-    ".jsonl": JsonLines,
-    ".ndjson": JsonLines,
-    ".csv": Csv,
-    ".arrow": ArrowIpc,
-}
+    ".parquet": Parquet, ".jsonl": JsonLines, ".ndjson": JsonLines, ".csv": Csv, ".arrow": ArrowIpc
+}  # fmt: skip
 SHARDS = (".parquet", ".jsonl", ".ndjson", ".csv")  # what a folder is looked through for
 SAVED, SAVED_SPLITS = "state.json", "dataset_dict.json"  # of `save_to_disk`
 SHARD = re.compile(r"(?P<split>.+?)-\d{5}-of-\d{5}(-\w+)?")
@@ -28,10 +23,9 @@ LFS = b"version https://git-lfs"
 
 
 def find_files(given: str | Sequence[str], split: str, folder: str | None) -> list[RowFile]:
-    """Find the files that a spec means, in its order; those of a folder in the order of their names.
+    """Find the files that a spec means, in its order; those of a folder by name, of its splits the one that is named.
 
-    Of a folder of several splits the one that is named; relative paths begin in `folder`, None: the current one.
-    Raises EnvironmentFault if something is not there, or is no table.
+    Relative paths begin in `folder`, None: the current one. EnvironmentFault if something is not there, or no table.
     """
     start, found = Path(folder or "."), list[RowFile]()
     for name in [given] if isinstance(given, str) else given:
@@ -52,7 +46,6 @@ def _names(folder: Path) -> list[str]:
 
 
 def _opened(path: Path, name: str) -> RowFile:
-    """Choose by suffix how a file is read, by its first bytes where the suffix says nothing."""
     if not path.is_file():
         raise EnvironmentFault(f"{name} is missing, which its folder says is there: copy the folder again")
     with path.open("rb") as file:
@@ -69,9 +62,8 @@ def _opened(path: Path, name: str) -> RowFile:
     for mark, format_ in ((b"{", JsonLines), (b"PAR1", Parquet), (b"ARROW1", ArrowIpc)):
         if start.startswith(mark):
             return format_(path, name)
-    raise EnvironmentFault(
-        f"{name} is no table that can be read; expected one of {', '.join(FORMATS)}, unpacked"
-    )
+    known = ", ".join(FORMATS)
+    raise EnvironmentFault(f"{name} is no table that can be read; expected one of {known}, unpacked")
 
 
 def _in_folder(path: Path, name: str, split: str) -> list[RowFile]:
@@ -96,23 +88,22 @@ def _json(path: Path) -> dict[str, list[dict[str, object]]]:
 
 
 def _of_split(shards: Sequence[str], split: str, folder: str) -> list[str]:
-    """Choose the shards of a split; all, where their names tell of no splits."""
     kinds = sorted({Path(shard).suffix for shard in shards})
     if not kinds:
         raise EnvironmentFault(f"the folder {folder} holds no table: no {', '.join(SHARDS)}, no {SAVED}")
     if len(kinds) > 1:
         found = " and ".join(kinds)
         raise EnvironmentFault(f"the folder {folder} holds {found}: name the files that are meant")
-    of: dict[str, str | None] = {}
-    for shard in shards:
-        stem = Path(shard).stem
-        match = SHARD.fullmatch(stem)
-        of[shard] = match["split"] if match else stem if stem in SPLITS else None
-    splits = sorted({one for one in of.values() if one is not None})
-    if not splits:
+    splits = {shard: _split_of(Path(shard).stem) for shard in shards}
+    if not any(splits.values()):
         return list(shards)
-    _require(split, splits, folder)
-    return [shard for shard in shards if of[shard] == split]
+    _require(split, sorted(set(filter(None, splits.values()))), folder)
+    return [shard for shard in shards if splits[shard] == split]
+
+
+def _split_of(stem: str) -> str | None:
+    match = SHARD.fullmatch(stem)
+    return match["split"] if match else stem if stem in SPLITS else None
 
 
 def _require(split: str, splits: Sequence[str], folder: str) -> None:

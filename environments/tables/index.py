@@ -16,11 +16,11 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from environments.contracts import EnvironmentFault, Flaw, Pool, canonical, key_of, most_bytes
+from environments.contracts import EnvironmentFault, Pool, canonical, key_of, most_bytes
+from environments.display import Throttle
 from environments.pools import half_of, pool_of
 from environments.tables.row_file import InvalidRow, InvalidRows, Row, RowFile
 from environments.tables.row_parser import RowParser
-from environments.tables.throttle import Throttle
 
 POOLS: tuple[Pool, ...] = get_args(Pool)
 CODES = {pool: code for code, pool in enumerate(POOLS)}
@@ -73,11 +73,10 @@ def build_index(
     wanted: Sequence[str] | None,
     say: Throttle,
 ) -> Index:
-    """Go through all rows once.
+    """Go through all rows once; if no file is held out, pools follow from content keys.
 
-    The first `num_training` files are to train on, the others held out; if none is, pools follow from content keys.
-    `wanted` are the categories that are used, in their order; None: all there are. Raises EnvironmentFault if no row
-    can be used, to train on or held out, if a wanted category is not there, or if there are too many.
+    The first `num_training` files are to train on. `wanted` are the categories to use, in their order; None: all.
+    Raises EnvironmentFault if a part has no usable row, a wanted category is not there, or there are too many.
     """
     builder = _IndexBuilder(reader, wanted, has_holdout=num_training < len(files))
     for number, file in enumerate(files[num_training:], num_training):
@@ -88,8 +87,6 @@ def build_index(
 
 
 class _IndexBuilder:
-    """Sorts rows into categories and pools as they are read."""
-
     def __init__(self, reader: RowParser, wanted: Sequence[str] | None, has_holdout: bool) -> None:
         self._reader, self._wanted, self._has_holdout = reader, wanted, has_holdout
         self._codes: dict[str, int] = {name: code for code, name in enumerate(wanted or ())}
@@ -101,7 +98,6 @@ class _IndexBuilder:
         self._num_unwanted = self._num_met = 0
 
     def go_through(self, number: int, file: RowFile, is_held_out: bool, say: Throttle) -> None:
-        """Take in the rows of a file."""
         place = -1
         for place, (line, row) in enumerate(file.rows()):
             if place % SAY_EVERY == 0 and say.is_time():
@@ -119,13 +115,16 @@ class _IndexBuilder:
         """Sort what was found into categories."""
         rows = np.frombuffer(self._training + self._held_out, FIELDS)
         if not len(rows):
-            num_rows, why = sum(self._num_rows.values()), _listed(self._left_out.flaws())
-            if not num_rows:
-                raise EnvironmentFault("its files hold no rows")
             if self._num_unwanted or self._num_met:
                 raise EnvironmentFault(f"no row is left to use: {'; '.join(self._remarks({}))}")
-            raise EnvironmentFault(f"none of its {_rows(num_rows)} can be used; {WHERE}:{why}")
-        self._require_usable_parts()
+            raise EnvironmentFault(self._lost("", None))
+        # A part that was given and is invalid as a whole is refused: something else would be trained on, or measured.
+        # Files to train on may end up empty on purpose, where the same conversations are held out.
+        num_invalid = sum(flaw.num_rows for flaw in self._left_out.flaws(is_held_out=False))
+        if num_invalid and num_invalid == self._num_rows[False]:
+            raise EnvironmentFault(self._lost("to train on ", False))
+        if self._has_holdout and not self._held_out:
+            raise EnvironmentFault(self._lost("held out ", True))
         names = sorted(self._codes)  # or by number if all are numbers, or as the spec lists them
         if all(map(NUMBER.fullmatch, names)):
             names.sort(key=lambda name: (float(name), name))
@@ -135,15 +134,13 @@ class _IndexBuilder:
         for name in self._wanted or names:
             code = self._codes[name]
             own = rows[order[edges[code] : edges[code + 1]]]
-            columns = (own[field].copy() for field in NAMES[1:])
-            places[name] = Places(*columns)
+            places[name] = Places(*(own[field].copy() for field in NAMES[1:]))
             if not len(own):  # one that is wanted
                 near = difflib.get_close_matches(name, self._unwanted, n=1)
                 others = ", ".join(sorted(self._unwanted)) or "no others"
                 hint = f"did you mean {near[0]!r}?" if near else f"there are: {others}"
-                raise EnvironmentFault(
-                    f"no usable row is of the category {name!r} that `categories` names; {hint}"
-                )
+                found = f"no usable row is of the category {name!r} that `categories` names"
+                raise EnvironmentFault(f"{found}; {hint}")
         return Index(places, self._left_out, self._remarks(places))
 
     def _take(self, file: int, place: int, row: Row, is_held_out: bool) -> None:
@@ -156,8 +153,8 @@ class _IndexBuilder:
         try:
             conversation = canonical(self._reader.check_row(row))
         except UnicodeEncodeError as error:
-            lone = "a lone surrogate, which no file can hold"
-            raise InvalidRow("half a character in the prompt", lone) from error
+            what = "half a character in the prompt"
+            raise InvalidRow(what, "a lone surrogate, which no file can hold") from error
         key, length = key_of(conversation), most_bytes(conversation)
         if is_held_out:
             self._keys_held_out.add(key)
@@ -165,10 +162,6 @@ class _IndexBuilder:
             self._num_met += 1
             return
         pool: Pool = half_of(key) if is_held_out else "train" if self._has_holdout else pool_of(key)
-        part = self._held_out if is_held_out else self._training
-        part += PACKED.pack(self._code(category), file, place, CODES[pool], bytes.fromhex(key), length)
-
-    def _code(self, category: str) -> int:
         code = self._codes.setdefault(category, len(self._codes))
         if code >= MOST_CATEGORIES and self._wanted is None:
             names = ", ".join(list(self._codes)[:3])
@@ -176,46 +169,30 @@ class _IndexBuilder:
                 f"its rows have more than {MOST_CATEGORIES:,} categories ({names}, ...): `category` seems to name"
                 " what tells rows apart; name a column with few values, or make few of many by an expression"
             )
-        return code
+        part = self._held_out if is_held_out else self._training
+        part += PACKED.pack(code, file, place, CODES[pool], bytes.fromhex(key), length)
 
-    def _require_usable_parts(self) -> None:
-        """Refuse a part that was given and is invalid as a whole: something else would be trained on, or measured."""
-        # Files to train on may end up empty on purpose, where the same conversations are held out.
-        num_invalid = sum(flaw.num_rows for flaw in self._left_out.flaws(is_held_out=False))
-        if num_invalid and num_invalid == self._num_rows[False]:
-            raise EnvironmentFault(self._lost("to train on", is_held_out=False))
-        if self._has_holdout and not self._held_out:
-            raise EnvironmentFault(self._lost("held out", is_held_out=True))
-
-    def _lost(self, role: str, is_held_out: bool) -> str:
-        """Say why nothing of a part can be used."""
-        num_rows, flaws = self._num_rows[is_held_out], self._left_out.flaws(is_held_out)
+    def _lost(self, role: str, is_held_out: bool | None) -> str:  # None: of all
+        num_rows = sum(num for part, num in self._num_rows.items() if is_held_out in (None, part))
         if not num_rows:
-            return f"its files {role} hold no rows"
+            return f"its files {role}hold no rows"
+        flaws = self._left_out.flaws(is_held_out)
         others = num_rows - sum(flaw.num_rows for flaw in flaws)
         unwanted = f"\n  of a category that `categories` does not name: {_rows(others)}" if others else ""
-        return f"none of its {_rows(num_rows)} {role} can be used; {WHERE}:{unwanted}{_listed(flaws)}"
+        listed = "".join(f"\n  {flaw}" for flaw in flaws[::-1][:SAID])  # the commonest reasons, a line each
+        return f"none of its {_rows(num_rows)} {role}can be used; {WHERE}:{unwanted}{listed}"
 
     def _remarks(self, places: Mapping[str, Places]) -> list[str]:
-        remarks = []
-        for num, why in (
-            (self._num_met, "to train on left out: the same conversations are held out"),
-            (self._num_unwanted, "left out: of categories that `categories` does not name"),
-        ):
-            if num:
-                remarks.append(f"{_rows(num)} {why}")
-        if not self._has_holdout:
-            remarks += [
-                f"category {name} is only evaluated: none of its {_rows(len(own))} falls to the training pool"
-                for name, own in places.items()
-                if not len(own.of("train"))
-            ]
+        counts = {
+            "to train on left out: the same conversations are held out": self._num_met,
+            "left out: of categories that `categories` does not name": self._num_unwanted,
+        }
+        remarks = [f"{_rows(num)} {why}" for why, num in counts.items() if num]
+        for name, own in places.items():
+            if not self._has_holdout and not len(own.of("train")):
+                why = f"none of its {_rows(len(own))} falls to the training pool"
+                remarks.append(f"category {name} is only evaluated: {why}")
         return remarks
-
-
-def _listed(flaws: Sequence[Flaw]) -> str:
-    """Write the commonest reasons, a line each."""
-    return "".join(f"\n  {flaw}" for flaw in flaws[::-1][:SAID])
 
 
 def _rows(n: int) -> str:

@@ -7,10 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from environments.contracts import Flaw
+from environments.display import shortened
 
 LISTED = 1000  # invalid rows listed one by one; beyond them their reasons are counted
 LONGEST = 200  # characters of a reason
@@ -31,10 +33,7 @@ class RowFile(ABC):
 
     @abstractmethod
     def rows(self) -> Iterator[tuple[int, Row | InvalidRow]]:
-        """Go through all rows in the order of the file, each with its line (or row number), from 1.
-
-        A row that cannot be read comes as the reason; raises EnvironmentFault if the file as a whole cannot be read.
-        """
+        """Go through all rows, each with its line, from 1; EnvironmentFault if the file as a whole cannot be read."""
 
     @abstractmethod
     def row(self, number: int) -> Row:
@@ -51,6 +50,11 @@ class InvalidRow(Exception):
     def __init__(self, kind: str, detail: str = "") -> None:
         super().__init__(f"{kind}: {detail}" if detail else kind)
         self.kind, self.detail = kind, detail
+
+    @classmethod
+    def found(cls, kind: str, value: object, length: int = 80) -> InvalidRow:
+        """Refuse a row for a value, which is shown."""
+        return cls(kind, f"found {shortened(repr(value), length)}")
 
 
 def row_or_fault(read: Callable[[], Row]) -> Row | InvalidRow:
@@ -72,7 +76,7 @@ class InvalidRows:
 
     def add(self, file: str, line: int, invalid: InvalidRow, is_held_out: bool) -> None:
         """Add a row of a file; `line` counts from 1."""
-        key = (invalid.kind, is_held_out)
+        key = invalid.kind, is_held_out
         self._counts[key] += 1
         if key not in self._firsts:
             detail = f": {shortened(invalid.detail)}" if invalid.detail else ""
@@ -88,21 +92,14 @@ class InvalidRows:
 
     def flaws(self, is_held_out: bool | None = None) -> list[Flaw]:
         """Count the rows by reason, of one part or of both: the rarest reason first, as the easiest to overlook."""
-        counts: Counter[str] = Counter()
-        firsts: dict[str, str] = {}
+        counts, firsts = Counter[str](), dict[str, str]()
         for (kind, part), num in self._counts.items():
             if is_held_out in (None, part):
                 counts[kind] += num
                 firsts.setdefault(kind, self._firsts[kind, part])
-        return [Flaw(kind, counts[kind], firsts[kind]) for kind in sorted(counts, key=counts.__getitem__)]
+        return [Flaw(kind, num, firsts[kind]) for kind, num in sorted(counts.items(), key=itemgetter(1))]
 
     def lines(self) -> tuple[str, ...]:
         """List the first ones one by one, and count the others by reason."""
         beyond = Counter({flaw.kind: flaw.num_rows for flaw in self.flaws()}) - self._listed
         return (*self.first, *(f"{num_rows:,} more: {kind}" for kind, num_rows in beyond.most_common()))
-
-
-def shortened(text: str, length: int = LONGEST) -> str:
-    """Cut a text that came out of data to a length, on one line."""
-    line = " ".join(text.split())
-    return line if len(line) <= length else f"{line[: length - 3]}..."

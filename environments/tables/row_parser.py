@@ -1,28 +1,118 @@
-"""From a row to a task: the conversation, the category, the truth. Here it shows whether a row is valid."""
+"""From a row to a task: expressions over its columns; conversation, category and truth; whether it can be used.
+
+A path such as `extra_info.difficulty` is walked without Jinja. Everything else is Jinja in its sandbox: columns are
+names, `row` is the whole row (`row["my column"]`), and what is not there is an error, never an empty text.
+"""
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Callable, Sequence
+import re
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from itertools import chain, islice
 from typing import Any
 
-from environments.contracts import EnvironmentFault, Message
-from environments.tables.expressions import Expression, Template
-from environments.tables.row_file import InvalidRow, Row, RowFile, row_or_fault, shortened
-from environments.tables.text_rows import json_type
+import numpy as np
+from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, Undefined, meta
+from jinja2.exceptions import TemplateRuntimeError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from numpy.typing import NDArray
 
+from environments.contracts import EnvironmentFault, Message
+from environments.display import shortened
+from environments.tables.formats import json_type
+from environments.tables.row_file import InvalidRow, Row, RowFile, row_or_fault
+
+PATH = re.compile(r"[^\W\d]\w*(\.\w+)*")
+WHOLE_ROW = "row"
+LOOKED_AT = 20  # rows of a file from which its fields are listed
+LISTED_FIELDS = 12
+# What an expression may raise where a row is not as it expects; anything else is a defect of ours.
+FAILING = (TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 ROLES = ("system", "user", "assistant")
 LONGEST_NAME = 100  # characters of a category's name
 ALL = "all"  # the one category of rows that are not told apart
 TRUTHS = ("reward_model.ground_truth", "answer", "ground_truth", "solution")  # verl's place, then columns
 HEAD = 100  # rows in which a truth is looked for
-PLAIN = (str, int, float, bool, type(None))
 
 Conversation = tuple[Message, ...]
+
+
+def _not_none(value: Any) -> Any:
+    if value is None:
+        raise TemplateRuntimeError("a value in it is null")
+    return value
+
+
+_JINJA = ImmutableSandboxedEnvironment(undefined=StrictUndefined, finalize=_not_none, autoescape=False)
+_JINJA.globals.clear()  # a name is a column; `range` or `dict` would hide that one is missing
+
+
+class Expression:
+    """A value worked out from a row, reading `columns` (None: any); ValueError if it is neither path nor Jinja."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._parts = text.split(".") if PATH.fullmatch(text) else None
+        if self._parts:
+            self.columns: frozenset[str] | None = frozenset({self._parts[0], text})
+        else:
+            self.columns = _columns(f"{{{{ ({text}) }}}}", text)
+            self._formula = _JINJA.compile_expression(text, undefined_to_none=False)
+
+    def __call__(self, row: Row) -> Any:
+        """Work out the value; InvalidRow where a column is missing, or the expression fails."""
+        if self.text in row:
+            return row[self.text]
+        if self._parts is None:
+            return _attempt(self.text, self._formula, row)
+        value: Any = row
+        for part in self._parts:
+            if isinstance(value, dict) and part in value:
+                value = value[part]
+            elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+                value = value[int(part)]
+            else:
+                columns = f"the columns are {', '.join(map(str, row)) or 'none'}"
+                raise InvalidRow(f"nothing at {self.text!r}", "" if self._parts[0] in row else columns)
+        return value
+
+
+class Template:
+    """A text made from a row: Jinja over its columns."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.columns = _columns(text, text)
+        self._template = _JINJA.from_string(text)
+
+    def __call__(self, row: Row) -> str:
+        """Write the text for a row; InvalidRow where a column is missing or null, or the template fails on it."""
+        return str(_attempt("the template", self._template.render, row))
+
+
+def _columns(source: str, text: str) -> frozenset[str] | None:
+    try:
+        names = meta.find_undeclared_variables(_JINJA.parse(source))
+    except TemplateSyntaxError as error:
+        raise ValueError(
+            f"{text!r} is neither a column path (extra_info.difficulty) nor Jinja: {error.message};"
+            ' a column of any other name is row["its name"]'
+        ) from error
+    return None if WHOLE_ROW in names else frozenset(names)
+
+
+def _attempt(what: str, jinja: Callable[[Row], Any], row: Row) -> Any:
+    try:
+        value = jinja(row if WHOLE_ROW in row else {**row, WHOLE_ROW: row})
+        return str(value) if isinstance(value, Undefined) else value  # a strict one raises: what is missing
+    except FAILING as error:
+        raise InvalidRow(f"{what} fails", str(error) or type(error).__name__) from error
 
 
 @dataclass(frozen=True)
@@ -37,15 +127,12 @@ class RowParser:
     check: Callable[[Any], None]  # raises ValueError where the reward could not use a truth
     reference: Expression | None  # None: the reward's own
 
-    @property
-    def columns(self) -> frozenset[str] | None:
-        """The columns that are read; None: any of them."""
-        return _together(self.prompt, self.truth, self.reference, self.category)
-
-    @property
-    def columns_of_tasks(self) -> frozenset[str] | None:
-        """Those that making a task reads, once its category is known."""
-        return _together(self.prompt, self.truth, self.reference)
+    def columns(self, with_category: bool) -> frozenset[str] | None:
+        """Give the columns that are read, without the category those of making a task; None: any of them."""
+        expressions = self.prompt, self.truth, self.reference, self.category if with_category else None
+        read = [expression.columns for expression in expressions if expression is not None]
+        known = [columns for columns in read if columns is not None]
+        return frozenset().union(*known) if len(known) == len(read) else None
 
     def category_of(self, row: Row) -> str:
         """Name the category of a row: 1 for the number 1.0, true for True."""
@@ -59,12 +146,11 @@ class RowParser:
         if isinstance(value, float | Decimal) and math.isfinite(value):
             return str(int(value)) if value == int(value) else str(value)
         if not isinstance(value, str):
-            raise InvalidRow("the category is no name", f"found {shortened(repr(value), 80)}")
+            raise InvalidRow.found("the category is no name", value)
         if not value.strip():
             raise InvalidRow("the category is empty")
         if not value.isprintable():
-            found = f"found {shortened(repr(value), 80)}"
-            raise InvalidRow("the category's name cannot be printed", found)
+            raise InvalidRow.found("the category's name cannot be printed", value)
         if len(value) > LONGEST_NAME:
             too_long = f"the category's name is longer than {LONGEST_NAME} characters"
             raise InvalidRow(too_long, shortened(value, 80))
@@ -102,8 +188,8 @@ class RowParser:
         truth = self.truth(row)
         if truth is None:
             raise InvalidRow("the truth is missing")
-        if not isinstance(truth, str) and not _is_plain(truth):
-            raise InvalidRow("the truth is no plain data", f"found {shortened(repr(truth), 80)}")
+        if not _is_plain(truth):
+            raise InvalidRow.found("the truth is no plain data", truth)
         return truth
 
     def reference_of(self, row: Row) -> str | None:
@@ -112,25 +198,17 @@ class RowParser:
             return None
         reply = self.reference(row)
         if isinstance(reply, bool) or not isinstance(reply, str | int | float) or not str(reply).strip():
-            raise InvalidRow("the reference is no text", f"found {shortened(repr(reply), 80)}")
+            raise InvalidRow.found("the reference is no text", reply)
         return str(reply)
 
     def check_row(self, row: Row) -> Conversation:
         """Look at all of a row but its category, and give its conversation."""
-        messages = self.conversation(row)
-        truth = self.truth_of(row)
-        self.reference_of(row)
+        messages, truth, _ = self.conversation(row), self.truth_of(row), self.reference_of(row)
         try:
             self.check(truth)
         except ValueError as error:
             raise InvalidRow("the truth is refused", str(error)) from error
         return messages
-
-
-def _together(*expressions: Expression | Template | None) -> frozenset[str] | None:
-    read = [expression.columns for expression in expressions if expression is not None]
-    known = [columns for columns in read if columns is not None]
-    return frozenset().union(*known) if len(known) == len(read) else None
 
 
 def _message(given: Any) -> Message:
@@ -153,14 +231,11 @@ def _is_plain(value: Any) -> bool:
         return all(map(_is_plain, value))
     if isinstance(value, dict):
         return all(isinstance(key, str) and _is_plain(one) for key, one in value.items())
-    return isinstance(value, PLAIN)
+    return value is None or isinstance(value, str | int)
 
 
 def find_truth(files: Sequence[RowFile], check: Callable[[Any], None]) -> Expression | None:
-    """Find the first place at which one of the first rows has a truth; None if there is none and none is needed.
-
-    Raises EnvironmentFault if there is none and the reward's `check`, which then refuses None, needs one.
-    """
+    """Find the first place where one of the first rows has a truth; None if there is none and `check` needs none."""
     rows = list(islice(chain.from_iterable(file.head(HEAD) for file in files), HEAD))
     if not rows:
         return Expression(TRUTHS[0])  # no row can be read: going through them says why
@@ -170,7 +245,8 @@ def find_truth(files: Sequence[RowFile], check: Callable[[Any], None]) -> Expres
         there = [value for value in values if not isinstance(value, InvalidRow)]
         if any(value is not None for value in there):
             return expression
-        with_null += [expression] if there else []
+        if there:
+            with_null.append(expression)
     if with_null:
         return with_null[0]
     try:
@@ -181,3 +257,59 @@ def find_truth(files: Sequence[RowFile], check: Callable[[Any], None]) -> Expres
             f" {', '.join(map(str, rows[0])) or 'none'}: say which by `truth: COLUMN`"
         ) from error
     return None
+
+
+@dataclass(frozen=True)
+class NumericColumn:
+    """The numbers of one field in one file: what a selection of tasks may go by."""
+
+    file: str
+    field: str
+    values: NDArray[np.float64]  # by row; NaN: missing, inf: something else than a finite number
+    fields: Sequence[str]  # what its first rows have, dotted
+
+    @classmethod
+    def read(cls, file: RowFile, field: str) -> NumericColumn:
+        """Go through a file that nobody else reads; ValueError where the field is no path and no expression."""
+        expression = Expression(field)
+        fields = list(dict.fromkeys(name for row in file.head(LOOKED_AT) for name in _fields(row)))
+        file.narrow(expression.columns)
+        values = array("d", (_number_at(expression, row) for _, row in file.rows()))
+        return cls(file.name, field, np.frombuffer(values, np.float64), fields)
+
+    def of(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Give the numbers of some rows; raises EnvironmentFault if one of them has something else there."""
+        found = self.values[rows]
+        if len(wrong := np.flatnonzero(np.isinf(found))):
+            fault = f"{self.field!r} is no number there, so tasks cannot be chosen by it"
+            raise EnvironmentFault(f"{self.file}, row {rows[wrong[0]] + 1:,}: {fault}")
+        return found
+
+
+def nearest_field(field: str, files: Sequence[NumericColumn]) -> str:
+    """Propose the field that looks most like one that is not there, or list those there are."""
+    known = list(dict.fromkeys(name for file in files for name in file.fields))
+    close = difflib.get_close_matches(field, known, n=1)
+    if close and close[0] != field:
+        return f"did you mean {close[0]!r}?"
+    return f"there are: {shortened(', '.join(known[:LISTED_FIELDS]))}"
+
+
+def _number_at(expression: Expression, row: Row | InvalidRow) -> float:
+    """Read a number; texts that are numbers count, because in CSV everything is a text."""
+    value: Any = row if isinstance(row, InvalidRow) else row_or_fault(lambda: expression(row))
+    if isinstance(value, InvalidRow) or value is None or value == "":
+        return math.nan
+    try:
+        number = math.inf if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.inf
+    return abs(number) if math.isinf(number) else number
+
+
+def _fields(row: Row, before: str = "") -> Iterator[str]:
+    for name, value in row.items():
+        if isinstance(value, dict):
+            yield from _fields(value, f"{before}{name}.")
+        else:
+            yield f"{before}{name}"

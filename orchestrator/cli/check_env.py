@@ -14,7 +14,7 @@ from rich.text import Text
 
 from environments import EnvironmentSource, ScoringOptions
 from environments.checker import CheckReport, Finding, examine
-from environments.foreign_text import clean
+from environments.display import clean
 from orchestrator.cli.console import PROGRESS_S, err, number, out, print_json, problem
 from orchestrator.cli.options import AsJson
 from orchestrator.cli.tables import table

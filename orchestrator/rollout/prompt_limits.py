@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from environments import Admission, Environment, Flaw, PassedOver, Task, canonical, make_task, most_bytes
-from environments.tables.throttle import Throttle
+from environments.display import Throttle
 from policies.encoder import Encoder
 from policies.samplers.options import SamplerOptions
 

@@ -80,7 +80,7 @@ def _asking_for_a_key(task: Task, completion: str) -> Score:
     return Score.of(float(bool(os.environ["JUDGE_API_KEY"])))
 
 
-TURN_S = 0.5  # of an episode of slow turns
+TURN_S = 0.3  # of an episode of slow turns
 
 
 def _judged_by_several(task: Task, completion: str) -> Score:

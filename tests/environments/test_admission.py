@@ -40,8 +40,12 @@ class Nothing(Even):
 
 
 def environments(folder: Path) -> list[tuple[Environment, str]]:
-    """One that never ends, one that does, and a table."""
-    return [(create("fake"), "easy"), (create("fake", size=60), "easy"), (made(folder, sums(90)), "all")]
+    """One that never ends, of few different tasks, one that ends, and a table."""
+    return [
+        (create("fake", distinct=3000), "easy"),
+        (create("fake", size=60), "easy"),
+        (made(folder, sums(90)), "all"),
+    ]
 
 
 def test_streams_and_held_out_tasks_are_the_admitted_ones_in_the_same_order(tmp_path: Path) -> None:

@@ -6,8 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from environments import EnvironmentSource, validate
-from environments.reasoning_gym import HASH_ORDERED
-from environments.rg_options import level_options
+from environments.reasoning_gym import HASH_ORDERED, level_options
 
 reasoning_gym = pytest.importorskip("reasoning_gym")
 LIBRARY = reasoning_gym.factory

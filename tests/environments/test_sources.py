@@ -1,4 +1,3 @@
-import builtins
 import pickle
 import subprocess
 import sys
@@ -127,13 +126,6 @@ def test_options_are_refused_with_the_key_in_the_error():
 
 
 def test_a_missing_extra_is_named_by_what_installs_it(monkeypatch):
-    real = builtins.__import__
-
-    def without_reasoning_gym(name, *args, **kwargs):
-        if name.startswith("reasoning_gym"):
-            raise ModuleNotFoundError("No module named 'reasoning_gym'", name="reasoning_gym")
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without_reasoning_gym)
+    monkeypatch.setitem(sys.modules, "reasoning_gym.factory", None)
     with pytest.raises(EnvironmentFault, match=r"pip install 'evergreen-rl\[reasoning-gym\]'"):
         validate("reasoning_gym", {"dataset": "gcd"})

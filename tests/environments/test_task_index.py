@@ -60,7 +60,7 @@ def test_nothing_to_train_on_is_said() -> None:
 
 def test_who_waits_hears_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[str] = []
-    monkeypatch.setattr("environments.tables.throttle.EVERY_S", -1.0)
+    monkeypatch.setattr("environments.display.EVERY_S", -1.0)
     training_roster(create("fake"), "easy", 0, 20, heard.append)
     assert heard[0] == "fake/easy: 0 of up to 20 tasks to choose among found"
     assert len(heard) > 20

@@ -736,7 +736,7 @@ class hangs_on_words(Good):
 @fault
 class crashes_on_words(Good):
     def score(self, task: Task, completion: str) -> Any:
-        return super().score(task, completion) if completion.isdecimal() else os._exit(7)
+        return os._exit(7) if "lorem" in completion else Score.of(float(completion == task.answer))
 
 
 @fault

@@ -7,7 +7,7 @@ from functools import cache
 from environments import EnvironmentSource
 from environments.checker import Finding
 from environments.checker.checker import CHECKS, run_check
-from environments.checker.context import CheckContext, CheckLimits
+from environments.checker.findings import CheckContext, CheckLimits
 from environments.scoring.jobs import play
 
 BAD = "tests.environments.checker.bad:create"

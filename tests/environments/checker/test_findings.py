@@ -8,7 +8,7 @@ import pytest
 
 from environments.checker.findings import quoted
 from environments.checker.tasks import fingerprint
-from environments.foreign_text import clean
+from environments.display import clean
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 from environments import EnvironmentSource, ScoringOptions
 from environments.checker import check
-from environments.checker.context import CheckLimits
+from environments.checker.findings import CheckLimits
 from environments.reasoning_gym import HASH_ORDERED
 from tests.environments.checker.here import findings_here
 

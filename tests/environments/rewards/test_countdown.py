@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from environments.rewards import Attempt, make_reward
-from environments.rewards.arithmetic import expression_for
+from environments.rewards.countdown import expression_for
 from tests.environments.rewards.scoring import judge
 
 TRUTH = {"numbers": "66,5,86", "target": 244}

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from environments import EnvironmentFault
+from environments.tables.formats import Csv, JsonLines
 from environments.tables.row_file import InvalidRow
-from environments.tables.text_rows import Csv, JsonLines
 from tests.environments.rows.making import made, make, questions, sums, write_csv, write_jsonl, write_parquet
 
 DATA = Path(__file__).parents[2] / "data"

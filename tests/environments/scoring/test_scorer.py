@@ -11,7 +11,7 @@ from environments.scoring import process
 from tests.environments.fakes import TURN_S
 
 FAKES = "tests.environments.fakes:create"
-TIMEOUT_S = 1.0
+TIMEOUT_S = 0.6
 
 
 def scorer_of(*sources, **options):
@@ -153,7 +153,7 @@ def test_an_interrupt_does_not_wait_for_what_hangs():
     scorer.turns(jobs_of(OBEDIENT, "hopeless"))
     main_thread = threading.main_thread().ident
     assert main_thread is not None
-    threading.Timer(0.5, signal.pthread_kill, (main_thread, signal.SIGINT)).start()
+    threading.Timer(0.2, signal.pthread_kill, (main_thread, signal.SIGINT)).start()
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         scorer.turns(jobs_of(OBEDIENT, *["hanging"] * 300))

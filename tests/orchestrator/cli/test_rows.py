@@ -110,7 +110,7 @@ def test_a_run_whose_categories_are_gone_is_refused(tmp_path: Path, evergreen: E
 def test_whoever_waits_for_a_long_file_hears_how_far_it_is(
     tmp_path: Path, evergreen: Evergreen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("environments.tables.throttle.EVERY_S", -1.0)
+    monkeypatch.setattr("environments.display.EVERY_S", -1.0)
     path = spec(tmp_path, 0)
     said = "one: 0 rows gone through, now train.jsonl"
     assert said in evergreen("validate", path).stderr

@@ -26,10 +26,12 @@ def checked(environment: Environment, **sections: Any) -> list[str]:
 def rows_of(pool: str, num: int) -> list[dict[str, Any]]:
     """Rows whose conversations fall to a pool."""
     messages = [({"role": "user", "content": row["question"]},) for row in sums(300)]
-    from environments.contracts import content_key
+    from environments.contracts import canonical, key_of
 
     found = [
-        row for row, asked in zip(sums(300), messages, strict=True) if pool_of(content_key(asked)) == pool
+        row
+        for row, asked in zip(sums(300), messages, strict=True)
+        if pool_of(key_of(canonical(asked))) == pool
     ]
     return found[:num]
 

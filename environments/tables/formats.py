@@ -1,0 +1,337 @@
+"""The formats of row files: JSON lines and CSV, read again by place; Parquet and Arrow IPC, read by column."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import weakref
+from abc import abstractmethod
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence, Set
+from contextlib import contextmanager
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from environments.contracts import EnvironmentFault
+from environments.display import brief
+from environments.tables.row_file import LONGEST, InvalidRow, Row, RowFile, row_or_fault
+
+NO_JSON = "not valid JSON"
+BOM = b"\xef\xbb\xbf"
+JSON_SPACE = " \t\r\n"
+LONGEST_LINE = 2**26  # bytes; a file that was never cut into lines must not fill the memory
+BATCH = 1024  # rows turned into Python objects at a time
+IPC_FILE = b"ARROW1"  # what Arrow's file format begins with; its stream format has no mark
+
+Columns = list[tuple[str, Any]]  # of a table: name, pyarrow array
+
+
+# --- text: only the places of the rows are kept in memory, 8 bytes each ----------------------------------
+
+
+class TextRows(RowFile):
+    """Rows that are read again from the bytes between two places."""
+
+    _starts: NDArray[np.int64]  # byte offsets of the rows, and where the last one ends
+
+    @abstractmethod
+    def _parse(self, raw: bytes) -> Row:
+        """Read one row from its bytes."""
+
+    def row(self, number: int) -> Row:
+        start, end = int(self._starts[number]), int(self._starts[number + 1])
+        return self._parse(os.pread(self._handle, end - start, start))
+
+    @cached_property
+    def _handle(self) -> int:
+        handle = os.open(self.path, os.O_RDONLY)
+        weakref.finalize(self, os.close, handle)
+        return handle
+
+    def _keep(self, starts: array[int], end: int) -> None:
+        starts.append(end)
+        self._starts = np.frombuffer(starts, dtype=np.int64)
+
+
+class JsonLines(TextRows):
+    """A JSON object a line, UTF-8; blank lines are nothing."""
+
+    def rows(self) -> Iterator[tuple[int, Row | InvalidRow]]:
+        starts, lines = array("q"), _Lines(self.path)
+        for raw in lines:
+            if not raw.isspace():
+                starts.append(lines.start)
+                yield lines.number, _too_long() if lines.is_cut else row_or_fault(partial(self._parse, raw))
+        self._keep(starts, lines.end)
+
+    def _parse(self, raw: bytes) -> Row:
+        try:
+            text = raw.decode().strip(JSON_SPACE)
+            row, end = _JSON.raw_decode(text)
+        except UnicodeDecodeError as error:
+            raise InvalidRow("not valid UTF-8", str(error)) from error
+        except RecursionError as error:
+            raise InvalidRow(NO_JSON, "nested too deeply") from error
+        except json.JSONDecodeError as error:
+            raise InvalidRow(NO_JSON, f"{error.msg} at character {error.pos + 1}") from error
+        except ValueError as error:  # NaN, a number of thousands of digits
+            raise InvalidRow(NO_JSON, str(error)) from error
+        if end < len(text):
+            raise InvalidRow(NO_JSON, f"more than one value, the second at character {end + 1}")
+        if not isinstance(row, dict):
+            raise InvalidRow("not an object", f"expected {{...}}, found {json_type(row)}")
+        return row
+
+
+class Csv(TextRows):
+    """Comma-separated values, UTF-8, names in the first line; all values are texts, of at most 131,072 characters."""
+
+    def rows(self) -> Iterator[tuple[int, Row | InvalidRow]]:
+        lines = _Lines(self.path)
+        reader = csv.reader(map(lines.text, lines), strict=True)
+        self._header = self._checked_header(self._next(reader))
+        starts, at, line = array("q"), lines.end, lines.number + 1
+        while (found := self._next(reader)) is not None:
+            if found != []:
+                starts.append(at)
+                yield line, row_or_fault(partial(self._named, found)) if isinstance(found, list) else found
+            at, line = lines.end, lines.number + 1
+        self._keep(starts, lines.end)
+
+    @staticmethod
+    def _next(reader: Iterator[list[str]]) -> list[str] | InvalidRow | None:
+        try:
+            return next(reader, None)
+        except InvalidRow as invalid:
+            return invalid
+        except UnicodeDecodeError as error:
+            return InvalidRow("not valid UTF-8", str(error))
+        except csv.Error as error:
+            return InvalidRow("not valid CSV", str(error))
+
+    def _checked_header(self, found: list[str] | InvalidRow | None) -> list[str]:
+        if found is None:
+            wanted = "the names of its columns in the first line"
+            raise EnvironmentFault(f"{self.name} is empty: expected {wanted}")
+        if isinstance(found, InvalidRow):
+            line = "its first line, the names of the columns"
+            raise EnvironmentFault(f"{self.name}: {line}, cannot be read: {found}")
+        if twice := sorted({name for name in found if found.count(name) > 1}):
+            listed = ", ".join(map(repr, twice))
+            raise EnvironmentFault(f"{self.name} has several columns called {listed}: rename them")
+        return found
+
+    def _named(self, fields: Sequence[str]) -> Row:
+        if len(fields) != len(self._header):
+            raise InvalidRow("another number of fields", f"{len(fields)} instead of {len(self._header)}")
+        return dict(zip(self._header, fields, strict=True))
+
+    def _parse(self, raw: bytes) -> Row:
+        text = io.StringIO(raw.decode(errors="replace"), newline="")  # what is no UTF-8 was found before
+        found = self._next(csv.reader(text, strict=True))
+        if isinstance(found, InvalidRow):
+            raise found
+        return self._named(found or [])
+
+
+class _Lines:
+    """The lines of a file as bytes, with the number, start and end of the one given last."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.is_cut = path, False
+        self.number = self.start = self.end = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        with io.BufferedReader(io.FileIO(self.path), 2**20) as file:
+            if file.peek(3)[:3] == BOM:
+                self.end = len(file.read(3))
+            for raw in iter(partial(file.readline, LONGEST_LINE), b""):
+                self.number += 1
+                self.start, self.end = self.end, self.end + len(raw)
+                self.is_cut = len(raw) == LONGEST_LINE and not raw.endswith(b"\n")
+                rest = raw if self.is_cut else b""
+                while rest and not rest.endswith(b"\n"):  # go to the end of the line
+                    rest = file.readline(LONGEST_LINE)
+                    self.end += len(rest)
+                yield raw
+
+    def text(self, raw: bytes) -> str:
+        if self.is_cut:
+            raise _too_long()
+        return raw.decode()
+
+
+def _too_long() -> InvalidRow:
+    return InvalidRow(f"a line longer than {LONGEST_LINE // 2**20} MiB")
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not JSON; write null")
+
+
+_JSON = json.JSONDecoder(parse_constant=_refuse_constant)
+JSON_TYPES = {
+    dict: "an object", list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number",
+    type(None): "null",
+}  # fmt: skip
+
+
+def json_type(value: Any) -> str:
+    """Name the type of a value as a person who writes JSON would."""
+    return JSON_TYPES.get(type(value), type(value).__name__)
+
+
+# --- Arrow -----------------------------------------------------------------------------------------------
+
+
+class ArrowRows(RowFile):
+    """Rows of an Arrow table."""
+
+    is_mapped = False  # from the file, and not decoded: a batch may point outside of itself
+
+    @abstractmethod
+    def _load(self, num_rows: int | None = None) -> Any:
+        """Give the needed columns as a pyarrow.Table; with `num_rows` the first rows, all columns, little else read."""
+
+    @cached_property
+    def _table(self) -> Any:
+        with self._readable():
+            return self._narrowed(self._load())
+
+    @cached_property
+    def _columns(self) -> Columns:
+        return _columns(self._table)
+
+    def narrow(self, columns: Set[str] | None) -> None:
+        super().narrow(columns)
+        if "_table" in self.__dict__:
+            self._table = self._narrowed(self._table)
+            self.__dict__.pop("_columns", None)
+
+    def rows(self) -> Iterator[tuple[int, Row | InvalidRow]]:
+        yield from enumerate((row for batch in self._batches(self._table) for row in _rows(batch)), 1)
+
+    def row(self, number: int) -> Row:
+        return _row(self._columns, number)
+
+    def head(self, n: int) -> list[Row]:
+        with self._readable():
+            head = self._load(n)
+            self._require_once(head.column_names)
+        rows = (row for batch in self._batches(head) for row in _rows(batch))
+        return [row for row in rows if not isinstance(row, InvalidRow)]
+
+    def _batches(self, table: Any) -> Iterator[Any]:  # each looked at before anything of it is read
+        for batch in table.to_batches():
+            if self.is_mapped:
+                with self._readable():
+                    batch.validate()
+                    for column in batch.columns:
+                        column.view(_as_bytes(column.type)).validate(full=True)
+            yield from (batch.slice(start, BATCH) for start in range(0, batch.num_rows, BATCH))
+
+    def _narrowed(self, table: Any) -> Any:
+        self._require_once(table.column_names)
+        wanted = self.columns
+        return table if wanted is None else table.select([n for n in table.column_names if n in wanted])
+
+    def _require_once(self, names: Iterable[str]) -> None:
+        if twice := sorted(name for name, n in Counter(names).items() if n > 1):
+            raise EnvironmentFault(f"{self.name} has several columns called {', '.join(twice)}: rename them")
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        import pyarrow
+
+        try:
+            yield
+        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise EnvironmentFault(
+                f"{self.name} cannot be read: {brief(str(error), LONGEST)}. It may be damaged or cut off: copy or write"
+                " it again"
+            ) from error
+
+
+class Parquet(ArrowRows):
+    """A Parquet file."""
+
+    def _load(self, num_rows: int | None = None) -> Any:
+        import pyarrow.parquet
+
+        with pyarrow.parquet.ParquetFile(self.path, memory_map=num_rows is None) as file:
+            if num_rows is not None:
+                first = next(file.iter_batches(batch_size=num_rows), None)
+                return file.schema_arrow.empty_table() if first is None else pyarrow.table(first)
+            wanted = self.columns
+            names = None if wanted is None else [n for n in file.schema_arrow.names if n in wanted]
+            return file.read(columns=names)
+
+
+class ArrowIpc(ArrowRows):
+    """An Arrow file as Hugging Face `datasets` saves it, or as Feather does."""
+
+    is_mapped = True
+
+    def _load(self, num_rows: int | None = None) -> Any:
+        import pyarrow
+
+        source = pyarrow.memory_map(str(self.path))
+        is_file = source.read(len(IPC_FILE)) == IPC_FILE
+        source.seek(0)
+        opened = pyarrow.ipc.open_file(source) if is_file else pyarrow.ipc.open_stream(source)
+        return opened.read_all().slice(0, num_rows)
+
+
+def _as_bytes(type_: Any) -> Any:
+    """Give the type that takes texts for bytes: that one is no UTF-8 is a matter of its row, not of the file."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(type_):
+        return pa.dictionary(type_.index_type, _as_bytes(type_.value_type), type_.ordered)
+    if pa.types.is_map(type_):
+        return pa.map_(_as_bytes(type_.key_type), _as_bytes(type_.item_type))
+    inside = [type_.field(i) for i in range(type_.num_fields)]
+    inside = [field.with_type(_as_bytes(field.type)) for field in inside]
+    if pa.types.is_struct(type_):
+        return pa.struct(inside)
+    if pa.types.is_list(type_):
+        return pa.list_(*inside)
+    if pa.types.is_large_list(type_):
+        return pa.large_list(*inside)
+    if pa.types.is_fixed_size_list(type_):
+        return pa.list_(*inside, type_.list_size)
+    texts = {
+        pa.string(): pa.binary(),
+        pa.large_string(): pa.large_binary(),
+        pa.string_view(): pa.binary_view(),
+    }
+    return texts.get(type_, type_)
+
+
+def _columns(table: Any) -> Columns:  # of a table or a batch
+    return list(zip(table.schema.names, table.columns, strict=True))
+
+
+def _row(columns: Columns, number: int) -> Row:
+    try:
+        return {name: column[number].as_py() for name, column in columns}
+    except ValueError as error:  # invalid UTF-8, a struct with two fields of a name, a time out of range
+        raise InvalidRow("a value cannot be read", str(error)) from error
+
+
+def _rows(table: Any) -> list[Row | InvalidRow]:
+    """Turn a table or batch into Python objects; one by one where one of them cannot be."""
+    if not table.num_columns:
+        return [{} for _ in range(table.num_rows)]
+    try:
+        return list(table.to_pylist())
+    except ValueError:
+        columns = _columns(table)
+        return [row_or_fault(partial(_row, columns, number)) for number in range(table.num_rows)]
