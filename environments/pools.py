@@ -232,7 +232,7 @@ def training_roster(
     All of them, where known without making tasks. Otherwise tasks are made, up to `most` different ones as
     `Environment.distinct` tells: of a category that ends, out of all its indices in an order that the seed decides; of
     an endless one from where its stream begins, until `STALE` indices in a row bring no new task. `tell` is called
-    with how far it is. Raises EnvironmentFault if there is no training task.
+    with how far it is. Raises EnvironmentFault if there is no training task (among `SEARCH` of an endless category).
     """
     known = environment.indices(category, "train")
     if known is not None:
@@ -244,8 +244,10 @@ def training_roster(
     size = environment.size(category)
     indices = count(_first_index(seed)) if size is None else np.random.default_rng(seed).permutation(size)
     found, seen, num_stale = list[int](), set[str](), 0
-    for index in map(int, indices):
-        if len(found) == most or (size is None and num_stale > STALE):
+    for looked_at, index in enumerate(map(int, indices)):
+        if len(found) == most or (
+            size is None and (num_stale > STALE or (looked_at == SEARCH and not found))
+        ):
             break
         if report.is_time():
             so_far = f"{len(found):,} of up to {most:,} tasks to choose among found"

@@ -16,6 +16,7 @@ from environments import (
     first_tasks,
     training_roster,
 )
+from environments.pools import SEARCH
 from tests.environments.fakes import create
 from tests.environments.rows.making import made, sums
 
@@ -72,3 +73,13 @@ def test_a_category_without_an_admitted_task_says_what_it_lacks(tmp_path: Path) 
             TaskStream(environment, category, 5, Nothing()).draw(1)
         with pytest.raises(EnvironmentFault, match="held out, or too long for the policy"):
             training_roster(environment, category, 5, 40, admission=Nothing())
+
+
+def test_an_endless_category_of_ever_new_tasks_without_an_admitted_one_is_given_up() -> None:
+    """Told by the number of tasks made: ever new tasks are never stale, so the search would not end by itself."""
+    environment = create("fake")
+    made_so_far = iter(range(5 * SEARCH))
+    task = environment.task
+    environment.task = lambda category, index: (next(made_so_far), task(category, index))[1]  # type: ignore[method-assign]
+    with pytest.raises(EnvironmentFault, match="held out, or too long for the policy"):
+        training_roster(environment, "easy", 5, 40, admission=Nothing())
