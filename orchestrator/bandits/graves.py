@@ -21,7 +21,7 @@ import numpy as np
 from pydantic import Field
 
 from orchestrator.bandits.contracts import Bandit, BanditConfig, Feedback, Floats, StepFeedback
-from orchestrator.bandits.quantile_scale import QuantileScale
+from orchestrator.bandits.signal import QuantileScale
 from orchestrator.bandits.softmax import softmax
 
 SOURCE = "arXiv 1704.03003"

@@ -17,6 +17,17 @@ Guards of ours, all off by default (curricula reference, sections 2.6 and 3.9):
   rate stays where it is. `gated_sec` is another form of it, on the clock of groups.
 - `stale_after` bounds how long an arm goes unpicked (module `staleness`).
 - `warm_step` makes the first steps of an arm those of a plain mean: a = max(learning_rate, 1 / visits).
+
+MERGED:
+A bound on neglect: an arm that was not picked for S steps is drawn at least as often as under uniform choice.
+
+    P <- (1 - o / K) P + [k is overdue] / K,  o of the K arms overdue
+
+From then until it is picked an overdue arm has 1 / K, so a batch of n slots misses it with probability (1 - 1 / K)^n at
+most (.0008 with 32 slots and 5 arms), and where all are overdue the choice is uniform. The slots stay independent and
+the recorded probability is the one drawn with, which a slot set aside for the arm would not allow. Curricula
+reference, sections 2.6 and 5.5.
+
 """
 
 from __future__ import annotations
@@ -25,13 +36,48 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
-from orchestrator.bandits.contracts import BanditConfig, Floats, StepFeedback
-from orchestrator.bandits.pass_rate_averages import PassRateAverages
-from orchestrator.bandits.softmax import softmax
-from orchestrator.bandits.staleness import Staleness
-from orchestrator.bandits.temperature import temperature_of
+from orchestrator.bandits.contracts import Bandit, BanditConfig, Floats, Pick, StepFeedback
+from orchestrator.bandits.learning_progress import PassRateAverages
+from orchestrator.bandits.softmax import softmax, temperature_of
+
+
+class Staleness(Bandit):
+    """Keeps `picked_by`, the step after each arm's last pick; a rule calls `revisit` once and mixes by `with_overdue`.
+
+    An arm never picked counts from step 0, so one that joins late is overdue at once.
+    """
+
+    picked_by: Floats
+    _stale_after = 0
+
+    def revisit(self, stale_after: int) -> None:
+        """Begin to note picks; after 0 steps: never. Called in `__init__`, after that of the base class."""
+        self._stale_after = stale_after
+        if stale_after:
+            self.keep(picked_by=0.0)
+
+    def enter(self, places: NDArray[np.intp], probabilities: Floats) -> list[Pick]:
+        """Note when each arm was picked."""
+        picks = super().enter(places, probabilities)
+        if self._stale_after:
+            self.picked_by[places] = self.clock
+        return picks
+
+    def overdue(self) -> NDArray[np.bool_]:
+        """Which arms were not picked for so many steps, [K]."""
+        return self.clock - self.picked_by >= self._stale_after
+
+    def with_overdue(self, preferences: Floats) -> Floats:
+        """Give overdue arms their uniform share, [K]."""
+        if not self._stale_after:
+            return preferences
+        overdue = self.overdue()
+        mixed: Floats = (1 - overdue.mean()) * preferences + overdue / len(overdue)
+        return mixed
+
 
 SOURCE = "arXiv 2505.14970"
 

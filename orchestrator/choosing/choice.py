@@ -13,8 +13,7 @@ from typing_extensions import override
 
 from orchestrator import random_streams, registry
 from orchestrator.bandits.contracts import ArmInfo, Bandit, Feedback, Signal
-from orchestrator.bandits.quantile_scale import QuantileScale
-from orchestrator.bandits.signal import mean_absolute_advantage
+from orchestrator.bandits.signal import QuantileScale, mean_absolute_advantage
 from orchestrator.choosing.stage_scheduler import (
     StageChoice,
     StageReward,

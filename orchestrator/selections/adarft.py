@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from orchestrator.bandits.contracts import Floats
-from orchestrator.selections.batch_outcomes import by_step
 from orchestrator.selections.contracts import Numbers, Positions, Selection, SelectionConfig, TaskResult
-from orchestrator.selections.epochs import seed_from
-from orchestrator.selections.partial_sort import smallest
+from orchestrator.selections.cursor import seed_from
+from orchestrator.selections.sampling import smallest
+from orchestrator.selections.task_statistics import by_step
 
 SOURCE = "arXiv 2504.05520"
 

@@ -18,10 +18,9 @@ import numpy as np
 from pydantic import Field
 
 from orchestrator.bandits.contracts import Floats
-from orchestrator.selections.batch_outcomes import by_step
 from orchestrator.selections.contracts import Numbers, Positions, SelectionConfig, TaskResult
-from orchestrator.selections.sum_tree import SumTree
-from orchestrator.selections.task_statistics import TaskStatistics
+from orchestrator.selections.sampling import SumTree
+from orchestrator.selections.task_statistics import TaskStatistics, by_step
 
 SOURCE = "arXiv 2505.14970"
 

@@ -27,11 +27,9 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from orchestrator.bandits.contracts import Floats
-from orchestrator.selections.batch_outcomes import BatchOutcomes, by_step
 from orchestrator.selections.contracts import Numbers, Positions, SelectionConfig, TaskResult
-from orchestrator.selections.gumbel import gumbel_top_k
-from orchestrator.selections.partial_sort import smallest, smallest_beside
-from orchestrator.selections.task_statistics import TaskStatistics
+from orchestrator.selections.sampling import gumbel_top_k, smallest, smallest_beside
+from orchestrator.selections.task_statistics import BatchOutcomes, TaskStatistics, by_step
 
 SOURCE = "Trinity-RFT"
 

@@ -19,11 +19,10 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from orchestrator.bandits.contracts import Floats
-from orchestrator.selections.batch_outcomes import by_step
 from orchestrator.selections.contracts import Numbers, Positions, SelectionConfig, TaskResult
-from orchestrator.selections.epochs import Epochs, seed_from
-from orchestrator.selections.partial_sort import smallest
-from orchestrator.selections.task_statistics import TaskStatistics
+from orchestrator.selections.cursor import Epochs, seed_from
+from orchestrator.selections.sampling import smallest
+from orchestrator.selections.task_statistics import TaskStatistics, by_step
 
 SOURCE = "arXiv 2507.04632"
 

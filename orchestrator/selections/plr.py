@@ -22,11 +22,10 @@ from pydantic import Field
 
 from orchestrator.bandits.contracts import Floats
 from orchestrator.bandits.softmax import softmax
-from orchestrator.selections.batch_outcomes import by_step
 from orchestrator.selections.contracts import Numbers, Positions, Selection, SelectionConfig, TaskResult
-from orchestrator.selections.epochs import Epochs, seed_from
-from orchestrator.selections.gumbel import gumbel_top_k
-from orchestrator.selections.task_buffer import TaskBuffer
+from orchestrator.selections.cursor import Epochs, seed_from
+from orchestrator.selections.sampling import gumbel_top_k
+from orchestrator.selections.task_statistics import TaskBuffer, by_step
 
 SOURCE = "arXiv 2010.03934"
 

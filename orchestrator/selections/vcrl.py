@@ -21,11 +21,10 @@ import numpy as np
 from pydantic import Field
 
 from orchestrator.bandits.contracts import Floats
-from orchestrator.selections.batch_outcomes import by_step
 from orchestrator.selections.contracts import Numbers, Positions, Selection, SelectionConfig, TaskResult
-from orchestrator.selections.epochs import Epochs, seed_from
-from orchestrator.selections.gumbel import gumbel_top_k
-from orchestrator.selections.task_buffer import TaskBuffer
+from orchestrator.selections.cursor import Epochs, seed_from
+from orchestrator.selections.sampling import gumbel_top_k
+from orchestrator.selections.task_statistics import TaskBuffer, by_step
 
 SOURCE = "arXiv 2509.19803"
 

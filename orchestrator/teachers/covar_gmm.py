@@ -17,8 +17,7 @@ import numpy as np
 from pydantic import Field
 
 from orchestrator.bandits.contracts import Floats
-from orchestrator.teachers.gaussian_mixtures import Mixture
-from orchestrator.teachers.mixture_teacher import MixtureConfig, MixtureTeacher
+from orchestrator.teachers.mixture_teacher import Mixture, MixtureConfig, MixtureTeacher
 
 SOURCE = "arXiv 1910.07224"
 

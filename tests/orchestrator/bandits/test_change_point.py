@@ -8,8 +8,16 @@ import math
 import numpy as np
 import pytest
 
-from orchestrator.bandits.change_point import ChangePoint, Config, create
-from orchestrator.bandits.detectors import Cusum, Detector, Glr, Halves, glr_statistic
+from orchestrator.bandits.change_point import (
+    ChangePoint,
+    Config,
+    Cusum,
+    Detector,
+    Glr,
+    Halves,
+    create,
+    glr_statistic,
+)
 from orchestrator.bandits.testing import BanditSuite
 from tests.orchestrator.bandits.steps import seen
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from orchestrator.bandits.quantile_scale import LEAST_SHARE, QuantileScale
+from orchestrator.bandits.signal import LEAST_SHARE, QuantileScale
 
 
 def test_section_3_9_the_20_and_80_percent_quantiles_become_0_and_1():

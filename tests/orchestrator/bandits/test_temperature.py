@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from orchestrator.bandits.softmax import softmax
-from orchestrator.bandits.temperature import HIGHEST, LOWEST, temperature_of
+from orchestrator.bandits.softmax import HIGHEST, LOWEST, softmax, temperature_of
 
 VALUES = np.array([0.87, 0.71, 0.39, 0.07])
 

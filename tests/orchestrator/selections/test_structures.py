@@ -5,13 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from orchestrator.selections.batch_outcomes import by_step
 from orchestrator.selections.contracts import TaskResult
-from orchestrator.selections.epochs import Epochs
-from orchestrator.selections.gumbel import gumbel_top_k
-from orchestrator.selections.partial_sort import smallest, smallest_beside
-from orchestrator.selections.sum_tree import SumTree
-from orchestrator.selections.task_buffer import TaskBuffer
+from orchestrator.selections.cursor import Epochs
+from orchestrator.selections.sampling import SumTree, gumbel_top_k, smallest, smallest_beside
+from orchestrator.selections.task_statistics import TaskBuffer, by_step
 
 CHI_SQUARE = 29.59  # 10 degrees of freedom, at 1e-3
 

@@ -3,7 +3,7 @@ import pytest
 from pydantic import ValidationError
 
 from orchestrator.teachers.alp_gmm import AlpGmm, Config, create
-from orchestrator.teachers.gaussian_mixtures import Mixture
+from orchestrator.teachers.mixture_teacher import Mixture
 from tests.orchestrator.teachers.bands import noisy, share
 
 

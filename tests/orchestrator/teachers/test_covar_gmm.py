@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from orchestrator.teachers.covar_gmm import Config, CovarGmm, create
-from orchestrator.teachers.gaussian_mixtures import Mixture
+from orchestrator.teachers.mixture_teacher import Mixture
 from tests.orchestrator.teachers.bands import rising, share
 
 

@@ -3,6 +3,15 @@
 Every node is the sum of its two children and is worked out anew from them whenever one changes, never by adding a
 difference: so nothing drifts, no node is ever negative, and none needs to be rebuilt for it. Many changes or draws at
 once go through the tree level by level, one array operation each. Curricula reference, 3.10.
+
+MERGED:
+Drawing without replacement by the Gumbel trick: one pass over all, however many are drawn.
+
+    argtop_k(logit + Gumbel)  =  k draws from softmax(logits), each from what the earlier ones left
+
+Source: curricula reference, 3.10; -ln E with E ~ Exp(1) is a Gumbel variable. O(M) in time and memory.
+
+The best few of many, with ties broken by chance instead of by position.
 """
 
 from __future__ import annotations
@@ -84,3 +93,54 @@ def _checked(weights: Floats) -> Floats:
     if not (np.isfinite(weights).all() and (weights >= 0).all()):
         raise ValueError("weights must be finite and not negative")
     return weights
+
+
+def gumbel_top_k(logits: Floats, k: int, rng: np.random.Generator) -> Positions:
+    """Draw k distinct places of logits [M], in no order; one with logit -inf is drawn only when no other is left."""
+    if k >= len(logits):
+        return np.arange(len(logits))
+    keys = np.log(rng.standard_exponential(len(logits))) - logits
+    return np.argpartition(keys, k)[:k]
+
+
+def smallest(values: Floats, n: int, rng: np.random.Generator) -> Positions:
+    """Find where the n smallest of values [M] are, in no order, or all of them; which ones of a tie, chance decides."""
+    if n >= len(values):
+        return np.arange(len(values))
+    if n == 0:
+        return np.empty(0, np.int64)
+    edge = np.partition(values, n - 1)[n - 1]
+    below, level = np.flatnonzero(values < edge), np.flatnonzero(values == edge)
+    return np.concatenate([below, rng.choice(level, n - len(below), replace=False)])
+
+
+def smallest_beside(
+    at: Positions, values: Floats, level: float, num: int, n: int, rng: np.random.Generator
+) -> Positions:
+    """Find the n smallest of `num` values of which all but those at some places have the same.
+
+    Does what `smallest` does, in time that does not depend on `num`.
+
+    Args:
+        at: those places [M], ascending.
+        values: the values there [M].
+        level: the value everywhere else.
+        num: how many values there are, at least n.
+        n: how many are wanted.
+        rng: decides between equal ones.
+    """
+    below, tied, above = (
+        np.flatnonzero(where) for where in (values < level, values == level, values > level)
+    )
+    if n <= len(below):
+        return at[below[smallest(values[below], n, rng)]]
+    num_level = len(tied) + num - len(at)
+    ranks = rng.choice(num_level, min(n - len(below), num_level), replace=False)
+    others = _absent(at, ranks[ranks >= len(tied)] - len(tied))
+    rest = smallest(values[above], n - len(below) - len(ranks), rng)
+    return np.concatenate([at[below], at[tied[ranks[ranks < len(tied)]]], others, at[above[rest]]])
+
+
+def _absent(at: Positions, ranks: Positions) -> Positions:
+    """Give the whole numbers that have these ranks, from 0, among those not in `at`, which ascends."""
+    return ranks + np.searchsorted(at - np.arange(len(at)), ranks, side="right")
