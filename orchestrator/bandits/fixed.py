@@ -1,7 +1,7 @@
 """Constant weights: the fixed mixture that most training systems use.
 
-Source: the fixed mixtures of prime-rl, NeMo-RL and tinker-cookbook. It learns nothing; an arm without a weight
-(or added later) has weight 1 unless `others` says otherwise.
+Source: the fixed mixtures of prime-rl, NeMo-RL and tinker-cookbook. It learns nothing; an arm without a weight (or
+added later) has the weight `others`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,6 @@ class Fixed(Bandit):
         return np.array([self.config.weights.get(arm, self.config.others) for arm in self.arms])
 
     def preferences(self) -> Floats:
-        """Weights, normalised."""
         return normalised(self._weights())
 
     def observe(self, seen: StepFeedback) -> None:
@@ -50,5 +49,4 @@ class Fixed(Bandit):
 
 
 def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> Fixed:
-    """Make the bandit of a spec."""
     return Fixed(arms, rng, config)

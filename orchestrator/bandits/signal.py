@@ -2,17 +2,7 @@
 
 For 0/1 rewards with pass rate p the raw form is 2 p (1 - p): largest where the policy succeeds half of the time,
 zero where it always or never does. Self-Evolving Curriculum, arXiv 2505.14970.
-
-MERGED:
-One unit for rewards of unknown range: their place between the quantiles of their own history.
-
-    y = clip((x - low) / (high - low), 0, 1),  low and high the 20 and 80 % quantiles of the last thousand rewards
-
-Source: the reward scaling of arXiv 1704.03003 (there to [-1, 1]); curricula reference, section 3.9. The history is the
-last values, not a random sample of all: exact, without chance, and it forgets. Two rules keep noise small where nothing
-happens: low and high stay as they are while the quantiles are less than 1e-6 apart, and a range is never less than a
-tenth of the widest that there was (a share, because the rewards' unit is unknown; our choice).
-
+`QuantileScale` brings rewards of unknown range to one unit: y = clip((x - low) / (high - low), 0, 1).
 """
 
 from __future__ import annotations
@@ -26,9 +16,7 @@ import numpy as np
 
 from orchestrator.bandits.contracts import Floats, Signal
 
-STD_FLOOR = (
-    0.01  # of the reward range [0, 1]: below it a spread is noise, and dividing by it makes it a signal
-)
+STD_FLOOR = 0.01  # of rewards in [0, 1]: a smaller spread is noise, and dividing by it would make it a signal
 
 
 def mean_absolute_advantage(rewards: Sequence[float], form: Signal = "raw") -> float | None:
@@ -73,10 +61,11 @@ LEAST_SHARE = 0.1  # of the widest range so far
 
 
 class QuantileScale:
-    """Maps rewards to [0, 1]; `add` what was earned, then `scale` it.
+    """Maps rewards to [0, 1] between the 20 and 80 % quantiles of the last `history` of them: `add`, then `scale`.
 
-    Args:
-        history: how many of the last values the quantiles are of.
+    Source: the reward scaling of arXiv 1704.03003 (there to [-1, 1], from a random sample of all rewards); curricula
+    reference, section 3.9. Against noise where nothing happens, the quantiles stay while they are less than 1e-6 apart,
+    and their distance is never less than a tenth of the widest so far (a share, the unit being unknown; our choice).
     """
 
     def __init__(self, history: int = 1000) -> None:
@@ -85,11 +74,10 @@ class QuantileScale:
 
     @property
     def is_known(self) -> bool:
-        """Whether there was any spread yet; before, `scale` gives 0 up to the only value seen, and 1 above."""
+        """Whether there was any spread yet; until then `scale` gives 0 up to the only value seen, and 1 above."""
         return self.widest > 0
 
     def add(self, values: Sequence[float] | Floats) -> None:
-        """Take values into the history, the oldest first."""
         if not len(values):
             return
         self._values.extend(np.asarray(values, np.float64).tolist())
@@ -109,10 +97,8 @@ class QuantileScale:
         return np.clip((x - self.low) / (self.high - self.low), 0.0, 1.0)
 
     def state(self) -> dict[str, Any]:
-        """Everything, as JSON."""
         return {"values": list(self._values), "low": self.low, "high": self.high, "widest": self.widest}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state."""
         self._values = deque(state["values"], self._values.maxlen)
         self.low, self.high, self.widest = state["low"], state["high"], state["widest"]

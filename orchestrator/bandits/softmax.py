@@ -1,12 +1,8 @@
-"""The softmax that every Boltzmann rule uses: no overflow, infinities defined.
-
-MERGED:
-Temperature by target entropy: how sharp a softmax must be for a wanted number of arms to matter.
+"""The softmax of Boltzmann rules, and the temperature at which a given number of arms matters.
 
     exp(H(softmax(values / temperature))) = effective arms,  H the entropy in nats
 
-It needs no unit: the same target serves raw and standardised signals (curricula reference, section 3.9).
-
+The number of arms needs no unit: one value serves raw and standardised signals (curricula reference, section 3.9).
 """
 
 from __future__ import annotations

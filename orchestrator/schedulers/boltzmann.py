@@ -32,7 +32,6 @@ class Config(GuardConfig):
 
 
 def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> GuardedScheduler:
-    """Make the scheduler of a spec."""
     names = list(arms)
     rule = sec.Config(
         learning_rate=config.learning_rate, temperature=config.temperature, floor=0.0, warm_step=True

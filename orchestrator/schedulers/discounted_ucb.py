@@ -37,7 +37,6 @@ class Config(GuardConfig):
 
 
 def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> GuardedScheduler:
-    """Make the scheduler of a spec."""
     names = list(arms)
     options = bandit.Options(discount=config.discount, width=config.width, xi=config.xi)
     return GuardedScheduler(names, rng, bandit.DiscountedUcb(names, rng, options, by_slot=False), config)

@@ -35,7 +35,6 @@ class Config(GuardConfig):
 
 
 def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> GuardedScheduler:
-    """Make the scheduler of a spec."""
     names = list(arms)
     options = thompson.Config(
         discount=config.discount,

@@ -81,7 +81,6 @@ class GuardedScheduler(Bandit):
         return "chosen" if self._picked.all() else "new"
 
     def preferences(self) -> Floats:
-        """The rule's probabilities, after the guards."""
         overdue = self._overdue()
         if overdue is not None:
             return np.array([float(arm == overdue) for arm in self.arms])
@@ -91,31 +90,25 @@ class GuardedScheduler(Bandit):
         return np.asarray(self.min_share + (1 - len(self.arms) * self.min_share) * self.rule.preferences())
 
     def observe(self, seen: StepFeedback) -> None:
-        """Teach the rule."""
         self.rule.observe(seen)
 
     def values(self) -> dict[str, float | None]:
-        """The rule's estimates."""
         return self.rule.values()
 
     def add(self, arm: str, about: ArmInfo | None = None) -> None:
-        """Add an environment: it is new, so its turn comes soon."""
         super().add(arm, about)
         self.rule.add(arm, about)
         self._last[arm] = self.clock - 1
 
     def retire(self, arm: str) -> None:
-        """Take an environment out."""
         super().retire(arm)
         self.rule.retire(arm)
         del self._last[arm]
 
     def state(self) -> dict[str, Any]:
-        """Add the rule's state and when every environment was last picked."""
         return {**super().state(), "rule": self.rule.state(), "last": self._last}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state."""
         super().load_state(state)
         self.rule.load_state(state["rule"])
         self._last = {arm: int(clock) for arm, clock in state["last"].items()}
@@ -128,6 +121,5 @@ class GuardedScheduler(Bandit):
         return longest if self.clock - self._last[longest] > self.config.max_gap else None
 
     def enter(self, places: NDArray[np.intp], probabilities: Floats) -> list[Pick]:
-        """Note when whom."""
         self._last |= {self.arms[k]: self.clock for k in places}
         return super().enter(places, probabilities)

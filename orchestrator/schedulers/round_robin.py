@@ -24,6 +24,5 @@ class Config(ChooserConfig):
 
 
 def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> Sequence:
-    """Make the scheduler of a spec: a sequence that names every environment once."""
     order = list(arms)
     return Sequence(order, rng, order)

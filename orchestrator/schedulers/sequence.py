@@ -35,7 +35,6 @@ class Sequence(Bandit):
             raise ValueError(f"scheduler.order names {unknown}; the environments are {self.arms}")
 
     def preferences(self) -> Floats:
-        """One for the next of the order."""
         return np.array([float(arm == self.order[self.clock % len(self.order)]) for arm in self.arms])
 
     def observe(self, seen: StepFeedback) -> None:
@@ -43,5 +42,4 @@ class Sequence(Bandit):
 
 
 def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> Sequence:
-    """Make the scheduler of a spec."""
     return Sequence(arms, rng, config.order)

@@ -23,5 +23,4 @@ class Config(ChooserConfig):
 
 
 def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> Uniform:
-    """Make the scheduler of a spec."""
     return Uniform(arms, rng)

@@ -1,10 +1,10 @@
-"""Easy, normal and hard: every task in the pool that its last score says, each pool drawn from by its weight.
+"""Easy, normal and hard: every task in the pool of its last score, each pool drawn from by its weight.
 
-    hard: score <= .25;  normal: score <= .75;  easy: above;  unseen: no score yet;   P by weight of the pool
+    hard: score <= .25;  normal: score <= .75;  easy: above;  unseen: no score yet;   P ~ weight of the pool
 
 Source: PrimeIntellect-ai/prime-rl, its sampler of tasks (curricula reference, 4.9).
-Score: in [0, 1], the mean of the task's latest group; of two told late, the one played later counts.
-A task not played stays in its pool, so nothing is forgotten; an unseen one has the weight `unseen`.
+Score: in [0, 1], the mean of the task's latest group; of late ones, the one played later counts.
+A task not played stays in its pool; an unseen one has the weight `unseen`.
 The published sampler draws a batch with replacement, here no task comes twice in a batch. Its older versions moved
 tasks one way and could run a pool empty: here a task's pool follows from its last score, and no weight may be 0.
 """
@@ -44,7 +44,7 @@ class Config(SelectionConfig):
 
 
 class Pools(TaskStatistics):
-    """Pools by the last score; see the module."""
+    """Pools by the last score."""
 
     score: Floats
     step: Floats  # when the score was played for
@@ -56,15 +56,13 @@ class Pools(TaskStatistics):
         self._tree = SumTree(np.full(num_tasks, config.unseen))
 
     def probabilities(self) -> Floats:
-        """Chance of each task to be the first of a batch, [N]."""
+        """Probability of each task to be the first of a batch, [N]."""
         return self._tree.weights / self._tree.total
 
     def draw(self, n: int) -> Positions:
-        """Draw by weight."""
         return self._tree.draw_distinct(n, self.rng)
 
     def learn(self, tried: Sequence[TaskResult]) -> None:
-        """Move what was played to its pool."""
         for shown in by_step(tried):
             newer = shown.step >= self.step[shown.at]
             at = shown.at[newer]
@@ -73,7 +71,6 @@ class Pools(TaskStatistics):
             self._tree.set(at, self._weights(at))
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Work the pools out again."""
         super().load_state(state)
         weights = np.full(self.num_tasks, self.config.unseen)
         weights[self.tried] = self._weights(self.tried)
@@ -87,5 +84,4 @@ class Pools(TaskStatistics):
 
 
 def create(config: Config, num_tasks: int, rng: np.random.Generator, numbers: Numbers | None = None) -> Pools:
-    """Make the selection of a spec."""
     return Pools(num_tasks, rng, config)

@@ -1,18 +1,4 @@
-"""A sum tree: draws from a million weights that change, in O(log N) a draw and a change.
-
-Every node is the sum of its two children and is worked out anew from them whenever one changes, never by adding a
-difference: so nothing drifts, no node is ever negative, and none needs to be rebuilt for it. Many changes or draws at
-once go through the tree level by level, one array operation each. Curricula reference, 3.10.
-
-MERGED:
-Drawing without replacement by the Gumbel trick: one pass over all, however many are drawn.
-
-    argtop_k(logit + Gumbel)  =  k draws from softmax(logits), each from what the earlier ones left
-
-Source: curricula reference, 3.10; -ln E with E ~ Exp(1) is a Gumbel variable. O(M) in time and memory.
-
-The best few of many, with ties broken by chance instead of by position.
-"""
+"""Drawing from many tasks: a sum tree, the Gumbel trick, and the best few with ties broken by chance."""
 
 from __future__ import annotations
 
@@ -23,10 +9,11 @@ from orchestrator.selections.contracts import Positions
 
 
 class SumTree:
-    """Weights [N] with the sums above them: 16 to 32 bytes a weight.
+    """Weights [N], N >= 1, finite and not negative, with O(log N) a draw and a change (curricula reference, 3.10).
 
-    Args:
-        weights: [N], N at least 1, finite and not negative.
+    Every node is the sum of its two children and is computed anew whenever one changes, never by adding a difference:
+    so nothing drifts and no node is ever negative. Many changes or draws at once go through the tree level by level,
+    one array operation each; 16 to 32 bytes a weight.
     """
 
     def __init__(self, weights: Floats) -> None:
@@ -43,11 +30,11 @@ class SumTree:
 
     @property
     def weights(self) -> Floats:
-        """The weights [N], to be read only."""
+        """The weights [N]; read-only."""
         return self._nodes[self._width : self._width + self._size]
 
     def rebuild(self, weights: Floats) -> None:
-        """Take all weights [N] anew, in O(N)."""
+        """Replace all weights [N], in O(N)."""
         self._nodes[self._width : self._width + self._size] = _checked(weights)
         width = self._width
         while width > 1:
@@ -56,7 +43,7 @@ class SumTree:
             width //= 2
 
     def set(self, at: Positions, weights: Floats) -> None:
-        """Change the weights at some places [M]; of a place that comes twice, the last one stays."""
+        """Change the weights at some places [M]; of a place given twice, the last one counts."""
         node = at + self._width
         self._nodes[node] = _checked(weights)
         for _ in range(self._depth):
@@ -68,8 +55,7 @@ class SumTree:
         node, rest = np.ones(n, np.int64), rng.random(n) * self.total
         for _ in range(self._depth):
             left, right = self._nodes[2 * node], self._nodes[2 * node + 1]
-            # A side without weight is never entered, whatever rounding left of `rest`.
-            goes_right = (right > 0) & ((rest >= left) | (left == 0))
+            goes_right = (right > 0) & ((rest >= left) | (left == 0))  # never to a weight of 0 by rounding
             rest = np.where(goes_right, rest - left, rest)
             node = 2 * node + goes_right
         return node - self._width
@@ -77,8 +63,7 @@ class SumTree:
     def draw_distinct(self, n: int, rng: np.random.Generator) -> Positions:
         """Draw up to n different places, each in proportion to what is left; fewer where fewer have any weight.
 
-        Draws with replacement whose repeats are left out are draws without replacement; setting the weights of what
-        was drawn to 0 in between changes nothing about that, and ends it.
+        Draws with replacement less their repeats are draws without; weights of drawn places are 0 in between.
         """
         drawn, before = np.empty(0, np.int64), np.empty(0)
         while len(drawn) < n and self.total > 0:
@@ -96,7 +81,10 @@ def _checked(weights: Floats) -> Floats:
 
 
 def gumbel_top_k(logits: Floats, k: int, rng: np.random.Generator) -> Positions:
-    """Draw k distinct places of logits [M], in no order; one with logit -inf is drawn only when no other is left."""
+    """Draw k distinct places by softmax(logits) [M] without replacement, in no order; -inf comes last. O(M).
+
+    argtop_k(logit + Gumbel) is such a draw, and -ln E with E ~ Exp(1) a Gumbel variable (curricula reference, 3.10).
+    """
     if k >= len(logits):
         return np.arange(len(logits))
     keys = np.log(rng.standard_exponential(len(logits))) - logits
@@ -104,7 +92,7 @@ def gumbel_top_k(logits: Floats, k: int, rng: np.random.Generator) -> Positions:
 
 
 def smallest(values: Floats, n: int, rng: np.random.Generator) -> Positions:
-    """Find where the n smallest of values [M] are, in no order, or all of them; which ones of a tie, chance decides."""
+    """Places of the n smallest of values [M], or of all, in no order; chance decides between ties."""
     if n >= len(values):
         return np.arange(len(values))
     if n == 0:
@@ -117,17 +105,15 @@ def smallest(values: Floats, n: int, rng: np.random.Generator) -> Positions:
 def smallest_beside(
     at: Positions, values: Floats, level: float, num: int, n: int, rng: np.random.Generator
 ) -> Positions:
-    """Find the n smallest of `num` values of which all but those at some places have the same.
-
-    Does what `smallest` does, in time that does not depend on `num`.
+    """Do what `smallest` does for `num` values that are `level` but at places `at` [M], in time independent of `num`.
 
     Args:
-        at: those places [M], ascending.
+        at: the places of other values [M], ascending.
         values: the values there [M].
         level: the value everywhere else.
-        num: how many values there are, at least n.
-        n: how many are wanted.
-        rng: decides between equal ones.
+        num: number of values, at least n.
+        n: how many places are wanted.
+        rng: decides between ties.
     """
     below, tied, above = (
         np.flatnonzero(where) for where in (values < level, values == level, values > level)
@@ -136,11 +122,7 @@ def smallest_beside(
         return at[below[smallest(values[below], n, rng)]]
     num_level = len(tied) + num - len(at)
     ranks = rng.choice(num_level, min(n - len(below), num_level), replace=False)
-    others = _absent(at, ranks[ranks >= len(tied)] - len(tied))
+    free = ranks[ranks >= len(tied)] - len(tied)  # ranks among the places that are not in `at`
+    others = free + np.searchsorted(at - np.arange(len(at)), free, side="right")
     rest = smallest(values[above], n - len(below) - len(ranks), rng)
     return np.concatenate([at[below], at[tied[ranks[ranks < len(tied)]]], others, at[above[rest]]])
-
-
-def _absent(at: Positions, ranks: Positions) -> Positions:
-    """Give the whole numbers that have these ranks, from 0, among those not in `at`, which ascends."""
-    return ranks + np.searchsorted(at - np.arange(len(at)), ranks, side="right")

@@ -42,5 +42,4 @@ class DeadSignal(StopRule):
 
 
 def create(config: Config) -> DeadSignal:
-    """Make the rule of a spec."""
     return DeadSignal(config.below)

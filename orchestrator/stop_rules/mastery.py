@@ -32,7 +32,6 @@ class Mastery(StopRule):
         self.target = target
 
     def verdict(self, evals: Sequence[WindowStats]) -> str | None:
-        """Compare the newest score's lower bound with the target."""
         newest = evals[-1]
         low, _ = wilson(newest.score, newest.num_groups)
         if low < self.target:
@@ -48,5 +47,4 @@ def wilson(share: float, n: int) -> tuple[float, float]:
 
 
 def create(config: Config) -> Mastery:
-    """Make the rule of a spec."""
     return Mastery(config.target)

@@ -36,7 +36,6 @@ class Plateau(StopRule):
         self.delta = delta
 
     def verdict(self, evals: Sequence[WindowStats]) -> str | None:
-        """Compare the slope's upper bound with delta."""
         if len(evals) < NUM_EVALS:
             return None
         slope, upper = slope_and_bound([one.score for one in evals[-NUM_EVALS:]])
@@ -59,5 +58,4 @@ def slope_and_bound(scores: Sequence[float]) -> tuple[float, float]:
 
 
 def create(config: Config) -> Plateau:
-    """Make the rule of a spec."""
     return Plateau(config.delta)

@@ -69,16 +69,13 @@ class AlpGmm(MixtureTeacher):
         return np.maximum(mixture.means[:, -1], 0.0)
 
     def state(self) -> dict[str, Any]:
-        """And the tasks that may be neighbours."""
         return super().state() | {"points": self._points.tolist(), "scores": self._scores.tolist()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue."""
         super().load_state(state)
         self._points = np.array(state["points"], np.float64).reshape(-1, self.num_dims)
         self._scores = np.array(state["scores"], np.float64)
 
 
 def create(config: Config, num_dims: int, rng: np.random.Generator) -> AlpGmm:
-    """Make the teacher of a spec."""
     return AlpGmm(num_dims, rng, config)

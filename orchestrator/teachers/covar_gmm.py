@@ -51,5 +51,4 @@ class CovarGmm(MixtureTeacher):
 
 
 def create(config: Config, num_dims: int, rng: np.random.Generator) -> CovarGmm:
-    """Make the teacher of a spec."""
     return CovarGmm(num_dims, rng, config)

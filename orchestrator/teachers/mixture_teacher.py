@@ -45,14 +45,12 @@ class Mixture:
     covariances: Floats  # [k, D, D]
 
     def draw(self, of: NDArray[np.intp], num_dims: int, rng: np.random.Generator) -> Floats:
-        """Draw a point [n, num_dims] from each of these Gaussians [n], leaving out the dimensions after `num_dims`."""
         roots = np.linalg.cholesky(self.covariances[:, :num_dims, :num_dims])
         normal = rng.standard_normal((len(of), num_dims))
         moved: Floats = self.means[of, :num_dims] + np.einsum("nij,nj->ni", roots[of], normal)
         return moved
 
     def state(self) -> dict[str, Any]:
-        """Write it as JSON."""
         return {name: numbers.tolist() for name, numbers in vars(self).items()}
 
     @classmethod
@@ -257,7 +255,6 @@ class MixtureTeacher(Teacher):
             self._begin()
 
     def state(self) -> dict[str, Any]:
-        """The mixture, the latest rows, and the seed of a fit under way."""
         return super().state() | {
             "num_learned": self.num_learned,
             "rows": [list(row) for row in self._rows],

@@ -27,7 +27,6 @@ class Random(Teacher):
     """Uniform in the box."""
 
     def choose(self, n: int) -> Floats:
-        """Draw n points [n, d]."""
         return self.rng.random((n, self.num_dims))
 
     def learn(self, points: Floats, scores: Floats) -> None:
@@ -35,5 +34,4 @@ class Random(Teacher):
 
 
 def create(config: Config, num_dims: int, rng: np.random.Generator) -> Random:
-    """Make the teacher of a spec."""
     return Random(num_dims, rng)

@@ -126,7 +126,6 @@ class Riac(Teacher):
                 self._cut(region)
 
     def state(self) -> dict[str, Any]:
-        """Every region with its groups."""
         regions = [
             {
                 "low": region.low.tolist(),
@@ -140,7 +139,6 @@ class Riac(Teacher):
         return super().state() | {"regions": regions}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue."""
         super().load_state(state)
         size = self.config.region_size
         self.regions = [
@@ -216,5 +214,4 @@ def _progress(scores: Floats) -> float:
 
 
 def create(config: Config, num_dims: int, rng: np.random.Generator) -> Riac:
-    """Make the teacher of a spec."""
     return Riac(num_dims, rng, config)

@@ -80,8 +80,8 @@ def test_a_pool_follows_the_score_played_last_not_the_one_told_last() -> None:
 def test_candidates_of_mopps_go_through_all_tasks_once_an_epoch() -> None:
     made = mopps.create(mopps.Config(candidates=4), 160, rng())
     seen: list[int] = []
-    take = made._epochs.take
-    made._epochs.take = lambda n: seen.extend((got := take(n)).tolist()) or got  # type: ignore[method-assign]
+    take = made.epochs.take
+    made.epochs.take = lambda n: seen.extend((got := take(n)).tolist()) or got  # type: ignore[method-assign]
     for _ in range(10):
         made.choose(4)
     assert sorted(seen) == list(range(160))
