@@ -101,7 +101,7 @@ class Stateful:
         """Everything that a later choice depends on, as JSON."""
         return {
             "rng": self.rng.bit_generator.state,
-            **{name: _plain(getattr(self, name)) for name in self.saved},
+            **{name: plain(getattr(self, name)) for name in self.saved},
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -117,7 +117,8 @@ class Stateful:
                 setattr(self, name, deepcopy(state[name]))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Plain data of an attribute, for JSON."""
     if hasattr(value, "state"):
         return value.state()
     return value.tolist() if isinstance(value, np.ndarray) else deepcopy(value)
@@ -317,8 +318,9 @@ class Bandit(Stateful, ABC):
 
 
 def proportional(weights: Floats, n: int, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Draw n positions [n] independently, with probability proportional to weights [K] >= 0, not all of them 0."""
+    """Draw n positions [n] independently, with probability proportional to weights [K] >= 0; evenly if all are 0."""
     edges = np.cumsum(weights)
-    places = np.searchsorted(edges, rng.random(n) * edges[-1], side="right")
-    drawn: NDArray[np.intp] = np.minimum(places, len(edges) - 1)
-    return drawn
+    if not edges[-1] > 0:
+        edges = np.arange(1.0, len(weights) + 1)
+    drawn: NDArray[np.intp] = np.searchsorted(edges, rng.random(n) * edges[-1], side="right")
+    return np.minimum(drawn, len(edges) - 1)

@@ -5,8 +5,8 @@
 with eta = `step` (d_max - d_min), alpha = `sensitivity`, beta = `target`. Source: arXiv 2504.05520, and its published
 code (uscnlp-lime/verl; curricula reference, 4.2).
 Score: in [0, 1]; it must be a success rate, a shaped reward would move the target for the wrong reason.
-Every task needs a difficulty: a field of the data, of any scale. On the published scale of 0 to 100 the defaults are the
-published ones, among them eta = 50, with which one step can cross half of the range. A task comes once an epoch, of
+Every task needs a difficulty: a field of the data, of any scale. On the published scale of 0 to 100 the defaults are
+the published ones, among them eta = 50, with which one step can cross half of the range. A task comes once an epoch, of
 equally near ones chance decides; the published code plays the same batch again while T stays. T is the only memory.
 """
 

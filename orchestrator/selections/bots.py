@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +44,9 @@ class Config(SelectionConfig):
     """Options of BOTS."""
 
     type: Literal["bots"] = "bots"
-    forget: float = Field(0.2, ge=0, le=1, description="lambda: share of every posterior that fades in a step.")
+    forget: float = Field(
+        0.2, ge=0, le=1, description="lambda: share of every posterior that fades in a step."
+    )
     share: float = Field(
         0.2, ge=0, le=1, description="rho: weight of the references' estimates of tasks not played."
     )

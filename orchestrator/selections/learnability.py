@@ -13,8 +13,8 @@ verified (a library has a buffer of 1000 and rho = 1). Scores take few values: c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from pydantic import Field

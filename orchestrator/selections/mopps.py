@@ -1,6 +1,7 @@
 """MoPPS: Thompson sampling of pass rates, and the tasks whose rate looks nearest to one half.
 
-    candidates: the next R B tasks of a shuffled epoch;  gamma ~ Beta(alpha, beta);  played: the B smallest |gamma - gamma*|
+    candidates: the next R B tasks of a shuffled epoch;  gamma ~ Beta(alpha, beta)
+    played: the B candidates of smallest (gamma - gamma*)^2
     of a task played:  alpha <- lambda alpha + (1 - lambda) + n p,  beta <- lambda beta + (1 - lambda) + n (1 - p)
 
 from alpha = beta = 1, with R = `candidates`, lambda = `keep`, gamma* = `target`. Source: arXiv 2507.04632, and its
@@ -13,8 +14,8 @@ The published settings are R = 8 and lambda = .5 (Countdown, geometry), R = 16 a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from pydantic import Field, field_validator

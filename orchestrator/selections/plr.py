@@ -1,7 +1,7 @@
 """Prioritised level replay: seen tasks again by the rank of what they taught, and by how long ago that was.
 
-    P_replay = (1 - rho) P_S + rho P_C;   P_S ~ rank^(-1 / beta), rank 1 the highest score;   P_C ~ steps since last chosen
-    a slot replays with probability min(seen / capacity, replay), otherwise it is the next unseen task of a shuffled epoch
+    P_replay = (1 - rho) P_S + rho P_C;   P_S ~ rank^(-1 / beta), rank 1 the highest score;   P_C ~ steps since played
+    a slot replays with probability min(seen / capacity, replay), else it is the next unseen task of a shuffled epoch
 
 Source: arXiv 2010.03934, and its published code (facebookresearch/level-replay; curricula reference, 5.5).
 Signal: any number, here a group's mean |advantage|; a task's score is its latest one.
@@ -14,8 +14,8 @@ of all tasks, which a million tasks would never reach.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from pydantic import Field

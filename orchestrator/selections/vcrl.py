@@ -14,8 +14,8 @@ with time), of the memory's size and of its momentum, and drawing in proportion 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from pydantic import Field

@@ -1,6 +1,6 @@
 """Mastery: the stage's environment is solved, with confidence.
 
-Stops when the lower end of Wilson's 95 % interval of the newest eval's score reaches the target (curricula reference,
+Stops when the lower end of Wilson's 95 % interval of the newest window's score reaches the target (curricula reference,
 section 7.3). The interval counts groups, not samples: samples of one task are not independent.
 """
 
@@ -26,13 +26,13 @@ class Config(StopRuleConfig):
 
 
 class Mastery(StopRule):
-    """See the module."""
+    """A stage whose environment is solved."""
 
     def __init__(self, target: float) -> None:
         self.target = target
 
-    def verdict(self, evals: Sequence[WindowStats]) -> str | None:
-        newest = evals[-1]
+    def verdict(self, windows: Sequence[WindowStats]) -> str | None:
+        newest = windows[-1]
         low, _ = wilson(newest.score, newest.num_groups)
         if low < self.target:
             return None

@@ -1,7 +1,7 @@
 """Covar-GMM: draws from the Gaussians in which scores rise with time.
 
     on the last 250 rows [x, t, r], t = place in the block from 0 to 1, a mixture of k = 2..10 Gaussians by AIC;
-    a Gaussian with chance in proportion to max(0, cov(t, r)), then x from it;   uniform with share `explore`
+    a Gaussian with probability proportional to max(0, cov(t, r)), then x from it;   uniform with share `explore`
 
 Source: arXiv 1910.07224, a baseline there, and its published code; the idea is that of Moulin-Frier et al. 2014 (not
 verified).
@@ -21,7 +21,7 @@ from orchestrator.teachers.mixture_teacher import Mixture, MixtureConfig, Mixtur
 
 SOURCE = "arXiv 1910.07224"
 
-ROUNDING = 1e-9  # a covariance below is none: scores that are all alike have one of some 1e-18
+ROUNDING = 1e-9  # smaller covariances are none: equal scores have one of some 1e-18
 
 
 class Config(MixtureConfig):
@@ -34,7 +34,7 @@ class Config(MixtureConfig):
 
 
 class CovarGmm(MixtureTeacher):
-    """Covar-GMM; see the module."""
+    """Covar-GMM."""
 
     config: Config
 
@@ -44,7 +44,7 @@ class CovarGmm(MixtureTeacher):
         return np.column_stack([at % self.config.fit_every / self.config.fit_every, scores])
 
     def worth(self, mixture: Mixture) -> Floats:
-        """Covariance of time and score in every Gaussian; what falls is worth nothing."""
+        """Covariance of time and score in every Gaussian."""
         covariance = mixture.covariances[:, -2, -1]
         rise = np.abs(covariance) if self.config.absolute else covariance
         return np.where(rise > ROUNDING, rise, 0.0)

@@ -1,15 +1,12 @@
-"""Teachers that fit a Gaussian mixture to the latest groups and draw points from it: what they share.
+"""Teachers that fit a Gaussian mixture to the latest groups and draw points from it.
 
-Every `fit_every` groups the latest so many are fitted in a thread, beside whatever the run does next; the next call of
-`learn` waits for the mixture and takes it. So it is fixed which mixture each point is drawn from, however fast the
-thread was, and a state taken while it works holds what the fit needs to be made again.
+Every `fit_every` groups the latest so many are fitted in a thread, while the run goes on; the next call of `learn`
+waits for the mixture and takes it. So thread timing never decides which mixture a point is drawn from, and a state
+taken during a fit holds what is needed to repeat it.
 
-MERGED:
-Gaussian mixtures: fitted for several numbers of components, the best by an information criterion kept.
-
-The fit is scikit-learn's. Its starts are k-means as there, but our own: theirs changes the BLAS threads of the whole
-process while it runs, and adds up in the order in which its threads finish, so that a resumed run could differ.
-
+The fit is scikit-learn's, for several numbers of components, the best by an information criterion. Its starts are
+k-means as there, but our own: theirs changes the BLAS threads of the whole process while it runs, and adds up in the
+order in which its threads finish, so that a resumed run could differ.
 """
 
 from __future__ import annotations
@@ -25,15 +22,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from orchestrator.bandits.contracts import Floats
+from orchestrator.bandits.contracts import Floats, proportional
 from orchestrator.teachers.contracts import Teacher, TeacherConfig
-from orchestrator.teachers.proportions import proportional
 
 Criterion = Literal["aic", "bic", "aicc"]
 
 COVARIANCE_FLOOR = 1e-6  # scikit-learn's reg_covar
 MOST_ITERATIONS = 1000  # of EM, which ends when the mean log-likelihood rises by less than 1e-3
 MOST_MOVES = 100  # of the centres of k-means
+ROWS_PER_COMPONENT = 5
 
 
 @dataclass(frozen=True)
@@ -45,23 +42,23 @@ class Mixture:
     covariances: Floats  # [k, D, D]
 
     def draw(self, of: NDArray[np.intp], num_dims: int, rng: np.random.Generator) -> Floats:
+        """Draw the first `num_dims` dimensions of a point from each of these Gaussians [n]."""
         roots = np.linalg.cholesky(self.covariances[:, :num_dims, :num_dims])
         normal = rng.standard_normal((len(of), num_dims))
-        moved: Floats = self.means[of, :num_dims] + np.einsum("nij,nj->ni", roots[of], normal)
-        return moved
+        return np.asarray(self.means[of, :num_dims] + np.einsum("nij,nj->ni", roots[of], normal))
 
     def state(self) -> dict[str, Any]:
         return {name: numbers.tolist() for name, numbers in vars(self).items()}
 
     @classmethod
     def of(cls, state: Mapping[str, Any]) -> Mixture:
-        """Read it back."""
+        """Read a state."""
         return cls(**{name: np.array(numbers, np.float64) for name, numbers in state.items()})
 
 
 @dataclass(frozen=True)
 class Fit:
-    """The best mixture, and all that were tried by their number of components."""
+    """The best mixture, and the best of each number of components."""
 
     best: Mixture
     tried: Mapping[int, Mixture]
@@ -75,15 +72,10 @@ def fit(
     restarts: int = 1,
     before: Mapping[int, Mixture] | None = None,
 ) -> Fit:
-    """Fit a mixture to rows [N, D] for each number of components; the same arguments give the same mixtures.
+    """Fit a mixture to rows [N, D] for each number of components; the lowest criterion is best.
 
-    Args:
-        rows: distinct ones must be as many as the fewest components.
-        components: the numbers to try; more than there are distinct rows are left out.
-        criterion: the lowest decides.
-        seed: of the starts.
-        restarts: starts for each number.
-        before: where a number begins in place of its first start.
+    Numbers of components above that of distinct rows are left out. Each has so many `restarts` of its own seeds; of
+    those in `before` the first start is that mixture.
     """
     distinct = len(np.unique(rows, axis=0))
     costs: dict[int, float] = {}
@@ -102,7 +94,7 @@ def fit(
 
 
 def clusters(rows: Floats, k: int, rng: np.random.Generator) -> Mixture:
-    """Divide rows [N, D] by k-means, seeded as k-means++, and describe each part by a Gaussian."""
+    """A Gaussian for each of k clusters of rows [N, D], by k-means from k-means++."""
     labels = _labels(rows, k, rng)
     parts = [rows[labels == j] for j in range(k)]
     means = np.array([part.mean(axis=0) for part in parts])
@@ -114,7 +106,7 @@ def clusters(rows: Floats, k: int, rng: np.random.Generator) -> Mixture:
 
 
 def _labels(rows: Floats, k: int, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Say which of k clusters each row is in; none is empty."""
+    """Cluster of each row [N]; none is empty."""
     centres = rows[[rng.integers(len(rows))]]
     while len(centres) < k:
         far = _squared(rows, centres).min(axis=1)
@@ -123,9 +115,7 @@ def _labels(rows: Floats, k: int, rng: np.random.Generator) -> NDArray[np.intp]:
     for _ in range(MOST_MOVES):
         distances = _squared(rows, centres)
         moved = distances.argmin(axis=1)
-        for empty in np.setdiff1d(
-            np.arange(k), moved
-        ):  # takes the row that is worst off where it is not alone
+        for empty in np.setdiff1d(np.arange(k), moved):  # takes the farthest row that is not alone
             crowded = np.bincount(moved, minlength=k)[moved] > 1
             moved[np.where(crowded, distances.min(axis=1), -1.0).argmax()] = empty
         if np.array_equal(moved, labels):
@@ -136,13 +126,11 @@ def _labels(rows: Floats, k: int, rng: np.random.Generator) -> NDArray[np.intp]:
 
 
 def _squared(rows: Floats, centres: Floats) -> Floats:
-    """Squared distances [N, k]."""
-    distances: Floats = np.square(rows[:, None] - centres[None]).sum(axis=2)
-    return distances
+    return np.asarray(np.square(rows[:, None] - centres[None]).sum(axis=2))  # [N, k]
 
 
 def _climb(rows: Floats, first: Mixture) -> tuple[Mixture, float]:
-    """Improve a mixture by EM; also the log-likelihood of the rows under it."""
+    """The mixture that EM finds from `first`, and its log-likelihood."""
     from sklearn.mixture import GaussianMixture
 
     inverses = np.linalg.inv(first.covariances)
@@ -161,7 +149,7 @@ def _climb(rows: Floats, first: Mixture) -> tuple[Mixture, float]:
 
 
 def _cost(criterion: Criterion, log_likelihood: float, k: int, num_rows: int, num_dims: int) -> float:
-    """Weigh fit against the number of free parameters; less is better."""
+    """The information criterion."""
     free = k - 1 + k * num_dims + k * num_dims * (num_dims + 1) // 2
     if criterion == "bic":
         return free * math.log(num_rows) - 2 * log_likelihood
@@ -172,11 +160,8 @@ def _cost(criterion: Criterion, log_likelihood: float, k: int, num_rows: int, nu
     return cost + 2 * free * (free + 1) / spare if spare > 0 else math.inf
 
 
-ROWS_PER_COMPONENT = 5
-
-
 class MixtureConfig(TeacherConfig):
-    """What teachers that fit mixtures take. A group is one task played; a step has several."""
+    """Options of teachers that fit mixtures. A group is one task played; a step has several."""
 
     fit_every: int = Field(
         250,
@@ -207,7 +192,7 @@ class MixtureConfig(TeacherConfig):
 
     @property
     def components(self) -> range:
-        """The numbers of Gaussians to try."""
+        """Numbers of Gaussians to try."""
         return range(self.min_components, min(self.max_components, self.fit_every // ROWS_PER_COMPONENT) + 1)
 
 
@@ -227,14 +212,14 @@ class MixtureTeacher(Teacher):
 
     @abstractmethod
     def measure(self, points: Floats, scores: Floats) -> Floats:
-        """Describe groups [m, E] at points [m, d], which come after `num_learned` others."""
+        """Measurements [m, E] of groups at points [m, d], which come after `num_learned` others."""
 
     @abstractmethod
     def worth(self, mixture: Mixture) -> Floats:
-        """Say what each Gaussian is worth [k], at least 0."""
+        """Worth of each Gaussian [k], at least 0."""
 
     def choose(self, n: int) -> Floats:
-        """Draw from the box before the first fit, and with the share `explore`; else from the mixture."""
+        """Draw from the box before the first fit, and for the share `explore`; else from the mixture."""
         anywhere = self.rng.random((n, self.num_dims))
         if self.mixture is None:
             return anywhere
@@ -244,7 +229,7 @@ class MixtureTeacher(Teacher):
         return np.where(explored[:, None], anywhere, drawn)
 
     def learn(self, points: Floats, scores: Floats) -> None:
-        """Take the mixture that was being fitted, then the groups; begin a fit where a block of them is full."""
+        """Take the mixture that was being fitted, then the groups; begin a fit where a block is full."""
         self._adopt()
         self._rows += np.hstack([points, self.measure(points, scores)]).tolist()
         del self._rows[: -2 * self.config.fit_every]
@@ -264,7 +249,7 @@ class MixtureTeacher(Teacher):
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue; a fit that was under way begins again."""
+        """Continue from a state; a fit that was under way is repeated."""
         super().load_state(state)
         self.num_learned = int(state["num_learned"])
         self._rows = [list(row) for row in state["rows"]]
@@ -275,20 +260,19 @@ class MixtureTeacher(Teacher):
             self._begin()
 
     def close(self) -> None:
-        """End the thread; a fit under way is made when it is asked for."""
+        """End the thread; a fit under way is made by the next `learn`."""
         self._fit = None
         if self._thread is not None:
             self._thread.shutdown(cancel_futures=True)
             self._thread = None
 
     def _begin(self) -> None:
-        """Fit in the thread."""
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="teacher")
         self._fit = self._thread.submit(self._made)
 
     def _adopt(self) -> None:
-        """Take the mixture of the fit under way, if there is one."""
+        """Take the mixture of the fit under way, if any."""
         if self._seed is None:
             return
         found = self._made() if self._fit is None else self._fit.result()
@@ -296,7 +280,7 @@ class MixtureTeacher(Teacher):
         self._tried = found.tried if self.config.warm_start else {}
 
     def _made(self) -> Fit:
-        """Fit the latest full block: nothing that it reads changes before `_adopt`."""
+        """Fit the latest full block; what it reads changes only after `_adopt`."""
         assert self._seed is not None
         end = len(self._rows) - self.num_learned % self.config.fit_every
         rows = np.array(self._rows[end - self.config.fit_every : end])

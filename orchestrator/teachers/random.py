@@ -1,4 +1,4 @@
-"""Uniform in the box, always: what every teacher is compared with.
+"""Uniform in the box, always: the baseline of teachers.
 
     x ~ uniform([0, 1]^d)
 
@@ -18,7 +18,7 @@ SOURCE = "baseline"
 
 
 class Config(TeacherConfig):
-    """It has no options."""
+    """No options."""
 
     type: Literal["random"] = "random"
 
