@@ -29,17 +29,11 @@ SOURCE = "arXiv 1707.09727"
 
 
 class Config(BanditConfig):
-    """Options of Beta Thompson sampling."""
-
     type: Literal["beta_thompson"] = "beta_thompson"
-    discount: float = Field(
-        0.9, gt=0, le=1, description="Weight gamma of the past, per step; 1 never forgets."
-    )
+    discount: float = Field(0.9, gt=0, le=1, description="gamma: weight of the past, per step; 1: no decay.")
 
 
 class BetaThompson(DiscountedMeans):
-    """Discounted Beta Thompson sampling."""
-
     def __init__(self, arms: Iterable[str], rng: np.random.Generator, config: Config) -> None:
         super().__init__(arms, rng, config.discount, config.floor)
 

@@ -8,7 +8,7 @@ reference, section 3.7. For events: another stage, another reward, an older chec
 smooth forgetting (`discounted_ucb`) suits that better.
 Reward: in [0, 1]. Detectors count slots, a step of n groups with mean reward r as n rewards of r: cusum compares with
 the mean of an arm's first `samples`, glr any two halves of its history, m_ucb the two halves of its last `window`.
-Theory wants, for T slots with C changes, a cusum threshold of ln(T / C) and a floor of sqrt(C / T ln(T / C)); the
+Theory asks, for T slots with C changes, a cusum threshold of ln(T / C) and a floor of sqrt(C / T ln(T / C)); the
 constants of m_ucb are not verified.
 Slots of a batch are filled in turn with virtual counts (`index_rule`). An arm never seen or just restarted comes first;
 `restart: global` restarts all. An arm not picked keeps its data. With the default rule nothing is forgotten between
@@ -21,6 +21,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -36,11 +37,11 @@ SOURCE = "arXiv 1711.03539"
 Rule = Annotated[discounted_ucb.Options | sliding_window_ucb.Options, Field(discriminator="type")]
 
 
+@dataclass
 class Detector(ABC):
     """Finds changes of an arm's rewards; `heard` is its data by arm, as JSON."""
 
-    def __init__(self) -> None:
-        self.heard: dict[str, list[Any]] = {}
+    heard: dict[str, list[Any]] = field(default_factory=dict, init=False)
 
     @abstractmethod
     def changed(self, arm: str, reward: float, count: int) -> bool:
@@ -51,6 +52,7 @@ class Detector(ABC):
         self.heard.pop(arm, None)
 
 
+@dataclass
 class Cusum(Detector):
     """Two cumulative sums of how far rewards lie above and below the mean of the first ones (arXiv 1711.03539).
 
@@ -59,9 +61,9 @@ class Cusum(Detector):
     u is the mean of the first `samples` slots; changes below `drift` are not found; `threshold` in reward times slots.
     """
 
-    def __init__(self, samples: int, drift: float, threshold: float) -> None:
-        super().__init__()
-        self.samples, self.drift, self.threshold = samples, drift, threshold
+    samples: int
+    drift: float
+    threshold: float
 
     def changed(self, arm: str, reward: float, count: int) -> bool:
         known = self.heard.setdefault(arm, [0, 0.0, 0.0, 0.0])  # slots, sum of their rewards, up, down
@@ -75,6 +77,7 @@ class Cusum(Detector):
         return bool(max(known[2], known[3]) >= self.threshold)
 
 
+@dataclass
 class Glr(Detector):
     """Generalised likelihood ratio of one against two Bernoulli means (Besson and Kaufmann, 2019).
 
@@ -86,10 +89,7 @@ class Glr(Detector):
 
     EVERY = 10
     LIMIT = 200
-
-    def __init__(self, delta: float) -> None:
-        super().__init__()
-        self.delta = delta
+    delta: float
 
     def changed(self, arm: str, reward: float, count: int) -> bool:
         if not 0 <= reward <= 1:
@@ -128,12 +128,12 @@ def _kl(p: Floats, q: float) -> Floats:
     return np.asarray(p * np.log(one / q) + (1 - p) * np.log(none / (1 - q)))
 
 
+@dataclass
 class Halves(Detector):
     """The sums of both halves of an arm's last `window` slots differ by more than `gap` (M-UCB, arXiv 1802.03692)."""
 
-    def __init__(self, window: int, gap: float) -> None:
-        super().__init__()
-        self.window, self.gap = window, gap
+    window: int
+    gap: float
 
     def changed(self, arm: str, reward: float, count: int) -> bool:
         last = self.heard.setdefault(arm, [])
@@ -146,31 +146,19 @@ class Halves(Detector):
 
 
 class Config(BanditConfig):
-    """Options of change-point UCB."""
-
     type: Literal["change_point"] = "change_point"
     rule: Rule = Field(
         discounted_ucb.Options(discount=1.0),
         description="The index rule and its options: discounted_ucb or sliding_window_ucb; the default never forgets.",
     )
     detector: Literal["cusum", "glr", "m_ucb"] = Field("glr", description="What finds a change.")
-    restart: Literal["local", "global"] = Field(
-        "local", description="Begin anew with the arm that changed, or with all of them."
-    )
-    floor: float = Field(
-        0.05, ge=0, le=1, description="Total uniform mass F mixed in: P = (1 - F) P + F / K."
-    )
-    samples: int = Field(
-        50, ge=1, description="cusum: slots of an arm whose mean is its reward before a change."
-    )
+    restart: Literal["local", "global"] = Field("local", description="Restart the changed arm, or all.")
+    floor: float = Field(0.05, ge=0, le=1, description="Total uniform mass F: P = (1 - F) P + F / K.")
+    samples: int = Field(50, ge=1, description="cusum: first slots, whose mean is the reference.")
     drift: float = Field(0.05, ge=0, description="cusum: smaller changes of the mean are not found.")
-    threshold: float = Field(
-        8.0, gt=0, description="cusum: alarm when rewards have drifted off by so much in sum."
-    )
+    threshold: float = Field(8.0, gt=0, description="cusum: summed deviation that raises an alarm.")
     delta: float = Field(0.05, gt=0, lt=1, description="glr: chance of a false alarm.")
-    window: int = Field(
-        100, ge=2, multiple_of=2, description="m_ucb: the last slots of an arm, compared by halves."
-    )
+    window: int = Field(100, ge=2, multiple_of=2, description="m_ucb: last slots, compared by halves.")
     gap: float = Field(15.0, gt=0, description="m_ucb: alarm when the sums of both halves differ by more.")
 
     @field_validator("rule", mode="before")
@@ -180,8 +168,6 @@ class Config(BanditConfig):
 
 
 class ChangePoint(IndexRule):
-    """An index rule with a detector."""
-
     restarts: Floats  # of each arm so far
 
     def __init__(self, arms: Iterable[str], rng: np.random.Generator, config: Config) -> None:

@@ -27,20 +27,12 @@ SOURCE = "arXiv 1903.09848"
 
 
 class Config(LevelScheduleConfig):
-    """Options of competence."""
-
     type: Literal["competence"] = "competence"
-    c0: float = Field(
-        0.01, gt=0, le=1, description="Competence at the first step, a quantile of difficulty (not verified)."
-    )
+    c0: float = Field(0.01, gt=0, le=1, description="c at the first step, a quantile (not verified).")
 
 
 class Competence(LevelScheduleBandit):
-    """A rising limit of difficulty."""
-
-    def __init__(self, arms: Iterable[str], rng: np.random.Generator, config: Config) -> None:
-        super().__init__(arms, rng, config)
-        self.config = config
+    config: Config
 
     def competence(self) -> float:
         """c(t), a quantile of difficulty."""

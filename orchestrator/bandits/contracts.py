@@ -72,9 +72,7 @@ class ChooserConfig(BaseModel):
 class BanditConfig(ChooserConfig):
     """What every bandit over categories takes."""
 
-    floor: float = Field(
-        0.0, ge=0, le=1, description="Total uniform mass F mixed in: P = (1 - F) P + F / K, K arms."
-    )
+    floor: float = Field(0.0, ge=0, le=1, description="Total uniform mass F: P = (1 - F) P + F / K, K arms.")
     signal: Signal = Field(
         "raw",
         description="What a group is worth: mean |advantage|, raw (centred on the group mean), leave_one_out, or "
@@ -112,7 +110,8 @@ class Stateful:
             if hasattr(now, "load_state"):
                 now.load_state(state[name])
             elif isinstance(now, np.ndarray):
-                setattr(self, name, np.array(state[name], now.dtype).reshape(-1, *now.shape[1:]))
+                loaded = np.array(state[name], now.dtype)
+                setattr(self, name, loaded if loaded.size else now[:0])
             else:
                 setattr(self, name, deepcopy(state[name]))
 
@@ -276,6 +275,11 @@ class Bandit(Stateful, ABC):
         """Name the entries of an array [K], NaN as None."""
         return {arm: None if math.isnan(number) else number for arm, number in self.by_arm(numbers).items()}
 
+    def assign(self, numbers: Floats, values: Mapping[str, float]) -> None:
+        """Write values by arm into an array [K]; those of other arms are ignored."""
+        for arm in values.keys() & self._place:
+            numbers[self._place[arm]] = values[arm]
+
     def _set_arms(self, arms: list[str]) -> None:
         self.arms, self._place = arms, {arm: k for k, arm in enumerate(arms)}
 
@@ -318,9 +322,7 @@ class Bandit(Stateful, ABC):
 
 
 def proportional(weights: Floats, n: int, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Draw n positions [n] independently, with probability proportional to weights [K] >= 0; evenly if all are 0."""
+    """Draw n positions [n] independently, with probability proportional to weights [K] >= 0."""
     edges = np.cumsum(weights)
-    if not edges[-1] > 0:
-        edges = np.arange(1.0, len(weights) + 1)
     drawn: NDArray[np.intp] = np.searchsorted(edges, rng.random(n) * edges[-1], side="right")
     return np.minimum(drawn, len(edges) - 1)

@@ -20,14 +20,10 @@ SOURCE = "baseline"
 
 
 class Config(LevelScheduleConfig):
-    """Options of the cumulative curriculum."""
-
     type: Literal["cumulative"] = "cumulative"
 
 
 class Cumulative(LevelScheduleBandit):
-    """Levels up to the current one."""
-
     def shares(self, num_rungs: int) -> Floats:
         num_open = self.stage(num_rungs) + 1
         return np.where(np.arange(num_rungs) < num_open, 1 / num_open, 0.0)

@@ -45,14 +45,16 @@ class LevelBandit(Bandit):
     """Keeps the level of every arm, [K]; an added arm without one comes after the hardest."""
 
     level: Floats
+    config: Any  # of the rule
 
     def __init__(self, arms: Iterable[str], rng: np.random.Generator, config: LevelConfig) -> None:
         given = list(arms)
         super().__init__(given, rng, config.floor)
+        self.config = config
         self._by_option: Mapping[str, float] = config.levels
         self._by_feature: dict[str, float] = {}
         self.keep(level=0.0)
-        self._set({arm: place for place, arm in enumerate(given)} | self._by_option)
+        self.assign(self.level, {arm: place for place, arm in enumerate(given)} | self._by_option)
 
     def introduce(self, about: Mapping[str, ArmInfo], num_steps: int | None = None) -> None:
         """Take the parameter `level` of the arms; ValueError where some have a level and others none."""
@@ -65,18 +67,18 @@ class LevelBandit(Bandit):
                 f"{', '.join(bare)} has no level, while {', '.join(sorted(self._by_feature))} has a parameter "
                 "`level`; name the level of each under `levels`"
             )
-        self._set(self._by_feature | self._by_option)
+        self.assign(self.level, self._by_feature | self._by_option)
 
     def add(self, arm: str, about: ArmInfo | None = None) -> None:
         hardest = float(self.level.max())
         super().add(arm, about)
         features = {} if about is None else about.features
         level = features.get(FEATURE, self._by_feature.get(arm, hardest + 1))
-        self._set({arm: level} | self._by_option)
+        self.assign(self.level, {arm: level} | self._by_option)
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         super().load_state(state)
-        self._set(self._by_option)  # the spec's may have changed
+        self.assign(self.level, self._by_option)  # the spec's may have changed
 
     def rungs(self) -> tuple[Floats, NDArray[np.intp]]:
         """The distinct levels, [L], ascending, and each arm's rung, [K]."""
@@ -86,10 +88,6 @@ class LevelBandit(Bandit):
     def spread(self, shares: Floats, rung: NDArray[np.intp]) -> Floats:
         """Divide the share of every rung, [L], equally among its arms, [K]."""
         return np.asarray(shares[rung] / np.bincount(rung)[rung])
-
-    def _set(self, levels: Mapping[str, float]) -> None:
-        for arm in levels.keys() & self._place:
-            self.level[self._place[arm]] = levels[arm]
 
 
 class LevelScheduleBandit(LevelBandit):

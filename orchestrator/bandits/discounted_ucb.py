@@ -33,13 +33,9 @@ class Options(ChooserConfig):
     """Options of the rule alone, as `change_point` and schedulers use it."""
 
     type: Literal["discounted_ucb"] = "discounted_ucb"
-    discount: float = Field(
-        0.9, gt=0, le=1, description="Weight gamma of the past, per step; 1 never forgets."
-    )
-    width: float = Field(
-        1.0, gt=0, description="Of the confidence bonus, in units of the reward; 2 B in the paper."
-    )
-    xi: float = Field(0.6, gt=0, description="Exploration constant; the paper wants more than 1/2.")
+    discount: float = Field(0.9, gt=0, le=1, description="gamma: weight of the past, per step; 1: no decay.")
+    width: float = Field(1.0, gt=0, description="Of the bonus, in units of the reward; 2 B in the paper.")
+    xi: float = Field(0.6, gt=0, description="Exploration constant; more than 1/2 in the paper.")
 
 
 class Config(Options, BanditConfig):

@@ -26,16 +26,12 @@ SOURCE = "arXiv 2504.09710"
 
 
 class Config(BanditConfig):
-    """Options of DUMP."""
-
     type: Literal["dump"] = "dump"
     window: int = Field(300, ge=1, description="Slots of an arm that its mean is of: the last so many.")
     temperature: float = Field(0.1, gt=0, description="Of the Boltzmann choice, in units of the signal.")
 
 
 class Dump(Bandit):
-    """DUMP."""
-
     mean: Floats
     count: Floats
     _window: Floats  # [K, window]

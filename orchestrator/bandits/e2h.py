@@ -29,15 +29,11 @@ SOURCE = "arXiv 2506.06632"
 
 
 class Config(LevelScheduleConfig):
-    """Options of the drift from easy to hard."""
-
     type: Literal["e2h"] = "e2h"
     schedule: Literal["classic", "balanced", "cosine", "gaussian"] = Field(
         "gaussian", description="Shape of the drift."
     )
-    beta: float = Field(
-        0.5, gt=0, description="Gaussian: the centre is at u^beta; below 1 it hurries at first."
-    )
+    beta: float = Field(0.5, gt=0, description="Gaussian: the centre is at u^beta; below 1 fast at first.")
     sigma: float = Field(0.5, gt=0, description="Gaussian: its width, in levels.")
     p_min: float | None = Field(
         None,
@@ -48,11 +44,7 @@ class Config(LevelScheduleConfig):
 
 
 class E2H(LevelScheduleBandit):
-    """A drift over levels."""
-
-    def __init__(self, arms: Iterable[str], rng: np.random.Generator, config: Config) -> None:
-        super().__init__(arms, rng, config)
-        self.config = config
+    config: Config
 
     def shares(self, num_rungs: int) -> Floats:
         match self.config.schedule:

@@ -23,18 +23,12 @@ SOURCE = "baseline"
 
 
 class Config(LevelScheduleConfig):
-    """Options of the hand-made curriculum."""
-
     type: Literal["easy_to_hard"] = "easy_to_hard"
     hardest_first: bool = Field(False, description="Begin with the hardest level and end with the easiest.")
 
 
 class EasyToHard(LevelScheduleBandit):
-    """One level at a time."""
-
-    def __init__(self, arms: Iterable[str], rng: np.random.Generator, config: Config) -> None:
-        super().__init__(arms, rng, config)
-        self.config = config
+    config: Config
 
     def shares(self, num_rungs: int) -> Floats:
         stage = self.stage(num_rungs)

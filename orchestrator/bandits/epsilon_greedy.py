@@ -26,19 +26,13 @@ SOURCE = "baseline"
 
 
 class Config(BanditConfig):
-    """Options of epsilon-greedy."""
-
     type: Literal["epsilon_greedy"] = "epsilon_greedy"
     learning_rate: float = Field(0.5, gt=0, le=1, description="Step size alpha of the estimate, per step.")
-    epsilon: float = Field(
-        0.6, ge=0, le=1, description="Share of the slots that go to any arm, the best included."
-    )
+    epsilon: float = Field(0.6, ge=0, le=1, description="Share of slots for any arm, the best included.")
     start: float = Field(1.0, description="Q of an arm that was never seen.")
 
 
 class EpsilonGreedy(Bandit):
-    """Epsilon-greedy."""
-
     q: Floats
 
     def __init__(self, arms: Iterable[str], rng: np.random.Generator, config: Config) -> None:

@@ -29,15 +29,11 @@ SOURCE = "Auer, Cesa-Bianchi, Freund, Schapire 2002"
 
 
 class Config(BanditConfig):
-    """Options of EXP3 and EXP3.S."""
-
     type: Literal["exp3"] = "exp3"
     exploration: float = Field(0.1, gt=0, le=1, description="Total uniform mass gamma of the rule itself.")
-    rate: float | None = Field(
-        None, gt=0, description="Learning rate, per slot. Null: exploration / K, K arms."
-    )
+    rate: float | None = Field(None, gt=0, description="eta: learning rate, per slot. Null: exploration / K.")
     share: float = Field(
-        0.1, ge=0, le=1, description="Share e / K of all weight that every arm is given, per step; 0: EXP3."
+        0.1, ge=0, le=1, description="alpha: every arm gains e alpha / K of all weight, per step; 0: EXP3."
     )
 
 
@@ -63,8 +59,6 @@ class ExponentialWeights(Bandit):
 
 
 class Exp3(ExponentialWeights):
-    """EXP3 and EXP3.S."""
-
     def __init__(self, arms: Iterable[str], rng: np.random.Generator, config: Config) -> None:
         super().__init__(arms, rng, config.floor, config.exploration)
         self.config = config

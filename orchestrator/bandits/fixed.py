@@ -19,18 +19,12 @@ SOURCE = "baseline"
 
 
 class Config(BanditConfig):
-    """Options of the fixed mixture."""
-
     type: Literal["fixed"] = "fixed"
-    weights: dict[str, float] = Field(
-        default_factory=dict, description="Weight of each arm, at least 0; they need not sum to 1."
-    )
+    weights: dict[str, float] = Field(default_factory=dict, description="Weight of each arm, at least 0.")
     others: float = Field(1.0, ge=0, description="Weight of an arm that `weights` does not name.")
 
 
 class Fixed(Bandit):
-    """P proportional to the weights."""
-
     def __init__(self, arms: Iterable[str], rng: np.random.Generator, config: Config) -> None:
         super().__init__(arms, rng, config.floor)
         self.config = config

@@ -46,10 +46,8 @@ TRAIL = ("fast", "lead", "fast_var", "lead_var", "shared_var")
 
 
 class Config(sec.Config):
-    """Options of SEC, and of the gate."""
-
     type: Literal["gated_sec"] = "gated_sec"  # type: ignore[assignment]
-    floor: float = Field(0.1, ge=0, le=1, description="Total uniform mass F mixed in: P = (1 - F) P + F / K.")
+    floor: float = Field(0.1, ge=0, le=1, description="Total uniform mass F: P = (1 - F) P + F / K.")
     gate: Literal["significance"] = Field(  # type: ignore[assignment]
         "significance", description="What this bandit is SEC with; the other gate is an option of `sec`."
     )
@@ -59,15 +57,11 @@ class Config(sec.Config):
         description="Over how many groups of an arm its pass rate is averaged: a short time to see fast learning, a "
         "long one for slow learning.",
     )
-    sure: float = Field(
-        2.0, gt=0, description="Standard deviations of movement from which a reward counts in full."
-    )
+    sure: float = Field(2.0, gt=0, description="z from which a reward counts in full.")
     grace: float = Field(100.0, ge=0, description="Groups of an arm during which its gate is open.")
 
 
 class GatedSec(sec.Sec):
-    """SEC behind the gate."""
-
     config: Config
     num_scored: Floats  # groups with a score
     squares: Floats  # sum of their squared distances, older ones fading

@@ -31,16 +31,12 @@ LEAST = 1e-300  # of a weight, the largest being about 1: its logarithm stays fi
 
 
 class Config(BanditConfig):
-    """Options of automated curriculum learning."""
-
     type: Literal["graves"] = "graves"
     exploration: float = Field(0.05, ge=0, le=1, description="Total uniform mass epsilon of the rule itself.")
     rate: float = Field(0.001, gt=0, description="Learning rate, per slot (the paper's value not verified).")
 
 
 class Graves(ExponentialWeights):
-    """Exponential weights of rescaled rewards."""
-
     saved = ("num_steps", "rewards")
 
     def __init__(self, arms: Iterable[str], rng: np.random.Generator, config: Config) -> None:

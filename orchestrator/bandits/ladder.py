@@ -48,28 +48,20 @@ class Config(LevelConfig):
         description="Groups of the highest level to judge by: 8 (rlve), the last 20 (reasoning_gym).",
     )
     climb: float | None = Field(
-        None, ge=0, le=1, description="Accuracy to climb at: from .9 (rlve), above .7 (reasoning_gym)."
+        None, ge=0, le=1, description="Accuracy to climb: .9 (rlve), .7 (reasoning_gym)."
     )
-    fall: float = Field(
-        0.1, ge=0, le=1, description="Accuracy below which reasoning_gym's rule falls a level."
-    )
-
-    @property
-    def filled(self) -> tuple[int, int, float]:
-        """Window, groups and climb: as given, or the rule's own."""
-        window, groups, climb = OWN[self.rule]
-        return (self.window or window, self.groups or groups, climb if self.climb is None else self.climb)
+    fall: float = Field(0.1, ge=0, le=1, description="reasoning_gym: accuracy below which h falls a level.")
 
 
 class Ladder(LevelBandit):
-    """A ladder of levels."""
-
+    config: Config
     saved = ("highest", "counted")
 
     def __init__(self, arms: Iterable[str], rng: np.random.Generator, config: Config) -> None:
         super().__init__(arms, rng, config)
-        self.config = config
-        self.window, self.groups, self.climb = config.filled
+        window, groups, climb = OWN[config.rule]
+        self.window, self.groups = config.window or window, config.groups or groups
+        self.climb = climb if config.climb is None else config.climb
         self.highest = float(self.level.min())  # h, as a level
         self.counted: list[list[float]] = []  # groups at h, oldest first: [mean score, how many]
 

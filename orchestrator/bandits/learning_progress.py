@@ -67,13 +67,9 @@ class PassRateAverages(Bandit):
 
 
 class Config(BanditConfig):
-    """Options of learning progress."""
-
     type: Literal["learning_progress"] = "learning_progress"
     fast: float = Field(0.1, gt=0, le=1, description="Step of the fast average, per visit.")
-    slow: float = Field(
-        0.1, gt=0, le=1, description="Step of the slow average, which trails the fast one, per visit."
-    )
+    slow: float = Field(0.1, gt=0, le=1, description="Step of the slow average of the fast one, per visit.")
     reweight: float | None = Field(
         0.1,
         gt=0,
@@ -82,9 +78,7 @@ class Config(BanditConfig):
     )
     choice: Literal["sigmoid", "softmax"] = Field("sigmoid", description="How progress makes probabilities.")
     temperature: float = Field(0.05, gt=0, description="Of the softmax, in units of pass rate.")
-    floor: float = Field(
-        0.25, ge=0, le=1, description="Total uniform mass F mixed in: P = (1 - F) P + F / K."
-    )
+    floor: float = Field(0.25, ge=0, le=1, description="Total uniform mass F: P = (1 - F) P + F / K.")
     begin: Literal["first", "zero"] = Field(
         "first",
         description="Where the averages begin: at an arm's first score, or at 0, as the reference's simulation did: "
@@ -97,8 +91,6 @@ class Config(BanditConfig):
 
 
 class LearningProgress(PassRateAverages):
-    """Learning progress."""
-
     succeeded: Floats
 
     def __init__(self, arms: Iterable[str], rng: np.random.Generator, config: Config) -> None:

@@ -39,13 +39,9 @@ NO_FEATURES = (
 
 
 class Config(BanditConfig):
-    """Options of LinUCB."""
-
     type: Literal["linucb"] = "linucb"
     alpha: float = Field(0.5, ge=0, description="Width of the confidence bonus, in units of the reward.")
-    discount: float = Field(
-        0.9, gt=0, le=1, description="Weight gamma of the past, per step; 1 never forgets."
-    )
+    discount: float = Field(0.9, gt=0, le=1, description="gamma: weight of the past, per step; 1: no decay.")
     ridge: float = Field(1.0, gt=0, description="lambda: slots that the prior, an estimate of 0, counts for.")
     ranges: dict[str, tuple[float, float]] = Field(
         default_factory=dict,
@@ -55,9 +51,8 @@ class Config(BanditConfig):
 
 
 class LinUcb(Bandit):
-    """Discounted LinUCB."""
-
     x: Floats  # [K, d]
+    saved = ("now", "x", "a", "b")
 
     def __init__(self, arms: Iterable[str], rng: np.random.Generator, config: Config) -> None:
         super().__init__(arms, rng, config.floor)
@@ -125,15 +120,11 @@ class LinUcb(Bandit):
         self.x[self._place[arm]] = row
 
     def state(self) -> dict[str, Any]:
-        arrays = {"x": self.x.tolist(), "a": self.a.tolist(), "b": self.b.tolist()}
-        ranges = [[name, *ends] for name, ends in self.ranges.items()]
-        return {**super().state(), "now": self.now, "ranges": ranges, **arrays}
+        return {**super().state(), "ranges": [[name, *ends] for name, ends in self.ranges.items()]}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         super().load_state(state)
-        self.now = int(state["now"])
         self.ranges = {name: (low, high) for name, low, high in state["ranges"]}
-        self.x, self.a, self.b = (np.array(state[name], np.float64) for name in ("x", "a", "b"))
 
     def _prior(self) -> tuple[Floats, Floats]:
         """A [d, d] and b [d] before anything is learned."""

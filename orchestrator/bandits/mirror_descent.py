@@ -34,19 +34,13 @@ LARGEST = 20.0  # exponent of one update
 
 
 class Config(BanditConfig):
-    """Options of mirror descent."""
-
     type: Literal["mirror_descent"] = "mirror_descent"
     rate: float = Field(5.0, gt=0, description="Learning rate, per step, in units of 1 / signal.")
-    floor: float = Field(0.1, ge=0, le=1, description="Total uniform mass F mixed in: P = (1 - F) P + F / K.")
-    share: float = Field(
-        0.2, ge=0, lt=1, description="Share of all weight spread evenly, per step; 0: the paper."
-    )
+    floor: float = Field(0.1, ge=0, le=1, description="Total uniform mass F: P = (1 - F) P + F / K.")
+    share: float = Field(0.2, ge=0, lt=1, description="alpha: weight spread evenly, per step; 0: the paper.")
 
 
 class MirrorDescent(ExponentialWeights):
-    """Mirror descent on the probabilities."""
-
     def __init__(self, arms: Iterable[str], rng: np.random.Generator, config: Config) -> None:
         super().__init__(arms, rng, config.floor)
         self.config = config

@@ -47,7 +47,7 @@ class Config(BanditConfig):
     type: Literal["sec"] = "sec"
     learning_rate: float = Field(0.5, gt=0, le=1, description="Step size alpha of the estimate, per step.")
     temperature: float = Field(0.1, gt=0, description="Of the Boltzmann choice, in units of the signal.")
-    floor: float = Field(0.2, ge=0, le=1, description="Total uniform mass F mixed in: P = (1 - F) P + F / K.")
+    floor: float = Field(0.2, ge=0, le=1, description="Total uniform mass F: P = (1 - F) P + F / K.")
     start: float = Field(0.0, ge=0, description="Q of an arm that was never seen.")
     unsampled: Literal["keep", "decay"] = Field(
         "keep", description="What happens to Q of an arm not picked in a step: kept, or moved toward 0."
@@ -62,17 +62,11 @@ class Config(BanditConfig):
     gate: Literal["none", "progress"] = Field(
         "none", description="progress: a reward counts only as far as the arm's pass rate moves."
     )
-    stale_after: int = Field(
-        0, ge=0, description="Steps without a pick after which an arm has its uniform share 1 / K; 0: never."
-    )
-    warm_step: bool = Field(
-        False, description="Begin each arm with the mean of its rewards: step size 1 / visits at least."
-    )
+    stale_after: int = Field(0, ge=0, description="Steps without a pick until an arm is overdue; 0: never.")
+    warm_step: bool = Field(False, description="Step size of at least 1 / visits: the mean of first rewards.")
 
 
 class Sec(PassRateAverages):
-    """SEC."""
-
     q: Floats
     visits: Floats
     picked_by: Floats  # the step after the last pick; 0 before the first

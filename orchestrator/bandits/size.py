@@ -23,8 +23,6 @@ UNKNOWN = 0.0
 
 
 class Config(BanditConfig):
-    """Options of the choice by size."""
-
     type: Literal["size"] = "size"
     power: float = Field(0.5, ge=0, le=1, description="P ~ N^power: 1 proportional to size, 0 uniform.")
     sizes: dict[str, PositiveFloat] = Field(
@@ -34,22 +32,19 @@ class Config(BanditConfig):
 
 
 class Size(Bandit):
-    """P ~ N^power."""
-
     size: Floats
 
     def __init__(self, arms: Iterable[str], rng: np.random.Generator, config: Config) -> None:
         super().__init__(arms, rng, config.floor)
         self.config = config
-        self._introduced: dict[str, int | None] = {}
+        self._introduced: dict[str, float] = {}
         self.keep(size=UNKNOWN)
-        self._override()
+        self.assign(self.size, config.sizes)
 
     def introduce(self, about: Mapping[str, ArmInfo], num_steps: int | None = None) -> None:
         """Take the sizes of the arms; ValueError where one is not known."""
-        self._introduced = {arm: known.size for arm, known in about.items()}
-        self.size = np.array([self._introduced.get(arm) or UNKNOWN for arm in self.arms])
-        self._override()
+        self._introduced = {arm: known.size or UNKNOWN for arm, known in about.items()}
+        self.assign(self.size, dict.fromkeys(self.arms, UNKNOWN) | self._introduced | self.config.sizes)
         self._known()
 
     def preferences(self) -> Floats:
@@ -60,21 +55,15 @@ class Size(Bandit):
 
     def add(self, arm: str, about: ArmInfo | None = None) -> None:
         """Add an arm with its size; ValueError where it is not known."""
-        size = self._introduced.get(arm) if about is None else about.size
+        size = (self._introduced.get(arm) if about is None else about.size) or UNKNOWN
         if not size and arm not in self.config.sizes:
             raise ValueError(_refusal([arm]))
         super().add(arm, about)
-        self.size[self._place[arm]] = size or UNKNOWN
-        self._override()
+        self.assign(self.size, {arm: size} | self.config.sizes)
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         super().load_state(state)
-        self._override()
-
-    def _override(self) -> None:
-        for arm, size in self.config.sizes.items():
-            if arm in self._place:
-                self.size[self._place[arm]] = size
+        self.assign(self.size, self.config.sizes)  # the spec's may have changed
 
     def _known(self) -> Floats:
         if not self.size.all():
@@ -84,7 +73,7 @@ class Size(Bandit):
 
 def _refusal(arms: Sequence[str]) -> str:
     return (
-        f"no size is known of {', '.join(arms)} (tasks that never end have none); give a number to count with under "
+        f"no size is known of {', '.join(arms)} (tasks that never end have none); give a number to reckon with under "
         "`sizes`, or take another bandit"
     )
 

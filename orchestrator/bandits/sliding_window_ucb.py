@@ -35,7 +35,7 @@ class Options(ChooserConfig):
     type: Literal["sliding_window_ucb"] = "sliding_window_ucb"
     window: int = Field(20, ge=1, description="How many steps are remembered.")
     width: float = Field(1.0, gt=0, description="Of the confidence bonus, in units of the reward.")
-    xi: float = Field(0.6, gt=0, description="Exploration constant; the paper wants more than 1/2.")
+    xi: float = Field(0.6, gt=0, description="Exploration constant; more than 1/2 in the paper.")
 
 
 class Config(Options, BanditConfig):

@@ -29,12 +29,8 @@ SOURCE = "arXiv 1707.09727"
 
 
 class Config(BanditConfig):
-    """Options of Gaussian Thompson sampling."""
-
     type: Literal["thompson"] = "thompson"
-    discount: float = Field(
-        0.9, gt=0, le=1, description="Weight gamma of the past, per step; 1 never forgets."
-    )
+    discount: float = Field(0.9, gt=0, le=1, description="gamma: weight of the past, per step; 1: no decay.")
     prior_mean: float = Field(0.25, description="mu0: what an arm without data is thought to earn.")
     prior_weight: float = Field(1.0, gt=0, description="n0: slots that the prior counts for.")
     sigma: float = Field(0.5, gt=0, description="Standard deviation of one slot's reward.")

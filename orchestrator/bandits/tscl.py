@@ -30,19 +30,13 @@ SOURCE = "arXiv 1707.00183"
 
 
 class Config(BanditConfig):
-    """Options of teacher-student curriculum learning."""
-
     type: Literal["tscl"] = "tscl"
-    slope: Literal["online", "window"] = Field(
-        "online", description="How the slope of the scores is estimated."
-    )
-    learning_rate: float = Field(
-        0.1, gt=0, le=1, description="Online: step size alpha of the estimate, per visit."
-    )
+    slope: Literal["online", "window"] = Field("online", description="Estimate of the slope of scores.")
+    learning_rate: float = Field(0.1, gt=0, le=1, description="Online: step size alpha, per visit.")
     window: int = Field(10, ge=2, description="Window: scores of the arm that count, one a visit.")
     choice: Literal["boltzmann", "greedy"] = Field("boltzmann", description="How slopes make probabilities.")
     temperature: float = Field(0.02, gt=0, description="Of the Boltzmann choice, in units of score.")
-    floor: float = Field(0.1, ge=0, le=1, description="Total uniform mass F mixed in: P = (1 - F) P + F / K.")
+    floor: float = Field(0.1, ge=0, le=1, description="Total uniform mass F: P = (1 - F) P + F / K.")
     start: float | None = Field(
         None, ge=0, description="|Q| of an arm with fewer than two scores; default 0 (online), 1 (window)."
     )

@@ -16,14 +16,10 @@ SOURCE = "baseline"
 
 
 class Config(BanditConfig):
-    """Options of the uniform choice: only what every bandit takes."""
-
     type: Literal["uniform"] = "uniform"
 
 
 class Uniform(Bandit):
-    """P = 1 / K."""
-
     def preferences(self) -> Floats:
         return np.full(len(self.arms), 1 / len(self.arms))
 

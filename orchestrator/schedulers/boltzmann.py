@@ -24,8 +24,6 @@ SOURCE = "arXiv 2505.14970"
 
 
 class Config(GuardConfig):
-    """Options of the Boltzmann scheduler, on the stage's clock."""
-
     type: Literal["boltzmann"] = "boltzmann"
     learning_rate: float = Field(0.5, gt=0, le=1, description="Step size alpha of the estimate, per stage.")
     temperature: float = Field(0.1, gt=0, description="Of the choice, in units of the reward.")

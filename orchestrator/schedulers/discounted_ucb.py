@@ -26,13 +26,9 @@ SOURCE = "arXiv 0805.3415"
 
 
 class Config(GuardConfig):
-    """Options of discounted UCB, on the stage's clock."""
-
     type: Literal["discounted_ucb"] = "discounted_ucb"
-    discount: float = Field(0.7, gt=0, lt=1, description="Weight gamma of the past, per stage.")
-    width: float = Field(
-        0.2, gt=0, description="Of the confidence bonus, in units of the reward; 2 B in the paper."
-    )
+    discount: float = Field(0.7, gt=0, lt=1, description="gamma: weight of the past, per stage.")
+    width: float = Field(0.2, gt=0, description="Of the bonus, in units of the reward; 2 B in the paper.")
     xi: float = Field(0.5, ge=0.5, description="Exploration constant of the paper.")
 
 

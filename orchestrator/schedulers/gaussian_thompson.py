@@ -25,10 +25,8 @@ SOURCE = "arXiv 1707.09727"
 
 
 class Config(GuardConfig):
-    """Options of Gaussian Thompson sampling, on the stage's clock."""
-
     type: Literal["gaussian_thompson"] = "gaussian_thompson"
-    discount: float = Field(0.8, gt=0, lt=1, description="Weight gamma of the past, per stage.")
+    discount: float = Field(0.8, gt=0, lt=1, description="gamma: weight of the past, per stage.")
     prior_mean: float = Field(0.5, description="mu0: what an environment without data is thought to earn.")
     prior_weight: float = Field(1.0, gt=0, description="n0: stages that the prior counts for.")
     sigma: float = Field(0.3, gt=0, description="Standard deviation of one stage's reward.")

@@ -30,21 +30,15 @@ class GuardConfig(ChooserConfig):
         "scores of the `select` pool, evaluated only then: gain (its own), total_gain (all), retention (its own, "
         "less what others lost).",
     )
-    scale: float | None = Field(
-        None, gt=0, description="Multiplies the reward; default 1 for advantage, 5 for changes of scores."
-    )
-    forgetting_weight: float = Field(
-        1.0, ge=0, description="Weight of a point that another environment lost, for retention."
-    )
+    scale: float | None = Field(None, gt=0, description="Of the reward; default 1 (advantage), 5 (others).")
+    forgetting_weight: float = Field(1.0, ge=0, description="retention: weight of others' losses.")
     min_share: float | None = Field(
         None,
         ge=0,
         lt=1,
         description="Least probability of every environment; default .05, or half an equal share if that is less.",
     )
-    max_gap: int = Field(
-        0, ge=0, description="An environment without a stage for so many stages is next; 0: never forced."
-    )
+    max_gap: int = Field(0, ge=0, description="Stages without an environment until it is forced; 0: never.")
 
 
 class GuardedScheduler(Bandit):

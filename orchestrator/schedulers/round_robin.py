@@ -18,8 +18,6 @@ SOURCE = "baseline"
 
 
 class Config(ChooserConfig):
-    """Round robin takes no options."""
-
     type: Literal["round_robin"] = "round_robin"
 
 

@@ -18,15 +18,11 @@ SOURCE = "baseline"
 
 
 class Config(ChooserConfig):
-    """Options of the fixed order."""
-
     type: Literal["sequence"] = "sequence"
     order: list[str] = Field(min_length=1, description="Environments, one a stage; a name may appear often.")
 
 
 class Sequence(Bandit):
-    """The environment whose turn it is, with probability 1."""
-
     def __init__(self, arms: Iterable[str], rng: np.random.Generator, order: list[str]) -> None:
         super().__init__(arms, rng)
         self.order = order

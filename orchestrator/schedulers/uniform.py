@@ -17,8 +17,6 @@ SOURCE = "arXiv 2511.07317"
 
 
 class Config(ChooserConfig):
-    """The uniform scheduler takes no options."""
-
     type: Literal["uniform"] = "uniform"
 
 

@@ -30,8 +30,6 @@ SOURCE = "arXiv 2504.05520"
 
 
 class Config(SelectionConfig):
-    """Options of AdaRFT."""
-
     type: Literal["adarft"] = "adarft"
     difficulty: str = Field(
         description="Field of the data with a task's difficulty, a number: a column, or a path like extra_info.level."
@@ -85,9 +83,9 @@ class AdaRft(Selection):
         return chosen
 
     def learn(self, tried: Sequence[TaskResult]) -> None:
-        for shown in by_step(tried):
+        for batch in by_step(tried):
             eta = self.config.step * (self.highest - self.lowest)
-            surplus = self.config.sensitivity * (shown.mean_score - self.config.target)
+            surplus = self.config.sensitivity * (batch.mean_score - self.config.target)
             self.target = self._clipped(self.target + eta * math.tanh(surplus))
 
     def state(self) -> dict[str, Any]:

@@ -28,16 +28,10 @@ FARTHEST = 50.0  # temperatures that a Q may be above the reference before all w
 
 
 class Config(SelectionConfig):
-    """Options of the Boltzmann choice."""
-
     type: Literal["boltzmann"] = "boltzmann"
-    learning_rate: float = Field(
-        0.5, gt=0, le=1, description="Step size alpha of the estimate, per play of the task."
-    )
+    learning_rate: float = Field(0.5, gt=0, le=1, description="Step size alpha, per play of the task.")
     temperature: float = Field(0.1, gt=0, description="Of the choice, in units of the signal.")
-    floor: float = Field(
-        0.2, ge=0, le=1, description="Chance of a slot to be drawn uniformly from all tasks."
-    )
+    floor: float = Field(0.2, ge=0, le=1, description="Probability of a slot to be uniform over all tasks.")
     start: float = Field(0.25, description="Q of a task never played.")
 
 
@@ -45,7 +39,6 @@ class Boltzmann(TaskStatistics):
     """Boltzmann choice, by weights exp((Q - `reference`) / tau)."""
 
     saved = ("reference",)
-
     q: Floats
 
     def __init__(self, num_tasks: int, rng: np.random.Generator, config: Config) -> None:
@@ -63,10 +56,10 @@ class Boltzmann(TaskStatistics):
 
     def learn(self, tried: Sequence[TaskResult]) -> None:
         alpha = self.config.learning_rate
-        for shown in by_step(tried):
-            known = ~np.isnan(shown.signal)
-            at = shown.at[known]
-            self.q[at] = (1 - alpha) * self.q[at] + alpha * shown.signal[known]
+        for batch in by_step(tried):
+            known = ~np.isnan(batch.signal)
+            at = batch.at[known]
+            self.q[at] = (1 - alpha) * self.q[at] + alpha * batch.signal[known]
             self.note(at)
             self._weigh(at)
 

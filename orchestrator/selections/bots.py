@@ -41,23 +41,13 @@ EVERYTHING = slice(None)
 
 
 class Config(SelectionConfig):
-    """Options of BOTS."""
-
     type: Literal["bots"] = "bots"
-    forget: float = Field(
-        0.2, ge=0, le=1, description="lambda: share of every posterior that fades in a step."
-    )
-    share: float = Field(
-        0.2, ge=0, le=1, description="rho: weight of the references' estimates of tasks not played."
-    )
+    forget: float = Field(0.2, ge=0, le=1, description="lambda: share of a posterior that fades in a step.")
+    share: float = Field(0.2, ge=0, le=1, description="rho: weight of the references for tasks not played.")
     samples: float = Field(16, gt=0, description="m: samples that one play of a task counts for.")
     target: float = Field(0.5, ge=0, le=1, description="The pass rate to be near to.")
-    temperature: float = Field(
-        0.0, ge=0, description="Of the choice, in units of the pass rate; 0: the best ones."
-    )
-    weak: str | None = Field(
-        None, description="Field of the data with a weak model's pass rate on each task, in [0, 1]."
-    )
+    temperature: float = Field(0.0, ge=0, description="Of the choice, in units of pass rate; 0: the best.")
+    weak: str | None = Field(None, description="Field with a weak model's pass rate on each task, in [0, 1].")
     strong: str | None = Field(None, description="Field with a strong model's; both, or neither.")
 
     @model_validator(mode="after")
@@ -107,19 +97,19 @@ class Bots(TaskStatistics):
         super().__init__(num_tasks, rng)
         self.config, self.references = config, references
         self.keep(successes=0.0, failures=0.0)
-        self._room = np.empty((2, num_tasks))  # scratch
+        self._scratch = np.empty((2, num_tasks))  # for large results
         self.scale = 1.0
         self.now = -1  # the latest step learned from
         self.ability: float | None = None  # c
 
-    def beliefs(self) -> tuple[Floats, Floats]:
+    def posterior(self) -> tuple[Floats, Floats]:
         """a and b of every task, [N] each."""
         return 1 + self.scale * self.successes, 1 + self.scale * self.failures
 
-    def expected(self, at: Positions | slice = EVERYTHING, room: Floats | None = None) -> Floats:
-        """a / (a + b), of every task or of some; in the first row of `room` [2, M] if given."""
+    def expected(self, at: Positions | slice = EVERYTHING, scratch: Floats | None = None) -> Floats:
+        """a / (a + b), of every task or of some; in the first row of `scratch` [2, M] if given."""
         successes, prior = self.successes[at], 1 / self.scale  # a and b divided by the scale
-        rates, samples = (None, None) if room is None else room
+        rates, samples = (None, None) if scratch is None else scratch
         rates = np.add(successes, prior, out=rates)
         samples = np.add(successes, self.failures[at], out=samples)
         samples += 2 * prior
@@ -136,22 +126,22 @@ class Bots(TaskStatistics):
         return smallest_beside(tried, distances, abs(0.5 - target), self.num_tasks, n, self.rng)
 
     def learn(self, tried: Sequence[TaskResult]) -> None:
-        for shown in by_step(tried):
-            is_new = shown.step > self.now
-            self._fade(max(0, shown.step - self.now))
-            self.now = max(self.now, shown.step)
-            weight = self.config.samples * (1 - self.config.forget) ** (self.now - shown.step)
-            self.successes[shown.at] += weight * shown.score / self.scale
-            self.failures[shown.at] += weight * (1 - shown.score) / self.scale
-            self.note(shown.at)
+        for batch in by_step(tried):
+            is_new = batch.step > self.now
+            self._fade(max(0, batch.step - self.now))
+            self.now = max(self.now, batch.step)
+            weight = self.config.samples * (1 - self.config.forget) ** (self.now - batch.step)
+            self.successes[batch.at] += weight * batch.score / self.scale
+            self.failures[batch.at] += weight * (1 - batch.score) / self.scale
+            self.note(batch.at)
             if self.references is not None:
-                self._place_between(self.references, shown)
+                self._place_between(self.references, batch)
                 if is_new:
-                    self._move_others(self.references, shown.at)
+                    self._move_others(self.references, batch.at)
 
     def _distances(self) -> Floats:
         """Distance of every task's expected pass rate from the target, in the scratch array."""
-        distances = self.expected(room=self._room)
+        distances = self.expected(scratch=self._scratch)
         distances -= self.config.target
         return np.abs(distances, out=distances)
 
@@ -162,21 +152,21 @@ class Bots(TaskStatistics):
             self.failures *= self.scale
             self.scale = 1.0
 
-    def _place_between(self, references: References, shown: BatchOutcomes) -> None:
+    def _place_between(self, references: References, batch: BatchOutcomes) -> None:
         """Update c, the policy's place between the reference models."""
-        known = references.is_known[shown.at]
-        at = shown.at[known]
+        known = references.is_known[batch.at]
+        at = batch.at[known]
         gap = references.gap[at].mean() if len(at) else 0.0
         if abs(gap) < SAME:
             return
-        found = float((shown.score[known] - references.weak[at]).mean() / gap)
+        found = float((batch.score[known] - references.weak[at]).mean() / gap)
         self.ability = found if self.ability is None else MEMORY * self.ability + (1 - MEMORY) * found
 
     def _move_others(self, references: References, played: Positions) -> None:
         """Add s and f of the tasks that were not played."""
         if self.ability is None:
             return
-        passed, failed = self._room
+        passed, failed = self._scratch
         np.multiply(references.gap, self.ability, out=passed)
         passed += references.weak
         np.clip(passed, 0.0, 1.0, out=passed)

@@ -72,14 +72,10 @@ def seed_from(rng: np.random.Generator) -> int:
 
 
 class Config(ChooserConfig):
-    """No options."""
-
     type: Literal["cursor"] = "cursor"
 
 
 class Cursor(Selection):
-    """Tasks in the order of `Epochs`."""
-
     saved = ("epochs",)
 
     def __init__(self, num_tasks: int, rng: np.random.Generator) -> None:

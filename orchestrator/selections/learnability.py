@@ -29,21 +29,14 @@ SOURCE = "arXiv 2408.15099"
 
 
 class Config(SelectionConfig):
-    """Options of learnability."""
-
     type: Literal["learnability"] = "learnability"
     size: int = Field(1000, ge=1, description="Tasks in the buffer, at most.")
     rho: float = Field(0.5, ge=0, lt=1, description="Chance of a slot to be drawn from the buffer.")
-    refresh: int = Field(
-        20, ge=1, description="Steps of the category from one choice of the buffer to the next."
-    )
+    refresh: int = Field(20, ge=1, description="Steps of the category between choices of the buffer.")
 
 
 class Learnability(TaskStatistics):
-    """Sampling for Learnability."""
-
     saved = ("buffer", "refreshed", "epochs")
-
     worth: Floats
 
     def __init__(self, num_tasks: int, rng: np.random.Generator, config: Config) -> None:
@@ -64,9 +57,9 @@ class Learnability(TaskStatistics):
         return np.concatenate([chosen, self.epochs.take(n - share, leave_out=chosen)])
 
     def learn(self, tried: Sequence[TaskResult]) -> None:
-        for shown in by_step(tried):
-            measures = shown.num_samples > 1
-            at, n, p = shown.at[measures], shown.num_samples[measures], shown.score[measures]
+        for batch in by_step(tried):
+            measures = batch.num_samples > 1
+            at, n, p = batch.at[measures], batch.num_samples[measures], batch.score[measures]
             self.worth[at] = p * (1 - p) * n / (n - 1)
             self.note(at)
 

@@ -30,15 +30,9 @@ SOURCE = "arXiv 2507.04632"
 
 
 class Config(SelectionConfig):
-    """Options of MoPPS."""
-
     type: Literal["mopps"] = "mopps"
-    candidates: int = Field(
-        8, ge=1, description="R: tasks looked at for each one played; 1 plays the shuffled epoch."
-    )
-    keep: float = Field(
-        0.5, ge=0, le=1, description="lambda: what stays of a posterior when its task is played; 1: all."
-    )
+    candidates: int = Field(8, ge=1, description="R: candidates per task played; 1: the shuffled epoch.")
+    keep: float = Field(0.5, ge=0, le=1, description="lambda: what stays of a posterior at a play; 1: all.")
     target: float = Field(0.5, ge=0, le=1, description="The pass rate to be near to.")
     interval: tuple[float, float] | None = Field(
         None,
@@ -54,10 +48,7 @@ class Config(SelectionConfig):
 
 
 class Mopps(TaskStatistics):
-    """MoPPS."""
-
     saved = ("epochs",)
-
     a: Floats
     b: Floats
 
@@ -74,10 +65,10 @@ class Mopps(TaskStatistics):
 
     def learn(self, tried: Sequence[TaskResult]) -> None:
         keep = self.config.keep
-        for shown in by_step(tried):
-            at, successes = shown.at, shown.num_samples * shown.score
+        for batch in by_step(tried):
+            at, successes = batch.at, batch.num_samples * batch.score
             self.a[at] = keep * self.a[at] + (1 - keep) + successes
-            self.b[at] = keep * self.b[at] + (1 - keep) + shown.num_samples - successes
+            self.b[at] = keep * self.b[at] + (1 - keep) + batch.num_samples - successes
             self.note(at)
 
     def _misfit(self, rates: Floats) -> Floats:

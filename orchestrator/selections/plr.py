@@ -31,20 +31,14 @@ SOURCE = "arXiv 2010.03934"
 
 
 class Config(SelectionConfig):
-    """Options of prioritised level replay."""
-
     type: Literal["plr"] = "plr"
-    beta: float = Field(
-        0.1, gt=0, description="Temperature of the ranks: the lower, the more the top ranks have."
-    )
+    beta: float = Field(0.1, gt=0, description="Temperature of the ranks: low favours the top ranks.")
     rho: float = Field(0.1, ge=0, le=1, description="Share of staleness in the probabilities of replay.")
     replay: float = Field(0.5, ge=0, lt=1, description="Highest probability of a slot to replay a seen task.")
     buffer: int = Field(4096, ge=1, description="Seen tasks that are remembered, at most.")
 
 
 class Plr(Selection):
-    """Prioritised level replay."""
-
     saved = ("seen", "epochs")
 
     def __init__(self, num_tasks: int, rng: np.random.Generator, config: Config) -> None:
@@ -64,10 +58,10 @@ class Plr(Selection):
         return np.concatenate([self.seen.at[places], new])
 
     def learn(self, tried: Sequence[TaskResult]) -> None:
-        for shown in by_step(tried):
-            compares = ~np.isnan(shown.signal)
-            at, signal = shown.at[compares], shown.signal[compares]
-            last = np.full(len(at), float(shown.step))
+        for batch in by_step(tried):
+            compares = ~np.isnan(batch.signal)
+            at, signal = batch.at[compares], batch.signal[compares]
+            last = np.full(len(at), float(batch.step))
             known = self.seen.has(at)
             earlier = self.seen["last"][np.searchsorted(self.seen.at, at[known])]
             last[known] = np.maximum(last[known], earlier)  # it may have been chosen again meanwhile

@@ -44,8 +44,6 @@ class Config(SelectionConfig):
 
 
 class Pools(TaskStatistics):
-    """Pools by the last score."""
-
     score: Floats
     step: Floats  # when the score was played for
 
@@ -63,10 +61,10 @@ class Pools(TaskStatistics):
         return self._tree.draw_distinct(n, self.rng)
 
     def learn(self, tried: Sequence[TaskResult]) -> None:
-        for shown in by_step(tried):
-            newer = shown.step >= self.step[shown.at]
-            at = shown.at[newer]
-            self.score[at], self.step[at] = shown.score[newer], shown.step
+        for batch in by_step(tried):
+            newer = batch.step >= self.step[batch.at]
+            at = batch.at[newer]
+            self.score[at], self.step[at] = batch.score[newer], batch.step
             self.note(at)
             self._tree.set(at, self._weights(at))
 

@@ -30,19 +30,13 @@ SOURCE = "arXiv 2509.19803"
 
 
 class Config(SelectionConfig):
-    """Options of VCRL."""
-
     type: Literal["vcrl"] = "vcrl"
-    kappa: float = Field(
-        0.3, gt=0, le=1, description="Least share of the highest variance of a task worth keeping."
-    )
+    kappa: float = Field(0.3, gt=0, le=1, description="Least share of v_max of a task in the memory.")
     memory: int = Field(1000, ge=1, description="Tasks in the memory, at most.")
     momentum: float = Field(0.9, ge=0, lt=1, description="What stays of a priority at each play of its task.")
 
 
 class Vcrl(Selection):
-    """VCRL."""
-
     saved = ("memory", "shortfall", "epochs")
 
     def __init__(self, num_tasks: int, rng: np.random.Generator, config: Config) -> None:
@@ -59,12 +53,12 @@ class Vcrl(Selection):
 
     def learn(self, tried: Sequence[TaskResult]) -> None:
         m, kappa = self.config.momentum, self.config.kappa
-        for shown in by_step(tried):
-            measures = shown.num_samples > 1
+        for batch in by_step(tried):
+            measures = batch.num_samples > 1
             if not measures.any():
                 continue
-            at = shown.at[measures]
-            scores = normalised_variance(shown.score[measures], shown.num_samples[measures])
+            at = batch.at[measures]
+            scores = normalised_variance(batch.score[measures], batch.num_samples[measures])
             self.shortfall = float((scores < kappa).mean())
             priority, known = scores.copy(), self.memory.has(at)
             before = self.memory["priority"][np.searchsorted(self.memory.at, at[known])]

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict
+from orchestrator.bandits.contracts import ChooserConfig
 
 STEPS_PER_EVAL = 10
 
@@ -23,10 +23,8 @@ class WindowStats:
     signal: float | None  # mean raw |advantage| of those groups; None: nothing could be compared
 
 
-class StopRuleConfig(BaseModel):
-    """Options of a stop rule; unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+class StopRuleConfig(ChooserConfig):
+    """Options of a stop rule."""
 
 
 class StopRule(ABC):

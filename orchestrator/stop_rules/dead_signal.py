@@ -7,6 +7,7 @@ steps (curricula reference, section 7.3).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import Field
@@ -18,17 +19,13 @@ NUM_WINDOWS = 3
 
 
 class Config(StopRuleConfig):
-    """Options of dead signal."""
-
     type: Literal["dead_signal"] = "dead_signal"
     below: float = Field(0.02, gt=0, description="Mean raw |advantage| that counts as nothing.")
 
 
+@dataclass(frozen=True)
 class DeadSignal(StopRule):
-    """A stage without signal."""
-
-    def __init__(self, below: float) -> None:
-        self.below = below
+    below: float
 
     def verdict(self, windows: Sequence[WindowStats]) -> str | None:
         """A signal that could not be observed does not count as a dead one."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import Field
@@ -19,17 +20,13 @@ Z = 1.959964  # two-sided 95 %
 
 
 class Config(StopRuleConfig):
-    """Options of mastery."""
-
     type: Literal["mastery"] = "mastery"
     target: float = Field(0.9, gt=0, lt=1, description="Score that the stage has to reach.")
 
 
+@dataclass(frozen=True)
 class Mastery(StopRule):
-    """A stage whose environment is solved."""
-
-    def __init__(self, target: float) -> None:
-        self.target = target
+    target: float
 
     def verdict(self, windows: Sequence[WindowStats]) -> str | None:
         newest = windows[-1]

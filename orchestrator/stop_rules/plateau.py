@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -21,17 +22,13 @@ T_95 = 2.353363  # Student's t, one-sided 95 %, NUM_WINDOWS - 2 degrees of freed
 
 
 class Config(StopRuleConfig):
-    """Options of plateau."""
-
     type: Literal["plateau"] = "plateau"
     delta: float = Field(0.005, gt=0, description="Gain of score in ten steps that is worth going on for.")
 
 
+@dataclass(frozen=True)
 class Plateau(StopRule):
-    """A stage whose score has stopped rising."""
-
-    def __init__(self, delta: float) -> None:
-        self.delta = delta
+    delta: float
 
     def verdict(self, windows: Sequence[WindowStats]) -> str | None:
         if len(windows) < NUM_WINDOWS:

@@ -26,8 +26,6 @@ FEWEST = 6  # earlier tasks: with less, a task's ALP is 0
 
 
 class Config(MixtureConfig):
-    """Options of ALP-GMM."""
-
     type: Literal["alp_gmm"] = "alp_gmm"
     history: int | None = Field(
         10_000,
@@ -37,10 +35,7 @@ class Config(MixtureConfig):
 
 
 class AlpGmm(MixtureTeacher):
-    """ALP-GMM."""
-
     saved = ("points", "scores")
-
     config: Config
 
     def __init__(self, num_dims: int, rng: np.random.Generator, config: Config) -> None:

@@ -25,17 +25,11 @@ ROUNDING = 1e-9  # smaller covariances are none: equal scores have one of some 1
 
 
 class Config(MixtureConfig):
-    """Options of Covar-GMM."""
-
     type: Literal["covar_gmm"] = "covar_gmm"
-    absolute: bool = Field(
-        False, description="A Gaussian in which scores fall is worth as much as one where they rise."
-    )
+    absolute: bool = Field(False, description="Falling scores are worth as much as rising ones.")
 
 
 class CovarGmm(MixtureTeacher):
-    """Covar-GMM."""
-
     config: Config
 
     def measure(self, points: Floats, scores: Floats) -> Floats:

@@ -168,16 +168,10 @@ class MixtureConfig(TeacherConfig):
         ge=10,
         description="Groups between two fits, and how many of the latest each reads; before the first all is uniform.",
     )
-    explore: float = Field(
-        0.2, ge=0, le=1, description="Share of points drawn uniformly from the whole box, always."
-    )
+    explore: float = Field(0.2, ge=0, le=1, description="Share of points drawn uniformly from the box.")
     min_components: int = Field(2, ge=1, description="The fewest Gaussians that are tried.")
-    max_components: int = Field(
-        10, ge=1, description="The most that are tried; never more than fit_every / 5."
-    )
-    criterion: Criterion = Field(
-        "aic", description="How many Gaussians are kept: the number with the lowest of these."
-    )
+    max_components: int = Field(10, ge=1, description="The most that are tried, fit_every / 5 at most.")
+    criterion: Criterion = Field("aic", description="Its lowest value decides the number of Gaussians.")
     restarts: int = Field(1, ge=1, description="Starts of each fit, of which the likeliest result is kept.")
     warm_start: bool = Field(False, description="Every number of Gaussians begins where its last fit ended.")
 
@@ -224,7 +218,8 @@ class MixtureTeacher(Teacher):
         if self.mixture is None:
             return anywhere
         explored = self.rng.random(n) < self.config.explore
-        of = proportional(self.worth(self.mixture), n, self.rng)
+        worth = self.worth(self.mixture)
+        of = proportional(worth if worth.any() else np.ones_like(worth), n, self.rng)
         drawn = np.clip(self.mixture.draw(of, self.num_dims, self.rng), 0.0, 1.0)
         return np.where(explored[:, None], anywhere, drawn)
 

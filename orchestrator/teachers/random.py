@@ -18,14 +18,10 @@ SOURCE = "baseline"
 
 
 class Config(TeacherConfig):
-    """No options."""
-
     type: Literal["random"] = "random"
 
 
 class Random(Teacher):
-    """Uniform in the box."""
-
     def choose(self, n: int) -> Floats:
         return self.rng.random((n, self.num_dims))
 

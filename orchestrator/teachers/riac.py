@@ -43,16 +43,10 @@ class Config(TeacherConfig):
         ge=LEAST_GROUPS,
         description="Groups that a region remembers; a leaf with one more is cut in two.",
     )
-    cuts: int = Field(
-        50, ge=1, description="Random valid cuts (dimension, threshold) tried, of which the best is made."
-    )
-    least_width: float = Field(
-        1 / 15, gt=0, lt=0.5, description="A part is at least so wide, of the whole box's 1."
-    )
+    cuts: int = Field(50, ge=1, description="Random valid cuts (dimension, threshold) to choose from.")
+    least_width: float = Field(1 / 15, gt=0, lt=0.5, description="Least width of a part, of the box's 1.")
     explore: float = Field(0.2, ge=0, le=1, description="Share of points drawn uniformly from the whole box.")
-    around_worst: float = Field(
-        0.1, ge=0, le=1, description="Share of points drawn around the lowest-scoring task of a region."
-    )
+    around_worst: float = Field(0.1, ge=0, le=1, description="Share of points around a region's worst task.")
     spread: float = Field(
         0.1,
         gt=0,
@@ -84,8 +78,6 @@ class Region:
 
 
 class Riac(Teacher):
-    """RIAC."""
-
     def __init__(self, num_dims: int, rng: np.random.Generator, config: Config) -> None:
         super().__init__(num_dims, rng)
         self.config = config
@@ -96,7 +88,7 @@ class Riac(Teacher):
         config, d = self.config, self.num_dims
         regions = [region for region in self.regions if region.parts is None or not config.leaves_only]
         worth = np.array([region.progress for region in regions])
-        of = [regions[k] for k in proportional(worth, n, self.rng)]
+        of = [regions[k] for k in proportional(worth if worth.any() else np.ones_like(worth), n, self.rng)]
         low, high = np.array([r.low for r in of]).reshape(n, d), np.array([r.high for r in of]).reshape(n, d)
         mode, place = self.rng.random((n, 1)), self.rng.random((n, d))
         moved = self.rng.standard_normal((n, d))
@@ -150,20 +142,20 @@ class Riac(Teacher):
     def _cut(self, region: Region) -> None:
         """Cut a leaf where its parts differ most in ALP; one that cannot be cut forgets its oldest quarter."""
         size, num = self.config.region_size, self.config.cuts
-        low, high = self._room(region)
-        room = np.maximum(high - low, 0.0)
-        if not room.any():
+        low, high = self._valid_thresholds(region)
+        width = np.maximum(high - low, 0.0)
+        if not width.any():
             region.keep(region.points[size // 4 :], region.scores[size // 4 :])
             return
-        dims = proportional(room / (region.high - region.low), num, self.rng)
-        thresholds = high[dims] - self.rng.random(num) * room[dims]
+        dims = proportional(width / (region.high - region.low), num, self.rng)
+        thresholds = high[dims] - self.rng.random(num) * width[dims]
         cuts = list(zip(dims.tolist(), thresholds.tolist(), strict=True))
         best = max(cuts, key=lambda cut: _difference(region, *cut))
         region.parts = len(self.regions)
         self.regions += _parts(region, *best)
         region.keep(region.points[-size:], region.scores[-size:])
 
-    def _room(self, region: Region) -> tuple[Floats, Floats]:
+    def _valid_thresholds(self, region: Region) -> tuple[Floats, Floats]:
         """Lowest (exclusive) and highest threshold of each dimension that leave both parts large enough, [d] each."""
         least = math.ceil(self.config.region_size / LEAST_GROUPS)
         along = np.sort(region.points, axis=0)

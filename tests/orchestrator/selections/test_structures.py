@@ -22,7 +22,7 @@ def chi_square(counts, probabilities) -> float:
     return float((np.square(counts - expected) / expected).sum())
 
 
-def test_section_3_10_the_tree_agrees_with_dense_sums_after_a_hundred_thousand_updates() -> None:
+def test_the_tree_agrees_with_dense_sums_after_a_hundred_thousand_updates() -> None:
     chance, num = rng(), 777
     dense = chance.random(num)
     tree = SumTree(dense)
