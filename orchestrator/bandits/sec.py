@@ -62,7 +62,7 @@ class Config(BanditConfig):
     gate: Literal["none", "progress"] = Field(
         "none", description="progress: a reward counts only as far as the arm's pass rate moves."
     )
-    stale_after: int = Field(0, ge=0, description="Steps without a pick until an arm is overdue; 0: never.")
+    stale_after: int = Field(0, ge=0, description="Steps without a pick until an arm has 1 / K; 0: never.")
     warm_step: bool = Field(False, description="Step size of at least 1 / visits: the mean of first rewards.")
 
 

@@ -55,7 +55,7 @@ class Tscl(Bandit):
         self.is_online = config.slope == "online"
         self.start = config.start if config.start is not None else float(not self.is_online)
         self.keep(q=self.start)
-        self._forget()
+        self._clear()
 
     def preferences(self) -> Floats:
         steep = np.abs(self.q)
@@ -87,13 +87,13 @@ class Tscl(Bandit):
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         super().load_state(state)
-        self._forget()
+        self._clear()
         for k, arm in enumerate(self.arms):
             last = state["last_scores"][arm][-self.scores.shape[1] :]
             if last:
                 self.steps[k, -len(last) :], self.scores[k, -len(last) :] = np.transpose(last)
 
-    def _forget(self) -> None:
+    def _clear(self) -> None:
         self.keep_rows(1 if self.is_online else self.config.window, scores=np.nan, steps=np.nan)
 
 
