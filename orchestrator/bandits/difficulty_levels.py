@@ -51,7 +51,7 @@ class LevelBandit(Bandit):
         given = list(arms)
         super().__init__(given, rng, config.floor)
         self.config = config
-        self._by_option: Mapping[str, float] = config.levels
+        self._by_option = config.levels
         self._by_feature: dict[str, float] = {}
         self.keep(level=0.0)
         self.assign(self.level, {arm: place for place, arm in enumerate(given)} | self._by_option)

@@ -56,6 +56,8 @@ class AdaRft(Selection):
     """AdaRFT, with the tasks left in this epoch sorted by difficulty."""
 
     saved = ("target", "seed", "epoch")
+    _left: Positions
+    _left_difficulty: Floats
 
     def __init__(self, num_tasks: int, rng: np.random.Generator, config: Config, difficulty: Floats) -> None:
         super().__init__(num_tasks, rng)
@@ -115,8 +117,7 @@ class AdaRft(Selection):
         return chosen
 
     def _begin(self, left: Positions) -> None:
-        self._left: Positions = left
-        self._left_difficulty: Floats = self._difficulty[left]
+        self._left, self._left_difficulty = left, self._difficulty[left]
 
     def _sorted(self) -> Positions:
         """All tasks by difficulty, ties in an order of the epoch."""
