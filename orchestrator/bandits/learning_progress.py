@@ -106,8 +106,9 @@ class LearningProgress(PassRateAverages):
         return sigmoid_choice(lp, self.succeeded > 0)
 
     def observe(self, seen: StepFeedback) -> None:
-        given = self.config.baseline
-        base = np.array([min(given.get(self.arms[k], 0.0), HIGHEST_BASELINE) for k in seen.at.tolist()])
+        base, given = np.zeros(len(seen.at)), self.config.baseline
+        if given:
+            base[:] = [min(given.get(self.arms[k], 0.0), HIGHEST_BASELINE) for k in seen.at.tolist()]
         self.follow(replace(seen, score=np.maximum(0.0, seen.score - base) / (1 - base)))
         self.succeeded[seen.at[seen.score > 0]] = 1.0
 
