@@ -1,16 +1,16 @@
 """Discounted Beta Thompson sampling: an arm is picked as often as its success rate is plausibly the highest.
 
-    every step:  a_k <- g a_k + n_k r_k,  b_k <- g b_k + n_k (1 - r_k),  for all arms k   (n_k slots of mean reward r_k)
-    theta_k ~ Beta(1 + a_k, 1 + b_k);  the highest theta is picked, slot by slot
+    every step:  S_k <- gamma S_k + n_k r_k,  F_k <- gamma F_k + n_k (1 - r_k),  for all arms k  (n_k slots, mean r_k)
+    theta_k ~ Beta(1 + S_k, 1 + F_k);  the arm of the highest theta, slot by slot
 
-Source: arXiv 1707.09727; curricula reference, section 3.5. Discount 1 is stationary Thompson sampling, which does not
-notice a change for long: no rule for a policy that learns.
-Reward: in [0, 1], anything else is refused; made for 0/1, and a fraction counts as that share of a success. The
-posterior takes rewards for as noisy as coin flips: for mean |advantage| the Gaussian form (`thompson`) fits better.
-An arm never seen is uniform on [0, 1]; one that is not picked drifts back to that, so it is tried again. It forgets
-with weight g^s after s steps: half-life 6.6 steps at .9.
-The probability of every arm to have the highest theta is found by quadrature (`best_arm`, error below 2e-4), drawn from
-and recorded: the slots of a batch are independent, as fresh thetas for each of them are.
+Source: arXiv 1707.09727 (dTS); curricula reference, section 3.5. gamma = 1 is stationary Thompson sampling, which is
+slow to notice a change: no rule for a policy that learns.
+Reward: in [0, 1], others are refused; made for 0/1, a fraction is that share of a success. The posterior assumes noise
+as of coin flips: for mean |advantage| the Gaussian form (`thompson`) fits better.
+An arm never seen is uniform on [0, 1]; one not picked drifts back to that. Weight gamma^s after s steps: half-life 6.6
+steps at .9.
+P(theta_k is the highest) is computed by quadrature (`probability_of_best`, error below 2e-4), drawn from and recorded:
+the same as fresh thetas for every slot.
 """
 
 from __future__ import annotations
@@ -29,28 +29,22 @@ SOURCE = "arXiv 1707.09727"
 
 
 class Config(BanditConfig):
-    """Options of Beta Thompson sampling."""
-
     type: Literal["beta_thompson"] = "beta_thompson"
-    discount: float = Field(0.9, gt=0, le=1, description="Weight g of the past, per step; 1 never forgets.")
+    discount: float = Field(0.9, gt=0, le=1, description="gamma: weight of the past, per step; 1: no decay.")
 
 
 class BetaThompson(DiscountedMeans):
-    """The rule; see the module."""
-
     def __init__(self, arms: Iterable[str], rng: np.random.Generator, config: Config) -> None:
         super().__init__(arms, rng, config.discount, config.floor)
 
     def posterior(self) -> tuple[Floats, Floats]:
-        """Both parameters of every arm's Beta distribution, [K] each, at least 1."""
+        """Parameters of every arm's Beta distribution, [K] each, at least 1."""
         return 1 + self.total, 1 + np.maximum(self.weight - self.total, 0.0)
 
     def preferences(self) -> Floats:
-        """Probability of each arm to have the highest theta."""
         return best_of_betas(*self.posterior())
 
     def observe(self, seen: StepFeedback) -> None:
-        """Count successes and failures."""
         beyond = seen.reward[(seen.reward < 0) | (seen.reward > 1)]
         if beyond.size:
             raise ValueError(
@@ -60,5 +54,4 @@ class BetaThompson(DiscountedMeans):
 
 
 def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> BetaThompson:
-    """Make the bandit of a spec."""
     return BetaThompson(arms, rng, config)

@@ -1,13 +1,13 @@
 """Tasks no harder than the policy's competence, which grows with the root of time.
 
-    c = min(1, sqrt(u (1 - c0^2) + c0^2)), u = step / steps;  uniform over what is below the quantile c of difficulty
+    c(t) = min(1, sqrt(t (1 - c0^2) / T + c0^2)), T = `steps`;  uniform below the quantile c of difficulty
 
-Every level stands for an equal part of all tasks in the order of difficulty, spread evenly inside it: of L levels,
-number i holds the quantiles from i / L to (i + 1) / L, and weighs as much as of them lies below c. So the easiest level
-is open from the first step, and the next ones open gradually, faster at first.
+Each of L levels stands for an equal part of all tasks in the order of difficulty: level i holds the quantiles from
+i / L to (i + 1) / L, spread evenly, and weighs as much as of them lies below c. So the easiest level is open from the
+first step and the next ones open gradually, faster at first.
 
 Source: arXiv 1903.09848 (root form); c0 = .01 is not verified. Curricula reference, section 6.
-It goes by time alone: it learns nothing and forgets nothing, and a category above c is not picked (but by the floor).
+It goes by time alone and learns nothing; a category above c is not picked (but by the floor).
 """
 
 from __future__ import annotations
@@ -27,31 +27,21 @@ SOURCE = "arXiv 1903.09848"
 
 
 class Config(LevelScheduleConfig):
-    """Options of competence."""
-
     type: Literal["competence"] = "competence"
-    c0: float = Field(
-        0.01, gt=0, le=1, description="Competence at the first step, a quantile of difficulty (not verified)."
-    )
+    c0: float = Field(0.01, gt=0, le=1, description="c at the first step, a quantile (not verified).")
 
 
 class Competence(LevelScheduleBandit):
-    """A rising limit of difficulty; see the module."""
-
-    def __init__(self, arms: Iterable[str], rng: np.random.Generator, config: Config) -> None:
-        super().__init__(arms, rng, config)
-        self.config = config
+    config: Config
 
     def competence(self) -> float:
-        """c, the quantile of difficulty up to which tasks are allowed."""
+        """c(t), a quantile of difficulty."""
         c0 = self.config.c0**2
         return min(1.0, math.sqrt(self.progress * (1 - c0) + c0))
 
     def shares(self, num_rungs: int) -> Floats:
-        """Each rung's part below c."""
         return normalised(np.clip(self.competence() * num_rungs - np.arange(num_rungs), 0.0, 1.0))
 
 
 def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> Competence:
-    """Make the bandit of a spec."""
     return Competence(arms, rng, config)

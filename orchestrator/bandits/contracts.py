@@ -1,9 +1,7 @@
-"""What a bandit is: pick, learn, probabilities, and a state that survives JSON.
+"""The interface of a bandit over named arms: `pick`, `learn`, `probabilities`, and a state as JSON.
 
-A bandit chooses among named arms that change while the policy learns. The curriculum asks for picks, plays them,
-and gives one feedback a pick, possibly late or twice. Numpy and pydantic are all this package imports.
-
-Two clocks: a *step* is one call of `pick`, a *slot* one pick. Every option says which it counts in.
+The curriculum asks for picks, plays them and returns one feedback a pick, possibly late or twice. A *step* is one call
+of `pick`, a *slot* one pick; every option says which it counts in. This package imports numpy and pydantic alone.
 """
 
 from __future__ import annotations
@@ -11,8 +9,9 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +28,7 @@ class Pick:
     id: str  # unique in its bandit
     arm: str
     probability: float
-    step: int  # the bandit's own clock: how many times it had been asked before
+    step: int  # the bandit's clock: how many calls of `pick` came before
 
 
 @dataclass(frozen=True)
@@ -37,35 +36,35 @@ class Feedback:
     """What a pick earned."""
 
     pick: Pick
-    reward: float  # mean |advantage| of what the pick produced; ignored when nothing was observed
+    reward: float  # mean |advantage| of its groups; ignored where there are none
     num_groups: int = 1  # groups behind the reward: 1 in a stage, a stage's count for a scheduler, 0: none
-    score: float | None = None  # mean score of its episodes in [0, 1], for rules that watch progress
+    score: float | None = None  # mean score of its episodes in [0, 1], for rules of learning progress
 
 
 @dataclass(frozen=True)
 class StepFeedback:
-    """What a bandit learns from one step; arrays [S], an entry for each arm that was observed in it."""
+    """The feedback of one step by arm: arrays [S], an entry for each arm that was observed in it."""
 
-    step: int  # the step of the picks; older than an earlier one's when the feedback is late
+    step: int  # of the picks; late feedback has an older one than feedback before it
     at: NDArray[np.intp]  # positions in `Bandit.arms`, ascending
     reward: Floats  # mean over the arm's groups
     num_groups: Floats  # how many those are
-    score: Floats  # mean score of the arm's groups; NaN where none was told
+    score: Floats  # mean score of the arm's groups; NaN without any
     importance: Floats  # sum over the arm's picks of reward / probability
     num_picks: Floats  # picks behind all that; fewer than groups where a pick was played again
-    scatter: Floats  # sum over the arm's picks of groups x (score - the arm's)^2; 0 where none was told
+    scatter: Floats  # sum over the arm's picks of groups x (score - the arm's)^2; 0 without scores
 
 
 @dataclass(frozen=True)
 class ArmInfo:
-    """What is known of an arm before it was ever picked."""
+    """What is known of an arm before its first pick."""
 
-    size: int | None = None  # tasks it has; None: they never end
+    size: int | None = None  # number of tasks; None: endless
     features: Mapping[str, float] = field(default_factory=dict)  # numbers that describe it, by name
 
 
 class ChooserConfig(BaseModel):
-    """Options of whatever chooses; unknown keys are errors."""
+    """Base of the options of bandits, schedulers, selections and teachers; unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -73,9 +72,7 @@ class ChooserConfig(BaseModel):
 class BanditConfig(ChooserConfig):
     """What every bandit over categories takes."""
 
-    floor: float = Field(
-        0.0, ge=0, le=1, description="Total uniform mass F mixed in: P = (1 - F) P + F / K, K arms."
-    )
+    floor: float = Field(0.0, ge=0, le=1, description="Total uniform mass F: P = (1 - F) P + F / K, K arms.")
     signal: Signal = Field(
         "raw",
         description="What a group is worth: mean |advantage|, raw (centred on the group mean), leave_one_out, or "
@@ -92,30 +89,61 @@ class BanditConfig(ChooserConfig):
     )
 
 
-class Bandit(ABC):
-    """Chooses arms by probabilities that its history gives.
+class Stateful:
+    """A state as JSON: `rng`, and the attributes named in `saved`: plain data, arrays, or objects with a state."""
 
-    Calls: `pick` any number of times, each followed sooner or later by `learn` for its picks; feedback for an
-    unknown, retired or already learned pick is dropped. One thread. All randomness comes from `rng`. Arms are
-    kept in order of their names, so the order in which they were given matters only to rules that say so.
+    saved: ClassVar[tuple[str, ...]] = ()
+    rng: np.random.Generator
 
-    A rule keeps its numbers of the arms in arrays [K] made by `keep`, which follow the arms as they come and go and
-    into the state; what else it knows it adds to `state` and `load_state`.
+    def state(self) -> dict[str, Any]:
+        """Everything that a later choice depends on, as JSON."""
+        return {
+            "rng": self.rng.bit_generator.state,
+            **{name: plain(getattr(self, name)) for name in self.saved},
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state exactly."""
+        self.rng.bit_generator.state = state["rng"]
+        for name in self.saved:
+            now = getattr(self, name)
+            if hasattr(now, "load_state"):
+                now.load_state(state[name])
+            elif isinstance(now, np.ndarray):
+                loaded = np.array(state[name], now.dtype)
+                setattr(self, name, loaded if loaded.size else now[:0])
+            else:
+                setattr(self, name, deepcopy(state[name]))
+
+
+def plain(value: Any) -> Any:
+    """Plain data of an attribute, for JSON."""
+    if hasattr(value, "state"):
+        return value.state()
+    return value.tolist() if isinstance(value, np.ndarray) else deepcopy(value)
+
+
+class Bandit(Stateful, ABC):
+    """Chooses arms by probabilities that depend on the feedback so far.
+
+    `pick` may be called any number of times before `learn`; feedback for an unknown, retired or already learned pick is
+    dropped. One thread. All randomness comes from `rng`. Arms are sorted by name, so the order in which they were given
+    matters only to rules that say so. Numbers of the arms are arrays [K] made by `keep`: they follow the arms as these
+    are added and retired, and are part of the state.
     """
 
     def __init__(self, arms: Iterable[str], rng: np.random.Generator, floor: float = 0.0) -> None:
-        self.arms = sorted(arms)
-        self.rng = rng
-        self.floor = floor
+        self.rng, self.floor = rng, floor
         self.clock = 0
         self._starts: dict[str, float] = {}
-        self._picked = np.zeros(len(self.arms), np.int64)
+        self._row_starts: dict[str, float] = {}
         self._pending: dict[str, Pick] = {}
-        self._place = {arm: k for k, arm in enumerate(self.arms)}
+        self._set_arms(sorted(arms))
+        self._picked = np.zeros(len(self.arms), np.int64)
         if not self.arms or len(self._place) != len(self.arms):
             raise ValueError(f"a bandit needs arms with distinct names, not {self.arms}")
 
-    # What a rule implements
+    # Implemented by a rule
 
     @abstractmethod
     def preferences(self) -> Floats:
@@ -123,21 +151,19 @@ class Bandit(ABC):
 
     @abstractmethod
     def observe(self, seen: StepFeedback) -> None:
-        """Learn from one step."""
+        """Learn from the feedback of one step."""
 
     def values(self) -> dict[str, float | None]:
-        """Estimate each arm's reward; None where the bandit keeps no estimate."""
+        """Estimate of each arm's reward; None without one."""
         return dict.fromkeys(self.arms, None)
 
-    def introduce(self, about: Mapping[str, ArmInfo], num_steps: int | None = None) -> None:  # noqa: B027
-        """Hear, once and before the first pick, what is known of the arms and how many steps are planned."""
+    def introduce(self, about: Mapping[str, ArmInfo], num_steps: int | None = None) -> None:
+        """Receive what is known of the arms and how many steps are planned; once, before the first pick."""
 
     def draw(self, n: int) -> tuple[NDArray[np.intp], Floats]:
-        """Draw n arms: positions [n], and the probability with which each was drawn [n]; here independently."""
+        """Draw n arms, independently by default: positions [n], and the probability of each draw [n]."""
         probabilities = self._floored()
-        edges = np.cumsum(probabilities)
-        places = np.searchsorted(edges, self.rng.random(n) * edges[-1], side="right")
-        places = np.minimum(places, len(edges) - 1)
+        places = proportional(probabilities, n, self.rng)
         return places, probabilities[places]
 
     def keep(self, **starts: float) -> None:
@@ -146,7 +172,13 @@ class Bandit(ABC):
             self._starts[name] = start
             setattr(self, name, np.full(len(self.arms), start, np.float64))
 
-    # What everybody calls
+    def keep_rows(self, width: int, **starts: float) -> None:
+        """Keep several numbers of each arm: an attribute [K, width] for each name, which the rule itself saves."""
+        for name, start in starts.items():
+            self._row_starts[name] = start
+            setattr(self, name, np.full((len(self.arms), width), start, np.float64))
+
+    # Called by the curriculum
 
     @property
     def num_picks(self) -> dict[str, int]:
@@ -162,16 +194,16 @@ class Bandit(ABC):
         return self.enter(*self.draw(n))
 
     def witness(self, arms: Sequence[str], probabilities: Sequence[float]) -> list[Pick]:
-        """Take over a step that another bandit picked: nothing is drawn, all else is as in `pick`.
+        """Enter picks that another bandit drew, with the probabilities it drew them with; draws nothing.
 
-        The probabilities are those the other drew with. Told what these picks earned, this bandit knows what it would
-        know had it drawn them itself, as long as its `draw` notes nothing: a rule that notes picks does so in `enter`.
+        After `learn` for these picks the bandit is as if it had drawn them itself: a rule that records picks does so in
+        `enter`, never in `draw`.
         """
         places = np.array([self._place[arm] for arm in arms], np.intp)
         return self.enter(places, np.asarray(probabilities, np.float64))
 
     def enter(self, places: NDArray[np.intp], probabilities: Floats) -> list[Pick]:
-        """Note the picks of one step, which are now to be learned from."""
+        """Record the picks of one step."""
         clock, arms = self.clock, self.arms
         picks = [
             Pick(f"{clock}.{slot}", arms[k], probability, clock)
@@ -183,7 +215,7 @@ class Bandit(ABC):
         return picks
 
     def learn(self, feedback: Sequence[Feedback]) -> None:
-        """Take feedback in; idempotent by pick, late feedback allowed. A non-finite reward changes nothing."""
+        """Learn from feedback, once a pick, also late; raises ValueError at a non-finite reward and learns nothing."""
         for item in feedback:
             if item.num_groups and not math.isfinite(item.reward):
                 raise ValueError(
@@ -198,26 +230,21 @@ class Bandit(ABC):
             self.observe(self._seen(step, fresh[step]))
 
     def add(self, arm: str, about: ArmInfo | None = None) -> None:
-        """Add an arm while the run goes on."""
+        """Add an arm during the run."""
         if arm in self._place:
             raise ValueError(f"arm {arm!r} is there already")
-        self.arms = sorted([*self.arms, arm])
-        self._place = {name: k for k, name in enumerate(self.arms)}
-        at = self._place[arm]
-        self._picked = np.insert(self._picked, at, 0)
-        for name, start in self._starts.items():
-            setattr(self, name, np.insert(getattr(self, name), at, start))
+        self._set_arms(sorted([*self.arms, arm]))
+        for name, start in self._arrays().items():
+            setattr(self, name, np.insert(getattr(self, name), self._place[arm], start, axis=0))
 
     def retire(self, arm: str) -> None:
-        """Take an arm out; its late feedback will be dropped."""
+        """Remove an arm; its late feedback will be dropped."""
         if len(self.arms) == 1:
             raise ValueError(f"{arm!r} is the last arm and cannot be retired")
         at = self._place[arm]
-        self.arms.remove(arm)
-        self._place = {name: k for k, name in enumerate(self.arms)}
-        self._picked = np.delete(self._picked, at)
-        for name in self._starts:
-            setattr(self, name, np.delete(getattr(self, name), at))
+        self._set_arms([name for name in self.arms if name != arm])
+        for name in self._arrays():
+            setattr(self, name, np.delete(getattr(self, name), at, axis=0))
 
     def state(self) -> dict[str, Any]:
         """Everything that a later pick depends on, as JSON."""
@@ -226,18 +253,17 @@ class Bandit(ABC):
             "clock": self.clock,
             "num_picks": self.num_picks,
             "pending": [[p.id, p.arm, p.probability, p.step] for p in self._pending.values()],
-            "rng": self.rng.bit_generator.state,
             **{name: self.by_arm(getattr(self, name)) for name in self._starts},
+            **super().state(),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state as if nothing had happened."""
-        self.arms = list(state["arms"])
-        self._place = {name: k for k, name in enumerate(self.arms)}
+        """Continue from a state exactly."""
+        super().load_state(state)
+        self._set_arms(list(state["arms"]))
         self.clock = int(state["clock"])
         self._picked = np.array([state["num_picks"][arm] for arm in self.arms], np.int64)
         self._pending = {row[0]: Pick(*row) for row in state["pending"]}
-        self.rng.bit_generator.state = state["rng"]
         for name in self._starts:
             setattr(self, name, np.array([state[name][arm] for arm in self.arms], np.float64))
 
@@ -245,12 +271,26 @@ class Bandit(ABC):
         """Name the entries of an array [K]."""
         return dict(zip(self.arms, numbers.tolist(), strict=True))
 
+    def known(self, numbers: Floats) -> dict[str, float | None]:
+        """Name the entries of an array [K], NaN as None."""
+        return {arm: None if math.isnan(number) else number for arm, number in self.by_arm(numbers).items()}
+
+    def assign(self, numbers: Floats, values: Mapping[str, float]) -> None:
+        """Write values by arm into an array [K]; those of other arms are ignored."""
+        for arm in values.keys() & self._place:
+            numbers[self._place[arm]] = values[arm]
+
+    def _set_arms(self, arms: list[str]) -> None:
+        self.arms, self._place = arms, {arm: k for k, arm in enumerate(arms)}
+
+    def _arrays(self) -> dict[str, float]:
+        """Names of the arrays whose first axis is the arms, with what a new arm begins with."""
+        return {"_picked": 0, **self._starts, **self._row_starts}
+
     def _floored(self) -> Floats:
-        preferences = self.preferences()
-        return (1 - self.floor) * preferences + self.floor / len(self.arms)
+        return (1 - self.floor) * self.preferences() + self.floor / len(self.arms)
 
     def _seen(self, step: int, feedback: Sequence[Feedback]) -> StepFeedback:
-        """Gather the feedback of one step by arm."""
         num_arms, size = len(self.arms), len(feedback)
         place = np.fromiter((self._place[item.pick.arm] for item in feedback), np.intp, size)
         reward = np.fromiter((item.reward for item in feedback), np.float64, size)
@@ -265,10 +305,10 @@ class Bandit(ABC):
 
         num_groups = total(groups)
         at = np.flatnonzero(num_groups)
-        told = np.where(np.isnan(score), 0.0, groups)
+        scored = np.where(np.isnan(score), 0.0, groups)
         score = np.nan_to_num(score)
         with np.errstate(invalid="ignore"):
-            scores = total(told * score) / total(told)
+            scores = total(scored * score) / total(scored)
         return StepFeedback(
             step=step,
             at=at,
@@ -277,5 +317,12 @@ class Bandit(ABC):
             score=scores[at],
             importance=total(reward / chance)[at],
             num_picks=total(np.ones(size))[at],
-            scatter=total(told * (score - np.nan_to_num(scores)[place]) ** 2)[at],
+            scatter=total(scored * (score - np.nan_to_num(scores)[place]) ** 2)[at],
         )
+
+
+def proportional(weights: Floats, n: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Draw n positions [n] independently, with probability proportional to weights [K] >= 0."""
+    edges = np.cumsum(weights)
+    drawn: NDArray[np.intp] = np.searchsorted(edges, rng.random(n) * edges[-1], side="right")
+    return np.minimum(drawn, len(edges) - 1)

@@ -1,9 +1,9 @@
-"""Every level up to the current one, which rises in stages of equal length: a curriculum that keeps what it had.
+"""Every level up to the current one, which rises in stages of equal length: earlier levels stay in the mixture.
 
-    uniform over rungs 0 .. min(floor(u L), L - 1) of L, u = step / steps; then the floor
+    uniform over levels 0 .. min(floor(u L), L - 1) of L, u = t / `steps`; then the floor
 
-Source: baseline; curricula reference, section 6. It goes by time alone: it learns nothing and forgets nothing, and a
-category above the current level is not picked (but by the floor). `levels` says what orders categories.
+Source: baseline; curricula reference, section 6. It goes by time alone and learns nothing; a category above the current
+level is not picked (but by the floor). `levels` orders categories.
 """
 
 from __future__ import annotations
@@ -20,20 +20,14 @@ SOURCE = "baseline"
 
 
 class Config(LevelScheduleConfig):
-    """Options of the curriculum that keeps what it had."""
-
     type: Literal["cumulative"] = "cumulative"
 
 
 class Cumulative(LevelScheduleBandit):
-    """Levels up to the current one; see the module."""
-
     def shares(self, num_rungs: int) -> Floats:
-        """Equal shares up to the rung of the stage."""
         num_open = self.stage(num_rungs) + 1
         return np.where(np.arange(num_rungs) < num_open, 1 / num_open, 0.0)
 
 
 def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> Cumulative:
-    """Make the bandit of a spec."""
     return Cumulative(arms, rng, config)

@@ -1,8 +1,8 @@
-"""Levels of arms, and where on the way from the easiest to the hardest a run stands.
+"""Levels of arms, and schedules from the easiest to the hardest.
 
-The level of an arm is a number, higher is harder: what the option `levels` says of it, else its parameter `level`, else
-its place in the order in which the arms were given. Equal levels are one rung: L distinct levels are rungs 0 .. L - 1,
-whatever their distances, and the arms of a rung share what it gets.
+The level of an arm is a number, higher is harder: as the option `levels` says, else its parameter `level`, else its
+place in the order of the spec. Equal levels are one rung: L distinct levels are rungs 0 .. L - 1, whatever their
+distances, and the arms of a rung share its probability.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FEATURE = "level"
 
 
 class LevelConfig(BanditConfig):
-    """What rules over ordered categories take."""
+    """Options of rules over ordered categories."""
 
     levels: dict[str, float] = Field(
         default_factory=dict,
@@ -31,7 +31,7 @@ class LevelConfig(BanditConfig):
 
 
 class LevelScheduleConfig(LevelConfig):
-    """What rules that go by time take."""
+    """Options of rules that go by time."""
 
     steps: int | None = Field(
         None,
@@ -42,47 +42,43 @@ class LevelScheduleConfig(LevelConfig):
 
 
 class LevelBandit(Bandit):
-    """Knows the level of every arm (`level`, [K]). Arms that join have theirs, or come after the hardest."""
+    """Keeps the level of every arm, [K]; an added arm without one comes after the hardest."""
 
     level: Floats
+    config: Any  # of the rule
 
     def __init__(self, arms: Iterable[str], rng: np.random.Generator, config: LevelConfig) -> None:
         given = list(arms)
         super().__init__(given, rng, config.floor)
-        self._named: Mapping[str, float] = config.levels
-        self._told: dict[str, float] = {}
+        self.config = config
+        self._by_option = config.levels
+        self._by_feature: dict[str, float] = {}
         self.keep(level=0.0)
-        for place, arm in enumerate(given):
-            self.level[self._place[arm]] = place
-        self._override()
+        self.assign(self.level, {arm: place for place, arm in enumerate(given)} | self._by_option)
 
     def introduce(self, about: Mapping[str, ArmInfo], num_steps: int | None = None) -> None:
-        """Take the parameter `level` of the arms that have one; a mixture with places in an order is refused."""
-        self._told = {
+        """Take the parameter `level` of the arms; ValueError where some have a level and others none."""
+        self._by_feature = {
             arm: known.features[FEATURE] for arm, known in about.items() if FEATURE in known.features
         }
-        bare = [arm for arm in self.arms if arm not in self._named and arm not in self._told]
-        if self._told and bare:
+        bare = [arm for arm in self.arms if arm not in self._by_option and arm not in self._by_feature]
+        if self._by_feature and bare:
             raise ValueError(
-                f"{', '.join(bare)} has no level, while {', '.join(sorted(self._told))} has a parameter `level`; "
-                "name the level of each under `levels`"
+                f"{', '.join(bare)} has no level, while {', '.join(sorted(self._by_feature))} has a parameter "
+                "`level`; name the level of each under `levels`"
             )
-        for arm, level in self._told.items():
-            self._set(arm, level)
-        self._override()
+        self.assign(self.level, self._by_feature | self._by_option)
 
     def add(self, arm: str, about: ArmInfo | None = None) -> None:
-        """Add an arm at its level."""
         hardest = float(self.level.max())
         super().add(arm, about)
         features = {} if about is None else about.features
-        level = self._named.get(arm, features.get(FEATURE, self._told.get(arm, hardest + 1)))
-        self._set(arm, level)
+        level = features.get(FEATURE, self._by_feature.get(arm, hardest + 1))
+        self.assign(self.level, {arm: level} | self._by_option)
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state; what the options say of a level still holds."""
         super().load_state(state)
-        self._override()
+        self.assign(self.level, self._by_option)  # the spec's may have changed
 
     def rungs(self) -> tuple[Floats, NDArray[np.intp]]:
         """The distinct levels, [L], ascending, and each arm's rung, [K]."""
@@ -90,33 +86,24 @@ class LevelBandit(Bandit):
         return levels, rung
 
     def spread(self, shares: Floats, rung: NDArray[np.intp]) -> Floats:
-        """Give the share of every rung, [L], in equal parts to its arms, [K]."""
+        """Divide the share of every rung, [L], equally among its arms, [K]."""
         return np.asarray(shares[rung] / np.bincount(rung)[rung])
-
-    def _override(self) -> None:
-        for arm, level in self._named.items():
-            self._set(arm, level)
-
-    def _set(self, arm: str, level: float) -> None:
-        if arm in self._place:
-            self.level[self._place[arm]] = level
 
 
 class LevelScheduleBandit(LevelBandit):
-    """A rule of time and levels alone: a subclass gives every rung its share. It learns nothing."""
+    """A rule of time and levels alone: a subclass gives the share of every rung. It learns nothing."""
 
     def __init__(self, arms: Iterable[str], rng: np.random.Generator, config: LevelScheduleConfig) -> None:
         super().__init__(arms, rng, config)
-        self._steps = self._asked = config.steps
+        self._steps = self._by_spec = config.steps
 
     def introduce(self, about: Mapping[str, ArmInfo], num_steps: int | None = None) -> None:
-        """Hear how long the run will be; the option `steps` goes before it. What cannot be followed is refused here."""
+        """Take the length of the run unless `steps` is set; ValueError where the schedule cannot be followed."""
         super().introduce(about, num_steps)
-        self._steps = self._asked or num_steps
+        self._steps = self._by_spec or num_steps
         self.preferences()
 
     def preferences(self) -> Floats:
-        """Shares of the rungs at this step, spread over the arms."""
         _, rung = self.rungs()
         return self.spread(self.shares(int(rung.max()) + 1), rung)
 
@@ -138,9 +125,9 @@ class LevelScheduleBandit(LevelBandit):
 
     @property
     def progress(self) -> float:
-        """u: share of the schedule that has passed, 1 at its end and after."""
+        """u = t / `steps`, 1 after the end."""
         return min(1.0, self.clock / self.steps)
 
     def stage(self, num_stages: int) -> int:
-        """Say which of so many equal stages it is: floor(u L), and L - 1 after the end."""
+        """Number of the present stage of L equal ones: floor(u L), and L - 1 after the end."""
         return min(self.clock * num_stages // self.steps, num_stages - 1)

@@ -1,10 +1,10 @@
-"""Discounted means: what rules that forget at a constant rate know of their arms.
+"""Discounted means of the arms' rewards, for rules that forget at a constant rate.
 
-    every step:  N_k <- g N_k + n_k,  S_k <- g S_k + n_k r_k,  for all arms k
+    every step:  N_k <- gamma N_k + n_k,  S_k <- gamma S_k + n_k r_k,  for all arms k
 
-with n_k the groups that arm k had in the step (slots; for a scheduler a stage counts 1) and r_k their mean reward. The
-mean S / N of an arm that is not seen stays; its weight N, and with it the certainty, fades. Feedback that comes late is
-added with the age of its own step, so the order in which feedback arrives changes nothing. Curricula reference, 3.3.
+with n_k the arm's groups in the step (slots; 1 stage for a scheduler) and r_k their mean reward. Without observations
+the mean S / N stays and its weight N fades. Late feedback is discounted by the age of its own step, so the order of
+arrival changes nothing. Curricula reference, section 3.3.
 """
 
 from __future__ import annotations
@@ -20,11 +20,9 @@ UNSEEN = 1e-9  # a weight below it is no data
 
 
 class DiscountedMeans(Bandit):
-    """Keeps N (`weight`) and S (`total`) of every arm; a rule adds `preferences`.
+    """Keeps N (`weight`) and S (`total`) of every arm.
 
-    Args:
-        discount: g, per step; 1 never forgets.
-        by_slot: whether a step counts for as many observations as it had groups, or for one an arm.
+    `discount` is gamma, per step; `by_slot=False` counts an arm's step as one observation, however many groups it had.
     """
 
     weight: Floats
@@ -45,13 +43,12 @@ class DiscountedMeans(Bandit):
         self.keep(weight=0.0, total=0.0)
 
     def means(self) -> Floats:
-        """Discounted mean of every arm, [K]; NaN without data."""
+        """S / N of every arm, [K]; NaN without data."""
         means = np.full(len(self.arms), np.nan)
         np.divide(self.total, self.weight, out=means, where=self.weight >= UNSEEN)
         return means
 
     def observe(self, seen: StepFeedback) -> None:
-        """Discount everything for the steps since the last one learned from, then count what was seen."""
         elapsed = max(0, seen.step - self.now)
         self.now = max(self.now, seen.step)
         self.weight *= self.discount**elapsed
@@ -62,14 +59,11 @@ class DiscountedMeans(Bandit):
         self.total[seen.at] += count * seen.reward
 
     def values(self) -> dict[str, float | None]:
-        """Discounted mean of every arm."""
-        return {arm: None if np.isnan(m) else m for arm, m in self.by_arm(self.means()).items()}
+        return self.known(self.means())
 
     def state(self) -> dict[str, Any]:
-        """Add the clock of the discount; N and S are there already."""
         return {**super().state(), "now": self.now}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state; one of an earlier version had learned every step."""
-        super().load_state(state)
+        super().load_state(state)  # of 0.1 it has no `now`
         self.now = int(state.get("now", self.clock - 1))

@@ -1,16 +1,16 @@
 """Discounted UCB: the arm with the highest optimistic estimate, old steps counting ever less.
 
-    every step:  N_k <- g N_k + n_k,  S_k <- g S_k + n_k r_k,  for all arms k   (n_k slots of mean reward r_k)
-    index_k = S_k / N_k + width sqrt(xi ln n / N_k),  n = sum of N;  the highest index is picked
+    every step:  N_k <- gamma N_k + n_k,  S_k <- gamma S_k + n_k r_k,  for all arms k     (n_k slots of mean reward r_k)
+    index_k = S_k / N_k + c_k,  c_k = width sqrt(xi ln n / N_k),  n = sum of N;  the arm of the highest index
 
-Source: arXiv 0805.3415 (Garivier and Moulines), with width = 2 b for rewards of range b and xi > 1/2; curricula
-reference, section 3.3. Discount 1 is the stationary rule; with width 1 and xi 2 it is UCB1.
+Source: arXiv 0805.3415 (Garivier and Moulines, D-UCB), where width = 2 B for rewards in [0, B] and xi > 1/2; curricula
+reference, section 3.3. gamma = 1 is the stationary rule, with width 1 and xi 2 UCB1.
 Reward: in [0, 1]; width is in its units. The theory's constants explore far too much in practice: on a changing
-Bernoulli bandit width 2 costs 2357, .5 costs 697 (section 8.4). With the standardised signal width 2, xi .6 and
-discount .9 did well (8.2); the default is the same for the raw one, whose range is half as large.
-The slots of a batch are filled in turn with virtual counts (`index_rule`). An arm never seen comes first; one that is
-not picked keeps its mean while its bonus grows, and is unseen again once its N is below 1e-9. It forgets with weight
-g^s after s steps: half-life 6.6 steps at .9. The probability of the best index is 1 before the floor; ties are shared.
+Bernoulli bandit width 2 costs 2357, .5 costs 697 (section 8.4). With the standardised signal width 2, xi .6, gamma .9
+did well (8.2); the default width is half of it for the raw signal, of half the range.
+Slots of a batch are filled in turn with virtual counts (`index_rule`). An arm never seen comes first; one not picked
+keeps its mean while its bonus grows, and counts as unseen once N < 1e-9. Weight gamma^s after s steps: half-life 6.6
+steps at .9. The probability of the best index is 1 before the floor; ties are shared.
 """
 
 from __future__ import annotations
@@ -30,14 +30,12 @@ SOURCE = "arXiv 0805.3415"
 
 
 class Options(ChooserConfig):
-    """Options of the rule, wherever it is used."""
+    """Options of the rule alone, as `change_point` and schedulers use it."""
 
     type: Literal["discounted_ucb"] = "discounted_ucb"
-    discount: float = Field(0.9, gt=0, le=1, description="Weight g of the past, per step; 1 never forgets.")
-    width: float = Field(
-        1.0, gt=0, description="Of the confidence bonus, in units of the reward; 2 b in the paper."
-    )
-    xi: float = Field(0.6, gt=0, description="Exploration constant; the paper wants more than 1/2.")
+    discount: float = Field(0.9, gt=0, le=1, description="gamma: weight of the past, per step; 1: no decay.")
+    width: float = Field(1.0, gt=0, description="Of the bonus, in units of the reward; 2 B in the paper.")
+    xi: float = Field(0.6, gt=0, description="Exploration constant; more than 1/2 in the paper.")
 
 
 class Config(Options, BanditConfig):
@@ -45,7 +43,7 @@ class Config(Options, BanditConfig):
 
 
 class DiscountedUcb(DiscountedMeans, IndexRule):
-    """The rule; see the module. `by_slot`: whether N counts slots (default) or steps, as a scheduler's does."""
+    """Discounted UCB; N counts slots, or with `by_slot=False` steps, as for schedulers."""
 
     def __init__(
         self,
@@ -60,18 +58,14 @@ class DiscountedUcb(DiscountedMeans, IndexRule):
         self.options = options
 
     def counts(self) -> Floats:
-        """N of every arm, [K]."""
         return self.weight
 
     def bonus(self) -> float:
-        """width sqrt(xi ln n)."""
         return ucb_bonus(self.options.width, self.options.xi, self.weight)
 
     def forget(self, at: NDArray[np.intp]) -> None:
-        """Forget the data of these arms."""
         self.weight[at] = self.total[at] = 0.0
 
 
 def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> DiscountedUcb:
-    """Make the bandit of a spec."""
     return DiscountedUcb(arms, rng, config, config.floor)

@@ -1,11 +1,11 @@
 """From the easiest level to the hardest in stages of equal length: the hand-made curriculum.
 
-    rung min(floor(u L), L - 1) of L, u = step / steps; with `hardest_first` the other way round; then the floor
+    level min(floor(u L), L - 1) of L, u = t / `steps`; with `hardest_first` the other way round; then the floor
 
 The floor is the mix of "easy to hard + mix": P = (1 - F) stage + F uniform over all categories.
 
-Source: baseline; curricula reference, section 6. It goes by time alone: it learns nothing and forgets nothing, and a
-category is picked only in the stage of its level (and by the floor). `levels` says what orders categories.
+Source: baseline; curricula reference, section 6. It goes by time alone and learns nothing; a category is picked only in
+the stage of its level (and by the floor). `levels` orders categories.
 """
 
 from __future__ import annotations
@@ -23,27 +23,18 @@ SOURCE = "baseline"
 
 
 class Config(LevelScheduleConfig):
-    """Options of the hand-made curriculum."""
-
     type: Literal["easy_to_hard"] = "easy_to_hard"
     hardest_first: bool = Field(False, description="Begin with the hardest level and end with the easiest.")
 
 
 class EasyToHard(LevelScheduleBandit):
-    """One level at a time; see the module."""
-
-    def __init__(self, arms: Iterable[str], rng: np.random.Generator, config: Config) -> None:
-        super().__init__(arms, rng, config)
-        self.config = config
+    config: Config
 
     def shares(self, num_rungs: int) -> Floats:
-        """All to the rung of the stage."""
-        rung = self.stage(num_rungs)
-        shares = np.zeros(num_rungs)
-        shares[num_rungs - 1 - rung if self.config.hardest_first else rung] = 1.0
-        return shares
+        stage = self.stage(num_rungs)
+        rung = num_rungs - 1 - stage if self.config.hardest_first else stage
+        return np.where(np.arange(num_rungs) == rung, 1.0, 0.0)
 
 
 def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> EasyToHard:
-    """Make the bandit of a spec."""
     return EasyToHard(arms, rng, config)

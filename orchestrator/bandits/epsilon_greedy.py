@@ -1,13 +1,13 @@
 """Epsilon-greedy with recency: mostly the arm of the highest estimate, else any.
 
-    P = (1 - epsilon) [k is best] / (arms that tie for it) + epsilon / K
-    Q[k] <- (1 - a) Q[k] + a r[k] for every arm seen in the step
+    P = (1 - epsilon) [k = argmax Q] / (arms that tie for it) + epsilon / K
+    Q_k <- Q_k + alpha (r_k - Q_k) for every arm seen in the step
 
 Source: Sutton and Barto, Reinforcement Learning, chapter 2 (constant step size); curricula reference, section 3.2.
-Reward: any number; the step averages an arm's groups before its one update.
-An arm that was not picked keeps its Q. An arm never seen has Q = `start`; with a start above all rewards every arm is
-tried before any is preferred. It forgets with weight (1 - a)^n after n steps in which the arm was seen: half-life
-ln .5 / ln(1 - a) such steps, 1 at .5 and 6.6 at .1.
+Reward: any number; an arm's groups of a step are averaged before its one update.
+An arm not picked keeps its Q. An arm never seen has Q = `start`; with a start above all rewards every arm is tried
+before any is preferred. Weight (1 - alpha)^n after n steps in which the arm was seen: half-life ln .5 / ln(1 - alpha)
+such steps, 1 at .5 and 6.6 at .1.
 All slots of a batch share one best arm: hence an epsilon of .6, where one slot a step would want .1 (section 8.2, 8.4).
 """
 
@@ -26,19 +26,13 @@ SOURCE = "baseline"
 
 
 class Config(BanditConfig):
-    """Options of epsilon-greedy."""
-
     type: Literal["epsilon_greedy"] = "epsilon_greedy"
-    learning_rate: float = Field(0.5, gt=0, le=1, description="Step size a of the estimate, per step.")
-    epsilon: float = Field(
-        0.6, ge=0, le=1, description="Share of the slots that go to any arm, the best included."
-    )
+    learning_rate: float = Field(0.5, gt=0, le=1, description="Step size alpha of the estimate, per step.")
+    epsilon: float = Field(0.6, ge=0, le=1, description="Share of slots for any arm, the best included.")
     start: float = Field(1.0, description="Q of an arm that was never seen.")
 
 
 class EpsilonGreedy(Bandit):
-    """The rule; see the module."""
-
     q: Floats
 
     def __init__(self, arms: Iterable[str], rng: np.random.Generator, config: Config) -> None:
@@ -47,22 +41,17 @@ class EpsilonGreedy(Bandit):
         self.keep(q=config.start)
 
     def preferences(self) -> Floats:
-        """Best arms share 1 - epsilon, all share epsilon."""
         epsilon = self.config.epsilon
         best = normalised((self.q == self.q.max()).astype(np.float64))
-        mixed: Floats = (1 - epsilon) * best + epsilon / len(self.arms)
-        return mixed
+        return np.asarray((1 - epsilon) * best + epsilon / len(self.arms))
 
     def observe(self, seen: StepFeedback) -> None:
-        """Move Q toward the step's rewards."""
-        a = self.config.learning_rate
-        self.q[seen.at] = (1 - a) * self.q[seen.at] + a * seen.reward
+        alpha = self.config.learning_rate
+        self.q[seen.at] = (1 - alpha) * self.q[seen.at] + alpha * seen.reward
 
     def values(self) -> dict[str, float | None]:
-        """Q of every arm."""
         return {**self.by_arm(self.q)}
 
 
 def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> EpsilonGreedy:
-    """Make the bandit of a spec."""
     return EpsilonGreedy(arms, rng, config)

@@ -1,7 +1,7 @@
 """Constant weights: the fixed mixture that most training systems use.
 
-Source: the fixed mixtures of prime-rl, NeMo-RL and tinker-cookbook. It learns nothing; an arm without a weight
-(or added later) has weight 1 unless `others` says otherwise.
+Source: the fixed mixtures of prime-rl, NeMo-RL and tinker-cookbook. It learns nothing; an arm without a weight (or
+added later) has the weight `others`.
 """
 
 from __future__ import annotations
@@ -19,18 +19,12 @@ SOURCE = "baseline"
 
 
 class Config(BanditConfig):
-    """Options of the fixed mixture."""
-
     type: Literal["fixed"] = "fixed"
-    weights: dict[str, float] = Field(
-        default_factory=dict, description="Weight of each arm, at least 0; they need not sum to 1."
-    )
+    weights: dict[str, float] = Field(default_factory=dict, description="Weight of each arm, at least 0.")
     others: float = Field(1.0, ge=0, description="Weight of an arm that `weights` does not name.")
 
 
 class Fixed(Bandit):
-    """P proportional to the weights."""
-
     def __init__(self, arms: Iterable[str], rng: np.random.Generator, config: Config) -> None:
         super().__init__(arms, rng, config.floor)
         self.config = config
@@ -42,7 +36,6 @@ class Fixed(Bandit):
         return np.array([self.config.weights.get(arm, self.config.others) for arm in self.arms])
 
     def preferences(self) -> Floats:
-        """Weights, normalised."""
         return normalised(self._weights())
 
     def observe(self, seen: StepFeedback) -> None:
@@ -50,5 +43,4 @@ class Fixed(Bandit):
 
 
 def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> Fixed:
-    """Make the bandit of a spec."""
     return Fixed(arms, rng, config)

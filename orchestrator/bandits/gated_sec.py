@@ -5,22 +5,22 @@ For h in `horizons`, with n the groups that the arm had in the step, N all of th
     fast <- fast + a (s - fast)       a = max(1 - exp(-n / h), n / N)
     slow <- slow + b (fast - slow)    b = max(1 - exp(-n / 2h), n / N)
     z_h   = |fast - slow| / sqrt(v c)     v: variance of one group's score, c: of fast - slow in units of v
-    Q    <- (1 - lr) Q + lr r min(1, (max_h z_h / sure)^2)          then everything as in SEC
+    Q    <- (1 - alpha) Q + alpha r min(1, (max_h z_h / sure)^2)          then everything as in SEC
 
 A category of pure noise has the largest mean |advantage| there is and teaches nothing: every sharp rule falls for it
-(curricula reference, section 8.3). But its pass rate stays where it is, while that of a category being learned moves.
+(curricula reference, section 8.3). But its pass rate does not move, while that of a category being learned does.
 Where nothing moves both averages are sums of independent scores with known weights, so c follows exactly from how many
 groups each step had: 1 / N while both are plain means, 1 / 3h in the end, more than either in between. v is the mean
 squared distance of groups from `fast` as it stood before them, less what `fast` itself scatters. So z_h has mean square
 1 at every count, there is no unit of pass rate or of time to tune, and two horizons see fast and slow learning (the
-larger of two has mean square 1.6 in the end, for 50 and 300; `sure` was chosen with that). The clock counts groups: the
-averages are equally sure of themselves however often an arm is picked.
+larger of two has mean square 1.6 in the end, for 50 and 300; `sure` was chosen with that). The clock counts groups, so
+the averages are equally certain however often an arm is picked.
 
 Source: SEC is arXiv 2505.14970; the gate is Evergreen's own, after the learning progress of arXiv 2106.14876. How its
-numbers were chosen, and against what it holds, is told in docs/results/bandits.md.
-Reward: any number; scores in [0, 1] are needed: a reward whose group brings none is not gated.
-An arm never seen has Q = `start`; its gate is open for its first `grace` groups, and until a second step brings
-something to compare. One that was not picked keeps everything. It forgets as SEC does.
+numbers were chosen, and against what it holds: docs/results/bandits.md.
+Reward: any number; scores in [0, 1] are needed: a reward whose group has none is not gated.
+An arm never seen has Q = `start`; its gate is open for its first `grace` groups, and until there are two steps to
+compare. One not picked keeps everything. It forgets as SEC does.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from orchestrator.bandits.contracts import Floats, StepFeedback
 SOURCE = "arXiv 2505.14970, arXiv 2106.14876"
 
 VARIANCE_HORIZON = 300.0  # groups; time constant of the measured variance of one group's score
-NEGLIGIBLE = 1e-12  # variance below which scores are all the same: then any movement is beyond doubt
+NEGLIGIBLE = 1e-12  # variance of scores that are all the same: then any movement is beyond doubt
 
 # Of each horizon: the fast average, its lead over the slow one; what both would have as variances, and as covariance,
 # where nothing moves, in units of the variance of one group's score.
@@ -46,10 +46,8 @@ TRAIL = ("fast", "lead", "fast_var", "lead_var", "shared_var")
 
 
 class Config(sec.Config):
-    """Options of SEC, and of the gate."""
-
     type: Literal["gated_sec"] = "gated_sec"  # type: ignore[assignment]
-    floor: float = Field(0.1, ge=0, le=1, description="Total uniform mass F mixed in: P = (1 - F) P + F / K.")
+    floor: float = Field(0.1, ge=0, le=1, description="Total uniform mass F: P = (1 - F) P + F / K.")
     gate: Literal["significance"] = Field(  # type: ignore[assignment]
         "significance", description="What this bandit is SEC with; the other gate is an option of `sec`."
     )
@@ -59,15 +57,11 @@ class Config(sec.Config):
         description="Over how many groups of an arm its pass rate is averaged: a short time to see fast learning, a "
         "long one for slow learning.",
     )
-    sure: float = Field(
-        2.0, gt=0, description="Standard deviations of movement from which a reward counts in full."
-    )
+    sure: float = Field(2.0, gt=0, description="z from which a reward counts in full.")
     grace: float = Field(100.0, ge=0, description="Groups of an arm during which its gate is open.")
 
 
 class GatedSec(sec.Sec):
-    """SEC behind the gate; see the module."""
-
     config: Config
     num_scored: Floats  # groups with a score
     squares: Floats  # sum of their squared distances, older ones fading
@@ -76,8 +70,8 @@ class GatedSec(sec.Sec):
     def __init__(self, arms: Iterable[str], rng: np.random.Generator, config: Config) -> None:
         super().__init__(arms, rng, config)
         trails = [f"{name}_{h:g}" for h in config.horizons for name in TRAIL]
-        self._watched = dict.fromkeys(["num_scored", "squares", "freedom", *trails], 0.0)
-        self.keep(**self._watched)
+        self._measured = dict.fromkeys(["num_scored", "squares", "freedom", *trails], 0.0)
+        self.keep(**self._measured)
 
     def gate(self) -> Floats:
         """Share of each arm's reward that counts, [K] in [0, 1]."""
@@ -89,7 +83,7 @@ class GatedSec(sec.Sec):
         return np.asarray(np.max([self.z(h) for h in self.config.horizons], axis=0))
 
     def z(self, h: float) -> Floats:
-        """How far each arm's pass rate has moved, [K], in standard deviations of standing still."""
+        """z_h of every arm, [K]."""
         _, lead, _, lead_var, _ = self._trail(h)
         deviation = np.sqrt(np.maximum(self.variance(), NEGLIGIBLE) * lead_var)
         far = np.full(len(lead), np.inf)
@@ -97,23 +91,23 @@ class GatedSec(sec.Sec):
         return far
 
     def variance(self) -> Floats:
-        """Variance of one group's score of each arm, [K], as measured; 0 before there is anything to measure."""
+        """v of each arm, [K], as measured; 0 without data."""
         return np.divide(self.squares, self.freedom, out=np.zeros(len(self.arms)), where=self.freedom > 0)
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Continue from a state; one without all of the gate's numbers (other horizons) begins the gate anew."""
-        if not self._watched.keys() <= state.keys():
-            state = {name: value for name, value in state.items() if name not in self._watched}
+        if not self._measured.keys() <= state.keys():
+            state = {name: value for name, value in state.items() if name not in self._measured}
         super().load_state(state)
 
     def _counted(self, seen: StepFeedback) -> Floats:
-        told = ~np.isnan(seen.score)
-        at, n = seen.at[told], seen.num_groups[told]
-        self._measure(at, n, seen.score[told], seen.num_picks[told], seen.scatter[told])
+        scored = ~np.isnan(seen.score)
+        at, n, score = seen.at[scored], seen.num_groups[scored], seen.score[scored]
+        self._measure(at, n, score, seen.num_picks[scored], seen.scatter[scored])
         self.num_scored[at] += n
         for h in self.config.horizons:
-            self._follow(h, at, n, seen.score[told])
-        return seen.reward * np.where(told, self.gate()[seen.at], 1.0)
+            self._follow(h, at, n, score)
+        return seen.reward * np.where(scored, self.gate()[seen.at], 1.0)
 
     def _measure(
         self, at: NDArray[np.intp], n: Floats, score: Floats, num_picks: Floats, scatter: Floats
@@ -140,7 +134,7 @@ class GatedSec(sec.Sec):
         fast_var[at] = (1 - a) ** 2 * old_fast + brought
 
     def _rate(self, h: float, at: NDArray[np.intp], n: Floats) -> Floats:
-        """Share of the new in an average: a plain mean at first, with the time constant h later."""
+        """a, or b for 2h: of a plain mean at first, with the time constant h later."""
         return np.maximum(-np.expm1(-n / h), n / self.num_scored[at])
 
     def _trail(self, h: float) -> list[Floats]:
@@ -149,5 +143,4 @@ class GatedSec(sec.Sec):
 
 
 def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> GatedSec:
-    """Make the bandit of a spec."""
     return GatedSec(arms, rng, config)

@@ -1,13 +1,12 @@
-"""What index rules share: the arm with the highest optimistic estimate, and a batch that is filled slot by slot.
+"""Index rules: the arm with the highest optimistic estimate, and a batch that is filled slot by slot.
 
     index_k = mean_k + scale / sqrt(N_k)
 
-A plain argmax would give all slots of a batch to one arm. So slots are filled one after the other with virtual counts:
-an arm that was given a slot has its N raised by 1 and keeps its mean, so that only its bonus shrinks; everything else
-stands still until the batch is learned from. An arm without data comes before all others and, once it was given a slot,
-has the pooled mean of all arms (an optimistic constant would let it swallow the batch). Ties are shared uniformly at
-random; with a floor f a slot is uniform with probability f. A slot's recorded probability is the one it was drawn with
-given the slots before it. Curricula reference, section 3.0.
+A plain argmax would give all slots of a batch to one arm. So slots are filled in turn with virtual counts: an arm that
+gets a slot has its N raised by 1 and keeps its mean, so only its bonus shrinks; all else waits for `learn`. An arm
+without data comes before all others and, with its first slot, has the pooled mean of all arms (an optimistic constant
+would let it take the whole batch). Ties are shared uniformly at random; with floor f a slot is uniform with probability
+f. The recorded probability of a slot is conditional on the slots before it. Curricula reference, section 3.0.
 """
 
 from __future__ import annotations
@@ -26,19 +25,19 @@ from orchestrator.bandits.softmax import normalised
 
 
 class Board(Protocol):
-    """The indices of the arms while a batch is filled."""
+    """Indices of the arms while a batch is filled."""
 
     def best(self) -> Sequence[int]:
-        """Tell which arms share the highest index."""
+        """Arms that share the highest index."""
 
     def give(self, arm: int) -> None:
-        """Note that an arm was given a slot."""
+        """Count a slot for an arm."""
 
 
 def fill(
     board: Board, n: int, num_arms: int, floor: float, rng: np.random.Generator
 ) -> tuple[NDArray[np.intp], Floats]:
-    """Fill n slots in turn, with one random number each: arms [n], and the probability of each draw [n]."""
+    """Fill n slots in turn, one random number each: arms [n], and the probability of each draw [n]."""
     places, chances = np.empty(n, np.intp), np.empty(n)
     for slot, u in enumerate(rng.random(n).tolist()):
         best = board.best()
@@ -54,10 +53,9 @@ def fill(
 
 
 class Buckets:
-    """A board on which an arm's index depends on its own count alone: a heap of the different indices.
+    """A board for indices that depend on the arm's own count alone: a heap of the different indices.
 
-    Only arms that may win one of the n slots are on it: an index never grows while a batch is filled, so the n that
-    were highest at the start, and those level with them, are enough.
+    An index never grows while a batch is filled, so it holds only the n arms that are highest at the start, with ties.
     """
 
     def __init__(self, mean: Floats, count: Floats, scale: float, n: int) -> None:
@@ -76,16 +74,21 @@ class Buckets:
         heapify(self._heap)
 
     def best(self) -> list[int]:
-        """Tell which arms share the highest index."""
         while -self._heap[0] not in self._arms:
             heappop(self._heap)
         return self._arms[-self._heap[0]]
 
     def give(self, arm: int) -> None:
-        """Raise an arm's count by 1; one that cannot win any more is not on the board."""
         if arm not in self._index:
-            return
-        self._take(arm)
+            return  # drawn by the floor, it cannot be the best
+        value = self._index[arm]
+        bucket = self._arms[value]
+        last = bucket.pop()
+        if last != arm:  # the last one takes its place
+            bucket[self._at[arm]] = last
+            self._at[last] = self._at[arm]
+        if not bucket:
+            del self._arms[value]
         self._count[arm] += 1
         value = self._mean[arm] + self._scale / math.sqrt(self._count[arm])
         if value not in self._arms:
@@ -97,17 +100,6 @@ class Buckets:
         self._index[arm], self._at[arm] = value, len(bucket)
         bucket.append(arm)
 
-    def _take(self, arm: int) -> None:
-        """Remove an arm from its bucket, moving the last one to its place."""
-        value = self._index[arm]
-        bucket = self._arms[value]
-        last = bucket.pop()
-        if last != arm:
-            bucket[self._at[arm]] = last
-            self._at[last] = self._at[arm]
-        if not bucket:
-            del self._arms[value]
-
 
 def indices(mean: Floats, count: Floats, scale: float) -> Floats:
     """mean + scale / sqrt(count), [K]; infinite where the mean is NaN (no data)."""
@@ -117,7 +109,7 @@ def indices(mean: Floats, count: Floats, scale: float) -> Floats:
 
 
 def pooled(mean: Floats, count: Floats) -> Floats:
-    """The means [K], with that of all observations together where there are none; 0 where there are none at all."""
+    """Means [K], where NaN the mean of all observations; 0 without any observation."""
     seen = ~np.isnan(mean)
     if seen.all():
         return mean
@@ -126,7 +118,7 @@ def pooled(mean: Floats, count: Floats) -> Floats:
 
 
 class IndexRule(Bandit):
-    """A bandit that picks the highest index; a rule says what it knows: means, counts and the scale of the bonus."""
+    """Picks the highest index; a rule gives means, counts and the scale of the bonus."""
 
     @abstractmethod
     def means(self) -> Floats:
@@ -134,35 +126,33 @@ class IndexRule(Bandit):
 
     @abstractmethod
     def counts(self) -> Floats:
-        """N of every arm, [K]: how many observations its mean stands for; 0 without data."""
+        """N of every arm, [K]: observations behind its mean; 0 without data."""
 
     @abstractmethod
     def bonus(self) -> float:
-        """The scale of the bonus: that of an arm with N = 1."""
+        """Scale of the bonus: the bonus of an arm with N = 1."""
 
     @abstractmethod
     def forget(self, at: NDArray[np.intp]) -> None:
-        """Forget all that was learned of the arms at these positions."""
+        """Drop the data of the arms at these positions."""
 
     def index(self) -> Floats:
         """Index of every arm, [K]; infinite without data."""
         return indices(self.means(), self.counts(), self.bonus())
 
     def preferences(self) -> Floats:
-        """One for the highest index, shared equally by those level with it: true of the first slot of a batch."""
+        """1 for the highest index, ties sharing it: the probabilities of the first slot of a batch."""
         index = self.index()
         return normalised((index == index.max()).astype(np.float64))
 
     def draw(self, n: int) -> tuple[NDArray[np.intp], Floats]:
-        """Fill n slots one after the other, with virtual counts."""
         board = Buckets(self.means(), self.counts(), self.bonus(), n)
         return fill(board, n, len(self.arms), self.floor, self.rng)
 
     def values(self) -> dict[str, float | None]:
-        """Mean reward of every arm; None without data."""
-        return {arm: None if math.isnan(mean) else mean for arm, mean in self.by_arm(self.means()).items()}
+        return self.known(self.means())
 
 
 def ucb_bonus(width: float, xi: float, count: Floats) -> float:
-    """width sqrt(xi ln n) with n the sum of the counts [K]; ln n is at least 1, so that few counts do no harm."""
+    """width sqrt(xi ln n), n the sum of the counts [K]; ln n is at least 1, for the first few counts."""
     return width * math.sqrt(xi * math.log(max(float(count.sum()), math.e)))

@@ -3,22 +3,21 @@
 Let h be the highest level reached, the easiest at first. P is uniform over the `window` levels up to h. Only groups of
 level h count; accuracy is their mean score.
 
-    rlve            window 4. Once 8 groups have come together: h rises if accuracy >= .9; the count begins anew either
-                    way. It never falls.
+    rlve            window 4. After 8 groups: h rises if accuracy >= .9; the count begins anew either way. No fall.
     reasoning_gym   window 1. Of the last 20 groups: h rises if accuracy > .7, falls if it is < .1, and on a change the
                     count begins anew.
 
 Source: arXiv 2511.07317 (RLVE) and the trainer of reasoning_gym, with the defaults of their published code; there the
 20 are single samples, here groups, which have one score each.
-Scores in [0, 1] are needed: a group without one teaches nothing; rewards are not looked at. A level above h is never
-picked (but by the floor), and one that was not picked is not judged. Nothing is forgotten but as told above. `levels`
-says what orders categories; one that joins takes its place, and where the level h is retired the next lower one is h.
+Scores in [0, 1] are needed: a group without one teaches nothing; rewards are not used. A level above h is not picked
+(but by the floor). `levels` orders categories; an added one takes its place, and where the level h is retired the next
+lower one is h.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
@@ -49,36 +48,28 @@ class Config(LevelConfig):
         description="Groups of the highest level to judge by: 8 (rlve), the last 20 (reasoning_gym).",
     )
     climb: float | None = Field(
-        None, ge=0, le=1, description="Accuracy to climb at: from .9 (rlve), above .7 (reasoning_gym)."
+        None, ge=0, le=1, description="Accuracy to climb: .9 (rlve), .7 (reasoning_gym)."
     )
-    fall: float = Field(
-        0.1, ge=0, le=1, description="Accuracy below which reasoning_gym's rule falls a level."
-    )
-
-    @property
-    def filled(self) -> tuple[int, int, float]:
-        """Window, groups and climb: as given, or the rule's own."""
-        window, groups, climb = OWN[self.rule]
-        return (self.window or window, self.groups or groups, climb if self.climb is None else self.climb)
+    fall: float = Field(0.1, ge=0, le=1, description="reasoning_gym: accuracy below which h falls a level.")
 
 
 class Ladder(LevelBandit):
-    """One climb; see the module."""
+    config: Config
+    saved = ("highest", "counted")
 
     def __init__(self, arms: Iterable[str], rng: np.random.Generator, config: Config) -> None:
         super().__init__(arms, rng, config)
-        self.config = config
-        self.window, self.groups, self.climb = config.filled
+        window, groups, climb = OWN[config.rule]
+        self.window, self.groups = config.window or window, config.groups or groups
+        self.climb = climb if config.climb is None else config.climb
         self.highest = float(self.level.min())  # h, as a level
         self.counted: list[list[float]] = []  # groups at h, oldest first: [mean score, how many]
 
     def introduce(self, about: Mapping[str, ArmInfo], num_steps: int | None = None) -> None:
-        """Take in the arms' levels and stand on the easiest."""
         super().introduce(about, num_steps)
         self.highest = float(self.level.min())
 
     def preferences(self) -> Floats:
-        """Equal shares for the levels of the window, spread over their arms."""
         levels, rung = self.rungs()
         top = self._top(levels)
         open_rungs = slice(max(0, top - self.window + 1), top + 1)
@@ -87,7 +78,6 @@ class Ladder(LevelBandit):
         return self.spread(normalised(shares), rung)
 
     def observe(self, seen: StepFeedback) -> None:
-        """Count the scored groups of the highest level, and judge once there are enough."""
         levels, rung = self.rungs()
         top = self._top(levels)
         counts = (rung[seen.at] == top) & ~np.isnan(seen.score)
@@ -98,23 +88,16 @@ class Ladder(LevelBandit):
         if sum(num for _, num in self.counted) >= self.groups:
             self._judge(levels, top)
 
-    def state(self) -> dict[str, Any]:
-        """Add where it stands and what it counted."""
-        return {**super().state(), "highest": self.highest, "counted": [list(pair) for pair in self.counted]}
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state."""
-        super().load_state(state)
-        self.highest = float(state["highest"])
-        self.counted = [list(pair) for pair in state["counted"]]
-
     def _judge(self, levels: Floats, top: int) -> None:
-        """Climb, fall or stay, by the accuracy of what was counted."""
+        """Climb, fall or stay, by the accuracy."""
         if self.config.rule == "rlve":
             step = int(self._accuracy() > self.climb - ROUNDING)
             self.counted.clear()
         else:
-            self._keep_the_last()
+            excess = sum(num for _, num in self.counted) - self.groups
+            while excess >= self.counted[0][1]:
+                excess -= self.counted.pop(0)[1]
+            self.counted[0][1] -= excess
             accuracy = self._accuracy()
             step = int(accuracy > self.climb + ROUNDING) - int(accuracy < self.config.fall - ROUNDING)
             if step:
@@ -125,18 +108,10 @@ class Ladder(LevelBandit):
         scores, nums = zip(*self.counted, strict=True)
         return float(np.average(scores, weights=nums))
 
-    def _keep_the_last(self) -> None:
-        """Forget the oldest groups beyond those to judge by."""
-        excess = sum(num for _, num in self.counted) - self.groups
-        while excess >= self.counted[0][1]:
-            excess -= self.counted.pop(0)[1]
-        self.counted[0][1] -= excess
-
     def _top(self, levels: Floats) -> int:
-        """Rung of h; where its level is gone, the next lower one."""
+        """Rung of h, or of the next lower level where h was retired."""
         return max(0, int(np.searchsorted(levels, self.highest, side="right")) - 1)
 
 
 def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> Ladder:
-    """Make the bandit of a spec."""
     return Ladder(arms, rng, config)

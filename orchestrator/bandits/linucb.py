@@ -1,17 +1,18 @@
 """Discounted LinUCB: an arm is judged by its features, so that what one arm shows counts for those like it.
 
-    every step:  A <- g A + (1 - g) lambda I + sum of n_k x_k x_k',  b <- g b + sum of n_k r_k x_k   (n_k slots)
-    theta = A^-1 b;  index_k = theta' x_k + alpha sqrt(x_k' A^-1 x_k);  the highest index is picked
+    every step:  A <- gamma A + (1 - gamma) lambda I + sum of n_k x_k x_k',  b <- gamma b + sum of n_k r_k x_k
+    theta = A^-1 b;  index_k = theta' x_k + alpha sqrt(x_k' A^-1 x_k);  the arm of the highest index
 
-Source: arXiv 1003.0146 (LinUCB), discounted; curricula reference, section 3.8. A starts as lambda I, and x_k is 1
+with n_k the arm's slots in the step and r_k their mean reward. Source: arXiv 1003.0146 (LinUCB, Algorithm 1, with one
+theta for all arms), discounted; curricula reference, section 3.8. A starts as lambda I, and x_k is 1
 followed by the arm's features, each scaled to [0, 1] over the arms known at the start. Features come from the
 environment (`ArmInfo.features`): numbers such as a difficulty or a length, the same ones for every arm. Without any it
-refuses to start. A reward that is not linear in them (|advantage| is highest half-way) needs a feature that bends.
-Reward: any number; alpha is in its units. An arm never seen is estimated from its features at once, also one made while
-the run goes on. One that is not picked keeps its estimate as far as others do not move it. It forgets with weight g^s
-after s steps: half-life 6.6 steps at .9.
-The slots of a batch are filled in turn: a slot given to x adds x x' to A and leaves theta alone, so the widths of x and
-of what is like it shrink (`index_rule`). The probability of the best index is 1 before the floor; ties are shared.
+refuses to start. A reward that is not linear in them (|advantage| is highest half-way)
+needs a feature that bends.
+Reward: any number; alpha is in its units. An arm never seen is estimated from its features at once, also one added
+during the run. One not picked changes with others alone. Weight gamma^s after s steps: half-life 6.6 steps at .9.
+Slots of a batch are filled in turn: a slot given to x adds x x' to A and leaves theta alone, so the widths of x and of
+what is like it shrink (`index_rule`). The probability of the best index is 1 before the floor; ties are shared.
 """
 
 from __future__ import annotations
@@ -31,14 +32,16 @@ from orchestrator.bandits.softmax import normalised
 SOURCE = "arXiv 1003.0146"
 
 LEVEL = 1e-12  # indices closer than this are a tie: equal features may be rounded differently
+NO_FEATURES = (
+    "linucb judges arms by their features, and none are known: give the categories parameters that are numbers (or "
+    "`introduce` the arms with About(features=...) before the first pick), or choose another bandit"
+)
 
 
 class Config(BanditConfig):
-    """Options of LinUCB."""
-
     type: Literal["linucb"] = "linucb"
     alpha: float = Field(0.5, ge=0, description="Width of the confidence bonus, in units of the reward.")
-    discount: float = Field(0.9, gt=0, le=1, description="Weight g of the past, per step; 1 never forgets.")
+    discount: float = Field(0.9, gt=0, le=1, description="gamma: weight of the past, per step; 1: no decay.")
     ridge: float = Field(1.0, gt=0, description="lambda: slots that the prior, an estimate of 0, counts for.")
     ranges: dict[str, tuple[float, float]] = Field(
         default_factory=dict,
@@ -48,22 +51,23 @@ class Config(BanditConfig):
 
 
 class LinUcb(Bandit):
-    """The rule; see the module."""
+    x: Floats  # [K, d]
+    saved = ("now", "x", "a", "b")
 
     def __init__(self, arms: Iterable[str], rng: np.random.Generator, config: Config) -> None:
         super().__init__(arms, rng, config.floor)
         self.config = config
         self.now = -1  # the latest step learned from
         self.ranges: dict[str, tuple[float, float]] = {}  # by feature, in the order of x
-        self.x: Floats = np.ones((len(self.arms), 1))  # [K, d]
+        self.keep_rows(1, x=1.0)
         self.a, self.b = self._prior()
 
     def introduce(self, about: Mapping[str, ArmInfo], num_steps: int | None = None) -> None:
-        """Take the features of the arms."""
+        """Take the features of the arms; ValueError without any, or where an arm lacks one that others have."""
         features = {arm: about[arm].features if arm in about else {} for arm in self.arms}
         names = sorted({name for of_arm in features.values() for name in of_arm})
         if not names:
-            raise ValueError(_NO_FEATURES)
+            raise ValueError(NO_FEATURES)
         unknown = sorted(set(self.config.ranges) - set(names))
         if unknown:
             raise ValueError(f"bandit.ranges names {unknown}; the features of the arms are {names}")
@@ -78,7 +82,7 @@ class LinUcb(Bandit):
     def estimate(self) -> tuple[Floats, Floats]:
         """theta [d] and A^-1 [d, d]."""
         if not self.ranges:
-            raise ValueError(_NO_FEATURES)
+            raise ValueError(NO_FEATURES)
         inverse = np.asarray(np.linalg.inv(self.a), np.float64)
         return inverse @ self.b, inverse
 
@@ -88,12 +92,10 @@ class LinUcb(Bandit):
         return np.asarray(self.x @ theta + self.config.alpha * np.sqrt(squared_widths(self.x, inverse)))
 
     def preferences(self) -> Floats:
-        """One for the highest index, shared equally by those level with it: true of the first slot of a batch."""
         index = self.index()
         return normalised((index >= index.max() - LEVEL).astype(np.float64))
 
     def draw(self, n: int) -> tuple[NDArray[np.intp], Floats]:
-        """Fill n slots one after the other."""
         theta, inverse = self.estimate()
         board = Widths(self.x, self.x @ theta, inverse, self.config.alpha, n)
         return fill(board, n, len(self.arms), self.floor, self.rng)
@@ -110,37 +112,19 @@ class LinUcb(Bandit):
         self.b = kept * self.b + x.T @ (count * seen.reward)
 
     def values(self) -> dict[str, float | None]:
-        """theta' x of every arm; None before any features are known."""
         return {**self.by_arm(self.x @ self.estimate()[0])} if self.ranges else dict.fromkeys(self.arms)
 
     def add(self, arm: str, about: ArmInfo | None = None) -> None:
-        """Add an arm, which is estimated from its features at once."""
         row = self._scaled(self._numbers(arm, about.features if about else {}))
         super().add(arm, about)
-        self.x = np.insert(self.x, self.arms.index(arm), row, axis=0)
-
-    def retire(self, arm: str) -> None:
-        """Take an arm out; what it taught stays."""
-        at = self.arms.index(arm)
-        super().retire(arm)
-        self.x = np.delete(self.x, at, axis=0)
+        self.x[self._place[arm]] = row
 
     def state(self) -> dict[str, Any]:
-        """Add the features, their ranges and what was learned."""
-        arrays = {"x": self.x.tolist(), "a": self.a.tolist(), "b": self.b.tolist()}
-        return {
-            **super().state(),
-            "now": self.now,
-            "ranges": [[k, *v] for k, v in self.ranges.items()],
-            **arrays,
-        }
+        return {**super().state(), "ranges": [[name, *ends] for name, ends in self.ranges.items()]}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state."""
         super().load_state(state)
-        self.now = int(state["now"])
         self.ranges = {name: (low, high) for name, low, high in state["ranges"]}
-        self.x, self.a, self.b = (np.array(state[name], np.float64) for name in ("x", "a", "b"))
 
     def _prior(self) -> tuple[Floats, Floats]:
         """A [d, d] and b [d] before anything is learned."""
@@ -148,7 +132,7 @@ class LinUcb(Bandit):
         return self.config.ridge * np.eye(num_features), np.zeros(num_features)
 
     def _numbers(self, arm: str, features: Mapping[str, float]) -> list[float]:
-        """The features of an arm in the order of x; those that the others do not have are left out."""
+        """Features of an arm in the order of x, without those that the others do not have."""
         missing = [name for name in self.ranges if not math.isfinite(features.get(name, math.nan))]
         if missing:
             raise ValueError(
@@ -158,19 +142,13 @@ class LinUcb(Bandit):
         return [float(features[name]) for name in self.ranges]
 
     def _scaled(self, numbers: Iterable[float]) -> list[float]:
-        """1, and every feature on its range."""
+        """x of an arm."""
         ranges = self.ranges.values()
         return [1.0, *((f - low) / (high - low) for f, (low, high) in zip(numbers, ranges, strict=True))]
 
 
-_NO_FEATURES = (
-    "linucb judges arms by their features, and none are known: give the categories parameters that are numbers (or "
-    "`introduce` the arms with About(features=...) before the first pick), or choose another bandit"
-)
-
-
 class Widths:
-    """A board (`index_rule`) on which a slot given to one arm narrows all those like it.
+    """A board (`index_rule`) on which a slot for one arm narrows all those like it.
 
     A + x x' has the inverse A^-1 - u u' with u = A^-1 x / sqrt(1 + x' A^-1 x) (Sherman and Morrison), and the squared
     width y' A^-1 y of an arm falls by (u'y)^2: O(K d) a slot. Alpha is multiplied in at the start.
@@ -190,7 +168,7 @@ class Widths:
         self._columns = np.ascontiguousarray(alpha * x[on].T)
 
     def best(self) -> list[int]:
-        """Tell which arms share the highest index; they are searched for only if the second highest is level."""
+        """Arms that share the highest index, searched for only if the second highest is level."""
         index = np.sqrt(self._squared)
         index += self._mean
         first = index.argmax()
@@ -201,7 +179,6 @@ class Widths:
         return [self._on[k] for k in np.flatnonzero(index >= highest - LEVEL)]
 
     def give(self, arm: int) -> None:
-        """Add x x' of an arm to A."""
         x = self._x[arm]
         u = self._inverse.dot(x)
         u /= math.sqrt(1 + x.dot(u))
@@ -218,5 +195,4 @@ def squared_widths(x: Floats, inverse: Floats) -> Floats:
 
 
 def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> LinUcb:
-    """Make the bandit of a spec."""
     return LinUcb(arms, rng, config)

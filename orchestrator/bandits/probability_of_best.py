@@ -1,11 +1,10 @@
-"""How likely each arm is the best, when what is known of every arm is a distribution: by quadrature.
+"""Probability that each arm is the best, given a distribution of every arm's value: by quadrature.
 
     P_k = integral over x of density_k(x) times the product over j != k of cdf_j(x)
 
-Thompson sampling draws a value for every arm and picks the highest, afresh for every slot; that is to draw the arm from
-P. So Thompson rules here draw from P, and the probability they record is the one they drew with, to the last bit. The
-error of the quadrature is below 1e-7 for normal and 2e-4 for Beta distributions (there where arms have hardly ever
-failed; it is far smaller elsewhere).
+Thompson sampling draws a value for every arm and picks the highest, afresh for every slot: the same as drawing the arm
+from P. So Thompson rules here draw from P, and the recorded probability is exact. The error of the quadrature is below
+1e-7 for normal and 2e-4 for Beta distributions (where arms have hardly ever failed; far smaller elsewhere).
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import numpy as np
 from orchestrator.bandits.contracts import Floats
 from orchestrator.bandits.softmax import normalised
 
-REACH = 8.0  # standard deviations within which a variable lies for certain
+REACH = 8.0  # standard deviations from the mean beyond which a density counts as 0
 NORMAL_STEP = 0.25  # of the quadrature, in the smallest standard deviation that matters
 BETA_STEP = 0.1
 MAX_POINTS = 4000  # of the normal one
@@ -26,25 +25,15 @@ CHUNK = 2**15  # numbers in memory at a time, for each of a few arrays
 # W. J. Cody, Rational Chebyshev approximations for the error function, Math. Comp. 23 (1969): erfc(y) e^(y^2) as
 # P(y) / Q(y), made for .46875 <= y <= 4; used for all y in [0, 8] the absolute error of erfc stays below 5e-12.
 _P = [2.15311535474403846e-8, 0.564188496988670089, 8.88314979438837594, 66.1191906371416295]
-_P += [
-    298.635138197400131,
-    881.952221241769090,
-    1712.04761263407058,
-    2051.07837782607147,
-    1230.33935479799725,
-]
+_P += [298.635138197400131, 881.952221241769090, 1712.04761263407058]
+_P += [2051.07837782607147, 1230.33935479799725]
 _Q = [1.0, 15.7449261107098347, 117.693950891312499, 537.181101862009858]
-_Q += [
-    1621.38957456669019,
-    3290.79923573345963,
-    4362.61909014324716,
-    3439.36767414372164,
-    1230.33935480374942,
-]
+_Q += [1621.38957456669019, 3290.79923573345963, 4362.61909014324716]
+_Q += [3439.36767414372164, 1230.33935480374942]
 
 
 def normal(z: Floats) -> tuple[Floats, Floats]:
-    """Cdf of the standard normal distribution, error below 3e-12, and exp(-z^2 / 2), for an array of any shape."""
+    """Cdf of the standard normal distribution, error below 3e-12, and exp(-z^2 / 2); any shape."""
     y = np.abs(z) * math.sqrt(0.5)
     above, below = np.full_like(y, _P[0]), np.full_like(y, _Q[0])
     for p, q in zip(_P[1:], _Q[1:], strict=True):
@@ -60,7 +49,7 @@ def normal(z: Floats) -> tuple[Floats, Floats]:
 def best_of_normals(mean: Floats, sd: Floats) -> Floats:
     """Probability of each of K independent normal variables to be the highest, [K]: trapezoidal rule.
 
-    An arm known more than a thousand times better than the range of what is likely is taken to be known so well.
+    Standard deviations are at least a thousandth of the range in which the maximum lies.
     """
     low, high = _likely_maximum(mean, sd)
     least = (high - low) / (NORMAL_STEP * MAX_POINTS)
@@ -85,7 +74,7 @@ def best_of_normals(mean: Floats, sd: Floats) -> Floats:
 
 
 def _likely_maximum(mean: Floats, sd: Floats) -> tuple[float, float]:
-    """Between which values the highest of all lies, but for 1e-10."""
+    """Interval of the highest of all, but for a probability of 1e-10."""
     x = np.linspace((mean - REACH * sd).max(), (mean + REACH * sd).max(), 33)
     width = max(1, CHUNK // len(x))
     cdf = np.ones(len(x))

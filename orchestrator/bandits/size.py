@@ -3,8 +3,7 @@
     P ~ N^power:  power 1 is one shuffled pool of all tasks, 0 is uniform over categories, .5 the usual compromise
 
 Source: baseline; curricula reference, section 6. Power 1 is what is called random in the code of arXiv 2505.14970.
-It learns nothing and forgets nothing; an unseen category is like any other of its size. One without an end has no size:
-it needs one under `sizes`.
+It learns nothing; an unseen category is like any other of its size. An endless one needs a number under `sizes`.
 """
 
 from __future__ import annotations
@@ -24,60 +23,47 @@ UNKNOWN = 0.0
 
 
 class Config(BanditConfig):
-    """Options of the choice by size."""
-
     type: Literal["size"] = "size"
     power: float = Field(0.5, ge=0, le=1, description="P ~ N^power: 1 proportional to size, 0 uniform.")
     sizes: dict[str, PositiveFloat] = Field(
         default_factory=dict,
-        description="Number of tasks to reckon with, by category: where tasks never end, or instead of its own.",
+        description="Number of tasks to count with, by category: where tasks never end, or instead of its own.",
     )
 
 
 class Size(Bandit):
-    """P ~ N^power; see the module."""
-
     size: Floats
 
     def __init__(self, arms: Iterable[str], rng: np.random.Generator, config: Config) -> None:
         super().__init__(arms, rng, config.floor)
         self.config = config
-        self._told: dict[str, int | None] = {}
+        self._introduced: dict[str, float] = {}
         self.keep(size=UNKNOWN)
-        self._override()
+        self.assign(self.size, config.sizes)
 
     def introduce(self, about: Mapping[str, ArmInfo], num_steps: int | None = None) -> None:
-        """Hear the sizes of the arms; one without an end is refused."""
-        self._told = {arm: known.size for arm, known in about.items()}
-        self.size = np.array([self._told.get(arm) or UNKNOWN for arm in self.arms])
-        self._override()
+        """Take the sizes of the arms; ValueError where one is not known."""
+        self._introduced = {arm: known.size or UNKNOWN for arm, known in about.items()}
+        self.assign(self.size, dict.fromkeys(self.arms, UNKNOWN) | self._introduced | self.config.sizes)
         self._known()
 
     def preferences(self) -> Floats:
-        """N^power, normalised."""
         return softmax(self.config.power * np.log(self._known()))
 
     def observe(self, seen: StepFeedback) -> None:
         """Learn nothing, on purpose."""
 
     def add(self, arm: str, about: ArmInfo | None = None) -> None:
-        """Add an arm with its size; one without an end is refused."""
-        size = self._told.get(arm) if about is None else about.size
+        """Add an arm with its size; ValueError where it is not known."""
+        size = (self._introduced.get(arm) if about is None else about.size) or UNKNOWN
         if not size and arm not in self.config.sizes:
             raise ValueError(_refusal([arm]))
         super().add(arm, about)
-        self.size[self._place[arm]] = size or UNKNOWN
-        self._override()
+        self.assign(self.size, {arm: size} | self.config.sizes)
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state; what the options say of a size still holds."""
         super().load_state(state)
-        self._override()
-
-    def _override(self) -> None:
-        for arm, size in self.config.sizes.items():
-            if arm in self._place:
-                self.size[self._place[arm]] = size
+        self.assign(self.size, self.config.sizes)  # the spec's may have changed
 
     def _known(self) -> Floats:
         if not self.size.all():
@@ -93,5 +79,4 @@ def _refusal(arms: Sequence[str]) -> str:
 
 
 def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> Size:
-    """Make the bandit of a spec."""
     return Size(arms, rng, config)

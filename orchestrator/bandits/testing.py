@@ -1,4 +1,4 @@
-"""What every bandit must do, as a class of tests that outside bandits run too.
+"""The tests that every bandit must pass, as a class that outside bandits run too.
 
 class TestMine(BanditSuite):
     def make(self, arms, rng):
@@ -42,7 +42,6 @@ class BanditSuite(ABC):
         return self.make(arms, np.random.Generator(np.random.PCG64(seed)))
 
     def test_probabilities_sum_to_one_and_respect_the_floor(self) -> None:
-        """Over a history, at every step."""
         bandit = self._made()
         for _ in range(30):
             probabilities = bandit.probabilities()
@@ -52,7 +51,6 @@ class BanditSuite(ABC):
             _play(bandit, {"a": 0.5, "b": 0.3, "c": 0.1, "d": 0.0})
 
     def test_a_pick_carries_the_probability_it_was_drawn_with(self) -> None:
-        """And ids are unique over calls made before any feedback."""
         bandit = self._made()
         _play(bandit, {"a": 0.5})
         probabilities = bandit.probabilities()
@@ -63,20 +61,17 @@ class BanditSuite(ABC):
         assert len({pick.id for pick in first + second}) == 40
 
     def test_reading_draws_nothing(self) -> None:
-        """Probabilities, values and state leave the random stream alone."""
         bandit, twin = self._made(), self._made()
         for _ in range(3):
             bandit.probabilities(), bandit.values(), bandit.state()
         assert [p.arm for p in bandit.pick(50)] == [p.arm for p in twin.pick(50)]
 
     def test_the_same_seed_and_feedback_give_the_same_draws(self) -> None:
-        """No other source of chance."""
         bandit, twin = self._made(seed=5), self._made(seed=5)
         for _ in range(10):
             assert _play(bandit, {"a": 0.5, "c": 0.2}) == _play(twin, {"a": 0.5, "c": 0.2})
 
     def test_state_survives_json_in_mid_batch(self) -> None:
-        """A bandit loaded between pick and learn continues identically."""
         bandit = self._made()
         for _ in range(3):
             _play(bandit, {"a": 0.4, "b": 0.2})
@@ -86,14 +81,12 @@ class BanditSuite(ABC):
         for _ in range(3):
             for one in (bandit, copy):
                 one.learn([_feedback(pick, 0.3) for pick in picks])
-            assert copy.probabilities() == bandit.probabilities()
-            assert copy.values() == bandit.values()
+            assert (copy.probabilities(), copy.values()) == (bandit.probabilities(), bandit.values())
             picks = copy.pick(32)
             assert picks == bandit.pick(32)
             assert copy.state() == bandit.state()
 
     def test_the_order_of_the_arms_does_not_matter(self) -> None:
-        """The same history gives the same choices."""
         if self.in_order:
             return
         bandit, shuffled = self._made(), self._made(ARMS[::-1])
@@ -101,23 +94,18 @@ class BanditSuite(ABC):
             assert _play(bandit, {"a": 0.5, "c": 0.2}) == _play(shuffled, {"a": 0.5, "c": 0.2})
 
     def test_witnessing_teaches_what_picking_does(self) -> None:
-        """A bandit that takes over another's picks knows the same as the other: all but the generator is equal."""
-        bandit, witness = self._made(seed=1), self._made(seed=2)
+        bandit, other = self._made(seed=1), self._made(seed=2)
         for step in range(6):
             picks = bandit.pick(16)
-            before = witness.rng.bit_generator.state
-            seen = witness.witness([pick.arm for pick in picks], [pick.probability for pick in picks])
-            assert seen == picks
-            assert witness.rng.bit_generator.state == before
-            told = [_feedback(pick, 0.1 * step if pick.arm == "b" else 0.05) for pick in picks]
-            bandit.learn(told)
-            witness.learn(told)
-            assert witness.probabilities() == bandit.probabilities()
-            assert witness.values() == bandit.values()
-            assert _without_generators(witness.state()) == _without_generators(bandit.state())
+            before = other.rng.bit_generator.state
+            assert other.witness([pick.arm for pick in picks], [pick.probability for pick in picks]) == picks
+            assert other.rng.bit_generator.state == before
+            for one in (bandit, other):
+                one.learn([_feedback(pick, 0.1 * step if pick.arm == "b" else 0.05) for pick in picks])
+            assert (other.probabilities(), other.values()) == (bandit.probabilities(), bandit.values())
+            assert _without_generators(other.state()) == _without_generators(bandit.state())
 
     def test_feedback_counts_once(self) -> None:
-        """Doubled and unknown feedback is dropped."""
         bandit, twin = self._made(), self._made()
         picks, same = bandit.pick(8), twin.pick(8)
         bandit.learn([_feedback(pick, 0.5) for pick in picks])
@@ -127,19 +115,16 @@ class BanditSuite(ABC):
         assert bandit.state() == twin.state()
 
     def test_late_feedback_is_taken_in_whatever_its_order(self) -> None:
-        """Several steps picked before any is learned from; told together, the order of telling means nothing."""
         bandit, twin = self._made(), self._made()
         batches = [bandit.pick(8) for _ in range(4)]
-        same = [twin.pick(8) for _ in range(4)]
-        told = [_feedback(pick, 0.1 * (i + 1)) for i, batch in enumerate(batches) for pick in batch]
-        again = [_feedback(pick, 0.1 * (i + 1)) for i, batch in enumerate(same) for pick in batch]
-        bandit.learn(told)
-        twin.learn([item for i in (2, 0, 3, 1) for item in again[8 * i : 8 * i + 8]])
+        assert batches == [twin.pick(8) for _ in range(4)]
+        feedback = [_feedback(pick, 0.1 * (i + 1)) for i, batch in enumerate(batches) for pick in batch]
+        bandit.learn(feedback)
+        twin.learn([item for i in (2, 0, 3, 1) for item in feedback[8 * i : 8 * i + 8]])
         assert bandit.state() == twin.state()
         assert not bandit.state()["pending"]
 
     def test_no_observation_teaches_nothing(self) -> None:
-        """num_groups = 0 leaves what was learned alone, whatever the reward says."""
         bandit, twin = self._made(), self._made()
         for one in (bandit, twin):
             _play(one, {"a": 0.4})
@@ -149,7 +134,6 @@ class BanditSuite(ABC):
         assert (bandit.probabilities(), bandit.values()) == (twin.probabilities(), twin.values())
 
     def test_a_non_finite_reward_is_refused_and_changes_nothing(self) -> None:
-        """Even when good feedback came with it."""
         bandit = self._made()
         picks = bandit.pick(2)
         before = bandit.state()
@@ -162,7 +146,6 @@ class BanditSuite(ABC):
                 raise AssertionError(f"a reward of {bad} was accepted")
 
     def test_arms_come_and_go(self) -> None:
-        """A new arm can be picked, a retired one cannot, and its late feedback is dropped."""
         bandit = self._made()
         for _ in range(3):
             _play(bandit, {"a": 0.5, "b": 0.2})
@@ -198,7 +181,7 @@ class BanditSuite(ABC):
         assert all(probabilities[arm] > 0 for arm, count in counts.items() if count)
 
     def test_every_slot_is_drawn_with_its_recorded_probability(self) -> None:
-        """In the mean 1 / probability counts the arms that could be drawn: also where slots are filled in turn."""
+        """The mean of 1 / probability is the number of arms that can be drawn, also where slots are filled in turn."""
         bandit = self._made()
         _play(bandit, {"a": 0.3, "b": 0.1})
         inverse = [1 / pick.probability for _ in range(60) for pick in bandit.pick(16)]
@@ -217,11 +200,10 @@ class BanditSuite(ABC):
             assert max(probabilities, key=lambda arm: probabilities[arm]) == best
 
     def teach(self, bandit: Bandit, best: str) -> None:
-        """Play one step in which `best` is the arm to pick; a rule that does not go by rewards says what that means."""
+        """Play one step in which `best` is the arm to pick; overridden where a rule does not go by rewards."""
         _play(bandit, {best: 0.5})
 
     def _first_arms(self, bandit: Bandit) -> list[str]:
-        """Draw first picks of one state again and again."""
         if not self.in_turn:
             return [pick.arm for pick in bandit.pick(self.num_draws)]
         state, arms = bandit.state(), []
@@ -233,7 +215,6 @@ class BanditSuite(ABC):
 
 
 def _without_generators(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out the generators' states, also those of a rule inside."""
     return {
         name: _without_generators(value) if isinstance(value, Mapping) else value
         for name, value in state.items()

@@ -1,18 +1,18 @@
 """Teacher-student curriculum learning: categories whose score climbs, or falls, most steeply.
 
-    online   Q <- a (score - last score of the arm) + (1 - a) Q          at every step in which the arm had groups
+    online   Q <- alpha (score - last score of the arm) + (1 - alpha) Q    at every step in which the arm had groups
     window   Q = least-squares slope of the arm's last `window` scores over their steps
 
-    P = softmax(|Q| / temperature), or with `choice: greedy` uniform over the arms of the highest |Q|;  then the floor
+    P = softmax(|Q| / tau), or with `choice: greedy` uniform over the arms of the highest |Q|;  then the floor
 
 The floor is the epsilon of the greedy choice. |Q|, so that an arm which is being forgotten comes back.
 
-Source: arXiv 1707.00183; learning rate, window, epsilon and what is taken for the slope of an arm with fewer than two
-scores are those of its published code. Its temperature is 4e-4, for validation scores over thousands of samples; scores
-of single groups scatter so much more that .02 is our own.
-Scores in [0, 1] are needed: a group without one teaches nothing; rewards are not looked at.
-An arm with fewer than two scores has |Q| = `start`; one that was not picked keeps its Q. Online it forgets with weight
-(1 - a)^n after n visits, as a window after `window` visits.
+Source: arXiv 1707.00183; alpha, window, epsilon and the slope of an arm with fewer than two scores are those of its
+published code. Its tau is 4e-4, for validation scores over thousands of samples; scores of single groups scatter so
+much more that .02 is our own.
+Scores in [0, 1] are needed: a group without one teaches nothing; rewards are not used.
+An arm with fewer than two scores has |Q| = `start`; one not picked keeps its Q. Online, weight (1 - alpha)^n after n
+visits; a window forgets after `window` visits.
 """
 
 from __future__ import annotations
@@ -23,35 +23,31 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from orchestrator.bandits.contracts import ArmInfo, Bandit, BanditConfig, Floats, StepFeedback
+from orchestrator.bandits.contracts import Bandit, BanditConfig, Floats, StepFeedback
 from orchestrator.bandits.softmax import normalised, softmax
 
 SOURCE = "arXiv 1707.00183"
 
 
 class Config(BanditConfig):
-    """Options of teacher-student curriculum learning."""
-
     type: Literal["tscl"] = "tscl"
-    slope: Literal["online", "window"] = Field(
-        "online", description="How the slope of the scores is estimated."
-    )
-    learning_rate: float = Field(
-        0.1, gt=0, le=1, description="Online: step size a of the estimate, per visit."
-    )
+    slope: Literal["online", "window"] = Field("online", description="Estimate of the slope of scores.")
+    learning_rate: float = Field(0.1, gt=0, le=1, description="Online: step size alpha, per visit.")
     window: int = Field(10, ge=2, description="Window: scores of the arm that count, one a visit.")
     choice: Literal["boltzmann", "greedy"] = Field("boltzmann", description="How slopes make probabilities.")
     temperature: float = Field(0.02, gt=0, description="Of the Boltzmann choice, in units of score.")
-    floor: float = Field(0.1, ge=0, le=1, description="Total uniform mass F mixed in: P = (1 - F) P + F / K.")
+    floor: float = Field(0.1, ge=0, le=1, description="Total uniform mass F: P = (1 - F) P + F / K.")
     start: float | None = Field(
         None, ge=0, description="|Q| of an arm with fewer than two scores; default 0 (online), 1 (window)."
     )
 
 
 class Tscl(Bandit):
-    """TSCL; see the module. It keeps the last scores of every arm, [K, W], newest last, NaN before the first."""
+    """TSCL, with the last scores of every arm and their steps, [K, W], newest last, NaN before the first."""
 
     q: Floats
+    scores: Floats
+    steps: Floats
 
     def __init__(self, arms: Iterable[str], rng: np.random.Generator, config: Config) -> None:
         super().__init__(arms, rng, config.floor)
@@ -59,22 +55,21 @@ class Tscl(Bandit):
         self.is_online = config.slope == "online"
         self.start = config.start if config.start is not None else float(not self.is_online)
         self.keep(q=self.start)
-        shape = (len(self.arms), 1 if self.is_online else config.window)
-        self.scores, self.steps = np.full(shape, np.nan), np.full(shape, np.nan)
+        self._clear()
 
     def preferences(self) -> Floats:
-        """By |Q|."""
         steep = np.abs(self.q)
         if self.config.choice == "greedy":
             return normalised(steep == steep.max())
         return softmax(steep / self.config.temperature)
 
     def observe(self, seen: StepFeedback) -> None:
-        """Put the step's scores behind those before, and take the slopes anew."""
-        told = ~np.isnan(seen.score)
-        at, score = seen.at[told], seen.score[told]
+        scored = ~np.isnan(seen.score)
+        at, score = seen.at[scored], seen.score[scored]
         if self.is_online:
-            self._follow(at, score)
+            alpha = self.config.learning_rate
+            change = score - self.scores[at, -1]  # NaN at the first score
+            self.q[at] = np.where(np.isnan(change), self.q[at], (1 - alpha) * self.q[at] + alpha * change)
         self.scores[at] = np.column_stack([self.scores[at, 1:], score])
         self.steps[at] = np.column_stack([self.steps[at, 1:], np.full(len(at), float(seen.step))])
         if not self.is_online:
@@ -82,44 +77,24 @@ class Tscl(Bandit):
 
     def values(self) -> dict[str, float | None]:
         """|Q| of every arm; None before its first score."""
-        known = np.where(np.isnan(self.scores[:, -1]), np.nan, np.abs(self.q))
-        return {arm: None if np.isnan(value) else value for arm, value in self.by_arm(known).items()}
-
-    def add(self, arm: str, about: ArmInfo | None = None) -> None:
-        """Add an arm without scores."""
-        super().add(arm, about)
-        for name in ("scores", "steps"):
-            setattr(self, name, np.insert(getattr(self, name), self._place[arm], np.nan, axis=0))
-
-    def retire(self, arm: str) -> None:
-        """Take an arm out with its scores."""
-        at = self._place[arm]
-        super().retire(arm)
-        for name in ("scores", "steps"):
-            setattr(self, name, np.delete(getattr(self, name), at, axis=0))
+        return self.known(np.where(np.isnan(self.scores[:, -1]), np.nan, np.abs(self.q)))
 
     def state(self) -> dict[str, Any]:
-        """Add the last scores: of every arm [step, score], oldest first."""
         pairs = np.stack([self.steps, self.scores], axis=-1)
         known = ~np.isnan(self.scores)
         last = {arm: pairs[k, known[k]].tolist() for k, arm in enumerate(self.arms)}
         return {**super().state(), "last_scores": last}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state."""
         super().load_state(state)
-        shape = (len(self.arms), self.scores.shape[1])
-        self.scores, self.steps = np.full(shape, np.nan), np.full(shape, np.nan)
+        self._clear()
         for k, arm in enumerate(self.arms):
-            last = state["last_scores"][arm][-shape[1] :]
+            last = state["last_scores"][arm][-self.scores.shape[1] :]
             if last:
                 self.steps[k, -len(last) :], self.scores[k, -len(last) :] = np.transpose(last)
 
-    def _follow(self, at: np.ndarray, score: Floats) -> None:
-        """Move Q of the arms at these positions toward the change of their score; the first score is no change."""
-        a = self.config.learning_rate
-        change = score - self.scores[at, -1]
-        self.q[at] = np.where(np.isnan(change), self.q[at], (1 - a) * self.q[at] + a * change)
+    def _clear(self) -> None:
+        self.keep_rows(1 if self.is_online else self.config.window, scores=np.nan, steps=np.nan)
 
 
 def slopes(x: Floats, y: Floats, otherwise: float) -> Floats:
@@ -134,5 +109,4 @@ def slopes(x: Floats, y: Floats, otherwise: float) -> Floats:
 
 
 def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> Tscl:
-    """Make the bandit of a spec."""
     return Tscl(arms, rng, config)

@@ -1,6 +1,6 @@
 """Uniform choice over the arms: the baseline that every bandit must beat.
 
-Source: the baselines of arXiv 2505.14970. It learns nothing and forgets nothing; an unseen arm is like any other.
+Source: the baselines of arXiv 2505.14970. It learns nothing; an unseen arm is like any other.
 """
 
 from __future__ import annotations
@@ -16,16 +16,11 @@ SOURCE = "baseline"
 
 
 class Config(BanditConfig):
-    """Options of the uniform choice: only what every bandit takes."""
-
     type: Literal["uniform"] = "uniform"
 
 
 class Uniform(Bandit):
-    """P = 1 / K."""
-
     def preferences(self) -> Floats:
-        """1 / K each."""
         return np.full(len(self.arms), 1 / len(self.arms))
 
     def observe(self, seen: StepFeedback) -> None:
@@ -33,5 +28,4 @@ class Uniform(Bandit):
 
 
 def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> Uniform:
-    """Make the bandit of a spec."""
     return Uniform(arms, rng, config.floor)

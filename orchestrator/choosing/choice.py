@@ -1,4 +1,4 @@
-"""Who chooses what the policy trains on: two levels of bandits (staged), or one over everything (flat)."""
+"""What the policy trains on: two levels of bandits (staged), or one over everything (flat)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from typing_extensions import override
 
 from orchestrator import random_streams, registry
 from orchestrator.bandits.contracts import ArmInfo, Bandit, Feedback, Signal
-from orchestrator.bandits.quantile_scale import QuantileScale
-from orchestrator.bandits.signal import mean_absolute_advantage
+from orchestrator.bandits.signal import QuantileScale, mean_absolute_advantage
 from orchestrator.choosing.stage_scheduler import (
     StageChoice,
     StageReward,
@@ -33,7 +32,7 @@ Arms = Mapping[str, Mapping[str, ArmInfo]]  # what is known of the trainable cat
 
 
 def by_pick(groups: Iterable[PlayedGroup]) -> list[list[PlayedGroup]]:
-    """Gather the groups of each pick, in the picks' order; one that was played again has several."""
+    """The groups of each pick, in the picks' order; one that was played again has several."""
     found: dict[tuple[str, str], list[PlayedGroup]] = {}
     for group in groups:
         found.setdefault((group.slot.bandit, group.slot.pick.id), []).append(group)
@@ -41,38 +40,37 @@ def by_pick(groups: Iterable[PlayedGroup]) -> list[list[PlayedGroup]]:
 
 
 def mean_of(numbers: Iterable[float | None]) -> float | None:
-    """Take the mean of the numbers that there are; None: there are none."""
+    """Mean without the missing numbers; None: all are missing."""
     known = [number for number in numbers if number is not None]
     return sum(known) / len(known) if known else None
 
 
 class Choice(ABC):
-    """Fills the slots of a batch and takes in what they earned."""
+    """Fills the slots of a batch and learns from their groups."""
 
     def __init__(self, bandit: BaseModel, bandits: Mapping[str, Bandit]) -> None:
         self.config, self.bandits = bandit, dict(bandits)
         self._form: Signal = getattr(bandit, "signal", "raw")
         self._reads_value = getattr(bandit, "signal_reward", "value") == "value"
-        self._scales: dict[str, QuantileScale] | None = (
-            {} if getattr(bandit, "signal_scale", "none") == "quantile" else None
-        )
+        self._is_scaled = getattr(bandit, "signal_scale", "none") == "quantile"
+        self._scales: dict[str, QuantileScale] = {}
 
     @abstractmethod
     def slots(self, n: int, step: int, environment: str | None, visited: Sequence[str]) -> list[Slot]:
         """Choose n slots of step number `step`, in a stage on `environment` after those visited."""
 
     def signal(self, values: Sequence[float], correct: Sequence[bool]) -> float | None:
-        """Measure what a group is worth to the bandit; None when it carries no comparison."""
+        """The signal of a group; None: nothing to compare."""
         return mean_absolute_advantage(values if self._reads_value else correct, self._form)
 
     def rate(self, group: PlayedGroup) -> PlayedGroup:
-        """Note what a group is worth: to its bandit, to the level above, and its mean score."""
+        """Add the signal, the raw signal for the level above, and the mean score to a group."""
         read, signal = group.rewards(self._reads_value), self.signal(group.values, group.correct)
         raw = signal if self._form == "raw" else mean_absolute_advantage(read, "raw")
         return replace(group, signal=signal, raw_signal=raw, score=mean_of(read))
 
     def learn(self, groups: Sequence[PlayedGroup]) -> None:
-        """Give every pick the mean signal and the mean score of its groups, and how many have a signal."""
+        """Give every pick the mean signal and mean score of its groups, and how many have a signal."""
         feedback: dict[str, list[Feedback]] = {name: [] for name in self.bandits}
         for own in by_pick(self._scaled(groups)):
             slot, num = own[0].slot, sum(group.signal is not None for group in own)
@@ -82,34 +80,34 @@ class Choice(ABC):
             bandit.learn(feedback[name])
 
     def arms(self) -> list[ArmRecord]:
-        """Describe every arm of every bandit as it stands."""
+        """The present state of every arm of every bandit."""
         return [record for name, bandit in self.bandits.items() for record in arm_records(name, bandit)]
 
     def next_environment(self) -> StageChoice:
-        """Pick the next stage's environment; nobody picks in flat mode."""
+        """Pick the next stage's environment; no pick in flat mode."""
         return StageChoice(None)
 
     def join(self, scores: Scores) -> None:
-        """Take in the held-out scores of environments that joined at a fork; nobody asks in flat mode."""
+        """Take the held-out scores of environments that joined at a fork; ignored in flat mode."""
         return
 
     def end_stage(self, at: Progress, scores: Scores) -> StageReward:
-        """Tell the scheduler what the stage before this boundary earned; in flat mode there is none.
+        """Reward the scheduler for the stage that ends; in flat mode there is none.
 
-        `scores` are held-out scores of the `select` pool, empty unless the scheduler asked for them.
+        `scores` are held-out scores of the `select` pool, empty unless the scheduler needs them.
         """
         return StageReward(None)
 
     def state(self) -> dict[str, Any]:
         """All bandits' states, as JSON."""
         bandits = {name: bandit.state() for name, bandit in self.bandits.items()}
-        scales = {name: scale.state() for name, scale in (self._scales or {}).items()}
+        scales = {name: scale.state() for name, scale in self._scales.items()}
         return {"bandits": bandits, "bandit": registry.type_of(self.config), "scales": scales}
 
     def load_state(self, state: Mapping[str, Any]) -> list[str]:
-        """Continue from a state; names what begins anew, because a fork changed its type.
+        """Continue from a state; returns what begins anew because a fork changed its type.
 
-        An environment that joined since keeps the state it was made with.
+        An environment that joined since keeps its fresh bandit.
         """
         saved = state.get("bandits", state)  # flat runs of 0.1 kept nothing else
         own_type = registry.type_of(self.config)
@@ -118,25 +116,20 @@ class Choice(ABC):
         for name, bandit in self.bandits.items():
             if name in saved:
                 restore_bandit(bandit, saved[name])
-        if self._scales is not None:
-            for name, scale in state.get("scales", {}).items():
-                self._scales.setdefault(name, QuantileScale()).load_state(scale)
+        for name, scale in state.get("scales", {}).items() if self._is_scaled else ():
+            self._scales.setdefault(name, QuantileScale()).load_state(scale)
         return []
 
     def _scaled(self, groups: Sequence[PlayedGroup]) -> Sequence[PlayedGroup]:
-        """Bring the signals of every environment to one scale, if the spec says so."""
-        if self._scales is None:
+        if not self._is_scaled:
             return groups
         scaled = list(groups)
         for name in sorted({group.slot.environment for group in groups}):
             scale = self._scales.setdefault(name, QuantileScale())
-            own = {
-                k: g.signal
-                for k, g in enumerate(groups)
-                if g.slot.environment == name and g.signal is not None
-            }
-            scale.add(list(own.values()))
-            for k, signal in zip(own, scale.scale(list(own.values())).tolist(), strict=True):
+            own = {k: g.signal for k, g in enumerate(groups) if g.slot.environment == name}
+            signals = {k: signal for k, signal in own.items() if signal is not None}
+            scale.add(list(signals.values()))
+            for k, signal in zip(signals, scale.scale(list(signals.values())).tolist(), strict=True):
                 scaled[k] = replace(groups[k], signal=signal)
         return scaled
 
@@ -144,8 +137,7 @@ class Choice(ABC):
 class Staged(Choice):
     """A scheduler picks a stage's environment, that environment's own bandit a category a slot.
 
-    A `replay` share of the slots goes to other environments, one of them drawn uniformly for each such slot;
-    their own bandits pick the category and learn from it.
+    For a `replay` share of the slots the environment is drawn uniformly from others, whose bandits pick and learn.
     """
 
     def __init__(self, section: CurriculumSection, categories: Arms, seed: int) -> None:
@@ -162,13 +154,11 @@ class Staged(Choice):
         assert environment is not None
         eligible = self.bandits if self.stage.replay_from == "all" else visited
         others = sorted(set(eligible) - {environment})
-        # a stage keeps a group of its own
-        num_replay = min(n - 1, round(self.stage.replay * n)) if others else 0
+        num_replay = min(n - 1, round(self.stage.replay * n)) if others else 0  # leaves the stage one group
         rng = random_streams.generator(self.seed, "replay", str(step))
         drawn = rng.integers(len(others) or 1, size=num_replay)
-        counts = {environment: n - num_replay} | {
-            other: int((drawn == k).sum()) for k, other in enumerate(others)
-        }
+        counts = {environment: n - num_replay}
+        counts |= {other: int((drawn == k).sum()) for k, other in enumerate(others)}
         slots: list[Slot] = []
         for name, count in counts.items():
             role: Role = "main" if name == environment else "replay"
@@ -219,14 +209,13 @@ class Flat(Choice):
 
 
 def make_choice(section: CurriculumSection, categories: Arms, seed: int) -> Choice:
-    """Make whoever chooses, over the trainable categories of every environment."""
+    """Make the choice of a spec, over the trainable categories of every environment."""
     return (Flat if section.mode == "flat" else Staged)(section, categories, seed)
 
 
 def _bandit(
     section: CurriculumSection, arms: Mapping[str, ArmInfo], seed: int, name: str, num_steps: int
 ) -> Bandit:
-    """Make a bandit over categories, with what is known of them."""
     made = _make("bandits", section.bandit, list(arms), seed, name)
     try:
         made.introduce(arms, num_steps)

@@ -1,4 +1,4 @@
-"""The outer level: which environment the next stage trains, what a stage was worth, and when it ends early."""
+"""The outer level: which environment the next stage trains, what a stage earned, and when it ends early."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from store.records import EVERYTHING, ArmRecord
 
 @dataclass(frozen=True)
 class StageChoice:
-    """A stage's environment, and why, in words; no pick in flat mode."""
+    """The environment of a stage, and why; no pick in flat mode."""
 
     pick: Pick | None
     why: str = ""
     probabilities: Mapping[str, float] = field(default_factory=dict)  # of all environments, at the pick
-    is_news: bool = False  # a scheduler that learns decided it; a fixed order surprises nobody
+    is_news: bool = False  # decided by a scheduler that learns, not by a fixed order
 
 
 @dataclass(frozen=True)
 class StageReward:
-    """What a stage was worth to its scheduler, in words too; None: nothing was observed, or nobody asked."""
+    """What a stage earned its scheduler, and why; None: nothing was observed, or there is no scheduler."""
 
     reward: float | None
     why: str = ""
@@ -45,10 +45,10 @@ class StageScheduler:
         self.name = registry.type_of(config)
         self._scores: dict[str, float] = {}  # at the last boundary
         self._best: dict[str, float] = {}  # of each environment, up to then
-        self._arms: list[ArmRecord] | None = None  # asked for every step, and only boundaries move them
+        self._arms: list[ArmRecord] | None = None  # a cache: read every step, changed at boundaries
 
     def next_environment(self) -> StageChoice:
-        """Ask the scheduler, and say why it chose so."""
+        """Pick the environment of the next stage."""
         why = self.scheduler.why() if isinstance(self.scheduler, GuardedScheduler) else None
         values, probabilities = self.scheduler.values(), self.scheduler.probabilities()  # before the pick
         pick, self._arms = self.scheduler.pick(1)[0], None
@@ -62,35 +62,32 @@ class StageScheduler:
         else:
             text = f"{pick.arm}, picked by {self.name} with probability {pick.probability:.2f}"
         if why == "chosen":
-            arms = (
-                f"{arm} {probability:.2f}" + ("" if values[arm] is None else f" at {values[arm]:.3f}")
-                for arm, probability in probabilities.items()
-            )
-            text += f" ({', '.join(arms)})"
+            known = {arm: "" if value is None else f" at {value:.3f}" for arm, value in values.items()}
+            text += f" ({', '.join(f'{arm} {p:.2f}{known[arm]}' for arm, p in probabilities.items())})"
         return StageChoice(pick, text, probabilities, is_news=why is not None)
 
     def end_stage(self, at: Progress, scores: Scores) -> StageReward:
-        """Work out the stage's reward from what it changed, and teach the scheduler; keep the scores for the next."""
+        """Reward the scheduler for the stage that ends; the scores are kept for the next one."""
         earned, self._arms = self._judge(at, scores) if at.pick is not None else StageReward(None), None
         self._scores = dict(scores)
-        self._best = {
-            name: max(self._best.get(name, 0.0), scores.get(name, 0.0)) for name in {**self._best, **scores}
+        self._best = self._best | {
+            name: max(self._best.get(name, 0.0), score) for name, score in scores.items()
         }
         return earned
 
     def arms(self) -> list[ArmRecord]:
-        """Describe every environment as the scheduler sees it."""
+        """The scheduler's arms as they stand."""
         if self._arms is None:
             self._arms = arm_records(EVERYTHING, self.scheduler)
         return self._arms
 
     def state(self) -> dict[str, Any]:
-        """The scheduler's state and the scores, as JSON."""
+        """State as JSON."""
         scores = {"scores": self._scores, "best": self._best}
         return {"scheduler": self.scheduler.state(), "scheduler_type": self.name, **scores}
 
     def load_state(self, state: Mapping[str, Any]) -> list[str]:
-        """Continue from a state; names the scheduler if it begins anew, because a fork changed its type."""
+        """Continue from a state; returns what begins anew because a fork changed its type."""
         self._scores, self._best = dict(state.get("scores", {})), dict(state.get("best", {}))
         self._arms = None
         if state.get("scheduler_type", self.name) != self.name:
@@ -99,12 +96,12 @@ class StageScheduler:
         return []
 
     def join(self, scores: Scores) -> None:
-        """Take in the scores of environments that joined at a fork."""
+        """Take the scores of environments that joined at a fork."""
         self._scores |= scores
         self._best |= scores
 
     def _judge(self, at: Progress, scores: Scores) -> StageReward:
-        """Reward the scheduler's pick for the stage that ends; in words if the scheduler learns."""
+        """Compute the stage's reward and let the scheduler learn it."""
         assert at.pick is not None
         signal, num_groups = at.stage_signal
         outcome = StageOutcome(
@@ -130,15 +127,15 @@ class StageScheduler:
         text = f"{at.pick.arm} earned {reward:.3f}"
         if kind == "advantage":
             return StageReward(reward, f"{text}, mean |advantage| of {num_groups} groups")
-        before = self._scores
-        changes = [
-            f"{name} {before[name]:.2f} to {now:.2f}" for name, now in scores.items() if name in before
-        ]
-        return StageReward(reward, f"{text} ({kind}; held-out scores {', '.join(changes)})")
+        both = self._scores.keys() & scores
+        changes = ", ".join(
+            f"{name} {self._scores[name]:.2f} to {scores[name]:.2f}" for name in scores if name in both
+        )
+        return StageReward(reward, f"{text} ({kind}; held-out scores {changes})")
 
 
 def arm_records(name: str, bandit: Bandit) -> list[ArmRecord]:
-    """Describe every arm of a bandit as it stands."""
+    """The present state of every arm of a bandit."""
     values = bandit.values()
     return [
         ArmRecord(name, arm, probability, values[arm], bandit.num_picks[arm])
@@ -147,16 +144,15 @@ def arm_records(name: str, bandit: Bandit) -> list[ArmRecord]:
 
 
 def restore_bandit(bandit: Bandit, state: Mapping[str, Any]) -> None:
-    """Continue from a state; arms that it does not know have joined since."""
-    arms = list(bandit.arms)
+    """Continue from a state; arms that are not in it are added."""
+    arms = bandit.arms
     bandit.load_state(state)
-    for arm in arms:
-        if arm not in bandit.arms:
-            bandit.add(arm)
+    for arm in sorted({*arms} - {*bandit.arms}):
+        bandit.add(arm)
 
 
 class StopConditions:
-    """A spec's stop rules, asked at every window of a stage from its least number of steps on."""
+    """A spec's stop rules, asked at every window of a stage after its `min_steps`."""
 
     def __init__(self, section: Stage) -> None:
         self.min_steps = section.min_steps
@@ -164,11 +160,11 @@ class StopConditions:
 
     @property
     def ends_dead_stages(self) -> bool:
-        """Whether one of the rules is for stages without signal."""
+        """Whether one of the rules ends stages without signal."""
         return any(isinstance(rule, DeadSignal) for rule in self.rules)
 
     def verdict(self, at: Progress) -> str | None:
-        """Give the first reason to end this stage now, or None; the budget's end is no rule's business."""
+        """The first reason to end this stage before its budget is used, or None."""
         if at.stage_step < self.min_steps or at.stage_step == at.steps_per_stage:
             return None
         reasons = (rule.verdict(at.window.history) for rule in self.rules)

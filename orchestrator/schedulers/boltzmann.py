@@ -1,12 +1,12 @@
 """Boltzmann choice over a constant-step estimate of what each environment's stages earn: SEC's rule, a level up.
 
-    P = softmax(Q / temperature), then the guards;   Q_k <- (1 - a) Q_k + a r for the environment of the stage
+    P = softmax(Q / tau), then the guards;   Q_k <- alpha r + (1 - alpha) Q_k for the environment of the stage
 
 Source: arXiv 2505.14970 (the rule, there over categories); as an outer rule: curricula reference, section 8.5.
-Reward: any number. An environment that had no stage keeps its Q; one that never had any comes first. A stage
-without signal teaches nothing. It forgets with weight (1 - learning_rate)^n after n of an environment's own stages.
-The first stage of an environment is its first estimate, whatever the learning rate: stages are few, and a Q that
-began at 0 would be a part of the truth when it is first compared. The numbers of section 8.5 need this reading.
+Reward: any number. An environment without a stage keeps its Q; one that never had any comes first. A stage without
+signal teaches nothing. Weight (1 - alpha)^n after n of an environment's own stages.
+The first stage of an environment is its first estimate, whatever alpha: stages are few, and a Q that began at 0 would
+be too low when it is first compared. The numbers of section 8.5 need this reading.
 """
 
 from __future__ import annotations
@@ -24,15 +24,12 @@ SOURCE = "arXiv 2505.14970"
 
 
 class Config(GuardConfig):
-    """Options of the Boltzmann scheduler, on the stage's clock."""
-
     type: Literal["boltzmann"] = "boltzmann"
-    learning_rate: float = Field(0.5, gt=0, le=1, description="Step size a of the estimate, per stage.")
+    learning_rate: float = Field(0.5, gt=0, le=1, description="Step size alpha of the estimate, per stage.")
     temperature: float = Field(0.1, gt=0, description="Of the choice, in units of the reward.")
 
 
 def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> GuardedScheduler:
-    """Make the scheduler of a spec."""
     names = list(arms)
     rule = sec.Config(
         learning_rate=config.learning_rate, temperature=config.temperature, floor=0.0, warm_step=True

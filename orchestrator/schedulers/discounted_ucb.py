@@ -1,13 +1,13 @@
 """Discounted UCB: the environment with the highest optimistic estimate, old stages counting ever less.
 
-    after every stage:  N_k <- g N_k + [k had it],  S_k <- g S_k + r [k had it]
-    index_k = S_k / N_k + width sqrt(xi ln n / N_k),  n = sum of N;  the highest index is picked
+    after every stage:  N_k <- gamma N_k + [k had it],  S_k <- gamma S_k + r [k had it]
+    index_k = S_k / N_k + width sqrt(xi ln n / N_k),  n = sum of N;  the environment of the highest index
 
-Source: arXiv 0805.3415 (Garivier and Moulines), with width = 2 b; curricula reference, section 3.3. The theory's
-constants explore far too much in practice; the defaults were chosen in the worlds of stages of section 8.5
+Source: arXiv 0805.3415 (Garivier and Moulines, D-UCB), where width = 2 B; curricula reference, section 3.3. The
+theory's constants explore far too much in practice; the defaults were chosen in the worlds of stages of section 8.5
 (docs/results/bandits.md).
-Reward: in [0, 1]. An environment that had no stage keeps its mean while its bonus grows; one that never had any
-comes first. A stage without signal teaches nothing. A stage counts half after ln .5 / ln discount later stages.
+Reward: in [0, 1]. An environment without a stage keeps its mean while its bonus grows; one that never had any comes
+first. A stage without signal teaches nothing. A stage counts half after ln .5 / ln gamma later stages.
 The probability of the best index is 1 before the guards; ties are shared equally.
 """
 
@@ -26,18 +26,13 @@ SOURCE = "arXiv 0805.3415"
 
 
 class Config(GuardConfig):
-    """Options of discounted UCB, on the stage's clock."""
-
     type: Literal["discounted_ucb"] = "discounted_ucb"
-    discount: float = Field(0.7, gt=0, lt=1, description="Weight g of the past, per stage.")
-    width: float = Field(
-        0.2, gt=0, description="Of the confidence bonus, in units of the reward; 2 b in the paper."
-    )
+    discount: float = Field(0.7, gt=0, lt=1, description="gamma: weight of the past, per stage.")
+    width: float = Field(0.2, gt=0, description="Of the bonus, in units of the reward; 2 B in the paper.")
     xi: float = Field(0.5, ge=0.5, description="Exploration constant of the paper.")
 
 
 def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> GuardedScheduler:
-    """Make the scheduler of a spec."""
     names = list(arms)
     options = bandit.Options(discount=config.discount, width=config.width, xi=config.xi)
     return GuardedScheduler(names, rng, bandit.DiscountedUcb(names, rng, options, by_slot=False), config)

@@ -1,7 +1,7 @@
-"""The guards around whatever chooses the next stage's environment (curricula reference, sections 7.2 and 7.4).
+"""Guards around the rule that picks the next stage's environment (curricula reference, sections 7.2 and 7.4).
 
-In this order: an environment not visited for `max_gap` stages is forced; environments that never had a stage come
-first, drawn uniformly; otherwise the rule decides, and nobody's probability is below `min_share`:
+In this order: an environment without a stage for `max_gap` stages is forced; environments that never had a stage come
+first, drawn uniformly; otherwise the rule decides, and no probability is below `min_share`:
 
     P <- m + (1 - K m) P      m = min_share, K environments
 
@@ -10,8 +10,8 @@ Stages are few, so a scheduler learns on the stage's clock: one observation a st
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from orchestrator.schedulers.rewards import Reward
 
 
 class GuardConfig(ChooserConfig):
-    """What every scheduler that learns takes."""
+    """Options of every scheduler that learns."""
 
     reward: Reward = Field(
         "advantage",
@@ -30,32 +30,28 @@ class GuardConfig(ChooserConfig):
         "scores of the `select` pool, evaluated only then: gain (its own), total_gain (all), retention (its own, "
         "less what others lost).",
     )
-    scale: float | None = Field(
-        None, gt=0, description="Multiplies the reward; default 1 for advantage, 5 for changes of scores."
-    )
-    forgetting_weight: float = Field(
-        1.0, ge=0, description="Price of a point that another environment lost, for retention."
-    )
+    scale: float | None = Field(None, gt=0, description="Of the reward; default 1 (advantage), 5 (others).")
+    forgetting_weight: float = Field(1.0, ge=0, description="retention: weight of others' losses.")
     min_share: float | None = Field(
         None,
         ge=0,
         lt=1,
         description="Least probability of every environment; default .05, or half an equal share if that is less.",
     )
-    max_gap: int = Field(
-        0, ge=0, description="An environment not visited for so many stages is next; 0: never forced."
-    )
+    max_gap: int = Field(0, ge=0, description="Stages without an environment until it is forced; 0: never.")
 
 
 class GuardedScheduler(Bandit):
-    """A rule behind the guards. The rule's preferences and learning are used, never its own picks."""
+    """A rule behind the guards; it gives preferences and learns, but never picks."""
+
+    saved = ("rule", "last")
 
     def __init__(
         self, arms: Iterable[str], rng: np.random.Generator, rule: Bandit, config: GuardConfig
     ) -> None:
         super().__init__(arms, rng)
         self.rule, self.config = rule, config
-        self._last = dict.fromkeys(self.arms, -1)  # the clock at an environment's last pick
+        self.last = dict.fromkeys(self.arms, -1)  # the clock at each environment's last pick
         num_arms = len(self.arms)
         if self.min_share * num_arms > 1:
             raise ValueError(
@@ -70,7 +66,7 @@ class GuardedScheduler(Bandit):
 
     @property
     def min_share(self) -> float:
-        """Least probability of every environment, of as many as there are now."""
+        """Least probability of every environment."""
         given = self.config.min_share
         return min(0.05, 0.5 / len(self.arms)) if given is None else given
 
@@ -81,7 +77,6 @@ class GuardedScheduler(Bandit):
         return "chosen" if self._picked.all() else "new"
 
     def preferences(self) -> Floats:
-        """The rule's probabilities, after the guards."""
         overdue = self._overdue()
         if overdue is not None:
             return np.array([float(arm == overdue) for arm in self.arms])
@@ -91,43 +86,28 @@ class GuardedScheduler(Bandit):
         return np.asarray(self.min_share + (1 - len(self.arms) * self.min_share) * self.rule.preferences())
 
     def observe(self, seen: StepFeedback) -> None:
-        """Teach the rule."""
         self.rule.observe(seen)
 
     def values(self) -> dict[str, float | None]:
-        """The rule's estimates."""
         return self.rule.values()
 
     def add(self, arm: str, about: ArmInfo | None = None) -> None:
-        """Add an environment: it is new, so its turn comes soon."""
         super().add(arm, about)
         self.rule.add(arm, about)
-        self._last[arm] = self.clock - 1
+        self.last[arm] = self.clock - 1
 
     def retire(self, arm: str) -> None:
-        """Take an environment out."""
         super().retire(arm)
         self.rule.retire(arm)
-        del self._last[arm]
-
-    def state(self) -> dict[str, Any]:
-        """Add the rule's state and when every environment was last picked."""
-        return {**super().state(), "rule": self.rule.state(), "last": self._last}
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state."""
-        super().load_state(state)
-        self.rule.load_state(state["rule"])
-        self._last = {arm: int(clock) for arm, clock in state["last"].items()}
+        del self.last[arm]
 
     def _overdue(self) -> str | None:
-        """Find the environment whose last visit is longest ago, if that is too long."""
+        """The environment whose last stage is longest ago, if that is too long."""
         if not self.config.max_gap:
             return None
-        longest = min(self.arms, key=lambda arm: self._last[arm])
-        return longest if self.clock - self._last[longest] > self.config.max_gap else None
+        longest = min(self.arms, key=lambda arm: self.last[arm])
+        return longest if self.clock - self.last[longest] > self.config.max_gap else None
 
     def enter(self, places: NDArray[np.intp], probabilities: Floats) -> list[Pick]:
-        """Note when whom."""
-        self._last |= {self.arms[k]: self.clock for k in places}
+        self.last |= {self.arms[k]: self.clock for k in places}
         return super().enter(places, probabilities)

@@ -7,9 +7,9 @@ With s, s' the held-out scores before and after the stage, e its environment, C 
     total_gain   sum over all f of (s'_f - s_f) / C
     retention    (s'_e - s_e) - w * sum over f != e of max(0, max(best_f, s_f) - s'_f)
 
-Scores lie in [0, 1] everywhere, so raw |A| needs no normalising between environments; a standardised one would
-(section 1.2), which is why the inner bandits' form of the signal is not used here. `advantage` is blind to
-forgetting, `gain` to the others; `total_gain` is the noisiest; the weight w of `retention` has to be chosen.
+Scores lie in [0, 1], so raw |A| compares between environments; a standardised one does not (section 1.2), so the inner
+bandits' form of the signal is not used here. `advantage` ignores forgetting, `gain` the other environments;
+`total_gain` is the noisiest; the weight w of `retention` has to be chosen.
 """
 
 from __future__ import annotations
@@ -19,16 +19,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Reward = Literal["advantage", "gain", "total_gain", "retention"]
-Scores = Mapping[
-    str, float
-]  # held-out score in [0, 1] by environment; one that could not be scored is left out
+Scores = Mapping[str, float]  # held-out score in [0, 1] by environment, of those that could be scored
 
 GAIN_SCALE = 5.0  # a good stage changes a score by about a tenth: brings changes to the size of |A|
 
 
 @dataclass(frozen=True)
 class StageOutcome:
-    """What a stage leaves for its scheduler to judge."""
+    """What the reward of a stage depends on."""
 
     environment: str
     signal: float | None  # mean raw |advantage| of its own groups; None: nothing could be compared
@@ -40,7 +38,7 @@ class StageOutcome:
 
 
 def stage_reward(kind: Reward, outcome: StageOutcome, forgetting_weight: float = 1.0) -> float | None:
-    """Work out what a stage earned, before scaling; None: nothing was observed."""
+    """Reward of a stage before scaling; None: nothing was observed."""
     if kind == "advantage":
         return outcome.signal
     changes = {
@@ -53,11 +51,9 @@ def stage_reward(kind: Reward, outcome: StageOutcome, forgetting_weight: float =
         return changes[own] / outcome.cost
     if kind == "total_gain":
         return sum(changes.values()) / outcome.cost
-    others = [name for name in changes if name != own]
-    return changes[own] - forgetting_weight * sum(_loss(outcome, name) for name in others)
-
-
-def _loss(outcome: StageOutcome, name: str) -> float:
-    """How far an environment is below its best, 0 if it is not."""
-    best = max(outcome.best.get(name, 0.0), outcome.before[name])
-    return max(0.0, best - outcome.after[name])
+    losses = (
+        max(0.0, max(outcome.best.get(name, 0.0), outcome.before[name]) - outcome.after[name])
+        for name in changes
+        if name != own
+    )
+    return changes[own] - forgetting_weight * sum(losses)

@@ -18,12 +18,9 @@ SOURCE = "baseline"
 
 
 class Config(ChooserConfig):
-    """Round robin takes no options."""
-
     type: Literal["round_robin"] = "round_robin"
 
 
 def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> Sequence:
-    """Make the scheduler of a spec: a sequence that names every environment once."""
     order = list(arms)
     return Sequence(order, rng, order)

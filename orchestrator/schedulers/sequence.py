@@ -18,15 +18,11 @@ SOURCE = "baseline"
 
 
 class Config(ChooserConfig):
-    """Options of the fixed order."""
-
     type: Literal["sequence"] = "sequence"
     order: list[str] = Field(min_length=1, description="Environments, one a stage; a name may appear often.")
 
 
 class Sequence(Bandit):
-    """The environment whose turn it is, with probability 1."""
-
     def __init__(self, arms: Iterable[str], rng: np.random.Generator, order: list[str]) -> None:
         super().__init__(arms, rng)
         self.order = order
@@ -35,7 +31,6 @@ class Sequence(Bandit):
             raise ValueError(f"scheduler.order names {unknown}; the environments are {self.arms}")
 
     def preferences(self) -> Floats:
-        """One for the next of the order."""
         return np.array([float(arm == self.order[self.clock % len(self.order)]) for arm in self.arms])
 
     def observe(self, seen: StepFeedback) -> None:
@@ -43,5 +38,4 @@ class Sequence(Bandit):
 
 
 def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> Sequence:
-    """Make the scheduler of a spec."""
     return Sequence(arms, rng, config.order)

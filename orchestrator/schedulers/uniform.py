@@ -17,11 +17,8 @@ SOURCE = "arXiv 2511.07317"
 
 
 class Config(ChooserConfig):
-    """The uniform scheduler takes no options."""
-
     type: Literal["uniform"] = "uniform"
 
 
 def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> Uniform:
-    """Make the scheduler of a spec."""
     return Uniform(arms, rng)

@@ -1,13 +1,13 @@
 """AdaRFT: the tasks whose given difficulty is nearest to a target, which rises with success and falls with failure.
 
-    T <- clip(T + eta tanh(alpha (mean score - beta)), lowest, highest);   next: the tasks nearest to T
+    T <- clip(T + eta tanh(alpha (R_avg - beta)), d_min, d_max);   next: the tasks nearest to T
 
-Source: arXiv 2504.05520, and its published code (uscnlp-lime/verl; curricula reference, 4.2).
+with eta = `step` (d_max - d_min), alpha = `sensitivity`, beta = `target`. Source: arXiv 2504.05520, and its published
+code (uscnlp-lime/verl; curricula reference, 4.2).
 Score: in [0, 1]; it must be a success rate, a shaped reward would move the target for the wrong reason.
-Every task needs a difficulty: a field of the data, of any scale. eta is `step` times the range from `lowest` to
-`highest`; on the published scale of 0 to 100 its defaults are the published ones, eta = 50 among them, with which one
-step can cross half of the range. A task comes once an epoch, of equally near ones chance decides; the published code
-remembers nothing and plays the same batch again while T stays. Nothing is forgotten but by T itself.
+Every task needs a difficulty: a field of the data, of any scale. On the published scale of 0 to 100 the defaults are
+the published ones, among them eta = 50, with which one step can cross half of the range. A task comes once an epoch, of
+equally near ones chance decides; the published code plays the same batch again while T stays. T is the only memory.
 """
 
 from __future__ import annotations
@@ -21,17 +21,15 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from orchestrator.bandits.contracts import Floats
-from orchestrator.selections.batch_outcomes import by_step
 from orchestrator.selections.contracts import Numbers, Positions, Selection, SelectionConfig, TaskResult
-from orchestrator.selections.epochs import seed_from
-from orchestrator.selections.partial_sort import smallest
+from orchestrator.selections.cursor import seed_from
+from orchestrator.selections.sampling import smallest
+from orchestrator.selections.task_statistics import by_step
 
 SOURCE = "arXiv 2504.05520"
 
 
 class Config(SelectionConfig):
-    """Options of AdaRFT."""
-
     type: Literal["adarft"] = "adarft"
     difficulty: str = Field(
         description="Field of the data with a task's difficulty, a number: a column, or a path like extra_info.level."
@@ -45,7 +43,6 @@ class Config(SelectionConfig):
 
     @property
     def fields(self) -> Mapping[str, str]:
-        """The difficulty."""
         return {"difficulty": self.difficulty}
 
     @model_validator(mode="after")
@@ -56,20 +53,28 @@ class Config(SelectionConfig):
 
 
 class AdaRft(Selection):
-    """AdaRFT; see the module. Tasks that this epoch has not played yet are kept sorted by difficulty."""
+    """AdaRFT, with the tasks left in this epoch sorted by difficulty."""
+
+    saved = ("target", "seed", "epoch")
+    _left: Positions
+    _left_difficulty: Floats
 
     def __init__(self, num_tasks: int, rng: np.random.Generator, config: Config, difficulty: Floats) -> None:
         super().__init__(num_tasks, rng)
-        self.config, self._difficulty = config, _complete(difficulty)
+        if missing := int(np.isnan(difficulty).sum()):
+            raise ValueError(
+                f"adarft needs the difficulty of every task, and {missing:,} of {len(difficulty):,} have none; leave "
+                "them out of the data, or name a field that all have"
+            )
+        self.config, self._difficulty = config, difficulty
         self.lowest = float(difficulty.min()) if config.lowest is None else config.lowest
         self.highest = float(difficulty.max()) if config.highest is None else config.highest
         self.target = self._clipped(self.lowest if config.start is None else config.start)
         self.seed, self.epoch = seed_from(rng), 0
-        self._left: Positions = self._sorted()
-        self._left_difficulty: Floats = self._difficulty[self._left]
+        self._begin(self._sorted())
 
     def draw(self, n: int) -> Positions:
-        """Take the n nearest to T that this epoch has not had; over its end, those that the batch has not had."""
+        """Take the n nearest to T that are left in the epoch; over its end, those that the batch does not have."""
         chosen = self._nearest(n)
         missing = n - len(chosen)
         if len(self._left) == 0:
@@ -80,30 +85,22 @@ class AdaRft(Selection):
         return chosen
 
     def learn(self, tried: Sequence[TaskResult]) -> None:
-        """Move T, once for every batch."""
-        for shown in by_step(tried):
+        for batch in by_step(tried):
             eta = self.config.step * (self.highest - self.lowest)
-            surplus = self.config.sensitivity * (shown.mean_score - self.config.target)
+            surplus = self.config.sensitivity * (batch.mean_score - self.config.target)
             self.target = self._clipped(self.target + eta * math.tanh(surplus))
 
     def state(self) -> dict[str, Any]:
-        """Add T, and which tasks this epoch has played."""
-        is_left = np.zeros(self.num_tasks, bool)
-        is_left[self._left] = True
-        own = {"target": self.target, "seed": self.seed, "epoch": self.epoch}
-        return {**super().state(), **own, "played": np.flatnonzero(~is_left).tolist()}
+        played = np.setdiff1d(np.arange(self.num_tasks), self._left, assume_unique=True)
+        return {**super().state(), "played": played.tolist()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue."""
         super().load_state(state)
-        self.target, self.seed, self.epoch = state["target"], state["seed"], state["epoch"]
-        is_left = np.ones(self.num_tasks, bool)
-        is_left[state["played"]] = False
         order = self._sorted()
-        self._begin(order[is_left[order]])
+        self._begin(order[~np.isin(order, state["played"])])
 
     def _nearest(self, n: int, leave_out: Positions | None = None) -> Positions:
-        """Take up to n tasks from those left: two pointers that go out from T, as a window around it."""
+        """Take up to n of the tasks left from a window around T."""
         reach = n + (0 if leave_out is None else len(leave_out))
         middle = int(np.searchsorted(self._left_difficulty, self.target))
         low, high = max(0, middle - reach), min(len(self._left), middle + reach)
@@ -123,7 +120,7 @@ class AdaRft(Selection):
         self._left, self._left_difficulty = left, self._difficulty[left]
 
     def _sorted(self) -> Positions:
-        """All tasks by difficulty, equal ones in an order of this epoch's."""
+        """All tasks by difficulty, ties in an order of the epoch."""
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.num_tasks)
         return order[np.argsort(self._difficulty[order], kind="stable")]
 
@@ -135,20 +132,9 @@ def _without(values: NDArray[Any], low: int, high: int, stays: NDArray[np.bool_]
     return np.concatenate([values[:low], values[low:high][stays], values[high:]])
 
 
-def _complete(difficulty: Floats) -> Floats:
-    missing = int(np.isnan(difficulty).sum())
-    if missing:
-        raise ValueError(
-            f"adarft needs the difficulty of every task, and {missing:,} of {len(difficulty):,} have none; leave them"
-            " out of the data, or name a field that all have"
-        )
-    return difficulty
-
-
 def create(
     config: Config, num_tasks: int, rng: np.random.Generator, numbers: Numbers | None = None
 ) -> AdaRft:
-    """Make the selection of a spec."""
     if numbers is None:
         raise ValueError("adarft needs the tasks' difficulty")
     return AdaRft(num_tasks, rng, config, numbers["difficulty"])

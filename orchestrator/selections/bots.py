@@ -1,37 +1,36 @@
-"""BOTS: a belief about every task's pass rate that all tasks share in, and the tasks expected nearest to a target.
+"""BOTS: a posterior of every task's pass rate that other tasks' outcomes also move, and the tasks nearest to a target.
 
-    every step, every task:  a <- (1 - l) a + l + s,  b <- (1 - l) b + l + f,  from a = b = 1, with
+    every step, every task:  a <- (1 - lambda) a + lambda + s,  b <- (1 - lambda) b + lambda + f,  from a = b = 1, with
     s = m p,      f = m (1 - p)        of a task played with pass rate p: as m samples, however many there were
     s = rho m q,  f = rho m (1 - q)    of every other one: q = clip(weak + c (strong - weak), 0, 1)
     c: moving average (.9) of (mean p - mean weak) / (mean strong - mean weak) over the tasks played
     score = -|target - a / (a + b)|;   temperature 0: the best, otherwise drawn without replacement by softmax
 
-Source: agentscope-ai/Trinity-RFT, its difficulty estimator and selector (curricula reference, 4.6).
+with lambda = `forget`, rho = `share`, m = `samples`. Source: agentscope-ai/Trinity-RFT, its difficulty estimator and
+selector (curricula reference, 4.6).
 Score: in [0, 1], read as the pass rate p.
 `weak` and `strong` name the pass rates that two reference models have on each task. Without them, and on a task that
-has none, rho is 0: what is not played drifts back to a = b = 1, and looks like a task never played. With the target
-at one half those are then the best there are, so that a large category is simply gone through at random.
-With references the state holds every task, not only those tried: each has heard something in every step.
-It forgets at the rate l a step (a step of its category), played or not. The published selector aims at 1 with
-temperature 1 unless told otherwise; here the target is .5, where a group has most to teach, and the best are taken.
+has none, rho is 0: what is not played drifts back to a = b = 1, as a task never played. With the target at one half
+those are then the best there are, so a large category is played through at random.
+With references the state holds every task, since each changes in every step.
+It forgets at the rate lambda a step (a step of its category), played or not. The published selector aims at 1 with
+temperature 1 by default; here the target is .5, where a group has most to teach, and the best are taken.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from orchestrator.bandits.contracts import Floats
-from orchestrator.selections.batch_outcomes import BatchOutcomes, by_step
 from orchestrator.selections.contracts import Numbers, Positions, SelectionConfig, TaskResult
-from orchestrator.selections.gumbel import gumbel_top_k
-from orchestrator.selections.partial_sort import smallest, smallest_beside
-from orchestrator.selections.task_statistics import TaskStatistics
+from orchestrator.selections.sampling import gumbel_top_k, smallest, smallest_beside
+from orchestrator.selections.task_statistics import BatchOutcomes, TaskStatistics, by_step
 
 SOURCE = "Trinity-RFT"
 
@@ -42,21 +41,13 @@ EVERYTHING = slice(None)
 
 
 class Config(SelectionConfig):
-    """Options of BOTS."""
-
     type: Literal["bots"] = "bots"
-    forget: float = Field(0.2, ge=0, le=1, description="l: share of every belief that fades in a step.")
-    share: float = Field(
-        0.2, ge=0, le=1, description="rho: weight of what the references say of tasks not played."
-    )
+    forget: float = Field(0.2, ge=0, le=1, description="lambda: share of a posterior that fades in a step.")
+    share: float = Field(0.2, ge=0, le=1, description="rho: weight of the references for tasks not played.")
     samples: float = Field(16, gt=0, description="m: samples that one play of a task counts for.")
     target: float = Field(0.5, ge=0, le=1, description="The pass rate to be near to.")
-    temperature: float = Field(
-        0.0, ge=0, description="Of the choice, in units of the pass rate; 0: the best ones."
-    )
-    weak: str | None = Field(
-        None, description="Field of the data with a weak model's pass rate on each task, in [0, 1]."
-    )
+    temperature: float = Field(0.0, ge=0, description="Of the choice, in units of pass rate; 0: the best.")
+    weak: str | None = Field(None, description="Field with a weak model's pass rate on each task, in [0, 1].")
     strong: str | None = Field(None, description="Field with a strong model's; both, or neither.")
 
     @model_validator(mode="after")
@@ -67,13 +58,12 @@ class Config(SelectionConfig):
 
     @property
     def fields(self) -> Mapping[str, str]:
-        """Both reference pass rates."""
         return {} if self.weak is None or self.strong is None else {"weak": self.weak, "strong": self.strong}
 
 
 @dataclass(frozen=True)
 class References:
-    """Pass rates of two models on every task; arrays [N], 0 where not known."""
+    """Pass rates of two models on every task: arrays [N], 0 where not known."""
 
     is_known: NDArray[np.bool_]
     weak: Floats
@@ -81,7 +71,7 @@ class References:
 
     @classmethod
     def of(cls, weak: Floats, strong: Floats) -> References:
-        """Take them from the data, NaN where missing."""
+        """From the data, NaN where missing."""
         for name, rates in (("weak", weak), ("strong", strong)):
             if ((rates < 0) | (rates > 1)).any():
                 raise ValueError(
@@ -92,13 +82,12 @@ class References:
 
 
 class Bots(TaskStatistics):
-    """BOTS; see the module.
+    """BOTS, with a = 1 + `scale` * `successes` and b likewise, so that one number makes all posteriors fade.
 
-    A belief is kept as a = 1 + `scale` * `successes`, so that one number makes all of them fade: without references a
-    step costs no more than the tasks played. With them every task hears something in every step, in O(N); that is
-    worked out in arrays made once, because large ones cost more to come by than to fill.
+    Without references a step costs as much as the tasks played; with them O(N), in arrays allocated once.
     """
 
+    saved = ("scale", "now", "ability")
     successes: Floats
     failures: Floats
 
@@ -108,19 +97,19 @@ class Bots(TaskStatistics):
         super().__init__(num_tasks, rng)
         self.config, self.references = config, references
         self.keep(successes=0.0, failures=0.0)
-        self._room = np.empty((2, num_tasks))  # to calculate in; memory only once it is used
+        self._scratch = np.empty((2, num_tasks))  # for large results
         self.scale = 1.0
         self.now = -1  # the latest step learned from
         self.ability: float | None = None  # c
 
-    def beliefs(self) -> tuple[Floats, Floats]:
+    def posterior(self) -> tuple[Floats, Floats]:
         """a and b of every task, [N] each."""
         return 1 + self.scale * self.successes, 1 + self.scale * self.failures
 
-    def expected(self, at: Positions | slice = EVERYTHING, room: Floats | None = None) -> Floats:
-        """Expected pass rates, of every task or of some; in the first row of `room` [2, M] if there is any."""
-        successes, prior = self.successes[at], 1 / self.scale  # a / (a + b), both divided by the scale
-        rates, samples = (None, None) if room is None else room
+    def expected(self, at: Positions | slice = EVERYTHING, scratch: Floats | None = None) -> Floats:
+        """a / (a + b), of every task or of some; in the first row of `scratch` [2, M] if given."""
+        successes, prior = self.successes[at], 1 / self.scale  # a and b divided by the scale
+        rates, samples = (None, None) if scratch is None else scratch
         rates = np.add(successes, prior, out=rates)
         samples = np.add(successes, self.failures[at], out=samples)
         samples += 2 * prior
@@ -128,7 +117,6 @@ class Bots(TaskStatistics):
         return rates
 
     def draw(self, n: int) -> Positions:
-        """Take the best, or draw by softmax."""
         if self.config.temperature > 0:
             return gumbel_top_k(self._distances() / -self.config.temperature, n, self.rng)
         if self.references is not None:
@@ -138,30 +126,22 @@ class Bots(TaskStatistics):
         return smallest_beside(tried, distances, abs(0.5 - target), self.num_tasks, n, self.rng)
 
     def learn(self, tried: Sequence[TaskResult]) -> None:
-        """Let all beliefs fade, then count what was played and what the references say of the rest."""
-        for shown in by_step(tried):
-            is_new = shown.step > self.now
-            self._fade(max(0, shown.step - self.now))
-            self.now = max(self.now, shown.step)
-            age = self.now - shown.step
-            self._count(shown, self.config.samples * (1 - self.config.forget) ** age)
+        for batch in by_step(tried):
+            is_new = batch.step > self.now
+            self._fade(max(0, batch.step - self.now))
+            self.now = max(self.now, batch.step)
+            weight = self.config.samples * (1 - self.config.forget) ** (self.now - batch.step)
+            self.successes[batch.at] += weight * batch.score / self.scale
+            self.failures[batch.at] += weight * (1 - batch.score) / self.scale
+            self.note(batch.at)
             if self.references is not None:
-                self._place_between(self.references, shown)
+                self._place_between(self.references, batch)
                 if is_new:
-                    self._tell_others(self.references, shown.at)
-
-    def state(self) -> dict[str, Any]:
-        """Add the clock, the common factor and c."""
-        return {**super().state(), "scale": self.scale, "now": self.now, "ability": self.ability}
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue."""
-        super().load_state(state)
-        self.scale, self.now, self.ability = state["scale"], state["now"], state["ability"]
+                    self._move_others(self.references, batch.at)
 
     def _distances(self) -> Floats:
-        """How far from the target every task is expected; good until the room is used again."""
-        distances = self.expected(room=self._room)
+        """Distance of every task's expected pass rate from the target, in the scratch array."""
+        distances = self.expected(scratch=self._scratch)
         distances -= self.config.target
         return np.abs(distances, out=distances)
 
@@ -172,39 +152,33 @@ class Bots(TaskStatistics):
             self.failures *= self.scale
             self.scale = 1.0
 
-    def _count(self, shown: BatchOutcomes, weight: float) -> None:
-        self.successes[shown.at] += weight * shown.score / self.scale
-        self.failures[shown.at] += weight * (1 - shown.score) / self.scale
-        self.note(shown.at)
-
-    def _place_between(self, references: References, shown: BatchOutcomes) -> None:
-        """Work out c, the policy's place between the reference models, by the tasks it played."""
-        known = references.is_known[shown.at]
-        at = shown.at[known]
+    def _place_between(self, references: References, batch: BatchOutcomes) -> None:
+        """Update c, the policy's place between the reference models."""
+        known = references.is_known[batch.at]
+        at = batch.at[known]
         gap = references.gap[at].mean() if len(at) else 0.0
         if abs(gap) < SAME:
             return
-        found = float((shown.score[known] - references.weak[at]).mean() / gap)
+        found = float((batch.score[known] - references.weak[at]).mean() / gap)
         self.ability = found if self.ability is None else MEMORY * self.ability + (1 - MEMORY) * found
 
-    def _tell_others(self, references: References, played: Positions) -> None:
-        """Tell the tasks that were not played what the references say of them."""
+    def _move_others(self, references: References, played: Positions) -> None:
+        """Add s and f of the tasks that were not played."""
         if self.ability is None:
             return
-        passed, failed = self._room
+        passed, failed = self._scratch
         np.multiply(references.gap, self.ability, out=passed)
         passed += references.weak
         np.clip(passed, 0.0, 1.0, out=passed)
         np.subtract(references.is_known, passed, out=failed)
         weight = self.config.share * self.config.samples / self.scale
-        for numbers, told in ((self.successes, passed), (self.failures, failed)):
-            told *= weight
-            told[played] = 0.0
-            numbers += told
+        for numbers, added in ((self.successes, passed), (self.failures, failed)):
+            added *= weight
+            added[played] = 0.0
+            numbers += added
         self._is_tried |= references.is_known
 
 
 def create(config: Config, num_tasks: int, rng: np.random.Generator, numbers: Numbers | None = None) -> Bots:
-    """Make the selection of a spec."""
     references = References.of(**numbers) if numbers else None
     return Bots(num_tasks, rng, config, references)

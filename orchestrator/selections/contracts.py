@@ -1,7 +1,7 @@
-"""What a selection is: the choice of tasks inside a category that a bandit has picked already.
+"""The interface of a selection: the choice of tasks inside a category that a bandit has picked already.
 
 Its arms are the training tasks of one category, known by their positions 0 .. N - 1 in a roster that never changes.
-Numpy and pydantic are all this package imports, beside the contracts of bandits.
+This package imports numpy, pydantic and the contracts of bandits alone.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from orchestrator.bandits.contracts import ChooserConfig, Floats
+from orchestrator.bandits.contracts import ChooserConfig, Floats, Stateful
 
 Positions = NDArray[np.int64]
 Numbers = Mapping[
     str, Floats
-]  # numbers of the tasks from the data [N], NaN where missing, by the option that names them
+]  # of the tasks' data [N], NaN where missing, by the option that names the field
 
 
 class SelectionConfig(ChooserConfig):
-    """What every selection takes."""
+    """Options of every selection."""
 
     tasks: int = Field(
         4096,
@@ -35,44 +35,39 @@ class SelectionConfig(ChooserConfig):
 
     @property
     def fields(self) -> Mapping[str, str]:
-        """Which numbers of a task's data it reads: the field, by the name of the option that says it."""
+        """Numbers of a task's data that it reads: fields, by the option that names them."""
         return {}
 
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What a task showed when it was played."""
+    """The outcome of one task that was played."""
 
     position: int  # in the roster
-    step: int  # the selection's own clock when it was chosen
+    step: int  # the selection's clock when it was chosen
     score: float  # mean score of its episodes, in [0, 1]: the pass rate where scores are 0 or 1
     num_samples: int  # episodes behind the score
-    signal: float | None = None  # mean |advantage| of its group; None: it carries no comparison
+    signal: float | None = None  # mean |advantage| of its group; None: nothing to compare
 
 
-class Selection(ABC):
-    """Chooses tasks of one category.
+class Selection(Stateful, ABC):
+    """Chooses tasks of one category; all randomness comes from `rng`.
 
-    Args:
-        num_tasks: N, at least 1.
-        rng: the only source of chance.
-
-    Calls: `choose` any number of times, each followed sooner or later by `learn` for some of its tasks.
+    `choose` may be called any number of times, each call followed sooner or later by `learn` for some of its tasks.
     """
 
     def __init__(self, num_tasks: int, rng: np.random.Generator) -> None:
         if num_tasks < 1:
             raise ValueError(f"a selection needs at least one task, not {num_tasks}")
-        self.num_tasks = num_tasks
-        self.rng = rng
-        self.clock = 0  # how many times it had been asked before
+        self.num_tasks, self.rng = num_tasks, rng
+        self.clock = 0  # calls of `choose` so far
 
     @abstractmethod
     def draw(self, n: int) -> Positions:
-        """Draw n distinct tasks [n] for the batch of the present clock, n from 1 to `num_tasks`."""
+        """Draw n distinct tasks [n] for one batch, n from 1 to `num_tasks`."""
 
     def choose(self, n: int) -> Positions:
-        """Choose n tasks [n] for one batch, distinct as long as there are enough; raises the clock by one."""
+        """Choose n tasks [n] for one batch, distinct as long as there are enough."""
         counts = [min(self.num_tasks, n - done) for done in range(0, n, self.num_tasks)]
         chosen = [self.draw(count) for count in counts]
         self.clock += 1
@@ -80,13 +75,13 @@ class Selection(ABC):
 
     @abstractmethod
     def learn(self, tried: Sequence[TaskResult]) -> None:
-        """Take in what tasks showed; late is allowed. What could not be scored never arrives here."""
+        """Learn from outcomes, also late; what could not be scored is left out."""
 
     def state(self) -> dict[str, Any]:
         """Everything that a later choice depends on, as JSON; of tasks, only those that were ever tried."""
-        return {"clock": self.clock, "rng": self.rng.bit_generator.state}
+        return {"clock": self.clock, **super().state()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state as if nothing had happened."""
+        """Continue from a state exactly."""
+        super().load_state(state)
         self.clock = int(state["clock"])
-        self.rng.bit_generator.state = state["rng"]

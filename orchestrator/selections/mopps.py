@@ -1,43 +1,38 @@
 """MoPPS: Thompson sampling of pass rates, and the tasks whose rate looks nearest to one half.
 
-    candidates: the next R B tasks of a shuffled epoch;  theta ~ Beta(a, b);  played: the B smallest (theta - target)^2
-    of a task played:  a <- l a + (1 - l) + n p,  b <- l b + (1 - l) + n (1 - p),  from a = b = 1
+    candidates: the next R B tasks of a shuffled epoch;  gamma ~ Beta(alpha, beta)
+    played: the B candidates of smallest (gamma - gamma*)^2
+    of a task played:  alpha <- lambda alpha + (1 - lambda) + n p,  beta <- lambda beta + (1 - lambda) + n (1 - p)
 
-Source: arXiv 2507.04632, and its published code (thu-rllab/MoPPS; curricula reference, 4.6).
+from alpha = beta = 1, with R = `candidates`, lambda = `keep`, gamma* = `target`. Source: arXiv 2507.04632, and its
+published code (thu-rllab/MoPPS; curricula reference, 4.6).
 Score: in [0, 1], read as the pass rate p of n samples.
-A task not played keeps its belief: only what is played forgets, by the factor l. A task never played is uniform. It
-comes back as a candidate once an epoch, so the hopeless and the mastered are looked at again, if seldom played.
-The published settings are R = 8 and l = .5 (Countdown, geometry), R = 16 and l = 1 (mathematics).
+A task not played keeps its posterior: only a play forgets, by the factor lambda. A task never played is uniform on
+[0, 1]. It comes back as a candidate once an epoch, so the hopeless and the mastered are seldom played but never lost.
+The published settings are R = 8 and lambda = .5 (Countdown, geometry), R = 16 and lambda = 1 (mathematics).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from pydantic import Field, field_validator
 
 from orchestrator.bandits.contracts import Floats
-from orchestrator.selections.batch_outcomes import by_step
 from orchestrator.selections.contracts import Numbers, Positions, SelectionConfig, TaskResult
-from orchestrator.selections.epochs import Epochs, seed_from
-from orchestrator.selections.partial_sort import smallest
-from orchestrator.selections.task_statistics import TaskStatistics
+from orchestrator.selections.cursor import Epochs, seed_from
+from orchestrator.selections.sampling import smallest
+from orchestrator.selections.task_statistics import TaskStatistics, by_step
 
 SOURCE = "arXiv 2507.04632"
 
 
 class Config(SelectionConfig):
-    """Options of MoPPS."""
-
     type: Literal["mopps"] = "mopps"
-    candidates: int = Field(
-        8, ge=1, description="R: tasks looked at for each one played; 1 plays the shuffled epoch."
-    )
-    keep: float = Field(
-        0.5, ge=0, le=1, description="l: what stays of a belief when its task is played; 1: all."
-    )
+    candidates: int = Field(8, ge=1, description="R: candidates per task played; 1: the shuffled epoch.")
+    keep: float = Field(0.5, ge=0, le=1, description="lambda: what stays of a posterior at a play; 1: all.")
     target: float = Field(0.5, ge=0, le=1, description="The pass rate to be near to.")
     interval: tuple[float, float] | None = Field(
         None,
@@ -53,8 +48,7 @@ class Config(SelectionConfig):
 
 
 class Mopps(TaskStatistics):
-    """MoPPS; see the module."""
-
+    saved = ("epochs",)
     a: Floats
     b: Floats
 
@@ -62,34 +56,23 @@ class Mopps(TaskStatistics):
         super().__init__(num_tasks, rng)
         self.config = config
         self.keep(a=1.0, b=1.0)
-        self._epochs = Epochs(num_tasks, seed_from(rng))
+        self.epochs = Epochs(num_tasks, seed_from(rng))
 
     def draw(self, n: int) -> Positions:
-        """Draw a pass rate for every candidate, and take the n that suit best."""
-        candidates = self._epochs.take(min(self.config.candidates * n, self.num_tasks))
+        candidates = self.epochs.take(min(self.config.candidates * n, self.num_tasks))
         rates = self.rng.beta(self.a[candidates], self.b[candidates])
         return candidates[smallest(self._misfit(rates), n, self.rng)]
 
     def learn(self, tried: Sequence[TaskResult]) -> None:
-        """Count successes and failures."""
         keep = self.config.keep
-        for shown in by_step(tried):
-            at, successes = shown.at, shown.num_samples * shown.score
+        for batch in by_step(tried):
+            at, successes = batch.at, batch.num_samples * batch.score
             self.a[at] = keep * self.a[at] + (1 - keep) + successes
-            self.b[at] = keep * self.b[at] + (1 - keep) + shown.num_samples - successes
+            self.b[at] = keep * self.b[at] + (1 - keep) + batch.num_samples - successes
             self.note(at)
 
-    def state(self) -> dict[str, Any]:
-        """Add the cursor of the candidates."""
-        return {**super().state(), "epochs": self._epochs.state()}
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue."""
-        super().load_state(state)
-        self._epochs.load_state(state["epochs"])
-
     def _misfit(self, rates: Floats) -> Floats:
-        """Say how badly pass rates suit; all inside an interval suit equally well, and chance decides."""
+        """Distance of pass rates from the target, or from the interval: 0 inside it, where chance decides."""
         if self.config.interval is None:
             return np.square(rates - self.config.target)
         low, high = self.config.interval
@@ -97,5 +80,4 @@ class Mopps(TaskStatistics):
 
 
 def create(config: Config, num_tasks: int, rng: np.random.Generator, numbers: Numbers | None = None) -> Mopps:
-    """Make the selection of a spec."""
     return Mopps(num_tasks, rng, config)

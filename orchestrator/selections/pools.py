@@ -1,10 +1,10 @@
-"""Easy, normal and hard: every task in the pool that its last score says, each pool drawn from by its weight.
+"""Easy, normal and hard: every task in the pool of its last score, each pool drawn from by its weight.
 
-    hard: score <= .25;  normal: score <= .75;  easy: above;  unseen: no score yet;   P by weight of the pool
+    hard: score <= .25;  normal: score <= .75;  easy: above;  unseen: no score yet;   P ~ weight of the pool
 
 Source: PrimeIntellect-ai/prime-rl, its sampler of tasks (curricula reference, 4.9).
-Score: in [0, 1], the mean of the task's latest group; of two told late, the one played later counts.
-A task not played stays in its pool, so nothing is forgotten; an unseen one has the weight `unseen`.
+Score: in [0, 1], the mean of the task's latest group; of late ones, the one played later counts.
+A task not played stays in its pool; an unseen one has the weight `unseen`.
 The published sampler draws a batch with replacement, here no task comes twice in a batch. Its older versions moved
 tasks one way and could run a pool empty: here a task's pool follows from its last score, and no weight may be 0.
 """
@@ -18,10 +18,9 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from orchestrator.bandits.contracts import Floats
-from orchestrator.selections.batch_outcomes import by_step
 from orchestrator.selections.contracts import Numbers, Positions, SelectionConfig, TaskResult
-from orchestrator.selections.sum_tree import SumTree
-from orchestrator.selections.task_statistics import TaskStatistics
+from orchestrator.selections.sampling import SumTree
+from orchestrator.selections.task_statistics import TaskStatistics, by_step
 
 SOURCE = "prime-rl"
 
@@ -45,8 +44,6 @@ class Config(SelectionConfig):
 
 
 class Pools(TaskStatistics):
-    """Pools by the last score; see the module."""
-
     score: Floats
     step: Floats  # when the score was played for
 
@@ -57,24 +54,21 @@ class Pools(TaskStatistics):
         self._tree = SumTree(np.full(num_tasks, config.unseen))
 
     def probabilities(self) -> Floats:
-        """Chance of each task to be the first of a batch, [N]."""
+        """Probability of each task to be the first of a batch, [N]."""
         return self._tree.weights / self._tree.total
 
     def draw(self, n: int) -> Positions:
-        """Draw by weight."""
         return self._tree.draw_distinct(n, self.rng)
 
     def learn(self, tried: Sequence[TaskResult]) -> None:
-        """Move what was played to its pool."""
-        for shown in by_step(tried):
-            newer = shown.step >= self.step[shown.at]
-            at = shown.at[newer]
-            self.score[at], self.step[at] = shown.score[newer], shown.step
+        for batch in by_step(tried):
+            newer = batch.step >= self.step[batch.at]
+            at = batch.at[newer]
+            self.score[at], self.step[at] = batch.score[newer], batch.step
             self.note(at)
             self._tree.set(at, self._weights(at))
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Work the pools out again."""
         super().load_state(state)
         weights = np.full(self.num_tasks, self.config.unseen)
         weights[self.tried] = self._weights(self.tried)
@@ -88,5 +82,4 @@ class Pools(TaskStatistics):
 
 
 def create(config: Config, num_tasks: int, rng: np.random.Generator, numbers: Numbers | None = None) -> Pools:
-    """Make the selection of a spec."""
     return Pools(num_tasks, rng, config)

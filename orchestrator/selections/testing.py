@@ -1,4 +1,4 @@
-"""What every selection must do, as a class of tests that outside selections run too.
+"""The tests that every selection must pass, as a class that outside selections run too.
 
 class TestMine(SelectionSuite):
     def make(self, num_tasks, rng):
@@ -32,7 +32,6 @@ class SelectionSuite(ABC):
         return self.make(num_tasks, np.random.Generator(np.random.PCG64(seed)))
 
     def test_what_is_chosen_is_there_and_distinct(self) -> None:
-        """At every step of a history."""
         selection = self._made()
         for _ in range(30):
             chosen = play(selection, 16)
@@ -41,7 +40,6 @@ class SelectionSuite(ABC):
             assert len(set(chosen.tolist())) == 16
 
     def test_a_batch_may_be_as_large_as_the_category_or_larger(self) -> None:
-        """All tasks then, and none more than once oftener than another."""
         selection = self._made(7)
         for n in (7, 6, 7, 1, 20, 7):
             counts = np.bincount(play(selection, n), minlength=7)
@@ -49,20 +47,17 @@ class SelectionSuite(ABC):
             assert counts.max() - counts.min() <= 1
 
     def test_one_task_is_enough(self) -> None:
-        """A category of one task plays it."""
         selection = self._made(1)
         for n in (1, 3, 0):
             assert play(selection, n).tolist() == [0] * n
 
     def test_the_clock_counts_how_often_it_was_asked(self) -> None:
-        """Whatever the size of the batch."""
         selection = self._made(5)
         for clock, n in enumerate((2, 9, 0, 5)):
             assert selection.clock == clock
             selection.choose(n)
 
     def test_the_same_seed_and_results_give_the_same_choices(self) -> None:
-        """No other source of chance; another seed, other choices."""
         one, twin, other = (self._made(200, seed) for seed in (5, 5, 6))
         differs = False
         for _ in range(12):
@@ -72,7 +67,6 @@ class SelectionSuite(ABC):
         assert differs
 
     def test_state_survives_json_in_mid_batch(self) -> None:
-        """A selection loaded between choose and learn continues identically."""
         selection = self._made(60)
         for _ in range(9):
             chosen, step = selection.choose(16), selection.clock - 1
@@ -87,27 +81,24 @@ class SelectionSuite(ABC):
                 assert play(copy, 7).tolist() == play(then, 7).tolist()
 
     def test_reading_the_state_changes_nothing(self) -> None:
-        """However often."""
         selection, twin = self._made(), self._made()
         for _ in range(4):
             selection.state()
             assert play(selection, 9).tolist() == play(twin, 9).tolist()
 
     def test_batches_may_be_chosen_before_any_is_learned_from(self) -> None:
-        """Told together, the order of telling means nothing."""
         selection, twin = self._made(100), self._made(100)
-        told: list[TaskResult] = []
+        outcomes: list[TaskResult] = []
         for _ in range(4):
             chosen, step = selection.choose(12), selection.clock - 1
             assert chosen.tolist() == twin.choose(12).tolist()
-            told += results(chosen, step)
-        selection.learn(told)
-        twin.learn(told[30:] + told[:30])
+            outcomes += results(chosen, step)
+        selection.learn(outcomes)
+        twin.learn(outcomes[30:] + outcomes[:30])
         assert selection.state() == twin.state()
         assert play(selection, 12).tolist() == play(twin, 12).tolist()
 
     def test_results_may_stay_away_or_come_late(self) -> None:
-        """Of some tasks of a batch, of a whole batch, or of an older one after a newer one."""
         selection = self._made()
         batches = [(selection.choose(10), selection.clock - 1) for _ in range(5)]
         for number in (0, 3, 1, 4):
@@ -118,7 +109,6 @@ class SelectionSuite(ABC):
             assert len(set(play(selection, 10).tolist())) == 10
 
     def test_a_group_without_comparison_is_taken_in(self) -> None:
-        """A signal of None, and a single sample."""
         selection = self._made()
         for _ in range(6):
             chosen = selection.choose(8)
@@ -127,7 +117,6 @@ class SelectionSuite(ABC):
         json.dumps(selection.state(), allow_nan=False)
 
     def test_the_state_of_many_tasks_holds_those_that_were_tried(self) -> None:
-        """Not the others: a hundred thousand of them cost nothing."""
         selection = self._made(100_000)
         for _ in range(4):
             play(selection, 8)
@@ -135,7 +124,6 @@ class SelectionSuite(ABC):
             assert len(json.dumps(selection.state())) < 8000
 
     def test_scores_of_nothing_but_0_or_1_do_not_stop_it(self) -> None:
-        """All hopeless, then all mastered."""
         selection = self._made()
         rates: list[Rates] = [lambda at: 0.0, lambda at: 1.0]
         for rate in rates:
@@ -143,7 +131,6 @@ class SelectionSuite(ABC):
                 assert len(set(play(selection, 12, rate).tolist())) == 12
 
     def test_every_task_comes_in_the_end(self) -> None:
-        """If the rule promises that; half of the tasks are hopeless here."""
         if not self.visits_all:
             return
         selection = self._made(24)
@@ -154,7 +141,7 @@ class SelectionSuite(ABC):
 
 
 def play(selection: Selection, n: int, rate: Rates | None = None) -> Positions:
-    """One step: choose n, learn what they show at once."""
+    """One step: choose n tasks and learn from them."""
     chosen = selection.choose(n)
     selection.learn(results(chosen, selection.clock - 1, rate))
     return chosen
@@ -163,10 +150,10 @@ def play(selection: Selection, n: int, rate: Rates | None = None) -> Positions:
 def results(
     chosen: Positions, step: int, rate: Rates | None = None, num_samples: int = 8
 ) -> list[TaskResult]:
-    """Make up results: of pass rates that lie between 0 and 1 in the order of a fixed shuffle, if none are given."""
-    told = []
+    """Made-up outcomes; pass rates not given lie between 0 and 1 in the order of a fixed shuffle."""
+    made = []
     for at in chosen.tolist():
         share = (at * 7919 % 9) / 8 if rate is None else rate(at)
         score = round(share * num_samples) / num_samples
-        told.append(TaskResult(at, step, score, num_samples, signal=2 * score * (1 - score)))
-    return told
+        made.append(TaskResult(at, step, score, num_samples, signal=2 * score * (1 - score)))
+    return made

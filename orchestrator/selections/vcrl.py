@@ -1,4 +1,4 @@
-"""VCRL: what falls short in variance makes room for tasks from a memory of those that did not.
+"""VCRL: places of groups that fell short in variance go to tasks from a memory of those that did not.
 
     score = v / v_max,  v = n p (1 - p) / (n - 1),  v_max = n / (4 (n - 1)) for even n, (n + 1) / (4 n) for odd n
     a task played with score >= kappa enters the memory;  there  priority <- m priority + (1 - m) score  at each play
@@ -14,92 +14,66 @@ with time), of the memory's size and of its momentum, and drawing in proportion 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
 from orchestrator.bandits.contracts import Floats
-from orchestrator.selections.batch_outcomes import by_step
 from orchestrator.selections.contracts import Numbers, Positions, Selection, SelectionConfig, TaskResult
-from orchestrator.selections.epochs import Epochs, seed_from
-from orchestrator.selections.gumbel import gumbel_top_k
-from orchestrator.selections.task_buffer import TaskBuffer
+from orchestrator.selections.cursor import Epochs, seed_from
+from orchestrator.selections.sampling import gumbel_top_k
+from orchestrator.selections.task_statistics import TaskBuffer, by_step
 
 SOURCE = "arXiv 2509.19803"
 
 
 class Config(SelectionConfig):
-    """Options of VCRL."""
-
     type: Literal["vcrl"] = "vcrl"
-    kappa: float = Field(
-        0.3, gt=0, le=1, description="Least share of the highest variance of a task worth keeping."
-    )
+    kappa: float = Field(0.3, gt=0, le=1, description="Least share of v_max of a task in the memory.")
     memory: int = Field(1000, ge=1, description="Tasks in the memory, at most.")
     momentum: float = Field(0.9, ge=0, lt=1, description="What stays of a priority at each play of its task.")
 
 
 class Vcrl(Selection):
-    """VCRL; see the module."""
+    saved = ("memory", "shortfall", "epochs")
 
     def __init__(self, num_tasks: int, rng: np.random.Generator, config: Config) -> None:
         super().__init__(num_tasks, rng)
         self.config = config
         self.memory = TaskBuffer("priority")
         self.shortfall = 0.0  # share of the latest batch that was below kappa
-        self._epochs = Epochs(num_tasks, seed_from(rng))
+        self.epochs = Epochs(num_tasks, seed_from(rng))
 
     def draw(self, n: int) -> Positions:
-        """Fill the places of what fell short from the memory, the others from the epoch."""
         share = min(round(self.shortfall * n), len(self.memory))
         chosen = self.memory.at[gumbel_top_k(np.log(self.memory["priority"]), share, self.rng)]
-        return np.concatenate([chosen, self._epochs.take(n - share, leave_out=chosen)])
+        return np.concatenate([chosen, self.epochs.take(n - share, leave_out=chosen)])
 
     def learn(self, tried: Sequence[TaskResult]) -> None:
-        """Judge what was played; a single sample has no variance and is passed over."""
-        for shown in by_step(tried):
-            told = shown.num_samples > 1
-            if told.any():
-                scores = normalised_variance(shown.score[told], shown.num_samples[told])
-                self.shortfall = float((scores < self.config.kappa).mean())
-                self._remember(shown.at[told], scores)
-
-    def state(self) -> dict[str, Any]:
-        """Add the memory and the cursor."""
-        return {
-            **super().state(),
-            "memory": self.memory.state(),
-            "shortfall": self.shortfall,
-            "epochs": self._epochs.state(),
-        }
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue."""
-        super().load_state(state)
-        self.memory.load_state(state["memory"])
-        self.shortfall = state["shortfall"]
-        self._epochs.load_state(state["epochs"])
-
-    def _remember(self, at: Positions, scores: Floats) -> None:
-        priority, m = scores.copy(), self.config.momentum
-        known = self.memory.has(at)
-        before = self.memory["priority"][np.searchsorted(self.memory.at, at[known])]
-        priority[known] = m * before + (1 - m) * scores[known]
-        self.memory.put(at, priority=priority)
-        self.memory.only(self.memory["priority"] >= self.config.kappa)
-        self.memory.at_most(self.config.memory, self.memory["priority"])
+        m, kappa = self.config.momentum, self.config.kappa
+        for batch in by_step(tried):
+            measures = batch.num_samples > 1
+            if not measures.any():
+                continue
+            at = batch.at[measures]
+            scores = normalised_variance(batch.score[measures], batch.num_samples[measures])
+            self.shortfall = float((scores < kappa).mean())
+            priority, known = scores.copy(), self.memory.has(at)
+            before = self.memory["priority"][np.searchsorted(self.memory.at, at[known])]
+            priority[known] = m * before + (1 - m) * scores[known]
+            self.memory.put(at, priority=priority)
+            self.memory.only(self.memory["priority"] >= kappa)
+            self.memory.at_most(self.config.memory, self.memory["priority"])
 
 
 def normalised_variance(rate: Floats, num_samples: Floats) -> Floats:
-    """Variance of n binary scores with mean `rate`, as a share of the highest that n scores can have; [S] each."""
+    """v / v_max of n binary scores with mean `rate`; [S] each."""
     n = num_samples
     highest = np.where(n % 2 == 0, n / (4 * (n - 1)), (n + 1) / (4 * n))
-    variance: Floats = n * rate * (1 - rate) / (n - 1)
-    return variance / highest
+    return np.asarray(n * rate * (1 - rate) / (n - 1) / highest)
 
 
 def create(config: Config, num_tasks: int, rng: np.random.Generator, numbers: Numbers | None = None) -> Vcrl:
-    """Make the selection of a spec."""
     return Vcrl(num_tasks, rng, config)

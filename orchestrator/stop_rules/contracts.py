@@ -1,6 +1,6 @@
-"""What a stop rule is: it reads a stage's evals and says why to stop, or nothing (curricula reference, 7.3).
+"""The interface of a stop rule: why a stage should end, by its windows so far (curricula reference, 7.3).
 
-An eval is ten steps of the stage, seen through the stage's own groups; nothing is played for it.
+A window is ten steps of the stage, measured on the stage's own groups; nothing is played for it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict
+from orchestrator.bandits.contracts import ChooserConfig
 
 STEPS_PER_EVAL = 10
 
@@ -23,15 +23,13 @@ class WindowStats:
     signal: float | None  # mean raw |advantage| of those groups; None: nothing could be compared
 
 
-class StopRuleConfig(BaseModel):
-    """Options of a stop rule; unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+class StopRuleConfig(ChooserConfig):
+    """Options of a stop rule."""
 
 
 class StopRule(ABC):
-    """Reads the evals of a stage, oldest first."""
+    """Decides on the windows of a stage."""
 
     @abstractmethod
-    def verdict(self, evals: Sequence[WindowStats]) -> str | None:
-        """Say in words why the stage should end, or None."""
+    def verdict(self, windows: Sequence[WindowStats]) -> str | None:
+        """The reason to end the stage, given its windows, oldest first; None: go on."""

@@ -1,12 +1,13 @@
 """Dead signal: the stage's groups have nothing left to compare; all solved, or all out of reach.
 
-Stops when the mean raw |advantage| of the stage's own groups stayed below a threshold for three evals (curricula
-reference, section 7.3).
+Stops when the mean raw |advantage| of the stage's own groups stayed below a threshold for three windows of ten
+steps (curricula reference, section 7.3).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import Field
@@ -14,33 +15,28 @@ from pydantic import Field
 from orchestrator.stop_rules.contracts import StopRule, StopRuleConfig, WindowStats
 
 SOURCE = "curricula reference, section 7.3"
-NUM_EVALS = 3
+NUM_WINDOWS = 3
 
 
 class Config(StopRuleConfig):
-    """Options of dead signal."""
-
     type: Literal["dead_signal"] = "dead_signal"
     below: float = Field(0.02, gt=0, description="Mean raw |advantage| that counts as nothing.")
 
 
+@dataclass(frozen=True)
 class DeadSignal(StopRule):
-    """See the module."""
+    below: float
 
-    def __init__(self, below: float) -> None:
-        self.below = below
-
-    def verdict(self, evals: Sequence[WindowStats]) -> str | None:
-        """Look at the last three signals; one that could not be observed is no sign of death."""
-        signals = [one.signal for one in evals[-NUM_EVALS:]]
-        if len(signals) < NUM_EVALS or any(signal is None or signal >= self.below for signal in signals):
+    def verdict(self, windows: Sequence[WindowStats]) -> str | None:
+        """A signal that could not be observed does not count as a dead one."""
+        signals = [one.signal for one in windows[-NUM_WINDOWS:]]
+        if len(signals) < NUM_WINDOWS or any(signal is None or signal >= self.below for signal in signals):
             return None
         return (
-            f"dead signal: mean |advantage| below {self.below:g} for {NUM_EVALS * 10} steps, score "
-            f"{evals[-1].score:.2f}"
+            f"dead signal: mean |advantage| below {self.below:g} for {NUM_WINDOWS * 10} steps, score "
+            f"{windows[-1].score:.2f}"
         )
 
 
 def create(config: Config) -> DeadSignal:
-    """Make the rule of a spec."""
     return DeadSignal(config.below)

@@ -1,6 +1,6 @@
 """Mastery: the stage's environment is solved, with confidence.
 
-Stops when the lower end of Wilson's 95 % interval of the newest eval's score reaches the target (curricula reference,
+Stops when the lower end of Wilson's 95 % interval of the newest window's score reaches the target (curricula reference,
 section 7.3). The interval counts groups, not samples: samples of one task are not independent.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import Field
@@ -19,21 +20,16 @@ Z = 1.959964  # two-sided 95 %
 
 
 class Config(StopRuleConfig):
-    """Options of mastery."""
-
     type: Literal["mastery"] = "mastery"
     target: float = Field(0.9, gt=0, lt=1, description="Score that the stage has to reach.")
 
 
+@dataclass(frozen=True)
 class Mastery(StopRule):
-    """See the module."""
+    target: float
 
-    def __init__(self, target: float) -> None:
-        self.target = target
-
-    def verdict(self, evals: Sequence[WindowStats]) -> str | None:
-        """Compare the newest score's lower bound with the target."""
-        newest = evals[-1]
+    def verdict(self, windows: Sequence[WindowStats]) -> str | None:
+        newest = windows[-1]
         low, _ = wilson(newest.score, newest.num_groups)
         if low < self.target:
             return None
@@ -48,5 +44,4 @@ def wilson(share: float, n: int) -> tuple[float, float]:
 
 
 def create(config: Config) -> Mastery:
-    """Make the rule of a spec."""
     return Mastery(config.target)

@@ -1,26 +1,24 @@
 """ALP-GMM: draws from the Gaussians in which scores change most, up or down.
 
     ALP = |r - r of the nearest earlier task|;   on the last 250 rows [x, ALP] a mixture of k = 2..10 Gaussians by AIC;
-    a Gaussian with chance in proportion to its mean ALP, then x from it;   uniform with share `explore`
+    a Gaussian with probability proportional to its mean ALP, then x from it;   uniform with share `explore`
 
 Source: arXiv 1910.07224 and its published code.
 Scores: in [0, 1]. The ALP of the first 6 tasks is 0. Of several nearest tasks, the latest counts.
 It forgets all but the last `fit_every` rows at each fit; earlier tasks only serve as neighbours.
 The published code keeps every earlier task (`history: null`) and finds neighbours by a tree; here all are compared,
-which is as quick up to some ten thousand.
+which is as fast up to some ten thousand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
 from orchestrator.bandits.contracts import Floats
-from orchestrator.teachers.gaussian_mixtures import Mixture
-from orchestrator.teachers.mixture_teacher import MixtureConfig, MixtureTeacher
+from orchestrator.teachers.mixture_teacher import Mixture, MixtureConfig, MixtureTeacher
 
 SOURCE = "arXiv 1910.07224"
 
@@ -28,8 +26,6 @@ FEWEST = 6  # earlier tasks: with less, a task's ALP is 0
 
 
 class Config(MixtureConfig):
-    """Options of ALP-GMM."""
-
     type: Literal["alp_gmm"] = "alp_gmm"
     history: int | None = Field(
         10_000,
@@ -39,22 +35,21 @@ class Config(MixtureConfig):
 
 
 class AlpGmm(MixtureTeacher):
-    """ALP-GMM; see the module."""
-
+    saved = ("points", "scores")
     config: Config
 
     def __init__(self, num_dims: int, rng: np.random.Generator, config: Config) -> None:
         super().__init__(num_dims, rng, config)
-        self._points: Floats = np.empty((0, num_dims))  # [N, d], oldest first
-        self._scores: Floats = np.empty(0)  # [N]
+        self.points: Floats = np.empty((0, num_dims))  # [N, d], oldest first
+        self.scores: Floats = np.empty(0)  # [N]
 
     def measure(self, points: Floats, scores: Floats) -> Floats:
-        """Absolute learning progress [m, 1]: against the nearest task before, also of the same call."""
-        num_known = len(self._points)
-        known, told = np.vstack([self._points, points]), np.append(self._scores, scores)
-        progress = [self._progress(known, told, at) for at in range(num_known, len(known))]
+        """ALP [m, 1]: against the nearest earlier task, also of the same call."""
+        num_known = len(self.points)
+        known, scored = np.vstack([self.points, points]), np.append(self.scores, scores)
+        progress = [self._progress(known, scored, at) for at in range(num_known, len(known))]
         first = 0 if self.config.history is None else max(0, len(known) - self.config.history)
-        self._points, self._scores = known[first:], told[first:]
+        self.points, self.scores = known[first:], scored[first:]
         return np.array(progress).reshape(-1, 1)
 
     def _progress(self, points: Floats, scores: Floats, at: int) -> float:
@@ -66,20 +61,9 @@ class AlpGmm(MixtureTeacher):
         return abs(float(scores[at] - scores[nearest]))
 
     def worth(self, mixture: Mixture) -> Floats:
-        """Mean ALP of every Gaussian; their weights do not count."""
+        """Mean ALP of every Gaussian, whatever its weight."""
         return np.maximum(mixture.means[:, -1], 0.0)
-
-    def state(self) -> dict[str, Any]:
-        """And the tasks that may be neighbours."""
-        return super().state() | {"points": self._points.tolist(), "scores": self._scores.tolist()}
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue."""
-        super().load_state(state)
-        self._points = np.array(state["points"], np.float64).reshape(-1, self.num_dims)
-        self._scores = np.array(state["scores"], np.float64)
 
 
 def create(config: Config, num_dims: int, rng: np.random.Generator) -> AlpGmm:
-    """Make the teacher of a spec."""
     return AlpGmm(num_dims, rng, config)

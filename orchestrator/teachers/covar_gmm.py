@@ -1,7 +1,7 @@
 """Covar-GMM: draws from the Gaussians in which scores rise with time.
 
     on the last 250 rows [x, t, r], t = place in the block from 0 to 1, a mixture of k = 2..10 Gaussians by AIC;
-    a Gaussian with chance in proportion to max(0, cov(t, r)), then x from it;   uniform with share `explore`
+    a Gaussian with probability proportional to max(0, cov(t, r)), then x from it;   uniform with share `explore`
 
 Source: arXiv 1910.07224, a baseline there, and its published code; the idea is that of Moulin-Frier et al. 2014 (not
 verified).
@@ -17,26 +17,19 @@ import numpy as np
 from pydantic import Field
 
 from orchestrator.bandits.contracts import Floats
-from orchestrator.teachers.gaussian_mixtures import Mixture
-from orchestrator.teachers.mixture_teacher import MixtureConfig, MixtureTeacher
+from orchestrator.teachers.mixture_teacher import Mixture, MixtureConfig, MixtureTeacher
 
 SOURCE = "arXiv 1910.07224"
 
-ROUNDING = 1e-9  # a covariance below is none: scores that are all alike have one of some 1e-18
+ROUNDING = 1e-9  # smaller covariances are none: equal scores have one of some 1e-18
 
 
 class Config(MixtureConfig):
-    """Options of Covar-GMM."""
-
     type: Literal["covar_gmm"] = "covar_gmm"
-    absolute: bool = Field(
-        False, description="A Gaussian in which scores fall is worth as much as one where they rise."
-    )
+    absolute: bool = Field(False, description="Falling scores are worth as much as rising ones.")
 
 
 class CovarGmm(MixtureTeacher):
-    """Covar-GMM; see the module."""
-
     config: Config
 
     def measure(self, points: Floats, scores: Floats) -> Floats:
@@ -45,12 +38,11 @@ class CovarGmm(MixtureTeacher):
         return np.column_stack([at % self.config.fit_every / self.config.fit_every, scores])
 
     def worth(self, mixture: Mixture) -> Floats:
-        """Covariance of time and score in every Gaussian; what falls is worth nothing."""
+        """Covariance of time and score in every Gaussian."""
         covariance = mixture.covariances[:, -2, -1]
         rise = np.abs(covariance) if self.config.absolute else covariance
         return np.where(rise > ROUNDING, rise, 0.0)
 
 
 def create(config: Config, num_dims: int, rng: np.random.Generator) -> CovarGmm:
-    """Make the teacher of a spec."""
     return CovarGmm(num_dims, rng, config)

@@ -1,4 +1,4 @@
-"""Uniform in the box, always: what every teacher is compared with.
+"""Uniform in the box, always: the baseline of teachers.
 
     x ~ uniform([0, 1]^d)
 
@@ -18,16 +18,11 @@ SOURCE = "baseline"
 
 
 class Config(TeacherConfig):
-    """It has no options."""
-
     type: Literal["random"] = "random"
 
 
 class Random(Teacher):
-    """Uniform in the box."""
-
     def choose(self, n: int) -> Floats:
-        """Draw n points [n, d]."""
         return self.rng.random((n, self.num_dims))
 
     def learn(self, points: Floats, scores: Floats) -> None:
@@ -35,5 +30,4 @@ class Random(Teacher):
 
 
 def create(config: Config, num_dims: int, rng: np.random.Generator) -> Random:
-    """Make the teacher of a spec."""
     return Random(num_dims, rng)

@@ -2,15 +2,15 @@
 
     ALP = |mean(older half) - mean(newer half)| over a region's last 200 scores (0 with two or fewer)
     a leaf with more than 200 groups is cut in two: of 50 random cuts the one with the highest n1 n2 |ALP1 - ALP2|
-    70 %: a region with chance in proportion to its ALP, uniform inside;   20 %: uniform in the box;
+    70 %: a region with probability proportional to its ALP, uniform inside;   20 %: uniform in the box;
     10 %: around the task with the lowest score of a region chosen so, Gaussian of sd .1, clipped to that region
 
-Every cut tried is a valid one: each part has at least 10 groups and is at least 1 / 15 of the box wide. Cuts are
-uniform among those, as if others were drawn again. If there is none, the leaf forgets its oldest quarter.
+Every cut tried is valid: each part has at least 10 groups and is at least 1 / 15 of the box wide. Cuts are uniform
+among those, as if others were drawn again. If there is none, the leaf forgets its oldest quarter.
 
-Source: Baranes & Oudeyer 2009 (not verified), as in the published code of arXiv 1910.07224 with slips of that code left
-out: there n1 n2 is always 4, both parts get the ALP of the last cut tried, a cut that leaves too few groups is drawn
-again (for ever, where there is no other) but one that is too narrow counts among the 50.
+Source: Baranes & Oudeyer 2009 (not verified), as in the published code of arXiv 1910.07224 without slips of that code:
+there n1 n2 is always 4, both parts get the ALP of the last cut tried, a cut that leaves too few groups is drawn again
+(for ever, where there is no other) but one that is too narrow counts among the 50.
 Scores: in [0, 1]. A region forgets all but its last `region_size` groups. Every region is a candidate, not only the
 leaves: where nothing changes in a leaf, its parents may still be worth a visit.
 """
@@ -25,9 +25,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from orchestrator.bandits.contracts import Floats
+from orchestrator.bandits.contracts import Floats, plain, proportional
 from orchestrator.teachers.contracts import Teacher, TeacherConfig
-from orchestrator.teachers.proportions import proportional
 
 SOURCE = "arXiv 1910.07224"
 
@@ -44,16 +43,10 @@ class Config(TeacherConfig):
         ge=LEAST_GROUPS,
         description="Groups that a region remembers; a leaf with one more is cut in two.",
     )
-    cuts: int = Field(
-        50, ge=1, description="Random valid cuts (dimension, threshold) tried, of which the best is made."
-    )
-    least_width: float = Field(
-        1 / 15, gt=0, lt=0.5, description="A part is at least so wide, of the whole box's 1."
-    )
+    cuts: int = Field(50, ge=1, description="Random valid cuts (dimension, threshold) to choose from.")
+    least_width: float = Field(1 / 15, gt=0, lt=0.5, description="Least width of a part, of the box's 1.")
     explore: float = Field(0.2, ge=0, le=1, description="Share of points drawn uniformly from the whole box.")
-    around_worst: float = Field(
-        0.1, ge=0, le=1, description="Share of points drawn around the lowest-scoring task of a region."
-    )
+    around_worst: float = Field(0.1, ge=0, le=1, description="Share of points around a region's worst task.")
     spread: float = Field(
         0.1,
         gt=0,
@@ -70,42 +63,35 @@ class Region:
     high: Floats  # [d]
     points: Floats  # [N, d]
     scores: Floats  # [N]
-    parts: int | None = (
-        None  # where the first of the two it was cut into stands, the other behind it; None: a leaf
-    )
+    parts: int | None = None  # index of the first of the two it was cut into, the other follows; None: a leaf
 
     def __post_init__(self) -> None:
         self.progress = _progress(self.scores)
 
     def holds(self, point: Floats) -> bool:
-        """Say whether a point is inside; an upper edge belongs to the next region, unless it is the box's."""
+        """Whether a point is inside; an upper edge belongs to the next region, unless it is the box's."""
         return bool(((point >= self.low) & ((point < self.high) | (self.high == 1.0))).all())
 
     def keep(self, points: Floats, scores: Floats) -> None:
-        """Remember these groups and no others."""
+        """Replace its groups."""
         self.points, self.scores, self.progress = points, scores, _progress(scores)
 
 
 class Riac(Teacher):
-    """RIAC; see the module."""
-
     def __init__(self, num_dims: int, rng: np.random.Generator, config: Config) -> None:
         super().__init__(num_dims, rng)
         self.config = config
         self.regions = [Region(np.zeros(num_dims), np.ones(num_dims), np.empty((0, num_dims)), np.empty(0))]
 
     def choose(self, n: int) -> Floats:
-        """Draw from regions, from anywhere, or around what went worst."""
+        """Draw inside regions, from the whole box, or around the worst tasks."""
         config, d = self.config, self.num_dims
         regions = [region for region in self.regions if region.parts is None or not config.leaves_only]
         worth = np.array([region.progress for region in regions])
-        of = [regions[k] for k in proportional(worth, n, self.rng)]
+        of = [regions[k] for k in proportional(worth if worth.any() else np.ones_like(worth), n, self.rng)]
         low, high = np.array([r.low for r in of]).reshape(n, d), np.array([r.high for r in of]).reshape(n, d)
-        mode, place, moved = (
-            self.rng.random((n, 1)),
-            self.rng.random((n, d)),
-            self.rng.standard_normal((n, d)),
-        )
+        mode, place = self.rng.random((n, 1)), self.rng.random((n, d))
+        moved = self.rng.standard_normal((n, d))
         worst = [r.points[r.scores.argmin()] if len(r.scores) else p for r, p in zip(of, place, strict=True)]
         around = np.clip(np.array(worst).reshape(n, d) + config.spread * moved, low + INSIDE, high - INSIDE)
         inside = low + (high - low) * place
@@ -114,7 +100,7 @@ class Riac(Teacher):
         return np.where(anywhere, place, chosen)
 
     def learn(self, points: Floats, scores: Floats) -> None:
-        """Take groups in one after the other, in every region that holds them; a leaf that is full is cut."""
+        """Add groups one by one to every region that holds them; a leaf with too many is cut."""
         size = self.config.region_size
         for point, score in zip(np.asarray(points), np.asarray(scores), strict=True):
             for region in self._around(point):
@@ -126,21 +112,11 @@ class Riac(Teacher):
                 self._cut(region)
 
     def state(self) -> dict[str, Any]:
-        """Every region with its groups."""
-        regions = [
-            {
-                "low": region.low.tolist(),
-                "high": region.high.tolist(),
-                "points": region.points.tolist(),
-                "scores": region.scores.tolist(),
-                "parts": region.parts,
-            }
-            for region in self.regions
-        ]
+        names = ("low", "high", "points", "scores", "parts")
+        regions = [{name: plain(getattr(region, name)) for name in names} for region in self.regions]
         return super().state() | {"regions": regions}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue."""
         super().load_state(state)
         size = self.config.region_size
         self.regions = [
@@ -155,7 +131,7 @@ class Riac(Teacher):
         ]
 
     def _around(self, point: Floats) -> Iterator[Region]:
-        """List the regions that hold a point, from the whole box to the leaf."""
+        """The regions that hold a point, from the whole box to the leaf."""
         region = self.regions[0]
         yield region
         while region.parts is not None:
@@ -164,26 +140,23 @@ class Riac(Teacher):
             yield region
 
     def _cut(self, region: Region) -> None:
-        """Cut a leaf where its parts differ most in progress; where it cannot be cut, it forgets its oldest quarter."""
+        """Cut a leaf where its parts differ most in ALP; one that cannot be cut forgets its oldest quarter."""
         size, num = self.config.region_size, self.config.cuts
-        low, high = self._room(region)
-        room = np.maximum(high - low, 0.0)
-        if not room.any():
+        low, high = self._valid_thresholds(region)
+        width = np.maximum(high - low, 0.0)
+        if not width.any():
             region.keep(region.points[size // 4 :], region.scores[size // 4 :])
             return
-        dims = proportional(room / (region.high - region.low), num, self.rng)
-        thresholds = high[dims] - self.rng.random(num) * room[dims]
+        dims = proportional(width / (region.high - region.low), num, self.rng)
+        thresholds = high[dims] - self.rng.random(num) * width[dims]
         cuts = list(zip(dims.tolist(), thresholds.tolist(), strict=True))
         best = max(cuts, key=lambda cut: _difference(region, *cut))
         region.parts = len(self.regions)
         self.regions += _parts(region, *best)
         region.keep(region.points[-size:], region.scores[-size:])
 
-    def _room(self, region: Region) -> tuple[Floats, Floats]:
-        """Lowest (itself too low) and highest threshold of each dimension that leave both parts large enough, [d] each.
-
-        Where the lowest is not below the highest, there is none.
-        """
+    def _valid_thresholds(self, region: Region) -> tuple[Floats, Floats]:
+        """Lowest (exclusive) and highest threshold of each dimension that leave both parts large enough, [d] each."""
         least = math.ceil(self.config.region_size / LEAST_GROUPS)
         along = np.sort(region.points, axis=0)
         low = np.maximum(along[least - 1], region.low + self.config.least_width)
@@ -192,14 +165,14 @@ class Riac(Teacher):
 
 
 def _difference(region: Region, dim: int, threshold: float) -> float:
-    """Weigh a cut: how much its parts differ in progress, times the groups in both."""
+    """n1 n2 |ALP1 - ALP2| of a cut."""
     is_below = region.points[:, dim] < threshold
     below, above = region.scores[is_below], region.scores[~is_below]
     return len(below) * len(above) * abs(_progress(below) - _progress(above))
 
 
 def _parts(region: Region, dim: int, threshold: float) -> list[Region]:
-    """Make the two parts of a cut."""
+    """The two parts of a cut."""
     is_below = region.points[:, dim] < threshold
     middle_high, middle_low = region.high.copy(), region.low.copy()
     middle_high[dim] = middle_low[dim] = threshold
@@ -210,11 +183,10 @@ def _parts(region: Region, dim: int, threshold: float) -> list[Region]:
 
 
 def _progress(scores: Floats) -> float:
-    """Absolute difference between the means of the older and the newer half of some scores; 0 with two or fewer."""
+    """ALP of scores, oldest first."""
     half = len(scores) // 2
     return abs(float(scores[:-half].mean() - scores[-half:].mean())) if len(scores) > 2 else 0.0
 
 
 def create(config: Config, num_dims: int, rng: np.random.Generator) -> Riac:
-    """Make the teacher of a spec."""
     return Riac(num_dims, rng, config)

@@ -1,4 +1,4 @@
-"""What every teacher must do, as a class of tests that outside teachers run too.
+"""The tests that every teacher must pass, as a class that outside teachers run too.
 
 class TestMine(TeacherSuite):
     def make(self, num_dims, rng):
@@ -24,9 +24,7 @@ class TeacherSuite(ABC):
     """Subclass it as `Test...`, implement `make`, and let pytest collect it; the attributes say what it promises."""
 
     learns = True  # False: the points never depend on scores
-    num_steps = (
-        6  # of `BATCH` groups, through which the state is tested: so many that fits begin and are adopted
-    )
+    num_steps = 6  # of `BATCH` groups in the tests of the state: enough for fits to begin and be adopted
     num_groups = 1000  # after which a change of the region that teaches must have been found
 
     @abstractmethod
@@ -34,7 +32,6 @@ class TeacherSuite(ABC):
         """Make a fresh teacher of points in d dimensions."""
 
     def test_points_lie_in_the_box(self) -> None:
-        """As many as asked for, over a history, in one dimension and in three."""
         for num_dims in (1, 3):
             with self._made(num_dims) as teacher:
                 for n in (1, 7, BATCH, BATCH, BATCH):
@@ -45,13 +42,11 @@ class TeacherSuite(ABC):
                     teacher.learn(points, _scores(points))
 
     def test_the_same_seed_and_scores_give_the_same_points(self) -> None:
-        """No other source of chance, and no thread decides."""
         with self._made(seed=5) as teacher, self._made(seed=5) as twin:
             for _ in range(self.num_steps):
                 assert _step(teacher).tolist() == _step(twin).tolist()
 
     def test_state_survives_json_at_any_moment(self) -> None:
-        """Between choosing and learning and behind both: what is loaded then chooses the same from there on."""
         with self._made() as teacher:
             for _ in range(self.num_steps):
                 points = teacher.choose(BATCH)
@@ -65,7 +60,6 @@ class TeacherSuite(ABC):
                     assert copy.state() == original.state()
 
     def test_a_loaded_teacher_continues_as_the_one_that_went_on(self) -> None:
-        """However far it is from there: also where a fit was under way."""
         with self._made() as teacher:
             copies = {}
             for done in range(self.num_steps):
@@ -79,14 +73,12 @@ class TeacherSuite(ABC):
                     assert copy.state() == teacher.state()
 
     def test_reading_draws_nothing(self) -> None:
-        """Asking for the state leaves the random stream alone, also while something is being fitted."""
         with self._made() as teacher, self._made() as twin:
             for _ in range(self.num_steps):
                 teacher.state(), teacher.state()
                 assert _step(teacher).tolist() == _step(twin).tolist()
 
     def test_a_state_is_not_changed_by_what_comes_after(self) -> None:
-        """Whoever writes it to disk may do so later."""
         with self._made() as teacher:
             _step(teacher)
             state = teacher.state()
@@ -96,7 +88,6 @@ class TeacherSuite(ABC):
             assert json.dumps(state) == before
 
     def test_it_can_be_asked_often_before_it_is_told_and_told_nothing(self) -> None:
-        """Several batches may be under way; one in which nothing could be scored teaches nothing."""
         with self._made() as teacher:
             first, second = teacher.choose(BATCH), teacher.choose(BATCH)
             teacher.learn(second, _scores(second))
@@ -105,7 +96,6 @@ class TeacherSuite(ABC):
             assert teacher.choose(0).shape == (0, 2)
 
     def test_no_global_generator_is_touched(self) -> None:
-        """Neither drawn from nor seeded."""
         before = json.dumps(np.random.get_state(legacy=False), default=str)
         with self._made() as teacher:
             for _ in range(self.num_steps):
@@ -113,7 +103,6 @@ class TeacherSuite(ABC):
         assert json.dumps(np.random.get_state(legacy=False), default=str) == before
 
     def test_a_closed_teacher_can_still_be_read(self) -> None:
-        """And closed again."""
         with self._made() as teacher:
             for _ in range(self.num_steps):
                 _step(teacher)
@@ -131,7 +120,6 @@ class TeacherSuite(ABC):
 
     @contextmanager
     def _made(self, num_dims: int = 2, seed: int = 0) -> Iterator[Teacher]:
-        """Make a teacher, and close it at the end."""
         teacher = self.make(num_dims, np.random.Generator(np.random.PCG64(seed)))
         try:
             yield teacher

@@ -8,8 +8,16 @@ import math
 import numpy as np
 import pytest
 
-from orchestrator.bandits.change_point import ChangePoint, Config, create
-from orchestrator.bandits.detectors import Cusum, Detector, Glr, Halves, glr_statistic
+from orchestrator.bandits.change_point import (
+    ChangePoint,
+    Config,
+    Cusum,
+    Detector,
+    Glr,
+    Halves,
+    create,
+    glr_statistic,
+)
 from orchestrator.bandits.testing import BanditSuite
 from tests.orchestrator.bandits.steps import seen
 
@@ -46,7 +54,7 @@ def alarms(detector: Detector, rewards: list[float]) -> list[int]:
     return found
 
 
-def test_section_3_7_cusum() -> None:
+def test_the_sums_of_cusum() -> None:
     detector = Cusum(samples=2, drift=0.1, threshold=0.9)
     sums = []
     for reward in (0.2, 0.4, 0.9, 0.8):  # u = .3
@@ -64,7 +72,7 @@ SECTION_3_7_GLR = [  # zeros, ones, statistic, after which, threshold at delta .
 
 
 @pytest.mark.parametrize(("zeros", "ones", "statistic", "after", "threshold", "alarm"), SECTION_3_7_GLR)
-def test_section_3_7_glr(zeros, ones, statistic, after, threshold, alarm, monkeypatch) -> None:
+def test_the_statistic_of_glr(zeros, ones, statistic, after, threshold, alarm, monkeypatch) -> None:
     rewards = np.array([0.0] * zeros + [1.0] * ones)
     assert glr_statistic(np.ones(len(rewards)), rewards) == (pytest.approx(statistic, abs=1e-6), after)
     assert math.log(3 * len(rewards) ** 1.5 / 0.05) == pytest.approx(threshold, abs=1e-6)
@@ -79,7 +87,7 @@ def test_glr_of_steps_weighs_them_by_their_slots() -> None:
     assert glr_statistic(np.ones(5), np.zeros(5)) == glr_statistic(np.ones(1), np.ones(1)) == (0.0, 0)
 
 
-def test_section_3_7_m_ucb() -> None:
+def test_the_halves_of_m_ucb() -> None:
     """|sum of the second half - sum of the first| > b over the last w."""
     assert alarms(Halves(window=8, gap=2.9), [0.0] * 6 + [1.0] * 3) == [9]
     assert alarms(Halves(window=8, gap=3.0), [0.0] * 6 + [1.0] * 3) == []
@@ -138,9 +146,7 @@ def taught(restart: str) -> ChangePoint:
 
 
 @pytest.mark.parametrize(("restart", "restarts"), [("local", [0, 1, 0]), ("global", [1, 1, 1])])
-def test_section_3_7_a_restart_is_of_the_arm_that_changed_or_of_all(
-    restart: str, restarts: list[int]
-) -> None:
+def test_a_restart_is_of_the_arm_that_changed_or_of_all(restart: str, restarts: list[int]) -> None:
     made = taught(restart)
     assert made.restarts.tolist() == restarts
     assert [math.isnan(mean) for mean in made.means()] == [bool(n) for n in restarts]

@@ -26,7 +26,7 @@ SECTION_6 = [(0, 0.01), (25, 0.500075), (50, 0.707142), (100, 1.0), (500, 1.0)] 
 
 
 @pytest.mark.parametrize(("step", "expected"), SECTION_6)
-def test_section_6_competence(step, expected):
+def test_the_competence_over_time(step, expected):
     assert at(step).competence() == pytest.approx(expected, abs=1e-6)
 
 

@@ -25,7 +25,7 @@ SECTION_6 = [
 
 
 @pytest.mark.parametrize(("step", "expected"), SECTION_6)
-def test_section_6_uniform_over_levels_up_to_the_current_one(step, expected):
+def test_uniform_over_levels_up_to_the_current_one(step, expected):
     one = create(Config(steps=30), ["a", "b", "c"], np.random.default_rng(0))
     one.clock = step
     assert list(one.probabilities().values()) == pytest.approx(expected)

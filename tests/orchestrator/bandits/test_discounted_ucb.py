@@ -45,7 +45,7 @@ SECTION_3_3 = [  # width, xi, index
 
 
 @pytest.mark.parametrize(("width", "xi", "index"), SECTION_3_3)
-def test_section_3_3(width: float, xi: float, index: tuple[float, ...]) -> None:
+def test_the_index_of_a_worked_example(width: float, xi: float, index: tuple[float, ...]) -> None:
     rule = played(Config(discount=0.9, width=width, xi=xi))
     assert rule.counts() == pytest.approx((2.5561, 0.7290, 0.8100), abs=1e-12)
     assert rule.total == pytest.approx((1.5561, 0.0, 0.4050), abs=1e-12)

@@ -17,7 +17,7 @@ def bandit(arms="abc", rng=None, **options):
     return Dump(arms, rng or np.random.default_rng(0), Config(**options))
 
 
-def test_section_4_1_bound_and_choice():
+def test_bound_and_choice_of_a_worked_example():
     one = bandit()
     for step, (k, reward, num_groups) in enumerate([(0, 0.6, 40), (1, 0.3, 10), (2, 0.5, 50)]):
         one.observe(seen({k: reward}, step=step, num_groups=num_groups))

@@ -48,7 +48,7 @@ SECTION_4_5 = [
 
 
 @pytest.mark.parametrize(("schedule", "u", "expected"), SECTION_4_5)
-def test_section_4_5_schedules(schedule, u, expected):
+def test_the_schedules_of_e2h(schedule, u, expected):
     assert at(u, schedule=schedule) == pytest.approx(expected, abs=1e-6)
 
 

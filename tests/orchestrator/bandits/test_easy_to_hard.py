@@ -35,12 +35,12 @@ def at(step, steps=300, **options):
 @pytest.mark.parametrize(
     ("step", "level"), [(0, 0), (74, 0), (75, 1), (149, 1), (150, 2), (299, 3), (900, 3)]
 )
-def test_section_6_level_of_the_stage(step, level):
+def test_the_level_of_the_stage(step, level):
     assert at(step) == [float(k == level) for k in range(4)]
     assert at(step, hardest_first=True) == [float(k == 3 - level) for k in range(4)]
 
 
-def test_section_8_2_forty_percent_uniform_and_traps_at_the_easiest_level():
+def test_forty_percent_uniform_and_traps_at_the_easiest_level():
     names = [f"{kind}.{level}" for kind in "xyz" for level in range(4)] + ["noise", "impossible"]
     levels = {name: float(name[-1]) if name[-1].isdigit() else 0.0 for name in names}
     one = create(Config(steps=300, floor=0.4, levels=levels), names, np.random.default_rng(0))

@@ -38,18 +38,18 @@ SECTION_3_2 = [  # Q, P at epsilon .4
 
 
 @pytest.mark.parametrize(("q", "expected"), SECTION_3_2)
-def test_section_3_2_the_rest_goes_to_all_arms_the_best_included(q, expected):
+def test_the_rest_goes_to_all_arms_the_best_included(q, expected):
     one = bandit(epsilon=0.4)
     one.q = np.array(q)
     assert list(one.probabilities().values()) == pytest.approx(expected)
 
 
-def test_section_3_2_one_arm_is_no_trouble():
+def test_one_arm_has_probability_1():
     assert bandit("a", epsilon=1.0).probabilities() == {"a": 1.0}
 
 
 @pytest.mark.parametrize(("learning_rate", "half_life"), [(0.5, 1.0), (0.1, 6.6)])
-def test_section_3_2_half_life_of_an_observation(learning_rate, half_life):
+def test_half_life_of_an_observation(learning_rate, half_life):
     one = bandit(learning_rate=learning_rate, start=0.0)
     one.observe(seen({0: 1.0}))
     first, steps = one.q[0], 0

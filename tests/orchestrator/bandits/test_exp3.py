@@ -35,14 +35,14 @@ SECTION_3_6 = [  # share, w, P
 
 
 @pytest.mark.parametrize(("share", "weights", "probabilities"), SECTION_3_6)
-def test_section_3_6_update_and_choice(share, weights, probabilities):
+def test_update_and_choice_of_a_worked_example(share, weights, probabilities):
     one = bandit(exploration=0.3, share=share)
     one.observe(seen({1: 0.8}, probability=1 / 3))
     assert np.exp(one.log_weight) == pytest.approx(np.array(weights) / max(weights), abs=1e-6)
     assert list(one.probabilities().values()) == pytest.approx(probabilities, abs=1e-6)
 
 
-def test_section_3_6_a_batch_is_one_summed_update_with_the_probabilities_of_its_draw():
+def test_a_batch_is_one_summed_update_with_the_probabilities_of_its_draw():
     one = bandit(exploration=0.3, share=0.0, rate=0.05)
     one.log_weight = np.log([0.5, 1.0, 0.25])
     drawn = np.array(list(one.probabilities().values()))
@@ -56,7 +56,7 @@ def test_section_3_6_a_batch_is_one_summed_update_with_the_probabilities_of_its_
     assert one.log_weight == pytest.approx(moved - moved.max())
 
 
-def test_section_3_6_the_rate_is_exploration_over_arms_unless_told():
+def test_the_rate_is_exploration_over_arms_by_default():
     default, told = bandit(exploration=0.3), bandit(exploration=0.3, rate=0.1)
     for one in (default, told):
         one.observe(seen({1: 0.8}, probability=1 / 3))
@@ -76,7 +76,7 @@ def check_it_is_finite_and_floored(one):
 
 
 @pytest.mark.parametrize("share", [1e-6, 0.1])
-def test_section_9_a_million_steps_of_reward_1_on_one_arm_end_where_the_weights_come_to_rest(share):
+def test_a_million_steps_of_reward_1_on_one_arm_end_where_the_weights_come_to_rest(share):
     """What one update leaves as it is, to the last bit, all later ones leave as it is."""
     one = bandit(exploration=0.1, share=share)
     for _ in range(5000):
@@ -86,7 +86,7 @@ def test_section_9_a_million_steps_of_reward_1_on_one_arm_end_where_the_weights_
     check_it_is_finite_and_floored(one)
 
 
-def test_section_9_a_million_steps_of_reward_1_on_one_arm_without_share():
+def test_a_million_steps_of_reward_1_on_one_arm_without_share():
     """Once P has come to rest every step gains the same: the rest of the million in a hundred updates."""
     one = bandit(exploration=0.1, share=0.0)
     for _ in range(10_000):

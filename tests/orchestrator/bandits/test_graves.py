@@ -20,7 +20,7 @@ def bandit(arms="abc", rng=None, **options):
     return Graves(arms, rng or np.random.default_rng(0), Config(**options))
 
 
-def test_section_3_6_update_and_choice():
+def test_update_and_choice_of_a_worked_example():
     one = bandit(rate=0.1, exploration=0.05)
     one.num_steps = 3  # the fourth shares 1 / 4
     one.observe(seen({1: 0.6}, probability=1 / 3))
@@ -29,14 +29,14 @@ def test_section_3_6_update_and_choice():
     assert list(one.probabilities().values()) == pytest.approx((0.321125, 0.357750, 0.321125), abs=1e-6)
 
 
-def test_section_3_6_one_arm_shares_with_nobody():
+def test_one_arm_alone_shares_nothing():
     one = bandit("a", rate=0.1)
     for step in range(3):
         one.learn([Feedback(pick, 0.1 * step) for pick in one.pick(4)])
     assert one.probabilities() == {"a": 1.0}
 
 
-def test_section_3_6_rewards_are_rescaled_between_the_quantiles_of_their_history():
+def test_rewards_are_rescaled_between_the_quantiles_of_their_history():
     one = bandit(rate=0.1, exploration=1.0)  # every P is 1 / 3
     one.rewards.add(np.arange(101) / 100)  # quantiles .2 and .8, which two more values hardly move
     one.num_steps = 10**9  # hardly any sharing

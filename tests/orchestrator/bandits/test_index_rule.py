@@ -41,7 +41,7 @@ def positions(picks: list[Pick]) -> Counter[int]:
 
 
 @pytest.mark.parametrize(("num_arms", "n"), [(3, 1), (3, 64), (40, 7), (40, 40), (40, 400), (300, 256)])
-def test_section_3_0_virtual_counts_are_the_argmax_slot_by_slot(num_arms: int, n: int) -> None:
+def test_virtual_counts_are_the_argmax_slot_by_slot(num_arms: int, n: int) -> None:
     rng = np.random.default_rng(num_arms + n)
     made = rule(rng.random(num_arms).tolist(), rng.exponential(9, num_arms).tolist())
     expected = by_argmax(made, n)
@@ -50,19 +50,19 @@ def test_section_3_0_virtual_counts_are_the_argmax_slot_by_slot(num_arms: int, n
     assert all(pick.probability == 1.0 for pick in picks)
 
 
-def test_section_3_0_a_batch_does_not_go_to_one_arm() -> None:
+def test_a_batch_does_not_go_to_one_arm() -> None:
     shares = positions(rule([0.5, 0.45, 0.4], [20.0, 20.0, 20.0]).pick(64))
     assert shares[0] > shares[1] > shares[2] > 0
 
 
-def test_section_3_0_arms_without_data_get_one_slot_each_first() -> None:
+def test_arms_without_data_get_one_slot_each_first() -> None:
     made = rule([0.6, NAN, 0.1, NAN, NAN], [30.0, 0.0, 30.0, 0.0, 0.0])
     picks = made.pick(6)
     assert {pick.arm for pick in picks[:3]} == {"0001", "0003", "0004"}
     assert [pick.probability for pick in picks[:3]] == pytest.approx([1 / 3, 1 / 2, 1.0])
 
 
-def test_section_3_0_an_unseen_arm_then_has_the_pooled_mean_and_does_not_swallow_the_batch() -> None:
+def test_an_unseen_arm_then_has_the_pooled_mean_and_does_not_swallow_the_batch() -> None:
     mean, count = np.array([0.6, NAN, 0.1]), np.array([30.0, 0.0, 10.0])
     assert pooled(mean, count) == pytest.approx([0.6, 0.475, 0.1])
     assert pooled(np.array([NAN, NAN]), np.zeros(2)).tolist() == [0.0, 0.0]

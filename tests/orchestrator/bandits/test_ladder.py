@@ -47,7 +47,7 @@ def observed(one, *told):
 
 
 @pytest.mark.parametrize(("highest", "levels"), [(6, [3, 4, 5, 6]), (1, [0, 1]), (0, [0]), (3, [0, 1, 2, 3])])
-def test_section_4_8_levels_picked_from(highest, levels):
+def test_levels_picked_from(highest, levels):
     one = ladder(highest=highest)
     assert open_levels(one) == levels
     assert max(one.probabilities().values()) == pytest.approx(1 / len(levels))
@@ -66,7 +66,7 @@ SECTION_4_8_RLVE = [
 
 
 @pytest.mark.parametrize(("case", "highest", "told"), SECTION_4_8_RLVE)
-def test_section_4_8_rlve_climbs(case, highest, told):
+def test_rlve_climbs(case, highest, told):
     assert observed(ladder(), *told) == highest
 
 
@@ -83,7 +83,7 @@ SECTION_4_8_REASONING_GYM = [
 
 
 @pytest.mark.parametrize(("case", "highest", "told"), SECTION_4_8_REASONING_GYM)
-def test_section_4_8_reasoning_gym_climbs_and_falls(case, highest, told):
+def test_reasoning_gym_climbs_and_falls(case, highest, told):
     one = ladder(highest=2, rule="reasoning_gym")
     assert open_levels(one) == [2]
     assert observed(one, *told) == highest

@@ -36,13 +36,13 @@ SECTION_5_4_REWEIGHT = [(0.3, 0.2, 0.101810), (0.9, 0.8, 0.014832)]
 
 
 @pytest.mark.parametrize(("high", "low", "expected"), SECTION_5_4_REWEIGHT)
-def test_section_5_4_low_pass_rates_are_stretched(high, low, expected):
+def test_low_pass_rates_are_stretched(high, low, expected):
     f = stretched(np.array([high, low, 0.0, 1.0]), 0.1)
     assert f[0] - f[1] == pytest.approx(expected, abs=1e-6)
     assert f[2:].tolist() == [0.0, 1.0]
 
 
-def test_section_5_4_choice():
+def test_the_sigmoid_choice():
     lp = np.array([0.1, 0.0, 0.3])
     p = sigmoid_choice(lp, np.array([True, True, True]))
     assert p == pytest.approx([0.292752, 0.172570, 0.534677], abs=1e-6)
@@ -52,7 +52,7 @@ def test_section_5_4_choice():
     )
 
 
-def test_section_5_4_the_floor_is_the_uniform_quarter():
+def test_the_floor_is_the_uniform_quarter():
     one = bandit(3)
     one.fast_score = np.array([0.2, 0.1, 0.5])
     one.slow_score = np.array([0.1, 0.1, 0.1])
@@ -61,7 +61,7 @@ def test_section_5_4_the_floor_is_the_uniform_quarter():
     assert list(one.probabilities().values()) == pytest.approx(0.75 * p + 0.25 / 3)
 
 
-def test_section_5_4_the_slow_average_trails_the_fast_one():
+def test_the_slow_average_trails_the_fast_one():
     one = bandit(fast=0.1, slow=0.1, reweight=None)
     one.observe(seen({0: 0.4}, score={0: 0.2}))
     assert (one.fast_score[0], one.slow_score[0]) == (0.2, 0.2), "the level is no progress"
@@ -75,7 +75,7 @@ BASELINES = [(0.2, 0.6, 0.5), (0.2, 0.1, 0.0), (0.9, 0.875, 0.5), (0.9, 0.5, 0.0
 
 
 @pytest.mark.parametrize(("baseline", "score", "expected"), BASELINES)
-def test_section_5_4_a_random_policys_score_is_taken_off(baseline, score, expected):
+def test_a_random_policys_score_is_taken_off(baseline, score, expected):
     one = bandit(baseline={"0": baseline})
     one.observe(seen({0: 0.4, 1: 0.4}, score={0: score, 1: score}))
     assert one.fast_score == pytest.approx([expected, score])
@@ -88,7 +88,7 @@ def test_an_arm_without_a_success_is_left_to_the_floor_unless_none_has_any():
     assert list(one.probabilities().values()) == pytest.approx([0.1, 0.8, 0.1])
 
 
-def test_section_8_2_softmax_of_the_absolute_progress():
+def test_softmax_of_the_absolute_progress():
     one = bandit(3, fast=0.5, slow=0.2, reweight=None, choice="softmax", temperature=0.05, floor=0.1)
     one.fast_score, one.slow_score = np.array([0.3, 0.1, 0.0]), np.array([0.2, 0.2, 0.0])
     weights = np.exp([2, 2, 0])

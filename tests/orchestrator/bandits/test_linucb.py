@@ -55,7 +55,7 @@ def levels(*values: float, floor: float = 0.0, **options: object) -> LinUcb:
     return made
 
 
-def test_section_3_8() -> None:
+def test_the_index_of_a_worked_example() -> None:
     """x = (1, .5) is the constant and a level of .5; x = (1, 0) an arm that was never seen."""
     made = levels(0.5, 0.0, alpha=1.0, discount=1.0)
     made.observe(seen({0: 0.8}))
@@ -67,7 +67,7 @@ def test_section_3_8() -> None:
     assert made.index()[1] == pytest.approx(1.100912, abs=1e-6)
 
 
-def test_section_3_8_discounting() -> None:
+def test_a_and_b_are_discounted() -> None:
     """A <- g A + (1 - g) lambda I + x x', b <- g b + r x, also over steps that nothing was heard of."""
     made = levels(0.5, 0.0, discount=0.8, ridge=2.0)
     a, b, x = 2 * np.eye(2), np.zeros(2), np.array([1.0, 0.5])
@@ -107,7 +107,7 @@ def test_an_arm_made_while_the_run_goes_on_is_estimated_at_once() -> None:
     assert made.pick(4)[0].arm == "new"
 
 
-def test_section_3_0_a_slot_narrows_the_arms_like_it() -> None:
+def test_a_slot_narrows_the_arms_like_it() -> None:
     made = levels(0.0, 0.05, 1.0, alpha=1.0)
     mean, a = np.zeros(3), made.a.copy()
     for pick in made.pick(40):

@@ -33,7 +33,7 @@ SECTION_4_3 = [  # share, w, P at floor .1
 
 
 @pytest.mark.parametrize(("share", "weights", "probabilities"), SECTION_4_3)
-def test_section_4_3_update_and_choice(share, weights, probabilities):
+def test_update_and_choice_of_a_worked_example(share, weights, probabilities):
     one = bandit(rate=0.5, share=share)
     one.observe(seen({2: 0.3}, probability=0.25))
     assert one.preferences() == pytest.approx(weights, abs=1e-6)
@@ -41,7 +41,7 @@ def test_section_4_3_update_and_choice(share, weights, probabilities):
 
 
 @pytest.mark.parametrize(("utility", "exponent"), [(1e6, 20.0), (-1e6, -20.0)])
-def test_section_4_3_the_exponent_of_one_update_is_at_most_20(utility, exponent):
+def test_the_exponent_of_one_update_is_at_most_20(utility, exponent):
     one = bandit(share=0.0)
     one.observe(seen({2: utility}, probability=0.25))
     assert one.log_weight[2] - one.log_weight[0] == pytest.approx(exponent)
@@ -74,7 +74,7 @@ def test_the_estimate_of_a_utility_is_unbiased_also_where_picks_are_played_again
     assert (np.abs(np.mean(gains, axis=0) - (utility[:3] - utility[3])) < 4 * errors).all()
 
 
-def test_section_4_3_two_picks_of_three_groups():
+def test_two_picks_of_three_groups():
     """The mean over picks, not over groups: arm 2 once and arm 0 once, played three times."""
     one = bandit(rate=0.5, share=0.0)
     one.log_weight = np.log([0.25, 0.25, 0.25, 0.25])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from orchestrator.bandits.pass_rate_averages import PassRateAverages
+from orchestrator.bandits.learning_progress import PassRateAverages
 from tests.orchestrator.bandits.steps import seen
 
 

@@ -5,17 +5,17 @@ import json
 import numpy as np
 import pytest
 
-from orchestrator.bandits.quantile_scale import LEAST_SHARE, QuantileScale
+from orchestrator.bandits.signal import LEAST_SHARE, QuantileScale
 
 
-def test_section_3_9_the_20_and_80_percent_quantiles_become_0_and_1():
+def test_the_20_and_80_percent_quantiles_become_0_and_1():
     scale = QuantileScale()
     scale.add(np.arange(101) / 100)
     assert (scale.low, scale.high) == pytest.approx((0.2, 0.8))
     assert scale.scale([0.0, 0.2, 0.5, 0.65, 0.8, 1.0]) == pytest.approx([0, 0, 0.5, 0.75, 1, 1])
 
 
-def test_section_3_9_the_unit_of_the_rewards_does_not_matter():
+def test_the_unit_of_the_rewards_does_not_matter():
     rewards = np.random.default_rng(0).random(300)
     one, other = QuantileScale(), QuantileScale()
     one.add(rewards)
@@ -31,7 +31,7 @@ def test_the_history_is_the_last_values():
     assert scale.state()["values"] == [1, 2, 3, 4]
 
 
-def test_section_3_9_one_value_again_and_again_freezes_the_range():
+def test_one_value_again_and_again_freezes_the_range():
     scale = QuantileScale(history=100)
     scale.add(np.arange(101) / 100)
     before = (scale.low, scale.high)
@@ -41,7 +41,7 @@ def test_section_3_9_one_value_again_and_again_freezes_the_range():
     assert scale.scale([0.0]) == 0.0
 
 
-def test_section_3_9_a_range_never_shrinks_to_noise():
+def test_a_range_never_shrinks_to_noise():
     scale = QuantileScale(history=50)
     scale.add(np.linspace(0, 1, 51))
     widest = scale.high - scale.low

@@ -48,7 +48,7 @@ SECTION_2_5 = [
 
 
 @pytest.mark.parametrize(("unsampled", "temperature", "values", "probabilities"), SECTION_2_5)
-def test_section_2_5_update_and_choice(unsampled, temperature, values, probabilities):
+def test_update_and_choice_of_a_worked_example(unsampled, temperature, values, probabilities):
     sec = bandit((0.4, 0.6, 0.2), unsampled=unsampled, temperature=temperature)
     sec.observe(seen({0: 0.8, 2: 0.1}))
     assert list(sec.values().values()) == pytest.approx(values, abs=1e-12)
@@ -64,13 +64,13 @@ TEMPERATURES = [
 
 
 @pytest.mark.parametrize(("temperature", "expected", "effective"), TEMPERATURES)
-def test_section_2_5_what_temperature_means(temperature, expected, effective):
+def test_what_temperature_means(temperature, expected, effective):
     p = np.array(list(bandit((0.87, 0.71, 0.39, 0.07), temperature=temperature).probabilities().values()))
     assert p == pytest.approx(expected, abs=6e-4)
     assert np.exp(-(p * np.log(p)).sum()) == pytest.approx(effective, abs=6e-3)
 
 
-def test_section_3_1_softmax_does_not_overflow():
+def test_softmax_does_not_overflow():
     assert softmax(np.array([800.0, 799.0])) == pytest.approx([0.731059, 0.268941], abs=1e-6)
     assert softmax(np.array([np.inf, 0.0, np.inf])).tolist() == [0.5, 0.0, 0.5]
     assert softmax(np.array([-np.inf, -np.inf])).tolist() == [0.5, 0.5]
@@ -78,13 +78,13 @@ def test_section_3_1_softmax_does_not_overflow():
         softmax(np.array([np.nan, 0.0]))
 
 
-def test_section_2_6_floor_is_total_uniform_mass():
+def test_floor_is_total_uniform_mass():
     sec = Sec(["a", "b"], np.random.default_rng(0), Config(floor=0.2, temperature=0.01))
     sec.q = np.array([1.0, 0.0])
     assert list(sec.probabilities().values()) == pytest.approx([0.9, 0.1])
 
 
-def test_section_2_3_decay_multiplies_the_estimate_by_how_often_the_arm_is_visited():
+def test_decay_multiplies_the_estimate_by_how_often_the_arm_is_visited():
     """E[Q] = s r for an arm of reward r drawn in a share s of the steps; K = 100, B = 32 give .8 s = .220."""
     rng = np.random.default_rng(1)
     sec = bandit((0.0, 0.0), unsampled="decay", learning_rate=0.1)
@@ -115,7 +115,7 @@ def test_a_pick_from_elsewhere_is_dropped():
     assert sec.values() == {"0": 0.1, "1": 0.2}
 
 
-def test_section_3_9_warm_steps_are_those_of_a_mean_until_the_learning_rate_is_larger():
+def test_warm_steps_are_those_of_a_mean_until_the_learning_rate_is_larger():
     sec = bandit((0.7, 0.7), learning_rate=0.2, warm_step=True)
     rewards = [0.1, 0.4, 0.2, 0.9, 0.3, 0.6]
     for step, reward in enumerate(rewards):
@@ -127,7 +127,7 @@ def test_section_3_9_warm_steps_are_those_of_a_mean_until_the_learning_rate_is_l
     assert sec.q[1] == 0.7
 
 
-def test_section_3_9_the_effective_number_of_arms_is_a_share_of_them_whatever_the_unit():
+def test_the_effective_number_of_arms_is_a_share_of_them_whatever_the_unit():
     values = np.array([0.87, 0.71, 0.39, 0.07, 0.2, 0.3])
     small, large = (bandit(values * unit, effective_share=0.5) for unit in (0.01, 100.0))
     p = small.preferences()
@@ -136,7 +136,7 @@ def test_section_3_9_the_effective_number_of_arms_is_a_share_of_them_whatever_th
     assert bandit((0.3, 0.3, 0.3), effective_share=0.5).preferences() == pytest.approx([1 / 3] * 3)
 
 
-def test_section_2_6_the_gate_opens_with_progress_and_for_the_first_three_visits():
+def test_the_gate_opens_with_progress_and_for_the_first_three_visits():
     sec = bandit((0.0, 0.0), gate="progress", learning_rate=1.0)
     counted = []
     for step, score in enumerate([0.5, 0.5, 0.5, 0.5, 0.6, 1.0]):
@@ -148,7 +148,7 @@ def test_section_2_6_the_gate_opens_with_progress_and_for_the_first_three_visits
     assert counted[5] == 1.0
 
 
-def test_section_2_6_an_arm_without_scores_is_never_gated():
+def test_an_arm_without_scores_is_never_gated():
     sec, plain = bandit((0.0, 0.0), gate="progress"), bandit((0.0, 0.0))
     for step in range(9):
         for one in (sec, plain):
@@ -156,7 +156,7 @@ def test_section_2_6_an_arm_without_scores_is_never_gated():
     assert sec.probabilities() == plain.probabilities()
 
 
-def test_section_1_2_trap_7_noise_looks_like_learning():
+def test_noise_looks_like_learning():
     """A coin has the largest |advantage| there is; the gate leaves it for what is being learned."""
     chances = {"gate": "progress"}, {"gate": "none"}
     left = []
@@ -177,7 +177,7 @@ def test_section_1_2_trap_7_noise_looks_like_learning():
     assert left[0] < 0.5 < 0.6 < left[1]
 
 
-def test_section_2_6_an_overdue_arm_has_its_uniform_share_until_it_is_picked():
+def test_an_overdue_arm_has_its_uniform_share_until_it_is_picked():
     sec = bandit((1.0, 0.0, 0.0, 0.0), stale_after=2, temperature=0.01)
     assert sec.preferences() == pytest.approx([1, 0, 0, 0])
     sec.pick(4)
@@ -189,7 +189,7 @@ def test_section_2_6_an_overdue_arm_has_its_uniform_share_until_it_is_picked():
     assert sec.preferences() == pytest.approx([1, 0, 0, 0])
 
 
-def test_section_2_6_no_arm_waits_for_long_past_its_time():
+def test_no_arm_waits_for_long_past_its_time():
     sec = bandit((1.0, 0.0, 0.0, 0.0, 0.0), stale_after=10, temperature=0.01)
     last = dict.fromkeys(sec.arms, 0)
     waits = []

@@ -33,12 +33,12 @@ SECTION_1_1 = [
 
 
 @pytest.mark.parametrize(("form", "expected"), SECTION_1_1)
-def test_section_1_1_single_group(form, expected):
+def test_the_signal_of_a_single_group(form, expected):
     assert signal([1, 1, 0, 0, 0, 0, 0, 0], form) == pytest.approx(expected, abs=2e-6)
 
 
 @pytest.mark.parametrize("n", [2, 3, 4, 8, 16, 64])
-def test_section_1_1_formulas_of_every_group(n):
+def test_the_signal_is_the_formula_of_every_group(n):
     for c in range(n + 1):
         p = c / n
         assert signal(group(c, n), "raw") == pytest.approx(2 * p * (1 - p))
@@ -59,7 +59,7 @@ CELLS = [(n, p, *row) for n, rows in EXPECTATIONS.items() for p, row in zip(PASS
 
 
 @pytest.mark.parametrize(("n", "p", "raw", "standardised"), CELLS)
-def test_section_1_1_expectation_over_groups(n, p, raw, standardised):
+def test_the_expected_signal_over_groups(n, p, raw, standardised):
     assert mean_over_groups("raw", n, p) == pytest.approx(raw, abs=6e-5)
     assert mean_over_groups("standardised", n, p) == pytest.approx(standardised, abs=6e-5)
     assert mean_over_groups("leave_one_out", n, p) == pytest.approx(2 * p * (1 - p), abs=1e-9)  # unbiased
@@ -69,7 +69,7 @@ ENDLESS = [(0.05, 0.0950, 0.4359), (0.10, 0.1800, 0.6000), (0.25, 0.3750, 0.8660
 
 
 @pytest.mark.parametrize(("p", "raw", "standardised"), ENDLESS)
-def test_section_1_1_an_endless_group(p, raw, standardised):
+def test_an_endless_group(p, raw, standardised):
     """Its observed pass rate is the true one."""
     n = 100_000
     for form, expected in (("raw", raw), ("leave_one_out", raw), ("standardised", standardised)):
@@ -88,22 +88,22 @@ SECTION_4_7 = [
 
 
 @pytest.mark.parametrize(("n", "k", "expected"), SECTION_4_7)
-def test_section_4_7_group_variance(n, k, expected):
+def test_group_variance(n, k, expected):
     assert signal(group(k, n), "variance") == pytest.approx(expected, abs=1e-6)
 
 
-def test_section_4_7_partial_rewards_have_less_variance_than_the_largest():
+def test_partial_rewards_have_less_variance_than_the_largest():
     assert signal([0.2, 0.8], "variance") == pytest.approx(0.18 / 0.5)
     assert signal([0.5] * 8, "variance") == 0.0
     assert signal([-3.0, 3.0], "variance") == 1.0  # outside [0, 1] there is no largest
 
 
 @pytest.mark.parametrize("c", range(9))
-def test_section_1_3_learnability_of_correctness_is_half_of_raw(c):
+def test_learnability_of_correctness_is_half_of_raw(c):
     assert signal(group(c), "learnability") == pytest.approx(signal(group(c), "raw") / 2)
 
 
-def test_section_1_2_trap_1_standardised_ignores_the_size_of_a_reward():
+def test_standardised_ignores_the_size_of_a_reward():
     """Two well-formed wrong answers look like two correct ones; raw tells them apart, and correctness is not fooled."""
     formatted, correct = [0.1, 0.1, 0, 0, 0, 0, 0, 0], group(2)
     assert signal(formatted, "standardised") == pytest.approx(signal(correct, "standardised"))
@@ -117,7 +117,7 @@ GAUSSIAN = [(4, 0.750), (8, 0.773), (16, 0.786)]
 
 @pytest.mark.parametrize(("n", "expected"), GAUSSIAN)
 @pytest.mark.parametrize("scale", [0.1, 1.0])
-def test_section_1_2_trap_2_dense_rewards_saturate_standardised(n, expected, scale):
+def test_dense_rewards_saturate_standardised(n, expected, scale):
     rewards = 0.3 + scale * np.random.default_rng(0).normal(size=(4000, n))
     found = {form: np.mean([signal(row, form) for row in rewards]) for form in ("raw", "standardised")}
     assert found["standardised"] == pytest.approx(expected, abs=0.006)
@@ -125,7 +125,7 @@ def test_section_1_2_trap_2_dense_rewards_saturate_standardised(n, expected, sca
     assert found["raw"] == pytest.approx(scale * largest, rel=0.02)  # raw keeps the scale
 
 
-def test_section_1_2_trap_3_a_spread_of_next_to_nothing_does_not_explode():
+def test_a_spread_of_next_to_nothing_does_not_explode():
     rewards = [0.5] * 7 + [0.501]
     assert signal(rewards, "raw") == pytest.approx(0.000219, abs=5e-7)
     assert signal(rewards, "standardised") == pytest.approx(0.0219, abs=5e-5)  # .617 without the floor
@@ -136,7 +136,7 @@ FILTERED = [(0.01, 0.625), (0.05, 0.653), (0.10, 0.688), (0.25, 0.790), (0.50, 0
 
 
 @pytest.mark.parametrize(("p", "expected"), FILTERED)
-def test_section_1_2_trap_4_filtering_before_measuring_destroys_the_signal(p, expected):
+def test_filtering_before_measuring_destroys_the_signal(p, expected):
     """Groups without spread count as 0, not as unobserved: what is left of the others is nearly flat."""
     survivors = mean_over_groups("standardised", 8, p, kept=lambda c: 0 < c < 8)
     assert survivors == pytest.approx(expected, abs=6e-4)
@@ -146,13 +146,13 @@ def test_section_1_2_trap_4_filtering_before_measuring_destroys_the_signal(p, ex
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_section_1_2_trap_5_a_lone_sample_is_no_observation(form):
+def test_a_lone_sample_is_no_observation(form):
     assert signal([1.0], form) is None
     assert signal([0.5], form) is None
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_section_1_2_trap_6_an_empty_response_is_no_observation(form):
+def test_an_empty_response_is_no_observation(form):
     """A group of which nothing could be scored has no signal, and what carries none leaves the estimate alone."""
     assert signal([], form) is None
     sec = Sec(["a"], np.random.default_rng(0), Config(start=0.3))
@@ -163,14 +163,14 @@ def test_section_1_2_trap_6_an_empty_response_is_no_observation(form):
     assert sec.values() == {"a": 0.3}
 
 
-def test_section_1_2_trap_7_noise_has_the_largest_signal_there_is():
+def test_noise_has_the_largest_signal_there_is():
     """Nothing in a signal tells a fair coin from a skill half learned: guards do (test_sec, the gate)."""
     for form in FORMS:
         coin = mean_over_groups(form, 8, 0.5)
         assert all(mean_over_groups(form, 8, p) < coin for p in (0.05, 0.25, 0.45, 0.55, 0.75, 0.95))
 
 
-def test_section_1_2_trap_8_every_sequence_and_every_group_weighs_the_same():
+def test_every_sequence_and_every_group_weighs_the_same():
     """A group's signal knows rewards alone, so long answers weigh no more; a step's mean is over groups."""
     assert signal([1, 0, 0, 0]) == signal([0, 0, 0, 1]) == 0.375
     sec = Sec(["a"], np.random.default_rng(0), Config(learning_rate=1.0))

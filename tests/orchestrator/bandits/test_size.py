@@ -31,7 +31,7 @@ SECTION_6 = [
 
 
 @pytest.mark.parametrize(("power", "expected"), SECTION_6)
-def test_section_6_tempered_size(power, expected):
+def test_probabilities_are_tempered_sizes(power, expected):
     found = bandit({"a": 100, "b": 800, "c": 1600}, power=power).probabilities()
     assert list(found.values()) == pytest.approx(expected, abs=1e-6)
 

@@ -43,7 +43,7 @@ SECTION_3_4 = [  # width, window, xi, N, S, index
 
 
 @pytest.mark.parametrize(("width", "window", "xi", "count", "total", "index"), SECTION_3_4)
-def test_section_3_4(width, window, xi, count, total, index) -> None:
+def test_the_index_of_a_worked_example(width, window, xi, count, total, index) -> None:
     made = played(rule(window, width=width, xi=xi))
     assert made.counts().tolist() == list(count)
     assert made.total == pytest.approx(total, abs=1e-12)

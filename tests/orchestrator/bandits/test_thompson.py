@@ -32,7 +32,7 @@ SECTION_3_5 = [  # N, S, mean, sd
 
 
 @pytest.mark.parametrize(("weight", "total", "mean", "sd"), SECTION_3_5)
-def test_section_3_5(weight: float, total: float, mean: float, sd: float) -> None:
+def test_the_posterior_of_a_worked_example(weight: float, total: float, mean: float, sd: float) -> None:
     rule = Thompson(["a", "b"], np.random.default_rng(0), Config(prior_mean=0.5, prior_weight=1.0, sigma=1.0))
     rule.weight[0], rule.total[0] = weight, total
     means, sds = rule.posterior()

@@ -59,7 +59,7 @@ SECTION_4_12_ONLINE = [  # scores, Q at a = .1
 
 
 @pytest.mark.parametrize(("scores", "expected"), SECTION_4_12_ONLINE)
-def test_section_4_12_online(scores, expected):
+def test_the_online_slope_of_a_worked_example(scores, expected):
     one = bandit()
     teach(one, *scores)
     assert one.q[0] == pytest.approx(expected)
@@ -77,7 +77,7 @@ SECTION_4_12_WINDOW = [  # steps, scores, slope of the last three
 
 
 @pytest.mark.parametrize(("steps", "scores", "expected"), SECTION_4_12_WINDOW)
-def test_section_4_12_window(steps, scores, expected):
+def test_the_slope_over_a_window(steps, scores, expected):
     one = bandit(slope="window", window=3)
     teach(one, *scores, steps=steps)
     assert one.q[0] == pytest.approx(expected)

@@ -30,7 +30,7 @@ def played(config: Config, plays: list[tuple[int, float]], num_groups: float = 1
 
 
 @pytest.mark.parametrize("num_groups", [1.0, 640.0])
-def test_section_3_3_a_stage_counts_once_however_many_groups_it_had(num_groups: float) -> None:
+def test_a_stage_counts_once_however_many_groups_it_had(num_groups: float) -> None:
     rule = played(Config(discount=0.9, width=2.0, xi=0.6), PLAYS, num_groups)
     assert rule.weight == pytest.approx((2.5561, 0.7290, 0.8100), abs=1e-12)
     assert rule.total == pytest.approx((1.5561, 0.0, 0.4050), abs=1e-12)

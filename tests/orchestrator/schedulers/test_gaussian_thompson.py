@@ -23,7 +23,7 @@ def rule_of(config: Config) -> Thompson:
     return rule
 
 
-def test_section_3_5() -> None:
+def test_the_posterior_of_a_worked_example() -> None:
     rule = rule_of(Config(discount=0.9, prior_mean=0.5, prior_weight=1.0, sigma=1.0))
     for stage, reward in enumerate((0.5, 0.4, 1.0)):  # N = .81 + .9 + 1 = 2.71, as in the reference
         rule.observe(seen({0: reward}, step=stage, num_groups=320))

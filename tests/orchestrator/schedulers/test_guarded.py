@@ -34,7 +34,7 @@ def visit_all(scheduler: Bandit) -> list[str]:
     return [scheduler.pick(1)[0].arm for _ in scheduler.arms]
 
 
-def test_section_7_4_everybody_has_the_least_share() -> None:
+def test_every_environment_has_the_least_share() -> None:
     scheduler = guarded({"a": 0.9, "b": 0.08, "c": 0.02}, min_share=0.1)
     visit_all(scheduler)
     assert list(scheduler.probabilities().values()) == pytest.approx((0.730, 0.156, 0.114), abs=1e-12)

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.schedulers.rewards import Reward, StageOutcome, stage_reward
 
-SECTION_7_2 = StageOutcome(
+STAGE = StageOutcome(
     environment="e",
     signal=0.31,
     num_groups=640,
@@ -26,34 +26,32 @@ EXPECTED: list[tuple[Reward, float]] = [
 
 
 @pytest.mark.parametrize(("kind", "reward"), EXPECTED)
-def test_section_7_2(kind: Reward, reward: float) -> None:
-    assert stage_reward(kind, SECTION_7_2) == pytest.approx(reward, abs=1e-12)
+def test_the_four_rewards_of_a_worked_example(kind: Reward, reward: float) -> None:
+    assert stage_reward(kind, STAGE) == pytest.approx(reward, abs=1e-12)
 
 
 def test_a_shorter_stage_earns_its_gain_at_less_cost() -> None:
-    short = replace(SECTION_7_2, cost=0.5)
+    short = replace(STAGE, cost=0.5)
     assert stage_reward("gain", short) == pytest.approx(0.24)
     assert stage_reward("total_gain", short) == pytest.approx(0.16)
     assert stage_reward("retention", short) == pytest.approx(0.06), "not divided: it prices points, not steps"
 
 
 def test_the_price_of_forgetting_can_be_chosen() -> None:
-    assert stage_reward("retention", SECTION_7_2, forgetting_weight=0.0) == pytest.approx(0.12)
-    assert stage_reward("retention", SECTION_7_2, forgetting_weight=2.0) == pytest.approx(0.0)
+    assert stage_reward("retention", STAGE, forgetting_weight=0.0) == pytest.approx(0.12)
+    assert stage_reward("retention", STAGE, forgetting_weight=2.0) == pytest.approx(0.0)
 
 
 def test_a_loss_counts_from_the_best_and_a_recovery_is_not_a_loss() -> None:
-    recovered = replace(
-        SECTION_7_2, before={"e": 0.4, "f": 0.5}, after={"e": 0.5, "f": 0.7}, best={"f": 0.72}
-    )
+    recovered = replace(STAGE, before={"e": 0.4, "f": 0.5}, after={"e": 0.5, "f": 0.7}, best={"f": 0.72})
     assert stage_reward("retention", recovered) == pytest.approx(0.1 - 0.02)
 
 
 @pytest.mark.parametrize("kind", ["gain", "total_gain", "retention"])
 def test_without_the_environments_own_scores_there_is_no_reward(kind: Reward) -> None:
-    assert stage_reward(kind, replace(SECTION_7_2, after={"f": 0.7})) is None
-    assert stage_reward(kind, replace(SECTION_7_2, before={})) is None
+    assert stage_reward(kind, replace(STAGE, after={"f": 0.7})) is None
+    assert stage_reward(kind, replace(STAGE, before={})) is None
 
 
 def test_without_a_comparison_there_is_no_advantage() -> None:
-    assert stage_reward("advantage", replace(SECTION_7_2, signal=None)) is None
+    assert stage_reward("advantage", replace(STAGE, signal=None)) is None

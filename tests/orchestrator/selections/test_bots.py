@@ -24,7 +24,7 @@ def with_references(num_tasks: int) -> Bots:
 def test_those_expected_nearest_to_the_target_are_taken() -> None:
     made = with_references(200)
     for _ in range(20):
-        a, b = made.beliefs()
+        a, b = made.posterior()
         distances = np.abs(a / (a + b) - 0.5)
         chosen = play(made, 9, lambda at: at % 3 / 2)
         assert np.sort(distances[chosen]) == pytest.approx(np.sort(distances)[:9], abs=1e-12)
@@ -36,7 +36,7 @@ def test_asking_what_is_expected_gives_numbers_that_stay() -> None:
     kept = expected.copy()
     play(made, 9)
     assert expected.tolist() == kept.tolist()
-    a, b = made.beliefs()
+    a, b = made.posterior()
     assert np.allclose(made.expected(), a / (a + b), rtol=1e-12)
     assert made.expected(np.array([3, 7])).tolist() == made.expected()[[3, 7]].tolist()
 
@@ -55,4 +55,4 @@ def test_a_policy_beyond_the_strong_reference_makes_no_task_more_than_certain() 
         play(made, 9, lambda at: 1.0)
     assert made.ability is not None
     assert made.ability > 1.5
-    assert min(belief.min() for belief in made.beliefs()) >= 1
+    assert min(belief.min() for belief in made.posterior()) >= 1

@@ -80,8 +80,8 @@ def test_a_pool_follows_the_score_played_last_not_the_one_told_last() -> None:
 def test_candidates_of_mopps_go_through_all_tasks_once_an_epoch() -> None:
     made = mopps.create(mopps.Config(candidates=4), 160, rng())
     seen: list[int] = []
-    take = made._epochs.take
-    made._epochs.take = lambda n: seen.extend((got := take(n)).tolist()) or got  # type: ignore[method-assign]
+    take = made.epochs.take
+    made.epochs.take = lambda n: seen.extend((got := take(n)).tolist()) or got  # type: ignore[method-assign]
     for _ in range(10):
         made.choose(4)
     assert sorted(seen) == list(range(160))
@@ -122,9 +122,9 @@ def test_the_beliefs_of_bots_are_those_of_the_rule_as_it_is_written() -> None:
     for step, played in enumerate(history):
         for one in (made, plain):
             one.learn([TaskResult(at, step, p, 8) for at, p in played.items()])
-    for found, wanted in zip(made.beliefs(), dense_bots(weak, weak + gap, history), strict=True):
+    for found, wanted in zip(made.posterior(), dense_bots(weak, weak + gap, history), strict=True):
         assert found == pytest.approx(wanted, rel=1e-9)
-    for found, wanted in zip(plain.beliefs(), dense_bots(weak, weak + gap, history, rho=0.0), strict=True):
+    for found, wanted in zip(plain.posterior(), dense_bots(weak, weak + gap, history, rho=0.0), strict=True):
         assert found == pytest.approx(wanted, rel=1e-9)
 
 
@@ -134,7 +134,7 @@ def test_the_fading_of_bots_survives_any_number_of_steps() -> None:
         made.learn([TaskResult(step % 2, step, 0.5, 8)])
     assert np.isfinite(made.expected()).all()
     assert 1e-100 <= made.scale <= 1
-    a, _ = made.beliefs()
+    a, _ = made.posterior()
     assert a[1] == pytest.approx(1 + 8 / (1 - 0.8**6), rel=1e-9)
 
 
@@ -142,7 +142,7 @@ def test_bots_without_forgetting_or_with_nothing_else() -> None:
     forgetful = bots.create(bots.Config(forget=1.0), 2, rng())
     for step in range(3):
         forgetful.learn([TaskResult(step % 2, step, 1.0, 8)])
-    assert forgetful.beliefs()[0].tolist() == [17.0, 1.0]
+    assert forgetful.posterior()[0].tolist() == [17.0, 1.0]
 
 
 def test_references_that_are_no_pass_rates_are_refused() -> None:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from orchestrator.selections.batch_outcomes import by_step
 from orchestrator.selections.contracts import TaskResult
-from orchestrator.selections.epochs import Epochs
-from orchestrator.selections.gumbel import gumbel_top_k
-from orchestrator.selections.partial_sort import smallest, smallest_beside
-from orchestrator.selections.sum_tree import SumTree
-from orchestrator.selections.task_buffer import TaskBuffer
+from orchestrator.selections.cursor import Epochs
+from orchestrator.selections.sampling import SumTree, gumbel_top_k, smallest, smallest_beside
+from orchestrator.selections.task_statistics import TaskBuffer, by_step
 
 CHI_SQUARE = 29.59  # 10 degrees of freedom, at 1e-3
 
@@ -25,7 +22,7 @@ def chi_square(counts, probabilities) -> float:
     return float((np.square(counts - expected) / expected).sum())
 
 
-def test_section_3_10_the_tree_agrees_with_dense_sums_after_a_hundred_thousand_updates() -> None:
+def test_the_tree_agrees_with_dense_sums_after_a_hundred_thousand_updates() -> None:
     chance, num = rng(), 777
     dense = chance.random(num)
     tree = SumTree(dense)

@@ -14,7 +14,7 @@ def evals(scores: list[float], signal: float | None = 0.2, num_groups: int = 250
     return [WindowStats(score, num_groups, signal) for score in scores]
 
 
-def test_section_6_wilson() -> None:
+def test_the_wilson_interval() -> None:
     assert wilson(0.30, 200) == pytest.approx((0.240747, 0.366791), abs=1e-6)
 
 
@@ -25,7 +25,9 @@ SECTION_7_3 = [
 
 
 @pytest.mark.parametrize(("scores", "slope", "upper", "stops"), SECTION_7_3)
-def test_section_7_3_plateau(scores: list[float], slope: float, upper: float, stops: bool) -> None:
+def test_the_slope_and_bound_of_a_plateau(
+    scores: list[float], slope: float, upper: float, stops: bool
+) -> None:
     assert slope_and_bound(scores) == (pytest.approx(slope, abs=5e-5), pytest.approx(upper, abs=5e-5))
     reason = Plateau(delta=0.005).verdict(evals([0.1, *scores]))
     assert (reason is not None) == stops

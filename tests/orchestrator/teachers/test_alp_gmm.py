@@ -3,7 +3,7 @@ import pytest
 from pydantic import ValidationError
 
 from orchestrator.teachers.alp_gmm import AlpGmm, Config, create
-from orchestrator.teachers.gaussian_mixtures import Mixture
+from orchestrator.teachers.mixture_teacher import Mixture
 from tests.orchestrator.teachers.bands import noisy, share
 
 
@@ -11,18 +11,18 @@ def teacher(num_dims: int = 1, seed: int = 0, **options) -> AlpGmm:
     return create(Config(**options), num_dims, np.random.default_rng(seed))
 
 
-def test_section_5_1_the_share_in_the_band_of_a_coin():
+def test_the_share_in_the_band_of_a_coin():
     shares = [share(teacher(seed=seed), noisy, seed) for seed in range(2)]
     assert np.mean(shares) == pytest.approx(0.831, abs=0.03), "the reference: .831 +- .005 over 20 seeds"
 
 
 @pytest.mark.slow
-def test_section_5_1_the_share_in_the_band_of_a_coin_over_many_seeds():
+def test_the_share_in_the_band_of_a_coin_over_many_seeds():
     shares = [share(teacher(seed=seed), noisy, seed) for seed in range(12)]
     assert np.mean(shares) == pytest.approx(0.831, abs=0.02)
 
 
-def test_section_5_1_progress_is_against_the_nearest_earlier_task():
+def test_progress_is_against_the_nearest_earlier_task():
     one = teacher(num_dims=2)
     corners = np.array([[0, 0], [0, 1], [1, 0], [1, 1], [0.5, 0.5], [0.6, 0.6]], float)
     assert one.measure(corners, np.arange(6) / 10).ravel().tolist() == [0.0] * 6, "too few to compare with"

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from orchestrator.teachers.covar_gmm import Config, CovarGmm, create
-from orchestrator.teachers.gaussian_mixtures import Mixture
+from orchestrator.teachers.mixture_teacher import Mixture
 from tests.orchestrator.teachers.bands import rising, share
 
 
@@ -10,19 +10,19 @@ def teacher(seed: int = 0, **options) -> CovarGmm:
     return create(Config(**options), 1, np.random.default_rng(seed))
 
 
-def test_section_5_2_the_share_in_the_band_where_scores_rise():
+def test_the_share_in_the_band_where_scores_rise():
     shares = [share(teacher(seed), rising, seed) for seed in range(2)]
     assert np.mean(shares) > 0.4, "uniform would be .2"
 
 
 @pytest.mark.slow
-def test_section_5_2_the_share_in_the_band_where_scores_rise_over_many_seeds():
+def test_the_share_in_the_band_where_scores_rise_over_many_seeds():
     shares = [share(teacher(seed), rising, seed) for seed in range(8)]
     assert np.mean(shares) > 0.45
     assert min(shares) > 0.3
 
 
-def test_section_5_2_rows_hold_the_place_in_their_block_and_the_score():
+def test_rows_hold_the_place_in_their_block_and_the_score():
     one = teacher(fit_every=10)
     one.learn(np.full((4, 1), 0.5), np.array([0.1, 0.2, 0.3, 0.4]))
     one.learn(np.full((8, 1), 0.5), np.zeros(8))
@@ -33,7 +33,7 @@ def test_section_5_2_rows_hold_the_place_in_their_block_and_the_score():
 
 
 @pytest.mark.parametrize(("absolute", "worth"), [(False, [0.02, 0.0, 0.0]), (True, [0.02, 0.03, 0.0])])
-def test_section_5_2_gaussians_are_worth_the_covariance_of_time_and_score(absolute, worth):
+def test_gaussians_are_worth_the_covariance_of_time_and_score(absolute, worth):
     covariances = np.stack([np.eye(3)] * 3)
     covariances[:, 1, 2] = covariances[:, 2, 1] = [0.02, -0.03, 1e-17]  # the last is rounding
     mixture = Mixture(np.ones(3) / 3, np.zeros((3, 3)), covariances)

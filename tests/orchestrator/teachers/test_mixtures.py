@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from orchestrator.teachers import gaussian_mixtures
-from orchestrator.teachers.gaussian_mixtures import clusters, fit
+from orchestrator.teachers import mixture_teacher
+from orchestrator.teachers.mixture_teacher import clusters, fit
 
 CENTRES = np.array([[0.2, 0.2], [0.8, 0.3], [0.5, 0.9]])
 
@@ -44,13 +44,13 @@ def test_the_criteria_are_those_of_scikit_learn(criterion):
 
     rows = clouds()
     model = GaussianMixture(4, random_state=1).fit(rows)
-    cost = gaussian_mixtures._cost(criterion, model.score(rows) * len(rows), 4, *rows.shape)
+    cost = mixture_teacher._cost(criterion, model.score(rows) * len(rows), 4, *rows.shape)
     assert cost == pytest.approx(getattr(model, criterion)(rows))
 
 
 def test_aicc_asks_more_of_a_component_than_aic_and_everything_where_rows_are_few():
-    assert gaussian_mixtures._cost("aicc", 0.0, 2, 30, 2) == pytest.approx(22 + 2 * 11 * 12 / 18)
-    assert gaussian_mixtures._cost("aicc", 0.0, 2, 12, 2) == float("inf")
+    assert mixture_teacher._cost("aicc", 0.0, 2, 30, 2) == pytest.approx(22 + 2 * 11 * 12 / 18)
+    assert mixture_teacher._cost("aicc", 0.0, 2, 12, 2) == float("inf")
 
 
 def test_rows_that_are_alike_are_one_cluster_and_do_not_fail():
@@ -77,7 +77,7 @@ def test_a_warm_start_begins_where_the_last_fit_ended():
 
 def test_draws_have_the_moments_of_their_gaussian_and_leave_the_rest_out():
     covariance = np.array([[0.04, 0.01, 0.3], [0.01, 0.09, 0.2], [0.3, 0.2, 9.0]])
-    one = gaussian_mixtures.Mixture(np.ones(1), np.array([[1.0, 2.0, 3.0]]), covariance[None])
+    one = mixture_teacher.Mixture(np.ones(1), np.array([[1.0, 2.0, 3.0]]), covariance[None])
     drawn = one.draw(np.zeros(20_000, np.intp), 2, np.random.default_rng(0))
     assert drawn.mean(axis=0) == pytest.approx([1, 2], abs=0.01)
     assert np.cov(drawn.T) == pytest.approx(covariance[:2, :2], abs=0.003)

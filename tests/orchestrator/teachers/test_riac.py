@@ -11,7 +11,7 @@ def teacher(num_dims: int = 1, seed: int = 0, **options) -> Riac:
 
 
 @pytest.mark.parametrize(("scores", "least"), [(noisy, 0.3), (rising, 0.35)])
-def test_section_5_3_the_share_in_the_band(scores, least):
+def test_the_share_in_the_band(scores, least):
     shares = [share(teacher(seed=seed), scores, seed) for seed in range(4)]
     assert np.mean(shares) > least, "uniform would be .2"
 
@@ -26,7 +26,7 @@ def test_section_5_3_the_share_in_the_band(scores, least):
         ([1.0, 1.0, 0.0, 0.0], 1.0),
     ],
 )
-def test_section_5_3_progress_of_a_region(scores, progress):
+def test_progress_of_a_region(scores, progress):
     region = Region(np.zeros(1), np.ones(1), np.empty((len(scores), 1)), np.array(scores))
     assert region.progress == pytest.approx(progress)
 
@@ -38,7 +38,7 @@ def full(one: Riac, num: int = 201, seed: int = 0) -> None:
     one.learn(points, np.where(points[:, 0] < 0.5, 0.5, late.astype(float)))
 
 
-def test_section_5_3_a_leaf_is_cut_when_it_holds_more_than_its_size():
+def test_a_leaf_is_cut_when_it_holds_more_than_its_size():
     one = teacher()
     full(one, 200)
     assert len(one.regions) == 1
@@ -46,7 +46,7 @@ def test_section_5_3_a_leaf_is_cut_when_it_holds_more_than_its_size():
     assert len(one.regions) == 3
 
 
-def test_section_5_3_the_best_of_the_cuts_is_made():
+def test_the_best_of_the_cuts_is_made():
     one = teacher(cuts=400)
     full(one)
     root, below, above = one.regions
@@ -56,7 +56,7 @@ def test_section_5_3_the_best_of_the_cuts_is_made():
     assert len(root.scores) == 200
 
 
-def test_section_5_3_a_region_remembers_its_last_200_scores_and_its_progress_is_theirs():
+def test_a_region_remembers_its_last_200_scores_and_its_progress_is_theirs():
     one = teacher()
     points, scores = np.random.default_rng(0).random((450, 1)), np.random.default_rng(1).random(450)
     one.learn(points, scores)
@@ -78,7 +78,7 @@ def test_a_state_with_201_scores_of_a_region_loses_the_oldest():
     assert again.regions[0].progress == one.regions[0].progress
 
 
-def test_section_5_3_the_population_of_both_parts_counts():
+def test_the_population_of_both_parts_counts():
     points = np.linspace(0, 1, 201).reshape(-1, 1)
     scores = np.where(np.arange(201) % 2 == 0, 0.0, 1.0)
     region = Region(np.zeros(1), np.ones(1), points, scores)
@@ -98,7 +98,7 @@ def tried(monkeypatch, one: Riac, points: np.ndarray) -> np.ndarray:
     return np.array(cuts)
 
 
-def test_section_5_3_every_one_of_the_50_cuts_leaves_parts_large_and_wide_enough(monkeypatch):
+def test_every_one_of_the_50_cuts_leaves_parts_large_and_wide_enough(monkeypatch):
     """Nearly all points lie in a corner: of cuts drawn anywhere in the box few would."""
     rng = np.random.default_rng(0)
     points = np.vstack([0.92 + 0.08 * rng.random((186, 2)), rng.random((15, 2))])
@@ -110,7 +110,7 @@ def test_section_5_3_every_one_of_the_50_cuts_leaves_parts_large_and_wide_enough
         assert 1 / 15 <= threshold <= 14 / 15
 
 
-def test_section_5_3_cuts_are_uniform_among_the_valid_ones(monkeypatch):
+def test_cuts_are_uniform_among_the_valid_ones(monkeypatch):
     """In dimension 0 a cut may lie in half of the region, in dimension 1 in a tenth."""
     points = np.random.default_rng(0).random((201, 2))
     points[:, 0] = np.where(points[:, 0] < 0.5, 0.25, 0.75)
@@ -123,11 +123,11 @@ def test_section_5_3_cuts_are_uniform_among_the_valid_ones(monkeypatch):
 
 
 @pytest.mark.parametrize("place", [0.02, 0.5, 0.98])
-def test_section_5_3_where_all_points_are_one_there_is_no_cut(monkeypatch, place):
+def test_where_all_points_are_one_there_is_no_cut(monkeypatch, place):
     assert len(tried(monkeypatch, teacher(), np.full((201, 1), place))) == 0
 
 
-def test_section_5_3_points_around_the_worst_stay_in_its_region():
+def test_points_around_the_worst_stay_in_its_region():
     """Of width .1, which a step of sd .1 from within leaves more often than not."""
     one = teacher(num_dims=2, explore=0.0, around_worst=1.0)
     low, high = np.array([0.4, 0.0]), np.array([0.5, 1.0])
@@ -138,14 +138,14 @@ def test_section_5_3_points_around_the_worst_stay_in_its_region():
     assert np.mean(on_the_edge) == pytest.approx(0.617, abs=0.04), "clipped, as 2 (1 - Phi(.5)) of them"
 
 
-def test_section_5_3_where_no_cut_is_possible_the_oldest_quarter_is_forgotten():
+def test_where_no_cut_is_possible_the_oldest_quarter_is_forgotten():
     one = teacher()
     one.learn(np.full((201, 1), 0.5), np.arange(201) / 201)
     assert len(one.regions) == 1
     assert one.regions[0].scores.tolist() == (np.arange(50, 201) / 201).tolist()
 
 
-def test_section_5_3_the_three_ways_of_choosing():
+def test_the_three_ways_of_choosing():
     one = teacher(seed=1)
     full(one)
     root, below, above = one.regions
