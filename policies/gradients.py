@@ -13,23 +13,19 @@ import torch
 from torch import Tensor
 
 from policies import forward
-from policies.batch_forward import ForwardPasses, micro_features, score_micro
 from policies.errors import PolicyError
 from policies.forward import Reduction, head_of
-from policies.micro_batches import to_device
+from policies.micro_batches import ForwardPasses, micro_features, score_micro, to_device
 from policies.objectives import Objective
-from policies.objectives.contracts import Batch
-from policies.trajectories import Trajectory
+from policies.objectives.contracts import Batch, Trajectory
 
 
 def gradient_products(passes: ForwardPasses, batch: Batch, advantages: Sequence[Tensor]) -> Tensor:
     """Give the inner products [C, C] of the policy gradients of several advantages [B, T], float64 on the CPU.
 
     g_c = mean over the policy's tokens of A_c * d lp, over all trainable weights: the gradient of a step's first update
-    with `aggregation: token_mean`, whatever the other parts. `products.sum(1)` is the influence I of dynamic reward
-    weighting (arXiv 2509.11452; objectives.md 13.4).
-
-    Dear: one forward, C backwards, and C copies of the gradient in float32. A batch without tokens gives 0.
+    with `aggregation: token_mean`, whatever the other parts (arXiv 2509.11452; objectives.md 13.4). Dear: one forward,
+    C backwards, and C copies of the gradient in float32. A batch without tokens gives 0.
     """
     model = passes.policy.model
     weights = [weight for weight in model.parameters() if weight.requires_grad]
@@ -71,10 +67,8 @@ def weigh_components(
 def gradient_norms(passes: ForwardPasses, batch: Batch) -> Tensor:
     """Give the norm [B] of the gradient of each row's summed log-prob with respect to the head's weights, on the CPU.
 
-    That of the sum, not of the mean over tokens, as in GVM's theory and released code (arXiv 2505.02391; objectives.md
-    14.2): log P of the whole answer. Through the head alone, what it reads taken as fixed; where the head is tied to
-    the embedding, the embedding's other part is not in it. So it costs a forward and another pass through the head,
-    and no backward. Rows without tokens give 0.
+    That of log P of the whole answer, as in GVM (arXiv 2505.02391; objectives.md 14.2), through the head alone, what it
+    reads taken as fixed: a forward, another pass through the head, and no backward. Rows without tokens give 0.
 
         lp_n = log softmax(f_n M^T / temperature)[y_n]       d(sum_n lp_n) / dM = sum_n (e_y - p)_n f_n^T / temperature
     """

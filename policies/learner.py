@@ -18,30 +18,145 @@ Dimension letters: B rows, T tokens of the longest row.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import isfinite, nan
 from pathlib import Path
+from time import perf_counter
 
 import torch
 from torch import Tensor
 
-from policies.batch_forward import ForwardPasses, score_micro
 from policies.config import LearnerConfig
 from policies.errors import PolicyError
+from policies.forward import EntropyMode, Reduction, Scored
 from policies.gradients import weigh_components
-from policies.micro_batches import MicroBatch, mini_batches, to_device, totals_of
+from policies.micro_batches import (
+    ForwardPasses,
+    MicroBatch,
+    MicroBatcher,
+    mini_batches,
+    score_micro,
+    to_device,
+    totals_of,
+)
 from policies.objectives import Objective
-from policies.objectives.contracts import Batch, Totals
+from policies.objectives.contracts import Batch, ShapedRows, SurveyResult, Totals, Trajectory, is_off_policy
 from policies.objectives.diagnostics import covariances
 from policies.optimizer import Optimizer
 from policies.policy import Policy
-from policies.step import Step, StepTally, mean_of, reduction_of, seen_by
-from policies.trajectories import Trajectory, is_off_policy
 
 SQUARED = "_weight_squared"  # of a mismatch weight, mean of w^2: only for the share of effective samples
+
+
+@dataclass
+class StepTally:
+    """What the updates of one step gather."""
+
+    sums: dict[str, tuple[float, float]] = field(default_factory=dict)
+    maxima: dict[str, float] = field(default_factory=dict)
+    losses: list[float] = field(default_factory=list)
+    norms: list[float] = field(default_factory=list)
+    num_updates: int = 0
+    num_tokens_fed: int = 0
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    def add(self, sums: Mapping[str, tuple[float, float]], maxima: Mapping[str, float]) -> None:
+        """Merge the metrics of some rows."""
+        for name, (total, count) in sums.items():
+            before = self.sums.get(name, (0.0, 0.0))
+            self.sums[name] = (before[0] + total, before[1] + count)
+        for name, value in maxima.items():
+            self.maxima[name] = max(self.maxima.get(name, value), value)
+
+    @contextmanager
+    def timing(self, part: str) -> Iterator[None]:
+        """Add up how long a part takes."""
+        start = perf_counter()
+        yield
+        self.seconds[part] += perf_counter() - start
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step's batch, with all that its updates share."""
+
+    batch: Batch  # on the CPU, as are `old` and `noted`
+    objective: Objective
+    parts: list[Tensor]  # the rows of each update
+    looks_back: bool  # whether the start of the step needs a pass of its own
+    reduction: Reduction  # of the updates' passes
+    batcher: MicroBatcher
+    is_run_B: Tensor  # bool, the rows that go through the model
+    tally: StepTally
+    mean_lp: float | None  # mean log-prob at the start of the step; None: not all rows were run to tell
+    old: Scored | None = None  # at the step's start; None: the updates' own passes tell all that is asked
+    noted: SurveyResult = field(default_factory=SurveyResult)
+
+    def cut(self, rows: Tensor) -> list[MicroBatch]:
+        """Cut rows into micro-batches, and count what will be fed."""
+        cut = self.batcher.cut(rows)
+        self.tally.num_tokens_fed += sum(micro.num_tokens for micro in cut)
+        return cut
+
+    def at_start(self, rows: Tensor, now: Scored) -> Scored:
+        """These rows at the start of the step, by what they are now: the same, to the last bit, until weights move.
+
+        Otherwise the first update would see rounding errors for ratios, and penalties that read a sign would act.
+        """
+        if self.old is None:
+            return now
+        device, width = now.lp_BT.device, now.lp_BT.shape[1]
+        then = self.old.map(lambda whole_BT: whole_BT[rows, :width].to(device))
+        if self.tally.num_updates:
+            return then
+        entropy_BT = then.entropy_BT if now.entropy_BT is None else now.entropy_BT
+        return Scored(now.lp_BT, entropy_BT, then.lp_proxy_BT)
+
+
+def reduction_of(
+    objective: Objective, temperature: float, asks_now: bool = True, asks_start: bool = True
+) -> Reduction:
+    """What a pass makes of the logits: for those who ask about now, about the start of the step, or about both."""
+    needs = objective.needs
+    entropy: EntropyMode = "none"
+    if asks_now and "entropy_grad" in needs:
+        entropy = "grad"
+    elif (asks_now and "entropy" in needs) or (asks_start and "old_entropy" in needs):
+        entropy = "value"
+    kappa = objective.kappa if asks_start and "old_filter" in needs else None
+    return Reduction(temperature, entropy, objective.nucleus, kappa)
+
+
+def seen_by(rows: Batch, now: Scored, old: Scored, noted: Mapping[str, Tensor]) -> ShapedRows:
+    """Show the objective some rows of a step, gradients stopped; `PolicyError` for rounded log-probs."""
+    same = ("mask_BT", "advantage_BT", "lp_roll_BT", "group_B", "lp_ref_BT", "arm_B", "turn_BT")
+    seen = ShapedRows(
+        **{name: getattr(rows, name) for name in same},
+        lp_BT=now.lp_BT,
+        lp_old_BT=old.lp_BT,
+        entropy_BT=now.entropy_BT,
+        entropy_old_BT=old.entropy_BT,
+        lp_proxy_BT=old.lp_proxy_BT,
+        noted={key: value_BT.to(rows.ids_BT.device) for key, value_BT in noted.items()},
+    )
+    for name in ("lp", "lp_old", "lp_roll", "lp_ref"):
+        lp_BT: Tensor | None = getattr(seen, f"{name}_BT")
+        if lp_BT is not None and torch.finfo(lp_BT.dtype).bits < 32:
+            raise PolicyError(
+                f"{name} is {str(lp_BT.dtype).removeprefix('torch.')}: log-probs below float32 "
+                "bias every ratio upward (arXiv 2603.11682). Upcast the logits before they are reduced; to cast "
+                "afterwards repairs nothing"
+            )
+    return seen
+
+
+def mean_of(lp_BT: Tensor, mask_BT: Tensor) -> float:
+    """Mean over the policy's tokens."""
+    return float(lp_BT[mask_BT].double().mean())
 
 
 @dataclass(frozen=True)
@@ -84,10 +199,9 @@ class UpdateReport:
 class Learner:
     """Moves the weights of a policy; `policy.version` counts the steps that did.
 
-    Takes resolved options (`LearnerConfig.resolved`) and the temperature that rollouts are drawn at. The model
-    stays in eval mode: dropout would make its log-probs differ from the sampler's.
-
-    `keeps_reference`: an objective will ask for log-probs under the weights as they are now (`lp_ref`).
+    Takes resolved options and the temperature of rollouts; with `keeps_reference` an objective may ask for log-probs
+    under the weights as they are now (`lp_ref`). The model stays in eval mode: dropout is not in the sampler's
+    log-probs.
     """
 
     def __init__(
@@ -108,10 +222,8 @@ class Learner:
     ) -> UpdateReport:
         """Do a step: estimate the advantages of what was played, then update the policy towards the objective.
 
-        `timing` measures the two parts, "prepare" and "update".
-
-        Raises:
-            NonFiniteLogits: the policy has diverged, so that no later update could be finite either.
+        `timing` measures the two parts, "prepare" and "update". Raises `NonFiniteLogits`: the policy has diverged, so
+        that no later update could be finite either.
         """
         with timing("prepare"):
             batch = objective.prepare(trajectories, self.reference_lp)
@@ -150,18 +262,6 @@ class Learner:
             surprisal=step.noted.surprisal,
             covariance=covariances(step.batch),
         )
-
-    def reset(self) -> None:
-        """Begin anew at a boundary: moments forgotten, warm-up again, weights as they are."""
-        self.optimizer.reset()
-
-    def save_optimizer(self, folder: Path) -> None:
-        """Write everything but the weights that an exact resume needs."""
-        self.optimizer.save(folder)
-
-    def load_optimizer(self, folder: Path) -> None:
-        """Go on from what `save_optimizer` wrote, after the weights were loaded."""
-        self.optimizer.load(folder)
 
     def reference_lp(self, batch: Batch) -> Tensor:
         """Give the log-probs [B, T] of a batch under the reference policy, on the CPU."""
@@ -288,10 +388,8 @@ class Reference:
         self._passes = ForwardPasses(self.policy, temperature, micro_tokens)
 
     def lp(self, batch: Batch) -> Tensor:
-        """Give the log-probs [B, T] of a batch, on the CPU, at least float32; 0 off the mask.
-
-        Raises:
-            NonFiniteLogits: the reference was taken from a policy that had diverged.
+        """Give the log-probs [B, T] of a batch, on the CPU, at least float32; 0 off the mask. Raises `NonFiniteLogits`:
+        the reference was taken from a policy that had diverged.
         """
         rows = batch.mask_BT.any(-1).nonzero()[:, 0].cpu()
         with self._passes.prepared():

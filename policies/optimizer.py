@@ -30,7 +30,7 @@ class Optimizer:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all moments and take the weights as they are now."""
+        """Forget all moments and the updates before, with their warm-up; take the weights as they are now."""
         self.masters = {
             name: w if torch.finfo(w.dtype).bits >= 32 else w.detach().float().clone().requires_grad_()
             for name, w in self.weights.items()
@@ -73,7 +73,7 @@ class Optimizer:
         return norm, is_finite
 
     def save(self, folder: Path) -> None:
-        """Write moments, masters and counters into a folder; no pickle, no time, no path."""
+        """Write all but the weights that an exact resume needs; no pickle, no time, no path."""
         tensors = {
             f"{name}.{moment}": self.adam.state[master][moment]
             for name, master in self.masters.items()
@@ -88,7 +88,7 @@ class Optimizer:
         (folder / COUNTERS_FILE).write_text(json.dumps({"num_updates": self.num_updates}) + "\n")
 
     def load(self, folder: Path) -> None:
-        """Go on from what `save` wrote, bit for bit; names and shapes must agree in both directions."""
+        """Go on from what `save` wrote, bit for bit, once the weights are loaded; names and shapes must agree."""
         counters = json.loads((folder / COUNTERS_FILE).read_text())
         tensors = load_file(folder / STATE_FILE)
         moments = MOMENTS if counters["num_updates"] else ()

@@ -34,7 +34,7 @@ def components(parts: Components, progress: Progress) -> list[Component]:
     made = [
         Component("weights", EXPECTED["weights"], parts.policy.save),
         json_component("policy", EXPECTED["policy"], {"version": parts.policy.version}),
-        Component("optimizer", EXPECTED["optimizer"], parts.learner.save_optimizer),
+        Component("optimizer", EXPECTED["optimizer"], parts.learner.optimizer.save),
         json_component(
             "objective",
             EXPECTED["objective"],
@@ -63,7 +63,7 @@ def restore(parts: Components, progress: Progress, opened: OpenCheckpoint) -> li
     Names the parts that begin anew, because a fork gave them another type.
     """
     parts.policy.version = opened.read_json("policy")["version"]
-    parts.learner.load_optimizer(opened["optimizer"].folder)
+    parts.learner.optimizer.load(opened["optimizer"].folder)
     objective = opened.read_json("objective")
     anew = parts.choice.load_state(opened.read_json("choice"))
     controllers = [controller.type for controller in parts.spec.objective.controllers]

@@ -19,8 +19,14 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from policies.config import PolicyConfig
 from policies.encoder import Encoder, require_template
 from policies.errors import ModelNotFoundError, PolicyError
-from policies.models.tiny import CONTEXT, make_tiny, tiny_architecture
-from policies.models.tokenizer import VocabularySample, build_tokenizer, require_known
+from policies.models.tiny import (
+    CONTEXT,
+    VocabularySample,
+    build_tokenizer,
+    make_tiny,
+    require_known,
+    tiny_architecture,
+)
 from policies.policy import Policy, context_of, read_model
 
 

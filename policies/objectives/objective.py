@@ -28,10 +28,17 @@ from torch import Tensor
 from policies.objectives import diagnostics, registry
 from policies.objectives.aggregations import token_mean
 from policies.objectives.config import ObjectiveConfig
-from policies.objectives.contracts import Batch, Coefficients, Need, ShapedRows, SurveyResult, Totals
-from policies.objectives.controller_set import ControllerSet
-from policies.objectives.entropy_reading import EntropyReading
-from policies.objectives.errors import expect_keys
+from policies.objectives.contracts import (
+    Batch,
+    Coefficients,
+    Need,
+    ShapedRows,
+    SurveyResult,
+    Totals,
+    Trajectory,
+)
+from policies.objectives.entropy_reading import ENTROPY, ENTROPY_NATS, EntropyReading, logged
+from policies.objectives.errors import ObjectiveError, expect_keys
 from policies.objectives.padding import outcomes_of, pad
 from policies.objectives.parts import (
     Aggregation,
@@ -46,7 +53,8 @@ from policies.objectives.parts import (
 )
 from policies.objectives.presets import PRESETS
 from policies.objectives.statistics import surprisal_by_arm
-from policies.trajectories import Trajectory
+
+DESCRIBED = ("aggregation", "max_length", "updates", "reward", "reading", "entropy")
 
 
 @dataclass(frozen=True)
@@ -78,11 +86,73 @@ class Composition:
         return all(part.zero_stays_zero for part in self.acting.values())
 
 
+class ControllerSet:
+    """All controllers of a run; empty where nothing is controlled."""
+
+    def __init__(self, config: ObjectiveConfig) -> None:
+        self._config = config
+        self._controllers = config.create_controllers()
+
+    def __len__(self) -> int:
+        return len(self._controllers)
+
+    def values(self) -> dict[str, float]:
+        """The coefficients as they act now, by the option that they are."""
+        pairs = zip(self._config.knobs, self._controllers, strict=True)
+        return {str(knob): controller.value for knob, controller in pairs}
+
+    def observe(
+        self, reading: EntropyReading | float | None, measured: Mapping[str, float]
+    ) -> dict[str, float]:
+        """Move all coefficients for the next step, and return what to log about this one.
+
+        Logged: the coefficients that acted in this step, whether they stood at a bound, targets and the reading; of a
+        second controller with `_2` behind the name. A plain number for a reading is the fraction of the start.
+        """
+        read = logged(reading)
+        log = dict(read)
+        for number, controller in enumerate(self._controllers, start=1):
+            suffix = "" if number == 1 else f"_{number}"
+            log[f"coefficient{suffix}"] = controller.value
+            log[f"coefficient_at_bound{suffix}"] = float(controller.is_at_bound)
+            if controller.target is not None:
+                kind = "entropy" if controller.reads in (ENTROPY, ENTROPY_NATS) else "control"
+                log[f"{kind}_target{suffix}"] = controller.target
+            controller.update({**measured, **read}.get(controller.reads or ""))
+        return log
+
+    def rescale(self) -> None:
+        """Tell all controllers that readings are on another scale from now on."""
+        for controller in self._controllers:
+            controller.rescale()
+
+    def state(self) -> list[dict[str, Any]]:
+        """All that is needed to go on identically, as JSON."""
+        return [controller.state() for controller in self._controllers]
+
+    def load_state(self, state: Sequence[Mapping[str, Any]]) -> None:
+        """Go on from a saved state; `ObjectiveError` when it is another objective's."""
+        if len(state) != len(self._controllers):
+            raise ObjectiveError(
+                f"the saved objective had {len(state)} controllers and this one has {len(self._controllers)}: resume "
+                "with the spec of the run"
+            )
+        for controller, saved in zip(self._controllers, state, strict=True):
+            controller.load_state(saved)
+
+    def describe(self) -> list[dict[str, Any]]:
+        """What controls what, as plain data."""
+        return [
+            {"type": config.type, "source": config.method.source, "knob": knob} | config.options
+            for config, knob in zip(self._config.controllers, self._config.knobs, strict=True)
+        ]
+
+
 class Objective:
     """What the policy is updated towards. One object a run; between steps its controllers and its parts' state change.
 
     In a step: `prepare` once, `survey` once if it needs `step`, `coefficients` once a micro-batch, `observe` once at
-    the end, after the last update.
+    the end, after the last update. All its chance comes from the seed.
     """
 
     def __init__(self, config: ObjectiveConfig, seed: int = 0) -> None:
@@ -94,11 +164,6 @@ class Objective:
         aggregation = registry.load("aggregations", config.aggregation)
         self._aggregate: Aggregation = aggregation.create(config.options_of(aggregation))
         self._parts = self._compose()
-
-    @classmethod
-    def from_config(cls, config: ObjectiveConfig, seed: int = 0) -> Objective:
-        """Make the objective that a spec's section describes; all its chance comes from the seed."""
-        return cls(config, seed)
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -138,11 +203,12 @@ class Objective:
         return self._parts.plans
 
     def silent_sums(self, num_tokens: int, totals: Totals) -> dict[str, tuple[float, float]]:
-        """What silent rows that were not run add to the metrics: they have no loss and are never clipped.
+        """What rows add to the metrics that were not run, as their advantage is 0: no loss, and nothing clipped.
 
         Metrics that ask for their log-probs are means over the tokens that were run.
         """
-        return diagnostics.of_silent(num_tokens, totals)
+        zeros = dict.fromkeys(diagnostics.KNOWN_OF_SILENT, (0.0, float(num_tokens)))
+        return {"loss": (0.0, num_tokens / max(totals.num_tokens, 1)), **zeros}
 
     def prepare(
         self, trajectories: Sequence[Trajectory], reference: Callable[[Batch], Tensor] | None = None
@@ -219,9 +285,8 @@ class Objective:
         policy_BT = self._aggregate(mask_BT, rows, totals, self.config.max_length)
         token_BT = token_mean(mask_BT, rows, totals, None)
         shaped, means, maxima = [rows.advantage_BT], dict[str, Tensor](), dict[str, Tensor]()
-        for (
-            shaper
-        ) in self._parts.shapers.values():  # the advantages before and after every one, and what they report
+        # the advantages before and after every shaper, and what they report
+        for shaper in self._parts.shapers.values():
             after = shaper.apply(shaped[-1], rows, totals)
             shaped.append(after.advantage_BT)
             means |= after.means
@@ -312,12 +377,7 @@ class Objective:
                 }
                 for part in parts
             ],
-            "aggregation": self.config.aggregation,
-            "max_length": self.config.max_length,
-            "updates": self.config.updates,
-            "reward": self.config.reward,
-            "reading": self.config.reading,
-            "entropy": self.config.entropy,
+            **{field: getattr(self.config, field) for field in DESCRIBED},
             "controllers": self._controllers.describe(),
             "needs": sorted(self.needs),
             "warnings": self.config.warnings(),

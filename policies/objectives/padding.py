@@ -10,10 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from policies.objectives.contracts import Batch
+from policies.objectives.contracts import Batch, Trajectory
 from policies.objectives.errors import ObjectiveError
 from policies.objectives.parts import Outcomes
-from policies.trajectories import Trajectory
 
 
 def pad(trajectories: Sequence[Trajectory]) -> Batch:

@@ -16,7 +16,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from pydantic import ConfigDict
@@ -45,6 +45,16 @@ Kind = Literal[
 MAX_LOG_RATIO = 20.0  # log-ratios are clamped to +- this before exp
 
 
+def clamped(log_ratio_BT: Tensor) -> Tensor:
+    """Log-ratios held in +-20, before they are exponentiated or added up."""
+    return log_ratio_BT.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+
+
+def exp_clamped(log_ratio_BT: Tensor) -> Tensor:
+    """The ratios of log-ratios clamped to +-20."""
+    return clamped(log_ratio_BT).exp()
+
+
 class PartOptions(Options):
     """The options of one part. In a spec they are keys of the `objective:` section itself."""
 
@@ -54,15 +64,12 @@ class PartOptions(Options):
 class ControllerOptions(PartOptions):
     """The options of a controller, keys of its own section. What it says of itself may depend on them."""
 
+    has_target: ClassVar[bool] = False  # it compares a reading with a target; a schedule does not look
+
     @property
     def reach(self) -> tuple[float, ...]:
         """Values that the coefficient may come to, the extreme ones; empty where it knows none."""
         return ()
-
-    @property
-    def has_target(self) -> bool:
-        """Whether it compares a reading with a target; a schedule does not look."""
-        return False
 
     @property
     def steers_entropy(self) -> bool:
@@ -127,6 +134,27 @@ class PartModule:
     create: Callable[..., Any]  # of options (a controller's also of its start) a part; None: they turn it off
     info: PartInfo = PartInfo()
     text: str = ""  # the docstring
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One named objective. Texts are sentences for people, without a full stop at the end."""
+
+    about: str  # what it is, in one line
+    source: str
+    overrides: Mapping[str, Any] = field(default_factory=dict)  # of the defaults of `ObjectiveConfig`
+    missing: str | None = (
+        None  # what is not verified; None: checked against the authors' or a maintained code
+    )
+    differs: str | None = None  # where the composition departs from that code on purpose; parts say their own
+    entropy: str = "neutral"  # its expected effect on entropy against plain GRPO
+    use: str = ""  # when it is the right choice
+    beware: str = ""  # its main hazard
+
+    @property
+    def verified(self) -> bool:
+        """Whether formula and constants were checked against the authors' or a maintained implementation."""
+        return self.missing is None
 
 
 @dataclass(frozen=True)
@@ -218,29 +246,23 @@ Survey: TypeAlias = Callable[[ShapedRows, Totals, PartState], SurveyResult]
 
 @dataclass(frozen=True)
 class Part(Generic[F]):
-    """A part as composed: a function, what the learner has to compute for it, and what it makes of an advantage of 0.
-
-    `zero_stays_zero`: where the advantage is 0 a shaper gives 0 again, and a ratio rule or a term no coefficient,
-    whatever the log-probs are. If all parts say so, rows without an advantage are not run at all. A part that says
-    nothing is taken to act on them.
-
-    `survey`: looks at the whole step before its updates, once, at the start-of-step quantities. Statistics over "the
-    batch" (a quantile, a mean, the largest) belong here, so that they do not change with the micro-batch.
-
-    `nucleus`: the entropies it reads are those of the smallest set of tokens with this mass.
-
-    `kappa`: the filter of `old_filter` lets tokens pass whose p is at least kappa * p_max.
-
-    `components`: of an estimator that weighs several rewards by their gradients, the advantages [B] of each, by name.
-    `hear` is then told the inner products of their gradients, once a step.
-    """
+    """A part as composed: a function, and what the learner has to compute for it."""
 
     apply: F
     needs: frozenset[Need] = frozenset()
+    # where the advantage is 0 a shaper gives 0 again, and a ratio rule or a term no coefficient, whatever the log-probs
+    # are; if all parts say so, rows without an advantage are not run at all
     zero_stays_zero: bool = False
+    # looks at the whole step once, at its start: statistics over "the batch" that must not change with the micro-batch
     survey: Survey | None = None
-    nucleus: float | None = None
-    kappa: float | None = None
+    nucleus: float | None = (
+        None  # the entropies it reads are those of the smallest set of tokens with this mass
+    )
+    kappa: float | None = (
+        None  # the filter of `old_filter` lets tokens pass whose p is at least kappa * p_max
+    )
+    # of an estimator that weighs several rewards by their gradients: the advantages [B] of each, by name; it then hears
+    # the inner products of their gradients, once a step
     components: Callable[[Outcomes], Mapping[str, Tensor]] | None = None
     hear: Callable[[Products, PartState], None] | None = None
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from policies.objectives.contracts import Need, ShapedRows, Totals
 from policies.objectives.errors import ObjectiveError
-from policies.objectives.parts import MAX_LOG_RATIO, Tensor
+from policies.objectives.parts import Tensor, exp_clamped
 
 WHITENING_EPS = 1e-8
 Centre = Literal["exact", "batch", "none"]
@@ -91,10 +91,8 @@ def quantile(values: Tensor, share: float, between: Literal["linear", "nearest"]
 def whitened(value_BT: Tensor, mask_BT: Tensor) -> Tensor:
     """(x - mean) / sqrt(var + 1e-8) over all valid tokens of a step, with the n - 1 variance, [B, T]; 0 off the mask.
 
-    Longer answers count more, as every token of them is a value of its own. A value equal to the mean becomes 0, so a
-    group whose values were 0 gets the shift of the mean. No token, one token, or equal values give exactly 0.
-
-    Source: REINFORCE++, arXiv 2501.03262; checked against verl `torch_functional.py` (`masked_whiten`).
+    Every token is a value of its own, so longer answers count more. No token, one token, or equal values give exactly
+    0. Source: REINFORCE++, arXiv 2501.03262; checked against verl `torch_functional.py` (`masked_whiten`).
     """
     valid = value_BT[mask_BT]
     if not len(valid) or bool(valid.min() == valid.max()):
@@ -153,12 +151,10 @@ def token_covariance(rows: ShapedRows) -> Tensor:
 def surprisal(lp_BT: Tensor, lp_roll_BT: Tensor) -> Tensor:
     """-w * lp of each sampled token [B, T], w = exp(lp - lp_roll): an estimate of the learner's entropy, nats.
 
-    Its mean corrects samples that other weights wrote, token by token and given what came before; w is not capped, and
-    not divided by its mean. lp - lp_roll is clamped to +-20.
-
+    Its mean corrects samples that other weights wrote, token by token; w is not capped, and not divided by its mean.
     Source: importance sampling; read so by MAI-Thinking-1 (2026), known from descriptions.
     """
-    return -(lp_BT - lp_roll_BT).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp() * lp_BT
+    return -exp_clamped(lp_BT - lp_roll_BT) * lp_BT
 
 
 def surprisal_by_arm(rows: ShapedRows, totals: Totals) -> dict[str, tuple[float, float]]:

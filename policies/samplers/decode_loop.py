@@ -43,10 +43,7 @@ def decode(
     """Play one batch of requests, in one forward a token. A prompt is read once for the rows that stand together.
 
     `compact` and `static` are there to be tested and measured against: without them rows stay to the end, and every
-    model is played on the library's growing cache.
-
-    Raises:
-        NonFiniteLogits: the policy has diverged.
+    model is played on the library's growing cache. Raises `NonFiniteLogits`: the policy has diverged.
     """
     with torch.inference_mode(), evaluating(policy.model):
         kind = StaticCache if static and fits_static_cache(policy.model) else LibraryCache
@@ -179,11 +176,8 @@ class PromptLayout(NamedTuple):
 
 
 def left_padded(prompts: Sequence[Prompt], pad_id: int, device: torch.device) -> PromptLayout:
-    """Lay prompts out as a rectangle that ends where they end.
-
-    Positions are counted from the mask: without them the library would count the padding too, and rotary
-    positions would be shifted, which looks plausible and is wrong.
-    """
+    """Lay prompts out as a rectangle that ends where they end; without positions the library would count the
+    padding."""
     width = max(map(len, prompts))
     ids_UK = [[pad_id] * (width - len(prompt)) + list(prompt) for prompt in prompts]
     length_U1 = torch.tensor([[len(prompt)] for prompt in prompts], device=device)

@@ -63,11 +63,7 @@ class LibraryCache:
 
 
 def fits_static_cache(model: Any) -> bool:
-    """Whether every layer remembers keys and values of all tokens and nothing else, and takes our attention.
-
-    Sliding windows, recurrent states and compressed caches have layers of other classes; models outside the library's
-    attention interface (with position biases of their own, for instance) do not take a mask as it is.
-    """
+    """Whether every layer remembers keys and values of all tokens and nothing else, and takes our attention."""
     layers = DynamicCache(config=model.config).layers
     is_plain = len(layers) > 0 and all(type(layer) is DynamicLayer for layer in layers)
     takes_ours = model._supports_attention_backend and model.config._attn_implementation == "sdpa"
@@ -77,11 +73,9 @@ def fits_static_cache(model: Any) -> bool:
 class StaticCache:
     """Keys and values of plain attention in one block of memory a layer, written in place.
 
-    All rows write the same column, since their prompts end at the same one. A growing cache copies everything at every
-    token. Here a token is written where there is room for it, room is made a stretch of columns at a time, and rows
-    that leave are overwritten by rows from the end. The model is given the whole block with a mask on what is not
-    written yet, and not a view of what is: reading a little more memory in one stretch is faster than skipping it row
-    by row (measured on a CPU: 40 columns of 44 take twice the time of 40 of 40).
+    A growing cache copies everything at every token. Here all rows write one column, room is made a stretch of columns
+    at a time, and rows that leave are overwritten by rows from the end. The model is given the whole block with a mask
+    on what is not written yet: a view of the rest takes longer (on a CPU 40 columns of 44 twice the time of 40 of 40).
     """
 
     takes_parts = True
@@ -204,10 +198,9 @@ def attend(
 ) -> tuple[Tensor, None]:
     """Attend from [R, H, 1, D] to keys and values [R, J, K, D]; gives [R, 1, H, D].
 
-    `attention_mask` [R, 1, 1, K] is added to the scores. What this does not know goes to the library, which repeats
-    keys and values for every query head before a masked attention, at every token; here the query heads that share
-    keys are the queries of one small matrix product. On a CPU in float32 plain matrix products take half the time of
-    the fused kernel, which is made for many queries a row.
+    `attention_mask` [R, 1, 1, K] is added to the scores. The library repeats keys and values for every query head; here
+    the heads that share keys are the queries of one small matrix product, on a CPU in float32 a plain one, in half the
+    time of the fused kernel. What this does not know goes to the library.
     """
     is_shared = attention_mask is None or attention_mask.shape[1] == 1  # by the heads
     if query.shape[2] > 1 or not is_shared or options.get("position_bias") is not None:

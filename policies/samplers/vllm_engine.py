@@ -66,10 +66,8 @@ def is_cpu() -> bool:
 
 
 def build(policy: Policy, **options: Any) -> Any:
-    """Build the engine of a policy with its weights as they are now; options are those of `vllm.LLM`.
-
-    Raises:
-        PolicyError: vLLM refuses the policy or the options.
+    """Build the engine of a policy with its weights as they are now; options are those of `vllm.LLM`. Raises
+    `PolicyError`: vLLM refuses the policy or the options.
     """
     with untouched(), warnings.catch_warnings(action="ignore", category=FutureWarning):
         prepare()

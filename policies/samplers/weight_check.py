@@ -55,10 +55,8 @@ def make_probe(policy: Policy, context: int | None = None) -> WeightCheck:
 
 
 def trainer_logprobs(policy: Policy, probe: WeightCheck) -> NDArray[np.float32]:
-    """Score the probe's tokens with the learner's own weights: [tokens] nats, at temperature 1.
-
-    Raises:
-        NonFiniteLogits: the policy has diverged.
+    """Score the probe's tokens with the learner's own weights: [tokens] nats, at temperature 1. Raises
+    `NonFiniteLogits`: the policy has diverged.
     """
     return _after_prompt(policy, probe, Sampling())[list(probe.tokens)]
 
@@ -77,20 +75,18 @@ def _after_prompt(policy: Policy, probe: WeightCheck, sampling: Sampling) -> NDA
 def probe_gap(
     policy: Policy, probe: WeightCheck, score: Callable[[WeightCheck], NDArray[np.float32]]
 ) -> float:
-    """Measure the largest |sampler log-prob - trainer log-prob| over the probe's tokens, in nats.
+    """Measure the largest |sampler log-prob - trainer log-prob| over the probe's tokens, in nats; NaN counts as
+    infinite.
 
-    `score` is the sampler's side: [tokens] log-probs at temperature 1, nothing cut off. What is not a number counts
-    as infinite.
+    `score` is the sampler's side: [tokens] log-probs at temperature 1, nothing cut off.
     """
     gap = float(np.abs(score(probe) - trainer_logprobs(policy, probe)).max())
     return float("inf") if np.isnan(gap) else gap
 
 
 def require_fresh(gap: float, most: float, version: int, who: str, remedy: str) -> None:
-    """Stop when the probe found other weights than the learner's.
-
-    Raises:
-        PolicyError: The gap is above `most`; it says both, who played, and what to do.
+    """Stop when the probe found other weights than the learner's. Raises `PolicyError`: the gap is above `most`; it
+    says both, who played, and what to do.
     """
     if gap > most:
         raise PolicyError(
@@ -101,9 +97,7 @@ def require_fresh(gap: float, most: float, version: int, who: str, remedy: str) 
 
 def require_healthy(policy: Policy) -> None:
     """Refuse a policy whose weights are not all finite, or which gives logits that are not to the probe's prompt.
-
-    Raises:
-        NonFiniteLogits: it says which.
+    Raises `NonFiniteLogits`: it says which.
     """
     parameters = dict(policy.model.named_parameters())
     is_finite = torch.stack([parameter.isfinite().all() for parameter in parameters.values()])
@@ -135,10 +129,8 @@ class ServerWeightCheck:
 
 
 def make_server_check(policy: Policy) -> ServerWeightCheck:
-    """Read the probe's prompt with the learner's weights as they are now.
-
-    Raises:
-        NonFiniteLogits: the policy has diverged; no server could prove anything.
+    """Read the probe's prompt with the learner's weights as they are now. Raises `NonFiniteLogits`: the policy has
+    diverged; no server could prove anything.
     """
     probe = make_probe(policy)
     requests = tuple(Request(probe.prompt, seed, budget=1) for seed in range(SERVER_ROWS))

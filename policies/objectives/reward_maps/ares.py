@@ -63,8 +63,6 @@ DIFFICULTIES = {
 
 
 class Config(PartOptions):
-    """How much length may count, and how fast that moves."""
-
     ares_alpha: float = Field(0.5, ge=0, le=MOST)
     """Where the largest bonus of each difficulty starts, in the unit of the reward."""
     ares_rate: float = Field(0.05, ge=0)

@@ -3,11 +3,8 @@
 Symbols: H the entropy of the full next-token distribution under the policy being updated, H_old at the start of the
 step. A token whose distribution has sharpened or flattened too much within the step stops counting, whatever happened
 to the probability of the sampled token; it stays in the denominator of the loss. It bounds how far entropy moves a
-step and has no target.
-
-It compares with the present, so unlike other masks it is not fixed at the start of the step. With one update a step H
-is H_old and nothing is clipped. The authors put it on top of DAPO. The range is that of their script; the defaults of
-their code are .8 and 1.2.
+step and has no target. With one update a step H is H_old and nothing is clipped. The authors put it on top of DAPO. The
+range is that of their script; the defaults of their code are .8 and 1.2.
 
 Empty cases: H = H_old = 0 is a ratio of 1.
 
@@ -29,8 +26,6 @@ EPS = 1e-8  # nats
 
 
 class Config(PartOptions):
-    """How far the entropy of a token may move within a step."""
-
     erc_low: float = Field(0.95, ge=0, lt=1)
     """Below this ratio of new to old entropy a token stops counting."""
     erc_high: float = Field(1.05, gt=1)
@@ -49,6 +44,5 @@ def create(config: Config) -> Shaper:
 
 
 def keep(entropy_BT: Tensor, entropy_old_BT: Tensor, low: float, high: float) -> Tensor:
-    """Which tokens count, bool [B, T]."""
     ratio_BT = (entropy_BT + EPS) / (entropy_old_BT + EPS)
     return (ratio_BT > low) & (ratio_BT < high)

@@ -6,18 +6,17 @@ Symbols: H the entropy of a token, nats; h the history of its turn, the mean ove
 of the turn's mean entropy at the start of the step; lo, hi the band; c the strength (lambda), s the weight of the band
 ("coef" in the paper), beta its schedule, which the controller `schedule` (form epo) moves from 1 to .04.
 
-The band holds only for episodes with at least half of the maximal turns. The rows do not say how many turns an episode
-may have, so `epo_max_turns` does; without it that is the longest episode of the environment so far. Histories and
-longest episodes are kept for each environment. In one-turn environments the band holds for every episode, around the
-history of the whole answer.
+The band holds only for episodes with at least half of the maximal turns: `epo_max_turns`, or those of the longest
+episode of the environment so far. Histories and longest episodes are kept for each environment. In one-turn
+environments the band holds for every episode, around the history of the whole answer.
 
 Entropy: raises, as a bonus of c; below the band twice as much, above it (at s * beta = 1) not at all. K is never
 negative unless s * beta > 1, so the band slows a rise and does not turn it; and as beta fades, so does the brake.
 Give it a controller on `epo_strength`, or watch it.
 
 Where ours differs: in the released code the penalty is a constant of the step (.1 for a token outside of the band), so
-its gradient is 0 and only the bonus acts. Ours is the distance to the band, whose gradient is that penalty's intent.
-The history there is measured while playing.
+only the bonus acts. Ours is the distance to the band, whose gradient is that penalty's intent. The history there is
+measured while playing.
 
 Empty cases: the first step of a turn is its own history; a strength of 0 leaves the part out; s = 0 or beta = 0 is an
 entropy bonus. At the exact bounds of the band the token is inside.
@@ -42,8 +41,6 @@ INFO = PartInfo(knob="epo_strength", pushes_entropy=True)
 
 
 class Config(PartOptions):
-    """How strong, and how wide the band is."""
-
     epo_strength: float = Field(1e-3, ge=0)
     """The coefficient c of the entropy: the fixed value, or the controller's start; 0: off."""
     epo_band_weight: float = Field(1.0, ge=0)

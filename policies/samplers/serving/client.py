@@ -166,11 +166,7 @@ def ask(request: Request, sampling: Sampling, stop_ids: Sequence[int]) -> dict[s
 
 
 def believe(text: bytes, request: Request, stop_ids: Sequence[int], version: int) -> Generation:
-    """Read an answer.
-
-    Raises:
-        ServerFault: it is not whole, does not belong to the request, or contradicts itself.
-    """
+    """Read an answer. Raises `ServerFault`: it is not whole, does not belong to the request, or contradicts itself."""
     try:
         (choice,) = _Completion.model_validate_json(text).choices
     except ValidationError as wrong:

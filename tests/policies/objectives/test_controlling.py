@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from policies.objectives import EntropyReading, Objective, ObjectiveConfig
 from policies.objectives.config import ControllerConfig
-from policies.objectives.controller_set import ControllerSet
+from policies.objectives.objective import ControllerSet
 
 BOTH = {
     "preset": "repo_r",
@@ -19,7 +19,7 @@ READ = EntropyReading(fraction=0.4, nats=1.5, raw=0.3)
 
 
 def make(**given: object) -> Objective:
-    return Objective.from_config(ObjectiveConfig.model_validate(given))
+    return Objective(ObjectiveConfig.model_validate(given))
 
 
 def of(*controllers: dict[str, object], **given: object) -> ControllerSet:

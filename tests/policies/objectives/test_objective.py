@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from policies.objectives import Objective, ObjectiveConfig, ObjectiveError, ShapedRows
+from policies.objectives.contracts import Trajectory
 from policies.objectives.padding import outcomes_of, pad
-from policies.trajectories import Trajectory
 from tests.policies.objectives.worked import P_NEW, P_OLD, P_ROLL, f64, rows, totals_of, two_by_two
 
 
 def make(**section: object) -> Objective:
-    return Objective.from_config(ObjectiveConfig.model_validate(section))
+    return Objective(ObjectiveConfig.model_validate(section))
 
 
 def trajectory(reward: float, group: int, length: int = 5, prompt: int = 2) -> Trajectory:
