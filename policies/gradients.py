@@ -6,6 +6,7 @@ vocabulary (a part of it at a time), P parameters.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -44,11 +45,8 @@ def gradient_products(passes: ForwardPasses, batch: Batch, advantages: Sequence[
                     if own_P is not None:
                         sum_P += own_P
     products = [
-        [
-            sum(float((a * b).sum(dtype=torch.float64)) for a, b in zip(one, other, strict=True))
-            for other in sums
-        ]
-        for one in sums
+        sum(float((a * b).sum(dtype=torch.float64)) for a, b in zip(one, other, strict=True))
+        for one, other in itertools.product(sums, repeat=2)
     ]
     return torch.tensor(products, dtype=torch.float64).view(len(sums), len(sums))
 
@@ -96,9 +94,8 @@ def _norm(head: torch.nn.Linear, features_NF: Tensor, target_N: Tensor, temperat
     f_NF = features_NF.to(_wide(features_NF))
     most = max(1, forward.CHUNK_ELEMENTS // sum(f_NF.shape))
     parts = [slice(start, start + most) for start in range(0, len(head.weight), most)]
-    mass_N = torch.stack([_logits(head, f_NF, part, temperature).logsumexp(-1) for part in parts]).logsumexp(
-        0
-    )
+    masses = [_logits(head, f_NF, part, temperature).logsumexp(-1) for part in parts]
+    mass_N = torch.stack(masses).logsumexp(0)
     squares = 0.0
     for part in parts:
         pull_NV = -(_logits(head, f_NF, part, temperature) - mass_N[:, None]).exp()
@@ -114,5 +111,4 @@ def _logits(head: torch.nn.Linear, features_NF: Tensor, part: slice, temperature
 
 
 def _wide(values: Tensor) -> torch.dtype:
-    """At least float32."""
     return torch.promote_types(values.dtype, torch.float32)

@@ -41,12 +41,9 @@ def centred(value_B: Tensor, group_B: Tensor) -> Tensor:
 
     Exactly, because a rounding error divided by the standard deviation of rounding errors is not small.
     """
-    index_B, num_groups = _numbered(group_B)
-    zero_N = value_B.new_zeros(num_groups)
-    least_N = zero_N.scatter_reduce(0, index_B, value_B, "amin", include_self=False)
-    most_N = zero_N.scatter_reduce(0, index_B, value_B, "amax", include_self=False)
+    is_even_B = group_max(value_B, group_B) == -group_max(-value_B, group_B)
     mean_B = group_sum(value_B, group_B) / group_size(group_B)
-    return (value_B - mean_B).masked_fill((least_N == most_N)[index_B], 0.0)
+    return (value_B - mean_B).masked_fill(is_even_B, 0.0)
 
 
 def _numbered(group_B: Tensor) -> tuple[Tensor, int]:
