@@ -24,7 +24,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import isfinite, nan
-from pathlib import Path
 from time import perf_counter
 
 import torch
@@ -87,7 +86,6 @@ class Step:
     batch: Batch  # on the CPU, as are `old` and `noted`
     objective: Objective
     parts: list[Tensor]  # the rows of each update
-    looks_back: bool  # whether the start of the step needs a pass of its own
     reduction: Reduction  # of the updates' passes
     batcher: MicroBatcher
     is_run_B: Tensor  # bool, the rows that go through the model
@@ -237,11 +235,9 @@ class Learner:
 
         `is_off_policy`: older weights wrote the batch, so the sampler's log-probs do not stand for the current ones.
         """
-        step = self._begin(batch, objective, is_off_policy)
-        tally = step.tally
         with self.passes.prepared():
-            if step.looks_back:
-                step = self._look_back(step)
+            step = self._begin(batch, objective, is_off_policy)
+            tally = step.tally
             for rows in step.parts:
                 self._update_once(step, rows)
         if tally.num_updates:
@@ -285,17 +281,17 @@ class Learner:
             is_run_B = is_run_B & batch.has_advantage
         parts = mini_batches(batch.group_B, self.config.updates or objective.updates)
         looks_back = len(parts) > 1 or "step" in needs or (is_off_policy and "mean_lp" in needs)
-        return Step(
+        step = Step(
             batch=batch,
             objective=objective,
             parts=parts,
-            looks_back=looks_back,
             reduction=reduction_of(objective, self.passes.temperature, asks_start=not looks_back),
             batcher=self.passes.batcher(batch),
             is_run_B=is_run_B,
             tally=StepTally(),
             mean_lp=mean_of(batch.lp_roll_BT, batch.mask_BT),  # on-policy the sampler's are the current ones
         )
+        return self._look_back(step) if looks_back else step
 
     def _look_back(self, step: Step) -> Step:
         """Score rows with the weights at the start of the step, without gradient: all, if all of them are looked at."""
@@ -398,11 +394,3 @@ class Reference:
     def refresh(self) -> None:
         """Take the policy's weights as they are now."""
         self.policy.model.load_state_dict(self._current.model.state_dict())
-
-    def save(self, folder: Path) -> None:
-        """Write it as the policy writes itself: the layout that `from_pretrained` reads."""
-        self.policy.save(folder)
-
-    def load(self, folder: Path) -> None:
-        """Read what `save` wrote; names and shapes must agree."""
-        self.policy.load_weights(folder)

@@ -49,7 +49,7 @@ def components(parts: Components, progress: Progress) -> list[Component]:
         json_component("progress", EXPECTED["progress"], progress.state()),
     ]
     if parts.learner.reference is not None:
-        made.append(Component("reference", MAY_BE["reference"], parts.learner.reference.save))
+        made.append(Component("reference", MAY_BE["reference"], parts.learner.reference.policy.save))
     if played is not None:
         made.append(
             Component("under_way", MAY_BE["under_way"], lambda folder: rollout_batch.save(played, folder))
@@ -79,7 +79,7 @@ def restore(parts: Components, progress: Progress, opened: OpenCheckpoint) -> li
     progress.load_state(opened.read_json("progress"))
     if parts.learner.reference is not None:
         if "reference" in opened.components:
-            parts.learner.reference.load(opened["reference"].folder)
+            parts.learner.reference.policy.load_weights(opened["reference"].folder)
         else:
             anew.append("the reference policy")
     if "under_way" in opened.components:

@@ -87,12 +87,6 @@ class Batch:
     lp_ref_BT: Tensor | None = None  # float32, the reference's on masked tokens, 0 elsewhere
 
     @property
-    def num_lone_groups(self) -> int:
-        """How many groups of a whole step have one member: nothing to compare with, so their advantage is 0."""
-        _, size_N = self.group_B.unique(return_counts=True)  # type: ignore[no-untyped-call]
-        return int((size_N == 1).sum())
-
-    @property
     def has_advantage(self) -> Tensor:
         """Which rows have an advantage that is not 0, bool [B]."""
         return (self.advantage_BT != 0).any(-1)

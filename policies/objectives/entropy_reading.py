@@ -11,7 +11,7 @@ from .55 to .35. A controller that reads it chases the bandit. So (objectives.md
 
 In the fraction H0_k is taken as at least .05 nat: a ratio to next to nothing says nothing (plasticity.md 0.6). H_k has
 no floor: a collapse must read as one. A category that was never visited does not count: its 1.0 would hide a fall
-everywhere else. One not visited for long keeps its last value; `ages` tells for how long. In the mode `recent` only the
+everywhere else. One not visited for long keeps its last value; `age` counts for how long. In the mode `recent` only the
 categories of the last 20 steps count: what a controller does no longer reaches the others.
 
 Before the correction the reading is the mean over the step's tokens, in nats or divided by the mean of H0_k under the
@@ -123,10 +123,6 @@ class MixCorrectedEntropy:
         relative = self.relative()
         fraction = _mean([relative[key] for key in counted])
         return EntropyReading(fraction, _mean([visits.mean for visits in counted.values()]), raw)
-
-    def ages(self) -> dict[str, int]:
-        """Steps since each visited category was last measured; 0: in the last step."""
-        return {key: visits.age for key, visits in self._visits.items()}
 
     def relative(self) -> dict[str, float]:
         """H_k / H0_k of each visited category."""

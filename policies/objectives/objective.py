@@ -156,7 +156,7 @@ class Objective:
     """
 
     def __init__(self, config: ObjectiveConfig, seed: int = 0) -> None:
-        self.config = config
+        self.config, self.updates = config, config.updates  # a step, that this objective is made for
         self._rng = np.random.default_rng(seed)
         self._kept: dict[str, dict[str, Any]] = {}  # what parts remember, by name
         self._logged: dict[str, float] = {}  # what estimator and reward maps said of this step
@@ -170,11 +170,6 @@ class Objective:
         """What the learner has to compute in this step; a term whose coefficient stands at 0 needs nothing."""
         own: frozenset[Need] = frozenset({"step"} if self.config.entropy == "surprisal_iw" else ())
         return self._parts.needs | own
-
-    @property
-    def updates(self) -> int:
-        """Optimiser updates a step that this objective is made for."""
-        return self.config.updates
 
     @property
     def leaves_silent_rows_alone(self) -> bool:
@@ -215,9 +210,8 @@ class Objective:
     ) -> Batch:
         """Pad a step's trajectories and estimate an advantage for each, within its group.
 
-        Groups may have lost members; a group of one gets 0 (`Batch.num_lone_groups` counts them). A trajectory that
-        brings its own advantage is no member of a group. `reference` gives the reference's log-probs [B, T] of a
-        batch; it is asked if a part needs them.
+        Groups may have lost members; a group of one gets 0. A trajectory that brings its own advantage is no member of
+        a group. `reference` gives the reference's log-probs [B, T] of a batch; it is asked if a part needs them.
         """
         batch, self._logged = pad(trajectories), {}
         if "lp_ref" in self.needs and reference is not None:

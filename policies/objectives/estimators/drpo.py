@@ -20,7 +20,6 @@ from pydantic import Field
 
 from policies.objectives.estimators import disco
 from policies.objectives.parts import Estimator, Part, PartOptions, Tensor
-from policies.objectives.statistics import group_sum
 
 SOURCE = "arXiv 2510.04474"
 
@@ -40,10 +39,3 @@ def preference(num_tokens_B: Tensor, config: Config) -> Tensor:
     """exp(l / lambda) of each answer, [B], up to a factor."""
     shortness_B = 1 - num_tokens_B.double().clamp(max=config.drpo_max_length) / config.drpo_max_length
     return (shortness_B / config.drpo_lambda).exp()
-
-
-def weigh(num_tokens_B: Tensor, group_B: Tensor, config: Config) -> Tensor:
-    """The weights of correct answers [B], with a mean of 1 over each question's."""
-    weight_B = preference(num_tokens_B, config)
-    one_B = weight_B.new_ones(len(weight_B))
-    return weight_B / (group_sum(weight_B, group_B) / group_sum(one_B, group_B))
