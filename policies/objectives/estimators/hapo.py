@@ -20,7 +20,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from policies.objectives.estimators import grpo
-from policies.objectives.parts import Estimator, Outcomes, Part, PartOptions, Tensor
+from policies.objectives.parts import Estimator, Outcomes, Part, PartOptions, PartState, Tensor
 from policies.objectives.statistics import centred, group_sum
 
 SOURCE = "arXiv 2509.16591"
@@ -34,15 +34,14 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Estimator:
-    return Part(lambda outcomes, memory: estimate(outcomes, config.hapo_limit, config.hapo_eps))
+    def apply(outcomes: Outcomes, memory: PartState) -> Tensor:
+        group_B, num_B = outcomes.group_B, outcomes.num_tokens_B.to(outcomes.reward_B)
+        has_spread_B = group_sum((centred(outcomes.reward_B, group_B) != 0).long(), group_B) > 0
+        num_group_B = group_sum(num_B, group_B).clamp(min=1)
+        centred_B = outcomes.reward_B - group_sum(outcomes.reward_B * num_B, group_B) / num_group_B
+        std_B = (group_sum(centred_B**2 * num_B, group_B) / num_group_B).sqrt()
+        advantage_B = (centred_B / (std_B + config.hapo_eps)).masked_fill(~has_spread_B | (num_B == 0), 0.0)
+        is_large_B = group_sum((advantage_B.abs() >= config.hapo_limit).long(), group_B) > 0
+        return advantage_B.where(~is_large_B, grpo.estimate(outcomes, "sample", config.hapo_eps))
 
-
-def estimate(outcomes: Outcomes, limit: float, eps: float) -> Tensor:
-    group_B, num_B = outcomes.group_B, outcomes.num_tokens_B.to(outcomes.reward_B)
-    has_spread_B = group_sum((centred(outcomes.reward_B, group_B) != 0).long(), group_B) > 0
-    num_group_B = group_sum(num_B, group_B).clamp(min=1)
-    centred_B = outcomes.reward_B - group_sum(outcomes.reward_B * num_B, group_B) / num_group_B
-    std_B = (group_sum(centred_B**2 * num_B, group_B) / num_group_B).sqrt()
-    advantage_B = (centred_B / (std_B + eps)).masked_fill(~has_spread_B | (num_B == 0), 0.0)
-    is_large_B = group_sum((advantage_B.abs() >= limit).long(), group_B) > 0
-    return advantage_B.where(~is_large_B, grpo.estimate(outcomes, "sample", eps))
+    return Part(apply)

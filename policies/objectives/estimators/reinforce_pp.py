@@ -33,11 +33,8 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Estimator:
-    return Part(lambda outcomes, memory: estimate(outcomes, config.reinforce_pp_gamma))
-
-
-def estimate(outcomes: Outcomes, gamma: float) -> Tensor:
-    return whitened(returns(outcomes, gamma), outcomes.mask_BT)
+    gamma = config.reinforce_pp_gamma
+    return Part(lambda outcomes, memory: whitened(returns(outcomes, gamma), outcomes.mask_BT))
 
 
 def returns(outcomes: Outcomes, gamma: float) -> Tensor:

@@ -17,7 +17,7 @@ Source: REINFORCE++, arXiv 2501.03262; checked against verl `core_algos.py`
 
 from __future__ import annotations
 
-from policies.objectives.parts import Estimator, Outcomes, Part, PartOptions, Tensor
+from policies.objectives.parts import Estimator, Outcomes, Part, PartOptions, PartState, Tensor
 from policies.objectives.statistics import centred, whitened
 
 SOURCE = "arXiv 2501.03262"
@@ -27,9 +27,8 @@ Config = PartOptions
 
 
 def create(config: Config) -> Estimator:
-    return Part(lambda outcomes, memory: estimate(outcomes))
+    def apply(outcomes: Outcomes, memory: PartState) -> Tensor:
+        centred_B = centred(outcomes.reward_B, outcomes.group_B)
+        return whitened(centred_B[:, None] * outcomes.mask_BT, outcomes.mask_BT)
 
-
-def estimate(outcomes: Outcomes) -> Tensor:
-    centred_B = centred(outcomes.reward_B, outcomes.group_B)
-    return whitened(centred_B[:, None] * outcomes.mask_BT, outcomes.mask_BT)
+    return Part(apply)

@@ -35,13 +35,9 @@ class Config(PartOptions):
 
 def create(config: Config) -> Shaper:
     def apply(advantage_BT: Tensor, rows: ShapedRows, totals: Totals) -> Shaped:
-        gap_BT = rows.lp_old_BT - rows.lp_roll_BT
-        weight_BT = weigh(gap_BT, config.icepop_low, config.icepop_high)
+        ratio_BT = exp_clamped(rows.lp_old_BT - rows.lp_roll_BT)
+        is_outside_BT = (ratio_BT < config.icepop_low) | (ratio_BT > config.icepop_high)
+        weight_BT = ratio_BT.masked_fill(is_outside_BT, 0.0)
         return weighed(advantage_BT, weight_BT, "icepop", masked_frac=weight_BT == 0)
 
     return Part(apply, frozenset({"lp_old", "lp_roll"}), zero_stays_zero=True)
-
-
-def weigh(gap_BT: Tensor, low: float, high: float) -> Tensor:
-    weight_BT = exp_clamped(gap_BT)
-    return weight_BT.masked_fill((weight_BT < low) | (weight_BT > high), 0.0)

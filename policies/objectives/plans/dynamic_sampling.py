@@ -51,13 +51,8 @@ class DynamicSampling:
 
     def drops(self, rewards: Sequence[float]) -> bool:
         """Whether a group with these rewards of its scored members is left out, and played again."""
-        return len(rewards) > 1 and not has_spread(rewards)
+        return len(rewards) > 1 and max(rewards) == min(rewards)
 
 
 def create(config: Config) -> DynamicSampling:
     return DynamicSampling(config.dynamic_sampling_rounds)
-
-
-def has_spread(rewards: Sequence[float]) -> bool:
-    """Whether rewards [G] are not all equal; not if there are none."""
-    return len(rewards) > 0 and max(rewards) > min(rewards)

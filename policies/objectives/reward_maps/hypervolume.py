@@ -44,7 +44,6 @@ def create(config: Config) -> RewardMap:
 
 
 def scale(outcomes: Outcomes, memory: PartState, config: Config) -> Tensor:
-    """The rewards [B], each arm's times what its step added; fronts grow."""
     values = outcomes.chosen_components(config.hypervolume_components, "hypervolume_components")
     reference = [config.hypervolume_components.get(name, 0.0) for name in values]
     factor_B = outcomes.reward_B.new_ones(len(outcomes.reward_B))

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from policies.objectives.parts import Part, PartOptions, RewardMap, Tensor
+from policies.objectives.parts import Outcomes, Part, PartOptions, PartState, RewardMap, Tensor
 
 SOURCE = "arXiv 2503.14476"
 
@@ -41,11 +41,10 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> RewardMap:
-    return Part(lambda outcomes, memory: outcomes.reward_B + bonus(outcomes.num_tokens_B, config))
+    def apply(outcomes: Outcomes, memory: PartState) -> Tensor:
+        num_B = outcomes.num_tokens_B.clamp(max=config.overlong_max_length).double()
+        num_over_B = num_B - (config.overlong_max_length - config.overlong_buffer)
+        penalty_B = (-num_over_B / config.overlong_buffer * config.overlong_factor).clamp(max=0)
+        return outcomes.reward_B + penalty_B
 
-
-def bonus(num_tokens_B: Tensor, config: Config) -> Tensor:
-    """What an answer's length earns, [B], never more than 0."""
-    num_B = num_tokens_B.clamp(max=config.overlong_max_length).double()
-    num_over_B = num_B - (config.overlong_max_length - config.overlong_buffer)
-    return (-num_over_B / config.overlong_buffer * config.overlong_factor).clamp(max=0)
+    return Part(apply)

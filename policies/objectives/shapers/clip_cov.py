@@ -56,7 +56,9 @@ def create(config: Config) -> Shaper | None:
         return None
 
     def survey(rows: ShapedRows, totals: Totals, memory: PartState) -> SurveyResult:
-        is_eligible_BT = eligible(token_covariance(rows), rows, config.clip_cov_low, config.clip_cov_high)
+        covariance_BT = token_covariance(rows)
+        is_inside_BT = (covariance_BT > config.clip_cov_low) & (covariance_BT < config.clip_cov_high)
+        is_eligible_BT = is_inside_BT & rows.mask_BT
         num = max(1, int(config.clip_cov_ratio * totals.num_tokens))
         is_drawn_BT = draw(is_eligible_BT, rows, num, memory.rng)
         whole = max(totals.num_tokens, 1)
@@ -69,10 +71,6 @@ def create(config: Config) -> Shaper | None:
         )
 
     return surveyed(survey, "clip_cov.keep", "lp_old")
-
-
-def eligible(covariance_BT: Tensor, rows: ShapedRows, low: float, high: float) -> Tensor:
-    return (covariance_BT > low) & (covariance_BT < high) & rows.mask_BT
 
 
 def draw(is_eligible_BT: Tensor, rows: ShapedRows, num: int, rng: np.random.Generator) -> Tensor:

@@ -36,13 +36,8 @@ def create(config: Config) -> Shaper:
     def apply(advantage_BT: Tensor, rows: ShapedRows, totals: Totals) -> Shaped:
         if rows.entropy_BT is None:
             raise ObjectiveError("`erc` reads the entropy of every token, and the rows carry none")
-        old_BT = start_entropy(rows, "erc")
-        keep_BT = keep(rows.entropy_BT, old_BT, config.erc_low, config.erc_high).to(advantage_BT.dtype)
+        ratio_BT = (rows.entropy_BT + EPS) / (start_entropy(rows, "erc") + EPS)
+        keep_BT = ((ratio_BT > config.erc_low) & (ratio_BT < config.erc_high)).to(advantage_BT.dtype)
         return Shaped(advantage_BT * keep_BT, {"erc_clip_frac": 1 - keep_BT})
 
     return Part(apply, frozenset({"entropy", "old_entropy"}), zero_stays_zero=True)
-
-
-def keep(entropy_BT: Tensor, entropy_old_BT: Tensor, low: float, high: float) -> Tensor:
-    ratio_BT = (entropy_BT + EPS) / (entropy_old_BT + EPS)
-    return (ratio_BT > low) & (ratio_BT < high)

@@ -73,39 +73,29 @@ def create(config: Config) -> Term | None:
     def apply(rows: ShapedRows, totals: Totals) -> Added:
         if rows.entropy_BT is None:
             raise ObjectiveError("EPO reads the entropy of every token, and the rows carry none")
+        entropy_BT, history_BT = rows.entropy_BT, rows.noted["epo.history"]
         band_weight_BT = config.epo_band_weight * config.epo_beta * rows.noted["epo.is_long"]
-        history_BT = rows.noted["epo.history"]
-        below_BT = (config.epo_low * history_BT - rows.entropy_BT).clamp(min=0)
-        above_BT = (rows.entropy_BT - config.epo_high * history_BT).clamp(min=0)
-        return banded(rows.entropy_BT, below_BT, above_BT, band_weight_BT, config.epo_strength)
+        below_BT = (config.epo_low * history_BT - entropy_BT).clamp(min=0)
+        above_BT = (entropy_BT - config.epo_high * history_BT).clamp(min=0)
+        side_BT = (below_BT > 0).to(entropy_BT.dtype) - (above_BT > 0).to(entropy_BT.dtype)
+        hinge_BT = below_BT + above_BT
+        return Added(
+            -config.epo_strength * (entropy_BT - band_weight_BT * hinge_BT),
+            k_BT=config.epo_strength * (1 + band_weight_BT * side_BT),
+            means={"epo_outside_frac": (hinge_BT > 0).to(entropy_BT.dtype)},
+        )
 
     return Part(apply, frozenset({"entropy", "entropy_grad", "old_entropy"}), survey=survey)
 
 
-def banded(
-    entropy_BT: Tensor, below_BT: Tensor, above_BT: Tensor, band_weight_BT: Tensor, strength: float
-) -> Added:
-    """Value and extra K of each token from its entropy and how far it is below or above the band, [B, T] all."""
-    side_BT = (below_BT > 0).to(entropy_BT.dtype) - (above_BT > 0).to(entropy_BT.dtype)
-    hinge_BT = below_BT + above_BT
-    return Added(
-        -strength * (entropy_BT - band_weight_BT * hinge_BT),
-        k_BT=strength * (1 + band_weight_BT * side_BT),
-        means={"epo_outside_frac": (hinge_BT > 0).to(entropy_BT.dtype)},
-    )
-
-
 def look(rows: ShapedRows, totals: Totals, kept: dict[str, Any], max_turns: int | None) -> SurveyResult:
-    """Add a whole step to the histories that are kept, and note of each token its history and whether the band holds.
-
-    Kept of every environment: `longest`, turns of its longest episode, and `turns`, of each turn the sum of its means
-    and in how many steps it was played.
-    """
+    """Add a step to the histories that are kept; note of each token its history and whether the band holds."""
     entropy_BT = start_entropy(rows, "epo")
     turn_BT = rows.mask_BT.long() - 1 if rows.turn_BT is None else rows.turn_BT.masked_fill(~rows.mask_BT, -1)
     num_turns_B = turn_BT.amax(-1) + 1
     history_BT, is_long_B = entropy_BT.new_zeros(entropy_BT.shape), num_turns_B < 0
     for name, is_its_B in environments(rows, totals).items():
+        # turns of its longest episode; of each turn the sum of its means, and in how many steps it was played
         its = kept.setdefault(name, {"longest": 0, "turns": []})
         its["longest"] = max(its["longest"], int(num_turns_B[is_its_B].max()))
         history = _extended(its["turns"], entropy_BT[is_its_B], turn_BT[is_its_B])

@@ -73,8 +73,12 @@ def create(config: Config) -> Term | None:
         )
 
     def apply(rows: ShapedRows, totals: Totals) -> Added:
+        # both are multiplied by one over the tokens of the update afterwards, so here with tokens over sequences
+        scale, coefficient = totals.num_tokens / max(totals.num_sequences, 1), config.siren_coefficient
         share_BT, gap_BT = rows.noted["siren.share"], rows.noted["siren.gap"]
-        return anchored(share_BT, gap_BT, rows.mask_BT, totals, config.siren_coefficient)
+        evenly_BT = rows.mask_BT / rows.mask_BT.sum(-1, keepdim=True).clamp(min=1)
+        value_BT = coefficient * gap_BT**2 * evenly_BT * scale
+        return Added(value_BT, k_BT=-2 * coefficient * gap_BT * share_BT * scale)
 
     return Part(
         apply, frozenset({"entropy", "entropy_grad", "old_entropy"}), survey=survey, nucleus=config.siren_mass
@@ -86,15 +90,3 @@ def shares(entropy_BT: Tensor, mask_BT: Tensor, percentile: float) -> Tensor:
     seen_BT = entropy_BT.masked_fill(~mask_BT, float("nan"))
     is_kept_BT = seen_BT > seen_BT.nanquantile(percentile, dim=-1, keepdim=True)  # false beside NaN
     return is_kept_BT / is_kept_BT.sum(-1, keepdim=True).clamp(min=1).to(entropy_BT.dtype)
-
-
-def anchored(share_BT: Tensor, gap_BT: Tensor, mask_BT: Tensor, totals: Totals, coefficient: float) -> Added:
-    """Value and extra K of each token from `shares` and Hbar - H0 [B, T].
-
-    Both are multiplied by one over the tokens of the update afterwards, so here with tokens over sequences.
-    """
-    scale = totals.num_tokens / max(totals.num_sequences, 1)
-    evenly_BT = mask_BT / mask_BT.sum(-1, keepdim=True).clamp(min=1)
-    return Added(
-        coefficient * gap_BT**2 * evenly_BT * scale, k_BT=-2 * coefficient * gap_BT * share_BT * scale
-    )
