@@ -1,10 +1,9 @@
 """From conversations to token ids: a tokenizer and a template, with no weights needed.
 
-An episode of several turns is a list of ids that only grows. What its template would put between two completions (the
-environment's messages, the marks around them, the white space behind the end-of-turn token) is read off a dummy
-conversation. That equals rendering the whole conversation only where the template appends. One that changes earlier
-turns is refused: Qwen3's drops the reasoning of a turn once another follows, so a policy trained here would later read
-conversations that it has never seen.
+An episode of several turns is a list of ids that only grows. What its template would put between two completions is
+read off a dummy conversation, which equals rendering the whole one only where the template appends. One that changes
+earlier turns is refused: Qwen3's drops the reasoning of a turn once another follows, so a policy trained here would
+later read conversations that it has never seen.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ class Encoder:
             ids = self.tokenizer.apply_chat_template(
                 conversation, add_generation_prompt=True, return_dict=False
             )
-        except TemplateError as error:  # as templates say that they have no system messages, say
+        except TemplateError as error:  # as templates say that they have no system messages
             roles = ", ".join(message["role"] for message in messages)
             raise PolicyError(
                 f"the policy's chat template refuses a conversation of {roles}: {error}; ask in another form "

@@ -6,11 +6,9 @@ where the objective fills W and K and the learner computes lp and H (objectives.
 add up, so what an update does depends neither on how it was cut, nor on padding, nor on the order of its rows.
 
 Rows whose advantage is 0 get no coefficient from most objectives: they are counted in every total and left out of
-every pass, so the gradient is the same without them.
-
-What an objective asks about the start of the step (`needs`) comes out of one pass without gradient, over all rows if
-it looks at the whole step. Until weights move the current numbers are those of the start, to the last bit: in the first
-update every ratio is exactly 1, and where it is the only one, what is asked of single tokens needs no pass of its own.
+every pass. What an objective asks about the start of the step (`needs`) comes out of one pass without gradient. Until
+weights move the current numbers are those of the start, to the last bit: in the first update every ratio is exactly 1,
+and where it is the only one, what is asked of single tokens needs no pass of its own.
 
 Dimension letters: B rows, T tokens of the longest row.
 """

@@ -49,8 +49,7 @@ def load_policy(
 ) -> Policy:
     """Make or load the policy. Only `tiny` uses the seed and the sample; no global random state is moved.
 
-    `saved` is a folder that `Policy.save` wrote: the policy then goes on from there, vocabulary included, also
-    when the environments have changed since.
+    With a folder that `Policy.save` wrote it goes on from there, with that vocabulary, whatever the environments are.
     """
     if config.kind != "tiny":
         policy = _load_pretrained(config, device)

@@ -106,8 +106,8 @@ class ControllerSet:
     ) -> dict[str, float]:
         """Move all coefficients for the next step, and return what to log about this one.
 
-        Logged: the coefficients that acted in this step, whether they stood at a bound, targets and the reading; of a
-        second controller with `_2` behind the name. A plain number for a reading is the fraction of the start.
+        That is what acted in it, whether it stood at a bound, targets and the reading; of a second controller with
+        `_2`.
         """
         read = logged(reading)
         log = dict(read)
@@ -231,10 +231,7 @@ class Objective:
         return replace(batch, advantage_BT=(advantage_BT * batch.mask_BT).to(batch.lp_roll_BT))
 
     def components(self, trajectories: Sequence[Trajectory], batch: Batch) -> dict[str, Tensor]:
-        """The advantages [B, T] of each component of the score, if the estimator weighs them by gradients.
-
-        Whoever has the gradients tells their inner products to `hear`, once a step.
-        """
+        """The advantages [B, T] of each component of the score, if the estimator weighs them by gradients (`hear`)."""
         split = self._parts.estimator[1].components
         if split is None:
             return {}
@@ -246,7 +243,7 @@ class Objective:
         }
 
     def hear(self, products: Products) -> None:
-        """Tell the estimator the inner products of its components' gradients, by the names of both."""
+        """Tell the estimator, once a step, the inner products of its components' gradients, by the names of both."""
         name, estimator = self._parts.estimator
         if estimator.hear is not None:
             estimator.hear(products, self._memory(name))

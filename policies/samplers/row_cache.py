@@ -23,10 +23,7 @@ ATTENTION = "evergreen_one_token"
 
 
 class LibraryCache:
-    """The library's own growing cache: right for every architecture it supports, and slower than a static one.
-
-    Like a static one it is filled with the prompts; then tokens are added and rows leave.
-    """
+    """The library's own growing cache: right for every architecture it supports, and slower than a static one."""
 
     past: Cache  # what the model reads and writes
     takes_parts = False  # whether prompts may be read in parts, one `fill` each

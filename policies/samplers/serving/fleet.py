@@ -43,10 +43,7 @@ T = TypeVar("T")
 
 
 class EventLoop:
-    """Runs one coroutine after the other, in a thread of its own.
-
-    The caller may be inside another loop (a notebook), and may call from several threads in turn.
-    """
+    """Runs one coroutine after the other, in a thread of its own: its caller may be inside a loop (a notebook)."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -315,16 +312,14 @@ class RequestBatch:
             )
 
     async def _with_other_weights(self) -> list[int]:
-        """Ask every server that answered whether it still holds the weights; list the rows of those that do not.
-
-        One that has ended since held them while it answered, because a server that starts again takes longer than
-        the rows that it had in flight take to fail.
-        """
+        """Ask every server that answered whether it still holds the weights; list the rows of those that do not."""
         doubted: list[int] = []
         for member in dict.fromkeys(self._by.values()):
             try:
                 held = await member.server.label()
-            except ServerFault:
+            except (
+                ServerFault
+            ):  # ended since: it held them while it answered, as a start takes longer than its rows
                 continue
             if held != self._job.weights.label:
                 member.is_trusted = False
@@ -350,17 +345,16 @@ class RequestBatch:
 
 
 def spread(requests: Sequence[Request], members: Sequence[FleetMember]) -> dict[int, FleetMember]:
-    """Give every row a server: rows of one prompt the same, for its prefix cache, and each server as many tokens.
-
-    Prompts with most to write first, each to the server that has least, so that the shares come out even.
-    """
+    """Give every row a server: rows of one prompt the same, for its prefix cache, and each server as many tokens."""
     rows_of: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for row, request in enumerate(requests):
         rows_of[request.ids].append(row)
     work = {prompt: sum(requests[row].budget for row in rows) for prompt, rows in rows_of.items()}
     tokens = dict.fromkeys(range(len(members)), 0)
     homes: dict[int, FleetMember] = {}
-    for prompt in sorted(rows_of, key=lambda prompt: -work[prompt]):
+    for prompt in sorted(
+        rows_of, key=lambda prompt: -work[prompt]
+    ):  # most to write first: the shares come out even
         least = min(tokens, key=lambda number: tokens[number])
         tokens[least] += work[prompt]
         homes.update(dict.fromkeys(rows_of[prompt], members[least]))
