@@ -173,8 +173,7 @@ class PromptLayout(NamedTuple):
 
 
 def left_padded(prompts: Sequence[Prompt], pad_id: int, device: torch.device) -> PromptLayout:
-    """Lay prompts out as a rectangle that ends where they end; without positions the library would count the
-    padding."""
+    """Lay prompts out as a rectangle that ends where they end; without positions padding would be counted."""
     width = max(map(len, prompts))
     ids_UK = [[pad_id] * (width - len(prompt)) + list(prompt) for prompt in prompts]
     length_U1 = torch.tensor([[len(prompt)] for prompt in prompts], device=device)

@@ -93,8 +93,7 @@ class VllmSampler(Sampler):
         self.require_fresh()
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
-        """Generate one row a request, in the order of the requests. Raises `NonFiniteLogits`: the policy has
-        diverged."""
+        """Generate one row a request, in their order. Raises `NonFiniteLogits`: the policy has diverged."""
         from policies.forward import require_finite
 
         if not requests:
