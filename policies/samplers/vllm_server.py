@@ -103,13 +103,13 @@ class VllmServerSampler(Sampler):
         """Generate one row a request, in the order of the requests; rows that no server could play are `lost`. Raises
         `PolicyError`: no server is there, more than a tenth of the rows are lost, or a request is refused.
         """
-        from policies.samplers.serving.fleet import RequestBatch, RequestJob
+        from policies.samplers.serving.fleet import RequestBatch
 
         members, weights = self._loop.run(self._fleet.bring_up()), self._fleet.weights
         self._fleet.require_fitting(requests)
         assert weights is not None, "the fleet has been brought up to something"
-        job = RequestJob(requests, sampling, self.policy.stop_ids, weights)
-        return self._loop.run(RequestBatch(self._fleet, members, job, self._jitter).run())
+        job = (requests, sampling, self.policy.stop_ids, weights)
+        return self._loop.run(RequestBatch(self._fleet, members, *job, self._jitter).run())
 
     def take_news(self) -> list[str]:
         """Say which servers were left out or are back, what failed in mid-batch, and how many rows are lost."""

@@ -223,23 +223,19 @@ class Fleet:
         return self.weights
 
 
-@dataclass(frozen=True)
-class RequestJob:
-    """What is to be played, and as what."""
+@dataclass
+class RequestBatch:
+    """Plays one batch. Used once."""
 
+    fleet: Fleet
+    members: Sequence[FleetMember]
     requests: Sequence[Request]
     sampling: Sampling
     stop_ids: Sequence[int]
     weights: Weights
+    jitter: random.Random
 
-
-class RequestBatch:
-    """Plays one batch. Used once."""
-
-    def __init__(
-        self, fleet: Fleet, members: Sequence[FleetMember], job: RequestJob, jitter: random.Random
-    ) -> None:
-        self._fleet, self._members, self._job, self._jitter = fleet, members, job, jitter
+    def __post_init__(self) -> None:
         self._played: dict[int, Generation] = {}  # by the row's place among the requests
         self._by: dict[int, FleetMember] = {}
         self._num_failed: dict[FleetMember, int] = defaultdict(int)
@@ -249,8 +245,8 @@ class RequestBatch:
         """Play every row, in the order of the requests. Raises `PolicyError`: a request is one that no server would
         take, or more than a tenth of the rows are lost.
         """
-        requests, news = self._job.requests, self._fleet.news
-        homes = spread(requests, self._members)
+        requests, news = self.requests, self.fleet.news
+        homes = spread(requests, self.members)
         rows, rounds, began = list(homes), 0, time.monotonic()
         while rows:
             try:
@@ -280,20 +276,20 @@ class RequestBatch:
         while len(tried) < ATTEMPTS:
             if tried:
                 pause_s = math.ldexp(FIRST_PAUSE_S, len(tried) - 1)
-                await asyncio.sleep(pause_s * (1 + 0.5 * self._jitter.random()))
+                await asyncio.sleep(pause_s * (1 + 0.5 * self.jitter.random()))
             # one that has not failed, that did not fail this row, its own, the least busy
             member = min(
-                self._members, key=lambda m: (not m.is_trusted, tried.count(m), m is not home, m.load)
+                self.members, key=lambda m: (not m.is_trusted, tried.count(m), m is not home, m.load)
             )
             member.load += 1
             try:
                 async with member.gate:
-                    if not member.is_trusted and any(other.is_trusted for other in self._members):
+                    if not member.is_trusted and any(other.is_trusted for other in self.members):
                         continue  # it failed while this row waited for it, and another has not
                     if not member.is_trusted:
-                        await self._fleet.recall(member)
-                    job = self._job
-                    played = member.play(job.requests[row], job.sampling, job.stop_ids, job.weights.version)
+                        await self.fleet.recall(member)
+                    request, version = self.requests[row], self.weights.version
+                    played = member.play(request, self.sampling, self.stop_ids, version)
                     self._played[row], self._by[row] = await played, member
                     return
             except ServerFault as fault:
@@ -304,7 +300,7 @@ class RequestBatch:
             finally:
                 member.load -= 1
         self._played[row] = Generation.lost()
-        num_lost, num = self._num_lost(), len(self._job.requests)
+        num_lost, num = self._num_lost(), len(self.requests)
         if num_lost > MOST_LOST * num:
             raise PolicyError(
                 f"{num_lost} of {num} rows are lost, each after {ATTEMPTS} attempts. {self._faults()}. Mend or leave "
@@ -321,7 +317,7 @@ class RequestBatch:
                 ServerFault
             ):  # ended since: it held them while it answered, as a start takes longer than its rows
                 continue
-            if held != self._job.weights.label:
+            if held != self.weights.label:
                 member.is_trusted = False
                 doubted += [row for row, by in self._by.items() if by is member]
         for row in doubted:
