@@ -59,9 +59,8 @@ def acting(config: ObjectiveConfig) -> list[PartModule]:
 
 def cost_of(config: ObjectiveConfig) -> list[str]:
     """What the learner computes for it beside the update, a clause each."""
-    needs: set[Need] = (
-        {"step"} if config.updates > 1 else set()
-    )  # ratios are to the log-probs at the start of the step
+    # with several updates ratios are to the log-probs at the start of the step
+    needs: set[Need] = {"step"} if config.updates > 1 else set()
     costs = [part.info.cost for part in sorted(acting(config), key=lambda part: part.name) if part.info.cost]
     for part in acting(config):
         made = part.create(config.options_of(part))

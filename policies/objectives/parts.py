@@ -106,9 +106,7 @@ class PartInfo:
     subtracts: bool = False  # of a shaper: from the advantage, which therefore must not be weighed yet
     weighs_by_mean_lp: bool = False  # of a shaper: an answer is weighed by its mean log-prob
     is_importance_weight: bool = False  # of a mismatch weight: a ratio of probabilities, no mask
-    anchor: Literal["lp_old", "lp_roll"] = (
-        "lp_old"  # of a ratio rule: what the ratio is to, lp_roll: the sampler
-    )
+    anchor: Literal["lp_old", "lp_roll"] = "lp_old"  # of a ratio rule: what it is to; lp_roll: the sampler
     # of a ratio rule: stale samples are held near the start of the step, only weighed, or taken for fresh ones
     stale_samples: Literal["bounded", "weighed", "ignored"] = "bounded"
     clips_freed_tokens: bool = True  # of a ratio rule: also those that a term frees
@@ -144,7 +142,7 @@ class Preset:
     source: str
     overrides: Mapping[str, Any] = field(default_factory=dict)  # of the defaults of `ObjectiveConfig`
     missing: str | None = (
-        None  # what is not verified; None: checked against the authors' or a maintained code
+        None  # what is not verified; None: checked against a maintained code, or the authors'
     )
     differs: str | None = None  # where the composition departs from that code on purpose; parts say their own
     entropy: str = "neutral"  # its expected effect on entropy against plain GRPO
@@ -255,25 +253,20 @@ class Part(Generic[F]):
     zero_stays_zero: bool = False
     # looks at the whole step once, at its start: statistics over "the batch" that must not change with the micro-batch
     survey: Survey | None = None
-    nucleus: float | None = (
-        None  # the entropies it reads are those of the smallest set of tokens with this mass
-    )
-    kappa: float | None = (
-        None  # the filter of `old_filter` lets tokens pass whose p is at least kappa * p_max
-    )
+    nucleus: float | None = None  # its entropies are those of the smallest set of tokens with this mass
+    kappa: float | None = None  # the filter of `old_filter` lets tokens pass with p >= kappa * p_max
     # of an estimator that weighs several rewards by their gradients: the advantages [B] of each, by name; it then hears
     # the inner products of their gradients, once a step
     components: Callable[[Outcomes], Mapping[str, Tensor]] | None = None
     hear: Callable[[Products, PartState], None] | None = None
 
 
-# To one advantage a sequence, [B], or a token, [B, T].
+# An estimator gives one advantage a sequence, [B], or a token, [B, T]; a reward map other rewards, [B]. The tensor that
+# a shaper takes are the advantages so far, that of a ratio rule the shaped ones, [B, T].
 Estimator: TypeAlias = "Part[Callable[[Outcomes, PartState], Tensor]]"
-RewardMap: TypeAlias = "Part[Callable[[Outcomes, PartState], Tensor]]"  # to other rewards, [B]
-Shaper: TypeAlias = (
-    "Part[Callable[[Tensor, ShapedRows, Totals], Shaped]]"  # the tensor: advantages so far, [B, T]
-)
-RatioRule: TypeAlias = "Part[Callable[[Tensor, ShapedRows], Ratio]]"  # the tensor: shaped advantages, [B, T]
+RewardMap: TypeAlias = "Part[Callable[[Outcomes, PartState], Tensor]]"
+Shaper: TypeAlias = "Part[Callable[[Tensor, ShapedRows, Totals], Shaped]]"
+RatioRule: TypeAlias = "Part[Callable[[Tensor, ShapedRows], Ratio]]"
 Term: TypeAlias = "Part[Callable[[ShapedRows, Totals], Added]]"
 # From the mask as numbers [B, T], the rows, the totals and `max_length` to D, what each token weighs, [B, T].
 Aggregation: TypeAlias = Callable[[Tensor, ShapedRows, Totals, int | None], Tensor]

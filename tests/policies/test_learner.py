@@ -300,7 +300,7 @@ def test_an_objective_that_cannot_be_served_is_refused(objective: Surrogate, mes
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_section_18_rounded_log_probs_of_the_sampler_are_refused(dtype: torch.dtype) -> None:
+def test_rounded_log_probs_of_the_sampler_are_refused(dtype: torch.dtype) -> None:
     learner = make()
     batch = batch_for(learner)
     rounded = replace(batch, lp_roll_BT=batch.lp_roll_BT.to(dtype))
@@ -309,7 +309,7 @@ def test_section_18_rounded_log_probs_of_the_sampler_are_refused(dtype: torch.dt
 
 
 @pytest.mark.parametrize(("updates", "name"), [(1, "lp"), (2, "lp_old")])
-def test_section_18_rounded_log_probs_of_the_trainer_are_refused(
+def test_rounded_log_probs_of_the_trainer_are_refused(
     updates: int, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     where, what = {"lp": (learner_module, "score_micro"), "lp_old": (ForwardPasses, "score")}[name]

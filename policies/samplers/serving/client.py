@@ -56,8 +56,10 @@ class Server:
         self, request: Request, sampling: Sampling, stop_ids: Sequence[int], version: int, timeout_s: float
     ) -> Generation:
         """Play one row; `version` is that of the weights the server is known to hold."""
-        text = await self._call("POST", "/v1/completions", timeout_s, ask(request, sampling, stop_ids))
-        return believe(text, request, stop_ids, version)
+        text = await self._call(
+            "POST", "/v1/completions", timeout_s, completion_body(request, sampling, stop_ids)
+        )
+        return read_completion(text, request, stop_ids, version)
 
     async def swap(self, folder: Path, label: str) -> None:
         """Have it play the weights of a directory, which must be valid: a worker that fails ends the server.
@@ -153,7 +155,7 @@ class _Completion(BaseModel):
     choices: tuple[_Choice]
 
 
-def ask(request: Request, sampling: Sampling, stop_ids: Sequence[int]) -> dict[str, Any]:
+def completion_body(request: Request, sampling: Sampling, stop_ids: Sequence[int]) -> dict[str, Any]:
     """Write a request as the body of a POST; asked twice, it is the same request."""
     return {
         **sampling_fields(request, sampling, stop_ids),
@@ -165,7 +167,7 @@ def ask(request: Request, sampling: Sampling, stop_ids: Sequence[int]) -> dict[s
     }
 
 
-def believe(text: bytes, request: Request, stop_ids: Sequence[int], version: int) -> Generation:
+def read_completion(text: bytes, request: Request, stop_ids: Sequence[int], version: int) -> Generation:
     """Read an answer. Raises `ServerFault`: it is not whole, does not belong to the request, or contradicts itself."""
     try:
         (choice,) = _Completion.model_validate_json(text).choices
