@@ -90,7 +90,7 @@ def gradient_norms(passes: ForwardPasses, batch: Batch) -> Tensor:
 
 
 def _norm(head: torch.nn.Linear, features_NF: Tensor, target_N: Tensor, temperature: float) -> float:
-    """Norm of the gradient of one row's summed log-prob; a part of the vocabulary at a time."""
+    """The norm of one row, a part of the vocabulary at a time."""
     f_NF = features_NF.to(_wide(features_NF))
     most = max(1, forward.CHUNK_ELEMENTS // sum(f_NF.shape))
     parts = [slice(start, start + most) for start in range(0, len(head.weight), most)]

@@ -37,10 +37,7 @@ def group_max(value_B: Tensor, group_B: Tensor) -> Tensor:
 
 
 def centred(value_B: Tensor, group_B: Tensor) -> Tensor:
-    """The value minus its group's mean, [B]; exactly 0 where all members are equal, or alone.
-
-    Exactly, because a rounding error divided by the standard deviation of rounding errors is not small.
-    """
+    """The value minus its group's mean, [B]; exactly 0 where all members are equal: rounding errors may be divided."""
     is_even_B = group_max(value_B, group_B) == -group_max(-value_B, group_B)
     mean_B = group_sum(value_B, group_B) / group_size(group_B)
     return (value_B - mean_B).masked_fill(is_even_B, 0.0)
@@ -78,10 +75,7 @@ def start_entropy(rows: ShapedRows, part: str) -> Tensor:
 
 
 def quantile(values: Tensor, share: float, between: Literal["linear", "nearest"] = "linear") -> float:
-    """The value below which this share of some values lies, at least one; in double precision.
-
-    `between` two values: interpolate, or take the nearer (of two equally near the one with the even place).
-    """
+    """The value below which this share of some values lies, at least one; in double precision."""
     return float(np.quantile(values.double().cpu().numpy(), share, method=between))
 
 
@@ -105,13 +99,11 @@ def centring_needs(centre: Centre) -> frozenset[Need]:
 
 
 def centred_lp(rows: ShapedRows, totals: Totals, centre: Centre) -> Tensor:
-    """L, by which the REPO family compares tokens, under the policy being updated, [B, T], nats.
+    """L, by which the REPO family (arXiv 2603.11682) compares tokens, under the policy being updated, [B, T], nats.
 
-        exact   L = lp + H            minus the mean over the vocabulary at that position; needs the entropy
-        batch   L = lp - mean(lp)     minus the mean over the step's tokens; mixes positions and environments
-        none    L = lp                as REPO-R is published
-
-    Source: Entropy-Preserving Reinforcement Learning, arXiv 2603.11682.
+    exact   L = lp + H            minus the mean over the vocabulary at that position; needs the entropy
+    batch   L = lp - mean(lp)     minus the mean over the step's tokens; mixes positions and environments
+    none    L = lp                as REPO-R is published
     """
     if centre == "none":
         return rows.lp_BT

@@ -43,8 +43,6 @@ class Config(ControllerOptions):
 
 
 class AdaptiveKl(Controller):
-    """Multiplies the coefficient by a little more or less than 1."""
-
     reads = "kl_ref"
 
     def __init__(self, config: Config, start: float) -> None:

@@ -31,8 +31,6 @@ class Config(BoundedOptions):
 
 
 class Affine(Steering[Config]):
-    """Answers in proportion to the distance from the target."""
-
     def steer(self, value: float, reading: float, target: float) -> float:
         return self.bounded(self.start + self.config.gain * (target - reading))
 

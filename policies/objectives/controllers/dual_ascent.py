@@ -52,8 +52,6 @@ class Config(BoundedOptions):
 
 
 class DualAscent(Steering[Config]):
-    """Adds up violations."""
-
     def __init__(self, config: Config, start: float) -> None:
         super().__init__(config, start)
         if config.metric != ENTROPY:

@@ -29,8 +29,6 @@ class Config(BoundedOptions):
 
 
 class Geometric(Steering[Config]):
-    """Multiplies or divides the coefficient by a factor, inside positive bounds."""
-
     def steer(self, value: float, reading: float, target: float) -> float:
         if reading < target:
             return min(value * self.config.factor, self.config.high)

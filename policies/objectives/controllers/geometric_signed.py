@@ -40,8 +40,6 @@ class Config(BoundedOptions):
 
 
 class GeometricSigned(Steering[Config]):
-    """Multiplies or divides the coefficient by a factor; its sign follows the side of the target."""
-
     def steer(self, value: float, reading: float, target: float) -> float:
         if reading > target:
             return self._lower(value)

@@ -40,8 +40,6 @@ class Config(TargetOptions):
 
 
 class LogAffine(Steering[Config]):
-    """Answers in proportion to how many factors of e the reading is away from the target."""
-
     def steer(self, value: float, reading: float, target: float) -> float:
         if reading <= 0:
             return value

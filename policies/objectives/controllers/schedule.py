@@ -50,8 +50,6 @@ class Config(ControllerOptions):
 
 
 class Schedule(Controller):
-    """Counts steps."""
-
     reads = None
 
     def __init__(self, config: Config, start: float) -> None:

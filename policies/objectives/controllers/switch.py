@@ -26,9 +26,7 @@ class Config(BoundedOptions):
 
 
 class Switch(Steering[Config]):
-    """One of two values, neither of which is a bound."""
-
-    is_at_bound = False
+    is_at_bound = False  # neither value is a bound
 
     def steer(self, value: float, reading: float, target: float) -> float:
         return self.config.high if reading <= target else self.config.low

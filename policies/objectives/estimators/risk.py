@@ -117,15 +117,12 @@ def _tracked(memory: PartState, arm: str, scores: list[Tensor], config: Config) 
     """The quantiles that hold in this step; they move for the next."""
     score_K = scores[0].new_tensor([one for some in scores for one in some.tolist()])
     levels = (config.risk_low, config.risk_high)
-    if arm not in memory.kept:
-        memory.kept[arm] = [float(score_K.quantile(level)) for level in levels]
+    if arm in memory.kept:
         low, high = memory.kept[arm]
+        pairs = zip((low, high), levels, strict=True)
+        memory.kept[arm] = [track(quantile, level, score_K, config.risk_rate) for quantile, level in pairs]
     else:
-        low, high = memory.kept[arm]
-        memory.kept[arm] = [
-            track(quantile, level, score_K, config.risk_rate)
-            for quantile, level in zip((low, high), levels, strict=True)
-        ]
+        low, high = memory.kept[arm] = [float(score_K.quantile(level)) for level in levels]
     memory.log.update({"risk_quantile_low": low, "risk_quantile_high": high})
     return low, high
 

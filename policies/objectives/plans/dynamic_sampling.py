@@ -45,8 +45,6 @@ class Config(PartOptions):
 
 @dataclass(frozen=True)
 class DynamicSampling:
-    """The plan, as it holds in a step."""
-
     rounds: int
 
     def drops(self, rewards: Sequence[float]) -> bool:

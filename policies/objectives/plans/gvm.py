@@ -54,8 +54,6 @@ class Config(PartOptions):
 
 @dataclass(frozen=True)
 class Gvm:
-    """The plan, as it holds in a step."""
-
     pilot: int
     floor: int
     alpha: float

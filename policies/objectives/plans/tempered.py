@@ -65,8 +65,6 @@ class Config(PartOptions):
 
 @dataclass(frozen=True)
 class Tempered:
-    """The plan, as it holds in a step."""
-
     temperature: float
     share: float
     weight: float
@@ -83,17 +81,15 @@ class Tempered:
 
         `main`: the temperature of the batch.
         """
-        found = [(g, k) for g, group in enumerate(groups) for k in self._of(group)]
+        found = [
+            (g, k)
+            for g, group in enumerate(groups)
+            for k, is_better in enumerate(better_than_the_rest([reward for reward, _ in group]))
+            if group[k][1] and (is_better or not self.only_better)
+        ]
         if self.most is None:
             return found
         return found[: self.most // 2 if self.temperature < main else self.most]
-
-    def _of(self, group: Sequence[tuple[float, bool]]) -> list[int]:
-        correct = [k for k, (_, is_correct) in enumerate(group) if is_correct]
-        if not self.only_better:
-            return correct
-        better = better_than_the_rest([reward for reward, _ in group])
-        return [k for k in correct if better[k]]
 
 
 def create(config: Config) -> Tempered:

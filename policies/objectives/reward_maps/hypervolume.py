@@ -60,12 +60,10 @@ def scale(outcomes: Outcomes, memory: PartState, config: Config) -> Tensor:
 
 
 def multiplier(gain: float) -> float:
-    """.5 + 1.5 * tanh(dHV)."""
     return 0.5 + 1.5 * math.tanh(gain)
 
 
 def added(front: Sequence[Point], point: Point, reference: Point) -> float:
-    """The volume that a point adds to a front, dHV."""
     return max(0.0, volume([*front, point], reference) - volume(front, reference))
 
 
