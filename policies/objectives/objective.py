@@ -86,68 +86,6 @@ class Composition:
         return all(part.zero_stays_zero for part in self.acting.values())
 
 
-class ControllerSet:
-    """All controllers of a run; empty where nothing is controlled."""
-
-    def __init__(self, config: ObjectiveConfig) -> None:
-        self._config = config
-        self._controllers = config.create_controllers()
-
-    def __len__(self) -> int:
-        return len(self._controllers)
-
-    def values(self) -> dict[str, float]:
-        """The coefficients as they act now, by the option that they are."""
-        pairs = zip(self._config.knobs, self._controllers, strict=True)
-        return {str(knob): controller.value for knob, controller in pairs}
-
-    def observe(
-        self, reading: EntropyReading | float | None, measured: Mapping[str, float]
-    ) -> dict[str, float]:
-        """Move all coefficients for the next step, and return what to log about this one.
-
-        That is what acted in it, whether it stood at a bound, targets and the reading; of a second controller with
-        `_2`.
-        """
-        read = logged(reading)
-        log = dict(read)
-        for number, controller in enumerate(self._controllers, start=1):
-            suffix = "" if number == 1 else f"_{number}"
-            log[f"coefficient{suffix}"] = controller.value
-            log[f"coefficient_at_bound{suffix}"] = float(controller.is_at_bound)
-            if controller.target is not None:
-                kind = "entropy" if controller.reads in (ENTROPY, ENTROPY_NATS) else "control"
-                log[f"{kind}_target{suffix}"] = controller.target
-            controller.update({**measured, **read}.get(controller.reads or ""))
-        return log
-
-    def rescale(self) -> None:
-        """Tell all controllers that readings are on another scale from now on."""
-        for controller in self._controllers:
-            controller.rescale()
-
-    def state(self) -> list[dict[str, Any]]:
-        """All that is needed to go on identically, as JSON."""
-        return [controller.state() for controller in self._controllers]
-
-    def load_state(self, state: Sequence[Mapping[str, Any]]) -> None:
-        """Go on from a saved state; `ObjectiveError` when it is another objective's."""
-        if len(state) != len(self._controllers):
-            raise ObjectiveError(
-                f"the saved objective had {len(state)} controllers and this one has {len(self._controllers)}: resume "
-                "with the spec of the run"
-            )
-        for controller, saved in zip(self._controllers, state, strict=True):
-            controller.load_state(saved)
-
-    def describe(self) -> list[dict[str, Any]]:
-        """What controls what, as plain data."""
-        return [
-            {"type": config.type, "source": config.method.source, "knob": knob} | config.options
-            for config, knob in zip(self._config.controllers, self._config.knobs, strict=True)
-        ]
-
-
 class Objective:
     """What the policy is updated towards. One object a run; between steps its controllers and its parts' state change.
 
@@ -160,7 +98,7 @@ class Objective:
         self._rng = np.random.default_rng(seed)
         self._kept: dict[str, dict[str, Any]] = {}  # what parts remember, by name
         self._logged: dict[str, float] = {}  # what estimator and reward maps said of this step
-        self._controllers = ControllerSet(config)
+        self._controllers = config.create_controllers()
         aggregation = registry.load("aggregations", config.aggregation)
         self._aggregate: Aggregation = aggregation.create(config.options_of(aggregation))
         self._parts = self._compose()
@@ -310,28 +248,46 @@ class Objective:
     ) -> dict[str, float]:
         """Move the controllers' coefficients for the next step, and return what to log about this one.
 
-        A plain number for the reading is a fraction of the entropy at the start (`entropy_reading.py`); None and NaN
-        leave coefficients where they are. `measured`: the step's other metrics, for controllers that read one of them.
+        That is what acted in it, whether it stood at a bound, targets and the reading; of a second controller with
+        `_2`. A plain number for the reading is a fraction of the entropy at the start (`entropy_reading.py`); None and
+        NaN leave coefficients where they are. `measured`: the step's other metrics, for controllers that read one of
+        them.
         """
         if not self._controllers:
             return dict(self._logged)
-        log = self._logged | self._controllers.observe(reading, measured or {})
+        read = logged(reading)
+        log = {**self._logged, **read}
+        for number, controller in enumerate(self._controllers, start=1):
+            suffix = "" if number == 1 else f"_{number}"
+            log[f"coefficient{suffix}"] = controller.value
+            log[f"coefficient_at_bound{suffix}"] = float(controller.is_at_bound)
+            if controller.target is not None:
+                kind = "entropy" if controller.reads in (ENTROPY, ENTROPY_NATS) else "control"
+                log[f"{kind}_target{suffix}"] = controller.target
+            controller.update({**(measured or {}), **read}.get(controller.reads or ""))
         self._parts = self._compose()
         return log
 
+    @property
+    def controlled(self) -> dict[str, float]:
+        """The coefficients that controllers move, as they act now, by the option that they are."""
+        pairs = zip(self.config.knobs, self._controllers, strict=True)
+        return {str(knob): controller.value for knob, controller in pairs}
+
     def reset_controllers(self) -> None:
         """Let the controllers begin anew; what parts remember stays."""
-        self._controllers = ControllerSet(self.config)
+        self._controllers = self.config.create_controllers()
         self._parts = self._compose()
 
     def rescale_controllers(self) -> None:
         """Tell the controllers that readings are on another scale from now on; their coefficients stay."""
-        self._controllers.rescale()
+        for controller in self._controllers:
+            controller.rescale()
 
     def state(self) -> dict[str, Any]:
         """What the next step depends on beside the configuration, as JSON."""
         return {
-            "controllers": self._controllers.state(),
+            "controllers": [controller.state() for controller in self._controllers],
             "memory": self._kept,
             "rng": self._rng.bit_generator.state,
         }
@@ -342,7 +298,14 @@ class Objective:
             one = state["controller"]
             state = self.state() | {"controllers": [] if one is None else [one]}
         expect_keys(state, {"controllers", "memory", "rng"}, "the objective")
-        self._controllers.load_state(state["controllers"])
+        saved = state["controllers"]
+        if len(saved) != len(self._controllers):
+            raise ObjectiveError(
+                f"the saved objective had {len(saved)} controllers and this one has {len(self._controllers)}: resume "
+                "with the spec of the run"
+            )
+        for controller, own in zip(self._controllers, saved, strict=True):
+            controller.load_state(own)
         self._kept = {name: dict(kept) for name, kept in state["memory"].items()}
         self._rng.bit_generator.state = state["rng"]
         self._parts = self._compose()
@@ -369,7 +332,10 @@ class Objective:
                 for part in parts
             ],
             **{field: getattr(self.config, field) for field in DESCRIBED},
-            "controllers": self._controllers.describe(),
+            "controllers": [
+                {"type": one.type, "source": one.method.source, "knob": knob} | one.options
+                for one, knob in zip(self.config.controllers, self.config.knobs, strict=True)
+            ],
             "needs": sorted(self.needs),
             "warnings": self.config.warnings(),
         }
@@ -379,7 +345,7 @@ class Objective:
 
     def _compose(self) -> Composition:
         """Make the parts, with the controllers' coefficients where they stand now."""
-        now = self._controllers.values()
+        now = self.controlled
         made: dict[str, dict[str, Any]] = {kind: {} for kind in registry.KINDS}
         for module in self.config.modules():
             moved = {k: v for k, v in now.items() if k in module.Config.model_fields}
