@@ -79,8 +79,9 @@ class TurnTokens:
         self._tokens = lru_cache(MOST_KEPT)(self._read_off)
 
     def __call__(self, replies: Sequence[Message]) -> tuple[int, ...]:
-        """Give the ids from behind an end-of-turn token to where the next completion begins. Raises `PolicyError`: the
-        template changes earlier turns when these replies follow, or does not take them.
+        """Give the ids from behind an end-of-turn token to where the next completion begins.
+
+        Raises `PolicyError`: the template changes earlier turns when these replies follow, or does not take them.
         """
         return self._tokens(tuple((reply["role"], reply["content"]) for reply in replies))
 

@@ -382,9 +382,7 @@ class Reference:
         self._passes = ForwardPasses(self.policy, temperature, micro_tokens)
 
     def lp(self, batch: Batch) -> Tensor:
-        """Give the log-probs [B, T] of a batch, on the CPU, at least float32; 0 off the mask. Raises `NonFiniteLogits`:
-        the reference was taken from a policy that had diverged.
-        """
+        """Give the log-probs [B, T] of a batch, on the CPU, at least float32; `NonFiniteLogits` if it had diverged."""
         rows = batch.mask_BT.any(-1).nonzero()[:, 0].cpu()
         with self._passes.prepared():
             return self._passes.finite_lp(batch, rows, self._current.version, "of the reference policy")

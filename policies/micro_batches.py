@@ -246,9 +246,7 @@ class ForwardPasses:
         return whole
 
     def finite_lp(self, batch: Batch, rows: Tensor, version: int, where: str) -> Tensor:
-        """Score rows of a batch: log-probs [B, T], on the CPU. Raises `NonFiniteLogits`: some are not finite; `version`
-        of the weights and `where` are for its text.
-        """
+        """Score rows: log-probs [B, T], on the CPU. `NonFiniteLogits`, with `version` and `where`: some are not finite."""
         lp_BT = self.score(batch, self.batcher(batch).cut(rows)).lp_BT
         mask_BT = batch.mask_BT.cpu()
         require_finite([lp_BT[row][mask_BT[row]].numpy() for row in rows.tolist()], version, where)

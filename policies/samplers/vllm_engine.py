@@ -66,9 +66,7 @@ def is_cpu() -> bool:
 
 
 def build(policy: Policy, **options: Any) -> Any:
-    """Build the engine of a policy with its weights as they are now; options are those of `vllm.LLM`. Raises
-    `PolicyError`: vLLM refuses the policy or the options.
-    """
+    """Build the engine of a policy, with options of `vllm.LLM`. Raises `PolicyError` where vLLM refuses either."""
     with untouched(), warnings.catch_warnings(action="ignore", category=FutureWarning):
         prepare()
         require_head_size(policy)

@@ -100,8 +100,9 @@ class VllmServerSampler(Sampler):
         self.context = context
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
-        """Generate one row a request, in the order of the requests; rows that no server could play are `lost`. Raises
-        `PolicyError`: no server is there, more than a tenth of the rows are lost, or a request is refused.
+        """Generate one row a request, in their order; rows that no server could play are `lost`.
+
+        Raises `PolicyError`: no server is there, more than a tenth of the rows are lost, or a request is refused.
         """
         from policies.samplers.serving.fleet import RequestBatch
 

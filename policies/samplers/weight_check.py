@@ -52,9 +52,7 @@ def make_probe(policy: Policy, context: int | None = None) -> WeightCheck:
 
 
 def trainer_logprobs(policy: Policy, probe: WeightCheck) -> NDArray[np.float32]:
-    """Score the probe's tokens with the learner's own weights: [tokens] nats, at temperature 1. Raises
-    `NonFiniteLogits`: the policy has diverged.
-    """
+    """Score the probe's tokens with the learner's own weights: [tokens] nats, at temperature 1."""
     return _after_prompt(policy, probe, Sampling())[list(probe.tokens)]
 
 
@@ -78,9 +76,7 @@ def probe_gap(
 
 
 def require_fresh(gap: float, most: float, version: int, who: str, remedy: str) -> None:
-    """Stop when the probe found other weights than the learner's. Raises `PolicyError`: the gap is above `most`; it
-    says both, who played, and what to do.
-    """
+    """Stop when the probe found other weights than the learner's: when the gap is above `most`."""
     if gap > most:
         raise PolicyError(
             f"{who} does not play version {version} of the weights: on the probe its log-probs differ from the "
@@ -89,9 +85,7 @@ def require_fresh(gap: float, most: float, version: int, who: str, remedy: str) 
 
 
 def require_healthy(policy: Policy) -> None:
-    """Refuse a policy whose weights are not all finite, or which gives logits that are not to the probe's prompt.
-    Raises `NonFiniteLogits`: it says which.
-    """
+    """Refuse a policy whose weights, or logits after the probe's prompt, are not all finite: `NonFiniteLogits`."""
     parameters = dict(policy.model.named_parameters())
     is_finite = torch.stack([parameter.isfinite().all() for parameter in parameters.values()])
     if not bool(is_finite.all()):
@@ -121,9 +115,7 @@ class ServerWeightCheck:
 
 
 def make_server_check(policy: Policy) -> ServerWeightCheck:
-    """Read the probe's prompt with the learner's weights as they are now. Raises `NonFiniteLogits`: the policy has
-    diverged; no server could prove anything.
-    """
+    """Read the probe's prompt with the learner's weights as they are now. `NonFiniteLogits`: it has diverged."""
     probe = make_probe(policy)
     requests = tuple(Request(probe.prompt, seed, budget=1) for seed in range(SERVER_ROWS))
     lp_V = _after_prompt(policy, probe, SERVER_SAMPLING)

@@ -120,9 +120,7 @@ class FleetMember:
         return await self.server.play(request, sampling, stop_ids, version, limit_s)
 
     async def bring_up(self, weights: Weights, news: list[str]) -> None:
-        """Look whether it holds the weights, and give them to it if not; rows that wait for this share one look. Raises
-        `ServerFault`: it cannot be brought up to the weights now.
-        """
+        """Look whether it holds the weights, and give them to it if not; waiting rows share a look. `ServerFault`: not now."""
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._bring_up(weights, news))
         await self._looking
@@ -172,9 +170,7 @@ class Fleet:
     weights: Weights | None = None
 
     async def bring_up(self) -> list[FleetMember]:
-        """Bring every server up to the weights; return those that are, and say who is left out or back. Raises
-        `PolicyError`: none is.
-        """
+        """Bring every server up to the weights; return those that are. Raises `PolicyError` where none is."""
         weights = self._wanted()
         for member in self.members:
             member.is_trusted = False
@@ -242,9 +238,7 @@ class RequestBatch:
         self._last: dict[FleetMember, str] = {}
 
     async def run(self) -> list[Generation]:
-        """Play every row, in the order of the requests. Raises `PolicyError`: a request is one that no server would
-        take, or more than a tenth of the rows are lost.
-        """
+        """Play every row, in order. `PolicyError`: a request that no server would take, or too many rows are lost."""
         requests, news = self.requests, self.fleet.news
         homes = spread(requests, self.members)
         rows, rounds, began = list(homes), 0, time.monotonic()

@@ -120,9 +120,7 @@ class SupervisedServers:
         self._start()
 
     def wait_until_ready(self) -> float:
-        """Wait until it answers; return the seconds since it was started. Raises `PolicyError`: it ended or did not
-        answer; says what it wrote last.
-        """
+        """Wait until it answers; return the seconds since its start. Raises `PolicyError` with what it wrote last."""
         while self._process.poll() is None and time.monotonic() < self._began + READY_S:
             if self.is_ready() and self._plays():
                 return time.monotonic() - self._began
