@@ -118,10 +118,7 @@ def score_features(
 
 
 def read(model: Any, num_columns: int, **inputs: Any) -> Tensor:
-    """Feed tokens and give the features [B, num_columns, F] of the last columns.
-
-    They are what `head_of(model)` takes; for a model without such a head they are the logits themselves.
-    """
+    """Feed tokens; give the last columns' features [B, num_columns, F], which are logits for a model without a head."""
     if head_of(model) is None:
         logits: Tensor = call(model, logits_to_keep=num_columns, **inputs).logits
         return logits
@@ -175,10 +172,7 @@ def nucleus_entropy(lp_NV: Tensor, mass: float) -> Tensor:
 
 
 def filtered(lp_NV: Tensor, lp_N: Tensor, kappa: float) -> Tensor:
-    """Give log-probs [N] under each distribution without its unlikely tokens, renormalised.
-
-    Tokens with p >= kappa * p_max stay; one that does not has `FILTERED_OUT`. Source: Lp-Reg, arXiv 2510.03222.
-    """
+    """Give log-probs [N] without tokens of p < kappa * p_max (`FILTERED_OUT`), renormalised: arXiv 2510.03222."""
     least_N1 = lp_NV.amax(-1, keepdim=True) + (math.log(kappa) - FILTER_TOLERANCE)
     mass_N = lp_NV.masked_fill(lp_NV < least_N1, -math.inf).logsumexp(-1)
     return (lp_N - mass_N).masked_fill(lp_N < least_N1[:, 0], FILTERED_OUT)

@@ -85,10 +85,7 @@ def mini_batches(group_B: Tensor, num: int) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class MicroBatcher:
-    """Cuts rows into micro-batches of at most `most_tokens` padded tokens, at least one row each.
-
-    Rows are read whole, or their prompts apart from what follows them: whichever costs less, all in all.
-    """
+    """Cuts rows into micro-batches of so many padded tokens, prompts apart from what follows where that costs less."""
 
     openings: SharedOpenings
     most_tokens: int
@@ -246,7 +243,7 @@ class ForwardPasses:
         return whole
 
     def finite_lp(self, batch: Batch, rows: Tensor, version: int, where: str) -> Tensor:
-        """Score rows: log-probs [B, T], on the CPU. `NonFiniteLogits`, with `version` and `where`: some are not finite."""
+        """Score rows: log-probs [B, T], on the CPU. `NonFiniteLogits` tells `version` of the weights and `where`."""
         lp_BT = self.score(batch, self.batcher(batch).cut(rows)).lp_BT
         mask_BT = batch.mask_BT.cpu()
         require_finite([lp_BT[row][mask_BT[row]].numpy() for row in rows.tolist()], version, where)

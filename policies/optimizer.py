@@ -58,10 +58,7 @@ class Optimizer:
                 weight.grad = None
 
     def step(self, lr: float) -> tuple[float, bool]:
-        """Apply the gathered gradients and clear them; give their norm and whether they were applied.
-
-        A gradient that is not finite moves nothing: neither weights nor moments nor the count of updates.
-        """
+        """Apply the gathered gradients, if all are finite, and clear them; give their norm and whether it was done."""
         norm = float(torch.nn.utils.clip_grad_norm_(self.masters.values(), self.clip_norm))
         is_finite = norm < float("inf")  # false for nan too
         if is_finite:

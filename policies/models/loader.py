@@ -73,10 +73,7 @@ class PromptReader:
 
 
 def load_prompt_reader(config: PolicyConfig, sample: VocabularySample | None = None) -> PromptReader | None:
-    """Load what reads a policy's prompts, and no weights; None where a hub name's files are not here: none is fetched.
-
-    That of `tiny` is the one that a run begins with; a resumed run has its own.
-    """
+    """Load what reads prompts at a run's start, and no weights; None where a hub name's files are not here."""
     if config.kind == "tiny":
         is_closed = config.vocabulary == "closed"
         tokenizer = build_tokenizer(sample or VocabularySample({}), is_closed)

@@ -145,10 +145,7 @@ class Totals:
 
 @dataclass(frozen=True)
 class SurveyResult:
-    """What a part's survey of the whole step found; it holds for all updates of the step.
-
-    Keys begin with the part's name: `clip_cov.keep`.
-    """
+    """What a part's survey of the whole step found, by keys that begin with its name; it holds for all updates."""
 
     # [B, T], handed out by row in `ShapedRows.noted`
     tokens: Mapping[str, Tensor] = field(default_factory=dict)

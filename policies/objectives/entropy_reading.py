@@ -76,8 +76,7 @@ class _Visits:
 class MixCorrectedEntropy:
     """Turns each step's token entropies, by category, into what a controller reads.
 
-    `set_baseline` before the first step and for categories added later; `observe` once a step; `begin_anew` where
-    readings are to be fractions of the entropy there from now on.
+    `set_baseline` before the first step and for categories added later; `observe` once a step.
     """
 
     def __init__(self, mode: Mode = "corrected", half_life: float = 3.0) -> None:
@@ -101,10 +100,7 @@ class MixCorrectedEntropy:
         self._baseline, self._visits, self._pooled_baseline = {}, {}, None
 
     def observe(self, step: Step) -> EntropyReading | None:
-        """Take in a step's sums and return the reading; None when nothing was measured in it.
-
-        Categories without tokens, and sums that are not finite, are left out.
-        """
+        """Take in a step's sums, those that are finite and of tokens, and return the reading; None without any."""
         measured = {key: (s, n) for key, (s, n) in step.items() if n > 0 and math.isfinite(s)}
         for visits in self._visits.values():
             visits.age += 1

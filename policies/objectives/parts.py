@@ -86,8 +86,7 @@ class ControllerOptions(PartOptions):
 class PartInfo:
     """What a part says of itself: `INFO = PartInfo(...)` in its module. The defaults hold for most parts.
 
-    The rules about what goes together (`compatibility.py`) ask for these and for no names, so they treat a part of a
-    user as they treat ours.
+    The rules about what goes together (`compatibility.py`) ask for these and for no names, of a user's part as of ours.
     """
 
     missing: str | None = None  # what of it is not verified: then it is experimental
@@ -275,8 +274,7 @@ Aggregation: TypeAlias = Callable[[Tensor, ShapedRows, Totals, int | None], Tens
 class Controller(ABC):
     """One coefficient, moved once a step; the new value holds from the next step.
 
-    Most steer an entropy to a target and are a `Steering` (`controllers/__init__.py`). What a controller keeps beside
-    its value are numbers in `kept`, so that they are in the checkpoint.
+    Most are a `Steering` (`controllers/__init__.py`). The numbers in `kept` are in the checkpoint beside the value.
     """
 
     reads: str | None = ENTROPY  # the metric of the step that moves it; None: it goes by the steps alone

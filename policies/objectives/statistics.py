@@ -50,10 +50,7 @@ def _numbered(group_B: Tensor) -> tuple[Tensor, int]:
 
 
 def environments(rows: ShapedRows, totals: Totals) -> dict[str, Tensor]:
-    """The sequences of every environment that wrote a token, by its name, in alphabetical order: bool [B].
-
-    What a part keeps between steps it keeps for each, else that of the first one holds for all.
-    """
+    """The sequences of every environment that wrote a token, by its name, in alphabetical order: bool [B]."""
     has_tokens_B = rows.mask_BT.any(-1)
     if rows.arm_B is None:
         return {"": has_tokens_B} if bool(has_tokens_B.any()) else {}

@@ -103,10 +103,7 @@ def moved(weights: Sequence[float], influences: Sequence[float], rate: float) ->
 
 
 def update_weights(kept: dict[str, Any], influences: Mapping[str, float], config: Config) -> dict[str, float]:
-    """Move the weights in the estimator's memory by one step's influences, and return them.
-
-    `ObjectiveError` when the influences are not those of the weighted components, by name.
-    """
+    """Move the weights in the estimator's memory by one step's influences, and return them."""
     weights = kept.get("weights", {})
     if set(weights) != set(influences):
         raise ObjectiveError(

@@ -77,10 +77,7 @@ class Tempered:
         return [(k + 1) * num // count - 1 for k in range(count)]
 
     def chosen(self, groups: Sequence[Sequence[tuple[float, bool]]], main: float) -> list[tuple[int, int]]:
-        """Choose what is learned from, (group, member), from rewards and correctness.
-
-        `main`: the temperature of the batch.
-        """
+        """Choose (group, member) to learn from by rewards and correctness; `main`: the temperature of the batch."""
         found = [
             (g, k)
             for g, group in enumerate(groups)

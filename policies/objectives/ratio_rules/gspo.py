@@ -47,10 +47,7 @@ def create(config: Config) -> RatioRule:
 
 
 def rule(advantage_BT: Tensor, log_ratio_BT: Tensor, mask_BT: Tensor, low: float, high: float) -> Ratio:
-    """Apply it to shaped advantages and lp - lp_old, both [B, T]; the mask says which tokens the mean is over.
-
-    The value of a token is such that its mean over the sequence is the sequence's loss.
-    """
+    """The value of a token is such that its mean over the sequence is the sequence's loss; all [B, T]."""
     num_B1 = mask_BT.sum(-1, keepdim=True).clamp(min=1)
     mean_B1 = log_ratio_BT.masked_fill(~mask_BT, 0.0).sum(-1, keepdim=True) / num_B1
     return ppo.rule(

@@ -62,10 +62,7 @@ class Server:
         return read_completion(text, request, stop_ids, version)
 
     async def swap(self, folder: Path, label: str) -> None:
-        """Have it play the weights of a directory, which must be valid: a worker that fails ends the server.
-
-        Rows in flight end first, with the old weights. Nothing of them stays in the prefix cache.
-        """
+        """Have it play a directory's weights once its rows in flight have ended; one not valid ends the server."""
         await self._call("POST", "/pause?mode=wait", SWAP_S)
         await self._call("POST", "/collective_rpc", SWAP_S, {"method": "reload_from", "args": [str(folder)]})
         emptied = await self._json("POST", "/reset_prefix_cache", CHECK_S)
@@ -79,10 +76,7 @@ class Server:
             raise ServerFault(f"it was given the weights {label} and says that it has {held}")
 
     async def context(self) -> int | None:
-        """Give the most tokens of a row, prompt and answer together; None: it does not say.
-
-        It would cut a row that is longer without a word.
-        """
+        """Give the most tokens of a row, which it would cut without a word; None: it does not say."""
         listed = (await self._json("GET", "/v1/models", CHECK_S)).get("data")
         limit = listed[0].get("max_model_len") if listed else None
         return None if limit is None else int(limit)

@@ -120,7 +120,7 @@ class FleetMember:
         return await self.server.play(request, sampling, stop_ids, version, limit_s)
 
     async def bring_up(self, weights: Weights, news: list[str]) -> None:
-        """Look whether it holds the weights, and give them to it if not; waiting rows share a look. `ServerFault`: not now."""
+        """Look whether it holds the weights, and give them to it if not: once for all rows that wait. `ServerFault`."""
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._bring_up(weights, news))
         await self._looking

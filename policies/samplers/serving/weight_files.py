@@ -72,7 +72,7 @@ def write(policy: Policy, folder: Path) -> None:
 
 
 def require_valid(folder: Path) -> None:
-    """Refuse a directory whose files do not hold what its manifest lists: a server that was given it would die of it."""
+    """Refuse a directory whose files do not hold what its manifest lists: a server given it would die of it."""
     try:
         meant: dict[str, Shapes] = json.loads((folder / MANIFEST).read_text())
         found = {file.name: _shapes(file) for file in sorted(folder.glob("*.safetensors"))}
