@@ -55,6 +55,13 @@ def exp_clamped(log_ratio_BT: Tensor) -> Tensor:
     return clamped(log_ratio_BT).exp()
 
 
+def given(value: F | None, reads: str) -> F:
+    """What a part reads and the learner has to give; an `ObjectiveError` that begins with `reads` where it did not."""
+    if value is None:
+        raise ObjectiveError(f"{reads}, and was given none")
+    return value
+
+
 class PartOptions(Options):
     """The options of one part. In a spec they are keys of the `objective:` section itself."""
 

@@ -11,8 +11,7 @@ from typing import Literal
 import numpy as np
 
 from policies.objectives.contracts import Need, ShapedRows, Totals
-from policies.objectives.errors import ObjectiveError
-from policies.objectives.parts import Tensor, exp_clamped
+from policies.objectives.parts import Tensor, exp_clamped, given
 
 WHITENING_EPS = 1e-8
 Centre = Literal["exact", "batch", "none"]
@@ -63,12 +62,8 @@ def environments(rows: ShapedRows, totals: Totals) -> dict[str, Tensor]:
 
 
 def start_entropy(rows: ShapedRows, part: str) -> Tensor:
-    """The entropy of every token at the start of the step, [B, T], nats; `ObjectiveError` when there is none."""
-    if rows.entropy_old_BT is None:
-        raise ObjectiveError(
-            f"`{part}` reads the entropy of every token at the start of the step, and the rows carry none"
-        )
-    return rows.entropy_old_BT
+    """The entropy of every token at the start of the step, [B, T], nats."""
+    return given(rows.entropy_old_BT, f"`{part}` reads the entropy of every token at the start of the step")
 
 
 def quantile(values: Tensor, share: float, between: Literal["linear", "nearest"] = "linear") -> float:
@@ -105,14 +100,8 @@ def centred_lp(rows: ShapedRows, totals: Totals, centre: Centre) -> Tensor:
     if centre == "none":
         return rows.lp_BT
     if centre == "exact":
-        if rows.entropy_BT is None:
-            raise ObjectiveError("`centre: exact` reads the entropy of every token, and the rows carry none")
-        return rows.lp_BT + rows.entropy_BT
-    if totals.mean_lp is None:
-        raise ObjectiveError(
-            "`centre: batch` reads the step's mean log-prob, and `Totals.mean_lp` is missing"
-        )
-    return rows.lp_BT - totals.mean_lp
+        return rows.lp_BT + given(rows.entropy_BT, "`centre: exact` reads the entropy of every token")
+    return rows.lp_BT - given(totals.mean_lp, "`centre: batch` reads the step's mean log-prob")
 
 
 def token_covariance(rows: ShapedRows) -> Tensor:

@@ -31,7 +31,6 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
-from policies.objectives.errors import ObjectiveError
 from policies.objectives.estimators import rloo
 from policies.objectives.parts import (
     Estimator,
@@ -42,6 +41,7 @@ from policies.objectives.parts import (
     PartState,
     Tensor,
     clamped,
+    given,
 )
 
 SOURCE = "arXiv 2310.04373"
@@ -95,9 +95,7 @@ def dual_step(multiplier: float, last: float, excess: float, config: Config) -> 
 def _kl_advantage(outcomes: Outcomes, coefficient: float) -> Tensor:
     if coefficient == 0:
         return outcomes.reward_B.new_zeros(outcomes.mask_BT.shape)
-    if outcomes.kl_BT is None:
-        raise ObjectiveError("`constrained_kl` reads the reference's log-probs, and the outcomes carry none")
-    return -coefficient * clamped(outcomes.kl_BT)
+    return -coefficient * clamped(given(outcomes.kl_BT, "`constrained_kl` reads the reference's log-probs"))
 
 
 def _sigmoid(x: float) -> float:

@@ -19,8 +19,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from policies.objectives.contracts import ShapedRows, SurveyResult, Totals
-from policies.objectives.errors import ObjectiveError
-from policies.objectives.parts import PartInfo, PartOptions, PartState, Shaper, Tensor
+from policies.objectives.parts import PartInfo, PartOptions, PartState, Shaper, Tensor, given
 from policies.objectives.shapers import surveyed
 from policies.objectives.statistics import group_max, group_sum
 
@@ -38,13 +37,10 @@ class Config(PartOptions):
 
 def create(config: Config) -> Shaper:
     def survey(rows: ShapedRows, totals: Totals, memory: PartState) -> SurveyResult:
-        if rows.group_B is None:
-            raise ObjectiveError(
-                "the shaper `disco` compares answers of one question, and the rows carry no groups"
-            )
+        group_B = given(rows.group_B, "`shaper: disco` reads which answers are of one question")
         score_B = rows.lp_old_BT.sum(-1) / rows.mask_BT.sum(-1).clamp(min=1)
         is_wrong_B = (rows.advantage_BT < 0).any(-1)
-        weight_B = weigh(score_B, is_wrong_B, rows.group_B, config.disco_tau)
+        weight_B = weigh(score_B, is_wrong_B, group_B, config.disco_tau)
         return SurveyResult(
             tokens={"disco.weight": weight_B[:, None].expand(rows.mask_BT.shape) * rows.mask_BT}
         )

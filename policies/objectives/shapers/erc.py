@@ -16,8 +16,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from policies.objectives.contracts import ShapedRows, Totals
-from policies.objectives.errors import ObjectiveError
-from policies.objectives.parts import Part, PartInfo, PartOptions, Shaped, Shaper, Tensor
+from policies.objectives.parts import Part, PartInfo, PartOptions, Shaped, Shaper, Tensor, given
 from policies.objectives.statistics import start_entropy
 
 SOURCE = "arXiv 2512.05591"
@@ -34,9 +33,8 @@ class Config(PartOptions):
 
 def create(config: Config) -> Shaper:
     def apply(advantage_BT: Tensor, rows: ShapedRows, totals: Totals) -> Shaped:
-        if rows.entropy_BT is None:
-            raise ObjectiveError("`erc` reads the entropy of every token, and the rows carry none")
-        ratio_BT = (rows.entropy_BT + EPS) / (start_entropy(rows, "erc") + EPS)
+        now_BT = given(rows.entropy_BT, "`erc` reads the entropy of every token")
+        ratio_BT = (now_BT + EPS) / (start_entropy(rows, "erc") + EPS)
         keep_BT = ((ratio_BT > config.erc_low) & (ratio_BT < config.erc_high)).to(advantage_BT.dtype)
         return Shaped(advantage_BT * keep_BT, {"erc_clip_frac": 1 - keep_BT})
 

@@ -22,8 +22,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from policies.objectives.contracts import ShapedRows, Totals
-from policies.objectives.errors import ObjectiveError
-from policies.objectives.parts import Added, Part, PartInfo, PartOptions, Term, clamped
+from policies.objectives.parts import Added, Part, PartInfo, PartOptions, Term, clamped, given
 
 SOURCE = "arXiv 2505.12366"
 INFO = PartInfo(
@@ -46,12 +45,9 @@ def create(config: Config) -> Term | None:
         return None
 
     def apply(rows: ShapedRows, totals: Totals) -> Added:
-        if totals.drift is None:
-            raise ObjectiveError(
-                "DisCO's constraint reads how far the update has gone, and `Totals.drift` is missing"
-            )
+        drift = given(totals.drift, "DisCO's constraint reads how far the update has gone")
         kl_BT = clamped(rows.lp_old_BT - rows.lp_BT)
-        weight = factor(totals.drift, config)
+        weight = factor(drift, config)
         return Added(weight * kl_BT, w_BT=kl_BT.new_full(kl_BT.shape, weight), means={"disco_kl": kl_BT})
 
     return Part(apply, frozenset({"lp_old", "drift"}))

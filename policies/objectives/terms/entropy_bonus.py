@@ -17,8 +17,7 @@ arXiv 2505.22312.
 from __future__ import annotations
 
 from policies.objectives.contracts import ShapedRows, Totals
-from policies.objectives.errors import ObjectiveError
-from policies.objectives.parts import Added, Part, PartInfo, PartOptions, Tensor, Term
+from policies.objectives.parts import Added, Part, PartInfo, PartOptions, Tensor, Term, given
 
 SOURCE = "arXiv 1602.01783"
 INFO = PartInfo(knob="entropy_bonus", pushes_entropy=True)
@@ -34,11 +33,8 @@ def create(config: Config) -> Term | None:
         return None
 
     def apply(rows: ShapedRows, totals: Totals) -> Added:
-        if rows.entropy_BT is None:
-            raise ObjectiveError(
-                "the entropy bonus reads the entropy of every token, and the rows carry none"
-            )
-        return reward(rows.entropy_BT, config.entropy_bonus)
+        entropy_BT = given(rows.entropy_BT, "the entropy bonus reads the entropy of every token")
+        return reward(entropy_BT, config.entropy_bonus)
 
     return Part(apply, frozenset({"entropy", "entropy_grad"}))
 

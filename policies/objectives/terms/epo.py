@@ -32,8 +32,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from policies.objectives.contracts import ShapedRows, SurveyResult, Totals
-from policies.objectives.errors import ObjectiveError
-from policies.objectives.parts import Added, Part, PartInfo, PartOptions, PartState, Tensor, Term
+from policies.objectives.parts import Added, Part, PartInfo, PartOptions, PartState, Tensor, Term, given
 from policies.objectives.statistics import environments, start_entropy
 
 SOURCE = "arXiv 2509.22576"
@@ -71,9 +70,8 @@ def create(config: Config) -> Term | None:
         return look(rows, totals, memory.kept, config.epo_max_turns)
 
     def apply(rows: ShapedRows, totals: Totals) -> Added:
-        if rows.entropy_BT is None:
-            raise ObjectiveError("EPO reads the entropy of every token, and the rows carry none")
-        entropy_BT, history_BT = rows.entropy_BT, rows.noted["epo.history"]
+        entropy_BT = given(rows.entropy_BT, "EPO reads the entropy of every token")
+        history_BT = rows.noted["epo.history"]
         band_weight_BT = config.epo_band_weight * config.epo_beta * rows.noted["epo.is_long"]
         below_BT = (config.epo_low * history_BT - entropy_BT).clamp(min=0)
         above_BT = (entropy_BT - config.epo_high * history_BT).clamp(min=0)
