@@ -55,20 +55,16 @@ class Config(PartOptions):
 
 def create(config: Config) -> RatioRule:
     def apply(advantage_BT: Tensor, rows: ShapedRows) -> Ratio:
-        return rule(advantage_BT, rows.lp_BT - rows.lp_old_BT, config)
+        rho_BT = exp_clamped(rows.lp_BT - rows.lp_old_BT)
+        rose_BT = (advantage_BT > 0) & (rho_BT > 1 + config.clip_high)
+        fell_BT = (advantage_BT < 0) & (rho_BT < 1 - config.clip_low)
+        c_BT = rho_BT.masked_fill(rose_BT, config.ce_gppo_high * (1 + config.clip_high))
+        c_BT = c_BT.masked_fill(fell_BT, config.ce_gppo_low * (1 - config.clip_low))
+        value_BT, clipped_BT = -advantage_BT * c_BT, rose_BT | fell_BT
+        if config.dual_clip is not None:
+            over_BT = (advantage_BT < 0) & (rho_BT > config.dual_clip)
+            c_BT, clipped_BT = c_BT.masked_fill(over_BT, 0.0), clipped_BT | over_BT
+            value_BT = value_BT.where(~over_BT, -advantage_BT * config.dual_clip)
+        return Ratio(c_BT, value_BT, clipped_BT)
 
     return Part(apply, frozenset({"lp_old"}), zero_stays_zero=True)
-
-
-def rule(advantage_BT: Tensor, log_ratio_BT: Tensor, config: Config) -> Ratio:
-    rho_BT = exp_clamped(log_ratio_BT)
-    rose_BT = (advantage_BT > 0) & (rho_BT > 1 + config.clip_high)
-    fell_BT = (advantage_BT < 0) & (rho_BT < 1 - config.clip_low)
-    c_BT = rho_BT.masked_fill(rose_BT, config.ce_gppo_high * (1 + config.clip_high))
-    c_BT = c_BT.masked_fill(fell_BT, config.ce_gppo_low * (1 - config.clip_low))
-    value_BT, clipped_BT = -advantage_BT * c_BT, rose_BT | fell_BT
-    if config.dual_clip is not None:
-        over_BT = (advantage_BT < 0) & (rho_BT > config.dual_clip)
-        c_BT, clipped_BT = c_BT.masked_fill(over_BT, 0.0), clipped_BT | over_BT
-        value_BT = value_BT.where(~over_BT, -advantage_BT * config.dual_clip)
-    return Ratio(c_BT, value_BT, clipped_BT)

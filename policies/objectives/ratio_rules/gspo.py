@@ -40,16 +40,10 @@ class Config(PartOptions):
 
 def create(config: Config) -> RatioRule:
     def apply(advantage_BT: Tensor, rows: ShapedRows) -> Ratio:
-        log_ratio_BT = rows.lp_BT - rows.lp_old_BT
-        return rule(advantage_BT, log_ratio_BT, rows.mask_BT, config.gspo_low, config.gspo_high)
+        # the value of a token is such that its mean over the sequence is the sequence's loss
+        log_ratio_BT = (rows.lp_BT - rows.lp_old_BT).masked_fill(~rows.mask_BT, 0.0)
+        mean_B1 = log_ratio_BT.sum(-1, keepdim=True) / rows.mask_BT.sum(-1, keepdim=True).clamp(min=1)
+        mean_BT, cap = mean_B1.expand_as(advantage_BT), math.exp(MAX_MEAN_LOG_RATIO)
+        return ppo.rule(advantage_BT, mean_BT, config.gspo_low, config.gspo_high, cap=cap)
 
     return Part(apply, frozenset({"lp_old"}), zero_stays_zero=True)
-
-
-def rule(advantage_BT: Tensor, log_ratio_BT: Tensor, mask_BT: Tensor, low: float, high: float) -> Ratio:
-    """The value of a token is such that its mean over the sequence is the sequence's loss; all [B, T]."""
-    num_B1 = mask_BT.sum(-1, keepdim=True).clamp(min=1)
-    mean_B1 = log_ratio_BT.masked_fill(~mask_BT, 0.0).sum(-1, keepdim=True) / num_B1
-    return ppo.rule(
-        advantage_BT, mean_B1.expand_as(advantage_BT), low, high, cap=math.exp(MAX_MEAN_LOG_RATIO)
-    )

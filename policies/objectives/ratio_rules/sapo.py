@@ -34,16 +34,12 @@ class Config(PartOptions):
 
 def create(config: Config) -> RatioRule:
     def apply(advantage_BT: Tensor, rows: ShapedRows) -> Ratio:
-        log_ratio_BT = rows.lp_BT - rows.lp_old_BT
-        return rule(advantage_BT, log_ratio_BT, config.sapo_tau_good, config.sapo_tau_bad)
+        rho_BT = exp_clamped(rows.lp_BT - rows.lp_old_BT)
+        bad_BT = rho_BT.new_full(rho_BT.shape, config.sapo_tau_bad)
+        tau_BT = bad_BT.masked_fill(advantage_BT > 0, config.sapo_tau_good)
+        gate_BT = (tau_BT * (rho_BT - 1)).sigmoid()
+        c_BT = 4 * rho_BT * gate_BT * (1 - gate_BT)
+        value_BT = -advantage_BT * 4 / tau_BT * gate_BT
+        return Ratio(c_BT, value_BT, clipped_BT=rho_BT < 0)  # a ratio never is
 
     return Part(apply, frozenset({"lp_old"}), zero_stays_zero=True)
-
-
-def rule(advantage_BT: Tensor, log_ratio_BT: Tensor, tau_good: float, tau_bad: float) -> Ratio:
-    rho_BT = exp_clamped(log_ratio_BT)
-    tau_BT = rho_BT.new_full(rho_BT.shape, tau_bad).masked_fill(advantage_BT > 0, tau_good)
-    gate_BT = (tau_BT * (rho_BT - 1)).sigmoid()
-    c_BT = 4 * rho_BT * gate_BT * (1 - gate_BT)
-    value_BT = -advantage_BT * 4 / tau_BT * gate_BT
-    return Ratio(c_BT, value_BT, clipped_BT=rho_BT < 0)  # a ratio never is

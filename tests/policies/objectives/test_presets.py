@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from policies.objectives import Objective, ObjectiveConfig
-from policies.objectives.description import COSTS, acting, row, story
+from policies.objectives.description import COSTS, acting, cost_of, differs_of, story
 from policies.objectives.presets import FAMILIES, PRESETS, family_of
 from policies.objectives.registry import every, load
 
@@ -47,6 +47,17 @@ COMPOSED: dict[str, tuple[str, str, int, str]] = {
 
 def read(name: str) -> ObjectiveConfig:
     return ObjectiveConfig.model_validate(name)
+
+
+def row(name: str) -> str:
+    """A preset as a row of the table in docs/objectives.md."""
+    preset, config = PRESETS[name], ObjectiveConfig.model_validate(name)
+    verified = "yes" if preset.verified else f"no; open, ours or left out: {preset.missing}"
+    if differs := differs_of(preset, config):
+        verified += f"; differs on purpose: {differs}"
+    cost = "; ".join(cost_of(config)) or "none"
+    cells = [f"`{name}`", preset.about, preset.source, preset.entropy, cost, verified]
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def test_presets_are_composed_as_published() -> None:
