@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
 
 import numpy as np
-from pydantic import ConfigDict
 
 from policies.config import Options
 from policies.objectives.contracts import Need, ShapedRows, SurveyResult, Totals
@@ -64,8 +63,6 @@ def given(value: F | None, reads: str) -> F:
 
 class PartOptions(Options):
     """The options of one part. In a spec they are keys of the `objective:` section itself."""
-
-    model_config = ConfigDict(allow_inf_nan=False)
 
 
 class ControllerOptions(PartOptions):
@@ -147,9 +144,7 @@ class Preset:
     about: str  # what it is, in one line
     source: str
     overrides: Mapping[str, Any] = field(default_factory=dict)  # of the defaults of `ObjectiveConfig`
-    missing: str | None = (
-        None  # what is not verified; None: checked against a maintained code, or the authors'
-    )
+    missing: str | None = None  # what is not verified; None: checked against maintained code or the authors'
     differs: str | None = None  # where the composition departs from that code on purpose; parts say their own
     entropy: str = "neutral"  # its expected effect on entropy against plain GRPO
     use: str = ""  # when it is the right choice
