@@ -148,6 +148,8 @@ REWARDS: dict[str, Preset] = {
     ),
 }
 
+TEMPERATURE = "tempered_temperature"
+
 PLANS: dict[str, Preset] = {
     "aepo": Preset(
         "GRPO, and correct samples drawn hotter or cooler beside it, whichever brings entropy to its target",
@@ -159,14 +161,7 @@ PLANS: dict[str, Preset] = {
             "tempered_only_better": True,
             "tempered_most": 60,
             "clip_high": 0.2,
-            "controller": {
-                "type": "switch",
-                "knob": "tempered_temperature",
-                "target": 0.75,
-                "target_in": "nats",
-                "low": 0.8,
-                "high": 1.2,
-            },
+            "controller": {"type": "switch", "knob": TEMPERATURE, "target": 0.75, "target_in": "nats"},
         },
         missing="side rows are added, where the released code lets them replace rows of the batch",
         entropy="two-way, controlled",
@@ -182,14 +177,7 @@ PLANS: dict[str, Preset] = {
             "tempered_temperature": 1.0,
             "tempered_weight": 1 / 64,
             "clip_high": 0.2,
-            "controller": {
-                "type": "affine",
-                "knob": "tempered_temperature",
-                "target": 0.5,
-                "target_in": "nats",
-                "low": 0.8,
-                "high": 1.2,
-            },
+            "controller": {"type": "affine", "knob": TEMPERATURE, "target": 0.5, "target_in": "nats"},
         },
         missing="no code of its second version was read, only descriptions",
         entropy="two-way, controlled",
