@@ -46,11 +46,9 @@ class Encoder:
         if self.template == "none":
             text = "\n\n".join(message["content"] for message in messages)
             return tuple(self.tokenizer(text).input_ids)
-        conversation = [dict(message) for message in messages]
+        turns = [dict(message) for message in messages]
         try:
-            ids = self.tokenizer.apply_chat_template(
-                conversation, add_generation_prompt=True, return_dict=False
-            )
+            ids = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
         except TemplateError as error:  # as templates say that they have no system messages
             roles = ", ".join(message["role"] for message in messages)
             raise PolicyError(
@@ -110,19 +108,12 @@ class TurnTokens:
             )
         return ids[: len(ids) - ids[::-1].index(self._end_id)]
 
-    def _render(
-        self, conversation: Sequence[Message], *, add_generation_prompt: bool = True
-    ) -> tuple[int, ...]:
+    def _render(self, turns: Sequence[Message], *, add_generation_prompt: bool = True) -> tuple[int, ...]:
+        options = {"add_generation_prompt": add_generation_prompt, "return_dict": False}
         try:
-            return tuple(
-                self._tokenizer.apply_chat_template(
-                    [dict(message) for message in conversation],
-                    add_generation_prompt=add_generation_prompt,
-                    return_dict=False,
-                )
-            )
+            return tuple(self._tokenizer.apply_chat_template([dict(turn) for turn in turns], **options))
         except TemplateError as error:
-            roles = ", ".join(message["role"] for message in conversation)
+            roles = ", ".join(turn["role"] for turn in turns)
             raise PolicyError(
                 f"{self._name}: its chat template does not take a conversation of these roles: {roles} ({error}). "
                 f"{REMEDY}"

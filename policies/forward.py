@@ -223,11 +223,9 @@ def recomputing_layers(model: Any, name: str) -> Iterator[None]:
             raise PolicyError(
                 f"activation_checkpointing: {name} has dropout ({key}); set it to 0 in config.json"
             )
+    redone = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
     for layer in layers:
-        layer.gradient_checkpointing = layer.training = True
-        layer._gradient_checkpointing_func = partial(
-            checkpoint, use_reentrant=False, preserve_rng_state=False
-        )
+        layer.gradient_checkpointing, layer.training, layer._gradient_checkpointing_func = True, True, redone
     try:
         yield
     finally:

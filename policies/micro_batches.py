@@ -235,9 +235,8 @@ class ForwardPasses:
         has_entropy, has_proxy = reduction.entropy != "none", reduction.kappa is not None
         whole = Scored(lp_BT, entropy_BT if has_entropy else None, lp_proxy_BT if has_proxy else None)
         for micro in cut:
-            scored = score_micro(
-                model, to_device(batch.take(micro.rows), self.policy.device), micro, reduction
-            )
+            rows = to_device(batch.take(micro.rows), self.policy.device)
+            scored = score_micro(model, rows, micro, reduction)
             for into_BT, own_BT in zip(whole.tensors, scored.tensors, strict=True):
                 into_BT[micro.rows, : own_BT.shape[1]] = own_BT.cpu()
         return whole

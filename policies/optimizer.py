@@ -79,9 +79,7 @@ class Optimizer:
         }
         tensors |= {f"{name}.master": self.masters[name].detach() for name in self._short_names()}
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(
-            {name: tensor.contiguous() for name, tensor in sorted(tensors.items())}, folder / STATE_FILE
-        )
+        save_file({name: own.contiguous() for name, own in sorted(tensors.items())}, folder / STATE_FILE)
         (folder / COUNTERS_FILE).write_text(json.dumps({"num_updates": self.num_updates}) + "\n")
 
     def load(self, folder: Path) -> None:

@@ -194,9 +194,7 @@ class ObjectiveConfig(Section):
         controllers = _in_a_row(given.get("controllers"))
         if "controllers" in given and isinstance(controllers, list | tuple):
             below = [dict(one) for one in overrides.get("controllers", ())] + [{}] * len(controllers)
-            merged["controllers"] = [
-                _laid_over(one, base) for one, base in zip(controllers, below, strict=False)
-            ]
+            merged["controllers"] = list(map(_laid_over, controllers, below))
         return merged
 
     @model_validator(mode="after")

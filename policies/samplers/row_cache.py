@@ -84,10 +84,8 @@ class StaticCache:
         self.end, self.capacity, self.most = width, width, width + budget - 1  # the last token is never fed
         self.layers = [StaticCacheLayer(len(requests), width) for _ in range(num_layers)]
         self.past: Cache = Cache(layers=self.layers)
-        lowest = torch.finfo(policy.dtype).min
-        self.bias_RK = torch.full(
-            (len(requests), self.most), lowest, dtype=policy.dtype, device=policy.device
-        )
+        shape, least = (len(requests), self.most), torch.finfo(policy.dtype).min
+        self.bias_RK = torch.full(shape, least, dtype=policy.dtype, device=policy.device)
         column_K = torch.arange(width, device=policy.device)
         length_R1 = torch.tensor([[len(r.ids)] for r in requests], device=policy.device)
         self.bias_RK[:, :width].masked_fill_(column_K >= width - length_R1, 0)
@@ -141,9 +139,7 @@ class StaticCacheLayer(CacheLayerMixin):  # type: ignore[misc]  # not typed
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Allocate, after states of any number of rows; keys and values may differ in D."""
         shape = self.num_rows, key_states.shape[1], self.end
-        self.keys, self.values = (
-            like.new_empty(*shape, like.shape[3]) for like in (key_states, value_states)
-        )
+        self.keys, self.values = (one.new_empty(*shape, one.shape[3]) for one in (key_states, value_states))
         self.is_initialized = True
 
     def fill(self, prompts: Any, group_size_U: Tensor) -> None:

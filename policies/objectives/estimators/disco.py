@@ -47,7 +47,5 @@ def estimate(outcomes: Outcomes, weight_B: Tensor | None = None) -> Tensor:
     bad_B = is_answer_B * ~outcomes.correct_B
     good_sum_B, bad_sum_B = group_sum(good_B, outcomes.group_B), group_sum(bad_B, outcomes.group_B)
     share_B = good_B / good_sum_B.clamp(min=TINY) - bad_B / bad_sum_B.clamp(min=TINY)
-    num_questions = len(outcomes.group_B.unique())  # type: ignore[no-untyped-call]
-    return share_B.masked_fill((good_sum_B == 0) | (bad_sum_B == 0), 0.0) * (
-        is_answer_B.sum() / num_questions
-    )
+    num = len(outcomes.group_B.unique())  # type: ignore[no-untyped-call]
+    return share_B.masked_fill((good_sum_B == 0) | (bad_sum_B == 0), 0.0) * (is_answer_B.sum() / num)

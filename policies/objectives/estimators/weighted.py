@@ -94,9 +94,8 @@ def influence(products: Products) -> dict[str, float]:
 
 def moved(weights: Sequence[float], influences: Sequence[float], rate: float) -> list[float]:
     """softmax(log w + rate * I)."""
-    logits = [
-        math.log(w) + rate * i if w > 0 else -math.inf for w, i in zip(weights, influences, strict=True)
-    ]
+    pairs = zip(weights, influences, strict=True)
+    logits = [math.log(weight) + rate * one if weight > 0 else -math.inf for weight, one in pairs]
     largest = max(logits)
     terms = [math.exp(logit - largest) for logit in logits]
     return [term / sum(terms) for term in terms]

@@ -35,8 +35,7 @@ def create(config: Config) -> Shaper:
     def apply(advantage_BT: Tensor, rows: ShapedRows, totals: Totals) -> Shaped:
         raw_BT = exp_clamped(sequence_sum(rows.lp_old_BT - rows.lp_roll_BT, rows.mask_BT))
         is_masked_BT = raw_BT > config.seq_mask_cap
-        return weighed(
-            advantage_BT, raw_BT.masked_fill(is_masked_BT, 0.0), "seq_mask", masked_frac=is_masked_BT
-        )
+        weight_BT = raw_BT.masked_fill(is_masked_BT, 0.0)
+        return weighed(advantage_BT, weight_BT, "seq_mask", masked_frac=is_masked_BT)
 
     return Part(apply, frozenset({"lp_old", "lp_roll"}), zero_stays_zero=True)

@@ -41,9 +41,7 @@ def create(config: Config) -> Shaper:
         score_B = rows.lp_old_BT.sum(-1) / rows.mask_BT.sum(-1).clamp(min=1)
         is_wrong_B = (rows.advantage_BT < 0).any(-1)
         weight_B = weigh(score_B, is_wrong_B, group_B, config.disco_tau)
-        return SurveyResult(
-            tokens={"disco.weight": weight_B[:, None].expand(rows.mask_BT.shape) * rows.mask_BT}
-        )
+        return SurveyResult(tokens={"disco.weight": weight_B[:, None] * rows.mask_BT})
 
     return surveyed(survey, "disco.weight", "lp_old")
 

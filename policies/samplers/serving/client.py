@@ -172,16 +172,14 @@ def read_completion(text: bytes, request: Request, stop_ids: Sequence[int], vers
     ids, logprobs = tuple(choice.token_ids), np.asarray(choice.logprobs.token_logprobs, dtype=np.float32)
     reason, has_stopped = choice.finish_reason, bool(ids) and ids[-1] in stop_ids
     runs_on = not (has_stopped or len(ids) == request.budget) or not {*stop_ids}.isdisjoint(ids[:-1])
-    sent = f"it sent {len(ids)} tokens"
+    sent, is_fine = f"it sent {len(ids)} tokens", (np.isfinite(logprobs) & (logprobs <= 0)).all()
     faults = {
         "it answered another prompt than the one sent": choice.prompt_token_ids != list(request.ids),
         f"it gave a row up (finish_reason {reason!r})": reason not in ("stop", "length"),
         f"{sent} for a budget of {request.budget}, and they do not end where a stop token is": runs_on,
         f"{sent} for a budget of {request.budget}": len(ids) > request.budget,
         f"{sent} and {len(logprobs)} log-probs": len(logprobs) != len(ids),
-        "it sent a log-prob that is not finite or above 0": not (
-            np.isfinite(logprobs) & (logprobs <= 0)
-        ).all(),
+        "it sent a log-prob that is not finite or above 0": not is_fine,
     }
     for fault, is_so in faults.items():
         if is_so:

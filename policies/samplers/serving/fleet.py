@@ -307,9 +307,7 @@ class RequestBatch:
         for member in dict.fromkeys(self._by.values()):
             try:
                 held = await member.server.label()
-            except (
-                ServerFault
-            ):  # ended since: it held them while it answered, as a start takes longer than its rows
+            except ServerFault:  # it has ended since, and held them while it answered
                 continue
             if held != self.weights.label:
                 member.is_trusted = False
@@ -342,9 +340,8 @@ def spread(requests: Sequence[Request], members: Sequence[FleetMember]) -> dict[
     work = {prompt: sum(requests[row].budget for row in rows) for prompt, rows in rows_of.items()}
     tokens = dict.fromkeys(range(len(members)), 0)
     homes: dict[int, FleetMember] = {}
-    for prompt in sorted(
-        rows_of, key=lambda prompt: -work[prompt]
-    ):  # most to write first: the shares come out even
+    # most to write first: so the shares come out even
+    for prompt in sorted(rows_of, key=lambda prompt: -work[prompt]):
         least = min(tokens, key=lambda number: tokens[number])
         tokens[least] += work[prompt]
         homes.update(dict.fromkeys(rows_of[prompt], members[least]))
