@@ -176,8 +176,7 @@ class Objective:
         given_B = torch.tensor([t.advantage is not None for t in trajectories])
         found_B = split(outcomes_of(batch, trajectories))
         return {
-            name: value_B.masked_fill(given_B, 0)[:, None] * batch.mask_BT
-            for name, value_B in found_B.items()
+            name: one_B.masked_fill(given_B, 0)[:, None] * batch.mask_BT for name, one_B in found_B.items()
         }
 
     def hear(self, products: Products) -> None:

@@ -55,16 +55,11 @@ class Pi(Steering[Config]):
         self.kept["integral"] = 0.0
 
     def steer(self, value: float, reading: float, target: float) -> float:
-        error, integral, ki, bound = (
-            reading - target,
-            self.kept["integral"],
-            self.config.ki,
-            self.config.bound,
-        )
-        output = self.bounded(ki * integral + self.config.kp * error)
-        is_saturated = abs(output) == bound and output * ki * error > 0
-        if ki != 0 and not is_saturated:
-            furthest = bound / abs(ki)
+        config, error, integral = self.config, reading - target, self.kept["integral"]
+        output = self.bounded(config.ki * integral + config.kp * error)
+        is_saturated = abs(output) == config.bound and output * config.ki * error > 0
+        if config.ki != 0 and not is_saturated:
+            furthest = config.bound / abs(config.ki)
             self.kept["integral"] = max(-furthest, min(integral + error, furthest))
         return output
 

@@ -78,10 +78,8 @@ def create(config: Config) -> Term | None:
         )
 
     def apply(rows: ShapedRows, totals: Totals) -> Added:
-        held_BT, log_ratio_BT = (
-            config.kl_cov_coefficient * rows.noted["kl_cov.held"],
-            rows.lp_BT - rows.lp_old_BT,
-        )
+        held_BT = config.kl_cov_coefficient * rows.noted["kl_cov.held"]
+        log_ratio_BT = rows.lp_BT - rows.lp_old_BT
         return Added(log_ratio_BT.abs() * held_BT, w_BT=-log_ratio_BT.sign() * held_BT)
 
     return Part(apply, frozenset({"lp_old"}), zero_stays_zero=True, survey=survey)
