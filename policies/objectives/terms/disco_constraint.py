@@ -45,7 +45,7 @@ def create(config: Config) -> Term | None:
         return None
 
     def apply(rows: ShapedRows, totals: Totals) -> Added:
-        drift = given(totals.drift, "DisCO's constraint reads how far the update has gone")
+        drift = given(totals.drift, "DisCO's constraint reads how far the update has gone, `Totals.drift`")
         kl_BT = clamped(rows.lp_old_BT - rows.lp_BT)
         weight = factor(drift, config)
         return Added(weight * kl_BT, w_BT=kl_BT.new_full(kl_BT.shape, weight), means={"disco_kl": kl_BT})
