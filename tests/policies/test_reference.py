@@ -124,7 +124,7 @@ def test_a_saved_reference_goes_on_bit_for_bit_in_the_layout_of_weights(
 
     learner, resumed = make(policy(0)), make(policy(1))
     step(learner)
-    reference_of(learner).save(tmp_path / "reference")
+    reference_of(learner).policy.save(tmp_path / "reference")
     learner.policy.save(tmp_path / "weights")
     learner.optimizer.save(tmp_path / "optimizer")
     assert _files(tmp_path / "reference") == _files(tmp_path / "weights")
@@ -132,7 +132,7 @@ def test_a_saved_reference_goes_on_bit_for_bit_in_the_layout_of_weights(
     assert same(loaded.state_dict(), weights(policy(0)))
     resumed.policy.load_weights(tmp_path / "weights")
     resumed.optimizer.load(tmp_path / "optimizer")
-    reference_of(resumed).load(tmp_path / "reference")
+    reference_of(resumed).policy.load_weights(tmp_path / "reference")
     step(learner, seed=1)
     step(resumed, seed=1)
     assert same(weights(learner.policy), weights(resumed.policy))
@@ -145,9 +145,9 @@ def _files(folder: Path) -> list[str]:
 def test_a_reference_of_another_shape_is_refused(tmp_path: Path) -> None:
     other = random_policy()
     other.model.resize_token_embeddings(len(other.tokenizer) + 3)
-    Reference(other, 1.0, 100).save(tmp_path)
+    Reference(other, 1.0, 100).policy.save(tmp_path)
     with pytest.raises(CheckpointError, match="do not fit"):
-        reference_of(make()).load(tmp_path)
+        reference_of(make()).policy.load_weights(tmp_path)
 
 
 def test_an_objective_that_needs_no_reference_keeps_none_and_asks_none() -> None:
