@@ -25,12 +25,12 @@ from benchmarks.turns import Turns
 from policies.config import LearnerConfig
 from policies.learner import Learner
 from policies.objectives.config import ObjectiveConfig
+from policies.objectives.contracts import Trajectory
 from policies.objectives.objective import Objective
 from policies.policy import Policy
 from policies.samplers import transformers
 from policies.samplers.contracts import Generation, Request, Sampler
 from policies.samplers.token_distribution import sample_seed
-from policies.trajectories import Trajectory
 
 MICRO_TOKENS = 4096  # of padded rows: what suits the cache of a CPU at this width
 PROFILED_STEPS = 6
@@ -69,7 +69,7 @@ def make_parts(folder: str, case: work.Case) -> Parts:
         policy,
         transformers.create(config, policy),
         config.sampling,
-        Objective.from_config(ObjectiveConfig.model_validate("grpo")),
+        Objective(ObjectiveConfig.model_validate("grpo")),
         Learner(policy, learner),
     )
 

@@ -256,7 +256,7 @@ def curriculum(work: Work, figures: Figures) -> None:
 
 
 def make_objective() -> Objective:
-    return Objective.from_config(ObjectiveConfig.model_validate("grpo"))
+    return Objective(ObjectiveConfig.model_validate("grpo"))
 
 
 def make_sampler(work: Work, policy: Policy, rows: int) -> Sampler:

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from policies.objectives.contracts import Trajectory
 from policies.policy import Policy
 from policies.samplers.contracts import Generation, Request
 from policies.samplers.token_distribution import sample_seed
-from policies.trajectories import Trajectory
 
 QWEN = {
     "num_key_value_heads": 2,

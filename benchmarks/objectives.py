@@ -24,21 +24,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from policies.batch_forward import score_micro
 from policies.config import LearnerConfig, PolicyConfig
 from policies.forward import Reduction
 from policies.hardware import cpu_threads
 from policies.learner import Learner
-from policies.micro_batches import totals_of
+from policies.micro_batches import score_micro, totals_of
 from policies.models.loader import load_policy
-from policies.models.tokenizer import VocabularySample
+from policies.models.tiny import VocabularySample
 from policies.objectives.config import ObjectiveConfig
-from policies.objectives.contracts import Batch, ShapedRows, SurveyResult
+from policies.objectives.contracts import Batch, ShapedRows, SurveyResult, Trajectory
 from policies.objectives.objective import Objective
 from policies.objectives.padding import pad
 from policies.objectives.presets import PRESETS
 from policies.policy import Policy
-from policies.trajectories import Trajectory
 
 ROWS, TOKENS, GROUP_SIZE, PROMPT = 256, 1024, 8, 16
 SLICE_ROWS, REPEATS = 8, 3
@@ -126,7 +124,7 @@ def rows_of(
 def of_preset(name: str, learner: Learner, played: list[Trajectory]) -> float:
     """Time all that one preset does in a step: seconds."""
     config = ObjectiveConfig.model_validate({"preset": name, "max_length": len(played[0].ids)})
-    objective, everything = Objective.from_config(config), torch.arange(len(played))
+    objective, everything = Objective(config), torch.arange(len(played))
     padded = pad(played)
     found, cut = scores(padded), learner.passes.batcher(padded).cut(everything)
 

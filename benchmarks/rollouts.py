@@ -31,7 +31,7 @@ from benchmarks.work import NEVER, SHAPE, VOCABULARY
 from policies.config import PolicyConfig
 from policies.hardware import cpu_threads
 from policies.models.loader import load_policy
-from policies.models.tokenizer import VocabularySample
+from policies.models.tiny import VocabularySample
 from policies.policy import Policy
 from policies.samplers.contracts import Request, Sampler, Sampling
 from policies.samplers.decode_loop import decode

@@ -51,7 +51,7 @@ class Components:
         """
         boundary = self.spec.curriculum.boundary
         if boundary.optimizer == "reset":
-            self.learner.reset()
+            self.learner.optimizer.reset()
         if self.learner.reference is not None and self.spec.objective.reference == "stage":
             self.learner.reference.refresh()
         if boundary.controllers == "reset":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from policies.trajectories import Trajectory
+from policies.objectives.contracts import Trajectory
 from store.records import EventRecord
 
 if TYPE_CHECKING:

@@ -1,10 +1,9 @@
 """From conversations to token ids: a tokenizer and a template, with no weights needed.
 
-An episode of several turns is a list of ids that only grows. What its template would put between two completions (the
-environment's messages, the marks around them, the white space behind the end-of-turn token) is read off a dummy
-conversation. That equals rendering the whole conversation only where the template appends. One that changes earlier
-turns is refused: Qwen3's drops the reasoning of a turn once another follows, so a policy trained here would later read
-conversations that it has never seen.
+An episode of several turns is a list of ids that only grows. What its template would put between two completions is
+read off a dummy conversation, which equals rendering the whole one only where the template appends. One that changes
+earlier turns is refused: Qwen3's drops the reasoning of a turn once another follows, so a policy trained here would
+later read conversations that it has never seen.
 """
 
 from __future__ import annotations
@@ -47,12 +46,10 @@ class Encoder:
         if self.template == "none":
             text = "\n\n".join(message["content"] for message in messages)
             return tuple(self.tokenizer(text).input_ids)
-        conversation = [dict(message) for message in messages]
+        turns = [dict(message) for message in messages]
         try:
-            ids = self.tokenizer.apply_chat_template(
-                conversation, add_generation_prompt=True, return_dict=False
-            )
-        except TemplateError as error:  # as templates say that they have no system messages, say
+            ids = self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
+        except TemplateError as error:  # as templates say that they have no system messages
             roles = ", ".join(message["role"] for message in messages)
             raise PolicyError(
                 f"the policy's chat template refuses a conversation of {roles}: {error}; ask in another form "
@@ -82,8 +79,7 @@ class TurnTokens:
     def __call__(self, replies: Sequence[Message]) -> tuple[int, ...]:
         """Give the ids from behind an end-of-turn token to where the next completion begins.
 
-        Raises:
-            PolicyError: the template changes earlier turns when these replies follow, or does not take them.
+        Raises `PolicyError`: the template changes earlier turns when these replies follow, or does not take them.
         """
         return self._tokens(tuple((reply["role"], reply["content"]) for reply in replies))
 
@@ -112,19 +108,12 @@ class TurnTokens:
             )
         return ids[: len(ids) - ids[::-1].index(self._end_id)]
 
-    def _render(
-        self, conversation: Sequence[Message], *, add_generation_prompt: bool = True
-    ) -> tuple[int, ...]:
+    def _render(self, turns: Sequence[Message], *, add_generation_prompt: bool = True) -> tuple[int, ...]:
+        options = {"add_generation_prompt": add_generation_prompt, "return_dict": False}
         try:
-            return tuple(
-                self._tokenizer.apply_chat_template(
-                    [dict(message) for message in conversation],
-                    add_generation_prompt=add_generation_prompt,
-                    return_dict=False,
-                )
-            )
+            return tuple(self._tokenizer.apply_chat_template([dict(turn) for turn in turns], **options))
         except TemplateError as error:
-            roles = ", ".join(message["role"] for message in conversation)
+            roles = ", ".join(turn["role"] for turn in turns)
             raise PolicyError(
                 f"{self._name}: its chat template does not take a conversation of these roles: {roles} ({error}). "
                 f"{REMEDY}"

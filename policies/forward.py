@@ -118,10 +118,7 @@ def score_features(
 
 
 def read(model: Any, num_columns: int, **inputs: Any) -> Tensor:
-    """Feed tokens and give the features [B, num_columns, F] of the last columns.
-
-    They are what `head_of(model)` takes; for a model without such a head they are the logits themselves.
-    """
+    """Feed tokens; give the last columns' features [B, num_columns, F], which are logits for a model without a head."""
     if head_of(model) is None:
         logits: Tensor = call(model, logits_to_keep=num_columns, **inputs).logits
         return logits
@@ -132,10 +129,9 @@ def read(model: Any, num_columns: int, **inputs: Any) -> Tensor:
 def head_of(model: Any) -> Any | None:
     """Find the layer that makes logits of last hidden states; None where something else has a say in them.
 
-    Read in the library's source: architectures that scale or cap their logits (Cohere, Granite, Gemma 2 and 3, Falcon
-    H1, xLSTM, ...) all do it by a number that their configuration names after the logits or the head, and heads of
-    several layers (BERT, ModernBERT) are no child of the model beside its body alone. Architectures from elsewhere
-    were not read.
+    Read in the library's source, and in no other: architectures that scale or cap their logits (Cohere, Granite, Gemma
+    2 and 3, Falcon H1, xLSTM, ...) do it by a number that their configuration names after the logits or the head; heads
+    of several layers (BERT, ModernBERT) are no child of the model beside its body alone.
     """
     kind, head = model.__class__, model.get_output_embeddings()
     is_known = kind.__module__.startswith("transformers.") and "logits_to_keep" in parameters_of(kind)
@@ -159,10 +155,8 @@ def entropy_of(logprobs: Tensor) -> Tensor:
 def nucleus_entropy(lp_NV: Tensor, mass: float) -> Tensor:
     """Compute the entropy [N] of each distribution's nucleus: the smallest set of likeliest tokens with this mass.
 
-    Renormalised, and inside the likeliest `NUCLEUS_TOKENS`. Of tokens that are equally likely any may be in it: the
-    entropy is the same.
-
-    Source: SIREN, arXiv 2509.25133, as the paper has it; the released code leaves out the token that crosses the mass.
+    Renormalised, and inside the likeliest `NUCLEUS_TOKENS`. Source: SIREN, arXiv 2509.25133, as the paper has it; the
+    released code leaves out the token that crosses the mass.
     """
     most = min(NUCLEUS_TOKENS, lp_NV.shape[-1])
     num = min(64, most)  # of trained models far more than most nuclei need; a full sort would be dear
@@ -178,10 +172,7 @@ def nucleus_entropy(lp_NV: Tensor, mass: float) -> Tensor:
 
 
 def filtered(lp_NV: Tensor, lp_N: Tensor, kappa: float) -> Tensor:
-    """Give log-probs [N] under each distribution without its unlikely tokens, renormalised.
-
-    Tokens with p >= kappa * p_max stay; one that does not has `FILTERED_OUT`. Source: Lp-Reg, arXiv 2510.03222.
-    """
+    """Give log-probs [N] without tokens of p < kappa * p_max (`FILTERED_OUT`), renormalised: arXiv 2510.03222."""
     least_N1 = lp_NV.amax(-1, keepdim=True) + (math.log(kappa) - FILTER_TOLERANCE)
     mass_N = lp_NV.masked_fill(lp_NV < least_N1, -math.inf).logsumexp(-1)
     return (lp_N - mass_N).masked_fill(lp_N < least_N1[:, 0], FILTERED_OUT)
@@ -221,9 +212,8 @@ def evaluating(model: Any) -> Iterator[None]:
 def recomputing_layers(model: Any, name: str) -> Iterator[None]:
     """Activation checkpointing: have the layers of a model redo their forward in the backward pass.
 
-    The library recomputes only layers in training mode, where dropout acts too. We switch on the layers alone and
-    leave what is inside them in eval mode; a model with dropout is refused, since its layers may apply it
-    themselves and log-probs would no longer be the sampler's.
+    The library recomputes only layers in training mode, so these are switched on, and what is inside them stays in eval
+    mode. A model with dropout is refused: log-probs would no longer be the sampler's.
     """
     layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     if not layers:
@@ -233,11 +223,9 @@ def recomputing_layers(model: Any, name: str) -> Iterator[None]:
             raise PolicyError(
                 f"activation_checkpointing: {name} has dropout ({key}); set it to 0 in config.json"
             )
+    redone = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
     for layer in layers:
-        layer.gradient_checkpointing = layer.training = True
-        layer._gradient_checkpointing_func = partial(
-            checkpoint, use_reentrant=False, preserve_rng_state=False
-        )
+        layer.gradient_checkpointing, layer.training, layer._gradient_checkpointing_func = True, True, redone
     try:
         yield
     finally:
@@ -249,9 +237,7 @@ def require_finite(logprobs: Sequence[NDArray[np.float32]], version: int, where:
     """Refuse log-probs of which any is not finite: one array [T] a row, of the tokens that the policy wrote.
 
     They alone show a NaN or infinite logit: it makes every log-prob of its row NaN, or that of the drawn token -inf.
-
-    Raises:
-        NonFiniteLogits: it counts the rows and says `where` it was; `version` is that of the weights.
+    Raises `NonFiniteLogits`: it counts the rows and says `where` it was; `version` is that of the weights.
     """
     places = [np.flatnonzero(~np.isfinite(row)) for row in logprobs]
     first = [int(of_row[0]) for of_row in places if len(of_row)]

@@ -6,6 +6,7 @@ vocabulary (a part of it at a time), P parameters.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -13,23 +14,19 @@ import torch
 from torch import Tensor
 
 from policies import forward
-from policies.batch_forward import ForwardPasses, micro_features, score_micro
 from policies.errors import PolicyError
 from policies.forward import Reduction, head_of
-from policies.micro_batches import to_device
+from policies.micro_batches import ForwardPasses, micro_features, score_micro, to_device
 from policies.objectives import Objective
-from policies.objectives.contracts import Batch
-from policies.trajectories import Trajectory
+from policies.objectives.contracts import Batch, Trajectory
 
 
 def gradient_products(passes: ForwardPasses, batch: Batch, advantages: Sequence[Tensor]) -> Tensor:
     """Give the inner products [C, C] of the policy gradients of several advantages [B, T], float64 on the CPU.
 
     g_c = mean over the policy's tokens of A_c * d lp, over all trainable weights: the gradient of a step's first update
-    with `aggregation: token_mean`, whatever the other parts. `products.sum(1)` is the influence I of dynamic reward
-    weighting (arXiv 2509.11452; objectives.md 13.4).
-
-    Dear: one forward, C backwards, and C copies of the gradient in float32. A batch without tokens gives 0.
+    with `aggregation: token_mean`, whatever the other parts (arXiv 2509.11452; objectives.md 13.4). Dear: one forward,
+    C backwards, and C copies of the gradient in float32. A batch without tokens gives 0.
     """
     model = passes.policy.model
     weights = [weight for weight in model.parameters() if weight.requires_grad]
@@ -48,11 +45,8 @@ def gradient_products(passes: ForwardPasses, batch: Batch, advantages: Sequence[
                     if own_P is not None:
                         sum_P += own_P
     products = [
-        [
-            sum(float((a * b).sum(dtype=torch.float64)) for a, b in zip(one, other, strict=True))
-            for other in sums
-        ]
-        for one in sums
+        sum(float((a * b).sum(dtype=torch.float64)) for a, b in zip(one, other, strict=True))
+        for one, other in itertools.product(sums, repeat=2)
     ]
     return torch.tensor(products, dtype=torch.float64).view(len(sums), len(sums))
 
@@ -71,10 +65,8 @@ def weigh_components(
 def gradient_norms(passes: ForwardPasses, batch: Batch) -> Tensor:
     """Give the norm [B] of the gradient of each row's summed log-prob with respect to the head's weights, on the CPU.
 
-    That of the sum, not of the mean over tokens, as in GVM's theory and released code (arXiv 2505.02391; objectives.md
-    14.2): log P of the whole answer. Through the head alone, what it reads taken as fixed; where the head is tied to
-    the embedding, the embedding's other part is not in it. So it costs a forward and another pass through the head,
-    and no backward. Rows without tokens give 0.
+    That of log P of the whole answer, as in GVM (arXiv 2505.02391; objectives.md 14.2), through the head alone, what it
+    reads taken as fixed: a forward, another pass through the head, and no backward. Rows without tokens give 0.
 
         lp_n = log softmax(f_n M^T / temperature)[y_n]       d(sum_n lp_n) / dM = sum_n (e_y - p)_n f_n^T / temperature
     """
@@ -98,13 +90,12 @@ def gradient_norms(passes: ForwardPasses, batch: Batch) -> Tensor:
 
 
 def _norm(head: torch.nn.Linear, features_NF: Tensor, target_N: Tensor, temperature: float) -> float:
-    """Norm of the gradient of one row's summed log-prob; a part of the vocabulary at a time."""
+    """The norm of one row, a part of the vocabulary at a time."""
     f_NF = features_NF.to(_wide(features_NF))
     most = max(1, forward.CHUNK_ELEMENTS // sum(f_NF.shape))
     parts = [slice(start, start + most) for start in range(0, len(head.weight), most)]
-    mass_N = torch.stack([_logits(head, f_NF, part, temperature).logsumexp(-1) for part in parts]).logsumexp(
-        0
-    )
+    masses = [_logits(head, f_NF, part, temperature).logsumexp(-1) for part in parts]
+    mass_N = torch.stack(masses).logsumexp(0)
     squares = 0.0
     for part in parts:
         pull_NV = -(_logits(head, f_NF, part, temperature) - mass_N[:, None]).exp()
@@ -120,5 +111,4 @@ def _logits(head: torch.nn.Linear, features_NF: Tensor, part: slice, temperature
 
 
 def _wide(values: Tensor) -> torch.dtype:
-    """At least float32."""
     return torch.promote_types(values.dtype, torch.float32)

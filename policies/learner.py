@@ -6,11 +6,9 @@ where the objective fills W and K and the learner computes lp and H (objectives.
 add up, so what an update does depends neither on how it was cut, nor on padding, nor on the order of its rows.
 
 Rows whose advantage is 0 get no coefficient from most objectives: they are counted in every total and left out of
-every pass, so the gradient is the same without them.
-
-What an objective asks about the start of the step (`needs`) comes out of one pass without gradient, over all rows if
-it looks at the whole step. Until weights move the current numbers are those of the start, to the last bit: in the first
-update every ratio is exactly 1, and where it is the only one, what is asked of single tokens needs no pass of its own.
+every pass. What an objective asks about the start of the step (`needs`) comes out of one pass without gradient. Until
+weights move the current numbers are those of the start, to the last bit: in the first update every ratio is exactly 1,
+and where it is the only one, what is asked of single tokens needs no pass of its own.
 
 Dimension letters: B rows, T tokens of the longest row.
 """
@@ -18,30 +16,143 @@ Dimension letters: B rows, T tokens of the longest row.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import isfinite, nan
-from pathlib import Path
+from time import perf_counter
 
 import torch
 from torch import Tensor
 
-from policies.batch_forward import ForwardPasses, score_micro
 from policies.config import LearnerConfig
 from policies.errors import PolicyError
+from policies.forward import EntropyMode, Reduction, Scored
 from policies.gradients import weigh_components
-from policies.micro_batches import MicroBatch, mini_batches, to_device, totals_of
+from policies.micro_batches import (
+    ForwardPasses,
+    MicroBatch,
+    MicroBatcher,
+    mini_batches,
+    score_micro,
+    to_device,
+    totals_of,
+)
 from policies.objectives import Objective
-from policies.objectives.contracts import Batch, Totals
+from policies.objectives.contracts import Batch, ShapedRows, SurveyResult, Totals, Trajectory, is_off_policy
 from policies.objectives.diagnostics import covariances
 from policies.optimizer import Optimizer
 from policies.policy import Policy
-from policies.step import Step, StepTally, mean_of, reduction_of, seen_by
-from policies.trajectories import Trajectory, is_off_policy
 
 SQUARED = "_weight_squared"  # of a mismatch weight, mean of w^2: only for the share of effective samples
+
+
+@dataclass
+class StepTally:
+    """What the updates of one step gather."""
+
+    sums: dict[str, tuple[float, float]] = field(default_factory=dict)
+    maxima: dict[str, float] = field(default_factory=dict)
+    losses: list[float] = field(default_factory=list)
+    norms: list[float] = field(default_factory=list)
+    num_updates: int = 0
+    num_tokens_fed: int = 0
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    def add(self, sums: Mapping[str, tuple[float, float]], maxima: Mapping[str, float]) -> None:
+        """Merge the metrics of some rows."""
+        for name, (total, count) in sums.items():
+            before = self.sums.get(name, (0.0, 0.0))
+            self.sums[name] = (before[0] + total, before[1] + count)
+        for name, value in maxima.items():
+            self.maxima[name] = max(self.maxima.get(name, value), value)
+
+    @contextmanager
+    def timing(self, part: str) -> Iterator[None]:
+        """Add up how long a part takes."""
+        start = perf_counter()
+        yield
+        self.seconds[part] += perf_counter() - start
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step's batch, with all that its updates share."""
+
+    batch: Batch  # on the CPU, as are `old` and `noted`
+    objective: Objective
+    parts: list[Tensor]  # the rows of each update
+    reduction: Reduction  # of the updates' passes
+    batcher: MicroBatcher
+    is_run_B: Tensor  # bool, the rows that go through the model
+    tally: StepTally
+    mean_lp: float | None  # mean log-prob at the start of the step; None: not all rows were run to tell
+    old: Scored | None = None  # at the step's start; None: the updates' own passes tell all that is asked
+    noted: SurveyResult = field(default_factory=SurveyResult)
+
+    def cut(self, rows: Tensor) -> list[MicroBatch]:
+        """Cut rows into micro-batches, and count what will be fed."""
+        cut = self.batcher.cut(rows)
+        self.tally.num_tokens_fed += sum(micro.num_tokens for micro in cut)
+        return cut
+
+    def at_start(self, rows: Tensor, now: Scored) -> Scored:
+        """These rows at the start of the step, by what they are now: the same, to the last bit, until weights move.
+
+        Otherwise the first update would see rounding errors for ratios, and penalties that read a sign would act.
+        """
+        if self.old is None:
+            return now
+        device, width = now.lp_BT.device, now.lp_BT.shape[1]
+        then = self.old.map(lambda whole_BT: whole_BT[rows, :width].to(device))
+        if self.tally.num_updates:
+            return then
+        entropy_BT = then.entropy_BT if now.entropy_BT is None else now.entropy_BT
+        return Scored(now.lp_BT, entropy_BT, then.lp_proxy_BT)
+
+
+def reduction_of(
+    objective: Objective, temperature: float, asks_now: bool = True, asks_start: bool = True
+) -> Reduction:
+    """What a pass makes of the logits: for those who ask about now, about the start of the step, or about both."""
+    needs = objective.needs
+    entropy: EntropyMode = "none"
+    if asks_now and "entropy_grad" in needs:
+        entropy = "grad"
+    elif (asks_now and "entropy" in needs) or (asks_start and "old_entropy" in needs):
+        entropy = "value"
+    kappa = objective.kappa if asks_start and "old_filter" in needs else None
+    return Reduction(temperature, entropy, objective.nucleus, kappa)
+
+
+def seen_by(rows: Batch, now: Scored, old: Scored, noted: Mapping[str, Tensor]) -> ShapedRows:
+    """Show the objective some rows of a step, gradients stopped; `PolicyError` for rounded log-probs."""
+    same = ("mask_BT", "advantage_BT", "lp_roll_BT", "group_B", "lp_ref_BT", "arm_B", "turn_BT")
+    seen = ShapedRows(
+        **{name: getattr(rows, name) for name in same},
+        lp_BT=now.lp_BT,
+        lp_old_BT=old.lp_BT,
+        entropy_BT=now.entropy_BT,
+        entropy_old_BT=old.entropy_BT,
+        lp_proxy_BT=old.lp_proxy_BT,
+        noted={key: value_BT.to(rows.ids_BT.device) for key, value_BT in noted.items()},
+    )
+    for name in ("lp", "lp_old", "lp_roll", "lp_ref"):
+        lp_BT: Tensor | None = getattr(seen, f"{name}_BT")
+        if lp_BT is not None and torch.finfo(lp_BT.dtype).bits < 32:
+            raise PolicyError(
+                f"{name} is {str(lp_BT.dtype).removeprefix('torch.')}: log-probs below float32 "
+                "bias every ratio upward (arXiv 2603.11682). Upcast the logits before they are reduced; to cast "
+                "afterwards repairs nothing"
+            )
+    return seen
+
+
+def mean_of(lp_BT: Tensor, mask_BT: Tensor) -> float:
+    """Mean over the policy's tokens."""
+    return float(lp_BT[mask_BT].double().mean())
 
 
 @dataclass(frozen=True)
@@ -84,10 +195,9 @@ class UpdateReport:
 class Learner:
     """Moves the weights of a policy; `policy.version` counts the steps that did.
 
-    Takes resolved options (`LearnerConfig.resolved`) and the temperature that rollouts are drawn at. The model
-    stays in eval mode: dropout would make its log-probs differ from the sampler's.
-
-    `keeps_reference`: an objective will ask for log-probs under the weights as they are now (`lp_ref`).
+    Takes resolved options and the temperature of rollouts; with `keeps_reference` an objective may ask for log-probs
+    under the weights as they are now (`lp_ref`). The model stays in eval mode: dropout is not in the sampler's
+    log-probs.
     """
 
     def __init__(
@@ -108,10 +218,8 @@ class Learner:
     ) -> UpdateReport:
         """Do a step: estimate the advantages of what was played, then update the policy towards the objective.
 
-        `timing` measures the two parts, "prepare" and "update".
-
-        Raises:
-            NonFiniteLogits: the policy has diverged, so that no later update could be finite either.
+        `timing` measures the two parts, "prepare" and "update". Raises `NonFiniteLogits`: the policy has diverged, so
+        that no later update could be finite either.
         """
         with timing("prepare"):
             batch = objective.prepare(trajectories, self.reference_lp)
@@ -125,11 +233,9 @@ class Learner:
 
         `is_off_policy`: older weights wrote the batch, so the sampler's log-probs do not stand for the current ones.
         """
-        step = self._begin(batch, objective, is_off_policy)
-        tally = step.tally
         with self.passes.prepared():
-            if step.looks_back:
-                step = self._look_back(step)
+            step = self._begin(batch, objective, is_off_policy)
+            tally = step.tally
             for rows in step.parts:
                 self._update_once(step, rows)
         if tally.num_updates:
@@ -150,18 +256,6 @@ class Learner:
             surprisal=step.noted.surprisal,
             covariance=covariances(step.batch),
         )
-
-    def reset(self) -> None:
-        """Begin anew at a boundary: moments forgotten, warm-up again, weights as they are."""
-        self.optimizer.reset()
-
-    def save_optimizer(self, folder: Path) -> None:
-        """Write everything but the weights that an exact resume needs."""
-        self.optimizer.save(folder)
-
-    def load_optimizer(self, folder: Path) -> None:
-        """Go on from what `save_optimizer` wrote, after the weights were loaded."""
-        self.optimizer.load(folder)
 
     def reference_lp(self, batch: Batch) -> Tensor:
         """Give the log-probs [B, T] of a batch under the reference policy, on the CPU."""
@@ -185,17 +279,17 @@ class Learner:
             is_run_B = is_run_B & batch.has_advantage
         parts = mini_batches(batch.group_B, self.config.updates or objective.updates)
         looks_back = len(parts) > 1 or "step" in needs or (is_off_policy and "mean_lp" in needs)
-        return Step(
+        step = Step(
             batch=batch,
             objective=objective,
             parts=parts,
-            looks_back=looks_back,
             reduction=reduction_of(objective, self.passes.temperature, asks_start=not looks_back),
             batcher=self.passes.batcher(batch),
             is_run_B=is_run_B,
             tally=StepTally(),
             mean_lp=mean_of(batch.lp_roll_BT, batch.mask_BT),  # on-policy the sampler's are the current ones
         )
+        return self._look_back(step) if looks_back else step
 
     def _look_back(self, step: Step) -> Step:
         """Score rows with the weights at the start of the step, without gradient: all, if all of them are looked at."""
@@ -288,11 +382,7 @@ class Reference:
         self._passes = ForwardPasses(self.policy, temperature, micro_tokens)
 
     def lp(self, batch: Batch) -> Tensor:
-        """Give the log-probs [B, T] of a batch, on the CPU, at least float32; 0 off the mask.
-
-        Raises:
-            NonFiniteLogits: the reference was taken from a policy that had diverged.
-        """
+        """Give the log-probs [B, T] of a batch, on the CPU, at least float32; `NonFiniteLogits` if it had diverged."""
         rows = batch.mask_BT.any(-1).nonzero()[:, 0].cpu()
         with self._passes.prepared():
             return self._passes.finite_lp(batch, rows, self._current.version, "of the reference policy")
@@ -300,11 +390,3 @@ class Reference:
     def refresh(self) -> None:
         """Take the policy's weights as they are now."""
         self.policy.model.load_state_dict(self._current.model.state_dict())
-
-    def save(self, folder: Path) -> None:
-        """Write it as the policy writes itself: the layout that `from_pretrained` reads."""
-        self.policy.save(folder)
-
-    def load(self, folder: Path) -> None:
-        """Read what `save` wrote; names and shapes must agree."""
-        self.policy.load_weights(folder)

@@ -30,7 +30,7 @@ class Optimizer:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all moments and take the weights as they are now."""
+        """Forget all moments and the updates before, with their warm-up; take the weights as they are now."""
         self.masters = {
             name: w if torch.finfo(w.dtype).bits >= 32 else w.detach().float().clone().requires_grad_()
             for name, w in self.weights.items()
@@ -58,10 +58,7 @@ class Optimizer:
                 weight.grad = None
 
     def step(self, lr: float) -> tuple[float, bool]:
-        """Apply the gathered gradients and clear them; give their norm and whether they were applied.
-
-        A gradient that is not finite moves nothing: neither weights nor moments nor the count of updates.
-        """
+        """Apply the gathered gradients, if all are finite, and clear them; give their norm and whether it was done."""
         norm = float(torch.nn.utils.clip_grad_norm_(self.masters.values(), self.clip_norm))
         is_finite = norm < float("inf")  # false for nan too
         if is_finite:
@@ -73,7 +70,7 @@ class Optimizer:
         return norm, is_finite
 
     def save(self, folder: Path) -> None:
-        """Write moments, masters and counters into a folder; no pickle, no time, no path."""
+        """Write all but the weights that an exact resume needs; no pickle, no time, no path."""
         tensors = {
             f"{name}.{moment}": self.adam.state[master][moment]
             for name, master in self.masters.items()
@@ -82,13 +79,11 @@ class Optimizer:
         }
         tensors |= {f"{name}.master": self.masters[name].detach() for name in self._short_names()}
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(
-            {name: tensor.contiguous() for name, tensor in sorted(tensors.items())}, folder / STATE_FILE
-        )
+        save_file({name: own.contiguous() for name, own in sorted(tensors.items())}, folder / STATE_FILE)
         (folder / COUNTERS_FILE).write_text(json.dumps({"num_updates": self.num_updates}) + "\n")
 
     def load(self, folder: Path) -> None:
-        """Go on from what `save` wrote, bit for bit; names and shapes must agree in both directions."""
+        """Go on from what `save` wrote, bit for bit, once the weights are loaded; names and shapes must agree."""
         counters = json.loads((folder / COUNTERS_FILE).read_text())
         tensors = load_file(folder / STATE_FILE)
         moments = MOMENTS if counters["num_updates"] else ()

@@ -87,10 +87,7 @@ class Policy:
         return (*ids, self.end_id)
 
     def bridge(self, replies: Sequence[Message]) -> tuple[int, ...]:
-        """Give the token ids between the end of an answer and the next one: an environment's replies, in their marks.
-
-        Raises PolicyError for a template that changes earlier turns: episodes of several turns need one that appends.
-        """
+        """Give the token ids between two answers; `PolicyError` for a template that changes earlier turns."""
         if self.check_text is not None:
             for reply in replies:
                 self.check_text(reply["content"])

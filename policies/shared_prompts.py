@@ -49,10 +49,7 @@ class Sharing:
 
 
 def can_share(model: Any) -> bool:
-    """Whether prompts may be read apart from what follows: plain attention, positions given from outside.
-
-    Only for attention that was compared with whole rows: the library's `sdpa` and `eager`.
-    """
+    """Whether prompts may be read apart: plain attention (`sdpa` and `eager` were compared with whole rows)."""
     layers = DynamicCache(config=model.config).layers
     return (
         len(layers) > 0

@@ -34,7 +34,7 @@ def components(parts: Components, progress: Progress) -> list[Component]:
     made = [
         Component("weights", EXPECTED["weights"], parts.policy.save),
         json_component("policy", EXPECTED["policy"], {"version": parts.policy.version}),
-        Component("optimizer", EXPECTED["optimizer"], parts.learner.save_optimizer),
+        Component("optimizer", EXPECTED["optimizer"], parts.learner.optimizer.save),
         json_component(
             "objective",
             EXPECTED["objective"],
@@ -49,7 +49,7 @@ def components(parts: Components, progress: Progress) -> list[Component]:
         json_component("progress", EXPECTED["progress"], progress.state()),
     ]
     if parts.learner.reference is not None:
-        made.append(Component("reference", MAY_BE["reference"], parts.learner.reference.save))
+        made.append(Component("reference", MAY_BE["reference"], parts.learner.reference.policy.save))
     if played is not None:
         made.append(
             Component("under_way", MAY_BE["under_way"], lambda folder: rollout_batch.save(played, folder))
@@ -63,7 +63,7 @@ def restore(parts: Components, progress: Progress, opened: OpenCheckpoint) -> li
     Names the parts that begin anew, because a fork gave them another type.
     """
     parts.policy.version = opened.read_json("policy")["version"]
-    parts.learner.load_optimizer(opened.components["optimizer"])
+    parts.learner.optimizer.load(opened.components["optimizer"])
     objective = opened.read_json("objective")
     anew = parts.choice.load_state(opened.read_json("choice"))
     controllers = [controller.type for controller in parts.spec.objective.controllers]
@@ -79,7 +79,7 @@ def restore(parts: Components, progress: Progress, opened: OpenCheckpoint) -> li
     progress.load_state(opened.read_json("progress"))
     if parts.learner.reference is not None:
         if "reference" in opened.components:
-            parts.learner.reference.load(opened.components["reference"])
+            parts.learner.reference.policy.load_weights(opened.components["reference"])
         else:
             anew.append("the reference policy")
     if "under_way" in opened.components:

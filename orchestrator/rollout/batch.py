@@ -19,9 +19,9 @@ from safetensors.numpy import load_file, save_file
 from environments import Environment, PassedOver, Score, make_task
 from orchestrator.bandits.contracts import Pick
 from orchestrator.played_group import THINK_END, Group, PlayedGroup, Sample, Slot
+from policies.objectives.contracts import Trajectory
 from policies.policy import Policy
 from policies.samplers.contracts import Span
-from policies.trajectories import Trajectory
 
 BATCH, TOKENS = "batch.json", "tokens.safetensors"
 ARRAYS = ("ids", "mask", "logprobs", "entropies")

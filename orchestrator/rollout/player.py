@@ -16,8 +16,7 @@ from environments import Environment, Score, Scorer, ScoringJob, Task, Turn
 from orchestrator.played_group import Group, Sample
 from orchestrator.stopwatch import Stopwatch
 from policies.policy import Policy
-from policies.samplers.contracts import Finish, Generation, Request, Sampler, Sampling, Span
-from policies.samplers.options import SamplerOptions
+from policies.samplers.contracts import Finish, Generation, Request, Sampler, SamplerOptions, Sampling, Span
 from policies.samplers.token_distribution import sample_seed
 
 Place: TypeAlias = "tuple[int, int]"  # of a task in a batch: the number of its group, and of its first sample

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from environments import Admission, Environment, Flaw, PassedOver, Task, canonical, make_task, most_bytes
 from environments.display import Throttle
 from policies.encoder import Encoder
-from policies.samplers.options import SamplerOptions
+from policies.samplers.contracts import SamplerOptions
 
 REMEMBERED = 2**16  # prompts whose number of tokens is kept: small categories come again and again
 LISTED = 1000  # tasks of an environment that are named

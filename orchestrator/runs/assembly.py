@@ -38,7 +38,7 @@ from orchestrator.spec import Spec
 from policies.hardware import choose_device, cpu_threads
 from policies.learner import Learner
 from policies.models.loader import load_policy
-from policies.models.tokenizer import VocabularySample, prompt_text
+from policies.models.tiny import VocabularySample, prompt_text
 from policies.objectives import MixCorrectedEntropy, Objective
 from policies.policy import Policy
 from policies.samplers.contracts import Sampler
@@ -166,7 +166,7 @@ def put_together(
 ) -> Components:
     """Make the parts that take no time."""
     spec, environments, policy = foundation.spec, foundation.environments, foundation.policy
-    objective = Objective.from_config(spec.objective, random_streams.integer(spec.seed, "objective"))
+    objective = Objective(spec.objective, random_streams.integer(spec.seed, "objective"))
     # a controller may raise the KL's coefficient from 0 later: the reference is of the weights as they are now
     keeps_reference = "lp_ref" in objective.needs or "kl" in spec.objective.knobs
     player = Player(spec.seed, policy, sampler, scorer, environments, spec.sampler)

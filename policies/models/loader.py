@@ -19,8 +19,14 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from policies.config import PolicyConfig
 from policies.encoder import Encoder, require_template
 from policies.errors import ModelNotFoundError, PolicyError
-from policies.models.tiny import CONTEXT, make_tiny, tiny_architecture
-from policies.models.tokenizer import VocabularySample, build_tokenizer, require_known
+from policies.models.tiny import (
+    CONTEXT,
+    VocabularySample,
+    build_tokenizer,
+    make_tiny,
+    require_known,
+    tiny_architecture,
+)
 from policies.policy import Policy, context_of, read_model
 
 
@@ -43,8 +49,7 @@ def load_policy(
 ) -> Policy:
     """Make or load the policy. Only `tiny` uses the seed and the sample; no global random state is moved.
 
-    `saved` is a folder that `Policy.save` wrote: the policy then goes on from there, vocabulary included, also
-    when the environments have changed since.
+    With a folder that `Policy.save` wrote it goes on from there, with that vocabulary, whatever the environments are.
     """
     if config.kind != "tiny":
         policy = _load_pretrained(config, device)
@@ -68,10 +73,7 @@ class PromptReader:
 
 
 def load_prompt_reader(config: PolicyConfig, sample: VocabularySample | None = None) -> PromptReader | None:
-    """Load what reads a policy's prompts, and no weights; None where a hub name's files are not here: none is fetched.
-
-    That of `tiny` is the one that a run begins with; a resumed run has its own.
-    """
+    """Load what reads prompts at a run's start, and no weights; None where a hub name's files are not here."""
     if config.kind == "tiny":
         is_closed = config.vocabulary == "closed"
         tokenizer = build_tokenizer(sample or VocabularySample({}), is_closed)

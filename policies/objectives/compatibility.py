@@ -1,8 +1,8 @@
 """Combinations without sense: what is refused when a spec is read, and what is allowed and usually a mistake.
 
-A rule is a function from the resolved section to a sentence that says what is wrong and what to change, or to None. It
-asks what the parts say of themselves (`PartInfo`), never what they are called. What depends on more than the objective
-(the sampler, the learner) is asked in `orchestrator/spec`.
+A rule reads the resolved section and yields sentences that say what is wrong and what to change. It asks what the parts
+say of themselves (`PartInfo`), never what they are called. What depends on more than the objective (the sampler, the
+learner) is asked in `orchestrator/spec`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from pydantic import ValidationError
@@ -69,123 +70,113 @@ class ResolvedObjective:
 
 def refusals(it: ResolvedObjective) -> Iterator[str]:
     """Say what cannot work."""
-    return (found for rule in REFUSED if (found := rule(it)))
+    return chain.from_iterable(rule(it) for rule in REFUSED)
 
 
 def warnings(it: ResolvedObjective, updates: int) -> list[str]:
     """List what is allowed and usually a mistake, one sentence each, with so many updates a step."""
-    found = [
-        *(rule(it) for rule in WARNED),
-        *(part.info.warn(it.options) for part, _ in it.parts if part.info.warn),
-        _one_ratio_for_a_sequence(it),
-        *(rule(it, updates) for rule in WARNED_BY_UPDATES),
+    said = (part.info.warn(it.options) for part, _ in it.parts if part.info.warn)
+    return [
+        *chain.from_iterable(rule(it) for rule in WARNED),
+        *(text for text in said if text),
+        *_one_ratio_for_a_sequence(it),
+        *chain.from_iterable(rule(it, updates) for rule in WARNED_BY_UPDATES),
     ]
-    return [text for text in found if text]
 
 
-def _named_twice(it: ResolvedObjective) -> str | None:
-    twice = [key for key, count in Counter((p.kind, p.name) for p, _ in it.parts).items() if count > 1]
-    return f"`{twice[0][1]}` is named twice in `{twice[0][0]}`: once is enough" if twice else None
+def _named_twice(it: ResolvedObjective) -> Iterator[str]:
+    for (kind, name), count in Counter((part.kind, part.name) for part, _ in it.parts).items():
+        if count > 1:
+            yield f"`{name}` is named twice in `{kind}`: once is enough"
 
 
-def _constant_without_a_length(it: ResolvedObjective) -> str | None:
+def _constant_without_a_length(it: ResolvedObjective) -> Iterator[str]:
     if it.aggregation.info.needs_max_length and it.max_length is None:
-        return f"`aggregation: {it.aggregation.name}` needs `max_length`, usually the sampler's `max_tokens`"
-    return None
+        yield f"`aggregation: {it.aggregation.name}` needs `max_length`, usually the sampler's `max_tokens`"
 
 
-def _two_controllers_on_one_knob(it: ResolvedObjective) -> str | None:
-    twice = [knob for knob, count in Counter(knob for knob, _ in it.controllers).items() if count > 1]
-    return f"two controllers move `{twice[0]}`: they would undo each other; keep one" if twice else None
+def _crowd_of_controllers(it: ResolvedObjective) -> Iterator[str]:
+    for knob, count in Counter(knob for knob, _ in it.controllers).items():
+        if count > 1:
+            yield f"two controllers move `{knob}`: they would undo each other; keep one"
+    if (num := len(it.controllers)) > 2:
+        yield f"{num} controllers: the ledger has names for the coefficients of two; keep two"
 
 
-def _more_controllers_than_are_logged(it: ResolvedObjective) -> str | None:
-    num = len(it.controllers)
-    return (
-        f"{num} controllers: the ledger has names for the coefficients of two; keep two" if num > 2 else None
-    )
-
-
-def _reads_tempered_rows(it: ResolvedObjective) -> str | None:
+def _reads_tempered_rows(it: ResolvedObjective) -> Iterator[str]:
     """Rows drawn at another temperature are of another distribution."""
     tempering = [part.name for part in it.of("plans") if part.info.plan == "adds_tempered_rows"]
     if it.controllers and it.entropy == "surprisal_iw" and tempering:
-        return (
+        yield (
             f"`entropy: surprisal_iw` is read from the rows of the update, and `{tempering[0]}` draws some of them at "
             "another temperature: take `entropy: sampler` or `surprisal`, which leave them out"
         )
-    return None
 
 
-def _steers_the_wrong_way(it: ResolvedObjective) -> str | None:
+def _steers_the_wrong_way(it: ResolvedObjective) -> Iterator[str]:
     """A controller that drives entropy away from its target."""
     for knob, part, _, controller in it.controlled:
         if not controller.steers_entropy:
             continue
         info, falls = part.info, controller.falls_below_target
         if info.lowers_entropy and not falls:
-            return (
+            yield (
                 f"`{knob}` lowers entropy, and this controller raises it where entropy is below its target: take "
                 "`controller: {type: pi}` with gains above 0, or `dual_ascent` with a rate below 0"
             )
         if falls and (info.pushes_entropy or knob in info.raises_entropy or part.kind == "shapers"):
-            return (
+            yield (
                 f"`{knob}` raises entropy, and this controller raises it where entropy is above its target: turn its "
                 "sign, for `pi` gains below 0, such as `kp: -0.1, ki: -0.001`, for `dual_ascent` a rate above 0"
             )
-    return None
 
 
-def _goes_beyond_the_option(it: ResolvedObjective) -> str | None:
+def _goes_beyond_the_option(it: ResolvedObjective) -> Iterator[str]:
     """A controller whose bounds hold values that its option does not take."""
     for knob, part, own, controller in it.controlled:
         for value in controller.reach:
             try:
                 part.Config.model_validate(own.model_dump() | {knob: value})
             except ValidationError as error:
-                return (
+                yield (
                     f"a controller may take `{knob}` to {value:g}, and it cannot be that ({error.errors()[0]['msg']}): "
                     "change the controller's bounds or its type"
                 )
-    return None
 
 
-def _mismatch_counted_twice(it: ResolvedObjective) -> str | None:
+def _mismatch_counted_twice(it: ResolvedObjective) -> Iterator[str]:
     weights = it.importance_weights
     if it.ratio.info.anchor == "lp_roll" and weights:
-        return (
+        yield (
             f"`ratio: {it.ratio.name}` compares with the sampler's log-probs already, so `mismatch: {weights[0]}` "
             "would count the mismatch twice: say `mismatch: none`, or take a mask (geo_mask, off_policy_mask)"
         )
     if len(weights) > 1:
-        return (
-            f"{' and '.join(f'`{name}`' for name in weights)} count the same mismatch twice: keep one of them"
-        )
-    return None
+        named = " and ".join(f"`{name}`" for name in weights)
+        yield f"{named} count the same mismatch twice: keep one of them"
 
 
-def _parts_that_belong_together(it: ResolvedObjective) -> str | None:
+def _parts_that_belong_together(it: ResolvedObjective) -> Iterator[str]:
     ratio, shapers = it.ratio, it.of("shapers")
     lacking = set(ratio.info.reads) - {note for shaper in shapers for note in shaper.info.notes}
     if lacking:
         giver = min(lacking).partition(".")[0]
-        return (
+        yield (
             f"`ratio: {ratio.name}` reads the scores that `shaper: {giver}` gives tokens: "
             "add it, or take `ratio: ppo`"
         )
     by_lp = [shaper.name for shaper in shapers if shaper.info.weighs_by_mean_lp]
     if by_lp and ratio.info.stale_samples == "weighed":
-        return (
+        yield (
             f"`shaper: {by_lp[0]}` weighs wrong answers by their mean log-prob, and with `ratio: {ratio.name}` the "
             "score is the mean ratio, equal for all at the start of the step: say `shapers: []`, or `ratio: reinforce`"
         )
     freeing = [term.name for term in it.of("terms") if term.info.frees_tokens]
     if freeing and ratio.info.clips_freed_tokens:
-        return f"`{freeing[0]}` frees its tokens from PPO's clip, and `ratio: {ratio.name}` has none: take `ratio: ppo`"
-    return None
+        yield f"`{freeing[0]}` frees its tokens from PPO's clip, and `ratio: {ratio.name}` has none: take `ratio: ppo`"
 
 
-def _two_kinds_of_entropy(it: ResolvedObjective) -> str | None:
+def _two_kinds_of_entropy(it: ResolvedObjective) -> Iterator[str]:
     """A part that reads the entropy of a nucleus makes it the entropy of all parts."""
     read: dict[str, Part[Any]] = {
         f"{part.kind}/{part.name}": made
@@ -196,133 +187,114 @@ def _two_kinds_of_entropy(it: ResolvedObjective) -> str | None:
     nuclei = [name for name, made in read.items() if made.nucleus is not None]
     readers = [name for name, made in read.items() if made.nucleus is None and made.needs & ENTROPIES]
     if nuclei and readers:
-        return (
+        yield (
             f"`{nuclei[0]}` reads entropies over a nucleus and `{readers[0]}` over all tokens; a run has one of them: "
             "leave one part out"
         )
-    return None
 
 
-def _subtracts_after_a_weight(it: ResolvedObjective) -> str | None:
+def _subtracts_after_a_weight(it: ResolvedObjective) -> Iterator[str]:
     """What subtracts from the advantage must see it in its own unit."""
-    late = [shaper.name for shaper in it.of("shapers")[1:] if shaper.info.subtracts]
-    if late:
-        return f"`{late[0]}` subtracts from the advantage, so it comes before all other shapers: put it first"
-    return None
+    for shaper in it.of("shapers")[1:]:
+        if shaper.info.subtracts:
+            yield f"`{shaper.name}` subtracts from the advantage, so it comes before all other shapers: put it first"
 
 
-def _drops_groups_it_has_none_of(it: ResolvedObjective) -> str | None:
+def _plans_at_odds(it: ResolvedObjective) -> Iterator[str]:
     if it.dropping and not it.estimator.info.compares_groups:
-        return (
+        yield (
             f"`{it.dropping[0]}` drops groups without spread, and `estimator: {it.estimator.name}` does not compare "
             "inside groups: take one that does (rloo, grpo), or leave the plan out"
         )
-    return None
-
-
-def _two_plans_of_one_thing(it: ResolvedObjective) -> str | None:
     plans: dict[str, str] = {}
     for part in it.of("plans"):
         other = plans.setdefault(part.info.plan or part.name, part.name)
         if other != part.name:
-            return f"the plans `{other}` and `{part.name}` decide the same thing: keep one of them"
-    return None
+            yield f"the plans `{other}` and `{part.name}` decide the same thing: keep one of them"
 
 
-def _fixed_push(it: ResolvedObjective) -> str | None:
-    """A force on entropy that nothing lowers; a schedule does not look."""
+def _fixed_push(it: ResolvedObjective) -> Iterator[str]:
+    """The first force on entropy that nothing lowers; a schedule does not look."""
     steered = {knob for knob, _, _, controller in it.controlled if controller.has_target}
     for strength, part in it.strengths.items():
         value = it.options[strength]
         if part.info.pushes_entropy and strength not in steered and value != 0:
-            return (
+            yield (
                 f"`{strength}: {value:g}` is fixed: nothing can lower it. Measured with REPO, a fixed strength "
                 "destroyed the policy on tasks of several tokens (entropy at its ceiling, accuracy 0 within 50 steps): "
                 "most groups have no spread there, and nothing opposes the push. Give it a controller, such as "
                 "`geometric`, unless that is what you study."
             )
-    return None
+            return
 
 
-def _raw_reading(it: ResolvedObjective) -> str | None:
-    """A reading that moves without any change in the policy."""
+def _misread_entropy(it: ResolvedObjective) -> Iterator[str]:
+    """A reading that moves without any change in the policy, or of rows that were kept for their scores."""
     if it.controllers and it.reading == "raw":
-        return (
+        yield (
             "`reading: raw` moves with the mix of tasks, so that the controller chases the bandit. It is there to "
             "reproduce papers."
         )
-    return None
-
-
-def _reads_chosen_rows(it: ResolvedObjective) -> str | None:
-    """A reading of rows that were kept for their scores."""
     if it.controllers and it.entropy == "surprisal_iw" and it.dropping:
-        return (
+        yield (
             f"`entropy: surprisal_iw` is read from the rows of the update, and `{it.dropping[0]}` chooses them by "
             "score: the reading is not the policy's. Take `entropy: sampler` or `surprisal`, which read all that was "
             "played."
         )
-    return None
 
 
-def _drops_groups_it_learns_from(it: ResolvedObjective) -> str | None:
+def _drops_groups_it_learns_from(it: ResolvedObjective) -> Iterator[str]:
     if it.dropping and it.estimator.info.learns_from_even_groups:
-        return (
+        yield (
             f"`estimator: {it.estimator.name}` learns from groups without spread, and `{it.dropping[0]}` drops them: "
             "leave the plan out."
         )
-    return None
 
 
-def _one_ratio_for_a_sequence(it: ResolvedObjective) -> str | None:
+def _one_ratio_for_a_sequence(it: ResolvedObjective) -> Iterator[str]:
     if it.ratio.info.is_of_sequences and not it.aggregation.info.weighs_sequences_alike:
-        return (
+        yield (
             f"`ratio: {it.ratio.name}` is a loss of sequences: with `aggregation: {it.aggregation.name}` long answers "
             "count more. Take `aggregation: seq_mean_token_mean`."
         )
-    return None
 
 
-def _stale(it: ResolvedObjective, updates: int) -> str | None:
+def _stale(it: ResolvedObjective, updates: int) -> Iterator[str]:
     if updates == 1 or any(term.info.holds for term in it.of("terms")):
-        return None
+        return
     if it.ratio.info.stale_samples == "ignored":
-        return (
+        yield (
             f"`ratio: {it.ratio.name}` with {updates} updates a step: later updates take stale samples for fresh "
             "ones. Take `ratio: ppo`, or one update."
         )
     if it.ratio.info.stale_samples == "weighed":
-        return (
+        yield (
             f"`ratio: {it.ratio.name}` with {updates} updates a step: nothing holds the policy near the start of the "
             "step. Take `ratio: ppo`, one update, or a term that does (`kl_cov`, `disco_constraint`)."
         )
-    return None
 
 
-def _idle(it: ResolvedObjective, updates: int) -> str | None:
-    """Say which parts do nothing with so many updates a step: at one, every ratio to the start of the step is 1."""
-    idle = [part.name for part, _ in it.parts if part.info.idle_at_one_update]
-    if updates > 1 or not idle:
-        return None
-    return f"`{idle[0]}` does nothing with one update a step, where every ratio is 1: say `updates: 4`, or leave it out"
-
-
-def _moves_an_idle_clip(it: ResolvedObjective, updates: int) -> str | None:
+def _idle(it: ResolvedObjective, updates: int) -> Iterator[str]:
     """With one update a step every ratio to the start of the step is 1, inside of any clip."""
-    idle = [knob for knob, part, _, _ in it.controlled if part.kind == "ratio_rules"]
-    if updates > 1 or not idle or it.ratio.info.anchor == "lp_roll":
-        return None
-    return (
-        f"the controller moves `{idle[0]}`, which does nothing with one update a step, where every ratio is 1: say "
-        "`updates: 4`, or steer with a shaper (`repo_r`)"
-    )
+    if updates > 1:
+        return
+    if idle := [part.name for part, _ in it.parts if part.info.idle_at_one_update]:
+        yield (
+            f"`{idle[0]}` does nothing with one update a step, where every ratio is 1: say `updates: 4`, or leave it "
+            "out"
+        )
+    moved = [knob for knob, part, _, _ in it.controlled if part.kind == "ratio_rules"]
+    if moved and it.ratio.info.anchor != "lp_roll":
+        yield (
+            f"the controller moves `{moved[0]}`, which does nothing with one update a step, where every ratio is 1: "
+            "say `updates: 4`, or steer with a shaper (`repo_r`)"
+        )
 
 
 REFUSED = (
     _named_twice,
     _constant_without_a_length,
-    _two_controllers_on_one_knob,
-    _more_controllers_than_are_logged,
+    _crowd_of_controllers,
     _reads_tempered_rows,
     _steers_the_wrong_way,
     _goes_beyond_the_option,
@@ -330,8 +302,7 @@ REFUSED = (
     _parts_that_belong_together,
     _two_kinds_of_entropy,
     _subtracts_after_a_weight,
-    _drops_groups_it_has_none_of,
-    _two_plans_of_one_thing,
+    _plans_at_odds,
 )
-WARNED = (_fixed_push, _raw_reading, _reads_chosen_rows, _drops_groups_it_learns_from)
-WARNED_BY_UPDATES = (_stale, _idle, _moves_an_idle_clip)
+WARNED = (_fixed_push, _misread_entropy, _drops_groups_it_learns_from)
+WARNED_BY_UPDATES = (_stale, _idle)

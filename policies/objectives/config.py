@@ -68,10 +68,7 @@ SHORT = {"shaper": "shapers", "controller": "controllers"}  # one of them may be
 
 
 class Section(BaseModel):
-    """Fields name methods; every option of a named method (its `Config`) is a further key.
-
-    So a new method brings its own keys, and a key that no named method has is refused.
-    """
+    """Fields name methods; every option of a named method (its `Config`) is a further key, all others are refused."""
 
     model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
@@ -89,12 +86,9 @@ class Section(BaseModel):
     def complete_options(self, named: Sequence[PartModule], droppable: Mapping[str, Any]) -> None:
         """Check the further keys against the methods and fill in defaults.
 
-        A key of no method is an error at that key, unless it is among the droppable ones (a preset's options for
-        a part that the user replaced).
+        A key of no method is an error, unless it is droppable: a preset's option for a part that the user replaced.
         """
-        complete: dict[str, Any] = {}
-        for method in named:
-            complete |= self.options_of(method).model_dump()
+        complete = {key: v for method in named for key, v in self.options_of(method).model_dump().items()}
         errors = []
         for key, value in self.options.items():
             if key in complete or droppable.get(key, ...) == value:
@@ -200,9 +194,7 @@ class ObjectiveConfig(Section):
         controllers = _in_a_row(given.get("controllers"))
         if "controllers" in given and isinstance(controllers, list | tuple):
             below = [dict(one) for one in overrides.get("controllers", ())] + [{}] * len(controllers)
-            merged["controllers"] = [
-                _laid_over(one, base) for one, base in zip(controllers, below, strict=False)
-            ]
+            merged["controllers"] = list(map(_laid_over, controllers, below))
         return merged
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""The seams of an objective: what a part reads, and the two coefficients it fills.
+"""The seams of an objective: the trajectories it starts from, what a part reads, the two coefficients it fills.
 
 Dimension letters: B sequences, T tokens of the longest row (prompt included). Every tensor is float32 (float64
 in tests, and rewards always) and carries no gradient. Everything is computed at the sampling temperature, in nats.
@@ -6,9 +6,12 @@ in tests, and rewards always) and carries no gradient. Everything is computed at
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,6 +42,35 @@ Need = Literal[
 
 
 @dataclass(frozen=True)
+class Trajectory:
+    """One scored episode as token ids. L = length of the whole row, prompt included.
+
+    Nothing in `ids` was ever decoded and encoded again. Unscorable episodes never become trajectories.
+    """
+
+    ids: NDArray[np.int64]  # [L] prompt, policy tokens, environment replies, in order
+    mask: NDArray[np.bool_]  # [L] True on tokens the policy wrote
+    logprobs: NDArray[np.float32]  # [L] log q of the sampler on masked tokens, 0 elsewhere; nats
+    entropies: NDArray[np.float32] | None  # [L] entropy of q on masked tokens, 0 elsewhere; nats
+    reward: float  # the score's value or correctness, as the spec says
+    group: int  # episodes with the same number were played from one task
+    version: int = 0  # of the weights that wrote it (the oldest, when there are several)
+    arm: str = ""  # "environment/category"
+    correct: bool = False  # what the verifier said, whatever the reward is
+    components: Mapping[str, float] = field(default_factory=dict)  # named parts of the score
+    answer: str = ""  # what was answered in the end: equal texts are equal answers
+    turns: NDArray[np.int64] | None = None  # [L] number of the turn on masked tokens; None: there is one
+    think_end: int | None = None  # position behind the closing think tag; None: there is none
+    was_cut_off: bool = False  # by a budget of tokens, turns or context
+    advantage: float | None = None  # given by the plan that played it; None: the estimator's
+
+
+def is_off_policy(trajectories: Sequence[Trajectory], version: int) -> bool:
+    """Whether any was not written by weights of this version, or at another temperature than the main one."""
+    return any(one.version != version or one.advantage is not None for one in trajectories)
+
+
+@dataclass(frozen=True)
 class Batch:
     """A step's trajectories as padded tensors; padding is on the right."""
 
@@ -53,12 +85,6 @@ class Batch:
     turn_BT: Tensor  # int64, which turn of the episode a masked token belongs to, from 0
     arms: tuple[str, ...] = ("",)  # "environment/category"
     lp_ref_BT: Tensor | None = None  # float32, the reference's on masked tokens, 0 elsewhere
-
-    @property
-    def num_lone_groups(self) -> int:
-        """How many groups of a whole step have one member: nothing to compare with, so their advantage is 0."""
-        _, size_N = self.group_B.unique(return_counts=True)  # type: ignore[no-untyped-call]
-        return int((size_N == 1).sum())
 
     @property
     def has_advantage(self) -> Tensor:
@@ -119,10 +145,7 @@ class Totals:
 
 @dataclass(frozen=True)
 class SurveyResult:
-    """What a part's survey of the whole step found; it holds for all updates of the step.
-
-    Keys begin with the part's name: `clip_cov.keep`.
-    """
+    """What a part's survey of the whole step found, by keys that begin with its name; it holds for all updates."""
 
     # [B, T], handed out by row in `ShapedRows.noted`
     tokens: Mapping[str, Tensor] = field(default_factory=dict)

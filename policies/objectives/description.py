@@ -29,7 +29,7 @@ def story(name: str) -> str:
     if preset.missing is not None:
         verified = f"Experimental; not verified, ours or left out: {preset.missing}."
     lines = [f"{preset.about}.", "", f"Family {family_of(name)}.", verified]
-    if differs := _differs(preset, config):
+    if differs := differs_of(preset, config):
         lines.append(f"Differs on purpose: {differs}.")
     lines += ["", "Made of, in the order in which they act:"]
     for part in acting(config):
@@ -59,9 +59,8 @@ def acting(config: ObjectiveConfig) -> list[PartModule]:
 
 def cost_of(config: ObjectiveConfig) -> list[str]:
     """What the learner computes for it beside the update, a clause each."""
-    needs: set[Need] = (
-        {"step"} if config.updates > 1 else set()
-    )  # ratios are to the log-probs at the start of the step
+    # with several updates ratios are to the log-probs at the start of the step
+    needs: set[Need] = {"step"} if config.updates > 1 else set()
     costs = [part.info.cost for part in sorted(acting(config), key=lambda part: part.name) if part.info.cost]
     for part in acting(config):
         made = part.create(config.options_of(part))
@@ -71,17 +70,6 @@ def cost_of(config: ObjectiveConfig) -> list[str]:
         if made.components:
             costs.append("a backward pass, and a copy of the gradient, for each component of the score")
     return costs + [cost for need, cost in COSTS.items() if need in needs and cost]
-
-
-def row(name: str) -> str:
-    """A preset as a row of the table in docs/objectives.md."""
-    preset, config = PRESETS[name], ObjectiveConfig.model_validate(name)
-    verified = "yes" if preset.verified else f"no; open, ours or left out: {preset.missing}"
-    if differs := _differs(preset, config):
-        verified += f"; differs on purpose: {differs}"
-    cost = "; ".join(cost_of(config)) or "none"
-    cells = [f"`{name}`", preset.about, preset.source, preset.entropy, cost, verified]
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def _formula(what: str, part: PartModule) -> list[str]:
@@ -95,6 +83,6 @@ def _formula(what: str, part: PartModule) -> list[str]:
     return lines
 
 
-def _differs(preset: Preset, config: ObjectiveConfig) -> str | None:
+def differs_of(preset: Preset, config: ObjectiveConfig) -> str | None:
     """Where the composition departs on purpose from the code that it was checked against."""
     return registry.joined([preset.differs, *(part.info.differs for part in acting(config))])

@@ -14,18 +14,26 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from policies.objectives.contracts import Batch, ShapedRows, Totals
-from policies.objectives.parts import MAX_LOG_RATIO, Added, Ratio
+from policies.objectives.contracts import Batch, ShapedRows
+from policies.objectives.parts import Added, Ratio, clamped
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+KNOWN_OF_SILENT = (
+    "clip_frac",
+    "clip_high_frac",
+    "clip_low_frac",
+    "advantage_abs",
+)  # 0 where the advantage is
 
 
 def of_tokens(
     rows: ShapedRows, shaped_BT: Tensor, ratio: Ratio
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Values of each token to be averaged [B, T], and those whose largest is kept. `shaped_BT`: what the rule saw."""
-    gap_BT = (rows.lp_old_BT - rows.lp_roll_BT).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+    gap_BT = clamped(rows.lp_old_BT - rows.lp_roll_BT)
     means = {
         "clip_frac": ratio.clipped_BT.to(gap_BT.dtype),
         "clip_high_frac": (ratio.clipped_BT & (shaped_BT > 0)).to(gap_BT.dtype),
@@ -56,20 +64,12 @@ def _covariance(batch: Batch, of_BT: Tensor) -> tuple[float, float]:
     return float(((advantage_N - advantage_N.mean()) * (lp_N - lp_N.mean())).sum()), float(len(lp_N))
 
 
-def of_silent(num_tokens: int, totals: Totals) -> dict[str, tuple[float, float]]:
-    """What rows add that were not run, because their advantage is 0: they have no loss and are never clipped."""
-    known = ("clip_frac", "clip_high_frac", "clip_low_frac", "advantage_abs")
-    zeros = dict.fromkeys(known, (0.0, float(num_tokens)))
-    return {"loss": (0.0, num_tokens / max(totals.num_tokens, 1)), **zeros}
-
-
 def forces(
     shaped: Mapping[str, Tensor], ratio: Ratio, added: Mapping[str, Added], policy_BT: Tensor
 ) -> dict[str, float]:
-    """The L1 norm of what each part contributes to W.
+    """The L1 norm of what each part adds to W; of a shaper what it changes, under the ratio rule's coefficient.
 
-    `shaped`: the advantages after the estimator and after every shaper, in order. A shaper's contribution is what it
-    changes, under the ratio rule's coefficient.
+    `shaped`: the advantages after the estimator and after every shaper, in order.
     """
     weight_BT = ratio.c_BT * policy_BT
     before: Tensor | None = None

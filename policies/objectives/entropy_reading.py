@@ -9,28 +9,22 @@ from .55 to .35. A controller that reads it chases the bandit. So (objectives.md
     fraction the mean over the categories visited so far of H_k / H0_k, each weighing the same
     nats     the mean of H_k over the same categories, each weighing the same
 
-In the fraction H0_k is taken as at least .05 nat: a ratio to next to nothing says nothing (plasticity.md 0.6), and a
-category that begins almost decided is then asked for a part of .05 nat and not of its own. H_k has no floor: a collapse
-must read as one. A category that was never visited does not count: its 1.0 would hide a fall everywhere else, and a
-target below 1 could not be reached. One not visited for long keeps its last value; `ages` tells for how long.
-
-In the mode `recent` only the categories of the last 20 steps count: after three stages a change of the entropy at hand
-else moves the reading by a quarter of itself, and what a controller does about it no longer reaches the others.
+In the fraction H0_k is taken as at least .05 nat: a ratio to next to nothing says nothing (plasticity.md 0.6). H_k has
+no floor: a collapse must read as one. A category that was never visited does not count: its 1.0 would hide a fall
+everywhere else. One not visited for long keeps its last value; `age` counts for how long. In the mode `recent` only the
+categories of the last 20 steps count: what a controller does no longer reaches the others.
 
 Before the correction the reading is the mean over the step's tokens, in nats or divided by the mean of H0_k under the
-mix of the first step. It is logged beside the other, so that one sees what the mix does; in the mode `raw`, which
-reproduces papers, it is what controllers read.
+mix of the first step. It is logged beside the other; in the mode `raw`, which reproduces papers, controllers read it.
 
 What is a token's entropy is the objective's `entropy`: the sampler's, or an estimate of the same from the tokens drawn
-(`statistics.py`). Baselines and readings must come from the same sampling distribution.
-
-Source: ours.
+(`statistics.py`). Baselines and readings must come from the same sampling distribution. Source: ours.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -82,8 +76,7 @@ class _Visits:
 class MixCorrectedEntropy:
     """Turns each step's token entropies, by category, into what a controller reads.
 
-    `set_baseline` before the first step and for categories added later; `observe` once a step; `begin_anew` where
-    readings are to be fractions of the entropy there from now on.
+    `set_baseline` before the first step and for categories added later; `observe` once a step.
     """
 
     def __init__(self, mode: Mode = "corrected", half_life: float = 3.0) -> None:
@@ -107,29 +100,25 @@ class MixCorrectedEntropy:
         self._baseline, self._visits, self._pooled_baseline = {}, {}, None
 
     def observe(self, step: Step) -> EntropyReading | None:
-        """Take in a step's sums and return the reading; None when nothing was measured in it.
-
-        Categories without tokens, and sums that are not finite, are left out.
-        """
+        """Take in a step's sums, those that are finite and of tokens, and return the reading; None without any."""
         measured = {key: (s, n) for key, (s, n) in step.items() if n > 0 and math.isfinite(s)}
         for visits in self._visits.values():
             visits.age += 1
         for key, (entropy_sum, num_tokens) in measured.items():
             self._baseline.setdefault(key, entropy_sum / num_tokens)
-            self._visit(key, entropy_sum, num_tokens)
+            before = self._visits.get(key, _Visits())
+            self._visits[key] = _Visits(
+                self._keep * before.entropy_sum + entropy_sum, self._keep * before.num_tokens + num_tokens
+            )
         if not measured:
             return None
         nats, raw = self._uncorrected(measured)
         if self.mode == "raw":
             return EntropyReading(raw, nats, raw)
-        relative, read = self.relative(), self._read()
-        return EntropyReading(
-            _mean(relative[key] for key in read), _mean(self._visits[key].mean for key in read), raw
-        )
-
-    def ages(self) -> dict[str, int]:
-        """Steps since each visited category was last measured; 0: in the last step."""
-        return {key: visits.age for key, visits in self._visits.items()}
+        counted = {key: v for key, v in self._visits.items() if self.mode != "recent" or v.age < RECENT}
+        relative = self.relative()
+        fraction = _mean([relative[key] for key in counted])
+        return EntropyReading(fraction, _mean([visits.mean for visits in counted.values()]), raw)
 
     def relative(self) -> dict[str, float]:
         """H_k / H0_k of each visited category."""
@@ -157,16 +146,6 @@ class MixCorrectedEntropy:
         self._visits = {key: _Visits(**visits) for key, visits in state["visits"].items()}
         self._pooled_baseline = state["pooled_baseline"]
 
-    def _read(self) -> list[str]:
-        """The categories that count."""
-        return [key for key, v in self._visits.items() if self.mode != "recent" or v.age < RECENT]
-
-    def _visit(self, key: str, entropy_sum: float, num_tokens: float) -> None:
-        visits = self._visits.setdefault(key, _Visits())
-        visits.entropy_sum = self._keep * visits.entropy_sum + entropy_sum
-        visits.num_tokens = self._keep * visits.num_tokens + num_tokens
-        visits.age = 0
-
     def _uncorrected(self, measured: Step) -> tuple[float, float]:
         """The mean over the step's tokens in nats, and divided by that of the starts under the first mix."""
         num_tokens = math.fsum(n for _, n in measured.values())
@@ -177,10 +156,8 @@ class MixCorrectedEntropy:
         return nats, _ratio(nats, self._pooled_baseline)
 
 
-def _mean(values: Iterable[float]) -> float:
-    # fsum is exact, so a mean does not depend on the order in which categories came
-    found = list(values)
-    return math.fsum(found) / len(found)
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)  # exact, so the order in which categories came does not matter
 
 
 def _ratio(entropy: float, baseline: float) -> float:

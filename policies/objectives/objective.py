@@ -28,10 +28,17 @@ from torch import Tensor
 from policies.objectives import diagnostics, registry
 from policies.objectives.aggregations import token_mean
 from policies.objectives.config import ObjectiveConfig
-from policies.objectives.contracts import Batch, Coefficients, Need, ShapedRows, SurveyResult, Totals
-from policies.objectives.controller_set import ControllerSet
-from policies.objectives.entropy_reading import EntropyReading
-from policies.objectives.errors import expect_keys
+from policies.objectives.contracts import (
+    Batch,
+    Coefficients,
+    Need,
+    ShapedRows,
+    SurveyResult,
+    Totals,
+    Trajectory,
+)
+from policies.objectives.entropy_reading import ENTROPY, ENTROPY_NATS, EntropyReading, logged
+from policies.objectives.errors import ObjectiveError, expect_keys
 from policies.objectives.padding import outcomes_of, pad
 from policies.objectives.parts import (
     Aggregation,
@@ -46,7 +53,8 @@ from policies.objectives.parts import (
 )
 from policies.objectives.presets import PRESETS
 from policies.objectives.statistics import surprisal_by_arm
-from policies.trajectories import Trajectory
+
+DESCRIBED = ("aggregation", "max_length", "updates", "reward", "reading", "entropy")
 
 
 @dataclass(frozen=True)
@@ -82,34 +90,24 @@ class Objective:
     """What the policy is updated towards. One object a run; between steps its controllers and its parts' state change.
 
     In a step: `prepare` once, `survey` once if it needs `step`, `coefficients` once a micro-batch, `observe` once at
-    the end, after the last update.
+    the end, after the last update. All its chance comes from the seed.
     """
 
     def __init__(self, config: ObjectiveConfig, seed: int = 0) -> None:
-        self.config = config
+        self.config, self.updates = config, config.updates  # a step, that this objective is made for
         self._rng = np.random.default_rng(seed)
         self._kept: dict[str, dict[str, Any]] = {}  # what parts remember, by name
         self._logged: dict[str, float] = {}  # what estimator and reward maps said of this step
-        self._controllers = ControllerSet(config)
+        self._controllers = config.create_controllers()
         aggregation = registry.load("aggregations", config.aggregation)
         self._aggregate: Aggregation = aggregation.create(config.options_of(aggregation))
         self._parts = self._compose()
-
-    @classmethod
-    def from_config(cls, config: ObjectiveConfig, seed: int = 0) -> Objective:
-        """Make the objective that a spec's section describes; all its chance comes from the seed."""
-        return cls(config, seed)
 
     @property
     def needs(self) -> frozenset[Need]:
         """What the learner has to compute in this step; a term whose coefficient stands at 0 needs nothing."""
         own: frozenset[Need] = frozenset({"step"} if self.config.entropy == "surprisal_iw" else ())
         return self._parts.needs | own
-
-    @property
-    def updates(self) -> int:
-        """Optimiser updates a step that this objective is made for."""
-        return self.config.updates
 
     @property
     def leaves_silent_rows_alone(self) -> bool:
@@ -138,20 +136,20 @@ class Objective:
         return self._parts.plans
 
     def silent_sums(self, num_tokens: int, totals: Totals) -> dict[str, tuple[float, float]]:
-        """What silent rows that were not run add to the metrics: they have no loss and are never clipped.
+        """What rows add to the metrics that were not run, as their advantage is 0: no loss, and nothing clipped.
 
         Metrics that ask for their log-probs are means over the tokens that were run.
         """
-        return diagnostics.of_silent(num_tokens, totals)
+        zeros = dict.fromkeys(diagnostics.KNOWN_OF_SILENT, (0.0, float(num_tokens)))
+        return {"loss": (0.0, num_tokens / max(totals.num_tokens, 1)), **zeros}
 
     def prepare(
         self, trajectories: Sequence[Trajectory], reference: Callable[[Batch], Tensor] | None = None
     ) -> Batch:
         """Pad a step's trajectories and estimate an advantage for each, within its group.
 
-        Groups may have lost members; a group of one gets 0 (`Batch.num_lone_groups` counts them). A trajectory that
-        brings its own advantage is no member of a group. `reference` gives the reference's log-probs [B, T] of a
-        batch; it is asked if a part needs them.
+        Groups may have lost members; a group of one gets 0. A trajectory that brings its own advantage is no member of
+        a group. `reference` gives the reference's log-probs [B, T] of a batch; it is asked if a part needs them.
         """
         batch, self._logged = pad(trajectories), {}
         if "lp_ref" in self.needs and reference is not None:
@@ -171,22 +169,18 @@ class Objective:
         return replace(batch, advantage_BT=(advantage_BT * batch.mask_BT).to(batch.lp_roll_BT))
 
     def components(self, trajectories: Sequence[Trajectory], batch: Batch) -> dict[str, Tensor]:
-        """The advantages [B, T] of each component of the score, if the estimator weighs them by gradients.
-
-        Whoever has the gradients tells their inner products to `hear`, once a step.
-        """
+        """The advantages [B, T] of each component of the score, if the estimator weighs them by gradients (`hear`)."""
         split = self._parts.estimator[1].components
         if split is None:
             return {}
         given_B = torch.tensor([t.advantage is not None for t in trajectories])
         found_B = split(outcomes_of(batch, trajectories))
         return {
-            name: value_B.masked_fill(given_B, 0)[:, None] * batch.mask_BT
-            for name, value_B in found_B.items()
+            name: one_B.masked_fill(given_B, 0)[:, None] * batch.mask_BT for name, one_B in found_B.items()
         }
 
     def hear(self, products: Products) -> None:
-        """Tell the estimator the inner products of its components' gradients, by the names of both."""
+        """Tell the estimator, once a step, the inner products of its components' gradients, by the names of both."""
         name, estimator = self._parts.estimator
         if estimator.hear is not None:
             estimator.hear(products, self._memory(name))
@@ -219,9 +213,8 @@ class Objective:
         policy_BT = self._aggregate(mask_BT, rows, totals, self.config.max_length)
         token_BT = token_mean(mask_BT, rows, totals, None)
         shaped, means, maxima = [rows.advantage_BT], dict[str, Tensor](), dict[str, Tensor]()
-        for (
-            shaper
-        ) in self._parts.shapers.values():  # the advantages before and after every one, and what they report
+        # the advantages before and after every shaper, and what they report
+        for shaper in self._parts.shapers.values():
             after = shaper.apply(shaped[-1], rows, totals)
             shaped.append(after.advantage_BT)
             means |= after.means
@@ -254,28 +247,46 @@ class Objective:
     ) -> dict[str, float]:
         """Move the controllers' coefficients for the next step, and return what to log about this one.
 
-        A plain number for the reading is a fraction of the entropy at the start (`entropy_reading.py`); None and NaN
-        leave coefficients where they are. `measured`: the step's other metrics, for controllers that read one of them.
+        That is what acted in it, whether it stood at a bound, targets and the reading; of a second controller with
+        `_2`. A plain number for the reading is a fraction of the entropy at the start (`entropy_reading.py`); None and
+        NaN leave coefficients where they are. `measured`: the step's other metrics, for controllers that read one of
+        them.
         """
         if not self._controllers:
             return dict(self._logged)
-        log = self._logged | self._controllers.observe(reading, measured or {})
+        read = logged(reading)
+        log = {**self._logged, **read}
+        for number, controller in enumerate(self._controllers, start=1):
+            suffix = "" if number == 1 else f"_{number}"
+            log[f"coefficient{suffix}"] = controller.value
+            log[f"coefficient_at_bound{suffix}"] = float(controller.is_at_bound)
+            if controller.target is not None:
+                kind = "entropy" if controller.reads in (ENTROPY, ENTROPY_NATS) else "control"
+                log[f"{kind}_target{suffix}"] = controller.target
+            controller.update({**(measured or {}), **read}.get(controller.reads or ""))
         self._parts = self._compose()
         return log
 
+    @property
+    def controlled(self) -> dict[str, float]:
+        """The coefficients that controllers move, as they act now, by the option that they are."""
+        pairs = zip(self.config.knobs, self._controllers, strict=True)
+        return {str(knob): controller.value for knob, controller in pairs}
+
     def reset_controllers(self) -> None:
         """Let the controllers begin anew; what parts remember stays."""
-        self._controllers = ControllerSet(self.config)
+        self._controllers = self.config.create_controllers()
         self._parts = self._compose()
 
     def rescale_controllers(self) -> None:
         """Tell the controllers that readings are on another scale from now on; their coefficients stay."""
-        self._controllers.rescale()
+        for controller in self._controllers:
+            controller.rescale()
 
     def state(self) -> dict[str, Any]:
         """What the next step depends on beside the configuration, as JSON."""
         return {
-            "controllers": self._controllers.state(),
+            "controllers": [controller.state() for controller in self._controllers],
             "memory": self._kept,
             "rng": self._rng.bit_generator.state,
         }
@@ -286,7 +297,14 @@ class Objective:
             one = state["controller"]
             state = self.state() | {"controllers": [] if one is None else [one]}
         expect_keys(state, {"controllers", "memory", "rng"}, "the objective")
-        self._controllers.load_state(state["controllers"])
+        saved = state["controllers"]
+        if len(saved) != len(self._controllers):
+            raise ObjectiveError(
+                f"the saved objective had {len(saved)} controllers and this one has {len(self._controllers)}: resume "
+                "with the spec of the run"
+            )
+        for controller, own in zip(self._controllers, saved, strict=True):
+            controller.load_state(own)
         self._kept = {name: dict(kept) for name, kept in state["memory"].items()}
         self._rng.bit_generator.state = state["rng"]
         self._parts = self._compose()
@@ -312,13 +330,11 @@ class Objective:
                 }
                 for part in parts
             ],
-            "aggregation": self.config.aggregation,
-            "max_length": self.config.max_length,
-            "updates": self.config.updates,
-            "reward": self.config.reward,
-            "reading": self.config.reading,
-            "entropy": self.config.entropy,
-            "controllers": self._controllers.describe(),
+            **{field: getattr(self.config, field) for field in DESCRIBED},
+            "controllers": [
+                {"type": one.type, "source": one.method.source, "knob": knob} | one.options
+                for one, knob in zip(self.config.controllers, self.config.knobs, strict=True)
+            ],
             "needs": sorted(self.needs),
             "warnings": self.config.warnings(),
         }
@@ -328,7 +344,7 @@ class Objective:
 
     def _compose(self) -> Composition:
         """Make the parts, with the controllers' coefficients where they stand now."""
-        now = self._controllers.values()
+        now = self.controlled
         made: dict[str, dict[str, Any]] = {kind: {} for kind in registry.KINDS}
         for module in self.config.modules():
             moved = {k: v for k, v in now.items() if k in module.Config.model_fields}

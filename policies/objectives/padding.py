@@ -10,10 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from policies.objectives.contracts import Batch
+from policies.objectives.contracts import Batch, Trajectory
 from policies.objectives.errors import ObjectiveError
 from policies.objectives.parts import Outcomes
-from policies.trajectories import Trajectory
 
 
 def pad(trajectories: Sequence[Trajectory]) -> Batch:
@@ -23,20 +22,20 @@ def pad(trajectories: Sequence[Trajectory]) -> Batch:
             "an objective got no trajectories to prepare; a batch wholly unscorable makes no update"
         )
     lengths = [len(t.ids) for t in trajectories]
-    mask = _stack([t.mask for t in trajectories], max(lengths), np.bool_)
-    logprobs = _stack([t.logprobs for t in trajectories], max(lengths), np.float32)
-    lp_roll_BT = torch.from_numpy(np.where(mask, logprobs, np.float32(0)))
-    arms = tuple(dict.fromkeys(t.arm for t in trajectories))
+    mask_BT = _stack([t.mask for t in trajectories], max(lengths), np.bool_)
+    lp_roll_BT = _stack([t.logprobs for t in trajectories], max(lengths), np.float32)
+    lp_roll_BT = lp_roll_BT.masked_fill(~mask_BT, 0)
+    arms, none = tuple(dict.fromkeys(t.arm for t in trajectories)), np.zeros(0, np.int64)
     return Batch(
-        ids_BT=torch.from_numpy(_stack([t.ids for t in trajectories], max(lengths), np.int64)),
-        mask_BT=torch.from_numpy(mask),
+        ids_BT=_stack([t.ids for t in trajectories], max(lengths), np.int64),
+        mask_BT=mask_BT,
         lp_roll_BT=lp_roll_BT,
         length_B=torch.tensor(lengths),
         group_B=torch.tensor([t.group for t in trajectories]),
         reward_B=torch.tensor([t.reward for t in trajectories], dtype=torch.float64),
         advantage_BT=torch.zeros_like(lp_roll_BT),
         arm_B=torch.tensor([arms.index(t.arm) for t in trajectories]),
-        turn_BT=_stacked_or_zero([t.turns for t in trajectories], mask),
+        turn_BT=_stack([none if t.turns is None else t.turns for t in trajectories], max(lengths), np.int64),
         arms=arms,
     )
 
@@ -47,16 +46,14 @@ def outcomes_of(batch: Batch, trajectories: Sequence[Trajectory]) -> Outcomes:
     width = batch.mask_BT.shape[1]
     names = sorted({name for t in trajectories for name in t.components})
     answers = {answer: k for k, answer in enumerate(dict.fromkeys(t.answer for t in trajectories))}
-    behind = torch.arange(width)[None, :] >= torch.tensor(
-        [width if t.think_end is None else t.think_end for t in trajectories]
-    ).unsqueeze(1)
+    ends = [width if t.think_end is None else t.think_end for t in trajectories]
     return Outcomes(
         reward_B=batch.reward_B,
         group_B=batch.group_B,
         num_tokens_B=batch.mask_BT.sum(-1),
         mask_BT=batch.mask_BT,
-        entropy_BT=torch.from_numpy(_stack(entropies, width, np.float32)).double() * batch.mask_BT,
-        is_answer_BT=behind & batch.mask_BT,
+        entropy_BT=_stack(entropies, width, np.float32).double() * batch.mask_BT,
+        is_answer_BT=(torch.arange(width) >= torch.tensor(ends)[:, None]) & batch.mask_BT,
         correct_B=torch.tensor([t.correct for t in trajectories]),
         components={
             name: torch.tensor(
@@ -72,18 +69,9 @@ def outcomes_of(batch: Batch, trajectories: Sequence[Trajectory]) -> Outcomes:
     )
 
 
-def _stacked_or_zero(rows: Sequence[NDArray[np.int64] | None], mask: NDArray[np.bool_]) -> Tensor:
-    """Rows [B, T], 0 where there is none."""
-    if all(row is None for row in rows):
-        return torch.zeros(mask.shape, dtype=torch.int64)
-    return torch.from_numpy(
-        _stack([np.zeros(0, np.int64) if row is None else row for row in rows], mask.shape[1], np.int64)
-    )
-
-
-def _stack(rows: Sequence[NDArray[Any]], width: int, dtype: type[np.generic]) -> NDArray[Any]:
-    """Rows of different lengths as one array [B, width], 0 behind each."""
+def _stack(rows: Sequence[NDArray[Any]], width: int, dtype: type[np.generic]) -> Tensor:
+    """Rows of different lengths as one tensor [B, width], 0 behind each."""
     stacked = np.zeros((len(rows), width), dtype)
     for b, row in enumerate(rows):
         stacked[b, : len(row)] = row
-    return stacked
+    return torch.from_numpy(stacked)

@@ -16,10 +16,9 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
 
 import numpy as np
-from pydantic import ConfigDict
 
 from policies.config import Options
 from policies.objectives.contracts import Need, ShapedRows, SurveyResult, Totals
@@ -45,24 +44,36 @@ Kind = Literal[
 MAX_LOG_RATIO = 20.0  # log-ratios are clamped to +- this before exp
 
 
+def clamped(log_ratio_BT: Tensor) -> Tensor:
+    """Log-ratios held in +-20, before they are exponentiated or added up."""
+    return log_ratio_BT.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+
+
+def exp_clamped(log_ratio_BT: Tensor) -> Tensor:
+    """The ratios of log-ratios clamped to +-20."""
+    return clamped(log_ratio_BT).exp()
+
+
+def given(value: F | None, reads: str) -> F:
+    """What a part reads and the learner has to give; an `ObjectiveError` that begins with `reads` where it did not."""
+    if value is None:
+        raise ObjectiveError(f"{reads}, and was given none")
+    return value
+
+
 class PartOptions(Options):
     """The options of one part. In a spec they are keys of the `objective:` section itself."""
-
-    model_config = ConfigDict(allow_inf_nan=False)
 
 
 class ControllerOptions(PartOptions):
     """The options of a controller, keys of its own section. What it says of itself may depend on them."""
 
+    has_target: ClassVar[bool] = False  # it compares a reading with a target; a schedule does not look
+
     @property
     def reach(self) -> tuple[float, ...]:
         """Values that the coefficient may come to, the extreme ones; empty where it knows none."""
         return ()
-
-    @property
-    def has_target(self) -> bool:
-        """Whether it compares a reading with a target; a schedule does not look."""
-        return False
 
     @property
     def steers_entropy(self) -> bool:
@@ -79,8 +90,7 @@ class ControllerOptions(PartOptions):
 class PartInfo:
     """What a part says of itself: `INFO = PartInfo(...)` in its module. The defaults hold for most parts.
 
-    The rules about what goes together (`compatibility.py`) ask for these and for no names, so they treat a part of a
-    user as they treat ours.
+    The rules about what goes together (`compatibility.py`) ask for these and for no names, of a user's part as of ours.
     """
 
     missing: str | None = None  # what of it is not verified: then it is experimental
@@ -99,9 +109,7 @@ class PartInfo:
     subtracts: bool = False  # of a shaper: from the advantage, which therefore must not be weighed yet
     weighs_by_mean_lp: bool = False  # of a shaper: an answer is weighed by its mean log-prob
     is_importance_weight: bool = False  # of a mismatch weight: a ratio of probabilities, no mask
-    anchor: Literal["lp_old", "lp_roll"] = (
-        "lp_old"  # of a ratio rule: what the ratio is to, lp_roll: the sampler
-    )
+    anchor: Literal["lp_old", "lp_roll"] = "lp_old"  # of a ratio rule: what it is to; lp_roll: the sampler
     # of a ratio rule: stale samples are held near the start of the step, only weighed, or taken for fresh ones
     stale_samples: Literal["bounded", "weighed", "ignored"] = "bounded"
     clips_freed_tokens: bool = True  # of a ratio rule: also those that a term frees
@@ -127,6 +135,25 @@ class PartModule:
     create: Callable[..., Any]  # of options (a controller's also of its start) a part; None: they turn it off
     info: PartInfo = PartInfo()
     text: str = ""  # the docstring
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One named objective. Texts are sentences for people, without a full stop at the end."""
+
+    about: str  # what it is, in one line
+    source: str
+    overrides: Mapping[str, Any] = field(default_factory=dict)  # of the defaults of `ObjectiveConfig`
+    missing: str | None = None  # what is not verified; None: checked against maintained code or the authors'
+    differs: str | None = None  # where the composition departs from that code on purpose; parts say their own
+    entropy: str = "neutral"  # its expected effect on entropy against plain GRPO
+    use: str = ""  # when it is the right choice
+    beware: str = ""  # its main hazard
+
+    @property
+    def verified(self) -> bool:
+        """Whether formula and constants were checked against the authors' or a maintained implementation."""
+        return self.missing is None
 
 
 @dataclass(frozen=True)
@@ -218,40 +245,29 @@ Survey: TypeAlias = Callable[[ShapedRows, Totals, PartState], SurveyResult]
 
 @dataclass(frozen=True)
 class Part(Generic[F]):
-    """A part as composed: a function, what the learner has to compute for it, and what it makes of an advantage of 0.
-
-    `zero_stays_zero`: where the advantage is 0 a shaper gives 0 again, and a ratio rule or a term no coefficient,
-    whatever the log-probs are. If all parts say so, rows without an advantage are not run at all. A part that says
-    nothing is taken to act on them.
-
-    `survey`: looks at the whole step before its updates, once, at the start-of-step quantities. Statistics over "the
-    batch" (a quantile, a mean, the largest) belong here, so that they do not change with the micro-batch.
-
-    `nucleus`: the entropies it reads are those of the smallest set of tokens with this mass.
-
-    `kappa`: the filter of `old_filter` lets tokens pass whose p is at least kappa * p_max.
-
-    `components`: of an estimator that weighs several rewards by their gradients, the advantages [B] of each, by name.
-    `hear` is then told the inner products of their gradients, once a step.
-    """
+    """A part as composed: a function, and what the learner has to compute for it."""
 
     apply: F
     needs: frozenset[Need] = frozenset()
+    # where the advantage is 0 a shaper gives 0 again, and a ratio rule or a term no coefficient, whatever the log-probs
+    # are; if all parts say so, rows without an advantage are not run at all
     zero_stays_zero: bool = False
+    # looks at the whole step once, at its start: statistics over "the batch" that must not change with the micro-batch
     survey: Survey | None = None
-    nucleus: float | None = None
-    kappa: float | None = None
+    nucleus: float | None = None  # its entropies are those of the smallest set of tokens with this mass
+    kappa: float | None = None  # the filter of `old_filter` lets tokens pass with p >= kappa * p_max
+    # of an estimator that weighs several rewards by their gradients: the advantages [B] of each, by name; it then hears
+    # the inner products of their gradients, once a step
     components: Callable[[Outcomes], Mapping[str, Tensor]] | None = None
     hear: Callable[[Products, PartState], None] | None = None
 
 
-# To one advantage a sequence, [B], or a token, [B, T].
+# An estimator gives one advantage a sequence, [B], or a token, [B, T]; a reward map other rewards, [B]. The tensor that
+# a shaper takes are the advantages so far, that of a ratio rule the shaped ones, [B, T].
 Estimator: TypeAlias = "Part[Callable[[Outcomes, PartState], Tensor]]"
-RewardMap: TypeAlias = "Part[Callable[[Outcomes, PartState], Tensor]]"  # to other rewards, [B]
-Shaper: TypeAlias = (
-    "Part[Callable[[Tensor, ShapedRows, Totals], Shaped]]"  # the tensor: advantages so far, [B, T]
-)
-RatioRule: TypeAlias = "Part[Callable[[Tensor, ShapedRows], Ratio]]"  # the tensor: shaped advantages, [B, T]
+RewardMap: TypeAlias = "Part[Callable[[Outcomes, PartState], Tensor]]"
+Shaper: TypeAlias = "Part[Callable[[Tensor, ShapedRows, Totals], Shaped]]"
+RatioRule: TypeAlias = "Part[Callable[[Tensor, ShapedRows], Ratio]]"
 Term: TypeAlias = "Part[Callable[[ShapedRows, Totals], Added]]"
 # From the mask as numbers [B, T], the rows, the totals and `max_length` to D, what each token weighs, [B, T].
 Aggregation: TypeAlias = Callable[[Tensor, ShapedRows, Totals, int | None], Tensor]
@@ -260,8 +276,7 @@ Aggregation: TypeAlias = Callable[[Tensor, ShapedRows, Totals, int | None], Tens
 class Controller(ABC):
     """One coefficient, moved once a step; the new value holds from the next step.
 
-    Most steer an entropy to a target and are a `Steering` (`controllers/__init__.py`). What a controller keeps beside
-    its value are numbers in `kept`, so that they are in the checkpoint.
+    Most are a `Steering` (`controllers/__init__.py`). The numbers in `kept` are in the checkpoint beside the value.
     """
 
     reads: str | None = ENTROPY  # the metric of the step that moves it; None: it goes by the steps alone

@@ -11,8 +11,7 @@ from typing import Literal
 import numpy as np
 
 from policies.objectives.contracts import Need, ShapedRows, Totals
-from policies.objectives.errors import ObjectiveError
-from policies.objectives.parts import MAX_LOG_RATIO, Tensor
+from policies.objectives.parts import Tensor, exp_clamped, given
 
 WHITENING_EPS = 1e-8
 Centre = Literal["exact", "batch", "none"]
@@ -37,16 +36,10 @@ def group_max(value_B: Tensor, group_B: Tensor) -> Tensor:
 
 
 def centred(value_B: Tensor, group_B: Tensor) -> Tensor:
-    """The value minus its group's mean, [B]; exactly 0 where all members are equal, or alone.
-
-    Exactly, because a rounding error divided by the standard deviation of rounding errors is not small.
-    """
-    index_B, num_groups = _numbered(group_B)
-    zero_N = value_B.new_zeros(num_groups)
-    least_N = zero_N.scatter_reduce(0, index_B, value_B, "amin", include_self=False)
-    most_N = zero_N.scatter_reduce(0, index_B, value_B, "amax", include_self=False)
+    """The value minus its group's mean, [B]; exactly 0 where all members are equal: rounding errors may be divided."""
+    is_even_B = group_max(value_B, group_B) == -group_max(-value_B, group_B)
     mean_B = group_sum(value_B, group_B) / group_size(group_B)
-    return (value_B - mean_B).masked_fill((least_N == most_N)[index_B], 0.0)
+    return (value_B - mean_B).masked_fill(is_even_B, 0.0)
 
 
 def _numbered(group_B: Tensor) -> tuple[Tensor, int]:
@@ -56,10 +49,7 @@ def _numbered(group_B: Tensor) -> tuple[Tensor, int]:
 
 
 def environments(rows: ShapedRows, totals: Totals) -> dict[str, Tensor]:
-    """The sequences of every environment that wrote a token, by its name, in alphabetical order: bool [B].
-
-    What a part keeps between steps it keeps for each, else that of the first one holds for all.
-    """
+    """The sequences of every environment that wrote a token, by its name, in alphabetical order: bool [B]."""
     has_tokens_B = rows.mask_BT.any(-1)
     if rows.arm_B is None:
         return {"": has_tokens_B} if bool(has_tokens_B.any()) else {}
@@ -72,29 +62,20 @@ def environments(rows: ShapedRows, totals: Totals) -> dict[str, Tensor]:
 
 
 def start_entropy(rows: ShapedRows, part: str) -> Tensor:
-    """The entropy of every token at the start of the step, [B, T], nats; `ObjectiveError` when there is none."""
-    if rows.entropy_old_BT is None:
-        raise ObjectiveError(
-            f"`{part}` reads the entropy of every token at the start of the step, and the rows carry none"
-        )
-    return rows.entropy_old_BT
+    """The entropy of every token at the start of the step, [B, T], nats."""
+    return given(rows.entropy_old_BT, f"`{part}` reads the entropy of every token at the start of the step")
 
 
 def quantile(values: Tensor, share: float, between: Literal["linear", "nearest"] = "linear") -> float:
-    """The value below which this share of some values lies, at least one; in double precision.
-
-    `between` two values: interpolate, or take the nearer (of two equally near the one with the even place).
-    """
+    """The value below which this share of some values lies, at least one; in double precision."""
     return float(np.quantile(values.double().cpu().numpy(), share, method=between))
 
 
 def whitened(value_BT: Tensor, mask_BT: Tensor) -> Tensor:
     """(x - mean) / sqrt(var + 1e-8) over all valid tokens of a step, with the n - 1 variance, [B, T]; 0 off the mask.
 
-    Longer answers count more, as every token of them is a value of its own. A value equal to the mean becomes 0, so a
-    group whose values were 0 gets the shift of the mean. No token, one token, or equal values give exactly 0.
-
-    Source: REINFORCE++, arXiv 2501.03262; checked against verl `torch_functional.py` (`masked_whiten`).
+    Every token is a value of its own, so longer answers count more. No token, one token, or equal values give exactly
+    0. Source: REINFORCE++, arXiv 2501.03262; checked against verl `torch_functional.py` (`masked_whiten`).
     """
     valid = value_BT[mask_BT]
     if not len(valid) or bool(valid.min() == valid.max()):
@@ -110,25 +91,19 @@ def centring_needs(centre: Centre) -> frozenset[Need]:
 
 
 def centred_lp(rows: ShapedRows, totals: Totals, centre: Centre) -> Tensor:
-    """L, by which the REPO family compares tokens, under the policy being updated, [B, T], nats.
+    """L, by which the REPO family (arXiv 2603.11682) compares tokens, under the policy being updated, [B, T], nats.
 
-        exact   L = lp + H            minus the mean over the vocabulary at that position; needs the entropy
-        batch   L = lp - mean(lp)     minus the mean over the step's tokens; mixes positions and environments
-        none    L = lp                as REPO-R is published
-
-    Source: Entropy-Preserving Reinforcement Learning, arXiv 2603.11682.
+    exact   L = lp + H            minus the mean over the vocabulary at that position; needs the entropy
+    batch   L = lp - mean(lp)     minus the mean over the step's tokens; mixes positions and environments
+    none    L = lp                as REPO-R is published
     """
     if centre == "none":
         return rows.lp_BT
     if centre == "exact":
-        if rows.entropy_BT is None:
-            raise ObjectiveError("`centre: exact` reads the entropy of every token, and the rows carry none")
-        return rows.lp_BT + rows.entropy_BT
-    if totals.mean_lp is None:
-        raise ObjectiveError(
-            "`centre: batch` reads the step's mean log-prob, and `Totals.mean_lp` is missing"
-        )
-    return rows.lp_BT - totals.mean_lp
+        return rows.lp_BT + given(rows.entropy_BT, "`centre: exact` reads the entropy of every token")
+    return rows.lp_BT - given(
+        totals.mean_lp, "`centre: batch` reads the step's mean log-prob, `Totals.mean_lp`"
+    )
 
 
 def token_covariance(rows: ShapedRows) -> Tensor:
@@ -153,12 +128,10 @@ def token_covariance(rows: ShapedRows) -> Tensor:
 def surprisal(lp_BT: Tensor, lp_roll_BT: Tensor) -> Tensor:
     """-w * lp of each sampled token [B, T], w = exp(lp - lp_roll): an estimate of the learner's entropy, nats.
 
-    Its mean corrects samples that other weights wrote, token by token and given what came before; w is not capped, and
-    not divided by its mean. lp - lp_roll is clamped to +-20.
-
+    Its mean corrects samples that other weights wrote, token by token; w is not capped, and not divided by its mean.
     Source: importance sampling; read so by MAI-Thinking-1 (2026), known from descriptions.
     """
-    return -(lp_BT - lp_roll_BT).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp() * lp_BT
+    return -exp_clamped(lp_BT - lp_roll_BT) * lp_BT
 
 
 def surprisal_by_arm(rows: ShapedRows, totals: Totals) -> dict[str, tuple[float, float]]:

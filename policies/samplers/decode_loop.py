@@ -1,11 +1,11 @@
 """The decode loop: a batch of rows from one shared prefill to the last stop.
 
-Dimension letters: R rows still in the batch, S all its rows, U unique prompts, K columns of the
-longest prompt, V vocabulary, T new tokens.
+Dimension letters: R rows still in the batch, S all its rows, U unique prompts, K columns of the longest prompt, V
+vocabulary, T new tokens.
 
-What a row draws depends on its own seed and positions only. Whether ended rows stay or leave changes nothing but the
-time it takes: in a static cache not even the last bit of a log-prob, as long as BLAS sums a row of a matrix the same
-way however many rows there are (here up to 640 inputs of a layer; with more, last bits move).
+What a row draws depends on its own seed and positions only. Whether ended rows stay or leave changes nothing but time:
+in a static cache not even the last bit of a log-prob, as long as BLAS sums a row of a matrix the same way however many
+rows there are (here up to 640 inputs of a layer; with more, last bits move).
 """
 
 from __future__ import annotations
@@ -43,10 +43,7 @@ def decode(
     """Play one batch of requests, in one forward a token. A prompt is read once for the rows that stand together.
 
     `compact` and `static` are there to be tested and measured against: without them rows stay to the end, and every
-    model is played on the library's growing cache.
-
-    Raises:
-        NonFiniteLogits: the policy has diverged.
+    model is played on the library's growing cache. Raises `NonFiniteLogits`: the policy has diverged.
     """
     with torch.inference_mode(), evaluating(policy.model):
         kind = StaticCache if static and fits_static_cache(policy.model) else LibraryCache
@@ -138,10 +135,7 @@ class DecodeRows:
         )
 
     def sample(self, t: int, logits_RV: Tensor, sampling: Sampling, record: RowRecord) -> Tensor:
-        """Draw and record token t of every row, and find the rows that end with it, or whose logits are not finite.
-
-        What is recorded of rows that have ended is never read.
-        """
+        """Draw and record token t of every row, and find the rows that end with it, or whose logits are not finite."""
         lp_RV = log_distribution(logits_RV, sampling)
         prob_RV = lp_RV.exp()
         token_R = logits_RV.argmax(-1) if self.uniform_RT is None else draw(prob_RV, self.uniform_RT[:, t])
@@ -179,11 +173,7 @@ class PromptLayout(NamedTuple):
 
 
 def left_padded(prompts: Sequence[Prompt], pad_id: int, device: torch.device) -> PromptLayout:
-    """Lay prompts out as a rectangle that ends where they end.
-
-    Positions are counted from the mask: without them the library would count the padding too, and rotary
-    positions would be shifted, which looks plausible and is wrong.
-    """
+    """Lay prompts out as a rectangle that ends where they end; without positions padding would be counted."""
     width = max(map(len, prompts))
     ids_UK = [[pad_id] * (width - len(prompt)) + list(prompt) for prompt in prompts]
     length_U1 = torch.tensor([[len(prompt)] for prompt in prompts], device=device)
@@ -195,10 +185,7 @@ def left_padded(prompts: Sequence[Prompt], pad_id: int, device: torch.device) ->
 def chunks(
     groups: Sequence[tuple[Prompt, int]], most_tokens: int | None
 ) -> Iterator[Sequence[tuple[Prompt, int]]]:
-    """Cut prompts, each with its number of rows, into chunks of at most `most_tokens` padded tokens, in order.
-
-    At least one prompt each: a longer one is cut by `read`. None: one chunk.
-    """
+    """Cut prompts, each with its number of rows, into chunks of at most so many padded tokens, at least one prompt."""
     start = widest = 0
     for end, (prompt, _) in enumerate(groups):
         widest = max(widest, len(prompt))
@@ -209,10 +196,7 @@ def chunks(
 
 
 def read(policy: Policy, prompts: Sequence[Prompt], most_tokens: int | None) -> tuple[Cache, Tensor]:
-    """Read prompts into a new cache, ended at one column, and give the logits [U, V] after each of them.
-
-    `most_tokens` cuts them along their length too, where they have more; None: one forward.
-    """
+    """Read prompts, at most so many tokens at a time, into a new cache; give the logits [U, V] after each of them."""
     ids_UK, mask_UK, position_UK = left_padded(prompts, policy.pad_id, policy.device)
     cache = DynamicCache(config=policy.model.config)
     width, is_padded = ids_UK.shape[1], min(map(len, prompts)) < ids_UK.shape[1]

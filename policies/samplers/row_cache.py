@@ -23,10 +23,7 @@ ATTENTION = "evergreen_one_token"
 
 
 class LibraryCache:
-    """The library's own growing cache: right for every architecture it supports, and slower than a static one.
-
-    Like a static one it is filled with the prompts; then tokens are added and rows leave.
-    """
+    """The library's own growing cache: right for every architecture it supports, and slower than a static one."""
 
     past: Cache  # what the model reads and writes
     takes_parts = False  # whether prompts may be read in parts, one `fill` each
@@ -63,11 +60,7 @@ class LibraryCache:
 
 
 def fits_static_cache(model: Any) -> bool:
-    """Whether every layer remembers keys and values of all tokens and nothing else, and takes our attention.
-
-    Sliding windows, recurrent states and compressed caches have layers of other classes; models outside the library's
-    attention interface (with position biases of their own, for instance) do not take a mask as it is.
-    """
+    """Whether every layer remembers keys and values of all tokens and nothing else, and takes our attention."""
     layers = DynamicCache(config=model.config).layers
     is_plain = len(layers) > 0 and all(type(layer) is DynamicLayer for layer in layers)
     takes_ours = model._supports_attention_backend and model.config._attn_implementation == "sdpa"
@@ -77,11 +70,9 @@ def fits_static_cache(model: Any) -> bool:
 class StaticCache:
     """Keys and values of plain attention in one block of memory a layer, written in place.
 
-    All rows write the same column, since their prompts end at the same one. A growing cache copies everything at every
-    token. Here a token is written where there is room for it, room is made a stretch of columns at a time, and rows
-    that leave are overwritten by rows from the end. The model is given the whole block with a mask on what is not
-    written yet, and not a view of what is: reading a little more memory in one stretch is faster than skipping it row
-    by row (measured on a CPU: 40 columns of 44 take twice the time of 40 of 40).
+    A growing cache copies everything at every token. Here all rows write one column, room is made a stretch of columns
+    at a time, and rows that leave are overwritten by rows from the end. The model is given the whole block with a mask
+    on what is not written yet: a view of the rest takes longer (on a CPU 40 columns of 44 twice the time of 40 of 40).
     """
 
     takes_parts = True
@@ -93,10 +84,8 @@ class StaticCache:
         self.end, self.capacity, self.most = width, width, width + budget - 1  # the last token is never fed
         self.layers = [StaticCacheLayer(len(requests), width) for _ in range(num_layers)]
         self.past: Cache = Cache(layers=self.layers)
-        lowest = torch.finfo(policy.dtype).min
-        self.bias_RK = torch.full(
-            (len(requests), self.most), lowest, dtype=policy.dtype, device=policy.device
-        )
+        shape, least = (len(requests), self.most), torch.finfo(policy.dtype).min
+        self.bias_RK = torch.full(shape, least, dtype=policy.dtype, device=policy.device)
         column_K = torch.arange(width, device=policy.device)
         length_R1 = torch.tensor([[len(r.ids)] for r in requests], device=policy.device)
         self.bias_RK[:, :width].masked_fill_(column_K >= width - length_R1, 0)
@@ -150,9 +139,7 @@ class StaticCacheLayer(CacheLayerMixin):  # type: ignore[misc]  # not typed
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Allocate, after states of any number of rows; keys and values may differ in D."""
         shape = self.num_rows, key_states.shape[1], self.end
-        self.keys, self.values = (
-            like.new_empty(*shape, like.shape[3]) for like in (key_states, value_states)
-        )
+        self.keys, self.values = (one.new_empty(*shape, one.shape[3]) for one in (key_states, value_states))
         self.is_initialized = True
 
     def fill(self, prompts: Any, group_size_U: Tensor) -> None:
@@ -204,10 +191,9 @@ def attend(
 ) -> tuple[Tensor, None]:
     """Attend from [R, H, 1, D] to keys and values [R, J, K, D]; gives [R, 1, H, D].
 
-    `attention_mask` [R, 1, 1, K] is added to the scores. What this does not know goes to the library, which repeats
-    keys and values for every query head before a masked attention, at every token; here the query heads that share
-    keys are the queries of one small matrix product. On a CPU in float32 plain matrix products take half the time of
-    the fused kernel, which is made for many queries a row.
+    `attention_mask` [R, 1, 1, K] is added to the scores. The library repeats keys and values for every query head; here
+    the heads that share keys are the queries of one small matrix product, on a CPU in float32 a plain one, in half the
+    time of the fused kernel. What this does not know goes to the library.
     """
     is_shared = attention_mask is None or attention_mask.shape[1] == 1  # by the heads
     if query.shape[2] > 1 or not is_shared or options.get("position_bias") is not None:

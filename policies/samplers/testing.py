@@ -20,7 +20,7 @@ from policies.config import PolicyConfig
 from policies.errors import NonFiniteLogits
 from policies.forward import evaluating, score_rows
 from policies.models.loader import load_policy
-from policies.models.tokenizer import VocabularySample
+from policies.models.tiny import VocabularySample
 from policies.policy import Policy
 from policies.samplers.contracts import Generation, Request, Sampler, Sampling
 from policies.samplers.token_distribution import sample_seed

@@ -20,8 +20,7 @@ from policies.samplers.contracts import Sampling
 def filter_logits(logits_RV: Tensor, top_k: int = 0, top_p: float = 1.0) -> Tensor:
     """Set logits outside the k largest, then outside the smallest set whose mass reaches p, to -inf.
 
-    They are already divided by the temperature. At least one token stays. Sorting ascending and dropping while
-    the running mass is at most 1 - p agrees with vLLM on every token.
+    At least one token stays. Sorting ascending and dropping while the running mass is at most 1 - p is vLLM's order.
     """
     if 0 < top_k < logits_RV.shape[-1]:
         smallest_kept = logits_RV.topk(top_k, dim=-1).values[..., -1:]

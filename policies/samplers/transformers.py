@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from policies.errors import PolicyError
-from policies.samplers.contracts import Generation, Prompt, Request, Sampler, Sampling
-from policies.samplers.options import SamplerOptions
+from policies.samplers.contracts import Generation, Prompt, Request, Sampler, SamplerOptions, Sampling
 
 if TYPE_CHECKING:
     from policies.policy import Policy
@@ -114,8 +113,7 @@ class BatchLimits:
 def cut(requests: Sequence[Request], limits: BatchLimits) -> Iterator[list[int]]:
     """Cut rows into batches, those of small prompts and budgets first, never through the rows of one prompt.
 
-    A function of the requests alone, so that a resumed step cuts the same. Rows of one prompt stand together; similar
-    lengths are neighbours, so that little of a batch is padding.
+    A function of the requests alone, so that a resumed step cuts the same; similar lengths are neighbours.
     """
     rows_of: dict[Prompt, list[int]] = defaultdict(list)
     for row, request in enumerate(requests):

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from policies.errors import PolicyError
-from policies.samplers.contracts import Generation, Request, Sampler, Sampling, Span
-from policies.samplers.options import SamplerOptions
+from policies.samplers.contracts import Generation, Request, Sampler, SamplerOptions, Sampling, Span
 
 if TYPE_CHECKING:
     from policies.policy import Policy
@@ -94,11 +93,7 @@ class VllmSampler(Sampler):
         self.require_fresh()
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
-        """Generate one row a request, in the order of the requests.
-
-        Raises:
-            NonFiniteLogits: the policy has diverged.
-        """
+        """Generate one row a request, in their order. Raises `NonFiniteLogits`: the policy has diverged."""
         from policies.forward import require_finite
 
         if not requests:
@@ -173,11 +168,7 @@ class VllmSampler(Sampler):
 
 
 def create(config: Config, policy: Policy) -> VllmSampler:
-    """Make the sampler of a policy.
-
-    Raises:
-        PolicyError: vLLM is not installed, or does not play this policy.
-    """
+    """Make the sampler of a policy. Raises `PolicyError`: vLLM is not installed, or does not play this policy."""
     require_installed()
     return VllmSampler(config, policy)
 

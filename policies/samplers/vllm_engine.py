@@ -66,11 +66,7 @@ def is_cpu() -> bool:
 
 
 def build(policy: Policy, **options: Any) -> Any:
-    """Build the engine of a policy with its weights as they are now; options are those of `vllm.LLM`.
-
-    Raises:
-        PolicyError: vLLM refuses the policy or the options.
-    """
+    """Build the engine of a policy, with options of `vllm.LLM`. Raises `PolicyError` where vLLM refuses either."""
     with untouched(), warnings.catch_warnings(action="ignore", category=FutureWarning):
         prepare()
         require_head_size(policy)
@@ -154,10 +150,7 @@ class SameProcess:
         return init_info
 
     def update_weights(self, update_info: dict[str, Any]) -> None:
-        """Load `tensors`, pairs of the library's name and a tensor; names that vLLM fuses are fused here.
-
-        With tied embeddings the head is absent and shares its parameter with them.
-        """
+        """Load `tensors`, pairs of the library's name and a tensor; vLLM fuses some. A tied head is absent."""
         self.model.load_weights(iter(update_info["tensors"]))
         if self.device.type != "cpu":
             torch.accelerator.synchronize(self.device)
@@ -173,10 +166,7 @@ class SameProcess:
 
 
 def replace_weights(llm: Any, model: Any, version: int) -> None:
-    """Give an engine all weights of a model, under their version, and clear what it kept of the old ones.
-
-    Not while it generates.
-    """
+    """Give an engine, not while it generates, all weights of a model under their version; nothing old stays."""
     tensors = [(name, parameter.detach()) for name, parameter in model.named_parameters()]
     llm.start_weight_update()
     llm.update_weights({"update_info": {"tensors": tensors}})

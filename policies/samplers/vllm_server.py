@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator
 
-from policies.samplers.contracts import Generation, Request, Sampler, Sampling
-from policies.samplers.options import SamplerOptions
+from policies.samplers.contracts import Generation, Request, Sampler, SamplerOptions, Sampling
 
 if TYPE_CHECKING:
     from policies.policy import Policy
@@ -81,11 +80,7 @@ class VllmServerSampler(Sampler):
             raise
 
     def sync(self, version: int) -> None:
-        """Hand the weights over and bring the servers up to them.
-
-        Raises:
-            PolicyError: no server can be.
-        """
+        """Hand the weights over and bring the servers up to them. Raises `PolicyError`: no server can be."""
         from policies.samplers.serving.fleet import Weights
         from policies.samplers.weight_check import make_server_check
 
@@ -105,18 +100,17 @@ class VllmServerSampler(Sampler):
         self.context = context
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
-        """Generate one row a request, in the order of the requests; rows that no server could play are `lost`.
+        """Generate one row a request, in their order; rows that no server could play are `lost`.
 
-        Raises:
-            PolicyError: no server is there, more than a tenth of the rows are lost, or a request is refused.
+        Raises `PolicyError`: no server is there, more than a tenth of the rows are lost, or a request is refused.
         """
-        from policies.samplers.serving.request_batch import RequestBatch, RequestJob
+        from policies.samplers.serving.fleet import RequestBatch
 
         members, weights = self._loop.run(self._fleet.bring_up()), self._fleet.weights
         self._fleet.require_fitting(requests)
         assert weights is not None, "the fleet has been brought up to something"
-        job = RequestJob(requests, sampling, self.policy.stop_ids, weights)
-        return self._loop.run(RequestBatch(self._fleet, members, job, self._jitter).run())
+        job = (requests, sampling, self.policy.stop_ids, weights)
+        return self._loop.run(RequestBatch(self._fleet, members, *job, self._jitter).run())
 
     def take_news(self) -> list[str]:
         """Say which servers were left out or are back, what failed in mid-batch, and how many rows are lost."""

@@ -2,9 +2,8 @@
 
 A fixed prompt, made from the vocabulary alone, is read on both sides, and the log-probs of tokens after it are
 compared. It is longer than a block of a prefix cache (16 tokens on a GPU, 128 on a CPU), so that a cache that was not
-cleared shows as well. Tokens are asked for at one place, and not the log-probs of the prompt: vLLM reads no cache for a
-request that asks for those. In float32 the gap of fresh weights is 1e-6 to 1e-5, of weights stale by one update 1e-3 to
-1e-1.
+cleared shows as well; the prompt's own log-probs vLLM would give without its cache. In float32 the gap of fresh weights
+is 1e-6 to 1e-5, of weights stale by one update 1e-3 to 1e-1.
 """
 
 from __future__ import annotations
@@ -41,10 +40,8 @@ class WeightCheck:
 
 
 def make_probe(policy: Policy, context: int | None = None) -> WeightCheck:
-    """Make the probe of a policy; `context` is the engine's, when that is shorter than the policy's.
-
-    One place is left free, for engines that write a token to score it.
-    """
+    """Make the probe of a policy; `context` is the engine's, when that is shorter than the policy's."""
+    # one place is left free, for engines that write a token to score it
     limits = [limit - 1 for limit in (context, policy.context) if limit is not None]
     num = min(NUM_PROMPT, *limits) if limits else NUM_PROMPT
     size = min(len(policy.tokenizer), policy.model.config.get_text_config().vocab_size)
@@ -55,11 +52,7 @@ def make_probe(policy: Policy, context: int | None = None) -> WeightCheck:
 
 
 def trainer_logprobs(policy: Policy, probe: WeightCheck) -> NDArray[np.float32]:
-    """Score the probe's tokens with the learner's own weights: [tokens] nats, at temperature 1.
-
-    Raises:
-        NonFiniteLogits: the policy has diverged.
-    """
+    """Score the probe's tokens with the learner's own weights: [tokens] nats, at temperature 1."""
     return _after_prompt(policy, probe, Sampling())[list(probe.tokens)]
 
 
@@ -77,21 +70,13 @@ def _after_prompt(policy: Policy, probe: WeightCheck, sampling: Sampling) -> NDA
 def probe_gap(
     policy: Policy, probe: WeightCheck, score: Callable[[WeightCheck], NDArray[np.float32]]
 ) -> float:
-    """Measure the largest |sampler log-prob - trainer log-prob| over the probe's tokens, in nats.
-
-    `score` is the sampler's side: [tokens] log-probs at temperature 1, nothing cut off. What is not a number counts
-    as infinite.
-    """
+    """Measure the largest gap of log-probs over the probe's tokens, nats; NaN is infinite. `score`: the sampler's."""
     gap = float(np.abs(score(probe) - trainer_logprobs(policy, probe)).max())
     return float("inf") if np.isnan(gap) else gap
 
 
 def require_fresh(gap: float, most: float, version: int, who: str, remedy: str) -> None:
-    """Stop when the probe found other weights than the learner's.
-
-    Raises:
-        PolicyError: The gap is above `most`; it says both, who played, and what to do.
-    """
+    """Stop when the probe found other weights than the learner's: when the gap is above `most`."""
     if gap > most:
         raise PolicyError(
             f"{who} does not play version {version} of the weights: on the probe its log-probs differ from the "
@@ -100,11 +85,7 @@ def require_fresh(gap: float, most: float, version: int, who: str, remedy: str) 
 
 
 def require_healthy(policy: Policy) -> None:
-    """Refuse a policy whose weights are not all finite, or which gives logits that are not to the probe's prompt.
-
-    Raises:
-        NonFiniteLogits: it says which.
-    """
+    """Refuse a policy whose weights, or logits after the probe's prompt, are not all finite: `NonFiniteLogits`."""
     parameters = dict(policy.model.named_parameters())
     is_finite = torch.stack([parameter.isfinite().all() for parameter in parameters.values()])
     if not bool(is_finite.all()):
@@ -118,10 +99,9 @@ def require_healthy(policy: Policy) -> None:
 
 @dataclass(frozen=True)
 class ServerWeightCheck:
-    """Rows of one token that a server is asked for, as for any others, and what the learner says of every token.
+    """Rows of one token that a server is asked for, and what the learner says of every token.
 
-    The learner's side is kept, so that a server that comes back later can be asked while the learner already changes
-    its weights.
+    It is kept, so that a server that comes back later can be asked while the learner already changes its weights.
     """
 
     requests: tuple[Request, ...]
@@ -135,11 +115,7 @@ class ServerWeightCheck:
 
 
 def make_server_check(policy: Policy) -> ServerWeightCheck:
-    """Read the probe's prompt with the learner's weights as they are now.
-
-    Raises:
-        NonFiniteLogits: the policy has diverged; no server could prove anything.
-    """
+    """Read the probe's prompt with the learner's weights as they are now. `NonFiniteLogits`: it has diverged."""
     probe = make_probe(policy)
     requests = tuple(Request(probe.prompt, seed, budget=1) for seed in range(SERVER_ROWS))
     lp_V = _after_prompt(policy, probe, SERVER_SAMPLING)

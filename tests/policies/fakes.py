@@ -7,8 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from policies.objectives.contracts import Batch, Coefficients, Need, ShapedRows, SurveyResult, Totals
-from policies.trajectories import Trajectory
+from policies.objectives.contracts import (
+    Batch,
+    Coefficients,
+    Need,
+    ShapedRows,
+    SurveyResult,
+    Totals,
+    Trajectory,
+)
 
 
 def random_batch(vocabulary: int, num_groups: int = 6, group_size: int = 4, seed: int = 0) -> Batch:

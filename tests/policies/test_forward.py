@@ -128,7 +128,7 @@ PROXY = [0.601805, 0.300903, 0.085256, 0.012036]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_section_11_4_log_probs_after_the_filter(dtype: torch.dtype) -> None:
+def test_log_probs_after_the_filter(dtype: torch.dtype) -> None:
     """The threshold is .012, and the token with p = .012 stays, whatever its log-prob rounds to."""
     lp_NV = torch.tensor([P_TAIL] * 5, dtype=dtype).log()
     lp_NV = lp_NV.log_softmax(-1) + torch.tensor([0, 1e-6, -1e-6, 0, 0], dtype=dtype)[:, None]
@@ -153,7 +153,7 @@ def test_section_11_4_log_probs_after_the_filter(dtype: torch.dtype) -> None:
     ],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_section_11_5_the_entropy_of_a_nucleus(
+def test_the_entropy_of_a_nucleus(
     probabilities: list[float], mass: float, expected: float, dtype: torch.dtype
 ) -> None:
     lp_NV = torch.tensor([probabilities, probabilities], dtype=dtype).log()

@@ -65,7 +65,7 @@ def naive_products(learner: Learner, batch: Batch, of: list[Tensor]) -> Tensor:
 @pytest.mark.parametrize(
     "options", [{}, {"micro_tokens": 1}, {"micro_tokens": 40}, {"activation_checkpointing": True}]
 )
-def test_section_13_4_inner_products_are_those_of_autograd(options: dict[str, Any]) -> None:
+def test_inner_products_are_those_of_autograd(options: dict[str, Any]) -> None:
     learner = make(**options)
     batch = batch_for(learner)
     of = advantages(batch)
@@ -76,7 +76,7 @@ def test_section_13_4_inner_products_are_those_of_autograd(options: dict[str, An
     assert torch.equal(found, found.T)
 
 
-def test_section_13_4_chunks_of_logits_are_made_again_for_every_advantage(
+def test_chunks_of_logits_are_made_again_for_every_advantage(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     learner = make()
@@ -88,7 +88,7 @@ def test_section_13_4_chunks_of_logits_are_made_again_for_every_advantage(
     )
 
 
-def test_section_13_4_the_influence_of_an_advantage_that_is_the_same_or_the_opposite() -> None:
+def test_the_influence_of_an_advantage_that_is_the_same_or_the_opposite() -> None:
     learner = make()
     batch = batch_for(learner)
     (one,) = advantages(batch, 1)
@@ -123,7 +123,7 @@ def naive_norms(learner: Learner, batch: Batch) -> Tensor:
 
 @pytest.mark.parametrize("micro_tokens", [1, 40, 100_000])
 @pytest.mark.parametrize("chunk", [700, 1 << 26])
-def test_section_14_2_norms_are_those_of_autograd_through_the_head(
+def test_norms_are_those_of_autograd_through_the_head(
     micro_tokens: int, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     learner = make(micro_tokens=micro_tokens)
@@ -136,7 +136,7 @@ def test_section_14_2_norms_are_those_of_autograd_through_the_head(
     assert int((found > 0).sum()) == len(found) - 1
 
 
-def test_section_14_2_a_short_policy_is_read_in_float32() -> None:
+def test_a_short_policy_is_read_in_float32() -> None:
     short, wide = make(torch.bfloat16), make()
     found, expected = (gradient_norms(learner.passes, batch_for(learner)) for learner in (short, wide))
     torch.testing.assert_close(found, expected, rtol=0.1, atol=0.1)

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from policies import learner as learner_module
-from policies.batch_forward import ForwardPasses
 from policies.config import LearnerConfig, PolicyConfig
 from policies.errors import PolicyError
 from policies.learner import Learner, UpdateReport
+from policies.micro_batches import ForwardPasses
 from policies.objectives.config import ObjectiveConfig
 from policies.objectives.contracts import Batch
 from policies.objectives.objective import Objective
@@ -192,9 +192,9 @@ def test_three_updates_and_three_more_are_six(dtype: torch.dtype, tmp_path: Path
     played(whole, range(6))
     played(first, range(3))
     first.policy.save(tmp_path / "weights")
-    first.save_optimizer(tmp_path / "optimizer")
+    first.optimizer.save(tmp_path / "optimizer")
     second.policy.load_weights(tmp_path / "weights")
-    second.load_optimizer(tmp_path / "optimizer")
+    second.optimizer.load(tmp_path / "optimizer")
     played(second, range(3, 6))
     assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(second), strict=True))
 
@@ -202,7 +202,7 @@ def test_three_updates_and_three_more_are_six(dtype: torch.dtype, tmp_path: Path
 def test_a_reset_begins_the_warm_up_again() -> None:
     learner = make(warmup=4, lr=1e-3)
     learner.update(batch_for(learner), Surrogate())
-    learner.reset()
+    learner.optimizer.reset()
     assert learner.update(batch_for(learner), Surrogate()).lr == pytest.approx(0.25e-3)
 
 
@@ -300,7 +300,7 @@ def test_an_objective_that_cannot_be_served_is_refused(objective: Surrogate, mes
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_section_18_rounded_log_probs_of_the_sampler_are_refused(dtype: torch.dtype) -> None:
+def test_rounded_log_probs_of_the_sampler_are_refused(dtype: torch.dtype) -> None:
     learner = make()
     batch = batch_for(learner)
     rounded = replace(batch, lp_roll_BT=batch.lp_roll_BT.to(dtype))
@@ -309,7 +309,7 @@ def test_section_18_rounded_log_probs_of_the_sampler_are_refused(dtype: torch.dt
 
 
 @pytest.mark.parametrize(("updates", "name"), [(1, "lp"), (2, "lp_old")])
-def test_section_18_rounded_log_probs_of_the_trainer_are_refused(
+def test_rounded_log_probs_of_the_trainer_are_refused(
     updates: int, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     where, what = {"lp": (learner_module, "score_micro"), "lp_old": (ForwardPasses, "score")}[name]
@@ -321,7 +321,7 @@ def test_section_18_rounded_log_probs_of_the_trainer_are_refused(
 
 
 def test_learning_is_preparing_what_was_played_and_updating_in_two_parts_that_are_timed() -> None:
-    one, other, objective = make(), make(), Objective.from_config(ObjectiveConfig.model_validate("grpo"))
+    one, other, objective = make(), make(), Objective(ObjectiveConfig.model_validate("grpo"))
     played = random_trajectories(len(one.policy.tokenizer))
     parts: list[str] = []
 

@@ -35,7 +35,7 @@ def reference_of(learner: Learner) -> Reference:
 
 def step(learner: Learner, seed: int = 0) -> Batch:
     """Do a step towards the anchored objective; give its batch as prepared."""
-    objective = Objective.from_config(ANCHORED)
+    objective = Objective(ANCHORED)
     batch = objective.prepare(
         random_trajectories(len(learner.policy.tokenizer), seed=seed), learner.reference_lp
     )
@@ -70,7 +70,7 @@ def test_log_probs_of_the_reference_are_those_of_the_weights_it_was_made_of() ->
 
 def test_the_kl_pulls_back_to_the_reference() -> None:
     """Away from it the mean of k3 is positive, and its metric says so; at the start it is 0."""
-    learner, objective = make(), Objective.from_config(ANCHORED)
+    learner, objective = make(), Objective(ANCHORED)
     found = []
     for seed in range(3):
         batch = objective.prepare(
@@ -124,15 +124,15 @@ def test_a_saved_reference_goes_on_bit_for_bit_in_the_layout_of_weights(
 
     learner, resumed = make(policy(0)), make(policy(1))
     step(learner)
-    reference_of(learner).save(tmp_path / "reference")
+    reference_of(learner).policy.save(tmp_path / "reference")
     learner.policy.save(tmp_path / "weights")
-    learner.save_optimizer(tmp_path / "optimizer")
+    learner.optimizer.save(tmp_path / "optimizer")
     assert _files(tmp_path / "reference") == _files(tmp_path / "weights")
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "reference", dtype=dtype)
     assert same(loaded.state_dict(), weights(policy(0)))
     resumed.policy.load_weights(tmp_path / "weights")
-    resumed.load_optimizer(tmp_path / "optimizer")
-    reference_of(resumed).load(tmp_path / "reference")
+    resumed.optimizer.load(tmp_path / "optimizer")
+    reference_of(resumed).policy.load_weights(tmp_path / "reference")
     step(learner, seed=1)
     step(resumed, seed=1)
     assert same(weights(learner.policy), weights(resumed.policy))
@@ -145,14 +145,14 @@ def _files(folder: Path) -> list[str]:
 def test_a_reference_of_another_shape_is_refused(tmp_path: Path) -> None:
     other = random_policy()
     other.model.resize_token_embeddings(len(other.tokenizer) + 3)
-    Reference(other, 1.0, 100).save(tmp_path)
+    Reference(other, 1.0, 100).policy.save(tmp_path)
     with pytest.raises(CheckpointError, match="do not fit"):
-        reference_of(make()).load(tmp_path)
+        reference_of(make()).policy.load_weights(tmp_path)
 
 
 def test_an_objective_that_needs_no_reference_keeps_none_and_asks_none() -> None:
     learner = make(keeps_reference=False)
-    objective = Objective.from_config(ObjectiveConfig.model_validate("rloo"))
+    objective = Objective(ObjectiveConfig.model_validate("rloo"))
     batch = objective.prepare(random_trajectories(len(learner.policy.tokenizer)), learner.reference_lp)
     assert (learner.reference, batch.lp_ref_BT) == (None, None)
 
@@ -163,4 +163,4 @@ def test_a_learner_without_a_reference_says_how_to_get_one() -> None:
         step(learner)
     batch = step(make())
     with pytest.raises(PolicyError, match="prepare it with the learner's `reference_lp`"):
-        learner.update(replace(batch, lp_ref_BT=None), Objective.from_config(ANCHORED))
+        learner.update(replace(batch, lp_ref_BT=None), Objective(ANCHORED))

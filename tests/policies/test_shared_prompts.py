@@ -21,13 +21,11 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from policies.batch_forward import score_micro
 from policies.forward import EntropyMode, Reduction, Scored, score_rows
-from policies.micro_batches import MicroBatcher, SharedOpenings
-from policies.objectives.contracts import Batch
+from policies.micro_batches import MicroBatcher, SharedOpenings, score_micro
+from policies.objectives.contracts import Batch, Trajectory
 from policies.objectives.padding import pad
 from policies.shared_prompts import can_share
-from policies.trajectories import Trajectory
 from tests.policies.fakes import random_trajectories
 
 VOCABULARY = 40

@@ -230,7 +230,7 @@ def test_no_preset_makes_a_tensor_as_wide_as_the_vocabulary(
     """What the learner itself makes is one chunk of logits at a time (`test_forward.py`)."""
     policy = random_policy()
     width = len(policy.tokenizer)
-    objective = Objective.from_config(ObjectiveConfig.model_validate({"preset": name, "max_length": 16}))
+    objective = Objective(ObjectiveConfig.model_validate({"preset": name, "max_length": 16}))
     watch = Widths(width)
     for method in ("prepare", "survey", "coefficients"):
         own = getattr(objective, method)

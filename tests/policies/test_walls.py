@@ -14,7 +14,7 @@ print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
 
 IMPORT_OPTIONS = """
 import json, sys
-import policies.config, policies.samplers.transformers, policies.samplers.vllm, policies.trajectories
+import policies.config, policies.samplers.transformers, policies.samplers.vllm, policies.objectives.contracts
 import policies.samplers.vllm_server, policies.samplers.serving.worker_extension, policies.samplers.serving.supervisor
 print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
 """

@@ -5,23 +5,21 @@
     target_in: initial    reads H / H0, steers to `target` times the mean of its first `target_readings` readings;
                           until it has them the coefficient rests
     target_end            from `target` to `target_end` in a straight line over `target_steps` steps that were
-                          read, then constant
+                          read, then constant (the best of the schedules that Entrocraft tried, arXiv 2604.26326;
+                          read in a description only)
 
 H and H / H0 are corrected for the mix of tasks (`entropy_reading.py`), so each environment is compared with its own
-start, and none sets the target of all. `initial` is for runs whose start is noisy or not measured. The start is that of
-the run, unless controllers are rescaled at a boundary: then H0, and the mean of the first readings, are the stage's.
+start. That is the run's, unless controllers are rescaled at a boundary: then H0, and the mean of the first readings,
+are the stage's. `initial` is for runs whose start is noisy or not measured.
 
-A linear line was the best of the schedules that Entrocraft tried (arXiv 2604.26326; read in a description only).
-
-Empty cases: a missing or non-finite reading changes nothing: it moves no coefficient, is not one of the first, and is
-no step of a line.
+Empty cases: a missing or non-finite reading moves no coefficient, is not one of the first, and is no step of a line.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -48,14 +46,10 @@ class TargetOptions(ControllerOptions):
     dead_band: float = Field(0.0, ge=0, lt=1)
     """A reading this close to the target, as a fraction of the target, counts as equal to it."""
 
-    @property
-    def has_target(self) -> bool:
-        """It compares a reading with a target."""
-        return True
+    has_target: ClassVar[bool] = True
 
     @property
     def steers_entropy(self) -> bool:
-        """Whether it moves the coefficient so that the entropy comes to the target."""
         return True
 
     @model_validator(mode="after")
@@ -75,7 +69,6 @@ class BoundedOptions(TargetOptions):
 
     @property
     def reach(self) -> tuple[float, float]:
-        """The smallest and the largest coefficient it can come to."""
         return self.low, self.high
 
     @model_validator(mode="after")
@@ -85,28 +78,32 @@ class BoundedOptions(TargetOptions):
         return self
 
 
-def expect_inside(start: float, low: float, high: float, name: str) -> None:
-    """Refuse a start outside of the bounds."""
-    if not low <= start <= high:
-        raise ObjectiveError(
-            f"the {name} controller starts at {start:g}, outside of its bounds [{low:g}, {high:g}]; change the start "
-            "or the bounds"
-        )
+C = TypeVar("C", bound=TargetOptions)
 
 
-class Steering(Controller):
-    """A controller that compares its reading with a target; a subclass says where the coefficient goes."""
+class Steering(Controller, Generic[C]):
+    """A controller that compares its reading with a target; a subclass says where the coefficient goes.
 
-    def __init__(self, config: TargetOptions, start: float) -> None:
+    It starts inside the reach of its options, and is at a bound where it has come to an end of it.
+    """
+
+    def __init__(self, config: C, start: float) -> None:
         super().__init__(start)
-        self._aim = config
+        self.config, self.start = config, start
         self.reads = ENTROPY_NATS if config.target_in == "nats" else ENTROPY
         self.kept |= _NEW
+        if config.reach and not config.reach[0] <= start <= config.reach[-1]:
+            name = type(self).__module__.rpartition(".")[2]
+            low, high = config.reach[0], config.reach[-1]
+            raise ObjectiveError(
+                f"the {name} controller starts at {start:g}, outside of its bounds [{low:g}, {high:g}]; change the "
+                "start or the bounds"
+            )
 
     @property
     def target(self) -> float | None:
         """What the reading is steered to now; None while the first readings are taken."""
-        aim, anchor = self._aim, 1.0
+        aim, anchor = self.config, 1.0
         if aim.target_in == "initial":
             if self.kept["num_initial"] < aim.target_readings:
                 return None
@@ -120,8 +117,16 @@ class Steering(Controller):
     def steer(self, value: float, reading: float, target: float) -> float:
         """Where the value goes by a reading that compares with this target."""
 
+    def bounded(self, value: float) -> float:
+        """Hold a value inside the reach."""
+        low, high = self.config.reach
+        return max(low, min(value, high))
+
+    @property
+    def is_at_bound(self) -> bool:
+        return self.value in self.config.reach
+
     def move(self, reading: float | None) -> float:
-        """Where the value goes from here."""
         if reading is None:
             return self.value
         target = self.target
@@ -130,7 +135,7 @@ class Steering(Controller):
             self.kept["initial_sum"] += reading
             return self.value
         self.kept["num_steps"] += 1
-        is_near = abs(reading - target) <= self._aim.dead_band * target
+        is_near = abs(reading - target) <= self.config.dead_band * target
         return self.steer(self.value, target if is_near else reading, target)
 
     def rescale(self) -> None:
@@ -138,7 +143,5 @@ class Steering(Controller):
         self.kept |= {"num_initial": 0, "initial_sum": 0.0}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state; `ObjectiveError` when it does not fit."""
-        super().load_state(
-            {**_NEW, **state}
-        )  # what earlier versions saved knows no lines and no first readings
+        # what earlier versions saved knows no lines and no first readings
+        super().load_state({**_NEW, **state})

@@ -4,8 +4,7 @@ Symbols: b the coefficient of the penalty, kl the step's mean KL to the referenc
 penalised there), kl* its target, n samples of a step.
 
 It reads the KL and not the entropy: b grows while the policy is further from the reference than the target, by at most
-20 % for every `horizon` samples. With 256 samples and a horizon of 10000 that is .5 % a step, so doubling takes 136
-steps. It has no bounds; nothing pulls b to 0, which it could not leave.
+20 % for every `horizon` samples; with 256 samples and a horizon of 10000 it doubles in 136 steps. It has no bounds.
 
 Empty cases: a step without a KL leaves b where it is.
 
@@ -26,8 +25,6 @@ MAX_ERROR = 0.2
 
 
 class Config(ControllerOptions):
-    """The target, and how fast."""
-
     target: float = Field(0.1, gt=0)
     """The mean KL that is held, nats a token."""
     samples: int = Field(256, ge=1)
@@ -45,26 +42,19 @@ class Config(ControllerOptions):
         return self
 
 
-def create(config: Config, start: float) -> Controller:
-    if start <= 0:
-        raise ObjectiveError(
-            f"the adaptive_kl controller multiplies its coefficient, so it cannot start from {start:g}: "
-            "give it a start above 0, such as `kl: 0.1`"
-        )
-    return AdaptiveKl(config, start)
-
-
 class AdaptiveKl(Controller):
-    """Multiplies the coefficient by a little more or less than 1."""
-
     reads = "kl_ref"
 
     def __init__(self, config: Config, start: float) -> None:
         super().__init__(start)
         self._config = config
+        if start <= 0:
+            raise ObjectiveError(
+                f"the adaptive_kl controller multiplies its coefficient, so it cannot start from {start:g}: "
+                "give it a start above 0, such as `kl: 0.1`"
+            )
 
     def move(self, reading: float | None) -> float:
-        """Up when the KL is above the target, down when it is below."""
         if reading is None:
             return self.value
         error = max(-MAX_ERROR, min(reading / self._config.target - 1, MAX_ERROR))
@@ -72,5 +62,7 @@ class AdaptiveKl(Controller):
 
     @property
     def target(self) -> float:
-        """The KL that is held."""
         return self._config.target
+
+
+create = AdaptiveKl

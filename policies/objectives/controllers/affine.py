@@ -14,16 +14,14 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from policies.objectives.controllers import BoundedOptions, Steering, expect_inside
-from policies.objectives.parts import Controller, PartInfo
+from policies.objectives.controllers import BoundedOptions, Steering
+from policies.objectives.parts import PartInfo
 
 SOURCE = "arXiv 2510.08141"
 INFO = PartInfo(missing="no code of its second version was read, only descriptions")
 
 
 class Config(BoundedOptions):
-    """The target, how strongly it answers, and how far it may go."""
-
     gain: float = Field(1.0, gt=0)
     """The coefficient for a reading that is 1 below the target, counted from the start."""
     low: float = 0.8
@@ -32,24 +30,9 @@ class Config(BoundedOptions):
     """Largest coefficient."""
 
 
-def create(config: Config, start: float) -> Controller:
-    expect_inside(start, config.low, config.high, "affine")
-    return Affine(config, start)
-
-
-class Affine(Steering):
-    """Answers in proportion to the distance from the target."""
-
-    def __init__(self, config: Config, start: float) -> None:
-        super().__init__(config, start)
-        self._config, self._middle = config, start
-
+class Affine(Steering[Config]):
     def steer(self, value: float, reading: float, target: float) -> float:
-        """The start, plus the distance from the target."""
-        config = self._config
-        return max(config.low, min(self._middle + config.gain * (target - reading), config.high))
+        return self.bounded(self.start + self.config.gain * (target - reading))
 
-    @property
-    def is_at_bound(self) -> bool:
-        """Whether it pushes as hard as it may, in either direction."""
-        return self.value in (self._config.low, self._config.high)
+
+create = Affine

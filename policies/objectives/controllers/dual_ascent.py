@@ -4,11 +4,9 @@ Symbols: mu the coefficient. target - reading is how far "the reading is at leas
 while it is, by as much, and shrinks while it is kept. A negative rate is for "at most".
 
 What is constrained is entropy unless `metric` names another number of the step, as the ledger writes it (`kl_ref`,
-`clip_frac`, `grad_norm`); the target then has its unit. It is the sum of all errors, so it holds the target without a
-distance left over, and swings around it when the rate is high.
-
-With `low: 0` mu is a multiplier of an inequality; without that bound, of an equality, the best form in the study on
-proxy points of rewards. That one's several multipliers and those of ARES live in their own parts.
+`clip_frac`, `grad_norm`); the target then has its unit. As the sum of all errors it holds the target without a distance
+left over, and swings around it when the rate is high. With `low: 0` mu is a multiplier of an inequality; without that
+bound, of an equality, the best form in the study on proxy points of rewards (`estimators/constrained.py`).
 
 Empty cases: a missing reading leaves mu where it is; a metric that never comes leaves it there for ever.
 
@@ -20,16 +18,13 @@ from __future__ import annotations
 
 from pydantic import model_validator
 
-from policies.objectives.controllers import BoundedOptions, Steering, expect_inside
+from policies.objectives.controllers import BoundedOptions, Steering
 from policies.objectives.entropy_reading import ENTROPY
-from policies.objectives.parts import Controller
 
 SOURCE = "arXiv 2310.04373"
 
 
 class Config(BoundedOptions):
-    """The constraint, how fast, and how far."""
-
     metric: str = ENTROPY
     """The number of the step that is constrained, as the ledger names it; by default the entropy."""
     rate: float = 0.01
@@ -41,12 +36,10 @@ class Config(BoundedOptions):
 
     @property
     def steers_entropy(self) -> bool:
-        """Whether what is constrained is the entropy."""
         return self.metric == ENTROPY
 
     @property
     def falls_below_target(self) -> bool:
-        """Whether the multiplier falls where the reading is below its target: one of "at most" does."""
         return self.rate < 0
 
     @model_validator(mode="after")
@@ -58,31 +51,19 @@ class Config(BoundedOptions):
         return self
 
 
-def create(config: Config, start: float) -> Controller:
-    expect_inside(start, config.low, config.high, "dual_ascent")
-    return DualAscent(config, start)
-
-
-class DualAscent(Steering):
-    """Adds up violations."""
-
+class DualAscent(Steering[Config]):
     def __init__(self, config: Config, start: float) -> None:
         super().__init__(config, start)
-        self._config = config
         if config.metric != ENTROPY:
             self.reads = config.metric
 
     def steer(self, value: float, reading: float, target: float) -> float:
-        """A step up the dual's gradient."""
-        return ascended(value, target - reading, self._config.rate, self._config.low, self._config.high)
+        return self.bounded(value + self.config.rate * (target - reading))
 
     @property
     def is_at_bound(self) -> bool:
-        """Whether it pushes as hard as it may; at 0 an inequality is kept without it."""
-        config = self._config
-        return self.value == config.high or (self.value == config.low and config.low != 0)
+        # at 0 an inequality is kept without any push
+        return self.value == self.config.high or self.value == self.config.low != 0
 
 
-def ascended(multiplier: float, violation: float, rate: float, low: float, high: float) -> float:
-    """Where the multiplier goes."""
-    return max(low, min(multiplier + rate * violation, high))
+create = DualAscent

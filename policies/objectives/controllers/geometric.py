@@ -1,9 +1,7 @@
 """Geometric controller: v <- clamp(v * f^sign(H* - H), low, high).
 
-Symbols: v the coefficient, H the reading, H* the target, f the factor. It raises a coefficient that is meant to
-raise entropy while the reading is below the target, and lowers it while it is above; it never changes the sign.
-
-From one bound to the other takes log(high / low) / log(f) steps: 38 with the defaults. It does not rest at the
+Symbols: v the coefficient, meant to raise entropy, H the reading, H* the target, f the factor. It never changes the
+sign. From one bound to the other takes log(high / low) / log(f) steps, 38 with the defaults; it does not rest at the
 target but oscillates around it.
 
 Empty cases: a missing reading, and one equal to the target, leave v where it is.
@@ -16,15 +14,12 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from policies.objectives.controllers import BoundedOptions, Steering, expect_inside
-from policies.objectives.parts import Controller
+from policies.objectives.controllers import BoundedOptions, Steering
 
 SOURCE = "ours, after arXiv 2603.11682"
 
 
 class Config(BoundedOptions):
-    """The target, how fast, and how far."""
-
     factor: float = Field(1.2, gt=1)
     """The coefficient grows or shrinks by this, once a step."""
     low: float = Field(1e-4, gt=0)
@@ -33,27 +28,13 @@ class Config(BoundedOptions):
     """Largest coefficient."""
 
 
-def create(config: Config, start: float) -> Controller:
-    expect_inside(start, config.low, config.high, "geometric")
-    return Geometric(config, start)
-
-
-class Geometric(Steering):
-    """Multiplies or divides the coefficient by a factor, inside positive bounds."""
-
-    def __init__(self, config: Config, start: float) -> None:
-        super().__init__(config, start)
-        self._config = config
-
+class Geometric(Steering[Config]):
     def steer(self, value: float, reading: float, target: float) -> float:
-        """One step up when the reading is below the target, one down when it is above."""
         if reading < target:
-            return min(value * self._config.factor, self._config.high)
+            return min(value * self.config.factor, self.config.high)
         if reading > target:
-            return max(value / self._config.factor, self._config.low)
+            return max(value / self.config.factor, self.config.low)
         return value
 
-    @property
-    def is_at_bound(self) -> bool:
-        """Whether it pushes as hard, or as little, as it may."""
-        return self.value in (self._config.low, self._config.high)
+
+create = Geometric

@@ -7,9 +7,9 @@ Symbols: z the coefficient, H the reading, H* the target, f = 2 the factor.
     H < H*   the same mirrored
     H = H*   unchanged
 
-From one bound to the other takes 18 steps with the defaults, so it lags a fast swing, and it oscillates around
-the target. The bound of .05 is made for log-probs of -3 and below: with few actions or a very confident policy z
-sits at the bound and entropy falls all the same. The share of steps at the bound is logged for that.
+From one bound to the other takes 18 steps with the defaults, so it lags a fast swing and oscillates around the target.
+The bound of .05 is made for log-probs of -3 and below: with few actions or a very confident policy z sits at the bound
+and entropy falls all the same. The share of steps at the bound is logged for that.
 
 Empty cases: a missing reading leaves z where it is; from z = 0 the first reading gives +-low.
 
@@ -21,15 +21,12 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from policies.objectives.controllers import BoundedOptions, Steering, expect_inside
-from policies.objectives.parts import Controller
+from policies.objectives.controllers import BoundedOptions, Steering
 
 SOURCE = "arXiv 2603.11682"
 
 
 class Config(BoundedOptions):
-    """The target, how fast, and how far."""
-
     factor: float = Field(2.0, gt=1)
     """The coefficient grows or shrinks by this, once a step."""
     low: float = Field(1e-4, gt=0)
@@ -39,24 +36,11 @@ class Config(BoundedOptions):
 
     @property
     def reach(self) -> tuple[float, float]:
-        """The smallest and the largest coefficient it can come to: of either sign."""
         return -self.high, self.high
 
 
-def create(config: Config, start: float) -> Controller:
-    expect_inside(start, -config.high, config.high, "geometric_signed")
-    return GeometricSigned(config, start)
-
-
-class GeometricSigned(Steering):
-    """Multiplies or divides the coefficient by a factor; its sign follows the side of the target."""
-
-    def __init__(self, config: Config, start: float) -> None:
-        super().__init__(config, start)
-        self._config = config
-
+class GeometricSigned(Steering[Config]):
     def steer(self, value: float, reading: float, target: float) -> float:
-        """One step up when the reading is below the target, one down when it is above."""
         if reading > target:
             return self._lower(value)
         if reading < target:
@@ -64,12 +48,10 @@ class GeometricSigned(Steering):
         return value
 
     def _lower(self, value: float) -> float:
-        low, high, factor = self._config.low, self._config.high, self._config.factor
+        low, high, factor = self.config.low, self.config.high, self.config.factor
         if value >= 0:
             return value / factor if value / factor >= low else -low
         return max(-high, min(-low, factor * value))
 
-    @property
-    def is_at_bound(self) -> bool:
-        """Whether it pushes as hard as it may, in either direction."""
-        return abs(self.value) == self._config.high
+
+create = GeometricSigned

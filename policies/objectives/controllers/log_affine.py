@@ -5,11 +5,8 @@ Symbols: v the coefficient, meant to raise entropy, v0 its start, H the reading,
 At the target it pushes with v0; every factor e that the entropy falls below adds `gain`; at H* * exp(v0 / gain) it
 rests at 0, and above it pulls down. With the defaults and v0 = .05 that is at 1.38 of the entropy at the start, v is
 .019 at the start itself, and the bound of .1 is reached at .26 of it. Without memory but for the last value it neither
-winds up nor hunts; where entropy runs away, as under a fixed strength on answers of several tokens, the force changes
-its sign, from bound to bound within 2 * high / step = 20 steps.
-
-It is not made to sit on its target: where learning lowers the entropy it lets it come down, and holds it harder the
-lower it comes.
+winds up nor hunts; where entropy runs away the force changes its sign, from bound to bound in 2 * high / step = 20
+steps. It is not made to sit on its target: where learning lowers the entropy it holds it harder the lower it comes.
 
 Empty cases: a missing reading, and a reading of 0 (which has no logarithm), leave v where it is.
 
@@ -22,15 +19,12 @@ import math
 
 from pydantic import Field
 
-from policies.objectives.controllers import Steering, TargetOptions, expect_inside
-from policies.objectives.parts import Controller
+from policies.objectives.controllers import Steering, TargetOptions
 
 SOURCE = "ours"
 
 
 class Config(TargetOptions):
-    """The target, how strongly it answers, how far and how fast it may go."""
-
     target: float = Field(0.6, gt=0)
     """Where it pushes with its start: a fraction of the entropy at the start, in the unit that `target_in` says."""
     gain: float = Field(0.06, gt=0)
@@ -42,32 +36,15 @@ class Config(TargetOptions):
 
     @property
     def reach(self) -> tuple[float, float]:
-        """The smallest and the largest coefficient it can come to: of either sign."""
         return -self.high, self.high
 
 
-def create(config: Config, start: float) -> Controller:
-    expect_inside(start, -config.high, config.high, "log_affine")
-    return LogAffine(config, start)
-
-
-class LogAffine(Steering):
-    """Answers in proportion to how many factors of e the reading is away from the target."""
-
-    def __init__(self, config: Config, start: float) -> None:
-        super().__init__(config, start)
-        self._config, self._middle = config, start
-
+class LogAffine(Steering[Config]):
     def steer(self, value: float, reading: float, target: float) -> float:
-        """Towards the start plus the answer, no further than one step."""
         if reading <= 0:
             return value
-        config = self._config
-        wanted = self._middle + config.gain * math.log(target / reading)
-        wanted = max(-config.high, min(wanted, config.high))
-        return value + max(-config.step, min(wanted - value, config.step))
+        wanted = self.bounded(self.start + self.config.gain * math.log(target / reading))
+        return value + max(-self.config.step, min(wanted - value, self.config.step))
 
-    @property
-    def is_at_bound(self) -> bool:
-        """Whether it pushes as hard as it may, in either direction."""
-        return abs(self.value) == self._config.high
+
+create = LogAffine

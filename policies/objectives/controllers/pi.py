@@ -7,10 +7,8 @@ entropy (REPO's strength, a bonus) give negative gains. As the output is worked 
 first reading answers with kp * e alone. Unlike controllers that step it rests at the target, at v = ki * I.
 
 Wind-up: the released code adds errors up without bound, once a micro-batch and on every rank. Ours adds once a step,
-keeps |ki * I| <= bound, and adds nothing while the output is at its bound and the error would push it further.
-
-The published gains are for errors in nats (`target_in: nats`, H* .1). In fractions of the entropy at the start an error
-is larger by 1 / H0.
+keeps |ki * I| <= bound, and adds nothing while the output is at its bound and the error would push it further. The
+published gains are for errors in nats (`target_in: nats`, H* .1); in fractions an error is larger by 1 / H0.
 
 Empty cases: a missing reading leaves v and I as they are; with ki = 0 nothing is added up.
 
@@ -21,15 +19,12 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from policies.objectives.controllers import Steering, TargetOptions, expect_inside
-from policies.objectives.parts import Controller
+from policies.objectives.controllers import Steering, TargetOptions
 
 SOURCE = "arXiv 2511.15248"
 
 
 class Config(TargetOptions):
-    """The target, how strongly it answers, and how far it may go."""
-
     kp: float = 1.0
     """Answer to the error of this step; negative for a coefficient that raises entropy."""
     ki: float = 0.01
@@ -39,12 +34,10 @@ class Config(TargetOptions):
 
     @property
     def reach(self) -> tuple[float, float]:
-        """The smallest and the largest coefficient it can come to."""
         return -self.bound, self.bound
 
     @property
     def falls_below_target(self) -> bool:
-        """Whether the coefficient falls where entropy is below its target: right for one that lowers entropy."""
         return self.kp > 0 or self.ki > 0
 
     @model_validator(mode="after")
@@ -54,41 +47,21 @@ class Config(TargetOptions):
         return self
 
 
-def create(config: Config, start: float) -> Controller:
-    expect_inside(start, -config.bound, config.bound, "pi")
-    return Pi(config, start)
-
-
-class Pi(Steering):
+class Pi(Steering[Config]):
     """Answers to the error and to the sum of the errors before it, `kept["integral"]`."""
 
     def __init__(self, config: Config, start: float) -> None:
         super().__init__(config, start)
-        self._config = config
         self.kept["integral"] = 0.0
 
     def steer(self, value: float, reading: float, target: float) -> float:
-        """The output for this error; then the error is added."""
-        config, error = self._config, reading - target
-        output = answer(error, self.kept["integral"], config.kp, config.ki, config.bound)
-        self.kept["integral"] = added_up(self.kept["integral"], error, output, config.ki, config.bound)
+        config, error, integral = self.config, reading - target, self.kept["integral"]
+        output = self.bounded(config.ki * integral + config.kp * error)
+        is_saturated = abs(output) == config.bound and output * config.ki * error > 0
+        if config.ki != 0 and not is_saturated:
+            furthest = config.bound / abs(config.ki)
+            self.kept["integral"] = max(-furthest, min(integral + error, furthest))
         return output
 
-    @property
-    def is_at_bound(self) -> bool:
-        """Whether it pushes as hard as it may, in either direction."""
-        return abs(self.value) == self._config.bound
 
-
-def answer(error: float, integral: float, kp: float, ki: float, bound: float) -> float:
-    """The coefficient for an error and the sum of those before it."""
-    return max(-bound, min(ki * integral + kp * error, bound))
-
-
-def added_up(integral: float, error: float, output: float, ki: float, bound: float) -> float:
-    """The sum with this error; without it where the output is at a bound already and the error pushes on."""
-    is_saturated = abs(output) == bound and output * ki * error > 0
-    if is_saturated or ki == 0:
-        return integral
-    furthest = bound / abs(ki)
-    return max(-furthest, min(integral + error, furthest))
+create = Pi

@@ -7,11 +7,8 @@
 
 Symbols: v the coefficient, start its value in the first step, k the steps done since, x their share. `epo` is beta of
 Entropy-regularized Policy Optimization: a little down in the first half, a jump of 3 % in the middle, then to nearly
-nothing; after 0, 37, 75, 76, 100 and 150 of 150 steps from 1 it is 1, .8746, .8271, .7686, .2943 and .0398. Behind the
-last step v stays where it is.
-
-It does not know what it does: where the reading matters, take a controller that reads, with a target that moves
-(`target_end`).
+nothing, .0398 of the start. Behind the last step v stays where it is. Where the reading matters, take a controller that
+reads, with a target that moves (`target_end`).
 
 Empty cases: nothing is read, so nothing can be missing; a step without an update counts too.
 
@@ -32,8 +29,6 @@ SOURCE = "arXiv 2509.22576"
 
 
 class Config(ControllerOptions):
-    """Which way, how long, and where to."""
-
     form: Literal["linear", "cosine", "epo"] = "linear"
     """How the coefficient goes from its start to its end."""
     steps: int = Field(150, ge=1)
@@ -43,8 +38,7 @@ class Config(ControllerOptions):
 
     @property
     def reach(self) -> tuple[float, ...]:
-        """Where it ends; epo stays between its start and 0."""
-        return () if self.form == "epo" else (self.end or 0.0,)
+        return () if self.form == "epo" else (self.end or 0.0,)  # epo stays between its start and 0
 
     @model_validator(mode="after")
     def _epo_has_its_end(self) -> Config:
@@ -55,13 +49,7 @@ class Config(ControllerOptions):
         return self
 
 
-def create(config: Config, start: float) -> Controller:
-    return Schedule(config, start)
-
-
 class Schedule(Controller):
-    """Counts steps."""
-
     reads = None
 
     def __init__(self, config: Config, start: float) -> None:
@@ -70,7 +58,6 @@ class Schedule(Controller):
         self.kept["num_steps"] = 0
 
     def move(self, reading: float | None) -> float:
-        """One step further."""
         self.kept["num_steps"] += 1
         share = min(self.kept["num_steps"] / self._config.steps, 1.0)
         if self._config.form == "epo":
@@ -78,6 +65,9 @@ class Schedule(Controller):
         end = self._config.end or 0.0
         weight = share if self._config.form == "linear" else (1 - math.cos(math.pi * share)) / 2
         return self._start + weight * (end - self._start)
+
+
+create = Schedule
 
 
 def epo(share: float) -> float:

@@ -5,14 +5,11 @@ Symbols: v the coefficient, meant to raise entropy, H the reading, H* the target
     Skywork-OR1   on `entropy_bonus`: delta 1e-4 in [0, .005], target .2 nat, `tie: up`, `gated: true` (TRL: delta .005)
     MAI clip      on `clip_high`, counted from 1: delta .25 in [1.5, 4.0] from 1.5, target .3 nat, `clip_low: .6`
 
-`tie` says what happens at H = H*, and inside a dead band: Skywork moves up, MAI holds.
-
-`gated` is Skywork's: the coefficient acts only where H <= H*, and is 0 elsewhere, while it goes on being stepped. The
-released code gates with the entropy of the same step, micro-batch by micro-batch; ours with the reading of the step
-before, so that all updates of a step see one value.
-
-From one bound to the other takes (high - low) / delta steps: 50 of Skywork's, 10 of MAI's. It does not rest at the
-target but goes up and down around it.
+`tie` says what happens at H = H*, and inside a dead band: Skywork moves up, MAI holds. `gated` is Skywork's: the
+coefficient acts only where H <= H*, and is 0 elsewhere, while it goes on being stepped. The released code gates with
+the entropy of the same step, micro-batch by micro-batch; ours with the reading of the step before, so that all updates
+of a step see one value. From one bound to the other takes (high - low) / delta steps, 50 of Skywork's, 10 of MAI's; it
+does not rest at the target but goes up and down around it.
 
 Empty cases: a missing reading leaves the coefficient and its gate as they are.
 
@@ -26,15 +23,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from policies.objectives.controllers import BoundedOptions, Steering, expect_inside
-from policies.objectives.parts import Controller
+from policies.objectives.controllers import BoundedOptions, Steering
 
 SOURCE = "arXiv 2505.22312"
 
 
 class Config(BoundedOptions):
-    """The target, how fast, and how far."""
-
     delta: float = Field(1e-4, gt=0)
     """The coefficient moves by this, once a step."""
     low: float = 0.0
@@ -47,37 +41,23 @@ class Config(BoundedOptions):
     """Whether the coefficient acts only while the last reading was not above the target."""
 
 
-def create(config: Config, start: float) -> Controller:
-    expect_inside(start, config.low, config.high, "sign_step")
-    return SignStep(config, start)
-
-
-class SignStep(Steering):
+class SignStep(Steering[Config]):
     """Adds or subtracts a constant; `kept["level"]` is the coefficient behind the gate."""
 
     def __init__(self, config: Config, start: float) -> None:
         super().__init__(config, start)
-        self._config = config
         self.kept["level"] = start
 
     def steer(self, value: float, reading: float, target: float) -> float:
-        """One step up when the reading is below the target, one down when it is above."""
-        config = self._config
-        self.kept["level"] = stepped(
-            self.kept["level"], reading, target, config.delta, config.low, config.high, config.tie
-        )
+        config, level = self.config, self.kept["level"]
+        if reading != target or config.tie == "up":
+            up, down = min(level + config.delta, config.high), max(level - config.delta, config.low)
+            self.kept["level"] = up if reading <= target else down
         return 0.0 if config.gated and reading > target else self.kept["level"]
 
     @property
     def is_at_bound(self) -> bool:
-        """Whether it pushes as hard, or as little, as it may."""
-        return self.kept["level"] in (self._config.low, self._config.high)
+        return self.kept["level"] in self.config.reach
 
 
-def stepped(
-    value: float, reading: float, target: float, delta: float, low: float, high: float, tie: str
-) -> float:
-    """Where the coefficient goes."""
-    if reading == target and tie == "hold":
-        return value
-    return min(value + delta, high) if reading <= target else max(value - delta, low)
+create = SignStep

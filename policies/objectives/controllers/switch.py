@@ -13,33 +13,23 @@ Source: Arbitrary Entropy Policy Optimization, arXiv 2510.08141, checked against
 
 from __future__ import annotations
 
-from policies.objectives.controllers import BoundedOptions, Steering, expect_inside
-from policies.objectives.parts import Controller
+from policies.objectives.controllers import BoundedOptions, Steering
 
 SOURCE = "arXiv 2510.08141"
 
 
 class Config(BoundedOptions):
-    """The target, and the two values."""
-
     low: float = 0.8
     """The coefficient while the reading is above the target."""
     high: float = 1.2
     """The coefficient while it is at the target or below."""
 
 
-def create(config: Config, start: float) -> Controller:
-    expect_inside(start, config.low, config.high, "switch")
-    return Switch(config, start)
-
-
-class Switch(Steering):
-    """One of two values."""
-
-    def __init__(self, config: Config, start: float) -> None:
-        super().__init__(config, start)
-        self._config = config
+class Switch(Steering[Config]):
+    is_at_bound = False  # neither value is a bound
 
     def steer(self, value: float, reading: float, target: float) -> float:
-        """The higher value up to the target, the lower one above."""
-        return self._config.high if reading <= target else self._config.low
+        return self.config.high if reading <= target else self.config.low
+
+
+create = Switch

@@ -7,21 +7,17 @@ of a KL penalty.
     mu_i <- clamp(mu_i - rate * (momentum * last change + v_i - theta_i), -bound, bound)     v_i the step's mean of i
 
 A component below its proxy point gains weight, one above loses it, and what the components do not take goes to the
-KL. This is the equality form (its pull may change sign), the best in the paper. The weights of a step are those
-from before it. Multipliers start at 0, which is half the weight for each.
+KL: the equality form (its pull may change sign), the best in the paper. The weights of a step are those from before it.
+Multipliers start at 0, half the weight for each. `constrained_targets` names the components and their proxy points;
+without names all count, each with the proxy point 1, so in time all have their full weight and the KL next to none.
 
 A_0 is charged token by token: -`constrained_kl` * (lp_roll - lp_ref), whose gradient is that of the KL; 0 leaves it
-out, and the reference is not asked. The paper has a value function for each reward; we compare inside the group.
+out, and the reference is not asked. The paper has a value function for each reward; we compare inside the group. The
+bound is ours: a component that stays below its point for long would else need as long to lose its weight again. At 5 a
+weight is .993.
 
-`constrained_targets` names the components and their proxy points. Without names all components count, each with the
-proxy point 1: no component is ever above it, so in time all have their full weight and the KL next to none.
-
-The bound is ours: a component that stays below its point for long would else need as long to lose its weight again,
-once more of it has stopped to mean better. At 5 a weight is .993.
-
-Entropy: the KL keeps it near the reference's; without one, as `rloo`.
-
-Hazard: v_i is a mean over the step's mix of tasks. When the mix moves, so do the multipliers.
+Entropy: the KL keeps it near the reference's; without one, as `rloo`. Hazard: v_i is a mean over the step's mix of
+tasks. When the mix moves, so do the multipliers.
 
 Empty cases: a group of one gives A_i = 0; a component that a score does not have is an error that names it.
 
@@ -35,10 +31,8 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
-from policies.objectives.errors import ObjectiveError
 from policies.objectives.estimators import rloo
 from policies.objectives.parts import (
-    MAX_LOG_RATIO,
     Estimator,
     Outcomes,
     Part,
@@ -46,6 +40,8 @@ from policies.objectives.parts import (
     PartOptions,
     PartState,
     Tensor,
+    clamped,
+    given,
 )
 
 SOURCE = "arXiv 2310.04373"
@@ -53,8 +49,6 @@ INFO = PartInfo(missing="no code was read: momentum, start and bound of the mult
 
 
 class Config(PartOptions):
-    """Which rewards, up to where, and how fast their weights move."""
-
     constrained_targets: Mapping[str, float] = Field(default_factory=dict)
     """Proxy point of each component, by its name; empty: all components, each with 1."""
     constrained_kl: float = Field(0.0, ge=0)
@@ -99,12 +93,9 @@ def dual_step(multiplier: float, last: float, excess: float, config: Config) -> 
 
 
 def _kl_advantage(outcomes: Outcomes, coefficient: float) -> Tensor:
-    """A_0 of each token, [B, T]."""
     if coefficient == 0:
         return outcomes.reward_B.new_zeros(outcomes.mask_BT.shape)
-    if outcomes.kl_BT is None:
-        raise ObjectiveError("`constrained_kl` reads the reference's log-probs, and the outcomes carry none")
-    return -coefficient * outcomes.kl_BT.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+    return -coefficient * clamped(given(outcomes.kl_BT, "`constrained_kl` reads the reference's log-probs"))
 
 
 def _sigmoid(x: float) -> float:

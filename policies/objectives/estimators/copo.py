@@ -9,11 +9,9 @@ Prompts are compared inside one arm only: across arms, easy ones would be reward
 accuracy, so reward maps count. The paper adds two losses; we add their advantages, which is the same as long as no
 token is clipped. eps (1e-6) is added to both standard deviations, n - 1 form.
 
-Entropy: the global part pushes whole groups up or down, the correct and the wrong alike.
-
-Hazard: with two possible answers E is at most .693, so that w is always about 0 and nothing is left of the
-comparison inside the group: it needs tasks with many different answers. Do not drop groups without spread
-(`dynamic_sampling`): they are what it is for.
+Entropy: the global part pushes whole groups up or down, the correct and the wrong alike. Hazard: with two possible
+answers E is at most .693, so that w is always about 0: it needs tasks with many different answers. Do not drop groups
+without spread (`dynamic_sampling`): they are what it is for.
 
 Empty cases: one prompt in an arm, or equal accuracies, give A_global = 0; a group of one has A_local = 0.
 
@@ -39,8 +37,6 @@ EPS = 1e-6
 
 
 class Config(PartOptions):
-    """From which diversity of answers on the group is compared with itself."""
-
     copo_gamma: float = Field(20.0, gt=0)
     """Steepness of the weight, per nat."""
     copo_entropy: float = Field(1.5, ge=0)

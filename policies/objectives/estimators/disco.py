@@ -11,12 +11,11 @@ with s the score of an answer, its mean log-prob over tokens; the loss is minus 
 makes it that of the second, and the term `disco_constraint` holds the policy near the start of the step. For the score
 `mean rho` say `ratio: ratio, shapers: []`: at the start of the step all scores are equal then, and DisCO is DisCO-b.
 
-Questions that are all correct or all wrong contribute 0 and stay in the divisor. No division by the spread, so hard and
-easy questions count alike: that is the point of it. F cancels the divisor of the aggregation, which counts answers.
+Questions that are all correct or all wrong contribute 0 and stay in the divisor. No division by the spread: hard and
+easy questions count alike, the point of it. F cancels the divisor of the aggregation, which counts answers.
 
-Entropy: holds it, as wrong answers are pushed no harder than by their share.
-
-Hazard: correctness only: rewards between 0 and 1, and reward maps, are not read.
+Entropy: holds it, as wrong answers are pushed no harder than by their share. Hazard: correctness only: rewards between
+0 and 1, and reward maps, are not read.
 
 Empty cases: a group of one gives 0. An answer without a token is none: it has no score.
 
@@ -33,8 +32,7 @@ SOURCE = "arXiv 2505.12366"
 TINY = 1e-300  # what a sum of 0 is divided by, before its quotient is dropped
 
 
-class Config(PartOptions):
-    """The estimator of DisCO has no options."""
+Config = PartOptions
 
 
 def create(config: Config) -> Estimator:
@@ -49,7 +47,5 @@ def estimate(outcomes: Outcomes, weight_B: Tensor | None = None) -> Tensor:
     bad_B = is_answer_B * ~outcomes.correct_B
     good_sum_B, bad_sum_B = group_sum(good_B, outcomes.group_B), group_sum(bad_B, outcomes.group_B)
     share_B = good_B / good_sum_B.clamp(min=TINY) - bad_B / bad_sum_B.clamp(min=TINY)
-    num_questions = len(outcomes.group_B.unique())  # type: ignore[no-untyped-call]
-    return share_B.masked_fill((good_sum_B == 0) | (bad_sum_B == 0), 0.0) * (
-        is_answer_B.sum() / num_questions
-    )
+    num = len(outcomes.group_B.unique())  # type: ignore[no-untyped-call]
+    return share_B.masked_fill((good_sum_B == 0) | (bad_sum_B == 0), 0.0) * (is_answer_B.sum() / num)

@@ -10,20 +10,14 @@ Source: Understanding R1-Zero-Like Training: A Critical Perspective, arXiv 2503.
 
 from __future__ import annotations
 
-from policies.objectives.parts import Estimator, Part, PartOptions, Tensor
+from policies.objectives.parts import Estimator, Part, PartOptions
 from policies.objectives.statistics import centred
 
 SOURCE = "arXiv 2503.20783"
 
 
-class Config(PartOptions):
-    """The estimator of Dr. GRPO has no options."""
+Config = PartOptions
 
 
 def create(config: Config) -> Estimator:
-    return Part(lambda outcomes, memory: estimate(outcomes.reward_B, outcomes.group_B))
-
-
-def estimate(reward_B: Tensor, group_B: Tensor) -> Tensor:
-    """Advantages [B] from rewards [B]."""
-    return centred(reward_B, group_B)
+    return Part(lambda outcomes, memory: centred(outcomes.reward_B, outcomes.group_B))

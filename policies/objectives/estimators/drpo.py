@@ -1,15 +1,12 @@
 """DRPO's advantages: as DisCO's, with correct answers weighed by their shortness, w = exp(l / lambda), l = 1 - n / C.
 
-Symbols: n the tokens that the policy wrote, C the longest answer (`drpo_max_length`), lambda the `drpo_lambda`: the
-smaller, the more the shortest count; w is divided by its mean over the correct answers of the question. So a long
-correct answer counts less and never gets a negative advantage, which a length penalty under a group's baseline
-gives it. Wrong ones are untouched.
+Symbols: n the tokens that the policy wrote, C the longest answer (`drpo_max_length`, which should be the sampler's
+budget of tokens; the released code takes the padded width), lambda the `drpo_lambda`: the smaller, the more the
+shortest count; w is divided by its mean over the correct answers of the question. So a long correct answer counts less
+and never gets a negative advantage, as a length penalty under a group's baseline gives it. Wrong ones are untouched.
 
-C is an option of its own and should be the sampler's budget of tokens (the released code takes the padded width).
-
-Entropy: indirect, by shorter answers; otherwise as DisCO.
-
-Hazard: a small lambda leaves one correct answer a question: the shortest, right for the wrong reasons or not.
+Entropy: indirect, by shorter answers; otherwise as DisCO. Hazard: a small lambda leaves one correct answer a question:
+the shortest, right for the wrong reasons or not.
 
 Empty cases: as `disco`; one correct answer has the weight 1 at any length. An answer longer than C counts as C.
 
@@ -22,15 +19,12 @@ from __future__ import annotations
 from pydantic import Field
 
 from policies.objectives.estimators import disco
-from policies.objectives.parts import Estimator, Outcomes, Part, PartOptions, PartState, Tensor
-from policies.objectives.statistics import group_sum
+from policies.objectives.parts import Estimator, Part, PartOptions, Tensor
 
 SOURCE = "arXiv 2510.04474"
 
 
 class Config(PartOptions):
-    """How much shortness counts."""
-
     drpo_lambda: float = Field(0.1, ge=0.01)
     """Temperature of the weights: .1, as published, nearly picks the shortest, 1 prefers it mildly."""
     drpo_max_length: int = Field(1024, ge=1)
@@ -38,21 +32,10 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> Estimator:
-    def apply(outcomes: Outcomes, memory: PartState) -> Tensor:
-        return disco.estimate(outcomes, preference(outcomes.num_tokens_B.double(), config))
-
-    return Part(apply)
+    return Part(lambda outcomes, memory: disco.estimate(outcomes, preference(outcomes.num_tokens_B, config)))
 
 
 def preference(num_tokens_B: Tensor, config: Config) -> Tensor:
     """exp(l / lambda) of each answer, [B], up to a factor."""
-    return (
-        (1 - num_tokens_B.clamp(max=config.drpo_max_length) / config.drpo_max_length) / config.drpo_lambda
-    ).exp()
-
-
-def weigh(num_tokens_B: Tensor, group_B: Tensor, config: Config) -> Tensor:
-    """The weights of correct answers [B], with a mean of 1 over each question's."""
-    weight_B = preference(num_tokens_B.double(), config)
-    one_B = weight_B.new_ones(len(weight_B))
-    return weight_B / (group_sum(weight_B, group_B) / group_sum(one_B, group_B))
+    shortness_B = 1 - num_tokens_B.double().clamp(max=config.drpo_max_length) / config.drpo_max_length
+    return (shortness_B / config.drpo_lambda).exp()

@@ -22,8 +22,6 @@ SOURCE = "arXiv 2402.03300"
 
 
 class Config(PartOptions):
-    """Which standard deviation, and what keeps it from 0."""
-
     std: Literal["sample", "population"] = "sample"
     """Divide squares by n - 1, or by n."""
     eps: float = Field(1e-6, gt=0)
@@ -35,7 +33,6 @@ def create(config: Config) -> Estimator:
 
 
 def estimate(outcomes: Outcomes, std: Literal["sample", "population"], eps: float) -> Tensor:
-    """Advantages [B] from rewards [B]."""
     centred_B = centred(outcomes.reward_B, outcomes.group_B)
     size_B = group_size(outcomes.group_B)
     freedom_B = (size_B - 1).clamp(min=1) if std == "sample" else size_B

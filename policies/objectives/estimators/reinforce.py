@@ -2,13 +2,10 @@
 
 Symbols: r_i the reward of sample i; b the `reinforce_baseline`. With b = 0 and rewards of 0 and 1 only correct
 samples count, and all are pushed alike: that is imitation of one's own successes (rejection sampling). It works
-with one sample a task. A baseline per task would need to know tasks again from step to step; leave-one-out (`rloo`)
-takes it from the group instead.
+with one sample a task; leave-one-out (`rloo`) takes a baseline for each task from its group instead.
 
-Entropy: lowers it with b = 0, as everything that was right becomes likelier, also where all are right already.
-
-Hazard: without a comparison the variance is large, and solved tasks go on pushing. The bandit's signal does not
-read this.
+Entropy: lowers it with b = 0, as everything that was right becomes likelier, also where all are right already. Hazard:
+without a comparison the variance is large, and solved tasks go on pushing. The bandit's signal does not read this.
 
 Empty cases: a reward equal to the baseline gives 0; a group of one is like any other.
 
@@ -17,23 +14,16 @@ Source: Williams, Simple Statistical Gradient-Following Algorithms for Connectio
 
 from __future__ import annotations
 
-from policies.objectives.parts import Estimator, Part, PartInfo, PartOptions, Tensor
+from policies.objectives.parts import Estimator, Part, PartInfo, PartOptions
 
 SOURCE = "Williams 1992"
 INFO = PartInfo(compares_groups=False)
 
 
 class Config(PartOptions):
-    """What the reward is compared with."""
-
     reinforce_baseline: float = 0.0
     """The constant b, in the unit of the reward."""
 
 
 def create(config: Config) -> Estimator:
-    return Part(lambda outcomes, memory: estimate(outcomes.reward_B, config.reinforce_baseline))
-
-
-def estimate(reward_B: Tensor, baseline: float) -> Tensor:
-    """Advantages [B] from rewards [B]."""
-    return reward_B - baseline
+    return Part(lambda outcomes, memory: outcomes.reward_B - config.reinforce_baseline)

@@ -1,17 +1,14 @@
 """REINFORCE++: A_t = whiten(R_t), R_t = gamma^(n - t) * r the return from token t on, whitened over all tokens.
 
-Symbols: r the reward of the sample, earned at its last token n; gamma the discount a token. With gamma 1 every
-token's return is the reward. Whitening is over the tokens of the step (`whitened`), so that the baseline is one
-for all tasks: a reward is compared with the mean over all tokens, not with its group.
+Symbols: r the reward of the sample, earned at its last token n; gamma the discount a token (1: every token's return is
+the reward). Whitening is over the tokens of the step (`whitened`): a reward is compared with the mean over all tokens,
+not with its group. Tokens are counted over those that the policy wrote, and the return goes on across what an
+environment says in between, as in verl 0.9. The paper also charges a KL token by token: the term `kl` with `kl_form:
+k2`, or the reward map `kl_reward`.
 
-Tokens are counted over those that the policy wrote: what an environment says in between costs no discount, and the
-return goes on across it, as in verl 0.9. The paper also charges a KL token by token; that is the term `kl` with
-`kl_form: k2`, or the reward map `kl_reward`.
-
-Entropy: as GRPO, whose division it shares, over the step instead of the group.
-
-Hazard: easy tasks get a positive advantage for being easy and hard ones a negative one. In a mixed batch that is
-the difference between arms, not between answers: take `reinforce_pp_baseline`.
+Entropy: as GRPO, whose division it shares, over the step instead of the group. Hazard: easy tasks get a positive
+advantage for being easy and hard ones a negative one. In a mixed batch that is the difference between arms, not between
+answers: take `reinforce_pp_baseline`.
 
 Empty cases: equal returns everywhere, and a step of one token, give 0.
 
@@ -31,19 +28,13 @@ INFO = PartInfo(compares_groups=False)
 
 
 class Config(PartOptions):
-    """How much the first tokens of an answer earn."""
-
     reinforce_pp_gamma: float = Field(1.0, gt=0, le=1)
     """Discount of the reward for each token that the policy wrote behind a token; 1: none."""
 
 
 def create(config: Config) -> Estimator:
-    return Part(lambda outcomes, memory: estimate(outcomes, config.reinforce_pp_gamma))
-
-
-def estimate(outcomes: Outcomes, gamma: float) -> Tensor:
-    """Advantages [B, T] from rewards [B]."""
-    return whitened(returns(outcomes, gamma), outcomes.mask_BT)
+    gamma = config.reinforce_pp_gamma
+    return Part(lambda outcomes, memory: whitened(returns(outcomes, gamma), outcomes.mask_BT))
 
 
 def returns(outcomes: Outcomes, gamma: float) -> Tensor:

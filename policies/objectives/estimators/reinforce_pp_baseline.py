@@ -1,14 +1,12 @@
 """REINFORCE++ with a baseline: A_t = whiten(r_i - mean of the group), spread over tokens, whitened over all tokens.
 
 Symbols: r_i the reward of sample i; whitening is over the tokens of the step (`whitened`). The group gives the
-baseline, the step the scale: no group is magnified because its own spread is small.
+baseline, the step the scale: no group is magnified because its own spread is small. A group without spread gets minus
+the mean over tokens, a small push that is the same for all such groups; `rloo` is silent there. The bandit's signal is
+taken before whitening.
 
-A group without spread does not stay at 0: it gets minus the mean over tokens, a small push that is the same for all
-such groups. Whoever wants silence there takes `rloo`. The bandit's signal is taken before whitening.
-
-Entropy: as GRPO, without its magnification of nearly solved groups.
-
-Hazard: long answers weigh more in mean and variance; the shift moves groups without a signal.
+Entropy: as GRPO, without its magnification of nearly solved groups. Hazard: long answers weigh more in mean and
+variance; the shift moves groups without a signal.
 
 Empty cases: a group of one has nothing to compare with, so that its value before whitening is 0. (verl takes its mean
 as 0, so that the value is the reward.) Equal values everywhere give 0. Missing members are left out, not counted as 0.
@@ -19,21 +17,18 @@ Source: REINFORCE++, arXiv 2501.03262; checked against verl `core_algos.py`
 
 from __future__ import annotations
 
-from policies.objectives.parts import Estimator, Outcomes, Part, PartOptions, Tensor
+from policies.objectives.parts import Estimator, Outcomes, Part, PartOptions, PartState, Tensor
 from policies.objectives.statistics import centred, whitened
 
 SOURCE = "arXiv 2501.03262"
 
 
-class Config(PartOptions):
-    """REINFORCE++ with a baseline has no options."""
+Config = PartOptions
 
 
 def create(config: Config) -> Estimator:
-    return Part(lambda outcomes, memory: estimate(outcomes))
+    def apply(outcomes: Outcomes, memory: PartState) -> Tensor:
+        centred_B = centred(outcomes.reward_B, outcomes.group_B)
+        return whitened(centred_B[:, None] * outcomes.mask_BT, outcomes.mask_BT)
 
-
-def estimate(outcomes: Outcomes) -> Tensor:
-    """Advantages [B, T] from rewards [B]."""
-    centred_B = centred(outcomes.reward_B, outcomes.group_B)
-    return whitened(centred_B[:, None] * outcomes.mask_BT, outcomes.mask_BT)
+    return Part(apply)

@@ -11,18 +11,15 @@ by q <- q + rate * (level - share of S below q). With `risk_natural_baseline`, r
 a_dn) added, so that it is never above 0. std is that of S over the bundles made of the same tasks, n - 1 form;
 mean_i that of the group of member i. Where the members' differences sum to 0, all get the same share of V.
 
-Bundles here: an arm's tasks in the order of their group numbers, `risk_bundle` at a time; the k-th bundle of such a
-set takes the k-th response of every task, in the order of rows. No bundle mixes arms, and every arm has its own
-trackers, which start as the quantiles of its first batch, as in the released code (which has one pair for all).
+Bundles here: an arm's tasks in the order of their group numbers, `risk_bundle` at a time; the k-th bundle of such a set
+takes the k-th response of every task, in the order of rows. No bundle mixes arms, and every arm has its own trackers,
+which start as the quantiles of its first batch, as in the released code (which has one pair for all). The last tasks of
+an arm make smaller bundles, whose S is scaled up to a whole one's. Responses that have no partner, because another task
+of the set lost some, get 0.
 
-Leftovers: the last tasks of an arm, fewer than `risk_bundle`, make smaller bundles, whose S is scaled up to a whole
-bundle's, so that no arm is silent for being small. Responses that have no partner, because another task of the set
-lost some, get 0.
-
-Entropy: the upper tail alone collapses it quickly; weight on the lower tail keeps it.
-
-Hazard: V and the difference from the mean may disagree about a bundle (above its mean, and still in a tail that V
-counts as bad): then its correct answers are punished. A small sum of differences magnifies its members.
+Entropy: the upper tail alone collapses it quickly; weight on the lower tail keeps it. Hazard: where V and the
+difference from the mean disagree about a bundle (above its mean, and still in a tail that V counts as bad), its correct
+answers are punished. A small sum of differences magnifies its members.
 
 Empty cases: bundles of equal scores (std up to 1e-6) and a single bundle get 0. (The released code divides the
 first by 1e-6, which makes their advantages enormous, and the second by 1.)
@@ -47,8 +44,6 @@ EPS = 1e-6
 
 
 class Config(PartOptions):
-    """What a bundle is, which tails of its score count, and who earns them."""
-
     risk_bundle: int = Field(5, ge=1)
     """Tasks in a bundle, all of one arm."""
     risk_low: float = Field(0.2, gt=0, lt=1)
@@ -77,7 +72,6 @@ def create(config: Config) -> Estimator:
 
 
 def estimate(outcomes: Outcomes, memory: PartState, config: Config) -> Tensor:
-    """Advantages [B] from rewards [B]; the trackers of the arms that are there move."""
     advantage_B = outcomes.reward_B.new_zeros(len(outcomes.reward_B))
     for place, arm in enumerate(outcomes.arms):
         sets = list(bundles(outcomes, place, config.risk_bundle))
@@ -97,12 +91,8 @@ def bundles(outcomes: Outcomes, place: int, size: int) -> Iterator[Tensor]:
     """The rows of an arm as sets of bundles [K, N]: N tasks each, the k-th response of each in the k-th bundle."""
     groups = outcomes.group_B[outcomes.arm_B == place].unique().tolist()  # type: ignore[no-untyped-call]
     for first in range(0, len(groups), size):
-        members = [(outcomes.group_B == group).nonzero()[:, 0] for group in groups[first : first + size]]
-        num = min(len(rows) for rows in members)
-        columns = outcomes.group_B.new_empty(num, len(members))
-        for task, rows in enumerate(members):
-            columns[:, task] = rows[:num]
-        yield columns
+        members = [(outcomes.group_B == g).nonzero()[:, 0].tolist() for g in groups[first : first + size]]
+        yield outcomes.group_B.new_tensor(list(zip(*members, strict=False)))
 
 
 def score(reward_B: Tensor, rows_KN: Tensor, size: int) -> Tensor:
@@ -120,7 +110,6 @@ def value(score_K: Tensor, low: float, high: float, config: Config) -> Tensor:
 
 
 def track(quantile: float, level: float, score_K: Tensor, rate: float) -> float:
-    """Where a tracker goes by one step's scores."""
     return quantile + rate * (level - float((score_K < quantile).double().mean()))
 
 
@@ -128,15 +117,12 @@ def _tracked(memory: PartState, arm: str, scores: list[Tensor], config: Config) 
     """The quantiles that hold in this step; they move for the next."""
     score_K = scores[0].new_tensor([one for some in scores for one in some.tolist()])
     levels = (config.risk_low, config.risk_high)
-    if arm not in memory.kept:
-        memory.kept[arm] = [float(score_K.quantile(level)) for level in levels]
+    if arm in memory.kept:
         low, high = memory.kept[arm]
+        pairs = zip((low, high), levels, strict=True)
+        memory.kept[arm] = [track(quantile, level, score_K, config.risk_rate) for quantile, level in pairs]
     else:
-        low, high = memory.kept[arm]
-        memory.kept[arm] = [
-            track(quantile, level, score_K, config.risk_rate)
-            for quantile, level in zip((low, high), levels, strict=True)
-        ]
+        low, high = memory.kept[arm] = [float(score_K.quantile(level)) for level in levels]
     memory.log.update({"risk_quantile_low": low, "risk_quantile_high": high})
     return low, high
 

@@ -16,8 +16,7 @@ from policies.objectives.statistics import centred, group_size
 SOURCE = "arXiv 2402.14740"
 
 
-class Config(PartOptions):
-    """Leave-one-out has no options."""
+Config = PartOptions
 
 
 def create(config: Config) -> Estimator:
@@ -25,6 +24,5 @@ def create(config: Config) -> Estimator:
 
 
 def estimate(reward_B: Tensor, group_B: Tensor) -> Tensor:
-    """Advantages [B] from rewards [B]."""
     size_B = group_size(group_B)
     return centred(reward_B, group_B) * size_B / (size_B - 1).clamp(min=1)

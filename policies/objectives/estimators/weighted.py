@@ -8,14 +8,10 @@ gradient form moves them by the influence of each component's gradient g_i on th
 so that a component whose gradient agrees with the others gains weight. The learner gives the inner products once a
 step, of all weights: one backward pass for each component, so a step of C components costs about 1 + C updates and C
 copies of the gradient. The weights that come out hold from the next step. `weighted_rate: 0` is the fixed weighted
-sum, the method's baseline, and costs nothing.
+sum, the method's baseline, and costs nothing. `weighted_components` names the components and the weights that they
+start with (made to sum to 1); without names all count alike, and a step with other components begins anew.
 
-`weighted_components` names the components and the weights that they start with (made to sum to 1). Without names
-all components count alike, and a step whose scores have other components begins anew.
-
-Entropy: neutral; as `rloo`.
-
-Hazard: components of different size: the largest dominates gradients and influence. Give them one unit.
+Entropy: neutral; as `rloo`. Hazard: components of different size: the largest dominates. Give them one unit.
 
 Empty cases: a group of one gives 0; a component that a score does not have is an error that names it.
 
@@ -49,12 +45,9 @@ INFO = PartInfo(
     missing="the rate: the released scripts have .01 or .1, ours is 1; and theirs weighs a step by the weights that "
     "the same step moved, ours by those of the step before"
 )
-KEPT = "weights"
 
 
 class Config(PartOptions):
-    """Which components, with which weights to begin with, and how fast these move."""
-
     weighted_components: Mapping[str, float] = Field(default_factory=dict)
     """Weight of each component at the start, by its name; made to sum to 1. Empty: all components, alike."""
     weighted_rate: float = Field(1.0, ge=0)
@@ -96,26 +89,21 @@ def combine(advantages: Mapping[str, Tensor], weights: Mapping[str, float]) -> T
 
 
 def influence(products: Products) -> dict[str, float]:
-    """The influence I of each component, from the inner products <g_i, g_j> of the components' gradients."""
     return {name: math.fsum(row.values()) for name, row in products.items()}
 
 
 def moved(weights: Sequence[float], influences: Sequence[float], rate: float) -> list[float]:
     """softmax(log w + rate * I)."""
-    logits = [
-        math.log(w) + rate * i if w > 0 else -math.inf for w, i in zip(weights, influences, strict=True)
-    ]
+    pairs = zip(weights, influences, strict=True)
+    logits = [math.log(weight) + rate * one if weight > 0 else -math.inf for weight, one in pairs]
     largest = max(logits)
     terms = [math.exp(logit - largest) for logit in logits]
     return [term / sum(terms) for term in terms]
 
 
 def update_weights(kept: dict[str, Any], influences: Mapping[str, float], config: Config) -> dict[str, float]:
-    """Move the weights in the estimator's memory by one step's influences, and return them.
-
-    `ObjectiveError` when the influences are not those of the weighted components, by name.
-    """
-    weights = kept.get(KEPT, {})
+    """Move the weights in the estimator's memory by one step's influences, and return them."""
+    weights = kept.get("weights", {})
     if set(weights) != set(influences):
         raise ObjectiveError(
             f"influences of {sorted(influences)} were given, and the weighted components are {sorted(weights)}: give "
@@ -123,13 +111,13 @@ def update_weights(kept: dict[str, Any], influences: Mapping[str, float], config
         )
     names = list(weights)
     after = moved([weights[n] for n in names], [influences[n] for n in names], config.weighted_rate)
-    kept[KEPT] = dict(zip(names, after, strict=True))
-    return dict(kept[KEPT])
+    kept["weights"] = dict(zip(names, after, strict=True))
+    return dict(kept["weights"])
 
 
 def _weights(kept: dict[str, Any], values: Mapping[str, Tensor], config: Config) -> dict[str, float]:
     """The weights that hold in this step; in the first one, those to begin with."""
-    if set(kept.get(KEPT, {})) != set(values):
+    if set(kept.get("weights", {})) != set(values):
         start = {name: config.weighted_components.get(name, 1.0) for name in values}
-        kept[KEPT] = {name: weight / sum(start.values()) for name, weight in start.items()}
-    return dict(kept[KEPT])
+        kept["weights"] = {name: weight / sum(start.values()) for name, weight in start.items()}
+    return dict(kept["weights"])

@@ -21,7 +21,7 @@ masked; of a mask the share masked, which is all there is to know.
 
 from __future__ import annotations
 
-from policies.objectives.parts import MAX_LOG_RATIO, Shaped, Tensor
+from policies.objectives.parts import Shaped, Tensor
 
 
 def weighed(advantage_BT: Tensor, weight_BT: Tensor, name: str, **shares: Tensor) -> Shaped:
@@ -35,11 +35,6 @@ def masked(advantage_BT: Tensor, keep_BT: Tensor, name: str) -> Shaped:
     """Set advantages [B, T] to 0 where they are not kept, and report the share."""
     means = {f"{name}_masked_frac": (~keep_BT).to(advantage_BT.dtype)}
     return Shaped(advantage_BT.masked_fill(~keep_BT, 0.0), means)
-
-
-def exp_clamped(log_BT: Tensor) -> Tensor:
-    """The exponential of log-ratios clamped to +-20."""
-    return log_BT.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
 
 
 def sequence_sum(value_BT: Tensor, mask_BT: Tensor) -> Tensor:

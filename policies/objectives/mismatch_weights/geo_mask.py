@@ -8,8 +8,7 @@ throughout: let it stand beside a weight, `mismatch: [tis, geo_mask]`.
 Entropy: a small effect. Hazard: .999 and 1.001 are made for equal weights in two engines. With a sampler one
 version behind nearly every sequence is outside: widen the bounds, or watch `geo_mask_masked_frac`.
 
-Empty cases: equal log-probs, and a sequence without a token of the policy, are kept. Masked tokens stay in the
-denominator.
+Empty cases: equal log-probs, and a sequence without a token of the policy, are kept.
 
 Source: SkyRL, sequence mask with the metric `geometric` (`off_policy_correction`), whose example for a sampler several
 versions behind has .99 and 1.01. verl's geometric rejection (`rollout_corr_helper`) takes rejected tokens out of the
@@ -21,15 +20,13 @@ from __future__ import annotations
 from pydantic import Field
 
 from policies.objectives.contracts import ShapedRows, Totals
-from policies.objectives.mismatch_weights import exp_clamped, masked, sequence_mean
-from policies.objectives.parts import Part, PartOptions, Shaped, Shaper, Tensor
+from policies.objectives.mismatch_weights import masked, sequence_mean
+from policies.objectives.parts import Part, PartOptions, Shaped, Shaper, Tensor, exp_clamped
 
 SOURCE = "SkyRL"
 
 
 class Config(PartOptions):
-    """Which sequences are kept."""
-
     geo_mask_low: float = Field(0.999, ge=0, le=1)
     """A sequence with a smaller mean ratio is masked."""
     geo_mask_high: float = Field(1.001, ge=1)

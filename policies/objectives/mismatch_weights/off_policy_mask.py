@@ -1,19 +1,17 @@
 """Off-policy mask: A' = 0 where A < 0 and mean(lp_roll - lp) > delta, else A.
 
 Symbols: lp_roll - lp, the sampler's log-prob minus that of the policy being updated, averaged over the policy's tokens
-of the sequence: an estimate of the KL that the policy has moved since the sequence was written; delta the bound. A bad
-answer that the policy has already moved away from teaches little and can do harm, since pushing down what has become
-unlikely moves probability anywhere; good answers always count.
-
-It weighs nothing and reads the policy as it is now, so it acts more from update to update of a step. It may stand
-beside any weight, `mismatch: [tis, off_policy_mask]`. delta has no default: the report names none, so look at the mean
-of `sampler_kl` over some steps and take several times that.
+of the sequence: an estimate of the KL that the policy has moved since the sequence was written; delta the bound. To
+push a bad answer further down that the policy has moved away from already moves probability anywhere; good answers
+always count. It weighs nothing, so it may stand beside any weight, `mismatch: [tis, off_policy_mask]`, and reads the
+policy as it is now, so it acts more from update to update of a step. delta has no default, as the report names none:
+look at the mean of `sampler_kl` over some steps and take several times that.
 
 Entropy: dropping negative updates on unlikely answers slows the fall. Hazard: with a small delta only good answers
 count, which lowers entropy.
 
 Empty cases: A = 0 stays 0; a sequence without a token of the policy is kept. The sign is that of the token's own
-shaped advantage. Masked tokens stay in the denominator.
+shaped advantage.
 
 Source: DeepSeek-V3.2 report (2025), off-policy sequence masking; TRL `trl/trainer/grpo_trainer.py`.
 """
@@ -30,8 +28,6 @@ SOURCE = "DeepSeek-V3.2 report (2025)"
 
 
 class Config(PartOptions):
-    """How far the policy may have moved away from a bad answer."""
-
     off_policy_mask_delta: float = Field(gt=0)
     """Largest mean of lp_roll - lp of a bad sequence that still counts, nats a token; yours to choose."""
 

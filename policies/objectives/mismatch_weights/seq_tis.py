@@ -5,8 +5,7 @@ reported, summed over the policy's tokens of the sequence; C the cap. It is the 
 reward given to a whole answer; `tis`, of tokens, is biased and far less noisy.
 
 Entropy: a small effect. Hazard: the sum grows with length. A bias of 1e-3 a token is e^4 at 4000 tokens, and long
-answers then have the weight C or nearly 0: prefer `tis` for them. It replaces `tis`: both would count the mismatch
-twice.
+answers then have the weight C or nearly 0: prefer `tis` for them, which this replaces.
 
 Empty cases: equal log-probs, and a sequence without a token of the policy, give the weight 1. The sum is clamped to
 +-20.
@@ -20,16 +19,14 @@ from __future__ import annotations
 from pydantic import Field
 
 from policies.objectives.contracts import ShapedRows, Totals
-from policies.objectives.mismatch_weights import exp_clamped, sequence_sum, weighed
-from policies.objectives.parts import Part, PartInfo, PartOptions, Shaped, Shaper, Tensor
+from policies.objectives.mismatch_weights import sequence_sum, weighed
+from policies.objectives.parts import Part, PartInfo, PartOptions, Shaped, Shaper, Tensor, exp_clamped
 
 SOURCE = "Your Efficient RL Framework Secretly Brings You Off-Policy RL Training (2025)"
 INFO = PartInfo(is_importance_weight=True)
 
 
 class Config(PartOptions):
-    """Where the weight is cut."""
-
     seq_tis_cap: float = Field(2.0, ge=1)
     """Largest weight of a sequence."""
 

@@ -1,10 +1,8 @@
 """Truncated importance weights against the mismatch of sampler and trainer: A' = A * min(exp(d), C).
 
 Symbols: d = lp_old - lp_roll, the trainer's log-prob at the start of the step minus the one that the sampler
-reported; C the cap. The two differ even with equal weights (kernels, precision), more when the sampler is stale.
-
-The mean, the mean square and the maximum of the weight and the share at the cap are logged: a jump in them precedes a
-collapse.
+reported; C the cap. The two differ even with equal weights (kernels, precision), more when the sampler is stale. A jump
+in the logged mean, mean square, maximum or share at the cap precedes a collapse.
 
 Entropy: a small effect; the cap takes weight mostly from rare tokens that the sampler wrote too seldom.
 
@@ -19,16 +17,14 @@ from __future__ import annotations
 from pydantic import Field
 
 from policies.objectives.contracts import ShapedRows, Totals
-from policies.objectives.mismatch_weights import exp_clamped, weighed
-from policies.objectives.parts import Part, PartInfo, PartOptions, Shaped, Shaper, Tensor
+from policies.objectives.mismatch_weights import weighed
+from policies.objectives.parts import Part, PartInfo, PartOptions, Shaped, Shaper, Tensor, exp_clamped
 
 SOURCE = "Your Efficient RL Framework Secretly Brings You Off-Policy RL Training (2025)"
 INFO = PartInfo(is_importance_weight=True)
 
 
 class Config(PartOptions):
-    """Where the weight is cut."""
-
     tis_cap: float | None = Field(2.0, ge=1)
     """Largest weight of a token; null: no weights."""
 
@@ -46,5 +42,4 @@ def create(config: Config) -> Shaper | None:
 
 
 def weigh(gap_BT: Tensor, cap: float) -> Tensor:
-    """Weights [B, T] from lp_old - lp_roll [B, T]."""
     return exp_clamped(gap_BT).clamp(max=cap)

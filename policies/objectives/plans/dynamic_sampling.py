@@ -7,17 +7,14 @@ before any reward map, so that a length penalty does not make a solved group loo
 place of the batch holds one with spread, or `dynamic_sampling_rounds` rounds of generation are through; then the
 update is made of what there is.
 
-Ours: the bandit hears of every group that was generated, the dropped ones included, before they are dropped; else
-solved and hopeless arms would look as good as the rest. And a place is filled again from the arm that was picked for
-it, so that the mix that is learned from is the mix that was chosen (DAPO knows no arms; it fills up with whatever
-comes next, and from a round that brings too many it keeps the first).
+Ours: the bandit hears of every group that was generated, the dropped ones included; else solved and hopeless arms would
+look as good as the rest. And a place is filled again from the arm that was picked for it, so that the mix that is
+learned from is the mix that was chosen (DAPO knows no arms and keeps the first groups that come).
 
-On entropy: groups without spread no longer stand in the denominator of a mean over tokens, so steps are larger, and
+Entropy: groups without spread no longer stand in the denominator of a mean over tokens, so steps are larger, and
 whatever the objective does to entropy it does faster. With parts that push where there is no signal (REPO, an entropy
-bonus) fewer rows are pushed.
-
-Hazards: generation is the price, up to `dynamic_sampling_rounds` times as much of it where nearly everything is solved
-or out of reach. How often a group was tried again depends on the policy, so the time of a step does too.
+bonus) fewer rows are pushed. Hazards: up to `dynamic_sampling_rounds` times as much generation where nearly everything
+is solved or out of reach, so that the time of a step depends on the policy.
 
 Empty cases: a group with fewer than two scored members carries no comparison and is not "without spread": it stays,
 and gets an advantage of 0 as without this plan. If no group has spread there is no update.
@@ -42,27 +39,18 @@ INFO = PartInfo(
 
 
 class Config(PartOptions):
-    """How long to look for groups with spread."""
-
     dynamic_sampling_rounds: int = Field(10, ge=1)
     """Most rounds of generation in a step, the first included; 1: groups without spread are dropped, not replaced."""
 
 
 @dataclass(frozen=True)
 class DynamicSampling:
-    """The plan, as it holds in a step."""
-
     rounds: int
 
     def drops(self, rewards: Sequence[float]) -> bool:
         """Whether a group with these rewards of its scored members is left out, and played again."""
-        return len(rewards) > 1 and not has_spread(rewards)
+        return len(rewards) > 1 and max(rewards) == min(rewards)
 
 
 def create(config: Config) -> DynamicSampling:
     return DynamicSampling(config.dynamic_sampling_rounds)
-
-
-def has_spread(rewards: Sequence[float]) -> bool:
-    """Whether rewards [G] are not all equal; not if there are none."""
-    return len(rewards) > 0 and max(rewards) > min(rewards)

@@ -9,15 +9,13 @@ rounded down and what is left goes to the largest remainders, at equal ones to t
 to each task before that: without them a task that nothing solved in the pilot would have the pilot for ever.
 
 Ours: pilots are members of their groups (the released code throws them away), samples are handed out inside each arm,
-never across arms, so that the bandit's choice stands, and G is the norm through the head (`policies/gradients.py`), of
-the sum of a sample's log-probs; the released code takes that of the embedding or of the head.
+so that the bandit's choice stands, and G is the norm through the head (`policies/gradients.py`), of the sum of a
+sample's log-probs; the released code takes that of the embedding or of the head.
 
-On entropy: neutral, as far as is known. Groups are of unequal size, so pair it with an aggregation that lets every
-group weigh alike (`prompt_mean`): the variance that is made small is that of a sum of group means.
-
-Hazards: how many samples a group gets depends on its first ones, which biases its mean slightly (optional stopping).
-A gradient norm costs a forward pass of each correct pilot sample and another pass of it through the head. Playing waits
-for it, so it cannot be done ahead of the learner, who is changing the weights by then.
+Entropy: neutral, as far as is known. Groups are of unequal size, so pair it with `aggregation: prompt_mean`: the
+variance that is made small is that of a sum of group means. Hazards: how many samples a group gets depends on its first
+ones, which biases its mean slightly (optional stopping). A gradient norm costs a forward pass of each correct pilot
+sample and another pass of it through the head. Playing waits for it, so it cannot be done ahead of the learner.
 
 Empty cases: if no task asks for anything, all get the same. One task gets all there is.
 
@@ -44,8 +42,6 @@ INFO = PartInfo(
 
 
 class Config(PartOptions):
-    """How much is looked at first, and how the rest is handed out."""
-
     gvm_pilot: int = Field(4, ge=2)
     """Samples of every task from which its pass rate and gradient norm are read; fewer than `step.group_size`."""
     gvm_floor: int = Field(1, ge=0)
@@ -58,8 +54,6 @@ class Config(PartOptions):
 
 @dataclass(frozen=True)
 class Gvm:
-    """The plan, as it holds in a step."""
-
     pilot: int
     floor: int
     alpha: float

@@ -6,15 +6,16 @@ Symbols: T the temperature of the side rows, moved by a controller (`switch` in 
 version 2); R 1 where the sample is correct; alpha their advantage. Hotter samples that were correct pull the policy
 to what it would rarely write: entropy up; cooler ones pull it together: entropy down.
 
-A share of the batch's tasks is played a second time, a whole group each, at T. Of those groups the chosen samples
-become rows of the update with A = alpha. `tempered_only_better` chooses as version 1 does: correct, and better than
-the rest of its own side group by more than .05 of its standard deviation (a group all correct gives none); then at
-most `tempered_most` of them, half as many where they are cooler than the batch.
+A share of the batch's tasks, at even distances so that the mix is the chosen one, is played a second time, a whole
+group each, at T. Of those groups the chosen samples become rows of the update with A = alpha. `tempered_only_better`
+chooses as version 1 does: correct, and better than the rest of its own side group by more than .05 of its standard
+deviation (a group all correct gives none); then at most `tempered_most` of them, half as many where they are cooler
+than the batch.
 
 Ours: rows are ADDED, while version 1 lets them replace the first rows of the batch. They are in no group statistics, in
 no reading of entropy (version 1 reads the mean surprisal of the mixed batch, which tempered rows bias), no observation
 for the bandit, no groups in the ledger; their number is a metric. The mean is that of the aggregation, over all rows of
-the update, theirs among them. Their tasks are those of the batch, at even distances, so that the mix is the chosen one.
+the update, theirs among them.
 
 `lp_roll` of a side row is at T, while lp and lp_old stay at the main temperature: the one exception to "one
 temperature everywhere". The mismatch weight exp(lp_old - lp_roll) corrects for it, and has to be capped: T = 1.2 makes
@@ -50,8 +51,6 @@ BETTER = 0.05  # standardised advantage in its side group, above which version 1
 
 
 class Config(PartOptions):
-    """How hot, how many, and what they weigh."""
-
     tempered_temperature: float = Field(1.2, gt=0)
     """Temperature of the side rows: the fixed value, or where the controller starts."""
     tempered_share: float = Field(0.25, gt=0, le=1)
@@ -66,8 +65,6 @@ class Config(PartOptions):
 
 @dataclass(frozen=True)
 class Tempered:
-    """The plan, as it holds in a step."""
-
     temperature: float
     share: float
     weight: float
@@ -80,21 +77,16 @@ class Tempered:
         return [(k + 1) * num // count - 1 for k in range(count)]
 
     def chosen(self, groups: Sequence[Sequence[tuple[float, bool]]], main: float) -> list[tuple[int, int]]:
-        """Choose what is learned from, (group, member), from rewards and correctness.
-
-        `main`: the temperature of the batch.
-        """
-        found = [(g, k) for g, group in enumerate(groups) for k in self._of(group)]
+        """Choose (group, member) to learn from by rewards and correctness; `main`: the temperature of the batch."""
+        found = [
+            (g, k)
+            for g, group in enumerate(groups)
+            for k, is_better in enumerate(better_than_the_rest([reward for reward, _ in group]))
+            if group[k][1] and (is_better or not self.only_better)
+        ]
         if self.most is None:
             return found
         return found[: self.most // 2 if self.temperature < main else self.most]
-
-    def _of(self, group: Sequence[tuple[float, bool]]) -> list[int]:
-        correct = [k for k, (_, is_correct) in enumerate(group) if is_correct]
-        if not self.only_better:
-            return correct
-        better = better_than_the_rest([reward for reward, _ in group])
-        return [k for k in correct if better[k]]
 
 
 def create(config: Config) -> Tempered:

@@ -6,22 +6,22 @@ the token mean. Any field can be overridden again in the spec; the ledger keeps 
 
 from __future__ import annotations
 
-from policies.objectives.presets import entropy, groups, samples, tokens
-from policies.objectives.presets.preset import Preset
+from policies.objectives.parts import Preset
+from policies.objectives.presets import samples, tokens
 
 __all__ = ["DEFAULT", "FAMILIES", "PRESETS", "Preset"]
 
 DEFAULT = "repo_r"
 
 FAMILIES: dict[str, dict[str, Preset]] = {
-    "groups: advantages compare inside a group": groups.GROUPS,
+    "groups: advantages compare inside a group": samples.GROUPS,
     "clips: how far the ratio may go": tokens.CLIPS,
-    "repo: a push on entropy by the score function": entropy.REPO,
-    "covariance: the few tokens that cost entropy": entropy.COVARIANCE,
+    "repo: a push on entropy by the score function": tokens.REPO,
+    "covariance: the few tokens that cost entropy": tokens.COVARIANCE,
     "tokens: weights and masks on tokens": tokens.TOKENS,
-    "entropy terms: added to the loss": entropy.TERMS,
+    "entropy terms: added to the loss": tokens.TERMS,
     "rewards: what a sample earns": samples.REWARDS,
-    "discriminative: correct answers against wrong ones": groups.DISCRIMINATIVE,
+    "discriminative: correct answers against wrong ones": samples.DISCRIMINATIVE,
     "plans: which samples are drawn": samples.PLANS,
 }
 

@@ -7,9 +7,9 @@ A trust region on the change of probability instead of the ratio: |p - q| is the
 policies seen as "this token or another one". PPO stops a token that goes from .001 to .002 (rho = 2) and lets one go
 from .9 to .99; here a rare token may move freely in ratio, and a likely one may not move far.
 
-The anchor is the sampler itself. So no pass for lp_old is needed, and no mismatch weight is due: the ratio covers the
-mismatch of sampler and trainer, staleness included. It needs good sampler log-probs, of the distribution really
-sampled from. The companion term `squared_log_ratio` holds all tokens near the sampler.
+The anchor is the sampler itself, so no pass for lp_old is needed, and no mismatch weight is due: the ratio covers
+staleness too. It needs good sampler log-probs, of the distribution really sampled from. The companion term
+`squared_log_ratio` holds all tokens near the sampler.
 
 Entropy: falls more slowly than under PPO, as rare good tokens are not stopped. Hazard: the ratio of a rare token is not
 bounded by anything (.02 to .2 gives c = 10). A mask has no gradient to lead back. At the exact bound we keep the token.
@@ -24,15 +24,13 @@ from __future__ import annotations
 from pydantic import Field
 
 from policies.objectives.contracts import ShapedRows
-from policies.objectives.parts import MAX_LOG_RATIO, Part, PartInfo, PartOptions, Ratio, RatioRule, Tensor
+from policies.objectives.parts import Part, PartInfo, PartOptions, Ratio, RatioRule, Tensor, exp_clamped
 
 SOURCE = "arXiv 2602.04879"
 INFO = PartInfo(anchor="lp_roll")
 
 
 class Config(PartOptions):
-    """How far the probability of a token may move, absolute."""
-
     dppo_low: float = Field(0.2, ge=0, le=1)
     """A bad token may lose this much probability."""
     dppo_high: float = Field(0.2, ge=0, le=1)
@@ -41,15 +39,10 @@ class Config(PartOptions):
 
 def create(config: Config) -> RatioRule:
     def apply(advantage_BT: Tensor, rows: ShapedRows) -> Ratio:
-        return rule(advantage_BT, rows.lp_BT, rows.lp_roll_BT, config.dppo_low, config.dppo_high)
+        moved_BT = rows.lp_BT.exp() - rows.lp_roll_BT.exp()
+        rose_BT = (advantage_BT > 0) & (moved_BT > config.dppo_high)
+        fell_BT = (advantage_BT < 0) & (moved_BT < -config.dppo_low)
+        c_BT = exp_clamped(rows.lp_BT - rows.lp_roll_BT).masked_fill(rose_BT | fell_BT, 0.0)
+        return Ratio(c_BT, -advantage_BT * c_BT, rose_BT | fell_BT)
 
     return Part(apply, frozenset({"lp_roll"}), zero_stays_zero=True)
-
-
-def rule(advantage_BT: Tensor, lp_BT: Tensor, lp_roll_BT: Tensor, low: float, high: float) -> Ratio:
-    """Apply it to shaped advantages and the log-probs of policy and sampler, all [B, T]."""
-    rho_BT = (lp_BT - lp_roll_BT).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
-    moved_BT = lp_BT.exp() - lp_roll_BT.exp()
-    clipped_BT = ((advantage_BT > 0) & (moved_BT > high)) | ((advantage_BT < 0) & (moved_BT < -low))
-    c_BT = rho_BT.masked_fill(clipped_BT, 0.0)
-    return Ratio(c_BT, -advantage_BT * c_BT, clipped_BT)

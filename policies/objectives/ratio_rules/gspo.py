@@ -1,20 +1,15 @@
 """GSPO, one ratio a sequence: c = s on all tokens of it, but 0 where A > 0 and s > 1 + hi, or A < 0 and s < 1 - lo.
 
 Symbols: s = exp(mean of lp - lp_old over the policy's tokens of the sequence), the geometric mean of the token
-ratios (the sum instead of the mean would make the ratio depend on length); lo, hi the clip range, counted from 1. It
-is tiny, 3e-4 and 4e-4: a mean over many tokens hardly moves. The conventional loss of a sequence is
--min(A * s, A * clip(s, 1 - lo, 1 + hi)), so the gradient at a token is -A * c / n: use the aggregation
-`seq_mean_token_mean`.
-
-Advantages of each token: the same s, clipped by the sign of the token's own advantage. This is GSPO-token, whose
-ratio is stopped(s) * pi / stopped(pi): its gradient is that of the sequence form where A is one number.
-
-The mean log-ratio is cut at 10 from above; a sequence beyond has c = 0, as a clamp has no slope.
+ratios; lo, hi the clip range, counted from 1. It is tiny, 3e-4 and 4e-4: a mean over many tokens hardly moves. The
+conventional loss of a sequence is -min(A * s, A * clip(s, 1 - lo, 1 + hi)), so the gradient at a token is -A * c / n:
+use the aggregation `seq_mean_token_mean`. Where tokens have advantages of their own, the same s is clipped by their
+signs: this is GSPO-token, whose gradient is that of the sequence form where A is one number. The mean log-ratio is cut
+at 10 from above; a sequence beyond has c = 0, as a clamp has no slope.
 
 Entropy: neutral by itself. About 15 % of all tokens are clipped in the paper's runs, far more than under PPO, which
-is as it should be. Hazard: bounds this small are made for long answers; on answers of a few tokens s moves as much as
-a token's ratio does, nearly everything is clipped, and they want to be as large as PPO's. With one update a step s is
-1, and it is `reinforce`.
+is as it should be. Hazard: on answers of a few tokens s moves as much as a token's ratio does and nearly everything is
+clipped: the bounds want to be as large as PPO's. With one update a step s is 1, and it is `reinforce`.
 
 Empty cases: a sequence without a token of the policy has s = 1. A = 0 is never clipped and its loss is 0.
 
@@ -37,8 +32,6 @@ MAX_MEAN_LOG_RATIO = 10.0
 
 
 class Config(PartOptions):
-    """The clip range of the sequence's ratio, counted from 1."""
-
     gspo_low: float = Field(3e-4, ge=0, le=1)
     """A bad sequence may fall to a ratio of 1 - gspo_low."""
     gspo_high: float = Field(4e-4, ge=0)
@@ -47,19 +40,10 @@ class Config(PartOptions):
 
 def create(config: Config) -> RatioRule:
     def apply(advantage_BT: Tensor, rows: ShapedRows) -> Ratio:
-        log_ratio_BT = rows.lp_BT - rows.lp_old_BT
-        return rule(advantage_BT, log_ratio_BT, rows.mask_BT, config.gspo_low, config.gspo_high)
+        # the value of a token is such that its mean over the sequence is the sequence's loss
+        log_ratio_BT = (rows.lp_BT - rows.lp_old_BT).masked_fill(~rows.mask_BT, 0.0)
+        mean_B1 = log_ratio_BT.sum(-1, keepdim=True) / rows.mask_BT.sum(-1, keepdim=True).clamp(min=1)
+        mean_BT, cap = mean_B1.expand_as(advantage_BT), math.exp(MAX_MEAN_LOG_RATIO)
+        return ppo.rule(advantage_BT, mean_BT, config.gspo_low, config.gspo_high, cap=cap)
 
     return Part(apply, frozenset({"lp_old"}), zero_stays_zero=True)
-
-
-def rule(advantage_BT: Tensor, log_ratio_BT: Tensor, mask_BT: Tensor, low: float, high: float) -> Ratio:
-    """Apply it to shaped advantages and lp - lp_old, both [B, T]; the mask says which tokens the mean is over.
-
-    The value of a token is such that its mean over the sequence is the sequence's loss.
-    """
-    num_B1 = mask_BT.sum(-1, keepdim=True).clamp(min=1)
-    mean_B1 = log_ratio_BT.masked_fill(~mask_BT, 0.0).sum(-1, keepdim=True) / num_B1
-    return ppo.rule(
-        advantage_BT, mean_B1.expand_as(advantage_BT), low, high, cap=math.exp(MAX_MEAN_LOG_RATIO)
-    )

@@ -6,11 +6,9 @@ of may fall further when it was bad (up to twice lo), and one that it hesitated 
 (up to twice hi); the other bound stays.
 
 Entropy: redistributes. Room to rise where entropy is high raises it there; room to fall on tokens of low entropy takes
-away wrong certainties. Hazard: it hangs on the quantile of the score. With one update a step the ratio is 1 and no
-bound acts.
+away wrong certainties. Hazard: it hangs on the quantile of the score. With one update a step no bound acts.
 
-Empty cases: h = 0 everywhere is PPO. A = 0 is never clipped and its loss is 0. Without scores it is an error, never a
-silent h = 0.
+Empty cases: h = 0 everywhere is PPO. A = 0 is never clipped and its loss is 0. Without scores it is an error.
 
 Source: From Uniform to Heterogeneous, arXiv 2509.16591; starriver030515/HAPO `core_algos.py`, whose scores of tokens of
 low entropy have the wrong sign (see the shaper).
@@ -46,8 +44,6 @@ INFO = PartInfo(idle_at_one_update=True, raises_entropy=("clip_high",), reads=(S
 
 
 class Config(PartOptions):
-    """The base range, counted from 1; a token's own is up to twice as wide on one side."""
-
     clip_low: float = Field(0.2, ge=0, le=1)
     """A bad token with score 0 may fall to 1 - clip_low of its probability."""
     clip_high: float = Field(0.2, ge=0)

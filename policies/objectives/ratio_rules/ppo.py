@@ -3,14 +3,12 @@
 Symbols: rho = exp(lp - lp_old); lo, hi the clip range. The conventional loss of a token is
 -min(A * rho, A * clip(rho, 1 - lo, 1 + hi)). hi > lo ("clip-higher", DAPO) lets rare tokens rise further.
 
-Dual clip: for A < 0 also c = 0 where rho > c_dual, and the loss is at most -A * c_dual. It bounds the push on a
-bad token that has become much likelier. `ratio_cap` is an outer clamp: rho is cut at it on every branch, and what
-is cut has c = 0 (MAI-Thinking-1 holds rho in [0, 50]).
+Dual clip: for A < 0 also c = 0 where rho > c_dual, and the loss is at most -A * c_dual: the push on a bad token that
+has become much likelier is bounded. `ratio_cap` is an outer clamp: rho is cut at it on every branch, and what is cut
+has c = 0 (MAI-Thinking-1 holds rho in [0, 50]). Tokens that a survey notes as `unclipped` (Lp-Reg protects some) are
+never clipped: c = rho, and their loss is -A * rho.
 
-Free tokens: those that a part marks in its survey under the key `unclipped` (Lp-Reg protects some) are never
-clipped, neither by the range nor by the dual clip: c = rho, and their loss is -A * rho.
-
-The upper clip stops rare tokens from being promoted (at p = .01 a step is worth .002 at most) and lowers entropy;
+Entropy: the upper clip stops rare tokens from being promoted (at p = .01 a step is worth .002 at most) and lowers it;
 the lower clip stops tokens from being suppressed and raises it (arXiv 2509.26114). With one update a step rho is 1
 and nothing is clipped. At the exact bound the gradient is undefined; we keep the token.
 
@@ -25,7 +23,7 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from policies.objectives.contracts import ShapedRows
-from policies.objectives.parts import MAX_LOG_RATIO, Part, PartInfo, PartOptions, Ratio, RatioRule, Tensor
+from policies.objectives.parts import Part, PartInfo, PartOptions, Ratio, RatioRule, Tensor, exp_clamped
 
 SOURCE = "arXiv 1707.06347"
 INFO = PartInfo(raises_entropy=("clip_high",), clips_freed_tokens=False)
@@ -33,8 +31,6 @@ FREE = "unclipped"  # what a survey notes of tokens that are never clipped; not 
 
 
 class Config(PartOptions):
-    """The clip range, counted from 1."""
-
     clip_low: float = Field(0.2, ge=0, le=1)
     """A bad token may fall to 1 - clip_low of its probability."""
     clip_high: float = Field(0.28, ge=0)
@@ -80,7 +76,7 @@ def rule(
     free_BT: Tensor | None = None,
 ) -> Ratio:
     """Apply it to shaped advantages and lp - lp_old, both [B, T]; bounds of each token, [B, T], will do as well."""
-    uncut_BT = log_ratio_BT.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
+    uncut_BT = exp_clamped(log_ratio_BT)
     rho_BT = uncut_BT if cap is None else uncut_BT.clamp(max=cap)
     is_good_BT, is_bad_BT = advantage_BT > 0, advantage_BT < 0
     clipped_BT = (is_good_BT & (rho_BT > 1 + high)) | (is_bad_BT & (rho_BT < 1 - low))

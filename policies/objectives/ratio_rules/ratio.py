@@ -16,24 +16,19 @@ the surrogate without a trust region is that of TRPO, 1502.05477, equation 14.
 from __future__ import annotations
 
 from policies.objectives.contracts import ShapedRows
-from policies.objectives.parts import MAX_LOG_RATIO, Part, PartInfo, PartOptions, Ratio, RatioRule, Tensor
+from policies.objectives.parts import Part, PartInfo, PartOptions, Ratio, RatioRule, Tensor, exp_clamped
 
 SOURCE = "arXiv 2505.22617"
 INFO = PartInfo(stale_samples="weighed", clips_freed_tokens=False)
 
 
-class Config(PartOptions):
-    """The plain ratio has no options."""
+Config = PartOptions
 
 
 def create(config: Config) -> RatioRule:
-    def apply(advantage_BT: Tensor, rows: ShapedRows) -> Ratio:
-        return rule(advantage_BT, rows.lp_BT - rows.lp_old_BT)
-
-    return Part(apply, frozenset({"lp_old"}), zero_stays_zero=True)
+    return Part(rule, frozenset({"lp_old"}), zero_stays_zero=True)
 
 
-def rule(advantage_BT: Tensor, log_ratio_BT: Tensor) -> Ratio:
-    """Apply it to shaped advantages and lp - lp_old, both [B, T]."""
-    rho_BT = log_ratio_BT.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
+def rule(advantage_BT: Tensor, rows: ShapedRows) -> Ratio:
+    rho_BT = exp_clamped(rows.lp_BT - rows.lp_old_BT)
     return Ratio(rho_BT, -advantage_BT * rho_BT, clipped_BT=rho_BT < 0)  # a ratio never is

@@ -16,16 +16,14 @@ SOURCE = "arXiv 2402.14740"
 INFO = PartInfo(stale_samples="ignored", clips_freed_tokens=False)
 
 
-class Config(PartOptions):
-    """REINFORCE has no options."""
+Config = PartOptions
 
 
 def create(config: Config) -> RatioRule:
-    return Part(lambda advantage_BT, rows: rule(advantage_BT, rows), zero_stays_zero=True)
+    return Part(rule, zero_stays_zero=True)
 
 
 def rule(advantage_BT: Tensor, rows: ShapedRows) -> Ratio:
-    """Apply it to shaped advantages [B, T]."""
     return Ratio(
         c_BT=advantage_BT.new_ones(advantage_BT.shape),
         value_BT=-advantage_BT * rows.lp_BT,

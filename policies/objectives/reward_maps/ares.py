@@ -63,8 +63,6 @@ DIFFICULTIES = {
 
 
 class Config(PartOptions):
-    """How much length may count, and how fast that moves."""
-
     ares_alpha: float = Field(0.5, ge=0, le=MOST)
     """Where the largest bonus of each difficulty starts, in the unit of the reward."""
     ares_rate: float = Field(0.05, ge=0)
@@ -72,7 +70,25 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> RewardMap:
-    return Part(lambda outcomes, memory: outcomes.reward_B + _bonuses(outcomes, memory, config))
+    def apply(outcomes: Outcomes, memory: PartState) -> Tensor:
+        bonus_B = outcomes.reward_B.new_zeros(len(outcomes.reward_B))
+        correct_B = outcomes.correct_B.to(bonus_B)
+        accuracy_B = group_sum(correct_B, outcomes.group_B) / group_size(outcomes.group_B)
+        for place, arm in enumerate(outcomes.arms):
+            is_here_B = outcomes.arm_B == place
+            here = _rows(outcomes, is_here_B)
+            kept = memory.kept.setdefault(arm, {"threshold": None, "alpha": {}})
+            before, now = kept["threshold"], threshold_of(here)
+            if before is None or now is None:
+                kept["threshold"] = before if now is None else now
+            else:
+                kept["threshold"] = MEMORY * before + (1 - MEMORY) * now
+            if kept["threshold"] is not None:
+                bonus_B[is_here_B] = _arm(here, accuracy_B[is_here_B], kept, config)
+        memory.log["ares_bonus"] = float(bonus_B.mean())
+        return outcomes.reward_B + bonus_B
+
+    return Part(apply)
 
 
 def bonus(delta_B: Tensor, correct_B: Tensor, target: float, alpha: float, difficulty: str) -> Tensor:
@@ -108,23 +124,8 @@ def _penalty(x_B: Tensor, weight: float, cap: float, margin: float, bend: float)
     return (weight * hub(x_B, bend) / (margin + bend)).clamp(max=cap)
 
 
-def _bonuses(outcomes: Outcomes, memory: PartState, config: Config) -> Tensor:
-    """The bonus of every answer, [B]; thresholds and alphas move."""
-    bonus_B = outcomes.reward_B.new_zeros(len(outcomes.reward_B))
-    accuracy_B = group_sum(outcomes.correct_B.to(bonus_B), outcomes.group_B) / group_size(outcomes.group_B)
-    for place, arm in enumerate(outcomes.arms):
-        is_here_B = outcomes.arm_B == place
-        here = _rows(outcomes, is_here_B)
-        kept = memory.kept.setdefault(arm, {"threshold": None, "alpha": {}})
-        kept["threshold"] = _moved(kept["threshold"], threshold_of(here))
-        if kept["threshold"] is not None:
-            bonus_B[is_here_B] = _arm(here, accuracy_B[is_here_B], kept, config)
-    memory.log["ares_bonus"] = float(bonus_B.mean())
-    return bonus_B
-
-
 def _arm(here: Outcomes, accuracy_B: Tensor, kept: dict[str, Any], config: Config) -> Tensor:
-    """The bonuses of one arm's answers, [B]."""
+    """The bonuses of one arm's answers, [B]; alphas move."""
     count_B: Tensor = ((here.entropy_BT > kept["threshold"]) & here.mask_BT).sum(-1).to(accuracy_B)
     bonus_B = count_B.new_zeros(len(count_B))
     most = float("inf")
@@ -143,19 +144,7 @@ def _arm(here: Outcomes, accuracy_B: Tensor, kept: dict[str, Any], config: Confi
     return bonus_B
 
 
-def _moved(before: float | None, now: float | None) -> float | None:
-    """The threshold after a step."""
-    if before is None or now is None:
-        return before if now is None else now
-    return MEMORY * before + (1 - MEMORY) * now
-
-
 def _rows(outcomes: Outcomes, is_here_B: Tensor) -> Outcomes:
     """Some rows of a step, as far as this part reads them."""
-    return replace(
-        outcomes,
-        mask_BT=outcomes.mask_BT[is_here_B],
-        entropy_BT=outcomes.entropy_BT[is_here_B],
-        group_B=outcomes.group_B[is_here_B],
-        correct_B=outcomes.correct_B[is_here_B],
-    )
+    read = ("mask_BT", "entropy_BT", "group_B", "correct_B")
+    return replace(outcomes, **{name: getattr(outcomes, name)[is_here_B] for name in read})

@@ -6,13 +6,11 @@ to it. A step that adds nothing earns half, one that adds much twice.
 
 The released code takes the point from validation, and where the multiplier enters is partly open. Ours: the point
 is that of the step's samples, one for each arm with a front of its own (so that a change in the mix of tasks is no
-progress), and the multiplier acts on that arm's rewards in the same step. A front starts at the reference point, 0
-in each component.
+progress), and the multiplier acts on that arm's rewards in the same step. A front starts at the reference point.
 
-Entropy: none but through the size of the step.
-
-Hazard: training means are noisy, and a lucky step stays in the front for good. Estimators that divide by the group's
-spread (`grpo`) cancel the multiplier: take `rloo`. Few components: the volume is computed exactly, by slices.
+Entropy: none but through the size of the step. Hazard: training means are noisy, and a lucky step stays in the front
+for good. Estimators that divide by the group's spread (`grpo`) cancel the multiplier: take `rloo`. The volume is
+computed exactly, by slices: for few components.
 
 Empty cases: an arm without samples keeps its front. A component that a score does not have is an error that names it.
 
@@ -37,8 +35,6 @@ Point = Sequence[float]
 
 
 class Config(PartOptions):
-    """Which components span the volume, and from where."""
-
     hypervolume_components: Mapping[str, float] = Field(default_factory=dict)
     """Reference value of each component, by its name: below it nothing counts. Empty: all components, from 0."""
 
@@ -48,7 +44,6 @@ def create(config: Config) -> RewardMap:
 
 
 def scale(outcomes: Outcomes, memory: PartState, config: Config) -> Tensor:
-    """The rewards [B], each arm's times what its step added; fronts grow."""
     values = outcomes.chosen_components(config.hypervolume_components, "hypervolume_components")
     reference = [config.hypervolume_components.get(name, 0.0) for name in values]
     factor_B = outcomes.reward_B.new_ones(len(outcomes.reward_B))
@@ -65,12 +60,10 @@ def scale(outcomes: Outcomes, memory: PartState, config: Config) -> Tensor:
 
 
 def multiplier(gain: float) -> float:
-    """.5 + 1.5 * tanh(dHV)."""
     return 0.5 + 1.5 * math.tanh(gain)
 
 
 def added(front: Sequence[Point], point: Point, reference: Point) -> float:
-    """The volume that a point adds to a front, dHV."""
     return max(0.0, volume([*front, point], reference) - volume(front, reference))
 
 

@@ -4,11 +4,9 @@ Symbols: lp_roll the log-prob of a token under the policy that wrote it, lp_ref 
 to +-20; b the `kl_reward`. Unlike k1 in the loss, whose expected gradient is 0, this has the gradient of the KL: the
 estimator compares the sum with that of the other answers. Charged token by token it would be the term `kl` with k2.
 
-Entropy: keeps it near that of the reference, as every KL to one does; old skills too. It limits how far a
-curriculum goes.
-
-Hazard: a sum over tokens, so long answers pay more, and its spread comes on top of that of the rewards: it can drown
-them. Estimators that divide by the spread (`grpo`) scale it with everything else. The bandit's signal does not see it.
+Entropy: keeps it near that of the reference, and old skills too; so it limits how far a curriculum goes. Hazard: long
+answers pay more, and the spread of the sum can drown that of the rewards. Estimators that divide by the spread (`grpo`)
+scale it with everything else. The bandit's signal does not see it.
 
 Empty cases: `kl_reward: 0` leaves the part out, and the reference is not asked.
 
@@ -20,14 +18,12 @@ from __future__ import annotations
 from pydantic import Field
 
 from policies.objectives.errors import ObjectiveError
-from policies.objectives.parts import MAX_LOG_RATIO, Outcomes, Part, PartOptions, PartState, RewardMap, Tensor
+from policies.objectives.parts import Outcomes, Part, PartOptions, PartState, RewardMap, Tensor, clamped
 
 SOURCE = "arXiv 1909.08593"
 
 
 class Config(PartOptions):
-    """How strong."""
-
     kl_reward: float = Field(0.001, ge=0)
     """The coefficient b, reward per nat; 0: off."""
 
@@ -39,11 +35,7 @@ def create(config: Config) -> RewardMap | None:
     def apply(outcomes: Outcomes, memory: PartState) -> Tensor:
         if outcomes.kl_BT is None:
             raise ObjectiveError("`kl_reward` reads the reference's log-probs, and the outcomes carry none")
-        return outcomes.reward_B - config.kl_reward * total(outcomes.kl_BT, outcomes.mask_BT)
+        kl_B = clamped(outcomes.kl_BT).masked_fill(~outcomes.mask_BT, 0.0).sum(-1)
+        return outcomes.reward_B - config.kl_reward * kl_B
 
     return Part(apply, frozenset({"lp_ref"}))
-
-
-def total(kl_BT: Tensor, mask_BT: Tensor) -> Tensor:
-    """The estimate of each answer's KL to the reference, [B], nats."""
-    return kl_BT.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).masked_fill(~mask_BT, 0.0).sum(-1)

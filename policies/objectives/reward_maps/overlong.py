@@ -1,17 +1,12 @@
 """Overlong shaping: r' = r + min(0, -(n - (L - buffer)) / buffer * factor), a soft penalty on nearly too long answers.
 
-Symbols: n the tokens that the policy wrote (of all turns), L the longest that an answer may be, `buffer` the last
-part of it. Nothing is charged up to L - buffer; from there the penalty rises linearly, to `factor` at L. Longer
-than L counts as L.
+Symbols: n the tokens that the policy wrote (of all turns), L the longest that an answer may be (`overlong_max_length`,
+which should be the sampler's budget of tokens), `buffer` the last part of it. Nothing is charged up to L - buffer; from
+there the penalty rises linearly, to `factor` at L. Longer than L counts as L. To leave answers that were cut off out of
+the loss instead, say `cut_off: mask` in the sampler's section: they still count in their group's mean.
 
-L is an option of its own (`overlong_max_length`) and should be the sampler's budget of tokens. To leave answers
-that were cut off out of the loss instead, say `cut_off: mask` in the sampler's section: then they have no gradient, and
-still count in their group's mean, which the others are compared with.
-
-Entropy: indirect. Under a group estimator a long correct answer of a solved group gets a negative advantage.
-
-Hazard: it makes spread where the verifier saw none. The bandit's signal and dynamic sampling read the verifier's
-rewards, without this.
+Entropy: indirect. Under a group estimator a long correct answer of a solved group gets a negative advantage. Hazard: it
+makes spread where the verifier saw none. The bandit's signal and dynamic sampling read rewards without this.
 
 Empty cases: an answer without a token is not too long.
 
@@ -22,14 +17,12 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from policies.objectives.parts import Part, PartOptions, RewardMap, Tensor
+from policies.objectives.parts import Outcomes, Part, PartOptions, PartState, RewardMap, Tensor
 
 SOURCE = "arXiv 2503.14476"
 
 
 class Config(PartOptions):
-    """From which length on, and how much."""
-
     overlong_max_length: int = Field(20480, ge=1)
     """The longest that an answer may be, tokens: usually the sampler's `max_tokens`."""
     overlong_buffer: int = Field(4096, ge=1)
@@ -48,11 +41,10 @@ class Config(PartOptions):
 
 
 def create(config: Config) -> RewardMap:
-    return Part(lambda outcomes, memory: outcomes.reward_B + bonus(outcomes.num_tokens_B, config))
+    def apply(outcomes: Outcomes, memory: PartState) -> Tensor:
+        num_B = outcomes.num_tokens_B.clamp(max=config.overlong_max_length).double()
+        num_over_B = num_B - (config.overlong_max_length - config.overlong_buffer)
+        penalty_B = (-num_over_B / config.overlong_buffer * config.overlong_factor).clamp(max=0)
+        return outcomes.reward_B + penalty_B
 
-
-def bonus(num_tokens_B: Tensor, config: Config) -> Tensor:
-    """What an answer's length earns, [B], never more than 0."""
-    num_B = num_tokens_B.clamp(max=config.overlong_max_length).double()
-    num_over_B = num_B - (config.overlong_max_length - config.overlong_buffer)
-    return (-num_over_B / config.overlong_buffer * config.overlong_factor).clamp(max=0)
+    return Part(apply)

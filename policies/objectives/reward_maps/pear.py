@@ -26,8 +26,6 @@ INFO = PartInfo(missing="how the penalty joins the reward: ours is charged on co
 
 
 class Config(PartOptions):
-    """How much uncertainty of the answer excuses that of the thinking."""
-
     pear_alpha: float = Field(1.0, ge=0)
     """Weight of the answer's entropy against that of the thinking."""
 

@@ -3,13 +3,13 @@
 Symbols: cov = (A - mean A) * (lp - mean lp) of a token over the step (`token_covariance`). Of N tokens max(1,
 floor(ratio * N)) are drawn, and never more than are eligible. They stay in the denominator of the loss.
 
-The few tokens with a large cov carry nearly all of the fall of entropy; leaving out some of them slows it. It steers
-to no target. The authors pair it with very wide clips (clip_low = clip_high = 1). Which ratio is right depends on the
-model: 2e-4 of 1e5 tokens are 20.
+Entropy: the few tokens with a large cov carry nearly all of its fall; leaving out some of them slows it, to no target.
+The authors pair it with very wide clips (clip_low = clip_high = 1). Which ratio is right depends on the model: 2e-4 of
+1e5 tokens are 20.
 
 The released code draws in every mini-batch, from tokens that the ratio rule has not clipped. We draw once a step, at
-its start, where every ratio is 1 and nothing is clipped. What is drawn does not depend on the order of rows: tokens are
-numbered by log-prob, advantage and position first. Tokens that are equal in all three stay in the order of their rows.
+its start, where nothing is clipped. What is drawn does not depend on the order of rows: tokens are numbered by
+log-prob, advantage and position first. Tokens that are equal in all three stay in the order of their rows.
 
 Empty cases: no eligible token leaves all advantages as they are; a ratio of 0 leaves the part out.
 
@@ -23,7 +23,8 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from policies.objectives.contracts import ShapedRows, SurveyResult, Totals
-from policies.objectives.parts import Part, PartInfo, PartOptions, PartState, Shaped, Shaper, Tensor
+from policies.objectives.parts import PartInfo, PartOptions, PartState, Shaper, Tensor
+from policies.objectives.shapers import surveyed
 from policies.objectives.statistics import token_covariance
 
 SOURCE = "arXiv 2505.22617"
@@ -33,8 +34,6 @@ INFO = PartInfo(
 
 
 class Config(PartOptions):
-    """How many tokens are left out, and which are eligible."""
-
     clip_cov_ratio: float = Field(2e-4, ge=0, le=1)
     """Share of the step's tokens that are left out, at least one token; 0: off."""
     clip_cov_low: float = 1.0
@@ -57,7 +56,9 @@ def create(config: Config) -> Shaper | None:
         return None
 
     def survey(rows: ShapedRows, totals: Totals, memory: PartState) -> SurveyResult:
-        is_eligible_BT = eligible(token_covariance(rows), rows, config.clip_cov_low, config.clip_cov_high)
+        covariance_BT = token_covariance(rows)
+        is_inside_BT = (covariance_BT > config.clip_cov_low) & (covariance_BT < config.clip_cov_high)
+        is_eligible_BT = is_inside_BT & rows.mask_BT
         num = max(1, int(config.clip_cov_ratio * totals.num_tokens))
         is_drawn_BT = draw(is_eligible_BT, rows, num, memory.rng)
         whole = max(totals.num_tokens, 1)
@@ -69,15 +70,7 @@ def create(config: Config) -> Shaper | None:
             },
         )
 
-    def apply(advantage_BT: Tensor, rows: ShapedRows, totals: Totals) -> Shaped:
-        return Shaped(advantage_BT * rows.noted["clip_cov.keep"])
-
-    return Part(apply, frozenset({"lp_old"}), zero_stays_zero=True, survey=survey)
-
-
-def eligible(covariance_BT: Tensor, rows: ShapedRows, low: float, high: float) -> Tensor:
-    """Which tokens may be drawn, bool [B, T]."""
-    return (covariance_BT > low) & (covariance_BT < high) & rows.mask_BT
+    return surveyed(survey, "clip_cov.keep", "lp_old")
 
 
 def draw(is_eligible_BT: Tensor, rows: ShapedRows, num: int, rng: np.random.Generator) -> Tensor:

@@ -19,8 +19,8 @@ from __future__ import annotations
 from pydantic import Field
 
 from policies.objectives.contracts import ShapedRows, SurveyResult, Totals
-from policies.objectives.errors import ObjectiveError
-from policies.objectives.parts import Part, PartInfo, PartOptions, PartState, Shaped, Shaper, Tensor
+from policies.objectives.parts import PartInfo, PartOptions, PartState, Shaper, Tensor, given
+from policies.objectives.shapers import surveyed
 from policies.objectives.statistics import group_max, group_sum
 
 SOURCE = "arXiv 2505.12366"
@@ -28,31 +28,22 @@ INFO = PartInfo(
     differs="the softmax over wrong answers is that at the start of the step; the released code takes the present one",
     weighs_by_mean_lp=True,
 )
-NOTED = "disco.weight"
 
 
 class Config(PartOptions):
-    """How much likelier wrong answers count more."""
-
     disco_tau: float = Field(10.0, gt=0)
     """Temperature of the softmax over wrong answers, in nats a token."""
 
 
 def create(config: Config) -> Shaper:
     def survey(rows: ShapedRows, totals: Totals, memory: PartState) -> SurveyResult:
-        if rows.group_B is None:
-            raise ObjectiveError(
-                "the shaper `disco` compares answers of one question, and the rows carry no groups"
-            )
+        group_B = given(rows.group_B, "`shaper: disco` reads which answers are of one question")
         score_B = rows.lp_old_BT.sum(-1) / rows.mask_BT.sum(-1).clamp(min=1)
         is_wrong_B = (rows.advantage_BT < 0).any(-1)
-        weight_B = weigh(score_B, is_wrong_B, rows.group_B, config.disco_tau)
-        return SurveyResult(tokens={NOTED: weight_B[:, None].expand(rows.mask_BT.shape) * rows.mask_BT})
+        weight_B = weigh(score_B, is_wrong_B, group_B, config.disco_tau)
+        return SurveyResult(tokens={"disco.weight": weight_B[:, None] * rows.mask_BT})
 
-    def apply(advantage_BT: Tensor, rows: ShapedRows, totals: Totals) -> Shaped:
-        return Shaped(advantage_BT * rows.noted[NOTED])
-
-    return Part(apply, frozenset({"lp_old"}), zero_stays_zero=True, survey=survey)
+    return surveyed(survey, "disco.weight", "lp_old")
 
 
 def weigh(score_B: Tensor, is_wrong_B: Tensor, group_B: Tensor, tau: float) -> Tensor:

@@ -3,12 +3,10 @@
 Symbols: H_i the mean entropy over the tokens of response i at the start of the step, Hbar the mean of H_i over its
 group, every response weighing the same. The weights of a group have mean 1.
 
-It rewards confidence, so it lowers entropy: it is here for completeness, and made for training on pseudo-labels,
-where a sure answer is likelier right. The weight of a response with more than twice the entropy of its group is
-negative, which turns its advantage round.
-
-Where the source is silent: another form clips to [-2, 2]; we take it to mean the weight (`entropy_advantage_clip:
-2`). The weight cannot exceed 2 anyway, so that bounds only the negative side.
+Entropy: it rewards confidence, so it lowers it. It is made for training on pseudo-labels, where a sure answer is
+likelier right. The weight of a response with more than twice the entropy of its group is negative, which turns its
+advantage round. Another form clips to [-2, 2]; we take it to mean the weight (`entropy_advantage_clip: 2`), which
+cannot exceed 2 anyway.
 
 Empty cases: a group without entropy, and one of a single response, have the weight 1; a response without tokens does
 not count in Hbar.
@@ -21,7 +19,8 @@ from __future__ import annotations
 from pydantic import Field
 
 from policies.objectives.contracts import ShapedRows, SurveyResult, Totals
-from policies.objectives.parts import Part, PartInfo, PartOptions, PartState, Shaped, Shaper, Tensor
+from policies.objectives.parts import PartInfo, PartOptions, PartState, Shaper, Tensor
+from policies.objectives.shapers import surveyed
 from policies.objectives.statistics import group_sum, start_entropy
 
 SOURCE = "arXiv 2508.11356"
@@ -29,8 +28,6 @@ INFO = PartInfo(missing="no code read; what its other form clips to [-2, 2] is o
 
 
 class Config(PartOptions):
-    """How far a weight may go."""
-
     entropy_advantage_clip: float | None = Field(None, gt=0)
     """Largest magnitude of a response's weight; 2 in another form of the method; null: as it comes."""
 
@@ -46,10 +43,7 @@ def create(config: Config) -> Shaper:
             log={"entropy_advantage_negative_frac": float((weight_B < 0).double().mean())},
         )
 
-    def apply(advantage_BT: Tensor, rows: ShapedRows, totals: Totals) -> Shaped:
-        return Shaped(advantage_BT * rows.noted["entropy_advantage.weight"])
-
-    return Part(apply, frozenset({"old_entropy"}), zero_stays_zero=True, survey=survey)
+    return surveyed(survey, "entropy_advantage.weight", "old_entropy")
 
 
 def weigh(entropy_BT: Tensor, mask_BT: Tensor, group_B: Tensor) -> Tensor:

@@ -3,11 +3,8 @@
 Symbols: H the entropy of the full next-token distribution under the policy being updated, H_old at the start of the
 step. A token whose distribution has sharpened or flattened too much within the step stops counting, whatever happened
 to the probability of the sampled token; it stays in the denominator of the loss. It bounds how far entropy moves a
-step and has no target.
-
-It compares with the present, so unlike other masks it is not fixed at the start of the step. With one update a step H
-is H_old and nothing is clipped. The authors put it on top of DAPO. The range is that of their script; the defaults of
-their code are .8 and 1.2.
+step and has no target. With one update a step H is H_old and nothing is clipped. The authors put it on top of DAPO. The
+range is that of their script; the defaults of their code are .8 and 1.2.
 
 Empty cases: H = H_old = 0 is a ratio of 1.
 
@@ -19,8 +16,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from policies.objectives.contracts import ShapedRows, Totals
-from policies.objectives.errors import ObjectiveError
-from policies.objectives.parts import Part, PartInfo, PartOptions, Shaped, Shaper, Tensor
+from policies.objectives.parts import Part, PartInfo, PartOptions, Shaped, Shaper, Tensor, given
 from policies.objectives.statistics import start_entropy
 
 SOURCE = "arXiv 2512.05591"
@@ -29,8 +25,6 @@ EPS = 1e-8  # nats
 
 
 class Config(PartOptions):
-    """How far the entropy of a token may move within a step."""
-
     erc_low: float = Field(0.95, ge=0, lt=1)
     """Below this ratio of new to old entropy a token stops counting."""
     erc_high: float = Field(1.05, gt=1)
@@ -39,16 +33,9 @@ class Config(PartOptions):
 
 def create(config: Config) -> Shaper:
     def apply(advantage_BT: Tensor, rows: ShapedRows, totals: Totals) -> Shaped:
-        if rows.entropy_BT is None:
-            raise ObjectiveError("`erc` reads the entropy of every token, and the rows carry none")
-        old_BT = start_entropy(rows, "erc")
-        keep_BT = keep(rows.entropy_BT, old_BT, config.erc_low, config.erc_high).to(advantage_BT.dtype)
+        now_BT = given(rows.entropy_BT, "`erc` reads the entropy of every token")
+        ratio_BT = (now_BT + EPS) / (start_entropy(rows, "erc") + EPS)
+        keep_BT = ((ratio_BT > config.erc_low) & (ratio_BT < config.erc_high)).to(advantage_BT.dtype)
         return Shaped(advantage_BT * keep_BT, {"erc_clip_frac": 1 - keep_BT})
 
     return Part(apply, frozenset({"entropy", "old_entropy"}), zero_stays_zero=True)
-
-
-def keep(entropy_BT: Tensor, entropy_old_BT: Tensor, low: float, high: float) -> Tensor:
-    """Which tokens count, bool [B, T]."""
-    ratio_BT = (entropy_BT + EPS) / (entropy_old_BT + EPS)
-    return (ratio_BT > low) & (ratio_BT < high)

@@ -32,7 +32,6 @@ from pydantic import Field
 
 from policies.objectives.contracts import ShapedRows, SurveyResult, Totals
 from policies.objectives.parts import (
-    MAX_LOG_RATIO,
     Part,
     PartInfo,
     PartOptions,
@@ -40,6 +39,7 @@ from policies.objectives.parts import (
     Shaped,
     Shaper,
     Tensor,
+    exp_clamped,
 )
 from policies.objectives.ratio_rules.hapo import SCORE, bounds
 from policies.objectives.statistics import quantile, start_entropy
@@ -50,8 +50,6 @@ MIN_ENTROPY = 1e-8  # nats
 
 
 class Config(PartOptions):
-    """Where undecided begins, and how far a ratio may move before it speaks clearly."""
-
     hapo_quantile: float = Field(0.8, ge=0, le=1)
     """Tokens above this quantile of the step's entropies count as undecided."""
     hapo_low: float = Field(0.2, ge=0)
@@ -84,8 +82,7 @@ def score(entropy_BT: Tensor, mask_BT: Tensor, share: float) -> Tensor:
 
 
 def weigh(score_BT: Tensor, log_ratio_BT: Tensor, low: float, high: float) -> Tensor:
-    """Weights [B, T] from scores and lp - lp_old [B, T]."""
-    rho_BT = log_ratio_BT.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
+    rho_BT = exp_clamped(log_ratio_BT)
     low_BT, high_BT = bounds(score_BT, low, high)
     is_inside_BT = (rho_BT > 1 - low_BT / 2) & (rho_BT < 1 + high_BT / 2)
     return 1 + score_BT.masked_fill((score_BT > 0) == is_inside_BT, 0.0)

@@ -8,9 +8,8 @@ which the ratio rule clips; and it subtracts, so it comes before any shaper that
 nothing can lower it destroyed the policy on tasks of several tokens (measured: beta .03, exact centring, entropy
 from .4 nat to its ceiling and accuracy 0 within 50 steps): keep a controller.
 
-With `per: response` beta is divided by the mean number of tokens of the update's responses: a response earns its
-advantage once, but is pushed at every token. One strength then serves answers of one token and of several (ours;
-measured with 1 and 6 tokens only, docs/results/repo_adaptive.md).
+With `per: response` beta is divided by the mean number of tokens of the update's responses, so that one strength serves
+answers of one token and of several (ours; measured with 1 and 6 tokens only, docs/results/repo_adaptive.md).
 
 Empty cases: L of padding is never read; `batch` centring takes its mean from the whole step, not from these rows.
 
@@ -30,8 +29,6 @@ INFO = PartInfo(knob="strength", pushes_entropy=True, subtracts=True)
 
 
 class Config(PartOptions):
-    """How strong, and against which mean."""
-
     strength: float = 1e-3
     """The coefficient beta: the fixed value, or where the controller starts."""
     centre: Centre = "exact"
@@ -51,5 +48,4 @@ def create(config: Config) -> Shaper:
 
 
 def shape(advantage_BT: Tensor, centred_BT: Tensor, beta: float | Tensor) -> Tensor:
-    """A' [B, T] from A and L [B, T]."""
     return advantage_BT - beta * centred_BT

@@ -6,15 +6,12 @@ first order a natural-gradient step changes entropy by -eta * D, so D > 0 announ
 
 D brings its own sign, so zeta > 0 damps the change whichever way it goes, and zeta < 0 magnifies it. zeta = 1 /
 Var(L) removes the covariance of A and L completely: then mean(A' * L) = 0. Once nothing has a signal D is 0 and
-nothing pushes.
+nothing pushes. As `repo` it comes before any shaper that multiplies, it acts on groups without a signal as soon as
+another group has one, and it can flip the sign of A.
 
-It subtracts, so it comes before any shaper that multiplies; it acts on groups without a signal as soon as another
-group has one; and it can flip the sign of A, which changes the side on which the ratio rule clips.
-
-Where the source is silent: it says that beta is zeta times the entropy change that the step would cause, and the
-exact definition of that change is not known; D is our reading. It moves |zeta| in [1e-3, 10] by the rule of REPO-R
-(`geometric_signed`), which lowers a level of entropy by a negative zeta. With our D a negative zeta also magnifies
-falls, so the preset moves a positive zeta (`geometric`).
+The source says that beta is zeta times the entropy change that the step would cause, without its exact definition; D is
+our reading. It moves |zeta| in [1e-3, 10] by the rule of REPO-R (`geometric_signed`), which lowers a level of entropy
+by a negative zeta. With our D that also magnifies falls, so the preset moves a positive zeta (`geometric`).
 
 Empty cases: no valid token gives D = 0, and A' = A. L of padding is never read.
 
@@ -37,8 +34,6 @@ INFO = PartInfo(
 
 
 class Config(PartOptions):
-    """How strong, and against which mean."""
-
     strength: float = 1e-3
     """The coefficient zeta: the fixed value, or where the controller starts."""
     centre: Centre = "exact"
@@ -52,7 +47,7 @@ def create(config: Config) -> Shaper:
 
     def apply(advantage_BT: Tensor, rows: ShapedRows, totals: Totals) -> Shaped:
         beta = config.strength * totals.noted["repo_d.change"]
-        return Shaped(shape(advantage_BT, centred_lp(rows, totals, config.centre), beta))
+        return Shaped(advantage_BT - beta * centred_lp(rows, totals, config.centre))
 
     at_start: frozenset[Need] = frozenset({"old_entropy"} if config.centre == "exact" else ())
     return Part(apply, centring_needs(config.centre) | at_start, survey=survey)
@@ -62,8 +57,3 @@ def expected_change(rows: ShapedRows, centred_BT: Tensor) -> float:
     """D: the mean over valid tokens of A * L [B, T]; minus the entropy change of a natural-gradient step of size 1."""
     product_BT = (rows.advantage_BT * centred_BT).masked_fill(~rows.mask_BT, 0.0)
     return float(product_BT.double().sum() / rows.mask_BT.sum().clamp(min=1))
-
-
-def shape(advantage_BT: Tensor, centred_BT: Tensor, beta: float) -> Tensor:
-    """A' [B, T] from A and L [B, T], and beta = zeta * D."""
-    return advantage_BT - beta * centred_BT

@@ -25,8 +25,6 @@ MIN_LP = -20.0  # nats
 
 
 class Config(PartOptions):
-    """How strong, and against which mean."""
-
     strength: float = 1e-3
     """The coefficient zeta: the fixed value, or where the controller starts."""
     centre: Centre = "none"
@@ -41,5 +39,4 @@ def create(config: Config) -> Shaper:
 
 
 def shape(advantage_BT: Tensor, lp_BT: Tensor, zeta: float | Tensor) -> Tensor:
-    """A' [B, T] from A and log-probs [B, T]."""
     return advantage_BT * (1 - zeta * advantage_BT.sign() * lp_BT.clamp(min=MIN_LP)).clamp(min=0)

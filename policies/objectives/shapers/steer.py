@@ -8,15 +8,14 @@ exp(lp) its probability, H the entropy of the full distribution. At the start of
     linear        w falls from `most` (1.2) at the smallest omega of the step to `least` (.8) at the largest
     exponential   w = exp(-k * omega), k = -ln(least) / max(largest omega, .02), held in [least, 1]
 
-It slows changes of entropy both ways; it has no target. The authors use PPO's clip at .2/.28 with a dual clip of 10
+Entropy: slows its changes both ways; it has no target. The authors use PPO's clip at .2/.28 with a dual clip of 10
 and a learning rate of 1e-6.
 
 The released code takes the smallest and the largest of the micro-batch under the present policy; we take them over
 the step at its start, A being the estimator's. One outlier flattens the linear map for all others: `steer_quantile:
 0.999` takes the 99.9th percentile for the largest, and gives `least` to everything above (ours).
 
-Empty cases: equal omegas give the middle of the linear map, which is 1; A = 0 has omega 0 and stays 0. least = most =
-1 is the identity.
+Empty cases: equal omegas give the middle of the linear map, which is 1; A = 0 has omega 0 and stays 0.
 
 Source: arXiv 2510.10150; checked against zz-haooo/STEER `core_algos.py` (`compute_token_weights`).
 """
@@ -29,7 +28,8 @@ from typing import Literal
 from pydantic import Field
 
 from policies.objectives.contracts import ShapedRows, SurveyResult, Totals
-from policies.objectives.parts import Part, PartInfo, PartOptions, PartState, Shaped, Shaper, Tensor
+from policies.objectives.parts import PartInfo, PartOptions, PartState, Shaper, Tensor
+from policies.objectives.shapers import surveyed
 from policies.objectives.statistics import quantile, start_entropy
 
 SOURCE = "arXiv 2510.10150"
@@ -41,8 +41,6 @@ MIN_LARGEST = 0.02  # of omega, in the exponential form
 
 
 class Config(PartOptions):
-    """How an entropy change becomes a weight."""
-
     steer_form: Literal["linear", "exponential"] = "linear"
     """How the weight falls with the entropy change."""
     steer_least: float = Field(0.8, gt=0, le=1)
@@ -60,10 +58,7 @@ def create(config: Config) -> Shaper:
         mean = float(weight_BT.masked_fill(~rows.mask_BT, 0.0).sum()) / max(totals.num_tokens, 1)
         return SurveyResult(tokens={"steer.weight": weight_BT}, log={"steer_weight_mean": mean})
 
-    def apply(advantage_BT: Tensor, rows: ShapedRows, totals: Totals) -> Shaped:
-        return Shaped(advantage_BT * rows.noted["steer.weight"])
-
-    return Part(apply, frozenset({"lp_old", "old_entropy"}), zero_stays_zero=True, survey=survey)
+    return surveyed(survey, "steer.weight", "lp_old", "old_entropy")
 
 
 def change(advantage_BT: Tensor, lp_BT: Tensor, entropy_BT: Tensor) -> Tensor:
@@ -72,7 +67,6 @@ def change(advantage_BT: Tensor, lp_BT: Tensor, entropy_BT: Tensor) -> Tensor:
 
 
 def weigh(omega_BT: Tensor, mask_BT: Tensor, config: Config) -> Tensor:
-    """Weights [B, T] from the entropy changes of a whole step."""
     valid = omega_BT[mask_BT]
     if len(valid) == 0:
         return omega_BT.new_ones(omega_BT.shape)

@@ -4,11 +4,9 @@ Symbols: H the entropy of the full next-token distribution at the start of the s
 quantile 1 - share of H over all tokens of the step, linearly interpolated. Tokens that are left out stay in the
 denominator of the loss, as in TRL, so the gradient is smaller too.
 
-Most tokens continue what is decided already; the few with a high entropy decide. Learning only from those holds
-entropy up somewhat, without any target, and throws four fifths of the signal away.
-
-The released codes take the quantile over the micro-batch on the device; we take it over the step, at its start, so
-the selection stays during all its updates. It costs the pass that measures the entropies.
+Entropy: most tokens continue what is decided already; learning only from the few that decide holds it up somewhat,
+without any target, and throws four fifths of the signal away. The released codes take the quantile over the micro-batch
+on the device; we take it over the step, at its start, at the price of the pass that measures the entropies.
 
 Ties: all tokens at the threshold are kept, so whatever the order of rows the same are; where more than 1 - share of
 the tokens have entropy 0 the threshold is 0, and all are kept.
@@ -23,15 +21,14 @@ from __future__ import annotations
 from pydantic import Field
 
 from policies.objectives.contracts import ShapedRows, SurveyResult, Totals
-from policies.objectives.parts import Part, PartOptions, PartState, Shaped, Shaper, Tensor
+from policies.objectives.parts import PartOptions, PartState, Shaper, Tensor
+from policies.objectives.shapers import surveyed
 from policies.objectives.statistics import quantile, start_entropy
 
 SOURCE = "arXiv 2506.01939"
 
 
 class Config(PartOptions):
-    """How many tokens teach."""
-
     top_entropy_share: float = Field(0.2, gt=0, le=1)
     """Share of the step's tokens whose advantage counts; 1: off."""
 
@@ -52,10 +49,7 @@ def create(config: Config) -> Shaper | None:
             },
         )
 
-    def apply(advantage_BT: Tensor, rows: ShapedRows, totals: Totals) -> Shaped:
-        return Shaped(advantage_BT * rows.noted["top_entropy.keep"])
-
-    return Part(apply, frozenset({"old_entropy"}), zero_stays_zero=True, survey=survey)
+    return surveyed(survey, "top_entropy.keep", "old_entropy")
 
 
 def threshold(entropy_BT: Tensor, mask_BT: Tensor, share: float) -> float:

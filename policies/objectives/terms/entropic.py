@@ -4,11 +4,9 @@ Symbols: p = exp(lp) and rho = exp(lp - lp_old) of the sampled token under the p
 advantage, without mismatch weights; alpha the coefficient, of either sign, moved by a controller (`pi`).
 
 Entropy: two-way, controlled. alpha > 0 strengthens likely tokens, whether they were good or bad (entropy down): good
-ones weigh 1 + alpha, bad ones 1 - alpha. alpha < 0 weakens them (entropy up). It is one idea: to change the
-balance of positive and negative samples where entropy is decided.
-
-Hazards: needs a signal, so on solved groups it has no force (A = 0). rho is not clipped here. The controller winds up
-where the target cannot be reached; ours is guarded. At |alpha| = 1 one sign of advantage is silenced on likely tokens.
+ones weigh 1 + alpha, bad ones 1 - alpha. alpha < 0 weakens them (entropy up). Hazards: it has no force on solved groups
+(A = 0). rho is not clipped here. The controller winds up where the target cannot be reached; ours is guarded. At
+|alpha| = 1 one sign of advantage is silenced on likely tokens.
 
 Where ours differs: alpha is set once a step and not once a micro-batch. And the term is weighed like the policy loss,
 so tokens that are not selected stay in its denominator; the released code takes the mean over the selected ones, which
@@ -28,7 +26,7 @@ import math
 from pydantic import Field
 
 from policies.objectives.contracts import ShapedRows, Totals
-from policies.objectives.parts import MAX_LOG_RATIO, Added, Part, PartInfo, PartOptions, Tensor, Term
+from policies.objectives.parts import Added, Part, PartInfo, PartOptions, Tensor, Term, exp_clamped
 
 SOURCE = "arXiv 2511.15248"
 INFO = PartInfo(
@@ -40,8 +38,6 @@ INFO = PartInfo(
 
 
 class Config(PartOptions):
-    """How strong, and on which tokens."""
-
     entropic_alpha: float = 0.0
     """The coefficient alpha: the fixed value, or the controller's start; above 0 it lowers entropy."""
     entropic_threshold: float = Field(0.95, gt=0, lt=1)
@@ -61,4 +57,4 @@ def create(config: Config) -> Term:
 
 def extra(advantage_BT: Tensor, log_ratio_BT: Tensor, alpha: float) -> Tensor:
     """Extra W of likely tokens from A and lp - lp_old, [B, T] all; the term's value is minus that."""
-    return alpha * log_ratio_BT.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp() * advantage_BT.abs()
+    return alpha * exp_clamped(log_ratio_BT) * advantage_BT.abs()

@@ -4,10 +4,9 @@ Symbols: H the entropy of the full next-token distribution, nats; the mean is ov
 the policy loss. It is the one dear term: the learner differentiates through the whole distribution. REPO estimates the
 same gradient without that.
 
-Entropy: raises, also where no group has a signal. A coefficient below 0 lowers it.
-
-Hazards: a constant coefficient is fragile (.001 already made entropy explode for verl users): use it with a controller,
-or not at all. Skywork-OR1 moves it by `sign_step` between 0 and .005, and lets it act only below its target.
+Entropy: raises, also where no group has a signal; a coefficient below 0 lowers it. Hazards: a constant coefficient is
+fragile (.001 already made entropy explode for verl users): use it with a controller. Skywork-OR1 moves it by
+`sign_step` between 0 and .005, and lets it act only below its target.
 
 Empty cases: a coefficient of 0 leaves the part out.
 
@@ -18,16 +17,13 @@ arXiv 2505.22312.
 from __future__ import annotations
 
 from policies.objectives.contracts import ShapedRows, Totals
-from policies.objectives.errors import ObjectiveError
-from policies.objectives.parts import Added, Part, PartInfo, PartOptions, Tensor, Term
+from policies.objectives.parts import Added, Part, PartInfo, PartOptions, Tensor, Term, given
 
 SOURCE = "arXiv 1602.01783"
 INFO = PartInfo(knob="entropy_bonus", pushes_entropy=True)
 
 
 class Config(PartOptions):
-    """How strong."""
-
     entropy_bonus: float = 0.0
     """The fixed coefficient, or the controller's start; 0: off."""
 
@@ -37,11 +33,8 @@ def create(config: Config) -> Term | None:
         return None
 
     def apply(rows: ShapedRows, totals: Totals) -> Added:
-        if rows.entropy_BT is None:
-            raise ObjectiveError(
-                "the entropy bonus reads the entropy of every token, and the rows carry none"
-            )
-        return reward(rows.entropy_BT, config.entropy_bonus)
+        entropy_BT = given(rows.entropy_BT, "the entropy bonus reads the entropy of every token")
+        return reward(entropy_BT, config.entropy_bonus)
 
     return Part(apply, frozenset({"entropy", "entropy_grad"}))
 

@@ -6,18 +6,17 @@ Symbols: H the entropy of a token, nats; h the history of its turn, the mean ove
 of the turn's mean entropy at the start of the step; lo, hi the band; c the strength (lambda), s the weight of the band
 ("coef" in the paper), beta its schedule, which the controller `schedule` (form epo) moves from 1 to .04.
 
-The band holds only for episodes with at least half of the maximal turns. The rows do not say how many turns an episode
-may have, so `epo_max_turns` does; without it that is the longest episode of the environment so far. Histories and
-longest episodes are kept for each environment. In one-turn environments the band holds for every episode, around the
-history of the whole answer.
+The band holds only for episodes with at least half of the maximal turns: `epo_max_turns`, or those of the longest
+episode of the environment so far. Histories and longest episodes are kept for each environment. In one-turn
+environments the band holds for every episode, around the history of the whole answer.
 
 Entropy: raises, as a bonus of c; below the band twice as much, above it (at s * beta = 1) not at all. K is never
 negative unless s * beta > 1, so the band slows a rise and does not turn it; and as beta fades, so does the brake.
 Give it a controller on `epo_strength`, or watch it.
 
 Where ours differs: in the released code the penalty is a constant of the step (.1 for a token outside of the band), so
-its gradient is 0 and only the bonus acts. Ours is the distance to the band, whose gradient is that penalty's intent.
-The history there is measured while playing.
+only the bonus acts. Ours is the distance to the band, whose gradient is that penalty's intent. The history there is
+measured while playing.
 
 Empty cases: the first step of a turn is its own history; a strength of 0 leaves the part out; s = 0 or beta = 0 is an
 entropy bonus. At the exact bounds of the band the token is inside.
@@ -33,8 +32,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from policies.objectives.contracts import ShapedRows, SurveyResult, Totals
-from policies.objectives.errors import ObjectiveError
-from policies.objectives.parts import Added, Part, PartInfo, PartOptions, PartState, Tensor, Term
+from policies.objectives.parts import Added, Part, PartInfo, PartOptions, PartState, Tensor, Term, given
 from policies.objectives.statistics import environments, start_entropy
 
 SOURCE = "arXiv 2509.22576"
@@ -42,8 +40,6 @@ INFO = PartInfo(knob="epo_strength", pushes_entropy=True)
 
 
 class Config(PartOptions):
-    """How strong, and how wide the band is."""
-
     epo_strength: float = Field(1e-3, ge=0)
     """The coefficient c of the entropy: the fixed value, or the controller's start; 0: off."""
     epo_band_weight: float = Field(1.0, ge=0)
@@ -74,41 +70,30 @@ def create(config: Config) -> Term | None:
         return look(rows, totals, memory.kept, config.epo_max_turns)
 
     def apply(rows: ShapedRows, totals: Totals) -> Added:
-        if rows.entropy_BT is None:
-            raise ObjectiveError("EPO reads the entropy of every token, and the rows carry none")
-        band_weight_BT = config.epo_band_weight * config.epo_beta * rows.noted["epo.is_long"]
+        entropy_BT = given(rows.entropy_BT, "EPO reads the entropy of every token")
         history_BT = rows.noted["epo.history"]
-        below_BT = (config.epo_low * history_BT - rows.entropy_BT).clamp(min=0)
-        above_BT = (rows.entropy_BT - config.epo_high * history_BT).clamp(min=0)
-        return banded(rows.entropy_BT, below_BT, above_BT, band_weight_BT, config.epo_strength)
+        band_weight_BT = config.epo_band_weight * config.epo_beta * rows.noted["epo.is_long"]
+        below_BT = (config.epo_low * history_BT - entropy_BT).clamp(min=0)
+        above_BT = (entropy_BT - config.epo_high * history_BT).clamp(min=0)
+        side_BT = (below_BT > 0).to(entropy_BT.dtype) - (above_BT > 0).to(entropy_BT.dtype)
+        hinge_BT = below_BT + above_BT
+        return Added(
+            -config.epo_strength * (entropy_BT - band_weight_BT * hinge_BT),
+            k_BT=config.epo_strength * (1 + band_weight_BT * side_BT),
+            means={"epo_outside_frac": (hinge_BT > 0).to(entropy_BT.dtype)},
+        )
 
     return Part(apply, frozenset({"entropy", "entropy_grad", "old_entropy"}), survey=survey)
 
 
-def banded(
-    entropy_BT: Tensor, below_BT: Tensor, above_BT: Tensor, band_weight_BT: Tensor, strength: float
-) -> Added:
-    """Value and extra K of each token from its entropy and how far it is below or above the band, [B, T] all."""
-    side_BT = (below_BT > 0).to(entropy_BT.dtype) - (above_BT > 0).to(entropy_BT.dtype)
-    hinge_BT = below_BT + above_BT
-    return Added(
-        -strength * (entropy_BT - band_weight_BT * hinge_BT),
-        k_BT=strength * (1 + band_weight_BT * side_BT),
-        means={"epo_outside_frac": (hinge_BT > 0).to(entropy_BT.dtype)},
-    )
-
-
 def look(rows: ShapedRows, totals: Totals, kept: dict[str, Any], max_turns: int | None) -> SurveyResult:
-    """Add a whole step to the histories that are kept, and note of each token its history and whether the band holds.
-
-    Kept of every environment: `longest`, turns of its longest episode, and `turns`, of each turn the sum of its means
-    and in how many steps it was played.
-    """
+    """Add a step to the histories that are kept; note of each token its history and whether the band holds."""
     entropy_BT = start_entropy(rows, "epo")
     turn_BT = rows.mask_BT.long() - 1 if rows.turn_BT is None else rows.turn_BT.masked_fill(~rows.mask_BT, -1)
     num_turns_B = turn_BT.amax(-1) + 1
     history_BT, is_long_B = entropy_BT.new_zeros(entropy_BT.shape), num_turns_B < 0
     for name, is_its_B in environments(rows, totals).items():
+        # turns of its longest episode; of each turn the sum of its means, and in how many steps it was played
         its = kept.setdefault(name, {"longest": 0, "turns": []})
         its["longest"] = max(its["longest"], int(num_turns_B[is_its_B].max()))
         history = _extended(its["turns"], entropy_BT[is_its_B], turn_BT[is_its_B])

@@ -7,18 +7,15 @@ Symbols: d = lp - lp_ref of the sampled token, clamped to +-20; b the coefficien
 refused: the mean of its gradient is 0. In the reward, charged token by token, it equals k2.
 
 With several updates a step the samples are those of its start, so value and W are multiplied by rho = exp(lp - lp_old),
-gradient stopped: the mean over samples is then that of the policy being updated. With one update rho is 1. The loss of
-GRPO as published has no such factor: `kl_off_policy: false`.
-
-Only k2 is unbiased in its gradient: with rho it is that of the KL whatever policy the samples are from. k3's mean is
-the KL too, but the gradient of its samples is not the KL's: for p = (.5, .3, .2) and a reference of (.2, .3, .5) it is
-off by .26 of the KL gradient's length. k3 is the default because published runs have it; for the KL say `k2`.
+gradient stopped: the mean over samples is then that of the policy being updated. The loss of GRPO as published has no
+such factor: `kl_off_policy: false`. Only k2 is unbiased in its gradient: with rho it is that of the KL whatever policy
+the samples are from. k3's is not: for p = (.5, .3, .2) and a reference of (.2, .3, .5) it is off by .26 of the KL
+gradient's length. k3 is the default because published runs have it; for the KL say `k2`.
 
 Entropy: holds it near that of the reference, and old skills with it; so it limits how far a curriculum can go. The
-reference is the run's start or the stage's (`reference`); none is b = 0. It costs a pass of it, and its memory.
-
-Hazards: k3 is held at 10 at most and pulls no more where it is, so a token that fell below 1/13.6 of its reference is
-let go; k2 never lets go. rho is not clipped here.
+reference is the run's start or the stage's (`reference`). It costs a pass of it, and its memory. Hazards: k3 is held at
+10 at most and pulls no more where it is, so a token that fell below 1/13.6 of its reference is let go; k2 never lets
+go. rho is not clipped here.
 
 Empty cases: a coefficient of 0 leaves the part out. lp - lp_old is clamped to +-20.
 
@@ -33,7 +30,7 @@ from pydantic import Field, field_validator
 
 from policies.objectives.contracts import Need, ShapedRows, Totals
 from policies.objectives.errors import ObjectiveError
-from policies.objectives.parts import MAX_LOG_RATIO, Added, Part, PartInfo, PartOptions, Tensor, Term
+from policies.objectives.parts import Added, Part, PartInfo, PartOptions, Tensor, Term, clamped, exp_clamped
 
 SOURCE = "arXiv 2402.03300"
 INFO = PartInfo(knob="kl")
@@ -41,8 +38,6 @@ MAX_K3 = 10.0
 
 
 class Config(PartOptions):
-    """How strong, and which estimate."""
-
     kl: float = Field(0.0, ge=0)
     """The coefficient b: the fixed value, or the controller's start; 0: off."""
     kl_form: Literal["k2", "k3"] = "k3"
@@ -66,8 +61,8 @@ def create(config: Config) -> Term | None:
     def apply(rows: ShapedRows, totals: Totals) -> Added:
         if rows.lp_ref_BT is None:
             raise ObjectiveError("a KL reads the reference's log-probs, and the rows carry none")
-        value_BT, slope_BT = penalty((rows.lp_BT - rows.lp_ref_BT).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO))
-        weight = config.kl * _ratio(rows) if config.kl_off_policy else config.kl
+        value_BT, slope_BT = penalty(clamped(rows.lp_BT - rows.lp_ref_BT))
+        weight = config.kl * exp_clamped(rows.lp_BT - rows.lp_old_BT) if config.kl_off_policy else config.kl
         return Added(weight * value_BT, w_BT=-weight * slope_BT, means={"kl_ref": value_BT})
 
     needs: frozenset[Need] = frozenset({"lp_ref", "lp_old"} if config.kl_off_policy else {"lp_ref"})
@@ -83,7 +78,3 @@ def k3(d_BT: Tensor) -> tuple[Tensor, Tensor]:
     """Value and slope with respect to lp, [B, T] each."""
     value_BT = (-d_BT).expm1() + d_BT
     return value_BT.clamp(max=MAX_K3), (-(-d_BT).expm1()).masked_fill(value_BT > MAX_K3, 0.0)
-
-
-def _ratio(rows: ShapedRows) -> Tensor:
-    return (rows.lp_BT - rows.lp_old_BT).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()

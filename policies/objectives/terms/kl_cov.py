@@ -12,13 +12,13 @@ Hazards: the fraction is a plain one. The papers' scripts give it in percent (.2
 another library's default of .2 means 20 %; above .05 we warn. The penalty's size does not depend on the distance, so
 selected tokens jitter about lp_old. The authors' advice when it is unstable: fewer updates a step, more tokens in it.
 
-Where ours differs: the released code selects in every micro-batch, at the current log-probs. And it may select a token
-whose advantage is 0, which moves nothing; ours never does, so groups without a signal need not be run.
+Where ours differs: the released code selects in every micro-batch, at the current log-probs, perhaps a token whose
+advantage is 0; ours never does, so groups without a signal need not be run.
 
 Ties: tokens that are equal to the last selected one are selected too, so the order of rows does not matter.
 
 Empty cases: only tokens with cov > 0 and A != 0 are selected, so a step without a signal has none; a coefficient or a
-fraction of 0 leaves the part out. lp - lp_old needs no clamp: only its sign is used, and its value is finite.
+fraction of 0 leaves the part out.
 
 Source: The Entropy Mechanism of Reinforcement Learning for Reasoning Language Models, arXiv 2505.22617; checked
 against PRIME-RL/Entropy-Mechanism-of-RL and verl `core_algos.py` (`compute_policy_loss_kl_cov`).
@@ -60,8 +60,6 @@ INFO = PartInfo(
 
 
 class Config(PartOptions):
-    """How strong, and on how many tokens."""
-
     kl_cov_coefficient: float = Field(1.0, ge=0)
     """The coefficient c, per nat: the fixed value, or the controller's start; 0: off."""
     kl_cov_fraction: float = Field(2e-3, ge=0, le=1)
@@ -80,23 +78,17 @@ def create(config: Config) -> Term | None:
         )
 
     def apply(rows: ShapedRows, totals: Totals) -> Added:
-        return hold(rows.lp_BT - rows.lp_old_BT, rows.noted["kl_cov.held"], config.kl_cov_coefficient)
+        held_BT = config.kl_cov_coefficient * rows.noted["kl_cov.held"]
+        log_ratio_BT = rows.lp_BT - rows.lp_old_BT
+        return Added(log_ratio_BT.abs() * held_BT, w_BT=-log_ratio_BT.sign() * held_BT)
 
     return Part(apply, frozenset({"lp_old"}), zero_stays_zero=True, survey=survey)
 
 
 def select(covariance_BT: Tensor, rows: ShapedRows, fraction: float) -> Tensor:
-    """Which tokens of a whole step are held, bool [B, T]."""
     may_be_BT = rows.mask_BT & (rows.advantage_BT != 0) & (covariance_BT > 0)
     candidates = covariance_BT[may_be_BT]
     if not len(candidates):
         return may_be_BT
     num = min(max(1, int(fraction * int(rows.mask_BT.sum()))), len(candidates))
     return may_be_BT & (covariance_BT >= candidates.topk(num).values[-1])
-
-
-def hold(log_ratio_BT: Tensor, held_BT: Tensor, coefficient: float) -> Added:
-    """Value and extra W of each token from lp - lp_old [B, T], and 1 where a token is held."""
-    return Added(
-        coefficient * log_ratio_BT.abs() * held_BT, w_BT=-coefficient * log_ratio_BT.sign() * held_BT
-    )

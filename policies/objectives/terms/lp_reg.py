@@ -6,18 +6,14 @@ without its noise: tokens with p >= kappa * p_max are kept and renormalised; a t
 and pulls no more where it is.
 
 Selected, once a step: tokens with A < 0 whose lp is among the lowest `share` of those, and below lp_proxy. On them no
-ratio rule clips (`ratio: ppo` reads it), and they are pulled while lp < lp_proxy: in a later update lp may have risen
-above, and then nothing pushes it down. Other tokens go with ppo at clip_low 1, clip_high 9.
+ratio rule clips (`ratio: ppo` reads it), and they are pulled while lp < lp_proxy. Other tokens go with ppo at clip_low
+1, clip_high 9. The released code selects in every micro-batch by the current lp, and not at all where that would be a
+single token.
 
 Entropy: holds the useful tail. Bad samples also contain good rare tokens, which are driven to nothing one by one; noise
-is not protected. There is no target.
-
-Hazards: nearly inert with one update a step, where lp = lp_old and the pull is the mass that was filtered out, some
-thousandths. The pull ends where a token fell below 1/13.6 of its proxy (k3 above 10). kappa and share are made for
-large vocabularies and large models (share .005 for 32B).
-
-Where ours differs: the released code selects in every micro-batch by the current lp, and not at all where that would be
-a single token.
+is not protected. There is no target. Hazards: nearly inert with one update a step, where the pull is the mass that was
+filtered out, some thousandths. The pull ends where a token fell below 1/13.6 of its proxy (k3 above 10). kappa and
+share are made for large vocabularies and large models (share .005 for 32B).
 
 Ties: tokens as rare as the last selected one are selected too, so the order of rows does not matter.
 
@@ -34,16 +30,7 @@ from pydantic import Field
 
 from policies.objectives.contracts import Need, ShapedRows, SurveyResult, Totals
 from policies.objectives.errors import ObjectiveError
-from policies.objectives.parts import (
-    MAX_LOG_RATIO,
-    Added,
-    Part,
-    PartInfo,
-    PartOptions,
-    PartState,
-    Tensor,
-    Term,
-)
+from policies.objectives.parts import Added, Part, PartInfo, PartOptions, PartState, Tensor, Term, clamped
 from policies.objectives.ratio_rules.ppo import FREE
 from policies.objectives.terms.kl import k3
 
@@ -56,8 +43,6 @@ INFO = PartInfo(
 
 
 class Config(PartOptions):
-    """How strong, on how many tokens, and what counts as noise."""
-
     lp_reg_coefficient: float = Field(1.0, ge=0)
     """The coefficient c: the fixed value, or the controller's start; 0: off."""
     lp_reg_share: float = Field(0.01, ge=0, le=1)
@@ -86,7 +71,6 @@ def create(config: Config) -> Term | None:
 
 
 def select(rows: ShapedRows, lp_proxy_BT: Tensor, share: float) -> Tensor:
-    """Which tokens of a whole step may be pulled, bool [B, T]."""
     is_bad_BT = rows.mask_BT & (rows.advantage_BT < 0)
     lp_bad = rows.lp_old_BT[is_bad_BT]
     if not len(lp_bad):
@@ -99,7 +83,7 @@ def select(rows: ShapedRows, lp_proxy_BT: Tensor, share: float) -> Tensor:
 def pull(d_BT: Tensor, selected_BT: Tensor, coefficient: float) -> Added:
     """Value and extra W of each token from d = lp - lp_proxy [B, T], and 1 where a token is selected."""
     strength_BT = coefficient * selected_BT * (d_BT < 0).to(d_BT.dtype)
-    value_BT, slope_BT = k3(d_BT.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO))
+    value_BT, slope_BT = k3(clamped(d_BT))
     return Added(strength_BT * value_BT, w_BT=-strength_BT * slope_BT)
 
 

@@ -7,16 +7,14 @@ Symbols: the entropy of a token is that of its nucleus, the smallest set of like
 over the kept tokens of each sequence, then over sequences; H0 the same in the first step, before any update, then
 fixed; c the coefficient.
 
-The learner measures entropies over the nucleus, and K multiplies that entropy: the long tail of the vocabulary, which
-makes a plain bonus explode, gets nothing. Which tokens are kept, and Hbar, are those at the start of the step, over all
-of it; they hold for its updates.
+K multiplies the entropy of the nucleus: the long tail of the vocabulary, which makes a plain bonus explode, gets
+nothing. Which tokens are kept, and Hbar, are those at the start of the step, over all of it; they hold for its updates.
 
 H0 is kept for each environment, else the entropy of the first one would be everybody's target. With several the term
 is the mean over sequences of the square of their environment's distance, so the share of a token stays as it is. The
 mean over sequences is the term's own: it does not follow the aggregation of the policy loss.
 
 Entropy: to its anchor, from both sides. A fixed c is no hazard: the force is the distance, and 0 in the first step.
-
 Hazards: the anchor is measured on one batch; where training begins with an entropy that is too low, it is held too low.
 Everything that reads entropies beside it (`entropy_bonus`) then sees those of the nucleus.
 
@@ -48,8 +46,6 @@ INFO = PartInfo(
 
 
 class Config(PartOptions):
-    """How strong, and where entropy means something."""
-
     siren_coefficient: float = Field(5e-3, ge=0)
     """The coefficient c, per squared nat: the fixed value, or the controller's start; 0: off."""
     siren_mass: float = Field(0.8, gt=0, le=1)
@@ -77,8 +73,12 @@ def create(config: Config) -> Term | None:
         )
 
     def apply(rows: ShapedRows, totals: Totals) -> Added:
+        # both are multiplied by one over the tokens of the update afterwards, so here with tokens over sequences
+        scale, coefficient = totals.num_tokens / max(totals.num_sequences, 1), config.siren_coefficient
         share_BT, gap_BT = rows.noted["siren.share"], rows.noted["siren.gap"]
-        return anchored(share_BT, gap_BT, rows.mask_BT, totals, config.siren_coefficient)
+        evenly_BT = rows.mask_BT / rows.mask_BT.sum(-1, keepdim=True).clamp(min=1)
+        value_BT = coefficient * gap_BT**2 * evenly_BT * scale
+        return Added(value_BT, k_BT=-2 * coefficient * gap_BT * share_BT * scale)
 
     return Part(
         apply, frozenset({"entropy", "entropy_grad", "old_entropy"}), survey=survey, nucleus=config.siren_mass
@@ -90,15 +90,3 @@ def shares(entropy_BT: Tensor, mask_BT: Tensor, percentile: float) -> Tensor:
     seen_BT = entropy_BT.masked_fill(~mask_BT, float("nan"))
     is_kept_BT = seen_BT > seen_BT.nanquantile(percentile, dim=-1, keepdim=True)  # false beside NaN
     return is_kept_BT / is_kept_BT.sum(-1, keepdim=True).clamp(min=1).to(entropy_BT.dtype)
-
-
-def anchored(share_BT: Tensor, gap_BT: Tensor, mask_BT: Tensor, totals: Totals, coefficient: float) -> Added:
-    """Value and extra K of each token from `shares` and Hbar - H0 [B, T].
-
-    Both are multiplied by one over the tokens of the update afterwards, so here with tokens over sequences.
-    """
-    scale = totals.num_tokens / max(totals.num_sequences, 1)
-    evenly_BT = mask_BT / mask_BT.sum(-1, keepdim=True).clamp(min=1)
-    return Added(
-        coefficient * gap_BT**2 * evenly_BT * scale, k_BT=-2 * coefficient * gap_BT * share_BT * scale
-    )

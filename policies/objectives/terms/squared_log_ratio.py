@@ -18,14 +18,12 @@ from __future__ import annotations
 from pydantic import Field
 
 from policies.objectives.contracts import ShapedRows, Totals
-from policies.objectives.parts import MAX_LOG_RATIO, Added, Part, PartOptions, Tensor, Term
+from policies.objectives.parts import Added, Part, PartOptions, Term, clamped
 
 SOURCE = "arXiv 2602.04879"
 
 
 class Config(PartOptions):
-    """How strong."""
-
     squared_log_ratio: float = Field(0.0, ge=0)
     """The coefficient c, per squared nat; 1e-3 in prime-rl; 0: off."""
 
@@ -35,12 +33,7 @@ def create(config: Config) -> Term | None:
         return None
 
     def apply(rows: ShapedRows, totals: Totals) -> Added:
-        return penalty(rows.lp_BT - rows.lp_roll_BT, config.squared_log_ratio)
+        d_BT = clamped(rows.lp_BT - rows.lp_roll_BT)
+        return Added(config.squared_log_ratio * d_BT**2, w_BT=-2 * config.squared_log_ratio * d_BT)
 
     return Part(apply, frozenset({"lp_roll"}))
-
-
-def penalty(log_ratio_BT: Tensor, coefficient: float) -> Added:
-    """Value and extra W of each token from lp - lp_roll [B, T]."""
-    d_BT = log_ratio_BT.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
-    return Added(coefficient * d_BT**2, w_BT=-2 * coefficient * d_BT)

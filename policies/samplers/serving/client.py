@@ -56,14 +56,13 @@ class Server:
         self, request: Request, sampling: Sampling, stop_ids: Sequence[int], version: int, timeout_s: float
     ) -> Generation:
         """Play one row; `version` is that of the weights the server is known to hold."""
-        text = await self._call("POST", "/v1/completions", timeout_s, ask(request, sampling, stop_ids))
-        return believe(text, request, stop_ids, version)
+        text = await self._call(
+            "POST", "/v1/completions", timeout_s, completion_body(request, sampling, stop_ids)
+        )
+        return read_completion(text, request, stop_ids, version)
 
     async def swap(self, folder: Path, label: str) -> None:
-        """Have it play the weights of a directory, which must be valid: a worker that fails ends the server.
-
-        Rows in flight end first, with the old weights. Nothing of them stays in the prefix cache.
-        """
+        """Have it play a directory's weights once its rows in flight have ended; one not valid ends the server."""
         await self._call("POST", "/pause?mode=wait", SWAP_S)
         await self._call("POST", "/collective_rpc", SWAP_S, {"method": "reload_from", "args": [str(folder)]})
         emptied = await self._json("POST", "/reset_prefix_cache", CHECK_S)
@@ -77,10 +76,7 @@ class Server:
             raise ServerFault(f"it was given the weights {label} and says that it has {held}")
 
     async def context(self) -> int | None:
-        """Give the most tokens of a row, prompt and answer together; None: it does not say.
-
-        It would cut a row that is longer without a word.
-        """
+        """Give the most tokens of a row, which it would cut without a word; None: it does not say."""
         listed = (await self._json("GET", "/v1/models", CHECK_S)).get("data")
         limit = listed[0].get("max_model_len") if listed else None
         return None if limit is None else int(limit)
@@ -153,7 +149,7 @@ class _Completion(BaseModel):
     choices: tuple[_Choice]
 
 
-def ask(request: Request, sampling: Sampling, stop_ids: Sequence[int]) -> dict[str, Any]:
+def completion_body(request: Request, sampling: Sampling, stop_ids: Sequence[int]) -> dict[str, Any]:
     """Write a request as the body of a POST; asked twice, it is the same request."""
     return {
         **sampling_fields(request, sampling, stop_ids),
@@ -165,12 +161,8 @@ def ask(request: Request, sampling: Sampling, stop_ids: Sequence[int]) -> dict[s
     }
 
 
-def believe(text: bytes, request: Request, stop_ids: Sequence[int], version: int) -> Generation:
-    """Read an answer.
-
-    Raises:
-        ServerFault: it is not whole, does not belong to the request, or contradicts itself.
-    """
+def read_completion(text: bytes, request: Request, stop_ids: Sequence[int], version: int) -> Generation:
+    """Read an answer. Raises `ServerFault`: it is not whole, does not belong to the request, or contradicts itself."""
     try:
         (choice,) = _Completion.model_validate_json(text).choices
     except ValidationError as wrong:
@@ -180,16 +172,14 @@ def believe(text: bytes, request: Request, stop_ids: Sequence[int], version: int
     ids, logprobs = tuple(choice.token_ids), np.asarray(choice.logprobs.token_logprobs, dtype=np.float32)
     reason, has_stopped = choice.finish_reason, bool(ids) and ids[-1] in stop_ids
     runs_on = not (has_stopped or len(ids) == request.budget) or not {*stop_ids}.isdisjoint(ids[:-1])
-    sent = f"it sent {len(ids)} tokens"
+    sent, is_fine = f"it sent {len(ids)} tokens", (np.isfinite(logprobs) & (logprobs <= 0)).all()
     faults = {
         "it answered another prompt than the one sent": choice.prompt_token_ids != list(request.ids),
         f"it gave a row up (finish_reason {reason!r})": reason not in ("stop", "length"),
         f"{sent} for a budget of {request.budget}, and they do not end where a stop token is": runs_on,
         f"{sent} for a budget of {request.budget}": len(ids) > request.budget,
         f"{sent} and {len(logprobs)} log-probs": len(logprobs) != len(ids),
-        "it sent a log-prob that is not finite or above 0": not (
-            np.isfinite(logprobs) & (logprobs <= 0)
-        ).all(),
+        "it sent a log-prob that is not finite or above 0": not is_fine,
     }
     for fault, is_so in faults.items():
         if is_so:

@@ -105,7 +105,7 @@ def running(launches: Sequence[Launch]) -> Iterator[list[SupervisedServers]]:
         yield servers
     finally:
         for server in servers:
-            server.tell_to_end()
+            server.send(signal.SIGTERM)
         for server in servers:
             server.end()
 
@@ -120,11 +120,7 @@ class SupervisedServers:
         self._start()
 
     def wait_until_ready(self) -> float:
-        """Wait until it answers; return the seconds since it was started.
-
-        Raises:
-            PolicyError: it ended or did not answer; says what it wrote last.
-        """
+        """Wait until it answers; return the seconds since its start. Raises `PolicyError` with what it wrote last."""
         while self._process.poll() is None and time.monotonic() < self._began + READY_S:
             if self.is_ready() and self._plays():
                 return time.monotonic() - self._began
@@ -152,7 +148,7 @@ class SupervisedServers:
         now = time.monotonic()
         if self._ended_at is None and self._process.poll() is not None:
             self._ended_at = now
-            self._kill_what_is_left()
+            self.send(signal.SIGKILL)
             if now - self._began > LONG_ENOUGH_S:
                 self._pause_s = FIRST_PAUSE_S
             tell(f"{self.launch.url} ended ({self._reason()}); it is started again in {self._pause_s:.0f} s")
@@ -167,22 +163,17 @@ class SupervisedServers:
         errors = [found[0] for found in map(TELLS_WHY.search, lines) if found]
         return (errors or lines[-1:] or ["it wrote nothing"])[0][:300]
 
-    def tell_to_end(self) -> None:
-        """Ask all its processes to end, and do not wait."""
+    def send(self, number: signal.Signals) -> None:
+        """Send all its processes a signal, and do not wait; the group's leader may have been killed itself."""
         with suppress(ProcessLookupError):
-            os.killpg(self.group, signal.SIGTERM)
+            os.killpg(self.group, number)
 
     def end(self) -> None:
         """Wait until all its processes have ended, and kill those that do not."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(END_S)
-        self._kill_what_is_left()
+        self.send(signal.SIGKILL)
         self._process.wait()
-
-    def _kill_what_is_left(self) -> None:
-        """Kill what the group's leader could not: it may have been killed itself."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.group, signal.SIGKILL)
 
     def _start(self) -> None:
         leader = [sys.executable, "-P", process_group.__file__, str(os.getpid())]

@@ -72,11 +72,7 @@ def write(policy: Policy, folder: Path) -> None:
 
 
 def require_valid(folder: Path) -> None:
-    """Read every file's header again: a tensor that the manifest does not list so is an error.
-
-    Raises:
-        CheckpointError: a server that was given this directory would die of it.
-    """
+    """Refuse a directory whose files do not hold what its manifest lists: a server given it would die of it."""
     try:
         meant: dict[str, Shapes] = json.loads((folder / MANIFEST).read_text())
         found = {file.name: _shapes(file) for file in sorted(folder.glob("*.safetensors"))}

@@ -16,8 +16,7 @@ from orchestrator.progress import Progress
 from orchestrator.runs.assembly import find_held_out
 from orchestrator.spec.model import Evaluate
 from orchestrator.stopwatch import Stopwatch
-from policies.samplers.contracts import Sampling
-from policies.samplers.options import SamplerOptions
+from policies.samplers.contracts import SamplerOptions, Sampling
 from tests.environments.fakes import create
 from tests.orchestrator.rollout.episodes import group
 

@@ -15,10 +15,9 @@ from orchestrator.rollout.player import Player
 from orchestrator.stopwatch import Stopwatch
 from policies.config import PolicyConfig
 from policies.models.loader import load_policy
-from policies.models.tokenizer import VocabularySample
+from policies.models.tiny import VocabularySample
 from policies.policy import Policy
-from policies.samplers.contracts import Generation, Request, Sampler, Sampling, Span
-from policies.samplers.options import SamplerOptions
+from policies.samplers.contracts import Generation, Request, Sampler, SamplerOptions, Sampling, Span
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 GUESS = EnvironmentSource("guess", "guess:create", {"numbers": [3, 5]}, str(EXAMPLES))

@@ -12,10 +12,10 @@ from orchestrator.played_group import Sample
 from policies.config import LearnerConfig, PolicyConfig
 from policies.learner import Learner
 from policies.objectives import Objective, ObjectiveConfig
+from policies.objectives.contracts import Trajectory
 from policies.objectives.presets import PRESETS
 from policies.policy import Policy
 from policies.samplers.contracts import Request
-from policies.trajectories import Trajectory
 from tests.orchestrator.rollout.chats import Scripted, chats, played, player_of, small_policy
 
 
@@ -42,7 +42,7 @@ def rows(of: Sequence[Sample], rewards: Sequence[float]) -> list[Trajectory]:
 
 def updated(preset: str, policy: Policy, trajectories: Sequence[Trajectory]) -> list[torch.Tensor]:
     """Give the weights after one update."""
-    objective = Objective.from_config(ObjectiveConfig.model_validate(preset))
+    objective = Objective(ObjectiveConfig.model_validate(preset))
     config = LearnerConfig(lr=0.01, warmup=0, updates=1).resolved(PolicyConfig())
     learner = Learner(policy, config, keeps_reference="lp_ref" in objective.needs)
     report = learner.update(objective.prepare(trajectories, learner.reference_lp), objective)
@@ -69,7 +69,7 @@ def test_the_others_are_compared_with_its_score(preset: str) -> None:
     policy = small_policy()
     of = samples(policy)
     low, high = (rows(of, (1.0, 0.0, 0.5, own)) for own in (0.0, 1.0))
-    objective = Objective.from_config(ObjectiveConfig.model_validate(preset))
+    objective = Objective(ObjectiveConfig.model_validate(preset))
     before, after = (objective.prepare(own).advantage_BT.sum(-1) for own in (low, high))
     assert (before[:3] > after[:3]).all(), "it was better, so they were less so"
     assert not same(updated(preset, policy, low), updated(preset, small_policy(), high))

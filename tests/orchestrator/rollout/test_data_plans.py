@@ -25,13 +25,13 @@ from orchestrator.rollout.data_plans import DataPlans
 from orchestrator.spec.load import load_spec
 from orchestrator.spec.model import CurriculumSection
 from orchestrator.stopwatch import Stopwatch
+from policies.objectives.contracts import is_off_policy
 from policies.objectives.plans.dynamic_sampling import DynamicSampling
 from policies.objectives.plans.gvm import Gvm
 from policies.objectives.plans.tempered import Tempered
 from policies.policy import Policy
 from policies.samplers.contracts import Sampling
 from policies.samplers.transformers import Config, TransformersSampler
-from policies.trajectories import is_off_policy
 from store.metrics import METRICS
 from tests.orchestrator.rollout import episodes
 from tests.orchestrator.rollout.chats import chats, player_of, small_policy

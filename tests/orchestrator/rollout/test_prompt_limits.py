@@ -15,8 +15,8 @@ from environments import Environment, first_tasks
 from orchestrator.recording.events import of_prompts
 from orchestrator.rollout.prompt_limits import LISTED, PromptLimits, most_tokens
 from policies.encoder import Encoder
-from policies.models.tokenizer import VocabularySample, build_tokenizer
-from policies.samplers.options import SamplerOptions
+from policies.models.tiny import VocabularySample, build_tokenizer
+from policies.samplers.contracts import SamplerOptions
 from policies.samplers.vllm import Config as VllmConfig
 from tests.environments.fakes import create
 from tests.environments.rows.making import made

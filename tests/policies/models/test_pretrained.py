@@ -19,7 +19,7 @@ from transformers import (
 from policies.config import PolicyConfig
 from policies.errors import ModelNotFoundError, PolicyError
 from policies.models.loader import describe_size, load_policy, load_prompt_reader
-from policies.models.tokenizer import VocabularySample, build_tokenizer
+from policies.models.tiny import VocabularySample, build_tokenizer
 from policies.policy import Policy
 from tests.policies.templates import ALTERNATING, policy_of
 

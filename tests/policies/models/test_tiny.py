@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from policies.config import PolicyConfig
 from policies.errors import PolicyError, VocabularyError
 from policies.models.loader import describe_size, load_policy
-from policies.models.tokenizer import VocabularySample
+from policies.models.tiny import VocabularySample
 from policies.policy import Policy
 
 CPU = torch.device("cpu")

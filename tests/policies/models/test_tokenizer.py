@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from policies.errors import VocabularyError
-from policies.models.tokenizer import (
+from policies.models.tiny import (
     ANSWER,
     END,
     PAD,

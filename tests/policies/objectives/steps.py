@@ -9,8 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from policies.objectives import Objective, ObjectiveConfig, ShapedRows, Totals
-from policies.objectives.contracts import Coefficients
-from policies.trajectories import Trajectory
+from policies.objectives.contracts import Coefficients, Trajectory
 from tests.policies.objectives.surrogates.case import Case
 
 
@@ -33,7 +32,7 @@ class Step:
 
 def begun(name: str, case: Case, change: Callable[[ShapedRows], ShapedRows] = lambda rows: rows) -> Step:
     """Prepare a case and survey it; `change` is done to the rows before anything looks at them."""
-    objective = Objective.from_config(ObjectiveConfig.model_validate(name), seed=7)
+    objective = Objective(ObjectiveConfig.model_validate(name), seed=7)
     batch = objective.prepare(trajectories(case), lambda batch: case.lp_ref_BT)
     rows = change(rows_of(case, batch.advantage_BT.double()))
     totals = totals_of(rows, case)

@@ -5,7 +5,6 @@ from pydantic import ValidationError
 
 from policies.objectives import EntropyReading, Objective, ObjectiveConfig
 from policies.objectives.config import ControllerConfig
-from policies.objectives.controller_set import ControllerSet
 
 BOTH = {
     "preset": "repo_r",
@@ -19,13 +18,11 @@ READ = EntropyReading(fraction=0.4, nats=1.5, raw=0.3)
 
 
 def make(**given: object) -> Objective:
-    return Objective.from_config(ObjectiveConfig.model_validate(given))
+    return Objective(ObjectiveConfig.model_validate(given))
 
 
-def of(*controllers: dict[str, object], **given: object) -> ControllerSet:
-    return ControllerSet(
-        ObjectiveConfig.model_validate({"preset": "repo_r", "controllers": controllers, **given})
-    )
+def of(*controllers: dict[str, object]) -> Objective:
+    return make(preset="repo_r", controllers=controllers)
 
 
 def test_each_controller_moves_its_own_coefficient_by_its_own_reading() -> None:
@@ -53,9 +50,9 @@ def test_each_controller_moves_its_own_coefficient_by_its_own_reading() -> None:
 def test_a_target_in_nats_is_compared_with_nats() -> None:
     controlling = of({"type": "geometric_signed", "target": 1.0, "target_in": "nats"})
     assert controlling.observe(READ, {})["entropy_target"] == 1.0
-    assert controlling.values() == {"strength": 5e-4}, "1.5 nats are above, .4 of the start would be below"
+    assert controlling.controlled == {"strength": 5e-4}, "1.5 nats are above, .4 of the start would be below"
     controlling.observe(0.4, {})
-    assert controlling.values() == {"strength": 5e-4}, "a fraction says nothing about nats"
+    assert controlling.controlled == {"strength": 5e-4}, "a fraction says nothing about nats"
 
 
 def test_a_target_that_is_not_known_yet_is_not_logged() -> None:

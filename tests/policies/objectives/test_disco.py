@@ -100,8 +100,8 @@ def test_a_large_tau_weighs_all_wrong_answers_alike_and_one_alone_keeps_its_weig
 def test_weights_of_correct_answers(strength: float, weights: list[float]) -> None:
     """Reference: objectives.md 15.2."""
     config = drpo.Config(drpo_lambda=strength, drpo_max_length=1000)
-    length_B, group_B = torch.tensor([100, 300, 500]), torch.zeros(3, dtype=torch.int64)
-    torch.testing.assert_close(drpo.weigh(length_B, group_B, config), f64(weights), atol=1e-6, rtol=0)
+    preference_B = drpo.preference(torch.tensor([100, 300, 500]), config)
+    torch.testing.assert_close(preference_B / preference_B.mean(), f64(weights), atol=1e-6, rtol=0)
     some = outcomes([1, 1, 1, 0], lengths=[100, 300, 500, 200])
     found = drpo.create(config).apply(some, memory())
     torch.testing.assert_close(found, f64([*[4 / 3 * w for w in weights], -4]), atol=1e-5, rtol=0)

@@ -71,7 +71,7 @@ def test_it_weighs_by_the_score_of_the_start_and_the_ratio_of_now() -> None:
 
 
 def test_the_ratio_rule_of_its_name_finds_the_score() -> None:
-    objective = Objective.from_config(ObjectiveConfig.model_validate("hapo"))
+    objective = Objective(ObjectiveConfig.model_validate("hapo"))
     assert objective.needs == {"lp_old", "lp_roll", "old_entropy", "step"}
     start = replace(TOKENS, entropy_old_BT=TOKENS.entropy_BT)
     noted = objective.survey(start, totals_of(TOKENS))

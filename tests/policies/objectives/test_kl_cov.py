@@ -38,7 +38,7 @@ def test_held_tokens_pay_the_distance_to_the_start_of_the_step() -> None:
     """Reference: objectives.md 9.2."""
     term = make()
     some, totals = surveyed(term, STEP)
-    plain, added = ratio.rule(some.advantage_BT, some.lp_BT - some.lp_old_BT), term.apply(some, totals)
+    plain, added = ratio.rule(some.advantage_BT, some), term.apply(some, totals)
     assert added.w_BT is not None
     without_BT = some.advantage_BT * plain.c_BT
     expected: dict[str, tuple[Tensor, list[float]]] = {

@@ -133,9 +133,7 @@ def test_what_a_weight_logs(
 ) -> None:
     """Reference: objectives.md 7."""
     options = {"icepop_high": 2} if name == "icepop" else {}
-    objective = Objective.from_config(
-        ObjectiveConfig.model_validate({"preset": "rloo", "mismatch": name, **options})
-    )
+    objective = Objective(ObjectiveConfig.model_validate({"preset": "rloo", "mismatch": name, **options}))
     found = objective.coefficients(WHOLE, TOTALS)
     own = {key for key in {**found.sums, **found.maxima} if key.startswith(name)}
     suffixes = ("weight_mean", "weight_squared", "weight_max", share)
@@ -166,7 +164,7 @@ def test_a_mask_logs_the_share_masked(name: str) -> None:
 def test_a_mask_may_multiply_a_weight() -> None:
     """Reference: objectives.md 7."""
     given = {"preset": "rloo", "mismatch": ["tis", "geo_mask"], "geo_mask_low": 0, "geo_mask_high": 1.1}
-    objective = Objective.from_config(ObjectiveConfig.model_validate(given | {"ratio": "reinforce"}))
+    objective = Objective(ObjectiveConfig.model_validate(given | {"ratio": "reinforce"}))
     found = objective.coefficients(replace(HALVES, advantage_BT=-HALVES.advantage_BT), TOTALS)
     torch.testing.assert_close(found.w_BT * 4, f64([[10 / 9, 1], [0, 0]]))
     assert {"tis_weight_mean", "geo_mask_masked_frac"} <= set(found.sums)
@@ -216,4 +214,4 @@ def of_case(name: str, padding: int, junk: float) -> Tensor:
         some, lambda x: x.masked_fill(off_BT, junk) if x.is_floating_point() and x.ndim == 2 else x
     )
     given = {"preset": "rloo", "mismatch": name} | OPTIONS.get(name, {})
-    return Objective.from_config(ObjectiveConfig.model_validate(given)).coefficients(some, totals).w_BT
+    return Objective(ObjectiveConfig.model_validate(given)).coefficients(some, totals).w_BT

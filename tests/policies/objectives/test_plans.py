@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from policies.objectives import Objective, ObjectiveConfig, ShapedRows, Totals
+from policies.objectives.contracts import Trajectory
 from policies.objectives.plans import dynamic_sampling, gvm, tempered
 from policies.objectives.plans.gvm import largest_remainders, shares
 from policies.objectives.plans.tempered import better_than_the_rest
-from policies.trajectories import Trajectory
 from tests.policies.objectives.steps import trajectories
 from tests.policies.objectives.surrogates.case import random_case
 
@@ -104,7 +104,7 @@ def test_the_controller_sets_the_temperature_of_the_next_step(
     }
     found = []
     for reading in (0.2, 0.5, 0.9):
-        objective = Objective.from_config(ObjectiveConfig.model_validate(section))
+        objective = Objective(ObjectiveConfig.model_validate(section))
         assert objective.plans["tempered"].temperature == 1.0
         objective.observe(reading)
         found.append(objective.plans["tempered"].temperature)
@@ -166,7 +166,7 @@ def test_side_rows_get_alpha_and_change_nobody_elses_advantage() -> None:
     """Reference: objectives.md 14.3."""
     main = trajectories(random_case(0))
     side = [replace(one, group=100, advantage=0.25, reward=1.0) for one in main[:2]]
-    objective = Objective.from_config(ObjectiveConfig.model_validate("scope"))
+    objective = Objective(ObjectiveConfig.model_validate("scope"))
     alone = objective.prepare(main)
     both = objective.prepare([*main, *side])
     torch.testing.assert_close(both.advantage_BT[: len(main)], alone.advantage_BT, rtol=0, atol=0)
@@ -182,7 +182,7 @@ def test_the_gradient_of_side_rows_is_alpha_times_a_weighted_score() -> None:
     case = random_case(1)
     main = trajectories(case)
     hot = replace(main[0], logprobs=main[0].logprobs - np.float32(1), group=100, advantage=1 / 64)
-    objective = Objective.from_config(ObjectiveConfig.model_validate("scope"))
+    objective = Objective(ObjectiveConfig.model_validate("scope"))
     batch = objective.prepare([*main, hot])
     at = [*range(len(main)), 0]
     lp_old_BT = case.lp_old_BT[at]
@@ -208,5 +208,5 @@ def test_a_batch_of_side_rows_alone_is_prepared() -> None:
     ids = np.arange(4)
     mask = ids >= 2
     row = Trajectory(ids, mask, np.zeros(4, np.float32), None, 1.0, 0, advantage=0.5)
-    batch = Objective.from_config(ObjectiveConfig.model_validate("scope")).prepare([row])
+    batch = Objective(ObjectiveConfig.model_validate("scope")).prepare([row])
     assert batch.advantage_BT.tolist() == [[0, 0, 0.5, 0.5]]

@@ -7,15 +7,23 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from policies.objectives import ObjectiveConfig, Totals
+from policies.objectives import ObjectiveConfig, ShapedRows, Totals
 from policies.objectives.errors import ObjectiveError
-from policies.objectives.parts import RatioRule
+from policies.objectives.parts import Ratio, RatioRule
 from policies.objectives.ratio_rules import ce_gppo, cispo, dppo, gspo, hapo, ppo, ratio, reinforce, sapo
 from policies.objectives.terms import squared_log_ratio
 from tests.policies.objectives.worked import P_NEW, P_OLD, f64, rows, two_by_two
 
 FIXTURE = rows([[1, -1, -1, 1]], [P_NEW], [P_OLD])
 RHO = [1.4, 0.5, 1.055556, 3.0]
+
+
+def applied(rule: RatioRule, advantages: list[float], log_ratio: float) -> Ratio:
+    """To one sequence whose tokens all moved by this much."""
+    advantage_BT = f64([advantages])
+    zero_BT, is_any_BT = torch.zeros_like(advantage_BT), advantage_BT != 0
+    some = ShapedRows(is_any_BT, advantage_BT, zero_BT + log_ratio, zero_BT, zero_BT)
+    return rule.apply(advantage_BT, some)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +135,7 @@ def test_clipped_tokens_keep_a_bounded_gradient(low: float, high: float, c: list
 
 def test_dual_clip_ends_the_gradient_of_a_bad_token_that_rose() -> None:
     """Reference: objectives.md 6.4."""
-    found = ce_gppo.rule(f64([[-1, 1]]), f64([[math.log(12), math.log(12)]]), ce_gppo.Config())
+    found = applied(ce_gppo.create(ce_gppo.Config()), [-1, 1], math.log(12))
     torch.testing.assert_close(found.c_BT, f64([[0, 1.2]]))
     torch.testing.assert_close(found.value_BT, f64([[10, -1.2]]))
 
@@ -179,8 +187,7 @@ def test_advantages_of_each_token_are_clipped_by_their_own_sign() -> None:
 
 def test_the_mean_log_ratio_is_cut_at_10() -> None:
     """Reference: objectives.md 6.5."""
-    mask_BT = torch.ones(1, 2, dtype=torch.bool)
-    found = gspo.rule(f64([[-1, -1]]), f64([[15, 15]]), mask_BT, 0.2, 0.2)
+    found = applied(gspo.create(gspo.Config(gspo_low=0.2, gspo_high=0.2)), [-1, -1], 15)
     assert found.c_BT.tolist() == [[0, 0]]
     torch.testing.assert_close(found.value_BT, f64([[math.exp(10)] * 2]))
 
@@ -188,12 +195,13 @@ def test_the_mean_log_ratio_is_cut_at_10() -> None:
 @pytest.mark.parametrize("tau", [0.5, 1.0, 1.05, 4.0])
 def test_the_gate_is_open_at_a_ratio_of_1(tau: float) -> None:
     """Reference: objectives.md 6.6."""
-    assert sapo.rule(f64([[1, -1]]), f64([[0, 0]]), tau, tau).c_BT.tolist() == [[1, 1]]
+    rule = sapo.create(sapo.Config(sapo_tau_good=tau, sapo_tau_bad=tau))
+    assert applied(rule, [1, -1], 0).c_BT.tolist() == [[1, 1]]
 
 
 def test_bad_tokens_fade_faster() -> None:
     """Reference: objectives.md 6.6."""
-    good, bad = sapo.rule(f64([[1, -1]]), f64([[math.log(4)] * 2]), 1.0, 1.05).c_BT[0].tolist()
+    good, bad = applied(sapo.create(sapo.Config()), [1, -1], math.log(4)).c_BT[0].tolist()
     assert bad < good
 
 

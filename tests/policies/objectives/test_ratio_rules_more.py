@@ -186,10 +186,8 @@ def test_infinite_bounds_are_the_plain_ratio(seed: int) -> None:
     for found in (
         ppo.rule(rows.advantage_BT, rows.lp_BT - rows.lp_old_BT, 1.0, math.inf),
         cispo.create(cispo.Config(cispo_high=1e9)).apply(rows.advantage_BT, rows),
-        ce_gppo.rule(
-            rows.advantage_BT,
-            rows.lp_BT - rows.lp_old_BT,
-            ce_gppo.Config(clip_low=1, clip_high=1e9, dual_clip=None),
+        ce_gppo.create(ce_gppo.Config(clip_low=1, clip_high=1e9, dual_clip=None)).apply(
+            rows.advantage_BT, rows
         ),
     ):
         torch.testing.assert_close(found.c_BT, plain.c_BT)

@@ -83,7 +83,10 @@ def test_a_category_not_visited_keeps_its_value_and_ages() -> None:
     for _ in range(2):
         last = fraction(reading, {"env/b": (0.8 * 10, 10)})
     assert last == pytest.approx(1.5)
-    assert reading.ages() == {"env/a": 2, "env/b": 0}
+    assert {key: visits["age"] for key, visits in reading.state()["visits"].items()} == {
+        "env/a": 2,
+        "env/b": 0,
+    }
     assert reading.relative() == pytest.approx({"env/a": 2.0, "env/b": 1.0})
 
 
@@ -161,7 +164,7 @@ def test_what_begins_anew_takes_what_comes_for_its_start(mode: str) -> None:
     reading.set_baseline(H)
     reading.observe(EQUAL)
     reading.begin_anew()
-    assert reading.ages() == {}
+    assert reading.state()["visits"] == {}
     reading.set_baseline({"env/a": 0.15})
     assert fraction(reading, {"env/a": (0.3 * 10, 10)}) == pytest.approx(2.0)
 

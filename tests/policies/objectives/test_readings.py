@@ -77,18 +77,14 @@ def test_sums_are_by_arm_and_an_arm_without_tokens_has_none() -> None:
 def test_only_an_objective_that_reads_it_so_surveys_the_step_for_it() -> None:
     some, totals = of_two_arms()
     for source, expected in (("surprisal_iw", {"one/a", "two/c"}), ("sampler", set())):
-        objective = Objective.from_config(
-            ObjectiveConfig.model_validate({"preset": "rloo", "entropy": source})
-        )
+        objective = Objective(ObjectiveConfig.model_validate({"preset": "rloo", "entropy": source}))
         assert ("step" in objective.needs) == bool(expected)
         assert set(objective.survey(some, totals).surprisal) == expected
 
 
 def test_padding_does_not_reach_the_sums() -> None:
     some, totals = of_two_arms()
-    objective = Objective.from_config(
-        ObjectiveConfig.model_validate({"preset": "rloo", "entropy": "surprisal_iw"})
-    )
+    objective = Objective(ObjectiveConfig.model_validate({"preset": "rloo", "entropy": "surprisal_iw"}))
     clean = objective.survey(some, totals).surprisal
     off = ~some.mask_BT
     junk = replace(

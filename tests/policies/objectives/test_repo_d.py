@@ -66,7 +66,7 @@ def test_it_comes_before_what_multiplies() -> None:
 
 
 def test_its_preset_moves_a_positive_strength_around_the_entropy_of_the_start() -> None:
-    objective = Objective.from_config(ObjectiveConfig.model_validate("repo_d"))
+    objective = Objective(ObjectiveConfig.model_validate("repo_d"))
     [controller] = objective.describe()["controllers"]
     assert {k: controller[k] for k in ("type", "knob", "target", "factor", "low", "high")} == {
         "type": "geometric",

@@ -169,7 +169,7 @@ def test_what_is_remembered_survives_a_save(preset: str) -> None:
         return objective.prepare(trajectories(case), lambda batch: case.lp_ref_BT).advantage_BT
 
     config = ObjectiveConfig.model_validate(preset)
-    whole, saved = Objective.from_config(config), Objective.from_config(config)
+    whole, saved = Objective(config), Objective(config)
     step(whole, first)
     saved.load_state(json.loads(json.dumps(whole.state())))
     torch.testing.assert_close(step(saved, second), step(whole, second), atol=0, rtol=0)

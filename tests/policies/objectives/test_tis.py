@@ -43,7 +43,7 @@ def test_it_reports_weight_and_share_at_the_cap() -> None:
 def test_rollouts_12_row_24_weights_of_known_gaps(name: str, total: float) -> None:
     """Gaps of ln .5, 0 and ln 3 with a cap of 2 (rollouts.md 12)."""
     seen = rows([[1, 1, 1]], [[0.1, 0.2, 0.6]], [[0.1, 0.2, 0.6]], [[0.2, 0.2, 0.2]])
-    objective = Objective.from_config(ObjectiveConfig.model_validate("rloo"))
+    objective = Objective(ObjectiveConfig.model_validate("rloo"))
     found = objective.coefficients(seen, Totals(num_tokens=3, num_sequences=1))
     assert found.sums[name] == pytest.approx((total, 3), abs=1e-6)
     assert found.maxima["tis_weight_max"] == 2

@@ -1,4 +1,4 @@
-"""What is believed of an answer. Prompt 7 8, stop token 3, budget 4."""
+"""What is read of an answer, and what is refused. Prompt 7 8, stop token 3, budget 4."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from policies.samplers.contracts import Request, Span
-from policies.samplers.serving.client import ServerFault, believe
+from policies.samplers.serving.client import ServerFault, read_completion
 
 REQUEST = Request((7, 8), seed=1, budget=4)
 
@@ -25,7 +25,7 @@ def answer(**changes: Any) -> bytes:
 
 
 def test_an_answer_becomes_a_generation() -> None:
-    played = believe(answer(), REQUEST, [3, 4], version=9)
+    played = read_completion(answer(), REQUEST, [3, 4], version=9)
     assert (played.ids, played.finish, played.entropies) == ((5, 6, 3), "stop", None)
     assert played.logprobs.tolist() == [-0.5, 0.0, -2.0]
     assert played.spans == (Span(9, 0, 3),)
@@ -34,9 +34,9 @@ def test_an_answer_becomes_a_generation() -> None:
 def test_how_a_row_ended_is_told_by_its_tokens() -> None:
     """A server may call a stop token in the last place either."""
     full = {"token_ids": [5, 6, 5, 6], "logprobs": {"token_logprobs": [-1.0] * 4}, "finish_reason": "length"}
-    assert believe(answer(**full), REQUEST, [3], 0).finish == "length"
+    assert read_completion(answer(**full), REQUEST, [3], 0).finish == "length"
     full["token_ids"] = [5, 6, 5, 3]
-    assert believe(answer(**full), REQUEST, [3], 0).finish == "stop"
+    assert read_completion(answer(**full), REQUEST, [3], 0).finish == "stop"
 
 
 @pytest.mark.parametrize(
@@ -59,10 +59,10 @@ def test_how_a_row_ended_is_told_by_its_tokens() -> None:
 )
 def test_what_does_not_hold_together_is_the_servers_fault(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ServerFault, match=message):
-        believe(answer(**changes), REQUEST, [3], 0)
+        read_completion(answer(**changes), REQUEST, [3], 0)
 
 
 @pytest.mark.parametrize("text", [b"", b"<html>", b"[]", b'{"choices": []}', b'{"error": "engine dead"}'])
 def test_what_is_no_answer_is_the_servers_fault(text: bytes) -> None:
     with pytest.raises(ServerFault, match="cannot be read"):
-        believe(text, REQUEST, [3], 0)
+        read_completion(text, REQUEST, [3], 0)

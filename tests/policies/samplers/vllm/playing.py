@@ -12,7 +12,7 @@ from transformers import LlamaForCausalLM
 from policies.config import PolicyConfig
 from policies.forward import evaluating
 from policies.models.loader import load_policy
-from policies.models.tokenizer import VocabularySample
+from policies.models.tiny import VocabularySample
 from policies.policy import Policy
 from policies.samplers.contracts import Generation, Request, Sampling
 from policies.samplers.testing import PROMPTS, fresh_logprobs
