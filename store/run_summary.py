@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from store import carryover, checkpoints, rollout_summary
-from store.entropy_law import fit
 from store.errors import CannotFit
 from store.home import Home
 from store.ledger import Ledger
@@ -153,6 +152,8 @@ def scalar(value: Any) -> str:
 
 def entropy_laws(objective: Mapping[str, Any], matrices: Mapping[str, Matrix]) -> dict[str, Facts]:
     """What accuracy each environment's entropy bought, where nothing acts on entropy and the boundaries can tell."""
+    from store.entropy_law import fit  # loads numpy, which `ls` does without
+
     parts = dict(composed(objective))
     acting = {"plans", "shaper", "shapers", "terms"} & parts.keys()
     if acting or parts.get("controllers", parts.get("controller", NO_CONTROLLER)) != NO_CONTROLLER:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +14,7 @@ from rich.text import Text
 from environments import EnvironmentSource, ScoringOptions
 from environments.checker import CheckReport, Finding, examine
 from environments.foreign_text import clean
-from orchestrator.cli.console import PROGRESS_S, err, number, out, print_json, problem
+from orchestrator.cli.console import every_few_seconds, number, out, print_json, problem
 from orchestrator.cli.options import AsJson
 from orchestrator.cli.tables import table
 from orchestrator.errors import YOUR_MISTAKE, UserError
@@ -104,16 +103,8 @@ def examined(
     source: EnvironmentSource, scoring: ScoringOptions | None, tasks: int, patience: float
 ) -> CheckReport:
     """Check one environment, saying every few seconds what is being looked at."""
-    said, said_at = "", time.monotonic()
-
-    def progress(words: str) -> None:
-        nonlocal said, said_at
-        if words != said and time.monotonic() - said_at > PROGRESS_S:
-            said, said_at = words, time.monotonic()
-            err.print(Text(f"{source.name}: {words} ..."))
-
     try:
-        return examine(source, tasks, scoring, patience, progress)
+        return examine(source, tasks, scoring, patience, every_few_seconds(f"{source.name}: "))
     except KeyboardInterrupt as signal:
         problem(f"stopped while {source.name} was checked; its processes are ended")
         raise typer.Exit(exit_code_of(signal)) from None

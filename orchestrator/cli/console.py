@@ -96,12 +96,12 @@ def print_json(data: Any) -> None:
 
 def every_few_seconds(subject: str) -> Callable[[str], None]:
     """Make a function that prints some of what it is told on stderr: progress, for people who wait."""
-    said_at = time.monotonic()
+    said, said_at = "", time.monotonic()
 
     def tell(words: str) -> None:
-        nonlocal said_at
-        if time.monotonic() - said_at > PROGRESS_S:
-            said_at = time.monotonic()
+        nonlocal said, said_at
+        if words != said and time.monotonic() - said_at > PROGRESS_S:
+            said, said_at = words, time.monotonic()
             err.print(Text(plain(f"{subject}{words} ...")))
 
     return tell
@@ -125,8 +125,6 @@ def write_page(target: Path, what: str, write: Callable[[Path], object], option:
 
 def say_where(target: Path, as_json: bool = False) -> None:
     """Say where a page is: beside JSON, and where no file was made, on stderr."""
-    from orchestrator.cli.console import err, out
-
     is_file = replaces(target)
     size = f"  {target.stat().st_size / 1000:,.0f} kB; a browser opens it" if is_file else ""
     (err if as_json or not is_file else out).print(f"{target}{size}", markup=False)

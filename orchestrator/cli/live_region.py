@@ -167,19 +167,15 @@ class _Printed(io.TextIOBase):
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """Of the stream that it stands for."""
         return self._stream.encoding
 
     def fileno(self) -> int:
-        """Of the stream that it stands for."""
         return self._stream.fileno()
 
     def isatty(self) -> bool:
-        """As the stream that it stands for."""
         return self._stream.isatty()
 
     def writable(self) -> bool:
-        """Yes."""
         return True
 
     def write(self, text: str) -> int:

@@ -19,16 +19,15 @@ from orchestrator.errors import UserError
 from orchestrator.os_signals import exit_code_of
 from orchestrator.registry import nearest, search_in
 from orchestrator.runs.catalog import find_run, opened
-from orchestrator.simulation import estimates, replay_results
+from orchestrator.simulation import estimates
 from orchestrator.simulation.candidates import entrants_of, read_named, usual
-from orchestrator.simulation.chart import FORMATS, draw
+from orchestrator.simulation.charts import FORMATS, draw, render
 from orchestrator.simulation.estimates import Estimate
 from orchestrator.simulation.ranking import SAYS, RankedValue, Ranking, by_entrant, jobs_of, rank, run_all
-from orchestrator.simulation.replay import replay_run
-from orchestrator.simulation.replay_page import render
-from orchestrator.simulation.replay_results import Replay
+from orchestrator.simulation.replay import SAYS as REPLAY_SAYS
+from orchestrator.simulation.replay import Replay, replay_run
+from orchestrator.simulation.skill_worlds import STEPS_PER_STAGE
 from orchestrator.simulation.trials import Candidate, TrialMetric, TrialSetting, World
-from orchestrator.simulation.two_level_world import STEPS_PER_STAGE
 from orchestrator.simulation.worlds import find_world
 from store.files import write_text
 from store.records import EVERYTHING
@@ -271,7 +270,7 @@ def print_replay(replay: Replay) -> None:
     """Tell a replay: what it says and what not, what would have been earned and picked, what to mind."""
     steps = f"  {num(replay.num_steps, 'step')} of {replay.bandit}, {replay.signal}"
     out.print(Text.assemble((plain(replay.run), "bold"), steps))
-    out.print(Text.assemble(("! ", "bold yellow"), (replay_results.SAYS, "yellow")))
+    out.print(Text.assemble(("! ", "bold yellow"), (REPLAY_SAYS, "yellow")))
     labels = [plain(target.label) for target in replay.targets]
     # Bandits head the columns by name if there is room for all, else by number.
     heads = labels if sum(map(len, labels)) <= ROOM else [str(i) for i in range(1, len(labels) + 1)]

@@ -27,9 +27,7 @@ from orchestrator.studies.study import Study, load_study
 from store.duration import duration
 from store.sentences import num
 
-WORKER = (
-    "orchestrator.cli.study_worker"  # the module that is a run's process: it prints as `evergreen run` does
-)
+WORKER = "orchestrator.cli.study_worker"  # the module that is a run's process: it prints as `evergreen run`
 LAST_LINES = 3  # shown of what a failed run's process printed
 
 

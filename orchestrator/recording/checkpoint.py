@@ -8,15 +8,7 @@ from orchestrator.rollout import batch as rollout_batch
 from store.checkpoints import Component, OpenCheckpoint, json_component
 
 # Raised when a component changes its shape; an older one is then refused by name instead of misread.
-EXPECTED = {
-    "weights": 1,
-    "policy": 1,
-    "optimizer": 1,
-    "objective": 1,
-    "choice": 1,
-    "tasks": 1,
-    "progress": 1,
-}
+EXPECTED = {"weights": 1, "policy": 1, "optimizer": 1, "objective": 1, "choice": 1, "tasks": 1, "progress": 1}
 MAY_BE = {
     "under_way": 1,  # only where a batch was played ahead
     "reference": 1,  # only where the objective compares with a frozen policy

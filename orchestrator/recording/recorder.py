@@ -13,8 +13,7 @@ from orchestrator.callbacks import Callback
 from orchestrator.choosing.choice import by_pick, mean_of
 from orchestrator.choosing.stage_scheduler import StageChoice, StageReward
 from orchestrator.components import Components
-from orchestrator.measurements.contracts import Findings
-from orchestrator.measurements.evaluation import sample_record
+from orchestrator.measurements import Findings, sample_record
 from orchestrator.played_group import PlayedGroup
 from orchestrator.progress import Progress
 from orchestrator.recording import events, outbox, step_metrics
@@ -187,8 +186,7 @@ class RunRecorder:
     def save(self, kind: Literal["boundary", "periodic", "stop"], parts: Components, at: Progress) -> None:
         """Make a checkpoint of this position durable, unless there is one; then forget old periodic ones.
 
-        Raises:
-            NonFiniteLogits: the policy has diverged; such a checkpoint would be worth nothing.
+        Raises NonFiniteLogits for a policy that has diverged: such a checkpoint would be worth nothing.
         """
         if self._saved == (at.step, at.num_boundaries):
             return

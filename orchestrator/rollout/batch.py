@@ -43,9 +43,7 @@ class RolloutBatch:
     """The batch of one step, played and scored."""
 
     step: int
-    groups: Sequence[
-        PlayedGroup
-    ]  # all that were generated; a pick that was played again comes again, at the end
+    groups: Sequence[PlayedGroup]  # all generated; a pick that was played again comes again, at the end
     dropped: frozenset[int] = frozenset()  # places of groups that a plan leaves out of the update
     sides: Sequence[TemperedRows] = ()
     num_rounds: int = 1  # of generation

@@ -37,14 +37,8 @@ class LiveEpisode:
     In a turn: `request`, then `write`, then `answer`, and where that says so `go_on`. One whose prompt leaves no room
     has ended before its first turn, without a score.
 
-    Args:
-        task: what is played.
-        place: which group of the batch, and which sample of the group.
-        prompt: token ids of the task's messages, up to where the policy's first completion begins.
-        max_tokens: most tokens that the policy may write, over all turns.
-        options: the budgets of a turn and of turns, and what a cut-off episode is worth.
-        context: most tokens in a row that the policy can read; None: no limit.
-        version: of the weights that begin it.
+    `place`: which group of the batch, and which sample of the group. `max_tokens`: most tokens that the policy may
+    write, over all turns; `context`: that it can read in a row; None: no limit. `version`: of the weights at first.
     """
 
     def __init__(

@@ -43,9 +43,8 @@ class Prefetch:
         self.spec, self.choice, self.tasks, self.player = spec, choice, tasks, player
         self.objective = objective
         self._data_plans = DataPlans(spec, tasks, player, learner)
-        self._thread: ThreadPoolExecutor | None = (
-            None  # lives as long as the run: scoring workers die with it
-        )
+        # lives as long as the run: scoring workers die with it
+        self._thread: ThreadPoolExecutor | None = None
         self._under_way: Future[RolloutBatch] | None = None
 
     @contextmanager

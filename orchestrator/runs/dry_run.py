@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from environments import ALL, Environment, Flaw
 from orchestrator import registry
 from orchestrator.spec import Spec
+from store.sentences import size_in_words
 
 if TYPE_CHECKING:
-    from orchestrator.rollout.prompt_limits import TooLong
+    from orchestrator.rollout.task_supply import TooLong
 
 # measured on SQLite: picks, groups, samples and metrics, over the groups of a step; an evaluated task at a boundary
 LEDGER_BYTES_PER_GROUP, LEDGER_BYTES_PER_ITEM = 900, 400
@@ -99,9 +100,8 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
     """
     from orchestrator.choosing.choice import make_choice
     from orchestrator.choosing.stage_scheduler import StopConditions
-    from orchestrator.rollout.prompt_limits import PromptLimits
     from orchestrator.rollout.task_sampler import TaskSampler
-    from orchestrator.rollout.task_supply import check_supply, evaluated_pools
+    from orchestrator.rollout.task_supply import PromptLimits, check_supply, evaluated_pools
     from orchestrator.runs.assembly import build_environments, trainable, vocabulary_sample
     from orchestrator.runs.warm_start import WarmStartExamples
     from policies.errors import PolicyError
@@ -185,12 +185,3 @@ def _stages(spec: Spec) -> str:
         f"{curriculum.stages} stages of {curriculum.stage.steps} steps, scheduler {curriculum.scheduler.type} over "
         f"{names}; a {curriculum.bandit.type} bandit each; replay {curriculum.stage.replay:g}{twin}"
     )
-
-
-def size_in_words(num_bytes: float) -> str:
-    """Write a size for a person."""
-    for unit in ("B", "KB", "MB", "GB"):
-        if num_bytes < 1000:
-            return f"{num_bytes:.0f} {unit}" if num_bytes >= 10 or unit == "B" else f"{num_bytes:.1f} {unit}"
-        num_bytes /= 1000
-    return f"{num_bytes:.1f} TB"

@@ -187,9 +187,8 @@ def forked_spec(
     """Read the spec of a fork: the parent's with overrides, or another one. Raises SpecError if it cannot go on."""
     default = parent.model_copy(update={"name": f"{parent.name}-fork"})
     spec = load_spec(default if source is None else source, overrides)
-    shared = [
-        one.kept() | {"ledger": one.kept()["ledger"]["url"]} for one in (spec, parent)
-    ]  # however one logs in
+    # however one logs in
+    shared = [one.kept() | {"ledger": one.kept()["ledger"]["url"]} for one in (spec, parent)]
     problems = [
         f"{section}: a fork keeps its parent's, because {why}"
         for section, why in FIXED.items()

@@ -34,11 +34,7 @@ from store.errors import CheckpointError, LedgerAway, StoreError
 from store.home import Home
 from store.ledger import Ledger, RunHandle
 from store.lock import clear_stop, stop_requested
-from store.records import (
-    DECISION,
-    CheckpointRecord,
-    EventRecord,
-)
+from store.records import DECISION, CheckpointRecord, EventRecord
 
 
 @dataclass(frozen=True)

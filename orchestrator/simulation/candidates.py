@@ -17,8 +17,8 @@ import yaml
 from pydantic import BaseModel
 
 from orchestrator.errors import UserError
+from orchestrator.simulation.skill_worlds import GapConfig, OracleConfig
 from orchestrator.simulation.trials import Candidate, World
-from orchestrator.simulation.world_policies import GapConfig, OracleConfig
 from orchestrator.spec.document import Document, read
 from orchestrator.spec.fields import DEFAULT_TYPES, Section, method
 from orchestrator.spec.load import check

@@ -71,11 +71,7 @@ class ReplayedLog:
 
 
 def follow(
-    log: BanditLog,
-    bandit: Bandit,
-    about: Callable[[str], ArmInfo],
-    taught: Taught,
-    rng: np.random.Generator,
+    log: BanditLog, bandit: Bandit, about: Callable[[str], ArmInfo], taught: Taught, rng: np.random.Generator
 ) -> ReplayedLog:
     """Lead a fresh bandit through a log; `about` tells of arms that join, `rng` draws on copies only."""
     steps, in_turn = [], False

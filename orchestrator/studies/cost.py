@@ -16,13 +16,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from orchestrator.callbacks import Callback
-from orchestrator.runs.dry_run import DryRun, make_plan, size_in_words
+from orchestrator.runs.dry_run import DryRun, make_plan
 from orchestrator.spec import Spec, load_spec
 from orchestrator.studies.study import Study, StudyRun, StudySetting
 from store.duration import duration
 from store.ledger import Ledger
 from store.ledger.queries import Reading
-from store.sentences import num
+from store.sentences import num, size_in_words
 from store.tracker.settings import config_hash
 
 # The sections that `make_plan` reads.

@@ -24,10 +24,8 @@ from environments.scoring.leader import die_with
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
 )
-IMPORTED = (
-    "orchestrator.runs.api",
-    "transformers.generation",
-)  # by the server, once; and the worker's module
+# by the server, once; and the worker's module
+IMPORTED = ("orchestrator.runs.api", "transformers.generation")
 SERVER = "import sys; from orchestrator.studies.run_processes import main; main(*sys.argv[1:])"
 POLL_S = 0.05
 PATIENCE_S = 3.0  # until all runs are killed
@@ -141,9 +139,8 @@ def main(parent: str, connection: str, worker: str) -> None:
 def serve(study: Connection, worker: str) -> None:
     """Fork runs, pass signals on and report ends, until the study closes the connection; then end what still goes.
 
-    Args:
-        study: Requests and (name, signal) arrive here, (name, exit code) of ended runs leaves.
-        worker: A module whose `live(request, parent)` is a run's whole process, and returns its exit code.
+    Requests and (name, signal) arrive from `study`, (name, exit code) of ended runs goes there. `worker`: a module
+    whose `live(request, parent)` is a run's whole process, and returns its exit code.
     """
     pids: dict[int, str] = {}
     while True:

@@ -26,6 +26,7 @@ from store.home import Home
 from store.ledger import Ledger
 from store.lock import RunLock, holder
 
+POLL_S = 0.1
 MOST_ATTEMPTS = 2  # a failed run is tried once more
 
 Status = Literal["finished", "stopped", "failed"]
@@ -51,8 +52,11 @@ class ProcessEnd:
     attempts: int
 
 
-class Listener:
-    """Told what happens to the runs; hears nothing by default."""
+class StudyCallback:
+    """Who watches a study; hears nothing by default."""
+
+    def begin(self, runner: StudyRunner) -> None:
+        """The study is checked and about to start runs."""
 
     def started(self, name: str, attempt: int) -> None:
         """A run was given a process; attempt 2 after a failure."""
@@ -63,17 +67,23 @@ class Listener:
     def failed_once(self, name: str, exit_code: int) -> None:
         """A run failed and will be tried again."""
 
+    def look(self) -> None:
+        """Time has passed: a tenth of a second."""
+
+    def stopping(self) -> None:
+        """A signal asks the study to stop. Called inside its handler: nothing but `os.write` is safe here."""
+
 
 class RunQueue:
     """Runs jobs by name, at most `workers` at a time, in the given order."""
 
     def __init__(
-        self, names: Sequence[str], start: Callable[[str], Child], workers: int, listener: Listener
+        self, names: Sequence[str], start: Callable[[str], Child], workers: int, watcher: StudyCallback
     ) -> None:
         self.waiting = deque(names)
         self.going: dict[str, Child] = {}
         self.endings: dict[str, ProcessEnd] = {}
-        self._start, self._workers, self._listener = start, workers, listener
+        self._start, self._workers, self._watcher = start, workers, watcher
         self._attempts: dict[str, int] = {}
         self._is_stopping = False
 
@@ -88,7 +98,7 @@ class RunQueue:
             name = self.waiting.popleft()
             self._attempts[name] = self._attempts.get(name, 0) + 1
             self.going[name] = self._start(name)
-            self._listener.started(name, self._attempts[name])
+            self._watcher.started(name, self._attempts[name])
         return bool(self.going)
 
     def stop(self) -> None:
@@ -104,27 +114,11 @@ class RunQueue:
         elif exit_code == RESUMABLE or (self._is_stopping and exit_code < 0):  # asked before it could save
             status = "stopped"
         if status == "failed" and self._attempts[name] < MOST_ATTEMPTS and not self._is_stopping:
-            self._listener.failed_once(name, exit_code)
+            self._watcher.failed_once(name, exit_code)
             self.waiting.appendleft(name)
             return
         self.endings[name] = ProcessEnd(name, status, exit_code, self._attempts[name])
-        self._listener.ended(self.endings[name])
-
-
-POLL_S = 0.1
-
-
-class StudyCallback(Listener):
-    """Who watches a study; hears nothing by default."""
-
-    def begin(self, runner: StudyRunner) -> None:
-        """The study is checked and about to start runs."""
-
-    def look(self) -> None:
-        """Time has passed: a tenth of a second."""
-
-    def stopping(self) -> None:
-        """A signal asks the study to stop. Called inside its handler: nothing but `os.write` is safe here."""
+        self._watcher.ended(self.endings[name])
 
 
 class StudyRunner:
@@ -141,7 +135,7 @@ class StudyRunner:
         self.left = [run for run in study.runs if states[run.name] != "finished"]
         self.is_resumed = any(state != "missing" for state in states.values())
         self.measured = pace(self.reading, study)
-        self.schedule = RunQueue([], self._start, workers, Listener())
+        self.schedule = RunQueue([], self._start, workers, StudyCallback())
         self.is_asked_to_stop = False
         self._steps_done: dict[str, int] = {}
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from orchestrator.studies.runner import Listener, ProcessEnd, RunQueue
+from orchestrator.studies.runner import ProcessEnd, RunQueue, StudyCallback
 
 
 class FakeChild:
@@ -23,7 +23,7 @@ class FakeChild:
         self.heard.append("stop")
 
 
-class Told(Listener):
+class Told(StudyCallback):
     def __init__(self) -> None:
         self.heard: list[str] = []
 
