@@ -106,22 +106,20 @@ class Evaluation(Measurement):
         samples: list[SampleRecord] = []
         own_selects = {n: own for n, own in (self.selects or {}).items() if not self.environments[n].closed}
         total = sum(len(own) for pool in (self.anchors, own_selects) for own in pool.values())
-        done = count()
+        done, per_item = count(), self.section.samples
         for name, by_category in self.anchors.items():
             own: list[CellRecord] = []
             for category, tasks in by_category.items():
                 tell(f"evaluating {name}.{category}", next(done), total)
-                groups = player.play(tasks, self.section.samples, AT_ONE, f"evaluate/{category}", 0, watch)
+                groups = player.play(tasks, per_item, AT_ONE, f"evaluate/{category}", 0, watch)
                 played += groups
                 samples += [sample_record(slot, 0, group) for slot, group in enumerate(groups[:KEPT_SAMPLES])]
                 own += [self._cell(name, category, metric, groups) for metric in MEASURES]
                 # token mean over all samples, nats (plasticity metrics: token mean, T = 1)
                 tokens = sum(group.num_tokens for group in groups)
                 entropy = sum(group.entropy_sum for group in groups) / tokens if tokens else None
-                per_item = self.section.samples
-                own.append(
-                    self._record(name, category, "entropy_token", entropy, None, len(groups), per_item)
-                )
+                spent = (entropy, None, len(groups), per_item)
+                own.append(self._record(name, category, "entropy_token", *spent))
                 if self.section.greedy:
                     best = player.play(tasks, 1, GREEDY, f"greedy/{category}", 0, watch)
                     own.append(self._cell(name, category, "greedy_accuracy", best))
@@ -130,7 +128,7 @@ class Evaluation(Measurement):
             selected: list[CellRecord] = []
             for category, tasks in own_selects.get(name, {}).items():
                 tell(f"evaluating {name}.{category} for the scheduler", next(done), total)
-                groups = player.play(tasks, self.section.samples, AT_ONE, f"select/{category}", 0, watch)
+                groups = player.play(tasks, per_item, AT_ONE, f"select/{category}", 0, watch)
                 selected.append(self._cell(name, category, "pass_1", groups))
             cells += [replace(cell, split="select") for cell in (*selected, *self._means(name, selected))]
         return Findings(
@@ -219,9 +217,8 @@ class Evaluation(Measurement):
             stderr = math.sqrt(sum(e * e for e in errors)) / len(of) if is_known else None
             value = _mean([c.value for c in of if c.value is not None])
             per_item = max((c.samples_per_item for c in of), default=0)
-            means.append(
-                self._record(name, None, metric, value, stderr, sum(c.num_items for c in of), per_item)
-            )
+            num_items = sum(c.num_items for c in of)
+            means.append(self._record(name, None, metric, value, stderr, num_items, per_item))
         return means
 
 

@@ -9,16 +9,19 @@ from __future__ import annotations
 import json
 import re
 import time
-import unicodedata
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
+import typer
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook
 from rich.segment import Segment
 from rich.text import Text
 
 from orchestrator.errors import UserError
+from orchestrator.os_signals import exit_code_of
 from store.files import replaces
 from store.secrets import without_logins
 from store.sentences import number as number  # what prints writes numbers the way the report does
@@ -58,9 +61,7 @@ def visible(text: str) -> str:
     """Replace what a terminal would obey by its escape; line ends stay."""
     if text.isprintable():
         return text
-    return "".join(
-        ascii(c)[1:-1] if c not in HARMLESS and unicodedata.category(c) in OBEYED else c for c in text
-    )
+    return "".join(ascii(c)[1:-1] if c not in HARMLESS and category(c) in OBEYED else c for c in text)
 
 
 out = console()
@@ -83,6 +84,16 @@ def plain(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
+
+
+@contextmanager
+def leaving(words: str) -> Iterator[None]:
+    """Let Ctrl-C end the command with these words."""
+    try:
+        yield
+    except KeyboardInterrupt as signal:
+        problem(words)
+        raise typer.Exit(exit_code_of(signal)) from None
 
 
 def print_json(data: Any) -> None:

@@ -8,10 +8,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from orchestrator.cli.console import every_few_seconds, out, problem, say_where, write_page
+from orchestrator.cli.console import every_few_seconds, leaving, out, say_where, write_page
 from orchestrator.cli.options import DEFAULT_HOME, Home, RunName
 from orchestrator.errors import UserError
-from orchestrator.os_signals import exit_code_of
 from orchestrator.runs.catalog import export_weights, find_run, opened
 from store.export import new_export
 from store.report import REPORT_FILE, write
@@ -33,8 +32,9 @@ def export(
     if folder.exists():
         raise UserError(f"{folder} is there already: name a folder to make")
     names, tell = members(home, runs), every_few_seconds("exporting ")
+    written = ("parquet", "csv") if formats == "both" else (formats,)
     try:
-        with new_export(folder, ("parquet", "csv") if formats == "both" else (formats,)) as exported:
+        with leaving(f"stopped; nothing is left in {folder}"), new_export(folder, written) as exported:
             for place, name in enumerate(names, 1):
                 tell(f"{name} ({place} of {len(names)})")
                 with opened(home, name) as (_, ledger):
@@ -42,9 +42,6 @@ def export(
             num_rows = sum(exported.num_rows.values())
     except OSError as failed:
         raise UserError(f"{folder} cannot be written: {failed.strerror}") from failed
-    except KeyboardInterrupt as signal:
-        problem(f"stopped; nothing is left in {folder}")
-        raise typer.Exit(exit_code_of(signal)) from None
     size = size_in_words(sum(file.stat().st_size for file in folder.iterdir()))
     what = f"{num(len(names), 'run')}, {num(num_rows, 'row')}, {size}"
     out.print(f"{folder}  {what}; DICTIONARY.md in it says what every column means", markup=False)

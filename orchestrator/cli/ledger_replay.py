@@ -104,9 +104,8 @@ class LedgerReplay:
         return heard
 
     def _progress(self, stage: a.StageRow | None, step: int, stage_step: int) -> Progress:
-        at = Progress(
-            self._outline.num_stages, self._outline.steps_per_stage, step=step, stage_step=stage_step
-        )
+        outline = self._outline
+        at = Progress(outline.num_stages, outline.steps_per_stage, step=step, stage_step=stage_step)
         if stage is not None:
             at.stage, at.environment = stage.stage, stage.environment
         return at

@@ -101,8 +101,6 @@ class RunState:
 
 @dataclass(frozen=True)
 class _Recent:
-    """What is kept of a step."""
-
     stage: int
     seconds: float
     metrics: dict[str, float | None]

@@ -116,7 +116,6 @@ class Screen(Callback):
         return True
 
     def _left(self, at: Progress) -> str:
-        """Estimate the time left for steps, from the steps of this process."""
         if self._first_step is None or at.step <= self._first_step[0]:
             return ""
         pace = (time.monotonic() - self._first_step[1]) / (at.step - self._first_step[0])

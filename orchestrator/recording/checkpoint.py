@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from orchestrator.components import Components
 from orchestrator.progress import Progress
 from orchestrator.rollout import batch as rollout_batch
@@ -43,9 +45,7 @@ def components(parts: Components, progress: Progress) -> list[Component]:
     if parts.learner.reference is not None:
         made.append(Component("reference", MAY_BE["reference"], parts.learner.reference.save))
     if played is not None:
-        made.append(
-            Component("under_way", MAY_BE["under_way"], lambda folder: rollout_batch.save(played, folder))
-        )
+        made.append(Component("under_way", MAY_BE["under_way"], partial(rollout_batch.save, played)))
     return made
 
 

@@ -234,9 +234,8 @@ class RunRecorder:
 def _stage(parts: Components, at: Progress, said: Sequence[EventRecord]) -> StageRecord:
     stage, pick = parts.spec.curriculum.stage, at.pick
     chosen = PickRecord(0, "scheduler", "main", pick.arm, pick.arm, pick.probability) if pick else None
-    return StageRecord(
-        at.stage, at.environment, at.step - at.stage_step, stage.steps, stage.replay, chosen, said
-    )
+    start = at.step - at.stage_step
+    return StageRecord(at.stage, at.environment, start, stage.steps, stage.replay, chosen, said)
 
 
 def _boundary(at: Progress, finding: Findings, watch: Stopwatch) -> BoundaryRecord:
@@ -253,11 +252,9 @@ def _boundary(at: Progress, finding: Findings, watch: Stopwatch) -> BoundaryReco
 
 
 def _pick(groups: Sequence[PlayedGroup]) -> PickRecord:
-    """Record a pick, with the mean signal of its groups."""
     slot, signal = groups[0].slot, mean_of(group.signal for group in groups)
-    return PickRecord(
-        slot.index, slot.level, slot.role, slot.environment, slot.pick.arm, slot.pick.probability, signal
-    )
+    drawn = (slot.pick.arm, slot.pick.probability)
+    return PickRecord(slot.index, slot.level, slot.role, slot.environment, *drawn, signal)
 
 
 def _group(group: PlayedGroup) -> GroupRecord:

@@ -132,9 +132,8 @@ def save(batch: RolloutBatch, folder: Path) -> None:
     }
     (folder / BATCH).write_text(json.dumps(saved, sort_keys=True, indent=1), "utf-8")
     samples = [sample for group in groups for sample in group.samples]
-    save_file(
-        {name: np.concatenate([getattr(one, name) for one in samples]) for name in ARRAYS}, folder / TOKENS
-    )
+    arrays = {name: np.concatenate([getattr(one, name) for one in samples]) for name in ARRAYS}
+    save_file(arrays, folder / TOKENS)
 
 
 def load(folder: Path, environments: Mapping[str, Environment]) -> RolloutBatch:
@@ -164,9 +163,7 @@ def load(folder: Path, environments: Mapping[str, Environment]) -> RolloutBatch:
     slots = [Slot(**{**slot, "pick": Pick(**slot["pick"])}) for slot in saved["slots"]]
     return RolloutBatch(
         step=saved["step"],
-        groups=[
-            PlayedGroup(group.task, group.samples, slot) for group, slot in zip(groups, slots, strict=False)
-        ],
+        groups=[PlayedGroup(one.task, one.samples, slot) for one, slot in zip(groups, slots, strict=False)],
         dropped=frozenset(saved.get("dropped", ())),
         sides=[
             TemperedRows(group, tuple(side["taught"]), side["advantage"], side["temperature"])

@@ -49,9 +49,8 @@ class TaskSampler:
             for category in (one.name for one in environment.categories if one.trainable):
                 type_, source = _make_source(environment, category, section, seed, tell, admission)
                 self._types[name, category], self._sources[name, category] = type_, source
-        if section.teacher is not None and not any(
-            type_.startswith(TEACHER) for type_ in self._types.values()
-        ):
+        is_taught = any(type_.startswith(TEACHER) for type_ in self._types.values())
+        if section.teacher is not None and not is_taught:
             raise SpecError(
                 "curriculum.teacher: there is nothing to teach, no category has ranges of parameters; give one some, or"
                 " remove `teacher`"
@@ -161,7 +160,6 @@ def _selected(
     roster: NDArray[np.int64],
     rng: np.random.Generator,
 ) -> TaskSource:
-    """Make a selection among the tasks of a roster, with the numbers of them that it asks for."""
     numbers: dict[str, Any] = {}
     for option, field in getattr(config, "fields", {}).items():
         try:

@@ -147,7 +147,6 @@ class PromptLimits(Admission):
         return self._barred[key]
 
     def _go_through(self, environment: Environment, category: str) -> Iterable[int]:
-        """Find the rows of a category that are too long."""
         limit = self.limits[environment.name]
         if limit is None:
             return
@@ -232,9 +231,7 @@ def check_supply(spec: Spec, environments: Mapping[str, Environment], admission:
                 if empty and len(empty) == len(categories):
                     raise UserError(_refusal(environment, pool, admission))
                 use = f"{USES[pool]} (pool {pool})"
-                remarks += [
-                    f"{name}: category {category} has no task {use}, and no score" for category in empty
-                ]
+                remarks += [f"{name}: category {one} has no task {use}, and no score" for one in empty]
     return remarks
 
 

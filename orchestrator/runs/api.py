@@ -164,14 +164,12 @@ def fork(
 
 
 def _opened(sections: Sections, place: Home, watcher: Callback) -> Ledger:
-    """Open a run's ledger, with the patience that its spec asks for."""
     remember_logins(sections)
     patience = Patience(60 * sections["ledger"]["patience"], lambda text: watcher.event([text]))
     return Ledger.open(completed_ledger_url(sections, place.ledger_url), patience=patience)
 
 
 def _places(spec: Spec) -> Sections:
-    """The sections of a spec that say where its ledger and its record are."""
     return spec.model_dump(include={"ledger", "tracker"})
 
 
@@ -209,9 +207,8 @@ def _with_twin(outcome: Outcome, spec: Spec, place: Home, watcher: Callback) -> 
         done = run(twin_of(spec), home=home, watcher=watcher, relations=relations)
     if done.status == "finished":
         return outcome
-    return Outcome(
-        outcome.name, outcome.folder, "stopped", f"its baseline {done.name} stopped: {done.reason}"
-    )
+    reason = f"its baseline {done.name} stopped: {done.reason}"
+    return Outcome(outcome.name, outcome.folder, "stopped", reason)
 
 
 def _lengthened(spec: Spec, stages: int | None, reading: Reading) -> Spec:

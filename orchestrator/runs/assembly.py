@@ -67,14 +67,12 @@ class Foundation:
             EnvironmentRecord(
                 name=name,
                 type=self.sources[name].type,
-                version=environment.version,
-                closed=environment.closed,
+                version=built.version,
+                closed=built.closed,
                 options=self.sources[name].options,
-                categories=[
-                    CategoryRecord(c.name, c.trainable, c.parameters) for c in environment.categories
-                ],
+                categories=[CategoryRecord(c.name, c.trainable, c.parameters) for c in built.categories],
             )
-            for name, environment in self.environments.items()
+            for name, built in self.environments.items()
         ]
 
 

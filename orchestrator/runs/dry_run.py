@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from environments import ALL, Environment, Flaw
 from orchestrator import registry
@@ -70,10 +70,6 @@ class DryRun:
     left_out: tuple[LeftOutPrompts, ...] = ()  # of the environments whose data is not all usable
     remarks: tuple[str, ...] = ()  # what else there is to know of their data
 
-    def facts(self) -> dict[str, Any]:
-        """As data."""
-        return {"plan": asdict(self)}
-
     def lines(self) -> list[str]:
         """In words."""
         saved = f"{self.num_checkpoints} checkpoints"
@@ -129,20 +125,13 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
             raise
         size = None
     reader = load_prompt_reader(spec.policy, sample)
-    prompts = (
-        PromptLimits(reader.encoder, reader.context, environments, spec.sampler, tell)
-        if reader is not None
-        else None
-    )
+    prompts = reader and PromptLimits(reader.encoder, reader.context, environments, spec.sampler, tell)
     unmeasured = check_supply(spec, environments, prompts or ALL)
     too_long = prompts.too_long if prompts else {}
-    left_out = (
-        LeftOutPrompts.of(environment, too_long.get(name)) for name, environment in environments.items()
-    )
+    left_out = (LeftOutPrompts.of(one, too_long.get(name)) for name, one in environments.items())
     if prompts is None:
-        of_prompts = [
-            f"prompts are not measured: the tokenizer of {spec.policy.model} is not here; a run measures them"
-        ]
+        why = f"the tokenizer of {spec.policy.model} is not here"
+        of_prompts = [f"prompts are not measured: {why}; a run measures them"]
     else:
         of_prompts = [f"{name}: {passed.text}" for name, passed in prompts.take_passed_over().items()]
     missing = []  # what a run would need that is not here: a spec may well be checked on another host
@@ -175,7 +164,6 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
 
 
 def _stages(spec: Spec) -> str:
-    """Outline the stages, and the baseline's."""
     curriculum, names = spec.curriculum, ", ".join(spec.environments)
     twin = f", and the same again with the {spec.baseline} bandit" if spec.baseline else ""
     if curriculum.mode == "flat":

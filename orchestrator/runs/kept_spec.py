@@ -143,7 +143,6 @@ def as_yaml(spec: Spec) -> str:
 
 
 def _remedies(name: str, edits: Mapping[str, Any]) -> list[str]:
-    """Say by which commands the edited fields may be had."""
     resumed, forked, others = [], [], []
     for key, value in edits.items():
         section = key.partition(".")[0]
@@ -160,9 +159,8 @@ def _remedies(name: str, edits: Mapping[str, Any]) -> list[str]:
     if resumed:
         found.append(f"`evergreen resume {name} {' '.join(resumed[:NAMED])}` changes what may change")
     if forked:
-        found.append(
-            f"`evergreen fork {name} --stage N {' '.join(forked[:NAMED])}` begins a run with what was edited"
-        )
+        command = f"evergreen fork {name} --stage N {' '.join(forked[:NAMED])}"
+        found.append(f"`{command}` begins a run with what was edited")
     if others:
         found.append(f"for another {listed(others, NAMED)} begin a new run: `evergreen run`")
     return found

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -101,9 +100,7 @@ def _enter(
     folder = place.run_folder(name)
     spec = kept_spec(ledger.reading, folder, name).spec
     relations, done = _relatives(ledger, place, name, own, relations)
-    record = run_record(
-        spec, relations, uid=own.uid if own else uuid.uuid4().hex, host=own.host if own else {}
-    )
+    record = run_record(spec, relations, own.uid if own else None, own.host if own else {})
     forked_at = relations.lineage.stage + 1 if relations.lineage else None
     begun_at = [one for one in found if one.kind == "boundary" and one.num_boundaries == forked_at]
     run = ledger.fork_run(record, begun_at[0]) if begun_at else ledger.start_run(record)

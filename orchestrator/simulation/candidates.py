@@ -130,7 +130,6 @@ def _required(named: CandidateName) -> BaseModel:
 
 
 def _label(raw: str | Mapping[str, Any], kind: str) -> str:
-    """Name a policy after its type and the options that were given."""
     if isinstance(raw, str):
         return raw
     options = leaves({key: value for key, value in raw.items() if key != "type"})
@@ -145,6 +144,9 @@ def entrants_of(
 
     Where only one of the two is named in a world of stages, the other is the default of a spec. Raises UserError.
     """
+    if schedulers and not world.has_stages:
+        why = f"world {world.letter} has no stages; use world d or h, or leave the option out"
+        raise UserError(f"--scheduler: {why}")
     outer = read_named(schedulers, "scheduler") if schedulers else _defaults(world, "scheduler")
     inner = read_named(bandits, "bandit") if bandits else _defaults(world, "bandit") * bool(schedulers)
     found = pair_up(inner, outer)

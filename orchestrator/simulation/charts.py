@@ -94,9 +94,8 @@ def curves(ranking: Ranking) -> list[Series]:
     series = []
     for place, row in enumerate(ranking.rows):
         label = row.entrant.label
-        columns = [
-            value_of(column) for column in np.array([trial.curve for trial in ranking.trials[label]]).T
-        ]
+        curves_of = np.array([trial.curve for trial in ranking.trials[label]])
+        columns = [value_of(column) for column in curves_of.T]
         steps = np.linspace(0, ranking.setting.num_steps, len(columns) + 1)[1:].tolist()
         points = [(step, one.mean) for step, one in zip(steps, columns, strict=True)]
         halves = [one.half or 0.0 for one in columns]
@@ -186,7 +185,6 @@ def render(replay: Replay) -> str:
 
 
 def _earned(replay: Replay, colours: dict[str, str]) -> Chart:
-    """What every bandit earns in each window, with its interval: SNIPS, the run's own mean beside it."""
     logged = _line(replay.targets[0].windows, "own", LOGGED)
     series = [Series(LOGGED, colours[LOGGED], *logged, gap=math.inf)]
     for target in replay.targets:
@@ -201,7 +199,6 @@ def _earned(replay: Replay, colours: dict[str, str]) -> Chart:
 def _line(
     windows: Sequence[tuple[int, int, Estimates | None]], kind: str, name: str
 ) -> tuple[list[Xy], list[Measured]]:
-    """A point a window that has an estimate of this kind, with its interval."""
     points: list[Xy] = []
     measured: list[Measured] = []
     for first, last, found in windows:
@@ -212,14 +209,12 @@ def _line(
         half = None if estimate.high is None else estimate.high - value
         doubt = "" if found.is_reliable or kind == "own" else ", not to be relied on"
         points.append((middle, value))
-        measured.append(
-            (middle, value, half, f"{name}, steps {first} to {last}: {number(value, DIGITS)}{doubt}")
-        )
+        text = f"{name}, steps {first} to {last}: {number(value, DIGITS)}{doubt}"
+        measured.append((middle, value, half, text))
     return points, measured
 
 
 def _picked(replay: Replay, colours: dict[str, str], row: int, arm: str) -> Chart:
-    """One arm's probability over the steps: logged, and every other bandit's."""
     bandits = [target.bandits[row] for target in replay.targets]
     series = []
     for name, bandit, key in (

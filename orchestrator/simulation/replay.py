@@ -150,7 +150,6 @@ def replay_of(followed: ReplayedLog, edges: Sequence[tuple[int, int]]) -> Bandit
 
 
 def _arm_shares(steps: Sequence[ReplayedStep]) -> list[ArmShare]:
-    """Average what the arms got, or would have got, over the slots of some steps."""
     ours: dict[str, float] = defaultdict(float)
     logged: dict[str, float] = defaultdict(float)
     picked: dict[str, int] = defaultdict(int)
@@ -321,9 +320,8 @@ def require_support(log: RunLog, label: str, followed: Sequence[ReplayedLog]) ->
             )
     if not problems:
         return
-    chances = [
-        p.probability for one in log.bandits if one.has_choice for step in one.steps for p in step.picks
-    ]
+    steps = [step for one in log.bandits if one.has_choice for step in one.steps]
+    chances = [pick.probability for step in steps for pick in step.picks]
     if certain := sum(chance >= 1 - SAME for chance in chances):  # as index rules and fixed orders record it
         who, picks = registry.type_of(log.section.bandit), num(len(chances), "pick")
         problems.append(f"  {certain} of its {picks} had probability 1: {who} left nothing to chance there")

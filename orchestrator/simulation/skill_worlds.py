@@ -303,7 +303,6 @@ class TwoLevels:
         return places
 
     def _boundary(self) -> None:
-        """Score every environment on held-out trials; the scheduler hears what the stage earned."""
         trials = self.evaluation.binomial(HELD_OUT, self.world.pass_rates()) / HELD_OUT
         scores = dict(zip(ENVIRONMENTS, type_means(trials).tolist(), strict=True))
         self.outer.end_stage(self.at, scores)

@@ -133,7 +133,6 @@ class StudyRunner:
         states = self.history.states()
         self.done_before = [run for run in study.runs if states[run.name] == "finished"]
         self.left = [run for run in study.runs if states[run.name] != "finished"]
-        self.is_resumed = any(state != "missing" for state in states.values())
         self.measured = pace(self.reading, study)
         self.schedule = RunQueue([], self._start, workers, StudyCallback())
         self.is_asked_to_stop = False
@@ -159,11 +158,6 @@ class StudyRunner:
                 watcher.look()
                 time.sleep(POLL_S)
         return self.schedule.endings
-
-    @property
-    def num_unstarted(self) -> int:
-        """Runs that had no turn, because the study was stopped."""
-        return len(self.schedule.waiting)
 
     def log(self, name: str) -> Path:
         """Where a run's process writes what it prints."""
