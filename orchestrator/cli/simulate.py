@@ -100,9 +100,10 @@ def simulate(
     compared on the history of a real run instead: docs/replay.md.
     """
     if replay is not None:
-        given = {"--scheduler": scheduler, "--file": file, "--steps": steps, "--replay-share": replay_share}
-        given |= {"--against": against, "--workers": workers, "WORLD": None if world == "traps" else world}
-        if meaningless := [name for name, value in given.items() if value]:
+        names = ("--scheduler", "--file", "--steps", "--replay-share", "--against", "--workers")
+        values = (scheduler, file, steps, replay_share, against, workers)
+        given = [name for name, value in zip(names, values, strict=True) if value]
+        if meaningless := [*given, *(["WORLD"] if world != "traps" else [])]:
             what = f"the log of a run, in which {', '.join(meaningless)} has no meaning"
             raise UserError(f"--replay goes by {what}: leave it out")
         print_replay_of(replay, bandit or ["uniform"], home, as_json, plot)

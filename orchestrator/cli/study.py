@@ -185,20 +185,16 @@ class StudyScreen(StudyCallback):
         self._num_done = 0
 
     def begin(self, runner: StudyRunner) -> None:
-        """Remember whom to ask."""
         self._runner, self._num_done = runner, len(runner.done_before)
 
     def started(self, name: str, attempt: int) -> None:
-        """Say which run starts."""
         self._started_at[name] = time.monotonic()
         self._say(f"{name} {'starts' if attempt == 1 else 'is tried again'}")
 
     def failed_once(self, name: str, exit_code: int) -> None:
-        """Say that a run will be tried again."""
         self._say(f"! {name} failed (exit code {exit_code})", "yellow")
 
     def ended(self, ending: ProcessEnd) -> None:
-        """Say how a run ended, and what remains."""
         self._num_done += ending.status == "finished"
         took = duration(time.monotonic() - self._started_at[ending.name])
         of = f"{self._num_done} of {len(self._runner.study.runs)} finished"
@@ -210,7 +206,6 @@ class StudyScreen(StudyCallback):
             self._say(f"! {ending.name} {ending.status} after {took}{why}; {of}", "yellow")
 
     def look(self) -> None:
-        """Show now and then how far the runs are."""
         every_s = SAID_S if self._region is None else DRAWN_S
         if time.monotonic() - self._looked_at < every_s:
             return

@@ -6,7 +6,7 @@ Turn by turn, all live episodes generate together, then the environments answer 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TypeAlias
 
@@ -149,20 +149,16 @@ class LiveEpisode:
         self.finish, self.score, self.has_gradient = finish, score, rule != "mask"
 
 
+@dataclass(eq=False)
 class Player:
     """Plays tasks with the policy: sampler and scorer behind one function."""
 
-    def __init__(
-        self,
-        seed: int,
-        policy: Policy,
-        sampler: Sampler,
-        scorer: Scorer,
-        environments: Mapping[str, Environment],
-        options: SamplerOptions,
-    ) -> None:
-        self.seed, self.policy, self.sampler, self.scorer = seed, policy, sampler, scorer
-        self.environments, self.options = environments, options
+    seed: int
+    policy: Policy
+    sampler: Sampler
+    scorer: Scorer
+    environments: Mapping[str, Environment]
+    options: SamplerOptions
 
     def sync(self) -> None:
         """Play with the policy's newest weights from now on."""

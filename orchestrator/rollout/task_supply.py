@@ -41,6 +41,9 @@ from policies.samplers.options import SamplerOptions
 REMEMBERED = 2**16  # prompts whose number of tokens is kept: small categories come again and again
 LISTED = 1000  # tasks of an environment that are named
 SAY_EVERY = 256  # prompts between two looks at the clock
+FEW = 4  # tasks of a category that are looked for, where all that are measured would take long
+REASONS = 5  # named
+USES = {"anchor": "to be evaluated on", "select": "to be looked at by the scheduler"}
 
 
 @dataclass
@@ -188,11 +191,6 @@ def most_tokens(environment: Environment, options: SamplerOptions, context: int 
 def place_of(environment: Environment, task: Task) -> str:
     """Say which task it is, for people: its place in a file where it has one."""
     return environment.where(task) or f"task {task.index} of category {task.category}"
-
-
-FEW = 4  # tasks of a category that are looked for, where all that are measured would take long
-REASONS = 5  # named
-USES = {"anchor": "to be evaluated on", "select": "to be looked at by the scheduler"}
 
 
 def evaluated_pools(spec: Spec) -> list[Pool]:

@@ -125,7 +125,9 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
             raise
         size = None
     reader = load_prompt_reader(spec.policy, sample)
-    prompts = reader and PromptLimits(reader.encoder, reader.context, environments, spec.sampler, tell)
+    prompts = None
+    if reader is not None:
+        prompts = PromptLimits(reader.encoder, reader.context, environments, spec.sampler, tell)
     unmeasured = check_supply(spec, environments, prompts or ALL)
     too_long = prompts.too_long if prompts else {}
     left_out = (LeftOutPrompts.of(one, too_long.get(name)) for name, one in environments.items())

@@ -196,15 +196,13 @@ def forked_spec(
         if name not in spec.environments:
             problems.append(f"environments.{name}: the parent has it, and so must a fork")
         elif spec.environments[name] != environment:
-            problems.append(
-                f"environments.{name}: is not the parent's any more; give a changed one a new name"
-            )
+            why = "is not the parent's any more; give a changed one a new name"
+            problems.append(f"environments.{name}: {why}")
     if spec.curriculum.mode != parent.curriculum.mode:
         problems.append(f"curriculum.mode: the parent is {parent.curriculum.mode}, and so must a fork be")
     if spec.curriculum.stages <= stage:
-        problems.append(
-            f"curriculum.stages: {spec.curriculum.stages} leaves nothing to do after stage {stage}; say more"
-        )
+        why = f"{spec.curriculum.stages} leaves nothing to do after stage {stage}"
+        problems.append(f"curriculum.stages: {why}; say more")
     if problems:
         raise SpecError("\n".join(problems))
     return spec

@@ -155,14 +155,9 @@ def described(run_folder: Path, path: Path) -> CheckpointRecord:
     at = json.loads(progress.read_text("utf-8"))
     if (at["step"], at["num_boundaries"]) != _place(path):
         raise CheckpointError(f"{path} holds step {at['step']}, boundary {at['num_boundaries']}.")
-    return CheckpointRecord(
-        at["step"],
-        at["num_boundaries"],
-        "boundary" if at["num_boundaries"] > at["stage"] else "periodic",  # no stage was begun since
-        path.relative_to(run_folder).as_posix(),
-        sha256_of(path / MANIFEST),
-        sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
-    )
+    is_boundary = at["num_boundaries"] > at["stage"]  # no stage was begun since
+    saved = checkpoints.describe(run_folder, path.name)
+    return CheckpointRecord(*_place(path), "boundary" if is_boundary else "periodic", **vars(saved))
 
 
 def refuse_exchanged(run_folder: Path, records: Sequence[CheckpointRecord]) -> None:

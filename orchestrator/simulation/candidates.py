@@ -65,25 +65,21 @@ def read_named(texts: Iterable[str], kind: str) -> list[CandidateName]:
         try:
             raw = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise UserError(
-                f"--{kind} {text}: is not valid YAML; write it as in a spec, such as {EXAMPLES[kind]}"
-            ) from error
+            how = f"write it as in a spec, such as {EXAMPLES[kind]}"
+            raise UserError(f"--{kind} {text}: is not valid YAML; {how}") from error
         found.append(make_named(raw, kind, f"--{kind} {text}"))
     return found
 
 
 def read_file(path: Path) -> list[tuple[str, CandidateName, CandidateName | None]]:
     """Read a file of named bandits, or of maps of a `bandit` and a `scheduler`: name, bandit, scheduler if told."""
-    document = read(
-        path, "a map of names, each with a bandit: `sharp: {type: sec, temperature: .05}`", "file"
-    )
-    found = []
+    wanted, found = "a map of names, each with a bandit: `sharp: {type: sec, temperature: .05}`", []
+    document = read(path, wanted, "file")
     for name, raw in document.raw.items():
         line = document.lines.get((name,))
         where = f"{path}, line {line}: {name}" if line else f"{path}: {name}"
-        pair = (
-            raw if isinstance(raw, dict) and set(raw) <= {"bandit", "scheduler"} and raw else {"bandit": raw}
-        )
+        is_pair = isinstance(raw, dict) and raw and set(raw) <= {"bandit", "scheduler"}
+        pair = raw if is_pair else {"bandit": raw}
         bandit = make_named(pair.get("bandit", DEFAULT_TYPES["bandits"]), "bandit", where)
         scheduler = make_named(pair["scheduler"], "scheduler", where) if "scheduler" in pair else None
         found.append((str(name), bandit, scheduler))
@@ -152,9 +148,8 @@ def entrants_of(
     found = pair_up(inner, outer)
     for name, bandit, scheduler in read_file(file) if file else []:
         if scheduler is not None and not world.has_stages:
-            raise UserError(
-                f"{file}: {name}: world {world.letter} has no stages, so no `scheduler`; use world d or h"
-            )
+            why = f"world {world.letter} has no stages, so no `scheduler`"
+            raise UserError(f"{file}: {name}: {why}; use world d or h")
         for pair in pair_up([bandit], [scheduler] if scheduler else outer):
             several = f"{pair.label.partition(', ')[0]}, {name}" if len(outer) > 1 and not scheduler else name
             found.append(Candidate(several, pair.bandit, pair.scheduler))

@@ -52,6 +52,8 @@ GROUPS = (
 )  # light to dark by level, then the traps
 PLAIN_GROUPS = ("#0072B2", "#E69F00", "#009E73")  # of kinds without an order
 LONGEST = 34  # characters of a policy's name
+DIGITS = 3
+LOGGED = "logged"  # the name of the run's own bandit
 STYLE: dict[str, Any] = {
     "font.size": 9,
     "font.family": "sans-serif",
@@ -159,10 +161,6 @@ def _draw_bars(axes: Any, bars: Sequence[Bar], title: str) -> None:
         handlelength=1,
         columnspacing=1,
     )
-
-
-DIGITS = 3
-LOGGED = "logged"  # the name of the run's own bandit
 
 
 def render(replay: Replay) -> str:

@@ -49,6 +49,8 @@ SAYS = (
     "logged bandit picked, and rewards depend on that: this is not how a run with the other bandit would have gone."
 )
 MOST_WINDOWS = 10
+NOTHING = 1e-12  # a share below it is rounding
+REMEDY = "Replay a run whose bandit left every arm a chance: with `curriculum.bandit.floor`, such as .2, any rule does"
 
 
 @dataclass(frozen=True)
@@ -181,10 +183,6 @@ def windows(steps: Sequence[int]) -> list[tuple[int, int]]:
     return [(at, min(last, at + width - 1)) for at in range(first, last + 1, width)]
 
 
-NOTHING = 1e-12  # a share below it is rounding
-REMEDY = "Replay a run whose bandit left every arm a chance: with `curriculum.bandit.floor`, such as .2, any rule does"
-
-
 def replay_run(reading: Reading, run: str, targets: Sequence[CandidateName]) -> Replay:
     """Replay a run of the ledger. Raises UserError for what its log cannot answer."""
     return replay(read_log(reading, run), targets)
@@ -243,18 +241,14 @@ def _notes(followed: Sequence[ReplayedLog], is_logged_form: bool) -> list[str]:
             "learns from its own form of signal, worked out from the groups' scores; it earns in the run's form"
         )
     if any(one.fills_in_turn for one in followed):
-        notes.append(
-            "fills the slots of a batch in turn: its shares are means of batches drawn on copies of it"
-        )
+        how = "its shares are means of batches drawn on copies of it"
+        notes.append(f"fills the slots of a batch in turn: {how}")
     if any(step.logged.is_in_turn for step in steps):
-        notes.append(
-            "the run's bandit filled slots in turn: each is weighed by the probability recorded for it"
-        )
-    missing = sum(pick.signal is None for step in steps for pick in step.logged.picks)
-    if missing:
-        notes.append(
-            f"{num(missing, 'pick')} without a signal left out; IPS takes all arms to miss them alike"
-        )
+        how = "each is weighed by the probability recorded for it"
+        notes.append(f"the run's bandit filled slots in turn: {how}")
+    if missing := sum(pick.signal is None for step in steps for pick in step.logged.picks):
+        left_out = f"{num(missing, 'pick')} without a signal left out"
+        notes.append(f"{left_out}; IPS takes all arms to miss them alike")
     # picks at steps without known probabilities, and those that had gone to arms never picked
     unknown, lost = 0, 0.0
     for one in followed:
@@ -320,8 +314,8 @@ def require_support(log: RunLog, label: str, followed: Sequence[ReplayedLog]) ->
             )
     if not problems:
         return
-    steps = [step for one in log.bandits if one.has_choice for step in one.steps]
-    chances = [pick.probability for step in steps for pick in step.picks]
+    asked = [step for one in log.bandits if one.has_choice for step in one.steps]
+    chances = [pick.probability for step in asked for pick in step.picks]
     if certain := sum(chance >= 1 - SAME for chance in chances):  # as index rules and fixed orders record it
         who, picks = registry.type_of(log.section.bandit), num(len(chances), "pick")
         problems.append(f"  {certain} of its {picks} had probability 1: {who} left nothing to chance there")

@@ -67,6 +67,15 @@ SHARPNESS = 0.02  # the oracle's temperature, in units of v
 MIXED = 0.1  # its uniform mass over the skills
 LOST, LEFT = 2.0, 0.3  # weights of what was lost and of what is left
 RATE, TEMPERATURE, LEAST = 0.5, 0.1, 0.05  # as `boltzmann` has them
+POLICY, EVALUATION = 10**6, 2 * 10**6  # added to the seed: the streams of section 8
+MASTERY = 0.8
+LEVELS = (*(f"level {level}" for level in range(NUM_LEVELS)), "noise", "impossible")  # groups of arms
+TYPES = tuple(f"type {k}" for k in range(NUM_TYPES))  # with stages
+STEPS_PER_STAGE = 20
+FORGETTING = 0.02
+HELD_OUT = 64  # trials a skill and boundary
+ENVIRONMENTS = [f"type{k}" for k in range(NUM_TYPES)]
+CATEGORIES = [f"level{level}" for level in range(NUM_LEVELS)]
 
 
 class OracleConfig(ChooserConfig):
@@ -130,17 +139,6 @@ class Gap(Bandit):
     @override
     def observe(self, seen: StepFeedback) -> None:
         pass  # it goes by the scores
-
-
-POLICY, EVALUATION = 10**6, 2 * 10**6  # added to the seed: the streams of section 8
-MASTERY = 0.8
-LEVELS = (*(f"level {level}" for level in range(NUM_LEVELS)), "noise", "impossible")  # groups of arms
-TYPES = tuple(f"type {k}" for k in range(NUM_TYPES))  # with stages
-STEPS_PER_STAGE = 20
-FORGETTING = 0.02
-HELD_OUT = 64  # trials a skill and boundary
-ENVIRONMENTS = [f"type{k}" for k in range(NUM_TYPES)]
-CATEGORIES = [f"level{level}" for level in range(NUM_LEVELS)]
 
 
 def run_skills(entrant: Candidate, seed: int, setting: TrialSetting) -> Trial:

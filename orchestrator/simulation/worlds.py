@@ -35,9 +35,8 @@ def run_switching(entrant: Candidate, seed: int, setting: TrialSetting) -> Trial
     dynamic regret = sum over rounds of (best mean - mean of the arm pulled)
     """
     if isinstance(entrant.bandit, OracleConfig):
-        raise UserError(
-            "the oracle knows the skills of worlds a, b and d; in world c its regret is 0: leave it out"
-        )
+        why = "the oracle knows the skills of worlds a, b and d; in world c its regret is 0"
+        raise UserError(f"{why}: leave it out")
     num_rounds = setting.num_steps
     segments = generator(seed).random((NUM_SEGMENTS, NUM_ARMS))
     means = segments[np.arange(num_rounds) * NUM_SEGMENTS // num_rounds]

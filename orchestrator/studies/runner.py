@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 from orchestrator.errors import DONE, RESUMABLE, UserError
 from orchestrator.locations import completed_ledger_url, refuse_plain_secrets, remember_logins
@@ -30,16 +30,6 @@ POLL_S = 0.1
 MOST_ATTEMPTS = 2  # a failed run is tried once more
 
 Status = Literal["finished", "stopped", "failed"]
-
-
-class Child(Protocol):
-    """A run in a process of its own."""
-
-    def poll(self) -> int | None:
-        """Return its exit code, below 0 for the signal that killed it; None while it goes."""
-
-    def ask_to_stop(self) -> None:
-        """Ask it to finish its step, save and exit."""
 
 
 @dataclass(frozen=True)
@@ -78,34 +68,40 @@ class RunQueue:
     """Runs jobs by name, at most `workers` at a time, in the given order."""
 
     def __init__(
-        self, names: Sequence[str], start: Callable[[str], Child], workers: int, watcher: StudyCallback
+        self,
+        names: Sequence[str],
+        start: Callable[[str], None],
+        processes: RunProcesses,
+        workers: int,
+        watcher: StudyCallback,
     ) -> None:
         self.waiting = deque(names)
-        self.going: dict[str, Child] = {}
+        self.going: list[str] = []
         self.endings: dict[str, ProcessEnd] = {}
-        self._start, self._workers, self._watcher = start, workers, watcher
+        self._start, self._processes, self._workers, self._watcher = start, processes, workers, watcher
         self._attempts: dict[str, int] = {}
         self._is_stopping = False
 
     def turn(self) -> bool:
         """Take note of who ended and start who may; False once nothing goes and nothing may start."""
-        for name, child in list(self.going.items()):
-            exit_code = child.poll()
+        for name in list(self.going):
+            exit_code = self._processes.exit_code(name)
             if exit_code is not None:
-                del self.going[name]
+                self.going.remove(name)
                 self._take(name, exit_code)
         while self.waiting and len(self.going) < self._workers and not self._is_stopping:
             name = self.waiting.popleft()
             self._attempts[name] = self._attempts.get(name, 0) + 1
-            self.going[name] = self._start(name)
+            self._start(name)
+            self.going.append(name)
             self._watcher.started(name, self._attempts[name])
         return bool(self.going)
 
     def stop(self) -> None:
         """Ask all that go to stop, and start no more."""
         self._is_stopping = True
-        for child in self.going.values():
-            child.ask_to_stop()
+        for name in self.going:
+            self._processes.ask_to_stop(name)
 
     def _take(self, name: str, exit_code: int) -> None:
         status: Status = "failed"
@@ -134,7 +130,7 @@ class StudyRunner:
         self.done_before = [run for run in study.runs if states[run.name] == "finished"]
         self.left = [run for run in study.runs if states[run.name] != "finished"]
         self.measured = pace(self.reading, study)
-        self.schedule = RunQueue([], self._start, workers, StudyCallback())
+        self.schedule = RunQueue([], self._start, self._processes, workers, StudyCallback())
         self.is_asked_to_stop = False
         self._steps_done: dict[str, int] = {}
 
@@ -148,7 +144,8 @@ class StudyRunner:
         Returns how the runs ended that were left. Raises KeyboardInterrupt after a second Ctrl-C.
         """
         self._ledger.start_study(self.history.record())
-        self.schedule = RunQueue([run.name for run in self.left], self._start, self.workers, watcher)
+        names = [run.name for run in self.left]
+        self.schedule = RunQueue(names, self._start, self._processes, self.workers, watcher)
         watcher.begin(self)
         with self._processes, catching_signals(watcher.stopping) as signalled:
             while self.schedule.turn():
@@ -186,10 +183,10 @@ class StudyRunner:
         waiting = [(self.runs[name], 0.0) for name in self.schedule.waiting]
         return left_s([*shares, *waiting], self.measured, self.workers)[0]
 
-    def _start(self, name: str) -> Child:
+    def _start(self, name: str) -> None:
         run = self.runs[name]
         spec, member = run.spec.model_dump(mode="json", by_alias=True), asdict(self.study.member(run))
-        return self._processes.start(RunRequest(str(self.home.path), name, str(self.log(name)), spec, member))
+        self._processes.start(RunRequest(str(self.home.path), name, str(self.log(name)), spec, member))
 
 
 @contextmanager
