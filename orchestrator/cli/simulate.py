@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -100,12 +100,10 @@ def simulate(
     compared on the history of a real run instead: docs/replay.md.
     """
     if replay is not None:
-        names = ("--scheduler", "--file", "--steps", "--replay-share", "--against", "--workers")
-        values = (scheduler, file, steps, replay_share, against, workers)
-        given = [name for name, value in zip(names, values, strict=True) if value]
-        if meaningless := [*given, *(["WORLD"] if world != "traps" else [])]:
-            what = f"the log of a run, in which {', '.join(meaningless)} has no meaning"
-            raise UserError(f"--replay goes by {what}: leave it out")
+        refuse_with_replay(
+            {"--scheduler": scheduler, "--file": file, "--steps": steps, "--replay-share": replay_share}
+            | {"--against": against, "--workers": workers, "WORLD": None if world == "traps" else world}
+        )
         print_replay_of(replay, bandit or ["uniform"], home, as_json, plot)
         return
     with leaving("killed; nothing was kept, the same command begins again"):
@@ -114,6 +112,13 @@ def simulate(
         named = entrants_of(where, bandit or [], scheduler or [], file) or usual(where)
         setting, trial_seeds = setting_of(where, steps, replay_share), range(first_seed, first_seed + seeds)
         print_ranking(compare(where, named, setting, trial_seeds, against, workers, plot), as_json, plot)
+
+
+def refuse_with_replay(given: Mapping[str, object]) -> None:
+    """Refuse options that a replay has no use for."""
+    if meaningless := [name for name, value in given.items() if value]:
+        what = f"the log of a run, in which {', '.join(meaningless)} has no meaning"
+        raise UserError(f"--replay goes by {what}: leave it out")
 
 
 def setting_of(world: World, steps: int | None, replay_share: float | None) -> TrialSetting:
