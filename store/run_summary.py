@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from store import carryover, checkpoints
-from store.entropy_law import fit
 from store.errors import CannotFit
 from store.home import Home
 from store.ledger import Ledger
@@ -189,6 +188,8 @@ def leaves(data: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any
 
 def entropy_laws(objective: Mapping[str, Any], matrices: Mapping[str, Matrix]) -> dict[str, Facts]:
     """What accuracy each environment's entropy bought, where nothing acts on entropy and the boundaries can tell."""
+    from store.entropy_law import fit  # loads numpy, which `ls` does without
+
     parts = dict(composed(objective))
     acting = {"plans", "shaper", "shapers", "terms"} & parts.keys()
     if acting or parts.get("controllers", parts.get("controller", NO_CONTROLLER)) != NO_CONTROLLER:

@@ -212,6 +212,15 @@ def num(count: int, what: str) -> str:
     return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
+def size_in_words(num_bytes: float) -> str:
+    """Write a size for a person."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.0f} {unit}" if num_bytes >= 10 or unit == "B" else f"{num_bytes:.1f} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.1f} TB"
+
+
 def listed(names: Sequence[str], most: int = NAMED) -> str:
     """Join names as a sentence does; beyond `most` the rest is counted."""
     shown, rest = list(names[:most]), len(names) - most

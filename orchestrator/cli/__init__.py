@@ -1,4 +1,4 @@
-"""The `evergreen` command, a module a verb; errors end in words, with an exit code.
+"""The `evergreen` command: its verbs, a module for each or for a few alike; errors end in words, with an exit code.
 
 Its prints may go nowhere: a pipe that was closed, a terminal that hung up, a full disk. A print must not end a run:
 what it trains is worth more than what it says. So the first write that fails is the last one that is tried; the file

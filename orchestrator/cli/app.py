@@ -45,7 +45,12 @@ VERBS = {  # each with the first sentence of its help, which a test compares
 }
 
 
-MODULES = {"resume": "run", "fork": "run"}  # verbs that share everything with another
+MODULES = {  # of verbs whose module is not called as they are
+    **dict.fromkeys(("resume", "fork"), "run"),
+    **dict.fromkeys(("ls", "stop", "prune", "upgrade"), "home"),
+    **dict.fromkeys(("report", "weights"), "export"),
+    "diff": "compare",
+}
 
 
 class VerbGroup(TyperGroup):

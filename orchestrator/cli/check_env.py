@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,11 +14,10 @@ from rich.text import Text
 from environments import EnvironmentSource, ScoringOptions
 from environments.checker import CheckReport, Finding, examine
 from environments.display import clean
-from orchestrator.cli.console import PROGRESS_S, err, number, out, print_json, problem
+from orchestrator.cli.console import every_few_seconds, leaving, number, out, print_json
 from orchestrator.cli.options import AsJson
 from orchestrator.cli.tables import table
 from orchestrator.errors import YOUR_MISTAKE, UserError
-from orchestrator.os_signals import exit_code_of
 from orchestrator.registry import listing, nearest
 from orchestrator.spec import load_spec
 
@@ -53,7 +51,8 @@ def check_env(
     sources, scoring = sources_of(spec, environment, overrides or [])
     reports = []
     for source in sources:
-        report = examined(source, scoring, tasks, patience)
+        with leaving(f"stopped while {source.name} was checked; its processes are ended"):
+            report = examine(source, tasks, scoring, patience, every_few_seconds(f"{source.name}: "))
         reports.append(report)
         if not as_json:
             print_report(report)
@@ -98,25 +97,6 @@ def options_of(overrides: Sequence[str]) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise UserError(f"--set {override}: the value is not valid YAML") from error
     return options
-
-
-def examined(
-    source: EnvironmentSource, scoring: ScoringOptions | None, tasks: int, patience: float
-) -> CheckReport:
-    """Check one environment, saying every few seconds what is being looked at."""
-    said, said_at = "", time.monotonic()
-
-    def progress(words: str) -> None:
-        nonlocal said, said_at
-        if words != said and time.monotonic() - said_at > PROGRESS_S:
-            said, said_at = words, time.monotonic()
-            err.print(Text(f"{source.name}: {words} ..."))
-
-    try:
-        return examine(source, tasks, scoring, patience, progress)
-    except KeyboardInterrupt as signal:
-        problem(f"stopped while {source.name} was checked; its processes are ended")
-        raise typer.Exit(exit_code_of(signal)) from None
 
 
 def print_report(report: CheckReport) -> None:

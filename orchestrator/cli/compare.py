@@ -1,9 +1,13 @@
-"""compare: runs or a study's settings against each other, with the statistics that seeds allow. Loads no torch."""
+"""compare, diff: settings against each other with the statistics that seeds allow; two runs side by side.
+
+Loads no torch.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,13 +15,16 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.cli.console import number, out, plain, print_json, say_where, write_page
+from orchestrator.cli.console import every_few_seconds, number, out, plain, print_json, say_where, write_page
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home
 from orchestrator.cli.tables import table
-from orchestrator.runs.catalog import opened
+from orchestrator.errors import OUR_FAULT
+from orchestrator.runs.catalog import find_run, opened
 from store import comparison as comparisons
+from store import diff as differences
 from store.carryover import OUTCOMES
 from store.comparison import Comparison, ComparisonRequest, sentences
+from store.diff import Diff, DiffSide, in_words, value
 from store.sentences import LONG_NAME, outcomes_as_text, short
 
 COLUMNS = 6  # strata beside the settings; more become rows
@@ -107,17 +114,17 @@ def tables_of(comparison: Comparison) -> Iterator[Table]:
     what = "Quotients" if comparison.is_ratio else "Differences"
     against = plain(f"against {short(comparison.baseline, LABEL)}") if comparison.baseline else "setting"
     columns = ("seeds", what[:-1].lower(), "95 %", "p", "corrected")
-    differences = table(f"{what}, paired by seed", against, *columns)
+    by_pair = table(f"{what}, paired by seed", against, *columns)
     effects = table("Effects", against, "P(improvement)", "d_z", "seeds for 80 %")
     for pair in comparison.pairs:
         other = "" if comparison.baseline else f" against {short(pair.baseline, LABEL)}"
         name = short(pair.setting, LABEL if other else LONG_NAME) + other
         seen = (sentences.change(pair.mean, pair.is_ratio), sentences.changes(pair.interval, pair.is_ratio))
         ps = (sentences.p_value(pair.p), sentences.p_value(pair.p_corrected))
-        differences.add_row(_name(name), str(len(pair.seeds)), *seen, *ps)
+        by_pair.add_row(_name(name), str(len(pair.seeds)), *seen, *ps)
         seeds = "-" if pair.seeds_for_power is None else str(pair.seeds_for_power)
         effects.add_row(_name(name), number(pair.improvement), number(pair.effect_size), seeds)
-    yield from (differences, effects)
+    yield from (by_pair, effects)
 
     if comparison.carry_over.outcomes:  # those numbers that are defined somewhere
         found = {
@@ -147,3 +154,50 @@ def means_by_stratum(comparison: Comparison) -> Table:
 
 def _name(label: str) -> Text:
     return Text(plain(short(label, 2 * LONG_NAME)))
+
+
+def diff(
+    a: Annotated[str, typer.Argument(metavar="A", help="A run's name.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another run's name.")],
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Exit with 1 if they are not equal, bit for bit.")
+    ] = False,
+    home: Home = DEFAULT_HOME,
+    as_json: AsJson = False,
+) -> None:
+    """Say what two runs were told differently, the first thing in which they differ, and how much after it.
+
+    Compared are boundaries, stages, picks, tasks, replies, scores, metrics and weights; names and times are not.
+    """
+    with opened(home, a) as (place, ledger_a), opened(home, b) as (_, ledger_b):
+        find_run(ledger_a, a)
+        find_run(ledger_b, b)
+        side_a, side_b = (
+            DiffSide(ledger.reading, run, place.run_folder(run))
+            for run, ledger in ((a, ledger_a), (b, ledger_b))
+        )
+        found = differences.diff(side_a, side_b, every_few_seconds("comparing: "))
+    if as_json:
+        print_json({**asdict(found), "sentences": in_words(found)})
+    else:
+        print_diff(found)
+    if exit_code and not found.is_equal:
+        raise typer.Exit(OUR_FAULT)
+
+
+def print_diff(found: Diff) -> None:
+    """Print two runs side by side; what specs and environments say is text, never markup."""
+    for letter, name, length in zip("AB", (found.a, found.b), found.lengths, strict=True):
+        out.print(Text(f"{letter}  {name}: {length.status}, {length.num_steps} steps"))
+    for title, fields in (
+        ("Specs", found.spec),
+        ("Versions of environments", found.environments),
+        ("Hosts", found.host),
+    ):
+        if fields:
+            made = table(title, "field", "A", "B")
+            for field in fields:
+                made.add_row(*(Text(plain(text)) for text in (field.name, value(field.a), value(field.b))))
+            out.print(made)
+    for sentence in in_words(found):
+        out.print(Text(plain(sentence)))

@@ -9,16 +9,19 @@ from __future__ import annotations
 import json
 import re
 import time
-import unicodedata
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
+import typer
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook
 from rich.segment import Segment
 from rich.text import Text
 
 from orchestrator.errors import UserError
+from orchestrator.os_signals import exit_code_of
 from store.files import replaces
 from store.secrets import without_logins
 from store.sentences import number as number  # what prints writes numbers the way the report does
@@ -58,9 +61,7 @@ def visible(text: str) -> str:
     """Replace what a terminal would obey by its escape; line ends stay."""
     if text.isprintable():
         return text
-    return "".join(
-        ascii(c)[1:-1] if c not in HARMLESS and unicodedata.category(c) in OBEYED else c for c in text
-    )
+    return "".join(ascii(c)[1:-1] if c not in HARMLESS and category(c) in OBEYED else c for c in text)
 
 
 out = console()
@@ -85,6 +86,16 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
 
 
+@contextmanager
+def leaving(words: str) -> Iterator[None]:
+    """Let Ctrl-C end the command with these words."""
+    try:
+        yield
+    except KeyboardInterrupt as signal:
+        problem(words)
+        raise typer.Exit(exit_code_of(signal)) from None
+
+
 def print_json(data: Any) -> None:
     """Print data as JSON for a program; what a terminal would obey stands there as JSON's escapes."""
     text = json.dumps(data, indent=2, ensure_ascii=False)
@@ -96,12 +107,12 @@ def print_json(data: Any) -> None:
 
 def every_few_seconds(subject: str) -> Callable[[str], None]:
     """Make a function that prints some of what it is told on stderr: progress, for people who wait."""
-    said_at = time.monotonic()
+    said, said_at = "", time.monotonic()
 
     def tell(words: str) -> None:
-        nonlocal said_at
-        if time.monotonic() - said_at > PROGRESS_S:
-            said_at = time.monotonic()
+        nonlocal said, said_at
+        if words != said and time.monotonic() - said_at > PROGRESS_S:
+            said, said_at = words, time.monotonic()
             err.print(Text(plain(f"{subject}{words} ...")))
 
     return tell
@@ -125,8 +136,6 @@ def write_page(target: Path, what: str, write: Callable[[Path], object], option:
 
 def say_where(target: Path, as_json: bool = False) -> None:
     """Say where a page is: beside JSON, and where no file was made, on stderr."""
-    from orchestrator.cli.console import err, out
-
     is_file = replaces(target)
     size = f"  {target.stat().st_size / 1000:,.0f} kB; a browser opens it" if is_file else ""
     (err if as_json or not is_file else out).print(f"{target}{size}", markup=False)

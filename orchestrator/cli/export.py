@@ -1,4 +1,4 @@
-"""export: what the ledger holds, taken elsewhere as tables. Loads no torch."""
+"""export, report, weights: runs taken elsewhere, as tables, as a page, as a policy. Loads no torch."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from orchestrator.cli.console import every_few_seconds, out, problem
-from orchestrator.cli.options import DEFAULT_HOME, Home
+from orchestrator.cli.console import every_few_seconds, leaving, out, say_where, write_page
+from orchestrator.cli.options import DEFAULT_HOME, Home, RunName
 from orchestrator.errors import UserError
-from orchestrator.os_signals import exit_code_of
-from orchestrator.runs.catalog import opened
-from orchestrator.runs.dry_run import size_in_words
+from orchestrator.runs.catalog import export_weights, find_run, opened
 from store.export import new_export
-from store.sentences import num
+from store.report import REPORT_FILE, write
+from store.sentences import num, size_in_words
 
 
 def export(
@@ -33,8 +32,9 @@ def export(
     if folder.exists():
         raise UserError(f"{folder} is there already: name a folder to make")
     names, tell = members(home, runs), every_few_seconds("exporting ")
+    written = ("parquet", "csv") if formats == "both" else (formats,)
     try:
-        with new_export(folder, ("parquet", "csv") if formats == "both" else (formats,)) as exported:
+        with leaving(f"stopped; nothing is left in {folder}"), new_export(folder, written) as exported:
             for place, name in enumerate(names, 1):
                 tell(f"{name} ({place} of {len(names)})")
                 with opened(home, name) as (_, ledger):
@@ -42,9 +42,6 @@ def export(
             num_rows = sum(exported.num_rows.values())
     except OSError as failed:
         raise UserError(f"{folder} cannot be written: {failed.strerror}") from failed
-    except KeyboardInterrupt as signal:
-        problem(f"stopped; nothing is left in {folder}")
-        raise typer.Exit(exit_code_of(signal)) from None
     size = size_in_words(sum(file.stat().st_size for file in folder.iterdir()))
     what = f"{num(len(names), 'run')}, {num(num_rows, 'row')}, {size}"
     out.print(f"{folder}  {what}; DICTIONARY.md in it says what every column means", markup=False)
@@ -67,3 +64,42 @@ def members(home: Path, words: Sequence[str]) -> list[str]:
     if not names:
         raise UserError(f"{', '.join(words)} has no runs yet")
     return list(dict.fromkeys(names))
+
+
+def report(
+    run: RunName,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Where to; default: report.html in the run's folder."
+        ),
+    ] = None,
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Write a run as one HTML file: what was learnt, what it cost in entropy, who chose what, samples, incidents.
+
+    The file needs no network and runs no script. A run writes its own at every boundary.
+    """
+    with opened(home, run) as (place, ledger):
+        find_run(ledger, run)
+        folder = place.run_folder(run)
+        target = file or folder / REPORT_FILE
+        write_page(target, "report", lambda path: write(ledger, folder, run, path))
+    say_where(target)
+
+
+def weights(
+    run: RunName,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder to make.")],
+    stage: Annotated[
+        int | None, typer.Option(help="The policy after this stage; default: the newest checkpoint.")
+    ] = None,
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Copy a policy's weights and tokenizer out, in the layout that transformers' from_pretrained reads."""
+    with opened(home, run) as (place, ledger):
+        try:
+            export_weights(ledger, place, run, stage, folder)
+        except OSError as failed:
+            raise UserError(f"{folder} cannot be written: {failed.strerror or failed}") from failed
+    out.print(f'Weights are in {folder}: AutoModelForCausalLM.from_pretrained("{folder}") loads them.')

@@ -13,7 +13,7 @@ from orchestrator.progress import Progress
 from orchestrator.runs.catalog import opened
 from store.ledger import Reading
 from store.ledger import query_rows as a
-from store.records import DECISION, ArmRecord, BoundaryRecord, CellRecord, MetricRecord, StepRecord
+from store.records import DECISION, BoundaryRecord, MetricRecord, StepRecord
 
 ENDINGS = ("stopped", "failed")  # and these tell how the run ended
 STEP, BOUNDARY, STAGE, EVENT = range(4)  # the order of what was written in one millisecond
@@ -43,9 +43,8 @@ class LedgerReplay:
 
     def __init__(self, reading: Reading, name: str, outline: Outline) -> None:
         self._reading, self._name, self._outline = reading, name, outline
-        self._told = a.Pulse(
-            "", 0, 0, 0, 0
-        )  # how far; may be ahead of the pulse, when a run writes meanwhile
+        # how far; may be ahead of the pulse, when a run writes meanwhile
+        self._told = a.Pulse("", 0, 0, 0, 0)
         self.pulse = self._told  # of the last look
         self.written_at = ""  # when the newest thing was written, UTC
 
@@ -93,36 +92,27 @@ class LedgerReplay:
             heard.append(Heard(stage.started_at, STAGE, stage.start_step, _tell("stage", at)))
         cells = read.matrix(name, "pass_1") if boundaries else []
         for row in boundaries:
-            own = [
-                CellRecord(
-                    *(cell.environment or "", cell.category, cell.metric, cell.value, cell.stderr),
-                    *(cell.num_items, cell.samples_per_item, cell.split),
-                )
-                for cell in cells
-                if cell.after_stage == row.after_stage
-            ]
+            own = [cell for cell in cells if cell.after_stage == row.after_stage]
             record = BoundaryRecord(row.after_stage, row.step, row.seconds, row.settings, own)
             told = _tell("boundary", self._progress(None, row.step, 0), record)
             heard.append(Heard(row.created_at, BOUNDARY, row.step, told))
         for event in events:
-            if event.kind not in ENDINGS and event.data.get(
-                "is_news", True
-            ):  # a fixed order's picks are none
+            is_news = event.data.get("is_news", True)  # a fixed order's picks are none
+            if event.kind not in ENDINGS and is_news:
                 told = _tell("decision" if event.kind == DECISION else "event", [event.text])
                 heard.append(Heard(event.created_at, EVENT, event.step, told))
         return heard
 
     def _progress(self, stage: a.StageRow | None, step: int, stage_step: int) -> Progress:
-        at = Progress(
-            self._outline.num_stages, self._outline.steps_per_stage, step=step, stage_step=stage_step
-        )
+        outline = self._outline
+        at = Progress(outline.num_stages, outline.steps_per_stage, step=step, stage_step=stage_step)
         if stage is not None:
             at.stage, at.environment = stage.stage, stage.environment
         return at
 
     def _steps(self, steps: Sequence[a.StepRow], stages: Sequence[a.StageRow], after: int) -> Iterator[Heard]:
         metrics: dict[int, list[MetricRecord]] = defaultdict(list)
-        arms: dict[int, list[ArmRecord]] = defaultdict(list)
+        arms: dict[int, list[a.ArmRow]] = defaultdict(list)
         for one in self._reading.pooled(self._name, METRICS, after):
             metrics[one.step].append(MetricRecord(one.metric, one.value))
         for arm in self._reading.arms(self._name, after=after):

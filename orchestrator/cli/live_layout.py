@@ -148,7 +148,6 @@ def _arms(title: str, arms: Sequence[ArmState], width: int) -> Block | None:
 
 
 def _learnt(shot: RunState, width: int) -> Block | None:
-    """Write held-out accuracy by environment, with its change since the start."""
     if not shot.accuracies:
         return None
     when = f"after stage {shot.after_stage}" if shot.after_stage else "before training"
@@ -164,7 +163,6 @@ def _learnt(shot: RunState, width: int) -> Block | None:
 
 
 def _column(names: Sequence[str], most: int) -> list[Text]:
-    """Make names equally wide."""
     texts = [Text(plain(name)) for name in names]
     width = min(most, max(text.cell_len for text in texts))
     for text in texts:

@@ -21,7 +21,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, TextIO
 
 from rich.text import Text
@@ -79,9 +79,7 @@ class LiveRegion:
     def __enter__(self) -> LiveRegion:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def open(self) -> None:
@@ -167,19 +165,15 @@ class _Printed(io.TextIOBase):
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """Of the stream that it stands for."""
         return self._stream.encoding
 
     def fileno(self) -> int:
-        """Of the stream that it stands for."""
         return self._stream.fileno()
 
     def isatty(self) -> bool:
-        """As the stream that it stands for."""
         return self._stream.isatty()
 
     def writable(self) -> bool:
-        """Yes."""
         return True
 
     def write(self, text: str) -> int:

@@ -101,8 +101,6 @@ class RunState:
 
 @dataclass(frozen=True)
 class _Recent:
-    """What is kept of a step."""
-
     stage: int
     seconds: float
     metrics: dict[str, float | None]
@@ -125,45 +123,36 @@ class Course(Callback):
         self._event: str | None = None
 
     def begin(self, name: str, folder: str) -> None:
-        """Take up a run."""
         self._name, self._outline = name, Outline.read(Path(folder))
 
     def phase(self, text: str) -> None:
-        """Something takes a while."""
         self._phase = Phase(text)
 
     def warm_start(self, batch: int, num_batches: int, loss: float) -> None:
-        """The warm start goes on."""
         self._phase = Phase(f"warm start, loss {number(loss)}", batch, num_batches)
 
     def measuring(self, text: str, done: int, total: int) -> None:
-        """A boundary's measuring goes on."""
         self._phase = Phase(text, done, total)
 
     def stage(self, at: Progress) -> None:
-        """A stage begins."""
         self._move(at)
 
     def step(self, at: Progress, record: StepRecord) -> None:
-        """A step is done."""
         self._move(at)
         pooled = {m.name: m.value for m in record.metrics if m.environment is None and m.name in METRICS}
         self._recent.append(_Recent(at.stage, record.seconds, pooled))
         self._arms = record.arms
 
     def boundary(self, at: Progress, record: BoundaryRecord) -> None:
-        """A boundary is done."""
         self._phase, self._boundary, self.step_now = None, record, record.step
         self._boundary_seconds.append(record.seconds)
         if record.after_stage == 0:
             self._first = {cell.environment: cell.value for cell in accuracies(record)}
 
     def decision(self, texts: Sequence[str]) -> None:
-        """Something was decided."""
         self._decision = texts[-1] if texts else self._decision
 
     def event(self, texts: Sequence[str]) -> None:
-        """Something happened."""
         if texts:
             self._event = f"step {self.step_now}: {texts[-1]}" if self.step_now else texts[-1]
 

@@ -39,7 +39,6 @@ class Screen(Callback):
         self._first_step: tuple[int, float] | None = None
 
     def opening(self, text: str) -> None:
-        """Say how far the opening of long data is."""
         self._say(text)
 
     def begin(self, name: str, folder: str) -> None:
@@ -47,21 +46,17 @@ class Screen(Callback):
         out.print(Text.assemble("run ", (name, "bold"), f"  {folder}"))
 
     def phase(self, text: str) -> None:
-        """Say what begins."""
         self._say(text)
 
     def warm_start(self, batch: int, num_batches: int, loss: float) -> None:
-        """Say how far the warm start is."""
         if self._is_time() or batch == num_batches:
             self._say(f"  batch {batch} of {num_batches}, loss {number(loss)}")
 
     def stage(self, at: Progress) -> None:
-        """Name the stage."""
         where = at.environment or "all environments"
         self._say(f"stage {at.stage} of {at.num_stages}: {where}", "bold")
 
     def step(self, at: Progress, record: StepRecord) -> None:
-        """Say how learning goes, now and then."""
         self._first_step = self._first_step or (at.step - 1, time.monotonic() - record.seconds)
         if not self._is_time() and at.step != at.num_steps:
             return
@@ -75,28 +70,23 @@ class Screen(Callback):
         )
 
     def measuring(self, text: str, done: int, total: int) -> None:
-        """Say what is being measured, if it takes long."""
         if self._is_time():
             self._say(f"  {text}")
 
     def boundary(self, at: Progress, record: BoundaryRecord) -> None:
-        """Give every environment's held-out accuracy."""
         when = "before training" if record.after_stage == 0 else f"after stage {record.after_stage}"
         cells = "  ".join(f"{cell.environment} {number(cell.value)}" for cell in accuracies(record))
         self._say(f"{when}: accuracy  {cells}  ({record.seconds:.0f} s)")
 
     def decision(self, texts: Sequence[str]) -> None:
-        """Pass on what was decided, and why."""
         for text in texts:
             self._say(f"  {text}")
 
     def event(self, texts: Sequence[str]) -> None:
-        """Pass on what a person should know."""
         for text in texts:
             self._say(f"! {text}", "yellow", clock_too=True)
 
     def end(self, name: str, status: str, reason: str | None) -> None:
-        """Say how to go on."""
         if status == "finished":
             return
         why = f" ({reason})" if status == "stopped" else ""
@@ -116,7 +106,6 @@ class Screen(Callback):
         return True
 
     def _left(self, at: Progress) -> str:
-        """Estimate the time left for steps, from the steps of this process."""
         if self._first_step is None or at.step <= self._first_step[0]:
             return ""
         pace = (time.monotonic() - self._first_step[1]) / (at.step - self._first_step[0])
@@ -159,7 +148,6 @@ class Live(Callback):
         self._name, self._is_waiting = "", False
 
     def opening(self, text: str) -> None:
-        """Say how far the opening of long data is, as a line: there is nothing to draw yet."""
         self._lines.opening(text)
 
     def begin(self, name: str, folder: str) -> None:
@@ -173,40 +161,33 @@ class Live(Callback):
         self.show(urgent=True)
 
     def phase(self, text: str) -> None:
-        """Say what begins."""
         self._lines.phase(text)
         self.course.phase(text)
         self.show(urgent=True)
 
     def warm_start(self, batch: int, num_batches: int, loss: float) -> None:
-        """Show how far the warm start is."""
         self.course.warm_start(batch, num_batches, loss)
         self.show()
 
     def stage(self, at: Progress) -> None:
-        """Name the stage."""
         self._lines.stage(at)
         self.course.stage(at)
         self.show(urgent=True)
 
     def step(self, at: Progress, record: StepRecord) -> None:
-        """Show how learning goes."""
         self.course.step(at, record)
         self.show()
 
     def measuring(self, text: str, done: int, total: int) -> None:
-        """Show what is being measured."""
         self.course.measuring(text, done, total)
         self.show(urgent=done == 0)
 
     def boundary(self, at: Progress, record: BoundaryRecord) -> None:
-        """Give every environment's held-out accuracy."""
         self._lines.boundary(at, record)
         self.course.boundary(at, record)
         self.show(urgent=True)
 
     def decision(self, texts: Sequence[str]) -> None:
-        """Pass on what was decided, and why."""
         if texts:
             self._lines.decision(texts)
             self.course.decision(texts)
@@ -228,7 +209,6 @@ class Live(Callback):
         self._region.print_now(STOPPING)
 
     def end(self, name: str, status: str, reason: str | None) -> None:
-        """Give the terminal back, then say how to go on."""
         self._region.close()
         self._lines.end(name, status, reason)
 

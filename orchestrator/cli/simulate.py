@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -12,23 +11,21 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.cli.console import err, number, out, plain, print_json, problem, say_where, write_page
+from orchestrator.cli.console import err, leaving, number, out, plain, print_json, say_where, write_page
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home
 from orchestrator.cli.tables import table
 from orchestrator.errors import UserError
-from orchestrator.os_signals import exit_code_of
 from orchestrator.registry import nearest, search_in
 from orchestrator.runs.catalog import find_run, opened
-from orchestrator.simulation import estimates, replay_results
+from orchestrator.simulation import estimates
 from orchestrator.simulation.candidates import entrants_of, read_named, usual
-from orchestrator.simulation.chart import FORMATS, draw
+from orchestrator.simulation.charts import FORMATS, draw, render
 from orchestrator.simulation.estimates import Estimate
 from orchestrator.simulation.ranking import SAYS, RankedValue, Ranking, by_entrant, jobs_of, rank, run_all
-from orchestrator.simulation.replay import replay_run
-from orchestrator.simulation.replay_page import render
-from orchestrator.simulation.replay_results import Replay
+from orchestrator.simulation.replay import SAYS as REPLAY_SAYS
+from orchestrator.simulation.replay import Replay, replay_run
+from orchestrator.simulation.skill_worlds import STEPS_PER_STAGE
 from orchestrator.simulation.trials import Candidate, TrialMetric, TrialSetting, World
-from orchestrator.simulation.two_level_world import STEPS_PER_STAGE
 from orchestrator.simulation.worlds import find_world
 from store.files import write_text
 from store.records import EVERYTHING
@@ -109,9 +106,10 @@ def simulate(
         )
         print_replay_of(replay, bandit or ["uniform"], home, as_json, plot)
         return
-    with leaving_at_once():
+    with leaving("killed; nothing was kept, the same command begins again"):
         where = find_world(world)
-        named = competing(where, bandit or [], scheduler or [], file)
+        search_in(None if file is None else str(file.absolute().parent))
+        named = entrants_of(where, bandit or [], scheduler or [], file) or usual(where)
         setting, trial_seeds = setting_of(where, steps, replay_share), range(first_seed, first_seed + seeds)
         print_ranking(compare(where, named, setting, trial_seeds, against, workers, plot), as_json, plot)
 
@@ -119,31 +117,8 @@ def simulate(
 def refuse_with_replay(given: Mapping[str, object]) -> None:
     """Refuse options that a replay has no use for."""
     if meaningless := [name for name, value in given.items() if value]:
-        raise UserError(
-            f"--replay goes by the log of a run, in which {', '.join(meaningless)} has no meaning: leave it out"
-        )
-
-
-@contextmanager
-def leaving_at_once() -> Iterator[None]:
-    """Leave at once on Ctrl-C; there is nothing to resume."""
-    try:
-        yield
-    except KeyboardInterrupt as signal:
-        problem("killed; nothing was kept, the same command begins again")
-        raise typer.Exit(exit_code_of(signal)) from None
-
-
-def competing(
-    world: World, bandits: Sequence[str], schedulers: Sequence[str], file: Path | None
-) -> list[Candidate]:
-    """Read who competes: what was named, in that order, or the usual handful."""
-    search_in(None if file is None else str(file.absolute().parent))
-    if schedulers and not world.has_stages:
-        raise UserError(
-            f"--scheduler: world {world.letter} has no stages; use world d or h, or leave the option out"
-        )
-    return entrants_of(world, bandits, schedulers, file) or usual(world)
+        what = f"the log of a run, in which {', '.join(meaningless)} has no meaning"
+        raise UserError(f"--replay goes by {what}: leave it out")
 
 
 def setting_of(world: World, steps: int | None, replay_share: float | None) -> TrialSetting:
@@ -213,10 +188,11 @@ def lines_of(ranking: Ranking) -> Iterator[Text | Table]:
     differences = table(f"Less {plain(ranking.against)}, paired by seed", "policy", *titles)
     for row in ranking.rows:
         name = Text(plain(short(row.entrant.label, LONG_NAME)))
-        values = [(metric, row.values[metric.name]) for metric in metrics]
-        reached.add_row(
-            name, *(number(one.mean, metric.digits) + _half(one, metric) for metric, one in values)
+        values = [row.values[metric.name] for metric in metrics]
+        means = (
+            number(one.mean, of.digits) + _half(one, of) for one, of in zip(values, metrics, strict=True)
         )
+        reached.add_row(name, *means)
         if row.differences is not None:
             differences.add_row(name, *(_change(row.differences[metric.name], metric) for metric in metrics))
     yield reached
@@ -231,9 +207,8 @@ def lines_of(ranking: Ranking) -> Iterator[Text | Table]:
     }
     notes = [text for name, text in meaning.items() if name in {metric.name for metric in metrics}]
     if world.has_stages:
-        notes = [
-            "AUC: mean pass rate over all steps. worst: environment at the end. forgetting: peak less end."
-        ]
+        of_stages = "worst: environment at the end. forgetting: peak less end."
+        notes = [f"AUC: mean pass rate over all steps. {of_stages}"]
     notes += ["±: 95 % t-interval over seeds."] if len(ranking.seeds) > 1 else []
     yield from (Text(note, style="dim") for note in (*notes, SAYS))
 
@@ -271,7 +246,7 @@ def print_replay(replay: Replay) -> None:
     """Tell a replay: what it says and what not, what would have been earned and picked, what to mind."""
     steps = f"  {num(replay.num_steps, 'step')} of {replay.bandit}, {replay.signal}"
     out.print(Text.assemble((plain(replay.run), "bold"), steps))
-    out.print(Text.assemble(("! ", "bold yellow"), (replay_results.SAYS, "yellow")))
+    out.print(Text.assemble(("! ", "bold yellow"), (REPLAY_SAYS, "yellow")))
     labels = [plain(target.label) for target in replay.targets]
     # Bandits head the columns by name if there is room for all, else by number.
     heads = labels if sum(map(len, labels)) <= ROOM else [str(i) for i in range(1, len(labels) + 1)]
@@ -308,7 +283,6 @@ def _earned(replay: Replay, numbers: Sequence[str]) -> Table:
 
 
 def _by_bandit(replay: Replay, heads: Sequence[str]) -> Table:
-    """The same for every environment: SNIPS, and a mark where the effective share is too small."""
     made = table("By environment, SNIPS", "environment", "picks", "logged", *heads)
     for row, bandit in enumerate(replay.targets[0].bandits):
         found = [target.bandits[row].estimates for target in replay.targets]

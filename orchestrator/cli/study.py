@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -13,22 +14,20 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from orchestrator.cli.console import err, out, plain, print_json, problem
+from orchestrator.cli.console import err, leaving, out, plain, print_json
 from orchestrator.cli.live_region import LiveRegion, Terminal
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home, command
 from orchestrator.cli.screen import can_draw
 from orchestrator.errors import DONE, OUR_FAULT, RESUMABLE, UserError
-from orchestrator.os_signals import exit_code_of, say
-from orchestrator.spec.setting_labels import slug, text_of
+from orchestrator.os_signals import say
+from orchestrator.spec.setting_labels import text_of
 from orchestrator.studies.cost import cost_of, num_steps, pace, rehearse
 from orchestrator.studies.history import looking, refuse_changes
 from orchestrator.studies.runner import ProcessEnd, StudyCallback, StudyRunner, open_study, workers_of
 from orchestrator.studies.study import Study, load_study
 from store.sentences import duration, num
 
-WORKER = (
-    "orchestrator.cli.study_worker"  # the module that is a run's process: it prints as `evergreen run` does
-)
+WORKER = "orchestrator.cli.study_worker"  # the module that is a run's process: it prints as `evergreen run`
 LAST_LINES = 3  # shown of what a failed run's process printed
 
 
@@ -62,19 +61,16 @@ def study(
     with open_study(checked, home, workers, WORKER) as runner:
         cost = runner.cost()  # builds every environment: what is broken is told before anything runs
         console, done = err if as_json else out, len(runner.done_before)
+        again = command(f"study {file}", home)
         already = f", {done} finished already" if done else ""
         console.print(f"study {checked.name}: {_size(checked)}{already}", markup=False)
         for line in cost.lines():
             console.print(line, markup=False)
         if (changed := runner.history.changed_comparison()) is not None:
             console.print(f"warning: {changed}", markup=False)
-        try:
-            with on_screen(console, home) as screen:
-                endings = runner.run_all(screen)
-        except KeyboardInterrupt as signal:
-            problem(f"killed; go on with: {command(f'study {file}', home)}")
-            raise typer.Exit(exit_code_of(signal)) from None
-        finish(runner, endings, file, home, as_json)
+        with leaving(f"killed; go on with: {again}"), on_screen(console, home) as screen:
+            endings = runner.run_all(screen)
+        finish(runner, endings, again, home, as_json)
 
 
 def print_plan(study: Study, home: Path, workers: int | None, does_rehearse: bool, as_json: bool) -> None:
@@ -90,18 +86,15 @@ def print_plan(study: Study, home: Path, workers: int | None, does_rehearse: boo
             {"run": run.name, "setting": run.setting.label, "seed": run.seed, "state": states[run.name]}
             for run in study.runs
         ]
-        print_json(
-            {"study": study.name, "plan": dict(study.record().plan), "runs": runs, "cost": cost.facts()}
-        )
+        plan = dict(study.record().plan)
+        print_json({"study": study.name, "plan": plan, "runs": runs, "cost": asdict(cost)})
         return
     width = max(len(setting.label) for setting in study.settings)
     lines = [f"study {study.name}: {_size(study)}; seeds {', '.join(map(str, study.seeds))}"]
     for setting in study.settings:
         changed = ", ".join(f"{field} {text_of(value)}" for field, value in setting.changes.items())
         lines.append(f"  {setting.label:<{width}}  {changed or 'the base spec as it is'}")
-    lines.append(
-        f"  runs are called {study.name}.{slug(study.settings[0].label)}.s{study.seeds[0]} and so on"
-    )
+    lines.append(f"  runs are called {study.runs[0].name} and so on")
     for line in [*lines, *cost.lines()]:
         out.print(line, markup=False)
 
@@ -112,14 +105,17 @@ def _size(study: Study) -> str:
 
 
 def finish(
-    runner: StudyRunner, endings: Mapping[str, ProcessEnd], file: Path, home: Path, as_json: bool
+    runner: StudyRunner, endings: Mapping[str, ProcessEnd], again: str, home: Path, as_json: bool
 ) -> None:
     """Sum up, say how to go on, and leave with the study's exit code."""
     finished, failed, stopped = (
         [ending for ending in endings.values() if ending.status == status]
         for status in ("finished", "failed", "stopped")
     )
-    num_finished, num_open = len(runner.done_before) + len(finished), len(stopped) + runner.num_unstarted
+    num_finished, num_open = (
+        len(runner.done_before) + len(finished),
+        len(stopped) + len(runner.schedule.waiting),
+    )
     if as_json:
         print_facts(runner, endings)
     else:
@@ -131,7 +127,7 @@ def finish(
         if num_finished:
             out.print(f"Compare them with: {command(f'compare {runner.study.name}', home)}", markup=False)
     if num_open or failed:
-        err.print(f"Go on with: {command(f'study {file}', home)}", markup=False)
+        err.print(f"Go on with: {again}", markup=False)
     raise typer.Exit(OUR_FAULT if failed else RESUMABLE if num_open else DONE)
 
 
@@ -182,27 +178,22 @@ class StudyScreen(StudyCallback):
 
     def __init__(self, console: Console, home: Path, region: LiveRegion | None = None) -> None:
         self._console, self._home, self._region = console, home, region
-        self._runner: StudyRunner | None = None
+        self._runner: StudyRunner  # from `begin` on
         self._begun_at = self._looked_at = time.monotonic()
         self._started_at: dict[str, float] = {}
         self._num_done = 0
 
     def begin(self, runner: StudyRunner) -> None:
-        """Remember whom to ask."""
         self._runner, self._num_done = runner, len(runner.done_before)
 
     def started(self, name: str, attempt: int) -> None:
-        """Say which run starts."""
         self._started_at[name] = time.monotonic()
         self._say(f"{name} {'starts' if attempt == 1 else 'is tried again'}")
 
     def failed_once(self, name: str, exit_code: int) -> None:
-        """Say that a run will be tried again."""
         self._say(f"! {name} failed (exit code {exit_code})", "yellow")
 
     def ended(self, ending: ProcessEnd) -> None:
-        """Say how a run ended, and what remains."""
-        assert self._runner is not None
         self._num_done += ending.status == "finished"
         took = duration(time.monotonic() - self._started_at[ending.name])
         of = f"{self._num_done} of {len(self._runner.study.runs)} finished"
@@ -214,7 +205,6 @@ class StudyScreen(StudyCallback):
             self._say(f"! {ending.name} {ending.status} after {took}{why}; {of}", "yellow")
 
     def look(self) -> None:
-        """Show now and then how far the runs are."""
         every_s = SAID_S if self._region is None else DRAWN_S
         if time.monotonic() - self._looked_at < every_s:
             return
@@ -232,7 +222,6 @@ class StudyScreen(StudyCallback):
             say(STOPPING)
 
     def _draw(self, columns: int, lines: int) -> Sequence[Text]:
-        assert self._runner is not None
         steps = self._steps()
         num_runs = len(self._runner.study.runs)
         head = f"{self._runner.study.name}: {self._num_done} of {num_runs} finished{self._left(steps)}"
@@ -245,16 +234,13 @@ class StudyScreen(StudyCallback):
         return rows
 
     def _steps(self) -> dict[str, int]:
-        assert self._runner is not None
         return {name: self._runner.steps_done(name) for name in self._runner.schedule.going}
 
     def _how_far(self, name: str, done: int) -> str:
-        assert self._runner is not None
         total = num_steps(self._runner.runs[name].setting.spec)
         return f"step {done} of {total}" if done else "before its first step"
 
     def _left(self, steps: dict[str, int] | None = None) -> str:
-        assert self._runner is not None
         left_s = self._runner.left_s(self._steps() if steps is None else steps)
         return "" if left_s is None or left_s < 1 else f"; about {duration(left_s)} left"
 

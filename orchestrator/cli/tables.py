@@ -66,7 +66,6 @@ def print_story(out: Console, story: Mapping[str, Any]) -> None:
 
 
 def _learnt(story: Mapping[str, Any]) -> Iterator[Table]:
-    """What was learnt: by environment, after each stage, and what carried over."""
     columns = ("environment", "accuracy", "", "change", "entropy", "", "signal")
     made = table("What was learnt (held-out tasks), and the share of groups with a signal", *columns)
     for name, facts in story["environments"].items():
@@ -98,7 +97,6 @@ def _learnt(story: Mapping[str, Any]) -> Iterator[Table]:
 
 
 def _chosen(story: Mapping[str, Any]) -> Iterator[Table]:
-    """What the bandits did, and how their picks were played."""
     made = table("What the bandits did", "arm", "probability", "", "least", "most", "groups")
     for arm in story["arms"]:
         if not arm["is_scheduler"]:  # the matrices name what it picked

@@ -11,11 +11,10 @@ import typer
 from rich.text import Text
 
 from environments.leaks import Leak, Leaks, find_leaks
-from orchestrator.cli.console import err, every_few_seconds, out, plain, print_json, problem
+from orchestrator.cli.console import err, every_few_seconds, leaving, out, plain, print_json
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home, Set, SpecFile
 from orchestrator.errors import UserError
 from orchestrator.locations import refuse_plain_secrets
-from orchestrator.os_signals import exit_code_of
 from orchestrator.runs.catalog import refuse_run
 from orchestrator.runs.dry_run import make_plan
 from orchestrator.runs.kept_spec import as_yaml
@@ -54,7 +53,7 @@ def validate(
     found = look_for_leaks(checked, threshold) if leaks else None
     if as_json:
         more = {"leaks": asdict(found)} if found else {}
-        print_json({"spec": checked.kept(), **plan.facts(), **more})
+        print_json({"spec": checked.kept(), "plan": asdict(plan), **more})
     else:
         for line in (as_yaml(checked).rstrip(), "", *plan.lines()):
             out.print(line, markup=False)
@@ -73,12 +72,9 @@ def look_for_leaks(spec: Spec, threshold: float) -> Leaks:
     from orchestrator.runs.assembly import build_environments
 
     tell = every_few_seconds("leaks: ")
-    try:
+    with leaving("stopped while looking for leaks"):
         _, environments = build_environments(spec, tell)
         return find_leaks(environments, threshold, tell)
-    except KeyboardInterrupt as signal:
-        problem("stopped while looking for leaks")
-        raise typer.Exit(exit_code_of(signal)) from None
 
 
 def leak_lines(found: Leaks) -> Iterator[str]:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from orchestrator.components import Components
 from orchestrator.progress import Progress
 from orchestrator.rollout import batch as rollout_batch
 from store.checkpoints import Component, OpenCheckpoint, json_component
 
 # Raised when a component changes its shape; an older one is then refused by name instead of misread.
-EXPECTED = {
-    "weights": 1,
-    "policy": 1,
-    "optimizer": 1,
-    "objective": 1,
-    "choice": 1,
-    "tasks": 1,
-    "progress": 1,
-}
+EXPECTED = {"weights": 1, "policy": 1, "optimizer": 1, "objective": 1, "choice": 1, "tasks": 1, "progress": 1}
 MAY_BE = {
     "under_way": 1,  # only where a batch was played ahead
     "reference": 1,  # only where the objective compares with a frozen policy
@@ -51,9 +45,7 @@ def components(parts: Components, progress: Progress) -> list[Component]:
     if parts.learner.reference is not None:
         made.append(Component("reference", MAY_BE["reference"], parts.learner.reference.policy.save))
     if played is not None:
-        made.append(
-            Component("under_way", MAY_BE["under_way"], lambda folder: rollout_batch.save(played, folder))
-        )
+        made.append(Component("under_way", MAY_BE["under_way"], partial(rollout_batch.save, played)))
     return made
 
 

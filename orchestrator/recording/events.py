@@ -12,7 +12,7 @@ from itertools import chain
 from environments import Environment, PassedOver
 from orchestrator.played_group import Group, unscorable
 from orchestrator.progress import Progress
-from orchestrator.rollout.prompt_limits import PromptLimits
+from orchestrator.rollout.task_supply import PromptLimits
 from policies.learner import UpdateReport
 from store.records import DECISION, EventRecord, MetricRecord
 

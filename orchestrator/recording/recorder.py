@@ -13,8 +13,7 @@ from orchestrator.callbacks import Callback
 from orchestrator.choosing.choice import by_pick, mean_of
 from orchestrator.choosing.stage_scheduler import StageChoice, StageReward
 from orchestrator.components import Components
-from orchestrator.measurements.contracts import Findings
-from orchestrator.measurements.evaluation import sample_record
+from orchestrator.measurements import Findings, sample_record
 from orchestrator.played_group import PlayedGroup
 from orchestrator.progress import Progress
 from orchestrator.recording import events, outbox, step_metrics
@@ -187,8 +186,7 @@ class RunRecorder:
     def save(self, kind: Literal["boundary", "periodic", "stop"], parts: Components, at: Progress) -> None:
         """Make a checkpoint of this position durable, unless there is one; then forget old periodic ones.
 
-        Raises:
-            NonFiniteLogits: the policy has diverged; such a checkpoint would be worth nothing.
+        Raises NonFiniteLogits for a policy that has diverged: such a checkpoint would be worth nothing.
         """
         if self._saved == (at.step, at.num_boundaries):
             return
@@ -236,9 +234,8 @@ class RunRecorder:
 def _stage(parts: Components, at: Progress, said: Sequence[EventRecord]) -> StageRecord:
     stage, pick = parts.spec.curriculum.stage, at.pick
     chosen = PickRecord(0, "scheduler", "main", pick.arm, pick.arm, pick.probability) if pick else None
-    return StageRecord(
-        at.stage, at.environment, at.step - at.stage_step, stage.steps, stage.replay, chosen, said
-    )
+    start = at.step - at.stage_step
+    return StageRecord(at.stage, at.environment, start, stage.steps, stage.replay, chosen, said)
 
 
 def _boundary(at: Progress, finding: Findings, watch: Stopwatch) -> BoundaryRecord:
@@ -255,11 +252,9 @@ def _boundary(at: Progress, finding: Findings, watch: Stopwatch) -> BoundaryReco
 
 
 def _pick(groups: Sequence[PlayedGroup]) -> PickRecord:
-    """Record a pick, with the mean signal of its groups."""
     slot, signal = groups[0].slot, mean_of(group.signal for group in groups)
-    return PickRecord(
-        slot.index, slot.level, slot.role, slot.environment, slot.pick.arm, slot.pick.probability, signal
-    )
+    drawn = (slot.pick.arm, slot.pick.probability)
+    return PickRecord(slot.index, slot.level, slot.role, slot.environment, *drawn, signal)
 
 
 def _group(group: PlayedGroup) -> GroupRecord:

@@ -157,7 +157,6 @@ def _finite(name: str, value: float) -> MetricRecord:
 
 
 def _places(group: PlayedGroup) -> tuple[Place, Place, Place]:
-    """Where a group counts: in its category, in its environment, in the whole batch."""
     return (group.slot.environment, group.slot.category), (group.slot.environment, None), (None, None)
 
 

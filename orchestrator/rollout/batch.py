@@ -43,9 +43,7 @@ class RolloutBatch:
     """The batch of one step, played and scored."""
 
     step: int
-    groups: Sequence[
-        PlayedGroup
-    ]  # all that were generated; a pick that was played again comes again, at the end
+    groups: Sequence[PlayedGroup]  # all generated; a pick that was played again comes again, at the end
     dropped: frozenset[int] = frozenset()  # places of groups that a plan leaves out of the update
     sides: Sequence[TemperedRows] = ()
     num_rounds: int = 1  # of generation
@@ -134,9 +132,8 @@ def save(batch: RolloutBatch, folder: Path) -> None:
     }
     (folder / BATCH).write_text(json.dumps(saved, sort_keys=True, indent=1), "utf-8")
     samples = [sample for group in groups for sample in group.samples]
-    save_file(
-        {name: np.concatenate([getattr(one, name) for one in samples]) for name in ARRAYS}, folder / TOKENS
-    )
+    arrays = {name: np.concatenate([getattr(one, name) for one in samples]) for name in ARRAYS}
+    save_file(arrays, folder / TOKENS)
 
 
 def load(folder: Path, environments: Mapping[str, Environment]) -> RolloutBatch:
@@ -166,9 +163,7 @@ def load(folder: Path, environments: Mapping[str, Environment]) -> RolloutBatch:
     slots = [Slot(**{**slot, "pick": Pick(**slot["pick"])}) for slot in saved["slots"]]
     return RolloutBatch(
         step=saved["step"],
-        groups=[
-            PlayedGroup(group.task, group.samples, slot) for group, slot in zip(groups, slots, strict=False)
-        ],
+        groups=[PlayedGroup(one.task, one.samples, slot) for one, slot in zip(groups, slots, strict=False)],
         dropped=frozenset(saved.get("dropped", ())),
         sides=[
             TemperedRows(group, tuple(side["taught"]), side["advantage"], side["temperature"])

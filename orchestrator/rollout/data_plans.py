@@ -59,8 +59,6 @@ class DataPlans:
 
 
 class _BatchInPlay:
-    """One step's batch in the making."""
-
     def __init__(self, of: DataPlans, step: int, plans: Plans, watch: Stopwatch, sync: bool) -> None:
         self._of, self._step, self._watch, self._sync = of, step, watch, sync
         self._sampling, self._size = of.spec.sampler.sampling, of.spec.step.group_size
@@ -113,7 +111,6 @@ class _BatchInPlay:
         ]
 
     def _groups(self, tasks: Sequence[Task], slots: Sequence[Slot], stream: str) -> list[PlayedGroup]:
-        """Play a group of every task, all of one size, or as the pilots say."""
         places = [(slot.index, 0) for slot in slots]
         if self._gvm is None:
             groups = self._play(tasks, self._size, self._sampling, stream, places)
@@ -124,9 +121,7 @@ class _BatchInPlay:
                 sizes = self._sizes_behind(self._gvm, begun)
             rest = self._play(tasks, sizes, self._sampling, stream, [(number, pilot) for number, _ in places])
             groups = [Group(a.task, a.samples + b.samples) for a, b in zip(begun, rest, strict=True)]
-        return [
-            PlayedGroup(group.task, group.samples, slot) for group, slot in zip(groups, slots, strict=True)
-        ]
+        return [PlayedGroup(one.task, one.samples, slot) for one, slot in zip(groups, slots, strict=True)]
 
     def _play(
         self,

@@ -6,7 +6,7 @@ Turn by turn, all live episodes generate together, then the environments answer 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TypeAlias
 
@@ -36,14 +36,8 @@ class LiveEpisode:
     In a turn: `request`, then `write`, then `answer`, and where that says so `go_on`. One whose prompt leaves no room
     has ended before its first turn, without a score.
 
-    Args:
-        task: what is played.
-        place: which group of the batch, and which sample of the group.
-        prompt: token ids of the task's messages, up to where the policy's first completion begins.
-        max_tokens: most tokens that the policy may write, over all turns.
-        options: the budgets of a turn and of turns, and what a cut-off episode is worth.
-        context: most tokens in a row that the policy can read; None: no limit.
-        version: of the weights that begin it.
+    `place`: which group of the batch, and which sample of the group. `max_tokens`: most tokens that the policy may
+    write, over all turns; `context`: that it can read in a row; None: no limit. `version`: of the weights at first.
     """
 
     def __init__(
@@ -154,20 +148,16 @@ class LiveEpisode:
         self.finish, self.score, self.has_gradient = finish, score, rule != "mask"
 
 
+@dataclass(eq=False)
 class Player:
     """Plays tasks with the policy: sampler and scorer behind one function."""
 
-    def __init__(
-        self,
-        seed: int,
-        policy: Policy,
-        sampler: Sampler,
-        scorer: Scorer,
-        environments: Mapping[str, Environment],
-        options: SamplerOptions,
-    ) -> None:
-        self.seed, self.policy, self.sampler, self.scorer = seed, policy, sampler, scorer
-        self.environments, self.options = environments, options
+    seed: int
+    policy: Policy
+    sampler: Sampler
+    scorer: Scorer
+    environments: Mapping[str, Environment]
+    options: SamplerOptions
 
     def sync(self) -> None:
         """Play with the policy's newest weights from now on."""

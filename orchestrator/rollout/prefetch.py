@@ -43,9 +43,8 @@ class Prefetch:
         self.spec, self.choice, self.tasks, self.player = spec, choice, tasks, player
         self.objective = objective
         self._data_plans = DataPlans(spec, tasks, player, learner)
-        self._thread: ThreadPoolExecutor | None = (
-            None  # lives as long as the run: scoring workers die with it
-        )
+        # lives as long as the run: scoring workers die with it
+        self._thread: ThreadPoolExecutor | None = None
         self._under_way: Future[RolloutBatch] | None = None
 
     @contextmanager
@@ -109,6 +108,5 @@ class Prefetch:
         """Note what a group is worth to who chose it, and whether the objective can tell its samples apart."""
         rewards = group.rewards(self.spec.objective.reward == "value")
         needs_spread = len(rewards) > 1 and not self.objective.learns_from_even_groups
-        return replace(
-            self.choice.rate(group), has_spread=max(rewards) > min(rewards) if needs_spread else None
-        )
+        has_spread = max(rewards) > min(rewards) if needs_spread else None
+        return replace(self.choice.rate(group), has_spread=has_spread)

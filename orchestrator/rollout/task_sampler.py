@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from environments import ALL, Admission, Environment, EnvironmentFault, PassedOver, Task, training_roster
@@ -29,10 +31,7 @@ class TaskSampler:
     """The sources of tasks of all trainable categories. Where each stands is its state.
 
     `tell` is called with how far it is where finding the tasks to choose among takes long; `admission` says which tasks
-    may be drawn.
-
-    Raises:
-        SpecError: the selection or the teacher cannot do its work with these environments.
+    may be drawn. Raises SpecError where the selection or the teacher cannot do its work with these environments.
     """
 
     def __init__(
@@ -43,16 +42,15 @@ class TaskSampler:
         tell: Callable[[str], None] | None = None,
         admission: Admission = ALL,
     ) -> None:
-        make = _SourceFactory(section, seed, tell, admission).source
         self._admission = admission
         self._sources: dict[tuple[str, str], TaskSource] = {}
         self._types: dict[tuple[str, str], str] = {}  # of the method that each source goes by
         for name, environment in environments.items():
             for category in (one.name for one in environment.categories if one.trainable):
-                self._types[name, category], self._sources[name, category] = make(environment, category)
-        if section.teacher is not None and not any(
-            type_.startswith(TEACHER) for type_ in self._types.values()
-        ):
+                type_, source = _make_source(environment, category, section, seed, tell, admission)
+                self._types[name, category], self._sources[name, category] = type_, source
+        is_taught = any(type_.startswith(TEACHER) for type_ in self._types.values())
+        if section.teacher is not None and not is_taught:
             raise SpecError(
                 "curriculum.teacher: there is nothing to teach, no category has ranges of parameters; give one some, or"
                 " remove `teacher`"
@@ -65,9 +63,8 @@ class TaskSampler:
         """
         drawn: dict[int, Task] = {}
         seen = {self._sources[task.environment, task.category].environment.distinct(task) for task in beside}
-        turns: dict[
-            tuple[Any, ...], list[int]
-        ] = {}  # sources by their first slots: the places each fills at once
+        # sources by their first slots: the places each fills at once
+        turns: dict[tuple[Any, ...], list[int]] = {}
         for place, slot in enumerate(slots):
             arm = (slot.environment, slot.category)
             turns.setdefault(arm if self._sources[arm].at_once else (*arm, place), []).append(place)
@@ -102,10 +99,8 @@ class TaskSampler:
     def load_state(self, state: Mapping[str, Any]) -> list[str]:
         """Continue from a state; names what begins anew, because a fork changed the selection or the teacher.
 
-        An environment that joined since begins at its first task.
-
-        Raises:
-            UserError: a category that was drawn from is gone: the data of its environment has changed.
+        An environment that joined since begins at its first task. Raises UserError where a category that was drawn
+        from is gone: the data of its environment has changed.
         """
         environments = {name for name, _ in self._sources}
         for key in state:
@@ -132,56 +127,55 @@ class TaskSampler:
             source.close()
 
 
-class _SourceFactory:
-    """Makes the sources that a spec asks for."""
+def _make_source(
+    environment: Environment,
+    category: str,
+    section: CurriculumSection,
+    seed: int,
+    tell: Callable[[str], None] | None,
+    admission: Admission,
+) -> tuple[str, TaskSource]:
+    """Make the source of a category, with the type of its method: a teacher's where there is a box."""
+    name, box = environment.name, environment.box(category)
+    own_seed = random_streams.integer(seed, "tasks", name, category)
+    if box is not None:
+        config = RandomConfig() if section.teacher is None else section.teacher
+        rng = random_streams.generator(seed, "teachers", name, category)
+        teacher = registry.create("teachers", config, num_dims=box.num_dims, rng=rng)
+        source = TeacherTaskSource(environment, category, teacher, own_seed, admission)
+        return TEACHER + registry.type_of(config), source
+    type_ = registry.type_of(section.selection)
+    if type_ == CURSOR:
+        return type_, StreamTaskSource(environment, category, own_seed, admission)
+    most = getattr(section.selection, "tasks", MOST_TASKS)
+    roster = training_roster(environment, category, own_seed, most, tell, admission)
+    rng = random_streams.generator(seed, "selections", name, category)
+    return type_, _selected(environment, category, section.selection, roster, rng)
 
-    def __init__(
-        self,
-        section: CurriculumSection,
-        seed: int,
-        tell: Callable[[str], None] | None,
-        admission: Admission,
-    ) -> None:
-        self._selection, self._seed, self._tell = section.selection, seed, tell
-        self._admission = admission
-        self._teacher: BaseModel = RandomConfig() if section.teacher is None else section.teacher
 
-    def source(self, environment: Environment, category: str) -> tuple[str, TaskSource]:
-        """Make the source of a category, with the type of its method: a teacher's where there is a box."""
-        name, box = environment.name, environment.box(category)
-        seed = random_streams.integer(self._seed, "tasks", name, category)
-        if box is not None:
-            rng = random_streams.generator(self._seed, "teachers", name, category)
-            teacher = registry.create("teachers", self._teacher, num_dims=box.num_dims, rng=rng)
-            source = TeacherTaskSource(environment, category, teacher, seed, self._admission)
-            return TEACHER + registry.type_of(self._teacher), source
-        type_ = registry.type_of(self._selection)
-        if type_ == CURSOR:
-            return type_, StreamTaskSource(environment, category, seed, self._admission)
-        return type_, self._selected(environment, category, seed)
-
-    def _selected(self, environment: Environment, category: str, seed: int) -> TaskSource:
-        """Make a selection among the first tasks of a category, with the numbers of them that it asks for."""
-        config = self._selection
-        most = getattr(config, "tasks", MOST_TASKS)
-        roster = training_roster(environment, category, seed, most, self._tell, self._admission)
-        numbers: dict[str, Any] = {}
-        for option, field in getattr(config, "fields", {}).items():
-            try:
-                found = environment.numbers(category, field)
-            except EnvironmentFault as fault:
-                raise SpecError(f"curriculum.selection.{option}: {fault}") from fault
-            if found is None:
-                raise SpecError(
-                    f"curriculum.selection.{option}: {environment.name} has no numbers of its tasks, only environments"
-                    " of rows have; choose another `selection`"
-                )
-            numbers[option] = found[roster]
-        rng = random_streams.generator(self._seed, "selections", environment.name, category)
+def _selected(
+    environment: Environment,
+    category: str,
+    config: BaseModel,
+    roster: NDArray[np.int64],
+    rng: np.random.Generator,
+) -> TaskSource:
+    numbers: dict[str, Any] = {}
+    for option, field in getattr(config, "fields", {}).items():
         try:
-            selection = registry.create(
-                "selections", config, num_tasks=len(roster), rng=rng, numbers=numbers or None
+            found = environment.numbers(category, field)
+        except EnvironmentFault as fault:
+            raise SpecError(f"curriculum.selection.{option}: {fault}") from fault
+        if found is None:
+            raise SpecError(
+                f"curriculum.selection.{option}: {environment.name} has no numbers of its tasks, only environments"
+                " of rows have; choose another `selection`"
             )
-        except ValueError as error:
-            raise SpecError(f"curriculum.selection: {environment.name}/{category}: {error}") from error
-        return SelectionTaskSource(environment, category, roster, selection)
+        numbers[option] = found[roster]
+    try:
+        selection = registry.create(
+            "selections", config, num_tasks=len(roster), rng=rng, numbers=numbers or None
+        )
+    except ValueError as error:
+        raise SpecError(f"curriculum.selection: {environment.name}/{category}: {error}") from error
+    return SelectionTaskSource(environment, category, roster, selection)

@@ -76,11 +76,7 @@ class StreamTaskSource(TaskSource):
 class SelectionTaskSource(TaskSource):
     """A selection's choice among the tasks of a roster.
 
-    Args:
-        environment: where the tasks come from.
-        category: the category they are of.
-        roster: indices of its training tasks [N], ascending; the selection's position p is the task roster[p].
-        selection: among N tasks.
+    `roster`: indices of a category's training tasks [N], ascending; the selection's position p is the task roster[p].
     """
 
     def __init__(
@@ -144,11 +140,7 @@ class SelectionTaskSource(TaskSource):
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue.
-
-        Raises:
-            EnvironmentFault: it chose among other tasks: the data has changed, or the option `tasks`.
-        """
+        """Continue. Raises EnvironmentFault where it chose among other tasks: the data has changed, or `tasks`."""
         if state["roster"] != self._roster_mark:
             raise EnvironmentFault(
                 f"{self.environment.name}, category {self.category}: the tasks to choose among are not those that the"
@@ -167,26 +159,12 @@ class TeacherTaskSource(TaskSource):
     """Asks a teacher for points of the unit box, and plays the next task of the cell that each lies in.
 
     A cell gives its tasks in turn, from an offset that the seed decides; where it has none left for this batch, the
-    nearest other cell gives one. The teacher learns of the cell that was played.
-
-    Args:
-        environment: where the tasks come from.
-        category: one of its trainable categories that has a box.
-        teacher: of the box's dimensions.
-        seed: at least 0; give each source its own.
-        admission: tasks that it does not admit are passed over.
-
-    Raises:
-        EnvironmentFault: the category has no box.
+    nearest other cell gives one. The teacher, of the box's dimensions, learns of the cell that was played. Give each
+    source a seed of its own. Raises EnvironmentFault where the category has no box.
     """
 
     def __init__(
-        self,
-        environment: Environment,
-        category: str,
-        teacher: Teacher,
-        seed: int,
-        admission: Admission = ALL,
+        self, environment: Environment, category: str, teacher: Teacher, seed: int, admission: Admission = ALL
     ) -> None:
         box = environment.box(category)
         if box is None:
@@ -200,8 +178,7 @@ class TeacherTaskSource(TaskSource):
     def draw(self, n: int, avoid: Set[str] = frozenset()) -> list[Task]:
         """Draw a task for each of n points, without repeats and without those in `avoid` as far as there are such.
 
-        Raises:
-            EnvironmentFault: no cell of the box has a task to train on.
+        Raises EnvironmentFault where no cell of the box has a task to train on.
         """
         tasks: list[Task] = []
         drawn: set[str] = set()

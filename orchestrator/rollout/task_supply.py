@@ -1,21 +1,196 @@
-"""Whether there are tasks for what a run does: to train on in every category, to measure in every environment.
+"""Which tasks a run may use, and whether there are enough of them: asked before it is entered anywhere.
 
-Asked before a run is entered anywhere. A pool that is measured and empty would give a run without a number in the
-end, so it is refused; a category without one is reported.
+A task whose prompt is too long is left out wherever tasks are looked for: in training, in what is measured, in the warm
+start. Whether it is depends on the task, the tokenizer and the limits alone, so that a resumed run leaves out the same;
+pools follow from content keys, so no other task changes its place. Tables are gone through at the beginning, with no
+more encoding than lengths leave open. Endless categories, and others that do not know their pools, are looked at as
+their tasks come.
+
+There must be tasks to train on in every category, and to measure in every environment. A pool that is measured and
+empty would give a run without a number in the end, so it is refused; a category without one is reported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
+from dataclasses import dataclass, field
 
-from environments import Admission, Environment, Pool, TaskStream, first_tasks
+import numpy as np
+from numpy.typing import NDArray
+
+from environments import (
+    Admission,
+    Environment,
+    Flaw,
+    PassedOver,
+    Pool,
+    Task,
+    TaskStream,
+    canonical,
+    first_tasks,
+    make_task,
+    most_bytes,
+)
+from environments.display import Throttle
 from orchestrator import random_streams
 from orchestrator.errors import UserError
 from orchestrator.spec import Spec
+from policies.encoder import Encoder
+from policies.samplers.contracts import SamplerOptions
 
+REMEMBERED = 2**16  # prompts whose number of tokens is kept: small categories come again and again
+LISTED = 1000  # tasks of an environment that are named
+SAY_EVERY = 256  # prompts between two looks at the clock
 FEW = 4  # tasks of a category that are looked for, where all that are measured would take long
 REASONS = 5  # named
 USES = {"anchor": "to be evaluated on", "select": "to be looked at by the scheduler"}
+
+
+@dataclass
+class TooLong:
+    """Tasks of an environment whose prompts are too long, as far as they are known beforehand."""
+
+    limit: int  # tokens
+    num_tasks: int = 0
+    first: list[tuple[str, int]] = field(default_factory=list)  # place and tokens, of at most `LISTED`
+
+    @property
+    def kind(self) -> str:
+        """What is wrong with them."""
+        return f"the prompt is longer than {self.limit} tokens"
+
+    @property
+    def flaw(self) -> Flaw:
+        """The same, with their number and the first of them."""
+        place, num_tokens = self.first[0]
+        return Flaw(self.kind, self.num_tasks, f"{place}: {num_tokens} tokens")
+
+    @property
+    def lines(self) -> list[str]:
+        """A line each of the first, and one that counts the others."""
+        told = [f"{place}: {self.kind}: {num_tokens}" for place, num_tokens in self.first]
+        more = self.num_tasks - len(told)
+        return [*told, f"{more:,} more: {self.kind}"] if more else told
+
+    def add(self, place: str, num_tokens: int) -> None:
+        """Take in a task."""
+        self.num_tasks += 1
+        if len(self.first) < LISTED:
+            self.first.append((place, num_tokens))
+
+
+class PromptLimits(Admission):
+    """Admits tasks whose prompts leave room for an answer.
+
+    `context`: most tokens in a row that the policy takes; None: any number. `tell` hears how far it is where going
+    through a table takes long.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        context: int | None,
+        environments: Mapping[str, Environment],
+        options: SamplerOptions,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
+        self._encoder, self._environments = encoder, environments
+        self._tell = tell or (lambda text: None)
+        bounds = [bound for bound in (context, options.longest_row) if bound is not None]
+        least = min(bounds, default=None)
+        self.limits = {name: most_tokens(one, options, least) for name, one in environments.items()}
+        self.too_long: dict[str, TooLong] = {}  # by environment, of the tables that were gone through
+        self._barred: dict[tuple[str, str], Set[int] | None] = {}  # indices by category; None: no table
+        self._passed_over: dict[str, PassedOver] = {}
+        self._known: dict[str, int] = {}  # number of tokens by content key
+        self._frame = len(encoder.encode(({"role": "user", "content": ""},)))  # tokens around what is asked
+
+    def admits(self, task: Task) -> bool:
+        """Say whether a task's prompt is short enough."""
+        limit, environment = self.limits[task.environment], self._environments[task.environment]
+        if limit is None:
+            return True
+        barred = self._table(environment, task.category)
+        if barred is not None:
+            return task.index not in barred
+        if most_bytes(canonical(task.messages)) <= self._surely_short(limit):
+            return True
+        if task.key not in self._known:
+            if len(self._known) == REMEMBERED:
+                self._known.clear()
+            self._known[task.key] = len(self._encoder.encode(task.messages))
+        num_tokens = self._known[task.key]
+        if num_tokens > limit:
+            where = f"task {task.index} of category {task.category}: {num_tokens} tokens of at most {limit}"
+            before = self._passed_over.get(task.environment, PassedOver(0, where))
+            self._passed_over[task.environment] = PassedOver(before.num + 1, before.first)
+        return num_tokens <= limit
+
+    def barred(self, environment: Environment, category: str) -> NDArray[np.int64]:
+        """Give the indices of a table's rows that are too long; each category is gone through once."""
+        return np.array(sorted(self._table(environment, category) or ()), np.int64)
+
+    def flaws(self, environment: str) -> list[Flaw]:
+        """Say that prompts are too long, if some are known to be."""
+        known = self.too_long.get(environment)
+        return [known.flaw] if known else []
+
+    def take_passed_over(self) -> Mapping[str, PassedOver]:
+        """Give what was met and is too long since it was last asked."""
+        taken, self._passed_over = self._passed_over, {}
+        return taken
+
+    def _table(self, environment: Environment, category: str) -> Set[int] | None:
+        """Give the rows of a table that are too long; None: it is no table, does not end or does not know its pools."""
+        key = (environment.name, category)
+        if key not in self._barred:
+            ends, knows = environment.size(category), environment.indices(category, "train")
+            is_table = ends is not None and knows is not None
+            self._barred[key] = frozenset(self._go_through(environment, category)) if is_table else None
+        return self._barred[key]
+
+    def _go_through(self, environment: Environment, category: str) -> Iterable[int]:
+        limit = self.limits[environment.name]
+        if limit is None:
+            return
+        say = Throttle(self._tell)
+        lengths = environment.lengths(category)
+        indices = np.arange(environment.size(category) or 0)
+        if lengths is not None:
+            indices = indices[lengths > self._surely_short(limit)]
+        for number, index in enumerate(indices.tolist()):
+            if number % SAY_EVERY == 0 and say.is_time():
+                say(f"{environment.name}.{category}: {number:,} of {len(indices):,} long prompts measured")
+            task = make_task(environment, category, index)
+            num_tokens = len(self._encoder.encode(task.messages))
+            if num_tokens > limit:
+                known = self.too_long.setdefault(environment.name, TooLong(limit))
+                known.add(place_of(environment, task), num_tokens)
+                yield index
+
+    def _surely_short(self, limit: int) -> int:
+        """Give the length, as `most_bytes` tells it, up to which a conversation need not be encoded."""
+        return limit - self._frame
+
+
+def most_tokens(environment: Environment, options: SamplerOptions, context: int | None) -> int | None:
+    """Say how many tokens a prompt of an environment may have; None: any number.
+
+    Without a limit of its own, or of the sampler's, it may have what the context leaves behind the budget of answers,
+    and half of the context where that budget is larger. One token is always left for an answer.
+    """
+    asked = environment.max_prompt_tokens or options.max_prompt_tokens
+    if context is None:
+        return asked
+    if asked is not None:
+        return min(asked, context - 1)
+    budget: int = environment.max_tokens or options.max_tokens
+    return context - min(budget, context // 2)
+
+
+def place_of(environment: Environment, task: Task) -> str:
+    """Say which task it is, for people: its place in a file where it has one."""
+    return environment.where(task) or f"task {task.index} of category {task.category}"
 
 
 def evaluated_pools(spec: Spec) -> list[Pool]:
@@ -32,9 +207,8 @@ def evaluated_categories(environment: Environment, pool: Pool) -> list[str]:
 def check_supply(spec: Spec, environments: Mapping[str, Environment], admission: Admission) -> list[str]:
     """Refuse what could not be trained on or measured; give what else there is to say of categories.
 
-    Raises:
-        EnvironmentFault: a category has no task to train on.
-        UserError: an environment has none in a pool that will be measured.
+    Raises EnvironmentFault for a category without a task to train on, UserError for an environment without one in a
+    pool that will be measured.
     """
     remarks = []
     for name, environment in environments.items():
@@ -55,9 +229,7 @@ def check_supply(spec: Spec, environments: Mapping[str, Environment], admission:
                 if empty and len(empty) == len(categories):
                     raise UserError(_refusal(environment, pool, admission))
                 use = f"{USES[pool]} (pool {pool})"
-                remarks += [
-                    f"{name}: category {category} has no task {use}, and no score" for category in empty
-                ]
+                remarks += [f"{name}: category {one} has no task {use}, and no score" for one in empty]
     return remarks
 
 

@@ -59,7 +59,7 @@ def run(
         home: where all runs live; made if need be.
         until_step: stop after this step, resumable.
         watcher: called back with what happens.
-        relations: what the run is forked from, the study it belongs to, the run whose baseline it is.
+        relations: what the run is to others.
         name: exactly this one, which must be free; none given: the spec's, or NAME-2, NAME-3, ...
     """
     checked = load_spec(spec, overrides)
@@ -164,14 +164,12 @@ def fork(
 
 
 def _opened(sections: Sections, place: Home, watcher: Callback) -> Ledger:
-    """Open a run's ledger, with the patience that its spec asks for."""
     remember_logins(sections)
     patience = Patience(60 * sections["ledger"]["patience"], lambda text: watcher.event([text]))
     return Ledger.open(completed_ledger_url(sections, place.ledger_url), patience=patience)
 
 
 def _places(spec: Spec) -> Sections:
-    """The sections of a spec that say where its ledger and its record are."""
     return spec.model_dump(include={"ledger", "tracker"})
 
 
@@ -198,20 +196,19 @@ def _with_twin(outcome: Outcome, spec: Spec, place: Home, watcher: Callback) -> 
         reason = f"{signal} before its baseline went on"
         watcher.end(outcome.name, "stopped", reason)
         return Outcome(outcome.name, outcome.folder, "stopped", reason)
-    relations = RunRelations(baseline_of=outcome.name)
+    relations, home = RunRelations(baseline_of=outcome.name), place.path
     if twin is not None:
-        done = resume(twin, (), place.path, None, watcher, spec.curriculum.stages, relations)
-    elif about.parent is not None:
-        done = fork(
-            about.parent, about.parent_stage or 0, twin_of(spec), (), place.path, None, watcher, relations
-        )
+        stages = spec.curriculum.stages
+        done = resume(twin, home=home, watcher=watcher, stages=stages, relations=relations)
+    elif (parent := about.parent) is not None:
+        stage = about.parent_stage or 0
+        done = fork(parent, stage, twin_of(spec), home=home, watcher=watcher, relations=relations)
     else:
-        done = run(twin_of(spec), (), place.path, None, watcher, relations)
+        done = run(twin_of(spec), home=home, watcher=watcher, relations=relations)
     if done.status == "finished":
         return outcome
-    return Outcome(
-        outcome.name, outcome.folder, "stopped", f"its baseline {done.name} stopped: {done.reason}"
-    )
+    reason = f"its baseline {done.name} stopped: {done.reason}"
+    return Outcome(outcome.name, outcome.folder, "stopped", reason)
 
 
 def _lengthened(spec: Spec, stages: int | None, reading: Reading) -> Spec:

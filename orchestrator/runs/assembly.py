@@ -8,16 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from environments import (
-    ALL,
-    Admission,
-    Environment,
-    EnvironmentSource,
-    Pool,
-    Scorer,
-    first_tasks,
-    make_task,
-)
+from environments import ALL, Admission, Environment, EnvironmentSource, Pool, Scorer, first_tasks, make_task
 from orchestrator import random_streams, registry
 from orchestrator.bandits import ArmInfo
 from orchestrator.callbacks import Callback
@@ -25,13 +16,11 @@ from orchestrator.choosing.choice import Arms, Choice, make_choice
 from orchestrator.choosing.stage_scheduler import StopConditions
 from orchestrator.components import Components
 from orchestrator.errors import UserError
-from orchestrator.measurements.contracts import HeldOut
-from orchestrator.measurements.evaluation import Evaluation
+from orchestrator.measurements import Evaluation, HeldOut
 from orchestrator.rollout.player import Player
 from orchestrator.rollout.prefetch import Prefetch
-from orchestrator.rollout.prompt_limits import PromptLimits
 from orchestrator.rollout.task_sampler import TaskSampler
-from orchestrator.rollout.task_supply import check_supply, evaluated_categories, evaluated_pools
+from orchestrator.rollout.task_supply import PromptLimits, check_supply, evaluated_categories, evaluated_pools
 from orchestrator.runs.provenance import RunRelations, describe_host, run_record
 from orchestrator.runs.warm_start import warm_started
 from orchestrator.spec import Spec
@@ -78,14 +67,12 @@ class Foundation:
             EnvironmentRecord(
                 name=name,
                 type=self.sources[name].type,
-                version=environment.version,
-                closed=environment.closed,
+                version=built.version,
+                closed=built.closed,
                 options=self.sources[name].options,
-                categories=[
-                    CategoryRecord(c.name, c.trainable, c.parameters) for c in environment.categories
-                ],
+                categories=[CategoryRecord(c.name, c.trainable, c.parameters) for c in built.categories],
             )
-            for name, environment in self.environments.items()
+            for name, built in self.environments.items()
         ]
 
 
@@ -124,10 +111,8 @@ def build_environments(
         for name, section in spec.environments.items()
     }
     environments = {name: source.create(tell) for name, source in sources.items()}
-    for (
-        name,
-        environment,
-    ) in environments.items():  # an answer that hits an environment's limit must be scorable
+    for name, environment in environments.items():
+        # an answer that hits an environment's limit must be scorable
         if environment.seconds >= spec.scoring.timeout_s:
             raise UserError(
                 f"scoring.timeout_s is {spec.scoring.timeout_s:g}, but by its own limits a score of {name} may take "

@@ -189,19 +189,16 @@ def inventory(path: Path) -> Inventory:
     A ledger that cannot be read is a problem beside the others; if there are no others, it is raised.
     """
     home = Home(path, create=False)
-    failures: list[StoreError | UserError] = []
     problems: list[str] = []
     runs: list[RunRow] = []
-    is_away = False  # the home's own ledger
+    failures: dict[str, StoreError | UserError] = {}  # by the ledger's URL, or by the run's name
 
     def look(url: str, names: list[str] | None = None) -> None:
-        nonlocal is_away
         try:
             with Ledger.open(url, create=False) as ledger:
                 runs.extend(run for run in ledger.reading.runs() if names is None or run.name in names)
         except StoreError as failed:
-            is_away |= url == home.ledger_url
-            failures.append(failed)
+            failures[url] = failed
             problems.append(f"{failed} Not listed: {', '.join(names or ['what is in it'])}.")
 
     specs = sorted(home.path.glob(f"*/{SPEC_FILE}"))
@@ -215,7 +212,7 @@ def inventory(path: Path) -> Inventory:
             named = {} if name in known else sections_of(spec)
             url = completed_ledger_url(named, home.ledger_url)
         except (StoreError, UserError) as failed:
-            failures.append(failed)
+            failures[name] = failed
             problems.append(f"{failed} Not listed: {name}.")
         else:
             if url != home.ledger_url:
@@ -223,9 +220,9 @@ def inventory(path: Path) -> Inventory:
     for url, names in elsewhere.items():
         look(url, names)
     if failures and not runs:
-        raise failures[-1]
+        raise list(failures.values())[-1]
     known = {run.name for run in runs}
     own = make_url(home.ledger_url)
-    folders = [] if is_away else sorted(home.path.iterdir())
+    folders = [] if home.ledger_url in failures else sorted(home.path.iterdir())
     strays = [folder.name for folder in folders if is_stray(home, own, folder, known)]
     return Inventory(sorted(runs, key=lambda run: run.created_at), problems, strays)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from environments import ALL, Environment, Flaw
 from orchestrator import registry
 from orchestrator.spec import Spec
+from store.sentences import size_in_words
 
 if TYPE_CHECKING:
-    from orchestrator.rollout.prompt_limits import TooLong
+    from orchestrator.rollout.task_supply import TooLong
 
 # measured on SQLite: picks, groups, samples and metrics, over the groups of a step; an evaluated task at a boundary
 LEDGER_BYTES_PER_GROUP, LEDGER_BYTES_PER_ITEM = 900, 400
@@ -69,10 +70,6 @@ class DryRun:
     left_out: tuple[LeftOutPrompts, ...] = ()  # of the environments whose data is not all usable
     remarks: tuple[str, ...] = ()  # what else there is to know of their data
 
-    def facts(self) -> dict[str, Any]:
-        """As data."""
-        return {"plan": asdict(self)}
-
     def lines(self) -> list[str]:
         """In words."""
         saved = f"{self.num_checkpoints} checkpoints"
@@ -99,9 +96,8 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
     """
     from orchestrator.choosing.choice import make_choice
     from orchestrator.choosing.stage_scheduler import StopConditions
-    from orchestrator.rollout.prompt_limits import PromptLimits
     from orchestrator.rollout.task_sampler import TaskSampler
-    from orchestrator.rollout.task_supply import check_supply, evaluated_pools
+    from orchestrator.rollout.task_supply import PromptLimits, check_supply, evaluated_pools
     from orchestrator.runs.assembly import build_environments, trainable, vocabulary_sample
     from orchestrator.runs.warm_start import WarmStartExamples
     from policies.errors import PolicyError
@@ -129,20 +125,15 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
             raise
         size = None
     reader = load_prompt_reader(spec.policy, sample)
-    prompts = (
-        PromptLimits(reader.encoder, reader.context, environments, spec.sampler, tell)
-        if reader is not None
-        else None
-    )
+    prompts = None
+    if reader is not None:
+        prompts = PromptLimits(reader.encoder, reader.context, environments, spec.sampler, tell)
     unmeasured = check_supply(spec, environments, prompts or ALL)
     too_long = prompts.too_long if prompts else {}
-    left_out = (
-        LeftOutPrompts.of(environment, too_long.get(name)) for name, environment in environments.items()
-    )
+    left_out = (LeftOutPrompts.of(one, too_long.get(name)) for name, one in environments.items())
     if prompts is None:
-        of_prompts = [
-            f"prompts are not measured: the tokenizer of {spec.policy.model} is not here; a run measures them"
-        ]
+        why = f"the tokenizer of {spec.policy.model} is not here"
+        of_prompts = [f"prompts are not measured: {why}; a run measures them"]
     else:
         of_prompts = [f"{name}: {passed.text}" for name, passed in prompts.take_passed_over().items()]
     missing = []  # what a run would need that is not here: a spec may well be checked on another host
@@ -175,7 +166,6 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
 
 
 def _stages(spec: Spec) -> str:
-    """Outline the stages, and the baseline's."""
     curriculum, names = spec.curriculum, ", ".join(spec.environments)
     twin = f", and the same again with the {spec.baseline} bandit" if spec.baseline else ""
     if curriculum.mode == "flat":
@@ -185,12 +175,3 @@ def _stages(spec: Spec) -> str:
         f"{curriculum.stages} stages of {curriculum.stage.steps} steps, scheduler {curriculum.scheduler.type} over "
         f"{names}; a {curriculum.bandit.type} bandit each; replay {curriculum.stage.replay:g}{twin}"
     )
-
-
-def size_in_words(num_bytes: float) -> str:
-    """Write a size for a person."""
-    for unit in ("B", "KB", "MB", "GB"):
-        if num_bytes < 1000:
-            return f"{num_bytes:.0f} {unit}" if num_bytes >= 10 or unit == "B" else f"{num_bytes:.1f} {unit}"
-        num_bytes /= 1000
-    return f"{num_bytes:.1f} TB"

@@ -143,7 +143,6 @@ def as_yaml(spec: Spec) -> str:
 
 
 def _remedies(name: str, edits: Mapping[str, Any]) -> list[str]:
-    """Say by which commands the edited fields may be had."""
     resumed, forked, others = [], [], []
     for key, value in edits.items():
         section = key.partition(".")[0]
@@ -160,9 +159,8 @@ def _remedies(name: str, edits: Mapping[str, Any]) -> list[str]:
     if resumed:
         found.append(f"`evergreen resume {name} {' '.join(resumed[:NAMED])}` changes what may change")
     if forked:
-        found.append(
-            f"`evergreen fork {name} --stage N {' '.join(forked[:NAMED])}` begins a run with what was edited"
-        )
+        command = f"evergreen fork {name} --stage N {' '.join(forked[:NAMED])}"
+        found.append(f"`{command}` begins a run with what was edited")
     if others:
         found.append(f"for another {listed(others, NAMED)} begin a new run: `evergreen run`")
     return found
@@ -187,9 +185,8 @@ def forked_spec(
     """Read the spec of a fork: the parent's with overrides, or another one. Raises SpecError if it cannot go on."""
     default = parent.model_copy(update={"name": f"{parent.name}-fork"})
     spec = load_spec(default if source is None else source, overrides)
-    shared = [
-        one.kept() | {"ledger": one.kept()["ledger"]["url"]} for one in (spec, parent)
-    ]  # however one logs in
+    # however one logs in
+    shared = [one.kept() | {"ledger": one.kept()["ledger"]["url"]} for one in (spec, parent)]
     problems = [
         f"{section}: a fork keeps its parent's, because {why}"
         for section, why in FIXED.items()
@@ -199,15 +196,13 @@ def forked_spec(
         if name not in spec.environments:
             problems.append(f"environments.{name}: the parent has it, and so must a fork")
         elif spec.environments[name] != environment:
-            problems.append(
-                f"environments.{name}: is not the parent's any more; give a changed one a new name"
-            )
+            why = "is not the parent's any more; give a changed one a new name"
+            problems.append(f"environments.{name}: {why}")
     if spec.curriculum.mode != parent.curriculum.mode:
         problems.append(f"curriculum.mode: the parent is {parent.curriculum.mode}, and so must a fork be")
     if spec.curriculum.stages <= stage:
-        problems.append(
-            f"curriculum.stages: {spec.curriculum.stages} leaves nothing to do after stage {stage}; say more"
-        )
+        why = f"{spec.curriculum.stages} leaves nothing to do after stage {stage}"
+        problems.append(f"curriculum.stages: {why}; say more")
     if problems:
         raise SpecError("\n".join(problems))
     return spec

@@ -65,10 +65,8 @@ def _prune_run(home: Home, name: str, boundaries: bool, dry_run: bool) -> Freed:
     if (who := holder(folder)) is not None:
         return Freed(name, 0, 0, "everything", f"in use by {who}")
     if (folder / outbox.FILE).is_file():
-        why = (
-            f"its ledger was away and does not know its newest checkpoint: `evergreen resume {name}` tells it"
-        )
-        return Freed(name, 0, 0, "everything", why)
+        why = "its ledger was away and does not know its newest checkpoint"
+        return Freed(name, 0, 0, "everything", f"{why}: `evergreen resume {name}` tells it")
     try:
         with run_lock(folder), opened(home.path, name) as (_, ledger):
             return _prune_checkpoints(ledger, folder, name, boundaries, dry_run)
@@ -77,7 +75,6 @@ def _prune_run(home: Home, name: str, boundaries: bool, dry_run: bool) -> Freed:
 
 
 def _prune_checkpoints(ledger: Ledger, folder: Path, name: str, boundaries: bool, dry_run: bool) -> Freed:
-    """Delete what the rule says of a run whose lock is held."""
     known = ledger.reading.checkpoints(name)
     _, damaged = checkpoints.newest_valid(folder, known)  # they are no reason to delete one that is whole
     records = known[len(damaged) :]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -101,9 +100,7 @@ def _enter(
     folder = place.run_folder(name)
     spec = kept_spec(ledger.reading, folder, name).spec
     relations, done = _relatives(ledger, place, name, own, relations)
-    record = run_record(
-        spec, relations, uid=own.uid if own else uuid.uuid4().hex, host=own.host if own else {}
-    )
+    record = run_record(spec, relations, own.uid if own else None, own.host if own else {})
     forked_at = relations.lineage.stage + 1 if relations.lineage else None
     begun_at = [one for one in found if one.kind == "boundary" and one.num_boundaries == forked_at]
     run = ledger.fork_run(record, begun_at[0]) if begun_at else ledger.start_run(record)
@@ -158,14 +155,9 @@ def described(run_folder: Path, path: Path) -> CheckpointRecord:
     at = json.loads(progress.read_text("utf-8"))
     if (at["step"], at["num_boundaries"]) != _place(path):
         raise CheckpointError(f"{path} holds step {at['step']}, boundary {at['num_boundaries']}.")
-    return CheckpointRecord(
-        at["step"],
-        at["num_boundaries"],
-        "boundary" if at["num_boundaries"] > at["stage"] else "periodic",  # no stage was begun since
-        path.relative_to(run_folder).as_posix(),
-        sha256_of(path / MANIFEST),
-        sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
-    )
+    is_boundary = at["num_boundaries"] > at["stage"]  # no stage was begun since
+    saved = checkpoints.describe(run_folder, path.name)
+    return CheckpointRecord(*_place(path), "boundary" if is_boundary else "periodic", **vars(saved))
 
 
 def refuse_exchanged(run_folder: Path, records: Sequence[CheckpointRecord]) -> None:

@@ -34,11 +34,7 @@ from store.errors import CheckpointError, LedgerAway, StoreError
 from store.home import Home
 from store.ledger import Ledger, RunHandle
 from store.lock import clear_stop, stop_requested
-from store.records import (
-    DECISION,
-    CheckpointRecord,
-    EventRecord,
-)
+from store.records import DECISION, CheckpointRecord, EventRecord
 
 
 @dataclass(frozen=True)
@@ -146,9 +142,8 @@ class RunSession:
             try:
                 reason = self._run(run, foundation, opened, events, progress)
             except NonFiniteLogits as error:  # nothing is kept of the step that found it
-                incident = stop_reasons.divergence_event(
-                    error, progress, self.spec, self.folder, self.ledger.checkpoints(run)
-                )
+                saved = self.ledger.checkpoints(run)
+                incident = stop_reasons.divergence_event(error, progress, self.spec, self.folder, saved)
                 self.ledger.record_event(run, progress.step, incident)
                 self.watcher.event([incident.text])
                 reason = f"the policy diverged at step {progress.step}"
@@ -187,7 +182,6 @@ class RunSession:
         """Put the parts together and go through the curriculum; why it stopped, or None at its end."""
 
         def stop(at: Progress) -> str | None:
-            """Say before every step why to stop, if anything asks for it."""
             is_enough = self.until_step is not None and at.step >= self.until_step
             return self._asked(signalled) or (f"--until-step {self.until_step}" if is_enough else None)
 
@@ -196,19 +190,17 @@ class RunSession:
             with assemble(foundation, self.home, self.watcher, lambda: stop(progress)) as parts:
                 anew = restore(parts, progress, opened) if opened else []
                 at = (progress.step, progress.num_boundaries)
-                recorder = RunRecorder(
-                    self.ledger, run, self.folder, self.watcher, saved=at if opened else None
-                )
+                saved = at if opened else None
+                recorder = RunRecorder(self.ledger, run, self.folder, self.watcher, saved)
                 if self._outbox is not None:
                     recorder.record_holdouts(parts)
                     self._outbox.tell(self.ledger, run, self.folder)
                 self.ledger.rewind(run, *at)
                 outbox.forget(self.folder)
                 text = "begins anew, because the fork gave it another type:"
+                others = [EventRecord("begins anew", f"{text} {part}") for part in anew]
                 recorder.record_events(progress, events)
-                recorder.record_events(
-                    progress, [EventRecord("begins anew", f"{text} {part}") for part in anew]
-                )
+                recorder.record_events(progress, others)
                 recorder.record_events(progress, run_events.of_prompts(progress.too_long, foundation.prompts))
                 recorder.restore_stage(parts, progress)
                 recorder.record_holdouts(parts)
@@ -231,7 +223,6 @@ class RunSession:
         return [name for name in parts.environments if name not in measured]
 
     def _asked(self, signalled: Signalled) -> str | None:
-        """Say who asked the run to stop, if anybody did."""
         return signalled.name or ("asked to stop" if stop_requested(self.folder) else None)
 
     def _newest_checkpoint(self) -> tuple[OpenCheckpoint | None, list[EventRecord]]:

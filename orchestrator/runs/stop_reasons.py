@@ -31,10 +31,7 @@ def divergence_event(
 ) -> EventRecord:
     """Say where the policy diverged, and how to go on: from the last healthy boundary, with a lower learning rate.
 
-    `records` are the run's checkpoints, newest first.
-
-    Raises:
-        UserError: there is none to go back to.
+    `records` are the run's checkpoints, newest first. Raises UserError where there is none to go back to.
     """
     text = f"the policy diverged at step {at.step}: {error} (version {error.version} of the weights)"
     good = [record for record in records if _is_older(folder / record.folder, error.version)]

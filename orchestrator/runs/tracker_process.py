@@ -62,9 +62,8 @@ class TrackerProcess:
             with interruptible():
                 code = self.process.wait(WAIT_S)
         except (subprocess.TimeoutExpired, KeyboardInterrupt):
-            watcher.event(
-                [f"MLflow's record is not complete yet; its tracker goes on for a while, and {remedy}"]
-            )
+            said = "MLflow's record is not complete yet; its tracker goes on for a while"
+            watcher.event([f"{said}, and {remedy}"])
             return
         if code:
             log = Path(self._job.folder) / LOG

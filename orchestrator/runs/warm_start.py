@@ -13,7 +13,7 @@ from environments import ALL, Admission, Environment, TaskStream
 from orchestrator import random_streams
 from orchestrator.callbacks import Callback
 from orchestrator.errors import StoppedEarly, UserError
-from orchestrator.rollout.prompt_limits import PromptLimits
+from orchestrator.rollout.task_supply import PromptLimits
 from orchestrator.spec import Spec
 from policies.config import WarmStartConfig
 from policies.policy import Policy

@@ -17,8 +17,8 @@ import yaml
 from pydantic import BaseModel
 
 from orchestrator.errors import UserError
+from orchestrator.simulation.skill_worlds import GapConfig, OracleConfig
 from orchestrator.simulation.trials import Candidate, World
-from orchestrator.simulation.world_policies import GapConfig, OracleConfig
 from orchestrator.spec.document import Document, read
 from orchestrator.spec.fields import DEFAULT_TYPES, Section, method
 from orchestrator.spec.load import check
@@ -65,25 +65,21 @@ def read_named(texts: Iterable[str], kind: str) -> list[CandidateName]:
         try:
             raw = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise UserError(
-                f"--{kind} {text}: is not valid YAML; write it as in a spec, such as {EXAMPLES[kind]}"
-            ) from error
+            how = f"write it as in a spec, such as {EXAMPLES[kind]}"
+            raise UserError(f"--{kind} {text}: is not valid YAML; {how}") from error
         found.append(make_named(raw, kind, f"--{kind} {text}"))
     return found
 
 
 def read_file(path: Path) -> list[tuple[str, CandidateName, CandidateName | None]]:
     """Read a file of named bandits, or of maps of a `bandit` and a `scheduler`: name, bandit, scheduler if told."""
-    document = read(
-        path, "a map of names, each with a bandit: `sharp: {type: sec, temperature: .05}`", "file"
-    )
-    found = []
+    wanted, found = "a map of names, each with a bandit: `sharp: {type: sec, temperature: .05}`", []
+    document = read(path, wanted, "file")
     for name, raw in document.raw.items():
         line = document.lines.get((name,))
         where = f"{path}, line {line}: {name}" if line else f"{path}: {name}"
-        pair = (
-            raw if isinstance(raw, dict) and set(raw) <= {"bandit", "scheduler"} and raw else {"bandit": raw}
-        )
+        is_pair = isinstance(raw, dict) and raw and set(raw) <= {"bandit", "scheduler"}
+        pair = raw if is_pair else {"bandit": raw}
         bandit = make_named(pair.get("bandit", DEFAULT_TYPES["bandits"]), "bandit", where)
         scheduler = make_named(pair["scheduler"], "scheduler", where) if "scheduler" in pair else None
         found.append((str(name), bandit, scheduler))
@@ -130,7 +126,6 @@ def _required(named: CandidateName) -> BaseModel:
 
 
 def _label(raw: str | Mapping[str, Any], kind: str) -> str:
-    """Name a policy after its type and the options that were given."""
     if isinstance(raw, str):
         return raw
     options = leaves({key: value for key, value in raw.items() if key != "type"})
@@ -145,14 +140,16 @@ def entrants_of(
 
     Where only one of the two is named in a world of stages, the other is the default of a spec. Raises UserError.
     """
+    if schedulers and not world.has_stages:
+        why = f"world {world.letter} has no stages; use world d or h, or leave the option out"
+        raise UserError(f"--scheduler: {why}")
     outer = read_named(schedulers, "scheduler") if schedulers else _defaults(world, "scheduler")
     inner = read_named(bandits, "bandit") if bandits else _defaults(world, "bandit") * bool(schedulers)
     found = pair_up(inner, outer)
     for name, bandit, scheduler in read_file(file) if file else []:
         if scheduler is not None and not world.has_stages:
-            raise UserError(
-                f"{file}: {name}: world {world.letter} has no stages, so no `scheduler`; use world d or h"
-            )
+            why = f"world {world.letter} has no stages, so no `scheduler`"
+            raise UserError(f"{file}: {name}: {why}; use world d or h")
         for pair in pair_up([bandit], [scheduler] if scheduler else outer):
             several = f"{pair.label.partition(', ')[0]}, {name}" if len(outer) > 1 and not scheduler else name
             found.append(Candidate(several, pair.bandit, pair.scheduler))

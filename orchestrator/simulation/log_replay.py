@@ -71,11 +71,7 @@ class ReplayedLog:
 
 
 def follow(
-    log: BanditLog,
-    bandit: Bandit,
-    about: Callable[[str], ArmInfo],
-    taught: Taught,
-    rng: np.random.Generator,
+    log: BanditLog, bandit: Bandit, about: Callable[[str], ArmInfo], taught: Taught, rng: np.random.Generator
 ) -> ReplayedLog:
     """Lead a fresh bandit through a log; `about` tells of arms that join, `rng` draws on copies only."""
     steps, in_turn = [], False
@@ -89,12 +85,13 @@ def follow(
         weights = np.array([shares[pick.arm] / pick.probability for pick in logged.picks])
         steps.append(ReplayedStep(logged, shares, weights))
         arms, chances = [pick.arm for pick in logged.picks], [pick.probability for pick in logged.picks]
-        feedback = []
-        for pick, (signal, score) in zip(
-            bandit.witness(arms, chances), map(taught, logged.picks), strict=True
-        ):
-            feedback.append(Feedback(pick, signal or 0.0, int(signal is not None), score))
-        bandit.learn(feedback)
+        lessons = zip(bandit.witness(arms, chances), map(taught, logged.picks), strict=True)
+        bandit.learn(
+            [
+                Feedback(pick, signal or 0.0, int(signal is not None), score)
+                for pick, (signal, score) in lessons
+            ]
+        )
     return ReplayedLog(log, steps, in_turn)
 
 

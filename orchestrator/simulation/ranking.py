@@ -54,12 +54,9 @@ def jobs_of(
 def run_all(
     jobs: Sequence[TrialJob], num_workers: int | None = None, tell: Callable[[int, int], None] | None = None
 ) -> list[Trial]:
-    """Run trials, in the order of the jobs.
+    """Run trials, in the order of the jobs, in `num_workers` processes (default: one a core), or in this one with 1.
 
-    Args:
-        jobs: What to run.
-        num_workers: Processes; default one a core. With 1 everything runs in this one.
-        tell: Hears, after each trial, how many of how many have ended.
+    `tell` hears, after each trial, how many of how many have ended.
     """
     num_workers = min(num_workers or available_cores(), len(jobs))
     heard = tell or (lambda done, of: None)

@@ -12,23 +12,27 @@ the steps where both agree, in a world that choices do not change.
 
 The picks of schedulers are left out: a run has a handful of them.
 
-    logs.py        what a run wrote down    log_replay.py      a bandit in the place of the run's, led through it
-    estimates.py   the formulas             replay_results.py  what was found
+    logs.py        what a run wrote down    log_replay.py   a bandit in the place of the run's, led through it
+    estimates.py   the formulas
 
 What a log cannot answer is refused with a remedy rather than estimated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
+from typing import Any
 
 from orchestrator import random_streams, registry
 from orchestrator.errors import UserError
 from orchestrator.simulation.candidates import ORACLE, CandidateName
-from orchestrator.simulation.estimates import FEWEST_STEPS, Slots, estimate
+from orchestrator.simulation.estimates import FEWEST_STEPS, RELIABLE, Estimates, Slots, estimate
 from orchestrator.simulation.log_replay import (
     ReplayedLog,
+    ReplayedStep,
     follow,
     lessons,
     make_counterfactual,
@@ -36,13 +40,147 @@ from orchestrator.simulation.log_replay import (
     with_the_runs_signal,
 )
 from orchestrator.simulation.logs import SAME, RunLog, about_arm, form_in_words, read_log
-from orchestrator.simulation.replay_results import Replay, TargetReplay, replay_of, windows
 from store.ledger import Reading
 from store.records import EVERYTHING
 from store.sentences import listed, num, number
 
+SAYS = (
+    "What another bandit would have picked and earned given the same history. Every step was trained on what the "
+    "logged bandit picked, and rewards depend on that: this is not how a run with the other bandit would have gone."
+)
+MOST_WINDOWS = 10
 NOTHING = 1e-12  # a share below it is rounding
 REMEDY = "Replay a run whose bandit left every arm a chance: with `curriculum.bandit.floor`, such as .2, any rule does"
+
+
+@dataclass(frozen=True)
+class ArmShare:
+    """One arm over some steps, each weighted by its slots."""
+
+    arm: str
+    share: float  # of slots, that the other bandit would have given it
+    logged_share: float | None  # mean of the logged probability, where it is known; None: nowhere
+    picked_share: float  # that it had
+
+
+@dataclass(frozen=True)
+class Window:
+    """Some consecutive steps."""
+
+    first: int
+    last: int
+    estimates: Estimates | None  # None: no signal there
+    arms: Sequence[ArmShare]
+
+
+@dataclass(frozen=True)
+class StepEstimate:
+    """One step, without an interval: it is one observation."""
+
+    step: int
+    num_slots: int  # with a signal
+    own: float
+    ips: float
+    snips: float | None
+    effective_share: float
+
+
+@dataclass(frozen=True)
+class BanditReplay:
+    """One bandit of the run beside the other, over all its steps."""
+
+    bandit: str
+    num_picks: int
+    num_missing: int  # picks without a signal, which count nowhere
+    estimates: Estimates | None
+    arms: Sequence[ArmShare]
+    windows: Sequence[Window]
+    steps: Sequence[StepEstimate]
+
+
+@dataclass(frozen=True)
+class TargetReplay:
+    """Another bandit in the place of all of the run's."""
+
+    label: str
+    options: Mapping[str, Any]
+    overall: Estimates  # over the slots of all bandits that had a choice
+    windows: Sequence[tuple[int, int, Estimates | None]]  # of the run's steps: first, last
+    bandits: Sequence[BanditReplay]
+    notes: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A run's log, read by other bandits."""
+
+    run: str
+    bandit: str  # the logged one's type
+    signal: str  # the unit of everything earned
+    num_steps: int
+    targets: Sequence[TargetReplay]
+    notes: Sequence[str]
+
+    def facts(self) -> dict[str, Any]:
+        """Tell it to a program: plain data, with what it does and does not say."""
+        return {"says": SAYS, "reliable_share": RELIABLE, **asdict(self)}
+
+
+def replay_of(followed: ReplayedLog, edges: Sequence[tuple[int, int]]) -> BanditReplay:
+    """Sum up one bandit's way through its log; `edges`: first and last step of every window."""
+    slots, num_picks = followed.slots(), sum(len(step.logged.picks) for step in followed.steps)
+    windows = []
+    for first, last in edges:
+        within = [step for step in followed.steps if first <= step.logged.step <= last]
+        if within:
+            windows.append(Window(first, last, estimate(slots.within(first, last)), _arm_shares(within)))
+    steps = []
+    for step in (one.logged.step for one in followed.steps):
+        if (made := estimate(slots.within(step, step))) is not None:
+            snips = None if made.snips is None else made.snips.value
+            own, ips, share = made.own.value, made.ips.value, made.effective_share
+            steps.append(StepEstimate(step, made.num_slots, own, ips, snips, share))
+    return BanditReplay(
+        bandit=followed.log.bandit,
+        num_picks=num_picks,
+        num_missing=num_picks - len(slots.reward),
+        estimates=estimate(slots),
+        arms=_arm_shares(followed.steps),
+        windows=windows,
+        steps=steps,
+    )
+
+
+def _arm_shares(steps: Sequence[ReplayedStep]) -> list[ArmShare]:
+    ours: dict[str, float] = defaultdict(float)
+    logged: dict[str, float] = defaultdict(float)
+    picked: dict[str, int] = defaultdict(int)
+    num_slots = sum(len(step.logged.picks) for step in steps)
+    num_known = sum(len(step.logged.picks) for step in steps if step.logged.probabilities is not None)
+    for step in steps:
+        n = len(step.logged.picks)
+        for arm in step.logged.arms:
+            ours[arm] += n * step.shares[arm]
+            if step.logged.probabilities is not None:
+                logged[arm] += n * step.logged.probabilities.get(arm, 0.0)
+        for pick in step.logged.picks:
+            picked[pick.arm] += 1
+    return [
+        ArmShare(
+            arm=arm,
+            share=ours[arm] / num_slots,
+            logged_share=logged[arm] / num_known if num_known else None,
+            picked_share=picked[arm] / num_slots,
+        )
+        for arm in sorted(ours)
+    ]
+
+
+def windows(steps: Sequence[int]) -> list[tuple[int, int]]:
+    """Cut the run's steps into at most ten stretches of the same length, five steps or more but for the last."""
+    first, last = min(steps), max(steps)
+    width = max(FEWEST_STEPS, -(-(last - first + 1) // MOST_WINDOWS))
+    return [(at, min(last, at + width - 1)) for at in range(first, last + 1, width)]
 
 
 def replay_run(reading: Reading, run: str, targets: Sequence[CandidateName]) -> Replay:
@@ -103,22 +241,16 @@ def _notes(followed: Sequence[ReplayedLog], is_logged_form: bool) -> list[str]:
             "learns from its own form of signal, worked out from the groups' scores; it earns in the run's form"
         )
     if any(one.fills_in_turn for one in followed):
-        notes.append(
-            "fills the slots of a batch in turn: its shares are means of batches drawn on copies of it"
-        )
+        how = "its shares are means of batches drawn on copies of it"
+        notes.append(f"fills the slots of a batch in turn: {how}")
     if any(step.logged.is_in_turn for step in steps):
-        notes.append(
-            "the run's bandit filled slots in turn: each is weighed by the probability recorded for it"
-        )
-    missing = sum(pick.signal is None for step in steps for pick in step.logged.picks)
-    if missing:
-        notes.append(
-            f"{num(missing, 'pick')} without a signal left out; IPS takes all arms to miss them alike"
-        )
-    unknown, lost = (
-        0,
-        0.0,
-    )  # picks at steps without known probabilities, and those that had gone to arms never picked
+        how = "each is weighed by the probability recorded for it"
+        notes.append(f"the run's bandit filled slots in turn: {how}")
+    if missing := sum(pick.signal is None for step in steps for pick in step.logged.picks):
+        left_out = f"{num(missing, 'pick')} without a signal left out"
+        notes.append(f"{left_out}; IPS takes all arms to miss them alike")
+    # picks at steps without known probabilities, and those that had gone to arms never picked
+    unknown, lost = 0, 0.0
     for one in followed:
         picked = {pick.arm for step in one.log.steps for pick in step.picks}
         for step in one.steps:
@@ -182,9 +314,8 @@ def require_support(log: RunLog, label: str, followed: Sequence[ReplayedLog]) ->
             )
     if not problems:
         return
-    chances = [
-        p.probability for one in log.bandits if one.has_choice for step in one.steps for p in step.picks
-    ]
+    asked = [step for one in log.bandits if one.has_choice for step in one.steps]
+    chances = [pick.probability for step in asked for pick in step.picks]
     if certain := sum(chance >= 1 - SAME for chance in chances):  # as index rules and fixed orders record it
         who, picks = registry.type_of(log.section.bandit), num(len(chances), "pick")
         problems.append(f"  {certain} of its {picks} had probability 1: {who} left nothing to chance there")

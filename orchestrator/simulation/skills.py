@@ -43,15 +43,7 @@ def transfer() -> Floats:
 
 
 class Skills:
-    """The model's skills, changed by every batch.
-
-    Args:
-        rng: The world's own stream.
-        forgetting: phi, per step.
-        skills: s at the start, [12]; default 0.
-        difficulty: d, [12].
-        rate: of learning, .5 in the reference.
-    """
+    """The model's skills s [12], 0 at first, changed by every batch; `difficulty` d [12], `forgetting` phi per step."""
 
     def __init__(
         self,
@@ -73,9 +65,8 @@ class Skills:
         """Play a batch and learn from it: a skill or trap for each group [B] in, how many of 8 succeeded [B] out."""
         counts = np.bincount(places, minlength=NUM_SKILLS)
         found = []
-        for k, m in enumerate(
-            counts.tolist()
-        ):  # in the reference's order: normals, then binomials, arm by arm
+        # in the reference's order: normals, then binomials, arm by arm
+        for k, m in enumerate(counts.tolist()):
             if m and k < NUM_SKILLS:
                 offset = self.rng.normal(0.0, 0.5, m)
                 chances = _sigmoid(self.skills[k] - self.difficulty[k] - offset)

@@ -71,13 +71,13 @@ class World:
     name: str
     letter: str
     about: str
+    run: Callable[[Candidate, int, TrialSetting], Trial]
     metrics: tuple[TrialMetric, ...]  # the first is what policies are ranked by
     arm_groups: tuple[str, ...]  # whose shares of the slots are kept
-    curve: str  # what the curve shows
-    num_steps: int
-    step: str  # what a step is
-    has_stages: bool
-    run: Callable[[Candidate, int, TrialSetting], Trial]
+    curve: str = "mean pass rate"  # what the curve shows
+    num_steps: int = 300
+    step: str = "step"  # what a step is
+    has_stages: bool = False
 
 
 def thinned(rows: Floats) -> Floats:

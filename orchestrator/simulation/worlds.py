@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from orchestrator.bandits.contracts import ArmInfo, Feedback
 from orchestrator.errors import UserError
 from orchestrator.registry import nearest
-from orchestrator.simulation import skill_worlds, two_level_world
-from orchestrator.simulation.skill_worlds import POLICY
+from orchestrator.simulation import skill_worlds
+from orchestrator.simulation.skill_worlds import POLICY, OracleConfig
 from orchestrator.simulation.skills import generator
 from orchestrator.simulation.trials import (
     Candidate,
@@ -19,13 +21,11 @@ from orchestrator.simulation.trials import (
     make_bandit,
     thinned,
 )
-from orchestrator.simulation.world_policies import OracleConfig
 
 NUM_ARMS, NUM_SEGMENTS = 10, 5
 REWARDS = 500_000  # added to the seed
 _LEARNT = (TrialMetric("auc", "AUC"), TrialMetric("final", "final"), TrialMetric("worst", "worst"))
 _STEPS = TrialMetric("steps", "to .8", 0, False)
-_STAGED = (*_LEARNT, TrialMetric("forgetting", "forgetting", 3, False))
 
 
 def run_switching(entrant: Candidate, seed: int, setting: TrialSetting) -> Trial:
@@ -35,9 +35,8 @@ def run_switching(entrant: Candidate, seed: int, setting: TrialSetting) -> Trial
     dynamic regret = sum over rounds of (best mean - mean of the arm pulled)
     """
     if isinstance(entrant.bandit, OracleConfig):
-        raise UserError(
-            "the oracle knows the skills of worlds a, b and d; in world c its regret is 0: leave it out"
-        )
+        why = "the oracle knows the skills of worlds a, b and d; in world c its regret is 0"
+        raise UserError(f"{why}: leave it out")
     num_rounds = setting.num_steps
     segments = generator(seed).random((NUM_SEGMENTS, NUM_ARMS))
     means = segments[np.arange(num_rounds) * NUM_SEGMENTS // num_rounds]
@@ -59,68 +58,50 @@ def run_switching(entrant: Candidate, seed: int, setting: TrialSetting) -> Trial
     return Trial(numbers, thinned(np.cumsum(regret)), thinned(shares))
 
 
-WORLDS = (
-    World(
-        name="skills",
-        letter="a",
-        about="twelve related skills, 3 types of 4 levels; all can be learnt",
-        metrics=(*_LEARNT, _STEPS),
-        arm_groups=skill_worlds.GROUPS[:4],
-        curve="mean pass rate",
-        num_steps=300,
-        step="step",
-        has_stages=False,
-        run=skill_worlds.run_skills,
-    ),
-    World(
-        name="traps",
-        letter="b",
-        about="the same beside an arm of pure noise and an impossible one",
-        metrics=(*_LEARNT, _STEPS, TrialMetric("traps", "on traps", 3, False)),
-        arm_groups=skill_worlds.GROUPS,
-        curve="mean pass rate",
-        num_steps=300,
-        step="step",
-        has_stages=False,
-        run=skill_worlds.run_traps,
-    ),
-    World(
-        name="switching",
-        letter="c",
-        about="ten Bernoulli arms whose means change four times; one pull a round",
-        metrics=(TrialMetric("regret", "regret", 0, False), TrialMetric("best", "on the best arm")),
-        arm_groups=("the best arm", "the others"),
-        curve="regret so far",
-        num_steps=10_000,
-        step="round",
-        has_stages=False,
-        run=run_switching,
-    ),
-    World(
-        name="stages",
-        letter="d",
-        about="the skills' types as three environments that forget; a scheduler picks one a stage",
-        metrics=_STAGED,
-        arm_groups=two_level_world.GROUPS,
-        curve="mean pass rate",
-        num_steps=300,
-        step="step",
-        has_stages=True,
-        run=two_level_world.run_stages,
-    ),
-    World(
-        name="heterogeneous",
-        letter="h",
-        about="world d with one environment mastered at first and one impossible",
-        metrics=_STAGED,
-        arm_groups=two_level_world.GROUPS,
-        curve="mean pass rate",
-        num_steps=300,
-        step="step",
-        has_stages=True,
-        run=two_level_world.run_unlike_stages,
-    ),
+_SKILLS = World(
+    name="skills",
+    letter="a",
+    about="twelve related skills, 3 types of 4 levels; all can be learnt",
+    run=skill_worlds.run_skills,
+    metrics=(*_LEARNT, _STEPS),
+    arm_groups=skill_worlds.LEVELS[:4],
 )
+_TRAPS = World(
+    name="traps",
+    letter="b",
+    about="the same beside an arm of pure noise and an impossible one",
+    run=skill_worlds.run_traps,
+    metrics=(*_LEARNT, _STEPS, TrialMetric("traps", "on traps", 3, False)),
+    arm_groups=skill_worlds.LEVELS,
+)
+_SWITCHING = World(
+    name="switching",
+    letter="c",
+    about="ten Bernoulli arms whose means change four times; one pull a round",
+    run=run_switching,
+    metrics=(TrialMetric("regret", "regret", 0, False), TrialMetric("best", "on the best arm")),
+    arm_groups=("the best arm", "the others"),
+    curve="regret so far",
+    num_steps=10_000,
+    step="round",
+)
+_STAGES = World(
+    name="stages",
+    letter="d",
+    about="the skills' types as three environments that forget; a scheduler picks one a stage",
+    run=skill_worlds.run_stages,
+    metrics=(*_LEARNT, TrialMetric("forgetting", "forgetting", 3, False)),
+    arm_groups=skill_worlds.TYPES,
+    has_stages=True,
+)
+_UNLIKE_STAGES = replace(
+    _STAGES,
+    name="heterogeneous",
+    letter="h",
+    about="world d with one environment mastered at first and one impossible",
+    run=skill_worlds.run_unlike_stages,
+)
+WORLDS = (_SKILLS, _TRAPS, _SWITCHING, _STAGES, _UNLIKE_STAGES)
 
 
 def find_world(word: str) -> World:

@@ -8,20 +8,19 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from orchestrator.callbacks import Callback
-from orchestrator.runs.dry_run import DryRun, make_plan, size_in_words
+from orchestrator.runs.dry_run import DryRun, make_plan
 from orchestrator.spec import Spec, load_spec
 from orchestrator.studies.study import Study, StudyRun, StudySetting
 from store.ledger import Ledger
 from store.ledger.queries import Reading
-from store.sentences import duration, num
+from store.sentences import duration, num, size_in_words
 from store.tracker.names import config_hash
 
 # The sections that `make_plan` reads.
@@ -109,10 +108,6 @@ class Cost:
     workers: int
     notes: tuple[str, ...]  # warnings of objectives, and what there is to know of data
 
-    def facts(self) -> dict[str, Any]:
-        """As data."""
-        return asdict(self)
-
     def lines(self) -> list[str]:
         """In words."""
         of = "" if self.num_left == self.num_runs else f" of {self.num_runs}"
@@ -144,7 +139,7 @@ def cost_of(study: Study, left: Sequence[StudyRun], measured: MeasuredTime, work
         if key not in plans:
             plans[key] = make_plan(setting.spec, home)
         by_label[setting.label] = plans[key]
-    each = [by_label[run.setting.label] for run in left]
+    each, specs = [by_label[run.setting.label] for run in left], [run.setting.spec for run in left]
     sizes = [
         plan.checkpoint_bytes * plan.num_checkpoints + plan.ledger_bytes
         for plan in each
@@ -167,9 +162,7 @@ def cost_of(study: Study, left: Sequence[StudyRun], measured: MeasuredTime, work
         num_runs=len(study.runs),
         num_left=len(left),
         num_steps=sum(plan.steps for plan in each),
-        num_evaluations=sum(
-            num_twins(run.setting.spec) * (run.setting.spec.curriculum.stages + 1) for run in left
-        ),
+        num_evaluations=sum(num_twins(spec) * (spec.curriculum.stages + 1) for spec in specs),
         bytes=None if len(sizes) < len(each) else sum(sizes),
         free_bytes=next(iter(plans.values())).free_bytes,
         seconds=seconds,
@@ -193,18 +186,14 @@ def left_s(
 
 
 class _Clock(Callback):
-    """Measures the warm start: from the announcement of its batches to the last of them."""
-
     def __init__(self) -> None:
         self.begun_at: float | None = None
         self.warm_start_s = 0.0
 
     def phase(self, text: str) -> None:
-        """Note when something begins."""
         self.begun_at = time.monotonic()
 
     def warm_start(self, batch: int, num_batches: int, loss: float) -> None:
-        """Note how long the batches took so far."""
         assert self.begun_at is not None
         self.warm_start_s = time.monotonic() - self.begun_at
 

@@ -137,9 +137,8 @@ def refuse_changes(history: History) -> None:
 def looking(study: Study, home: Path) -> Iterator[tuple[History, Reading | None]]:
     """Open what a home knows of a study without making anything; nothing where there is no ledger yet."""
     place = home.expanduser().absolute()
-    url = completed_ledger_url(
-        study.base.model_dump(include={"ledger"}), f"sqlite:///{place / 'evergreen.db'}"
-    )
+    sections = study.base.model_dump(include={"ledger"})
+    url = completed_ledger_url(sections, f"sqlite:///{place / 'evergreen.db'}")
     with Ledger(url) as ledger:
         if revision(ledger.engine) is None:
             yield History(study, None), None

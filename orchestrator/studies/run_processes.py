@@ -24,10 +24,8 @@ from environments.scoring.leader import die_with
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
 )
-IMPORTED = (
-    "orchestrator.runs.api",
-    "transformers.generation",
-)  # by the server, once; and the worker's module
+# by the server, once; and the worker's module
+IMPORTED = ("orchestrator.runs.api", "transformers.generation")
 SERVER = "import sys; from orchestrator.studies.run_processes import main; main(*sys.argv[1:])"
 POLL_S = 0.05
 PATIENCE_S = 3.0  # until all runs are killed
@@ -68,22 +66,27 @@ class RunProcesses:
             self._server.kill()
             self._server.wait()
 
-    def start(self, request: RunRequest) -> RunProcess:
+    def start(self, request: RunRequest) -> None:
         """Give a run a process."""
         if self._server is None or self._server.poll() is not None:
             self._start_server()
         self._going.add(request.name)
         self._ended.pop(request.name, None)
-        self.send(request)
-        return RunProcess(self, request.name)
+        self._send(request)
 
-    def send(self, order: RunRequest | tuple[str, int]) -> None:
-        """Ask for a run, or send a signal to one; one that has ended hears nothing."""
+    def ask_to_stop(self, name: str) -> None:
+        """Ask a run to finish its step, save and exit; one that has ended hears nothing."""
+        self._send((name, signal.SIGTERM))
+
+    def _send(self, order: RunRequest | tuple[str, int]) -> None:
         with suppress(OSError):  # a server that died is noticed by who listens
             self._connection.send(order)
 
     def exit_code(self, name: str) -> int | None:
-        """Say how a run ended; None while it goes. Without a server all its runs are lost."""
+        """Return a run's exit code, below 0 for the signal that killed it; None while it goes.
+
+        Without a server all its runs are lost.
+        """
         if self._server is not None:
             is_alive = self._server.poll() is None  # asked first: what it wrote before its end is then read
             with suppress(EOFError, OSError):
@@ -113,21 +116,6 @@ class RunProcesses:
             )
 
 
-class RunProcess:
-    """One run's process."""
-
-    def __init__(self, processes: RunProcesses, name: str) -> None:
-        self._processes, self._name = processes, name
-
-    def poll(self) -> int | None:
-        """Return its exit code, below 0 for the signal that killed it; None while it goes."""
-        return self._processes.exit_code(self._name)
-
-    def ask_to_stop(self) -> None:
-        """Ask it to finish its step, save and exit."""
-        self._processes.send((self._name, signal.SIGTERM))
-
-
 def main(parent: str, connection: str, worker: str) -> None:
     """Be the server: import what runs need, then serve."""
     die_with(int(parent))
@@ -141,9 +129,8 @@ def main(parent: str, connection: str, worker: str) -> None:
 def serve(study: Connection, worker: str) -> None:
     """Fork runs, pass signals on and report ends, until the study closes the connection; then end what still goes.
 
-    Args:
-        study: Requests and (name, signal) arrive here, (name, exit code) of ended runs leaves.
-        worker: A module whose `live(request, parent)` is a run's whole process, and returns its exit code.
+    Requests and (name, signal) arrive from `study`, (name, exit code) of ended runs goes there. `worker`: a module
+    whose `live(request, parent)` is a run's whole process, and returns its exit code.
     """
     pids: dict[int, str] = {}
     while True:

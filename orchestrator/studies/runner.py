@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 from orchestrator.errors import DONE, RESUMABLE, UserError
 from orchestrator.locations import completed_ledger_url, refuse_plain_secrets, remember_logins
@@ -26,19 +26,10 @@ from store.home import Home
 from store.ledger import Ledger
 from store.lock import holder, run_lock
 
+POLL_S = 0.1
 MOST_ATTEMPTS = 2  # a failed run is tried once more
 
 Status = Literal["finished", "stopped", "failed"]
-
-
-class Child(Protocol):
-    """A run in a process of its own."""
-
-    def poll(self) -> int | None:
-        """Return its exit code, below 0 for the signal that killed it; None while it goes."""
-
-    def ask_to_stop(self) -> None:
-        """Ask it to finish its step, save and exit."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +42,11 @@ class ProcessEnd:
     attempts: int
 
 
-class Listener:
-    """Told what happens to the runs; hears nothing by default."""
+class StudyCallback:
+    """Who watches a study; hears nothing by default."""
+
+    def begin(self, runner: StudyRunner) -> None:
+        """The study is checked and about to start runs."""
 
     def started(self, name: str, attempt: int) -> None:
         """A run was given a process; attempt 2 after a failure."""
@@ -63,39 +57,51 @@ class Listener:
     def failed_once(self, name: str, exit_code: int) -> None:
         """A run failed and will be tried again."""
 
+    def look(self) -> None:
+        """Time has passed: a tenth of a second."""
+
+    def stopping(self) -> None:
+        """A signal asks the study to stop. Called inside its handler: nothing but `os.write` is safe here."""
+
 
 class RunQueue:
     """Runs jobs by name, at most `workers` at a time, in the given order."""
 
     def __init__(
-        self, names: Sequence[str], start: Callable[[str], Child], workers: int, listener: Listener
+        self,
+        names: Sequence[str],
+        start: Callable[[str], None],
+        processes: RunProcesses,
+        workers: int,
+        watcher: StudyCallback,
     ) -> None:
         self.waiting = deque(names)
-        self.going: dict[str, Child] = {}
+        self.going: list[str] = []
         self.endings: dict[str, ProcessEnd] = {}
-        self._start, self._workers, self._listener = start, workers, listener
+        self._start, self._processes, self._workers, self._watcher = start, processes, workers, watcher
         self._attempts: dict[str, int] = {}
         self._is_stopping = False
 
     def turn(self) -> bool:
         """Take note of who ended and start who may; False once nothing goes and nothing may start."""
-        for name, child in list(self.going.items()):
-            exit_code = child.poll()
+        for name in list(self.going):
+            exit_code = self._processes.exit_code(name)
             if exit_code is not None:
-                del self.going[name]
+                self.going.remove(name)
                 self._take(name, exit_code)
         while self.waiting and len(self.going) < self._workers and not self._is_stopping:
             name = self.waiting.popleft()
             self._attempts[name] = self._attempts.get(name, 0) + 1
-            self.going[name] = self._start(name)
-            self._listener.started(name, self._attempts[name])
+            self._start(name)
+            self.going.append(name)
+            self._watcher.started(name, self._attempts[name])
         return bool(self.going)
 
     def stop(self) -> None:
         """Ask all that go to stop, and start no more."""
         self._is_stopping = True
-        for child in self.going.values():
-            child.ask_to_stop()
+        for name in self.going:
+            self._processes.ask_to_stop(name)
 
     def _take(self, name: str, exit_code: int) -> None:
         status: Status = "failed"
@@ -104,27 +110,11 @@ class RunQueue:
         elif exit_code == RESUMABLE or (self._is_stopping and exit_code < 0):  # asked before it could save
             status = "stopped"
         if status == "failed" and self._attempts[name] < MOST_ATTEMPTS and not self._is_stopping:
-            self._listener.failed_once(name, exit_code)
+            self._watcher.failed_once(name, exit_code)
             self.waiting.appendleft(name)
             return
         self.endings[name] = ProcessEnd(name, status, exit_code, self._attempts[name])
-        self._listener.ended(self.endings[name])
-
-
-POLL_S = 0.1
-
-
-class StudyCallback(Listener):
-    """Who watches a study; hears nothing by default."""
-
-    def begin(self, runner: StudyRunner) -> None:
-        """The study is checked and about to start runs."""
-
-    def look(self) -> None:
-        """Time has passed: a tenth of a second."""
-
-    def stopping(self) -> None:
-        """A signal asks the study to stop. Called inside its handler: nothing but `os.write` is safe here."""
+        self._watcher.ended(self.endings[name])
 
 
 class StudyRunner:
@@ -139,9 +129,8 @@ class StudyRunner:
         states = self.history.states()
         self.done_before = [run for run in study.runs if states[run.name] == "finished"]
         self.left = [run for run in study.runs if states[run.name] != "finished"]
-        self.is_resumed = any(state != "missing" for state in states.values())
         self.measured = pace(self.reading, study)
-        self.schedule = RunQueue([], self._start, workers, Listener())
+        self.schedule = RunQueue([], self._start, self._processes, workers, StudyCallback())
         self.is_asked_to_stop = False
         self._steps_done: dict[str, int] = {}
 
@@ -155,7 +144,8 @@ class StudyRunner:
         Returns how the runs ended that were left. Raises KeyboardInterrupt after a second Ctrl-C.
         """
         self._ledger.start_study(self.history.record())
-        self.schedule = RunQueue([run.name for run in self.left], self._start, self.workers, watcher)
+        names = [run.name for run in self.left]
+        self.schedule = RunQueue(names, self._start, self._processes, self.workers, watcher)
         watcher.begin(self)
         with self._processes, catching_signals(watcher.stopping) as signalled:
             while self.schedule.turn():
@@ -165,11 +155,6 @@ class StudyRunner:
                 watcher.look()
                 time.sleep(POLL_S)
         return self.schedule.endings
-
-    @property
-    def num_unstarted(self) -> int:
-        """Runs that had no turn, because the study was stopped."""
-        return len(self.schedule.waiting)
 
     def log(self, name: str) -> Path:
         """Where a run's process writes what it prints."""
@@ -198,10 +183,10 @@ class StudyRunner:
         waiting = [(self.runs[name], 0.0) for name in self.schedule.waiting]
         return left_s([*shares, *waiting], self.measured, self.workers)[0]
 
-    def _start(self, name: str) -> Child:
+    def _start(self, name: str) -> None:
         run = self.runs[name]
         spec, member = run.spec.model_dump(mode="json", by_alias=True), asdict(self.study.member(run))
-        return self._processes.start(RunRequest(str(self.home.path), name, str(self.log(name)), spec, member))
+        self._processes.start(RunRequest(str(self.home.path), name, str(self.log(name)), spec, member))
 
 
 @contextmanager

@@ -158,7 +158,6 @@ def _at(data: Any, field: str) -> Any:
 
 
 def _unlike(settings: Sequence[StudySetting]) -> list[str]:
-    """Refuse settings that are the same, or whose runs would have the same names."""
     problems = []
     for label, num in Counter(setting.label for setting in settings).items():
         if num > 1:
@@ -178,7 +177,6 @@ def _unlike(settings: Sequence[StudySetting]) -> list[str]:
 
 
 def _unnamed(file: StudyFile, settings: Sequence[StudySetting]) -> list[str]:
-    """Refuse labels that no table has room for, draws that came to an end, and a baseline that is no setting."""
     labels = [one.label for one in settings]
     problems = [
         f"{shown(label)} is no label: give its setting one line of at most 80 characters as `label`, in a `list`"

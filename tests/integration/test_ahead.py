@@ -37,10 +37,15 @@ def test_every_batch_is_one_version_behind_but_the_first_of_a_stage(home: Path) 
     assert all((most or 0) > 1 for most in series(home, "ahead", "tis_weight_max")), "and is weighed"
 
 
-def test_it_ends_in_the_same_kinds_of_records_as_a_run_that_waits(home: Path) -> None:
-    run(small("waits"), home=home)
+@pytest.fixture(scope="module")
+def waits(home: Path) -> str:
+    """The same run without playing ahead, in the same home."""
+    return run(small("waits"), home=home).name
+
+
+def test_it_ends_in_the_same_kinds_of_records_as_a_run_that_waits(home: Path, waits: str) -> None:
     kinds = []
-    for name in ("ahead", "waits"):
+    for name in ("ahead", waits):
         with opened(home, name) as (_, ledger):
             kinds.append({(n.metric, n.environment) for n in ledger.reading.numbers(name)})
     assert kinds[0] == kinds[1]
@@ -101,9 +106,8 @@ def test_an_error_while_playing_ahead_ends_the_run_as_any_other_does(
     assert told(home, "failing")["status"] == "failed"
 
 
-def test_a_fork_may_begin_or_cease_to_play_ahead(home: Path) -> None:
-    run(small("plain"), home=home)
-    begun = fork("plain", 2, overrides=["name=begun", "sampler.ahead=1"], home=home)
+def test_a_fork_may_begin_or_cease_to_play_ahead(home: Path, waits: str) -> None:
+    begun = fork(waits, 2, overrides=["name=begun", "sampler.ahead=1"], home=home)
     ceased = fork("ahead", 2, overrides=["name=ceased", "sampler.ahead=0"], home=home)
     assert {begun.status, ceased.status} == {"finished"}
     assert series(home, "begun", "versions_behind")[-3:] == [0, 1, 1]

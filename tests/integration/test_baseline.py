@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,14 @@ from store.records import StepRecord
 from store.report import REPORT_FILE
 from store.run_summary import facts
 from store.sentences import beside_the_baseline
-from tests.orchestrator.specs import Raw, small
+from tests.orchestrator.specs import Raw, alone, small
 
 
 def paired(**sections: object) -> Raw:
     return small("pair", baseline="uniform", **sections)
+
+
+CHEAP = {**alone("pair", categories=["easy", "hard"]), "baseline": "uniform"}
 
 
 def ledger(home: Path) -> Ledger:
@@ -80,18 +84,19 @@ class StopsTheTwin(Callback):
             request_stop(self.folder)
 
 
-def test_an_interrupted_twin_is_taken_up_with_its_run(tmp_path: Path, home: Path) -> None:
-    stopped = run(paired(), home=tmp_path, watcher=StopsTheTwin())
+def test_an_interrupted_twin_is_taken_up_with_its_run(tmp_path: Path) -> None:
+    assert run(CHEAP, home=tmp_path / "straight").status == "finished"
+    stopped = run(CHEAP, home=tmp_path, watcher=StopsTheTwin())
     assert (stopped.status, stopped.exit_code) == ("stopped", RESUMABLE)
     assert stopped.reason == "its baseline pair-uniform stopped: asked to stop"
     assert resume("pair", home=tmp_path).status == "finished"
-    with ledger(tmp_path) as resumed, ledger(home) as straight:
+    with ledger(tmp_path) as resumed, ledger(tmp_path / "straight") as straight:
         for name in ("pair", "pair-uniform"):
             assert resumed.reading.digest_all(name, "") == straight.reading.digest_all(name, "")
 
 
 def test_a_stopped_run_has_no_twin_yet(tmp_path: Path) -> None:
-    assert run(paired(), home=tmp_path, until_step=4).status == "stopped"
+    assert run(CHEAP, home=tmp_path, until_step=1).status == "stopped"
     with ledger(tmp_path) as opened:
         assert opened.reading.baseline("pair") is None
 
@@ -103,12 +108,12 @@ def test_a_lengthened_run_lengthens_its_twin(home: Path) -> None:
         assert [r.name for r in opened.reading.runs()] == ["pair", "pair-uniform"]
 
 
-def test_the_twin_of_a_fork_begins_at_the_same_boundary(tmp_path: Path) -> None:
-    run(small("plain"), home=tmp_path)
-    done = fork("plain", 2, overrides=["baseline=uniform", "name=branch"], home=tmp_path)
-    with ledger(tmp_path) as opened:
+def test_the_twin_of_a_fork_begins_at_the_same_boundary(finished: Path, tmp_path: Path) -> None:
+    home = shutil.copytree(finished, tmp_path / "home")
+    done = fork("small", 2, overrides=["baseline=uniform", "name=branch"], home=home)
+    with ledger(home) as opened:
         twin = opened.reading.run(str(opened.reading.baseline(done.name)))
-        assert (twin.parent, twin.parent_stage, twin.bandit) == ("plain", 2, "uniform")
+        assert (twin.parent, twin.parent_stage, twin.bandit) == ("small", 2, "uniform")
 
 
 def test_a_run_that_is_uniform_already_has_no_baseline(tmp_path: Path) -> None:

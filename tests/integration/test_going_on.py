@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +21,27 @@ JOINING = "environments.more={type: codebook, categories: {two: 2}, keys: 5}"
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with a finished run of three stages. Tests fork it and leave it alone."""
-    home = tmp_path_factory.mktemp("home")
-    orchestrator.run(small(), home=home)
-    return home
+    return copy_of(finished, tmp_path_factory.mktemp("home"))
+
+
+def copy_of(finished: Path, folder: Path) -> Path:
+    return Path(shutil.copytree(finished, folder, dirs_exist_ok=True))
 
 
 def longer(spec: dict[str, Any], stages: int) -> dict[str, Any]:
     return {**spec, "curriculum": {**spec["curriculum"], "stages": stages}}
 
 
-@pytest.mark.parametrize("kind", share([small, flat], 1))
-def test_a_finished_run_lengthened_is_the_longer_run(tmp_path: Path, kind: Any) -> None:
-    name = kind()["name"]
-    orchestrator.run(kind(), home=tmp_path / "short")
+@pytest.mark.parametrize("spec", share([small(objective="repo_r"), flat(objective="repo")], 1))
+def test_a_finished_run_lengthened_is_the_longer_run(
+    finished: Path, tmp_path: Path, spec: dict[str, Any]
+) -> None:
+    name = spec["name"]
+    copy_of(finished, tmp_path / "short")
     assert orchestrator.resume(name, home=tmp_path / "short", stages=5).status == "finished"
-    orchestrator.run(longer(kind(), 5), home=tmp_path / "long")
+    orchestrator.run(longer(spec, 5), home=tmp_path / "long")
     assert ending(tmp_path / "short", name) == ending(tmp_path / "long", name)
     story = told(tmp_path / "short", name)
     assert story["planned_steps"] == 15

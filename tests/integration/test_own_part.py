@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.conftest import Evergreen
 from tests.documents import code
 
 SPEC = {
@@ -41,18 +42,15 @@ def test_the_documented_test_of_the_documented_shaper_passes(folder: Path) -> No
     assert done.returncode == 0, done.stdout
 
 
-def test_a_run_uses_it_and_a_wrong_option_is_told(folder: Path) -> None:
-    spec = folder / "own.yaml"
+def test_a_run_uses_it_and_a_wrong_option_is_told(
+    folder: Path, evergreen: Evergreen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, home = folder / "own.yaml", folder / "home"
     spec.write_text(yaml.safe_dump(SPEC))
-
-    def evergreen(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", "from orchestrator.cli import main; main()", *words]
-        return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-
-    ran = evergreen("run", str(spec), "--home", str(folder / "home"))
-    assert ran.returncode == 0, ran.stderr
-    shown = evergreen("show", "own", "--json", "--home", str(folder / "home")).stdout
-    assert '"force_focal"' in shown
-    refused = evergreen("validate", str(spec), "--set", "objective.focal_gama=1")
-    assert refused.returncode == 2
+    monkeypatch.setattr(sys, "path", [*sys.path])  # the spec's folder is looked in for `my_parts`
+    ran = evergreen("run", spec, "--home", home)
+    assert ran.exit_code == 0, ran.stderr
+    assert '"force_focal"' in evergreen("show", "own", "--json", "--home", home).stdout
+    refused = evergreen("validate", spec, "--set", "objective.focal_gama=1")
+    assert refused.exit_code == 2
     assert "did you mean `focal_gamma`?" in refused.stderr

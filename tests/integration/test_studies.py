@@ -95,7 +95,7 @@ def test_a_run_that_fails_is_tried_twice_and_reported_and_the_others_go_on(
     """`crashing` ends its trainer, `raising` lets no sample be scored: a run stops by itself then."""
     home = tmp_path / "home"
     characters = {"grid": {"environments.one.character": ["crashing", "raising", "noisy"]}}
-    file = written_study(tmp_path, seeds=1, workers=1, **characters)
+    file = written_study(tmp_path, spec=alone("base", stages=1), seeds=1, workers=1, **characters)
     result = evergreen("study", file, "--home", home)
     assert result.exit_code == 1
     said = " ".join(result.stdout.split())

@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.cli.simulate import print_replay_of
 from orchestrator.errors import SpecError, UserError
-from orchestrator.simulation.replay_results import SAYS
+from orchestrator.simulation.replay import SAYS
 
 COLD, HOT = "{type: sec, temperature: 0.02}", "{type: sec, temperature: 2}"
 

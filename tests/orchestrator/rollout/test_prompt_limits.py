@@ -13,7 +13,7 @@ from tokenizers import normalizers
 
 from environments import Environment, first_tasks
 from orchestrator.recording.events import of_prompts
-from orchestrator.rollout.prompt_limits import LISTED, PromptLimits, most_tokens
+from orchestrator.rollout.task_supply import LISTED, PromptLimits, most_tokens
 from policies.encoder import Encoder
 from policies.models.tiny import VocabularySample, build_tokenizer
 from policies.samplers.contracts import SamplerOptions

@@ -9,12 +9,12 @@ import pytest
 
 from orchestrator.bandits.softmax import softmax
 from orchestrator.errors import UserError
-from orchestrator.simulation import skill_worlds, two_level_world, worlds
+from orchestrator.simulation import skill_worlds, worlds
 from orchestrator.simulation.candidates import make_named, pair_up
 from orchestrator.simulation.ranking import TrialJob, run_job
+from orchestrator.simulation.skill_worlds import Gap, Oracle
 from orchestrator.simulation.skills import BATCH, Skills, arm_names, generator
 from orchestrator.simulation.trials import Candidate, Trial, TrialSetting, thinned
-from orchestrator.simulation.world_policies import Gap, Oracle
 from orchestrator.simulation.worlds import WORLDS, find_world
 
 
@@ -94,7 +94,7 @@ def test_a_share_of_every_batch_is_replay_of_the_others(share: float, num_replay
 
 def test_bandits_learn_from_replay_of_their_environment() -> None:
     only = {"type": "sequence", "order": ["type0"]}
-    levels = two_level_world.TwoLevels(
+    levels = skill_worlds.TwoLevels(
         Skills(generator(0)), entrant("sec", only), 0, TrialSetting(20, replay_share=0.5)
     )
     levels.follow()

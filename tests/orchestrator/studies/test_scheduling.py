@@ -1,4 +1,4 @@
-"""Who runs when, and what happens to those that fail; with children that end when they are told to."""
+"""Who runs when, and what happens to those that fail; with processes that end when they are told to."""
 
 from __future__ import annotations
 
@@ -6,24 +6,26 @@ from collections.abc import Sequence
 
 import pytest
 
-from orchestrator.studies.runner import Listener, ProcessEnd, RunQueue
+from orchestrator.studies.run_processes import RunProcesses
+from orchestrator.studies.runner import ProcessEnd, RunQueue, StudyCallback
 
 
-class FakeChild:
-    """Goes until somebody gives it an exit code."""
+class FakeProcesses(RunProcesses):
+    """Runs go until somebody gives them an exit code."""
 
     def __init__(self) -> None:
-        self.exit_code: int | None = None
-        self.heard: list[str] = []
+        super().__init__("")
+        self.exit_codes: dict[str, int] = {}
+        self.asked: list[str] = []
 
-    def poll(self) -> int | None:
-        return self.exit_code
+    def exit_code(self, name: str) -> int | None:
+        return self.exit_codes.get(name)
 
-    def ask_to_stop(self) -> None:
-        self.heard.append("stop")
+    def ask_to_stop(self, name: str) -> None:
+        self.asked.append(name)
 
 
-class Told(Listener):
+class Told(StudyCallback):
     def __init__(self) -> None:
         self.heard: list[str] = []
 
@@ -38,20 +40,18 @@ class Told(Listener):
 
 
 class Trial:
-    """A schedule with fake children, the newest of each name."""
+    """A schedule with fake processes."""
 
     def __init__(self, names: Sequence[str], workers: int) -> None:
-        self.children: dict[str, FakeChild] = {}
-        self.told = Told()
-        self.schedule = RunQueue(names, self._start, workers, self.told)
+        self.processes, self.told = FakeProcesses(), Told()
+        self.schedule = RunQueue(names, self._start, self.processes, workers, self.told)
         self.schedule.turn()
 
-    def _start(self, name: str) -> FakeChild:
-        self.children[name] = FakeChild()
-        return self.children[name]
+    def _start(self, name: str) -> None:
+        self.processes.exit_codes.pop(name, None)
 
     def end(self, name: str, exit_code: int) -> bool:
-        self.children[name].exit_code = exit_code
+        self.processes.exit_codes[name] = exit_code
         return self.schedule.turn()
 
     def statuses(self) -> dict[str, str]:
@@ -98,7 +98,7 @@ def test_one_that_stops_by_itself_is_not_tried_again() -> None:
 def test_after_a_stop_nobody_starts_and_nobody_is_tried_again() -> None:
     trial = Trial("abcd", workers=3)
     trial.schedule.stop()
-    assert [trial.children[name].heard for name in "abc"] == [["stop"]] * 3
+    assert trial.processes.asked == ["a", "b", "c"]
     trial.end("a", 75)
     trial.end("b", -15)  # asked before it could save
     assert not trial.end("c", 1)

@@ -1,11 +1,13 @@
-"""A comparison as a picture: performance over the steps with its band, and whose arms got the slots.
+"""Pictures: a comparison drawn by matplotlib without a display, and a replay as an HTML page in the look of a report.
 
-The same chart facts as the pages', drawn by matplotlib without a display. Colours are those of Okabe and Ito, which
-people who confuse red and green can tell apart; beyond seven, lines differ in dash.
+A comparison shows performance over the steps with its band, and whose arms got the slots. Colours are those of Okabe
+and Ito, which people who confuse red and green can tell apart; beyond seven, lines differ in dash. The page has no
+script and loads no other file.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -13,10 +15,28 @@ from typing import Any
 
 import numpy as np
 
+from orchestrator.simulation.estimates import FEWEST_STEPS, Estimate, Estimates
 from orchestrator.simulation.ranking import Ranking, value_of
+from orchestrator.simulation.replay import SAYS, Replay
 from store.files import write_bytes
-from store.report.charts import Bar, Series, bar
-from store.sentences import num, short
+from store.records import EVERYTHING
+from store.report import templates
+from store.report.charts import (
+    LOW,
+    TALL,
+    Bar,
+    Chart,
+    Frame,
+    Measured,
+    Scale,
+    Series,
+    Xy,
+    bar,
+    line_chart,
+    nice_top,
+    palette,
+)
+from store.sentences import num, number, short
 
 FORMATS = (".png", ".svg", ".pdf")
 INK, SOFT, RULE = "#1d2023", "#5b626b", "#e2dfd6"
@@ -32,6 +52,8 @@ GROUPS = (
 )  # light to dark by level, then the traps
 PLAIN_GROUPS = ("#0072B2", "#E69F00", "#009E73")  # of kinds without an order
 LONGEST = 34  # characters of a policy's name
+DIGITS = 3
+LOGGED = "logged"  # the name of the run's own bandit
 STYLE: dict[str, Any] = {
     "font.size": 9,
     "font.family": "sans-serif",
@@ -48,11 +70,7 @@ STYLE: dict[str, Any] = {
 
 
 def draw(ranking: Ranking, path: Path) -> None:
-    """Draw a comparison into a file; its suffix says the format.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """Draw a comparison into a file; its suffix says the format. Raises OSError."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -78,9 +96,8 @@ def curves(ranking: Ranking) -> list[Series]:
     series = []
     for place, row in enumerate(ranking.rows):
         label = row.entrant.label
-        columns = [
-            value_of(column) for column in np.array([trial.curve for trial in ranking.trials[label]]).T
-        ]
+        curves_of = np.array([trial.curve for trial in ranking.trials[label]])
+        columns = [value_of(column) for column in curves_of.T]
         steps = np.linspace(0, ranking.setting.num_steps, len(columns) + 1)[1:].tolist()
         points = [(step, one.mean) for step, one in zip(steps, columns, strict=True)]
         halves = [one.half or 0.0 for one in columns]
@@ -144,3 +161,83 @@ def _draw_bars(axes: Any, bars: Sequence[Bar], title: str) -> None:
         handlelength=1,
         columnspacing=1,
     )
+
+
+def render(replay: Replay) -> str:
+    """Write the page: what was earned over the steps, and every arm's probability."""
+    names = [LOGGED, *(target.label for target in replay.targets)]
+    colours = palette(names, names)  # the run's own is the first
+    facts = {
+        "replay": replay,
+        "says": SAYS,
+        "earned": _earned(replay, colours),
+        "picked": [
+            _picked(replay, colours, row, arm.arm)
+            for row, bandit in enumerate(replay.targets[0].bandits)
+            for arm in bandit.arms
+        ],
+        "unreliable": [target.label for target in replay.targets if not target.overall.is_reliable],
+        "fewest": FEWEST_STEPS,
+    }
+    return templates.page("orchestrator.simulation", "replay.html.j2", ("report.css",), facts)
+
+
+def _earned(replay: Replay, colours: dict[str, str]) -> Chart:
+    logged = _line(replay.targets[0].windows, "own", LOGGED)
+    series = [Series(LOGGED, colours[LOGGED], *logged, gap=math.inf)]
+    for target in replay.targets:
+        points, measured = _line(target.windows, "snips", target.label)
+        series.append(Series(target.label, colours[target.label], points, measured, gap=math.inf))
+    tops = [value + (error or 0.0) for one in series for _, value, error, _ in one.measured]
+    frame = Frame(_steps(replay), Scale(0, nice_top(tops, 0.01)), TALL)
+    about = f"Earned over the steps. {_ends(series, DIGITS)}"
+    return line_chart("Earned, mean over the picks", about, series, frame, "tall")
+
+
+def _line(
+    windows: Sequence[tuple[int, int, Estimates | None]], kind: str, name: str
+) -> tuple[list[Xy], list[Measured]]:
+    points: list[Xy] = []
+    measured: list[Measured] = []
+    for first, last, found in windows:
+        estimate: Estimate | None = None if found is None else getattr(found, kind)
+        if found is None or estimate is None:
+            continue
+        middle, value = (first + last) / 2, estimate.value
+        half = None if estimate.high is None else estimate.high - value
+        doubt = "" if found.is_reliable or kind == "own" else ", not to be relied on"
+        points.append((middle, value))
+        text = f"{name}, steps {first} to {last}: {number(value, DIGITS)}{doubt}"
+        measured.append((middle, value, half, text))
+    return points, measured
+
+
+def _picked(replay: Replay, colours: dict[str, str], row: int, arm: str) -> Chart:
+    bandits = [target.bandits[row] for target in replay.targets]
+    series = []
+    for name, bandit, key in (
+        (LOGGED, bandits[0], "logged_share"),
+        *((target.label, target.bandits[row], "share") for target in replay.targets),
+    ):
+        points = [
+            (
+                (window.first + window.last) / 2,
+                next((getattr(one, key) for one in window.arms if one.arm == arm), None),
+            )
+            for window in bandit.windows
+        ]
+        series.append(Series(name, colours[name], points, gap=math.inf))
+    title = arm if bandits[0].bandit == EVERYTHING else f"{bandits[0].bandit}.{arm}"
+    about = f"Probability of {title} over the steps. {_ends(series, 2)}"
+    return line_chart(title, about, series, Frame(_steps(replay), Scale(0, 1), LOW), "low")
+
+
+def _ends(series: Sequence[Series], digits: int) -> str:
+    """Say where the lines end, for those who cannot see them."""
+    last = [(one.name, one.points[-1][1] if one.points else None) for one in series]
+    return "; ".join(f"{name} ends at {number(value, digits)}" for name, value in last) + "."
+
+
+def _steps(replay: Replay) -> Scale:
+    windows = replay.targets[0].windows
+    return Scale(windows[0][0], windows[-1][1])

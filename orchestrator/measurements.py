@@ -1,7 +1,9 @@
-"""Evaluation: what the policy can do in every environment and category, on tasks it never trains on.
+"""What is measured of the policy: a list of measurements, evaluation its first member.
 
-The tasks are the anchor pool's first ones, the same in every run, and the random numbers of a task's samples are
-the same at every boundary: differences are paired. A closed environment is evaluated on its own tasks.
+A measurement looks at the policy without moving it, with random streams of its own. Evaluation says what the policy can
+do in every environment and category, on tasks that it never trains on: the anchor pool's first ones, the same in every
+run. The random numbers of a task's samples are the same at every boundary, so differences are paired. A closed
+environment is evaluated on its own tasks.
 
 A scheduler whose reward is a change of scores looks at the `select` pool, in the same way; reports never do, so what it
 selects by cannot flatter what is reported.
@@ -10,23 +12,59 @@ selects by cannot flatter what is reported.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
 import numpy as np
 from typing_extensions import override
 
-from environments import Environment
-from orchestrator.measurements.contracts import Findings, HeldOut, Measurement, Tell
+from environments import Environment, Task
 from orchestrator.played_group import Group, unscorable
 from orchestrator.progress import Progress
 from orchestrator.rollout.player import Player
 from orchestrator.spec.model import Evaluate
 from orchestrator.stopwatch import Stopwatch
 from policies.samplers.contracts import Sampling
-from store.records import CellRecord, ItemRecord, SampleRecord
+from store.records import CellRecord, EventRecord, ItemRecord, SampleRecord
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a measurement found, ready to be recorded."""
+
+    config: Mapping[str, Any]  # generation settings: values under different ones are never compared
+    cells: Sequence[CellRecord]
+    items: Sequence[ItemRecord] = ()
+    samples: Sequence[SampleRecord] = ()
+    events: Sequence[EventRecord] = ()
+    entropies: Mapping[str, float] = field(default_factory=dict)  # nats a token by "environment/category"
+    scores: Mapping[str, float] = field(default_factory=dict)  # by environment: what a scheduler may look at
+
+
+HeldOut = Mapping[str, Mapping[str, Sequence[Task]]]  # environment -> category -> tasks
+Tell = Callable[[str, int, int], None]  # what is being measured just now in words, parts done, parts in all
+
+
+class Measurement(ABC):
+    """One entry of the list that the curriculum goes through at boundaries."""
+
+    name: str
+
+    @abstractmethod
+    def is_due(self, at: Progress) -> bool:
+        """Whether to measure here."""
+
+    @abstractmethod
+    def of(self, environments: Sequence[str]) -> Measurement:
+        """The same measurement of these environments only."""
+
+    @abstractmethod
+    def run(self, player: Player, at: Progress, watch: Stopwatch, tell: Tell) -> Findings:
+        """Measure; the policy, the optimiser and every training stream stay as they are."""
+
 
 KEPT_SAMPLES = 20  # a category, of the first tasks: the same tasks at every boundary
 AT_ONE = Sampling()  # temperature 1, nothing cut off, whatever training samples with
@@ -68,32 +106,29 @@ class Evaluation(Measurement):
         samples: list[SampleRecord] = []
         own_selects = {n: own for n, own in (self.selects or {}).items() if not self.environments[n].closed}
         total = sum(len(own) for pool in (self.anchors, own_selects) for own in pool.values())
-        done = count()
+        done, per_item = count(), self.section.samples
         for name, by_category in self.anchors.items():
             own: list[CellRecord] = []
             for category, tasks in by_category.items():
                 tell(f"evaluating {name}.{category}", next(done), total)
-                groups = player.play(tasks, self.section.samples, AT_ONE, f"evaluate/{category}", 0, watch)
+                groups = player.play(tasks, per_item, AT_ONE, f"evaluate/{category}", 0, watch)
                 played += groups
                 samples += [sample_record(slot, 0, group) for slot, group in enumerate(groups[:KEPT_SAMPLES])]
                 own += [self._cell(name, category, metric, groups) for metric in MEASURES]
                 # token mean over all samples, nats (plasticity metrics: token mean, T = 1)
                 tokens = sum(group.num_tokens for group in groups)
                 entropy = sum(group.entropy_sum for group in groups) / tokens if tokens else None
-                per_item = self.section.samples
-                own.append(
-                    self._record(name, category, "entropy_token", entropy, None, len(groups), per_item)
-                )
+                spent = (entropy, None, len(groups), per_item)
+                own.append(self._record(name, category, "entropy_token", *spent))
                 if self.section.greedy:
                     best = player.play(tasks, 1, GREEDY, f"greedy/{category}", 0, watch)
                     own.append(self._cell(name, category, "greedy_accuracy", best))
             cells += [*own, *self._means(name, own)]
-            selected: list[
-                CellRecord
-            ] = []  # accuracy on the pool that a scheduler may look at, and nothing else
+            # accuracy on the pool that a scheduler may look at, and nothing else
+            selected: list[CellRecord] = []
             for category, tasks in own_selects.get(name, {}).items():
                 tell(f"evaluating {name}.{category} for the scheduler", next(done), total)
-                groups = player.play(tasks, self.section.samples, AT_ONE, f"select/{category}", 0, watch)
+                groups = player.play(tasks, per_item, AT_ONE, f"select/{category}", 0, watch)
                 selected.append(self._cell(name, category, "pass_1", groups))
             cells += [replace(cell, split="select") for cell in (*selected, *self._means(name, selected))]
         return Findings(
@@ -182,9 +217,8 @@ class Evaluation(Measurement):
             stderr = math.sqrt(sum(e * e for e in errors)) / len(of) if is_known else None
             value = _mean([c.value for c in of if c.value is not None])
             per_item = max((c.samples_per_item for c in of), default=0)
-            means.append(
-                self._record(name, None, metric, value, stderr, sum(c.num_items for c in of), per_item)
-            )
+            num_items = sum(c.num_items for c in of)
+            means.append(self._record(name, None, metric, value, stderr, num_items, per_item))
         return means
 
 
