@@ -1,31 +1,38 @@
 """What there is to learn: environments, their split into pools, the draw of tasks, isolated scoring.
 
-Nothing here knows of policies, bandits or the ledger. Importing the package imports no environment: a type is a file of
-this folder (`rows`, `reasoning_gym`, `codebook`) or a function of the user's own, found when it is first asked for.
+Nothing here knows of policies, bandits or the ledger. Importing the package imports none of its modules, and no
+environment: a type is a file of this folder (`rows`, `reasoning_gym`, `codebook`) or a function of the user's own,
+found when it is first asked for.
 """
 
-from environments.boxes import Box
-from environments.contracts import (
-    CORRECT_AT,
-    Category,
-    Environment,
-    EnvironmentFault,
-    Episode,
-    Flaw,
-    Message,
-    Pool,
-    Score,
-    SingleTurn,
-    Task,
-    Turn,
-    canonical,
-    most_bytes,
-)
-from environments.options import Options, TextOptions
-from environments.pools import ALL, Admission, PassedOver, belongs, first_tasks, make_task, pool_of
-from environments.scoring import Scorer, ScoringJob, ScoringOptions
-from environments.sources import EnvironmentSource, types, validate
-from environments.task_streams import TaskStream, training_roster
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from environments.boxes import Box
+    from environments.contracts import (
+        CORRECT_AT,
+        Category,
+        Environment,
+        EnvironmentFault,
+        Episode,
+        Flaw,
+        Message,
+        Pool,
+        Score,
+        SingleTurn,
+        Task,
+        Turn,
+        canonical,
+        most_bytes,
+    )
+    from environments.options import Options, TextOptions
+    from environments.pools import ALL, Admission, PassedOver, belongs, first_tasks, make_task, pool_of
+    from environments.scoring import Scorer, ScoringJob, ScoringOptions
+    from environments.sources import EnvironmentSource, types, validate
+    from environments.task_streams import TaskStream, training_roster
 
 __all__ = [
     "ALL",
@@ -61,3 +68,14 @@ __all__ = [
     "types",
     "validate",
 ]
+
+_MODULES = ("boxes", "contracts", "options", "pools", "task_streams", "sources", "scoring")
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        for module in _MODULES:
+            found = vars(import_module(f"environments.{module}"))
+            if name in found:
+                return found[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -92,6 +92,11 @@ class BanditConfig(ChooserConfig):
     )
 
 
+def signals_of(config: BaseModel) -> BanditConfig:
+    """Say which signals a bandit is given; one whose options do not say is given the raw ones."""
+    return config if isinstance(config, BanditConfig) else BanditConfig()
+
+
 class Bandit(ABC):
     """Chooses arms by probabilities that its history gives.
 

@@ -22,7 +22,6 @@ from orchestrator.spec.model import CurriculumSection
 from orchestrator.teachers.random import Config as RandomConfig
 
 CURSOR, TEACHER = "cursor", "teacher "  # types in the state; of a teacher with its own type behind
-MOST_TASKS = SelectionConfig().tasks  # that a selection of the user's own chooses among
 
 
 class TaskSampler:
@@ -163,10 +162,10 @@ class _SourceFactory:
     def _selected(self, environment: Environment, category: str, seed: int) -> TaskSource:
         """Make a selection among the first tasks of a category, with the numbers of them that it asks for."""
         config = self._selection
-        most = getattr(config, "tasks", MOST_TASKS)
-        roster = training_roster(environment, category, seed, most, self._tell, self._admission)
+        wants = config if isinstance(config, SelectionConfig) else SelectionConfig()
+        roster = training_roster(environment, category, seed, wants.tasks, self._tell, self._admission)
         numbers: dict[str, Any] = {}
-        for option, field in getattr(config, "fields", {}).items():
+        for option, field in wants.fields.items():
             try:
                 found = environment.numbers(category, field)
             except EnvironmentFault as fault:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from environments import Admission, Environment, Pool, TaskStream, first_tasks
 from orchestrator import random_streams
 from orchestrator.errors import UserError
+from orchestrator.schedulers.rewards import rewards_of
 from orchestrator.spec import Spec
 
 FEW = 4  # tasks of a category that are looked for, where all that are measured would take long
@@ -20,8 +21,8 @@ USES = {"anchor": "to be evaluated on", "select": "to be looked at by the schedu
 
 def evaluated_pools(spec: Spec) -> list[Pool]:
     """Name what boundaries evaluate: the `select` pool only when a scheduler asks for it."""
-    asks = getattr(spec.curriculum.scheduler, "reward", "advantage") != "advantage"
-    return ["anchor", "select"] if asks else ["anchor"]
+    asks_for_scores = rewards_of(spec.curriculum.scheduler).reward != "advantage"
+    return ["anchor", "select"] if asks_for_scores else ["anchor"]
 
 
 def evaluated_categories(environment: Environment, pool: Pool) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.bandits.contracts import Bandit, Floats
+from orchestrator.bandits.contracts import Bandit, Floats, signals_of
 from orchestrator.simulation.skills import (
     BATCH,
     NUM_LEVELS,
@@ -16,7 +16,7 @@ from orchestrator.simulation.skills import (
     arm_names,
     generator,
 )
-from orchestrator.simulation.trials import Candidate, Trial, TrialSetting, feedback, form_of, make_bandit
+from orchestrator.simulation.trials import Candidate, Trial, TrialSetting, feedback, make_bandit
 from orchestrator.simulation.world_policies import Oracle, OracleConfig
 
 POLICY, EVALUATION = 10**6, 2 * 10**6  # added to the seed: the streams of section 8
@@ -55,7 +55,7 @@ def follow_one_bandit(
     """Let one bandit choose every slot: pass rates after each step [T, 12], and the arms of all slots [T, 64]."""
     names = arm_names(has_traps)
     place_of = {name: k for k, name in enumerate(names)}
-    rng, form = generator(seed + POLICY), form_of(entrant.bandit)
+    rng, form = generator(seed + POLICY), signals_of(entrant.bandit).signal
     bandit: Bandit = (
         Oracle(names, rng, world)
         if isinstance(entrant.bandit, OracleConfig)

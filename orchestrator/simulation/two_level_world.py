@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.bandits.contracts import ArmInfo, Bandit, Floats, Signal
+from orchestrator.bandits.contracts import ArmInfo, Bandit, Floats, signals_of
 from orchestrator.choosing.stage_scheduler import StageScheduler
 from orchestrator.errors import UserError
 from orchestrator.progress import Progress
@@ -38,7 +38,6 @@ from orchestrator.simulation.trials import (
     Trial,
     TrialSetting,
     feedback,
-    form_of,
     make,
     make_bandit,
     signal_table,
@@ -94,7 +93,7 @@ class TwoLevels:
             raise UserError(f"--steps: stages have {STEPS_PER_STAGE} steps here, so say a multiple of it")
         self.world, self.setting = world, setting
         self.rng, self.evaluation = generator(seed + POLICY), generator(seed + EVALUATION)
-        self.form: Signal = form_of(entrant.bandit)
+        self.form = signals_of(entrant.bandit).signal
         self.at = Progress(setting.num_steps // STEPS_PER_STAGE, STEPS_PER_STAGE)
         about = {name: ArmInfo(None, {"level": float(k)}) for k, name in enumerate(CATEGORIES)}
         steps = -(-setting.num_steps // NUM_TYPES)

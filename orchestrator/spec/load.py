@@ -64,9 +64,10 @@ def check(model: type[Model], document: Document) -> Model:
     _refuse_unusable(document.raw, document)
     resources = document.raw.get("resources")
     folder = resources.get("search_path") if isinstance(resources, dict) else None
-    search_in(folder if isinstance(folder, str) else None)
+    folder = folder if isinstance(folder, str) else None
+    search_in(folder)
     try:
-        checked = model.model_validate(document.raw)
+        checked = model.model_validate(document.raw, context={"search_path": folder})
     except ValidationError as error:
         raise SpecError(_explain(error, model, document)) from error
     _refuse_unusable(
