@@ -169,7 +169,7 @@ PasswordFile = Annotated[str | None, AfterValidator(_absolute)]
 
 
 class Ledger(Section):
-    """Where the run is remembered."""
+    """Where the run is recorded."""
 
     url: str | None = Field(
         None, description="Any SQLAlchemy URL; default: SQLite, evergreen.db in the home folder."
@@ -285,7 +285,7 @@ class Spec(Section):
     tracker: Annotated[Tracker, BeforeValidator(short_form("type"))] = Field(
         default_factory=Tracker, description="Where people watch the run: MLflow."
     )
-    ledger: Ledger = Field(default_factory=Ledger, description="Where the run is remembered.")
+    ledger: Ledger = Field(default_factory=Ledger, description="Where the run is recorded.")
     resources: Resources = Field(default_factory=Resources, description="What the run may use.")
 
     def kept(self) -> dict[str, Any]:
