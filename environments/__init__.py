@@ -10,6 +10,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from environments import user_code  # noqa: F401 - from here on modules of the user's are found
+
 if TYPE_CHECKING:
     from environments.boxes import Box
     from environments.contracts import (

@@ -5,7 +5,7 @@ Tables are pandas data frames where pandas is installed, else lists of dictionar
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +14,7 @@ from orchestrator.runs.catalog import find_run, opened
 
 if TYPE_CHECKING:
     from store.comparison import Comparison
+    from store.ledger import Reading
 
 Table = Any  # a pandas.DataFrame, or a list of dictionaries
 
@@ -39,23 +40,23 @@ class RunResult:
 
     def series(self, metric: str, environment: str | None = None, category: str | None = None) -> Table:
         """A metric of training over the steps: columns step, value and n, the observations behind a value."""
-        with opened(self.home, self.name) as (_, ledger):
-            return _table(ledger.reading.series(self.name, metric, environment, category))
+        return self._table(lambda reading: reading.series(self.name, metric, environment, category))
 
     def matrix(self, metric: str = "pass_1", split: str | None = None) -> Table:
         """A metric of evaluation: a row for every stage after which, and environment and category on which."""
-        with opened(self.home, self.name) as (_, ledger):
-            return _table(ledger.reading.matrix(self.name, metric, split))
+        return self._table(lambda reading: reading.matrix(self.name, metric, split))
 
     def samples(self, environment: str | None = None, failed: bool = False, limit: int = 20) -> Table:
         """Completions that were kept, the newest step first; `failed`: only those that are not correct."""
-        with opened(self.home, self.name) as (_, ledger):
-            return _table(ledger.reading.samples(self.name, environment, failed, limit=limit))
+        return self._table(lambda reading: reading.samples(self.name, environment, failed, limit=limit))
 
     def events(self) -> Table:
         """Decisions and incidents, in their order."""
+        return self._table(lambda reading: reading.events(self.name))
+
+    def _table(self, ask: Callable[[Reading], Iterable[Any]]) -> Table:
         with opened(self.home, self.name) as (_, ledger):
-            return _table(ledger.reading.events(self.name))
+            return _table(ask(ledger.reading))
 
 
 @dataclass(frozen=True)

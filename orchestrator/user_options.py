@@ -44,41 +44,30 @@ class UserOptions(BaseModel):
         return {"type": self.type, **self._given}
 
 
-class UserBanditOptions(UserOptions, BanditConfig):
-    """Of a bandit."""
-
-    model_config = ConfigDict(extra="allow")
+class _UserBandit(UserOptions, BanditConfig, extra="allow"): ...
 
 
-class UserSchedulerOptions(UserOptions, StageRewardConfig):
-    """Of a scheduler."""
-
-    model_config = ConfigDict(extra="allow")
+class _UserScheduler(UserOptions, StageRewardConfig, extra="allow"): ...
 
 
-class UserSelectionOptions(UserOptions, SelectionConfig):
-    """Of a selection."""
+class _UserSampler(UserOptions, SamplerOptions, extra="allow"): ...
 
-    model_config = ConfigDict(extra="allow")
 
+class _UserSelection(UserOptions, SelectionConfig, extra="allow"):
     @property
     def fields(self) -> Mapping[str, str]:
         """Which numbers of a task's data the factory wants: its option `fields` says so."""
         return dict(self._given.get("fields", {}))
 
 
-class UserSamplerOptions(UserOptions, SamplerOptions):
-    """Of a sampler."""
-
-    model_config = ConfigDict(extra="allow")
+_TYPED: Mapping[str, type[UserOptions]] = {
+    "bandits": _UserBandit,
+    "schedulers": _UserScheduler,
+    "samplers": _UserSampler,
+    "selections": _UserSelection,
+}
 
 
 def options_class(kind: str) -> type[UserOptions]:
     """Give the class of the options of a kind."""
-    typed: dict[str, type[UserOptions]] = {
-        "bandits": UserBanditOptions,
-        "schedulers": UserSchedulerOptions,
-        "selections": UserSelectionOptions,
-        "samplers": UserSamplerOptions,
-    }
-    return typed.get(kind, UserOptions)
+    return _TYPED.get(kind, UserOptions)

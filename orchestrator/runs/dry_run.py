@@ -131,11 +131,9 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
             raise
         size = None
     reader = load_prompt_reader(spec.policy, sample)
-    prompts = (
-        PromptLimits(reader.encoder, reader.context, environments, spec.sampler, tell)
-        if reader is not None
-        else None
-    )
+    prompts = None
+    if reader is not None:
+        prompts = PromptLimits(reader.encoder, reader.context, environments, spec.sampler, tell)
     unmeasured = check_supply(spec, environments, prompts or ALL)
     too_long = prompts.too_long if prompts else {}
     left_out = (
