@@ -1,6 +1,6 @@
 """What there is to learn: environments, their split into pools, the draw of tasks, isolated scoring.
 
-Nothing here knows of policies, bandits or the ledger. Importing the package imports none of its modules, and no
+Nothing here knows of policies, bandits or the ledger. Importing the package loads only what finds plug-ins, and no
 environment: a type is a file of this folder (`rows`, `reasoning_gym`, `codebook`) or a function of the user's own,
 found when it is first asked for.
 """
