@@ -18,7 +18,7 @@ from orchestrator.errors import DONE, RESUMABLE, UserError
 from orchestrator.locations import completed_ledger_url, refuse_plain_secrets, remember_logins
 from orchestrator.os_signals import catching_signals
 from orchestrator.studies.cost import Cost, cost_of, left_s, num_steps, pace
-from orchestrator.studies.history import History, log_of, refuse_changes, study_folder
+from orchestrator.studies.history import History, State, log_of, refuse_changes, study_folder
 from orchestrator.studies.run_processes import RunProcesses, RunRequest
 from orchestrator.studies.study import Study, load_study
 from store.errors import LedgerAway
@@ -212,7 +212,7 @@ def study(
     home: str | Path = "runs",
     workers: int | None = None,
     watcher: StudyCallback | None = None,
-) -> dict[str, str]:
+) -> dict[str, State]:
     """Run a study's missing runs, each in a process of its own; returns the status of every run by its name.
 
     The same call again goes on: finished runs stay, interrupted ones resume. In a script it stands under
