@@ -8,11 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 import orchestrator
+from orchestrator import registry
 from orchestrator.errors import SpecError
+from orchestrator.simulation.candidates import read_file
 from tests.conftest import Evergreen
 from tests.integration.runs import ending
 from tests.orchestrator.specs import alone, written
@@ -274,3 +277,16 @@ def test_a_signal_that_no_bandit_has_is_refused_where_it_is_read(folder: Path) -
     spec["curriculum"]["bandit"]["signal"] = "louder"
     with pytest.raises(SpecError, match=r"curriculum.bandit.signal: input should be 'raw'"):
         orchestrator.load_spec(written(folder, spec))
+
+
+def test_a_file_is_found_from_where_it_is_named_by_check_env_and_by_a_file_of_bandits(
+    folder: Path, tmp_path: Path, evergreen: Evergreen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "bandits.yaml").write_text("mine: {type: ./bandit.py:create, tilt: 0.5}\n")
+    monkeypatch.chdir(tmp_path)
+    (named,) = read_file(folder / "bandits.yaml")
+    made = registry.create("bandits", named[1].config, arms=["a", "b"], rng=np.random.default_rng(0))
+    assert type(made).__name__ == "Mine"
+    monkeypatch.chdir(folder)
+    checked = evergreen("check-env", "./lib/environment.py:create", "--tasks", "2", "--json")
+    assert json.loads(checked.stdout)[0]["environment"] == "environment"
