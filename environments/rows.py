@@ -36,6 +36,7 @@ from environments.tables.row_parser import (
     find_truth,
     nearest_field,
 )
+from environments.user_code import is_user_code, module_name
 
 SOURCE = "rows of the user's own; columns as verl, TRL and Hugging Face datasets have them"
 
@@ -146,7 +147,7 @@ class Rows(Environment):
         digest = hashlib.sha256(options.encode())
         for type_ in _types(self._config.model_dump(mode="json")["reward"]):
             # the text of the module of a user's function, which `make_reward` has imported
-            module = sys.modules.get(type_.partition(":")[0]) if ":" in type_ else None
+            module = sys.modules.get(module_name(type_, self._config.folder)) if is_user_code(type_) else None
             if (path := getattr(module, "__file__", None)) is not None:
                 digest.update(Path(path).read_text(encoding="utf-8", errors="replace").encode())
         for role, files in zip((b"train", b"holdout"), self._files, strict=True):

@@ -1,7 +1,7 @@
 """Where an environment comes from: a name in the spec, a type, options. Plain data that any process can build from.
 
-A type is found as `environments.registry` says: a file of this folder, of an installed package (entry points
-`evergreen.environments`), or `package.module:factory`, a function of the user's own in a file beside the spec.
+A type is a file of this folder, of an installed package (entry points `evergreen.environments`), or a function of the
+user's own, `package.module:factory` or `./file.py:factory`, in a file beside the spec.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from environments import registry
 from environments.contracts import Category, Environment, EnvironmentFault
-from environments.factories import raised, uncallable
 from environments.options import Options
-from environments.registry import PluginKind
+from environments.plugins import ENVIRONMENTS
+from environments.user_code import is_user_code, raised, uncallable
 
-ENVIRONMENTS = PluginKind(
-    "environment", "environments", "factory(name, **options) and returns an Environment"
-)
+CALLING = "factory(name, **options) and returns an Environment"
 
 
 @dataclass(frozen=True)
@@ -25,9 +24,9 @@ class EnvironmentSource:
     """The recipe of one environment; crosses process borders in place of the environment itself."""
 
     name: str  # in the spec
-    type: str  # a file of this folder, or "package.module:factory"
+    type: str  # a file of this folder, or "package.module:factory", "./file.py:factory"
     options: Mapping[str, Any] = field(default_factory=dict)  # what the spec says beside the type
-    search_path: str | None = None  # the user's folder; appended to the path, never put before ours
+    search_path: str | None = None  # the spec's folder; appended to the path, never put before ours
 
     def create(self, tell: Callable[[str], None] | None = None) -> Environment:
         """Build the environment; `tell` is called with how far it is where opening its data takes long.
@@ -41,7 +40,7 @@ class EnvironmentSource:
                 made.open(tell)
             categories: list[object] = list(made.categories)
         except Exception as error:
-            if ":" not in self.type or isinstance(error, EnvironmentFault):
+            if not is_user_code(self.type) or isinstance(error, EnvironmentFault):
                 raise
             fault = f"opening it or asking for its categories raised {raised(error)}; mend it, or the options"
             raise EnvironmentFault(f"environment {self.name}: {fault}") from error
@@ -70,7 +69,9 @@ class EnvironmentSource:
         if config is None:
             made = self._from_factory()
         else:
-            made = ENVIRONMENTS.module(self.type).create(self.name, config.within(self.search_path))
+            made = registry.module_of(ENVIRONMENTS, self.type).create(
+                self.name, config.within(self.search_path)
+            )
         if not isinstance(made, Environment):
             raise EnvironmentFault(
                 f"environment {self.name}: the factory returned {type(made).__name__}, not an environments.Environment"
@@ -78,7 +79,7 @@ class EnvironmentSource:
         return made
 
     def _from_factory(self) -> object:
-        factory = ENVIRONMENTS.function(self.type, self.search_path)
+        factory = registry.function_of(ENVIRONMENTS, self.type, self.search_path, CALLING)
         if (wrong := uncallable(factory, Environment, (self.name,), self.options)) is not None:
             raise EnvironmentFault(
                 f"environment {self.name}: {self.type} is called as factory(name, **options) and cannot take"
@@ -96,7 +97,7 @@ class EnvironmentSource:
 
 def types() -> dict[str, str]:
     """List the built-in types with the first line of their docstrings, importing none of them."""
-    return ENVIRONMENTS.types()
+    return registry.types(ENVIRONMENTS)
 
 
 def validate(type_: str, options: Mapping[str, Any]) -> Options | None:
@@ -105,6 +106,6 @@ def validate(type_: str, options: Mapping[str, Any]) -> Options | None:
     Raises EnvironmentFault if there is no such type or an extra is not installed, pydantic.ValidationError if an option
     is unknown or has a value that cannot be used.
     """
-    if ":" in type_:
+    if is_user_code(type_):
         return None
-    return cast(Options, ENVIRONMENTS.module(type_).Config.model_validate(dict(options)))
+    return cast(Options, registry.module_of(ENVIRONMENTS, type_).Config.model_validate(dict(options)))

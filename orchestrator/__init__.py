@@ -1,4 +1,4 @@
-"""Decides and conducts: the spec, the bandits, the curriculum loop, the command line.
+"""Evergreen from Python: run curricula, study and compare them, read what they left (docs/python.md).
 
     import orchestrator
     outcome = orchestrator.run("examples/smoke.yaml")
@@ -15,22 +15,47 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import package_names
 
 if TYPE_CHECKING:
+    from orchestrator import bandits
+    from orchestrator.callbacks import Callback
+    from orchestrator.results import compare, open_home
     from orchestrator.runs.api import fork, resume, run
     from orchestrator.runs.session import Outcome
     from orchestrator.spec import Spec, load_spec
+    from orchestrator.studies.runner import study
 
 package_names.claim()
 
-__all__ = ["Outcome", "Spec", "fork", "load_spec", "resume", "run"]
+__all__ = [
+    "Callback",
+    "Outcome",
+    "Spec",
+    "bandits",
+    "compare",
+    "fork",
+    "load_spec",
+    "open_home",
+    "resume",
+    "run",
+    "study",
+]
 
-_HOMES = {
+_MODULES = {
+    "Callback": "callbacks",
     "Outcome": "runs.session",
+    "study": "studies.runner",
+    **dict.fromkeys(("compare", "open_home"), "results"),
     **dict.fromkeys(("fork", "resume", "run"), "runs.api"),
     **dict.fromkeys(("Spec", "load_spec"), "spec"),
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name == "bandits":
+        return import_module("orchestrator.bandits")
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"orchestrator.{_HOMES[name]}"), name)
+    return getattr(import_module(f"orchestrator.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,4 +1,4 @@
-"""Who watches a run while it goes: told what happens, never asked."""
+"""What a run calls as it goes on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from store.records import BoundaryRecord, StepRecord
 
 
 class Callback:
-    """Hears nothing by default, and only repeats that a signal was heard; the CLI prints, a test counts."""
+    """Called with what happens in a run; by default it only says that a signal has been noted."""
 
     def opening(self, text: str) -> None:
         """How far the opening of long data is, in words; before any run is begun."""
@@ -28,13 +28,13 @@ class Callback:
         """A stage begins."""
 
     def step(self, at: Progress, record: StepRecord) -> None:
-        """A step is done and remembered."""
+        """A step is done and recorded."""
 
     def measuring(self, text: str, done: int, total: int) -> None:
         """What is being measured just now, in words, after `done` of `total` parts; worth saying when it takes long."""
 
     def boundary(self, at: Progress, record: BoundaryRecord) -> None:
-        """A boundary is done and remembered."""
+        """A boundary is done and recorded."""
 
     def decision(self, texts: Sequence[str]) -> None:
         """Something was decided, and why."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from environments import Environment
 from orchestrator.choosing.choice import Choice
 from orchestrator.choosing.stage_scheduler import StopConditions
-from orchestrator.measurements import HeldOut, Measurement
+from orchestrator.measurements.contracts import HeldOut, Measurement
 from orchestrator.rollout.player import Player
 from orchestrator.rollout.prefetch import Prefetch
 from orchestrator.rollout.task_sampler import TaskSampler

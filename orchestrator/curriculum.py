@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from orchestrator.components import Components
-from orchestrator.measurements import Findings
+from orchestrator.measurements.contracts import Findings
 from orchestrator.progress import Progress
 from orchestrator.recording import step_metrics
 from orchestrator.recording.recorder import RunRecorder

@@ -1,4 +1,4 @@
-"""What goes wrong, addressed to a person, with the exit code that tells whose fault it is."""
+"""What goes wrong, addressed to a person, with the exit code that says whose mistake it is."""
 
 from __future__ import annotations
 

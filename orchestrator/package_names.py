@@ -3,7 +3,7 @@
 Python looks for a package in the working directory first (`python -c`, `-m`, a notebook, pytest), and after it where
 ours are installed: a folder `environments` of the user's would take the place of ours. From the import of
 `orchestrator` on they are found beside it, before anything else is asked. Modules in such a folder are found as well,
-by `environments.registry`; what a user's `environments/__init__.py` or `store.py` says is not.
+by `environments.user_code`; what a user's `environments/__init__.py` or `store.py` says is not.
 """
 
 from __future__ import annotations

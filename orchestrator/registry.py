@@ -1,56 +1,57 @@
 """Finding methods: whatever a spec can name by `type` or `preset`.
 
-A method is a file in the folder of its kind that defines `Config` and `create`; its name is the file's. Folders
-are read as text, so listing imports nothing; a method is imported when a spec names it. Given packages add
-theirs by entry points (`evergreen.bandits = name = package.module`), or a spec says `package.module:factory`.
+A method is a file in the folder of its kind that defines `Config` and `create`; its name is the file's. Listing imports
+nothing; a method is imported when a spec names it. Installed packages add theirs by entry points
+(`evergreen.bandits = name = package.module`), and a spec names a user's own as `package.module:factory` or
+`./file.py:factory`, relative to the spec.
 """
 
 from __future__ import annotations
 
-import ast
 import difflib
 import importlib
-import importlib.util
+import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
+from environments.plugins import ENVIRONMENTS, REWARDS, PluginKind
+from environments.user_code import (
+    UserCodeError,
+    ambiguity,
+    import_user_code,
+    is_user_code,
+    raised,
+    uncallable,
+    wrong_name,
+)
 from orchestrator.errors import SpecError
+from policies.plugins import PARTS, SAMPLERS
 
-FOLDERS = {
-    "bandits": "orchestrator.bandits",
-    "schedulers": "orchestrator.schedulers",
-    "selections": "orchestrator.selections",
-    "teachers": "orchestrator.teachers",
-    "stop_rules": "orchestrator.stop_rules",
-    "environments": "environments",
-    "rewards": "environments.rewards",
-    "samplers": "policies.samplers",
-}
-CONTRACTS = {  # what a factory of the user's own makes
-    "bandits": "orchestrator.bandits.contracts:Bandit",
-    "schedulers": "orchestrator.bandits.contracts:Bandit",
-    "selections": "orchestrator.selections.contracts:Selection",
-    "teachers": "orchestrator.teachers.contracts:Teacher",
-    "stop_rules": "orchestrator.stop_rules.contracts:StopRule",
-    "samplers": "policies.samplers.contracts:Sampler",
-}
-KINDS = [*FOLDERS, "objectives"]
-# What objectives are made of: listed when asked for by kind. An objective's section names them (`policies.objectives`).
-PARTS = {
-    kind: f"policies.objectives.{kind}"
+# In the order in which `evergreen methods` lists them.
+KINDS = {
+    kind.name: kind
     for kind in (
-        *("plans", "reward_maps", "estimators", "shapers"),
-        *("mismatch_weights", "ratio_rules", "terms", "controllers"),
+        PluginKind.of("orchestrator.bandits", "orchestrator.bandits.contracts:Bandit"),
+        PluginKind.of("orchestrator.schedulers", "orchestrator.bandits.contracts:Bandit"),
+        PluginKind.of("orchestrator.selections", "orchestrator.selections.contracts:Selection"),
+        PluginKind.of("orchestrator.teachers", "orchestrator.teachers.contracts:Teacher"),
+        PluginKind.of("orchestrator.stop_rules", "orchestrator.stop_rules.contracts:StopRule"),
+        ENVIRONMENTS,
+        REWARDS,
+        SAMPLERS,
+        PluginKind.of("orchestrator.measurements", "orchestrator.measurements.contracts:Measurement"),
     )
 }
+OBJECTIVES = "objectives"  # presets: listed and described as methods are, and compositions of parts
+# Parameters of factories that no spec gives.
+GIVEN = ("arms", "rng", "num_tasks", "numbers", "num_dims", "policy", "name", "environments", "held_out")
 
 
 @dataclass(frozen=True)
@@ -65,35 +66,41 @@ class Method:
     family: str = ""  # of an objective: what it has in common with its neighbours in the list
 
 
-class GivenOption(BaseModel):
-    """A type and its options as plain data: of an environment, or of any `package.module:factory`."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-    type: str
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Everything but the type."""
-        return dict(self.model_extra or {})
+def kinds() -> list[str]:
+    """Name the kinds whose methods are listed together; the parts of objectives are listed when asked for by kind."""
+    return [*(name for name, kind in KINDS.items() if name != "measurements"), OBJECTIVES]
 
 
 @cache
 def listing(kind: str) -> tuple[Method, ...]:
     """All methods of a kind, sorted by name, ours and those of installed packages."""
-    if kind == "objectives":
-        return _presets()
-    found = {method.name: method for method in _folder(kind)}
-    group, prefix = ("evergreen.objectives", f"{kind}.") if kind in PARTS else (f"evergreen.{kind}", "")
-    for entry in entry_points(group=group):
-        name = entry.name.removeprefix(prefix)
-        method = _describe(kind, name, entry.value) if entry.name.startswith(prefix) else None
-        if method is not None:
-            found[name] = method
-    return tuple(found[name] for name in sorted(found))
+    if kind == OBJECTIVES:
+        from policies.objectives.presets import PRESETS, family_of
+
+        return tuple(
+            Method(
+                kind,
+                name,
+                preset.about if preset.verified else f"{preset.about} [experimental]",
+                preset.source,
+                "policies.objectives.presets",
+                family_of(name),
+            )
+            for name, preset in PRESETS.items()
+        )
+    return tuple(
+        Method(kind, name, _summary(one.docstring), one.source, one.module)
+        for name, one in (KINDS | PARTS)[kind].listing().items()
+    )
 
 
 def find(kind: str, name: str) -> Method:
-    """Find the method of this name, or say which there are and which is nearest."""
+    """Find the method of this name, or say which there are and which is nearest. A user's own is imported."""
+    if is_user_code(name) and kind != OBJECTIVES:
+        made = factory(name)
+        module = sys.modules[made.__module__]
+        text = inspect.cleandoc(made.__doc__ or module.__doc__ or "")
+        return Method(kind, name, _summary(text), str(vars(module).get("SOURCE", "")), module.__name__)
     methods = {method.name: method for method in listing(kind)}
     if name not in methods:
         raise SpecError(f"{name!r} is not one of the {kind}: {', '.join(methods)}{nearest(name, methods)}")
@@ -107,45 +114,64 @@ def nearest(word: str, known: Any) -> str:
 
 
 def config_class(kind: str, name: str) -> type[BaseModel]:
-    """The pydantic options of a method; `package.module:factory` takes any."""
-    if ":" in name:
-        from environments.factories import wrong_name
+    """The pydantic options of a method; a user's own takes any."""
+    if not is_user_code(name):
+        config: type[BaseModel] = load(find(kind, name)).Config
+        return config
+    from orchestrator.user_options import options_class
 
-        if (wrong := wrong_name(name)) is not None:
-            raise SpecError(wrong)
-        return GivenOption
-    config: type[BaseModel] = load(find(kind, name)).Config
-    return config
+    if (wrong := wrong_name(name)) is not None:
+        raise SpecError(wrong)
+    return options_class(kind)
 
 
 def require_installed(kind: str, config: BaseModel) -> None:
     """Have a method say, before anything else is built, that what it needs is not installed here; most need nothing."""
     name = type_of(config)
-    check = None if ":" in name else getattr(load(find(kind, name)), "require_installed", None)
-    if check is not None:
+    if (
+        not is_user_code(name)
+        and (check := vars(load(find(kind, name))).get("require_installed")) is not None
+    ):
         check()
 
 
 def require_kind(kind: str) -> None:
     """Refuse a kind that is not there."""
-    known = [*KINDS, *PARTS]
-    if kind not in known:
+    known = [*kinds(), *PARTS]
+    if kind not in [*known, *KINDS]:
         raise SpecError(
-            f"{kind!r} is not a kind of method; there are: {', '.join(KINDS)}; and of parts of an objective: "
+            f"{kind!r} is not a kind of method; there are: {', '.join(kinds())}; and of parts of an objective: "
             f"{', '.join(PARTS)}{nearest(kind, known)}"
         )
 
 
 def describe(method: Method) -> dict[str, Any]:
     """Tell all there is to say about a method: its docstring, and its options with their defaults."""
-    if method.kind == "objectives":
+    if method.kind == OBJECTIVES:
         from policies.objectives.description import story
 
-        text, options = story(method.name), _resolved(method.name)
+        text, options = story(method.name), _preset_options(method.name)
+    elif is_user_code(method.name) and method.kind not in PARTS:
+        made = factory(method.name)
+        text = inspect.cleandoc(made.__doc__ or load(method).__doc__ or "")
+        options = {
+            name: {"default": "required" if one.default is one.empty else one.default, "meaning": ""}
+            for name, one in inspect.signature(made).parameters.items()
+            if name not in GIVEN and one.kind is not one.VAR_KEYWORD
+        }
     else:
         module = load(method)
         text = (module.__doc__ or "").strip()
-        options = _options(module.Config)
+        schema = module.Config.model_json_schema()
+        required = schema.get("required", [])
+        options = {
+            name: {
+                "default": "required" if name in required else field.get("default"),
+                "meaning": " ".join(field.get("description", "").split()),
+            }
+            for name, field in schema["properties"].items()
+            if name != "type"
+        }
     return {
         "kind": method.kind,
         "name": method.name,
@@ -155,21 +181,7 @@ def describe(method: Method) -> dict[str, Any]:
     }
 
 
-def _options(config: type[BaseModel]) -> dict[str, dict[str, Any]]:
-    """Describe the fields of a method's options."""
-    schema = config.model_json_schema()
-    required = schema.get("required", [])
-    return {
-        name: {
-            "default": "required" if name in required else field.get("default"),
-            "meaning": " ".join(field.get("description", "").split()),
-        }
-        for name, field in schema["properties"].items()
-        if name != "type"
-    }
-
-
-def _resolved(preset: str) -> dict[str, dict[str, Any]]:
+def _preset_options(preset: str) -> dict[str, dict[str, Any]]:
     """Describe a preset's fields and the options of its parts, every one with the value it has there."""
     from policies.objectives.config import ObjectiveConfig
     from policies.objectives.registry import load as load_part
@@ -196,23 +208,21 @@ def search_in(folder: str | None) -> None:
             sys.path.append(place)
 
 
-def factory(path: str) -> Callable[..., Any]:
-    """Import `package.module:factory`, as outsiders name their methods."""
-    from environments import EnvironmentFault
-    from environments.factories import imported
-    from environments.registry import ambiguity
-
-    module_name, _, attribute = path.partition(":")
-    if (doubt := ambiguity(module_name)) is not None:
-        raise SpecError(f"{path!r}: {doubt}")
+def factory(name: str, folder: str | None = None) -> Callable[..., Any]:
+    """Import a user's own factory; a file is relative to the folder."""
+    if (wrong := wrong_name(name)) is not None:
+        raise SpecError(wrong)
+    if (doubt := ambiguity(name, folder)) is not None:
+        raise SpecError(f"{name!r}: {doubt}")
     try:
-        made: Callable[..., Any] = getattr(imported(module_name), attribute)
+        module, attribute = import_user_code(name, folder)
+        made: Callable[..., Any] = getattr(module, attribute)
     except (ImportError, AttributeError) as error:
         raise SpecError(
-            f"cannot import {path!r}: {error}. Is its folder the current one, or installed?"
+            f"cannot import {name!r}: {error}. Is its folder the current one, or installed?"
         ) from error
-    except EnvironmentFault as fault:
-        raise SpecError(str(fault)) from fault
+    except UserCodeError as error:
+        raise SpecError(f"{name.rpartition(':')[0]!r} cannot be imported: {error}") from error
     return made
 
 
@@ -223,18 +233,14 @@ def type_of(config: BaseModel) -> str:
 
 def create(kind: str, config: BaseModel, **arguments: Any) -> Any:
     """Make the object that a config describes. A factory of the user's own is called only if it can be one."""
-    if isinstance(config, GivenOption):
-        return _made_by_factory(kind, config, arguments)
-    return load(find(kind, type_of(config))).create(config, **arguments)
+    from orchestrator.user_options import UserOptions
 
-
-def _made_by_factory(kind: str, config: GivenOption, arguments: Mapping[str, Any]) -> Any:
-    from environments.factories import raised
-
+    if not isinstance(config, UserOptions):
+        return load(find(kind, type_of(config))).create(config, **arguments)
     refuse_uncallable(kind, config, *arguments)
-    path, contract = config.type, _contract(kind)
+    path, contract = config.type, KINDS[kind].contract_class()
     try:
-        made = factory(path)(**arguments, **config.options)
+        made = factory(path, config.folder)(**arguments, **config.options)
     except ValueError:
         raise  # refuses its options, in words
     except (Exception, SystemExit) as error:
@@ -247,70 +253,19 @@ def _made_by_factory(kind: str, config: GivenOption, arguments: Mapping[str, Any
 
 def refuse_uncallable(kind: str, config: BaseModel, *arguments: str) -> None:
     """Refuse a factory of the user's own that cannot be called with arguments of these names, without calling it."""
-    from environments.factories import uncallable
+    from orchestrator.user_options import UserOptions
 
-    if not isinstance(config, GivenOption):
+    if not isinstance(config, UserOptions):
         return
-    path, options = config.type, config.options
     named = dict.fromkeys(arguments)
-    if (wrong := uncallable(factory(path), _contract(kind), (), {**options, **named})) is not None:
-        called = f"{path.partition(':')[2]}({', '.join(f'{name}=...' for name in arguments)}, **options)"
-        raise SpecError(f"{path} cannot be called as {called}: {wrong}")
-
-
-def _contract(kind: str) -> type:
-    """The class that everything of a kind is of."""
-    module, name = CONTRACTS[kind].split(":")
-    contract: type = getattr(importlib.import_module(module), name)
-    return contract
-
-
-def _presets() -> tuple[Method, ...]:
-    from policies.objectives.presets import PRESETS, family_of
-
-    return tuple(
-        Method(
-            "objectives",
-            name,
-            preset.about if preset.verified else f"{preset.about} [experimental]",
-            preset.source,
-            "policies.objectives.presets",
-            family_of(name),
+    made = factory(config.type, config.folder)
+    wrong = uncallable(made, KINDS[kind].contract_class(), (), {**config.options, **named})
+    if wrong is not None:
+        called = (
+            f"{config.type.rpartition(':')[2]}({', '.join(f'{name}=...' for name in arguments)}, **options)"
         )
-        for name, preset in PRESETS.items()
-    )
+        raise SpecError(f"{config.type} cannot be called as {called}: {wrong}")
 
 
-def _folder(kind: str) -> list[Method]:
-    folder = {**FOLDERS, **PARTS}[kind]
-    package = importlib.import_module(folder)
-    methods = []
-    for path in sorted(Path(package.__path__[0]).glob("*.py")):
-        method = _describe(kind, path.stem, f"{folder}.{path.stem}", path)
-        if method is not None:
-            methods.append(method)
-    return methods
-
-
-def _describe(kind: str, name: str, module: str, path: Path | None = None) -> Method | None:
-    """Read a file's docstring and SOURCE without importing it; None if it is no method."""
-    if path is None:
-        spec = importlib.util.find_spec(module)
-        if spec is None or spec.origin is None:
-            return None
-        path = Path(spec.origin)
-    tree = ast.parse(path.read_text())
-    names = {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
-    if not {"Config", "create"} <= names:
-        return None
-    summary = (ast.get_docstring(tree) or "").split("\n\n")[0].replace("\n", " ")
-    return Method(kind, name, summary, _constant(tree, "SOURCE"), module)
-
-
-def _constant(tree: ast.Module, name: str) -> str:
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and any(
-            isinstance(t, ast.Name) and t.id == name for t in node.targets
-        ):
-            return str(ast.literal_eval(node.value))
-    return ""
+def _summary(docstring: str) -> str:
+    return docstring.split("\n\n")[0].replace("\n", " ")

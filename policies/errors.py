@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
-from pathlib import Path
-
 
 class PolicyError(Exception):
     """A policy cannot be made, read, played or updated as asked."""
@@ -28,12 +25,3 @@ class NonFiniteLogits(PolicyError):
 
 class CheckpointError(PolicyError):
     """Saved weights or optimiser state do not fit this policy."""
-
-
-def from_file(error: BaseException) -> str:
-    """What a user's code raised while it was imported, and in which line: "ValueError: no table, in damped.py:12"."""
-    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    if isinstance(error, SyntaxError):
-        return said  # says its file and line itself
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{said}, in {Path(last.filename).name}:{last.lineno}"

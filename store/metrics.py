@@ -124,6 +124,8 @@ _ALL = (
     Metric("tis_weight_max", "train", "ratio", -1, "largest importance weight, at most the cap", "at the cap"),
     Metric("tis_capped_frac", "train", "fraction", -1, "tokens whose importance weight was capped", "above .01"),
     # measured at boundaries
+    Metric("own", "measure", "its own", 0, "what a measurement of the user's own tells: own_<its name for it>",
+           "see the measurement"),
     Metric("value", "measure", "fraction", 1, "mean value of the evaluated samples",
            "falls on environments seen before", _ACCURACY),
     Metric("pass_1", "measure", "fraction", 1, "chance that one sample is correct",
@@ -152,10 +154,8 @@ _ALL = (
 # fmt: on
 
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _ALL}
-FAMILIES = (
-    "force",
-    "part",
-)  # of such a metric there are many: force_<part of the objective>, part_<what it calls it>
+# Of these there are many: force_<part of the objective>, part_<what it calls it>, own_<what a measurement says>.
+FAMILIES = ("force", "part", "own")
 
 
 def metric(name: str) -> Metric:

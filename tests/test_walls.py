@@ -22,6 +22,10 @@ ALLOWED = {
         *("jinja2", "pyarrow"),  # tables; pyarrow in functions
     },
     "policies": {
+        *(
+            "environments.plugins",
+            "environments.user_code",
+        ),  # how plug-ins are found: the standard library alone
         *("numpy", "pydantic", "pydantic_core", "torch", "transformers", "tokenizers", "safetensors"),
         "vllm",  # in functions of the samplers of that name
         "jinja2",  # what transformers renders chat templates with: its errors, in policies/encoder.py

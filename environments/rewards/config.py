@@ -3,7 +3,7 @@
     reward: exact
     reward: {type: numeric, relative_tolerance: 0.01}
     reward: {type: "my_rewards:compute_score", scale: [-1, 1]}
-    reward: [{type: exact, weight: 2}, my_rewards:is_short]
+    reward: [{type: exact, weight: 2}, my_rewards:is_short, ./lengths.py:is_long]
 
 Once read it is plain data, a map with `type` and every option, so it travels to any process. A list is a short form of
 the type `combined`.
@@ -18,11 +18,11 @@ from pydantic import BeforeValidator, Field, TypeAdapter, WithJsonSchema
 
 from environments.contracts import EnvironmentFault
 from environments.options import Options
-from environments.registry import PluginKind
+from environments.plugins import REWARDS
+from environments.registry import function_of, module_of, types
 from environments.rewards.contracts import Reward
 from environments.rewards.functions import CALLING, FunctionOptions, FunctionReward
-
-REWARDS = PluginKind("reward", "environments.rewards", CALLING)
+from environments.user_code import is_user_code
 
 
 def make_reward(section: object, search_path: str | None = None) -> Reward:
@@ -34,11 +34,11 @@ def make_reward(section: object, search_path: str | None = None) -> Reward:
     """
     resolved = _SECTION.validate_python(section)
     type_, options = resolved["type"], {key: value for key, value in resolved.items() if key != "type"}
-    if ":" in type_:
-        function = REWARDS.function(type_, search_path)
+    if is_user_code(type_):
+        function = function_of(REWARDS, type_, search_path, CALLING)
         return FunctionReward(type_, function, FunctionOptions.model_validate(options))
     config = _config_class(type_).model_validate(options)
-    reward: Reward = REWARDS.module(type_).create(config.within(search_path))
+    reward: Reward = module_of(REWARDS, type_).create(config.within(search_path))
     return reward
 
 
@@ -54,7 +54,7 @@ def resolve(raw: object) -> dict[str, Any]:
     if not isinstance(raw, Mapping) or not isinstance(raw.get("type"), str):
         raise ValueError(
             f"expected the name of a reward, a map with `type`, or a list of those, found {raw!r};"
-            f" there are: {', '.join(REWARDS.types())}"
+            f" there are: {', '.join(types(REWARDS))}"
         )
     options = {key: value for key, value in raw.items() if key != "type"}
     if "weight" in options:
@@ -68,10 +68,10 @@ def _config_class(type_: str) -> type[Options]:
 
     Raises ValueError if there is no such type; the message reaches whoever wrote the spec, with its key and line.
     """
-    if ":" in type_:
+    if is_user_code(type_):
         return FunctionOptions
     try:
-        config: type[Options] = REWARDS.module(type_).Config
+        config: type[Options] = module_of(REWARDS, type_).Config
     except EnvironmentFault as error:
         raise ValueError(str(error)) from error
     return config

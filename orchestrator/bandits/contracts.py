@@ -89,6 +89,11 @@ class BanditConfig(ChooserConfig):
     )
 
 
+def signals_of(config: BaseModel) -> BanditConfig:
+    """Say which signals a bandit is given; one whose options do not say is given the raw ones."""
+    return config if isinstance(config, BanditConfig) else BanditConfig()
+
+
 class Stateful:
     """A state as JSON: `rng`, and the attributes named in `saved`: plain data, arrays, or objects with a state."""
 

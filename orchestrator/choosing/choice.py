@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from typing_extensions import override
 
 from orchestrator import random_streams, registry
-from orchestrator.bandits.contracts import ArmInfo, Bandit, Feedback, Signal
+from orchestrator.bandits.contracts import ArmInfo, Bandit, Feedback, signals_of
 from orchestrator.bandits.signal import QuantileScale, mean_absolute_advantage
 from orchestrator.choosing.stage_scheduler import (
     StageChoice,
@@ -50,9 +50,9 @@ class Choice(ABC):
 
     def __init__(self, bandit: BaseModel, bandits: Mapping[str, Bandit]) -> None:
         self.config, self.bandits = bandit, dict(bandits)
-        self._form: Signal = getattr(bandit, "signal", "raw")
-        self._reads_value = getattr(bandit, "signal_reward", "value") == "value"
-        self._is_scaled = getattr(bandit, "signal_scale", "none") == "quantile"
+        given = signals_of(bandit)
+        self._form, self._reads_value = given.signal, given.signal_reward == "value"
+        self._is_scaled = given.signal_scale == "quantile"
         self._scales: dict[str, QuantileScale] = {}
 
     @abstractmethod

@@ -12,7 +12,7 @@ from orchestrator import registry
 from orchestrator.bandits.contracts import Bandit, Feedback, Pick
 from orchestrator.progress import Progress
 from orchestrator.schedulers.guards import GuardConfig, GuardedScheduler
-from orchestrator.schedulers.rewards import GAIN_SCALE, Reward, Scores, StageOutcome, stage_reward
+from orchestrator.schedulers.rewards import Scores, StageOutcome, rewards_of
 from orchestrator.spec.model import Stage
 from orchestrator.stop_rules.contracts import StopRule
 from orchestrator.stop_rules.dead_signal import DeadSignal
@@ -43,6 +43,7 @@ class StageScheduler:
     def __init__(self, config: BaseModel, scheduler: Bandit) -> None:
         self.config, self.scheduler = config, scheduler
         self.name = registry.type_of(config)
+        self._rewards = rewards_of(config)
         self._scores: dict[str, float] = {}  # at the last boundary
         self._best: dict[str, float] = {}  # of each environment, up to then
         self._arms: list[ArmRecord] | None = None  # a cache: read every step, changed at boundaries
@@ -113,11 +114,7 @@ class StageScheduler:
             after=scores,
             best=self._best,
         )
-        kind: Reward = getattr(self.config, "reward", "advantage")
-        reward = stage_reward(kind, outcome, getattr(self.config, "forgetting_weight", 1.0))
-        if reward is not None:
-            default = 1.0 if kind == "advantage" else GAIN_SCALE
-            reward *= getattr(self.config, "scale", None) or default
+        kind, reward = self._rewards.reward, self._rewards.earned(outcome)
         groups = num_groups if kind == "advantage" else 1
         self.scheduler.learn([Feedback(at.pick, reward or 0.0, groups if reward is not None else 0)])
         if not isinstance(self.scheduler, GuardedScheduler):

@@ -27,7 +27,11 @@ POOLS = ("train", "anchor", "select", "final")
 
 def check_env(
     spec: Annotated[
-        str, typer.Argument(metavar="SPEC", help="A spec file; or package.module:factory, or a type's name.")
+        str,
+        typer.Argument(
+            metavar="SPEC",
+            help="A spec file; or package.module:factory, ./file.py:factory, or a type's name.",
+        ),
     ],
     environment: Annotated[
         str | None, typer.Argument(metavar="ENV", help="Only this environment of the spec.")
@@ -70,7 +74,8 @@ def sources_of(
     if not Path(target).is_file() and (":" in target or target in types):
         if name is not None:
             raise UserError(f"{name!r}: an environment is named after a spec; {target} is one environment")
-        called = target.partition(":")[0].rpartition(".")[2]
+        place = target.partition(":")[0]
+        called = Path(place).stem if "/" in place else place.rpartition(".")[2]
         return [EnvironmentSource(called, target, options_of(overrides), str(Path.cwd()))], None
     spec = load_spec(Path(target), overrides)
     if name is not None and name not in spec.environments:

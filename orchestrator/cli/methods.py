@@ -9,7 +9,7 @@ import typer
 from orchestrator.cli.console import out, print_json
 from orchestrator.cli.options import AsJson
 from orchestrator.cli.tables import print_method, print_methods
-from orchestrator.registry import KINDS, describe, find, listing, require_kind
+from orchestrator.registry import describe, find, kinds, listing, require_kind
 
 
 def methods(
@@ -28,7 +28,7 @@ def methods(
         method = describe(find(kind, name))
         print_json(method) if as_json else print_method(out, method)
         return
-    found = [method for one in ([kind] if kind else KINDS) for method in listing(one)]
+    found = [method for one in ([kind] if kind else kinds()) for method in listing(one)]
     if as_json:
         print_json([{k: v for k, v in vars(method).items() if k != "module"} for method in found])
     else:

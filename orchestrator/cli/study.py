@@ -27,7 +27,6 @@ from orchestrator.studies.runner import ProcessEnd, StudyCallback, StudyRunner, 
 from orchestrator.studies.study import Study, load_study
 from store.sentences import duration, num
 
-WORKER = "orchestrator.cli.study_worker"  # the module that is a run's process: it prints as `evergreen run`
 LAST_LINES = 3  # shown of what a failed run's process printed
 
 
@@ -58,7 +57,7 @@ def study(
         return
     if does_rehearse:
         raise UserError("--rehearse is part of --dry-run: say both, or neither")
-    with open_study(checked, home, workers, WORKER) as runner:
+    with open_study(checked, home, workers) as runner:
         cost = runner.cost()  # builds every environment: what is broken is told before anything runs
         console, done = err if as_json else out, len(runner.done_before)
         again = command(f"study {file}", home)

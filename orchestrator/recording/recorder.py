@@ -13,7 +13,8 @@ from orchestrator.callbacks import Callback
 from orchestrator.choosing.choice import by_pick, mean_of
 from orchestrator.choosing.stage_scheduler import StageChoice, StageReward
 from orchestrator.components import Components
-from orchestrator.measurements import Findings, sample_record
+from orchestrator.measurements.contracts import Findings
+from orchestrator.measurements.evaluation import sample_record
 from orchestrator.played_group import PlayedGroup
 from orchestrator.progress import Progress
 from orchestrator.recording import events, outbox, step_metrics

@@ -24,7 +24,6 @@ from orchestrator.spec.model import CurriculumSection
 from orchestrator.teachers.random import Config as RandomConfig
 
 CURSOR, TEACHER = "cursor", "teacher "  # types in the state; of a teacher with its own type behind
-MOST_TASKS = SelectionConfig().tasks  # that a selection of the user's own chooses among
 
 
 class TaskSampler:
@@ -147,21 +146,22 @@ def _make_source(
     type_ = registry.type_of(section.selection)
     if type_ == CURSOR:
         return type_, StreamTaskSource(environment, category, own_seed, admission)
-    most = getattr(section.selection, "tasks", MOST_TASKS)
-    roster = training_roster(environment, category, own_seed, most, tell, admission)
+    wants = section.selection if isinstance(section.selection, SelectionConfig) else SelectionConfig()
+    roster = training_roster(environment, category, own_seed, wants.tasks, tell, admission)
     rng = random_streams.generator(seed, "selections", name, category)
-    return type_, _selected(environment, category, section.selection, roster, rng)
+    return type_, _selected(environment, category, section.selection, wants.fields, roster, rng)
 
 
 def _selected(
     environment: Environment,
     category: str,
     config: BaseModel,
+    fields: Mapping[str, str],
     roster: NDArray[np.int64],
     rng: np.random.Generator,
 ) -> TaskSource:
     numbers: dict[str, Any] = {}
-    for option, field in getattr(config, "fields", {}).items():
+    for option, field in fields.items():
         try:
             found = environment.numbers(category, field)
         except EnvironmentFault as fault:

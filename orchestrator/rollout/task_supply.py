@@ -34,6 +34,7 @@ from environments import (
 from environments.display import Throttle
 from orchestrator import random_streams
 from orchestrator.errors import UserError
+from orchestrator.schedulers.rewards import rewards_of
 from orchestrator.spec import Spec
 from policies.encoder import Encoder
 from policies.samplers.contracts import SamplerOptions
@@ -195,8 +196,8 @@ def place_of(environment: Environment, task: Task) -> str:
 
 def evaluated_pools(spec: Spec) -> list[Pool]:
     """Name what boundaries evaluate: the `select` pool only when a scheduler asks for it."""
-    asks = getattr(spec.curriculum.scheduler, "reward", "advantage") != "advantage"
-    return ["anchor", "select"] if asks else ["anchor"]
+    asks_for_scores = rewards_of(spec.curriculum.scheduler).reward != "advantage"
+    return ["anchor", "select"] if asks_for_scores else ["anchor"]
 
 
 def evaluated_categories(environment: Environment, pool: Pool) -> list[str]:

@@ -16,7 +16,8 @@ from orchestrator.choosing.choice import Arms, Choice, make_choice
 from orchestrator.choosing.stage_scheduler import StopConditions
 from orchestrator.components import Components
 from orchestrator.errors import UserError
-from orchestrator.measurements import Evaluation, HeldOut
+from orchestrator.measurements.contracts import CombinedMeasurement, HeldOut, Measurement
+from orchestrator.measurements.evaluation import Evaluation
 from orchestrator.rollout.player import Player
 from orchestrator.rollout.prefetch import Prefetch
 from orchestrator.rollout.task_sampler import TaskSampler
@@ -170,9 +171,21 @@ def put_together(
         choice=choice,
         tasks=tasks,
         rollouts=Prefetch(spec, choice, tasks, player, learner, objective),
-        measurements=[Evaluation(spec.evaluate, environments, held_out)],
+        measurements=[_measurement(spec, environments, held_out)],
         stopping=StopConditions(spec.curriculum.stage),
     )
+
+
+def _measurement(
+    spec: Spec, environments: Mapping[str, Environment], held_out: Mapping[str, HeldOut]
+) -> Measurement:
+    """Make the evaluation, and what `measure` adds to it."""
+    own = Evaluation(spec.evaluate, environments, held_out)
+    given = [
+        registry.create("measurements", one, environments=environments, held_out=held_out)
+        for one in spec.measure
+    ]
+    return CombinedMeasurement([own, *given]) if given else own
 
 
 def trainable(environments: Mapping[str, Environment]) -> Arms:

@@ -110,6 +110,8 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
     TaskSampler(environments, curriculum, spec.seed, tell).close()
     StopConditions(curriculum.stage)
     registry.refuse_uncallable("samplers", spec.sampler, "policy")
+    for measurement in spec.measure:
+        registry.refuse_uncallable("measurements", measurement, "environments", "held_out")
     if spec.warm_start is not None and spec.warm_start.num_batches:
         WarmStartExamples(environments, spec.warm_start, spec.seed)(EXAMPLES)
     num_runs = 1 if spec.baseline is None else 2

@@ -17,21 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from orchestrator.bandits.contracts import ArmInfo, Bandit, ChooserConfig, Floats, Pick, StepFeedback
-from orchestrator.schedulers.rewards import Reward
+from orchestrator.bandits.contracts import ArmInfo, Bandit, Floats, Pick, StepFeedback
+from orchestrator.schedulers.rewards import StageRewardConfig
 
 
-class GuardConfig(ChooserConfig):
-    """Options of every scheduler that learns."""
+class GuardConfig(StageRewardConfig):
+    """What every scheduler that learns takes."""
 
-    reward: Reward = Field(
-        "advantage",
-        description="What a stage earns: advantage (mean raw |advantage| of its own groups), or a change of held-out "
-        "scores of the `select` pool, evaluated only then: gain (its own), total_gain (all), retention (its own, "
-        "less what others lost).",
-    )
-    scale: float | None = Field(None, gt=0, description="Of the reward; default 1 (advantage), 5 (others).")
-    forgetting_weight: float = Field(1.0, ge=0, description="retention: weight of others' losses.")
     min_share: float | None = Field(
         None,
         ge=0,

@@ -18,10 +18,42 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pydantic import BaseModel, Field
+
+from orchestrator.bandits.contracts import ChooserConfig
+
 Reward = Literal["advantage", "gain", "total_gain", "retention"]
 Scores = Mapping[str, float]  # held-out score in [0, 1] by environment, of those that could be scored
 
 GAIN_SCALE = 5.0  # a good stage changes a score by about a tenth: brings changes to the size of |A|
+
+
+class StageRewardConfig(ChooserConfig):
+    """What a stage earns its scheduler."""
+
+    reward: Reward = Field(
+        "advantage",
+        description="What a stage earns: advantage (mean raw |advantage| of its own groups), or a change of held-out "
+        "scores of the `select` pool, evaluated only then: gain (its own), total_gain (all), retention (its own, "
+        "less what others lost).",
+    )
+    scale: float | None = Field(
+        None, gt=0, description="Multiplies the reward; default 1 for advantage, 5 for changes of scores."
+    )
+    forgetting_weight: float = Field(
+        1.0, ge=0, description="Price of a point that another environment lost, for retention."
+    )
+
+    def earned(self, outcome: StageOutcome) -> float | None:
+        """Work out what a stage earned, scaled; None: nothing was observed."""
+        reward = stage_reward(self.reward, outcome, self.forgetting_weight)
+        default = 1.0 if self.reward == "advantage" else GAIN_SCALE
+        return None if reward is None else reward * (self.scale or default)
+
+
+def rewards_of(scheduler: BaseModel | None) -> StageRewardConfig:
+    """Say what a stage earns this scheduler; a fixed order is told the advantage and learns nothing."""
+    return scheduler if isinstance(scheduler, StageRewardConfig) else StageRewardConfig()
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Who competes in a world: bandits and schedulers as a user names them.
 
-A bandit is a name (`sec`), a map with options (`{type: sec, temperature: .2}`), or an outsider's
-`package.module:factory`, which is called as factory(arms=..., rng=..., **options). In worlds of stages it comes with a
-scheduler, or `none`: no stages, one bandit over all arms.
+A bandit is a name (`sec`), a map with options (`{type: sec, temperature: .2}`), or a user's own
+`package.module:factory` or `./file.py:factory`, called as factory(arms=..., rng=..., **options). In worlds of stages it
+comes with a scheduler, or `none`: no stages, one bandit over all arms.
 """
 
 from __future__ import annotations
@@ -74,31 +74,34 @@ def read_named(texts: Iterable[str], kind: str) -> list[CandidateName]:
 def read_file(path: Path) -> list[tuple[str, CandidateName, CandidateName | None]]:
     """Read a file of named bandits, or of maps of a `bandit` and a `scheduler`: name, bandit, scheduler if told."""
     wanted, found = "a map of names, each with a bandit: `sharp: {type: sec, temperature: .05}`", []
-    document = read(path, wanted, "file")
+    document, folder = read(path, wanted, "file"), str(path.absolute().parent)
     for name, raw in document.raw.items():
         line = document.lines.get((name,))
         where = f"{path}, line {line}: {name}" if line else f"{path}: {name}"
         is_pair = isinstance(raw, dict) and raw and set(raw) <= {"bandit", "scheduler"}
         pair = raw if is_pair else {"bandit": raw}
-        bandit = make_named(pair.get("bandit", DEFAULT_TYPES["bandits"]), "bandit", where)
-        scheduler = make_named(pair["scheduler"], "scheduler", where) if "scheduler" in pair else None
+        bandit = make_named(pair.get("bandit", DEFAULT_TYPES["bandits"]), "bandit", where, folder)
+        scheduler = make_named(pair["scheduler"], "scheduler", where, folder) if "scheduler" in pair else None
         found.append((str(name), bandit, scheduler))
     return found
 
 
-def make_named(raw: Any, kind: str, where: str) -> CandidateName:
-    """Check one bandit or scheduler; messages begin with `where`."""
+def make_named(raw: Any, kind: str, where: str, folder: str | None = None) -> CandidateName:
+    """Check one bandit or scheduler; messages begin with `where`, a user's own files in `folder`."""
     if not isinstance(raw, str | dict):
         raise UserError(f"{where}: a {kind} is a name or a map, such as {EXAMPLES[kind]}")
     if kind == "bandit":
         is_oracle = raw in (ORACLE, {"type": ORACLE})
-        config = OracleConfig() if is_oracle else check(_Bandit, Document({kind: raw}, {}, where)).bandit
+        config = (
+            OracleConfig() if is_oracle else check(_Bandit, Document({kind: raw}, {}, where), folder).bandit
+        )
         return CandidateName(_label(raw, kind), config)
     if raw in (NO_STAGES, None):
         return CandidateName("no stages", None)
     if raw in (GAP, {"type": GAP}):
         return CandidateName(GAP, GapConfig())
-    return CandidateName(_label(raw, kind), check(_Scheduler, Document({kind: raw}, {}, where)).scheduler)
+    config = check(_Scheduler, Document({kind: raw}, {}, where), folder).scheduler
+    return CandidateName(_label(raw, kind), config)
 
 
 def pair_up(bandits: Sequence[CandidateName], schedulers: Sequence[CandidateName]) -> list[Candidate]:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from orchestrator import random_streams, registry
-from orchestrator.bandits.contracts import ArmInfo, Bandit, Feedback, Floats
+from orchestrator import random_streams
+from orchestrator.bandits.contracts import ArmInfo, Bandit, BanditConfig, Feedback, Floats
 from orchestrator.choosing.choice import Choice, make_choice
 from orchestrator.errors import SpecError, UserError
 from orchestrator.schedulers.round_robin import Config as AnyScheduler
@@ -32,6 +32,7 @@ from orchestrator.simulation.logs import (
     signal_form,
 )
 from orchestrator.simulation.trials import make
+from orchestrator.user_options import UserOptions
 
 NUM_BATCHES = 16  # drawn on copies of a rule that fills the slots of a batch in turn
 NO_SIZES = (  # said after what a bandit itself refuses
@@ -125,7 +126,7 @@ def make_counterfactual(log: RunLog, label: str, config: BaseModel) -> Choice:
     if log.section.mode == "staged":
         changes["scheduler"] = AnyScheduler()  # nobody asks it
     try:
-        if isinstance(config, registry.GivenOption):  # only our base can be taught what it did not pick
+        if isinstance(config, UserOptions):  # only our base can be taught what it did not pick
             for name, arms in arms_at_first(log).items():
                 make("bandits", config, list(arms), random_streams.generator(log.seed, "replay", name))
         return make_choice(log.section.model_copy(update=changes), arms_at_first(log), log.seed)
@@ -152,7 +153,7 @@ def reads_what_was_logged(log: RunLog, label: str, config: BaseModel) -> bool:
             f"{label} cannot be replayed on {log.run}: `signal_scale: quantile` goes by all earlier signals of an "
             "environment, and the log holds each as it was before scaling. Replay runs and bandits without it"
         )
-    return ours == theirs or not set(FORM) & set(type(config).model_fields)
+    return ours == theirs or not isinstance(config, BanditConfig)
 
 
 def lessons(log: RunLog, choice: Choice, is_logged_form: bool) -> Taught:

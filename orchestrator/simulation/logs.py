@@ -15,11 +15,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 from pydantic import BaseModel
 
 from orchestrator import registry
-from orchestrator.bandits.contracts import ArmInfo
+from orchestrator.bandits.contracts import ArmInfo, signals_of
 from orchestrator.choosing.choice import Arms, make_choice
 from orchestrator.errors import SpecError, UserError
 from orchestrator.spec.model import CurriculumSection
@@ -93,9 +94,8 @@ class RunLog:
 
 def signal_form(config: BaseModel) -> tuple[str, str, str]:
     """Tell what signals a bandit is given: their form, what of a score they read, how they are scaled."""
-    defaults = ("raw", "value", "none")
-    form, reads, scale = (getattr(config, key, default) for key, default in zip(FORM, defaults, strict=True))
-    return form, reads, scale
+    given = signals_of(config)
+    return given.signal, given.signal_reward, given.signal_scale
 
 
 def form_in_words(config: BaseModel) -> str:
@@ -104,11 +104,16 @@ def form_in_words(config: BaseModel) -> str:
     return f"{form} signal of the {reads}" + ("" if scale == "none" else f", scaled by {scale}")
 
 
+def _curriculum(spec: Mapping[str, Any]) -> CurriculumSection:
+    context = {"search_path": spec.get("resources", {}).get("search_path")}
+    return CurriculumSection.model_validate(spec["curriculum"], context=context)
+
+
 def read_log(reading: Reading, run: str) -> RunLog:
     """Read a run's log. Raises `LedgerError` for an unknown run, UserError for one whose signals are of two forms."""
     spec = reading.spec(run)
     registry.search_in(spec.get("resources", {}).get("search_path"))
-    section = CurriculumSection.model_validate(spec["curriculum"])
+    section = _curriculum(spec)
     notes = _on_parents(reading, run, section)
     # What the ledger knows of the arms: the numbers among their parameters, not how many tasks there are.
     about: dict[str, dict[str, ArmInfo]] = defaultdict(dict)
@@ -165,7 +170,7 @@ def _on_parents(reading: Reading, run: str, section: CurriculumSection) -> list[
     """Say which part of a fork's log its parents wrote; refuse one whose bandit was given other signals."""
     notes, child = [], reading.run(run)
     while child.parent is not None:
-        theirs = CurriculumSection.model_validate(reading.spec(child.parent)["curriculum"])
+        theirs = _curriculum(reading.spec(child.parent))
         if signal_form(theirs.bandit) != signal_form(section.bandit):
             raise UserError(
                 f"{run} was forked from {child.parent}, whose bandit was given another signal "

@@ -37,7 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from orchestrator.bandits.contracts import ArmInfo, Bandit, ChooserConfig, Floats, Signal, StepFeedback
+from orchestrator.bandits.contracts import ArmInfo, Bandit, ChooserConfig, Floats, StepFeedback, signals_of
 from orchestrator.bandits.softmax import normalised, softmax
 from orchestrator.choosing.stage_scheduler import StageScheduler
 from orchestrator.errors import UserError
@@ -57,7 +57,6 @@ from orchestrator.simulation.trials import (
     Trial,
     TrialSetting,
     feedback,
-    form_of,
     make,
     make_bandit,
     signal_table,
@@ -172,7 +171,7 @@ def follow_one_bandit(
     """Let one bandit choose every slot: pass rates after each step [T, 12], and the arms of all slots [T, 64]."""
     names = arm_names(has_traps)
     place_of = {name: k for k, name in enumerate(names)}
-    rng, form = generator(seed + POLICY), form_of(entrant.bandit)
+    rng, form = generator(seed + POLICY), signals_of(entrant.bandit).signal
     bandit: Bandit = (
         Oracle(names, rng, world)
         if isinstance(entrant.bandit, OracleConfig)
@@ -246,7 +245,7 @@ class TwoLevels:
             raise UserError(f"--steps: stages have {STEPS_PER_STAGE} steps here, so say a multiple of it")
         self.world, self.setting = world, setting
         self.rng, self.evaluation = generator(seed + POLICY), generator(seed + EVALUATION)
-        self.form: Signal = form_of(entrant.bandit)
+        self.form = signals_of(entrant.bandit).signal
         self.at = Progress(setting.num_steps // STEPS_PER_STAGE, STEPS_PER_STAGE)
         about = {name: ArmInfo(None, {"level": float(k)}) for k, name in enumerate(CATEGORIES)}
         steps = -(-setting.num_steps // NUM_TYPES)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from orchestrator import registry
-from orchestrator.bandits.contracts import ArmInfo, Bandit, Feedback, Floats, Pick, Signal
+from orchestrator.bandits.contracts import ArmInfo, Bandit, Feedback, Floats, Pick, Signal, signals_of
 from orchestrator.bandits.signal import mean_absolute_advantage
 from orchestrator.errors import SpecError
 from orchestrator.simulation.skills import GROUP_SIZE
@@ -93,7 +93,7 @@ def make_bandit(
     config: BaseModel, about: Mapping[str, ArmInfo], rng: np.random.Generator, num_steps: int
 ) -> Bandit:
     """Make a bandit over these arms and tell it what is known of them. Raises SpecError."""
-    if getattr(config, "signal_scale", "none") != "none":
+    if signals_of(config).signal_scale != "none":
         raise SpecError(
             "signal_scale compares environments of different rewards; a simulated world has one: leave it out"
         )
@@ -118,11 +118,6 @@ def signal_table(form: Signal) -> Floats:
     """What a group of 8 is worth in a form of signal, by how many of it succeeded: [9]."""
     groups = [[1.0] * c + [0.0] * (GROUP_SIZE - c) for c in range(GROUP_SIZE + 1)]
     return np.array([mean_absolute_advantage(rewards, form) for rewards in groups])
-
-
-def form_of(config: BaseModel) -> Signal:
-    """Which form of signal a bandit reads; outsiders without the option read the raw one."""
-    return cast(Signal, getattr(config, "signal", "raw"))
 
 
 def feedback(picks: Sequence[Pick], solved: NDArray[np.intp], form: Signal) -> list[Feedback]:

@@ -79,22 +79,18 @@ def value_of(text: str) -> Any:
         raise SpecError(f"the value {_in_words(error, text)[1]}") from error
 
 
-def unusable(raw: Any) -> Iterator[tuple[Path_, str]]:
+def unusable(raw: Any, path: Path_ = ()) -> Iterator[tuple[Path_, str]]:
     """Find what no spec can hold: numbers that are none, or that nothing can count with, and text that has no UTF-8."""
-    return _unusable(raw, ())
-
-
-def _unusable(raw: Any, path: Path_) -> Iterator[tuple[Path_, str]]:
     if len(path) > DEEPEST:
         yield path[:3], f"is nested more than {DEEPEST} deep"
     elif isinstance(raw, Mapping):
         for key, value in raw.items():
             if (wrong := _wrong(key, is_key=True)) is not None:
                 yield path, f"the key {shown(key)} {wrong}"
-            yield from _unusable(value, (*path, key))
+            yield from unusable(value, (*path, key))
     elif isinstance(raw, list | tuple):
         for index, value in enumerate(raw):
-            yield from _unusable(value, (*path, index))
+            yield from unusable(value, (*path, index))
     elif (wrong := _wrong(raw)) is not None:
         yield path, f"{shown(raw)} {wrong}"
 
@@ -139,12 +135,9 @@ def _what_it_is(path: Path) -> str:
         is_run = own.is_file()
     except (OSError, ValueError):
         return ""
-    name = path.absolute().name
-    return (
-        f". It is the folder of a run: `evergreen resume {name}` goes on with it, {own} is its spec"
-        if is_run
-        else ""
-    )
+    if not is_run:
+        return ""
+    return f". It is the folder of a run: `evergreen resume {path.absolute().name}` goes on with it, {own} is its spec"
 
 
 class _Reader(yaml.SafeLoader):
@@ -218,10 +211,7 @@ def _parsed(text: str) -> tuple[yaml.Node | None, Any]:
     try:
         node = reader.get_single_node()
         return node, None if node is None else reader.construct_document(node)
-    except (
-        ValueError,
-        OverflowError,
-    ) as error:  # of the scanner: an escape beyond the last character, "\UFFFFFFFF"
+    except (ValueError, OverflowError) as error:  # an escape beyond the last character, "\UFFFFFFFF"
         raise _Refused("has an escape that is no character", reader.get_mark()) from error
     finally:
         reader.dispose()
@@ -256,9 +246,9 @@ def _in_words(error: yaml.YAMLError, text: str) -> tuple[int, str]:
     assert isinstance(error, yaml.MarkedYAMLError)
     mark = error.problem_mark or error.context_mark
     why = ", ".join(part for part in (error.context, error.problem) if part)
-    return mark.line + 1 if mark else 1, why if isinstance(
-        error, _Refused
-    ) else f"is not valid YAML: {cut(why)}"
+    if not isinstance(error, _Refused):
+        why = f"is not valid YAML: {cut(why)}"
+    return mark.line + 1 if mark else 1, why
 
 
 def _lines(node: yaml.Node | None, path: Path_ = ()) -> Iterator[tuple[Path_, int]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 LONGEST = 100  # characters of a value that a message repeats
-MOST_PROBLEMS = 20  # told at once
+MOST_PROBLEMS = 20  # in one message
 
 
 def shown(value: Any) -> str:

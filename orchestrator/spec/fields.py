@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, ValidationError, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+)
 from pydantic_core import PydanticCustomError
 
+from environments.user_code import is_user_code
 from orchestrator import registry
 from orchestrator.errors import SpecError
 from orchestrator.spec.echo import shown
+from orchestrator.user_options import UserOptions
 
 # What a map of options without a `type` is about.
 DEFAULT_TYPES = {"bandits": "gated_sec", "schedulers": "discounted_ucb", "samplers": "transformers"}
@@ -32,12 +42,14 @@ def short_form(key: str) -> Callable[[Any], Any]:
     return lambda raw: {key: raw} if isinstance(raw, str) else raw
 
 
-def nested(validate: Callable[[Any], BaseModel]) -> Callable[[Any], BaseModel]:
-    """Run a validation inside a validator without losing where its errors are."""
+def nested(
+    validate: Callable[[Any, ValidationInfo], BaseModel],
+) -> Callable[[Any, ValidationInfo], BaseModel]:
+    """Run a validation inside a validator without losing where its errors are; its context says the spec's folder."""
 
-    def run(raw: Any) -> BaseModel:
+    def run(raw: Any, info: ValidationInfo) -> BaseModel:
         try:
-            return validate(raw)
+            return validate(raw, info)
         except ValidationError as error:
             inner = error.errors(include_url=False)
             raise PydanticCustomError("nested", "options of a method", {"inner": inner}) from error
@@ -50,8 +62,8 @@ def nested(validate: Callable[[Any], BaseModel]) -> Callable[[Any], BaseModel]:
 def nested_model(model: type[BaseModel]) -> Any:
     """Type a field that holds another package's options, short forms included."""
 
-    def validate(raw: Any) -> BaseModel:
-        return raw if isinstance(raw, model) else model.model_validate(raw)
+    def validate(raw: Any, info: ValidationInfo) -> BaseModel:
+        return raw if isinstance(raw, model) else model.model_validate(raw, context=info.context)
 
     return Annotated[SerializeAsAny[model], BeforeValidator(nested(validate))]  # type: ignore[valid-type, misc]
 
@@ -59,12 +71,12 @@ def nested_model(model: type[BaseModel]) -> Any:
 def method(kind: str) -> Any:
     """Type a field that holds `{type: name, **options}` or just the name of a method of this kind."""
 
-    def validate(raw: Any) -> BaseModel:
+    def validate(raw: Any, info: ValidationInfo) -> BaseModel:
         if isinstance(raw, BaseModel):
             return raw
         if isinstance(raw, dict):
             raw = {**({"type": DEFAULT_TYPES[kind]} if kind in DEFAULT_TYPES else {}), **raw}
-        return registry.config_class(kind, _type_of(raw, kind)).model_validate(raw)
+        return registry.config_class(kind, _type_of(raw, kind)).model_validate(raw, context=info.context)
 
     return Annotated[
         SerializeAsAny[BaseModel],
@@ -76,16 +88,16 @@ def method(kind: str) -> Any:
     ]
 
 
-def _environment(raw: Any) -> BaseModel:
+def _environment(raw: Any, info: ValidationInfo) -> BaseModel:
     """Check an environment's options where they are defined; keep them as plain data for any process."""
-    if isinstance(raw, registry.GivenOption):
+    if isinstance(raw, UserOptions):
         return raw
     type_ = _type_of(raw, "environments")
     options = {key: value for key, value in raw.items() if key != "type"}
     config_class = registry.config_class("environments", type_)
-    if ":" not in type_:
+    if not is_user_code(type_):
         options = config_class.model_validate(options).model_dump(mode="json")
-    return registry.GivenOption.model_validate({"type": type_, **options})
+    return UserOptions.model_validate({"type": type_, **options}, context=info.context)
 
 
 def _type_of(raw: Any, kind: str) -> str:
@@ -96,7 +108,7 @@ def _type_of(raw: Any, kind: str) -> str:
 
 
 EnvironmentSection = Annotated[
-    SerializeAsAny[registry.GivenOption],
+    SerializeAsAny[UserOptions],
     BeforeValidator(nested(_environment)),
     BeforeValidator(short_form("type")),
     WithJsonSchema(

@@ -56,22 +56,23 @@ def read_spec(source: str | Path | Mapping[str, Any]) -> Document:
     return document
 
 
-def check(model: type[Model], document: Document) -> Model:
+def check(model: type[Model], document: Document, folder: str | None = None) -> Model:
     """Check a document against a model. Raises SpecError with every problem found, a line each.
 
-    Parts of an objective that a user wrote are imported here, because their options are keys of the spec.
+    Parts of an objective that a user wrote are imported here, because their options are keys of the spec. Where it does
+    not say so itself, files of the user's begin in `folder`.
     """
     _refuse_unusable(document.raw, document)
     resources = document.raw.get("resources")
-    folder = resources.get("search_path") if isinstance(resources, dict) else None
-    search_in(folder if isinstance(folder, str) else None)
+    given = resources.get("search_path") if isinstance(resources, dict) else None
+    folder = given if isinstance(given, str) else folder
+    search_in(folder)
     try:
-        checked = model.model_validate(document.raw)
+        checked = model.model_validate(document.raw, context={"search_path": folder})
     except ValidationError as error:
         raise SpecError(_explain(error, model, document)) from error
-    _refuse_unusable(
-        checked.model_dump(mode="json", by_alias=True), document
-    )  # a number may be written as text
+    # again: a number may be written as text
+    _refuse_unusable(checked.model_dump(mode="json", by_alias=True), document)
     return checked
 
 
@@ -142,8 +143,8 @@ def _explain(error: ValidationError, model: type[BaseModel], document: Document)
         for loc, item in problems
         if not any(len(other) > len(loc) > 0 and other[: len(loc)] == loc for other, _ in problems)
     ]
-    told = [f"{document.at(loc)}{_problem(loc, item, model, document)}" for loc, item in deepest]
-    return without_long_texts(listed(told), document.raw)
+    lines = [f"{document.at(loc)}{_problem(loc, item, model, document)}" for loc, item in deepest]
+    return without_long_texts(listed(lines), document.raw)
 
 
 def _problem(loc: Path_, item: Mapping[str, Any], model: type[BaseModel], document: Document) -> str:

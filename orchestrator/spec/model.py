@@ -8,15 +8,27 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    WrapSerializer,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from environments.scoring import ScoringOptions
+from environments.user_code import as_written
 from orchestrator.bandits.gated_sec import Config as GatedSecConfig
 from orchestrator.locations import unkept
-from orchestrator.registry import nearest
+from orchestrator.registry import nearest, type_of
 from orchestrator.schedulers.discounted_ucb import Config as DiscountedUcbConfig
+from orchestrator.schedulers.sequence import Config as SequenceConfig
 from orchestrator.selections.cursor import Config as CursorConfig
 from orchestrator.spec.echo import shown
 from orchestrator.spec.fields import EnvironmentSection, Section, method, nested_model, refuse, short_form
@@ -157,7 +169,7 @@ PasswordFile = Annotated[str | None, AfterValidator(_absolute)]
 
 
 class Ledger(Section):
-    """Where the run is remembered."""
+    """Where the run is recorded."""
 
     url: str | None = Field(
         None, description="Any SQLAlchemy URL; default: SQLite, evergreen.db in the home folder."
@@ -222,7 +234,9 @@ class Resources(Section):
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU if there is one.")
     search_path: str | None = Field(
-        None, description="Where `package.module:factory` is looked for; default: the spec's folder."
+        None,
+        description="Where `package.module:factory` is looked for, and `./file.py:factory` begins; default: the spec's "
+        "folder.",
     )
 
 
@@ -259,12 +273,19 @@ class Spec(Section):
     evaluate: Evaluate = Field(default_factory=Evaluate, description="What a boundary measures.")
     checkpoint: Checkpointing = Field(default_factory=Checkpointing, description="When state is saved.")
     scoring: ScoringOptions = Field(default_factory=ScoringOptions, description="How answers are scored.")
-    measure: Reserved = Field(default_factory=Reserved, description="Reserved.")
+    measure: Annotated[
+        list[method("measurements")],  # type: ignore[valid-type]
+        BeforeValidator(lambda raw: [] if raw == {} else [raw] if isinstance(raw, str | dict) else raw),
+        WrapSerializer(lambda measurements, write: write(measurements) if measurements else {}),
+    ] = Field(
+        default_factory=list,
+        description="Measurements of the user's own at boundaries, beside the evaluation.",
+    )
     guards: Reserved = Field(default_factory=Reserved, description="Reserved.")
     tracker: Annotated[Tracker, BeforeValidator(short_form("type"))] = Field(
         default_factory=Tracker, description="Where people watch the run: MLflow."
     )
-    ledger: Ledger = Field(default_factory=Ledger, description="Where the run is remembered.")
+    ledger: Ledger = Field(default_factory=Ledger, description="Where the run is recorded.")
     resources: Resources = Field(default_factory=Resources, description="What the run may use.")
 
     def kept(self) -> dict[str, Any]:
@@ -280,7 +301,7 @@ class Spec(Section):
         found: list[str] = self.objective.warnings(self.learner.updates)
         found += unkept(self.model_dump(include={"ledger", "tracker"}))
         longest = max(
-            getattr(one, "max_tokens", None) or self.sampler.max_tokens for one in self.environments.values()
+            one.options.get("max_tokens") or self.sampler.max_tokens for one in self.environments.values()
         )
         length = self.objective.max_length
         if self.objective.divides_by_max_length and length >= 2 * longest:
@@ -290,6 +311,11 @@ class Spec(Section):
             )
         return found
 
+    @field_serializer("objective", mode="wrap")
+    def _files_as_written(self, objective: ObjectiveConfig, write: SerializerFunctionWrapHandler) -> Any:
+        """Write the files of parts relative to the spec's folder again: they move with it."""
+        return _relative(write(objective), self.resources.search_path)
+
     @model_validator(mode="after")
     def _learner_suits_the_policy(self) -> Spec:
         object.__setattr__(self, "learner", self.learner.resolved(self.policy))
@@ -297,7 +323,7 @@ class Spec(Section):
 
     @model_validator(mode="after")
     def _older_weights_are_weighed(self) -> Spec:
-        if getattr(self.sampler, "ahead", 0) and not self.objective.weighs_mismatch:
+        if self.sampler.ahead and not self.objective.weighs_mismatch:
             raise refuse(
                 "sampler.ahead: 1 plays with weights one version behind, and the objective has no importance weight "
                 "that corrects for it: set `ahead: 0`, or add `mismatch: tis` with a `tis_cap`"
@@ -316,7 +342,7 @@ class Spec(Section):
                 )
             if effect == "sizes_groups":
                 made = plan.create(objective.options_of(plan))
-                if getattr(self.sampler, "ahead", 0):
+                if self.sampler.ahead:
                     raise refuse(
                         f"objective.plans: {name} looks at gradients while it plays, and sampler.ahead: 1 plays while "
                         "the learner updates: set `ahead: 0`"
@@ -353,7 +379,7 @@ class Spec(Section):
 
     @model_validator(mode="after")
     def _baseline_differs(self) -> Spec:
-        if self.baseline is not None and self.baseline == getattr(self.curriculum.bandit, "type", None):
+        if self.baseline is not None and self.baseline == type_of(self.curriculum.bandit):
             raise refuse(
                 f"baseline: {self.baseline} is the run's own bandit: remove `baseline`, or change `curriculum.bandit`"
             )
@@ -381,16 +407,24 @@ class Spec(Section):
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Spec:
-        known = list(self.environments)
+        known, scheduler = list(self.environments), self.curriculum.scheduler
         named = {
             "warm_start.environments": list(self.warm_start.environments) if self.warm_start else [],
-            "curriculum.scheduler.order": getattr(self.curriculum.scheduler, "order", []),
+            "curriculum.scheduler.order": scheduler.order if isinstance(scheduler, SequenceConfig) else [],
         }
         for key, names in named.items():
             for name in names:
                 if name not in known:
                     raise refuse(f"{key} names {name!r}, but the environments are {', '.join(known)}")
         return self
+
+
+def _relative(section: Any, folder: str | None) -> Any:
+    if isinstance(section, Mapping):
+        return {key: _relative(value, folder) for key, value in section.items()}
+    if isinstance(section, list | tuple):
+        return type(section)(_relative(value, folder) for value in section)
+    return as_written(section, folder) if isinstance(section, str) else section
 
 
 def slug(name: str, what: str) -> str:

@@ -31,10 +31,9 @@ def leaves(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def label_of(given: Mapping[str, Any], among: Collection[str]) -> str:
     """Name a setting by its values; `among`: the fields that the study's settings change, opened by `leaves`."""
-    shown = leaves(given)
     methods = {_name(key) for key in among if _names_a_method(key)}
     words = []
-    for key, value in shown.items():
+    for key, value in leaves(given).items():
         is_clear = len(methods) == 1 or _name(key) == "objective"  # `uniform` may be a bandit or a scheduler
         is_enough = _names_a_method(key) and is_clear and isinstance(value, str)
         words.append(text_of(value) if is_enough else f"{_shortest(_name(key), among)}={text_of(value)}")

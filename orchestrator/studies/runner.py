@@ -18,9 +18,9 @@ from orchestrator.errors import DONE, RESUMABLE, UserError
 from orchestrator.locations import completed_ledger_url, refuse_plain_secrets, remember_logins
 from orchestrator.os_signals import catching_signals
 from orchestrator.studies.cost import Cost, cost_of, left_s, num_steps, pace
-from orchestrator.studies.history import History, log_of, refuse_changes, study_folder
+from orchestrator.studies.history import History, State, log_of, refuse_changes, study_folder
 from orchestrator.studies.run_processes import RunProcesses, RunRequest
-from orchestrator.studies.study import Study
+from orchestrator.studies.study import Study, load_study
 from store.errors import LedgerAway
 from store.home import Home
 from store.ledger import Ledger
@@ -28,6 +28,9 @@ from store.lock import holder, run_lock
 
 POLL_S = 0.1
 MOST_ATTEMPTS = 2  # a failed run is tried once more
+WORKER = (
+    "orchestrator.cli.study_worker"  # the module that is a run's process: it prints as `evergreen run` does
+)
 
 Status = Literal["finished", "stopped", "failed"]
 
@@ -189,8 +192,24 @@ class StudyRunner:
         self._processes.start(RunRequest(str(self.home.path), name, str(self.log(name)), spec, member))
 
 
+def study(
+    file: str | Path,
+    home: str | Path = "runs",
+    workers: int | None = None,
+    watcher: StudyCallback | None = None,
+) -> dict[str, State]:
+    """Run a study's missing runs, each in a process of its own; returns the status of every run by its name.
+
+    The same call again goes on: finished runs stay, interrupted ones resume. In a script it stands under
+    `if __name__ == "__main__":`.
+    """
+    with open_study(load_study(Path(file)), Path(home), workers) as runner:
+        runner.run_all(watcher or StudyCallback())
+        return runner.history.states()
+
+
 @contextmanager
-def open_study(study: Study, home: Path, workers: int | None, worker: str) -> Iterator[StudyRunner]:
+def open_study(study: Study, home: Path, workers: int | None, worker: str = WORKER) -> Iterator[StudyRunner]:
     """Take up a study, new or begun before; nobody else may run it meanwhile.
 
     Raises UserError where it has changed since its first runs, or is run already.

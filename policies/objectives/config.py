@@ -20,10 +20,12 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     model_validator,
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from environments.user_code import in_full
 from policies.objectives import compatibility, registry
 from policies.objectives.entropy_reading import Mode
 from policies.objectives.errors import ObjectiveError, unknown
@@ -38,10 +40,11 @@ def _is_preset(word: str) -> str:
 
 
 def _part_of(kind: Kind) -> AfterValidator:
-    """Validate the name of a part: one of ours or of an installed package, or a user's module."""
+    """Validate the name of a part: of ours, of an installed package, or of a user's; a file's is written in full."""
 
-    def check(word: str) -> str:
-        if "." in word:
+    def check(word: str, info: ValidationInfo) -> str:
+        if registry.is_outside(word):
+            word = in_full(word, (info.context or {}).get("search_path"))
             registry.load(kind, word)
         elif word not in registry.names(kind):
             what = kind.removesuffix("s").replace("_", " ")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from environments.user_code import short_name
 from policies.objectives.contracts import Batch, ShapedRows
 from policies.objectives.parts import Added, Ratio, clamped
 
@@ -86,7 +87,7 @@ def forces(
 def shares(norms: Mapping[str, float]) -> dict[str, tuple[float, float]]:
     """Each part's share of the whole, as (sum, count)."""
     whole = sum(norms.values())
-    return {f"force_{name.rpartition('.')[2]}": (norm, whole) for name, norm in norms.items()}
+    return {f"force_{short_name(name)}": (norm, whole) for name, norm in norms.items()}
 
 
 def sums(values: Mapping[str, Tensor], mask_BT: Tensor) -> dict[str, tuple[float, float]]:

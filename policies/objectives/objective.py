@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from environments.user_code import is_user_code, short_name
 from policies.objectives import diagnostics, registry
 from policies.objectives.aggregations import token_mean
 from policies.objectives.config import ObjectiveConfig
@@ -340,6 +341,7 @@ class Objective:
         }
 
     def _memory(self, name: str) -> PartState:
+        name = short_name(name) if is_user_code(name) else name  # the same where its file has moved
         return PartState(self._kept.setdefault(name, {}), self._rng, self._logged)
 
     def _compose(self) -> Composition:

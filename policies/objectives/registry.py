@@ -1,27 +1,24 @@
 """Finding the parts: a kind of part is a folder here, a part is a file in it, imported on demand.
 
 Packages outside add theirs by entry points of the group `evergreen.objectives`, such as
-`shapers.damped = my_package.damped`; or a spec says the module itself, `shaper: my_package.damped`.
+`shapers.damped = my_package.damped`; or a spec says where the user's own is: `shaper: ./damped.py:create`, or
+`shaper: my_package.damped:create`, or the module alone, `shaper: my_package.damped`.
 """
 
 from __future__ import annotations
 
 import importlib
-import pkgutil
-import sys
-from collections.abc import Iterable
-from functools import cache
-from importlib.metadata import entry_points
+from collections.abc import Callable, Iterable
 from types import ModuleType
-from typing import get_args
+from typing import Any, get_args
 
-from policies.errors import from_file
+from environments.user_code import UserCodeError, ambiguity, import_user_code, is_user_code, wrong_name
+from policies import plugins
 from policies.objectives.aggregations import AGGREGATIONS
 from policies.objectives.errors import ObjectiveError
 from policies.objectives.parts import ControllerOptions, Kind, PartInfo, PartModule
 
 KINDS: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind != "aggregations")  # folders of parts
-GROUP = "evergreen.objectives"
 # Constants that said, in earlier versions, what `PartInfo` says now.
 FORMER = {
     "KNOB": "knob",
@@ -39,11 +36,15 @@ FORMER = {
 
 
 def names(kind: Kind) -> list[str]:
-    """List the parts of a kind, without importing them."""
+    """List the parts of a kind that have a name, without importing them."""
     if kind == "aggregations":
-        return [*AGGREGATIONS, *sorted(_entered(kind))]
-    folder = importlib.import_module(f"{__package__}.{kind}")
-    return sorted({*(module.name for module in pkgutil.iter_modules(folder.__path__)), *_entered(kind)})
+        return [*AGGREGATIONS, *sorted(plugins.AGGREGATIONS.installed())]
+    return sorted(plugins.PARTS[kind].modules())
+
+
+def is_outside(name: str) -> bool:
+    """Whether a part is named by its place, a user's module or file."""
+    return "." in name or is_user_code(name)
 
 
 def load(kind: Kind, name: str) -> PartModule:
@@ -53,10 +54,15 @@ def load(kind: Kind, name: str) -> PartModule:
     """
     if kind == "aggregations" and name in AGGREGATIONS:
         return AGGREGATIONS[name]
-    given = name if "." in name else _entered(kind).get(name)
-    module = _outside(given, kind) if given else importlib.import_module(f"{__package__}.{kind}.{name}")
+    found = plugins.PARTS.get(kind, plugins.AGGREGATIONS)
+    place = name if is_outside(name) else found.installed().get(name)
+    if place is None:
+        module = importlib.import_module(f"{found.package}.{name}")
+        create = module.create
+    else:
+        module, create = _outside(place, kind)
     info = getattr(module, "INFO", PartInfo())
-    return PartModule(kind, name, module.SOURCE, module.Config, module.create, info, module.__doc__ or "")
+    return PartModule(kind, name, module.SOURCE, module.Config, create, info, module.__doc__ or "")
 
 
 def every() -> list[tuple[Kind, str]]:
@@ -69,53 +75,37 @@ def joined(texts: Iterable[str | None]) -> str | None:
     return "; ".join(dict.fromkeys(text for text in texts if text)) or None
 
 
-@cache  # looking through what is installed takes milliseconds
-def _entered(kind: Kind) -> dict[str, str]:
-    """Modules of installed packages, by the name of the part."""
-    prefix = f"{kind}."
-    return {
-        entry.name.removeprefix(prefix): entry.value
-        for entry in entry_points(group=GROUP)
-        if entry.name.startswith(prefix)
-    }
-
-
-def _outside(module: str, kind: Kind) -> ModuleType:
-    """Import a user's part; a name that can be none of his is not imported to find out."""
-    package = module.partition(".")[0]
-    if not all(word.isidentifier() for word in module.split(".")):
-        raise ObjectiveError(f"`{module[:100]}` is not written as package.module")
-    if package in sys.stdlib_module_names:
-        raise ObjectiveError(
-            f"`{module}` is in `{package}`, which is part of Python itself and hides a file of that name: give yours "
-            "another"
-        )
+def _outside(name: str, kind: Kind) -> tuple[ModuleType, Callable[..., Any]]:
+    """Import a user's part and its factory; a name that can be none of his is not imported to find out."""
+    full = name if is_user_code(name) else f"{name}:create"
+    if (wrong := wrong_name(full) or ambiguity(full)) is not None:
+        raise ObjectiveError(wrong.replace(repr(full), f"`{name[:100]}`"))
     try:
-        found = importlib.import_module(module)
+        found, factory = import_user_code(full)
     except ImportError as error:
         raise ObjectiveError(
-            f"cannot import `{module}`: {error}. Is its folder the spec's, the current one, or installed?"
+            f"cannot import `{name}`: {error}. Is its folder the spec's, the current one, or installed?"
         ) from error
-    except (Exception, SystemExit) as error:  # whatever a user's code raises
-        raise ObjectiveError(f"`{module}` cannot be imported: {from_file(error)}") from error
-    lacks = [name for name in ("SOURCE", "Config", "create") if not hasattr(found, name)]
+    except UserCodeError as error:
+        raise ObjectiveError(f"`{name}` cannot be imported: {error}") from error
+    lacks = [said for said in ("SOURCE", "Config", factory) if not hasattr(found, said)]
     if lacks:
         raise ObjectiveError(
-            f"`{module}` is no part of an objective: it lacks {', '.join(lacks)} ({found.__file__})"
+            f"`{name}` is no part of an objective: it lacks {', '.join(lacks)} ({found.__file__})"
         )
-    if former := [name for name in FORMER if hasattr(found, name)]:
-        fields = ", ".join(f"{FORMER[name]}=..." for name in former)
+    if former := [said for said in FORMER if hasattr(found, said)]:
+        fields = ", ".join(f"{FORMER[said]}=..." for said in former)
         raise ObjectiveError(
-            f"`{module}` says {', '.join(former)}, which nothing reads any more: say `INFO = PartInfo({fields})`, a "
+            f"`{name}` says {', '.join(former)}, which nothing reads any more: say `INFO = PartInfo({fields})`, a "
             f"`policies.objectives.parts.PartInfo` (docs/extend.md; {found.__file__})"
         )
     if not isinstance(getattr(found, "INFO", PartInfo()), PartInfo):
         raise ObjectiveError(
-            f"`INFO` of `{module}` is no `policies.objectives.parts.PartInfo` (docs/extend.md)"
+            f"`INFO` of `{name}` is no `policies.objectives.parts.PartInfo` (docs/extend.md)"
         )
-    tells = any(hasattr(found.Config, name) for name in ("reach", "falls_below_target"))
+    tells = any(hasattr(found.Config, said) for said in ("reach", "falls_below_target"))
     if kind == "controllers" and tells and not issubclass(found.Config, ControllerOptions):
         raise ObjectiveError(
-            f"`Config` of `{module}` is no `policies.objectives.parts.ControllerOptions` (docs/extend.md)"
+            f"`Config` of `{name}` is no `policies.objectives.parts.ControllerOptions` (docs/extend.md)"
         )
-    return found
+    return found, getattr(found, factory)

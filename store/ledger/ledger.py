@@ -153,10 +153,7 @@ class Ledger:
     def record_step(self, run: RunHandle, record: StepRecord) -> None:
         """Enter everything that a step left behind."""
         what = f"Step {record.step} of run {run.name!r}"
-        if new := run.new_metrics(metric.name for metric in record.metrics):
-            declared = self._access.write(what, lambda c: [names.declare_metric(c, name) for name in new])
-            for key in declared or ():
-                run.learn(key)
+        self._declare_metrics(what, run, (metric.name for metric in record.metrics))
         is_there = row_of_run(tables.step, run.run_id, step=record.step)
         self._access.write(what, lambda c: _insert(c, rows.step_rows(run, record)), is_there)
 
@@ -169,6 +166,7 @@ class Ledger:
             end_stage(connection, run.run_id, record.after_stage, end, rows.finite(record.signal))
 
         what = f"The boundary after stage {record.after_stage} of run {run.name!r}"
+        self._declare_metrics(what, run, (cell.metric for cell in record.cells))
         self._access.write(
             what, enter, row_of_run(tables.boundary, run.run_id, after_stage=record.after_stage)
         )
@@ -180,6 +178,8 @@ class Ledger:
             made = rows.boundary_rows(run, record, _eval_config(connection, record))
             _insert(connection, (pair for pair in made if pair[0] is not tables.boundary))
 
+        what = f"What joined run {run.name!r}"
+        self._declare_metrics(what, run, (cell.metric for cell in record.cells))
         cell = record.cells[0]
         first = {
             "after_stage": record.after_stage,
@@ -189,7 +189,14 @@ class Ledger:
             "split": cell.split,
         }
         is_there = row_of_run(tables.eval_cell, run.run_id, **first)
-        self._access.write(f"What joined run {run.name!r}", enter, is_there)
+        self._access.write(what, enter, is_there)
+
+    def _declare_metrics(self, what: str, run: RunHandle, used: Iterable[str]) -> None:
+        """Enter the definitions of metrics of a family that are used for the first time."""
+        if new := run.new_metrics(dict.fromkeys(used)):
+            declared = self._access.write(what, lambda c: [names.declare_metric(c, name) for name in new])
+            for key in declared or ():
+                run.learn(key)
 
     def record_event(self, run: RunHandle, step: int, record: EventRecord) -> None:
         """Enter an event that comes with no step, stage or boundary."""

@@ -24,9 +24,9 @@ def schemas() -> dict[str, Any]:
     """Collect the schemas, by the name of the model or `kind/name` of the method."""
     found = {
         f"{kind}/{method.name}": registry.config_class(kind, method.name).model_json_schema()
-        for kind in registry.FOLDERS
+        for kind in registry.KINDS
         for method in registry.listing(kind)
-        if method.module.startswith(registry.FOLDERS[kind])  # ours, not an installed package's
+        if method.module.startswith(registry.KINDS[kind].package)  # ours, not an installed package's
     }
     for kind, name in parts.every():
         found[f"objectives/{kind}/{name}"] = parts.load(kind, name).Config.model_json_schema()

@@ -47,4 +47,4 @@ def test_the_functions_do_what_is_said(folder):
 
 def test_the_table_names_every_reward():
     named = set(re.findall(r"^\| `([a-z_]+)` \|", GUIDE, re.MULTILINE))
-    assert named == set(REWARDS.types()) - {"combined"}
+    assert named == set(REWARDS.built_in()) - {"combined"}

@@ -96,9 +96,9 @@ def test_rewards_are_listed_and_the_package_is_imported_without_importing_any():
         "math",
         "numeric",
         "regex",
-    } == set(REWARDS.types())
+    } == set(REWARDS.built_in())
     code = (
-        "import sys; from environments.rewards.config import REWARDS; REWARDS.types();"
+        "import sys; from environments.rewards.config import REWARDS; REWARDS.built_in();"
         "print([m for m in sys.modules if m in ('jsonschema', 'math_verify', 'sympy')"
         " or m.startswith('environments.rewards.co') and not m.endswith(('contracts', 'config'))])"
     )

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from orchestrator.registry import PARTS
 from policies.objectives import registry
+from policies.plugins import PARTS
 from tests.conftest import Evergreen
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from environments import Pool, Task
 from environments.codebook import Codebook, Config
-from orchestrator.measurements import Evaluation, Findings, pass_at_k
+from orchestrator.measurements.contracts import Findings
+from orchestrator.measurements.evaluation import Evaluation, pass_at_k
 from orchestrator.played_group import Group
 from orchestrator.progress import Progress
 from orchestrator.runs.assembly import find_held_out

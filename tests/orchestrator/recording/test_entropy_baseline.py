@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from orchestrator.curriculum import Curriculum
-from orchestrator.measurements import Findings
+from orchestrator.measurements.contracts import Findings
 from policies.objectives import MixCorrectedEntropy
 
 

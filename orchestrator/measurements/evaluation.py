@@ -1,9 +1,7 @@
-"""What is measured of the policy: a list of measurements, evaluation its first member.
+"""Evaluation: what the policy can do in every environment and category, on tasks it never trains on.
 
-A measurement looks at the policy without moving it, with random streams of its own. Evaluation says what the policy can
-do in every environment and category, on tasks that it never trains on: the anchor pool's first ones, the same in every
-run. The random numbers of a task's samples are the same at every boundary, so differences are paired. A closed
-environment is evaluated on its own tasks.
+The tasks are the anchor pool's first ones, the same in every run, and the random numbers of a task's samples are
+the same at every boundary: differences are paired. A closed environment is evaluated on its own tasks.
 
 A scheduler whose reward is a change of scores looks at the `select` pool, in the same way; reports never do, so what it
 selects by cannot flatter what is reported.
@@ -12,59 +10,23 @@ selects by cannot flatter what is reported.
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
 import numpy as np
 from typing_extensions import override
 
-from environments import Environment, Task
+from environments import Environment
+from orchestrator.measurements.contracts import Findings, HeldOut, Measurement, Tell
 from orchestrator.played_group import Group, unscorable
 from orchestrator.progress import Progress
 from orchestrator.rollout.player import Player
 from orchestrator.spec.model import Evaluate
 from orchestrator.stopwatch import Stopwatch
 from policies.samplers.contracts import Sampling
-from store.records import CellRecord, EventRecord, ItemRecord, SampleRecord
-
-
-@dataclass(frozen=True)
-class Findings:
-    """What a measurement found, ready to be recorded."""
-
-    config: Mapping[str, Any]  # generation settings: values under different ones are never compared
-    cells: Sequence[CellRecord]
-    items: Sequence[ItemRecord] = ()
-    samples: Sequence[SampleRecord] = ()
-    events: Sequence[EventRecord] = ()
-    entropies: Mapping[str, float] = field(default_factory=dict)  # nats a token by "environment/category"
-    scores: Mapping[str, float] = field(default_factory=dict)  # by environment: what a scheduler may look at
-
-
-HeldOut = Mapping[str, Mapping[str, Sequence[Task]]]  # environment -> category -> tasks
-Tell = Callable[[str, int, int], None]  # what is being measured just now in words, parts done, parts in all
-
-
-class Measurement(ABC):
-    """One entry of the list that the curriculum goes through at boundaries."""
-
-    name: str
-
-    @abstractmethod
-    def is_due(self, at: Progress) -> bool:
-        """Whether to measure here."""
-
-    @abstractmethod
-    def of(self, environments: Sequence[str]) -> Measurement:
-        """The same measurement of these environments only."""
-
-    @abstractmethod
-    def run(self, player: Player, at: Progress, watch: Stopwatch, tell: Tell) -> Findings:
-        """Measure; the policy, the optimiser and every training stream stay as they are."""
-
+from store.records import CellRecord, ItemRecord, SampleRecord
 
 KEPT_SAMPLES = 20  # a category, of the first tasks: the same tasks at every boundary
 AT_ONE = Sampling()  # temperature 1, nothing cut off, whatever training samples with

@@ -1,0 +1,79 @@
+"""What a measurement is: it looks at the policy without moving it, with random streams of its own."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from environments import Task
+from orchestrator.progress import Progress
+from orchestrator.rollout.player import Player
+from orchestrator.stopwatch import Stopwatch
+from store.records import CellRecord, EventRecord, ItemRecord, SampleRecord
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a measurement found, ready to be recorded."""
+
+    config: Mapping[str, Any]  # generation settings: values under different ones are never compared
+    cells: Sequence[CellRecord]
+    items: Sequence[ItemRecord] = ()
+    samples: Sequence[SampleRecord] = ()
+    events: Sequence[EventRecord] = ()
+    entropies: Mapping[str, float] = field(default_factory=dict)  # nats a token by "environment/category"
+    scores: Mapping[str, float] = field(default_factory=dict)  # by environment: what a scheduler may look at
+
+
+HeldOut = Mapping[str, Mapping[str, Sequence[Task]]]  # environment -> category -> tasks
+Tell = Callable[[str, int, int], None]  # what is being measured just now in words, parts done, parts in all
+
+
+class Measurement(ABC):
+    """One entry of the list that the curriculum goes through at boundaries."""
+
+    name: str
+
+    @abstractmethod
+    def is_due(self, at: Progress) -> bool:
+        """Whether to measure here."""
+
+    @abstractmethod
+    def of(self, environments: Sequence[str]) -> Measurement:
+        """The same measurement of these environments only."""
+
+    @abstractmethod
+    def run(self, player: Player, at: Progress, watch: Stopwatch, tell: Tell) -> Findings:
+        """Measure; the policy, the optimiser and every training stream stay as they are."""
+
+
+class CombinedMeasurement(Measurement):
+    """Several measurements as one, so that a boundary has one record: its settings are those of the first."""
+
+    name = "combined"
+
+    def __init__(self, parts: Sequence[Measurement]) -> None:
+        self.parts = parts
+
+    def is_due(self, at: Progress) -> bool:
+        """Where the first is: the others add to what it finds."""
+        return self.parts[0].is_due(at)
+
+    def of(self, environments: Sequence[str]) -> CombinedMeasurement:
+        """All of them, of these environments only."""
+        return CombinedMeasurement([part.of(environments) for part in self.parts])
+
+    def run(self, player: Player, at: Progress, watch: Stopwatch, tell: Tell) -> Findings:
+        """Run those that are due, one after another."""
+        found = [part.run(player, at, watch, tell) for part in self.parts if part.is_due(at)]
+        return Findings(
+            config=found[0].config,
+            cells=[cell for one in found for cell in one.cells],
+            items=[item for one in found for item in one.items],
+            samples=[sample for one in found for sample in one.samples],
+            events=[event for one in found for event in one.events],
+            entropies={name: value for one in found for name, value in one.entropies.items()},
+            scores={name: value for one in found for name, value in one.scores.items()},
+        )

@@ -1,0 +1,73 @@
+"""The options of a user's own method: any, and typed those that a run reads itself, such as a bandit's signal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, PrivateAttr, model_serializer
+
+from orchestrator.bandits.contracts import BanditConfig
+from orchestrator.schedulers.rewards import StageRewardConfig
+from orchestrator.selections.contracts import SelectionConfig
+from policies.samplers.contracts import SamplerOptions
+
+
+class UserOptions(BaseModel):
+    """A `package.module:factory` or `./file.py:factory` and its options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    type: str
+    _given: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _folder: str | None = PrivateAttr(default=None)
+
+    def model_post_init(self, context: Any) -> None:
+        """Note which options were given: those are the factory's. Paths are relative to the spec's folder."""
+        values = {name: getattr(self, name) for name in type(self).model_fields} | (self.model_extra or {})
+        self._given = {
+            name: value for name, value in values.items() if name in self.model_fields_set - {"type"}
+        }
+        self._folder = context.get("search_path") if isinstance(context, dict) else None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the factory is called with beside the arguments of its kind."""
+        return dict(self._given)
+
+    @property
+    def folder(self) -> str | None:
+        """Where a file is relative to; None: the current folder."""
+        return self._folder
+
+    @model_serializer
+    def _as_given(self) -> dict[str, Any]:
+        return {"type": self.type, **self._given}
+
+
+class _UserBandit(UserOptions, BanditConfig, extra="allow"): ...
+
+
+class _UserScheduler(UserOptions, StageRewardConfig, extra="allow"): ...
+
+
+class _UserSampler(UserOptions, SamplerOptions, extra="allow"): ...
+
+
+class _UserSelection(UserOptions, SelectionConfig, extra="allow"):
+    @property
+    def fields(self) -> Mapping[str, str]:
+        """Which numbers of a task's data the factory wants: its option `fields` says so."""
+        return dict(self._given.get("fields", {}))
+
+
+_TYPED: Mapping[str, type[UserOptions]] = {
+    "bandits": _UserBandit,
+    "schedulers": _UserScheduler,
+    "samplers": _UserSampler,
+    "selections": _UserSelection,
+}
+
+
+def options_class(kind: str) -> type[UserOptions]:
+    """Give the class of the options of a kind."""
+    return _TYPED.get(kind, UserOptions)

@@ -1,0 +1,113 @@
+"""The public face: what `import orchestrator` shows, with which signatures, and docs/python.md as it stands."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import orchestrator
+from orchestrator.errors import UserError
+from tests.documents import code
+
+HEADINGS = ("Run a curriculum", "Watch it", "Read what it left", "Study and compare", "A bandit alone")
+SIGNATURES = {
+    "run": ("spec", "overrides", "home", "until_step", "watcher", "relations", "name"),
+    "resume": ("name", "overrides", "home", "until_step", "watcher", "stages", "relations"),
+    "fork": ("name", "stage", "spec", "overrides", "home", "until_step", "watcher", "relations"),
+    "study": ("file", "home", "workers", "watcher"),
+    "compare": ("names", "home", "by", "metric", "last", "baseline", "pairs"),
+    "load_spec": ("source", "overrides"),
+    "open_home": ("path",),
+}
+RESULT = {
+    "summary": (),
+    "spec": (),
+    "series": ("metric", "environment", "category"),
+    "matrix": ("metric", "split"),
+    "samples": ("environment", "failed", "limit"),
+    "events": (),
+}
+
+
+def test_it_shows_what_a_user_needs_and_nothing_else() -> None:
+    assert set(dir(orchestrator)) == {*SIGNATURES, "Callback", "Outcome", "Spec", "bandits"}
+    assert all(hasattr(orchestrator, name) for name in dir(orchestrator))
+    with pytest.raises(AttributeError, match="has no attribute 'no_such_name'"):
+        _ = orchestrator.no_such_name
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_a_public_function_takes_what_it_took(name: str) -> None:
+    assert tuple(inspect.signature(getattr(orchestrator, name)).parameters) == SIGNATURES[name]
+
+
+def test_a_run_takes_what_it_took(finished: Path) -> None:
+    run = orchestrator.open_home(finished).run("small")
+    public = {name: method for name, method in inspect.getmembers(run, inspect.ismethod) if name[0] != "_"}
+    assert {name: tuple(inspect.signature(method).parameters) for name, method in public.items()} == RESULT
+
+
+def test_every_package_says_that_it_is_typed() -> None:
+    root = Path(orchestrator.__file__).parents[1]
+    packages = ("orchestrator", "environments", "policies", "store")
+    assert all((root / package / "py.typed").is_file() for package in packages)
+
+
+@pytest.mark.parametrize("has_pandas", [True, False])
+def test_tables_are_frames_or_plain_rows(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, has_pandas: bool
+) -> None:
+    if has_pandas:
+        pytest.importorskip("pandas")
+    else:
+        monkeypatch.setitem(sys.modules, "pandas", None)
+    home = orchestrator.open_home(finished)
+    run = home.run("small")
+
+    def rows(table: Any) -> list[dict[str, Any]]:
+        assert isinstance(table, list) is not has_pandas
+        return table if isinstance(table, list) else table.to_dict("records")
+
+    assert {"small", "flat"} <= {row["name"] for row in rows(home.runs())}
+    assert [row["step"] for row in rows(run.series("reward"))] == list(range(1, 10))
+    assert {row["after_stage"] for row in rows(run.matrix("pass_1"))} == {0, 1, 2, 3}
+    assert {row["environment"] for row in rows(run.samples("book", limit=3))} == {"book"}
+    assert rows(run.events())
+    assert run.summary()["status"] == "finished"
+    assert run.spec()["seed"] == 3
+
+
+def test_a_run_or_a_home_that_is_not_there_is_told(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no run 'smal'"):
+        orchestrator.open_home(finished).run("smal")
+    with pytest.raises(Exception, match=str(tmp_path / "none")):
+        orchestrator.open_home(tmp_path / "none")
+    with pytest.raises(UserError, match="name the runs to compare"):
+        orchestrator.compare(home=finished)
+
+
+def test_the_documented_examples_run_one_after_another(tmp_path: Path) -> None:
+    def python(heading: str) -> str:
+        (tmp_path / "example.py").write_text(code("python.md", heading))
+        done = subprocess.run(
+            [sys.executable, "example.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{heading}: {done.stderr}"
+        return done.stdout
+
+    said = {heading: python(heading) for heading in HEADINGS if heading != "Study and compare"}
+    assert said["Run a curriculum"].startswith("first finished")
+    assert said["Watch it"].startswith("step 5 reward 0")
+    assert "finished" in said["Read what it left"]
+
+    kept = yaml.safe_load((tmp_path / "runs" / "first" / "spec.yaml").read_text())
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(kept))
+    grid = {"spec": "base.yaml", "seeds": 2, "list": [{"label": "a"}, {"label": "b", "learner.lr": 0.01}]}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(grid))
+    assert python("Study and compare").splitlines()[-2:] == ["a", "b"]
