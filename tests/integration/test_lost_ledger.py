@@ -11,7 +11,7 @@ import yaml
 
 import orchestrator
 from orchestrator.recording.outbox import FILE
-from store.ledger import Ledger, RunHandle, engine, patience
+from store.ledger import Ledger, RunHandle, access, engine
 from store.records import StageRecord
 from tests.conftest import Evergreen
 from tests.integration.runs import At, ending, told
@@ -23,8 +23,8 @@ HERE = {"scoring": {"isolation": "none"}}
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "_PATIENT_BUSY_MS", 10)
-    monkeypatch.setattr(patience, "PAUSES_S", (0.02,))
-    monkeypatch.setattr(patience, "TELL_S", 0.0)
+    monkeypatch.setattr(access, "PAUSES_S", (0.02,))
+    monkeypatch.setattr(access, "TELL_S", 0.0)
 
 
 class Locker:

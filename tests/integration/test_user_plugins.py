@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -176,6 +177,10 @@ def test_a_run_with_everything_of_the_users_own_is_resumed_in_another_process_an
         done = subprocess.run(
             [sys.executable, "-c", "from orchestrator.cli import main; main()", *command],
             cwd=tmp_path,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(Path(__file__).parents[2]),
+            },  # the environment is one of our fakes
             capture_output=True,
             text=True,
             check=False,
