@@ -60,6 +60,7 @@ def test_killed_at_any_moment_it_equals_the_uninterrupted_run(home: Path, moment
     assert ending(home, name) == ending(home, "ahead")
 
 
+@pytest.mark.slow
 def test_stopped_after_every_step_it_equals_the_uninterrupted_run(home: Path) -> None:
     outcome = run(AHEAD, ["name=steps"], home=home, until_step=1)
     assert component(home, "steps", "under_way", "batch.json")["step"] == 2, "what was played is not lost"

@@ -84,6 +84,7 @@ def test_a_curriculum_loads_nothing_that_a_bare_host_lacks(
     assert not loaded & {"alembic", "mlflow", "pyarrow", "scipy", "datasketch", "typer", "rich"}
 
 
+@pytest.mark.slow
 def test_without_a_gpu_the_benchmark_says_so(bare: Path, tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")

@@ -25,7 +25,7 @@ def spec(name: str, preset: str) -> dict[str, Any]:
 
 
 # Those that remember something, draw, look back or play otherwise; the others are run by `make test-slow`.
-TELLING = (*("copo", "repo_adaptive", "clip_cov", "ares", "disco", "gvm"),)
+TELLING = ("repo_adaptive", "ares", "gvm")
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def test_a_stop_rule_ends_the_stage_and_says_why(tmp_path: Path) -> None:
     assert text.startswith("stage 1: one ends after 20 of at most 60 steps: mastery")
 
 
-@pytest.mark.parametrize("moment", share([5, 21, 22, 23, 30], 2))
+@pytest.mark.parametrize("moment", share([22, 5, 21, 23, 30], 1))
 def test_stop_rules_and_rewards_survive_a_kill(tmp_path: Path, moment: int) -> None:
     orchestrator.run(mastered(), home=tmp_path / "whole")
     with pytest.raises(Killed):

@@ -14,10 +14,11 @@ from tests.conftest import Evergreen
 from tests.integration.processes import Process, run_and_be_killed, wait_for_step
 from tests.integration.runs import ending, told
 from tests.orchestrator.specs import alone, small, written
+from tests.shares import share
 
 
 @pytest.mark.parametrize(
-    "moment", [1, 4, 11]
+    "moment", share([1, 4, 11], 2)
 )  # before the first checkpoint, and in the first and third stage
 def test_a_run_ended_by_sigkill_resumes_to_the_same_end(finished: Path, tmp_path: Path, moment: int) -> None:
     name = f"sigkill-{moment}"

@@ -22,6 +22,7 @@ from store.ledger import Ledger
 from tests.conftest import Evergreen
 from tests.integration.runs import At, Killed, kill, newest_checkpoint, told
 from tests.orchestrator.specs import alone, small
+from tests.shares import share
 
 LOST = "which were lost with a ledger"
 
@@ -82,7 +83,7 @@ def forget_the_identity(home: Path) -> None:
     (home / "small" / "run.json").unlink()
 
 
-@pytest.mark.parametrize("lose", [delete, empty, replace_by_another_homes, forget_the_identity])
+@pytest.mark.parametrize("lose", share([delete, empty, replace_by_another_homes, forget_the_identity], 2))
 def test_without_the_ledger_a_run_goes_on_from_its_checkpoint_and_says_what_is_lost(
     finished: Path, home: Path, lose: Callable[[Path], None]
 ) -> None:
@@ -369,7 +370,10 @@ def test_an_edit_that_is_also_asked_for_is_none(home: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "spoil", [Path.unlink, lambda path: path.write_text("seed: [\n"), lambda path: path.write_text("seed: x")]
+    "spoil",
+    share(
+        [Path.unlink, lambda path: path.write_text("seed: [\n"), lambda path: path.write_text("seed: x")], 1
+    ),
 )
 def test_a_spec_that_is_lost_or_spoilt_is_written_again_from_the_ledger(
     finished: Path, home: Path, evergreen: Evergreen, spoil: Callable[[Path], object]

@@ -9,6 +9,7 @@ import pytest
 from orchestrator.runs.api import resume, run
 from tests.integration.runs import ending, newest_checkpoint, series
 from tests.orchestrator.specs import alone
+from tests.shares import share
 
 
 def anchored(name: str, reference: str) -> dict[str, object]:
@@ -23,7 +24,7 @@ def weights(home: Path, name: str, component: str) -> bytes:
     return (newest / component / "model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("reference", ["start", "stage"])
+@pytest.mark.parametrize("reference", share(["stage", "start"], 1))
 def test_a_run_with_a_reference_stopped_after_every_step_equals_the_uninterrupted_one(
     tmp_path: Path, reference: str
 ) -> None:

@@ -69,7 +69,7 @@ def test_a_run_stopped_at_every_boundary_equals_the_uninterrupted_one(finished: 
     assert ending(finished, "bounded") == ending(finished, "small")
 
 
-@pytest.mark.parametrize("moment", share(MOMENTS, 3))
+@pytest.mark.parametrize("moment", share(MOMENTS, 2))
 def test_a_run_killed_at_any_moment_equals_the_uninterrupted_one(finished: Path, moment: int) -> None:
     name = f"killed-{moment}"
     with pytest.raises(Killed):
@@ -214,7 +214,7 @@ def test_what_earlier_versions_called_carried_controllers_is_kept() -> None:
     assert load_spec(spec).curriculum.boundary.controllers == "keep"
 
 
-@pytest.mark.parametrize("entropy", ["surprisal", "surprisal_iw"])
+@pytest.mark.parametrize("entropy", share(["surprisal_iw", "surprisal"], 1))
 def test_entropy_read_from_the_tokens_drawn_is_controlled_and_resumed(tmp_path: Path, entropy: str) -> None:
     spec = alone("whole", character="noisy", steps=3) | {
         "objective": {

@@ -15,6 +15,7 @@ from tests.integration.moments import wait_for
 from tests.integration.processes import Process, wait_for_step
 from tests.integration.runs import told
 from tests.orchestrator.specs import alone, written
+from tests.shares import share
 
 ASKING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 MIND = "tests.integration.moments:create"
@@ -39,7 +40,7 @@ def test_before_there_is_a_run_a_signal_ends_the_command_in_one_line_and_leaves_
     assert [path.name for path in (tmp_path / "home").iterdir() if path.is_dir()] == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", share([signal.SIGINT, signal.SIGHUP], 1))
 def test_while_a_resumed_run_loads_a_signal_leaves_it_resumable(tmp_path: Path, number: int) -> None:
     spec = watched(tmp_path, "built-2")
     assert Process(tmp_path, "run", spec, "--home", tmp_path, "--until-step", 1).end()[0] == 75

@@ -210,6 +210,7 @@ def test_of_two_runs_that_want_the_same_warm_start_one_makes_it_and_one_waits(tm
     assert ending(tmp_path, "other") == ending(tmp_path / "undisturbed", "other")
 
 
+@pytest.mark.slow
 def test_one_who_waits_for_a_warm_start_can_be_stopped(tmp_path: Path) -> None:
     class Impatient(Sharing):
         def phase(self, text: str) -> None:

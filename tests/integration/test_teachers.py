@@ -10,6 +10,7 @@ import pytest
 from orchestrator.runs.api import resume, run
 from tests.integration.runs import At, Killed, component, ending, kill
 from tests.orchestrator.specs import Raw, small
+from tests.shares import share
 
 TEACHERS: dict[str, Any] = {
     "alp_gmm": {
@@ -90,7 +91,7 @@ def test_a_run_stopped_after_every_step_equals_the_uninterrupted_one(
         assert not all(under_way)
 
 
-@pytest.mark.parametrize("moment", [3, 6])
+@pytest.mark.parametrize("moment", share([6, 3], 1))
 def test_a_run_killed_while_a_fit_is_under_way_equals_the_uninterrupted_one(
     whole: tuple[Any, Path], tmp_path: Path, moment: int
 ) -> None:

@@ -12,6 +12,7 @@ from orchestrator.callbacks import Callback
 from policies.policy import Policy
 from tests.integration.runs import ending
 from tests.orchestrator.specs import small
+from tests.shares import share
 
 CURRICULUM = {"stages": 1, "scheduler": "uniform", "stage": {"steps": 1}}
 
@@ -61,7 +62,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-@pytest.mark.parametrize("damage", [flip_a_bit, truncate, lose_the_manifest])
+@pytest.mark.parametrize("damage", share([flip_a_bit, truncate, lose_the_manifest], 2))
 def test_a_broken_entry_is_made_again_and_the_run_is_the_same(
     home: Path, damage: Callable[[Path], None]
 ) -> None:

@@ -16,6 +16,7 @@ from orchestrator.runs.catalog import opened
 from store.ledger import Ledger
 from store.records import BoundaryRecord, EventRecord, StepRecord
 from tests.orchestrator.specs import Raw, alone, flat, small
+from tests.shares import share
 from tests.store.ledger.example import STEPS_A_STAGE, step_record, write
 
 
@@ -37,9 +38,7 @@ class Compared(Course):
             self.pairs.append((self.snapshot(), recalled(self.home, self.name).snapshot()))
 
 
-@pytest.mark.parametrize(
-    "spec", [small("compared", objective="repo_r"), flat("compared")], ids=["staged", "flat"]
-)
+@pytest.mark.parametrize("spec", share([small("compared", objective="repo_r"), flat("compared")], 1))
 def test_both_feeders_give_equal_snapshots_at_every_moment(tmp_path: Path, spec: Raw) -> None:
     compared = Compared(tmp_path)
     orchestrator.run(spec, home=tmp_path, watcher=compared)

@@ -136,6 +136,7 @@ def test_a_server_that_fails_for_a_while_gets_everything_once(
     assert said[-1].endswith("the run is finished")
 
 
+@pytest.mark.slow
 def test_it_gives_up_in_the_end_and_the_next_pass_sends_everything(
     source_of: Copy, server: Server, other: Target, impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
