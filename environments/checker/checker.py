@@ -34,7 +34,7 @@ from environments.checker.findings import (
 from environments.display import Tell
 from environments.scoring import ScoringOptions
 from environments.scoring.pool import KillablePool
-from environments.scoring.process import command, end, limit_resources
+from environments.scoring.process import begin, end, limit_resources
 from environments.sources import EnvironmentSource
 
 TOTAL = 20  # a check may take this many times the patience for a single call
@@ -182,12 +182,8 @@ class SandboxProcess:
         self._connection, theirs = Pipe()
         self._output, printing = Pipe(duplex=False)
         with theirs, printing:
-            self._process = subprocess.Popen(
-                command(__name__, theirs.fileno()),
-                stdin=subprocess.DEVNULL, stdout=printing.fileno(), stderr=subprocess.STDOUT,
-                pass_fds=[theirs.fileno()], start_new_session=True,
-                env={"PYTHONHASHSEED": str(hash_seed), **os.environ},
-            )  # fmt: skip
+            variables = {"PYTHONHASHSEED": str(hash_seed), **os.environ}
+            self._process = begin(__name__, theirs.fileno(), printing.fileno(), variables)
         os.set_blocking(self._output.fileno(), False)
         self._connection.send((source, limits))
 

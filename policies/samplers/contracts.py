@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from policies.config import Options
+from policies.errors import PolicyError
 
 Finish = Literal["stop", "length", "lost"]
 Prompt = tuple[int, ...]  # token ids
@@ -99,6 +100,21 @@ class Request:
     ids: Prompt  # requests with equal ids share their prefill
     seed: int  # 63 bits, of this row alone: its tokens do not depend on the rest of the batch
     budget: int  # at most this many new tokens, at least 1
+
+
+def rows_by_prompt(requests: Sequence[Request]) -> dict[Prompt, list[int]]:
+    """Put the places of rows of equal prompts together, in the order in which the prompts come."""
+    rows_of: dict[Prompt, list[int]] = {}
+    for row, request in enumerate(requests):
+        rows_of.setdefault(request.ids, []).append(row)
+    return rows_of
+
+
+def require_fitting(requests: Sequence[Request], context: int | None, what: str, remedy: str) -> None:
+    """Refuse rows longer than the context of `what` plays them: "tiny has"."""
+    longest = max((len(request.ids) + request.budget for request in requests), default=0)
+    if context is not None and longest > context:
+        raise PolicyError(f"a prompt and its budget need {longest} tokens, {what} {context}: {remedy}")
 
 
 @dataclass(frozen=True)

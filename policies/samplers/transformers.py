@@ -9,7 +9,6 @@ it a token; large models on a GPU belong to `vllm`.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from copy import copy, deepcopy
 from dataclasses import dataclass
@@ -18,7 +17,15 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from policies.errors import PolicyError
-from policies.samplers.contracts import Generation, Prompt, Request, Sampler, SamplerOptions, Sampling
+from policies.samplers.contracts import (
+    Generation,
+    Request,
+    Sampler,
+    SamplerOptions,
+    Sampling,
+    require_fitting,
+    rows_by_prompt,
+)
 
 if TYPE_CHECKING:
     from policies.policy import Policy
@@ -70,13 +77,8 @@ class TransformersSampler(Sampler):
                 f"the sampler was synced to version {self.version} of the weights, the policy is at "
                 f"{self.policy.version}: call sync(version) after every update"
             )
-        context = self.policy.context
-        longest = max((len(request.ids) + request.budget for request in requests), default=0)
-        if context is not None and longest > context:
-            raise PolicyError(
-                f"a prompt and its budget need {longest} tokens, {self.policy.name} has a context of {context}: "
-                "lower max_tokens or shorten the prompts"
-            )
+        has = f"{self.policy.name} has a context of"
+        require_fitting(requests, self.policy.context, has, "lower max_tokens or shorten the prompts")
         # prompts of a batch are read in parts only where the static cache takes them; elsewhere the batch is cut
         whole = None if self.static and fits_static_cache(self.policy.model) else self.config.prefill_tokens
         limits = BatchLimits(self.config.rows, self.config.cache_tokens, whole)
@@ -115,9 +117,7 @@ def cut(requests: Sequence[Request], limits: BatchLimits) -> Iterator[list[int]]
 
     A function of the requests alone, so that a resumed step cuts the same; similar lengths are neighbours.
     """
-    rows_of: dict[Prompt, list[int]] = defaultdict(list)
-    for row, request in enumerate(requests):
-        rows_of[request.ids].append(row)
+    rows_of = rows_by_prompt(requests)
     budget_of = {prompt: max(requests[row].budget for row in rows) for prompt, rows in rows_of.items()}
     batch: list[int] = []
     prompts = width = budget = 0
