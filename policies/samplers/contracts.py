@@ -102,21 +102,6 @@ class Request:
     budget: int  # at most this many new tokens, at least 1
 
 
-def rows_by_prompt(requests: Sequence[Request]) -> dict[Prompt, list[int]]:
-    """Put the places of rows of equal prompts together, in the order in which the prompts come."""
-    rows_of: dict[Prompt, list[int]] = {}
-    for row, request in enumerate(requests):
-        rows_of.setdefault(request.ids, []).append(row)
-    return rows_of
-
-
-def require_fitting(requests: Sequence[Request], context: int | None, what: str, remedy: str) -> None:
-    """Refuse rows longer than the context of `what` plays them: "tiny has"."""
-    longest = max((len(request.ids) + request.budget for request in requests), default=0)
-    if context is not None and longest > context:
-        raise PolicyError(f"a prompt and its budget need {longest} tokens, {what} {context}: {remedy}")
-
-
 @dataclass(frozen=True)
 class Span:
     """Which weights wrote tokens [start, end)."""
@@ -159,6 +144,13 @@ class Sampler(ABC):
     @abstractmethod
     def sync(self, version: int) -> None:
         """Play with the learner's weights, which are of this version, from now on. Never called while it plays."""
+
+    @staticmethod
+    def require_fitting(requests: Sequence[Request], context: int | None, what: str, remedy: str) -> None:
+        """Refuse rows that are longer than a context; `what` has it: "tiny is played with a context of"."""
+        longest = max((len(request.ids) + request.budget for request in requests), default=0)
+        if context is not None and longest > context:
+            raise PolicyError(f"a prompt and its budget need {longest} tokens, {what} {context}: {remedy}")
 
     def take_news(self) -> list[str]:
         """Say what happened since it was last asked that people should know: a server left out, rows lost."""

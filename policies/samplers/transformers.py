@@ -9,6 +9,7 @@ it a token; large models on a GPU belong to `vllm`.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from copy import copy, deepcopy
 from dataclasses import dataclass
@@ -17,15 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from policies.errors import PolicyError
-from policies.samplers.contracts import (
-    Generation,
-    Request,
-    Sampler,
-    SamplerOptions,
-    Sampling,
-    require_fitting,
-    rows_by_prompt,
-)
+from policies.samplers.contracts import Generation, Prompt, Request, Sampler, SamplerOptions, Sampling
 
 if TYPE_CHECKING:
     from policies.policy import Policy
@@ -78,7 +71,7 @@ class TransformersSampler(Sampler):
                 f"{self.policy.version}: call sync(version) after every update"
             )
         has = f"{self.policy.name} has a context of"
-        require_fitting(requests, self.policy.context, has, "lower max_tokens or shorten the prompts")
+        self.require_fitting(requests, self.policy.context, has, "lower max_tokens or shorten the prompts")
         # prompts of a batch are read in parts only where the static cache takes them; elsewhere the batch is cut
         whole = None if self.static and fits_static_cache(self.policy.model) else self.config.prefill_tokens
         limits = BatchLimits(self.config.rows, self.config.cache_tokens, whole)
@@ -117,7 +110,9 @@ def cut(requests: Sequence[Request], limits: BatchLimits) -> Iterator[list[int]]
 
     A function of the requests alone, so that a resumed step cuts the same; similar lengths are neighbours.
     """
-    rows_of = rows_by_prompt(requests)
+    rows_of: dict[Prompt, list[int]] = defaultdict(list)
+    for row, request in enumerate(requests):
+        rows_of[request.ids].append(row)
     budget_of = {prompt: max(requests[row].budget for row in rows) for prompt, rows in rows_of.items()}
     batch: list[int] = []
     prompts = width = budget = 0

@@ -18,15 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from policies.errors import PolicyError
-from policies.samplers.contracts import (
-    Generation,
-    Request,
-    Sampler,
-    SamplerOptions,
-    Sampling,
-    Span,
-    require_fitting,
-)
+from policies.samplers.contracts import Generation, Request, Sampler, SamplerOptions, Sampling, Span
 
 if TYPE_CHECKING:
     from policies.policy import Policy
@@ -108,7 +100,7 @@ class VllmSampler(Sampler):
             return []
         played_with = f"{self.policy.name} is played with a context of"
         remedy = "lower max_tokens, shorten the prompts or raise max_model_len"
-        require_fitting(requests, self.context, played_with, remedy)
+        self.require_fitting(requests, self.context, played_with, remedy)
         stop_ids, top_k = self.policy.stop_ids, self.config.entropy_top_k
         # top_k log-probs beside that of the sampled token
         options = {"stop": None, "logprobs": top_k, "flat_logprobs": True, "detokenize": False}

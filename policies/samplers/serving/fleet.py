@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 import aiohttp
 
 from policies.errors import PolicyError
-from policies.samplers.contracts import Generation, Request, Sampling, require_fitting, rows_by_prompt
+from policies.samplers.contracts import Generation, Request, Sampler, Sampling
 from policies.samplers.serving.client import SWAP_S, Server, ServerFault
 from policies.samplers.serving.weight_files import require_valid
 from policies.samplers.vllm import LOGPROBS_MODE
@@ -203,7 +203,7 @@ class Fleet:
         """Refuse rows that are longer than a server takes."""
         remedy = "lower max_tokens, shorten the prompts, or start it with a larger --max-model-len"
         for member in self.members:
-            require_fitting(requests, member.context, f"{member.url} takes", remedy)
+            Sampler.require_fitting(requests, member.context, f"{member.url} takes", remedy)
 
     async def recall(self, member: FleetMember) -> None:
         """Bring a server up that failed in mid-batch. Raises `ServerFault`."""
@@ -330,7 +330,9 @@ class RequestBatch:
 
 def spread(requests: Sequence[Request], members: Sequence[FleetMember]) -> dict[int, FleetMember]:
     """Give every row a server: rows of one prompt the same, for its prefix cache, and each server as many tokens."""
-    rows_of = rows_by_prompt(requests)
+    rows_of: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for row, request in enumerate(requests):
+        rows_of[request.ids].append(row)
     work = {prompt: sum(requests[row].budget for row in rows) for prompt, rows in rows_of.items()}
     tokens = dict.fromkeys(range(len(members)), 0)
     homes: dict[int, FleetMember] = {}
