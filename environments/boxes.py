@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 
 Values = dict[str, int | float]
 
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # what splitmix64 counts by
+
 LEVELS = 64  # of a dimension, at most; fewer where there would be too many cells
 MOST_CELLS = 2**18  # leaves every cell its 4096 tasks
 INDICES = 2**30  # an index stays below, so that added to a generator's seed it fits 32 bits
@@ -131,8 +133,12 @@ class Box:
 
 
 def _hash(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Scatter whole numbers over 64 bits, each to another (splitmix64); unlike a generator's, it never changes."""
-    mixed = (numbers + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    """Scatter whole numbers, each to another."""
+    return scattered((numbers + np.uint64(1)) * GOLDEN)
+
+
+def scattered(mixed: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Spread numbers over 64 bits (the end of splitmix64); unlike a generator's, this never changes."""
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return mixed ^ (mixed >> np.uint64(31))

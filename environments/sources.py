@@ -42,22 +42,16 @@ class EnvironmentSource:
         except Exception as error:
             if not is_user_code(self.type) or isinstance(error, EnvironmentFault):
                 raise
-            fault = f"opening it or asking for its categories raised {raised(error)}; mend it, or the options"
-            raise EnvironmentFault(f"environment {self.name}: {fault}") from error
+            what = "opening it or asking for its categories"
+            raise self._fault(f"{what} raised {raised(error)}; mend it, or the options") from error
         if getattr(made, "name", None) != self.name:
-            raise EnvironmentFault(
-                f"environment {self.name}: set its attribute name to the name the factory is given"
-            )
+            raise self._fault("set its attribute name to the name the factory is given")
         if not isinstance(getattr(made, "version", None), str):
-            raise EnvironmentFault(
-                f"environment {self.name}: set its attribute version to a string, for example '1'"
-            )
+            raise self._fault("set its attribute version to a string, for example '1'")
         names = [category.name for category in categories if isinstance(category, Category)]
         if not names or len(set(names)) < len(categories):
-            raise EnvironmentFault(
-                f"environment {self.name}: expected at least one category, each name once, as Category objects;"
-                f" found {names or categories}"
-            )
+            wanted = "expected at least one category, each name once, as Category objects"
+            raise self._fault(f"{wanted}; found {names or categories}")
         return made
 
     def build(self) -> Environment:
@@ -73,26 +67,24 @@ class EnvironmentSource:
                 self.name, config.within(self.search_path)
             )
         if not isinstance(made, Environment):
-            raise EnvironmentFault(
-                f"environment {self.name}: the factory returned {type(made).__name__}, not an environments.Environment"
-            )
+            raise self._fault(f"the factory returned {type(made).__name__}, not an environments.Environment")
         return made
+
+    def _fault(self, words: str) -> EnvironmentFault:
+        return EnvironmentFault(f"environment {self.name}: {words}")
 
     def _from_factory(self) -> object:
         factory = registry.function_of(ENVIRONMENTS, self.type, self.search_path, CALLING)
         if (wrong := uncallable(factory, Environment, (self.name,), self.options)) is not None:
-            raise EnvironmentFault(
-                f"environment {self.name}: {self.type} is called as factory(name, **options) and cannot take"
-                f" the options {sorted(self.options)}: {wrong}"
-            )
+            called = f"{self.type} is called as factory(name, **options)"
+            raise self._fault(f"{called} and cannot take the options {sorted(self.options)}: {wrong}")
         try:
             return factory(self.name, **self.options)
         except EnvironmentFault:
             raise
         except (Exception, SystemExit) as error:  # foreign code; whoever wrote it can do something about it
-            raise EnvironmentFault(
-                f"environment {self.name}: {self.type} raised {type(error).__name__}: {error}; mend it, or the options"
-            ) from error
+            said = f"{type(error).__name__}: {error}"
+            raise self._fault(f"{self.type} raised {said}; mend it, or the options") from error
 
 
 def types() -> dict[str, str]:

@@ -58,14 +58,9 @@ def wrong_name(name: str) -> str | None:
 def import_user_code(name: str, folder: str | None = None) -> tuple[ModuleType, str]:
     """Import the module of `package.module:factory` or `./file.py:factory`, and give the factory's name.
 
-    Args:
-        name: one that `wrong_name` has nothing against.
-        folder: the spec's; files are relative to it (to the current one without it), modules are looked for in it last,
-            so that it never hides a package.
-
-    Raises:
-        ImportError: it is not there, or something that it imports is not.
-        UserCodeError: it raised something else, or wanted to end the process.
+    Files are relative to `folder`, the spec's (None: the current one); modules are looked for in it last, so that it
+    never hides a package. Raises ImportError: it, or something that it imports, is not there; UserCodeError: it raised
+    something else, or wanted to end the process.
     """
     module, _, attribute = name.rpartition(":")
     places = [folder]

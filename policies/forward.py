@@ -24,6 +24,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from policies.errors import NonFiniteLogits, PolicyError
@@ -146,10 +148,10 @@ def head_of(model: Any) -> Any | None:
     return head if all(isinstance(value, bool) or value in (None, 1) for value in scales) else None
 
 
-def entropy_of(logprobs: Tensor) -> Tensor:
+def entropy_of(logprobs: Tensor, probabilities: Tensor | None = None) -> Tensor:
     """Compute the entropy of distributions given as log-probs over the last dimension; -inf counts as 0."""
     finite = logprobs.clamp(min=torch.finfo(logprobs.dtype).min)
-    return -(logprobs.exp() * finite).sum(-1)
+    return -((logprobs.exp() if probabilities is None else probabilities) * finite).sum(-1)
 
 
 def nucleus_entropy(lp_NV: Tensor, mass: float) -> Tensor:
@@ -187,6 +189,12 @@ def call(model: Any, *, logits_to_keep: int, **inputs: Any) -> Any:
     output = model(**inputs)
     output.logits = output.logits[:, -logits_to_keep:]
     return output
+
+
+def has_plain_cache(model: Any) -> bool:
+    """Whether every layer remembers keys and values of all tokens and nothing else."""
+    layers = DynamicCache(config=model.config).layers
+    return len(layers) > 0 and all(type(layer) is DynamicLayer for layer in layers)
 
 
 @cache

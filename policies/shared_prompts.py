@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import CacheLayerMixin, DynamicLayer
 
-from policies.forward import head_of, parameters_of, read
+from policies.forward import has_plain_cache, head_of, parameters_of, read
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,8 @@ class Sharing:
 
 def can_share(model: Any) -> bool:
     """Whether prompts may be read apart: plain attention (`sdpa` and `eager` were compared with whole rows)."""
-    layers = DynamicCache(config=model.config).layers
     return (
-        len(layers) > 0
-        and all(type(layer) is DynamicLayer for layer in layers)
+        has_plain_cache(model)
         and head_of(model) is not None
         and {"attention_mask", "position_ids", "past_key_values"} <= parameters_of(model.base_model.__class__)
         and model.config.get_text_config()._attn_implementation in ("sdpa", "eager")

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import transformers
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from policies.config import WarmStartConfig
 from policies.encoder import Message
@@ -76,11 +77,7 @@ def _encode(policy: Policy, examples: Sequence[Example]) -> tuple[Tensor, Tensor
     ]
     if (context := policy.context) is not None:
         rows = [(prompt, answer[: max(0, context - len(prompt))]) for prompt, answer in rows]
-    width = max(len(prompt) + len(answer) for prompt, answer in rows)
-    ids_BT = torch.full((len(rows), width), policy.pad_id)
-    mask_BT = torch.zeros(len(rows), width, dtype=torch.bool)
-    for row, (prompt, answer) in enumerate(rows):
-        end = len(prompt) + len(answer)
-        ids_BT[row, :end] = torch.tensor(prompt + answer)
-        mask_BT[row, len(prompt) : end] = True
-    return ids_BT.to(policy.device), mask_BT.to(policy.device)
+    ids = [torch.tensor(prompt + answer) for prompt, answer in rows]
+    is_answer = [torch.tensor([False] * len(prompt) + [True] * len(answer)) for prompt, answer in rows]
+    ids_BT = pad_sequence(ids, batch_first=True, padding_value=policy.pad_id)
+    return ids_BT.to(policy.device), pad_sequence(is_answer, batch_first=True).to(policy.device)

@@ -31,8 +31,7 @@ _OF_SQLITE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR
 def write_bytes(path: Path, content: bytes, private: bool = False) -> None:
     """Replace a file durably, keeping its mode (a private one is for its owner alone); or write into what is no file.
 
-    Raises:
-        OSError: it cannot be written; a file that was there is as it was.
+    Where that raises OSError, a file that was there is as it was.
     """
     if not replaces(path):
         _write_into(path, content)

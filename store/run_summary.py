@@ -125,14 +125,14 @@ def facts(ledger: Ledger, folder: Path, name: str) -> Facts:
         "laws": entropy_laws(objective, matrices),
         "stages": [asdict(stage) for stage in begun],
         "arms": [
-            {**asdict(path), "is_scheduler": path.bandit == EVERYTHING and run.scheduler is not None}
+            {**path._asdict(), "is_scheduler": path.bandit == EVERYTHING and run.scheduler is not None}
             for path in read.arm_paths(name)
         ],
-        "allocation": [asdict(row) for row in read.allocation(name)],
+        "allocation": [row._asdict() for row in read.allocation(name)],
         # what the objective reads of a score; earlier specs did not say, and it was the value
-        "taught": [asdict(row) for row in read.taught(name, str(objective.get("reward", "value")))],
+        "taught": [row._asdict() for row in read.taught(name, str(objective.get("reward", "value")))],
         "played": played(read, name),
-        "unscorable": [asdict(row) for row in read.unscorable(name)],
+        "unscorable": read.unscorable(name),
         "last_metrics": {
             number.metric: number.value for number in read.last_metrics(name) if number.environment is None
         },

@@ -34,7 +34,7 @@ from environments.checker.findings import (
 from environments.display import Tell
 from environments.scoring import ScoringOptions
 from environments.scoring.pool import KillablePool
-from environments.scoring.process import command, end, limit_resources
+from environments.scoring.process import begin, end, limit_resources
 from environments.sources import EnvironmentSource
 
 TOTAL = 20  # a check may take this many times the patience for a single call
@@ -81,12 +81,8 @@ def check(
 ) -> list[Finding]:
     """Check an environment, in processes of its own: what crashes, hangs, prints or exits is a finding; errors first.
 
-    Args:
-        source: its recipe: name, type, options.
-        tasks: how many tasks of each category are looked at closely.
-        scoring: the limits that scores will have; default: those of a spec that says nothing.
-        patience_s: how long a single call into the environment may take, building included.
-        progress: called with what is being done, in words.
+    So many `tasks` of each category are looked at closely; `scoring` are the limits that scores will have, by default
+    those of a spec that says nothing. A single call may take `patience_s`, building included.
     """
     return list(examine(source, tasks, scoring, patience_s, progress).findings)
 
@@ -145,7 +141,8 @@ class _Examination:
         try:
             answer = process.ask(name, *arguments)
         except Lost as lost:
-            self._findings.append(finding_of(lost.rule, f"{check.doing}: {lost}"))
+            rule, how = lost.args
+            self._findings.append(finding_of(rule, f"{check.doing}: {how}"))
             return None
         found = [Finding(**plain) for plain in answer["findings"]]
         if printed := process.printed().strip():
@@ -162,11 +159,7 @@ class _Examination:
 
 
 class Lost(Exception):
-    """The process hangs or has ended; the message says which, as the end of a sentence."""
-
-    def __init__(self, rule: str, sentence: str) -> None:
-        super().__init__(sentence)
-        self.rule = rule
+    """The process hangs or has ended: the rule that this breaks, and which it is, as the end of a sentence."""
 
 
 class SandboxProcess:
@@ -182,12 +175,8 @@ class SandboxProcess:
         self._connection, theirs = Pipe()
         self._output, printing = Pipe(duplex=False)
         with theirs, printing:
-            self._process = subprocess.Popen(
-                command(__name__, theirs.fileno()),
-                stdin=subprocess.DEVNULL, stdout=printing.fileno(), stderr=subprocess.STDOUT,
-                pass_fds=[theirs.fileno()], start_new_session=True,
-                env={"PYTHONHASHSEED": str(hash_seed), **os.environ},
-            )  # fmt: skip
+            variables = {"PYTHONHASHSEED": str(hash_seed), **os.environ}
+            self._process = begin(__name__, theirs.fileno(), printing.fileno(), variables)
         os.set_blocking(self._output.fileno(), False)
         self._connection.send((source, limits))
 

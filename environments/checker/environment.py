@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any, NamedTuple, TypeGuard, get_args
+from typing import Annotated, Any, TypeGuard, get_args
 
 import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError
@@ -227,18 +227,8 @@ def _share_right(context: CheckContext, tasks: Sequence[Task], answers: Sequence
     return fmean(bool(turn.score and turn.score.correct) for turn in turns)
 
 
-class Surroundings(NamedTuple):
-    """What an environment must leave as it is in its process: see `surroundings`."""
-
-    python_state: Any
-    numpy_state: Any
-    directory: str | None  # None: it is gone
-    files: frozenset[str]  # names in it
-    variables: dict[str, str]
-
-
-def surroundings() -> Surroundings:
-    """Look at this process: global generators, the working directory and its files, variables."""
+def surroundings() -> dict[str, Any]:
+    """Look at what an environment must leave as it is: global generators, working directory, files, variables."""
     _, keys, *position = np.random.get_state(legacy=True)
     numpy_state = (np.asarray(keys).tobytes(), *position)
     directory, files = None, frozenset[str]()
@@ -246,18 +236,18 @@ def surroundings() -> Surroundings:
         directory = os.getcwd()
         # without what Python writes beside a user's module
         files = frozenset(os.listdir(directory)) - {"__pycache__"}
-    return Surroundings(random.getstate(), numpy_state, directory, files, dict(os.environ))
+    generators = {"random": random.getstate(), "numpy.random": numpy_state}
+    return {**generators, "directory": directory, "files": files, "variables": dict(os.environ)}
 
 
-def side_effects(before: Surroundings, later: Surroundings) -> Iterator[tuple[str, str]]:
+def side_effects(before: Mapping[str, Any], later: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Name what is different later: rule, and what was done."""
-    if before.python_state != later.python_state:
-        yield "random-state", "uses or seeds the global generator of random"
-    if before.numpy_state != later.numpy_state:
-        yield "random-state", "uses or seeds the global generator of numpy.random"
-    if before.directory != later.directory:
+    for generator in ("random", "numpy.random"):
+        if before[generator] != later[generator]:
+            yield "random-state", f"uses or seeds the global generator of {generator}"
+    if before["directory"] != later["directory"]:
         yield "directory", "changes the working directory"
-    elif new := sorted(later.files - before.files):
+    elif new := sorted(later["files"] - before["files"]):
         yield "files", f"leaves files in the working directory, {', '.join(new)}"
-    if changed := sorted({name for name, _ in before.variables.items() ^ later.variables.items()}):
+    if changed := sorted({name for name, _ in before["variables"].items() ^ later["variables"].items()}):
         yield "variables", f"changes the environment variables {', '.join(changed)}"

@@ -63,6 +63,8 @@ TROUBLE = {
     "out of memory": ("score-crashes", "takes more memory than a score may"),
 }
 
+FORM = {"bad value": "has no score in form", "no score": "ends without a score"}
+
 MOSTLY = 0.5  # share of other tasks' answers that are correct, beyond which scores do not depend on the task
 MOST_FOR_NOTHING = 0.5  # a larger value for a reply without sense is worth more than honest attempts
 
@@ -232,14 +234,19 @@ def find(
     context.find_in(trial.task, rule, f"{trial.kind} {words}", quoted(trial.completion), severity)
 
 
+def _why_not_scored(reason: str) -> tuple[str, str]:
+    """Give the rule that a reply breaks which has no score for this reason, and say what is wrong with it."""
+    if reason.startswith("raised "):
+        return "score-raises", f"cannot be scored: scoring {clean(reason)}"
+    return TROUBLE.get(reason, ("score-declines", f"is not scored: {quoted(reason)}"))
+
+
 def _check_expectations(context: CheckContext, results: Sequence[tuple[TrialReply, Score]]) -> None:
     for trial, score in results:
         if score.reason is not None:
-            if score.reason.startswith("raised "):
-                find(context, "score-raises", f"cannot be scored: scoring {clean(score.reason)}", trial)
-            elif score.reason not in ("bad value", "no score", NO_REPLY):  # which `form_faults` looks at
-                severity: Severity | None = "error" if trial.kind == REFERENCE else None
-                find(context, "score-declines", f"is not scored: {quoted(score.reason)}", trial, severity)
+            if score.reason not in (*FORM, NO_REPLY):  # which `form_faults` looks at
+                rule, words = _why_not_scored(score.reason)
+                find(context, rule, words, trial, "error" if trial.kind == REFERENCE else None)
         elif trial.kind == REFERENCE and not (score.correct and (score.value or 0) >= CORRECT_AT):
             find(context, "reference", _scores(score), trial)
         elif trial.kind == EMPTY and _is_right(score):
@@ -346,12 +353,7 @@ def _report_unscorable(context: CheckContext, task: Task, number: int, reason: s
         context.find_in(task, "episode", f"turn {number} goes on without a message")
     if number == 1 or reason == NO_REPLY:
         return
-    form = {"bad value": "has no score in form", "no score": "ends without a score"}
-    rule, words = TROUBLE.get(reason, ("score-declines", f"is not scored: {quoted(reason)}"))
-    if reason.startswith("raised "):
-        rule, words = "score-raises", f"cannot be scored: scoring {clean(reason)}"
-    elif reason in form:
-        rule, words = "score-form", form[reason]
+    rule, words = ("score-form", FORM[reason]) if reason in FORM else _why_not_scored(reason)
     # elsewhere a turn that cannot be scored costs one sample, in process it may cost a run
     is_survived = rule != "score-form" and not context.environment.scores_in_process
     context.find_in(task, rule, f"turn {number} {words}", severity="warning" if is_survived else None)

@@ -102,11 +102,8 @@ def find_leaks(
 ) -> Leaks:
     """Find held-out tasks that are near-duplicates of training tasks, of any environment; closed ones are left out.
 
-    Args:
-        environments: by name.
-        threshold: from which Jaccard similarity on two tasks are near-duplicates; in (0, 1].
-        tell: called with how far it is, in words.
-        most: tasks of a category to look at on each side; of bigger ones they are evenly spaced.
+    Near-duplicates have a Jaccard similarity of `threshold`, in (0, 1], or more. Of a category at most `most` tasks are
+    looked at on each side, evenly spaced ones.
     """
     reader, tasks, looked = TextReader(), [], []
     categories = [(one, own) for one in environments.values() if not one.closed for own in one.categories]

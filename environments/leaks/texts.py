@@ -36,6 +36,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from environments.boxes import GOLDEN, scattered
 from environments.contracts import Message
 
 N = 3  # tokens of an n-gram: one changed word spoils three
@@ -212,8 +213,5 @@ def _mixed(*columns: NDArray[Any]) -> Hashes:
     """Hash rows of small numbers to 64 bits, well enough that two of ten million rarely meet."""
     mixed = np.zeros(len(columns[0]), np.uint64)
     for column in columns:
-        mixed = (mixed ^ column.astype(np.uint64)) + np.uint64(0x9E3779B97F4A7C15)
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        mixed ^= mixed >> np.uint64(31)
+        mixed = scattered((mixed ^ column.astype(np.uint64)) + GOLDEN)
     return mixed

@@ -13,12 +13,14 @@ here they do not; there `= 244` does not, here it does.
 
 from __future__ import annotations
 
+import ast
+import operator
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from functools import lru_cache
-from itertools import combinations
+from itertools import accumulate, combinations
 from typing import Any
 
 from pydantic import Field
@@ -32,7 +34,10 @@ SOURCE = "Self-Evolving Curriculum (arXiv 2505.14970), its countdown reward"
 MOST_NUMBERS = 10
 LARGEST = 10**9
 DEEPEST = 50  # nested parentheses and signs
-TOKEN = re.compile(r"\s*+(?:(0|[1-9][0-9]{0,15}+)(?![0-9.])|([-+*/()]))")
+TOKEN = re.compile(r"\s*+((?:0|[1-9][0-9]{0,15}+)(?![0-9.])|[-+*/()])")
+OPERATIONS: Mapping[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv
+}  # fmt: skip
 
 Number = int | Fraction
 Numbers = tuple[int, ...]
@@ -60,9 +65,9 @@ class Countdown(AnswerReward):
         text, equals, result = answer.partition("=")
         if not equals or result.strip() == str(target):
             with suppress(Malformed):
-                expression = ArithmeticExpression(text)
-                if sorted(expression.numbers) == sorted(numbers):
-                    return Score.of(1.0 if expression.value() == target else self._format_value)
+                used, value = evaluated(text)
+                if sorted(used) == sorted(numbers):
+                    return Score.of(1.0 if value == target else self._format_value)
         return Score.of(0.0)
 
     def check(self, truth: Any) -> None:
@@ -100,71 +105,36 @@ class Malformed(ValueError):
     """A text that is no expression, or one that divides by zero."""
 
 
-class ArithmeticExpression:
-    """An expression as its tokens, and what it comes to.
+def evaluated(text: str) -> tuple[list[int], Fraction]:
+    """Read an expression of + - * /, signs and parentheses: its numbers as they stand, and its exact value.
 
-        sum     = product (("+" | "-") product)*
-        product = factor (("*" | "/") factor)*
-        factor  = ("+" | "-") factor | "(" sum ")" | number
-
-    Raises Malformed if the text is something else.
+    Raises Malformed if the text is something else, is nested too deeply, or divides by zero.
     """
+    tokens = TOKEN.findall(text)
+    if TOKEN.sub("", text).strip():
+        raise Malformed("neither a number nor an operator")
+    starts = accumulate((len(token) + 1 for token in tokens), initial=0)
+    depths = accumulate((token == "(") - (token == ")") for token in tokens)
+    try:
+        tree = ast.parse(" ".join(tokens), mode="eval")
+        value = _value(tree.body, dict(zip(starts, depths, strict=False)), 0)
+    except (SyntaxError, ZeroDivisionError, MemoryError, RecursionError) as error:
+        raise Malformed(str(error)) from error
+    return [int(token) for token in tokens if token.isdigit()], value
 
-    def __init__(self, text: str) -> None:
-        self._tokens: list[int | str] = []
-        place, end = 0, len(text.rstrip())
-        while place < end:
-            token = TOKEN.match(text, place)
-            if token is None:
-                raise Malformed(f"neither a number nor an operator: {text[place : place + 10]!r}")
-            self._tokens.append(int(token[1]) if token[1] else token[2])
-            place = token.end()
 
-    @property
-    def numbers(self) -> list[int]:
-        """The numbers, in the order in which they stand."""
-        return [token for token in self._tokens if isinstance(token, int)]
-
-    def value(self) -> Fraction:
-        """Work it out, exactly; raises Malformed if it is no expression, or divides by zero."""
-        value, place = self._sum(0, 0)
-        if place < len(self._tokens):
-            raise Malformed(f"nothing may follow at {self._tokens[place]!r}")
-        return value
-
-    def _sum(self, place: int, depth: int) -> tuple[Fraction, int]:
-        value, place = self._product(place, depth)
-        while (sign := self._at(place)) in ("+", "-"):
-            other, place = self._product(place + 1, depth)
-            value = value + other if sign == "+" else value - other
-        return value, place
-
-    def _product(self, place: int, depth: int) -> tuple[Fraction, int]:
-        value, place = self._factor(place, depth)
-        while (sign := self._at(place)) in ("*", "/"):
-            other, place = self._factor(place + 1, depth)
-            if sign == "/" and not other:
-                raise Malformed("it divides by zero")
-            value = value * other if sign == "*" else value / other
-        return value, place
-
-    def _factor(self, place: int, depth: int) -> tuple[Fraction, int]:
-        token = self._at(place)
-        if depth > DEEPEST:
-            raise Malformed(f"nested deeper than {DEEPEST}")
-        if isinstance(token, int):
-            return Fraction(token), place + 1
-        if token in ("+", "-"):
-            value, place = self._factor(place + 1, depth + 1)
-            return (value if token == "+" else -value), place
-        if token == "(":
-            value, place = self._sum(place + 1, depth + 1)
-            if self._at(place) == ")":
-                return value, place + 1
-        raise Malformed("a number or a parenthesis is missing")
-
-    def _at(self, place: int) -> int | str | None:
-        return self._tokens[place] if place < len(self._tokens) else None
+def _value(node: ast.expr, depths: Mapping[int, int], num_signs: int) -> Fraction:
+    """Work out a part; `depths` are the parentheses around each place, `num_signs` the signs around this part."""
+    match node:
+        case ast.Constant(value=int(number)) if depths[node.col_offset] + num_signs <= DEEPEST:
+            return Fraction(number)
+        case ast.UnaryOp(op=sign, operand=operand):
+            value = _value(operand, depths, num_signs + 1)
+            return -value if isinstance(sign, ast.USub) else value
+        case ast.BinOp(left=left, op=operation, right=right) if type(operation) in OPERATIONS:
+            values = (_value(part, depths, num_signs) for part in (left, right))
+            return OPERATIONS[type(operation)](*values)
+    raise Malformed("no expression of + - * / and parentheses, or nested too deeply")
 
 
 def expression_for(numbers: Sequence[int], target: int) -> str | None:

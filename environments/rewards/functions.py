@@ -64,19 +64,18 @@ class FunctionReward(Reward):
         self._given = dict(options.model_extra or {})
         called = function if inspect.isroutine(function) else type(function).__call__
         if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called):
-            plain = "make it a plain function (scores are found in parallel)"
-            raise EnvironmentFault(f"reward {name}: it is async; {plain}")
+            raise _fault(name, "it is async; make it a plain function (scores are found in parallel)")
         try:
             self._parameters = inspect.signature(function).parameters
         except ValueError as error:
-            raise EnvironmentFault(f"reward {name}: its parameters cannot be seen: {error}") from error
+            raise _fault(name, f"its parameters cannot be seen: {error}") from error
         self._takes_all = any(one.kind is one.VAR_KEYWORD for one in self._parameters.values())
         names = set(self._parameters)
         self._is_verl = "attempt" not in names and {"solution_str", "ground_truth"} <= names
         self._is_trl = not self._is_verl and "attempt" not in names and "completions" in names
         if not (self._is_verl or self._is_trl or "attempt" in names):
             found = f"its parameters are ({', '.join(self._parameters)})"
-            raise EnvironmentFault(f"reward {name}: {found}; expected a function called as {CALLING}")
+            raise _fault(name, f"{found}; expected a function called as {CALLING}")
         self._refuse_what_it_cannot_take(name)
 
     def score(self, attempt: Attempt) -> Score:
@@ -122,7 +121,7 @@ class FunctionReward(Reward):
         unknown = [key for key in self._given if key not in self._parameters and not self._takes_all]
         if unknown:
             known = ", ".join(self._parameters)
-            raise EnvironmentFault(f"reward {name}: it has no parameter {unknown[0]!r}; it takes {known}")
+            raise _fault(name, f"it has no parameter {unknown[0]!r}; it takes {known}")
         supplied = self._arguments(Attempt(completion="", answer=None, truth=None))
         for key, one in self._parameters.items():
             variable = one.kind in (one.VAR_KEYWORD, one.VAR_POSITIONAL)
@@ -130,10 +129,12 @@ class FunctionReward(Reward):
                 continue
             is_supplied = key not in TRAINERS_OWN if self._is_trl else key in supplied
             if one.kind is one.POSITIONAL_ONLY or not is_supplied:
-                raise EnvironmentFault(
-                    f"reward {name}: nothing here fills its parameter {key!r}; give it a default, or its value beside"
-                    " the type"
-                )
+                remedy = "give it a default, or its value beside the type"
+                raise _fault(name, f"nothing here fills its parameter {key!r}; {remedy}")
+
+
+def _fault(name: str, words: str) -> EnvironmentFault:
+    return EnvironmentFault(f"reward {name}: {words}")
 
 
 def _only(returned: object) -> object:

@@ -92,14 +92,8 @@ def _value(found: re.Match[str]) -> Fraction | None:
 
 
 def _decimal(text: str) -> Fraction | None:
-    mantissa, _, exponent = text.lower().partition("e")
-    if abs(int(exponent or 0)) > MOST_EXPONENT:
-        return None
-    whole, _, part = mantissa.replace(",", "").partition(".")
-    sign = -1 if whole.startswith("-") else 1
-    digits = int((whole.lstrip("+-") + part) or "0")
-    power = int(exponent or 0) - len(part)
-    return sign * Fraction(digits) * Fraction(10) ** power
+    exponent = text.lower().partition("e")[2]
+    return None if abs(int(exponent or 0)) > MOST_EXPONENT else Fraction(text.replace(",", ""))
 
 
 def _numbers(truth: Any) -> list[Fraction]:

@@ -53,12 +53,16 @@ SECRET = re.compile(r"TOKEN|SECRET|PASS|KEY|CREDENTIAL|AUTH", re.IGNORECASE)
 MISSED = re.compile(r"KeyError: ['\"](\w+)['\"]")
 
 
-def command(module: str, handle: int) -> list[str]:
-    """Write the command that starts a session in which `module` serves at a descriptor."""
+def begin(module: str, handle: int, output: int, variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start a session in which `module` serves at a descriptor, and prints to another."""
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     path = json.dumps([os.path.abspath(place) for place in sys.path])
     own = [str(os.getpid()), str(handle), module, path]
-    return [sys.executable, *flags, "-P", "-u", leader.__file__, *own]
+    return subprocess.Popen(
+        [sys.executable, *flags, "-P", "-u", leader.__file__, *own],
+        stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+        pass_fds=[handle], start_new_session=True, env=variables,
+    )  # fmt: skip
 
 
 def end(session: subprocess.Popen[bytes]) -> None:
@@ -140,11 +144,7 @@ class ScoringProcess:
         self.unsent, self._unread = bytearray(), bytearray()
         self._begun, self._is_quick = time.monotonic(), False
         with theirs:
-            self.leader = subprocess.Popen(
-                command(WORKER, theirs.fileno()),
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                pass_fds=[theirs.fileno()], start_new_session=True, env=dict(variables),
-            )  # fmt: skip
+            self.leader = begin(WORKER, theirs.fileno(), output, variables)
         self.deadline = self._begun + limit_s
         self._send(first)
 

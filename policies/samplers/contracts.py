@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from policies.config import Options
+from policies.errors import PolicyError
 
 Finish = Literal["stop", "length", "lost"]
 Prompt = tuple[int, ...]  # token ids
@@ -143,6 +144,13 @@ class Sampler(ABC):
     @abstractmethod
     def sync(self, version: int) -> None:
         """Play with the learner's weights, which are of this version, from now on. Never called while it plays."""
+
+    @staticmethod
+    def require_fitting(requests: Sequence[Request], context: int | None, what: str, remedy: str) -> None:
+        """Refuse rows that are longer than a context; `what` has it: "tiny is played with a context of"."""
+        longest = max((len(request.ids) + request.budget for request in requests), default=0)
+        if context is not None and longest > context:
+            raise PolicyError(f"a prompt and its budget need {longest} tokens, {what} {context}: {remedy}")
 
     def take_news(self) -> list[str]:
         """Say what happened since it was last asked that people should know: a server left out, rows lost."""

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 from transformers import Cache, DynamicCache
 
-from policies.forward import call, evaluating, require_finite
+from policies.forward import call, entropy_of, evaluating, require_finite
 from policies.policy import Policy
 from policies.samplers.contracts import Generation, Prompt, Request, Sampling, Span
 from policies.samplers.row_cache import LibraryCache, StaticCache, fits_static_cache
-from policies.samplers.token_distribution import draw, entropy, log_distribution, row_uniforms
+from policies.samplers.token_distribution import draw, log_distribution, row_uniforms
 
 COMPACT_AT = 16  # rows that have ended leave the batch once they are one in this many
 # Ended rows stay to fill up to this many: for a matrix of few rows (here up to 3) BLAS takes other kernels, and
@@ -142,7 +142,7 @@ class DecodeRows:
         lp_R = lp_RV.gather(-1, token_R[:, None])[:, 0]
         record.ids_TS[t, self.slot_R] = token_R
         record.lp_TS[t, self.slot_R] = lp_R
-        record.entropy_TS[t, self.slot_R] = entropy(lp_RV, prob_RV)
+        record.entropy_TS[t, self.slot_R] = entropy_of(lp_RV, prob_RV)
         record.length_S[self.slot_R] += self.alive_R
         has_stopped_R = (token_R[:, None] == record.stop).any(-1)
         is_finite_R = lp_R > -torch.inf  # false for nan too

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import AttentionInterface, Cache, DynamicCache
-from transformers.cache_utils import CacheLayerMixin, DynamicLayer
+from transformers.cache_utils import CacheLayerMixin
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from policies.forward import has_plain_cache
 from policies.policy import Policy
 from policies.samplers.contracts import Request
 
@@ -61,10 +62,8 @@ class LibraryCache:
 
 def fits_static_cache(model: Any) -> bool:
     """Whether every layer remembers keys and values of all tokens and nothing else, and takes our attention."""
-    layers = DynamicCache(config=model.config).layers
-    is_plain = len(layers) > 0 and all(type(layer) is DynamicLayer for layer in layers)
     takes_ours = model._supports_attention_backend and model.config._attn_implementation == "sdpa"
-    return is_plain and bool(takes_ours)
+    return has_plain_cache(model) and bool(takes_ours)
 
 
 class StaticCache:

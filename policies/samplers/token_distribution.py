@@ -52,12 +52,6 @@ def draw(prob_RV: Tensor, uniform_R: Tensor) -> Tensor:
     return torch.searchsorted(mass_RV, threshold_R1, right=True)[:, 0].clamp_(max=prob_RV.shape[-1] - 1)
 
 
-def entropy(lp_RV: Tensor, prob_RV: Tensor) -> Tensor:
-    """Compute the entropy of every row's distribution, given as log-probs and probabilities; 0 log 0 is 0."""
-    finite_RV = lp_RV.clamp(min=torch.finfo(lp_RV.dtype).min)
-    return -(prob_RV * finite_RV).sum(-1)
-
-
 def sample_seed(
     run_seed: int, stream: str, environment: str, step: int, group: int, sample: int, turn: int = 0
 ) -> int:

@@ -70,13 +70,8 @@ class TransformersSampler(Sampler):
                 f"the sampler was synced to version {self.version} of the weights, the policy is at "
                 f"{self.policy.version}: call sync(version) after every update"
             )
-        context = self.policy.context
-        longest = max((len(request.ids) + request.budget for request in requests), default=0)
-        if context is not None and longest > context:
-            raise PolicyError(
-                f"a prompt and its budget need {longest} tokens, {self.policy.name} has a context of {context}: "
-                "lower max_tokens or shorten the prompts"
-            )
+        has = f"{self.policy.name} has a context of"
+        self.require_fitting(requests, self.policy.context, has, "lower max_tokens or shorten the prompts")
         # prompts of a batch are read in parts only where the static cache takes them; elsewhere the batch is cut
         whole = None if self.static and fits_static_cache(self.policy.model) else self.config.prefill_tokens
         limits = BatchLimits(self.config.rows, self.config.cache_tokens, whole)

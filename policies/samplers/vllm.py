@@ -98,12 +98,9 @@ class VllmSampler(Sampler):
 
         if not requests:
             return []
-        longest = max(len(request.ids) + request.budget for request in requests)
-        if longest > self.context:
-            raise PolicyError(
-                f"a prompt and its budget need {longest} tokens, {self.policy.name} is played with a context of "
-                f"{self.context}: lower max_tokens, shorten the prompts or raise max_model_len"
-            )
+        played_with = f"{self.policy.name} is played with a context of"
+        remedy = "lower max_tokens, shorten the prompts or raise max_model_len"
+        self.require_fitting(requests, self.context, played_with, remedy)
         stop_ids, top_k = self.policy.stop_ids, self.config.entropy_top_k
         # top_k log-probs beside that of the sampled token
         options = {"stop": None, "logprobs": top_k, "flat_logprobs": True, "detokenize": False}

@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from store.export.rows import Row, RunRows, open_rows
-from store.ledger import Reading
+from store.ledger import Reading, digest
 from store.ledger import tables as t
 from store.metrics import METRICS
 from store.run_summary import Digests, digests, leaves
@@ -24,12 +24,9 @@ from store.sentences import what_is_missing
 
 OWN = ("name",)  # of a spec: what makes it this run's, and no difference
 COLUMNS = {  # of every stream, what is read of it
-    "picks": ("step", "stage", "level", "slot", "role", "environment", "arm", "probability", "signal"),
-    "groups": (
-        *("step", "slot", "environment", "category", "task_key", "task_index", "role"),
-        *("versions", "num_tokens", "finishes", "scores", "correct", "reasons"),
-    ),
-    "metrics": ("step", "metric", "environment", "category", "value", "n"),
+    "picks": digest.PICKS,
+    "groups": digest.GROUPS,
+    "metrics": digest.METRICS,
     "cells": (
         *("after_stage", "environment", "category", "metric", "split", "holdout"),
         *("value", "stderr", "num_items", "samples_per_item"),

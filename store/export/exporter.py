@@ -9,6 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
 from store import carryover
 from store.carryover import OUTCOMES, SWITCHES
 from store.export.file_formats import FORMATS, Writer
@@ -148,33 +150,8 @@ def _write_dictionary(folder: Path, export: Export) -> None:
         },
     }
     write_text(folder / JSON, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
-    write_text(folder / MARKDOWN, "\n".join(_markdown(facts)) + "\n")
-
-
-def _markdown(facts: Mapping[str, Any]) -> Iterator[str]:
-    yield "# Data dictionary\n"
-    yield f"{num(len(facts['runs']), 'run')}, a table a file, a row an observation. `run` is in every table;"
-    yield "`step`, `slot`, `after_stage` and `task_key` join them. A null is an empty cell in CSV, without quotes."
-    yield "Types: `time` is ISO-8601 text in UTC, `json` is one JSON value as text."
-    for name, table in facts["tables"].items():
-        yield f"\n## {name}\n\n{table['meaning']} A row: {table['row']}. {table['num_rows']:,} rows."
-        cells = [
-            (f"`{c['name']}`", c["kind"], c["unit"], "yes" if c["nullable"] else "", c["meaning"])
-            for c in table["columns"]
-        ]
-        yield from _markdown_table(("column", "type", "unit", "may be null", "meaning"), cells)
-    yield "\n## Numbers of carry-over"
-    carried = facts["carry_over"].items()
-    yield from _markdown_table(("name", "meaning"), [(f"`{name}`", meaning) for name, meaning in carried])
-    yield "\n## Metrics"
-    better = {1: "higher", 0: "", -1: "lower"}
-    rows = [
-        (f"`{name}`", metric["unit"], better[metric["direction"]], metric["meaning"])
-        for name, metric in facts["metrics"].items()
-    ]
-    yield from _markdown_table(("metric", "unit", "better", "meaning"), rows)
-
-
-def _markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    yield f"\n| {' | '.join(columns)} |\n{'|---' * len(columns)}|"
-    yield from (f"| {' | '.join(row)} |" for row in rows)
+    loader = PackageLoader("store.export", ".")
+    markdown = Environment(
+        loader=loader, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
+    )
+    write_text(folder / MARKDOWN, markdown.get_template(f"{MARKDOWN}.j2").render(facts, num=num))

@@ -8,22 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from store.export.rows import Row
 from store.export.tables import Column, Kind
-
-
-class Writer(Protocol):
-    """A file that takes rows; whole once it is closed."""
-
-    def __init__(self, path: Path, columns: Sequence[Column]) -> None: ...
-
-    def write(self, rows: Sequence[Row]) -> None:
-        """Write some rows; in Parquet a row group."""
-
-    def close(self) -> None:
-        """End the file."""
 
 
 class ParquetWriter:
@@ -78,4 +66,5 @@ _CELLS: Mapping[Kind, Callable[[Any], str]] = {
     "boolean": lambda value: "true" if value else "false",
     **dict.fromkeys(("text", "time", "json"), lambda text: '"' + text.replace('"', '""') + '"'),
 }
+Writer = ParquetWriter | CsvWriter  # a file that takes rows; whole once it is closed
 FORMATS: Mapping[str, type[Writer]] = {"parquet": ParquetWriter, "csv": CsvWriter}

@@ -37,11 +37,9 @@ _READ_ONLY = "25006"  # a server that is about to become, or no longer is, the o
 
 
 class Patience:
-    """Counts down while a database is away; full again once it has answered.
+    """Counts down `seconds` while a database is away, full again once it has answered; 0: a failure is final.
 
-    Args:
-        seconds: for one absence; 0: a failure is final.
-        tell: called with what is waited for, once that lasts, and again every minute.
+    `tell` is called with what is waited for, once that lasts, and again every minute.
     """
 
     def __init__(self, seconds: float = 0.0, tell: Callable[[str], None] = lambda text: None) -> None:
@@ -112,15 +110,10 @@ class Access:
     def write(
         self, what: str, work: Callable[[Connection], Result], is_there: Evidence | None = None
     ) -> Result | None:
-        """Do something in one transaction; `what` names it in messages. Raises `LedgerError`.
+        """Do `work` in one transaction, again after what was rolled back; `what` is "Step 3 of run 'a'" in messages.
 
-        Args:
-            what: as in "Step 3 of run 'a'".
-            work: may be called again; what was rolled back has left nothing.
-            is_there: finds what the transaction leaves behind; None: doing it twice is doing it once.
-
-        Returns:
-            What `work` does; None where an earlier attempt turned out to be committed.
+        `is_there` finds what the transaction leaves behind; None: doing it twice is doing it once. Returns what `work`
+        does; None where an earlier attempt turned out to be committed. Raises `LedgerError`.
         """
         in_doubt = False  # an attempt failed in its COMMIT, and nobody has looked yet
 

@@ -52,48 +52,47 @@ def _canonical(value: Any) -> Any:
 
 def _section(table: Table, place: str, *columns: str | ColumnElement[Any]) -> Select[Any]:
     """Select a run's rows of a table by name instead of key, ordered by their place in the run."""
-    chosen = [table.c[column] if isinstance(column, str) else column for column in columns]
+    known = {**table.c, **t.NAMES}
+    chosen = [known[column] if isinstance(column, str) else column for column in columns]
     query = select(table.c[place], *chosen).select_from(t.with_names(table))
     return query.where(table.c.run_id == bindparam("run_id")).order_by(table.c[place])
 
 
-_ENVIRONMENT, _CATEGORY, _METRIC = t.environment.c.name, t.category.c.name, t.metric_def.c.name
-_CONFIG, _HOLDOUT = t.eval_config.c.sha256, t.holdout.c
-_UNTIMED = t.metric_def.c.metric_group != "time"
+_HOLDOUT, _UNTIMED = t.holdout.c, t.metric_def.c.metric_group != "time"
+
+# of the large tables, what a run is known by
+PICKS = ("step", "stage", "level", "slot", "role", "environment", "arm", "probability", "signal")
+GROUPS = (
+    *("step", "slot", "environment", "category", "task_key", "task_index", "role"),
+    *("scores", "correct", "reasons", "versions", "num_tokens", "finishes"),
+)
+METRICS = ("step", "metric", "environment", "category", "value", "n")
 
 TRAINED = {
     "stages": _section(
-        t.stage, "stage", _ENVIRONMENT, "start_step", "num_steps", "replay", "end_step", "stop_reason"
+        t.stage, "stage", "environment", "start_step", "num_steps", "replay", "end_step", "stop_reason"
     ),
-    "picks": _section(
-        t.pick, "step", "stage", "level", "slot", "role", _ENVIRONMENT, "arm", "probability", "signal"
-    ),
-    "groups": _section(
-        t.task_group,
-        *("step", "slot", _ENVIRONMENT, _CATEGORY, "task_key", "task_index", "role"),
-        *("scores", "correct", "reasons", "versions", "num_tokens", "finishes"),
-    ),
-    "metrics": _section(t.step_metric, "step", _METRIC, _ENVIRONMENT, _CATEGORY, "value", "n").where(
-        _UNTIMED
-    ),
+    "picks": _section(t.pick, *PICKS),
+    "groups": _section(t.task_group, *GROUPS),
+    "metrics": _section(t.step_metric, *METRICS).where(_UNTIMED),
 }
 
 MEASURED = {
-    "boundaries": _section(t.boundary, "after_stage", "step", _CONFIG),
+    "boundaries": _section(t.boundary, "after_stage", "step", "eval_config"),
     "cells": _section(
         t.eval_cell,
-        *("after_stage", _ENVIRONMENT, _CATEGORY, _METRIC, "split", _CONFIG),
+        *("after_stage", "environment", "category", "metric", "split", "eval_config"),
         *(_HOLDOUT.purpose, _HOLDOUT.sha256, _HOLDOUT.num_items),
         *("value", "stderr", "num_items", "samples_per_item"),
     ).where(_UNTIMED),
     "items": _section(
         t.eval_item,
-        *("after_stage", _ENVIRONMENT, _CATEGORY, "task_key", "num_scored", "num_correct"),
+        *("after_stage", "environment", "category", "task_key", "num_scored", "num_correct"),
         *("value_sum", "entropy_sum", "num_tokens", "answers"),
     ),
     "samples": _section(
         t.sample,
-        *("step", "after_stage", "slot", "sample", _ENVIRONMENT, _CATEGORY, "task_key"),
+        *("step", "after_stage", "slot", "sample", "environment", "category", "task_key"),
         *("messages", "completion", "value", "correct", "reason"),
     ),
 }

@@ -1,6 +1,7 @@
-"""The rows that `store.ledger.queries` answers with. None as environment or category means all of them.
+"""The rows of tables that `store.ledger.queries` answers with. None as environment or category means all of them.
 
-Columns are explained where they are declared, in `store.ledger.tables` and in `store.records`.
+Columns are explained where they are declared, in `store.ledger.tables` and in `store.records`. What the database sums
+up comes as its own rows, with the columns that their query names.
 """
 
 from __future__ import annotations
@@ -126,15 +127,6 @@ class EventRow:
     created_at: str
 
 
-@dataclass(frozen=True)
-class CategoryRow:
-    """A category that can be picked."""
-
-    environment: str
-    name: str
-    parameters: Mapping[str, Any]
-
-
 # --- records with their place in the run: its columns come first -------------------------------------------
 
 
@@ -192,61 +184,6 @@ class MetricRow:
 
 
 @dataclass(frozen=True)
-class Extent:
-    """How a training metric was over all steps that have it."""
-
-    metric: str
-    environment: str | None  # None: over the whole batch
-    mean: float
-    largest: float
-
-
-@dataclass(frozen=True)
-class CurvePoint:
-    """A training metric of an environment, averaged over some steps."""
-
-    metric: str
-    environment: str
-    step: float  # mean of the steps
-    value: float | None
-    n: float
-
-
-@dataclass(frozen=True)
-class StagePoint:
-    """A training metric of the environment that a stage trains, averaged over some of the stage's steps."""
-
-    stage: int
-    stage_step: float  # mean of the steps, from 1
-    value: float | None
-    n: float
-
-
-@dataclass(frozen=True)
-class ArmPoint:
-    """An arm's probability, averaged over some steps."""
-
-    bandit: str
-    arm: str
-    step: float  # mean of the steps
-    probability: float
-
-
-@dataclass(frozen=True)
-class ArmPath:
-    """Where an arm's probability began, went and ended."""
-
-    bandit: str
-    arm: str
-    probability_start: float
-    probability_min: float
-    probability_max: float
-    probability_end: float
-    value_end: float | None
-    num_picks: int
-
-
-@dataclass(frozen=True)
 class GroupScores:
     """How the samples of a group were scored; None where one could not be."""
 
@@ -254,37 +191,3 @@ class GroupScores:
     slot: int
     values: Sequence[float | None]
     correct: Sequence[bool | None]
-
-
-@dataclass(frozen=True)
-class Allocation:
-    """Where samples went."""
-
-    stage: int
-    environment: str
-    category: str
-    role: str
-    num_groups: int
-    num_samples: int
-    num_scored: int
-    num_correct: int
-    value_sum: float
-
-
-@dataclass(frozen=True)
-class SignalCount:
-    """How many groups of a category had anything to compare: their samples did not all earn the same."""
-
-    environment: str
-    category: str
-    num_groups: int
-    num_taught: int
-
-
-@dataclass(frozen=True)
-class Unscorable:
-    """How often a score could not be found, and why."""
-
-    environment: str
-    reason: str
-    num_samples: int

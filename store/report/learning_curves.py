@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from store.carryover import difference
-from store.ledger.query_rows import BoundaryRow, CellRow, CurvePoint, by_key
+from store.ledger.queries.base import Answers
+from store.ledger.query_rows import BoundaryRow, CellRow, by_key
 from store.report import charts
 from store.report.report_data import ReportData
 from store.sentences import num, number
@@ -136,7 +137,7 @@ def _of_cells(
     return [line(name, own) for name, own in cells.items()]
 
 
-def _of_curves(data: ReportData, curves: Sequence[CurvePoint], metric: str) -> list[charts.Series]:
+def _of_curves(data: ReportData, curves: Answers, metric: str) -> list[charts.Series]:
     """A line an environment over the training steps; the value at its end is noise and not written."""
     own = by_key((point for point in curves if point.metric == metric), lambda point: point.environment)
     points = {name: [(point.step, point.value) for point in of] for name, of in own.items()}

@@ -26,13 +26,9 @@ class Twin:
 
 
 class ReportData:
-    """A run as its ledger has it.
+    """A run as its ledger has it: `environments` in the order of the spec, `colours` of theirs as css classes.
 
-    Attributes:
-        environments: in the order of the spec.
-        colours: of the environments, as css classes; grey for those whose accuracy changed least.
-        curve_width, arm_width: steps averaged into a point of a curve.
-        samples: kept completions of the first and of the last boundary.
+    `curve_width` and `arm_width` are the steps averaged into a point; `samples` those of the first and last boundary.
     """
 
     def __init__(self, ledger: Ledger, folder: Path, name: str) -> None:

@@ -61,15 +61,6 @@ class Link:
     run: str
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """What a look at a run shows; nothing is to be done between two equal ones."""
-
-    covered: Cursor
-    status: str
-    report: int | None  # when it was written
-
-
 @contextmanager
 def turn(folder: Path, wait_s: float) -> Iterator[Callable[[], bool]]:
     """Take over the sending of a run; yields what says whether it has been taken over again.
@@ -152,24 +143,21 @@ class _Pauses:
 
 def _follow(source: Source, target: Target, is_mine: Callable[[], bool], say: Say, pauses: _Pauses) -> None:
     record: MlflowRecord | None = None
-    seen: Snapshot | None = None
+    seen: tuple[Cursor, str, int | None] | None = None
     while is_mine():
         try:
             with speaking_of(target):
                 report = source.folder / REPORT
-                snapshot = Snapshot(
-                    covered(source.read, source.run),
-                    status(source.read.run(source.run).status, source.folder),
-                    report.stat().st_mtime_ns if report.is_file() else None,
-                )
-                if snapshot != seen:
+                until = covered(source.read, source.run)
+                stands = status(source.read.run(source.run).status, source.folder)
+                now = until, stands, report.stat().st_mtime_ns if report.is_file() else None
+                if now != seen:
                     record = record or MlflowRecord(target)
                     num_values = catch_up(source, record, is_mine).num_values
-                    step = snapshot.covered.step
-                    say(f"{num_values} values sent, up to step {step}; the run is {snapshot.status}")
-                    seen = snapshot
+                    say(f"{num_values} values sent, up to step {until.step}; the run is {stands}")
+                    seen = now
                     pauses.end()
-                if snapshot.status != "running":
+                if stands != "running":
                     return
             time.sleep(LOOK_S)
         except (TrackerError, LedgerAway) as away:

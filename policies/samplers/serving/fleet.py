@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 import aiohttp
 
 from policies.errors import PolicyError
-from policies.samplers.contracts import Generation, Request, Sampling
+from policies.samplers.contracts import Generation, Request, Sampler, Sampling
 from policies.samplers.serving.client import SWAP_S, Server, ServerFault
 from policies.samplers.serving.weight_files import require_valid
 from policies.samplers.vllm import LOGPROBS_MODE
@@ -201,13 +201,9 @@ class Fleet:
 
     def require_fitting(self, requests: Sequence[Request]) -> None:
         """Refuse rows that are longer than a server takes."""
-        longest = max((len(request.ids) + request.budget for request in requests), default=0)
+        remedy = "lower max_tokens, shorten the prompts, or start it with a larger --max-model-len"
         for member in self.members:
-            if member.context is not None and longest > member.context:
-                raise PolicyError(
-                    f"a prompt and its budget need {longest} tokens, {member.url} takes {member.context}: lower "
-                    "max_tokens, shorten the prompts, or start it with a larger --max-model-len"
-                )
+            Sampler.require_fitting(requests, member.context, f"{member.url} takes", remedy)
 
     async def recall(self, member: FleetMember) -> None:
         """Bring a server up that failed in mid-batch. Raises `ServerFault`."""

@@ -14,6 +14,7 @@ from store.ledger import tables as t
 from store.ledger.access import Access, Patience
 
 Answer = TypeVar("Answer")
+Answers = Sequence[Any]  # rows with the columns that their query names, as attributes
 
 
 class Queries:
@@ -36,7 +37,7 @@ class Queries:
         """Make an object of every row."""
         return self.access.read(lambda c: [answer(**row) for row in c.execute(query).mappings()])
 
-    def fetch(self, query: Executable) -> Sequence[Any]:
+    def fetch(self, query: Executable) -> Answers:
         """Return the rows as they are."""
         return self.access.read(lambda connection: connection.execute(query).all())
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 from sqlalchemy import Double, Integer, and_, case, cast, func, or_, select
 from sqlalchemy.sql import FromClause
 
 from store.ledger import query_rows as q
 from store.ledger import tables as t
-from store.ledger.queries.base import Queries, bin_of, columns_of, same_step, within
+from store.ledger.queries.base import Answers, Queries, bin_of, same_step, within
 
 
 class ChoiceQueries(Queries):
@@ -26,15 +27,16 @@ class ChoiceQueries(Queries):
         query = self.rows_of(name, q.PickRow, t.pick).where(t.pick.c.level == "scheduler")
         return self.ask(q.PickRow, query.order_by(t.pick.c.stage))
 
-    def categories(self, name: str) -> list[q.CategoryRow]:
-        """The categories that the run's bandits could pick: trainable, and evaluated or trained on."""
+    def categories(self, name: str) -> Answers:
+        """Categories that the run's bandits could pick, with parameters: trainable, and evaluated or trained on."""
         row, run_id = t.category.c, self.run_id(name)
         measured = select(t.eval_cell.c.category_id).where(t.eval_cell.c.run_id == run_id)
         trained = select(t.task_group.c.category_id).where(t.task_group.c.run_id == run_id)
         seen = or_(row.category_id.in_(measured), row.category_id.in_(trained))
-        query = select(*columns_of(q.CategoryRow, t.category)).select_from(t.with_names(t.category))
+        columns = (t.environment.c.name.label("environment"), row.name, row.parameters)
+        query = select(*columns).select_from(t.with_names(t.category))
         query = query.where(row.category_id != 0, row.trainable, seen)
-        return self.ask(q.CategoryRow, query.order_by(t.environment.c.name, row.name))
+        return self.fetch(query.order_by(t.environment.c.name, row.name))
 
     def arms(
         self, name: str, bandit: str | None = None, after: int = 0, until: int | None = None
@@ -46,16 +48,16 @@ class ChoiceQueries(Queries):
             query = query.where(row.bandit == bandit)
         return self.ask(q.ArmRow, query.order_by(row.step, row.bandit, row.arm))
 
-    def arm_curves(self, name: str, width: int = 1) -> list[q.ArmPoint]:
+    def arm_curves(self, name: str, width: int = 1) -> Answers:
         """Every arm's probability over the steps, averaged over bins of `width` steps."""
         row = t.arm_state.c
         by = (row.bandit, row.arm, bin_of(row.step, width))
         step = func.avg(cast(row.step, Double)).label("step")
         query = select(row.bandit, row.arm, step, func.avg(row.probability).label("probability"))
         query = query.where(row.run_id == self.run_id(name))
-        return self.ask(q.ArmPoint, query.group_by(*by).order_by(*by))
+        return self.fetch(query.group_by(*by).order_by(*by))
 
-    def arm_paths(self, name: str) -> list[q.ArmPath]:
+    def arm_paths(self, name: str) -> Answers:
         """Where every arm's probability began, went and ended, in the order in which arms appeared."""
         row, run_id = t.arm_state.c, self.run_id(name)
         extremes = (
@@ -71,12 +73,11 @@ class ChoiceQueries(Queries):
             same = (state.c[key] == path.c[key] for key in ("bandit", "arm"))
             source = source.join(state, and_(state.c.run_id == run_id, state.c.step == step, *same))
         query = select(
-            *(path.c.bandit, path.c.arm, path.c.probability_min, path.c.probability_max, end.c.num_picks),
-            begin.c.probability.label("probability_start"),
-            end.c.probability.label("probability_end"),
-            end.c.value.label("value_end"),
+            *(path.c.bandit, path.c.arm, begin.c.probability.label("probability_start")),
+            *(path.c.probability_min, path.c.probability_max, end.c.probability.label("probability_end")),
+            *(end.c.value.label("value_end"), end.c.num_picks),
         ).select_from(source)
-        return self.ask(q.ArmPath, query.order_by(path.c.first, path.c.bandit, path.c.arm))
+        return self.fetch(query.order_by(path.c.first, path.c.bandit, path.c.arm))
 
     def scores(self, name: str) -> list[q.GroupScores]:
         """How every group of training was scored."""
@@ -84,13 +85,13 @@ class ChoiceQueries(Queries):
         query = self.rows_of(name, q.GroupScores, t.task_group, row.scores.label("values"))
         return self.ask(q.GroupScores, query.order_by(row.step, row.slot))
 
-    def allocation(self, name: str) -> list[q.Allocation]:
+    def allocation(self, name: str) -> Answers:
         """Where the samples went: by stage, environment, category and role."""
         row, stage = t.task_group.c, t.step.c.stage
         by = (stage, row.environment_id, row.category_id)
         environment, category = t.environment.c, t.category.c
         named = (environment.environment_id, environment.name, category.category_id, category.name)
-        sums = ("num_scored", "num_correct", "value_sum", "num_samples")
+        sums = ("num_samples", "num_scored", "num_correct", "value_sum")
         query = (
             select(
                 *(stage, t.name_or_null("environment"), t.name_or_null("category"), row.role),
@@ -102,9 +103,9 @@ class ChoiceQueries(Queries):
             .group_by(*by, *named, row.role)
             .order_by(*by, row.role)
         )
-        return self.ask(q.Allocation, query)
+        return self.fetch(query)
 
-    def taught(self, name: str, reward: str) -> list[q.SignalCount]:
+    def taught(self, name: str, reward: str) -> Answers:
         """How many groups of every category had a signal in what the objective reads: `value` or `correct`.
 
         Verdicts differ where some but not all are correct. Of values every step has the share of groups without
@@ -140,12 +141,15 @@ class ChoiceQueries(Queries):
             groups.c.num_groups,
             cast(counted, Integer).label("num_taught"),
         ).select_from(source)
-        return self.ask(q.SignalCount, query.order_by(groups.c.environment_id, groups.c.category_id))
+        return self.fetch(query.order_by(groups.c.environment_id, groups.c.category_id))
 
-    def unscorable(self, name: str) -> list[q.Unscorable]:
+    def unscorable(self, name: str) -> list[dict[str, Any]]:
         """How many samples could not be scored, and why."""
         row = t.task_group.c
         query = select(t.environment.c.name, row.reasons).select_from(t.with_names(t.task_group))
         found = self.fetch(query.where(row.run_id == self.run_id(name), row.num_scored < row.num_samples))
         counts = Counter((name, why) for name, reasons in found for why in reasons if why is not None)
-        return [q.Unscorable(*key, num) for key, num in sorted(counts.items())]
+        return [
+            {"environment": environment, "reason": reason, "num_samples": num}
+            for (environment, reason), num in sorted(counts.items())
+        ]

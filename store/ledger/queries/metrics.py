@@ -9,8 +9,8 @@ from sqlalchemy import Double, Select, and_, case, cast, func, select
 from sqlalchemy.sql import ColumnElement
 
 from store.ledger import tables as t
-from store.ledger.queries.base import Queries, bin_of, within
-from store.ledger.query_rows import CurvePoint, Extent, MetricRow, StagePoint
+from store.ledger.queries.base import Answers, Queries, bin_of, within
+from store.ledger.query_rows import MetricRow
 from store.metrics import metric as known_metric
 
 _row, _environment, _stage = t.step_metric.c, t.environment.c, t.stage.c
@@ -59,7 +59,7 @@ class MetricQueries(Queries):
         order = (_row.step, _row.metric_id, _row.environment_id, _row.category_id)
         return self.ask(MetricRow, self.rows_of(name, MetricRow, t.step_metric).where(*only).order_by(*order))
 
-    def curves(self, name: str, metrics: Sequence[str], width: int = 1) -> list[CurvePoint]:
+    def curves(self, name: str, metrics: Sequence[str], width: int = 1) -> Answers:
         """Training metrics of every environment over the steps, averaged over bins of `width` steps, by their n."""
         names = (_metric.label("metric"), _environment.name.label("environment"))
         of_environments = (_row.environment_id != 0, _row.category_id == 0)
@@ -71,7 +71,7 @@ class MetricQueries(Queries):
             .group_by(_metric, _environment.environment_id, _environment.name, place)
             .order_by(_metric, _environment.environment_id, place)
         )
-        return self.ask(CurvePoint, query)
+        return self.fetch(query)
 
     def sums(self, name: str, metrics: Sequence[str]) -> dict[str, float]:
         """Sum training metrics of the whole batch over all steps; one that was never recorded is left out."""
@@ -79,7 +79,7 @@ class MetricQueries(Queries):
         query = query.where(*self._of(name, metrics), _row.environment_id == 0)
         return {metric: total for metric, total in self.fetch(query) if total is not None}
 
-    def extents(self, name: str, metrics: Sequence[str]) -> list[Extent]:
+    def extents(self, name: str, metrics: Sequence[str]) -> Answers:
         """Mean and largest value of training metrics over all steps; of the whole batch first, then by environment."""
         mean, largest = func.avg(_row.value).label("mean"), func.max(_row.value).label("largest")
         query = (
@@ -89,16 +89,16 @@ class MetricQueries(Queries):
             .group_by(_metric, _environment.environment_id, _environment.name)
             .order_by(_metric, _environment.environment_id)
         )
-        return self.ask(Extent, query)
+        return self.fetch(query)
 
-    def stage_means(self, name: str, metric: str, last: int) -> list[StagePoint]:
+    def stage_means(self, name: str, metric: str, last: int) -> Answers:
         """A training metric of the environment that a stage trained, over the last steps of each ended stage."""
         late = _row.step > _stage.end_step - last
-        return self.ask(StagePoint, self._trained(name, metric, _stage.stage).where(late))
+        return self.fetch(self._trained(name, metric, _stage.stage).where(late))
 
-    def stage_curves(self, name: str, metric: str, width: int = 1) -> list[StagePoint]:
+    def stage_curves(self, name: str, metric: str, width: int = 1) -> Answers:
         """The same over all steps of each ended stage, averaged over bins of `width` steps."""
-        return self.ask(StagePoint, self._trained(name, metric, _stage.stage, bin_of(_STAGE_STEP, width)))
+        return self.fetch(self._trained(name, metric, _stage.stage, bin_of(_STAGE_STEP, width)))
 
     def _trained(self, name: str, metric: str, *by: ColumnElement[Any]) -> Select[Any]:
         query = select(_stage.stage, _mean_step(_STAGE_STEP).label("stage_step"), _MEAN, _N)

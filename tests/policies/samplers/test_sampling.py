@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from policies.forward import entropy_of
 from policies.samplers.contracts import Sampling
 from policies.samplers.token_distribution import (
     draw,
-    entropy,
     filter_logits,
     log_distribution,
     philox,
@@ -69,13 +69,13 @@ def test_temperature_comes_before_top_p() -> None:
 def test_entropy_of_a_known_distribution(temperature: float, expected: float) -> None:
     logits = torch.tensor([[2.0, 1.0, 0.0, -1.0]])
     logprobs = log_distribution(logits, Sampling(temperature=temperature))
-    found = entropy(logprobs, logprobs.exp())
+    found = entropy_of(logprobs, logprobs.exp())
     assert float(found) == pytest.approx(expected, abs=1e-6)
 
 
 def test_entropy_ignores_tokens_that_were_cut_off() -> None:
     prob = torch.tensor([0.5, 0.5, 0.0])
-    assert float(entropy(prob.log(), prob)) == pytest.approx(math.log(2))
+    assert float(entropy_of(prob.log(), prob)) == pytest.approx(math.log(2))
 
 
 def test_the_distribution_is_float32_whatever_the_logits_are() -> None:

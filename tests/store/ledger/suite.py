@@ -45,13 +45,13 @@ def facts(ledger: Ledger, name: str) -> dict[str, Any]:
         "series": ask.series(name, "accuracy"),
         "last": ask.last_metrics(name),
         "arms": ask.arms(name),
-        "allocation": ask.allocation(name),
-        "unscorable": ask.unscorable(name),
         "samples": ask.samples(name, limit=1000),
         "events": ask.events(name),
         "checkpoints": ask.checkpoints(name),
     }
     plain = {what: [_timeless(asdict(row)) for row in answer] for what, answer in rows.items()}
+    plain["allocation"] = [row._asdict() for row in ask.allocation(name)]
+    plain["unscorable"] = ask.unscorable(name)
     return {**plain, "digest": ask.digest(name, "w"), "digest_all": ask.digest_all(name, "w")}
 
 
@@ -266,8 +266,8 @@ class LedgerSuite(LineageSuite, SchemaSuite):
 
     def test_unscorable_samples_are_counted_by_reason(self, ledger: Ledger) -> None:
         example.write(ledger, "puzzles")
-        (row,) = ledger.reading.unscorable("puzzles")
-        assert (row.environment, row.reason, row.num_samples) == ("words", "timed out", 1)
+        counted = {"environment": "words", "reason": "timed out", "num_samples": 1}
+        assert ledger.reading.unscorable("puzzles") == [counted]
 
     def test_samples_are_chosen_by_environment_stage_and_failure(self, ledger: Ledger) -> None:
         right = at_step_2("samples", correct=True, value=1.0)
