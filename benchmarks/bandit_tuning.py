@@ -22,9 +22,10 @@ import numpy as np
 from benchmarks.bandit_defaults import INNER, auc, rivals
 from benchmarks.bandit_tables import read_tables
 from orchestrator.simulation.candidates import make_named
-from orchestrator.simulation.skill_worlds import follow_one_bandit, run_skills, run_traps
+from orchestrator.simulation.skill_worlds import follow_one_bandit
 from orchestrator.simulation.skills import Skills, generator
 from orchestrator.simulation.trials import Candidate, Trial, TrialSetting
+from orchestrator.simulation.worlds import find_world
 from store.comparison.statistics import t_interval
 
 FIRST_SEED = 1000
@@ -135,7 +136,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     with ProcessPoolExecutor(options.workers) as pool:
-        table(pool, {"A": run_skills, "B": run_traps}, gates(), options.seeds)
+        table(pool, {letter: find_world(letter).run for letter in "AB"}, gates(), options.seeds)
         slow = {"A, slow": run_slow_skills, "B, slow": run_slow_traps}
         table(pool, slow, slowly(), options.seeds)
     scheduler_table(options.scheduler_seeds, options.workers)

@@ -60,7 +60,7 @@ class LedgerReplay:
     def catch_up(self, course: Course) -> None:
         """Tell a course what happened up to now."""
         for heard in self.news():
-            course.step_now = heard.step
+            course.at_step(heard.step)
             heard.tell(course)
 
     def reason(self) -> str | None:

@@ -19,7 +19,7 @@ from orchestrator.bandits.contracts import ArmInfo, Bandit, BanditConfig, Feedba
 from orchestrator.choosing.choice import Choice, make_choice
 from orchestrator.errors import SpecError, UserError
 from orchestrator.schedulers.round_robin import Config as AnyScheduler
-from orchestrator.simulation.estimates import Slots
+from orchestrator.simulation.estimates import SLOT, Slots
 from orchestrator.simulation.logs import (
     FORM,
     SAME,
@@ -67,8 +67,7 @@ class ReplayedLog:
             for pick, weight in zip(step.logged.picks, step.weights.tolist(), strict=True)
             if pick.signal is not None
         ]
-        table = np.array(rows, np.float64).reshape(-1, 3)
-        return Slots(table[:, 0].astype(np.int64), table[:, 1], table[:, 2])
+        return np.array(rows, SLOT)
 
 
 def follow(

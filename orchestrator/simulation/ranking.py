@@ -7,7 +7,6 @@ meet the same worlds: seed by seed their differences are paired. Intervals are 9
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from environments.scoring.pool import available_cores
 from orchestrator.errors import UserError
 from orchestrator.simulation.trials import Candidate, Trial, TrialSetting, World
 from orchestrator.simulation.worlds import find_world
@@ -73,11 +73,6 @@ def run_all(
             future.result()  # an error ends it all at once
             heard(done, len(jobs))
     return [future.result() for future in futures]
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

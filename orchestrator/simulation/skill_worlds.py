@@ -140,17 +140,8 @@ class Gap(Bandit):
         pass  # it goes by the scores
 
 
-def run_skills(entrant: Candidate, seed: int, setting: TrialSetting) -> Trial:
-    """Scenario A."""
-    return _mixed(entrant, seed, setting, has_traps=False)
-
-
-def run_traps(entrant: Candidate, seed: int, setting: TrialSetting) -> Trial:
-    """Scenario B."""
-    return _mixed(entrant, seed, setting, has_traps=True)
-
-
-def _mixed(entrant: Candidate, seed: int, setting: TrialSetting, has_traps: bool) -> Trial:
+def run_mixed(entrant: Candidate, seed: int, setting: TrialSetting, has_traps: bool) -> Trial:
+    """Scenario A, or B with traps."""
     rates, places = follow_one_bandit(Skills(generator(seed)), entrant, seed, setting.num_steps, has_traps)
     means = rates.mean(axis=1)
     numbers = {
@@ -204,20 +195,13 @@ def type_means(rates: Floats) -> Floats:
     return np.asarray(rates.reshape(*rates.shape[:-1], NUM_TYPES, NUM_LEVELS).mean(axis=-1))
 
 
-def run_stages(entrant: Candidate, seed: int, setting: TrialSetting) -> Trial:
-    """Scenario D with environments alike."""
-    return _staged(Skills(generator(seed), FORGETTING), entrant, seed, setting)
-
-
-def run_unlike_stages(entrant: Candidate, seed: int, setting: TrialSetting) -> Trial:
-    """Scenario D with one environment mastered and one impossible."""
+def run_stages(entrant: Candidate, seed: int, setting: TrialSetting, are_alike: bool) -> Trial:
+    """Scenario D with environments alike, or with one of them mastered and one impossible."""
     at_first, difficulty = np.zeros(NUM_SKILLS), skills.DIFFICULTY.copy()
-    at_first[:NUM_LEVELS] = difficulty[:NUM_LEVELS] + 3
-    difficulty[-NUM_LEVELS:] += 6
-    return _staged(Skills(generator(seed), FORGETTING, at_first, difficulty), entrant, seed, setting)
-
-
-def _staged(world: Skills, entrant: Candidate, seed: int, setting: TrialSetting) -> Trial:
+    if not are_alike:
+        at_first[:NUM_LEVELS] = difficulty[:NUM_LEVELS] + 3
+        difficulty[-NUM_LEVELS:] += 6
+    world = Skills(generator(seed), FORGETTING, at_first, difficulty)
     before = world.pass_rates()
     if entrant.scheduler is None:
         rates, places = follow_one_bandit(world, entrant, seed, setting.num_steps)

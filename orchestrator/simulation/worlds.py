@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -62,7 +63,7 @@ _SKILLS = World(
     name="skills",
     letter="a",
     about="twelve related skills, 3 types of 4 levels; all can be learnt",
-    run=skill_worlds.run_skills,
+    run=partial(skill_worlds.run_mixed, has_traps=False),
     metrics=(*_LEARNT, _STEPS),
     arm_groups=skill_worlds.LEVELS[:4],
 )
@@ -70,7 +71,7 @@ _TRAPS = World(
     name="traps",
     letter="b",
     about="the same beside an arm of pure noise and an impossible one",
-    run=skill_worlds.run_traps,
+    run=partial(skill_worlds.run_mixed, has_traps=True),
     metrics=(*_LEARNT, _STEPS, TrialMetric("traps", "on traps", 3, False)),
     arm_groups=skill_worlds.LEVELS,
 )
@@ -89,7 +90,7 @@ _STAGES = World(
     name="stages",
     letter="d",
     about="the skills' types as three environments that forget; a scheduler picks one a stage",
-    run=skill_worlds.run_stages,
+    run=partial(skill_worlds.run_stages, are_alike=True),
     metrics=(*_LEARNT, TrialMetric("forgetting", "forgetting", 3, False)),
     arm_groups=skill_worlds.TYPES,
     has_stages=True,
@@ -99,7 +100,7 @@ _UNLIKE_STAGES = replace(
     name="heterogeneous",
     letter="h",
     about="world d with one environment mastered at first and one impossible",
-    run=skill_worlds.run_unlike_stages,
+    run=partial(skill_worlds.run_stages, are_alike=False),
 )
 WORLDS = (_SKILLS, _TRAPS, _SWITCHING, _STAGES, _UNLIKE_STAGES)
 

@@ -21,8 +21,9 @@ from orchestrator.spec.document import Path_
 from orchestrator.spec.echo import shown
 from orchestrator.spec.fields import Section, refuse
 from orchestrator.spec.model import slug
-from orchestrator.spec.setting_labels import label_of, leaves
+from orchestrator.spec.setting_labels import label_of
 from store.comparison.scores import MEASURES
+from store.run_summary import leaves
 
 VARIATIONS = ("grid", "list", "random")
 FIXED = {  # spec fields that no setting may change, and why
@@ -213,7 +214,7 @@ def expand(file: StudyFile) -> list[Variation]:
         found = [(values, {key: ("list", i, key) for key in values}) for i, values in enumerate(own)]
     elif file.random is not None:
         found = [(values, {key: ("random", "space", key) for key in values}) for values in drawn(file.random)]
-    among = {key for values, _ in found for key in leaves(values)}
+    among = {key for values, _ in found for key, _ in leaves(values)}
     return [
         Variation(label_of(values, among) if label is None else str(label), values, places)
         for (values, places), label in zip_longest(found, labels)
