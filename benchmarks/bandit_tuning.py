@@ -18,12 +18,13 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+from numpy.random import default_rng
 
 from benchmarks.bandit_defaults import INNER, auc, rivals
 from benchmarks.bandit_tables import read_tables
 from orchestrator.simulation.candidates import make_named
 from orchestrator.simulation.skill_worlds import follow_one_bandit
-from orchestrator.simulation.skills import Skills, generator
+from orchestrator.simulation.skills import Skills
 from orchestrator.simulation.trials import Candidate, Trial, TrialSetting
 from orchestrator.simulation.worlds import find_world
 from store.comparison.statistics import t_interval
@@ -69,7 +70,7 @@ def run_slow_traps(one: Candidate, seed: int, setting: TrialSetting) -> Trial:
 
 
 def _slow(one: Candidate, seed: int, has_traps: bool) -> Trial:
-    world = Skills(generator(seed), forgetting=0.0005, rate=0.05)
+    world = Skills(default_rng(seed), forgetting=0.0005, rate=0.05)
     rates, _ = follow_one_bandit(world, one, seed, SLOW_STEPS, has_traps)
     means = rates.mean(axis=1)
     return Trial({"auc": float(means.mean()), "final": float(means[-1])}, means, rates)

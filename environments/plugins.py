@@ -86,15 +86,17 @@ def _read(name: str, module: str, path: Path) -> Listed | None:
     """Read a file's docstring and SOURCE without importing it; None if it is no plug-in."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     defined = {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
-    if not {"Config", "create"} <= defined:
-        return None
-    sources = [
-        str(ast.literal_eval(node.value))
+    assigned = {
+        target.id: node.value
         for node in tree.body
         if isinstance(node, ast.Assign)
-        and any(isinstance(target, ast.Name) and target.id == "SOURCE" for target in node.targets)
-    ]
-    return Listed(name, module, ast.get_docstring(tree) or "", next(iter(sources), ""))
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    if not {"Config", "create"} <= defined | assigned.keys():
+        return None
+    source = str(ast.literal_eval(assigned["SOURCE"])) if "SOURCE" in assigned else ""
+    return Listed(name, module, ast.get_docstring(tree) or "", source)
 
 
 ENVIRONMENTS = PluginKind.of("environments", "environments.contracts:Environment")

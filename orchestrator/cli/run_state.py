@@ -35,11 +35,6 @@ class Outline:
     may_end_early: bool  # there are stop rules, so a stage has at most so many steps
 
     @classmethod
-    def read(cls, folder: Path) -> Outline:
-        """Read it from a run's folder."""
-        return cls.of(yaml.safe_load((folder / SPEC_FILE).read_text()))
-
-    @classmethod
     def of(cls, spec: Mapping[str, Any]) -> Outline:
         """Read it from a resolved spec's sections."""
         curriculum = spec["curriculum"]
@@ -122,7 +117,8 @@ class Course(Callback):
         self._set(step=step)
 
     def begin(self, name: str, folder: str) -> None:
-        self._set(name=name, outline=Outline.read(Path(folder)))
+        spec = yaml.safe_load((Path(folder) / SPEC_FILE).read_text())
+        self._set(name=name, outline=Outline.of(spec))
 
     def phase(self, text: str) -> None:
         self._set(phase=Phase(text))

@@ -22,7 +22,8 @@ from orchestrator.simulation.trials import Candidate, World
 from orchestrator.spec.document import Document, read
 from orchestrator.spec.fields import DEFAULT_TYPES, Section, method
 from orchestrator.spec.load import check
-from orchestrator.spec.setting_labels import leaves, text_of
+from orchestrator.spec.setting_labels import text_of
+from store.run_summary import leaves
 
 NO_STAGES = "none"
 ORACLE, GAP = "oracle", "gap"  # known to simulated worlds only
@@ -124,7 +125,7 @@ def _label(raw: str | Mapping[str, Any], kind: str) -> str:
         return raw
     options = leaves({key: value for key, value in raw.items() if key != "type"})
     words = [str(raw.get("type", DEFAULT_TYPES[f"{kind}s"]))]
-    return " ".join([*words, *(f"{key}={text_of(value)}" for key, value in options.items())])
+    return " ".join([*words, *(f"{key}={text_of(value)}" for key, value in options)])
 
 
 def entrants_of(

@@ -40,6 +40,11 @@ class Estimate:
     low: float | None = None
     high: float | None = None
 
+    @property
+    def half(self) -> float | None:
+        """Half the width of the interval."""
+        return None if self.high is None else self.high - self.value
+
 
 @dataclass(frozen=True)
 class Estimates:

@@ -44,13 +44,6 @@ def run_job(job: TrialJob) -> Trial:
         raise type(error)(f"{job.entrant.label}: {error}") from error
 
 
-def jobs_of(
-    world: str, entrants: Sequence[Candidate], seeds: Sequence[int], setting: TrialSetting
-) -> list[TrialJob]:
-    """Every policy with every seed."""
-    return [TrialJob(world, entrant, seed, setting) for entrant in entrants for seed in seeds]
-
-
 def run_all(
     jobs: Sequence[TrialJob], num_workers: int | None = None, tell: Callable[[int, int], None] | None = None
 ) -> list[Trial]:
@@ -99,14 +92,6 @@ def _children_without_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
-
-
-def by_entrant(jobs: Sequence[TrialJob], trials: Sequence[Trial]) -> Mapping[str, list[Trial]]:
-    """Gather the trials of each policy, in the order of the seeds."""
-    gathered: dict[str, list[Trial]] = {}
-    for job, trial in zip(jobs, trials, strict=True):
-        gathered.setdefault(job.entrant.label, []).append(trial)
-    return gathered
 
 
 @dataclass(frozen=True)
@@ -179,16 +164,17 @@ def rank(
     setting: TrialSetting,
     seeds: Sequence[int],
     entrants: Sequence[Candidate],
-    trials: Mapping[str, Sequence[Trial]],
+    trials: Sequence[Trial],
     against: str,
 ) -> Ranking:
-    """Put the trials of all policies beside each other."""
+    """Put the trials of all policies beside each other; they come policy by policy, each with every seed."""
+    starts = range(0, len(trials), len(seeds))
+    own = {one.label: trials[at : at + len(seeds)] for one, at in zip(entrants, starts, strict=True)}
     numbers = {
-        one.label: {
-            metric.name: np.array([trial.numbers[metric.name] for trial in trials[one.label]])
-            for metric in world.metrics
+        label: {
+            metric.name: np.array([trial.numbers[metric.name] for trial in found]) for metric in world.metrics
         }
-        for one in entrants
+        for label, found in own.items()
     }
     base = numbers[against]
     rows = [
@@ -201,7 +187,7 @@ def rank(
         )
         for one in entrants
     ]
-    return Ranking(world, setting, seeds, against, rows, trials)
+    return Ranking(world, setting, seeds, against, rows, own)
 
 
 def value_of(numbers: np.ndarray) -> RankedValue:

@@ -6,13 +6,13 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+from numpy.random import default_rng
 
 from orchestrator.bandits.contracts import ArmInfo, Feedback
 from orchestrator.errors import UserError
 from orchestrator.registry import nearest
 from orchestrator.simulation import skill_worlds
 from orchestrator.simulation.skill_worlds import POLICY, OracleConfig
-from orchestrator.simulation.skills import generator
 from orchestrator.simulation.trials import (
     Candidate,
     Trial,
@@ -39,12 +39,12 @@ def run_switching(entrant: Candidate, seed: int, setting: TrialSetting) -> Trial
         why = "the oracle knows the skills of worlds a, b and d; in world c its regret is 0"
         raise UserError(f"{why}: leave it out")
     num_rounds = setting.num_steps
-    segments = generator(seed).random((NUM_SEGMENTS, NUM_ARMS))
+    segments = default_rng(seed).random((NUM_SEGMENTS, NUM_ARMS))
     means = segments[np.arange(num_rounds) * NUM_SEGMENTS // num_rounds]
-    wins = generator(seed + REWARDS).random(num_rounds)[:, None] < means
+    wins = default_rng(seed + REWARDS).random(num_rounds)[:, None] < means
     place_of = {f"arm{k}": k for k in range(NUM_ARMS)}
     about = {name: ArmInfo() for name in place_of}
-    bandit = make_bandit(entrant.bandit, about, generator(seed + POLICY), num_rounds)
+    bandit = make_bandit(entrant.bandit, about, default_rng(seed + POLICY), num_rounds)
     pulled = np.empty(num_rounds, np.intp)  # the arm of every round
     rewards = wins.astype(np.float64).tolist()
     for t in range(num_rounds):

@@ -127,7 +127,7 @@ def _setting(given: Variation, base: Document, document: Document) -> StudySetti
     lines = dict(base.lines) if base.where == document.where else {}
     raw = copy.deepcopy(base.raw)
     for field, value in given.values.items():
-        line = document.lines[given.places[field]]
+        line = document.lines[*given.place, field]
         lines[tuple(field.split("."))] = line
         if (why := refusal(field)) is not None:
             raise SpecError(f"{document.where}, line {line}: {why}")
