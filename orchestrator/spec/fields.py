@@ -78,11 +78,6 @@ def method(kind: str) -> Any:
             raw = {**({"type": DEFAULT_TYPES[kind]} if kind in DEFAULT_TYPES else {}), **raw}
         return registry.config_class(kind, _type_of(raw, kind)).model_validate(raw, context=info.context)
 
-    return _named(kind, validate)
-
-
-def _named(kind: str, validate: Callable[[Any, ValidationInfo], BaseModel]) -> Any:
-    """Type a field that is checked so, where a plain string stands for a map with this `type`."""
     return Annotated[
         SerializeAsAny[BaseModel],
         BeforeValidator(nested(validate)),
@@ -112,4 +107,11 @@ def _type_of(raw: Any, kind: str) -> str:
     raise SpecError(f"expected a map with a `type` (one of the {kind}: {known}), found {shown(raw)}")
 
 
-EnvironmentSection = _named("environments", _environment)
+EnvironmentSection = Annotated[
+    SerializeAsAny[UserOptions],
+    BeforeValidator(nested(_environment)),
+    BeforeValidator(short_form("type")),
+    WithJsonSchema(
+        {"description": "One of the environments, with its options.", "type": ["string", "object"]}
+    ),
+]

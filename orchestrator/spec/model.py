@@ -255,7 +255,7 @@ class Spec(Section):
     warm_start: WarmStartConfig | None = Field(
         None, description="Supervised training on reference answers before step 0."
     )
-    environments: dict[str, EnvironmentSection] = Field(  # type: ignore[valid-type]
+    environments: dict[str, EnvironmentSection] = Field(
         min_length=1, description="Where tasks come from, by the names used everywhere else."
     )
     curriculum: CurriculumSection = Field(default_factory=CurriculumSection, description="Who chooses.")
