@@ -18,13 +18,15 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+from numpy.random import default_rng
 
 from benchmarks.bandit_defaults import INNER, auc, rivals
 from benchmarks.bandit_tables import read_tables
 from orchestrator.simulation.candidates import make_named
-from orchestrator.simulation.skill_worlds import follow_one_bandit, run_skills, run_traps
-from orchestrator.simulation.skills import Skills, generator
+from orchestrator.simulation.skill_worlds import follow_one_bandit
+from orchestrator.simulation.skills import Skills
 from orchestrator.simulation.trials import Candidate, Trial, TrialSetting
+from orchestrator.simulation.worlds import find_world
 from store.comparison.statistics import t_interval
 
 FIRST_SEED = 1000
@@ -68,7 +70,7 @@ def run_slow_traps(one: Candidate, seed: int, setting: TrialSetting) -> Trial:
 
 
 def _slow(one: Candidate, seed: int, has_traps: bool) -> Trial:
-    world = Skills(generator(seed), forgetting=0.0005, rate=0.05)
+    world = Skills(default_rng(seed), forgetting=0.0005, rate=0.05)
     rates, _ = follow_one_bandit(world, one, seed, SLOW_STEPS, has_traps)
     means = rates.mean(axis=1)
     return Trial({"auc": float(means.mean()), "final": float(means[-1])}, means, rates)
@@ -135,7 +137,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     with ProcessPoolExecutor(options.workers) as pool:
-        table(pool, {"A": run_skills, "B": run_traps}, gates(), options.seeds)
+        table(pool, {letter: find_world(letter).run for letter in "AB"}, gates(), options.seeds)
         slow = {"A, slow": run_slow_skills, "B, slow": run_slow_traps}
         table(pool, slow, slowly(), options.seeds)
     scheduler_table(options.scheduler_seeds, options.workers)

@@ -39,10 +39,10 @@ class Numbers:
         """Keep a step's reading."""
         self.readings.append(done.controlled["entropy_reading"])
 
-    def record_boundary(self, at: Progress, findings: Any, earned: Any, watch: Any) -> None:
+    def record_boundary(self, at: Progress, found: Any, earned: Any, watch: Any) -> None:
         """Keep the accuracy of an evaluation."""
-        cells = [cell for found in findings for cell in found.cells]
-        of_lengths = [cell.value for cell in cells if cell.metric == "pass_1" and cell.category is not None]
+        cells = [cell for cell in found.cells if cell.category is not None]
+        of_lengths = [cell.value for cell in cells if cell.metric == "pass_1"]
         self.accuracies.append(sum(of_lengths) / len(of_lengths))
 
     def record_stage(self, parts: Any, at: Progress, scheduled: Any) -> None:

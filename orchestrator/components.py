@@ -35,7 +35,7 @@ class Components:
     choice: Choice
     tasks: TaskSampler
     rollouts: Prefetch
-    measurements: Sequence[Measurement]
+    measurements: Sequence[Measurement]  # the evaluation first
     stopping: StopConditions  # of stages, before their budget is used
 
     @property

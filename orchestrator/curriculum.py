@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from orchestrator.components import Components
-from orchestrator.measurements.contracts import Findings
+from orchestrator.measurements.contracts import Findings, Measurement
 from orchestrator.progress import Progress
 from orchestrator.recording import step_metrics
 from orchestrator.recording.recorder import RunRecorder
@@ -101,15 +101,14 @@ class Curriculum:
     def boundary(self) -> None:
         """Measure every environment, let the scheduler learn, and make the result durable."""
         parts, watch = self.parts, Stopwatch()
-        due = [measurement for measurement in parts.measurements if measurement.is_due(self.at)]
-        findings = [m.run(parts.player, self.at, watch, self.recorder.watcher.measuring) for m in due]
-        earned = parts.choice.end_stage(self.at, _scores(findings))
+        found = self._measure([one for one in parts.measurements if one.is_due(self.at)], watch)
+        earned = parts.choice.end_stage(self.at, found.scores)
         if self.at.stage > 0:
             parts.cross_boundary()
         if self.at.stage == 0 or parts.spec.curriculum.boundary.controllers == "rescale":
-            self._set_entropy_baseline(findings)
+            self._set_entropy_baseline(found)
         self.at.end_boundary()
-        self.recorder.record_boundary(self.at, findings, earned, watch)
+        self.recorder.record_boundary(self.at, found, earned, watch)
         self.recorder.save("boundary", parts, self.at)
 
     def welcome(self, names: Sequence[str]) -> None:
@@ -117,13 +116,16 @@ class Curriculum:
         if not names:
             return
         watch = Stopwatch()
-        joined = [measurement.of(names) for measurement in self.parts.measurements]
-        findings = [m.run(self.parts.player, self.at, watch, self.recorder.watcher.measuring) for m in joined]
-        self._set_entropy_baseline(findings)
-        self.parts.choice.join(_scores(findings))
-        self.recorder.record_joined(self.parts, self.at, findings, watch)
+        found = self._measure([measurement.of(names) for measurement in self.parts.measurements], watch)
+        self._set_entropy_baseline(found)
+        self.parts.choice.join(found.scores)
+        self.recorder.record_joined(self.parts, self.at, found, watch)
 
-    def _set_entropy_baseline(self, findings: Sequence[Findings]) -> None:
+    def _measure(self, measurements: Sequence[Measurement], watch: Stopwatch) -> Findings:
+        tell = self.recorder.watcher.measuring
+        return Findings.joined([one.run(self.parts.player, self.at, watch, tell) for one in measurements])
+
+    def _set_entropy_baseline(self, found: Findings) -> None:
         """Take the entropy at the start from the evaluation, if it is what training reads: T = 1, nothing cut.
 
         Otherwise a category's first reading in training is its start: only one distribution compares with itself.
@@ -134,8 +136,7 @@ class Curriculum:
             "sampled",
         )
         if parts.spec.sampler.sampling.is_plain and is_the_same:
-            for finding in findings:
-                parts.entropy.set_baseline(finding.entropies)
+            parts.entropy.set_baseline(found.entropies)
 
     def _nothing_trainable(self) -> str | None:
         if self.at.num_unscorable_steps < MAX_UNSCORABLE_STEPS:
@@ -144,8 +145,3 @@ class Curriculum:
             f"no sample of the last {MAX_UNSCORABLE_STEPS} steps could be scored, so there is nothing to train on; "
             f"`evergreen show {self.parts.spec.name}` says why, per environment. Mend the environment, then resume"
         )
-
-
-def _scores(findings: Sequence[Findings]) -> dict[str, float]:
-    """What a scheduler may look at: held-out scores by environment, of the `select` pool."""
-    return {name: score for finding in findings for name, score in finding.scores.items()}

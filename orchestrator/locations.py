@@ -9,39 +9,34 @@ from orchestrator.errors import UserError
 from store.logins import remember, with_login
 from store.secrets import holds_secret, is_url
 
-LEDGER_PASSWORD, TRACKER_PASSWORD = "EVERGREEN_LEDGER_PASSWORD", "EVERGREEN_TRACKER_PASSWORD"
+URLS = {  # the sections that say where, with the key of the URL and the variable that its password may be in
+    "ledger": ("url", "EVERGREEN_LEDGER_PASSWORD"),
+    "tracker": ("uri", "EVERGREEN_TRACKER_PASSWORD"),
+}
 
 Sections = Mapping[str, Any]  # of a resolved spec
 
 
-def completed_ledger_url(sections: Sections, default: str) -> str:
-    """Return the URL of a run's ledger, ready to be opened; the home's by default. Raises `SecretError`."""
-    section = sections.get("ledger") or {}
-    url = section.get("url")
-    return with_login(url, section.get("password_file"), LEDGER_PASSWORD) if url else default
-
-
-def tracking_uri(sections: Sections, default: str) -> str:
-    """Return the tracking URI of a run's record, ready to be used; the home's by default. Raises `SecretError`."""
-    section = sections["tracker"]
-    uri = section.get("uri")
-    return with_login(uri, section.get("password_file"), TRACKER_PASSWORD) if uri else default
+def completed_url(sections: Sections, place: str, default: str) -> str:
+    """Return the URL of a run's ledger or tracker, ready to be used; the home's by default. Raises `SecretError`."""
+    section, (key, variable) = sections.get(place) or {}, URLS[place]
+    url = section.get(key)
+    return with_login(url, section.get("password_file"), variable) if url else default
 
 
 def remember_logins(sections: Sections) -> None:
     """Let this process use the passwords of a spec, also where it reads what was kept of the spec."""
-    for place in (sections["ledger"].get("url"), sections["tracker"].get("uri")):
-        if place:
-            remember(place)
+    for section, (key, _) in URLS.items():
+        if url := sections[section].get(key):
+            remember(url)
 
 
 def unkept(sections: Sections) -> list[str]:
     """Say which passwords of a spec are not kept with the run, and what later commands need instead."""
-    places = (("ledger", "url", LEDGER_PASSWORD), ("tracker", "uri", TRACKER_PASSWORD))
     return [
         f"{section}.{key} holds a password, which is not kept with the run: later commands, such as `resume`, take it "
         f"from the environment ({variable}) or from `{section}.password_file`"
-        for section, key, variable in places
+        for section, (key, variable) in URLS.items()
         if (url := sections[section].get(key)) and holds_secret(url)
     ]
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 
 from orchestrator.errors import KILLED
@@ -56,9 +57,7 @@ def say(text: str) -> None:
         os.write(2, f"\n{text}\n".encode())
 
 
-def say_stopping() -> None:
-    """Say on stderr what the first signal does."""
-    say(STOPPING)
+say_stopping = partial(say, STOPPING)
 
 
 def end_by_signals() -> None:
@@ -124,14 +123,12 @@ def noted() -> str | None:
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Let a signal end a wait inside the block: it is noted, and raises `Interrupted` too."""
-    before = _noting.is_urgent if _noting is not None else False
+    noting = _noting or Signalled()
+    before, noting.is_urgent = noting.is_urgent, True
     try:
-        if _noting is not None:
-            _noting.is_urgent = True
         yield
     finally:
-        if _noting is not None:
-            _noting.is_urgent = before
+        noting.is_urgent = before
 
 
 def _forget() -> None:

@@ -43,6 +43,11 @@ LAST_WORDS_S = 0.1  # for what a process printed to arrive once it has ended
 Found = Iterator[tuple[int, Turn]]  # number of the job, its turn
 
 
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class ScoringOptions(Options):
     """The spec's section `scoring`."""
 
@@ -213,9 +218,7 @@ class Scorer:
     ) -> None:
         self._environments = environments
         self._options = options or ScoringOptions()
-        has_affinity = hasattr(os, "sched_getaffinity")
-        num_cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-        num_workers = self._options.workers or min(max(1, num_cores - 1), MOST_WORKERS)
+        num_workers = self._options.workers or min(max(1, available_cores() - 1), MOST_WORKERS)
         isolated = [source for source in sources if self.isolates(source.name)]
         self._pool = KillablePool(isolated, num_workers, self._options)
         self._has_reported = False

@@ -62,6 +62,12 @@ class ArmInfo:
     size: int | None = None  # number of tasks; None: endless
     features: Mapping[str, float] = field(default_factory=dict)  # numbers that describe it, by name
 
+    @classmethod
+    def of(cls, size: int | None, parameters: Mapping[str, Any]) -> ArmInfo:
+        """Describe a category by the numbers among its parameters."""
+        numbers = {name: one for name, one in parameters.items() if isinstance(one, int | float)}
+        return cls(size, {name: float(one) for name, one in numbers.items() if not isinstance(one, bool)})
+
 
 class ChooserConfig(BaseModel):
     """Base of the options of bandits, schedulers, selections and teachers; unknown keys are errors."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel
 from typing_extensions import override
 
@@ -46,10 +47,12 @@ def mean_of(numbers: Iterable[float | None]) -> float | None:
 
 
 class Choice(ABC):
-    """Fills the slots of a batch and learns from their groups."""
+    """Fills the slots of a batch and learns from their groups; `scheduler`: of stages, none in flat mode."""
 
-    def __init__(self, bandit: BaseModel, bandits: Mapping[str, Bandit]) -> None:
-        self.config, self.bandits = bandit, dict(bandits)
+    def __init__(
+        self, bandit: BaseModel, bandits: Mapping[str, Bandit], scheduler: StageScheduler | None = None
+    ) -> None:
+        self.config, self.bandits, self.scheduler = bandit, dict(bandits), scheduler
         given = signals_of(bandit)
         self._form, self._reads_value = given.signal, given.signal_reward == "value"
         self._is_scaled = given.signal_scale == "quantile"
@@ -80,29 +83,34 @@ class Choice(ABC):
             bandit.learn(feedback[name])
 
     def arms(self) -> list[ArmRecord]:
-        """The present state of every arm of every bandit."""
-        return [record for name, bandit in self.bandits.items() for record in arm_records(name, bandit)]
+        """The present state of every arm of every bandit, and of the scheduler's."""
+        own = [record for name, bandit in self.bandits.items() for record in arm_records(name, bandit)]
+        return [*own, *(self.scheduler.arms() if self.scheduler else ())]
 
     def next_environment(self) -> StageChoice:
         """Pick the next stage's environment; no pick in flat mode."""
-        return StageChoice(None)
+        return self.scheduler.next_environment() if self.scheduler else StageChoice(None)
 
     def join(self, scores: Scores) -> None:
         """Take the held-out scores of environments that joined at a fork; ignored in flat mode."""
-        return
+        if self.scheduler:
+            self.scheduler.join(scores)
 
     def end_stage(self, at: Progress, scores: Scores) -> StageReward:
         """Reward the scheduler for the stage that ends; in flat mode there is none.
 
         `scores` are held-out scores of the `select` pool, empty unless the scheduler needs them.
         """
-        return StageReward(None)
+        return self.scheduler.end_stage(at, scores) if self.scheduler else StageReward(None)
 
     def state(self) -> dict[str, Any]:
-        """All bandits' states, as JSON."""
-        bandits = {name: bandit.state() for name, bandit in self.bandits.items()}
-        scales = {name: scale.state() for name, scale in self._scales.items()}
-        return {"bandits": bandits, "bandit": registry.type_of(self.config), "scales": scales}
+        """All bandits' states and the scheduler's, as JSON."""
+        return {
+            "bandits": {name: bandit.state() for name, bandit in self.bandits.items()},
+            "bandit": registry.type_of(self.config),
+            "scales": {name: scale.state() for name, scale in self._scales.items()},
+            **(self.scheduler.state() if self.scheduler else {}),
+        }
 
     def load_state(self, state: Mapping[str, Any]) -> list[str]:
         """Continue from a state; returns what begins anew because a fork changed its type.
@@ -110,15 +118,18 @@ class Choice(ABC):
         An environment that joined since keeps its fresh bandit.
         """
         saved = state.get("bandits", state)  # flat runs of 0.1 kept nothing else
-        own_type = registry.type_of(self.config)
+        anew, own_type = (
+            self.scheduler.load_state(state) if self.scheduler else [],
+            registry.type_of(self.config),
+        )
         if state.get("bandit", own_type) != own_type:
-            return ["the bandits"]
+            return ["the bandits", *anew]
         for name, bandit in self.bandits.items():
             if name in saved:
                 restore_bandit(bandit, saved[name])
         for name, scale in state.get("scales", {}).items() if self._is_scaled else ():
             self._scales.setdefault(name, QuantileScale()).load_state(scale)
-        return []
+        return anew
 
     def _scaled(self, groups: Sequence[PlayedGroup]) -> Sequence[PlayedGroup]:
         if not self._is_scaled:
@@ -143,11 +154,11 @@ class Staged(Choice):
     def __init__(self, section: CurriculumSection, categories: Arms, seed: int) -> None:
         steps = math.ceil(section.stages * section.stage.steps / len(categories))
         bandits = {name: _bandit(section, arms, seed, name, steps) for name, arms in categories.items()}
-        super().__init__(section.bandit, bandits)
-        self.stage, self.seed = section.stage, seed
         assert section.scheduler is not None
-        scheduler = _make("schedulers", section.scheduler, list(categories), seed, EVERYTHING)
-        self.scheduler = StageScheduler(section.scheduler, scheduler)
+        rng = random_streams.generator(seed, "schedulers", EVERYTHING)
+        made = make_chooser("schedulers", section.scheduler, categories, rng, "curriculum.scheduler: ")
+        super().__init__(section.bandit, bandits, StageScheduler(section.scheduler, made))
+        self.stage, self.seed = section.stage, seed
 
     @override
     def slots(self, n: int, step: int, environment: str | None, visited: Sequence[str]) -> list[Slot]:
@@ -165,30 +176,6 @@ class Staged(Choice):
             for pick in self.bandits[name].pick(count) if count else ():
                 slots.append(Slot(len(slots), name, pick.arm, role, "category", name, pick))
         return slots
-
-    @override
-    def next_environment(self) -> StageChoice:
-        return self.scheduler.next_environment()
-
-    @override
-    def join(self, scores: Scores) -> None:
-        self.scheduler.join(scores)
-
-    @override
-    def end_stage(self, at: Progress, scores: Scores) -> StageReward:
-        return self.scheduler.end_stage(at, scores)
-
-    @override
-    def arms(self) -> list[ArmRecord]:
-        return [*super().arms(), *self.scheduler.arms()]
-
-    @override
-    def state(self) -> dict[str, Any]:
-        return {**super().state(), **self.scheduler.state()}
-
-    @override
-    def load_state(self, state: Mapping[str, Any]) -> list[str]:
-        return [*super().load_state(state), *self.scheduler.load_state(state)]
 
 
 class Flat(Choice):
@@ -216,18 +203,28 @@ def make_choice(section: CurriculumSection, categories: Arms, seed: int) -> Choi
 def _bandit(
     section: CurriculumSection, arms: Mapping[str, ArmInfo], seed: int, name: str, num_steps: int
 ) -> Bandit:
-    made = _make("bandits", section.bandit, list(arms), seed, name)
+    rng = random_streams.generator(seed, "bandits", name)
+    return make_bandit(section.bandit, arms, rng, num_steps, "curriculum.bandit: ")
+
+
+def make_bandit(
+    config: BaseModel, about: Mapping[str, ArmInfo], rng: np.random.Generator, num_steps: int, where: str = ""
+) -> Bandit:
+    """Make a bandit over these arms and tell it what is known of them. Raises SpecError, beginning with `where`."""
+    made = make_chooser("bandits", config, about, rng, where)
     try:
-        made.introduce(arms, num_steps)
+        made.introduce(about, num_steps)
     except ValueError as error:
-        raise SpecError(f"curriculum.bandit: {error}") from error
+        raise SpecError(f"{where}{error}") from error
     return made
 
 
-def _make(kind: str, config: BaseModel, arms: Sequence[str], seed: int, name: str) -> Bandit:
-    rng = random_streams.generator(seed, kind, name)
+def make_chooser(
+    kind: str, config: BaseModel, arms: Iterable[str], rng: np.random.Generator, where: str = ""
+) -> Bandit:
+    """Make a bandit or a scheduler. Raises SpecError, beginning with `where`."""
     try:
         made: Bandit = registry.create(kind, config, arms=list(arms), rng=rng)
     except ValueError as error:
-        raise SpecError(f"curriculum.{kind.removesuffix('s')}: {error}") from error
+        raise SpecError(f"{where}{error}") from error
     return made

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 from rich.text import Text
 
 from environments import EnvironmentSource, ScoringOptions
@@ -20,6 +19,7 @@ from orchestrator.cli.tables import table
 from orchestrator.errors import YOUR_MISTAKE, UserError
 from orchestrator.registry import listing, nearest
 from orchestrator.spec import load_spec
+from orchestrator.spec.load import key_and_value
 
 STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 POOLS = ("train", "anchor", "select", "final")
@@ -92,16 +92,7 @@ def sources_of(
 
 def options_of(overrides: Sequence[str]) -> dict[str, Any]:
     """Read options as `key=value`, values in YAML."""
-    options = {}
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not key.strip():
-            raise UserError(f"--set wants key=value, for example --set lengths='[3, 4]', not {override!r}")
-        try:
-            options[key.strip()] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise UserError(f"--set {override}: the value is not valid YAML") from error
-    return options
+    return dict(key_and_value(override, "lengths='[3, 4]'") for override in overrides)
 
 
 def print_report(report: CheckReport) -> None:

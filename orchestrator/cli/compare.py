@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,7 +18,7 @@ from rich.text import Text
 
 from orchestrator.cli.console import every_few_seconds, number, out, plain, print_json, say_where, write_page
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home
-from orchestrator.cli.tables import table
+from orchestrator.cli.tables import name_cell, table
 from orchestrator.errors import OUR_FAULT
 from orchestrator.runs.catalog import find_run, opened
 from store import comparison as comparisons
@@ -152,8 +153,7 @@ def means_by_stratum(comparison: Comparison) -> Table:
     return made
 
 
-def _name(label: str) -> Text:
-    return Text(plain(short(label, 2 * LONG_NAME)))
+_name = partial(name_cell, longest=2 * LONG_NAME)
 
 
 def diff(

@@ -16,7 +16,6 @@ from store.ledger import query_rows as a
 from store.records import DECISION, BoundaryRecord, MetricRecord, StepRecord
 
 ENDINGS = ("stopped", "failed")  # and these tell how the run ended
-STEP, BOUNDARY, STAGE, EVENT = range(4)  # the order of what was written in one millisecond
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,6 @@ class Heard:
     """Something that happened, to be told to a watcher."""
 
     created_at: str
-    order: int
     step: int  # of the run, when it happened
     tell: Callable[[Callback], None]
 
@@ -32,9 +30,9 @@ class Heard:
 def recalled(home: Path, name: str) -> Course:
     """Read a run's course up to now."""
     with opened(home, name) as (place, ledger):
-        course, folder = Course(), place.run_folder(name)
-        course.begin(name, str(folder))
-        LedgerReplay(ledger.reading, name, Outline.read(folder)).catch_up(course)
+        course = Course()
+        course.begin(name, str(place.run_folder(name)))
+        LedgerReplay(ledger.reading, name, course.snapshot().outline).catch_up(course)
     return course
 
 
@@ -53,14 +51,14 @@ class LedgerReplay:
         self.pulse = self._reading.pulse(self._name)
         if self.pulse == self._told:
             return []
-        heard = sorted(self._news(), key=lambda one: (one.created_at, one.order))
+        heard = sorted(self._news(), key=lambda one: one.created_at)
         self.written_at = max((self.written_at, *(one.created_at for one in heard)))
         return heard
 
     def catch_up(self, course: Course) -> None:
         """Tell a course what happened up to now."""
         for heard in self.news():
-            course.step_now = heard.step
+            course.at_step(heard.step)
             heard.tell(course)
 
     def reason(self) -> str | None:
@@ -69,7 +67,10 @@ class LedgerReplay:
         return texts[-1] if texts else None
 
     def _news(self) -> list[Heard]:
-        """Read on from where a run was told to, or from where it stands if that is less."""
+        """Read on from where a run was told to, or from where it stands if that is less.
+
+        First steps, then boundaries, stages and events: the order of what was written in one millisecond.
+        """
         name, read, now = self._name, self._reading, self.pulse
         after = max(now.num_steps - WINDOW, min(self._told.num_steps, now.num_steps))
         num_stages = min(self._told.num_stages, now.num_stages)
@@ -87,20 +88,20 @@ class LedgerReplay:
             num_events=num_events + len(events),
         )
         heard = [*self._steps(steps, stages, after)] if steps else []
-        for stage in stages[num_stages:]:
-            at = self._progress(stage, stage.start_step, 0)
-            heard.append(Heard(stage.started_at, STAGE, stage.start_step, _tell("stage", at)))
         cells = read.matrix(name, "pass_1") if boundaries else []
         for row in boundaries:
             own = [cell for cell in cells if cell.after_stage == row.after_stage]
             record = BoundaryRecord(row.after_stage, row.step, row.seconds, row.settings, own)
             told = _tell("boundary", self._progress(None, row.step, 0), record)
-            heard.append(Heard(row.created_at, BOUNDARY, row.step, told))
+            heard.append(Heard(row.created_at, row.step, told))
+        for stage in stages[num_stages:]:
+            at = self._progress(stage, stage.start_step, 0)
+            heard.append(Heard(stage.started_at, stage.start_step, _tell("stage", at)))
         for event in events:
             is_news = event.data.get("is_news", True)  # a fixed order's picks are none
             if event.kind not in ENDINGS and is_news:
                 told = _tell("decision" if event.kind == DECISION else "event", [event.text])
-                heard.append(Heard(event.created_at, EVENT, event.step, told))
+                heard.append(Heard(event.created_at, event.step, told))
         return heard
 
     def _progress(self, stage: a.StageRow | None, step: int, stage_step: int) -> Progress:
@@ -130,7 +131,7 @@ class LedgerReplay:
                 arms=arms[row.step],
             )
             at = self._progress(by_index.get(row.stage), row.step, row.stage_step)
-            yield Heard(row.created_at, STEP, row.step, _tell("step", at, step))
+            yield Heard(row.created_at, row.step, _tell("step", at, step))
 
 
 def _tell(what: str, *facts: object) -> Callable[[Callback], None]:

@@ -70,7 +70,7 @@ class LiveRegion:
         self._terminal, self._now = terminal, now
         self._console = console(file=terminal.stream)
         self._frame = ""  # as it was drawn last
-        self._above: list[str] = []  # printed, not shown yet
+        self.above: list[str] = []  # lines printed meanwhile, shown with the next drawing
         self._drawn_at: deque[float] = deque(maxlen=PER_SECOND)
         self._owed = False  # an urgent drawing had to wait
         self._before: tuple[TextIO, TextIO] | None = None  # stdout and stderr; None: not open
@@ -108,10 +108,6 @@ class LiveRegion:
             signal.signal(number, handler)
         self._terminal.write("\r" + ERASE_BELOW + self._pending() + SHOW)
 
-    def print(self, line: str) -> None:
-        """Put a line above the region, with the next drawing."""
-        self._above.append(line)
-
     def print_now(self, line: str) -> None:
         """Put a line above the region at once, as a signal handler may."""
         self._terminal.write(f"\r{ERASE_BELOW}{self._pending()}{line}\r\n{self._frame}")
@@ -128,8 +124,8 @@ class LiveRegion:
             return
         columns, lines = self._terminal.size()
         frame = self._compose(draw(columns - 1, lines - 1))  # a full last column would wrap on some terminals
-        if self._above or frame != self._frame:
-            erase = "\r" + ERASE_BELOW if self._above else ""
+        if self.above or frame != self._frame:
+            erase = "\r" + ERASE_BELOW if self.above else ""
             self._frame = frame
             self._terminal.write(SYNC_ON + erase + self._pending() + frame + SYNC_OFF)
             self._drawn_at.append(self._now())
@@ -145,7 +141,7 @@ class LiveRegion:
         return "\r" + f"{ERASE_LINE}\r\n".join(rows) + ERASE_BELOW + up + "\r"
 
     def _pending(self) -> str:
-        lines, self._above = self._above, []
+        lines, self.above = self.above, []
         return "".join(f"{line}\r\n" for line in lines)
 
     def _leave(self, number: int, frame: FrameType | None) -> None:
@@ -179,8 +175,7 @@ class _Printed(io.TextIOBase):
     def write(self, text: str) -> int:
         """Keep what does not end a line yet."""
         *lines, self._rest = (self._rest + text).split("\n")
-        for line in lines:
-            self._region.print(line)
+        self._region.above.extend(lines)
         return len(text)
 
     def finish(self) -> None:

@@ -12,7 +12,7 @@ from orchestrator.cli.options import DEFAULT_HOME, Home, RunName, Set, SpecFile,
 from orchestrator.cli.screen import on_screen
 from orchestrator.cli.tables import print_story
 from orchestrator.errors import RESUMABLE
-from orchestrator.os_signals import Interrupted, catching_signals
+from orchestrator.os_signals import Interrupted
 from orchestrator.runs.catalog import opened, refuse_run
 from store.errors import LedgerAway
 from store.files import refusal
@@ -34,7 +34,7 @@ def run(
     from orchestrator.runs.api import run as start
 
     refuse_run(spec, home)
-    with on_screen(home) as screen, catching_signals(screen.stopping, is_urgent=True):
+    with on_screen(home) as screen:
         outcome = start(spec, overrides or [], home, until_step, screen)
     end(outcome, home)
 
@@ -82,7 +82,7 @@ def resume(
 
     again = command(f"resume {run}", home)
     try:
-        with on_screen(home, goes_on=True) as screen, catching_signals(screen.stopping, is_urgent=True):
+        with on_screen(home, goes_on=True) as screen:
             outcome = go_on(run, overrides or [], home, until_step, screen, stages)
     except LedgerAway as away:
         problem(f"{away} {run} stays as it is. Go on with: {again}")
@@ -113,6 +113,6 @@ def fork(
     """
     from orchestrator.runs.api import fork as begin
 
-    with on_screen(home, goes_on=True) as screen, catching_signals(screen.stopping, is_urgent=True):
+    with on_screen(home, goes_on=True) as screen:
         outcome = begin(run, stage, spec, overrides or [], home, until_step, screen)
     end(outcome, home)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -33,11 +33,6 @@ class Outline:
     num_stages: int
     steps_per_stage: int
     may_end_early: bool  # there are stop rules, so a stage has at most so many steps
-
-    @classmethod
-    def read(cls, folder: Path) -> Outline:
-        """Read it from a run's folder."""
-        return cls.of(yaml.safe_load((folder / SPEC_FILE).read_text()))
 
     @classmethod
     def of(cls, spec: Mapping[str, Any]) -> Outline:
@@ -78,25 +73,25 @@ class Accuracy:
 class RunState:
     """The facts of one moment. None: not known yet."""
 
-    name: str
-    outline: Outline
-    phase: Phase | None  # None: steps are being done
-    stage: int  # 0: none begun
-    environment: str | None  # None before the first stage and in flat mode
-    stage_step: int
-    step: int
-    steps_left: int  # at most
-    arms: tuple[ArmState, ...]  # of the environment's bandit, or of all; by name
-    schedule: tuple[ArmState, ...]  # environments, when the scheduler learns; by name
-    reward: float | None  # of the stage's last steps, all that was played in them
-    entropy: float | None  # nats a token, of the same
-    after_stage: int | None  # the boundary of the accuracies
-    accuracies: tuple[Accuracy, ...]
-    step_s: float | None
-    shares: tuple[tuple[str, float], ...]  # of a step's time, by part
-    left_s: float | None  # at most, for steps and boundaries
-    decision: str | None  # the last, in words
-    event: str | None  # the last incident, in words
+    name: str = ""
+    outline: Outline = Outline(0, 0, False)
+    phase: Phase | None = None  # None: steps are being done
+    stage: int = 0  # 0: none begun
+    environment: str | None = None  # None before the first stage and in flat mode
+    stage_step: int = 0
+    step: int = 0
+    steps_left: int = 0  # at most
+    arms: tuple[ArmState, ...] = ()  # of the environment's bandit, or of all; by name
+    schedule: tuple[ArmState, ...] = ()  # environments, when the scheduler learns; by name
+    reward: float | None = None  # of the stage's last steps, all that was played in them
+    entropy: float | None = None  # nats a token, of the same
+    after_stage: int | None = None  # the boundary of the accuracies
+    accuracies: tuple[Accuracy, ...] = ()
+    step_s: float | None = None
+    shares: tuple[tuple[str, float], ...] = ()  # of a step's time, by part
+    left_s: float | None = None  # at most, for steps and boundaries
+    decision: str | None = None  # the last, in words
+    event: str | None = None  # the last incident, in words
 
 
 @dataclass(frozen=True)
@@ -110,29 +105,29 @@ class Course(Callback):
     """Hears a run's course and keeps what a snapshot needs."""
 
     def __init__(self) -> None:
-        self._name, self._outline = "", Outline(0, 0, False)
-        self._phase: Phase | None = None
-        self._stage, self._stage_step, self.step_now = 0, 0, 0
-        self._environment: str | None = None
+        self._now = RunState()  # what was heard as it is; the rest is worked out for a snapshot
         self._boundary: BoundaryRecord | None = None  # the last
         self._first: dict[str, float | None] = {}  # accuracy before training
         self._boundary_seconds: list[float] = []
         self._arms: Sequence[ArmRecord] = ()
         self._recent: deque[_Recent] = deque(maxlen=WINDOW)
-        self._decision: str | None = None
-        self._event: str | None = None
+
+    def at_step(self, step: int) -> None:
+        """What is heard next happened at this step."""
+        self._set(step=step)
 
     def begin(self, name: str, folder: str) -> None:
-        self._name, self._outline = name, Outline.read(Path(folder))
+        spec = yaml.safe_load((Path(folder) / SPEC_FILE).read_text())
+        self._set(name=name, outline=Outline.of(spec))
 
     def phase(self, text: str) -> None:
-        self._phase = Phase(text)
+        self._set(phase=Phase(text))
 
     def warm_start(self, batch: int, num_batches: int, loss: float) -> None:
-        self._phase = Phase(f"warm start, loss {number(loss)}", batch, num_batches)
+        self._set(phase=Phase(f"warm start, loss {number(loss)}", batch, num_batches))
 
     def measuring(self, text: str, done: int, total: int) -> None:
-        self._phase = Phase(text, done, total)
+        self._set(phase=Phase(text, done, total))
 
     def stage(self, at: Progress) -> None:
         self._move(at)
@@ -144,21 +139,24 @@ class Course(Callback):
         self._arms = record.arms
 
     def boundary(self, at: Progress, record: BoundaryRecord) -> None:
-        self._phase, self._boundary, self.step_now = None, record, record.step
+        self._set(phase=None, step=record.step, after_stage=record.after_stage)
+        self._boundary = record
         self._boundary_seconds.append(record.seconds)
         if record.after_stage == 0:
             self._first = {cell.environment: cell.value for cell in accuracies(record)}
 
     def decision(self, texts: Sequence[str]) -> None:
-        self._decision = texts[-1] if texts else self._decision
+        if texts:
+            self._set(decision=texts[-1])
 
     def event(self, texts: Sequence[str]) -> None:
         if texts:
-            self._event = f"step {self.step_now}: {texts[-1]}" if self.step_now else texts[-1]
+            self._set(event=f"step {self._now.step}: {texts[-1]}" if self._now.step else texts[-1])
 
     def snapshot(self) -> RunState:
         """The facts of this moment."""
-        last = [recent for recent in self._recent if recent.stage == self._stage]
+        now = self._now
+        last = [recent for recent in self._recent if recent.stage == now.stage]
         step_s = fmean(recent.seconds for recent in self._recent) if self._recent else None
         learns = any(arm.bandit == EVERYTHING and arm.value is not None for arm in self._arms)
         sums = {
@@ -166,41 +164,35 @@ class Course(Callback):
             for part in PARTS
         }
         total = sum(sums.values())
-        after = self._boundary.after_stage if self._boundary else -1
-        num_stages, per_stage = self._outline.num_stages, self._outline.steps_per_stage
-        is_open = self._stage > max(0, after)  # a stage has no steps left once its boundary was measured
-        steps_left = (per_stage - self._stage_step) * is_open + (num_stages - self._stage) * per_stage
+        after = -1 if now.after_stage is None else now.after_stage
+        num_stages, per_stage = now.outline.num_stages, now.outline.steps_per_stage
+        is_open = now.stage > max(0, after)  # a stage has no steps left once its boundary was measured
+        steps_left = (per_stage - now.stage_step) * is_open + (num_stages - now.stage) * per_stage
         left_s = None
         if step_s is not None:
             boundary_s = fmean(self._boundary_seconds) if self._boundary_seconds else 0.0
-            left_s = step_s * steps_left + boundary_s * (num_stages - max(after, self._stage - 1))
-        return RunState(
-            name=self._name,
-            outline=self._outline,
-            phase=self._phase,
-            stage=self._stage,
-            environment=self._environment,
-            stage_step=self._stage_step,
-            step=self.step_now,
+            left_s = step_s * steps_left + boundary_s * (num_stages - max(after, now.stage - 1))
+        return replace(
+            now,
             steps_left=steps_left,
-            arms=self._arms_of(self._environment or EVERYTHING),
+            arms=self._arms_of(now.environment or EVERYTHING),
             # the scheduler's arms, if it keeps an estimate of any
-            schedule=self._arms_of(EVERYTHING) if learns and self._environment is not None else (),
+            schedule=self._arms_of(EVERYTHING) if learns and now.environment is not None else (),
             reward=_mean(last, "reward"),
             entropy=_mean(last, "entropy_token"),
-            after_stage=self._boundary.after_stage if self._boundary else None,
             accuracies=self._accuracies(),
             step_s=step_s,
             shares=tuple((part, seconds / total) for part, seconds in sums.items()) if total else (),
             left_s=left_s,
-            decision=self._decision,
-            event=self._event,
         )
+
+    def _set(self, **facts: Any) -> None:
+        self._now = replace(self._now, **facts)
 
     def _move(self, at: Progress) -> None:
         """Stand where a run stands: its progress is a moving thing, so its numbers are copied."""
-        self._phase, self._environment = None, at.environment
-        self._stage, self._stage_step, self.step_now = at.stage, at.stage_step, at.step
+        where = {"environment": at.environment, "stage": at.stage, "stage_step": at.stage_step}
+        self._set(phase=None, step=at.step, **where)
 
     def _arms_of(self, bandit: str) -> tuple[ArmState, ...]:
         arms = (ArmState(arm.arm, arm.probability) for arm in self._arms if arm.bandit == bandit)

@@ -9,9 +9,10 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from contextlib import contextmanager, nullcontext
+from functools import partial, partialmethod
 from pathlib import Path
+from typing import Any
 
 from rich.text import Text
 
@@ -22,7 +23,7 @@ from orchestrator.cli.live_layout import draw
 from orchestrator.cli.live_region import LiveRegion, Terminal
 from orchestrator.cli.options import command
 from orchestrator.cli.run_state import Course, accuracies
-from orchestrator.os_signals import STOPPING
+from orchestrator.os_signals import STOPPING, catching_signals
 from orchestrator.progress import Progress
 from store.records import BoundaryRecord, StepRecord
 
@@ -124,12 +125,15 @@ def can_draw() -> bool:
 
 @contextmanager
 def on_screen(home: Path, goes_on: bool = False) -> Iterator[Callback]:
-    """Show a run while the block lasts, one that `goes_on` with its past: live on a terminal, else as plain lines."""
-    if not can_draw():
-        yield Screen(home)
-        return
-    with LiveRegion(Terminal(sys.stdout)) as region:
-        yield Live(Screen(home), region, recall=partial(recalled, home) if goes_on else None)
+    """Show a run while the block lasts, one that `goes_on` with its past: live on a terminal, else as plain lines.
+
+    A signal ends what is being done until the run says that there is something to save.
+    """
+    lines, recall = Screen(home), partial(recalled, home) if goes_on else None
+    with LiveRegion(Terminal(sys.stdout)) if can_draw() else nullcontext() as region:
+        screen = lines if region is None else Live(lines, region, recall=recall)
+        with catching_signals(screen.stopping, is_urgent=True):
+            yield screen
 
 
 class Live(Callback):
@@ -160,38 +164,26 @@ class Live(Callback):
         self._region.open()
         self.show(urgent=True)
 
-    def phase(self, text: str) -> None:
-        self._lines.phase(text)
-        self.course.phase(text)
-        self.show(urgent=True)
+    def _pass_on(self, name: str, *facts: Any, is_printed: bool = True) -> None:
+        """Have the course hear of an event, and draw; what is printed too is drawn at once."""
+        if is_printed:
+            getattr(self._lines, name)(*facts)
+        getattr(self.course, name)(*facts)
+        self.show(urgent=is_printed)
 
-    def warm_start(self, batch: int, num_batches: int, loss: float) -> None:
-        self.course.warm_start(batch, num_batches, loss)
-        self.show()
-
-    def stage(self, at: Progress) -> None:
-        self._lines.stage(at)
-        self.course.stage(at)
-        self.show(urgent=True)
-
-    def step(self, at: Progress, record: StepRecord) -> None:
-        self.course.step(at, record)
-        self.show()
+    phase: Any = partialmethod(_pass_on, "phase")
+    stage: Any = partialmethod(_pass_on, "stage")
+    boundary: Any = partialmethod(_pass_on, "boundary")
+    warm_start: Any = partialmethod(_pass_on, "warm_start", is_printed=False)
+    step: Any = partialmethod(_pass_on, "step", is_printed=False)
 
     def measuring(self, text: str, done: int, total: int) -> None:
         self.course.measuring(text, done, total)
         self.show(urgent=done == 0)
 
-    def boundary(self, at: Progress, record: BoundaryRecord) -> None:
-        self._lines.boundary(at, record)
-        self.course.boundary(at, record)
-        self.show(urgent=True)
-
     def decision(self, texts: Sequence[str]) -> None:
         if texts:
-            self._lines.decision(texts)
-            self.course.decision(texts)
-            self.show(urgent=True)
+            self._pass_on("decision", texts)
 
     def event(self, texts: Sequence[str]) -> None:
         """Pass on what a person should know."""
@@ -199,9 +191,7 @@ class Live(Callback):
             recall, self._recall = self._recall, None
             if recall is not None:
                 self.course = recall(self._name)
-            self._lines.event(texts)
-            self.course.event(texts)
-            self.show(urgent=True)
+            self._pass_on("event", texts)
 
     def stopping(self) -> None:
         """Say at once that a signal was heard: this runs inside its handler."""

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from orchestrator.cli.console import err, leaving, number, out, plain, print_json, say_where, write_page
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home
-from orchestrator.cli.tables import table
+from orchestrator.cli.tables import name_cell, table
 from orchestrator.errors import UserError
 from orchestrator.registry import nearest, search_in
 from orchestrator.runs.catalog import find_run, opened
@@ -21,7 +21,7 @@ from orchestrator.simulation import estimates
 from orchestrator.simulation.candidates import entrants_of, read_named, usual
 from orchestrator.simulation.charts import FORMATS, draw, render
 from orchestrator.simulation.estimates import Estimate
-from orchestrator.simulation.ranking import SAYS, RankedValue, Ranking, by_entrant, jobs_of, rank, run_all
+from orchestrator.simulation.ranking import SAYS, RankedValue, Ranking, TrialJob, rank, run_all
 from orchestrator.simulation.replay import SAYS as REPLAY_SAYS
 from orchestrator.simulation.replay import Replay, replay_run
 from orchestrator.simulation.skill_worlds import STEPS_PER_STAGE
@@ -29,7 +29,7 @@ from orchestrator.simulation.trials import Candidate, TrialMetric, TrialSetting,
 from orchestrator.simulation.worlds import find_world
 from store.files import write_text
 from store.records import EVERYTHING
-from store.sentences import LONG_NAME, num, short, signed
+from store.sentences import num, signed
 
 
 def simulate(
@@ -145,11 +145,11 @@ def compare(
         raise UserError(f"--against {against}: competing are {', '.join(labels)}{nearest(against, labels)}")
     if plot is not None:
         require_place(plot)
-    jobs = jobs_of(world.name, entrants, seeds, setting)
+    jobs = [TrialJob(world.name, entrant, seed, setting) for entrant in entrants for seed in seeds]
     with Progress(console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task(f"world {world.letter}", total=len(jobs))
         trials = run_all(jobs, workers, lambda done, of: bar.update(task, completed=done))
-    return rank(world, setting, seeds, entrants, by_entrant(jobs, trials), against or labels[0])
+    return rank(world, setting, seeds, entrants, trials, against or labels[0])
 
 
 def require_place(plot: Path) -> None:
@@ -187,7 +187,7 @@ def lines_of(ranking: Ranking) -> Iterator[Text | Table]:
     reached = table("Reached", "policy", *titles)
     differences = table(f"Less {plain(ranking.against)}, paired by seed", "policy", *titles)
     for row in ranking.rows:
-        name = Text(plain(short(row.entrant.label, LONG_NAME)))
+        name = name_cell(row.entrant.label)
         values = [row.values[metric.name] for metric in metrics]
         means = (
             number(one.mean, of.digits) + _half(one, of) for one, of in zip(values, metrics, strict=True)
@@ -275,7 +275,7 @@ def _earned(replay: Replay, numbers: Sequence[str]) -> Table:
     made.add_row(f"{replay.bandit}, as logged", *_value(own.own), "", "", "", num(own.num_slots, "pick"))
     for i, target in enumerate(replay.targets):
         found = target.overall
-        name = _name(f"{numbers[i]} {target.label}" if numbers else target.label)
+        name = name_cell(f"{numbers[i]} {target.label}" if numbers else target.label)
         effective = f"{found.effective_share:.0%}" + ("" if found.is_reliable else " !")
         difference = _value(found.snips_difference, is_signed=True)
         made.add_row(name, *_value(found.snips), *difference, number(found.ips.value, DIGITS), effective)
@@ -293,7 +293,7 @@ def _by_bandit(replay: Replay, heads: Sequence[str]) -> Table:
             else number(one.snips.value, DIGITS) + ("" if one.is_reliable else " !")
             for one in found
         )
-        made.add_row(_name(bandit.bandit), str(bandit.num_picks), own, *cells)
+        made.add_row(name_cell(bandit.bandit), str(bandit.num_picks), own, *cells)
     return made
 
 
@@ -309,7 +309,7 @@ def _picked(replay: Replay, heads: Sequence[str]) -> Table:
         first = arms[0]
         name = first.arm if bandit == EVERYTHING else f"{bandit}.{first.arm}"
         shares = (first.picked_share, first.logged_share, *(arm.share for arm in arms))
-        made.add_row(_name(name), *(number(share) for share in shares))
+        made.add_row(name_cell(name), *(number(share) for share in shares))
     if len(rows) > MOST_ARMS:
         made.add_row(f"and {len(rows) - MOST_ARMS} more")
     return made
@@ -332,10 +332,4 @@ def _value(found: Estimate | None, is_signed: bool = False) -> tuple[str, str]:
     write = signed if is_signed else number
     if found is None:
         return "-", "-"
-    if found.low is None or found.high is None:
-        return write(found.value, DIGITS), "-"
-    return write(found.value, DIGITS), f"±{number((found.high - found.low) / 2, DIGITS)}"
-
-
-def _name(label: str) -> Text:
-    return Text(plain(short(label, LONG_NAME)))
+    return write(found.value, DIGITS), "-" if found.half is None else f"±{number(found.half, DIGITS)}"

@@ -16,26 +16,32 @@ from store import run_summary
 from store.carryover import OUTCOMES
 from store.records import DECISION
 from store.sentences import (
+    LONG_NAME,
     arm_name,
     beside_the_baseline,
     in_words,
     outcomes_as_text,
     percent,
     share_taught,
+    short,
     signed,
     what_is_lost,
 )
 
 
-def table(title: str, *columns: str) -> Table:
-    """Start a table; the first column holds names, the others numbers. A name is text, never markup, and never cut."""
+def table(title: str, *columns: str, holds_numbers: bool = True) -> Table:
+    """Start a table: first names, then numbers, or texts. A name is text, never markup, and never cut."""
     made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, column in enumerate(columns):
-        if index == 0:
-            made.add_column(Text(column), overflow="fold")
-        else:
-            made.add_column(Text(column), justify="right")
+    first, *others = columns
+    made.add_column(Text(first), overflow="fold")
+    for column in others:
+        made.add_column(Text(column), justify="right" if holds_numbers else "left")
     return made
+
+
+def name_cell(label: str, longest: int = LONG_NAME) -> Text:
+    """Write a name that somebody else gave into a table."""
+    return Text(plain(short(label, longest)))
 
 
 def print_story(out: Console, story: Mapping[str, Any]) -> None:
@@ -179,11 +185,7 @@ def print_method(out: Console, method: Mapping[str, Any]) -> None:
     """Tell one method: its docstring, then its options."""
     out.print(Text.assemble((f"{method['kind']} {method['name']}", "bold"), f"  ({method['source']})\n"))
     out.print(Text(method["text"] + "\n"))
-    made = Table(
-        title="Options", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
-    )
-    for column in ("option", "default", "meaning"):
-        made.add_column(column)
+    made = table("Options", "option", "default", "meaning", holds_numbers=False)
     for name, option in method["options"].items():
         made.add_row(*(Text(str(text)) for text in (name, option["default"], option.get("meaning", ""))))
     out.print(made)

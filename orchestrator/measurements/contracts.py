@@ -26,6 +26,19 @@ class Findings:
     entropies: Mapping[str, float] = field(default_factory=dict)  # nats a token by "environment/category"
     scores: Mapping[str, float] = field(default_factory=dict)  # by environment: what a scheduler may look at
 
+    @staticmethod
+    def joined(found: Sequence[Findings]) -> Findings:
+        """What several measurements found as one, so that a boundary has one record: with the first one's settings."""
+        return Findings(
+            config=found[0].config,
+            cells=[cell for one in found for cell in one.cells],
+            items=[item for one in found for item in one.items],
+            samples=[sample for one in found for sample in one.samples],
+            events=[event for one in found for event in one.events],
+            entropies={name: value for one in found for name, value in one.entropies.items()},
+            scores={name: value for one in found for name, value in one.scores.items()},
+        )
+
 
 HeldOut = Mapping[str, Mapping[str, Sequence[Task]]]  # environment -> category -> tasks
 Tell = Callable[[str, int, int], None]  # what is being measured just now in words, parts done, parts in all
@@ -47,33 +60,3 @@ class Measurement(ABC):
     @abstractmethod
     def run(self, player: Player, at: Progress, watch: Stopwatch, tell: Tell) -> Findings:
         """Measure; the policy, the optimiser and every training stream stay as they are."""
-
-
-class CombinedMeasurement(Measurement):
-    """Several measurements as one, so that a boundary has one record: its settings are those of the first."""
-
-    name = "combined"
-
-    def __init__(self, parts: Sequence[Measurement]) -> None:
-        self.parts = parts
-
-    def is_due(self, at: Progress) -> bool:
-        """Where the first is: the others add to what it finds."""
-        return self.parts[0].is_due(at)
-
-    def of(self, environments: Sequence[str]) -> CombinedMeasurement:
-        """All of them, of these environments only."""
-        return CombinedMeasurement([part.of(environments) for part in self.parts])
-
-    def run(self, player: Player, at: Progress, watch: Stopwatch, tell: Tell) -> Findings:
-        """Run those that are due, one after another."""
-        found = [part.run(player, at, watch, tell) for part in self.parts if part.is_due(at)]
-        return Findings(
-            config=found[0].config,
-            cells=[cell for one in found for cell in one.cells],
-            items=[item for one in found for item in one.items],
-            samples=[sample for one in found for sample in one.samples],
-            events=[event for one in found for event in one.events],
-            entropies={name: value for one in found for name, value in one.entropies.items()},
-            scores={name: value for one in found for name, value in one.scores.items()},
-        )

@@ -135,31 +135,23 @@ class RunRecorder:
         self.watcher.step(at, record)
         self._tell(record.events)
 
-    def record_boundary(
-        self, at: Progress, findings: Sequence[Findings], earned: StageReward, watch: Stopwatch
-    ) -> None:
+    def record_boundary(self, at: Progress, found: Findings, earned: StageReward, watch: Stopwatch) -> None:
         """A boundary is done: one transaction."""
         decisions = [EventRecord(DECISION, f"stage {at.stage}: {earned.why}")] if earned.why else []
-        records = [
-            replace(
-                _boundary(at, finding, watch),
-                events=[*finding.events, *decisions],
-                stop_reason=(at.stop_reason or "budget") if at.stage else None,
-                signal=earned.reward,
-            )
-            for finding in findings
-        ]
-        self._outbox = [*records]
-        for record in records:
-            self.ledger.record_boundary(self.run, record)
-            self._outbox.pop(0)
-            self._tell_of_waits(at)
-            self.watcher.boundary(at, record)
-            self._tell(record.events)
+        record = replace(
+            _boundary(at, found, watch),
+            events=[*found.events, *decisions],
+            stop_reason=(at.stop_reason or "budget") if at.stage else None,
+            signal=earned.reward,
+        )
+        self._outbox = [record]
+        self.ledger.record_boundary(self.run, record)
+        self._outbox = []
+        self._tell_of_waits(at)
+        self.watcher.boundary(at, record)
+        self._tell(record.events)
 
-    def record_joined(
-        self, parts: Components, at: Progress, findings: Sequence[Findings], watch: Stopwatch
-    ) -> None:
+    def record_joined(self, parts: Components, at: Progress, found: Findings, watch: Stopwatch) -> None:
         """Environments joined at the last boundary: first the checkpoint that knows them, then their cells.
 
         Killed in between, the run measures them again and finds the same.
@@ -170,10 +162,9 @@ class RunRecorder:
             if (older.step, older.num_boundaries) == (at.step, at.num_boundaries):
                 self.ledger.forget_checkpoint(self.run, older)
         self.save("boundary", parts, at)
-        for finding in findings:
-            record = _boundary(at, finding, watch)
-            self.ledger.record_joined(self.run, record)
-            self.watcher.boundary(at, record)
+        record = _boundary(at, found, watch)
+        self.ledger.record_joined(self.run, record)
+        self.watcher.boundary(at, record)
         self._report(at)
 
     def save_if_due(self, parts: Components, at: Progress) -> None:
@@ -239,16 +230,16 @@ def _stage(parts: Components, at: Progress, said: Sequence[EventRecord]) -> Stag
     return StageRecord(at.stage, at.environment, start, stage.steps, stage.replay, chosen, said)
 
 
-def _boundary(at: Progress, finding: Findings, watch: Stopwatch) -> BoundaryRecord:
+def _boundary(at: Progress, found: Findings, watch: Stopwatch) -> BoundaryRecord:
     return BoundaryRecord(
         after_stage=at.stage,
         step=at.step,
         seconds=watch.total,
-        eval_config=finding.config,
-        cells=finding.cells,
-        items=finding.items,
-        samples=finding.samples,
-        events=finding.events,
+        eval_config=found.config,
+        cells=found.cells,
+        items=found.items,
+        samples=found.samples,
+        events=found.events,
     )
 
 

@@ -7,9 +7,10 @@ some of them: a step's entropy by category, and the numbers of its update.
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -39,69 +40,60 @@ class StepResult:
     controlled: Mapping[str, float]  # what the objective's controllers log
 
 
-@dataclass
-class GroupTally:
-    """Sums over some of a step's groups; ratios are taken last, so tallies add exactly."""
+# A group's metric: the sum of one count over that of another, which `of_group` gives; sums add exactly.
+RATIOS = {
+    "reward": ("value", "scored"),
+    "accuracy": ("correct", "scored"),
+    "signal": ("signal", "signals"),
+    "zero_var_groups": ("even", "compared"),
+    "response_len": ("tokens", "samples"),
+    "truncated_frac": ("truncated", "samples"),
+    "num_turns": ("turns", "samples"),
+    "entropy_token": ("entropy", "tokens"),
+}
 
-    num_groups: int = 0
-    num_samples: int = 0
-    num_scored: int = 0
-    num_correct: int = 0
-    num_tokens: int = 0
-    num_truncated: int = 0
-    num_turns: int = 0
-    most_turns: int = 0  # of one sample
-    num_zero_var: int = 0  # of the groups with at least two scored samples
-    num_compared: int = 0  # those groups
-    value_sum: float = 0.0
-    entropy_sum: float = 0.0
-    signal_sum: float = 0.0
-    num_signals: int = 0
 
-    def add(self, group: PlayedGroup) -> None:
-        """Take a group in."""
-        values = group.values
-        self.num_groups += 1
-        self.num_samples += len(group.samples)
-        self.num_scored += len(values)
-        self.num_correct += sum(group.correct)
-        self.num_tokens += group.num_tokens
-        self.num_truncated += group.num_truncated
-        self.num_turns += sum(sample.num_turns for sample in group.samples)
-        self.most_turns = max(self.most_turns, *(sample.num_turns for sample in group.samples))
-        self.value_sum += sum(values)
-        self.entropy_sum += group.entropy_sum
-        if len(values) > 1:
-            self.num_compared += 1
-            self.num_zero_var += max(values) == min(values)
-        if group.signal is not None:
-            self.signal_sum, self.num_signals = self.signal_sum + group.signal, self.num_signals + 1
-
-    def records(self, environment: str | None, category: str | None) -> Iterable[MetricRecord]:
-        """Yield this tally's metrics; those with nothing to count are left out."""
-        for name, total, count in (
-            ("reward", self.value_sum, self.num_scored),
-            ("accuracy", self.num_correct, self.num_scored),
-            ("signal", self.signal_sum, self.num_signals),
-            ("zero_var_groups", self.num_zero_var, self.num_compared),
-            ("response_len", self.num_tokens, self.num_samples),
-            ("truncated_frac", self.num_truncated, self.num_samples),
-            ("num_turns", self.num_turns, self.num_samples if self.most_turns > 1 else 0),
-            ("entropy_token", self.entropy_sum, self.num_tokens),
-        ):
-            if count:
-                yield MetricRecord(name, total / count, environment, category, count)
-        unscorable = self.num_samples - self.num_scored
-        yield MetricRecord("num_unscorable", unscorable, environment, category, self.num_samples)
+def of_group(group: PlayedGroup) -> dict[str, Any]:
+    """What is counted of a group; only groups with at least two scored samples are compared."""
+    values, turns = group.values, [sample.num_turns for sample in group.samples]
+    is_compared = len(values) > 1
+    return {
+        "samples": len(group.samples),
+        "scored": len(values),
+        "correct": sum(group.correct),
+        "tokens": group.num_tokens,
+        "truncated": group.num_truncated,
+        "turns": sum(turns),
+        "has_turns": int(max(turns) > 1),
+        "value": sum(values),
+        "entropy": group.entropy_sum,
+        "compared": int(is_compared),
+        "even": int(is_compared and max(values) == min(values)),
+        "signal": group.signal or 0.0,
+        "signals": int(group.signal is not None),
+    }
 
 
 def of_groups(groups: Sequence[PlayedGroup]) -> list[MetricRecord]:
-    """Metrics of every (environment, category) present, of every environment, and of the whole batch."""
-    tallies: dict[Place, GroupTally] = {}
+    """Metrics of every (environment, category) present, of every environment, and of the whole batch.
+
+    Those with nothing to count are left out, and turns where every sample has one.
+    """
+    tallies: dict[Place, Counter[str]] = defaultdict(Counter)
     for group in groups:
+        own = of_group(group)
         for place in _places(group):
-            tallies.setdefault(place, GroupTally()).add(group)
-    return [record for place, tally in tallies.items() for record in tally.records(*place)]
+            tallies[place].update(own)
+    records: list[MetricRecord] = []
+    for place, sums in tallies.items():
+        records += [
+            MetricRecord(name, sums[total] / sums[count], *place, sums[count])
+            for name, (total, count) in RATIOS.items()
+            if sums[count] and (name != "num_turns" or sums["has_turns"])
+        ]
+        num_samples = sums["samples"]
+        records.append(MetricRecord("num_unscorable", num_samples - sums["scored"], *place, num_samples))
+    return records
 
 
 def of_update(report: UpdateReport | None) -> list[MetricRecord]:

@@ -35,40 +35,36 @@ from policies.samplers.contracts import Sampling
 Plans = Mapping[str, Any]  # by name, as they hold in a step
 
 
-class DataPlans:
-    """Plays batches. The plans are given with each: they are those of its step."""
+class BatchInPlay:
+    """The batch of a step, played with the plans of that step. `sync=False`: with the weights that the sampler has."""
 
-    def __init__(self, spec: Spec, tasks: TaskSampler, player: Player, learner: Learner) -> None:
-        self.spec, self.tasks, self.player, self.learner = spec, tasks, player, learner
-
-    def play(
+    def __init__(
         self,
+        spec: Spec,
+        tasks: TaskSampler,
+        player: Player,
+        learner: Learner,
         step: int,
-        slots: Sequence[Slot],
-        tasks: Sequence[Task],
         plans: Plans,
         watch: Stopwatch,
-        *,
         sync: bool = True,
-    ) -> RolloutBatch:
-        """Play the batch of a step. `sync=False`: with the weights that the sampler has."""
-        playing = _BatchInPlay(self, step, plans, watch, sync)
-        batch = playing.rounds(slots, tasks)
-        sides, passed_over = playing.sides(tasks), self.tasks.take_passed_over()
-        return replace(batch, sides=sides, plans=tuple(plans), passed_over=passed_over)
-
-
-class _BatchInPlay:
-    def __init__(self, of: DataPlans, step: int, plans: Plans, watch: Stopwatch, sync: bool) -> None:
-        self._of, self._step, self._watch, self._sync = of, step, watch, sync
-        self._sampling, self._size = of.spec.sampler.sampling, of.spec.step.group_size
-        self._reads_value = of.spec.objective.reward == "value"
+    ) -> None:
+        self._tasks, self._player, self._learner = tasks, player, learner
+        self._sampling, self._size = spec.sampler.sampling, spec.step.group_size
+        self._reads_value = spec.objective.reward == "value"
+        self._step, self._plans, self._watch, self._sync = step, plans, watch, sync
         by_effect = {load("plans", name).info.plan: plan for name, plan in plans.items()}
         self._gvm: Gvm | None = by_effect.get("sizes_groups")
         self._dynamic: DynamicSampling | None = by_effect.get("drops_even_groups")
         self._tempered: Tempered | None = by_effect.get("adds_tempered_rows")
 
-    def rounds(self, slots: Sequence[Slot], tasks: Sequence[Task]) -> RolloutBatch:
+    def play(self, slots: Sequence[Slot], tasks: Sequence[Task]) -> RolloutBatch:
+        """Play all rounds, then the side rows."""
+        batch, sides = self._rounds(slots, tasks), self._sides(tasks)
+        passed_over = self._tasks.take_passed_over()
+        return replace(batch, sides=sides, plans=tuple(self._plans), passed_over=passed_over)
+
+    def _rounds(self, slots: Sequence[Slot], tasks: Sequence[Task]) -> RolloutBatch:
         """Play all slots, then again those whose groups have no spread, while the plan has rounds left."""
         groups = latest = self._groups(tasks, slots, "train")
         if self._dynamic is None:
@@ -79,7 +75,7 @@ class _BatchInPlay:
             if not again:
                 break
             with self._watch("draw"):
-                tasks = self._of.tasks.draw(again, beside=[group.task for group in groups])
+                tasks = self._tasks.draw(again, beside=[group.task for group in groups])
             latest = self._groups(tasks, again, f"train/{num}")
             groups = groups + [
                 replace(group, slot=replace(group.slot, index=place))
@@ -89,7 +85,7 @@ class _BatchInPlay:
         dropped = frozenset(place for place, group in enumerate(groups) if self._is_dropped(group))
         return RolloutBatch(self._step, groups, dropped, num_rounds=num)
 
-    def sides(self, tasks: Sequence[Task]) -> list[TemperedRows]:
+    def _sides(self, tasks: Sequence[Task]) -> list[TemperedRows]:
         """Play some of the batch's tasks at the other temperature, and choose what is learned from."""
         plan = self._tempered
         if plan is None:
@@ -131,7 +127,7 @@ class _BatchInPlay:
         stream: str,
         places: Sequence[Place],
     ) -> list[Group]:
-        return self._of.player.play(
+        return self._player.play(
             tasks, sizes, sampling, stream, self._step, self._watch, sync=self._sync, places=places
         )
 
@@ -150,7 +146,7 @@ class _BatchInPlay:
             if sample.score.correct and sample.can_teach
         ]
         found: dict[int, list[float]] = {}
-        found_norms = gradient_norms(self._of.learner.passes, pad(rows)).tolist() if rows else ()
+        found_norms = gradient_norms(self._learner.passes, pad(rows)).tolist() if rows else ()
         for row, norm in zip(rows, found_norms, strict=True):
             found.setdefault(row.group, []).append(norm)
         norms = [fmean(found[k]) if k in found else 0.0 for k in range(len(pilots))]

@@ -18,7 +18,7 @@ from orchestrator.choosing.choice import Choice
 from orchestrator.played_group import PlayedGroup, Slot
 from orchestrator.progress import Progress
 from orchestrator.rollout.batch import RolloutBatch
-from orchestrator.rollout.data_plans import DataPlans, Plans
+from orchestrator.rollout.data_plans import BatchInPlay, Plans
 from orchestrator.rollout.player import Player
 from orchestrator.rollout.task_sampler import TaskSampler
 from orchestrator.spec import Spec
@@ -41,8 +41,7 @@ class Prefetch:
         objective: Objective,
     ) -> None:
         self.spec, self.choice, self.tasks, self.player = spec, choice, tasks, player
-        self.objective = objective
-        self._data_plans = DataPlans(spec, tasks, player, learner)
+        self.learner, self.objective = learner, objective
         # lives as long as the run: scoring workers die with it
         self._thread: ThreadPoolExecutor | None = None
         self._under_way: Future[RolloutBatch] | None = None
@@ -64,7 +63,7 @@ class Prefetch:
         if self._under_way is None:
             with watch("draw"):
                 slots, tasks = self._draw(at.step, at)
-            batch = self._data_plans.play(at.step, slots, tasks, self.objective.plans, watch)
+            batch = self._in_play(at.step, self.objective.plans, watch).play(slots, tasks)
         else:
             with watch("wait"):
                 batch = self._under_way.result()
@@ -101,8 +100,11 @@ class Prefetch:
         self, step: int, slots: Sequence[Slot], tasks: Sequence[Task], plans: Plans
     ) -> RolloutBatch:
         watch = Stopwatch()
-        batch = self._data_plans.play(step, slots, tasks, plans, watch, sync=False)
+        batch = self._in_play(step, plans, watch, sync=False).play(slots, tasks)
         return replace(batch, seconds=watch.seconds)
+
+    def _in_play(self, step: int, plans: Plans, watch: Stopwatch, sync: bool = True) -> BatchInPlay:
+        return BatchInPlay(self.spec, self.tasks, self.player, self.learner, step, plans, watch, sync)
 
     def _rated(self, group: PlayedGroup) -> PlayedGroup:
         """Note what a group is worth to who chose it, and whether the objective can tell its samples apart."""

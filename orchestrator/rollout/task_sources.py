@@ -49,28 +49,10 @@ class TaskSource(ABC):
         """End what runs beside the steps."""
 
 
-class StreamTaskSource(TaskSource):
+class StreamTaskSource(TaskStream, TaskSource):
     """Every task once in a seeded order, then again in another: `selection: cursor`, the default."""
 
     at_once = False
-
-    def __init__(
-        self, environment: Environment, category: str, seed: int, admission: Admission = ALL
-    ) -> None:
-        self.environment = environment
-        self._stream = TaskStream(environment, category, seed, admission)
-
-    @override
-    def draw(self, n: int, avoid: Set[str] = frozenset()) -> list[Task]:
-        return self._stream.draw(n, avoid)
-
-    @override
-    def state(self) -> dict[str, Any]:
-        return dict(self._stream.state())
-
-    @override
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        self._stream.load_state(state)
 
 
 class SelectionTaskSource(TaskSource):

@@ -114,7 +114,7 @@ class PromptLimits(Admission):
         barred = self._table(environment, task.category)
         if barred is not None:
             return task.index not in barred
-        if most_bytes(canonical(task.messages)) <= self._surely_short(limit):
+        if most_bytes(canonical(task.messages)) <= limit - self._frame:  # surely short enough
             return True
         if task.key not in self._known:
             if len(self._known) == REMEMBERED:
@@ -158,7 +158,7 @@ class PromptLimits(Admission):
         lengths = environment.lengths(category)
         indices = np.arange(environment.size(category) or 0)
         if lengths is not None:
-            indices = indices[lengths > self._surely_short(limit)]
+            indices = indices[lengths > limit - self._frame]
         for number, index in enumerate(indices.tolist()):
             if number % SAY_EVERY == 0 and say.is_time():
                 say(f"{environment.name}.{category}: {number:,} of {len(indices):,} long prompts measured")
@@ -166,12 +166,9 @@ class PromptLimits(Admission):
             num_tokens = len(self._encoder.encode(task.messages))
             if num_tokens > limit:
                 known = self.too_long.setdefault(environment.name, TooLong(limit))
-                known.add(place_of(environment, task), num_tokens)
+                place = environment.where(task) or f"task {task.index} of category {task.category}"
+                known.add(place, num_tokens)
                 yield index
-
-    def _surely_short(self, limit: int) -> int:
-        """Give the length, as `most_bytes` tells it, up to which a conversation need not be encoded."""
-        return limit - self._frame
 
 
 def most_tokens(environment: Environment, options: SamplerOptions, context: int | None) -> int | None:
@@ -187,11 +184,6 @@ def most_tokens(environment: Environment, options: SamplerOptions, context: int 
         return min(asked, context - 1)
     budget: int = environment.max_tokens or options.max_tokens
     return context - min(budget, context // 2)
-
-
-def place_of(environment: Environment, task: Task) -> str:
-    """Say which task it is, for people: its place in a file where it has one."""
-    return environment.where(task) or f"task {task.index} of category {task.category}"
 
 
 def evaluated_pools(spec: Spec) -> list[Pool]:

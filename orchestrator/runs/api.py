@@ -13,7 +13,7 @@ from orchestrator.callbacks import Callback
 from orchestrator.errors import UserError
 from orchestrator.locations import (
     Sections,
-    completed_ledger_url,
+    completed_url,
     refuse_plain_secrets,
     remember_logins,
     unkept,
@@ -24,8 +24,8 @@ from orchestrator.runs.catalog import existing, kept_sections, known_to
 from orchestrator.runs.kept_spec import forked_spec, kept_spec, twin_of, write_spec
 from orchestrator.runs.provenance import ALONE, RunRelations
 from orchestrator.runs.recovery import recover, twin_folder
-from orchestrator.runs.session import Outcome, RunSession, stopped_without_ledger
-from orchestrator.runs.tracker_process import start_tracker
+from orchestrator.runs.session import Outcome, RunSession, ended
+from orchestrator.runs.tracker_process import TrackerProcess
 from orchestrator.spec import Spec, load_spec
 from orchestrator.spec.load import change_resources
 from store import checkpoints, identity
@@ -110,9 +110,8 @@ def resume(
         if statuses.get(name) == "finished" and (stages or 0) <= spec.curriculum.stages:
             spec = _lengthened(spec, stages, ledger.reading)
             watcher.event([event.text for event in kept.put_right(folder, spec)])
-            start_tracker(spec.model_dump(mode="json"), place, name).finish(watcher)
-            watcher.end(name, "finished", None)
-            outcome = Outcome(name, folder, "finished")
+            TrackerProcess(spec.model_dump(mode="json"), place, name).finish(watcher)
+            outcome = ended(name, folder, watcher, None)
         else:
             with run_lock(folder):
                 events = recover(ledger, place, name, relations)
@@ -166,7 +165,7 @@ def fork(
 def _opened(sections: Sections, place: Home, watcher: Callback) -> Ledger:
     remember_logins(sections)
     patience = Patience(60 * sections["ledger"]["patience"], lambda text: watcher.event([text]))
-    return Ledger.open(completed_ledger_url(sections, place.ledger_url), patience=patience)
+    return Ledger.open(completed_url(sections, "ledger", place.ledger_url), patience=patience)
 
 
 def _places(spec: Spec) -> Sections:
@@ -180,7 +179,7 @@ def _with_baseline(outcome: Outcome, spec: Spec, place: Home, watcher: Callback)
     try:
         return _with_twin(outcome, spec, place, watcher)
     except LedgerAway as away:
-        return stopped_without_ledger(outcome.name, outcome.folder, watcher, away)
+        return ended(outcome.name, outcome.folder, watcher, str(away))
 
 
 def _with_twin(outcome: Outcome, spec: Spec, place: Home, watcher: Callback) -> Outcome:
@@ -193,9 +192,7 @@ def _with_twin(outcome: Outcome, spec: Spec, place: Home, watcher: Callback) -> 
     if spec.baseline is None:
         return outcome
     if (signal := noted()) is not None:
-        reason = f"{signal} before its baseline went on"
-        watcher.end(outcome.name, "stopped", reason)
-        return Outcome(outcome.name, outcome.folder, "stopped", reason)
+        return ended(outcome.name, outcome.folder, watcher, f"{signal} before its baseline went on")
     relations, home = RunRelations(baseline_of=outcome.name), place.path
     if twin is not None:
         stages = spec.curriculum.stages

@@ -16,7 +16,7 @@ from orchestrator.choosing.choice import Arms, Choice, make_choice
 from orchestrator.choosing.stage_scheduler import StopConditions
 from orchestrator.components import Components
 from orchestrator.errors import UserError
-from orchestrator.measurements.contracts import CombinedMeasurement, HeldOut, Measurement
+from orchestrator.measurements.contracts import HeldOut
 from orchestrator.measurements.evaluation import Evaluation
 from orchestrator.rollout.player import Player
 from orchestrator.rollout.prefetch import Prefetch
@@ -171,35 +171,27 @@ def put_together(
         choice=choice,
         tasks=tasks,
         rollouts=Prefetch(spec, choice, tasks, player, learner, objective),
-        measurements=[_measurement(spec, environments, held_out)],
+        measurements=[
+            Evaluation(spec.evaluate, environments, held_out),
+            *(
+                registry.create("measurements", one, environments=environments, held_out=held_out)
+                for one in spec.measure
+            ),
+        ],
         stopping=StopConditions(spec.curriculum.stage),
     )
 
 
-def _measurement(
-    spec: Spec, environments: Mapping[str, Environment], held_out: Mapping[str, HeldOut]
-) -> Measurement:
-    """Make the evaluation, and what `measure` adds to it."""
-    own = Evaluation(spec.evaluate, environments, held_out)
-    given = [
-        registry.create("measurements", one, environments=environments, held_out=held_out)
-        for one in spec.measure
-    ]
-    return CombinedMeasurement([own, *given]) if given else own
-
-
 def trainable(environments: Mapping[str, Environment]) -> Arms:
     """Describe what can be trained on: sizes and numbers of categories. What is only held out is never chosen."""
-    categories: dict[str, dict[str, ArmInfo]] = {}
-    for name, environment in environments.items():
-        categories[name] = {}
-        for category in (one for one in environment.categories if one.trainable):
-            numbers = {
-                key: float(value)
-                for key, value in category.parameters.items()
-                if isinstance(value, int | float) and not isinstance(value, bool)
-            }
-            categories[name][category.name] = ArmInfo(environment.size(category.name), numbers)
+    categories = {
+        name: {
+            one.name: ArmInfo.of(environment.size(one.name), one.parameters)
+            for one in environment.categories
+            if one.trainable
+        }
+        for name, environment in environments.items()
+    }
     if not any(categories.values()):
         raise UserError(
             f"nothing to train on: every category of {', '.join(environments)} is only held out; "

@@ -14,7 +14,7 @@ import yaml
 from sqlalchemy import URL, make_url
 
 from orchestrator.errors import UserError
-from orchestrator.locations import Sections, completed_ledger_url
+from orchestrator.locations import Sections, completed_url
 from store import checkpoints, identity
 from store.errors import StoreError
 from store.files import new_folder
@@ -75,7 +75,7 @@ def ledger_url(home: Home, run: str | None) -> str:
     if spec is None:
         return home.ledger_url
     try:
-        return completed_ledger_url(sections_of(spec), home.ledger_url)
+        return completed_url(sections_of(spec), "ledger", home.ledger_url)
     except UserError:  # edited beyond reading; `resume` says so
         return home.ledger_url
 
@@ -210,7 +210,7 @@ def inventory(path: Path) -> Inventory:
         name = spec.parent.name
         try:
             named = {} if name in known else sections_of(spec)
-            url = completed_ledger_url(named, home.ledger_url)
+            url = completed_url(named, "ledger", home.ledger_url)
         except (StoreError, UserError) as failed:
             failures[name] = failed
             problems.append(f"{failed} Not listed: {name}.")

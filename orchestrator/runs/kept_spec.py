@@ -21,12 +21,12 @@ from orchestrator.errors import SpecError, UserError
 from orchestrator.runs.catalog import SPEC_FILE
 from orchestrator.spec import Spec, load_spec
 from orchestrator.spec.load import CHANGEABLE
-from orchestrator.spec.setting_labels import leaves
 from store import identity
 from store.files import write_text
 from store.identity import PLACES
 from store.ledger import Reading
 from store.records import EventRecord
+from store.run_summary import leaves
 from store.secrets import without_logins
 from store.sentences import listed, short
 
@@ -167,7 +167,7 @@ def _remedies(name: str, edits: Mapping[str, Any]) -> list[str]:
 
 
 def _fields(spec: Spec) -> dict[str, Any]:
-    return leaves({section: value for section, value in _dump(spec).items() if section not in PLACES})
+    return dict(leaves({section: value for section, value in _dump(spec).items() if section not in PLACES}))
 
 
 def _dump(spec: Spec) -> dict[str, Any]:

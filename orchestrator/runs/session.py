@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from functools import wraps
 from pathlib import Path
-from typing import Concatenate, Literal, ParamSpec
+from typing import Literal
 
 from orchestrator.callbacks import Callback
 from orchestrator.components import Components
@@ -25,7 +24,7 @@ from orchestrator.runs.assembly import Foundation, assemble, lay_foundation
 from orchestrator.runs.kept_spec import KeptSpec
 from orchestrator.runs.provenance import RunRelations, differences
 from orchestrator.runs.recovery import refuse_exchanged
-from orchestrator.runs.tracker_process import start_tracker
+from orchestrator.runs.tracker_process import TrackerProcess
 from orchestrator.spec import Spec
 from policies.errors import NonFiniteLogits
 from store import checkpoints, identity
@@ -52,28 +51,11 @@ class Outcome:
         return DONE if self.status == "finished" else RESUMABLE
 
 
-Given = ParamSpec("Given")
-
-
-def resumable(
-    act: Callable[Concatenate[RunSession, Given], Outcome],
-) -> Callable[Concatenate[RunSession, Given], Outcome]:
-    """Let a run whose ledger stays away end as one that stopped: what it did is durable without the ledger."""
-
-    @wraps(act)
-    def act_or_stop(session: RunSession, /, *args: Given.args, **kwargs: Given.kwargs) -> Outcome:
-        try:
-            return act(session, *args, **kwargs)
-        except LedgerAway as away:
-            return stopped_without_ledger(session.spec.name, session.folder, session.watcher, away)
-
-    return act_or_stop
-
-
-def stopped_without_ledger(name: str, folder: Path, watcher: Callback, away: LedgerAway) -> Outcome:
-    """Say that a run stops because its ledger is away, which cannot record that."""
-    watcher.end(name, "stopped", str(away))
-    return Outcome(name, folder, "stopped", str(away))
+def ended(name: str, folder: Path, watcher: Callback, reason: str | None) -> Outcome:
+    """Say that a run has stopped, and why; None: it is finished."""
+    outcome = Outcome(name, folder, "finished" if reason is None else "stopped", reason)
+    watcher.end(name, outcome.status, reason)
+    return outcome
 
 
 class RunSession:
@@ -86,15 +68,10 @@ class RunSession:
         self.watcher, self.until_step = watcher, until_step
         self._outbox: Outbox | None = None  # what the ledger lacks of the checkpoint that is opened
 
-    @resumable
     def begin(self, foundation: Foundation, relations: RunRelations) -> Outcome:
         """Run from step 0."""
-        warnings = [EventRecord("warning", text) for text in self.spec.warnings()]
-        run = self.ledger.start_run(foundation.new_run(self.spec, relations))
-        events = [*warnings, *run_events.of_data(foundation.environments, foundation.remarks)]
-        return self._go(run, foundation, None, events)
+        return self._or_stop(lambda: self._begin(foundation, relations))
 
-    @resumable
     def go_on(
         self,
         foundation: Foundation | None = None,
@@ -105,6 +82,24 @@ class RunSession:
 
         `events` were before that; `kept`: what spec.yaml says of the spec that the run has, to be put right.
         """
+        return self._or_stop(lambda: self._go_on(foundation, events, kept))
+
+    def _or_stop(self, act: Callable[[], Outcome]) -> Outcome:
+        """Let a run whose ledger stays away end as one that stopped: what it did is durable without the ledger."""
+        try:
+            return act()
+        except LedgerAway as away:
+            return ended(self.spec.name, self.folder, self.watcher, str(away))
+
+    def _begin(self, foundation: Foundation, relations: RunRelations) -> Outcome:
+        warnings = [EventRecord("warning", text) for text in self.spec.warnings()]
+        run = self.ledger.start_run(foundation.new_run(self.spec, relations))
+        events = [*warnings, *run_events.of_data(foundation.environments, foundation.remarks)]
+        return self._go(run, foundation, None, events)
+
+    def _go_on(
+        self, foundation: Foundation | None, events: Sequence[EventRecord], kept: KeptSpec | None
+    ) -> Outcome:
         opened, found = self._newest_checkpoint()
         weights = opened.components[WEIGHTS] if opened else None
         begun = self.spec.environments if opened else ()
@@ -137,7 +132,7 @@ class RunSession:
         self.ledger.set_status(run, "running")
         sections = self.spec.model_dump(mode="json", by_alias=True)
         identity.keep(self.ledger.reading, self.folder, self.spec.name, sections)
-        tracker = start_tracker(self.spec.model_dump(mode="json"), self.home, self.spec.name)
+        tracker = TrackerProcess(self.spec.model_dump(mode="json"), self.home, self.spec.name)
         try:
             try:
                 reason = self._run(run, foundation, opened, events, progress)
@@ -153,23 +148,20 @@ class RunSession:
             raise
         except Exception as error:
             full = stop_reasons.full_disk(error, self.ledger.reading, self.spec.name, self.folder)
-            text = full or str(error)
             status: Literal["stopped", "failed"] = "stopped" if full else "failed"
             with suppress(StoreError) if full else nullcontext():  # the ledger may be on that disk
-                self.ledger.record_event(run, progress.step, EventRecord(status, text))
+                self.ledger.record_event(run, progress.step, EventRecord(status, full or str(error)))
                 self.ledger.set_status(run, status)
-            self.watcher.end(self.spec.name, status, text)
             if full is None:
+                self.watcher.end(self.spec.name, status, str(error))
                 raise
-            return Outcome(self.spec.name, self.folder, "stopped", text)
+            return ended(self.spec.name, self.folder, self.watcher, full)
         if reason is not None:
             self.ledger.record_event(run, progress.step, EventRecord("stopped", reason))
-        outcome = Outcome(self.spec.name, self.folder, "finished" if reason is None else "stopped", reason)
-        self.ledger.set_status(run, outcome.status)
+        self.ledger.set_status(run, "finished" if reason is None else "stopped")
         clear_stop(self.folder)
         tracker.finish(self.watcher)
-        self.watcher.end(outcome.name, outcome.status, reason)
-        return outcome
+        return ended(self.spec.name, self.folder, self.watcher, reason)
 
     def _run(
         self,

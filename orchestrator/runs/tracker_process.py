@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 from orchestrator.callbacks import Callback
-from orchestrator.locations import Sections, completed_ledger_url, tracking_uri
+from orchestrator.locations import Sections, completed_url
 from orchestrator.os_signals import interruptible
 from orchestrator.runs.catalog import SPEC_FILE, is_run
 from store.home import Home
@@ -31,10 +31,12 @@ def job_of(spec: Sections, home: Home, name: str) -> TrackerJob | None:
     section = spec["tracker"]
     if section["type"] == "none":
         return None
-    uri = tracking_uri(spec, home.mlflow_uri)
+    uri = completed_url(spec, "tracker", home.mlflow_uri)
     artifacts = None if is_server(uri) else home.mlflow_artifacts.as_uri()
     target = Target(uri, section.get("experiment") or "evergreen", artifacts)
-    return TrackerJob(name, str(home.run_folder(name)), completed_ledger_url(spec, home.ledger_url), target)
+    return TrackerJob(
+        name, str(home.run_folder(name)), completed_url(spec, "ledger", home.ledger_url), target
+    )
 
 
 def jobs(home: Home, only: str | None = None) -> list[TrackerJob]:
@@ -46,11 +48,11 @@ def jobs(home: Home, only: str | None = None) -> list[TrackerJob]:
 
 
 class TrackerProcess:
-    """A run's tracker, seen from the trainer."""
+    """A run's tracker, seen from the trainer; it is started if the run's spec wants one."""
 
-    def __init__(self, job: TrackerJob | None) -> None:
-        self._job = job
-        self.process = None if job is None else _start(job)
+    def __init__(self, spec: Sections, home: Home, name: str) -> None:
+        self._job = job_of(spec, home, name)
+        self.process = None if self._job is None else _start(self._job)
 
     def finish(self, watcher: Callback) -> None:
         """Give the tracker some time to send the rest; it goes on by itself after that. Ctrl-C ends the wait."""
@@ -69,11 +71,6 @@ class TrackerProcess:
             log = Path(self._job.folder) / LOG
             lines = log.read_text(errors="replace").strip().splitlines() or ["it ended without a word"]
             watcher.event([f"MLflow's record is not complete: {lines[-1]} ({log}); {remedy}"])
-
-
-def start_tracker(spec: Sections, home: Home, name: str) -> TrackerProcess:
-    """Start the tracker of a run, if its spec wants one."""
-    return TrackerProcess(job_of(spec, home, name))
 
 
 def _start(job: TrackerJob) -> subprocess.Popen[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel
+from pydantic import create_model
 
 from orchestrator.errors import UserError
 from orchestrator.simulation.skill_worlds import GapConfig, OracleConfig
@@ -22,7 +22,8 @@ from orchestrator.simulation.trials import Candidate, World
 from orchestrator.spec.document import Document, read
 from orchestrator.spec.fields import DEFAULT_TYPES, Section, method
 from orchestrator.spec.load import check
-from orchestrator.spec.setting_labels import leaves, text_of
+from orchestrator.spec.setting_labels import text_of
+from store.run_summary import leaves
 
 NO_STAGES = "none"
 ORACLE, GAP = "oracle", "gap"  # known to simulated worlds only
@@ -44,18 +45,21 @@ EXAMPLES = {
 
 @dataclass(frozen=True)
 class CandidateName:
-    """A bandit or a scheduler, as its user named it; None: no scheduler, no stages."""
+    """A bandit or a scheduler, as its user named it."""
 
     label: str
-    config: BaseModel | None
+    config: Any  # a BaseModel; None: no scheduler, no stages
 
 
-class _Bandit(Section):
-    bandit: method("bandits")  # type: ignore[valid-type]
-
-
-class _Scheduler(Section):
-    scheduler: method("schedulers")  # type: ignore[valid-type]
+IN_WORLDS_ONLY = {
+    ("bandit", ORACLE): CandidateName(ORACLE, OracleConfig()),
+    ("scheduler", GAP): CandidateName(GAP, GapConfig()),
+    ("scheduler", NO_STAGES): CandidateName("no stages", None),
+}
+SECTIONS = {
+    kind: create_model(kind, __base__=Section, **{kind: (method(f"{kind}s"), ...)})  # type: ignore[call-overload]
+    for kind in EXAMPLES
+}
 
 
 def read_named(texts: Iterable[str], kind: str) -> list[CandidateName]:
@@ -90,26 +94,19 @@ def make_named(raw: Any, kind: str, where: str, folder: str | None = None) -> Ca
     """Check one bandit or scheduler; messages begin with `where`, a user's own files in `folder`."""
     if not isinstance(raw, str | dict):
         raise UserError(f"{where}: a {kind} is a name or a map, such as {EXAMPLES[kind]}")
-    if kind == "bandit":
-        is_oracle = raw in (ORACLE, {"type": ORACLE})
-        config = (
-            OracleConfig() if is_oracle else check(_Bandit, Document({kind: raw}, {}, where), folder).bandit
-        )
-        return CandidateName(_label(raw, kind), config)
-    if raw in (NO_STAGES, None):
-        return CandidateName("no stages", None)
-    if raw in (GAP, {"type": GAP}):
-        return CandidateName(GAP, GapConfig())
-    config = check(_Scheduler, Document({kind: raw}, {}, where), folder).scheduler
-    return CandidateName(_label(raw, kind), config)
+    label = _label(raw, kind)
+    if (kind, label) in IN_WORLDS_ONLY:
+        return IN_WORLDS_ONLY[kind, label]
+    section = check(SECTIONS[kind], Document({kind: raw}, {}, where), folder)
+    return CandidateName(label, getattr(section, kind))
 
 
 def pair_up(bandits: Sequence[CandidateName], schedulers: Sequence[CandidateName]) -> list[Candidate]:
     """Make one entrant of every bandit with every scheduler, named after both; no schedulers: of bandits alone."""
     if not schedulers:
-        return [Candidate(bandit.label, _required(bandit)) for bandit in bandits]
+        return [Candidate(bandit.label, bandit.config) for bandit in bandits]
     return [
-        Candidate(f"{scheduler.label}, {bandit.label}", _required(bandit), scheduler.config)
+        Candidate(f"{scheduler.label}, {bandit.label}", bandit.config, scheduler.config)
         for bandit, scheduler in product(bandits, schedulers)
     ]
 
@@ -123,17 +120,12 @@ def distinct(entrants: Sequence[Candidate]) -> list[Candidate]:
     return list(kept.values())
 
 
-def _required(named: CandidateName) -> BaseModel:
-    assert named.config is not None  # only a scheduler may be none
-    return named.config
-
-
 def _label(raw: str | Mapping[str, Any], kind: str) -> str:
     if isinstance(raw, str):
         return raw
     options = leaves({key: value for key, value in raw.items() if key != "type"})
     words = [str(raw.get("type", DEFAULT_TYPES[f"{kind}s"]))]
-    return " ".join([*words, *(f"{key}={text_of(value)}" for key, value in options.items())])
+    return " ".join([*words, *(f"{key}={text_of(value)}" for key, value in options)])
 
 
 def entrants_of(

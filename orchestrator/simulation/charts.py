@@ -204,11 +204,10 @@ def _line(
         if found is None or estimate is None:
             continue
         middle, value = (first + last) / 2, estimate.value
-        half = None if estimate.high is None else estimate.high - value
         doubt = "" if found.is_reliable or kind == "own" else ", not to be relied on"
         points.append((middle, value))
         text = f"{name}, steps {first} to {last}: {number(value, DIGITS)}{doubt}"
-        measured.append((middle, value, half, text))
+        measured.append((middle, value, estimate.half, text))
     return points, measured
 
 

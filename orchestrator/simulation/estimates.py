@@ -40,6 +40,11 @@ class Estimate:
     low: float | None = None
     high: float | None = None
 
+    @property
+    def half(self) -> float | None:
+        """Half the width of the interval."""
+        return None if self.high is None else self.high - self.value
+
 
 @dataclass(frozen=True)
 class Estimates:
@@ -59,35 +64,21 @@ class Estimates:
     is_reliable: bool  # the effective share is at least RELIABLE
 
 
-@dataclass(frozen=True)
-class Slots:
-    """Slots whose reward was observed: arrays [S]."""
+SLOT = np.dtype([("step", np.int64), ("reward", np.float64), ("weight", np.float64)])
+Slots = NDArray[np.void]  # [S] of SLOT: those whose reward was observed
 
-    step: NDArray[np.int64]
-    reward: Floats
-    weight: Floats
 
-    def within(self, first: int, last: int) -> Slots:
-        """Only those of some steps, the last one included."""
-        there = (self.step >= first) & (self.step <= last)
-        return Slots(self.step[there], self.reward[there], self.weight[there])
-
-    @staticmethod
-    def joined(parts: list[Slots]) -> Slots:
-        """Those of several bandits together."""
-        return Slots(
-            np.concatenate([part.step for part in parts]),
-            np.concatenate([part.reward for part in parts]),
-            np.concatenate([part.weight for part in parts]),
-        )
+def within(slots: Slots, first: int, last: int) -> Slots:
+    """Only those of some steps, the last one included."""
+    return slots[(slots["step"] >= first) & (slots["step"] <= last)]
 
 
 def estimate(slots: Slots) -> Estimates | None:
     """Estimate everything; None without a slot."""
-    reward, weight, n = slots.reward, slots.weight, len(slots.reward)
+    reward, weight, n = slots["reward"], slots["weight"], len(slots)
     if not n:
         return None
-    steps, cluster = np.unique(slots.step, return_inverse=True)
+    steps, cluster = np.unique(slots["step"], return_inverse=True)
     total = float(weight.sum())
     own, ips = float(reward.sum() / n), float((weight * reward).sum() / n)
     of_own, of_ips = (reward - own) / n, (weight * reward - ips) / n

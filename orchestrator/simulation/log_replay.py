@@ -16,10 +16,10 @@ from pydantic import BaseModel
 
 from orchestrator import random_streams
 from orchestrator.bandits.contracts import ArmInfo, Bandit, BanditConfig, Feedback, Floats
-from orchestrator.choosing.choice import Choice, make_choice
+from orchestrator.choosing.choice import Choice, make_choice, make_chooser
 from orchestrator.errors import SpecError, UserError
 from orchestrator.schedulers.round_robin import Config as AnyScheduler
-from orchestrator.simulation.estimates import Slots
+from orchestrator.simulation.estimates import SLOT, Slots
 from orchestrator.simulation.logs import (
     FORM,
     SAME,
@@ -31,7 +31,6 @@ from orchestrator.simulation.logs import (
     arms_at_first,
     signal_form,
 )
-from orchestrator.simulation.trials import make
 from orchestrator.user_options import UserOptions
 
 NUM_BATCHES = 16  # drawn on copies of a rule that fills the slots of a batch in turn
@@ -67,8 +66,7 @@ class ReplayedLog:
             for pick, weight in zip(step.logged.picks, step.weights.tolist(), strict=True)
             if pick.signal is not None
         ]
-        table = np.array(rows, np.float64).reshape(-1, 3)
-        return Slots(table[:, 0].astype(np.int64), table[:, 1], table[:, 2])
+        return np.array(rows, SLOT)
 
 
 def follow(
@@ -128,7 +126,7 @@ def make_counterfactual(log: RunLog, label: str, config: BaseModel) -> Choice:
     try:
         if isinstance(config, UserOptions):  # only our base can be taught what it did not pick
             for name, arms in arms_at_first(log).items():
-                make("bandits", config, list(arms), random_streams.generator(log.seed, "replay", name))
+                make_chooser("bandits", config, arms, random_streams.generator(log.seed, "replay", name))
         return make_choice(log.section.model_copy(update=changes), arms_at_first(log), log.seed)
     except SpecError as error:
         why = str(error).removeprefix("curriculum.bandit: ")

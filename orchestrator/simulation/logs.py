@@ -118,12 +118,7 @@ def read_log(reading: Reading, run: str) -> RunLog:
     # What the ledger knows of the arms: the numbers among their parameters, not how many tasks there are.
     about: dict[str, dict[str, ArmInfo]] = defaultdict(dict)
     for category in reading.categories(run):
-        numbers = {
-            name: float(value)
-            for name, value in category.parameters.items()
-            if isinstance(value, int | float) and not isinstance(value, bool)
-        }
-        about[category.environment][category.name] = ArmInfo(None, numbers)
+        about[category.environment][category.name] = ArmInfo.of(None, category.parameters)
     scores = {(group.step, group.slot): group for group in reading.scores(run)}
     states: dict[str, dict[int, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
     for arm in reading.arms(run):

@@ -7,7 +7,6 @@ meet the same worlds: seed by seed their differences are paired. Intervals are 9
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from environments.scoring.pool import available_cores
 from orchestrator.errors import UserError
 from orchestrator.simulation.trials import Candidate, Trial, TrialSetting, World
 from orchestrator.simulation.worlds import find_world
@@ -44,13 +44,6 @@ def run_job(job: TrialJob) -> Trial:
         raise type(error)(f"{job.entrant.label}: {error}") from error
 
 
-def jobs_of(
-    world: str, entrants: Sequence[Candidate], seeds: Sequence[int], setting: TrialSetting
-) -> list[TrialJob]:
-    """Every policy with every seed."""
-    return [TrialJob(world, entrant, seed, setting) for entrant in entrants for seed in seeds]
-
-
 def run_all(
     jobs: Sequence[TrialJob], num_workers: int | None = None, tell: Callable[[int, int], None] | None = None
 ) -> list[Trial]:
@@ -73,11 +66,6 @@ def run_all(
             future.result()  # an error ends it all at once
             heard(done, len(jobs))
     return [future.result() for future in futures]
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
@@ -104,14 +92,6 @@ def _children_without_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
-
-
-def by_entrant(jobs: Sequence[TrialJob], trials: Sequence[Trial]) -> Mapping[str, list[Trial]]:
-    """Gather the trials of each policy, in the order of the seeds."""
-    gathered: dict[str, list[Trial]] = {}
-    for job, trial in zip(jobs, trials, strict=True):
-        gathered.setdefault(job.entrant.label, []).append(trial)
-    return gathered
 
 
 @dataclass(frozen=True)
@@ -184,16 +164,17 @@ def rank(
     setting: TrialSetting,
     seeds: Sequence[int],
     entrants: Sequence[Candidate],
-    trials: Mapping[str, Sequence[Trial]],
+    trials: Sequence[Trial],
     against: str,
 ) -> Ranking:
-    """Put the trials of all policies beside each other."""
+    """Put the trials of all policies beside each other; they come policy by policy, each with every seed."""
+    starts = range(0, len(trials), len(seeds))
+    own = {one.label: trials[at : at + len(seeds)] for one, at in zip(entrants, starts, strict=True)}
     numbers = {
-        one.label: {
-            metric.name: np.array([trial.numbers[metric.name] for trial in trials[one.label]])
-            for metric in world.metrics
+        label: {
+            metric.name: np.array([trial.numbers[metric.name] for trial in found]) for metric in world.metrics
         }
-        for one in entrants
+        for label, found in own.items()
     }
     base = numbers[against]
     rows = [
@@ -206,7 +187,7 @@ def rank(
         )
         for one in entrants
     ]
-    return Ranking(world, setting, seeds, against, rows, trials)
+    return Ranking(world, setting, seeds, against, rows, own)
 
 
 def value_of(numbers: np.ndarray) -> RankedValue:

@@ -26,10 +26,12 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from orchestrator import random_streams, registry
 from orchestrator.errors import UserError
 from orchestrator.simulation.candidates import ORACLE, CandidateName
-from orchestrator.simulation.estimates import FEWEST_STEPS, RELIABLE, Estimates, Slots, estimate
+from orchestrator.simulation.estimates import FEWEST_STEPS, RELIABLE, Estimates, estimate, within
 from orchestrator.simulation.log_replay import (
     ReplayedLog,
     ReplayedStep,
@@ -131,19 +133,19 @@ def replay_of(followed: ReplayedLog, edges: Sequence[tuple[int, int]]) -> Bandit
     slots, num_picks = followed.slots(), sum(len(step.logged.picks) for step in followed.steps)
     windows = []
     for first, last in edges:
-        within = [step for step in followed.steps if first <= step.logged.step <= last]
-        if within:
-            windows.append(Window(first, last, estimate(slots.within(first, last)), _arm_shares(within)))
+        there = [step for step in followed.steps if first <= step.logged.step <= last]
+        if there:
+            windows.append(Window(first, last, estimate(within(slots, first, last)), _arm_shares(there)))
     steps = []
     for step in (one.logged.step for one in followed.steps):
-        if (made := estimate(slots.within(step, step))) is not None:
+        if (made := estimate(within(slots, step, step))) is not None:
             snips = None if made.snips is None else made.snips.value
             own, ips, share = made.own.value, made.ips.value, made.effective_share
             steps.append(StepEstimate(step, made.num_slots, own, ips, snips, share))
     return BanditReplay(
         bandit=followed.log.bandit,
         num_picks=num_picks,
-        num_missing=num_picks - len(slots.reward),
+        num_missing=num_picks - len(slots),
         estimates=estimate(slots),
         arms=_arm_shares(followed.steps),
         windows=windows,
@@ -206,7 +208,7 @@ def replay(log: RunLog, targets: Sequence[CandidateName]) -> Replay:
 
 
 def _replay_target(log: RunLog, target: CandidateName) -> TargetReplay:
-    if target.config is None or target.label == ORACLE:
+    if target.label == ORACLE:
         raise UserError(f"{target.label} cannot be replayed on {log.run}: it exists in simulated worlds only")
     config = with_the_runs_signal(target.config, log.section.bandit)
     is_logged_form = reads_what_was_logged(log, target.label, config)
@@ -218,7 +220,7 @@ def _replay_target(log: RunLog, target: CandidateName) -> TargetReplay:
             taught, about = lessons(log, choice, is_logged_form), partial(about_arm, log, one.bandit)
             followed.append(follow(one, choice.bandits[one.bandit], about, taught, rng))
     require_support(log, target.label, followed)
-    slots = Slots.joined([one.slots() for one in followed])
+    slots = np.concatenate([one.slots() for one in followed])
     overall = estimate(slots)
     assert overall is not None  # require_material has looked
     edges = windows([step.logged.step for one in followed for step in one.steps])
@@ -226,7 +228,7 @@ def _replay_target(log: RunLog, target: CandidateName) -> TargetReplay:
         label=target.label,
         options=config.model_dump(mode="json"),
         overall=overall,
-        windows=[(first, last, estimate(slots.within(first, last))) for first, last in edges],
+        windows=[(first, last, estimate(within(slots, first, last))) for first, last in edges],
         bandits=[replay_of(one, edges) for one in followed],
         notes=_notes(followed, is_logged_form),
     )

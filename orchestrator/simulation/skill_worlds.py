@@ -34,11 +34,13 @@ from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import numpy as np
+from numpy.random import default_rng
 from numpy.typing import NDArray
 from typing_extensions import override
 
 from orchestrator.bandits.contracts import ArmInfo, Bandit, ChooserConfig, Floats, StepFeedback, signals_of
 from orchestrator.bandits.softmax import normalised, softmax
+from orchestrator.choosing.choice import make_chooser
 from orchestrator.choosing.stage_scheduler import StageScheduler
 from orchestrator.errors import UserError
 from orchestrator.progress import Progress
@@ -50,14 +52,12 @@ from orchestrator.simulation.skills import (
     NUM_TYPES,
     Skills,
     arm_names,
-    generator,
 )
 from orchestrator.simulation.trials import (
     Candidate,
     Trial,
     TrialSetting,
     feedback,
-    make,
     make_bandit,
     signal_table,
 )
@@ -140,18 +140,9 @@ class Gap(Bandit):
         pass  # it goes by the scores
 
 
-def run_skills(entrant: Candidate, seed: int, setting: TrialSetting) -> Trial:
-    """Scenario A."""
-    return _mixed(entrant, seed, setting, has_traps=False)
-
-
-def run_traps(entrant: Candidate, seed: int, setting: TrialSetting) -> Trial:
-    """Scenario B."""
-    return _mixed(entrant, seed, setting, has_traps=True)
-
-
-def _mixed(entrant: Candidate, seed: int, setting: TrialSetting, has_traps: bool) -> Trial:
-    rates, places = follow_one_bandit(Skills(generator(seed)), entrant, seed, setting.num_steps, has_traps)
+def run_mixed(entrant: Candidate, seed: int, setting: TrialSetting, has_traps: bool) -> Trial:
+    """Scenario A, or B with traps."""
+    rates, places = follow_one_bandit(Skills(default_rng(seed)), entrant, seed, setting.num_steps, has_traps)
     means = rates.mean(axis=1)
     numbers = {
         "auc": means.mean(),
@@ -171,7 +162,7 @@ def follow_one_bandit(
     """Let one bandit choose every slot: pass rates after each step [T, 12], and the arms of all slots [T, 64]."""
     names = arm_names(has_traps)
     place_of = {name: k for k, name in enumerate(names)}
-    rng, form = generator(seed + POLICY), signals_of(entrant.bandit).signal
+    rng, form = default_rng(seed + POLICY), signals_of(entrant.bandit).signal
     bandit: Bandit = (
         Oracle(names, rng, world)
         if isinstance(entrant.bandit, OracleConfig)
@@ -204,20 +195,13 @@ def type_means(rates: Floats) -> Floats:
     return np.asarray(rates.reshape(*rates.shape[:-1], NUM_TYPES, NUM_LEVELS).mean(axis=-1))
 
 
-def run_stages(entrant: Candidate, seed: int, setting: TrialSetting) -> Trial:
-    """Scenario D with environments alike."""
-    return _staged(Skills(generator(seed), FORGETTING), entrant, seed, setting)
-
-
-def run_unlike_stages(entrant: Candidate, seed: int, setting: TrialSetting) -> Trial:
-    """Scenario D with one environment mastered and one impossible."""
+def run_stages(entrant: Candidate, seed: int, setting: TrialSetting, are_alike: bool) -> Trial:
+    """Scenario D with environments alike, or with one of them mastered and one impossible."""
     at_first, difficulty = np.zeros(NUM_SKILLS), skills.DIFFICULTY.copy()
-    at_first[:NUM_LEVELS] = difficulty[:NUM_LEVELS] + 3
-    difficulty[-NUM_LEVELS:] += 6
-    return _staged(Skills(generator(seed), FORGETTING, at_first, difficulty), entrant, seed, setting)
-
-
-def _staged(world: Skills, entrant: Candidate, seed: int, setting: TrialSetting) -> Trial:
+    if not are_alike:
+        at_first[:NUM_LEVELS] = difficulty[:NUM_LEVELS] + 3
+        difficulty[-NUM_LEVELS:] += 6
+    world = Skills(default_rng(seed), FORGETTING, at_first, difficulty)
     before = world.pass_rates()
     if entrant.scheduler is None:
         rates, places = follow_one_bandit(world, entrant, seed, setting.num_steps)
@@ -244,7 +228,7 @@ class TwoLevels:
         if setting.num_steps % STEPS_PER_STAGE:
             raise UserError(f"--steps: stages have {STEPS_PER_STAGE} steps here, so say a multiple of it")
         self.world, self.setting = world, setting
-        self.rng, self.evaluation = generator(seed + POLICY), generator(seed + EVALUATION)
+        self.rng, self.evaluation = default_rng(seed + POLICY), default_rng(seed + EVALUATION)
         self.form = signals_of(entrant.bandit).signal
         self.at = Progress(setting.num_steps // STEPS_PER_STAGE, STEPS_PER_STAGE)
         about = {name: ArmInfo(None, {"level": float(k)}) for k, name in enumerate(CATEGORIES)}
@@ -255,7 +239,7 @@ class TwoLevels:
         if isinstance(entrant.scheduler, GapConfig):
             outer = Gap(ENVIRONMENTS, self.rng)
         else:
-            outer = make("schedulers", entrant.scheduler, ENVIRONMENTS, self.rng)
+            outer = make_chooser("schedulers", entrant.scheduler, ENVIRONMENTS, self.rng)
         self.outer = StageScheduler(entrant.scheduler, outer)
 
     def follow(self) -> tuple[Floats, NDArray[np.intp]]:

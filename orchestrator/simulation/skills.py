@@ -30,11 +30,6 @@ _TYPE, _LEVEL = np.divmod(np.arange(NUM_SKILLS), NUM_LEVELS)
 DIFFICULTY: Floats = 0.5 * _TYPE + 1.5 * _LEVEL
 
 
-def generator(seed: int) -> np.random.Generator:
-    """PCG64 as the reference seeds it; the worlds' streams differ by the seed alone."""
-    return np.random.Generator(np.random.PCG64(seed))
-
-
 def transfer() -> Floats:
     """M [12, 12]: how much of the practice of skill i (row) reaches skill k (column)."""
     up = (_LEVEL - _LEVEL[:, None]).astype(np.float64)  # levels from i to k

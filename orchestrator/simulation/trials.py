@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from orchestrator import registry
 from orchestrator.bandits.contracts import ArmInfo, Bandit, Feedback, Floats, Pick, Signal, signals_of
 from orchestrator.bandits.signal import mean_absolute_advantage
+from orchestrator.choosing import choice
 from orchestrator.errors import SpecError
 from orchestrator.simulation.skills import GROUP_SIZE
 
@@ -92,25 +92,12 @@ def thinned(rows: Floats) -> Floats:
 def make_bandit(
     config: BaseModel, about: Mapping[str, ArmInfo], rng: np.random.Generator, num_steps: int
 ) -> Bandit:
-    """Make a bandit over these arms and tell it what is known of them. Raises SpecError."""
+    """Make a bandit of a world over these arms. Raises SpecError."""
     if signals_of(config).signal_scale != "none":
         raise SpecError(
             "signal_scale compares environments of different rewards; a simulated world has one: leave it out"
         )
-    bandit = make("bandits", config, list(about), rng)
-    try:
-        bandit.introduce(about, num_steps)
-    except ValueError as error:
-        raise SpecError(str(error)) from error
-    return bandit
-
-
-def make(kind: str, config: BaseModel, arms: Sequence[str], rng: np.random.Generator) -> Bandit:
-    """Make a bandit or a scheduler. Raises SpecError."""
-    try:
-        return cast(Bandit, registry.create(kind, config, arms=list(arms), rng=rng))
-    except ValueError as error:
-        raise SpecError(str(error)) from error
+    return choice.make_bandit(config, about, rng, num_steps)
 
 
 @cache

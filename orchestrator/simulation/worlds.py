@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
+from numpy.random import default_rng
 
 from orchestrator.bandits.contracts import ArmInfo, Feedback
 from orchestrator.errors import UserError
 from orchestrator.registry import nearest
 from orchestrator.simulation import skill_worlds
 from orchestrator.simulation.skill_worlds import POLICY, OracleConfig
-from orchestrator.simulation.skills import generator
 from orchestrator.simulation.trials import (
     Candidate,
     Trial,
@@ -38,12 +39,12 @@ def run_switching(entrant: Candidate, seed: int, setting: TrialSetting) -> Trial
         why = "the oracle knows the skills of worlds a, b and d; in world c its regret is 0"
         raise UserError(f"{why}: leave it out")
     num_rounds = setting.num_steps
-    segments = generator(seed).random((NUM_SEGMENTS, NUM_ARMS))
+    segments = default_rng(seed).random((NUM_SEGMENTS, NUM_ARMS))
     means = segments[np.arange(num_rounds) * NUM_SEGMENTS // num_rounds]
-    wins = generator(seed + REWARDS).random(num_rounds)[:, None] < means
+    wins = default_rng(seed + REWARDS).random(num_rounds)[:, None] < means
     place_of = {f"arm{k}": k for k in range(NUM_ARMS)}
     about = {name: ArmInfo() for name in place_of}
-    bandit = make_bandit(entrant.bandit, about, generator(seed + POLICY), num_rounds)
+    bandit = make_bandit(entrant.bandit, about, default_rng(seed + POLICY), num_rounds)
     pulled = np.empty(num_rounds, np.intp)  # the arm of every round
     rewards = wins.astype(np.float64).tolist()
     for t in range(num_rounds):
@@ -62,7 +63,7 @@ _SKILLS = World(
     name="skills",
     letter="a",
     about="twelve related skills, 3 types of 4 levels; all can be learnt",
-    run=skill_worlds.run_skills,
+    run=partial(skill_worlds.run_mixed, has_traps=False),
     metrics=(*_LEARNT, _STEPS),
     arm_groups=skill_worlds.LEVELS[:4],
 )
@@ -70,7 +71,7 @@ _TRAPS = World(
     name="traps",
     letter="b",
     about="the same beside an arm of pure noise and an impossible one",
-    run=skill_worlds.run_traps,
+    run=partial(skill_worlds.run_mixed, has_traps=True),
     metrics=(*_LEARNT, _STEPS, TrialMetric("traps", "on traps", 3, False)),
     arm_groups=skill_worlds.LEVELS,
 )
@@ -89,7 +90,7 @@ _STAGES = World(
     name="stages",
     letter="d",
     about="the skills' types as three environments that forget; a scheduler picks one a stage",
-    run=skill_worlds.run_stages,
+    run=partial(skill_worlds.run_stages, are_alike=True),
     metrics=(*_LEARNT, TrialMetric("forgetting", "forgetting", 3, False)),
     arm_groups=skill_worlds.TYPES,
     has_stages=True,
@@ -99,7 +100,7 @@ _UNLIKE_STAGES = replace(
     name="heterogeneous",
     letter="h",
     about="world d with one environment mastered at first and one impossible",
-    run=skill_worlds.run_unlike_stages,
+    run=partial(skill_worlds.run_stages, are_alike=False),
 )
 WORLDS = (_SKILLS, _TRAPS, _SWITCHING, _STAGES, _UNLIKE_STAGES)
 

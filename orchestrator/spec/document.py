@@ -16,11 +16,10 @@ from typing import Any
 import yaml
 
 from orchestrator.errors import SpecError
-from orchestrator.spec.echo import cut, shown
+from orchestrator.spec.echo import DEEPEST, cut, shown, walk
 
 MOST_BYTES = 1_000_000  # of a file
 MOST_VALUES = 50_000  # of a file, keys too; an alias counts as what it stands for
-DEEPEST = 40  # maps and lists in one another
 LONGEST_KEY = 200  # characters: names become paths, links and names of metrics
 LARGEST = 2**63 - 1  # a whole number: what a database and a generator of random numbers hold
 OTHER_ENCODINGS = {  # by the bytes that a file begins with; the longer first
@@ -79,20 +78,15 @@ def value_of(text: str) -> Any:
         raise SpecError(f"the value {_in_words(error, text)[1]}") from error
 
 
-def unusable(raw: Any, path: Path_ = ()) -> Iterator[tuple[Path_, str]]:
+def unusable(raw: Any) -> Iterator[tuple[Path_, str]]:
     """Find what no spec can hold: numbers that are none, or that nothing can count with, and text that has no UTF-8."""
-    if len(path) > DEEPEST:
-        yield path[:3], f"is nested more than {DEEPEST} deep"
-    elif isinstance(raw, Mapping):
-        for key, value in raw.items():
-            if (wrong := _wrong(key, is_key=True)) is not None:
-                yield path, f"the key {shown(key)} {wrong}"
-            yield from unusable(value, (*path, key))
-    elif isinstance(raw, list | tuple):
-        for index, value in enumerate(raw):
-            yield from unusable(value, (*path, index))
-    elif (wrong := _wrong(raw)) is not None:
-        yield path, f"{shown(raw)} {wrong}"
+    for path, value in walk(raw):
+        if path and (wrong := _wrong(path[-1], is_key=True)) is not None:
+            yield path[:-1], f"the key {shown(path[-1])} {wrong}"
+        if len(path) > DEEPEST:
+            yield path[:3], f"is nested more than {DEEPEST} deep"
+        elif (wrong := _wrong(value)) is not None:
+            yield path, f"{shown(value)} {wrong}"
 
 
 def _wrong(value: Any, is_key: bool = False) -> str | None:

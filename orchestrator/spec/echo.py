@@ -7,6 +7,7 @@ from typing import Any
 
 LONGEST = 100  # characters of a value that a message repeats
 MOST_PROBLEMS = 20  # in one message
+DEEPEST = 40  # maps and lists in one another
 
 
 def shown(value: Any) -> str:
@@ -21,7 +22,8 @@ def cut(text: str) -> str:
 
 def without_long_texts(message: str, raw: Any) -> str:
     """Shorten those texts in a message that are long in the spec, whichever package's validator repeated them."""
-    for text in {text for text in _texts(raw) if len(text) > LONGEST}:
+    words = {word for path, value in walk(raw) for word in (*path, value) if isinstance(word, str)}
+    for text in (word for word in words if len(word) > LONGEST):
         for written in (text, repr(text)[1:-1]):
             message = message.replace(written, _cut(written))
     return message
@@ -37,13 +39,10 @@ def _cut(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text):,} characters)"
 
 
-def _texts(raw: Any) -> Iterator[str]:
-    if isinstance(raw, str):
-        yield raw
-    elif isinstance(raw, Mapping):
-        for key, value in raw.items():
-            yield from _texts(key)
-            yield from _texts(value)
-    elif isinstance(raw, list | tuple):
-        for value in raw:
-            yield from _texts(value)
+def walk(raw: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """Yield every value of nested maps and lists with its keys, what holds it first; nothing below `DEEPEST`."""
+    yield path, raw
+    if len(path) <= DEEPEST:
+        held = isinstance(raw, list | tuple)
+        for key, value in raw.items() if isinstance(raw, Mapping) else enumerate(raw) if held else ():
+            yield from walk(value, (*path, key))

@@ -107,11 +107,20 @@ def change_resources(spec: Spec, overrides: Iterable[str]) -> Spec:
 
 def _set(raw: dict[str, Any], override: str) -> None:
     """Apply one `a.b=c`."""
+    key, value = key_and_value(override, "learner.lr=0")
+    try:
+        set_field(raw, key, value)
+    except SpecError as error:
+        raise SpecError(f"--set {cut(override)}: {error}") from error
+
+
+def key_and_value(override: str, example: str) -> tuple[str, Any]:
+    """Read one `a.b=c`, with c in YAML. Raises SpecError."""
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
-        raise SpecError(f"--set wants key=value, for example --set learner.lr=0, not {shown(override)}")
+        raise SpecError(f"--set wants key=value, for example --set {example}, not {shown(override)}")
     try:
-        set_field(raw, key.strip(), value_of(text))
+        return key.strip(), value_of(text)
     except SpecError as error:
         raise SpecError(f"--set {cut(override)}: {error}") from error
 

@@ -25,7 +25,7 @@ from pydantic import (
 from environments.scoring import ScoringOptions
 from environments.user_code import as_written
 from orchestrator.bandits.gated_sec import Config as GatedSecConfig
-from orchestrator.locations import unkept
+from orchestrator.locations import URLS, unkept
 from orchestrator.registry import nearest, type_of
 from orchestrator.schedulers.discounted_ucb import Config as DiscountedUcbConfig
 from orchestrator.schedulers.sequence import Config as SequenceConfig
@@ -291,7 +291,7 @@ class Spec(Section):
     def kept(self) -> dict[str, Any]:
         """As plain data for whatever outlives this process: without the passwords of the ledger and the tracker."""
         data: dict[str, Any] = self.model_dump(mode="json", by_alias=True)
-        for section, key in (("ledger", "url"), ("tracker", "uri")):
+        for section, (key, _) in URLS.items():
             if data[section][key] is not None:
                 data[section][key] = without_passwords(data[section][key])
         return data

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from orchestrator.spec.load import METHOD_SECTIONS, SHORT_FORMS
+from store.run_summary import leaves
 from store.secrets import without_logins
 
 UNCHANGED = "base"  # the setting that changes nothing
@@ -18,22 +19,11 @@ LONGEST = 60  # characters of a label in a run's name
 NUMBER = re.compile(r"[-+]?\d+(\.\d*)?e[-+]?\d+", re.IGNORECASE)  # YAML reads 1e-4 as a text
 
 
-def leaves(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Open maps into their dotted fields: `objective: {preset: rloo}` is `objective.preset: rloo`."""
-    found: dict[str, Any] = {}
-    for key, value in given.items():
-        if isinstance(value, Mapping) and value:
-            found |= leaves({f"{key}.{inner}": one for inner, one in value.items()})
-        else:
-            found[key] = value
-    return found
-
-
 def label_of(given: Mapping[str, Any], among: Collection[str]) -> str:
     """Name a setting by its values; `among`: the fields that the study's settings change, opened by `leaves`."""
     methods = {_name(key) for key in among if _names_a_method(key)}
     words = []
-    for key, value in leaves(given).items():
+    for key, value in dict(leaves(given)).items():
         is_clear = len(methods) == 1 or _name(key) == "objective"  # `uniform` may be a bandit or a scheduler
         is_enough = _names_a_method(key) and is_clear and isinstance(value, str)
         words.append(text_of(value) if is_enough else f"{_shortest(_name(key), among)}={text_of(value)}")

@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from orchestrator.errors import UserError
-from orchestrator.locations import completed_ledger_url
+from orchestrator.locations import completed_url
 from orchestrator.spec import Spec, load_spec
 from orchestrator.spec.load import CHANGEABLE
-from orchestrator.spec.setting_labels import leaves, text_of
-from orchestrator.studies.study import Study, StudyRun
+from orchestrator.spec.setting_labels import text_of
+from orchestrator.studies.study import Study
 from store.home import Home
 from store.ledger import Ledger
 from store.ledger.queries import Reading
 from store.ledger.schema import revision
 from store.records import StudyRecord
+from store.run_summary import leaves
 from store.sentences import listed
 
 NOT_COMPARED = ("name", "seed", "ledger", *CHANGEABLE)  # of a run's spec: what makes it no other experiment
@@ -112,7 +113,7 @@ class History:
 
 def differences(before: Spec, now: Spec) -> list[str]:
     """Name the fields in which two specs are different experiments."""
-    old, new = (leaves(spec.model_dump(mode="json", by_alias=True)) for spec in (before, now))
+    old, new = (dict(leaves(spec.model_dump(mode="json", by_alias=True))) for spec in (before, now))
     keys = [key for key in {**old, **new} if key.partition(".")[0] not in NOT_COMPARED]
     return [
         f"{key} was {text_of(old.get(key))} and is {text_of(new.get(key))}"
@@ -138,7 +139,7 @@ def looking(study: Study, home: Path) -> Iterator[tuple[History, Reading | None]
     """Open what a home knows of a study without making anything; nothing where there is no ledger yet."""
     place = home.expanduser().absolute()
     sections = study.base.model_dump(include={"ledger"})
-    url = completed_ledger_url(sections, f"sqlite:///{place / 'evergreen.db'}")
+    url = completed_url(sections, "ledger", f"sqlite:///{place / 'evergreen.db'}")
     with Ledger(url) as ledger:
         if revision(ledger.engine) is None:
             yield History(study, None), None
@@ -150,8 +151,3 @@ def looking(study: Study, home: Path) -> Iterator[tuple[History, Reading | None]
 def study_folder(home: Home, name: str) -> Path:
     """Where a study keeps its lock and the logs of its runs; may not exist yet."""
     return home.path / FOLDER / name
-
-
-def log_of(home: Home, run: StudyRun, study: str) -> Path:
-    """Where a run's process writes what it prints."""
-    return study_folder(home, study) / "logs" / f"{run.name}.txt"

@@ -5,7 +5,6 @@ So many runs go at a time, in order; who fails is tried once more.
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -14,11 +13,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from environments.scoring.pool import available_cores
 from orchestrator.errors import DONE, RESUMABLE, UserError
-from orchestrator.locations import completed_ledger_url, refuse_plain_secrets, remember_logins
+from orchestrator.locations import completed_url, refuse_plain_secrets, remember_logins
 from orchestrator.os_signals import catching_signals
 from orchestrator.studies.cost import Cost, cost_of, left_s, num_steps, pace
-from orchestrator.studies.history import History, State, log_of, refuse_changes, study_folder
+from orchestrator.studies.history import History, State, refuse_changes, study_folder
 from orchestrator.studies.run_processes import RunProcesses, RunRequest
 from orchestrator.studies.study import Study, load_study
 from store.errors import LedgerAway
@@ -161,7 +161,7 @@ class StudyRunner:
 
     def log(self, name: str) -> Path:
         """Where a run's process writes what it prints."""
-        return log_of(self.home, self.runs[name], self.study.name)
+        return study_folder(self.home, self.study.name) / "logs" / f"{name}.txt"
 
     def is_known(self, name: str) -> bool:
         """Whether the ledger knows a run: before that it has made its environments and policy at most."""
@@ -222,12 +222,11 @@ def open_study(study: Study, home: Path, workers: int | None, worker: str = WORK
     refuse_plain_secrets(study.base.model_dump(mode="json", by_alias=True))
     sections = study.base.model_dump(include={"ledger", "tracker"})
     remember_logins(sections)
-    with Ledger.open(completed_ledger_url(sections, place.ledger_url)) as ledger, run_lock(folder):
+    with Ledger.open(completed_url(sections, "ledger", place.ledger_url)) as ledger, run_lock(folder):
         refuse_changes(History(study, ledger.reading))
         yield StudyRunner(study, place, ledger, workers_of(study, workers), worker)
 
 
 def workers_of(study: Study, workers: int | None = None) -> int:
     """Say how many runs go at a time: as asked, as the study says, or one a core that this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(workers or study.workers or cores, len(study.runs))
+    return min(workers or study.workers or available_cores(), len(study.runs))

@@ -16,7 +16,7 @@ from orchestrator.spec.document import Document, read
 from orchestrator.spec.echo import listed as list_problems
 from orchestrator.spec.echo import shown
 from orchestrator.spec.load import SHORT_FORMS, check, look_in, name_from, read_spec, set_field
-from orchestrator.spec.setting_labels import leaves, slug
+from orchestrator.spec.setting_labels import slug
 from orchestrator.studies.study_file import (
     Compare,
     StudyFile,
@@ -27,6 +27,7 @@ from orchestrator.studies.study_file import (
     refusal,
 )
 from store.records import MemberRecord, StudyRecord
+from store.run_summary import leaves
 from store.secrets import values_without_logins
 from store.sentences import listed
 
@@ -126,7 +127,7 @@ def _setting(given: Variation, base: Document, document: Document) -> StudySetti
     lines = dict(base.lines) if base.where == document.where else {}
     raw = copy.deepcopy(base.raw)
     for field, value in given.values.items():
-        line = document.lines[given.places[field]]
+        line = document.lines[*given.place, field]
         lines[tuple(field.split("."))] = line
         if (why := refusal(field)) is not None:
             raise SpecError(f"{document.where}, line {line}: {why}")
@@ -149,7 +150,7 @@ def changes(given: Mapping[str, Any], spec: Spec) -> dict[str, Any]:
         is_short = isinstance(value, str) and isinstance(_at(resolved, field), Mapping)
         last = field.rpartition(".")[2]
         opened[f"{field}.{SHORT_FORMS.get(last, 'type')}" if is_short else field] = value
-    found = ((field, value, _at(resolved, field)) for field, value in leaves(opened).items())
+    found = ((field, value, _at(resolved, field)) for field, value in leaves(opened))
     return {field: value if there is None else there for field, value, there in found}
 
 

@@ -21,8 +21,9 @@ from orchestrator.spec.document import Path_
 from orchestrator.spec.echo import shown
 from orchestrator.spec.fields import Section, refuse
 from orchestrator.spec.model import slug
-from orchestrator.spec.setting_labels import label_of, leaves
+from orchestrator.spec.setting_labels import label_of
 from store.comparison.scores import MEASURES
+from store.run_summary import leaves
 
 VARIATIONS = ("grid", "list", "random")
 FIXED = {  # spec fields that no setting may change, and why
@@ -197,26 +198,26 @@ class Variation:
 
     label: str
     values: Mapping[str, Any]  # dotted spec field -> value
-    places: Mapping[str, Path_]  # dotted spec field -> path in the file
+    place: Path_  # in the file, of the fields
 
 
 def expand(file: StudyFile) -> list[Variation]:
     """List a study's settings, in the order in which they are written."""
-    found: list[tuple[dict[str, Any], dict[str, Path_]]] = [({}, {})]  # values, places
+    found: list[tuple[dict[str, Any], Path_]] = [({}, ())]  # values, place
     labels: list[Any] = [None]
     if file.grid is not None:
-        grid, places = file.grid, {key: ("grid", key) for key in file.grid}
-        found = [(dict(zip(grid, values, strict=True)), {**places}) for values in product(*grid.values())]
+        rows = product(*file.grid.values())
+        found = [(dict(zip(file.grid, values, strict=True)), ("grid",)) for values in rows]
     elif file.listed is not None:
         labels = [one.get("label") for one in file.listed]
         own = [{key: value for key, value in one.items() if key != "label"} for one in file.listed]
-        found = [(values, {key: ("list", i, key) for key in values}) for i, values in enumerate(own)]
+        found = [(values, ("list", i)) for i, values in enumerate(own)]
     elif file.random is not None:
-        found = [(values, {key: ("random", "space", key) for key in values}) for values in drawn(file.random)]
-    among = {key for values, _ in found for key in leaves(values)}
+        found = [(values, ("random", "space")) for values in drawn(file.random)]
+    among = {key for values, _ in found for key, _ in leaves(values)}
     return [
-        Variation(label_of(values, among) if label is None else str(label), values, places)
-        for (values, places), label in zip_longest(found, labels)
+        Variation(label_of(values, among) if label is None else str(label), values, place)
+        for (values, place), label in zip_longest(found, labels)
     ]
 
 

@@ -13,7 +13,6 @@ import yaml
 from sqlalchemy import URL, create_engine, make_url, text
 
 import orchestrator
-from orchestrator import locations
 from store import logins
 from tests.conftest import Evergreen
 from tests.integration.runs import At, ending
@@ -53,7 +52,7 @@ def test_a_run_whose_connections_are_cut_all_the_time_is_the_same_run(
     finished: Path, tmp_path: Path, database: Database, evergreen: Evergreen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logins, "_given", {})
-    monkeypatch.delenv(locations.LEDGER_PASSWORD, raising=False)
+    monkeypatch.delenv("EVERGREEN_LEDGER_PASSWORD", raising=False)
     watcher = At(1, lambda: setattr(watcher, "n", 1) or database.cut())
     url = database.url.render_as_string(hide_password=False)
     spec = small(objective="repo_r", ledger={"url": url}, scoring={"isolation": "none"})
@@ -69,7 +68,7 @@ def test_a_run_whose_connections_are_cut_all_the_time_is_the_same_run(
     assert result.exit_code != 0
     assert "set EVERGREEN_LEDGER_PASSWORD or PGPASSWORD" in result.stderr
     assert evergreen("resume", "small", "--home", tmp_path).exit_code == 2, "it is away for nobody else"
-    for variable in (locations.LEDGER_PASSWORD, "PGPASSWORD"):
+    for variable in ("EVERGREEN_LEDGER_PASSWORD", "PGPASSWORD"):
         monkeypatch.setenv(variable, password)
         listed = json.loads(evergreen("ls", "--json", "--home", tmp_path).stdout)
         assert [(run["name"], run["status"]) for run in listed] == [("small", "finished")]

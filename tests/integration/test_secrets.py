@@ -41,7 +41,9 @@ def test_nothing_that_a_run_leaves_behind_holds_its_passwords(
     monkeypatch.setattr(tracker_process, "WAIT_S", 0.1)
     jobs: list[tracker_process.TrackerJob | None] = []
     monkeypatch.setattr(
-        tracker_process.TrackerProcess, "__init__", lambda self, job: jobs.append(job) or _idle(self)
+        tracker_process.TrackerProcess,
+        "__init__",
+        lambda self, *run: jobs.append(tracker_process.job_of(*run)) or _idle(self),
     )
     heard, home = Heard(), tmp_path / "home"
     assert orchestrator.run(spec, home=home, watcher=heard).status == "finished"
@@ -69,7 +71,7 @@ def test_a_spec_of_before_with_its_password_still_resumes_and_loses_it(
     spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tracker_process, "WAIT_S", 0.1)
-    monkeypatch.setattr(tracker_process.TrackerProcess, "__init__", lambda self, job: _idle(self))
+    monkeypatch.setattr(tracker_process.TrackerProcess, "__init__", lambda self, *run: _idle(self))
     orchestrator.run(spec, home=tmp_path, until_step=1)
     file = tmp_path / "alone" / "spec.yaml"
     old = yaml.safe_load(file.read_text())

@@ -77,8 +77,8 @@ class Counting(Callback):
 
 
 def test_the_news_come_once_and_in_order(finished: Path) -> None:
-    with opened(finished, "small") as (place, ledger):
-        retelling = LedgerReplay(ledger.reading, "small", Outline.read(place.run_folder("small")))
+    with opened(finished, "small") as (_, ledger):
+        retelling = LedgerReplay(ledger.reading, "small", Outline.of(ledger.reading.spec("small")))
         watcher = Counting()
         for heard in retelling.news():
             heard.tell(watcher)
@@ -95,9 +95,9 @@ def test_the_news_come_once_and_in_order(finished: Path) -> None:
 
 def test_of_many_new_steps_only_the_last_ten_are_told(tmp_path: Path) -> None:
     orchestrator.run(alone("long", steps=15, stages=1), home=tmp_path)
-    with opened(tmp_path, "long") as (place, ledger):
+    with opened(tmp_path, "long") as (_, ledger):
         watcher = Counting()
-        for heard in LedgerReplay(ledger.reading, "long", Outline.read(place.run_folder("long"))).news():
+        for heard in LedgerReplay(ledger.reading, "long", Outline.of(ledger.reading.spec("long"))).news():
             heard.tell(watcher)
     assert [word for word in watcher.heard if word.startswith("step")] == [f"step {n}" for n in range(6, 16)]
 

@@ -157,9 +157,6 @@ def test_the_last_event_comes_with_its_step(course: Course) -> None:
 
 
 @pytest.mark.parametrize(("stop", "may_end_early"), [([], False), ([{"type": "mastery"}], True)])
-def test_an_outline_knows_whether_stages_may_end_early(
-    tmp_path: Path, stop: list[object], may_end_early: bool
-) -> None:
+def test_an_outline_knows_whether_stages_may_end_early(stop: list[object], may_end_early: bool) -> None:
     spec = {"curriculum": {"stages": 2, "stage": {"steps": 3, "stop": stop}}}
-    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec))
-    assert Outline.read(tmp_path) == Outline(2, 3, may_end_early)
+    assert Outline.of(spec) == Outline(2, 3, may_end_early)

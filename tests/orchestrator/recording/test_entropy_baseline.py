@@ -35,7 +35,7 @@ def test_only_one_estimator_compares_with_itself(
         ),
     )
     curriculum = Curriculum(parts, recorder=None, progress=None)  # type: ignore[arg-type]
-    curriculum._set_entropy_baseline([Findings({}, [], entropies={"env/a": 2.0})])
+    curriculum._set_entropy_baseline(Findings({}, [], entropies={"env/a": 2.0}))
     found = entropy.observe({"env/a": (1.0, 1)})
     assert found is not None
     assert found.fraction == (0.5 if is_taken else 1.0)

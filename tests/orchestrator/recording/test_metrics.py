@@ -54,11 +54,10 @@ def test_a_steps_numbers_by_category_environment_and_all(
 
 
 def test_turns_are_counted_where_an_episode_has_several() -> None:
-    tally = step_metrics.GroupTally()
-    tally.add(in_slot(group([1.0, 0.0])))
-    assert "num_turns" not in {record.name for record in tally.records("words", "3")}
-    tally.add(in_slot(group([1.0, 0.0], num_turns=3)))
-    assert {r.name: r.value for r in tally.records("words", "3")}["num_turns"] == 2.0
+    played = [in_slot(group([1.0, 0.0])), in_slot(group([1.0, 0.0], num_turns=3))]
+    assert "num_turns" not in {record.name for record in step_metrics.of_groups(played[:1])}
+    turns = [record.value for record in step_metrics.of_groups(played) if record.name == "num_turns"]
+    assert turns == [2.0] * 3, "of the category, the environment and the batch"
 
 
 def test_what_there_is_nothing_to_count_of_is_left_out() -> None:

@@ -21,7 +21,7 @@ from orchestrator.played_group import Group, Sample, Slot
 from orchestrator.recording import step_metrics
 from orchestrator.rollout import batch, data_plans
 from orchestrator.rollout.batch import RolloutBatch, TemperedRows, ThinkTag
-from orchestrator.rollout.data_plans import DataPlans
+from orchestrator.rollout.data_plans import BatchInPlay
 from orchestrator.spec.load import load_spec
 from orchestrator.spec.model import CurriculumSection
 from orchestrator.stopwatch import Stopwatch
@@ -84,7 +84,7 @@ def play(told: Told, plans: dict[str, Any], **objective: Any) -> RolloutBatch:
     fake = cast("Any", told)
     tasks = [task(slot.category, slot.index) for slot in SLOTS]
     learner = cast("Any", SimpleNamespace(passes=None))
-    return DataPlans(spec, fake, fake, learner).play(5, SLOTS, tasks, plans, Stopwatch())
+    return BatchInPlay(spec, fake, fake, learner, 5, plans, Stopwatch()).play(SLOTS, tasks)
 
 
 def slots_of(played: RolloutBatch) -> list[Slot]:

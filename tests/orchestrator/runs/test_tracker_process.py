@@ -15,7 +15,7 @@ import orchestrator
 from orchestrator.callbacks import Callback
 from orchestrator.runs import tracker_process
 from orchestrator.runs.api import resume
-from orchestrator.runs.tracker_process import job_of, jobs, start_tracker
+from orchestrator.runs.tracker_process import TrackerProcess, job_of, jobs
 from store.home import Home
 from store.tracker.daemon import turn
 from store.tracker.record import Target
@@ -100,7 +100,7 @@ def test_a_run_never_waits_long_for_mlflow(place: Home, monkeypatch: pytest.Monk
 
 def test_a_tracker_that_dies_hurts_nobody_and_its_last_words_are_told(place: Home) -> None:
     place.make_run_folder("lost")
-    heard, tracker = Heard(), start_tracker(sections(), place, "lost")  # there is no ledger
+    heard, tracker = Heard(), TrackerProcess(sections(), place, "lost")  # there is no ledger
     tracker.finish(heard)
     (event,) = heard.events
     assert "gave up: There is no ledger" in event
@@ -112,7 +112,7 @@ def test_the_tracker_is_started_in_a_moment_and_out_of_reach_of_ctrl_c(
 ) -> None:
     place.make_run_folder("lost")
     begun = time.monotonic()
-    tracker = start_tracker(sections(), place, "lost")
+    tracker = TrackerProcess(sections(), place, "lost")
     assert time.monotonic() - begun < 1
     assert tracker.process is not None
     assert os.getsid(tracker.process.pid) != os.getsid(0)

@@ -6,22 +6,27 @@ import pytest
 
 from orchestrator.errors import UserError
 from orchestrator.simulation.candidates import pair_up, read_named
-from orchestrator.simulation.ranking import by_entrant, jobs_of, run_all
+from orchestrator.simulation.ranking import TrialJob, rank, run_all
 from orchestrator.simulation.trials import TrialSetting
+from orchestrator.simulation.worlds import find_world
+
+SETTING = TrialSetting(10)
 
 
 def test_the_result_does_not_depend_on_the_number_of_workers() -> None:
     entrants = pair_up(read_named(["uniform", "sec"], "bandit"), [])
-    jobs = jobs_of("traps", entrants, range(2), TrialSetting(10))
+    jobs = [TrialJob("traps", one, seed, SETTING) for one in entrants for seed in range(2)]
     told: list[tuple[int, int]] = []
     alone = run_all(jobs, 1)
     together = run_all(jobs, 2, lambda done, of: told.append((done, of)))
     assert [one.numbers for one in alone] == [one.numbers for one in together]
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    assert [len(trials) for trials in by_entrant(jobs, alone).values()] == [2, 2]
+    ranking = rank(find_world("traps"), SETTING, range(2), entrants, alone, "uniform")
+    assert [len(trials) for trials in ranking.trials.values()] == [2, 2]
 
 
 def test_what_a_bandit_refuses_in_another_process_comes_back_in_words() -> None:
-    jobs = jobs_of("traps", pair_up(read_named(["size"], "bandit"), []), range(3), TrialSetting(10))
+    (size,) = pair_up(read_named(["size"], "bandit"), [])
+    jobs = [TrialJob("traps", size, seed, SETTING) for seed in range(3)]
     with pytest.raises(UserError, match="size: "):
         run_all(jobs, 2)

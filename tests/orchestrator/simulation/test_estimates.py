@@ -5,13 +5,12 @@ from dataclasses import astuple
 import numpy as np
 import pytest
 
-from orchestrator.simulation.estimates import Slots, estimate
+from orchestrator.simulation.estimates import SLOT, estimate, within
 
 
 def slots(*rows):
     """Slots from (step, reward, weight)."""
-    table = np.array(rows, np.float64)
-    return Slots(table[:, 0].astype(np.int64), table[:, 1], table[:, 2])
+    return np.array(list(rows), SLOT)
 
 
 def test_the_formulas_by_hand():
@@ -27,7 +26,7 @@ def test_the_formulas_by_hand():
 def test_weights_of_one_are_the_mean_itself_and_its_error_that_of_step_means():
     rng = np.random.Generator(np.random.PCG64(0))
     rewards = rng.random((12, 5))
-    found = estimate(Slots(np.repeat(np.arange(12), 5), rewards.ravel(), np.ones(60)))
+    found = estimate(slots(*((t, reward, 1.0) for t in range(12) for reward in rewards[t])))
     assert found.ips == found.snips == found.own
     assert found.ips_difference.value == found.snips_difference.value == 0.0
     assert found.own.stderr == pytest.approx(rewards.mean(axis=1).std(ddof=1) / np.sqrt(12))
@@ -48,7 +47,7 @@ def test_few_steps_have_no_interval():
 def test_nothing_in_common_is_said_and_not_divided_by():
     found = estimate(slots(*((t, 0.5, 0.0) for t in range(8))))
     assert (found.snips, found.ips.value, found.effective_slots, found.is_reliable) == (None, 0.0, 0.0, False)
-    assert estimate(slots((1, 1.0, 1.0)).within(2, 3)) is None
+    assert estimate(within(slots((1, 1.0, 1.0)), 2, 3)) is None
 
 
 def test_weights_on_few_slots_are_not_to_be_relied_on():

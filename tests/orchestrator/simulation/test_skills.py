@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from numpy.random import default_rng
 
 from orchestrator.bandits.contracts import Signal
 from orchestrator.simulation.skills import (
@@ -16,7 +17,6 @@ from orchestrator.simulation.skills import (
     Skills,
     about_arms,
     arm_names,
-    generator,
     transfer,
 )
 from orchestrator.simulation.trials import signal_table
@@ -41,12 +41,12 @@ def test_practice_reaches_harder_skills_more_than_easier_ones_and_no_other_type(
 
 
 def test_pass_rates_are_logistic() -> None:
-    rates = Skills(generator(0)).pass_rates()
+    rates = Skills(default_rng(0)).pass_rates()
     assert rates[:2] == pytest.approx([0.5, 1 / (1 + math.exp(1.5))])
 
 
 def test_learning_is_half_of_practice_times_transfer() -> None:
-    world = Skills(generator(1), forgetting=0)
+    world = Skills(default_rng(1), forgetting=0)
     p = world.play(np.full(BATCH, 1)) / 8
     assert world.skills == pytest.approx(0.5 * np.mean(4 * p * (1 - p)) * transfer()[1])
 
@@ -57,13 +57,13 @@ def test_learning_is_half_of_practice_times_transfer() -> None:
 )
 def test_a_skill_is_forgotten_as_far_as_it_is_not_used(num_groups: int, left: float) -> None:
     unsolvable = np.full(12, 500.0)  # nothing is solved, so nothing is learnt
-    world = Skills(generator(0), skills=np.ones(12), difficulty=unsolvable)
+    world = Skills(default_rng(0), skills=np.ones(12), difficulty=unsolvable)
     world.play(np.array([5] * num_groups + [IMPOSSIBLE] * (BATCH - num_groups)))
     assert world.skills[5] == pytest.approx(left)
 
 
 def test_traps_teach_nothing() -> None:
-    world = Skills(generator(0), forgetting=0)
+    world = Skills(default_rng(0), forgetting=0)
     solved = world.play(np.array([NOISE] * 32 + [IMPOSSIBLE] * 32))
     assert not solved[32:].any()
     assert 2.5 < solved[:32].mean() < 5.5
@@ -72,7 +72,7 @@ def test_traps_teach_nothing() -> None:
 
 def test_a_group_comes_back_at_the_place_of_its_slot() -> None:
     places = np.array([IMPOSSIBLE, 0] * 32)
-    world = Skills(generator(0), skills=np.full(12, 50.0))
+    world = Skills(default_rng(0), skills=np.full(12, 50.0))
     assert world.play(places).tolist() == [0, 8] * 32
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.random import default_rng
 
 from orchestrator.bandits.softmax import softmax
 from orchestrator.errors import UserError
@@ -13,7 +14,7 @@ from orchestrator.simulation import skill_worlds, worlds
 from orchestrator.simulation.candidates import make_named, pair_up
 from orchestrator.simulation.ranking import TrialJob, run_job
 from orchestrator.simulation.skill_worlds import Gap, Oracle
-from orchestrator.simulation.skills import BATCH, Skills, arm_names, generator
+from orchestrator.simulation.skills import BATCH, Skills, arm_names
 from orchestrator.simulation.trials import Candidate, Trial, TrialSetting, thinned
 from orchestrator.simulation.worlds import WORLDS, find_world
 
@@ -58,8 +59,8 @@ def test_traps_take_their_share_of_a_uniform_budget() -> None:
 
 
 def test_the_oracle_reads_the_world_and_avoids_traps() -> None:
-    world = Skills(generator(0))
-    bandit = Oracle(arm_names(has_traps=True), generator(1), world)
+    world = Skills(default_rng(0))
+    bandit = Oracle(arm_names(has_traps=True), default_rng(1), world)
     found = bandit.probabilities()
     room = world.pass_rates() * (1 - world.pass_rates())
     value = 4 * room * 7 / 8 * np.array([(world.transfer[i] * room).sum() for i in range(12)])
@@ -71,14 +72,14 @@ def test_the_oracle_reads_the_world_and_avoids_traps() -> None:
 def test_regret_is_what_the_best_arm_would_have_earned_more() -> None:
     always = {"type": "fixed", "weights": {"arm3": 1}, "others": 0}
     found = trial("switching", always, num_steps=500, seed=7)
-    means = generator(7).random((5, 10))
+    means = default_rng(7).random((5, 10))
     expected = 100 * (means.max(axis=1) - means[:, 3]).sum()
     assert found.numbers["regret"] == pytest.approx(expected)
     assert found.curve[-1] == pytest.approx(expected, rel=0.01)
 
 
 def test_bandits_of_the_switching_world_are_rewarded_by_its_own_stream() -> None:
-    means, u = generator(2).random((5, 10)), generator(2 + worlds.REWARDS).random(1000)
+    means, u = default_rng(2).random((5, 10)), default_rng(2 + worlds.REWARDS).random(1000)
     wins = u[:, None] < np.repeat(means, 200, axis=0)
     greedy = trial("switching", {"type": "sec", "floor": 0, "temperature": 0.01}, num_steps=1000, seed=2)
     assert wins.mean(axis=0).max() < 1
@@ -95,7 +96,7 @@ def test_a_share_of_every_batch_is_replay_of_the_others(share: float, num_replay
 def test_bandits_learn_from_replay_of_their_environment() -> None:
     only = {"type": "sequence", "order": ["type0"]}
     levels = skill_worlds.TwoLevels(
-        Skills(generator(0)), entrant("sec", only), 0, TrialSetting(20, replay_share=0.5)
+        Skills(default_rng(0)), entrant("sec", only), 0, TrialSetting(20, replay_share=0.5)
     )
     levels.follow()
     assert all(value for value in levels.inner[0].values().values())
@@ -119,7 +120,7 @@ def test_the_mastered_environment_of_the_heterogeneous_world_fades_and_the_impos
 
 
 def test_the_gap_rule_prefers_what_was_lost_then_what_is_left() -> None:
-    rule = Gap(["a", "b", "c"], generator(0))
+    rule = Gap(["a", "b", "c"], default_rng(0))
     rule.see({"a": 0.9, "b": 0.5, "c": 0.5})
     assert rule.probabilities() == {"a": 1 / 3, "b": 1 / 3, "c": 1 / 3}
     for _ in range(3):

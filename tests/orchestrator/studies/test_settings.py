@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.spec.setting_labels import label_of, leaves, slug, text_of
+from orchestrator.spec.setting_labels import label_of, slug, text_of
 from orchestrator.studies.study import Study
+from store.run_summary import leaves
 from tests.orchestrator.studies.studies import made_study
 
 LR, LOW = "learner.lr", "warm_start.lr"
@@ -37,7 +38,7 @@ def labels(study: Study) -> list[str]:
     ],
 )
 def test_a_label_is_short_and_clear(given: dict[str, Any], also: list[str], label: str) -> None:
-    assert label_of(given, {*leaves(given), *also}) == label
+    assert label_of(given, {*dict(leaves(given)), *also}) == label
 
 
 @pytest.mark.parametrize(
