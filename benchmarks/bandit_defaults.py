@@ -50,9 +50,7 @@ def auc(world: str, row: Mapping[str, Any], seeds: Sequence[int], workers: int |
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--workers", type=int, help="processes; default one a core")
     options = parser.parse_args()

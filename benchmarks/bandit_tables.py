@@ -64,9 +64,7 @@ class Found:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=SEEDS, help=f"seeds 0 to N - 1; published: {SEEDS}")
-    parser.add_argument(
-        "--table", action="append", help="only tables of this world, such as skills; repeatable"
-    )
+    parser.add_argument("--table", action="append", help="only tables of this world, such as skills; repeatable")
     parser.add_argument("--workers", type=int, help="processes; default one a core")
     parser.add_argument("--markdown", type=Path, help="also write the tables to this file")
     given = parser.parse_args()

@@ -46,10 +46,7 @@ def gates() -> list[dict[str, Any]]:
 def schedulers() -> list[dict[str, Any]]:
     """Settings of `discounted_ucb` over environments."""
     grid = product(("advantage", "gain", "total_gain"), (0.7, 0.8, 0.9), (0.15, 0.2, 0.3, 0.5, 0.8))
-    return [
-        {"type": "discounted_ucb", "reward": reward, "discount": g, "width": width}
-        for reward, g, width in grid
-    ]
+    return [{"type": "discounted_ucb", "reward": reward, "discount": g, "width": width} for reward, g, width in grid]
 
 
 def slowly() -> list[dict[str, Any]]:
@@ -79,9 +76,7 @@ def _slow(one: Candidate, seed: int, has_traps: bool) -> Trial:
 def trial(job: tuple[Run, Mapping[str, Any], int]) -> tuple[float, float]:
     """Run one setting of a bandit in one world with one seed: AUC and final."""
     run, raw, seed = job
-    bandit = make_named(
-        {key: value for key, value in raw.items() if value != "none"}, "bandit", "grid"
-    ).config
+    bandit = make_named({key: value for key, value in raw.items() if value != "none"}, "bandit", "grid").config
     assert bandit is not None
     numbers = run(Candidate("", bandit, None), seed, SETTING).numbers
     return numbers["auc"], numbers["final"]
@@ -129,9 +124,7 @@ def scheduler_table(num_seeds: int, workers: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--scheduler-seeds", type=int, default=40, help="theirs differ by less")
     parser.add_argument("--workers", type=int, default=2)

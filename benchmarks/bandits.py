@@ -57,9 +57,7 @@ def of_bandit(name: str, num_arms: int) -> tuple[float, float]:
 
     def step() -> None:
         rewards = rng.random(BATCH).tolist()
-        bandit.learn(
-            [Feedback(pick, r / 2, score=r) for pick, r in zip(bandit.pick(BATCH), rewards, strict=True)]
-        )
+        bandit.learn([Feedback(pick, r / 2, score=r) for pick, r in zip(bandit.pick(BATCH), rewards, strict=True)])
 
     goal = IN_TIME.get(name, 2.0 if isinstance(bandit, IndexRule) else 1.0)
     return milliseconds(step), goal
@@ -80,10 +78,7 @@ def of_selection(name: str, num_tasks: int) -> tuple[float, float]:
         clock, positions = selection.clock, selection.choose(BATCH).tolist()
         passed = rng.binomial(8, 0.5, len(positions)) / 8
         selection.learn(
-            [
-                TaskResult(at, clock, p, 8, 2 * p * (1 - p))
-                for at, p in zip(positions, passed.tolist(), strict=True)
-            ]
+            [TaskResult(at, clock, p, 8, 2 * p * (1 - p)) for at, p in zip(positions, passed.tolist(), strict=True)]
         )
 
     for _ in range(REPEATS // 4):

@@ -26,8 +26,7 @@ def of_run(reading: Reading, run: str) -> dict[str, float]:
     cells = [cell for cell in reading.matrix(run, "pass_1") if cell.environment == WORDS and cell.category]
     last = max(cell.after_stage for cell in cells)
     after = {
-        stage: {cell.category: cell.value for cell in cells if cell.after_stage == stage}
-        for stage in range(last + 1)
+        stage: {cell.category: cell.value for cell in cells if cell.after_stage == stage} for stage in range(last + 1)
     }
     picked = [pick.environment for pick in reading.picks(run)]
     return {

@@ -58,9 +58,7 @@ CURRICULUM_S = 60.0
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--section", default=",".join(SECTIONS), help="only these, separated by commas")
     parser.add_argument("--shape", default=",".join(SHAPES), help="only these, separated by commas")
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
@@ -68,9 +66,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=240, help="seconds of a section with one shape")
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
-        print(
-            "torch finds no CUDA device here, so there is nothing to measure: run this on a host with a GPU"
-        )
+        print("torch finds no CUDA device here, so there is nothing to measure: run this on a host with a GPU")
         return
     device = torch.device("cuda", 0) if options.device == "cuda" else torch.device("cpu")
     work = Work.small(device) if options.small else Work(device, torch.bfloat16)

@@ -86,9 +86,7 @@ def countdown(seed: int, num: int) -> list[str]:
     """Draw some of the rows of the tests."""
     import pyarrow.parquet as pq
 
-    tables = (
-        pq.read_table(ROWS / f"countdown_{part}.parquet", columns=["prompt"]) for part in ("train", "test")
-    )
+    tables = (pq.read_table(ROWS / f"countdown_{part}.parquet", columns=["prompt"]) for part in ("train", "test"))
     texts = [prompt[0]["content"] for table in tables for prompt in table["prompt"].to_pylist()]
     return random.Random(seed).sample(texts, num)
 
@@ -104,9 +102,7 @@ SHAPES: dict[str, Callable[[int, int], list[str]]] = {
 
 def formatted(text: str, rng: random.Random) -> str:
     """Change case and white space."""
-    return rng.choice(
-        [text.upper(), text.replace(" ", "  "), text.replace("\n", "\n\n") + "\n", text.swapcase()]
-    )
+    return rng.choice([text.upper(), text.replace(" ", "  "), text.replace("\n", "\n\n") + "\n", text.swapcase()])
 
 
 def reworded(text: str, rng: random.Random) -> str:
@@ -191,9 +187,7 @@ def same(text: str) -> str:
 def measure(shape: str, seed: int, threshold: float) -> tuple[dict[str, int], dict[str, int]]:
     """Count held-out tasks of every kind, and those of them that are called leaks."""
     rng = random.Random(seed)
-    unique = list(
-        {same(text): text for text in SHAPES[shape](seed, NUM_TRAINING + NUM_SIBLINGS + SPARE)}.values()
-    )
+    unique = list({same(text): text for text in SHAPES[shape](seed, NUM_TRAINING + NUM_SIBLINGS + SPARE)}.values())
     training, siblings = unique[:NUM_TRAINING], unique[NUM_TRAINING : NUM_TRAINING + NUM_SIBLINGS]
     known = {same(text) for text in training}
     labelled = [("sibling", text) for text in siblings]
@@ -211,9 +205,7 @@ def measure(shape: str, seed: int, threshold: float) -> tuple[dict[str, int], di
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threshold", type=float, default=0.8)
     options = parser.parse_args()
@@ -225,11 +217,7 @@ def main() -> None:
         num_leaks = sum(there.get(change.__name__, 0) for change in LEAKS)
         cells = [f"{called[kind]} of {there[kind]}" if kind in there else "-" for kind in kinds]
         precision = right / max(1, sum(called.values()))
-        print(
-            f"{shape:10s}"
-            + "".join(f"{cell:>13s}" for cell in cells)
-            + f"{precision:13.2f}{right / num_leaks:9.2f}"
-        )
+        print(f"{shape:10s}" + "".join(f"{cell:>13s}" for cell in cells) + f"{precision:13.2f}{right / num_leaks:9.2f}")
 
 
 if __name__ == "__main__":

@@ -121,11 +121,7 @@ def logits(weights: Weights, prompts_RNP: Tensor) -> Tensor:
     index = prompts_RNP.reshape(runs, num * places, 1).expand(-1, -1, HIDDEN)
     state = table.gather(1, index).view(runs, num, places, HIDDEN)
     for layer in range(LAYERS):
-        own = {
-            name.split(".", 3)[3]: w
-            for name, w in weights.items()
-            if name.startswith(f"model.layers.{layer}.")
-        }
+        own = {name.split(".", 3)[3]: w for name, w in weights.items() if name.startswith(f"model.layers.{layer}.")}
         state = _layer(own, state, is_last=layer == LAYERS - 1)
     return _linear(_norm(state, weights["model.norm.weight"]), table)[:, :, 0]
 
@@ -163,9 +159,7 @@ def _heads(x: Tensor, num: int) -> Tensor:
 def _turned(x: Tensor, places: int) -> Tensor:
     """Rotary positions; fewer rows than places are the last ones."""
     half = HIDDEN // HEADS // 2
-    angle = torch.outer(torch.arange(places), 10_000.0 ** (-torch.arange(half) / half))[
-        -x.shape[-2] :
-    ].repeat(1, 2)
+    angle = torch.outer(torch.arange(places), 10_000.0 ** (-torch.arange(half) / half))[-x.shape[-2] :].repeat(1, 2)
     first, second = x.chunk(2, -1)
     return x * angle.cos() + torch.cat([-second, first], -1) * angle.sin()
 

@@ -84,9 +84,7 @@ def scores(batch: Batch) -> Scores:
     rng = torch.Generator().manual_seed(0)
 
     def near(value_BT: Tensor, width: float) -> Tensor:
-        return (value_BT + width * torch.randn(value_BT.shape, generator=rng)).clamp(
-            max=-1e-4
-        ) * batch.mask_BT
+        return (value_BT + width * torch.randn(value_BT.shape, generator=rng)).clamp(max=-1e-4) * batch.mask_BT
 
     old, entropy = (
         near(batch.lp_roll_BT, 0.02),
@@ -95,9 +93,7 @@ def scores(batch: Batch) -> Scores:
     return Scores(near(old, 0.1), old, near(old, 0.2), near(old, 0.01), entropy, 0.95 * entropy)
 
 
-def rows_of(
-    batch: Batch, found: Scores, at: Tensor, noted: SurveyResult, is_start: bool = False
-) -> ShapedRows:
+def rows_of(batch: Batch, found: Scores, at: Tensor, noted: SurveyResult, is_start: bool = False) -> ShapedRows:
     """Show some rows, as the learner does."""
     own, width = batch.take(at), int(batch.length_B[at].max())
 
@@ -182,9 +178,7 @@ def main(arguments: list[str] | None = None) -> int:
         policy = tiny()
         learner = Learner(policy, LearnerConfig().resolved(PolicyConfig()))
         model_s = of_policy(learner, played)
-        print(
-            f"{options.rows} x {options.tokens} tokens: forward and backward of {policy.num_parameters / 1e6:.2f}M"
-        )
+        print(f"{options.rows} x {options.tokens} tokens: forward and backward of {policy.num_parameters / 1e6:.2f}M")
         print(
             f"weights {model_s:.1f} s, scaled from {min(SLICE_ROWS, options.rows)} rows; milliseconds, and their share"
         )

@@ -43,9 +43,7 @@ class Block(CacheLayerMixin):
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         raise AssertionError("it is made full")
 
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         self.keys[:, :, self.end : self.end + 1] = key_states
         self.values[:, :, self.end : self.end + 1] = value_states
         self.end += 1
@@ -65,9 +63,7 @@ class Block(CacheLayerMixin):
 
 
 @torch.inference_mode()
-def play(
-    model: Any, prompts: list[list[int]], lengths: list[int], generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def play(model: Any, prompts: list[list[int]], lengths: list[int], generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Sample `lengths[row]` tokens for every row; ids and log-probs [B, longest]."""
     num, longest = len(lengths), max(lengths)
     cache, mask_RK, position_R, logits_RV = prefill(model, prompts, longest)

@@ -110,9 +110,7 @@ def _seeds(text: str) -> range:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="books | words", help="default: both")
     parser.add_argument("--seeds", type=_seeds, default="0-7")
     parser.add_argument("--tuning", type=_seeds, default="100-107")

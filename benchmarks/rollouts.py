@@ -58,9 +58,7 @@ class Work:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, help="of every measurement, default 5, with --quick 2")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
@@ -87,9 +85,7 @@ def demo(repeats: int) -> None:
         OURS: _player(TransformersSampler(Config(), policy)),
         GENERATE: lambda requests: generate(policy, requests),
     }
-    print_table(
-        f"The demo's policy, {_size(policy)}, prompts of {len(prompts[0])}", measure(pair, works, repeats)
-    )
+    print_table(f"The demo's policy, {_size(policy)}, prompts of {len(prompts[0])}", measure(pair, works, repeats))
 
 
 def random_policy() -> Policy:

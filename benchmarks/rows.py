@@ -25,9 +25,7 @@ STORY = "the quick brown fox jumps over a lazy dog and counts apples pears plums
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
     num_rows = parser.parse_args().rows
     with tempfile.TemporaryDirectory() as folder:
@@ -92,9 +90,7 @@ def report(found: dict[str, Any]) -> None:
     batches = found["batch_ms"]
     print(f"open        {found['open_s']:8.1f} s     goal 60")
     print(f"peak        {found['peak_mb']:8.0f} MB    goal 1,500 (before opening: {found['before_mb']:.0f})")
-    print(
-        f"streams     {1000 * found['streams_s']:8.1f} ms    of {found['num_categories']} categories, once a run"
-    )
+    print(f"streams     {1000 * found['streams_s']:8.1f} ms    of {found['num_categories']} categories, once a run")
     worst = f"worst of {len(batches)}: {max(batches):.2f}"
     print(f"draw {BATCH}    {statistics.median(batches):8.2f} ms    goal 5; {worst}")
 

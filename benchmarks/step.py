@@ -127,9 +127,7 @@ def report(spent: dict[str, list[float]], ends: list[float], lengths: list[int])
     gaps = [b - a for a, b in zip(ends[NUM_WARM:], ends[NUM_WARM + 1 :], strict=False)]
     step = statistics.median(gaps) + saves
     core = median["play"] + median["score"] + median["update"]
-    print(
-        f"32 groups of 8, prompts of {min(lengths)} to {max(lengths)} tokens, answers up to 8, rloo, one thread"
-    )
+    print(f"32 groups of 8, prompts of {min(lengths)} to {max(lengths)} tokens, answers up to 8, rloo, one thread")
     print(f"{'':12}{'ms':>8}{'share':>8}   median of {NUM_STEPS - NUM_WARM} steps")
     for part in ("play", "score", "update", "draw", "prepare", "learn", "ledger"):
         print(f"{part:<12}{1000 * median[part]:>8.1f}{median[part] / step:>8.1%}")

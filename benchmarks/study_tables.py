@@ -21,9 +21,7 @@ OfRun = Callable[[Reading, str], Mapping[str, float]]
 Scores = Mapping[str, Mapping[int, Mapping[str, float]]]  # setting -> seed -> measure
 
 
-def main(
-    about: str | None, of_run: OfRun, measures: Sequence[str], told: Sequence[str], against: str
-) -> None:
+def main(about: str | None, of_run: OfRun, measures: Sequence[str], told: Sequence[str], against: str) -> None:
     """Be the command: read a study, print both tables.
 
     Args:
@@ -42,9 +40,7 @@ def main(
     scores = read(reading, options.study, of_run)
     seeds = sorted(set.intersection(*(set(own) for own in scores.values())))
     if len(seeds) < 2:
-        parser.error(
-            f"{options.study} has {len(seeds)} seeds that all settings have finished; an interval needs 2"
-        )
+        parser.error(f"{options.study} has {len(seeds)} seeds that all settings have finished; an interval needs 2")
     print(f"{options.study}: {len(scores)} settings, paired seeds {', '.join(map(str, seeds))}\n")
     print("\n".join(levels(scores, seeds, [*measures, *told])), end="\n\n")
     print("\n".join(differences(scores, seeds, measures, options.against)))
@@ -54,10 +50,7 @@ def read(reading: Reading, study: str, of_run: OfRun) -> Scores:
     """Every measure of every finished run of a study."""
     members = [member for member in reading.members(study) if member.status == "finished"]
     settings = dict.fromkeys(member.setting for member in members)
-    return {
-        setting: {m.seed: of_run(reading, m.run) for m in members if m.setting == setting}
-        for setting in settings
-    }
+    return {setting: {m.seed: of_run(reading, m.run) for m in members if m.setting == setting} for setting in settings}
 
 
 def levels(scores: Scores, seeds: Sequence[int], measures: Sequence[str]) -> list[str]:

@@ -60,9 +60,7 @@ class Turns:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=200, help="of each run")
     parser.add_argument("--block", type=int, default=25, help="steps of a turn")
     options = parser.parse_args()
@@ -110,9 +108,7 @@ def report(pairs: list[tuple[float, float]], starts: list[float]) -> None:
         f"median {statistics.median(ratios):.3f}"
     )
     print(f"least {ratios[0]:.3f}, most {ratios[-1]:.3f} (goal: at most 1.03)")
-    print(
-        f"starting the tracker holds the trainer up for {1000 * statistics.median(starts):.1f} ms, once a run"
-    )
+    print(f"starting the tracker holds the trainer up for {1000 * statistics.median(starts):.1f} ms, once a run")
 
 
 if __name__ == "__main__":

@@ -44,9 +44,7 @@ Answer = dict[str, Any]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="three rounds of two steps, without whole runs")
     parser.add_argument("--rounds", type=int, help="turns that count, of each side; 8, with --quick 3")
     parser.add_argument("--steps", type=int, help="of a turn; 4, with --quick 2")
@@ -186,10 +184,7 @@ def summary(rounds: Mapping[str, Sequence[Answer]]) -> dict[str, Answer]:
         side: {
             "steps_a_second": 1 / statistics.median(answer["seconds"] for answer in answers),
             "seconds": [answer["seconds"] for answer in answers],
-            "split": {
-                part: statistics.median(answer["split"].get(part, 0.0) for answer in answers)
-                for part in PARTS
-            },
+            "split": {part: statistics.median(answer["split"].get(part, 0.0) for answer in answers) for part in PARTS},
             "peak_mb": answers[-1]["peak_mb"],
             "loaded_mb": answers[-1]["loaded_mb"],
         }
@@ -211,9 +206,7 @@ def ratios(rounds: Mapping[str, Sequence[Answer]]) -> dict[str, list[float]]:
     }
     if OURS in rounds and PLAIN in rounds:
         pairs = list(zip(rounds[OURS], rounds[PLAIN], strict=True))
-        found[f"{OURS} / {PLAIN}, seconds of play and update"] = interval(
-            [_core(a) / _core(b) for a, b in pairs]
-        )
+        found[f"{OURS} / {PLAIN}, seconds of play and update"] = interval([_core(a) / _core(b) for a, b in pairs])
         found[f"{OURS} / {PLAIN}, CPU seconds of a step"] = interval(
             [a["cpu_seconds"] / b["cpu_seconds"] for a, b in pairs]
         )
@@ -230,9 +223,7 @@ def interval(values: Sequence[float]) -> list[float]:
     logs = [math.log(value) for value in values]
     mean = statistics.fmean(logs)
     half = (
-        stats.t.ppf(0.975, len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
-        if len(logs) > 1
-        else math.nan
+        stats.t.ppf(0.975, len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs)) if len(logs) > 1 else math.nan
     )
     return [math.exp(mean), math.exp(mean - half), math.exp(mean + half)]
 
@@ -240,24 +231,14 @@ def interval(values: Sequence[float]) -> list[float]:
 def report(found: Mapping[str, Any]) -> None:
     """Print a case as a table."""
     case: work.Case = found["case"]
-    print(
-        f"\n{case}: {work.NUM_PROMPTS} x {work.GROUP_SIZE} sequences, answers up to {work.NEW_TOKENS} tokens"
-    )
-    print(
-        f"{'':24}{'steps/s':>9}"
-        + "".join(f"{part:>10}" for part in PARTS)
-        + f"{'peak MB':>10}{'at start':>10}"
-    )
+    print(f"\n{case}: {work.NUM_PROMPTS} x {work.GROUP_SIZE} sequences, answers up to {work.NEW_TOKENS} tokens")
+    print(f"{'':24}{'steps/s':>9}" + "".join(f"{part:>10}" for part in PARTS) + f"{'peak MB':>10}{'at start':>10}")
     for side, one in found["sides"].items():
         split = "".join(f"{one['split'][part]:>10.3f}" for part in PARTS)
-        print(
-            f"{side:24}{one['steps_a_second']:>9.3f}{split}{one['peak_mb']:>10.0f}{one['loaded_mb']:>10.0f}"
-        )
+        print(f"{side:24}{one['steps_a_second']:>9.3f}{split}{one['peak_mb']:>10.0f}{one['loaded_mb']:>10.0f}")
     for pair, (mean, low, high) in found["ratios"].items():
         print(f"{pair}: {mean:.2f} (95 % interval {low:.2f} to {high:.2f})")
-    print(
-        f"goal: {GOALS[case]} times TRL's steps a second; play and update at most 1.1 times plain torch's seconds"
-    )
+    print(f"goal: {GOALS[case]} times TRL's steps a second; play and update at most 1.1 times plain torch's seconds")
 
 
 if __name__ == "__main__":

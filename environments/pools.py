@@ -96,9 +96,7 @@ class Admission:
 ALL = Admission()
 
 
-def first_tasks(
-    environment: Environment, category: str, pool: Pool, n: int, admission: Admission = ALL
-) -> list[Task]:
+def first_tasks(environment: Environment, category: str, pool: Pool, n: int, admission: Admission = ALL) -> list[Task]:
     """Return the first `n` tasks of a pool that are admitted, by index from 0, distinct by content key.
 
     Fewer come back when the category has no more: all of a finite one is looked at, `SCAN * n` indices of an
@@ -139,9 +137,7 @@ class TaskStream:
     Tasks that are not admitted are passed over. Raises EnvironmentFault if the category is only held out.
     """
 
-    def __init__(
-        self, environment: Environment, category: str, seed: int, admission: Admission = ALL
-    ) -> None:
+    def __init__(self, environment: Environment, category: str, seed: int, admission: Admission = ALL) -> None:
         if not {c.name: c.trainable for c in environment.categories}[category]:
             place = f"{environment.name}, category {category}"
             raise EnvironmentFault(f"{place}: held out only, nothing to train on")
@@ -245,9 +241,7 @@ def training_roster(
     indices = count(_first_index(seed)) if size is None else np.random.default_rng(seed).permutation(size)
     found, seen, num_stale = list[int](), set[str](), 0
     for looked_at, index in enumerate(map(int, indices)):
-        if len(found) == most or (
-            size is None and (num_stale > STALE or (looked_at == SEARCH and not found))
-        ):
+        if len(found) == most or (size is None and (num_stale > STALE or (looked_at == SEARCH and not found))):
             break
         if report.is_time():
             so_far = f"{len(found):,} of up to {most:,} tasks to choose among found"

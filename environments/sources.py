@@ -63,9 +63,7 @@ class EnvironmentSource:
         if config is None:
             made = self._from_factory()
         else:
-            made = registry.module_of(ENVIRONMENTS, self.type).create(
-                self.name, config.within(self.search_path)
-            )
+            made = registry.module_of(ENVIRONMENTS, self.type).create(self.name, config.within(self.search_path))
         if not isinstance(made, Environment):
             raise self._fault(f"the factory returned {type(made).__name__}, not an environments.Environment")
         return made

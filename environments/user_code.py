@@ -106,9 +106,7 @@ def as_written(name: str, folder: str | None) -> str:
     return f"./{Path(module).relative_to(folder)}:{attribute}"
 
 
-def uncallable(
-    function: object, contract: type, arguments: Sequence[object], options: Mapping[str, Any]
-) -> str | None:
+def uncallable(function: object, contract: type, arguments: Sequence[object], options: Mapping[str, Any]) -> str | None:
     """Say why calling a factory could not make what is wanted; None: it may be called."""
     if inspect.isclass(function) and not issubclass(function, contract):
         return f"it is a class that is no {contract.__module__}.{contract.__name__}"
@@ -138,9 +136,7 @@ def ambiguity(name: str, folder: str | None = None) -> str | None:
     theirs = [file for file in files if file not in ours]
     if not ours or not theirs:
         return None
-    return (
-        f"it is found in {theirs[0]} and in {ours[0]}, which is Evergreen's own and hides yours: rename yours"
-    )
+    return f"it is found in {theirs[0]} and in {ours[0]}, which is Evergreen's own and hides yours: rename yours"
 
 
 class UserFiles:
@@ -187,9 +183,7 @@ def _places(name: str, last: str | None = None) -> Iterator[ModuleSpec]:
     package, *inner = name.split(".")
     if package not in PACKAGES:
         return
-    folders = (
-        Path(place, *([package, *inner][:-1])) for place in [*sys.path, *([last] if last else []), str(ROOT)]
-    )
+    folders = (Path(place, *([package, *inner][:-1])) for place in [*sys.path, *([last] if last else []), str(ROOT)])
     for folder in dict.fromkeys(folders):
         if (spec := PathFinder.find_spec(name, [str(folder)])) is not None:
             yield spec

@@ -73,9 +73,7 @@ class Walk(Episode):
         if self.place == self.lake.goal or self.place in self.lake.holes or not self.moves_left:
             return Turn(score=self._score())
         reply = {"role": "user", "content": self.lake.drawn(self.place)}
-        return Turn(
-            (reply,), self._score(), done=False
-        )  # the score so far: for a walk that a budget cuts off
+        return Turn((reply,), self._score(), done=False)  # the score so far: for a walk that a budget cuts off
 
     def _score(self) -> Score:
         """1 at the goal; else at most .5, the more the nearer, and nothing in a hole."""
@@ -94,9 +92,7 @@ class FrozenLake(Environment):
 
     def __init__(self, name: str, steps: list[int], size: int, holes: int, moves: int) -> None:
         if max(steps) > min(moves, 2 * (size - 1)):
-            raise ValueError(
-                f"{max(steps)} steps are too many for {moves} moves on a map of {size} by {size}"
-            )
+            raise ValueError(f"{max(steps)} steps are too many for {moves} moves on a map of {size} by {size}")
         self.name, self.steps, self.map_size, self.holes, self.moves = name, steps, size, holes, moves
 
     @property

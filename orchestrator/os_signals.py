@@ -70,9 +70,7 @@ def end_by_signals() -> None:
 
 
 @contextmanager
-def catching_signals(
-    heard: Callable[[], None] = say_stopping, is_urgent: bool = False
-) -> Iterator[Signalled]:
+def catching_signals(heard: Callable[[], None] = say_stopping, is_urgent: bool = False) -> Iterator[Signalled]:
     """Note the first signal inside the block; a second SIGINT raises KeyboardInterrupt.
 
     A block inside a block shares its note; from there on it is no longer urgent, since there is something to save.

@@ -48,9 +48,7 @@ class Sample:
     messages: tuple[Message, ...]  # the conversation up to the last completion
     completion: str  # the last one, as the environment read it; empty where it was lost
     num_turns: int  # that were written
-    finish: (
-        Finish  # "stop": it ended; "length": a budget cut it off; "lost": a turn of it could not be played
-    )
+    finish: Finish  # "stop": it ended; "length": a budget cut it off; "lost": a turn of it could not be played
     score: Score
     has_gradient: bool = True  # False: cut off, and only its score counts, in its group's mean
     turn_starts: tuple[int, ...] = ()  # positions at which its turns begin
@@ -92,9 +90,7 @@ class Sample:
             return None
         return np.searchsorted(self.turn_starts[1:], np.arange(len(self.ids)), side="right")
 
-    def trajectory(
-        self, group: int, reward: float, arm: str = "", think_end: int | None = None
-    ) -> Trajectory:
+    def trajectory(self, group: int, reward: float, arm: str = "", think_end: int | None = None) -> Trajectory:
         """Give it to the learner, in the group of this number."""
         return Trajectory(
             ids=self.ids,
@@ -181,9 +177,7 @@ class PlayedGroup(Group):
     signal: float | None = None  # mean |advantage|, in the form that its bandit reads
     raw_signal: float | None = None  # the plain form, in which all environments have one unit
     score: float | None = None  # mean of what the signal reads
-    has_spread: bool | None = (
-        None  # whether the objective can tell its samples apart; None: it needs no spread
-    )
+    has_spread: bool | None = None  # whether the objective can tell its samples apart; None: it needs no spread
 
 
 def unscorable(groups: Sequence[Group], where: str = "") -> list[EventRecord]:

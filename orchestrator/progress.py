@@ -128,9 +128,7 @@ class Progress:
 
     def end_step(self, groups: Sequence[PlayedGroup]) -> bool:
         """Take in what the step's groups earned, of the stage's own ones; whether that completed a window."""
-        self.num_unscorable_steps = (
-            0 if any(group.scored for group in groups) else self.num_unscorable_steps + 1
-        )
+        self.num_unscorable_steps = 0 if any(group.scored for group in groups) else self.num_unscorable_steps + 1
         own = [group for group in groups if group.slot.role == "main"]
         signals = [group.raw_signal for group in own if group.raw_signal is not None]
         self.signal_sum += sum(signals)

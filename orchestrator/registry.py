@@ -128,10 +128,7 @@ def config_class(kind: str, name: str) -> type[BaseModel]:
 def require_installed(kind: str, config: BaseModel) -> None:
     """Have a method say, before anything else is built, that what it needs is not installed here; most need nothing."""
     name = type_of(config)
-    if (
-        not is_user_code(name)
-        and (check := vars(load(find(kind, name))).get("require_installed")) is not None
-    ):
+    if not is_user_code(name) and (check := vars(load(find(kind, name))).get("require_installed")) is not None:
         check()
 
 
@@ -218,9 +215,7 @@ def factory(name: str, folder: str | None = None) -> Callable[..., Any]:
         module, attribute = import_user_code(name, folder)
         made: Callable[..., Any] = getattr(module, attribute)
     except (ImportError, AttributeError) as error:
-        raise SpecError(
-            f"cannot import {name!r}: {error}. Is its folder the current one, or installed?"
-        ) from error
+        raise SpecError(f"cannot import {name!r}: {error}. Is its folder the current one, or installed?") from error
     except UserCodeError as error:
         raise SpecError(f"{name.rpartition(':')[0]!r} cannot be imported: {error}") from error
     return made
@@ -261,9 +256,7 @@ def refuse_uncallable(kind: str, config: BaseModel, *arguments: str) -> None:
     made = factory(config.type, config.folder)
     wrong = uncallable(made, KINDS[kind].contract_class(), (), {**config.options, **named})
     if wrong is not None:
-        called = (
-            f"{config.type.rpartition(':')[2]}({', '.join(f'{name}=...' for name in arguments)}, **options)"
-        )
+        called = f"{config.type.rpartition(':')[2]}({', '.join(f'{name}=...' for name in arguments)}, **options)"
         raise SpecError(f"{config.type} cannot be called as {called}: {wrong}")
 
 

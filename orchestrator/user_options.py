@@ -24,9 +24,7 @@ class UserOptions(BaseModel):
     def model_post_init(self, context: Any) -> None:
         """Note which options were given: those are the factory's. Paths are relative to the spec's folder."""
         values = {name: getattr(self, name) for name in type(self).model_fields} | (self.model_extra or {})
-        self._given = {
-            name: value for name, value in values.items() if name in self.model_fields_set - {"type"}
-        }
+        self._given = {name: value for name, value in values.items() if name in self.model_fields_set - {"type"}}
         self._folder = context.get("search_path") if isinstance(context, dict) else None
 
     @property

@@ -59,9 +59,7 @@ class PolicyConfig(Options):
         fields = type(self).model_fields
         foreign = [name for name in TINY_SHAPE if getattr(self, name) != fields[name].default]
         if self.model != "tiny" and foreign:
-            raise ValueError(
-                f"{', '.join(foreign)}: only `model: tiny` has these; {self.model!r} brings its own"
-            )
+            raise ValueError(f"{', '.join(foreign)}: only `model: tiny` has these; {self.model!r} brings its own")
         if self.heads % self.kv_heads:
             raise ValueError(f"heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads})")
         if self.hidden % (2 * self.heads):

@@ -95,9 +95,7 @@ def features_of(model: Any, ids_BT: Tensor, mask_BT: Tensor) -> tuple[Tensor, Te
     return features_BTF.flatten(0, 1).index_select(0, row_N * (end - first) + column_N - first), place_N
 
 
-def score_features(
-    model: Any, features_NF: Tensor, place_N: Tensor, ids_BT: Tensor, reduction: Reduction
-) -> Scored:
+def score_features(model: Any, features_NF: Tensor, place_N: Tensor, ids_BT: Tensor, reduction: Reduction) -> Scored:
     """Score tokens by the features that predict them; `place_N` are their places in the flattened rows."""
     if len(place_N) == 0:
         zero_BT = torch.zeros(ids_BT.shape, device=ids_BT.device)
@@ -228,9 +226,7 @@ def recomputing_layers(model: Any, name: str) -> Iterator[None]:
         raise PolicyError(f"activation_checkpointing: {name} has no layers that the library can recompute")
     for key, value in model.config.to_dict().items():
         if "drop" in key and type(value) in (int, float) and value > 0:
-            raise PolicyError(
-                f"activation_checkpointing: {name} has dropout ({key}); set it to 0 in config.json"
-            )
+            raise PolicyError(f"activation_checkpointing: {name} has dropout ({key}); set it to 0 in config.json")
     redone = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
     for layer in layers:
         layer.gradient_checkpointing, layer.training, layer._gradient_checkpointing_func = True, True, redone

@@ -113,9 +113,7 @@ class Step:
         return Scored(now.lp_BT, entropy_BT, then.lp_proxy_BT)
 
 
-def reduction_of(
-    objective: Objective, temperature: float, asks_now: bool = True, asks_start: bool = True
-) -> Reduction:
+def reduction_of(objective: Objective, temperature: float, asks_now: bool = True, asks_start: bool = True) -> Reduction:
     """What a pass makes of the logits: for those who ask about now, about the start of the step, or about both."""
     needs = objective.needs
     entropy: EntropyMode = "none"
@@ -327,9 +325,7 @@ class Learner:
                 optimizer.clear_gradients()
                 norm = nan
         tally.norms.append(norm)
-        if not isfinite(
-            loss
-        ):  # has the policy diverged, or did the loss overflow? an earlier update may have moved it
+        if not isfinite(loss):  # has the policy diverged, or did the loss overflow? an earlier update may have moved it
             version = self.policy.version + (tally.num_updates > 0)
             self.passes.finite_lp(step.batch, rows[is_run], version, "of the update")
 

@@ -104,9 +104,7 @@ class MicroBatcher:
         if not self.may_share:
             return whole
         ways = (whole, list(self.shared(rows.numpy())))
-        return min(
-            ways, key=lambda way: sum(m.num_tokens + self.forward_tokens * m.num_forwards for m in way)
-        )
+        return min(ways, key=lambda way: sum(m.num_tokens + self.forward_tokens * m.num_forwards for m in way))
 
     def whole(self, rows: Ints) -> Iterator[MicroBatch]:
         """Cut whole rows, longest first."""

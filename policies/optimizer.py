@@ -87,9 +87,7 @@ class Optimizer:
         counters = json.loads((folder / COUNTERS_FILE).read_text())
         tensors = load_file(folder / STATE_FILE)
         moments = MOMENTS if counters["num_updates"] else ()
-        expected = {
-            f"{name}.{moment}": tuple(w.shape) for name, w in self.weights.items() for moment in moments
-        }
+        expected = {f"{name}.{moment}": tuple(w.shape) for name, w in self.weights.items() for moment in moments}
         expected |= {f"{name}.master": tuple(self.weights[name].shape) for name in self._short_names()}
         found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         if wrong := sorted({name for name, _ in expected.items() ^ found.items()}):

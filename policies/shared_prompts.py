@@ -107,9 +107,7 @@ class _CopiedLayer(DynamicLayer):  # type: ignore[misc]
         super().__init__()
         self.prompts, self.prompt_R = prompts, prompt_R
 
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Give the keys and values of whole rows."""
         assert self.prompts.keys is not None
         assert self.prompts.values is not None

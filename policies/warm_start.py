@@ -72,9 +72,7 @@ def cache_key(**parts: Any) -> str:
 
 def _encode(policy: Policy, examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
     """Pad prompts and answers on the right to the longest [B, T]; the mask holds the answers, cut to the context."""
-    rows = [
-        (policy.encode(one.messages), policy.encode_answer(one.answer, ends=one.ends)) for one in examples
-    ]
+    rows = [(policy.encode(one.messages), policy.encode_answer(one.answer, ends=one.ends)) for one in examples]
     if (context := policy.context) is not None:
         rows = [(prompt, answer[: max(0, context - len(prompt))]) for prompt, answer in rows]
     ids = [torch.tensor(prompt + answer) for prompt, answer in rows]

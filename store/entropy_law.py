@@ -55,9 +55,7 @@ def fit(entropies: Sequence[float], accuracies: Sequence[float]) -> EntropyLaw:
             f"the law needs pairs, and there are {len(entropies)} entropies and {len(accuracies)} accuracies"
         )
     if len(entropies) < MIN_POINTS:
-        raise CannotFit(
-            f"the law needs {MIN_POINTS} points or more to be fitted, and there are {len(entropies)}"
-        )
+        raise CannotFit(f"the law needs {MIN_POINTS} points or more to be fitted, and there are {len(entropies)}")
     points = np.array([entropies, accuracies], dtype=np.float64)
     if not np.isfinite(points).all():
         raise CannotFit("the law is fitted to finite numbers: leave out evaluations without a reading")

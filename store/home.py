@@ -41,9 +41,7 @@ class Home:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
             except OSError as failed:
-                raise HomeError(
-                    f"The home folder {self.path} cannot be made: {failed.strerror}. {_REMEDY}"
-                ) from failed
+                raise HomeError(f"The home folder {self.path} cannot be made: {failed.strerror}. {_REMEDY}") from failed
             if not os.access(self.path, os.W_OK | os.X_OK):
                 raise HomeError(f"The home folder {self.path} cannot be written to. {_REMEDY}")
 

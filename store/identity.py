@@ -72,9 +72,7 @@ def read(folder: Path) -> Identity | None:
     try:
         raw = json.loads(path.read_bytes())
         if raw.pop("format") != FORMAT:
-            raise HomeError(
-                f"{path} was written by a later Evergreen. Install a newer evergreen-rl to use it."
-            )
+            raise HomeError(f"{path} was written by a later Evergreen. Install a newer evergreen-rl to use it.")
         raw["lineage"] = raw["lineage"] and LineageRecord(**raw["lineage"])
         raw["member"] = raw["member"] and MemberRecord(**raw["member"])
         return Identity(**raw)

@@ -260,9 +260,7 @@ def _beside_baseline(read: Reading, name: str, accuracy: Matrix) -> Facts | None
         "bandit": read.run(twin).bandit,
         "after_stage": int(both[-1]) if both else None,
         "accuracy": theirs,
-        "accuracy_change": {
-            name: carryover.difference(theirs.get(name), value) for name, value in ours.items()
-        },
+        "accuracy_change": {name: carryover.difference(theirs.get(name), value) for name, value in ours.items()},
     }
 
 

@@ -13,9 +13,7 @@ from tests.orchestrator.specs import flat, small
 
 Evergreen = Callable[..., Result]
 
-if (
-    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-):  # begun in the background; tests send it, children inherit
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background; tests send it, children inherit
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

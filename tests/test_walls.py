@@ -83,9 +83,7 @@ def test_neither_modules_nor_folders_import_each_other_in_a_circle() -> None:
     siblings: dict[tuple[str, ...], set[tuple[str, str]]] = {}
     for name, used in edges:
         ours, theirs = name.split("."), used.split(".")
-        depth = next(
-            (i for i, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]), None
-        )
+        depth = next((i for i, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]), None)
         if depth is not None:
             siblings.setdefault(tuple(ours[:depth]), set()).add((ours[depth], theirs[depth]))
     for folder, uses in siblings.items():
@@ -95,9 +93,7 @@ def test_neither_modules_nor_folders_import_each_other_in_a_circle() -> None:
         try:
             sorter.prepare()
         except graphlib.CycleError as error:
-            pytest.fail(
-                f"a circle of imports in {'/'.join(folder) or 'the top level'}: {' -> '.join(error.args[1])}"
-            )
+            pytest.fail(f"a circle of imports in {'/'.join(folder) or 'the top level'}: {' -> '.join(error.args[1])}")
 
 
 def _module(path: Path) -> str:
@@ -121,9 +117,7 @@ def test_importing_the_orchestrator_loads_next_to_nothing() -> None:
     loaded = _python(code).split()
     assert "orchestrator" in loaded
     assert len(loaded) <= 10
-    assert not [
-        name for name in loaded if name.split(".")[0] not in {*sys.stdlib_module_names, "orchestrator"}
-    ]
+    assert not [name for name in loaded if name.split(".")[0] not in {*sys.stdlib_module_names, "orchestrator"}]
 
 
 WITHOUT_TORCH = """

@@ -223,9 +223,7 @@ def form_faults(turn: object) -> Iterator[str]:
                 yield f"the component {quoted(name)} is {quoted(repr(part))}, not a finite number"
 
 
-def find(
-    context: CheckContext, rule: str, words: str, trial: TrialReply, severity: Severity | None = None
-) -> None:
+def find(context: CheckContext, rule: str, words: str, trial: TrialReply, severity: Severity | None = None) -> None:
     """Add a finding about one reply."""
     # Elsewhere a reply that cannot be scored costs one sample; in process, or if it is right, it costs a run.
     is_survived = trial.kind not in (REFERENCE, EMPTY) and not context.environment.scores_in_process

@@ -171,9 +171,7 @@ def _spaced(indices: Sequence[int], most: int) -> Sequence[int]:
     return indices if num <= most else [indices[i * num // most] for i in range(most)]
 
 
-def _matches(
-    training: Sequence[_Task], held_out: Sequence[_Task], threshold: float, tell: Tell
-) -> dict[int, _Match]:
+def _matches(training: Sequence[_Task], held_out: Sequence[_Task], threshold: float, tell: Tell) -> dict[int, _Match]:
     by_text = {task.text.tokens.tobytes(): task for task in reversed(training)}
     same = ((place, by_text.get(task.text.tokens.tobytes())) for place, task in enumerate(held_out))
     found = {place: _Match(1.0, "same text", task) for place, task in same if task is not None}

@@ -47,9 +47,7 @@ def resolve(raw: object) -> dict[str, Any]:
     if isinstance(raw, str):
         raw = {"type": raw}
     if isinstance(raw, list | tuple):
-        parts = TypeAdapter(list[Part]).validate_python(
-            list(raw)
-        )  # here errors say where in the list they are
+        parts = TypeAdapter(list[Part]).validate_python(list(raw))  # here errors say where in the list they are
         return resolve({"type": "combined", "parts": parts})
     if not isinstance(raw, Mapping) or not isinstance(raw.get("type"), str):
         raise ValueError(

@@ -81,9 +81,7 @@ def lead(parent: int) -> None:
 def claim() -> None:
     """Import the package that this file is of, whatever else is called so on the path."""
     place = str(PACKAGE / "__init__.py")
-    spec = importlib.util.spec_from_file_location(
-        PACKAGE.name, place, submodule_search_locations=[str(PACKAGE)]
-    )
+    spec = importlib.util.spec_from_file_location(PACKAGE.name, place, submodule_search_locations=[str(PACKAGE)])
     assert spec is not None
     assert spec.loader is not None
     sys.modules[PACKAGE.name] = module = importlib.util.module_from_spec(spec)

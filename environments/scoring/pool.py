@@ -67,9 +67,7 @@ class ScoringOptions(Options):
 class KillablePool:
     """Worker processes, started by the first job and replaced when needed; each builds its own environments."""
 
-    def __init__(
-        self, sources: Sequence[EnvironmentSource], num_workers: int, options: ScoringOptions
-    ) -> None:
+    def __init__(self, sources: Sequence[EnvironmentSource], num_workers: int, options: ScoringOptions) -> None:
         self._sources, self._num_workers, self._options = tuple(sources), num_workers, options
         self._lock = threading.Lock()  # a batch may be played beside an update
         self._waiting: deque[int] = deque()  # numbers of jobs

@@ -229,9 +229,7 @@ class Bandit(Stateful, ABC):
         """Learn from feedback, once a pick, also late; raises ValueError at a non-finite reward and learns nothing."""
         for item in feedback:
             if item.num_groups and not math.isfinite(item.reward):
-                raise ValueError(
-                    f"the reward of pick {item.pick.id} ({item.pick.arm}) is {item.reward}: refused"
-                )
+                raise ValueError(f"the reward of pick {item.pick.id} ({item.pick.arm}) is {item.reward}: refused")
         fresh: dict[int, list[Feedback]] = {}
         for item in feedback:
             pick = self._pending.pop(item.pick.id, None)
@@ -307,9 +305,7 @@ class Bandit(Stateful, ABC):
         reward = np.fromiter((item.reward for item in feedback), np.float64, size)
         groups = np.fromiter((item.num_groups for item in feedback), np.float64, size)
         chance = np.fromiter((item.pick.probability for item in feedback), np.float64, size)
-        score = np.fromiter(
-            (math.nan if item.score is None else item.score for item in feedback), np.float64, size
-        )
+        score = np.fromiter((math.nan if item.score is None else item.score for item in feedback), np.float64, size)
 
         def total(of: Floats) -> Floats:
             return np.bincount(place, weights=of, minlength=num_arms).astype(np.float64)

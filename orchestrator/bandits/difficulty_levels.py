@@ -58,9 +58,7 @@ class LevelBandit(Bandit):
 
     def introduce(self, about: Mapping[str, ArmInfo], num_steps: int | None = None) -> None:
         """Take the parameter `level` of the arms; ValueError where some have a level and others none."""
-        self._by_feature = {
-            arm: known.features[FEATURE] for arm, known in about.items() if FEATURE in known.features
-        }
+        self._by_feature = {arm: known.features[FEATURE] for arm, known in about.items() if FEATURE in known.features}
         bare = [arm for arm in self.arms if arm not in self._by_option and arm not in self._by_feature]
         if self._by_feature and bare:
             raise ValueError(
@@ -118,9 +116,7 @@ class LevelScheduleBandit(LevelBandit):
     def steps(self) -> int:
         """Length of the schedule, in steps."""
         if self._steps is None:
-            raise ValueError(
-                "the schedule has no length: give `steps`, or tell the bandit how many are planned"
-            )
+            raise ValueError("the schedule has no length: give `steps`, or tell the bandit how many are planned")
         return self._steps
 
     @property

@@ -42,9 +42,7 @@ class ExponentialWeights(Bandit):
 
     log_weight: Floats
 
-    def __init__(
-        self, arms: Iterable[str], rng: np.random.Generator, floor: float, exploration: float = 0.0
-    ) -> None:
+    def __init__(self, arms: Iterable[str], rng: np.random.Generator, floor: float, exploration: float = 0.0) -> None:
         super().__init__(arms, rng, floor)
         self.exploration = exploration
         self.keep(log_weight=0.0)

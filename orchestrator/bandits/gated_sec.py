@@ -109,9 +109,7 @@ class GatedSec(sec.Sec):
             self._follow(h, at, n, score)
         return seen.reward * np.where(scored, self.gate()[seen.at], 1.0)
 
-    def _measure(
-        self, at: NDArray[np.intp], n: Floats, score: Floats, num_picks: Floats, scatter: Floats
-    ) -> None:
+    def _measure(self, at: NDArray[np.intp], n: Floats, score: Floats, num_picks: Floats, scatter: Floats) -> None:
         """Add squared distances from the first horizon's fast average; an arm's first ones are from their own mean."""
         fast, _, fast_var, _, _ = self._trail(self.config.horizons[0])
         is_first = self.num_scored[at] == 0

@@ -57,9 +57,7 @@ class Graves(ExponentialWeights):
         rewards = np.array([item.reward for item in feedback])
         self.rewards.add(rewards)
         scaled = 2 * self.rewards.scale(rewards) - 1 if self.rewards.is_known else np.zeros(len(rewards))
-        return super()._seen(
-            step, [replace(item, reward=r) for item, r in zip(feedback, scaled.tolist(), strict=True)]
-        )
+        return super()._seen(step, [replace(item, reward=r) for item, r in zip(feedback, scaled.tolist(), strict=True)])
 
 
 def _shared(log_weight: Floats, share: float) -> Floats:

@@ -47,9 +47,7 @@ class Config(LevelConfig):
         ge=1,
         description="Groups of the highest level to judge by: 8 (rlve), the last 20 (reasoning_gym).",
     )
-    climb: float | None = Field(
-        None, ge=0, le=1, description="Accuracy to climb: .9 (rlve), .7 (reasoning_gym)."
-    )
+    climb: float | None = Field(None, ge=0, le=1, description="Accuracy to climb: .9 (rlve), .7 (reasoning_gym).")
     fall: float = Field(0.1, ge=0, le=1, description="reasoning_gym: accuracy below which h falls a level.")
 
 

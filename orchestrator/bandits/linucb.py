@@ -106,9 +106,7 @@ class LinUcb(Bandit):
         self.now = max(self.now, seen.step)
         x = self.x[seen.at]
         count = seen.num_groups * self.config.discount ** (self.now - seen.step)
-        self.a = (
-            kept * self.a + (1 - kept) * self.config.ridge * np.eye(len(self.b)) + x.T @ (count[:, None] * x)
-        )
+        self.a = kept * self.a + (1 - kept) * self.config.ridge * np.eye(len(self.b)) + x.T @ (count[:, None] * x)
         self.b = kept * self.b + x.T @ (count * seen.reward)
 
     def values(self) -> dict[str, float | None]:

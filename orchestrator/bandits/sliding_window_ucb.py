@@ -58,9 +58,7 @@ class SlidingWindowUcb(IndexRule):
     weight: Floats
     total: Floats
 
-    def __init__(
-        self, arms: Iterable[str], rng: np.random.Generator, options: Options, floor: float = 0.0
-    ) -> None:
+    def __init__(self, arms: Iterable[str], rng: np.random.Generator, options: Options, floor: float = 0.0) -> None:
         super().__init__(arms, rng, floor)
         self.options = options
         self.now = -1  # the latest step learned from
@@ -114,9 +112,7 @@ class SlidingWindowUcb(IndexRule):
         super().load_state(state)
         self.now = int(state["now"])
         self.window = [
-            WindowEntry(
-                int(step), np.array(at, np.intp), np.array(count, np.float64), np.array(total, np.float64)
-            )
+            WindowEntry(int(step), np.array(at, np.intp), np.array(count, np.float64), np.array(total, np.float64))
             for step, at, count, total in state["window"]
         ]
 

@@ -39,9 +39,7 @@ class Config(BanditConfig):
 class Thompson(DiscountedMeans):
     """Discounted Gaussian Thompson sampling; N counts slots, or with `by_slot=False` steps, as for schedulers."""
 
-    def __init__(
-        self, arms: Iterable[str], rng: np.random.Generator, config: Config, *, by_slot: bool = True
-    ) -> None:
+    def __init__(self, arms: Iterable[str], rng: np.random.Generator, config: Config, *, by_slot: bool = True) -> None:
         super().__init__(arms, rng, config.discount, config.floor, by_slot=by_slot)
         self.config = config
 

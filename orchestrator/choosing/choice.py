@@ -200,9 +200,7 @@ def make_choice(section: CurriculumSection, categories: Arms, seed: int) -> Choi
     return (Flat if section.mode == "flat" else Staged)(section, categories, seed)
 
 
-def _bandit(
-    section: CurriculumSection, arms: Mapping[str, ArmInfo], seed: int, name: str, num_steps: int
-) -> Bandit:
+def _bandit(section: CurriculumSection, arms: Mapping[str, ArmInfo], seed: int, name: str, num_steps: int) -> Bandit:
     rng = random_streams.generator(seed, "bandits", name)
     return make_bandit(section.bandit, arms, rng, num_steps, "curriculum.bandit: ")
 

@@ -71,9 +71,7 @@ class StageScheduler:
         """Reward the scheduler for the stage that ends; the scores are kept for the next one."""
         earned, self._arms = self._judge(at, scores) if at.pick is not None else StageReward(None), None
         self._scores = dict(scores)
-        self._best = self._best | {
-            name: max(self._best.get(name, 0.0), score) for name, score in scores.items()
-        }
+        self._best = self._best | {name: max(self._best.get(name, 0.0), score) for name, score in scores.items()}
         return earned
 
     def arms(self) -> list[ArmRecord]:
@@ -125,9 +123,7 @@ class StageScheduler:
         if kind == "advantage":
             return StageReward(reward, f"{text}, mean |advantage| of {num_groups} groups")
         both = self._scores.keys() & scores
-        changes = ", ".join(
-            f"{name} {self._scores[name]:.2f} to {scores[name]:.2f}" for name in scores if name in both
-        )
+        changes = ", ".join(f"{name} {self._scores[name]:.2f} to {scores[name]:.2f}" for name in scores if name in both)
         return StageReward(reward, f"{text} ({kind}; held-out scores {changes})")
 
 

@@ -33,18 +33,12 @@ def check_env(
             help="A spec file; or package.module:factory, ./file.py:factory, or a type's name.",
         ),
     ],
-    environment: Annotated[
-        str | None, typer.Argument(metavar="ENV", help="Only this environment of the spec.")
-    ] = None,
+    environment: Annotated[str | None, typer.Argument(metavar="ENV", help="Only this environment of the spec.")] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="A field of the spec; without a spec: an option, in YAML."
-        ),
+        typer.Option("--set", metavar="KEY=VALUE", help="A field of the spec; without a spec: an option, in YAML."),
     ] = None,
-    tasks: Annotated[
-        int, typer.Option(min=2, help="Tasks of each category that are looked at closely.")
-    ] = 32,
+    tasks: Annotated[int, typer.Option(min=2, help="Tasks of each category that are looked at closely.")] = 32,
     patience: Annotated[float, typer.Option(min=0.1, help="Seconds that one call into it may take.")] = 60.0,
     as_json: AsJson = False,
 ) -> None:
@@ -80,9 +74,7 @@ def sources_of(
     spec = load_spec(Path(target), overrides)
     if name is not None and name not in spec.environments:
         known = ", ".join(spec.environments)
-        raise UserError(
-            f"{target} has no environment {name!r}; it has: {known}{nearest(name, spec.environments)}"
-        )
+        raise UserError(f"{target} has no environment {name!r}; it has: {known}{nearest(name, spec.environments)}")
     return [
         EnvironmentSource(called, section.type, section.options, spec.resources.search_path)
         for called, section in spec.environments.items()

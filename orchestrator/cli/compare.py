@@ -173,8 +173,7 @@ def diff(
         find_run(ledger_a, a)
         find_run(ledger_b, b)
         side_a, side_b = (
-            DiffSide(ledger.reading, run, place.run_folder(run))
-            for run, ledger in ((a, ledger_a), (b, ledger_b))
+            DiffSide(ledger.reading, run, place.run_folder(run)) for run, ledger in ((a, ledger_a), (b, ledger_b))
         )
         found = differences.diff(side_a, side_b, every_few_seconds("comparing: "))
     if as_json:

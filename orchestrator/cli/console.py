@@ -121,17 +121,13 @@ def every_few_seconds(subject: str) -> Callable[[str], None]:
 def write_page(target: Path, what: str, write: Callable[[Path], object], option: str = "-o") -> None:
     """Let `write` make the file; `what` names it in messages, `option` is how the user named it."""
     if not target.parent.is_dir():
-        raise UserError(
-            f"there is no folder {target.parent} to write the {what} into; name a file with {option}"
-        )
+        raise UserError(f"there is no folder {target.parent} to write the {what} into; name a file with {option}")
     if target.is_dir():
         raise UserError(f"{target} is a folder: name a file with {option}, such as {target / what}.html")
     try:
         write(target)
     except OSError as failed:
-        raise UserError(
-            f"{target} cannot be written: {failed.strerror}; name another with {option}"
-        ) from failed
+        raise UserError(f"{target} cannot be written: {failed.strerror}; name another with {option}") from failed
 
 
 def say_where(target: Path, as_json: bool = False) -> None:

@@ -20,9 +20,7 @@ from store.sentences import num, size_in_words
 def export(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs, or studies: all their runs.")],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder to make.")],
-    formats: Annotated[
-        Literal["parquet", "csv", "both"], typer.Option("--format", help="What to write.")
-    ] = "both",
+    formats: Annotated[Literal["parquet", "csv", "both"], typer.Option("--format", help="What to write.")] = "both",
     home: Home = DEFAULT_HOME,
 ) -> None:
     """Write runs as tidy tables, a row an observation, with a data dictionary: Parquet and CSV, the same in both.
@@ -70,9 +68,7 @@ def report(
     run: RunName,
     file: Annotated[
         Path | None,
-        typer.Option(
-            "--output", "-o", metavar="FILE", help="Where to; default: report.html in the run's folder."
-        ),
+        typer.Option("--output", "-o", metavar="FILE", help="Where to; default: report.html in the run's folder."),
     ] = None,
     home: Home = DEFAULT_HOME,
 ) -> None:

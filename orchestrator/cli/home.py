@@ -26,9 +26,7 @@ def ls(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     elif runs:
         made = table("", "run", "status", "steps", "objective", "bandit", "model", "seed", "begun")
         for run in runs:
-            cells = (
-                run[key] for key in ("name", "status", "num_steps", "objective", "bandit", "model", "seed")
-            )
+            cells = (run[key] for key in ("name", "status", "num_steps", "objective", "bandit", "model", "seed"))
             made.add_row(*map(str, cells), run["created_at"][5:16].replace("T", " "))
         out.print(made)
     elif not found.strays:

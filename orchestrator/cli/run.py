@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from orchestrator.runs.session import Outcome
 
 
-def run(
-    spec: SpecFile, overrides: Set = None, home: Home = DEFAULT_HOME, until_step: UntilStep = None
-) -> None:
+def run(spec: SpecFile, overrides: Set = None, home: Home = DEFAULT_HOME, until_step: UntilStep = None) -> None:
     """Run a curriculum from a spec file.
 
     Ctrl-C finishes the step, saves, and prints how to go on; a second Ctrl-C kills. Running the same spec again

@@ -159,10 +159,7 @@ class Course(Callback):
         last = [recent for recent in self._recent if recent.stage == now.stage]
         step_s = fmean(recent.seconds for recent in self._recent) if self._recent else None
         learns = any(arm.bandit == EVERYTHING and arm.value is not None for arm in self._arms)
-        sums = {
-            part: sum(recent.metrics.get(f"seconds_{part}") or 0.0 for recent in self._recent)
-            for part in PARTS
-        }
+        sums = {part: sum(recent.metrics.get(f"seconds_{part}") or 0.0 for recent in self._recent) for part in PARTS}
         total = sum(sums.values())
         after = -1 if now.after_stage is None else now.after_stage
         num_stages, per_stage = now.outline.num_stages, now.outline.steps_per_stage
@@ -213,9 +210,7 @@ class Course(Callback):
 def accuracies(record: BoundaryRecord) -> list[CellRecord]:
     """What a boundary says of every environment as a whole; never what only a scheduler looks at."""
     return [
-        cell
-        for cell in record.cells
-        if cell.category is None and cell.metric == "pass_1" and cell.split != "select"
+        cell for cell in record.cells if cell.category is None and cell.metric == "pass_1" and cell.split != "select"
     ]
 
 

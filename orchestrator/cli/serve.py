@@ -61,9 +61,7 @@ def serve(
                 )
                 for place, url in enumerate(urls)
             ]
-            out.print(
-                f"Starting vLLM for {', '.join(urls)}; about half a minute each on a CPU ...", markup=False
-            )
+            out.print(f"Starting vLLM for {', '.join(urls)}; about half a minute each on a CPU ...", markup=False)
             with supervisor.running(launches) as servers:
                 for server in servers:
                     took = f"ready after {server.wait_until_ready():.0f} s"

@@ -119,9 +119,7 @@ def tell_until_its_end(retelling: LedgerReplay, folder: Path, watcher: Callback)
                 heard.tell(watcher)
             if isinstance(watcher, Live):
                 shot, written_at = watcher.course.snapshot(), retelling.written_at
-                is_measuring = (
-                    shot.stage_step == shot.outline.steps_per_stage and shot.after_stage != shot.stage
-                )
+                is_measuring = shot.stage_step == shot.outline.steps_per_stage and shot.after_stage != shot.stage
                 what = "measuring the boundary; " if is_measuring else ""  # it takes long
                 watcher.note = f"{what}written {_ago(written_at)}" if written_at else None
 

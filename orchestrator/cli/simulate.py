@@ -62,14 +62,10 @@ def simulate(
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds, each a world of its own.")] = 8,
     first_seed: Annotated[int, typer.Option(min=0, help="The first of them.")] = 0,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Steps (c: rounds); default 300, in c 10,000.")
-    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps (c: rounds); default 300, in c 10,000.")] = None,
     replay_share: Annotated[
         float | None,
-        typer.Option(
-            min=0, max=0.9, help="Worlds d and h: share of a batch on other environments; default .2."
-        ),
+        typer.Option(min=0, max=0.9, help="Worlds d and h: share of a batch on other environments; default .2."),
     ] = None,
     against: Annotated[
         str | None, typer.Option(metavar="NAME", help="Differences are to this one; default: the first.")
@@ -189,9 +185,7 @@ def lines_of(ranking: Ranking) -> Iterator[Text | Table]:
     for row in ranking.rows:
         name = name_cell(row.entrant.label)
         values = [row.values[metric.name] for metric in metrics]
-        means = (
-            number(one.mean, of.digits) + _half(one, of) for one, of in zip(values, metrics, strict=True)
-        )
+        means = (number(one.mean, of.digits) + _half(one, of) for one, of in zip(values, metrics, strict=True))
         reached.add_row(name, *means)
         if row.differences is not None:
             differences.add_row(name, *(_change(row.differences[metric.name], metric) for metric in metrics))

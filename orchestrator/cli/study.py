@@ -31,15 +31,11 @@ LAST_LINES = 3  # shown of what a failed run's process printed
 
 
 def study(
-    file: Annotated[
-        Path, typer.Argument(metavar="STUDY", help="A study file: spec, seeds, and what varies.")
-    ],
+    file: Annotated[Path, typer.Argument(metavar="STUDY", help="A study file: spec, seeds, and what varies.")],
     workers: Annotated[
         int | None, typer.Option(min=1, help="Runs at a time; default: the study's, else one a core.")
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say which runs, how much time and disk.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which runs, how much time and disk.")] = False,
     does_rehearse: Annotated[
         bool, typer.Option("--rehearse", help="With --dry-run: measure the time on a few steps, run aside.")
     ] = False,
@@ -103,9 +99,7 @@ def _size(study: Study) -> str:
     return f"{settings} x {seeds} = {num(len(study.runs), 'run')}"
 
 
-def finish(
-    runner: StudyRunner, endings: Mapping[str, ProcessEnd], again: str, home: Path, as_json: bool
-) -> None:
+def finish(runner: StudyRunner, endings: Mapping[str, ProcessEnd], again: str, home: Path, as_json: bool) -> None:
     """Sum up, say how to go on, and leave with the study's exit code."""
     finished, failed, stopped = (
         [ending for ending in endings.values() if ending.status == status]

@@ -56,9 +56,7 @@ def work(request: RunRequest) -> None:
         if is_run(folder):
             outcome = resume(request.name, home=request.home, watcher=screen, relations=relations)
         else:
-            outcome = run(
-                request.spec, home=request.home, watcher=screen, relations=relations, name=request.name
-            )
+            outcome = run(request.spec, home=request.home, watcher=screen, relations=relations, name=request.name)
     except LedgerAway as away:  # the study knows it, so it was there a moment ago
         problem(str(away))
         raise typer.Exit(RESUMABLE) from None

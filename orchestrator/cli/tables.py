@@ -106,9 +106,7 @@ def _chosen(story: Mapping[str, Any]) -> Iterator[Table]:
     made = table("What the bandits did", "arm", "probability", "", "least", "most", "groups")
     for arm in story["arms"]:
         if not arm["is_scheduler"]:  # the matrices name what it picked
-            start, end, *bounds = (
-                number(arm[f"probability_{key}"]) for key in ("start", "end", "min", "max")
-            )
+            start, end, *bounds = (number(arm[f"probability_{key}"]) for key in ("start", "end", "min", "max"))
             made.add_row(Text(arm_name(arm)), start, f"-> {end}", *bounds, str(arm["num_picks"]))
     yield made
     played = story["played"]

@@ -23,9 +23,7 @@ LOG = ".mlflow_ui.log"  # in the home folder: what MLflow's server says
 
 
 def ui(
-    run: Annotated[
-        str | None, typer.Argument(metavar="RUN", help="Only this run, wherever its record is.")
-    ] = None,
+    run: Annotated[str | None, typer.Argument(metavar="RUN", help="Only this run, wherever its record is.")] = None,
     home: Home = DEFAULT_HOME,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Where MLflow's UI listens.")] = 5000,
     host: Annotated[str, typer.Option(help="The address it listens on.")] = "127.0.0.1",
@@ -43,9 +41,7 @@ def ui(
     found = jobs(place, run)
     if not found:
         what = f"{run} has no tracker" if run else f"no run in {place.path} has a tracker"
-        raise UserError(
-            f"{what}: `tracker: mlflow` in a spec, or `evergreen resume RUN --set tracker=mlflow`"
-        )
+        raise UserError(f"{what}: `tracker: mlflow` in a spec, or `evergreen resume RUN --set tracker=mlflow`")
     links: dict[TrackerJob, Link | None] = {}
     out.print("Bringing MLflow's record up to date; loading MLflow takes some seconds.")
     for job in found:

@@ -81,9 +81,7 @@ def leak_lines(found: Leaks) -> Iterator[str]:
     """Say how many there are, by environment where there are several, what was not looked at, and the worst."""
     yield summary(found)
     if len(found.by_environment) > 1:
-        yield from (
-            f"  {name}: {num:,} of {looked:,}" for name, (num, looked) in found.by_environment.items()
-        )
+        yield from (f"  {name}: {num:,} of {looked:,}" for name, (num, looked) in found.by_environment.items())
     yield from (f"  {name} is closed, evaluated on its own tasks: not looked at" for name in found.closed)
     for one in found.looked:
         num, name = one.num_training + one.num_held_out, f"{one.environment}.{one.category}"

@@ -132,9 +132,7 @@ class Evaluation(Measurement):
         another environment, in the ledger too, and adding one must not make the others incomparable. Limits that
         nobody set are not here either: numbers from before there were any are still comparable.
         """
-        limits = player.options.model_dump(
-            include={"turn_tokens", "max_turns", "cut_off"}, exclude_defaults=True
-        )
+        limits = player.options.model_dump(include={"turn_tokens", "max_turns", "cut_off"}, exclude_defaults=True)
         return {
             "items": self.section.items,
             "samples": self.section.samples,

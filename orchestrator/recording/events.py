@@ -151,9 +151,7 @@ def signals_are_missing(silence: Silence, ends_dead_stages: bool) -> Alarms:
         whose = environment or "any environment"
         text = f"no group of {whose} had a signal in the last {num_steps} steps that were its own: "
         if correct == scored:
-            text += (
-                f"all {scored:,} answers were correct, nothing is left to learn. Give it harder categories"
-            )
+            text += f"all {scored:,} answers were correct, nothing is left to learn. Give it harder categories"
         elif not correct:
             text += (
                 f"none of {scored:,} answers was correct, so none was better than another. Give it easier categories, "

@@ -201,17 +201,11 @@ def of_time(watch: Stopwatch, groups: Sequence[Group], report: UpdateReport | No
         for name in (None, group.task.environment):
             num_tokens[name] = num_tokens.get(name, 0) + group.num_tokens
     played_s = own["play"] + watch.beside.get("play", 0.0)
-    of_update = (
-        {"tokens_per_s_update": num_tokens[None], "tokens_fed_per_s": report.num_tokens_fed} if report else {}
-    )
+    of_update = {"tokens_per_s_update": num_tokens[None], "tokens_fed_per_s": report.num_tokens_fed} if report else {}
     return [
         *(MetricRecord(f"seconds_{part}", value) for part, value in own.items()),
         MetricRecord("seconds_other", max(0.0, watch.total - sum(own.values()))),
         MetricRecord("tokens_per_s", num_tokens[None] / watch.total),
-        *(
-            MetricRecord("tokens_per_s_play", num / played_s, name)
-            for name, num in num_tokens.items()
-            if played_s
-        ),
+        *(MetricRecord("tokens_per_s_play", num / played_s, name) for name, num in num_tokens.items() if played_s),
         *(MetricRecord(name, num / own["update"]) for name, num in of_update.items()),
     ]

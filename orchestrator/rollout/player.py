@@ -203,9 +203,7 @@ class Player:
         samples = iter([episode.sample() for episode in episodes])
         return [Group(task, tuple(islice(samples, size))) for task, size in zip(tasks, sizes, strict=True)]
 
-    def _start(
-        self, tasks: Sequence[Task], sizes: Sequence[int], places: Sequence[Place]
-    ) -> list[LiveEpisode]:
+    def _start(self, tasks: Sequence[Task], sizes: Sequence[int], places: Sequence[Place]) -> list[LiveEpisode]:
         """Start all episodes, in the order of their groups; those of a group share the ids of their prompt."""
         limits = [limit for limit in (self.policy.context, self.sampler.context) if limit is not None]
         context, version = min(limits, default=None), self.sampler.version
@@ -219,9 +217,7 @@ class Player:
             ]
         return episodes
 
-    def _write(
-        self, live: Sequence[LiveEpisode], sampling: Sampling, stream: str, step: int
-    ) -> list[LiveEpisode]:
+    def _write(self, live: Sequence[LiveEpisode], sampling: Sampling, stream: str, step: int) -> list[LiveEpisode]:
         """Have the policy write the next turn of all live episodes; give those whose turn was not lost."""
         requests = [
             episode.request(

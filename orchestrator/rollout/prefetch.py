@@ -96,9 +96,7 @@ class Prefetch:
         slots = self.choice.slots(self.spec.step.groups, step, at.environment, at.visited)
         return slots, self.tasks.draw(slots)
 
-    def _play_ahead(
-        self, step: int, slots: Sequence[Slot], tasks: Sequence[Task], plans: Plans
-    ) -> RolloutBatch:
+    def _play_ahead(self, step: int, slots: Sequence[Slot], tasks: Sequence[Task], plans: Plans) -> RolloutBatch:
         watch = Stopwatch()
         batch = self._in_play(step, plans, watch, sync=False).play(slots, tasks)
         return replace(batch, seconds=watch.seconds)

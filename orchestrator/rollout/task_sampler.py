@@ -173,9 +173,7 @@ def _selected(
             )
         numbers[option] = found[roster]
     try:
-        selection = registry.create(
-            "selections", config, num_tasks=len(roster), rng=rng, numbers=numbers or None
-        )
+        selection = registry.create("selections", config, num_tasks=len(roster), rng=rng, numbers=numbers or None)
     except ValueError as error:
         raise SpecError(f"curriculum.selection: {environment.name}/{category}: {error}") from error
     return SelectionTaskSource(environment, category, roster, selection)

@@ -103,9 +103,7 @@ class SelectionTaskSource(TaskSource):
         positions = np.searchsorted(self._roster, [group.task.index for group in groups]).tolist()
         self.selection.learn(
             [
-                TaskResult(
-                    position, self._awaited[position], group.score or 0.0, len(group.scored), group.signal
-                )
+                TaskResult(position, self._awaited[position], group.score or 0.0, len(group.scored), group.signal)
                 for position, group in zip(positions, groups, strict=True)
                 if position in self._awaited
             ]
@@ -150,9 +148,7 @@ class TeacherTaskSource(TaskSource):
     ) -> None:
         box = environment.box(category)
         if box is None:
-            raise EnvironmentFault(
-                f"{environment.name}, category {category}: no parameters to choose, it has no box"
-            )
+            raise EnvironmentFault(f"{environment.name}, category {category}: no parameters to choose, it has no box")
         self.environment, self.category, self.teacher = environment, category, teacher
         self._box, self._seed, self._admission = box, seed, admission
         self._num_seen: dict[int, int] = {}  # tasks of each cell that were looked at

@@ -29,9 +29,7 @@ SPEC_FILE = "spec.yaml"  # in a run's folder: its resolved spec
 
 
 @contextmanager
-def opened(
-    path: Path, run: str | None = None, patience: Patience | None = None
-) -> Iterator[tuple[Home, Ledger]]:
+def opened(path: Path, run: str | None = None, patience: Patience | None = None) -> Iterator[tuple[Home, Ledger]]:
     """Open a home for reading, with its own ledger or the one that a run's spec names."""
     home = Home(path, create=False)
     with Ledger.open(ledger_url(home, run), create=False, patience=patience) as ledger:
@@ -138,9 +136,7 @@ def export_weights(ledger: Ledger, home: Home, run: str, stage: int | None, fold
     if record is None:
         why = f": {skipped[0].reason}" if skipped else ""
         done = max((r.num_boundaries for r in ledger.reading.checkpoints(run)), default=0) - 1
-        raise UserError(
-            f"{run} has no checkpoint after stage {stage}{why}; its stages done so far: {max(done, 0)}"
-        )
+        raise UserError(f"{run} has no checkpoint after stage {stage}{why}; its stages done so far: {max(done, 0)}")
     source = home.run_folder(run) / record.folder / "weights"
     with new_folder(folder.resolve()) as aside:
         shutil.copytree(source, aside, dirs_exist_ok=True)

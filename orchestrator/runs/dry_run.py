@@ -81,8 +81,7 @@ class DryRun:
         lines = [
             f"plan: {self.stages}",
             f"      {self.steps} steps, {self.episodes:,} episodes; {self.evaluations}",
-            f"disk: {saved}, ledger about {size_in_words(self.ledger_bytes)}; "
-            f"{size_in_words(self.free_bytes)} free",
+            f"disk: {saved}, ledger about {size_in_words(self.ledger_bytes)}; {size_in_words(self.free_bytes)} free",
         ]
         lines += [line for one in self.left_out for line in one.lines()]
         lines += [f"note: {text}" for text in self.remarks]

@@ -102,9 +102,7 @@ def kept_spec(reading: Reading, folder: Path, name: str) -> KeptSpec:
         file, problem = None, str(wrong)
     named = sections["name"] if sections is not None else file.name if file is not None else name
     if named != name:
-        raise UserError(
-            f"the folder {folder} is of the run {named!r}: give it that name again, and resume {named}"
-        )
+        raise UserError(f"the folder {folder} is of the run {named!r}: give it that name again, and resume {named}")
     if sections is None and file is not None:
         return KeptSpec(file, file)
     if sections is None or (file is None and name not in known):

@@ -97,9 +97,7 @@ class RunSession:
         events = [*warnings, *run_events.of_data(foundation.environments, foundation.remarks)]
         return self._go(run, foundation, None, events)
 
-    def _go_on(
-        self, foundation: Foundation | None, events: Sequence[EventRecord], kept: KeptSpec | None
-    ) -> Outcome:
+    def _go_on(self, foundation: Foundation | None, events: Sequence[EventRecord], kept: KeptSpec | None) -> Outcome:
         opened, found = self._newest_checkpoint()
         weights = opened.components[WEIGHTS] if opened else None
         begun = self.spec.environments if opened else ()

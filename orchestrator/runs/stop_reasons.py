@@ -85,9 +85,7 @@ def _is_older(folder: Path, version: int) -> bool:
 
 def _no_way_back(spec: Spec, at: Progress) -> str:
     if at.step == 0:
-        start = (
-            "lower `warm_start.lr`" if spec.warm_start else "its weights are damaged, or not for this dtype"
-        )
+        start = "lower `warm_start.lr`" if spec.warm_start else "its weights are damaged, or not for this dtype"
         return f"It was so before its first step, so there is nothing to go back to: {start}"
     return f"No healthy checkpoint is left: begin a new run with `--set learner.lr={_lower(spec)}`"
 

@@ -34,9 +34,7 @@ def job_of(spec: Sections, home: Home, name: str) -> TrackerJob | None:
     uri = completed_url(spec, "tracker", home.mlflow_uri)
     artifacts = None if is_server(uri) else home.mlflow_artifacts.as_uri()
     target = Target(uri, section.get("experiment") or "evergreen", artifacts)
-    return TrackerJob(
-        name, str(home.run_folder(name)), completed_url(spec, "ledger", home.ledger_url), target
-    )
+    return TrackerJob(name, str(home.run_folder(name)), completed_url(spec, "ledger", home.ledger_url), target)
 
 
 def jobs(home: Home, only: str | None = None) -> list[TrackerJob]:

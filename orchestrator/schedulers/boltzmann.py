@@ -31,7 +31,5 @@ class Config(GuardConfig):
 
 def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> GuardedScheduler:
     names = list(arms)
-    rule = sec.Config(
-        learning_rate=config.learning_rate, temperature=config.temperature, floor=0.0, warm_step=True
-    )
+    rule = sec.Config(learning_rate=config.learning_rate, temperature=config.temperature, floor=0.0, warm_step=True)
     return GuardedScheduler(names, rng, sec.Sec(names, rng, rule), config)

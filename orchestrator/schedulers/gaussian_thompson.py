@@ -34,7 +34,5 @@ class Config(GuardConfig):
 
 def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> GuardedScheduler:
     names = list(arms)
-    options = thompson.Config(
-        **config.model_dump(include={"discount", "prior_mean", "prior_weight", "sigma"})
-    )
+    options = thompson.Config(**config.model_dump(include={"discount", "prior_mean", "prior_weight", "sigma"}))
     return GuardedScheduler(names, rng, thompson.Thompson(names, rng, options, by_slot=False), config)

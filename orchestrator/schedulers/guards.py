@@ -38,9 +38,7 @@ class GuardedScheduler(Bandit):
 
     saved = ("rule", "last")
 
-    def __init__(
-        self, arms: Iterable[str], rng: np.random.Generator, rule: Bandit, config: GuardConfig
-    ) -> None:
+    def __init__(self, arms: Iterable[str], rng: np.random.Generator, rule: Bandit, config: GuardConfig) -> None:
         super().__init__(arms, rng)
         self.rule, self.config = rule, config
         self.last = dict.fromkeys(self.arms, -1)  # the clock at each environment's last pick

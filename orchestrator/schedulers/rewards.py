@@ -73,9 +73,7 @@ def stage_reward(kind: Reward, outcome: StageOutcome, forgetting_weight: float =
     """Reward of a stage before scaling; None: nothing was observed."""
     if kind == "advantage":
         return outcome.signal
-    changes = {
-        name: outcome.after[name] - score for name, score in outcome.before.items() if name in outcome.after
-    }
+    changes = {name: outcome.after[name] - score for name, score in outcome.before.items() if name in outcome.after}
     own = outcome.environment
     if own not in changes:
         return None

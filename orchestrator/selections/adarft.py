@@ -132,9 +132,7 @@ def _without(values: NDArray[Any], low: int, high: int, stays: NDArray[np.bool_]
     return np.concatenate([values[:low], values[low:high][stays], values[high:]])
 
 
-def create(
-    config: Config, num_tasks: int, rng: np.random.Generator, numbers: Numbers | None = None
-) -> AdaRft:
+def create(config: Config, num_tasks: int, rng: np.random.Generator, numbers: Numbers | None = None) -> AdaRft:
     if numbers is None:
         raise ValueError("adarft needs the tasks' difficulty")
     return AdaRft(num_tasks, rng, config, numbers["difficulty"])

@@ -89,7 +89,5 @@ class Boltzmann(TaskStatistics):
         return drawn[~np.isin(drawn, leave_out)][:n]
 
 
-def create(
-    config: Config, num_tasks: int, rng: np.random.Generator, numbers: Numbers | None = None
-) -> Boltzmann:
+def create(config: Config, num_tasks: int, rng: np.random.Generator, numbers: Numbers | None = None) -> Boltzmann:
     return Boltzmann(num_tasks, rng, config)

@@ -74,9 +74,7 @@ class References:
         """From the data, NaN where missing."""
         for name, rates in (("weak", weak), ("strong", strong)):
             if ((rates < 0) | (rates > 1)).any():
-                raise ValueError(
-                    f"`{name}` names a field whose numbers are no pass rates: not all are in [0, 1]"
-                )
+                raise ValueError(f"`{name}` names a field whose numbers are no pass rates: not all are in [0, 1]")
         is_known = np.isfinite(strong - weak)
         return cls(is_known, np.where(is_known, weak, 0.0), np.where(is_known, strong - weak, 0.0))
 

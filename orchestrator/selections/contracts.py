@@ -18,9 +18,7 @@ from pydantic import Field
 from orchestrator.bandits.contracts import ChooserConfig, Floats, Stateful
 
 Positions = NDArray[np.int64]
-Numbers = Mapping[
-    str, Floats
-]  # of the tasks' data [N], NaN where missing, by the option that names the field
+Numbers = Mapping[str, Floats]  # of the tasks' data [N], NaN where missing, by the option that names the field
 
 
 class SelectionConfig(ChooserConfig):

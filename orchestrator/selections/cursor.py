@@ -89,7 +89,5 @@ class Cursor(Selection):
         """Learn nothing."""
 
 
-def create(
-    config: Config, num_tasks: int, rng: np.random.Generator, numbers: Numbers | None = None
-) -> Cursor:
+def create(config: Config, num_tasks: int, rng: np.random.Generator, numbers: Numbers | None = None) -> Cursor:
     return Cursor(num_tasks, rng)

@@ -64,7 +64,5 @@ class Learnability(TaskStatistics):
             self.note(at)
 
 
-def create(
-    config: Config, num_tasks: int, rng: np.random.Generator, numbers: Numbers | None = None
-) -> Learnability:
+def create(config: Config, num_tasks: int, rng: np.random.Generator, numbers: Numbers | None = None) -> Learnability:
     return Learnability(num_tasks, rng, config)

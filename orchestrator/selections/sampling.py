@@ -115,9 +115,7 @@ def smallest_beside(
         n: how many places are wanted.
         rng: decides between ties.
     """
-    below, tied, above = (
-        np.flatnonzero(where) for where in (values < level, values == level, values > level)
-    )
+    below, tied, above = (np.flatnonzero(where) for where in (values < level, values == level, values > level))
     if n <= len(below):
         return at[below[smallest(values[below], n, rng)]]
     num_level = len(tied) + num - len(at)

@@ -147,9 +147,7 @@ def play(selection: Selection, n: int, rate: Rates | None = None) -> Positions:
     return chosen
 
 
-def results(
-    chosen: Positions, step: int, rate: Rates | None = None, num_samples: int = 8
-) -> list[TaskResult]:
+def results(chosen: Positions, step: int, rate: Rates | None = None, num_samples: int = 8) -> list[TaskResult]:
     """Made-up outcomes; pass rates not given lie between 0 and 1 in the order of a fixed shuffle."""
     made = []
     for at in chosen.tolist():

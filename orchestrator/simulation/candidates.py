@@ -128,9 +128,7 @@ def _label(raw: str | Mapping[str, Any], kind: str) -> str:
     return " ".join([*words, *(f"{key}={text_of(value)}" for key, value in options)])
 
 
-def entrants_of(
-    world: World, bandits: Sequence[str], schedulers: Sequence[str], file: Path | None
-) -> list[Candidate]:
+def entrants_of(world: World, bandits: Sequence[str], schedulers: Sequence[str], file: Path | None) -> list[Candidate]:
     """Pair every named bandit with every named scheduler, then add the file's; empty if nothing was named.
 
     Where only one of the two is named in a world of stages, the other is the default of a spec. Raises UserError.

@@ -86,10 +86,7 @@ def follow(
         arms, chances = [pick.arm for pick in logged.picks], [pick.probability for pick in logged.picks]
         lessons = zip(bandit.witness(arms, chances), map(taught, logged.picks), strict=True)
         bandit.learn(
-            [
-                Feedback(pick, signal or 0.0, int(signal is not None), score)
-                for pick, (signal, score) in lessons
-            ]
+            [Feedback(pick, signal or 0.0, int(signal is not None), score) for pick, (signal, score) in lessons]
         )
     return ReplayedLog(log, steps, in_turn)
 

@@ -171,9 +171,7 @@ def rank(
     starts = range(0, len(trials), len(seeds))
     own = {one.label: trials[at : at + len(seeds)] for one, at in zip(entrants, starts, strict=True)}
     numbers = {
-        label: {
-            metric.name: np.array([trial.numbers[metric.name] for trial in found]) for metric in world.metrics
-        }
+        label: {metric.name: np.array([trial.numbers[metric.name] for trial in found]) for metric in world.metrics}
         for label, found in own.items()
     }
     base = numbers[against]

@@ -40,9 +40,7 @@ class TrialSetting:
 
     num_steps: int
     replay_share: float = 0.2  # worlds of stages: of every batch, on the other environments
-    stage_signal: Literal["raw", "own"] = (
-        "raw"  # what `advantage` tells a scheduler: as runs do, or the bandit's
-    )
+    stage_signal: Literal["raw", "own"] = "raw"  # what `advantage` tells a scheduler: as runs do, or the bandit's
 
 
 @dataclass(frozen=True)
@@ -89,9 +87,7 @@ def thinned(rows: Floats) -> Floats:
     return np.asarray(np.add.reduceat(rows, edges) / sizes.reshape(-1, *[1] * (rows.ndim - 1)))
 
 
-def make_bandit(
-    config: BaseModel, about: Mapping[str, ArmInfo], rng: np.random.Generator, num_steps: int
-) -> Bandit:
+def make_bandit(config: BaseModel, about: Mapping[str, ArmInfo], rng: np.random.Generator, num_steps: int) -> Bandit:
     """Make a bandit of a world over these arms. Raises SpecError."""
     if signals_of(config).signal_scale != "none":
         raise SpecError(

@@ -50,9 +50,7 @@ class Document:
 
     def at(self, loc: Path_) -> str:
         """Name a place: the file, the line of the key or of the nearest one around it, the key."""
-        line = next(
-            (self.lines[loc[:end]] for end in range(len(loc), 0, -1) if loc[:end] in self.lines), None
-        )
+        line = next((self.lines[loc[:end]] for end in range(len(loc), 0, -1) if loc[:end] in self.lines), None)
         key = ".".join(cut(str(part)) for part in loc)
         return f"{self.where}{f', line {line}' if line else ''}: {f'{key}: ' if key else ''}"
 

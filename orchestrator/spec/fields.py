@@ -82,9 +82,7 @@ def method(kind: str) -> Any:
         SerializeAsAny[BaseModel],
         BeforeValidator(nested(validate)),
         BeforeValidator(short_form("type")),
-        WithJsonSchema(
-            {"description": f"One of the {kind}, with its options.", "type": ["string", "object"]}
-        ),
+        WithJsonSchema({"description": f"One of the {kind}, with its options.", "type": ["string", "object"]}),
     ]
 
 
@@ -111,7 +109,5 @@ EnvironmentSection = Annotated[
     SerializeAsAny[UserOptions],
     BeforeValidator(nested(_environment)),
     BeforeValidator(short_form("type")),
-    WithJsonSchema(
-        {"description": "One of the environments, with its options.", "type": ["string", "object"]}
-    ),
+    WithJsonSchema({"description": "One of the environments, with its options.", "type": ["string", "object"]}),
 ]

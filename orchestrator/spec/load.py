@@ -185,9 +185,7 @@ def _fields(model: type[BaseModel], loc: Sequence[Any], raw: Any) -> list[str]:
     """List the keys that are valid at a place of the spec."""
     for depth, part in enumerate(loc):
         named = loc[depth - 1] if isinstance(part, int) else part  # an entry of a list is what the list is
-        kind = METHOD_SECTIONS.get(str(named)) or (
-            "environments" if loc[:depth] == ("environments",) else None
-        )
+        kind = METHOD_SECTIONS.get(str(named)) or ("environments" if loc[:depth] == ("environments",) else None)
         section = _entry(raw, part)
         name = section.get("type", DEFAULT_TYPES.get(kind)) if kind and isinstance(section, dict) else None
         if kind and isinstance(name, str):

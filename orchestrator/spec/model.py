@@ -159,9 +159,7 @@ class Checkpointing(Section):
 def _absolute(path: str | None) -> str | None:
     """Refuse a path that means another file in another folder."""
     if path is not None and not path.startswith(("/", "~")):
-        raise refuse(
-            f"a path from / or ~ is wanted, because later commands run in other folders, not {path!r}"
-        )
+        raise refuse(f"a path from / or ~ is wanted, because later commands run in other folders, not {path!r}")
     return path
 
 
@@ -171,9 +169,7 @@ PasswordFile = Annotated[str | None, AfterValidator(_absolute)]
 class Ledger(Section):
     """Where the run is recorded."""
 
-    url: str | None = Field(
-        None, description="Any SQLAlchemy URL; default: SQLite, evergreen.db in the home folder."
-    )
+    url: str | None = Field(None, description="Any SQLAlchemy URL; default: SQLite, evergreen.db in the home folder.")
     password_file: PasswordFile = Field(
         None,
         description="A file that holds the database's password and no more; else it is read from "
@@ -203,17 +199,13 @@ class Tracker(Section):
     """The record that people look at. May change on resume."""
 
     type: Literal["mlflow", "none"] = Field("mlflow", description="mlflow, or none: no tracker.")
-    uri: str | None = Field(
-        None, description="An MLflow tracking URI; default: SQLite, mlflow.db in the home folder."
-    )
+    uri: str | None = Field(None, description="An MLflow tracking URI; default: SQLite, mlflow.db in the home folder.")
     password_file: PasswordFile = Field(
         None,
         description="A file that holds the password of the URI's user and no more; else it is read from "
         "EVERGREEN_TRACKER_PASSWORD, or by MLflow from MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.",
     )
-    experiment: str = Field(
-        "evergreen", min_length=1, description="The MLflow experiment that holds the run."
-    )
+    experiment: str = Field("evergreen", min_length=1, description="The MLflow experiment that holds the run.")
 
     @field_validator("uri")
     @classmethod
@@ -229,9 +221,7 @@ class Tracker(Section):
 class Resources(Section):
     """What a run may use of its machine. May change on resume."""
 
-    threads: int = Field(
-        1, ge=1, le=1024, description="Threads of the trainer; another number, other last bits."
-    )
+    threads: int = Field(1, ge=1, le=1024, description="Threads of the trainer; another number, other last bits.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU if there is one.")
     search_path: str | None = Field(
         None,
@@ -300,9 +290,7 @@ class Spec(Section):
         """List what is allowed and usually a mistake, one sentence each."""
         found: list[str] = self.objective.warnings(self.learner.updates)
         found += unkept(self.model_dump(include={"ledger", "tracker"}))
-        longest = max(
-            one.options.get("max_tokens") or self.sampler.max_tokens for one in self.environments.values()
-        )
+        longest = max(one.options.get("max_tokens") or self.sampler.max_tokens for one in self.environments.values())
         length = self.objective.max_length
         if self.objective.divides_by_max_length and length >= 2 * longest:
             found.append(

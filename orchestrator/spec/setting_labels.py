@@ -41,11 +41,7 @@ def text_of(value: Any) -> str:
         return short if float(short) == value else repr(value)
     if isinstance(value, list):
         return "+".join(map(text_of, value))
-    return (
-        without_logins(str(value))
-        if isinstance(value, str | int)
-        else json.dumps(value, separators=(",", ":"))
-    )
+    return without_logins(str(value)) if isinstance(value, str | int) else json.dumps(value, separators=(",", ":"))
 
 
 def slug(label: str) -> str:

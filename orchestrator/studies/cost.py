@@ -150,10 +150,7 @@ def cost_of(study: Study, left: Sequence[StudyRun], measured: MeasuredTime, work
         note
         for plan in plans.values()
         for note in (
-            *(
-                f"left out: {one.num_rows:,} rows of {one.environment} cannot be used"
-                for one in plan.left_out
-            ),
+            *(f"left out: {one.num_rows:,} rows of {one.environment} cannot be used" for one in plan.left_out),
             *(f"note: {text}" for text in plan.remarks),
             *(f"warning: {text}" for text in plan.warnings),
         )

@@ -21,9 +21,7 @@ from typing import Any
 
 from environments.scoring.leader import die_with
 
-ONE_THREAD = dict.fromkeys(
-    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
-)
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
 # by the server, once; and the worker's module
 IMPORTED = ("orchestrator.runs.api", "transformers.generation")
 SERVER = "import sys; from orchestrator.studies.run_processes import main; main(*sys.argv[1:])"

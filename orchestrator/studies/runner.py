@@ -28,9 +28,7 @@ from store.lock import holder, run_lock
 
 POLL_S = 0.1
 MOST_ATTEMPTS = 2  # a failed run is tried once more
-WORKER = (
-    "orchestrator.cli.study_worker"  # the module that is a run's process: it prints as `evergreen run` does
-)
+WORKER = "orchestrator.cli.study_worker"  # the module that is a run's process: it prints as `evergreen run` does
 
 Status = Literal["finished", "stopped", "failed"]
 

@@ -82,9 +82,7 @@ class Study:
         """Describe the study for the ledger."""
         plan = {
             "spec": self.base.kept(),
-            "settings": [
-                {"label": one.label, "changes": values_without_logins(one.changes)} for one in self.settings
-            ],
+            "settings": [{"label": one.label, "changes": values_without_logins(one.changes)} for one in self.settings],
             "seeds": list(self.seeds),
             "compare": self.compare.model_dump(),
         }
@@ -166,9 +164,7 @@ def _unlike(settings: Sequence[StudySetting]) -> list[str]:
     for i, one in enumerate(settings):
         for other in settings[:i]:
             if one.spec == other.spec:
-                problems.append(
-                    f"settings {shown(other.label)} and {shown(one.label)} are the same; leave one out"
-                )
+                problems.append(f"settings {shown(other.label)} and {shown(one.label)} are the same; leave one out")
             elif one.label != other.label and slug(one.label) == slug(other.label):
                 problems.append(
                     f"settings {shown(other.label)} and {shown(one.label)} would have runs of the same name "

@@ -32,9 +32,7 @@ FIXED = {  # spec fields that no setting may change, and why
     "ledger": "the runs of a study are in one ledger; the base spec may name it",
     "resources.threads": "every run of a study has one thread",
 }
-MOST_SEEDS = MOST_SETTINGS = (
-    1000  # every setting is checked before the first run, and compared with every other
-)
+MOST_SEEDS = MOST_SETTINGS = 1000  # every setting is checked before the first run, and compared with every other
 DIGITS = 4  # of a drawn number: its label then says exactly what ran
 TRIES = 1000  # for a draw that no earlier one equals
 Interval = tuple[float, float]
@@ -75,9 +73,7 @@ class RandomDraws(Section):
 
     samples: int = Field(ge=1, le=MOST_SETTINGS, description="How many settings.")
     seed: int = Field(0, ge=0, description="Of the drawing; not of the runs.")
-    space: dict[str, Space] = Field(
-        min_length=1, description="Dotted spec field -> where its values are from."
-    )
+    space: dict[str, Space] = Field(min_length=1, description="Dotted spec field -> where its values are from.")
 
 
 class Compare(Section):
@@ -155,16 +151,12 @@ class StudyFile(Section):
         if grid == {} or empty:
             raise refuse(f"{empty[0] if empty else 'it'} has no values: give a list, or leave it out")
         if (num := math.prod(map(len, (grid or {}).values()))) > MOST_SETTINGS:
-            raise refuse(
-                f"{num:,} settings, and a study has at most {MOST_SETTINGS:,}: name some in a `list`"
-            )
+            raise refuse(f"{num:,} settings, and a study has at most {MOST_SETTINGS:,}: name some in a `list`")
         return grid
 
     @model_validator(mode="after")
     def _varies_in_one_way(self) -> StudyFile:
-        given = [
-            name for name in VARIATIONS if getattr(self, "listed" if name == "list" else name) is not None
-        ]
+        given = [name for name in VARIATIONS if getattr(self, "listed" if name == "list" else name) is not None]
         if len(given) > 1:
             raise refuse(f"{' and '.join(given)}: only one of {', '.join(VARIATIONS)} says what varies")
         return self
@@ -187,9 +179,7 @@ def known_label(label: str, labels: list[str]) -> str | None:
 
 def is_plain(label: str) -> bool:
     """Whether a label is one printable line that a table has room for."""
-    return (
-        bool(label.strip()) and label.isprintable() and len(label) <= 80 and not re.search(r"\s{2,}", label)
-    )
+    return bool(label.strip()) and label.isprintable() and len(label) <= 80 and not re.search(r"\s{2,}", label)
 
 
 @dataclass(frozen=True)

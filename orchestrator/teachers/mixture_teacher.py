@@ -99,9 +99,7 @@ def clusters(rows: Floats, k: int, rng: np.random.Generator) -> Mixture:
     parts = [rows[labels == j] for j in range(k)]
     means = np.array([part.mean(axis=0) for part in parts])
     floor = COVARIANCE_FLOOR * np.eye(rows.shape[1])
-    covariances = [
-        (part - mean).T @ (part - mean) / len(part) + floor for part, mean in zip(parts, means, strict=True)
-    ]
+    covariances = [(part - mean).T @ (part - mean) / len(part) + floor for part, mean in zip(parts, means, strict=True)]
     return Mixture(np.array([len(part) / len(rows) for part in parts]), means, np.array(covariances))
 
 

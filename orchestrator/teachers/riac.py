@@ -105,9 +105,7 @@ class Riac(Teacher):
         for point, score in zip(np.asarray(points), np.asarray(scores), strict=True):
             for region in self._around(point):
                 most = size if region.parts is not None else size + 1
-                region.keep(
-                    np.vstack([region.points, point])[-most:], np.append(region.scores, score)[-most:]
-                )
+                region.keep(np.vstack([region.points, point])[-most:], np.append(region.scores, score)[-most:])
             if len(region.scores) > size:  # the last is the leaf
                 self._cut(region)
 

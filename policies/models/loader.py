@@ -54,9 +54,7 @@ def load_policy(
     if config.kind != "tiny":
         policy = _load_pretrained(config, device)
     elif sample is None:
-        raise PolicyError(
-            "model: tiny makes its vocabulary from the environments' prompts; pass a sample of them"
-        )
+        raise PolicyError("model: tiny makes its vocabulary from the environments' prompts; pass a sample of them")
     else:
         policy = make_tiny(config, sample, seed, device, saved)
     if saved is not None:
@@ -111,9 +109,7 @@ def _load_pretrained(config: PolicyConfig, device: torch.device) -> Policy:
         dtype = getattr(torch, config.dtype)
         model = read_model(_locate(config), dtype, **_hub_options(config), config=known)
     if "past_key_values" not in inspect.signature(model.forward).parameters:
-        raise PolicyError(
-            f"{config.model}: a {type(model).__name__} keeps no key-value cache, which sampling needs"
-        )
+        raise PolicyError(f"{config.model}: a {type(model).__name__} keeps no key-value cache, which sampling needs")
     return Policy(model.to(device), tokenizer, name=config.model, template=config.template)
 
 

@@ -162,8 +162,7 @@ def _parts_that_belong_together(it: ResolvedObjective) -> Iterator[str]:
     if lacking:
         giver = min(lacking).partition(".")[0]
         yield (
-            f"`ratio: {ratio.name}` reads the scores that `shaper: {giver}` gives tokens: "
-            "add it, or take `ratio: ppo`"
+            f"`ratio: {ratio.name}` reads the scores that `shaper: {giver}` gives tokens: add it, or take `ratio: ppo`"
         )
     by_lp = [shaper.name for shaper in shapers if shaper.info.weighs_by_mean_lp]
     if by_lp and ratio.info.stale_samples == "weighed":

@@ -278,8 +278,7 @@ class ObjectiveConfig(Section):
         return {
             knob: module
             for module in self.modules()
-            if (knob := module.info.knob)
-            and (module.kind != "terms" or self.options.get(knob) or knob in moved)
+            if (knob := module.info.knob) and (module.kind != "terms" or self.options.get(knob) or knob in moved)
         }
 
     def modules(self, kind: Kind | None = None) -> list[PartModule]:
@@ -297,8 +296,7 @@ class ObjectiveConfig(Section):
             options=self.options,
             strengths=self.strengths(),
             controllers=[
-                (knob, one.options_of(one.method))
-                for one, knob in zip(self.controllers, self.knobs, strict=True)
+                (knob, one.options_of(one.method)) for one, knob in zip(self.controllers, self.knobs, strict=True)
             ],
         )
 

@@ -30,9 +30,7 @@ KNOWN_OF_SILENT = (
 )  # 0 where the advantage is
 
 
-def of_tokens(
-    rows: ShapedRows, shaped_BT: Tensor, ratio: Ratio
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def of_tokens(rows: ShapedRows, shaped_BT: Tensor, ratio: Ratio) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Values of each token to be averaged [B, T], and those whose largest is kept. `shaped_BT`: what the rule saw."""
     gap_BT = clamped(rows.lp_old_BT - rows.lp_roll_BT)
     means = {

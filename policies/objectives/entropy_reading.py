@@ -90,9 +90,7 @@ class MixCorrectedEntropy:
         """Give the entropy at the start, in nats by "environment/category", for these categories."""
         for key, entropy in baseline.items():
             if not (math.isfinite(entropy) and entropy >= 0):
-                raise ObjectiveError(
-                    f"the entropy at the start of `{key}` is {entropy}; expected nats, 0 or more"
-                )
+                raise ObjectiveError(f"the entropy at the start of `{key}` is {entropy}; expected nats, 0 or more")
         self._baseline.update(baseline)
 
     def begin_anew(self) -> None:
@@ -137,9 +135,7 @@ class MixCorrectedEntropy:
         """Go on from a saved state; `ObjectiveError` when it does not fit."""
         expect_keys(state, {"mode", "baseline", "visits", "pooled_baseline"}, "the entropy reading")
         if state["mode"] != self.mode:
-            raise ObjectiveError(
-                f"the saved entropy reading is `{state['mode']}`, this run's is `{self.mode}`"
-            )
+            raise ObjectiveError(f"the saved entropy reading is `{state['mode']}`, this run's is `{self.mode}`")
         for key, visits in state["visits"].items():
             expect_keys(visits, {"entropy_sum", "num_tokens", "age"}, f"the entropy reading of `{key}`")
         self._baseline = dict(state["baseline"])

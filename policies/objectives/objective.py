@@ -144,9 +144,7 @@ class Objective:
         zeros = dict.fromkeys(diagnostics.KNOWN_OF_SILENT, (0.0, float(num_tokens)))
         return {"loss": (0.0, num_tokens / max(totals.num_tokens, 1)), **zeros}
 
-    def prepare(
-        self, trajectories: Sequence[Trajectory], reference: Callable[[Batch], Tensor] | None = None
-    ) -> Batch:
+    def prepare(self, trajectories: Sequence[Trajectory], reference: Callable[[Batch], Tensor] | None = None) -> Batch:
         """Pad a step's trajectories and estimate an advantage for each, within its group.
 
         Groups may have lost members; a group of one gets 0. A trajectory that brings its own advantage is no member of
@@ -176,9 +174,7 @@ class Objective:
             return {}
         given_B = torch.tensor([t.advantage is not None for t in trajectories])
         found_B = split(outcomes_of(batch, trajectories))
-        return {
-            name: one_B.masked_fill(given_B, 0)[:, None] * batch.mask_BT for name, one_B in found_B.items()
-        }
+        return {name: one_B.masked_fill(given_B, 0)[:, None] * batch.mask_BT for name, one_B in found_B.items()}
 
     def hear(self, products: Products) -> None:
         """Tell the estimator, once a step, the inner products of its components' gradients, by the names of both."""

@@ -18,9 +18,7 @@ from policies.objectives.parts import Outcomes
 def pad(trajectories: Sequence[Trajectory]) -> Batch:
     """Stack a step's trajectories, padded on the right, on the CPU; advantages are 0 still."""
     if not trajectories:
-        raise ObjectiveError(
-            "an objective got no trajectories to prepare; a batch wholly unscorable makes no update"
-        )
+        raise ObjectiveError("an objective got no trajectories to prepare; a batch wholly unscorable makes no update")
     lengths = [len(t.ids) for t in trajectories]
     mask_BT = _stack([t.mask for t in trajectories], max(lengths), np.bool_)
     lp_roll_BT = _stack([t.logprobs for t in trajectories], max(lengths), np.float32)
@@ -56,9 +54,7 @@ def outcomes_of(batch: Batch, trajectories: Sequence[Trajectory]) -> Outcomes:
         is_answer_BT=(torch.arange(width) >= torch.tensor(ends)[:, None]) & batch.mask_BT,
         correct_B=torch.tensor([t.correct for t in trajectories]),
         components={
-            name: torch.tensor(
-                [t.components.get(name, float("nan")) for t in trajectories], dtype=torch.float64
-            )
+            name: torch.tensor([t.components.get(name, float("nan")) for t in trajectories], dtype=torch.float64)
             for name in names
         },
         answer_B=torch.tensor([answers[t.answer] for t in trajectories]),

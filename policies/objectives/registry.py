@@ -90,9 +90,7 @@ def _outside(name: str, kind: Kind) -> tuple[ModuleType, Callable[..., Any]]:
         raise ObjectiveError(f"`{name}` cannot be imported: {error}") from error
     lacks = [said for said in ("SOURCE", "Config", factory) if not hasattr(found, said)]
     if lacks:
-        raise ObjectiveError(
-            f"`{name}` is no part of an objective: it lacks {', '.join(lacks)} ({found.__file__})"
-        )
+        raise ObjectiveError(f"`{name}` is no part of an objective: it lacks {', '.join(lacks)} ({found.__file__})")
     if former := [said for said in FORMER if hasattr(found, said)]:
         fields = ", ".join(f"{FORMER[said]}=..." for said in former)
         raise ObjectiveError(
@@ -100,9 +98,7 @@ def _outside(name: str, kind: Kind) -> tuple[ModuleType, Callable[..., Any]]:
             f"`policies.objectives.parts.PartInfo` (docs/extend.md; {found.__file__})"
         )
     if not isinstance(getattr(found, "INFO", PartInfo()), PartInfo):
-        raise ObjectiveError(
-            f"`INFO` of `{name}` is no `policies.objectives.parts.PartInfo` (docs/extend.md)"
-        )
+        raise ObjectiveError(f"`INFO` of `{name}` is no `policies.objectives.parts.PartInfo` (docs/extend.md)")
     tells = any(hasattr(found.Config, said) for said in ("reach", "falls_below_target"))
     if kind == "controllers" and tells and not issubclass(found.Config, ControllerOptions):
         raise ObjectiveError(

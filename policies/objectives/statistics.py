@@ -101,9 +101,7 @@ def centred_lp(rows: ShapedRows, totals: Totals, centre: Centre) -> Tensor:
         return rows.lp_BT
     if centre == "exact":
         return rows.lp_BT + given(rows.entropy_BT, "`centre: exact` reads the entropy of every token")
-    return rows.lp_BT - given(
-        totals.mean_lp, "`centre: batch` reads the step's mean log-prob, `Totals.mean_lp`"
-    )
+    return rows.lp_BT - given(totals.mean_lp, "`centre: batch` reads the step's mean log-prob, `Totals.mean_lp`")
 
 
 def token_covariance(rows: ShapedRows) -> Tensor:

@@ -182,9 +182,7 @@ def left_padded(prompts: Sequence[Prompt], pad_id: int, device: torch.device) ->
     return PromptLayout(torch.tensor(ids_UK, device=device), mask_UK, (column_K + length_U1).clamp_(min=0))
 
 
-def chunks(
-    groups: Sequence[tuple[Prompt, int]], most_tokens: int | None
-) -> Iterator[Sequence[tuple[Prompt, int]]]:
+def chunks(groups: Sequence[tuple[Prompt, int]], most_tokens: int | None) -> Iterator[Sequence[tuple[Prompt, int]]]:
     """Cut prompts, each with its number of rows, into chunks of at most so many padded tokens, at least one prompt."""
     start = widest = 0
     for end, (prompt, _) in enumerate(groups):

@@ -157,9 +157,7 @@ class StaticCacheLayer(CacheLayerMixin):  # type: ignore[misc]  # not typed
         added = (0, 0, 0, num_columns - self.keys.shape[2])
         self.keys, self.values = (torch.nn.functional.pad(one, added) for one in (self.keys, self.values))
 
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Write the next column and give them all."""
         self.keys[:, :, self.end] = key_states[:, :, 0]
         self.values[:, :, self.end] = value_states[:, :, 0]

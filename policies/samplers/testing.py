@@ -55,9 +55,7 @@ def some_requests(policy: Policy, group_size: int = 8, budget: int = 12, step: i
     ]
 
 
-def fresh_logprobs(
-    policy: Policy, request: Request, generation: Generation, temperature: float
-) -> NDArray[np.float32]:
+def fresh_logprobs(policy: Policy, request: Request, generation: Generation, temperature: float) -> NDArray[np.float32]:
     """Score the tokens of a generation with one forward pass of the whole row."""
     ids_BT = torch.tensor([request.ids + generation.ids])
     mask_BT = torch.zeros(ids_BT.shape, dtype=torch.bool)
@@ -94,8 +92,7 @@ class SamplerSuite(ABC):
         """As many log-probs as tokens, a stop token only at the end, finish and length in agreement."""
         policy = random_policy()
         requests = [
-            Request(request.ids, request.seed, 1 + index % 9)
-            for index, request in enumerate(some_requests(policy))
+            Request(request.ids, request.seed, 1 + index % 9) for index, request in enumerate(some_requests(policy))
         ]
         played = self.make(policy).generate(requests, Sampling())
         assert {g.finish for g in played} == {"stop", "length"}
@@ -131,9 +128,7 @@ class SamplerSuite(ABC):
         """The samples of a group differ, and so do two tasks that happen to have the same prompt."""
         policy = random_policy()
         ids = policy.encode([{"role": "user", "content": PROMPTS[0]}])
-        seeds = [
-            sample_seed(0, "test", "questions", 0, group, sample) for group in (0, 1) for sample in (0, 1)
-        ]
+        seeds = [sample_seed(0, "test", "questions", 0, group, sample) for group in (0, 1) for sample in (0, 1)]
         requests = [Request(ids, seed, 12) for seed in seeds]
         assert len({g.ids for g in self.make(policy).generate(requests, Sampling())}) == 4
 
@@ -145,9 +140,7 @@ class SamplerSuite(ABC):
         assert all(a.ids == b.ids for a, b in zip(played[::2], played[1::2], strict=True))
         for request, g in zip(requests, played, strict=True):
             with torch.no_grad():
-                logits_TV = policy.model(torch.tensor([request.ids + g.ids])).logits[
-                    0, len(request.ids) - 1 : -1
-                ]
+                logits_TV = policy.model(torch.tensor([request.ids + g.ids])).logits[0, len(request.ids) - 1 : -1]
             assert tuple(logits_TV.argmax(-1).tolist()) == g.ids
             np.testing.assert_allclose(g.logprobs, logits_TV.log_softmax(-1).amax(-1), atol=self.tolerance)
 

@@ -52,9 +52,7 @@ def draw(prob_RV: Tensor, uniform_R: Tensor) -> Tensor:
     return torch.searchsorted(mass_RV, threshold_R1, right=True)[:, 0].clamp_(max=prob_RV.shape[-1] - 1)
 
 
-def sample_seed(
-    run_seed: int, stream: str, environment: str, step: int, group: int, sample: int, turn: int = 0
-) -> int:
+def sample_seed(run_seed: int, stream: str, environment: str, step: int, group: int, sample: int, turn: int = 0) -> int:
     """Make the 63-bit seed of one row from its names alone, so that no two rows share one by arithmetic."""
     name = json.dumps([run_seed, stream, environment, step, group, sample, turn], ensure_ascii=False)
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") >> 1

@@ -67,9 +67,7 @@ def _after_prompt(policy: Policy, probe: WeightCheck, sampling: Sampling) -> NDA
     return lp_V
 
 
-def probe_gap(
-    policy: Policy, probe: WeightCheck, score: Callable[[WeightCheck], NDArray[np.float32]]
-) -> float:
+def probe_gap(policy: Policy, probe: WeightCheck, score: Callable[[WeightCheck], NDArray[np.float32]]) -> float:
     """Measure the largest gap of log-probs over the probe's tokens, nats; NaN is infinite. `score`: the sampler's."""
     gap = float(np.abs(score(probe) - trainer_logprobs(policy, probe)).max())
     return float("inf") if np.isnan(gap) else gap

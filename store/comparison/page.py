@@ -38,8 +38,7 @@ def render(reading: Reading, comparison: Comparison) -> str:
         "words": sentences,
         "colours": colours,
         "sentences": [
-            (colours[about[0]] if len(about) == 1 else "c0", sentence)
-            for about, sentence in verdicts[:SENTENCES]
+            (colours[about[0]] if len(about) == 1 else "c0", sentence) for about, sentence in verdicts[:SENTENCES]
         ],
         "num_unsaid": max(0, len(verdicts) - SENTENCES),
         "num_runs": sum(len(setting.runs) for setting in comparison.settings),

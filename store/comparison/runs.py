@@ -142,9 +142,7 @@ def evaluated_on_other_tasks(reading: Reading, entries: Sequence[ComparedRun]) -
     return list(dict.fromkeys(name for own in tasks for name in _changed(first, own)))
 
 
-def _finished(
-    reading: Reading, home: Home, runs: Iterable[RunRow]
-) -> tuple[list[ComparedRun], list[LeftOutRun]]:
+def _finished(reading: Reading, home: Home, runs: Iterable[RunRow]) -> tuple[list[ComparedRun], list[LeftOutRun]]:
     entries, left_out = [], []
     for run in runs:
         if run.status == "finished":
@@ -157,9 +155,7 @@ def _finished(
     return entries, left_out
 
 
-def _settings(
-    entries: Sequence[ComparedRun], study: StudyRow | None, by: Sequence[str]
-) -> tuple[list[str], Settings]:
+def _settings(entries: Sequence[ComparedRun], study: StudyRow | None, by: Sequence[str]) -> tuple[list[str], Settings]:
     """A study's own settings, unless fields are asked for; else by the fields in which specs differ."""
     if study is not None and not by:
         labels = [str(setting["label"]) for setting in study.plan.get("settings", [])]
@@ -178,9 +174,7 @@ def _refuse_too_little(settings: Settings, left_out: Sequence[LeftOutRun]) -> No
     names = [one.run for one in left_out]
     unfinished = f" {num(len(names), 'run')} not finished: {listed(names)}." if names else ""
     if not settings:
-        raise ComparisonError(
-            f"None of these runs is finished, so there is nothing to compare yet.{unfinished}"
-        )
+        raise ComparisonError(f"None of these runs is finished, so there is nothing to compare yet.{unfinished}")
     if len(settings) == 1:
         ((label, own),) = settings.items()
         which = f"All finished runs are of one setting ({label}: {num(len(own), 'run')})"
@@ -206,9 +200,7 @@ def _warnings(reading: Reading, study: StudyRow | None, settings: Settings) -> l
         if missing > 0:
             warnings.append(f"{num(missing, 'run')} of the study's {planned} not started yet.")
     mixed = by_key(settings, lambda label: listed(differing(entry.spec for entry in settings[label])))
-    warnings += [
-        f"The runs of {listed(own)} differ in more than their seed: {of}." for of, own in mixed.items() if of
-    ]
+    warnings += [f"The runs of {listed(own)} differ in more than their seed: {of}." for of, own in mixed.items() if of]
     names = [entry.run.name for own in settings.values() for entry in own]
     lost = {name: what_is_missing(reading.gaps(name)) for name in names}
     return warnings + [f"{name}: {text}." for name, text in lost.items() if text is not None]

@@ -73,9 +73,7 @@ _ALL = (
     Measure("train_accuracy", "training accuracy", "accuracy", "stage", 1, LAST),
     Measure("train_entropy", "token entropy in training, nats,", "entropy_token", "stage", 0, LAST),
     *(
-        Measure(
-            one.measure, one.title.lower(), one.metric, "run", one.direction, is_ratio=one.kind == "ratio"
-        )
+        Measure(one.measure, one.title.lower(), one.metric, "run", one.direction, is_ratio=one.kind == "ratio")
         for one in OUTCOMES
     ),
 )
@@ -170,9 +168,7 @@ class Pair:
         return self.verdict not in ("not enough", "no difference")
 
 
-def setting(
-    label: str, entries: Sequence[ComparedRun], found: Mapping[str, Scores], of: Measure
-) -> ScoredSetting:
+def setting(label: str, entries: Sequence[ComparedRun], found: Mapping[str, Scores], of: Measure) -> ScoredSetting:
     """Sum a setting's runs up; `found` has the same strata for every run."""
     strata = [found[entry.run.name] for entry in entries]
     scores = np.array([[of.scaled(value) for value in own.values()] for own in strata])

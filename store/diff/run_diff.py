@@ -239,9 +239,7 @@ def _compare(facets: Sequence[Facet], step: int, when: str, a: Moment, b: Moment
     return None
 
 
-def _difference(
-    step: int, when: str, facet: str, a: Entries, b: Entries, same: Sequence[str] = ()
-) -> Difference:
+def _difference(step: int, when: str, facet: str, a: Entries, b: Entries, same: Sequence[str] = ()) -> Difference:
     """Name the places in which two unequal facets differ, the first in full."""
     first, *others = [place for place in dict.fromkeys([*a, *b]) if a.get(place) != b.get(place)]
     return Difference(step, when, facet, first, a.get(first), b.get(first), others, same)

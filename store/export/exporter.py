@@ -151,7 +151,5 @@ def _write_dictionary(folder: Path, export: Export) -> None:
     }
     write_text(folder / JSON, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
     loader = PackageLoader("store.export", ".")
-    markdown = Environment(
-        loader=loader, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
-    )
+    markdown = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
     write_text(folder / MARKDOWN, markdown.get_template(f"{MARKDOWN}.j2").render(facts, num=num))

@@ -58,9 +58,7 @@ def _column(source: sa.Column[Any], name: str, null: bool | None = None) -> Colu
 _RUN = _column(t.run.c.name, "run")
 
 
-def _table(
-    name: str, meaning: str, row: str, source: sa.Table, reads: Sequence[str] = (), **renamed: str
-) -> Table:
+def _table(name: str, meaning: str, row: str, source: sa.Table, reads: Sequence[str] = (), **renamed: str) -> Table:
     """Export the columns of the ledger's table that have a meaning, or those of `reads` in that order."""
     known = {column.name.removesuffix("_id"): column for column in source.c if column.doc}
     reads = reads or list(known)
@@ -116,9 +114,7 @@ PICKS = _table(
     t.pick,
 )
 
-GROUPS = _table(
-    "groups", "Every task that was trained on.", "a group: one task and its samples", t.task_group
-)
+GROUPS = _table("groups", "Every task that was trained on.", "a group: one task and its samples", t.task_group)
 
 _ENTRIES = {c.name: Column(**c.info["entry"]) for c in t.task_group.c if "entry" in c.info}
 

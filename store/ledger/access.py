@@ -107,9 +107,7 @@ class Access:
 
         return self._patiently("Reading", attempt)
 
-    def write(
-        self, what: str, work: Callable[[Connection], Result], is_there: Evidence | None = None
-    ) -> Result | None:
+    def write(self, what: str, work: Callable[[Connection], Result], is_there: Evidence | None = None) -> Result | None:
         """Do `work` in one transaction, again after what was rolled back; `what` is "Step 3 of run 'a'" in messages.
 
         `is_there` finds what the transaction leaves behind; None: doing it twice is doing it once. Returns what `work`

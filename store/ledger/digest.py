@@ -69,9 +69,7 @@ GROUPS = (
 METRICS = ("step", "metric", "environment", "category", "value", "n")
 
 TRAINED = {
-    "stages": _section(
-        t.stage, "stage", "environment", "start_step", "num_steps", "replay", "end_step", "stop_reason"
-    ),
+    "stages": _section(t.stage, "stage", "environment", "start_step", "num_steps", "replay", "end_step", "stop_reason"),
     "picks": _section(t.pick, *PICKS),
     "groups": _section(t.task_group, *GROUPS),
     "metrics": _section(t.step_metric, *METRICS).where(_UNTIMED),

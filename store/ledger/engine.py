@@ -60,9 +60,7 @@ def check_url(url: str) -> None:
     except ModuleNotFoundError:
         return  # the driver of another host
     if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
-        raise LedgerError(
-            "A ledger in memory ends with its process: name a file, sqlite:////data/evergreen.db."
-        )
+        raise LedgerError("A ledger in memory ends with its process: name a file, sqlite:////data/evergreen.db.")
 
 
 def writing(engine: Engine) -> Engine:
@@ -111,9 +109,7 @@ def _parse(url: str) -> URL:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError) as wrong:  # ValueError: a port that is no number
-        raise LedgerError(
-            f"{url!r} is not the URL of a database, like sqlite:///runs/evergreen.db."
-        ) from wrong
+        raise LedgerError(f"{url!r} is not the URL of a database, like sqlite:///runs/evergreen.db.") from wrong
     if parsed.host and "@" in parsed.host:  # the password has one, too
         more, _, host = parsed.host.rpartition("@")
         parsed = parsed.set(password=f"{parsed.password}@{more}", host=host)

@@ -61,9 +61,7 @@ def rewind(connection: Connection, run_id: int, step: int, num_boundaries: int) 
         t.stage: or_(stage.start_step > step, stage.stage > num_boundaries),
         t.checkpoint: or_(checkpoint.step > step, checkpoint.num_boundaries > num_boundaries),
         t.event: or_(event.step > step, event.stage > num_boundaries, event.after_stage >= num_boundaries),
-        t.sample: or_(
-            and_(sample.after_stage.is_(None), sample.step > step), sample.after_stage >= num_boundaries
-        ),
+        t.sample: or_(and_(sample.after_stage.is_(None), sample.step > step), sample.after_stage >= num_boundaries),
     }
     for table, condition in later.items():
         connection.execute(delete(table).where(table.c.run_id == run_id, condition))

@@ -167,9 +167,7 @@ class Ledger:
 
         what = f"The boundary after stage {record.after_stage} of run {run.name!r}"
         self._declare_metrics(what, run, (cell.metric for cell in record.cells))
-        self._access.write(
-            what, enter, row_of_run(tables.boundary, run.run_id, after_stage=record.after_stage)
-        )
+        self._access.write(what, enter, row_of_run(tables.boundary, run.run_id, after_stage=record.after_stage))
 
     def record_joined(self, run: RunHandle, record: BoundaryRecord) -> None:
         """Enter what was measured of environments that joined a run at a boundary it already has."""

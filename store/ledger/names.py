@@ -68,9 +68,7 @@ def fingerprint(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def get_or_create(
-    connection: Connection, table: Table, key: Mapping[str, Any], rest: Mapping[str, Any]
-) -> int:
+def get_or_create(connection: Connection, table: Table, key: Mapping[str, Any], rest: Mapping[str, Any]) -> int:
     """Return the key of the row with these unique values; make it if need be, also against other writers."""
     id_column = next(iter(table.primary_key.columns))
     query = select(id_column).where(*(table.c[name] == value for name, value in key.items()))

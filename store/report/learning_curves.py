@@ -130,9 +130,7 @@ def _of_cells(
 
     def line(name: str, own: Sequence[CellRow]) -> charts.Series:
         points, dots = _points(data.boundaries, own), _measured(data, own, name)
-        return charts.Series(
-            name, colours[name], points, dots, colours[name] not in ("c0", "k0"), gap=math.inf
-        )
+        return charts.Series(name, colours[name], points, dots, colours[name] not in ("c0", "k0"), gap=math.inf)
 
     return [line(name, own) for name, own in cells.items()]
 

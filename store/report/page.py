@@ -30,8 +30,7 @@ def render(data: ReportData) -> str:
     events = [
         event
         for event in facts["events"]
-        if event["kind"] != "skipped update"
-        and not (event["kind"] == "unscorable" and event["after_stage"] is None)
+        if event["kind"] != "skipped update" and not (event["kind"] == "unscorable" and event["after_stage"] is None)
     ]
     context = {
         "written_at": datetime.now(UTC),
@@ -191,9 +190,7 @@ def _task(sample: SampleRow) -> tuple[str, str, str, int]:
 
 def _answer(sample: SampleRow) -> Answer:
     if sample.reason is not None:
-        return Answer(
-            sample.completion, f"not scored: {templates.clipped(sample.reason, LONGEST_REASON)}", "unscored"
-        )
+        return Answer(sample.completion, f"not scored: {templates.clipped(sample.reason, LONGEST_REASON)}", "unscored")
     verdict = "correct" if sample.correct else "wrong"
     is_partial = sample.value not in (0.0, 1.0)
     text = f"{verdict}, value {sentences.number(sample.value)}" if is_partial else verdict

@@ -68,8 +68,7 @@ def _panel(data: ReportData, bandit: str, arms: Arms, colours: Mapping[str, str]
         together = [(s, sum(shares.get((arm, s), 0.0) for arm in others)) for s in steps]
         series.append(Series(f"{len(others)} more", GREY[1], together))
     ends = "; ".join(
-        f"{arm['arm']} {number(arm['probability_start'])} to {number(arm['probability_end'])}"
-        for arm in arms[:12]
+        f"{arm['arm']} {number(arm['probability_start'])} to {number(arm['probability_end'])}" for arm in arms[:12]
     )
     about = f"Probabilities of {title} over the steps. {ends}."
     is_everything = bandit == EVERYTHING and not any(arm["is_scheduler"] for arm in arms)

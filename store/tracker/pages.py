@@ -43,9 +43,7 @@ class Cursor:
         return cls(**json.loads(text)) if text else cls()
 
 
-def position(
-    step: int, num_boundaries: int, steps: Sequence[StepRow], bounds: Sequence[BoundaryRow]
-) -> Cursor:
+def position(step: int, num_boundaries: int, steps: Sequence[StepRow], bounds: Sequence[BoundaryRow]) -> Cursor:
     """Make a cursor with the times that the ledger has for it."""
     step_at = next((row.created_at for row in steps if row.step == step), None)
     boundary_at = next((row.created_at for row in bounds if row.after_stage == num_boundaries - 1), None)

@@ -57,9 +57,7 @@ class SyncResult:
     entry: MlflowRun  # the curriculum's run in MLflow
 
 
-def catch_up(
-    source: Source, record: MlflowRecord, is_wanted: Callable[[], bool] = lambda: True
-) -> SyncResult:
+def catch_up(source: Source, record: MlflowRecord, is_wanted: Callable[[], bool] = lambda: True) -> SyncResult:
     """Send what the record lacks. Stops between two pages when it is no longer wanted.
 
     Whatever fails, the next pass goes on where the cursor is. It moves after the values, so a page may be sent

@@ -55,9 +55,7 @@ def test_groups_have_the_spread_that_the_case_asks_for(case: work.Case, num_with
 
 @pytest.mark.parametrize("case", work.CASES)
 @pytest.mark.usefixtures("few")
-def test_plain_torch_plays_the_lengths_and_tells_the_log_probs_of_a_fresh_forward(
-    folder: str, case: work.Case
-) -> None:
+def test_plain_torch_plays_the_lengths_and_tells_the_log_probs_of_a_fresh_forward(folder: str, case: work.Case) -> None:
     model = _parts(folder, case).policy.model
     prompts, lengths = work.prompts(case, 0), work.lengths(case, 0)
     ids_BT, lp_BT = plain.play(model, prompts, lengths, torch.Generator().manual_seed(0))

@@ -59,9 +59,7 @@ def chromium() -> str:
     given = os.environ.get("EVERGREEN_CHROMIUM")
     found = given or next((path for name in NAMES if (path := shutil.which(name))), None)
     if found is None:
-        pytest.fail(
-            "no Chromium on PATH: apt-get install chromium, or make test-browser CHROMIUM=/path/to/it"
-        )
+        pytest.fail("no Chromium on PATH: apt-get install chromium, or make test-browser CHROMIUM=/path/to/it")
     return found
 
 
@@ -81,9 +79,7 @@ def visiting(browser: Browser) -> Callable[..., object]:
     """Open an address: `with visiting(url, width, scheme) as visit`; `before`: a script of the page's first moment."""
 
     @contextmanager
-    def opened(
-        url: str, width: int = 1280, scheme: Scheme = "light", before: str | None = None
-    ) -> Iterator[Visit]:
+    def opened(url: str, width: int = 1280, scheme: Scheme = "light", before: str | None = None) -> Iterator[Visit]:
         page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
         visit = Visit(page)
         if before is not None:

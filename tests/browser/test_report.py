@@ -86,9 +86,7 @@ def test_what_scrolls_can_be_reached_by_keyboard(pages: dict[str, Path], visitin
 def test_a_print_shows_tables_whole(pages: dict[str, Path], visiting: Any) -> None:
     with visiting(pages["many"].as_uri()) as visit:
         visit.page.emulate_media(media="print")
-        assert (
-            visit.page.evaluate("getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
-        )
+        assert visit.page.evaluate("getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
         assert len(visit.page.pdf()) > 10_000
 
 

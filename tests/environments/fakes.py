@@ -144,9 +144,7 @@ class Fake(Environment):
 
     def task(self, category: str, index: int) -> Task:
         number = str(index % self._distinct)
-        return Task(
-            self.name, category, index, ({"role": "user", "content": f"{category} {number}"},), number
-        )
+        return Task(self.name, category, index, ({"role": "user", "content": f"{category} {number}"},), number)
 
     def score(self, task: Task, completion: str) -> Score:
         behaviour = completion if self.character == "obedient" else self.character

@@ -159,9 +159,7 @@ def test_resolved_options_make_the_same_categories(given):
 
 
 def test_a_category_may_have_parameters_beside_fixed_options():
-    inside = gym(
-        categories={"any": {"max_word_len": 8, "parameters": {"min_word_len": [3, 8]}, "trainable": False}}
-    )
+    inside = gym(categories={"any": {"max_word_len": 8, "parameters": {"min_word_len": [3, 8]}, "trainable": False}})
     (category,) = inside.categories
     assert (category.name, category.trainable) == ("any", False)
     assert category.parameters == {"max_word_len": 8, "min_word_len": [3, 8]}
@@ -181,9 +179,7 @@ def test_a_task_is_of_the_cell_its_index_tells(spelling):
 
 def test_a_task_depends_on_category_and_index_alone(spelling):
     again = gym(parameters=WORDS)
-    assert [again.task("box", index) for index in (70, 3)] == [
-        spelling.task("box", index) for index in (70, 3)
-    ]
+    assert [again.task("box", index) for index in (70, 3)] == [spelling.task("box", index) for index in (70, 3)]
 
 
 def test_a_task_of_a_box_is_scored_by_a_copy_that_never_made_it(spelling):

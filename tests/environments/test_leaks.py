@@ -96,9 +96,7 @@ def test_a_shared_template_makes_no_leak() -> None:
         (lambda text: text.replace("Use each", "Please use each"), "similar", 0.8),
     ],
 )
-def test_a_task_said_a_little_differently_is_found(
-    change: Callable[[str], str], how: str, similarity: float
-) -> None:
+def test_a_task_said_a_little_differently_is_found(change: Callable[[str], str], how: str, similarity: float) -> None:
     original = asked(([48, 52, 76], 888))
     changed = change(original)
     assert changed != original
@@ -126,9 +124,7 @@ def test_one_other_number_or_sign_of_a_long_problem_is_another_task(sign: str) -
     words = " ".join(story(np.random.default_rng(0), 40))
     text = f"{words} Solve 17 x - 3 = 29."
     others: list[Given] = [(" ".join(story(np.random.default_rng(k), 40)), "train") for k in range(1, 30)]
-    assert (
-        find_leaks(both(*others, (text, "train"), (text.replace("Solve", "Find"), "anchor"))).num_leaks == 1
-    )
+    assert find_leaks(both(*others, (text, "train"), (text.replace("Solve", "Find"), "anchor"))).num_leaks == 1
     for changed in (text.replace("17", "19"), text.replace("- 3", f"{sign} 3")):
         assert find_leaks(both(*others, (text, "train"), (changed, "anchor"))).num_leaks == 0
 
@@ -141,9 +137,7 @@ def puzzle(rng: np.random.Generator, num_clues: int = 9) -> str:
         f"{rng.choice(names)}."
         for number in range(1, num_clues + 1)
     ]
-    return "\n".join(
-        ["There are five houses, each with one person and one drink.", *clues, "Who lives in house 1?"]
-    )
+    return "\n".join(["There are five houses, each with one person and one drink.", *clues, "Who lives in house 1?"])
 
 
 def grid(rng: np.random.Generator) -> str:
@@ -159,9 +153,7 @@ def test_puzzles_of_one_template_are_no_leaks_and_a_changed_copy_is_one(
 ) -> None:
     rng = np.random.default_rng(0)
     texts = [kind(rng) for _ in range(300)]
-    tasks: list[Given] = [(text, "train") for text in texts[:200]] + [
-        (text, "anchor") for text in texts[200:]
-    ]
+    tasks: list[Given] = [(text, "train") for text in texts[:200]] + [(text, "anchor") for text in texts[200:]]
     assert find_leaks(both(*tasks)).num_leaks == 0
     before, *parts, after = texts[7].split("\n\n" if kind is grid else "\n")
     turned = "\n".join([before, *parts[1:], parts[0], after])

@@ -20,9 +20,7 @@ def test_shares_are_seven_one_one_one():
 
 
 def test_the_split_never_changes():
-    assert (
-        " ".join(pool_of(key) for key in "abcdefgh") == "final train select train train anchor anchor final"
-    )
+    assert " ".join(pool_of(key) for key in "abcdefgh") == "final train select train train anchor anchor final"
 
 
 def test_another_process_splits_the_same_way():

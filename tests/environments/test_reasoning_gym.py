@@ -110,9 +110,7 @@ def test_scoring_prints_nothing(capsys):
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.skipif(
-    sys.flags.hash_randomization == 0, reason="PYTHONHASHSEED=0: they are the same everywhere"
-)
+@pytest.mark.skipif(sys.flags.hash_randomization == 0, reason="PYTHONHASHSEED=0: they are the same everywhere")
 @pytest.mark.parametrize("dataset", sorted(HASH_ORDERED))
 def test_a_data_set_that_differs_from_process_to_process_is_refused_and_says_what_helps(dataset):
     ((location, message),) = errors(dataset=dataset)
@@ -184,9 +182,7 @@ def test_generation_touches_no_global_generator_and_asks_none(dataset, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "dataset", sorted(set(reasoning_gym.factory.DATASETS) - {"composite"} - HASH_ORDERED)
-)
+@pytest.mark.parametrize("dataset", sorted(set(reasoning_gym.factory.DATASETS) - {"composite"} - HASH_ORDERED))
 def test_every_data_set_keeps_the_contract(dataset, capsys):
     fresh, tasks = assert_undisturbed(dataset, capsys, num_tasks=10)
     for task in tasks:
@@ -200,14 +196,8 @@ def test_every_data_set_keeps_the_contract(dataset, capsys):
     ("dataset", "in_process"),
     [
         *((name, True) for name in ("spell_backward", "gcd", "count_bits", "chain_sum", "letter_counting")),
-        *(
-            (name, True)
-            for name in ("caesar_cipher", "number_sorting", "word_sorting", "palindrome_generation")
-        ),
-        *(
-            (name, False)
-            for name in ("countdown", "puzzle24", "simple_integration", "spiral_matrix", "n_queens")
-        ),
+        *((name, True) for name in ("caesar_cipher", "number_sorting", "word_sorting", "palindrome_generation")),
+        *((name, False) for name in ("countdown", "puzzle24", "simple_integration", "spiral_matrix", "n_queens")),
     ],
 )
 def test_only_scorers_that_cannot_hang_or_evaluate_text_run_in_the_trainer(dataset, in_process):
@@ -244,9 +234,7 @@ def test_a_wrong_option_is_named_with_those_there_are(options, parts):
 
 
 def test_a_task_that_cannot_be_made_names_environment_and_category():
-    with pytest.raises(
-        EnvironmentFault, match="words, category default: gsm_symbolic could not make task 2000"
-    ):
+    with pytest.raises(EnvironmentFault, match="words, category default: gsm_symbolic could not make task 2000"):
         gym("gsm_symbolic").task("default", 2000)
 
 

@@ -41,9 +41,7 @@ def test_a_level_is_a_category_with_its_options_and_its_level():
     ]
     assert words.size("level-1") is None
     assert {len(words.task("level-1", i).answer) for i in range(60)} == {3, 4, 5}
-    assert all(
-        words.score(task, task.answer).correct for task in (words.task("level-3", i) for i in range(5))
-    )
+    assert all(words.score(task, task.answer).correct for task in (words.task("level-3", i) for i in range(5)))
 
 
 def test_a_number_means_the_first_so_many():

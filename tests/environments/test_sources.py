@@ -106,9 +106,7 @@ def test_a_users_environment_that_cannot_be_opened_shows_where(folder, broken):
         f"from tests.environments.fakes import Fake\nclass Closed(Fake):\n    {broken}\n"
         "def create(name):\n    return Closed(name, 'noisy', ['a'], [], 9, 9, True)\n"
     )
-    with pytest.raises(
-        EnvironmentFault, match=r"environment mine: .*(TypeError|KeyError).* in unopened.py:3; mend"
-    ):
+    with pytest.raises(EnvironmentFault, match=r"environment mine: .*(TypeError|KeyError).* in unopened.py:3; mend"):
         EnvironmentSource("mine", "unopened:create", {}, str(folder)).create(print)
 
 

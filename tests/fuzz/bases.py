@@ -56,14 +56,9 @@ BOX = {
 def specs() -> list[tuple[str, Raw]]:
     """All specs that are mutated, by name; small ones can also be run."""
     examples = REPOSITORY / "examples"
+    found = [(path.stem, _read(path)) for path in sorted(examples.glob("*.yaml")) if not path.stem.startswith("study_")]
     found = [
-        (path.stem, _read(path))
-        for path in sorted(examples.glob("*.yaml"))
-        if not path.stem.startswith("study_")
-    ]
-    found = [
-        (name, {**raw, "resources": {**raw.get("resources", {}), "search_path": str(examples)}})
-        for name, raw in found
+        (name, {**raw, "resources": {**raw.get("resources", {}), "search_path": str(examples)}}) for name, raw in found
     ]
     return [*found, *(one for one in _with_methods() if _is_valid(one[1]))]
 

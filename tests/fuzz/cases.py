@@ -172,11 +172,7 @@ def _word(word: str, rng: Random, folder: Path, home: Path) -> str:
         "small/",
         "*",
     ]
-    return (
-        str(rng.choice([*known, *TEXTS, *NAMES, str(home)])).replace("\0", "")
-        if word in ("WORD", "ODD")
-        else word
-    )
+    return str(rng.choice([*known, *TEXTS, *NAMES, str(home)])).replace("\0", "") if word in ("WORD", "ODD") else word
 
 
 def _file(rng: Random, folder: Path, home: Path) -> Path:
@@ -190,13 +186,9 @@ def _file(rng: Random, folder: Path, home: Path) -> Path:
     elif kind == 2:
         path.symlink_to(path)
     elif kind == 3:
-        return home / rng.choice(
-            ["small", "small/spec.yaml", "evergreen.db", "small/checkpoints", "nothing.yaml"]
-        )
+        return home / rng.choice(["small", "small/spec.yaml", "evergreen.db", "small/checkpoints", "nothing.yaml"])
     elif kind == 4:
-        return Path(
-            rng.choice(["/dev/null", "/dev/zero", "/", "/proc/self/mem", "x" * 300, "a/" * 2500, "~", " "])
-        )
+        return Path(rng.choice(["/dev/null", "/dev/zero", "/", "/proc/self/mem", "x" * 300, "a/" * 2500, "~", " "]))
     elif kind == 5:
         path.write_text(
             rng.choice(

@@ -17,8 +17,7 @@ def test_odd_specs_overrides_and_arguments_are_accepted_or_refused_in_words(tmp_
     campaign = Campaign(7, tmp_path / "home", tmp_path / "cases", process_share=0.0)
     campaign.go(range(CASES))
     told = [
-        f"--seed 7 --case {n} {outcome.kind}: {case.told()}\n{outcome.said}"
-        for n, case, outcome in campaign.failures
+        f"--seed 7 --case {n} {outcome.kind}: {case.told()}\n{outcome.said}" for n, case, outcome in campaign.failures
     ]
     assert not told, "\n".join([campaign.summary(), *told])
     assert campaign.counts["accepted"] > CASES / 20

@@ -66,8 +66,7 @@ TOKENS = [
     *(LONG, LONG + ": 1\n", "[" * 5000, "{a: " * 500, "- " * 2000),
 ]
 LAUGHS = "".join(
-    f"l{level}: &l{level} [{', '.join([f'*l{level - 1}'] * 9 if level else ['ha'] * 9)}]\n"
-    for level in range(9)
+    f"l{level}: &l{level} [{', '.join([f'*l{level - 1}'] * 9 if level else ['ha'] * 9)}]\n" for level in range(9)
 )
 MERGES = "".join(
     f"m{level}: &m{level} {{{'<<: [' + ', '.join([f'*m{level - 1}'] * 9) + ']' if level else 'a: 1'}}}\n"
@@ -127,9 +126,7 @@ def rewritten(text: str, rng: Random) -> bytes:
         return _flipped(text.encode(), rng)
     else:
         written = text + "# ein Sträußchen für 日本\n"
-        encoding = rng.choice(
-            ["utf-16", "utf-16-le", "utf-32", "latin-1", "utf-8-sig", "cp1252", "utf-7", "shift_jis"]
-        )
+        encoding = rng.choice(["utf-16", "utf-16-le", "utf-32", "latin-1", "utf-8-sig", "cp1252", "utf-7", "shift_jis"])
         return written.encode(encoding, errors="replace")
     return text.encode(errors="surrogatepass")
 

@@ -69,9 +69,7 @@ def _rename(tree: Any, rng: Random) -> None:
     if isinstance(at, dict) and key in at:
         text = str(key)
         spot = rng.randrange(len(text) + 1)
-        at[rng.choice([text[:spot] + text[spot + 1 :], text + "s", text.upper(), 3, rng.choice(TEXTS)])] = (
-            at.pop(key)
-        )
+        at[rng.choice([text[:spot] + text[spot + 1 :], text + "s", text.upper(), 3, rng.choice(TEXTS)])] = at.pop(key)
 
 
 def _add(tree: Any, rng: Random) -> None:
@@ -103,9 +101,7 @@ def _swap(tree: Any, rng: Random) -> None:
 def _wrap(tree: Any, rng: Random) -> None:
     at, key = _place(tree, rng)
     if isinstance(at, list) or key in at:
-        at[key] = rng.choice(
-            [[at[key]], {"type": at[key]}, {"a": at[key]}, [at[key], copy.deepcopy(at[key])]]
-        )
+        at[key] = rng.choice([[at[key]], {"type": at[key]}, {"a": at[key]}, [at[key], copy.deepcopy(at[key])]])
 
 
 WAYS = (*[_replace] * 3, *[_nudge] * 4, _delete, _rename, _add, _move, _swap, _wrap)

@@ -87,9 +87,7 @@ def run_on(case: Case, home: Path) -> Outcome:
     """Run what `validate` accepted for two steps, where that is cheap; what `run` then refuses came late."""
     if not _is_cheap(case):
         return Outcome("accepted", "")
-    outcome = tried(
-        ["run", *(word for word in case.words[1:] if word != "--json"), "--until-step", "2"], 4 * LIMIT_S
-    )
+    outcome = tried(["run", *(word for word in case.words[1:] if word != "--json"), "--until-step", "2"], 4 * LIMIT_S)
     return Outcome("late", outcome.said) if outcome.kind == "refused" else outcome
 
 

@@ -29,9 +29,7 @@ class Moody(Environment):
     def task(self, category: str, index: int) -> Task:
         if self.mood.read_text() == "cannot make tasks":
             raise OSError("tasks.csv is gone")
-        return Task(
-            self.name, category, index, ({"role": "user", "content": f"{category} {index}"},), str(index)
-        )
+        return Task(self.name, category, index, ({"role": "user", "content": f"{category} {index}"},), str(index))
 
     def score(self, task: Task, completion: str) -> Score:
         score: Score = BEHAVIOURS[self.mood.read_text()](task, completion)

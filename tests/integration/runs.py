@@ -65,9 +65,7 @@ class Killed(BaseException):
 class At(Callback):
     """Does something at the n-th stage, step or boundary of a process's time with a run, right after its record."""
 
-    def __init__(
-        self, n: int, what: Callable[[], None], kinds: Sequence[str] = ("stage", "step", "boundary")
-    ) -> None:
+    def __init__(self, n: int, what: Callable[[], None], kinds: Sequence[str] = ("stage", "step", "boundary")) -> None:
         self.n, self.what, self.kinds = n, what, kinds
 
     def stage(self, at: Progress) -> None:

@@ -50,11 +50,7 @@ def moody(mood: Path, name: str = "moody", **changes: Any) -> Raw:
             "cannot take the options ['colour']",
         ),
         (
-            {
-                "environments": {
-                    "one": {"type": "tests.environments.fakes:create", "held_out": ["easy", "hard"]}
-                }
-            },
+            {"environments": {"one": {"type": "tests.environments.fakes:create", "held_out": ["easy", "hard"]}}},
             "nothing to train on: every category of one is only held out",
         ),
         (
@@ -103,9 +99,7 @@ def test_an_environment_that_raises_before_the_run_leaves_no_run_behind(
     assert evergreen("ls", "--json", "--home", tmp_path).stdout.strip() == "[]"
 
 
-def test_an_environment_that_raises_in_a_task_loses_no_run(
-    tmp_path: Path, evergreen: Evergreen, mood: Path
-) -> None:
+def test_an_environment_that_raises_in_a_task_loses_no_run(tmp_path: Path, evergreen: Evergreen, mood: Path) -> None:
     run(moody(mood, "whole"), home=tmp_path)
 
     def breaks() -> None:

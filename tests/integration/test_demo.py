@@ -55,9 +55,7 @@ def test_the_default_seed_learns(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_at_least_four_of_five_other_seeds_learn(tmp_path: Path) -> None:
-    found = {
-        seed: shortcomings(story_of(tmp_path, f"seed={seed}", f"name=seed-{seed}")) for seed in OTHER_SEEDS
-    }
+    found = {seed: shortcomings(story_of(tmp_path, f"seed={seed}", f"name=seed-{seed}")) for seed in OTHER_SEEDS}
     assert sum(not missing for missing in found.values()) >= 4, found
 
 

@@ -95,9 +95,7 @@ def test_what_was_found_and_where_is_told(tmp_path: Path, monkeypatch: pytest.Mo
     poison(monkeypatch, 4)
     heard = Heard()
     orchestrator.run(alone(), [*EVERY_STEP, "checkpoint.every_steps=0"], home=tmp_path, watcher=heard)
-    assert (
-        "non-finite logits in 4 of 4 rows that were played, first at token 1 of an answer" in heard.texts[-1]
-    )
+    assert "non-finite logits in 4 of 4 rows that were played, first at token 1 of an answer" in heard.texts[-1]
 
 
 def test_resume_says_that_the_same_is_to_be_expected_and_ends_the_same_way(
@@ -107,9 +105,7 @@ def test_resume_says_that_the_same_is_to_be_expected_and_ends_the_same_way(
     for resumed in (False, True, True):
         heard = Heard()
         begin: Any = orchestrator.resume if resumed else orchestrator.run
-        outcome = (
-            begin("alone", home=tmp_path, watcher=heard) if resumed else begin(alone(), EVERY_STEP, tmp_path)
-        )
+        outcome = begin("alone", home=tmp_path, watcher=heard) if resumed else begin(alone(), EVERY_STEP, tmp_path)
         assert (outcome.exit_code, outcome.reason) == (75, "the policy diverged at step 4")
         assert any("diverged at step 4 the last time" in text for text in heard.texts) == resumed
         assert saved(tmp_path)[-1] == "step-000003-boundary-002", "no checkpoint of broken weights"
@@ -123,9 +119,7 @@ def test_a_run_whose_cause_is_gone_goes_on_as_if_nothing_had_been(tmp_path: Path
     assert ending(tmp_path, "alone") == ending(healthy, "alone")
 
 
-def test_a_checkpoint_of_broken_weights_is_passed_over_once_they_are_known(
-    tmp_path: Path, healthy: Path
-) -> None:
+def test_a_checkpoint_of_broken_weights_is_passed_over_once_they_are_known(tmp_path: Path, healthy: Path) -> None:
     """As an earlier version may have written it."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         poison(monkeypatch, 5)
@@ -149,9 +143,7 @@ def test_where_no_healthy_checkpoint_is_left_the_run_does_not_begin_anew(tmp_pat
     with opened(tmp_path, "alone") as (_, ledger):
         for record in ledger.reading.checkpoints("alone")[1:]:
             (tmp_path / "alone" / record.folder / "manifest.json").unlink()
-    with pytest.raises(
-        UserError, match="no checkpoint left from before its policy diverged: begin a new run"
-    ):
+    with pytest.raises(UserError, match="no checkpoint left from before its policy diverged: begin a new run"):
         orchestrator.resume("alone", home=tmp_path)
     assert told(tmp_path, "alone")["num_steps"] == 5
 

@@ -73,10 +73,7 @@ def test_a_ledger_that_is_full_stops_the_run_and_loses_nothing(
     stopped = evergreen("resume", "alone", "--home", tmp_path)
     said = " ".join(stopped.stderr.split())
     assert stopped.exit_code == 75
-    assert (
-        "the ledger cannot be written: database or disk is full. Nothing is lost: the newest checkpoint"
-        in said
-    )
+    assert "the ledger cannot be written: database or disk is full. Nothing is lost: the newest checkpoint" in said
     assert "Go on with: evergreen resume alone" in said
     monkeypatch.setattr(engine, "_PRAGMAS", pragmas)
     assert evergreen("resume", "alone", "--home", tmp_path).exit_code == 0
@@ -97,9 +94,7 @@ def test_a_warm_start_that_cannot_be_kept_stops_the_run(
     stopped = evergreen("run", written(tmp_path, small()), "--home", tmp_path, "--until-step", 1)
     assert stopped.exit_code == 75
     said = " ".join(stopped.stderr.split())
-    assert (
-        f"{tmp_path / 'small'} cannot be written: No space left on device. It has no checkpoint yet" in said
-    )
+    assert f"{tmp_path / 'small'} cannot be written: No space left on device. It has no checkpoint yet" in said
     monkeypatch.undo()
     assert evergreen("resume", "small", "--home", tmp_path, "--until-step", 1).exit_code == 75
 

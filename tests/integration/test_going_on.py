@@ -35,9 +35,7 @@ def longer(spec: dict[str, Any], stages: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("spec", share([small(objective="repo_r"), flat(objective="repo")], 1))
-def test_a_finished_run_lengthened_is_the_longer_run(
-    finished: Path, tmp_path: Path, spec: dict[str, Any]
-) -> None:
+def test_a_finished_run_lengthened_is_the_longer_run(finished: Path, tmp_path: Path, spec: dict[str, Any]) -> None:
     name = spec["name"]
     copy_of(finished, tmp_path / "short")
     assert orchestrator.resume(name, home=tmp_path / "short", stages=5).status == "finished"
@@ -99,9 +97,7 @@ def test_an_environment_may_join_at_a_fork(home: Path, scheduler: str) -> None:
     assert "more" not in accuracy["1"]
     assert all("more" in accuracy[str(stage)] for stage in range(2, 8))
     assert "more" in {stage["environment"] for stage in story["stages"]}
-    assert len({cell.eval_config for cell in cells(home, name)}) == 1, (
-        "the old cells and the new ones compare"
-    )
+    assert len({cell.eval_config for cell in cells(home, name)}) == 1, "the old cells and the new ones compare"
 
 
 def cells(home: Path, name: str) -> list[Any]:
@@ -113,9 +109,7 @@ def cells(home: Path, name: str) -> list[Any]:
 def test_a_fork_with_a_new_environment_survives_a_kill(home: Path, tmp_path: Path, moment: int) -> None:
     whole = orchestrator.fork("small", 1, home=home, overrides=[JOINING, "name=whole"]).name
     with pytest.raises(Killed):
-        orchestrator.fork(
-            "small", 1, home=home, overrides=[JOINING, f"name=cut-{moment}"], watcher=At(moment, kill)
-        )
+        orchestrator.fork("small", 1, home=home, overrides=[JOINING, f"name=cut-{moment}"], watcher=At(moment, kill))
     orchestrator.resume(f"cut-{moment}", home=home)
     assert ending(home, f"cut-{moment}") == ending(home, whole)
 
@@ -149,9 +143,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("override", "message"), REFUSED)
-def test_a_fork_that_could_not_go_on_is_refused_and_leaves_nothing(
-    home: Path, override: str, message: str
-) -> None:
+def test_a_fork_that_could_not_go_on_is_refused_and_leaves_nothing(home: Path, override: str, message: str) -> None:
     runs = sorted(path.name for path in home.iterdir())
     with pytest.raises(SpecError) as refused:
         orchestrator.fork("small", 2, home=home, overrides=[override])

@@ -20,9 +20,7 @@ def test_ten_steps_are_those_of_the_golden_trace() -> None:
         return
     assert len(now["steps"]) == len(golden["steps"])
     num_alike = next((i for i, pair in enumerate(_pairs(golden, now)) if not _are_alike(*pair)), 10)
-    assert num_alike >= 1, (
-        "already the first step picks other arms, draws other tasks or writes other answers"
-    )
+    assert num_alike >= 1, "already the first step picks other arms, draws other tasks or writes other answers"
     for before, after in _pairs(golden, now)[:num_alike]:
         for name in ("scores", "probabilities", "signals", *FLOATS):
             assert _flat(after[name]) == pytest.approx(_flat(before[name]), rel=1e-3, abs=1e-5), name

@@ -74,10 +74,7 @@ def test_a_ledger_that_comes_back_costs_time_only(finished: Path, tmp_path: Path
     said: list[str] = []
     watcher = At(6, lock_for_a_moment)
     watcher.event = said.extend  # type: ignore[method-assign]
-    assert (
-        orchestrator.run(small(objective="repo_r", **HERE), home=tmp_path, watcher=watcher).status
-        == "finished"
-    )
+    assert orchestrator.run(small(objective="repo_r", **HERE), home=tmp_path, watcher=watcher).status == "finished"
     assert ending(tmp_path, "small") == ending(finished, "small")
     (event,) = [one for one in told(tmp_path, "small")["events"] if one["kind"] == "ledger away"]
     assert "the ledger was away, and the run waited" in event["text"]

@@ -54,9 +54,7 @@ def test_turns_are_on_record_where_there_are_several(tmp_path: Path) -> None:
     assert turns["book"] == []
     assert 1 < max(turns["guess"]) <= 2
     assert 1 < max(turns["lake"]) <= 5
-    roles = {
-        name: {tuple(m["role"] for m in s.messages) for s in kept if s.environment == name} for name in turns
-    }
+    roles = {name: {tuple(m["role"] for m in s.messages) for s in kept if s.environment == name} for name in turns}
     assert roles["book"] == {("user",)}
     assert ("user", "assistant", "user") in roles["guess"], "earlier turns are kept with a completion"
 

@@ -33,10 +33,7 @@ def test_each_environment_comes_once_before_the_bandit_decides(tmp_path: Path, s
     stages = [stage["environment"] for stage in told(tmp_path, "small")["stages"]]
     assert sorted(stages[:3]) == ["book", "noise", "numbers"]
     texts = decisions(tmp_path, "small")
-    assert (
-        texts[0]
-        == f"stage 1: {stages[0]}, new: every environment has a first stage before the scheduler decides"
-    )
+    assert texts[0] == f"stage 1: {stages[0]}, new: every environment has a first stage before the scheduler decides"
     assert texts[1].startswith(f"stage 1: {stages[0]} earned ")
     chosen = [text for text in texts if f"picked by {scheduler} with probability" in text]
     assert len(chosen) == 2

@@ -98,9 +98,7 @@ def test_section_14_1_what_was_dropped_reaches_the_bandit_and_is_replaced_from_i
 ) -> None:
     num_again = 0
     for record in seen[name].steps:
-        assert [pick.slot for pick in record.picks] == [0, 1, 2, 3], (
-            "one pick a place, however often it was played"
-        )
+        assert [pick.slot for pick in record.picks] == [0, 1, 2, 3], "one pick a place, however often it was played"
         assert [group.slot for group in record.groups] == list(range(len(record.groups)))
         num_again += len(record.groups) - 4
         chosen = Counter((pick.environment, pick.arm) for pick in record.picks)
@@ -118,22 +116,16 @@ def test_section_14_1_what_was_dropped_reaches_the_bandit_and_is_replaced_from_i
     assert len({g.task_key for g in seen[name].steps[0].groups}) == len(seen[name].steps[0].groups)
 
 
-def test_section_14_1_the_mean_signal_of_picks_and_groups_is_the_same(
-    home: Path, seen: dict[str, Noting]
-) -> None:
+def test_section_14_1_the_mean_signal_of_picks_and_groups_is_the_same(home: Path, seen: dict[str, Noting]) -> None:
     """Weighed by their groups: no group that was generated is lost on the way to the bandit."""
     for record in seen["dynamic"].steps:
-        spread = [
-            mean_absolute_advantage([v for v in g.values if v is not None]) or 0.0 for g in record.groups
-        ]
+        spread = [mean_absolute_advantage([v for v in g.values if v is not None]) or 0.0 for g in record.groups]
         found = numbers(record, "signal")[None, None]
         assert found == pytest.approx(sum(spread) / len(spread))
 
 
 def test_section_14_1_a_step_in_which_no_group_has_spread_makes_no_update_and_goes_on(tmp_path: Path) -> None:
-    environments = {
-        "one": {"type": "tests.environments.fakes:create", "in_process": True, "categories": ["easy"]}
-    }
+    environments = {"one": {"type": "tests.environments.fakes:create", "in_process": True, "categories": ["easy"]}}
     spec = small(
         "solved",
         objective={"preset": "rloo", "plans": ["dynamic_sampling"], "dynamic_sampling_rounds": 2},

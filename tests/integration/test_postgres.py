@@ -34,9 +34,7 @@ class Database:
             connection.execute(text(statement))
 
     def cut(self) -> None:
-        self.ask(
-            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{self.url.database}'"
-        )
+        self.ask(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{self.url.database}'")
 
 
 @pytest.fixture

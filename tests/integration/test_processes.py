@@ -31,9 +31,7 @@ def test_a_run_ended_by_sigkill_resumes_to_the_same_end(finished: Path, tmp_path
     assert ending(finished, name) == ending(finished, "small")
 
 
-def test_a_command_ended_by_sigkill_whenever_that_is_resumes_to_the_same_end(
-    finished: Path, tmp_path: Path
-) -> None:
+def test_a_command_ended_by_sigkill_whenever_that_is_resumes_to_the_same_end(finished: Path, tmp_path: Path) -> None:
     spec = written(tmp_path, small("sigkill", objective="repo_r"))
     process = Process(tmp_path, "run", spec, "--home", finished)
     wait_for_step(finished, "sigkill", 1)
@@ -42,9 +40,7 @@ def test_a_command_ended_by_sigkill_whenever_that_is_resumes_to_the_same_end(
     process.signal(signal.SIGKILL)
     process.end()
     assert resume("sigkill", home=finished).status == "finished"
-    assert ending(finished, "sigkill") == ending(finished, "small"), (
-        f"killed {delay_s} s after the first step"
-    )
+    assert ending(finished, "sigkill") == ending(finished, "small"), f"killed {delay_s} s after the first step"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -75,9 +71,7 @@ def test_a_second_ctrl_c_kills_at_once(tmp_path: Path, evergreen: Evergreen) -> 
     assert '"status": "killed"' in evergreen("ls", "--json", "--home", tmp_path).stdout
 
 
-def test_a_run_in_another_process_is_busy_and_can_be_asked_to_stop(
-    tmp_path: Path, evergreen: Evergreen
-) -> None:
+def test_a_run_in_another_process_is_busy_and_can_be_asked_to_stop(tmp_path: Path, evergreen: Evergreen) -> None:
     process = Process(tmp_path, "run", written(tmp_path, alone(steps=500)), "--home", tmp_path)
     wait_for_step(tmp_path, "alone", 1)
     refused = evergreen("resume", "alone", "--home", tmp_path)

@@ -59,9 +59,7 @@ def test_every_package_says_that_it_is_typed() -> None:
 
 
 @pytest.mark.parametrize("has_pandas", [True, False])
-def test_tables_are_frames_or_plain_rows(
-    finished: Path, monkeypatch: pytest.MonkeyPatch, has_pandas: bool
-) -> None:
+def test_tables_are_frames_or_plain_rows(finished: Path, monkeypatch: pytest.MonkeyPatch, has_pandas: bool) -> None:
     if has_pandas:
         pytest.importorskip("pandas")
     else:

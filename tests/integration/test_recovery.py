@@ -114,9 +114,7 @@ def older_copy(home: Path, copied_at: int) -> Path:
     return home.parent / "older.db"
 
 
-def test_an_older_copy_of_the_ledger_is_behind_and_the_newest_checkpoint_counts(
-    finished: Path, tmp_path: Path
-) -> None:
+def test_an_older_copy_of_the_ledger_is_behind_and_the_newest_checkpoint_counts(finished: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
     older = older_copy(home, copied_at=4)
     orchestrator.resume("small", home=home, until_step=8)
@@ -130,9 +128,7 @@ def test_an_older_copy_of_the_ledger_is_behind_and_the_newest_checkpoint_counts(
     assert weights(home) == weights(finished)
     with opened(home) as (_, ledger):
         assert [step.step for step in ledger.reading.steps("small")] == [1, 2, 3, 4, 9]
-        assert checkpoints(home) == {
-            record.folder.partition("/")[2] for record in ledger.reading.checkpoints("small")
-        }
+        assert checkpoints(home) == {record.folder.partition("/")[2] for record in ledger.reading.checkpoints("small")}
 
 
 def test_an_older_copy_that_says_finished_lets_a_lengthened_run_go_on_from_its_checkpoints(
@@ -152,9 +148,7 @@ def test_an_older_copy_that_says_finished_lets_a_lengthened_run_go_on_from_its_c
     assert weights(home, "alone") == before
 
 
-def test_a_finished_run_is_entered_again_as_finished_and_can_be_lengthened(
-    finished: Path, tmp_path: Path
-) -> None:
+def test_a_finished_run_is_entered_again_as_finished_and_can_be_lengthened(finished: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
     shutil.copytree(finished, home)
     before = weights(home)
@@ -260,9 +254,7 @@ def test_a_fork_is_linked_to_its_parent_again(finished: Path, tmp_path: Path) ->
     assert runs["small"].status == "finished"
 
 
-def test_a_fork_that_only_the_older_ledger_lacks_gets_its_parents_history(
-    finished: Path, tmp_path: Path
-) -> None:
+def test_a_fork_that_only_the_older_ledger_lacks_gets_its_parents_history(finished: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
     shutil.copytree(finished, home)
     shutil.copy(home / "evergreen.db", tmp_path / "older.db")
@@ -290,9 +282,7 @@ def test_a_fork_killed_before_its_row_is_a_fork_still(
         with pytest.raises(Killed):
             orchestrator.fork("small", 2, home=home, overrides=["name=child"])
     if method == "adopt_checkpoint":
-        with pytest.raises(
-            UserError, match="child has no whole checkpoint left: fork small again after stage 2"
-        ):
+        with pytest.raises(UserError, match="child has no whole checkpoint left: fork small again after stage 2"):
             orchestrator.resume("child", home=home)
         return
     orchestrator.resume("child", home=home)
@@ -371,9 +361,7 @@ def test_an_edit_that_is_also_asked_for_is_none(home: Path) -> None:
 
 @pytest.mark.parametrize(
     "spoil",
-    share(
-        [Path.unlink, lambda path: path.write_text("seed: [\n"), lambda path: path.write_text("seed: x")], 1
-    ),
+    share([Path.unlink, lambda path: path.write_text("seed: [\n"), lambda path: path.write_text("seed: x")], 1),
 )
 def test_a_spec_that_is_lost_or_spoilt_is_written_again_from_the_ledger(
     finished: Path, home: Path, evergreen: Evergreen, spoil: Callable[[Path], object]

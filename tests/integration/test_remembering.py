@@ -33,9 +33,7 @@ def test_every_pick_is_on_record_with_its_probability_and_what_it_earned(finishe
     assert all(0 < pick.probability <= 1 and pick.signal is not None for pick in category)
     scheduler = [pick for pick in picks if pick.level == "scheduler"]
     assert [pick.probability for pick in scheduler] == [pytest.approx(1 / 3)] * 3
-    main = [
-        [p.signal for p in category if p.role == "main" and 3 * i < p.step <= 3 * i + 3] for i in range(3)
-    ]
+    main = [[p.signal for p in category if p.role == "main" and 3 * i < p.step <= 3 * i + 3] for i in range(3)]
     assert [pick.signal for pick in scheduler] == [pytest.approx(sum(own) / len(own)) for own in main]
 
 

@@ -100,9 +100,7 @@ def test_a_run_killed_while_a_checkpoint_is_written_equals_the_uninterrupted_one
             run(SPECS["small"], [f"name={name}", HERE], home=finished)
     assert resume(name, home=finished).status == "finished"
     assert ending(finished, name) == ending(finished, "small")
-    assert not [
-        path for path in (finished / name / "checkpoints").iterdir() if not path.name.startswith("step-")
-    ]
+    assert not [path for path in (finished / name / "checkpoints").iterdir() if not path.name.startswith("step-")]
 
 
 def test_without_the_newest_checkpoints_files_resume_says_so_and_takes_the_one_before(finished: Path) -> None:
@@ -111,9 +109,7 @@ def test_without_the_newest_checkpoints_files_resume_says_so_and_takes_the_one_b
     (newest / "optimizer" / "optimizer.safetensors").unlink()
     heard = Listening()
     resume("damaged", home=finished, watcher=heard)
-    assert any(
-        "step 5 is not used" in text and "optimizer.safetensors is missing" in text for text in heard.texts
-    )
+    assert any("step 5 is not used" in text and "optimizer.safetensors is missing" in text for text in heard.texts)
     assert "resumed from the checkpoint of step 3, with the spec the run began with" in heard.texts
     assert ending(finished, "damaged") == ending(finished, "small")
 
@@ -126,9 +122,7 @@ class Listening(Callback):
         self.texts += texts
 
 
-def test_a_stop_during_the_warm_start_is_heeded_and_the_run_begins_at_step_0(
-    finished: Path, tmp_path: Path
-) -> None:
+def test_a_stop_during_the_warm_start_is_heeded_and_the_run_begins_at_step_0(finished: Path, tmp_path: Path) -> None:
     class Impatient(Callback):
         def warm_start(self, batch: int, num_batches: int, loss: float) -> None:
             request_stop(tmp_path / "small")
@@ -151,9 +145,7 @@ def _files(folder: Path) -> dict[Path, float]:
 
 
 def test_the_checkpoint_of_a_boundary_stays_one_when_a_resumed_run_stops_at_once(tmp_path: Path) -> None:
-    outcome = run(
-        alone(), home=tmp_path, watcher=At(2, lambda: request_stop(tmp_path / "alone"), ["boundary"])
-    )
+    outcome = run(alone(), home=tmp_path, watcher=At(2, lambda: request_stop(tmp_path / "alone"), ["boundary"]))
     assert outcome.reason == "asked to stop"
     again = resume("alone", home=tmp_path, until_step=3)
     assert again.status == "stopped"

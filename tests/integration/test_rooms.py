@@ -70,9 +70,7 @@ def python(folder: Path, *words: str, path: Path | None = None) -> subprocess.Co
     (site / "sitecustomize.py").write_text(INSTALLED)
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [*([path] if path else []), site]))}
     command = [sys.executable, *words]
-    return subprocess.run(
-        command, cwd=folder, env=variables, capture_output=True, text=True, check=False, timeout=120
-    )
+    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False, timeout=120)
 
 
 def evergreen(folder: Path, *words: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -82,15 +80,11 @@ def evergreen(folder: Path, *words: str, path: Path | None = None) -> subprocess
 def test_ours_are_found_where_the_user_has_folders_of_these_names(folder: Path) -> None:
     code = "import orchestrator, environments, policies, store.home; print(environments.__file__, store.home.__file__)"
     done = python(folder, "-c", code)
-    assert done.stdout.split() == [str(ROOT / "environments/__init__.py"), str(ROOT / "store/home.py")], (
-        done.stderr
-    )
+    assert done.stdout.split() == [str(ROOT / "environments/__init__.py"), str(ROOT / "store/home.py")], done.stderr
 
 
 @pytest.mark.parametrize("where", ["working directory", "beside the spec", "on the path"])
-def test_the_users_modules_are_found_and_scored_with_in_processes(
-    folder: Path, tmp_path: Path, where: str
-) -> None:
+def test_the_users_modules_are_found_and_scored_with_in_processes(folder: Path, tmp_path: Path, where: str) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     spec = {
@@ -161,9 +155,7 @@ def test_a_whole_run_and_a_study_where_everything_is_called_as_ours(folder: Path
         "evaluate": {"items": 2, "samples": 4},
     }
     (folder / "spec.yaml").write_text(yaml.safe_dump(spec))
-    (folder / "study.yaml").write_text(
-        yaml.safe_dump({"spec": "spec.yaml", "seeds": 1, "list": [{"label": "a"}]})
-    )
+    (folder / "study.yaml").write_text(yaml.safe_dump({"spec": "spec.yaml", "seeds": 1, "list": [{"label": "a"}]}))
     for words in (["run", "spec.yaml"], ["study", "study.yaml"], ["report", "spec"]):
         done = evergreen(folder, *words, "--home", str(folder / "home"), path=folder)
         assert done.returncode == 0, done.stdout + done.stderr

@@ -49,9 +49,7 @@ def test_nothing_that_a_run_leaves_behind_holds_its_passwords(
     assert orchestrator.run(spec, home=home, watcher=heard).status == "finished"
     assert jobs[0] is not None
     assert jobs[0].target.uri == TRACKED, "the tracker can log in"
-    assert any("EVERGREEN_TRACKER_PASSWORD" in text for text in heard.events), (
-        "the user is told what is needed later"
-    )
+    assert any("EVERGREEN_TRACKER_PASSWORD" in text for text in heard.events), "the user is told what is needed later"
 
     assert evergreen("report", "alone", "--home", home).exit_code == 0
     assert evergreen("export", "alone", tmp_path / "tables", "--format", "csv", "--home", home).exit_code == 0
@@ -91,9 +89,7 @@ def test_validate_prints_no_password(spec: dict[str, Any], tmp_path: Path, everg
         assert result.exit_code == 0
         assert "hush" not in result.output
         assert "hu%2Fsh" not in result.output
-    assert json.loads(evergreen("validate", file, "--json").stdout)["spec"]["tracker"]["uri"].endswith(
-        "token=***"
-    )
+    assert json.loads(evergreen("validate", file, "--json").stdout)["spec"]["tracker"]["uri"].endswith("token=***")
 
 
 def test_upgrade_names_ledgers_without_their_passwords(

@@ -61,8 +61,7 @@ def test_the_selections_hear_how_their_tasks_went(home: Path, name: str) -> None
     kind = "plr" if name == "ahead" else "pools" if name == "flat" else "mopps"
     assert {saved["type"] for saved in tasks.values()} == {kind}
     heard = [
-        saved["selection"]["seen"]["at"] if kind == "plr" else saved["selection"]["tried"]
-        for saved in tasks.values()
+        saved["selection"]["seen"]["at"] if kind == "plr" else saved["selection"]["tried"] for saved in tasks.values()
     ]
     assert sum(map(len, heard)) >= 12
     assert not any(saved["awaited"] for saved in tasks.values()), "every group was scored and told"
@@ -124,8 +123,6 @@ def test_rows_are_chosen_by_their_difficulty_and_a_resumed_run_goes_on(tmp_path:
 def test_what_cannot_be_chosen_by_is_refused_before_anything_begins(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"curriculum\.selection\.difficulty"):
         load_spec({**adarft(tmp_path), "curriculum": {"selection": "adarft"}})
-    with pytest.raises(
-        SpecError, match=r"curriculum\.selection\.difficulty: .* did you mean 'meta\.length'\?"
-    ):
+    with pytest.raises(SpecError, match=r"curriculum\.selection\.difficulty: .* did you mean 'meta\.length'\?"):
         run(adarft(tmp_path, "meta.lenght"), home=tmp_path)
     assert not (tmp_path / "adarft").exists()

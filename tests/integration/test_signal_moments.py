@@ -49,10 +49,7 @@ def test_while_a_resumed_run_loads_a_signal_leaves_it_resumable(tmp_path: Path, 
     process.signal(number)
     exit_code, output = process.end()
     assert exit_code == 75
-    assert (
-        f", before alone went on; it is as it was. Go on with: evergreen resume alone --home {tmp_path}"
-        in output
-    )
+    assert f", before alone went on; it is as it was. Go on with: evergreen resume alone --home {tmp_path}" in output
     assert told(tmp_path, "alone")["status"] == "stopped"
     assert resume("alone", home=tmp_path).status == "finished"
 

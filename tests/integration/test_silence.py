@@ -69,8 +69,7 @@ def test_silence_outlives_a_stop(tmp_path: Path) -> None:
 
 def test_replay_does_not_hide_that_the_stage_is_silent(tmp_path: Path) -> None:
     kinds = {
-        name: {"type": FAKE, "in_process": True, "character": of}
-        for name, of in (("one", "hopeless"), ("b", "noisy"))
+        name: {"type": FAKE, "in_process": True, "character": of} for name, of in (("one", "hopeless"), ("b", "noisy"))
     }
     stage = {"steps": 12, "replay": 0.5, "from": "all"}
     curriculum = {"stages": 1, "scheduler": {"type": "sequence", "order": ["one"]}, "stage": stage}
@@ -85,9 +84,7 @@ def test_replay_does_not_hide_that_the_stage_is_silent(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("reward", "least", "most"), [("value", 0.9, 1.0), ("correct", 0.0, 0.0)])
-def test_what_the_objective_reads_is_what_teaches(
-    tmp_path: Path, reward: str, least: float, most: float
-) -> None:
+def test_what_the_objective_reads_is_what_teaches(tmp_path: Path, reward: str, least: float, most: float) -> None:
     """`noisy` gives values that differ, and calls none of them correct."""
     orchestrator.run(silent("noisy", objective={"preset": "rloo", "reward": reward}), home=tmp_path)
     (row,) = told(tmp_path, "alone")["taught"]
@@ -95,9 +92,7 @@ def test_what_the_objective_reads_is_what_teaches(
     assert least <= row["num_taught"] / row["num_groups"] <= most
 
 
-def test_show_and_the_report_say_what_share_of_the_groups_taught(
-    tmp_path: Path, evergreen: Evergreen
-) -> None:
+def test_show_and_the_report_say_what_share_of_the_groups_taught(tmp_path: Path, evergreen: Evergreen) -> None:
     outcome = orchestrator.run(silent(), home=tmp_path)
     sentence = "Of 24 groups 0% had a signal; in the others all samples earned the same."
     assert sentence in evergreen("show", "alone", "--home", tmp_path).stdout.replace("\n", " ")

@@ -77,9 +77,7 @@ def test_a_study_interrupted_and_with_a_run_killed_ends_as_if_nothing_had_happen
     same_as_alone(home, tmp_path, 4, spec=QUICK, **BANDITS)
     with opened(home) as (_, ledger):
         members = ledger.reading.members("trial")
-        assert {(one.setting, one.seed) for one in members} == {
-            (b, s) for b in ("uniform", "sec") for s in (0, 1)
-        }
+        assert {(one.setting, one.seed) for one in members} == {(b, s) for b in ("uniform", "sec") for s in (0, 1)}
         assert all(one.changes == {"curriculum.bandit.type": one.setting} for one in members)
         assert ledger.reading.study("trial").plan["seeds"] == [0, 1]
         assert all(ledger.reading.host(one.run)["threads"] == 1 for one in members)
@@ -116,11 +114,7 @@ def test_a_run_that_fails_is_tried_twice_and_reported_and_the_others_go_on(
 def test_nothing_is_begun_where_an_environment_of_one_setting_cannot_be_built(
     tmp_path: Path, evergreen: Evergreen
 ) -> None:
-    colours = {
-        "grid": {
-            "environments.one": [{"type": "tests.environments.fakes:create", "colour": "red"}, "codebook"]
-        }
-    }
+    colours = {"grid": {"environments.one": [{"type": "tests.environments.fakes:create", "colour": "red"}, "codebook"]}}
     refused = evergreen("study", written_study(tmp_path, **colours), "--home", tmp_path / "home")
     assert refused.exit_code == 2
     assert "cannot take the options ['colour']" in refused.stderr
@@ -143,9 +137,7 @@ def test_a_dry_run_says_what_would_run_and_writes_nothing(tmp_path: Path, evergr
 
 
 @pytest.mark.slow
-def test_the_runs_of_a_killed_study_die_with_it_and_a_second_ctrl_c_kills(
-    tmp_path: Path, evergreen: Evergreen
-) -> None:
+def test_the_runs_of_a_killed_study_die_with_it_and_a_second_ctrl_c_kills(tmp_path: Path, evergreen: Evergreen) -> None:
     home, file = tmp_path / "home", written_study(tmp_path, spec=SLOW, **BANDITS)
     first = home / "trial.uniform.s0"
     process = Process(tmp_path, "study", file, "--home", home)
@@ -219,9 +211,7 @@ def test_one_who_waits_for_a_warm_start_can_be_stopped(tmp_path: Path) -> None:
                 request_stop(tmp_path / "other")
 
     outcomes = []
-    making = Sharing(
-        lambda: outcomes.append(orchestrator.run(small("other"), home=tmp_path, watcher=Impatient()))
-    )
+    making = Sharing(lambda: outcomes.append(orchestrator.run(small("other"), home=tmp_path, watcher=Impatient())))
     assert orchestrator.run(small(), home=tmp_path, watcher=making).status == "finished"
     assert [(outcome.status, outcome.reason) for outcome in outcomes] == [("stopped", "asked to stop")]
     assert orchestrator.resume("other", home=tmp_path).status == "finished"
@@ -243,9 +233,7 @@ def test_when_the_process_that_runs_are_forked_from_dies_all_go_on_in_another(tm
 
 
 @pytest.mark.slow
-def test_every_run_of_a_study_has_its_twin_and_a_ledger_elsewhere_works(
-    tmp_path: Path, evergreen: Evergreen
-) -> None:
+def test_every_run_of_a_study_has_its_twin_and_a_ledger_elsewhere_works(tmp_path: Path, evergreen: Evergreen) -> None:
     url = f"sqlite:///{tmp_path / 'elsewhere.db'}"
     file = written_study(tmp_path, spec=alone("base") | {"baseline": "uniform", "ledger": {"url": url}})
     home = tmp_path / "home"

@@ -237,9 +237,7 @@ def test_a_wrong_option_of_any_kind_is_refused_by_validate(
     assert message in " ".join(done.stderr.split())
 
 
-@pytest.mark.parametrize(
-    "kind", ["bandits", "schedulers", "selections", "teachers", "stop_rules", "samplers"]
-)
+@pytest.mark.parametrize("kind", ["bandits", "schedulers", "selections", "teachers", "stop_rules", "samplers"])
 def test_a_users_own_is_described_as_ours_are(
     folder: Path, evergreen: Evergreen, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
@@ -257,9 +255,7 @@ def test_two_files_of_one_name_in_two_folders_are_two(folder: Path, tmp_path: Pa
     (other / "part.py").write_text(FILES["part.py"].replace('"here"', '"there"'))
     specs = []
     for place in (folder, other):
-        spec = alone("one", objective=None) | {
-            "objective": {"preset": "rloo", "mismatch": ["./part.py:create"]}
-        }
+        spec = alone("one", objective=None) | {"objective": {"preset": "rloo", "mismatch": ["./part.py:create"]}}
         del spec["resources"]
         specs.append(orchestrator.load_spec(written(place, spec)))
     first, second = (spec.objective.mismatch[0] for spec in specs)

@@ -8,9 +8,7 @@ from typing import Any
 import yaml
 
 REPOSITORY = Path(__file__).parents[2]
-EXAMPLES = [
-    path for path in sorted((REPOSITORY / "examples").glob("*.yaml")) if not path.stem.startswith("study_")
-]
+EXAMPLES = [path for path in sorted((REPOSITORY / "examples").glob("*.yaml")) if not path.stem.startswith("study_")]
 FAKE = "tests.environments.fakes:create"
 
 Raw = dict[str, Any]

@@ -21,9 +21,7 @@ def test_a_stream_is_the_same_for_ever(seed: int, name: tuple[str, ...], first: 
 def test_streams_of_other_names_and_seeds_are_other_streams() -> None:
     names = [("a",), ("b",), ("a", "b"), ("ab",), ("b", "a")]
     drawn = {
-        tuple(random_streams.generator(seed, *name).integers(2**31, size=3))
-        for seed in (0, 1, 2)
-        for name in names
+        tuple(random_streams.generator(seed, *name).integers(2**31, size=3)) for seed in (0, 1, 2) for name in names
     }
     assert len(drawn) == 15
 

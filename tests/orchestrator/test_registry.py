@@ -24,15 +24,11 @@ BUILT_IN = {
 def test_every_method_is_found_with_a_line_and_a_source(kind: str) -> None:
     found = registry.listing(kind)
     assert BUILT_IN[kind] <= {method.name for method in found}
-    assert [method.name for method in found] == sorted(
-        method.name for method in found
-    ) or kind == "objectives"
+    assert [method.name for method in found] == sorted(method.name for method in found) or kind == "objectives"
     assert all(method.summary and method.source for method in found)
 
 
-@pytest.mark.parametrize(
-    ("kind", "name", "nearest"), [("bandits", "sek", "sec"), ("objectives", "repo_rr", "repo_r")]
-)
+@pytest.mark.parametrize(("kind", "name", "nearest"), [("bandits", "sek", "sec"), ("objectives", "repo_rr", "repo_r")])
 def test_an_unknown_method_lists_those_there_are_and_the_nearest(kind: str, name: str, nearest: str) -> None:
     with pytest.raises(SpecError) as refused:
         registry.find(kind, name)

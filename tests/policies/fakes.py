@@ -68,9 +68,7 @@ def random_trajectories(
             reward = float(member % 2) if has_spread else 1.0
             parts = {"right": reward, "short": float(member % 3) / 2}
             is_right = reward == 1
-            made.append(
-                Trajectory(ids, mask, logprobs, None, reward, group, correct=is_right, components=parts)
-            )
+            made.append(Trajectory(ids, mask, logprobs, None, reward, group, correct=is_right, components=parts))
     return made
 
 

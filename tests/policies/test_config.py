@@ -27,9 +27,7 @@ def test_a_bare_name_is_a_hub_name_unless_there_is_such_a_folder(
     assert PolicyConfig(model="Qwen/x").kind == "folder"
 
 
-@pytest.mark.parametrize(
-    ("model", "kind"), [("tiny", "tiny"), ("./x", "folder"), ("/x", "folder"), ("~/x", "folder")]
-)
+@pytest.mark.parametrize(("model", "kind"), [("tiny", "tiny"), ("./x", "folder"), ("/x", "folder"), ("~/x", "folder")])
 def test_the_form_of_a_name_says_where_the_model_comes_from(model: str, kind: str) -> None:
     assert PolicyConfig(model=model).kind == kind
 
@@ -64,9 +62,7 @@ def test_warm_start_shares_may_be_a_list_or_a_map() -> None:
     listed = WarmStartConfig(environments=("words", "sums"))
     assert listed.shares() == {"words": (230, 0.5), "sums": (230, 0.5)}
     assert listed.num_batches == 460
-    mapped = WarmStartConfig.model_validate(
-        {"environments": {"words": {"batches": 10}, "sums": {"decay": 1}}}
-    )
+    mapped = WarmStartConfig.model_validate({"environments": {"words": {"batches": 10}, "sums": {"decay": 1}}})
     assert mapped.shares() == {"words": (10, 0.5), "sums": (230, 1.0)}
     assert WarmStartConfig().num_batches == 0
 

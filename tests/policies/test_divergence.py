@@ -37,9 +37,7 @@ def test_rows_are_counted_and_the_first_token_is_named() -> None:
     fine, late, early = np.zeros(5, np.float32), np.zeros(5, np.float32), np.zeros(3, np.float32)
     require_finite([fine], 1, "played")
     late[3], early[2] = NAN, -INF
-    with pytest.raises(
-        NonFiniteLogits, match="in 2 of 3 rows that were played, first at token 3 of an answer"
-    ) as e:
+    with pytest.raises(NonFiniteLogits, match="in 2 of 3 rows that were played, first at token 3 of an answer") as e:
         require_finite([fine, late, early], 7, "that were played")
     assert e.value.version == 7
 
@@ -59,9 +57,7 @@ def test_the_sampler_counts_the_rows_that_met_them(sampling: Sampling, static: b
         embedding.weight[only] = NAN
     policy.stop_ids = ()
     sampler = TransformersSampler(Config(), policy, static=static)
-    with pytest.raises(
-        NonFiniteLogits, match=r"in \d+ of 32 rows that were played, first at token 1 of"
-    ) as error:
+    with pytest.raises(NonFiniteLogits, match=r"in \d+ of 32 rows that were played, first at token 1 of") as error:
         sampler.generate([Request(r.ids, r.seed, 3) for r in requests], sampling)
     assert error.value.version == 0
 
@@ -79,9 +75,7 @@ def test_the_update_tells_a_policy_that_has_diverged_from_a_loss_that_overflowed
     policy = broken()
     batch = random_batch(len(policy.tokenizer))
     before = [p.clone() for p in policy.model.parameters()]
-    with pytest.raises(
-        NonFiniteLogits, match=r"in 24 of 24 rows of the update, first at token 1 of"
-    ) as error:
+    with pytest.raises(NonFiniteLogits, match=r"in 24 of 24 rows of the update, first at token 1 of") as error:
         learner(policy).update(batch, Surrogate())
     assert error.value.version == policy.version == 0
     assert all(map(torch.equal, before[:1], policy.model.parameters()))
@@ -119,9 +113,7 @@ def test_weights_are_looked_at_and_so_is_what_they_give(dtype: torch.dtype) -> N
     require_healthy(policy)
     with torch.no_grad():
         policy.model.base_model.layers[0].mlp.up_proj.weight[0, 0] = INF
-    with pytest.raises(
-        NonFiniteLogits, match=r"in 1 of \d+ matrices, first in model.layers.0.mlp.up_proj.weight"
-    ):
+    with pytest.raises(NonFiniteLogits, match=r"in 1 of \d+ matrices, first in model.layers.0.mlp.up_proj.weight"):
         require_healthy(policy)
     with torch.no_grad():
         policy.model.base_model.layers[0].mlp.up_proj.weight.fill_(3e38)
@@ -136,9 +128,7 @@ def test_servers_are_not_asked_to_prove_what_the_policy_itself_cannot() -> None:
 
 def test_what_vllm_plays_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     span, logprobs = SimpleNamespace(version=3, start=0, end=2), SimpleNamespace(logprobs=[-0.5, NAN])
-    output = SimpleNamespace(
-        finish_reason="stop", weight_versions=[span], logprobs=logprobs, token_ids=[5, 6]
-    )
+    output = SimpleNamespace(finish_reason="stop", weight_versions=[span], logprobs=logprobs, token_ids=[5, 6])
     monkeypatch.setattr(VllmSampler, "_run", lambda *asked: [SimpleNamespace(outputs=[output])])
     sampler = VllmSampler.__new__(VllmSampler)
     sampler.policy, sampler.config, sampler.version, sampler.context = random_policy(), VllmConfig(), 3, 99

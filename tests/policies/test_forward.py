@@ -153,13 +153,9 @@ def test_log_probs_after_the_filter(dtype: torch.dtype) -> None:
     ],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_entropy_of_a_nucleus(
-    probabilities: list[float], mass: float, expected: float, dtype: torch.dtype
-) -> None:
+def test_the_entropy_of_a_nucleus(probabilities: list[float], mass: float, expected: float, dtype: torch.dtype) -> None:
     lp_NV = torch.tensor([probabilities, probabilities], dtype=dtype).log()
-    torch.testing.assert_close(
-        nucleus_entropy(lp_NV, mass), torch.full((2,), expected, dtype=dtype), atol=1e-6, rtol=0
-    )
+    torch.testing.assert_close(nucleus_entropy(lp_NV, mass), torch.full((2,), expected, dtype=dtype), atol=1e-6, rtol=0)
 
 
 def test_the_gradient_of_a_nucleus_entropy_is_that_of_its_own_distribution() -> None:
@@ -258,9 +254,7 @@ class Kept:
 
 
 @pytest.mark.parametrize("entropy", ["none", "grad"])
-def test_a_large_vocabulary_is_never_kept_for_all_tokens(
-    entropy: EntropyMode, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_vocabulary_is_never_kept_for_all_tokens(entropy: EntropyMode, monkeypatch: pytest.MonkeyPatch) -> None:
     vocabulary, num_tokens = 50_000, 128
     model = small(LlamaForCausalLM, LlamaConfig, vocab_size=vocabulary)
     ids_BT = torch.randint(0, vocabulary, (8, 17), generator=torch.Generator().manual_seed(0))
@@ -271,13 +265,9 @@ def test_a_large_vocabulary_is_never_kept_for_all_tokens(
         model.zero_grad()
         with Kept() as kept:
             scored = score_rows(model, ids_BT, mask_BT, 0.7, entropy)
-            loss = (
-                scored.lp_BT.sum() if scored.entropy_BT is None else (scored.lp_BT + scored.entropy_BT).sum()
-            )
+            loss = scored.lp_BT.sum() if scored.entropy_BT is None else (scored.lp_BT + scored.entropy_BT).sum()
         logits_bytes = num_tokens * vocabulary * 4
-        own = sum(
-            size for size in kept.sizes.values() if size != vocabulary * 16 * 4
-        )  # without the head's weights
+        own = sum(size for size in kept.sizes.values() if size != vocabulary * 16 * 4)  # without the head's weights
         assert (own < logits_bytes / 50) is (most == 4 * vocabulary)
         loss.backward()  # type: ignore[no-untyped-call]
         found.append(torch.cat([weight.grad.flatten() for weight in model.parameters()]))
@@ -289,9 +279,7 @@ class Held(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.held: dict[
-            int, tuple[int, int]
-        ] = {}  # by storage: its bytes, and how many tensors are views of it
+        self.held: dict[int, tuple[int, int]] = {}  # by storage: its bytes, and how many tensors are views of it
         self.most = self.largest = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

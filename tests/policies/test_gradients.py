@@ -62,9 +62,7 @@ def naive_products(learner: Learner, batch: Batch, of: list[Tensor]) -> Tensor:
     return gradient_CP @ gradient_CP.T
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"micro_tokens": 1}, {"micro_tokens": 40}, {"activation_checkpointing": True}]
-)
+@pytest.mark.parametrize("options", [{}, {"micro_tokens": 1}, {"micro_tokens": 40}, {"activation_checkpointing": True}])
 def test_inner_products_are_those_of_autograd(options: dict[str, Any]) -> None:
     learner = make(**options)
     batch = batch_for(learner)
@@ -93,9 +91,7 @@ def test_the_influence_of_an_advantage_that_is_the_same_or_the_opposite() -> Non
     batch = batch_for(learner)
     (one,) = advantages(batch, 1)
     found = gradient_products(learner.passes, batch, [one, 2 * one, -one])
-    torch.testing.assert_close(
-        found / found[0, 0], torch.tensor([[1, 2, -1], [2, 4, -2], [-1, -2, 1]]).double()
-    )
+    torch.testing.assert_close(found / found[0, 0], torch.tensor([[1, 2, -1], [2, 4, -2], [-1, -2, 1]]).double())
 
 
 def test_without_tokens_or_advantages_there_is_no_gradient() -> None:
@@ -161,9 +157,7 @@ def test_looking_at_gradients_leaves_no_trace() -> None:
         learner.update(batch, Surrogate())
     gradient_products(looking.passes, batch, advantages(batch))
     gradient_norms(looking.passes, batch)
-    assert all(
-        not weight.grad.any() for weight in looking.policy.model.parameters() if weight.grad is not None
-    )
+    assert all(not weight.grad.any() for weight in looking.policy.model.parameters() if weight.grad is not None)
     for learner in (looking, plain):
         learner.update(batch, Surrogate())
     pairs = zip(looking.policy.model.parameters(), plain.policy.model.parameters(), strict=True)

@@ -110,9 +110,7 @@ def test_groups_without_spread_move_nothing_by_themselves() -> None:
 def test_several_updates_see_the_log_probs_of_the_start_of_the_step() -> None:
     one, three = make(), make(updates=3)
     batch = batch_for(one)
-    assert one.update(batch, Surrogate(updates=1)).sums["ratio"] == pytest.approx(
-        (*[float(batch.mask_BT.sum())] * 2,)
-    )
+    assert one.update(batch, Surrogate(updates=1)).sums["ratio"] == pytest.approx((*[float(batch.mask_BT.sum())] * 2,))
     report = three.update(batch, Surrogate(updates=1))
     assert report.num_updates == 3
     assert three.optimizer.num_updates == 3
@@ -309,9 +307,7 @@ def test_rounded_log_probs_of_the_sampler_are_refused(dtype: torch.dtype) -> Non
 
 
 @pytest.mark.parametrize(("updates", "name"), [(1, "lp"), (2, "lp_old")])
-def test_rounded_log_probs_of_the_trainer_are_refused(
-    updates: int, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rounded_log_probs_of_the_trainer_are_refused(updates: int, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     where, what = {"lp": (learner_module, "score_micro"), "lp_old": (ForwardPasses, "score")}[name]
     own = getattr(where, what)
     monkeypatch.setattr(where, what, lambda *args: own(*args).map(lambda value: value.bfloat16()))

@@ -23,9 +23,7 @@ GROUPS = pad(random_trajectories(50))
         ([1, 0, 1, 0], 2, [[0, 2], [1, 3]]),
     ],
 )
-def test_mini_batches_hold_whole_groups_in_order(
-    groups: list[int], num: int, expected: list[list[int]]
-) -> None:
+def test_mini_batches_hold_whole_groups_in_order(groups: list[int], num: int, expected: list[list[int]]) -> None:
     assert [part.tolist() for part in mini_batches(torch.tensor(groups), num)] == expected
 
 
@@ -91,9 +89,7 @@ def test_rows_go_on_from_their_own_prompts_and_those_with_nothing_more_do_not() 
         assert sharing is not None
         prompt_B, rest_B = openings.prompt_B[micro.rows], openings.rest_B[micro.rows]
         assert prompt_B[sharing.row_U[sharing.prompt_B]].tolist() == prompt_B.tolist()
-        assert (
-            sorted(torch.cat([part.row_R for part in sharing.parts]).tolist()) == rest_B.nonzero()[0].tolist()
-        )
+        assert sorted(torch.cat([part.row_R for part in sharing.parts]).tolist()) == rest_B.nonzero()[0].tolist()
         assert all(rest_B[part.row_R].max() == part.num_columns for part in sharing.parts)
         assert len(sharing.parts) > 1
 

@@ -124,9 +124,7 @@ def test_state_of_another_policy_is_refused_by_name(tmp_path: Path) -> None:
     push(model, optimizer, lr=1e-3)
     optimizer.save(tmp_path)
     model.lm_head = torch.nn.Linear(32, 7, bias=False)
-    with pytest.raises(
-        CheckpointError, match=r"lm_head.weight.exp_avg is absent there and should be \(7, 32\)"
-    ):
+    with pytest.raises(CheckpointError, match=r"lm_head.weight.exp_avg is absent there and should be \(7, 32\)"):
         Optimizer(model, (0.9, 0.99), 0.0, 1.0).load(tmp_path)
 
 

@@ -16,9 +16,7 @@ def test_saved_weights_load_in_place(tmp_path: Path, capfd: pytest.CaptureFixtur
     source.save(tmp_path)
     target.load_weights(tmp_path)
     assert all(a is b for a, b in zip(target.model.parameters(), parameters, strict=True))
-    assert all(
-        torch.equal(a, b) for a, b in zip(source.model.parameters(), target.model.parameters(), strict=True)
-    )
+    assert all(torch.equal(a, b) for a, b in zip(source.model.parameters(), target.model.parameters(), strict=True))
     assert capfd.readouterr().err == ""  # no progress bar for a checkpoint
 
 
@@ -26,9 +24,7 @@ def test_weights_of_another_shape_are_refused_by_name(tmp_path: Path) -> None:
     policy = random_policy()
     policy.save(tmp_path)
     policy.model.model.norm = torch.nn.LayerNorm(7)
-    with pytest.raises(
-        CheckpointError, match=r"model\.norm\.bias is missing there and \(7,\) here \(2 tensors"
-    ):
+    with pytest.raises(CheckpointError, match=r"model\.norm\.bias is missing there and \(7,\) here \(2 tensors"):
         policy.load_weights(tmp_path)
 
 

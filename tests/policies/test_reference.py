@@ -36,9 +36,7 @@ def reference_of(learner: Learner) -> Reference:
 def step(learner: Learner, seed: int = 0) -> Batch:
     """Do a step towards the anchored objective; give its batch as prepared."""
     objective = Objective(ANCHORED)
-    batch = objective.prepare(
-        random_trajectories(len(learner.policy.tokenizer), seed=seed), learner.reference_lp
-    )
+    batch = objective.prepare(random_trajectories(len(learner.policy.tokenizer), seed=seed), learner.reference_lp)
     learner.update(batch, objective)
     return batch
 
@@ -73,9 +71,7 @@ def test_the_kl_pulls_back_to_the_reference() -> None:
     learner, objective = make(), Objective(ANCHORED)
     found = []
     for seed in range(3):
-        batch = objective.prepare(
-            random_trajectories(len(learner.policy.tokenizer), seed=seed), learner.reference_lp
-        )
+        batch = objective.prepare(random_trajectories(len(learner.policy.tokenizer), seed=seed), learner.reference_lp)
         report = learner.update(batch, objective)
         found.append(report.sums["kl_ref"][0] / report.sums["kl_ref"][1])
     assert found[0] < found[1]
@@ -114,9 +110,7 @@ def test_it_is_the_policys_until_it_is_refreshed_and_shares_nothing_with_it() ->
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_saved_reference_goes_on_bit_for_bit_in_the_layout_of_weights(
-    dtype: torch.dtype, tmp_path: Path
-) -> None:
+def test_a_saved_reference_goes_on_bit_for_bit_in_the_layout_of_weights(dtype: torch.dtype, tmp_path: Path) -> None:
     def policy(seed: int) -> Policy:
         made = random_policy(seed)
         made.model.to(dtype)

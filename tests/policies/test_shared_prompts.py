@@ -46,9 +46,7 @@ def llama(attention: str = "sdpa", **options: Any) -> Any:
 
 def gpt2() -> Any:
     """Learned positions: one past the last has no weight."""
-    return GPT2LMHeadModel(
-        GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=32, **ENDS)
-    )
+    return GPT2LMHeadModel(GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=32, **ENDS))
 
 
 MODELS = {
@@ -132,9 +130,7 @@ def test_log_probs_and_entropies_are_those_of_whole_rows(name: str) -> None:
             assert scored.entropy_BT is not None
             width = scored.lp_BT.shape[1]
             torch.testing.assert_close(scored.lp_BT, whole.lp_BT[rows, :width], atol=1e-6, rtol=1e-6)
-            torch.testing.assert_close(
-                scored.entropy_BT, whole.entropy_BT[rows, :width], atol=1e-6, rtol=1e-6
-            )
+            torch.testing.assert_close(scored.entropy_BT, whole.entropy_BT[rows, :width], atol=1e-6, rtol=1e-6)
 
 
 def test_answers_of_one_token_take_no_second_forward() -> None:

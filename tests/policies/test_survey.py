@@ -224,9 +224,7 @@ class Widths(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_no_preset_makes_a_tensor_as_wide_as_the_vocabulary(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_preset_makes_a_tensor_as_wide_as_the_vocabulary(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the learner itself makes is one chunk of logits at a time (`test_forward.py`)."""
     policy = random_policy()
     width = len(policy.tokenizer)

@@ -19,8 +19,7 @@ BRIDGES = {
     "chatml": (t.CHATML, "\n<|im_start|>user\nmore<|im_end|>\n<|im_start|>assistant\n"),
     "llama 3": (
         t.LLAMA_3,
-        "<|start_header_id|>user<|end_header_id|>\n\nmore<|eot_id|>"
-        "<|start_header_id|>assistant<|end_header_id|>\n\n",
+        "<|start_header_id|>user<|end_header_id|>\n\nmore<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
     ),
     "phi 3": (t.PHI_3, "\n<|user|>\nmore<|end|>\n<|assistant|>\n"),
     "alternating": (t.ALTERNATING, "\n<|im_start|>user\nmore<|im_end|>\n<|im_start|>assistant\n"),
@@ -36,9 +35,7 @@ def test_a_bridge_is_what_the_template_puts_between_two_answers(family: str) -> 
 
 @pytest.mark.parametrize("family", [*BRIDGES, "tiny"])
 @pytest.mark.parametrize("replies", [[REPLY], [REPLY, {"role": "user", "content": "a\n b "}]])
-def test_prompt_answer_and_bridge_are_the_whole_conversation(
-    family: str, replies: list[dict[str, str]]
-) -> None:
+def test_prompt_answer_and_bridge_are_the_whole_conversation(family: str, replies: list[dict[str, str]]) -> None:
     policy = t.policy_of(BRIDGES[family][0]) if family != "tiny" else tiny()
     for answer in ("42", "<think>\n6, 12, ...\n</think>\n\n42"):
         conversation = [QUESTION, {"role": "assistant", "content": answer}, *replies]
@@ -65,9 +62,7 @@ def tiny(vocabulary: Literal["open", "closed"] = "open") -> Policy:
 def test_a_template_that_changes_earlier_turns_is_refused_by_name(template: str, why: str) -> None:
     policy = t.policy_of(template)
     policy.encode([QUESTION])  # as good as any for episodes of one turn
-    with pytest.raises(
-        PolicyError, match=rf"^family/model: its chat template .*{why}.*Qwen2\.5.*`template: none`"
-    ):
+    with pytest.raises(PolicyError, match=rf"^family/model: its chat template .*{why}.*Qwen2\.5.*`template: none`"):
         policy.bridge([REPLY])
 
 
@@ -80,9 +75,7 @@ def test_reasoning_that_a_tool_s_reply_leaves_alone_is_no_reason_to_refuse() -> 
 
 def test_a_reply_that_the_template_does_not_take_is_refused_with_its_role() -> None:
     policy = t.policy_of(t.ALTERNATING)
-    with pytest.raises(
-        PolicyError, match=r"of these roles: user, assistant, tool \(only user and assistant\)"
-    ):
+    with pytest.raises(PolicyError, match=r"of these roles: user, assistant, tool \(only user and assistant\)"):
         policy.bridge([{"role": "tool", "content": "42"}])
 
 

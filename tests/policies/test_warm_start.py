@@ -101,7 +101,4 @@ def test_a_gradient_that_is_not_finite_stops_it() -> None:
 def test_the_key_depends_on_every_part_and_not_on_their_order() -> None:
     key = cache_key(config={"a": 1, "b": 2}, seed=0)
     assert key == cache_key(seed=0, config={"b": 2, "a": 1})
-    assert (
-        len({key, cache_key(config={"a": 1, "b": 2}, seed=1), cache_key(config={"a": 1, "b": 3}, seed=0)})
-        == 3
-    )
+    assert len({key, cache_key(config={"a": 1, "b": 2}, seed=1), cache_key(config={"a": 1, "b": 3}, seed=0)}) == 3

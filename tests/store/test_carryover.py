@@ -22,9 +22,7 @@ def _matrix(rows: list[list[float]]) -> dict[tuple[int, str], float | None]:
 def _run(rows: list[list[float]], trained: str, **errors: float) -> Matrices:
     """These values as accuracies and as entropies; standard errors by place, as in A1."""
     matrix = _matrix(rows)
-    return Matrices(
-        matrix, matrix, {(int(at[1]), at[0]): error for at, error in errors.items()}, list(trained)
-    )
+    return Matrices(matrix, matrix, {(int(at[1]), at[0]): error for at, error in errors.items()}, list(trained))
 
 
 def test_retained_fraction_and_carry_ratio() -> None:

@@ -86,9 +86,7 @@ def test_a_checkpoint_of_the_same_name_is_replaced(tmp_path: Path) -> None:
         ([replace(WEIGHTS, name="manifest.json")], "cannot name a component"),
     ],
 )
-def test_components_have_names_of_their_own(
-    tmp_path: Path, components: list[Component], message: str
-) -> None:
+def test_components_have_names_of_their_own(tmp_path: Path, components: list[Component], message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
         checkpoints.save(tmp_path, "step-1", components)
 

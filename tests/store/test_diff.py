@@ -40,9 +40,7 @@ def compared(ledger: Ledger, tmp_path: Path, request: pytest.FixtureRequest) -> 
 
     def compare(change: example.Change = unchanged, other: Ledger = ledger) -> Diff:
         example.write(other, request.node.name, change)
-        return diff(
-            DiffSide(ledger.reading, "one", tmp_path), DiffSide(other.reading, request.node.name, tmp_path)
-        )
+        return diff(DiffSide(ledger.reading, "one", tmp_path), DiffSide(other.reading, request.node.name, tmp_path))
 
     return compare
 
@@ -217,9 +215,7 @@ def test_other_held_out_tasks_are_told_before_their_numbers(compared: Compare) -
         return replace(record, sha256="others") if isinstance(record, HoldoutRecord) else record
 
     found = compared(other)
-    assert in_words(found)[0].startswith(
-        "before training: gcd/easy (anchor) was measured on other tasks; so do"
-    )
+    assert in_words(found)[0].startswith("before training: gcd/easy (anchor) was measured on other tasks; so do")
 
 
 def test_times_names_and_the_order_of_keys_are_no_difference(compared: Compare, tmp_path: Path) -> None:
@@ -311,9 +307,7 @@ def save(ledger: Ledger, folder: Path, name: str, weights: bytes) -> DiffSide:
 
 
 @pytest.mark.parametrize("weights", [b"same", b"other"])
-def test_equal_runs_show_their_digests_and_weights_decide(
-    ledger: Ledger, tmp_path: Path, weights: bytes
-) -> None:
+def test_equal_runs_show_their_digests_and_weights_decide(ledger: Ledger, tmp_path: Path, weights: bytes) -> None:
     names = f"a-{weights.decode()}", f"b-{weights.decode()}"
     for name in names:
         example.write(ledger, name)

@@ -39,9 +39,7 @@ def test_the_rise_still_to_be_bought() -> None:
         ([1, 0.5, 0.2, 0.1], [0.1, 0.2, 0.3], "4 entropies and 3 accuracies"),
     ],
 )
-def test_points_that_cannot_tell_are_refused(
-    entropies: list[float], accuracies: list[float], message: str
-) -> None:
+def test_points_that_cannot_tell_are_refused(entropies: list[float], accuracies: list[float], message: str) -> None:
     with pytest.raises(CannotFit, match=message):
         fit(entropies, accuracies)
 

@@ -92,9 +92,7 @@ def test_a_password_comes_from_a_file_the_environment_or_the_process(
         assert with_login(kept, None, "LOGIN") == written
         monkeypatch.delenv("LOGIN")
         assert with_login(kept, None, "LOGIN") == "postgresql://me@h/db", "libpq looks for itself"
-    assert with_login("postgresql://h/db?user=me&password=***", str(file), "LOGIN").endswith(
-        "password=hu%2Fs%40h"
-    )
+    assert with_login("postgresql://h/db?user=me&password=***", str(file), "LOGIN").endswith("password=hu%2Fs%40h")
     assert with_login("https://me:***@h/team", str(file), "LOGIN") == "https://me:hu%2Fs%40h@h/team"
     assert with_login("https://me:***@h/team", None, "LOGIN") == "https://h/team", "MLflow looks for itself"
     assert with_login("postgresql://me:inline@h/db", str(file), "LOGIN") == "postgresql://me:inline@h/db"
@@ -106,9 +104,7 @@ def test_a_password_comes_from_a_file_the_environment_or_the_process(
     assert with_login("mysql://me:***@h/db", None, "LOGIN") == "mysql://me:hush@h/db"
 
 
-def test_a_password_that_is_nowhere_is_asked_for_by_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_password_that_is_nowhere_is_asked_for_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LOGIN", raising=False)
     with pytest.raises(SecretError, match="Set LOGIN to it"):
         with_login("mysql://you:***@h/db", None, "LOGIN")

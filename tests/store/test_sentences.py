@@ -131,8 +131,7 @@ def test_what_it_cost(entropy: dict[str, Change], sentence: str) -> None:
         ),
         (
             {"stages": [{"environment": None}], "arms": [arm("*", "a/x", 0.1, 0.3)]},
-            "One bandit chose among all categories; it moved most on a/x, whose probability went between "
-            ".10 and .30.",
+            "One bandit chose among all categories; it moved most on a/x, whose probability went between .10 and .30.",
         ),
         (
             {},

@@ -45,9 +45,7 @@ class Config(BoundedOptions):
     @model_validator(mode="after")
     def _nats_are_of_entropy(self) -> Config:
         if self.metric != ENTROPY and self.target_in == "nats":
-            raise ValueError(
-                f"`target_in: nats` is about entropy, and `metric` is {self.metric}: leave it out"
-            )
+            raise ValueError(f"`target_in: nats` is about entropy, and `metric` is {self.metric}: leave it out")
         return self
 
 

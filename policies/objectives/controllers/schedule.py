@@ -43,9 +43,7 @@ class Config(ControllerOptions):
     @model_validator(mode="after")
     def _epo_has_its_end(self) -> Config:
         if self.form == "epo" and self.end is not None:
-            raise ValueError(
-                "`form: epo` ends at .0398 of its start: leave `end` out, or take linear or cosine"
-            )
+            raise ValueError("`form: epo` ends at .0398 of its start: leave `end` out, or take linear or cosine")
         return self
 
 

@@ -57,9 +57,7 @@ class Config(PartOptions):
     @classmethod
     def _weights_are_positive(cls, value: Mapping[str, float]) -> Mapping[str, float]:
         if none := [name for name, weight in value.items() if weight <= 0]:
-            raise ValueError(
-                f"the weight of `{none[0]}` is {value[none[0]]:g}: it must be above 0 to be able to move"
-            )
+            raise ValueError(f"the weight of `{none[0]}` is {value[none[0]]:g}: it must be above 0 to be able to move")
         return value
 
 

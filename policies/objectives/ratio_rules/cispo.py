@@ -36,9 +36,7 @@ class Config(PartOptions):
     @model_validator(mode="after")
     def _bounds_are_ordered(self) -> Config:
         if self.cispo_low == self.cispo_high:
-            raise ValueError(
-                "cispo_low and cispo_high are both 1, so that no ratio counts: take `ratio: reinforce`"
-            )
+            raise ValueError("cispo_low and cispo_high are both 1, so that no ratio counts: take `ratio: reinforce`")
         return self
 
 

@@ -34,9 +34,7 @@ def two_ranges(options: Mapping[str, Any]) -> str | None:
     """HAPO's released code has one range, for the bounds and for what counts as inside of them."""
     for side in ("low", "high"):
         if options[f"clip_{side}"] != options.get(f"hapo_{side}", options[f"clip_{side}"]):
-            return (
-                "`clip_low, clip_high` and `hapo_low, hapo_high` are one range in HAPO: change both, or none."
-            )
+            return "`clip_low, clip_high` and `hapo_low, hapo_high` are one range in HAPO: change both, or none."
     return None
 
 
@@ -55,9 +53,7 @@ class Config(PartOptions):
     def _dual_clip_is_outside(self) -> Config:
         widest = 1 + 2 * self.clip_high
         if self.dual_clip is not None and self.dual_clip <= widest:
-            raise ValueError(
-                f"dual_clip {self.dual_clip:g} is inside the widest clip range; take more than {widest:g}"
-            )
+            raise ValueError(f"dual_clip {self.dual_clip:g} is inside the widest clip range; take more than {widest:g}")
         return self
 
 

@@ -45,9 +45,7 @@ class Config(PartOptions):
         for name in ("dual_clip", "ratio_cap"):
             bound = getattr(self, name)
             if bound is not None and bound <= 1 + self.clip_high:
-                raise ValueError(
-                    f"{name} {bound:g} is inside the clip range; take more than {1 + self.clip_high:g}"
-                )
+                raise ValueError(f"{name} {bound:g} is inside the clip range; take more than {1 + self.clip_high:g}")
         return self
 
 

@@ -28,9 +28,7 @@ from pydantic import Field
 from policies.objectives.parts import Outcomes, Part, PartInfo, PartOptions, PartState, RewardMap, Tensor
 
 SOURCE = "arXiv 2509.11452"
-INFO = PartInfo(
-    missing="where the multiplier enters; the point is that of the training samples, not of a validation"
-)
+INFO = PartInfo(missing="where the multiplier enters; the point is that of the training samples, not of a validation")
 Point = Sequence[float]
 
 

@@ -56,9 +56,7 @@ class Config(PartOptions):
     @model_validator(mode="after")
     def _band_has_a_width(self) -> Config:
         if self.epo_low > self.epo_high:
-            raise ValueError(
-                f"epo_low {self.epo_low:g} is above epo_high {self.epo_high:g}: the band is empty"
-            )
+            raise ValueError(f"epo_low {self.epo_low:g} is above epo_high {self.epo_high:g}: the band is empty")
         return self
 
 

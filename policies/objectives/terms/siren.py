@@ -80,9 +80,7 @@ def create(config: Config) -> Term | None:
         value_BT = coefficient * gap_BT**2 * evenly_BT * scale
         return Added(value_BT, k_BT=-2 * coefficient * gap_BT * share_BT * scale)
 
-    return Part(
-        apply, frozenset({"entropy", "entropy_grad", "old_entropy"}), survey=survey, nucleus=config.siren_mass
-    )
+    return Part(apply, frozenset({"entropy", "entropy_grad", "old_entropy"}), survey=survey, nucleus=config.siren_mass)
 
 
 def shares(entropy_BT: Tensor, mask_BT: Tensor, percentile: float) -> Tensor:

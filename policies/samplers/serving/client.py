@@ -56,9 +56,7 @@ class Server:
         self, request: Request, sampling: Sampling, stop_ids: Sequence[int], version: int, timeout_s: float
     ) -> Generation:
         """Play one row; `version` is that of the weights the server is known to hold."""
-        text = await self._call(
-            "POST", "/v1/completions", timeout_s, completion_body(request, sampling, stop_ids)
-        )
+        text = await self._call("POST", "/v1/completions", timeout_s, completion_body(request, sampling, stop_ids))
         return read_completion(text, request, stop_ids, version)
 
     async def swap(self, folder: Path, label: str) -> None:
@@ -67,9 +65,7 @@ class Server:
         await self._call("POST", "/collective_rpc", SWAP_S, {"method": "reload_from", "args": [str(folder)]})
         emptied = await self._json("POST", "/reset_prefix_cache", CHECK_S)
         if not emptied.get("success", False):
-            raise ServerFault(
-                "it would not empty its prefix cache, which holds keys and values of old weights"
-            )
+            raise ServerFault("it would not empty its prefix cache, which holds keys and values of old weights")
         await self._call("POST", "/update_weight_version", CHECK_S, {"new_version": label})
         await self._call("POST", "/resume", CHECK_S)
         if (held := await self.label()) != label:

@@ -99,9 +99,7 @@ class Weights:
 class FleetMember:
     """A server of the fleet, and how it stands."""
 
-    def __init__(
-        self, url: str, session: aiohttp.ClientSession, in_flight: int, timeout_s: float | None
-    ) -> None:
+    def __init__(self, url: str, session: aiohttp.ClientSession, in_flight: int, timeout_s: float | None) -> None:
         self.server, self.url = Server(url, session), url
         self.gate = asyncio.Semaphore(in_flight)  # one row each
         self.load = 0  # rows that wait for it or are in flight
@@ -112,9 +110,7 @@ class FleetMember:
         self.context: int | None = None  # most tokens of a row; None: it does not say
         self._looking: asyncio.Task[None] | None = None
 
-    async def play(
-        self, request: Request, sampling: Sampling, stop_ids: Sequence[int], version: int
-    ) -> Generation:
+    async def play(self, request: Request, sampling: Sampling, stop_ids: Sequence[int], version: int) -> Generation:
         """Play one row, within the time that this server's slowest batch lets expect."""
         limit_s = self.timeouts.limit_s(request.budget, min(self.load, self._in_flight))
         return await self.server.play(request, sampling, stop_ids, version, limit_s)
@@ -136,9 +132,7 @@ class FleetMember:
         if is_new:
             mode = await self.server.logprobs_mode()
             if mode not in (None, LOGPROBS_MODE):  # log-probs not of the distribution that it samples from
-                raise ServerFault(
-                    f"it was started with --logprobs-mode {mode}; restart it with {LOGPROBS_MODE}"
-                )
+                raise ServerFault(f"it was started with --logprobs-mode {mode}; restart it with {LOGPROBS_MODE}")
             self.context = await self.server.context()
         if held != weights.label or is_new:
             self.proven = None  # whatever happens on the way, it is not to be taken for what it was
@@ -254,9 +248,7 @@ class RequestBatch:
                 )
         if self._last:
             num = sum(self._num_failed.values())
-            news.append(
-                f"{num} attempts at a row failed, and were made again elsewhere or later. {self._faults()}"
-            )
+            news.append(f"{num} attempts at a row failed, and were made again elsewhere or later. {self._faults()}")
         if lost := self._num_lost():
             news.append(f"{lost} of {len(requests)} rows are lost and count as unscorable")
         return [self._played[row] for row in range(len(requests))]
@@ -268,9 +260,7 @@ class RequestBatch:
                 pause_s = math.ldexp(FIRST_PAUSE_S, len(tried) - 1)
                 await asyncio.sleep(pause_s * (1 + 0.5 * self.jitter.random()))
             # one that has not failed, that did not fail this row, its own, the least busy
-            member = min(
-                self.members, key=lambda m: (not m.is_trusted, tried.count(m), m is not home, m.load)
-            )
+            member = min(self.members, key=lambda m: (not m.is_trusted, tried.count(m), m is not home, m.load))
             member.load += 1
             try:
                 async with member.gate:

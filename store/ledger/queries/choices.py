@@ -38,9 +38,7 @@ class ChoiceQueries(Queries):
         query = query.where(row.category_id != 0, row.trainable, seen)
         return self.fetch(query.order_by(t.environment.c.name, row.name))
 
-    def arms(
-        self, name: str, bandit: str | None = None, after: int = 0, until: int | None = None
-    ) -> list[q.ArmRow]:
+    def arms(self, name: str, bandit: str | None = None, after: int = 0, until: int | None = None) -> list[q.ArmRow]:
         """What the bandits knew after each step later than `after`; one bandit only, if named."""
         row = t.arm_state.c
         query = self.rows_of(name, q.ArmRow, t.arm_state).where(*within(row.step, after, until))

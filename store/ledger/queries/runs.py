@@ -230,9 +230,7 @@ class RunQueries(Queries):
         return self.ask(q.EventRow, query.order_by(t.event.c.step, t.event.c.event_id).offset(skip))
 
 
-def matrices_of(
-    accuracy: Iterable[q.CellRow], entropy: Iterable[q.CellRow], stages: Sequence[q.StageRow]
-) -> Matrices:
+def matrices_of(accuracy: Iterable[q.CellRow], entropy: Iterable[q.CellRow], stages: Sequence[q.StageRow]) -> Matrices:
     """Arrange cells of `pass_1` and `entropy_token`; a stage that no boundary has measured yet does not count."""
     wholes = [cell for cell in accuracy if cell.category is None and cell.environment is not None]
     last = max((cell.after_stage for cell in wholes), default=0)

@@ -16,9 +16,7 @@ FEW = CheckLimits(tasks=8, scan=120, budget_s=1.0)
 
 def findings_here(source: EnvironmentSource, limits: CheckLimits = FEW) -> list[Finding]:
     second = cache(source.create)
-    context = CheckContext(
-        source, limits, lambda jobs: [play(second(), job) for job in jobs], lambda words: None
-    )
+    context = CheckContext(source, limits, lambda jobs: [play(second(), job) for job in jobs], lambda words: None)
     findings = []
     for name, check in CHECKS.items():
         if name == "build" or context.is_built:

@@ -40,9 +40,7 @@ OURS = [
 @pytest.mark.parametrize(("type_", "options"), OURS)
 def test_nothing_is_found_in_ours(type_, options, monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
-    assert [
-        str(found) for found in findings_here(EnvironmentSource("ours", type_, options, EXAMPLES), ALL)
-    ] == []
+    assert [str(found) for found in findings_here(EnvironmentSource("ours", type_, options, EXAMPLES), ALL)] == []
 
 
 @pytest.mark.parametrize(("type_", "options"), [OURS[0], OURS[-1]])
@@ -52,9 +50,7 @@ def test_nothing_is_found_in_ours_in_processes_of_their_own(type_, options):
 
 @pytest.mark.slow
 def test_a_verifier_that_evaluates_text_is_cut_off_and_that_is_a_warning():
-    findings = check(
-        EnvironmentSource("numbers", "reasoning_gym", {"dataset": "countdown"}), tasks=4, scoring=QUICK
-    )
+    findings = check(EnvironmentSource("numbers", "reasoning_gym", {"dataset": "countdown"}), tasks=4, scoring=QUICK)
     assert {(found.severity, found.rule) for found in findings} <= {
         ("warning", "score-hangs"),
         ("note", "scan-short"),

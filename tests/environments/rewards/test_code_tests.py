@@ -124,9 +124,7 @@ def running() -> set[str]:
 
 
 def test_an_endless_loop_is_nought_in_a_worker_too_and_not_unscorable():
-    graded = EnvironmentSource(
-        "graded", "tests.environments.rewards.test_code_tests:create", {"limit_s": 0.5}
-    )
+    graded = EnvironmentSource("graded", "tests.environments.rewards.test_code_tests:create", {"limit_s": 0.5})
     task = graded.create().task("all", 0)
     with scorer_of(graded, timeout_s=30) as scorer:
         endless, right = scorer.turns(
@@ -163,9 +161,7 @@ def test_all_tests_together_have_a_limit_that_the_reward_says():
 def test_a_program_sees_an_empty_folder_and_no_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("SECRET_OF_A_TEST", "1")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    code = (
-        "import os, sys\nprint(os.listdir(), 'SECRET_OF_A_TEST' in os.environ, sys.argv)\nopen('mine', 'w')"
-    )
+    code = "import os, sys\nprint(os.listdir(), 'SECRET_OF_A_TEST' in os.environ, sys.argv)\nopen('mine', 'w')"
     assert printed(code, "", LIMITS) == "[] False ['answer.py']\n"
     assert not any(path.is_dir() for path in tmp_path.iterdir()), "the folder is removed"
 

@@ -63,9 +63,7 @@ def test_a_truth_that_one_part_refuses_is_refused_in_its_name():
 def test_a_reference_is_one_that_all_parts_like():
     both = make_reward(["exact", "numeric"])
     assert both.reference("1,000") == "1,000"
-    assert make_reward(["exact", f"{GRADERS}:parts"]).reference("a") == "a", (
-        "not tried: it could run foreign code"
-    )
+    assert make_reward(["exact", f"{GRADERS}:parts"]).reference("a") == "a", "not tried: it could run foreign code"
 
 
 @pytest.mark.parametrize("weights", [(0.1, 0.2, 0.3), (1e-9, 1e9, 3.0), (1 / 3, 1 / 3, 1 / 3)])

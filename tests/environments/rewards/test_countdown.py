@@ -105,9 +105,7 @@ def test_every_reference_of_the_published_rows_is_worth_one(name, levels):
     rows = table.to_pylist()
     reward = make_reward("countdown")
     for level in levels:
-        truths = [
-            row["reward_model"]["ground_truth"] for row in rows if row["extra_info"]["difficulty"] == level
-        ]
+        truths = [row["reward_model"]["ground_truth"] for row in rows if row["extra_info"]["difficulty"] == level]
         assert len(truths) >= 200
         for truth in truths[: 50 if level < 4 else 20]:
             reward.check(truth)

@@ -31,9 +31,7 @@ PIECES = st.sampled_from(
     [*"()+-*/= 357,.e%$[]{}:A\n\x00", "22", "```", "json\n", '"', "(B)", "**", "null", "\u0301", "\u2212", "\u0663",
      "\ud800", "9" * 400]
 )  # fmt: skip
-ANSWERS = st.one_of(
-    st.text(), st.lists(PIECES, max_size=30).map("".join), st.text(st.characters(), max_size=30)
-)
+ANSWERS = st.one_of(st.text(), st.lists(PIECES, max_size=30).map("".join), st.text(st.characters(), max_size=30))
 
 ADVERSARIAL = {
     "one letter": "a" * 100_000,

@@ -55,9 +55,7 @@ def test_no_alarm_is_set(monkeypatch, capfd):
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.parametrize(
-    ("truth", "message"), [("", "found ''"), ([], "an empty list"), (True, "found True")]
-)
+@pytest.mark.parametrize(("truth", "message"), [("", "found ''"), ([], "an empty list"), (True, "found True")])
 def test_what_is_no_expression_is_refused(truth, message):
     with pytest.raises(ValueError, match=message):
         make_reward("math").check(truth)

@@ -103,9 +103,7 @@ def test_worked_cases(section, answer, truth, value):
         ("", 0.0),
     ],
 )
-@pytest.mark.parametrize(
-    "options", [["Rome", "Paris", "Oslo", "oslo"], {"A": "Rome", "B": "Paris", "C": "Oslo"}]
-)
+@pytest.mark.parametrize("options", [["Rome", "Paris", "Oslo", "oslo"], {"A": "Rome", "B": "Paris", "C": "Oslo"}])
 def test_a_choice_may_be_given_by_its_text(answer, value, options):
     assert worth({"type": "choice", "options": "choices"}, answer, "B", choices=options) == value
 

@@ -60,6 +60,5 @@ def made(folder: Path, rows: Iterable[Any], **options: Any) -> Environment:
 
 def questions(environment: Environment, category: str = "all") -> list[str]:
     return [
-        environment.task(category, index).messages[-1]["content"]
-        for index in range(environment.size(category) or 0)
+        environment.task(category, index).messages[-1]["content"] for index in range(environment.size(category) or 0)
     ]

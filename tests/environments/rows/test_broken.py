@@ -75,9 +75,7 @@ def test_a_broken_row_is_left_out_and_told_with_file_line_and_reason(tmp_path, l
 
 
 def test_bytes_that_are_no_text_break_only_their_row(tmp_path):
-    (tmp_path / "a.jsonl").write_bytes(
-        b'{"question": "\xff", "answer": "1"}\n{"question": "b", "answer": "1"}'
-    )
+    (tmp_path / "a.jsonl").write_bytes(b'{"question": "\xff", "answer": "1"}\n{"question": "b", "answer": "1"}')
     environment = make(tmp_path, train="a.jsonl")
     assert questions(environment) == ["b"]
     assert "a.jsonl:1: not valid UTF-8" in environment.left_out[0]
@@ -146,9 +144,7 @@ def test_truths_that_are_no_plain_data_are_told(tmp_path):
 
     rows = [{"question": "a", "answer": datetime.date(2020, 1, 1)}]
     write_parquet(tmp_path / "a.parquet", rows)
-    with pytest.raises(
-        EnvironmentFault, match=r"the truth is no plain data: 1 row \(a\.parquet:1: found datetime"
-    ):
+    with pytest.raises(EnvironmentFault, match=r"the truth is no plain data: 1 row \(a\.parquet:1: found datetime"):
         make(tmp_path, train="a.parquet")
 
 

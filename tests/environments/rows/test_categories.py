@@ -89,17 +89,13 @@ def test_a_category_that_is_not_there_is_refused(tmp_path, wanted, said):
 
 
 def test_a_column_that_tells_rows_apart_is_no_category(tmp_path):
-    with pytest.raises(
-        EnvironmentFault, match=r"more than 1,000 categories \(0, 1, 2, ...\): `category` seems"
-    ):
+    with pytest.raises(EnvironmentFault, match=r"more than 1,000 categories \(0, 1, 2, ...\): `category` seems"):
         made(tmp_path, rows(*range(1001)), category="level")
     assert len(made(tmp_path, rows(*range(1000)), category="level").categories) == 1000
 
 
 def test_a_category_that_is_only_held_out_is_not_trained_on(tmp_path):
-    write_jsonl(
-        tmp_path / "test.jsonl", [{**row, "question": f"held {row['question']}"} for row in rows(1, 2)]
-    )
+    write_jsonl(tmp_path / "test.jsonl", [{**row, "question": f"held {row['question']}"} for row in rows(1, 2)])
     environment = made(tmp_path, rows(1), holdout="test.jsonl", category="level")
     assert [(c.name, c.trainable) for c in environment.categories] == [("1", True), ("2", False)]
 

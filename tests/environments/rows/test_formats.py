@@ -47,9 +47,7 @@ def test_every_format_holds_the_same_rows(tmp_path, name):
     environment = make(tmp_path, train=name)
     assert questions(environment) == ASKED
     assert [environment.task("all", i).data["truth"] for i in range(5)] == [row["answer"] for row in FLAT]
-    assert [environment.task("all", i).key for i in (4, 1)] == [
-        made(tmp_path, FLAT).task("all", i).key for i in (4, 1)
-    ]
+    assert [environment.task("all", i).key for i in (4, 1)] == [made(tmp_path, FLAT).task("all", i).key for i in (4, 1)]
 
 
 def test_files_follow_each_other_in_the_order_given(tmp_path):
@@ -115,8 +113,7 @@ def test_marks_line_ends_and_blank_lines_do_not_matter(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + "\r\n\r\n".join(lines).encode() + b"\r\n\n")
     assert questions(make(tmp_path, train="a.jsonl")) == ASKED
     (tmp_path / "a.csv").write_bytes(
-        b"\xef\xbb\xbfquestion,answer\r\n"
-        + b"".join(f"{r['question']},{r['answer']}\r\n".encode() for r in FLAT)
+        b"\xef\xbb\xbfquestion,answer\r\n" + b"".join(f"{r['question']},{r['answer']}\r\n".encode() for r in FLAT)
     )
     assert questions(make(tmp_path, train="a.csv")) == ASKED
 

@@ -45,10 +45,7 @@ def test_an_expression_is_a_number_too(tmp_path):
 
 
 def test_what_is_missing_is_nan(tmp_path):
-    rows = [
-        {**row, **({"level": i} if i % 3 else {"level": None} if i % 2 else {})}
-        for i, row in enumerate(sums(12))
-    ]
+    rows = [{**row, **({"level": i} if i % 3 else {"level": None} if i % 2 else {})} for i, row in enumerate(sums(12))]
     numbers = made(tmp_path, ["broken", *rows]).numbers("all", "level")
     assert np.isnan(numbers).tolist() == [i % 3 == 0 for i in range(12)]
 

@@ -39,9 +39,7 @@ def with_holdout(folder, num_training=60, num_held_out=200, shared=10):
 
 
 def tasks_of(environment):
-    return [
-        environment.task(c.name, i) for c in environment.categories for i in range(environment.size(c.name))
-    ]
+    return [environment.task(c.name, i) for c in environment.categories for i in range(environment.size(c.name))]
 
 
 def test_without_a_held_out_file_pools_follow_from_content_keys(tmp_path):
@@ -102,9 +100,7 @@ def test_a_category_too_small_to_train_on_is_only_evaluated_and_that_is_said(tmp
     rows = [*(row for row in sums(40) if row["meta"]["level"] == 1), {**held_out, "meta": {"level": 2}}]
     environment = made(tmp_path, rows, category="meta.level")
     assert {c.name: c.trainable for c in environment.categories} == {"1": True, "2": False}
-    assert environment.remarks == (
-        "category 2 is only evaluated: none of its one row falls to the training pool",
-    )
+    assert environment.remarks == ("category 2 is only evaluated: none of its one row falls to the training pool",)
 
 
 def test_all_training_rows_held_out_leaves_nothing_to_train_on(tmp_path):

@@ -37,9 +37,7 @@ def test_a_system_prompt_of_the_options_comes_before_what_the_rows_bring(tmp_pat
 
 
 def test_two_system_prompts_are_refused(tmp_path):
-    with pytest.raises(
-        EnvironmentFault, match=r"rows: its rows bring system messages of their own, .* leave out"
-    ):
+    with pytest.raises(EnvironmentFault, match=r"rows: its rows bring system messages of their own, .* leave out"):
         asked(tmp_path, TALK, system="Brief.")
 
 

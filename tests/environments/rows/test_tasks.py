@@ -81,9 +81,7 @@ def test_a_task_is_sent_to_processes_as_a_plain_one(tmp_path):
 def test_replies_are_judged_by_what_the_task_carries(tmp_path):
     environment = made(tmp_path, sums(2), answer="tag")
     task = environment.task("all", 1)
-    values = [
-        environment.score(task, reply).value for reply in ("<answer> 2 </answer>", "<answer>3</answer>", "2")
-    ]
+    values = [environment.score(task, reply).value for reply in ("<answer> 2 </answer>", "<answer>3</answer>", "2")]
     assert values == [1.0, 0.0, 0.0]
     assert environment.scores_in_process
 

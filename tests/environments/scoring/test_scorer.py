@@ -22,9 +22,7 @@ def scorer_of(*sources, **options):
 def jobs_of(source, *completions):
     environment = source.create()
     category = environment.categories[0].name
-    return [
-        ScoringJob(environment.task(category, i), (completion,)) for i, completion in enumerate(completions)
-    ]
+    return [ScoringJob(environment.task(category, i), (completion,)) for i, completion in enumerate(completions)]
 
 
 OBEDIENT = EnvironmentSource("obedient", FAKES, {"character": "obedient"})
@@ -86,9 +84,7 @@ def test_environments_in_and_out_of_the_trainer_mix(scorer):
 
 def test_an_episode_of_many_turns_is_rebuilt_in_a_worker(scorer):
     task = PATIENT.create().task("easy", 0)
-    turns = scorer.turns(
-        [ScoringJob(task, ("a",)), ScoringJob(task, ("a", "b")), ScoringJob(task, ("a", "b", "c"))]
-    )
+    turns = scorer.turns([ScoringJob(task, ("a",)), ScoringJob(task, ("a", "b")), ScoringJob(task, ("a", "b", "c"))])
     assert [turn.done for turn in turns] == [False, False, True]
     assert turns[1].messages == ({"role": "user", "content": "not yet, b"},)
     assert turns[2].score == Score.of(1.0, turns=3.0)
@@ -130,9 +126,7 @@ def test_no_process_is_started_for_scores_that_need_none():
 
 def test_without_isolation_failures_are_told_apart_too():
     with scorer_of(OBEDIENT, isolation="none") as scorer:
-        scores = [
-            turn.score for turn in scorer.turns(jobs_of(OBEDIENT, "raising", "wrong_valued", "hopeless"))
-        ]
+        scores = [turn.score for turn in scorer.turns(jobs_of(OBEDIENT, "raising", "wrong_valued", "hopeless"))]
     assert scores == [
         Score.unscorable("raised ValueError: cannot read this"), Score.unscorable("bad value"), Score.of(0.0),
     ]  # fmt: skip

@@ -49,8 +49,7 @@ def test_a_variable_that_the_spec_names_is_seen():
 
 def test_a_scorer_that_misses_a_variable_is_told_how_to_get_it():
     assert scored("asking_for_a_key") == Score.unscorable(
-        "raised KeyError: 'JUDGE_API_KEY' (`scoring: {env: [JUDGE_API_KEY]}` passes this variable to scoring"
-        " processes)"
+        "raised KeyError: 'JUDGE_API_KEY' (`scoring: {env: [JUDGE_API_KEY]}` passes this variable to scoring processes)"
     )
     assert scored("asking_for_a_key", env=["JUDGE_API_KEY"]) == Score.of(1.0)
 

@@ -28,9 +28,7 @@ SECTION_3_5 = [  # discount, both parameters of both arms after 1 of 1, 3 of 4 (
 
 
 @pytest.mark.parametrize(("discount", "a", "b"), SECTION_3_5)
-def test_the_posterior_of_a_worked_example(
-    discount: float, a: tuple[float, ...], b: tuple[float, ...]
-) -> None:
+def test_the_posterior_of_a_worked_example(discount: float, a: tuple[float, ...], b: tuple[float, ...]) -> None:
     made = rule(discount)
     made.observe(seen({0: 1.0}, step=0))
     made.observe(seen({0: 0.75}, step=1, num_groups=4))

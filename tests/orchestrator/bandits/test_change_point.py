@@ -135,9 +135,7 @@ def test_glr_refuses_rewards_that_are_no_shares() -> None:
 
 def taught(restart: str) -> ChangePoint:
     """Arm b falls from .9 to .1; a and c stay."""
-    made = create(
-        Config(restart=restart, detector="cusum", threshold=2.0), ["a", "b", "c"], np.random.default_rng(0)
-    )
+    made = create(Config(restart=restart, detector="cusum", threshold=2.0), ["a", "b", "c"], np.random.default_rng(0))
     for step in range(60):
         made.observe(seen({0: 0.5, 1: 0.9, 2: 0.2}, step=step))
     for step in range(60, 63):
@@ -167,9 +165,7 @@ def test_a_rule_can_be_named_or_given_with_its_options() -> None:
         Config(rule={"type": "discounted_ucb", "floor": 0.1})
     with pytest.raises(ValueError, match="sliding_window_ucb"):
         Config(rule="sec")
-    assert Config.model_validate(Config(rule="sliding_window_ucb").model_dump()) == Config(
-        rule="sliding_window_ucb"
-    )
+    assert Config.model_validate(Config(rule="sliding_window_ucb").model_dump()) == Config(rule="sliding_window_ucb")
 
 
 def test_what_the_detector_heard_survives_a_restart_of_the_run() -> None:

@@ -32,9 +32,7 @@ def at(step, steps=300, **options):
     return list(one.probabilities().values())
 
 
-@pytest.mark.parametrize(
-    ("step", "level"), [(0, 0), (74, 0), (75, 1), (149, 1), (150, 2), (299, 3), (900, 3)]
-)
+@pytest.mark.parametrize(("step", "level"), [(0, 0), (74, 0), (75, 1), (149, 1), (150, 2), (299, 3), (900, 3)])
 def test_the_level_of_the_stage(step, level):
     assert at(step) == [float(k == level) for k in range(4)]
     assert at(step, hardest_first=True) == [float(k == 3 - level) for k in range(4)]

@@ -47,9 +47,7 @@ def test_the_sigmoid_choice():
     p = sigmoid_choice(lp, np.array([True, True, True]))
     assert p == pytest.approx([0.292752, 0.172570, 0.534677], abs=1e-6)
     assert 0.75 * p + 0.25 / 3 == pytest.approx([0.302898, 0.212761, 0.484341], abs=1e-6)
-    assert sigmoid_choice(lp, np.array([True, False, False])) == pytest.approx(
-        [0.268941, 0, 0.731059], abs=1e-6
-    )
+    assert sigmoid_choice(lp, np.array([True, False, False])) == pytest.approx([0.268941, 0, 0.731059], abs=1e-6)
 
 
 def test_the_floor_is_the_uniform_quarter():

@@ -27,9 +27,7 @@ def test_a_parameter_goes_before_the_order_and_an_option_before_both():
 
 
 def test_some_with_a_parameter_and_some_without_is_refused_with_what_to_do():
-    with pytest.raises(
-        ValueError, match=r"a has no level, while z has a parameter `level`; name .* `levels`"
-    ):
+    with pytest.raises(ValueError, match=r"a has no level, while z has a parameter `level`; name .* `levels`"):
         bandit(["z", "a"]).introduce({"z": ArmInfo(None, {"level": 3.0}), "a": ArmInfo()})
 
 

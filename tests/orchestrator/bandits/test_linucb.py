@@ -115,9 +115,7 @@ def test_a_slot_narrows_the_arms_like_it() -> None:
         assert index[int(pick.arm)] == pytest.approx(index.max(), abs=1e-9)
         a += np.outer(made.x[int(pick.arm)], made.x[int(pick.arm)])
     picked = made.num_picks
-    assert abs(picked["2"] - picked["0"] - picked["1"]) <= 2, (
-        "two that are alike share what one gets that is not"
-    )
+    assert abs(picked["2"] - picked["0"] - picked["1"]) <= 2, "two that are alike share what one gets that is not"
 
 
 class Written:
@@ -141,9 +139,7 @@ def arms_of(kind: str, num_arms: int, chance: np.random.Generator) -> np.ndarray
     if kind == "few different":
         features = features[chance.integers(min(4, num_arms), size=num_arms)]
     elif kind == "all but equal":
-        features = features[chance.integers(min(4, num_arms), size=num_arms)] + 1e-5 * chance.random(
-            (num_arms, 3)
-        )
+        features = features[chance.integers(min(4, num_arms), size=num_arms)] + 1e-5 * chance.random((num_arms, 3))
     return np.hstack([np.ones((num_arms, 1)), features])
 
 
@@ -195,9 +191,7 @@ def test_every_arm_needs_every_feature() -> None:
         made.introduce({"a": ArmInfo(features={"level": 1.0}), "b": ArmInfo()}, 10)
     with pytest.raises(ValueError, match="arm 'new' has no finite number"):
         levels(0.1, 0.2).add("new")
-    with pytest.raises(
-        ValueError, match=r"ranges names \['size'\]; the features of the arms are \['level'\]"
-    ):
+    with pytest.raises(ValueError, match=r"ranges names \['size'\]; the features of the arms are \['level'\]"):
         levels(0.1, 0.2, ranges={"size": (0.0, 1.0)})
 
 

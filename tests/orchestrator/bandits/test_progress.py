@@ -44,9 +44,7 @@ def test_falling_is_negative_progress_and_a_level_that_stays_is_none():
     one = Watching()
     for step in range(60):
         one.observe(seen({0: 0.1, 1: 0.1}, step=step, score={0: 0.9 - 0.01 * step, 1: 0.5}))
-    assert one.progress()[0] == pytest.approx(
-        -0.01 * (1 - 0.2) / 0.2, abs=1e-4
-    )  # the lag behind the fast one
+    assert one.progress()[0] == pytest.approx(-0.01 * (1 - 0.2) / 0.2, abs=1e-4)  # the lag behind the fast one
     assert one.progress()[1] == 0.0
 
 

@@ -166,9 +166,7 @@ def test_noise_looks_like_learning():
         shares = []
         for step in range(60):
             picks = sec.pick(32)
-            passed = [
-                coin.binomial(8, 0.5) if pick.arm == "0" else coin.binomial(8, 0.01 * step) for pick in picks
-            ]
+            passed = [coin.binomial(8, 0.5) if pick.arm == "0" else coin.binomial(8, 0.01 * step) for pick in picks]
             rewards = [mean_absolute_advantage([1.0] * c + [0.0] * (8 - c)) for c in passed]
             told = zip(picks, rewards, passed, strict=True)
             sec.learn([Feedback(pick, reward, score=c / 8) for pick, reward, c in told])

@@ -104,6 +104,4 @@ def test_forgetting_an_arm_makes_it_new_for_good() -> None:
     made = played(rule())
     made.forget(np.array([0]))
     made.observe(seen({1: 0.5}, step=7))
-    assert made.counts().tolist() == [0.0, 1.0, 0.0], (
-        "what was forgotten does not leave the window a second time"
-    )
+    assert made.counts().tolist() == [0.0, 1.0, 0.0], "what was forgotten does not leave the window a second time"

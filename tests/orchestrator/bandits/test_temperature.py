@@ -33,9 +33,7 @@ def test_what_no_temperature_gives_is_given_by_an_end():
     assert effective(tied, temperature_of(tied, 1.5)) == pytest.approx(2.0)  # two tie for the highest
     assert temperature_of(tied, 1.5) == pytest.approx(LOWEST)
     assert temperature_of(VALUES, 4.0) == pytest.approx(HIGHEST)
-    assert temperature_of(VALUES, 0.2) == pytest.approx(
-        temperature_of(VALUES, 1.0)
-    )  # fewer than one arm is one
+    assert temperature_of(VALUES, 0.2) == pytest.approx(temperature_of(VALUES, 1.0))  # fewer than one arm is one
     equal = np.full(5, 0.3)
     assert softmax(equal / temperature_of(equal, 2.0)) == pytest.approx([0.2] * 5)
     assert np.isfinite(temperature_of(np.array([0.3]), 1.0))

@@ -23,9 +23,7 @@ def choice(seed: int = 0, **section: Any) -> Choice:
 
 
 def played(slots: list[Slot], signals: list[float | None], score: float | None = None) -> list[PlayedGroup]:
-    return [
-        in_slot(group([1.0]), slot, signal=s, score=score) for slot, s in zip(slots, signals, strict=True)
-    ]
+    return [in_slot(group([1.0]), slot, signal=s, score=score) for slot, s in zip(slots, signals, strict=True)]
 
 
 def replayed(chosen: Choice, visited: list[str], n: int = 40, steps: int = 50) -> Counter[str]:
@@ -47,9 +45,7 @@ def test_a_stage_trains_on_its_environment_and_the_bandit_picks_the_category() -
 def test_replay_has_its_share_of_every_batch(share: float, n: int, expected: int) -> None:
     slots = choice(stage={"replay": share}).slots(n, 7, "words", ["book", "words"])
     assert Counter(slot.role for slot in slots) == Counter(main=n - expected, replay=expected)
-    assert all(slot.bandit == slot.environment for slot in slots), (
-        "an environment's own bandit picks, and learns"
-    )
+    assert all(slot.bandit == slot.environment for slot in slots), "an environment's own bandit picks, and learns"
 
 
 def test_replay_comes_from_environments_that_had_a_stage_in_equal_parts() -> None:
@@ -109,9 +105,7 @@ def test_flat_mode_has_one_bandit_over_all_arms() -> None:
     }
     assert {(slot.role, slot.level, slot.bandit) for slot in slots} == {("main", "flat", EVERYTHING)}
     assert all(slot.pick.probability == pytest.approx(1 / 6) for slot in slots)
-    assert [record.arm for record in chosen.arms()] == sorted(
-        f"{n}/{c}" for n, own in CATEGORIES.items() for c in own
-    )
+    assert [record.arm for record in chosen.arms()] == sorted(f"{n}/{c}" for n, own in CATEGORIES.items() for c in own)
 
 
 @pytest.mark.parametrize("mode", ["staged", "flat"])

@@ -47,9 +47,7 @@ def test_the_same_findings_come_as_json(evergreen: Evergreen) -> None:
     assert finding["remedy"]
 
 
-def test_a_factory_is_looked_for_in_the_current_folder(
-    evergreen: Evergreen, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_factory_is_looked_for_in_the_current_folder(evergreen: Evergreen, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPOSITORY / "examples")
     result = evergreen("check-env", "custom_environment:create", "--set", "lengths=[3, 4]", "--tasks", 4)
     assert result.exit_code == 0

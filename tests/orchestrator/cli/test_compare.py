@@ -41,24 +41,16 @@ def test_text_says_the_verdict_the_scores_and_the_tests(home: Path, evergreen: E
     assert "repo 6 +.163 +.100 to +.300 .031 .031" in said
     assert "repo .99 2.15 6" in said
     assert "rloo .44 +.16 +.28 -.16 -1.00 .71 .75 .50" in said, "forgetting, and beside it its share"
-    assert (
-        "exact sign-flip test, two-sided; the interval holds the differences that it does not reject" in said
-    )
+    assert "exact sign-flip test, two-sided; the interval holds the differences that it does not reject" in said
 
 
 def test_a_study_is_told_as_it_registered(home: Path, evergreen: Evergreen) -> None:
     said = " ".join(evergreen("compare", "trio", "--home", home).stdout.split())
     assert "trio training accuracy over the last 2 steps of each stage, 2 stages primary:" in said
-    assert (
-        "repo and bonus against rloo: not enough to tell: 3 of 7 paired seeds; 4 more would allow p < .05"
-        in said
-    )
+    assert "repo and bonus against rloo: not enough to tell: 3 of 7 paired seeds; 4 more would allow p < .05" in said
     assert "corrected for 2 comparisons (Bonferroni), so that all 2 hold together" in said
     again = " ".join(evergreen("compare", "trio", "--metric", "accuracy", "--home", home).stdout.split())
-    assert (
-        "exploratory: the study registered train_accuracy over the last 2 steps of each stage against rloo"
-        in again
-    )
+    assert "exploratory: the study registered train_accuracy over the last 2 steps of each stage against rloo" in again
 
 
 @pytest.mark.parametrize(
@@ -113,9 +105,7 @@ Words = Callable[[Path], list[object]]
         (["trio", "-o", "/nowhere/page.html"], "there is no folder /nowhere to write the comparison into"),
     ],
 )
-def test_what_cannot_be_done_is_told(
-    home: Path, evergreen: Evergreen, words: list[str], message: str
-) -> None:
+def test_what_cannot_be_done_is_told(home: Path, evergreen: Evergreen, words: list[str], message: str) -> None:
     result = evergreen("compare", *words, "--home", home)
     assert (result.exit_code, result.stdout) == (2, "")
     assert message in " ".join(result.stderr.split())

@@ -52,18 +52,14 @@ def test_export_writes_what_is_asked_for_with_its_dictionary(
     assert [path.name for path in folder.parent.iterdir()] == ["tables"]
 
 
-def test_a_study_stands_for_its_runs_and_no_run_comes_twice(
-    home: Path, tmp_path: Path, evergreen: Evergreen
-) -> None:
+def test_a_study_stands_for_its_runs_and_no_run_comes_twice(home: Path, tmp_path: Path, evergreen: Evergreen) -> None:
     words = ("puzzles.plain.s1", "puzzles", "beside", "beside")
     result = evergreen("export", *words, tmp_path / "t", "--format", "parquet", "--home", home)
     assert result.exit_code == 0, result.stderr
     runs = pq.read_table(tmp_path / "t" / "runs.parquet").to_pylist()
     assert [run["run"] for run in runs] == ["puzzles.plain.s1", "puzzles.plain.s0", "beside"]
     assert [run["study"] for run in runs] == ["puzzles", "puzzles", None]
-    assert set(pq.read_table(tmp_path / "t" / "scores.parquet")["run"].to_pylist()) == {
-        r["run"] for r in runs
-    }
+    assert set(pq.read_table(tmp_path / "t" / "scores.parquet")["run"].to_pylist()) == {r["run"] for r in runs}
 
 
 @pytest.mark.parametrize(

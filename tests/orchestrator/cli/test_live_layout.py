@@ -69,9 +69,7 @@ def text(shot: RunState, width: int = 100, height: int = 40, note: str | None = 
 @pytest.mark.parametrize("width", [20, 59, 79, 99, 250])
 @pytest.mark.parametrize("height", [3, 9, 19, 50])
 @pytest.mark.parametrize("name", ALL)
-def test_no_line_is_wider_than_the_terminal_and_there_are_never_too_many(
-    name: str, width: int, height: int
-) -> None:
+def test_no_line_is_wider_than_the_terminal_and_there_are_never_too_many(name: str, width: int, height: int) -> None:
     drawn = draw(ALL[name], width, height, "written 3 s ago")
     assert max(line.cell_len for line in drawn) <= width
     assert len(drawn) <= height
@@ -104,9 +102,7 @@ def test_where_stages_may_end_early_lengths_are_upper_bounds() -> None:
 
 
 def test_bars_are_as_long_as_what_they_stand_for() -> None:
-    lengths = {
-        line.split()[0]: line[:52].count("━") for line in lines(MOMENT) if line.strip()[:1].isdecimal()
-    }
+    lengths = {line.split()[0]: line[:52].count("━") for line in lines(MOMENT) if line.strip()[:1].isdecimal()}
     assert lengths["6"] == max(lengths.values())
     assert lengths["3"] / lengths["6"] == pytest.approx(0.08 / 0.31, abs=0.05)
     stage = next(line for line in lines(MOMENT) if line.startswith("stage"))

@@ -60,9 +60,7 @@ def test_validate_lists_them_by_file_and_row(tmp_path: Path, evergreen: Evergree
     result = evergreen("validate", path)
     assert result.exit_code == 0
     assert "left out: rows of math that cannot be used: 3" in result.stdout
-    assert (
-        "the prompt is longer than 88 tokens: 3 rows (first: train.jsonl, row 5: 96 tokens)" in result.stdout
-    )
+    assert "the prompt is longer than 88 tokens: 3 rows (first: train.jsonl, row 5: 96 tokens)" in result.stdout
     (facts,) = json.loads(evergreen("validate", path, "--json").stdout)["plan"]["left_out"]
     assert {one.split(":")[0] for one in facts["rows"]} == {f"train.jsonl, row {i + 1}" for i in LONG}
     strict = evergreen("validate", path, "--strict")
@@ -114,25 +112,19 @@ def test_tasks_without_a_file_are_passed_over_as_they_are_met_and_counted(tmp_pa
     assert ending(home, "whole") == ending(home, "parts")
     for name in ("whole", "parts"):
         (event,) = [event["text"] for event in told(home, name)["events"] if event["kind"] == "left out"]
-        assert event.startswith(
-            "math: tasks with prompts too long are left out as they are met; the first: task "
-        )
+        assert event.startswith("math: tasks with prompts too long are left out as they are met; the first: task ")
         assert "89 tokens of at most 88" in event
     counts = [value for value in series(home, "whole", "passed_over") if value is not None]
     assert sum(counts) >= 10
     assert counts == [value for value in series(home, "parts", "passed_over") if value is not None]
 
 
-def test_a_category_or_a_pool_that_is_too_long_as_a_whole_is_refused(
-    tmp_path: Path, evergreen: Evergreen
-) -> None:
+def test_a_category_or_a_pool_that_is_too_long_as_a_whole_is_refused(tmp_path: Path, evergreen: Evergreen) -> None:
     path = spec(tmp_path, rows(dict.fromkeys(range(0, 60, 2), 95)))
     for verb in (["validate"], ["run", "--home", tmp_path / "home"]):
         result = evergreen(verb[0], path, *verb[1:])
         assert result.exit_code == 2
-        assert "math, category 0: every task found is held out, or too long" in " ".join(
-            result.stderr.split()
-        )
+        assert "math, category 0: every task found is held out, or too long" in " ".join(result.stderr.split())
     assert not (tmp_path / "home" / "math").exists()
 
 

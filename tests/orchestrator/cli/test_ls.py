@@ -82,9 +82,7 @@ def test_show_has_digests_matrices_and_arms(finished: Path, evergreen: Evergreen
         assert all(value is not None for row in matrix.values() for value in row.values())
     assert story["environments"]["book"]["closed"]
     change = story["environments"]["book"]["accuracy_change"]
-    assert change == pytest.approx(
-        story["matrices"]["pass_1"]["3"]["book"] - story["matrices"]["pass_1"]["0"]["book"]
-    )
+    assert change == pytest.approx(story["matrices"]["pass_1"]["3"]["book"] - story["matrices"]["pass_1"]["0"]["book"])
     assert {arm["bandit"] for arm in story["arms"]} == {"*", "numbers", "book", "noise"}
     assert sum(arm["num_picks"] for arm in story["arms"] if not arm["is_scheduler"]) == 9 * 4
     assert sum(row["num_samples"] for row in story["allocation"]) == 9 * 4 * 4
@@ -98,9 +96,7 @@ def test_show_tells_a_run_in_words(finished: Path, evergreen: Evergreen, name: s
     assert "before training" in result.stdout
 
 
-def test_samples_are_those_of_an_environment_a_stage_and_a_verdict(
-    finished: Path, evergreen: Evergreen
-) -> None:
+def test_samples_are_those_of_an_environment_a_stage_and_a_verdict(finished: Path, evergreen: Evergreen) -> None:
     def samples(*words: object) -> Any:
         return facts(evergreen, "show", "small", "--json", "--home", finished, "--samples", *words)
 
@@ -113,9 +109,7 @@ def test_samples_are_those_of_an_environment_a_stage_and_a_verdict(
     assert {sample["step"] for sample in first} <= {1, 2, 3}
     assert first
     assert len(samples("book", "--limit", 2)) == 2
-    printed = evergreen(
-        "show", "small", "--home", finished, "--samples", "book", "--failed", "--stage", 1
-    ).stdout
+    printed = evergreen("show", "small", "--home", finished, "--samples", "book", "--failed", "--stage", 1).stdout
     assert "wrong" in printed
     assert "policy:" in printed
 
@@ -162,17 +156,13 @@ def test_what_is_not_there_is_told_with_what_there_is(
     assert message in result.stderr
 
 
-def test_weights_are_never_written_over_a_folder(
-    finished: Path, tmp_path: Path, evergreen: Evergreen
-) -> None:
+def test_weights_are_never_written_over_a_folder(finished: Path, tmp_path: Path, evergreen: Evergreen) -> None:
     result = evergreen("weights", "small", tmp_path, "--home", finished)
     assert result.exit_code == 2
     assert "is there already: name a folder to make" in result.stderr
 
 
-def test_exported_weights_are_the_policy_after_that_stage(
-    finished: Path, tmp_path: Path, evergreen: Evergreen
-) -> None:
+def test_exported_weights_are_the_policy_after_that_stage(finished: Path, tmp_path: Path, evergreen: Evergreen) -> None:
     """Plain transformers and the run's own sampler write the same greedy tokens, from the same prompt ids."""
     folder = tmp_path / "policy"
     assert evergreen("weights", "small", "--stage", 2, folder, "--home", finished).exit_code == 0
@@ -184,10 +174,7 @@ def test_exported_weights_are_the_policy_after_that_stage(
     for name, environment in foundation.environments.items():
         messages = [dict(message) for message in environment.task(environment.categories[0].name, 3).messages]
         ids = foundation.policy.encode(messages)
-        assert (
-            tuple(tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False))
-            == ids
-        )
+        assert tuple(tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)) == ids
         (ours,) = create(Config(), foundation.policy).generate([Request(ids, 0, 6)], Sampling(greedy=True))
         theirs = model.generate(torch.tensor([ids]), max_new_tokens=6, do_sample=False)[0, len(ids) :]
         assert tuple(theirs.tolist()) == ours.ids, name

@@ -15,9 +15,7 @@ from tests.store.report.pages import Page
 
 
 @pytest.mark.parametrize("name", ["small", "flat"])
-def test_report_writes_one_file_and_says_where(
-    finished: Path, tmp_path: Path, evergreen: Evergreen, name: str
-) -> None:
+def test_report_writes_one_file_and_says_where(finished: Path, tmp_path: Path, evergreen: Evergreen, name: str) -> None:
     path = tmp_path / "page.html"
     result = evergreen("report", name, "-o", path, "--home", finished)
     assert result.exit_code == 0, result.stderr
@@ -42,9 +40,7 @@ def test_a_device_is_written_into_and_a_link_is_written_through(
     assert "9 of 9 steps" in Page((tmp_path / "page.html").read_text("utf-8")).text
 
 
-def test_the_page_has_the_numbers_that_show_prints(
-    finished: Path, tmp_path: Path, evergreen: Evergreen
-) -> None:
+def test_the_page_has_the_numbers_that_show_prints(finished: Path, tmp_path: Path, evergreen: Evergreen) -> None:
     story = json.loads(evergreen("show", "small", "--json", "--home", finished).stdout)
     evergreen("report", "small", "-o", tmp_path / "page.html", "--home", finished)
     page = Page((tmp_path / "page.html").read_text("utf-8"))
@@ -66,9 +62,7 @@ def test_a_run_writes_its_own_page_at_its_boundaries(finished: Path, name: str) 
     assert len(page.body("matrix-accuracy")) == 4
 
 
-def test_the_page_of_a_run_that_was_stopped_tells_its_last_boundary(
-    tmp_path: Path, evergreen: Evergreen
-) -> None:
+def test_the_page_of_a_run_that_was_stopped_tells_its_last_boundary(tmp_path: Path, evergreen: Evergreen) -> None:
     assert orchestrator.run(alone(), home=tmp_path, until_step=4).status == "stopped"
     at_boundary = Page((tmp_path / "alone" / REPORT_FILE).read_text("utf-8"))
     assert "running 3 of 6 steps" in at_boundary.text
@@ -85,9 +79,7 @@ class InTheWay(Callback):
         (Path(folder) / REPORT_FILE).mkdir()
 
 
-def test_a_page_that_cannot_be_written_is_an_event_and_the_run_goes_on(
-    tmp_path: Path, evergreen: Evergreen
-) -> None:
+def test_a_page_that_cannot_be_written_is_an_event_and_the_run_goes_on(tmp_path: Path, evergreen: Evergreen) -> None:
     outcome = orchestrator.run(alone(), home=tmp_path, watcher=InTheWay())
     assert outcome.status == "finished"
     events = json.loads(evergreen("show", "alone", "--json", "--home", tmp_path).stdout)["events"]

@@ -86,9 +86,7 @@ def test_a_run_remembers_what_it_left_out_and_a_resumed_one_that_its_data_change
 
 def test_the_guides_first_rows_are_valid(tmp_path: Path, evergreen: Evergreen) -> None:
     guide = (REPOSITORY / "docs" / "rows.md").read_text()
-    spec, rows = (
-        re.findall(rf"```{language}\n(.*?)```", guide, re.DOTALL)[0] for language in ("yaml", "jsonl")
-    )
+    spec, rows = (re.findall(rf"```{language}\n(.*?)```", guide, re.DOTALL)[0] for language in ("yaml", "jsonl"))
     (tmp_path / "sums.yaml").write_text(spec)
     (tmp_path / "sums.jsonl").write_text(rows + "".join(json.dumps(row) + "\n" for row in MORE))
     result = evergreen("validate", tmp_path / "sums.yaml")
@@ -117,9 +115,7 @@ def test_whoever_waits_for_a_long_file_hears_how_far_it_is(
     assert said in evergreen("run", path, "--home", tmp_path / "home", "--until-step", 1).stdout
 
 
-def test_a_run_whose_data_shrank_below_where_it_stands_is_refused(
-    tmp_path: Path, evergreen: Evergreen
-) -> None:
+def test_a_run_whose_data_shrank_below_where_it_stands_is_refused(tmp_path: Path, evergreen: Evergreen) -> None:
     home = tmp_path / "home"
     assert evergreen("run", spec(tmp_path, 0), "--home", home, "--until-step", 3).exit_code == 75
     write_jsonl(tmp_path / "train.jsonl", sums(5))

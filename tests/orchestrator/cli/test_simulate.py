@@ -75,9 +75,7 @@ def test_schedulers_are_compared_in_worlds_of_stages(evergreen: Evergreen) -> No
 
 
 @pytest.mark.parametrize("world", ["a", "b", "c", "d", "h"])
-def test_every_world_has_something_to_show_without_being_told_who_competes(
-    evergreen: Evergreen, world: str
-) -> None:
+def test_every_world_has_something_to_show_without_being_told_who_competes(evergreen: Evergreen, world: str) -> None:
     found = evergreen("simulate", world, "--seeds", 1, "--steps", 20, "--workers", 1)
     assert found.exit_code == 0
     assert "uniform" in found.stdout
@@ -100,9 +98,7 @@ def test_the_same_comparison_draws_the_same_picture(evergreen: Evergreen, tmp_pa
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
 
 
-def test_an_outsiders_bandit_competes(
-    evergreen: Evergreen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_outsiders_bandit_competes(evergreen: Evergreen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "outsiders_simulated.py").write_text(OUTSIDER)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))

@@ -51,9 +51,7 @@ def test_a_program_is_told_the_same(finished, capsys):
     assert {bandit["bandit"] for bandit in hot["bandits"]} == {"book", "noise", "numbers"}
     for bandit in hot["bandits"]:
         assert sum(arm["share"] for arm in bandit["arms"]) == pytest.approx(1.0)
-        assert (
-            sum(step["num_slots"] for step in bandit["steps"]) == bandit["num_picks"] - bandit["num_missing"]
-        )
+        assert sum(step["num_slots"] for step in bandit["steps"]) == bandit["num_picks"] - bandit["num_missing"]
 
 
 def test_an_estimate_that_hangs_on_few_picks_is_shown_and_marked(finished, capsys, monkeypatch):

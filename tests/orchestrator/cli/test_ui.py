@@ -65,9 +65,7 @@ def test_one_run_alone_can_be_named(home: Path, evergreen: Evergreen) -> None:
     assert names(target_in(home)) == ["flat", "flat 01 all", "flat 02 all", "flat 03 all"]
 
 
-def test_a_run_that_cannot_be_caught_up_is_named_and_does_not_stop_the_others(
-    home: Path, evergreen: Evergreen
-) -> None:
+def test_a_run_that_cannot_be_caught_up_is_named_and_does_not_stop_the_others(home: Path, evergreen: Evergreen) -> None:
     set_uri(home, "flat", "http://127.0.0.1:9")
     result = evergreen("ui", "--catch-up-only", "--home", home)
     assert result.exit_code == 1
@@ -86,10 +84,7 @@ def test_runs_without_a_tracker_are_told_how_to_get_one(finished: Path, evergree
     for words in (["ui", "small"], ["ui"]):
         result = evergreen(*words, "--home", finished)
         assert result.exit_code == 2
-        assert (
-            "has a tracker: `tracker: mlflow` in a spec" in result.stderr
-            or "small has no tracker" in result.stderr
-        )
+        assert "has a tracker: `tracker: mlflow` in a spec" in result.stderr or "small has no tracker" in result.stderr
     assert evergreen("ui", "smal", "--home", finished).exit_code == 2
 
 
@@ -108,15 +103,11 @@ def test_a_port_in_use_is_told(home: Path, evergreen: Evergreen) -> None:
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_the_ui_answers_until_it_is_asked_to_end_and_leaves_nobody_behind(home: Path, how: int) -> None:
     words = [*EVERGREEN, "ui", "small", "--home", str(home), "--port", "5123"]
-    with subprocess.Popen(
-        words, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
-    ) as ui:
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}) as ui:
         assert ui.stdout is not None
         line = next(line for line in ui.stdout if line.startswith("MLflow's UI is at "))
         url = line.split()[4]
-        assert re.fullmatch(
-            r"http://127\.0\.0\.1:5123/#/experiments/1/runs/[0-9a-f]{32}\?workflowType=\w+", url
-        )
+        assert re.fullmatch(r"http://127\.0\.0\.1:5123/#/experiments/1/runs/[0-9a-f]{32}\?workflowType=\w+", url)
         with urllib.request.urlopen(url) as page:
             assert b"<title>MLflow</title>" in page.read()
         ui.send_signal(how)

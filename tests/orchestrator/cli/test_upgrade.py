@@ -8,9 +8,7 @@ from tests.conftest import Evergreen
 EARLIER = Path(__file__).parents[2] / "store" / "homes" / "0001"
 
 
-def test_an_earlier_home_names_the_command_that_upgrades_it_and_it_does(
-    evergreen: Evergreen, tmp_path: Path
-) -> None:
+def test_an_earlier_home_names_the_command_that_upgrades_it_and_it_does(evergreen: Evergreen, tmp_path: Path) -> None:
     home = tmp_path / "home"
     shutil.copytree(EARLIER, home)
     refused = evergreen("ls", "--home", home)

@@ -28,17 +28,13 @@ def spec(folder: Path, *held_out: str) -> Path:
         "prompt": "question",
     }
     raw = alone(name="leaky")
-    return written(
-        folder, {**raw, "environments": {"one": rows, "book": {"type": "codebook"}}, "resources": {}}
-    )
+    return written(folder, {**raw, "environments": {"one": rows, "book": {"type": "codebook"}}, "resources": {}})
 
 
 LEAK = TRAIN[7]["question"].upper()
 
 
-def test_what_is_found_is_told_with_both_places_and_is_no_failure(
-    tmp_path: Path, evergreen: Evergreen
-) -> None:
+def test_what_is_found_is_told_with_both_places_and_is_no_failure(tmp_path: Path, evergreen: Evergreen) -> None:
     result = evergreen("validate", spec(tmp_path, LEAK), "--leaks")
     assert result.exit_code == 0, result.stderr
     assert "leaks: 1 held-out tasks have a near-duplicate among training tasks: 1 same text" in result.stdout

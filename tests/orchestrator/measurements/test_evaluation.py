@@ -116,9 +116,9 @@ def test_greedy_accuracy_has_its_own_name_and_only_if_asked_for() -> None:
     player = Scripted(fake_easy=EASY)
     cell = cells(evaluated(player, greedy=True))["fake", "easy", "greedy_accuracy"]
     assert (cell.value, cell.samples_per_item) == (1.0, 1)
-    assert [
-        (size, sampling.greedy) for stream, _, size, sampling, _ in player.asked if stream == "greedy/easy"
-    ] == [(1, True)]
+    assert [(size, sampling.greedy) for stream, _, size, sampling, _ in player.asked if stream == "greedy/easy"] == [
+        (1, True)
+    ]
 
 
 def test_every_boundary_asks_for_the_same_tasks_with_the_same_random_numbers_at_temperature_1() -> None:
@@ -174,9 +174,7 @@ def test_a_scheduler_that_asks_sees_the_select_pool_and_reports_never_do() -> No
     reported = {keys for stream, *_, keys in player.asked if stream == "evaluate/easy"}
     assert len(looked) == len(reported) == 1
     assert not looked & reported
-    assert "select/kept" not in {stream for stream, *_ in player.asked}, (
-        "held out only: no scheduler trains it"
-    )
+    assert "select/kept" not in {stream for stream, *_ in player.asked}, "held out only: no scheduler trains it"
 
 
 def test_nobody_looks_at_the_select_pool_unasked() -> None:

@@ -37,9 +37,7 @@ def step(
         ([], "float32", []),
     ],
 )
-def test_what_calls_for_an_alarm_and_what_does_not(
-    numbers: list[MetricRecord], dtype: str, said: list[str]
-) -> None:
+def test_what_calls_for_an_alarm_and_what_does_not(numbers: list[MetricRecord], dtype: str, said: list[str]) -> None:
     events = raise_alarms([], numbers, dtype)
     assert [event.kind for event in events] == ["alarm"] * len(said)
     for event, word in zip(events, said, strict=True):

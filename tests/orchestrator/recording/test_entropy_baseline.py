@@ -22,9 +22,7 @@ from policies.objectives import MixCorrectedEntropy
         (False, "sampler", "exact", False),
     ],
 )
-def test_only_one_estimator_compares_with_itself(
-    is_plain: bool, reads: str, sampler: str, is_taken: bool
-) -> None:
+def test_only_one_estimator_compares_with_itself(is_plain: bool, reads: str, sampler: str, is_taken: bool) -> None:
     entropy = MixCorrectedEntropy()
     parts = SimpleNamespace(
         entropy=entropy,

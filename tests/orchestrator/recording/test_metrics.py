@@ -89,9 +89,9 @@ def test_an_updates_numbers_are_known_metrics_and_missing_where_not_finite() -> 
         "rows_run_frac": 0.75,
     }
     assert found.keys() <= METRICS.keys()
-    assert [
-        r.name for r in step_metrics.of_controllers({"coefficient": 0.1}, step_metrics.of_update(None))
-    ] == ["coefficient"]
+    assert [r.name for r in step_metrics.of_controllers({"coefficient": 0.1}, step_metrics.of_update(None))] == [
+        "coefficient"
+    ]
 
 
 def test_the_parts_of_a_steps_time_add_up_to_the_whole() -> None:

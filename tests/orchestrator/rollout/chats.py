@@ -106,9 +106,7 @@ def generation(ids: Sequence[int], policy: Policy, version: int = 0) -> Generati
 
 def player_of(sampler: Any, environments: Mapping[str, Environment], **options: Any) -> Player:
     """Make a player that scores in this process."""
-    return Player(
-        7, sampler.policy, sampler, Scorer([], environments), environments, SamplerOptions(**options)
-    )
+    return Player(7, sampler.policy, sampler, Scorer([], environments), environments, SamplerOptions(**options))
 
 
 def chats(*turns: int, **options: Any) -> dict[str, Environment]:

@@ -45,16 +45,12 @@ def earning(
 
 def of_task(task: Task, score: float | None, signal: float | None = None, num: int = 8) -> PlayedGroup:
     """Make a group of a task: its mean score, its signal, and so many scored samples."""
-    slot = Slot(
-        0, task.environment, task.category, "main", "category", task.environment, Pick("0.0", "", 1.0, 0)
-    )
+    slot = Slot(0, task.environment, task.category, "main", "category", task.environment, Pick("0.0", "", 1.0, 0))
     samples = group([None if score is None else 0.0] * num).samples
     return PlayedGroup(task, samples, slot, signal=signal, score=score)
 
 
-def _sample(
-    task: Task, value: float | None, entropies: Sequence[float], finish: str, num_turns: int
-) -> Sample:
+def _sample(task: Task, value: float | None, entropies: Sequence[float], finish: str, num_turns: int) -> Sample:
     start, end = len(PROMPT), len(PROMPT) + len(entropies)
     mask = np.arange(end) >= start
     return Sample(

@@ -56,9 +56,7 @@ class Told:
         self.calls: list[dict[str, Any]] = []
         self.drawn: list[dict[str, Any]] = []
 
-    def play(
-        self, tasks: Sequence[Task], sizes: Any, sampling: Sampling, stream: str, *_: Any, **more: Any
-    ) -> Any:
+    def play(self, tasks: Sequence[Task], sizes: Any, sampling: Sampling, stream: str, *_: Any, **more: Any) -> Any:
         sizes = [sizes] * len(tasks) if isinstance(sizes, int) else sizes
         self.calls.append({"stream": stream, "sizes": sizes, "T": sampling.temperature, **more})
         return [
@@ -194,9 +192,7 @@ def test_a_pick_that_was_played_again_weighs_once_by_its_importance() -> None:
     (slot,) = choice.slots(1, 1, "words", ["words"])
     one = episodes.in_slot(episodes.group([1.0]), slot, signal=0.0, score=0.0)
     choice.learn([one, replace(one, slot=replace(slot, index=1), signal=0.5, score=0.5)])
-    weights = dict(
-        zip(choice.bandits["words"].arms, cast("Any", choice.bandits["words"]).log_weight, strict=True)
-    )
+    weights = dict(zip(choice.bandits["words"].arms, cast("Any", choice.bandits["words"]).log_weight, strict=True))
     other = next(arm for arm in weights if arm != slot.category)
     assert weights[slot.category] - weights[other] == pytest.approx(0.25 / slot.pick.probability)
 
@@ -251,9 +247,7 @@ def test_section_14_3_side_rows_are_rows_of_the_update_and_of_no_group(policy: P
 
 def test_section_14_3_what_has_no_gradient_is_not_learned_from() -> None:
     told = Told(lambda stream, n, size: [1.0, 1.0])
-    masked = Group(
-        task("3", 0), tuple(replace(s, has_gradient=False) for s in episodes.group([1.0, 1.0]).samples)
-    )
+    masked = Group(task("3", 0), tuple(replace(s, has_gradient=False) for s in episodes.group([1.0, 1.0]).samples))
     real = told.play
     told.play = lambda *args, **more: [masked] if args[3] == "tempered" else real(*args, **more)  # type: ignore[method-assign]
     (side,) = play(told, {"tempered": replace(TEMPERED, share=0.3)}).sides
@@ -354,9 +348,7 @@ def sample(policy: Policy, written: str, **changes: Any) -> Sample:
     ("written", "behind"),
     [("so</think> 7", " 7"), ("</think>", ""), (" so </think>7</think>8", "7</think>8")],
 )
-def test_thinking_ends_behind_the_first_closing_tag_that_was_written(
-    policy: Policy, written: str, behind: str
-) -> None:
+def test_thinking_ends_behind_the_first_closing_tag_that_was_written(policy: Policy, written: str, behind: str) -> None:
     one = sample(policy, written)
     end = ThinkTag(policy).end(one)
     assert end is not None

@@ -86,9 +86,7 @@ def test_ids_only_grow_and_the_mask_is_what_was_sampled(source: Any) -> None:
         for array, name_ in ((sample.logprobs, "logprobs"), (sample.entropies, "entropies")):
             assert np.array_equal(array[sample.mask], np.concatenate([getattr(g, name_) for _, g in turns]))
             assert not array[~sample.mask].any()
-        assert [int(sample.mask[s.start : s.end].sum()) for s in sample.spans] == [
-            len(g.ids) for _, g in turns
-        ]
+        assert [int(sample.mask[s.start : s.end].sum()) for s in sample.spans] == [len(g.ids) for _, g in turns]
     assert most > 1
 
 
@@ -158,9 +156,7 @@ def test_no_two_turns_share_a_seed_and_an_episode_s_do_not_depend_on_the_others(
     played(player_of(alone, chats(5)), [5], size=3)
     seeds = [request.seed for call in together.calls for request in call]
     assert len(set(seeds)) == len(seeds)
-    assert [r.seed for call in alone.calls for r in call] == [
-        r.seed for call in together.calls for r in call[:3]
-    ]
+    assert [r.seed for call in alone.calls for r in call] == [r.seed for call in together.calls for r in call[:3]]
 
 
 def test_environments_of_one_and_of_many_turns_share_a_batch(policy: Policy) -> None:
@@ -288,9 +284,7 @@ def test_a_single_turn_cut_by_length_is_scored_as_it_is_masked_or_worth_nothing(
 
 
 @pytest.mark.parametrize("cut_off", ["mask", "zero"])
-def test_where_a_reply_is_one_token_nothing_ends_it_and_nothing_is_cut_off(
-    policy: Policy, cut_off: str
-) -> None:
+def test_where_a_reply_is_one_token_nothing_ends_it_and_nothing_is_cut_off(policy: Policy, cut_off: str) -> None:
     player = player_of(Scripted(policy, ok), chats(1, max_tokens=1), cut_off=cut_off)
     (sample,) = played(player, [1])[0].samples
     assert (sample.num_tokens, sample.score.value, sample.has_gradient) == (1, WORTH, True)
@@ -320,9 +314,7 @@ def test_a_lost_turn_makes_the_episode_unscorable_and_no_other(policy: Policy, t
     assert [s.finish for s in group.samples] == ["stop", "lost", "stop"]
     assert group.samples[1].score == Score.unscorable("lost by the sampler")
     assert (group.samples[1].num_turns, group.samples[1].version) == (turn, 0)
-    assert [message["content"] for message in group.samples[1].messages] == ["3 0?", "ok", "heard ok"][
-        : 1 + 2 * turn
-    ]
+    assert [message["content"] for message in group.samples[1].messages] == ["3 0?", "ok", "heard ok"][: 1 + 2 * turn]
     assert group.samples[1].completion == ""
     assert group.values == [WORTH, WORTH]
 
@@ -346,9 +338,7 @@ def test_the_sampler_is_brought_up_to_the_policy_s_weights_when_it_lags() -> Non
 
 
 def test_the_version_of_an_episode_is_that_of_its_oldest_turn(policy: Policy) -> None:
-    sampler = Scripted(
-        policy, lambda r, call: generation(policy.encode_answer("ok"), policy, version=5 - call)
-    )
+    sampler = Scripted(policy, lambda r, call: generation(policy.encode_answer("ok"), policy, version=5 - call))
     (sample,) = played(player_of(sampler, chats(2)), [2])[0].samples
     assert ([span.version for span in sample.spans], sample.version) == ([5, 4], 4)
     assert sample.trajectory(0, 1.0).version == 4

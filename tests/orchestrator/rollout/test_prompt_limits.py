@@ -74,11 +74,7 @@ def test_the_limit_is_what_was_asked_for_or_what_the_context_leaves(
     options = SamplerOptions(max_tokens=budget, max_prompt_tokens=sampler)
     assert most_tokens(environment, options, context) == most
     environment.max_tokens = 10
-    assert (
-        most_tokens(environment, SamplerOptions(max_tokens=budget), 100) == (own or 90)
-        if own != 500
-        else True
-    )
+    assert most_tokens(environment, SamplerOptions(max_tokens=budget), 100) == (own or 90) if own != 500 else True
 
 
 def test_an_engine_set_up_for_shorter_rows_leaves_less() -> None:
@@ -98,10 +94,7 @@ def test_rows_are_found_beforehand_and_only_long_ones_are_read(tmp_path: Path) -
     known = found.too_long["rows"]
     assert (known.limit, known.num_tasks) == (80, 2)
     assert known.lines[0] == "train.jsonl, row 52: the prompt is longer than 80 tokens: 81"
-    assert (
-        str(known.flaw)
-        == "the prompt is longer than 80 tokens: 2 rows (first: train.jsonl, row 52: 81 tokens)"
-    )
+    assert str(known.flaw) == "the prompt is longer than 80 tokens: 2 rows (first: train.jsonl, row 52: 81 tokens)"
     assert not found.take_passed_over()
 
 
@@ -143,9 +136,7 @@ def test_a_generator_s_tasks_are_passed_over_as_they_are_met_and_told_once() -> 
     assert not found.take_passed_over()
     assert not found.admits(environment.task("x" * 90, 9))
     (event,) = of_prompts(told, found)
-    assert event.text.startswith(
-        "fake: tasks with prompts too long are left out as they are met; the first: task 9"
-    )
+    assert event.text.startswith("fake: tasks with prompts too long are left out as they are met; the first: task 9")
     found.admits(environment.task("x" * 90, 10))
     assert (of_prompts(told, found), told) == ([], ["fake"])
 

@@ -44,9 +44,7 @@ def keys(drawn: TaskSampler, batch: Sequence[Slot] = BATCH) -> list[str]:
 
 def test_every_slot_gets_a_training_task_of_its_category_and_none_twice() -> None:
     tasks = drawing().draw(BATCH)
-    assert [(task.environment, task.category) for task in tasks] == [
-        (s.environment, s.category) for s in BATCH
-    ]
+    assert [(task.environment, task.category) for task in tasks] == [(s.environment, s.category) for s in BATCH]
     assert len({task.key for task in tasks}) == len(BATCH)
     assert {pool_of(task.key) for task in tasks} == {"train"}
 
@@ -100,9 +98,7 @@ def teach(drawn: TaskSampler, tasks: Sequence[Task]) -> None:
     """Tell how it went: by the last digit of the number that a task asks for; one group could not be scored."""
     scores: list[float | None] = [int(task.answer or 0) % 5 / 4 for task in tasks]
     scores[0] = None
-    drawn.learn(
-        [of_task(task, s, None if s is None else s * (1 - s)) for task, s in zip(tasks, scores, strict=True)]
-    )
+    drawn.learn([of_task(task, s, None if s is None else s * (1 - s)) for task, s in zip(tasks, scores, strict=True)])
 
 
 @pytest.mark.parametrize("selection", ADAPTIVE)
@@ -145,9 +141,7 @@ def test_a_fork_to_another_selection_begins_to_choose_anew() -> None:
     for section in ({"selection": "mopps"}, {}):
         assert drawing(**section).load_state(old.state()) == ["the choice of tasks"]
     assert drawing(selection="pools").load_state(drawing().state()) == ["the choice of tasks"]
-    assert drawing(selection="pools").load_state({}) == [], (
-        "an environment that joined begins at its first task"
-    )
+    assert drawing(selection="pools").load_state({}) == [], "an environment that joined begins at its first task"
 
 
 def test_tasks_that_are_not_those_of_the_run_are_refused() -> None:

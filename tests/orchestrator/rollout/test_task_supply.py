@@ -28,11 +28,7 @@ def rows_of(pool: str, num: int) -> list[dict[str, Any]]:
     messages = [({"role": "user", "content": row["question"]},) for row in sums(300)]
     from environments.contracts import canonical, key_of
 
-    found = [
-        row
-        for row, asked in zip(sums(300), messages, strict=True)
-        if pool_of(key_of(canonical(asked))) == pool
-    ]
+    found = [row for row, asked in zip(sums(300), messages, strict=True) if pool_of(key_of(canonical(asked))) == pool]
     return found[:num]
 
 
@@ -51,17 +47,13 @@ def test_a_category_that_is_never_measured_is_told(tmp_path: Path) -> None:
         *({**row, "level": 2} for row in rows_of("train", 20)[9:]),
     ]
     environment = made(tmp_path, rows, category="level")
-    assert checked(environment) == [
-        "rows: category 2 has no task to be evaluated on (pool anchor), and no score"
-    ]
+    assert checked(environment) == ["rows: category 2 has no task to be evaluated on (pool anchor), and no score"]
 
 
 def test_what_a_scheduler_looks_at_is_wanted_only_where_it_looks(tmp_path: Path) -> None:
     environment = made(tmp_path, [*rows_of("train", 9), *rows_of("anchor", 2)])
     assert checked(environment) == []
-    with pytest.raises(
-        UserError, match=r"no task to be looked at by the scheduler \(pool select\).*`reward` is"
-    ):
+    with pytest.raises(UserError, match=r"no task to be looked at by the scheduler \(pool select\).*`reward` is"):
         checked(environment, curriculum={"stages": 2, "stage": {"steps": 3}, **BY_SCORES})
 
 
@@ -72,9 +64,7 @@ def test_a_holdout_file_of_one_row_is_too_small_for_two_halves(tmp_path: Path) -
         environment = make(tmp_path, holdout="test.jsonl")
         if not len(environment.indices("all", "anchor")):  # type: ignore[arg-type]
             break
-    with pytest.raises(
-        UserError, match="none of its tasks falls to that pool; mend its data, or give it more"
-    ):
+    with pytest.raises(UserError, match="none of its tasks falls to that pool; mend its data, or give it more"):
         checked(environment)
 
 

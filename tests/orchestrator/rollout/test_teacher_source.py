@@ -64,9 +64,7 @@ class Fixed(Teacher):
         self.told.append((points.tolist(), scores.tolist()))
 
 
-def taught(
-    environment: Environment | None = None, teacher: Teacher | None = None, seed: int = 0
-) -> TeacherTaskSource:
+def taught(environment: Environment | None = None, teacher: Teacher | None = None, seed: int = 0) -> TeacherTaskSource:
     teacher = random.create(random.Config(), 1, np.random.default_rng(seed)) if teacher is None else teacher
     return TeacherTaskSource(environment or Boxed(), "box", teacher, seed)
 

@@ -105,9 +105,7 @@ class Foreign(Selection):
     """What someone else may write: uniform, with nothing of ours but the contract."""
 
     def draw(self, n):
-        return np.array(
-            random.Random(int(self.rng.integers(2**32))).sample(range(self.num_tasks), n), np.int64
-        )
+        return np.array(random.Random(int(self.rng.integers(2**32))).sample(range(self.num_tasks), n), np.int64)
 
     def learn(self, tried):
         pass

@@ -114,9 +114,7 @@ def dense_bots(weak, strong, history, lam=0.2, rho=0.2, m=16):
 def test_the_beliefs_of_bots_are_those_of_the_rule_as_it_is_written() -> None:
     chance = rng(4)
     weak, gap = chance.random(30) * 0.6, 0.1 + 0.3 * chance.random(30)
-    history = [
-        {int(i): int(chance.integers(9)) / 8 for i in chance.choice(30, 6, replace=False)} for _ in range(60)
-    ]
+    history = [{int(i): int(chance.integers(9)) / 8 for i in chance.choice(30, 6, replace=False)} for _ in range(60)]
     made = bots.create(bots.Config(weak="w", strong="s"), 30, rng(), {"weak": weak, "strong": weak + gap})
     plain = bots.create(bots.Config(), 30, rng())
     for step, played in enumerate(history):
@@ -147,9 +145,7 @@ def test_bots_without_forgetting_or_with_nothing_else() -> None:
 
 def test_references_that_are_no_pass_rates_are_refused() -> None:
     with pytest.raises(ValueError, match="`strong` names a field whose numbers are no pass rates"):
-        bots.create(
-            bots.Config(weak="w", strong="s"), 2, rng(), {"weak": np.zeros(2), "strong": np.ones(2) * 70}
-        )
+        bots.create(bots.Config(weak="w", strong="s"), 2, rng(), {"weak": np.zeros(2), "strong": np.ones(2) * 70})
     with pytest.raises(ValidationError, match="give both, or neither"):
         bots.Config(weak="w")
 
@@ -239,9 +235,7 @@ def test_adarft_plays_the_nearest_that_this_epoch_has_not_played() -> None:
 def test_adarft_breaks_ties_by_chance() -> None:
     config = adarft.Config(difficulty="level")
     firsts = {
-        tuple(
-            adarft.create(config, 60, rng(seed), {"difficulty": np.arange(60) % 3 * 1.0}).choose(2).tolist()
-        )
+        tuple(adarft.create(config, 60, rng(seed), {"difficulty": np.arange(60) % 3 * 1.0}).choose(2).tolist())
         for seed in range(30)
     }
     assert len(firsts) > 20

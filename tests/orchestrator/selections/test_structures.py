@@ -57,9 +57,7 @@ def test_distinct_draws_leave_out_what_was_drawn(draw: str) -> None:
         assert len(set(drawn.tolist())) == 2
         counts[drawn] += 1
     shares = weights / 8
-    inclusion = [
-        p + sum(q * p / (1 - q) for j, q in enumerate(shares) if j != i) for i, p in enumerate(shares)
-    ]
+    inclusion = [p + sum(q * p / (1 - q) for j, q in enumerate(shares) if j != i) for i, p in enumerate(shares)]
     assert counts / 6_000 == pytest.approx(inclusion, abs=0.025)
     assert (tree.weights == weights).all(), "and is put back"
 

@@ -21,9 +21,7 @@ def test_the_target_of_adarft(score: float, target: float) -> None:
     assert made.target == pytest.approx(target, abs=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("rates", "a", "b"), [([0.75], 7.0, 3.0), ([0.75, 0.25], 6.0, 8.0)], ids=["once", "twice"]
-)
+@pytest.mark.parametrize(("rates", "a", "b"), [([0.75], 7.0, 3.0), ([0.75, 0.25], 6.0, 8.0)], ids=["once", "twice"])
 def test_the_beliefs_of_mopps(rates: list[float], a: float, b: float) -> None:
     made = mopps.create(mopps.Config(), 3, rng())
     for step, rate in enumerate(rates):

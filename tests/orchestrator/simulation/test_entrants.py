@@ -12,9 +12,7 @@ from orchestrator.simulation.worlds import WORLDS, find_world
 from orchestrator.spec.fields import DEFAULT_TYPES
 
 
-def labels(
-    world: str, *bandits: str, schedulers: tuple[str, ...] = (), file: Path | None = None
-) -> list[str]:
+def labels(world: str, *bandits: str, schedulers: tuple[str, ...] = (), file: Path | None = None) -> list[str]:
     return [one.label for one in entrants_of(find_world(world), bandits, schedulers, file)]
 
 

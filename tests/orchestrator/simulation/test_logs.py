@@ -113,9 +113,7 @@ def test_a_fork_says_whose_picks_it_has_and_where_its_own_bandits_began(longer):
     with opened(longer, "other") as (_, ledger):
         found = replay_run(ledger.reading, "other", [target("uniform")])
     assert found.notes[0] == "up to stage 2 the picks are those of sharp, made by sec"
-    unknown = [
-        s.step for one in logs_of(longer, "other").bandits for s in one.steps if s.probabilities is None
-    ]
+    unknown = [s.step for one in logs_of(longer, "other").bandits for s in one.steps if s.probabilities is None]
     assert set(unknown) <= {
         29,
         30,

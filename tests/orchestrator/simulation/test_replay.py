@@ -97,11 +97,7 @@ def test_picks_without_a_signal_count_nowhere():
     log = played(FLOORED, missing=0.3)
     found, clean = (replayed(one, "{type: sec, temperature: 0.2}") for one in (log, without_missing(log)))
     assert found.overall == clean.overall
-    assert (
-        found.bandits[0].num_missing
-        == sum(p.signal is None for s in log.bandits[0].steps for p in s.picks)
-        > 0
-    )
+    assert found.bandits[0].num_missing == sum(p.signal is None for s in log.bandits[0].steps for p in s.picks) > 0
     assert "without a signal" in found.notes[0]
     assert clean.notes == []
 
@@ -132,8 +128,7 @@ def test_another_form_of_signal_is_worked_out_from_the_scores():
     steps = [LoggedStep(t, ["a", "b"], {"a": 0.5, "b": 0.5}, [pick]) for t in range(1, 9)]
     log = with_steps(played("uniform"), steps)
     same, other = (
-        replayed(log, f"{{type: sec, learning_rate: 1, floor: 0{form}}}")
-        for form in ("", ", signal: standardised")
+        replayed(log, f"{{type: sec, learning_rate: 1, floor: 0{form}}}") for form in ("", ", signal: standardised")
     )
     share = 1 / (1 + np.exp(-np.array([0.5, 0.8660254]) / 0.1))
     last = [one.bandits[0].windows[-1].arms[0].share for one in (same, other)]
@@ -174,9 +169,7 @@ REFUSED = {
         "left to chance.*floor",
     ),
     "no support": (
-        lambda: played(
-            {"type": "fixed", "weights": {"a": 1, "b": 1, "c": 0}}, {"a": 0.1, "b": 0.2, "c": 0.3}
-        ),
+        lambda: played({"type": "fixed", "weights": {"a": 1, "b": 1, "c": 0}}, {"a": 0.1, "b": 0.2, "c": 0.3}),
         "{type: fixed, weights: {a: 1, c: 3}}",
         r"(?s)bandit of one: at 20 of 20 steps.*step 1, \.60 to c.*floor",
     ),
@@ -215,9 +208,7 @@ def test_a_bandit_that_makes_no_sense_of_the_arms_is_refused_in_its_own_words():
 
 def test_without_the_arms_probabilities_support_is_judged_by_the_picks_and_said_so():
     log = played(OFTEN_A, {"a": 0.2, "b": 0.6, "c": 0.5})
-    hidden = [
-        LoggedStep(s.step, s.arms, None, [p for p in s.picks if p.arm != "c"]) for s in log.bandits[0].steps
-    ]
+    hidden = [LoggedStep(s.step, s.arms, None, [p for p in s.picks if p.arm != "c"]) for s in log.bandits[0].steps]
     found = replayed(with_steps(log, hidden), "uniform")
     assert "not known for" in found.notes[0]
     assert ".33 of its own" in found.notes[0]

@@ -34,9 +34,7 @@ def test_difficulty_rises_by_type_and_level() -> None:
         (6, [0, 0, 0, 0, 0.04, 0.2, 1, 0.3, 0, 0, 0, 0]),
     ],
 )
-def test_practice_reaches_harder_skills_more_than_easier_ones_and_no_other_type(
-    skill: int, row: list[float]
-) -> None:
+def test_practice_reaches_harder_skills_more_than_easier_ones_and_no_other_type(skill: int, row: list[float]) -> None:
     assert transfer()[skill] == pytest.approx(row)
 
 
@@ -83,9 +81,7 @@ def test_arms_are_told_with_type_and_level() -> None:
     assert about["trap.noise"].features == about["trap.impossible"].features == {"level": 0.0, "type": 3.0}
 
 
-@pytest.mark.parametrize(
-    ("form", "of_two"), [("raw", 0.375), ("leave_one_out", 0.428571), ("standardised", 0.810091)]
-)
+@pytest.mark.parametrize(("form", "of_two"), [("raw", 0.375), ("leave_one_out", 0.428571), ("standardised", 0.810091)])
 def test_groups_are_worth_what_section_1_says(form: Signal, of_two: float) -> None:
     table = signal_table(form)
     assert table[2] == pytest.approx(of_two, abs=2e-6)

@@ -95,9 +95,7 @@ def test_a_share_of_every_batch_is_replay_of_the_others(share: float, num_replay
 
 def test_bandits_learn_from_replay_of_their_environment() -> None:
     only = {"type": "sequence", "order": ["type0"]}
-    levels = skill_worlds.TwoLevels(
-        Skills(default_rng(0)), entrant("sec", only), 0, TrialSetting(20, replay_share=0.5)
-    )
+    levels = skill_worlds.TwoLevels(Skills(default_rng(0)), entrant("sec", only), 0, TrialSetting(20, replay_share=0.5))
     levels.follow()
     assert all(value for value in levels.inner[0].values().values())
     assert sum(levels.inner[2].num_picks.values()) > 20 * 10
@@ -164,8 +162,6 @@ def test_worlds_have_names_and_letters(word: str) -> None:
         ),
     ],
 )
-def test_what_a_world_cannot_honour_is_refused_in_words(
-    world: str, bandit: Any, scheduler: Any, says: str
-) -> None:
+def test_what_a_world_cannot_honour_is_refused_in_words(world: str, bandit: Any, scheduler: Any, says: str) -> None:
     with pytest.raises(UserError, match=says):
         trial(world, bandit, scheduler)

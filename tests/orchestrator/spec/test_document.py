@@ -17,9 +17,7 @@ GOOD = "seed: 1\nenvironments:\n  book: {type: codebook}\n"
 LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10)
 )
-MERGES = "a0: &a0 {k: 1}\n" + "".join(
-    f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}\n" for n in range(1, 10)
-)
+MERGES = "a0: &a0 {k: 1}\n" + "".join(f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}\n" for n in range(1, 10))
 
 
 def refusal(path: Path, content: str | bytes, *overrides: str) -> str:
@@ -161,9 +159,7 @@ def test_no_argument_is_repeated_at_length(finished: Path, evergreen: Evergreen)
 def test_a_run_where_a_spec_is_wanted_is_told(finished: Path, evergreen: Evergreen, verb: str) -> None:
     named = evergreen(verb, "small", "--home", finished)
     assert named.exit_code == 2
-    assert (
-        "small is a run, and a spec file is wanted: `evergreen resume small` goes on with it" in named.stderr
-    )
+    assert "small is a run, and a spec file is wanted: `evergreen resume small` goes on with it" in named.stderr
     folder = evergreen(verb, finished / "small", "--home", finished)
     assert folder.exit_code == 2
     assert "It is the folder of a run: `evergreen resume small` goes on with it" in folder.stderr

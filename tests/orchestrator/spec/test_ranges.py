@@ -76,9 +76,7 @@ def test_a_ledger_that_is_none_is_refused(url: str, message: str) -> None:
     assert message in str(refused.value)
 
 
-@pytest.mark.parametrize(
-    "url", ["sqlite:///x.db", "postgresql://u@h/d", "postgresql+psycopg://u@h/d", "mysql://h/d"]
-)
+@pytest.mark.parametrize("url", ["sqlite:///x.db", "postgresql://u@h/d", "postgresql+psycopg://u@h/d", "mysql://h/d"])
 def test_a_ledger_of_another_host_is_taken(url: str) -> None:
     assert load_spec(alone() | {"ledger": {"url": url}}).ledger.url == url
 
@@ -100,14 +98,10 @@ def test_what_can_be_no_factory_is_refused_before_it_is_imported(
     tmp_path: Path, evergreen: Evergreen, place: str, name: str
 ) -> None:
     value = f"{{steps: 90, stop: '{name}'}}" if place == "curriculum.stage" else f"'{name}'"
-    result = evergreen(
-        "validate", written(tmp_path, alone()), "--set", f"{place}={value}", "--home", tmp_path
-    )
+    result = evergreen("validate", written(tmp_path, alone()), "--set", f"{place}={value}", "--home", tmp_path)
     assert result.exit_code == 2
     assert PLACES[place] in result.stderr
-    assert (
-        "is part of Python itself" in result.stderr or "is not written as package.module:f" in result.stderr
-    )
+    assert "is part of Python itself" in result.stderr or "is not written as package.module:f" in result.stderr
 
 
 OWN = """
@@ -197,9 +191,7 @@ def test_what_a_factory_makes_is_looked_at(tmp_path: Path, evergreen: Evergreen)
     )
 
 
-def test_a_module_that_ends_the_process_as_it_is_imported_is_told(
-    tmp_path: Path, evergreen: Evergreen
-) -> None:
+def test_a_module_that_ends_the_process_as_it_is_imported_is_told(tmp_path: Path, evergreen: Evergreen) -> None:
     (tmp_path / "own_script.py").write_text("import sys\nsys.exit(3)\n")
     spec = alone()
     spec["resources"]["search_path"] = str(tmp_path)

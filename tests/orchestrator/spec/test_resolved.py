@@ -25,9 +25,7 @@ SPECS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize(
-    "source", [*SPECS.values(), *EXAMPLES], ids=[*SPECS, *(path.stem for path in EXAMPLES)]
-)
+@pytest.mark.parametrize("source", [*SPECS.values(), *EXAMPLES], ids=[*SPECS, *(path.stem for path in EXAMPLES)])
 def test_a_resolved_spec_read_again_is_the_same(tmp_path: Path, source: Any) -> None:
     spec = load_spec(source)
     path = tmp_path / "spec.yaml"

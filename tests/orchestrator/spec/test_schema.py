@@ -48,6 +48,4 @@ def test_the_sections_are_those_of_the_design() -> None:
 def _fields(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     yield from schema.get("properties", {}).items()
     for model in schema.get("$defs", {}).values():
-        yield from (
-            (f"{model['title']}.{name}", field) for name, field in model.get("properties", {}).items()
-        )
+        yield from ((f"{model['title']}.{name}", field) for name, field in model.get("properties", {}).items())

@@ -25,9 +25,7 @@ SECTION_7_3 = [
 
 
 @pytest.mark.parametrize(("scores", "slope", "upper", "stops"), SECTION_7_3)
-def test_the_slope_and_bound_of_a_plateau(
-    scores: list[float], slope: float, upper: float, stops: bool
-) -> None:
+def test_the_slope_and_bound_of_a_plateau(scores: list[float], slope: float, upper: float, stops: bool) -> None:
     assert slope_and_bound(scores) == (pytest.approx(slope, abs=5e-5), pytest.approx(upper, abs=5e-5))
     reason = Plateau(delta=0.005).verdict(evals([0.1, *scores]))
     assert (reason is not None) == stops
@@ -58,8 +56,6 @@ DEAD = [
 
 
 @pytest.mark.parametrize(("signals", "stops"), DEAD)
-def test_a_signal_is_dead_after_three_evals_below_the_threshold(
-    signals: list[float | None], stops: bool
-) -> None:
+def test_a_signal_is_dead_after_three_evals_below_the_threshold(signals: list[float | None], stops: bool) -> None:
     history = [WindowStats(1.0, 250, signal) for signal in signals]
     assert (DeadSignal(0.02).verdict(history) is not None) == stops

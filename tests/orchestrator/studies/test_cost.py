@@ -26,9 +26,7 @@ def test_a_cost_counts_runs_steps_evaluations_and_disk(tmp_path: Path) -> None:
     cost = cost_of(study, study.runs, NOTHING, 2, tmp_path)
     assert (cost.num_runs, cost.num_left, cost.num_steps, cost.num_evaluations) == (4, 4, 2 * (6 + 12), 4 * 3)
     plans = [make_plan(setting.spec, tmp_path) for setting in study.settings]
-    assert cost.bytes == 2 * sum(
-        (p.checkpoint_bytes or 0) * p.num_checkpoints + p.ledger_bytes for p in plans
-    )
+    assert cost.bytes == 2 * sum((p.checkpoint_bytes or 0) * p.num_checkpoints + p.ledger_bytes for p in plans)
     assert cost.seconds is None
     assert "time: known once a first run is finished" in "\n".join(cost.lines())
 
@@ -63,9 +61,7 @@ def test_time_is_shared_among_workers_and_no_shorter_than_a_run(
     tmp_path: Path, workers: int, done: float, seconds: float
 ) -> None:
     study = made_study(tmp_path, seeds=4)
-    measured = MeasuredTime(
-        {hash_of(study.settings[0].spec): [9.0, 11.0]}, {hash_of(study.settings[0].spec): 6}
-    )
+    measured = MeasuredTime({hash_of(study.settings[0].spec): [9.0, 11.0]}, {hash_of(study.settings[0].spec): 6})
     left = [(planned, done if planned.seed == 0 else 0.0) for planned in study.runs]
     assert left_s(left, measured, workers) == (pytest.approx(seconds), "finished runs of the same settings")
 

@@ -172,18 +172,14 @@ def test_a_mistake_in_the_base_spec_names_the_base_spec(tmp_path: Path) -> None:
     path = mine(tmp_path)
     base = tmp_path / "alone.yaml"
     base.write_text(base.read_text().replace("group_size", "gruop_size"))
-    with pytest.raises(
-        SpecError, match=r"alone\.yaml, line \d+: step\.gruop_size: unknown key. Did you mean"
-    ):
+    with pytest.raises(SpecError, match=r"alone\.yaml, line \d+: step\.gruop_size: unknown key. Did you mean"):
         load_study(path)
 
 
 def test_a_mistake_in_an_inline_spec_names_the_studys_line(tmp_path: Path) -> None:
     path = tmp_path / "inline.yaml"
     path.write_text("seeds: 2\nspec:\n  environments: {book: codebook}\n  step: {gruops: 3}\n")
-    with pytest.raises(
-        SpecError, match=r"inline\.yaml, line 4: step\.gruops: unknown key. Did you mean 'groups'"
-    ):
+    with pytest.raises(SpecError, match=r"inline\.yaml, line 4: step\.gruops: unknown key. Did you mean 'groups'"):
         load_study(path)
 
 

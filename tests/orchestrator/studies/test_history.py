@@ -25,9 +25,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
         yield opened
 
 
-def enter(
-    ledger: Ledger, run: StudyRun, member: MemberRecord | None, status: str, of: str | None = None
-) -> None:
+def enter(ledger: Ledger, run: StudyRun, member: MemberRecord | None, status: str, of: str | None = None) -> None:
     """Enter a run without training it."""
     name = run.name if of is None else f"{run.name}-uniform"
     record = RunRecord(

@@ -79,9 +79,7 @@ def test_a_grid_is_every_combination_and_runs_go_seed_by_seed(tmp_path: Path) ->
 
 
 def test_a_run_is_the_base_with_the_changes_its_seed_and_one_thread(tmp_path: Path) -> None:
-    run = made_study(
-        tmp_path, seeds=[5], grid={"objective": ["repo"], LR: ["2e-4"], "step.groups": [3]}
-    ).runs[0]
+    run = made_study(tmp_path, seeds=[5], grid={"objective": ["repo"], LR: ["2e-4"], "step.groups": [3]}).runs[0]
     spec = run.spec
     assert (spec.name, spec.seed, spec.resources.threads) == (run.name, 5, 1)
     assert (spec.objective.preset, spec.learner.lr, spec.step.groups) == ("repo", 2e-4, 3)
@@ -102,9 +100,7 @@ def test_a_study_is_an_experiment_of_the_tracker_unless_its_spec_names_one(
 def test_a_map_takes_the_place_of_a_section_and_a_dotted_field_keeps_the_rest(tmp_path: Path) -> None:
     base = {"environments": {"book": "codebook"}, "objective": {"preset": "repo", "controller": "none"}}
     settings = [{"objective": {"preset": "repo"}}, {"objective.strength": 0.2}]
-    replaced, kept = (
-        one.spec.objective.controllers for one in made_study(tmp_path, spec=base, list=settings).settings
-    )
+    replaced, kept = (one.spec.objective.controllers for one in made_study(tmp_path, spec=base, list=settings).settings)
     assert (len(replaced), len(kept)) == (1, 0)
 
 

@@ -84,9 +84,7 @@ def test_the_population_of_both_parts_counts():
     region = Region(np.zeros(1), np.ones(1), points, scores)
     lopsided = riac._difference(region, 0, 0.1)
     below, above = region.scores[points[:, 0] < 0.1], region.scores[points[:, 0] >= 0.1]
-    means = [
-        abs(part[: -(len(part) // 2)].mean() - part[-(len(part) // 2) :].mean()) for part in (below, above)
-    ]
+    means = [abs(part[: -(len(part) // 2)].mean() - part[-(len(part) // 2) :].mean()) for part in (below, above)]
     assert lopsided == pytest.approx(len(below) * len(above) * abs(means[0] - means[1]))
 
 

@@ -98,9 +98,7 @@ def test_without_a_template_the_remedy_is_named_and_works(tmp_path: Path) -> Non
 
 def test_a_missing_folder_is_named_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(
-        ModelNotFoundError, match=rf"'./mine' does not exist \(looked for {tmp_path}/mine\)\. Give a"
-    ):
+    with pytest.raises(ModelNotFoundError, match=rf"'./mine' does not exist \(looked for {tmp_path}/mine\)\. Give a"):
         load(PolicyConfig(model="./mine"))
 
 
@@ -159,7 +157,5 @@ def test_prompts_are_not_read_where_that_would_mean_fetching_or_a_template_is_mi
 
 def test_a_template_that_refuses_a_conversation_is_told_in_words() -> None:
     policy = policy_of(ALTERNATING)
-    with pytest.raises(
-        PolicyError, match=r"refuses a conversation of system, user: only user and assistant; ask in"
-    ):
+    with pytest.raises(PolicyError, match=r"refuses a conversation of system, user: only user and assistant; ask in"):
         policy.encode([{"role": "system", "content": "S"}, {"role": "user", "content": "hello"}])

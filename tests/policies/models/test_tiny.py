@@ -15,9 +15,7 @@ from policies.models.tiny import VocabularySample
 from policies.policy import Policy
 
 CPU = torch.device("cpu")
-SAMPLE = VocabularySample(
-    {"words": [f"Spell this word backward: {word}" for word in ("cat", "dog", "fish")]}, ["tac"]
-)
+SAMPLE = VocabularySample({"words": [f"Spell this word backward: {word}" for word in ("cat", "dog", "fish")]}, ["tac"])
 QUESTION = [{"role": "user", "content": "Spell this word backward: zebu"}]
 
 

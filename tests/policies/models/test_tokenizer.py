@@ -78,9 +78,7 @@ def test_a_closed_vocabulary_names_the_character_it_cannot_spell(text: str, unkn
 
 
 def test_characters_seen_only_in_symbols_get_no_token() -> None:
-    tokenizer = build_tokenizer(
-        VocabularySample({"book": ["<k1> <k2>"]}, ["<a9>"], ["<k1>", "<k2>", "<a9>"]), True
-    )
+    tokenizer = build_tokenizer(VocabularySample({"book": ["<k1> <k2>"]}, ["<a9>"], ["<k1>", "<k2>", "<a9>"]), True)
     assert len(tokenizer) == 3 + 1 + 3  # special, the space, the symbols
 
 

@@ -42,8 +42,7 @@ def test_losses_of_a_long_and_a_short_answer(name: str, expected: float) -> None
 def test_one_sequence_a_micro_batch_gives_the_same(name: str, expected: float) -> None:
     """Reference: objectives.md 5."""
     parts = [
-        weigh(name)(MASK_BT[b : b + 1], replace(ROWS, group_B=ROWS.group_B[b : b + 1]), TOTALS, 4)
-        * LOSS_BT[b : b + 1]
+        weigh(name)(MASK_BT[b : b + 1], replace(ROWS, group_B=ROWS.group_B[b : b + 1]), TOTALS, 4) * LOSS_BT[b : b + 1]
         for b in range(2)
     ]
     assert sum(float(part.sum()) for part in parts) == pytest.approx(expected)

@@ -69,9 +69,7 @@ def test_the_same_tokens_are_drawn_whatever_the_order_of_rows() -> None:
     lp_BT = -4 * torch.rand(16, 8, generator=rng, dtype=torch.float64)
     advantage_BT = torch.where(torch.arange(16) % 3 == 0, 2.0, -1.0).double()[:, None].expand(16, 8)
     order = torch.randperm(16, generator=rng)
-    some = replace(
-        rows(advantage_BT.tolist(), lp_BT.exp().tolist()), lp_BT=lp_BT, lp_old_BT=lp_BT, lp_roll_BT=lp_BT
-    )
+    some = replace(rows(advantage_BT.tolist(), lp_BT.exp().tolist()), lp_BT=lp_BT, lp_old_BT=lp_BT, lp_roll_BT=lp_BT)
     shuffled = replace(some, advantage_BT=advantage_BT[order], lp_old_BT=lp_BT[order])
     part = shaper(clip_cov_ratio=0.05)
     keep_BT = surveyed(part, some)[0].noted["clip_cov.keep"]

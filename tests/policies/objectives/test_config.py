@@ -114,9 +114,7 @@ def test_the_dump_is_resolved_and_reads_back_the_same() -> None:
         ),
     ],
 )
-def test_what_cannot_work_is_refused_with_what_to_change(
-    section: Any, where: tuple[str, ...], message: str
-) -> None:
+def test_what_cannot_work_is_refused_with_what_to_change(section: Any, where: tuple[str, ...], message: str) -> None:
     [(location, said)] = errors(section)
     assert location == where
     assert message in said
@@ -229,9 +227,7 @@ def test_reading_a_section_does_not_load_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_a_users_part_that_raises_is_told_with_its_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_users_part_that_raises_is_told_with_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "part.py").write_text("SOURCE = ''\n1 / 0\n")
     monkeypatch.syspath_prepend(tmp_path)

@@ -56,9 +56,7 @@ def test_multipliers_hold_in_the_step_and_move_for_the_next() -> None:
     first = estimator.apply(some, kept)
     advantages = [rloo.estimate(some.components[name], some.group_B) for name in ("right", "short")]
     torch.testing.assert_close(first[:, 0], 0.5 * advantages[0] + 0.5 * advantages[1])
-    assert {name: mu for name, (mu, _) in kept.kept.items()} == pytest.approx(
-        {"right": -0.025, "short": 0.025}
-    )
+    assert {name: mu for name, (mu, _) in kept.kept.items()} == pytest.approx({"right": -0.025, "short": 0.025})
     assert kept.log["constrained_weight_right"] == 0.5
     estimator.apply(some, kept)
     assert kept.log["constrained_weight_right"] == pytest.approx(0.493750, abs=1e-6)
@@ -82,9 +80,7 @@ def test_the_kl_takes_what_the_components_leave_token_by_token() -> None:
         ({"short": 1.0}, "scores of b have no component `short`"),
     ],
 )
-def test_a_component_that_a_score_lacks_is_named_with_those_there_are(
-    names: dict[str, float], message: str
-) -> None:
+def test_a_component_that_a_score_lacks_is_named_with_those_there_are(names: dict[str, float], message: str) -> None:
     some = outcomes(
         [0, 0],
         components={"right": f64([1, 0]), "short": f64([1, float("nan")])},
@@ -124,9 +120,7 @@ def test_weights_are_kept_and_moved_by_whoever_has_the_gradients() -> None:
     estimator, kept = weighted.create(config), memory()
     some = scored(a=[1, 0], b=[0, 1], c=[1, 1])
     torch.testing.assert_close(estimator.apply(some, kept), f64([0.2, -0.2]))
-    assert weighted.update_weights(kept.kept, {"a": 2, "b": 1, "c": -1}, config)["a"] == pytest.approx(
-        0.806034
-    )
+    assert weighted.update_weights(kept.kept, {"a": 2, "b": 1, "c": -1}, config)["a"] == pytest.approx(0.806034)
     found = estimator.apply(some, kept)
     torch.testing.assert_close(found, f64([1, -1]) * (0.806034 - 0.177914), atol=1e-6, rtol=0)
     assert kept.log["weighted_weight_c"] == pytest.approx(0.016052, abs=1e-6)

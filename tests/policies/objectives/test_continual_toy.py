@@ -84,9 +84,7 @@ def step(logits: Tensor, good: Tensor, uniform: Tensor, shape: Shape) -> Tensor:
     action = torch.searchsorted(p.cumsum(-1), uniform).clamp(max=ACTIONS - 1)
     reward = (action[..., None] == good[:, :, None, :]).any(-1).double()
     lp = p.log().gather(-1, action)
-    advantage = shape(
-        rloo.estimate(reward.flatten(), GROUP_B).view_as(reward), lp, entropy, entropy.mean((-1, -2))
-    )
+    advantage = shape(rloo.estimate(reward.flatten(), GROUP_B).view_as(reward), lp, entropy, entropy.mean((-1, -2)))
     pushed = torch.zeros_like(p).scatter_add(-1, action, advantage)
     logits += STEP_SIZE * (pushed - advantage.sum(-1, keepdim=True) * p) / (TABLES * SAMPLES)
     return reward.mean((-1, -2))

@@ -12,9 +12,7 @@ def responses(
     entropy: list[list[float]], advantage: list[float], mask: list[list[bool]], group: list[int]
 ) -> ShapedRows:
     width = len(entropy[0])
-    some = rows(
-        [[a] * width for a in advantage], [[0.5] * width] * len(advantage), entropy=entropy, mask=mask
-    )
+    some = rows([[a] * width for a in advantage], [[0.5] * width] * len(advantage), entropy=entropy, mask=mask)
     return replace(some, group_B=torch.tensor(group))
 
 

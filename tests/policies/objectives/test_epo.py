@@ -48,9 +48,7 @@ H = [0.2, 0.35, 0.45, 0.6]  # with a mean, so a history, of .4
         (0.0, [1, 1, 1, 1], 0.4),
     ],
 )
-def test_a_band_around_the_history_adds_and_takes_away_weight(
-    beta: float, k: list[float], value: float
-) -> None:
+def test_a_band_around_the_history_adds_and_takes_away_weight(beta: float, k: list[float], value: float) -> None:
     """The hinge is [.12, 0, 0, .12], with a mean of .06. Reference: objectives.md 11.6."""
     added = applied(make(epo_strength=0.01, epo_beta=beta), played([H]))
     assert k_of(added)[0].tolist() == pytest.approx([0.01 * x for x in k])
@@ -63,8 +61,7 @@ def test_k_is_the_slope_of_the_value() -> None:
     some, totals = surveyed(make(), played([H]))
     assert some.entropy_BT is not None
     high, low = (
-        make().apply(replace(some, entropy_BT=some.entropy_BT + step), totals).value_BT
-        for step in (1e-6, -1e-6)
+        make().apply(replace(some, entropy_BT=some.entropy_BT + step), totals).value_BT for step in (1e-6, -1e-6)
     )
     torch.testing.assert_close(k_of(make().apply(some, totals)), (low - high) / 2e-6, atol=1e-9, rtol=1e-6)
 

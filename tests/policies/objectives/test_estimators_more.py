@@ -17,9 +17,7 @@ IN_GROUPS = pytest.mark.parametrize("estimator", [MAXRL, HAPO], ids=["maxrl", "h
 def test_maxrl_one_success_of_four() -> None:
     """Reference: objectives.md 4."""
     advantage_B = MAXRL.apply(outcomes([1, 0, 0, 0]), memory())
-    torch.testing.assert_close(
-        advantage_B, f64([2.999988, -0.999996, -0.999996, -0.999996]), atol=1e-6, rtol=0
-    )
+    torch.testing.assert_close(advantage_B, f64([2.999988, -0.999996, -0.999996, -0.999996]), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -59,9 +57,7 @@ def test_a_discount_counts_only_the_tokens_that_the_policy_wrote() -> None:
 
 @pytest.mark.parametrize("estimator", [REINFORCE_PP, BASELINE], ids=["reinforce_pp", "reinforce_pp_baseline"])
 @pytest.mark.parametrize("rewards", [[0.1] * 7, [0.3]], ids=["equal rewards", "one sample"])
-def test_without_any_spread_whitening_gives_exactly_nothing(
-    estimator: Estimator, rewards: list[float]
-) -> None:
+def test_without_any_spread_whitening_gives_exactly_nothing(estimator: Estimator, rewards: list[float]) -> None:
     assert not estimator.apply(outcomes(rewards), memory()).any()
 
 

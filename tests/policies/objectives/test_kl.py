@@ -25,9 +25,7 @@ def added(some: ShapedRows, **options: object) -> tuple[float, float]:
     return float(found.value_BT), float(found.w_BT)
 
 
-@pytest.mark.parametrize(
-    ("form", "value", "w"), [("k2", 0.02, -0.02), ("k3", 0.018731, -0.018127)], ids=["k2", "k3"]
-)
+@pytest.mark.parametrize(("form", "value", "w"), [("k2", 0.02, -0.02), ("k3", 0.018731, -0.018127)], ids=["k2", "k3"])
 def test_values_and_slopes_of_the_estimates_of_the_kl(form: str, value: float, w: float) -> None:
     """Reference: objectives.md 11.1."""
     some = seen(0.5 * math.exp(0.2), 0.5)
@@ -100,9 +98,7 @@ def test_the_estimate_is_reported_without_its_weights() -> None:
     some = seen(0.6, 0.5, old=0.4)
     term = kl.create(kl.Config(kl=0.1))
     assert term is not None
-    assert float(term.apply(some, totals_of(some)).means["kl_ref"]) == pytest.approx(
-        added(seen(0.6, 0.5), kl=1)[0]
-    )
+    assert float(term.apply(some, totals_of(some)).means["kl_ref"]) == pytest.approx(added(seen(0.6, 0.5), kl=1)[0])
 
 
 @pytest.mark.parametrize(

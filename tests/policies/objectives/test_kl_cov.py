@@ -28,9 +28,7 @@ def held(some: ShapedRows, fraction: float) -> Tensor:
 def test_the_tokens_of_largest_covariance_are_held() -> None:
     """Reference: objectives.md 9."""
     covariance_BT = token_covariance(rows(A, P_NEW))
-    torch.testing.assert_close(
-        covariance_BT, f64([[1.418846, -0.778379, -0.831059, 1.471526]]), atol=1e-6, rtol=0
-    )
+    torch.testing.assert_close(covariance_BT, f64([[1.418846, -0.778379, -0.831059, 1.471526]]), atol=1e-6, rtol=0)
     assert float(covariance_BT.mean()) == pytest.approx(0.320233, abs=1e-6)
 
 
@@ -66,9 +64,7 @@ def test_at_a_ratio_of_1_it_does_nothing() -> None:
     ("fraction", "expected"),
     [(1e-4, [0, 0, 0, 1]), (0.49, [0, 0, 0, 1]), (0.5, [1, 0, 0, 1]), (1.0, [1, 0, 0, 1])],
 )
-def test_at_least_one_token_is_held_and_only_those_that_cost_entropy(
-    fraction: float, expected: list[int]
-) -> None:
+def test_at_least_one_token_is_held_and_only_those_that_cost_entropy(fraction: float, expected: list[int]) -> None:
     assert held(STEP, fraction).long().tolist() == [expected]
 
 

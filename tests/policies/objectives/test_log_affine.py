@@ -124,9 +124,7 @@ def test_an_entropy_that_ran_away_comes_back_where_nothing_opposes_the_push() ->
     logits = torch.zeros(TABLES, ACTIONS, dtype=torch.float64)
     logits[:, 0] = 3.0
     toy = Toy(logits, adaptive())
-    toy.learn(
-        torch.zeros_like(logits), 400, start=0.1
-    )  # the policy may be ten times as uncertain as at its start
+    toy.learn(torch.zeros_like(logits), 400, start=0.1)  # the policy may be ten times as uncertain as at its start
     assert toy.readings[0] > 5
     assert 0.3 <= toy.readings[-1] <= 2
 

@@ -88,9 +88,7 @@ def test_ties_are_selected_together() -> None:
     assert surveyed(make(), some)[0].noted["lp_reg.selected"].tolist() == [[1, 0, 1]]
 
 
-@pytest.mark.parametrize(
-    "some", [rows([[1, 0]], [[0.5, 0.1]]), rows([[-1, -1]], [[0.5, 0.1]], mask=[[False, False]])]
-)
+@pytest.mark.parametrize("some", [rows([[1, 0]], [[0.5, 0.1]]), rows([[-1, -1]], [[0.5, 0.1]], mask=[[False, False]])])
 def test_nothing_to_pull(some: ShapedRows) -> None:
     some, totals = surveyed(make(), with_proxy(some, [0.6, 0.2]))
     added = make().apply(some, totals)
@@ -100,10 +98,7 @@ def test_nothing_to_pull(some: ShapedRows) -> None:
 
 def test_a_random_step_has_something_to_pull() -> None:
     """Else the comparison with the published loss would compare nothing."""
-    assert (
-        sum(bool(begun("lp_reg", random_case(seed)).rows.noted["lp_reg.selected"].any()) for seed in range(6))
-        > 2
-    )
+    assert sum(bool(begun("lp_reg", random_case(seed)).rows.noted["lp_reg.selected"].any()) for seed in range(6)) > 2
 
 
 @pytest.mark.parametrize("options", [{"lp_reg_coefficient": 0}, {"lp_reg_share": 0}])

@@ -128,9 +128,7 @@ def test_equal_log_probs_change_nothing(name: str) -> None:
         ("seq_mask", 0, 0, 0, "masked_frac", 1),
     ],
 )
-def test_what_a_weight_logs(
-    name: str, mean: float, squared: float, largest: float, share: str, value: float
-) -> None:
+def test_what_a_weight_logs(name: str, mean: float, squared: float, largest: float, share: str, value: float) -> None:
     """Reference: objectives.md 7."""
     options = {"icepop_high": 2} if name == "icepop" else {}
     objective = Objective(ObjectiveConfig.model_validate({"preset": "rloo", "mismatch": name, **options}))
@@ -210,8 +208,6 @@ def of_case(name: str, padding: int, junk: float) -> Tensor:
     totals = totals_of(some, case)
     some = on_every_tensor(some, lambda x: x if x.ndim == 1 else torch.nn.functional.pad(x, (0, padding)))
     off_BT = ~some.mask_BT
-    some = on_every_tensor(
-        some, lambda x: x.masked_fill(off_BT, junk) if x.is_floating_point() and x.ndim == 2 else x
-    )
+    some = on_every_tensor(some, lambda x: x.masked_fill(off_BT, junk) if x.is_floating_point() and x.ndim == 2 else x)
     given = {"preset": "rloo", "mismatch": name} | OPTIONS.get(name, {})
     return Objective(ObjectiveConfig.model_validate(given)).coefficients(some, totals).w_BT

@@ -48,9 +48,7 @@ def test_advantages_of_the_worked_step() -> None:
     ],
     ids=["repo_r", "rloo"],
 )
-def test_coefficients_of_the_worked_step(
-    section: dict[str, object], w: list[float], loss: float | None
-) -> None:
+def test_coefficients_of_the_worked_step(section: dict[str, object], w: list[float], loss: float | None) -> None:
     """Reference: objectives.md 17.1."""
     found = make(**section).coefficients(FIXTURE, totals_of(FIXTURE))
     torch.testing.assert_close(found.w_BT.flatten(), f64(w), atol=1e-6, rtol=0)
@@ -220,7 +218,5 @@ def test_the_description_is_plain_data_with_every_option() -> None:
     described = make(preset="repo", controller="none", centre="batch").describe()
     assert json.loads(json.dumps(described)) == described
     assert described["controllers"] == []
-    assert {"strength": 1e-3, "centre": "batch", "per": "token"} in [
-        part["options"] for part in described["parts"]
-    ]
+    assert {"strength": 1e-3, "centre": "batch", "per": "token"} in [part["options"] for part in described["parts"]]
     assert described["warnings"]

@@ -111,9 +111,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def written_out(section: Mapping[str, Any]) -> dict[str, Any]:
     """The section with the names of all its parts said, its preset's or the default ones."""
     base, given = _written_out(PRESETS[section["preset"]].overrides), _written_out(section)
-    merged = (
-        {FIELDS[kind]: ObjectiveConfig.model_fields[FIELDS[kind]].default for kind in FIELDS} | base | given
-    )
+    merged = {FIELDS[kind]: ObjectiveConfig.model_fields[FIELDS[kind]].default for kind in FIELDS} | base | given
     below = [*base.get("controllers", ()), {}]
     merged["controllers"] = [_laid_over(one, below[0]) for one in _in_a_row(merged["controllers"])]
     return {key: _in_a_row(value) if key in MANY else value for key, value in merged.items()}

@@ -91,12 +91,8 @@ def test_all_that_is_to_be_played_is_handed_out(num: int, floor: int) -> None:
 # 14.3
 
 
-@pytest.mark.parametrize(
-    ("controller", "temperatures"), [("switch", [1.2, 1.2, 0.8]), ("affine", [1.2, 1.0, 0.8])]
-)
-def test_the_controller_sets_the_temperature_of_the_next_step(
-    controller: str, temperatures: list[float]
-) -> None:
+@pytest.mark.parametrize(("controller", "temperatures"), [("switch", [1.2, 1.2, 0.8]), ("affine", [1.2, 1.0, 0.8])])
+def test_the_controller_sets_the_temperature_of_the_next_step(controller: str, temperatures: list[float]) -> None:
     """Reference: objectives.md 14.3."""
     section = {
         "preset": "scope",

@@ -99,11 +99,7 @@ def test_presets_are_sound_and_described_as_plain_data() -> None:
 
 
 def test_a_preset_with_a_part_that_is_not_verified_says_what_is_missing() -> None:
-    silent = [
-        name
-        for name in PRESETS
-        if any(p.info.missing for p in acting(read(name))) and not PRESETS[name].missing
-    ]
+    silent = [name for name in PRESETS if any(p.info.missing for p in acting(read(name))) and not PRESETS[name].missing]
     assert not silent
 
 

@@ -45,10 +45,7 @@ def some_rows(seed: int, of_tokens: bool = True) -> ShapedRows:
     advantage_BT = torch.randn(shape, generator=rng, dtype=torch.float64)
     advantage_BT = advantage_BT.masked_fill(torch.rand(shape, generator=rng) < 0.1, 0) * case.mask_BT
     rows = rows_of(case, advantage_BT)
-    clean = {
-        name: getattr(rows, name).masked_fill(~case.mask_BT, 0)
-        for name in ("lp_BT", "lp_old_BT", "lp_roll_BT")
-    }
+    clean = {name: getattr(rows, name).masked_fill(~case.mask_BT, 0) for name in ("lp_BT", "lp_old_BT", "lp_roll_BT")}
     score_BT = 2 * torch.rand(case.mask_BT.shape, generator=rng, dtype=torch.float64) - 1
     free_BT = torch.rand(case.mask_BT.shape, generator=rng) < 0.1
     return replace(rows, **clean, noted={"hapo.score": score_BT, "unclipped": free_BT})
@@ -61,9 +58,7 @@ def value_of(rule: str, rows: ShapedRows, start: ShapedRows) -> Tensor:
         return cispo.rule(rows.advantage_BT, log_ratio_BT, rows.lp_BT, 0.7, 1.4).value_BT
     if rule == "ce_gppo":
         at_start = RULES[rule].apply(start.advantage_BT, start)
-        is_held_BT = at_start.clipped_BT & (
-            at_start.c_BT != 0
-        )  # rho over its stopped self is exp of the shift
+        is_held_BT = at_start.clipped_BT & (at_start.c_BT != 0)  # rho over its stopped self is exp of the shift
         moved_BT = at_start.value_BT * (rows.lp_BT - start.lp_BT).exp()
         return moved_BT.where(is_held_BT, RULES[rule].apply(rows.advantage_BT, rows).value_BT)
     return RULES[rule].apply(rows.advantage_BT, rows).value_BT
@@ -110,9 +105,7 @@ def test_the_gradient_of_the_value_is_minus_a_times_c(rule: str, seed: int) -> N
     found = RULES[rule].apply(rows.advantage_BT, rows)
     at_BT = is_far(rule, rows)
     assert at_BT.any()
-    torch.testing.assert_close(
-        slope_BT[at_BT], (-rows.advantage_BT * found.c_BT)[at_BT], atol=1e-8, rtol=1e-6
-    )
+    torch.testing.assert_close(slope_BT[at_BT], (-rows.advantage_BT * found.c_BT)[at_BT], atol=1e-8, rtol=1e-6)
     torch.testing.assert_close(value_of(rule, rows, rows), found.value_BT)
 
 
@@ -186,8 +179,6 @@ def test_infinite_bounds_are_the_plain_ratio(seed: int) -> None:
     for found in (
         ppo.rule(rows.advantage_BT, rows.lp_BT - rows.lp_old_BT, 1.0, math.inf),
         cispo.create(cispo.Config(cispo_high=1e9)).apply(rows.advantage_BT, rows),
-        ce_gppo.create(ce_gppo.Config(clip_low=1, clip_high=1e9, dual_clip=None)).apply(
-            rows.advantage_BT, rows
-        ),
+        ce_gppo.create(ce_gppo.Config(clip_low=1, clip_high=1e9, dual_clip=None)).apply(rows.advantage_BT, rows),
     ):
         torch.testing.assert_close(found.c_BT, plain.c_BT)

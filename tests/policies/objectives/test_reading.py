@@ -28,9 +28,7 @@ def test_a_move_of_the_mix(mode: str, before: float, after: float) -> None:
     reading.set_baseline(H)
     assert fraction(reading, EQUAL) == pytest.approx(before)
     assert fraction(reading, MOSTLY_A) == pytest.approx(after)
-    assert fraction(reading, {"env/a": (30.0, 100)}) == pytest.approx(
-        before if mode == "corrected" else 0.3 / 0.55
-    )
+    assert fraction(reading, {"env/a": (30.0, 100)}) == pytest.approx(before if mode == "corrected" else 0.3 / 0.55)
 
 
 def test_every_visited_category_weighs_the_same() -> None:

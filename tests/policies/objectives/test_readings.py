@@ -54,9 +54,7 @@ def test_the_weighed_surprisal_is_unbiased_for_the_learners_entropy() -> None:
 
 
 def test_a_log_ratio_is_clamped() -> None:
-    assert float(surprisal(f64([-1.0]), f64([-50.0]))) == pytest.approx(
-        torch.tensor(20.0).double().exp().item()
-    )
+    assert float(surprisal(f64([-1.0]), f64([-50.0]))) == pytest.approx(torch.tensor(20.0).double().exp().item())
 
 
 def of_two_arms() -> tuple[ShapedRows, Totals]:

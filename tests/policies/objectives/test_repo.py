@@ -85,9 +85,7 @@ def test_batch_centring() -> None:
 def test_exact_centring() -> None:
     """Reference: objectives.md 8.1."""
     shaper = repo.create(repo.Config(strength=0.1))
-    torch.testing.assert_close(
-        shape_actions(shaper), f64([0.155486, -0.319238, -0.449923]), atol=1e-6, rtol=0
-    )
+    torch.testing.assert_close(shape_actions(shaper), f64([0.155486, -0.319238, -0.449923]), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -118,17 +116,13 @@ def test_repo_r_is_relative_repo() -> None:
 
 
 @pytest.mark.parametrize("module", [repo, repo_r])
-@pytest.mark.parametrize(
-    ("centre", "message"), [("exact", "entropy of every token"), ("batch", "Totals.mean_lp")]
-)
+@pytest.mark.parametrize(("centre", "message"), [("exact", "entropy of every token"), ("batch", "Totals.mean_lp")])
 def test_a_centre_without_what_it_reads_is_refused(module: object, centre: Centre, message: str) -> None:
     shaper = module.create(module.Config(centre=centre))  # type: ignore[attr-defined]
     with pytest.raises(ObjectiveError, match=message):
         shaper.apply(TOKENS.advantage_BT, TOKENS, Totals(num_tokens=4, num_sequences=1))
 
 
-@pytest.mark.parametrize(
-    ("centre", "needs"), [("exact", {"entropy"}), ("batch", {"mean_lp"}), ("none", set())]
-)
+@pytest.mark.parametrize(("centre", "needs"), [("exact", {"entropy"}), ("batch", {"mean_lp"}), ("none", set())])
 def test_centring_needs_the_entropy_or_the_mean_over_the_step(centre: Centre, needs: set[str]) -> None:
     assert repo_r.create(repo_r.Config(centre=centre)).needs == needs

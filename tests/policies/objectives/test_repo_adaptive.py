@@ -36,9 +36,7 @@ def test_a_strength_per_response_is_shared_by_its_tokens() -> None:
     [("corrected", 0.75, 0.75), ("recent", 0.75, 1.0)],
     ids=["corrected", "recent"],
 )
-def test_recent_readings_leave_out_what_was_not_visited_for_20_steps(
-    mode: str, before: float, after: float
-) -> None:
+def test_recent_readings_leave_out_what_was_not_visited_for_20_steps(mode: str, before: float, after: float) -> None:
     reading = MixCorrectedEntropy(mode)  # type: ignore[arg-type]
     reading.set_baseline({"one/a": 1.0, "other/b": 1.0})
     reading.observe(ONE)

@@ -27,9 +27,7 @@ def test_an_overlong_buffer_is_a_part_of_the_length() -> None:
 
 
 @pytest.mark.parametrize(("think", "answer", "expected"), [(0.6, 0.2, 0.4), (0.2, 0.5, 0)])
-def test_pear_charges_correct_answers_for_uncertain_thinking(
-    think: float, answer: float, expected: float
-) -> None:
+def test_pear_charges_correct_answers_for_uncertain_thinking(think: float, answer: float, expected: float) -> None:
     """Reference: objectives.md 13.2."""
     assert float(pear.penalty(f64([think]), f64([answer]), 1.0)) == pytest.approx(expected)
 
@@ -105,9 +103,7 @@ def test_ares_without_a_token_earns_nothing() -> None:
     assert kept.kept[""]["threshold"] is None
 
 
-@pytest.mark.parametrize(
-    ("point", "gain", "multiplier"), [([2, 1], 1, 1.642391), ([1, 1], 0, 0.5), ([-1, 9], 0, 0.5)]
-)
+@pytest.mark.parametrize(("point", "gain", "multiplier"), [([2, 1], 1, 1.642391), ([1, 1], 0, 0.5), ([-1, 9], 0, 0.5)])
 def test_the_hypervolume_that_a_point_adds(point: list[float], gain: float, multiplier: float) -> None:
     """Reference: objectives.md 13.4."""
     found = hypervolume.added([[1, 2]], point, [0, 0])

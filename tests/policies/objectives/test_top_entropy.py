@@ -34,9 +34,7 @@ def shaper(share: float) -> Shaper:
         ([0.7], 0.2, 0.7, [1]),
     ],
 )
-def test_threshold_and_kept_tokens(
-    entropy: list[float], share: float, threshold: float, kept: list[int]
-) -> None:
+def test_threshold_and_kept_tokens(entropy: list[float], share: float, threshold: float, kept: list[int]) -> None:
     """Reference: objectives.md 10.1."""
     some = tokens(entropy)
     assert top_entropy.threshold(f64([entropy]), some.mask_BT, share) == pytest.approx(threshold)

@@ -27,9 +27,7 @@ def requests_of(*rows: tuple[int, int, int]) -> list[Request]:
         (BatchLimits(1, 1, 1), [[0, 2], [1, 7], [3, 4, 5, 6]]),
     ],
 )
-def test_rows_are_cut_between_prompts_and_never_through_one(
-    limits: BatchLimits, batches: list[list[int]]
-) -> None:
+def test_rows_are_cut_between_prompts_and_never_through_one(limits: BatchLimits, batches: list[list[int]]) -> None:
     requests = requests_of(*((prompt, 1, 1) for prompt in (1, 2, 1, 3, 3, 3, 3, 2)))
     assert list(cut(requests, limits)) == batches
 
@@ -46,9 +44,7 @@ def test_similar_lengths_go_together() -> None:
 
 
 def test_every_row_is_in_one_batch_and_all_batches_fit() -> None:
-    requests = requests_of(
-        *((prompt, 1 + prompt % 7, 1 + prompt % 5) for prompt in range(40) for _ in range(4))
-    )
+    requests = requests_of(*((prompt, 1 + prompt % 7, 1 + prompt % 5) for prompt in range(40) for _ in range(4)))
     limits = BatchLimits(24, 200)
     batches = list(cut(requests, limits))
     assert sorted(itertools.chain(*batches)) == list(range(160))

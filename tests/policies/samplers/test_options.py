@@ -25,9 +25,7 @@ def test_what_depends_on_the_text_so_far_is_refused_by_name(name: str) -> None:
         Config(**{name: 1})
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"temperature": 0}, {"max_tokens": 0}, {"rows": 0}, {"top_p": 1.5}, {"rowz": 8}]
-)
+@pytest.mark.parametrize("wrong", [{"temperature": 0}, {"max_tokens": 0}, {"rows": 0}, {"top_p": 1.5}, {"rowz": 8}])
 def test_impossible_values_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValidationError):
         Config(**wrong)

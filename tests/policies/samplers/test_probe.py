@@ -50,9 +50,7 @@ def test_the_gap_is_the_largest_difference() -> None:
         return scores
 
     assert probe_gap(policy, make_probe(policy), score) == pytest.approx(0.25, abs=1e-6)
-    assert probe_gap(policy, make_probe(policy), lambda probe: np.full(16, np.nan, np.float32)) == float(
-        "inf"
-    )
+    assert probe_gap(policy, make_probe(policy), lambda probe: np.full(16, np.nan, np.float32)) == float("inf")
 
 
 def test_an_update_that_was_not_synced_is_above_the_limit() -> None:
@@ -64,8 +62,6 @@ def test_an_update_that_was_not_synced_is_above_the_limit() -> None:
             parameter.mul_(1.001)
     gap = probe_gap(policy, probe, lambda probe: stale)
     assert gap > 1e-3 > LIMITS[torch.float32]
-    with pytest.raises(
-        PolicyError, match=r"server A does not play version 7 .* nats, 0.0001 is the limit. Wait\."
-    ):
+    with pytest.raises(PolicyError, match=r"server A does not play version 7 .* nats, 0.0001 is the limit. Wait\."):
         require_fresh(gap, LIMITS[torch.float32], 7, "server A", "Wait.")
     require_fresh(9e-5, LIMITS[torch.float32], 7, "server A", "Wait.")

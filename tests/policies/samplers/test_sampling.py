@@ -44,9 +44,7 @@ def test_the_extremes_of_a_uniform_stay_on_the_support() -> None:
         (9, 1.0, [0.5, 0.3, 0.15, 0.05]),
     ],
 )
-def test_filtering_keeps_the_likeliest_and_renormalises(
-    top_k: int, top_p: float, expected: list[float]
-) -> None:
+def test_filtering_keeps_the_likeliest_and_renormalises(top_k: int, top_p: float, expected: list[float]) -> None:
     logits = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log()
     kept = filter_logits(logits, top_k, top_p).softmax(-1)
     np.testing.assert_allclose(kept[0], expected, atol=1e-6)

@@ -90,9 +90,7 @@ def test_dropping_ended_rows_changes_not_a_bit(policy: Policy, static: bool, dty
     policy.model.to(dtype)
     requests = uneven(policy)
     dropping = TransformersSampler(Config(), policy, static=static).generate(requests, Sampling())
-    keeping = TransformersSampler(Config(), policy, static=static, compact=False).generate(
-        requests, Sampling()
-    )
+    keeping = TransformersSampler(Config(), policy, static=static, compact=False).generate(requests, Sampling())
     assert all(same(a, b) for a, b in zip(dropping, keeping, strict=True))
     for a, b in zip(dropping, keeping, strict=True):
         assert a.entropies is not None
@@ -123,9 +121,7 @@ def test_how_the_work_is_cut_changes_no_token(policy: Policy, cut_up: dict[str, 
 
 def test_one_group_in_thirty_two_plays_as_if_alone(policy: Policy) -> None:
     generator = torch.Generator().manual_seed(0)
-    prompts = [
-        tuple(torch.randint(1, 200, (8 + group % 17,), generator=generator).tolist()) for group in range(32)
-    ]
+    prompts = [tuple(torch.randint(1, 200, (8 + group % 17,), generator=generator).tolist()) for group in range(32)]
     requests = [Request(prompt, 8 * g + s, 16) for g, prompt in enumerate(prompts) for s in range(8)]
     sampler = create(Config(), policy)
     together = sampler.generate(requests, Sampling())
@@ -141,9 +137,7 @@ def test_bfloat16_weights_are_played_with_their_own_probabilities(policy: Policy
     policy.model.to(torch.bfloat16)
     requests = some_requests(policy)
     played = TransformersSampler(Config(), policy, static=static).generate(requests, Sampling())
-    gaps = [
-        np.abs(g.logprobs - fresh_logprobs(policy, r, g, 1.0)) for r, g in zip(requests, played, strict=True)
-    ]
+    gaps = [np.abs(g.logprobs - fresh_logprobs(policy, r, g, 1.0)) for r, g in zip(requests, played, strict=True)]
     assert np.concatenate(gaps).mean() < BFLOAT16_MEAN
     assert np.concatenate(gaps).max() < BFLOAT16_MAX
 
@@ -172,23 +166,17 @@ def test_a_row_goes_on_from_its_own_ids(policy: Policy) -> None:
     longer = [Request(r.ids + g.ids, r.seed + 1, 4) for r, g in cut_short]
     for request, g in zip(longer, sampler.generate(longer, Sampling()), strict=True):
         np.testing.assert_allclose(g.logprobs, fresh_logprobs(policy, request, g, 1.0), atol=1e-5)
-    spelled_out = [
-        g.ids for _, g in cut_short if policy.encode_answer(policy.decode(g.ids), ends=False) != g.ids
-    ]
+    spelled_out = [g.ids for _, g in cut_short if policy.encode_answer(policy.decode(g.ids), ends=False) != g.ids]
     assert spelled_out  # decoding and encoding again would have given other tokens
 
 
 SMALL = {"vocab_size": 263, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 ARCHITECTURES = {
-    "sliding window only": MistralConfig(
-        num_key_value_heads=2, intermediate_size=48, sliding_window=8, **SMALL
-    ),
+    "sliding window only": MistralConfig(num_key_value_heads=2, intermediate_size=48, sliding_window=8, **SMALL),
     "one key-value head": Qwen2Config(num_key_value_heads=1, intermediate_size=48, **SMALL),
     "learnt positions": GPT2Config(vocab_size=263, n_embd=32, n_layer=2, n_head=4),
     "no position ids": BloomConfig(vocab_size=263, hidden_size=32, n_layer=2, n_head=4),
-    "sliding window": Gemma2Config(
-        num_key_value_heads=2, intermediate_size=48, sliding_window=8, head_dim=8, **SMALL
-    ),
+    "sliding window": Gemma2Config(num_key_value_heads=2, intermediate_size=48, sliding_window=8, head_dim=8, **SMALL),
     "recurrent state": Lfm2Config(
         num_key_value_heads=2, intermediate_size=48, layer_types=["conv", "full_attention"], **SMALL
     ),

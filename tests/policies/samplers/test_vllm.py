@@ -42,9 +42,7 @@ def test_impossible_options_are_refused_by_name(wrong: dict[str, float]) -> None
 
 
 def test_an_engine_with_other_log_probs_is_refused() -> None:
-    raw = SimpleNamespace(
-        llm_engine=SimpleNamespace(model_config=SimpleNamespace(logprobs_mode="raw_logprobs"))
-    )
+    raw = SimpleNamespace(llm_engine=SimpleNamespace(model_config=SimpleNamespace(logprobs_mode="raw_logprobs")))
     with pytest.raises(PolicyError, match="logprobs_mode: raw_logprobs"):
         vllm.require_processed(raw)
 

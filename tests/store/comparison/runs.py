@@ -33,9 +33,7 @@ class Made:
     seed: int = 0
     objective: str = "rloo"
     bandit: str = "sec"
-    accuracy: Mapping[str, float | None] = field(
-        default_factory=lambda: {"book": 0.4, "words": 0.6}
-    )  # at the end
+    accuracy: Mapping[str, float | None] = field(default_factory=lambda: {"book": 0.4, "words": 0.6})  # at the end
     entropy: float = 1.0  # at the end; 2 at the start
     training: float | Sequence[float] = 0.5  # accuracy in each stage's last step; it rises to there from 0
     lengths: Sequence[int] = (4, 4)  # steps of the stages

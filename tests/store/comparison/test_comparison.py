@@ -58,18 +58,14 @@ def test_train_accuracy_is_of_the_environment_that_the_stage_trains_over_its_las
     assert scores(found) == {"rloo": [round(0.4 * share, 6)], "repo": [round(0.6 * share, 6)]}
 
 
-def test_a_stage_that_ended_early_gives_its_own_last_steps(
-    ledger: Ledger, compare: Compare, fresh: Fresh
-) -> None:
+def test_a_stage_that_ended_early_gives_its_own_last_steps(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
     x = fresh()
     written(ledger, Made(f"{x}a", lengths=(4, 2)), Made(f"{x}b", 0, "repo", lengths=(2, 4), training=0.8))
     found = compare(f"{x}a", f"{x}b", metric="train_accuracy", last=1)
     assert scores(found) == {"rloo": [0.5], "repo": [0.8]}
 
 
-def test_in_flat_mode_training_accuracy_is_of_the_whole_batch(
-    ledger: Ledger, compare: Compare, fresh: Fresh
-) -> None:
+def test_in_flat_mode_training_accuracy_is_of_the_whole_batch(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
     x = fresh()
     written(ledger, Made(f"{x}a", is_flat=True), Made(f"{x}b", 0, "repo", is_flat=True, training=0.8))
     assert scores(compare(f"{x}a", f"{x}b", metric="train_accuracy", last=1)) == {
@@ -89,9 +85,7 @@ def test_in_flat_mode_training_accuracy_is_of_the_whole_batch(
         ("train_entropy", 1.0, 1.5),
     ],
 )
-def test_other_measures(
-    ledger: Ledger, compare: Compare, fresh: Fresh, metric: str, rloo: float, repo: float
-) -> None:
+def test_other_measures(ledger: Ledger, compare: Compare, fresh: Fresh, metric: str, rloo: float, repo: float) -> None:
     x = fresh()
     written(ledger, Made(f"{x}a"), Made(f"{x}b", 0, "repo", entropy=1.5))
     found = scores(compare(f"{x}a", f"{x}b", metric=metric))
@@ -99,16 +93,12 @@ def test_other_measures(
     assert found["repo"] == pytest.approx([repo], abs=1e-5)
 
 
-def test_an_unknown_measure_is_refused_with_the_nearest(
-    ledger: Ledger, compare: Compare, fresh: Fresh
-) -> None:
+def test_an_unknown_measure_is_refused_with_the_nearest(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
     with pytest.raises(ComparisonError, match=r"'train_acuracy'.*Did you mean 'train_accuracy'"):
         compare(*eight(ledger, [0.1], fresh()), metric="train_acuracy")
 
 
-def test_what_only_some_runs_have_is_left_out_and_said(
-    ledger: Ledger, compare: Compare, fresh: Fresh
-) -> None:
+def test_what_only_some_runs_have_is_left_out_and_said(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
     x = fresh()
     written(
         ledger,
@@ -153,13 +143,9 @@ def test_of_a_number_that_should_be_low_less_is_better(ledger: Ledger, compare: 
     assert (less.mean < 0, less.verdict) == (True, "better")
 
 
-def test_a_number_without_a_good_direction_is_higher_or_lower(
-    ledger: Ledger, compare: Compare, fresh: Fresh
-) -> None:
+def test_a_number_without_a_good_direction_is_higher_or_lower(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
     x = fresh()
-    runs = [
-        Made(f"{x}{o}{s}", s, o, entropy=e + 0.01 * s) for s in range(6) for o, e in (("a", 1), ("b", 1.2))
-    ]
+    runs = [Made(f"{x}{o}{s}", s, o, entropy=e + 0.01 * s) for s in range(6) for o, e in (("a", 1), ("b", 1.2))]
     written(ledger, *runs)
     assert only(compare(*(run.name for run in runs), metric="entropy")).verdict == "higher"
 
@@ -232,17 +218,13 @@ def test_no_seed_in_common_says_so(ledger: Ledger, compare: Compare, fresh: Fres
     assert "0 of 6 paired seeds; 6 more" in sentences.sentence(pair)
 
 
-def test_a_difference_without_spread_is_no_division_by_zero(
-    ledger: Ledger, compare: Compare, fresh: Fresh
-) -> None:
+def test_a_difference_without_spread_is_no_division_by_zero(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
     pair = only(compare(*eight(ledger, [0.1] * 6, fresh())))
     assert (pair.effect_size, pair.verdict) == (None, "better")
     assert sentences.sentence(pair) == "repo is better than rloo: +.100 (+.100 to +.100), p = .031."
 
 
-def test_intervals_do_not_depend_on_what_else_is_compared(
-    ledger: Ledger, compare: Compare, fresh: Fresh
-) -> None:
+def test_intervals_do_not_depend_on_what_else_is_compared(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
     x = fresh()
     names = eight(ledger, CLEAR, x)
     alone = compare(*names)
@@ -256,23 +238,17 @@ def test_intervals_do_not_depend_on_what_else_is_compared(
 # --- refusals and warnings ---------------------------------------------------------------------------------
 
 
-def test_two_runs_of_one_setting_and_seed_are_refused_by_name(
-    ledger: Ledger, compare: Compare, fresh: Fresh
-) -> None:
+def test_two_runs_of_one_setting_and_seed_are_refused_by_name(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
     x = fresh()
     written(ledger, Made(f"{x}a"), Made(f"{x}again"), Made(f"{x}b", 0, "repo"))
-    with pytest.raises(
-        ComparisonError, match=rf"{x}a and {x}again have the same setting \(rloo\) .* seed \(0\)"
-    ):
+    with pytest.raises(ComparisonError, match=rf"{x}a and {x}again have the same setting \(rloo\) .* seed \(0\)"):
         compare(f"{x}a", f"{x}again", f"{x}b")
 
 
 def test_runs_evaluated_in_different_ways_are_refused(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
     x = fresh()
     written(ledger, Made(f"{x}a"), Made(f"{x}b", 0, "repo", items=16))
-    with pytest.raises(
-        ComparisonError, match=f"{x}a and {x}b were evaluated in different ways.*items 8 and 16"
-    ):
+    with pytest.raises(ComparisonError, match=f"{x}a and {x}b were evaluated in different ways.*items 8 and 16"):
         compare(f"{x}a", f"{x}b")
 
 
@@ -290,9 +266,7 @@ def test_different_budgets_are_said(ledger: Ledger, compare: Compare, fresh: Fre
     x = fresh()
     written(ledger, Made(f"{x}a"), Made(f"{x}b", 0, "repo", lengths=(4, 8)))
     found = compare(f"{x}a", f"{x}b", by=["objective"])
-    assert found.warnings == [
-        "The budgets differ (steps x groups x group size, in samples): rloo 64 and repo 96."
-    ]
+    assert found.warnings == ["The budgets differ (steps x groups x group size, in samples): rloo 64 and repo 96."]
 
 
 def test_a_setting_whose_runs_differ_in_more_than_the_seed_is_said(
@@ -324,16 +298,12 @@ def test_one_setting_alone_is_refused(
 ) -> None:
     x = fresh()
     names = [f"{x}{i}" for i in range(2)]
-    written(
-        ledger, *(Made(name, i, status=s) for i, (name, s) in enumerate(zip(names, statuses, strict=True)))
-    )
+    written(ledger, *(Made(name, i, status=s) for i, (name, s) in enumerate(zip(names, statuses, strict=True))))
     with pytest.raises(ComparisonError, match=message):
         compare(*names)
 
 
-def test_an_unknown_run_or_baseline_is_refused_with_the_nearest(
-    ledger: Ledger, compare: Compare, fresh: Fresh
-) -> None:
+def test_an_unknown_run_or_baseline_is_refused_with_the_nearest(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
     x = fresh()
     names = eight(ledger, [0.1], x)
     with pytest.raises(ComparisonError, match=f"no run and no study '{x}rlo-0'. Did you mean '{x}rloo-0'"):
@@ -366,9 +336,7 @@ def test_a_study_is_compared_as_it_registered(ledger: Ledger, compare: Compare, 
         {"by": ["learner.lr", "objective"]},
     ],
 )
-def test_anything_else_is_exploratory(
-    ledger: Ledger, compare: Compare, fresh: Fresh, asked: dict[str, object]
-) -> None:
+def test_anything_else_is_exploratory(ledger: Ledger, compare: Compare, fresh: Fresh, asked: dict[str, object]) -> None:
     name = fresh() + "study"
     registered = {"metric": "train_accuracy", "last": 1, "by": None, "baseline": "repo"}
     study(ledger, name, {"rloo": [0.1, 0.2], "repo": [0.5, 0.4]}, registered)
@@ -380,9 +348,7 @@ def test_anything_else_is_exploratory(
 
 
 def test_what_is_of_no_study_is_exploratory(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
-    assert sentences.how_registered(compare(*eight(ledger, [0.1], fresh()))).startswith(
-        "exploratory: nothing"
-    )
+    assert sentences.how_registered(compare(*eight(ledger, [0.1], fresh()))).startswith("exploratory: nothing")
 
 
 def test_a_study_keeps_the_order_of_its_settings_and_says_what_is_missing(

@@ -33,9 +33,7 @@ def means(of: MeanMatrix) -> dict[str, list[float | None]]:
     return {row.label: [cell.mean for cell in row.cells.values()] for row in of.rows}
 
 
-def test_cells_are_means_over_the_seeds_with_n_and_interval(
-    ledger: Ledger, compare: Compare, fresh: Fresh
-) -> None:
+def test_cells_are_means_over_the_seeds_with_n_and_interval(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
     found = compare(*eight(ledger, DIFFERENCES, fresh()))
     rloo = matrix(found, "pass_1", "rloo")
     assert [(row.label, row.environment) for row in rloo.rows] == [
@@ -112,9 +110,7 @@ def test_flat_runs_have_matrices_by_stage(ledger: Ledger, compare: Compare, fres
     assert defined == {"entropy_left"}
 
 
-def test_a_cell_that_not_every_run_has_says_of_how_many_it_is(
-    ledger: Ledger, compare: Compare, fresh: Fresh
-) -> None:
+def test_a_cell_that_not_every_run_has_says_of_how_many_it_is(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
     x = fresh()
     some = {"book": 0.4, "words": None}
     runs = [Made(f"{x}a0"), Made(f"{x}a1", 1, accuracy=some), Made(f"{x}b0", 0, "repo", accuracy=some)]
@@ -129,9 +125,7 @@ def test_a_cell_that_not_every_run_has_says_of_how_many_it_is(
     assert "words: not measured" not in page.text, "in a title, not in the text"
 
 
-def test_environments_evaluated_on_other_tasks_are_left_out(
-    ledger: Ledger, compare: Compare, fresh: Fresh
-) -> None:
+def test_environments_evaluated_on_other_tasks_are_left_out(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
     x = fresh()
     written(ledger, Made(f"{x}a"), Made(f"{x}b", 0, "repo", tasks="2"))
     found = compare(f"{x}a", f"{x}b", metric="train_accuracy")
@@ -146,9 +140,7 @@ def test_outcomes_are_means_of_the_runs_and_of_ratios_geometric_ones(
     ledger: Ledger, compare: Compare, fresh: Fresh
 ) -> None:
     x = fresh()
-    runs = [
-        Made(f"{x}{name}{seed}", seed, name, entropy=(0.5, 1.5)[seed]) for seed in (0, 1) for name in "ab"
-    ]
+    runs = [Made(f"{x}{name}{seed}", seed, name, entropy=(0.5, 1.5)[seed]) for seed in (0, 1) for name in "ab"]
     written(ledger, *runs)
     found = compare(*(run.name for run in runs))
     for setting in found.settings:
@@ -182,7 +174,5 @@ def test_a_run_that_learnt_nothing_has_no_relative_forgetting_and_is_left_out(
     (row,) = (row for row in page.body("outcomes") if row[0] == "c")
     assert row[columns.index("Relative forgetting")] == NOTHING_LEARNT
     assert row[columns.index("Forgetting")] != NOTHING_LEARNT
-    with pytest.raises(
-        ComparisonError, match=rf"no relative_forgetting to compare: {x}c0 and {x}c1 have none"
-    ):
+    with pytest.raises(ComparisonError, match=rf"no relative_forgetting to compare: {x}c0 and {x}c1 have none"):
         compare(*(run.name for run in bare), f"{x}a0", metric="relative_forgetting")

@@ -57,9 +57,7 @@ def test_three_charts_with_a_line_and_a_range_a_setting(ledger: Ledger, six: Com
     assert "a line a setting. rloo ends at" in html
 
 
-def test_warnings_and_what_was_left_out_are_on_the_page(
-    ledger: Ledger, compare: Compare, fresh: Fresh
-) -> None:
+def test_warnings_and_what_was_left_out_are_on_the_page(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
     x = fresh()
     stopped = Made(f"{x}c", 1, "repo", status="stopped")
     written(ledger, Made(f"{x}a"), Made(f"{x}b", 0, "repo", lengths=(4, 8)), stopped)

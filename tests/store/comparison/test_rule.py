@@ -235,9 +235,7 @@ def test_no_difference_of_ratios_holds_one(ledger: Ledger, compare: Compare, fre
     assert sentences.sentence(pair).startswith("b against a: no difference seen: x1.06 (.70 to 1.50), p = ")
 
 
-def test_a_ratio_of_nothing_is_refused_with_what_to_do(
-    ledger: Ledger, compare: Compare, fresh: Fresh
-) -> None:
+def test_a_ratio_of_nothing_is_refused_with_what_to_do(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
     x = fresh()
     written(ledger, Made(f"{x}a"), Made(f"{x}b", 0, "repo", entropy=0.0))
     with pytest.raises(ComparisonError, match=rf"left is 0 in {x}b: .*logarithms.*`--metric entropy`"):

@@ -26,9 +26,7 @@ def spec(seed: int, preset: str = "rloo", **changes: Any) -> Flat:
 
 def test_seed_name_and_resources_make_no_setting() -> None:
     assert differing([spec(0), spec(1)]) == []
-    assert grouped({"a": spec(0), "b": spec(1)}, distinguishing({"a": spec(0), "b": spec(1)})) == {
-        "": ["a", "b"]
-    }
+    assert grouped({"a": spec(0), "b": spec(1)}, distinguishing({"a": spec(0), "b": spec(1)})) == {"": ["a", "b"]}
 
 
 def test_a_preset_stands_for_all_that_it_changes() -> None:

@@ -56,9 +56,7 @@ WORKED: list[tuple[str, Callable[[], object], object, float]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("compute", "expected", "tolerance"), [w[1:] for w in WORKED], ids=[w[0] for w in WORKED]
-)
+@pytest.mark.parametrize(("compute", "expected", "tolerance"), [w[1:] for w in WORKED], ids=[w[0] for w in WORKED])
 def test_worked_numbers(compute: Callable[[], object], expected: object, tolerance: float) -> None:
     assert compute() == pytest.approx(expected, abs=tolerance)
 

@@ -41,9 +41,7 @@ def dictionary(folder: Path) -> dict[str, Any]:
 
 def test_the_dictionary_names_the_files_that_are_there_and_no_others(tables: Path) -> None:
     found = {path.name for path in tables.iterdir()} - {"DICTIONARY.md", "dictionary.json"}
-    assert found == {
-        f"{name}.{suffix}" for name in dictionary(tables)["tables"] for suffix in ("parquet", "csv")
-    }
+    assert found == {f"{name}.{suffix}" for name in dictionary(tables)["tables"] for suffix in ("parquet", "csv")}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -65,9 +63,7 @@ def test_the_readable_dictionary_says_the_same(tables: Path) -> None:
     facts = dictionary(tables)
     assert list(sections) == [*facts["tables"], "Numbers of carry-over", "Metrics"]
     for name, told in facts["tables"].items():
-        rows = re.findall(
-            r"^\| `(\w+)` \| (\w+) \| (.*?) \| (yes|) \| (.*) \|$", sections[name], re.MULTILINE
-        )
+        rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*?) \| (yes|) \| (.*) \|$", sections[name], re.MULTILINE)
         assert [(n, kind, unit, null == "yes", meaning) for n, kind, unit, null, meaning in rows] == [
             (c["name"], c["kind"], c["unit"], c["nullable"], c["meaning"]) for c in told["columns"]
         ]
@@ -107,10 +103,7 @@ def test_pandas_reads_the_same_the_way_the_guide_says(tables: Path, name: str) -
     names: dict[str, Any] = {}
     exec(code, names)
     frame: pd.DataFrame = names["read_table"](tables, name)
-    found = [
-        {key: None if pd.isna(value) else value for key, value in row.items()}
-        for row in frame.to_dict("records")
-    ]
+    found = [{key: None if pd.isna(value) else value for key, value in row.items()} for row in frame.to_dict("records")]
     assert found == rows_of(tables, name)
 
 
@@ -154,9 +147,7 @@ def test_tables_hold_what_the_ledger_does(ledger: Ledger, tables: Path, run: str
         (s.environment, s.num_steps, s.end_step) for s in read.stages(run)
     ]
     boundaries = [row for row in rows_of(tables, "boundaries") if row["run"] == run]
-    assert [json.loads(row["eval_settings"]) for row in boundaries] == [
-        b.settings for b in read.boundaries(run)
-    ]
+    assert [json.loads(row["eval_settings"]) for row in boundaries] == [b.settings for b in read.boundaries(run)]
 
 
 def test_scores_add_up_to_their_groups(tables: Path) -> None:
@@ -198,9 +189,7 @@ def test_rows_are_written_some_at_a_time(
     assert rows_of(tmp_path / "tables", "scores") == rows_of(tables, "scores")
 
 
-def test_long_texts_make_smaller_portions(
-    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_long_texts_make_smaller_portions(ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporting, "CHARACTERS_AT_ONCE", 3 * len(HOSTILE))
     with new_export(tmp_path / "tables", ["parquet"]) as export:
         export.add(ledger.reading, "hostile")
@@ -220,9 +209,7 @@ def test_nothing_is_left_of_an_export_that_fails(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_progress_names_table_and_rows(
-    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_progress_names_table_and_rows(ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporting, "TOLD_EVERY", 10)
     said: list[str] = []
     with new_export(tmp_path / "tables", ["csv"]) as export:

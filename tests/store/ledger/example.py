@@ -94,9 +94,7 @@ def step_record(step: int) -> StepRecord:
         samples=[_sample(step, STAGES[stage - 1])],
         metrics=list(_metrics(step, STAGES[stage - 1])),
         arms=[ArmRecord(STAGES[stage - 1], c, 0.5, 0.1 * step, step) for c in CATEGORIES[STAGES[stage - 1]]],
-        events=[EventRecord("skipped update", "a gradient was not finite", {"step": step})]
-        if step == 2
-        else [],
+        events=[EventRecord("skipped update", "a gradient was not finite", {"step": step})] if step == 2 else [],
     )
 
 
@@ -205,6 +203,4 @@ def _metrics(step: int, environment: str) -> Iterator[MetricRecord]:
 def _sample(step: int, environment: str) -> SampleRecord:
     messages = [{"role": "user", "content": "spell back"}]
     category = CATEGORIES[environment][0]
-    return SampleRecord(
-        0, 0, environment, category, f"key {step}", messages, f"answer {step}", 0.0, False, None
-    )
+    return SampleRecord(0, 0, environment, category, f"key {step}", messages, f"answer {step}", 0.0, False, None)

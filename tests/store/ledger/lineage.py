@@ -21,9 +21,7 @@ class LineageSuite:
         ledger.start_study(StudyRecord("s", PLAN))
         ledger.start_study(StudyRecord("other", {}))
         for name in ("b", "a"):
-            member = MemberRecord(
-                "s", f"setting {name}", {"learner.lr": 0.1, "objective": {"preset": "rloo"}}
-            )
+            member = MemberRecord("s", f"setting {name}", {"learner.lr": 0.1, "objective": {"preset": "rloo"}})
             ledger.start_run(replace(example.run_record(name), member=member))
         ledger.start_run(example.run_record("alone"))
         first, second = ledger.reading.members("s")

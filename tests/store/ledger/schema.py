@@ -57,9 +57,7 @@ class SchemaSuite:
         assert _column(ledger, f"SELECT ratio FROM v_stage_delta {entropy}") == pytest.approx(
             [0.4, 0.368421, 0.416667], abs=1e-5
         )
-        assert _column(ledger, f"SELECT ratio FROM v_carry {entropy}") == pytest.approx(
-            [0.791667, 0.666667], abs=1e-5
-        )
+        assert _column(ledger, f"SELECT ratio FROM v_carry {entropy}") == pytest.approx([0.791667, 0.666667], abs=1e-5)
         for query, expected in ((AVERAGE, 0.616667), (BACKWARD, -0.125), (FORWARD, 0.10)):
             assert _column(ledger, query) == pytest.approx([expected], abs=1e-5)
 

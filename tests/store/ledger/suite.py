@@ -70,9 +70,7 @@ class LedgerSuite(LineageSuite, SchemaSuite):
         (checkpoint,) = [c for c in ledger.checkpoints(parent) if c.num_boundaries == 2]
         run = ledger.fork_run(record, checkpoint)
         ledger.rewind(parent, checkpoint.step, checkpoint.num_boundaries)
-        assert facts(ledger, "fork") == facts(ledger, "puzzles") | {
-            "checkpoints": facts(ledger, "fork")["checkpoints"]
-        }
+        assert facts(ledger, "fork") == facts(ledger, "puzzles") | {"checkpoints": facts(ledger, "fork")["checkpoints"]}
         assert ledger.checkpoints(run) == [checkpoint]
         told = ledger.reading.run("fork")
         assert (told.parent, told.parent_stage, told.num_boundaries) == ("puzzles", 1, 2)
@@ -161,9 +159,7 @@ class LedgerSuite(LineageSuite, SchemaSuite):
     def test_completions_may_hold_any_character(self, ledger: Ledger) -> None:
         run = example.begin(ledger, "puzzles")
         step = example.step_record(1)
-        odd = first(
-            step.samples, completion="a\0b\ud800c🌲", messages=[{"role": "user", "content": "\0\ud800"}]
-        )
+        odd = first(step.samples, completion="a\0b\ud800c🌲", messages=[{"role": "user", "content": "\0\ud800"}])
         ledger.record_step(run, replace(step, samples=odd))
         (sample,) = ledger.reading.samples("puzzles")
         assert sample.completion == "a␀b?c🌲"
@@ -239,9 +235,7 @@ class LedgerSuite(LineageSuite, SchemaSuite):
     def test_where_the_samples_went(self, ledger: Ledger) -> None:
         example.write(ledger, "puzzles")
         rows = ledger.reading.allocation("puzzles")
-        assert [
-            (r.stage, r.environment, r.category, r.num_groups, r.num_samples, r.num_scored) for r in rows
-        ] == [
+        assert [(r.stage, r.environment, r.category, r.num_groups, r.num_samples, r.num_scored) for r in rows] == [
             (1, "words", "3", 6, 12, 11),
             (1, "words", "4", 6, 12, 12),
             (2, "gcd", "easy", 12, 24, 24),

@@ -38,9 +38,7 @@ def test_migrated_tables_are_to_the_letter_those_of_the_code(url: str, tmp_path:
     def definitions(connection_url: str) -> dict[str, list[str]]:
         with create_engine(connection_url).connect() as connection:
             # the order of constraints inside a table means nothing
-            return {
-                name: sorted(sql.replace(",", "").split("\n\t")) for name, sql in connection.execute(query)
-            }
+            return {name: sorted(sql.replace(",", "").split("\n\t")) for name, sql in connection.execute(query)}
 
     Ledger.open(url).close()
     fresh = f"sqlite:///{tmp_path / 'fresh.db'}"

@@ -93,9 +93,7 @@ def test_samples_of_boundaries_come_by_task_and_then_by_boundary(ledger: Ledger)
 
 
 @pytest.mark.parametrize("last", [1, 2, 100])
-def test_stage_means_are_of_the_trained_environment_over_the_stages_last_steps(
-    ledger: Ledger, last: int
-) -> None:
+def test_stage_means_are_of_the_trained_environment_over_the_stages_last_steps(ledger: Ledger, last: int) -> None:
     read = ledger.reading
     expected = []
     for stage in read.stages("puzzles"):
@@ -106,9 +104,7 @@ def test_stage_means_are_of_the_trained_environment_over_the_stages_last_steps(
 
 
 @pytest.mark.parametrize(("width", "stage_steps"), [(1, [1, 2, 3]), (2, [1.5, 3]), (10, [2])])
-def test_stage_curves_count_steps_from_the_stages_start(
-    ledger: Ledger, width: int, stage_steps: list[float]
-) -> None:
+def test_stage_curves_count_steps_from_the_stages_start(ledger: Ledger, width: int, stage_steps: list[float]) -> None:
     found = ledger.reading.stage_curves("puzzles", "accuracy", width)
     assert [(p.stage, p.stage_step) for p in found] == [(stage, s) for stage in (1, 2) for s in stage_steps]
     if width == 1:

@@ -91,9 +91,7 @@ def _run(shape: Shape, name: str) -> RunRecord:
         **shape.spec,
     }
     environments = [
-        EnvironmentRecord(
-            e, "made_up", "1", False, {}, [CategoryRecord(c, True, {}) for c in shape.categories]
-        )
+        EnvironmentRecord(e, "made_up", "1", False, {}, [CategoryRecord(c, True, {}) for c in shape.categories])
         for e in shape.environments
     ]
     scheduler = None if shape.is_flat else "round_robin"
@@ -138,9 +136,7 @@ def _boundary(shape: Shape, stage: int) -> BoundaryRecord:
 
 
 def _step(shape: Shape, step: int, stage: int) -> StepRecord:
-    environment = (
-        shape.environments[step % len(shape.environments)] if shape.is_flat else environment_of(shape, stage)
-    )
+    environment = shape.environments[step % len(shape.environments)] if shape.is_flat else environment_of(shape, stage)
     slots = [(slot, shape.categories[(step + slot) % len(shape.categories)]) for slot in range(GROUPS)]
     reasons = [shape.reason, None]
     return StepRecord(

@@ -82,9 +82,7 @@ def test_tables_hold_the_numbers_of_the_ledger(tell: Tell) -> None:
     assert {row[-1] for row in page.body("allocation")} == {"50%"}
 
 
-def test_sums_of_samples_are_those_of_the_ledger(
-    ledger: Ledger, name: Callable[[], str], tmp_path: Path
-) -> None:
+def test_sums_of_samples_are_those_of_the_ledger(ledger: Ledger, name: Callable[[], str], tmp_path: Path) -> None:
     run = written(ledger, Shape(), name()).name
     page = Page(render(ledger, tmp_path, run))
     told = {(e, c): (int(n), int(r)) for e, c, n, r, *_ in page.body("allocation")}
@@ -133,9 +131,7 @@ def test_hostile_text_is_shown_as_text(tell: Tell, text: str) -> None:
     page = Page(html := tell(all_over(text)))
     assert html.encode().decode() == html
     assert len(html) < 300_000
-    assert not re.search(
-        r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]", html
-    )
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]", html)
     assert page.tags == plain.tags
     assert page.attributes == plain.attributes
     if text in html:
@@ -237,9 +233,7 @@ def test_a_fork_names_its_parent_and_tells_what_it_took_over(
     run = written(ledger, Shape(), name()).name
     spec = ledger.reading.spec(run)
     lineage = LineageRecord(run, 2)
-    record = RunRecord(
-        "uid of a fork", other := name(), 1, "tiny", "rloo", "round_robin", "sec", spec, [], {}, lineage
-    )
+    record = RunRecord("uid of a fork", other := name(), 1, "tiny", "rloo", "round_robin", "sec", spec, [], {}, lineage)
     ledger.fork_run(record, CheckpointRecord(8, 3, "boundary", "checkpoints/x", "sha", 1))
     page = Page(render(ledger, tmp_path, other))
     assert f"Forked from {run} after stage 2" in page.text
@@ -285,9 +279,7 @@ def test_an_unknown_run_is_an_error(ledger: Ledger, name: Callable[[], str], tmp
         render(ledger, tmp_path, "nobody")
 
 
-def test_the_page_is_written_into_the_runs_folder(
-    ledger: Ledger, name: Callable[[], str], tmp_path: Path
-) -> None:
+def test_the_page_is_written_into_the_runs_folder(ledger: Ledger, name: Callable[[], str], tmp_path: Path) -> None:
     run = written(ledger, Shape(), name()).name
     assert write(ledger, tmp_path, run) == tmp_path / REPORT_FILE
     assert (tmp_path / REPORT_FILE).read_text("utf-8").startswith("<!doctype html>")

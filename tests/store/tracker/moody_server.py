@@ -45,9 +45,7 @@ def serve(database: str, artifacts: str, mood: str) -> None:
         def log(self, *args: Any) -> None:
             pass
 
-    server = make_server(
-        "127.0.0.1", 0, moody(app.wsgi_app, Path(mood)), threaded=True, request_handler=Quiet
-    )
+    server = make_server("127.0.0.1", 0, moody(app.wsgi_app, Path(mood)), threaded=True, request_handler=Quiet)
     print(server.server_port, flush=True)
     server.serve_forever()
 

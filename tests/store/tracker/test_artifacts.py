@@ -52,9 +52,7 @@ def test_every_pick_is_in_its_table(source_of: Copy, target: Target, tmp_path: P
     assert table == [vars(pick) for pick in source.read.picks("small")]
 
 
-def test_another_report_is_sent_and_an_equal_one_is_not(
-    source_of: Copy, target: Target, tmp_path: Path
-) -> None:
+def test_another_report_is_sent_and_an_equal_one_is_not(source_of: Copy, target: Target, tmp_path: Path) -> None:
     source, record = source_of(), MlflowRecord(target)
     catch_up(source, record)
     (source.folder / "report.html").write_text("<p>two</p>")

@@ -26,9 +26,7 @@ def as_if_killed_after(source: Source, step: int, num_boundaries: int) -> Source
 
 
 def test_what_no_checkpoint_covers_is_not_sent(source_of: Copy, target: Target) -> None:
-    catch_up(
-        as_if_killed_after(source_of(), 5, 2), MlflowRecord(target)
-    )  # a periodic one, in the second stage
+    catch_up(as_if_killed_after(source_of(), 5, 2), MlflowRecord(target))  # a periodic one, in the second stage
     sent = series(target)
     steps = {step for own in sent.values() for points in own.values() for step, _, _ in points}
     assert steps == {0, 1, 2, 3, 4, 5}

@@ -130,9 +130,7 @@ def test_a_server_that_fails_for_a_while_gets_everything_once(
     assert everything(server.database) == everything(other)
     assert num_rows(server.database)[1] == num_rows(other)[1]
     assert {"spec.yaml", "picks.parquet", "samples/book.jsonl"} <= set(files(server.artifacts))
-    assert said[0].startswith(
-        f"Bringing MLflow at {server.url} up to date failed: it answers with errors only."
-    )
+    assert said[0].startswith(f"Bringing MLflow at {server.url} up to date failed: it answers with errors only.")
     assert said[-1].endswith("the run is finished")
 
 
@@ -189,9 +187,7 @@ def test_a_run_that_goes_on_is_left_to_its_own_tracker(source_of: Copy, target: 
 
 
 @pytest.mark.slow
-def test_trackers_that_start_together_make_one_database_and_one_experiment(
-    source_of: Copy, tmp_path: Path
-) -> None:
+def test_trackers_that_start_together_make_one_database_and_one_experiment(source_of: Copy, tmp_path: Path) -> None:
     fresh = Target(f"sqlite:///{tmp_path / 'fresh' / 'mlflow.db'}", "evergreen", (tmp_path / "f").as_uri())
     processes = [tracker(source_of(name), fresh) for name in ("small", "flat")]
     assert [process.communicate(timeout=200) and process.returncode for process in processes] == [0, 0]

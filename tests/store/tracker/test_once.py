@@ -155,9 +155,7 @@ def test_a_boundary_that_was_measured_again_is_noticed_too(source_of: Copy, targ
         last = t.boundary.c.after_stage == 3
         connection.execute(update(t.boundary).where(last).values(created_at=REWRITTEN))
     catch_up(source, MlflowRecord(target))
-    assert [at_ms for step, at_ms, _ in series(target)["small"]["R_pass_1/book"] if step == 9] == [
-        ms(REWRITTEN)
-    ]
+    assert [at_ms for step, at_ms, _ in series(target)["small"]["R_pass_1/book"] if step == 9] == [ms(REWRITTEN)]
 
 
 @pytest.mark.parametrize("number", [1, 4])

@@ -40,9 +40,7 @@ def test_mlflow_s_filters_find_runs(both: MlflowRecord, query: str, found: set[s
 def test_stages_hang_under_their_curriculum(both: MlflowRecord) -> None:
     runs = {run.info.run_name: run for run in both.client.search_runs([both.experiment_id])}
     for name in ("small", "flat"):
-        parents = {
-            n: run.data.tags.get("mlflow.parentRunId") for n, run in runs.items() if n.startswith(name)
-        }
+        parents = {n: run.data.tags.get("mlflow.parentRunId") for n, run in runs.items() if n.startswith(name)}
         assert parents.pop(name) is None
         assert list(parents.values()) == [runs[name].info.run_id] * 3
 
@@ -62,9 +60,7 @@ def test_a_forked_run_names_its_parent(source_of: Copy, target: Target) -> None:
         flat = {"run_id": source.read.run_id("small"), "parent_id": source.read.run_id("flat")}
         connection.execute(insert(t.lineage).values(parent_stage=2, **flat))
     catch_up(source, MlflowRecord(target))
-    assert rows(target, "SELECT value FROM tags WHERE key = 'evergreen.forked_from'") == [
-        ("flat after stage 2",)
-    ]
+    assert rows(target, "SELECT value FROM tags WHERE key = 'evergreen.forked_from'") == [("flat after stage 2",)]
 
 
 def test_a_run_of_a_study_names_it_and_its_setting(source_of: Copy, target: Target) -> None:

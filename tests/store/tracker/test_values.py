@@ -84,16 +84,12 @@ def test_progress_counts_over_the_whole_run(source_of: Copy, target: Target, lon
 
 
 @pytest.mark.parametrize("name", ["small", "flat"])
-def test_matrices_are_on_the_curriculum_at_the_boundaries(
-    source_of: Copy, both: MlflowRecord, name: str
-) -> None:
+def test_matrices_are_on_the_curriculum_at_the_boundaries(source_of: Copy, both: MlflowRecord, name: str) -> None:
     read, sent = source_of(name).read, series(both.target)[name]
     times = [(bound.step, ms(bound.created_at)) for bound in read.boundaries(name)]
     for metric in MATRICES:
         for environment in ("numbers", "book", "noise"):
-            cells = [
-                c for c in read.matrix(name, metric) if (c.environment, c.category) == (environment, None)
-            ]
+            cells = [c for c in read.matrix(name, metric) if (c.environment, c.category) == (environment, None)]
             points = [(*time, cell.value) for time, cell in zip(times, cells, strict=True)]
             assert sent[f"R_{metric}/{environment}"] == points
 
@@ -129,8 +125,7 @@ def test_a_scheduler_s_picks_are_told_where_they_were_made(source_of: Copy, both
     read, sent = source_of().read, series(both.target)["small"]
     picks, stages, bounds = read.stage_picks("small"), read.stages("small"), read.boundaries("small")
     chances = {
-        name: {step: value for step, _, value in sent[f"bandit_prob/{name}"]}
-        for name in ("book", "noise", "numbers")
+        name: {step: value for step, _, value in sent[f"bandit_prob/{name}"]} for name in ("book", "noise", "numbers")
     }
     for pick, stage in zip(picks, stages, strict=True):
         assert chances[pick.arm][stage.start_step] == pick.probability

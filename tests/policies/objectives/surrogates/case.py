@@ -55,9 +55,7 @@ class Case:
 
     def constant(self, value_BT: Tensor) -> Tensor:
         """Sum over a constant length, mean over sequences."""
-        return (
-            value_BT.masked_fill(~self.mask_BT, 0).sum() / self.max_length / int(self.mask_BT.any(-1).sum())
-        )
+        return value_BT.masked_fill(~self.mask_BT, 0).sum() / self.max_length / int(self.mask_BT.any(-1).sum())
 
     def group_mean(self, value_B: Tensor) -> Tensor:
         """Mean over each row's group, [B]."""

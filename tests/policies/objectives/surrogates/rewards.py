@@ -38,9 +38,7 @@ def ares(case: Case) -> Tensor:
         for g in sorted({int(case.group_B[b]) for b in rows}):
             members = [b for b in rows if int(case.group_B[b]) == g]
             accuracy = np.mean([float(case.reward_B[b]) for b in members])
-            buckets["easy" if accuracy >= 2 / 3 else "medium" if accuracy >= 1 / 3 else "hard"].append(
-                members
-            )
+            buckets["easy" if accuracy >= 2 / 3 else "medium" if accuracy >= 1 / 3 else "hard"].append(members)
         for difficulty, groups in buckets.items():
             if not groups:
                 continue

@@ -71,9 +71,7 @@ def test_rows_are_spread_and_those_of_a_prompt_stay_together(make: Make, servers
     sampler = make()
     requests = rows(sampler.policy)
     agree(sampler.generate(requests, Sampling()), expected(requests))
-    prompts = [
-        {tuple(body["prompt"]) for body in server.bodies if body["max_tokens"] > 1} for server in servers
-    ]
+    prompts = [{tuple(body["prompt"]) for body in server.bodies if body["max_tokens"] > 1} for server in servers]
     assert [len(own) for own in prompts] == [2, 2]
     assert not prompts[0] & prompts[1]
     assert sampler.take_news() == []
@@ -116,9 +114,7 @@ def test_a_row_goes_to_another_server_first(make: Make, servers: list[FakeServer
     assert seeds(servers[1:], requests).total() == 1
 
 
-def test_what_no_server_would_take_fails_at_once_with_its_words(
-    make: Make, servers: list[FakeServer]
-) -> None:
+def test_what_no_server_would_take_fails_at_once_with_its_words(make: Make, servers: list[FakeServer]) -> None:
     sampler = make(urls=[servers[0].url])
     requests = rows(sampler.policy, 1)
     servers[0].script.append("400")
@@ -133,9 +129,7 @@ def test_rows_that_a_server_would_cut_are_refused(make: Make, servers: list[Fake
     assert [news for news in sampler.take_news() if news.startswith("the servers take 300 tokens in a row")]
     (request, *_) = rows(sampler.policy)
     long = Request(request.ids, request.seed, 300)
-    with pytest.raises(
-        PolicyError, match=rf"need 3\d\d tokens, {servers[1].url} takes 300: lower max_tokens"
-    ):
+    with pytest.raises(PolicyError, match=rf"need 3\d\d tokens, {servers[1].url} takes 300: lower max_tokens"):
         sampler.generate([request, long], Sampling())
 
 
@@ -155,18 +149,14 @@ def test_up_to_a_tenth_of_the_rows_may_be_lost(make: Make, servers: list[FakeSer
     ]
 
 
-def test_more_than_a_tenth_lost_stops_with_the_server_and_its_last_words(
-    make: Make, servers: list[FakeServer]
-) -> None:
+def test_more_than_a_tenth_lost_stops_with_the_server_and_its_last_words(make: Make, servers: list[FakeServer]) -> None:
     sampler = make(urls=[servers[0].url])
     servers[0].script.extend(["503"] * 100)
     with pytest.raises(PolicyError, match=rf"rows are lost.*{servers[0].url}: /v1/completions answered 503"):
         sampler.generate(rows(sampler.policy), Sampling())
 
 
-def test_a_server_that_dies_in_mid_batch_costs_retries_and_no_row(
-    make: Make, servers: list[FakeServer]
-) -> None:
+def test_a_server_that_dies_in_mid_batch_costs_retries_and_no_row(make: Make, servers: list[FakeServer]) -> None:
     sampler = make()
     requests = rows(sampler.policy)
     servers[0].before_completion = lambda number: servers[0].die() if number == 11 else None
@@ -286,9 +276,7 @@ def test_a_directory_that_was_spoilt_is_named_to_no_server(
     assert len(servers[0].loaded) == 1
 
 
-def test_two_runs_on_one_server_do_not_play_each_others_weights(
-    make: Make, servers: list[FakeServer]
-) -> None:
+def test_two_runs_on_one_server_do_not_play_each_others_weights(make: Make, servers: list[FakeServer]) -> None:
     """Versions are equal, labels are not."""
     first, second = make(), make()
     requests = rows(first.policy)

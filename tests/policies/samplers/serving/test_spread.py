@@ -20,9 +20,7 @@ def test_servers_get_whole_prompts_and_as_even_a_share_as_these_allow(
     groups: list[tuple[int, int]], num_servers: int, tokens: list[int]
 ) -> None:
     """Groups as (rows, budget)."""
-    requests = [
-        Request((prompt,), seed, budget) for prompt, (num, budget) in enumerate(groups) for seed in range(num)
-    ]
+    requests = [Request((prompt,), seed, budget) for prompt, (num, budget) in enumerate(groups) for seed in range(num)]
     members = list(range(num_servers))
     homes = spread(requests, members)  # type: ignore[arg-type]
     assert list(homes) == list(range(len(requests)))

@@ -88,17 +88,14 @@ def test_a_server_that_ends_is_started_again_after_a_pause_that_grows(
             wait_for(lambda times=times: not is_alive(workers(tmp_path)[times - 1]))  # type: ignore[misc]
     url = server.launch.url
     assert told == [
-        f"{url} ended (EngineDeadError: as it was told); it is started again in {pause} s"
-        for pause in ("0", "0")
+        f"{url} ended (EngineDeadError: as it was told); it is started again in {pause} s" for pause in ("0", "0")
     ]
 
 
 def test_a_server_that_does_not_start_says_why(launch: Callable[..., Launch]) -> None:
     code = "print('(Worker) ValueError: head size 24 is not supported'); print('EngineDeadError: see above')"
     with (
-        pytest.raises(
-            PolicyError, match=r"did not start: ValueError: head size 24 is not supported\. More in"
-        ),
+        pytest.raises(PolicyError, match=r"did not start: ValueError: head size 24 is not supported\. More in"),
         running([launch(code)]) as (server,),
     ):
         server.wait_until_ready()
@@ -125,9 +122,7 @@ def test_a_port_that_is_taken_is_named_before_anything_starts(tmp_path: Path) ->
         fake.die()
 
 
-def test_nothing_is_left_when_the_one_who_watches_is_killed(
-    launch: Callable[..., Launch], tmp_path: Path
-) -> None:
+def test_nothing_is_left_when_the_one_who_watches_is_killed(launch: Callable[..., Launch], tmp_path: Path) -> None:
     one = launch()
     code = f"""
 import time

@@ -58,32 +58,23 @@ def long_requests(policy: Policy, num: int = 4, width: int = 200, budget: int = 
     """Make rows whose prompt is longer than a block of the prefix cache."""
     generator = np.random.default_rng(0)
     prompt = tuple(generator.integers(0, len(policy.tokenizer), width).tolist())
-    return [
-        Request(prompt, sample_seed(0, "long", "questions", 0, 0, sample), budget) for sample in range(num)
-    ]
+    return [Request(prompt, sample_seed(0, "long", "questions", 0, 0, sample), budget) for sample in range(num)]
 
 
 def gap(policy: Policy, requests: Sequence[Request], played: Sequence[Generation]) -> float:
     """Largest difference to the library's log-probs at temperature 1, in nats."""
-    gaps = [
-        np.abs(g.logprobs - fresh_logprobs(policy, r, g, 1.0)).max()
-        for r, g in zip(requests, played, strict=True)
-    ]
+    gaps = [np.abs(g.logprobs - fresh_logprobs(policy, r, g, 1.0)).max() for r, g in zip(requests, played, strict=True)]
     return float(max(gaps))
 
 
-def logprobs_under(
-    policy: Policy, request: Request, generation: Generation, sampling: Sampling
-) -> NDArray[np.float32]:
+def logprobs_under(policy: Policy, request: Request, generation: Generation, sampling: Sampling) -> NDArray[np.float32]:
     """Score the tokens of a generation under a sampling distribution, with the library's forward."""
     lp_TV = distribution_under(policy, request, generation, sampling)
     scores: NDArray[np.float32] = lp_TV.gather(-1, torch.tensor(generation.ids)[:, None])[:, 0].numpy()
     return scores
 
 
-def distribution_under(
-    policy: Policy, request: Request, generation: Generation, sampling: Sampling
-) -> torch.Tensor:
+def distribution_under(policy: Policy, request: Request, generation: Generation, sampling: Sampling) -> torch.Tensor:
     """Log-probs [T, V] of all tokens at each position of a generation, with the library's forward."""
     ids = request.ids + generation.ids
     with torch.no_grad(), evaluating(policy.model):

@@ -39,9 +39,7 @@ def test_new_weights_are_played(sampler: VllmSampler) -> None:
 def test_old_weights_are_noticed(sampler: VllmSampler) -> None:
     update(sampler.policy, 3, share=0.001)
     assert sampler.probe_gap() > 1e-3
-    with pytest.raises(
-        PolicyError, match=r"vLLM does not play version .* differ .* nats, 0.0001 is the limit"
-    ):
+    with pytest.raises(PolicyError, match=r"vLLM does not play version .* differ .* nats, 0.0001 is the limit"):
         sampler.require_fresh()
     sampler.sync(sampler.policy.version)
     assert sampler.probe_gap() < 1e-5
@@ -57,9 +55,7 @@ def test_long_prompts_are_read_with_the_new_weights(sampler: VllmSampler) -> Non
     assert gap(policy, requests, sampler.generate(requests, Sampling())) < 1e-5
 
 
-def test_a_cache_that_was_not_emptied_is_noticed(
-    sampler: VllmSampler, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cache_that_was_not_emptied_is_noticed(sampler: VllmSampler, monkeypatch: pytest.MonkeyPatch) -> None:
     policy = sampler.policy
     requests = long_requests(policy)
     sampler.sync(policy.version)
@@ -73,9 +69,7 @@ def test_a_cache_that_was_not_emptied_is_noticed(
     sampler.sync(policy.version)
 
 
-def test_a_cache_that_cannot_be_emptied_stops_the_run(
-    sampler: VllmSampler, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cache_that_cannot_be_emptied_stops_the_run(sampler: VllmSampler, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(sampler.llm, "reset_prefix_cache", lambda: False)
         with pytest.raises(PolicyError, match="would not empty its prefix cache"):

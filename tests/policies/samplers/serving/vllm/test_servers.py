@@ -56,9 +56,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[SupervisedSer
 
 
 @contextmanager
-def sampler_on(
-    policy: Policy, servers: list[SupervisedServers], **options: object
-) -> Iterator[VllmServerSampler]:
+def sampler_on(policy: Policy, servers: list[SupervisedServers], **options: object) -> Iterator[VllmServerSampler]:
     """Make a sampler, closed afterwards."""
     urls = [server.launch.url for server in servers]
     made = create(Config.model_validate({"urls": urls, "probe_every": 1, **options}), policy)
