@@ -57,10 +57,12 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[SupervisedSer
 
 @contextmanager
 def sampler_on(policy: Policy, servers: list[SupervisedServers], **options: object) -> Iterator[VllmServerSampler]:
-    """Make a sampler, closed afterwards."""
+    """Make a sampler that has said the one thing there is to say of these servers, closed afterwards."""
     urls = [server.launch.url for server in servers]
     made = create(Config.model_validate({"urls": urls, "probe_every": 1, **options}), policy)
     try:
+        (news,) = made.take_news()
+        assert news.startswith("the servers take 512 tokens in a row")
         yield made
     finally:
         made.close()
