@@ -16,6 +16,7 @@ from store.records import DECISION, StepRecord
 from tests.conftest import Evergreen
 from tests.integration.runs import At, ending, told
 from tests.orchestrator.specs import alone, written
+from tests.shares import share
 
 Raw = dict[str, Any]
 
@@ -118,8 +119,7 @@ def test_an_environment_that_raises_in_a_task_loses_no_run(tmp_path: Path, everg
 
 @pytest.mark.parametrize(
     ("problem", "reason"),
-    [("raising", "raised ValueError: cannot read"), ("wrong_valued", "bad value")],
-    ids=["raises", "returns 2.0"],
+    share([("raising", "raised ValueError: cannot read"), ("wrong_valued", "bad value")], 1),
 )
 def test_three_steps_without_a_score_stop_the_run_and_it_goes_on_once_mended(
     tmp_path: Path, evergreen: Evergreen, mood: Path, problem: str, reason: str

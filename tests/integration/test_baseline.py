@@ -101,6 +101,7 @@ def test_a_stopped_run_has_no_twin_yet(tmp_path: Path) -> None:
         assert opened.reading.baseline("pair") is None
 
 
+@pytest.mark.slow
 def test_a_lengthened_run_lengthens_its_twin(home: Path) -> None:
     assert resume("pair", home=home, stages=4).status == "finished"
     with ledger(home) as opened:
@@ -108,6 +109,7 @@ def test_a_lengthened_run_lengthens_its_twin(home: Path) -> None:
         assert [r.name for r in opened.reading.runs()] == ["pair", "pair-uniform"]
 
 
+@pytest.mark.slow
 def test_the_twin_of_a_fork_begins_at_the_same_boundary(finished: Path, tmp_path: Path) -> None:
     home = shutil.copytree(finished, tmp_path / "home")
     done = fork("small", 2, overrides=["baseline=uniform", "name=branch"], home=home)

@@ -25,7 +25,7 @@ def spec(name: str, preset: str) -> dict[str, Any]:
 
 
 # Those that remember something, draw, look back or play otherwise; the others are run by `make test-slow`.
-TELLING = ("repo_adaptive", "ares", "gvm")
+TELLING = ("repo_adaptive", "gvm")
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from store.ledger import engine
 from tests.conftest import Evergreen
 from tests.integration.runs import ending, told
 from tests.orchestrator.specs import alone, small, written
+from tests.shares import share
 
 Break = Callable[[], None]
 
@@ -41,7 +42,7 @@ def full(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Break]:
     return break_
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+@pytest.mark.parametrize("number", share([errno.ENOSPC, errno.EROFS], 1))
 def test_a_checkpoint_that_cannot_be_written_stops_the_run_and_loses_nothing(
     tmp_path: Path, evergreen: Evergreen, full: Callable[..., Break], number: int
 ) -> None:

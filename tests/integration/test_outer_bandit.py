@@ -68,6 +68,7 @@ def test_a_gain_is_the_change_of_held_out_scores_that_only_the_scheduler_sees(tm
 
 
 @pytest.mark.parametrize("reward", share(["total_gain", "retention"], 1))
+@pytest.mark.slow
 def test_the_other_rewards_read_all_environments(tmp_path: Path, reward: str) -> None:
     orchestrator.run(scheduled({"type": "discounted_ucb", "reward": reward, "max_gap": 3}), home=tmp_path)
     seen = scores(tmp_path, "small")

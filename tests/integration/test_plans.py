@@ -93,7 +93,7 @@ def numbers(record: StepRecord, name: str) -> dict[tuple[str | None, str | None]
 
 
 @pytest.mark.parametrize("name", ["dynamic", "all", "ahead"])
-def test_section_14_1_what_was_dropped_reaches_the_bandit_and_is_replaced_from_its_arm(
+def test_what_was_dropped_reaches_the_bandit_and_is_replaced_from_its_arm(
     home: Path, seen: dict[str, Noting], name: str
 ) -> None:
     num_again = 0
@@ -116,7 +116,7 @@ def test_section_14_1_what_was_dropped_reaches_the_bandit_and_is_replaced_from_i
     assert len({g.task_key for g in seen[name].steps[0].groups}) == len(seen[name].steps[0].groups)
 
 
-def test_section_14_1_the_mean_signal_of_picks_and_groups_is_the_same(home: Path, seen: dict[str, Noting]) -> None:
+def test_the_mean_signal_of_picks_and_groups_is_the_same(home: Path, seen: dict[str, Noting]) -> None:
     """Weighed by their groups: no group that was generated is lost on the way to the bandit."""
     for record in seen["dynamic"].steps:
         spread = [mean_absolute_advantage([v for v in g.values if v is not None]) or 0.0 for g in record.groups]
@@ -124,7 +124,7 @@ def test_section_14_1_the_mean_signal_of_picks_and_groups_is_the_same(home: Path
         assert found == pytest.approx(sum(spread) / len(spread))
 
 
-def test_section_14_1_a_step_in_which_no_group_has_spread_makes_no_update_and_goes_on(tmp_path: Path) -> None:
+def test_a_step_in_which_no_group_has_spread_makes_no_update_and_goes_on(tmp_path: Path) -> None:
     environments = {"one": {"type": "tests.environments.fakes:create", "in_process": True, "categories": ["easy"]}}
     spec = small(
         "solved",
@@ -144,9 +144,7 @@ def test_section_14_1_a_step_in_which_no_group_has_spread_makes_no_update_and_go
         assert not numbers(record, "loss")
 
 
-def test_section_14_3_side_rows_are_no_picks_no_groups_and_no_reading_of_entropy(
-    home: Path, seen: dict[str, Noting]
-) -> None:
+def test_side_rows_are_no_picks_no_groups_and_no_reading_of_entropy(home: Path, seen: dict[str, Noting]) -> None:
     for record in seen["tempered"].steps:
         assert len(record.picks) == len(record.groups) == 4
         assert numbers(record, "entropy_token")[None, None] is not None
@@ -157,7 +155,7 @@ def test_section_14_3_side_rows_are_no_picks_no_groups_and_no_reading_of_entropy
     assert knobs[0] in (0.8, 1.2)
 
 
-def test_section_14_3_a_batch_played_ahead_is_played_at_the_temperature_of_when_it_was_begun(
+def test_a_batch_played_ahead_is_played_at_the_temperature_of_when_it_was_begun(
     home: Path,
 ) -> None:
     """The controller moves after the update, the batch is begun before it: it lags by one step more."""
@@ -170,7 +168,7 @@ def test_section_14_3_a_batch_played_ahead_is_played_at_the_temperature_of_when_
         assert [found[k] for k in others] == [coefficients[k - 1] for k in others]
 
 
-def test_section_14_2_groups_differ_in_size_and_steps_do_not(home: Path, seen: dict[str, Noting]) -> None:
+def test_groups_differ_in_size_and_steps_do_not(home: Path, seen: dict[str, Noting]) -> None:
     sizes = [[len(group.values) for group in record.groups] for record in seen["gvm"].steps]
     assert {sum(own) for own in sizes} == {16}
     assert any(len(set(own)) > 1 for own in sizes), "the test has something to see"

@@ -191,6 +191,7 @@ def test_what_lies_in_checkpoints_and_is_not_ours_stays(finished: Path, home: Pa
     assert ".aside-1-step-000006" not in checkpoints(home)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_lies_elsewhere_is_followed_by_its_link(finished: Path, home: Path) -> None:
     folder = home / "small" / "checkpoints"
     elsewhere = (folder / "step-000005-boundary-002").rename(home.parent / "elsewhere")
@@ -254,6 +255,7 @@ def test_a_fork_is_linked_to_its_parent_again(finished: Path, tmp_path: Path) ->
     assert runs["small"].status == "finished"
 
 
+@pytest.mark.slow
 def test_a_fork_that_only_the_older_ledger_lacks_gets_its_parents_history(finished: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
     shutil.copytree(finished, home)
@@ -267,7 +269,7 @@ def test_a_fork_that_only_the_older_ledger_lacks_gets_its_parents_history(finish
         assert ledger.reading.gaps("child").steps == ((4, 4),)
 
 
-@pytest.mark.parametrize("method", ["adopt_checkpoint", "fork_run"])
+@pytest.mark.parametrize("method", share(["fork_run", "adopt_checkpoint"], 1))
 def test_a_fork_killed_before_its_row_is_a_fork_still(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
@@ -290,6 +292,7 @@ def test_a_fork_killed_before_its_row_is_a_fork_still(
     assert told(home, "child")["parent"] == {"name": "small", "after_stage": 2}
 
 
+@pytest.mark.slow
 def test_a_fork_whose_parent_is_gone_goes_on_without_the_link(finished: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
     shutil.copytree(finished, home)
@@ -328,7 +331,7 @@ def edit(home: Path, **sections: Any) -> None:
     path.write_text(yaml.safe_dump(spec))
 
 
-@pytest.mark.parametrize("lose", [lambda home: None, delete], ids=["ledger", "run.json"])
+@pytest.mark.parametrize("lose", share([lambda home: None, delete], 1))
 def test_an_edited_spec_is_not_believed_and_each_edit_is_named_with_what_to_do(
     finished: Path, home: Path, lose: Callable[[Path], None]
 ) -> None:

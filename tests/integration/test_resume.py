@@ -163,7 +163,7 @@ def test_only_as_many_periodic_checkpoints_are_kept_as_the_spec_says(tmp_path: P
         assert sorted(r.step for r in ledger.reading.checkpoints("alone")) == [0, 4, 5, 6]
 
 
-@pytest.mark.parametrize(("part", "stay"), [("optimizer", "carry"), ("controllers", "keep")])
+@pytest.mark.parametrize(("part", "stay"), share([("controllers", "keep"), ("optimizer", "carry")], 1))
 def test_what_the_spec_resets_at_a_boundary_begins_anew(tmp_path: Path, part: str, stay: str) -> None:
     numbers: dict[str, tuple[float | None, ...]] = {}
     for choice in (stay, "reset"):

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.shares import share
+
 ROOT = Path(__file__).parents[2]
 # As `pip install -e` does it: our packages are asked for after everything on the path (and before another checkout).
 INSTALLED = f"""
@@ -83,7 +85,7 @@ def test_ours_are_found_where_the_user_has_folders_of_these_names(folder: Path) 
     assert done.stdout.split() == [str(ROOT / "environments/__init__.py"), str(ROOT / "store/home.py")], done.stderr
 
 
-@pytest.mark.parametrize("where", ["working directory", "beside the spec", "on the path"])
+@pytest.mark.parametrize("where", share(["beside the spec", "working directory", "on the path"], 1))
 def test_the_users_modules_are_found_and_scored_with_in_processes(folder: Path, tmp_path: Path, where: str) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -126,7 +128,7 @@ def test_the_referee_finds_both(folder: Path) -> None:
     assert "mine  environments.mine:create, version 1\n  built in" in done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("type_", ["environments.rows:create", "environments:create"])
+@pytest.mark.parametrize("type_", share(["environments.rows:create", "environments:create"], 1))
 def test_a_module_that_both_have_is_refused_with_the_remedy(folder: Path, type_: str) -> None:
     (folder / "environments/__init__.py").write_text("def create(name):\n    raise AssertionError\n")
     done = evergreen(folder, "check-env", type_)

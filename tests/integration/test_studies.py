@@ -177,6 +177,7 @@ class Sharing(Callback):
             self._meanwhile()
 
 
+@pytest.mark.slow
 def test_of_two_runs_that_want_the_same_warm_start_one_makes_it_and_one_waits(tmp_path: Path) -> None:
     waiting = Sharing()
     other = threading.Thread(

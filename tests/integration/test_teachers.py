@@ -51,7 +51,7 @@ def taught(teacher: Any) -> Raw:
     )
 
 
-@pytest.fixture(scope="module", params=list(TEACHERS))
+@pytest.fixture(scope="module", params=share(TEACHERS, 1))
 def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     """A run that nothing interrupted, and its teacher."""
     home = tmp_path_factory.mktemp(request.param)

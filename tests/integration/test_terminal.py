@@ -21,6 +21,7 @@ from orchestrator.cli.live_region import PER_SECOND
 from tests.integration.processes import PATIENCE_S, Process
 from tests.orchestrator.cli.terminals import Screenful
 from tests.orchestrator.specs import Raw, alone, written
+from tests.shares import share
 
 COLUMNS, LINES = 60, 20
 
@@ -66,7 +67,7 @@ class Session:
         os.write(self.keyboard, b"\x03")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", share([signal.SIGINT, signal.SIGTERM], 1))
 def test_a_stopped_run_gives_a_clean_terminal_back(tmp_path: Path, number: int) -> None:
     session = Session(tmp_path, alone(steps=100_000))
     session.look(until=" s a step: ")

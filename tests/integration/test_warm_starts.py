@@ -62,7 +62,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-@pytest.mark.parametrize("damage", share([flip_a_bit, truncate, lose_the_manifest], 2))
+@pytest.mark.parametrize("damage", share([flip_a_bit, truncate, lose_the_manifest], 1))
 def test_a_broken_entry_is_made_again_and_the_run_is_the_same(home: Path, damage: Callable[[Path], None]) -> None:
     (entry,) = (home / "warm_starts").iterdir()
     damage(entry)

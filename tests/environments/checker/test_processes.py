@@ -12,6 +12,7 @@ import pytest
 from environments import EnvironmentSource, ScoringOptions
 from environments.checker import check, examine
 from tests.environments.checker.here import bad
+from tests.shares import share
 
 QUICK = ScoringOptions(timeout_s=0.3)
 
@@ -33,7 +34,7 @@ EXPECTED = {
 }
 
 
-@pytest.mark.parametrize("fault", EXPECTED)
+@pytest.mark.parametrize("fault", share(EXPECTED, 5))
 def test_whatever_it_does_ends_in_a_finding(fault, capfd):
     (rule, sentence), begun_at = EXPECTED[fault], time.monotonic()
     findings = check(bad(fault), tasks=8, scoring=QUICK, patience_s=0.5 if rule == "hangs" else 20.0)

@@ -16,6 +16,7 @@ from tests.conftest import Evergreen
 from tests.environments.rows.making import write_jsonl
 from tests.integration.runs import ending, series, told
 from tests.orchestrator.specs import FAKE, REPOSITORY, alone, written
+from tests.shares import share
 
 CONTEXT, BUDGET = 100, 12
 LONG = (4, 11, 23)  # rows, from 0
@@ -89,7 +90,7 @@ def test_a_run_leaves_them_out_and_a_resumed_one_the_same(tmp_path: Path, evergr
         )
 
 
-@pytest.mark.parametrize("ahead", [0, 1])
+@pytest.mark.parametrize("ahead", share([1, 0], 1))
 def test_tasks_without_a_file_are_passed_over_as_they_are_met_and_counted(tmp_path: Path, ahead: int) -> None:
     fake = {
         "type": FAKE,

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Evergreen
+from tests.shares import share
 
 QUICK = ("--seeds", 3, "--steps", 20, "--workers", 1)
 OUTSIDER = """
@@ -159,7 +160,7 @@ def _wait_for_children(pid: int, num_children: int) -> None:
     time.sleep(0.5)
 
 
-@pytest.mark.parametrize("everybody", [True, False])
+@pytest.mark.parametrize("everybody", share([True, False], 1))
 def test_ctrl_c_leaves_at_once_without_a_traceback(everybody: bool) -> None:
     code = "from orchestrator.cli import main; main()"
     script = f"if __name__ == '__main__':\n    {code}\n"

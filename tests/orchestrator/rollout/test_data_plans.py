@@ -109,7 +109,7 @@ def in_round(stream: str) -> int:
     return int(stream.partition("/")[2] or 0)
 
 
-def test_section_14_1_places_without_spread_are_filled_from_their_own_arm_until_all_have_it() -> None:
+def test_places_without_spread_are_filled_from_their_own_arm_until_all_have_it() -> None:
     solved_in_round = {0: 0, 1: 2, 2: 1}  # by slot: when its group has spread
     told = Told(lambda stream, n, size: SPREAD if in_round(stream) >= solved_in_round[n] else EQUAL)
     played = play(told, {"dynamic_sampling": DynamicSampling(10)})
@@ -128,7 +128,7 @@ def test_section_14_1_places_without_spread_are_filled_from_their_own_arm_until_
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 4])
-def test_section_14_1_after_the_last_round_the_update_is_made_of_what_there_is(rounds: int) -> None:
+def test_after_the_last_round_the_update_is_made_of_what_there_is(rounds: int) -> None:
     told = Told(lambda stream, n, size: SPREAD if n == 0 else EQUAL)
     played = play(told, {"dynamic_sampling": DynamicSampling(rounds)})
     assert (len(told.calls), played.num_rounds) == (rounds, rounds)
@@ -136,14 +136,14 @@ def test_section_14_1_after_the_last_round_the_update_is_made_of_what_there_is(r
     assert played.dropped == set(range(1, len(played.groups)))
 
 
-def test_section_14_1_a_group_without_a_score_or_with_one_is_not_played_again() -> None:
+def test_a_group_without_a_score_or_with_one_is_not_played_again() -> None:
     groups: list[Values] = [LOST, [1.0, None], SPREAD]
     told = Told(lambda stream, n, size: groups[n])
     played = play(told, {"dynamic_sampling": DynamicSampling(10)})
     assert (len(told.calls), played.dropped) == (1, frozenset())
 
 
-def test_section_14_1_spread_is_that_of_what_the_objective_reads() -> None:
+def test_spread_is_that_of_what_the_objective_reads() -> None:
     values = [0.2, 0.6]  # both wrong
     told = Told(lambda stream, n, size: values)
     assert play(told, {"dynamic_sampling": DynamicSampling(2)}).dropped == frozenset()
@@ -157,7 +157,7 @@ def test_section_14_1_spread_is_that_of_what_the_objective_reads() -> None:
     }
 
 
-def test_section_14_1_the_bandit_hears_the_mean_over_all_groups_of_a_pick_and_how_many_they_are() -> None:
+def test_the_bandit_hears_the_mean_over_all_groups_of_a_pick_and_how_many_they_are() -> None:
     choice = make_choice(
         CurriculumSection.model_validate({"bandit": {"type": "sec", "learning_rate": 1.0}}),
         {"words": {"3": ArmInfo(), "4": ArmInfo()}},
@@ -197,7 +197,7 @@ def test_a_pick_that_was_played_again_weighs_once_by_its_importance() -> None:
     assert weights[slot.category] - weights[other] == pytest.approx(0.25 / slot.pick.probability)
 
 
-def test_section_14_1_generated_and_kept_groups_are_counted_by_arm() -> None:
+def test_generated_and_kept_groups_are_counted_by_arm() -> None:
     told = Told(lambda stream, n, size: SPREAD if in_round(stream) or n != 1 else EQUAL)
     found = step_metrics.of_plans(play(told, {"dynamic_sampling": DynamicSampling(10)}))
     assert {record.name for record in found} <= METRICS.keys()
@@ -216,7 +216,7 @@ def test_section_14_1_generated_and_kept_groups_are_counted_by_arm() -> None:
 TEMPERED = Tempered(temperature=1.2, share=1.0, weight=0.25, only_better=False, most=None)
 
 
-def test_section_14_3_tasks_of_the_batch_are_played_again_at_the_other_temperature() -> None:
+def test_tasks_of_the_batch_are_played_again_at_the_other_temperature() -> None:
     told = Told(lambda stream, n, size: [None, 0.0, 1.0, 1.0] if stream == "tempered" else SPREAD)
     played = play(told, {"tempered": replace(TEMPERED, share=0.3)})
     assert told.calls[1] == {
@@ -228,7 +228,7 @@ def test_section_14_3_tasks_of_the_batch_are_played_again_at_the_other_temperatu
     assert len(played.groups) == 3, "they are no groups of the batch"
 
 
-def test_section_14_3_side_rows_are_rows_of_the_update_and_of_no_group(policy: Policy) -> None:
+def test_side_rows_are_rows_of_the_update_and_of_no_group(policy: Policy) -> None:
     told = Told(lambda stream, n, size: [None, 0.0, 1.0] if stream == "tempered" else SPREAD)
     played = replace(play(told, {"tempered": TEMPERED}), dropped=frozenset({1}))
     rows = played.trajectories(reads_value=True, policy=policy)
@@ -245,7 +245,7 @@ def test_section_14_3_side_rows_are_rows_of_the_update_and_of_no_group(policy: P
     assert found.keys() <= METRICS.keys()
 
 
-def test_section_14_3_what_has_no_gradient_is_not_learned_from() -> None:
+def test_what_has_no_gradient_is_not_learned_from() -> None:
     told = Told(lambda stream, n, size: [1.0, 1.0])
     masked = Group(task("3", 0), tuple(replace(s, has_gradient=False) for s in episodes.group([1.0, 1.0]).samples))
     real = told.play
@@ -257,7 +257,7 @@ def test_section_14_3_what_has_no_gradient_is_not_learned_from() -> None:
 # --- allocation
 
 
-def test_section_14_2_the_rest_of_an_arms_samples_goes_where_the_pilot_says(
+def test_the_rest_of_an_arms_samples_goes_where_the_pilot_says(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Slots 0 and 2 are one arm; slot 1 is alone in the other, so it gets what is its own, solved or not."""
@@ -277,7 +277,7 @@ def test_section_14_2_the_rest_of_an_arms_samples_goes_where_the_pilot_says(
     assert found.keys() <= METRICS.keys()
 
 
-def test_section_14_2_gradient_norms_are_means_over_the_correct_samples_of_a_pilot(
+def test_gradient_norms_are_means_over_the_correct_samples_of_a_pilot(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen: list[list[int]] = []

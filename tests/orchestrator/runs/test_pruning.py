@@ -63,6 +63,7 @@ def test_a_stopped_run_keeps_what_it_needs_to_go_on(finished: Path, tmp_path: Pa
     assert ending(tmp_path / "cut", "small") == ending(finished, "small")
 
 
+@pytest.mark.slow
 def test_files_that_a_fork_shares_are_not_counted_as_freed(home: Path) -> None:
     orchestrator.fork("small", 3, home=home, overrides=["curriculum.stages=4", "checkpoint.every_steps=0"])
     (freed,) = prune(home, ["small-fork"], boundaries=True)

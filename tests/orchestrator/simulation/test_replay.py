@@ -12,6 +12,7 @@ from orchestrator.simulation.log_replay import batch_shares, follow, lessons, ma
 from orchestrator.simulation.logs import LoggedPick, LoggedStep, about_arm
 from orchestrator.simulation.replay import replay
 from tests.orchestrator.simulation.logs import MEANS, played, target, with_steps, without_missing
+from tests.shares import share
 
 OFTEN_A = {"type": "fixed", "weights": {"a": 0.8, "b": 0.2}}
 OFTEN_B = "{type: fixed, weights: {a: 0.3, b: 0.7}}"
@@ -61,7 +62,7 @@ def test_snips_is_consistent_and_steadier():
     assert spread[160] < 0.03
 
 
-@pytest.mark.parametrize("logged", [FLOORED, {"type": "discounted_ucb", "floor": 0.4}])
+@pytest.mark.parametrize("logged", share([{"type": "discounted_ucb", "floor": 0.4}, FLOORED], 1))
 def test_a_bandit_that_learns_earns_what_its_probabilities_say_step_by_step(logged):
     """Also where the logged rule fills its slots in turn: each is weighed by its own probability."""
     errors = []
