@@ -1,4 +1,4 @@
-"""What the tests of several rooms share: one home folder with runs that are finished, and the command line."""
+"""What the tests of several packages share: one home folder with runs that are finished, and the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The house: which room may import what, and which of them stay light."""
+"""The architecture: which package may import what, and which of them stay light."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
-ROOMS = ("orchestrator", "environments", "policies", "store")
+PACKAGES = ("orchestrator", "environments", "policies", "store")
 
 # What the files of a folder may import beside the standard library and their own folder, anywhere in a file.
 ALLOWED = {
@@ -50,7 +50,7 @@ ALLOWED = {
 
 
 @pytest.mark.parametrize("folder", ALLOWED)
-def test_a_room_imports_only_what_it_may(folder: str) -> None:
+def test_a_package_imports_only_what_it_may(folder: str) -> None:
     own, allowed = folder.replace("/", "."), ALLOWED[folder]
     found = [
         (path.relative_to(REPOSITORY).as_posix(), name)
@@ -77,7 +77,7 @@ def _is_under(name: str, package: str) -> bool:
 
 def test_neither_modules_nor_folders_import_each_other_in_a_circle() -> None:
     """Siblings in a folder, whether modules or folders themselves: what one uses may not use it in turn."""
-    files = [path for room in ROOMS for path in (REPOSITORY / room).rglob("*.py")]
+    files = [path for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py")]
     modules = {_module(path): path for path in files}
     edges = {(name, used) for name, path in modules.items() for used in _used(path, modules) if used != name}
     siblings: dict[tuple[str, ...], set[tuple[str, str]]] = {}

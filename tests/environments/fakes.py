@@ -1,4 +1,4 @@
-"""Fakes with a character, for the tests of all rooms: `tests.environments.fakes:create` as a type in a spec.
+"""Fakes with a character, for the tests of all packages: `tests.environments.fakes:create` as a type in a spec.
 
 A task asks to repeat a number. What the score then does is the environment's character; an `obedient` one behaves as
 the completion says, so one batch can hold every kind of trouble.

@@ -28,8 +28,8 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }:
             if not (folder / top).exists():
                 (folder / top).symlink_to(Path(str(wheel.locate_file(top))))
-    for room in OURS:
-        (folder / room).symlink_to(ROOT / room)
+    for package in OURS:
+        (folder / package).symlink_to(ROOT / package)
     return folder
 
 

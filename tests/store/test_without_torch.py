@@ -14,7 +14,7 @@ for name in {modules}: importlib.import_module(name)
 """
 
 
-def test_all_of_the_store_imports_without_torch_and_the_other_rooms() -> None:
+def test_all_of_the_store_imports_without_torch_and_the_other_packages() -> None:
     found = (module.name for module in pkgutil.walk_packages(store.__path__, "store."))
     modules = [name for name in found if not name.startswith("store.ledger.migrations.")]  # Alembic's own
     assert "store.ledger.queries" in modules

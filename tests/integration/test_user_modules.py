@@ -122,7 +122,7 @@ with Scorer(sources, made, ScoringOptions(workers=1)) as scorer:
     assert done.stdout == "[0.0, 1.0]\n", done.stderr
 
 
-def test_the_referee_finds_both(folder: Path) -> None:
+def test_check_env_finds_both(folder: Path) -> None:
     done = evergreen(folder, "check-env", "environments.mine:create", "--tasks", "2")
     assert "cannot be built" not in done.stdout
     assert "mine  environments.mine:create, version 1\n  built in" in done.stdout, done.stderr
