@@ -1,4 +1,4 @@
-"""Specs so small that a whole run takes well under a second, for the tests of the orchestrator and of all packages together."""
+"""Specs so small that a whole run takes well under a second, for the tests of all packages."""
 
 from __future__ import annotations
 
