@@ -11,7 +11,7 @@ from policies.samplers import vllm_engine
 from policies.samplers.contracts import Sampling
 from policies.samplers.testing import some_requests
 from policies.samplers.vllm import Config, VllmSampler, create
-from tests.policies.samplers.vllm.playing import gap, greedy, long_requests, update, wide_policy
+from tests.policies.samplers.vllm.playing import ROUNDING, gap, greedy, long_requests, update, wide_policy
 
 pytestmark = pytest.mark.vllm
 
@@ -30,8 +30,8 @@ def test_new_weights_are_played(sampler: VllmSampler) -> None:
     for seed in range(2):
         update(policy, seed)
         sampler.sync(policy.version)
-        assert sampler.probe_gap() < 1e-5
-        assert gap(policy, requests, sampler.generate(requests, Sampling())) < 1e-5
+        assert sampler.probe_gap() < ROUNDING
+        assert gap(policy, requests, sampler.generate(requests, Sampling())) < ROUNDING
         played = sampler.generate(requests[::2], Sampling(greedy=True))
         assert [g.ids for g in played] == [greedy(policy, request) for request in requests[::2]]
 
@@ -42,17 +42,17 @@ def test_old_weights_are_noticed(sampler: VllmSampler) -> None:
     with pytest.raises(PolicyError, match=r"vLLM does not play version .* differ .* nats, 0.0001 is the limit"):
         sampler.require_fresh()
     sampler.sync(sampler.policy.version)
-    assert sampler.probe_gap() < 1e-5
+    assert sampler.probe_gap() < ROUNDING
 
 
 def test_long_prompts_are_read_with_the_new_weights(sampler: VllmSampler) -> None:
     policy = sampler.policy
     requests = long_requests(policy)
     sampler.sync(policy.version)
-    assert gap(policy, requests, sampler.generate(requests, Sampling())) < 1e-5
+    assert gap(policy, requests, sampler.generate(requests, Sampling())) < ROUNDING
     update(policy, 4)
     sampler.sync(policy.version)
-    assert gap(policy, requests, sampler.generate(requests, Sampling())) < 1e-5
+    assert gap(policy, requests, sampler.generate(requests, Sampling())) < ROUNDING
 
 
 def test_a_cache_that_was_not_emptied_is_noticed(sampler: VllmSampler, monkeypatch: pytest.MonkeyPatch) -> None:

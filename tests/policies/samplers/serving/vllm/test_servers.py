@@ -24,7 +24,7 @@ from policies.samplers.testing import some_requests
 from policies.samplers.vllm import PREFILL_TOKENS
 from policies.samplers.vllm_server import Config, VllmServerSampler, create
 from tests.policies.samplers.serving.fakes import FakeServer
-from tests.policies.samplers.vllm.playing import gap, greedy, long_requests, update, wide_policy
+from tests.policies.samplers.vllm.playing import ROUNDING, gap, greedy, long_requests, update, wide_policy
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 
@@ -72,7 +72,7 @@ def require_fresh(sampler: VllmServerSampler) -> None:
     """Compare what is played with the library: the log-probs of drawn tokens, and greedy tokens."""
     policy = sampler.policy
     requests = [*long_requests(policy), *some_requests(policy, group_size=2)]
-    assert gap(policy, requests, sampler.generate(requests, Sampling())) < 1e-5
+    assert gap(policy, requests, sampler.generate(requests, Sampling())) < ROUNDING
     played = sampler.generate(requests, Sampling(greedy=True))
     assert [g.ids for g in played] == [greedy(policy, request) for request in requests]
 
@@ -145,8 +145,8 @@ def test_a_server_killed_in_mid_batch_costs_no_row_and_comes_back_with_our_weigh
             two[0].watch(told.append)
             time.sleep(0.5)
         assert [g.ids for g in sampler.generate(requests, Sampling())] == [g.ids for g in undisturbed]
-        (news,) = sampler.take_news()
-        assert f"{two[0].launch.url}: it held the weights default instead of ours" in news
+        held = f"{two[0].launch.url}: it held the weights default instead of ours"
+        assert any(held in news for news in sampler.take_news())
         require_fresh(sampler)
 
 
