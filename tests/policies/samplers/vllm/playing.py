@@ -61,7 +61,7 @@ def long_requests(policy: Policy, num: int = 4, width: int = 200, budget: int = 
     return [Request(prompt, sample_seed(0, "long", "questions", 0, 0, sample), budget) for sample in range(num)]
 
 
-ROUNDING = 3e-5  # nats: two engines in float32 differ by 1e-5 or a little more, by the processor; one update moves 1e-2
+ROUNDING = 3e-5  # nats: log-probs of two engines in float32 differ by about 1e-5, by the processor
 
 
 def gap(policy: Policy, requests: Sequence[Request], played: Sequence[Generation]) -> float:
