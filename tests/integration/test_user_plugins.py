@@ -190,8 +190,11 @@ def test_a_run_with_everything_of_the_users_own_is_resumed_in_another_process_an
 
     measured = orchestrator.open_home(home).run("own").matrix("own_num_tasks")
     assert set(measured["environment"]) == {"one", "rows", "box"}
-    forked = evergreen("fork", "own", "--stage", "1", "--set", "name=again", "--home", home)
+    joining = "environments.more={type: codebook, categories: {two: 2}, keys: 5}"
+    forked = evergreen("fork", "own", "--stage", "1", "--set", "name=again", "--set", joining, "--home", home)
     assert forked.exit_code == 0, forked.stderr
+    measured = orchestrator.open_home(home).run("again").matrix("own_num_tasks")
+    assert set(measured["environment"]) == {"one", "rows", "box", "more"}
 
 
 @pytest.mark.parametrize(
