@@ -172,20 +172,17 @@ def test_a_run_with_everything_of_the_users_own_is_resumed_in_another_process_an
     assert kept["measure"] == whole()["measure"]
 
     # the same run, stopped in the middle and continued by a process that starts elsewhere
-    words = ["run", str(spec), "--home", str(home), "--set", "name=part", "--set", "curriculum.stages=1"]
-    for command in (words, ["resume", "part", "--stages", "2", "--home", str(home)]):
-        done = subprocess.run(
-            [sys.executable, "-c", "from orchestrator.cli import main; main()", *command],
-            cwd=tmp_path,
-            env={
-                **os.environ,
-                "PYTHONPATH": str(Path(__file__).parents[2]),
-            },  # the environment is one of our fakes
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
+    orchestrator.run(spec, ["name=part", "curriculum.stages=1"], home=home)
+    command = ("resume", "part", "--stages", "2", "--home", str(home))
+    done = subprocess.run(
+        [*(sys.executable, "-c", "from orchestrator.cli import main; main()"), *command],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},  # the environment is one of our fakes
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
     assert ending(home, "part").weights == ending(home, "own").weights
 
     measured = orchestrator.open_home(home).run("own").matrix("own_num_tasks")
