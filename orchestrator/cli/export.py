@@ -43,6 +43,8 @@ def export(
     size = size_in_words(sum(file.stat().st_size for file in folder.iterdir()))
     what = f"{num(len(names), 'run')}, {num(num_rows, 'row')}, {size}"
     out.print(f"{folder}  {what}; DICTIONARY.md in it says what every column means", markup=False)
+    for name, lost in exported.missing.items():
+        out.print(f"{name}: {lost}", markup=False)
 
 
 def members(home: Path, words: Sequence[str]) -> list[str]:

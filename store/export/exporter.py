@@ -21,7 +21,7 @@ from store.ledger import Reading
 from store.ledger.tables import visible
 from store.metrics import METRICS
 from store.secrets import values_without_logins
-from store.sentences import num
+from store.sentences import num, what_is_missing
 
 ROWS_AT_ONCE = 10_000  # a row group of Parquet
 CHARACTERS_AT_ONCE = 16_000_000  # or this much text, if that is less
@@ -64,6 +64,7 @@ class Export:
     def __init__(self, outputs: Mapping[str, ExportFile]) -> None:
         self.outputs = outputs
         self.runs: list[str] = []
+        self.missing: dict[str, str] = {}  # what the record of a run lacks, in words, by run
 
     @property
     def num_rows(self) -> dict[str, int]:
@@ -89,6 +90,8 @@ class Export:
                     if count % TOLD_EVERY == 0:
                         tell(f"{run}: {table.name}, {count:,} rows")
         self.runs.append(run)
+        if lost := what_is_missing(reading.gaps(run)):
+            self.missing[run] = lost
 
 
 @contextmanager
@@ -134,6 +137,7 @@ def _write_dictionary(folder: Path, export: Export) -> None:
     facts = {
         "format": 1,
         "runs": export.runs,
+        "missing": export.missing,
         "tables": {
             table.name: {
                 "meaning": table.meaning,

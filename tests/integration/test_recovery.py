@@ -471,5 +471,7 @@ def test_every_verb_reads_a_record_with_gaps_and_says_so(
     assert lost in said("compare", "small", "other")
     assert lost in said("diff", "small", "other")
     assert "which is not all that was done" in said("diff", "small", "small"), "and no word of a digest"
-    said("export", "small", "other", tmp_path / "export")
+    assert f"small: the record {lost}" in said("export", "small", "other", tmp_path / "export")
+    assert f"Run small: the record {lost}" in (tmp_path / "export" / "DICTIONARY.md").read_text()
+    assert list(json.loads((tmp_path / "export" / "dictionary.json").read_text())["missing"]) == ["small"]
     said("weights", "small", tmp_path / "weights")
