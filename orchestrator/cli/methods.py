@@ -31,5 +31,7 @@ def methods(
     found = [method for one in ([kind] if kind else kinds()) for method in listing(one)]
     if as_json:
         print_json([{k: v for k, v in vars(method).items() if k != "module"} for method in found])
-    else:
+    elif found:
         print_methods(out, found)
+    else:
+        out.print(f"There are no {kind} but your own: name a function in a spec, `./file.py:create` (docs/extend.md).")

@@ -183,6 +183,9 @@ def print_method(out: Console, method: Mapping[str, Any]) -> None:
     """Tell one method: its docstring, then its options."""
     out.print(Text.assemble((f"{method['kind']} {method['name']}", "bold"), f"  ({method['source']})\n"))
     out.print(Text(method["text"] + "\n"))
+    if not method["options"]:
+        out.print("It takes no options.")
+        return
     made = table("Options", "option", "default", "meaning", holds_numbers=False)
     for name, option in method["options"].items():
         made.add_row(*(Text(str(text)) for text in (name, option["default"], option.get("meaning", ""))))
