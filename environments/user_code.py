@@ -2,8 +2,8 @@
 
 A module is found beside the spec, in the current folder or where packages are installed. A file is imported under a
 name of its own, so it may be called anything, and a folder `environments` or `store` of the user's is in nobody's way.
-What a name says is told from what it cannot be before anything is imported or called: any function there is could be
-named, and one of Python's own library is never a method of the user's.
+Names are checked before anything is imported or called: a spec could name any function there is, so what is part of
+Python's own library is refused.
 
 The names of our packages are ours. A folder of the user's that is called as one of them (`environments/mine.py`) lends
 it its modules: `UserModules` finds those that we have none of. Its `__init__.py` is not run.

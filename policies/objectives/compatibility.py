@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from environments.user_code import short_name
 from policies.objectives.contracts import Need
 from policies.objectives.parts import ControllerOptions, Kind, Part, PartModule, PartOptions
 
@@ -88,6 +89,14 @@ def _named_twice(it: ResolvedObjective) -> Iterator[str]:
     for (kind, name), count in Counter((part.kind, part.name) for part, _ in it.parts).items():
         if count > 1:
             yield f"`{name}` is named twice in `{kind}`: once is enough"
+
+
+def _called_alike(it: ResolvedObjective) -> Iterator[str]:
+    """Memory in checkpoints and the metrics `force_<part>` go by short names, so that a user's file may move."""
+    by_short_name: dict[str, str] = {}
+    for name in dict.fromkeys(part.name for part, _ in it.parts):
+        if (other := by_short_name.setdefault(short_name(name), name)) != name:
+            yield f"`{other}` and `{name}` are both called `{short_name(name)}` in records: rename one of them"
 
 
 def _constant_without_a_length(it: ResolvedObjective) -> Iterator[str]:
@@ -292,6 +301,7 @@ def _idle(it: ResolvedObjective, updates: int) -> Iterator[str]:
 
 REFUSED = (
     _named_twice,
+    _called_alike,
     _constant_without_a_length,
     _crowd_of_controllers,
     _reads_tempered_rows,

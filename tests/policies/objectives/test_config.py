@@ -234,3 +234,15 @@ def test_a_users_part_that_raises_is_told_with_its_line(tmp_path: Path, monkeypa
     [(location, said)] = errors({"estimator": "broken.part"})
     assert location == ("estimator",)
     assert "`broken.part` cannot be imported: ZeroDivisionError: division by zero, in part.py:2" in said
+
+
+def test_two_parts_of_one_short_name_are_refused(tmp_path: Path) -> None:
+    """Their memory in a checkpoint would be one, and so would `force_<part>`."""
+    text = "from policies.objectives.terms import {} as o\nConfig, create, SOURCE = o.Config, o.create, o.SOURCE\n"
+    files = [tmp_path / folder / "mine.py" for folder in ("a", "b")]
+    for file, ours in zip(files, ("entropy_bonus", "squared_log_ratio"), strict=True):
+        file.parent.mkdir()
+        file.write_text(text.format(ours))
+    with pytest.raises(ValidationError, match="are both called `mine` in records: rename one"):
+        ObjectiveConfig.model_validate({"preset": "rloo", "terms": [f"{file}:create" for file in files]})
+    ObjectiveConfig.model_validate({"preset": "rloo", "terms": [f"{files[0]}:create", "squared_log_ratio"]})
