@@ -38,6 +38,7 @@ from store.records import (
 )
 
 SAMPLES_KEPT = 8  # completions kept of every step
+REPORT_SHARE = 0.05  # of a run's time, at most, for the pages on the way: they grow with the number of stages
 
 
 class RunRecorder:
@@ -54,6 +55,8 @@ class RunRecorder:
         self.ledger, self.run, self.folder, self.watcher = ledger, run, folder, watcher
         self._saved = saved  # (steps, boundaries) of the newest checkpoint
         self._saved_at = time.monotonic()
+        self._report_due_at = 0.0  # by the same clock
+        self._report_is_behind = False  # a boundary that the page does not tell yet
         self._outbox: list[outbox.Record] = []  # what is being recorded
 
     def record_events(self, at: Progress, happened: Sequence[EventRecord]) -> None:
@@ -190,8 +193,8 @@ class RunRecorder:
         keep = parts.spec.checkpoint.keep
         for old in checkpoints.prune(self.folder, self.ledger.checkpoints(self.run), keep):
             self.ledger.forget_checkpoint(self.run, old)
-        if kind == "boundary":
-            self._report(at)
+        if kind == "boundary" or (kind == "stop" and self._report_is_behind):
+            self._report(at, is_last=kind == "stop" or at.is_finished)
 
     def keep_outbox(self, parts: Components, at: Progress, why: str) -> None:
         """Make this position durable without the ledger, which stays away; `resume` tells it what it lacks."""
@@ -206,16 +209,22 @@ class RunRecorder:
         for text in self.ledger.patience.take_news():
             self.ledger.record_event(self.run, at.step, EventRecord("ledger away", text))
 
-    def _report(self, at: Progress) -> None:
-        """Write the run as a page for people.
+    def _report(self, at: Progress, is_last: bool = False) -> None:
+        """Write the run as a page for people: its last one, and others whenever that costs little of its time.
 
         It shows only what is durable already, so neither a full disk nor a defect of the page may cost the run.
         """
+        begun = time.monotonic()
+        self._report_is_behind = begun < self._report_due_at and not is_last
+        if self._report_is_behind:
+            return
         try:
             report.write(self.ledger, self.folder, self.run.name)
         except Exception as failed:
             text = f"the report was not written ({failed}); `evergreen report {self.run.name}` tries again"
             self.record_events(at, [EventRecord("report", text)])
+        ended = time.monotonic()
+        self._report_due_at = ended + (ended - begun) / REPORT_SHARE
 
     def _tell(self, happened: Sequence[EventRecord]) -> None:
         """Pass on what happened: a decision is news, an incident is a warning."""

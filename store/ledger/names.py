@@ -85,18 +85,26 @@ def get_or_create(connection: Connection, table: Table, key: Mapping[str, Any], 
 
 def declare_metrics(connection: Connection) -> Keys:
     """Bring `metric_def` up to `store.metrics`; return their keys."""
-    rows = connection.execute(select(metric_def)).mappings()
-    known: dict[str, dict[str, Any]] = {row["name"]: dict(row) for row in rows}
+    known = _metric_rows(connection)
+    if missing := [definition for name, definition in METRICS.items() if name not in known]:
+        try:
+            with connection.begin_nested():
+                connection.execute(insert(metric_def), [_columns(definition) for definition in missing])
+        except IntegrityError:  # another process enters them too: one by one
+            for definition in missing:
+                declare_metric(connection, definition.name)
+        known = _metric_rows(connection)
     keys: Keys = {}
     for name, definition in METRICS.items():
-        if name not in known:
-            keys |= declare_metric(connection, name)
-            continue
         values = _columns(definition)
         key = keys["metric", name] = int(known[name].pop("metric_id"))
         if known[name] != values:
             connection.execute(update(metric_def).where(metric_def.c.metric_id == key).values(values))
     return keys
+
+
+def _metric_rows(connection: Connection) -> dict[str, dict[str, Any]]:
+    return {row["name"]: dict(row) for row in connection.execute(select(metric_def)).mappings()}
 
 
 def declare_metric(connection: Connection, name: str) -> Keys:

@@ -67,6 +67,7 @@ def benchmark(bare: Path, tmp_path_factory: pytest.TempPathFactory) -> subproces
     return _run(bare, tmp_path_factory.mktemp("cwd"), "-c", CODE)
 
 
+@pytest.mark.slow
 def test_the_gpu_benchmark_runs_in_all_its_sections(benchmark: subprocess.CompletedProcess[str]) -> None:
     assert benchmark.returncode == 0, benchmark.stderr[-3000:]
     sections = {line.split()[0] for line in benchmark.stdout.splitlines()}
@@ -75,6 +76,7 @@ def test_the_gpu_benchmark_runs_in_all_its_sections(benchmark: subprocess.Comple
     assert "8 steps, finished" in benchmark.stdout
 
 
+@pytest.mark.slow
 def test_a_curriculum_loads_nothing_that_a_bare_host_lacks(
     benchmark: subprocess.CompletedProcess[str],
 ) -> None:

@@ -69,7 +69,8 @@ def home(tmp_path_factory: pytest.TempPathFactory, seen: dict[str, Noting]) -> P
     return home
 
 
-@pytest.mark.parametrize("name", share(reversed(OBJECTIVES), 1))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OBJECTIVES)
 def test_stopped_time_and_again_it_equals_the_uninterrupted_run(home: Path, name: str) -> None:
     outcome = run(planned(name), [f"name={name}-steps", HERE], home=home, until_step=1)
     for step in (2, 5, 8):

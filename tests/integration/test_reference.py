@@ -9,7 +9,6 @@ import pytest
 from orchestrator.runs.api import resume, run
 from tests.integration.runs import ending, newest_checkpoint, series
 from tests.orchestrator.specs import alone
-from tests.shares import share
 
 
 def anchored(name: str, reference: str) -> dict[str, object]:
@@ -24,7 +23,8 @@ def weights(home: Path, name: str, component: str) -> bytes:
     return (newest / component / "model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("reference", share(["stage", "start"], 1))
+@pytest.mark.slow
+@pytest.mark.parametrize("reference", ["stage", "start"])
 def test_a_run_with_a_reference_stopped_after_every_step_equals_the_uninterrupted_one(
     tmp_path: Path, reference: str
 ) -> None:

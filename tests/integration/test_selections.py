@@ -67,7 +67,8 @@ def test_the_selections_hear_how_their_tasks_went(home: Path, name: str) -> None
     assert not any(saved["awaited"] for saved in tasks.values()), "every group was scored and told"
 
 
-@pytest.mark.parametrize("name", share(SPECS, 1))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SPECS)
 def test_a_run_stopped_after_every_step_equals_the_uninterrupted_one(home: Path, name: str) -> None:
     outcome = run(SPECS[name], [f"name={name}-steps", HERE], home=home, until_step=1)
     for step in range(2, 10):

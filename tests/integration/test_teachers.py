@@ -74,6 +74,7 @@ def test_every_box_has_a_teacher_whose_state_moves(whole: tuple[Any, Path]) -> N
         assert len(taught_of["teacher"]["regions"][0]["scores"]) > 10
 
 
+@pytest.mark.slow
 def test_a_run_stopped_after_every_step_equals_the_uninterrupted_one(whole: tuple[Any, Path], tmp_path: Path) -> None:
     teacher, home = whole
     outcome = run(taught(teacher), home=tmp_path, until_step=1)

@@ -10,6 +10,7 @@ from environments.checker import check
 from environments.checker.findings import CheckLimits
 from environments.reasoning_gym import HASH_ORDERED
 from tests.environments.checker.here import findings_here
+from tests.shares import share
 
 reasoning_gym = pytest.importorskip("reasoning_gym")
 
@@ -43,7 +44,7 @@ def test_nothing_is_found_in_ours(type_, options, monkeypatch):
     assert [str(found) for found in findings_here(EnvironmentSource("ours", type_, options, EXAMPLES), ALL)] == []
 
 
-@pytest.mark.parametrize(("type_", "options"), [OURS[0], OURS[-1]])
+@pytest.mark.parametrize(("type_", "options"), share([OURS[0], OURS[-1]], 1))
 def test_nothing_is_found_in_ours_in_processes_of_their_own(type_, options):
     assert [str(found) for found in check(EnvironmentSource("ours", type_, options))] == []
 

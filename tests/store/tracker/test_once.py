@@ -87,7 +87,7 @@ def test_a_second_pass_writes_nothing(source_of: Copy, target: Target) -> None:
     assert (everything(target), num_rows(target)) == (before, counts)
 
 
-@pytest.mark.parametrize("size", [1, 7])
+@pytest.mark.parametrize("size", share([1, 7], 1))
 def test_the_size_of_a_page_changes_nothing(
     source_of: Copy, long: Path, target: Target, other: Target, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
@@ -158,7 +158,7 @@ def test_a_boundary_that_was_measured_again_is_noticed_too(source_of: Copy, targ
     assert [at_ms for step, at_ms, _ in series(target)["small"]["R_pass_1/book"] if step == 9] == [ms(REWRITTEN)]
 
 
-@pytest.mark.parametrize("number", [1, 4])
+@pytest.mark.parametrize("number", share([1, 4], 1))
 def test_a_crash_while_an_old_record_is_deleted_leaves_no_mixture(
     source_of: Copy, target: Target, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
