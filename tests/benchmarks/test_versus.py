@@ -133,7 +133,7 @@ def test_trl_and_we_are_compared_in_one_command(tmp_path: Path) -> None:
         "--json",
         str(written),
     ]
-    done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=280)
+    done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(written.read_text())
     for case in work.CASES:

@@ -23,7 +23,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     if not python.exists():
         pytest.fail(f"there is no {python}: `make trl` makes it, or name one with EVERGREEN_TRL_PYTHON")
     command = [python, "-m", "tests.trl.block", str(tmp_path_factory.mktemp("trl"))]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr[-3000:]
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
