@@ -10,10 +10,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from orchestrator.errors import UserError
 from orchestrator.runs.catalog import find_run, opened
+from store import comparison as comparisons
+from store.comparison import Comparison, ComparisonRequest
+from store.comparison import sentences as verdicts
 
 if TYPE_CHECKING:
-    from store.comparison import Comparison
     from store.ledger import Reading
 
 Table = Any  # a pandas.DataFrame, or a list of dictionaries
@@ -46,6 +49,26 @@ class RunResult:
         """A metric of evaluation: a row for every stage after which, and environment and category on which."""
         return self._table(lambda reading: reading.matrix(self.name, metric, split))
 
+    def evaluations(self) -> Table:
+        """Held-out accuracy and entropy by environment: a row for every boundary and environment.
+
+        Columns: after_stage (0: before training), trained (that stage's environment), environment, accuracy (0 to 1),
+        stderr of it, entropy (nats a token).
+        """
+        with opened(self.home, self.name) as (_, ledger):
+            found = ledger.reading.carry_over(self.name)
+        return _frame(
+            {
+                "after_stage": stage,
+                "trained": found.stages[stage - 1] if 0 < stage <= len(found.stages) else None,
+                "environment": environment,
+                "accuracy": accuracy,
+                "stderr": found.errors.get((stage, environment)),
+                "entropy": found.entropy.get((stage, environment)),
+            }
+            for (stage, environment), accuracy in found.accuracy.items()
+        )
+
     def samples(self, environment: str | None = None, failed: bool = False, limit: int = 20) -> Table:
         """Completions that were kept, the newest step first; `failed`: only those that are not correct."""
         return self._table(lambda reading: reading.samples(self.name, environment, failed, limit=limit))
@@ -57,6 +80,43 @@ class RunResult:
     def _table(self, ask: Callable[[Reading], Iterable[Any]]) -> Table:
         with opened(self.home, self.name) as (_, ledger):
             return _table(ask(ledger.reading))
+
+
+@dataclass(frozen=True)
+class ComparisonResult(Comparison):
+    """Runs compared by setting; its fields are those of `evergreen compare --json`."""
+
+    def sentences(self) -> list[str]:
+        """What the seeds allow to say, a sentence each."""
+        return [sentence for _, sentence in verdicts.sentences(self)]
+
+    def scores(self) -> Table:
+        """A row a run and what it was scored on: columns setting, seed, run, of (environment or stage), score."""
+        return _frame(
+            {"setting": one.label, "seed": run.seed, "run": run.run, "of": of, "score": score}
+            for one in self.settings
+            for run in one.runs
+            for of, score in run.strata.items()
+        )
+
+    def differences(self) -> Table:
+        """A row a pair of settings: their difference (of ratios the quotient), its 95 % interval, p, and the verdict.
+
+        Interval and p are corrected for the number of pairs; where there are too few seeds there is no interval.
+        """
+        return _frame(
+            {
+                "setting": pair.setting,
+                "baseline": pair.baseline,
+                "seeds": len(pair.seeds),
+                "difference": pair.mean,
+                "low": pair.interval and pair.interval.low,
+                "high": pair.interval and pair.interval.high,
+                "p": pair.p_corrected,
+                "verdict": pair.verdict,
+            }
+            for pair in self.pairs
+        )
 
 
 @dataclass(frozen=True)
@@ -91,20 +151,21 @@ def compare(
     last: int | None = None,
     baseline: str | None = None,
     pairs: Literal["baseline", "all"] = "baseline",
-) -> Comparison:
+) -> ComparisonResult:
     """Compare runs, or a study's settings, paired by seed: as `evergreen compare`, whose options these are."""
-    from orchestrator.errors import UserError
-    from store.comparison import ComparisonRequest
-    from store.comparison import compare as compared
-
     if not names:
         raise UserError("name the runs to compare, or a study")
     with opened(Path(home), names[0]) as (place, ledger):
-        return compared(ledger.reading, place, ComparisonRequest(names, by, metric, last, baseline, pairs))
+        asked = ComparisonRequest(names, by, metric, last, baseline, pairs)
+        return ComparisonResult(**vars(comparisons.compare(ledger.reading, place, asked)))
 
 
 def _table(rows: Iterable[Any]) -> Table:
-    plain = [asdict(row) for row in rows]
+    return _frame(asdict(row) for row in rows)
+
+
+def _frame(rows: Iterable[dict[str, Any]]) -> Table:
+    plain = list(rows)
     try:
         import pandas
     except ImportError:

@@ -116,7 +116,7 @@ def tables_of(comparison: Comparison) -> Iterator[Table]:
     against = plain(f"against {short(comparison.baseline, LABEL)}") if comparison.baseline else "setting"
     columns = ("seeds", what[:-1].lower(), "95 %", "p", "corrected")
     by_pair = table(f"{what}, paired by seed", against, *columns)
-    effects = table("Effects", against, "P(improvement)", "d_z", "seeds for 80 %")
+    effects = table("Effects", against, sentences.chance(comparison), "d_z", "seeds for 80 %")
     for pair in comparison.pairs:
         other = "" if comparison.baseline else f" against {short(pair.baseline, LABEL)}"
         name = short(pair.setting, LABEL if other else LONG_NAME) + other

@@ -31,7 +31,7 @@ SEED = 0  # of the bootstrap: the same runs give the same intervals, whatever el
 RECOMMENDED = 2  # seeds beyond those needed: 8 rather than 6
 
 Scores = dict[str, float]  # by stratum
-Verdict = Literal["not enough", "no difference", "better", "worse", "higher", "lower"]
+Verdict = Literal["not enough", "no difference", "better", "worse", "more entropy", "less entropy"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Measure:
     title: str
     metric: str  # of the ledger
     stratum: Literal["environment", "stage", "run"]
-    direction: Literal[-1, 0, 1]  # lower is better, no good direction, higher is better
+    direction: Literal[-1, 0, 1]  # lower is better, no good direction (entropy alone), higher is better
     last: int | None = None  # steps at a stage's end that are averaged; None: measured at boundaries
     is_ratio: bool = False  # compared as logarithms, shown as ratios
 
@@ -155,7 +155,7 @@ class Pair:
     p_corrected: float | None  # times the number of comparisons
     is_exact: bool  # all sign patterns were looked at
     effect_size: float | None  # d_z; of a ratio, that of the logarithms
-    improvement: float | None
+    improvement: float | None  # chance that a run of the setting is better; of entropy, that it has more
     num_comparisons: int
     seeds_needed: int
     seeds_recommended: int
@@ -221,7 +221,7 @@ def _pair(ours: ScoredSetting, theirs: ScoredSetting, of: Measure, num_compariso
         p_corrected=statistics.bonferroni(test.p, num_comparisons) if some else None,
         is_exact=test.is_exact,
         effect_size=effect,
-        improvement=statistics.probability_of_improvement(_table(x, of), _table(y, of)) if some else None,
+        improvement=_improvement(_table(x, of), _table(y, of), of.direction) if some else None,
         num_comparisons=num_comparisons,
         seeds_needed=needed,
         seeds_recommended=needed + RECOMMENDED,
@@ -231,15 +231,21 @@ def _pair(ours: ScoredSetting, theirs: ScoredSetting, of: Measure, num_compariso
 
 
 def _verdict(interval: Interval | None, direction: int) -> Verdict:
-    """Claim what the interval shows; a number without a good direction is higher or lower."""
+    """Claim what the interval shows. More entropy is neither better nor worse."""
     if interval is None:
         return "not enough"
     if interval.holds(0.0):
         return "no difference"
     is_up = interval.low > 0
     if direction == 0:
-        return "higher" if is_up else "lower"
+        return "more entropy" if is_up else "less entropy"
     return "better" if is_up == (direction > 0) else "worse"
+
+
+def _improvement(ours: Floats, theirs: Floats, direction: int) -> float:
+    """Where less is better, a run improves on another by having less."""
+    x, y = (theirs, ours) if direction < 0 else (ours, theirs)
+    return statistics.probability_of_improvement(x, y)
 
 
 def _table(runs: Sequence[RunScore], of: Measure) -> Floats:

@@ -40,7 +40,8 @@ def sentence(pair: Pair) -> str:
     """Say it with the settings' names."""
     ours, theirs = short(pair.setting), short(pair.baseline)
     if pair.is_claim:
-        return f"{ours} is {pair.verdict} than {theirs}: {_seen(pair)}."
+        verb = "keeps" if pair.verdict.endswith("entropy") else "is"
+        return f"{ours} {verb} {pair.verdict} than {theirs}: {_seen(pair)}."
     return f"{ours} against {theirs}: {verdict(pair)}."
 
 
@@ -84,6 +85,11 @@ def what_is_compared(comparison: Comparison) -> str:
     strata = comparison.strata
     over = {"environment": "environment", "stage": "stage", "run": ""}[comparison.stratum]
     return comparison.title + (f", {num(len(strata), over)}" if over else "")
+
+
+def chance(comparison: Comparison) -> str:
+    """Name the chance that a setting is better, which of entropy is no more than that it has more."""
+    return "P(improvement)" if comparison.direction else "P(more entropy)"
 
 
 def interval(of: Interval | None) -> str:
@@ -151,6 +157,7 @@ def how_computed(comparison: Comparison) -> list[str]:
 def method(comparison: Comparison) -> list[str]:
     """Say how everything was computed, a line each."""
     several, num_pairs = len(comparison.strata) > 1, len(comparison.pairs)
+    does = "beats" if comparison.direction else "keeps more entropy than"
     level = number(ALPHA) + (f" / {num_pairs}" if num_pairs > 1 else "")
     ratios = "The score is a ratio, compared as its logarithm: means are geometric, and x1.08 is 1.08 times as much."
     return [
@@ -166,7 +173,7 @@ def method(comparison: Comparison) -> list[str]:
         + (f" inside each {comparison.stratum}" if several else "")
         + "; it describes, and decides nothing.",
         *how_computed(comparison),
-        "P(improvement): chance that a run of the setting beats one of the baseline, ties one half"
+        f"{chance(comparison)}: chance that a run of the setting {does} one of the baseline, ties one half"
         + (f", mean over the {comparison.stratum}s." if several else "."),
         f"d_z: mean difference over its standard deviation. Seeds for {POWER:.0%} power: of this test at "
         f"{level}, if the true effect were the one seen.",

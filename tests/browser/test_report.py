@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from store.ledger import Ledger
 from store.report import REPORT_FILE, render
@@ -83,6 +85,29 @@ def test_what_scrolls_can_be_reached_by_keyboard(pages: dict[str, Path], visitin
         assert visit.page.evaluate(f"{wide}.every(e => e.tabIndex === 0 && e.getAttribute('aria-label'))")
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_what_is_wider_than_its_place_has_a_shadow_where_it_goes_on(finished: Path, visiting: Any, scheme: str) -> None:
+    address = (finished / "small" / REPORT_FILE).as_uri()
+    with visiting(address, 390, scheme) as visit:
+        assert shadows(visit, 0) == (False, True)
+        assert shadows(visit, 40) == (True, True)
+        assert shadows(visit, 10_000) == (True, False)
+    with visiting(address, 1280, scheme) as visit:
+        assert shadows(visit, 0) == (False, False)
+
+
+def shadows(visit: Any, left: int) -> tuple[bool, bool]:
+    """Whether the table of the top is shaded at its left and its right edge, scrolled to `left` px."""
+    table = visit.page.locator(".scroll").first
+    table.evaluate("(e, x) => { e.firstElementChild.style.visibility = 'hidden'; e.scrollLeft = x; }", left)
+    picture = Image.open(BytesIO(table.screenshot())).convert("L")
+    middle = picture.height // 2
+    edges = (picture.getpixel((x, middle)) for x in (1, picture.width - 2))
+    paper = picture.getpixel((picture.width // 2, middle))
+    first, last = (abs(edge - paper) > 10 for edge in edges)
+    return first, last
+
+
 def test_a_print_shows_tables_whole(pages: dict[str, Path], visiting: Any) -> None:
     with visiting(pages["many"].as_uri()) as visit:
         visit.page.emulate_media(media="print")
@@ -102,11 +127,11 @@ CONTRASTS = """
     return .2126 * x + .7152 * y + .0722 * z;
   };
   const ground = element => {
-    for (let e = element; e; e = e.parentElement) {
-      const colour = rgb(getComputedStyle(e).backgroundColor);
-      if (colour[3] > 250) return colour;
-    }
-    return [255, 255, 255, 255];
+    const layers = [];
+    for (let e = element; e; e = e.parentElement) layers.push(rgb(getComputedStyle(e).backgroundColor));
+    return layers.reduceRight(
+      (below, [r, g, b, alpha]) => [r, g, b].map((v, i) => (v * alpha + below[i] * (255 - alpha)) / 255),
+      [255, 255, 255]);
   };
   const found = [];
   for (const e of document.querySelectorAll('body *')) {

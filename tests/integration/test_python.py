@@ -29,6 +29,7 @@ RESULT = {
     "spec": (),
     "series": ("metric", "environment", "category"),
     "matrix": ("metric", "split"),
+    "evaluations": (),
     "samples": ("environment", "failed", "limit"),
     "events": (),
 }
@@ -75,6 +76,11 @@ def test_tables_are_frames_or_plain_rows(finished: Path, monkeypatch: pytest.Mon
     assert [row["step"] for row in rows(run.series("reward"))] == list(range(1, 10))
     assert {row["after_stage"] for row in rows(run.matrix("pass_1"))} == {0, 1, 2, 3}
     assert {row["environment"] for row in rows(run.samples("book", limit=3))} == {"book"}
+    measured = {(row["after_stage"], row["environment"]): row["accuracy"] for row in rows(run.evaluations())}
+    wholes = [row for row in rows(run.matrix("pass_1")) if not isinstance(row["category"], str)]
+    assert measured == {(row["after_stage"], row["environment"]): row["value"] for row in wholes}
+    trained = {row["after_stage"]: row["trained"] for row in rows(run.evaluations()) if isinstance(row["trained"], str)}
+    assert trained == {stage["stage"]: stage["environment"] for stage in run.summary()["stages"]}
     assert rows(run.events())
     assert run.summary()["status"] == "finished"
     assert run.spec()["seed"] == 3

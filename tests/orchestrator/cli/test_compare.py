@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import orchestrator
 from store.home import Home
 from store.ledger import Ledger
 from tests.conftest import Evergreen
@@ -109,3 +111,17 @@ def test_what_cannot_be_done_is_told(home: Path, evergreen: Evergreen, words: li
     result = evergreen("compare", *words, "--home", home)
     assert (result.exit_code, result.stdout) == (2, "")
     assert message in " ".join(result.stderr.split())
+
+
+def test_from_python_it_is_the_same_in_tables(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)  # lists of rows then
+    found = orchestrator.compare(*NAMES, home=home)
+    assert found.sentences() == ["repo is better than rloo: +.163 (+.100 to +.300), p = .031."]
+    (row,) = found.differences()
+    assert (row["setting"], row["baseline"], row["seeds"], row["verdict"]) == ("repo", "rloo", 6, "better")
+    assert [row["difference"], row["low"], row["high"]] == pytest.approx([0.98 / 6, 0.1, 0.3])
+    scores = found.scores()
+    assert len(scores) == 2 * 6 * 2
+    assert {(row["setting"], row["seed"], row["of"]): row["score"] for row in scores}["rloo", 0, "book"] == 0.3
+    (few,) = orchestrator.compare("rloo-0", "repo-0", home=home).differences()
+    assert (few["verdict"], few["low"], few["high"]) == ("not enough", None, None)

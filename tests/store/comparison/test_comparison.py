@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from store.comparison import Comparison, facts, sentences
-from store.comparison.scores import Pair
+from store.comparison.scores import MEASURES, Pair
 from store.errors import ComparisonError
 from store.ledger import Ledger
 from tests.store.comparison.conftest import Compare
@@ -141,13 +142,28 @@ def test_of_a_number_that_should_be_low_less_is_better(ledger: Ledger, compare: 
     less = only(compare(*names, metric="forgetting"))
     assert less.mean is not None
     assert (less.mean < 0, less.verdict) == (True, "better")
+    assert less.improvement is not None
+    assert less.improvement > 0.5, "to forget less is the improvement"
 
 
-def test_a_number_without_a_good_direction_is_higher_or_lower(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
+@pytest.mark.parametrize("metric", [name for name, one in MEASURES.items() if one.metric == "entropy_token"])
+def test_more_entropy_is_neither_better_nor_worse(ledger: Ledger, compare: Compare, fresh: Fresh, metric: str) -> None:
     x = fresh()
     runs = [Made(f"{x}{o}{s}", s, o, entropy=e + 0.01 * s) for s in range(6) for o, e in (("a", 1), ("b", 1.2))]
     written(ledger, *runs)
-    assert only(compare(*(run.name for run in runs), metric="entropy")).verdict == "higher"
+    found = compare(*(run.name for run in runs), metric=metric)
+    if metric in ("entropy", "left"):  # what these runs differ in
+        (said,) = (sentence for _, sentence in sentences.sentences(found))
+        assert said.startswith("b keeps more entropy than a: ")
+        turned = compare(*(run.name for run in runs), metric=metric, baseline="b")
+        assert sentences.sentence(only(turned)).startswith("a keeps less entropy than b: ")
+    words = " ".join([*(s for _, s in sentences.sentences(found)), *sentences.method(found), sentences.chance(found)])
+    assert not re.search(r"\b(better|worse|beats?|improve\w*|higher|lower)\b", words)
+
+
+def test_everything_but_entropy_has_a_good_direction() -> None:
+    for one in MEASURES.values():
+        assert (one.direction == 0) == (one.metric == "entropy_token"), one.name
 
 
 def test_an_unclear_difference_is_none_seen_and_says_what_it_would_take(

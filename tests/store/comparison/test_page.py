@@ -29,6 +29,7 @@ def six(ledger: Ledger, compare: Compare, fresh: Fresh) -> Comparison:
 def test_tables_hold_the_numbers_and_the_top_says_the_verdict(ledger: Ledger, six: Comparison) -> None:
     page = Page(render(ledger.reading, six))
     (pair,) = six.pairs
+    assert page.bare == []
     assert sentences.sentence(pair) in page.text
     assert sentences.how_registered(six) in page.text
     for row, setting in zip(page.body("settings"), six.settings, strict=True):

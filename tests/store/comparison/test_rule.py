@@ -211,7 +211,7 @@ def test_ratios_are_compared_as_logarithms(ledger: Ledger, compare: Compare, fre
     assert found.is_ratio
     assert pair.differences == pytest.approx([1.08] * 6)
     assert pair.mean == pytest.approx(1.08)
-    assert sentences.sentence(pair) == "b is higher than a: x1.08 (1.08 to 1.08), p = .031."
+    assert sentences.sentence(pair) == "b keeps more entropy than a: x1.08 (1.08 to 1.08), p = .031."
     assert found.settings[0].mean == pytest.approx(0.1 * 1.5**2.5), "geometric"
     assert found.settings[0].median == pytest.approx(0.1 * 1.5**2.5)
     assert "compared as its logarithm" in " ".join(sentences.method(found))

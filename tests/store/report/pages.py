@@ -7,7 +7,10 @@ from html.parser import HTMLParser
 
 
 class Page(HTMLParser):
-    """A page, parsed. `tables`: rows of cells' texts by the table's id; `tags` and `attributes` that it has."""
+    """A page, parsed. `tables`: rows of cells' texts by the table's id; `tags` and `attributes` that it has.
+
+    `bare`: tables that are cut off where they are wider than a phone, for they are not inside a `.scroll`.
+    """
 
     def __init__(self, html: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -16,6 +19,8 @@ class Page(HTMLParser):
         self.attributes: Counter[str] = Counter()
         self.classes: Counter[str] = Counter()
         self.text = ""
+        self.bare: list[str] = []
+        self._is_scroll: list[bool] = []  # of the divs that are open
         self._rows: list[list[str]] = []
         self._is_cell = False
         self._skipped = 0
@@ -27,8 +32,13 @@ class Page(HTMLParser):
         self.tags[tag] += 1
         self.attributes.update(name for name, _ in attrs)
         given = dict(attrs)
-        self.classes.update((given.get("class") or "").split())
-        if tag == "table":
+        classes = (given.get("class") or "").split()
+        self.classes.update(classes)
+        if tag == "div":
+            self._is_scroll.append("scroll" in classes)
+        elif tag == "table":
+            if not any(self._is_scroll) and "facts" not in classes:  # facts are words, which wrap
+                self.bare.append(given.get("id") or "")
             self._rows = self.tables.setdefault(given.get("id") or "", [])
         elif tag == "tr":
             self._rows.append([])
@@ -38,6 +48,8 @@ class Page(HTMLParser):
         self._skipped += tag in ("style", "title")
 
     def handle_endtag(self, tag: str) -> None:
+        if tag == "div":
+            self._is_scroll.pop()
         self._is_cell = self._is_cell and tag not in ("td", "th")
         self._skipped -= tag in ("style", "title")
 

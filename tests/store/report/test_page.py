@@ -58,6 +58,7 @@ def all_over(text: str) -> Shape:
 
 def test_tables_hold_the_numbers_of_the_ledger(tell: Tell) -> None:
     page = Page(tell(Shape()))
+    assert page.bare == []
     assert [row[:1] + row[2:] for row in page.tables["glance"][2:]] == [
         [
             name,
