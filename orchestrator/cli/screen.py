@@ -63,7 +63,7 @@ class Screen(Callback):
         wholes = [m for m in record.metrics if m.category is None]
         where = f"  step {at.step:>4} of {at.num_steps}  "
         if looked := {(m.environment, m.name.removeprefix(INTERIM)): m.value for m in wholes if _is_interim(m)}:
-            self._say(f"{where}{_held_out(looked)}")
+            self._say(f"{where}held-out {_held_out(looked)}")
         if not self._is_time() and at.step != at.num_steps:
             return
         own = {m.name: m.value for m in wholes if m.environment == at.environment}
@@ -73,7 +73,7 @@ class Screen(Callback):
         more = f" and {len(arms) - len(shown)} more" if len(arms) > len(shown) else ""
         self._say(
             f"{where}{at.environment or 'all'}: reward {number(own.get('reward'))}, "
-            f"entropy {number(own.get('entropy_token'))}; picks {chances}{more}  {self._left(at)}"
+            f"entropy {number(own.get('entropy_token'))}; probabilities {chances}{more}  {self._left(at)}"
         )
 
     def measuring(self, text: str, done: int, total: int) -> None:
@@ -124,12 +124,10 @@ def _is_interim(metric: MetricRecord) -> bool:
 
 
 def _held_out(values: Mapping[tuple[str | None, str], float | None]) -> str:
-    """What was found of environments on held-out tasks, in words."""
-    texts = []
-    for word, metric in (("accuracy", "pass_1"), ("entropy", "entropy_token")):
-        of = [f"{name} {number(value)}" for (name, measured), value in values.items() if measured == metric]
-        texts.append(f"{word} {', '.join(of)}")
-    return "; ".join(texts)
+    """What was found of environments on held-out tasks, in words: accuracy and, in brackets, entropy."""
+    names = dict.fromkeys(name for name, _ in values)
+    of = ((name, number(values.get((name, "pass_1"))), number(values.get((name, "entropy_token")))) for name in names)
+    return f"accuracy (entropy) {', '.join(f'{name} {accuracy} ({entropy})' for name, accuracy, entropy in of)}"
 
 
 Recall = Callable[[str], Course]  # a run's course up to now, by its name

@@ -45,8 +45,7 @@ class InterimEvaluation:
         """Evaluate if it is due, beside the step's time; the policy and every training stream stay as they are."""
         if not self.is_due(at):
             return InterimFindings()
-        with watch("wait"):
-            self.rollouts.await_under_way()  # first: it is played with the weights that the sampler has
+        self.rollouts.settle(watch)  # first: what is under way is played with the weights that the sampler has
         is_all = self.section.every_on == "all" or at.environment is None
         names = list(self.evaluation.anchors) if is_all else [str(at.environment)]
         with watch.aside() as own:

@@ -116,7 +116,7 @@ def test_in_a_pipe_new_stages_boundaries_and_events_are_lines_and_it_ends_with_t
         patch.setattr(show.time, "sleep", interrupted_later)
         result = evergreen("show", "alone", "--follow", "--home", tmp_path)
     assert result.exit_code == 0
-    assert f"after stage {seen + 1}: accuracy one " in result.stdout
+    assert f"after stage {seen + 1}: accuracy (entropy) one " in result.stdout
     assert f"stage {seen + 2} of 200: one" in result.stdout
     assert " of 800  reward " in result.stdout
     assert "alone stopped at step" in result.stdout

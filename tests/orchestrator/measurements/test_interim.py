@@ -27,7 +27,7 @@ def evaluated(at: Progress, player: Any = None, watch: Stopwatch | None = None, 
     }
     chosen = Evaluate(items=2, samples=4, **section)
     held_out = {"anchor": find_held_out(environments, "anchor", 2)}
-    rollouts: Any = SimpleNamespace(await_under_way=lambda: None)
+    rollouts: Any = SimpleNamespace(settle=lambda watch: None)
     interim = InterimEvaluation(chosen, Evaluation(chosen, environments, held_out), player or Scripted(), rollouts)
     return interim.run(at, watch or Stopwatch(), lambda *told: None)
 
