@@ -88,9 +88,7 @@ class Curriculum:
         parts = self.parts
         with watch("prepare"):
             trajectories = batch.trajectories(parts.reads_value, parts.policy)
-        if not trajectories:
-            return None
-        return parts.learner.learn(trajectories, parts.objective, watch, parts.span(self.at))
+        return parts.learner.learn(trajectories, parts.objective, watch, parts.span(self.at)) if trajectories else None
 
     def control_entropy(
         self, batch: RolloutBatch, report: UpdateReport | None, measured: Mapping[str, float]

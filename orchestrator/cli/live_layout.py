@@ -186,9 +186,9 @@ def _foot(shot: RunState, note: str | None) -> list[Text]:
         last = f"last {num(shot.num_recent, 'step')}" if shot.num_recent > 1 else "last step"
         lines = [
             Text.assemble(
-                f"training on {plain(shot.environment or 'all environments')} ",
-                *((f"({last})", "dim"), ": reward ", (number(shot.reward), "bold")),
+                *(plain(shot.environment or "all environments"), ": reward ", (number(shot.reward), "bold")),
                 *("   entropy ", (number(shot.entropy), "bold"), " nats a token"),
+                (f"   in training, {last}", "dim"),
             ),
             Text.assemble((f"{number(shot.step_s)} s", "bold"), " a step: ", shares),
         ]

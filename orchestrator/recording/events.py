@@ -68,7 +68,7 @@ def of_length(spec: Spec, before: int) -> str:
     text, schedule = f"{spec.curriculum.stages} stages in all instead of {before}", spec.learner.schedule
     if schedule.type == "constant" or schedule.over == "stage":
         return text
-    return f"{text}; the learning rate falls ({schedule.type}) to the end of the new last stage, from here on"
+    return f"{text}; from here on the learning rate ({schedule.type}) is that of its place in the run as now planned"
 
 
 def end_of_stage(at: Progress) -> list[EventRecord]:

@@ -38,6 +38,7 @@ FIXED = {  # what a fork shares with its parent, and why
     "evaluate": "its boundaries must compare with the parent's",
     "ledger": "it holds the parent's history",
 }
+FREE = ("evaluate.every", "evaluate.every_on")  # of these sections, what no boundary depends on
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def _remedies(name: str, edits: Mapping[str, Any]) -> list[str]:
             resumed.append(f"--stages {value}")
         elif section in CHANGEABLE:
             resumed.append(f"--set {change}")
-        elif section in (*FIXED, "name", "seed", "environments"):
+        elif section in (*FIXED, "name", "seed", "environments") and key not in FREE:
             others.append(key)
         else:
             forked.append(f"--set {change}")
@@ -208,7 +209,7 @@ def forked_spec(
 def _shared(spec: Spec) -> dict[str, Any]:
     """A spec's sections, without how one logs in and when stages are looked into: a fork need not keep these."""
     kept = spec.kept()
-    evaluate = {key: value for key, value in kept["evaluate"].items() if key not in ("every", "every_on")}
+    evaluate = {key: value for key, value in kept["evaluate"].items() if f"evaluate.{key}" not in FREE}
     return {**kept, "ledger": kept["ledger"]["url"], "evaluate": evaluate}
 
 

@@ -103,7 +103,7 @@ class Facet:
     name: str
     rows: str  # the stream that it is read from
     entries: Callable[[Rows], Entries]
-    is_asked_for: bool = False  # only some runs have it, so it is compared where both do
+    is_asked_for: bool = False  # only some runs have it, of some places: compared where both do
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,9 @@ def _compare(facets: Sequence[Facet], step: int, when: str, a: Moment, b: Moment
     ]
     for facet in facets:
         ours, theirs = (facet.entries(rows[facet.rows]) for rows in named)
-        if ours != theirs and not (facet.is_asked_for and not (ours and theirs)):
+        if facet.is_asked_for:
+            ours, theirs = ({place: one[place] for place in ours if place in theirs} for one in (ours, theirs))
+        if ours != theirs:
             return _difference(step, when, facet.name, ours, theirs, same)
         same.append(facet.name)
     return None

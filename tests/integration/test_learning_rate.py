@@ -12,7 +12,10 @@ import pytest
 from orchestrator.choosing.stage_scheduler import StopConditions
 from orchestrator.errors import SpecError
 from orchestrator.runs.api import fork, resume, run
+from orchestrator.runs.catalog import opened
 from orchestrator.spec import load_spec
+from store.report import learning_curves
+from store.report.report_data import ReportData
 from tests.integration.runs import At, Killed, ending, kill, series, told
 from tests.orchestrator.specs import Raw, alone, flat
 
@@ -42,6 +45,10 @@ def test_over_a_run_it_falls_from_the_warm_up_to_the_last_step_that_is_planned(t
     # the last of two updates a step, 16 in all
     expected = [0.2 + 0.8 * (1 - (2 * step + 1) / 16) for step in range(8)]
     assert rates(tmp_path, "linear") == pytest.approx(expected)
+    with opened(tmp_path, "cosine") as (place, ledger):
+        chart = learning_curves.learning_rate(ReportData(ledger, place.run_folder("cosine"), "cosine"))
+    assert chart is not None, "the report draws it"
+    assert chart.title == f"Share of {LR:g}"
 
 
 @pytest.mark.parametrize(
@@ -68,7 +75,7 @@ def test_a_run_that_is_lengthened_or_forked_takes_the_rate_of_its_place_in_the_n
     found = rates(tmp_path, "short")
     assert found[7:] == falls([5 / 6, *((step - 2) / 10 for step in range(8, 12))]), "it rises again"
     said = [event["text"] for event in told(tmp_path, "short")["events"]]
-    assert any("3 stages in all instead of 2; the learning rate falls (cosine) to the end" in text for text in said)
+    assert any("3 stages in all instead of 2; from here on the learning rate (cosine) is" in text for text in said)
     fork("short", 2, overrides=["learner.schedule=linear", "name=forked"], home=tmp_path)
     assert rates(tmp_path, "forked") == [*found[:8], *(pytest.approx(1 - (step - 2) / 10) for step in range(8, 12))]
 

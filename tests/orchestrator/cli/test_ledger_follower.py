@@ -118,7 +118,7 @@ def test_in_a_pipe_new_stages_boundaries_and_events_are_lines_and_it_ends_with_t
     assert result.exit_code == 0
     assert f"after stage {seen + 1}: accuracy (entropy) one " in result.stdout
     assert f"stage {seen + 2} of 200: one" in result.stdout
-    assert " of 800  reward " in result.stdout
+    assert " of 800  one: reward " in result.stdout
     assert "alone stopped at step" in result.stdout
     assert ": SIGTERM. Go on with: evergreen resume alone" in " ".join(result.stdout.split())
 

@@ -106,11 +106,11 @@ def test_of_many_new_steps_only_the_last_ten_are_told(tmp_path: Path) -> None:
 
 def test_what_was_evaluated_inside_a_stage_is_told_however_long_ago(tmp_path: Path) -> None:
     """Long before the last steps, which alone are told in full: where it stands and what is left are as heard."""
-    compared = Compared(tmp_path)
+    course = Course()
     spec = alone("looked", steps=18, stages=1) | {"evaluate": {"items": 1, "samples": 4, "every": 4}}
-    orchestrator.run(spec, home=tmp_path, watcher=compared, until_step=15)
-    assert recalled(tmp_path, "looked").snapshot() == compared.snapshot()
-    assert compared.snapshot().standings[0].step == 12
+    orchestrator.run(spec, home=tmp_path, watcher=course, until_step=15)
+    assert recalled(tmp_path, "looked").snapshot() == course.snapshot()
+    assert course.snapshot().standings[0].step == 12
 
 
 def test_a_run_that_went_back_is_told_again_from_there() -> None:

@@ -83,7 +83,7 @@ def test_everything_is_on_it() -> None:
         *("demo  stage 3 of 8: words", "3:10 left", "step 12 of 50", "step 112 of 400"),
         *("categories of words, probability (full bar: .50)", "held-out after stage 2: accuracy; entropy, left"),
         *(
-            "training on words (last 10 steps): reward .52   entropy .44 nats a token",
+            "words: reward .52   entropy .44 nats a token   in training, last 10 steps",
             ".25 s a step: play 41%, update 55%, other 4%",
         ),
         *(
