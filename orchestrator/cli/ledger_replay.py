@@ -75,16 +75,16 @@ class LedgerReplay:
         First steps, then boundaries, stages and events: the order of what was written in one millisecond.
         """
         name, read, now = self._name, self._reading, self.pulse
-        told = min(self._told.num_steps, now.num_steps)
-        after = max(now.num_steps - WINDOW, told)
+        known = min(self._told.num_steps, now.num_steps)
+        after = max(now.num_steps - WINDOW, known)
         num_stages = min(self._told.num_stages, now.num_stages)
         num_boundaries = min(self._told.num_boundaries, now.num_boundaries)
         num_events = min(self._told.num_events, now.num_events)
 
         stages = read.stages(name)
-        evaluated = [*read.evaluations(name, told), *read.wholes(name, ["seconds_evaluate"], told)]
+        evaluated = [*read.evaluations(name, known), *read.wholes(name, ["seconds_evaluate"], known)]
         looks = {row.step for row in evaluated}
-        steps = [row for row in read.steps(name, told if looks else after) if row.step > after or row.step in looks]
+        steps = [row for row in read.steps(name, known if looks else after) if row.step > after or row.step in looks]
         boundaries = read.boundaries(name)[num_boundaries:]
         events = read.events(name, num_events)
         self._told = a.Pulse(

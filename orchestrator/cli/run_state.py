@@ -159,9 +159,7 @@ class Course(Callback):
         trained = {m.name: m.value for m in wholes if m.environment == at.environment and m.name in TRAINED}
         self._recent.append(_Recent(at.stage, record.seconds, times, trained))
         self._arms = record.arms
-        for m in wholes:
-            if m.environment is not None and m.name.startswith(INTERIM):
-                self._inside[m.environment, m.name.removeprefix(INTERIM)] = (record.step, m.value)
+        self._inside |= {place: (record.step, value) for place, value in interim(record).items()}
         if (seconds := times.get("seconds_evaluate")) is not None:
             self._inside_seconds.append(seconds)
 
@@ -253,6 +251,15 @@ def measured(record: BoundaryRecord) -> dict[tuple[str, str], float | None]:
         (cell.environment, cell.metric): cell.value
         for cell in record.cells
         if cell.category is None and cell.metric in MEASURED and cell.split != "select"
+    }
+
+
+def interim(record: StepRecord) -> dict[tuple[str, str], float | None]:
+    """What an evaluation inside the stage says at a step, in the same way; nothing where there was none."""
+    return {
+        (one.environment, one.name.removeprefix(INTERIM)): one.value
+        for one in record.metrics
+        if one.environment is not None and one.category is None and one.name.startswith(INTERIM)
     }
 
 

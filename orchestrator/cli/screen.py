@@ -22,11 +22,10 @@ from orchestrator.cli.ledger_replay import recalled
 from orchestrator.cli.live_layout import MOST_ARMS, draw
 from orchestrator.cli.live_region import LiveRegion, Terminal
 from orchestrator.cli.options import command
-from orchestrator.cli.run_state import Course, measured
+from orchestrator.cli.run_state import Course, interim, measured
 from orchestrator.os_signals import STOPPING, catching_signals
 from orchestrator.progress import Progress
-from store.metrics import INTERIM
-from store.records import EVERYTHING, BoundaryRecord, MetricRecord, StepRecord
+from store.records import EVERYTHING, BoundaryRecord, StepRecord
 
 EVERY_S = 5.0  # between two lines of steady progress
 
@@ -62,7 +61,7 @@ class Screen(Callback):
         self._first_step = self._first_step or (at.step - 1, time.monotonic() - record.seconds)
         wholes = [m for m in record.metrics if m.category is None]
         where = f"  step {at.step:>4} of {at.num_steps}  "
-        if looked := {(m.environment, m.name.removeprefix(INTERIM)): m.value for m in wholes if _is_interim(m)}:
+        if looked := interim(record):
             self._say(f"{where}held-out {_held_out(looked)}")
         if not self._is_time() and at.step != at.num_steps:
             return
@@ -119,11 +118,7 @@ class Screen(Callback):
         return f"{left // 60}:{left % 60:02} left" if left else ""
 
 
-def _is_interim(metric: MetricRecord) -> bool:
-    return metric.environment is not None and metric.name.startswith(INTERIM)
-
-
-def _held_out(values: Mapping[tuple[str | None, str], float | None]) -> str:
+def _held_out(values: Mapping[tuple[str, str], float | None]) -> str:
     """What was found of environments on held-out tasks, in words: accuracy and, in brackets, entropy."""
     names = dict.fromkeys(name for name, _ in values)
     of = ((name, number(values.get((name, "pass_1"))), number(values.get((name, "entropy_token")))) for name in names)

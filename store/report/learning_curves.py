@@ -55,7 +55,8 @@ def entropy(data: ReportData) -> charts.Chart:
         for one in _of_curves(data, data.curves, "entropy_token")
     ] or [charts.Series(name, data.colours[name], (), own) for name, own in measured.items()]
     values = [value for one in series for _, value in one.points if value is not None]
-    values += [one.value for one in (*data.entropy, *data.between("entropy_token")) if one.value is not None]
+    values += [cell.value for cell in data.entropy if cell.value is not None]
+    values += [row.value for row in data.between("entropy_token") if row.value is not None]
     y = charts.Scale(0, charts.nice_top(values, 0.1))
     frame = charts.Frame(_x(data), y, charts.TALL, bands(data, WHOLE))
     about = _about("Token entropy", _ends(data, "entropy"), data)
