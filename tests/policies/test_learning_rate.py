@@ -78,6 +78,9 @@ def test_worked_numbers() -> None:
     assert rates[:4] == pytest.approx([0.2 / 3, 0.4 / 3, 0.2, 0.2])
     assert rates[15] == pytest.approx(0.2 * 0.75)
     assert rates[26] == pytest.approx(0.2 * (0.5 + 0.5 / 24))
+    guide = config(schedule="linear", warmup=2)  # docs/running.md
+    rates = [rise(guide, step) * fall(guide, Span(step, 8), 0, 1) for step in range(8)]
+    assert rates == pytest.approx([1 / 2, 1, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
     later = ours(config(schedule="cosine", warmup=3), has_warmup=False)
     assert later[0] == 0.2, "a stage that goes on with the optimiser falls from its first update on"
     assert later[9] == pytest.approx(0.2 * 0.75)  # a third of the way: cos(pi / 3) = 1/2
