@@ -9,11 +9,14 @@ from environments import Environment
 from orchestrator.choosing.choice import Choice
 from orchestrator.choosing.stage_scheduler import StopConditions
 from orchestrator.measurements.contracts import HeldOut, Measurement
+from orchestrator.measurements.interim import InterimEvaluation
+from orchestrator.progress import Progress
 from orchestrator.rollout.player import Player
 from orchestrator.rollout.prefetch import Prefetch
 from orchestrator.rollout.task_sampler import TaskSampler
 from orchestrator.spec import Spec
 from policies.learner import Learner
+from policies.learning_rate import Span
 from policies.objectives import MixCorrectedEntropy, Objective
 from policies.policy import Policy
 from policies.samplers.contracts import Sampler
@@ -36,12 +39,20 @@ class Components:
     tasks: TaskSampler
     rollouts: Prefetch
     measurements: Sequence[Measurement]  # the evaluation first
+    interim: InterimEvaluation  # inside stages, if the spec asks for it
     stopping: StopConditions  # of stages, before their budget is used
 
     @property
     def reads_value(self) -> bool:
         """Whether the policy is rewarded with a score's value, or with its correctness."""
         return bool(self.spec.objective.reward == "value")
+
+    def span(self, at: Progress) -> Span:
+        """What the learning rate falls over, seen from the step that has begun."""
+        if self.spec.learner.schedule.over == "run":
+            return Span(at.step - 1, at.num_planned_steps)
+        has_warmup = at.stage == 1 or self.spec.curriculum.boundary.optimizer == "reset"
+        return Span(at.stage_step - 1, at.steps_per_stage, has_warmup)
 
     def cross_boundary(self) -> None:
         """Let begin anew what the spec says is not taken into the next stage.

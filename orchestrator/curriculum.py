@@ -79,7 +79,8 @@ class Curriculum:
         with watch("learn"):
             update = step_metrics.of_update(report)
             controlled = self.control_entropy(batch, report, step_metrics.readable(update))
-        done = StepResult(batch, arms, version, report, update, controlled)
+        found = parts.interim.run(at, watch, self.recorder.watcher.measuring)  # nothing, unless the spec asks for it
+        done = StepResult(batch, arms, version, report, update, controlled, found)
         self.recorder.record_step(parts, at, done, watch)
 
     def update(self, batch: RolloutBatch, watch: Stopwatch) -> UpdateReport | None:
@@ -87,7 +88,7 @@ class Curriculum:
         parts = self.parts
         with watch("prepare"):
             trajectories = batch.trajectories(parts.reads_value, parts.policy)
-        return parts.learner.learn(trajectories, parts.objective, watch) if trajectories else None
+        return parts.learner.learn(trajectories, parts.objective, watch, parts.span(self.at)) if trajectories else None
 
     def control_entropy(
         self, batch: RolloutBatch, report: UpdateReport | None, measured: Mapping[str, float]

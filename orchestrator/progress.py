@@ -106,6 +106,11 @@ class Progress:
         """Steps of the whole run, at most: stages that are over count as they were."""
         if self.stage_is_over:
             return self.step + (self.num_stages - self.stage) * self.steps_per_stage
+        return self.num_planned_steps
+
+    @property
+    def num_planned_steps(self) -> int:
+        """The same as planned when the step now done began: whether the stage ends with it was not known."""
         return self.step - self.stage_step + (self.num_stages - self.stage + 1) * self.steps_per_stage
 
     @property

@@ -24,6 +24,15 @@ class Stopwatch:
         finally:
             self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - start
 
+    @contextmanager
+    def aside(self) -> Iterator[Stopwatch]:
+        """Time a block with a watch of its own: it is no part of this one's total."""
+        own = Stopwatch()
+        try:
+            yield own
+        finally:
+            self._start += own.total
+
     def elsewhere(self, seconds: Mapping[str, float]) -> None:
         """Note parts that another thread's watch measured: they are no part of this one's total."""
         for part, value in seconds.items():
@@ -31,5 +40,5 @@ class Stopwatch:
 
     @property
     def total(self) -> float:
-        """Seconds since the watch was made."""
+        """Seconds since the watch was made, without what was done aside."""
         return time.perf_counter() - self._start

@@ -75,6 +75,31 @@ class PolicyConfig(Options):
         return "folder" if marked or Path(self.model).is_dir() else "hub"
 
 
+class ScheduleConfig(Options):
+    """How the learning rate falls after its warm-up. A plain string stands for `{type: string}`."""
+
+    type: Literal["constant", "linear", "cosine"] = "constant"
+    """Its course (`lr_scheduler_type` elsewhere): a straight line, half a wave of the cosine, or none."""
+    over: Literal["run", "stage"] = "run"
+    """What it falls over. `run`: to the last step that is planned; a run that gets more stages has a later one.
+    `stage`: anew in every stage, to its last step; one that a stop rule ends does not come to it."""
+    end: float = Field(default=0.0, ge=0, lt=1)
+    """Share of `lr` that is left at the end (`min_lr_factor` or `min_lr_rate` elsewhere)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        return {"type": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _constant_has_no_end(self) -> ScheduleConfig:
+        fields = type(self).model_fields
+        idle = [name for name in ("over", "end") if getattr(self, name) != fields[name].default]
+        if self.type == "constant" and idle:
+            raise ValueError(f"{' and '.join(idle)}: a constant learning rate does not fall; say linear or cosine")
+        return self
+
+
 class LearnerConfig(Options):
     """How the policy is updated. Defaults differ for `tiny`; `resolved` fills them in."""
 
@@ -85,7 +110,9 @@ class LearnerConfig(Options):
     weight_decay: float = Field(default=0.0, ge=0, le=10)
     """Decoupled, on every parameter."""
     warmup: int = Field(default=20, ge=0)
-    """Updates over which the learning rate rises linearly to `lr`."""
+    """Updates over which the learning rate rises linearly to `lr` (`warmup_steps` elsewhere)."""
+    schedule: ScheduleConfig = ScheduleConfig()
+    """What the learning rate does after that: `constant`, `linear` or `cosine`, or a map with its options."""
     updates: int | None = Field(default=None, ge=1)
     """Optimiser updates a step; null: the objective's own number."""
     clip_norm: float = Field(default=1.0, gt=0)

@@ -31,6 +31,7 @@ from policies.config import LearnerConfig
 from policies.errors import PolicyError
 from policies.forward import EntropyMode, Reduction, Scored
 from policies.gradients import weigh_components
+from policies.learning_rate import Span, fall, rise
 from policies.micro_batches import (
     ForwardPasses,
     MicroBatch,
@@ -58,6 +59,7 @@ class StepTally:
     losses: list[float] = field(default_factory=list)
     norms: list[float] = field(default_factory=list)
     num_updates: int = 0
+    lr: float | None = None  # of the last update that was applied
     num_tokens_fed: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
@@ -84,6 +86,7 @@ class Step:
     batch: Batch  # on the CPU, as are `old` and `noted`
     objective: Objective
     parts: list[Tensor]  # the rows of each update
+    falls: list[float]  # share of the learning rate that its schedule leaves, for each
     reduction: Reduction  # of the updates' passes
     batcher: MicroBatcher
     is_run_B: Tensor  # bool, the rows that go through the model
@@ -213,29 +216,32 @@ class Learner:
         trajectories: Sequence[Trajectory],
         objective: Objective,
         timing: Callable[[str], AbstractContextManager[None]] = lambda part: nullcontext(),
+        span: Span | None = None,
     ) -> UpdateReport:
         """Do a step: estimate the advantages of what was played, then update the policy towards the objective.
 
-        `timing` measures the two parts, "prepare" and "update". Raises `NonFiniteLogits`: the policy has diverged, so
-        that no later update could be finite either.
+        `timing` measures the two parts, "prepare" and "update"; `span` is what a learning rate falls over that is not
+        constant. Raises `NonFiniteLogits`: the policy has diverged, so that no later update could be finite either.
         """
         with timing("prepare"):
             batch = objective.prepare(trajectories, self.reference_lp)
             weigh_components(self.passes, objective, trajectories, batch)
             is_older = is_off_policy(trajectories, self.policy.version)
         with timing("update"):
-            return self.update(batch, objective, is_off_policy=is_older)
+            return self.update(batch, objective, is_off_policy=is_older, span=span)
 
-    def update(self, batch: Batch, objective: Objective, *, is_off_policy: bool = False) -> UpdateReport:
+    def update(
+        self, batch: Batch, objective: Objective, *, is_off_policy: bool = False, span: Span | None = None
+    ) -> UpdateReport:
         """Do the optimiser updates of a step whose batch has its advantages; those not finite are skipped and counted.
 
         `is_off_policy`: older weights wrote the batch, so the sampler's log-probs do not stand for the current ones.
         """
         with self.passes.prepared():
-            step = self._begin(batch, objective, is_off_policy)
+            step = self._begin(batch, objective, is_off_policy, span)
             tally = step.tally
-            for rows in step.parts:
-                self._update_once(step, rows)
+            for rows, share in zip(step.parts, step.falls, strict=True):
+                self._update_once(step, rows, share)
         if tally.num_updates:
             self.policy.version += 1
         num = len(tally.losses)
@@ -244,7 +250,7 @@ class Learner:
             maxima=tally.maxima,
             loss=sum(tally.losses) / num,
             grad_norm=sum(tally.norms) / num,
-            lr=self._rate(max(0, self.optimizer.num_updates - 1)),
+            lr=self._rate(max(0, self.optimizer.num_updates - 1), step.falls[-1]) if tally.lr is None else tally.lr,
             num_updates=tally.num_updates,
             num_skipped=num - tally.num_updates,
             seconds=dict(tally.seconds),
@@ -264,7 +270,7 @@ class Learner:
             )
         return self.reference.lp(batch)
 
-    def _begin(self, batch: Batch, objective: Objective, is_off_policy: bool) -> Step:
+    def _begin(self, batch: Batch, objective: Objective, is_off_policy: bool, span: Span | None) -> Step:
         """Look at a step's batch: which of its rows can move anything, and what has to be known about them."""
         batch, needs = to_device(batch, torch.device("cpu")), objective.needs
         if "lp_ref" in needs and batch.lp_ref_BT is None:
@@ -275,12 +281,14 @@ class Learner:
         is_run_B = batch.mask_BT.any(-1)
         if objective.leaves_silent_rows_alone:
             is_run_B = is_run_B & batch.has_advantage
-        parts = mini_batches(batch.group_B, self.config.updates or objective.updates)
+        num_updates = self.config.updates or objective.updates
+        parts = mini_batches(batch.group_B, num_updates)
         looks_back = len(parts) > 1 or "step" in needs or (is_off_policy and "mean_lp" in needs)
         step = Step(
             batch=batch,
             objective=objective,
             parts=parts,
+            falls=[fall(self.config, span, number, num_updates) for number in range(len(parts))],
             reduction=reduction_of(objective, self.passes.temperature, asks_start=not looks_back),
             batcher=self.passes.batcher(batch),
             is_run_B=is_run_B,
@@ -305,8 +313,8 @@ class Learner:
             noted = step.objective.survey(seen_by(step.batch, old, old, {}), totals)
         return replace(step, old=old, mean_lp=mean_lp, noted=noted)
 
-    def _update_once(self, step: Step, rows: Tensor) -> None:
-        """Do one optimiser update over some rows of the step."""
+    def _update_once(self, step: Step, rows: Tensor, share: float) -> None:
+        """Do one optimiser update over some rows of the step, with this share of the learning rate."""
         tally, optimizer = step.tally, self.optimizer
         totals = totals_of(step.batch.take(rows), step.mean_lp, step.noted.numbers)
         totals = replace(totals, drift=self._drift(step, rows))
@@ -319,8 +327,10 @@ class Learner:
         tally.losses.append(loss)
         with tally.timing("optimizer"):
             if isfinite(loss):
-                norm, was_applied = optimizer.step(self._rate(optimizer.num_updates))
+                lr = self._rate(optimizer.num_updates, share)
+                norm, was_applied = optimizer.step(lr)
                 tally.num_updates += was_applied
+                tally.lr = lr if was_applied else tally.lr
             else:
                 optimizer.clear_gradients()
                 norm = nan
@@ -360,9 +370,9 @@ class Learner:
             self.optimizer.gather_gradients()
             return loss.detach()
 
-    def _rate(self, num_updates: int) -> float:
-        """Learning rate of the update after `num_updates` others: a linear rise, then constant."""
-        return self.lr * min(1.0, (num_updates + 1) / max(1, self.config.warmup))
+    def _rate(self, num_updates: int, share: float) -> float:
+        """Learning rate of the update after `num_updates` others, of which the schedule leaves a share."""
+        return self.lr * rise(self.config, num_updates) * share
 
 
 class Reference:

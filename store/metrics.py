@@ -134,6 +134,19 @@ _ALL = (
            "falls while pass_1 rises: support is lost", _ACCURACY),
     Metric("greedy_accuracy", "measure", "fraction", 1, "share correct when the most likely token is always taken",
            "far from pass_1", _ACCURACY),
+    # the same inside a stage, of the environments that are evaluated there: `evaluate.every`
+    Metric("eval_pass_1", "measure", "fraction", 1, "inside a stage: chance that one sample is correct",
+           "falls while the training's accuracy rises: its tasks are learnt by heart", _ACCURACY),
+    Metric("eval_pass_4", "measure", "fraction", 1, "inside a stage: chance that at least one of four is correct",
+           "falls while eval_pass_1 rises: support is lost", _ACCURACY),
+    Metric("eval_value", "measure", "fraction", 1, "inside a stage: mean value of the evaluated samples",
+           "flat while the training's reward moves", _ACCURACY),
+    Metric("eval_greedy_accuracy", "measure", "fraction", 1, "inside a stage: share correct when greedy",
+           "far from eval_pass_1", _ACCURACY),
+    Metric("eval_entropy_token", "measure", "nats", 0, "inside a stage: mean entropy at the tokens written, T = 1",
+           "below .05: collapsed; far above its start: diverging", _ENTROPY),
+    Metric("eval_truncated_frac", "measure", "fraction", -1, "inside a stage: evaluated samples that were cut off",
+           "above half"),
     # time
     Metric("seconds_draw", "time", "s", -1, "choosing arms and drawing tasks", "noticeable"),
     Metric("seconds_play", "time", "s", -1, "generating", "grows with the step"),
@@ -142,7 +155,8 @@ _ALL = (
            "above seconds_update: playing is the bottleneck"),
     Metric("seconds_update", "time", "s", -1, "log-probs and updates", "grows with the step"),
     Metric("seconds_other", "time", "s", -1, "the rest of the step: ledger, bandits, checkpoints", "noticeable"),
-    Metric("seconds_evaluate", "time", "s", -1, "evaluating at a boundary", "above the stage's own time"),
+    Metric("seconds_evaluate", "time", "s", -1, "evaluating inside a stage, no part of the step's time",
+           "above the time of the steps between"),
     Metric("tokens_per_s", "time", "tokens/s", 1, "tokens the policy wrote over the time of the step", "falls"),
     Metric("tokens_per_s_play", "time", "tokens/s", 1, "the same over the time of playing; environments add up",
            "falls: longer answers, or a server less"),
@@ -153,6 +167,7 @@ _ALL = (
 )
 # fmt: on
 
+INTERIM = "eval_"  # before the name of what is measured at boundaries, where it was measured inside a stage
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _ALL}
 # Of these there are many: force_<part of the objective>, part_<what it calls it>, own_<what a measurement says>.
 FAMILIES = ("force", "part", "own")

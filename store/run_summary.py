@@ -90,7 +90,7 @@ def facts(ledger: Ledger, folder: Path, name: str) -> Facts:
     cells = {metric: read.matrix(name, metric) for metric in MATRICES}
     matrices = {metric: _matrix(of) for metric, of in cells.items()}
     begun = read.stages(name)
-    seconds = read.sums(name, [f"seconds_{part}" for part in PARTS])
+    seconds = read.sums(name, [f"seconds_{part}" for part in (*PARTS, "evaluate")])
     measured = matrices_of(cells["pass_1"], cells["entropy_token"], begun)
     return {
         "name": name,
@@ -113,7 +113,8 @@ def facts(ledger: Ledger, folder: Path, name: str) -> Facts:
         "missing": what_is_missing(read.gaps(name)),
         "seconds": {
             **{part: seconds.get(f"seconds_{part}", 0.0) for part in PARTS},
-            "evaluate": sum(boundary.seconds for boundary in read.boundaries(name)),
+            "evaluate": sum(boundary.seconds for boundary in read.boundaries(name))
+            + seconds.get("seconds_evaluate", 0.0),
         },
         "environments": _first_and_last(matrices, cells["pass_1"]),
         "matrices": matrices,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.callbacks import Callback
-from orchestrator.cli.run_state import METRICS, WINDOW, Course, Outline
+from orchestrator.cli.run_state import MEASURED, METRICS, WINDOW, Course, Outline
 from orchestrator.progress import Progress
 from orchestrator.runs.catalog import opened
 from store.ledger import Reading
@@ -37,7 +37,10 @@ def recalled(home: Path, name: str) -> Course:
 
 
 class LedgerReplay:
-    """Reads what is new. Nothing is told twice; a run that went back to a checkpoint is told again from there."""
+    """Reads what is new. Nothing is told twice; a run that went back to a checkpoint is told again from there.
+
+    Of many new steps the last few are told, and before them those with an evaluation.
+    """
 
     def __init__(self, reading: Reading, name: str, outline: Outline) -> None:
         self._reading, self._name, self._outline = reading, name, outline
@@ -47,7 +50,7 @@ class LedgerReplay:
         self.written_at = ""  # when the newest thing was written, UTC
 
     def news(self) -> list[Heard]:
-        """What was written since the last call, in order; of many new steps only the last few."""
+        """What was written since the last call, in order."""
         self.pulse = self._reading.pulse(self._name)
         if self.pulse == self._told:
             return []
@@ -72,12 +75,16 @@ class LedgerReplay:
         First steps, then boundaries, stages and events: the order of what was written in one millisecond.
         """
         name, read, now = self._name, self._reading, self.pulse
-        after = max(now.num_steps - WINDOW, min(self._told.num_steps, now.num_steps))
+        known = min(self._told.num_steps, now.num_steps)
+        after = max(now.num_steps - WINDOW, known)
         num_stages = min(self._told.num_stages, now.num_stages)
         num_boundaries = min(self._told.num_boundaries, now.num_boundaries)
         num_events = min(self._told.num_events, now.num_events)
 
-        stages, steps = read.stages(name), read.steps(name, after)
+        stages = read.stages(name)
+        evaluated = [*read.evaluations(name, known), *read.wholes(name, ["seconds_evaluate"], known)]
+        looks = {row.step for row in evaluated}
+        steps = [row for row in read.steps(name, known if looks else after) if row.step > after or row.step in looks]
         boundaries = read.boundaries(name)[num_boundaries:]
         events = read.events(name, num_events)
         self._told = a.Pulse(
@@ -87,8 +94,8 @@ class LedgerReplay:
             num_boundaries=num_boundaries + len(boundaries),
             num_events=num_events + len(events),
         )
-        heard = [*self._steps(steps, stages, after)] if steps else []
-        cells = read.matrix(name, "pass_1") if boundaries else []
+        heard = [*self._steps(steps, stages, after, evaluated)] if steps else []
+        cells = [cell for metric in MEASURED for cell in read.matrix(name, metric)] if boundaries else []
         for row in boundaries:
             own = [cell for cell in cells if cell.after_stage == row.after_stage]
             record = BoundaryRecord(row.after_stage, row.step, row.seconds, row.settings, own)
@@ -111,11 +118,13 @@ class LedgerReplay:
             at.stage, at.environment = stage.stage, stage.environment
         return at
 
-    def _steps(self, steps: Sequence[a.StepRow], stages: Sequence[a.StageRow], after: int) -> Iterator[Heard]:
+    def _steps(
+        self, steps: Sequence[a.StepRow], stages: Sequence[a.StageRow], after: int, evaluated: Sequence[a.MetricRow]
+    ) -> Iterator[Heard]:
         metrics: dict[int, list[MetricRecord]] = defaultdict(list)
         arms: dict[int, list[a.ArmRow]] = defaultdict(list)
-        for one in self._reading.pooled(self._name, METRICS, after):
-            metrics[one.step].append(MetricRecord(one.metric, one.value))
+        for one in (*self._reading.wholes(self._name, METRICS, after), *evaluated):
+            metrics[one.step].append(MetricRecord(one.metric, one.value, one.environment, one.category))
         for arm in self._reading.arms(self._name, after=after):
             arms[arm.step].append(arm)
         by_index = {stage.stage: stage for stage in stages}

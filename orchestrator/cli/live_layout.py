@@ -14,7 +14,7 @@ from rich.text import Text
 
 from orchestrator.cli.console import plain
 from orchestrator.cli.run_state import ArmState, RunState
-from store.sentences import number, signed
+from store.sentences import num, number, percent, signed
 
 MOST_ARMS = 8
 WIDE = 90  # columns from which there are two blocks beside each other
@@ -96,7 +96,7 @@ def _bar(label: str, done: int, total: int, words: str, width: int) -> Text:
 
 
 def _blocks(shot: RunState, width: int, room: int) -> list[Text]:
-    """Arms, accuracies and the scheduler's arms: beside each other if there is room, else below."""
+    """Arms, standings and the scheduler's arms: beside each other if there is room, else below."""
     is_wide = width >= WIDE
     each = (width - GAP) // 2 if is_wide else width
     arms = _arms(f"categories of {shot.environment or 'all environments'}", shot.arms, each)
@@ -142,24 +142,32 @@ def _arms(title: str, arms: Sequence[ArmState], width: int) -> Block | None:
         full = round(room * min(1.0, arm.probability / scale))
         bar = (FULL * full, "green"), " " * (room - full)
         rows.append(Text.assemble("  ", name, "  ", *bar, f" {number(arm.probability):>4}"))
-    title = f"{plain(title)}, probability"
+    title, of_scale = f"{plain(title)}, probability", f" (full bar: {number(scale)})" if scale < 1 else ""
     ranks = [likeliest.index(arm) for arm in shown]
-    return Block(Text.assemble((title, "bold")), rows, ranks, len(arms) - len(shown))
+    return Block(Text.assemble((title, "bold"), (of_scale, "dim")), rows, ranks, len(arms) - len(shown))
 
 
 def _learnt(shot: RunState, width: int) -> Block | None:
-    if not shot.accuracies:
+    """What is known of held-out tasks: accuracy with its change, entropy with the share of it that is left."""
+    if not shot.standings:
         return None
     when = f"after stage {shot.after_stage}" if shot.after_stage else "before training"
-    labels = [one.environment + " (its own tasks)" * one.closed for one in shot.accuracies]
+    labels = [
+        one.environment + " (its own tasks)" * one.closed + (f", step {one.step}" if one.step else "")
+        for one in shot.standings
+    ]
     rows = []
-    for name, accuracy in zip(_column(labels, width - 16), shot.accuracies, strict=True):
-        change, style = accuracy.change, "dim"
+    for name, one in zip(_column(labels, width - 27), shot.standings, strict=True):
+        change, style = one.change, "dim"
         if change is not None and abs(change) >= NOTABLE:
             style = "green" if change > 0 else "yellow"
-        words = "" if change is None else f"{signed(change):>5}"
-        rows.append(Text.assemble("  ", name, f"  {number(accuracy.value):>4}  ", (words, style)))
-    return Block(Text.assemble((f"held-out accuracy {when}", "bold")), rows, range(len(rows)))
+        moved = "" if change is None else signed(change)
+        left = "" if one.left is None else percent(one.left)
+        entropy = (f"{number(one.entropy):>6}", ""), (f"{left:>6}", "dim")
+        rows.append(Text.assemble("  ", name, f"  {number(one.accuracy):>4} ", (f"{moved:>5}", style), *entropy))
+    has_left = any(one.left is not None for one in shot.standings)
+    title = f"held-out {when}: accuracy; entropy{', left' if has_left else ''}"
+    return Block(Text.assemble((title, "bold")), rows, range(len(rows)))
 
 
 def _column(names: Sequence[str], most: int) -> list[Text]:
@@ -171,15 +179,16 @@ def _column(names: Sequence[str], most: int) -> list[Text]:
 
 
 def _foot(shot: RunState, note: str | None) -> list[Text]:
-    """How it goes: reward and entropy, speed and where the time goes, what was said last."""
+    """How it goes: reward and entropy in training, speed and where the time goes, what was said last."""
     lines = []
     if shot.step_s is not None:
         shares = ", ".join(f"{part} {share:.0%}" for part, share in shot.shares if share >= NOTABLE)
+        last = f"last {num(shot.num_recent, 'step')}" if shot.num_recent > 1 else "last step"
         lines = [
             Text.assemble(
-                *("reward ", (number(shot.reward), "bold")),
-                *("   entropy ", (number(shot.entropy), "bold"), " nats"),
-                ("   mean of the last steps", "dim"),
+                *(plain(shot.environment or "all environments"), ": reward ", (number(shot.reward), "bold")),
+                *("   entropy ", (number(shot.entropy), "bold"), " nats a token"),
+                (f"   in training, {last}", "dim"),
             ),
             Text.assemble((f"{number(shot.step_s)} s", "bold"), " a step: ", shares),
         ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial, partialmethod
 from pathlib import Path
@@ -19,13 +19,13 @@ from rich.text import Text
 from orchestrator.callbacks import Callback
 from orchestrator.cli.console import err, number, out, plain
 from orchestrator.cli.ledger_replay import recalled
-from orchestrator.cli.live_layout import draw
+from orchestrator.cli.live_layout import MOST_ARMS, draw
 from orchestrator.cli.live_region import LiveRegion, Terminal
 from orchestrator.cli.options import command
-from orchestrator.cli.run_state import Course, accuracies
+from orchestrator.cli.run_state import Course, interim, measured
 from orchestrator.os_signals import STOPPING, catching_signals
 from orchestrator.progress import Progress
-from store.records import BoundaryRecord, StepRecord
+from store.records import EVERYTHING, BoundaryRecord, StepRecord
 
 EVERY_S = 5.0  # between two lines of steady progress
 
@@ -59,15 +59,20 @@ class Screen(Callback):
 
     def step(self, at: Progress, record: StepRecord) -> None:
         self._first_step = self._first_step or (at.step - 1, time.monotonic() - record.seconds)
+        wholes = [m for m in record.metrics if m.category is None]
+        where = f"  step {at.step:>4} of {at.num_steps}  "
+        if looked := interim(record):
+            self._say(f"{where}held-out {_held_out(looked)}")
         if not self._is_time() and at.step != at.num_steps:
             return
-        pooled = {m.name: m.value for m in record.metrics if m.environment is None}
-        mine = at.environment or "*"
-        arms = "  ".join(f"{arm.arm} {number(arm.probability)}" for arm in record.arms if arm.bandit == mine)
+        own = {m.name: m.value for m in wholes if m.environment == at.environment}
+        arms = [arm for arm in record.arms if arm.bandit == (at.environment or EVERYTHING)]
+        shown = sorted(arms, key=lambda arm: -arm.probability)[:MOST_ARMS] if len(arms) > MOST_ARMS else arms
+        chances = ", ".join(f"{arm.arm}: {number(arm.probability)}" for arm in shown)
+        more = f" and {len(arms) - len(shown)} more" if len(arms) > len(shown) else ""
         self._say(
-            f"  step {at.step:>4} of {at.num_steps}  "
-            f"reward {number(pooled.get('reward'))}  entropy {number(pooled.get('entropy_token'))}  "
-            f"[{arms}]  {self._left(at)}"
+            f"{where}{at.environment or 'all'}: reward {number(own.get('reward'))}, "
+            f"entropy {number(own.get('entropy_token'))}; probabilities {chances}{more}  {self._left(at)}"
         )
 
     def measuring(self, text: str, done: int, total: int) -> None:
@@ -76,8 +81,7 @@ class Screen(Callback):
 
     def boundary(self, at: Progress, record: BoundaryRecord) -> None:
         when = "before training" if record.after_stage == 0 else f"after stage {record.after_stage}"
-        cells = "  ".join(f"{cell.environment} {number(cell.value)}" for cell in accuracies(record))
-        self._say(f"{when}: accuracy  {cells}  ({record.seconds:.0f} s)")
+        self._say(f"{when}: {_held_out(measured(record))}  ({record.seconds:.0f} s)")
 
     def decision(self, texts: Sequence[str]) -> None:
         for text in texts:
@@ -112,6 +116,13 @@ class Screen(Callback):
         pace = (time.monotonic() - self._first_step[1]) / (at.step - self._first_step[0])
         left = int(pace * (at.num_steps - at.step))
         return f"{left // 60}:{left % 60:02} left" if left else ""
+
+
+def _held_out(values: Mapping[tuple[str, str], float | None]) -> str:
+    """What was found of environments on held-out tasks, in words: accuracy and, in brackets, entropy."""
+    names = dict.fromkeys(name for name, _ in values)
+    of = ((name, number(values.get((name, "pass_1"))), number(values.get((name, "entropy_token")))) for name in names)
+    return f"accuracy (entropy) {', '.join(f'{name} {accuracy} ({entropy})' for name, accuracy, entropy in of)}"
 
 
 Recall = Callable[[str], Course]  # a run's course up to now, by its name

@@ -13,6 +13,7 @@ from environments import Environment, PassedOver
 from orchestrator.played_group import Group, unscorable
 from orchestrator.progress import Progress
 from orchestrator.rollout.task_supply import PromptLimits
+from orchestrator.spec import Spec
 from policies.learner import UpdateReport
 from store.records import DECISION, EventRecord, MetricRecord
 
@@ -60,6 +61,14 @@ def of_passed_over(known: list[str], passed_over: Mapping[str, PassedOver]) -> l
     new = {name: passed for name, passed in passed_over.items() if name not in known}
     known += new
     return [EventRecord("left out", f"{name}: {passed.text}") for name, passed in new.items()]
+
+
+def of_length(spec: Spec, before: int) -> str:
+    """Say that a run goes on with another number of stages, and what that does to its learning rate."""
+    text, schedule = f"{spec.curriculum.stages} stages in all instead of {before}", spec.learner.schedule
+    if schedule.type == "constant" or schedule.over == "stage":
+        return text
+    return f"{text}; from here on the learning rate ({schedule.type}) is that of its place in the run as now planned"
 
 
 def end_of_stage(at: Progress) -> list[EventRecord]:

@@ -118,10 +118,11 @@ class RunRecorder:
             picks=[_pick(own) for own in by_pick(groups)],
             groups=[_group(group) for group in groups],
             samples=[sample_record(i, 0, groups[i]) for i in spread][:SAMPLES_KEPT],
-            metrics=numbers,
+            metrics=[*numbers, *done.found.metrics],
             arms=done.arms,
             events=[
                 *events.of_step(groups, report),
+                *done.found.events,
                 *(EventRecord("sampler", text) for text in parts.sampler.take_news()),
                 *events.of_passed_over(at.too_long, batch.passed_over),
                 *(EventRecord("scorer", text) for text in parts.player.scorer.take_news()),

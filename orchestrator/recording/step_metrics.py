@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from orchestrator.measurements.interim import InterimFindings
 from orchestrator.played_group import Group, PlayedGroup
 from orchestrator.rollout.batch import RolloutBatch
 from orchestrator.stopwatch import Stopwatch
@@ -38,6 +39,7 @@ class StepResult:
     report: UpdateReport | None  # None: nothing could be scored
     update: Sequence[MetricRecord]  # the numbers of the update
     controlled: Mapping[str, float]  # what the objective's controllers log
+    found: InterimFindings  # by an evaluation inside the stage
 
 
 # A group's metric: the sum of one count over that of another, which `of_group` gives; sums add exactly.

@@ -87,6 +87,12 @@ class Prefetch:
         """Wait for the batch that is under way, and keep it to be taken; None when there is none."""
         return None if self._under_way is None else self._under_way.result()
 
+    def settle(self, watch: Stopwatch) -> None:
+        """Wait until nothing is played any more, for who wants the sampler; the batch stays to be taken."""
+        if self._under_way is not None:
+            with watch("wait"):
+                self._under_way.result()
+
     def put_back(self, played: RolloutBatch) -> None:
         """Take up a batch that an earlier process played ahead."""
         self._under_way = Future()

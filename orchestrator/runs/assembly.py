@@ -18,6 +18,7 @@ from orchestrator.components import Components
 from orchestrator.errors import UserError
 from orchestrator.measurements.contracts import HeldOut
 from orchestrator.measurements.evaluation import Evaluation
+from orchestrator.measurements.interim import InterimEvaluation
 from orchestrator.rollout.player import Player
 from orchestrator.rollout.prefetch import Prefetch
 from orchestrator.rollout.task_sampler import TaskSampler
@@ -158,6 +159,8 @@ def put_together(
     player = Player(spec.seed, policy, sampler, scorer, environments, spec.sampler)
     learner = Learner(policy, spec.learner, spec.sampler.temperature, keeps_reference)
     tasks, choice = foundation.tasks, foundation.choice
+    rollouts = Prefetch(spec, choice, tasks, player, learner, objective)
+    on_anchors = Evaluation(spec.evaluate, environments, {"anchor": held_out["anchor"]})
     return Components(
         spec=spec,
         environments=environments,
@@ -170,7 +173,7 @@ def put_together(
         entropy=MixCorrectedEntropy(spec.objective.reading),
         choice=choice,
         tasks=tasks,
-        rollouts=Prefetch(spec, choice, tasks, player, learner, objective),
+        rollouts=rollouts,
         measurements=[
             Evaluation(spec.evaluate, environments, held_out),
             *(
@@ -178,6 +181,7 @@ def put_together(
                 for one in spec.measure
             ),
         ],
+        interim=InterimEvaluation(spec.evaluate, on_anchors, player, rollouts),
         stopping=StopConditions(spec.curriculum.stage),
     )
 

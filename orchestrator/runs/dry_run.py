@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -149,7 +149,8 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
         stages=_stages(spec),
         steps=num_steps,
         episodes=num_steps * spec.step.groups * spec.step.group_size,
-        evaluations=f"{num_boundaries} evaluations of {items * evaluate.samples:,} samples at most",
+        evaluations=f"{num_boundaries} evaluations of {items * evaluate.samples:,} samples at most"
+        + (inside_stages(spec, environments) if evaluate.every else ""),
         parameters=size.num_parameters if size else None,
         checkpoint_bytes=size.weights_bytes + size.optimizer_bytes if size else None,
         num_checkpoints=num_boundaries + num_runs * spec.checkpoint.keep,
@@ -164,6 +165,21 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
             *of_prompts,
         ),
     )
+
+
+def num_interim(spec: Spec) -> int:
+    """Count the evaluations inside the stages of a run, at most."""
+    every, curriculum = spec.evaluate.every, spec.curriculum
+    return curriculum.stages * ((curriculum.stage.steps - 1) // every) if every else 0
+
+
+def inside_stages(spec: Spec, environments: Mapping[str, Environment]) -> str:
+    """Say how many evaluations there are beside those of boundaries, and how large."""
+    is_all = spec.evaluate.every_on == "all" or spec.curriculum.mode == "flat"
+    categories = [len(environment.categories) for environment in environments.values()]
+    num_samples = (sum if is_all else max)(categories) * spec.evaluate.items * spec.evaluate.samples
+    num_runs = 1 if spec.baseline is None else 2
+    return f", and {num_runs * num_interim(spec)} inside stages of {num_samples:,} at most"
 
 
 def _stages(spec: Spec) -> str:

@@ -38,6 +38,7 @@ FIXED = {  # what a fork shares with its parent, and why
     "evaluate": "its boundaries must compare with the parent's",
     "ledger": "it holds the parent's history",
 }
+FREE = ("evaluate.every", "evaluate.every_on")  # of these sections, what no boundary depends on
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def _remedies(name: str, edits: Mapping[str, Any]) -> list[str]:
             resumed.append(f"--stages {value}")
         elif section in CHANGEABLE:
             resumed.append(f"--set {change}")
-        elif section in (*FIXED, "name", "seed", "environments"):
+        elif section in (*FIXED, "name", "seed", "environments") and key not in FREE:
             others.append(key)
         else:
             forked.append(f"--set {change}")
@@ -183,8 +184,7 @@ def forked_spec(
     """Read the spec of a fork: the parent's with overrides, or another one. Raises SpecError if it cannot go on."""
     default = parent.model_copy(update={"name": f"{parent.name}-fork"})
     spec = load_spec(default if source is None else source, overrides)
-    # however one logs in
-    shared = [one.kept() | {"ledger": one.kept()["ledger"]["url"]} for one in (spec, parent)]
+    shared = [_shared(one) for one in (spec, parent)]
     problems = [
         f"{section}: a fork keeps its parent's, because {why}"
         for section, why in FIXED.items()
@@ -204,6 +204,13 @@ def forked_spec(
     if problems:
         raise SpecError("\n".join(problems))
     return spec
+
+
+def _shared(spec: Spec) -> dict[str, Any]:
+    """A spec's sections, without how one logs in and when stages are looked into: a fork need not keep these."""
+    kept = spec.kept()
+    evaluate = {key: value for key, value in kept["evaluate"].items() if f"evaluate.{key}" not in FREE}
+    return {**kept, "ledger": kept["ledger"]["url"], "evaluate": evaluate}
 
 
 def twin_of(spec: Spec) -> Spec:

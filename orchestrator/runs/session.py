@@ -108,7 +108,7 @@ class RunSession:
         self.ledger.set_spec(run, self.spec.kept())
         happened = [*events, *found]
         if stages != before:
-            happened.append(EventRecord(DECISION, f"{stages} stages in all instead of {before}"))
+            happened.append(EventRecord(DECISION, run_events.of_length(self.spec, before)))
         if kept is not None:
             happened += kept.put_right(self.folder, self.spec)
         for difference in differences(self.ledger.reading.host(self.spec.name), foundation.host):

@@ -141,11 +141,26 @@ class Step(Section):
 
 
 class Evaluate(Section):
-    """What is evaluated at step 0 and at every boundary, for every environment and category."""
+    """What is evaluated at step 0 and at every boundary, for every environment and category; `every` asks for more."""
 
     items: int = Field(64, ge=1, description="Tasks a category, always the same ones (the anchor pool).")
     samples: int = Field(8, ge=4, description="Samples a task at temperature 1; pass@4 needs at least 4.")
     greedy: bool = Field(False, description="Also the most likely answer, under its own name.")
+    every: int = Field(
+        0,
+        ge=0,
+        description="Also inside a stage, every so many of its steps (`eval_steps` elsewhere), for learning curves: "
+        "numbers only, which no scheduler sees and no boundary's. 0: at boundaries only.",
+    )
+    every_on: Literal["stage", "all"] = Field(
+        "stage", description="Which environments are evaluated then: the stage's own (in flat mode all), or all."
+    )
+
+    @model_validator(mode="after")
+    def _what_is_evaluated_in_between_has_a_time(self) -> Evaluate:
+        if self.every_on == "all" and not self.every:
+            raise refuse("every_on: all: nothing is evaluated inside stages; say `every: N` too, or remove it")
+        return self
 
 
 class Checkpointing(Section):
@@ -307,6 +322,35 @@ class Spec(Section):
     @model_validator(mode="after")
     def _learner_suits_the_policy(self) -> Spec:
         object.__setattr__(self, "learner", self.learner.resolved(self.policy))
+        return self
+
+    @model_validator(mode="after")
+    def _learning_rate_has_room_to_fall(self) -> Spec:
+        schedule, curriculum = self.learner.schedule, self.curriculum
+        if schedule.type == "constant":
+            return self
+        if schedule.over == "stage" and curriculum.mode == "flat":
+            raise refuse(
+                "learner.schedule: flat mode has no stages that a learning rate could fall over: set `over: run`, or "
+                "`curriculum: {mode: staged}`"
+            )
+        num_steps = curriculum.stage.steps * (curriculum.stages if schedule.over == "run" else 1)
+        num_updates = num_steps * (self.learner.updates or self.objective.updates)
+        if self.learner.warmup >= num_updates:
+            raise refuse(
+                f"learner.schedule: a {schedule.type} learning rate falls after its warm-up, and `warmup: "
+                f"{self.learner.warmup}` leaves none of the {num_updates} updates of a {schedule.over}: lower `warmup`"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _stages_are_longer_than_what_is_evaluated_in_them(self) -> Spec:
+        every, num_steps = self.evaluate.every, self.curriculum.stage.steps
+        if every >= num_steps:
+            raise refuse(
+                f"evaluate.every: {every} steps are all of a stage ({num_steps}), whose end is evaluated anyway: say "
+                "fewer, or 0 for none in between"
+            )
         return self
 
     @model_validator(mode="after")

@@ -15,7 +15,7 @@ from statistics import fmean
 from tempfile import TemporaryDirectory
 
 from orchestrator.callbacks import Callback
-from orchestrator.runs.dry_run import DryRun, make_plan
+from orchestrator.runs.dry_run import DryRun, make_plan, num_interim
 from orchestrator.spec import Spec, load_spec
 from orchestrator.studies.study import Study, StudyRun, StudySetting
 from store.ledger import Ledger
@@ -75,6 +75,7 @@ def seconds_of(reading: Reading, name: str) -> float:
         span = datetime.fromisoformat(run.ended_at) - datetime.fromisoformat(run.created_at)
         return span.total_seconds()
     steps = sum(step.seconds for step in reading.steps(name))
+    steps += reading.sums(name, ["seconds_evaluate"]).get("seconds_evaluate", 0.0)
     return steps + sum(boundary.seconds for boundary in reading.boundaries(name))
 
 
@@ -159,7 +160,7 @@ def cost_of(study: Study, left: Sequence[StudyRun], measured: MeasuredTime, work
         num_runs=len(study.runs),
         num_left=len(left),
         num_steps=sum(plan.steps for plan in each),
-        num_evaluations=sum(num_twins(spec) * (spec.curriculum.stages + 1) for spec in specs),
+        num_evaluations=sum(num_twins(spec) * (spec.curriculum.stages + 1 + num_interim(spec)) for spec in specs),
         bytes=None if len(sizes) < len(each) else sum(sizes),
         free_bytes=next(iter(plans.values())).free_bytes,
         seconds=seconds,

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from store.export.rows import Row, RunRows, open_rows
 from store.ledger import Reading, digest
 from store.ledger import tables as t
-from store.metrics import METRICS
+from store.metrics import INTERIM, METRICS
 from store.run_summary import Digests, digests, leaves
 from store.secrets import values_without_logins
 from store.sentences import what_is_missing
@@ -103,6 +103,7 @@ class Facet:
     name: str
     rows: str  # the stream that it is read from
     entries: Callable[[Rows], Entries]
+    is_asked_for: bool = False  # only some runs have it, of some places: compared where both do
 
 
 @dataclass(frozen=True)
@@ -185,10 +186,18 @@ def _of_samples(*names: str) -> Callable[[Rows], Entries]:
     }
 
 
-def _of_metrics(rows: Rows) -> Entries:
-    """Give every metric, the whole batch's first."""
-    found = {(row["metric"], row["environment"], row["category"]): (row["value"], row["n"]) for row in rows}
-    return dict(sorted(found.items(), key=lambda entry: _order(entry[0])))
+def _of_metrics(is_interim: bool) -> Callable[[Rows], Entries]:
+    """Give every metric, the whole batch's first: those of training, or of evaluations inside stages."""
+
+    def entries(rows: Rows) -> Entries:
+        found = {
+            (row["metric"], row["environment"], row["category"]): (row["value"], row["n"])
+            for row in rows
+            if row["metric"].startswith(INTERIM) == is_interim
+        }
+        return dict(sorted(found.items(), key=lambda entry: _order(entry[0])))
+
+    return entries
 
 
 def _of_cells(*names: str) -> Callable[[Rows], Entries]:
@@ -217,7 +226,8 @@ IN_A_STEP = (
     Facet("replies", "groups", _of_samples("num_tokens", "finishes", "versions")),
     Facet("scores", "groups", _of_samples("scores", "correct", "reasons")),
     Facet("signals", "picks", _of_slots("environment", "arm", "level", "signal")),
-    Facet("metrics", "metrics", _of_metrics),
+    Facet("metrics", "metrics", _of_metrics(is_interim=False)),
+    Facet("evaluations", "metrics", _of_metrics(is_interim=True), is_asked_for=True),
 )
 AT_A_BOUNDARY = (
     Facet("held-out tasks", "cells", _of_cells("holdout")),
@@ -233,6 +243,8 @@ def _compare(facets: Sequence[Facet], step: int, when: str, a: Moment, b: Moment
     ]
     for facet in facets:
         ours, theirs = (facet.entries(rows[facet.rows]) for rows in named)
+        if facet.is_asked_for:
+            ours, theirs = ({place: one[place] for place in ours if place in theirs} for one in (ours, theirs))
         if ours != theirs:
             return _difference(step, when, facet.name, ours, theirs, same)
         same.append(facet.name)

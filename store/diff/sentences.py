@@ -68,8 +68,8 @@ def _of_digests(diff: Diff) -> str:
         return f"Nothing recorded differs; the newest checkpoints are of other steps: {a.step} and {b.step}."
     if a.digest == b.digest:
         return (
-            f"Trained the same, bit for bit (digest {a.digest}); what was kept of evaluations differs (items or"
-            f" completions): digest_all {a.digest_all} and {b.digest_all}."
+            f"Trained the same, bit for bit (digest {a.digest}); what was kept of evaluations differs (items,"
+            f" completions, or evaluations inside stages): digest_all {a.digest_all} and {b.digest_all}."
         )
     return f"Nothing recorded differs, but the weights at step {a.step} do: digest {a.digest} and {b.digest}."
 
@@ -170,6 +170,7 @@ _SENTENCES: Mapping[str, Callable[[Difference], str]] = {
     "scores": _samples,
     "signals": _of_pick("signal", "earned its bandit"),
     "metrics": _metrics,
+    "evaluations": _metrics,
     "stage": lambda first: f"{first.place.replace('_', ' ')} {value(first.a)} in A and {value(first.b)} in B",
     "stage's end": _end,
     "held-out tasks": _cells,

@@ -1,8 +1,8 @@
 """One hash for a whole run: two runs with the same digest did the same, bit for bit.
 
 `digest` covers stages, picks, tasks, scores, training metrics and the weights; `digest_all` also what was measured:
-boundaries, holdouts, cells, items and kept samples. Neither sees times, metrics in group "time", keys of
-tables, names of runs, paths or hosts.
+boundaries, holdouts, cells, items and kept samples, and evaluations inside stages where there are any. Neither sees
+times, metrics in group "time", keys of tables, names of runs, paths or hosts.
 
 The canonical form: one section after the other; in a section a line of JSON a row, floats as `float.hex`; lines
 of one step (or boundary) sorted as text. Rows are streamed, a step at a time.
@@ -31,10 +31,14 @@ def digest(connection: Connection, run_id: int, weights_sha256: str, sections: S
     hasher = hashlib.sha256(_line(["weights", weights_sha256]))
     options = {"yield_per": _ROWS_AT_ONCE}
     for title, query in sections.items():
-        hasher.update(_line(["section", title]))
+        heading = _line(["section", title])
+        if title not in WHERE_THERE_ARE_ANY:
+            hasher.update(heading)
+            heading = b""
         rows = connection.execute(query, {"run_id": run_id}, execution_options=options)
         for _, together in groupby(rows, key=lambda row: row[0]):
-            hasher.update(b"".join(sorted(_line(list(row)) for row in together)))
+            hasher.update(heading + b"".join(sorted(_line(list(row)) for row in together)))
+            heading = b""
     return hasher.hexdigest()
 
 
@@ -59,6 +63,8 @@ def _section(table: Table, place: str, *columns: str | ColumnElement[Any]) -> Se
 
 
 _HOLDOUT, _UNTIMED = t.holdout.c, t.metric_def.c.metric_group != "time"
+# a section that came later: without a row it is not there, so that earlier runs keep their hash
+WHERE_THERE_ARE_ANY = ("evaluations",)
 
 # of the large tables, what a run is known by
 PICKS = ("step", "stage", "level", "slot", "role", "environment", "arm", "probability", "signal")
@@ -72,7 +78,7 @@ TRAINED = {
     "stages": _section(t.stage, "stage", "environment", "start_step", "num_steps", "replay", "end_step", "stop_reason"),
     "picks": _section(t.pick, *PICKS),
     "groups": _section(t.task_group, *GROUPS),
-    "metrics": _section(t.step_metric, *METRICS).where(_UNTIMED),
+    "metrics": _section(t.step_metric, *METRICS).where(t.metric_def.c.metric_group == "train"),
 }
 
 MEASURED = {
@@ -93,4 +99,5 @@ MEASURED = {
         *("step", "after_stage", "slot", "sample", "environment", "category", "task_key"),
         *("messages", "completion", "value", "correct", "reason"),
     ),
+    "evaluations": _section(t.step_metric, *METRICS).where(t.metric_def.c.metric_group == "measure"),
 }

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from store.carryover import difference
 from store.ledger.queries.base import Answers
-from store.ledger.query_rows import BoundaryRow, CellRow, by_key
+from store.ledger.query_rows import BoundaryRow, CellRow, MetricRow, by_key
 from store.report import charts
 from store.report.report_data import ReportData
 from store.sentences import num, number
@@ -18,12 +18,14 @@ DESCRIBED = 12  # lines in the description for those who cannot see a chart
 CHARACTER = 6.3  # pixels, of a stage's label
 HALF, WHOLE = 340, 800  # pixels of a plot that are sure where its stages may have names, as in report.css
 
+Row = TypeVar("Row", CellRow, MetricRow)
 Ends = Mapping[str, tuple[float | None, float | None]]  # by line: its first and its last value
 
 
 def held_out(data: ReportData) -> charts.Chart:
     """Accuracy on held-out tasks, by environment."""
-    series = _of_cells(data, _by_environment(data.accuracy), data.colours)
+    between = by_key(_wholes(data.between("pass_1")), lambda row: row.environment or "")
+    series = _of_cells(data, _by_environment(data.accuracy), data.colours, between)
     if twin := data.twin:
         points = {name: _points(twin.boundaries, own) for name, own in _by_environment(twin.accuracy).items()}
         series += _dashed(data, points, math.inf)
@@ -46,17 +48,30 @@ def in_training(data: ReportData) -> charts.Chart:
 def entropy(data: ReportData) -> charts.Chart:
     """Token entropy in training as lines, on held-out tasks as points, by environment."""
     cells = _by_environment(data.entropy)
-    measured = {name: _measured(data, own, name) for name, own in cells.items()}
+    between = _few(by_key(_wholes(data.between("entropy_token")), lambda row: row.environment or ""))
+    measured = {name: _measured(data, own, name, between.get(name, ())) for name, own in cells.items()}
     series = [
         replace(one, measured=measured.get(one.name, []), has_value=True)
         for one in _of_curves(data, data.curves, "entropy_token")
     ] or [charts.Series(name, data.colours[name], (), own) for name, own in measured.items()]
     values = [value for one in series for _, value in one.points if value is not None]
     values += [cell.value for cell in data.entropy if cell.value is not None]
+    values += [row.value for row in data.between("entropy_token") if row.value is not None]
     y = charts.Scale(0, charts.nice_top(values, 0.1))
     frame = charts.Frame(_x(data), y, charts.TALL, bands(data, WHOLE))
     about = _about("Token entropy", _ends(data, "entropy"), data)
     return charts.line_chart("Nats a token", about, series, frame, "tall wide")
+
+
+def learning_rate(data: ReportData) -> charts.Chart | None:
+    """The learning rate over the steps as a share of the spec's; None where it does not fall."""
+    most = (data.spec.get("learner") or {}).get("lr")
+    if not data.rates or not most:
+        return None
+    points = [(row.step, None if row.value is None else row.value / most) for row in data.rates]
+    series = [charts.Series("learning rate", "c0", points, is_named=False, gap=math.inf)]
+    frame = frame_of_steps(data, charts.Scale(0, 1), charts.LOW)
+    return charts.line_chart(f"Share of {most:g}", f"The learning rate as a share of {most:g}.", series, frame, "low")
 
 
 def category_panels(data: ReportData) -> list[charts.Chart]:
@@ -69,7 +84,9 @@ def category_panels(data: ReportData) -> list[charts.Chart]:
             continue  # its only category is the environment itself, which has its line already
         known = {c: [cell.value for cell in own if cell.value is not None] for c, own in by_category.items()}
         moved = {category: max(own) - min(own) if own else 0.0 for category, own in known.items()}
-        series = _of_cells(data, by_category, charts.ramp(list(by_category), moved))
+        inside = (row for row in data.between("pass_1") if row.environment == name and row.category is not None)
+        between = by_key(inside, lambda row: row.category or "")
+        series = _of_cells(data, by_category, charts.ramp(list(by_category), moved), between)
         ends = {category: (own[0].value, own[-1].value) for category, own in by_category.items()}
         about = _about(f"Held-out accuracy of {name}", ends, data)
         panels.append(charts.line_chart(name, about, series, _accuracy_frame(data, charts.LOW, 0), "low"))
@@ -124,12 +141,20 @@ def when(after_stage: int) -> str:
 
 
 def _of_cells(
-    data: ReportData, cells: Mapping[str, Sequence[CellRow]], colours: Mapping[str, str]
+    data: ReportData,
+    cells: Mapping[str, Sequence[CellRow]],
+    colours: Mapping[str, str],
+    between: Mapping[str, Sequence[MetricRow]],
 ) -> list[charts.Series]:
-    """A line a name through what was measured at boundaries; grey ones have no name of their own."""
+    """A line a name through what was measured, at boundaries and between them; grey ones have no name of their own."""
+
+    dotted = _few(between)
 
     def line(name: str, own: Sequence[CellRow]) -> charts.Series:
-        points, dots = _points(data.boundaries, own), _measured(data, own, name)
+        inside = between.get(name, ())
+        points = [*_points(data.boundaries, own), *((row.step, row.value) for row in inside)]
+        points.sort(key=lambda point: point[0])
+        dots = _measured(data, own, name, dotted.get(name, ()))
         return charts.Series(name, colours[name], points, dots, colours[name] not in ("c0", "k0"), gap=math.inf)
 
     return [line(name, own) for name, own in cells.items()]
@@ -163,6 +188,7 @@ def _dashed(data: ReportData, points: Mapping[str, Sequence[charts.Xy]], gap: fl
 def _accuracy_frame(data: ReportData, height: int, pixels: int) -> charts.Frame:
     """One scale for all charts of accuracy, so that they compare by eye."""
     values = [cell.value + (cell.stderr or 0.0) for cell in data.accuracy if cell.value is not None]
+    values += [row.value for row in data.between("pass_1") if row.value is not None]
     values += [p.value for p in data.curves if p.metric == "accuracy" and p.value is not None]
     if twin := data.twin:
         values += [cell.value for cell in twin.accuracy if cell.value is not None]
@@ -177,8 +203,12 @@ def _x(data: ReportData) -> charts.Scale:
 
 
 def _by_environment(cells: Sequence[CellRow]) -> dict[str, list[CellRow]]:
-    wholes = (cell for cell in cells if cell.environment is not None and cell.category is None)
-    return by_key(wholes, lambda cell: cell.environment or "")
+    return by_key(_wholes(cells), lambda cell: cell.environment or "")
+
+
+def _wholes(rows: Sequence[Row]) -> list[Row]:
+    """Those of environments as wholes."""
+    return [row for row in rows if row.environment is not None and row.category is None]
 
 
 def _points(boundaries: Sequence[BoundaryRow], cells: Sequence[CellRow]) -> list[charts.Xy]:
@@ -186,8 +216,15 @@ def _points(boundaries: Sequence[BoundaryRow], cells: Sequence[CellRow]) -> list
     return [(steps[cell.after_stage], cell.value) for cell in cells if cell.after_stage in steps]
 
 
-def _measured(data: ReportData, cells: Sequence[CellRow], name: str) -> list[charts.Measured]:
-    """Every measured value at the step of its boundary, with a title that says it in words."""
+def _few(between: Mapping[str, Sequence[MetricRow]]) -> Mapping[str, Sequence[MetricRow]]:
+    """What is drawn as dots of it: nothing where there are many, so that those of boundaries stay."""
+    return between if sum(map(len, between.values())) <= charts.MAX_DOTS // 2 else {}
+
+
+def _measured(
+    data: ReportData, cells: Sequence[CellRow], name: str, between: Sequence[MetricRow]
+) -> list[charts.Measured]:
+    """Every measured value at the step of its boundary, or inside a stage, with a title that says it in words."""
     steps = {boundary.after_stage: boundary.step for boundary in data.boundaries}
     found: list[charts.Measured] = []
     for cell in cells:
@@ -195,7 +232,9 @@ def _measured(data: ReportData, cells: Sequence[CellRow], name: str) -> list[cha
             title = f"{name}, {when(cell.after_stage)}: {number(cell.value)}"
             title += f" \u00b1 {number(cell.stderr)}" if cell.stderr is not None else ""
             found.append((steps[cell.after_stage], cell.value, cell.stderr, title))
-    return found
+    inside = [(row.step, row.value, None, f"{name}, step {row.step}: {number(row.value)}") for row in between]
+    found += [(step, value, error, title) for step, value, error, title in inside if value is not None]
+    return sorted(found, key=lambda one: one[0])
 
 
 def _about(what: str, ends: Ends, data: ReportData) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from store import run_summary
 from store.ledger import Ledger
 from store.ledger.queries import Reading
+from store.ledger.query_rows import MetricRow
+from store.metrics import INTERIM
 from store.report.charts import palette
 from store.run_summary import Facts
 
@@ -46,6 +49,9 @@ class ReportData:
         self.colours = palette(self.environments, ranked)
         self.boundaries = read.boundaries(name)
         self.accuracy, self.entropy = read.matrix(name, "pass_1"), read.matrix(name, "entropy_token")
+        self.evaluations = _thinned(read.evaluations(name))
+        schedule = (self.spec.get("learner") or {}).get("schedule") or {"type": "constant"}
+        self.rates = [] if schedule["type"] == "constant" else _thinned(read.series(name, "lr"))
         num_steps, num_arms = self.facts["num_steps"], len(self.facts["arms"])
         self.curve_width = _width(num_steps, MAX_POINTS)
         self.curves = read.curves(name, ("accuracy", "entropy_token"), self.curve_width)
@@ -57,12 +63,23 @@ class ReportData:
         twin = read.baseline(name)
         self.twin = None if twin is None else Twin(read, twin, self.curve_width)
 
+    def between(self, metric: str) -> list[MetricRow]:
+        """What evaluations inside stages found of what boundaries call `metric`."""
+        return [row for row in self.evaluations if row.metric == INTERIM + metric and row.value is not None]
+
     @property
     def steps(self) -> tuple[int, int]:
         """The steps done before the report begins, and those done by now."""
         starts = [boundary.step for boundary in self.boundaries]
         starts += [stage["start_step"] for stage in self.facts["stages"]]
         return min(starts, default=0), int(self.facts["num_steps"])
+
+
+def _thinned(rows: Sequence[MetricRow]) -> list[MetricRow]:
+    """Keep all rows of every so many of their steps."""
+    steps = sorted({row.step for row in rows})
+    kept = set(steps[:: max(1, -(-len(steps) // MAX_POINTS))])
+    return [row for row in rows if row.step in kept]
 
 
 def _width(num_steps: int, num_points: int) -> int:

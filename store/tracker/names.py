@@ -34,6 +34,8 @@ PER_ENVIRONMENT = {
     "truncated_frac": "train_truncated_frac",
     "num_turns": "train_num_turns",
     "tokens_per_s_play": "tokens_per_s_play",
+    "eval_pass_1": "eval_pass_1",
+    "eval_entropy_token": "eval_entropy_token",
 }
 PER_CATEGORY = ("reward", "accuracy", "signal", "entropy_token")
 MATRICES = ("value", "pass_1", "pass_4", "greedy_accuracy", "entropy_token")
@@ -136,6 +138,7 @@ _FROM_SPEC = {
     "base_model": "policy.model",
     "algo": "objective.estimator",
     "lr": "learner.lr",
+    "lr_schedule": "learner.schedule.type",
     "groups": "step.groups",
     "group_size": "step.group_size",
     "temperature": "sampler.temperature",

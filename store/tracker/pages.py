@@ -17,6 +17,7 @@ from store import carryover
 from store.ledger import Reading
 from store.ledger.queries.runs import matrices_of
 from store.ledger.query_rows import BoundaryRow, RunRow, StepRow, by_key
+from store.metrics import INTERIM
 from store.records import EVERYTHING
 from store.tracker.names import MATRICES, MlflowValue, of_bandits, of_environment, of_pick, of_step, values
 
@@ -81,6 +82,8 @@ class HistoryPages:
         self.chances: Mapping[int, Mapping[str, float]]  # by stage, what its pick was drawn from
         self.chances = {data["stage"]: data["probabilities"] for data in drawn}
         self.cells = {metric: read.matrix(run.name, metric) for metric in MATRICES}
+        # seconds of evaluations inside stages, by step
+        self.aside = {row.step: row.value or 0.0 for row in read.series(run.name, "seconds_evaluate")}
         accuracy, entropy = self.cells["pass_1"], self.cells["entropy_token"]
         self.measured = matrices_of(accuracy, entropy, list(self.stages.values()))
 
@@ -126,8 +129,9 @@ class HistoryPages:
                 stage = self.stages[step.stage]
                 curriculum += values(dict(known), stage.start_step, stage.started_at)
         for number in sorted(wanted):
-            if number % EVERY == 0 or number in closing:
-                curriculum += points.get(number, [])
+            own = points.get(number, [])
+            is_due = number % EVERY == 0 or number in closing
+            curriculum += own if is_due else [one for one in own if one.name.startswith(INTERIM)]
         for boundary in boundaries:
             curriculum += self._of_boundary(boundary)
         return Page(stages, curriculum, boundaries, end)
@@ -142,7 +146,7 @@ class HistoryPages:
         found: dict[int, Sequence[MlflowValue]] = {}
         num_tokens, seconds = 0, 0.0
         for step in self.steps:
-            num_tokens, seconds = num_tokens + step.num_tokens, seconds + step.seconds
+            num_tokens, seconds = num_tokens + step.num_tokens, seconds + step.seconds + self.aside.get(step.step, 0.0)
             if step.step in wanted:
                 before = sum(b.seconds for b in self.boundaries if b.step < step.step)
                 progress = {

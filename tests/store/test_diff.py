@@ -16,6 +16,7 @@ from store.records import (
     CheckpointRecord,
     EnvironmentRecord,
     HoldoutRecord,
+    MetricRecord,
     RunRecord,
     StageRecord,
     StepRecord,
@@ -332,6 +333,26 @@ def test_what_only_the_whole_digest_sees_is_told_as_that(ledger: Ledger, tmp_pat
     found = diff(*(save(ledger, tmp_path, name, b"w") for name in ("said", "said-otherwise")))
     assert (found.first, found.is_equal) == (None, False)
     assert in_words(found)[0].startswith("Trained the same, bit for bit (digest ")
+
+
+def test_evaluations_inside_stages_are_compared_where_both_runs_have_them(ledger: Ledger, tmp_path: Path) -> None:
+    def looked(value: float, *further: MetricRecord) -> example.Change:
+        more = [MetricRecord("eval_pass_1", value, n=8), *further]
+        return at_step(3, lambda record: replace(record, metrics=[*record.metrics, *more]))
+
+    changes = {
+        "not": unchanged,
+        "looked": looked(0.25),
+        "further": looked(0.25, MetricRecord("eval_pass_4", 0.5)),
+        "otherwise": looked(0.5),
+    }
+    for name, change in changes.items():
+        example.write(ledger, f"interim-{name}", change)
+    plain, one, more, other = (save(ledger, tmp_path, f"interim-{name}", b"w") for name in changes)
+    for found in (diff(plain, one), diff(one, more)):
+        assert (found.first, found.num_different_steps, found.is_equal) == (None, 0, False)
+        assert in_words(found)[0].startswith("Trained the same, bit for bit (digest ")
+    assert in_words(diff(one, other))[0].startswith("step 3: metric eval_pass_1 0.25 and 0.5 (")
 
 
 def test_without_checkpoints_nothing_is_said_of_weights(compared: Compare) -> None:

@@ -41,6 +41,10 @@ class MetricQueries(Queries):
         of_category = _row.category_id == 0 if category is None else t.category.c.name == category
         return self._metrics(name, _metric == known_metric(metric).name, of_environment, of_category)
 
+    def evaluations(self, name: str, after: int = 0) -> list[MetricRow]:
+        """What was evaluated inside stages (`eval_...`), in the steps later than `after`."""
+        return self._metrics(name, t.metric_def.c.metric_group == "measure", _row.step > after)
+
     def last_metrics(self, name: str) -> list[MetricRow]:
         """All training metrics of the last step."""
         last = select(func.max(t.step.c.step)).where(t.step.c.run_id == self.run_id(name))
@@ -50,10 +54,10 @@ class MetricQueries(Queries):
         """All training metrics of the steps later than `after`, up to `until`."""
         return self._metrics(name, *within(_row.step, after, until))
 
-    def pooled(self, name: str, metrics: Sequence[str], after: int = 0) -> list[MetricRow]:
-        """Training metrics of the whole batch, of the steps later than `after`."""
+    def wholes(self, name: str, metrics: Sequence[str], after: int = 0) -> list[MetricRow]:
+        """Training metrics of the whole batch and of environments, categories together, of the steps after `after`."""
         known = [known_metric(metric).name for metric in metrics]
-        return self._metrics(name, _metric.in_(known), _row.step > after, _row.environment_id == 0)
+        return self._metrics(name, _metric.in_(known), _row.step > after, _row.category_id == 0)
 
     def _metrics(self, name: str, *only: ColumnElement[bool]) -> list[MetricRow]:
         order = (_row.step, _row.metric_id, _row.environment_id, _row.category_id)

@@ -90,7 +90,7 @@ def test_on_a_terminal_the_same_view_is_drawn_and_leaves_nothing_behind(
     monkeypatch.setattr(show.time, "sleep", look)
     result = evergreen("show", "small", "--follow", "--home", home)
     assert "small  stage 3 of 3: " in seen[0]
-    assert "held-out accuracy after stage 3" in seen[0]
+    assert "held-out after stage 3: accuracy; entropy, left" in seen[0]
     assert "! step 9: [b]boo" in seen[0]
     assert "written " in seen[-1]
     assert terminal.screen.shown() == []
@@ -116,9 +116,9 @@ def test_in_a_pipe_new_stages_boundaries_and_events_are_lines_and_it_ends_with_t
         patch.setattr(show.time, "sleep", interrupted_later)
         result = evergreen("show", "alone", "--follow", "--home", tmp_path)
     assert result.exit_code == 0
-    assert f"after stage {seen + 1}: accuracy  one " in result.stdout
+    assert f"after stage {seen + 1}: accuracy (entropy) one " in result.stdout
     assert f"stage {seen + 2} of 200: one" in result.stdout
-    assert " of 800  reward " in result.stdout
+    assert " of 800  one: reward " in result.stdout
     assert "alone stopped at step" in result.stdout
     assert ": SIGTERM. Go on with: evergreen resume alone" in " ".join(result.stdout.split())
 

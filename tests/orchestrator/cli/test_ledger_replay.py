@@ -19,6 +19,8 @@ from tests.orchestrator.specs import Raw, alone, flat, small
 from tests.shares import share
 from tests.store.ledger.example import STEPS_A_STAGE, step_record, write
 
+LOOKING = small("compared", objective="repo_r", evaluate={"items": 2, "samples": 4, "every": 2})
+
 
 class Compared(Course):
     """Hears a run; after every step and boundary it looks what the ledger says of the same moment."""
@@ -34,11 +36,11 @@ class Compared(Course):
 
     def event(self, texts: Sequence[str]) -> None:
         super().event(texts)
-        if self.snapshot().accuracies:
+        if self.snapshot().standings:
             self.pairs.append((self.snapshot(), recalled(self.home, self.name).snapshot()))
 
 
-@pytest.mark.parametrize("spec", share([small("compared", objective="repo_r"), flat("compared")], 1))
+@pytest.mark.parametrize("spec", share([LOOKING, flat("compared")], 1))
 def test_both_feeders_give_equal_snapshots_at_every_moment(tmp_path: Path, spec: Raw) -> None:
     compared = Compared(tmp_path)
     orchestrator.run(spec, home=tmp_path, watcher=compared)
@@ -53,7 +55,7 @@ def test_a_run_that_goes_on_recalls_its_past(tmp_path: Path) -> None:
     orchestrator.run(alone("past", steps=4), home=tmp_path, until_step=5)
     before = recalled(tmp_path, "past").snapshot()
     assert (before.step, before.stage, before.stage_step, before.after_stage) == (5, 2, 1, 1)
-    assert len(before.accuracies) == 1
+    assert len(before.standings) == 1
     assert before.event is None, "how it ended is not news of its course"
 
 
@@ -100,6 +102,15 @@ def test_of_many_new_steps_only_the_last_ten_are_told(tmp_path: Path) -> None:
         for heard in LedgerReplay(ledger.reading, "long", Outline.of(ledger.reading.spec("long"))).news():
             heard.tell(watcher)
     assert [word for word in watcher.heard if word.startswith("step")] == [f"step {n}" for n in range(6, 16)]
+
+
+def test_what_was_evaluated_inside_a_stage_is_told_however_long_ago(tmp_path: Path) -> None:
+    """Long before the last steps, which alone are told in full: where it stands and what is left are as heard."""
+    course = Course()
+    spec = alone("looked", steps=18, stages=1) | {"evaluate": {"items": 1, "samples": 4, "every": 4}}
+    orchestrator.run(spec, home=tmp_path, watcher=course, until_step=15)
+    assert recalled(tmp_path, "looked").snapshot() == course.snapshot()
+    assert course.snapshot().standings[0].step == 12
 
 
 def test_a_run_that_went_back_is_told_again_from_there() -> None:

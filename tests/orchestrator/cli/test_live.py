@@ -56,8 +56,8 @@ def test_the_view_shows_the_moment_while_the_run_goes(tmp_path: Path) -> None:
         orchestrator.run(small(), home=tmp_path, watcher=live)
     for words in (
         *("warm start, loss", "finding the held-out tasks", "evaluating ", "of 6  evaluating"),
-        *("stage 3 of 3: ", "step 2 of 3", "step 9 of 9", "held-out accuracy before training"),
-        *("held-out accuracy after stage 3", "reward .", "s a step: ", " left"),
+        *("stage 3 of 3: ", "step 2 of 3", "step 9 of 9", "held-out before training: accuracy; entropy"),
+        *("held-out after stage 3: accuracy; entropy, left", "reward .", "s a step: ", " left"),
     ):
         assert any(words in shown for shown in seen), words
 
@@ -114,8 +114,8 @@ def test_a_run_that_goes_on_shows_what_it_had_learnt_before(tmp_path: Path) -> N
 
         resume("alone", home=tmp_path, watcher=Both(live, Looking()))
     assert seen[0].step == 6
-    assert len(seen[0].accuracies) == 1
-    assert seen[0].accuracies[0].change is not None
+    assert len(seen[0].standings) == 1
+    assert seen[0].standings[0].change is not None
     assert live.course.snapshot() == recalled(tmp_path, "alone").snapshot()
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.cli.live_layout import clock, draw
-from orchestrator.cli.run_state import Accuracy, ArmState, Outline, Phase, RunState
+from orchestrator.cli.run_state import ArmState, Outline, Phase, RunState, Standing
 
 MOMENT = RunState(
     name="demo",
@@ -21,7 +21,8 @@ MOMENT = RunState(
     reward=0.524,
     entropy=0.443,
     after_stage=2,
-    accuracies=(Accuracy("book", 0.21, 0.06, True), Accuracy("words", 0.41, -0.04, False)),
+    standings=(Standing("book", 0.21, 0.06, True, 1.2, 0.585), Standing("words", 0.41, -0.04, False, 0.44, 0.55, 110)),
+    num_recent=10,
     step_s=0.2512,
     shares=(("draw", 0.001), ("play", 0.41), ("update", 0.55), ("other", 0.039)),
     left_s=190,
@@ -32,7 +33,7 @@ MANY = replace(
     MOMENT,
     environment=None,
     arms=tuple(ArmState(f"words/category {i}", (i + 1) / 465) for i in range(30)),
-    accuracies=tuple(Accuracy(f"environment-{i}", 0.3, i / 100, False) for i in range(20)),
+    standings=tuple(Standing(f"environment-{i}", 0.3, i / 100, False) for i in range(20)),
 )
 LEARNING = replace(
     MOMENT,
@@ -47,7 +48,7 @@ MEASURING = replace(MOMENT, phase=Phase("evaluating words.5", 4, 9))
 HOSTILE = replace(
     MOMENT,
     arms=(ArmState("[red]x[/red]\x1b[2J\n\x9b1A", 0.5), ArmState("日本語" * 30, 0.5)),
-    accuracies=(Accuracy("e" * 300, 0.5, None, False),),
+    standings=(Standing("e" * 300, 0.5, None, False),),
     decision="\u202etxt.exe\x07",
     event="[link=file:///]\x1b]0;title\x07\r\nboo" * 9,
     phase=Phase("evaluating \x1b[31m" + "w" * 300, 1, 2),
@@ -80,16 +81,19 @@ def test_everything_is_on_it() -> None:
     shown = text(MOMENT)
     for words in (
         *("demo  stage 3 of 8: words", "3:10 left", "step 12 of 50", "step 112 of 400"),
-        *("categories of words, probability", "held-out accuracy after stage 2"),
-        *("reward .52   entropy .44 nats", ".25 s a step: play 41%, update 55%, other 4%"),
+        *("categories of words, probability (full bar: .50)", "held-out after stage 2: accuracy; entropy, left"),
+        *(
+            "words: reward .52   entropy .44 nats a token   in training, last 10 steps",
+            ".25 s a step: play 41%, update 55%, other 4%",
+        ),
         *(
             "stage 3: words: picked by sequence",
             "! step 110: 3 samples of words could not be scored: timed out",
         ),
     ):
         assert words in shown
-    assert "book (its own tasks)   .21   +.06" in shown
-    assert "words                  .41   -.04" in shown
+    assert "book (its own tasks)   .21  +.06  1.20   58%" in shown
+    assert "words, step 110        .41  -.04   .44   55%" in shown, "measured inside the stage"
     assert "at most" not in shown
     assert "next environment" not in shown, "this scheduler learns nothing"
 
@@ -122,7 +126,7 @@ def test_in_a_small_terminal_the_least_likely_arms_give_way() -> None:
     assert 0 < len(arms) < 5
     assert "6" in arms
     assert f"  and {5 - len(arms)} more" in shown
-    assert any("held-out accuracy" in line for line in shown)
+    assert any("held-out after" in line for line in shown)
 
 
 def test_what_takes_a_while_shows_how_far_it_is() -> None:

@@ -27,8 +27,9 @@ def at(step: int, stage: int, stage_step: int, environment: str | None = "words"
 
 def step(course: Course, number: int, stage: int = 1, environment: str | None = "words", **numbers: float) -> None:
     metrics = [
-        MetricRecord("reward", numbers.get("reward", 0.0)),
-        MetricRecord("reward", 99.0, "words"),  # of one environment: not the batch's
+        MetricRecord("reward", 99.0),  # of the whole batch: with what is replayed
+        MetricRecord("reward", numbers.get("reward", 0.0), environment),
+        MetricRecord("reward", 98.0, "words", "3"),
         MetricRecord("seconds_play", 0.3),
         MetricRecord("seconds_update", 0.1),
     ]
@@ -51,6 +52,7 @@ def boundary(course: Course, after: int, number: int, *cells: tuple[str, float],
             CellRecord(name, None, "pass_1", 9.0, None, 1, 1, "select"),
             CellRecord(name, "3", "pass_1", 8.0, None, 1, 1),
             CellRecord(name, None, "value", 7.0, None, 1, 1),
+            CellRecord(name, None, "entropy_token", 2 - value, None, 1, 1),
         )
     ]
     course.boundary(at(number, after, 0), BoundaryRecord(after, number, seconds, {}, records))
@@ -82,16 +84,46 @@ def test_where_the_time_goes_adds_up(course: Course) -> None:
     assert sum(shares.values()) == pytest.approx(1)
 
 
-def test_accuracy_is_compared_with_the_start(course: Course) -> None:
+def test_standings_are_compared_with_the_start(course: Course) -> None:
     boundary(course, 0, 0, ("words", 0.2), ("book", 0.5))
-    assert [(a.environment, a.value, a.change) for a in course.snapshot().accuracies] == [
-        ("book", 0.5, None),
-        ("words", 0.2, None),
+    assert [(a.environment, a.accuracy, a.change, a.entropy, a.left) for a in course.snapshot().standings] == [
+        ("book", 0.5, None, 1.5, None),
+        ("words", 0.2, None, 1.8, None),
     ]
     boundary(course, 1, 10, ("words", 0.5), ("new", 0.3))
     shot = course.snapshot()
     assert shot.after_stage == 1
-    assert {a.environment: a.change for a in shot.accuracies} == {"words": pytest.approx(0.3), "new": None}
+    assert {a.environment: a.change for a in shot.standings} == {"words": pytest.approx(0.3), "new": None}
+    assert {a.environment: a.left for a in shot.standings} == {"words": pytest.approx(1.5 / 1.8), "new": None}
+
+
+def test_an_evaluation_inside_a_stage_is_newer_than_the_boundary_until_the_next(course: Course) -> None:
+    boundary(course, 0, 0, ("words", 0.2), ("book", 0.5))
+    metrics = [
+        MetricRecord("eval_pass_1", 0.4, "words"),
+        MetricRecord("eval_pass_1", 9.0, "words", "3"),
+        MetricRecord("eval_entropy_token", 0.9, "words"),
+        MetricRecord("seconds_evaluate", 3.0),
+    ]
+    course.step(at(5, 1, 5), StepRecord(5, 1, 5, 0.5, 1, 1, metrics=metrics))
+    words = course.snapshot().standings[1]
+    assert (words.accuracy, words.entropy, words.step) == (0.4, 0.9, 5)
+    assert words.change == pytest.approx(0.2)
+    assert words.left == pytest.approx(0.5)
+    assert course.snapshot().standings[0].step is None, "book was not looked at"
+    boundary(course, 1, 10, ("words", 0.5), ("book", 0.5))
+    assert course.snapshot().standings[1].step is None
+
+
+def test_time_left_counts_evaluations_inside_stages(tmp_path: Path) -> None:
+    spec = {"curriculum": {"stages": STAGES, "stage": {"steps": STEPS}}, "evaluate": {"every": 4}}
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec))
+    looking = Course()
+    looking.begin("demo", str(tmp_path))
+    boundary(looking, 0, 0, ("words", 0.2), seconds=2.0)
+    looking.stage(at(0, 1, 0))
+    looking.step(at(4, 1, 4), StepRecord(4, 1, 4, 0.5, 1, 1, metrics=[MetricRecord("seconds_evaluate", 3.0)]))
+    assert looking.snapshot().left_s == pytest.approx(36 * 0.5 + 4 * 2.0 + 7 * 3.0), "7 of 8 looks are to come"
 
 
 def test_time_left_counts_steps_and_boundaries(course: Course) -> None:

@@ -66,6 +66,12 @@ def _time_metric(record: Any) -> Any:
     return replace(record, metrics=[*record.metrics, MetricRecord("seconds_play", 0.5)])
 
 
+def _interim(record: Any) -> Any:
+    if not isinstance(record, StepRecord) or record.step != 2:
+        return record
+    return replace(record, metrics=[*record.metrics, MetricRecord("eval_pass_1", 0.5)])
+
+
 def _backwards(record: Any) -> Any:
     parts = {StepRecord: ("picks", "groups", "metrics", "arms"), BoundaryRecord: ("cells", "items")}
     turned = {part: getattr(record, part)[::-1] for part in parts.get(type(record), ())}
@@ -103,6 +109,7 @@ MEASURED = {
     "sample at a boundary": at_boundary_1("samples", completion="another"),
     "sample in training": at_step_2("samples", completion="another"),
     "generation settings": _each(BoundaryRecord, eval_config={"temperature": 0.5}),
+    "evaluation inside a stage": _interim,
     "holdout": _each(HoldoutRecord, sha256="of other tasks"),
 }
 LEFT_OUT = {
