@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 
 class Page(HTMLParser):
-    """A page, parsed. `tables`: rows of cells' texts by the table's id; `tags` and `attributes` that it has."""
+    """A page, parsed. `tables`: rows of cells' texts by the table's id; its `tags`, `attributes` and `links`."""
 
     def __init__(self, html: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -15,6 +15,7 @@ class Page(HTMLParser):
         self.tags: Counter[str] = Counter()
         self.attributes: Counter[str] = Counter()
         self.classes: Counter[str] = Counter()
+        self.links: list[str] = []
         self.text = ""
         self._rows: list[list[str]] = []
         self._is_cell = False
@@ -27,6 +28,7 @@ class Page(HTMLParser):
         self.tags[tag] += 1
         self.attributes.update(name for name, _ in attrs)
         given = dict(attrs)
+        self.links += [given["href"] or ""] if tag == "a" else []
         self.classes.update((given.get("class") or "").split())
         if tag == "table":
             self._rows = self.tables.setdefault(given.get("id") or "", [])

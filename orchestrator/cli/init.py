@@ -1,0 +1,73 @@
+"""init: files to begin with, written into a folder. Loads no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.cli.console import out
+from orchestrator.example_files import STARTER, Example, copy, examples, find_example
+
+FOLDER = Path("my-curriculum")
+
+
+def init(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FOLDER]",
+            help=f"Where to, made if need be; default: {FOLDER}, or the example's name. `.` is here.",
+        ),
+    ] = None,
+    example: Annotated[
+        str | None, typer.Option("--example", metavar="NAME", help="Copy this example, with the files it needs.")
+    ] = None,
+    list_them: Annotated[bool, typer.Option("--list", help="List the examples, a line each.")] = False,
+) -> None:
+    """Write a curriculum to begin with into a folder: a spec, two files of rows, an environment and a reward.
+
+    It runs as it is, on a CPU in about a minute, with a small language model made on the spot; every line of the spec
+    says what to put in its place. Nothing is ever overwritten.
+    """
+    if list_them:
+        print_examples()
+        return
+    found = find_example(example or STARTER)
+    target = folder or (FOLDER if example is None else Path(found.name))
+    for path in copy(found, target):
+        out.print(f"wrote {path}", markup=False)
+    out.print()
+    for command, meaning in next_commands(found, target):
+        out.print(f"  {command:<{WIDTH}}  # {meaning}" if len(command) <= WIDTH else f"  {command}", markup=False)
+
+
+WIDTH = 46  # of a command with its meaning beside it
+
+
+def next_commands(example: Example, folder: Path) -> list[tuple[str, str]]:
+    """Say what to do with a copied example, in three commands with what each does."""
+    spec = folder / example.spec.name
+    if example.is_study:
+        return [
+            (f"evergreen study {spec} --dry-run", "its runs, and what they cost"),
+            (f"evergreen study {spec}", "the same command goes on where it stopped"),
+            (f"evergreen compare {example.run_name}", "which setting is better"),
+        ]
+    return [
+        (f"evergreen validate {spec}", "what it means; nothing runs"),
+        (f"evergreen run {spec}", "Ctrl-C saves and stops"),
+        (f"evergreen show {example.run_name}", "what was learnt; `report` draws it"),
+    ]
+
+
+def print_examples() -> None:
+    """List the examples, each with its first sentence."""
+    grid = Table.grid(padding=(0, 2))
+    for name, one in examples().items():
+        grid.add_row(Text(name, style="bold"), Text(one.summary))
+    out.print(grid)
+    out.print("\n`evergreen init --example NAME` copies one with the files it needs.")
