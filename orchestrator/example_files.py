@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import yaml
@@ -20,6 +21,7 @@ from store.files import write_text
 
 STARTER = "starter"  # what a user begins with who names none
 MODELINE = "# yaml-language-server:"  # names a schema by its place in a clone
+LINE = 79  # characters
 PLACES = (Path(__file__).parent, Path(__file__).parents[1])  # of the folder: in a package, in a clone
 
 
@@ -77,15 +79,11 @@ def find_example(name: str) -> Example:
     """Find one by its name; UserError lists them."""
     known = examples()
     if name not in known:
-        there = "".join(f"\n  {line}" for line in listing(known))
-        raise UserError(f"there is no example {name!r}.{did_you_mean(name, list(known), 3)} There are:{there}")
+        width = max(map(len, known))
+        rows = ((f"  {other:<{width}}  ", example.summary) for other, example in known.items())
+        there = "\n".join(head + shorten(said, LINE - len(head), placeholder=" ...") for head, said in rows)
+        raise UserError(f"there is no example {name!r}.{did_you_mean(name, list(known), 3)} There are:\n{there}")
     return known[name]
-
-
-def listing(known: dict[str, Example]) -> list[str]:
-    """Write every example as a line."""
-    width = max(map(len, known))
-    return [f"{name:<{width}}  {example.summary}" for name, example in known.items()]
 
 
 def copy(example: Example, folder: Path) -> list[Path]:

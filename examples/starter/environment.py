@@ -15,6 +15,7 @@ class Largest(Environment):
 
     version = "1"  # raise it when questions, scores or categories change their meaning
     scores_in_process = True  # comparing two texts can neither hang nor run anything
+    max_tokens = 4  # that a reply may have; leave it out for the sampler's own limit
 
     def __init__(self, name: str, counts: list[int]) -> None:
         self.name, self.counts = name, counts

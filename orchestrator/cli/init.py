@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.cli.console import out
+from orchestrator.cli.options import DEFAULT_HOME, command
 from orchestrator.example_files import STARTER, Example, copy, examples, find_example
 
 FOLDER = Path("my-curriculum")
@@ -41,27 +42,29 @@ def init(
     for path in copy(found, target):
         out.print(f"wrote {path}", markup=False)
     out.print()
-    for command, meaning in next_commands(found, target):
-        out.print(f"  {command:<{WIDTH}}  # {meaning}" if len(command) <= WIDTH else f"  {command}", markup=False)
-
-
-WIDTH = 46  # of a command with its meaning beside it
+    commands = next_commands(found, target)
+    width = max(len(words) for words, _ in commands)
+    for words, meaning in commands:
+        out.print(f"  {words:<{width}}  # {meaning}", markup=False)
 
 
 def next_commands(example: Example, folder: Path) -> list[tuple[str, str]]:
     """Say what to do with a copied example, in three commands with what each does."""
     spec = folder / example.spec.name
-    if example.is_study:
-        return [
-            (f"evergreen study {spec} --dry-run", "its runs, and what they cost"),
-            (f"evergreen study {spec}", "the same command goes on where it stopped"),
-            (f"evergreen compare {example.run_name}", "which setting is better"),
+    follow = (
+        [
+            (f"study {spec} --dry-run", "its runs, and what they cost"),
+            (f"study {spec}", "the same command goes on where it stopped"),
+            (f"compare {example.run_name}", "which setting is better"),
         ]
-    return [
-        (f"evergreen validate {spec}", "what it means; nothing runs"),
-        (f"evergreen run {spec}", "Ctrl-C saves and stops"),
-        (f"evergreen show {example.run_name}", "what was learnt; `report` draws it"),
-    ]
+        if example.is_study
+        else [
+            (f"validate {spec}", "what it means; nothing runs"),
+            (f"run {spec}", "Ctrl-C saves and stops"),
+            (f"show {example.run_name}", "what was learnt; `report` draws it"),
+        ]
+    )
+    return [(command(words, DEFAULT_HOME), meaning) for words, meaning in follow]
 
 
 def print_examples() -> None:

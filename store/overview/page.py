@@ -133,7 +133,7 @@ class Drawing:
 
     def _entropy(self, of: Sequence[Course], num_stages: int) -> charts.Spark | None:
         mean = {stage: geometric_mean(values) for stage, values in _together(of).items()}
-        ends = [f"{value:.0%}" for value in _ends(mean)]
+        ends = [f"{value:.0%}" for value in _ends(mean)[-1:]]
         return charts.spark(of, mean, num_stages, self.entropy, ends, "Entropy, as a share of its start")
 
     def _link(self, target: Path) -> str | None:

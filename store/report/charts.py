@@ -298,7 +298,7 @@ def spark(
     x = Scale(0, max([num_stages, *mean]))
     others = "".join(path(list(one.items()), x, y, math.inf) for one in of) if len(of) > 1 else ""
     last, value = known[-1]
-    about = f"{what}: {' to '.join(ends)}, after {num(last, 'stage')}"
+    about = f"{what}: {' to '.join(ends)} after {num(last, 'stage')}"
     return Spark(path(known, x, y, math.inf), others, 100 * x.share(last), 100 - y.percent(value), ends, about)
 
 
