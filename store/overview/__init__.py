@@ -11,14 +11,14 @@ from pathlib import Path
 from store.files import write_text
 from store.overview.courses import RunCourse, Survey
 
-INDEX_FILE = "index.html"  # in a home folder
+INDEX_FILE = "index.html"  # in a home folder: the page that runs write again
 
 
 def write(survey: Survey, home: Path, path: Path) -> None:
     """Write the page; a reader sees the old one or the new one. Links are relative to where it is written."""
     from store.overview.page import render
 
-    write_text(path, render(survey, home, path))
+    write_text(path, render(survey, home, path, is_kept=path.absolute() == home / INDEX_FILE))
 
 
 __all__ = ["INDEX_FILE", "RunCourse", "Survey", "write"]

@@ -44,6 +44,7 @@ def courses(read: Reading, only: Collection[str] | None = None) -> list[RunCours
     """Read the runs of a ledger, oldest first; `only` names those that are wanted."""
     runs = [run for run in read.runs() if only is None or run.name in only]
     specs, steps = read.all_specs(only), read.all_boundary_steps(only)
+    runs = [run for run in runs if run.name in specs]  # one may have been removed meanwhile
     ends = read.all_last_events(ENDED, only)
     cells: dict[tuple[str, str], dict[int, dict[int, float | None]]] = defaultdict(lambda: defaultdict(dict))
     for cell in read.all_cells(("pass_1", "entropy_token"), only):

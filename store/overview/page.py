@@ -61,8 +61,8 @@ class StudyBlock:
     comparison: str | None  # where the comparison's page is, relative to this one
 
 
-def render(survey: Survey, home: Path, path: Path) -> str:
-    """Write the page of a home for a file at `path`, which links are relative to."""
+def render(survey: Survey, home: Path, path: Path, is_kept: bool = False) -> str:
+    """Write the page of a home for a file at `path`, which links are relative to; `is_kept`: runs write it again."""
     drawing = Drawing(survey.runs, home, path)
     newest = sorted(survey.runs, key=lambda run: run.created_at, reverse=True)
     lines = [drawing.line(run) for run in newest]
@@ -78,6 +78,7 @@ def render(survey: Survey, home: Path, path: Path) -> str:
         "problems": [without_logins(text) for text in survey.problems],
         "strays": survey.strays,
         "top": drawing.accuracy.high,
+        "is_kept": is_kept,
         "written_at": datetime.now(UTC),
     }
     return templates.page("store.overview", "overview.html.j2", STYLES, context)

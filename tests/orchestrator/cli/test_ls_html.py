@@ -40,6 +40,7 @@ def test_the_page_has_the_runs_that_ls_lists_with_their_numbers(
     report = next(link for link in page.links if link.endswith("small/report.html"))
     assert (tmp_path / report).resolve() == (finished / "small" / "report.html").resolve()
     assert page.tags["script"] == 0
+    assert "writes it again" not in page.text
 
 
 def test_a_run_that_ends_writes_the_page_again_where_there_is_one(tmp_path: Path, evergreen: Evergreen) -> None:
@@ -47,6 +48,7 @@ def test_a_run_that_ends_writes_the_page_again_where_there_is_one(tmp_path: Path
     assert not (tmp_path / INDEX_FILE).exists()
     assert evergreen("ls", "--html", "--home", tmp_path).exit_code == 0
     orchestrator.run(alone("second"), home=tmp_path, until_step=4)
+    assert "every run that ends writes it again" in page_in(tmp_path).text
     rows = page_in(tmp_path).body("newest")
     assert [(row[0], row[1]) for row in rows] == [
         ("second", "stopped4 of 6 steps--until-step 4"),
