@@ -20,7 +20,7 @@ def init(
     folder: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[FOLDER]",
+            metavar="FOLDER",
             help=f"Where to, made if need be; default: {FOLDER}, or the example's name. `.` is here.",
         ),
     ] = None,
@@ -31,8 +31,8 @@ def init(
 ) -> None:
     """Write a curriculum to begin with into a folder: a spec, two files of rows, an environment and a reward.
 
-    It runs as it is, on a CPU in about a minute, with a small language model made on the spot; every line of the spec
-    says what to put in its place. Nothing is ever overwritten.
+    It runs as it is, on a CPU in about a minute, with a small language model made on the spot; the spec's
+    comments say what of yours to put where. Nothing is ever overwritten.
     """
     if list_them:
         print_examples()

@@ -9,7 +9,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -61,10 +61,10 @@ class Link:
     run: str
 
     def keep(self, folder: Path) -> None:
-        """Write it into the run's folder, for pages that lead there without asking MLflow."""
-        text = json.dumps(asdict(self))
-        if not (folder / LINK).is_file() or (folder / LINK).read_text() != text:
-            write_text(folder / LINK, text)
+        """Write it into the run's folder, for pages that lead there without asking MLflow; a full disk goes without."""
+        if Link.kept(folder) != self:
+            with suppress(OSError):
+                write_text(folder / LINK, json.dumps(asdict(self)))
 
     @classmethod
     def kept(cls, folder: Path) -> Link | None:

@@ -9,7 +9,7 @@ from orchestrator.cli.app import load_verb
 from tests.conftest import Evergreen
 
 VERBS = {
-    "init": ["[FOLDER]", "--example", "--list"],
+    "init": ["FOLDER", "--example", "--list"],
     "run": ["SPEC", "--set", "--home", "--until-step"],
     "resume": ["RUN", "--set", "--home", "--until-step", "--stages"],
     "fork": ["RUN", "--stage", "--spec", "--set", "--home", "--until-step"],
