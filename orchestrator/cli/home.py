@@ -30,8 +30,9 @@ def ls(
     entropy, and links to its report and to MLflow. Once it is there, every run that ends writes it again.
     """
     if html or file is not None:
-        write_index(home, file)
-        return
+        write_index(home, file, as_json)
+        if not as_json:
+            return
     found = inventory(home)
     runs = [{**vars(run), "status": status(run.status, home.expanduser() / run.name)} for run in found.runs]
     for text in found.problems:
@@ -51,14 +52,14 @@ def ls(
         err.print(f"{text} `evergreen resume RUN` enters it again.", markup=False)
 
 
-def write_index(home: Path, file: Path | None) -> None:
+def write_index(home: Path, file: Path | None, as_json: bool) -> None:
     """Write the page of a home's runs, and say where it is."""
     from orchestrator.runs import overview
     from store.overview import INDEX_FILE
 
     target = file or home.expanduser() / INDEX_FILE
     write_page(target, "index", lambda path: overview.write(home, path))
-    say_where(target)
+    say_where(target, as_json)
 
 
 def stop(run: RunName, home: Home = DEFAULT_HOME) -> None:

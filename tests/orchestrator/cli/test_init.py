@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from orchestrator.example_files import MODELINE, Example, copy, examples
 from orchestrator.spec import load_spec
 from orchestrator.studies.study import load_study
 from tests.conftest import Evergreen
+from tests.orchestrator.specs import REPOSITORY
 
 BEGINNING = {"spec.yaml", "clock.jsonl", "dates.jsonl", "environment.py", "rewards.py"}
 SHORT = [  # the same spec, of a few steps; its reward is called in this process
@@ -136,6 +138,13 @@ def test_a_copy_names_no_schema_by_its_place_in_a_clone(tmp_path: Path) -> None:
     assert example.summary == "A thing."
     copy(example, tmp_path / "copy")
     assert (tmp_path / "copy" / "spec.yaml").read_text() == "# A thing. More.\nname: x\n"
+
+
+def test_packages_take_every_kind_of_file_that_examples_have() -> None:
+    told = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    kinds = {pattern.removeprefix("**/*") for pattern in told["orchestrator.examples"]}
+    files = [path for path in example_files.shipped().rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    assert [path.name for path in files if path.suffix not in kinds] == []
 
 
 def test_without_examples_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evergreen: Evergreen) -> None:

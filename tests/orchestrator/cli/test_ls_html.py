@@ -8,9 +8,12 @@ import pytest
 
 import orchestrator
 from orchestrator.callbacks import Callback
+from orchestrator.progress import Progress
 from orchestrator.runs.catalog import SPEC_FILE
+from orchestrator.runs.overview import write
 from store.ledger import Ledger
 from store.overview import INDEX_FILE
+from store.records import BoundaryRecord
 from tests.conftest import Evergreen
 from tests.orchestrator.specs import alone
 from tests.store.report.pages import Page
@@ -56,6 +59,24 @@ def test_a_run_that_ends_writes_the_page_again_where_there_is_one(tmp_path: Path
     ]
     orchestrator.resume("second", home=tmp_path)
     assert page_in(tmp_path).body("newest")[0][1] == "finished6 steps"
+
+
+def test_a_run_in_progress_says_how_far_it_is(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    class Looks(Callback):
+        def boundary(self, at: Progress, record: BoundaryRecord) -> None:
+            write(tmp_path, tmp_path / "now.html")
+            told.append(Page((tmp_path / "now.html").read_text("utf-8")).body("newest")[0][1])
+
+    orchestrator.run(alone(), home=tmp_path, watcher=Looks())
+    assert told == [f"running{step} of 6 steps" for step in (0, 3, 6)]
+
+
+def test_the_page_and_the_facts_can_be_had_at_once(finished: Path, tmp_path: Path, evergreen: Evergreen) -> None:
+    result = evergreen("ls", "--json", "-o", tmp_path / "page.html", "--home", finished)
+    assert "small" in [run["name"] for run in json.loads(result.stdout)]
+    assert str(tmp_path / "page.html") in result.stderr
 
 
 def test_a_page_that_cannot_be_written_costs_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
