@@ -4,6 +4,7 @@ evergreen.db     the ledger, unless the spec names another
 mlflow.db        MLflow's record of the runs, with mlflow_artifacts/, unless the spec names a server
 warm_starts/     policies after their supervised start, by content hash
 studies/         one folder a study: its lock, and what the processes of its runs printed
+index.html       the page of all runs, once `evergreen ls --html` has written it
 <run>/           one folder a run: resolved spec, checkpoints, lock, report
 """
 
@@ -24,7 +25,7 @@ BESIDE = ("-journal", "-wal", "-shm")  # what SQLite puts beside a database
 DATABASES = ("evergreen.db", "mlflow.db")
 RESERVED = frozenset(
     {
-        *(".", "..", "mlflow_artifacts", "studies", "warm_starts"),
+        *(".", "..", "index.html", "mlflow_artifacts", "studies", "warm_starts"),
         *(f"{database}{end}" for database in DATABASES for end in ("", *BESIDE)),
     }
 )

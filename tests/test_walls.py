@@ -146,8 +146,11 @@ for words in {commands}:
 def test_bandits_and_the_verbs_that_only_look_need_no_torch(finished: Path, tmp_path: Path) -> None:
     home = ["--home", str(finished)]
     commands = [
+        ["init", str(tmp_path / "own")],
+        ["init", "--list"],
         ["ls", *home],
         ["ls", "--json", *home],
+        ["ls", "--html", "-o", str(tmp_path / "index.html"), *home],
         ["show", "small", *home],
         ["show", "small", "--json", *home],
         ["show", "small", "--events", *home],

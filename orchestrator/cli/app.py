@@ -19,6 +19,7 @@ EPILOG = (
 )
 PLAIN: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}
 VERBS = {  # each with the first sentence of its help, which a test compares
+    "init": "Write a curriculum to begin with into a folder: a spec, two files of rows, an environment and a reward.",
     "run": "Run a curriculum from a spec file.",
     "resume": "Go on with a stopped or killed run from its newest valid checkpoint.",
     "fork": "Begin a new run at a boundary of another, with its history and part of its spec changed.",

@@ -5,7 +5,6 @@ Loads no torch.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
@@ -29,7 +28,6 @@ from store.diff import Diff, DiffSide, in_words, value
 from store.sentences import LONG_NAME, outcomes_as_text, short
 
 COLUMNS = 6  # strata beside the settings; more become rows
-LONGEST_SLUG = 80  # characters of a file's name
 LABEL = 24  # characters of a setting's label in a heading
 
 
@@ -73,10 +71,7 @@ def compare(
     request = ComparisonRequest(names, by or (), metric, last, baseline, pairs)
     with opened(home, names[0]) as (place, ledger):
         comparison = comparisons.compare(ledger.reading, place, request)
-        target = file
-        if file is not None and file.is_dir():
-            slug = re.sub(r"[^a-z0-9_.]+", "-", comparison.name.lower()).strip("-")
-            target = file / f"comparison-{slug[:LONGEST_SLUG]}.html"
+        target = file / comparisons.file_name(comparison.name) if file is not None and file.is_dir() else file
         if target is not None:
             write_page(target, "comparison", lambda path: comparisons.write(ledger.reading, comparison, path))
     print_json(comparisons.facts(comparison)) if as_json else print_comparison(comparison)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from orchestrator.cli.console import err, out, print_json
+from orchestrator.cli.console import err, out, print_json, say_where, write_page
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home, RunName
 from orchestrator.cli.tables import table
 from orchestrator.runs.catalog import inventory, request_stop, upgrade_ledgers
@@ -15,8 +16,23 @@ from store.secrets import without_logins
 from store.sentences import listed, size_in_words
 
 
-def ls(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
-    """List the runs of a home folder, oldest first."""
+def ls(
+    home: Home = DEFAULT_HOME,
+    html: Annotated[
+        bool, typer.Option("--html", help="Write them as one HTML page, index.html in the home folder.")
+    ] = False,
+    file: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to, with --html.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the runs of a home folder, oldest first.
+
+    With --html they are one page that needs no network and runs no script: every run with its course of accuracy and
+    entropy, and links to its report and to MLflow. Once it is there, every run that ends writes it again.
+    """
+    if html or file is not None:
+        write_index(home, file, as_json)
+        if not as_json:
+            return
     found = inventory(home)
     runs = [{**vars(run), "status": status(run.status, home.expanduser() / run.name)} for run in found.runs]
     for text in found.problems:
@@ -34,6 +50,16 @@ def ls(home: Home = DEFAULT_HOME, as_json: AsJson = False) -> None:
     if found.strays:
         text = f"Not in the ledger, though the folder is here: {listed(found.strays)};"
         err.print(f"{text} `evergreen resume RUN` enters it again.", markup=False)
+
+
+def write_index(home: Path, file: Path | None, as_json: bool) -> None:
+    """Write the page of a home's runs, and say where it is."""
+    from orchestrator.runs import overview
+    from store.overview import INDEX_FILE
+
+    target = file or home.expanduser() / INDEX_FILE
+    write_page(target, "index", lambda path: overview.write(home, path))
+    say_where(target, as_json)
 
 
 def stop(run: RunName, home: Home = DEFAULT_HOME) -> None:

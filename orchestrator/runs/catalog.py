@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import yaml
 from sqlalchemy import URL, make_url
@@ -19,11 +20,13 @@ from store import checkpoints, identity
 from store.errors import StoreError
 from store.files import new_folder
 from store.home import RESERVED, SLUG, Home
-from store.ledger import Ledger
+from store.ledger import Ledger, Reading
 from store.ledger.access import Patience
 from store.ledger.query_rows import RunRow
 from store.lock import holder
 from store.lock import request_stop as ask_to_stop
+
+Run = TypeVar("Run", bound=RunRow)
 
 SPEC_FILE = "spec.yaml"  # in a run's folder: its resolved spec
 
@@ -171,28 +174,38 @@ def existing(place: Home, name: str) -> Path:
 
 
 @dataclass(frozen=True)
-class Inventory:
+class Inventory(Generic[Run]):
     """What there is, and what could not be looked at."""
 
-    runs: list[RunRow]  # oldest first
+    runs: list[Run]  # oldest first
     problems: list[str]  # a sentence for every ledger that is away, with the runs that are missing here
     strays: list[str]  # runs whose folders are here and that the home's ledger should know and does not
 
 
-def inventory(path: Path) -> Inventory:
-    """List the runs of the home's own ledger, and those in its folders whose specs name another one.
+def inventory(path: Path) -> Inventory[RunRow]:
+    """List the runs of a home, one row each; see `inventory_of`."""
 
-    A ledger that cannot be read is a problem beside the others; if there are no others, it is raised.
+    def rows(read: Reading, only: Collection[str] | None) -> list[RunRow]:
+        return [run for run in read.runs() if only is None or run.name in only]
+
+    return inventory_of(path, rows)
+
+
+def inventory_of(path: Path, rows: Callable[[Reading, Collection[str] | None], Iterable[Run]]) -> Inventory[Run]:
+    """Read the runs of the home's own ledger, and those in its folders whose specs name another one.
+
+    `rows` reads a ledger, all its runs or only the named ones. A ledger that cannot be read is a problem beside the
+    others; if there are no others, it is raised.
     """
     home = Home(path, create=False)
     problems: list[str] = []
-    runs: list[RunRow] = []
+    runs: list[Run] = []
     failures: dict[str, StoreError | UserError] = {}  # by the ledger's URL, or by the run's name
 
     def look(url: str, names: list[str] | None = None) -> None:
         try:
             with Ledger.open(url, create=False) as ledger:
-                runs.extend(run for run in ledger.reading.runs() if names is None or run.name in names)
+                runs.extend(rows(ledger.reading, names))
         except StoreError as failed:
             failures[url] = failed
             problems.append(f"{failed} Not listed: {', '.join(names or ['what is in it'])}.")

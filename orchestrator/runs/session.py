@@ -22,6 +22,7 @@ from orchestrator.recording.recorder import RunRecorder
 from orchestrator.runs import stop_reasons
 from orchestrator.runs.assembly import Foundation, assemble, lay_foundation
 from orchestrator.runs.kept_spec import KeptSpec
+from orchestrator.runs.overview import refresh
 from orchestrator.runs.provenance import RunRelations, differences
 from orchestrator.runs.recovery import refuse_exchanged
 from orchestrator.runs.tracker_process import TrackerProcess
@@ -90,6 +91,8 @@ class RunSession:
             return act()
         except LedgerAway as away:
             return ended(self.spec.name, self.folder, self.watcher, str(away))
+        finally:
+            refresh(self.home, self.watcher)
 
     def _begin(self, foundation: Foundation, relations: RunRelations) -> Outcome:
         warnings = [EventRecord("warning", text) for text in self.spec.warnings()]

@@ -9,6 +9,7 @@ curves.py  page.py   one HTML page
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from store.comparison.result import Comparison, ComparisonRequest, compare
 from store.files import write_text
 from store.ledger.queries import Reading
 
-__all__ = ["Comparison", "ComparisonRequest", "compare", "facts", "write"]
+__all__ = ["Comparison", "ComparisonRequest", "compare", "facts", "file_name", "write"]
+
+LONGEST_SLUG = 80  # characters of a file's name
 
 
 def facts(comparison: Comparison) -> dict[str, Any]:
@@ -28,6 +31,12 @@ def facts(comparison: Comparison) -> dict[str, Any]:
     for pair, row in zip(comparison.pairs, plain["pairs"], strict=True):
         row["in_words"] = sentences.sentence(pair)
     return {**plain, "standing": sentences.how_registered(comparison)}
+
+
+def file_name(name: str) -> str:
+    """Name the page of a comparison, where only its folder is given."""
+    slug = re.sub(r"[^a-z0-9_.]+", "-", name.lower()).strip("-")
+    return f"comparison-{slug[:LONGEST_SLUG]}.html"
 
 
 def write(reading: Reading, comparison: Comparison, path: Path) -> None:

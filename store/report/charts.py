@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from store.sentences import number
+from store.sentences import num, number
 
 TALL, LOW = 260, 150  # pixels, as in report.css
 NUM_COLOURS = 8  # of names; beyond it the rest is grey
@@ -148,6 +148,18 @@ class Forest:
 
 
 @dataclass(frozen=True)
+class Spark:
+    """A line so small that it stands in a row: where it ends is a dot, in percent, and stands beside it in words."""
+
+    path: str
+    others: str  # the lines that it is the mean of; empty where it is one itself
+    x: float
+    y: float
+    ends: Sequence[str]  # the first and the last value as text, or the only one
+    about: str
+
+
+@dataclass(frozen=True)
 class HeatCell:
     """A cell of a heat map."""
 
@@ -273,6 +285,21 @@ def path(points: Sequence[Xy], x: Scale, y: Scale, gap: float = GAP) -> str:
         runs[-1].append(f"{BOX * share:.0f} {BOX * (1 - y.share(value)):.0f}")
         last = share
     return "".join(f"M{' '.join(run)}{'' if len(run) > 1 else 'h0'}" for run in runs)
+
+
+def spark(
+    of: Sequence[Mapping[int, float | None]], mean: Mapping[int, float | None], num_stages: int, y: Scale,
+    ends: Sequence[str], what: str,
+) -> Spark | None:  # fmt: skip
+    """Draw what was measured after each stage, up to the last one planned; None where nothing was."""
+    known = [(stage, value) for stage, value in mean.items() if value is not None]
+    if not known:
+        return None
+    x = Scale(0, max([num_stages, *mean]))
+    others = "".join(path(list(one.items()), x, y, math.inf) for one in of) if len(of) > 1 else ""
+    last, value = known[-1]
+    about = f"{what}: {' to '.join(ends)} after {num(last, 'stage')}"
+    return Spark(path(known, x, y, math.inf), others, 100 * x.share(last), 100 - y.percent(value), ends, about)
 
 
 def bar(label: str, name: str, parts: Sequence[tuple[float, str, str]]) -> Bar:

@@ -9,7 +9,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,9 +21,9 @@ from store.run_summary import status
 from store.tracker.artifacts import REPORT
 from store.tracker.pages import Cursor, covered
 from store.tracker.record import MlflowRecord, Target, locked, mind_manners, speaking_of
-from store.tracker.sync import Say, Source, catch_up
+from store.tracker.sync import Say, Source, SyncResult, catch_up
 
-LOCK, TURN = "tracker.lock", "tracker.turn"  # in a run's folder
+LOCK, TURN, LINK = "tracker.lock", "tracker.turn", "mlflow.json"  # in a run's folder
 LOOK_S = 1.0  # between two looks at the ledger
 TURN_S = 60.0  # for an earlier tracker of the run to let go
 PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0, 20.0)  # after the first failure, the second, ...; then the last again
@@ -59,6 +59,20 @@ class Link:
 
     experiment: str
     run: str
+
+    def keep(self, folder: Path) -> None:
+        """Write it into the run's folder, for pages that lead there without asking MLflow; a full disk goes without."""
+        if Link.kept(folder) != self:
+            with suppress(OSError):
+                write_text(folder / LINK, json.dumps(asdict(self)))
+
+    @classmethod
+    def kept(cls, folder: Path) -> Link | None:
+        """Read it back; None where nothing was sent yet."""
+        try:
+            return cls(**json.loads((folder / LINK).read_text()))
+        except (OSError, TypeError, ValueError):
+            return None
 
 
 @contextmanager
@@ -110,6 +124,12 @@ def send_now(job: TrackerJob, say: Say) -> Link | None:
         record, source = MlflowRecord(job.target), Source(ledger, job.run, folder)
         sent = catch_up(source, record, is_mine)
     say(f"{job.run}: {f'{sent.num_values} values sent' if sent.num_values else 'up to date'}")
+    link = _link(record, sent)
+    link.keep(folder)
+    return link
+
+
+def _link(record: MlflowRecord, sent: SyncResult) -> Link:
     runs = f"/#/experiments/{record.experiment_id}/runs"
     return Link(runs + FACE, f"{runs}/{sent.entry.id}{FACE}")
 
@@ -153,8 +173,9 @@ def _follow(source: Source, target: Target, is_mine: Callable[[], bool], say: Sa
                 now = until, stands, report.stat().st_mtime_ns if report.is_file() else None
                 if now != seen:
                     record = record or MlflowRecord(target)
-                    num_values = catch_up(source, record, is_mine).num_values
-                    say(f"{num_values} values sent, up to step {until.step}; the run is {stands}")
+                    sent = catch_up(source, record, is_mine)
+                    _link(record, sent).keep(source.folder)
+                    say(f"{sent.num_values} values sent, up to step {until.step}; the run is {stands}")
                     seen = now
                     pauses.end()
                 if stands != "running":

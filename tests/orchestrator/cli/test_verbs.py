@@ -9,6 +9,7 @@ from orchestrator.cli.app import load_verb
 from tests.conftest import Evergreen
 
 VERBS = {
+    "init": ["FOLDER", "--example", "--list"],
     "run": ["SPEC", "--set", "--home", "--until-step"],
     "resume": ["RUN", "--set", "--home", "--until-step", "--stages"],
     "fork": ["RUN", "--stage", "--spec", "--set", "--home", "--until-step"],
@@ -31,7 +32,7 @@ VERBS = {
     ],
     "serve": ["SPEC", "OPTION", "--set", "--devices", "--home"],
     "stop": ["RUN", "--home"],
-    "ls": ["--home", "--json"],
+    "ls": ["--home", "--html", "--output", "--json"],
     "show": [
         "RUN",
         "--home",

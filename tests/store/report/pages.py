@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 
 class Page(HTMLParser):
-    """A page, parsed. `tables`: rows of cells' texts by the table's id; `tags` and `attributes` that it has.
+    """A page, parsed. `tables`: rows of cells' texts by the table's id; its `tags`, `attributes` and `links`.
 
     `bare`: tables that are cut off where they are wider than a phone, for they are not inside a `.scroll`.
     """
@@ -18,6 +18,7 @@ class Page(HTMLParser):
         self.tags: Counter[str] = Counter()
         self.attributes: Counter[str] = Counter()
         self.classes: Counter[str] = Counter()
+        self.links: list[str] = []
         self.text = ""
         self.bare: list[str] = []
         self._is_scroll: list[bool] = []  # of the divs that are open
@@ -32,6 +33,7 @@ class Page(HTMLParser):
         self.tags[tag] += 1
         self.attributes.update(name for name, _ in attrs)
         given = dict(attrs)
+        self.links += [given["href"] or ""] if tag == "a" else []
         classes = (given.get("class") or "").split()
         self.classes.update(classes)
         if tag == "div":

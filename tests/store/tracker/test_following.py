@@ -17,7 +17,7 @@ from store.errors import LedgerAway, LedgerError, TrackerError
 from store.ledger import Ledger, Reading
 from store.lock import is_locked, run_lock
 from store.tracker import daemon
-from store.tracker.daemon import LOCK, TrackerJob, follow, send_now, turn
+from store.tracker.daemon import LOCK, Link, TrackerJob, follow, send_now, turn
 from store.tracker.record import MANNERS, MlflowRecord, Target
 from store.tracker.sync import Source, catch_up
 from tests.store.tracker import moody_server
@@ -103,6 +103,10 @@ def test_a_process_sends_what_is_covered_and_leaves_when_the_run_is_over(
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     assert "up to step 9; the run is finished" in said
+    entry, kept = MlflowRecord(target).curriculum(finished.read.run("small").uid), Link.kept(finished.folder)
+    assert entry is not None
+    assert kept is not None
+    assert f"/runs/{entry.id}?" in kept.run
     assert everything(target) == everything(other)
 
 
@@ -149,6 +153,7 @@ def test_it_gives_up_in_the_end_and_the_next_pass_sends_everything(
     link = send_now(job(source, target), said.append)
     assert link is not None
     assert link.run.startswith("/#/experiments/1/runs/")
+    assert Link.kept(source.folder) == link
     assert everything(server.database) == everything(other)
     assert said[0].endswith("values sent")
     send_now(job(source, target), said.append)

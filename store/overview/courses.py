@@ -1,0 +1,89 @@
+"""Runs with the course of what was measured after their stages: a handful of queries a ledger, however many runs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from store.carryover import ENTROPY_FLOOR, geometric_mean, ratio
+from store.ledger.queries import Reading
+from store.ledger.query_rows import RunRow, StudyRow
+
+ENDED = ("stopped", "failed")  # kinds of events that say why a run is over before its end
+
+Course = Mapping[int, float | None]  # after stage -> value
+_Cells = Mapping[int, Mapping[int, float | None]]  # after stage -> environment's key -> value
+
+
+@dataclass(frozen=True)
+class RunCourse(RunRow):
+    """A run, how far it means to go, and how it went."""
+
+    planned_stages: int
+    planned_steps: int  # at most: a stage may end early
+    accuracy: Course  # held out, mean of the environments
+    entropy: Course  # share of the entropy at the start, geometric mean of the environments
+    end: str | None  # why it stopped or failed, where it did
+    tracker: str | None  # MLflow's URI; "" for the home's own, None: no tracker
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a home holds, as far as it could be looked at."""
+
+    runs: Sequence[RunCourse]
+    studies: Mapping[str, StudyRow]  # by name
+    problems: Sequence[str] = ()  # a sentence for everything that could not be read
+    strays: Sequence[str] = ()  # runs whose folders are here and that the ledger does not know
+
+
+def courses(read: Reading, only: Collection[str] | None = None) -> list[RunCourse]:
+    """Read the runs of a ledger, oldest first; `only` names those that are wanted."""
+    runs = [run for run in read.runs() if only is None or run.name in only]
+    specs, steps = read.all_specs(only), read.all_boundary_steps(only)
+    runs = [run for run in runs if run.name in specs]  # one may have been removed meanwhile
+    ends = read.all_last_events(ENDED, only)
+    cells: dict[tuple[str, str], dict[int, dict[int, float | None]]] = defaultdict(lambda: defaultdict(dict))
+    for cell in read.all_cells(("pass_1", "entropy_token"), only):
+        cells[cell.run, cell.metric][cell.after_stage][cell.environment_id] = cell.value
+    found = []
+    for run in runs:
+        curriculum = specs[run.name]["curriculum"]
+        left = curriculum["stages"] - max(0, run.num_boundaries - 1)
+        found.append(
+            RunCourse(
+                **vars(run),
+                planned_stages=curriculum["stages"],
+                planned_steps=max(steps.get(run.name, 0) + left * curriculum["stage"]["steps"], run.num_steps),
+                accuracy=_means(cells[run.name, "pass_1"]),
+                entropy=_shares(cells[run.name, "entropy_token"]),
+                end=ends.get(run.name),
+                tracker=_tracker(specs[run.name].get("tracker")),
+            )
+        )
+    return found
+
+
+def _means(cells: _Cells) -> Course:
+    known = {stage: [value for value in row.values() if value is not None] for stage, row in cells.items()}
+    return {stage: fmean(values) if values else None for stage, values in known.items()}
+
+
+def _shares(cells: _Cells) -> Course:
+    """Every environment beside its own first value: one that joined at a fork has a later first one."""
+    first: dict[int, float | None] = {}
+    for row in cells.values():
+        first = {**row, **first}
+    return {
+        stage: geometric_mean(ratio(value, first[key], ENTROPY_FLOOR) for key, value in row.items())
+        for stage, row in cells.items()
+    }
+
+
+def _tracker(section: Mapping[str, Any] | None) -> str | None:
+    if section is None or section.get("type") == "none":
+        return None
+    return section.get("uri") or ""
