@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +15,9 @@ import yaml
 
 import orchestrator
 from orchestrator.errors import UserError
+from tests.conftest import Evergreen
 from tests.documents import code
+from tests.orchestrator.specs import alone
 
 SIGNATURES = {
     "run": ("spec", "overrides", "home", "until_step", "watcher", "relations", "name"),
@@ -35,7 +39,7 @@ RESULT = {
 
 
 def test_it_shows_what_a_user_needs_and_nothing_else() -> None:
-    assert set(dir(orchestrator)) == {*SIGNATURES, "Callback", "Outcome", "Spec", "bandits"}
+    assert set(dir(orchestrator)) == {*SIGNATURES, "Callback", "Outcome", "Screen", "Spec", "StudyScreen", "bandits"}
     assert all(hasattr(orchestrator, name) for name in dir(orchestrator))
     with pytest.raises(AttributeError, match="has no attribute 'no_such_name'"):
         _ = orchestrator.no_such_name
@@ -87,6 +91,39 @@ def test_a_run_or_a_home_that_is_not_there_is_told(finished: Path, tmp_path: Pat
         orchestrator.open_home(tmp_path / "none")
     with pytest.raises(UserError, match="name the runs to compare"):
         orchestrator.compare(home=finished)
+
+
+def test_python_and_the_command_line_look_in_the_same_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], evergreen: Evergreen
+) -> None:
+    monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path / "home"))
+    done = orchestrator.run(alone(stages=1), watcher=orchestrator.Screen())
+    assert done.folder == tmp_path / "home" / "alone"
+    assert orchestrator.open_home().run("alone").summary()["status"] == "finished"
+    assert "alone" in evergreen("ls").stdout
+    said = capsys.readouterr().out
+    assert said.startswith(f"run alone  {done.folder}\n")
+    assert "stage 1 of 1: one" in said
+
+
+def test_several_watchers_hear_everything_in_their_order_and_stopping_is_said_once(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    heard: list[str] = []
+
+    class Named(orchestrator.Callback):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def step(self, at: Any, record: Any) -> None:
+            heard.append(f"{self.name} {at.step}")
+            if (self.name, at.step) == ("b", 2):
+                os.kill(os.getpid(), signal.SIGINT)
+
+    done = orchestrator.run(alone(stages=1), home=tmp_path, watcher=[Named("a"), Named("b")])
+    assert done.reason == "Ctrl-C"
+    assert heard == ["a 1", "b 1", "a 2", "b 2"]
+    assert capfd.readouterr().err.count("Stopping once this step is saved") == 1
 
 
 def test_the_documented_examples_run_one_after_another(
