@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from store import carryover, checkpoints
 from store.errors import CannotFit
 from store.home import Home
+from store.identity import is_half_removed
 from store.ledger import Ledger
 from store.ledger.queries import Reading
 from store.ledger.queries.runs import matrices_of
@@ -140,8 +142,37 @@ def facts(ledger: Ledger, folder: Path, name: str) -> Facts:
     }
 
 
+@dataclass(frozen=True)
+class Glance:
+    """What a list of runs says of one, beside its row."""
+
+    planned_steps: int  # at most
+    accuracy: float | None  # held out, at the last boundary: mean of the environments measured there
+    entropy_left: float | None  # of that at the start: geometric mean of the environments
+
+
+def at_a_glance(read: Reading) -> dict[str, Glance]:
+    """Sum up every run of a ledger in a line's worth."""
+    found = {}
+    for name, course in read.courses().items():
+        accuracy = course.measured.accuracy
+        last = max((after for after, _ in accuracy), default=0)
+        known = [value for (after, _), value in accuracy.items() if after == last and value is not None]
+        found[name] = Glance(
+            _planned_steps(course.spec["curriculum"], [asdict(stage) for stage in course.stages[-1:]]),
+            fmean(known) if known else None,
+            carryover.of_run(course.measured)["entropy_left"],
+        )
+    return found
+
+
+STATUSES = ("running", "stopped", "finished", "failed", "killed", "removing")
+
+
 def status(recorded: str, folder: Path) -> str:
     """Say how a run stands; one that says it runs while nobody holds it was killed."""
+    if is_half_removed(folder):
+        return "removing"
     return "killed" if recorded == "running" and holder(folder) is None else recorded
 
 

@@ -24,12 +24,15 @@ from store.ledger.access import Patience
 from store.ledger.query_rows import RunRow
 from store.lock import holder
 from store.lock import request_stop as ask_to_stop
+from store.run_summary import Glance, at_a_glance
 
 SPEC_FILE = "spec.yaml"  # in a run's folder: its resolved spec
 
 
 @contextmanager
-def opened(path: Path, run: str | None = None, patience: Patience | None = None) -> Iterator[tuple[Home, Ledger]]:
+def opened(
+    path: str | Path | None, run: str | None = None, patience: Patience | None = None
+) -> Iterator[tuple[Home, Ledger]]:
     """Open a home for reading, with its own ledger or the one that a run's spec names."""
     home = Home(path, create=False)
     with Ledger.open(ledger_url(home, run), create=False, patience=patience) as ledger:
@@ -105,9 +108,16 @@ def kept_sections(home: Home, run: str) -> Sections:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is a run's: it has a resolved spec, or what is kept for the case that it is lost."""
+    """Whether a folder is a run's: it has a resolved spec, or what is kept for the case that it is lost.
+
+    One that is being removed is none any more.
+    """
     is_name = SLUG.fullmatch(folder.name) is not None and folder.name not in RESERVED
-    return is_name and any((folder / own).exists() for own in (SPEC_FILE, identity.FILE, checkpoints.FOLDER))
+    if not is_name or identity.is_half_removed(folder):
+        return False
+    if any((folder / own).exists() for own in (SPEC_FILE, identity.FILE)):
+        return True
+    return any((folder / checkpoints.FOLDER).glob(f"*/{checkpoints.MANIFEST}"))
 
 
 def find_run(ledger: Ledger, name: str) -> None:
@@ -142,7 +152,7 @@ def export_weights(ledger: Ledger, home: Home, run: str, stage: int | None, fold
         shutil.copytree(source, aside, dirs_exist_ok=True)
 
 
-def request_stop(name: str, home: str | Path = "runs") -> str:
+def request_stop(name: str, home: str | Path | None = None) -> str:
     """Ask the process that runs this run to stop; says what will happen."""
     folder = existing(Home(home, create=False), name)
     who = holder(folder)
@@ -164,6 +174,8 @@ def refuse_run(path: Path, home: Path) -> None:
 def existing(place: Home, name: str) -> Path:
     """Find a run's folder, or list the runs there are."""
     folder = place.run_folder(name)
+    if identity.is_half_removed(folder):
+        raise UserError(f"{name} is half removed: `evergreen rm {name}` removes the rest")
     if not is_run(folder):
         known = sorted(path.name for path in place.path.iterdir() if path.is_dir() and is_run(path))
         raise UserError(f"there is no run {name!r} in {place.path}; there are: {', '.join(known) or 'none'}")
@@ -172,11 +184,13 @@ def existing(place: Home, name: str) -> Path:
 
 @dataclass(frozen=True)
 class Inventory:
-    """What there is, and what could not be looked at."""
+    """What there is, and what could not be looked at or is on its way out."""
 
-    runs: list[RunRow]  # oldest first
+    runs: list[RunRow]  # newest first
+    glances: dict[str, Glance]  # by run
     problems: list[str]  # a sentence for every ledger that is away, with the runs that are missing here
     strays: list[str]  # runs whose folders are here and that the home's ledger should know and does not
+    half_removed: list[str]  # runs that somebody began to remove
 
 
 def inventory(path: Path) -> Inventory:
@@ -187,12 +201,17 @@ def inventory(path: Path) -> Inventory:
     home = Home(path, create=False)
     problems: list[str] = []
     runs: list[RunRow] = []
+    glances: dict[str, Glance] = {}
     failures: dict[str, StoreError | UserError] = {}  # by the ledger's URL, or by the run's name
 
     def look(url: str, names: list[str] | None = None) -> None:
         try:
             with Ledger.open(url, create=False) as ledger:
-                runs.extend(run for run in ledger.reading.runs() if names is None or run.name in names)
+                found = [run for run in ledger.reading.runs() if names is None or run.name in names]
+                known = at_a_glance(ledger.reading)
+            found = [run for run in found if run.name in known]  # else somebody removed it a moment ago
+            runs.extend(found)
+            glances.update({run.name: known[run.name] for run in found})
         except StoreError as failed:
             failures[url] = failed
             problems.append(f"{failed} Not listed: {', '.join(names or ['what is in it'])}.")
@@ -220,5 +239,7 @@ def inventory(path: Path) -> Inventory:
     known = {run.name for run in runs}
     own = make_url(home.ledger_url)
     folders = [] if home.ledger_url in failures else sorted(home.path.iterdir())
+    runs.sort(key=lambda run: run.created_at, reverse=True)
     strays = [folder.name for folder in folders if is_stray(home, own, folder, known)]
-    return Inventory(sorted(runs, key=lambda run: run.created_at), problems, strays)
+    half_removed = [path.name for path in sorted(home.path.iterdir()) if identity.is_half_removed(path)]
+    return Inventory(runs, glances, problems, strays, half_removed)

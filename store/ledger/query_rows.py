@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from store.carryover import Matrices
 from store.records import ArmRecord, CellRecord, MemberRecord, PickRecord, SampleRecord, StudyRecord
 
 Row = TypeVar("Row")
@@ -89,6 +90,15 @@ class StageRow:
     stop_reason: str | None
     started_at: str
     ended_at: str | None
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a run was told, where it went, and what it measured there."""
+
+    spec: Mapping[str, Any]
+    stages: Sequence[StageRow]
+    measured: Matrices
 
 
 @dataclass(frozen=True)

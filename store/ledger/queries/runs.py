@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -69,6 +70,13 @@ class RunQueries(Queries):
     def _json(self, column: ColumnElement[Any], name: str) -> dict[str, Any]:
         ((found,),) = self.fetch(select(column).where(t.run.c.run_id == self.run_id(name)))
         return dict(found)
+
+    def num_rows(self, name: str) -> int:
+        """Count what the ledger holds of a run."""
+        run_id = self.run_id(name)
+        tables = [table for table in t.metadata.sorted_tables if "run_id" in table.c]
+        counts = (select(func.count()).select_from(one).where(one.c.run_id == run_id) for one in tables)
+        return sum(int(count) for query in counts for (count,) in self.fetch(query))
 
     def baseline(self, name: str) -> str | None:
         """Name a run's twin with another bandit, if it has one; the newest of several."""
@@ -181,6 +189,28 @@ class RunQueries(Queries):
     def carry_over(self, name: str) -> Matrices:
         """Accuracy and entropy after stage i on environment j, and what was trained in between."""
         return matrices_of(self.matrix(name, "pass_1"), self.matrix(name, "entropy_token"), self.stages(name))
+
+    def courses(self) -> dict[str, q.Course]:
+        """What every run was told of its length, and what it measured, in few questions however many runs there are."""
+        specs = {str(name): spec for name, spec in self.fetch(select(t.run.c.name, t.run.c.spec))}
+        stages = self._by_run(q.StageRow, t.stage)
+        row, metric = t.eval_cell.c, t.metric_def.c.name
+        wholes = (row.category_id == 0, row.split != "select")
+        accuracy = self._by_run(q.CellRow, t.eval_cell, metric == "pass_1", *wholes)
+        entropy = self._by_run(q.CellRow, t.eval_cell, metric == "entropy_token", *wholes)
+        return {
+            name: q.Course(spec, stages[name], matrices_of(accuracy[name], entropy[name], stages[name]))
+            for name, spec in specs.items()
+        }
+
+    def _by_run(self, answer: type[Any], table: Table, *conditions: ColumnElement[bool]) -> defaultdict[str, list[Any]]:
+        """Ask for rows of a table of all runs, in the table's order."""
+        source = t.with_names(table).join(t.run, t.run.c.run_id == table.c.run_id)
+        query = select(t.run.c.name.label("run"), *columns_of(answer, table)).select_from(source).where(*conditions)
+        found: defaultdict[str, list[Any]] = defaultdict(list)
+        for row in self.fetch(query.order_by(*table.primary_key)):
+            found[row.run].append(answer(**{key: value for key, value in row._mapping.items() if key != "run"}))
+        return found
 
     def measured(self, name: str, after_stage: int) -> set[str]:
         """Name the environments that a boundary has measured."""
