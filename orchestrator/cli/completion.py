@@ -71,7 +71,8 @@ def statuses(context: typer.Context, incomplete: str) -> list[str]:
 @_quietly
 def method_kinds(context: typer.Context, incomplete: str) -> list[str]:
     """Propose kinds of methods."""
-    from orchestrator.registry import PARTS, kinds
+    from orchestrator.registry import kinds
+    from policies.plugins import PARTS
 
     return [*kinds(), *PARTS]
 
