@@ -163,4 +163,4 @@ def evergreen(
 
 
 for verb, said in VERBS.items():
-    app.command(verb, help=said)(lambda: None)
+    app.command(verb, help=said, short_help=said)(lambda: None)

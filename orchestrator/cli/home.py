@@ -64,7 +64,7 @@ def rm(
     names: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN...", help="Runs, or studies: with all their runs.", autocompletion=run_and_study_names
+            metavar="RUN", help="Runs, or studies: with all their runs.", autocompletion=run_and_study_names
         ),
     ],
     is_sure: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
@@ -117,8 +117,9 @@ def print_removal(plan: Plan, keeps_record: bool) -> None:
             out.print(f"  its folder stays, with what is not Evergreen's: {strays}", markup=False)
     for name, _ in plan.studies:
         out.print(f"{name}  the study, with what its processes printed", markup=False)
-    record = "MLflow's record stays" if keeps_record else "MLflow's record of them goes too, where there is one"
-    out.print(f"That frees {size_in_words(plan.num_bytes)} of disk. {record}; warm starts stay, for other runs.")
+    recorded = [run.name for run in plan.runs if run.has_tracker]
+    record = f" What MLflow has of {listed(recorded)} {'stays' if keeps_record else 'goes too'}." if recorded else ""
+    out.print(f"That frees {size_in_words(plan.num_bytes)} of disk.{record} Warm starts stay, for other runs.")
 
 
 def upgrade(home: Home = DEFAULT_HOME) -> None:

@@ -49,6 +49,11 @@ class Removal:
     sections: Sections | None  # where its ledger and its tracker are; None: nothing tells
 
     @property
+    def has_tracker(self) -> bool:
+        """Whether MLflow may have a record of it."""
+        return self.sections is not None and self.sections["tracker"]["type"] != "none"
+
+    @property
     def num_bytes(self) -> int:
         """What its files take."""
         return sum(path.lstat().st_size for path in self.files)

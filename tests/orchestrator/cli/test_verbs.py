@@ -66,7 +66,7 @@ VERBS = {
     "ui": ["RUN", "--home", "--port", "--host", "--catch-up-only"],
     "weights": ["RUN", "DIR", "--stage", "--home"],
     "prune": ["[RUN]...", "--boundaries", "--warm-starts", "--dry-run", "--home", "--json"],
-    "rm": ["RUN...", "--yes", "--keep-mlflow", "--dry-run", "--home"],
+    "rm": ["RUN", "--yes", "--keep-mlflow", "--dry-run", "--home"],
     "upgrade": ["--home"],
     "validate": ["SPEC", "--set", "--home", "--strict", "--leaks", "--threshold", "--json"],
     "methods": ["KIND", "NAME", "--json"],
