@@ -176,7 +176,7 @@ def _found(survey: _Survey, name: str, url: str) -> Removal | None:
     if (folder / SPEC_FILE).is_file():
         sections = kept_sections(survey.home, name)
     elif ledger is not None and name in known:
-        sections = ledger.reading.spec(name)
+        sections = {"tracker": {"type": "none"}, **ledger.reading.spec(name)}
     num_rows = ledger.reading.num_rows(name) if ledger is not None and name in known else 0
     uid = known.get(name) or (own.uid if own is not None else None)
     return Removal(name, uid, url, num_rows, tuple(files), tuple(strays(folder, files)), sections)

@@ -106,6 +106,19 @@ def test_python_and_the_command_line_look_in_the_same_home(
     assert "stage 1 of 1: one" in said
 
 
+def test_a_screen_says_how_to_go_on_from_where_one_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("EVERGREEN_HOME", raising=False)
+    monkeypatch.chdir(tmp_path)
+    orchestrator.run(alone(), until_step=1, watcher=orchestrator.Screen())
+    assert capsys.readouterr().err.endswith("Go on with: evergreen resume alone\n")
+    orchestrator.resume("alone", home=tmp_path / "runs", until_step=2, watcher=orchestrator.Screen(Path("elsewhere")))
+    assert capsys.readouterr().err.endswith("Go on with: evergreen resume alone --home elsewhere\n")
+    orchestrator.StudyScreen().started("trial.a.s0", 1)
+    assert capsys.readouterr().out == "  0:00  trial.a.s0 starts\n"
+
+
 def test_several_watchers_hear_everything_in_their_order_and_stopping_is_said_once(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import orchestrator
 from orchestrator.runs import removal
 from orchestrator.runs.catalog import opened
 from orchestrator.runs.provenance import RunRelations
 from store import identity
+from store.errors import TrackerError
 from store.ledger import Ledger, ledger
 from store.lock import run_lock
 from store.records import MemberRecord, StudyRecord
+from store.tracker.daemon import TrackerJob
 from tests.conftest import Evergreen
 from tests.integration.runs import ending
 from tests.orchestrator.specs import alone
@@ -76,7 +79,8 @@ def test_looking_and_not_being_asked_remove_nothing(home: Path, evergreen: Everg
 
 def test_what_evergreen_did_not_write_stays_and_is_named(home: Path, evergreen: Evergreen) -> None:
     folder = home / "small"
-    checkpoint = sorted((folder / "checkpoints").iterdir())[0]
+    checkpoint, other = sorted((folder / "checkpoints").iterdir())[:2]
+    (other / "manifest.json").write_text("damaged")  # it is Evergreen's all the same, and goes
     mine = [folder / "notes.txt", folder / "checkpoints" / "mine" / "a.bin", checkpoint / "weights" / "merged.bin"]
     for path in mine:
         path.parent.mkdir(exist_ok=True)
@@ -86,6 +90,33 @@ def test_what_evergreen_did_not_write_stays_and_is_named(home: Path, evergreen: 
     assert sorted(path for path in folder.rglob("*") if path.is_file()) == sorted(mine)
     assert evergreen("ls", "--home", home).stderr == "", "it is no run any more"
     assert "there is no run" in evergreen("resume", "small", "--home", home).stderr
+
+
+def test_a_record_that_cannot_be_reached_keeps_the_run_unless_it_is_left(
+    home: Path, evergreen: Evergreen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = home / "small" / "spec.yaml"
+    spec.write_text(yaml.safe_dump({**yaml.safe_load(spec.read_text()), "tracker": {"type": "mlflow"}}))
+    asked = []
+
+    def forget(job: TrackerJob, uid: str | None) -> bool:
+        asked.append((job.run, uid))
+        if uid is not None:
+            raise TrackerError("Nobody answers there.")
+        return False
+
+    monkeypatch.setattr(removal.daemon, "forget", forget)
+    with opened(home) as (_, ledger):
+        uid = ledger.reading.run("small").uid
+    result = evergreen("rm", "small", "--yes", "--home", home)
+    assert result.exit_code == 2
+    assert "What MLflow has of small goes too." in result.stdout
+    assert "Nobody answers there. small stays as it is. Say --keep-mlflow to leave" in result.stderr
+    assert names(home) == ["small", "flat"]
+    assert not identity.is_half_removed(home / "small")
+    rm(evergreen, home, "small", "--keep-mlflow")
+    assert asked == [("small", uid), ("small", None)]
+    assert names(home) == ["flat"]
 
 
 def test_a_run_in_use_is_refused(home: Path, evergreen: Evergreen) -> None:
