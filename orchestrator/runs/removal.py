@@ -107,23 +107,15 @@ class _Survey:
                 self._stack.enter_context(found)
         return self._ledgers[url]
 
-    def folders(self) -> Iterator[Path]:
-        """Find the folders of runs, and of those that are half removed."""
-        for path in sorted(self.home.path.iterdir()):
-            if is_run(path) or identity.is_half_removed(path):
-                yield path
-
-    def kin(self) -> dict[str, _Kin]:
-        """Say what the runs of the home are to each other."""
+    def kin(self, names: Sequence[str]) -> dict[str, _Kin]:
+        """Say what runs are to each other, as all folders tell and the ledgers of these names: kin share a ledger."""
         found = {}
-        urls = [self.home.ledger_url]
-        for folder in self.folders():
+        for folder in sorted(self.home.path.iterdir()):
             own = _identity(folder)
             if own is not None:
                 parent = own.lineage.parent if own.lineage else None
                 found[folder.name] = _Kin(parent, own.baseline_of, own.member.study if own.member else None)
-            urls.append(ledger_url(self.home, folder.name))
-        for url in dict.fromkeys(urls):
+        for url in dict.fromkeys(ledger_url(self.home, name) for name in names):
             if (ledger := self.ledger(url)) is not None:
                 for run in ledger.reading.runs():
                     found[run.name] = _Kin(run.parent, run.baseline_of, run.study)
@@ -134,7 +126,7 @@ def plan(path: str | Path | None, names: Sequence[str]) -> Plan:
     """Find what goes with runs and studies of these names. Raises UserError where something still needs one of them."""
     home = Home(path, create=False)
     with _Survey(home) as survey:
-        kin = survey.kin()
+        kin = survey.kin(names)
         studies: dict[str, str] = {}
         runs: dict[str, Removal] = {}
         for name in names:
@@ -163,8 +155,9 @@ def _found(survey: _Survey, name: str, url: str) -> Removal | None:
     folder, ledger = survey.home.run_folder(name), survey.ledger(url)
     known = {run.name: run.uid for run in ledger.reading.runs()} if ledger is not None else {}
     files = own_files(folder)
-    is_left = identity.is_half_removed(folder) or (folder.is_dir() and not any(folder.iterdir()))
-    if name not in known and not files and not is_left:
+    others = strays(folder, files)
+    is_left = identity.is_half_removed(folder) or (folder.is_dir() and not others)  # of one that never began
+    if name not in known and not is_run(folder) and not is_left:
         return None
     own = _identity(folder)
     if own is not None and own.uid != known.get(name, own.uid):
@@ -179,7 +172,7 @@ def _found(survey: _Survey, name: str, url: str) -> Removal | None:
         sections = {"tracker": {"type": "none"}, **ledger.reading.spec(name)}
     num_rows = ledger.reading.num_rows(name) if ledger is not None and name in known else 0
     uid = known.get(name) or (own.uid if own is not None else None)
-    return Removal(name, uid, url, num_rows, tuple(files), tuple(strays(folder, files)), sections)
+    return Removal(name, uid, url, num_rows, tuple(files), tuple(others), sections)
 
 
 def _identity(folder: Path) -> identity.Identity | None:
@@ -241,7 +234,7 @@ def _refuse_needed(home: Home, runs: Collection[str], studies: Collection[str], 
             problems.append(f"{name} has a baseline, {listed(twins)}: name it too, or keep both")
         study = kin.get(name, _Kin()).study
         rest = [other for other, own in others.items() if own.study == study is not None]
-        if rest:
+        if rest and not identity.is_half_removed(home.run_folder(name)):
             problems.append(
                 f"{name} is of the study {study}, which would be without it; `evergreen rm {study}` removes the study "
                 f"with all its runs"

@@ -92,6 +92,18 @@ def test_what_evergreen_did_not_write_stays_and_is_named(home: Path, evergreen: 
     assert "there is no run" in evergreen("resume", "small", "--home", home).stderr
 
 
+def test_a_folder_that_is_no_runs_is_none_and_one_that_never_began_goes(home: Path, evergreen: Evergreen) -> None:
+    for name in ("mine", "begun"):
+        (home / name).mkdir()
+        (home / name / "lock").touch()
+    (home / "mine" / "notes.txt").touch()
+    result = evergreen("rm", "mine", "--yes", "--home", home)
+    assert result.exit_code == 2
+    assert "there is no run and no study 'mine'" in result.stderr
+    rm(evergreen, home, "begun")
+    assert {path.name for path in home.iterdir() if path.is_dir()} == {"small", "flat", "mine"}
+
+
 def test_a_record_that_cannot_be_reached_keeps_the_run_unless_it_is_left(
     home: Path, evergreen: Evergreen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +183,9 @@ def test_a_run_of_a_study_is_refused_and_the_study_goes_with_all_its_runs(tmp_pa
     refused = evergreen("rm", "trial.a.s0", "--yes", "--home", tmp_path)
     assert refused.exit_code == 2
     assert "trial.a.s0 is of the study trial, which would be without it; `evergreen rm trial` removes" in refused.stderr
+    identity.begin_removal(tmp_path / "trial.a.s0", None)
+    rm(evergreen, tmp_path, "trial.a.s0")  # what was begun is finished
+    assert names(tmp_path) == ["trial.b.s0", "other"]
     assert "removed the study trial" in rm(evergreen, tmp_path, "trial")
     assert names(tmp_path) == ["other"]
     assert not (tmp_path / "studies" / "trial").exists()
