@@ -17,6 +17,8 @@ from orchestrator import package_names
 if TYPE_CHECKING:
     from orchestrator import bandits
     from orchestrator.callbacks import Callback
+    from orchestrator.cli.screen import Screen
+    from orchestrator.cli.study import StudyScreen
     from orchestrator.results import compare, open_home
     from orchestrator.runs.api import fork, resume, run
     from orchestrator.runs.session import Outcome
@@ -28,7 +30,9 @@ package_names.claim()
 __all__ = [
     "Callback",
     "Outcome",
+    "Screen",
     "Spec",
+    "StudyScreen",
     "bandits",
     "compare",
     "fork",
@@ -42,6 +46,8 @@ __all__ = [
 _MODULES = {
     "Callback": "callbacks",
     "Outcome": "runs.session",
+    "Screen": "cli.screen",
+    "StudyScreen": "cli.study",
     "study": "studies.runner",
     **dict.fromkeys(("compare", "open_home"), "results"),
     **dict.fromkeys(("fork", "resume", "run"), "runs.api"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from orchestrator.os_signals import say_stopping
 from orchestrator.progress import Progress
@@ -48,3 +49,41 @@ class Callback:
 
     def end(self, name: str, status: str, reason: str | None) -> None:
         """This process is done with the run: finished, stopped or failed, and why."""
+
+
+Watcher = Callback | Sequence[Callback] | None  # who is called: one, several in their order, or nobody
+
+
+def together(watcher: Watcher) -> Callback:
+    """Make one watcher of what a caller gives."""
+    if watcher is None:
+        return Callback()
+    return watcher if isinstance(watcher, Callback) else Watchers(watcher)
+
+
+class Watchers(Callback):
+    """Tells several watchers what happens, in their order."""
+
+    def __init__(self, watchers: Sequence[Callback]) -> None:
+        self._watchers = tuple(watchers)
+
+    def stopping(self) -> None:
+        """Have it said once: by those that say it in a way of their own, else in the usual one."""
+        own = [one for one in self._watchers if type(one).stopping is not Callback.stopping]
+        for watcher in own:
+            watcher.stopping()
+        if not own:
+            super().stopping()
+
+
+def _told_to_all(name: str) -> Callable[..., None]:
+    def tell(self: Watchers, *facts: Any) -> None:
+        for watcher in self._watchers:
+            getattr(watcher, name)(*facts)
+
+    return tell
+
+
+for _name in vars(Callback):
+    if not _name.startswith("_") and _name not in vars(Watchers):
+        setattr(Watchers, _name, _told_to_all(_name))

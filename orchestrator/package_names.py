@@ -28,6 +28,16 @@ class PackageFinder:
         return PathFinder.find_spec(name, [str(ROOT)]) if name in PACKAGES else None
 
 
+def version_of(distribution: str) -> str:
+    """Read the version of what is installed under a name, from its metadata; nothing of it is imported."""
+    from importlib.metadata import PackageNotFoundError, version  # loads much, and whatever uses us imports this file
+
+    try:
+        return version(distribution)
+    except PackageNotFoundError:  # our own may be used from its tree, without being installed
+        return "not installed"
+
+
 def claim() -> None:
     """Have our packages found first.
 

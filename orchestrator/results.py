@@ -137,15 +137,18 @@ class RunHome:
         return RunResult(self.path, name)
 
 
-def open_home(path: str | Path = "runs") -> RunHome:
-    """Open a folder of runs for reading. Raises an error that names the folder where it is none."""
-    with opened(Path(path)):
-        return RunHome(Path(path))
+def open_home(path: str | Path | None = None) -> RunHome:
+    """Open a folder of runs for reading; default: that of EVERGREEN_HOME, else ./runs.
+
+    Raises an error that names the folder where it is none.
+    """
+    with opened(path) as (place, _):
+        return RunHome(place.path)
 
 
 def compare(
     *names: str,
-    home: str | Path = "runs",
+    home: str | Path | None = None,
     by: Sequence[str] = (),
     metric: str | None = None,
     last: int | None = None,
@@ -155,7 +158,7 @@ def compare(
     """Compare runs, or a study's settings, paired by seed: as `evergreen compare`, whose options these are."""
     if not names:
         raise UserError("name the runs to compare, or a study")
-    with opened(Path(home), names[0]) as (place, ledger):
+    with opened(home, names[0]) as (place, ledger):
         asked = ComparisonRequest(names, by, metric, last, baseline, pairs)
         return ComparisonResult(**vars(comparisons.compare(ledger.reading, place, asked)))
 

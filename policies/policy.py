@@ -16,6 +16,8 @@ from transformers.utils import logging as library
 from policies.encoder import Encoder, Message, TurnTokens, plain_turn_tokens, require_template
 from policies.errors import CheckpointError, PolicyError
 
+LONG_S = 10.0  # of reading weights, before a progress bar is drawn
+
 
 @dataclass
 class Policy:
@@ -133,8 +135,22 @@ def context_of(architecture: Any) -> int | None:
 
 def read_model(source: str, dtype: torch.dtype, **options: Any) -> Any:
     """Read a model on the CPU, in eval mode; no global random state is moved."""
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), late_progress_bars():
         return AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options).eval()
+
+
+@contextmanager
+def late_progress_bars() -> Iterator[None]:
+    """Have the library draw a progress bar for what takes long, and for nothing else."""
+
+    def draw(bar: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        return bar(*arguments, **{"delay": LONG_S, **options})
+
+    before = library.set_tqdm_hook(draw)
+    try:
+        yield
+    finally:
+        library.set_tqdm_hook(before)
 
 
 @contextmanager

@@ -123,6 +123,20 @@ def verify(folder: Path, sha256: str | None = None) -> None:
         raise CheckpointError(f"{failed.filename or folder} cannot be read: {failed.strerror}.") from failed
 
 
+def files(folder: Path) -> list[Path]:
+    """Name the files that were written as a checkpoint, its manifest last: all, where that cannot be read.
+
+    Without a manifest nothing tells that any of them was.
+    """
+    try:
+        components = _manifest(folder)["components"]
+    except CheckpointError:
+        own = [path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST]
+        return [*own, folder / MANIFEST] if (folder / MANIFEST).is_file() else []
+    named = [folder / name / file for name, part in components.items() for file in part["files"]]
+    return [*(path for path in named if path.is_file()), folder / MANIFEST]
+
+
 def open_checkpoint(folder: Path, expected: Versions, may_be: Versions | None = None) -> OpenCheckpoint:
     """Open a checkpoint of exactly these components, `may_be` ones perhaps, in these versions; nothing is hashed."""
     found = {name: part["version"] for name, part in _manifest(folder)["components"].items()}

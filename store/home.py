@@ -19,23 +19,25 @@ from pathlib import Path
 from store.errors import HomeError
 from store.files import fsync
 
+VARIABLE, DEFAULT = "EVERGREEN_HOME", Path("runs")  # where runs are if nobody says
 SLUG = re.compile(r"[a-z0-9_.-]+")
 LONGEST_NAME = 200  # characters: a folder has 255 at most, and what is written aside begins with some more
 BESIDE = ("-journal", "-wal", "-shm")  # what SQLite puts beside a database
 DATABASES = ("evergreen.db", "mlflow.db")
+STUDIES = "studies"
 RESERVED = frozenset(
     {
-        *(".", "..", "index.html", "mlflow_artifacts", "studies", "warm_starts"),
+        *(".", "..", "index.html", "mlflow_artifacts", STUDIES, "warm_starts"),
         *(f"{database}{end}" for database in DATABASES for end in ("", *BESIDE)),
     }
 )
 
 
 class Home:
-    """A home folder. Made when missing, unless `create` is false."""
+    """A home folder. Made when missing, unless `create` is false; none given: that of EVERGREEN_HOME, else ./runs."""
 
-    def __init__(self, path: str | Path, create: bool = True) -> None:
-        self.path = Path(path).expanduser().absolute()
+    def __init__(self, path: str | Path | None = None, create: bool = True) -> None:
+        self.path = Path(path or os.environ.get(VARIABLE) or DEFAULT).expanduser().absolute()
         if not create and not self.path.is_dir():
             raise HomeError(f"There is no home folder {self.path}. {_REMEDY}")
         if create:
@@ -65,6 +67,11 @@ class Home:
     def warm_starts(self) -> Path:
         """Where supervised starts are cached; may not exist yet."""
         return self.path / "warm_starts"
+
+    def study_folder(self, name: str) -> Path:
+        """Where a study keeps its lock and what the processes of its runs printed; may not exist yet."""
+        check_name(name)
+        return self.path / STUDIES / name
 
     def run_folder(self, name: str) -> Path:
         """Where a run's files are; may not exist yet."""
@@ -108,4 +115,4 @@ def check_name(name: str) -> None:
         raise HomeError(f"{name!r} cannot name a run: the home folder uses it itself. Choose another.")
 
 
-_REMEDY = "Give a folder you can write to with --home, or set EVERGREEN_HOME."
+_REMEDY = f"Give a folder you can write to with --home, or set {VARIABLE}."

@@ -1,6 +1,7 @@
 """What the ledger knows of a run as such, kept beside its checkpoints: with it a run outlives its ledger.
 
     <run>/run.json    uid, name, spec, host, and what the run is to others
+    <run>/removing    while the run is being removed, and where that was interrupted: its uid, if it is known
 
 The spec is without the sections that say where things are: those may hold credentials, and places move.
 """
@@ -18,7 +19,7 @@ from store.files import write_text
 from store.ledger import Reading
 from store.records import LineageRecord, MemberRecord, RunRecord
 
-FILE = "run.json"  # in a run's folder
+FILE, REMOVING = "run.json", "removing"  # in a run's folder
 PLACES = ("ledger", "tracker")  # the sections of a spec that are left out
 FORMAT = 1
 
@@ -80,3 +81,13 @@ def read(folder: Path) -> Identity | None:
         raise HomeError(
             f"{path} is damaged ({damaged}). Remove it: it is written again from the ledger, if that knows the run."
         ) from damaged
+
+
+def begin_removal(folder: Path, uid: str | None) -> None:
+    """Note, durably, that a run is being removed: from here on it is none."""
+    write_text(folder / REMOVING, uid or "")
+
+
+def is_half_removed(folder: Path) -> bool:
+    """Whether a run is being removed, or that was interrupted."""
+    return (folder / REMOVING).exists()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from store.errors import HomeError, RunBusy
 
-_LOCK, _STOP = "lock", "stop"
+FILES = _LOCK, _STOP = "lock", "stop"  # in a run's folder
 PROBE_S = 0.2  # `holder` takes a free lock for a moment: that must not keep anyone out
 _held: set[int] = set()
 

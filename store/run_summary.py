@@ -11,6 +11,7 @@ from typing import Any
 from store import carryover, checkpoints
 from store.errors import CannotFit
 from store.home import Home
+from store.identity import is_half_removed
 from store.ledger import Ledger
 from store.ledger.queries import Reading
 from store.ledger.queries.runs import matrices_of
@@ -141,8 +142,13 @@ def facts(ledger: Ledger, folder: Path, name: str) -> Facts:
     }
 
 
+STATUSES = ("running", "stopped", "finished", "failed", "killed", "removing")
+
+
 def status(recorded: str, folder: Path) -> str:
     """Say how a run stands; one that says it runs while nobody holds it was killed."""
+    if is_half_removed(folder):
+        return "removing"
     return "killed" if recorded == "running" and holder(folder) is None else recorded
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from importlib import import_module
-from typing import Any, ParamSpec, TypeVar
+from platform import python_version
+from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
 from typer.core import TyperGroup
+
+from orchestrator.package_names import version_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -18,44 +21,58 @@ EPILOG = (
     "ended by signal N before there was a run."
 )
 PLAIN: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}
-VERBS = {  # each with the first sentence of its help, which a test compares
-    "init": "Write a curriculum to begin with into a folder: a spec, two files of rows, an environment and a reward.",
-    "run": "Run a curriculum from a spec file.",
-    "resume": "Go on with a stopped or killed run from its newest valid checkpoint.",
-    "fork": "Begin a new run at a boundary of another, with its history and part of its spec changed.",
-    "study": "Run a study: every setting with every seed, each run in a process of its own with one thread.",
-    "simulate": "Compare bandits and schedulers in a simulated world: seconds, no model, exact ground truth.",
-    "serve": "Start the servers of a spec that says `sampler: vllm_server`, and keep them running until Ctrl-C.",
-    "stop": "Ask a run in another process to finish its step, save and stop.",
-    "ls": "List the runs of a home folder, oldest first.",
-    "show": "Tell a run: what was learnt, what it cost in entropy, what the bandits did, what went wrong.",
-    "report": "Write a run as one HTML file: what was learnt, what it cost in entropy, who chose what, samples, "
-    "incidents.",
-    "compare": "Compare runs that differ in a setting, paired by seed: which is better, by how much, and is that "
-    "enough to tell.",
-    "diff": "Say what two runs were told differently, the first thing in which they differ, and how much after it.",
-    "export": "Write runs as tidy tables, a row an observation, with a data dictionary: Parquet and CSV, the same in "
-    "both.",
-    "weights": "Copy a policy's weights and tokenizer out, in the layout that transformers' from_pretrained reads.",
-    "prune": "Free disk: delete the checkpoints between boundaries, but never a run's newest one.",
-    "ui": "Bring MLflow's record of the runs up to date with the ledger, and open MLflow's UI on it until Ctrl-C.",
-    "upgrade": "Bring a ledger that an earlier Evergreen wrote up to date.",
-    "validate": "Check a spec and print what it means: every field resolved, the plan, the disk it will take.",
-    "methods": "List what a spec can name, a line and a source each; with KIND and NAME, one method with its options.",
-    "check-env": "Check environments against their contract: each finding is one sentence and a remedy.",
+GROUPS = {  # each verb with the beginning of its own help, which a test compares
+    "Begin and go on": {
+        "init": "Write a curriculum to begin with into a folder",
+        "run": "Run a curriculum from a spec file",
+        "resume": "Go on with a stopped or killed run",
+        "fork": "Begin a new run at a boundary of another",
+        "stop": "Ask a run in another process to finish its step, save and stop",
+        "study": "Run a study: every setting with every seed",
+        "serve": "Start the servers of a spec that says `sampler: vllm_server`",
+    },
+    "Look": {
+        "ls": "List the runs of a home folder, newest first",
+        "show": "Tell a run: what was learnt, what it cost in entropy",
+        "report": "Write a run as one HTML file",
+        "ui": "Open MLflow on the runs, its record brought up to date",
+    },
+    "Compare": {
+        "compare": "Compare runs that differ in a setting, paired by seed",
+        "diff": "Say where two runs part",
+        "simulate": "Compare bandits and schedulers in a simulated world",
+    },
+    "Keep": {
+        "export": "Write runs as tidy tables, a row an observation",
+        "weights": "Copy a policy's weights and tokenizer out",
+        "prune": "Free disk: delete the checkpoints between boundaries",
+        "rm": "Remove runs: their folders and their rows in the ledger",
+        "upgrade": "Bring a ledger that an earlier Evergreen wrote up to date",
+    },
+    "Check": {
+        "validate": "Check a spec and print what it means",
+        "methods": "List what a spec can name",
+        "check-env": "Check environments against their contract",
+    },
 }
-
-
+VERBS = {verb: said for group in GROUPS.values() for verb, said in group.items()}
 MODULES = {  # of verbs whose module is not called as they are
     **dict.fromkeys(("resume", "fork"), "run"),
-    **dict.fromkeys(("ls", "stop", "prune", "upgrade"), "home"),
+    **dict.fromkeys(("stop", "prune", "rm", "upgrade"), "home"),
     **dict.fromkeys(("report", "weights"), "export"),
+    "ls": "run_list",
     "diff": "compare",
 }
 
 
 class VerbGroup(TyperGroup):
-    """Knows every verb by its line of help, and loads the one that is asked for."""
+    """Knows every verb by its line of help, and loads the one that is asked for, also where a shell completes it."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the verbs by what they are for, a line each."""
+        for title, verbs in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(verb.ljust(max(map(len, VERBS))), said) for verb, said in verbs.items()])
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Find the verb that the words name, and import its module."""
@@ -118,12 +135,33 @@ def _words_of(error: Exception) -> tuple[str, int] | None:
     return None
 
 
-app = typer.Typer(
-    cls=VerbGroup,
-    help="Evergreen schedules continual RL fine-tuning: a bandit chooses what a language model trains on next.",
-    epilog=EPILOG,
-    no_args_is_help=True,
-    **PLAIN,
-)
+app = typer.Typer(cls=VerbGroup, epilog=EPILOG, no_args_is_help=True, **{**PLAIN, "add_completion": True})
+
+
+def print_versions(context: typer.Context, is_asked: bool) -> None:
+    """Print the versions that a report of a fault needs, and end; read from metadata, so torch is not loaded."""
+    if is_asked and not context.resilient_parsing:
+        typer.echo(f"evergreen {version_of('evergreen-rl')}, Python {python_version()}, torch {version_of('torch')}")
+        raise typer.Exit
+
+
+@app.callback()
+def evergreen(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=print_versions,
+            is_eager=True,
+            help="Print the versions of Evergreen, Python and torch.",
+        ),
+    ] = False,
+) -> None:
+    """Evergreen schedules continual RL fine-tuning: a bandit chooses what a language model trains on next.
+
+    `evergreen VERB --help` tells a verb with its options.
+    """
+
+
 for verb, said in VERBS.items():
-    app.command(verb, help=said)(lambda: None)
+    app.command(verb, help=said, short_help=said)(lambda: None)

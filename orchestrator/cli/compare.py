@@ -15,6 +15,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.cli.completion import run_and_study_names, run_names
 from orchestrator.cli.console import every_few_seconds, number, out, plain, print_json, say_where, write_page
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home
 from orchestrator.cli.tables import name_cell, table
@@ -32,7 +33,10 @@ LABEL = 24  # characters of a setting's label in a heading
 
 
 def compare(
-    names: Annotated[list[str], typer.Argument(metavar="RUN... | STUDY", help="Runs, or a study's name.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN... | STUDY", help="Runs, or a study's name.", autocompletion=run_and_study_names),
+    ],
     by: Annotated[
         list[str] | None,
         typer.Option(
@@ -152,15 +156,15 @@ _name = partial(name_cell, longest=2 * LONG_NAME)
 
 
 def diff(
-    a: Annotated[str, typer.Argument(metavar="A", help="A run's name.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="Another run's name.")],
+    a: Annotated[str, typer.Argument(metavar="A", help="A run's name.", autocompletion=run_names)],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another run's name.", autocompletion=run_names)],
     exit_code: Annotated[
         bool, typer.Option("--exit-code", help="Exit with 1 if they are not equal, bit for bit.")
     ] = False,
     home: Home = DEFAULT_HOME,
     as_json: AsJson = False,
 ) -> None:
-    """Say what two runs were told differently, the first thing in which they differ, and how much after it.
+    """Say where two runs part: what they were told differently, the first thing that differs, and how much after it.
 
     Compared are boundaries, stages, picks, tasks, replies, scores, metrics and weights; names and times are not.
     """

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from orchestrator.cli.completion import run_and_study_names
 from orchestrator.cli.console import every_few_seconds, leaving, out, say_where, write_page
 from orchestrator.cli.options import DEFAULT_HOME, Home, RunName
 from orchestrator.errors import UserError
@@ -18,7 +19,10 @@ from store.sentences import num, size_in_words
 
 
 def export(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs, or studies: all their runs.")],
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN...", help="Runs, or studies: all their runs.", autocompletion=run_and_study_names),
+    ],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder to make.")],
     formats: Annotated[Literal["parquet", "csv", "both"], typer.Option("--format", help="What to write.")] = "both",
     home: Home = DEFAULT_HOME,

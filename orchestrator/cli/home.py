@@ -1,65 +1,23 @@
-"""ls, stop, prune, upgrade: what a home folder holds. Loads no torch."""
+"""stop, prune, rm, upgrade: what is done to the runs of a home folder. Loads no torch."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+import sys
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.console import err, out, print_json, say_where, write_page
-from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home, RunName
-from orchestrator.cli.tables import table
-from orchestrator.runs.catalog import inventory, request_stop, upgrade_ledgers
-from store.run_summary import status
+from orchestrator.cli.completion import run_and_study_names, run_names
+from orchestrator.cli.console import leaving, out, plain, print_json
+from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home, RunName, command
+from orchestrator.errors import UserError
+from orchestrator.runs.catalog import request_stop, upgrade_ledgers
+from store.errors import TrackerError
 from store.secrets import without_logins
-from store.sentences import listed, size_in_words
+from store.sentences import listed, num, size_in_words
 
-
-def ls(
-    home: Home = DEFAULT_HOME,
-    html: Annotated[
-        bool, typer.Option("--html", help="Write them as one HTML page, index.html in the home folder.")
-    ] = False,
-    file: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to, with --html.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """List the runs of a home folder, oldest first.
-
-    With --html they are one page that needs no network and runs no script: every run with its course of accuracy and
-    entropy, and links to its report and to MLflow. Once it is there, every run that ends writes it again.
-    """
-    if html or file is not None:
-        write_index(home, file, as_json)
-        if not as_json:
-            return
-    found = inventory(home)
-    runs = [{**vars(run), "status": status(run.status, home.expanduser() / run.name)} for run in found.runs]
-    for text in found.problems:
-        err.print(f"! {text}", style="yellow", markup=False)
-    if as_json:
-        print_json(runs)
-    elif runs:
-        made = table("", "run", "status", "steps", "objective", "bandit", "model", "seed", "begun")
-        for run in runs:
-            cells = (run[key] for key in ("name", "status", "num_steps", "objective", "bandit", "model", "seed"))
-            made.add_row(*map(str, cells), run["created_at"][5:16].replace("T", " "))
-        out.print(made)
-    elif not found.strays:
-        out.print(f"No runs in {home} yet. `evergreen run SPEC` makes one.")
-    if found.strays:
-        text = f"Not in the ledger, though the folder is here: {listed(found.strays)};"
-        err.print(f"{text} `evergreen resume RUN` enters it again.", markup=False)
-
-
-def write_index(home: Path, file: Path | None, as_json: bool) -> None:
-    """Write the page of a home's runs, and say where it is."""
-    from orchestrator.runs import overview
-    from store.overview import INDEX_FILE
-
-    target = file or home.expanduser() / INDEX_FILE
-    write_page(target, "index", lambda path: overview.write(home, path))
-    say_where(target, as_json)
+if TYPE_CHECKING:
+    from orchestrator.runs.removal import Plan
 
 
 def stop(run: RunName, home: Home = DEFAULT_HOME) -> None:
@@ -68,7 +26,9 @@ def stop(run: RunName, home: Home = DEFAULT_HOME) -> None:
 
 
 def prune(
-    runs: Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="Default: all runs.")] = None,
+    runs: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN]...", help="Default: all runs.", autocompletion=run_names)
+    ] = None,
     boundaries: Annotated[
         bool,
         typer.Option("--boundaries", help="Also checkpoints of boundaries but the newest: no fork then."),
@@ -98,6 +58,68 @@ def prune(
         out.print(f"{one.what:<24} {size_in_words(one.num_bytes):>8}  {what}", markup=False)
     total = size_in_words(sum(one.num_bytes for one in freed))
     out.print(f"{total} {'would be' if dry_run else 'were'} freed in {home}", markup=False)
+
+
+def rm(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN", help="Runs, or studies: with all their runs.", autocompletion=run_and_study_names
+        ),
+    ],
+    is_sure: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    keeps_record: Annotated[bool, typer.Option("--keep-mlflow", help="Leave what MLflow has of them.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go, and what stays.")] = False,
+    home: Home = DEFAULT_HOME,
+) -> None:
+    """Remove runs: their folders and their rows in the ledger, and MLflow's record of them; asks first.
+
+    A run in use is refused, and so is one that others need: its forks, its baseline, its study. Name those too, or the
+    study. Files that Evergreen did not write stay. A removal that was interrupted is finished by the same command.
+    """
+    from orchestrator.runs import removal
+
+    plan = removal.plan(home, names)
+    print_removal(plan, keeps_record)
+    if dry_run:
+        return
+    if not is_sure:
+        if not sys.stdin.isatty():
+            raise UserError("nobody is there to be asked: say --yes to remove them, --dry-run to look only")
+        with leaving("nothing was removed"):
+            if not typer.confirm("Remove this for good?"):
+                out.print("Nothing was removed.")
+                return
+    again = command(f"rm {' '.join(names)}", home)
+    with leaving(f"interrupted; the same command removes the rest: {again}"):
+        for run in plan.runs:
+            try:
+                had_record = removal.remove(plan.home, run, keeps_record)
+            except TrackerError as error:
+                raise UserError(
+                    f"{error} {run.name} stays as it is. Say --keep-mlflow to leave what MLflow has"
+                ) from error
+            also = " and from MLflow, which keeps what it deletes until `mlflow gc`" if had_record else ""
+            out.print(f"removed {run.name}{also}", markup=False)
+        for name, url in plan.studies:
+            removal.remove_study(plan.home, name, url)
+            out.print(f"removed the study {name}", markup=False)
+
+
+def print_removal(plan: Plan, keeps_record: bool) -> None:
+    """Say what goes with runs, and what stays."""
+    for run in plan.runs:
+        files = f"{size_in_words(run.num_bytes)} in {num(len(run.files), 'file')}" if run.files else "no files"
+        rows = num(run.num_rows, "row") if run.num_rows else "no rows"
+        out.print(f"{run.name}  {files}, {rows} in the ledger", markup=False)
+        if run.strays:
+            strays = plain(listed([str(path) for path in run.strays]))
+            out.print(f"  its folder stays, with what is not Evergreen's: {strays}", markup=False)
+    for name, _ in plan.studies:
+        out.print(f"{name}  the study, with what its processes printed", markup=False)
+    recorded = [run.name for run in plan.runs if run.has_tracker]
+    record = f" What MLflow has of {listed(recorded)} {'stays' if keeps_record else 'goes too'}." if recorded else ""
+    out.print(f"That frees {size_in_words(plan.num_bytes)} of disk.{record} Warm starts stay, for other runs.")
 
 
 def upgrade(home: Home = DEFAULT_HOME) -> None:

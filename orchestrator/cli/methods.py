@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli.completion import method_kinds, method_names
 from orchestrator.cli.console import out, print_json
 from orchestrator.cli.options import AsJson
 from orchestrator.cli.tables import print_method, print_methods
@@ -13,8 +14,12 @@ from orchestrator.registry import describe, find, kinds, listing, require_kind
 
 
 def methods(
-    kind: Annotated[str | None, typer.Argument(help="bandits, objectives, shapers, ...")] = None,
-    name: Annotated[str | None, typer.Argument(help="One method: its whole story and its options.")] = None,
+    kind: Annotated[
+        str | None, typer.Argument(help="bandits, objectives, shapers, ...", autocompletion=method_kinds)
+    ] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="One method: its whole story and its options.", autocompletion=method_names)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List what a spec can name, a line and a source each; with KIND and NAME, one method with its options.

@@ -9,11 +9,16 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli.completion import run_names
+from store.home import DEFAULT, VARIABLE
+
 SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="A spec file, such as examples/demo.yaml.")]
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's name, as `evergreen ls` shows it.")]
+RunName = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run's name, as `evergreen ls` shows it.", autocompletion=run_names)
+]
 Home = Annotated[
     Path,
-    typer.Option("--home", envvar="EVERGREEN_HOME", help="The folder that holds all runs and the ledger."),
+    typer.Option("--home", envvar=VARIABLE, help="The folder that holds all runs and the ledger."),
 ]
 Set = Annotated[
     list[str] | None,
@@ -23,7 +28,7 @@ UntilStep = Annotated[
     int | None, typer.Option(min=1, help="Stop, resumable, once this many steps of the run are done.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the same facts as JSON.")]
-DEFAULT_HOME = Path("runs")
+DEFAULT_HOME = DEFAULT
 
 
 def command(words: str, home: Path) -> str:

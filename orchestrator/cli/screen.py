@@ -21,7 +21,7 @@ from orchestrator.cli.console import err, number, out, plain
 from orchestrator.cli.ledger_replay import recalled
 from orchestrator.cli.live_layout import MOST_ARMS, draw
 from orchestrator.cli.live_region import LiveRegion, Terminal
-from orchestrator.cli.options import command
+from orchestrator.cli.options import DEFAULT_HOME, command
 from orchestrator.cli.run_state import Course, interim, measured
 from orchestrator.os_signals import STOPPING, catching_signals
 from orchestrator.progress import Progress
@@ -31,9 +31,13 @@ EVERY_S = 5.0  # between two lines of steady progress
 
 
 class Screen(Callback):
-    """Prints a run's course; `age_s`: seconds since the run began, when it is not beginning now."""
+    """Prints a run's course, as `evergreen run` does where it cannot draw.
 
-    def __init__(self, home: Path, age_s: float = 0.0) -> None:
+    `home`: as commands are to name it; default: the folder that the run is in. `age_s`: seconds since the run began,
+    when it is not beginning now.
+    """
+
+    def __init__(self, home: Path | None = None, age_s: float = 0.0) -> None:
         self._home = home
         self._said_at = 0.0
         self._begun_at = time.monotonic() - age_s
@@ -44,6 +48,9 @@ class Screen(Callback):
 
     def begin(self, name: str, folder: str) -> None:
         """Name the run, so that it can be stopped and resumed from elsewhere."""
+        if self._home is None:
+            own = Path(folder).parent
+            self._home = DEFAULT_HOME if own == DEFAULT_HOME.absolute() else own
         out.print(Text.assemble("run ", (name, "bold"), f"  {folder}"))
 
     def phase(self, text: str) -> None:
@@ -95,7 +102,7 @@ class Screen(Callback):
         if status == "finished":
             return
         why = f" ({reason})" if status == "stopped" else ""
-        err.print(Text(f"{name} {status}{why}. Go on with: {command(f'resume {name}', self._home)}"))
+        err.print(Text(f"{name} {status}{why}. Go on with: {command(f'resume {name}', self._home or DEFAULT_HOME)}"))
 
     def _say(self, text: str, style: str = "", clock_too: bool = False) -> None:
         """Print a line with the time; what environments and tasks wrote is in it, so it is text and one line."""

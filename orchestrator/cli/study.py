@@ -63,7 +63,7 @@ def study(
             console.print(line, markup=False)
         if (changed := runner.history.changed_comparison()) is not None:
             console.print(f"warning: {changed}", markup=False)
-        with leaving(f"killed; go on with: {again}"), on_screen(console, home) as screen:
+        with leaving(f"killed; go on with: {again}"), on_screen(console) as screen:
             endings = runner.run_all(screen)
         finish(runner, endings, again, home, as_json)
 
@@ -156,21 +156,21 @@ STOPPING = "Stopping once the running steps are saved; Ctrl-C again kills."
 
 
 @contextmanager
-def on_screen(console: Console, home: Path) -> Iterator[StudyCallback]:
+def on_screen(console: Console) -> Iterator[StudyCallback]:
     """Show a study while the block lasts: live on a terminal, else as plain lines."""
     if console.stderr or not can_draw():
-        yield StudyScreen(console, home)
+        yield StudyScreen(console)
         return
     with LiveRegion(Terminal(sys.stdout)) as region:
         region.open()
-        yield StudyScreen(console, home, region)
+        yield StudyScreen(console, region)
 
 
 class StudyScreen(StudyCallback):
     """Prints a study's course, and draws who runs where there is a region."""
 
-    def __init__(self, console: Console, home: Path, region: LiveRegion | None = None) -> None:
-        self._console, self._home, self._region = console, home, region
+    def __init__(self, console: Console = out, region: LiveRegion | None = None) -> None:
+        self._console, self._region = console, region
         self._runner: StudyRunner  # from `begin` on
         self._begun_at = self._looked_at = time.monotonic()
         self._started_at: dict[str, float] = {}

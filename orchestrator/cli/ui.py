@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli.completion import run_names
 from orchestrator.cli.console import out, problem
 from orchestrator.cli.options import DEFAULT_HOME, Home
 from orchestrator.errors import OUR_FAULT, UserError
@@ -23,7 +24,10 @@ LOG = ".mlflow_ui.log"  # in the home folder: what MLflow's server says
 
 
 def ui(
-    run: Annotated[str | None, typer.Argument(metavar="RUN", help="Only this run, wherever its record is.")] = None,
+    run: Annotated[
+        str | None,
+        typer.Argument(metavar="RUN", help="Only this run, wherever its record is.", autocompletion=run_names),
+    ] = None,
     home: Home = DEFAULT_HOME,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Where MLflow's UI listens.")] = 5000,
     host: Annotated[str, typer.Option(help="The address it listens on.")] = "127.0.0.1",
@@ -31,7 +35,7 @@ def ui(
         bool, typer.Option("--catch-up-only", help="Bring the record up to date and return.")
     ] = False,
 ) -> None:
-    """Bring MLflow's record of the runs up to date with the ledger, and open MLflow's UI on it until Ctrl-C.
+    """Open MLflow on the runs, its record brought up to date with the ledger, until Ctrl-C.
 
     A record that MLflow lost is made anew. Where a spec names a server, its address is printed instead.
     """

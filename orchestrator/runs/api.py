@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from orchestrator.callbacks import Callback
+from orchestrator.callbacks import Callback, Watcher, together
 from orchestrator.errors import UserError
 from orchestrator.locations import (
     Sections,
@@ -45,9 +45,9 @@ __all__ = ["Outcome", "fork", "resume", "run"]
 def run(
     spec: str | Path | Mapping[str, Any] | Spec,
     overrides: Sequence[str] = (),
-    home: str | Path = "runs",
+    home: str | Path | None = None,
     until_step: int | None = None,
-    watcher: Callback | None = None,
+    watcher: Watcher = None,
     relations: RunRelations = ALONE,
     name: str | None = None,
 ) -> Outcome:
@@ -56,16 +56,16 @@ def run(
     Args:
         spec: a file, a map, or a Spec.
         overrides: `a.b=c`, with c in YAML.
-        home: where all runs live; made if need be.
+        home: where all runs live; made if need be. Default: that of EVERGREEN_HOME, else ./runs.
         until_step: stop after this step, resumable.
-        watcher: called back with what happens.
+        watcher: called back with what happens; `orchestrator.Screen()` prints it. Several: each is called.
         relations: what the run is to others.
         name: exactly this one, which must be free; none given: the spec's, or NAME-2, NAME-3, ...
     """
     checked = load_spec(spec, overrides)
     if relations.baseline_of is None:  # else it is the spec of a run that is there
         refuse_plain_secrets(checked.model_dump(mode="json", by_alias=True))
-    place, watcher = Home(home), watcher or Callback()
+    place, watcher = Home(home), together(watcher)
     with _opened(_places(checked), place, watcher) as ledger:
         # Before anything is written: bad input leaves no run behind.
         foundation = lay_foundation(checked, tell=watcher.opening)
@@ -88,9 +88,9 @@ def run(
 def resume(
     name: str,
     overrides: Sequence[str] = (),
-    home: str | Path = "runs",
+    home: str | Path | None = None,
     until_step: int | None = None,
-    watcher: Callback | None = None,
+    watcher: Watcher = None,
     stages: int | None = None,
     relations: RunRelations = ALONE,
 ) -> Outcome:
@@ -99,7 +99,7 @@ def resume(
     What the ledger lacks of the run and its folder has is entered first; `relations` counts only for a run that the
     ledger does not know.
     """
-    place, watcher = Home(home, create=False), watcher or Callback()
+    place, watcher = Home(home, create=False), together(watcher)
     folder = existing(place, name)
     sections = kept_sections(place, name)
     watcher.event(unkept(sections))
@@ -130,13 +130,13 @@ def fork(
     stage: int,
     spec: str | Path | Mapping[str, Any] | Spec | None = None,
     overrides: Sequence[str] = (),
-    home: str | Path = "runs",
+    home: str | Path | None = None,
     until_step: int | None = None,
-    watcher: Callback | None = None,
+    watcher: Watcher = None,
     relations: RunRelations = ALONE,
 ) -> Outcome:
     """Begin a new run at the boundary after a stage of another, with its history and another spec."""
-    place, watcher = Home(home, create=False), watcher or Callback()
+    place, watcher = Home(home, create=False), together(watcher)
     parent_folder = existing(place, name)
     with _opened(kept_sections(place, name), place, watcher) as ledger:
         taken = [run.name for run in ledger.reading.runs()]

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
-from typing import Generic, TypeVar
 
 import yaml
 from sqlalchemy import URL, make_url
@@ -17,22 +15,23 @@ from sqlalchemy import URL, make_url
 from orchestrator.errors import UserError
 from orchestrator.locations import Sections, completed_url
 from store import checkpoints, identity
+from store.courses import Inventory, RunCourse, courses
 from store.errors import StoreError
 from store.files import new_folder
 from store.home import RESERVED, SLUG, Home
-from store.ledger import Ledger, Reading
+from store.ledger import Ledger
 from store.ledger.access import Patience
-from store.ledger.query_rows import RunRow
+from store.ledger.query_rows import StudyRow
 from store.lock import holder
 from store.lock import request_stop as ask_to_stop
-
-Run = TypeVar("Run", bound=RunRow)
 
 SPEC_FILE = "spec.yaml"  # in a run's folder: its resolved spec
 
 
 @contextmanager
-def opened(path: Path, run: str | None = None, patience: Patience | None = None) -> Iterator[tuple[Home, Ledger]]:
+def opened(
+    path: str | Path | None, run: str | None = None, patience: Patience | None = None
+) -> Iterator[tuple[Home, Ledger]]:
     """Open a home for reading, with its own ledger or the one that a run's spec names."""
     home = Home(path, create=False)
     with Ledger.open(ledger_url(home, run), create=False, patience=patience) as ledger:
@@ -108,9 +107,16 @@ def kept_sections(home: Home, run: str) -> Sections:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is a run's: it has a resolved spec, or what is kept for the case that it is lost."""
+    """Whether a folder is a run's: it has a resolved spec, or what is kept for the case that it is lost.
+
+    One that is being removed is none any more.
+    """
     is_name = SLUG.fullmatch(folder.name) is not None and folder.name not in RESERVED
-    return is_name and any((folder / own).exists() for own in (SPEC_FILE, identity.FILE, checkpoints.FOLDER))
+    if not is_name or identity.is_half_removed(folder):
+        return False
+    if any((folder / own).exists() for own in (SPEC_FILE, identity.FILE)):
+        return True
+    return any((folder / checkpoints.FOLDER).glob(f"*/{checkpoints.MANIFEST}"))
 
 
 def find_run(ledger: Ledger, name: str) -> None:
@@ -145,7 +151,7 @@ def export_weights(ledger: Ledger, home: Home, run: str, stage: int | None, fold
         shutil.copytree(source, aside, dirs_exist_ok=True)
 
 
-def request_stop(name: str, home: str | Path = "runs") -> str:
+def request_stop(name: str, home: str | Path | None = None) -> str:
     """Ask the process that runs this run to stop; says what will happen."""
     folder = existing(Home(home, create=False), name)
     who = holder(folder)
@@ -167,45 +173,30 @@ def refuse_run(path: Path, home: Path) -> None:
 def existing(place: Home, name: str) -> Path:
     """Find a run's folder, or list the runs there are."""
     folder = place.run_folder(name)
+    if identity.is_half_removed(folder):
+        raise UserError(f"{name} is half removed: `evergreen rm {name}` removes the rest")
     if not is_run(folder):
         known = sorted(path.name for path in place.path.iterdir() if path.is_dir() and is_run(path))
         raise UserError(f"there is no run {name!r} in {place.path}; there are: {', '.join(known) or 'none'}")
     return folder
 
 
-@dataclass(frozen=True)
-class Inventory(Generic[Run]):
-    """What there is, and what could not be looked at."""
+def inventory(path: Path) -> Inventory:
+    """List the runs of the home's own ledger, and those in its folders whose specs name another one.
 
-    runs: list[Run]  # oldest first
-    problems: list[str]  # a sentence for every ledger that is away, with the runs that are missing here
-    strays: list[str]  # runs whose folders are here and that the home's ledger should know and does not
-
-
-def inventory(path: Path) -> Inventory[RunRow]:
-    """List the runs of a home, one row each; see `inventory_of`."""
-
-    def rows(read: Reading, only: Collection[str] | None) -> list[RunRow]:
-        return [run for run in read.runs() if only is None or run.name in only]
-
-    return inventory_of(path, rows)
-
-
-def inventory_of(path: Path, rows: Callable[[Reading, Collection[str] | None], Iterable[Run]]) -> Inventory[Run]:
-    """Read the runs of the home's own ledger, and those in its folders whose specs name another one.
-
-    `rows` reads a ledger, all its runs or only the named ones. A ledger that cannot be read is a problem beside the
-    others; if there are no others, it is raised.
+    A ledger that cannot be read is a problem beside the others; if there are no others, it is raised.
     """
     home = Home(path, create=False)
     problems: list[str] = []
-    runs: list[Run] = []
+    runs: list[RunCourse] = []
+    studies: dict[str, StudyRow] = {}
     failures: dict[str, StoreError | UserError] = {}  # by the ledger's URL, or by the run's name
 
     def look(url: str, names: list[str] | None = None) -> None:
         try:
             with Ledger.open(url, create=False) as ledger:
-                runs.extend(rows(ledger.reading, names))
+                runs.extend(courses(ledger.reading, names))
+                studies.update({study.name: study for study in ledger.reading.studies()})
         except StoreError as failed:
             failures[url] = failed
             problems.append(f"{failed} Not listed: {', '.join(names or ['what is in it'])}.")
@@ -233,5 +224,7 @@ def inventory_of(path: Path, rows: Callable[[Reading, Collection[str] | None], I
     known = {run.name for run in runs}
     own = make_url(home.ledger_url)
     folders = [] if home.ledger_url in failures else sorted(home.path.iterdir())
+    runs.sort(key=lambda run: run.created_at, reverse=True)
     strays = [folder.name for folder in folders if is_stray(home, own, folder, known)]
-    return Inventory(sorted(runs, key=lambda run: run.created_at), problems, strays)
+    half_removed = [path.name for path in sorted(home.path.iterdir()) if identity.is_half_removed(path)]
+    return Inventory(runs, studies, problems, strays, half_removed)

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from orchestrator.callbacks import Callback
-from orchestrator.runs.catalog import inventory_of
+from orchestrator.runs.catalog import inventory
 from store import overview
+from store.courses import RunCourse
 from store.home import Home
-from store.ledger import Reading
-from store.ledger.query_rows import RunRow, StudyRow
-from store.overview.courses import RunCourse, Survey, courses
 
 
-def write(home: Path, path: Path, wanted: Callable[[RunRow], bool] = lambda run: True) -> Survey:
-    """Write the page of a home, or of the runs of it that are wanted; returns what is on it."""
-    place, studies = Home(home, create=False), dict[str, StudyRow]()
-
-    def read_all(read: Reading, only: Collection[str] | None) -> list[RunCourse]:
-        studies.update({study.name: study for study in read.studies()})
-        return courses(read, only)
-
-    found = inventory_of(home, read_all)
-    runs = [run for run in found.runs if wanted(run)]
-    survey = Survey(runs, studies, found.problems, found.strays)
-    overview.write(survey, place.path, path)
-    return survey
+def write(home: Path, path: Path, wanted: Callable[[RunCourse], bool] = lambda run: True) -> None:
+    """Write the page of a home, or of the runs of it that are wanted."""
+    found = inventory(home)
+    found = replace(found, runs=[run for run in found.runs if wanted(run)])
+    overview.write(found, Home(home, create=False).path, path)
 
 
 def refresh(home: Home, watcher: Callback) -> None:

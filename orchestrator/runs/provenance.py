@@ -6,10 +6,10 @@ import platform
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from orchestrator.package_names import version_of
 from orchestrator.spec import Spec
 from store.records import EnvironmentRecord, LineageRecord, MemberRecord, RunRecord
 
@@ -54,15 +54,9 @@ def run_record(
 
 def describe_host(spec: Spec) -> dict[str, Any]:
     """Versions, threads and processor, for the ledger; in no digest."""
-    versions = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:  # our own may be used from its tree, without being installed
-            versions[name] = "not installed"
     return {
         "python": platform.python_version(),
-        **versions,
+        **{name: version_of(name) for name in PACKAGES},
         "threads": spec.resources.threads,
         "device": spec.resources.device,
         "cpu": cpu_kind(),

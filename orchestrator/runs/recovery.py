@@ -22,7 +22,7 @@ from store import checkpoints, identity
 from store.checkpoints import FOLDER, MANIFEST, STATE
 from store.errors import CheckpointError
 from store.files import remove_leftovers, sha256_of
-from store.home import Home
+from store.home import STUDIES, Home
 from store.identity import Identity
 from store.ledger import Ledger
 from store.lock import run_lock
@@ -119,7 +119,7 @@ def _relatives(
     study = member.study if member else None
     if member is None and own is None and relations == RunRelations():
         # nothing says, so guess: the names of a study's runs begin with its own
-        studies = sorted(path.name for path in (place.path / "studies").glob("*") if path.is_dir())
+        studies = sorted(path.name for path in (place.path / STUDIES).glob("*") if path.is_dir())
         study = next((one for one in studies if name.startswith(f"{one}.")), None)
     if study is not None and study not in {one.name for one in ledger.reading.studies()}:
         raise UserError(

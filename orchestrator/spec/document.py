@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class Document:
     raw: dict[str, Any]
     lines: Mapping[Path_, int]
     where: str
+    overrides: dict[Path_, str] = field(default_factory=dict)  # what gave a field in the place of the file
 
     def part(self, key: str) -> Document:
         """A section that is a document of its own; messages still name this file and its lines."""
@@ -49,10 +50,17 @@ class Document:
         return Document(dict(self.raw[key]), lines, self.where)
 
     def at(self, loc: Path_) -> str:
-        """Name a place: the file, the line of the key or of the nearest one around it, the key."""
-        line = next((self.lines[loc[:end]] for end in range(len(loc), 0, -1) if loc[:end] in self.lines), None)
+        """Name a place: the override that gave it, else the file, the line of the key or of the nearest around it.
+
+        What is wrong with a section may come from an override inside of it, so those are named too.
+        """
         key = ".".join(cut(str(part)) for part in loc)
-        return f"{self.where}{f', line {line}' if line else ''}: {f'{key}: ' if key else ''}"
+        words = tuple(map(str, loc))
+        given = [text for path, text in self.overrides.items() if words[: len(path)] == path]
+        line = next((self.lines[loc[:end]] for end in range(len(loc), 0, -1) if loc[:end] in self.lines), None)
+        inside = [text for path, text in self.overrides.items() if loc and path[: len(words)] == words]
+        place = given[-1] if given else ", with ".join([f"{self.where}{f', line {line}' if line else ''}", *inside])
+        return f"{place}: {f'{key}: ' if key else ''}"
 
 
 def read(path: Path, expected: str, kind: str = "spec") -> Document:

@@ -41,7 +41,7 @@ def load_spec(source: str | Path | Mapping[str, Any] | Spec, overrides: Iterable
         source = source.model_dump(mode="json", by_alias=True)
     document = read_spec(source)
     for override in overrides:
-        _set(document.raw, override)
+        _set(document, override)
     return check(Spec, document)
 
 
@@ -105,13 +105,17 @@ def change_resources(spec: Spec, overrides: Iterable[str]) -> Spec:
     return load_spec(spec, overrides)
 
 
-def _set(raw: dict[str, Any], override: str) -> None:
-    """Apply one `a.b=c`."""
+def _set(document: Document, override: str) -> None:
+    """Apply one `a.b=c`; what is wrong with it is told as its own."""
     key, value = key_and_value(override, "learner.lr=0")
+    written = f"--set {cut(override)}"
     try:
-        set_field(raw, key, value)
+        set_field(document.raw, key, value)
     except SpecError as error:
-        raise SpecError(f"--set {cut(override)}: {error}") from error
+        raise SpecError(f"{written}: {error}") from error
+    path = tuple(key.split("."))
+    document.overrides.pop(path, None)  # the last counts
+    document.overrides[path] = written
 
 
 def key_and_value(override: str, example: str) -> tuple[str, Any]:

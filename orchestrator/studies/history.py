@@ -14,16 +14,13 @@ from orchestrator.spec import Spec, load_spec
 from orchestrator.spec.load import CHANGEABLE
 from orchestrator.spec.setting_labels import text_of
 from orchestrator.studies.study import Study
-from store.home import Home
 from store.ledger import Ledger
 from store.ledger.queries import Reading
-from store.ledger.schema import revision
 from store.records import StudyRecord
 from store.run_summary import leaves
 from store.sentences import listed
 
 NOT_COMPARED = ("name", "seed", "ledger", *CHANGEABLE)  # of a run's spec: what makes it no other experiment
-FOLDER = "studies"  # in the home folder: a folder a study, with its lock and the logs of its runs
 
 State = Literal["missing", "begun", "finished"]
 
@@ -140,14 +137,9 @@ def looking(study: Study, home: Path) -> Iterator[tuple[History, Reading | None]
     place = home.expanduser().absolute()
     sections = study.base.model_dump(include={"ledger"})
     url = completed_url(sections, "ledger", f"sqlite:///{place / 'evergreen.db'}")
-    with Ledger(url) as ledger:
-        if revision(ledger.engine) is None:
-            yield History(study, None), None
-            return
-    with Ledger.open(url, create=False) as ledger:
+    found = Ledger.find(url)
+    if found is None:
+        yield History(study, None), None
+        return
+    with found as ledger:
         yield History(study, ledger.reading), ledger.reading
-
-
-def study_folder(home: Home, name: str) -> Path:
-    """Where a study keeps its lock and the logs of its runs; may not exist yet."""
-    return home.path / FOLDER / name

@@ -18,7 +18,7 @@ from orchestrator.errors import DONE, RESUMABLE, UserError
 from orchestrator.locations import completed_url, refuse_plain_secrets, remember_logins
 from orchestrator.os_signals import catching_signals
 from orchestrator.studies.cost import Cost, cost_of, left_s, num_steps, pace
-from orchestrator.studies.history import History, State, refuse_changes, study_folder
+from orchestrator.studies.history import History, State, refuse_changes
 from orchestrator.studies.run_processes import RunProcesses, RunRequest
 from orchestrator.studies.study import Study, load_study
 from store.errors import LedgerAway
@@ -159,7 +159,7 @@ class StudyRunner:
 
     def log(self, name: str) -> Path:
         """Where a run's process writes what it prints."""
-        return study_folder(self.home, self.study.name) / "logs" / f"{name}.txt"
+        return self.home.study_folder(self.study.name) / "logs" / f"{name}.txt"
 
     def is_known(self, name: str) -> bool:
         """Whether the ledger knows a run: before that it has made its environments and policy at most."""
@@ -192,7 +192,7 @@ class StudyRunner:
 
 def study(
     file: str | Path,
-    home: str | Path = "runs",
+    home: str | Path | None = None,
     workers: int | None = None,
     watcher: StudyCallback | None = None,
 ) -> dict[str, State]:
@@ -201,19 +201,21 @@ def study(
     The same call again goes on: finished runs stay, interrupted ones resume. In a script it stands under
     `if __name__ == "__main__":`.
     """
-    with open_study(load_study(Path(file)), Path(home), workers) as runner:
+    with open_study(load_study(Path(file)), home, workers) as runner:
         runner.run_all(watcher or StudyCallback())
         return runner.history.states()
 
 
 @contextmanager
-def open_study(study: Study, home: Path, workers: int | None, worker: str = WORKER) -> Iterator[StudyRunner]:
+def open_study(
+    study: Study, home: str | Path | None, workers: int | None, worker: str = WORKER
+) -> Iterator[StudyRunner]:
     """Take up a study, new or begun before; nobody else may run it meanwhile.
 
     Raises UserError where it has changed since its first runs, or is run already.
     """
     place = Home(home)
-    folder = study_folder(place, study.name)
+    folder = place.study_folder(study.name)
     folder.mkdir(parents=True, exist_ok=True)
     if (who := holder(folder)) is not None:
         raise UserError(f"study {study.name} is in use by {who}; wait for it, or interrupt it there")

@@ -68,5 +68,12 @@ def rewind(connection: Connection, run_id: int, step: int, num_boundaries: int) 
     end_stage(connection, run_id, num_boundaries, _OPEN, None)
 
 
+def remove(connection: Connection, run_id: int) -> None:
+    """Delete a run: its history, what it is to other runs, and its own row. Others must not refer to it any more."""
+    for table in reversed(t.metadata.sorted_tables):
+        if "run_id" in table.c:
+            connection.execute(delete(table).where(table.c.run_id == run_id))
+
+
 def _scheduler_pick(run_id: int, stage: int) -> tuple[ColumnElement[bool], ...]:
     return t.pick.c.run_id == run_id, t.pick.c.stage == stage, t.pick.c.level == "scheduler"

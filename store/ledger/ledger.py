@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Insert, Table, delete, insert, select, update
 from store.ledger import names, rows, schema, tables
 from store.ledger.access import Access, Evidence, Patience, row_of_run
 from store.ledger.engine import make_engine
-from store.ledger.history import copy_history, end_stage, forget_stage, rewind
+from store.ledger.history import copy_history, end_stage, forget_stage, remove, rewind
 from store.ledger.names import RunHandle
 from store.ledger.queries import Reading
 from store.records import (
@@ -61,6 +61,14 @@ class Ledger:
         with cls(url) as ledger, ledger._access.explaining("Upgrading the ledger"):
             schema.upgrade(ledger.engine)
 
+    @classmethod
+    def find(cls, url: str) -> Ledger | None:
+        """Open a ledger that is there; None: there is none."""
+        with cls(url) as ledger, ledger._access.explaining("Opening the ledger", is_opening=True):
+            if schema.revision(ledger.engine) is None:
+                return None
+        return cls.open(url, create=False)
+
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
@@ -82,6 +90,11 @@ class Ledger:
             connection.execute(change)
 
         self._access.write(f"The start of study {record.name!r}", enter)
+
+    def remove_study(self, name: str) -> None:
+        """Delete a study that has no runs any more."""
+        gone = delete(tables.study).where(tables.study.c.name == name)
+        self._access.write(f"The removal of study {name!r}", lambda c: c.execute(gone))
 
     # --- a run ---------------------------------------------------------------------------------------
 
@@ -126,6 +139,16 @@ class Ledger:
         """Enter the tasks that a category is evaluated on, before the boundary that uses them."""
         what = f"A holdout of run {run.name!r}"
         run.learn(self._access.write(what, lambda c: names.declare_holdout(c, run, record)) or {})
+
+    def remove_run(self, uid: str) -> None:
+        """Delete a run and all that it left here, at once. Refused as long as another run refers to it."""
+        run = select(tables.run.c.run_id).where(tables.run.c.uid == uid)
+
+        def enter(connection: Connection) -> None:
+            if (run_id := connection.scalar(run)) is not None:
+                remove(connection, run_id)
+
+        self._access.write(f"The removal of run {uid}", enter)
 
     def set_status(self, run: RunHandle, status: Status) -> None:
         """Set a run's status; one that is not running has ended."""

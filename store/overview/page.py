@@ -13,8 +13,8 @@ from urllib.parse import quote, urlsplit
 
 from store import comparison, run_summary, sentences
 from store.carryover import geometric_mean
+from store.courses import Course, Inventory, RunCourse
 from store.ledger.query_rows import StudyRow, by_key
-from store.overview.courses import Course, RunCourse, Survey
 from store.report import REPORT_FILE, charts, templates
 from store.secrets import without_logins
 from store.sentences import num, number
@@ -22,7 +22,7 @@ from store.tracker.daemon import Link
 
 UNFOLDED = 100  # runs that are listed before the rest is folded
 STYLES = ("report.css", "overview.css")
-ORDER = ("running", "finished", "stopped", "failed", "killed")  # of statuses
+ORDER = ("running", "finished", "stopped", "failed", "killed", "removing")  # of statuses
 RESUMABLE = ("stopped", "failed", "killed")
 
 
@@ -61,22 +61,21 @@ class StudyBlock:
     comparison: str | None  # where the comparison's page is, relative to this one
 
 
-def render(survey: Survey, home: Path, path: Path, is_kept: bool = False) -> str:
+def render(found: Inventory, home: Path, path: Path, is_kept: bool = False) -> str:
     """Write the page of a home for a file at `path`, which links are relative to; `is_kept`: runs write it again."""
-    drawing = Drawing(survey.runs, home, path)
-    newest = sorted(survey.runs, key=lambda run: run.created_at, reverse=True)
-    lines = [drawing.line(run) for run in newest]
+    drawing = Drawing(found.runs, home, path)
+    lines = [drawing.line(run) for run in found.runs]
     of_study = by_key((line for line in lines if line.run.study), lambda line: line.run.study or "")
     context = {
         "title": f"{home.name} \u00b7 Evergreen runs",
         "home": str(home),
         "standing": _standing(lines),
-        "studies": [drawing.study(name, own, survey.studies.get(name)) for name, own in of_study.items()],
+        "studies": [drawing.study(name, own, found.studies.get(name)) for name, own in of_study.items()],
         "lines": [line for line in lines if not line.run.study],
-        "names": {run.name for run in survey.runs},
+        "names": {run.name for run in found.runs},
         "unfolded": UNFOLDED,
-        "problems": [without_logins(text) for text in survey.problems],
-        "strays": survey.strays,
+        "problems": [without_logins(text) for text in found.problems],
+        "strays": found.strays,
         "top": drawing.accuracy.high,
         "is_kept": is_kept,
         "written_at": datetime.now(UTC),

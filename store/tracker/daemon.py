@@ -9,7 +9,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -132,6 +132,25 @@ def send_now(job: TrackerJob, say: Say) -> Link | None:
 def _link(record: MlflowRecord, sent: SyncResult) -> Link:
     runs = f"/#/experiments/{record.experiment_id}/runs"
     return Link(runs + FACE, f"{runs}/{sent.entry.id}{FACE}")
+
+
+def forget(job: TrackerJob, uid: str | None) -> bool:
+    """Have a run's tracker let go, and MLflow delete what it has of the run; whether it had anything.
+
+    `uid` None: MLflow keeps it. Raises `StoreError`.
+    """
+    folder = Path(job.folder)
+    with turn(folder, TURN_S) if (folder / LOCK).exists() else nullcontext():
+        if uid is None:
+            return False
+        with speaking_of(job.target):
+            record = MlflowRecord.of(job.target)
+            found = None if record is None else record.curriculum(uid)
+            had_any = found is not None
+            while record is not None and found is not None:  # a lost answer can leave two
+                record.forget(found)
+                found = record.curriculum(uid)
+        return had_any
 
 
 class _Pauses:

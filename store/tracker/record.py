@@ -164,6 +164,17 @@ class MlflowRecord:
             self.client.delete_run(stage.id)
         self.client.delete_run(parent.id)
 
+    @classmethod
+    def of(cls, target: Target) -> MlflowRecord | None:
+        """Open the experiment if it is there, and make nothing."""
+        mind_manners()
+        if target.database is not None and not target.database.exists():
+            return None
+        from mlflow import MlflowClient
+
+        experiment = MlflowClient(target.uri).get_experiment_by_name(target.experiment)
+        return cls(target) if experiment is not None and experiment.lifecycle_stage == "active" else None
+
     def _find(self, query: str) -> list[MlflowRun]:
         """Search all pages: a curriculum may have more stages than one holds."""
         found: list[MlflowRun] = []

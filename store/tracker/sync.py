@@ -19,12 +19,13 @@ from store.tracker.record import CURSOR, MlflowRecord, MlflowRun
 
 Say = Callable[[str], None]
 
-STATUS = {  # the ledger's words, and `killed` for a run whose process is gone
+STATUS = {  # the ledger's words, `killed` for a run whose process is gone, `removing` for one that is on its way out
     "running": "RUNNING",
     "finished": "FINISHED",
     "stopped": "KILLED",
     "killed": "KILLED",
     "failed": "FAILED",
+    "removing": "KILLED",
 }
 _REPORT = "evergreen.report"  # tag: a hash of the report that was sent last
 _STATUS = "evergreen.status"

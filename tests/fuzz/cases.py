@@ -28,6 +28,9 @@ VERBS = [  # that take a run; WORD is it
         ("compare", "WORD"),
         ("diff", "WORD", "small"),
         ("prune", "WORD"),
+        ("rm", "WORD", "--dry-run"),
+        ("ls", "--study", "ODD"),
+        ("ls", "--status", "ODD"),
         ("run", "WORD"),
     ),
     *(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +15,9 @@ import yaml
 
 import orchestrator
 from orchestrator.errors import UserError
+from tests.conftest import Evergreen
 from tests.documents import code
+from tests.orchestrator.specs import alone
 
 SIGNATURES = {
     "run": ("spec", "overrides", "home", "until_step", "watcher", "relations", "name"),
@@ -36,7 +40,7 @@ RESULT = {
 
 
 def test_it_shows_what_a_user_needs_and_nothing_else() -> None:
-    assert set(dir(orchestrator)) == {*SIGNATURES, "Callback", "Outcome", "Spec", "bandits"}
+    assert set(dir(orchestrator)) == {*SIGNATURES, "Callback", "Outcome", "Screen", "Spec", "StudyScreen", "bandits"}
     assert all(hasattr(orchestrator, name) for name in dir(orchestrator))
     with pytest.raises(AttributeError, match="has no attribute 'no_such_name'"):
         _ = orchestrator.no_such_name
@@ -95,6 +99,52 @@ def test_a_run_or_a_home_that_is_not_there_is_told(finished: Path, tmp_path: Pat
         orchestrator.compare(home=finished)
 
 
+def test_python_and_the_command_line_look_in_the_same_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], evergreen: Evergreen
+) -> None:
+    monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path / "home"))
+    done = orchestrator.run(alone(stages=1), watcher=orchestrator.Screen())
+    assert done.folder == tmp_path / "home" / "alone"
+    assert orchestrator.open_home().run("alone").summary()["status"] == "finished"
+    assert "alone" in evergreen("ls").stdout
+    said = capsys.readouterr().out
+    assert said.startswith(f"run alone  {done.folder}\n")
+    assert "stage 1 of 1: one" in said
+
+
+def test_a_screen_says_how_to_go_on_from_where_one_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("EVERGREEN_HOME", raising=False)
+    monkeypatch.chdir(tmp_path)
+    orchestrator.run(alone(), until_step=1, watcher=orchestrator.Screen())
+    assert capsys.readouterr().err.endswith("Go on with: evergreen resume alone\n")
+    orchestrator.resume("alone", home=tmp_path / "runs", until_step=2, watcher=orchestrator.Screen(Path("elsewhere")))
+    assert capsys.readouterr().err.endswith("Go on with: evergreen resume alone --home elsewhere\n")
+    orchestrator.StudyScreen().started("trial.a.s0", 1)
+    assert capsys.readouterr().out == "  0:00  trial.a.s0 starts\n"
+
+
+def test_several_watchers_hear_everything_in_their_order_and_stopping_is_said_once(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    heard: list[str] = []
+
+    class Named(orchestrator.Callback):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def step(self, at: Any, record: Any) -> None:
+            heard.append(f"{self.name} {at.step}")
+            if (self.name, at.step) == ("b", 2):
+                os.kill(os.getpid(), signal.SIGINT)
+
+    done = orchestrator.run(alone(stages=1), home=tmp_path, watcher=[Named("a"), Named("b")])
+    assert done.reason == "Ctrl-C"
+    assert heard == ["a 1", "b 1", "a 2", "b 2"]
+    assert capfd.readouterr().err.count("Stopping once this step is saved") == 1
+
+
 def test_the_documented_examples_run_one_after_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -105,7 +155,9 @@ def test_the_documented_examples_run_one_after_another(
         return capsys.readouterr().out
 
     assert said("Run a curriculum").startswith("first finished")
-    assert said("Watch it").startswith("step 5 reward 0")
+    watched = said("Watch it")
+    assert "stage 3 of 3: book\n" in watched
+    assert "\nstep 5 reward 0" in watched
     assert "finished" in said("Read what it left")
     assert "hard" in said("A bandit alone")
 

@@ -29,6 +29,15 @@ def test_a_relative_home_does_not_move_with_the_working_folder(tmp_path: Path, m
     assert home.path == tmp_path / "runs"
 
 
+def test_without_a_path_it_is_that_of_the_environment_else_runs(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EVERGREEN_HOME", raising=False)
+    assert Home().path == tmp_path / "runs"
+    monkeypatch.setenv("EVERGREEN_HOME", "elsewhere")
+    assert Home().path == tmp_path / "elsewhere"
+    assert Home("named").path == tmp_path / "named"
+
+
 @pytest.mark.parametrize("below", ["file", "file/runs"])
 def test_a_home_that_cannot_be_made_says_what_to_do(tmp_path: Path, below: str) -> None:
     (tmp_path / "file").touch()

@@ -70,6 +70,13 @@ class RunQueries(Queries):
         ((found,),) = self.fetch(select(column).where(t.run.c.run_id == self.run_id(name)))
         return dict(found)
 
+    def num_rows(self, name: str) -> int:
+        """Count what the ledger holds of a run."""
+        run_id = self.run_id(name)
+        tables = [table for table in t.metadata.sorted_tables if "run_id" in table.c]
+        counts = (select(func.count()).select_from(one).where(one.c.run_id == run_id) for one in tables)
+        return sum(int(count) for query in counts for (count,) in self.fetch(query))
+
     def baseline(self, name: str) -> str | None:
         """Name a run's twin with another bandit, if it has one; the newest of several."""
         query = select(t.run.c.name).select_from(_RELATED).where(_OTHER.c.name == name)

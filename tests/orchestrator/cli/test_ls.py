@@ -30,10 +30,11 @@ def facts(evergreen: Evergreen, *words: object) -> Any:
     return json.loads(result.stdout)
 
 
-def test_ls_lists_the_runs_oldest_first(finished: Path, evergreen: Evergreen) -> None:
+def test_ls_lists_the_runs_newest_first(finished: Path, evergreen: Evergreen) -> None:
     listed = facts(evergreen, "ls", "--json", "--home", finished)
-    assert [run["name"] for run in listed][:2] == ["small", "flat"]
-    assert (listed[0]["status"], listed[0]["num_steps"], listed[0]["objective"]) == ("finished", 9, "repo_r")
+    assert [run["name"] for run in listed][-2:] == ["flat", "small"]
+    small = listed[-1]
+    assert (small["status"], small["num_steps"], small["objective"]) == ("finished", 9, "repo_r")
     assert "small" in evergreen("ls", "--home", finished).stdout
 
 
@@ -59,7 +60,7 @@ def test_ls_show_and_report_find_runs_in_other_ledgers_and_one_that_is_away_hide
     (home / "broken" / SPEC_FILE).write_text("]")
     result = evergreen("ls", "--json", "--home", home)
     assert result.exit_code == 0
-    assert [run["name"] for run in json.loads(result.stdout)] == ["there", "here"]
+    assert [run["name"] for run in json.loads(result.stdout)] == ["here", "there"]
     one, other = [line for line in result.stderr.splitlines() if line.startswith("!")]
     assert f"{home / 'broken' / SPEC_FILE} cannot be read" in one
     assert "oracle://***@host/db" in other

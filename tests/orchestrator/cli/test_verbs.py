@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import platform
+import re
+import subprocess
+import sys
+from importlib.metadata import version
+
 import pytest
 
+from orchestrator.cli.app import GROUPS, load_verb
 from orchestrator.cli.app import VERBS as LISTED
-from orchestrator.cli.app import load_verb
 from tests.conftest import Evergreen
 
 VERBS = {
@@ -32,7 +38,7 @@ VERBS = {
     ],
     "serve": ["SPEC", "OPTION", "--set", "--devices", "--home"],
     "stop": ["RUN", "--home"],
-    "ls": ["--home", "--html", "--output", "--json"],
+    "ls": ["--home", "--study", "--status", "--limit", "--html", "--output", "--json"],
     "show": [
         "RUN",
         "--home",
@@ -61,6 +67,7 @@ VERBS = {
     "ui": ["RUN", "--home", "--port", "--host", "--catch-up-only"],
     "weights": ["RUN", "DIR", "--stage", "--home"],
     "prune": ["[RUN]...", "--boundaries", "--warm-starts", "--dry-run", "--home", "--json"],
+    "rm": ["RUN", "--yes", "--keep-mlflow", "--dry-run", "--home"],
     "upgrade": ["--home"],
     "validate": ["SPEC", "--set", "--home", "--strict", "--leaks", "--threshold", "--json"],
     "methods": ["KIND", "NAME", "--json"],
@@ -76,7 +83,8 @@ def test_verbs_arguments_and_options_are_those_agreed() -> None:
 @pytest.mark.parametrize("name", LISTED)
 def test_the_line_of_a_verb_begins_its_own_help(name: str) -> None:
     words = " ".join(load_verb(name).help.split())
-    assert words == LISTED[name] or words.startswith(f"{LISTED[name]} ")
+    assert words.startswith(LISTED[name])
+    assert words[len(LISTED[name])] in " ,.:;"
 
 
 def _word(parameter: object) -> str:
@@ -85,12 +93,47 @@ def _word(parameter: object) -> str:
     return str(getattr(parameter, "metavar", None) or parameter.name.upper())  # type: ignore[attr-defined]
 
 
-def test_help_tells_every_verb_in_a_line_and_the_exit_codes(evergreen: Evergreen) -> None:
-    words = " ".join(evergreen("--help").stdout.split())
-    assert all(f" {verb} " in words for verb in VERBS)
+def test_help_tells_every_verb_in_one_whole_line_of_80_columns_and_the_exit_codes(evergreen: Evergreen) -> None:
+    printed = evergreen("--help").stdout
+    lines = printed.splitlines()
+    assert max(map(len, lines)) <= 80
+    for verb, said in LISTED.items():
+        assert [line.split(maxsplit=1) for line in lines].count([verb, said]) == 1
+    assert [line for line in lines if line.endswith(":")][-len(GROUPS) :] == [f"{title}:" for title in GROUPS]
+    words = " ".join(printed.split())
     assert "0 done, 1 our fault, 2 your mistake, 75 stopped and resumable, 130 killed" in words
 
 
 def test_an_unknown_verb_or_option_is_the_users_mistake(evergreen: Evergreen) -> None:
     assert evergreen("runn").exit_code == 2
     assert evergreen("ls", "--hme", "x").exit_code == 2
+
+
+QUICK = """
+import sys
+sys.modules["torch"] = None  # importing it fails from here on
+from orchestrator.cli import main
+sys.argv = ["evergreen", *sys.argv[1:]]
+try:
+    main()
+finally:
+    loaded = [name for name in sys.modules if name.startswith(("orchestrator.", "store.", "sqlalchemy", "pydantic"))]
+    print(*loaded, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version_load_no_verb(option: str) -> None:
+    done = subprocess.run([sys.executable, "-c", QUICK, option], capture_output=True, text=True, check=True)
+    assert done.stdout
+    assert set(done.stderr.split()) <= {
+        *("orchestrator.package_names", "orchestrator.cli", "orchestrator.cli.app", "orchestrator.os_signals"),
+        *("orchestrator.errors", "store.secrets"),
+    }
+
+
+def test_version_names_what_a_report_of_a_fault_needs(evergreen: Evergreen) -> None:
+    said = evergreen("--version").stdout
+    assert re.fullmatch(
+        rf"evergreen \S+.*, Python {platform.python_version()}, torch {re.escape(version('torch'))}\n", said
+    )

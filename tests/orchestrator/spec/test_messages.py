@@ -282,3 +282,41 @@ def test_a_constraint_on_a_number_that_is_none_is_refused(tmp_path: Path) -> Non
     load_spec(path, [section.replace("METRIC", "kl_ref")])
     with pytest.raises(SpecError, match=r"'kl_reff' is no number of a step.*Did you mean 'kl_ref'"):
         load_spec(path, [section.replace("METRIC", "kl_reff")])
+
+
+OVERRIDES = {  # what was given, and how the message begins
+    "a value": (["learner.lr=much"], "--set learner.lr=much: learner.lr: input should be a valid number"),
+    "in the place of a line": (
+        ["step.groups=none"],
+        "--set step.groups=none: step.groups: input should be a valid integer",
+    ),
+    "twice": (["step.groups=none", "step.groups=many"], "--set step.groups=many: step.groups: input should be"),
+    "a whole section": (["step={groups: 4, gruops: 4}"], "--set step={groups: 4, gruops: 4}: step.gruops: unknown key"),
+    "an unknown key": (["learner.lrr=1"], "--set learner.lrr=1: learner.lrr: unknown key. Did you mean 'lr'?"),
+    "a short form": (["objective=repo_x"], "--set objective=repo_x: "),
+}
+
+
+@pytest.mark.parametrize("kind", OVERRIDES)
+def test_a_mistake_in_an_override_quotes_the_override(kind: str, tmp_path: Path) -> None:
+    overrides, words = OVERRIDES[kind]
+    path = tmp_path / "spec.yaml"
+    path.write_text(TEXT)
+    with pytest.raises(SpecError) as refused:
+        load_spec(path, overrides)
+    assert str(refused.value).startswith(words)
+
+
+def test_a_mistake_that_an_override_is_no_part_of_quotes_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text(TEXT.replace("groups: 4", "gruops: 4"))
+    with pytest.raises(SpecError) as refused:
+        load_spec(path, ["learner.lr=much"])
+    assert sorted(str(refused.value).splitlines())[1].startswith(f"{path}, line 16: step.gruops: unknown key")
+
+
+def test_a_section_that_an_override_broke_names_both(tmp_path: Path) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text(TEXT)
+    with pytest.raises(SpecError, match=r"line 14, with --set curriculum.bandit.type=sek: curriculum.bandit: 'sek' is"):
+        load_spec(path, ["curriculum.bandit.type=sek"])

@@ -159,3 +159,14 @@ def test_a_template_that_refuses_a_conversation_is_told_in_words() -> None:
     policy = policy_of(ALTERNATING)
     with pytest.raises(PolicyError, match=r"refuses a conversation of system, user: only user and assistant; ask in"):
         policy.encode([{"role": "system", "content": "S"}, {"role": "user", "content": "hello"}])
+
+
+@pytest.mark.parametrize(("long_s", "draws"), [(10.0, False), (0.0, True)])
+def test_weights_that_are_read_at_once_draw_no_progress_bar(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], long_s: float, draws: bool
+) -> None:
+    config = save_model(tmp_path, ARCHITECTURES["llama"])
+    monkeypatch.setattr("policies.policy.LONG_S", long_s)
+    capsys.readouterr()
+    load(config)
+    assert ("Loading weights" in capsys.readouterr().err) is draws

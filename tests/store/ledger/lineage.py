@@ -61,3 +61,26 @@ class LineageSuite:
         with pytest.raises(LedgerError):
             ledger.start_run(replace(example.run_record("run"), baseline_of="nobody"))
         assert ledger.reading.runs() == []
+
+    def test_a_removed_run_leaves_nothing_and_no_other_is_touched(self, ledger: Ledger) -> None:
+        ledger.start_study(StudyRecord("s", PLAN))
+        for name in ("kept", "gone"):
+            example.write(ledger, name)
+        uid, before = ledger.reading.run("gone").uid, ledger.reading.num_rows("kept")
+        assert ledger.reading.num_rows("gone") == before > 50
+        ledger.remove_run(uid)
+        ledger.remove_run(uid)
+        assert [run.name for run in ledger.reading.runs()] == ["kept"]
+        assert ledger.reading.num_rows("kept") == before
+        ledger.remove_study("s")
+        assert ledger.reading.studies() == []
+
+    def test_a_run_that_others_refer_to_is_not_removed(self, ledger: Ledger) -> None:
+        ledger.start_run(example.run_record("run"))
+        ledger.start_run(replace(example.run_record("twin"), baseline_of="run"))
+        with pytest.raises(LedgerError, match="clashes"):
+            ledger.remove_run(ledger.reading.run("run").uid)
+        assert {run.name for run in ledger.reading.runs()} == {"run", "twin"}
+        for name in ("twin", "run"):
+            ledger.remove_run(ledger.reading.run(name).uid)
+        assert ledger.reading.runs() == []

@@ -12,10 +12,9 @@ from sqlalchemy import event
 
 from store import comparison, overview
 from store.carryover import left
+from store.courses import Inventory, courses
 from store.ledger import Ledger
 from store.ledger.queries import Reading
-from store.overview import Survey
-from store.overview.courses import courses
 from store.overview.page import UNFOLDED, render
 from store.records import EventRecord, LineageRecord, MemberRecord, StudyRecord
 from store.sentences import number
@@ -36,8 +35,8 @@ def ledger() -> Iterator[Ledger]:
 
 def page_of(ledger: Ledger, home: Path, path: Path | None = None, **more: object) -> Page:
     studies = {study.name: study for study in ledger.reading.studies()}
-    survey = Survey(courses(ledger.reading), studies, **more)  # type: ignore[arg-type]
-    return Page(render(survey, home, path or home / overview.INDEX_FILE))
+    found = Inventory(courses(ledger.reading), studies, **more)  # type: ignore[arg-type]
+    return Page(render(found, home, path or home / overview.INDEX_FILE))
 
 
 def test_a_course_is_what_the_boundaries_measured(ledger: Ledger, tmp_path: Path) -> None:
@@ -81,7 +80,7 @@ def test_links_lead_to_what_is_there_from_where_the_page_is(ledger: Ledger, tmp_
     assert set(page_of(ledger, tmp_path).links) == there
     (tmp_path / "pages").mkdir()
     assert "../with/report.html" in page_of(ledger, tmp_path, tmp_path / "pages" / "mine.html").links
-    assert "hush" not in render(Survey(courses(ledger.reading), {}), tmp_path, tmp_path / "x.html")
+    assert "hush" not in render(Inventory(courses(ledger.reading), {}), tmp_path, tmp_path / "x.html")
 
 
 def test_the_record_in_the_home_is_a_command(ledger: Ledger, tmp_path: Path) -> None:
@@ -147,7 +146,7 @@ def test_an_empty_home_and_one_that_cannot_be_read_are_told_apart(ledger: Ledger
 def test_many_runs_are_folded(ledger: Ledger, tmp_path: Path) -> None:
     (one,) = [*courses_of(ledger)]
     many = [dataclasses.replace(one, name=f"run-{i}") for i in range(UNFOLDED + 5)]
-    page = Page(render(Survey(many, {}), tmp_path, tmp_path / "index.html"))
+    page = Page(render(Inventory(many, {}), tmp_path, tmp_path / "index.html"))
     assert (len(page.body("newest")), len(page.body("older"))) == (UNFOLDED, 5)
     assert "5 older runs" in page.text
 
@@ -164,7 +163,7 @@ def test_hostile_text_is_shown_as_text(ledger: Ledger, tmp_path: Path, text: str
             base, objective=what, model=what, bandit=what, setting=what, end=what, status="failed"
         )
         study = dataclasses.replace(one, name="member", status="failed", study="trial")
-        return render(Survey([one, study], {}, [what]), tmp_path, tmp_path / "index.html")
+        return render(Inventory([one, study], {}, [what]), tmp_path, tmp_path / "index.html")
 
     (base,) = courses_of(ledger)
     plain, page = Page(told("x" * len(text))), Page(html := told(text))

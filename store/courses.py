@@ -31,13 +31,14 @@ class RunCourse(RunRow):
 
 
 @dataclass(frozen=True)
-class Survey:
+class Inventory:
     """What a home holds, as far as it could be looked at."""
 
-    runs: Sequence[RunCourse]
+    runs: Sequence[RunCourse]  # newest first
     studies: Mapping[str, StudyRow]  # by name
     problems: Sequence[str] = ()  # a sentence for everything that could not be read
     strays: Sequence[str] = ()  # runs whose folders are here and that the ledger does not know
+    half_removed: Sequence[str] = ()  # runs that somebody began to remove
 
 
 def courses(read: Reading, only: Collection[str] | None = None) -> list[RunCourse]:

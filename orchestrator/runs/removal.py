@@ -1,0 +1,306 @@
+"""Removing runs and studies: their folders, their rows, MLflow's record. Nothing here loads torch.
+
+A removal that was interrupted is finished by the next one. First goes MLflow's record, which `ui` would make anew; then
+the folder is marked, and is no run from then on; then the ledger's rows go in one transaction, then the files, and last
+the mark. Only what Evergreen wrote is deleted; anything else stays, and its folder with it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.errors import UserError
+from orchestrator.locations import Sections
+from orchestrator.recording import outbox
+from orchestrator.runs import tracker_process
+from orchestrator.runs.catalog import SPEC_FILE, is_run, kept_sections, ledger_url
+from orchestrator.runs.kept_spec import EDITED
+from orchestrator.runs.recovery import CHECKPOINT, EARLIER
+from store import checkpoints, identity, lock
+from store.errors import HomeError, did_you_mean
+from store.files import leftovers
+from store.home import STUDIES, Home
+from store.ledger import Ledger
+from store.lock import holder, run_lock
+from store.report import REPORT_FILE
+from store.sentences import listed
+from store.tracker import daemon
+
+OWN = (  # what Evergreen writes into a run's folder, beside checkpoints
+    *(SPEC_FILE, EDITED, outbox.FILE, REPORT_FILE, EARLIER, tracker_process.LOG, daemon.LOCK, daemon.TURN),
+    *(identity.FILE, *lock.FILES),
+)
+
+
+@dataclass(frozen=True)
+class Removal:
+    """A run that is to be removed."""
+
+    name: str
+    uid: str | None  # None: nothing tells it, as of a run that was killed before it was entered
+    ledger_url: str
+    num_rows: int  # there
+    files: tuple[Path, ...]
+    strays: tuple[Path, ...]  # in its folder, and not Evergreen's: they stay
+    sections: Sections | None  # where its ledger and its tracker are; None: nothing tells
+
+    @property
+    def has_tracker(self) -> bool:
+        """Whether MLflow may have a record of it."""
+        return self.sections is not None and self.sections["tracker"]["type"] != "none"
+
+    @property
+    def num_bytes(self) -> int:
+        """What its files take."""
+        return sum(path.lstat().st_size for path in self.files)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be removed, in the order in which it can go."""
+
+    home: Home
+    runs: Sequence[Removal]
+    studies: Sequence[tuple[str, str]]  # with their ledgers' URLs
+
+    @property
+    def num_bytes(self) -> int:
+        """What of the disk will be free: a file that another run shares frees nothing, unless both go."""
+        stats = [path.lstat() for run in self.runs for path in run.files]
+        links = Counter((stat.st_dev, stat.st_ino) for stat in stats)
+        sizes = {(stat.st_dev, stat.st_ino): (stat.st_size, stat.st_nlink) for stat in stats}
+        return sum(size for key, (size, num_links) in sizes.items() if links[key] >= num_links)
+
+
+@dataclass(frozen=True)
+class _Kin:
+    """What a run is to others, whether its ledger or its folder tells."""
+
+    parent: str | None = None
+    baseline_of: str | None = None
+    study: str | None = None
+
+
+class _Survey:
+    """What a home's folders and ledgers know of runs and studies. As a context: its ledgers are closed at the end."""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self._stack = ExitStack()
+        self._ledgers: dict[str, Ledger | None] = {}
+
+    def __enter__(self) -> _Survey:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def ledger(self, url: str) -> Ledger | None:
+        """Open a ledger; None: it is not there."""
+        if url not in self._ledgers:
+            found = self._ledgers[url] = Ledger.find(url)
+            if found is not None:
+                self._stack.enter_context(found)
+        return self._ledgers[url]
+
+    def kin(self, names: Sequence[str]) -> dict[str, _Kin]:
+        """Say what runs are to each other, as all folders tell and the ledgers of these names: kin share a ledger."""
+        found = {}
+        for folder in sorted(self.home.path.iterdir()):
+            own = _identity(folder)
+            if own is not None:
+                parent = own.lineage.parent if own.lineage else None
+                found[folder.name] = _Kin(parent, own.baseline_of, own.member.study if own.member else None)
+        for url in dict.fromkeys(ledger_url(self.home, name) for name in names):
+            if (ledger := self.ledger(url)) is not None:
+                for run in ledger.reading.runs():
+                    found[run.name] = _Kin(run.parent, run.baseline_of, run.study)
+        return found
+
+
+def plan(path: str | Path | None, names: Sequence[str]) -> Plan:
+    """Find what goes with runs and studies of these names. Raises UserError where something still needs one of them."""
+    home = Home(path, create=False)
+    with _Survey(home) as survey:
+        kin = survey.kin(names)
+        studies: dict[str, str] = {}
+        runs: dict[str, Removal] = {}
+        for name in names:
+            url = ledger_url(home, name)
+            if (found := _found(survey, name, url)) is not None:
+                runs[name] = found
+                continue
+            ledger = survey.ledger(url)
+            known = {study.name for study in ledger.reading.studies()} if ledger is not None else set()
+            known |= {folder.name for folder in (home.path / STUDIES).glob("*") if folder.is_dir()}
+            if name not in known:
+                hint = did_you_mean(name, [*kin, *known], 3) or " `evergreen ls` lists the runs."
+                raise UserError(f"there is no run and no study {name!r} in {home.path}.{hint}")
+            studies[name] = url
+            for member in (run for run, own in kin.items() if own.study == name):
+                if (found := _found(survey, member, ledger_url(home, member))) is not None:
+                    runs[member] = found
+    _refuse_needed(home, runs, studies, kin)
+    # children first: a ledger refuses to lose what another run of its refers to
+    ordered = sorted(runs.values(), key=lambda run: -_depth(run.name, kin))
+    return Plan(home, ordered, list(studies.items()))
+
+
+def _found(survey: _Survey, name: str, url: str) -> Removal | None:
+    """Look for a run in its ledger and in its folder; None: it is in neither."""
+    folder, ledger = survey.home.run_folder(name), survey.ledger(url)
+    known = {run.name: run.uid for run in ledger.reading.runs()} if ledger is not None else {}
+    files = own_files(folder)
+    others = strays(folder, files)
+    is_left = identity.is_half_removed(folder) or (folder.is_dir() and not others)  # of one that never began
+    if name not in known and not is_run(folder) and not is_left:
+        return None
+    own = _identity(folder)
+    if own is not None and own.uid != known.get(name, own.uid):
+        raise UserError(
+            f"the ledger {url!r} has a run {name!r}, but another one than the folder {folder}: put the ledger of this "
+            "home back, or move the folder out of it"
+        )
+    sections: Sections | None = None
+    if (folder / SPEC_FILE).is_file():
+        sections = kept_sections(survey.home, name)
+    elif ledger is not None and name in known:
+        sections = {"tracker": {"type": "none"}, **ledger.reading.spec(name)}
+    num_rows = ledger.reading.num_rows(name) if ledger is not None and name in known else 0
+    uid = known.get(name) or (own.uid if own is not None else None)
+    return Removal(name, uid, url, num_rows, tuple(files), tuple(others), sections)
+
+
+def _identity(folder: Path) -> identity.Identity | None:
+    """Read what a folder says of its run; a damaged file says nothing, and goes like the others."""
+    try:
+        return identity.read(folder)
+    except HomeError:
+        return None
+
+
+def own_files(folder: Path) -> list[Path]:
+    """Find the files of a run's folder that Evergreen wrote, but for the mark of a removal."""
+    found = [path for own in OWN if (path := folder / own).is_file() or path.is_symlink()]
+    found += [path for path in leftovers(folder) if path.is_file()]
+    kept = folder / checkpoints.FOLDER
+    for aside in leftovers(kept):
+        found += [path for path in aside.rglob("*") if not path.is_dir()]
+    for path in sorted(kept.glob("*")):
+        if CHECKPOINT.fullmatch(path.name):
+            found += checkpoints.files(path)
+    return found
+
+
+def strays(folder: Path, own: Collection[Path]) -> list[Path]:
+    """Find what else is in a run's folder, relative to it; a folder if nothing is in that."""
+    ours = {*own, folder / identity.REMOVING, *_own_folders(folder)}
+    others = (path for path in sorted(folder.rglob("*")) if path not in ours)
+    return [path.relative_to(folder) for path in others if not path.is_dir() or not any(path.iterdir())]
+
+
+def _own_folders(folder: Path) -> Iterator[Path]:
+    """Find the folders that Evergreen made in a run's, whether anything is in them or not."""
+    kept = folder / checkpoints.FOLDER
+    if kept.is_dir():
+        yield kept
+    for path in [*leftovers(kept), *(path for path in kept.glob("*") if CHECKPOINT.fullmatch(path.name))]:
+        if path.is_dir():
+            yield from (path, *(inner for inner in path.rglob("*") if inner.is_dir()))
+
+
+def _depth(name: str, kin: dict[str, _Kin]) -> int:
+    """Count the runs that a run comes from."""
+    own = kin.get(name, _Kin())
+    return 1 + max((_depth(other, kin) for other in (own.parent, own.baseline_of) if other is not None), default=-1)
+
+
+def _refuse_needed(home: Home, runs: Collection[str], studies: Collection[str], kin: dict[str, _Kin]) -> None:
+    """Refuse to remove what is in use, or what a run that stays refers to."""
+    problems = []
+    for name in runs:
+        if (who := holder(home.run_folder(name))) is not None:
+            problems.append(f"{name} is in use by {who}; `evergreen stop {name}` asks it to stop")
+        others = {other: own for other, own in kin.items() if other not in runs}
+        forks = [other for other, own in others.items() if own.parent == name]
+        twins = [other for other, own in others.items() if own.baseline_of == name]
+        if forks:
+            problems.append(f"{name} has forks, {listed(forks)}: name them too, or keep it")
+        if twins:
+            problems.append(f"{name} has a baseline, {listed(twins)}: name it too, or keep both")
+        study = kin.get(name, _Kin()).study
+        rest = [other for other, own in others.items() if own.study == study is not None]
+        if rest and not identity.is_half_removed(home.run_folder(name)):
+            problems.append(
+                f"{name} is of the study {study}, which would be without it; `evergreen rm {study}` removes the study "
+                f"with all its runs"
+            )
+    for study in studies:
+        if (who := holder(home.study_folder(study))) is not None:
+            problems.append(f"the study {study} is in use by {who}")
+    if problems:
+        raise UserError("nothing was removed:\n" + "\n".join(dict.fromkeys(problems)))
+
+
+def remove(home: Home, run: Removal, keeps_record: bool = False) -> bool:
+    """Remove a run, or the rest of one; says whether MLflow had a record of it.
+
+    Raises `RunBusy` where somebody was faster, and `TrackerError` before anything was removed.
+    """
+    folder = home.run_folder(run.name)
+    had_record = False
+    with run_lock(folder) if folder.is_dir() else nullcontext():
+        job = None if run.sections is None else tracker_process.job_of(run.sections, home, run.name)
+        if job is not None and run.uid is not None:
+            had_record = daemon.forget(job, None if keeps_record else run.uid)
+        if folder.is_dir():
+            identity.begin_removal(folder, run.uid)
+        ledger = Ledger.find(run.ledger_url)
+        if ledger is not None and run.uid is not None:
+            with ledger:
+                ledger.remove_run(run.uid)
+        if folder.is_dir():
+            _delete(folder, own_files(folder))
+    return had_record
+
+
+def remove_study(home: Home, name: str, url: str) -> None:
+    """Remove a study whose runs are gone: its row, its lock, and what the processes of its runs printed."""
+    folder = home.study_folder(name)
+    with run_lock(folder) if folder.is_dir() else nullcontext():
+        ledger = Ledger.find(url)
+        if ledger is not None:
+            with ledger:
+                ledger.remove_study(name)
+        if folder.is_dir():
+            logs = sorted((folder / "logs").glob(f"{name}.*.txt"))
+            _delete(folder, [*logs, *(folder / own for own in lock.FILES)])
+
+
+def _delete(folder: Path, files: Iterable[Path]) -> None:
+    """Delete files, the mark of a removal last, and then the folders that are empty without them."""
+    last = [folder / own for own in (*lock.FILES, identity.REMOVING)]
+    inner = set(_own_folders(folder))
+    for path in files:
+        if path not in last:
+            path.unlink(missing_ok=True)
+            inner |= {parent for parent in path.parents if parent.is_relative_to(folder) and parent != folder}
+    for parent in sorted(inner, key=lambda parent: -len(parent.parts)):
+        _remove_if_empty(parent)
+    for path in last:
+        path.unlink(missing_ok=True)
+    _remove_if_empty(folder)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Delete a folder that nothing is in; of a link, the link."""
+    if any(folder.iterdir()):
+        return
+    if folder.is_symlink():
+        folder.unlink()
+    else:
+        folder.rmdir()

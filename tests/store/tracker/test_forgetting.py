@@ -1,0 +1,55 @@
+"""What becomes of MLflow's record when a run is removed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from store.errors import TrackerError
+from store.lock import is_locked
+from store.tracker import daemon
+from store.tracker.daemon import LOCK, TrackerJob, forget, turn
+from store.tracker.record import MlflowRecord, Target
+from store.tracker.sync import Source, catch_up
+from tests.store.tracker.conftest import Copy
+from tests.store.tracker.content import names
+
+
+def job_of(source: Source, target: Target) -> TrackerJob:
+    return TrackerJob(source.run, str(source.folder), source.url, target)
+
+
+def test_a_runs_record_goes_and_the_others_stay(source_of: Copy, target: Target) -> None:
+    small, flat = source_of("small"), source_of("flat")
+    for source in (small, flat):
+        catch_up(source, MlflowRecord(target))
+    before = names(target)
+    uid = small.read.run("small").uid
+    assert not forget(job_of(small, target), None), "it is left where that is wanted"
+    assert names(target) == before
+    assert forget(job_of(small, target), uid)
+    assert names(target) == [name for name in before if name.startswith("flat")] != []
+    assert not forget(job_of(small, target), uid)
+
+
+def test_where_no_record_is_none_is_made(source_of: Copy, tmp_path: Path, target: Target) -> None:
+    source = source_of()
+    absent = Target(f"sqlite:///{tmp_path / 'none.db'}", "evergreen", None)
+    assert not forget(job_of(source, absent), "uid")
+    assert not (tmp_path / "none.db").exists()
+    assert not forget(job_of(source, Target(target.uri, "another", target.artifacts)), "uid")
+    assert MlflowRecord.of(Target(target.uri, "another", target.artifacts)) is None
+
+
+def test_a_tracker_that_sends_the_run_lets_go_first(
+    source_of: Copy, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = source_of()
+    with turn(source.folder, 1.0) as is_mine:
+        monkeypatch.setattr(daemon, "TURN_S", 0.2)
+        with pytest.raises(TrackerError, match="another tracker is sending"):
+            forget(job_of(source, target), "uid")
+        assert not is_mine(), "and is told that it is not wanted any more"
+    assert not is_locked(source.folder / LOCK)
+    assert not forget(job_of(source, target), "uid")
