@@ -76,6 +76,7 @@ def render(found: Inventory, home: Path, path: Path, is_kept: bool = False) -> s
         "unfolded": UNFOLDED,
         "problems": [without_logins(text) for text in found.problems],
         "strays": found.strays,
+        "half_removed": found.half_removed,
         "top": drawing.accuracy.high,
         "is_kept": is_kept,
         "written_at": datetime.now(UTC),

@@ -103,7 +103,7 @@ def test_what_cannot_be_read_stands_on_the_page(tmp_path: Path, evergreen: Everg
     lost.mkdir()
     (lost / SPEC_FILE).write_text("ledger: {url: 'oracle://me:hush@host/db'}")
     (tmp_path / "stray").mkdir()
-    (tmp_path / "stray" / "checkpoints").mkdir()
+    (tmp_path / "stray" / SPEC_FILE).write_text("name: stray")
     assert evergreen("ls", "--html", "--home", tmp_path).exit_code == 0
     page = page_in(tmp_path)
     assert "oracle://***@host/db" in page.text

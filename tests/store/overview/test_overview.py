@@ -35,7 +35,7 @@ def ledger() -> Iterator[Ledger]:
 
 def page_of(ledger: Ledger, home: Path, path: Path | None = None, **more: object) -> Page:
     studies = {study.name: study for study in ledger.reading.studies()}
-    found = Inventory(courses(ledger.reading), studies, **more)  # type: ignore[arg-type]
+    found = Inventory(courses(ledger.reading)[::-1], studies, **more)  # type: ignore[arg-type]
     return Page(render(found, home, path or home / overview.INDEX_FILE))
 
 
