@@ -18,6 +18,7 @@ from store.files import write_text
 from store.ledger import Ledger
 from store.lock import holder, is_locked
 from store.run_summary import status
+from store.tracker import saved_view
 from store.tracker.artifacts import REPORT
 from store.tracker.pages import Cursor, covered
 from store.tracker.record import MlflowRecord, Target, locked, mind_manners, speaking_of
@@ -27,7 +28,6 @@ LOCK, TURN = "tracker.lock", "tracker.turn"  # in a run's folder
 LOOK_S = 1.0  # between two looks at the ledger
 TURN_S = 60.0  # for an earlier tracker of the run to let go
 PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0, 20.0)  # after the first failure, the second, ...; then the last again
-FACE = "?workflowType=machine_learning"  # MLflow's UI has another one, for traces and judges
 GIVE_UP_S = 600.0  # after a run's end, when MLflow stays away
 
 _TAKEN_OVER = "another tracker sends this run from here on"
@@ -55,9 +55,10 @@ class TrackerJob:
 
 @dataclass(frozen=True)
 class Link:
-    """Where MLflow's UI shows a run: the ends of two URLs."""
+    """Where MLflow's UI shows a run and those beside it: the ends of three URLs."""
 
-    experiment: str
+    runs: str
+    charts: str
     run: str
 
 
@@ -110,8 +111,10 @@ def send_now(job: TrackerJob, say: Say) -> Link | None:
         record, source = MlflowRecord(job.target), Source(ledger, job.run, folder)
         sent = catch_up(source, record, is_mine)
     say(f"{job.run}: {f'{sent.num_values} values sent' if sent.num_values else 'up to date'}")
-    runs = f"/#/experiments/{record.experiment_id}/runs"
-    return Link(runs + FACE, f"{runs}/{sent.entry.id}{FACE}")
+    if not record.has_view:
+        say(f"{job.run}: MLflow does not take the view with our columns and charts; its plain list is shown")
+    at = record.experiment_id, record.has_view
+    return Link(saved_view.of_runs(*at), saved_view.of_charts(*at), saved_view.of_run(at[0], sent.entry.id))
 
 
 class _Pauses:

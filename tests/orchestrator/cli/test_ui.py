@@ -62,7 +62,7 @@ def test_catching_up_brings_every_run_of_the_home(home: Path, evergreen: Evergre
 
 def test_one_run_alone_can_be_named(home: Path, evergreen: Evergreen) -> None:
     assert evergreen("ui", "flat", "--catch-up-only", "--home", home).exit_code == 0
-    assert names(target_in(home)) == ["flat", "flat 01 all", "flat 02 all", "flat 03 all"]
+    assert names(target_in(home)) == ["01 all (flat)", "02 all (flat)", "03 all (flat)", "flat"]
 
 
 def test_a_run_that_cannot_be_caught_up_is_named_and_does_not_stop_the_others(home: Path, evergreen: Evergreen) -> None:

@@ -93,7 +93,7 @@ def test_a_process_sends_what_is_covered_and_leaves_when_the_run_is_over(
     going_on = as_if_killed_after(source_of(), 5, 2)
     with run_lock(going_on.folder):
         process = tracker(going_on, target)
-        wait_for(lambda: names(target) == ["small", "small 01 book", "small 02 noise"])
+        wait_for(lambda: names(target) == ["01 book (small)", "02 noise (small)", "small"])
         wait_for(lambda: following_is_idle(target))
         assert process.poll() is None
         process.kill()
