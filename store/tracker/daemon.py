@@ -9,11 +9,11 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from store.errors import LedgerAway, TrackerError
+from store.errors import LedgerAway, StoreError, TrackerError
 from store.files import write_text
 from store.ledger import Ledger
 from store.lock import holder, is_locked
@@ -21,7 +21,7 @@ from store.run_summary import status
 from store.tracker import saved_view
 from store.tracker.artifacts import REPORT
 from store.tracker.pages import Cursor, covered
-from store.tracker.record import MlflowRecord, Target, locked, mind_manners, speaking_of
+from store.tracker.record import MlflowRecord, MlflowRun, Target, locked, mind_manners, speaking_of
 from store.tracker.sync import Say, Source, catch_up
 
 LOCK, TURN = "tracker.lock", "tracker.turn"  # in a run's folder
@@ -96,12 +96,14 @@ def follow(job: TrackerJob, say: Say) -> None:
 def send_now(job: TrackerJob, say: Say) -> Link | None:
     """Send what a run's record lacks, once, and return where to see it. Raises `StoreError`.
 
-    A run that is going on is left to its own tracker while there is one; None then.
+    A run that is going on is left to its own tracker while there is one; None then if MLflow is away.
     """
     mind_manners()
     folder = Path(job.folder)
     if holder(folder) is not None and is_locked(folder / LOCK):
         say(f"{job.run}: running, and its own tracker sends it")
+        with suppress(StoreError):  # which that tracker meets too, and waits for
+            return _link_of(job)
         return None
     with (
         Ledger.open(job.ledger_url, create=False) as ledger,
@@ -113,8 +115,21 @@ def send_now(job: TrackerJob, say: Say) -> Link | None:
     say(f"{job.run}: {f'{sent.num_values} values sent' if sent.num_values else 'up to date'}")
     if not record.has_view:
         say(f"{job.run}: MLflow does not take the view with our columns and charts; its plain list is shown")
+    return _link(record, sent.entry)
+
+
+def _link_of(job: TrackerJob) -> Link:
+    """Find where a run is seen, without sending anything of it."""
+    with Ledger.open(job.ledger_url, create=False) as ledger, speaking_of(job.target):
+        record = MlflowRecord(job.target)
+        return _link(record, record.curriculum(ledger.reading.run(job.run).uid))
+
+
+def _link(record: MlflowRecord, entry: MlflowRun | None) -> Link:
+    """Address a run, or while it has no page those beside it."""
     at = record.experiment_id, record.has_view
-    return Link(saved_view.of_runs(*at), saved_view.of_charts(*at), saved_view.of_run(at[0], sent.entry.id))
+    runs = saved_view.of_runs(*at)
+    return Link(runs, saved_view.of_charts(*at), saved_view.of_run(at[0], entry.id) if entry else runs)
 
 
 class _Pauses:
