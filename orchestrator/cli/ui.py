@@ -8,6 +8,7 @@ import sys
 import webbrowser
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,7 +16,7 @@ import typer
 from orchestrator.cli.console import out, problem
 from orchestrator.cli.options import DEFAULT_HOME, Home
 from orchestrator.errors import OUR_FAULT, UserError
-from orchestrator.runs.catalog import existing
+from orchestrator.runs.catalog import SPEC_FILE, existing
 from orchestrator.runs.tracker_process import jobs
 from store.errors import StoreError
 from store.home import Home as HomeFolder
@@ -59,7 +60,8 @@ def ui(
             problem(f"{job.run}: {error}")
     if catch_up_only:
         raise typer.Exit(OUR_FAULT if len(links) < len(found) else 0)
-    shown = {job.target: link for job, link in links.items() if link}
+    newest_first = sorted(links, key=lambda job: (Path(job.folder) / SPEC_FILE).stat().st_mtime, reverse=True)
+    shown = {job.target: link for job in newest_first if (link := links[job])}
     places = list(dict.fromkeys(job.target.uri for job in found))
     for uri in filter(is_server, places):
         _show(without_logins(uri).rstrip("/"), uri, shown, run is not None, no_open)
@@ -75,9 +77,9 @@ def ui(
 
 
 def _show(url: str, uri: str, shown: Mapping[Target, Link], is_one: bool, no_open: bool, remark: str = "") -> None:
-    """Print the addresses of what one MLflow holds, an experiment a line, and open the newest."""
+    """Print the addresses of what one MLflow holds, the newest experiment first, and open that."""
     links = {target.experiment: link for target, link in shown.items() if target.uri == uri}
-    newest = next(reversed(links.values()), None)
+    newest = next(iter(links.values()), None)
     first = "" if newest is None else newest.run if is_one else newest.runs
     out.print(f"MLflow's UI is at {url}{first if is_one else ''}{remark}", markup=False)
     for experiment, link in links.items():

@@ -88,7 +88,7 @@ def test_the_list_and_the_charts_are_told_by_experiment_and_the_newest_is_opened
     opened: list[str] = []
     monkeypatch.setattr(ui.webbrowser, "open", opened.append)
     monkeypatch.setattr(ui, "has_display", lambda: True)
-    links = {name: Link(f"/{name}-runs", f"/{name}-charts", f"/{name}-run") for name in ("old", "new")}
+    links = {name: Link(f"/{name}-runs", f"/{name}-charts", f"/{name}-run") for name in ("new", "old")}
     shown = {Target("sqlite:///x", name, None): link for name, link in links.items()}
     shown[Target("http://elsewhere", "other", None)] = links["old"]
     for is_one, no_open in ((False, False), (True, False), (False, True)):
@@ -96,10 +96,10 @@ def test_the_list_and_the_charts_are_told_by_experiment_and_the_newest_is_opened
     assert opened == ["http://here:5000/new-runs", "http://here:5000/new-run"]
     assert capsys.readouterr().out.splitlines()[:5] == [
         "MLflow's UI is at http://here:5000",
-        "  old, list of runs  http://here:5000/old-runs",
-        "  old, charts        http://here:5000/old-charts",
         "  new, list of runs  http://here:5000/new-runs",
         "  new, charts        http://here:5000/new-charts",
+        "  old, list of runs  http://here:5000/old-runs",
+        "  old, charts        http://here:5000/old-charts",
     ]
 
 
