@@ -21,7 +21,7 @@ FACE = "workflowType=machine_learning"  # MLflow's UI has another one, for trace
 
 CURRICULA = "tags.`evergreen.kind` = 'curriculum'"
 ACCURACY, CARRIED, LEFT = "cl/acc", "cl/entropy_carried", "final/entropy_ratio"
-PARAMS = ("objective", "bandit", "scheduler")
+PARAMS = ("objective", "scheduler", "bandit")
 
 _RUN_NAME, _CREATED = "attributes.`Run Name`", "runDateAndNestInfo"  # MLflow shows these two first, and always
 _WIDTHS = {  # pixels, in the order of the columns: what fits a window of 1280 comes first
@@ -101,7 +101,7 @@ def _charts() -> list[Mapping[str, Any]]:
     """Accuracy against entropy, and against what was set; each run's own; both on their way."""
     charts: list[dict[str, Any]] = [
         {"type": "SCATTER", "xaxis": _axis(LEFT), "yaxis": _axis(ACCURACY)},
-        # the short name between the long ones, which would touch
+        # long names apart, which would touch
         {"type": "PARALLEL", "selectedParams": list(PARAMS), "selectedMetrics": [CARRIED, ACCURACY, LEFT]},
         *({"type": "BAR", "metricKey": metric} for metric in (ACCURACY, LEFT)),
         *({"type": "LINE", "metricKey": metric, **_LINE} for metric in (ACCURACY, LEFT)),
