@@ -11,7 +11,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from store import carryover
 from store.tracker.names import MATRICES, PER_CATEGORY, PER_ENVIRONMENT, SETTING
 
 KEY = "evergreen"
@@ -41,8 +40,7 @@ _WIDTHS = {  # pixels, in the order of the columns: what fits a window of 1280 c
 _OURS = "Accuracy and entropy"
 _OPEN = ("R_pass_1", "R_entropy_token")  # sections of MLflow's own making: a chart an environment
 _CLOSED = (
-    *dict.fromkeys(one.mlflow.partition("/")[0] for one in carryover.OUTCOMES),
-    "switch",
+    *("cl", "switch"),
     *(f"R_{metric}" for metric in MATRICES),
     *PER_ENVIRONMENT.values(),
     *(f"{metric}_by_category" for metric in (*PER_CATEGORY, "bandit_prob")),
