@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
+import webbrowser
+from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,13 +17,14 @@ from orchestrator.cli.completion import run_names
 from orchestrator.cli.console import out, problem
 from orchestrator.cli.options import DEFAULT_HOME, Home
 from orchestrator.errors import OUR_FAULT, UserError
-from orchestrator.runs.catalog import existing
+from orchestrator.runs.catalog import SPEC_FILE, existing
 from orchestrator.runs.tracker_process import jobs
 from store.errors import StoreError
 from store.home import Home as HomeFolder
+from store.secrets import without_logins
 from store.tracker.daemon import Link, TrackerJob, send_now
 from store.tracker.mlflow_ui import served
-from store.tracker.record import is_server
+from store.tracker.record import Target, is_server
 
 LOG = ".mlflow_ui.log"  # in the home folder: what MLflow's server says
 
@@ -34,10 +40,13 @@ def ui(
     catch_up_only: Annotated[
         bool, typer.Option("--catch-up-only", help="Bring the record up to date and return.")
     ] = False,
+    no_open: Annotated[bool, typer.Option("--no-open", help="Print the addresses and open no browser.")] = False,
 ) -> None:
     """Open MLflow on the runs, its record brought up to date with the ledger, until Ctrl-C.
 
-    A record that MLflow lost is made anew. Where a spec names a server, its address is printed instead.
+    The first address shows the list of runs with accuracy and entropy beside what was set, the second their charts. A
+    browser opens where there is a display. A record that MLflow lost is made anew. Where a spec names a server, its
+    addresses are printed instead.
     """
     place = HomeFolder(home, create=False)
     if run is not None:
@@ -55,16 +64,40 @@ def ui(
             problem(f"{job.run}: {error}")
     if catch_up_only:
         raise typer.Exit(OUR_FAULT if len(links) < len(found) else 0)
-    ends = {job.target: link.run if run else link.experiment for job, link in links.items() if link}
-    targets = list(dict.fromkeys(job.target for job in found))
-    for target in targets:
-        if is_server(target.uri):
-            out.print(f"MLflow's UI is at {target}{ends.get(target, '')}", markup=False)
-    databases = [target for target in targets if not is_server(target.uri)]
+    newest_first = sorted(links, key=lambda job: (Path(job.folder) / SPEC_FILE).stat().st_mtime, reverse=True)
+    shown = {job.target: link for job in newest_first if (link := links[job])}
+    places = list(dict.fromkeys(job.target.uri for job in found))
+    for uri in filter(is_server, places):
+        _show(without_logins(uri).rstrip("/"), uri, shown, run is not None, no_open)
+    databases = [uri for uri in places if not is_server(uri)]
     if not databases:
         return
-    shown = next((target for target in databases if target.uri == place.mlflow_uri), databases[0])
-    with suppress(KeyboardInterrupt), served(shown, host, port, place.path / LOG) as url:
-        out.print(f"MLflow's UI is at {url}{ends.get(shown, '')}  (Ctrl-C ends it)", markup=False)
+    uri = place.mlflow_uri if place.mlflow_uri in databases else databases[0]
+    target = next(job.target for job in found if job.target.uri == uri)
+    with suppress(KeyboardInterrupt), served(target, host, port, place.path / LOG) as url:
+        _show(url, uri, shown, run is not None, no_open, "  (Ctrl-C ends it)")
         while True:
             signal.pause()
+
+
+def _show(url: str, uri: str, shown: Mapping[Target, Link], is_one: bool, no_open: bool, remark: str = "") -> None:
+    """Print the addresses of what one MLflow holds, the newest experiment first, and open that."""
+    links = {target.experiment: link for target, link in shown.items() if target.uri == uri}
+    newest = next(iter(links.values()), None)
+    first = "" if newest is None else newest.run if is_one else newest.runs
+    out.print(f"MLflow's UI is at {url}{first if is_one else ''}{remark}", markup=False)
+    for experiment, link in links.items():
+        out.print(f"  {experiment}, list of runs  {url}{link.runs}", markup=False)
+        out.print(f"  {experiment}, charts        {url}{link.charts}", markup=False)
+    if not no_open and has_display():
+        with suppress(webbrowser.Error):
+            webbrowser.open(url + first)
+
+
+def has_display() -> bool:
+    """Whether a person sits here before a screen: not in a pipe, not over ssh."""
+    if not sys.stdout.isatty():
+        return False
+    if sys.platform in ("darwin", "win32"):
+        return "SSH_CONNECTION" not in os.environ
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

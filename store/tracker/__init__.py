@@ -2,8 +2,9 @@
 
     daemon    the process: look at the ledger, catch up, wait; until the run is over and everything is sent
     sync      one pass: what a durable checkpoint covers and the record lacks, page by page, then the cursor
-    pages     from ledger rows to values under MLflow's names       names, settings: which ones
-    record    the only file that talks to MLflow                    artifacts: the files beside the values
+    pages     from ledger rows to values under MLflow's names       names     which ones
+    record    the only file that talks to MLflow                    artifacts the files beside the values
+    saved_view  what MLflow opens on: columns, charts, addresses
 
 MLflow takes seconds to import, so only functions import it, and only the tracker's process and `evergreen ui`
 call them. The trainer never does: it starts the process and goes on.

@@ -13,21 +13,21 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from store.errors import LedgerAway, TrackerError
+from store.errors import LedgerAway, StoreError, TrackerError
 from store.files import write_text
 from store.ledger import Ledger
 from store.lock import holder, is_locked
 from store.run_summary import status
+from store.tracker import saved_view
 from store.tracker.artifacts import REPORT
 from store.tracker.pages import Cursor, covered
-from store.tracker.record import MlflowRecord, Target, locked, mind_manners, speaking_of
-from store.tracker.sync import Say, Source, SyncResult, catch_up
+from store.tracker.record import MlflowRecord, MlflowRun, Target, locked, mind_manners, speaking_of
+from store.tracker.sync import Say, Source, catch_up
 
 LOCK, TURN, LINK = "tracker.lock", "tracker.turn", "mlflow.json"  # in a run's folder
 LOOK_S = 1.0  # between two looks at the ledger
 TURN_S = 60.0  # for an earlier tracker of the run to let go
 PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0, 20.0)  # after the first failure, the second, ...; then the last again
-FACE = "?workflowType=machine_learning"  # MLflow's UI has another one, for traces and judges
 GIVE_UP_S = 600.0  # after a run's end, when MLflow stays away
 
 _TAKEN_OVER = "another tracker sends this run from here on"
@@ -55,9 +55,10 @@ class TrackerJob:
 
 @dataclass(frozen=True)
 class Link:
-    """Where MLflow's UI shows a run: the ends of two URLs."""
+    """Where MLflow's UI shows a run and those beside it: the ends of three URLs."""
 
-    experiment: str
+    runs: str
+    charts: str
     run: str
 
     def keep(self, folder: Path) -> None:
@@ -109,12 +110,14 @@ def follow(job: TrackerJob, say: Say) -> None:
 def send_now(job: TrackerJob, say: Say) -> Link | None:
     """Send what a run's record lacks, once, and return where to see it. Raises `StoreError`.
 
-    A run that is going on is left to its own tracker while there is one; None then.
+    A run that is going on is left to its own tracker while there is one; None then if MLflow is away.
     """
     mind_manners()
     folder = Path(job.folder)
     if holder(folder) is not None and is_locked(folder / LOCK):
         say(f"{job.run}: running, and its own tracker sends it")
+        with suppress(StoreError):  # which that tracker meets too, and waits for
+            return _link_of(job)
         return None
     with (
         Ledger.open(job.ledger_url, create=False) as ledger,
@@ -124,14 +127,25 @@ def send_now(job: TrackerJob, say: Say) -> Link | None:
         record, source = MlflowRecord(job.target), Source(ledger, job.run, folder)
         sent = catch_up(source, record, is_mine)
     say(f"{job.run}: {f'{sent.num_values} values sent' if sent.num_values else 'up to date'}")
-    link = _link(record, sent)
+    if not record.has_view:
+        say(f"{job.run}: MLflow does not take the view with our columns and charts; its plain list is shown")
+    link = _link(record, sent.entry)
     link.keep(folder)
     return link
 
 
-def _link(record: MlflowRecord, sent: SyncResult) -> Link:
-    runs = f"/#/experiments/{record.experiment_id}/runs"
-    return Link(runs + FACE, f"{runs}/{sent.entry.id}{FACE}")
+def _link_of(job: TrackerJob) -> Link:
+    """Find where a run is seen, without sending anything of it."""
+    with Ledger.open(job.ledger_url, create=False) as ledger, speaking_of(job.target):
+        record = MlflowRecord(job.target)
+        return _link(record, record.curriculum(ledger.reading.run(job.run).uid))
+
+
+def _link(record: MlflowRecord, entry: MlflowRun | None) -> Link:
+    """Address a run, or while it has no page those beside it."""
+    at = record.experiment_id, record.has_view
+    runs = saved_view.of_runs(*at)
+    return Link(runs, saved_view.of_charts(*at), saved_view.of_run(at[0], entry.id) if entry else runs)
 
 
 def forget(job: TrackerJob, uid: str | None) -> bool:
@@ -193,7 +207,7 @@ def _follow(source: Source, target: Target, is_mine: Callable[[], bool], say: Sa
                 if now != seen:
                     record = record or MlflowRecord(target)
                     sent = catch_up(source, record, is_mine)
-                    _link(record, sent).keep(source.folder)
+                    _link(record, sent.entry).keep(source.folder)
                     say(f"{sent.num_values} values sent, up to step {until.step}; the run is {stands}")
                     seen = now
                     pauses.end()

@@ -132,6 +132,11 @@ Spec = Mapping[str, Any]
 Words = dict[str, str]
 
 ALL = "all"  # the environment of a stage in flat mode
+SETTING = "evergreen.setting"
+COLOUR = "mlflow.runColor"
+COLOURS = (  # those of the report's lines
+    "#1f5fa8", "#b8500f", "#13795b", "#8a3f9c", "#a8284f", "#6f6400", "#3c4a5c", "#7c4a2d",
+)  # fmt: skip
 
 _FROM_SPEC = {
     "mode": "curriculum.mode",
@@ -182,9 +187,21 @@ def tags(run: RunRow, store_uri: str) -> Words:
     """Name a run and where its ledger is."""
     lineage = {"evergreen.forked_from": f"{run.parent} after stage {run.parent_stage}"} if run.parent else {}
     if run.study is not None:
-        lineage |= {"evergreen.study": run.study, "evergreen.setting": run.setting or ""}
+        lineage |= {"evergreen.study": run.study}
     own = {"evergreen.kind": "curriculum", "evergreen.run_uid": run.uid, "evergreen.store_uri": store_uri}
     return own | lineage
+
+
+def setting(run: RunRow) -> str:
+    """Name what runs are grouped by: a study's label, else what chose and what trained."""
+    return run.setting or ", ".join(filter(None, (run.objective, run.bandit, run.scheduler)))
+
+
+def looks(run: RunRow, runs: Iterable[RunRow]) -> Words:
+    """Group a run with those of its setting, and give them one colour: settings in the order of their first runs."""
+    settings = list(dict.fromkeys(setting(one) for one in runs if one.study == run.study))
+    own = setting(run)
+    return {SETTING: own, COLOUR: COLOURS[settings.index(own) % len(COLOURS)]}
 
 
 def stage_tags(run: RunRow, stage: StageRow, parent_id: str) -> Words:
@@ -206,8 +223,8 @@ def note(run: RunRow, spec: Spec) -> str:
 
 
 def stage_name(run: RunRow, stage: StageRow) -> str:
-    """Name a stage so that stages sort in order."""
-    return f"{run.name} {stage.stage:02} {stage.environment or ALL}"
+    """Name a stage so that stages sort in order, and a narrow column still shows which one it is."""
+    return f"{stage.stage:02} {stage.environment or ALL} ({run.name})"
 
 
 def _at(spec: Any, path: str) -> Any:

@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from store.errors import TrackerError
 from store.lock import taking_turns
 from store.secrets import without_logins
+from store.tracker import saved_view
 from store.tracker.names import MlflowValue
 
 SERVERS = ("http://", "https://", "databricks")
@@ -100,7 +101,9 @@ class MlflowRecord:
         make_database(target)
         self.target = target
         self.client: Any = MlflowClient(target.uri)
-        self.experiment_id = self._experiment()
+        experiment = self._experiment()
+        self.experiment_id = str(experiment.experiment_id)
+        self.has_view = self._offer_view(experiment)
 
     def curriculum(self, uid: str) -> MlflowRun | None:
         """Find the run of a curriculum. Of twins, which a lost answer can leave, the one that was written to."""
@@ -186,7 +189,19 @@ class MlflowRecord:
             if not token:
                 return found
 
-    def _experiment(self) -> str:
+    def _offer_view(self, experiment: Any) -> bool:
+        """Put our view beside those that people saved, unless it is there; False where MLflow takes none."""
+        from mlflow.exceptions import MlflowException
+
+        view = saved_view.tag()
+        if experiment.tags.get(saved_view.TAG) != view:
+            try:
+                self.client.set_experiment_tag(self.experiment_id, saved_view.TAG, view)
+            except MlflowException:  # one who may write runs need not be one who may edit the experiment
+                return False
+        return True
+
+    def _experiment(self) -> Any:
         from mlflow.exceptions import MlflowException
 
         name = self.target.experiment
@@ -194,7 +209,8 @@ class MlflowRecord:
         if experiment is None:
             try:
                 tags = {"mlflow.experimentKind": "custom_model_development"}  # its UI has two faces
-                return str(self.client.create_experiment(name, self.target.artifacts, tags))
+                made = self.client.create_experiment(name, self.target.artifacts, tags)
+                return self.client.get_experiment(made)
             except MlflowException:  # another tracker may have been faster
                 experiment = self.client.get_experiment_by_name(name)
                 if experiment is None:
@@ -204,7 +220,7 @@ class MlflowRecord:
                 f"The experiment {name!r} at {self.target} was deleted. Restore it with `mlflow experiments restore "
                 f"-x {experiment.experiment_id}`, or name another with `--set tracker.experiment=NAME`."
             )
-        return str(experiment.experiment_id)
+        return experiment
 
 
 @contextmanager

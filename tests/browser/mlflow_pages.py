@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 from urllib.request import Request, urlopen
+
+from store.tracker.saved_view import of_charts, of_run, of_runs
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -24,7 +25,6 @@ EVERGREEN = "from orchestrator.cli import main; main()"
 # Its chat panel opens by itself at a first visit, over a third of the window.
 WITHOUT_ASSISTANT = "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true');"
 CHART = ".js-plotly-plot"
-UNFOLD = "[data-component-id*=runnamecellrenderer]"  # shows a run's stages
 
 
 @contextmanager
@@ -43,17 +43,16 @@ def serving(home: Path) -> Iterator[str]:
 
 
 def addresses(base: str) -> dict[str, str]:
-    """The pages of docs/mlflow.md: all runs, one run's charts, both in the same charts, side by side."""
+    """The pages of docs/mlflow.md: the list of runs, their charts, one run's charts; and the list without our view."""
     experiment, runs = _runs(base)
     newest, *_ = runs.values()
-    both = quote(json.dumps(list(runs.values())[:2]))
-    within = f"{base}/#/experiments/{experiment}"
-    return {
-        "runs": f"{within}/runs",
-        "run": f"{within}/runs/{newest}/model-metrics",
-        "compare": f"{within}/runs?compareRunsMode=CHART",
-        "side-by-side": f"{base}/#/compare-runs?runs={both}&experiments={quote(json.dumps([experiment]))}",
+    ends = {
+        "runs": of_runs(experiment, True),
+        "charts": of_charts(experiment, True),
+        "run": of_run(experiment, f"{newest}/model-metrics"),
+        "plain": of_runs(experiment, False),
     }
+    return {name: base + end for name, end in ends.items()}
 
 
 def settle(page: Page, charts: int, texts: Sequence[str] = ()) -> None:
@@ -79,7 +78,7 @@ def _address(process: subprocess.Popen[str]) -> str:
 def _runs(base: str) -> tuple[str, Mapping[str, str]]:
     """The experiment's id, and the ids of its curricula by name, the newest first."""
     found = _ask(base, "experiments/search", {"max_results": 100})["experiments"]
-    (experiment,) = [e["experiment_id"] for e in found if e["name"] == "evergreen"]
+    (experiment,) = [str(e["experiment_id"]) for e in found if e["name"] != "Default"]
     runs = _ask(base, "runs/search", {"experiment_ids": [experiment], "max_results": 1000})["runs"]
     parents = [run for run in runs if "mlflow.parentRunId" not in {t["key"] for t in run["data"]["tags"]}]
     return experiment, {run["info"]["run_name"]: run["info"]["run_id"] for run in parents}

@@ -1,8 +1,10 @@
 """Make the pictures of the docs from a home folder: the report of its first run, and MLflow's pages on all of them.
 
-evergreen run examples/demo.yaml --home HOME
-evergreen run examples/demo.yaml --home HOME --set name=demo-rloo --set objective=rloo
-python -m tests.browser.pictures HOME docs/images
+evergreen run examples/demo.yaml --home DEMO
+python -m tests.browser.pictures report DEMO docs/images
+
+evergreen study STUDY.yaml --home STUDY    # of three objectives and three seeds
+python -m tests.browser.pictures mlflow STUDY docs/images
 """
 
 from __future__ import annotations
@@ -15,12 +17,12 @@ from typing import TYPE_CHECKING
 from store.home import Home
 from store.ledger import Ledger
 from store.report import write
-from tests.browser.mlflow_pages import UNFOLD, WITHOUT_ASSISTANT, addresses, serving, settle
+from tests.browser.mlflow_pages import WITHOUT_ASSISTANT, addresses, serving, settle
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-MLFLOW = {"runs": 0, "run": 6, "compare": 6, "side-by-side": 1}  # charts to wait for
+MLFLOW = {"runs": 0, "charts": 3, "run": 6}  # charts to wait for; parallel coordinates are none of them
 WINDOW = {"width": 1280, "height": 860}
 REPORT = {"width": 1280, "height": 1035}  # its beginning: sentences, table, the first charts
 
@@ -39,29 +41,27 @@ def report_picture(browser: Browser, home: Home, folder: Path) -> None:
 def mlflow_pictures(browser: Browser, home: Home, folder: Path) -> None:
     """Photograph MLflow's own pages."""
     with serving(home.path) as base:
-        for title, address in addresses(base).items():
+        pages = addresses(base)
+        for title, charts in MLFLOW.items():
             page = browser.new_page(viewport=WINDOW)
             page.add_init_script(WITHOUT_ASSISTANT)
-            page.goto(address)
-            settle(page, MLFLOW[title])
+            page.goto(pages[title])
+            settle(page, charts)
             page.wait_for_timeout(5000)  # its tables fill after its charts
-            if title == "runs":
-                page.locator(UNFOLD).last.click()
-                page.wait_for_timeout(3000)
             page.screenshot(path=str(folder / f"mlflow-{title}.png"))
             page.close()
 
 
-def main(home: str, folder: str) -> None:
-    """Make all pictures."""
+def main(what: str, home: str, folder: str) -> None:
+    """Make the pictures of a kind."""
     from playwright.sync_api import sync_playwright
 
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        report_picture(browser, Home(home, create=False), place)
-        mlflow_pictures(browser, Home(home, create=False), place)
+        make = {"report": report_picture, "mlflow": mlflow_pictures}[what]
+        make(browser, Home(home, create=False), place)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import pytest
 
 import orchestrator
+from store.tracker.names import COLOURS
+from store.tracker.saved_view import NAME
 from tests.browser.mlflow_pages import CHART, WITHOUT_ASSISTANT, addresses, serving, settle
 from tests.orchestrator.specs import small
 
@@ -16,6 +19,10 @@ pytestmark = pytest.mark.browser
 
 # MLflow's own, with any record: it asks for users although it has none, and its layout observer complains.
 NOT_OURS = ("users/current", "ResizeObserver", "the server responded with a status of 404")
+
+
+COLUMNS = ("cl/acc", "final/entropy_ratio", "cl/entropy_carried", "objective", "bandit", "scheduler", "seed")
+GROUPS = ("Group: repo_r, gated_sec, uniform", "Group: rloo, gated_sec, uniform")
 
 
 @pytest.fixture(scope="module")
@@ -32,16 +39,16 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 @pytest.mark.parametrize(
     ("name", "charts", "lines", "texts"),
     [
-        ("runs", 0, 0, ["repo-r", "rloo"]),
+        ("runs", 0, 0, ["repo-r", "rloo", NAME, *COLUMNS, *GROUPS]),
+        ("charts", 3, 0, ["repo-r", "rloo", NAME, *GROUPS, "final/entropy_ratio vs. cl/acc", "Parallel Coordinates"]),
         ("run", 6, 6, ["rloo", "R_entropy_token", "R_pass_1"]),
-        ("compare", 6, 12, ["repo-r", "rloo", "R_entropy_token"]),
-        ("side-by-side", 1, 0, ["Comparing 2 Runs from 1 Experiment", "repo-r", "rloo"]),
+        ("plain", 0, 0, ["repo-r", "rloo", "Views"]),
     ],
 )
 def test_mlflows_own_pages_show_our_runs(
     pages: dict[str, str], visiting: Any, name: str, charts: int, lines: int, texts: list[str]
 ) -> None:
-    with visiting(pages[name], 1400, before=WITHOUT_ASSISTANT) as visit:
+    with visiting(pages[name], 1280, before=WITHOUT_ASSISTANT) as visit:
         settle(visit.page, charts, texts)
         assert visit.count(f"{CHART} path.js-line") >= lines
         assert [error for error in visit.errors if not any(own in error for own in NOT_OURS)] == []
@@ -49,3 +56,27 @@ def test_mlflows_own_pages_show_our_runs(
         host = pages[name].split("/#/")[0]
         assert [url for url in visit.requests if not url.startswith((host, "blob:", "data:"))] == []
         visit.photograph(f"mlflow-{name}", whole=False)
+
+
+def test_the_first_view_says_which_objective_kept_more_entropy_at_what_accuracy(
+    pages: dict[str, str], visiting: Any
+) -> None:
+    """Without a click: every column in the window, a group a setting with its means, numbers in every row."""
+    with visiting(pages["runs"], 1280, before=WITHOUT_ASSISTANT) as visit:
+        settle(visit.page, 0, ["(average)", "2 matching runs"])
+        heads = [visit.page.locator(f".ag-header-cell[col-id*='{column}']") for column in COLUMNS]
+        for head in heads:
+            box = head.bounding_box()
+            assert box["x"] + box["width"] <= 1280
+        for column in ("cl/acc", "final/entropy_ratio", "cl/entropy_carried"):
+            cells = visit.page.locator(f".ag-center-cols-container [col-id*='{column}']").all_inner_texts()
+            assert len(cells) == 4  # two groups of a run each
+            assert all(re.match(r"-?\d", cell) for cell in cells)
+
+
+def test_the_charts_set_accuracy_against_entropy_in_a_colour_a_setting(pages: dict[str, str], visiting: Any) -> None:
+    with visiting(pages["charts"], 1280, before=WITHOUT_ASSISTANT) as visit:
+        settle(visit.page, 3, ["final/entropy_ratio vs. cl/acc"])
+        points = visit.page.locator(f"{CHART} .scatterlayer .points path").all()
+        colours = {point.evaluate("e => getComputedStyle(e).fill") for point in points}
+        assert colours == {f"rgb{tuple(bytes.fromhex(colour[1:]))}" for colour in COLOURS[:2]}

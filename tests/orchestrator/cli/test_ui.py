@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.cli import ui
 from store.home import Home
+from store.tracker.daemon import Link
 from store.tracker.record import Target
 from tests.conftest import Evergreen
 from tests.store.tracker.content import names
@@ -62,7 +64,7 @@ def test_catching_up_brings_every_run_of_the_home(home: Path, evergreen: Evergre
 
 def test_one_run_alone_can_be_named(home: Path, evergreen: Evergreen) -> None:
     assert evergreen("ui", "flat", "--catch-up-only", "--home", home).exit_code == 0
-    assert names(target_in(home)) == ["flat", "flat 01 all", "flat 02 all", "flat 03 all"]
+    assert names(target_in(home)) == ["01 all (flat)", "02 all (flat)", "03 all (flat)", "flat"]
 
 
 def test_a_run_that_cannot_be_caught_up_is_named_and_does_not_stop_the_others(home: Path, evergreen: Evergreen) -> None:
@@ -78,6 +80,51 @@ def test_of_a_server_the_address_is_told(home: Path, evergreen: Evergreen) -> No
     result = evergreen("ui", "flat", "--home", home)
     assert result.exit_code == 0
     assert "MLflow's UI is at http://127.0.0.1:9" in result.stdout
+
+
+def test_the_list_and_the_charts_are_told_by_experiment_and_the_newest_is_opened(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(ui.webbrowser, "open", opened.append)
+    monkeypatch.setattr(ui, "has_display", lambda: True)
+    links = {name: Link(f"/{name}-runs", f"/{name}-charts", f"/{name}-run") for name in ("new", "old")}
+    shown = {Target("sqlite:///x", name, None): link for name, link in links.items()}
+    shown[Target("http://elsewhere", "other", None)] = links["old"]
+    for is_one, no_open in ((False, False), (True, False), (False, True)):
+        ui._show("http://here:5000", "sqlite:///x", shown, is_one, no_open)
+    assert opened == ["http://here:5000/new-runs", "http://here:5000/new-run"]
+    assert capsys.readouterr().out.splitlines()[:5] == [
+        "MLflow's UI is at http://here:5000",
+        "  new, list of runs  http://here:5000/new-runs",
+        "  new, charts        http://here:5000/new-charts",
+        "  old, list of runs  http://here:5000/old-runs",
+        "  old, charts        http://here:5000/old-charts",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("platform", "variables", "expected"),
+    [
+        ("linux", {"DISPLAY": ":0"}, True),
+        ("linux", {"WAYLAND_DISPLAY": "wayland-0"}, True),
+        ("linux", {"SSH_CONNECTION": "a b c d"}, False),
+        ("darwin", {}, True),
+        ("darwin", {"SSH_CONNECTION": "a b c d"}, False),
+    ],
+)
+def test_a_browser_is_opened_before_a_screen_only(
+    monkeypatch: pytest.MonkeyPatch, platform: str, variables: dict[str, str], expected: bool
+) -> None:
+    monkeypatch.setattr(ui.sys, "platform", platform)
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "SSH_CONNECTION"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(ui.sys.stdout, "isatty", lambda: True)
+    assert ui.has_display() is expected
+    monkeypatch.setattr(ui.sys.stdout, "isatty", lambda: False)
+    assert not ui.has_display(), "in a pipe"
 
 
 def test_runs_without_a_tracker_are_told_how_to_get_one(finished: Path, evergreen: Evergreen) -> None:

@@ -78,7 +78,7 @@ def test_a_run_is_in_mlflow_when_it_returns_and_resuming_it_brings_a_lost_record
     assert heard.phases[-1].startswith("sending the rest of the record to MLflow")
     assert heard.events == []
     sent = series(target_in(place))
-    assert names(target_in(place)) == ["alone", "alone 01 one", "alone 02 one"]
+    assert names(target_in(place)) == ["01 one (alone)", "02 one (alone)", "alone"]
     assert [job.run for job in jobs(place)] == ["alone"]
 
     for path in place.path.glob("mlflow.db*"):

@@ -31,15 +31,15 @@ def test_what_no_checkpoint_covers_is_not_sent(source_of: Copy, target: Target) 
     steps = {step for own in sent.values() for points in own.values() for step, _, _ in points}
     assert steps == {0, 1, 2, 3, 4, 5}
     assert [step for step, _, _ in sent["small"]["R_pass_1/book"]] == [0, 3]
-    assert [step for step, _, _ in sent["small 02 noise"]["train/loss"]] == [4, 5]
+    assert [step for step, _, _ in sent["02 noise (small)"]["train/loss"]] == [4, 5]
 
 
 def test_a_killed_run_s_stages_have_the_status_they_reached(source_of: Copy, target: Target) -> None:
     catch_up(as_if_killed_after(source_of(), 5, 2), MlflowRecord(target))
     assert rows(target, STATUSES) == [
+        ("01 book (small)", "FINISHED"),
+        ("02 noise (small)", "KILLED"),
         ("small", "KILLED"),
-        ("small 01 book", "FINISHED"),
-        ("small 02 noise", "KILLED"),
     ]
 
 
@@ -48,7 +48,7 @@ def test_a_run_that_goes_on_is_running(source_of: Copy, target: Target) -> None:
     catch_up(source, MlflowRecord(target))
     with run_lock(source.folder):
         catch_up(source, MlflowRecord(target))
-    assert [status for _, status in rows(target, STATUSES)] == ["RUNNING", "FINISHED", "RUNNING"]
+    assert [status for _, status in rows(target, STATUSES)] == ["FINISHED", "RUNNING", "RUNNING"]
 
 
 def test_without_a_checkpoint_a_run_is_there_but_empty(source_of: Copy, target: Target) -> None:

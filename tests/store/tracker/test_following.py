@@ -93,7 +93,7 @@ def test_a_process_sends_what_is_covered_and_leaves_when_the_run_is_over(
     going_on = as_if_killed_after(source_of(), 5, 2)
     with run_lock(going_on.folder):
         process = tracker(going_on, target)
-        wait_for(lambda: names(target) == ["small", "small 01 book", "small 02 noise"])
+        wait_for(lambda: names(target) == ["01 book (small)", "02 noise (small)", "small"])
         wait_for(lambda: following_is_idle(target))
         assert process.poll() is None
         process.kill()
@@ -186,8 +186,12 @@ def test_a_run_that_goes_on_is_left_to_its_own_tracker(source_of: Copy, target: 
     source, said = source_of(), list[str]()
     with run_lock(source.folder), turn(source.folder, 1):
         assert is_locked(source.folder / LOCK)
-        assert send_now(job(source, target), said.append) is None
-    assert said == ["small: running, and its own tracker sends it"]
+        link = send_now(job(source, target), said.append)
+        assert send_now(job(source, Target("http://127.0.0.1:9", "x", None)), said.append) is None
+    assert said == ["small: running, and its own tracker sends it"] * 2
+    assert names(target) == []
+    assert link is not None
+    assert link.run == link.runs == "/#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=evergreen"
     assert not is_locked(source.folder / LOCK)
 
 

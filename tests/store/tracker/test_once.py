@@ -20,7 +20,7 @@ from tests.shares import share
 from tests.store.tracker.conftest import Copy
 from tests.store.tracker.content import everything, ms, names, num_rows, series
 
-ALL = ["small", "small 01 book", "small 02 noise", "small 03 numbers"]
+ALL = ["01 book (small)", "02 noise (small)", "03 numbers (small)", "small"]
 REWRITTEN = "2027-01-01T00:00:00.000+00:00"
 
 
@@ -143,7 +143,7 @@ def test_a_history_rewritten_behind_the_cursor_is_sent_anew(source_of: Copy, tar
     after = series(target)
     assert names(target) == ALL
     assert {run: set(own) for run, own in after.items()} == {run: set(own) for run, own in before.items()}
-    losses = [point for run in ALL[1:] for point in after[run]["train/loss"]]
+    losses = [point for run in ALL[:-1] for point in after[run]["train/loss"]]
     assert [step for step, _, _ in losses] == list(range(1, 10))
     assert [step for step, at_ms, _ in losses if at_ms == ms(REWRITTEN)] == [5, 6, 7, 8, 9]
 

@@ -13,7 +13,7 @@ from store.tracker.sync import catch_up
 from tests.store.tracker.conftest import Copy
 from tests.store.tracker.content import ms, rows
 
-SMALL = {"small", "small 01 book", "small 02 noise", "small 03 numbers"}
+SMALL = {"small", "01 book (small)", "02 noise (small)", "03 numbers (small)"}
 ONLY_CURRICULA = " and tags.`evergreen.kind` = 'curriculum'"
 
 
@@ -24,12 +24,12 @@ ONLY_CURRICULA = " and tags.`evergreen.kind` = 'curriculum'"
         ("params.objective = 'repo'" + ONLY_CURRICULA, {"flat"}),
         ("params.scheduler = 'none'" + ONLY_CURRICULA, {"flat"}),
         ("params.seed = '3' and params.group_size = '4'" + ONLY_CURRICULA, {"small", "flat"}),
-        ("params.env = 'noise'", {"small 02 noise"}),
-        ("params.env_family = 'codebook'", {"small 01 book"}),
-        ("params.stage_idx = '3'", {"small 03 numbers", "flat 03 all"}),
+        ("params.env = 'noise'", {"02 noise (small)"}),
+        ("params.env_family = 'codebook'", {"01 book (small)"}),
+        ("params.stage_idx = '3'", {"03 numbers (small)", "03 all (flat)"}),
         ("tags.`evergreen.status` = 'finished'", {"small", "flat"}),
         ("attributes.status = 'FINISHED' and metrics.`cl/acc` >= 0", {"small"}),
-        ("attributes.run_name = 'small 01 book'", {"small 01 book"}),
+        ("attributes.run_name = '01 book (small)'", {"01 book (small)"}),
     ],
 )
 def test_mlflow_s_filters_find_runs(both: MlflowRecord, query: str, found: set[str]) -> None:
@@ -40,7 +40,7 @@ def test_mlflow_s_filters_find_runs(both: MlflowRecord, query: str, found: set[s
 def test_stages_hang_under_their_curriculum(both: MlflowRecord) -> None:
     runs = {run.info.run_name: run for run in both.client.search_runs([both.experiment_id])}
     for name in ("small", "flat"):
-        parents = {n: run.data.tags.get("mlflow.parentRunId") for n, run in runs.items() if n.startswith(name)}
+        parents = {n: run.data.tags.get("mlflow.parentRunId") for n, run in runs.items() if name in n}
         assert parents.pop(name) is None
         assert list(parents.values()) == [runs[name].info.run_id] * 3
 
@@ -50,7 +50,7 @@ def test_times_are_those_of_the_ledger(both: MlflowRecord, source_of: Copy) -> N
     runs = {run.info.run_name: run.info for run in both.client.search_runs([both.experiment_id])}
     run, stage = read.run("small"), read.stages("small")[1]
     assert (runs["small"].start_time, runs["small"].end_time) == (ms(run.created_at), ms(run.ended_at))
-    of_stage = runs["small 02 noise"]
+    of_stage = runs["02 noise (small)"]
     assert (of_stage.start_time, of_stage.end_time) == (ms(stage.started_at), ms(stage.ended_at))
 
 

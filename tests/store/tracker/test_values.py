@@ -57,7 +57,7 @@ def test_every_value_of_the_ledger_arrives_once_with_its_step_and_time(
     steps = {step.step: step for step in source.read.steps(name)}
     assert len(expected) > 20
     for stage in source.read.stages(name):
-        own = sent[f"{name} {stage.stage:02} {stage.environment or 'all'}"]
+        own = sent[f"{stage.stage:02} {stage.environment or 'all'} ({name})"]
         mine = [number for number, step in steps.items() if step.stage == stage.stage]
         for key, points in expected.items():
             timed = [(i, ms(steps[i].created_at), points[i]) for i in mine if i in points]

@@ -1,0 +1,127 @@
+"""The view that MLflow opens on: our columns, our charts, runs in groups of a setting.
+
+MLflow keeps a view as a tag of its experiment, under a key that an address names, and lists it by name under *Views*.
+What is in the tag is not part of its API: this follows 3.17's pages, and what a server of another version does not
+understand leaves its plain list.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from store.tracker.names import MATRICES, PER_CATEGORY, PER_ENVIRONMENT, SETTING
+
+KEY = "evergreen"
+TAG = f"mlflow.sharedViewState.{KEY}"
+NAME = "Evergreen: accuracy and entropy"
+FACE = "workflowType=machine_learning"  # MLflow's UI has another one, for traces and judges
+
+CURRICULA = "tags.`evergreen.kind` = 'curriculum'"
+ACCURACY, CARRIED, LEFT = "cl/acc", "cl/entropy_carried", "final/entropy_ratio"
+PARAMS = ("objective", "scheduler", "bandit")
+
+_RUN_NAME, _CREATED = "attributes.`Run Name`", "runDateAndNestInfo"  # MLflow shows these two first, and always
+_WIDTHS = {  # pixels, in the order of the columns: what fits a window of 1280 comes first
+    _RUN_NAME: 210,
+    _CREATED: 100,
+    f"metrics.`{ACCURACY}`": 76,
+    f"metrics.`{LEFT}`": 127,
+    f"metrics.`{CARRIED}`": 133,
+    "params.`objective`": 82,
+    "params.`bandit`": 80,
+    "params.`scheduler`": 94,
+    "params.`seed`": 46,
+    "metrics.`cl/forgetting`": 100,
+    "duration": 80,
+}
+
+_OURS = "Accuracy and entropy"
+_OPEN = ("R_pass_1", "R_entropy_token")  # sections of MLflow's own making: a chart an environment
+_CLOSED = (
+    *("cl", "switch"),
+    *(f"R_{metric}" for metric in MATRICES),
+    *PER_ENVIRONMENT.values(),
+    *(f"{metric}_by_category" for metric in (*PER_CATEGORY, "bandit_prob")),
+    *("bandit", "bandit_prob", "bandit_index", "bandit_pulls", "train", "progress", "time"),
+)
+
+
+def tag() -> str:
+    """Write the view as MLflow's pages read it. The same at every call, so that it is written once."""
+    return json.dumps({"name": NAME, "createdAt": 0, "updatedAt": 0, "state": json.dumps(_state())})
+
+
+def of_runs(experiment: str, has_view: bool) -> str:
+    """Address the list of an experiment's runs: the end of a URL."""
+    return f"/#/experiments/{experiment}/runs?{FACE}" + (f"&viewStateShareKey={KEY}" if has_view else "")
+
+
+def of_charts(experiment: str, has_view: bool) -> str:
+    """Address their charts, which lay all runs over each other."""
+    return f"{of_runs(experiment, has_view)}&compareRunsMode=CHART"
+
+
+def of_run(experiment: str, run: str) -> str:
+    """Address a run's page."""
+    return f"/#/experiments/{experiment}/runs/{run}?{FACE}"
+
+
+def _state() -> Mapping[str, Any]:
+    """What is shown and how. MLflow fills in the rest."""
+    by_setting = {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": SETTING}]}
+    return {
+        "searchFilter": CURRICULA,
+        "orderByKey": "attributes.start_time",
+        "orderByAsc": False,
+        "selectedColumns": [column for column in _WIDTHS if column.startswith(("metrics.", "params."))],
+        "columnOrder": list(_WIDTHS),
+        "columnWidths": _WIDTHS,
+        "groupBy": by_setting,
+        "useGroupedValuesInCharts": False,  # seeds stay apart: their spread is part of the answer
+        "runsHiddenMode": "SHOW_ALL",
+        "isAccordionReordered": True,  # keeps the sections in our order
+        "compareRunSections": _sections(),
+        "compareRunCharts": _charts(),
+    }
+
+
+def _sections() -> list[Mapping[str, Any]]:
+    """Ours first, then those that MLflow fills by itself; most of them folded."""
+    ours = {"uuid": _OURS, "name": _OURS, "display": True, "isReordered": True, "columns": 2, "cardHeight": 290}
+    rest = dict.fromkeys((*_OPEN, *_CLOSED))
+    others = [{"uuid": name, "name": name, "display": name in _OPEN, "isReordered": False} for name in rest]
+    return [{**section, "deleted": False, "isGenerated": section is not ours} for section in (ours, *others)]
+
+
+def _charts() -> list[Mapping[str, Any]]:
+    """Accuracy against entropy, and against what was set; each run's own; both on their way."""
+    charts: list[dict[str, Any]] = [
+        {"type": "SCATTER", "xaxis": _axis(LEFT), "yaxis": _axis(ACCURACY)},
+        # long names apart, which would touch
+        {"type": "PARALLEL", "selectedParams": list(PARAMS), "selectedMetrics": [CARRIED, ACCURACY, LEFT]},
+        *({"type": "BAR", "metricKey": metric} for metric in (ACCURACY, LEFT)),
+        *({"type": "LINE", "metricKey": metric, **_LINE} for metric in (ACCURACY, LEFT)),
+    ]
+    common = {"metricSectionId": _OURS, "runsCountToCompare": 100, "deleted": False, "isGenerated": False}
+    return [{"uuid": f"{_OURS} {number}", **common, **chart} for number, chart in enumerate(charts)]
+
+
+_LINE = {
+    "lineSmoothness": 0,
+    "xAxisKey": "step",
+    "xAxisScaleType": "linear",
+    "scaleType": "linear",
+    "selectedXAxisMetricKey": "",
+    "yAxisKey": "metric",
+    "yAxisExpressions": [],
+    "ignoreOutliers": False,
+    "useGlobalXaxisKey": True,
+    "useGlobalLineSmoothing": True,
+    "range": {},
+}
+
+
+def _axis(metric: str) -> Mapping[str, str]:
+    return {"key": metric, "type": "METRIC"}
