@@ -39,7 +39,7 @@ VERBS = {  # each with the first sentence of its help, which a test compares
     "prune": "Free disk: delete the checkpoints between boundaries, but never a run's newest one.",
     "ui": "Bring MLflow's record of the runs up to date with the ledger, and open MLflow's UI on it until Ctrl-C.",
     "upgrade": "Bring a ledger that an earlier Evergreen wrote up to date.",
-    "validate": "Check a spec and print what it means: every field resolved, the plan, the disk it will take.",
+    "validate": "Check a spec and print what it means: its environments and tasks, the plan, the disk it will take.",
     "methods": "List what a spec can name, a line and a source each; with KIND and NAME, one method with its options.",
     "check-env": "Check environments against their contract: each finding is one sentence and a remedy.",
 }

@@ -61,8 +61,8 @@ VERBS = {
     "weights": ["RUN", "DIR", "--stage", "--home"],
     "prune": ["[RUN]...", "--boundaries", "--warm-starts", "--dry-run", "--home", "--json"],
     "upgrade": ["--home"],
-    "validate": ["SPEC", "--set", "--home", "--strict", "--leaks", "--threshold", "--json"],
-    "methods": ["KIND", "NAME", "--json"],
+    "validate": ["SPEC", "--set", "--home", "--strict", "--leaks", "--threshold", "--all", "--json"],
+    "methods": ["KIND", "NAME", "--schema", "--json"],
     "check-env": ["SPEC", "ENV", "--set", "--tasks", "--patience", "--json"],
 }
 
