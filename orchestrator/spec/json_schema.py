@@ -23,6 +23,7 @@ from orchestrator.spec.model import Spec
 from orchestrator.user_options import options_class
 from policies.objectives import registry as parts
 from policies.objectives.config import SHORT, ControllerConfig, ObjectiveConfig
+from policies.plugins import PARTS
 from store.sentences import listed
 
 Schema = dict[str, Any]
@@ -68,10 +69,9 @@ def _kind(kind: str) -> Schema:
             {"if": {"type": "object", "not": {"required": ["type"]}}, "then": {"$ref": f"{DEFS}{kind}.{default}"}}
         )
     shared[kind] = {
-        "type": ["string", "object"],
-        "if": {"type": "string"},
-        "then": name,
-        "else": {"properties": {"type": name}, "allOf": rules, **({} if default else {"required": ["type"]})},
+        "anyOf": [{"type": "string", **name}, {"type": "object"}],  # from these, editors propose what to write
+        "if": {"type": "object"},
+        "then": {"properties": {"type": name}, "allOf": rules, **({} if default else {"required": ["type"]})},
     }
     return shared
 
@@ -181,7 +181,7 @@ def _is_title(key: str, value: Any) -> bool:
 
 def _named(kind: str, types: str | list[str], about: Schema) -> Schema:
     if types == "string":  # the name of a part of an objective
-        summaries = {one.name: one.summary for one in registry.listing(kind)} if kind in registry.PARTS else {}
+        summaries = {one.name: one.summary for one in registry.listing(kind)} if kind in PARTS else {}
         known = [{"const": name, "description": summaries.get(name, "")} for name in parts.names(kind)]  # type: ignore[arg-type]
         return {**about, "type": "string", "anyOf": [*known, OWN_PART]}
     one = {"$ref": f"{DEFS}{kind}"}
@@ -190,7 +190,7 @@ def _named(kind: str, types: str | list[str], about: Schema) -> Schema:
 
 def _one_or_more(schema: Schema, *, or_none: bool) -> Schema:
     """Let one stand for a list of one, and `none` or null for an empty list."""
-    about = {key: schema[key] for key in ("description", "default") if key in schema}
+    about: Schema = {key: schema[key] for key in ("description", "default") if key in schema}
     several = {key: value for key, value in schema.items() if key not in about}
     none = [{"enum": ["none", None]}] if or_none else []
     return {**about, "anyOf": [several["items"], several, *none]}
