@@ -61,7 +61,8 @@ class DiskUse:
         if self.checkpoint_bytes is None or (needed := self._bytes(self.num_checkpoints)) <= self.free_bytes:
             return None
         fewest = self._bytes(self.num_boundaries + self.num_periodic // self.keep)
-        keep = f"`checkpoint.keep: 1` makes it {size_in_words(fewest)}; " if self.keep > 1 else ""
+        enough = "which fits" if fewest <= self.free_bytes else "which is not enough alone"
+        keep = f"`checkpoint.keep: 1` makes it {size_in_words(fewest)}, {enough}; " if self.keep > 1 else ""
         return (
             f"the disk does not hold this run: its checkpoints and ledger grow to {size_in_words(needed)}, and "
             f"{size_in_words(self.free_bytes)} are free in {self.place}. {keep}fewer `curriculum.stages` make fewer "

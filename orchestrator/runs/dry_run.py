@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -167,15 +167,15 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
         environments=tuple(
             count_pools(one, spec.environments[name].type, prompts or ALL) for name, one in environments.items()
         ),
-        trains=_trains(spec),
+        trains=_trains(spec, environments.values()),
         looks=_looks(spec),
     )
 
 
-def _trains(spec: Spec) -> str:
+def _trains(spec: Spec, environments: Iterable[Environment]) -> str:
     """Say what learns, on what batches, by which objective."""
     step, sampler = spec.step, spec.sampler
-    longest = max(one.options.get("max_tokens") or sampler.max_tokens for one in spec.environments.values())
+    longest = max(one.max_tokens or sampler.max_tokens for one in environments)
     warm = f" after a warm start of {spec.warm_start.num_batches:,} batches" if spec.warm_start else ""
     return (
         f"{spec.policy.model}{warm}; {step.groups} groups of {step.group_size} a step, objective "

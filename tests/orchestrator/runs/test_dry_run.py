@@ -120,6 +120,15 @@ def test_a_run_that_its_disk_does_not_hold_says_so_when_it_begins(
     assert "`checkpoint.keep: 1` makes it" in said
 
 
+def test_a_plan_says_what_learns_and_what_is_looked_at_when() -> None:
+    made = plan(small())
+    assert made.trains == (
+        "tiny after a warm start of 24 batches; 4 groups of 4 a step, objective repo_r, learning rate 0.003; sampler "
+        "transformers, up to 3 tokens an episode"
+    )
+    assert made.looks == "before training and after every stage, 2 held-out tasks a category, 4 samples of each"
+
+
 def test_without_a_size_or_with_room_nothing_is_said_of_the_disk() -> None:
     use = DiskUse(1000, 3, 2, 2, 500, True, 5500, Path("/"))
     assert use.shortage is None
@@ -127,4 +136,4 @@ def test_without_a_size_or_with_room_nothing_is_said_of_the_disk() -> None:
     assert replace(use, free_bytes=5400, holds_ledger=False).shortage is None, "a ledger elsewhere takes no room here"
     short = replace(use, free_bytes=5400).shortage
     assert short is not None
-    assert "`checkpoint.keep: 1` makes it 4.5 KB" in short  # three boundaries and one, and the ledger
+    assert "`checkpoint.keep: 1` makes it 4.5 KB, which fits" in short  # three boundaries and one, and the ledger
