@@ -38,7 +38,7 @@ class Config(Options):
     """Options of a codebook."""
 
     book: str | None = Field(default=None, min_length=1)
-    """Name of the book, which decides the answers; none given: the environment's name."""
+    """Name of the book, which decides the answers; null: the environment's name."""
     named: bool = True
     """Whether prompts carry the book's name; if not, books contradict each other: same prompts, new answers."""
     categories: dict[str, Annotated[int, Field(ge=2, le=len(ANSWERS))]] = Field(

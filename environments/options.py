@@ -53,12 +53,12 @@ class TextOptions(Options):
     """`raw`: the whole reply is the answer; `tag`: what stands inside the last <answer>...</answer>; `boxed`: inside
     the last whole \\boxed{...}."""
     system: str | None = None
-    """System prompt; none given under `tag` or `boxed`: one line that asks for the tags or the box."""
+    """System prompt; null under `tag` or `boxed`: one line that asks for the tags or the box."""
     max_tokens: int | None = Field(default=None, ge=1)
-    """Reply budget in tokens; none given: the sampler's."""
+    """Reply budget in tokens; null: the sampler's."""
     # while it is None it is as if the option did not exist, in versions and fingerprints too
     max_prompt_tokens: int | None = Field(default=None, ge=1, exclude_if=lambda value: value is None)
-    """Tasks with longer prompts are left out; none given: the sampler's, or what the policy's context leaves."""
+    """Tasks with longer prompts are left out; null: the sampler's, or what the policy's context leaves."""
 
     def conversation(self, question: str) -> tuple[Message, ...]:
         """Put a question to the policy, after the system prompt if there is one."""

@@ -16,6 +16,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]  # where our packages are
+KIND = "x-kind"  # in the JSON schema of a field that names a plug-in: of which kind
 
 
 @dataclass(frozen=True)

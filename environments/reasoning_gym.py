@@ -114,13 +114,15 @@ class Config(TextOptions):
     """Name of the data set, as reasoning_gym has it."""
     categories: dict[str, dict[str, Any]] | None = Field(default=None, min_length=1)
     """Category name: options of the data set; `size` makes the category finite, `trainable: false` held out only,
-    `level` orders it for bandits that go by levels. None given, nor `levels`, nor `parameters`: one, `default`."""
+    `level` orders it for bandits that go by levels. Null, as `levels` and `parameters` are: one, `default`."""
     levels: int | list[int] | None = None
     """Levels of the library's own curriculum for the data set, how many or which: `3` and `[0, 1, 2]` make the
-    categories `level-0`, `level-1`, `level-2`. Ranges reach from the easiest value to the level's own."""
+    categories `level-0`, `level-1`, `level-2`. Ranges reach from the easiest value to the level's own.
+    Null: none of them."""
     parameters: dict[str, list[int | float]] | None = None
     """Options with ranges, `max_value: [10, 90]`, both ends taken: makes a category `box`, in which
-    `curriculum.teacher` chooses the values. Names joined by `+` get one value. A category's options take it too."""
+    `curriculum.teacher` chooses the values. Names joined by `+` get one value. A category's options take it too.
+    Null: no box."""
     seed: int = Field(default=0, ge=0, lt=2**30)
     """Seed of the generator. Not the run's seed: task number i is the same task in every run."""
 

@@ -60,24 +60,24 @@ class Config(TextOptions):
     train: Paths
     """File, folder, or several of them, to train on; relative to the spec's folder."""
     holdout: Paths | None = None
-    """The same, only to evaluate on: never trained on. None given: a share of `train`, by content key."""
+    """The same, only to evaluate on: never trained on. Null: a share of `train`, by content key."""
     split: str = "train"
     """Which split of `train`, where that is a folder of several."""
     holdout_split: str = "test"
     """Which split of `holdout`, where that is a folder of several."""
     prompt: Columns | None = None
-    """Expression of the conversation: a text, or a list of {role, content}; none given: the column `prompt`."""
+    """Expression of the conversation: a text, or a list of {role, content}; null: the column `prompt`."""
     template: TemplateText | None = None
-    """Jinja text over the columns, in place of `prompt`."""
+    """Jinja text over the columns, in place of `prompt`; null: none."""
     category: Columns | None = None
-    """Expression of the category; none given: one category, `all`."""
+    """Expression of the category; null: one category, `all`."""
     categories: Annotated[list[str], Field(min_length=1)] | None = None
-    """The categories that are used, in this order; none given: all, by number or name."""
+    """The categories that are used, in this order; null: all, by number or name."""
     truth: Columns | None = None
-    """Expression of what the reward compares with; none given: `reward_model.ground_truth`, or the column `answer`,
+    """Expression of what the reward compares with; null: `reward_model.ground_truth`, or the column `answer`,
     `ground_truth` or `solution`, whichever the first rows have."""
     reference: Columns | None = None
-    """Expression of a reply that is worth 1, for warm starts; none given: one that the reward works out, if it can."""
+    """Expression of a reply that is worth 1, for warm starts; null: one that the reward works out, if it can."""
     reward: RewardSection
     """What a reply is worth: a reward's name, a map with its options, or a list of several."""
     strict: bool = False

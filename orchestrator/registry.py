@@ -32,6 +32,7 @@ from environments.user_code import (
     wrong_name,
 )
 from orchestrator.errors import SpecError
+from orchestrator.option_types import described, options_of
 from policies.plugins import PARTS, SAMPLERS
 
 # In the order in which `evergreen methods` lists them.
@@ -132,9 +133,9 @@ def require_installed(kind: str, config: BaseModel) -> None:
         check()
 
 
-def require_kind(kind: str) -> None:
-    """Refuse a kind that is not there."""
-    known = [*kinds(), *PARTS]
+def require_kind(kind: str, *words: str) -> None:
+    """Refuse a kind that is not there; `words` could have been meant too."""
+    known = [*kinds(), *PARTS, *words]
     if kind not in [*known, *KINDS]:
         raise SpecError(
             f"{kind!r} is not a kind of method; there are: {', '.join(kinds())}; and of parts of an objective: "
@@ -152,23 +153,15 @@ def describe(method: Method) -> dict[str, Any]:
         made = factory(method.name)
         text = inspect.cleandoc(made.__doc__ or load(method).__doc__ or "")
         options = {
-            name: {"default": "required" if one.default is one.empty else one.default, "meaning": ""}
+            name: {"type": "any", "default": "required" if one.default is one.empty else one.default, "meaning": ""}
             for name, one in inspect.signature(made).parameters.items()
             if name not in GIVEN and one.kind is not one.VAR_KEYWORD
         }
     else:
         module = load(method)
         text = (module.__doc__ or "").strip()
-        schema = module.Config.model_json_schema()
-        required = schema.get("required", [])
-        options = {
-            name: {
-                "default": "required" if name in required else field.get("default"),
-                "meaning": " ".join(field.get("description", "").split()),
-            }
-            for name, field in schema["properties"].items()
-            if name != "type"
-        }
+        options = options_of(module.Config.model_json_schema())
+        options.pop("type", None)
     return {
         "kind": method.kind,
         "name": method.name,
@@ -184,13 +177,10 @@ def _preset_options(preset: str) -> dict[str, dict[str, Any]]:
     from policies.objectives.registry import load as load_part
 
     config = ObjectiveConfig.model_validate(preset)
-    fields = dict(ObjectiveConfig.model_fields)
+    fields = dict(ObjectiveConfig.model_json_schema()["properties"])
     for part in config.parts():
-        fields |= load_part(*part).Config.model_fields
-    return {
-        key: {"default": value, "meaning": " ".join((fields[key].description or "").split())}
-        for key, value in config.model_dump(mode="json").items()
-    }
+        fields |= load_part(*part).Config.model_json_schema().get("properties", {})
+    return {key: described(fields[key], value) for key, value in config.model_dump(mode="json").items()}
 
 
 def load(method: Method) -> ModuleType:

@@ -31,7 +31,7 @@ class PolicyConfig(Options):
     template: Literal["chat", "none"] = "chat"
     """`chat`: the tokenizer's chat template; `none`: the contents of all messages, joined by blank lines."""
     revision: str | None = None
-    """Branch, tag or commit of a hub model."""
+    """Branch, tag or commit of a hub model; null: its main branch."""
     trust_remote_code: bool = False
     """Run the Python code that comes with the model."""
     layers: int = Field(default=3, ge=1, le=1000)
@@ -101,7 +101,7 @@ class ScheduleConfig(Options):
 
 
 class LearnerConfig(Options):
-    """How the policy is updated. Defaults differ for `tiny`; `resolved` fills them in."""
+    """How the policy is updated: AdamW, and how a batch is cut. What is null is filled in by the policy's size."""
 
     lr: float | None = Field(default=None, ge=0, le=10)
     """Learning rate of AdamW, 0: nothing is learnt; null: 1e-6, and 1e-4 for `tiny`."""
@@ -136,13 +136,13 @@ class WarmStartShare(Options):
     """How much of the warm start one environment gets."""
 
     batches: int | None = Field(default=None, ge=1)
-    """Null: the section's."""
+    """Batches for it; null: the section's."""
     decay: float | None = Field(default=None, gt=0, le=1)
-    """Null: the section's."""
+    """Weight of each category relative to the one before; null: the section's."""
 
 
 class WarmStartConfig(Options):
-    """A short supervised start on reference answers, before any reinforcement."""
+    """A short supervised start on reference answers: the form of an answer, before any reinforcement."""
 
     environments: tuple[str, ...] | Mapping[str, WarmStartShare] = ()
     """Names, or a map from a name to its own `batches` and `decay`. Empty: no warm start."""

@@ -32,7 +32,7 @@ class Config(Options):
     letters: str = Field(default="ABCDEFGHIJ", min_length=2, max_length=100)
     """The letters of the options, in order; digits are possible too. Case does not matter unless both are there."""
     options: str | None = None
-    """Column with the options' texts, a list in the order of the letters or a map from letter to text; none given: only
+    """Column with the options' texts, a list in the order of the letters or a map from letter to text; null: only
     letters are read."""
 
     @field_validator("letters")

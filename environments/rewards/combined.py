@@ -26,7 +26,7 @@ class Config(Options):
     parts: list[Part] = Field(min_length=1)
     """The rewards, each a name or a map, with an optional `weight` (1 by default)."""
     correct: str | None = None
-    """Name of the part that says whether an answer is correct; none given: the mean is 1."""
+    """Name of the part that says whether an answer is correct; null: the mean is 1."""
 
     @property
     def names(self) -> list[str]:

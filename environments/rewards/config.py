@@ -18,7 +18,7 @@ from pydantic import BeforeValidator, Field, TypeAdapter, WithJsonSchema
 
 from environments.contracts import EnvironmentFault
 from environments.options import Options
-from environments.plugins import REWARDS
+from environments.plugins import KIND, REWARDS
 from environments.registry import function_of, module_of, types
 from environments.rewards.contracts import Reward
 from environments.rewards.functions import CALLING, FunctionOptions, FunctionReward
@@ -90,7 +90,9 @@ def _resolve_part(raw: object) -> dict[str, Any]:
     return {**resolve(own), "weight": Weight.model_validate(weight).weight}
 
 
-Part = Annotated[dict[str, Any], BeforeValidator(_resolve_part)]  # a reward's map, with its weight
+Part = Annotated[  # a reward's map, with its weight
+    dict[str, Any], BeforeValidator(_resolve_part), WithJsonSchema({"type": ["string", "object"], KIND: REWARDS.name})
+]
 RewardSection = Annotated[
     Mapping[str, Any],
     BeforeValidator(resolve),
@@ -98,6 +100,7 @@ RewardSection = Annotated[
         {
             "description": "A reward's name, a map of its type and options, or a list of maps with weights.",
             "type": ["string", "object", "array"],
+            KIND: REWARDS.name,
         }
     ),
 ]

@@ -49,7 +49,7 @@ class FunctionOptions(Options):
     model_config = ConfigDict(extra="allow")
 
     scale: Annotated[tuple[Finite, Finite], AfterValidator(_rises)] | None = None
-    """Range of the function's numbers, mapped to [0, 1]; none given: they are in [0, 1]. Beyond it: unscorable."""
+    """Range of the function's numbers, mapped to [0, 1]; null: they are in [0, 1]. Beyond it: unscorable."""
     correct_at: Annotated[float, Field(ge=0, le=1)] = 1.0
     """A value (on the scale of [0, 1]) from which on an answer counts as correct."""
 

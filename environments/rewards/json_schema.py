@@ -30,7 +30,7 @@ class Config(Options):
     """Options of JSON by schema."""
 
     schema_: dict[str, Any] | None = Field(default=None, alias="schema")
-    """Schema for all rows; none given: each row's truth is its schema, a map or its text."""
+    """Schema for all rows; null: each row's truth is its schema, a map or its text."""
     format_value: float = Field(default=0.0, ge=0, lt=1)
     """Value of an answer that is JSON but does not satisfy the schema."""
 

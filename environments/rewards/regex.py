@@ -22,7 +22,7 @@ class Config(Options):
     """Options of matching."""
 
     pattern: str | None = None
-    """Pattern for all rows; none given: each row's truth is its pattern."""
+    """Pattern for all rows; null: each row's truth is its pattern."""
     search: bool = False
     """Whether a match anywhere in the answer will do; otherwise the whole answer must match."""
     ignore_case: bool = False

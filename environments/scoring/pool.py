@@ -49,12 +49,12 @@ def available_cores() -> int:
 
 
 class ScoringOptions(Options):
-    """The spec's section `scoring`."""
+    """How answers are scored: in the trainer where that can neither hang nor harm, else in processes with limits."""
 
     isolation: Literal["auto", "process", "none"] = "auto"
     """`auto`: processes, except for environments whose scoring can neither hang nor run foreign code."""
     workers: int | None = Field(default=None, ge=1, le=1024)
-    """Processes; none given: one less than there are cores, at least 1, at most 8."""
+    """Processes; null: one less than there are cores, at least 1, at most 8."""
     timeout_s: float = Field(default=2.0, gt=0, le=86_400)
     """Seconds that one score may take in a process."""
     memory_gib: float = Field(default=2.0, gt=0, le=65_536)

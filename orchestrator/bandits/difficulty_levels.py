@@ -37,7 +37,7 @@ class LevelScheduleConfig(LevelConfig):
         None,
         ge=1,
         description="Length of the schedule, in steps in which the bandit was asked; then it stays at its end. "
-        "Default: the planned steps of the run; with stages, an equal share of them for each environment.",
+        "Null: the planned steps of the run; with stages, an equal share of them for each environment.",
     )
 
 

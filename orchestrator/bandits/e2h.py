@@ -39,7 +39,7 @@ class Config(LevelScheduleConfig):
         None,
         ge=0,
         le=1,
-        description="Cosine and gaussian: least probability of a level, 1 / L at most. Default: 2 / (L (L + 1)).",
+        description="Cosine and gaussian: least probability of a level, 1 / L at most. Null: 2 / (L (L + 1)).",
     )
 
 

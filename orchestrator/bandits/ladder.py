@@ -40,14 +40,14 @@ class Config(LevelConfig):
     window: int | None = Field(
         None,
         ge=1,
-        description="Levels picked from, the highest reached and those below: 4 (rlve), 1 (reasoning_gym).",
+        description="Levels picked from, the highest reached and those below; null: 4 (rlve), 1 (reasoning_gym).",
     )
     groups: int | None = Field(
         None,
         ge=1,
-        description="Groups of the highest level to judge by: 8 (rlve), the last 20 (reasoning_gym).",
+        description="Groups of the highest level to judge by; null: 8 (rlve), the last 20 (reasoning_gym).",
     )
-    climb: float | None = Field(None, ge=0, le=1, description="Accuracy to climb: .9 (rlve), .7 (reasoning_gym).")
+    climb: float | None = Field(None, ge=0, le=1, description="Accuracy to climb; null: .9 (rlve), .7 (reasoning_gym).")
     fall: float = Field(0.1, ge=0, le=1, description="reasoning_gym: accuracy below which h falls a level.")
 
 

@@ -38,7 +38,7 @@ class Config(BanditConfig):
     temperature: float = Field(0.02, gt=0, description="Of the Boltzmann choice, in units of score.")
     floor: float = Field(0.1, ge=0, le=1, description="Total uniform mass F: P = (1 - F) P + F / K.")
     start: float | None = Field(
-        None, ge=0, description="|Q| of an arm with fewer than two scores; default 0 (online), 1 (window)."
+        None, ge=0, description="|Q| of an arm with fewer than two scores; null: 0 (online), 1 (window)."
     )
 
 

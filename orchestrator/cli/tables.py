@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -12,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.cli.console import number, plain
+from orchestrator.option_types import as_written
 from store import run_summary
 from store.carryover import OUTCOMES
 from store.records import DECISION
@@ -27,6 +29,8 @@ from store.sentences import (
     signed,
     what_is_lost,
 )
+
+WIDEST_DEFAULT = 20  # columns: what it means needs the room
 
 
 def table(title: str, *columns: str, holds_numbers: bool = True) -> Table:
@@ -176,17 +180,26 @@ def print_methods(out: Console, methods: Sequence[Any]) -> None:
             if family:
                 out.print(Text(f" {family}", style="dim"))
             for method in own:
-                out.print(Text(f"  {method.name:<{width}}  {method.summary}  ({method.source})"))
+                source = f"  ({method.source})" if method.source else ""
+                out.print(Text(f"  {method.name:<{width}}  {method.summary}{source}"))
 
 
 def print_method(out: Console, method: Mapping[str, Any]) -> None:
-    """Tell one method: its docstring, then its options."""
-    out.print(Text.assemble((f"{method['kind']} {method['name']}", "bold"), f"  ({method['source']})\n"))
-    out.print(Text(method["text"] + "\n"))
-    if not method["options"]:
+    """Tell one method, or a section of a spec: its text, its options, an example if there is one."""
+    source = f"  ({method['source']})" if method["source"] else ""
+    out.print(Text.assemble((f"{method['kind']} {method['name']}", "bold"), f"{source}\n"))
+    if method["text"]:
+        out.print(Text(method["text"] + "\n"), soft_wrap=False)
+    if method["options"]:
+        made = table("", "key", "default", "meaning", holds_numbers=False)
+        made.columns[1].max_width = WIDEST_DEFAULT
+        for name, option in method["options"].items():
+            meaning = Text.assemble(
+                f"{option['meaning']} " if option["meaning"] else "", (f"({option['type']})", "dim")
+            )
+            made.add_row(Text(name), Text(as_written(option["default"], shorten=True)), meaning)
+        out.print(made)
+    elif method["kind"] != "spec":
         out.print("It takes no options.")
-        return
-    made = table("Options", "option", "default", "meaning", holds_numbers=False)
-    for name, option in method["options"].items():
-        made.add_row(*(Text(str(text)) for text in (name, option["default"], option.get("meaning", ""))))
-    out.print(made)
+    if example := method.get("example"):
+        out.print(Text(f"For example\n\n{textwrap.indent(example, '    ')}"))

@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.text import Text
 
 from environments.leaks import Leak, Leaks, find_leaks
 from orchestrator.cli.console import err, every_few_seconds, leaving, out, plain, print_json
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home, Set, SpecFile
+from orchestrator.cli.tables import name_cell, table
 from orchestrator.errors import UserError
 from orchestrator.locations import refuse_plain_secrets
 from orchestrator.runs.catalog import refuse_run
-from orchestrator.runs.dry_run import make_plan
+from orchestrator.runs.dry_run import DryRun, make_plan
 from orchestrator.runs.kept_spec import as_yaml
 from orchestrator.spec import Spec, load_spec
+from store.sentences import listed, short
+
+if TYPE_CHECKING:
+    from orchestrator.runs.task_pools import EnvironmentPools
 
 WORST = 10  # leaks that are printed
+SHOWN_CATEGORIES = 6  # of an environment; the rest is counted
+WRAPPED = re.compile(r"(plan|trains|looks|disk|note|warning): |      (?=\d)")  # lines of sentences
+WHOLE_WORDS: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
 ELLIPSIS = "\u2026"
 CONTEXT, SHOWN = 30, 110  # characters of a text: before its first difference, and in all
 
@@ -39,9 +50,12 @@ def validate(
     threshold: Annotated[
         float, typer.Option(min=0.1, max=1.0, help="Similarity from which --leaks counts a pair.")
     ] = 0.8,
+    show_all: Annotated[
+        bool, typer.Option("--all", help="Before that, every field of the spec with the value that it has.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check a spec and print what it means: every field resolved, the plan, the disk it will take.
+    """Check a spec and print what it means: its environments and tasks, the plan, the disk it will take.
 
     Nothing is trained and no weights are read. Rows that cannot be used are listed; with --strict the exit code is 2
     if there are any. With --leaks, tasks of all environments are compared, held out against to train on: docs/leaks.md.
@@ -55,8 +69,11 @@ def validate(
         more = {"leaks": asdict(found)} if found else {}
         print_json({"spec": checked.kept(), "plan": asdict(plan), **more})
     else:
-        for line in (as_yaml(checked).rstrip(), "", *plan.lines()):
-            out.print(line, markup=False)
+        if show_all:
+            out.print(f"{as_yaml(checked).rstrip()}\n", markup=False)
+        print_plan(out, checked.name, plan)
+        if not show_all:
+            out.print(Text(f"{spec} is valid. Every field with its value: --all", style="dim"))
         for line in leak_lines(found) if found else ():
             out.print(Text(plain(line)))
     if strict and plan.left_out:
@@ -65,6 +82,35 @@ def validate(
         raise UserError(f"--strict: there are rows of {where} that cannot be used; mend or remove them:{why}")
     if strict and found and found.num_leaks:
         raise UserError(f"--strict: {summary(found)}; remove them on one side")
+
+
+def print_plan(console: Console, name: str, plan: DryRun) -> None:
+    """Print a plan for a screen: the environments with their tasks, then the rest in sentences."""
+    made = table(f"{name}: the tasks of its environments", "environment", "categories", "to train on", "held out")
+    made.columns[1].justify = "left"
+    for one in plan.environments:
+        trained = [category.train for category in one.categories if category.trainable]
+        held_out = "its own" if one.closed else _sum([category.held_out for category in one.categories])
+        about = "about " if any(category.estimated for category in one.categories) else ""
+        cells = (name_cell(one.name), _categories(one), about + _sum(trained), held_out)
+        made.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in cells))
+    console.print(made)
+    wraps = console.is_terminal
+    for line in plan.lines():
+        label = WRAPPED.match(line)
+        text = textwrap.fill(line, console.width, subsequent_indent=" " * 6, **WHOLE_WORDS) if label and wraps else line
+        console.print(Text(text, style="yellow" if line.startswith("warning: ") else ""))
+
+
+def _sum(nums: Sequence[int | None]) -> str:
+    """Add up tasks: endless if one category is."""
+    return "endless" if None in nums else f"{sum(num or 0 for num in nums):,}"
+
+
+def _categories(one: EnvironmentPools) -> Text:
+    """Name the categories, those that are only held out as such."""
+    names = [short(c.name) + ("" if c.trainable else " (held out only)") for c in one.categories]
+    return Text(plain(listed(names, SHOWN_CATEGORIES)))
 
 
 def look_for_leaks(spec: Spec, threshold: float) -> Leaks:

@@ -28,7 +28,7 @@ from orchestrator.runs.warm_start import warm_started
 from orchestrator.spec import Spec
 from policies.hardware import choose_device, cpu_threads
 from policies.learner import Learner
-from policies.models.loader import load_policy
+from policies.models.loader import ModelSize, load_policy, size_of
 from policies.models.tiny import VocabularySample, prompt_text
 from policies.objectives import MixCorrectedEntropy, Objective
 from policies.policy import Policy
@@ -58,6 +58,11 @@ class Foundation:
         """What the run's bits depend on beside its spec, the versions of its environments included."""
         versions = {f"environment {name}": e.version for name, e in self.environments.items()}
         return {**describe_host(self.spec), **versions}
+
+    @property
+    def policy_size(self) -> ModelSize:
+        """How much disk the policy takes."""
+        return size_of(self.policy.model, self.spec.policy)
 
     def new_run(self, spec: Spec, relations: RunRelations) -> RunRecord:
         """Describe a new run for the ledger, with what it is built on."""

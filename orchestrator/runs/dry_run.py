@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +14,8 @@ from store.sentences import size_in_words
 
 if TYPE_CHECKING:
     from orchestrator.rollout.task_supply import TooLong
+    from orchestrator.runs.task_pools import EnvironmentPools
 
-# measured on SQLite: picks, groups, samples and metrics, over the groups of a step; an evaluated task at a boundary
-LEDGER_BYTES_PER_GROUP, LEDGER_BYTES_PER_ITEM = 900, 400
 REASONS_LISTED = 10  # of an environment, where a plan is written in words
 EXAMPLES = 8  # of the warm start, drawn to see whether there are answers
 
@@ -69,6 +67,9 @@ class DryRun:
     warnings: tuple[str, ...]
     left_out: tuple[LeftOutPrompts, ...] = ()  # of the environments whose data is not all usable
     remarks: tuple[str, ...] = ()  # what else there is to know of their data
+    environments: tuple[EnvironmentPools, ...] = ()
+    trains: str = ""  # what learns, and how
+    looks: str = ""  # what is looked at when
 
     def lines(self) -> list[str]:
         """In words."""
@@ -80,7 +81,9 @@ class DryRun:
             saved += f" of {size_in_words(each)} ({self.parameters:,} weights) = {size_in_words(total)}"
         lines = [
             f"plan: {self.stages}",
-            f"      {self.steps} steps, {self.episodes:,} episodes; {self.evaluations}",
+            f"      {self.steps:,} steps, {self.episodes:,} episodes; {self.evaluations}",
+            f"trains: {self.trains}",
+            f"looks: {self.looks}",
             f"disk: {saved}, ledger about {size_in_words(self.ledger_bytes)}; {size_in_words(self.free_bytes)} free",
         ]
         lines += [line for one in self.left_out for line in one.lines()]
@@ -96,8 +99,10 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
     from orchestrator.choosing.choice import make_choice
     from orchestrator.choosing.stage_scheduler import StopConditions
     from orchestrator.rollout.task_sampler import TaskSampler
-    from orchestrator.rollout.task_supply import PromptLimits, check_supply, evaluated_pools
+    from orchestrator.rollout.task_supply import PromptLimits, check_supply
     from orchestrator.runs.assembly import build_environments, trainable, vocabulary_sample
+    from orchestrator.runs.disk_use import DiskUse, items_of
+    from orchestrator.runs.task_pools import count_pools
     from orchestrator.runs.warm_start import WarmStartExamples
     from policies.errors import PolicyError
     from policies.models.loader import describe_size, load_prompt_reader
@@ -116,8 +121,7 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
     num_runs = 1 if spec.baseline is None else 2
     num_steps = num_runs * curriculum.stages * curriculum.stage.steps
     num_boundaries = num_runs * (curriculum.stages + 1)
-    num_categories = sum(len(environment.categories) for environment in environments.values())
-    items = num_categories * evaluate.items * len(evaluated_pools(spec))
+    items = items_of(spec, environments)
     sample = vocabulary_sample(environments) if spec.policy.kind == "tiny" else None
     try:
         size = describe_size(spec.policy, sample)  # from the model's configuration, if that is here
@@ -142,9 +146,7 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
         registry.require_installed("samplers", spec.sampler)
     except PolicyError as error:
         missing.append(str(error))
-    place = home.absolute()
-    while not place.exists():
-        place = place.parent
+    disk = DiskUse.of(spec, environments, size.weights_bytes + size.optimizer_bytes if size else None, home)
     return DryRun(
         stages=_stages(spec),
         steps=num_steps,
@@ -152,18 +154,22 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
         evaluations=f"{num_boundaries} evaluations of {items * evaluate.samples:,} samples at most"
         + (inside_stages(spec, environments) if evaluate.every else ""),
         parameters=size.num_parameters if size else None,
-        checkpoint_bytes=size.weights_bytes + size.optimizer_bytes if size else None,
-        num_checkpoints=num_boundaries + num_runs * spec.checkpoint.keep,
-        ledger_bytes=num_steps * spec.step.groups * LEDGER_BYTES_PER_GROUP
-        + num_boundaries * items * LEDGER_BYTES_PER_ITEM,
-        free_bytes=shutil.disk_usage(place).free,
-        warnings=(*spec.warnings(), *missing),
+        checkpoint_bytes=disk.checkpoint_bytes,
+        num_checkpoints=disk.num_checkpoints,
+        ledger_bytes=disk.ledger_bytes,
+        free_bytes=disk.free_bytes,
+        warnings=(*([disk.shortage] if disk.shortage else []), *spec.warnings(), *missing),
         left_out=tuple(one for one in left_out if one.num_rows),
         remarks=(
             *(f"{name}: {text}" for name, e in environments.items() for text in e.remarks),
             *unmeasured,
             *of_prompts,
         ),
+        environments=tuple(
+            count_pools(one, spec.environments[name].type, prompts or ALL) for name, one in environments.items()
+        ),
+        trains=_trains(spec, environments.values()),
+        looks=_looks(spec),
     )
 
 
@@ -180,6 +186,33 @@ def inside_stages(spec: Spec, environments: Mapping[str, Environment]) -> str:
     num_samples = (sum if is_all else max)(categories) * spec.evaluate.items * spec.evaluate.samples
     num_runs = 1 if spec.baseline is None else 2
     return f", and {num_runs * num_interim(spec)} inside stages of {num_samples:,} at most"
+
+
+def _trains(spec: Spec, environments: Iterable[Environment]) -> str:
+    """Say what learns, on what batches, by which objective."""
+    step, sampler = spec.step, spec.sampler
+    longest = max(one.max_tokens or sampler.max_tokens for one in environments)
+    warm = f" after a warm start of {spec.warm_start.num_batches:,} batches" if spec.warm_start else ""
+    return (
+        f"{spec.policy.model}{warm}; {step.groups} groups of {step.group_size} a step, objective "
+        f"{spec.objective.preset}, learning rate {spec.learner.lr:g}; sampler {registry.type_of(sampler)}, up to "
+        f"{longest:,} tokens an episode"
+    )
+
+
+def _looks(spec: Spec) -> str:
+    """Say what is measured when, beside the numbers of every step."""
+    from orchestrator.rollout.task_supply import evaluated_pools
+
+    evaluate = spec.evaluate
+    also = [
+        *(["the most likely answer too"] if evaluate.greedy else []),
+        *(["other tasks for the scheduler"] if len(evaluated_pools(spec)) > 1 else []),
+        *(f"your {one.type}" for one in spec.measure),
+    ]
+    when = "before training and after every stage"
+    what = f"{evaluate.items} held-out tasks a category, {evaluate.samples} samples of each"
+    return "; ".join([f"{when}, {what}", *also])
 
 
 def _stages(spec: Spec) -> str:

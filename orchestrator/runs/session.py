@@ -21,6 +21,7 @@ from orchestrator.recording.outbox import Outbox
 from orchestrator.recording.recorder import RunRecorder
 from orchestrator.runs import stop_reasons
 from orchestrator.runs.assembly import Foundation, assemble, lay_foundation
+from orchestrator.runs.disk_use import DiskUse
 from orchestrator.runs.kept_spec import KeptSpec
 from orchestrator.runs.overview import refresh
 from orchestrator.runs.provenance import RunRelations, differences
@@ -97,6 +98,10 @@ class RunSession:
     def _begin(self, foundation: Foundation, relations: RunRelations) -> Outcome:
         warnings = [EventRecord("warning", text) for text in self.spec.warnings()]
         run = self.ledger.start_run(foundation.new_run(self.spec, relations))
+        size = foundation.policy_size
+        use = DiskUse.of(self.spec, foundation.environments, size.weights_bytes + size.optimizer_bytes, self.folder)
+        if (shortage := use.shortage) is not None:
+            warnings.append(EventRecord("warning", shortage))
         events = [*warnings, *run_events.of_data(foundation.environments, foundation.remarks)]
         return self._go(run, foundation, None, events)
 

@@ -28,7 +28,7 @@ class GuardConfig(StageRewardConfig):
         None,
         ge=0,
         lt=1,
-        description="Least probability of every environment; default .05, or half an equal share if that is less.",
+        description="Least probability of every environment; null: .05, or half an equal share if that is less.",
     )
     max_gap: int = Field(0, ge=0, description="Stages without an environment until it is forced; 0: never.")
 

@@ -38,7 +38,7 @@ class StageRewardConfig(ChooserConfig):
         "less what others lost).",
     )
     scale: float | None = Field(
-        None, gt=0, description="Multiplies the reward; default 1 for advantage, 5 for changes of scores."
+        None, gt=0, description="Multiplies the reward; null: 1 for advantage, 5 for changes of scores."
     )
     forgetting_weight: float = Field(
         1.0, ge=0, description="Price of a point that another environment lost, for retention."

@@ -37,9 +37,9 @@ class Config(SelectionConfig):
     step: float = Field(0.5, gt=0, description="eta, as a share of the range: how far T can move in a step.")
     sensitivity: float = Field(2.0, gt=0, description="alpha: how sharply T answers to the score.")
     target: float = Field(0.5, ge=0, le=1, description="beta: the mean score at which T stays.")
-    lowest: float | None = Field(None, description="Least T; none given: the least difficulty there is.")
-    highest: float | None = Field(None, description="Greatest T; none given: the greatest there is.")
-    start: float | None = Field(None, description="T of the first step; none given: the lowest.")
+    lowest: float | None = Field(None, description="Least T; null: the least difficulty there is.")
+    highest: float | None = Field(None, description="Greatest T; null: the greatest there is.")
+    start: float | None = Field(None, description="T of the first step; null: the lowest.")
 
     @property
     def fields(self) -> Mapping[str, str]:

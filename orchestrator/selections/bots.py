@@ -47,8 +47,10 @@ class Config(SelectionConfig):
     samples: float = Field(16, gt=0, description="m: samples that one play of a task counts for.")
     target: float = Field(0.5, ge=0, le=1, description="The pass rate to be near to.")
     temperature: float = Field(0.0, ge=0, description="Of the choice, in units of pass rate; 0: the best.")
-    weak: str | None = Field(None, description="Field with a weak model's pass rate on each task, in [0, 1].")
-    strong: str | None = Field(None, description="Field with a strong model's; both, or neither.")
+    weak: str | None = Field(
+        None, description="Field with a weak model's pass rate on each task, in [0, 1]; null: not known."
+    )
+    strong: str | None = Field(None, description="Field with a strong model's; both, or null for neither.")
 
     @model_validator(mode="after")
     def _references_come_in_pairs(self) -> Self:

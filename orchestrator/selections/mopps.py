@@ -36,7 +36,8 @@ class Config(SelectionConfig):
     target: float = Field(0.5, ge=0, le=1, description="The pass rate to be near to.")
     interval: tuple[float, float] | None = Field(
         None,
-        description="Play tasks at random out of those inside, say [0.3, 0.7], and fill up with the nearest.",
+        description="Play tasks at random out of those inside, say [0.3, 0.7], and fill up with the nearest; "
+        "null: go by the target.",
     )
 
     @field_validator("interval")

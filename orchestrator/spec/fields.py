@@ -16,6 +16,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from environments.plugins import ENVIRONMENTS, KIND
 from environments.user_code import is_user_code
 from orchestrator import registry
 from orchestrator.errors import SpecError
@@ -82,7 +83,9 @@ def method(kind: str) -> Any:
         SerializeAsAny[BaseModel],
         BeforeValidator(nested(validate)),
         BeforeValidator(short_form("type")),
-        WithJsonSchema({"description": f"One of the {kind}, with its options.", "type": ["string", "object"]}),
+        WithJsonSchema(
+            {"description": f"One of the {kind}, with its options.", "type": ["string", "object"], KIND: kind}
+        ),
     ]
 
 
@@ -109,5 +112,11 @@ EnvironmentSection = Annotated[
     SerializeAsAny[UserOptions],
     BeforeValidator(nested(_environment)),
     BeforeValidator(short_form("type")),
-    WithJsonSchema({"description": "One of the environments, with its options.", "type": ["string", "object"]}),
+    WithJsonSchema(
+        {
+            "description": "One of the environments, with its options.",
+            "type": ["string", "object"],
+            KIND: ENVIRONMENTS.name,
+        }
+    ),
 ]

@@ -52,14 +52,15 @@ class Stage(Section):
         BeforeValidator(lambda raw: [raw] if isinstance(raw, str | dict) else raw),
     ] = Field(
         default_factory=list,
-        description="Rules that end a stage earlier, the first that fires; asked every ten steps.",
+        json_schema_extra={"default": []},
+        description="Rules that end a stage early. The first that fires does; they are asked every ten steps.",
     )
     min_steps: int = Field(30, ge=1, description="Steps before a stop rule may end the stage.")
     replay: float = Field(
-        0.0, ge=0, lt=1, description="Share of every batch that goes to other environments, fresh episodes."
+        0.0, ge=0, lt=1, description="Share of every batch that goes to other environments, as fresh episodes."
     )
     replay_from: Literal["visited", "all"] = Field(
-        "visited", alias="from", description="Which others: those that had a stage already, or all of them."
+        "visited", alias="from", description="Which others are replayed: those that had a stage already, or all."
     )
 
     @model_validator(mode="after")
@@ -74,9 +75,11 @@ class Stage(Section):
 
 
 class Boundary(Section):
-    """What happens to the learner's state between stages."""
+    """What happens to the learner's state between two stages."""
 
-    optimizer: Literal["carry", "reset"] = Field("carry", description="Adam's moments and warm-up.")
+    optimizer: Literal["carry", "reset"] = Field(
+        "carry", description="Adam's moments and the warm-up: kept, or begun anew."
+    )
     controllers: Annotated[
         Literal["keep", "reset", "rescale"],
         BeforeValidator(lambda raw: "keep" if raw == "carry" else raw),  # as earlier versions called it
@@ -96,23 +99,30 @@ class CurriculumSection(Section):
         description="staged: a scheduler picks an environment a stage, its bandit a category a group. "
         "flat: one bandit over all (environment, category) arms.",
     )
-    stages: int = Field(6, ge=1, description="How many stages.")
+    stages: int = Field(6, ge=1, description="How many stages; `evergreen resume RUN --stages N` adds more.")
     scheduler: method("schedulers") | None = Field(  # type: ignore[valid-type]
-        None, description="What picks a stage's environment (default discounted_ucb)."
+        None,
+        json_schema_extra={"default": "discounted_ucb"},
+        description="What picks the environment of a stage. Flat mode has none.",
     )
     bandit: method("bandits") = Field(  # type: ignore[valid-type]
-        default_factory=GatedSecConfig, description="What picks a group's category; one an environment."
+        default_factory=GatedSecConfig,
+        json_schema_extra={"default": "gated_sec"},
+        description="What picks the category of every group. Each environment has a bandit of its own; in flat mode "
+        "there is one, over the categories of all.",
     )
     selection: method("selections") = Field(  # type: ignore[valid-type]
         default_factory=CursorConfig,
-        description="Which task of a category is played next (default cursor: each once, then again).",
+        json_schema_extra={"default": "cursor"},
+        description="What picks the task inside a category. cursor: each once, then again.",
     )
     teacher: method("teachers") | None = Field(  # type: ignore[valid-type]
         None,
-        description="Which parameters are played next in categories with ranges of them (default random).",
+        json_schema_extra={"default": "random"},
+        description="What picks the parameters of generated tasks. Only categories with ranges of them have any.",
     )
-    stage: Stage = Field(default_factory=Stage, description="The stages' length and replay.")
-    boundary: Boundary = Field(default_factory=Boundary, description="What is carried over a boundary.")
+    stage: Stage = Field(default_factory=Stage, description="How long a stage is, what ends it, and replay.")
+    boundary: Boundary = Field(default_factory=Boundary, description="What happens to the learner between stages.")
 
     @model_validator(mode="before")
     @classmethod
@@ -134,16 +144,16 @@ class CurriculumSection(Section):
 
 
 class Step(Section):
-    """One batch."""
+    """One batch: what is played, then learnt from."""
 
-    groups: int = Field(32, ge=1, le=100_000, description="Groups a step, each from one task.")
-    group_size: int = Field(8, ge=2, le=10_000, description="Episodes a group: advantages compare within it.")
+    groups: int = Field(32, ge=1, le=100_000, description="Groups a step, each of one task.")
+    group_size: int = Field(8, ge=2, le=10_000, description="Episodes of a task: advantages compare within a group.")
 
 
 class Evaluate(Section):
     """What is evaluated at step 0 and at every boundary, for every environment and category; `every` asks for more."""
 
-    items: int = Field(64, ge=1, description="Tasks a category, always the same ones (the anchor pool).")
+    items: int = Field(64, ge=1, description="Held-out tasks a category, always the same ones.")
     samples: int = Field(8, ge=4, description="Samples a task at temperature 1; pass@4 needs at least 4.")
     greedy: bool = Field(False, description="Also the most likely answer, under its own name.")
     every: int = Field(
@@ -164,11 +174,13 @@ class Evaluate(Section):
 
 
 class Checkpointing(Section):
-    """When a run becomes resumable, and how much disk that takes."""
+    """When state is saved, and how much of it stays. May change on resume."""
 
-    every_steps: int = Field(20, ge=0, description="Periodic checkpoints by steps; 0: none.")
-    every_minutes: float = Field(10.0, ge=0, description="And by time since the last one; 0: none.")
-    keep: int = Field(3, ge=1, description="Periodic ones kept; those of boundaries always stay.")
+    every_steps: int = Field(20, ge=0, description="Steps between two periodic checkpoints; 0: none by steps.")
+    every_minutes: float = Field(
+        10.0, ge=0, description="Minutes after which one is made all the same; 0: none by time."
+    )
+    keep: int = Field(3, ge=1, description="Periodic checkpoints that stay, the newest; those of boundaries all stay.")
 
 
 def _absolute(path: str | None) -> str | None:
@@ -182,12 +194,12 @@ PasswordFile = Annotated[str | None, AfterValidator(_absolute)]
 
 
 class Ledger(Section):
-    """Where the run is recorded."""
+    """The database that holds all that a run did (docs/ledger.md)."""
 
-    url: str | None = Field(None, description="Any SQLAlchemy URL; default: SQLite, evergreen.db in the home folder.")
+    url: str | None = Field(None, description="Any SQLAlchemy URL; null: SQLite, evergreen.db in the home folder.")
     password_file: PasswordFile = Field(
         None,
-        description="A file that holds the database's password and no more; else it is read from "
+        description="A file that holds the database's password and no more; null: it is read from "
         "EVERGREEN_LEDGER_PASSWORD, or by PostgreSQL's library from PGPASSWORD or ~/.pgpass.",
     )
     patience: float = Field(
@@ -211,13 +223,15 @@ class Ledger(Section):
 
 
 class Tracker(Section):
-    """The record that people look at. May change on resume."""
+    """The record that people look at (docs/mlflow.md); `tracker: none` is a short form. May change on resume."""
 
-    type: Literal["mlflow", "none"] = Field("mlflow", description="mlflow, or none: no tracker.")
-    uri: str | None = Field(None, description="An MLflow tracking URI; default: SQLite, mlflow.db in the home folder.")
+    type: Literal["mlflow", "none"] = Field(
+        "mlflow", description="none: nothing is tracked; the ledger and the reports stay."
+    )
+    uri: str | None = Field(None, description="An MLflow tracking URI; null: SQLite, mlflow.db in the home folder.")
     password_file: PasswordFile = Field(
         None,
-        description="A file that holds the password of the URI's user and no more; else it is read from "
+        description="A file that holds the password of the URI's user and no more; null: it is read from "
         "EVERGREEN_TRACKER_PASSWORD, or by MLflow from MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.",
     )
     experiment: str = Field("evergreen", min_length=1, description="The MLflow experiment that holds the run.")
@@ -240,58 +254,70 @@ class Resources(Section):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU if there is one.")
     search_path: str | None = Field(
         None,
-        description="Where `package.module:factory` is looked for, and `./file.py:factory` begins; default: the spec's "
+        description="Where `package.module:factory` is looked for, and `./file.py:factory` begins; null: the spec's "
         "folder.",
     )
 
 
 class Reserved(Section):
-    """A section that has a name but no fields yet."""
+    """Reserved: a name without fields yet."""
 
 
 class Spec(Section):
     """A whole run."""
 
-    name: str = Field("run", description="Of the run and its folder: lower case, digits, `_ . -`.")
-    seed: int = Field(0, ge=0, lt=2**63, description="Every random stream of the run begins here.")
+    name: str = Field(
+        "run",
+        description="The run's name, and its folder's. Lower-case letters, digits, `_ . -`; if not given, the file's.",
+    )
+    seed: int = Field(0, ge=0, lt=2**63, description="Where every random stream of the run begins.")
     policy: nested_model(PolicyConfig) = Field(  # type: ignore[valid-type]
         default_factory=PolicyConfig, description="The language model that learns."
     )
-    warm_start: WarmStartConfig | None = Field(
-        None, description="Supervised training on reference answers before step 0."
-    )
+    warm_start: WarmStartConfig | None = Field(None, description="A short supervised start before step 0. Null: none.")
     environments: dict[str, EnvironmentSection] = Field(
-        min_length=1, description="Where tasks come from, by the names used everywhere else."
+        min_length=1, description="Where tasks come from. The names are used everywhere else."
     )
-    curriculum: CurriculumSection = Field(default_factory=CurriculumSection, description="Who chooses.")
+    curriculum: CurriculumSection = Field(
+        default_factory=CurriculumSection, description="How environments and categories are chosen."
+    )
     baseline: Literal["uniform"] | None = Field(
-        None, description="uniform: then also run a twin with the uniform bandit, same warm start and seed."
+        None,
+        description="Whether a twin with another bandit is run too. uniform: afterwards, from the same warm start and "
+        "seed, with the uniform bandit; the report draws both. Null: no twin.",
     )
-    step: Step = Field(default_factory=Step, description="One batch.")
+    step: Step = Field(default_factory=Step, description="One batch: how many groups of how many episodes.")
     objective: nested_model(ObjectiveConfig) = Field(  # type: ignore[valid-type]
-        default_factory=ObjectiveConfig, description="A preset's name, or a map with what it changes."
+        default_factory=ObjectiveConfig, description="The loss: a preset, and what it changes."
     )
-    learner: LearnerConfig = Field(default_factory=LearnerConfig, description="Optimiser and batching.")
+    learner: LearnerConfig = Field(default_factory=LearnerConfig, description="The optimiser, and how a batch is cut.")
     sampler: method("samplers") = Field(  # type: ignore[valid-type]
-        default_factory=TransformersConfig, description="The engine that plays."
+        default_factory=TransformersConfig,
+        json_schema_extra={"default": "transformers"},
+        description="The engine that generates. Its distribution, and budgets of tokens and turns.",
     )
-    evaluate: Evaluate = Field(default_factory=Evaluate, description="What a boundary measures.")
-    checkpoint: Checkpointing = Field(default_factory=Checkpointing, description="When state is saved.")
-    scoring: ScoringOptions = Field(default_factory=ScoringOptions, description="How answers are scored.")
+    evaluate: Evaluate = Field(default_factory=Evaluate, description="What is measured at every boundary.")
+    checkpoint: Checkpointing = Field(
+        default_factory=Checkpointing, description="When state is saved, and how much stays."
+    )
+    scoring: ScoringOptions = Field(
+        default_factory=ScoringOptions, description="How answers are scored: limits and processes."
+    )
     measure: Annotated[
         list[method("measurements")],  # type: ignore[valid-type]
         BeforeValidator(lambda raw: [] if raw == {} else [raw] if isinstance(raw, str | dict) else raw),
         WrapSerializer(lambda measurements, write: write(measurements) if measurements else {}),
     ] = Field(
         default_factory=list,
-        description="Measurements of the user's own at boundaries, beside the evaluation.",
+        json_schema_extra={"default": []},
+        description="Measurements of your own at boundaries. They come beside the evaluation.",
     )
-    guards: Reserved = Field(default_factory=Reserved, description="Reserved.")
+    guards: Reserved = Field(default_factory=Reserved, description="Reserved: a name without fields yet.")
     tracker: Annotated[Tracker, BeforeValidator(short_form("type"))] = Field(
-        default_factory=Tracker, description="Where people watch the run: MLflow."
+        default_factory=Tracker, description="The record that people look at: MLflow."
     )
-    ledger: Ledger = Field(default_factory=Ledger, description="Where the run is recorded.")
-    resources: Resources = Field(default_factory=Resources, description="What the run may use.")
+    ledger: Ledger = Field(default_factory=Ledger, description="The database that remembers the run.")
+    resources: Resources = Field(default_factory=Resources, description="What the run may use of its machine.")
 
     def kept(self) -> dict[str, Any]:
         """As plain data for whatever outlives this process: without the passwords of the ledger and the tracker."""

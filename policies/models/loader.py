@@ -97,6 +97,11 @@ def describe_size(config: PolicyConfig, sample: VocabularySample | None = None) 
         else:
             known = _architecture(config, is_offline=True)
         model = AutoModelForCausalLM.from_config(known, trust_remote_code=config.trust_remote_code)
+    return size_of(model, config)
+
+
+def size_of(model: torch.nn.Module, config: PolicyConfig) -> ModelSize:
+    """Compute the size of a policy from its model, with its weights or without."""
     num = sum(parameter.numel() for parameter in model.parameters())
     width = torch.finfo(getattr(torch, config.dtype)).bits // 8
     return ModelSize(num, num * width, num * (8 if width == 4 else 12))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -19,12 +20,15 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     ValidationError,
     ValidationInfo,
     model_validator,
 )
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
+from environments.plugins import KIND
 from environments.user_code import in_full
 from policies.objectives import compatibility, registry
 from policies.objectives.entropy_reading import Mode
@@ -39,19 +43,27 @@ def _is_preset(word: str) -> str:
     return word
 
 
-def _part_of(kind: Kind) -> AfterValidator:
-    """Validate the name of a part: of ours, of an installed package, or of a user's; a file's is written in full."""
+@dataclass(frozen=True)
+class PartOf:
+    """A field with the name of a part: ours, an installed package's, or a user's, whose file is written in full."""
 
-    def check(word: str, info: ValidationInfo) -> str:
+    kind: Kind
+
+    def check(self, word: str, info: ValidationInfo) -> str:
+        """Refuse what names no part of this kind."""
         if registry.is_outside(word):
             word = in_full(word, (info.context or {}).get("search_path"))
-            registry.load(kind, word)
-        elif word not in registry.names(kind):
-            what = kind.removesuffix("s").replace("_", " ")
-            raise ObjectiveError(unknown(what, word, registry.names(kind)))
+            registry.load(self.kind, word)
+        elif word not in registry.names(self.kind):
+            what = self.kind.removesuffix("s").replace("_", " ")
+            raise ObjectiveError(unknown(what, word, registry.names(self.kind)))
         return word
 
-    return AfterValidator(check)
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.with_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {**handler(schema), KIND: self.kind}
 
 
 def _in_a_row(value: Any) -> Any:
@@ -61,11 +73,11 @@ def _in_a_row(value: Any) -> Any:
     return [value] if isinstance(value, str | Mapping) else value
 
 
-Plans = Annotated[tuple[Annotated[str, _part_of("plans")], ...], BeforeValidator(_in_a_row)]
-RewardMaps = Annotated[tuple[Annotated[str, _part_of("reward_maps")], ...], BeforeValidator(_in_a_row)]
-Shapers = Annotated[tuple[Annotated[str, _part_of("shapers")], ...], BeforeValidator(_in_a_row)]
-Weights = Annotated[tuple[Annotated[str, _part_of("mismatch_weights")], ...], BeforeValidator(_in_a_row)]
-Terms = Annotated[tuple[Annotated[str, _part_of("terms")], ...], BeforeValidator(_in_a_row)]
+Plans = Annotated[tuple[Annotated[str, PartOf("plans")], ...], BeforeValidator(_in_a_row)]
+RewardMaps = Annotated[tuple[Annotated[str, PartOf("reward_maps")], ...], BeforeValidator(_in_a_row)]
+Shapers = Annotated[tuple[Annotated[str, PartOf("shapers")], ...], BeforeValidator(_in_a_row)]
+Weights = Annotated[tuple[Annotated[str, PartOf("mismatch_weights")], ...], BeforeValidator(_in_a_row)]
+Terms = Annotated[tuple[Annotated[str, PartOf("terms")], ...], BeforeValidator(_in_a_row)]
 
 SHORT = {"shaper": "shapers", "controller": "controllers"}  # one of them may be given without a list
 
@@ -112,15 +124,15 @@ class Section(BaseModel):
 class ControllerConfig(Section):
     """What moves one coefficient by one reading a step. A plain string stands for `{type: string}`.
 
-    Further keys are those of `controllers/<type>.py`, such as `target`, a fraction of the entropy at the start.
+    Further keys are the options of the type, such as `target`, a fraction of the entropy at the start.
     """
 
-    type: Annotated[str, _part_of("controllers")]
-    """A file of `controllers/`."""
+    type: Annotated[str, PartOf("controllers")]
+    """Which controller; left out, the preset's own."""
     knob: str | None = None
     """The option it moves; null: the strength of the first part that has one."""
     start: float | None = None
-    """Where the knob starts: another way to give that option."""
+    """Where the knob starts, another way to give that option; null: at the option's own value."""
 
     @model_validator(mode="before")
     @classmethod
@@ -142,32 +154,32 @@ Controllers = Annotated[tuple[ControllerConfig, ...], BeforeValidator(_in_a_row)
 
 
 class ObjectiveConfig(Section):
-    """What the `objective:` section resolves to. A plain string stands for `{preset: string}`.
+    """A composition of parts over one loss. A plain string stands for `{preset: string}`.
 
-    The fields name the parts, further keys are the options of those parts. The dump is the resolved objective;
-    read again, it gives the same.
+    The first fields name the parts, all further keys are options of those parts. What is not given is the preset's.
     """
 
     preset: Annotated[str, AfterValidator(_is_preset)] = DEFAULT
-    """Where values that are not given come from (`presets/`)."""
+    """Where values that are not given come from: `evergreen methods objectives`."""
     plans: Plans = ()
-    """Which samples are played, and which groups are kept: files of `plans/`."""
+    """Which samples are played, and which groups are kept."""
     reward_maps: RewardMaps = ()
-    """What changes rewards before advantages are estimated: files of `reward_maps/`, in order."""
-    estimator: Annotated[str, _part_of("estimators")] = "rloo"
-    """From rewards to advantages: a file of `estimators/`."""
+    """What changes rewards before advantages are estimated, in order."""
+    estimator: Annotated[str, PartOf("estimators")] = "rloo"
+    """From rewards to advantages."""
     shapers: Shapers = ()
-    """What changes advantages token by token: files of `shapers/`, in order; `shaper: x` stands for a list of one."""
+    """What changes advantages token by token, in order; `shaper: x` stands for a list of one."""
     mismatch: Weights = ("tis",)
-    """The weights against the mismatch of sampler and trainer, after the shapers: files of `mismatch_weights/`."""
-    ratio: Annotated[str, _part_of("ratio_rules")] = "ppo"
-    """How far the policy may move from the start of the step: a file of `ratio_rules/`."""
+    """The weights against the mismatch of sampler and trainer, after the shapers."""
+    ratio: Annotated[str, PartOf("ratio_rules")] = "ppo"
+    """How far the policy may move from the start of the step."""
     terms: Terms = ("entropy_bonus", "kl")
-    """What is added to the loss: files of `terms/`; one with a coefficient of 0 is off."""
-    aggregation: Annotated[str, _part_of("aggregations")] = "token_mean"
-    """How much each token weighs (`aggregations.py`)."""
+    """What is added to the loss; a term with a coefficient of 0 is off."""
+    aggregation: Annotated[str, PartOf("aggregations")] = "token_mean"
+    """How much each token weighs in the loss."""
     max_length: int | None = Field(default=None, ge=1)
-    """Of `aggregation: constant` and of parts that measure lengths, tokens: usually the sampler's `max_tokens`."""
+    """Of `aggregation: constant` and of parts that measure lengths, tokens: usually the sampler's `max_tokens`; null:
+    nothing needs it."""
     updates: int = Field(default=1, ge=1)
     """Optimiser updates a step, unless the learner's section says otherwise."""
     reward: Literal["value", "correct"] = "value"
@@ -176,13 +188,13 @@ class ObjectiveConfig(Section):
     """Which weights a KL is taken to: those the run began with, or those the stage began with. A frozen copy of them
     is kept only while a part needs it: as much memory again as the weights take, and a pass over every step."""
     controllers: Controllers = ()
-    """What moves the forces on entropy, once a step; `controller: x` stands for a list of one, `none`: nothing does."""
+    """What moves the forces on entropy, once a step. `controller: x` stands for a list of one, `none`: nothing does."""
     reading: Mode = "corrected"
     """The entropy that a controller reads: corrected for the mix of tasks, over all categories visited so far or the
-    `recent` ones, or the plain mean: `raw` (`entropy_reading.py`)."""
+    `recent` ones, or the plain mean: `raw`."""
     entropy: Literal["sampler", "surprisal", "surprisal_iw"] = "sampler"
     """Where it is read: the sampler's entropies, the mean surprisal of the tokens drawn, or that weighed by how likely
-    the learner finds them (`statistics.py`; a pass without gradient over all rows)."""
+    the learner finds them (a pass without gradient over all rows)."""
 
     @model_validator(mode="before")
     @classmethod

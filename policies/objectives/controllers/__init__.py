@@ -42,7 +42,7 @@ class TargetOptions(ControllerOptions):
     target_end: float | None = Field(None, gt=0)
     """Where the target goes in a straight line; null: it stays."""
     target_steps: int | None = Field(None, ge=1)
-    """Of `target_end`: over how many steps."""
+    """Of `target_end`: over how many steps; null: without one."""
     dead_band: float = Field(0.0, ge=0, lt=1)
     """A reading this close to the target, as a fraction of the target, counts as equal to it."""
 

@@ -34,7 +34,7 @@ class Config(ControllerOptions):
     steps: int = Field(150, ge=1)
     """Steps until it is there."""
     end: float | None = None
-    """Where linear and cosine go, 0 if not given; epo has an end of its own."""
+    """Where linear and cosine go; null: 0. epo has an end of its own."""
 
     @property
     def reach(self) -> tuple[float, ...]:

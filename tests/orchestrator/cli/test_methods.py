@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
 from policies.objectives import registry
 from policies.plugins import PARTS
 from tests.conftest import Evergreen
+from tests.orchestrator.spec_documents import SCHEMA
 
 
 def test_all_methods_are_listed_by_kind_with_a_line_and_a_source(evergreen: Evergreen) -> None:
@@ -85,3 +87,63 @@ def test_a_kind_of_which_there_are_only_the_users_own_says_so(evergreen: Evergre
 
 def test_a_method_without_options_says_so(evergreen: Evergreen) -> None:
     assert "It takes no options." in evergreen("methods", "ratio_rules", "reinforce").stdout
+
+
+def test_the_sections_of_a_spec_are_listed_a_line_each_that_fits_a_terminal(evergreen: Evergreen) -> None:
+    listed = evergreen("methods", "spec").stdout.splitlines()
+    assert listed[0] == "spec"
+    assert [line.split()[0] for line in listed[1:]] == [one["name"] for one in as_json(evergreen, "spec")]
+    assert {"seed", "curriculum.stage", "learner"} <= {line.split()[0] for line in listed[1:]}
+    assert max(map(len, listed)) <= 80
+    assert "evergreen methods spec" in evergreen("methods").stdout
+
+
+def as_json(evergreen: Evergreen, *words: str) -> Any:
+    return json.loads(evergreen("methods", *words, "--json").stdout)
+
+
+def test_a_section_of_a_spec_tells_its_fields_and_an_example(evergreen: Evergreen) -> None:
+    told = as_json(evergreen, "spec", "curriculum.stage")
+    assert told["options"]["steps"] == {
+        "type": "integer, 1 or more",
+        "default": 40,
+        "meaning": "Steps a stage; in flat mode only where the boundaries are.",
+    }
+    printed = evergreen("methods", "spec", "curriculum.stage").stdout
+    assert max(map(len, printed.splitlines())) <= 80
+    assert "steps       40" in printed
+    assert "stage: {steps: 60, replay: 0.2, from: all, stop: [mastery, plateau]}" in printed
+
+
+def test_the_place_of_a_method_tells_what_can_stand_there(evergreen: Evergreen) -> None:
+    told = as_json(evergreen, "spec", "curriculum.bandit")
+    assert "a map without `type` is about gated_sec" in told["text"]
+    assert "gated_sec, graves" in told["text"]
+    assert "evergreen methods bandits NAME" in told["text"]
+    assert told["options"]["floor"]["default"] == 0.1, "gated_sec's own"
+
+
+def test_one_field_is_told_alone(evergreen: Evergreen) -> None:
+    assert [*as_json(evergreen, "spec", "learner.lr")["options"]] == ["lr"]
+    assert [*as_json(evergreen, "spec", "seed")["options"]] == ["seed"]
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("stage", "no section or field 'stage' (`evergreen methods spec` lists all). Did you mean 'curriculum.stage'?"),
+        ("lr", "Did you mean 'warm_start.lr' or 'learner.lr'?"),
+        ("curriculum.bandits", "Did you mean 'curriculum.bandit'?"),
+        ("learnr", "Did you mean 'learner'?"),
+        ("nothing.like_it", "no section or field 'nothing.like_it' (`evergreen methods spec` lists all)"),
+    ],
+)
+def test_a_section_that_is_not_there_is_told_with_the_nearest(evergreen: Evergreen, path: str, said: str) -> None:
+    result = evergreen("methods", "spec", path)
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_the_schema_for_editors_is_printed_as_it_is_kept(evergreen: Evergreen) -> None:
+    assert json.loads(evergreen("methods", "spec", "--schema").stdout) == json.loads(SCHEMA.read_text())
+    assert "evergreen methods spec --schema" in evergreen("methods", "bandits", "--schema").stderr

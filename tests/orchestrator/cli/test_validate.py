@@ -1,25 +1,62 @@
 from __future__ import annotations
 
 import json
+import re
+from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
+from rich.console import Console
 
+from orchestrator.cli.validate import print_plan
+from orchestrator.runs.dry_run import make_plan
+from orchestrator.spec import load_spec
 from tests.conftest import Evergreen
 from tests.orchestrator.specs import EXAMPLES, REPOSITORY
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=[path.stem for path in EXAMPLES])
 def test_every_example_is_valid_without_weights(tmp_path: Path, evergreen: Evergreen, path: Path) -> None:
-    result = evergreen("validate", path, "--home", tmp_path / "home")
+    result = evergreen("validate", path, "--all", "--home", tmp_path / "home")
     assert result.exit_code == 0, result.stderr
-    text, _, plan = result.stdout.partition("\nplan: ")
+    text, _, plan = result.stdout.partition(f"\n\n{path.stem}: the tasks of its environments\n")
     assert yaml.safe_load(text)["name"] == path.stem, "what is printed is a spec"
-    assert "steps" in plan
-    assert "disk: " in plan
+    assert all(f"\n {name} " in plan for name in yaml.safe_load(text)["environments"])
+    assert all(f"\n{label}: " in plan for label in ("plan", "trains", "looks", "disk"))
     assert "free" in plan
     assert not (tmp_path / "home").exists(), "nothing is made"
+
+
+@pytest.mark.parametrize("name", ["demo", "scheduled", "countdown_tiny"])
+def test_a_plan_fits_a_screen(name: str) -> None:
+    spec = load_spec(REPOSITORY / "examples" / f"{name}.yaml")
+    screen = Console(width=80, force_terminal=True, color_system=None, soft_wrap=True, file=StringIO())
+    print_plan(screen, spec.name, make_plan(spec, Path("runs")))
+    lines = screen.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert len(lines) < 24 - 2, "with the command above and the prompt below"
+    assert max(map(len, lines)) <= 80
+
+
+def test_tasks_to_train_on_and_held_out_are_counted(evergreen: Evergreen) -> None:
+    told = evergreen("validate", REPOSITORY / "examples" / "countdown_tiny.yaml").stdout
+    assert re.search(r"countdown +1, 2, 3 and 4 \(held out only\) +2,100 +89", told)
+    assert "type: rows" not in told, "values are for --all"
+    demo = evergreen("validate", REPOSITORY / "examples" / "demo.yaml").stdout
+    assert re.search(r"book +4 and 8 +32 +its own", demo)
+    assert re.search(r"words +3, 4, 5, 6 and 7 +endless +endless", demo)
+
+
+def test_a_disk_that_does_not_hold_the_run_is_a_warning_with_the_remedy(
+    evergreen: Evergreen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.runs.disk_use.shutil.disk_usage", lambda place: SimpleNamespace(free=30_000_000))
+    told = evergreen("validate", REPOSITORY / "examples" / "demo.yaml").stdout
+    warning = next(line for line in told.splitlines() if line.startswith("warning: "))
+    assert "the disk does not hold this run" in warning
+    for remedy in ("`checkpoint.keep: 1` makes it", "`evergreen prune`", "`--home` names another disk"):
+        assert remedy in warning
 
 
 def test_the_same_facts_come_as_json(evergreen: Evergreen) -> None:
@@ -29,3 +66,7 @@ def test_the_same_facts_come_as_json(evergreen: Evergreen) -> None:
     assert (facts["spec"]["name"], facts["spec"]["seed"]) == ("smoke", 7)
     assert facts["plan"]["steps"] == 30
     assert facts["plan"]["parameters"] > 10_000
+    assert {"stages", "episodes", "evaluations", "checkpoint_bytes", "num_checkpoints", "ledger_bytes"} < {
+        *facts["plan"]
+    }
+    assert facts["plan"]["environments"][0]["categories"][0]["name"] == "3"

@@ -69,8 +69,8 @@ VERBS = {
     "prune": ["[RUN]...", "--boundaries", "--warm-starts", "--dry-run", "--home", "--json"],
     "rm": ["RUN", "--yes", "--keep-mlflow", "--dry-run", "--home"],
     "upgrade": ["--home"],
-    "validate": ["SPEC", "--set", "--home", "--strict", "--leaks", "--threshold", "--json"],
-    "methods": ["KIND", "NAME", "--json"],
+    "validate": ["SPEC", "--set", "--home", "--strict", "--leaks", "--threshold", "--all", "--json"],
+    "methods": ["KIND", "NAME", "--schema", "--json"],
     "check-env": ["SPEC", "ENV", "--set", "--tasks", "--patience", "--json"],
 }
 

@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from orchestrator.callbacks import Callback
 from orchestrator.errors import UserError
 from orchestrator.runs.api import run
+from orchestrator.runs.disk_use import DiskUse
 from orchestrator.runs.dry_run import DryRun, make_plan
 from orchestrator.spec import load_spec
 from policies.errors import PolicyError
+from store.home import Home
+from store.ledger import Ledger
 from tests.orchestrator.specs import alone, small
 
 
@@ -76,3 +82,58 @@ def test_what_is_allowed_and_usually_a_mistake_is_told() -> None:
     fixed = plan(small(), "objective.preset=repo", "objective.controller=none")
     assert any("nothing can lower it" in line for line in fixed.lines())
     assert plan(small()).warnings == ()
+
+
+def test_tasks_are_counted_by_category_and_pool() -> None:
+    made = {one.name: one for one in plan(small()).environments}
+    assert made["book"].closed
+    assert [(one.name, one.train, one.held_out) for one in made["book"].categories] == [("2", 6, 6), ("4", 6, 6)]
+    assert [(one.train, one.held_out) for one in made["numbers"].categories] == [(None, None)] * 2
+    categories = {"few": {"size": 200}, "many": {"size": 1000}, "only": {"size": 200, "trainable": False}}
+    words = {"type": "reasoning_gym", "dataset": "spell_backward", "categories": categories}
+    (made_of,) = plan(small(environments={"words": words}, warm_start=None)).environments
+    few, many, only = made_of.categories
+    assert few.train is not None
+    assert few.held_out is not None
+    assert 100 < few.train < 160, "seven tenths of those that differ"
+    assert 5 < few.held_out < 40
+    assert (many.train, many.held_out, many.estimated) == (700, 100, True)
+    assert (only.trainable, only.train) == (False, 0)
+
+
+def test_a_run_that_its_disk_does_not_hold_says_so_when_it_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(alone(name="fits"), home=tmp_path)
+    monkeypatch.setattr("orchestrator.runs.disk_use.shutil.disk_usage", lambda place: SimpleNamespace(free=10_000))
+    heard: list[str] = []
+    watcher = Callback()
+    monkeypatch.setattr(watcher, "event", heard.extend)
+    run(alone(name="full"), home=tmp_path, watcher=watcher)
+    with Ledger.open(Home(tmp_path).ledger_url) as ledger:
+        events = {name: ledger.reading.events(name) for name in ("fits", "full")}
+    told = {name: [one.text for one in of if one.kind == "warning"] for name, of in events.items()}
+    assert told["fits"] == []
+    (said,) = told["full"]
+    assert said.startswith("the disk does not hold this run: its checkpoints and ledger grow to ")
+    assert said in heard
+    assert "`checkpoint.keep: 1` makes it" in said
+
+
+def test_a_plan_says_what_learns_and_what_is_looked_at_when() -> None:
+    made = plan(small())
+    assert made.trains == (
+        "tiny after a warm start of 24 batches; 4 groups of 4 a step, objective repo_r, learning rate 0.003; sampler "
+        "transformers, up to 3 tokens an episode"
+    )
+    assert made.looks == "before training and after every stage, 2 held-out tasks a category, 4 samples of each"
+
+
+def test_without_a_size_or_with_room_nothing_is_said_of_the_disk() -> None:
+    use = DiskUse(1000, 3, 2, 2, 500, True, 5500, Path("/"))
+    assert use.shortage is None
+    assert replace(use, checkpoint_bytes=None, free_bytes=0).shortage is None
+    assert replace(use, free_bytes=5400, holds_ledger=False).shortage is None, "a ledger elsewhere takes no room here"
+    short = replace(use, free_bytes=5400).shortage
+    assert short is not None
+    assert "`checkpoint.keep: 1` makes it 4.5 KB, which fits" in short  # three boundaries and one, and the ledger

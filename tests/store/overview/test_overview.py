@@ -75,7 +75,7 @@ def test_links_lead_to_what_is_there_from_where_the_page_is(ledger: Ledger, tmp_
         ledger.set_status(written(ledger, Shape(spec={"tracker": SERVER}), name), "finished")
         (tmp_path / name).mkdir()
     (tmp_path / "with" / "report.html").write_text("")
-    Link("/#/experiments/1/runs", "/#/experiments/1/runs/abc").keep(tmp_path / "with")
+    Link("/#/experiments/1/runs", "/#/experiments/1/charts", "/#/experiments/1/runs/abc").keep(tmp_path / "with")
     there = {"with/report.html", "http://mlflow.lab:5000/ml", "http://mlflow.lab:5000/ml/#/experiments/1/runs/abc"}
     assert set(page_of(ledger, tmp_path).links) == there
     (tmp_path / "pages").mkdir()

@@ -1,0 +1,79 @@
+"""How much disk a run takes, worked out before it does, and whether its home holds that."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from environments import Environment
+from orchestrator.rollout.task_supply import evaluated_pools
+from orchestrator.spec import Spec
+from store.sentences import size_in_words
+
+# measured on SQLite: picks, groups, samples and metrics, over the groups of a step; an evaluated task at a boundary
+LEDGER_BYTES_PER_GROUP, LEDGER_BYTES_PER_ITEM = 900, 400
+
+
+@dataclass(frozen=True)
+class DiskUse:
+    """What a run, and its twin if it has one, will take of a disk."""
+
+    checkpoint_bytes: int | None  # of one; None: the model's size is not known here
+    num_boundaries: int  # each leaves a checkpoint that stays
+    num_periodic: int  # checkpoints that stay besides, at most
+    keep: int  # of a run's periodic ones, as the spec says
+    ledger_bytes: int
+    holds_ledger: bool  # whether the ledger is in the home
+    free_bytes: int
+    place: Path
+
+    @classmethod
+    def of(cls, spec: Spec, environments: Mapping[str, Environment], num_bytes: int | None, home: Path) -> DiskUse:
+        """Work it out for a spec whose checkpoints have so many bytes."""
+        num_runs = 1 if spec.baseline is None else 2
+        num_boundaries = num_runs * (spec.curriculum.stages + 1)
+        num_groups = num_runs * spec.curriculum.stages * spec.curriculum.stage.steps * spec.step.groups
+        num_items = num_boundaries * items_of(spec, environments)
+        place = home.absolute()
+        while not place.exists():
+            place = place.parent
+        return cls(
+            checkpoint_bytes=num_bytes,
+            num_boundaries=num_boundaries,
+            num_periodic=num_runs * spec.checkpoint.keep,
+            keep=spec.checkpoint.keep,
+            ledger_bytes=num_groups * LEDGER_BYTES_PER_GROUP + num_items * LEDGER_BYTES_PER_ITEM,
+            holds_ledger=spec.ledger.url is None,
+            free_bytes=shutil.disk_usage(place).free,
+            place=place,
+        )
+
+    @property
+    def num_checkpoints(self) -> int:
+        """How many checkpoints stay at most."""
+        return self.num_boundaries + self.num_periodic
+
+    @property
+    def shortage(self) -> str | None:
+        """Say that the disk does not hold the run, and what to do; None: it does, or it is not known."""
+        if self.checkpoint_bytes is None or (needed := self._bytes(self.num_checkpoints)) <= self.free_bytes:
+            return None
+        fewest = self._bytes(self.num_boundaries + self.num_periodic // self.keep)
+        enough = "which fits" if fewest <= self.free_bytes else "which is not enough alone"
+        keep = f"`checkpoint.keep: 1` makes it {size_in_words(fewest)}, {enough}; " if self.keep > 1 else ""
+        return (
+            f"the disk does not hold this run: its checkpoints and ledger grow to {size_in_words(needed)}, and "
+            f"{size_in_words(self.free_bytes)} are free in {self.place}. {keep}fewer `curriculum.stages` make fewer "
+            "checkpoints, `evergreen prune` frees what finished runs do not need, and `--home` names another disk"
+        )
+
+    def _bytes(self, num_checkpoints: int) -> int:
+        return num_checkpoints * (self.checkpoint_bytes or 0) + self.holds_ledger * self.ledger_bytes
+
+
+def items_of(spec: Spec, environments: Mapping[str, Environment]) -> int:
+    """Count the tasks that a boundary evaluates, at most."""
+    num_categories = sum(len(environment.categories) for environment in environments.values())
+    return num_categories * spec.evaluate.items * len(evaluated_pools(spec))

@@ -1,0 +1,108 @@
+"""A few lines of YAML for every section of the spec, as somebody would write them; tests read each in a whole spec."""
+
+EXAMPLES = {
+    "": """\
+name: words-first     # the folder is runs/words-first
+seed: 3
+baseline: uniform     # then the same again with the uniform bandit
+""",
+    "policy": """\
+policy: {model: Qwen/Qwen2.5-3B, dtype: bfloat16}
+""",
+    "warm_start": """\
+warm_start: {environments: [words], batches: 200}
+""",
+    "warm_start.environments.NAME": """\
+warm_start:
+  environments:
+    words: {batches: 200}
+    book: {batches: 20, decay: 1}
+""",
+    "environments": """\
+environments:
+  words:                   # puzzles with verifiers, made as they are needed
+    type: reasoning_gym
+    dataset: spell_backward
+    categories:
+      short: {min_word_len: 3, max_word_len: 4}
+      long: {min_word_len: 5, max_word_len: 8}
+  sums: {type: rows, train: sums.csv, category: digits, reward: numeric}
+  letters: {type: "./letters.py:create", lengths: [3, 4, 5]}   # your own
+""",
+    "curriculum": """\
+curriculum:
+  stages: 8
+  scheduler: round_robin
+  bandit: sec
+  stage: {steps: 50, replay: 0.25}
+""",
+    "curriculum.scheduler": """\
+curriculum:
+  scheduler: {type: discounted_ucb, reward: total_gain, min_share: 0.05}
+""",
+    "curriculum.bandit": """\
+curriculum:
+  bandit: {type: sec, learning_rate: 0.5, floor: 0.2}
+""",
+    "curriculum.selection": """\
+curriculum:
+  selection: plr            # tasks with a strong signal come again sooner
+""",
+    "curriculum.teacher": """\
+curriculum:
+  teacher: alp_gmm         # inside the `parameters` of an environment
+""",
+    "curriculum.stage": """\
+curriculum:
+  stage: {steps: 60, replay: 0.2, from: all, stop: [mastery, plateau]}
+""",
+    "curriculum.stage.stop": """\
+curriculum:
+  stage: {steps: 100, stop: [mastery, {type: plateau}, "./rules.py:enough"]}
+""",
+    "curriculum.boundary": """\
+curriculum:
+  boundary: {optimizer: reset}
+""",
+    "step": """\
+step: {groups: 16, group_size: 8}     # 128 episodes
+""",
+    "objective": """\
+objective:
+  preset: repo_r
+  clip_high: 0.3           # an option of one of its parts
+  controller: {type: geometric_signed, target: 0.4}
+""",
+    "objective.controllers": """\
+objective:
+  preset: repo_r
+  controller: {target: 0.4}    # the preset's own, with another target
+""",
+    "learner": """\
+learner: {lr: 1.0e-6, warmup: 20, activation_checkpointing: true}
+""",
+    "sampler": """\
+sampler: {type: vllm, max_tokens: 2048}
+""",
+    "evaluate": """\
+evaluate: {items: 32, samples: 8, greedy: true}
+""",
+    "checkpoint": """\
+checkpoint: {every_steps: 0, every_minutes: 30, keep: 1}
+""",
+    "scoring": """\
+scoring: {timeout_s: 10, workers: 4, env: [GRADER_URL]}
+""",
+    "measure": """\
+measure: "./lengths.py:create"     # a file beside the spec
+""",
+    "tracker": """\
+tracker: {uri: "http://localhost:5000", experiment: words}
+""",
+    "ledger": """\
+ledger: {url: "postgresql+psycopg://evergreen@db/evergreen", patience: 30}
+""",
+    "resources": """\
+resources: {threads: 8, device: cuda}
+""",
+}
