@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
 
 import numpy as np
+from pydantic import field_validator
 
 from policies.config import Options
 from policies.objectives.contracts import Need, ShapedRows, SurveyResult, Totals
@@ -41,6 +42,7 @@ Kind = Literal[
     "controllers",
     "aggregations",
 ]
+MOST_FLOAT32 = float(np.finfo(np.float32).max)
 MAX_LOG_RATIO = 20.0  # log-ratios are clamped to +- this before exp
 
 
@@ -63,6 +65,13 @@ def given(value: F | None, reads: str) -> F:
 
 class PartOptions(Options):
     """The options of one part. In a spec they are keys of the `objective:` section itself."""
+
+    @field_validator("*")
+    @classmethod
+    def _fits_a_tensor(cls, value: Any) -> Any:
+        if isinstance(value, float) and abs(value) > MOST_FLOAT32:
+            raise ValueError(f"at most {MOST_FLOAT32:.1e} fits into a tensor, not {value:g}")
+        return value
 
 
 class ControllerOptions(PartOptions):

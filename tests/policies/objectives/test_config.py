@@ -246,3 +246,9 @@ def test_two_parts_of_one_short_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="are both called `mine` in records: rename one"):
         ObjectiveConfig.model_validate({"preset": "rloo", "terms": [f"{file}:create" for file in files]})
     ObjectiveConfig.model_validate({"preset": "rloo", "terms": [f"{files[0]}:create", "squared_log_ratio"]})
+
+
+@pytest.mark.parametrize("field", ["entropy_bonus", "kl", "clip_high"])
+def test_what_no_tensor_holds_is_refused(field: str) -> None:
+    with pytest.raises(ValidationError, match="fits into a tensor"):
+        ObjectiveConfig.model_validate({"preset": "entropy_bonus", "controller": "none", field: 1e308})
