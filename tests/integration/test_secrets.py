@@ -84,7 +84,7 @@ def test_a_spec_of_before_with_its_password_still_resumes_and_loses_it(
 def test_validate_prints_no_password(spec: dict[str, Any], tmp_path: Path, evergreen: Evergreen) -> None:
     file = tmp_path / "spec.yaml"
     file.write_text(yaml.safe_dump(spec))
-    for more in ((), ("--json",)):
+    for more in ((), ("--all",), ("--json",)):
         result = evergreen("validate", file, *more)
         assert result.exit_code == 0
         assert "hush" not in result.output
