@@ -112,7 +112,7 @@ class LearnerConfig(Options):
     warmup: int = Field(default=20, ge=0)
     """Updates over which the learning rate rises linearly to `lr` (`warmup_steps` elsewhere)."""
     schedule: ScheduleConfig = ScheduleConfig()
-    """The learning rate after its warm-up: `constant`, `linear` or `cosine`, or a map with its options."""
+    """What the learning rate does after its warm-up. `constant`, `linear` or `cosine`, or a map with its options."""
     updates: int | None = Field(default=None, ge=1)
     """Optimiser updates a step; null: the objective's own number."""
     clip_norm: float = Field(default=1.0, gt=0)

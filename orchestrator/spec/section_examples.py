@@ -81,11 +81,15 @@ objective:
     "learner": """\
 learner: {lr: 1.0e-6, warmup: 20, activation_checkpointing: true}
 """,
+    "learner.schedule": """\
+learner:
+  schedule: {type: cosine, over: stage, end: 0.1}     # in every stage to a tenth of lr
+""",
     "sampler": """\
 sampler: {type: vllm, max_tokens: 2048}
 """,
     "evaluate": """\
-evaluate: {items: 32, samples: 8, greedy: true}
+evaluate: {items: 32, samples: 8, greedy: true, every: 20}     # and every 20 steps inside a stage
 """,
     "checkpoint": """\
 checkpoint: {every_steps: 0, every_minutes: 30, keep: 1}
