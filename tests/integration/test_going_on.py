@@ -163,6 +163,6 @@ def test_the_command_line_forks_and_lengthens(evergreen: Evergreen, tmp_path: Pa
     assert result.exit_code == 0
     listed = json.loads(evergreen("ls", "--json", "--home", tmp_path).stdout)
     assert [(run["name"], run["parent"], run["num_steps"]) for run in listed] == [
-        ("alone", None, 9),
         ("alone-fork", "alone", 9),
+        ("alone", None, 9),
     ]
