@@ -296,7 +296,9 @@ class Spec(Section):
         json_schema_extra={"default": "transformers"},
         description="The engine that generates. Its distribution, and budgets of tokens and turns.",
     )
-    evaluate: Evaluate = Field(default_factory=Evaluate, description="What is measured at boundaries, and between them if asked.")
+    evaluate: Evaluate = Field(
+        default_factory=Evaluate, description="What is measured at boundaries, and between them if asked."
+    )
     checkpoint: Checkpointing = Field(
         default_factory=Checkpointing, description="When state is saved, and how much stays."
     )

@@ -45,7 +45,7 @@ class Locker:
 
 
 # a step within a stage, one with a checkpoint due, a boundary, a stage's start, and the first boundary's record
-@pytest.mark.parametrize("moment", share([3, 1, 4, 6, 7, 12], 2))
+@pytest.mark.parametrize("moment", share([3, 1, 4, 6, 7, 12], 1))
 def test_a_run_whose_ledger_stays_away_stops_resumable_and_loses_nothing(
     finished: Path, tmp_path: Path, moment: int
 ) -> None:

@@ -111,7 +111,8 @@ def test_stop_rules_and_rewards_survive_a_kill(tmp_path: Path, moment: int) -> N
     assert ending(tmp_path / "killed", "alone") == ending(tmp_path / "whole", "alone")
 
 
-@pytest.mark.parametrize("moment", share([4, 9, 15], 1))
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", [4, 9, 15])
 def test_a_scheduler_that_reads_scores_survives_a_kill(tmp_path: Path, moment: int) -> None:
     spec = scheduled({"type": "gaussian_thompson", "reward": "retention"})
     orchestrator.run(spec, home=tmp_path / "whole")

@@ -161,7 +161,13 @@ def test_the_documented_examples_run_one_after_another(
     assert "finished" in said("Read what it left")
     assert "hard" in said("A bandit alone")
 
-    # a study's processes read the script, so it is one
+
+@pytest.mark.slow
+def test_the_documented_study_is_a_script_whose_processes_read_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code("python.md", "Run a curriculum"), "run", "exec"), {"__name__": "example"})
     kept = yaml.safe_load((tmp_path / "runs" / "first" / "spec.yaml").read_text())
     (tmp_path / "base.yaml").write_text(yaml.safe_dump(kept))
     grid = {"spec": "base.yaml", "seeds": 1, "list": [{"label": "a"}, {"label": "b", "learner.lr": 0.01}]}

@@ -83,7 +83,7 @@ def forget_the_identity(home: Path) -> None:
     (home / "small" / "run.json").unlink()
 
 
-@pytest.mark.parametrize("lose", share([delete, empty, replace_by_another_homes, forget_the_identity], 2))
+@pytest.mark.parametrize("lose", share([delete, empty, replace_by_another_homes, forget_the_identity], 1))
 def test_without_the_ledger_a_run_goes_on_from_its_checkpoint_and_says_what_is_lost(
     finished: Path, home: Path, lose: Callable[[Path], None]
 ) -> None:
@@ -131,6 +131,7 @@ def test_an_older_copy_of_the_ledger_is_behind_and_the_newest_checkpoint_counts(
         assert checkpoints(home) == {record.folder.partition("/")[2] for record in ledger.reading.checkpoints("small")}
 
 
+@pytest.mark.slow
 def test_an_older_copy_that_says_finished_lets_a_lengthened_run_go_on_from_its_checkpoints(
     tmp_path: Path,
 ) -> None:

@@ -69,7 +69,7 @@ def test_a_run_stopped_at_every_boundary_equals_the_uninterrupted_one(finished: 
     assert ending(finished, "bounded") == ending(finished, "small")
 
 
-@pytest.mark.parametrize("moment", share(MOMENTS, 2))
+@pytest.mark.parametrize("moment", share(MOMENTS, 1))
 def test_a_run_killed_at_any_moment_equals_the_uninterrupted_one(finished: Path, moment: int) -> None:
     name = f"killed-{moment}"
     with pytest.raises(Killed):

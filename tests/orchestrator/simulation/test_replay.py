@@ -51,6 +51,7 @@ def test_ips_is_unbiased_and_its_intervals_hold_the_truth():
     assert 0.90 < np.mean(covered) < 0.99
 
 
+@pytest.mark.slow
 def test_snips_is_consistent_and_steadier():
     spread = {}
     for num_steps in (20, 160):

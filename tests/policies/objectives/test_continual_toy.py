@@ -111,6 +111,7 @@ def test_repo_r_with_room_to_act_recovers_in_every_stage() -> None:
     assert [int(stage.recovered.max()) < 150 for stage in later] == [True, True]
 
 
+@pytest.mark.slow
 def test_at_the_published_bound_repo_r_is_too_weak_for_so_few_actions() -> None:
     """Reference: objectives.md 17.2."""
     first, *later = play(Controlled(high=0.05))
@@ -118,6 +119,7 @@ def test_at_the_published_bound_repo_r_is_too_weak_for_so_few_actions() -> None:
     assert [bool((stage.recovered < STEPS).all()) for stage in later] == [False, False]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("beta", "recovers"), [(0.05, False), (0.2, True)])
 def test_repo_needs_enough_strength(beta: float, recovers: bool) -> None:
     """Reference: objectives.md 17.2."""

@@ -16,6 +16,7 @@ from tests.store.ledger.suite import LedgerSuite
 POSTGRES = os.environ.get("EVERGREEN_TEST_POSTGRES_URL", "")
 
 
+@pytest.mark.slow
 class TestSqliteInMemory(LedgerSuite):
     @pytest.fixture
     def url(self) -> str:
