@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 import orchestrator
+from orchestrator.errors import UserError
 from orchestrator.runs import removal
 from orchestrator.runs.catalog import opened
 from orchestrator.runs.provenance import RunRelations
@@ -21,6 +22,7 @@ from store.errors import TrackerError
 from store.ledger import Ledger, ledger
 from store.lock import run_lock
 from store.records import MemberRecord, StudyRecord
+from store.tracker import daemon
 from store.tracker.daemon import TrackerJob
 from tests.conftest import Evergreen
 from tests.integration.runs import ending
@@ -81,12 +83,16 @@ def test_what_evergreen_did_not_write_stays_and_is_named(home: Path, evergreen: 
     folder = home / "small"
     checkpoint, other = sorted((folder / "checkpoints").iterdir())[:2]
     (other / "manifest.json").write_text("damaged")  # it is Evergreen's all the same, and goes
+    (folder / "linked").symlink_to(home / "flat")
+    (folder / daemon.LINK).write_text("{}")  # Evergreen's too
     mine = [folder / "notes.txt", folder / "checkpoints" / "mine" / "a.bin", checkpoint / "weights" / "merged.bin"]
     for path in mine:
         path.parent.mkdir(exist_ok=True)
         path.write_text("mine")
     said = rm(evergreen, home, "small")
     assert "its folder stays, with what is not Evergreen's: checkpoints/mine/a.bin, " in said
+    assert "linked" in said
+    (folder / "linked").unlink()
     assert sorted(path for path in folder.rglob("*") if path.is_file()) == sorted(mine)
     assert evergreen("ls", "--home", home).stderr == "", "it is no run any more"
     assert "there is no run" in evergreen("resume", "small", "--home", home).stderr
@@ -198,6 +204,35 @@ def test_another_run_of_its_name_in_the_ledger_is_not_taken_for_it(home: Path, e
     assert result.exit_code == 2
     assert "has a run 'small', but another one than the folder" in result.stderr
     assert names(home) == ["small", "flat"]
+
+
+def test_the_copy_of_a_folder_goes_alone(home: Path, evergreen: Evergreen) -> None:
+    """Its run.json names the run that it is a copy of, whose rows and record are not the copy's."""
+    shutil.copytree(home / "small", home / "small-copy")
+    before = ending(home, "small")
+    said = rm(evergreen, home, "small-copy")
+    assert "no rows in the ledger" in said
+    assert "MLflow" not in said
+    assert not (home / "small-copy").exists()
+    assert names(home) == ["small", "flat"]
+    assert ending(home, "small") == before
+
+
+def test_what_happened_since_it_was_planned_keeps_a_run(tmp_path: Path) -> None:
+    """Somebody may think for a while before saying yes."""
+    orchestrator.run(alone(stages=2), home=tmp_path)
+    plan = removal.plan(tmp_path, ["alone"])
+    orchestrator.fork("alone", 1, home=tmp_path, overrides=["name=child"])
+    with pytest.raises(UserError, match="alone stays: child came from it meanwhile"):
+        removal.remove(plan.home, plan.runs[0])
+    both = removal.plan(tmp_path, ["alone", "child"])
+    for run in both.runs:
+        removal.remove(both.home, run)
+    orchestrator.run(alone(stages=1), home=tmp_path)
+    with pytest.raises(UserError, match="alone is another run by now, and stays"):
+        removal.remove(plan.home, plan.runs[0])
+    assert names(tmp_path) == ["alone"]
+    assert (tmp_path / "alone" / "spec.yaml").is_file()
 
 
 # --- killed in between ---
