@@ -236,7 +236,12 @@ def _refuse_needed(home: Home, runs: Collection[str], studies: Collection[str], 
             problems.append(f"{name} has a baseline, {listed(twins)}: name it too, or keep both")
         study = kin.get(name, _Kin()).study
         rest = [other for other, own in others.items() if own.study == study is not None]
-        if rest and not identity.is_half_removed(home.run_folder(name)):
+        if rest and study in studies:
+            problems.append(
+                f"the study {study} has runs whose folders are not here, {listed(rest)}: remove it from the home that "
+                "holds them"
+            )
+        elif rest and not identity.is_half_removed(home.run_folder(name)):
             problems.append(
                 f"{name} is of the study {study}, which would be without it; `evergreen rm {study}` removes the study "
                 f"with all its runs"

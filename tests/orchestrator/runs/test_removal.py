@@ -198,6 +198,24 @@ def test_a_run_of_a_study_is_refused_and_the_study_goes_with_all_its_runs(tmp_pa
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"other", "studies"}
 
 
+def test_a_study_with_runs_elsewhere_is_refused_and_says_which(tmp_path: Path, evergreen: Evergreen) -> None:
+    """A ledger that several homes share knows runs whose folders are in another one."""
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    with Ledger.open(url) as ledger:
+        ledger.start_study(StudyRecord("trial", {"settings": [], "seeds": []}))
+    for name in ("trial.a.s0", "trial.b.s0"):
+        relations = RunRelations(member=MemberRecord("trial", name, {}))
+        spec = {**alone(stages=1), "ledger": {"url": url}}
+        orchestrator.run(spec, home=tmp_path / "home", relations=relations, name=name)
+    (tmp_path / "home" / "trial.b.s0").rename(tmp_path / "trial.b.s0")
+    refused = evergreen("rm", "trial", "--yes", "--home", tmp_path / "home")
+    assert refused.exit_code == 2
+    assert "the study trial has runs whose folders are not here, trial.b.s0: remove it from" in refused.stderr
+    assert "evergreen rm trial" not in refused.stderr
+    with Ledger.open(url) as ledger:
+        assert len(ledger.reading.runs()) == 2
+
+
 def test_another_run_of_its_name_in_the_ledger_is_not_taken_for_it(home: Path, evergreen: Evergreen) -> None:
     shutil.copy(home / "flat" / "run.json", home / "small" / "run.json")
     result = evergreen("rm", "small", "--yes", "--home", home)
