@@ -51,7 +51,9 @@ class Removal:
     @property
     def has_tracker(self) -> bool:
         """Whether MLflow may have a record of it."""
-        return None not in (self.uid, self.sections) and self.sections["tracker"]["type"] != "none"
+        if self.uid is None or self.sections is None:
+            return False
+        return bool(self.sections["tracker"]["type"] != "none")
 
     @property
     def num_bytes(self) -> int:
