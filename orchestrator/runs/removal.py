@@ -158,8 +158,10 @@ def _found(survey: _Survey, name: str, url: str) -> Removal | None:
     known = {run.name: run.uid for run in ledger.reading.runs()} if ledger is not None else {}
     files = own_files(folder)
     others = strays(folder, files)
-    is_left = identity.is_half_removed(folder) or (folder.is_dir() and not others)  # of one that never began
-    if name not in known and not is_run(folder) and not is_left:
+    is_half_removed = identity.is_half_removed(folder)
+    is_left = is_half_removed or (folder.is_dir() and not others)  # of one that never began
+    is_users = files == [folder / SPEC_FILE] and not is_half_removed  # a run's folder has its lock before its spec
+    if name not in known and (is_users or not (is_run(folder) or is_left)):
         return None
     own = _identity(folder)
     if own is not None and own.uid != known.get(name, own.uid):

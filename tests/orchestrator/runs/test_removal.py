@@ -110,6 +110,18 @@ def test_a_folder_that_is_no_runs_is_none_and_one_that_never_began_goes(home: Pa
     assert {path.name for path in home.iterdir() if path.is_dir()} == {"small", "flat", "mine"}
 
 
+@pytest.mark.parametrize("beside", [[], ["rewards.py"]])
+def test_a_spec_of_the_users_is_no_run(home: Path, evergreen: Evergreen, beside: list[str]) -> None:
+    """Where somebody's curricula and runs are in one folder."""
+    for name in ("spec.yaml", *beside):
+        (home / "mine").mkdir(exist_ok=True)
+        (home / "mine" / name).write_text("name: mine")
+    result = evergreen("rm", "mine", "--yes", "--home", home)
+    assert result.exit_code == 2
+    assert "there is no run and no study 'mine'" in result.stderr
+    assert (home / "mine" / "spec.yaml").read_text() == "name: mine"
+
+
 def test_a_record_that_cannot_be_reached_keeps_the_run_unless_it_is_left(
     home: Path, evergreen: Evergreen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
