@@ -90,8 +90,9 @@ def copy(example: Example, folder: Path) -> list[Path]:
     """Copy an example's files into a folder, made if need be; returns where they are. Nothing is overwritten."""
     wanted = {folder / file: example.root / file for file in example.files()}
     there = [str(target) for target in wanted if target.exists() or target.is_symlink()]
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file: name a folder")
+    for place in (folder, *folder.parents):
+        if not place.is_dir() and (place.exists() or place.is_symlink()):
+            raise UserError(f"{place} is {'a file' if place.exists() else 'a link that leads nowhere'}: name a folder")
     if there:
         are = "is there already" if len(there) == 1 else "are there already"
         raise UserError(f"{', '.join(there)} {are}, and nothing was written: name another folder")

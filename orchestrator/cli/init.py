@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.cli.console import out
+from orchestrator.cli.console import out, plain
 from orchestrator.cli.options import DEFAULT_HOME, command
 from orchestrator.example_files import STARTER, Example, copy, examples, find_example
 
@@ -40,7 +41,7 @@ def init(
     found = find_example(example or STARTER)
     target = folder or (FOLDER if example is None else Path(found.name))
     for path in copy(found, target):
-        out.print(f"wrote {path}", markup=False)
+        out.print(f"wrote {plain(str(path))}", markup=False)
     out.print()
     commands = next_commands(found, target)
     width = max(len(words) for words, _ in commands)
@@ -50,7 +51,7 @@ def init(
 
 def next_commands(example: Example, folder: Path) -> list[tuple[str, str]]:
     """Say what to do with a copied example, in three commands with what each does."""
-    spec = folder / example.spec.name
+    spec = plain(shlex.quote(str(folder / example.spec.name)))
     follow = (
         [
             (f"study {spec} --dry-run", "its runs, and what they cost"),

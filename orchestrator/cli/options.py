@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -35,4 +36,4 @@ def command(words: str, home: Path) -> str:
     """Write a command that works from here: in the same home, and by its path where `evergreen` is not on PATH."""
     is_elsewhere = Path(sys.argv[0]).name == "evergreen" and shutil.which("evergreen") is None
     program = sys.argv[0] if is_elsewhere else "evergreen"
-    return f"{program} {words}" + ("" if home == DEFAULT_HOME else f" --home {home}")
+    return f"{program} {words}" + ("" if home == DEFAULT_HOME else f" --home {shlex.quote(str(home))}")

@@ -96,7 +96,7 @@ def ls(
     With --html they are one page that needs no network and runs no script: every run with its course of accuracy and
     entropy, and links to its report and to MLflow. Once it is there, every run that ends writes it again.
     """
-    wanted = {one.strip() for word in chosen or () for one in word.split(",")}
+    wanted = {one.strip() for word in chosen or () for one in word.split(",")} - {""}
     if unknown := wanted - set(STATUSES):
         raise UserError(f"--status: no run is ever {listed(sorted(unknown))}; there are: {', '.join(STATUSES)}")
     found = inventory(home)

@@ -39,6 +39,7 @@ class Screen(Callback):
 
     def __init__(self, home: Path | None = None, age_s: float = 0.0) -> None:
         self._home = home
+        self._place = home or DEFAULT_HOME  # of the run that it shows
         self._said_at = 0.0
         self._begun_at = time.monotonic() - age_s
         self._first_step: tuple[int, float] | None = None
@@ -48,9 +49,9 @@ class Screen(Callback):
 
     def begin(self, name: str, folder: str) -> None:
         """Name the run, so that it can be stopped and resumed from elsewhere."""
-        if self._home is None:
-            own = Path(folder).parent
-            self._home = DEFAULT_HOME if own == DEFAULT_HOME.absolute() else own
+        self._first_step = None  # the same screen may be shown several runs
+        own = Path(folder).parent
+        self._place = self._home or (DEFAULT_HOME if own == DEFAULT_HOME.absolute() else own)
         out.print(Text.assemble("run ", (name, "bold"), f"  {folder}"))
 
     def phase(self, text: str) -> None:
@@ -102,7 +103,7 @@ class Screen(Callback):
         if status == "finished":
             return
         why = f" ({reason})" if status == "stopped" else ""
-        err.print(Text(f"{name} {status}{why}. Go on with: {command(f'resume {name}', self._home or DEFAULT_HOME)}"))
+        err.print(Text(f"{name} {status}{why}. Go on with: {command(f'resume {name}', self._place)}"))
 
     def _say(self, text: str, style: str = "", clock_too: bool = False) -> None:
         """Print a line with the time; what environments and tasks wrote is in it, so it is text and one line."""

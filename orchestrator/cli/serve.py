@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
 import time
 from collections.abc import Sequence
 from importlib.metadata import distributions
@@ -66,7 +67,7 @@ def serve(
                 for server in servers:
                     took = f"ready after {server.wait_until_ready():.0f} s"
                     out.print(f"  {server.launch.url}  {took}; log in {server.launch.log}", markup=False)
-                run = command(f"run {spec}", home)
+                run = command(f"run {shlex.quote(str(spec))}", home)
                 out.print(f"Ready. In another terminal: {run}   (Ctrl-C ends the servers)", markup=False)
                 keep_running(servers)
     except KeyboardInterrupt:

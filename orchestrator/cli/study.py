@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -56,7 +57,7 @@ def study(
     with open_study(checked, home, workers) as runner:
         cost = runner.cost()  # builds every environment: what is broken is told before anything runs
         console, done = err if as_json else out, len(runner.done_before)
-        again = command(f"study {file}", home)
+        again = command(f"study {shlex.quote(str(file))}", home)
         already = f", {done} finished already" if done else ""
         console.print(f"study {checked.name}: {_size(checked)}{already}", markup=False)
         for line in cost.lines():

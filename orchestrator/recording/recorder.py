@@ -194,8 +194,15 @@ class RunRecorder:
         keep = parts.spec.checkpoint.keep
         for old in checkpoints.prune(self.folder, self.ledger.checkpoints(self.run), keep):
             self.ledger.forget_checkpoint(self.run, old)
-        if kind == "boundary" or (kind == "stop" and self._report_is_behind):
-            self._report(at, is_last=kind == "stop" or at.is_finished)
+        if kind == "boundary":
+            self._report(at, is_last=at.is_finished)
+        elif kind == "stop":
+            self.complete_report(at)
+
+    def complete_report(self, at: Progress) -> None:
+        """Write the page of a run that ends here, if there is a boundary that it does not tell yet."""
+        if self._report_is_behind:
+            self._report(at, is_last=True)
 
     def keep_outbox(self, parts: Components, at: Progress, why: str) -> None:
         """Make this position durable without the ledger, which stays away; `resume` tells it what it lacks."""

@@ -195,9 +195,18 @@ def _trains(spec: Spec, environments: Iterable[Environment]) -> str:
     warm = f" after a warm start of {spec.warm_start.num_batches:,} batches" if spec.warm_start else ""
     return (
         f"{spec.policy.model}{warm}; {step.groups} groups of {step.group_size} a step, objective "
-        f"{spec.objective.preset}, learning rate {spec.learner.lr:g}; sampler {registry.type_of(sampler)}, up to "
-        f"{longest:,} tokens an episode"
+        f"{spec.objective.preset}, learning rate {spec.learner.lr:g}{_fall(spec)}; sampler "
+        f"{registry.type_of(sampler)}, up to {longest:,} tokens an episode"
     )
+
+
+def _fall(spec: Spec) -> str:
+    """Say how the learning rate falls, if it does."""
+    schedule = spec.learner.schedule
+    if schedule.type == "constant":
+        return ""
+    over = {"run": "the run", "stage": "every stage"}[schedule.over]
+    return f", {schedule.type} over {over} to {schedule.end:.0%} of it"
 
 
 def _looks(spec: Spec) -> str:

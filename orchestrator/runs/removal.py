@@ -32,7 +32,7 @@ from store.tracker import daemon
 
 OWN = (  # what Evergreen writes into a run's folder, beside checkpoints
     *(SPEC_FILE, EDITED, outbox.FILE, REPORT_FILE, EARLIER, tracker_process.LOG, daemon.LOCK, daemon.TURN),
-    *(identity.FILE, *lock.FILES),
+    *(daemon.LINK, identity.FILE, *lock.FILES),
 )
 
 
@@ -41,7 +41,7 @@ class Removal:
     """A run that is to be removed."""
 
     name: str
-    uid: str | None  # None: nothing tells it, as of a run that was killed before it was entered
+    uid: str | None  # None: nothing tells it, as of a run that was killed before it was entered, or of a copy
     ledger_url: str
     num_rows: int  # there
     files: tuple[Path, ...]
@@ -51,7 +51,9 @@ class Removal:
     @property
     def has_tracker(self) -> bool:
         """Whether MLflow may have a record of it."""
-        return self.sections is not None and self.sections["tracker"]["type"] != "none"
+        if self.uid is None or self.sections is None:
+            return False
+        return bool(self.sections["tracker"]["type"] != "none")
 
     @property
     def num_bytes(self) -> int:
@@ -156,8 +158,10 @@ def _found(survey: _Survey, name: str, url: str) -> Removal | None:
     known = {run.name: run.uid for run in ledger.reading.runs()} if ledger is not None else {}
     files = own_files(folder)
     others = strays(folder, files)
-    is_left = identity.is_half_removed(folder) or (folder.is_dir() and not others)  # of one that never began
-    if name not in known and not is_run(folder) and not is_left:
+    is_half_removed = identity.is_half_removed(folder)
+    is_left = is_half_removed or (folder.is_dir() and not others)  # of one that never began
+    is_users = files == [folder / SPEC_FILE] and not is_half_removed  # a run's folder has its lock before its spec
+    if name not in known and (is_users or not (is_run(folder) or is_left)):
         return None
     own = _identity(folder)
     if own is not None and own.uid != known.get(name, own.uid):
@@ -171,7 +175,8 @@ def _found(survey: _Survey, name: str, url: str) -> Removal | None:
     elif ledger is not None and name in known:
         sections = {"tracker": {"type": "none"}, **ledger.reading.spec(name)}
     num_rows = ledger.reading.num_rows(name) if ledger is not None and name in known else 0
-    uid = known.get(name) or (own.uid if own is not None else None)
+    # a folder that was copied still says whose copy it is: what is that run's stays
+    uid = known.get(name) or (own.uid if own is not None and own.name == name else None)
     return Removal(name, uid, url, num_rows, tuple(files), tuple(others), sections)
 
 
@@ -200,7 +205,8 @@ def strays(folder: Path, own: Collection[Path]) -> list[Path]:
     """Find what else is in a run's folder, relative to it; a folder if nothing is in that."""
     ours = {*own, folder / identity.REMOVING, *_own_folders(folder)}
     others = (path for path in sorted(folder.rglob("*")) if path not in ours)
-    return [path.relative_to(folder) for path in others if not path.is_dir() or not any(path.iterdir())]
+    files = (path for path in others if path.is_symlink() or not path.is_dir() or not any(path.iterdir()))
+    return [path.relative_to(folder) for path in files]
 
 
 def _own_folders(folder: Path) -> Iterator[Path]:
@@ -234,7 +240,12 @@ def _refuse_needed(home: Home, runs: Collection[str], studies: Collection[str], 
             problems.append(f"{name} has a baseline, {listed(twins)}: name it too, or keep both")
         study = kin.get(name, _Kin()).study
         rest = [other for other, own in others.items() if own.study == study is not None]
-        if rest and not identity.is_half_removed(home.run_folder(name)):
+        if rest and study in studies:
+            problems.append(
+                f"the study {study} has runs whose folders are not here, {listed(rest)}: remove it from the home that "
+                "holds them"
+            )
+        elif rest and not identity.is_half_removed(home.run_folder(name)):
             problems.append(
                 f"{name} is of the study {study}, which would be without it; `evergreen rm {study}` removes the study "
                 f"with all its runs"
@@ -249,11 +260,12 @@ def _refuse_needed(home: Home, runs: Collection[str], studies: Collection[str], 
 def remove(home: Home, run: Removal, keeps_record: bool = False) -> bool:
     """Remove a run, or the rest of one; says whether MLflow had a record of it.
 
-    Raises `RunBusy` where somebody was faster, and `TrackerError` before anything was removed.
+    Raises `RunBusy` or `UserError` where somebody was faster, and `TrackerError` before anything was removed.
     """
     folder = home.run_folder(run.name)
     had_record = False
     with run_lock(folder) if folder.is_dir() else nullcontext():
+        _refuse_changed(home, run)
         job = None if run.sections is None else tracker_process.job_of(run.sections, home, run.name)
         if job is not None and run.uid is not None:
             had_record = daemon.forget(job, None if keeps_record else run.uid)
@@ -266,6 +278,17 @@ def remove(home: Home, run: Removal, keeps_record: bool = False) -> bool:
         if folder.is_dir():
             _delete(folder, own_files(folder))
     return had_record
+
+
+def _refuse_changed(home: Home, run: Removal) -> None:
+    """Refuse what became another run since it was planned, and what a run needs that began since."""
+    with _Survey(home) as survey:
+        kin = survey.kin([run.name])
+        now = _found(survey, run.name, run.ledger_url)
+    if now is not None and now.uid != run.uid:
+        raise UserError(f"{run.name} is another run by now, and stays")
+    if needing := [other for other, own in kin.items() if run.name in (own.parent, own.baseline_of)]:
+        raise UserError(f"{run.name} stays: {listed(needing)} came from it meanwhile")
 
 
 def remove_study(home: Home, name: str, url: str) -> None:

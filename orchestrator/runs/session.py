@@ -209,6 +209,10 @@ class RunSession:
                 except LedgerAway as away:
                     recorder.keep_outbox(parts, progress, str(away))
                     raise
+                except Exception:
+                    with suppress(StoreError):  # the ledger may be what failed
+                        recorder.complete_report(progress)
+                    raise
 
     def _joined(self, parts: Components, progress: Progress) -> list[str]:
         """Name the environments that joined at a fork: the boundary just done did not measure them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -69,6 +70,7 @@ def render(found: Inventory, home: Path, path: Path, is_kept: bool = False) -> s
     context = {
         "title": f"{home.name} \u00b7 Evergreen runs",
         "home": str(home),
+        "quoted_home": shlex.quote(str(home)),
         "standing": _standing(lines),
         "studies": [drawing.study(name, own, found.studies.get(name)) for name, own in of_study.items()],
         "lines": [line for line in lines if not line.run.study],

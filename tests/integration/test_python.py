@@ -117,10 +117,14 @@ def test_a_screen_says_how_to_go_on_from_where_one_is(
 ) -> None:
     monkeypatch.delenv("EVERGREEN_HOME", raising=False)
     monkeypatch.chdir(tmp_path)
-    orchestrator.run(alone(), until_step=1, watcher=orchestrator.Screen())
+    screen = orchestrator.Screen()
+    orchestrator.run(alone(), until_step=1, watcher=screen)
     assert capsys.readouterr().err.endswith("Go on with: evergreen resume alone\n")
     orchestrator.resume("alone", home=tmp_path / "runs", until_step=2, watcher=orchestrator.Screen(Path("elsewhere")))
     assert capsys.readouterr().err.endswith("Go on with: evergreen resume alone --home elsewhere\n")
+    orchestrator.run(alone(), home=tmp_path / "my runs", until_step=1, watcher=screen)
+    again = f"Go on with: evergreen resume alone --home '{tmp_path / 'my runs'}'"
+    assert capsys.readouterr().err.endswith(f"{again}\n"), "a screen may be shown another run"
     orchestrator.StudyScreen().started("trial.a.s0", 1)
     assert capsys.readouterr().out == "  0:00  trial.a.s0 starts\n"
 

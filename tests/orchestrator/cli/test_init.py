@@ -78,6 +78,19 @@ def test_a_file_in_the_place_of_the_folder_is_told(tmp_path: Path, evergreen: Ev
     result = evergreen("init", tmp_path / "own")
     assert (result.exit_code, result.stdout) == (2, "")
     assert f"{tmp_path / 'own'} is a file: name a folder" in result.stderr
+    (tmp_path / "lost").symlink_to(tmp_path / "nowhere")
+    for folder, why in (
+        (tmp_path / "own" / "below", "own is a file"),
+        (tmp_path / "lost", "lost is a link that leads"),
+    ):
+        result = evergreen("init", folder)
+        assert result.exit_code == 2
+        assert why in result.stderr
+
+
+def test_a_command_for_a_folder_with_a_space_can_be_pasted(tmp_path: Path, evergreen: Evergreen) -> None:
+    folder = tmp_path / "my folder"
+    assert f"evergreen run '{folder / 'spec.yaml'}'" in evergreen("init", folder).stdout
 
 
 @pytest.mark.parametrize(

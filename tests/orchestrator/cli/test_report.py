@@ -9,6 +9,7 @@ import pytest
 
 import orchestrator
 from orchestrator.callbacks import Callback
+from orchestrator.progress import Progress
 from orchestrator.recording import recorder
 from store.report import REPORT_FILE
 from store.sentences import in_words
@@ -85,6 +86,24 @@ def test_pages_on_the_way_take_a_share_of_the_time_and_the_first_and_the_last_ar
     monkeypatch.setattr(recorder.report, "write", lambda *_: written.append(time.sleep(0.001)))
     orchestrator.run(alone(), home=tmp_path)
     assert len(written) == num_pages
+
+
+class Failing(Callback):
+    """Fails once a boundary is behind it whose page was put off."""
+
+    def stage(self, at: Progress) -> None:
+        if at.stage == 2:
+            raise RuntimeError("a defect")
+
+
+def test_a_run_that_fails_leaves_a_page_with_all_its_boundaries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "REPORT_SHARE", 1e-9)
+    with pytest.raises(RuntimeError, match="a defect"):
+        orchestrator.run(alone(stages=2), home=tmp_path, watcher=Failing())
+    page = Page((tmp_path / "alone" / REPORT_FILE).read_text("utf-8"))
+    assert len(page.body("matrix-accuracy")) == 2
 
 
 class InTheWay(Callback):

@@ -87,7 +87,7 @@ def test_filters_choose_and_say_how_many_they_hide(finished: Path, evergreen: Ev
         return [line.split()[0] for line in result.stdout.splitlines()[1:]]
 
     num = len(names())
-    assert names("--status", "stopped,finished", "--status", "failed")[-2:] == ["flat", "small"]
+    assert names("--status", "stopped,finished,", "--status", "failed")[-2:] == ["flat", "small"]
     newest = evergreen("ls", "--home", finished, "-n", 1)
     assert newest.stdout.splitlines()[1].split()[0] == names()[0]
     assert newest.stderr == f"1 of {num} runs\n"

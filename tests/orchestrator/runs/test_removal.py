@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 import orchestrator
+from orchestrator.errors import UserError
 from orchestrator.runs import removal
 from orchestrator.runs.catalog import opened
 from orchestrator.runs.provenance import RunRelations
@@ -21,6 +22,7 @@ from store.errors import TrackerError
 from store.ledger import Ledger, ledger
 from store.lock import run_lock
 from store.records import MemberRecord, StudyRecord
+from store.tracker import daemon
 from store.tracker.daemon import TrackerJob
 from tests.conftest import Evergreen
 from tests.integration.runs import ending
@@ -81,12 +83,16 @@ def test_what_evergreen_did_not_write_stays_and_is_named(home: Path, evergreen: 
     folder = home / "small"
     checkpoint, other = sorted((folder / "checkpoints").iterdir())[:2]
     (other / "manifest.json").write_text("damaged")  # it is Evergreen's all the same, and goes
+    (folder / "linked").symlink_to(home / "flat")
+    (folder / daemon.LINK).write_text("{}")  # Evergreen's too
     mine = [folder / "notes.txt", folder / "checkpoints" / "mine" / "a.bin", checkpoint / "weights" / "merged.bin"]
     for path in mine:
         path.parent.mkdir(exist_ok=True)
         path.write_text("mine")
     said = rm(evergreen, home, "small")
     assert "its folder stays, with what is not Evergreen's: checkpoints/mine/a.bin, " in said
+    assert "linked" in said
+    (folder / "linked").unlink()
     assert sorted(path for path in folder.rglob("*") if path.is_file()) == sorted(mine)
     assert evergreen("ls", "--home", home).stderr == "", "it is no run any more"
     assert "there is no run" in evergreen("resume", "small", "--home", home).stderr
@@ -102,6 +108,18 @@ def test_a_folder_that_is_no_runs_is_none_and_one_that_never_began_goes(home: Pa
     assert "there is no run and no study 'mine'" in result.stderr
     rm(evergreen, home, "begun")
     assert {path.name for path in home.iterdir() if path.is_dir()} == {"small", "flat", "mine"}
+
+
+@pytest.mark.parametrize("beside", [[], ["rewards.py"]])
+def test_a_spec_of_the_users_is_no_run(home: Path, evergreen: Evergreen, beside: list[str]) -> None:
+    """Where somebody's curricula and runs are in one folder."""
+    for name in ("spec.yaml", *beside):
+        (home / "mine").mkdir(exist_ok=True)
+        (home / "mine" / name).write_text("name: mine")
+    result = evergreen("rm", "mine", "--yes", "--home", home)
+    assert result.exit_code == 2
+    assert "there is no run and no study 'mine'" in result.stderr
+    assert (home / "mine" / "spec.yaml").read_text() == "name: mine"
 
 
 def test_a_record_that_cannot_be_reached_keeps_the_run_unless_it_is_left(
@@ -192,12 +210,59 @@ def test_a_run_of_a_study_is_refused_and_the_study_goes_with_all_its_runs(tmp_pa
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"other", "studies"}
 
 
+def test_a_study_with_runs_elsewhere_is_refused_and_says_which(tmp_path: Path, evergreen: Evergreen) -> None:
+    """A ledger that several homes share knows runs whose folders are in another one."""
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    with Ledger.open(url) as ledger:
+        ledger.start_study(StudyRecord("trial", {"settings": [], "seeds": []}))
+    for name in ("trial.a.s0", "trial.b.s0"):
+        relations = RunRelations(member=MemberRecord("trial", name, {}))
+        spec = {**alone(stages=1), "ledger": {"url": url}}
+        orchestrator.run(spec, home=tmp_path / "home", relations=relations, name=name)
+    (tmp_path / "home" / "trial.b.s0").rename(tmp_path / "trial.b.s0")
+    refused = evergreen("rm", "trial", "--yes", "--home", tmp_path / "home")
+    assert refused.exit_code == 2
+    assert "the study trial has runs whose folders are not here, trial.b.s0: remove it from" in refused.stderr
+    assert "evergreen rm trial" not in refused.stderr
+    with Ledger.open(url) as ledger:
+        assert len(ledger.reading.runs()) == 2
+
+
 def test_another_run_of_its_name_in_the_ledger_is_not_taken_for_it(home: Path, evergreen: Evergreen) -> None:
     shutil.copy(home / "flat" / "run.json", home / "small" / "run.json")
     result = evergreen("rm", "small", "--yes", "--home", home)
     assert result.exit_code == 2
     assert "has a run 'small', but another one than the folder" in result.stderr
     assert names(home) == ["small", "flat"]
+
+
+def test_the_copy_of_a_folder_goes_alone(home: Path, evergreen: Evergreen) -> None:
+    """Its run.json names the run that it is a copy of, whose rows and record are not the copy's."""
+    shutil.copytree(home / "small", home / "small-copy")
+    before = ending(home, "small")
+    said = rm(evergreen, home, "small-copy")
+    assert "no rows in the ledger" in said
+    assert "MLflow" not in said
+    assert not (home / "small-copy").exists()
+    assert names(home) == ["small", "flat"]
+    assert ending(home, "small") == before
+
+
+def test_what_happened_since_it_was_planned_keeps_a_run(tmp_path: Path) -> None:
+    """Somebody may think for a while before saying yes."""
+    orchestrator.run(alone(stages=2), home=tmp_path)
+    plan = removal.plan(tmp_path, ["alone"])
+    orchestrator.fork("alone", 1, home=tmp_path, overrides=["name=child"])
+    with pytest.raises(UserError, match="alone stays: child came from it meanwhile"):
+        removal.remove(plan.home, plan.runs[0])
+    both = removal.plan(tmp_path, ["alone", "child"])
+    for run in both.runs:
+        removal.remove(both.home, run)
+    orchestrator.run(alone(stages=1), home=tmp_path)
+    with pytest.raises(UserError, match="alone is another run by now, and stays"):
+        removal.remove(plan.home, plan.runs[0])
+    assert names(tmp_path) == ["alone"]
+    assert (tmp_path / "alone" / "spec.yaml").is_file()
 
 
 # --- killed in between ---

@@ -83,6 +83,12 @@ def test_links_lead_to_what_is_there_from_where_the_page_is(ledger: Ledger, tmp_
     assert "hush" not in render(Inventory(courses(ledger.reading), {}), tmp_path, tmp_path / "x.html")
 
 
+def test_commands_can_be_pasted_for_a_home_with_a_space(ledger: Ledger, tmp_path: Path) -> None:
+    written(ledger, Shape(), "one")
+    home = tmp_path / "my runs"
+    assert f"export EVERGREEN_HOME='{home}'" in page_of(ledger, home).text
+
+
 def test_the_record_in_the_home_is_a_command(ledger: Ledger, tmp_path: Path) -> None:
     ledger.set_status(written(ledger, Shape(spec={"tracker": {"type": "mlflow", "uri": None}}), "one"), "finished")
     assert page_of(ledger, tmp_path).body("newest")[0][-1] == "evergreen ui one"
