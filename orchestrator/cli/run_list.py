@@ -7,8 +7,8 @@ are there, aligned and in full, and no cell holds a blank: `evergreen ls | awk '
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,7 +22,8 @@ from orchestrator.cli.console import err, number, out, plain, print_json, say_wh
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home
 from orchestrator.errors import UserError
 from orchestrator.runs.catalog import inventory
-from store.courses import Course, RunCourse
+from store.courses import Course, Inventory, RunCourse
+from store.home import Home as HomeFolder
 from store.ledger.query_rows import RunRow
 from store.run_summary import STATUSES, status
 from store.sentences import listed, num, percent, short
@@ -108,7 +109,10 @@ def ls(
     for text in found.problems:
         err.print(f"! {text}", style="yellow", markup=False)
     if html or file is not None:
-        _write_index(home, file, {run["name"] for run in shown}, as_json)
+        if len(shown) < len(runs) and file is None:
+            raise UserError("index.html in the home folder is of all its runs; name a file for some of them with -o")
+        names = {run["name"] for run in shown}
+        _write_index(replace(found, runs=[run for run in found.runs if run.name in names]), home, file, as_json)
     if as_json:
         print_json(shown)
     elif html or file is not None:
@@ -139,12 +143,12 @@ def _last(course: Course) -> float | None:
     return course[max(course)] if course else None
 
 
-def _write_index(home: Path, file: Path | None, wanted: Collection[str], as_json: bool) -> None:
-    from orchestrator.runs import overview
-    from store.overview import INDEX_FILE
+def _write_index(found: Inventory, home: Path, file: Path | None, as_json: bool) -> None:
+    from store import overview
 
-    target = file or home.expanduser() / INDEX_FILE
-    write_page(target, "index", lambda path: overview.write(home, path, lambda run: run.name in wanted))
+    folder = HomeFolder(home, create=False).path
+    target = file or folder / overview.INDEX_FILE
+    write_page(target, "index", lambda path: overview.write(found, folder, path))
     say_where(target, as_json)
 
 

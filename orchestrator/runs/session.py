@@ -21,15 +21,15 @@ from orchestrator.recording.outbox import Outbox
 from orchestrator.recording.recorder import RunRecorder
 from orchestrator.runs import stop_reasons
 from orchestrator.runs.assembly import Foundation, assemble, lay_foundation
+from orchestrator.runs.catalog import inventory
 from orchestrator.runs.disk_use import DiskUse
 from orchestrator.runs.kept_spec import KeptSpec
-from orchestrator.runs.overview import refresh
 from orchestrator.runs.provenance import RunRelations, differences
 from orchestrator.runs.recovery import refuse_exchanged
 from orchestrator.runs.tracker_process import TrackerProcess
 from orchestrator.spec import Spec
 from policies.errors import NonFiniteLogits
-from store import checkpoints, identity
+from store import checkpoints, identity, overview
 from store.checkpoints import WEIGHTS, OpenCheckpoint
 from store.errors import CheckpointError, LedgerAway, StoreError
 from store.home import Home
@@ -93,7 +93,7 @@ class RunSession:
         except LedgerAway as away:
             return ended(self.spec.name, self.folder, self.watcher, str(away))
         finally:
-            refresh(self.home, self.watcher)
+            _refresh_index(self.home, self.watcher)
 
     def _begin(self, foundation: Foundation, relations: RunRelations) -> Outcome:
         warnings = [EventRecord("warning", text) for text in self.spec.warnings()]
@@ -278,3 +278,14 @@ class RunSession:
             text = f"the checkpoint of step {kept.step}, made while the ledger was away, is not used: {wrong}"
             return [], [EventRecord("checkpoint passed over", text)]
         return [record], [EventRecord("ledger away", f"the run had stopped: {kept.why}")]
+
+
+def _refresh_index(home: Home, watcher: Callback) -> None:
+    """Write the page of the home again where there is one; it shows what is durable, so nothing about it costs a run."""
+    path = home.path / overview.INDEX_FILE
+    if not path.is_file():
+        return
+    try:
+        overview.write(inventory(home.path), home.path, path)
+    except Exception as failed:
+        watcher.event([f"{path} was not written ({failed}); `evergreen ls --html` tries again"])

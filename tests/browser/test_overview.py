@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.runs.overview import write
+from orchestrator.runs.catalog import inventory
 from store.ledger import Ledger
-from store.overview import INDEX_FILE
+from store.overview import INDEX_FILE, write
 from tests.browser.test_report import CONTRASTS
 from tests.store.comparison.runs import study
 from tests.store.comparison.test_page import HOSTILE
@@ -36,7 +36,7 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             elif name == "hostile":
                 written(ledger, Shape(stages=40), "r" * 190)
                 study(ledger, "hostile", {f"{HOSTILE}{i}" * 4: [0.1 * i] for i in range(3)})
-        write(home, home / INDEX_FILE)
+        write(inventory(home), home, home / INDEX_FILE)
     return made
 
 

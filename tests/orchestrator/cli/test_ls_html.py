@@ -9,10 +9,9 @@ import pytest
 import orchestrator
 from orchestrator.callbacks import Callback
 from orchestrator.progress import Progress
-from orchestrator.runs.catalog import SPEC_FILE
-from orchestrator.runs.overview import write
+from orchestrator.runs.catalog import SPEC_FILE, inventory
 from store.ledger import Ledger
-from store.overview import INDEX_FILE
+from store.overview import INDEX_FILE, write
 from store.records import BoundaryRecord
 from tests.conftest import Evergreen
 from tests.orchestrator.specs import alone
@@ -66,7 +65,7 @@ def test_a_run_in_progress_says_how_far_it_is(tmp_path: Path) -> None:
 
     class Looks(Callback):
         def boundary(self, at: Progress, record: BoundaryRecord) -> None:
-            write(tmp_path, tmp_path / "now.html")
+            write(inventory(tmp_path), tmp_path, tmp_path / "now.html")
             told.append(Page((tmp_path / "now.html").read_text("utf-8")).body("newest")[0][1])
 
     orchestrator.run(alone(), home=tmp_path, watcher=Looks())
@@ -131,3 +130,14 @@ def test_what_cannot_be_done_is_told(
     result = evergreen("ls", "--html", *(word.format(folder=tmp_path) for word in words), "--home", finished)
     assert (result.exit_code, result.stdout) == (2, "")
     assert message.format(folder=tmp_path) in result.stderr
+
+
+def test_a_page_of_some_runs_wants_a_file_of_its_own(finished: Path, tmp_path: Path, evergreen: Evergreen) -> None:
+    refused = evergreen("ls", "--html", "-n", 1, "--home", finished)
+    assert refused.exit_code == 2
+    assert "name a file for some of them with -o" in refused.stderr
+    target = tmp_path / "some.html"
+    assert evergreen("ls", "--html", "-n", 1, "-o", target, "--home", finished).exit_code == 0
+    newest = evergreen("ls", "--home", finished).stdout.splitlines()[1].split()[0]
+    assert f"{newest}" in Page(target.read_text()).text
+    assert "1 finished" in Page(target.read_text()).text
