@@ -281,7 +281,7 @@ class RunSession:
 
 
 def _refresh_index(home: Home, watcher: Callback) -> None:
-    """Write the page of the home again where there is one; it shows what is durable, so nothing about it costs a run."""
+    """Write the home's page again where there is one; it shows what is durable, so nothing about it costs a run."""
     path = home.path / overview.INDEX_FILE
     if not path.is_file():
         return
