@@ -98,7 +98,8 @@ def print_report(report: CheckReport) -> None:
     out.print(Text.assemble((report.environment, "bold"), f"  {clean(', '.join(facts))}"))
     if report.build_s is not None:
         took = f"built in {number(report.build_s)} s with {number(report.build_mib, 0)} MiB"
-        out.print(Text(f"  {took}; {number(report.task_ms)} ms a task, {number(report.score_ms)} ms a score"))
+        a_score = "" if report.score_ms is None else f", {number(report.score_ms)} ms a score"
+        out.print(Text(f"  {took}; {number(report.task_ms)} ms a task{a_score}"))
     if any(category.num_looked_at for category in report.categories):
         made = table("", "category", "tasks", "counted", "distinct", *POOLS)
         for category in report.categories:
