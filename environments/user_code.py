@@ -46,6 +46,8 @@ def wrong_name(name: str) -> str | None:
     is_file = _is_file(module)
     if len(name) > (longest := LONGEST_PATH if is_file else LONGEST):
         return f"a name of {len(name):,} characters, where {longest} is the most"
+    if module.endswith(".py") and not is_file:
+        return f"{name!r} names a file without its folder: write ./{name}"
     words = [attribute] if is_file else [attribute, *module.split(".")]
     if not all(word.isidentifier() for word in words) or not name.isprintable():
         return f"{name!r} is not written as package.module:function or ./file.py:function"
@@ -53,6 +55,14 @@ def wrong_name(name: str) -> str | None:
     if not is_file and package in sys.stdlib_module_names:
         return f"{name!r} is in {package}, which is part of Python itself: name one of yours, in a file of another name"
     return None
+
+
+def without_function(name: str) -> str | None:
+    """Say what a name lacks that is a file alone; None: it is no file, or names its function."""
+    if not name.endswith(".py"):
+        return None
+    place = name if "/" in name else f"./{name}"
+    return f"{name!r} names a file, and no function in it: write {place}:create, or whatever its function is called"
 
 
 def import_user_code(name: str, folder: str | None = None) -> tuple[ModuleType, str]:

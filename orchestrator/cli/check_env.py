@@ -13,6 +13,7 @@ from rich.text import Text
 from environments import EnvironmentSource, ScoringOptions
 from environments.checker import CheckReport, Finding, examine
 from environments.display import clean
+from environments.user_code import without_function
 from orchestrator.cli.console import every_few_seconds, leaving, number, out, print_json
 from orchestrator.cli.options import AsJson
 from orchestrator.cli.tables import table
@@ -71,6 +72,8 @@ def sources_of(
         place = target.partition(":")[0]
         called = Path(place).stem if "/" in place else place.rpartition(".")[2]
         return [EnvironmentSource(called, target, options_of(overrides), str(Path.cwd()))], None
+    if (lacking := without_function(target)) is not None:
+        raise UserError(lacking)
     spec = load_spec(Path(target), overrides)
     if name is not None and name not in spec.environments:
         known = ", ".join(spec.environments)

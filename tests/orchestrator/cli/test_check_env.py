@@ -47,6 +47,13 @@ def test_the_same_findings_come_as_json(evergreen: Evergreen) -> None:
     assert finding["remedy"]
 
 
+def test_a_spec_that_names_a_file_without_its_function_is_told_so(tmp_path: Path, evergreen: Evergreen) -> None:
+    spec = written(tmp_path, small("two", warm_start=None, environments={"mine": {"type": "./mine.py"}}))
+    result = evergreen("check-env", spec)
+    assert result.exit_code == 2
+    assert "'./mine.py' names a file, and no function in it: write ./mine.py:create" in result.stderr
+
+
 def test_a_factory_is_looked_for_in_the_current_folder(evergreen: Evergreen, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPOSITORY / "examples")
     result = evergreen("check-env", "custom_environment:create", "--set", "lengths=[3, 4]", "--tasks", 4)
@@ -65,6 +72,8 @@ def test_what_an_environment_writes_is_never_markup(evergreen: Evergreen) -> Non
     ("words", "message"),
     [
         (["nowhere.yaml"], "cannot read the spec nowhere.yaml"),
+        (["./mine.py"], "'./mine.py' names a file, and no function in it: write ./mine.py:create"),
+        (["mine.py"], "'mine.py' names a file, and no function in it: write ./mine.py:create"),
         (["codebook", "book"], "'book': an environment is named after a spec; codebook is one environment"),
         (["codebook", "--set", "keys"], "--set wants key=value"),
         (["codebook", "--set", "keys=[1"], "the value is not valid YAML"),
@@ -87,6 +96,7 @@ def test_what_cannot_be_checked_is_told(evergreen: Evergreen, words: list[str], 
             ["no_such_module:create"],
             "it cannot be built: environment type 'no_such_module:create': no module",
         ),
+        (["mine.py:create"], "'mine.py:create' names a file without its folder: write ./mine.py:create"),
         (["codebook", "--set", "keyz=3"], "it cannot be built: keyz: Extra inputs are not permitted"),
     ],
 )
