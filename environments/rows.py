@@ -282,10 +282,10 @@ class Rows(Environment):
 
     def _open(self, files: Sequence[RowFile]) -> Opened:
         config, check, needs_row = self._config, self._reward.check, self._reward.needs_row
-        texts = config.category, config.truth, config.reference
-        category, truth, reference = (None if text is None else Expression(text) for text in texts)
+        texts = {"category": config.category, "truth": config.truth, "reference": config.reference}
+        category, truth, reference = (None if text is None else Expression(text, key) for key, text in texts.items())
         template = None if config.template is None else Template(config.template)
-        prompt, truth = template or Expression(config.prompt or "prompt"), truth or find_truth(files, check)
+        prompt, truth = template or Expression(config.prompt or "prompt", "prompt"), truth or find_truth(files, check)
         reader = RowParser(prompt, config.conversation, config.system, category, truth, check, reference)
         for file in files:
             file.narrow(None if needs_row else reader.columns(with_category=True))

@@ -90,6 +90,11 @@ def test_an_unknown_type_lists_those_there_are_and_the_near_one():
         ("tests.environments.fakes:make", {}, r"fakes.py has no function 'make'"),
         ("tests.environments.fakes:create", {"characte": "slow"}, r"cannot take the options \['characte'\]"),
         (
+            "tests.environments.fakes:create",
+            {"categories": ["a"], "characte": "slow"},
+            r"cannot take the options \['characte'\]: .*Did you mean 'character'\?",
+        ),
+        (
             "tests.environments.fakes:create_something_else",
             {},
             "returned dict, not an environments.Environment",
