@@ -116,7 +116,8 @@ def print_report(report: CheckReport) -> None:
         rules.setdefault(f"{finding.severity} {finding.rule}", []).append(finding)
     for findings in rules.values():
         out.print(rule_text(findings))
-    counts = [(sum(one.severity == severity for one in report.findings), severity) for severity in STYLES]
+    printed: list[str] = [findings[0].severity for findings in rules.values()]
+    counts = [(printed.count(severity), severity) for severity in STYLES]
     said = ", ".join(f"{n} {severity}{'s' if n > 1 else ''}" for n, severity in counts if n)
     style = "bold red" if report.errors else "bold green"
     out.print(Text(f"{report.environment}: {said or 'nothing found'}\n", style=style))
@@ -126,7 +127,7 @@ def rule_text(findings: Sequence[Finding]) -> Text:
     """Write the findings of one rule: the first in full, the other categories by name."""
     first = findings[0]
     others = [clean(str(finding.category)) for finding in findings[1:]]
-    also = f"; also in {', '.join(others[:5])}" + (f" and {len(others) - 5} more" if len(others) > 5 else "")
+    also = f"; the same holds for {', '.join(others[:5])}" + (f" and {len(others) - 5} more" if len(others) > 5 else "")
     return Text.assemble(
         (f"  {first.severity:<8}", STYLES[first.severity]),
         f"{first.place()}{first.text()}{also if others else ''}\n",
