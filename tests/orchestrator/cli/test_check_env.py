@@ -47,6 +47,21 @@ def test_the_same_findings_come_as_json(evergreen: Evergreen) -> None:
     assert finding["remedy"]
 
 
+@pytest.mark.parametrize(
+    ("returned", "said"), [("5.0", "float above 1"), ("None", "None"), ("'1'", "str, not a number")]
+)
+def test_a_reward_that_can_never_be_scored_is_an_error(
+    tmp_path: Path, evergreen: Evergreen, returned: str, said: str
+) -> None:
+    (tmp_path / "rows.jsonl").write_text("".join(f'{{"prompt": "{i}?", "answer": "{i}"}}\n' for i in range(200)))
+    (tmp_path / "rewards.py").write_text(f"def judge(attempt): return {returned}\n")
+    rows = {"type": "rows", "train": str(tmp_path / "rows.jsonl"), "reward": f"{tmp_path}/rewards.py:judge"}
+    result = evergreen("check-env", written(tmp_path, small("own", warm_start=None, environments={"own": rows})))
+    assert result.exit_code == 2
+    assert f"bad value: {said}; a value lies in 0..1, or say `scale: [low, high]`" in " ".join(result.stdout.split())
+    assert "- ms a score" not in result.stdout
+
+
 def test_a_spec_that_names_a_file_without_its_function_is_told_so(tmp_path: Path, evergreen: Evergreen) -> None:
     spec = written(tmp_path, small("two", warm_start=None, environments={"mine": {"type": "./mine.py"}}))
     result = evergreen("check-env", spec)
