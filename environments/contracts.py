@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, SupportsFloat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from environments.display import Tell
 Pool = Literal["train", "anchor", "select", "final"]  # see `environments.pools`
 Message = Mapping[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
 
+BAD_VALUE = "bad value"  # how the reason begins of a value that is no score
 CORRECT_AT = 1 - 1e-9  # a value from here on counts as correct unless the environment says otherwise
 
 _ASCII = bytes(range(128))
@@ -37,6 +38,20 @@ def import_extra(module: str, needs: str, install: str) -> Any:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise EnvironmentFault(f"{needs} ({error}); install it with: pip install {install}") from error
+
+
+def bad_value(value: object, lowest: float = 0.0, highest: float = 1.0) -> str:
+    """Say why a value is no score, in words that all values with the same fault share: reasons are counted by text."""
+    kind = type(value).__name__
+    if value is None:
+        what = "None"
+    elif not isinstance(value, SupportsFloat):
+        what = f"{kind}, not a number"
+    elif not math.isfinite(value):
+        what = f"{kind}, not finite"
+    else:
+        what = f"{kind} below {lowest:g}" if float(value) < lowest else f"{kind} above {highest:g}"
+    return f"{BAD_VALUE}: {what}; a value lies in {lowest:g}..{highest:g}"
 
 
 @dataclass(frozen=True)
@@ -104,13 +119,13 @@ class Score:
     value: float | None  # in [0, 1]; None: unscorable
     correct: bool | None  # what accuracy and pass@k read
     components: Mapping[str, float] = field(default_factory=dict)  # named parts, for reading only
-    reason: str | None = None  # why it is unscorable: "timed out", "crashed", "bad value", ...
+    reason: str | None = None  # why it is unscorable: "timed out", "crashed", "bad value: ...", ...
 
     @classmethod
     def of(cls, value: float, correct: bool | None = None, **components: float) -> Score:
-        """Score a completion; a value that is not a finite number in [0, 1] is unscorable ("bad value")."""
+        """Score a completion; a value that is not a finite number in [0, 1] is unscorable (`bad_value`)."""
         if not math.isfinite(value) or not 0.0 <= value <= 1.0:
-            return cls.unscorable("bad value")
+            return cls.unscorable(bad_value(value))
         return cls(float(value), bool(value >= CORRECT_AT if correct is None else correct), components)
 
     @classmethod

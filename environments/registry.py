@@ -17,6 +17,7 @@ from environments.user_code import (
     import_user_code,
     module_name,
     raised,
+    without_function,
     wrong_name,
 )
 
@@ -30,6 +31,8 @@ def module_of(kind: PluginKind, type_: str) -> ModuleType:
     """Import the file of a type; an EnvironmentFault lists those there are and names the nearest."""
     known = kind.modules()
     if type_ not in known:
+        if (lacking := without_function(type_)) is not None:
+            raise EnvironmentFault(f"{kind.word} type {lacking}")
         near = difflib.get_close_matches(type_, known, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise EnvironmentFault(

@@ -26,6 +26,7 @@ from environments.display import Tell, Throttle
 from environments.options import TextOptions
 from environments.rewards import Attempt, Reward, RewardSection, make_reward
 from environments.tables.data_files import find_files
+from environments.tables.formats import DELIMITERS
 from environments.tables.index import POOLS, Index, Places, build_index
 from environments.tables.row_file import InvalidRow, RowFile
 from environments.tables.row_parser import (
@@ -47,6 +48,14 @@ SHOWN = 10  # reasons named when `strict` refuses broken rows
 # A column path or a Jinja expression, and a Jinja text: compiled to see whether they can be.
 Columns = Annotated[str, AfterValidator(lambda text: Expression(text).text)]
 TemplateText = Annotated[str, AfterValidator(lambda text: Template(text).text)]
+
+
+def _separates(mark: str) -> str:
+    if mark not in DELIMITERS:
+        raise ValueError(f"fields are separated by one of {', '.join(map(repr, DELIMITERS))}, not {mark!r}")
+    return mark
+
+
 Paths = str | Annotated[list[str], Field(min_length=1)]
 
 
@@ -65,6 +74,8 @@ class Config(TextOptions):
     """Which split of `train`, where that is a folder of several."""
     holdout_split: str = "test"
     """Which split of `holdout`, where that is a folder of several."""
+    delimiter: Annotated[str, AfterValidator(_separates)] = ","
+    """What stands between two fields of CSV: `,`, `;`, `"\\t"` (a tab) or `|`."""
     prompt: Columns | None = None
     """Expression of the conversation: a text, or a list of {role, content}; null: the column `prompt`."""
     template: TemplateText | None = None
@@ -143,6 +154,8 @@ class Rows(Environment):
     def version(self) -> str:  # type: ignore[override]
         """Digest of what the rows mean: the files' content, the options, and the code of a reward of the user's own."""
         not_meant = {"train", "holdout", "split", "holdout_split", "strict"}  # where the files are
+        if self._config.delimiter == ",":  # then the digest is that of a release without this option
+            not_meant.add("delimiter")
         options = self._config.model_dump_json(exclude=not_meant)
         digest = hashlib.sha256(options.encode())
         for type_ in _types(self._config.model_dump(mode="json")["reward"]):
@@ -269,10 +282,10 @@ class Rows(Environment):
 
     def _open(self, files: Sequence[RowFile]) -> Opened:
         config, check, needs_row = self._config, self._reward.check, self._reward.needs_row
-        texts = config.category, config.truth, config.reference
-        category, truth, reference = (None if text is None else Expression(text) for text in texts)
+        texts = {"category": config.category, "truth": config.truth, "reference": config.reference}
+        category, truth, reference = (None if text is None else Expression(text, key) for key, text in texts.items())
         template = None if config.template is None else Template(config.template)
-        prompt, truth = template or Expression(config.prompt or "prompt"), truth or find_truth(files, check)
+        prompt, truth = template or Expression(config.prompt or "prompt", "prompt"), truth or find_truth(files, check)
         reader = RowParser(prompt, config.conversation, config.system, category, truth, check, reference)
         for file in files:
             file.narrow(None if needs_row else reader.columns(with_category=True))
@@ -293,7 +306,7 @@ class Rows(Environment):
 
     def _find(self, role: str, given: str | list[str] | None, split: str) -> list[RowFile]:
         with self._faults(f": {role}", f": {role} cannot be read"):
-            return [] if given is None else find_files(given, split, self._config.folder)
+            return [] if given is None else find_files(given, split, self._config.folder, self._config.delimiter)
 
     @contextmanager
     def _faults(self, place: str, unreadable: str) -> Iterator[None]:

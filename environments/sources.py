@@ -14,7 +14,7 @@ from environments import registry
 from environments.contracts import Category, Environment, EnvironmentFault
 from environments.options import Options
 from environments.plugins import ENVIRONMENTS
-from environments.user_code import is_user_code, raised, uncallable
+from environments.user_code import is_user_code, raised, uncallable, unknown_options
 
 CALLING = "factory(name, **options) and returns an Environment"
 
@@ -75,7 +75,8 @@ class EnvironmentSource:
         factory = registry.function_of(ENVIRONMENTS, self.type, self.search_path, CALLING)
         if (wrong := uncallable(factory, Environment, (self.name,), self.options)) is not None:
             called = f"{self.type} is called as factory(name, **options)"
-            raise self._fault(f"{called} and cannot take the options {sorted(self.options)}: {wrong}")
+            options = sorted(unknown_options(factory, self.options) or self.options)
+            raise self._fault(f"{called} and cannot take the options {options}: {wrong}")
         try:
             return factory(self.name, **self.options)
         except EnvironmentFault:

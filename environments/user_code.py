@@ -11,6 +11,7 @@ it its modules: `UserModules` finds those that we have none of. Its `__init__.py
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -18,7 +19,7 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
@@ -46,6 +47,8 @@ def wrong_name(name: str) -> str | None:
     is_file = _is_file(module)
     if len(name) > (longest := LONGEST_PATH if is_file else LONGEST):
         return f"a name of {len(name):,} characters, where {longest} is the most"
+    if module.endswith(".py") and not is_file:
+        return f"{name!r} names a file without its folder: write ./{name}"
     words = [attribute] if is_file else [attribute, *module.split(".")]
     if not all(word.isidentifier() for word in words) or not name.isprintable():
         return f"{name!r} is not written as package.module:function or ./file.py:function"
@@ -53,6 +56,14 @@ def wrong_name(name: str) -> str | None:
     if not is_file and package in sys.stdlib_module_names:
         return f"{name!r} is in {package}, which is part of Python itself: name one of yours, in a file of another name"
     return None
+
+
+def without_function(name: str) -> str | None:
+    """Say what a name lacks that is a file alone; None: it is no file, or names its function."""
+    if not name.endswith(".py"):
+        return None
+    place = name if "/" in name else f"./{name}"
+    return f"{name!r} names a file, and no function in it: write {place}:create, or whatever its function is called"
 
 
 def import_user_code(name: str, folder: str | None = None) -> tuple[ModuleType, str]:
@@ -115,8 +126,21 @@ def uncallable(function: object, contract: type, arguments: Sequence[object], op
     try:
         inspect.signature(function).bind(*arguments, **options)
     except (TypeError, ValueError) as error:
-        return str(error)
+        unknown = unknown_options(function, options)
+        known = [] if not unknown else [name for name in inspect.signature(function).parameters if name not in options]
+        near = difflib.get_close_matches(unknown[0], known, n=1) if unknown else []
+        return f"{error}. Did you mean {near[0]!r}?" if near else str(error)
     return None
+
+
+def unknown_options(function: object, options: Iterable[str]) -> list[str]:
+    """Name the options that a function has no parameter for; none where it is no function."""
+    try:
+        parameters = inspect.signature(function).parameters  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return []
+    takes_all = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+    return [] if takes_all else [name for name in options if name not in parameters]
 
 
 def raised(error: BaseException) -> str:

@@ -29,6 +29,7 @@ from environments.user_code import (
     is_user_code,
     raised,
     uncallable,
+    without_function,
     wrong_name,
 )
 from orchestrator.errors import SpecError
@@ -104,6 +105,8 @@ def find(kind: str, name: str) -> Method:
         return Method(kind, name, _summary(text), str(vars(module).get("SOURCE", "")), module.__name__)
     methods = {method.name: method for method in listing(kind)}
     if name not in methods:
+        if (lacking := without_function(name)) is not None:
+            raise SpecError(lacking)
         raise SpecError(f"{name!r} is not one of the {kind}: {', '.join(methods)}{nearest(name, methods)}")
     return methods[name]
 

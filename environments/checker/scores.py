@@ -19,7 +19,7 @@ import numpy as np
 
 from environments.checker.findings import CheckContext, Severity, quoted
 from environments.checker.tasks import fingerprint, message_fault, task_fingerprints
-from environments.contracts import CORRECT_AT, Episode, Score, Task, Turn
+from environments.contracts import BAD_VALUE, CORRECT_AT, Episode, Score, Task, Turn
 from environments.display import clean
 from environments.options import FRAMES
 from environments.scoring import ScoringJob
@@ -63,7 +63,7 @@ TROUBLE = {
     "out of memory": ("score-crashes", "takes more memory than a score may"),
 }
 
-FORM = {"bad value": "has no score in form", "no score": "ends without a score"}
+FORM = {BAD_VALUE: "has no score in form", "no score": "ends without a score"}
 
 MOSTLY = 0.5  # share of other tasks' answers that are correct, beyond which scores do not depend on the task
 MOST_FOR_NOTHING = 0.5  # a larger value for a reply without sense is worth more than honest attempts
@@ -189,7 +189,7 @@ class _Round:
             find(self._context, "score-elsewhere", words, trial)
         if first.score is None or not str(first.score.reason).startswith("raised "):
             for fault in form_faults(self._context.environment.start(trial.task).step(trial.completion)):
-                find(self._context, "score-form", fault, trial)
+                find(self._context, "score-form", f"has no score in form: {fault}", trial)
 
 
 def _result(turn: Turn) -> str:
@@ -207,7 +207,10 @@ def form_faults(turn: object) -> Iterator[str]:
             yield "the episode ends without a score"
     elif not isinstance(turn.score, Score):
         yield f"the score is {quoted(type(turn.score).__name__)}, not an environments.Score"
-    elif turn.score.value is not None:
+    elif turn.score.value is None:
+        if _is_out_of_form(str(turn.score.reason)):  # as `Score.of` says it
+            yield str(turn.score.reason)
+    else:
         score, value = turn.score, cast(object, turn.score.value)
         if not isinstance(value, Real) or isinstance(value, bool):
             yield f"the value is {quoted(repr(value))}, not a number"
@@ -236,15 +239,26 @@ def _why_not_scored(reason: str) -> tuple[str, str]:
     """Give the rule that a reply breaks which has no score for this reason, and say what is wrong with it."""
     if reason.startswith("raised "):
         return "score-raises", f"cannot be scored: scoring {clean(reason)}"
-    return TROUBLE.get(reason, ("score-declines", f"is not scored: {quoted(reason)}"))
+    return TROUBLE.get(reason, ("score-declines", f"is not scored: {clean(reason)}"))
+
+
+def _is_out_of_form(reason: str) -> bool:
+    return reason.partition(":")[0] in FORM
+
+
+def _out_of_form(reason: str) -> str:
+    kind, colon, what = reason.partition(":")
+    return FORM[kind] + colon + clean(what)
 
 
 def _check_expectations(context: CheckContext, results: Sequence[tuple[TrialReply, Score]]) -> None:
+    is_hopeless = len(results) > 1 and all(score.reason is not None for _, score in results)
+    others = "; no other reply that was tried has a score either" if is_hopeless else ""
     for trial, score in results:
         if score.reason is not None:
-            if score.reason not in (*FORM, NO_REPLY):  # which `form_faults` looks at
+            if score.reason != NO_REPLY and not _is_out_of_form(score.reason):  # which `form_faults` looks at
                 rule, words = _why_not_scored(score.reason)
-                find(context, rule, words, trial, "error" if trial.kind == REFERENCE else None)
+                find(context, rule, words + others, trial, "error" if trial.kind == REFERENCE or others else None)
         elif trial.kind == REFERENCE and not (score.correct and (score.value or 0) >= CORRECT_AT):
             find(context, "reference", _scores(score), trial)
         elif trial.kind == EMPTY and _is_right(score):
@@ -351,7 +365,7 @@ def _report_unscorable(context: CheckContext, task: Task, number: int, reason: s
         context.find_in(task, "episode", f"turn {number} goes on without a message")
     if number == 1 or reason == NO_REPLY:
         return
-    rule, words = ("score-form", FORM[reason]) if reason in FORM else _why_not_scored(reason)
+    rule, words = ("score-form", _out_of_form(reason)) if _is_out_of_form(reason) else _why_not_scored(reason)
     # elsewhere a turn that cannot be scored costs one sample, in process it may cost a run
     is_survived = rule != "score-form" and not context.environment.scores_in_process
     context.find_in(task, rule, f"turn {number} {words}", severity="warning" if is_survived else None)

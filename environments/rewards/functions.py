@@ -21,7 +21,7 @@ from typing import Annotated, Any, SupportsFloat
 
 from pydantic import AfterValidator, ConfigDict, Field
 
-from environments.contracts import EnvironmentFault, Score
+from environments.contracts import EnvironmentFault, Score, bad_value
 from environments.options import Options
 from environments.rewards.contracts import NOT_APPLIED, Attempt, Reward
 
@@ -94,12 +94,14 @@ class FunctionReward(Reward):
             returned = returned.get("score")
         elif not self._is_verl and isinstance(returned, Score):
             return returned
-        if not isinstance(returned, SupportsFloat):
-            return Score.unscorable("bad value")
         low, high = self._options.scale or (0.0, 1.0)
-        value = (float(returned) - low) / (high - low)
-        score = Score.of(value, value >= self._options.correct_at - TOLERANCE)
-        return score if score.value is None else Score(score.value, score.correct, components)
+        if isinstance(returned, SupportsFloat):
+            value = (float(returned) - low) / (high - low)
+            score = Score.of(value, value >= self._options.correct_at - TOLERANCE)
+            if score.value is not None:
+                return Score(score.value, score.correct, components)
+        remedy = "as `scale` says" if self._options.scale else "or say `scale: [low, high]`"
+        return Score.unscorable(f"{bad_value(returned, low, high)}, {remedy}")
 
     def _arguments(self, attempt: Attempt) -> dict[str, Any]:
         row = attempt.row

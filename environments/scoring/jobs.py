@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
-from environments.contracts import Environment, EnvironmentFault, Score, Task, Turn
+from environments.contracts import BAD_VALUE, Environment, EnvironmentFault, Score, Task, Turn
 from environments.display import brief
 
 LONGEST_REASON = 500  # characters that are kept
@@ -54,7 +54,7 @@ def play(environment: Environment, job: ScoringJob) -> Turn:
 
 def _checked(turn: object) -> Turn:
     if not isinstance(turn, Turn):
-        return unscorable("bad value")
+        return unscorable(f"{BAD_VALUE}: step() returned a {type(turn).__name__}, not an environments.Turn")
     messages = tuple({key: str(message[key]) for key in ("role", "content")} for message in turn.messages)
     if turn.score is None and turn.done:
         return unscorable("no score")
@@ -69,8 +69,10 @@ def _checked(turn: object) -> Turn:
 def _checked_score(score: object) -> Score:
     if isinstance(score, Score) and score.value is None:
         return Score.unscorable(str(score.reason or "no reason given"))
-    if not isinstance(score, Score) or not isinstance(score.value, Real):
-        return Score.unscorable("bad value")
+    if not isinstance(score, Score):
+        return Score.unscorable(f"{BAD_VALUE}: the score is a {type(score).__name__}, not an environments.Score")
+    if not isinstance(score.value, Real):
+        return Score.unscorable(f"{BAD_VALUE}: {type(score.value).__name__}, not a number")
     checked = Score.of(float(score.value), score.correct)
     components = {brief(str(name), LONGEST_NAME): float(part) for name, part in score.components.items()}
     return checked if checked.value is None else Score(checked.value, checked.correct, components)

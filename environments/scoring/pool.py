@@ -231,7 +231,7 @@ class Scorer:
         """Take the next turn of each episode; the turns in the order of the jobs.
 
         A score that could not be found is unscorable, never 0, and ends its episode. Its reason is "timed out",
-        "crashed", "out of memory", "bad value", "no score", "no reply", "raised <exception>: <message>", or the
+        "crashed", "out of memory", "bad value: <what>", "no score", "no reply", "raised <exception>: <message>", or the
         environment's own, on one line of some 500 characters. Keep `timeout_s` some 20 times above what a score takes;
         a later turn has the time of all turns up to it. Raises EnvironmentFault if an environment breaks its contract.
         """

@@ -22,10 +22,11 @@ SPLITS = {"train", "test", "validation", "valid", "val", "dev", "eval"}
 LFS = b"version https://git-lfs"
 
 
-def find_files(given: str | Sequence[str], split: str, folder: str | None) -> list[RowFile]:
+def find_files(given: str | Sequence[str], split: str, folder: str | None, delimiter: str = ",") -> list[RowFile]:
     """Find the files that a spec means, in its order; those of a folder by name, of its splits the one that is named.
 
-    Relative paths begin in `folder`, None: the current one. EnvironmentFault if something is not there, or no table.
+    Relative paths begin in `folder`, None: the current one; `delimiter` is that of CSV. EnvironmentFault if something
+    is not there, or no table.
     """
     start, found = Path(folder or "."), list[RowFile]()
     for name in [given] if isinstance(given, str) else given:
@@ -38,6 +39,9 @@ def find_files(given: str | Sequence[str], split: str, folder: str | None) -> li
             near = difflib.get_close_matches(path.name, _names(path.parent), n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise EnvironmentFault(f"there is no file or folder {name} in {start.absolute()}{hint}")
+    for file in found:
+        if isinstance(file, Csv):
+            file.delimiter = delimiter
     return found
 
 

@@ -28,6 +28,7 @@ BOM = b"\xef\xbb\xbf"
 JSON_SPACE = " \t\r\n"
 LONGEST_LINE = 2**26  # bytes; a file that was never cut into lines must not fill the memory
 BATCH = 1024  # rows turned into Python objects at a time
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 IPC_FILE = b"ARROW1"  # what Arrow's file format begins with; its stream format has no mark
 
 Columns = list[tuple[str, Any]]  # of a table: name, pyarrow array
@@ -93,9 +94,11 @@ class JsonLines(TextRows):
 class Csv(TextRows):
     """Comma-separated values, UTF-8, names in the first line; all values are texts, of at most 131,072 characters."""
 
+    delimiter = ","
+
     def rows(self) -> Iterator[tuple[int, Row | InvalidRow]]:
         lines = _Lines(self.path)
-        reader = csv.reader(map(lines.text, lines), strict=True)
+        reader = csv.reader(map(lines.text, lines), strict=True, delimiter=self.delimiter)
         self._header = self._checked_header(self._next(reader))
         starts, at, line = array("q"), lines.end, lines.number + 1
         while (found := self._next(reader)) is not None:
@@ -126,6 +129,12 @@ class Csv(TextRows):
         if twice := sorted({name for name in found if found.count(name) > 1}):
             listed = ", ".join(map(repr, twice))
             raise EnvironmentFault(f"{self.name} has several columns called {listed}: rename them")
+        other = next(
+            (mark for mark in DELIMITERS if mark != self.delimiter and [mark in name for name in found] == [True]), None
+        )
+        if other is not None:
+            asked = f"is it separated by {DELIMITERS[other]}? Then say `delimiter: {json.dumps(other)}`"
+            raise EnvironmentFault(f"{self.name} has one column, {found[0]!r}: {asked}; if not, rename the column")
         return found
 
     def _named(self, fields: Sequence[str]) -> Row:
@@ -135,7 +144,7 @@ class Csv(TextRows):
 
     def _parse(self, raw: bytes) -> Row:
         text = io.StringIO(raw.decode(errors="replace"), newline="")  # what is no UTF-8 was found before
-        found = self._next(csv.reader(text, strict=True))
+        found = self._next(csv.reader(text, strict=True, delimiter=self.delimiter))
         if isinstance(found, InvalidRow):
             raise found
         return self._named(found or [])

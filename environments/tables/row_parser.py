@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import partial
+from functools import lru_cache, partial
 from itertools import chain, islice
 from typing import Any
 
@@ -54,10 +54,13 @@ _JINJA.globals.clear()  # a name is a column; `range` or `dict` would hide that 
 
 
 class Expression:
-    """A value worked out from a row, reading `columns` (None: any); ValueError if it is neither path nor Jinja."""
+    """A value worked out from a row, reading `columns` (None: any); ValueError if it is neither path nor Jinja.
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    `option` is the one that it was given by, which reasons name.
+    """
+
+    def __init__(self, text: str, option: str | None = None) -> None:
+        self.text, self._by = text, f"`{option}`: " if option else ""
         self._parts = text.split(".") if PATH.fullmatch(text) else None
         if self._parts:
             self.columns: frozenset[str] | None = frozenset({self._parts[0], text})
@@ -70,7 +73,7 @@ class Expression:
         if self.text in row:
             return row[self.text]
         if self._parts is None:
-            return _attempt(self.text, self._formula, row)
+            return _attempt(f"{self._by}{self.text}", self._formula, row)
         value: Any = row
         for part in self._parts:
             if isinstance(value, dict) and part in value:
@@ -78,9 +81,16 @@ class Expression:
             elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
                 value = value[int(part)]
             else:
-                columns = f"the columns are {', '.join(map(str, row)) or 'none'}"
-                raise InvalidRow(f"nothing at {self.text!r}", "" if self._parts[0] in row else columns)
+                near = _near(self.text, tuple(_fields(row)))
+                columns = "" if self._parts[0] in row else f"the columns are {', '.join(map(str, row)) or 'none'}"
+                raise InvalidRow(f"{self._by}nothing at {self.text!r}", near + columns)
         return value
+
+
+@lru_cache(maxsize=64)  # as rows that lack a field mostly have the same ones
+def _near(text: str, fields: tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(text, fields, n=1)
+    return f"did you mean {close[0]!r}? " if close else ""
 
 
 class Template:
@@ -238,9 +248,9 @@ def find_truth(files: Sequence[RowFile], check: Callable[[Any], None]) -> Expres
     """Find the first place where one of the first rows has a truth; None if there is none and `check` needs none."""
     rows = list(islice(chain.from_iterable(file.head(HEAD) for file in files), HEAD))
     if not rows:
-        return Expression(TRUTHS[0])  # no row can be read: going through them says why
+        return Expression(TRUTHS[0], "truth")  # no row can be read: going through them says why
     with_null: list[Expression] = []
-    for expression in map(Expression, TRUTHS):
+    for expression in (Expression(text, "truth") for text in TRUTHS):
         values: list[object] = [row_or_fault(partial(expression, row)) for row in rows]
         there = [value for value in values if not isinstance(value, InvalidRow)]
         if any(value is not None for value in there):

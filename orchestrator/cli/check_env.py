@@ -13,6 +13,7 @@ from rich.text import Text
 from environments import EnvironmentSource, ScoringOptions
 from environments.checker import CheckReport, Finding, examine
 from environments.display import clean
+from environments.user_code import without_function
 from orchestrator.cli.console import every_few_seconds, leaving, number, out, print_json
 from orchestrator.cli.options import AsJson
 from orchestrator.cli.tables import table
@@ -71,6 +72,8 @@ def sources_of(
         place = target.partition(":")[0]
         called = Path(place).stem if "/" in place else place.rpartition(".")[2]
         return [EnvironmentSource(called, target, options_of(overrides), str(Path.cwd()))], None
+    if (lacking := without_function(target)) is not None:
+        raise UserError(lacking)
     spec = load_spec(Path(target), overrides)
     if name is not None and name not in spec.environments:
         known = ", ".join(spec.environments)
@@ -98,7 +101,8 @@ def print_report(report: CheckReport) -> None:
     out.print(Text.assemble((report.environment, "bold"), f"  {clean(', '.join(facts))}"))
     if report.build_s is not None:
         took = f"built in {number(report.build_s)} s with {number(report.build_mib, 0)} MiB"
-        out.print(Text(f"  {took}; {number(report.task_ms)} ms a task, {number(report.score_ms)} ms a score"))
+        a_score = "" if report.score_ms is None else f", {number(report.score_ms)} ms a score"
+        out.print(Text(f"  {took}; {number(report.task_ms)} ms a task{a_score}"))
     if any(category.num_looked_at for category in report.categories):
         made = table("", "category", "tasks", "counted", "distinct", *POOLS)
         for category in report.categories:
@@ -112,7 +116,8 @@ def print_report(report: CheckReport) -> None:
         rules.setdefault(f"{finding.severity} {finding.rule}", []).append(finding)
     for findings in rules.values():
         out.print(rule_text(findings))
-    counts = [(sum(one.severity == severity for one in report.findings), severity) for severity in STYLES]
+    printed: list[str] = [findings[0].severity for findings in rules.values()]
+    counts = [(printed.count(severity), severity) for severity in STYLES]
     said = ", ".join(f"{n} {severity}{'s' if n > 1 else ''}" for n, severity in counts if n)
     style = "bold red" if report.errors else "bold green"
     out.print(Text(f"{report.environment}: {said or 'nothing found'}\n", style=style))
@@ -122,7 +127,7 @@ def rule_text(findings: Sequence[Finding]) -> Text:
     """Write the findings of one rule: the first in full, the other categories by name."""
     first = findings[0]
     others = [clean(str(finding.category)) for finding in findings[1:]]
-    also = f"; also in {', '.join(others[:5])}" + (f" and {len(others) - 5} more" if len(others) > 5 else "")
+    also = f"; the same holds for {', '.join(others[:5])}" + (f" and {len(others) - 5} more" if len(others) > 5 else "")
     return Text.assemble(
         (f"  {first.severity:<8}", STYLES[first.severity]),
         f"{first.place()}{first.text()}{also if others else ''}\n",

@@ -14,6 +14,7 @@ from sqlalchemy import URL, make_url
 
 from orchestrator.errors import UserError
 from orchestrator.locations import Sections, completed_url
+from orchestrator.registry import nearest
 from store import checkpoints, identity
 from store.courses import Inventory, RunCourse, courses
 from store.errors import StoreError
@@ -130,7 +131,7 @@ def known_environment(ledger: Ledger, run: str, name: str) -> None:
     """Refuse an environment that the run does not have."""
     names = list(ledger.reading.spec(run)["environments"])
     if name not in names:
-        raise UserError(f"{run} has no environment {name!r}; it has: {', '.join(names)}")
+        raise UserError(f"{run} has no environment {name!r}; it has: {', '.join(names)}{nearest(name, names)}")
 
 
 def export_weights(ledger: Ledger, home: Home, run: str, stage: int | None, folder: Path) -> None:

@@ -475,7 +475,9 @@ class Spec(Section):
         for key, names in named.items():
             for name in names:
                 if name not in known:
-                    raise refuse(f"{key} names {name!r}, but the environments are {', '.join(known)}")
+                    raise refuse(
+                        f"{key} names {name!r}, but the environments are {', '.join(known)}{nearest(name, known)}"
+                    )
         return self
 
 

@@ -24,8 +24,15 @@ def test_partial_credit_is_value_and_not_correct(value, correct, expected):
 
 @pytest.mark.parametrize("value", [2.0, -0.1, math.nan, math.inf])
 def test_a_value_outside_the_unit_interval_is_unscorable_and_not_zero(value):
-    assert Score.of(value) == Score.unscorable("bad value")
     assert Score.of(value).value is None
+    assert str(Score.of(value).reason).startswith("bad value: float")
+
+
+def test_a_bad_value_is_told_by_its_type_and_its_fault_alike_for_all_that_share_them():
+    reasons = {value: Score.of(value).reason for value in (2.0, 3.5, -0.1, 7)}
+    assert reasons[2.0] == reasons[3.5] == "bad value: float above 1; a value lies in 0..1"
+    assert reasons[-0.1] == "bad value: float below 0; a value lies in 0..1"
+    assert reasons[7] == "bad value: int above 1; a value lies in 0..1"
 
 
 def test_the_content_key_is_the_conversation_alone():

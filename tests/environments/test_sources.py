@@ -72,6 +72,12 @@ def test_an_environment_in_one_file_beside_the_spec(folder):
     assert sys.path.count(str(folder)) == 1
 
 
+@pytest.mark.parametrize("type_", ["mine.py", "./mine.py"])
+def test_a_file_without_a_function_is_told_how_it_is_written(type_):
+    with pytest.raises(EnvironmentFault, match=r"names a file, and no function in it: write \./mine\.py:create"):
+        EnvironmentSource("red", type_).create()
+
+
 def test_an_unknown_type_lists_those_there_are_and_the_near_one():
     with pytest.raises(EnvironmentFault, match=r"'codebok'.*mean codebook.*codebook, reasoning_gym"):
         EnvironmentSource("red", "codebok").create()
@@ -83,6 +89,11 @@ def test_an_unknown_type_lists_those_there_are_and_the_near_one():
         ("no_such_module:create", {}, "no module 'no_such_module'"),
         ("tests.environments.fakes:make", {}, r"fakes.py has no function 'make'"),
         ("tests.environments.fakes:create", {"characte": "slow"}, r"cannot take the options \['characte'\]"),
+        (
+            "tests.environments.fakes:create",
+            {"categories": ["a"], "characte": "slow"},
+            r"cannot take the options \['characte'\]: .*Did you mean 'character'\?",
+        ),
         (
             "tests.environments.fakes:create_something_else",
             {},

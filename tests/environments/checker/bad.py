@@ -459,6 +459,15 @@ class value_of_two(Good):
 
 
 @fault
+class value_of_five_without_references(Good):
+    def task(self, category: str, index: int) -> Any:
+        return replace(super().task(category, index), answer=None)
+
+    def score(self, task: Task, completion: str) -> Any:
+        return Score.of(5.0)
+
+
+@fault
 class value_is_nan(Good):
     def score(self, task: Task, completion: str) -> Any:
         return Score(math.nan, True)
@@ -520,6 +529,15 @@ class score_exits(Good):
 class score_declines(Good):
     def score(self, task: Task, completion: str) -> Any:
         return super().score(task, completion) if completion.isdecimal() else Score.unscorable("no number")
+
+
+@fault
+class score_declines_always(Good):
+    def task(self, category: str, index: int) -> Any:
+        return replace(super().task(category, index), answer=None)
+
+    def score(self, task: Task, completion: str) -> Any:
+        return Score.unscorable("no judge")
 
 
 @fault

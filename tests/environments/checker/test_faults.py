@@ -66,6 +66,7 @@ EXPECTED = {
     "lists_are_right": "several-answers",
     "nonsense_is_paid": "paid-wrong",
     "value_of_two": "score-form",
+    "value_of_five_without_references": "score-form",
     "value_is_nan": "score-form",
     "value_is_text": "score-form",
     "component_is_nan": "score-form",
@@ -77,6 +78,7 @@ EXPECTED = {
     "score_raises_aside_and_for_an_answer": "score-raises",
     "score_exits": "score-raises",
     "score_declines": "score-declines",
+    "score_declines_always": "score-declines",
     "score_by_chance": "score-same",
     "score_knows_only_its_own_tasks": "score-elsewhere",
     "score_changes_the_task": "score-changes-task",
@@ -110,7 +112,7 @@ COMPANIONS = {
 
 
 # A reply that cannot be scored costs one sample where scores are found aside.
-SEVERITIES = {"score_raises_aside": "warning"}
+SEVERITIES = {"score_raises_aside": "warning", "score_declines_always": "error"}
 
 
 @pytest.fixture(autouse=True)
@@ -138,6 +140,18 @@ def test_one_fault_is_one_finding(fault, rule):
     assert {finding.rule for finding in findings if finding.severity == "error"} <= {rule} | COMPANIONS.get(
         fault, set()
     )
+
+
+def test_a_bad_value_is_told_with_what_was_returned_and_the_remedy():
+    found = next(f for f in findings_here(bad("value_of_five_without_references")) if f.rule == "score-form")
+    said = "an empty reply has no score in form: bad value: float above 1; a value lies in 0..1"
+    assert (found.severity, found.sentence) == ("error", said)
+
+
+def test_that_no_reply_at_all_is_scored_is_an_error():
+    found = next(f for f in findings_here(bad("score_declines_always")) if f.rule == "score-declines")
+    said = "an empty reply is not scored: no judge; no other reply that was tried has a score either"
+    assert (found.severity, found.sentence) == ("error", said)
 
 
 def test_a_finding_names_place_excerpt_count_and_remedy():

@@ -14,6 +14,7 @@ def source(reward):
 
 BAD = source(f"{GRADERS}:bad")
 COMBINED = source(["exact", f"{GRADERS}:bad"])
+REMEDY = "; a value lies in 0..1, or say `scale: [low, high]`"
 REGEX = source({"type": "regex", "pattern": "(a+)+b"})
 
 
@@ -35,11 +36,11 @@ def scorer():
         ("raise", "raised KeyError: 'no such column'"),
         ("hang", "timed out"),
         ("exit", "raised SystemExit: 0"),
-        ("negative", "bad value"),
-        ("nan", "bad value"),
-        ("text", "bad value"),
-        ("none", "bad value"),
-        ("tensor", "bad value"),
+        ("negative", f"bad value: int below 0{REMEDY}"),
+        ("nan", f"bad value: float, not finite{REMEDY}"),
+        ("text", f"bad value: str, not a number{REMEDY}"),
+        ("none", f"bad value: None{REMEDY}"),
+        ("tensor", f"bad value: Random, not a number{REMEDY}"),
     ],
 )
 def test_trouble_costs_one_score_and_says_why(scorer, what, reason):

@@ -49,22 +49,22 @@ def test_our_signature_gives_a_number_or_a_score():
 
 
 @pytest.mark.parametrize(
-    ("answer", "options", "value", "correct"),
+    ("answer", "options", "value", "correct", "reason"),
     [
-        ("4", {"scale": [-10, 0]}, 1.0, True),
-        ("5", {"scale": [-10, 0]}, 0.9, False),
-        ("5", {"scale": [-10, 0], "correct_at": 0.9}, 0.9, True),
-        ("99", {"scale": [-10, 0]}, 0.0, False),
-        ("99", {"scale": [-1, 0]}, None, None),
-        ("5", {}, None, None),
-        ("6", {"scale": [-4, 0], "most": 4}, 0.5, False),
+        ("4", {"scale": [-10, 0]}, 1.0, True, None),
+        ("5", {"scale": [-10, 0]}, 0.9, False, None),
+        ("5", {"scale": [-10, 0], "correct_at": 0.9}, 0.9, True, None),
+        ("99", {"scale": [-10, 0]}, 0.0, False, None),
+        ("99", {"scale": [-1, 0]}, None, None, "below -1; a value lies in -1..0, as `scale` says"),
+        ("5", {}, None, None, "below 0; a value lies in 0..1, or say `scale: [low, high]`"),
+        ("6", {"scale": [-4, 0], "most": 4}, 0.5, False, None),
     ],
 )
-def test_a_range_is_mapped_and_what_lies_outside_is_unscorable(answer, options, value, correct):
+def test_a_range_is_mapped_and_what_lies_outside_is_unscorable(answer, options, value, correct, reason):
     score = scored("near", attempt(answer, truth=4), **options)
     assert score.correct is correct
     assert score.value == (None if value is None else pytest.approx(value))
-    assert score.reason == (None if value is not None else "bad value")
+    assert score.reason == (reason and f"bad value: float {reason}")
 
 
 def test_a_function_is_never_called_in_the_trainer_and_reads_the_row():

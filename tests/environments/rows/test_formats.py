@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from environments import EnvironmentFault
 from environments.tables.formats import Csv, JsonLines
@@ -118,6 +119,21 @@ def test_marks_line_ends_and_blank_lines_do_not_matter(tmp_path):
     assert questions(make(tmp_path, train="a.csv")) == ASKED
 
 
+@pytest.mark.parametrize("delimiter", [";", "\t", "|"])
+def test_csv_may_be_separated_by_another_character(tmp_path, delimiter):
+    header, *lines = [["question", "answer"], *([row["question"], row["answer"]] for row in FLAT)]
+    (tmp_path / "a.csv").write_text("\n".join(delimiter.join(map(str, line)) for line in [header, *lines]))
+    environment = make(tmp_path, train="a.csv", delimiter=delimiter)
+    assert questions(environment) == ASKED
+    plain = make(tmp_path, train=write_csv(tmp_path / "b.csv", FLAT).name)
+    assert environment.version != plain.version
+
+
+def test_a_delimiter_is_one_of_four(tmp_path):
+    with pytest.raises(ValidationError, match=r"fields are separated by one of ',', ';', '\\t', '\|', not ':'"):
+        make(tmp_path, train="a.csv", delimiter=":")
+
+
 def test_a_row_of_csv_may_span_lines(tmp_path):
     rows = [{"question": f'a "quoted", {i}\r\nsecond line\n', "answer": "1"} for i in range(4)]
     write_csv(tmp_path / "a.csv", rows)
@@ -178,6 +194,8 @@ def test_json_lines_are_read_back_row_by_row_and_none_is_lost(tmp_path, rows):
         ("a.jsonl", b"", "its files hold no rows"),
         ("a.jsonl", b"\n \n", "its files hold no rows"),
         ("a.csv", b"", "a.csv is empty: expected the names of its columns"),
+        ("a.csv", b"frage;antwort\n1;2\n", "has one column, 'frage;antwort': is it separated by semicolons.*: \";\"`"),
+        ("a.csv", b"question\tanswer\n1\t2\n", r"separated by tabs\? Then say `delimiter: \"\\t\"`"),
         ("a.csv", b"question,answer\n", "its files hold no rows"),
         ("a.csv", b"question,answer,question\n1,2,3\n", "a.csv has several columns called 'question'"),
         ("a.csv", b"quest\xff,answer\n1,2\n", "a.csv: its first line.*not valid UTF-8"),

@@ -143,6 +143,10 @@ def test_a_truth_that_is_nowhere_is_asked_for_unless_the_reward_needs_none(tmp_p
     assert environment.task("all", 0).data["truth"] is None
 
 
+def test_an_option_that_came_later_leaves_the_version_of_rows_that_do_not_use_it(tmp_path):
+    assert made(tmp_path, sums(3)).version == "1+21fa727898d3"  # else the tasks would seem to be others
+
+
 def test_the_version_follows_from_what_rows_mean_and_not_from_where_they_are(tmp_path):
     (tmp_path / "judges_versions.py").write_text(FUNCTIONS)
     versions = {

@@ -17,10 +17,10 @@ def played(character, *completions):
 @pytest.mark.parametrize(
     ("character", "reason"),
     [
-        ("wrong_valued", "bad value"),
-        ("not_a_number", "bad value"),
-        ("text_valued", "bad value"),
-        ("not_a_score", "bad value"),
+        ("wrong_valued", "bad value: float above 1; a value lies in 0..1"),
+        ("not_a_number", "bad value: float, not finite; a value lies in 0..1"),
+        ("text_valued", "bad value: str, not a number"),
+        ("not_a_score", "bad value: the score is a float, not an environments.Score"),
         ("silent", "no score"),
         ("undecided", "judge not reachable"),
         ("raising", "raised ValueError: cannot read this"),
@@ -74,7 +74,7 @@ def test_earlier_completions_are_replayed():
         (Turn((), Score.of(0.5), done=False), "no reply"),
         (Turn((AGAIN,), None, done=True), "no score"),
         (Turn((AGAIN,), Score.unscorable("judge not reachable"), done=False), "judge not reachable"),
-        (Turn((AGAIN,), Score(2.0, True), done=False), "bad value"),
+        (Turn((AGAIN,), Score(2.0, True), done=False), "bad value: float above 1; a value lies in 0..1"),
     ],
 )
 def test_a_turn_that_nothing_can_come_after_ends_its_episode(monkeypatch, turn, checked):

@@ -12,6 +12,7 @@ from tests.environments.fakes import TURN_S
 
 FAKES = "tests.environments.fakes:create"
 TIMEOUT_S = 0.6
+TOO_MUCH = "bad value: float above 1; a value lies in 0..1"
 
 
 def scorer_of(*sources, **options):
@@ -47,8 +48,8 @@ def scorer():
         ("greedy", "out of memory"),
         ("raising", "raised ValueError: cannot read this"),
         ("exiting", "raised SystemExit: enough"),
-        ("wrong_valued", "bad value"),
-        ("not_a_score", "bad value"),
+        ("wrong_valued", TOO_MUCH),
+        ("not_a_score", "bad value: the score is a float, not an environments.Score"),
         ("long_winded", f"\\x1b[2J \\u202eno\\x00 {'x' * 479}... (999,521 more characters)"),
     ],
 )
@@ -64,7 +65,7 @@ def test_a_batch_wholly_unscorable_comes_back_in_order(scorer):
     turns = scorer.turns(jobs_of(OBEDIENT, "raising", "greedy", "crashing", "hanging", "wrong_valued"))
     reasons = [turn.score.reason for turn in turns if turn.score is not None]
     assert reasons == [
-        "raised ValueError: cannot read this", "out of memory", "crashed", "timed out", "bad value",
+        "raised ValueError: cannot read this", "out of memory", "crashed", "timed out", TOO_MUCH,
     ]  # fmt: skip
     assert all(turn.done and turn.score.value is None for turn in turns if turn.score is not None)
 
@@ -128,7 +129,7 @@ def test_without_isolation_failures_are_told_apart_too():
     with scorer_of(OBEDIENT, isolation="none") as scorer:
         scores = [turn.score for turn in scorer.turns(jobs_of(OBEDIENT, "raising", "wrong_valued", "hopeless"))]
     assert scores == [
-        Score.unscorable("raised ValueError: cannot read this"), Score.unscorable("bad value"), Score.of(0.0),
+        Score.unscorable("raised ValueError: cannot read this"), Score.unscorable(TOO_MUCH), Score.of(0.0),
     ]  # fmt: skip
 
 

@@ -22,9 +22,9 @@ def test_every_environment_of_a_spec_is_checked(tmp_path: Path, evergreen: Everg
     assert result.exit_code == 2
     assert "right: nothing found" in result.stdout
     assert "error   category 'small', task 0: an empty reply scores 1 and is correct" in result.stdout
-    assert "also in large" in result.stdout
+    assert "; the same holds for large" in result.stdout
     assert "score an empty reply as wrong" in result.stdout
-    assert "wrong: 2 errors" in result.stdout
+    assert "wrong: 1 error\n" in result.stdout, "as many as are printed"
 
 
 def test_one_environment_of_a_spec_is_checked_alone(tmp_path: Path, evergreen: Evergreen) -> None:
@@ -47,6 +47,28 @@ def test_the_same_findings_come_as_json(evergreen: Evergreen) -> None:
     assert finding["remedy"]
 
 
+@pytest.mark.parametrize(
+    ("returned", "said"), [("5.0", "float above 1"), ("None", "None"), ("'1'", "str, not a number")]
+)
+def test_a_reward_that_can_never_be_scored_is_an_error(
+    tmp_path: Path, evergreen: Evergreen, returned: str, said: str
+) -> None:
+    (tmp_path / "rows.jsonl").write_text("".join(f'{{"prompt": "{i}?", "answer": "{i}"}}\n' for i in range(200)))
+    (tmp_path / "rewards.py").write_text(f"def judge(attempt): return {returned}\n")
+    rows = {"type": "rows", "train": str(tmp_path / "rows.jsonl"), "reward": f"{tmp_path}/rewards.py:judge"}
+    result = evergreen("check-env", written(tmp_path, small("own", warm_start=None, environments={"own": rows})))
+    assert result.exit_code == 2
+    assert f"bad value: {said}; a value lies in 0..1, or say `scale: [low, high]`" in " ".join(result.stdout.split())
+    assert "- ms a score" not in result.stdout
+
+
+def test_a_spec_that_names_a_file_without_its_function_is_told_so(tmp_path: Path, evergreen: Evergreen) -> None:
+    spec = written(tmp_path, small("two", warm_start=None, environments={"mine": {"type": "./mine.py"}}))
+    result = evergreen("check-env", spec)
+    assert result.exit_code == 2
+    assert "'./mine.py' names a file, and no function in it: write ./mine.py:create" in result.stderr
+
+
 def test_a_factory_is_looked_for_in_the_current_folder(evergreen: Evergreen, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPOSITORY / "examples")
     result = evergreen("check-env", "custom_environment:create", "--set", "lengths=[3, 4]", "--tasks", 4)
@@ -65,6 +87,8 @@ def test_what_an_environment_writes_is_never_markup(evergreen: Evergreen) -> Non
     ("words", "message"),
     [
         (["nowhere.yaml"], "cannot read the spec nowhere.yaml"),
+        (["./mine.py"], "'./mine.py' names a file, and no function in it: write ./mine.py:create"),
+        (["mine.py"], "'mine.py' names a file, and no function in it: write ./mine.py:create"),
         (["codebook", "book"], "'book': an environment is named after a spec; codebook is one environment"),
         (["codebook", "--set", "keys"], "--set wants key=value"),
         (["codebook", "--set", "keys=[1"], "the value is not valid YAML"),
@@ -87,6 +111,7 @@ def test_what_cannot_be_checked_is_told(evergreen: Evergreen, words: list[str], 
             ["no_such_module:create"],
             "it cannot be built: environment type 'no_such_module:create': no module",
         ),
+        (["mine.py:create"], "'mine.py:create' names a file without its folder: write ./mine.py:create"),
         (["codebook", "--set", "keyz=3"], "it cannot be built: keyz: Extra inputs are not permitted"),
     ],
 )

@@ -140,7 +140,7 @@ def test_a_name_in_a_table_is_never_markup(finished: Path, evergreen: Evergreen)
         (["resume", "smal"], "there is no run 'smal' in "),
         (
             ["show", "small", "--samples", "bok"],
-            "small has no environment 'bok'; it has: book, noise, numbers",
+            "small has no environment 'bok'; it has: book, noise, numbers. Did you mean 'book'?",
         ),
         (
             ["weights", "small", "--stage", "9", "weights-of-nobody"],

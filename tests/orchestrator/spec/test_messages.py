@@ -145,12 +145,12 @@ WRONG = {
     "a warm start on an unknown environment": (
         "environments: [words]",
         "environments: [word]",
-        "warm_start.environments names 'word', but the environments are words, book",
+        "warm_start.environments names 'word', but the environments are words, book. Did you mean 'words'?",
     ),
     "a sequence with an unknown environment": (
         "scheduler: round_robin",
         "scheduler: {type: sequence, order: [words, books]}",
-        "curriculum.scheduler.order names 'books', but the environments are words, book",
+        "curriculum.scheduler.order names 'books', but the environments are words, book. Did you mean 'book'?",
     ),
     "a reserved section that is filled": (
         "seed: 0",
