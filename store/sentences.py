@@ -84,12 +84,16 @@ def what_taught(facts: Facts) -> str:
     total, taught = (sum(row[key] for row in rows) for key in ("num_groups", "num_taught"))
     if not total:
         return "No group was played yet."
+    samples, scored = (sum(row[key] for row in facts["allocation"]) for key in ("num_samples", "num_scored"))
+    if samples and not scored:
+        return f"No sample of {num(total, 'group')} could be scored, so none had a signal."
     played = dict.fromkeys(row["environment"] for row in rows)
     shares = {name: share for name in played if (share := share_taught(rows, name)) is not None}
     order = sorted(shares, key=lambda name: shares[name])
     own = [f"{short(name)} {percent(shares[name])}" for name in order]
     whose = f" ({listed(own)})" if len(own) > 1 else ""
-    rest = "" if taught == total else "; in the others all samples earned the same"
+    why = "earned the same" if scored == samples else "that were scored earned the same, or none was"
+    rest = "" if taught == total else f"; in the others all samples {why}"
     return f"Of {num(total, 'group')} {percent(taught / total)} had a signal{whose}{rest}."
 
 
