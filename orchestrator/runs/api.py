@@ -144,9 +144,9 @@ def fork(
             raise UserError(f"the ledger does not know {name}: `evergreen resume {name}` enters it again")
         kept = kept_spec(ledger.reading, parent_folder, name)
         watcher.event(kept.said(kept.spec))
+        record = boundary_checkpoint(ledger, parent_folder, name, stage)
         checked = forked_spec(kept.spec, spec, overrides, stage)
         refuse_plain_secrets(checked.model_dump(mode="json", by_alias=True))
-        record = boundary_checkpoint(ledger, parent_folder, name, stage)
         weights = parent_folder / record.folder / WEIGHTS
         foundation = lay_foundation(checked, weights, watcher.opening, begun=kept.spec.environments)
         checked = checked.model_copy(update={"name": place.free_name(checked.name, taken)})

@@ -151,9 +151,10 @@ def test_a_fork_that_could_not_go_on_is_refused_and_leaves_nothing(home: Path, o
     assert sorted(path.name for path in home.iterdir()) == runs
 
 
-def test_a_boundary_that_is_not_there_is_named_with_those_that_are(home: Path) -> None:
+@pytest.mark.parametrize("overrides", [[], ["curriculum.stages=12"]])
+def test_a_boundary_that_is_not_there_is_named_with_those_that_are(home: Path, overrides: list[str]) -> None:
     with pytest.raises(UserError, match=r"after stage 9; there are: 0, 1, 2, 3"):
-        orchestrator.fork("small", 9, home=home, overrides=["curriculum.stages=12"])
+        orchestrator.fork("small", 9, home=home, overrides=overrides)
 
 
 def test_the_command_line_forks_and_lengthens(evergreen: Evergreen, tmp_path: Path) -> None:
