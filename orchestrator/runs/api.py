@@ -109,6 +109,7 @@ def resume(
         statuses = {run.name: run.status for run in ledger.reading.runs()}
         if statuses.get(name) == "finished" and (stages or 0) <= spec.curriculum.stages:
             spec = _lengthened(spec, stages, ledger.reading)
+            watcher.phase(f"{name} is finished; `evergreen resume {name} --stages N` lengthens it")
             watcher.event([event.text for event in kept.put_right(folder, spec)])
             TrackerProcess(spec.model_dump(mode="json"), place, name).finish(watcher)
             outcome = ended(name, folder, watcher, None)

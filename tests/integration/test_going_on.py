@@ -55,9 +55,15 @@ def test_lengthening_survives_a_kill(tmp_path: Path) -> None:
 
 
 def test_a_finished_run_without_more_stages_stays_as_it_is(home: Path) -> None:
+    class Phases(orchestrator.Callback):
+        def phase(self, text: str) -> None:
+            heard.append(text)
+
+    heard: list[str] = []
     before = ending(home, "small")
-    assert orchestrator.resume("small", home=home, stages=3).status == "finished"
+    assert orchestrator.resume("small", home=home, stages=3, watcher=Phases()).status == "finished"
     assert ending(home, "small") == before
+    assert heard[0] == "small is finished; `evergreen resume small --stages N` lengthens it"
 
 
 def test_a_run_cannot_get_fewer_stages_than_it_has_begun(home: Path) -> None:
