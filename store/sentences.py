@@ -157,6 +157,16 @@ def _spans(one: str, several: str, spans: Sequence[Span]) -> list[str]:
     return [f"{one if is_one else several} {listed(texts)}"] if texts else []
 
 
+def where_time_went(facts: Facts) -> str:
+    """Say how long steps took, by part, and evaluation; the ledger holds no other time."""
+    steps = {part: seconds for part, seconds in facts["seconds"].items() if part != "evaluate"}
+    total = sum(steps.values())
+    shares = ", ".join(f"{part} {percent(seconds / total)}" for part, seconds in steps.items() if seconds)
+    inside = f"{duration(total)} in steps{f' ({shares})' if shares else ''}"
+    evaluating = duration(facts["seconds"]["evaluate"])
+    return f"{inside}, {evaluating} in evaluation; start-up and warm start are not counted"
+
+
 def how_it_stands(facts: Facts) -> str:
     """Say how far the run is; one whose last boundary is measured is finished, whoever still holds it."""
     if facts["num_boundaries"] == facts["planned_stages"] + 1 and facts["status"] == "running":

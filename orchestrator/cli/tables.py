@@ -28,6 +28,7 @@ from store.sentences import (
     short,
     signed,
     what_is_lost,
+    where_time_went,
 )
 
 WIDEST_DEFAULT = 20  # columns: what it means needs the room
@@ -67,10 +68,7 @@ def print_story(out: Console, story: Mapping[str, Any]) -> None:
     for made in (*_learnt(story), *_chosen(story)):
         out.print(made)
     out.print(_incidents(story))
-    spent = story["seconds"]
-    total = sum(spent.values()) or 1.0
-    shares = ", ".join(f"{part} {seconds / total:.0%}" for part, seconds in spent.items() if seconds)
-    out.print(Text(f"\n{total:.0f} s in all: {shares}"))
+    out.print(Text(f"\n{where_time_went(story)}"))
     if story["digest"]:
         out.print(f"digest {story['digest']}", style="dim")
 

@@ -236,6 +236,18 @@ def test_what_taught(rows: list[tuple[str, str, int, int]], sentence: str) -> No
 
 
 @pytest.mark.parametrize(
+    ("steps", "sentence"),
+    [
+        ({"play": 15.0, "wait": 0.0, "update": 5.0}, "20 s in steps (play 75%, update 25%), 1 min 12 s in evaluation"),
+        ({"play": 0.0}, "0 s in steps, 1 min 12 s in evaluation"),
+    ],
+)
+def test_time_is_that_of_steps_and_evaluation_and_says_so(steps: dict[str, float], sentence: str) -> None:
+    told = sentences.where_time_went(story(seconds={**steps, "evaluate": 72.0}))
+    assert told == f"{sentence}; start-up and warm start are not counted"
+
+
+@pytest.mark.parametrize(
     ("num_scored", "sentence"),
     [
         (0, "No sample of 40 groups could be scored, so none had a signal."),
