@@ -135,6 +135,8 @@ def test_one_field_is_told_alone(evergreen: Evergreen) -> None:
         ("lr", "Did you mean 'warm_start.lr' or 'learner.lr'?"),
         ("curriculum.bandits", "Did you mean 'curriculum.bandit'?"),
         ("learnr", "Did you mean 'learner'?"),
+        ("environments.rows", "`evergreen methods environments rows` tells rows and its options"),
+        ("curriculum.bandit.exp3.rate", "`evergreen methods bandits exp3` tells exp3 and its options"),
         ("nothing.like_it", "no section or field 'nothing.like_it' (`evergreen methods spec` lists all)"),
     ],
 )
