@@ -10,7 +10,9 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -102,3 +104,9 @@ def _read(name: str, module: str, path: Path) -> Listed | None:
 
 ENVIRONMENTS = PluginKind.of("environments", "environments.contracts:Environment")
 REWARDS = PluginKind.of("environments.rewards", "environments.rewards.contracts:Reward")
+
+
+def nearest_name(word: str, known: Iterable[str]) -> str | None:
+    """Find the known name that looks most like a word; among those, letters that changed places come first."""
+    close = get_close_matches(word, list(known))
+    return min(close, key=lambda name: sorted(name) != sorted(word), default=None)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 from environments.contracts import EnvironmentFault
-from environments.plugins import PluginKind
+from environments.plugins import PluginKind, nearest_name
 from environments.user_code import (
     PACKAGES,
     UserCodeError,
@@ -33,8 +32,8 @@ def module_of(kind: PluginKind, type_: str) -> ModuleType:
     if type_ not in known:
         if (lacking := without_function(type_)) is not None:
             raise EnvironmentFault(f"{kind.word} type {lacking}")
-        near = difflib.get_close_matches(type_, known, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
+        near = nearest_name(type_, known)
+        hint = "" if near is None else f" Did you mean {near}?"
         raise EnvironmentFault(
             f"there is no {kind.word} type {type_!r}.{hint} There are: {', '.join(known)};"
             " or give your own as package.module:function or ./file.py:function"

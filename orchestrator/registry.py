@@ -8,7 +8,6 @@ nothing; a method is imported when a spec names it. Installed packages add their
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import sys
@@ -21,7 +20,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from environments.plugins import ENVIRONMENTS, REWARDS, PluginKind
+from environments.plugins import ENVIRONMENTS, REWARDS, PluginKind, nearest_name
 from environments.user_code import (
     UserCodeError,
     ambiguity,
@@ -113,8 +112,8 @@ def find(kind: str, name: str) -> Method:
 
 def nearest(word: str, known: Any) -> str:
     """Propose the known word that looks most like this one, as the end of a sentence."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f". Did you mean {close[0]!r}?" if close else ""
+    close = nearest_name(word, known)
+    return "" if close is None else f". Did you mean {close!r}?"
 
 
 def config_class(kind: str, name: str) -> type[BaseModel]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,7 @@ Kind = Literal["tiny", "folder", "hub"]
 
 Decay = Annotated[float, Field(ge=0, lt=1)]  # of a running mean
 
+NEAR_TINY = 0.75  # likeness of a typing error; hub names without an owner, such as gpt2, are far from it
 TINY_SHAPE = ("layers", "hidden", "mlp", "heads", "kv_heads", "vocabulary", "initial_std")
 
 
@@ -56,6 +58,8 @@ class PolicyConfig(Options):
 
     @model_validator(mode="after")
     def _consistent(self) -> PolicyConfig:
+        if get_close_matches(self.model.lower(), ["tiny"], cutoff=NEAR_TINY) and self.kind == "hub":
+            raise ValueError(f"model: {self.model!r} is no folder here; did you mean `tiny`? Give a folder as ./name")
         fields = type(self).model_fields
         foreign = [name for name in TINY_SHAPE if getattr(self, name) != fields[name].default]
         if self.model != "tiny" and foreign:

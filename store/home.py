@@ -39,7 +39,7 @@ class Home:
     def __init__(self, path: str | Path | None = None, create: bool = True) -> None:
         self.path = Path(path or os.environ.get(VARIABLE) or DEFAULT).expanduser().absolute()
         if not create and not self.path.is_dir():
-            raise HomeError(f"There is no home folder {self.path}. {_REMEDY}")
+            raise HomeError(f"There is no home folder {self.path}. {_WHERE}")
         if create:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
@@ -116,3 +116,4 @@ def check_name(name: str) -> None:
 
 
 _REMEDY = f"Give a folder you can write to with --home, or set {VARIABLE}."
+_WHERE = f"Runs are kept in `{DEFAULT}` of the folder where they were started: cd there, or say --home or {VARIABLE}."

@@ -84,12 +84,16 @@ def what_taught(facts: Facts) -> str:
     total, taught = (sum(row[key] for row in rows) for key in ("num_groups", "num_taught"))
     if not total:
         return "No group was played yet."
+    samples, scored = (sum(row[key] for row in facts["allocation"]) for key in ("num_samples", "num_scored"))
+    if samples and not scored:
+        return f"No sample of {num(total, 'group')} could be scored, so none had a signal."
     played = dict.fromkeys(row["environment"] for row in rows)
     shares = {name: share for name in played if (share := share_taught(rows, name)) is not None}
     order = sorted(shares, key=lambda name: shares[name])
     own = [f"{short(name)} {percent(shares[name])}" for name in order]
     whose = f" ({listed(own)})" if len(own) > 1 else ""
-    rest = "" if taught == total else "; in the others all samples earned the same"
+    why = "earned the same" if scored == samples else "that were scored earned the same, or none was"
+    rest = "" if taught == total else f"; in the others all samples {why}"
     return f"Of {num(total, 'group')} {percent(taught / total)} had a signal{whose}{rest}."
 
 
@@ -151,6 +155,16 @@ def _spans(one: str, several: str, spans: Sequence[Span]) -> list[str]:
     texts = [f"{first:,}" if first == last else f"{first:,} to {last:,}" for first, last in spans]
     is_one = len(spans) == 1 and spans[0][0] == spans[0][1]
     return [f"{one if is_one else several} {listed(texts)}"] if texts else []
+
+
+def where_time_went(facts: Facts) -> str:
+    """Say how long steps took, by part, and evaluation; the ledger holds no other time."""
+    steps = {part: seconds for part, seconds in facts["seconds"].items() if part != "evaluate"}
+    total = sum(steps.values())
+    shares = ", ".join(f"{part} {percent(seconds / total)}" for part, seconds in steps.items() if seconds)
+    inside = f"{duration(total)} in steps{f' ({shares})' if shares else ''}"
+    evaluating = duration(facts["seconds"]["evaluate"])
+    return f"{inside}, {evaluating} in evaluation; start-up and warm start are not counted"
 
 
 def how_it_stands(facts: Facts) -> str:

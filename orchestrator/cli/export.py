@@ -10,7 +10,7 @@ import typer
 
 from orchestrator.cli.completion import run_and_study_names
 from orchestrator.cli.console import every_few_seconds, leaving, out, say_where, write_page
-from orchestrator.cli.options import DEFAULT_HOME, Home, RunName
+from orchestrator.cli.options import DEFAULT_HOME, Home, RunName, command
 from orchestrator.errors import UserError
 from orchestrator.runs.catalog import export_weights, find_run, opened
 from store.export import new_export
@@ -33,6 +33,7 @@ def export(
     """
     if folder.exists():
         raise UserError(f"{folder} is there already: name a folder to make")
+    refuse_name(home, [*runs, str(folder)])
     names, tell = members(home, runs), every_few_seconds("exporting ")
     written = ("parquet", "csv") if formats == "both" else (formats,)
     try:
@@ -49,6 +50,21 @@ def export(
     out.print(f"{folder}  {what}; DICTIONARY.md in it says what every column means", markup=False)
     for name, lost in exported.missing.items():
         out.print(f"{name}: {lost}", markup=False)
+
+
+def refuse_name(home: Path, words: Sequence[str]) -> None:
+    """Refuse the name of a run or a study where the last word is to be a folder to make."""
+    *_, last = words
+    with opened(home, words[0]) as (_, ledger):
+        read = ledger.reading
+        known = {"run": [run.name for run in read.runs()], "study": [study.name for study in read.studies()]}
+    for kind, names in known.items():
+        if last in names:
+            all_of_it = command(f"export {' '.join(words)} DIR", home)
+            raise UserError(
+                f"{last} is a {kind}, and the last word is the folder to make: {all_of_it} exports it too, and a "
+                f"folder of that name is made by its whole path, {Path.cwd() / last}"
+            )
 
 
 def members(home: Path, words: Sequence[str]) -> list[str]:

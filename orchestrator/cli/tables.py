@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
@@ -28,8 +29,12 @@ from store.sentences import (
     short,
     signed,
     what_is_lost,
+    where_time_went,
 )
 
+LAID_OUT = re.compile(r"\s|[-*|=>]|\d+[.)] ")  # a line that is no prose
+ITEM, MORE_OF_ITEM = re.compile(r"[-*] |\d+[.)] "), re.compile(r" {2,3}\S")
+LABEL = re.compile(r"[A-Z]\w+: ")  # begins a line of its own after a sentence: Source, Reward, Entropy, ...
 WIDEST_DEFAULT = 20  # columns: what it means needs the room
 
 
@@ -67,10 +72,7 @@ def print_story(out: Console, story: Mapping[str, Any]) -> None:
     for made in (*_learnt(story), *_chosen(story)):
         out.print(made)
     out.print(_incidents(story))
-    spent = story["seconds"]
-    total = sum(spent.values()) or 1.0
-    shares = ", ".join(f"{part} {seconds / total:.0%}" for part, seconds in spent.items() if seconds)
-    out.print(Text(f"\n{total:.0f} s in all: {shares}"))
+    out.print(Text(f"\n{where_time_went(story)}"))
     if story["digest"]:
         out.print(f"digest {story['digest']}", style="dim")
 
@@ -184,12 +186,27 @@ def print_methods(out: Console, methods: Sequence[Any]) -> None:
                 out.print(Text(f"  {method.name:<{width}}  {method.summary}{source}"))
 
 
+def joined_paragraphs(text: str) -> str:
+    """Join the lines of a docstring's paragraphs and items, for another width; tables and what is indented stay."""
+    lines: list[str] = []
+    for line in text.split("\n"):
+        if lines and ITEM.match(lines[-1]) and MORE_OF_ITEM.match(line):
+            lines[-1] += f" {line.strip()}"
+            continue
+        is_prose = bool(lines and line and lines[-1]) and not (LAID_OUT.match(line) or LAID_OUT.match(lines[-1]))
+        if is_prose and not (LABEL.match(line) and lines[-1].endswith((".", ":"))):
+            lines[-1] += f" {line}"
+        else:
+            lines.append(line)
+    return "\n".join(lines)
+
+
 def print_method(out: Console, method: Mapping[str, Any]) -> None:
     """Tell one method, or a section of a spec: its text, its options, an example if there is one."""
     source = f"  ({method['source']})" if method["source"] else ""
     out.print(Text.assemble((f"{method['kind']} {method['name']}", "bold"), f"{source}\n"))
     if method["text"]:
-        out.print(Text(method["text"] + "\n"), soft_wrap=False)
+        out.print(Text(joined_paragraphs(method["text"]) + "\n"), soft_wrap=False)
     if method["options"]:
         made = table("", "key", "default", "meaning", holds_numbers=False)
         made.columns[1].max_width = WIDEST_DEFAULT

@@ -109,6 +109,7 @@ def resume(
         statuses = {run.name: run.status for run in ledger.reading.runs()}
         if statuses.get(name) == "finished" and (stages or 0) <= spec.curriculum.stages:
             spec = _lengthened(spec, stages, ledger.reading)
+            watcher.phase(f"{name} is finished; `evergreen resume {name} --stages N` lengthens it")
             watcher.event([event.text for event in kept.put_right(folder, spec)])
             TrackerProcess(spec.model_dump(mode="json"), place, name).finish(watcher)
             outcome = ended(name, folder, watcher, None)
@@ -144,9 +145,9 @@ def fork(
             raise UserError(f"the ledger does not know {name}: `evergreen resume {name}` enters it again")
         kept = kept_spec(ledger.reading, parent_folder, name)
         watcher.event(kept.said(kept.spec))
+        record = boundary_checkpoint(ledger, parent_folder, name, stage)
         checked = forked_spec(kept.spec, spec, overrides, stage)
         refuse_plain_secrets(checked.model_dump(mode="json", by_alias=True))
-        record = boundary_checkpoint(ledger, parent_folder, name, stage)
         weights = parent_folder / record.folder / WEIGHTS
         foundation = lay_foundation(checked, weights, watcher.opening, begun=kept.spec.environments)
         checked = checked.model_copy(update={"name": place.free_name(checked.name, taken)})

@@ -128,10 +128,11 @@ def find_run(ledger: Ledger, name: str) -> None:
 
 
 def known_environment(ledger: Ledger, run: str, name: str) -> None:
-    """Refuse an environment that the run does not have."""
+    """Refuse an environment whose samples are wanted and that the run does not have."""
     names = list(ledger.reading.spec(run)["environments"])
     if name not in names:
-        raise UserError(f"{run} has no environment {name!r}; it has: {', '.join(names)}{nearest(name, names)}")
+        said = f"{run} has no environment {name!r}; --samples takes one of: {', '.join(names)}"
+        raise UserError(f"{said}{nearest(name, names)}")
 
 
 def export_weights(ledger: Ledger, home: Home, run: str, stage: int | None, folder: Path) -> None:

@@ -297,7 +297,7 @@ class Spec(Section):
         description="The engine that generates. Its distribution, and budgets of tokens and turns.",
     )
     evaluate: Evaluate = Field(
-        default_factory=Evaluate, description="What is measured at boundaries, and between them if asked."
+        default_factory=Evaluate, description="What is measured at boundaries. Between them too, if asked."
     )
     checkpoint: Checkpointing = Field(
         default_factory=Checkpointing, description="When state is saved, and how much stays."

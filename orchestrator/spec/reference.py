@@ -93,7 +93,9 @@ def describe(path: str) -> dict[str, Any]:
 
 
 def _nearest(path: str) -> str:
-    """Propose sections and fields that are called so somewhere else, or nearly."""
+    """Propose the command that tells a method, or sections and fields that are called so somewhere else, or nearly."""
+    if (method := _method_in(path)) is not None:
+        return f". `evergreen methods {method.kind} {method.name}` tells {method.name} and its options"
     known = [*filter(None, sections())]
     known += [f"{one.path}.{key}".lstrip(".") for one in sections().values() for key in one.options]
     by_key: dict[str, list[str]] = {}
@@ -102,6 +104,15 @@ def _nearest(path: str) -> str:
     close = difflib.get_close_matches(path, known, n=1)
     close = by_key.get(path.rpartition(".")[2]) or close or by_key.get(next(iter(_close(path, by_key)), ""), [])
     return f". Did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+def _method_in(path: str) -> registry.Method | None:
+    """Find the method that a path names in its place, as `environments.rows` does."""
+    for one in sections().values():
+        if one.kind is not None and path.startswith(f"{one.path}."):
+            name = path.removeprefix(f"{one.path}.").partition(".")[0]
+            return next((method for method in registry.listing(one.kind) if method.name == name), None)
+    return None
 
 
 def _close(path: str, known: dict[str, list[str]]) -> list[str]:

@@ -6,6 +6,7 @@ It is loaded by folder or by hub name, from the hub's cache if there is no netwo
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -151,12 +152,18 @@ def _locate(config: PolicyConfig) -> str:
 
 @contextmanager
 def _explained(config: PolicyConfig) -> Iterator[None]:
-    """Turn the library's errors into ones that say what to do; their own first line is kept."""
+    """Turn the library's errors into ones that say what to do; their own first line is kept.
+
+    What the hub's client logs of every try is not shown: the error says what came of them.
+    """
+    hub_log = logging.getLogger("huggingface_hub")
+    before = hub_log.level
+    hub_log.setLevel(logging.ERROR)
     try:
         yield
     except (OSError, ValueError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = lines[0] if lines else type(error).__name__
+        reason = lines[0].rstrip(".") if lines else type(error).__name__
         if "trust_remote_code" in str(error):
             raise PolicyError(
                 f"{config.model}: this model brings its own Python code. If you trust it, say "
@@ -172,6 +179,8 @@ def _explained(config: PolicyConfig) -> Iterator[None]:
             f"fetched: {reason}. Check the name and the network (gated models need `hf auth login`), or give a folder "
             "as ./name"
         ) from error
+    finally:
+        hub_log.setLevel(before)
 
 
 def _hub_options(config: PolicyConfig) -> dict[str, Any]:

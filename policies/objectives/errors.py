@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from difflib import get_close_matches
 
+from environments.plugins import nearest_name
 from policies.errors import PolicyError
 
 
@@ -27,6 +27,6 @@ def expect_keys(found: Collection[str], expected: Collection[str], owner: str) -
 
 def unknown(what: str, word: str, words: Collection[str]) -> str:
     """Say that a word is not known, which ones are, and which was probably meant."""
-    near = get_close_matches(word, words, n=1)
-    hint = f"; did you mean `{near[0]}`?" if near else ""
+    near = nearest_name(word, words)
+    hint = "" if near is None else f"; did you mean `{near}`?"
     return f"there is no {what} `{word}`; there are: {', '.join(sorted(words))}{hint}"

@@ -55,9 +55,15 @@ def test_lengthening_survives_a_kill(tmp_path: Path) -> None:
 
 
 def test_a_finished_run_without_more_stages_stays_as_it_is(home: Path) -> None:
+    class Phases(orchestrator.Callback):
+        def phase(self, text: str) -> None:
+            heard.append(text)
+
+    heard: list[str] = []
     before = ending(home, "small")
-    assert orchestrator.resume("small", home=home, stages=3).status == "finished"
+    assert orchestrator.resume("small", home=home, stages=3, watcher=Phases()).status == "finished"
     assert ending(home, "small") == before
+    assert heard[0] == "small is finished; `evergreen resume small --stages N` lengthens it"
 
 
 def test_a_run_cannot_get_fewer_stages_than_it_has_begun(home: Path) -> None:
@@ -151,9 +157,10 @@ def test_a_fork_that_could_not_go_on_is_refused_and_leaves_nothing(home: Path, o
     assert sorted(path.name for path in home.iterdir()) == runs
 
 
-def test_a_boundary_that_is_not_there_is_named_with_those_that_are(home: Path) -> None:
+@pytest.mark.parametrize("overrides", [[], ["curriculum.stages=12"]])
+def test_a_boundary_that_is_not_there_is_named_with_those_that_are(home: Path, overrides: list[str]) -> None:
     with pytest.raises(UserError, match=r"after stage 9; there are: 0, 1, 2, 3"):
-        orchestrator.fork("small", 9, home=home, overrides=["curriculum.stages=12"])
+        orchestrator.fork("small", 9, home=home, overrides=overrides)
 
 
 def test_the_command_line_forks_and_lengthens(evergreen: Evergreen, tmp_path: Path) -> None:

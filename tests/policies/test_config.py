@@ -32,6 +32,17 @@ def test_the_form_of_a_name_says_where_the_model_comes_from(model: str, kind: st
     assert PolicyConfig(model=model).kind == kind
 
 
+@pytest.mark.parametrize("model", ["tinny", "Tiny", "tiyn", "tny"])
+def test_a_slip_of_tiny_is_no_hub_name(model: str) -> None:
+    with pytest.raises(ValidationError, match=rf"'{model}' is no folder here; did you mean `tiny`\?"):
+        PolicyConfig(model=model)
+
+
+@pytest.mark.parametrize("model", ["gpt2", "distilgpt2", "t5-small", "nobody/tiny", "./tinny"])
+def test_hub_names_and_folders_are_taken_as_they_are(model: str) -> None:
+    assert PolicyConfig(model=model).model == model
+
+
 def test_the_shape_belongs_to_tiny_alone() -> None:
     with pytest.raises(ValidationError, match=r"layers, vocabulary: only `model: tiny` has these"):
         PolicyConfig(model="gpt2", layers=2, vocabulary="closed")

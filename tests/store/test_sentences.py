@@ -235,6 +235,35 @@ def test_what_taught(rows: list[tuple[str, str, int, int]], sentence: str) -> No
     assert sentences.what_taught(story(taught=taught(*rows))) == sentence
 
 
+@pytest.mark.parametrize(
+    ("steps", "sentence"),
+    [
+        ({"play": 15.0, "wait": 0.0, "update": 5.0}, "20 s in steps (play 75%, update 25%), 1 min 12 s in evaluation"),
+        ({"play": 0.0}, "0 s in steps, 1 min 12 s in evaluation"),
+    ],
+)
+def test_time_is_that_of_steps_and_evaluation_and_says_so(steps: dict[str, float], sentence: str) -> None:
+    told = sentences.where_time_went(story(seconds={**steps, "evaluate": 72.0}))
+    assert told == f"{sentence}; start-up and warm start are not counted"
+
+
+@pytest.mark.parametrize(
+    ("num_scored", "sentence"),
+    [
+        (0, "No sample of 40 groups could be scored, so none had a signal."),
+        (
+            300,
+            "Of 40 groups 10% had a signal; in the others all samples that were scored earned the same, or none was.",
+        ),
+        (320, "Of 40 groups 10% had a signal; in the others all samples earned the same."),
+    ],
+)
+def test_what_was_not_scored_did_not_earn_the_same(num_scored: int, sentence: str) -> None:
+    allocation = [{"num_samples": 320, "num_scored": num_scored}]
+    rows = taught(("a", "x", 40, 4 if num_scored else 0))
+    assert sentences.what_taught(story(taught=rows, allocation=allocation)) == sentence
+
+
 def test_the_share_of_an_environment_is_over_its_categories() -> None:
     rows = taught(("a", "x", 30, 27), ("b", "x", 60, 3), ("a", "y", 10, 0))
     shares = [sentences.share_taught(rows, *key) for key in (("a",), ("a", "y"), ("b",), ("c",))]

@@ -68,6 +68,11 @@ def test_a_study_stands_for_its_runs_and_no_run_comes_twice(home: Path, tmp_path
         (["beside", "{folder}"], "{folder} is there already: name a folder to make"),
         (["besides", "{folder}/t"], "there is no run or study 'besides'; there are: puzzles.plain.s0, "),
         (["empty", "{folder}/t"], "empty has no runs yet"),
+        (["beside", "puzzles.plain.s0"], "puzzles.plain.s0 is a run, and the last word is the folder to make: "),
+        (
+            ["beside", "puzzles"],
+            "puzzles is a study, and the last word is the folder to make: evergreen export beside ",
+        ),
         (["beside", "/dev/null/t"], "/dev/null/t cannot be written: "),
         (["beside"], "Missing argument 'RUN...'"),
         (["beside", "{folder}/t", "--format", "xlsx"], "Invalid value for '--format'"),

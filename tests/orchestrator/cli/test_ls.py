@@ -139,8 +139,12 @@ def test_a_name_in_a_table_is_never_markup(finished: Path, evergreen: Evergreen)
         (["weights", "smal", "weights-of-nobody"], "there is no run 'smal'"),
         (["resume", "smal"], "there is no run 'smal' in "),
         (
+            ["show", "small", "--samples", "--failed"],
+            "small has no environment '--failed'; --samples takes one of: book, noise, numbers",
+        ),
+        (
             ["show", "small", "--samples", "bok"],
-            "small has no environment 'bok'; it has: book, noise, numbers. Did you mean 'book'?",
+            "small has no environment 'bok'; --samples takes one of: book, noise, numbers. Did you mean 'book'?",
         ),
         (
             ["weights", "small", "--stage", "9", "weights-of-nobody"],

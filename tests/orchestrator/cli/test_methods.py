@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.cli.tables import joined_paragraphs
 from policies.objectives import registry
 from policies.plugins import PARTS
 from tests.conftest import Evergreen
@@ -56,6 +57,47 @@ def test_a_method_tells_its_story_and_every_option(
     printed = " ".join(evergreen("methods", kind, name).stdout.split())
     assert told["source"] in printed
     assert option in printed
+
+
+WRAPPED = """A line
+that goes on.
+
+    P = softmax(Q)
+    Q <- r
+with Q = 0, and
+more.
+Source: none,
+or ours.
+- one
+  and more
+- two
+
+| a | b |
+| 1 | 2 |"""
+JOINED = """A line that goes on.
+
+    P = softmax(Q)
+    Q <- r
+with Q = 0, and more.
+Source: none, or ours.
+- one and more
+- two
+
+| a | b |
+| 1 | 2 |"""
+
+
+def test_paragraphs_are_joined_and_what_is_laid_out_stays() -> None:
+    assert joined_paragraphs(WRAPPED) == JOINED
+
+
+def test_a_methods_prose_is_wrapped_once(evergreen: Evergreen, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    told = evergreen("methods", "bandits", "uniform").stdout
+    widest = max(map(len, told.splitlines()))
+    assert widest <= 80, told
+    prose = next(part for part in told.split("\n\n") if part.startswith("Source:"))
+    assert all(len(line) > 60 for line in prose.splitlines()[:-1]), told
 
 
 @pytest.mark.parametrize(
@@ -135,6 +177,8 @@ def test_one_field_is_told_alone(evergreen: Evergreen) -> None:
         ("lr", "Did you mean 'warm_start.lr' or 'learner.lr'?"),
         ("curriculum.bandits", "Did you mean 'curriculum.bandit'?"),
         ("learnr", "Did you mean 'learner'?"),
+        ("environments.rows", "`evergreen methods environments rows` tells rows and its options"),
+        ("curriculum.bandit.exp3.rate", "`evergreen methods bandits exp3` tells exp3 and its options"),
         ("nothing.like_it", "no section or field 'nothing.like_it' (`evergreen methods spec` lists all)"),
     ],
 )

@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub.constants
+import huggingface_hub.utils
 import pytest
 import torch
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
@@ -118,6 +120,21 @@ def test_a_hub_name_that_cannot_be_had_says_so(monkeypatch: pytest.MonkeyPatch) 
     for read in (load, describe_size):
         with pytest.raises(ModelNotFoundError, match=message):
             read(PolicyConfig(model="nobody/nothing"))
+
+
+def test_what_the_hubs_client_says_of_every_try_is_left_to_the_error(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def retried(*args: object, **options: object) -> None:
+        huggingface_hub.utils.logging.get_logger("huggingface_hub.utils._http").warning("Retrying in 1s [Retry 1/5].")
+        raise OSError("couldn't find them in the cached files..\nCheck your internet connection.")
+
+    monkeypatch.setattr(AutoConfig, "from_pretrained", retried)
+    before = huggingface_hub.utils.logging.get_verbosity()
+    with pytest.raises(ModelNotFoundError, match=r"in the cached files\. Check the name and the network"):
+        load(PolicyConfig(model="nobody/nothing"))
+    assert "Retrying" not in capfd.readouterr().err
+    assert huggingface_hub.utils.logging.get_verbosity() == before
 
 
 def test_a_model_without_a_key_value_cache_is_refused(tmp_path: Path) -> None:

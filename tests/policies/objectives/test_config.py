@@ -45,6 +45,7 @@ def test_the_dump_is_resolved_and_reads_back_the_same() -> None:
             ("preset",),
             "there is no preset `repoo`; there are: ",
         ),
+        ("gpro", ("preset",), "did you mean `grpo`?"),
         ({"clip_hgih": 0.3}, ("clip_hgih",), "did you mean `clip_high`?"),
         ({"std": "sample"}, ("std",), "`std` is an option of estimators/grpo, which is not part of"),
         ({"estimator": "grop"}, ("estimator",), "did you mean `grpo`?"),
