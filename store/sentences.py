@@ -120,7 +120,7 @@ def beside_the_baseline(facts: Facts) -> str | None:
 
 
 def what_went_wrong(facts: Facts) -> str:
-    """Count samples without a score and updates left out."""
+    """Count samples without a score, updates left out and alarms."""
     total = sum(row["num_samples"] for row in facts["allocation"])
     unscored = total - sum(row["num_scored"] for row in facts["allocation"])
     skipped = [event["step"] for event in facts["events"] if event["kind"] == "skipped update"]
@@ -131,9 +131,11 @@ def what_went_wrong(facts: Facts) -> str:
         if unscored
         else f"All {num(total, 'training sample')} were scored"
     )
+    alarms = [event["step"] for event in facts["events"] if event["kind"] == "alarm"]
+    raised = f" Alarms raised: {len(alarms)}, last in step {alarms[-1]:,}." if alarms else ""
     if not skipped:
-        return f"{scored}; every update was applied."
-    return f"{scored}; updates were skipped in {num(len(skipped), 'step')}, last in step {skipped[-1]:,}."
+        return f"{scored}; every update was applied.{raised}"
+    return f"{scored}; updates were skipped in {num(len(skipped), 'step')}, last in step {skipped[-1]:,}.{raised}"
 
 
 def what_is_missing(gaps: Gaps) -> str | None:

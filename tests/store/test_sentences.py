@@ -166,6 +166,12 @@ def test_what_went_wrong(num_scored: int, steps: list[int], sentence: str) -> No
     assert sentences.what_went_wrong(story(allocation=allocation, events=events)) == sentence
 
 
+def test_alarms_are_counted_beside_what_went_wrong() -> None:
+    events = [{"kind": "alarm", "step": 3}, {"kind": "alarm", "step": 1017}]
+    told = sentences.what_went_wrong(story(allocation=[{"num_samples": 9, "num_scored": 9}], events=events))
+    assert told == "All 9 training samples were scored; every update was applied. Alarms raised: 2, last in step 1,017."
+
+
 @pytest.mark.parametrize(
     ("value", "plain", "with_sign"),
     [
