@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from environments import ALL, Environment, Flaw
 from orchestrator import registry
 from orchestrator.spec import Spec
+from policies.errors import PolicyError
 from store.sentences import listed, short, size_in_words
 
 if TYPE_CHECKING:
@@ -110,9 +111,9 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
     from orchestrator.rollout.task_supply import PromptLimits, check_supply
     from orchestrator.runs.assembly import build_environments, trainable, vocabulary_sample
     from orchestrator.runs.disk_use import DiskUse, items_of
+    from orchestrator.runs.reference_answers import too_long_answers
     from orchestrator.runs.task_pools import count_pools
     from orchestrator.runs.warm_start import WarmStartExamples
-    from policies.errors import PolicyError
     from policies.models.loader import describe_size, load_prompt_reader
 
     curriculum, evaluate = spec.curriculum, spec.evaluate
@@ -149,11 +150,7 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
         of_prompts = [f"prompts are not measured: {why}; a run measures them"]
     else:
         of_prompts = [f"{name}: {passed.text}" for name, passed in prompts.take_passed_over().items()]
-    missing = []  # what a run would need that is not here: a spec may well be checked on another host
-    try:
-        registry.require_installed("samplers", spec.sampler)
-    except PolicyError as error:
-        missing.append(str(error))
+    unreachable = too_long_answers(environments.values(), reader.encoder if reader else None, spec.sampler)
     disk = DiskUse.of(spec, environments, size.weights_bytes + size.optimizer_bytes if size else None, home)
     pools = tuple(count_pools(one, spec.environments[name].type, prompts or ALL) for name, one in environments.items())
     return DryRun(
@@ -167,7 +164,7 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
         num_checkpoints=disk.num_checkpoints,
         ledger_bytes=disk.ledger_bytes,
         free_bytes=disk.free_bytes,
-        warnings=(*([disk.shortage] if disk.shortage else []), *spec.warnings(), *missing),
+        warnings=(*([disk.shortage] if disk.shortage else []), *spec.warnings(), *unreachable, *_missing(spec)),
         left_out=tuple(one for one in left_out if one.num_rows),
         remarks=(
             *(f"{name}: {text}" for name, e in environments.items() for text in e.remarks),
@@ -178,6 +175,15 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
         trains=_trains(spec, environments.values()),
         looks=_looks(spec, pools),
     )
+
+
+def _missing(spec: Spec) -> list[str]:
+    """Say what a run would need that is not here: a spec may well be checked on another host."""
+    try:
+        registry.require_installed("samplers", spec.sampler)
+    except PolicyError as error:
+        return [str(error)]
+    return []
 
 
 def num_interim(spec: Spec) -> int:
