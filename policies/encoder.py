@@ -57,6 +57,10 @@ class Encoder:
             ) from error
         return tuple(ids)
 
+    def num_tokens(self, text: str) -> int:
+        """Count the tokens of a text, without what a template puts around it."""
+        return len(self.tokenizer(text, add_special_tokens=False).input_ids)
+
 
 def require_template(tokenizer: Any, template: str, name: str) -> None:
     """Refuse a chat without a chat template."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -233,7 +234,6 @@ def _first_and_last(matrices: Mapping[str, Matrix], cells: list[CellRow]) -> Fac
     """Compare every environment's first and last boundary; one that joined at a fork has a later first one."""
     closed = {cell.environment for cell in cells if cell.split == "own"}
     stderr = {(c.after_stage, c.environment): c.stderr for c in cells if c.category is None}
-    last = max((int(i) for i in matrices["pass_1"]), default=0)
     found: Facts = {}
 
     def course(metric: str, name: str) -> list[float | None]:
@@ -242,12 +242,15 @@ def _first_and_last(matrices: Mapping[str, Matrix], cells: list[CellRow]) -> Fac
 
     for name in dict.fromkeys(cell.environment for cell in cells if cell.environment is not None):
         accuracy, entropy = course("pass_1", name), course("entropy_token", name)
+        measured = [int(i) for i, row in matrices["pass_1"].items() if name in row] or [0]
+        first, last = (stderr.get((i, name)) for i in (min(measured), max(measured)))
         found[name] = {
             "closed": name in closed,
             "accuracy_start": accuracy[0],
             "accuracy_end": accuracy[-1],
             "accuracy_change": carryover.difference(accuracy[0], accuracy[-1]),
-            "accuracy_stderr": stderr.get((last, name)),
+            "accuracy_change_stderr": None if first is None or last is None else math.hypot(first, last),
+            "accuracy_stderr": last,
             "entropy_start": entropy[0],
             "entropy_end": entropy[-1],
         }

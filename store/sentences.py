@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from store.carryover import ENTROPY_FLOOR, NOTHING_LEARNT, OUTCOMES, geometric_mean, ratio
+from store.carryover import ENTROPY_FLOOR, NOTHING_LEARNT, NUM_ERRORS, OUTCOMES, geometric_mean, ratio
 
 if TYPE_CHECKING:
     from store.records import Gaps, Span
@@ -30,19 +30,23 @@ def in_words(facts: Facts) -> list[str]:
 
 
 def what_was_learnt(facts: Facts) -> str:
-    """Count the environments whose held-out accuracy rose and name those where it fell."""
-    changes = {
-        name: round(of["accuracy_change"], 2)
-        for name, of in facts["environments"].items()
-        if of["accuracy_change"] is not None
-    }
+    """Count the environments whose held-out accuracy rose and name those where it fell; what may be chance, apart."""
+    measured = {name: of for name, of in facts["environments"].items() if of["accuracy_change"] is not None}
+    changes = {name: round(of["accuracy_change"], 2) for name, of in measured.items()}
     if not changes or facts["num_boundaries"] < 2:
         return "No stage is finished yet."
-    up = sorted((name for name, change in changes.items() if change >= GAINED), key=lambda n: -changes[n])
-    down = sorted((name for name, change in changes.items() if change < LOST), key=lambda n: changes[n])
+    moved = sorted(
+        (name for name, change in changes.items() if change >= GAINED or change < LOST), key=lambda n: changes[n]
+    )
+    noise = {name: NUM_ERRORS * (of["accuracy_change_stderr"] or 0.0) for name, of in measured.items()}
+    sure = [name for name in moved if abs(measured[name]["accuracy_change"]) >= noise[name]]
+    up = sorted((name for name in sure if changes[name] > 0), key=lambda n: -changes[n])
+    down = [name for name in sure if changes[name] < 0]
     gained = f"{len(up)} of {num(len(changes), 'environment')} gained {number(GAINED)} of accuracy or more"
     who_lost = _with(down, changes) if down else "none"
-    return f"{gained}{f' ({_with(up, changes)})' if up else ''}; {who_lost} lost more than {number(-LOST)}."
+    chance = [name for name in moved if name not in sure]
+    apart = f"; within two standard errors, so perhaps chance: {_with(chance, changes)}" if chance else ""
+    return f"{gained}{f' ({_with(up, changes)})' if up else ''}; {who_lost} lost more than {number(-LOST)}{apart}."
 
 
 def what_it_cost(facts: Facts) -> str:
@@ -124,7 +128,7 @@ def beside_the_baseline(facts: Facts) -> str | None:
 
 
 def what_went_wrong(facts: Facts) -> str:
-    """Count samples without a score and updates left out."""
+    """Count samples without a score, updates left out and alarms."""
     total = sum(row["num_samples"] for row in facts["allocation"])
     unscored = total - sum(row["num_scored"] for row in facts["allocation"])
     skipped = [event["step"] for event in facts["events"] if event["kind"] == "skipped update"]
@@ -135,9 +139,11 @@ def what_went_wrong(facts: Facts) -> str:
         if unscored
         else f"All {num(total, 'training sample')} were scored"
     )
+    alarms = [event["step"] for event in facts["events"] if event["kind"] == "alarm"]
+    raised = f" Alarms raised: {len(alarms)}, last in step {alarms[-1]:,}." if alarms else ""
     if not skipped:
-        return f"{scored}; every update was applied."
-    return f"{scored}; updates were skipped in {num(len(skipped), 'step')}, last in step {skipped[-1]:,}."
+        return f"{scored}; every update was applied.{raised}"
+    return f"{scored}; updates were skipped in {num(len(skipped), 'step')}, last in step {skipped[-1]:,}.{raised}"
 
 
 def what_is_missing(gaps: Gaps) -> str | None:

@@ -23,6 +23,7 @@ REASONS, PLACES = 3, 5  # named in an event
 MOST_GAP = {"float32": 1e-4, "bfloat16": 0.05, "float16": 0.05}
 MOST_CAPPED = 0.01  # share of tokens
 MOST_CUT_OFF = 0.5  # share of an environment's samples
+CALM_CUT_OFF = 0.25  # and where its alarm is over: the shares of single steps go up and down
 FEWEST_SAMPLES = 16  # before a share of samples means anything
 MOST_SILENT = 10  # steps in a row in which no group of the stage's own environment has a signal
 
@@ -98,18 +99,20 @@ def raise_alarms(
     dtype: str,
     silence: Silence | None = None,
     *,
+    environment: str | None = None,
     ends_dead_stages: bool = False,
 ) -> list[EventRecord]:
     """Compare a step's metrics with what is healthy; `on` names the alarms that are on, and is changed in place.
 
-    `dtype`: of the weights. `ends_dead_stages`: a stop rule looks after stages without signal.
+    `dtype`: of the weights. `environment`: the stage's; None: all are trained on. `ends_dead_stages`: a stop rule
+    looks after stages without signal.
     """
     pooled = {m.name: m.value for m in metrics if m.environment is None and m.value is not None}
     now = dict(
         chain(
             log_probs_differ(pooled, dtype),
             weights_are_capped(pooled),
-            answers_are_cut_off(metrics),
+            answers_are_cut_off(metrics, environment, on),
             signals_are_missing(silence or {}, ends_dead_stages),
         )
     )
@@ -140,14 +143,20 @@ def weights_are_capped(pooled: Mapping[str, float]) -> Alarms:
         )
 
 
-def answers_are_cut_off(metrics: Sequence[MetricRecord]) -> Alarms:
-    """Most answers to an environment reach a budget."""
-    for one in metrics:
-        is_share = one.name == "truncated_frac" and one.category is None and one.n >= FEWEST_SAMPLES
-        if is_share and one.environment is not None and one.value is not None and one.value > MOST_CUT_OFF:
+def answers_are_cut_off(metrics: Sequence[MetricRecord], stage_environment: str | None, on: Sequence[str]) -> Alarms:
+    """Most answers to the environment of the stage reach a budget; while nothing is known of it an alarm stays on."""
+    shares = {
+        f"cut off {one.environment}": (one.environment, one.value)
+        for one in metrics
+        if one.name == "truncated_frac" and one.environment is not None and one.category is None
+        if one.value is not None and one.n >= FEWEST_SAMPLES and stage_environment in (None, one.environment)
+    }
+    yield from ((name, "") for name in on if name.startswith("cut off ") and name not in shares)
+    for name, (environment, share) in shares.items():
+        if share > (CALM_CUT_OFF if name in on else MOST_CUT_OFF):
             yield (
-                f"cut off {one.environment}",
-                f"{one.value:.0%} of the answers to {one.environment} were cut off by a budget: raise `max_tokens` (of "
+                name,
+                f"{share:.0%} of the answers to {environment} were cut off by a budget: raise `max_tokens` (of "
                 "the environment or the sampler), or say what they are worth with `sampler: {cut_off: ...}`",
             )
 

@@ -127,7 +127,12 @@ class RunRecorder:
                 *events.of_passed_over(at.too_long, batch.passed_over),
                 *(EventRecord("scorer", text) for text in parts.player.scorer.take_news()),
                 *events.raise_alarms(
-                    at.alarms, numbers, parts.spec.policy.dtype, at.silence, ends_dead_stages=ends_dead
+                    at.alarms,
+                    numbers,
+                    parts.spec.policy.dtype,
+                    at.silence,
+                    environment=at.environment,
+                    ends_dead_stages=ends_dead,
                 ),
                 *events.end_of_stage(at),
             ],

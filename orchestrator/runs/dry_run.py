@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from environments import ALL, Environment, Flaw
 from orchestrator import registry
 from orchestrator.spec import Spec
-from store.sentences import size_in_words
+from policies.errors import PolicyError
+from store.sentences import listed, short, size_in_words
 
 if TYPE_CHECKING:
     from orchestrator.rollout.task_supply import TooLong
@@ -84,11 +85,19 @@ class DryRun:
             f"      {self.steps:,} steps, {self.episodes:,} episodes; {self.evaluations}",
             f"trains: {self.trains}",
             f"looks: {self.looks}",
+            *self._aside(),
             f"disk: {saved}, ledger about {size_in_words(self.ledger_bytes)}; {size_in_words(self.free_bytes)} free",
         ]
         lines += [line for one in self.left_out for line in one.lines()]
         lines += [f"note: {text}" for text in self.remarks]
         return [*lines, *(f"warning: {text}" for text in self.warnings)]
+
+    def _aside(self) -> list[str]:
+        """Say where the tasks are that are neither to train on nor evaluated on."""
+        nums = {one.name: sum(category.aside for category in one.categories) for one in self.environments}
+        kept = [f"{short(name)} {num:,}" for name, num in nums.items() if num]
+        why = "what a scheduler may look at (pool select) and what is for a study's end (final)"
+        return [f"aside: more held-out tasks, {listed(kept)}: {why}"] if kept else []
 
 
 def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None) -> DryRun:
@@ -102,9 +111,9 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
     from orchestrator.rollout.task_supply import PromptLimits, check_supply
     from orchestrator.runs.assembly import build_environments, trainable, vocabulary_sample
     from orchestrator.runs.disk_use import DiskUse, items_of
+    from orchestrator.runs.reference_answers import too_long_answers
     from orchestrator.runs.task_pools import count_pools
     from orchestrator.runs.warm_start import WarmStartExamples
-    from policies.errors import PolicyError
     from policies.models.loader import describe_size, load_prompt_reader
 
     curriculum, evaluate = spec.curriculum, spec.evaluate
@@ -141,12 +150,9 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
         of_prompts = [f"prompts are not measured: {why}; a run measures them"]
     else:
         of_prompts = [f"{name}: {passed.text}" for name, passed in prompts.take_passed_over().items()]
-    missing = []  # what a run would need that is not here: a spec may well be checked on another host
-    try:
-        registry.require_installed("samplers", spec.sampler)
-    except PolicyError as error:
-        missing.append(str(error))
+    unreachable = too_long_answers(environments.values(), reader.encoder if reader else None, spec.sampler)
     disk = DiskUse.of(spec, environments, size.weights_bytes + size.optimizer_bytes if size else None, home)
+    pools = tuple(count_pools(one, spec.environments[name].type, prompts or ALL) for name, one in environments.items())
     return DryRun(
         stages=_stages(spec),
         steps=num_steps,
@@ -158,19 +164,26 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
         num_checkpoints=disk.num_checkpoints,
         ledger_bytes=disk.ledger_bytes,
         free_bytes=disk.free_bytes,
-        warnings=(*([disk.shortage] if disk.shortage else []), *spec.warnings(), *missing),
+        warnings=(*([disk.shortage] if disk.shortage else []), *spec.warnings(), *unreachable, *_missing(spec)),
         left_out=tuple(one for one in left_out if one.num_rows),
         remarks=(
             *(f"{name}: {text}" for name, e in environments.items() for text in e.remarks),
             *unmeasured,
             *of_prompts,
         ),
-        environments=tuple(
-            count_pools(one, spec.environments[name].type, prompts or ALL) for name, one in environments.items()
-        ),
+        environments=pools,
         trains=_trains(spec, environments.values()),
-        looks=_looks(spec),
+        looks=_looks(spec, pools),
     )
+
+
+def _missing(spec: Spec) -> list[str]:
+    """Say what a run would need that is not here: a spec may well be checked on another host."""
+    try:
+        registry.require_installed("samplers", spec.sampler)
+    except PolicyError as error:
+        return [str(error)]
+    return []
 
 
 def num_interim(spec: Spec) -> int:
@@ -209,7 +222,7 @@ def _fall(spec: Spec) -> str:
     return f", {schedule.type} over {over} to {schedule.end:.0%} of it"
 
 
-def _looks(spec: Spec) -> str:
+def _looks(spec: Spec, pools: Iterable[EnvironmentPools]) -> str:
     """Say what is measured when, beside the numbers of every step."""
     from orchestrator.rollout.task_supply import evaluated_pools
 
@@ -220,8 +233,20 @@ def _looks(spec: Spec) -> str:
         *(f"your {one.type}" for one in spec.measure),
     ]
     when = "before training and after every stage"
-    what = f"{evaluate.items} held-out tasks a category, {evaluate.samples} samples of each"
+    tasks = f"{evaluate.items} held-out tasks a category{_smaller(evaluate.items, pools)}"
+    what = f"{tasks}, {evaluate.samples} samples of each"
     return "; ".join([f"{when}, {what}", *also])
+
+
+def _smaller(num_items: int, pools: Iterable[EnvironmentPools]) -> str:
+    """Name the categories with fewer tasks than are asked for, the smallest first."""
+    few = sorted(
+        (one.held_out, f"{short(of.name)}.{short(one.name)}")
+        for of in pools
+        for one in of.categories
+        if one.held_out is not None and one.held_out < num_items
+    )
+    return f" ({listed([f'{name} has {num}' for num, name in few])})" if few else ""
 
 
 def _stages(spec: Spec) -> str:

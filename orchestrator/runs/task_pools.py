@@ -8,7 +8,7 @@ from environments import Admission, Environment, Pool, make_task
 from environments.pools import belongs
 
 MOST_MADE = 256  # tasks of a category that are made to be counted; those of a larger one are estimated
-SHARES: dict[Pool, float] = {"train": 0.7, "anchor": 0.1}
+SHARES: dict[Pool, float] = {"train": 0.7, "anchor": 0.1, "select": 0.1, "final": 0.1}
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class CategoryPools:
     train: int | None  # None: endless
     held_out: int | None  # to evaluate on; of a closed environment its own tasks
     estimated: bool = False
+    aside: int = 0  # neither trained on nor evaluated on: what a scheduler may look at, and what is for a study's end
 
 
 @dataclass(frozen=True)
@@ -40,20 +41,23 @@ def count_pools(environment: Environment, type_: str, admission: Admission) -> E
         if size is None:
             categories.append(CategoryPools(one.name, one.trainable, None if one.trainable else 0, None))
             continue
-        train, is_estimate = _count(environment, one.name, "train", size, admission)
-        held_out, _ = _count(environment, one.name, "anchor", size, admission)
-        categories.append(CategoryPools(one.name, one.trainable, one.trainable * train, held_out, is_estimate))
+        nums, is_estimate = _count(environment, one.name, size, admission)
+        aside = 0 if environment.closed else nums["select"] + nums["final"]
+        train = one.trainable * nums["train"]
+        categories.append(CategoryPools(one.name, one.trainable, train, nums["anchor"], is_estimate, aside))
     return EnvironmentPools(environment.name, type_, environment.closed, tuple(categories))
 
 
-def _count(environment: Environment, category: str, pool: Pool, size: int, admission: Admission) -> tuple[int, bool]:
-    """Count a pool of a category that ends, or estimate it where its tasks would have to be made."""
-    known = environment.indices(category, pool)
-    if known is not None:
-        return len({*known.tolist()} - {*admission.barred(environment, category).tolist()}), False
+def _count(environment: Environment, category: str, size: int, admission: Admission) -> tuple[dict[Pool, int], bool]:
+    """Count the pools of a category that ends, or estimate them where its tasks would have to be made."""
+    known = {pool: environment.indices(category, pool) for pool in SHARES}
+    if all(indices is not None for indices in known.values()):
+        barred = {*admission.barred(environment, category).tolist()}
+        return {pool: len({*of.tolist()} - barred) for pool, of in known.items() if of is not None}, False
     if environment.closed:
-        return size, False
+        return dict.fromkeys(SHARES, size), False
     if size > MOST_MADE:
-        return round(size * SHARES[pool]), True
-    tasks = (make_task(environment, category, index) for index in range(size))
-    return len({task.key for task in tasks if belongs(environment, task, pool) and admission.admits(task)}), False
+        return {pool: round(size * share) for pool, share in SHARES.items()}, True
+    made = {task.key: task for task in (make_task(environment, category, index) for index in range(size))}
+    admitted = [task for task in made.values() if admission.admits(task)]
+    return {pool: sum(belongs(environment, task, pool) for task in admitted) for pool in SHARES}, False

@@ -17,6 +17,7 @@ from tests.store.report.runs import Shape, written
 
 pytestmark = pytest.mark.browser
 
+ROOM = 16  # pixels
 LOOKS = [(width, scheme) for width in (1280, 390) for scheme in ("light", "dark")]
 
 
@@ -53,6 +54,10 @@ def test_the_page(homes: dict[str, Path], visiting: Any, name: str, width: int, 
         assert [one for one in visit.page.evaluate(CONTRASTS) if one["ratio"] < 4.5] == []
         overlaps = "[...document.querySelectorAll('td')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
         assert visit.page.evaluate(overlaps) == 0
+        if width == 1280:
+            gap = "e.closest('td').getBoundingClientRect().right - e.getBoundingClientRect().right"
+            gaps = visit.page.evaluate(f"[...document.querySelectorAll('.runs .spark')].map(e => {gap})")
+            assert min(gaps, default=ROOM) >= ROOM, "a number keeps off the next column"
         visit.photograph(f"overview-{name}-{width}-{scheme}")
 
 

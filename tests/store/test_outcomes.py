@@ -107,6 +107,17 @@ def test_what_sums_a_run_up_is_the_same_everywhere(told: dict[str, Told], name: 
 
 
 @pytest.mark.parametrize("name", SHAPES)
+def test_the_error_of_a_change_is_that_of_both_boundaries(told: dict[str, Told], ledger: Ledger, name: str) -> None:
+    wholes = [cell for cell in ledger.reading.matrix(name, "pass_1") if cell.category is None]
+    for environment, of in told[name].story["environments"].items():
+        course = sorted((cell.after_stage, cell.stderr) for cell in wholes if cell.environment == environment)
+        (_, first), (_, last) = course[0], course[-1]
+        assert first is not None
+        assert last is not None
+        assert of["accuracy_change_stderr"] == pytest.approx(math.hypot(first, last))
+
+
+@pytest.mark.parametrize("name", SHAPES)
 def test_what_a_stage_did_is_the_same_everywhere(told: dict[str, Told], name: str) -> None:
     run = told[name]
     for switch in run.story["switches"]:

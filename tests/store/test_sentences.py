@@ -23,6 +23,7 @@ def story(
         "environments": {
             name: {
                 "accuracy_change": accuracy[name][1] - accuracy[name][0] if accuracy else None,
+                "accuracy_change_stderr": None,
                 "entropy_start": entropy[name][0] if entropy else None,
                 "entropy_end": entropy[name][1] if entropy else None,
             }
@@ -75,6 +76,16 @@ def arm(bandit: str, name: str, least: float, most: float, is_scheduler: bool = 
 )
 def test_what_was_learnt(accuracy: dict[str, Change], sentence: str) -> None:
     assert sentences.what_was_learnt(story(accuracy)) == sentence
+
+
+def test_a_change_within_two_standard_errors_is_told_as_perhaps_chance() -> None:
+    facts = story({"a": (0.5, 0.44), "b": (0.5, 0.44), "c": (0.1, 0.3), "d": (0.1, 0.3), "e": (0.5, 0.51)})
+    for name, stderr in {"a": 0.04, "b": 0.02, "c": 0.12, "d": 0.05, "e": 0.2}.items():
+        facts["environments"][name]["accuracy_change_stderr"] = stderr
+    assert sentences.what_was_learnt(facts) == (
+        "1 of 5 environments gained .10 of accuracy or more (d +.20); b -.06 lost more than .03; "
+        "within two standard errors, so perhaps chance: a -.06 and c +.20."
+    )
 
 
 @pytest.mark.parametrize("facts", [{"num_boundaries": 1}, {"environments": {}}])
@@ -164,6 +175,12 @@ def test_what_went_wrong(num_scored: int, steps: list[int], sentence: str) -> No
         {"num_samples": 1000, "num_scored": num_scored - 1000},
     ]
     assert sentences.what_went_wrong(story(allocation=allocation, events=events)) == sentence
+
+
+def test_alarms_are_counted_beside_what_went_wrong() -> None:
+    events = [{"kind": "alarm", "step": 3}, {"kind": "alarm", "step": 1017}]
+    told = sentences.what_went_wrong(story(allocation=[{"num_samples": 9, "num_scored": 9}], events=events))
+    assert told == "All 9 training samples were scored; every update was applied. Alarms raised: 2, last in step 1,017."
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,20 @@ def test_an_alarm_is_raised_once_until_it_has_calmed_down() -> None:
     assert on == ["cut off words"]
 
 
+def test_an_alarm_of_answers_cut_off_lasts_while_shares_go_up_and_down_and_other_stages_come_between() -> None:
+    on: list[str] = []
+    shares = [(0.6, "words"), (0.4, "words"), (0.6, "words"), (0.9, "numbers"), (0.6, "words"), (0.2, "words")]
+    course = [(step(cut_off=share), environment) for share, environment in [*shares, (0.6, "words")]]
+    course.insert(3, (step(cut_off=0.9, n=8), "words"))
+    raised = [len(raise_alarms(on, numbers, "float32", environment=own)) for numbers, own in course]
+    assert raised == [1, 0, 0, 0, 0, 0, 0, 1]
+
+
+def test_replayed_groups_of_another_environment_raise_no_alarm_of_answers_cut_off() -> None:
+    assert raise_alarms([], step(cut_off=0.9), "float32", environment="numbers") == []
+    assert len(raise_alarms([], step(cut_off=0.9), "float32", environment=None)) == 1, "flat: all are trained on"
+
+
 @pytest.mark.parametrize(
     ("silence", "ends", "said"),
     [

@@ -97,7 +97,9 @@ def test_tasks_are_counted_by_category_and_pool() -> None:
     assert few.held_out is not None
     assert 100 < few.train < 160, "seven tenths of those that differ"
     assert 5 < few.held_out < 40
-    assert (many.train, many.held_out, many.estimated) == (700, 100, True)
+    assert few.train + few.held_out + few.aside <= 200, "each task is in one pool"
+    assert 10 < few.aside < 80
+    assert (many.train, many.held_out, many.aside, many.estimated) == (700, 100, 200, True)
     assert (only.trainable, only.train) == (False, 0)
 
 
@@ -129,6 +131,21 @@ def test_a_plan_says_what_learns_and_what_is_looked_at_when() -> None:
     falling = plan(small(), "learner.warmup=1", "learner.schedule={type: cosine, over: stage, end: 0.1}").trains
     assert "learning rate 0.003, cosine over every stage to 10% of it; sampler" in falling
     assert made.looks == "before training and after every stage, 2 held-out tasks a category, 4 samples of each"
+
+
+def test_a_plan_names_categories_with_fewer_held_out_tasks_than_asked_for_and_where_the_others_are() -> None:
+    categories = {"few": {"size": 40}, "some": {"size": 200}, "many": {"size": 1000}}
+    words = {"type": "reasoning_gym", "dataset": "spell_backward", "categories": categories}
+    made = plan(small(environments={"words": words}, warm_start=None), "evaluate.items=32")
+    few, some, many = made.environments[0].categories
+    assert few.held_out is not None
+    assert f"32 held-out tasks a category (words.few has {few.held_out} and words.some has {some.held_out}), 4" in (
+        made.looks
+    )
+    (aside,) = (line for line in made.lines() if line.startswith("aside: "))
+    assert f"words {few.aside + some.aside + many.aside:,}: " in aside
+    assert "pool select" in aside
+    assert not [line for line in plan(small()).lines() if line.startswith("aside: ")], "endless, and its own tasks"
 
 
 def test_without_a_size_or_with_room_nothing_is_said_of_the_disk() -> None:
