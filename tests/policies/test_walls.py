@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 IMPORT_ALL = """
 import importlib, json, pkgutil, sys
 import policies
@@ -25,6 +27,7 @@ def loaded_by(script: str) -> set[str]:
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
+@pytest.mark.slow
 def test_no_module_of_the_package_imports_another_package_or_the_store_of_a_run() -> None:
     modules = loaded_by(IMPORT_ALL)
     found = {name.partition(".")[0] for name in modules}

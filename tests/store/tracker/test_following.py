@@ -115,6 +115,7 @@ def following_is_idle(target: Target) -> bool:
     return any(key == "evergreen.status" for _, key, _ in everything(target)[3])
 
 
+@pytest.mark.slow
 def test_a_server_that_fails_for_a_while_gets_everything_once(
     source_of: Copy, server: Server, other: Target, impatient: None
 ) -> None:
