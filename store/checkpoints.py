@@ -134,7 +134,8 @@ def files(folder: Path) -> list[Path]:
         own = [path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST]
         return [*own, folder / MANIFEST] if (folder / MANIFEST).is_file() else []
     named = [folder / name / file for name, part in components.items() for file in part["files"]]
-    return [*(path for path in named if path.is_file()), folder / MANIFEST]
+    inside = (path for path in named if path.resolve().is_relative_to(folder.resolve()))  # a manifest may be anybody's
+    return [*(path for path in inside if path.is_file()), folder / MANIFEST]
 
 
 def open_checkpoint(folder: Path, expected: Versions, may_be: Versions | None = None) -> OpenCheckpoint:

@@ -79,7 +79,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class _Kin:
+class _Relations:
     """What a run is to others, whether its ledger or its folder tells."""
 
     parent: str | None = None
@@ -87,7 +87,7 @@ class _Kin:
     study: str | None = None
 
 
-class _Survey:
+class _HomeRecords:
     """What a home's folders and ledgers know of runs and studies. As a context: its ledgers are closed at the end."""
 
     def __init__(self, home: Home) -> None:
@@ -95,7 +95,7 @@ class _Survey:
         self._stack = ExitStack()
         self._ledgers: dict[str, Ledger | None] = {}
 
-    def __enter__(self) -> _Survey:
+    def __enter__(self) -> _HomeRecords:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -109,52 +109,52 @@ class _Survey:
                 self._stack.enter_context(found)
         return self._ledgers[url]
 
-    def kin(self, names: Sequence[str]) -> dict[str, _Kin]:
-        """Say what runs are to each other, as all folders tell and the ledgers of these names: kin share a ledger."""
+    def relations(self, names: Sequence[str]) -> dict[str, _Relations]:
+        """Say what runs are to each other, as all folders tell and the ledgers of these names: such runs share one."""
         found = {}
         for folder in sorted(self.home.path.iterdir()):
             own = _identity(folder)
             if own is not None:
                 parent = own.lineage.parent if own.lineage else None
-                found[folder.name] = _Kin(parent, own.baseline_of, own.member.study if own.member else None)
+                found[folder.name] = _Relations(parent, own.baseline_of, own.member.study if own.member else None)
         for url in dict.fromkeys(ledger_url(self.home, name) for name in names):
             if (ledger := self.ledger(url)) is not None:
                 for run in ledger.reading.runs():
-                    found[run.name] = _Kin(run.parent, run.baseline_of, run.study)
+                    found[run.name] = _Relations(run.parent, run.baseline_of, run.study)
         return found
 
 
 def plan(path: str | Path | None, names: Sequence[str]) -> Plan:
     """Find what goes with runs and studies of these names. Raises UserError where something still needs one of them."""
     home = Home(path, create=False)
-    with _Survey(home) as survey:
-        kin = survey.kin(names)
+    with _HomeRecords(home) as records:
+        relations = records.relations(names)
         studies: dict[str, str] = {}
         runs: dict[str, Removal] = {}
         for name in names:
             url = ledger_url(home, name)
-            if (found := _found(survey, name, url)) is not None:
+            if (found := _found(records, name, url)) is not None:
                 runs[name] = found
                 continue
-            ledger = survey.ledger(url)
+            ledger = records.ledger(url)
             known = {study.name for study in ledger.reading.studies()} if ledger is not None else set()
             known |= {folder.name for folder in (home.path / STUDIES).glob("*") if folder.is_dir()}
             if name not in known:
-                hint = did_you_mean(name, [*kin, *known], 3) or " `evergreen ls` lists the runs."
+                hint = did_you_mean(name, [*relations, *known], 3) or " `evergreen ls` lists the runs."
                 raise UserError(f"there is no run and no study {name!r} in {home.path}.{hint}")
             studies[name] = url
-            for member in (run for run, own in kin.items() if own.study == name):
-                if (found := _found(survey, member, ledger_url(home, member))) is not None:
+            for member in (run for run, own in relations.items() if own.study == name):
+                if (found := _found(records, member, ledger_url(home, member))) is not None:
                     runs[member] = found
-    _refuse_needed(home, runs, studies, kin)
+    _refuse_needed(home, runs, studies, relations)
     # children first: a ledger refuses to lose what another run of its refers to
-    ordered = sorted(runs.values(), key=lambda run: -_depth(run.name, kin))
+    ordered = sorted(runs.values(), key=lambda run: -_depth(run.name, relations))
     return Plan(home, ordered, list(studies.items()))
 
 
-def _found(survey: _Survey, name: str, url: str) -> Removal | None:
+def _found(records: _HomeRecords, name: str, url: str) -> Removal | None:
     """Look for a run in its ledger and in its folder; None: it is in neither."""
-    folder, ledger = survey.home.run_folder(name), survey.ledger(url)
+    folder, ledger = records.home.run_folder(name), records.ledger(url)
     known = {run.name: run.uid for run in ledger.reading.runs()} if ledger is not None else {}
     files = own_files(folder)
     others = strays(folder, files)
@@ -171,7 +171,7 @@ def _found(survey: _Survey, name: str, url: str) -> Removal | None:
         )
     sections: Sections | None = None
     if (folder / SPEC_FILE).is_file():
-        sections = kept_sections(survey.home, name)
+        sections = kept_sections(records.home, name)
     elif ledger is not None and name in known:
         sections = {"tracker": {"type": "none"}, **ledger.reading.spec(name)}
     num_rows = ledger.reading.num_rows(name) if ledger is not None and name in known else 0
@@ -219,26 +219,30 @@ def _own_folders(folder: Path) -> Iterator[Path]:
             yield from (path, *(inner for inner in path.rglob("*") if inner.is_dir()))
 
 
-def _depth(name: str, kin: dict[str, _Kin]) -> int:
+def _depth(name: str, relations: dict[str, _Relations]) -> int:
     """Count the runs that a run comes from."""
-    own = kin.get(name, _Kin())
-    return 1 + max((_depth(other, kin) for other in (own.parent, own.baseline_of) if other is not None), default=-1)
+    own = relations.get(name, _Relations())
+    return 1 + max(
+        (_depth(other, relations) for other in (own.parent, own.baseline_of) if other is not None), default=-1
+    )
 
 
-def _refuse_needed(home: Home, runs: Collection[str], studies: Collection[str], kin: dict[str, _Kin]) -> None:
+def _refuse_needed(
+    home: Home, runs: Collection[str], studies: Collection[str], relations: dict[str, _Relations]
+) -> None:
     """Refuse to remove what is in use, or what a run that stays refers to."""
     problems = []
     for name in runs:
         if (who := holder(home.run_folder(name))) is not None:
             problems.append(f"{name} is in use by {who}; `evergreen stop {name}` asks it to stop")
-        others = {other: own for other, own in kin.items() if other not in runs}
+        others = {other: own for other, own in relations.items() if other not in runs}
         forks = [other for other, own in others.items() if own.parent == name]
         twins = [other for other, own in others.items() if own.baseline_of == name]
         if forks:
             problems.append(f"{name} has forks, {listed(forks)}: name them too, or keep it")
         if twins:
             problems.append(f"{name} has a baseline, {listed(twins)}: name it too, or keep both")
-        study = kin.get(name, _Kin()).study
+        study = relations.get(name, _Relations()).study
         rest = [other for other, own in others.items() if own.study == study is not None]
         if rest and study in studies:
             problems.append(
@@ -282,12 +286,12 @@ def remove(home: Home, run: Removal, keeps_record: bool = False) -> bool:
 
 def _refuse_changed(home: Home, run: Removal) -> None:
     """Refuse what became another run since it was planned, and what a run needs that began since."""
-    with _Survey(home) as survey:
-        kin = survey.kin([run.name])
-        now = _found(survey, run.name, run.ledger_url)
+    with _HomeRecords(home) as records:
+        relations = records.relations([run.name])
+        now = _found(records, run.name, run.ledger_url)
     if now is not None and now.uid != run.uid:
         raise UserError(f"{run.name} is another run by now, and stays")
-    if needing := [other for other, own in kin.items() if run.name in (own.parent, own.baseline_of)]:
+    if needing := [other for other, own in relations.items() if run.name in (own.parent, own.baseline_of)]:
         raise UserError(f"{run.name} stays: {listed(needing)} came from it meanwhile")
 
 

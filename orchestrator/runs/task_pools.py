@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from environments import Admission, Environment, Pool, make_task
-from environments.pools import belongs
+from environments.pools import TENTHS, belongs
 
 MOST_MADE = 256  # tasks of a category that are made to be counted; those of a larger one are estimated
-SHARES: dict[Pool, float] = {"train": 0.7, "anchor": 0.1, "select": 0.1, "final": 0.1}
+SHARES: dict[Pool, float] = {pool: TENTHS.count(pool) / len(TENTHS) for pool in TENTHS}
 
 
 @dataclass(frozen=True)

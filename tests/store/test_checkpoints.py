@@ -232,3 +232,13 @@ def test_pruning_deletes_folders_and_may_be_repeated_after_a_crash(tmp_path: Pat
     for _ in range(2):
         assert checkpoints.prune(tmp_path, records, keep=1) == records[1:]
         assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["three"]
+
+
+def test_files_that_a_manifest_names_elsewhere_are_not_the_checkpoints(folder: Path) -> None:
+    own, manifest = checkpoints.files(folder), folder / checkpoints.MANIFEST
+    beside = folder.parent / "mine.txt"
+    beside.write_text("mine")
+    content = json.loads(manifest.read_text())
+    content["components"][".."] = {"version": 1, "files": {beside.name: {"sha256": "", "num_bytes": 4}}}
+    manifest.write_text(json.dumps(content))
+    assert sorted(checkpoints.files(folder)) == sorted(own)
