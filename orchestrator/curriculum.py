@@ -18,6 +18,7 @@ The inner rule is Self-Evolving Curriculum (arXiv 2505.14970); stages, replay an
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from orchestrator.components import Components
 from orchestrator.measurements.contracts import Findings, Measurement
@@ -29,6 +30,7 @@ from orchestrator.rollout.batch import RolloutBatch
 from orchestrator.stopwatch import Stopwatch
 from policies.learner import UpdateReport
 from policies.objectives.entropy_reading import logged
+from store.records import MeasurementRecord
 
 MAX_UNSCORABLE_STEPS = 3  # in a row: then something is broken, and going on would train on nothing
 
@@ -124,7 +126,13 @@ class Curriculum:
 
     def _measure(self, measurements: Sequence[Measurement], watch: Stopwatch) -> Findings:
         tell = self.recorder.watcher.measuring
-        return Findings.joined([one.run(self.parts.player, self.at, watch, tell) for one in measurements])
+        found = []
+        for one in measurements:
+            begun = watch.total
+            looked = one.run(self.parts.player, self.at, watch, tell)
+            cost = MeasurementRecord(one.name, one.passes, watch.total - begun)
+            found.append(replace(looked, measurements=[cost]))
+        return Findings.joined(found)
 
     def _set_entropy_baseline(self, found: Findings) -> None:
         """Take the entropy at the start from the evaluation, if it is what training reads: T = 1, nothing cut.

@@ -240,6 +240,70 @@ class ItemRecord:
 
 
 @dataclass(frozen=True)
+class MeasurementRecord:
+    """A look at the policy, and what it cost."""
+
+    name: str  # "evaluation", or as the spec's `measure` names it
+    passes: float  # as planned: a sample's forward pass is 1, forward and backward 3
+    seconds: float
+
+
+@dataclass(frozen=True)
+class NetworkRecord:
+    """A number of the network itself, of one layer or of all."""
+
+    metric: str
+    value: float | None
+    layer: int = -1  # from 0; -1: the whole model
+
+
+@dataclass(frozen=True)
+class ProbePoint:
+    """A number along a probe."""
+
+    step: int  # optimiser steps of the copy; 0: before any
+    metric: str
+    value: float | None
+
+
+@dataclass(frozen=True)
+class ProbeRecord:
+    """A copy of the policy trained for a few steps and thrown away, to see how well it still learns."""
+
+    kind: str  # "supervised", "rl", "random_labels", "linear"
+    task: str  # what it was trained on: an environment, or what the kind makes itself
+    seed: int  # of its own streams, from 0
+    protocol: Mapping[str, Any]  # its settings: only probes of equal ones compare
+    seconds: float
+    points: Sequence[ProbePoint]
+
+
+@dataclass(frozen=True)
+class HoldoutQueryRecord:
+    """A look at held-out tasks that can change a decision."""
+
+    environment: str
+    category: str | None  # None: all of the environment's together
+    split: str  # the pool: "select", "own", "anchor"
+    asker: str  # who may decide by it: "scheduler", "intervention", "replay"
+    value: float | None  # what was answered
+
+
+@dataclass(frozen=True)
+class InterventionRecord:
+    """A change of the policy between two stages that no gradient made."""
+
+    after_stage: int
+    number: int  # its place among the spec's interventions, from 0
+    step: int
+    kind: str
+    params: Mapping[str, Any]
+    why: str  # the trigger, with the value that it read
+    checkpoint_before: str
+    checkpoint_after: str
+
+
+@dataclass(frozen=True)
 class BoundaryRecord:
     """What was measured between two stages; written in one transaction with the stage's end."""
 
@@ -253,6 +317,10 @@ class BoundaryRecord:
     events: Sequence[EventRecord] = ()
     stop_reason: str | None = None  # why the stage ended: "budget", ...
     signal: float | None = None  # the reward the scheduler was given for the stage
+    network: Sequence[NetworkRecord] = ()
+    probes: Sequence[ProbeRecord] = ()
+    queries: Sequence[HoldoutQueryRecord] = ()
+    measurements: Sequence[MeasurementRecord] = ()  # what looking cost
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,23 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from environments import Task
 from orchestrator.progress import Progress
 from orchestrator.rollout.player import Player
 from orchestrator.stopwatch import Stopwatch
-from store.records import CellRecord, EventRecord, ItemRecord, SampleRecord
+from store.records import (
+    CellRecord,
+    EventRecord,
+    HoldoutQueryRecord,
+    ItemRecord,
+    MeasurementRecord,
+    NetworkRecord,
+    ProbeRecord,
+    SampleRecord,
+)
 
 
 @dataclass(frozen=True)
@@ -23,6 +33,10 @@ class Findings:
     items: Sequence[ItemRecord] = ()
     samples: Sequence[SampleRecord] = ()
     events: Sequence[EventRecord] = ()
+    network: Sequence[NetworkRecord] = ()
+    probes: Sequence[ProbeRecord] = ()
+    queries: Sequence[HoldoutQueryRecord] = ()  # looks that can change a decision
+    measurements: Sequence[MeasurementRecord] = ()  # what looking cost
     entropies: Mapping[str, float] = field(default_factory=dict)  # nats a token by "environment/category"
     scores: Mapping[str, float] = field(default_factory=dict)  # by environment: what a scheduler may look at
 
@@ -35,6 +49,10 @@ class Findings:
             items=[item for one in found for item in one.items],
             samples=[sample for one in found for sample in one.samples],
             events=[event for one in found for event in one.events],
+            network=[number for one in found for number in one.network],
+            probes=[probe for one in found for probe in one.probes],
+            queries=[query for one in found for query in one.queries],
+            measurements=[cost for one in found for cost in one.measurements],
             entropies={name: value for one in found for name, value in one.entropies.items()},
             scores={name: value for one in found for name, value in one.scores.items()},
         )
@@ -45,9 +63,19 @@ Tell = Callable[[str, int, int], None]  # what is being measured just now in wor
 
 
 class Measurement(ABC):
-    """One entry of the list that the curriculum goes through at boundaries."""
+    """One entry of the list that the curriculum goes through at boundaries.
+
+    A sample's forward pass counts as one, forward and backward as three: that is the unit of what looking costs.
+    """
 
     name: str
+    passes: float = 0.0  # planned cost of one look; 0: it only reads what is there
+
+    def save(self, folder: Path) -> None:  # noqa: B027 - most have nothing to keep
+        """Write what it keeps from one boundary to the next into an empty folder of its own."""
+
+    def load(self, folder: Path) -> None:  # noqa: B027
+        """Go on from what `save` wrote."""
 
     @abstractmethod
     def is_due(self, at: Progress) -> bool:

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 
 from orchestrator.components import Components
+from orchestrator.measurements.contracts import Measurement
 from orchestrator.progress import Progress
 from orchestrator.rollout import batch as rollout_batch
-from store.checkpoints import Component, OpenCheckpoint, json_component
+from store.checkpoints import FOLDER, STATE, WEIGHTS, Component, OpenCheckpoint, json_component
 
 # Raised when a component changes its shape; an older one is then refused by name instead of misread.
 EXPECTED = {"weights": 1, "policy": 1, "optimizer": 1, "objective": 1, "choice": 1, "tasks": 1, "progress": 1}
 MAY_BE = {
     "under_way": 1,  # only where a batch was played ahead
     "reference": 1,  # only where the objective compares with a frozen policy
+    "measurements": 1,  # only where one keeps something: rows that are read again and again
 }
 
 
 def name_of(at: Progress) -> str:
     """Name the folder of a checkpoint of this position."""
     return f"step-{at.step:06d}-boundary-{at.num_boundaries:03d}"
+
+
+def weights_after(run_folder: Path, stage: int) -> Path | None:
+    """Find the weights of a run's own checkpoint of the boundary after a stage; None: there is none any more."""
+    for folder in sorted(run_folder.glob(f"{FOLDER}/step-*-boundary-{stage + 1:03d}")):
+        state = folder / "progress" / STATE
+        if state.is_file() and json.loads(state.read_bytes())["stage"] == stage:  # else: from inside the next stage
+            return folder / WEIGHTS
+    return None
 
 
 def components(parts: Components, progress: Progress) -> list[Component]:
@@ -44,6 +58,8 @@ def components(parts: Components, progress: Progress) -> list[Component]:
     ]
     if parts.learner.reference is not None:
         made.append(Component("reference", MAY_BE["reference"], parts.learner.reference.policy.save))
+    if keepers := _keepers(parts):
+        made.append(Component("measurements", MAY_BE["measurements"], partial(_save_measurements, keepers)))
     if played is not None:
         made.append(Component("under_way", MAY_BE["under_way"], partial(rollout_batch.save, played)))
     return made
@@ -76,5 +92,21 @@ def restore(parts: Components, progress: Progress, opened: OpenCheckpoint) -> li
             anew.append("the reference policy")
     if "under_way" in opened.components:
         parts.rollouts.put_back(rollout_batch.load(opened.components["under_way"], parts.environments))
+    if "measurements" in opened.components:
+        for name, one in _keepers(parts).items():
+            if (folder := opened.components["measurements"] / name).is_dir():
+                one.load(folder)
     progress.num_unscorable_steps = 0  # whatever stopped the run may be mended by now
     return anew
+
+
+def _keepers(parts: Components) -> dict[str, Measurement]:
+    """Name the measurements that keep something from one boundary to the next."""
+    return {one.name: one for one in parts.measurements if type(one).save is not Measurement.save}
+
+
+def _save_measurements(keepers: Mapping[str, Measurement], folder: Path) -> None:
+    for name, one in keepers.items():
+        own = folder / name
+        own.mkdir()
+        one.save(own)

@@ -262,6 +262,10 @@ def _boundary(at: Progress, found: Findings, watch: Stopwatch) -> BoundaryRecord
         items=found.items,
         samples=found.samples,
         events=found.events,
+        network=found.network,
+        probes=found.probes,
+        queries=found.queries,
+        measurements=found.measurements,
     )
 
 

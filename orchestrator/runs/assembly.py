@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from environments import ALL, Admission, Environment, EnvironmentSource, Pool, Scorer, first_tasks, make_task
+from environments.user_code import is_user_code
 from orchestrator import random_streams, registry
 from orchestrator.bandits import ArmInfo
 from orchestrator.callbacks import Callback
@@ -16,9 +20,11 @@ from orchestrator.choosing.choice import Arms, Choice, make_choice
 from orchestrator.choosing.stage_scheduler import StopConditions
 from orchestrator.components import Components
 from orchestrator.errors import UserError
-from orchestrator.measurements.contracts import HeldOut
+from orchestrator.measurements.contracts import HeldOut, Measurement
 from orchestrator.measurements.evaluation import Evaluation
 from orchestrator.measurements.interim import InterimEvaluation
+from orchestrator.measurements.surroundings import Surroundings
+from orchestrator.recording.checkpoint import weights_after
 from orchestrator.rollout.player import Player
 from orchestrator.rollout.prefetch import Prefetch
 from orchestrator.rollout.task_sampler import TaskSampler
@@ -148,13 +154,18 @@ def assemble(
             for pool in evaluated_pools(spec)
         }
         with closing(registry.create("samplers", spec.sampler, policy=policy)) as sampler:
-            parts = put_together(foundation, sampler, scorer, held_out)
+            weights_of = partial(weights_after, home.run_folder(spec.name))
+            parts = put_together(foundation, sampler, scorer, held_out, weights_of)
             with parts.rollouts.running():
                 yield parts
 
 
 def put_together(
-    foundation: Foundation, sampler: Sampler, scorer: Scorer, held_out: Mapping[str, HeldOut]
+    foundation: Foundation,
+    sampler: Sampler,
+    scorer: Scorer,
+    held_out: Mapping[str, HeldOut],
+    weights_of: Callable[[int], Path | None] = lambda stage: None,
 ) -> Components:
     """Make the parts that take no time."""
     spec, environments, policy = foundation.spec, foundation.environments, foundation.policy
@@ -166,6 +177,8 @@ def put_together(
     tasks, choice = foundation.tasks, foundation.choice
     rollouts = Prefetch(spec, choice, tasks, player, learner, objective)
     on_anchors = Evaluation(spec.evaluate, environments, {"anchor": held_out["anchor"]})
+    evaluation = Evaluation(spec.evaluate, environments, held_out)
+    around = Surroundings(spec, environments, held_out, evaluation, learner, weights_of)
     return Components(
         spec=spec,
         environments=environments,
@@ -179,16 +192,21 @@ def put_together(
         choice=choice,
         tasks=tasks,
         rollouts=rollouts,
-        measurements=[
-            Evaluation(spec.evaluate, environments, held_out),
-            *(
-                registry.create("measurements", one, environments=environments, held_out=held_out)
-                for one in spec.measure
-            ),
-        ],
+        measurements=[evaluation, *(make_measurement(one, around) for one in spec.measure.of)],
         interim=InterimEvaluation(spec.evaluate, on_anchors, player, rollouts),
         stopping=StopConditions(spec.curriculum.stage),
     )
+
+
+def make_measurement(config: BaseModel, around: Surroundings) -> Measurement:
+    """Make an entry of `measure`: ours see all that is around them, a user's own what docs/extend.md says."""
+    given: dict[str, Any]
+    if is_user_code(registry.type_of(config)):
+        given = {"environments": around.environments, "held_out": around.held_out}
+    else:
+        given = {"around": around}
+    made: Measurement = registry.create("measurements", config, **given)
+    return made
 
 
 def trainable(environments: Mapping[str, Environment]) -> Arms:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from environments import ALL, Environment, Flaw
+from environments.user_code import is_user_code
 from orchestrator import registry
 from orchestrator.spec import Spec
 from policies.errors import PolicyError
@@ -123,7 +124,7 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
     TaskSampler(environments, curriculum, spec.seed, tell).close()
     StopConditions(curriculum.stage)
     registry.refuse_uncallable("samplers", spec.sampler, "policy")
-    for measurement in spec.measure:
+    for measurement in spec.measure.of:
         registry.refuse_uncallable("measurements", measurement, "environments", "held_out")
     if spec.warm_start is not None and spec.warm_start.num_batches:
         WarmStartExamples(environments, spec.warm_start, spec.seed)(EXAMPLES)
@@ -230,7 +231,7 @@ def _looks(spec: Spec, pools: Iterable[EnvironmentPools]) -> str:
     also = [
         *(["the most likely answer too"] if evaluate.greedy else []),
         *(["other tasks for the scheduler"] if len(evaluated_pools(spec)) > 1 else []),
-        *(f"your {one.type}" for one in spec.measure),
+        *(f"your {one.type}" if is_user_code(one.type) else one.type for one in spec.measure.of),
     ]
     when = "before training and after every stage"
     tasks = f"{evaluate.items} held-out tasks a category{_smaller(evaluate.items, pools)}"

@@ -47,8 +47,8 @@ def spec_schema() -> Schema:
         model = sections[section].pop("$ref")
         text = shared[model.removeprefix(DEFS)]["properties"][key]
         sections[section]["anyOf"] = [{"type": "string", **text}, {"$ref": model}]
-    # as a resolved spec writes that there is none
-    sections["measure"] = {"anyOf": [sections["measure"], {"type": "object", "maxProperties": 0}]}
+    listed = shared["Measure"]["properties"]["of"]["items"]
+    sections["measure"] = {"anyOf": [listed, {"type": "array", "items": listed}, {"$ref": f"{DEFS}Measure"}]}
     _take_numbers_for_text(shared["ScoringOptions"])
     whole = _completed({**made, "$defs": shared})
     return {"$schema": DIALECT, **whole, "title": "A spec of Evergreen"}

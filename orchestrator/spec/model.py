@@ -16,7 +16,6 @@ from pydantic import (
     BeforeValidator,
     Field,
     SerializerFunctionWrapHandler,
-    WrapSerializer,
     field_serializer,
     field_validator,
     model_validator,
@@ -173,6 +172,30 @@ class Evaluate(Section):
         return self
 
 
+def _as_list(raw: Any) -> Any:
+    """Let a name or a list of them stand for the section; `{type: ...}` is one measurement with its options."""
+    if isinstance(raw, str) or (isinstance(raw, dict) and "type" in raw):
+        return {"of": [raw]}
+    return {"of": raw} if isinstance(raw, list) else raw
+
+
+class Measure(Section):
+    """What is measured at boundaries beside the evaluation: plasticity, and measurements of your own."""
+
+    share: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="How much of the training's compute it may take, as planned. What does not fit at every boundary "
+        "is measured at fewer of them, always at the first and the last.",
+    )
+    of: list[method("measurements")] = Field(  # type: ignore[valid-type]
+        default_factory=list,
+        json_schema_extra={"default": []},
+        description="What is measured. A `package.module:factory` or `./file.py:factory` is a measurement of your own.",
+    )
+
+
 class Checkpointing(Section):
     """When state is saved, and how much of it stays. May change on resume."""
 
@@ -305,14 +328,9 @@ class Spec(Section):
     scoring: ScoringOptions = Field(
         default_factory=ScoringOptions, description="How answers are scored: limits and processes."
     )
-    measure: Annotated[
-        list[method("measurements")],  # type: ignore[valid-type]
-        BeforeValidator(lambda raw: [] if raw == {} else [raw] if isinstance(raw, str | dict) else raw),
-        WrapSerializer(lambda measurements, write: write(measurements) if measurements else {}),
-    ] = Field(
-        default_factory=list,
-        json_schema_extra={"default": []},
-        description="Measurements of your own at boundaries. They come beside the evaluation.",
+    measure: Annotated[Measure, BeforeValidator(_as_list)] = Field(
+        default_factory=Measure,
+        description="What is measured at boundaries beside the evaluation, and how much that may cost.",
     )
     guards: Reserved = Field(default_factory=Reserved, description="Reserved: a name without fields yet.")
     tracker: Annotated[Tracker, BeforeValidator(short_form("type"))] = Field(

@@ -98,7 +98,12 @@ checkpoint: {every_steps: 0, every_minutes: 30, keep: 1}
 scoring: {timeout_s: 10, workers: 4, env: [GRADER_URL]}
 """,
     "measure": """\
-measure: "./lengths.py:create"     # a file beside the spec
+measure:
+  share: 0.05
+  of: ["./lengths.py:create"]     # a file beside the spec
+""",
+    "measure.of": """\
+measure: ["./lengths.py:create"]     # a list stands for the section
 """,
     "tracker": """\
 tracker: {uri: "http://localhost:5000", experiment: words}

@@ -1,7 +1,8 @@
 """One hash for a whole run: two runs with the same digest did the same, bit for bit.
 
 `digest` covers stages, picks, tasks, scores, training metrics and the weights; `digest_all` also what was measured:
-boundaries, holdouts, cells, items and kept samples, and evaluations inside stages where there are any. Neither sees
+boundaries, holdouts, cells, items and kept samples, and where there are any: evaluations inside stages, numbers of the
+network, probes, interventions, and looks that decided something. Neither sees
 times, metrics in group "time", keys of tables, names of runs, paths or hosts.
 
 The canonical form: one section after the other; in a section a line of JSON a row, floats as `float.hex`; lines
@@ -63,8 +64,8 @@ def _section(table: Table, place: str, *columns: str | ColumnElement[Any]) -> Se
 
 
 _HOLDOUT, _UNTIMED = t.holdout.c, t.metric_def.c.metric_group != "time"
-# a section that came later: without a row it is not there, so that earlier runs keep their hash
-WHERE_THERE_ARE_ANY = ("evaluations",)
+# sections that came later: without a row they are not there, so that earlier runs keep their hash
+WHERE_THERE_ARE_ANY = ("evaluations", "network", "probes", "interventions", "holdout queries")
 
 # of the large tables, what a run is known by
 PICKS = ("step", "stage", "level", "slot", "role", "environment", "arm", "probability", "signal")
@@ -100,4 +101,8 @@ MEASURED = {
         *("messages", "completion", "value", "correct", "reason"),
     ),
     "evaluations": _section(t.step_metric, *METRICS).where(t.metric_def.c.metric_group == "measure"),
+    "network": _section(t.network_cell, "after_stage", "metric", "layer", "value"),
+    "probes": _section(t.probe_point, "after_stage", "kind", "task", "seed", "step", "metric", "value"),
+    "interventions": _section(t.intervention, "after_stage", "number", "step", "kind", "params", "why"),
+    "holdout queries": _section(t.holdout_query, "after_stage", "environment", "asker", "value"),
 }

@@ -16,12 +16,17 @@ _OPEN: Ending = {"end_step": None, "stop_reason": None, "ended_at": None}
 _COPIED = (
     *(t.stage, t.step, t.pick, t.arm_state, t.task_group, t.step_metric, t.event, t.sample),
     *(t.boundary, t.eval_cell, t.eval_item),
+    *(t.measurement, t.network_cell, t.probe, t.probe_point, t.intervention, t.holdout_query),
 )
 
 
 def copy_history(connection: Connection, source: int, target: int) -> None:
     """Copy all that a run did and measured; not its checkpoints, which are files of its own folder."""
-    numbered = {t.event.c.event_id, t.sample.c.sample_id}  # by the database, each copy anew
+    numbered = {
+        t.event.c.event_id,
+        t.sample.c.sample_id,
+        t.holdout_query.c.holdout_query_id,
+    }  # by the database, each copy anew
     for table in _COPIED:
         columns = [column for column in table.c if column not in numbered]
         rows = select(*(literal(target) if column.name == "run_id" else column for column in columns))
@@ -52,7 +57,8 @@ def rewind(connection: Connection, run_id: int, step: int, num_boundaries: int) 
     """
     for table in (t.step, t.step_metric, t.task_group, t.arm_state):
         connection.execute(delete(table).where(table.c.run_id == run_id, table.c.step > step))
-    for table in (t.boundary, t.eval_cell, t.eval_item):
+    measured = (t.measurement, t.network_cell, t.probe, t.probe_point, t.holdout_query)
+    for table in (t.boundary, t.eval_cell, t.eval_item, *measured):
         gone = delete(table).where(table.c.run_id == run_id, table.c.after_stage >= num_boundaries)
         connection.execute(gone)
     pick, stage, checkpoint, event, sample = t.pick.c, t.stage.c, t.checkpoint.c, t.event.c, t.sample.c

@@ -189,7 +189,7 @@ class Ledger:
             end_stage(connection, run.run_id, record.after_stage, end, rows.finite(record.signal))
 
         what = f"The boundary after stage {record.after_stage} of run {run.name!r}"
-        self._declare_metrics(what, run, (cell.metric for cell in record.cells))
+        self._declare_metrics(what, run, _metrics_of(record))
         self._access.write(what, enter, row_of_run(tables.boundary, run.run_id, after_stage=record.after_stage))
 
     def record_joined(self, run: RunHandle, record: BoundaryRecord) -> None:
@@ -197,10 +197,16 @@ class Ledger:
 
         def enter(connection: Connection) -> None:
             made = rows.boundary_rows(run, record, _eval_config(connection, record))
-            _insert(connection, (pair for pair in made if pair[0] is not tables.boundary))
+            once = (tables.boundary, tables.measurement)  # as the boundary has them already
+            _insert(connection, (pair for pair in made if pair[0] not in once))
+            cost = tables.measurement
+            for one in record.measurements:
+                place = (cost.c.run_id == run.run_id, cost.c.after_stage == record.after_stage, cost.c.name == one.name)
+                more = {"passes": cost.c.passes + one.passes, "seconds": cost.c.seconds + one.seconds}
+                connection.execute(update(cost).where(*place).values(more))
 
         what = f"What joined run {run.name!r}"
-        self._declare_metrics(what, run, (cell.metric for cell in record.cells))
+        self._declare_metrics(what, run, _metrics_of(record))
         cell = record.cells[0]
         first = {
             "after_stage": record.after_stage,
@@ -280,6 +286,11 @@ def _enter(connection: Connection, record: RunRecord) -> RunHandle:
 def _run_of(record: RunRecord) -> Evidence:
     query = select(tables.run.c.run_id).where(tables.run.c.uid == record.uid)
     return lambda connection: connection.scalar(query) is not None
+
+
+def _metrics_of(record: BoundaryRecord) -> list[str]:
+    points = (point.metric for probe in record.probes for point in probe.points)
+    return [*(cell.metric for cell in record.cells), *(one.metric for one in record.network), *points]
 
 
 def _eval_config(connection: Connection, record: BoundaryRecord) -> int:

@@ -11,7 +11,17 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from store.records import ArmRecord, CellRecord, MemberRecord, PickRecord, SampleRecord, StudyRecord
+from store.records import (
+    ArmRecord,
+    CellRecord,
+    InterventionRecord,
+    MeasurementRecord,
+    MemberRecord,
+    NetworkRecord,
+    PickRecord,
+    SampleRecord,
+    StudyRecord,
+)
 
 Row = TypeVar("Row")
 Key = TypeVar("Key", bound=Hashable)
@@ -181,6 +191,62 @@ class MetricRow:
     category: str | None
     value: float | None
     n: float
+
+
+@dataclass(frozen=True)
+class _OfBoundary:
+    after_stage: int
+
+
+@dataclass(frozen=True)
+class NetworkRow(NetworkRecord, _OfBoundary):
+    """A number of the network at a boundary."""
+
+
+@dataclass(frozen=True)
+class ProbeRow:
+    """A probe; its points are rows of their own."""
+
+    after_stage: int
+    kind: str
+    task: str
+    seed: int
+    sha256: str  # of the protocol: only equal ones compare
+    protocol: Mapping[str, Any]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ProbePointRow:
+    """A number along a probe."""
+
+    after_stage: int
+    kind: str
+    task: str
+    seed: int
+    step: int
+    metric: str
+    value: float | None
+
+
+@dataclass(frozen=True)
+class InterventionRow(InterventionRecord):
+    """A change of the policy between two stages."""
+
+
+@dataclass(frozen=True)
+class MeasurementRow(MeasurementRecord, _OfBoundary):
+    """A look at the policy, and what it cost."""
+
+
+@dataclass(frozen=True)
+class HoldoutQueryRow:
+    """A look at held-out tasks that could change a decision."""
+
+    after_stage: int
+    environment: str
+    asker: str
+    value: float | None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Double, Table
 
 from store.ledger import tables as t
-from store.ledger.names import RunHandle
+from store.ledger.names import RunHandle, fingerprint
 from store.records import BoundaryRecord, EventRecord, GroupRecord, StageRecord, StepRecord
 
 Row = dict[str, Any]
@@ -71,6 +71,30 @@ def boundary_rows(run: RunHandle, record: BoundaryRecord, eval_config_id: int) -
     yield t.eval_item, items
     yield t.sample, [row_of(t.sample, one, run, step=step, after_stage=after) for one in record.samples]
     yield t.event, [event_row(run, step, event, after_stage=after) for event in record.events]
+    yield t.measurement, [row_of(t.measurement, one, run, after_stage=after) for one in record.measurements]
+    metric_ids = [(one, run.metric(one.metric)) for one in record.network]
+    yield (
+        t.network_cell,
+        [row_of(t.network_cell, one, run, after_stage=after, metric_id=key) for one, key in metric_ids],
+    )
+    for probe in record.probes:
+        key = {"after_stage": after, "kind": probe.kind, "task": probe.task, "seed": probe.seed}
+        yield t.probe, [row_of(t.probe, probe, run, **key, sha256=fingerprint(dict(probe.protocol)))]
+        points = [(one, run.metric(one.metric)) for one in probe.points]
+        yield t.probe_point, [row_of(t.probe_point, one, run, **key, metric_id=metric) for one, metric in points]
+    yield (
+        t.holdout_query,
+        [
+            row_of(
+                t.holdout_query,
+                one,
+                run,
+                after_stage=after,
+                holdout_id=run.holdout(one.environment, one.category, one.split),
+            )
+            for one in record.queries
+        ],
+    )
 
 
 def event_row(

@@ -10,7 +10,7 @@ from store.errors import LedgerError
 from store.ledger.engine import missing_file, writing
 from store.ledger.tables import metadata
 
-HEAD = "0003"  # the newest migration; known here so that opening a ledger does not import Alembic
+HEAD = "0004"  # the newest migration; known here so that opening a ledger does not import Alembic
 VERSION_TABLE = "evergreen_version"  # our own: MLflow may share the database, and keeps an alembic_version
 
 _TURN = 0x45564752  # PostgreSQL's advisory lock while the schema changes
@@ -69,6 +69,21 @@ JOIN v_matrix b ON b.run_id = s.run_id AND b.after_stage = 0
 WHERE s.stage > 1
 """
 
+# From one stage to the next, and how many steps the environment that begins was not trained on; NULL: never before.
+V_TRANSITION = """
+CREATE VIEW v_transition AS
+SELECT s.run_id, r.name AS run, s.stage - 1 AS from_stage, s.stage AS to_stage,
+       b.name AS from_environment, a.name AS to_environment, s.start_step AS step,
+       s.start_step - (SELECT MAX(o.end_step) FROM stage o
+                       WHERE o.run_id = s.run_id AND o.environment_id = s.environment_id AND o.stage < s.stage)
+           AS gap_steps
+FROM stage s
+JOIN run r ON r.run_id = s.run_id
+JOIN environment a ON a.environment_id = s.environment_id
+JOIN stage p ON p.run_id = s.run_id AND p.stage = s.stage - 1
+JOIN environment b ON b.environment_id = p.environment_id
+"""
+
 
 def prepare(engine: Engine, create: bool) -> None:
     """Make sure that the database has our schema; a fresh one gets it if `create`. Raises `LedgerError`."""
@@ -122,7 +137,7 @@ def _ours(engine: Engine, found: str | None) -> str:
 def _create(connection: Connection) -> None:
     """Make everything in an empty database as the migrations would leave it, for hosts without Alembic."""
     metadata.create_all(connection)
-    for statement in (*ROWS_THAT_MEAN_ALL, V_MATRIX, V_STAGE_DELTA, V_CARRY):
+    for statement in (*ROWS_THAT_MEAN_ALL, V_MATRIX, V_STAGE_DELTA, V_CARRY, V_TRANSITION):
         connection.execute(text(statement))
     version = Table(VERSION_TABLE, MetaData(), Column("version_num", String(32), primary_key=True))
     version.primary_key.name = f"{VERSION_TABLE}_pkc"  # as Alembic calls it: to the letter the same table

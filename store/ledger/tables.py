@@ -395,7 +395,12 @@ eval_cell = _table(
     _to(_ENVIRONMENT, _NAME_OR_ALL, key=True, null=True),
     _to(_CATEGORY, "name; null: mean over the trainable categories", key=True, null=True),
     _to(_METRIC, "see the list of metrics", key=True),
-    _key("split", Text, "anchor: held out; own: a closed environment's; select: a scheduler's"),
+    _key(
+        "split",
+        Text,
+        "anchor: held out; own: a closed environment's; select: a scheduler's; intervened: as anchor, once more after "
+        "an intervention",
+    ),
     _to(_CONFIG, _CONFIG_HASH, key=True),
     _to("holdout.holdout_id", "hash of the keys of the tasks behind it; null for means", key=True, null=True),
     _may("value", Double, _UNDEFINED, "the metric's"),
@@ -419,6 +424,76 @@ eval_item = _table(
     _has("num_tokens", Integer, "of all samples", "tokens"),
     _has("answers", Json),
     sqlite_with_rowid=False,
+)
+
+measurement = _table(
+    "measurement",  # a look at the policy, and what it cost
+    _to(_RUN, key=True),
+    _key("after_stage", Integer, _AFTER_STAGE),
+    _key("name", Text, "evaluation, or as the spec's `measure` names it"),
+    _has("passes", Double, "planned cost: a sample's forward pass is 1, forward and backward 3", "passes"),
+    _has("seconds", Double, "time it took", "s"),
+)
+
+network_cell = _table(
+    "network_cell",
+    _to(_RUN, key=True),
+    _key("after_stage", Integer, _AFTER_STAGE),
+    _to(_METRIC, "see the list of metrics", key=True),
+    _key("layer", Integer, "from 0; -1: the whole model"),
+    _may("value", Double, _UNDEFINED, "the metric's"),
+    sqlite_with_rowid=False,
+)
+
+probe = _table(
+    "probe",
+    _to(_RUN, key=True),
+    _key("after_stage", Integer, _AFTER_STAGE),
+    _key("kind", Text, "supervised, rl, random_labels or linear"),
+    _key("task", Text, "what the copy was trained on: an environment, or what the kind makes itself"),
+    _key("seed", Integer, "of the probe's own streams, from 0"),
+    _has("sha256", Text, "hash of the protocol: only equal ones compare"),
+    _has("protocol", Json, "the settings behind that hash"),
+    _has("seconds", Double, "time it took", "s"),
+)
+
+probe_point = _table(
+    "probe_point",
+    _to(_RUN, key=True),
+    _key("after_stage", Integer, _AFTER_STAGE),
+    _key("kind", Text, "of the probe"),
+    _key("task", Text, "of the probe"),
+    _key("seed", Integer, "of the probe"),
+    _key("step", Integer, "optimiser steps of the copy; 0: before any", "steps"),
+    _to(_METRIC, "see the list of metrics", key=True),
+    _may("value", Double, _UNDEFINED, "the metric's"),
+    sqlite_with_rowid=False,
+)
+
+intervention = _table(
+    "intervention",
+    _to(_RUN, key=True),
+    _key("after_stage", Integer, "at the boundary after this stage, once that was measured"),
+    _key("number", Integer, "its place among the spec's interventions, from 0"),
+    _has("step", Integer, "steps done by then", "steps"),
+    _has("kind", Text, "as the spec names it"),
+    _has("params", Json, "its options"),
+    _has("why", Text, "the trigger, with the value that it read"),
+    _has("checkpoint_before", Text, "folder of the checkpoint before it"),
+    _has("checkpoint_after", Text, "folder of the checkpoint after it"),
+    _written(),
+)
+
+holdout_query = _table(
+    "holdout_query",  # every look at held-out tasks that can change a decision
+    _id("holdout_query_id"),
+    _to(_RUN),
+    _has("after_stage", Integer, _AFTER_STAGE),
+    _to("holdout.holdout_id", "hash of the keys of the tasks; null for several sets together", null=True),
+    _to(_ENVIRONMENT, _NAME_OR_ALL, null=True),
+    _has("asker", Text, "who may decide by it: scheduler, intervention, replay"),
+    _may("value", Double, "what was answered", "the metric's"),
+    sa.Index(None, "run_id", "after_stage"),
 )
 
 # --- names in the place of keys --------------------------------------------------------------------------

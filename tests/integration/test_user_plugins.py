@@ -169,7 +169,7 @@ def test_a_run_with_everything_of_the_users_own_is_resumed_in_another_process_an
     kept = yaml.safe_load((home / "own" / "spec.yaml").read_text())
     assert kept["curriculum"]["bandit"] == whole()["curriculum"]["bandit"], "no option that was not given"
     assert kept["objective"]["mismatch"] == ["./part.py:create"]
-    assert kept["measure"] == whole()["measure"]
+    assert kept["measure"]["of"] == whole()["measure"]
 
     # the same run, stopped in the middle and continued by a process that starts elsewhere
     orchestrator.run(spec, ["name=part", "curriculum.stages=1"], home=home)

@@ -176,12 +176,13 @@ class RunQueries(Queries):
     def matrix(self, name: str, metric: str, split: str | None = None) -> list[q.CellRow]:
         """A metric after stage i on environment j, for environments as wholes and for their categories.
 
-        Without a split: what reports show, which is never what a scheduler looked at (`select`).
+        Without a split: what reports show, which is neither what a scheduler looked at (`select`) nor what an
+        intervention made of the boundary (`intervened`).
         """
         row = t.eval_cell.c
         query = self.rows_of(name, q.CellRow, t.eval_cell).where(
             t.metric_def.c.name == known_metric(metric).name,
-            row.split != "select" if split is None else row.split == split,
+            row.split.in_(("anchor", "own")) if split is None else row.split == split,
         )
         return self.ask(q.CellRow, query.order_by(row.after_stage, row.environment_id, row.category_id))
 
