@@ -52,7 +52,7 @@ KINDS = {
 }
 OBJECTIVES = "objectives"  # presets: listed and described as methods are, and compositions of parts
 # Parameters of factories that no spec gives.
-GIVEN = ("arms", "rng", "num_tasks", "numbers", "num_dims", "policy", "name", "environments", "held_out")
+GIVEN = ("arms", "rng", "num_tasks", "numbers", "num_dims", "policy", "name", "environments", "held_out", "around")
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Method:
 
 def kinds() -> list[str]:
     """Name the kinds whose methods are listed together; the parts of objectives are listed when asked for by kind."""
-    return [*(name for name, kind in KINDS.items() if name != "measurements"), OBJECTIVES]
+    return [*KINDS, OBJECTIVES]
 
 
 @cache

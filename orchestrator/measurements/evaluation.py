@@ -50,6 +50,7 @@ class Evaluation(Measurement):
     ) -> None:
         self.section, self.environments = section, environments
         self.anchors, self.selects = held_out["anchor"], held_out.get("select")
+        self.played: list[Group] = []  # groups of the last run on the anchors, for those who look at them next
 
     @override
     def is_due(self, at: Progress) -> bool:
@@ -59,7 +60,9 @@ class Evaluation(Measurement):
     def of(self, environments: Sequence[str]) -> Evaluation:
         pools = {"anchor": self.anchors, **({} if self.selects is None else {"select": self.selects})}
         held_out = {pool: {name: tasks[name] for name in environments} for pool, tasks in pools.items()}
-        return Evaluation(self.section, self.environments, held_out)
+        part = Evaluation(self.section, self.environments, held_out)
+        part.played = self.played  # whoever looks here next sees what was played last
+        return part
 
     @override
     def run(self, player: Player, at: Progress, watch: Stopwatch, tell: Tell) -> Findings:
@@ -93,6 +96,7 @@ class Evaluation(Measurement):
                 groups = player.play(tasks, per_item, AT_ONE, f"select/{category}", 0, watch)
                 selected.append(self._cell(name, category, "pass_1", groups))
             cells += [replace(cell, split="select") for cell in (*selected, *self._means(name, selected))]
+        self.played[:] = played
         return Findings(
             config=self._config(player),
             cells=cells,

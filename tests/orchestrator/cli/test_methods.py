@@ -106,8 +106,8 @@ def test_a_methods_prose_is_wrapped_once(evergreen: Evergreen, monkeypatch: pyte
         (
             ["bandit"],
             "'bandit' is not a kind of method; there are: bandits, schedulers, selections, teachers, "
-            "stop_rules, environments, rewards, samplers, objectives; and of parts of an objective: plans, "
-            "reward_maps, estimators, shapers, mismatch_weights, ratio_rules, terms, controllers. "
+            "stop_rules, environments, rewards, samplers, measurements, objectives; and of parts of an objective: "
+            "plans, reward_maps, estimators, shapers, mismatch_weights, ratio_rules, terms, controllers. "
             "Did you mean 'bandits'?",
         ),
         (["bandits", "sek"], "tscl, uniform. Did you mean 'sec'?"),
@@ -121,10 +121,16 @@ def test_a_name_that_is_not_there_is_told_with_the_nearest(
     assert message in result.stderr
 
 
-def test_a_kind_of_which_there_are_only_the_users_own_says_so(evergreen: Evergreen) -> None:
-    listed = evergreen("methods", "measurements")
-    assert listed.exit_code == 0
-    assert "no measurements but your own" in " ".join(listed.stdout.split())
+@pytest.mark.parametrize("name", ["network", "gradients"])
+def test_the_tables_of_a_measurement_fit_a_terminal(
+    evergreen: Evergreen, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert name in evergreen("methods", "measurements").stdout
+    story = json.loads(evergreen("methods", "measurements", name, "--json").stdout)["text"]
+    laid_out = [line for line in story.splitlines() if line.startswith("    ")]
+    assert laid_out
+    assert max(map(len, laid_out)) <= 80
 
 
 def test_a_method_without_options_says_so(evergreen: Evergreen) -> None:

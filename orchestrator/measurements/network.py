@@ -1,0 +1,319 @@
+"""The network itself, read on frozen rows: fixed-text entropy, drift, dormant units, ranks, weights.
+
+The rows are taken once, where it is first measured: of every environment the first `prompts` tasks of the evaluation,
+from its categories in turn, each with the first `responses` answers that the policy gave there. An environment that
+joins later adds its own then. From boundary to boundary they are the same token ids, resumed or forked, so what differs
+is the policy. One pass without gradient serves all of this (plasticity.md):
+
+    of an environment
+      entropy_fixed          token entropy on the frozen answers, T = 1 (1.3)
+      kl_base, kl_prev       KL(first policy || this one), KL(last one || this)
+      flip_base, flip_prev   tokens where another one became the likeliest (3.8)
+    of the network
+      dormant_<tau>          hidden units of the MLPs that are nearly silent,
+      dormant_functional_    or read by nobody (3.3)
+      log_activation_q05     quantiles of how active they are
+      erank, stable_rank,    ranks of the prompts' features, also _centred,
+      srank, ...             and how many prompts those are: rank_rows (3.4)
+      weight_norm,           and distances to the weights at the start and at
+      weight_dist_base, ...  the boundary measured last; no pass at all (3.5)
+
+A number that cannot be told is missing, and an event says once why: MLPs that are not found, fewer prompts than twice
+the width of the features, weights of a boundary that is in no checkpoint of this run. The cost is one forward pass of
+every row; nothing is generated. A share of dormant units of 0 is no evidence that the policy can still learn.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import override
+
+from orchestrator.measurements.contracts import Findings, Measurement, Tell
+from orchestrator.measurements.played_tasks import by_environment, num_tasks, split_of
+from orchestrator.measurements.surroundings import Surroundings
+from orchestrator.played_group import Group
+from orchestrator.progress import Progress
+from orchestrator.rollout.player import Player
+from orchestrator.stopwatch import Stopwatch
+from policies.plasticity import dormant, frozen_pass, ranks
+from policies.plasticity.drift import Kept
+from policies.plasticity.frozen_pass import Drift, FrozenPass
+from policies.plasticity.frozen_rows import FrozenRows
+from policies.plasticity.layers import decoder_layers, down_projections, output_norms
+from policies.plasticity.weights import MATRICES, WHOLE, WeightSums, saved_weights, weight_sums
+from store.records import CellRecord, EventRecord, NetworkRecord
+
+SOURCE = "plasticity reference, sections 1.3, 3.3 to 3.5, 3.8"
+STATE, BASE, PREVIOUS = "state.json", "base.safetensors", "previous.safetensors"
+
+
+class Config(BaseModel):
+    """Options of `measure: network`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    type: Literal["network"] = "network"
+    prompts: int = Field(32, ge=1, description="Tasks of every environment whose answers are frozen.")
+    responses: int = Field(4, ge=1, description="Answers to each of them.")
+    positions: int = Field(
+        4096, ge=1, description="Tokens of all frozen answers, at most, whose distribution is followed (KL, flips)."
+    )
+    top: int = Field(
+        64,
+        ge=1,
+        description="Likeliest tokens kept of each; the mass of the others is one outcome more. KL is exact where the "
+        "vocabulary has no more, and otherwise never above the exact one.",
+    )
+
+
+@dataclass
+class Memory:
+    """What is kept from boundary to boundary."""
+
+    rows: FrozenRows | None = None
+    base: Kept | None = None  # the followed distributions where their rows were taken
+    previous: Kept | None = None  # where they were last read
+    since: dict[str, int] = field(default_factory=dict)  # by environment: the stage after which its rows were taken
+    stage: int | None = None  # after which it was last measured
+    told: list[str] = field(default_factory=list)  # what cannot be told, each once
+
+    def save(self, folder: Path) -> None:
+        """Write it into an empty folder."""
+        state = {"since": self.since, "stage": self.stage, "told": self.told}
+        (folder / STATE).write_text(json.dumps(state), "utf-8")
+        if self.rows is not None and self.base is not None and self.previous is not None:
+            self.rows.save(folder)
+            self.base.save(folder / BASE)
+            self.previous.save(folder / PREVIOUS)
+
+    def load(self, folder: Path) -> None:
+        """Read what `save` wrote."""
+        state = json.loads((folder / STATE).read_text("utf-8"))
+        self.since, self.stage, self.told = state["since"], state["stage"], state["told"]
+        if (folder / BASE).is_file():
+            self.rows = FrozenRows.load(folder)
+            self.base, self.previous = Kept.load(folder / BASE), Kept.load(folder / PREVIOUS)
+
+
+class Network(Measurement):
+    """Reads the frozen rows at boundaries; `joining` tells environments that joined, and nothing of the network."""
+
+    name = "network"
+
+    def __init__(self, config: Config, around: Surroundings, memory: Memory, joining: Sequence[str] = ()) -> None:
+        self.config, self.around, self.memory, self.joining = config, around, memory, joining
+        self.policy, self.passes_of = around.learner.policy, around.learner.passes
+        nums = num_tasks(around.held_out)
+        names = joining or list(nums)
+        self.num_ranked = 0 if joining else 2 * _width(self.policy.model)
+        per_task = min(config.responses, around.spec.evaluate.samples)
+        answered = {name: min(config.prompts, nums[name]) for name in names}
+        alone = max(0, self.num_ranked - sum(answered.values())) if sum(nums.values()) >= self.num_ranked else 0
+        self.passes = float(sum(answered.values()) * per_task + alone)
+
+    @override
+    def is_due(self, at: Progress) -> bool:
+        return at.is_at_boundary
+
+    @override
+    def of(self, environments: Sequence[str]) -> Network:
+        return Network(self.config, self.around, self.memory, environments)
+
+    @override
+    def save(self, folder: Path) -> None:
+        self.memory.save(folder)
+
+    @override
+    def load(self, folder: Path) -> None:
+        self.memory.load(folder)
+
+    @override
+    def run(self, player: Player, at: Progress, watch: Stopwatch, tell: Tell) -> Findings:
+        memory, events = self.memory, self._take_rows(at, tell)
+        rows, before = memory.rows, {}
+        if rows is None:
+            return Findings({}, [], events=[*events, *self._say("no answer was played that could be frozen")])
+        if memory.base is not None and memory.previous is not None:
+            before = {"base": memory.base, "prev": memory.previous}
+        read = self._read(rows, before, tell)
+        cells = self._cells(rows, read, at)
+        if self.joining:
+            return Findings({}, cells, events=events)
+        network = [*self._units(read, events), *self._ranks(rows, read, events), *self._weights(at, events, tell)]
+        memory.base = memory.base or read.now
+        memory.previous, memory.stage = read.now, at.stage
+        return Findings({}, cells, events=events, network=network)
+
+    def _take_rows(self, at: Progress, tell: Tell) -> list[EventRecord]:
+        """Freeze the rows of environments that have none yet; says so where that is not the base policy's."""
+        memory, config = self.memory, self.config
+        known = () if memory.rows is None else memory.rows.names
+        played = {n: groups for n, groups in by_environment(self.around.evaluation.played).items() if n not in known}
+        answers = {name: [_answers(group) for group in groups] for name, groups in played.items()}
+        answers = {name: own for name, own in answers.items() if any(mask.any() for one in own for _, mask in one)}
+        if not answers:
+            return []
+        share = config.positions * len(answers) // (len(answers) + len(known))
+        taken = FrozenRows.take(
+            answers,
+            prompts=config.prompts,
+            responses=config.responses,
+            positions=share,
+            ranked=self.num_ranked if memory.rows is None else 0,
+        )
+        if memory.rows is None:
+            memory.rows = taken
+        else:  # what they are compared with is how they are read now
+            now = self._read(taken, {}, tell).now
+            assert memory.base is not None
+            assert memory.previous is not None
+            memory.rows = memory.rows.and_those_of(taken)
+            memory.base, memory.previous = (Kept.join([old, now]) for old in (memory.base, memory.previous))
+        memory.since |= dict.fromkeys(answers, at.stage)
+        if at.stage == 0:
+            return []
+        names = ", ".join(answers)
+        return self._say(
+            f"the rows of {names} were frozen after stage {at.stage}: what is called base is the policy of then"
+        )
+
+    def _read(self, rows: FrozenRows, before: Mapping[str, Kept], tell: Tell) -> FrozenPass:
+        layers = list(decoder_layers(self.policy.model).values())
+        chosen = ranks.measured_layers(len(layers)) if layers and rows.num_ranked else []
+        return frozen_pass.run(
+            self.policy.model,
+            rows,
+            micro_tokens=self.passes_of.micro_tokens,
+            keep=self.config.top,
+            before=before,
+            projections=down_projections(self.policy.model) or (),
+            layers={number: layers[number] for number in chosen},
+            tell=lambda done, total: tell("reading the frozen rows", done, total),
+        )
+
+    def _cells(self, rows: FrozenRows, read: FrozenPass, at: Progress) -> list[CellRecord]:
+        """What is told of environments; of the drift only where their rows were there before."""
+        cells: list[CellRecord] = []
+        for place, name in enumerate(rows.names):
+            if name not in self.around.environments or (self.joining and name not in self.joining):
+                continue  # a fork may have left it out
+            sizes, is_own_R = rows.sizes(name), rows.environment_R == place
+            entropy = read.entropy_R[is_own_R].sum() / rows.num_written[is_own_R].sum()
+            found = {"entropy_fixed": float(entropy)}
+            if self.memory.since[name] < at.stage:
+                for of, drift in read.drifts.items():
+                    found |= _drift(of, drift, rows.followed_environment == place)
+            split = split_of(self.around.environments[name])
+            cells += [
+                CellRecord(name, None, metric, value if math.isfinite(value) else None, None, *sizes, split)
+                for metric, value in found.items()
+            ]
+        return cells
+
+    def _units(self, read: FrozenPass, events: list[EventRecord]) -> list[NetworkRecord]:
+        projections = down_projections(self.policy.model)
+        if projections is None:
+            events += self._say(
+                f"dormant units: the MLPs of {type(self.policy.model).__name__} are not found, or have experts"
+            )
+            return []
+        norms = [output_norms(one) for one in projections]
+        return _records(dormant.numbers(read.units.means(), norms))
+
+    def _ranks(self, rows: FrozenRows, read: FrozenPass, events: list[EventRecord]) -> list[NetworkRecord]:
+        if not read.grams:
+            events += self._say(
+                f"ranks of features need {self.num_ranked} prompts, twice the width of the features, and the "
+                "evaluation has fewer: raise `evaluate.items`"
+                if decoder_layers(self.policy.model)
+                else f"ranks of features: the layers of {type(self.policy.model).__name__} are not found"
+            )
+        found: dict[tuple[str, int], float | None] = {("rank_rows", WHOLE): rows.num_ranked}
+        for layer, gram in read.grams.items():
+            found |= {(metric, layer): value for metric, value in ranks.numbers(gram).items()}
+        return _records(found)
+
+    def _weights(self, at: Progress, events: list[EventRecord], tell: Tell) -> list[NetworkRecord]:
+        """Norms, and distances to the weights at the start and at the boundary that was measured last."""
+        tell("comparing weights", 0, 1)
+        found = {
+            (f"weight_norm{kind}", layer): sums.norm
+            for (kind, layer), sums in weight_sums(self.policy.model).places.items()
+        }
+        compared: dict[tuple[str, int], float | None] = {}
+        known: dict[int, WeightSums | None] = {}
+        stages = {"base": 0, "prev": self.memory.stage}
+        for of, stage in stages.items():
+            if at.stage == 0 or stage is None:
+                continue
+            if stage not in known:
+                known[stage] = self._compared(stage, events)
+            if (sums := known[stage]) is not None:
+                compared |= _distances(of, sums)
+        return _records(found | compared)
+
+    def _compared(self, stage: int, events: list[EventRecord]) -> WeightSums | None:
+        folder = self.around.weights_of(stage)
+        if folder is None:
+            events += self._say(f"no distance to the weights after stage {stage}: no checkpoint of this run has them")
+            return None
+        with saved_weights(folder) as read:
+            sums = weight_sums(self.policy.model, read)
+        if sums.missing:
+            events += self._say(
+                f"no distance to the weights after stage {stage}: {sums.missing[0]} is not in {folder}, or has another "
+                f"shape there ({len(sums.missing)} tensors)"
+            )
+            return None
+        return sums
+
+    def _say(self, what: str) -> list[EventRecord]:
+        """Say what cannot be told, once in a run."""
+        if what in self.memory.told:
+            return []
+        self.memory.told.append(what)
+        return [EventRecord("not measured", f"network: {what}")]
+
+
+def _width(model: object) -> int:
+    return int(model.config.get_text_config().hidden_size)  # type: ignore[attr-defined]
+
+
+def _answers(group: Group) -> list[tuple[np.ndarray, np.ndarray]]:
+    return [(sample.ids, sample.mask) for sample in group.samples]
+
+
+def _drift(of: str, drift: Drift, is_own_P: np.ndarray) -> dict[str, float]:
+    if not is_own_P.any():
+        return {}
+    return {f"kl_{of}": float(drift.kl_P[is_own_P].mean()), f"flip_{of}": float(drift.flipped_P[is_own_P].mean())}
+
+
+def _distances(of: str, sums: WeightSums) -> dict[tuple[str, int], float | None]:
+    found: dict[tuple[str, int], float | None] = {}
+    for (kind, layer), own in sums.places.items():
+        found[f"weight_dist_rel_{of}{kind}", layer] = own.relative_distance
+        if kind == MATRICES:
+            found[f"weight_dist_{of}", layer] = own.distance
+            found[f"weight_cos_{of}", layer] = own.cosine
+    return found
+
+
+def _records(found: Mapping[tuple[str, int], float | None]) -> list[NetworkRecord]:
+    return [
+        NetworkRecord(metric, value if value is not None and math.isfinite(value) else None, layer)
+        for (metric, layer), value in found.items()
+    ]
+
+
+def create(config: Config, around: Surroundings) -> Network:
+    """Make it."""
+    return Network(config, around, Memory())
