@@ -104,7 +104,7 @@ class Curriculum:
     def boundary(self) -> None:
         """Measure every environment, let the scheduler learn, and make the result durable."""
         parts, watch = self.parts, Stopwatch()
-        found = self._measure([one for one in parts.measurements if one.is_due(self.at)], watch)
+        found = self._measure([one for one in parts.measurements if one.looks_at(self.at)], watch)
         earned = parts.choice.end_stage(self.at, found.scores)
         if self.at.stage > 0:
             parts.cross_boundary()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,17 +65,23 @@ Tell = Callable[[str, int, int], None]  # what is being measured just now in wor
 class Measurement(ABC):
     """One entry of the list that the curriculum goes through at boundaries.
 
-    A sample's forward pass counts as one, forward and backward as three: that is the unit of what looking costs.
+    `passes` is in the unit of `measurements.budget`: a sample forward is 1, forward and backward 3. It is known when
+    the measurement is made, from the spec and the held-out tasks alone: a plan is made before there is a policy.
     """
 
     name: str
     passes: float = 0.0  # planned cost of one look; 0: it only reads what is there
+    boundaries: Collection[int] | None = None  # after which stages its share lets it look; None: after all
 
     def save(self, folder: Path) -> None:  # noqa: B027 - most have nothing to keep
         """Write what it keeps from one boundary to the next into an empty folder of its own."""
 
     def load(self, folder: Path) -> None:  # noqa: B027
         """Go on from what `save` wrote."""
+
+    def looks_at(self, at: Progress) -> bool:
+        """Whether it measures here: it is due, and its share lets it."""
+        return self.is_due(at) and (self.boundaries is None or at.stage in self.boundaries)
 
     @abstractmethod
     def is_due(self, at: Progress) -> bool:

@@ -19,6 +19,7 @@ import numpy as np
 from typing_extensions import override
 
 from environments import Environment
+from orchestrator.measurements.budget import EvaluationPlan, of_evaluation
 from orchestrator.measurements.contracts import Findings, HeldOut, Measurement, Tell
 from orchestrator.played_group import Group, unscorable
 from orchestrator.progress import Progress
@@ -46,9 +47,14 @@ class Evaluation(Measurement):
     name = "evaluation"
 
     def __init__(
-        self, section: Evaluate, environments: Mapping[str, Environment], held_out: Mapping[str, HeldOut]
+        self,
+        section: Evaluate,
+        environments: Mapping[str, Environment],
+        held_out: Mapping[str, HeldOut],
+        plan: EvaluationPlan | None = None,
     ) -> None:
-        self.section, self.environments = section, environments
+        """`plan` says which environments a boundary has; without one it has all."""
+        self.section, self.environments, self.plan = section, environments, plan
         self.anchors, self.selects = held_out["anchor"], held_out.get("select")
         self.played: list[Group] = []  # groups of the last run on the anchors, for those who look at them next
 
@@ -69,10 +75,13 @@ class Evaluation(Measurement):
         cells: list[CellRecord] = []
         played: list[Group] = []
         samples: list[SampleRecord] = []
+        names = self.anchors if self.plan is None else self.plan.at(at.stage, at.visited)
+        anchors = {name: self.anchors[name] for name in names}
         own_selects = {n: own for n, own in (self.selects or {}).items() if not self.environments[n].closed}
-        total = sum(len(own) for pool in (self.anchors, own_selects) for own in pool.values())
+        self.passes = self._cost(anchors, own_selects)
+        total = sum(len(own) for pool in (anchors, own_selects) for own in pool.values())
         done, per_item = count(), self.section.samples
-        for name, by_category in self.anchors.items():
+        for name, by_category in anchors.items():
             own: list[CellRecord] = []
             for category, tasks in by_category.items():
                 tell(f"evaluating {name}.{category}", next(done), total)
@@ -129,6 +138,11 @@ class Evaluation(Measurement):
             },
         )
 
+    def _cost(self, anchors: HeldOut, selects: HeldOut) -> float:
+        """Passes of evaluating these tasks; the scheduler's are not played greedily."""
+        costs = of_evaluation(self.section, num_tasks(anchors))
+        return sum(costs.values()) + sum(num_tasks(selects).values()) * self.section.samples
+
     def _config(self, player: Player) -> dict[str, Any]:
         """Everything that a value depends on beside the policy: values under other settings are other values.
 
@@ -184,6 +198,11 @@ class Evaluation(Measurement):
             num_items = sum(c.num_items for c in of)
             means.append(self._record(name, None, metric, value, stderr, num_items, per_item))
         return means
+
+
+def num_tasks(held_out: HeldOut) -> dict[str, int]:
+    """Count the tasks of every environment."""
+    return {name: sum(len(tasks) for tasks in own.values()) for name, own in held_out.items()}
 
 
 def _mean(values: Sequence[float]) -> float | None:

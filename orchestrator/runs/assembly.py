@@ -20,8 +20,9 @@ from orchestrator.choosing.choice import Arms, Choice, make_choice
 from orchestrator.choosing.stage_scheduler import StopConditions
 from orchestrator.components import Components
 from orchestrator.errors import UserError
+from orchestrator.measurements.budget import LookingPlan, plan_looking
 from orchestrator.measurements.contracts import HeldOut, Measurement
-from orchestrator.measurements.evaluation import Evaluation
+from orchestrator.measurements.evaluation import Evaluation, num_tasks
 from orchestrator.measurements.interim import InterimEvaluation
 from orchestrator.measurements.surroundings import Surroundings
 from orchestrator.recording.checkpoint import weights_after
@@ -179,6 +180,11 @@ def put_together(
     on_anchors = Evaluation(spec.evaluate, environments, {"anchor": held_out["anchor"]})
     evaluation = Evaluation(spec.evaluate, environments, held_out)
     around = Surroundings(spec, environments, held_out, evaluation, learner, weights_of)
+    measurements = [make_measurement(one, around) for one in spec.measure.of]
+    looking = plan_of(spec, environments, held_out, measurements)
+    evaluation.plan = looking.evaluation
+    for one in measurements:
+        one.boundaries = looking.boundaries(one.name)
     return Components(
         spec=spec,
         environments=environments,
@@ -192,7 +198,8 @@ def put_together(
         choice=choice,
         tasks=tasks,
         rollouts=rollouts,
-        measurements=[evaluation, *(make_measurement(one, around) for one in spec.measure.of)],
+        measurements=[evaluation, *measurements],
+        looking=looking,
         interim=InterimEvaluation(spec.evaluate, on_anchors, player, rollouts),
         stopping=StopConditions(spec.curriculum.stage),
     )
@@ -207,6 +214,19 @@ def make_measurement(config: BaseModel, around: Surroundings) -> Measurement:
         given = {"around": around}
     made: Measurement = registry.create("measurements", config, **given)
     return made
+
+
+def plan_of(
+    spec: Spec,
+    environments: Mapping[str, Environment],
+    held_out: Mapping[str, HeldOut],
+    measurements: Sequence[Measurement],
+) -> LookingPlan:
+    """Plan what is looked at when, from the tasks that were found."""
+    selects = {n: own for n, own in held_out.get("select", {}).items() if not environments[n].closed}
+    costs = {one.name: one.passes for one in measurements}
+    arms = list(trainable(environments))
+    return plan_looking(spec, num_tasks(held_out["anchor"]), arms, num_tasks(selects), costs)
 
 
 def trainable(environments: Mapping[str, Environment]) -> Arms:

@@ -215,13 +215,13 @@ class RunSession:
                     raise
 
     def _joined(self, parts: Components, progress: Progress) -> list[str]:
-        """Name the environments that joined at a fork: the boundary just done did not measure them."""
+        """Name the environments that joined at a fork: no boundary measured them. One may leave others out."""
         if progress.num_boundaries <= progress.stage:
             return []
         read, after = self.ledger.reading, progress.num_boundaries - 1
         if after not in {boundary.after_stage for boundary in read.boundaries(self.spec.name)}:
             return []  # the record lost it, so it does not tell
-        measured = read.measured(self.spec.name, after)
+        measured = read.measured(self.spec.name)
         return [name for name in parts.environments if name not in measured]
 
     def _asked(self, signalled: Signalled) -> str | None:

@@ -27,6 +27,7 @@ from orchestrator.bandits.gated_sec import Config as GatedSecConfig
 from orchestrator.locations import URLS, unkept
 from orchestrator.registry import nearest, type_of
 from orchestrator.schedulers.discounted_ucb import Config as DiscountedUcbConfig
+from orchestrator.schedulers.rewards import rewards_of
 from orchestrator.schedulers.sequence import Config as SequenceConfig
 from orchestrator.selections.cursor import Config as CursorConfig
 from orchestrator.spec.echo import shown
@@ -155,6 +156,17 @@ class Evaluate(Section):
     items: int = Field(64, ge=1, description="Held-out tasks a category, always the same ones.")
     samples: int = Field(8, ge=4, description="Samples a task at temperature 1; pass@4 needs at least 4.")
     greedy: bool = Field(False, description="Also the most likely answer, under its own name.")
+    share: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="How much of the training's compute it may take, as planned: the first and the last boundary have "
+        "all environments, those between what had a stage so far, and as many others in turn as the share leaves. "
+        "Null: every boundary has all.",
+    )
+    within: int = Field(
+        4, ge=1, description="With a share: every environment is evaluated at least once in so many boundaries."
+    )
     every: int = Field(
         0,
         ge=0,
@@ -396,6 +408,24 @@ class Spec(Section):
             raise refuse(
                 f"evaluate.every: {every} steps are all of a stage ({num_steps}), whose end is evaluated anyway: say "
                 "fewer, or 0 for none in between"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _what_decides_is_evaluated_everywhere(self) -> Spec:
+        if self.evaluate.share is None:
+            return self
+        if rewards_of(self.curriculum.scheduler).reward != "advantage":
+            raise refuse(
+                f"evaluate.share: a share leaves environments out of boundaries, and the {self.curriculum.scheduler.type}"
+                f" scheduler is rewarded with changes of held-out scores (`reward: {self.curriculum.scheduler.reward}`):"
+                " remove `share`, or say `reward: advantage`"
+            )
+        if self.curriculum.boundary.controllers == "rescale":
+            raise refuse(
+                "evaluate.share: a share leaves environments out of boundaries, and `boundary.controllers: rescale` "
+                "steers by the entropy of all that is measured there, so that training would follow what is looked at: "
+                "remove `share`, or say `controllers: keep`"
             )
         return self
 

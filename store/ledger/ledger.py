@@ -203,7 +203,9 @@ class Ledger:
             for one in record.measurements:
                 place = (cost.c.run_id == run.run_id, cost.c.after_stage == record.after_stage, cost.c.name == one.name)
                 more = {"passes": cost.c.passes + one.passes, "seconds": cost.c.seconds + one.seconds}
-                connection.execute(update(cost).where(*place).values(more))
+                if not connection.execute(update(cost).where(*place).values(more)).rowcount:  # it did not look there
+                    row = {"run_id": run.run_id, "after_stage": record.after_stage, **vars(one)}
+                    connection.execute(insert(cost).values(row))
 
         what = f"What joined run {run.name!r}"
         self._declare_metrics(what, run, _metrics_of(record))

@@ -190,11 +190,11 @@ class RunQueries(Queries):
         """Accuracy and entropy after stage i on environment j, and what was trained in between."""
         return matrices_of(self.matrix(name, "pass_1"), self.matrix(name, "entropy_token"), self.stages(name))
 
-    def measured(self, name: str, after_stage: int) -> set[str]:
-        """Name the environments that a boundary has measured."""
+    def measured(self, name: str) -> set[str]:
+        """Name the environments that a boundary has measured, whichever."""
         row = t.eval_cell.c
         query = select(t.environment.c.name).select_from(t.with_names(t.eval_cell))
-        query = query.where(row.run_id == self.run_id(name), row.after_stage == after_stage)
+        query = query.where(row.run_id == self.run_id(name))
         return {environment for (environment,) in self.fetch(query.distinct())}
 
     def holdouts(self, name: str) -> list[HoldoutRecord]:

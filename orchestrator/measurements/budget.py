@@ -1,0 +1,216 @@
+"""What looking may cost, and what is therefore looked at when.
+
+The unit is a pass: one sample through the model. Forward is 1, forward and backward 3; so a sample that is played
+costs 1 (a forward pass a token, all told once through the sample), one that is played and trained on 4. Everything
+is planned from the spec and the number of held-out tasks, before anything is measured: what is due follows from the
+number of the boundary and from what was trained by then, so a resumed run looks at the same, and looking cannot
+move training.
+
+`evaluate.share` and `measure.share` are shares of the training's passes, of all stages together, at most: a stage that
+ends early is counted as planned. The first boundary and the last are looked at in full, for everything is compared with
+them. In between
+
+- evaluation has every environment that had a stage, the one that a fixed order trains next (what it brings along is
+  seen there), and a panel of the list in turn: as many as the share leaves, at least so many that each is seen
+  within `evaluate.within` boundaries;
+- a measurement is due at every boundary if that fits, the cheapest first; at fewer ones, evenly spaced, if not.
+
+More stages, or a fork, make a new plan of the boundaries to come; what was measured stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from orchestrator.schedulers.round_robin import Config as RoundRobinConfig
+from orchestrator.schedulers.sequence import Config as SequenceConfig
+from orchestrator.spec.model import Evaluate, Spec
+
+FORWARD, UPDATE = 1.0, 3.0  # passes of a sample: through the model, and through it and back
+EVALUATION, INSIDE = "evaluation", "inside stages"  # parts of looking that are no entry of `measure`
+
+Passes = Mapping[str, float]  # by environment
+
+
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """Which environments a boundary evaluates."""
+
+    environments: tuple[str, ...]
+    last: int  # stage
+    panel: int  # how many of them a boundary has in turn; all of them: everything is evaluated everywhere
+    order: tuple[str, ...] = ()  # of stages, over and over, where it is fixed
+
+    @property
+    def is_full(self) -> bool:
+        """Whether every boundary has all environments."""
+        return self.panel >= len(self.environments)
+
+    def at(self, boundary: int, visited: Collection[str]) -> list[str]:
+        """Name what the boundary after a stage evaluates; `visited` had a stage by then."""
+        if self.is_full or boundary in (0, self.last):
+            return list(self.environments)
+        chosen = {*visited, *self.turn(boundary), *self.upcoming(boundary)}
+        return [name for name in self.environments if name in chosen]
+
+    def turn(self, boundary: int) -> list[str]:
+        """Name the panel of a boundary: the next ones of the list, begun again at its end."""
+        names, start = self.environments, boundary * self.panel
+        return [names[(start + i) % len(names)] for i in range(self.panel)]
+
+    def upcoming(self, boundary: int) -> list[str]:
+        """Name the environment that the next stage trains, where that is fixed."""
+        return [self.order[boundary % len(self.order)]] if self.order else []
+
+    def planned(self, passes: Passes) -> list[float]:
+        """Give the cost of every boundary, at most: where a scheduler chooses, it chose the most expensive ones."""
+        costs = []
+        for boundary in range(self.last + 1):
+            names = self.at(boundary, self.order[:boundary])
+            rest = sorted((passes[name] for name in self.environments if name not in names), reverse=True)
+            unknown = 0 if self.order else boundary
+            costs.append(sum(passes[name] for name in names) + sum(rest[:unknown]))
+        return costs
+
+
+@dataclass(frozen=True)
+class LookingPart:
+    """What one kind of looking takes, as planned."""
+
+    name: str  # "evaluation", "inside stages", or a measurement's
+    passes: float  # of the whole run
+    share: float  # of the training's
+    boundaries: tuple[int, ...]  # where it looks
+
+
+@dataclass(frozen=True)
+class LookingPlan:
+    """All that a run looks at, and what it takes, of passes."""
+
+    training: float
+    evaluation: EvaluationPlan
+    parts: tuple[LookingPart, ...]  # the evaluation first
+    warnings: tuple[str, ...]
+
+    @property
+    def share(self) -> float:
+        """All looking over the training."""
+        return sum(part.share for part in self.parts)
+
+    def boundaries(self, name: str) -> frozenset[int]:
+        """Say at which boundaries a measurement looks."""
+        return frozenset(next(part.boundaries for part in self.parts if part.name == name))
+
+
+def of_stage(spec: Spec) -> float:
+    """Passes of a stage's training, as planned."""
+    step = spec.step
+    return spec.curriculum.stage.steps * step.groups * step.group_size * (FORWARD + UPDATE)
+
+
+def of_evaluation(section: Evaluate, num_tasks: Mapping[str, int]) -> dict[str, float]:
+    """Passes of evaluating every environment once, by the number of its tasks."""
+    a_task = FORWARD * (section.samples + section.greedy)
+    return {name: num * a_task for name, num in num_tasks.items()}
+
+
+def plan_evaluation(spec: Spec, passes: Passes, trainable: Sequence[str]) -> EvaluationPlan:
+    """Choose how many environments a boundary has in turn: as many as the share leaves."""
+    names, section, stages = tuple(passes), spec.evaluate, spec.curriculum.stages
+    order = known_order(spec, trainable)
+    if section.share is None:
+        return EvaluationPlan(names, stages, len(names), order)
+    allowed = section.share * stages * of_stage(spec) - inside_stages(spec, passes, order)
+    least, most = -(-len(names) // section.within), len(names)
+    while least < most:  # the largest that fits
+        middle = (least + most + 1) // 2
+        if sum(EvaluationPlan(names, stages, middle, order).planned(passes)) <= allowed:
+            least = middle
+        else:
+            most = middle - 1
+    return EvaluationPlan(names, stages, least, order)
+
+
+def known_order(spec: Spec, trainable: Sequence[str]) -> tuple[str, ...]:
+    """Name the environments of the stages, begun again at the end, where the scheduler has a fixed order."""
+    scheduler = spec.curriculum.scheduler
+    if isinstance(scheduler, SequenceConfig):
+        return tuple(scheduler.order)
+    return tuple(trainable) if isinstance(scheduler, RoundRobinConfig) else ()
+
+
+def inside_stages(spec: Spec, passes: Passes, order: Sequence[str]) -> float:
+    """Passes of what is evaluated inside stages, at most."""
+    section, curriculum = spec.evaluate, spec.curriculum
+    a_stage = (curriculum.stage.steps - 1) // section.every if section.every else 0
+    if section.every_on == "all" or curriculum.mode == "flat":
+        return a_stage * curriculum.stages * sum(passes.values())
+    known = [passes[order[i % len(order)]] for i in range(curriculum.stages)] if order else None
+    return a_stage * (sum(known) if known else curriculum.stages * max(passes.values()))
+
+
+def plan_looks(stages: int, allowed: float, passes: Passes) -> dict[str, tuple[int, ...]]:
+    """Choose the boundaries at which every measurement looks, the cheapest first; `passes` is the cost of a look.
+
+    All have the first and the last one. What reads only what is there has them all.
+    """
+    left = allowed - sum(2 * cost for cost in passes.values())
+    looks: dict[str, tuple[int, ...]] = {}
+    for name, cost in sorted(passes.items(), key=lambda one: one[1]):
+        between = stages - 1 if cost == 0 else max(0, min(stages - 1, int(left / cost)))
+        left -= between * cost
+        looks[name] = tuple(round(i * stages / (between + 1)) for i in range(between + 2))
+    return looks
+
+
+def plan_looking(
+    spec: Spec,
+    num_tasks: Mapping[str, int],
+    trainable: Sequence[str],
+    num_select: Mapping[str, int] | None = None,
+    measurements: Passes | None = None,
+) -> LookingPlan:
+    """Plan a run's looking.
+
+    `num_tasks`: held-out tasks by environment; `num_select`: those that only a scheduler looks at; `measurements`: what
+    a look of each takes.
+    """
+    stages, training = spec.curriculum.stages, spec.curriculum.stages * of_stage(spec)
+    passes = of_evaluation(spec.evaluate, num_tasks)
+    of_scheduler = spec.evaluate.samples * FORWARD * sum((num_select or {}).values())
+    evaluation = plan_evaluation(spec, passes, trainable)
+    inside = inside_stages(spec, passes, evaluation.order)
+    at_boundaries = sum(evaluation.planned(passes)) + (stages + 1) * of_scheduler
+    parts = [LookingPart(EVALUATION, at_boundaries, at_boundaries / training, tuple(range(stages + 1)))]
+    if inside:
+        parts.append(LookingPart(INSIDE, inside, inside / training, ()))
+    costs = dict(measurements or {})
+    for name, boundaries in plan_looks(stages, spec.measure.share * training, costs).items():
+        cost = len(boundaries) * costs[name]
+        parts.append(LookingPart(name, cost, cost / training, boundaries))
+    return LookingPlan(training, evaluation, tuple(parts), tuple(_warnings(spec, parts, evaluation)))
+
+
+def _warnings(spec: Spec, parts: Sequence[LookingPart], evaluation: EvaluationPlan) -> list[str]:
+    """Say what takes more than its share even so, and what to lower."""
+    section, found = spec.evaluate, []
+    evaluated = sum(part.share for part in parts if part.name in (EVALUATION, INSIDE))
+    if section.share is not None and evaluated > section.share:
+        inside = " Evaluating inside stages is in it: raise `evaluate.every`." if section.every else ""
+        found.append(
+            f"`evaluate.share: {section.share:g}`, and evaluation takes {evaluated:.0%} of the training's compute even "
+            f"so: both ends in full, in between what had a stage and {evaluation.panel} of "
+            f"{len(evaluation.environments)} in turn. Nothing of that is left out: lower `evaluate.items` "
+            f"({section.items}) or `samples` ({section.samples}), raise `within` ({section.within}), train longer "
+            f"between boundaries, or say the share that it takes.{inside}"
+        )
+    measured = [part for part in parts if part.name not in (EVALUATION, INSIDE) and part.passes]
+    taken = sum(part.share for part in measured)
+    if taken > spec.measure.share:
+        names = ", ".join(f"{part.name} {part.share:.0%}" for part in measured)
+        found.append(
+            f"`measure.share: {spec.measure.share:g}`, and one look at the first boundary and one at the last alone "
+            f"take {taken:.0%} of the training's compute ({names}): raise the share, ask less of them, or train longer"
+        )
+    return found

@@ -1,0 +1,71 @@
+"""A share of compute for looking: boundaries leave environments out, and nothing else of a run is other than without."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.runs.api import fork, resume, run
+from orchestrator.runs.catalog import opened
+from tests.integration.runs import At, Killed, ending, kill, told
+from tests.orchestrator.specs import Raw, small
+
+HERE = "scoring.isolation=none"
+SHARE = ["evaluate.share=0.01", "evaluate.within=3"]
+ORDER = {"type": "sequence", "order": ["book"]}
+SEEN = {  # book has all stages; one of three is looked at in turn
+    "0": {"numbers", "book", "noise"},
+    "1": {"book"},
+    "2": {"book", "noise"},
+    "3": {"book", "numbers"},
+    "4": {"numbers", "book", "noise"},
+}
+
+
+def spec(name: str) -> Raw:
+    return small(name, curriculum={"stages": 4, "scheduler": ORDER, "stage": {"steps": 2, "replay": 0.25}})
+
+
+def seen(home: Path, name: str) -> dict[str, set[str]]:
+    return {stage: {*row} for stage, row in told(home, name)["matrices"]["pass_1"].items()}
+
+
+def test_training_is_bit_for_bit_what_it_is_without_and_what_is_seen_has_the_same_values(tmp_path: Path) -> None:
+    run(spec("whole"), [HERE], home=tmp_path)
+    run(spec("part"), [HERE, *SHARE], home=tmp_path)
+    whole, part = ending(tmp_path, "whole"), ending(tmp_path, "part")
+    assert (part.digest, part.weights) == (whole.digest, whole.weights)
+    assert part.digest_all != whole.digest_all
+    assert seen(tmp_path, "part") == SEEN
+    all_of, some = (told(tmp_path, name)["matrices"]["entropy_token"] for name in ("whole", "part"))
+    assert all(value == all_of[stage][name] for stage, row in some.items() for name, value in row.items())
+    with opened(tmp_path, "part") as (_, ledger):
+        passes = [one.passes for one in ledger.reading.measurements("part")]
+    assert passes == [48.0, 16.0, 32.0, 32.0, 48.0], "two categories each, of 2 tasks x 4 samples"
+
+
+@pytest.mark.parametrize("moment", [8])
+def test_a_run_killed_at_a_boundary_with_holes_equals_the_uninterrupted_one(tmp_path: Path, moment: int) -> None:
+    run(spec("whole"), [HERE, *SHARE], home=tmp_path)
+    try:
+        run(spec("killed"), [HERE, *SHARE], home=tmp_path, watcher=At(moment, kill))
+    except Killed:
+        resume("killed", home=tmp_path)
+    assert ending(tmp_path, "killed") == ending(tmp_path, "whole")
+    assert seen(tmp_path, "killed") == SEEN
+
+
+def test_a_stopped_run_does_not_fill_the_holes_of_its_last_boundary(tmp_path: Path) -> None:
+    run(spec("part"), [HERE, *SHARE], home=tmp_path, until_step=2)
+    resume("part", home=tmp_path)
+    assert seen(tmp_path, "part") == SEEN
+
+
+def test_more_stages_leave_the_past_as_it_is_and_a_fork_measures_only_what_joins(tmp_path: Path) -> None:
+    run(spec("part"), [HERE, *SHARE], home=tmp_path)
+    resume("part", stages=5, home=tmp_path)
+    assert seen(tmp_path, "part") == SEEN | {"5": SEEN["0"]}
+    joins = "environments.more={type: codebook, categories: {'2': 2}, keys: 6}"
+    fork("part", 1, overrides=[joins, "name=forked"], home=tmp_path, until_step=2)
+    assert seen(tmp_path, "forked") == {"0": SEEN["0"], "1": {"book", "more"}}
