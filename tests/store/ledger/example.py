@@ -213,10 +213,11 @@ def write(ledger: Ledger, name: str, change: Change = unchanged) -> RunHandle:
 
 
 def _probe(after_stage: int, seed: int) -> ProbeRecord:
-    points = [
-        ProbePoint(step, "own_score", None if step == 0 and seed else (1 + seed + step) / (60 + after_stage))
-        for step in (0, 10, 20)
-    ]
+    def loss(step: int) -> float | None:
+        has_diverged = (step, seed, after_stage) == (20, 1, 2)
+        return None if has_diverged else (40 + seed - step) / (20 + after_stage)
+
+    points = [ProbePoint(step, "probe_loss", loss(step)) for step in (0, 10, 20)]
     return ProbeRecord("supervised", "strings", seed, {"steps": 20, "lr": 0.1}, 0.125, points)
 
 

@@ -127,9 +127,9 @@ class LedgerSuite(LineageSuite, SchemaSuite):
         assert probes == {
             (b.after_stage, p.kind, p.task, p.seed): (p.protocol, p.seconds) for b in told for p in b.probes
         }
-        points = [(p.after_stage, p.seed, p.step, p.value) for p in ask.probe_points("puzzles", "own_score")]
+        points = [(p.after_stage, p.seed, p.step, p.value) for p in ask.probe_points("puzzles", "probe_loss")]
         assert points == [(b.after_stage, p.seed, at.step, at.value) for b in told for p in b.probes for at in p.points]
-        assert ask.probe_points("puzzles", "loss") == []
+        assert ask.probe_points("puzzles", "probe_score") == []
         assert [asdict(row) for row in ask.interventions("puzzles")] == [asdict(example.intervention_record())]
         cost = [(row.after_stage, row.name, row.passes, row.seconds) for row in ask.measurements("puzzles")]
         assert cost == [(b.after_stage, one.name, one.passes, one.seconds) for b in told for one in b.measurements]
