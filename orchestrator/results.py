@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator.errors import UserError
 from orchestrator.runs.catalog import find_run, opened
+from store import carryover
 from store import comparison as comparisons
 from store.comparison import Comparison, ComparisonRequest
 from store.comparison import sentences as verdicts
@@ -19,6 +20,7 @@ from store.comparison import sentences as verdicts
 if TYPE_CHECKING:
     from store.ledger import Reading
 
+MATRICES = {"accuracy": "pass_1", "entropy": "entropy_token"}  # what one says, and what it is called at boundaries
 Table = Any  # a pandas.DataFrame, or a list of dictionaries
 
 
@@ -46,8 +48,37 @@ class RunResult:
         return self._table(lambda reading: reading.series(self.name, metric, environment, category))
 
     def matrix(self, metric: str = "pass_1", split: str | None = None) -> Table:
-        """A metric of evaluation: a row for every stage after which, and environment and category on which."""
-        return self._table(lambda reading: reading.matrix(self.name, metric, split))
+        """A metric of evaluation: a row for every stage after which, and environment and category on which.
+
+        "accuracy" is `pass_1` here, and "entropy" `entropy_token`.
+        """
+        asked = MATRICES.get(metric, metric)
+        return self._table(lambda reading: reading.matrix(self.name, asked, split))
+
+    def carryover(self) -> Table:
+        """Every number of carry-over at every boundary: columns after_stage, name and value, as `export` has them.
+
+        Of the run up to that boundary, or (`switch/...`) of the stage before it alone; null: not defined.
+        """
+        with opened(self.home, self.name) as (_, ledger):
+            found = ledger.reading.carry_over(self.name)
+        columns = ("after_stage", "name", "value")
+        return _frame(dict(zip(columns, one, strict=True)) for one in carryover.of_course(found))
+
+    def probes(self) -> Table:
+        """The curves of the probes, a row a point: what a copy of the policy learnt that was trained and thrown away.
+
+        Columns: after_stage (0: the base), kind, task, seed, step (of the copy's optimiser), metric, value.
+        """
+        return self._table(lambda reading: reading.probe_points(self.name))
+
+    def network(self, metric: str | None = None) -> Table:
+        """Numbers of the network: a row for every boundary and layer (-1: the whole model), of one metric or of all."""
+        return self._table(lambda reading: reading.network(self.name, metric))
+
+    def interventions(self) -> Table:
+        """What changed the policy between stages, in order, with its trigger and the checkpoints before and after."""
+        return self._table(lambda reading: reading.interventions(self.name))
 
     def evaluations(self) -> Table:
         """Held-out accuracy and entropy by environment: a row for every boundary and environment.

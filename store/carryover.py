@@ -13,7 +13,7 @@ are None are left out of geometric means.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
@@ -289,3 +289,10 @@ def of_switch(found: Matrices, stage: int) -> Numbers:
         return {}
     so_far = found.up_to(stage)
     return {one.name: one.of(so_far) for one in SWITCHES}
+
+
+def of_course(found: Matrices) -> Iterator[tuple[int, str, float | None]]:
+    """Every number at every boundary after a stage: the stage, the number's name, its value."""
+    for stage in sorted({stage for stage, _ in found.accuracy if stage}):
+        for numbers in (of_run(found.up_to(stage)), of_switch(found, stage)):
+            yield from ((stage, name, value) for name, value in numbers.items())

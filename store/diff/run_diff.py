@@ -31,6 +31,9 @@ COLUMNS = {  # of every stream, what is read of it
         *("after_stage", "environment", "category", "metric", "split", "holdout"),
         *("value", "stderr", "num_items", "samples_per_item"),
     ),
+    "network": ("after_stage", "metric", "layer", "value"),
+    "probes": ("after_stage", "kind", "task", "seed", "step", "metric", "value"),
+    "interventions": ("after_stage", "number", "kind", "params", "why"),
 }
 PROGRESS_EVERY = 1000  # steps
 
@@ -103,7 +106,7 @@ class Facet:
     name: str
     rows: str  # the stream that it is read from
     entries: Callable[[Rows], Entries]
-    is_asked_for: bool = False  # only some runs have it, of some places: compared where both do
+    asked: Callable[[Any], Any] | None = None  # what of a place only some runs ask for: compared where both did
 
 
 @dataclass(frozen=True)
@@ -213,6 +216,24 @@ def _of_cells(*names: str) -> Callable[[Rows], Entries]:
     return entries
 
 
+def _of_key(key: Sequence[str], *names: str) -> Callable[[Rows], Entries]:
+    """Give these values of every row, in the order of its key."""
+
+    def entries(rows: Rows) -> Entries:
+        found = {tuple(row[name] for name in key): {name: row[name] for name in names} for row in rows}
+        return dict(sorted(found.items()))
+
+    return entries
+
+
+def _whole(place: Any) -> Any:
+    return place
+
+
+def _metric_of(place: tuple[str, ...]) -> str:
+    return place[0]
+
+
 def _order(place: tuple[str, str | None, str | None]) -> tuple[int, int, str, str]:
     metric, environment, category = place
     depth = (environment is not None) + (category is not None)
@@ -227,11 +248,14 @@ IN_A_STEP = (
     Facet("scores", "groups", _of_samples("scores", "correct", "reasons")),
     Facet("signals", "picks", _of_slots("environment", "arm", "level", "signal")),
     Facet("metrics", "metrics", _of_metrics(is_interim=False)),
-    Facet("evaluations", "metrics", _of_metrics(is_interim=True), is_asked_for=True),
+    Facet("evaluations", "metrics", _of_metrics(is_interim=True), asked=_whole),
 )
 AT_A_BOUNDARY = (
-    Facet("held-out tasks", "cells", _of_cells("holdout")),
-    Facet("measurements", "cells", _of_cells("value", "stderr", "num_items", "samples_per_item")),
+    Facet("held-out tasks", "cells", _of_cells("holdout"), _metric_of),
+    Facet("measurements", "cells", _of_cells("value", "stderr", "num_items", "samples_per_item"), _metric_of),
+    Facet("network", "network", _of_key(("metric", "layer"), "value"), _whole),
+    Facet("probes", "probes", _of_key(("kind", "task", "seed", "metric", "step"), "value"), _whole),
+    Facet("interventions", "interventions", _of_key(("number",), "kind", "params", "why")),
 )
 
 
@@ -243,8 +267,11 @@ def _compare(facets: Sequence[Facet], step: int, when: str, a: Moment, b: Moment
     ]
     for facet in facets:
         ours, theirs = (facet.entries(rows[facet.rows]) for rows in named)
-        if facet.is_asked_for:
-            ours, theirs = ({place: one[place] for place in ours if place in theirs} for one in (ours, theirs))
+        if facet.asked is not None:
+            both = {*map(facet.asked, ours)} & {*map(facet.asked, theirs)}
+            ours, theirs = (
+                {place: found for place, found in one.items() if facet.asked(place) in both} for one in (ours, theirs)
+            )
         if ours != theirs:
             return _difference(step, when, facet.name, ours, theirs, same)
         same.append(facet.name)
@@ -292,11 +319,19 @@ def compare_boundaries(sides: Sequence[DiffSide], rows: Sequence[RunRows]) -> li
     """List the boundaries that differ, in order: when they came, how they measured, what they found."""
     ends = [_ends(side.reading, side.name) for side in sides]
     no_times = t.eval_cell.c.metric_id.not_in(_TIMES)
-    takers = [_taker(one.of(t.eval_cell, COLUMNS["cells"], no_times)) for one in rows]
+    takers = [
+        {
+            "cells": _taker(one.of(t.eval_cell, COLUMNS["cells"], no_times)),
+            "network": _taker(one.of(t.network_cell, COLUMNS["network"])),
+            "probes": _taker(one.of(t.probe_point, COLUMNS["probes"])),
+            "interventions": _taker(one.of(t.intervention, COLUMNS["interventions"])),
+        }
+        for one in rows
+    ]
     num_steps = [side.reading.run(side.name).num_steps for side in sides]
     found = []
     for after in sorted(ends[0].keys() | ends[1].keys()):
-        cells: list[Moment] = [{"cells": take(after)} for take in takers]
+        moments: list[Moment] = [{name: take(after) for name, take in own.items()} for own in takers]
         a, b = (end.get(after) for end in ends)
         when = f"after stage {after}" if after else "before training"
         step = min(end["step"] for end in (a, b) if end)
@@ -304,7 +339,7 @@ def compare_boundaries(sides: Sequence[DiffSide], rows: Sequence[RunRows]) -> li
             break  # a run that has not come so far
         if a != b:
             found.append(_difference(step, when, "stage's end", a or {}, b or {}))
-        elif cells[0] != cells[1] and (different := _compare(AT_A_BOUNDARY, step, when, *cells)):
+        elif moments[0] != moments[1] and (different := _compare(AT_A_BOUNDARY, step, when, *moments)):
             found.append(different)
     return found
 

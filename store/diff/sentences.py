@@ -68,8 +68,9 @@ def _of_digests(diff: Diff) -> str:
         return f"Nothing recorded differs; the newest checkpoints are of other steps: {a.step} and {b.step}."
     if a.digest == b.digest:
         return (
-            f"Trained the same, bit for bit (digest {a.digest}); what was kept of evaluations differs (items,"
-            f" completions, or evaluations inside stages): digest_all {a.digest_all} and {b.digest_all}."
+            f"Trained the same, bit for bit (digest {a.digest}); what was measured or kept beside differs"
+            f" (items, completions, evaluations inside stages, `measure`): digest_all {a.digest_all} and"
+            f" {b.digest_all}."
         )
     return f"Nothing recorded differs, but the weights at step {a.step} do: digest {a.digest} and {b.digest}."
 
@@ -154,6 +155,28 @@ def _cells(first: Difference) -> str:
     return f"{metric} of {where} ({split}) {pair(a[0], b[0])}{_more(first, 'cell')}"
 
 
+def _network(first: Difference) -> str:
+    metric, layer = first.place
+    where = "the whole model" if layer < 0 else f"layer {layer}"
+    return f"{metric} of {where} {pair(first.a['value'], first.b['value'])}{_more(first, 'number')}"
+
+
+def _probes(first: Difference) -> str:
+    kind, task, seed, metric, step = first.place
+    where = f"{kind} probe on {task} (seed {seed}) after {num(step, 'step')}"
+    return f"{where}: {metric} {pair(first.a['value'], first.b['value'])}{_more(first, 'point')}"
+
+
+def _interventions(first: Difference) -> str:
+    a, b = first.a, first.b
+    if a is None or b is None:
+        return f"{(a or b)['kind']} was done in {'A' if b is None else 'B'} only ({(a or b)['why']})"
+    key = next(key for key in a if a[key] != b[key])
+    if key == "kind":
+        return f"{a[key]} was done in A and {b[key]} in B"
+    return f"{a['kind']} was done with {key} {value(a[key])} in A and {value(b[key])} in B"
+
+
 _SAMPLE = {
     "num_tokens": "tokens",
     "finishes": "finish",
@@ -175,4 +198,7 @@ _SENTENCES: Mapping[str, Callable[[Difference], str]] = {
     "stage's end": _end,
     "held-out tasks": _cells,
     "measurements": _cells,
+    "network": _network,
+    "probes": _probes,
+    "interventions": _interventions,
 }

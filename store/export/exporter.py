@@ -77,7 +77,7 @@ class Export:
         facts["spec"] = _json(values_without_logins(reading.spec(run)))
         made: dict[str, Iterable[Row]] = {
             RUNS.name: [tuple(facts[column.name] for column in RUNS.columns)],
-            CARRY_OVER.name: _carry_over(reading, run),
+            CARRY_OVER.name: ((run, *one) for one in carryover.of_course(reading.carry_over(run))),
         }
         with open_rows(reading, run) as rows:
             for table in TABLES:
@@ -112,17 +112,6 @@ def new_export(folder: Path, formats: Sequence[str]) -> Iterator[Export]:
             for output in outputs.values():
                 output.flush()
         _write_dictionary(aside, export)
-
-
-def _carry_over(reading: Reading, run: str) -> list[Row]:
-    found = reading.carry_over(run)
-    stages = sorted({stage for stage, _ in found.accuracy if stage})
-    return [
-        (run, stage, name, value)
-        for stage in stages
-        for numbers in (carryover.of_run(found.up_to(stage)), carryover.of_switch(found, stage))
-        for name, value in numbers.items()
-    ]
 
 
 def _json(data: Any) -> str:

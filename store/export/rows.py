@@ -28,11 +28,13 @@ class RunRows:
         self._names: dict[str, Mapping[int, Any]] = {}
 
     def of(self, source: sa.Table, columns: Sequence[str], *only: ColumnElement[bool]) -> Iterator[Row]:
-        """Stream these columns of a table by its key, numbered rows by their step; JSON comes as its text."""
+        """Stream these columns of a table by its key, numbered rows by their place; JSON comes as its text."""
         kept = [source.c[t.key_of(one).name if one in t.NAMES else one] for one in columns]
         query = sa.select(*map(_as_kept, kept)).where(source.c.run_id == self._run_id, *only)
         key = [column for column in source.primary_key if column is not source.c.run_id]
-        query = query.order_by(*key if source.c.run_id.primary_key else (source.c.step, *key))
+        if not source.c.run_id.primary_key:
+            key = [source.c["step" if "step" in source.c else "after_stage"], *key]
+        query = query.order_by(*key)
         found = self._connection.execute(query, execution_options={"yield_per": ROWS_AT_ONCE})
         lookups = [(place, self._names_of(one)) for place, one in enumerate(columns) if one in t.NAMES]
         for row in found:

@@ -57,7 +57,7 @@ def rewind(connection: Connection, run_id: int, step: int, num_boundaries: int) 
     """
     for table in (t.step, t.step_metric, t.task_group, t.arm_state):
         connection.execute(delete(table).where(table.c.run_id == run_id, table.c.step > step))
-    measured = (t.measurement, t.network_cell, t.probe, t.probe_point, t.holdout_query)
+    measured = (t.measurement, t.network_cell, t.probe, t.probe_point, t.intervention, t.holdout_query)
     for table in (t.boundary, t.eval_cell, t.eval_item, *measured):
         gone = delete(table).where(table.c.run_id == run_id, table.c.after_stage >= num_boundaries)
         connection.execute(gone)

@@ -496,6 +496,20 @@ holdout_query = _table(
     sa.Index(None, "run_id", "after_stage"),
 )
 
+# --- views: read like tables, made by `schema.py` and the migrations -------------------------------------
+
+transition = Table(
+    "v_transition",
+    sa.MetaData(),
+    Column("run_id", Integer, primary_key=True),
+    _has("from_stage", Integer, "the stage that ended"),
+    _key("to_stage", Integer, "the stage that began"),
+    _has("from_environment", Text, "name in the spec"),
+    _has("to_environment", Text, "name in the spec"),
+    _has("step", Integer, "steps done by then", "steps"),
+    _may("gap_steps", Integer, "since the environment that began was last trained on; null: it never was", "steps"),
+)
+
 # --- names in the place of keys --------------------------------------------------------------------------
 
 NAMES: Mapping[str, Column[Any]] = {  # what a key of another table stands for

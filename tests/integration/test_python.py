@@ -33,6 +33,10 @@ RESULT = {
     "spec": (),
     "series": ("metric", "environment", "category"),
     "matrix": ("metric", "split"),
+    "carryover": (),
+    "probes": (),
+    "network": ("metric",),
+    "interventions": (),
     "evaluations": (),
     "samples": ("environment", "failed", "limit"),
     "events": (),
@@ -85,6 +89,12 @@ def test_tables_are_frames_or_plain_rows(finished: Path, monkeypatch: pytest.Mon
     assert measured == {(row["after_stage"], row["environment"]): row["value"] for row in wholes}
     trained = {row["after_stage"]: row["trained"] for row in rows(run.evaluations()) if isinstance(row["trained"], str)}
     assert trained == {stage["stage"]: stage["environment"] for stage in run.summary()["stages"]}
+    assert rows(run.matrix("accuracy")) == rows(run.matrix("pass_1")), "a whole row: no value is undefined"
+    assert rows(run.matrix("entropy"))[0]["metric"] == "entropy_token"
+    carried = {(row["after_stage"], row["name"]): row["value"] for row in rows(run.carryover())}
+    assert {stage for stage, _ in carried} == {1, 2, 3}
+    assert carried[3, "average"] == run.summary()["carry_over"]["average"]
+    assert (list(rows(run.probes())), list(rows(run.interventions()))) == ([], []), "none was asked for"
     assert rows(run.events())
     assert run.summary()["status"] == "finished"
     assert run.spec()["seed"] == 3
@@ -163,6 +173,7 @@ def test_the_documented_examples_run_one_after_another(
     assert "stage 3 of 3: book\n" in watched
     assert "\nstep 5 reward 0" in watched
     assert "finished" in said("Read what it left")
+    assert "entropy_carried" in said("Plasticity")
     assert "hard" in said("A bandit alone")
 
 

@@ -178,6 +178,21 @@ BEFORE_SCORES = ["picks", "probabilities", "tasks", "replies"]
             "measurements",
             "accuracy of words/3 (anchor) 0.4286 and 0.5 (relative difference 0.1)",
         ),
+        (
+            at_boundary(1, of_list("network", 2, value=2.0)),
+            "after stage 1",
+            "network",
+            "own_rank of layer 1 2.333 and 2 (relative difference 0.1)",
+        ),
+        (
+            at_boundary(
+                2, lambda record: replace(record, probes=list(map(of_list("points", 1, value=0.5), record.probes)))
+            ),
+            "after stage 2",
+            "probes",
+            "supervised probe on strings (seed 0) after 10 steps: probe_loss 1.364 and 0.5 (relative difference 0.6); "
+            "so do 1 more point",
+        ),
     ],
 )
 def test_the_first_difference_is_found_where_it_is(
@@ -353,6 +368,40 @@ def test_evaluations_inside_stages_are_compared_where_both_runs_have_them(ledger
         assert (found.first, found.num_different_steps, found.is_equal) == (None, 0, False)
         assert in_words(found)[0].startswith("Trained the same, bit for bit (digest ")
     assert in_words(diff(one, other))[0].startswith("step 3: metric eval_pass_1 0.25 and 0.5 (")
+
+
+def test_what_only_one_of_two_runs_measured_is_no_difference(ledger: Ledger, tmp_path: Path) -> None:
+    def more(record: Any) -> Any:
+        if not isinstance(record, BoundaryRecord):
+            return record
+        added = [replace(cell, metric="own_answers") for cell in record.cells if cell.metric == "accuracy"]
+        return replace(record, cells=[*record.cells, *added])
+
+    changes = {"plainly": example.without_plasticity, "as ever": unchanged, "further": more}
+    for name, change in changes.items():
+        example.write(ledger, name, change)
+    plain, usual, further = (save(ledger, tmp_path, name, b"w") for name in changes)
+    for found in (diff(plain, usual), diff(usual, further)):
+        assert (found.first, found.num_different_boundaries, found.is_equal) == (None, 0, False)
+        assert in_words(found)[0].startswith("Trained the same, bit for bit (digest ")
+
+
+def test_an_intervention_in_one_run_only_is_told(ledger: Ledger, tmp_path: Path) -> None:
+    def other(record: Any) -> Any:
+        return replace(record, params={"keep": 0.9})
+
+    sides = {}
+    for name, change in (("shrunk", unchanged), ("shrunk less", other)):
+        example.intervene(ledger, example.write(ledger, name), change)
+        sides[name] = DiffSide(ledger.reading, name, tmp_path)
+    one = DiffSide(ledger.reading, "one", tmp_path)
+    alone, both = diff(one, sides["shrunk"]), diff(*sides.values())
+    assert in_words(alone)[0].startswith(
+        "after stage 2: shrink was done in B only (own_rank 2.0 < 3) (same held-out tasks"
+    )
+    assert in_words(both)[0].startswith(
+        """after stage 2: shrink was done with params {"keep":0.8} in A and {"keep":0.9} in B"""
+    )
 
 
 def test_without_checkpoints_nothing_is_said_of_weights(compared: Compare) -> None:

@@ -6,6 +6,7 @@ from store import metrics
 from store.errors import UnknownMetric
 from store.home import SLUG
 from store.metrics import METRICS, metric
+from tests.store.metric_documents import PAGE, document
 
 
 def test_names_are_unique_and_can_be_part_of_a_tracker_s_name() -> None:
@@ -24,3 +25,7 @@ def test_every_metric_says_what_it_means_and_what_is_unhealthy(definition) -> No
 def test_an_unknown_metric_is_an_error_with_the_nearest_name() -> None:
     with pytest.raises(UnknownMetric, match=r"no metric 'acuracy'.*'accuracy'"):
         metric("acuracy")
+
+
+def test_the_page_of_metrics_says_what_the_code_says() -> None:
+    assert PAGE.read_text() == document(), "stale: python -m tests.store.metric_documents --write"

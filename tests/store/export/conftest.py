@@ -35,7 +35,7 @@ def speechless(record: Any) -> Any:
 def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
     folder = tmp_path_factory.mktemp("ledger")
     with Ledger.open(f"sqlite:///{folder / 'evergreen.db'}") as opened:
-        example.write(opened, "example", with_login)
+        example.intervene(opened, example.write(opened, "example", with_login))
         events = [EventRecord("NA", HOSTILE, {"text": HOSTILE})]
         shape = Shape(prompt=HOSTILE, completion=HOSTILE, reason=HOSTILE, events=events, is_flat=True)
         written(opened, shape, "hostile")

@@ -150,6 +150,28 @@ def test_tables_hold_what_the_ledger_does(ledger: Ledger, tables: Path, run: str
     assert [json.loads(row["eval_settings"]) for row in boundaries] == [b.settings for b in read.boundaries(run)]
 
 
+def test_what_was_measured_of_the_policy_is_exported_as_the_ledger_has_it(ledger: Ledger, tables: Path) -> None:
+    read = ledger.reading
+    for name, answers, order in (
+        ("measurements", read.measurements("example"), ("after_stage", "name")),
+        ("network", read.network("example"), ("after_stage", "metric", "layer")),
+        ("probes", read.probes("example"), ("after_stage", "kind", "task", "seed")),
+        ("probe_points", read.probe_points("example"), ("after_stage", "kind", "task", "seed", "step")),
+        ("interventions", read.interventions("example"), ("after_stage", "number")),
+        ("holdout_queries", read.holdout_queries("example"), ("after_stage",)),
+    ):
+        rows = [row for row in rows_of(tables, name) if row["run"] == "example"]
+        found = sorted(map(asdict, answers), key=lambda row: [row[key] for key in order])
+        for row in rows:
+            row.update({key: json.loads(row[key]) for key in ("protocol", "params") if key in row})
+        assert [{key: row[key] for key in found[0]} for row in rows] == found
+    (transition,) = (row for row in rows_of(tables, "transitions") if row["run"] == "example")
+    assert transition == {
+        **{"run": "example", "from_stage": 1, "to_stage": 2, "from_environment": "words", "to_environment": "gcd"},
+        **{"step": 3, "gap_steps": None},
+    }
+
+
 def test_scores_add_up_to_their_groups(tables: Path) -> None:
     scores: dict[tuple[Any, ...], Rows] = {}
     for row in rows_of(tables, "scores"):

@@ -73,7 +73,10 @@ def _interim(record: Any) -> Any:
 
 
 def _backwards(record: Any) -> Any:
-    parts = {StepRecord: ("picks", "groups", "metrics", "arms"), BoundaryRecord: ("cells", "items")}
+    parts = {
+        StepRecord: ("picks", "groups", "metrics", "arms"),
+        BoundaryRecord: ("cells", "items", "network", "probes"),
+    }
     turned = {part: getattr(record, part)[::-1] for part in parts.get(type(record), ())}
     return replace(record, **turned)
 
@@ -111,6 +114,12 @@ MEASURED = {
     "generation settings": _each(BoundaryRecord, eval_config={"temperature": 0.5}),
     "evaluation inside a stage": _interim,
     "holdout": _each(HoldoutRecord, sha256="of other tasks"),
+    "number of the network": at_boundary_1("network", value=0.5),
+    "layer": at_boundary_1("network", layer=7),
+    "a probe's seed": at_boundary_1("probes", seed=7),
+    "a probe's curve": at_boundary_1("probes", points=[]),
+    "who looked at held-out tasks": at_boundary_1("queries", asker="scheduler"),
+    "what was answered": at_boundary_1("queries", value=0.5),
 }
 LEFT_OUT = {
     "order of writing": _backwards,
@@ -118,5 +127,6 @@ LEFT_OUT = {
     "time of evaluation": _each(BoundaryRecord, seconds=9.0),
     "time metric": _time_metric,
     "host": _each(RunRecord, host={"threads": 2}),
+    "what looking cost": _each(BoundaryRecord, measurements=()),
     "events": _each(StepRecord, events=[EventRecord("resumed", "at another time")]),
 }

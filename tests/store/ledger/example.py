@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
+from sqlalchemy import insert
+
+from store.ledger import rows, tables
 from store.ledger.ledger import Ledger
 from store.ledger.names import RunHandle
 from store.records import (
@@ -20,10 +24,16 @@ from store.records import (
     EnvironmentRecord,
     EventRecord,
     GroupRecord,
+    HoldoutQueryRecord,
     HoldoutRecord,
+    InterventionRecord,
     ItemRecord,
+    MeasurementRecord,
     MetricRecord,
+    NetworkRecord,
     PickRecord,
+    ProbePoint,
+    ProbeRecord,
     RunRecord,
     SampleRecord,
     StageRecord,
@@ -116,7 +126,46 @@ def boundary_record(after_stage: int) -> BoundaryRecord:
     config = {"temperature": 1.0, "max_tokens": 8}
     events = [EventRecord("boundary", f"after stage {after_stage}")]
     samples = [_sample(step, "words")]
-    return BoundaryRecord(after_stage, step, 1.5, config, cells, items, samples, events, "budget", 0.25)
+    return BoundaryRecord(
+        after_stage,
+        step,
+        1.5,
+        config,
+        cells,
+        items,
+        samples,
+        events,
+        "budget",
+        0.25,
+        network=[NetworkRecord("own_rank", (8 - after_stage) / (2 + layer), layer) for layer in (-1, 0, 1)],
+        probes=[_probe(after_stage, seed) for seed in (0, 1)],
+        queries=[
+            HoldoutQueryRecord("words", None, "anchor", "replay", after_stage / 4),
+            HoldoutQueryRecord("gcd", "easy", "anchor", "scheduler", None),
+        ],
+        measurements=[MeasurementRecord("evaluation", 16.0, 1.25), MeasurementRecord("probe", 48.0, 0.25)],
+    )
+
+
+def without_plasticity(record: Any) -> Any:
+    """Measure at boundaries what has always been measured, and no more."""
+    if not isinstance(record, BoundaryRecord):
+        return record
+    return replace(record, network=(), probes=(), queries=(), measurements=())
+
+
+def intervention_record() -> InterventionRecord:
+    """Make what was done to the policy at the last boundary."""
+    before, after = (f"checkpoints/step-6-3{end}" for end in ("", "-after"))
+    why = "own_rank 2.0 < 3"
+    return InterventionRecord(2, 0, 2 * STEPS_A_STAGE, "shrink", {"keep": 0.8}, why, before, after)
+
+
+def intervene(ledger: Ledger, run: RunHandle, change: Change = unchanged) -> None:
+    """Enter it."""
+    row = rows.row_of(tables.intervention, change(intervention_record()), run, created_at=rows.now())
+    with ledger.engine.begin() as connection:
+        connection.execute(insert(tables.intervention).values(row))
 
 
 def checkpoint_record(step: int, num_boundaries: int) -> CheckpointRecord:
@@ -161,6 +210,15 @@ def write(ledger: Ledger, name: str, change: Change = unchanged) -> RunHandle:
     for what in course():
         record(ledger, run, change(what))
     return run
+
+
+def _probe(after_stage: int, seed: int) -> ProbeRecord:
+    def loss(step: int) -> float | None:
+        has_diverged = (step, seed, after_stage) == (20, 1, 2)
+        return None if has_diverged else (40 + seed - step) / (20 + after_stage)
+
+    points = [ProbePoint(step, "probe_loss", loss(step)) for step in (0, 10, 20)]
+    return ProbeRecord("supervised", "strings", seed, {"steps": 20, "lr": 0.1}, 0.125, points)
 
 
 def _category(step: int, stage: int, slot: int) -> str:

@@ -61,6 +61,30 @@ class SchemaSuite:
         for query, expected in ((AVERAGE, 0.616667), (BACKWARD, -0.125), (FORWARD, 0.10)):
             assert _column(ledger, query) == pytest.approx([expected], abs=1e-5)
 
+    def test_a_transition_tells_how_long_its_environment_was_away(self, ledger: Ledger) -> None:
+        """Stages A, B, A, A, C of ten steps and one that is going on: B has been away for three of them."""
+        environments = [EnvironmentRecord(name, "rows", "1", False, {}, ()) for name in "ABC"]
+        run = ledger.start_run(RunRecord("uid", "run", 0, "tiny", "rloo", "sequence", "sec", {}, environments))
+        for number, name in enumerate("ABAACB", 1):
+            ledger.start_stage(run, StageRecord(number, name, 10 * (number - 1), 10, 0.0))
+            if number < 6:
+                ledger.record_boundary(run, BoundaryRecord(number, 10 * number, 1.0, {}, []))
+        other = ledger.start_run(RunRecord("other", "other", 0, "tiny", "rloo", "sequence", "sec", {}, environments))
+        ledger.start_stage(other, StageRecord(1, "B", 0, 10, 0.0))
+        query = """
+            SELECT from_stage, to_stage, from_environment, to_environment, step, gap_steps FROM v_transition
+            WHERE run = 'run' ORDER BY to_stage
+        """
+        with ledger.engine.connect() as connection:
+            found = [tuple(row) for row in connection.execute(text(query))]
+        assert found == [
+            (1, 2, "A", "B", 10, None),
+            (2, 3, "B", "A", 20, 10),
+            (3, 4, "A", "A", 30, 0),
+            (4, 5, "A", "C", 40, None),
+            (5, 6, "C", "B", 50, 30),
+        ]
+
     def test_the_views_give_no_ratio_to_a_value_below_the_floor(self, ledger: Ledger) -> None:
         low = [[0.049, 1.0, 0.05]] * 4
         _write_matrices(ledger, low, low)

@@ -18,6 +18,7 @@ from store.records import (
     EventRecord,
     HoldoutRecord,
     LineageRecord,
+    MeasurementRecord,
     MetricRecord,
 )
 from tests.store.ledger import example
@@ -29,8 +30,10 @@ from tests.store.ledger.schema import SchemaSuite
 # every database must find the same; a change of the canonical form shows here
 GOLDEN = {
     "digest": "de09af63c79d0216f4099f20ae4d0af50a00eb8c862f29dc51868708fb37eea1",
-    "digest_all": "9032c74a734a2747b537430608a0d5720e227aea38899b45e13728f440adf17d",
+    "digest_all": "0f6edbf228fbb51a35d234bd23a70ec37f42561d0117cfccebbf37c7d67bfed8",
 }
+# of the same run where nothing is measured but accuracy and entropy, as it was before there was more to measure
+GOLDEN_WITHOUT_PLASTICITY = "9032c74a734a2747b537430608a0d5720e227aea38899b45e13728f440adf17d"
 
 _TIMES = ("created_at", "started_at", "ended_at", "last_step_at")
 
@@ -48,6 +51,12 @@ def facts(ledger: Ledger, name: str) -> dict[str, Any]:
         "samples": ask.samples(name, limit=1000),
         "events": ask.events(name),
         "checkpoints": ask.checkpoints(name),
+        "network": ask.network(name),
+        "probes": ask.probes(name),
+        "probe points": ask.probe_points(name),
+        "interventions": ask.interventions(name),
+        "measurements": ask.measurements(name),
+        "holdout queries": ask.holdout_queries(name),
     }
     plain = {what: [_timeless(asdict(row)) for row in answer] for what, answer in rows.items()}
     plain["allocation"] = [row._asdict() for row in ask.allocation(name)]
@@ -95,8 +104,8 @@ class LedgerSuite(LineageSuite, SchemaSuite):
         ledger.declare(run, [joined])
         ledger.record_holdout(run, HoldoutRecord("new", "2", "own", "abc", 2))
         cells = [CellRecord("new", "2", "accuracy", 0.5, None, 2, 4, "own")]
-        record = replace(example.boundary_record(1), cells=cells, items=[], samples=[], events=[])
-        ledger.record_joined(run, record)
+        record = example.without_plasticity(example.boundary_record(1))
+        ledger.record_joined(run, replace(record, cells=cells, items=[], samples=[], events=[]))
         matrix = ledger.reading.matrix("puzzles", "accuracy")
         assert [(c.after_stage, c.value) for c in matrix if c.environment == "new"] == [(1, 0.5)]
 
@@ -104,6 +113,55 @@ class LedgerSuite(LineageSuite, SchemaSuite):
         run = example.write(ledger, "puzzles")
         ledger.set_spec(run, {"curriculum": {"stages": 9}})
         assert ledger.reading.spec("puzzles") == {"curriculum": {"stages": 9}}
+
+    # --- plasticity ----------------------------------------------------------------------------------
+
+    def test_what_was_measured_of_the_policy_comes_back_as_it_was(self, ledger: Ledger) -> None:
+        run = example.write(ledger, "puzzles")
+        example.intervene(ledger, run)
+        ask, told = ledger.reading, [example.boundary_record(after) for after in range(3)]
+        network = [(row.after_stage, row.metric, row.layer, row.value) for row in ask.network("puzzles", "own_rank")]
+        assert network == [(b.after_stage, one.metric, one.layer, one.value) for b in told for one in b.network]
+        assert len({probe.sha256 for probe in ask.probes("puzzles")}) == 1
+        probes = {(p.after_stage, p.kind, p.task, p.seed): (p.protocol, p.seconds) for p in ask.probes("puzzles")}
+        assert probes == {
+            (b.after_stage, p.kind, p.task, p.seed): (p.protocol, p.seconds) for b in told for p in b.probes
+        }
+        points = [(p.after_stage, p.seed, p.step, p.value) for p in ask.probe_points("puzzles", "probe_loss")]
+        assert points == [(b.after_stage, p.seed, at.step, at.value) for b in told for p in b.probes for at in p.points]
+        assert ask.probe_points("puzzles", "probe_score") == []
+        assert [asdict(row) for row in ask.interventions("puzzles")] == [asdict(example.intervention_record())]
+        cost = [(row.after_stage, row.name, row.passes, row.seconds) for row in ask.measurements("puzzles")]
+        assert cost == [(b.after_stage, one.name, one.passes, one.seconds) for b in told for one in b.measurements]
+        asked = [(row.after_stage, row.environment, row.asker, row.value) for row in ask.holdout_queries("puzzles")]
+        assert asked == [(b.after_stage, one.environment, one.asker, one.value) for b in told for one in b.queries]
+
+    def test_an_intervention_is_inherited_and_goes_with_its_boundary(self, ledger: Ledger) -> None:
+        run = example.write(ledger, "puzzles")
+        example.intervene(ledger, run)
+        newest = ledger.checkpoints(run)[0]
+        record = replace(example.run_record("fork"), lineage=LineageRecord("puzzles", 2))
+        ledger.fork_run(record, newest)
+        assert ledger.reading.interventions("fork") == ledger.reading.interventions("puzzles") != []
+        ledger.rewind(run, 6, 2)
+        assert ledger.reading.interventions("puzzles") == []
+        assert len(ledger.reading.interventions("fork")) == 1
+        ledger.remove_run(ledger.reading.run("fork").uid)
+
+    def test_environments_that_join_a_boundary_add_to_what_it_cost(self, ledger: Ledger) -> None:
+        run = example.write(ledger, "puzzles")
+        joined = EnvironmentRecord("new", "codebook", "1", True, {}, [CategoryRecord("2", True, {})])
+        ledger.declare(run, [joined])
+        ledger.record_holdout(run, HoldoutRecord("new", "2", "own", "abc", 2))
+        cells = [CellRecord("new", "2", "accuracy", 0.5, None, 2, 4, "own")]
+        cost = [MeasurementRecord("evaluation", 4.0, 0.5)]
+        record = replace(example.without_plasticity(example.boundary_record(1)), cells=cells, measurements=cost)
+        ledger.record_joined(run, replace(record, items=[], samples=[], events=[]))
+        found = {
+            (one.after_stage, one.name): (one.passes, one.seconds) for one in ledger.reading.measurements("puzzles")
+        }
+        assert found[1, "evaluation"] == (20.0, 1.75)
+        assert found[1, "probe"] == (48.0, 0.25)
 
     # --- writing -------------------------------------------------------------------------------------
 
@@ -327,6 +385,18 @@ class LedgerSuite(LineageSuite, SchemaSuite):
         example.write(ledger, "puzzles")
         found = facts(ledger, "puzzles")
         assert {key: found[key] for key in GOLDEN} == GOLDEN
+
+    def test_what_is_not_measured_is_not_in_a_digest(self, ledger: Ledger) -> None:
+        found = _digests(ledger, "plain", example.without_plasticity)
+        assert found == (GOLDEN["digest"], GOLDEN_WITHOUT_PLASTICITY)
+
+    def test_only_digest_all_sees_an_intervention(self, ledger: Ledger) -> None:
+        run = example.write(ledger, "puzzles")
+        seen = [(ledger.reading.digest("puzzles", "w"), ledger.reading.digest_all("puzzles", "w"))]
+        example.intervene(ledger, run)
+        seen.append((ledger.reading.digest("puzzles", "w"), ledger.reading.digest_all("puzzles", "w")))
+        assert seen[0][0] == seen[1][0], "of training; the weights that it leaves are hashed beside it"
+        assert seen[0][1] != seen[1][1]
 
     def test_digests_leave_out_keys_names_times_order_and_hosts(self, ledger: Ledger) -> None:
         plain = _digests(ledger, "plain", unchanged)
