@@ -15,8 +15,8 @@ VERSION_TABLE = "evergreen_version"  # our own: MLflow may share the database, a
 
 _TURN = 0x45564752  # PostgreSQL's advisory lock while the schema changes
 
-# What a ledger made without Alembic has beside its tables. These are today's, while a migration keeps those of its
-# day; a test holds both ways to the same schema.
+# What a fresh ledger has beside its tables. These are today's, while a migration keeps those of its day; a test holds
+# both ways to the same schema.
 
 # Row 0 of what cells and metrics point to, so that a key never holds a NULL.
 ROWS_THAT_MEAN_ALL = (
@@ -88,13 +88,11 @@ JOIN environment b ON b.environment_id = p.environment_id
 def prepare(engine: Engine, create: bool) -> None:
     """Make sure that the database has our schema; a fresh one gets it if `create`. Raises `LedgerError`."""
     found = revision(engine)
-    if found is None and create and find_spec("alembic") is None:
+    if found is None and create:
         with writing(engine).begin() as connection:
             _take_turn(connection)
             if not inspect(connection).has_table(VERSION_TABLE):  # another process may have been faster
                 _create(connection)
-    elif found is None and create:
-        _migrate(engine)
     elif _ours(engine, found) != HEAD:
         raise LedgerError(
             f"The ledger {engine.url!r} was written by an earlier Evergreen (schema {found}, ours is {HEAD}). "
@@ -107,7 +105,7 @@ def upgrade(engine: Engine) -> None:
     if _ours(engine, revision(engine)) != HEAD:
         if find_spec("alembic") is None:
             raise LedgerError("Upgrading a ledger needs the Python package 'alembic': pip install alembic.")
-        _migrate(engine)
+        migrate(engine)
 
 
 def revision(engine: Engine) -> str | None:
@@ -135,8 +133,8 @@ def _ours(engine: Engine, found: str | None) -> str:
 
 
 def _create(connection: Connection) -> None:
-    """Make everything in an empty database as the migrations would leave it, for hosts without Alembic."""
-    metadata.create_all(connection)
+    """Make everything in an empty database as the migrations would leave it, in a tenth of their time."""
+    metadata.create_all(connection, checkfirst=False)
     for statement in (*ROWS_THAT_MEAN_ALL, V_MATRIX, V_STAGE_DELTA, V_CARRY, V_TRANSITION):
         connection.execute(text(statement))
     version = Table(VERSION_TABLE, MetaData(), Column("version_num", String(32), primary_key=True))
@@ -145,8 +143,11 @@ def _create(connection: Connection) -> None:
     connection.execute(insert(version).values(version_num=HEAD))
 
 
-def _migrate(engine: Engine) -> None:
-    """Apply what migrations are missing, in one transaction. Several processes may try at once."""
+def migrate(engine: Engine) -> None:
+    """Apply what migrations are missing, of a database without our tables all, in one transaction.
+
+    Several processes may try at once.
+    """
     from alembic import command
     from alembic.config import Config
 

@@ -93,6 +93,7 @@ def _evergreen(*words: object) -> None:
 
 
 def _redirected(output: Path, target: Callable[..., Any], words: tuple[object, ...]) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored if the tests run under nohup
     with output.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

@@ -58,6 +58,7 @@ def test_runs_of_the_last_version_before_the_renaming_are_forked_and_compared(
 ) -> None:
     home = tmp_path / "home"
     shutil.copytree(HOMES / "0003", home)
+    Ledger.upgrade(f"sqlite:///{home / 'evergreen.db'}")
     assert fork("forked", 2, home=home, overrides=["name=again", "learner.lr=0.001"]).status == "finished"
     for words in (["diff", "finished", "forked"], ["compare", "finished", "again"], ["report", "forked"]):
         told = evergreen(*words, "--home", home)

@@ -24,8 +24,8 @@ def spec(name: str, preset: str) -> dict[str, Any]:
     }
 
 
-# Those that remember something, draw, look back or play otherwise; the others are run by `make test-slow`.
-TELLING = ("repo_adaptive", "gvm")
+# It remembers something; `test_plans.py` has those that play otherwise, `make test-slow` all of them.
+TELLING = ("repo_adaptive",)
 
 
 @pytest.mark.parametrize(

@@ -46,9 +46,9 @@ def full(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Break]:
 def test_a_checkpoint_that_cannot_be_written_stops_the_run_and_loses_nothing(
     tmp_path: Path, evergreen: Evergreen, full: Callable[..., Break], number: int
 ) -> None:
-    run(alone("whole", stages=3), home=tmp_path)
+    run(alone("whole"), home=tmp_path)
     mend = full(number, "checkpoints", "boundary-003")
-    stopped = evergreen("run", written(tmp_path, alone(stages=3)), "--home", tmp_path)
+    stopped = evergreen("run", written(tmp_path, alone()), "--home", tmp_path)
     said = " ".join(stopped.stderr.split())
     assert stopped.exit_code == 75
     folder = tmp_path / "alone" / "checkpoints" / "step-000006-boundary-003"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from math import cos, pi
 from pathlib import Path
@@ -38,14 +39,21 @@ def falls(shares: list[float]) -> list[Any]:
     return [pytest.approx((1 + cos(pi * share)) / 2) for share in shares]
 
 
-def test_over_a_run_it_falls_from_the_warm_up_to_the_last_step_that_is_planned(tmp_path: Path) -> None:
-    run(spec("cosine", "cosine"), home=tmp_path)
-    assert rates(tmp_path, "cosine") == [0.5, *falls([0, 0, 1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6])]
+@pytest.fixture(scope="module")
+def cosine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with a finished run `cosine`, to be read or copied."""
+    home = tmp_path_factory.mktemp("cosine")
+    run(spec("cosine", "cosine"), home=home)
+    return home
+
+
+def test_over_a_run_it_falls_from_the_warm_up_to_the_last_step_that_is_planned(cosine: Path, tmp_path: Path) -> None:
+    assert rates(cosine, "cosine") == [0.5, *falls([0, 0, 1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6])]
     run(spec("linear", {"type": "linear", "end": 0.2}, warmup=0, updates=2), home=tmp_path)
     # the last of two updates a step, 16 in all
     expected = [0.2 + 0.8 * (1 - (2 * step + 1) / 16) for step in range(8)]
     assert rates(tmp_path, "linear") == pytest.approx(expected)
-    with opened(tmp_path, "cosine") as (place, ledger):
+    with opened(cosine, "cosine") as (place, ledger):
         chart = learning_curves.learning_rate(ReportData(ledger, place.run_folder("cosine"), "cosine"))
     assert chart is not None, "the report draws it"
     assert chart.title == f"Share of {LR:g}"
@@ -61,22 +69,23 @@ def test_over_a_stage_it_begins_anew_and_with_the_optimiser_so_does_the_warm_up(
     assert rates(tmp_path, "stages") == pytest.approx([0.5, 1, 1, 0.5, *second])
 
 
-def test_killed_it_goes_on_bit_for_bit(tmp_path: Path) -> None:
-    run(spec("whole", "cosine"), home=tmp_path)
+def test_killed_it_goes_on_bit_for_bit(cosine: Path, tmp_path: Path) -> None:
     with pytest.raises(Killed):
         run(spec("killed", "cosine"), home=tmp_path, watcher=At(8, kill))
     assert resume("killed", home=tmp_path).status == "finished"
-    assert ending(tmp_path, "killed") == ending(tmp_path, "whole")
+    assert ending(tmp_path, "killed") == ending(cosine, "cosine")
 
 
-def test_a_run_that_is_lengthened_or_forked_takes_the_rate_of_its_place_in_the_new_whole(tmp_path: Path) -> None:
-    run(spec("short", "cosine"), home=tmp_path)
-    resume("short", home=tmp_path, stages=3)
-    found = rates(tmp_path, "short")
+def test_a_run_that_is_lengthened_or_forked_takes_the_rate_of_its_place_in_the_new_whole(
+    cosine: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(cosine, tmp_path, dirs_exist_ok=True)
+    resume("cosine", home=tmp_path, stages=3)
+    found = rates(tmp_path, "cosine")
     assert found[7:] == falls([5 / 6, *((step - 2) / 10 for step in range(8, 12))]), "it rises again"
-    said = [event["text"] for event in told(tmp_path, "short")["events"]]
+    said = [event["text"] for event in told(tmp_path, "cosine")["events"]]
     assert any("3 stages in all instead of 2; from here on the learning rate (cosine) is" in text for text in said)
-    fork("short", 2, overrides=["learner.schedule=linear", "name=forked"], home=tmp_path)
+    fork("cosine", 2, overrides=["learner.schedule=linear", "name=forked"], home=tmp_path)
     assert rates(tmp_path, "forked") == [*found[:8], *(pytest.approx(1 - (step - 2) / 10) for step in range(8, 12))]
 
 

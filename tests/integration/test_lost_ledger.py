@@ -15,7 +15,7 @@ from store.ledger import Ledger, RunHandle, access, engine
 from store.records import StageRecord
 from tests.conftest import Evergreen
 from tests.integration.runs import At, ending, told
-from tests.orchestrator.specs import small
+from tests.orchestrator.specs import alone, small
 from tests.shares import share
 
 HERE = {"scoring": {"isolation": "none"}}
@@ -108,8 +108,8 @@ def test_what_the_ledger_was_not_told_is_passed_over_when_it_does_not_fit(
 def test_the_command_line_says_how_to_go_on(
     tmp_path: Path, evergreen: Evergreen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    locker, file = Locker(tmp_path), tmp_path / "small.yaml"
-    file.write_text(yaml.safe_dump(small(ledger={"patience": 0.001}, **HERE)))
+    locker, file = Locker(tmp_path), tmp_path / "alone.yaml"
+    file.write_text(yaml.safe_dump(alone() | {"ledger": {"patience": 0.001}}))
     start_stage = Ledger.start_stage
 
     def lock_first(ledger: Ledger, run: RunHandle, record: StageRecord) -> None:
@@ -120,7 +120,7 @@ def test_the_command_line_says_how_to_go_on(
     result = evergreen("run", file, "--home", tmp_path)
     assert result.exit_code == 75
     assert "database is locked" in result.stderr
-    assert f"resume small --home {tmp_path}" in result.stderr
+    assert f"resume alone --home {tmp_path}" in result.stderr
     locker.unlock()
     monkeypatch.undo()
-    assert evergreen("resume", "small", "--home", tmp_path).exit_code == 0
+    assert evergreen("resume", "alone", "--home", tmp_path).exit_code == 0

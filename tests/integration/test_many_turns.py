@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-import orchestrator
 from orchestrator.runs.api import resume, run
 from orchestrator.runs.catalog import opened
 from store.run_summary import facts_with_digests
@@ -42,9 +41,16 @@ def mixed(**sections: Any) -> Raw:
     )
 
 
-def test_turns_are_on_record_where_there_are_several(tmp_path: Path) -> None:
-    assert orchestrator.run(mixed(), home=tmp_path).status == "finished"
-    with opened(tmp_path, "mixed") as (_, ledger):
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with the finished run, to be read only."""
+    home = tmp_path_factory.mktemp("whole")
+    assert run(mixed(), home=home).status == "finished"
+    return home
+
+
+def test_turns_are_on_record_where_there_are_several(whole: Path) -> None:
+    with opened(whole, "mixed") as (_, ledger):
         read = ledger.reading
         turns = {
             name: [point.value for point in read.series("mixed", "num_turns", name)]
@@ -59,13 +65,11 @@ def test_turns_are_on_record_where_there_are_several(tmp_path: Path) -> None:
     assert ("user", "assistant", "user") in roles["guess"], "earlier turns are kept with a completion"
 
 
-def test_a_run_of_many_turns_that_is_stopped_and_resumed_ends_the_same(tmp_path: Path) -> None:
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    run(mixed(), home=whole)
-    run(mixed(), home=parts, until_step=2)
-    resume("mixed", home=parts, until_step=4)
-    resume("mixed", home=parts)
-    assert ending(whole, "mixed") == ending(parts, "mixed")
+def test_a_run_of_many_turns_that_is_stopped_and_resumed_ends_the_same(whole: Path, tmp_path: Path) -> None:
+    run(mixed(), home=tmp_path, until_step=2)
+    resume("mixed", home=tmp_path, until_step=4)
+    resume("mixed", home=tmp_path)
+    assert ending(whole, "mixed") == ending(tmp_path, "mixed")
 
 
 @pytest.mark.slow

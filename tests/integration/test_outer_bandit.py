@@ -27,12 +27,22 @@ def decisions(home: Path, name: str) -> list[str]:
     return [event["text"] for event in told(home, name)["events"] if event["kind"] == "decision"]
 
 
+@pytest.fixture(scope="module")
+def gains(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with a finished run whose scheduler, Boltzmann's, is paid in gains; to be read only."""
+    home = tmp_path_factory.mktemp("gains")
+    orchestrator.run(scheduled({"type": "boltzmann", "reward": "gain"}), home=home)
+    return home
+
+
 @pytest.mark.parametrize("scheduler", share(SCHEDULERS, 1))
-def test_each_environment_comes_once_before_the_bandit_decides(tmp_path: Path, scheduler: str) -> None:
-    orchestrator.run(scheduled(scheduler), home=tmp_path)
-    stages = [stage["environment"] for stage in told(tmp_path, "small")["stages"]]
+def test_each_environment_comes_once_before_the_bandit_decides(gains: Path, tmp_path: Path, scheduler: str) -> None:
+    home = gains if scheduler == "boltzmann" else tmp_path
+    if home == tmp_path:
+        orchestrator.run(scheduled(scheduler), home=home)
+    stages = [stage["environment"] for stage in told(home, "small")["stages"]]
     assert sorted(stages[:3]) == ["book", "noise", "numbers"]
-    texts = decisions(tmp_path, "small")
+    texts = decisions(home, "small")
     assert texts[0] == f"stage 1: {stages[0]}, new: every environment has a first stage before the scheduler decides"
     assert texts[1].startswith(f"stage 1: {stages[0]} earned ")
     chosen = [text for text in texts if f"picked by {scheduler} with probability" in text]
@@ -51,11 +61,10 @@ def scores(home: Path, name: str) -> dict[tuple[int, str], float]:
     }
 
 
-def test_a_gain_is_the_change_of_held_out_scores_that_only_the_scheduler_sees(tmp_path: Path) -> None:
-    orchestrator.run(scheduled({"type": "boltzmann", "reward": "gain"}), home=tmp_path)
-    seen = scores(tmp_path, "small")
+def test_a_gain_is_the_change_of_held_out_scores_that_only_the_scheduler_sees(gains: Path) -> None:
+    seen = scores(gains, "small")
     assert {name for _, name in seen} == {"book", "noise", "numbers"}
-    with opened(tmp_path) as (_, ledger):
+    with opened(gains) as (_, ledger):
         stages = ledger.reading.stages("small")
         earned = ledger.reading.stage_picks("small")
         reported = {cell.split for cell in ledger.reading.matrix("small", "pass_1")}
@@ -64,7 +73,7 @@ def test_a_gain_is_the_change_of_held_out_scores_that_only_the_scheduler_sees(tm
         assert stage.environment is not None
         change = seen[stage.stage, stage.environment] - seen[stage.stage - 1, stage.environment]
         assert pick.signal == pytest.approx(GAIN_SCALE * change)
-    assert any("(gain; held-out scores " in text for text in decisions(tmp_path, "small"))
+    assert any("(gain; held-out scores " in text for text in decisions(gains, "small"))
 
 
 @pytest.mark.parametrize("reward", share(["total_gain", "retention"], 1))
@@ -92,23 +101,29 @@ def mastered(name: str = "alone") -> dict[str, Any]:
     return {**alone(name, character="generous"), "curriculum": {"stages": 2, "stage": stage}}
 
 
-def test_a_stop_rule_ends_the_stage_and_says_why(tmp_path: Path) -> None:
-    assert orchestrator.run(mastered(), home=tmp_path).status == "finished"
-    story = told(tmp_path, "alone")
+@pytest.fixture(scope="module")
+def stopped_early(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with the finished run, to be read only."""
+    home = tmp_path_factory.mktemp("mastered")
+    assert orchestrator.run(mastered(), home=home).status == "finished"
+    return home
+
+
+def test_a_stop_rule_ends_the_stage_and_says_why(stopped_early: Path) -> None:
+    story = told(stopped_early, "alone")
     assert story["num_steps"] == 40
     assert [(stage["start_step"], stage["end_step"]) for stage in story["stages"]] == [(0, 20), (20, 40)]
     assert all(stage["stop_reason"].startswith("mastery: score 1.00") for stage in story["stages"])
-    text = next(text for text in decisions(tmp_path, "alone") if "ends after" in text)
+    text = next(text for text in decisions(stopped_early, "alone") if "ends after" in text)
     assert text.startswith("stage 1: one ends after 20 of at most 60 steps: mastery")
 
 
 @pytest.mark.parametrize("moment", share([22, 5, 21, 23, 30], 1))
-def test_stop_rules_and_rewards_survive_a_kill(tmp_path: Path, moment: int) -> None:
-    orchestrator.run(mastered(), home=tmp_path / "whole")
+def test_stop_rules_and_rewards_survive_a_kill(stopped_early: Path, tmp_path: Path, moment: int) -> None:
     with pytest.raises(Killed):
-        orchestrator.run(mastered(), home=tmp_path / "killed", watcher=At(moment, kill))
-    orchestrator.resume("alone", home=tmp_path / "killed")
-    assert ending(tmp_path / "killed", "alone") == ending(tmp_path / "whole", "alone")
+        orchestrator.run(mastered(), home=tmp_path, watcher=At(moment, kill))
+    orchestrator.resume("alone", home=tmp_path)
+    assert ending(tmp_path, "alone") == ending(stopped_early, "alone")
 
 
 @pytest.mark.slow

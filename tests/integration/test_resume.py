@@ -57,6 +57,7 @@ def test_a_run_stopped_after_every_step_equals_the_uninterrupted_one(
     assert ending(finished, outcome.name) == ending(finished, name)
 
 
+@pytest.mark.slow
 def test_a_run_stopped_at_every_boundary_equals_the_uninterrupted_one(finished: Path) -> None:
     def stop() -> At:
         return At(1, lambda: request_stop(finished / "bounded"), ["boundary"])
@@ -79,9 +80,8 @@ def test_a_run_killed_at_any_moment_equals_the_uninterrupted_one(finished: Path,
     assert ending(finished, name) == ending(finished, "small")
 
 
-@pytest.mark.parametrize(
-    ("owner", "method"), [(Policy, "save"), (Ledger, "record_checkpoint")], ids=["written", "entered"]
-)
+# The second has a test of its own in test_recovery.py.
+@pytest.mark.parametrize(("owner", "method"), share([(Policy, "save"), (Ledger, "record_checkpoint")], 1))
 def test_a_run_killed_while_a_checkpoint_is_written_equals_the_uninterrupted_one(
     finished: Path, monkeypatch: pytest.MonkeyPatch, owner: type, method: str
 ) -> None:

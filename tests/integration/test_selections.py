@@ -88,7 +88,7 @@ def test_a_run_killed_at_any_moment_equals_the_uninterrupted_one(home: Path, nam
 
 
 def test_a_fork_may_change_the_selection_and_says_so(home: Path) -> None:
-    forked = fork("mopps", 1, overrides=["name=other", "curriculum.selection=vcrl", HERE], home=home)
+    forked = fork("mopps", 2, overrides=["name=other", "curriculum.selection=vcrl", HERE], home=home)
     assert forked.status == "finished"
     assert {saved["type"] for saved in component(home, "other", "tasks").values()} == {"vcrl"}
     assert "the choice of tasks" in json.dumps(told(home, "other")["events"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,11 @@ import yaml
 
 import orchestrator
 from orchestrator import registry
+from orchestrator.cli import main
 from orchestrator.errors import SpecError
 from orchestrator.simulation.candidates import read_file
 from tests.conftest import Evergreen
+from tests.integration.processes import Process
 from tests.integration.runs import ending
 from tests.orchestrator.specs import alone, written
 
@@ -150,6 +151,13 @@ def whole() -> dict[str, Any]:
     return spec
 
 
+def evergreen_in(folder: Path, *words: object) -> None:
+    """`evergreen WORDS...` with another working directory."""
+    os.chdir(folder)
+    sys.argv = ["evergreen", *map(str, words)]
+    main()
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for name, text in FILES.items():
@@ -173,16 +181,8 @@ def test_a_run_with_everything_of_the_users_own_is_resumed_in_another_process_an
 
     # the same run, stopped in the middle and continued by a process that starts elsewhere
     orchestrator.run(spec, ["name=part", "curriculum.stages=1"], home=home)
-    command = ("resume", "part", "--stages", "2", "--home", str(home))
-    done = subprocess.run(
-        [*(sys.executable, "-c", "from orchestrator.cli import main; main()"), *command],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},  # the environment is one of our fakes
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    resumed = Process(tmp_path, tmp_path, "resume", "part", "--stages", 2, "--home", home, call=evergreen_in)
+    assert resumed.end()[0] == 0, resumed.output.read_text()
     assert ending(home, "part").weights == ending(home, "own").weights
 
     measured = orchestrator.open_home(home).run("own").matrix("own_num_tasks")

@@ -4,10 +4,19 @@ import errno
 import os
 import signal
 import threading
+from collections.abc import Iterator
 
 import pytest
 
 from orchestrator.os_signals import Interrupted, catching_signals, hold, interruptible, noted
+
+
+@pytest.fixture(autouse=True)
+def _hears_sighup() -> Iterator[None]:
+    """As outside `nohup`, under which the tests may run."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize(("number", "name"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])

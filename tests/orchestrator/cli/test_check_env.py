@@ -7,6 +7,7 @@ import pytest
 
 from tests.conftest import Evergreen
 from tests.orchestrator.specs import REPOSITORY, small, written
+from tests.shares import share
 
 BAD = "tests.environments.checker.bad:create"
 
@@ -48,7 +49,7 @@ def test_the_same_findings_come_as_json(evergreen: Evergreen) -> None:
 
 
 @pytest.mark.parametrize(
-    ("returned", "said"), [("5.0", "float above 1"), ("None", "None"), ("'1'", "str, not a number")]
+    ("returned", "said"), share([("5.0", "float above 1"), ("None", "None"), ("'1'", "str, not a number")], 1)
 )
 def test_a_reward_that_can_never_be_scored_is_an_error(
     tmp_path: Path, evergreen: Evergreen, returned: str, said: str

@@ -17,6 +17,7 @@ from orchestrator.cli.screen import Live, Screen, can_draw, on_screen
 from orchestrator.os_signals import STOPPING
 from tests.orchestrator.cli.terminals import Clock, FakeTerminal, Tty
 from tests.orchestrator.specs import alone, small
+from tests.shares import share
 
 
 def without_clock(text: str) -> list[str]:
@@ -25,7 +26,7 @@ def without_clock(text: str) -> list[str]:
     return [line for line in lines if not re.match(r"0:00    (step|batch|evaluating) ", line)]
 
 
-@pytest.mark.parametrize("lines", [40, 12])
+@pytest.mark.parametrize("lines", share([12, 40], 1))
 def test_after_a_run_only_the_plain_lines_are_left(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], lines: int
 ) -> None:

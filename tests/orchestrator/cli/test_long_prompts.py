@@ -129,7 +129,7 @@ def test_a_category_or_a_pool_that_is_too_long_as_a_whole_is_refused(tmp_path: P
     assert not (tmp_path / "home" / "math").exists()
 
 
-@pytest.mark.parametrize("selection", ["boltzmann", "plr"])
+@pytest.mark.parametrize("selection", share(["boltzmann", "plr"], 1))
 def test_selections_choose_among_the_others(tmp_path: Path, selection: str) -> None:
     curriculum = {"stages": 1, "stage": {"steps": 3}, "selection": selection}
     path = spec(tmp_path, rows(dict.fromkeys(LONG, 95)), curriculum=curriculum)

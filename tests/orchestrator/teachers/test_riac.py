@@ -4,13 +4,14 @@ import pytest
 from orchestrator.teachers import riac
 from orchestrator.teachers.riac import Config, Region, Riac, create
 from tests.orchestrator.teachers.bands import noisy, rising, share
+from tests.shares import slow
 
 
 def teacher(num_dims: int = 1, seed: int = 0, **options) -> Riac:
     return create(Config(**options), num_dims, np.random.default_rng(seed))
 
 
-@pytest.mark.parametrize(("scores", "least"), [(noisy, 0.3), (rising, 0.35)])
+@pytest.mark.parametrize(("scores", "least"), [slow((noisy, 0.3)), (rising, 0.35)])
 def test_the_share_in_the_band(scores, least):
     shares = [share(teacher(seed=seed), scores, seed) for seed in range(4)]
     assert np.mean(shares) > least, "uniform would be .2"

@@ -10,7 +10,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import text
 
 from store.ledger.ledger import Ledger
-from store.ledger.schema import VERSION_TABLE
+from store.ledger.schema import VERSION_TABLE, migrate
 from store.ledger.tables import metadata
 from store.records import BoundaryRecord, CellRecord, EnvironmentRecord, RunRecord, StageRecord
 
@@ -44,8 +44,10 @@ class SchemaSuite:
         with Ledger.open(url) as ledger:
             yield ledger
 
-    def test_migrations_make_the_tables_that_the_code_knows(self, ledger: Ledger) -> None:
-        with ledger.engine.connect() as connection:
+    def test_migrations_make_the_tables_that_the_code_knows(self, url: str) -> None:
+        ledger = Ledger(url)
+        migrate(ledger.engine)
+        with ledger, ledger.engine.connect() as connection:
             context = MigrationContext.configure(
                 connection, opts={"compare_type": True, "version_table": VERSION_TABLE}
             )

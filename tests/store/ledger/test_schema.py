@@ -11,7 +11,7 @@ from sqlalchemy import create_engine, inspect, text
 
 from store.errors import LedgerError
 from store.ledger import Ledger
-from store.ledger.schema import HEAD
+from store.ledger.schema import HEAD, migrate
 from store.ledger.tables import metadata
 
 
@@ -40,7 +40,8 @@ def test_migrated_tables_are_to_the_letter_those_of_the_code(url: str, tmp_path:
             # the order of constraints inside a table means nothing
             return {name: sorted(sql.replace(",", "").split("\n\t")) for name, sql in connection.execute(query)}
 
-    Ledger.open(url).close()
+    with Ledger(url) as ledger:
+        migrate(ledger.engine)
     fresh = f"sqlite:///{tmp_path / 'fresh.db'}"
     metadata.create_all(create_engine(fresh))
     migrated = definitions(url)

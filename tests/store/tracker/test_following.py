@@ -84,6 +84,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(daemon, "LOOK_S", 0.05)
 
 
+@pytest.mark.slow
 def test_a_process_sends_what_is_covered_and_leaves_when_the_run_is_over(
     source_of: Copy, target: Target, other: Target
 ) -> None:

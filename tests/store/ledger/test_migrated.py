@@ -1,3 +1,5 @@
+"""A fresh ledger is made from the tables of the code; migrations, which need Alembic, come to the same."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -8,11 +10,6 @@ from sqlalchemy import text
 from store.errors import LedgerError
 from store.ledger import Ledger, schema
 from tests.store.ledger.schema import SchemaSuite
-
-
-@pytest.fixture
-def without_alembic(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schema, "find_spec", lambda name: None)
 
 
 def _everything(url: str) -> dict[str, object]:
@@ -28,15 +25,19 @@ def _everything(url: str) -> dict[str, object]:
     return found
 
 
-def test_a_ledger_made_without_alembic_is_to_the_letter_a_migrated_one(
-    tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    migrated = _everything(f"sqlite:///{tmp_path / 'migrated.db'}")
-    request.getfixturevalue("without_alembic")
-    assert _everything(f"sqlite:///{tmp_path / 'fresh.db'}") == migrated
+def _migrated(folder: Path) -> str:
+    url = f"sqlite:///{folder / 'migrated.db'}"
+    with Ledger(url) as ledger:
+        schema.migrate(ledger.engine)
+    return url
 
 
-def test_an_older_ledger_is_not_upgraded_without_alembic(tmp_path: Path, without_alembic: None) -> None:
+def test_a_fresh_ledger_is_to_the_letter_a_migrated_one(tmp_path: Path) -> None:
+    assert _everything(f"sqlite:///{tmp_path / 'fresh.db'}") == _everything(_migrated(tmp_path))
+
+
+def test_an_older_ledger_is_not_upgraded_without_alembic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema, "find_spec", lambda name: None)
     url = f"sqlite:///{tmp_path / 'evergreen.db'}"
     with Ledger.open(url) as ledger, ledger.engine.begin() as connection:
         connection.execute(text(f"UPDATE {schema.VERSION_TABLE} SET version_num = '0000'"))
@@ -44,10 +45,9 @@ def test_an_older_ledger_is_not_upgraded_without_alembic(tmp_path: Path, without
         Ledger.upgrade(url)
 
 
-@pytest.mark.usefixtures("without_alembic")
-class TestWithoutAlembic(SchemaSuite):
-    """Everything that holds for a migrated ledger."""
+class TestMigrated(SchemaSuite):
+    """Everything that holds for a fresh ledger."""
 
     @pytest.fixture
-    def url(self, tmp_path: Path, without_alembic: None) -> str:
-        return f"sqlite:///{tmp_path / 'evergreen.db'}"
+    def url(self, tmp_path: Path) -> str:
+        return _migrated(tmp_path)
