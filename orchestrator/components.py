@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from environments import Environment
 from orchestrator.choosing.choice import Choice
 from orchestrator.choosing.stage_scheduler import StopConditions
+from orchestrator.interventions import Interventions
 from orchestrator.measurements.contracts import HeldOut, Measurement
 from orchestrator.measurements.interim import InterimEvaluation
 from orchestrator.progress import Progress
@@ -40,6 +41,8 @@ class Components:
     rollouts: Prefetch
     measurements: Sequence[Measurement]  # the evaluation first
     interim: InterimEvaluation  # inside stages, if the spec asks for it
+    interventions: Interventions  # between stages, if the spec asks for them
+    aftermath: Measurement  # what they did
     stopping: StopConditions  # of stages, before their budget is used
 
     @property

@@ -41,7 +41,7 @@ class AllRunsQueries(Queries):
                 t.metric_def.c.name.in_([known_metric(metric).name for metric in metrics]),
                 row.environment_id != 0,
                 row.category_id == 0,
-                row.split != "select",
+                row.split.in_(("anchor", "own")),
             )
             .order_by(row.run_id, row.after_stage, row.environment_id)
         )
