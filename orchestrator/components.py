@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from environments import Environment
 from orchestrator.choosing.choice import Choice
 from orchestrator.choosing.stage_scheduler import StopConditions
+from orchestrator.interventions import Interventions
 from orchestrator.measurements.budget import LookingPlan
 from orchestrator.measurements.contracts import HeldOut, Measurement
 from orchestrator.measurements.interim import InterimEvaluation
@@ -42,6 +43,8 @@ class Components:
     measurements: Sequence[Measurement]  # the evaluation first
     looking: LookingPlan  # what they may cost, and when they therefore look
     interim: InterimEvaluation  # inside stages, if the spec asks for it
+    interventions: Interventions  # between stages, if the spec asks for them
+    aftermath: Measurement  # what they did
     stopping: StopConditions  # of stages, before their budget is used
 
     @property

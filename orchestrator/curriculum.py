@@ -11,6 +11,7 @@
             update the policy (and, if asked, play the next batch beside it)
         evaluate every environment, record, checkpoint             boundary
         the scheduler learns what the stage earned
+        change the policy, if a condition of the spec holds        interventions
 
 The inner rule is Self-Evolving Curriculum (arXiv 2505.14970); stages, replay and the scheduler are the outer level.
 """
@@ -19,8 +20,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from orchestrator.components import Components
+from orchestrator.interventions import moves_weights
 from orchestrator.measurements.contracts import Findings, Measurement
 from orchestrator.progress import Progress
 from orchestrator.recording import step_metrics
@@ -51,6 +54,8 @@ class Curriculum:
                 return reason
             if self.at.is_at_boundary:
                 self.boundary()
+            elif self.at.awaits_intervention:
+                self.intervene()
             elif self.at.stage_is_over:
                 self.open_stage()
             else:
@@ -113,6 +118,19 @@ class Curriculum:
         self.at.end_boundary()
         self.recorder.record_boundary(self.at, found, earned, watch)
         self.recorder.save("boundary", parts, self.at)
+
+    def intervene(self) -> None:
+        """Change the policy between two stages, where the spec asks for that, and measure what it did."""
+        parts, at, watch = self.parts, self.at, Stopwatch()
+        decided = parts.interventions.decide(at, partial(self.recorder.measured, at))
+        done = parts.interventions.apply(decided.due, at, watch)
+        found = Findings({}, [])
+        if moves_weights(done):
+            found = self._measure([parts.aftermath], watch)
+            if parts.spec.curriculum.boundary.controllers == "rescale":
+                self._set_entropy_baseline(found)  # that with which the next stage begins
+        at.end_intervention()
+        self.recorder.record_intervention(parts, at, decided, done, found, watch)
 
     def welcome(self, names: Sequence[str]) -> None:
         """Measure environments that joined at a fork, as if the last boundary had known them."""

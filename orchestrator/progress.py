@@ -82,6 +82,8 @@ class Progress:
     too_long: list[str] = field(default_factory=list)  # environments whose long prompts were reported
     # by the stage's environment ("" in flat mode): its own steps, in a row, without a signal; samples correct, scored
     silence: dict[str, list[int]] = field(default_factory=dict)
+    intervened_after: int = 0  # the last stage after which it was decided what to do to the policy
+    unmeasured: list[str] = field(default_factory=list)  # conditions of interventions without a value that were told
     num_unscorable_steps: int = 0  # the last steps, in a row, in which nothing could be scored
 
     @property
@@ -95,6 +97,12 @@ class Progress:
     def is_at_boundary(self) -> bool:
         """The boundary after this stage is still to come."""
         return self.stage_is_over and self.num_boundaries == self.stage
+
+    @property
+    def awaits_intervention(self) -> bool:
+        """The boundary between two stages is done; what is to be done to the policy there is still to be decided."""
+        is_between = 0 < self.stage == self.num_boundaries - 1 and not self.is_finished
+        return is_between and self.intervened_after < self.stage
 
     @property
     def is_finished(self) -> bool:
@@ -150,6 +158,10 @@ class Progress:
     def end_boundary(self) -> None:
         """Count a boundary."""
         self.num_boundaries += 1
+
+    def end_intervention(self) -> None:
+        """Note that it was decided, and done."""
+        self.intervened_after = self.stage
 
     def state(self) -> dict[str, Any]:
         """Everything but what the spec says, as JSON."""

@@ -33,7 +33,7 @@ from environments.user_code import (
 )
 from orchestrator.errors import SpecError
 from orchestrator.option_types import described, options_of
-from policies.plugins import PARTS, SAMPLERS
+from policies.plugins import INTERVENTIONS, PARTS, SAMPLERS
 
 # In the order in which `evergreen methods` lists them.
 KINDS = {
@@ -47,6 +47,7 @@ KINDS = {
         ENVIRONMENTS,
         REWARDS,
         SAMPLERS,
+        INTERVENTIONS,
         PluginKind.of("orchestrator.measurements", "orchestrator.measurements.contracts:Measurement"),
     )
 }

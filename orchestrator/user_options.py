@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, model_serializer
 from orchestrator.bandits.contracts import BanditConfig
 from orchestrator.schedulers.rewards import StageRewardConfig
 from orchestrator.selections.contracts import SelectionConfig
+from policies.interventions.contracts import InterventionOptions
 from policies.samplers.contracts import SamplerOptions
 
 
@@ -45,6 +46,13 @@ class UserOptions(BaseModel):
 class _UserBandit(UserOptions, BanditConfig, extra="allow"): ...
 
 
+class _UserIntervention(UserOptions, InterventionOptions, extra="allow"):
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the factory is called with: when, is not its business."""
+        return {name: value for name, value in self._given.items() if name != "when"}
+
+
 class _UserScheduler(UserOptions, StageRewardConfig, extra="allow"): ...
 
 
@@ -60,6 +68,7 @@ class _UserSelection(UserOptions, SelectionConfig, extra="allow"):
 
 _TYPED: Mapping[str, type[UserOptions]] = {
     "bandits": _UserBandit,
+    "interventions": _UserIntervention,
     "schedulers": _UserScheduler,
     "samplers": _UserSampler,
     "selections": _UserSelection,

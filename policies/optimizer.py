@@ -64,10 +64,20 @@ class Optimizer:
         if is_finite:
             self.adam.param_groups[0]["lr"] = lr
             self.adam.step()
-            self._copy_back()
+            self.copy_back()
             self.num_updates += 1
         self.clear_gradients()
         return norm, is_finite
+
+    def forget(self, name: str, dim: int, places: Tensor) -> None:
+        """Clear the moments of some slices of a weight along a dimension, and the count of its updates.
+
+        Adam counts by tensor: the slices that stay are corrected for a bias that they do not have, for a while.
+        """
+        if (state := self.adam.state.get(self.masters[name])) is not None:
+            for moment in MOMENTS:
+                state[moment].index_fill_(dim, places, 0.0)
+            state["step"].zero_()
 
     def save(self, folder: Path) -> None:
         """Write all but the weights that an exact resume needs; no pickle, no time, no path."""
@@ -80,7 +90,10 @@ class Optimizer:
         tensors |= {f"{name}.master": self.masters[name].detach() for name in self._short_names()}
         folder.mkdir(parents=True, exist_ok=True)
         save_file({name: own.contiguous() for name, own in sorted(tensors.items())}, folder / STATE_FILE)
-        (folder / COUNTERS_FILE).write_text(json.dumps({"num_updates": self.num_updates}) + "\n")
+        counters: dict[str, Any] = {"num_updates": self.num_updates}
+        if self.num_updates and (others := self._other_steps()):
+            counters["steps"] = others
+        (folder / COUNTERS_FILE).write_text(json.dumps(counters) + "\n")
 
     def load(self, folder: Path) -> None:
         """Go on from what `save` wrote, bit for bit, once the weights are loaded; names and shapes must agree."""
@@ -101,17 +114,24 @@ class Optimizer:
         with torch.no_grad():
             for name in self._short_names():
                 self.masters[name].copy_(tensors[f"{name}.master"])
-        self._copy_back()
+        self.copy_back()
         if self.num_updates:
+            steps = counters.get("steps", {})
             for name, master in self.masters.items():
                 state = {moment: tensors[f"{name}.{moment}"].to(master.device) for moment in MOMENTS}
-                step = torch.tensor(float(self.num_updates), device=master.device)
+                step = torch.tensor(float(steps.get(name, self.num_updates)), device=master.device)
                 self.adam.state[master] = {"step": step, **state}
 
-    def _copy_back(self) -> None:
+    def copy_back(self) -> None:
+        """Let the weights follow what was changed in their masters."""
         with torch.no_grad():
             for name in self._short_names():
                 self.weights[name].copy_(self.masters[name])
+
+    def _other_steps(self) -> dict[str, int]:
+        """How many updates Adam counts for the weights of which some were forgotten since."""
+        counted = {name: int(self.adam.state[master]["step"]) for name, master in self.masters.items()}
+        return {name: steps for name, steps in counted.items() if steps != self.num_updates}
 
     def _short_names(self) -> list[str]:
         """Names of the weights that are shorter than float32."""

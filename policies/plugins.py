@@ -1,10 +1,11 @@
-"""The kinds of plug-ins of this package: samplers, and the parts of objectives. Importing this loads nothing else."""
+"""The kinds of plug-ins here: samplers, interventions, parts of objectives. Importing this loads nothing else."""
 
 from __future__ import annotations
 
 from environments.plugins import PluginKind
 
 SAMPLERS = PluginKind.of("policies.samplers", "policies.samplers.contracts:Sampler")
+INTERVENTIONS = PluginKind.of("policies.interventions", "policies.interventions.contracts:Intervention")
 
 
 def _part(kind: str) -> PluginKind:

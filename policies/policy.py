@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging as library
 
@@ -125,6 +126,18 @@ class Policy:
                 f"{here.get(wrong[0], 'missing')} here ({len(wrong)} tensors differ). Use the spec they were saved with"
             )
         self.model.load_state_dict(saved)
+
+
+def weights_in(folder: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Read weights that `save` wrote, by the names of these and in their dtype, on the CPU."""
+    with without_progress_bars():
+        saved = dict(read_model(str(folder), dtype=next(iter(like.values())).dtype).named_parameters())
+    wrong = [name for name, one in like.items() if name not in saved or saved[name].shape != one.shape]
+    if wrong:
+        raise CheckpointError(
+            f"the weights in {folder} are of another model: {wrong[0]} differs, and {len(wrong) - 1} others"
+        )
+    return {name: saved[name].detach() for name in like}
 
 
 def context_of(architecture: Any) -> int | None:

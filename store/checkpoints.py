@@ -22,7 +22,7 @@ from typing import Any
 from store.errors import CheckpointError
 from store.files import new_folder, remove_folder, sha256_of
 from store.home import SLUG
-from store.records import CheckpointRecord
+from store.records import LASTING, CheckpointRecord
 
 FOLDER, MANIFEST, STATE, WEIGHTS = "checkpoints", "manifest.json", "state.json", "weights"
 FORMAT = 1  # of the manifest
@@ -187,8 +187,11 @@ def newest_valid(
 
 
 def superfluous(records: Records, keep: int, boundaries: bool = False) -> list[CheckpointRecord]:
-    """Choose what to delete: not the newest, nor `keep` between boundaries, nor those of boundaries unless asked."""
-    between = [record for record in records if record.kind != "boundary"]
+    """Choose what to delete: not the newest, nor `keep` between boundaries, nor those of boundaries unless asked.
+
+    What an intervention made of a boundary counts as the boundary's.
+    """
+    between = [record for record in records if record.kind not in LASTING]
     kept = {record.folder for record in (*records[:1], *between[:keep])}
     return [record for record in (records if boundaries else between) if record.folder not in kept]
 

@@ -241,6 +241,8 @@ _ALL = (
 )
 # fmt: on
 
+# What the evaluation tells of every environment at every boundary, whatever else a spec measures.
+EVALUATED = ("pass_1", "value", "pass_4", "truncated_frac", "entropy_token")
 INTERIM = "eval_"  # before the name of what is measured at boundaries, where it was measured inside a stage
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _ALL}
 # Of these there are many: force_<part of the objective>, part_<what it calls it>, own_<what a measurement says>,

@@ -18,6 +18,8 @@ Level = Literal["scheduler", "category", "flat"]
 Versions = int | Sequence[tuple[int, int, int]]
 
 DECISION = "decision"  # the kind of an event that is no trouble: who chose what, and why
+INTERVENTION = "intervention"  # another: what was done to the policy between two stages, or why not
+NEWS = (DECISION, INTERVENTION)
 EVERYTHING = "*"  # names the bandit that sees all environments: the scheduler, or the one of flat mode
 
 
@@ -323,13 +325,18 @@ class BoundaryRecord:
     measurements: Sequence[MeasurementRecord] = ()  # what looking cost
 
 
+# After a boundary's checkpoint one of kind "intervention" may follow, of the same position with the policy changed.
+CheckpointKind = Literal["boundary", "intervention", "periodic", "stop"]
+LASTING: tuple[CheckpointKind, ...] = ("boundary", "intervention")  # those that stay until they are pruned by hand
+
+
 @dataclass(frozen=True)
 class CheckpointRecord:
     """A durable checkpoint."""
 
     step: int
     num_boundaries: int  # boundaries it covers: 1 once the evaluation at step 0 is done
-    kind: Literal["boundary", "periodic", "stop"]
+    kind: CheckpointKind
     folder: str  # relative to the run's folder
     sha256: str  # of its manifest
     num_bytes: int

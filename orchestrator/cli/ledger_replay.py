@@ -13,7 +13,7 @@ from orchestrator.progress import Progress
 from orchestrator.runs.catalog import opened
 from store.ledger import Reading
 from store.ledger import query_rows as a
-from store.records import DECISION, BoundaryRecord, MetricRecord, StepRecord
+from store.records import NEWS, BoundaryRecord, MetricRecord, StepRecord
 
 ENDINGS = ("stopped", "failed")  # and these tell how the run ended
 
@@ -107,7 +107,7 @@ class LedgerReplay:
         for event in events:
             is_news = event.data.get("is_news", True)  # a fixed order's picks are none
             if event.kind not in ENDINGS and is_news:
-                told = _tell("decision" if event.kind == DECISION else "event", [event.text])
+                told = _tell("decision" if event.kind in NEWS else "event", [event.text])
                 heard.append(Heard(event.created_at, event.step, told))
         return heard
 

@@ -17,7 +17,7 @@ from orchestrator.cli.console import number, plain
 from orchestrator.option_types import as_written
 from store import run_summary
 from store.carryover import OUTCOMES
-from store.records import DECISION
+from store.records import NEWS
 from store.sentences import (
     LONG_NAME,
     arm_name,
@@ -139,7 +139,7 @@ def _incidents(story: Mapping[str, Any]) -> Text:
     lines += [
         f"  step {event['step']}: {event['text']}"
         for event in story["events"]
-        if event["kind"] not in ("skipped update", DECISION)
+        if event["kind"] not in ("skipped update", *NEWS)
         and not (event["kind"] == "unscorable" and event["after_stage"] is None)
     ]
     none = ["  none: every sample was scored, every update applied"]
@@ -168,7 +168,7 @@ def print_events(out: Console, events: Sequence[Any]) -> None:
     width = max((len(str(event.step)) for event in events), default=0)
     for event in events:
         when = f"step {event.step:>{width}}  {event.created_at[:19].replace('T', ' ')}  "
-        mark, style = ("  ", "") if event.kind == DECISION else ("! ", "yellow")
+        mark, style = ("  ", "") if event.kind in NEWS else ("! ", "yellow")
         out.print(Text.assemble((when, "dim"), (mark + plain(event.text), style)))
 
 

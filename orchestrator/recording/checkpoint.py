@@ -12,9 +12,11 @@ from orchestrator.measurements.contracts import Measurement
 from orchestrator.progress import Progress
 from orchestrator.rollout import batch as rollout_batch
 from store.checkpoints import FOLDER, STATE, WEIGHTS, Component, OpenCheckpoint, json_component
+from store.records import CheckpointKind
 
 # Raised when a component changes its shape; an older one is then refused by name instead of misread.
 EXPECTED = {"weights": 1, "policy": 1, "optimizer": 1, "objective": 1, "choice": 1, "tasks": 1, "progress": 1}
+INTERVENED = "-intervened"  # ends the name of a checkpoint after an intervention
 MAY_BE = {
     "under_way": 1,  # only where a batch was played ahead
     "reference": 1,  # only where the objective compares with a frozen policy
@@ -22,13 +24,16 @@ MAY_BE = {
 }
 
 
-def name_of(at: Progress) -> str:
-    """Name the folder of a checkpoint of this position."""
-    return f"step-{at.step:06d}-boundary-{at.num_boundaries:03d}"
+def name_of(at: Progress, kind: CheckpointKind = "boundary") -> str:
+    """Name the folder of a checkpoint of this position; an intervention's lies beside that of its boundary."""
+    return f"step-{at.step:06d}-boundary-{at.num_boundaries:03d}{INTERVENED if kind == 'intervention' else ''}"
 
 
 def weights_after(run_folder: Path, stage: int) -> Path | None:
-    """Find the weights of a run's own checkpoint of the boundary after a stage; None: there is none any more."""
+    """Find the weights of a run's own checkpoint of the boundary after a stage; None: there is none any more.
+
+    They are those that the boundary measured, before any intervention.
+    """
     for folder in sorted(run_folder.glob(f"{FOLDER}/step-*-boundary-{stage + 1:03d}")):
         state = folder / "progress" / STATE
         if state.is_file() and json.loads(state.read_bytes())["stage"] == stage:  # else: from inside the next stage

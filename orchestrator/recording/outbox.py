@@ -10,7 +10,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 from pydantic import TypeAdapter
 
@@ -18,7 +17,7 @@ from store import checkpoints
 from store.files import write_text
 from store.ledger import Ledger, RunHandle
 from store.ledger.query_rows import RunRow
-from store.records import BoundaryRecord, CheckpointRecord, StepRecord
+from store.records import BoundaryRecord, CheckpointKind, CheckpointRecord, StepRecord
 
 FILE = "outbox.json"  # in a run's folder
 
@@ -33,7 +32,7 @@ class Outbox:
     why: str  # it was not recorded
     step: int
     num_boundaries: int
-    kind: Literal["boundary", "periodic", "stop"]  # of the checkpoint
+    kind: CheckpointKind  # of the checkpoint
     name: str  # of its folder
     records: Sequence[Record] = ()
 

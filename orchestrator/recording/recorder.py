@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from orchestrator.callbacks import Callback
 from orchestrator.choosing.choice import by_pick, mean_of
 from orchestrator.choosing.stage_scheduler import StageChoice, StageReward
 from orchestrator.components import Components
+from orchestrator.interventions import Decision, Done, Measured
 from orchestrator.measurements.contracts import Findings
 from orchestrator.measurements.evaluation import sample_record
 from orchestrator.played_group import PlayedGroup
@@ -26,11 +26,16 @@ from store import checkpoints, report
 from store.ledger import Ledger, RunHandle
 from store.records import (
     DECISION,
+    INTERVENTION,
+    LASTING,
+    NEWS,
     BoundaryRecord,
+    CheckpointKind,
     CheckpointRecord,
     EventRecord,
     GroupRecord,
     HoldoutRecord,
+    InterventionRecord,
     PickRecord,
     StageRecord,
     StepRecord,
@@ -160,6 +165,46 @@ class RunRecorder:
         self.watcher.boundary(at, record)
         self._tell(record.events)
 
+    def measured(self, at: Progress, metrics: Collection[str]) -> Measured:
+        """Read back what the boundary just done measured."""
+        return Measured.after(self.ledger.reading, self.run.name, at.stage, metrics)
+
+    def record_intervention(
+        self,
+        parts: Components,
+        at: Progress,
+        decided: Decision,
+        done: Sequence[Done],
+        found: Findings,
+        watch: Stopwatch,
+    ) -> None:
+        """What was done to the policy between two stages: one transaction, then the checkpoint of what it is now.
+
+        Killed in between, the run goes on from the boundary's checkpoint and does the same again.
+        """
+        said = [
+            EventRecord(INTERVENTION, f"after stage {at.stage}: {one.planned.kind} ({one.why}): {one.text}")
+            for one in done
+        ]
+        record = replace(
+            _boundary(at, found, watch), queries=decided.looks, events=[*decided.events, *said, *found.events]
+        )
+        if not record.events:  # nothing was asked, and nothing was done
+            return
+        before, after = (f"{checkpoints.FOLDER}/{name_of(at, kind)}" for kind in LASTING)
+        changed = [
+            InterventionRecord(
+                at.stage, one.planned.number, at.step, one.planned.kind, one.planned.params, one.why, before, after
+            )
+            for one in done
+            if one.is_any
+        ]
+        self.ledger.record_intervention(self.run, changed, record)
+        self._tell_of_waits(at)
+        self._tell(record.events)
+        if changed:
+            self.save("intervention", parts, at)
+
     def record_joined(self, parts: Components, at: Progress, found: Findings, watch: Stopwatch) -> None:
         """Environments joined at the last boundary: first the checkpoint that knows them, then their cells.
 
@@ -184,15 +229,15 @@ class RunRecorder:
         if (by_steps or by_time) and not at.is_at_boundary:  # the boundary makes its own
             self.save("periodic", parts, at)
 
-    def save(self, kind: Literal["boundary", "periodic", "stop"], parts: Components, at: Progress) -> None:
+    def save(self, kind: CheckpointKind, parts: Components, at: Progress) -> None:
         """Make a checkpoint of this position durable, unless there is one; then forget old periodic ones.
 
         Raises NonFiniteLogits for a policy that has diverged: such a checkpoint would be worth nothing.
         """
-        if self._saved == (at.step, at.num_boundaries):
+        if self._saved == (at.step, at.num_boundaries) and kind != "intervention":
             return
         require_healthy(parts.policy)
-        saved = checkpoints.save(self.folder, name_of(at), components(parts, at))
+        saved = checkpoints.save(self.folder, name_of(at, kind), components(parts, at))
         record = CheckpointRecord(at.step, at.num_boundaries, kind, **vars(saved))
         self.ledger.record_checkpoint(self.run, record)
         self._saved, self._saved_at = (at.step, at.num_boundaries), time.monotonic()
@@ -241,8 +286,8 @@ class RunRecorder:
 
     def _tell(self, happened: Sequence[EventRecord]) -> None:
         """Pass on what happened: a decision is news, an incident is a warning."""
-        self.watcher.decision([event.text for event in happened if event.kind == DECISION])
-        self.watcher.event([event.text for event in happened if event.kind != DECISION])
+        self.watcher.decision([event.text for event in happened if event.kind in NEWS])
+        self.watcher.event([event.text for event in happened if event.kind not in NEWS])
 
 
 def _stage(parts: Components, at: Progress, said: Sequence[EventRecord]) -> StageRecord:

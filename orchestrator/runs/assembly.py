@@ -20,6 +20,8 @@ from orchestrator.choosing.choice import Arms, Choice, make_choice
 from orchestrator.choosing.stage_scheduler import StopConditions
 from orchestrator.components import Components
 from orchestrator.errors import UserError
+from orchestrator.interventions import Interventions, Planned, plan
+from orchestrator.measurements.aftermath import Aftermath
 from orchestrator.measurements.budget import LookingPlan, plan_looking
 from orchestrator.measurements.contracts import HeldOut, Measurement
 from orchestrator.measurements.evaluation import Evaluation, num_tasks
@@ -40,6 +42,7 @@ from policies.models.tiny import VocabularySample, prompt_text
 from policies.objectives import MixCorrectedEntropy, Objective
 from policies.policy import Policy
 from policies.samplers.contracts import Sampler
+from store import identity
 from store.home import Home
 from store.records import CategoryRecord, EnvironmentRecord, RunRecord
 
@@ -57,6 +60,7 @@ class Foundation:
     policy: Policy
     prompts: PromptLimits
     tasks: TaskSampler
+    interventions: Sequence[Planned]
     remarks: Sequence[str]  # of categories that cannot be measured
     is_resumed: bool  # its weights come from a checkpoint
 
@@ -110,10 +114,13 @@ def lay_foundation(
     sample = vocabulary_sample(environments) if spec.policy.kind == "tiny" else None
     policy = load_policy(spec.policy, device, seed=seed, sample=sample, saved=weights)
     prompts = PromptLimits(policy.encoder, policy.context, environments, spec.sampler, tell)
+    interventions = plan(spec)
+    for one in interventions:
+        one.intervention.require_suited(policy.model)
     remarks = check_supply(spec, {n: e for n, e in environments.items() if n not in begun}, prompts)
     tasks = TaskSampler(environments, spec.curriculum, spec.seed, tell, prompts)
     is_resumed = weights is not None
-    return Foundation(spec, sources, environments, choice, policy, prompts, tasks, remarks, is_resumed)
+    return Foundation(spec, sources, environments, choice, policy, prompts, tasks, interventions, remarks, is_resumed)
 
 
 def build_environments(
@@ -155,7 +162,7 @@ def assemble(
             for pool in evaluated_pools(spec)
         }
         with closing(registry.create("samplers", spec.sampler, policy=policy)) as sampler:
-            weights_of = partial(weights_after, home.run_folder(spec.name))
+            weights_of = partial(_weights_after, home, spec.name)
             parts = put_together(foundation, sampler, scorer, held_out, weights_of)
             with parts.rollouts.running():
                 yield parts
@@ -201,8 +208,23 @@ def put_together(
         measurements=[evaluation, *measurements],
         looking=looking,
         interim=InterimEvaluation(spec.evaluate, on_anchors, player, rollouts),
+        interventions=Interventions(
+            spec, foundation.interventions, environments, foundation.prompts, player, learner, weights_of
+        ),
+        aftermath=Aftermath(on_anchors),
         stopping=StopConditions(spec.curriculum.stage),
     )
+
+
+def _weights_after(home: Home, name: str, stage: int) -> Path | None:
+    """Find the weights after a stage in a run's own checkpoints, else in those of the run that it was forked from."""
+    folder = home.run_folder(name)
+    if (found := weights_after(folder, stage)) is not None:
+        return found
+    own = identity.read(folder)
+    if own is None or own.lineage is None or stage > own.lineage.stage:
+        return None
+    return _weights_after(home, own.lineage.parent, stage)
 
 
 def make_measurement(config: BaseModel, around: Surroundings) -> Measurement:

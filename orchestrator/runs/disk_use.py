@@ -21,7 +21,7 @@ class DiskUse:
     """What a run, and its twin if it has one, will take of a disk."""
 
     checkpoint_bytes: int | None  # of one; None: the model's size is not known here
-    num_boundaries: int  # each leaves a checkpoint that stays
+    num_boundaries: int  # each leaves a checkpoint that stays, and another where the policy is changed
     num_periodic: int  # checkpoints that stay besides, at most
     keep: int  # of a run's periodic ones, as the spec says
     ledger_bytes: int
@@ -33,7 +33,8 @@ class DiskUse:
     def of(cls, spec: Spec, environments: Mapping[str, Environment], num_bytes: int | None, home: Path) -> DiskUse:
         """Work it out for a spec whose checkpoints have so many bytes."""
         num_runs = 1 if spec.baseline is None else 2
-        num_boundaries = num_runs * (spec.curriculum.stages + 1)
+        stages = spec.curriculum.stages
+        num_boundaries = num_runs * (stages + 1 + spec.curriculum.boundary.num_intervened(stages))
         num_groups = num_runs * spec.curriculum.stages * spec.curriculum.stage.steps * spec.step.groups
         num_items = num_boundaries * items_of(spec, environments)
         place = home.absolute()

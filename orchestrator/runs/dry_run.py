@@ -12,6 +12,7 @@ from environments.user_code import is_user_code
 from orchestrator import registry
 from orchestrator.spec import Spec
 from policies.errors import PolicyError
+from policies.interventions.conditions import parse
 from store.sentences import listed, short, size_in_words
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class DryRun:
     environments: tuple[EnvironmentPools, ...] = ()
     trains: str = ""  # what learns, and how
     looks: str = ""  # what is looked at when
+    changes: str = ""  # what is done to the policy between stages
 
     def lines(self) -> list[str]:
         """In words."""
@@ -86,6 +88,7 @@ class DryRun:
             f"      {self.steps:,} steps, {self.episodes:,} episodes; {self.evaluations}",
             f"trains: {self.trains}",
             f"looks: {self.looks}",
+            *([f"changes: {self.changes}"] if self.changes else []),
             *self._aside(),
             f"disk: {saved}, ledger about {size_in_words(self.ledger_bytes)}; {size_in_words(self.free_bytes)} free",
         ]
@@ -124,13 +127,15 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
     TaskSampler(environments, curriculum, spec.seed, tell).close()
     StopConditions(curriculum.stage)
     registry.refuse_uncallable("samplers", spec.sampler, "policy")
+    for intervention in curriculum.boundary.interventions:
+        registry.refuse_uncallable("interventions", intervention)
     for measurement in spec.measure.of:
         registry.refuse_uncallable("measurements", measurement, "environments", "held_out")
     if spec.warm_start is not None and spec.warm_start.num_batches:
         WarmStartExamples(environments, spec.warm_start, spec.seed)(EXAMPLES)
     num_runs = 1 if spec.baseline is None else 2
     num_steps = num_runs * curriculum.stages * curriculum.stage.steps
-    num_boundaries = num_runs * (curriculum.stages + 1)
+    num_evaluations = num_runs * (curriculum.stages + 1 + curriculum.boundary.num_intervened(curriculum.stages))
     items = items_of(spec, environments)
     sample = vocabulary_sample(environments) if spec.policy.kind == "tiny" else None
     try:
@@ -158,7 +163,7 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
         stages=_stages(spec),
         steps=num_steps,
         episodes=num_steps * spec.step.groups * spec.step.group_size,
-        evaluations=f"{num_boundaries} evaluations of {items * evaluate.samples:,} samples at most"
+        evaluations=f"{num_evaluations} evaluations of {items * evaluate.samples:,} samples at most"
         + (inside_stages(spec, environments) if evaluate.every else ""),
         parameters=size.num_parameters if size else None,
         checkpoint_bytes=disk.checkpoint_bytes,
@@ -175,6 +180,7 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
         environments=pools,
         trains=_trains(spec, environments.values()),
         looks=_looks(spec, pools),
+        changes=_changes(spec),
     )
 
 
@@ -237,6 +243,18 @@ def _looks(spec: Spec, pools: Iterable[EnvironmentPools]) -> str:
     tasks = f"{evaluate.items} held-out tasks a category{_smaller(evaluate.items, pools)}"
     what = f"{tasks}, {evaluate.samples} samples of each"
     return "; ".join([f"{when}, {what}", *also])
+
+
+def _changes(spec: Spec) -> str:
+    """Say what may be done to the policy between stages, and when."""
+    said = []
+    for one in spec.curriculum.boundary.interventions:
+        options = one.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        given = ", ".join(f"{key} {value}" for key, value in options.items() if key not in ("type", "when"))
+        condition = parse(one.when)
+        when = "after every stage" if one.when == "always" else f"if {one.when}" if condition.metric else one.when
+        said.append(f"{one.type}{f' ({given})' if given else ''} {when}")
+    return f"{'; '.join(said)}; never after the last stage" if said else ""
 
 
 def _smaller(num_items: int, pools: Iterable[EnvironmentPools]) -> str:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from orchestrator.errors import UserError
+from orchestrator.recording.checkpoint import INTERVENED
 from orchestrator.recording.outbox import Outbox
 from orchestrator.runs.catalog import is_run, known_to
 from orchestrator.runs.kept_spec import kept_spec
@@ -26,11 +27,11 @@ from store.home import STUDIES, Home
 from store.identity import Identity
 from store.ledger import Ledger
 from store.lock import run_lock
-from store.records import CheckpointRecord, EventRecord
+from store.records import CheckpointKind, CheckpointRecord, EventRecord
 from store.report import REPORT_FILE
 from store.sentences import num, what_is_missing
 
-CHECKPOINT = re.compile(r"step-(\d{6,})-boundary-(\d{3,})")  # as `recording.checkpoint` names them
+CHECKPOINT = re.compile(rf"step-(\d{{6,}})-boundary-(\d{{3,}})({INTERVENED})?")  # as `recording.checkpoint` names them
 EARLIER = "report.earlier.html"  # in a run's folder: its report as it was before rows were lost
 
 
@@ -153,11 +154,13 @@ def described(run_folder: Path, path: Path) -> CheckpointRecord:
     if not progress.is_file():
         raise CheckpointError(f"{progress} is missing.")
     at = json.loads(progress.read_text("utf-8"))
-    if (at["step"], at["num_boundaries"]) != _place(path):
+    *place, is_intervened = _place(path)
+    if [at["step"], at["num_boundaries"]] != place:
         raise CheckpointError(f"{path} holds step {at['step']}, boundary {at['num_boundaries']}.")
     is_boundary = at["num_boundaries"] > at["stage"]  # no stage was begun since
     saved = checkpoints.describe(run_folder, path.name)
-    return CheckpointRecord(*_place(path), "boundary" if is_boundary else "periodic", **vars(saved))
+    kind: CheckpointKind = "intervention" if is_intervened else "boundary" if is_boundary else "periodic"
+    return CheckpointRecord(*place, kind, **vars(saved))
 
 
 def refuse_exchanged(run_folder: Path, records: Sequence[CheckpointRecord]) -> None:
@@ -175,7 +178,8 @@ def refuse_exchanged(run_folder: Path, records: Sequence[CheckpointRecord]) -> N
             )
 
 
-def _place(path: Path) -> tuple[int, int]:
+def _place(path: Path) -> tuple[int, int, bool]:
+    """Read from its name where a checkpoint was made: steps, boundaries, and whether after an intervention."""
     found = CHECKPOINT.fullmatch(path.name)
     assert found is not None
-    return int(found[1]), int(found[2])
+    return int(found[1]), int(found[2]), found[3] is not None

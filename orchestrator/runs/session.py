@@ -193,7 +193,7 @@ class RunSession:
                 if self._outbox is not None:
                     recorder.record_holdouts(parts)
                     self._outbox.tell(self.ledger, run, self.folder)
-                self.ledger.rewind(run, *at)
+                self.ledger.rewind(run, *at, is_before_intervening=progress.awaits_intervention)
                 outbox.forget(self.folder)
                 text = "begins anew, because the fork gave it another type:"
                 others = [EventRecord("begins anew", f"{text} {part}") for part in anew]
@@ -202,6 +202,7 @@ class RunSession:
                 recorder.record_events(progress, run_events.of_prompts(progress.too_long, foundation.prompts))
                 recorder.restore_stage(parts, progress)
                 recorder.record_holdouts(parts)
+                parts.interventions.require_origins(progress)
                 curriculum = Curriculum(parts, recorder, progress)
                 try:
                     curriculum.welcome(self._joined(parts, progress))

@@ -21,6 +21,7 @@ METHOD_SECTIONS = {
     "scheduler": "schedulers",
     "sampler": "samplers",
     "stop": "stop_rules",
+    "interventions": "interventions",
     "reward": "rewards",
     "parts": "rewards",  # of a combination of rewards
 }

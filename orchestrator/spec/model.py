@@ -34,6 +34,7 @@ from orchestrator.spec.echo import shown
 from orchestrator.spec.fields import EnvironmentSection, Section, method, nested_model, refuse, short_form
 from orchestrator.stop_rules.contracts import STEPS_PER_EVAL
 from policies.config import LearnerConfig, PolicyConfig, WarmStartConfig
+from policies.interventions.conditions import parse
 from policies.objectives.config import ObjectiveConfig
 from policies.samplers.transformers import Config as TransformersConfig
 from store.secrets import without_logins, without_passwords
@@ -89,6 +90,20 @@ class Boundary(Section):
         "start of the run is held over all stages. reset: coefficients begin anew, at their start. rescale: "
         "coefficients stay, and the entropy measured here becomes the 1.0 that targets are fractions of.",
     )
+    interventions: Annotated[
+        list[method("interventions")],  # type: ignore[valid-type]
+        BeforeValidator(lambda raw: [raw] if isinstance(raw, str | dict) else raw),
+    ] = Field(
+        default_factory=list,
+        json_schema_extra={"default": []},
+        description="What is done to the policy after the boundary was measured, in this order, each if its `when` "
+        "holds. Never after the last stage.",
+    )
+
+    def num_intervened(self, stages: int) -> int:
+        """After how many of a run's stages something may be done to the policy, at most."""
+        conditions = [parse(one.when) for one in self.interventions]
+        return sum(any(one.may_hold(stage) for one in conditions) for stage in range(1, stages))
 
 
 class CurriculumSection(Section):
@@ -483,6 +498,35 @@ class Spec(Section):
                     f"objective.controllers: {name!r} is no number of a step, so nothing would move"
                     f"{nearest(name, METRICS)}"
                 ) from None
+        return self
+
+    @model_validator(mode="after")
+    def _interventions_read_what_is_measured(self) -> Spec:
+        from store.errors import UnknownMetric
+        from store.metrics import EVALUATED, INTERIM, METRICS, metric
+
+        at_boundaries = [n for n, m in METRICS.items() if m.group == "measure" and not n.startswith(INTERIM)]
+        evaluated = [*EVALUATED, *(["greedy_accuracy"] if self.evaluate.greedy else [])]
+        for number, one in enumerate(self.curriculum.boundary.interventions):
+            condition, key = parse(one.when), f"curriculum.boundary.interventions.{number}.when"
+            if (name := condition.metric) is None:
+                continue
+            try:
+                is_measured = metric(name).group == "measure" and not name.startswith(INTERIM)
+            except UnknownMetric:
+                known = [*EVALUATED, *at_boundaries]
+                raise refuse(f"{key}: {name!r} is no number of a boundary{nearest(name, known)}") from None
+            if name not in evaluated and not (is_measured and self.measure.of):
+                among = "is not measured at boundaries" if is_measured else "is a number of steps, not of boundaries"
+                raise refuse(
+                    f"{key}: {name} {among}: say one that is, {', '.join(evaluated)}, or have it measured by `measure`"
+                )
+            if condition.environment is not None and condition.environment not in self.environments:
+                known = list(self.environments)
+                raise refuse(
+                    f"{key}: {condition.environment!r} is no environment of this spec ({', '.join(known)})"
+                    f"{nearest(condition.environment, known)}"
+                )
         return self
 
     @model_validator(mode="after")

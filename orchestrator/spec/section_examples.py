@@ -64,6 +64,14 @@ curriculum:
 curriculum:
   boundary: {optimizer: reset}
 """,
+    "curriculum.boundary.interventions": """\
+curriculum:
+  boundary:
+    interventions:
+      - {type: redo, tau: 0.05, when: every 2 stages}
+      - {type: base_fusion, alpha: 0.7, when: pass_1 on words < .2}
+environments: {words: {type: reasoning_gym, dataset: spell_backward}}
+""",
     "step": """\
 step: {groups: 16, group_size: 8}     # 128 episodes
 """,

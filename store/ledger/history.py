@@ -9,6 +9,7 @@ from sqlalchemy import Connection, and_, delete, insert, literal, or_, select, u
 from sqlalchemy.sql import ColumnElement
 
 from store.ledger import tables as t
+from store.records import INTERVENTION
 
 Ending = Mapping[str, Any]  # the columns of a stage that are filled in at its end
 
@@ -49,12 +50,14 @@ def forget_stage(connection: Connection, run_id: int, stage: int) -> None:
     connection.execute(delete(t.pick).where(*_scheduler_pick(run_id, stage)))
 
 
-def rewind(connection: Connection, run_id: int, step: int, num_boundaries: int) -> None:
+def rewind(connection: Connection, run_id: int, step: int, num_boundaries: int, is_before_intervening: bool) -> None:
     """Keep `step` steps and the first `num_boundaries` boundaries of a run; boundary 0 is before any training.
 
     Stage i ends with boundary i, so after k boundaries the stages up to k may have started. The last of them
     is open again; the curriculum starts it anew if the checkpoint was made before it, which changes nothing.
+    `is_before_intervening`: what was done to the policy at the last of these boundaries is to be done again.
     """
+    _forget_interventions(connection, run_id, num_boundaries - is_before_intervening)
     for table in (t.step, t.step_metric, t.task_group, t.arm_state):
         connection.execute(delete(table).where(table.c.run_id == run_id, table.c.step > step))
     measured = (t.measurement, t.network_cell, t.probe, t.probe_point, t.intervention, t.holdout_query)
@@ -72,6 +75,20 @@ def rewind(connection: Connection, run_id: int, step: int, num_boundaries: int) 
     for table, condition in later.items():
         connection.execute(delete(table).where(table.c.run_id == run_id, condition))
     end_stage(connection, run_id, num_boundaries, _OPEN, None)
+
+
+def _forget_interventions(connection: Connection, run_id: int, first: int) -> None:
+    """Delete what was decided and done to the policy after stage `first` and later, and what was measured of that."""
+    of = {
+        t.intervention: None,
+        t.eval_cell: t.eval_cell.c.split == "intervened",
+        t.measurement: t.measurement.c.name == INTERVENTION,
+        t.holdout_query: t.holdout_query.c.asker == INTERVENTION,
+        t.event: t.event.c.kind == INTERVENTION,
+    }
+    for table, which in of.items():
+        own = (table.c.run_id == run_id, table.c.after_stage >= first)
+        connection.execute(delete(table).where(*own, *([] if which is None else [which])))
 
 
 def remove(connection: Connection, run_id: int) -> None:

@@ -17,11 +17,13 @@ from store.ledger.history import copy_history, end_stage, forget_stage, remove, 
 from store.ledger.names import RunHandle
 from store.ledger.queries import Reading
 from store.records import (
+    INTERVENTION,
     BoundaryRecord,
     CheckpointRecord,
     EnvironmentRecord,
     EventRecord,
     HoldoutRecord,
+    InterventionRecord,
     RunRecord,
     StageRecord,
     StepRecord,
@@ -112,7 +114,7 @@ class Ledger:
         def enter(connection: Connection) -> RunHandle:
             run = _enter(connection, record)
             copy_history(connection, parent, run.run_id)
-            rewind(connection, run.run_id, checkpoint.step, checkpoint.num_boundaries)
+            rewind(connection, run.run_id, checkpoint.step, checkpoint.num_boundaries, is_before_intervening=True)
             connection.execute(_checkpoint(run, checkpoint))
             return run
 
@@ -220,6 +222,24 @@ class Ledger:
         is_there = row_of_run(tables.eval_cell, run.run_id, **first)
         self._access.write(what, enter, is_there)
 
+    def record_intervention(self, run: RunHandle, done: Sequence[InterventionRecord], record: BoundaryRecord) -> None:
+        """Enter what was done to the policy after a boundary, why, and what was measured once more."""
+
+        def enter(connection: Connection) -> None:
+            after, own = record.after_stage, tables.intervention.c
+            replaced = delete(tables.intervention).where(own.run_id == run.run_id, own.after_stage == after)
+            connection.execute(replaced)
+            made = [rows.row_of(tables.intervention, one, run, created_at=rows.now()) for one in done]
+            _insert(connection, [(tables.intervention, made)])
+            config = _eval_config(connection, record) if record.cells else 0
+            others = (pair for pair in rows.boundary_rows(run, record, config) if pair[0] is not tables.boundary)
+            _insert(connection, others)
+
+        what = f"The interventions after stage {record.after_stage} of run {run.name!r}"
+        self._declare_metrics(what, run, _metrics_of(record))
+        is_there = row_of_run(tables.event, run.run_id, kind=INTERVENTION, after_stage=record.after_stage)
+        self._access.write(what, enter, is_there)
+
     def _declare_metrics(self, what: str, run: RunHandle, used: Iterable[str]) -> None:
         """Enter the definitions of metrics of a family that are used for the first time."""
         if new := run.new_metrics(dict.fromkeys(used)):
@@ -257,10 +277,10 @@ class Ledger:
         change = update(tables.checkpoint).where(*_is(run, record)).values(deleted_at=rows.now())
         self._access.write(f"A checkpoint of run {run.name!r}", lambda c: c.execute(change))
 
-    def rewind(self, run: RunHandle, step: int, num_boundaries: int) -> None:
-        """Go back to a checkpoint: delete everything later, at once."""
+    def rewind(self, run: RunHandle, step: int, num_boundaries: int, *, is_before_intervening: bool = False) -> None:
+        """Go back to a checkpoint: delete everything later, at once; also, if asked, what was done to its policy."""
         what = f"Going back in run {run.name!r}"
-        self._access.write(what, lambda c: rewind(c, run.run_id, step, num_boundaries))
+        self._access.write(what, lambda c: rewind(c, run.run_id, step, num_boundaries, is_before_intervening))
 
 
 def _enter(connection: Connection, record: RunRecord) -> RunHandle:

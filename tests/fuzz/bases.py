@@ -20,6 +20,7 @@ PLACES = {  # where a method of a kind is named
     "selections": ("curriculum", "selection"),
     "teachers": ("curriculum", "teacher"),
     "stop_rules": ("curriculum", "stage", "stop"),
+    "interventions": ("curriculum", "boundary", "interventions"),
     "samplers": ("sampler",),
 }
 SMALLEST: Raw = {

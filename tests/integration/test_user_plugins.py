@@ -16,6 +16,7 @@ import orchestrator
 from orchestrator import registry
 from orchestrator.cli import main
 from orchestrator.errors import SpecError
+from orchestrator.runs.catalog import opened
 from orchestrator.simulation.candidates import read_file
 from tests.conftest import Evergreen
 from tests.integration.processes import Process
@@ -111,6 +112,21 @@ def create(environments, held_out, pool="anchor"):
     """How many tasks are held out."""
     return Count({one: sum(map(len, by.values())) for one, by in held_out[pool].items()})
 ''',
+    "intervention.py": '''from policies.interventions.contracts import Change, Intervention
+
+class Scale(Intervention):
+    """Makes every weight smaller."""
+    def __init__(self, factor):
+        self.factor = factor
+    def apply(self, subject):
+        for master in subject.optimizer.masters.values():
+            master.mul_(self.factor)
+        return Change(f"times {self.factor:g}")
+
+def create(factor):
+    """Makes every weight smaller."""
+    return Scale(factor)
+''',
     "part.py": '''"""A weight against the mismatch that is the ratio itself."""
 from policies.objectives.mismatch_weights.tis import *
 from policies.objectives.mismatch_weights import tis as _tis
@@ -142,6 +158,7 @@ def whole() -> dict[str, Any]:
         "bandit": {"type": "./bandit.py:create", "tilt": 0.5, "signal": "variance"},
         "selection": {"type": "./selection.py:create", "tasks": 30},
         "teacher": {"type": "./teacher.py:create", "width": 0.5},
+        "boundary": {"interventions": [{"type": "./intervention.py:create", "factor": 0.9, "when": "every 1 stages"}]},
         "stage": {"steps": 11, "min_steps": 1, "stop": [{"type": "./stop_rule.py:create", "patience": 3}]},
     }
     spec["sampler"] = {"type": "./sampler.py:create", "max_tokens": 3}
@@ -178,6 +195,10 @@ def test_a_run_with_everything_of_the_users_own_is_resumed_in_another_process_an
     assert kept["curriculum"]["bandit"] == whole()["curriculum"]["bandit"], "no option that was not given"
     assert kept["objective"]["mismatch"] == ["./part.py:create"]
     assert kept["measure"]["of"] == whole()["measure"]
+    assert kept["curriculum"]["boundary"]["interventions"] == whole()["curriculum"]["boundary"]["interventions"]
+    with opened(home, "own") as (_, ledger):
+        (done,) = ledger.reading.interventions("own")
+    assert (done.after_stage, done.kind, done.params) == (1, "./intervention.py:create", {"factor": 0.9})
 
     # the same run, stopped in the middle and continued by a process that starts elsewhere
     orchestrator.run(spec, ["name=part", "curriculum.stages=1"], home=home)
@@ -222,6 +243,11 @@ def test_a_run_with_everything_of_the_users_own_is_resumed_in_another_process_an
             "cannot be called as create(",
         ),
         ("measure", {"type": "./measurement.py:create", "of": 1}, "cannot be called as create("),
+        (
+            "curriculum.boundary.interventions",
+            {"type": "./intervention.py:create", "fact": 1},
+            "cannot be called as create(",
+        ),
         ("objective.tis_capp", 2, "did you mean `tis_cap`?"),
         ("objective.mismatch", ["./gone.py:create"], "there is no file"),
         ("curriculum.bandit", "./gone.py:create", "there is no file"),
@@ -237,7 +263,9 @@ def test_a_wrong_option_of_any_kind_is_refused_by_validate(
     assert message in " ".join(done.stderr.split())
 
 
-@pytest.mark.parametrize("kind", ["bandits", "schedulers", "selections", "teachers", "stop_rules", "samplers"])
+@pytest.mark.parametrize(
+    "kind", ["bandits", "schedulers", "selections", "teachers", "stop_rules", "samplers", "interventions"]
+)
 def test_a_users_own_is_described_as_ours_are(
     folder: Path, evergreen: Evergreen, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:

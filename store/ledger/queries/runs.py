@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import Select, Table, func, select
+from sqlalchemy import Select, Table, case, func, select
 from sqlalchemy.sql import ColumnElement
 
 from store.carryover import Matrices
@@ -122,7 +122,8 @@ class RunQueries(Queries):
         """The checkpoints that still exist, newest first."""
         row = t.checkpoint.c
         query = self.rows_of(name, CheckpointRecord, t.checkpoint).where(row.deleted_at.is_(None))
-        newest_first = (row.step.desc(), row.num_boundaries.desc(), row.checkpoint_id.desc())
+        is_later = case((row.kind == "intervention", 1), else_=0)  # at one position, than the boundary's
+        newest_first = (row.step.desc(), row.num_boundaries.desc(), is_later.desc(), row.checkpoint_id.desc())
         return self.ask(CheckpointRecord, query.order_by(*newest_first))
 
     def gaps(self, name: str) -> Gaps:

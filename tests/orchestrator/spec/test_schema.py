@@ -132,6 +132,8 @@ WELL = [
     {"curriculum__bandit": "./mine.py:create"},
     {"curriculum__bandit": {"type": "my.module:create", "depth": 3, "signal": "variance"}},
     {"curriculum__stage": {"stop": ["mastery", {"type": "plateau"}, "./x.py:create"]}},
+    {"curriculum__boundary": {"interventions": ["redo", {"type": "./x.py:create", "when": "every 2 stages", "y": 1}]}},
+    {"curriculum__boundary": {"interventions": {"type": "redo", "tau": 0.1, "when": {"after": [1]}}}},
     {"objective": {"preset": "rloo", "shaper": "repo", "strength": 0.1, "controller": "none"}},
     {"objective": {"controller": {"target": 0.4}}},
     {"objective": {"shaper": "./mine.py:create", "its_own_option": 1}},

@@ -1,0 +1,1 @@
+"""What may be done to a policy between two stages: a file each, listed by `evergreen methods interventions`."""

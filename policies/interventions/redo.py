@@ -1,0 +1,191 @@
+"""ReDo: units of the MLPs that hardly ever act are born again.
+
+A unit's score is s_i = E|h_i| / mean_k E|h_k| inside its layer, h the input of the layer's way out (of a gated MLP
+act(gate) * up), over the tokens that the policy predicts on `rows` training tasks, played anew. Of units with
+s_i <= tau the incoming weights are drawn again from the law that the architecture starts with, and the outgoing ones
+become 0, so the function only loses what the unit contributed. Their moments become 0, and so does the count of
+updates of the tensors that they lie in: Adam counts by tensor, as in the code of arXiv 2302.12902, and without that
+the units die again.
+
+On models with smooth gates, such as SiLU, hardly any unit is silent and this finds nothing to do (plasticity.md 3.3).
+
+Source: The Dormant Neuron Phenomenon in Deep Reinforcement Learning, arXiv 2302.12902; timoklein/redo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from policies.errors import PolicyError
+from policies.interventions.contracts import Change, Intervention, InterventionOptions, Row, Subject
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+SOURCE = "arXiv 2302.12902"
+
+# The ways into an MLP and out of it, as architectures of the transformers library call them.
+WAYS = (
+    (("gate_proj", "up_proj"), "down_proj"),  # Llama, Qwen, Mistral, Gemma
+    (("gate_up_proj",), "down_proj"),  # Phi-3: both in one
+    (("up_proj",), "down_proj"),
+    (("fc1",), "fc2"),  # OPT, Phi
+    (("c_fc",), "c_proj"),  # GPT-2
+    (("dense_h_to_4h",), "dense_4h_to_h"),  # GPT-NeoX, Falcon, BLOOM
+)
+
+
+class Config(InterventionOptions):
+    type: Literal["redo"] = "redo"
+    tau: float = Field(0.025, ge=0, lt=1)
+    """A unit is dormant whose mean activation is at most this share of its layer's mean."""
+    rows: int = Field(64, ge=1)
+    """Training tasks that activations are read on, an episode each."""
+
+
+@dataclass(frozen=True)
+class Mlp:
+    """An MLP of a model: its layers by name, and how many units it has."""
+
+    incoming: tuple[str, ...]
+    outgoing: str
+    incoming_dim: int  # of the units, in the incoming weights: 0 for a Linear, [out, in]; 1 for a Conv1D
+    num_units: int
+
+    @property
+    def outgoing_dim(self) -> int:
+        """Where the units are in the weight of the way out."""
+        return 1 - self.incoming_dim
+
+
+class Redo(Intervention):
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def require_suited(self, model: Any) -> None:
+        mlps_of(model)
+
+    def apply(self, subject: Subject) -> Change:
+        mlps = mlps_of(subject.model)
+        activity = mean_activity(subject.model, mlps, subject.rows(self.config.rows))
+        num_units = num_reborn = 0
+        for mlp, activity_U in zip(mlps, activity, strict=True):
+            dormant = dormant_units(activity_U, self.config.tau)
+            num_units, num_reborn = num_units + mlp.num_units, num_reborn + len(dormant)
+            if len(dormant):
+                revive(subject, mlp, dormant)
+        said = "is" if num_reborn == 1 else "are"
+        found = f"{num_reborn:,} of {num_units:,} units {said} {self.config.tau:g}-dormant"
+        return Change(f"{found}, and born again" if num_reborn else found, num_reborn > 0)
+
+
+def dormant_units(activity_U: Tensor, tau: float) -> Tensor:
+    """Places of a layer's tau-dormant units, from the mean |activation| of each; all, in a layer that is silent."""
+    return (activity_U <= tau * activity_U.mean()).nonzero()[:, 0]
+
+
+def mlps_of(model: Any) -> list[Mlp]:
+    """Find the MLPs of a model. Raises PolicyError where there are none that we know, or mixtures of experts."""
+    import torch
+
+    found = []
+    for name, module in model.named_modules():
+        if type(module).__name__.endswith("Experts"):
+            raise PolicyError(
+                "redo does not know the units of mixtures of experts: leave it out, or take shrink_perturb"
+            )
+        layers = dict(module.named_children())
+        ways = next((way for way in WAYS if {*way[0], way[1]} <= layers.keys()), None)
+        if ways is None:
+            continue
+        prefix = f"{name}." if name else ""
+        out = layers[ways[1]]
+        if not isinstance(getattr(out, "weight", None), torch.Tensor) or out.weight.dim() != 2:
+            continue
+        incoming_dim = 1 if type(out).__name__ == "Conv1D" else 0
+        names = tuple(f"{prefix}{one}" for one in ways[0])
+        found.append(Mlp(names, f"{prefix}{ways[1]}", incoming_dim, out.weight.shape[1 - incoming_dim]))
+    if not found:
+        known = ", ".join(" + ".join((*into, out)) for into, out in WAYS)
+        raise PolicyError(
+            f"redo finds no MLP that it knows in {type(model).__name__} ({known}): leave it out, or take shrink_perturb"
+        )
+    return found
+
+
+def mean_activity(model: Any, mlps: Sequence[Mlp], rows: Sequence[Row]) -> list[Tensor]:
+    """Mean |activation| of every unit, an MLP each, over the tokens that the policy predicts; float64, on the CPU."""
+    import torch
+
+    sums = [torch.zeros(mlp.num_units, dtype=torch.float64) for mlp in mlps]
+    num_tokens = 0
+    device = next(model.parameters()).device
+    with _watching(model, mlps) as seen:
+        for row in rows:
+            places = torch.from_numpy(row.mask_T.nonzero()[0] - 1).to(device)  # a token is predicted one before it
+            if len(places) == 0:
+                continue
+            seen.clear()
+            model.base_model(input_ids=torch.from_numpy(row.ids_T[None, :-1]).to(device), use_cache=False)
+            for own, h_1TU in zip(sums, (seen[mlp.outgoing] for mlp in mlps), strict=True):
+                h_TU = h_1TU.flatten(0, -2).index_select(0, places)
+                own += h_TU.abs().sum(0, dtype=torch.float64).cpu()
+            num_tokens += len(places)
+    if not num_tokens:
+        raise PolicyError("redo has no token to read activations on: no training task could be played")
+    return [own / num_tokens for own in sums]
+
+
+@contextmanager
+def _watching(model: Any, mlps: Sequence[Mlp]) -> Iterator[dict[str, Tensor]]:
+    """Keep what goes into the way out of every MLP, by its name, for as long as the block lasts."""
+    seen: dict[str, Tensor] = {}
+    hooks = []
+    for mlp in mlps:
+
+        def keep(module: Any, given: tuple[Tensor, ...], name: str = mlp.outgoing) -> None:
+            seen[name] = given[0].detach()
+
+        hooks.append(model.get_submodule(mlp.outgoing).register_forward_pre_hook(keep))
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def revive(subject: Subject, mlp: Mlp, units: Tensor) -> None:
+    """Draw the incoming weights of some units again, let nothing go out of them, forget what Adam knew of both."""
+    import torch
+
+    optimizer = subject.optimizer
+    std = getattr(subject.model.config.get_text_config(), "initializer_range", None) or 0.02
+    for layer in mlp.incoming:
+        master = optimizer.masters[f"{layer}.weight"]
+        width = master.shape[mlp.incoming_dim]
+        places = torch.cat([units + first for first in range(0, width, mlp.num_units)]).to(master.device)
+        size = [len(places), master.shape[1 - mlp.incoming_dim]]
+        fresh = std * torch.randn(size, generator=subject.generator)
+        master.index_copy_(mlp.incoming_dim, places, _along(fresh, mlp.incoming_dim).to(master))
+        optimizer.forget(f"{layer}.weight", mlp.incoming_dim, places)
+        if (bias := optimizer.masters.get(f"{layer}.bias")) is not None:
+            bias.index_fill_(0, places, 0.0)
+            optimizer.forget(f"{layer}.bias", 0, places)
+    name = f"{mlp.outgoing}.weight"
+    places = units.to(optimizer.masters[name].device)
+    optimizer.masters[name].index_fill_(mlp.outgoing_dim, places, 0.0)
+    optimizer.forget(name, mlp.outgoing_dim, places)
+
+
+def _along(fresh: torch.Tensor, dim: int) -> Tensor:
+    return fresh if dim == 0 else fresh.T
+
+
+def create(config: Config) -> Redo:
+    return Redo(config)
