@@ -77,6 +77,9 @@ class Measurement(ABC):
     def load(self, folder: Path) -> None:  # noqa: B027
         """Go on from what `save` wrote."""
 
+    def forget(self) -> None:  # noqa: B027
+        """Let go of what the other measurements of a boundary read of this one: all of them are done."""
+
     @abstractmethod
     def is_due(self, at: Progress) -> bool:
         """Whether to measure here."""
