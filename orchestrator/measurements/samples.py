@@ -169,11 +169,12 @@ class Samples(Measurement):
         for against in dict.fromkeys(against for against, _ in pairs):
             own = {category: found for (what, category), found in pairs.items() if what == against}
             whole = [pair for category, found in own.items() if category in trainable for pair in found]
-            for category, found in [*own.items(), (None, whole)]:
+            compared: list[tuple[str | None, list[tuple[Outcome, Outcome]]]] = [*own.items(), (None, whole)]
+            for place, found in compared:
                 per_item = max((n for _, (n, _) in found), default=0)
                 counts, split = support(found), _split(environment.closed)
                 for metric, (value, stderr) in _numbers(counts, against).items():
-                    cells.append(CellRecord(name, category, metric, value, stderr, counts.num, per_item, split))
+                    cells.append(CellRecord(name, place, metric, value, stderr, counts.num, per_item, split))
         return cells
 
 

@@ -419,6 +419,13 @@ class Spec(Section):
                 f"`objective.max_length: {length}`, and no answer has more than {longest} tokens: the policy's loss is "
                 f"that many times smaller, and terms with a mean of their own outweigh it. Say `max_length: {longest}`."
             )
+        num = self.evaluate.samples
+        asked = [k for one in self.measure.of if type_of(one) == "samples" for k in one.k or ()]
+        if large := [k for k in asked if k > 4 and 2 * k > num]:
+            found.append(
+                f"`measure.of.samples.k`: pass@{large[0]} of {num} samples scatters widely: `evaluate.samples` of "
+                f"{2 * large[0]} or more is better."
+            )
         return found
 
     @field_serializer("objective", mode="wrap")
@@ -479,7 +486,7 @@ class Spec(Section):
         if len(own) > 1:
             raise refuse("measure.of: samples stands there twice: one measures all; leave out the other")
         num = self.evaluate.samples
-        for k in [k for one in own for k in one.k or ()]:  # type: ignore[attr-defined]
+        for k in [k for one in own for k in one.k or ()]:
             if not 1 <= k <= num:
                 raise refuse(
                     f"measure.of.samples.k: {k} samples cannot be drawn of the {num} that are evaluated: raise "

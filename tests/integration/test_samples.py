@@ -15,7 +15,7 @@ from store.answers import entropy, maj_at_k
 from store.records import CellRecord
 from store.turnover import turnover
 from tests.integration.runs import At, Killed, ending, kill, told
-from tests.orchestrator.specs import small
+from tests.orchestrator.specs import FAKE, small
 from tests.shares import share
 
 HERE = "scoring.isolation=none"
@@ -132,6 +132,30 @@ def test_a_fork_that_begins_to_measure_later_says_what_it_cannot_know(finished: 
     assert any(
         "is not known to `samples`, which began later" in event["text"] for event in told(finished, name)["events"]
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", [1, 4])
+def test_an_environment_that_joins_begins_with_its_own_base_also_after_a_kill(home: Path, moment: int) -> None:
+    """At moment 1 the boundary that measured it is recorded again, from a checkpoint that knows it already."""
+    joining = f"environments.maze={{type: {FAKE}, in_process: true, categories: [easy]}}"
+
+    def forked(name: str, **options: Any) -> None:
+        orchestrator.fork("whole", 2, home=home, overrides=[f"name={name}", HERE, joining], **options)
+
+    if moment == 1:
+        forked("joined")
+    with pytest.raises(Killed):
+        forked(f"joined-{moment}", watcher=At(moment, kill))
+    orchestrator.resume(f"joined-{moment}", home=home)
+    if moment == 1:
+        assert ending(home, "joined-1") == ending(home, "joined")
+    found = [
+        cell.after_stage
+        for cell in cells(home, f"joined-{moment}", "support_kept_previous")
+        if cell.environment == "maze"
+    ]  # type: ignore[attr-defined]
+    assert set(found) == {3}
 
 
 @pytest.mark.slow

@@ -70,6 +70,7 @@ def test_the_null_band_says_what_luck_alone_would_change() -> None:
     # share 5/8: more than half of four is right with 4 p^3 q + p^4
     solved = 4 * (5 / 8) ** 3 * (3 / 8) + (5 / 8) ** 4
     assert noisy.gained_by_luck == pytest.approx(40 * solved * (1 - solved))
+    assert (solved, noisy.gained_by_luck, noisy.gained_error) == pytest.approx((0.518799, 9.985864, 2.737321), abs=1e-5)
     assert noisy.gained_error == pytest.approx((40 * solved * (1 - solved) * (1 - solved * (1 - solved))) ** 0.5)
     assert (noisy.gained, noisy.is_gain, noisy.is_loss) == (40, True, False), "all alike is no luck"
     (few,) = turnover([*course(2, 3), *course(3, 2, item=1)])

@@ -165,3 +165,15 @@ def test_nobody_looks_at_the_select_pool_unasked() -> None:
     player = Scripted()
     assert evaluated(player).scores == {}
     assert not [stream for stream, *_ in player.asked if stream.startswith("select")]
+
+
+def test_what_was_played_is_there_for_others_until_it_is_let_go() -> None:
+    environments = {"fake": create("fake", categories=["easy"])}
+    held_out = {"anchor": find_held_out(environments, "anchor", 2)}
+    whole = Evaluation(Evaluate(items=2, samples=4), environments, held_out, keeps_answers=True)
+    part = whole.of(["fake"])
+    found = part.run(Scripted(fake_easy=EASY), Progress(1, 1), Stopwatch(), lambda *told: None)  # type: ignore[arg-type]
+    assert [group.correct for group in whole.played] == [[True, True, False, False], [True, False]]
+    assert [item.answers for item in found.items] == [(("no", 4, 2),), (("no", 2, 1),)], "of the scored samples"
+    part.forget()
+    assert whole.played == []
