@@ -232,6 +232,14 @@ class Environment(ABC):
         """What a batch has once, if there are enough: the content key, unless one conversation asks several things."""
         return task.key
 
+    def answer_in(self, task: Task, completion: str) -> str | None:
+        """Give the answer in a completion, as the verifier reads it: answers that are the same are the same text.
+
+        By default what stands behind the last closing think tag. None: there is no answer. Called in the trainer, on
+        what a policy wrote: it must be quick, run no foreign code and raise nothing.
+        """
+        return completion.rpartition("</think>")[2].strip() or None
+
     def score(self, task: Task, completion: str) -> Score:
         """Score a completion of a single-turn task."""
         raise EnvironmentFault(f"{self.name}: implement score(task, completion) or start(task)")

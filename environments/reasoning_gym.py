@@ -213,6 +213,9 @@ class ReasoningGym(Environment):
     def task(self, category: str, index: int) -> Task:
         return self._task(category, index)
 
+    def answer_in(self, task: Task, completion: str) -> str | None:
+        return self._config.read(completion) or None
+
     def score(self, task: Task, completion: str) -> Score:
         """Score by the data set's verifier and the entry that the task carries; a reply without the tags is worth 0."""
         answer = self._config.read(completion)

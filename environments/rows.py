@@ -255,6 +255,10 @@ class Rows(Environment):
         places = self._places(task.category)
         return f"{self._opened.files[places.files[task.index]].name}, row {places.numbers[task.index] + 1:,}"
 
+    def answer_in(self, task: Task, completion: str) -> str | None:
+        answer = self._config.read(completion)
+        return self._reward.canonical(answer) or None if answer else None
+
     def score(self, task: Task, completion: str) -> Score:
         answer, data = self._config.read(completion), task.data
         attempt = Attempt(completion, answer, data["truth"], task.messages, data.get("row", {}))

@@ -115,6 +115,8 @@ class Curriculum:
             parts.cross_boundary()
         if self.at.stage == 0 or parts.spec.curriculum.boundary.controllers == "rescale":
             self._set_entropy_baseline(found)
+        looks = parts.choice.look(self.at, found.cells, found.items)
+        found = replace(found, queries=[*found.queries, *looks])
         self.at.end_boundary()
         self.recorder.record_boundary(self.at, found, earned, watch)
         self.recorder.save("boundary", parts, self.at)
@@ -140,6 +142,8 @@ class Curriculum:
         found = self._measure([measurement.of(names) for measurement in self.parts.measurements], watch)
         self._set_entropy_baseline(found)
         self.parts.choice.join(found.scores)
+        looks = self.parts.choice.look(self.at, found.cells, found.items)
+        found = replace(found, queries=[*found.queries, *looks])
         self.recorder.record_joined(self.parts, self.at, found, watch)
 
     def _measure(self, measurements: Sequence[Measurement], watch: Stopwatch) -> Findings:
@@ -150,6 +154,8 @@ class Curriculum:
             looked = one.run(self.parts.player, self.at, watch, tell)
             cost = MeasurementRecord(one.name, one.passes, watch.total - begun)
             found.append(replace(looked, measurements=[cost]))
+        for one in measurements:
+            one.forget()
         return Findings.joined(found)
 
     def _set_entropy_baseline(self, found: Findings) -> None:

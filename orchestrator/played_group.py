@@ -34,6 +34,7 @@ class Slot:
     level: Level
     bandit: str  # the environment's, or EVERYTHING
     pick: Pick
+    drawn_with: float | None = None  # the probability with which a rule of replay drew the environment; None: none did
 
 
 @dataclass(frozen=True)

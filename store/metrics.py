@@ -195,6 +195,30 @@ _ALL = (
            "near 1: all pull alike; near their number: unrelated"),
     Metric("cosine", "measure", "cosine", 0, "of the policy gradients with another environment's: cosine_<its name>",
            "below 0: conflict"),
+    # what the evaluation's samples say more: measure samples (store/answers.py, store/support.py)
+    Metric("pass", "measure", "fraction", 1, "chance that at least one of k samples is correct: pass_<k>",
+           "falls while pass_1 rises: support is lost", _ACCURACY),
+    Metric("maj", "measure", "fraction", 1, "chance that the most frequent answer of k samples is correct: maj_<k>",
+           "below pass_1: what is given most often is wrong", _ACCURACY),
+    Metric("entropy_answer", "measure", "nats", 0, "entropy of the answers to a task, from their shares: biased low",
+           "falls while entropy_token stays: only the wording still varies", _ENTROPY),
+    Metric("entropy_answer_corrected", "measure", "nats", 0, "the same with Miller's and Madow's correction",
+           "see entropy_answer", _ENTROPY),
+    Metric("entropy_answer_wrong", "measure", "nats", 0, "entropy of the wrong answers alone, where there are any",
+           "near 0: always the same mistake"),
+    Metric("entropy_answer_right", "measure", "nats", 0, "entropy of the correct answers alone, where there are any",
+           "falls where a task has many right answers: only one is left"),
+    Metric("effective_answers", "measure", "answers", 0, "exp of the entropy of a task's answers, mean over tasks",
+           "near 1: every sample says the same"),
+    Metric("answer_disagreement", "measure", "fraction", 0, "chance that two samples of a task differ in their answer",
+           "near 0: every sample says the same"),
+    Metric("answerless_frac", "measure", "fraction", -1, "samples without an answer: cut off, or nothing to be read",
+           "above half"),
+    Metric("distinct", "measure", "fraction", 0, "share of different n-grams of tokens among a task's responses: "
+           "distinct_<n>; the mean over n without a number", "falls: responses begin to repeat each other"),
+    Metric("support", "measure", "fraction", 0, "tasks with a correct sample now and at a reference: support_<what>_"
+           "<against>, where what is kept, found, harmonic, net, surely_lost, surely_found; against base, previous, "
+           "or halves: one boundary's samples against each other", "kept well below that of halves: tasks are lost"),
     # the same inside a stage, of the environments that are evaluated there: `evaluate.every`
     Metric("eval_pass_1", "measure", "fraction", 1, "inside a stage: chance that one sample is correct",
            "falls while the training's accuracy rises: its tasks are learnt by heart", _ACCURACY),
@@ -246,8 +270,8 @@ EVALUATED = ("pass_1", "value", "pass_4", "truncated_frac", "entropy_token")
 INTERIM = "eval_"  # before the name of what is measured at boundaries, where it was measured inside a stage
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _ALL}
 # Of these there are many: force_<part of the objective>, part_<what it calls it>, own_<what a measurement says>,
-# cosine_<environment>.
-FAMILIES = ("force", "part", "own", "cosine")
+# cosine_<environment>, and those of samples.
+FAMILIES = ("force", "part", "own", "cosine", "pass", "maj", "distinct", "support")
 
 
 def metric(name: str) -> Metric:

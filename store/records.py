@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from store.secrets import without_logins
 
 Role = Literal["main", "replay"]
-Level = Literal["scheduler", "category", "flat"]
+Level = Literal["scheduler", "replay", "category", "flat"]
 # Of the weights that wrote a sample: one for all of it, or (version, start, end) of every stretch.
 Versions = int | Sequence[tuple[int, int, int]]
 
@@ -96,7 +96,7 @@ class PickRecord:
     level: Level
     role: Role
     environment: str
-    arm: str  # the category's name; the environment's for a scheduler; "env/category" in flat mode
+    arm: str  # the category's name; the environment's for a scheduler or replay; "env/category" in flat mode
     probability: float  # with which it was drawn, at the time
     signal: float | None = None  # the group's worth, before any scaling; None: no observation
 
@@ -226,6 +226,14 @@ class CellRecord:
     split: str = "anchor"  # "own" for a closed environment; "select": only a scheduler looks at it
 
 
+class AnswerCount(NamedTuple):
+    """An answer to a task, as the verifier reads it and `store.answers` shortens it."""
+
+    text: str | None  # None: no answer, because the sample was cut off or nothing could be read
+    num: int  # samples that gave it
+    num_correct: int  # of these correct
+
+
 @dataclass(frozen=True)
 class ItemRecord:
     """The raw material of a cell: one task evaluated."""
@@ -238,7 +246,7 @@ class ItemRecord:
     value_sum: float
     entropy_sum: float  # over the tokens of all samples, nats
     num_tokens: int
-    answers: Sequence[str] = ()  # distinct completions with counts live in samples; empty when not kept
+    answers: Sequence[AnswerCount] = ()  # of the scored samples; empty where nothing asks for them
 
 
 @dataclass(frozen=True)

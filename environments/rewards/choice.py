@@ -62,6 +62,14 @@ class Choice(AnswerReward):
         is_letter = found is not None and self._same(found[1] or found[2], right)
         return Score.of(float(is_letter or (self.needs_row and self._text_of(answer, attempt) == right)))
 
+    def canonical(self, answer: str) -> str:
+        """Give the letter; where none leads, the text without case, outer white space and a last full stop."""
+        found = self._pattern.match(answer.replace("*", "").strip())
+        if found is None:
+            return _plain(answer)
+        letter = found[1] or found[2]
+        return letter.upper() if self._any_case else letter
+
     def check(self, truth: Any) -> None:
         self._letter(truth)
 

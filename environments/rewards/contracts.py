@@ -37,6 +37,13 @@ class Reward(ABC):
         So is an attempt about which it has nothing to say, as `NOT_APPLIED`; in a combination the others then decide.
         """
 
+    def canonical(self, answer: str) -> str | None:
+        """Write an answer so that answers which are the same to it are the same text, without foreign code.
+
+        None: it can read nothing there. By default the answer as it is.
+        """
+        return answer
+
     def check(self, truth: Any) -> None:  # noqa: B027 - a reward may take any truth
         """Refuse a truth that nothing could be compared with by a ValueError that says why; called for every row."""
 

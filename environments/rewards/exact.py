@@ -40,6 +40,9 @@ class Exact(AnswerReward):
         said = self._normal(answer)
         return Score.of(float(any(said == self._normal(text) for text in _texts(attempt.truth))))
 
+    def canonical(self, answer: str) -> str:
+        return self._normal(answer)
+
     def check(self, truth: Any) -> None:
         """Refuse what is no text, and a text that an empty answer would equal."""
         texts = _texts(truth)

@@ -61,6 +61,10 @@ class Numeric(AnswerReward):
         near = ((abs(said - one), self._relative * abs(one)) for one in _numbers(attempt.truth))
         return Score.of(float(any(apart <= max(self._absolute, allowed) for apart, allowed in near)))
 
+    def canonical(self, answer: str) -> str | None:
+        said = _last_number(answer) if self._last else number(answer)
+        return None if said is None else str(said)
+
     def check(self, truth: Any) -> None:
         if not _numbers(truth):
             raise ValueError("expected a number or a list of numbers as truth, found an empty list")

@@ -15,6 +15,7 @@ from typing_extensions import override
 from orchestrator import random_streams, registry
 from orchestrator.bandits.contracts import ArmInfo, Bandit, Feedback, signals_of
 from orchestrator.bandits.signal import QuantileScale, mean_absolute_advantage
+from orchestrator.choosing.replay import Replay
 from orchestrator.choosing.stage_scheduler import (
     StageChoice,
     StageReward,
@@ -27,7 +28,8 @@ from orchestrator.played_group import PlayedGroup, Slot
 from orchestrator.progress import Progress
 from orchestrator.schedulers.rewards import Scores
 from orchestrator.spec.model import CurriculumSection
-from store.records import EVERYTHING, ArmRecord, Role
+from orchestrator.spec.model import Replay as ReplaySection
+from store.records import EVERYTHING, ArmRecord, CellRecord, HoldoutQueryRecord, ItemRecord, Role
 
 Arms = Mapping[str, Mapping[str, ArmInfo]]  # what is known of the trainable categories, by environment
 
@@ -91,6 +93,14 @@ class Choice(ABC):
         """Pick the next stage's environment; no pick in flat mode."""
         return self.scheduler.next_environment() if self.scheduler else StageChoice(None)
 
+    def look(self, at: Progress, cells: Sequence[CellRecord], items: Sequence[ItemRecord]) -> list[HoldoutQueryRecord]:
+        """Let a rule of replay see what a boundary measured; give its looks, none where there is no such rule."""
+        return []
+
+    def why_replay(self, environment: str | None, visited: Sequence[str]) -> str:
+        """Say from where a stage on an environment replays; empty where no rule decides."""
+        return ""
+
     def join(self, scores: Scores) -> None:
         """Take the held-out scores of environments that joined at a fork; ignored in flat mode."""
         if self.scheduler:
@@ -148,7 +158,8 @@ class Choice(ABC):
 class Staged(Choice):
     """A scheduler picks a stage's environment, that environment's own bandit a category a slot.
 
-    For a `replay` share of the slots the environment is drawn uniformly from others, whose bandits pick and learn.
+    For a `replay` share of the slots the environment is drawn from others, whose bandits pick and learn: uniformly, or
+    as a rule of replay says.
     """
 
     def __init__(self, section: CurriculumSection, categories: Arms, seed: int) -> None:
@@ -159,23 +170,58 @@ class Staged(Choice):
         made = make_chooser("schedulers", section.scheduler, categories, rng, "curriculum.scheduler: ")
         super().__init__(section.bandit, bandits, StageScheduler(section.scheduler, made))
         self.stage, self.seed = section.stage, seed
+        window = replay.window if isinstance(replay := section.stage.replay, ReplaySection) else 1
+        self.replay = Replay(section.stage.replay_rule, window, categories)
 
     @override
     def slots(self, n: int, step: int, environment: str | None, visited: Sequence[str]) -> list[Slot]:
         assert environment is not None
-        eligible = self.bandits if self.stage.replay_from == "all" else visited
-        others = sorted(set(eligible) - {environment})
-        num_replay = min(n - 1, round(self.stage.replay * n)) if others else 0  # leaves the stage one group
+        others = self._others(environment, visited)
+        num_replay = min(n - 1, round(self.stage.replay_share * n)) if others else 0  # leaves the stage one group
         rng = random_streams.generator(self.seed, "replay", str(step))
-        drawn = rng.integers(len(others) or 1, size=num_replay)
+        chances: dict[str, float] = {}  # with which a rule draws them
+        if self.replay.looks and num_replay:
+            found = self.replay.chances(others)
+            drawn, chances = (
+                rng.choice(len(others), num_replay, p=found),
+                dict(zip(others, found.tolist(), strict=True)),
+            )
+        else:
+            drawn = rng.integers(len(others) or 1, size=num_replay)
         counts = {environment: n - num_replay}
         counts |= {other: int((drawn == k).sum()) for k, other in enumerate(others)}
         slots: list[Slot] = []
         for name, count in counts.items():
             role: Role = "main" if name == environment else "replay"
             for pick in self.bandits[name].pick(count) if count else ():
-                slots.append(Slot(len(slots), name, pick.arm, role, "category", name, pick))
+                slots.append(Slot(len(slots), name, pick.arm, role, "category", name, pick, chances.get(name)))
         return slots
+
+    @override
+    def look(self, at: Progress, cells: Sequence[CellRecord], items: Sequence[ItemRecord]) -> list[HoldoutQueryRecord]:
+        return self.replay.observe(at.stage, cells, items)
+
+    @override
+    def why_replay(self, environment: str | None, visited: Sequence[str]) -> str:
+        others = self._others(environment, visited)
+        return self.replay.why(others) if self.replay.looks and others else ""
+
+    @override
+    def state(self) -> dict[str, Any]:
+        return {**super().state(), **({"replay": self.replay.state()} if self.replay.looks else {})}
+
+    @override
+    def load_state(self, state: Mapping[str, Any]) -> list[str]:
+        anew = super().load_state(state)
+        if self.replay.looks and "replay" not in state:
+            return [*anew, f"what {self.replay.rule} replay knows of lost tasks"]
+        if self.replay.looks:
+            self.replay.load_state(state["replay"])
+        return anew
+
+    def _others(self, environment: str | None, visited: Sequence[str]) -> list[str]:
+        eligible = self.bandits if self.stage.replay_from == "all" else visited
+        return sorted(set(eligible) - {environment})
 
 
 class Flat(Choice):

@@ -83,6 +83,9 @@ class Measurement(ABC):
         """Whether it measures here: it is due, and its share lets it."""
         return self.is_due(at) and (self.boundaries is None or at.stage in self.boundaries)
 
+    def forget(self) -> None:  # noqa: B027
+        """Let go of what the other measurements of a boundary read of this one: all of them are done."""
+
     @abstractmethod
     def is_due(self, at: Progress) -> bool:
         """Whether to measure here."""

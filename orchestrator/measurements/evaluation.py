@@ -27,22 +27,20 @@ from orchestrator.rollout.player import Player
 from orchestrator.spec.model import Evaluate
 from orchestrator.stopwatch import Stopwatch
 from policies.samplers.contracts import Sampling
-from store.records import CellRecord, ItemRecord, SampleRecord
+from store.answers import counted, normalised, pass_at_k
+from store.records import AnswerCount, CellRecord, HoldoutQueryRecord, ItemRecord, SampleRecord
 
 KEPT_SAMPLES = 20  # a category, of the first tasks: the same tasks at every boundary
 AT_ONE = Sampling()  # temperature 1, nothing cut off, whatever training samples with
 GREEDY = Sampling(greedy=True)
 
 
-def pass_at_k(n: int, c: int, k: int) -> float:
-    """Probability that at least one of k samples is correct, unbiased from c correct of n (arXiv 2107.03374)."""
-    if n - c < k:
-        return 1.0
-    return 1.0 - math.prod(1.0 - k / i for i in range(n - c + 1, n + 1))
-
-
 class Evaluation(Measurement):
-    """Accuracy (pass@1), pass@4 and token entropy at temperature 1; greedy accuracy under its own name if asked."""
+    """Accuracy (pass@1), pass@4 and token entropy at temperature 1; greedy accuracy under its own name if asked.
+
+    `played` has the anchors' groups of the last run, of this evaluation or of a part of it, until `forget`: other
+    measurements of the same boundary read them.
+    """
 
     name = "evaluation"
 
@@ -52,9 +50,10 @@ class Evaluation(Measurement):
         environments: Mapping[str, Environment],
         held_out: Mapping[str, HeldOut],
         plan: EvaluationPlan | None = None,
+        keeps_answers: bool = False,
     ) -> None:
         """`plan` says which environments a boundary has; without one it has all."""
-        self.section, self.environments, self.plan = section, environments, plan
+        self.section, self.environments, self.plan, self.keeps_answers = section, environments, plan, keeps_answers
         self.anchors, self.selects = held_out["anchor"], held_out.get("select")
         self.played: list[Group] = []  # groups of the last run on the anchors, for those who look at them next
 
@@ -66,9 +65,13 @@ class Evaluation(Measurement):
     def of(self, environments: Sequence[str]) -> Evaluation:
         pools = {"anchor": self.anchors, **({} if self.selects is None else {"select": self.selects})}
         held_out = {pool: {name: tasks[name] for name in environments} for pool, tasks in pools.items()}
-        part = Evaluation(self.section, self.environments, held_out)
+        part = Evaluation(self.section, self.environments, held_out, keeps_answers=self.keeps_answers)
         part.played = self.played  # whoever looks here next sees what was played last
         return part
+
+    @override
+    def forget(self) -> None:
+        self.played.clear()
 
     @override
     def run(self, player: Player, at: Progress, watch: Stopwatch, tell: Tell) -> Findings:
@@ -106,6 +109,13 @@ class Evaluation(Measurement):
                 selected.append(self._cell(name, category, "pass_1", groups))
             cells += [replace(cell, split="select") for cell in (*selected, *self._means(name, selected))]
         self.played[:] = played
+        # a scheduler gets every environment's accuracy, if it asked; a closed one has only its own tasks
+        shown = [
+            (cell.environment, cell.split, cell.value)
+            for cell in cells
+            if self.selects is not None and cell.metric == "pass_1" and cell.category is None
+            if cell.split != "anchor" and cell.environment is not None and cell.value is not None
+        ]
         return Findings(
             config=self._config(player),
             cells=cells,
@@ -119,6 +129,7 @@ class Evaluation(Measurement):
                     sum(group.values),
                     group.entropy_sum,
                     group.num_tokens,
+                    answers_of(self.environments[group.task.environment], group) if self.keeps_answers else (),
                 )
                 for group in played
             ],
@@ -129,13 +140,8 @@ class Evaluation(Measurement):
                 for cell in cells
                 if cell.metric == "entropy_token" and cell.category is not None and cell.value is not None
             },
-            # a scheduler gets every environment's accuracy, if it asked; a closed one has only its own tasks
-            scores={
-                cell.environment: cell.value
-                for cell in cells
-                if self.selects is not None and cell.metric == "pass_1" and cell.category is None
-                if cell.split != "anchor" and cell.environment is not None and cell.value is not None
-            },
+            queries=[HoldoutQueryRecord(name, None, split, "scheduler", value) for name, split, value in shown],
+            scores={name: value for name, _, value in shown},
         )
 
     def _cost(self, anchors: HeldOut, selects: HeldOut) -> float:
@@ -185,19 +191,32 @@ class Evaluation(Measurement):
         return CellRecord(name, category, metric, value, stderr, num_items, samples_per_item, split)
 
     def _means(self, name: str, cells: Sequence[CellRecord]) -> list[CellRecord]:
-        """The environment's own value of every metric: the equal-weight mean over its trainable categories."""
-        trainable = {c.name for c in self.environments[name].categories if c.trainable}
-        means = []
-        for metric in dict.fromkeys(cell.metric for cell in cells):
-            of = [c for c in cells if c.metric == metric and c.category in trainable and c.value is not None]
-            errors = [c.stderr for c in of if c.stderr is not None]
-            is_known = of and len(errors) == len(of)
-            stderr = math.sqrt(sum(e * e for e in errors)) / len(of) if is_known else None
-            value = _mean([c.value for c in of if c.value is not None])
-            per_item = max((c.samples_per_item for c in of), default=0)
-            num_items = sum(c.num_items for c in of)
-            means.append(self._record(name, None, metric, value, stderr, num_items, per_item))
-        return means
+        return means(self.environments[name], cells)
+
+
+def means(environment: Environment, cells: Sequence[CellRecord]) -> list[CellRecord]:
+    """Give an environment's own value of every metric: the equal-weight mean over its trainable categories."""
+    trainable = {c.name for c in environment.categories if c.trainable}
+    split = "own" if environment.closed else "anchor"
+    found = []
+    for metric in dict.fromkeys(cell.metric for cell in cells):
+        of = [c for c in cells if c.metric == metric and c.category in trainable and c.value is not None]
+        errors = [c.stderr for c in of if c.stderr is not None]
+        is_known = of and len(errors) == len(of)
+        stderr = math.sqrt(sum(e * e for e in errors)) / len(of) if is_known else None
+        value = _mean([c.value for c in of if c.value is not None])
+        per_item, num_items = max((c.samples_per_item for c in of), default=0), sum(c.num_items for c in of)
+        found.append(CellRecord(environment.name, None, metric, value, stderr, num_items, per_item, split))
+    return found
+
+
+def answers_of(environment: Environment, group: Group) -> tuple[AnswerCount, ...]:
+    """Count the answers of a task's scored samples; one that was cut off without being correct gave none."""
+    read = (
+        (None if sample.was_cut_off and not correct else environment.answer_in(group.task, sample.completion), correct)
+        for sample, correct in zip(group.scored, group.correct, strict=True)
+    )
+    return counted((normalised(text), correct) for text, correct in read)
 
 
 def num_tasks(held_out: HeldOut) -> dict[str, int]:

@@ -50,6 +50,7 @@ class InterimEvaluation:
         names = list(self.evaluation.anchors) if is_all else [str(at.environment)]
         with watch.aside() as own:
             found = self.evaluation.of(names).run(self.player, at, own, tell)
+        self.evaluation.forget()
         return InterimFindings(
             metrics=[
                 *(

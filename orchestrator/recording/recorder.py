@@ -94,6 +94,8 @@ class RunRecorder:
             "is_news": scheduled.is_news,
         }
         said = [EventRecord(DECISION, f"stage {at.stage}: {scheduled.why}", drawn)] if scheduled.pick else []
+        if why := parts.choice.why_replay(at.environment, at.visited):
+            said.append(EventRecord(DECISION, f"stage {at.stage}: {why}"))
         self.ledger.start_stage(self.run, _stage(parts, at, said))
         self.watcher.stage(at)
         if scheduled.is_news:
@@ -120,7 +122,7 @@ class RunRecorder:
             seconds=watch.total,
             num_tokens=sum(group.num_tokens for group in groups),
             num_samples=sum(len(group.samples) for group in groups),
-            picks=[_pick(own) for own in by_pick(groups)],
+            picks=[pick for own in by_pick(groups) for pick in _picks(own)],
             groups=[_group(group) for group in groups],
             samples=[sample_record(i, 0, groups[i]) for i in spread][:SAMPLES_KEPT],
             metrics=[*numbers, *done.found.metrics],
@@ -294,7 +296,7 @@ def _stage(parts: Components, at: Progress, said: Sequence[EventRecord]) -> Stag
     stage, pick = parts.spec.curriculum.stage, at.pick
     chosen = PickRecord(0, "scheduler", "main", pick.arm, pick.arm, pick.probability) if pick else None
     start = at.step - at.stage_step
-    return StageRecord(at.stage, at.environment, start, stage.steps, stage.replay, chosen, said)
+    return StageRecord(at.stage, at.environment, start, stage.steps, stage.replay_share, chosen, said)
 
 
 def _boundary(at: Progress, found: Findings, watch: Stopwatch) -> BoundaryRecord:
@@ -314,10 +316,16 @@ def _boundary(at: Progress, found: Findings, watch: Stopwatch) -> BoundaryRecord
     )
 
 
-def _pick(groups: Sequence[PlayedGroup]) -> PickRecord:
+def _picks(groups: Sequence[PlayedGroup]) -> list[PickRecord]:
+    """Record the bandit's decision about a slot, and before it that of the rule of replay, if one drew there."""
     slot, signal = groups[0].slot, mean_of(group.signal for group in groups)
-    drawn = (slot.pick.arm, slot.pick.probability)
-    return PickRecord(slot.index, slot.level, slot.role, slot.environment, *drawn, signal)
+    name, picked = (
+        slot.environment,
+        PickRecord(slot.index, slot.level, slot.role, slot.environment, slot.pick.arm, slot.pick.probability, signal),
+    )
+    if slot.drawn_with is None:
+        return [picked]
+    return [PickRecord(slot.index, "replay", slot.role, name, name, slot.drawn_with, signal), picked]
 
 
 def _group(group: PlayedGroup) -> GroupRecord:

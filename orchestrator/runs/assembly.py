@@ -185,7 +185,8 @@ def put_together(
     tasks, choice = foundation.tasks, foundation.choice
     rollouts = Prefetch(spec, choice, tasks, player, learner, objective)
     on_anchors = Evaluation(spec.evaluate, environments, {"anchor": held_out["anchor"]})
-    evaluation = Evaluation(spec.evaluate, environments, held_out)
+    keeps_answers = any(registry.type_of(one) == "samples" for one in spec.measure.of)
+    evaluation = Evaluation(spec.evaluate, environments, held_out, keeps_answers=keeps_answers)
     around = Surroundings(spec, environments, held_out, evaluation, learner, weights_of)
     measurements = [make_measurement(one, around) for one in spec.measure.of]
     looking = plan_of(spec, environments, held_out, measurements)

@@ -276,5 +276,10 @@ def _stages(spec: Spec) -> str:
     assert curriculum.scheduler is not None
     return (
         f"{curriculum.stages} stages of {curriculum.stage.steps} steps, scheduler {curriculum.scheduler.type} over "
-        f"{names}; a {curriculum.bandit.type} bandit each; replay {curriculum.stage.replay:g}{twin}"
+        f"{names}; a {curriculum.bandit.type} bandit each; replay {curriculum.stage.replay_share:g}{_rule(spec)}{twin}"
     )
+
+
+def _rule(spec: Spec) -> str:
+    rule = spec.curriculum.stage.replay_rule
+    return "" if rule == "random" else f" by rule ({rule})"

@@ -130,7 +130,7 @@ def read_log(reading: Reading, run: str) -> RunLog:
             first = {name: bandit.probabilities() for name, bandit in made.items()}
     asked: dict[str, list[PickRow]] = defaultdict(list)
     for pick in reading.picks(run):
-        if pick.level != "scheduler":
+        if pick.level in ("category", "flat"):
             asked[EVERYTHING if pick.level == "flat" else pick.environment].append(pick)
     everything = [f"{environment}/{category}" for environment, own in about.items() for category in own]
     logs = []

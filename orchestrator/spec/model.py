@@ -16,6 +16,8 @@ from pydantic import (
     BeforeValidator,
     Field,
     SerializerFunctionWrapHandler,
+    TypeAdapter,
+    ValidationInfo,
     field_serializer,
     field_validator,
     model_validator,
@@ -31,7 +33,7 @@ from orchestrator.schedulers.rewards import rewards_of
 from orchestrator.schedulers.sequence import Config as SequenceConfig
 from orchestrator.selections.cursor import Config as CursorConfig
 from orchestrator.spec.echo import shown
-from orchestrator.spec.fields import EnvironmentSection, Section, method, nested_model, refuse, short_form
+from orchestrator.spec.fields import EnvironmentSection, Section, method, nested, nested_model, refuse, short_form
 from orchestrator.stop_rules.contracts import STEPS_PER_EVAL
 from policies.config import LearnerConfig, PolicyConfig, WarmStartConfig
 from policies.interventions.conditions import parse
@@ -42,6 +44,34 @@ from store.secrets import without_logins, without_passwords
 SLUG = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 LONGEST_NAME = 80  # characters: runs of a study, twins and second runs add to a name, and it is a folder's
 TRACKING = ("http://", "https://", "sqlite:///", "postgresql", "mysql", "mssql", "databricks")
+
+
+ReplayRule = Literal["random", "due", "weakest"]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Others = Literal["visited", "all"]
+
+
+class Replay(Section):
+    """How much of a batch goes to other environments than the stage's, and to which of them."""
+
+    share: Share = Field(description="Share of every batch that goes to other environments, as fresh episodes.")
+    rule: ReplayRule = Field(
+        "random",
+        description="Which others get how much. random: all alike. due: by the held-out tasks that they lost, most "
+        "when these are about to leave `window`. weakest: by how far their accuracy fell from its best.",
+    )
+    replay_from: Others = Field("visited", alias="from", description="The same as the stage's `from`.")
+    window: int = Field(3, ge=1, description="Stages for which a lost task is best repaired; older ones weigh less.")
+
+
+_SHARE: TypeAdapter[float] = TypeAdapter(Share)
+
+
+def _replay(raw: Any, info: ValidationInfo) -> Any:
+    if isinstance(raw, Replay):
+        return raw
+    is_map = isinstance(raw, dict)
+    return Replay.model_validate(raw, context=info.context) if is_map else _SHARE.validate_python(raw)
 
 
 class Stage(Section):
@@ -57,12 +87,43 @@ class Stage(Section):
         description="Rules that end a stage early. The first that fires does; they are asked every ten steps.",
     )
     min_steps: int = Field(30, ge=1, description="Steps before a stop rule may end the stage.")
-    replay: float = Field(
-        0.0, ge=0, lt=1, description="Share of every batch that goes to other environments, as fresh episodes."
+    replay: Annotated[Share | Replay, BeforeValidator(nested(_replay))] = Field(
+        0.0,
+        description="Share of every batch that goes to other environments, as fresh episodes. A map says by which rule "
+        "these are chosen.",
     )
-    replay_from: Literal["visited", "all"] = Field(
+    replay_from: Others = Field(
         "visited", alias="from", description="Which others are replayed: those that had a stage already, or all."
     )
+
+    @property
+    def replay_share(self) -> float:
+        """Share of every batch for other environments."""
+        return self.replay.share if isinstance(self.replay, Replay) else self.replay
+
+    @property
+    def replay_rule(self) -> ReplayRule:
+        """What chooses among the other environments."""
+        return self.replay.rule if isinstance(self.replay, Replay) else "random"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_is_said_once(cls, raw: Any) -> Any:
+        """Let `from` stand in the stage or in its `replay`, and in both where it says the same."""
+        if not isinstance(raw, dict) or not isinstance(raw.get("replay"), dict):
+            return raw
+        said = {key: one["from"] for key, one in (("from", raw), ("replay.from", raw["replay"])) if "from" in one}
+        if len(set(map(str, said.values()))) > 1:
+            both = " and ".join(f"`{key}: {value}`" for key, value in said.items())
+            raise refuse(f"{both} say different things: leave out one of them")
+        own = dict.fromkeys(("from",), next(iter(said.values()))) if said else {}
+        return {**raw, **own, "replay": {**raw["replay"], **own}}
+
+    @model_validator(mode="after")
+    def _a_rule_has_groups_to_give(self) -> Stage:
+        if self.replay_rule != "random" and not self.replay_share:
+            raise refuse(f"replay.rule: {self.replay_rule}: nothing is replayed: raise `replay.share` above 0")
+        return self
 
     @model_validator(mode="after")
     def _stop_rules_get_a_turn(self) -> Stage:
@@ -385,6 +446,13 @@ class Spec(Section):
                 f"`objective.max_length: {length}`, and no answer has more than {longest} tokens: the policy's loss is "
                 f"that many times smaller, and terms with a mean of their own outweigh it. Say `max_length: {longest}`."
             )
+        num = self.evaluate.samples
+        asked = [k for one in self.measure.of if type_of(one) == "samples" for k in one.k or ()]
+        if large := [k for k in asked if k > 4 and 2 * k > num]:
+            found.append(
+                f"`measure.of.samples.k`: pass@{large[0]} of {num} samples scatters widely: `evaluate.samples` of "
+                f"{2 * large[0]} or more is better."
+            )
         return found
 
     @field_serializer("objective", mode="wrap")
@@ -442,6 +510,35 @@ class Spec(Section):
                 "steers by the entropy of all that is measured there, so that training would follow what is looked at: "
                 "remove `share`, or say `controllers: keep`"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _replay_by_rule_has_a_choice(self) -> Spec:
+        stage, groups = self.curriculum.stage, self.step.groups
+        where = f"curriculum.stage.replay.rule: {stage.replay_rule}"
+        if stage.replay_rule == "random":
+            return self
+        if len(self.environments) < 2:
+            raise refuse(f"{where} chooses among other environments, and there is one: say `replay: 0`")
+        if not min(groups - 1, round(stage.replay_share * groups)):
+            share = f"{stage.replay_share:g} of {groups} groups is none"
+            raise refuse(f"{where} has nothing to give: `share` {share}: raise it, or `step.groups`")
+        return self
+
+    @model_validator(mode="after")
+    def _samples_are_enough(self) -> Spec:
+        own = [one for one in self.measure.of if type_of(one) == "samples"]
+        if len(own) > 1:
+            raise refuse("measure.of: samples stands there twice: one measures all; leave out the other")
+        num = self.evaluate.samples
+        for k in [k for one in own for k in one.k or ()]:
+            if not 1 <= k <= num:
+                raise refuse(
+                    f"measure.of.samples.k: {k} samples cannot be drawn of the {num} that are evaluated: raise "
+                    f"`evaluate.samples`, {2 * k} or more are wanted, or leave {k} out"
+                    if k > num
+                    else f"measure.of.samples.k: at least 1 sample is drawn, not {k}"
+                )
         return self
 
     @model_validator(mode="after")

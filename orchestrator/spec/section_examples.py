@@ -56,6 +56,10 @@ curriculum:
 curriculum:
   stage: {steps: 60, replay: 0.2, from: all, stop: [mastery, plateau]}
 """,
+    "curriculum.stage.replay": """\
+curriculum:
+  stage: {replay: {share: 0.2, rule: due, from: all}}     # what was lost, before it is too late
+""",
     "curriculum.stage.stop": """\
 curriculum:
   stage: {steps: 100, stop: [mastery, {type: plateau}, "./rules.py:enough"]}

@@ -291,7 +291,7 @@ def steps(rows: RunRows, num_steps: int) -> Iterator[Moment]:
     """Give what the ledger has of each step. JSON stays text: most steps need not be understood."""
     no_times = t.step_metric.c.metric_id.not_in(_TIMES)
     takers = {
-        "picks": _taker(rows.of(t.pick, COLUMNS["picks"], t.pick.c.level != "scheduler")),
+        "picks": _taker(rows.of(t.pick, COLUMNS["picks"], t.pick.c.level.in_(("category", "flat")))),
         "groups": _taker(rows.of(t.task_group, COLUMNS["groups"])),
         "metrics": _taker(rows.of(t.step_metric, COLUMNS["metrics"], no_times)),
     }

@@ -15,6 +15,7 @@ from store.records import (
     ArmRecord,
     CellRecord,
     InterventionRecord,
+    ItemRecord,
     MeasurementRecord,
     MemberRecord,
     NetworkRecord,
@@ -199,6 +200,11 @@ class _OfBoundary:
 
 
 @dataclass(frozen=True)
+class _OfPlace(_OfBoundary):
+    item: int  # its place among the category's tasks, from 0
+
+
+@dataclass(frozen=True)
 class NetworkRow(NetworkRecord, _OfBoundary):
     """A number of the network at a boundary."""
 
@@ -232,6 +238,11 @@ class ProbePointRow:
 @dataclass(frozen=True)
 class InterventionRow(InterventionRecord):
     """A change of the policy between two stages."""
+
+
+@dataclass(frozen=True)
+class ItemRow(ItemRecord, _OfPlace):
+    """A task evaluated at a boundary."""
 
 
 @dataclass(frozen=True)

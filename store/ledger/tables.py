@@ -270,7 +270,7 @@ pick = _table(
     _to(_RUN, key=True),
     _key("step", Integer, "of a scheduler's pick: the steps done before its stage", "steps"),
     _key("stage", Integer, "from 1"),
-    _key("level", Text, "scheduler, category, or flat: one bandit over all arms"),
+    _key("level", Text, "scheduler, replay (a rule's, of an environment), category, or flat: one over all arms"),
     _key("slot", Integer, "position in the batch, from 0; 0 for a scheduler"),
     _has("role", Text, _ROLE),
     _to(_ENVIRONMENT, _NAME),
@@ -422,7 +422,7 @@ eval_item = _table(
     _has("value_sum", Double, "sum of their values", "fraction"),
     _has("entropy_sum", Double, "over the tokens of all samples", "nats"),
     _has("num_tokens", Integer, "of all samples", "tokens"),
-    _has("answers", Json),
+    _has("answers", Json, "of each answer the text, how often it was given, and how often right; empty: not kept"),
     sqlite_with_rowid=False,
 )
 

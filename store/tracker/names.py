@@ -148,7 +148,6 @@ _FROM_SPEC = {
     "group_size": "step.group_size",
     "temperature": "sampler.temperature",
     "stage_budget_steps": "curriculum.stage.steps",
-    "replay_frac": "curriculum.stage.replay",
     "opt_state": "curriculum.boundary.optimizer",
 }
 # What does not make a run a different experiment: where it is kept and what it runs on. The seed has its own param.
@@ -158,7 +157,11 @@ _NOT_HASHED = ("name", "seed", "tracker", "ledger", "checkpoint", "resources")
 def params(run: RunRow, spec: Spec) -> Words:
     """Say what a run was set to; the same for its stages, so that filters work on both."""
     found = {name: _at(spec, path) for name, path in _FROM_SPEC.items()}
+    replay = _at(spec, "curriculum.stage.replay")
+    by_rule = replay if isinstance(replay, Mapping) else {"share": replay, "rule": None}
     found |= {
+        "replay_frac": by_rule["share"],
+        "replay_rule": by_rule["rule"],
         "model": run.model,
         "objective": run.objective,
         "scheduler": run.scheduler or "none",

@@ -2,13 +2,52 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from sqlalchemy import select
+
 from store.ledger import query_rows as q
 from store.ledger import tables as t
-from store.ledger.queries.base import Queries
+from store.ledger.queries.base import Answers, Queries
+from store.records import AnswerCount
+from store.turnover import Repair, Turnover, repairs, turnover
 
 
 class PlasticityQueries(Queries):
     """What was measured of the policy at boundaries beside its matrices, and what was done there."""
+
+    def items(self, name: str, environment: str | None = None) -> list[q.ItemRow]:
+        """The tasks that were evaluated, by boundary, in their order; of one environment, or of all.
+
+        Answers are there where they were kept.
+        """
+        row = t.eval_item.c
+        query = self.rows_of(name, q.ItemRow, t.eval_item)
+        if environment is not None:
+            query = query.where(t.environment.c.name == environment)
+        order = (row.after_stage, row.environment_id, row.category_id, row.item)
+        found = self.ask(q.ItemRow, query.order_by(*order))
+        return [replace(one, answers=tuple(AnswerCount(*answer) for answer in one.answers)) for one in found]
+
+    def turnover(self, name: str) -> list[Turnover]:
+        """What a run gained, lost and repaired from boundary to boundary, by environment."""
+        return turnover(self._outcomes(name))
+
+    def repairs(self, name: str) -> list[Repair]:
+        """Every loss that a stage came back to, and whether that repaired it."""
+        stage, boundary = t.stage.c, t.boundary.c
+        run_id = self.run_id(name)
+        visits = self.rows_of(name, q.StageRow, t.stage)
+        steps = self.fetch(select(boundary.after_stage, boundary.step).where(boundary.run_id == run_id))
+        done = {row.after_stage: row.step for row in steps}
+        return repairs(self._outcomes(name), self.ask(q.StageRow, visits.order_by(stage.stage)), done)
+
+    def _outcomes(self, name: str) -> Answers:
+        """Give the items without what is not asked for, their answers above all."""
+        row, names = t.eval_item.c, (t.environment.c.name.label("environment"), t.category.c.name.label("category"))
+        columns = (row.after_stage, row.item, row.task_key, row.num_scored, row.num_correct, *names)
+        query = select(*columns).select_from(t.with_names(t.eval_item)).where(row.run_id == self.run_id(name))
+        return self.fetch(query.order_by(row.after_stage, row.environment_id, row.category_id, row.item))
 
     def network(self, name: str, metric: str | None = None) -> list[q.NetworkRow]:
         """Numbers of the network by boundary and layer; of one metric, or of all."""

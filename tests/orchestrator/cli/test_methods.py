@@ -134,6 +134,12 @@ def test_the_tables_of_a_measurement_fit_a_terminal(
     assert max(map(len, laid_out)) <= 80
 
 
+def test_measurements_are_listed_when_asked_for(evergreen: Evergreen) -> None:
+    listed = evergreen("methods", "measurements")
+    assert listed.exit_code == 0
+    assert "samples" in listed.stdout
+
+
 def test_a_method_without_options_says_so(evergreen: Evergreen) -> None:
     assert "It takes no options." in evergreen("methods", "ratio_rules", "reinforce").stdout
 

@@ -10,7 +10,7 @@ import pytest
 from environments import Pool, Task
 from environments.codebook import Codebook, Config
 from orchestrator.measurements.contracts import Findings
-from orchestrator.measurements.evaluation import Evaluation, pass_at_k
+from orchestrator.measurements.evaluation import Evaluation
 from orchestrator.played_group import Group
 from orchestrator.progress import Progress
 from orchestrator.runs.assembly import find_held_out
@@ -19,22 +19,6 @@ from orchestrator.stopwatch import Stopwatch
 from policies.samplers.contracts import SamplerOptions, Sampling
 from tests.environments.fakes import create
 from tests.orchestrator.rollout.episodes import group
-
-
-@pytest.mark.parametrize(
-    ("n", "c", "k", "expected"),
-    [
-        (10, 3, 1, 0.3),
-        (10, 3, 5, 0.916667),
-        (10, 3, 10, 1.0),
-        (4, 1, 4, 1.0),  # the biased 1 - (1 - c/n)^k says .683594
-        (8, 0, 4, 0.0),
-        (8, 8, 4, 1.0),
-        (8, 1, 4, 0.5),
-    ],
-)
-def test_pass_at_k_of_the_plasticity_reference(n: int, c: int, k: int, expected: float) -> None:
-    assert pass_at_k(n, c, k) == pytest.approx(expected, abs=1e-6)
 
 
 class Scripted:
@@ -181,3 +165,15 @@ def test_nobody_looks_at_the_select_pool_unasked() -> None:
     player = Scripted()
     assert evaluated(player).scores == {}
     assert not [stream for stream, *_ in player.asked if stream.startswith("select")]
+
+
+def test_what_was_played_is_there_for_others_until_it_is_let_go() -> None:
+    environments = {"fake": create("fake", categories=["easy"])}
+    held_out = {"anchor": find_held_out(environments, "anchor", 2)}
+    whole = Evaluation(Evaluate(items=2, samples=4), environments, held_out, keeps_answers=True)
+    part = whole.of(["fake"])
+    found = part.run(Scripted(fake_easy=EASY), Progress(1, 1), Stopwatch(), lambda *told: None)  # type: ignore[arg-type]
+    assert [group.correct for group in whole.played] == [[True, True, False, False], [True, False]]
+    assert [item.answers for item in found.items] == [(("no", 4, 2),), (("no", 2, 1),)], "of the scored samples"
+    part.forget()
+    assert whole.played == []

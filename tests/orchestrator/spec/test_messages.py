@@ -142,6 +142,41 @@ WRONG = {
         "mode: flat",
         "line 11: curriculum: flat mode has no replay: remove `stage.replay`, or set `mode: staged`",
     ),
+    "replay by rule in flat mode": (
+        "scheduler: round_robin\n  bandit: {type: sec, temperature: 0.1}\n  stage: {steps: 3, replay: 0.2}",
+        "mode: flat\n  stage: {steps: 3, replay: {share: 0.2, rule: due}}",
+        "flat mode has no replay: remove `stage.replay`, or set `mode: staged`",
+    ),
+    "a rule of replay without a share": (
+        "replay: 0.2",
+        "replay: {share: 0, rule: due}",
+        "line 15: curriculum.stage: replay.rule: due: nothing is replayed: raise `replay.share` above 0",
+    ),
+    "a rule of replay that is none": (
+        "replay: 0.2",
+        "replay: {share: 0.2, rule: weekest}",
+        "line 15: curriculum.stage.replay.rule: ",
+    ),
+    "two words on where replay comes from": (
+        "replay: 0.2",
+        "from: all, replay: {share: 0.2, rule: due, from: visited}",
+        "`from: all` and `replay.from: visited` say different things: leave out one of them",
+    ),
+    "a rule of replay with too small a share": (
+        "replay: 0.2",
+        "replay: {share: 0.001, rule: weakest}",
+        "curriculum.stage.replay.rule: weakest has nothing to give: `share` 0.001 of ",
+    ),
+    "more samples drawn than there are": (
+        "seed: 0",
+        "measure: {of: [{type: samples, k: [4, 16]}]}",
+        "measure.of.samples.k: 16 samples cannot be drawn of the 8 that are evaluated: raise `evaluate.samples`",
+    ),
+    "samples twice": (
+        "seed: 0",
+        "measure: [samples, {type: samples, k: [4]}]",
+        "measure.of: samples stands there twice",
+    ),
     "a warm start on an unknown environment": (
         "environments: [words]",
         "environments: [word]",

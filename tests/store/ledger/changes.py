@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from store.records import (
+    AnswerCount,
     BoundaryRecord,
     EventRecord,
     HoldoutRecord,
@@ -108,7 +109,7 @@ MEASURED = {
     "standard error": at_boundary_1("cells", stderr=None),
     "item": at_boundary_1("items", num_correct=3),
     "item's task": at_boundary_1("items", task_key="another"),
-    "item's answers": at_boundary_1("items", answers=["b"]),
+    "item's answers": at_boundary_1("items", answers=[AnswerCount("b", 2, 1)]),
     "sample at a boundary": at_boundary_1("samples", completion="another"),
     "sample in training": at_step_2("samples", completion="another"),
     "generation settings": _each(BoundaryRecord, eval_config={"temperature": 0.5}),
