@@ -249,7 +249,8 @@ def refuse_uncallable(kind: str, config: BaseModel, *arguments: str) -> None:
     made = factory(config.type, config.folder)
     wrong = uncallable(made, KINDS[kind].contract_class(), (), {**config.options, **named})
     if wrong is not None:
-        called = f"{config.type.rpartition(':')[2]}({', '.join(f'{name}=...' for name in arguments)}, **options)"
+        given = ", ".join([*(f"{name}=..." for name in arguments), "**options"])
+        called = f"{config.type.rpartition(':')[2]}({given})"
         raise SpecError(f"{config.type} cannot be called as {called}: {wrong}")
 
 

@@ -26,6 +26,7 @@ from store.records import LASTING, CheckpointRecord
 
 FOLDER, MANIFEST, STATE, WEIGHTS = "checkpoints", "manifest.json", "state.json", "weights"
 FORMAT = 1  # of the manifest
+INTERVENED = "-intervened"  # ends the name of a checkpoint that was made after an intervention
 
 Versions = Mapping[str, int]  # of components, by name
 Records = Sequence[CheckpointRecord]  # the newest first

@@ -11,12 +11,11 @@ from orchestrator.components import Components
 from orchestrator.measurements.contracts import Measurement
 from orchestrator.progress import Progress
 from orchestrator.rollout import batch as rollout_batch
-from store.checkpoints import FOLDER, STATE, WEIGHTS, Component, OpenCheckpoint, json_component
+from store.checkpoints import FOLDER, INTERVENED, STATE, WEIGHTS, Component, OpenCheckpoint, json_component
 from store.records import CheckpointKind
 
 # Raised when a component changes its shape; an older one is then refused by name instead of misread.
 EXPECTED = {"weights": 1, "policy": 1, "optimizer": 1, "objective": 1, "choice": 1, "tasks": 1, "progress": 1}
-INTERVENED = "-intervened"  # ends the name of a checkpoint after an intervention
 MAY_BE = {
     "under_way": 1,  # only where a batch was played ahead
     "reference": 1,  # only where the objective compares with a frozen policy

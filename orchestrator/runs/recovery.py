@@ -14,13 +14,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from orchestrator.errors import UserError
-from orchestrator.recording.checkpoint import INTERVENED
 from orchestrator.recording.outbox import Outbox
 from orchestrator.runs.catalog import is_run, known_to
 from orchestrator.runs.kept_spec import kept_spec
 from orchestrator.runs.provenance import RunRelations, run_record
 from store import checkpoints, identity
-from store.checkpoints import FOLDER, MANIFEST, STATE
+from store.checkpoints import FOLDER, INTERVENED, MANIFEST, STATE
 from store.errors import CheckpointError
 from store.files import remove_leftovers, sha256_of
 from store.home import STUDIES, Home
@@ -154,13 +153,13 @@ def described(run_folder: Path, path: Path) -> CheckpointRecord:
     if not progress.is_file():
         raise CheckpointError(f"{progress} is missing.")
     at = json.loads(progress.read_text("utf-8"))
-    *place, is_intervened = _place(path)
-    if [at["step"], at["num_boundaries"]] != place:
+    step, num_boundaries, is_intervened = _place(path)
+    if (at["step"], at["num_boundaries"]) != (step, num_boundaries):
         raise CheckpointError(f"{path} holds step {at['step']}, boundary {at['num_boundaries']}.")
     is_boundary = at["num_boundaries"] > at["stage"]  # no stage was begun since
     saved = checkpoints.describe(run_folder, path.name)
     kind: CheckpointKind = "intervention" if is_intervened else "boundary" if is_boundary else "periodic"
-    return CheckpointRecord(*place, kind, **vars(saved))
+    return CheckpointRecord(step, num_boundaries, kind, **vars(saved))
 
 
 def refuse_exchanged(run_folder: Path, records: Sequence[CheckpointRecord]) -> None:

@@ -168,7 +168,8 @@ def test_stopped_after_every_step_and_with_its_ledger_lost(home: Path, tmp_path:
     for step in range(3, 6):
         resume("whole", home=tmp_path, until_step=step)
     assert rows(tmp_path, "whole", "interventions") == rows(home, "whole", "interventions")
-    (tmp_path / "evergreen.db").unlink()
+    for path in tmp_path.glob("evergreen.db*"):
+        path.unlink()
     assert resume("whole", home=tmp_path).status == "finished"
     kinds = [record.kind for record in rows(tmp_path, "whole", "checkpoints")]
     assert kinds.count("intervention") == 2
