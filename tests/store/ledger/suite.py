@@ -136,16 +136,17 @@ class LedgerSuite(LineageSuite, SchemaSuite):
         asked = [(row.after_stage, row.environment, row.asker, row.value) for row in ask.holdout_queries("puzzles")]
         assert asked == [(b.after_stage, one.environment, one.asker, one.value) for b in told for one in b.queries]
 
-    def test_an_intervention_is_inherited_and_goes_with_its_boundary(self, ledger: Ledger) -> None:
+    def test_a_fork_inherits_interventions_but_not_that_of_the_boundary_it_begins_at(self, ledger: Ledger) -> None:
         run = example.write(ledger, "puzzles")
+        example.intervene(ledger, run, lambda record: replace(record, after_stage=1, step=3))
         example.intervene(ledger, run)
-        newest = ledger.checkpoints(run)[0]
         record = replace(example.run_record("fork"), lineage=LineageRecord("puzzles", 2))
-        ledger.fork_run(record, newest)
-        assert ledger.reading.interventions("fork") == ledger.reading.interventions("puzzles") != []
+        ledger.fork_run(record, ledger.checkpoints(run)[0])
+        earlier, later = ledger.reading.interventions("puzzles")
+        assert (earlier.after_stage, later.after_stage) == (1, 2)
+        assert ledger.reading.interventions("fork") == [earlier]
         ledger.rewind(run, 6, 2)
-        assert ledger.reading.interventions("puzzles") == []
-        assert len(ledger.reading.interventions("fork")) == 1
+        assert ledger.reading.interventions("puzzles") == [earlier]
         ledger.remove_run(ledger.reading.run("fork").uid)
 
     def test_environments_that_join_a_boundary_add_to_what_it_cost(self, ledger: Ledger) -> None:
