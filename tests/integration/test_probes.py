@@ -210,7 +210,6 @@ def test_dead_units_cost_the_supervised_probe_its_gain_and_a_lack_of_entropy_the
         with torch.no_grad():
             model.model.norm.weight.mul_(30)
         collapsed = gain(parts, 2)
-    print(could_learn, dead, could_try, collapsed)
     assert dead < could_learn - 0.1
     assert collapsed < 0.5 * could_try
 
