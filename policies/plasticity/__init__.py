@@ -1,1 +1,1 @@
-"""What is measured of a network and of its ability to learn: a small file each, knowing neither runs nor ledgers."""
+"""What tells how well a policy could still learn: a file for each thing measured, over tensors and plain arrays."""
