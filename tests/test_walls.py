@@ -29,6 +29,7 @@ ALLOWED = {
         *("numpy", "pydantic", "pydantic_core", "torch", "transformers", "tokenizers", "safetensors"),
         "vllm",  # in functions of the samplers of that name
         "jinja2",  # what transformers renders chat templates with: its errors, in policies/encoder.py
+        "sklearn",  # the linear probe
         "aiohttp",  # policies/samplers/serving alone, which only `sampler: vllm_server` loads
     },
     # mlflow, pyarrow: in functions of store/tracker and store/export only

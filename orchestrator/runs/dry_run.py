@@ -237,7 +237,7 @@ def _looks(spec: Spec, pools: Iterable[EnvironmentPools]) -> str:
     also = [
         *(["the most likely answer too"] if evaluate.greedy else []),
         *(["other tasks for the scheduler"] if len(evaluated_pools(spec)) > 1 else []),
-        *(f"your {one.type}" if is_user_code(one.type) else one.type for one in spec.measure.of),
+        *(f"your {one.type}" if is_user_code(one.type) else getattr(one, "name", one.type) for one in spec.measure.of),
     ]
     when = "before training and after every stage"
     tasks = f"{evaluate.items} held-out tasks a category{_smaller(evaluate.items, pools)}"

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
+    BaseModel,
     BeforeValidator,
     Field,
     SerializerFunctionWrapHandler,
@@ -35,6 +36,7 @@ from orchestrator.selections.cursor import Config as CursorConfig
 from orchestrator.spec.echo import shown
 from orchestrator.spec.fields import EnvironmentSection, Section, method, nested, nested_model, refuse, short_form
 from orchestrator.stop_rules.contracts import STEPS_PER_EVAL
+from orchestrator.user_options import UserOptions
 from policies.config import LearnerConfig, PolicyConfig, WarmStartConfig
 from policies.interventions.conditions import parse
 from policies.objectives.config import ObjectiveConfig
@@ -282,6 +284,13 @@ class Measure(Section):
         json_schema_extra={"default": []},
         description="What is measured. A `package.module:factory` or `./file.py:factory` is a measurement of your own.",
     )
+
+    @model_validator(mode="after")
+    def _each_has_a_name_of_its_own(self) -> Measure:
+        names = [getattr(one, "name", type_of(one)) for one in self.of if not isinstance(one, UserOptions)]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise refuse(f"of: {twice[0]} stands there twice, and its numbers would have one name: remove one")
+        return self
 
 
 class Checkpointing(Section):
@@ -660,6 +669,7 @@ class Spec(Section):
         named = {
             "warm_start.environments": list(self.warm_start.environments) if self.warm_start else [],
             "curriculum.scheduler.order": scheduler.order if isinstance(scheduler, SequenceConfig) else [],
+            "measure.of": [name for one in self.measure.of if (name := _environment_of(one)) is not None],
         }
         for key, names in named.items():
             for name in names:
@@ -668,6 +678,11 @@ class Spec(Section):
                         f"{key} names {name!r}, but the environments are {', '.join(known)}{nearest(name, known)}"
                     )
         return self
+
+
+def _environment_of(measurement: BaseModel) -> str | None:
+    """The environment that a measurement of ours is about; None: of none in particular."""
+    return None if isinstance(measurement, UserOptions) else getattr(measurement, "environment", None)
 
 
 def _relative(section: Any, folder: str | None) -> Any:

@@ -137,7 +137,7 @@ def test_the_tables_of_a_measurement_fit_a_terminal(
 def test_measurements_are_listed_when_asked_for(evergreen: Evergreen) -> None:
     listed = evergreen("methods", "measurements")
     assert listed.exit_code == 0
-    assert "samples" in listed.stdout
+    assert all(name in listed.stdout for name in ("samples", "probe"))
 
 
 def test_a_method_without_options_says_so(evergreen: Evergreen) -> None:

@@ -1,0 +1,248 @@
+"""Trainability: the copies that the probes of a spec train, and what is recorded of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+from typing_extensions import override
+
+from environments import Pool, Task, first_tasks
+from orchestrator import random_streams
+from orchestrator.measurements.contracts import Findings, Measurement, Tell
+from orchestrator.measurements.probe_options import ProbeOptions
+from orchestrator.measurements.surroundings import Surroundings
+from orchestrator.played_group import Group, unscorable
+from orchestrator.progress import Progress
+from orchestrator.rollout.batch import ThinkTag
+from orchestrator.rollout.player import Player
+from orchestrator.rollout.task_supply import PromptLimits
+from orchestrator.stopwatch import Stopwatch
+from policies.errors import NonFiniteLogits
+from policies.objectives.contracts import Trajectory
+from policies.plasticity import linear, random_labels, rl, supervised
+from policies.plasticity.copies import Copying, full_copy
+from policies.plasticity.curves import BETAS, CLIP_NORM, WARMUP, Budget, Curve
+from policies.plasticity.fitting import ordinary_tokens
+from policies.policy import Policy
+from policies.samplers.contracts import SamplerOptions, Sampling
+from policies.samplers.transformers import Config as TransformersConfig
+from policies.samplers.transformers import TransformersSampler
+from store.records import EventRecord, ProbePoint, ProbeRecord
+
+PROTOCOL = 1  # raised when a probe of the same options becomes another
+MOST_TASKS = 4096  # that copies are trained on, of all categories together
+PREFIX = "probe_"  # of the metrics
+AT_ONE = Sampling()
+
+
+class Probe(Measurement):
+    """One probe, at every boundary: its copies are trained one seed after the other, and none is left.
+
+    `copying` makes what is trained; everything else of the run is only read.
+    """
+
+    def __init__(
+        self, config: ProbeOptions, around: Surroundings, copying: Copying = full_copy, is_asked: bool = True
+    ) -> None:
+        self.config, self.around, self.copying, self.is_asked = config, around, copying, is_asked
+        self.name, self.kind, self.passes = config.name, config.kind, config.passes
+        self._found: dict[Pool, list[Task]] = {}  # tasks by pool, the same at every boundary
+
+    @override
+    def is_due(self, at: Progress) -> bool:
+        return at.is_at_boundary
+
+    @override
+    def of(self, environments: Sequence[str]) -> Probe:
+        """The same if its environment is among them; otherwise one that finds nothing."""
+        return Probe(self.config, self.around, self.copying, self.config.environment in environments)
+
+    @override
+    def run(self, player: Player, at: Progress, watch: Stopwatch, tell: Tell) -> Findings:
+        records: list[ProbeRecord] = []
+        events: list[EventRecord] = []
+        num_seeds, steps = (self.config.seeds or 1) * self.is_asked, self.budget.steps
+        for seed in range(num_seeds):
+            said = f"probe {self.kind} on {self.config.task}"
+            tell(said, seed * steps, max(1, num_seeds * steps))
+            curve, own, unscored = Curve(), Stopwatch(), list[Group]()
+            with watch("probe"), self._trained(player.policy) as copy:
+                try:
+                    for step in self._steps(copy, curve, seed, player, own, unscored):
+                        tell(said, seed * steps + step, max(1, num_seeds * steps))
+                except NonFiniteLogits as diverged:
+                    text = f"{said}, seed {seed}: its copy diverged, so its curve ends early: {diverged}"
+                    events.append(EventRecord("probe", text))
+            events += unscorable(unscored, " in a probe")
+            points = [ProbePoint(step, PREFIX + name, value) for (step, name), value in curve.points.items()]
+            protocol = self.protocol(player)
+            records.append(ProbeRecord(self.kind, self.config.task, seed, protocol, own.total, points))
+        return Findings(config={}, cells=[], probes=records, events=events)
+
+    def _trained(self, policy: Policy) -> AbstractContextManager[Policy]:
+        """What the probe may do with as it likes: a copy, but where nothing of the policy is trained."""
+        return nullcontext(policy) if self.kind == "linear" else self.copying(policy)
+
+    def _steps(
+        self, copy: Policy, curve: Curve, seed: int, player: Player, watch: Stopwatch, unscored: list[Group]
+    ) -> Iterator[int]:
+        """Train one copy; yields the steps done."""
+        own, budget = self.config, self.budget
+        stream = partial(random_streams.generator, seed, "probe", self.kind, own.task)
+        if self.kind == "supervised":
+            sizes = {"batch": own.batch, "items": own.items, "length": own.length}
+            return supervised.probe(copy, budget, curve, stream, **sizes)  # type: ignore[arg-type]
+        if self.kind == "random_labels":
+            prompts, labels = self._prompts(copy, player, stream), {"batch": own.batch, "classes": own.classes}
+            return random_labels.probe(copy, budget, curve, stream, prompts=prompts, **labels)  # type: ignore[arg-type]
+        if self.kind == "linear":
+            return self._linear(copy, curve, player)
+        tasks = self._tasks("train", player), self._tasks("anchor", player)
+        reads_value = self.around.spec.objective.reward == "value"
+        game = Game(copy, own, player, seed, watch, unscored, tasks, reads_value)
+        recomputes = self.around.spec.learner.activation_checkpointing
+        return rl.probe(copy, budget, curve, game.play, game.look, recomputes)
+
+    @cached_property
+    def budget(self) -> Budget:
+        """The steps of a copy and their learning rate; a linear probe takes none."""
+        own, learner = self.config, self.around.learner
+        lr = own.lr or (learner.lr if self.kind == "rl" else 1e-3 if self.around.spec.policy.kind == "tiny" else 1e-5)
+        return Budget(own.steps or 0, lr, frozenset(own.looks), learner.passes.micro_tokens)
+
+    def protocol(self, player: Player) -> dict[str, Any]:
+        """All that a curve depends on beside the weights and the number of the seed."""
+        own = self.config.model_dump(exclude={"type", "seeds"}, exclude_none=True)
+        made: dict[str, Any] = {
+            **own,
+            "version": PROTOCOL,
+            "task": self.config.task,
+            "vocabulary": len(player.policy.tokenizer),
+        }
+        if self.kind != "linear":
+            made |= {"lr": self.budget.lr, "warmup": WARMUP, "betas": list(BETAS), "clip_norm": CLIP_NORM}
+        if self.kind == "supervised":
+            made["chance"] = math.log(supervised.num_symbols(len(ordinary_tokens(player.policy))))
+        if self.kind == "random_labels":
+            made["chance"] = math.log(self.config.classes or 1)
+        if self.config.environment is not None:
+            environment, options = self.around.environments[self.config.environment], self.around.spec.environments
+            limits = player.options.model_dump(include={"max_tokens", "turn_tokens", "max_turns", "cut_off"})
+            made |= {
+                "environment": [self.config.environment, environment.version],
+                "options": options[self.config.environment].model_dump(mode="json"),
+                "template": player.policy.template,
+                **(limits if self.kind == "rl" else {}),
+            }
+        if self.kind == "rl":
+            made |= {"reward": self.around.spec.objective.reward, "objective": dict(rl.OBJECTIVE)}
+        return made
+
+    def _tasks(self, pool: Pool, player: Player) -> list[Task]:
+        """Tasks of the environment, the same every time: what is trained on, or held-out ones that are looked at.
+
+        Of every category alike, a closed environment's own. It counts nothing for the run: an admission of its own
+        leaves out prompts that are too long.
+        """
+        if pool not in self._found:
+            name, own, policy = str(self.config.environment), self.config, player.policy
+            environment = self.around.environments[name]
+            most = min(MOST_TASKS, (own.steps or 0) * (own.batch or 0)) if pool == "train" else own.items or 0
+            each = -(-most // len(environment.categories))
+            admission = PromptLimits(policy.encoder, policy.context, {name: environment}, player.options)
+            found = [first_tasks(environment, one.name, pool, each, admission) for one in environment.categories]
+            self._found[pool] = [task for tasks in found for task in tasks]
+        return self._found[pool]
+
+    def _prompts(
+        self, copy: Policy, player: Player, stream: Callable[[str], np.random.Generator]
+    ) -> list[tuple[int, ...]]:
+        own = self.config
+        if own.environment is None:
+            return random_labels.random_prompts(
+                ordinary_tokens(copy), own.items or 0, own.length or 0, stream("prompts")
+            )
+        return [copy.encode(task.messages) for task in self._tasks("anchor", player)]
+
+    def _linear(self, policy: Policy, curve: Curve, player: Player) -> Iterator[int]:
+        tasks = [(task, label) for task in self._tasks("anchor", player) if (label := self._label(task)) is not None]
+        states = linear.last_hidden_states(policy, [policy.encode(task.messages) for task, _ in tasks])
+        found = {layer: linear.decodability(own, [label for _, label in tasks]) for layer, own in states.items()}
+        names = {"last": "score", "middle": "score_middle"}
+        curve.look(0, {names[layer]: value for layer, value in found.items() if value is not None})
+        yield 0
+
+    def _label(self, task: Task) -> str | None:
+        own = self.config.label
+        found = {"category": task.category, "answer": task.answer}.get(str(own), task.data.get(str(own)))
+        return None if found is None else str(found)
+
+
+class Game:
+    """One copy playing an environment: a player of its own, with the run's scorer, and streams of the probe's."""
+
+    def __init__(
+        self,
+        copy: Policy,
+        config: ProbeOptions,
+        player: Player,
+        seed: int,
+        watch: Stopwatch,
+        unscored: list[Group],
+        tasks: tuple[Sequence[Task], Sequence[Task]],
+        reads_value: bool,
+    ) -> None:
+        self.config, self.watch, self.unscored = config, watch, unscored
+        (self.tasks, self.items), self.reads_value = tasks, reads_value
+        self.rng = random_streams.generator(seed, "probe", "rl", config.task, "tasks")
+        self.think_end = ThinkTag(copy).end
+        options = transformers_options(player.options)
+        own_seed = random_streams.integer(seed, "probe", "rl", config.task, "play")
+        sampler = TransformersSampler(options, copy)
+        self.player = Player(own_seed, copy, sampler, player.scorer, player.environments, options)
+        self._order: list[Task] = []
+
+    def play(self, step: int) -> list[Trajectory]:
+        """Play a step's tasks; those that could be scored come back."""
+        groups = self._played(self._draw(), self.config.group_size or 0, "train", step)
+        return [
+            trajectory
+            for number, group in enumerate(groups)
+            for trajectory in group.trajectories(number, self.reads_value, self.think_end)
+        ]
+
+    def look(self) -> dict[str, float]:
+        """Measure accuracy and token entropy on the held-out tasks, with the same random numbers every time."""
+        groups = self._played(self.items, self.config.samples or 0, "look", 0)
+        shares = [sum(group.correct) / len(group.correct) for group in groups if group.correct]
+        num_tokens = sum(group.num_tokens for group in groups)
+        found = {"score": float(np.mean(shares))} if shares else {}
+        if num_tokens:
+            found["entropy"] = sum(group.entropy_sum for group in groups) / num_tokens
+        return found
+
+    def _played(self, tasks: Sequence[Task], size: int, stream: str, step: int) -> list[Group]:
+        groups = self.player.play(tasks, size, AT_ONE, f"probe/{stream}", step, self.watch)
+        self.unscored += [group for group in groups if len(group.scored) < len(group.samples)]
+        return groups
+
+    def _draw(self) -> list[Task]:
+        """Draw the next tasks: every one once before any comes again."""
+        num = min(self.config.batch or 0, len(self.tasks))
+        if len(self._order) < num:
+            self._order = [self.tasks[place] for place in self.rng.permutation(len(self.tasks))]
+        drawn, self._order = self._order[:num], self._order[num:]
+        return drawn
+
+
+def transformers_options(options: SamplerOptions) -> TransformersConfig:
+    """The run's budgets for the sampler of a copy; an engine of another kind keeps what is only its own."""
+    if isinstance(options, TransformersConfig):
+        return options.model_copy(update={"ahead": 0, "temperature": 1.0})
+    shared = options.model_dump(include={*SamplerOptions.model_fields})
+    return TransformersConfig.model_validate({**shared, "ahead": 0, "temperature": 1.0})
