@@ -91,8 +91,8 @@ class Stage(Section):
     min_steps: int = Field(30, ge=1, description="Steps before a stop rule may end the stage.")
     replay: Annotated[Share | Replay, BeforeValidator(nested(_replay))] = Field(
         0.0,
-        description="Share of every batch that goes to other environments, as fresh episodes. A map says by which rule "
-        "these are chosen.",
+        description="Share of a batch for other environments. What it plays are fresh episodes; a map says by which "
+        "rule the environments are chosen.",
     )
     replay_from: Others = Field(
         "visited", alias="from", description="Which others are replayed: those that had a stage already, or all."
