@@ -40,8 +40,15 @@ class Kept:
 
     @classmethod
     def join(cls, parts: list[Kept]) -> Kept:
-        """Put parts together, one after the other."""
-        return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in ("ids", "lp", "rest")))
+        """Put parts together, one after the other; with as many tokens of each as the one has that kept the fewest."""
+        num = min(part.ids.shape[1] for part in parts)
+        cut = [part if part.ids.shape[1] == num else part.cut(num) for part in parts]
+        return cls(*(torch.cat([getattr(part, name) for part in cut]) for name in ("ids", "lp", "rest")))
+
+    def cut(self, num: int) -> Kept:
+        """Keep fewer tokens."""
+        dropped = self.lp[:, num:].double().exp().sum(-1).float()
+        return Kept(self.ids[:, :num], self.lp[:, :num], self.rest + dropped)
 
     def take(self, places: Tensor) -> Kept:
         """Take some, in the order of their places."""

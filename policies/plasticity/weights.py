@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from policies.plasticity.layers import decoder_layers
 
@@ -81,7 +81,8 @@ class WeightSums:
 @torch.no_grad()
 def weight_sums(model: Any, before: Read | None = None) -> WeightSums:
     """Sum over all weights of a model, compared with those of before if they are given."""
-    embeddings = {id(one.weight) for one in (model.get_input_embeddings(), model.get_output_embeddings()) if one}
+    tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
+    embeddings = {id(one.weight) for one in (*tables, model.get_output_embeddings()) if one is not None}
     layers = {f"{name}.": number for number, name in enumerate(decoder_layers(model))}
     found = WeightSums()
     for name, weight in model.named_parameters():
