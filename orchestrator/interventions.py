@@ -188,7 +188,9 @@ class Interventions:
         stream = ("intervention", str(at.stage), str(one.number))
 
         def weights_of(origin: Origin) -> Mapping[str, torch.Tensor]:
-            return weights_in(self._folder(one, origin, at), self.learner.optimizer.weights)
+            folder = self._folder(one, origin, at)
+            checkpoints.verify(folder.parent)
+            return weights_in(folder, self.learner.optimizer.weights)
 
         def rows(num: int) -> list[Row]:
             tasks = self._training_tasks(num)
@@ -199,14 +201,13 @@ class Interventions:
         return Subject(self.learner.policy.model, self.learner.optimizer, weights_of, rows, generator)
 
     def _folder(self, one: Planned, origin: Origin, at: Progress) -> Path:
-        """Find saved weights, whole. Raises UserError: they are not here any more."""
+        """Find saved weights. Raises UserError: they are not here any more."""
         folder = self.weights_of(0 if origin == "base" else at.stage - 1)
         if folder is None:
             raise UserError(
                 f"curriculum.boundary.interventions.{one.number}: {one.kind} reads the weights of {WORDS[origin]}, and "
                 "their checkpoint is not here any more. Put it back, or fork the run with another list of interventions"
             )
-        checkpoints.verify(folder.parent)
         return folder
 
     def _training_tasks(self, num: int) -> list[Task]:

@@ -36,6 +36,7 @@ LAID_OUT = re.compile(r"\s|[-*|=>]|\d+[.)] ")  # a line that is no prose
 ITEM, MORE_OF_ITEM = re.compile(r"[-*] |\d+[.)] "), re.compile(r" {2,3}\S")
 LABEL = re.compile(r"[A-Z]\w+: ")  # begins a line of its own after a sentence: Source, Reward, Entropy, ...
 WIDEST_DEFAULT = 20  # columns: what it means needs the room
+WIDEST_NAME = 28  # of a list's column; a longer one moves its own line alone
 
 
 def table(title: str, *columns: str, holds_numbers: bool = True) -> Table:
@@ -174,7 +175,7 @@ def print_events(out: Console, events: Sequence[Any]) -> None:
 
 def print_methods(out: Console, methods: Sequence[Any]) -> None:
     """List methods by kind, a line and a source each."""
-    width = max(len(method.name) for method in methods)
+    width = min(max(len(method.name) for method in methods), WIDEST_NAME)
     for kind in dict.fromkeys(method.kind for method in methods):
         out.print(Text(kind, style="bold"))
         of_kind = [method for method in methods if method.kind == kind]

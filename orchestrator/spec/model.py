@@ -159,8 +159,8 @@ class Boundary(Section):
     ] = Field(
         default_factory=list,
         json_schema_extra={"default": []},
-        description="What is done to the policy after the boundary was measured, in this order, each if its `when` "
-        "holds. Never after the last stage.",
+        description="What is done to the policy between stages. In this order, each if its `when` holds, once the "
+        "boundary was measured; never after the last stage.",
     )
 
     def num_intervened(self, stages: int) -> int:
@@ -427,7 +427,7 @@ class Spec(Section):
     )
     measure: Annotated[Measure, BeforeValidator(_as_list)] = Field(
         default_factory=Measure,
-        description="What is measured at boundaries beside the evaluation, and how much that may cost.",
+        description="What is measured beside the evaluation. At boundaries, and within a budget.",
     )
     guards: Reserved = Field(default_factory=Reserved, description="Reserved: a name without fields yet.")
     tracker: Annotated[Tracker, BeforeValidator(short_form("type"))] = Field(

@@ -283,7 +283,7 @@ def test_a_batch_that_is_played_ahead_is_never_of_older_weights_than_the_stage(t
     [
         ({"type": "redoo"}, "curriculum.boundary.interventions.0: 'redoo' is not one of the interventions: average"),
         ({"type": "redo", "when": "often"}, "curriculum.boundary.interventions.0.when: 'often' is no condition"),
-        ({"type": "redo", "tow": 1}, "curriculum.boundary.interventions.0.tow: unknown key. Did you mean 'tau'?"),
+        ({"type": "redo", "row": 1}, "curriculum.boundary.interventions.0.row: unknown key. Did you mean 'rows'?"),
         ({"type": "redo", "when": "pass_l < 1"}, "interventions.0.when: 'pass_l' is no number of a boundary. Did you"),
         ({"type": "redo", "when": "greedy_accuracy < 1"}, "when: greedy_accuracy is not measured at boundaries: say"),
         ({"type": "redo", "when": "grad_norm < 1"}, "when: grad_norm is a number of steps, not of boundaries: say one"),
