@@ -24,7 +24,7 @@ AHEAD = small("ahead", sampler={"max_tokens": 3, "ahead": 1})
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("ahead")
-    run(AHEAD, home=home)
+    run(AHEAD, [HERE], home=home)
     return home
 
 
@@ -40,7 +40,7 @@ def test_every_batch_is_one_version_behind_but_the_first_of_a_stage(home: Path) 
 @pytest.fixture(scope="module")
 def waits(home: Path) -> str:
     """The same run without playing ahead, in the same home."""
-    return run(small("waits"), home=home).name
+    return run(small("waits"), [HERE], home=home).name
 
 
 def test_it_ends_in_the_same_kinds_of_records_as_a_run_that_waits(home: Path, waits: str) -> None:

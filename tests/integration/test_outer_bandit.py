@@ -20,7 +20,8 @@ SCHEDULERS = ("boltzmann", "discounted_ucb", "gaussian_thompson")
 
 def scheduled(scheduler: Mapping[str, Any] | str, name: str = "small", stages: int = 5) -> dict[str, Any]:
     stage = {"steps": 2, "replay": 0.25}
-    return small(name, curriculum={"stages": stages, "scheduler": scheduler, "stage": stage})
+    curriculum = {"stages": stages, "scheduler": scheduler, "stage": stage}
+    return small(name, curriculum=curriculum, scoring={"isolation": "none"})
 
 
 def decisions(home: Path, name: str) -> list[str]:

@@ -25,6 +25,10 @@ from tests.orchestrator.specs import alone, small
 from tests.shares import share
 
 LOST = "which were lost with a ledger"
+HERE: dict[str, Any] = {
+    "objective": "repo_r",
+    "scoring": {"isolation": "none"},
+}  # as fast, and the same run
 
 
 class Listening(Callback):
@@ -41,7 +45,7 @@ class Listening(Callback):
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with `small`, stopped in its second stage: step 5 of 9, the newest checkpoint of step 5."""
     home = tmp_path_factory.mktemp("stopped")
-    orchestrator.run(small(objective="repo_r"), home=home, until_step=5)
+    orchestrator.run(small(**HERE), home=home, until_step=5)
     return home
 
 
@@ -108,7 +112,7 @@ def test_without_the_ledger_a_run_goes_on_from_its_checkpoint_and_says_what_is_l
 
 def older_copy(home: Path, copied_at: int) -> Path:
     """Stop a run at a step, and give back a copy of its ledger as it was then."""
-    orchestrator.run(small(objective="repo_r"), home=home, until_step=copied_at)
+    orchestrator.run(small(**HERE), home=home, until_step=copied_at)
     with sqlite3.connect(home / "evergreen.db") as ledger:
         ledger.execute("VACUUM INTO ?", [str(home.parent / "older.db")])
     return home.parent / "older.db"
@@ -218,7 +222,7 @@ def test_a_checkpoint_that_its_ledger_row_never_reached_is_gone_on_from(
     with monkeypatch.context() as patched:
         patched.setattr(Ledger, "record_checkpoint", third_time_killed)
         with pytest.raises(Killed):
-            orchestrator.run(small(objective="repo_r"), home=tmp_path)
+            orchestrator.run(small(**HERE), home=tmp_path)
     newest = max(checkpoints(tmp_path))
     with opened(tmp_path) as (_, ledger):
         assert newest not in {record.folder for record in ledger.reading.checkpoints("small")}
@@ -306,6 +310,7 @@ def test_a_fork_whose_parent_is_gone_goes_on_without_the_link(finished: Path, tm
     assert weights(home, "child") == weights(finished)
 
 
+@pytest.mark.slow
 def test_a_run_and_its_baseline_find_each_other_again(tmp_path: Path) -> None:
     spec = alone(steps=2) | {"baseline": "uniform"}
     orchestrator.run(spec, home=tmp_path / "whole")

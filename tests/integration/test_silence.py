@@ -30,6 +30,14 @@ def silent(character: str = "hopeless", **sections: Any) -> dict[str, Any]:
     return {**alone(steps=12, stages=1, character=character), **sections}
 
 
+@pytest.fixture(scope="module")
+def hopeless(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Alarmed]:
+    """A home with a finished run without any signal, and what people heard of it."""
+    home, heard = tmp_path_factory.mktemp("hopeless"), Alarmed()
+    orchestrator.run(silent(), home=home, watcher=heard)
+    return home, heard
+
+
 @pytest.mark.parametrize(
     ("character", "said"),
     [
@@ -38,13 +46,16 @@ def silent(character: str = "hopeless", **sections: Any) -> dict[str, Any]:
         ("undecided", []),  # has its own end: nothing can be scored
     ],
 )
-def test_ten_steps_without_signal_raise_one_alarm(tmp_path: Path, character: str, said: list[str]) -> None:
-    heard = Alarmed()
-    orchestrator.run(silent(character), home=tmp_path, watcher=heard)
+def test_ten_steps_without_signal_raise_one_alarm(
+    hopeless: tuple[Path, Alarmed], tmp_path: Path, character: str, said: list[str]
+) -> None:
+    home, heard = hopeless if character == "hopeless" else (tmp_path, Alarmed())
+    if home == tmp_path:
+        orchestrator.run(silent(character), home=home, watcher=heard)
     assert len(heard.texts) == bool(said)
     for word in said:
         assert word in heard.texts[0]
-    events = [event for event in told(tmp_path, "alone")["events"] if "had a signal" in event["text"]]
+    events = [event for event in told(home, "alone")["events"] if "had a signal" in event["text"]]
     assert [(event["kind"], event["step"]) for event in events] == [("alarm", 10)] * bool(said)
 
 
@@ -54,9 +65,8 @@ def test_an_estimator_that_does_not_compare_inside_groups_needs_no_spread(tmp_pa
     assert heard.texts == []
 
 
-def test_silence_outlives_a_stop(tmp_path: Path) -> None:
+def test_silence_outlives_a_stop(hopeless: tuple[Path, Alarmed], tmp_path: Path) -> None:
     """Right before the alarm, and right after it."""
-    orchestrator.run(silent(name="whole"), home=tmp_path)
     heard = Alarmed()
     orchestrator.run(silent(name="cut"), home=tmp_path, watcher=heard, until_step=9)
     assert heard.texts == []
@@ -64,7 +74,7 @@ def test_silence_outlives_a_stop(tmp_path: Path) -> None:
         orchestrator.resume("cut", home=tmp_path, watcher=heard, until_step=until)
         assert len(heard.texts) == 1
     assert component(tmp_path, "cut", "progress")["silence"] == {"one": [12, 0, 48]}
-    assert ending(tmp_path, "cut") == ending(tmp_path, "whole")
+    assert ending(tmp_path, "cut") == ending(hopeless[0], "alone")
 
 
 def test_replay_does_not_hide_that_the_stage_is_silent(tmp_path: Path) -> None:
@@ -92,8 +102,10 @@ def test_what_the_objective_reads_is_what_teaches(tmp_path: Path, reward: str, l
     assert least <= row["num_taught"] / row["num_groups"] <= most
 
 
-def test_show_and_the_report_say_what_share_of_the_groups_taught(tmp_path: Path, evergreen: Evergreen) -> None:
-    outcome = orchestrator.run(silent(), home=tmp_path)
+def test_show_and_the_report_say_what_share_of_the_groups_taught(
+    hopeless: tuple[Path, Alarmed], evergreen: Evergreen
+) -> None:
+    home, _ = hopeless
     sentence = "Of 24 groups 0% had a signal; in the others all samples earned the same."
-    assert sentence in evergreen("show", "alone", "--home", tmp_path).stdout.replace("\n", " ")
-    assert sentence in (outcome.folder / "report.html").read_text()
+    assert sentence in evergreen("show", "alone", "--home", home).stdout.replace("\n", " ")
+    assert sentence in (home / "alone" / "report.html").read_text()

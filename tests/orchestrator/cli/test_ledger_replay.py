@@ -19,7 +19,12 @@ from tests.orchestrator.specs import Raw, alone, flat, small
 from tests.shares import share
 from tests.store.ledger.example import STEPS_A_STAGE, step_record, write
 
-LOOKING = small("compared", objective="repo_r", evaluate={"items": 2, "samples": 4, "every": 2})
+LOOKING = small(
+    "compared",
+    objective="repo_r",
+    evaluate={"items": 2, "samples": 4, "every": 2},
+    scoring={"isolation": "none"},
+)
 
 
 class Compared(Course):

@@ -27,6 +27,7 @@ from store.tracker.daemon import TrackerJob
 from tests.conftest import Evergreen
 from tests.integration.runs import ending
 from tests.orchestrator.specs import alone
+from tests.shares import share
 
 
 @pytest.fixture
@@ -295,7 +296,7 @@ MOMENTS: dict[str, tuple[Any, str, dict[str, Any]]] = {  # (of what, which call,
 }
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("moment", share(MOMENTS, 3))
 def test_a_removal_that_was_killed_is_named_by_ls_and_finished_by_the_next(
     home: Path, evergreen: Evergreen, moment: str
 ) -> None:

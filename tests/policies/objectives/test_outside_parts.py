@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,8 @@ SURROUNDINGS: list[dict[str, Any]] = [
     {"preset": "gvm", "gvm_pilot": 4, "gvm_floor": 1},
 ]
 
+AHEAD: tuple[dict[str, Any], ...] = ({}, {"sampler": {"ahead": 1}})
+
 
 @pytest.fixture
 def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -127,6 +130,12 @@ def renamed(section: Mapping[str, Any], kind: Kind, mine: str) -> dict[str, Any]
     return {**section, FIELDS[kind]: list(map(other, given)) if FIELDS[kind] in MANY else other(given)}
 
 
+@cache
+def of_ours(number: int, ahead: int) -> Any:
+    """All that is said of one of SURROUNDINGS with our own parts, which is the same for every kind."""
+    return outcome(written_out(SURROUNDINGS[number]), **AHEAD[ahead])
+
+
 def outcome(section: Mapping[str, Any], **sampler: Any) -> Any:
     """All that is said of a section, in an objective and in a spec."""
     try:
@@ -146,10 +155,10 @@ def outcome(section: Mapping[str, Any], **sampler: Any) -> Any:
 @pytest.mark.parametrize("kind", FIELDS)
 def test_a_copy_of_ours_is_accepted_refused_and_warned_of_as_ours(kind: Kind, mine: str) -> None:
     said = set()
-    for surrounding in SURROUNDINGS:
-        for sampler in ({}, {"sampler": {"ahead": 1}}):
-            section = written_out(surrounding)
-            ours, copied = outcome(section, **sampler), outcome(renamed(section, kind, mine), **sampler)
+    for number, surrounding in enumerate(SURROUNDINGS):
+        for ahead, sampler in enumerate(AHEAD):
+            ours = of_ours(number, ahead)
+            copied = outcome(renamed(written_out(surrounding), kind, mine), **sampler)
             assert repr(copied).replace(f"{mine}.{kind}_", "") == repr(ours), surrounding
             said.add(repr(ours))
     assert len(said) > len(SURROUNDINGS), "the surroundings differ in what is said of them"
