@@ -1,4 +1,4 @@
-"""The files beside a curriculum's values: what was run, the matrices, every pick, some samples, the report."""
+"""The files beside a curriculum's values: what was run, what was measured, every pick, some samples, the report."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 import json
 import shutil
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from itertools import zip_longest
@@ -18,11 +18,17 @@ from store.export.tables import PICKS
 from store.ledger import Reading
 from store.ledger.query_rows import CellRow, by_key
 from store.secrets import without_logins
-from store.tracker.names import MATRICES, of_category, of_environment, slug
+from store.tracker.names import of_category, of_environment, slug
 from store.tracker.pages import Cursor, HistoryPages
 
 SPEC, REPORT = "spec.yaml", "report.html"  # in a run's folder, when they are there
 TRANSITIONS = ("stage", "environment", "start_step", "num_steps", "stop_reason", "probability", "reward")
+_OF_BOUNDARIES: Sequence[tuple[str, Callable[[Reading, str], Sequence[Any]], Sequence[str]]] = (
+    ("network.csv", Reading.network, ("after_stage", "metric", "layer", "value")),
+    ("probe_curves.csv", Reading.probe_points, ("after_stage", "kind", "task", "seed", "step", "metric", "value")),
+    ("interventions.csv", Reading.interventions, ("after_stage", "number", "step", "kind", "params", "why")),
+    ("measurements.csv", Reading.measurements, ("after_stage", "name", "passes", "seconds")),
+)
 NUM_SAMPLES = 20  # an environment
 STEPS_AT_ONCE = 1000
 
@@ -34,6 +40,10 @@ def write(folder: Path, history: HistoryPages, until: Cursor, run_folder: Path) 
         (folder / SPEC).write_text(without_logins((run_folder / SPEC).read_text()))
     _matrices(folder / "matrices", history, until)
     _transitions(folder / "transitions.csv", history, until)
+    for table, of, fields in _OF_BOUNDARIES:
+        own = [row for row in of(read, name) if row.after_stage < until.num_boundaries]
+        if own:
+            _csv(folder / table, fields, [{key: _cell(value) for key, value in vars(row).items()} for row in own])
     columns = [column for column in PICKS.columns if column.name != "run"]
     with closing(ParquetWriter(folder / "picks.parquet", columns)) as file:
         for after in range(-1, until.step, STEPS_AT_ONCE):
@@ -53,15 +63,15 @@ def _matrices(folder: Path, history: HistoryPages, until: Cursor) -> None:
     """Write a table a metric: a row a boundary, a column an environment, then one a category."""
     folder.mkdir()
     steps = {boundary.after_stage: boundary.step for boundary in history.boundaries}
-    for metric in MATRICES:
-        cells = [cell for cell in history.cells[metric] if cell.after_stage < until.num_boundaries]
+    for metric, all_of_it in history.cells.items():
+        cells = [cell for cell in all_of_it if cell.after_stage < until.num_boundaries]
         columns = list(dict.fromkeys(_column(c) for c in sorted(cells, key=lambda c: c.category is not None)))
         rows: dict[int, dict[str, Any]] = defaultdict(dict)
         for cell in cells:
             rows[cell.after_stage][_column(cell)] = cell.value
         table = [{"after_stage": i, "step": steps[i], **row} for i, row in sorted(rows.items())]
         if table:
-            _csv(folder / f"{metric}.csv", ["after_stage", "step", *columns], table)
+            _csv(folder / f"{slug(metric)}.csv", ["after_stage", "step", *columns], table)
 
 
 def _column(cell: CellRow) -> str:
@@ -97,8 +107,12 @@ def _samples(folder: Path, read: Reading, name: str, after_stage: int) -> None:
         (folder / f"{slug(environment)}.jsonl").write_text("".join(lines))
 
 
+def _cell(value: Any) -> Any:
+    return json.dumps(dict(value)) if isinstance(value, Mapping) else value
+
+
 def _csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)

@@ -16,7 +16,16 @@ from datetime import datetime
 from functools import reduce
 from typing import Any
 
-from store.ledger.query_rows import ArmRow, MetricRow, PickRow, RunRow, StageRow
+from store.ledger.query_rows import (
+    ArmRow,
+    MeasurementRow,
+    MetricRow,
+    NetworkRow,
+    PickRow,
+    RunRow,
+    StageRow,
+    by_key,
+)
 from store.metrics import metric as known_metric
 from store.records import EVERYTHING
 from store.secrets import without_logins
@@ -38,7 +47,8 @@ PER_ENVIRONMENT = {
     "eval_entropy_token": "eval_entropy_token",
 }
 PER_CATEGORY = ("reward", "accuracy", "signal", "entropy_token")
-MATRICES = ("value", "pass_1", "pass_4", "greedy_accuracy", "entropy_token")
+SUPPORT = "support_"  # metrics that say by themselves that they are of boundaries
+TRAINABILITY = "final/trainability"
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
 _UNSAFE_OR_DOT = re.compile(r"[^A-Za-z0-9_-]")
@@ -61,6 +71,11 @@ def of_environment(metric: str, environment: str) -> str:
 def of_category(metric: str, environment: str, category: str) -> str:
     """Name a series of a category. Its part holds no dot, so that the last dot separates the two."""
     return f"{metric}_by_category/{slug(environment)}.{slug(category, _UNSAFE_OR_DOT)}"
+
+
+def of_matrix(metric: str, environment: str) -> str:
+    """Name a metric's series of an environment at boundaries."""
+    return of_environment(metric if metric.startswith(SUPPORT) else f"R_{metric}", environment)
 
 
 @dataclass(frozen=True)
@@ -100,6 +115,25 @@ def of_step(numbers: Iterable[MetricRow]) -> Iterator[Named]:
                 yield of_environment(PER_ENVIRONMENT[metric], environment), number.value
         elif metric in PER_CATEGORY:
             yield of_category(metric, environment, category), number.value
+
+
+def of_network(numbers: Iterable[NetworkRow]) -> Iterator[Named]:
+    """Name a boundary's numbers of the network: the whole model's, and of many layers the middle and the last."""
+    for metric, own in by_key(numbers, lambda row: row.metric).items():
+        layers = sorted((row for row in own if row.layer >= 0), key=lambda row: row.layer)
+        for row in own:
+            if row.layer < 0:
+                yield f"net/{slug(metric)}", row.value
+        if layers:
+            yield f"net/{slug(metric)}_mid", layers[(len(layers) - 1) // 2].value
+            yield f"net/{slug(metric)}_last", layers[-1].value
+
+
+def of_measurements(costs: Iterable[MeasurementRow]) -> Iterator[Named]:
+    """Name what looking cost at a boundary."""
+    for cost in costs:
+        yield f"looking_seconds/{slug(cost.name)}", cost.seconds
+        yield f"looking_passes/{slug(cost.name)}", cost.passes
 
 
 def of_bandits(arms: Iterable[ArmRow], is_flat: bool) -> Iterator[tuple[str, float]]:

@@ -19,7 +19,17 @@ from store.ledger.queries.runs import matrices_of
 from store.ledger.query_rows import BoundaryRow, RunRow, StepRow, by_key
 from store.metrics import INTERIM
 from store.records import EVERYTHING
-from store.tracker.names import MATRICES, MlflowValue, of_bandits, of_environment, of_pick, of_step, values
+from store.tracker.names import (
+    MlflowValue,
+    of_bandits,
+    of_matrix,
+    of_measurements,
+    of_network,
+    of_pick,
+    of_step,
+    values,
+)
+from store.tracker.probe_numbers import numbers_of_probes
 
 PAGE = 50  # steps
 EVERY = 10  # of so many steps the curriculum gets one; its stages get them all
@@ -81,10 +91,13 @@ class HistoryPages:
         drawn = [event.data for event in read.events(run.name) if "probabilities" in event.data]
         self.chances: Mapping[int, Mapping[str, float]]  # by stage, what its pick was drawn from
         self.chances = {data["stage"]: data["probabilities"] for data in drawn}
-        self.cells = {metric: read.matrix(run.name, metric) for metric in MATRICES}
+        self.cells = by_key(read.cells(run.name), lambda cell: cell.metric)
+        self.network = by_key(read.network(run.name), lambda row: row.after_stage)
+        self.probes = numbers_of_probes(read, run.name)
+        self.costs = by_key(read.measurements(run.name), lambda row: row.after_stage)
         # seconds of evaluations inside stages, by step
         self.aside = {row.step: row.value or 0.0 for row in read.series(run.name, "seconds_evaluate")}
-        accuracy, entropy = self.cells["pass_1"], self.cells["entropy_token"]
+        accuracy, entropy = self.cells.get("pass_1", ()), self.cells.get("entropy_token", ())
         self.measured = matrices_of(accuracy, entropy, list(self.stages.values()))
 
     def has(self, sent: Cursor) -> bool:
@@ -160,10 +173,10 @@ class HistoryPages:
         return found
 
     def _of_boundary(self, boundary: BoundaryRow) -> Sequence[MlflowValue]:
-        """The matrices' row, its numbers of the stage before, and what that stage earned."""
+        """The matrices' row, its numbers of the stage before, what that stage earned, and what else was measured."""
         after = boundary.after_stage
         numbers = {
-            of_environment(f"R_{metric}", cell.environment): cell.value
+            of_matrix(metric, cell.environment): cell.value
             for metric, cells in self.cells.items()
             for cell in cells
             if cell.after_stage == after and cell.environment is not None and cell.category is None
@@ -173,4 +186,7 @@ class HistoryPages:
         numbers |= carryover.of_switch(self.measured, after)
         if after in self.picks:
             numbers["bandit/reward"] = self.picks[after].signal
+        numbers |= dict(of_network(self.network.get(after, ())))
+        numbers |= self.probes.get(after, {})
+        numbers |= dict(of_measurements(self.costs.get(after, ())))
         return values(numbers, boundary.step, boundary.created_at)

@@ -21,7 +21,7 @@ from store.errors import TrackerError
 from store.lock import taking_turns
 from store.secrets import without_logins
 from store.tracker import saved_view
-from store.tracker.names import MlflowValue
+from store.tracker.names import TRAINABILITY, MlflowValue
 
 SERVERS = ("http://", "https://", "databricks")
 BATCH = 1000  # values a request, MLflow's own limit
@@ -140,6 +140,8 @@ class MlflowRecord:
         """Add points to a run's series; those that are there already stay single."""
         from mlflow.entities import Metric
 
+        if self.has_view and any(point.name == TRAINABILITY for point in points):
+            self.has_view = self._offer_view(self.client.get_experiment(self.experiment_id), has_trainability=True)
         metrics = [Metric(point.name, point.value, point.at_ms, point.step) for point in points]
         for start in range(0, len(metrics), BATCH):
             self.client.log_batch(entry.id, metrics=metrics[start : start + BATCH])
@@ -189,12 +191,15 @@ class MlflowRecord:
             if not token:
                 return found
 
-    def _offer_view(self, experiment: Any) -> bool:
-        """Put our view beside those that people saved, unless it is there; False where MLflow takes none."""
+    def _offer_view(self, experiment: Any, has_trainability: bool = False) -> bool:
+        """Put our view beside those that people saved, unless it is there; False where MLflow takes none.
+
+        One with trainability stays: some run of the experiment has it.
+        """
         from mlflow.exceptions import MlflowException
 
-        view = saved_view.tag()
-        if experiment.tags.get(saved_view.TAG) != view:
+        view, offered = saved_view.tag(has_trainability), experiment.tags.get(saved_view.TAG)
+        if offered not in (view, saved_view.tag(has_trainability=True)):
             try:
                 self.client.set_experiment_tag(self.experiment_id, saved_view.TAG, view)
             except MlflowException:  # one who may write runs need not be one who may edit the experiment

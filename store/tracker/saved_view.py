@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from store.tracker.names import MATRICES, PER_CATEGORY, PER_ENVIRONMENT, SETTING
+from store.tracker.names import PER_CATEGORY, PER_ENVIRONMENT, SETTING, TRAINABILITY
 
 KEY = "evergreen"
 TAG = f"mlflow.sharedViewState.{KEY}"
@@ -37,20 +37,33 @@ _WIDTHS = {  # pixels, in the order of the columns: what fits a window of 1280 c
     "duration": 80,
 }
 
+_TRAINABILITY_WIDTH = 116
+
 _OURS = "Accuracy and entropy"
+# how much of what: every one is of the run, so a line of parallel coordinates is a run's carry-over
+_CARRY_OVER = ("cl/acc", "cl/bwt", "cl/fwt", "cl/forgetting", "cl/entropy_retained", "cl/entropy_carried")
+_MATRICES = (
+    *("value", "pass_1", "pass_4", "pass_8", "maj_8", "greedy_accuracy"),
+    *("entropy_token", "entropy_fixed", "entropy_answer", "kl_base", "kl_prev", "truncated_frac"),
+)
 _OPEN = ("R_pass_1", "R_entropy_token")  # sections of MLflow's own making: a chart an environment
 _CLOSED = (
-    *("cl", "switch"),
-    *(f"R_{metric}" for metric in MATRICES),
+    *("cl", "switch", "probe", "net"),
+    *(f"R_{metric}" for metric in _MATRICES),
+    *(f"support_{what}_{against}" for what in ("kept", "found") for against in ("base", "previous")),
     *PER_ENVIRONMENT.values(),
     *(f"{metric}_by_category" for metric in (*PER_CATEGORY, "bandit_prob")),
     *("bandit", "bandit_prob", "bandit_index", "bandit_pulls", "train", "progress", "time"),
+    *("looking_seconds", "looking_passes"),
 )
 
 
-def tag() -> str:
-    """Write the view as MLflow's pages read it. The same at every call, so that it is written once."""
-    return json.dumps({"name": NAME, "createdAt": 0, "updatedAt": 0, "state": json.dumps(_state())})
+def tag(has_trainability: bool = False) -> str:
+    """Write the view as MLflow's pages read it. The same at every call, so that it is written once.
+
+    `has_trainability`: with the column and the charts of what probes found, once a run of the experiment has any.
+    """
+    return json.dumps({"name": NAME, "createdAt": 0, "updatedAt": 0, "state": json.dumps(_state(has_trainability))})
 
 
 def of_runs(experiment: str, has_view: bool) -> str:
@@ -68,22 +81,27 @@ def of_run(experiment: str, run: str) -> str:
     return f"/#/experiments/{experiment}/runs/{run}?{FACE}"
 
 
-def _state() -> Mapping[str, Any]:
+def _state(has_trainability: bool) -> Mapping[str, Any]:
     """What is shown and how. MLflow fills in the rest."""
+    widths = dict(_WIDTHS)
+    if has_trainability:  # beside the other outcomes
+        rest = list(widths.items())
+        place = 1 + list(widths).index(f"metrics.`{CARRIED}`")
+        widths = dict([*rest[:place], (f"metrics.`{TRAINABILITY}`", _TRAINABILITY_WIDTH), *rest[place:]])
     by_setting = {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": SETTING}]}
     return {
         "searchFilter": CURRICULA,
         "orderByKey": "attributes.start_time",
         "orderByAsc": False,
-        "selectedColumns": [column for column in _WIDTHS if column.startswith(("metrics.", "params."))],
-        "columnOrder": list(_WIDTHS),
-        "columnWidths": _WIDTHS,
+        "selectedColumns": [column for column in widths if column.startswith(("metrics.", "params."))],
+        "columnOrder": list(widths),
+        "columnWidths": widths,
         "groupBy": by_setting,
         "useGroupedValuesInCharts": False,  # seeds stay apart: their spread is part of the answer
         "runsHiddenMode": "SHOW_ALL",
         "isAccordionReordered": True,  # keeps the sections in our order
         "compareRunSections": _sections(),
-        "compareRunCharts": _charts(),
+        "compareRunCharts": _charts(has_trainability),
     }
 
 
@@ -95,13 +113,19 @@ def _sections() -> list[Mapping[str, Any]]:
     return [{**section, "deleted": False, "isGenerated": section is not ours} for section in (ours, *others)]
 
 
-def _charts() -> list[Mapping[str, Any]]:
-    """Accuracy against entropy, and against what was set; each run's own; both on their way."""
+def _charts(has_trainability: bool) -> list[Mapping[str, Any]]:
+    """Accuracy against entropy, and against what was set; carry-over; each run's own; both on their way.
+
+    Where there are probes, first of all accuracy against what is left of the ability to learn.
+    """
+    trainability = [TRAINABILITY] if has_trainability else []
     charts: list[dict[str, Any]] = [
+        *({"type": "SCATTER", "xaxis": _axis(one), "yaxis": _axis(ACCURACY)} for one in trainability),
         {"type": "SCATTER", "xaxis": _axis(LEFT), "yaxis": _axis(ACCURACY)},
         # long names apart, which would touch
         {"type": "PARALLEL", "selectedParams": list(PARAMS), "selectedMetrics": [CARRIED, ACCURACY, LEFT]},
-        *({"type": "BAR", "metricKey": metric} for metric in (ACCURACY, LEFT)),
+        {"type": "PARALLEL", "selectedParams": ["objective"], "selectedMetrics": [*_CARRY_OVER, *trainability]},
+        *({"type": "BAR", "metricKey": metric} for metric in (ACCURACY, LEFT, *trainability)),
         *({"type": "LINE", "metricKey": metric, **_LINE} for metric in (ACCURACY, LEFT)),
     ]
     common = {"metricSectionId": _OURS, "runsCountToCompare": 100, "deleted": False, "isGenerated": False}

@@ -187,6 +187,15 @@ class RunQueries(Queries):
         )
         return self.ask(q.CellRow, query.order_by(row.after_stage, row.environment_id, row.category_id))
 
+    def cells(self, name: str) -> list[q.CellRow]:
+        """Every metric after stage i on environment j that reports show, but times: all matrices of a run at once."""
+        row = t.eval_cell.c
+        query = self.rows_of(name, q.CellRow, t.eval_cell).where(
+            t.metric_def.c.metric_group != "time", row.split.in_(("anchor", "own"))
+        )
+        order = (row.metric_id, row.after_stage, row.environment_id, row.category_id)
+        return self.ask(q.CellRow, query.order_by(*order))
+
     def carry_over(self, name: str) -> Matrices:
         """Accuracy and entropy after stage i on environment j, and what was trained in between."""
         return matrices_of(self.matrix(name, "pass_1"), self.matrix(name, "entropy_token"), self.stages(name))

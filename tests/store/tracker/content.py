@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from store.carryover import OUTCOMES, SWITCHES
-from store.tracker.names import MATRICES, PER_CATEGORY, PER_ENVIRONMENT
+from store.tracker.names import PER_CATEGORY, PER_ENVIRONMENT
 from store.tracker.record import Target
 
 Point = tuple[int, int, float]  # step, time in ms, value
@@ -72,13 +72,21 @@ def ms(at: str | None) -> int:
     return round(datetime.fromisoformat(at).timestamp() * 1000)
 
 
+PROBES = (
+    *("sft_level", "sft_gain_ratio", "sft_loss_change"),
+    *("rl_level", "rl_gain_ratio", "rl_auc_ratio", "rl_end_level_diff", "randlabel_ratio", "linear_acc"),
+)
 # <env> and <category> stand for a run's own, <metric> for a line of store/metrics.py
 PATTERNS = (
     *("train/<metric>", "time/<metric>"),
     *(f"{name}/<env>" for name in PER_ENVIRONMENT.values()),
     *(f"{name}_by_category/<env>.<category>" for name in (*PER_CATEGORY, "bandit_prob")),
     *(f"progress/{name}" for name in ("stage_step", "stage_idx", "tokens", "wall_h")),
-    *(f"R_{metric}/<env>" for metric in MATRICES),
+    *("R_<metric>/<env>", "support_<what>/<env>"),
+    *("net/<metric>", "net/<metric>_mid", "net/<metric>_last"),
+    *(f"probe/{name}" for name in PROBES),
+    "final/trainability",
+    *("looking_seconds/<measurement>", "looking_passes/<measurement>"),
     *(one.name for one in SWITCHES),
     *(one.mlflow for one in OUTCOMES),
     *(f"bandit_{name}/<env>" for name in ("prob", "index", "pulls")),

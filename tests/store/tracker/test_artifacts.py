@@ -18,7 +18,9 @@ def test_files_are_those_of_the_newest_boundary(source_of: Copy, target: Target,
     sent = files(tmp_path / "mlflow_artifacts")
     assert set(sent) == {
         "spec.yaml", "report.html", "transitions.csv", "picks.parquet",
-        *(f"matrices/{metric}.csv" for metric in ("value", "pass_1", "pass_4", "entropy_token")),
+        "network.csv", "probe_curves.csv", "interventions.csv", "measurements.csv",
+        *(f"matrices/{metric}.csv" for metric in ("value", "pass_1", "pass_4", "entropy_token", "truncated_frac")),
+        "matrices/own_rank.csv",
         *(f"samples/{environment}.jsonl" for environment in ("numbers", "book", "noise")),
     }  # fmt: skip
     assert sent["spec.yaml"] == (source.folder / "spec.yaml").read_bytes()
@@ -36,6 +38,9 @@ def test_tables_hold_what_the_ledger_does(source_of: Copy, target: Target, tmp_p
     for cell in source.read.matrix("small", "pass_1"):
         column = f"{cell.environment}.{cell.category}" if cell.category else str(cell.environment)
         assert float(matrix[cell.after_stage][column]) == cell.value
+    curves = list(csv.DictReader(sent["probe_curves.csv"].decode().splitlines()))
+    points = [vars(row).items() for row in source.read.probe_points("small")]
+    assert curves == [{key: "" if value is None else str(value) for key, value in row} for row in points]
     stages = list(csv.DictReader(sent["transitions.csv"].decode().splitlines()))
     assert [row["environment"] for row in stages] == ["book", "noise", "numbers"]
     assert [row["num_steps"] for row in stages] == ["3", "3", "3"]

@@ -30,7 +30,8 @@ def test_what_no_checkpoint_covers_is_not_sent(source_of: Copy, target: Target) 
     sent = series(target)
     steps = {step for own in sent.values() for points in own.values() for step, _, _ in points}
     assert steps == {0, 1, 2, 3, 4, 5}
-    assert [step for step, _, _ in sent["small"]["R_pass_1/book"]] == [0, 3]
+    for name in ("R_pass_1/book", "net/own_rank_last"):
+        assert [step for step, _, _ in sent["small"][name]] == [0, 3]
     assert [step for step, _, _ in sent["02 noise (small)"]["train/loss"]] == [4, 5]
 
 

@@ -25,10 +25,10 @@ from tests.store.tracker.content import PATTERNS
 THEIRS = {"mlflow.sharedViewState.0f3a": '{"name": "mine", "createdAt": 1, "state": "{}"}', "team": "red"}
 
 
-@pytest.fixture
-def state() -> Mapping[str, Any]:
+@pytest.fixture(params=[False, True], ids=["plain", "with trainability"])
+def state(request: pytest.FixtureRequest) -> Mapping[str, Any]:
     """What MLflow's pages read out of the tag."""
-    return dict(json.loads(json.loads(tag())["state"]))
+    return dict(json.loads(json.loads(tag(request.param))["state"]))
 
 
 @cache
@@ -74,7 +74,10 @@ def test_every_section_has_its_place(state: Mapping[str, Any]) -> None:
     """MLflow makes one for every beginning of a name; one that we do not know would stand unfolded at the end."""
     ours, *others = [section["name"] for section in state["compareRunSections"]]
     charted = {chart["metricKey"] for chart in state["compareRunCharts"] if "metricKey" in chart}
-    assert set(others) == {pattern.partition("/")[0] for pattern in PATTERNS if pattern not in charted}
+    patterns = {*PATTERNS} - charted - {names.TRAINABILITY}
+    named = {pattern.partition("/")[0] for pattern in patterns}
+    assert {name for name in named if "<" not in name} <= set(others)
+    assert len(others) == len(set(others))
     assert [section["name"] for section in state["compareRunSections"] if section["display"]] == [ours, *others[:2]]
 
 
@@ -89,6 +92,15 @@ def test_the_view_is_written_once_and_what_others_saved_stays(target: Target) ->
     assert again.has_view
     assert again._offer_view(again.client.get_experiment(again.experiment_id))
     assert tags(again) == before
+
+
+def test_the_view_has_trainability_once_a_run_has(source_of: Copy, target: Target) -> None:
+    """And keeps it, whatever is sent later."""
+    assert tags(MlflowRecord(target))[TAG] == tag()
+    catch_up(source_of(), MlflowRecord(target))
+    assert tags(MlflowRecord(target))[TAG] == tag(has_trainability=True) != tag()
+    catch_up(source_of("flat"), MlflowRecord(target))
+    assert tags(MlflowRecord(target))[TAG] == tag(has_trainability=True)
 
 
 def test_a_view_of_an_earlier_version_is_replaced(target: Target) -> None:

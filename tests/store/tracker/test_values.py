@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import math
 import re
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from store import carryover
-from store.ledger.query_rows import ArmRow, PickRow
-from store.metrics import METRICS
+from store.ledger.query_rows import ArmRow, NetworkRow, PickRow
+from store.metrics import FAMILIES, METRICS
 from store.metrics import metric as known_metric
 from store.run_summary import MATRICES
-from store.tracker.names import PER_CATEGORY, PER_ENVIRONMENT, of_pick, values
+from store.tracker.names import PER_CATEGORY, PER_ENVIRONMENT, of_matrix, of_network, of_pick, values
 from store.tracker.record import MlflowRecord, Target
 from store.tracker.sync import Source, catch_up
 from tests.store.tracker.conftest import Copy
-from tests.store.tracker.content import PATTERNS, ms, series
+from tests.store.tracker.content import PATTERNS, PROBES, ms, series
 
 PAGE_OF_NAMES = Path(__file__).parents[3] / "docs" / "mlflow.md"
 
@@ -94,6 +95,47 @@ def test_matrices_are_on_the_curriculum_at_the_boundaries(source_of: Copy, both:
             assert sent[f"R_{metric}/{environment}"] == points
 
 
+def test_what_else_was_measured_is_there_at_the_boundaries_and_nowhere_else(
+    source_of: Copy, both: MlflowRecord
+) -> None:
+    """The whole model, and of two layers the middle one (the lower) and the last; what looking cost."""
+    read, sent = source_of().read, series(both.target)["small"]
+    times = [(bound.step, ms(bound.created_at)) for bound in read.boundaries("small")]
+    network = {(row.after_stage, row.layer): row.value for row in read.network("small")}
+    for name, layer in (("net/own_rank", -1), ("net/own_rank_mid", 0), ("net/own_rank_last", 1)):
+        assert sent[name] == [(*time, network[after, layer]) for after, time in enumerate(times)]
+    assert sent["looking_passes/made_up-" + sha256(b"made up").hexdigest()[:8]] == [
+        (*time, 8.0 + after) for after, time in enumerate(times)
+    ]
+    (own,) = (points for name, points in sent.items() if name.startswith("R_own_rank/"))
+    assert own == [(*time, 0.5) for time in times[1:]]
+    of_stages = {name for run, own in series(both.target).items() if "(" in run for name in own}
+    assert not {name for name in of_stages if name.startswith(("net/", "probe/", "looking", "R_own"))}
+
+
+def test_many_layers_are_told_by_the_middle_and_the_last() -> None:
+    rows = [NetworkRow(1, "erank", float(layer), layer) for layer in (3, 7, 11, 15)]
+    assert dict(of_network(rows)) == {"net/erank_mid": 7.0, "net/erank_last": 15.0}
+    assert dict(of_network([NetworkRow(1, "a", 1.0, 4)])) == {"net/a_mid": 1.0, "net/a_last": 1.0}
+
+
+def test_probes_are_told_at_their_boundaries_against_the_base(source_of: Copy, both: MlflowRecord) -> None:
+    """Every loss is lower by 20/21 after stage 1, and so is what is gained; after stage 2 a copy diverged."""
+    read, sent = source_of().read, series(both.target)["small"]
+    times = [(bound.step, ms(bound.created_at)) for bound in read.boundaries("small")]
+    levels = [40.5 / (20 + after) for after in range(4)]
+    levels[2] = 40 / 22
+    told = {name: [(step, at, pytest.approx(value)) for step, at, value in of] for name, of in sent.items()}
+    assert told["probe/sft_level"] == [(*time, level) for time, level in zip(times, levels, strict=True)]
+    ratios = [(*times[after], 20 / (20 + after)) for after in (1, 3)]
+    assert told["probe/sft_gain_ratio"] == told["final/trainability"] == ratios
+
+
+def test_support_is_named_without_the_prefix_of_matrices() -> None:
+    assert of_matrix("support_kept_base", "book") == "support_kept_base/book"
+    assert of_matrix("pass_8", "book") == "R_pass_8/book"
+
+
 def test_carry_over_is_what_its_functions_say(source_of: Copy, both: MlflowRecord) -> None:
     read, sent = source_of().read, series(both.target)["small"]
     run = read.carry_over("small")
@@ -154,10 +196,13 @@ def test_of_an_earlier_ledgers_pick_only_its_own_probability_is_known() -> None:
 
 
 def test_all_names_are_documented_and_all_documented_names_are_sent(both: MlflowRecord) -> None:
+    families = "|".join(FAMILIES)
     patterns = {
         pattern: re.compile(
             re.escape(pattern)
-            .replace("<metric>", rf"({'|'.join(METRICS)}|(force|part)_\w+)")
+            .replace("<metric>", rf"({'|'.join(map(re.escape, METRICS))}|({families})_\w+)")
+            .replace("<measurement>", r"[\w-]+")
+            .replace("<what>", "[a-z_]+")
             .replace("<env>", "[a-z]+")
             .replace("<category>", "[a-z0-9]+")
         )
@@ -166,10 +211,12 @@ def test_all_names_are_documented_and_all_documented_names_are_sent(both: Mlflow
     sent = {name for own in series(both.target).values() for name in own}
     assert [name for name in sorted(sent) if not any(p.fullmatch(name) for p in patterns.values())] == []
     unused = {name for name, pattern in patterns.items() if not any(map(pattern.fullmatch, sent))}
-    # no estimate there, not asked for (three), episodes of one turn, and three steps that teach nothing
+    # no estimate there, no support, supervised probes alone, not asked for (two), episodes of one turn, and three
+    # steps that teach nothing
     assert unused == {
         "bandit_index/<env>",
-        "R_greedy_accuracy/<env>",
+        "support_<what>/<env>",
+        *(f"probe/{name}" for name in PROBES if name not in ("sft_level", "sft_gain_ratio")),
         "eval_pass_1/<env>",
         "eval_entropy_token/<env>",
         "train_num_turns/<env>",
