@@ -118,10 +118,10 @@ def _carry_over(reading: Reading, run: str) -> list[Row]:
     found = reading.carry_over(run)
     stages = sorted({stage for stage, _ in found.accuracy if stage})
     return [
-        (run, stage, name, value)
+        (run, stage, name, mean.value, mean.num, mean.of)
         for stage in stages
-        for numbers in (carryover.of_run(found.up_to(stage)), carryover.of_switch(found, stage))
-        for name, value in numbers.items()
+        for means in (carryover.means_of_run(found.up_to(stage)), carryover.means_of_switch(found, stage))
+        for name, mean in means.items()
     ]
 
 
