@@ -56,13 +56,13 @@ class RunResult:
         return self._table(lambda reading: reading.matrix(self.name, asked, split))
 
     def carryover(self) -> Table:
-        """Every number of carry-over at every boundary: columns after_stage, name and value, as `export` has them.
+        """Every number of carry-over at every boundary: columns after_stage, name, value, num_terms and of_terms.
 
         Of the run up to that boundary, or (`switch/...`) of the stage before it alone; null: not defined.
         """
         with opened(self.home, self.name) as (_, ledger):
             found = ledger.reading.carry_over(self.name)
-        columns = ("after_stage", "name", "value")
+        columns = ("after_stage", "name", "value", "num_terms", "of_terms")
         return _frame(dict(zip(columns, one, strict=True)) for one in carryover.of_course(found))
 
     def probes(self) -> Table:

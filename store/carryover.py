@@ -6,15 +6,18 @@ run's. `SWITCHES` are of one stage alone.
 
 A matrix maps (after stage i, environment j) to a value; stage 0 is the base. Definitions follow `plasticity.md` 1.6 for
 ratios and 5.3 for differences, which reduce to GEM's (1706.08840) when every environment has one stage. Environments
-may come back or never have a stage. A missing value makes a difference None, and a mean of differences too; ratios that
-are None are left out of geometric means.
+may come back or never have a stage. In flat mode every stage trains all environments that can be trained.
+
+A boundary may leave environments out (`evaluate.share`): a hole, which no value of another boundary fills. What a hole
+makes unknown is no term of a mean, and neither is a ratio to a base below the floor; `Mean.num` of `Mean.of` terms says
+how many are behind it. A value that was measured and is undefined makes a difference None, and a mean of differences.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Literal
 
@@ -30,6 +33,34 @@ Numbers = dict[str, float | None]
 
 
 @dataclass(frozen=True)
+class Journey:
+    """The entropy that a stage's environment had along the stage's training (plasticity.md 1.7)."""
+
+    area: float  # nats x steps, by trapezoids
+    num_steps: int  # between the first and the last step with a reading
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean, and how many of its terms are known."""
+
+    value: float | None
+    num: int
+    of: int  # more than `num`: holes, or ratios to next to nothing
+
+    @staticmethod
+    def of_differences(terms: Sequence[float | None], of: int) -> Mean:
+        """Average differences, the terms without a hole; one that is undefined all the same makes the mean so."""
+        known = [term for term in terms if term is not None]
+        return Mean(fmean(known) if known and len(known) == len(terms) else None, len(known), of)
+
+    @staticmethod
+    def of_ratios(terms: Sequence[float | None]) -> Mean:
+        """Average ratios geometrically; those that are not defined are no terms."""
+        return Mean(geometric_mean(terms), sum(term is not None for term in terms), len(terms))
+
+
+@dataclass(frozen=True)
 class Matrices:
     """What a run's boundaries measured, on environments as wholes, and what was trained between them."""
 
@@ -37,6 +68,8 @@ class Matrices:
     entropy: Matrix
     errors: Matrix  # standard errors of the accuracies; one that is not known counts as 0
     stages: Sequence[str | None]  # the environment of each measured one; None in flat mode, and with gaps
+    everywhere: Sequence[str] = ()  # in flat mode: the environments that every stage trains
+    cumulative: Mapping[int, Journey] = field(default_factory=dict)  # by stage: entropy along its steps
 
     @property
     def trained(self) -> Sequence[str]:
@@ -44,13 +77,41 @@ class Matrices:
         named = [name for name in self.stages if name is not None]
         return named if len(named) == len(self.stages) else []
 
+    @property
+    def last(self) -> int:
+        """The last stage that was measured, where it is known what was trained; else 0."""
+        return len(self.stages) if self.everywhere else len(self.trained)
+
+    @property
+    def first(self) -> dict[str, int]:
+        """By environment: the first stage that trained it."""
+        flat = dict.fromkeys(self.everywhere, 1) if self.stages else {}
+        return flat or {name: i for i, name in reversed(list(enumerate(self.trained, start=1)))}
+
+    @property
+    def final(self) -> dict[str, int]:
+        """By environment: the last stage that trained it."""
+        flat = dict.fromkeys(self.everywhere, self.last)
+        return flat or {name: i for i, name in enumerate(self.trained, start=1)}
+
     def up_to(self, stage: int) -> Matrices:
         """The same as it was after a stage."""
 
         def cut(matrix: Matrix) -> Matrix:
             return {key: value for key, value in matrix.items() if key[0] <= stage}
 
-        return Matrices(cut(self.accuracy), cut(self.entropy), cut(self.errors), self.stages[:stage])
+        cumulative = {i: journey for i, journey in self.cumulative.items() if i <= stage}
+        cells = (cut(self.accuracy), cut(self.entropy), cut(self.errors))
+        return Matrices(*cells, self.stages[:stage], self.everywhere, cumulative)
+
+    def has(self, name: str, *boundaries: int) -> bool:
+        """Whether these boundaries measured an environment; where one did not there is a hole."""
+        return all((i, name) in self.accuracy for i in boundaries)
+
+    def changes(self, spans: Mapping[str, tuple[int, int]]) -> Mean:
+        """Average the changes of environments, each from one boundary to another, where both measured it."""
+        terms = [self.change(name, *span) for name, span in spans.items() if self.has(name, *span)]
+        return Mean.of_differences(terms, len(spans))
 
     def change(self, name: str, earlier: int, later: int) -> float | None:
         """Change of accuracy on an environment from one boundary to another."""
@@ -82,53 +143,56 @@ def geometric_mean(ratios: Iterable[float | None]) -> float | None:
 # --- of a run: over all stages ---
 
 
-def average(m: Matrices) -> float | None:
+def average(m: Matrices) -> Mean:
     """ACC: mean over the trained environments at the end."""
-    return _mean(m.accuracy.get((len(m.trained), name)) for name in dict.fromkeys(m.trained))
+    there = [name for name in m.first if m.has(name, m.last)]
+    return Mean.of_differences([m.accuracy[m.last, name] for name in there], len(m.first))
 
 
-def backward_transfer(m: Matrices) -> float | None:
+def backward_transfer(m: Matrices) -> Mean:
     """BWT: mean change since an environment's last stage, over those with later stages; below 0: forgetting."""
-    end, last = len(m.trained), {name: i for i, name in enumerate(m.trained, start=1)}
-    return _mean(m.change(name, i, end) for name, i in last.items() if i < end)
+    return m.changes({name: (i, m.last) for name, i in m.final.items() if i < m.last})
 
 
-def forward_transfer(m: Matrices) -> float | None:
+def forward_transfer(m: Matrices) -> Mean:
     """FWT: mean gain over the base on arrival at an environment's first stage, over those that came later."""
-    return _mean(m.change(name, 0, i - 1) for name, i in _first(m.trained).items() if i > 1)
+    return m.changes({name: (0, i - 1) for name, i in m.first.items() if i > 1})
 
 
-def forgetting(m: Matrices) -> float | None:
+def forgetting(m: Matrices) -> Mean:
     """F: mean fall from the best value since the first stage (1801.10112); below 0: best at the end."""
-    end = len(m.trained)
-    return _mean(None if best is None else m.change(name, end, best) for name, best in _bests(m).items())
+    bests = {name: best for name, best in _bests(m).items() if m.has(name, m.last)}
+    terms = [None if best is None else m.change(name, m.last, best) for name, best in bests.items()]
+    return Mean.of_differences(terms, len(_later(m)))
 
 
-def relative_forgetting(m: Matrices) -> float | None:
+def relative_forgetting(m: Matrices) -> Mean:
     """F as a share of what had been learnt: mean of (best - end) / (best - start).
 
     Over the environments of F where best - start is at least `LEAST_GAIN` and `NUM_ERRORS` standard errors; the
-    others had learnt nothing that could be forgotten. None where that is all of them, or a value is missing. An
+    others had learnt nothing that could be forgotten. None where that is all of them, or a value is undefined. An
     environment starts at the first boundary that measured it.
     """
-    shares = []
-    for name, best in _bests(m).items():
-        if best is None:
-            return None
+    shares: list[float | None] = []
+    bests = {name: best for name, best in _bests(m).items() if m.has(name, m.last)}
+    unlearnt = 0
+    for name, best in bests.items():
         start = min(i for i, other in m.accuracy if other == name)
-        fall, gain = m.change(name, len(m.trained), best), m.change(name, start, best)
-        if fall is None or gain is None:
-            return None
+        fall, gain = (None if best is None else m.change(name, i, best) for i in (m.last, start))
+        if best is None or fall is None or gain is None:
+            shares.append(None)
+            continue
         noise = math.hypot(*(m.errors.get((i, name)) or 0.0 for i in (best, start)))
-        if gain >= max(LEAST_GAIN, NUM_ERRORS * noise):
-            shares.append(fall / gain)
-    return fmean(shares) if shares else None
+        is_learnt = gain >= max(LEAST_GAIN, NUM_ERRORS * noise)
+        shares += [fall / gain] if is_learnt else []
+        unlearnt += not is_learnt
+    return Mean.of_differences(shares, len(_later(m)) - unlearnt)
 
 
-def zero_shot_gain(m: Matrices) -> float | None:
-    """Mean gain over the base at the end, over environments that never had a stage; None in flat mode."""
-    others = [name for name in _environments(m.accuracy) if m.trained and name not in m.trained]
-    return _mean(m.change(name, 0, len(m.trained)) for name in others)
+def zero_shot_gain(m: Matrices) -> Mean:
+    """Mean gain over the base at the end, over environments that never had a stage."""
+    others = [name for name in _environments(m.accuracy) if m.last and name not in m.first]
+    return m.changes(dict.fromkeys(others, (0, m.last)))
 
 
 def retained(m: Matrices) -> list[float | None]:
@@ -142,60 +206,80 @@ def carried(m: Matrices) -> list[float | None]:
 
 
 def left(m: Matrices) -> Numbers:
-    """By environment: its last entropy against its first."""
-    rows = {name: [i for i, other in m.entropy if other == name] for name in _environments(m.entropy)}
-    return {name: m.share(name, min(own), max(own)) for name, own in rows.items()}
+    """By environment: its entropy at the last boundary against its first; None where that boundary left it out."""
+    end = max((i for i, _ in m.entropy), default=0)
+    starts = {name: min(i for i, other in m.entropy if other == name) for name in _environments(m.entropy)}
+    return {name: m.share(name, start, end) for name, start in starts.items()}
+
+
+def cumulative_entropy(m: Matrices) -> Mean:
+    """Entropy along the training of all stages, each over its environment's base: 1 = it stayed at that.
+
+    Step-weighted mean of C_i / (steps_i H_0); stages whose base is below the floor are no terms.
+    """
+    terms = [(journey_of(m, i), m.cumulative[i].num_steps) for i in range(1, len(m.trained) + 1) if i in m.cumulative]
+    known = [(value, steps) for value, steps in terms if value is not None]
+    total = sum(steps for _, steps in known)
+    value = sum(value * steps for value, steps in known) / total if total else None
+    return Mean(value, len(known), len(m.trained))
+
+
+def journey_of(m: Matrices, stage: int) -> float | None:
+    """Entropy along a stage's training: C_i / (steps_i H_0), over the base's entropy on the stage's environment."""
+    journey, name = m.cumulative.get(stage), m.trained[stage - 1]
+    start = min((i for i, other in m.entropy if other == name), default=0)
+    if journey is None or not journey.num_steps:
+        return None
+    return ratio(journey.area / journey.num_steps, m.entropy.get((start, name)), ENTROPY_FLOOR)
 
 
 # --- of the last stage alone ---
 
 
-def unseen(m: Matrices) -> float | None:
+def unseen(m: Matrices) -> Mean:
     """Geometric mean, over environments without a stage so far, of their entropy against the base."""
     others = [name for name in _environments(m.entropy) if name not in m.trained]
-    return geometric_mean(m.share(name, 0, len(m.trained)) for name in others)
+    return Mean.of_ratios([m.share(name, 0, len(m.trained)) for name in others])
 
 
-def collateral(m: Matrices) -> float | None:
+def collateral(m: Matrices) -> Mean:
     """What the stage did to the entropy of the other environments: geometric mean of after against before."""
     others = [name for name in _environments(m.entropy) if name != m.trained[-1]]
-    return geometric_mean(m.share(name, len(m.trained) - 1, len(m.trained)) for name in others)
+    return Mean.of_ratios([m.share(name, len(m.trained) - 1, len(m.trained)) for name in others])
 
 
-def gain(m: Matrices) -> float | None:
+def gain(m: Matrices) -> Mean:
     """The stage's change on its own environment."""
-    return m.change(m.trained[-1], len(m.trained) - 1, len(m.trained))
+    return m.changes({m.trained[-1]: (len(m.trained) - 1, len(m.trained))})
 
 
-def interference(m: Matrices) -> float | None:
+def interference(m: Matrices) -> Mean:
     """The stage's mean change on the other environments."""
     others = [name for name in _environments(m.accuracy) if name != m.trained[-1]]
-    return _mean(m.change(name, len(m.trained) - 1, len(m.trained)) for name in others)
+    return m.changes({name: (len(m.trained) - 1, len(m.trained)) for name in others})
 
 
 def _environments(matrix: Matrix) -> list[str]:
     return list(dict.fromkeys(name for _, name in matrix))
 
 
-def _first(trained: Sequence[str]) -> dict[str, int]:
-    return {name: i for i, name in reversed(list(enumerate(trained, start=1)))}
+def _later(m: Matrices) -> list[str]:
+    """Environments with boundaries between their first stage and the end."""
+    return [name for name, first in m.first.items() if first < m.last]
 
 
 def _bests(m: Matrices) -> dict[str, int | None]:
-    """When each environment with later stages was best, from its first stage on; None: a value is missing there."""
+    """When each environment with later stages was best, from its first stage on; None: a value is undefined there.
+
+    One that a boundary in between left out may have been better there: it has no best that is known.
+    """
     bests: dict[str, int | None] = {}
-    for name, first in _first(m.trained).items():
-        seen = [(m.accuracy.get((i, name)), i) for i in range(first, len(m.trained))]
-        known = [(value, -i) for value, i in seen if value is not None]
-        if seen:
+    for name in _later(m):
+        seen = range(m.first[name], m.last)
+        if m.has(name, *seen):
+            known = [(value, -i) for i in seen if (value := m.accuracy[i, name]) is not None]
             bests[name] = -max(known)[1] if len(known) == len(seen) else None
     return bests
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    listed = list(values)
-    known = [value for value in listed if value is not None]
-    return fmean(known) if listed and len(known) == len(listed) else None
 
 
 @dataclass(frozen=True)
@@ -209,7 +293,7 @@ class CarryOverMetric:
     meaning: str
     kind: Literal["level", "change", "ratio"]
     direction: Literal[-1, 0, 1]  # lower is better, no good direction, higher is better
-    of: Callable[[Matrices], float | None]
+    of: Callable[[Matrices], Mean]
 
     @property
     def measure(self) -> str:
@@ -228,7 +312,7 @@ class EnvironmentSwitch:
 
     name: str  # everywhere
     meaning: str
-    of: Callable[[Matrices], float | None]  # of the last stage
+    of: Callable[[Matrices], Mean]  # of the last stage
 
 
 # fmt: off
@@ -251,48 +335,71 @@ OUTCOMES = (
             "mean gain of accuracy on the environments that never had a stage", "change", 1, zero_shot_gain),
     CarryOverMetric("entropy_retained", "cl/entropy_retained", "retained", "Entropy retained",
             "share of an environment's entropy that a stage on it leaves, geometric mean of the stages: 1, all of it",
-            "ratio", 0, lambda m: geometric_mean(retained(m))),
+            "ratio", 0, lambda m: Mean.of_ratios(retained(m))),
     CarryOverMetric("entropy_carried", "cl/entropy_carried", "carried", "Entropy carried",
             "share of its entropy at the start that an environment still has when its stage begins, geometric mean of "
             "the stages after the first",
-            "ratio", 0, lambda m: geometric_mean(carried(m))),
+            "ratio", 0, lambda m: Mean.of_ratios(carried(m))),
     CarryOverMetric("entropy_left", "final/entropy_ratio", "left", "Entropy left",
             "entropy over that at the start, geometric mean of all environments",
-            "ratio", 0, lambda m: geometric_mean(left(m).values())),
+            "ratio", 0, lambda m: Mean.of_ratios(list(left(m).values()))),
+    CarryOverMetric("entropy_cumulative", "cl/entropy_cumulative", "journey", "Cumulative entropy",
+            "entropy along the training of the stages over that of their environments at the start, mean of the steps: "
+            "1, it stayed there",
+            "ratio", 0, cumulative_entropy),
 )
 
 SWITCHES = (
     EnvironmentSwitch("switch/entropy_retained", "of this stage alone: share of its environment's entropy that it left",
-           lambda m: retained(m)[-1]),
+           lambda m: Mean.of_ratios(retained(m)[-1:])),
     EnvironmentSwitch("switch/entropy_carry",
            "of this stage alone: entropy on arrival at its environment, over the base's; from stage 2 on",
-           lambda m: carried(m)[-1] if len(m.trained) > 1 else None),
+           lambda m: Mean.of_ratios(carried(m)[-1:])),
     EnvironmentSwitch("switch/entropy_unseen", "entropy of environments without a stage so far, over the base's",
            unseen),
     EnvironmentSwitch("switch/entropy_collateral",
            "of this stage alone: entropy of the other environments, after over before", collateral),
+    EnvironmentSwitch("switch/entropy_cumulative",
+           "of this stage alone: entropy along its training, over that of its environment at the start",
+           lambda m: Mean.of_ratios([journey_of(m, len(m.trained))])),
     EnvironmentSwitch("switch/gain", "of this stage alone: change of pass_1 on its environment", gain),
     EnvironmentSwitch("switch/interference", "of this stage alone: mean change of pass_1 on the others", interference),
 )
 # fmt: on
 
 
+def means_of_run(found: Matrices) -> dict[str, Mean]:
+    """Every outcome with how many terms are behind it, by name; nothing before a stage is measured."""
+    return {one.name: one.of(found) for one in OUTCOMES} if any(stage for stage, _ in found.accuracy) else {}
+
+
 def of_run(found: Matrices) -> Numbers:
-    """Every outcome, by name; None: not defined, as most are before a stage is measured, and in flat mode."""
-    is_begun = any(stage for stage, _ in found.accuracy)
-    return {outcome.name: outcome.of(found) if is_begun else None for outcome in OUTCOMES}
+    """Every outcome, by name; None: not defined, as most are before a stage is measured, and some in flat mode."""
+    means = means_of_run(found)
+    return {one.name: means[one.name].value if means else None for one in OUTCOMES}
 
 
-def of_switch(found: Matrices, stage: int) -> Numbers:
-    """Every number of one stage, by name; none in flat mode."""
+def partly(found: Matrices) -> dict[str, tuple[int, int]]:
+    """Name the outcomes that not all of their terms are behind: how many, of how many."""
+    means = means_of_run(found)
+    return {name: (one.num, one.of) for name, one in means.items() if one.value is not None and one.num < one.of}
+
+
+def means_of_switch(found: Matrices, stage: int) -> dict[str, Mean]:
+    """Every number of one stage with how many terms are behind it, by name; none in flat mode."""
     if not 0 < stage <= len(found.trained):
         return {}
     so_far = found.up_to(stage)
     return {one.name: one.of(so_far) for one in SWITCHES}
 
 
-def of_course(found: Matrices) -> Iterator[tuple[int, str, float | None]]:
-    """Every number at every boundary after a stage: the stage, the number's name, its value."""
+def of_switch(found: Matrices, stage: int) -> Numbers:
+    """Every number of one stage, by name; none in flat mode."""
+    return {name: mean.value for name, mean in means_of_switch(found, stage).items()}
+
+
+def of_course(found: Matrices) -> Iterator[tuple[int, str, float | None, int, int]]:
+    """Every number at every boundary after a stage: the stage, the number's name, its value, and its terms: how many of how many."""
     for stage in sorted({stage for stage, _ in found.accuracy if stage}):
-        for numbers in (of_run(found.up_to(stage)), of_switch(found, stage)):
-            yield from ((stage, name, value) for name, value in numbers.items())
+        for means in (means_of_run(found.up_to(stage)), means_of_switch(found, stage)):
+            yield from ((stage, name, mean.value, mean.num, mean.of) for name, mean in means.items())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -69,7 +69,8 @@ def courses(read: Reading, only: Collection[str] | None = None) -> list[RunCours
 
 
 def _means(cells: _Cells) -> Course:
-    known = {stage: [value for value in row.values() if value is not None] for stage, row in cells.items()}
+    """The mean of the environments; one that a boundary left out is there as it was measured last."""
+    known = {stage: [value for value in row.values() if value is not None] for stage, row in _as_last_seen(cells)}
     return {stage: fmean(values) if values else None for stage, values in known.items()}
 
 
@@ -80,8 +81,16 @@ def _shares(cells: _Cells) -> Course:
         first = {**row, **first}
     return {
         stage: geometric_mean(ratio(value, first[key], ENTROPY_FLOOR) for key, value in row.items())
-        for stage, row in cells.items()
+        for stage, row in _as_last_seen(cells)
     }
+
+
+def _as_last_seen(cells: _Cells) -> Iterator[tuple[int, Mapping[int, float | None]]]:
+    """All environments at every boundary, in order: a mean over those alone that it measured would jump with them."""
+    seen: dict[int, float | None] = {}
+    for stage in sorted(cells):
+        seen = {**seen, **cells[stage]}
+        yield stage, seen
 
 
 def _tracker(section: Mapping[str, Any] | None) -> str | None:

@@ -16,9 +16,9 @@ from store.identity import is_half_removed
 from store.ledger import Ledger
 from store.ledger.queries import Reading
 from store.ledger.queries.runs import matrices_of
-from store.ledger.query_rows import CellRow
+from store.ledger.query_rows import CellRow, MetricRow, StageRow
 from store.lock import holder
-from store.metrics import metric
+from store.metrics import INTERIM, metric
 from store.records import EVERYTHING
 from store.secrets import values_without_logins
 from store.sentences import what_is_missing
@@ -93,7 +93,7 @@ def facts(ledger: Ledger, folder: Path, name: str) -> Facts:
     matrices = {metric: _matrix(of) for metric, of in cells.items()}
     begun = read.stages(name)
     seconds = read.sums(name, [f"seconds_{part}" for part in (*PARTS, "evaluate")])
-    measured = matrices_of(cells["pass_1"], cells["entropy_token"], begun)
+    measured = matrices_of(cells["pass_1"], cells["entropy_token"], begun, read.journeys(name))
     return {
         "name": name,
         "status": status(run.status, folder),
@@ -121,11 +121,13 @@ def facts(ledger: Ledger, folder: Path, name: str) -> Facts:
         "environments": _first_and_last(matrices, cells["pass_1"]),
         "matrices": matrices,
         "carry_over": carryover.of_run(measured),
+        "partly": {name: list(of) for name, of in carryover.partly(measured).items()},
         "switches": [
             {"stage": stage, "environment": name, **carryover.of_switch(measured, stage)}
             for stage, name in enumerate(measured.trained, start=1)
         ],
-        "laws": entropy_laws(objective, matrices),
+        "laws": [] if acts_on_entropy(objective) else entropy_laws(matrices, begun, read.evaluations(name)),
+        "looking": what_looking_cost(read, name, spec, seconds),
         "stages": [asdict(stage) for stage in begun],
         "arms": [
             {**path._asdict(), "is_scheduler": path.bandit == EVERYTHING and run.scheduler is not None}
@@ -194,24 +196,86 @@ def leaves(data: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any
             yield f"{before}{key}", value
 
 
-def entropy_laws(objective: Mapping[str, Any], matrices: Mapping[str, Matrix]) -> dict[str, Facts]:
-    """What accuracy each environment's entropy bought, where nothing acts on entropy and the boundaries can tell."""
-    from store.entropy_law import fit  # loads numpy, which `ls` does without
-
+def acts_on_entropy(objective: Mapping[str, Any]) -> bool:
+    """Whether a part of the objective moves entropy on purpose, so that the entropy law has nothing to say."""
     parts = dict(composed(objective))
     acting = {"plans", "shaper", "shapers", "terms"} & parts.keys()
-    if acting or parts.get("controllers", parts.get("controller", NO_CONTROLLER)) != NO_CONTROLLER:
-        return {}
-    entropy, accuracy = matrices["entropy_token"], matrices["pass_1"]
-    found: dict[str, Facts] = {}
-    for name in dict.fromkeys(name for row in entropy.values() for name in row):
-        pairs = [(row.get(name), accuracy.get(stage, {}).get(name)) for stage, row in entropy.items()]
-        points = [(h, r) for h, r in pairs if h is not None and r is not None]
-        with suppress(CannotFit):  # too few boundaries yet, or an entropy that never moved
+    return bool(acting) or parts.get("controllers", parts.get("controller", NO_CONTROLLER)) != NO_CONTROLLER
+
+
+Point = tuple[float | None, float | None]  # entropy, accuracy
+
+
+def entropy_laws(
+    matrices: Mapping[str, Matrix], stages: Sequence[StageRow], inside: Sequence[MetricRow]
+) -> list[Facts]:
+    """What accuracy entropy bought: a law for every stage and its environment, of the evaluations in and around it.
+
+    In flat mode all stages are one, for every environment. Where a law's conditions do not hold its numbers are None,
+    and `why_not` says which; where there are too few points to fit any there is no entry.
+    """
+    from store.entropy_law import fit  # loads numpy, which `ls` does without
+
+    names = dict.fromkeys(name for row in matrices["entropy_token"].values() for name in row)
+    whose: list[tuple[int | None, str, list[StageRow]]]
+    whose = [(row.stage, row.environment, [row]) for row in stages if row.environment is not None]
+    if stages and not whose:
+        whose = [(None, name, list(stages)) for name in names]
+    found = []
+    for stage, name, own in whose:
+        points = [(h, r) for h, r in _points(matrices, own, name, inside) if h is not None and r is not None]
+        with suppress(CannotFit):
             law = fit([h for h, _ in points], [r for _, r in points])
-            rise = law.rise(points[-1][0])
-            found[name] = {**asdict(law), "ceiling": law.ceiling, "rise": rise, "num_points": len(points)}
+            numbers = {**asdict(law), "ceiling": law.ceiling, "rise": law.rise(points[-1][0])}
+            if law.why_not is not None:
+                numbers = {**dict.fromkeys(numbers), "num_points": law.num_points}
+            found.append({"stage": stage, "environment": name, **numbers, "why_not": law.why_not})
     return found
+
+
+def _points(
+    matrices: Mapping[str, Matrix], stages: Sequence[StageRow], name: str, inside: Sequence[MetricRow]
+) -> Iterator[Point]:
+    """Evaluations of an environment from the boundary before these stages to that after them, in order."""
+
+    def at(boundary: int) -> Point:
+        entropy, accuracy = (matrices[metric].get(str(boundary), {}) for metric in ("entropy_token", "pass_1"))
+        return entropy.get(name), accuracy.get(name)
+
+    yield at(stages[0].stage - 1)
+    for stage in stages:
+        found: dict[int, dict[str, float | None]] = {}
+        for row in inside:
+            is_own = row.environment == name and row.category is None
+            if is_own and row.step > stage.start_step and (stage.end_step is None or row.step <= stage.end_step):
+                found.setdefault(row.step, {})[row.metric] = row.value
+        for step in sorted(found):
+            yield found[step].get(f"{INTERIM}entropy_token"), found[step].get(f"{INTERIM}pass_1")
+        yield at(stage.stage)
+
+
+def what_looking_cost(read: Reading, name: str, spec: Mapping[str, Any], seconds: Mapping[str, float]) -> Facts:
+    """How many passes and seconds looking took, by part, beside the training's: passes as planned.
+
+    A sample forward is a pass, forward and backward are 3; one that is played and trained on is 4.
+    """
+    step = spec.get("step") or {"groups": 0, "group_size": 0}
+    training = {"passes": 4.0 * read.run(name).num_steps * step["groups"] * step["group_size"]}
+    training["seconds"] = sum(seconds.get(f"seconds_{part}", 0.0) for part in PARTS)
+    parts: dict[str, Facts] = {}
+    for row in read.measurements(name):
+        part = parts.setdefault(row.name, {"looks": 0, "passes": 0.0, "seconds": 0.0})
+        part["looks"] += 1
+        part["passes"] += row.passes
+        part["seconds"] += row.seconds
+    if inside := seconds.get("seconds_evaluate"):
+        tasks = [one for one in read.evaluations(name) if one.metric == f"{INTERIM}pass_1" and one.category is not None]
+        samples = spec["evaluate"]["samples"] + bool(spec["evaluate"].get("greedy"))
+        passes = samples * sum(one.n for one in tasks)
+        looks = len({one.step for one in tasks})
+        parts["inside stages"] = {"looks": looks, "passes": passes, "seconds": inside}
+    planned = {section: (spec.get(section) or {}).get("share") for section in ("evaluate", "measure")}
+    return {"training": training, "parts": parts, "shares": planned}
 
 
 def _planned_steps(curriculum: Mapping[str, Any], stages: Sequence[Facts]) -> int:
@@ -253,6 +317,7 @@ def _first_and_last(matrices: Mapping[str, Matrix], cells: list[CellRow]) -> Fac
             "accuracy_stderr": last,
             "entropy_start": entropy[0],
             "entropy_end": entropy[-1],
+            "end_stage": max(measured),
         }
     return found
 

@@ -63,7 +63,8 @@ def what_it_cost(facts: Facts) -> str:
     least, most = min(left, key=lambda n: left[n]), max(left, key=lambda n: left[n])
     if len(left) == 1:
         return f"Entropy {moved} of its start on {short(least)} ({_path(pairs[least])}){_collapsed(pairs)}."
-    over = f"Entropy {moved} of its start (geometric mean of {num(len(left), 'environment')})"
+    known = num(len(pairs), "environment") if len(left) == len(pairs) else f"{len(left)} of {len(pairs)} environments"
+    over = f"Entropy {moved} of its start (geometric mean of {known})"
     if f"{left[least]:.0%}" == f"{left[most]:.0%}":
         return f"{over}, alike on all of them{_collapsed(pairs)}."
     ends = [f"{short(name)}, {left[name]:.0%} ({_path(pairs[name])})" for name in (least, most)]
@@ -173,6 +174,23 @@ def where_time_went(facts: Facts) -> str:
     return f"{inside}, {evaluating} in evaluation; start-up and warm start are not counted"
 
 
+def looking_rows(looking: Facts) -> list[tuple[str, str, str, str, str, str]]:
+    """What training and looking took: part, looks, passes as planned, their share of training's, seconds, theirs."""
+    training = looking["training"]
+
+    def row(name: str, looks: str, of: Facts) -> tuple[str, str, str, str, str, str]:
+        shares = [percent(of[unit] / training[unit]) if training[unit] else "-" for unit in ("passes", "seconds")]
+        return name, looks, f"{of['passes']:,.0f}", shares[0], duration(of["seconds"]), shares[1]
+
+    parts = [row(name, f"{of['looks']:,}", of) for name, of in looking["parts"].items()]
+    whole = {unit: sum(of[unit] for of in looking["parts"].values()) for unit in ("passes", "seconds")}
+    total = [row("all looking", "", whole)] if len(parts) > 1 else []
+    return [row("training", "", training), *parts, *total]
+
+
+LOOKING = ("looks", "passes", "of training's", "time", "of training's")  # columns of `looking_rows`
+
+
 def how_it_stands(facts: Facts) -> str:
     """Say how far the run is; one whose last boundary is measured is finished, whoever still holds it."""
     if facts["num_boundaries"] == facts["planned_stages"] + 1 and facts["status"] == "running":
@@ -190,6 +208,12 @@ def outcomes_as_text(numbers: Mapping[str, float | None]) -> dict[str, str]:
     if "forgetting" in written:
         written.setdefault("relative_forgetting", NOTHING_LEARNT)
     return {one.name: written[one.name] for one in OUTCOMES if one.name in written}
+
+
+def how_much_of(partly: Mapping[str, Sequence[int]], name: str) -> str:
+    """Say that not all terms of a mean are known: boundaries left environments out, or there was no entropy left."""
+    num_known, num_all = partly.get(name, (0, 0))
+    return f"of {num_known} of {num_all}" if name in partly else ""
 
 
 def number(value: float | None, digits: int = 2) -> str:

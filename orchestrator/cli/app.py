@@ -39,6 +39,7 @@ GROUPS = {  # each verb with the beginning of its own help, which a test compare
     },
     "Compare": {
         "compare": "Compare runs that differ in a setting, paired by seed",
+        "final": "Evaluate a study's finished runs on the final pool, once",
         "diff": "Say where two runs part",
         "simulate": "Compare bandits and schedulers in a simulated world",
     },

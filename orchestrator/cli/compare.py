@@ -61,6 +61,10 @@ def compare(
     pairs: Annotated[
         Literal["baseline", "all"], typer.Option(help="all: every setting with every other.")
     ] = "baseline",
+    pool: Annotated[
+        Literal["anchor", "final"],
+        typer.Option(help="Held-out tasks: those of reports, or those that `evergreen final` read at the study's end."),
+    ] = "anchor",
     file: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="Also write one HTML page with the curves."),
@@ -72,7 +76,7 @@ def compare(
 
     A run with a twin (`baseline: uniform` in its spec) is compared with it when it is named alone.
     """
-    request = ComparisonRequest(names, by or (), metric, last, baseline, pairs)
+    request = ComparisonRequest(names, by or (), metric, last, baseline, pairs, pool)
     with opened(home, names[0]) as (place, ledger):
         comparison = comparisons.compare(ledger.reading, place, request)
         target = file / comparisons.file_name(comparison.name) if file is not None and file.is_dir() else file

@@ -20,14 +20,14 @@ from orchestrator.cli.live_region import LiveRegion, Terminal
 from orchestrator.cli.options import DEFAULT_HOME, AsJson, Home, RunName, command
 from orchestrator.cli.run_state import Course, Outline
 from orchestrator.cli.screen import Live, Screen, can_draw
-from orchestrator.cli.tables import print_events, print_samples, print_story
+from orchestrator.cli.tables import print_costs, print_events, print_samples, print_story
 from orchestrator.errors import UserError
 from orchestrator.runs.catalog import existing, find_run, known_environment, opened
 from store.home import Home as HomeFolder
 from store.ledger import Ledger
 from store.ledger.access import Patience
 from store.lock import holder
-from store.run_summary import facts_with_digests
+from store.run_summary import facts, facts_with_digests
 
 FOLLOWED_S = 600.0  # for a ledger that is away, while somebody follows a run
 
@@ -45,6 +45,9 @@ def show(
     events: Annotated[
         bool, typer.Option("--events", help="Print what was decided and what went wrong instead, in order.")
     ] = False,
+    times: Annotated[
+        bool, typer.Option("--time", help="Print what training and looking took instead, in passes and seconds.")
+    ] = False,
     follow: Annotated[
         bool, typer.Option("--follow", help="Watch it go, also in another process, until it ends.")
     ] = False,
@@ -52,7 +55,8 @@ def show(
     """Tell a run: what was learnt, what it cost in entropy, what the bandits did, what went wrong.
 
     With --samples, print completions with their scores, newest first. With --events, every decision and incident.
-    With --follow, the live view until the run ends; Ctrl-C leaves the run alone.
+    With --time, what looking took beside training. With --follow, the live view until the run ends; Ctrl-C leaves the
+    run alone.
     """
     if follow and as_json:
         raise UserError("--follow is for looking; a program asks `show RUN --json` as often as it likes")
@@ -70,6 +74,10 @@ def show(
             return
         if follow:
             follow_run(ledger, place, run, home)
+            return
+        if times:
+            found = facts(ledger, place.run_folder(run), run)
+            print_json(found["looking"]) if as_json else print_costs(out, found)
             return
         story = facts_with_digests(ledger, place, run)
     print_json(story) if as_json else print_story(out, story)

@@ -20,9 +20,13 @@ from store.carryover import OUTCOMES
 from store.records import NEWS
 from store.sentences import (
     LONG_NAME,
+    LOOKING,
     arm_name,
     beside_the_baseline,
+    how_much_of,
     in_words,
+    listed,
+    looking_rows,
     outcomes_as_text,
     percent,
     share_taught,
@@ -81,9 +85,11 @@ def print_story(out: Console, story: Mapping[str, Any]) -> None:
 def _learnt(story: Mapping[str, Any]) -> Iterator[Table]:
     columns = ("environment", "accuracy", "", "change", "entropy", "", "signal")
     made = table("What was learnt (held-out tasks), and the share of groups with a signal", *columns)
+    newest = max(map(int, story["matrices"]["pass_1"]), default=0)
     for name, facts in story["environments"].items():
+        older = "" if facts["end_stage"] == newest else f" (after stage {facts['end_stage']})"  # left out since
         made.add_row(
-            Text(name + (" (its own tasks)" if facts["closed"] else "")),
+            Text(name + (" (its own tasks)" if facts["closed"] else "") + older),
             number(facts["accuracy_start"]),
             f"-> {number(facts['accuracy_end'])}",
             signed(facts["accuracy_change"]),
@@ -102,10 +108,10 @@ def _learnt(story: Mapping[str, Any]) -> Iterator[Table]:
             made.add_row(Text(label), *(number(matrix[index].get(name)) for name in names))
         yield made
     if any(value is not None for value in story["carry_over"].values()):
-        made, written = table("What carries over", "", "value"), outcomes_as_text(story["carry_over"])
+        made, written = table("What carries over", "", "value", ""), outcomes_as_text(story["carry_over"])
         for one in OUTCOMES:
             if one.name in written:
-                made.add_row(one.title, written[one.name])
+                made.add_row(one.title, written[one.name], how_much_of(story["partly"], one.name))
         yield made
 
 
@@ -145,6 +151,18 @@ def _incidents(story: Mapping[str, Any]) -> Text:
     ]
     none = ["  none: every sample was scored, every update applied"]
     return Text("\n".join(["Incidents", *(lines or none)]))
+
+
+def print_costs(out: Console, story: Mapping[str, Any]) -> None:
+    """Tell where a run's time went, and what looking took beside training."""
+    made = table("Training and looking", "", *LOOKING)
+    for name, *cells in looking_rows(story["looking"]):
+        made.add_row(Text(plain(name)), *cells)
+    out.print(made)
+    shares = [f"{key} {share:g}" for key, share in story["looking"]["shares"].items() if share is not None]
+    allowed = f" Allowed by the spec, of the training's passes: {listed(shares)}." if shares else ""
+    out.print(Text(f"A sample through the model is a pass, there and back are 3: as planned.{allowed}", style="dim"))
+    out.print(Text(where_time_went(story)))
 
 
 def print_samples(out: Console, samples: Sequence[Any]) -> None:

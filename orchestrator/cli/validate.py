@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 WORST = 10  # leaks that are printed
 SHOWN_CATEGORIES = 6  # of an environment; the rest is counted
-WRAPPED = re.compile(r"(plan|trains|looks|aside|disk|note|warning): |      (?=\d)")  # lines of sentences
+WRAPPED = re.compile(r"(plan|trains|looks|costs|aside|disk|note|warning): |      (?=\d)")  # lines of sentences
 WHOLE_WORDS: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
 ELLIPSIS = "\u2026"
 CONTEXT, SHOWN = 30, 110  # characters of a text: before its first difference, and in all

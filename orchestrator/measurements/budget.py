@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from orchestrator.schedulers.round_robin import Config as RoundRobinConfig
 from orchestrator.schedulers.sequence import Config as SequenceConfig
 from orchestrator.spec.model import Evaluate, Spec
+from store.sentences import listed, percent
 
 FORWARD, UPDATE = 1.0, 3.0  # passes of a sample: through the model, and through it and back
 EVALUATION, INSIDE = "evaluation", "inside stages"  # parts of looking that are no entry of `measure`
@@ -97,6 +98,30 @@ class LookingPlan:
     def share(self) -> float:
         """All looking over the training."""
         return sum(part.share for part in self.parts)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether all there is to look at is everything, at every boundary."""
+        return len(self.parts) == 1 and self.evaluation.is_full
+
+    @property
+    def text(self) -> str:
+        """In words: how much, by part, and what is left out where."""
+        told = "; ".join(f"{part.name} {percent(part.share)}{self._where(part)}" for part in self.parts)
+        return f"looking takes {percent(self.share)} of the training's compute, as planned: {told}"
+
+    def _where(self, part: LookingPart) -> str:
+        last, plan = self.evaluation.last, self.evaluation
+        if part.name == EVALUATION and not plan.is_full:
+            known = "what had a stage, what has the next," if plan.order else "what had a stage"
+            return (
+                f" (all {len(plan.environments)} environments at the start and the end, in between {known} and "
+                f"{plan.panel} in turn)"
+            )
+        if part.name in (EVALUATION, INSIDE) or len(part.boundaries) == last + 1:
+            return ""
+        where = listed([str(boundary) for boundary in part.boundaries], 9)
+        return f" (at {len(part.boundaries)} of {last + 1} boundaries: after stage {where})"
 
     def boundaries(self, name: str) -> frozenset[int]:
         """Say at which boundaries a measurement looks."""

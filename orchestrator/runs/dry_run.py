@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
-from environments import ALL, Environment, Flaw
+from environments import ALL, Admission, Environment, Flaw
 from environments.user_code import is_user_code
 from orchestrator import registry
 from orchestrator.spec import Spec
 from policies.errors import PolicyError
 from policies.interventions.conditions import parse
-from store.sentences import listed, short, size_in_words
+from store.sentences import listed, percent, short, size_in_words
 
 if TYPE_CHECKING:
+    from orchestrator.measurements.budget import LookingPlan
+    from orchestrator.measurements.contracts import HeldOut
     from orchestrator.rollout.task_supply import TooLong
     from orchestrator.runs.task_pools import EnvironmentPools
+    from policies.learner import Learner
 
 REASONS_LISTED = 10  # of an environment, where a plan is written in words
 EXAMPLES = 8  # of the warm start, drawn to see whether there are answers
@@ -74,6 +77,8 @@ class DryRun:
     trains: str = ""  # what learns, and how
     looks: str = ""  # what is looked at when
     changes: str = ""  # what is done to the policy between stages
+    looking: LookingPlan | None = None  # what that takes of the training's compute
+    costs: str = ""  # the same in words
 
     def lines(self) -> list[str]:
         """In words."""
@@ -89,6 +94,7 @@ class DryRun:
             f"trains: {self.trains}",
             f"looks: {self.looks}",
             *([f"changes: {self.changes}"] if self.changes else []),
+            *([f"costs: {self.costs}"] if self.costs else []),
             *self._aside(),
             f"disk: {saved}, ledger about {size_in_words(self.ledger_bytes)}; {size_in_words(self.free_bytes)} free",
         ]
@@ -159,6 +165,7 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
     unreachable = too_long_answers(environments.values(), reader.encoder if reader else None, spec.sampler)
     disk = DiskUse.of(spec, environments, size.weights_bytes + size.optimizer_bytes if size else None, home)
     pools = tuple(count_pools(one, spec.environments[name].type, prompts or ALL) for name, one in environments.items())
+    looking, unknown = plan_of(spec, environments, pools, prompts or ALL)
     return DryRun(
         stages=_stages(spec),
         steps=num_steps,
@@ -170,18 +177,84 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
         num_checkpoints=disk.num_checkpoints,
         ledger_bytes=disk.ledger_bytes,
         free_bytes=disk.free_bytes,
-        warnings=(*([disk.shortage] if disk.shortage else []), *spec.warnings(), *unreachable, *_missing(spec)),
+        warnings=(
+            *([disk.shortage] if disk.shortage else []),
+            *spec.warnings(),
+            *looking.warnings,
+            *unreachable,
+            *_missing(spec),
+        ),
         left_out=tuple(one for one in left_out if one.num_rows),
         remarks=(
             *(f"{name}: {text}" for name, e in environments.items() for text in e.remarks),
             *unmeasured,
             *of_prompts,
+            *unknown,
         ),
         environments=pools,
         trains=_trains(spec, environments.values()),
-        looks=_looks(spec, pools),
+        looks=_looks(spec, pools)
+        + (f"; {percent(looking.share)} of the training's compute" if looking.is_plain else ""),
+        looking=looking,
+        costs="" if looking.is_plain else looking.text,
         changes=_changes(spec),
     )
+
+
+def plan_of(
+    spec: Spec, environments: Mapping[str, Environment], pools: Iterable[EnvironmentPools], admission: Admission
+) -> tuple[LookingPlan, list[str]]:
+    """Plan what is looked at when, by the numbers of tasks; and say of what the cost is not known here."""
+    from orchestrator.measurements.budget import plan_looking
+    from orchestrator.rollout.task_supply import evaluated_pools
+    from orchestrator.runs.assembly import trainable
+
+    num = spec.evaluate.items
+    counted = {of.name: [num if c.held_out is None else min(num, c.held_out) for c in of.categories] for of in pools}
+    num_tasks = {name: sum(own) for name, own in counted.items()}
+    looks_apart = len(evaluated_pools(spec)) > 1
+    num_select = {n: num_tasks[n] for n, one in environments.items() if looks_apart and not one.closed}
+    costs, unknown = measuring_costs(spec, environments, admission)
+    return plan_looking(spec, num_tasks, list(trainable(environments)), num_select, costs), unknown
+
+
+def measuring_costs(
+    spec: Spec, environments: Mapping[str, Environment], admission: Admission
+) -> tuple[dict[str, float], list[str]]:
+    """What a look of each measurement of ours takes, made as a run would make it, but for the policy."""
+    from orchestrator.measurements.evaluation import Evaluation
+    from orchestrator.measurements.surroundings import Surroundings
+    from orchestrator.rollout.task_supply import evaluated_pools
+    from orchestrator.runs.assembly import find_held_out, make_measurement
+
+    of_ours = [one for one in spec.measure.of if not is_user_code(registry.type_of(one))]
+    if not of_ours:
+        return {}, []
+    held_out: dict[str, HeldOut] = {
+        pool: find_held_out(environments, pool, spec.evaluate.items, admission) for pool in evaluated_pools(spec)
+    }
+    evaluation, nobody = Evaluation(spec.evaluate, environments, held_out), cast("Learner", NoLearner())
+    around = Surroundings(spec, environments, held_out, evaluation, nobody, lambda stage: None)
+    costs, unknown = {}, []
+    for config in of_ours:
+        try:
+            made = make_measurement(config, around)
+        except NotHere:
+            unknown.append(f"measure: what {registry.type_of(config)} takes is known only once the policy is there")
+        else:
+            costs[made.name] = made.passes
+    return costs, unknown
+
+
+class NotHere(Exception):
+    """A plan was asked for what only a run has."""
+
+
+class NoLearner:
+    """Stands where a run has its learner: a plan is made without a policy."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise NotHere(name)
 
 
 def _missing(spec: Spec) -> list[str]:

@@ -507,11 +507,11 @@ class Spec(Section):
     def _what_decides_is_evaluated_everywhere(self) -> Spec:
         if self.evaluate.share is None:
             return self
-        if rewards_of(self.curriculum.scheduler).reward != "advantage":
+        reward = rewards_of(self.curriculum.scheduler).reward
+        if reward != "advantage":
             raise refuse(
-                f"evaluate.share: a share leaves environments out of boundaries, and the {self.curriculum.scheduler.type}"
-                f" scheduler is rewarded with changes of held-out scores (`reward: {self.curriculum.scheduler.reward}`):"
-                " remove `share`, or say `reward: advantage`"
+                "evaluate.share: a share leaves environments out of boundaries, and the scheduler is rewarded with "
+                f"changes of held-out scores (`reward: {reward}`): remove `share`, or say `reward: advantage`"
             )
         if self.curriculum.boundary.controllers == "rescale":
             raise refuse(

@@ -64,6 +64,7 @@ class CarryOver:
     outcomes: Mapping[str, Mapping[str, MeanCell]]  # by setting and name; none if an environment is left out
     matrices: Sequence[MeanMatrix]
     differences: Sequence[MeanMatrix]
+    partly: Mapping[str, Sequence[str]]  # outcomes that are of a part of their terms only, with the runs where they are
 
 
 def carry_over(
@@ -96,7 +97,17 @@ def carry_over(
         {} if left_out else outcomes,
         [_mean_matrix(metric, *whose, names) for whose in alone for metric in METRICS],
         [_mean_matrix(metric, *whose, names) for whose in paired for metric in METRICS],
+        runs_with_parts(found),
     )
+
+
+def runs_with_parts(found: Mapping[str, Matrices]) -> dict[str, list[str]]:
+    """Name the outcomes that not all of their terms are behind, with the runs in which that is so."""
+    parts: dict[str, list[str]] = {}
+    for run, one in found.items():
+        for name in carryover.partly(one):
+            parts.setdefault(name, []).append(run)
+    return parts
 
 
 def _mean_matrix(

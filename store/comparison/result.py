@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from store.carryover import OUTCOMES
 from store.comparison import runs, scores
 from store.comparison.matrices import CarryOver, carry_over
-from store.comparison.runs import ComparedRuns, LeftOutRun
+from store.comparison.runs import ComparedRuns, LeftOutRun, Pool
 from store.comparison.scores import Measure, Pair, ScoredSetting, Scores
 from store.errors import ComparisonError, did_you_mean
 from store.home import Home
@@ -33,6 +34,7 @@ class ComparisonRequest:
     last: int | None = None
     baseline: str | None = None
     pairs: Pairs = "baseline"
+    pool: Pool = "anchor"
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,10 @@ def compare(reading: Reading, home: Home, request: ComparisonRequest) -> Compari
     plan = (gathered.study.plan.get("compare") or {}) if gathered.study else {}
     name, last = request.metric or plan.get("metric"), request.last or plan.get("last")
     of = scores.measure(name or DEFAULT_METRIC, last or scores.LAST)
-    runs.refuse_what_is_measured_otherwise(reading, gathered.entries, of.name, of.is_held_out)
-    gathered, found = _scored(reading, gathered, of)
+    runs.refuse_what_is_measured_otherwise(reading, gathered.entries, of.name, of.is_held_out, request.pool)
+    if request.pool == "final":
+        of = _on_the_final_pool(reading, gathered, of)
+    gathered, found = _scored(reading, gathered, of, request.pool)
     strata, warned = _strata(found, of)
     zeros = [run for run, own in found.items() if of.is_ratio and min(own.values()) <= 0]
     if zeros:  # leaving their runs out would flatter a setting
@@ -80,6 +84,7 @@ def compare(reading: Reading, home: Home, request: ComparisonRequest) -> Compari
     if plan.get("baseline") and plan["baseline"] not in gathered.settings:
         warned.append(f"The registered baseline {plan['baseline']} has no finished run yet.")
     compared = scores.pairs(settings, baseline, of)
+    carried = carry_over(reading, gathered.entries, settings, compared)
     return Comparison(
         name=gathered.study.name if gathered.study else listed(list(gathered.settings), 3),
         study=gathered.study.name if gathered.study else None,
@@ -94,21 +99,40 @@ def compare(reading: Reading, home: Home, request: ComparisonRequest) -> Compari
         baseline=baseline,
         is_primary=bool(plan)
         # what the study set out to compare: metric, steps, settings and baseline
+        and request.pool == "anchor"
         and of == scores.measure(plan.get("metric") or DEFAULT_METRIC, plan.get("last") or scores.LAST)
         and (not request.by or list(request.by) == runs.fields_of(plan.get("by")))
         and baseline == (plan.get("baseline") or next(iter(gathered.settings))),
         registered=dict(plan) or None,
         settings=settings,
         pairs=compared,
-        carry_over=carry_over(reading, gathered.entries, settings, compared),
+        carry_over=carried,
         left_out=gathered.left_out,
-        warnings=[*gathered.warnings, *warned, *_budgets(gathered)],
+        warnings=[*gathered.warnings, *warned, *_budgets(gathered), *_parts(carried)],
     )
 
 
-def _scored(reading: Reading, gathered: ComparedRuns, of: Measure) -> tuple[ComparedRuns, dict[str, Scores]]:
+def _on_the_final_pool(reading: Reading, gathered: ComparedRuns, of: Measure) -> Measure:
+    """The same measure on the tasks that are set aside for a study's end. Refused where they were not evaluated."""
+    if of.stratum != "environment":
+        raise ComparisonError(
+            f"{of.name} is not measured on held-out tasks by environment, so no pool is chosen for it."
+        )
+    without = [one.run.name for one in gathered.entries if not reading.matrix(one.run.name, of.metric, "final")]
+    if without:
+        where = gathered.study.name if gathered.study else "STUDY"
+        raise ComparisonError(
+            f"The final pool was not evaluated for {listed(without)}: `evergreen final {where}` does it, once, when "
+            "nothing is decided any more."
+        )
+    return replace(of, title=f"{of.title}, on the tasks set aside for the end")
+
+
+def _scored(
+    reading: Reading, gathered: ComparedRuns, of: Measure, pool: Pool
+) -> tuple[ComparedRuns, dict[str, Scores]]:
     """Every run's scores. A run for which what sums it up is not defined has no part in the comparison."""
-    found = {entry.run.name: scores.scores(reading, entry.run.name, of) for entry in gathered.entries}
+    found = {entry.run.name: scores.scores(reading, entry.run.name, of, pool) for entry in gathered.entries}
     settings = {label: [e for e in own if found[e.run.name]] for label, own in gathered.settings.items()}
     settings = {label: own for label, own in settings.items() if own}
     if of.stratum != "run" or len(settings) < 2:
@@ -142,6 +166,19 @@ def _baseline(asked: str | None, plan: Mapping[str, Any], gathered: ComparedRuns
         raise ComparisonError(f"No setting with finished runs is called {asked!r}.{hint} There are: {there}.")
     wanted = asked or plan.get("baseline") or gathered.twin
     return str(wanted) if wanted in labels else labels[0]
+
+
+def _parts(carried: CarryOver) -> list[str]:
+    """Say it when a number of carry-over is of other terms in some runs than it would be: it may not compare."""
+    by_runs: dict[tuple[str, ...], list[str]] = {}
+    for name, where in carried.partly.items():
+        title = next(one.title for one in OUTCOMES if one.name == name)
+        by_runs.setdefault(tuple(where), []).append(title)
+    return [
+        f"{listed(titles, 9)}: of a part of the environments or stages in {listed(list(where))}, as a boundary left "
+        "some out or they had no entropy left to lose."
+        for where, titles in by_runs.items()
+    ]
 
 
 def _budgets(gathered: ComparedRuns) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from store.errors import ComparisonError, did_you_mean
 from store.home import Home
@@ -26,6 +26,8 @@ SHORT = {  # what people call fields; in labels their value says enough
     "model": "policy.model",
 }
 NAMES_A_KIND = ("type", "preset", "model")  # the field that names what a section is
+
+Pool = Literal["anchor", "final"]  # what is reported on the way; what is set aside for a study's end
 
 Flat = dict[str, Any]  # dotted field -> plain value
 
@@ -107,7 +109,7 @@ def fields_of(by: str | Sequence[str] | None) -> list[str]:
 
 
 def refuse_what_is_measured_otherwise(
-    reading: Reading, entries: Sequence[ComparedRun], measure: str, is_held_out: bool
+    reading: Reading, entries: Sequence[ComparedRun], measure: str, is_held_out: bool, pool: Pool = "anchor"
 ) -> None:
     """Values under other generation settings, or on other held-out tasks, are other values (plasticity.md 0)."""
     first, *others = [entry.run.name for entry in entries]
@@ -117,7 +119,7 @@ def refuse_what_is_measured_otherwise(
         return boundaries[-1].settings if boundaries else {}
 
     ours = evaluation(first)
-    tasks = _tasks(reading, first) if is_held_out else {}
+    tasks = _tasks(reading, first, pool) if is_held_out else {}
     for name in others:
         theirs = evaluation(name)
         values = {key: (ours.get(key), theirs.get(key)) for key in {**ours, **theirs}}
@@ -127,7 +129,7 @@ def refuse_what_is_measured_otherwise(
                 f"{first} and {name} were evaluated in different ways, so they cannot be compared: "
                 f"{differences}. Run one of them again with the same `evaluate` and `sampler.max_tokens`."
             )
-        changed = _changed(tasks, _tasks(reading, name) if is_held_out else {})
+        changed = _changed(tasks, _tasks(reading, name, pool) if is_held_out else {})
         if changed:
             raise ComparisonError(
                 f"{first} and {name} were evaluated on different tasks of {listed(changed)}, so {measure} cannot be "
@@ -206,9 +208,9 @@ def _warnings(reading: Reading, study: StudyRow | None, settings: Settings) -> l
     return warnings + [f"{name}: {text}." for name, text in lost.items() if text is not None]
 
 
-def _tasks(reading: Reading, run: str) -> dict[str, list[tuple[str, str, str]]]:
+def _tasks(reading: Reading, run: str, pool: Pool = "anchor") -> dict[str, list[tuple[str, str, str]]]:
     """What every environment was evaluated on, without what only a scheduler looks at."""
-    shown = (row for row in reading.holdouts(run) if row.purpose != "select")
+    shown = (row for row in reading.holdouts(run) if row.purpose in ("own", pool))
     found = by_key(shown, lambda row: row.environment)
     hashes = {name: [(row.category, row.purpose, row.sha256) for row in rows] for name, rows in found.items()}
     return {name: sorted(own) for name, own in hashes.items()}

@@ -18,7 +18,7 @@ import numpy as np
 from store import carryover
 from store.carryover import NOTHING_LEARNT, OUTCOMES
 from store.comparison import statistics
-from store.comparison.runs import ComparedRun
+from store.comparison.runs import ComparedRun, Pool
 from store.comparison.statistics import ALPHA, Floats, Interval
 from store.errors import ComparisonError, did_you_mean
 from store.ledger.queries import Reading
@@ -93,11 +93,12 @@ def measure(name: str, last: int = LAST) -> Measure:
     return replace(found, last=last, title=title)
 
 
-def scores(reading: Reading, run: str, of: Measure) -> Scores:
+def scores(reading: Reading, run: str, of: Measure, pool: Pool = "anchor") -> Scores:
     """Every stratum's score of a finished run; one that is not defined is left out."""
     found: dict[str, float | None]
     if of.stratum == "environment":  # the last boundary's cells of environments as wholes
-        cells = [cell for cell in reading.matrix(run, of.metric) if cell.category is None]
+        split = None if pool == "anchor" else pool
+        cells = [cell for cell in reading.matrix(run, of.metric, split) if cell.category is None]
         last = max((cell.after_stage for cell in cells), default=0)
         found = {c.environment: c.value for c in cells if c.environment and c.after_stage == last}
     elif of.stratum == "stage":

@@ -104,6 +104,10 @@ CARRY_OVER = Table(
         Column("after_stage", "integer", "the boundary after this stage, from 1"),
         Column("name", "text", "see the list of numbers of carry-over"),
         Column("value", "float", "null: not defined there", nullable=True),
+        Column("num_terms", "integer", "environments, or stages, that it is the mean of"),
+        Column(
+            "of_terms", "integer", "those it would be of: more, where a boundary left some out or no entropy was left"
+        ),
     ],
 )
 

@@ -240,6 +240,20 @@ class Ledger:
         is_there = row_of_run(tables.event, run.run_id, kind=INTERVENTION, after_stage=record.after_stage)
         self._access.write(what, enter, is_there)
 
+    def record_final(self, run: RunHandle, record: BoundaryRecord) -> None:
+        """Enter what a finished run's last policy does on the final pool, in place of what was found there before."""
+        cells = tables.eval_cell
+
+        def enter(connection: Connection) -> None:
+            made = rows.boundary_rows(run, record, _eval_config(connection, record))
+            connection.execute(delete(cells).where(cells.c.run_id == run.run_id, cells.c.split == "final"))
+            kept = (cells, tables.event, tables.holdout_query)
+            _insert(connection, (pair for pair in made if pair[0] in kept))
+
+        what = f"The final look at run {run.name!r}"
+        self._declare_metrics(what, run, _metrics_of(record))
+        self._access.write(what, enter)
+
     def _declare_metrics(self, what: str, run: RunHandle, used: Iterable[str]) -> None:
         """Enter the definitions of metrics of a family that are used for the first time."""
         if new := run.new_metrics(dict.fromkeys(used)):

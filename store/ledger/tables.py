@@ -399,7 +399,7 @@ eval_cell = _table(
         "split",
         Text,
         "anchor: held out; own: a closed environment's; select: a scheduler's; intervened: as anchor, once more after "
-        "an intervention",
+        "an intervention; final: set aside for a study's end",
     ),
     _to(_CONFIG, _CONFIG_HASH, key=True),
     _to("holdout.holdout_id", "hash of the keys of the tasks behind it; null for means", key=True, null=True),
@@ -491,7 +491,7 @@ holdout_query = _table(
     _has("after_stage", Integer, _AFTER_STAGE),
     _to("holdout.holdout_id", "hash of the keys of the tasks; null for several sets together", null=True),
     _to(_ENVIRONMENT, _NAME_OR_ALL, null=True),
-    _has("asker", Text, "who may decide by it: scheduler, intervention, replay"),
+    _has("asker", Text, "who may decide by it: scheduler, intervention, replay, final"),
     _may("value", Double, "what was answered", "the metric's"),
     sa.Index(None, "run_id", "after_stage"),
 )

@@ -91,8 +91,12 @@ def _outline(value: Mapping[str, Any], depth: int) -> list[str]:
 
 def summaries(data: ReportData) -> list[dict[str, Any]]:
     """The numbers of carry-over that are defined for this run, each with its meaning."""
-    values = sentences.outcomes_as_text(data.facts["carry_over"])
-    return [{"metric": one, "value": values[one.name]} for one in OUTCOMES if one.name in values]
+    values, partly = sentences.outcomes_as_text(data.facts["carry_over"]), data.facts["partly"]
+    return [
+        {"metric": one, "value": values[one.name], "of": sentences.how_much_of(partly, one.name)}
+        for one in OUTCOMES
+        if one.name in values
+    ]
 
 
 def heat_maps(data: ReportData) -> list[HeatMap]:

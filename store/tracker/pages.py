@@ -98,7 +98,7 @@ class HistoryPages:
         # seconds of evaluations inside stages, by step
         self.aside = {row.step: row.value or 0.0 for row in read.series(run.name, "seconds_evaluate")}
         accuracy, entropy = self.cells.get("pass_1", ()), self.cells.get("entropy_token", ())
-        self.measured = matrices_of(accuracy, entropy, list(self.stages.values()))
+        self.measured = matrices_of(accuracy, entropy, list(self.stages.values()), read.journeys(run.name))
 
     def has(self, sent: Cursor) -> bool:
         """Whether this is still the history that was sent up to there; a resumed run may have gone back.

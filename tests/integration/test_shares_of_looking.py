@@ -1,4 +1,4 @@
-"""A share of compute for looking: boundaries leave environments out, and nothing else of a run is other than without."""
+"""A share of compute for looking: boundaries leave environments out, and training is what it is without."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from orchestrator.runs.api import fork, resume, run
 from orchestrator.runs.catalog import opened
+from tests.conftest import Evergreen
 from tests.integration.runs import At, Killed, ending, kill, told
 from tests.orchestrator.specs import Raw, small
 
@@ -31,7 +32,9 @@ def seen(home: Path, name: str) -> dict[str, set[str]]:
     return {stage: {*row} for stage, row in told(home, name)["matrices"]["pass_1"].items()}
 
 
-def test_training_is_bit_for_bit_what_it_is_without_and_what_is_seen_has_the_same_values(tmp_path: Path) -> None:
+def test_training_is_bit_for_bit_what_it_is_without_and_what_is_seen_has_the_same_values(
+    tmp_path: Path, evergreen: Evergreen
+) -> None:
     run(spec("whole"), [HERE], home=tmp_path)
     run(spec("part"), [HERE, *SHARE], home=tmp_path)
     whole, part = ending(tmp_path, "whole"), ending(tmp_path, "part")
@@ -42,6 +45,11 @@ def test_training_is_bit_for_bit_what_it_is_without_and_what_is_seen_has_the_sam
     assert all(value == all_of[stage][name] for stage, row in some.items() for name, value in row.items())
     with opened(tmp_path, "part") as (_, ledger):
         passes = [one.passes for one in ledger.reading.measurements("part")]
+    told_of_time = evergreen("show", "part", "--time", "--home", tmp_path)
+    rows = {line.split()[0]: line.split() for line in told_of_time.stdout.splitlines() if line.strip()}
+    assert rows["training"][1] == str(8 * 4 * 4 * 4), "steps x groups x samples x passes"
+    assert rows["evaluation"][1:4] == ["5", "176", "34%"]
+    assert "evaluate 0.01 and measure 0.1" in told_of_time.stdout
     assert passes == [48.0, 16.0, 32.0, 32.0, 48.0], "two categories each, of 2 tasks x 4 samples"
 
 

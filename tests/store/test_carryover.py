@@ -1,13 +1,14 @@
-"""The worked numbers of plasticity.md 1.6, 5.2 and 5.3."""
+"""The worked numbers of plasticity.md 1.6, 1.7, 5.2 and 5.3."""
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
 
 from store import carryover
-from store.carryover import Matrices
+from store.carryover import Journey, Matrices, Mean
 
 ENTROPY = [[1.0, 1.2, 0.9], [0.40, 0.95, 0.80], [0.45, 0.35, 0.60], [0.50, 0.40, 0.25]]
 ONE_PASS = [[0.10, 0.20, 0.15], [0.60, 0.25, 0.20], [0.50, 0.70, 0.30], [0.45, 0.60, 0.80]]
@@ -35,9 +36,9 @@ def test_retained_fraction_and_carry_ratio() -> None:
 
 def test_what_stages_do_to_other_environments() -> None:
     run = _run(ENTROPY, "ABC")
-    assert carryover.unseen(run.up_to(1)) == pytest.approx(math.sqrt(0.95 / 1.2 * 0.80 / 0.9))
-    assert carryover.unseen(run) is None
-    assert carryover.collateral(run.up_to(2)) == pytest.approx(math.sqrt(0.45 / 0.40 * 0.60 / 0.80))
+    assert carryover.unseen(run.up_to(1)).value == pytest.approx(math.sqrt(0.95 / 1.2 * 0.80 / 0.9))
+    assert carryover.unseen(run) == Mean(None, 0, 0)
+    assert carryover.collateral(run.up_to(2)).value == pytest.approx(math.sqrt(0.45 / 0.40 * 0.60 / 0.80))
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,7 @@ def test_geometric_means_leave_out_undefined_ratios_but_not_zeros() -> None:
     ],
 )
 def test_each_environment_once(measure, expected: float | None) -> None:
-    assert measure(_run(ONE_PASS, "ABC")) == (expected and pytest.approx(expected, abs=1e-5))
+    assert measure(_run(ONE_PASS, "ABC")).value == (expected and pytest.approx(expected, abs=1e-5))
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_each_environment_once(measure, expected: float | None) -> None:
     ],
 )
 def test_environments_that_return_and_that_are_never_trained(measure, expected: float) -> None:
-    assert measure(_run(RETURNING, "ABA")) == pytest.approx(expected, abs=1e-5)
+    assert measure(_run(RETURNING, "ABA")).value == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +91,7 @@ def test_environments_that_return_and_that_are_never_trained(measure, expected: 
 )
 def test_what_each_stage_did(measure, expected: list[float]) -> None:
     run = _run(RETURNING, "ABA")
-    assert [measure(run.up_to(stage)) for stage in (1, 2, 3)] == pytest.approx(expected, abs=1e-5)
+    assert [measure(run.up_to(stage)).value for stage in (1, 2, 3)] == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -108,29 +109,94 @@ def test_what_each_stage_did(measure, expected: list[float]) -> None:
 def test_forgetting_as_a_share_of_what_was_learnt(
     rows: list[list[float]], trained: str, expected: float | None
 ) -> None:
-    found = carryover.relative_forgetting(_run(rows, trained))
+    found = carryover.relative_forgetting(_run(rows, trained)).value
     assert found == (expected and pytest.approx(expected))
 
 
 def test_what_may_be_noise_was_not_learnt() -> None:
     rows = [[0.1, 0.2], [0.3, 0.2], [0.2, 0.7]]
     sure, unsure = _run(rows, "AB", A0=0.07, A1=0.07), _run(rows, "AB", A0=0.08, A1=0.08)
-    assert carryover.relative_forgetting(sure) == pytest.approx(0.5)
-    assert carryover.relative_forgetting(unsure) is None
+    assert carryover.relative_forgetting(sure).value == pytest.approx(0.5)
+    assert carryover.relative_forgetting(unsure) == Mean(None, 0, 0)
 
 
 def test_an_environment_that_joined_starts_where_it_was_first_measured() -> None:
     matrix = _matrix([[0.1, 0.2], [0.6, 0.2], [0.5, 0.7], [0.5, 0.2]])
     del matrix[0, "B"]
     run = Matrices(matrix, matrix, {}, list("ABA"))
-    assert carryover.relative_forgetting(run) == pytest.approx((0.1 / 0.5 + 1.0) / 2)
+    assert carryover.relative_forgetting(run).value == pytest.approx((0.1 / 0.5 + 1.0) / 2)
     assert carryover.left(run) == {"A": 5.0, "B": 1.0}
 
 
-def test_a_missing_cell_makes_a_difference_unknown() -> None:
+def test_an_undefined_value_makes_a_difference_unknown() -> None:
     matrix = _matrix(RETURNING)
     matrix[3, "B"] = None
     run = Matrices(matrix, matrix, {}, list("ABA"))
-    assert carryover.backward_transfer(run) is None
-    assert carryover.relative_forgetting(run) is None
-    assert carryover.gain(run) == pytest.approx(0.15)
+    assert carryover.backward_transfer(run).value is None
+    assert carryover.relative_forgetting(run).value is None
+    assert carryover.gain(run).value == pytest.approx(0.15)
+
+
+def _with_holes(rows: list[list[float]], trained: str, *holes: str) -> Matrices:
+    """A run whose boundaries left environments out, by place as in A1."""
+    matrix = {key: value for key, value in _matrix(rows).items() if f"{key[1]}{key[0]}" not in holes}
+    return Matrices(matrix, matrix, {}, list(trained))
+
+
+def test_a_hole_takes_its_environment_out_of_a_mean_and_the_mean_says_so() -> None:
+    run = _with_holes(ONE_PASS, "ABC", "B1", "C1")
+    assert carryover.forward_transfer(run) == Mean(pytest.approx(0.15), 1, 2), "B's arrival was not measured"
+    assert carryover.average(run) == Mean(pytest.approx(0.616667, abs=1e-5), 3, 3)
+    assert carryover.backward_transfer(run).value == pytest.approx(-0.125)
+    assert carryover.interference(run.up_to(2)) == Mean(pytest.approx(-0.1), 1, 2)
+    assert carryover.gain(run.up_to(2)) == Mean(None, 0, 1)
+    assert carryover.partly(run) == {"forward_transfer": (1, 2), "entropy_retained": (2, 3), "entropy_carried": (1, 2)}
+
+
+def test_the_best_of_an_environment_is_not_known_where_a_boundary_between_left_it_out() -> None:
+    run = _with_holes([*ONE_PASS, [0.4, 0.6, 0.8]], "ABCA", "B3")
+    assert carryover.forgetting(run) == Mean(pytest.approx(0.1), 2, 3)
+    assert carryover.relative_forgetting(run).of == 3
+
+
+def test_a_hole_is_not_filled_from_another_boundary() -> None:
+    run = _with_holes(ENTROPY, "ABC", "C3")
+    assert carryover.left(run) == {"A": 0.5, "B": pytest.approx(1 / 3), "C": None}
+
+
+def test_a_collapsed_environment_counts_in_what_it_belongs_to_and_where_it_cannot_that_is_said() -> None:
+    rows = [[1.0, 1.0], [0.02, 0.5], [0.01, 0.25], [0.0, 0.2]]
+    run = _run(rows, "ABA")
+    numbers = carryover.means_of_run(run)
+    assert numbers["entropy_left"] == Mean(0.0, 2, 2)
+    assert carryover.means_of_run(run.up_to(2))["entropy_left"] == Mean(pytest.approx(math.sqrt(0.01 * 0.25)), 2, 2)
+    assert carryover.retained(run) == [0.02, 0.5, None], "a share of next to nothing says nothing"
+    assert numbers["entropy_retained"] == Mean(pytest.approx(0.1), 2, 3)
+    assert carryover.carried(run) == [0.5, pytest.approx(0.01)]
+
+
+def test_in_flat_mode_every_stage_trains_all() -> None:
+    matrix = _matrix(RETURNING)
+    run = Matrices(matrix, matrix, {}, [None] * 3, everywhere="AB")
+    numbers = carryover.of_run(run)
+    assert numbers["average"] == pytest.approx(0.625)
+    assert numbers["forgetting"] == pytest.approx((-0.05 + 0.10) / 2)
+    assert numbers["zero_shot_gain"] == pytest.approx(0.20)
+    assert numbers["entropy_left"] is not None
+    unknown = {name for name, value in numbers.items() if value is None}
+    assert unknown == {
+        *("backward_transfer", "forward_transfer", "entropy_retained", "entropy_carried", "entropy_cumulative"),
+    }
+    assert carryover.of_run(run.up_to(2))["average"] == pytest.approx(0.6)
+
+
+def test_entropy_along_the_training_of_a_stage() -> None:
+    steps, entropies = [0, 50, 100, 150, 200], [1.0, 0.6, 0.4, 0.3, 0.3]
+    area = sum((a + b) / 2 * 50 for a, b in itertools.pairwise(entropies))
+    assert area == pytest.approx(97.5)
+    run = Matrices({(0, "A"): 0.1, (1, "A"): 0.2}, {(0, "A"): 1.0}, {}, ["A"], cumulative={1: Journey(area, steps[-1])})
+    assert carryover.cumulative_entropy(run) == Mean(pytest.approx(0.4875), 1, 1)
+    longer = Matrices(
+        run.accuracy, run.entropy, {}, ["A", "A"], cumulative={1: Journey(97.5, 200), 2: Journey(10, 100)}
+    )
+    assert carryover.cumulative_entropy(longer).value == pytest.approx(107.5 / 300)

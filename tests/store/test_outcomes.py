@@ -168,7 +168,9 @@ def test_where_nothing_was_learnt_there_is_nothing_to_forget(told: dict[str, Tol
 
 def test_in_flat_mode_only_what_needs_no_stage_is_defined(told: dict[str, Told]) -> None:
     defined = {key for key, value in told["flat"].story["carry_over"].items() if value is not None}
-    assert defined == {"entropy_left"}
+    assert defined == {"average", "forgetting", "relative_forgetting", "entropy_left"}, (
+        "every stage trains all environments"
+    )
 
 
 def test_show_tells_them_too(told: dict[str, Told]) -> None:

@@ -7,24 +7,51 @@ from typing import Any
 
 import pytest
 
-from store.run_summary import entropy_laws
+from store.ledger.query_rows import MetricRow, StageRow
+from store.run_summary import acts_on_entropy, entropy_laws
 
-ENTROPY = {
-    "0": {"a": 1.0, "b": 0.5},
-    "1": {"a": 0.6, "b": 0.5},
-    "2": {"a": 0.3, "b": 0.5},
-    "3": {"a": 0.1, "b": 0.5},
-}
-ACCURACY = {stage: {"a": 0.75 - 0.3 * math.exp(row["a"]), "b": 0.1} for stage, row in ENTROPY.items()}
 PLAIN = {"estimator": "rloo", "shapers": [], "terms": ["kl"], "kl": 0.0, "controllers": []}
+STAGES = [StageRow(i, name, 10 * (i - 1), 10, 0.0, 10 * i, "budget", "", "") for i, name in ((1, "a"), (2, "b"))]
 
 
-def test_the_law_is_fitted_where_entropy_moved() -> None:
-    laws = entropy_laws(PLAIN, {"entropy_token": ENTROPY, "pass_1": ACCURACY})
-    assert list(laws) == ["a"], "the entropy of b never moved"
-    assert laws["a"]["ceiling"] == pytest.approx(0.45)
-    assert laws["a"]["rise"] == pytest.approx(0.45 - ACCURACY["3"]["a"])
-    assert laws["a"]["num_points"] == 4
+def _accuracy(entropy: float, ceiling: float) -> float:
+    return ceiling + 0.3 - 0.3 * math.exp(entropy)
+
+
+def _boundaries() -> dict[str, dict[str, dict[str, float | None]]]:
+    entropy: dict[str, dict[str, float | None]] = {
+        "0": {"a": 1.0, "b": 0.9}, "1": {"a": 0.2, "b": 0.8}, "2": {"a": 0.3, "b": 0.1},
+    }  # fmt: skip
+    accuracy = {i: {n: _accuracy(h or 0.0, 0.45) for n, h in row.items()} for i, row in entropy.items()}
+    return {"entropy_token": entropy, "pass_1": accuracy}
+
+
+def _inside(steps: range, name: str, ceiling: float) -> list[MetricRow]:
+    rows = []
+    for i, step in enumerate(steps, start=1):
+        h = 0.9 - 0.08 * i
+        rows.append(MetricRow(step, "eval_entropy_token", name, None, h, 4))
+        rows.append(MetricRow(step, "eval_pass_1", name, None, _accuracy(h, ceiling), 4))
+    return rows
+
+
+def test_a_law_is_of_a_stage_and_its_environment() -> None:
+    (law,) = entropy_laws(_boundaries(), STAGES[:1], _inside(range(2, 9), "a", 0.45) + _inside(range(2, 9), "b", 0.1))
+    assert (law["stage"], law["environment"], law["num_points"], law["why_not"]) == (1, "a", 9, None)
+    assert law["ceiling"] == pytest.approx(0.45)
+    assert law["rise"] == pytest.approx(0.45 - _accuracy(0.2, 0.45))
+
+
+def test_where_its_conditions_do_not_hold_there_are_no_numbers_but_the_reason() -> None:
+    few = entropy_laws(_boundaries(), STAGES, _inside(range(12, 15), "b", 0.45))
+    assert [(law["stage"], law["num_points"], law["ceiling"]) for law in few] == [(2, 5, None)]
+    assert few[0]["why_not"] == "5 points, and 8 are needed"
+
+
+def test_in_flat_mode_all_stages_are_one() -> None:
+    flat = [StageRow(i, None, 10 * (i - 1), 10, 0.0, 10 * i, "budget", "", "") for i in (1, 2)]
+    laws = entropy_laws(_boundaries(), flat, [])
+    assert [(law["stage"], law["environment"], law["num_points"]) for law in laws] == [(None, "a", 3), (None, "b", 3)]
 
 
 @pytest.mark.parametrize(
@@ -36,10 +63,6 @@ def test_the_law_is_fitted_where_entropy_moved() -> None:
         {**PLAIN, "plans": ["tempered"]},
     ],
 )
-def test_it_is_not_fitted_where_something_acts_on_entropy(objective: dict[str, Any]) -> None:
-    assert entropy_laws(objective, {"entropy_token": ENTROPY, "pass_1": ACCURACY}) == {}
-
-
-def test_three_boundaries_are_too_few() -> None:
-    few = {stage: ENTROPY[stage] for stage in ("0", "1", "2")}
-    assert entropy_laws(PLAIN, {"entropy_token": few, "pass_1": ACCURACY}) == {}
+def test_something_may_act_on_entropy(objective: dict[str, Any]) -> None:
+    assert acts_on_entropy(objective)
+    assert not acts_on_entropy(PLAIN)

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import Select, Table, case, func, select
+from sqlalchemy import Select, Table, and_, case, func, select
 from sqlalchemy.sql import ColumnElement
 
-from store.carryover import Matrices
+from store.carryover import Journey, Matrices
 from store.errors import LedgerError
 from store.ledger import query_rows as q
 from store.ledger import tables as t
@@ -198,7 +198,30 @@ class RunQueries(Queries):
 
     def carry_over(self, name: str) -> Matrices:
         """Accuracy and entropy after stage i on environment j, and what was trained in between."""
-        return matrices_of(self.matrix(name, "pass_1"), self.matrix(name, "entropy_token"), self.stages(name))
+        cells = (self.matrix(name, "pass_1"), self.matrix(name, "entropy_token"))
+        return matrices_of(*cells, self.stages(name), self.journeys(name))
+
+    def journeys(self, name: str) -> dict[int, Journey]:
+        """Entropy along the training of every ended stage, of the stage's environment: added up by the database."""
+        row, stage = t.step_metric.c, t.stage.c
+
+        def before(column: ColumnElement[Any]) -> ColumnElement[Any]:
+            return func.lag(column).over(partition_by=stage.stage, order_by=row.step)
+
+        width, height = row.step - before(row.step), (row.value + before(row.value)) / 2
+        trained = and_(
+            *(stage.run_id == row.run_id, row.step > stage.start_step, row.step <= stage.end_step),
+            *(row.environment_id == stage.environment_id, row.category_id == 0),
+        )
+        source = t.step_metric.join(t.metric_def).join(t.stage, trained)
+        pieces = (
+            select(stage.stage, (width * height).label("area"), width.label("width"))
+            .select_from(source)
+            .where(row.run_id == self.run_id(name), t.metric_def.c.name == "entropy_token", row.value.is_not(None))
+            .subquery()
+        )
+        query = select(pieces.c.stage, func.sum(pieces.c.area), func.sum(pieces.c.width)).group_by(pieces.c.stage)
+        return {int(i): Journey(float(area), int(steps)) for i, area, steps in self.fetch(query) if steps}
 
     def measured(self, name: str) -> set[str]:
         """Name the environments that a boundary has measured, whichever."""
@@ -248,18 +271,28 @@ class RunQueries(Queries):
         return self.ask(q.EventRow, query.order_by(t.event.c.step, t.event.c.event_id).offset(skip))
 
 
-def matrices_of(accuracy: Iterable[q.CellRow], entropy: Iterable[q.CellRow], stages: Sequence[q.StageRow]) -> Matrices:
+def matrices_of(
+    accuracy: Iterable[q.CellRow],
+    entropy: Iterable[q.CellRow],
+    stages: Sequence[q.StageRow],
+    journeys: Mapping[int, Journey] | None = None,
+) -> Matrices:
     """Arrange cells of `pass_1` and `entropy_token`; a stage that no boundary has measured yet does not count."""
     wholes = [cell for cell in accuracy if cell.category is None and cell.environment is not None]
     last = max((cell.after_stage for cell in wholes), default=0)
     measured = [stage for stage in stages if stage.stage <= last]
     is_whole = [stage.stage for stage in measured] == list(range(1, len(measured) + 1))
+    is_flat = is_whole and bool(measured) and not any(stage.environment for stage in measured)
+    # an environment that is only held out has no value as a whole
+    with_value = dict.fromkeys(cell.environment for cell in wholes if cell.value is not None and cell.environment)
     return Matrices(
         {(cell.after_stage, cell.environment or ""): cell.value for cell in wholes},
         {(c.after_stage, c.environment): c.value for c in entropy if c.category is None and c.environment},
         {(cell.after_stage, cell.environment or ""): cell.stderr for cell in wholes},
         # where a lost ledger took stages along, as in flat mode: nobody knows what was trained when
         [stage.environment if is_whole else None for stage in measured],
+        list(with_value) if is_flat else (),
+        journeys or {},
     )
 
 

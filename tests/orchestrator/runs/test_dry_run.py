@@ -130,7 +130,10 @@ def test_a_plan_says_what_learns_and_what_is_looked_at_when() -> None:
     )
     falling = plan(small(), "learner.warmup=1", "learner.schedule={type: cosine, over: stage, end: 0.1}").trains
     assert "learning rate 0.003, cosine over every stage to 10% of it; sampler" in falling
-    assert made.looks == "before training and after every stage, 2 held-out tasks a category, 4 samples of each"
+    assert made.looks == (
+        "before training and after every stage, 2 held-out tasks a category, 4 samples of each; 33% of the training's "
+        "compute"
+    )
 
 
 def test_a_plan_names_categories_with_fewer_held_out_tasks_than_asked_for_and_where_the_others_are() -> None:

@@ -107,7 +107,7 @@ def test_flat_runs_have_matrices_by_stage(ledger: Ledger, compare: Compare, fres
     found = compare(f"{x}a", f"{x}b")
     assert [row.label for row in matrix(found, "pass_1", "rloo").rows] == ["start", "1", "2"]
     defined = {name for name, cell in found.carry_over.outcomes["rloo"].items() if cell.n}
-    assert defined == {"entropy_left"}
+    assert defined == {"average", "forgetting", "relative_forgetting", "entropy_left"}
 
 
 def test_a_cell_that_not_every_run_has_says_of_how_many_it_is(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:

@@ -1,0 +1,127 @@
+"""The `final` pool, read once: at a study's end, of every finished run's last policy.
+
+A tenth of all tasks is set aside for this: no bandit, no report and no comparison on the way has seen them, so what
+they say is not flattered by what was selected for (plasticity.md 7). The look is recorded with every run. A run that
+was looked at is not again, unless that is asked for, and then it is recorded once more; an interrupted look goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from orchestrator.callbacks import Callback
+from orchestrator.errors import UserError
+from orchestrator.measurements.contracts import Findings, HeldOut
+from orchestrator.measurements.evaluation import Evaluation
+from orchestrator.progress import Progress
+from orchestrator.recording.checkpoint import EXPECTED, MAY_BE, restore
+from orchestrator.runs.assembly import assemble, find_held_out, lay_foundation
+from orchestrator.runs.catalog import opened
+from orchestrator.spec import Spec, load_spec
+from orchestrator.stopwatch import Stopwatch
+from store import checkpoints
+from store.checkpoints import WEIGHTS
+from store.home import Home
+from store.ledger import Ledger
+from store.ledger.queries import Reading
+from store.lock import run_lock
+from store.records import BoundaryRecord, EventRecord, HoldoutQueryRecord, HoldoutRecord
+from store.sentences import listed, num
+
+FINAL: Final = "final"  # the pool, the cells' split, and who asks
+
+
+@dataclass(frozen=True)
+class FinalLooks:
+    """What there is to look at."""
+
+    study: str
+    left: Sequence[str]  # finished runs that are to be evaluated now
+    done: Sequence[str]  # those that were before
+    unfinished: Sequence[str]  # those that are left out
+
+
+def looks_left(read: Reading, study: str, again: bool) -> FinalLooks:
+    """Find the runs whose last policy is to be evaluated. Raises UserError where there is none."""
+    statuses = {run.name: run.status for run in read.runs()}
+    names = [member.run for member in read.members(study)]
+    finished = [name for name in names if statuses[name] == "finished"]
+    done = [name for name in finished if was_looked_at(read, name)]
+    left = finished if again else [name for name in finished if name not in done]
+    if not finished:
+        raise UserError(f"no run of study {study} is finished: the final pool is for its end")
+    if not left:
+        raise UserError(
+            f"the final pool was read for all {len(done)} finished runs of study {study}: what is decided by it and "
+            "read again is no longer fresh. `--again` reads it once more, and records that"
+        )
+    return FinalLooks(study, left, done, [name for name in names if name not in finished])
+
+
+def was_looked_at(read: Reading, run: str) -> bool:
+    """Whether a run's last policy was evaluated on the final pool."""
+    return bool(read.matrix(run, "pass_1", FINAL))
+
+
+def look(path: Path, looks: FinalLooks, watcher: Callback, tell: Callable[[str], None]) -> None:
+    """Evaluate the runs one by one, each recorded in one transaction."""
+    for number, name in enumerate(looks.left, start=1):
+        with opened(path, name) as (place, ledger), run_lock(place.run_folder(name)):
+            found = _evaluate(ledger, place, name, watcher)
+        wholes = [cell for cell in found.cells if cell.category is None and cell.metric == "pass_1"]
+        values = [f"{cell.environment} {cell.value:.2f}" for cell in wholes if cell.value is not None]
+        tell(f"{name} ({number} of {len(looks.left)}): accuracy on its final tasks: {listed(values)}")
+
+
+def _evaluate(ledger: Ledger, place: Home, name: str, watcher: Callback) -> Findings:
+    """Load a run's last policy, evaluate it on the final pool and record that."""
+    spec: Spec = load_spec(ledger.reading.spec(name))
+    folder = place.run_folder(name)
+    record, _ = checkpoints.newest_valid(folder, ledger.reading.checkpoints(name))
+    if record is None:
+        raise UserError(f"{name} has no whole checkpoint left, so its last policy cannot be evaluated")
+    checkpoint = checkpoints.open_checkpoint(folder / record.folder, EXPECTED, MAY_BE)
+    foundation = lay_foundation(spec, checkpoint.components[WEIGHTS], watcher.opening, begun=spec.environments)
+    fresh = {n: one for n, one in foundation.environments.items() if not one.closed}
+    if not fresh:
+        raise UserError(f"{name} has closed environments only, which are evaluated on their own tasks: no final pool")
+    with assemble(foundation, place, watcher, lambda: None) as parts:
+        at = Progress(spec.curriculum.stages, spec.curriculum.stage.steps)
+        restore(parts, at, checkpoint)
+        tasks = find_held_out(fresh, FINAL, spec.evaluate.items, foundation.prompts)
+        found = Evaluation(spec.evaluate, parts.environments, {"anchor": tasks}).run(
+            parts.player, at, watch := Stopwatch(), watcher.measuring
+        )
+    cells = [replace(cell, split=FINAL) for cell in found.cells]
+    wholes = [cell for cell in cells if cell.category is None and cell.metric == "pass_1"]
+    times = sum(event.kind == FINAL for event in ledger.reading.events(name)) + 1
+    said = (
+        f"the final pool was read{'' if times == 1 else f', for the {times}. time'}: {num(len(wholes), 'environment')}"
+    )
+    boundary = BoundaryRecord(
+        after_stage=at.stage,
+        step=at.step,
+        seconds=watch.total,
+        eval_config=found.config,
+        cells=cells,
+        events=[*found.events, EventRecord(FINAL, said, {"times": times})],
+        queries=[HoldoutQueryRecord(cell.environment, None, FINAL, FINAL, cell.value) for cell in wholes],
+    )
+    run = ledger.open_run(name, foundation.records())
+    for holdout in _holdouts(tasks):
+        ledger.record_holdout(run, holdout)
+    ledger.record_final(run, boundary)
+    return found
+
+
+def _holdouts(tasks: HeldOut) -> list[HoldoutRecord]:
+    found = []
+    for name, by_category in tasks.items():
+        for category, own in by_category.items():
+            keys = hashlib.sha256("".join(task.key for task in own).encode()).hexdigest()
+            found.append(HoldoutRecord(name, category, FINAL, keys, len(own)))
+    return found

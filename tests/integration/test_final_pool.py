@@ -1,0 +1,88 @@
+"""The pool that is set aside for a study's end: read once, by a command that says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.runs.api import run
+from orchestrator.runs.catalog import opened
+from orchestrator.runs.provenance import RunRelations
+from orchestrator.studies import final as final_pool
+from store.home import Home
+from store.ledger import Ledger
+from store.records import MemberRecord, StudyRecord
+from tests.conftest import Evergreen
+from tests.integration.runs import told
+from tests.orchestrator.specs import alone
+
+RUNS = {"trial.a": ("a", 0.003), "trial.b": ("b", 0.03)}
+
+
+def made_study(home: Path) -> None:
+    """Two finished runs of two settings, and one that is not finished."""
+    with Ledger.open(Home(home).ledger_url) as ledger:
+        settings = [{"label": label} for label, _ in RUNS.values()]
+        ledger.start_study(StudyRecord("trial", {"settings": settings, "seeds": [3], "compare": {}}))
+    spec = alone(character="noisy", steps=1, stages=1)
+    for name, (label, rate) in RUNS.items():
+        member = RunRelations(member=MemberRecord("trial", label, {}))
+        run(spec, [f"learner.lr={rate}", "scoring.isolation=none"], home=home, relations=member, name=name)
+
+
+def test_it_is_read_once_and_recorded_and_compared_by(
+    tmp_path: Path, evergreen: Evergreen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_study(tmp_path)
+    before = told(tmp_path, "trial.a")
+    unread = evergreen("compare", "trial", "--pool", "final", "--home", tmp_path)
+    assert (unread.exit_code, "`evergreen final trial` does it, once" in unread.stderr) == (2, True)
+
+    evaluate, seen = final_pool._evaluate, list[str]()
+
+    def interrupted(ledger, place, name, watcher):  # type: ignore[no-untyped-def]
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(name)
+        return evaluate(ledger, place, name, watcher)
+
+    monkeypatch.setattr(final_pool, "_evaluate", interrupted)
+    stopped = evergreen("final", "trial", "--home", tmp_path)
+    assert "go on with: " in stopped.stderr
+    assert stopped.exit_code != 0
+    monkeypatch.setattr(final_pool, "_evaluate", evaluate)
+    looked = evergreen("final", "trial", "--home", tmp_path)
+    assert looked.exit_code == 0, looked.stderr
+    assert [line.split()[0] for line in looked.stdout.splitlines()[:-1]] == ["trial.b"], "the other one was done"
+
+    refused = evergreen("final", "trial", "--home", tmp_path)
+    assert (refused.exit_code, "is no longer fresh" in refused.stderr) == (2, True)
+    with opened(tmp_path, "trial.a") as (_, ledger):
+        read = ledger.reading
+        pools = {row.purpose: row.sha256 for row in read.holdouts("trial.a")}
+        assert set(pools) == {"anchor", "final"}
+        assert pools["anchor"] != pools["final"], "other tasks"
+        assert [(row.asker, row.environment) for row in read.holdout_queries("trial.a")] == [("final", "one")]
+        assert [(cell.after_stage, cell.split) for cell in read.matrix("trial.a", "pass_1", "final")] == [
+            (1, "final")
+        ] * 2
+    after = told(tmp_path, "trial.a")
+    assert after["digest"] == before["digest"]
+    assert after["matrices"] == before["matrices"], "reports show what they showed"
+
+    assert evergreen("final", "trial", "--again", "--home", tmp_path).exit_code == 0
+    events = evergreen("show", "trial.b", "--events", "--home", tmp_path).stdout
+    assert "the final pool was read: 1 environment" in events
+    assert "the final pool was read, for the 2. time" in events
+    shown = evergreen("compare", "trial", "--pool", "final", "--home", tmp_path)
+    assert shown.exit_code == 0, shown.stderr
+    assert "on the tasks set aside for the end" in shown.stdout
+    assert evergreen("compare", "trial", "--home", tmp_path).exit_code == 0
+
+
+def test_a_study_without_a_finished_run_has_no_end_yet(tmp_path: Path, evergreen: Evergreen) -> None:
+    with Ledger.open(Home(tmp_path).ledger_url) as ledger:
+        ledger.start_study(StudyRecord("trial", {"settings": [], "seeds": []}))
+    refused = evergreen("final", "trial", "--home", tmp_path)
+    assert (refused.exit_code, "no run of study trial is finished" in refused.stderr) == (2, True)
