@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from store import carryover, checkpoints
+from store import carryover, checkpoints, plasticity
 from store.errors import CannotFit
 from store.home import Home
 from store.identity import is_half_removed
@@ -126,6 +126,7 @@ def facts(ledger: Ledger, folder: Path, name: str) -> Facts:
             for stage, name in enumerate(measured.trained, start=1)
         ],
         "laws": entropy_laws(objective, matrices),
+        "plasticity": plasticity.as_facts(plasticity.read_plasticity(read, name, measured)),
         "stages": [asdict(stage) for stage in begun],
         "arms": [
             {**path._asdict(), "is_scheduler": path.bandit == EVERYTHING and run.scheduler is not None}

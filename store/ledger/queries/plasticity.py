@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from sqlalchemy import select
+
 from store.ledger import query_rows as q
 from store.ledger import tables as t
-from store.ledger.queries.base import Queries
+from store.ledger.queries.base import Answers, Queries
+from store.turnover import Turnover, turnover
 
 
 class PlasticityQueries(Queries):
     """What was measured of the policy at boundaries beside its matrices, and what was done there."""
+
+    def turnover(self, name: str) -> list[Turnover]:
+        """What a run gained, lost and repaired from boundary to boundary, by environment."""
+        return turnover(self._outcomes(name))
+
+    def _outcomes(self, name: str) -> Answers:
+        """Give the items without what is not asked for, their answers above all."""
+        row, names = t.eval_item.c, (t.environment.c.name.label("environment"), t.category.c.name.label("category"))
+        columns = (row.after_stage, row.item, row.task_key, row.num_scored, row.num_correct, *names)
+        query = select(*columns).select_from(t.with_names(t.eval_item)).where(row.run_id == self.run_id(name))
+        return self.fetch(query.order_by(row.after_stage, row.environment_id, row.category_id, row.item))
 
     def network(self, name: str, metric: str | None = None) -> list[q.NetworkRow]:
         """Numbers of the network by boundary and layer; of one metric, or of all."""
