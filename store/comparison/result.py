@@ -66,6 +66,8 @@ def compare(reading: Reading, home: Home, request: ComparisonRequest) -> Compari
     name, last = request.metric or plan.get("metric"), request.last or plan.get("last")
     of = scores.measure(name or DEFAULT_METRIC, last or scores.LAST)
     runs.refuse_what_is_measured_otherwise(reading, gathered.entries, of.name, of.is_held_out)
+    if of.stratum == "probe":
+        runs.refuse_other_protocols(reading, gathered.entries)
     gathered, found = _scored(reading, gathered, of)
     strata, warned = _strata(found, of)
     zeros = [run for run, own in found.items() if of.is_ratio and min(own.values()) <= 0]
@@ -111,7 +113,7 @@ def _scored(reading: Reading, gathered: ComparedRuns, of: Measure) -> tuple[Comp
     found = {entry.run.name: scores.scores(reading, entry.run.name, of) for entry in gathered.entries}
     settings = {label: [e for e in own if found[e.run.name]] for label, own in gathered.settings.items()}
     settings = {label: own for label, own in settings.items() if own}
-    if of.stratum != "run" or len(settings) < 2:
+    if of.stratum not in ("run", "probe") or len(settings) < 2:
         return gathered, found
     without = [run for run, own in found.items() if not own]
     why = [LeftOutRun(run, scores.why_undefined(reading, run, of)) for run in without]
