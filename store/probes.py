@@ -165,12 +165,13 @@ class ProbeResult:
     @property
     def gain_ratio(self) -> float | None:
         """1: as trainable as the start."""
-        return self.against_base and self.against_base.gain_ratio
+        return None if self.against_base is None else self.against_base.gain_ratio
 
     @property
     def headline(self) -> float | None:
         """The one number against the base: the gain ratio; of random labels that of the end, linear a difference."""
-        return self.against_base and getattr(self.against_base, HEADLINE[self.kind])
+        against: float | None = getattr(self.against_base, HEADLINE[self.kind], None)
+        return against
 
 
 @dataclass(frozen=True)
@@ -233,7 +234,7 @@ class Probes:
             "probe/rl_end_level_diff": _mean(ends),
             "probe/randlabel_ratio": geometric("random_labels", "end_gain_ratio"),
             "probe/linear_acc": mean("linear", "level"),
-            "final/trainability": trained and trained.value,
+            "final/trainability": None if trained is None else trained.value,
         }
         return {name: value for name, value in made.items() if value is not None}
 

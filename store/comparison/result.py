@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any, Literal
 
 from store.comparison import runs, scores
@@ -16,7 +17,7 @@ from store.comparison.scores import Measure, Pair, ScoredSetting, Scores
 from store.errors import ComparisonError, did_you_mean
 from store.home import Home
 from store.ledger.queries import Reading
-from store.sentences import listed
+from store.sentences import listed, number
 
 DEFAULT_METRIC = "accuracy"
 
@@ -104,7 +105,7 @@ def compare(reading: Reading, home: Home, request: ComparisonRequest) -> Compari
         pairs=compared,
         carry_over=carry_over(reading, gathered.entries, settings, compared),
         left_out=gathered.left_out,
-        warnings=[*gathered.warnings, *warned, *_budgets(gathered)],
+        warnings=[*gathered.warnings, *warned, *_budgets(gathered), *_starts(reading, gathered, of)],
     )
 
 
@@ -144,6 +145,19 @@ def _baseline(asked: str | None, plan: Mapping[str, Any], gathered: ComparedRuns
         raise ComparisonError(f"No setting with finished runs is called {asked!r}.{hint} There are: {there}.")
     wanted = asked or plan.get("baseline") or gathered.twin
     return str(wanted) if wanted in labels else labels[0]
+
+
+def _starts(reading: Reading, gathered: ComparedRuns, of: Measure) -> list[str]:
+    """Say beside a gain where the copies started: who starts lower has more to gain."""
+    if not of.name.startswith(scores.TRAINABLE):
+        return []
+    kind, texts = of.name.removeprefix(scores.TRAINABLE), []
+    for label, own in gathered.settings.items():
+        found = [one for entry in own for one in scores.last_probes(reading, entry.run.name, kind)]
+        bases = [one.base.start for one in found if one.base]
+        if found and bases:
+            texts.append(f"{label} at {number(fmean(one.level for one in found))} (base {number(fmean(bases))})")
+    return [f"A lower start leaves more to gain; the copies start so: {listed(texts, 8)}."] if texts else []
 
 
 def _budgets(gathered: ComparedRuns) -> list[str]:

@@ -24,7 +24,7 @@ from store.errors import ComparisonError, did_you_mean
 from store.intervals import Interval
 from store.ledger.queries import Reading
 from store.metrics import metric as known_metric
-from store.probes import probes_of
+from store.probes import ProbeResult, probes_of
 from store.sentences import num
 
 LAST = 20  # steps of a stage, unless said otherwise
@@ -126,11 +126,16 @@ def scores(reading: Reading, run: str, of: Measure) -> Scores:
 def _of_probes(reading: Reading, run: str, name: str) -> dict[str, float | None]:
     """What the probes of a kind found after the last stage, by what they train on."""
     kind = "linear" if name == "linear_probe" else name.removeprefix(TRAINABLE)
-    last = max((boundary.after_stage for boundary in reading.boundaries(run)), default=0)
-    own = [one for one in probes_of(reading, run).at(last) if one.kind == kind]
+    own = last_probes(reading, run, kind)
     if kind == "linear":
         return {one.task: one.level for one in own}
     return {one.task: one.headline for one in own}
+
+
+def last_probes(reading: Reading, run: str, kind: str) -> list[ProbeResult]:
+    """What the probes of a kind found after the last stage."""
+    last = max((boundary.after_stage for boundary in reading.boundaries(run)), default=0)
+    return [one for one in probes_of(reading, run).at(last) if one.kind == kind]
 
 
 def _of_run(reading: Reading, run: str, name: str) -> float | None:

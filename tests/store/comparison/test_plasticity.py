@@ -70,8 +70,13 @@ def test_the_rule_decides(compare: Compare, names: list[str], metric: str, verdi
         assert {one.label: one.mean for one in found.settings}["repo"] == pytest.approx(score)
 
 
-def test_trainability_is_by_probe(compare: Compare, names: list[str]) -> None:
-    assert compare(*names, metric="trainability_rl").strata == ["far"]
+def test_trainability_is_by_probe_and_told_with_the_start(compare: Compare, names: list[str]) -> None:
+    found = compare(*names, metric="trainability_rl")
+    assert found.strata == ["far"]
+    assert found.warnings == [
+        "A lower start leaves more to gain; the copies start so: rloo at .10 (base .10) and repo at .10 (base .10)."
+    ]
+    assert not compare(*names, metric="dormant").warnings
 
 
 def test_runs_without_probes_cannot_be_compared_by_them(ledger: Ledger, compare: Compare) -> None:
