@@ -148,7 +148,7 @@ def _baseline(asked: str | None, plan: Mapping[str, Any], gathered: ComparedRuns
 
 
 def _starts(reading: Reading, gathered: ComparedRuns, of: Measure) -> list[str]:
-    """Say beside a gain where the copies started: who starts lower has more to gain."""
+    """Say beside a gain where the copies started: in a score, who starts lower has more to gain."""
     if not of.name.startswith(scores.TRAINABLE):
         return []
     kind, texts = of.name.removeprefix(scores.TRAINABLE), []
@@ -157,7 +157,10 @@ def _starts(reading: Reading, gathered: ComparedRuns, of: Measure) -> list[str]:
         bases = [one.base.start for one in found if one.base]
         if found and bases:
             texts.append(f"{label} at {number(fmean(one.level for one in found))} (base {number(fmean(bases))})")
-    return [f"A lower start leaves more to gain; the copies start so: {listed(texts, 8)}."] if texts else []
+    what = (
+        "A lower start leaves more to gain; the copies start so" if kind == "rl" else "The copies start at these losses"
+    )
+    return [f"{what}: {listed(texts, 8)}."] if texts else []
 
 
 def _budgets(gathered: ComparedRuns) -> list[str]:
