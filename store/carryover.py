@@ -399,7 +399,7 @@ def of_switch(found: Matrices, stage: int) -> Numbers:
 
 
 def of_course(found: Matrices) -> Iterator[tuple[int, str, float | None, int, int]]:
-    """Every number at every boundary after a stage: the stage, the number's name, its value, and its terms: how many of how many."""
+    """Every number at every boundary after a stage: stage, name, value, how many terms are behind it, of how many."""
     for stage in sorted({stage for stage, _ in found.accuracy if stage}):
         for means in (means_of_run(found.up_to(stage)), means_of_switch(found, stage)):
             yield from ((stage, name, mean.value, mean.num, mean.of) for name, mean in means.items())

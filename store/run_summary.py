@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from store import carryover, checkpoints
+from store import carryover, checkpoints, plasticity
 from store.errors import CannotFit
 from store.home import Home
 from store.identity import is_half_removed
@@ -128,6 +128,7 @@ def facts(ledger: Ledger, folder: Path, name: str) -> Facts:
         ],
         "laws": [] if acts_on_entropy(objective) else entropy_laws(matrices, begun, read.evaluations(name)),
         "looking": what_looking_cost(read, name, spec, seconds),
+        "plasticity": plasticity.as_facts(plasticity.read_plasticity(read, name, measured)),
         "stages": [asdict(stage) for stage in begun],
         "arms": [
             {**path._asdict(), "is_scheduler": path.bandit == EVERYTHING and run.scheduler is not None}

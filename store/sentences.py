@@ -102,6 +102,78 @@ def what_taught(facts: Facts) -> str:
     return f"Of {num(total, 'group')} {percent(taught / total)} had a signal{whose}{rest}."
 
 
+def what_carried(facts: Facts) -> dict[str, str]:
+    """Say how trainable the policy is, how much entropy it brought along and what it lost, each by its title.
+
+    What was not measured, or has too little behind it, has no sentence.
+    """
+    found = facts["plasticity"]
+    made = {
+        "Trainability": how_trainable(found["trainability"]),
+        "Carried": _how_much_entropy(found["entropy_carried"]),
+        "Turnover": what_was_lost(found["turnover"]),
+    }
+    return {title: sentence for title, sentence in made.items() if sentence is not None}
+
+
+def how_trainable(rows: Sequence[Facts]) -> str | None:
+    """Compare what probes gain at the last boundary that has them with the base's gain; with the level they start at.
+
+    A lower start makes a gain larger, so neither is told alone.
+    """
+    known = [row for row in rows if row["gain_ratio"] is not None]
+    if not known:
+        return None
+    last = max(row["after_stage"] for row in known)
+    texts = [_probe(row) for row in known if row["after_stage"] == last]
+    return f"After stage {last} a copy of the policy gains, where the base gains 1: {'; '.join(texts)}."
+
+
+def _probe(row: Facts) -> str:
+    seeds, start = (
+        num(row["num_seeds"], "seed"),
+        "starts at a loss of" if row["metric"].endswith("loss") else "starts at",
+    )
+    ends = (
+        f"{seeds}, no interval" if row["interval"] is None else f"{' to '.join(map(number, row['interval']))}, {seeds}"
+    )
+    level = f"{start} {number(row['level'])}, the base at {number(row['base_level'])}"
+    return f"{number(row['gain_ratio'])} on {probe_name(row)} ({ends}; {level})"
+
+
+def probe_name(row: Facts) -> str:
+    """Name a probe by its kind and what it was trained on."""
+    return f"{row['kind'].replace('_', ' ')} {short(row['task'])}"
+
+
+def _how_much_entropy(carried: Facts | None) -> str | None:
+    """Say how much entropy environments had when their stage began; None where the stages are too few for a spread."""
+    if carried is None or carried["interval"] is None:
+        return None
+    low, high = carried["interval"]
+    where = "the same frozen answers" if carried["metric"] == "entropy_fixed" else "what the policy then wrote"
+    return (
+        f"When its stage began, an environment had {carried['mean']:.0%} of its entropy at the start, on {where} "
+        f"(geometric mean of {num(carried['num_stages'], 'stage')} after the first, {low:.0%} to {high:.0%})."
+    )
+
+
+def what_was_lost(turnover: Sequence[Facts]) -> str | None:
+    """Count the solved tasks that the next look found lost, beside what luck alone loses; None: none was solved."""
+    solved, lost = (sum(row[key] for row in turnover) for key in ("solved_before", "lost"))
+    if not solved:
+        return None
+    from store.intervals import wilson  # loads numpy and scipy, which `ls` does without
+
+    luck, repaired = (sum(row[key] for row in turnover) for key in ("lost_by_luck", "repaired"))
+    ends = wilson(lost, solved)
+    return (
+        f"Of {solved:,} times that a held-out task was solved, the next look found it lost {lost:,} times "
+        f"({percent(lost / solved)}, {percent(ends.low)} to {percent(ends.high)}; luck alone: about {luck:,.0f}); "
+        f"{num(repaired, 'time')} a lost one was solved again."
+    )
+
+
 def share_taught(rows: Sequence[Facts], environment: str, category: str | None = None) -> float | None:
     """Share of an environment's groups with a signal, or of a category's; None: none was played."""
     own = [row for row in rows if row["environment"] == environment and category in (None, row["category"])]

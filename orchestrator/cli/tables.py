@@ -15,7 +15,7 @@ from rich.text import Text
 
 from orchestrator.cli.console import number, plain
 from orchestrator.option_types import as_written
-from store import run_summary
+from store import plasticity, run_summary
 from store.carryover import OUTCOMES
 from store.records import NEWS
 from store.sentences import (
@@ -29,9 +29,11 @@ from store.sentences import (
     looking_rows,
     outcomes_as_text,
     percent,
+    probe_name,
     share_taught,
     short,
     signed,
+    what_carried,
     what_is_lost,
     where_time_went,
 )
@@ -72,9 +74,9 @@ def print_story(out: Console, story: Mapping[str, Any]) -> None:
     )
     made_of = "; ".join(f"{part} {text}" for part, text in story["composition"].items())
     out.print(Text(f"The objective is made of {made_of}.", style="dim"))
-    more = filter(None, [beside_the_baseline(story), what_is_lost(story)])
+    more = filter(None, [*what_carried(story).values(), beside_the_baseline(story), what_is_lost(story)])
     out.print(Text("\n".join([*in_words(story), *more])))
-    for made in (*_learnt(story), *_chosen(story)):
+    for made in (*_learnt(story), *_plasticity(story), *_chosen(story)):
         out.print(made)
     out.print(_incidents(story))
     out.print(Text(f"\n{where_time_went(story)}"))
@@ -113,6 +115,25 @@ def _learnt(story: Mapping[str, Any]) -> Iterator[Table]:
             if one.name in written:
                 made.add_row(one.title, written[one.name], how_much_of(story["partly"], one.name))
         yield made
+
+
+def _plasticity(story: Mapping[str, Any]) -> Iterator[Table]:
+    """What was measured of plasticity, first and last; the report and --json have all of it."""
+    rows = plasticity.first_and_last(story["plasticity"])
+    if not rows:
+        return
+    made = table("Plasticity", "", "first", "last", "last / first")
+    for row in rows:
+        name = probe_name(row.probe) + ", " if row.probe else ""
+        beside = "" if row.ratio is None else number(row.ratio)
+        if row.interval:
+            beside += f" ({number(row.interval[0])} to {number(row.interval[1])})"
+        made.add_row(Text(name + row.what), _compact(row.first), f"-> {_compact(row.last)}", beside)
+    yield made
+
+
+def _compact(value: float | None) -> str:
+    return "-" if value is None else number(value, 1 if abs(value) >= 10 else 2)
 
 
 def _chosen(story: Mapping[str, Any]) -> Iterator[Table]:

@@ -25,7 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.bandits.contracts import Floats
-from store.comparison.statistics import cluster_error, t_interval
+from store.comparison.statistics import cluster_error
+from store.intervals import t_interval
 
 RELIABLE = 0.1  # least effective share of the slots: below it an estimate hangs on few of them
 FEWEST_STEPS = 5  # with fewer there is no interval

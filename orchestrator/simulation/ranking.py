@@ -21,7 +21,7 @@ from environments.scoring.pool import available_cores
 from orchestrator.errors import UserError
 from orchestrator.simulation.trials import Candidate, Trial, TrialSetting, World
 from orchestrator.simulation.worlds import find_world
-from store.comparison.statistics import t_interval
+from store.intervals import t_interval
 
 SAYS = "Numbers of a simulated world, by which choosers compare; they do not predict what a language model will do."
 

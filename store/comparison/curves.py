@@ -15,7 +15,8 @@ from store.comparison.result import Comparison
 from store.comparison.scores import ScoredSetting
 from store.comparison.statistics import Floats
 from store.ledger.queries import Reading
-from store.ledger.query_rows import StageRow
+from store.ledger.query_rows import StageRow, by_key
+from store.plasticity import curves_of
 
 MAX_POINTS = 96  # of a curve
 
@@ -43,6 +44,17 @@ Curves = Mapping[str, Sequence[SeedRange]]  # by setting
 
 
 @dataclass(frozen=True)
+class ProbeCurves:
+    """What copies of the policy learn after the last stage, over the steps of the copy."""
+
+    kind: str
+    task: str
+    metric: str
+    base: Sequence[SeedRange]  # before training, of all runs
+    now: Curves
+
+
+@dataclass(frozen=True)
 class SettingCurves:
     """The curves of all settings."""
 
@@ -51,6 +63,7 @@ class SettingCurves:
     entropy: Curves  # its token entropy
     held_out: Curves  # accuracy at boundaries, mean over the environments
     held_out_entropy: Curves
+    probes: Sequence[ProbeCurves]
 
 
 def read_curves(reading: Reading, comparison: Comparison) -> SettingCurves:
@@ -70,6 +83,7 @@ def read_curves(reading: Reading, comparison: Comparison) -> SettingCurves:
         entropy=_trained(reading, settings, stages, axis, "entropy_token"),
         held_out=_measured(reading, settings, axis, "pass_1"),
         held_out_entropy=_measured(reading, settings, axis, "entropy_token"),
+        probes=_probes(reading, settings),
     )
 
 
@@ -120,6 +134,34 @@ def _measured(reading: Reading, settings: Sequence[ScoredSetting], axis: Axis, m
             means = [[float(np.mean(found[after]))] for found in runs if after in found]
             curves[setting.label] += _over_seeds(np.array([x]), np.array(means))
     return curves
+
+
+def _probes(reading: Reading, settings: Sequence[ScoredSetting]) -> list[ProbeCurves]:
+    """Average every kind and task over the runs of a setting, each the mean of its probe's seeds."""
+    found: dict[tuple[str, str, str, str], dict[tuple[str, bool], list[dict[int, float]]]] = {}
+    for setting in settings:
+        for run in setting.runs:
+            own = curves_of(reading.probes(run.run), reading.probe_points(run.run))
+            last = max((curve.after_stage for curve in own), default=0)
+            ends = [curve for curve in own if curve.after_stage in (0, last) and len(curve.points) > 1]
+            for key, curves in by_key(ends, lambda c: (c.kind, c.task, c.metric, c.sha256)).items():
+                for after, of_seeds in by_key(curves, lambda c: c.after_stage).items():
+                    points = by_key((point for curve in of_seeds for point in curve.points), lambda point: point[0])
+                    means = {step: float(np.mean([value for _, value in at])) for step, at in points.items()}
+                    found.setdefault(key, {}).setdefault((setting.label, after == 0), []).append(means)
+    made = []
+    for (kind, task, metric, _), runs in found.items():
+        base = [run for (_, is_base), own in runs.items() if is_base for run in own]
+        now = {label: _at_steps(own) for (label, is_base), own in runs.items() if not is_base}
+        made.append(ProbeCurves(kind, task, metric, _at_steps(base), now))
+    return [one for one in made if one.now]
+
+
+def _at_steps(runs: Sequence[Mapping[int, float]]) -> list[SeedRange]:
+    """Sum runs up at the steps that all of them have; a copy that diverged ends early."""
+    steps = [step for step in (runs[0] if runs else ()) if all(step in run for run in runs)]
+    values = np.array([[run[step] for step in steps] for run in runs])
+    return _over_seeds(np.array(steps, float), values)
 
 
 def _over_seeds(xs: Floats, values: Floats) -> list[SeedRange]:

@@ -18,7 +18,7 @@ from store import carryover
 from store.carryover import OUTCOMES, Matrices, difference
 from store.comparison.runs import ComparedRun, evaluated_on_other_tasks
 from store.comparison.scores import Pair, ScoredSetting
-from store.comparison.statistics import Interval, t_interval
+from store.intervals import Interval, t_interval
 from store.ledger.queries import Reading
 
 METRICS = ("pass_1", "entropy_token")

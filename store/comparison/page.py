@@ -9,12 +9,13 @@ from itertools import pairwise
 
 from store.carryover import NOTHING_LEARNT, OUTCOMES
 from store.comparison import sentences
-from store.comparison.curves import Curves, SeedRange, SettingCurves, read_curves
+from store.comparison.curves import Curves, ProbeCurves, SeedRange, SettingCurves, read_curves
 from store.comparison.matrices import MeanCell, MeanMatrix
 from store.comparison.result import Comparison
 from store.ledger.queries import Reading
+from store.metrics import metric as known_metric
 from store.report import charts, templates
-from store.sentences import num, number, signed
+from store.sentences import num, number, probe_name, signed
 
 RANGES = 5  # settings whose seeds' ranges are drawn
 OPEN = 3  # groups of matrices that are unfolded
@@ -53,6 +54,7 @@ def render(reading: Reading, comparison: Comparison) -> str:
         "means": _heat_maps(comparison, found.matrices),
         "differences": _heat_maps(comparison, found.differences),
         "charts": _charts(drawn, colours),
+        "probes": [_probe_chart(probe, colours, len(drawn.held_out) <= RANGES) for probe in drawn.probes],
         "has_ranges": len(comparison.settings) <= RANGES,
         "num_colours": charts.NUM_COLOURS,
         "open_groups": OPEN,
@@ -214,3 +216,22 @@ def _charts(drawn: SettingCurves, colours: Mapping[str, str]) -> list[charts.Cha
         if of:
             made.append(charts.line_chart(title, about, of, frame, css))
     return made
+
+
+def _probe_chart(probe: ProbeCurves, colours: Mapping[str, str], has_ranges: bool) -> charts.Chart:
+    """A line a setting, and the base's."""
+    lines = {"base": probe.base, **probe.now} if "base" not in probe.now else probe.now
+    series = [
+        charts.Series(
+            name,
+            colours.get(name, "c0 twin"),
+            [(place.x, place.mean) for place in places],
+            is_named=colours.get(name) != "c0",
+            gap=math.inf,
+            ranges=[(p.x, p.least, p.most) for p in places if has_ranges and name in colours],
+        )
+        for name, places in lines.items()
+        if places
+    ]
+    what = {"kind": probe.kind, "task": probe.task}
+    return charts.probe_chart(probe_name(what), known_metric(probe.metric), series)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any, Literal
 
 from store.carryover import OUTCOMES
@@ -17,7 +18,7 @@ from store.comparison.scores import Measure, Pair, ScoredSetting, Scores
 from store.errors import ComparisonError, did_you_mean
 from store.home import Home
 from store.ledger.queries import Reading
-from store.sentences import listed
+from store.sentences import listed, number
 
 DEFAULT_METRIC = "accuracy"
 
@@ -68,6 +69,8 @@ def compare(reading: Reading, home: Home, request: ComparisonRequest) -> Compari
     name, last = request.metric or plan.get("metric"), request.last or plan.get("last")
     of = scores.measure(name or DEFAULT_METRIC, last or scores.LAST)
     runs.refuse_what_is_measured_otherwise(reading, gathered.entries, of.name, of.is_held_out, request.pool)
+    if of.stratum == "probe":
+        runs.refuse_other_protocols(reading, gathered.entries)
     if request.pool == "final":
         of = _on_the_final_pool(reading, gathered, of)
     gathered, found = _scored(reading, gathered, of, request.pool)
@@ -108,7 +111,13 @@ def compare(reading: Reading, home: Home, request: ComparisonRequest) -> Compari
         pairs=compared,
         carry_over=carried,
         left_out=gathered.left_out,
-        warnings=[*gathered.warnings, *warned, *_budgets(gathered), *_parts(carried)],
+        warnings=[
+            *gathered.warnings,
+            *warned,
+            *_budgets(gathered),
+            *_parts(carried),
+            *_starts(reading, gathered, of),
+        ],
     )
 
 
@@ -135,7 +144,7 @@ def _scored(
     found = {entry.run.name: scores.scores(reading, entry.run.name, of, pool) for entry in gathered.entries}
     settings = {label: [e for e in own if found[e.run.name]] for label, own in gathered.settings.items()}
     settings = {label: own for label, own in settings.items() if own}
-    if of.stratum != "run" or len(settings) < 2:
+    if of.stratum not in ("run", "probe") or len(settings) < 2:
         return gathered, found
     without = [run for run, own in found.items() if not own]
     why = [LeftOutRun(run, scores.why_undefined(reading, run, of)) for run in without]
@@ -179,6 +188,22 @@ def _parts(carried: CarryOver) -> list[str]:
         "some out or they had no entropy left to lose."
         for where, titles in by_runs.items()
     ]
+
+
+def _starts(reading: Reading, gathered: ComparedRuns, of: Measure) -> list[str]:
+    """Say beside a gain where the copies started: in a score, who starts lower has more to gain."""
+    if not of.name.startswith(scores.TRAINABLE):
+        return []
+    kind, texts = of.name.removeprefix(scores.TRAINABLE), []
+    for label, own in gathered.settings.items():
+        found = [one for entry in own for one in scores.last_probes(reading, entry.run.name, kind)]
+        bases = [one.base.start for one in found if one.base]
+        if found and bases:
+            texts.append(f"{label} at {number(fmean(one.level for one in found))} (base {number(fmean(bases))})")
+    what = (
+        "A lower start leaves more to gain; the copies start so" if kind == "rl" else "The copies start at these losses"
+    )
+    return [f"{what}: {listed(texts, 8)}."] if texts else []
 
 
 def _budgets(gathered: ComparedRuns) -> list[str]:

@@ -137,6 +137,19 @@ def refuse_what_is_measured_otherwise(
             )
 
 
+def refuse_other_protocols(reading: Reading, entries: Sequence[ComparedRun]) -> None:
+    """Only probes of one protocol compare: the same steps on the same data (plasticity.md 3.1)."""
+    seen: dict[tuple[str, str], tuple[str, str]] = {}
+    for name in (entry.run.name for entry in entries):
+        for probe in reading.probes(name):
+            first, protocol = seen.setdefault((probe.kind, probe.task), (name, probe.sha256))
+            if probe.sha256 != protocol:
+                raise ComparisonError(
+                    f"{first} and {name} have {probe.kind} probes of {probe.task} with other settings, so their gains "
+                    "cannot be compared. Run one of them again with the same `measure`."
+                )
+
+
 def evaluated_on_other_tasks(reading: Reading, entries: Sequence[ComparedRun]) -> list[str]:
     """Name the environments whose held-out tasks are not the same in all runs that have them."""
     tasks = [_tasks(reading, entry.run.name) for entry in entries]

@@ -15,17 +15,20 @@ from typing import Literal
 
 import numpy as np
 
-from store import carryover
+from store import carryover, plasticity
 from store.carryover import NOTHING_LEARNT, OUTCOMES
 from store.comparison import statistics
 from store.comparison.runs import ComparedRun, Pool
-from store.comparison.statistics import ALPHA, Floats, Interval
+from store.comparison.statistics import ALPHA, Floats
 from store.errors import ComparisonError, did_you_mean
+from store.intervals import Interval
 from store.ledger.queries import Reading
 from store.metrics import metric as known_metric
+from store.probes import ProbeResult, probes_of
 from store.sentences import num
 
 LAST = 20  # steps of a stage, unless said otherwise
+TRAINABLE = "trainability_"  # before the kind of a probe
 WHOLE = "whole run"  # the only stratum of what sums a run up
 SEED = 0  # of the bootstrap: the same runs give the same intervals, whatever else is compared
 RECOMMENDED = 2  # seeds beyond those needed: 8 rather than 6
@@ -41,7 +44,7 @@ class Measure:
     name: str
     title: str
     metric: str  # of the ledger
-    stratum: Literal["environment", "stage", "run"]
+    stratum: Literal["environment", "stage", "run", "probe"]
     direction: Literal[-1, 0, 1]  # lower is better, no good direction (entropy alone), higher is better
     last: int | None = None  # steps at a stage's end that are averaged; None: measured at boundaries
     is_ratio: bool = False  # compared as logarithms, shown as ratios
@@ -49,7 +52,7 @@ class Measure:
     @property
     def is_held_out(self) -> bool:
         """Whether it was measured on tasks that are never trained on."""
-        return self.last is None
+        return self.last is None and self.stratum != "probe"
 
     def scaled(self, value: float) -> float:
         """Put a score on the scale on which scores are averaged and differ: a ratio's is its logarithm."""
@@ -72,6 +75,16 @@ _ALL = (
     ),
     Measure("train_accuracy", "training accuracy", "accuracy", "stage", 1, LAST),
     Measure("train_entropy", "token entropy in training, nats,", "entropy_token", "stage", 0, LAST),
+    *(
+        Measure(
+            f"{TRAINABLE}{kind}", f"gain of the {kind.replace('_', ' ')} probe, over the base's", metric, "probe", 1
+        )
+        for kind, metric in (("supervised", "probe_loss"), ("rl", "probe_score"), ("random_labels", "probe_loss"))
+    ),
+    Measure("linear_probe", "score of the linear probe over the last boundary's states", "probe_score", "probe", 1),
+    Measure("dormant", "share of dormant units, below .025, after the last stage", plasticity.DORMANT, "run", -1),
+    Measure("fixed_carried", "entropy carried, on frozen answers", plasticity.FIXED, "run", 0, is_ratio=True),
+    Measure("lost_tasks", "share of the solved held-out tasks that the next look found lost", "pass_1", "run", -1),
     *(
         Measure(one.measure, one.title.lower(), one.metric, "run", one.direction, is_ratio=one.kind == "ratio")
         for one in OUTCOMES
@@ -104,14 +117,45 @@ def scores(reading: Reading, run: str, of: Measure, pool: Pool = "anchor") -> Sc
     elif of.stratum == "stage":
         means = reading.stage_means(run, of.metric, of.last or LAST)
         found = {f"stage {mean.stage}": mean.value for mean in means}
+    elif of.stratum == "probe":
+        found = _of_probes(reading, run, of.name)
     else:
-        numbers = carryover.of_run(reading.carry_over(run))
-        found = {WHOLE: next(numbers[one.name] for one in OUTCOMES if one.measure == of.name)}
+        found = {WHOLE: _of_run(reading, run, of.name)}
     return {stratum: value for stratum, value in found.items() if value is not None}
+
+
+def _of_probes(reading: Reading, run: str, name: str) -> dict[str, float | None]:
+    """What the probes of a kind found after the last stage, by what they train on."""
+    kind = "linear" if name == "linear_probe" else name.removeprefix(TRAINABLE)
+    own = last_probes(reading, run, kind)
+    if kind == "linear":
+        return {one.task: one.level for one in own}
+    return {one.task: one.headline for one in own}
+
+
+def last_probes(reading: Reading, run: str, kind: str) -> list[ProbeResult]:
+    """What the probes of a kind found after the last stage."""
+    last = max((boundary.after_stage for boundary in reading.boundaries(run)), default=0)
+    return [one for one in probes_of(reading, run).at(last) if one.kind == kind]
+
+
+def _of_run(reading: Reading, run: str, name: str) -> float | None:
+    """One number that sums a run up."""
+    if name == "dormant":
+        return plasticity.dormant_share(reading, run)
+    if name == "lost_tasks":
+        return plasticity.lost_share(reading.turnover(run))
+    matrices = reading.carry_over(run)
+    if name == "fixed_carried":
+        return plasticity.fixed_carried(reading, run, matrices)
+    numbers = carryover.of_run(matrices)
+    return next(numbers[one.name] for one in OUTCOMES if one.measure == name)
 
 
 def why_undefined(reading: Reading, run: str, of: Measure) -> str:
     """Say why a run has no score of what sums a run up."""
+    if of.name not in {one.measure for one in OUTCOMES}:
+        return f"no {of.name}: not measured, or not defined"
     numbers = carryover.of_run(reading.carry_over(run))
     is_bare = of.name == "relative_forgetting" and numbers["forgetting"] is not None
     return f"no {of.name}: {NOTHING_LEARNT if is_bare else 'not defined for its stages'}"

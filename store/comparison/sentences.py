@@ -5,7 +5,8 @@ from __future__ import annotations
 from store.comparison.matrices import MeanMatrix
 from store.comparison.result import Comparison
 from store.comparison.scores import Pair
-from store.comparison.statistics import ALPHA, MOST_SIGNS, NUM_PATTERNS, POWER, Interval
+from store.comparison.statistics import ALPHA, MOST_SIGNS, NUM_PATTERNS, POWER
+from store.intervals import Interval
 from store.ledger.query_rows import by_key
 from store.sentences import listed, num, number, short, signed
 
@@ -83,7 +84,7 @@ def how_registered(comparison: Comparison) -> str:
 def what_is_compared(comparison: Comparison) -> str:
     """Name the number, and what it is averaged over."""
     strata = comparison.strata
-    over = {"environment": "environment", "stage": "stage", "run": ""}[comparison.stratum]
+    over = {"environment": "environment", "stage": "stage", "run": "", "probe": "probe"}[comparison.stratum]
     return comparison.title + (f", {num(len(strata), over)}" if over else "")
 
 

@@ -21,7 +21,8 @@ from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-LEVEL = 0.95  # of intervals
+from store.intervals import LEVEL, Interval
+
 ALPHA = 0.05  # of claims
 POWER = 0.8  # of plans
 NUM_DRAWS = 10_000  # of a bootstrap
@@ -36,20 +37,6 @@ _ROUNDING = 1e-9  # relative: sums in another order differ by less
 
 Floats = NDArray[np.float64]
 Statistic = Callable[[Floats], Floats]  # tables (draws, rows, columns) to one number a draw
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An interval, and how many resamples or sign patterns it comes from."""
-
-    low: float
-    high: float
-    num_draws: int = 0  # 0: none, it is a formula
-    is_exact: bool = True  # every resample or pattern was looked at
-
-    def holds(self, value: float) -> bool:
-        """Whether a value is inside; the ends are."""
-        return self.low <= value <= self.high
 
 
 @dataclass(frozen=True)
@@ -110,13 +97,6 @@ def bootstrap(table: ArrayLike, rng: Generator, statistic: Statistic = means) ->
     columns = np.arange(scores.shape[1])
     values = np.concatenate([statistic(scores[rows, columns]) for rows in picked])
     return Interval(*_percentiles(values), NUM_DRAWS, False)
-
-
-def t_interval(differences: ArrayLike) -> Interval:
-    """Student's interval of a mean: at least two differences."""
-    d = np.asarray(differences, float)
-    half = float(special.stdtrit(d.size - 1, (1 + LEVEL) / 2) * d.std(ddof=1) / math.sqrt(d.size))
-    return Interval(float(d.mean()) - half, float(d.mean()) + half)
 
 
 def _percentiles(values: Floats) -> tuple[float, float]:

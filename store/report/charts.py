@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from store.metrics import Metric
 from store.sentences import num, number
 
 TALL, LOW = 260, 150  # pixels, as in report.css
@@ -110,6 +111,7 @@ class Series:
     measured: Sequence[Measured] = ()
     is_named: bool = True
     has_value: bool = True  # beside its name, where it ends
+    digits: int = 2  # of that value
     gap: float = GAP
     ranges: Sequence[tuple[float, float, float]] = ()  # step, least, most: drawn as an area behind the line
 
@@ -231,6 +233,19 @@ def line_chart(title: str, about: str, series: Sequence[Series], frame: Frame, c
     return _chart(title, about, css, frame, series, lines, ends)
 
 
+def probe_chart(name: str, of: Metric, series: Sequence[Series]) -> Chart:
+    """Draw what copies of the policy learn over their steps; of a loss, falling is learning."""
+    values = [value for one in series for _, value in one.points if value is not None]
+    values += [end for one in series for _, *ends in one.ranges for end in ends]
+    y = Scale(_nice_low(values), nice_top(values, 0.01, 1.0 if of.unit == "fraction" else math.inf))
+    x = Scale(0, max(step for one in series for step, _ in one.points))
+    title = f"{name}: {'loss, falling' if of.direction < 0 else 'score, rising'} is learning"
+    ends = "; ".join(f"{one.name} {number(one.points[0][1])} to {number(one.points[-1][1])}" for one in series)
+    return line_chart(
+        title, f"The probe {title}, over the steps of the copy. {ends}.", series, Frame(x, y, TALL), "tall"
+    )
+
+
 def stacked_chart(title: str, about: str, series: Sequence[Series], frame: Frame, css: str) -> Chart:
     """Lay shares over each other, the first at the bottom; all series have their points at the same steps."""
     floors = [0.0] * max((len(one.points) for one in series), default=0)
@@ -252,7 +267,7 @@ def _chart(
     places = spread([100 - frame.y.percent(at) for _, at in ends.values()], 100 * LABEL / frame.height, 2, 98)
     labelled = list(lines)
     for (i, (value, _)), place in zip(ends.items(), places, strict=True):
-        label = number(value) if series[i].has_value else ""
+        label = number(value, series[i].digits) if series[i].has_value else ""
         labelled[i] = replace(lines[i], label=label, label_y=place)
     steps = [value for value in ticks(frame.x.low, frame.x.high, 5) if value == round(value)]
     x_ticks = [Tick(100 * frame.x.share(value), f"{value:,.0f}") for value in steps]
@@ -353,6 +368,14 @@ def nice_top(values: Iterable[float], least: float, most: float = math.inf) -> f
         return most
     power = 10.0 ** math.floor(math.log10(top))
     return min(most, next(power * f for f in (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10) if power * f >= top))
+
+
+def _nice_low(values: Sequence[float]) -> float:
+    """Return 0, or a round value below all of them where they are far from 0 and near each other."""
+    least, (first, *others) = min(values), ticks(min(values), max(values), 5)
+    if least < max(values) / 2 or not others:
+        return 0.0
+    return first if first <= least else 2 * first - others[0]
 
 
 def spread(wanted: Sequence[float], apart: float, low: float, high: float) -> list[float]:

@@ -10,7 +10,7 @@ from typing import Any
 from store import run_summary, sentences
 from store.carryover import ENTROPY_FLOOR, OUTCOMES, ratio
 from store.ledger.query_rows import SampleRow, by_key
-from store.report import learning_curves, selection_charts, templates
+from store.report import learning_curves, plasticity, selection_charts, templates
 from store.report.charts import HeatCell, HeatMap, HeatRow, Scale, nice_top, shade
 from store.report.report_data import ReportData
 from store.run_summary import OBJECTIVE_PARTS, Matrix, composed, scalar
@@ -38,9 +38,14 @@ def render(data: ReportData) -> str:
         "facts": facts,
         "curves": learning_curves,
         "choices": selection_charts,
+        "plastic": plasticity,
+        "has_plasticity": plasticity.has_any(data),
         "summary": run_summary,
         "words": sentences,
-        "sentences": dict(zip(SENTENCES, sentences.in_words(facts), strict=True)),
+        "sentences": {
+            **dict(zip(SENTENCES, sentences.in_words(facts), strict=True)),
+            **sentences.what_carried(facts),
+        },
         "glance": _first_table(facts["environments"]),
         "heat_maps": heat_maps(data),
         "summaries": summaries(data),
@@ -55,7 +60,8 @@ def render(data: ReportData) -> str:
         ],
         "outline": _outline(data.spec, 0),
     }
-    return templates.page(templates.SHARED, "page.html.j2", ("report.css",), context)
+    styles = ("report.css", "plasticity.css") if context["has_plasticity"] else ("report.css",)
+    return templates.page(templates.SHARED, "page.html.j2", styles, context)
 
 
 def _first_table(environments: Mapping[str, Any]) -> dict[str, Any]:

@@ -67,6 +67,11 @@ class ReportData:
         """What evaluations inside stages found of what boundaries call `metric`."""
         return [row for row in self.evaluations if row.metric == INTERIM + metric and row.value is not None]
 
+    def trained(self, stage: int) -> str:
+        """Name the environment that a stage trained: nothing before training, "all" in flat mode."""
+        named = {row["stage"]: row["environment"] or "all" for row in self.facts["stages"]}
+        return str(named.get(stage, ""))
+
     @property
     def steps(self) -> tuple[int, int]:
         """The steps done before the report begins, and those done by now."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -44,6 +44,7 @@ class Made:
     baseline_of: str | None = None
     spec: Mapping[str, Any] = field(default_factory=dict)  # instead of the usual sections
     is_flat: bool = False
+    more: Callable[[int], dict[str, Any]] = lambda after_stage: {}
 
     @property
     def environments(self) -> list[str]:
@@ -163,7 +164,9 @@ def _boundary(made: Made, after_stage: int, step: int) -> BoundaryRecord:
         )
     ]
     settings = {"items": made.items, "temperature": 1.0}
-    return BoundaryRecord(after_stage, step, 0.5, settings, cells, stop_reason="budget")
+    record = BoundaryRecord(after_stage, step, 0.5, settings, cells, stop_reason="budget")
+    more = made.more(after_stage)
+    return replace(record, **{**more, "cells": [*cells, *more.get("cells", ())]})
 
 
 def _step(made: Made, step: int, stage: int, stage_step: int, length: int) -> StepRecord:

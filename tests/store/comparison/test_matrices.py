@@ -11,8 +11,8 @@ from store.carryover import NOTHING_LEARNT, OUTCOMES
 from store.comparison import Comparison, facts, sentences
 from store.comparison.matrices import MeanMatrix
 from store.comparison.page import render
-from store.comparison.statistics import t_interval
 from store.errors import ComparisonError
+from store.intervals import t_interval
 from store.ledger import Ledger
 from tests.store.comparison.conftest import Compare
 from tests.store.comparison.runs import Made, eight, written

@@ -15,6 +15,7 @@ from store.comparison import facts, sentences
 from store.comparison import statistics as s
 from store.comparison.scores import Pair
 from store.errors import ComparisonError
+from store.intervals import Interval, t_interval
 from store.ledger import Ledger
 from tests.store.comparison.conftest import Compare
 from tests.store.comparison.runs import Made, eight, written
@@ -63,17 +64,17 @@ def test_a_sentence_claims_what_the_interval_in_it_shows(
 
 
 def test_the_case_that_two_rules_told_apart(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
-    assert s.t_interval(ONE_FAR_OUT).holds(0)
+    assert t_interval(ONE_FAR_OUT).holds(0)
     assert sentences.sentence(only(compare, *eight(ledger, ONE_FAR_OUT, fresh()))) == (
         "repo is better than rloo: +.225 (+.020 to +.900), p = .031."
     )
 
 
 def test_an_end_that_is_not_quite_no_difference_does_not_look_like_it() -> None:
-    near = s.Interval(0.00004, 0.2)
+    near = Interval(0.00004, 0.2)
     assert sentences.changes(near, is_ratio=False) == "+.00004 to +.200"
-    assert sentences.changes(s.Interval(0.9996, 1.2), is_ratio=True) == ".9996 to 1.20"
-    assert sentences.changes(s.Interval(0.0, 0.2), is_ratio=False) == ".000 to +.200"
+    assert sentences.changes(Interval(0.9996, 1.2), is_ratio=True) == ".9996 to 1.20"
+    assert sentences.changes(Interval(0.0, 0.2), is_ratio=False) == ".000 to +.200"
     assert sentences.change(0.001, is_ratio=True) == "x.001"
 
 

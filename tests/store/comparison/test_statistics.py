@@ -12,6 +12,7 @@ import scipy.stats
 from numpy.random import Generator
 
 from store.comparison import statistics as s
+from store.intervals import Interval, ratio_interval, t_interval, wilson
 
 D = [0.03, 0.05, 0.01, 0.04, 0.02]
 PROMPTS = [[1, 1, 1, 1], [0, 0, 0, 0], [1, 0, 1, 0], [0, 0, 1, 0]]
@@ -21,7 +22,7 @@ def rng() -> Generator:
     return np.random.default_rng(7)
 
 
-def ends(interval: s.Interval) -> list[float]:
+def ends(interval: Interval) -> list[float]:
     return [interval.low, interval.high]
 
 
@@ -36,7 +37,10 @@ WORKED: list[tuple[str, Callable[[], object], object, float]] = [
     ("iqm of 5", lambda: s.interquartile_mean([0.1, 0.2, 0.3, 0.4, 0.9]), 0.3, 1e-5),
     ("improvement", lambda: s.probability_of_improvement([0.5, 0.6, 0.7], [0.4, 0.6, 0.65]), 0.611111, 1e-5),
     ("percentile interval", lambda: ends(s.bootstrap(D, rng())), [0.018, 0.042], 1e-5),
-    ("t interval", lambda: ends(s.t_interval(D)), [0.010368, 0.049632], 1e-5),
+    ("t interval", lambda: ends(t_interval(D)), [0.010368, 0.049632], 1e-5),
+    ("Wilson, 60 of 200", lambda: ends(wilson(60, 200)), [0.240747, 0.366791], 1e-5),
+    ("ratio to a base of 1", lambda: ends(ratio_interval(D, [1.0] * 5)), [0.010368, 0.049632], 1e-5),
+    ("ratio that every pair has", lambda: ends(ratio_interval([0.1, 0.2, 0.3], [0.2, 0.4, 0.6])), [0.5, 0.5], 1e-9),
     ("smallest p of 4", lambda: s.least_p(4), 0.125, 1e-5),
     ("smallest p of 5", lambda: s.least_p(5), 0.0625, 1e-5),
     ("smallest p of 6", lambda: s.least_p(6), 0.03125, 1e-5),
@@ -110,7 +114,7 @@ def test_many_differences_are_tested_by_drawing() -> None:
     assert found.interval is not None
     assert (found.is_exact, found.interval.num_draws) == (False, 100_000)
     assert found.p == pytest.approx(scipy.stats.ttest_1samp(d, 0).pvalue, abs=0.02)
-    assert ends_of(found) == pytest.approx(ends(s.t_interval(d)), abs=0.05)
+    assert ends_of(found) == pytest.approx(ends(t_interval(d)), abs=0.05)
     assert s.sign_flip(np.ones(30), rng()).p == pytest.approx(1 / 100_001)  # never 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from store.ledger import Ledger, RunHandle
@@ -45,6 +45,7 @@ class Shape:
     completion: str = "eert"
     reason: str | None = None  # why one sample of every step has no score
     spec: dict[str, Any] = field(default_factory=dict)
+    more: Callable[[int], dict[str, Any]] = lambda after_stage: {}
 
 
 def written(ledger: Ledger, shape: Shape, name: str) -> RunHandle:
@@ -132,7 +133,9 @@ def _boundary(shape: Shape, stage: int) -> BoundaryRecord:
         for category in shape.categories
         for slot in range(2)
     ]
-    return BoundaryRecord(stage, stage * shape.steps, 0.5, {}, cells, (), samples, (), "budget", 0.125)
+    record = BoundaryRecord(stage, stage * shape.steps, 0.5, {}, cells, (), samples, (), "budget", 0.125)
+    more = shape.more(stage)
+    return replace(record, **{**more, "cells": [*cells, *more.get("cells", ())]})
 
 
 def _step(shape: Shape, step: int, stage: int) -> StepRecord:

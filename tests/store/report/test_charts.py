@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from store.metrics import metric
 from store.report.charts import (
     Chart,
     Frame,
@@ -15,6 +16,7 @@ from store.report.charts import (
     nice_top,
     palette,
     path,
+    probe_chart,
     scale_around_zero,
     shade,
     spread,
@@ -146,3 +148,10 @@ def test_a_forest_row_is_placed_on_a_scale_that_holds_zero() -> None:
 
 def test_shades_stay_inside_their_range() -> None:
     assert [shade(share) for share in (-1, 0, 0.5, 2)] == ["h0", "h0", "h10", "h20"]
+
+
+@pytest.mark.parametrize("values", [(2.0, 3.3), (2.6, 5.1), (0.1, 0.5), (3.0, 3.0)])
+def test_a_probe_s_curve_stays_inside_its_frame(values: tuple[float, float]) -> None:
+    series = Series("base", "c0", list(enumerate(values)), gap=math.inf)
+    (line,) = probe_chart("supervised language", metric("probe_loss"), [series]).lines
+    assert all(0 <= int(place) <= 1000 for place in line.path.strip("M").split())

@@ -16,6 +16,7 @@ from store.records import CheckpointRecord, EventRecord, LineageRecord, RunRecor
 from store.report import REPORT_FILE, render, write
 from store.run_summary import facts
 from store.sentences import in_words, number, signed
+from tests.store.plasticity_runs import ENVIRONMENTS, looks, plastic
 from tests.store.report.conftest import Tell
 from tests.store.report.pages import Page
 from tests.store.report.runs import Shape, accuracy, entropy, written
@@ -285,3 +286,40 @@ def test_the_page_is_written_into_the_runs_folder(ledger: Ledger, name: Callable
     assert write(ledger, tmp_path, run) == tmp_path / REPORT_FILE
     assert (tmp_path / REPORT_FILE).read_text("utf-8").startswith("<!doctype html>")
     assert write(ledger, tmp_path, run, tmp_path / "other.html").is_file()
+
+
+def test_the_plasticity_section_has_every_picture_with_its_table(ledger: Ledger, name: Callable[[], str]) -> None:
+    page = Page(html := render(ledger, Path("nowhere"), plastic(ledger, name()).name))
+    assert page.bare == []
+    assert "<script" not in html
+    ends = [row for row in page.body("probes") if row[1] == "after stage 6"]
+    assert ends[0][:5] == ["rl wordsscore", "after stage 6", "3", ".200", ".100"]
+    assert ends[0][7] == ".65"
+    assert {"dormant_0.025", "erank", "weight_norm"} == {row[0] for row in page.body("network")}
+    assert len(page.body("turnover")) == 3 * 6
+    assert page.body("transfer")[0] == ["book 2x", "-.10±.04", "+.05±.04", "+.05±.04"]
+    assert page.body("interventions")[0][-4:] == ["pass_1", ".277", ".200", "-.077"]
+    assert page.body("looking")[-1][0] == "all looking"
+    assert "no evidence that the policy can learn" in page.text
+    # beside the seven of every page, and one more bandit and panel: two probes, two entropies, two drifts, two of the
+    # network, three of turnover
+    assert page.classes["chart"] == 7 + 2 + 11
+
+
+def test_the_page_of_a_run_without_plasticity_has_nothing_of_it(tell: Tell) -> None:
+    html = tell(Shape())
+    assert 'id="plasticity"' not in html
+    assert "path.range" not in html
+
+
+def test_parts_that_were_not_measured_are_left_out(ledger: Ledger, name: Callable[[], str]) -> None:
+    only = {
+        "network": lambda after: {"network": looks(after)["network"]},
+        "items": lambda a: {"items": looks(a)["items"]},
+    }
+    for what, more in only.items():
+        run = written(ledger, Shape(environments=ENVIRONMENTS, stages=6, more=more), name())
+        page = Page(render(ledger, Path("nowhere"), run.name))
+        assert ("network" in page.tables) == (what == "network")
+        assert ("turnover" in page.tables) == (what == "items")
+        assert not {"probes", "interventions", "looking"} & page.tables.keys()

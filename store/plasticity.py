@@ -1,0 +1,390 @@
+"""A run's plasticity as facts, from its ledger: what it can still learn, what it keeps and loses, what looking cost.
+
+Plain dataclasses and numbers: `show`, `show --json`, the report and `compare` take them from here. Definitions follow
+`plasticity.md` 3.1 (probes), 1.6 (entropy carried) and 5.3 (what a stage did to the others).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from statistics import fmean
+from typing import Any
+
+from store import carryover
+from store.carryover import NUM_ERRORS, Matrices
+from store.ledger.queries import Reading
+from store.ledger.query_rows import NetworkRow, ProbePointRow, ProbeRow, by_key
+from store.probes import CURVES, ProbeCurve, ProbeResult, probes_of
+from store.turnover import Turnover
+
+INTERVENED = "intervened"  # the split of what was measured once more after an intervention
+FIXED = "entropy_fixed"
+DORMANT = "dormant_0.025"
+DRIFTS = ("kl_base", "kl_prev")
+COMPARED = ("pass_1", "entropy_token", FIXED, "kl_prev")  # before and after an intervention
+FEWEST_STAGES = 3  # whose ratios have an interval that says something
+WHOLE_MODEL = -1
+IN_SHORT = {DORMANT: "dormant units", "erank": "effective rank, last layer"}
+KL = "KL to the base, nats"
+
+Facts = dict[str, Any]
+Ends = tuple[float, float]  # of a 95 % interval
+Table = Mapping[str, Mapping[str, float | None]]  # after stage i -> environment j -> value
+
+
+# --- probes: can it still learn? ---
+
+
+@dataclass(frozen=True)
+class SeedCurve:
+    """What one copy scored along its steps; of a loss less is better."""
+
+    after_stage: int
+    kind: str
+    task: str
+    seed: int
+    sha256: str  # of the protocol
+    metric: str
+    chance: float | None  # of a loss, what knowing nothing costs; None: a score
+    points: Sequence[tuple[int, float]]  # by step, those that are defined
+
+    @property
+    def curve(self) -> ProbeCurve:
+        """The same for the formulas."""
+        steps, values = zip(*self.points, strict=True)
+        return ProbeCurve(steps, values, self.chance)
+
+
+@dataclass(frozen=True)
+class Trainability:
+    """What a kind of probe found at a boundary, against the base, of the mean of the seeds that both have."""
+
+    kind: str
+    task: str
+    metric: str
+    after_stage: int
+    num_seeds: int
+    level: float
+    base_level: float | None  # None: the base has no such probe
+    gain: float | None  # None: nothing was trained
+    base_gain: float | None
+    gain_ratio: (
+        float | None
+    )  # of random labels that of the end; None: the base gains next to nothing, or it is the base
+    interval: Ends | None  # of the ratio, over the seeds; None: fewer than two
+    area_ratio: float | None
+
+
+def curves_of(probes: Iterable[ProbeRow], points: Iterable[ProbePointRow]) -> list[SeedCurve]:
+    """Put points to their probes: of each what its kind is judged by."""
+    protocols = {(row.after_stage, row.kind, row.task, row.seed): row for row in probes}
+    own = by_key(
+        (row for row in points if row.metric == CURVES.get(row.kind) and row.value is not None),
+        lambda row: (row.after_stage, row.kind, row.task, row.seed),
+    )
+    found = [
+        SeedCurve(
+            *key,
+            protocols[key].sha256,
+            rows[0].metric,
+            protocols[key].protocol.get("chance"),
+            [(row.step, row.value or 0.0) for row in rows],
+        )
+        for key, rows in own.items()
+        if key in protocols
+    ]
+    return sorted(found, key=lambda one: (one.kind, one.task, one.after_stage, one.seed))
+
+
+def trainability(results: Iterable[ProbeResult], curves: Sequence[SeedCurve]) -> list[Trainability]:
+    """Sum up every kind and task at every boundary; intervals are over single seeds."""
+    places = by_key(curves, lambda one: (one.kind, one.task, one.after_stage))
+    found = []
+    for one in results:
+        base_seeds = {(own.seed, own.sha256): own for own in places[one.kind, one.task, 0]}
+        pairs = [
+            (own.curve, base_seeds[own.seed, own.sha256].curve)
+            for own in places[one.kind, one.task, one.after_stage]
+            if (own.seed, own.sha256) in base_seeds
+        ]
+        is_trained, against = len(one.curve.steps) > 1, one.against_base if one.after_stage else None
+        ratio = one.headline if against is not None and is_trained else None
+        found.append(
+            Trainability(
+                one.kind,
+                one.task,
+                one.metric,
+                one.after_stage,
+                one.num_seeds,
+                one.level,
+                one.base.start if one.base else None,
+                one.gain if is_trained else None,
+                one.base.gain if one.base and is_trained else None,
+                ratio,
+                _over_seeds(one.kind, pairs) if ratio is not None else None,
+                against.auc_ratio if against is not None and is_trained else None,
+            )
+        )
+    return found
+
+
+def _over_seeds(kind: str, pairs: Sequence[tuple[ProbeCurve, ProbeCurve]]) -> Ends | None:
+    """The interval of a ratio over pairs of a seed's curve and the base's; None: fewer than two."""
+    if len(pairs) < 2:
+        return None
+    from store.intervals import ratio_interval  # loads numpy and scipy, which most runs do without
+
+    is_end = kind == "random_labels"
+    gains, bases = ([one.end_gain if is_end else one.gain for one in side] for side in zip(*pairs, strict=True))
+    ends = ratio_interval(gains, bases)
+    return ends.low, ends.high
+
+
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+# --- what stages did to the other environments ---
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Mean change of accuracy on an environment over a stage on another, or on itself."""
+
+    trained: str
+    changed: str
+    num_visits: int  # stages behind it
+    change: float
+    margin: float | None  # two standard errors over the tasks; None: not known
+
+    @property
+    def is_carried(self) -> bool:
+        """Whether the change is more than chance over the tasks makes."""
+        return self.margin is not None and abs(self.change) > self.margin
+
+
+def transfers(found: Matrices) -> list[Transfer]:
+    """What a stage on i changed on j, averaged over the visits to i; nothing in flat mode."""
+    names = list(dict.fromkeys(name for _, name in found.accuracy))
+    made = []
+    for trained in dict.fromkeys(found.trained):
+        visits = [i for i, name in enumerate(found.trained, start=1) if name == trained]
+        for changed in names:
+            known = [(i, change) for i in visits if (change := found.change(changed, i - 1, i)) is not None]
+            if known:
+                ends = [found.errors.get((at, changed)) for i, _ in known for at in (i - 1, i)]
+                errors = _known(ends)
+                margin = NUM_ERRORS * math.hypot(*errors) / len(known) if len(errors) == len(ends) else None
+                made.append(Transfer(trained, changed, len(known), fmean(c for _, c in known), margin))
+    return made
+
+
+# --- interventions, and what looking cost ---
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """A change of the policy between two stages, with what was measured before and after it."""
+
+    after_stage: int
+    kind: str
+    params: Mapping[str, Any]
+    why: str
+    before: Mapping[str, float]  # by metric: mean over the environments measured both times
+    after: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Looking:
+    """What a measurement cost in all."""
+
+    name: str
+    num_looks: int
+    passes: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class PlasticityFacts:
+    """Everything there is to say; what was not measured is empty."""
+
+    trainability: Sequence[Trainability] = ()
+    curves: Sequence[SeedCurve] = ()
+    network: Mapping[str, Mapping[int, Mapping[int, float | None]]] = field(default_factory=dict)  # by layer and stage
+    entropy_fixed: Table = field(default_factory=dict)
+    drift: Mapping[str, Table] = field(default_factory=dict)
+    entropy_carried: Facts | None = None
+    turnover: Sequence[Turnover] = ()
+    transfer: Sequence[Transfer] = ()
+    interventions: Sequence[Intervention] = ()
+    looking: Sequence[Looking] = ()
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether anything beside the evaluation's own matrices is there."""
+        looked = [one for one in self.looking if one.name != "evaluation"]
+        return bool(self.curves or self.network or self.entropy_fixed or self.drift or self.interventions or looked)
+
+
+def read_plasticity(read: Reading, name: str, found: Matrices) -> PlasticityFacts:
+    """Ask the ledger; a handful of queries, none of them by task."""
+    fixed = _table(read, name, FIXED)
+    probes = read.probes(name)
+    curves = curves_of(probes, read.probe_points(name)) if probes else []
+    drift = {metric: table for metric in DRIFTS if (table := _table(read, name, metric))}
+    costs = by_key(read.measurements(name), lambda row: row.name)
+    return PlasticityFacts(
+        trainability(probes_of(read, name).results if probes else [], curves),
+        curves,
+        _layers(read.network(name)),
+        fixed,
+        drift,
+        entropy_carried(found, fixed),
+        read.turnover(name),
+        transfers(found),
+        _interventions(read, name),
+        [
+            Looking(name, len(rows), sum(row.passes for row in rows), sum(row.seconds for row in rows))
+            for name, rows in costs.items()
+        ],
+    )
+
+
+def as_facts(found: PlasticityFacts) -> Facts:
+    """The same as plain data, with what the objects know of themselves."""
+    plain = asdict(found)
+    for one, row in zip(found.transfer, plain["transfer"], strict=True):
+        row["is_carried"] = one.is_carried
+    for flow, row in zip(found.turnover, plain["turnover"], strict=True):
+        row |= {"is_gain": flow.is_gain, "is_loss": flow.is_loss}
+    return {**plain, "is_measured": found.is_measured}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A number at its first boundary and at its last, for a few lines."""
+
+    what: str
+    first: float | None
+    last: float | None
+    ratio: float | None = None  # last over first
+    interval: Ends | None = None  # of the ratio, over the seeds of a probe
+    probe: Facts | None = None
+
+
+def first_and_last(found: Facts) -> list[Summary]:
+    """Sum up what was measured, a row each: every probe with its start, what its name says of the rest."""
+    rows = []
+    for (kind, task), own in by_key(found["trainability"], lambda row: (row["kind"], row["task"])).items():
+        last, probe = own[-1], {"kind": kind, "task": task}
+        if last["after_stage"]:
+            what = "loss" if last["metric"].endswith("loss") else "score"
+            rows.append(Summary(f"{what} at its start", last["base_level"], last["level"], probe=probe))
+            if last["gain"] is not None:
+                ends = (last["base_gain"], last["gain"], last["gain_ratio"], last["interval"])
+                rows.append(Summary("gain", *ends, probe=probe))
+    for name, title in IN_SHORT.items():
+        layers = found["network"].get(name)
+        if layers:
+            layer = WHOLE_MODEL if WHOLE_MODEL in layers else max(layers)
+            values = [layers[layer][after] for after in sorted(layers[layer])]
+            rows.append(Summary(title, values[0], values[-1]))
+    for table, title in (
+        (found["entropy_fixed"], "entropy on frozen answers, nats"),
+        (found["drift"].get("kl_base"), KL),
+    ):
+        values = [fmean(known) for i in sorted(table or {}, key=int) if (known := _known(table[i].values()))]
+        if values:
+            rows.append(Summary(title, values[0], values[-1]))
+    return rows
+
+
+def lost_share(turnover: Iterable[Turnover]) -> float | None:
+    """Of the tasks solved at a boundary, the share that the next look found lost; None: none was ever solved."""
+    rows = list(turnover)
+    solved = sum(row.solved_before for row in rows)
+    return sum(row.lost for row in rows) / solved if solved else None
+
+
+def entropy_carried(found: Matrices, fixed: Table) -> Facts | None:
+    """How much of its entropy at the start an environment still has on arrival, over the stages after the first.
+
+    On fixed texts where they were measured, else on what the policy wrote. The interval is over the stages.
+    """
+    rows = {(int(i), name): value for i, row in fixed.items() for name, value in row.items()}
+    shares = carryover.carried(Matrices(found.accuracy, rows, {}, found.stages) if rows else found)
+    known = [share for share in shares if share]
+    mean = carryover.geometric_mean(shares)
+    if mean is None:
+        return None
+    interval = None
+    if len(known) >= FEWEST_STAGES and len(known) == len(_known(shares)):
+        from store.intervals import t_interval
+
+        ends = t_interval([math.log(share) for share in known])
+        interval = (math.exp(ends.low), math.exp(ends.high))
+    return {"metric": FIXED if rows else "entropy_token", "mean": mean, "interval": interval, "num_stages": len(known)}
+
+
+def fixed_carried(read: Reading, name: str, found: Matrices) -> float | None:
+    """The same mean on frozen answers; None where they were not read, or no stage after the first is measured."""
+    fixed = _table(read, name, FIXED)
+    carried = entropy_carried(found, fixed) if fixed else None
+    return None if carried is None else float(carried["mean"])
+
+
+def dormant_share(read: Reading, name: str) -> float | None:
+    """The share of dormant units of the whole model where it was measured last."""
+    whole = _layers(read.network(name, DORMANT)).get(DORMANT, {}).get(WHOLE_MODEL, {})
+    return whole[max(whole)] if whole else None
+
+
+def _table(read: Reading, name: str, metric_name: str) -> dict[str, dict[str, float | None]]:
+    """A metric after stage i on environment j, on environments as wholes."""
+    found: dict[str, dict[str, float | None]] = {}
+    for cell in read.matrix(name, metric_name):
+        if cell.category is None and cell.environment is not None:
+            found.setdefault(str(cell.after_stage), {})[cell.environment] = cell.value
+    return found
+
+
+def _layers(rows: Sequence[NetworkRow]) -> dict[str, dict[int, dict[int, float | None]]]:
+    found: dict[str, dict[int, dict[int, float | None]]] = {}
+    for row in rows:
+        found.setdefault(row.metric, {}).setdefault(row.layer, {})[row.after_stage] = row.value
+    return found
+
+
+def _interventions(read: Reading, name: str) -> list[Intervention]:
+    made = read.interventions(name)
+    if not made:
+        return []
+    before, after = (_values(read, name, split) for split in (None, INTERVENED))
+    both = by_key(before.keys() & after.keys(), lambda key: key[:2])  # by stage and metric
+
+    def means(values: Mapping[tuple[int, str, str], float], at: int) -> dict[str, float]:
+        return {one: fmean(values[key] for key in both[at, one]) for one in COMPARED if (at, one) in both}
+
+    return [
+        Intervention(
+            one.after_stage,
+            one.kind,
+            one.params,
+            one.why,
+            means(before, one.after_stage),
+            means(after, one.after_stage),
+        )
+        for one in made
+    ]
+
+
+def _values(read: Reading, name: str, split: str | None) -> dict[tuple[int, str, str], float]:
+    """What was measured on environments as wholes, by stage, metric and environment."""
+    return {
+        (cell.after_stage, one, cell.environment): cell.value
+        for one in COMPARED
+        for cell in read.matrix(name, one, split)
+        if cell.category is None and cell.environment is not None and cell.value is not None
+    }

@@ -1,0 +1,117 @@
+"""A run's plasticity as facts and in sentences: what the ledger has, with the worked numbers of plasticity.md 3.1."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from store.carryover import Matrices
+from store.ledger import Ledger
+from store.plasticity import entropy_carried, first_and_last, lost_share, transfers
+from store.run_summary import facts
+from store.sentences import how_trainable, what_carried
+from tests.store.plasticity_runs import GAIN_RATIO, plastic
+from tests.store.report.runs import Shape, written
+
+
+@pytest.fixture(scope="module")
+def found() -> Iterator[dict[str, Any]]:
+    """The facts of the made-up run."""
+    with Ledger.open("sqlite://") as ledger:
+        yield facts(ledger, Path("nowhere"), plastic(ledger, "made").name)
+
+
+def test_trainability_is_told_with_its_level_and_interval(found: dict[str, Any]) -> None:
+    rows = {(row["kind"], row["after_stage"]): row for row in found["plasticity"]["trainability"]}
+    now = rows["rl", 6]
+    assert now["gain_ratio"] == pytest.approx(GAIN_RATIO, abs=1e-3)
+    assert (now["level"], now["base_level"], now["num_seeds"]) == (pytest.approx(0.2), pytest.approx(0.1), 3)
+    low, high = now["interval"]
+    assert low < now["gain_ratio"] < high
+    assert rows["rl", 0]["gain_ratio"] is None
+    assert rows["rl", 0]["interval"] is None
+    assert rows["supervised", 6]["gain"] > 0, "a falling loss is a gain"
+
+
+def test_the_facts_hold_every_kind_of_number(found: dict[str, Any]) -> None:
+    own = found["plasticity"]
+    assert own["is_measured"]
+    assert own["network"]["dormant_0.025"][3][6] == pytest.approx(0.3)
+    assert own["entropy_fixed"]["2"]["words"] == pytest.approx(2 * 0.85**2)
+    assert set(own["drift"]) == {"kl_base", "kl_prev"}
+    assert own["interventions"][0]["before"]["pass_1"] == pytest.approx((0.30 + 0.26 + 0.27) / 3)
+    assert own["interventions"][0]["after"] == {"pass_1": pytest.approx(0.2), "entropy_fixed": pytest.approx(1.8)}
+    assert {row["name"]: row["num_looks"] for row in own["looking"]} == {
+        "evaluation": 7,
+        "network": 7,
+        "probe_rl_words": 3,
+    }
+
+
+def test_entropy_carried_is_over_stages_and_has_an_interval_from_three_on() -> None:
+    entropy = {(i, "a"): 0.5**i for i in range(5)}
+    carried = entropy_carried(Matrices({}, entropy, {}, ["a"] * 4), {})
+    assert carried is not None
+    assert carried["mean"] == pytest.approx(0.25)  # of .5, .25 and .125
+    assert carried["interval"][0] < 0.25 < carried["interval"][1]
+    few = entropy_carried(Matrices({}, entropy, {}, ["a"] * 3), {})
+    assert few is not None
+    assert few["interval"] is None
+
+
+def test_a_transfer_is_the_mean_over_visits_and_carried_beyond_two_standard_errors() -> None:
+    accuracy = {(0, "b"): 0.1, (1, "b"): 0.2, (2, "b"): 0.2, (3, "b"): 0.5}
+    errors = dict.fromkeys(accuracy, 0.05)
+    (helped,) = [one for one in transfers(Matrices(accuracy, {}, errors, ["a", "b", "a"])) if one.trained == "a"]
+    assert (helped.changed, helped.num_visits, helped.change) == ("b", 2, pytest.approx(0.2))
+    assert helped.margin == pytest.approx(2 * (4 * 0.05**2) ** 0.5 / 2)
+    assert helped.is_carried
+    unknown = transfers(Matrices(accuracy, {}, {}, ["a", "b", "a"]))
+    assert not any(one.is_carried for one in unknown)
+    assert transfers(Matrices(accuracy, {}, errors, [None, None, None])) == []
+
+
+def test_every_sentence_has_its_interval(found: dict[str, Any]) -> None:
+    told = what_carried(found)
+    assert list(told) == ["Trainability", "Carried", "Turnover"]
+    assert told["Trainability"].startswith(
+        "After stage 6 a copy of the policy gains, where the base gains 1: "
+        ".65 on rl words (.62 to .68, 3 seeds; starts at .20, the base at .10); .46 on supervised language ("
+    )
+    assert "had 61% of its entropy at the start, on the same frozen answers" in told["Carried"]
+    assert "5 stages after the first, 45% to 84%" in told["Carried"]
+    solved = sum(row["solved_before"] for row in found["plasticity"]["turnover"])
+    assert told["Turnover"].startswith(f"Of {solved} times that a held-out task was solved")
+
+
+def test_what_was_not_measured_has_no_sentence(tmp_path: Path) -> None:
+    with Ledger.open("sqlite://") as ledger:
+        bare = facts(ledger, tmp_path, written(ledger, Shape(), "bare").name)
+    assert not bare["plasticity"]["is_measured"]
+    assert what_carried(bare) == {}
+    assert first_and_last(bare["plasticity"]) == []
+    assert lost_share([]) is None
+
+
+def test_one_seed_has_no_interval_and_says_so(found: dict[str, Any]) -> None:
+    (row, *_) = [row for row in found["plasticity"]["trainability"] if row["after_stage"] == 6]
+    told = how_trainable([{**row, "interval": None, "num_seeds": 1}])
+    assert told is not None
+    assert "(1 seed, no interval; starts at .20, the base at .10)" in told
+
+
+def test_the_short_block_has_each_start_beside_its_gain(found: dict[str, Any]) -> None:
+    rows = first_and_last(found["plasticity"])
+    assert [row.what for row in rows] == [
+        "score at its start",
+        "gain",
+        "loss at its start",
+        "gain",
+        "dormant units",
+        "effective rank, last layer",
+        "entropy on frozen answers, nats",
+        "KL to the base, nats",
+    ]
