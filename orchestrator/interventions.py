@@ -28,6 +28,7 @@ from policies.learner import Learner
 from policies.policy import weights_in
 from store import checkpoints
 from store.ledger import Reading
+from store.probes import GAIN_RATIO, probes_of
 from store.records import INTERVENTION, EventRecord, HoldoutQueryRecord
 
 WORDS: Mapping[Origin, str] = {"base": "the start of the run", "previous": "the boundary before"}
@@ -47,14 +48,18 @@ class Measured:
         run: str,
         stage: int,
         metrics: Collection[str],
-        derived: Mapping[str, float | None] | None = None,
     ) -> Measured:
         """Read it from the ledger. Without an environment: the whole model's, else the mean over environments.
 
-        `derived` are numbers that a caller works out of the boundary's, such as ratios to the start, by their names.
+        `probe_gain_ratio` is the trainability, and on an environment the gain ratio of the probes of it.
         """
         values: dict[tuple[str, str | None], float] = {}
-        values |= {(name, None): value for name, value in (derived or {}).items() if value is not None}
+        if GAIN_RATIO in metrics:
+            probes = probes_of(reading, run)
+            if (trained := probes.trainability(stage)) is not None:
+                values[GAIN_RATIO, None] = trained.value
+                of_kind = [one for one in probes.at(stage) if one.kind == trained.kind]
+                values |= {(GAIN_RATIO, one.task): one.gain_ratio for one in of_kind if one.gain_ratio is not None}
         pools: dict[tuple[str, str], str] = {}
         for metric in metrics:
             for cell in reading.matrix(run, metric):

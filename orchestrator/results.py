@@ -76,6 +76,10 @@ class RunResult:
         """Numbers of the network: a row for every boundary and layer (-1: the whole model), of one metric or of all."""
         return self._table(lambda reading: reading.network(self.name, metric))
 
+    def turnover(self) -> Table:
+        """Held-out tasks gained, lost and repaired: a row for every environment and pair of boundaries."""
+        return self._table(lambda reading: reading.turnover(self.name))
+
     def interventions(self) -> Table:
         """What changed the policy between stages, in order, with its trigger and the checkpoints before and after."""
         return self._table(lambda reading: reading.interventions(self.name))

@@ -35,6 +35,7 @@ HEADLINE = {
     "random_labels": "end_gain_ratio",
     "linear": "end_level",
 }
+GAIN_RATIO = "probe_gain_ratio"  # as conditions call it
 TRAINABILITY = ("rl", "supervised")  # kinds whose gain ratio may stand for the run, the first that there is
 THRESHOLD = 0.5  # of the base's end gain: steps are counted until a curve is so far
 

@@ -610,6 +610,7 @@ class Spec(Section):
     def _interventions_read_what_is_measured(self) -> Spec:
         from store.errors import UnknownMetric
         from store.metrics import EVALUATED, INTERIM, METRICS, metric
+        from store.probes import GAIN_RATIO, TRAINABILITY
 
         at_boundaries = [n for n, m in METRICS.items() if m.group == "measure" and not n.startswith(INTERIM)]
         evaluated = [*EVALUATED, *(["greedy_accuracy"] if self.evaluate.greedy else [])]
@@ -617,10 +618,14 @@ class Spec(Section):
             condition, key = parse(one.when), f"curriculum.boundary.interventions.{number}.when"
             if (name := condition.metric) is None:
                 continue
+            if name == GAIN_RATIO:
+                if not any(getattr(probe, "kind", None) in TRAINABILITY for probe in self.measure.of):
+                    raise refuse(f"{key}: {name} is of probes, and none is measured: say `measure: {{type: probe}}`")
+                continue
             try:
                 is_measured = metric(name).group == "measure" and not name.startswith(INTERIM)
             except UnknownMetric:
-                known = [*EVALUATED, *at_boundaries]
+                known = [*EVALUATED, *at_boundaries, GAIN_RATIO]
                 raise refuse(f"{key}: {name!r} is no number of a boundary{nearest(name, known)}") from None
             if name not in evaluated and not (is_measured and self.measure.of):
                 among = "is not measured at boundaries" if is_measured else "is a number of steps, not of boundaries"

@@ -18,6 +18,7 @@ from store.ledger import Reading
 from store.ledger.queries.runs import matrices_of
 from store.ledger.query_rows import BoundaryRow, RunRow, StepRow, by_key
 from store.metrics import INTERIM
+from store.probes import probes_of
 from store.records import EVERYTHING
 from store.tracker.names import (
     MlflowValue,
@@ -29,7 +30,6 @@ from store.tracker.names import (
     of_step,
     values,
 )
-from store.tracker.probe_numbers import numbers_of_probes
 
 PAGE = 50  # steps
 EVERY = 10  # of so many steps the curriculum gets one; its stages get them all
@@ -93,7 +93,7 @@ class HistoryPages:
         self.chances = {data["stage"]: data["probabilities"] for data in drawn}
         self.cells = by_key(read.cells(run.name), lambda cell: cell.metric)
         self.network = by_key(read.network(run.name), lambda row: row.after_stage)
-        self.probes = numbers_of_probes(read, run.name)
+        self.probes = probes_of(read, run.name)
         self.costs = by_key(read.measurements(run.name), lambda row: row.after_stage)
         # seconds of evaluations inside stages, by step
         self.aside = {row.step: row.value or 0.0 for row in read.series(run.name, "seconds_evaluate")}
@@ -187,6 +187,6 @@ class HistoryPages:
         if after in self.picks:
             numbers["bandit/reward"] = self.picks[after].signal
         numbers |= dict(of_network(self.network.get(after, ())))
-        numbers |= self.probes.get(after, {})
+        numbers |= self.probes.numbers(after)
         numbers |= dict(of_measurements(self.costs.get(after, ())))
         return values(numbers, boundary.step, boundary.created_at)

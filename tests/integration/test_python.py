@@ -37,6 +37,7 @@ RESULT = {
     "probes": (),
     "network": ("metric",),
     "interventions": (),
+    "turnover": (),
     "evaluations": (),
     "samples": ("environment", "failed", "limit"),
     "events": (),
