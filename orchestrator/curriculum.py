@@ -108,8 +108,9 @@ class Curriculum:
 
     def boundary(self) -> None:
         """Measure every environment, let the scheduler learn, and make the result durable."""
-        parts, watch = self.parts, Stopwatch()
-        found = self._measure([one for one in parts.measurements if one.looks_at(self.at)], watch)
+        parts, at, watch = self.parts, self.at, Stopwatch()
+        due = [one for one in parts.measurements if one.is_due(at) and parts.looking.includes(one.name, at.stage)]
+        found = self._measure(due, watch)
         earned = parts.choice.end_stage(self.at, found.scores)
         if self.at.stage > 0:
             parts.cross_boundary()

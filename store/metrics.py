@@ -272,12 +272,14 @@ METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _ALL}
 # Of these there are many: force_<part of the objective>, part_<what it calls it>, own_<what a measurement says>,
 # cosine_<environment>, and those of samples.
 FAMILIES = ("force", "part", "own", "cosine", "pass", "maj", "distinct", "support")
+NUMBERED = ("pass", "maj", "distinct")  # of these a member is a number: pass_8
 
 
 def metric(name: str) -> Metric:
     """Look a metric up. Raises `UnknownMetric` with the nearest name."""
-    family = name.partition("_")[0]
-    if name in METRICS or (family in FAMILIES and name != family):
+    family, _, member = name.partition("_")
+    is_member = member.isdigit() if family in NUMBERED else member and family in FAMILIES
+    if name in METRICS or is_member:
         return METRICS.get(name) or replace(METRICS[family], name=name)
     hint = did_you_mean(name, METRICS)
     raise UnknownMetric(f"There is no metric {name!r}.{hint} A new one is a line in store/metrics.py.")

@@ -74,7 +74,8 @@ class JsonLines(TextRows):
 
     def _parse(self, raw: bytes) -> Row:
         try:
-            text = raw.decode().strip(JSON_SPACE)
+            # of one line: what follows up to the next row is blank, and may be a blank that JSON does not know
+            text = raw.partition(b"\n")[0].decode().strip(JSON_SPACE)
             row, end = _JSON.raw_decode(text)
         except UnicodeDecodeError as error:
             raise InvalidRow("not valid UTF-8", str(error)) from error

@@ -123,9 +123,9 @@ class LookingPlan:
         where = listed([str(boundary) for boundary in part.boundaries], 9)
         return f" (at {len(part.boundaries)} of {last + 1} boundaries: after stage {where})"
 
-    def boundaries(self, name: str) -> frozenset[int]:
-        """Say at which boundaries a measurement looks."""
-        return frozenset(next(part.boundaries for part in self.parts if part.name == name))
+    def includes(self, name: str, boundary: int) -> bool:
+        """Whether a measurement looks at a boundary."""
+        return any(boundary in part.boundaries for part in self.parts if part.name == name)
 
 
 def of_stage(spec: Spec) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,17 +71,12 @@ class Measurement(ABC):
 
     name: str
     passes: float = 0.0  # planned cost of one look; 0: it only reads what is there
-    boundaries: Collection[int] | None = None  # after which stages its share lets it look; None: after all
 
     def save(self, folder: Path) -> None:  # noqa: B027 - most have nothing to keep
         """Write what it keeps from one boundary to the next into an empty folder of its own."""
 
     def load(self, folder: Path) -> None:  # noqa: B027
         """Go on from what `save` wrote."""
-
-    def looks_at(self, at: Progress) -> bool:
-        """Whether it measures here: it is due, and its share lets it."""
-        return self.is_due(at) and (self.boundaries is None or at.stage in self.boundaries)
 
     def forget(self) -> None:  # noqa: B027
         """Let go of what the other measurements of a boundary read of this one: all of them are done."""

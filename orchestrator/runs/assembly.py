@@ -191,8 +191,6 @@ def put_together(
     measurements = [make_measurement(one, around) for one in spec.measure.of]
     looking = plan_of(spec, environments, held_out, measurements)
     evaluation.plan = looking.evaluation
-    for one in measurements:
-        one.boundaries = looking.boundaries(one.name)
     return Components(
         spec=spec,
         environments=environments,

@@ -275,7 +275,7 @@ class Measure(Section):
     share: float = Field(
         0.1,
         gt=0,
-        le=1,
+        le=100,
         description="How much of the training's compute it may take, as planned. What does not fit at every boundary "
         "is measured at fewer of them, always at the first and the last.",
     )
@@ -289,7 +289,7 @@ class Measure(Section):
     def _each_has_a_name_of_its_own(self) -> Measure:
         names = [getattr(one, "name", type_of(one)) for one in self.of if not isinstance(one, UserOptions)]
         if twice := [name for name in names if names.count(name) > 1]:
-            raise refuse(f"of: {twice[0]} stands there twice, and its numbers would have one name: remove one")
+            raise refuse(f"{twice[0]} stands in `of` twice, and its numbers would have one name: remove one")
         return self
 
 
@@ -537,8 +537,6 @@ class Spec(Section):
     @model_validator(mode="after")
     def _samples_are_enough(self) -> Spec:
         own = [one for one in self.measure.of if type_of(one) == "samples"]
-        if len(own) > 1:
-            raise refuse("measure.of: samples stands there twice: one measures all; leave out the other")
         num = self.evaluate.samples
         for k in [k for one in own for k in one.k or ()]:
             if not 1 <= k <= num:

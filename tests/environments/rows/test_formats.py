@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -161,6 +161,7 @@ json_values = st.recursive(
 
 
 @no_faults
+@example([{}, "\x0c"])
 @given(st.lists(st.dictionaries(texts, json_values, max_size=3) | st.text(max_size=5), max_size=8))
 def test_json_lines_are_read_back_row_by_row_and_none_is_lost(tmp_path, rows):
     lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]

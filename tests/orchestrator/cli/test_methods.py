@@ -106,7 +106,7 @@ def test_a_methods_prose_is_wrapped_once(evergreen: Evergreen, monkeypatch: pyte
         (
             ["bandit"],
             "'bandit' is not a kind of method; there are: bandits, schedulers, selections, teachers, "
-            "stop_rules, environments, rewards, samplers, measurements, interventions, objectives; and of parts of an "
+            "stop_rules, environments, rewards, samplers, interventions, measurements, objectives; and of parts of an "
             "objective: "
             "plans, reward_maps, estimators, shapers, mismatch_weights, ratio_rules, terms, controllers. "
             "Did you mean 'bandits'?",

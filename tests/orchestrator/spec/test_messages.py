@@ -175,7 +175,7 @@ WRONG = {
     "samples twice": (
         "seed: 0",
         "measure: [samples, {type: samples, k: [4]}]",
-        "measure.of: samples stands there twice",
+        "measure: samples stands in `of` twice",
     ),
     "a warm start on an unknown environment": (
         "environments: [words]",

@@ -218,7 +218,7 @@ def _probe(after_stage: int, seed: int) -> ProbeRecord:
         return None if has_diverged else (40 + seed - step) / (20 + after_stage)
 
     points = [ProbePoint(step, "probe_loss", loss(step)) for step in (0, 10, 20)]
-    return ProbeRecord("supervised", "strings", seed, {"steps": 20, "lr": 0.1}, 0.125, points)
+    return ProbeRecord("supervised", "strings", seed, {"steps": 20, "lr": 0.1, "chance": 3.0}, 0.125, points)
 
 
 def _category(step: int, stage: int, slot: int) -> str:

@@ -28,7 +28,7 @@ ONLY_CURRICULA = " and tags.`evergreen.kind` = 'curriculum'"
         ("params.env_family = 'codebook'", {"01 book (small)"}),
         ("params.stage_idx = '3'", {"03 numbers (small)", "03 all (flat)"}),
         ("tags.`evergreen.status` = 'finished'", {"small", "flat"}),
-        ("attributes.status = 'FINISHED' and metrics.`cl/acc` >= 0", {"small"}),
+        ("attributes.status = 'FINISHED' and metrics.`cl/acc` >= 0", {"small", "flat"}),
         ("attributes.run_name = '01 book (small)'", {"01 book (small)"}),
     ],
 )

@@ -120,14 +120,14 @@ def test_many_layers_are_told_by_the_middle_and_the_last() -> None:
 
 
 def test_probes_are_told_at_their_boundaries_against_the_base(source_of: Copy, both: MlflowRecord) -> None:
-    """Every loss is lower by 20/21 after stage 1, and so is what is gained; after stage 2 a copy diverged."""
+    """The mean loss is 30.5 / (20 + stage), and what is gained is counted from 3; after stage 2 a copy diverged."""
     read, sent = source_of().read, series(both.target)["small"]
     times = [(bound.step, ms(bound.created_at)) for bound in read.boundaries("small")]
     levels = [40.5 / (20 + after) for after in range(4)]
     levels[2] = 40 / 22
     told = {name: [(step, at, pytest.approx(value)) for step, at, value in of] for name, of in sent.items()}
     assert told["probe/sft_level"] == [(*time, level) for time, level in zip(times, levels, strict=True)]
-    ratios = [(*times[after], 20 / (20 + after)) for after in (1, 3)]
+    ratios = [(*times[after], (3 - 30.5 / (20 + after)) / (3 - 30.5 / 20)) for after in (0, 1, 3)]
     assert told["probe/sft_gain_ratio"] == told["final/trainability"] == ratios
 
 
@@ -219,7 +219,7 @@ def test_all_names_are_documented_and_all_documented_names_are_sent(both: Mlflow
     assert unused == {
         "bandit_index/<env>",
         "support_<what>/<env>",
-        *(f"probe/{name}" for name in PROBES if name not in ("sft_level", "sft_gain_ratio")),
+        *(f"probe/{name}" for name in PROBES if name not in ("sft_level", "sft_gain_ratio", "sft_loss_change")),
         "eval_pass_1/<env>",
         "eval_entropy_token/<env>",
         "train_num_turns/<env>",
