@@ -115,30 +115,16 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
 
     `tell` is called with how far it is where an environment's data is long.
     """
-    from orchestrator.choosing.choice import make_choice
-    from orchestrator.choosing.stage_scheduler import StopConditions
-    from orchestrator.rollout.task_sampler import TaskSampler
     from orchestrator.rollout.task_supply import PromptLimits, check_supply
-    from orchestrator.runs.assembly import build_environments, trainable, vocabulary_sample
+    from orchestrator.runs.assembly import build_environments, vocabulary_sample
     from orchestrator.runs.disk_use import DiskUse, items_of
     from orchestrator.runs.reference_answers import too_long_answers
     from orchestrator.runs.task_pools import count_pools
-    from orchestrator.runs.warm_start import WarmStartExamples
     from policies.models.loader import describe_size, load_prompt_reader
 
     curriculum, evaluate = spec.curriculum, spec.evaluate
     _, environments = build_environments(spec, tell)
-    # made as a run would make them: each refuses what it cannot work with
-    make_choice(curriculum, trainable(environments), spec.seed)
-    TaskSampler(environments, curriculum, spec.seed, tell).close()
-    StopConditions(curriculum.stage)
-    registry.refuse_uncallable("samplers", spec.sampler, "policy")
-    for intervention in curriculum.boundary.interventions:
-        registry.refuse_uncallable("interventions", intervention)
-    for measurement in spec.measure.of:
-        registry.refuse_uncallable("measurements", measurement, "environments", "held_out")
-    if spec.warm_start is not None and spec.warm_start.num_batches:
-        WarmStartExamples(environments, spec.warm_start, spec.seed)(EXAMPLES)
+    _make_once(spec, environments, tell)
     num_runs = 1 if spec.baseline is None else 2
     num_steps = num_runs * curriculum.stages * curriculum.stage.steps
     num_evaluations = num_runs * (curriculum.stages + 1 + curriculum.boundary.num_intervened(curriculum.stages))
@@ -199,6 +185,26 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
         costs="" if looking.is_plain else looking.text,
         changes=_changes(spec),
     )
+
+
+def _make_once(spec: Spec, environments: Mapping[str, Environment], tell: Callable[[str], None] | None = None) -> None:
+    """Make the parts as a run would make them: each refuses what it cannot work with."""
+    from orchestrator.choosing.choice import make_choice
+    from orchestrator.choosing.stage_scheduler import StopConditions
+    from orchestrator.rollout.task_sampler import TaskSampler
+    from orchestrator.runs.assembly import trainable
+    from orchestrator.runs.warm_start import WarmStartExamples
+
+    make_choice(spec.curriculum, trainable(environments), spec.seed)
+    TaskSampler(environments, spec.curriculum, spec.seed, tell).close()
+    StopConditions(spec.curriculum.stage)
+    registry.refuse_uncallable("samplers", spec.sampler, "policy")
+    for intervention in spec.curriculum.boundary.interventions:
+        registry.refuse_uncallable("interventions", intervention)
+    for measurement in spec.measure.of:
+        registry.refuse_uncallable("measurements", measurement, "environments", "held_out")
+    if spec.warm_start is not None and spec.warm_start.num_batches:
+        WarmStartExamples(environments, spec.warm_start, spec.seed)(EXAMPLES)
 
 
 def plan_of(
