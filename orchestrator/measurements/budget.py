@@ -107,8 +107,9 @@ class LookingPlan:
     @property
     def text(self) -> str:
         """In words: how much, by part, and what is left out where."""
-        told = "; ".join(f"{part.name} {percent(part.share)}{self._where(part)}" for part in self.parts)
-        return f"looking takes {percent(self.share)} of the training's compute, as planned: {told}"
+        shown = [part for part in self.parts if part.passes]  # what only reads is no cost
+        told = "; ".join(f"{part.name} {percent(part.share)}{self._where(part)}" for part in shown)
+        return f"looking takes {percent(self.share)} of the training's compute: {told}"
 
     def _where(self, part: LookingPart) -> str:
         last, plan = self.evaluation.last, self.evaluation
@@ -121,7 +122,7 @@ class LookingPlan:
         if part.name in (EVALUATION, INSIDE) or len(part.boundaries) == last + 1:
             return ""
         where = listed([str(boundary) for boundary in part.boundaries], 9)
-        return f" (at {len(part.boundaries)} of {last + 1} boundaries: after stage {where})"
+        return f" (after stage {where})"
 
     def includes(self, name: str, boundary: int) -> bool:
         """Whether a measurement looks at a boundary."""

@@ -175,14 +175,18 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
             *(f"{name}: {text}" for name, e in environments.items() for text in e.remarks),
             *unmeasured,
             *of_prompts,
-            *unknown,
         ),
         environments=pools,
         trains=_trains(spec, environments.values()),
         looks=_looks(spec, pools)
         + (f"; {percent(looking.share)} of the training's compute" if looking.is_plain else ""),
         looking=looking,
-        costs="" if looking.is_plain else looking.text,
+        costs="; ".join(
+            [
+                *([] if looking.is_plain else [looking.text]),
+                *(f"{one} counts once the policy is there" for one in unknown),
+            ]
+        ),
         changes=_changes(spec),
     )
 
@@ -246,7 +250,7 @@ def measuring_costs(
         try:
             made = make_measurement(config, around)
         except NotHere:
-            unknown.append(f"measure: what {registry.type_of(config)} takes is known only once the policy is there")
+            unknown.append(registry.type_of(config))
         else:
             costs[made.name] = made.passes
     return costs, unknown

@@ -232,7 +232,7 @@ def test_what_no_probe_can_do_is_refused_when_the_spec_is_read(probe: Raw, sente
 
 
 def test_two_probes_of_one_name_are_refused() -> None:
-    with pytest.raises(SpecError, match="probe_rl_book stands there twice"):
+    with pytest.raises(SpecError, match="probe_rl_book stands in `of` twice"):
         load_spec(tried("twice", RL, {**RL, "steps": 8}))
     load_spec(tried("once", RL, {**RL, "environment": "noise"}, SUPERVISED))
 
