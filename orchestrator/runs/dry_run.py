@@ -181,12 +181,7 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
         looks=_looks(spec, pools)
         + (f"; {percent(looking.share)} of the training's compute" if looking.is_plain else ""),
         looking=looking,
-        costs="; ".join(
-            [
-                *([] if looking.is_plain else [looking.text]),
-                *(f"{one} counts once the policy is there" for one in unknown),
-            ]
-        ),
+        costs="; ".join([*([] if looking.is_plain else [looking.text]), *(f"{one}: not known yet" for one in unknown)]),
         changes=_changes(spec),
     )
 
