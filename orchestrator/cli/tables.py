@@ -177,6 +177,7 @@ def _incidents(story: Mapping[str, Any]) -> Text:
 def print_costs(out: Console, story: Mapping[str, Any]) -> None:
     """Tell where a run's time went, and what looking took beside training."""
     made = table("Training and looking", "", *LOOKING)
+    made.columns[0].no_wrap = True
     for name, *cells in looking_rows(story["looking"]):
         made.add_row(Text(plain(name)), *cells)
     out.print(made)
