@@ -1,4 +1,4 @@
-"""A run's plasticity as facts, from its ledger: what it can still learn, what it keeps and loses, what looking cost.
+"""A run's plasticity as facts, from its ledger: what it can still learn, what it keeps and loses.
 
 Plain dataclasses and numbers: `show`, `show --json`, the report and `compare` take them from here. Definitions follow
 `plasticity.md` 3.1 (probes), 1.6 (entropy carried) and 5.3 (what a stage did to the others).
@@ -15,8 +15,8 @@ from typing import Any
 from store import carryover
 from store.carryover import NUM_ERRORS, Matrices
 from store.ledger.queries import Reading
-from store.ledger.query_rows import NetworkRow, ProbePointRow, ProbeRow, by_key
-from store.probes import CURVES, ProbeCurve, ProbeResult, probes_of
+from store.ledger.query_rows import NetworkRow, by_key
+from store.probes import ProbeCurve, ProbeResult, probes_of
 from store.turnover import Turnover
 
 INTERVENED = "intervened"  # the split of what was measured once more after an intervention
@@ -50,15 +50,9 @@ class SeedCurve:
     chance: float | None  # of a loss, what knowing nothing costs; None: a score
     points: Sequence[tuple[int, float]]  # by step, those that are defined
 
-    @property
-    def curve(self) -> ProbeCurve:
-        """The same for the formulas."""
-        steps, values = zip(*self.points, strict=True)
-        return ProbeCurve(steps, values, self.chance)
-
 
 @dataclass(frozen=True)
-class Trainability:
+class ComparedProbe:
     """What a kind of probe found at a boundary, against the base, of the mean of the seeds that both have."""
 
     kind: str
@@ -70,49 +64,38 @@ class Trainability:
     base_level: float | None  # None: the base has no such probe
     gain: float | None  # None: nothing was trained
     base_gain: float | None
-    gain_ratio: (
-        float | None
-    )  # of random labels that of the end; None: the base gains next to nothing, or it is the base
+    gain_ratio: float | None  # of random labels that of the end; None: the base, or one that gains next to nothing
     interval: Ends | None  # of the ratio, over the seeds; None: fewer than two
     area_ratio: float | None
 
 
-def curves_of(probes: Iterable[ProbeRow], points: Iterable[ProbePointRow]) -> list[SeedCurve]:
-    """Put points to their probes: of each what its kind is judged by."""
-    protocols = {(row.after_stage, row.kind, row.task, row.seed): row for row in probes}
-    own = by_key(
-        (row for row in points if row.metric == CURVES.get(row.kind) and row.value is not None),
-        lambda row: (row.after_stage, row.kind, row.task, row.seed),
-    )
-    found = [
+def curves_of(results: Iterable[ProbeResult]) -> list[SeedCurve]:
+    """Give the curve of every copy."""
+    return [
         SeedCurve(
-            *key,
-            protocols[key].sha256,
-            rows[0].metric,
-            protocols[key].protocol.get("chance"),
-            [(row.step, row.value or 0.0) for row in rows],
+            one.after_stage,
+            one.kind,
+            one.task,
+            seed,
+            one.sha256,
+            one.metric,
+            curve.chance,
+            list(zip(curve.steps, curve.values, strict=True)),
         )
-        for key, rows in own.items()
-        if key in protocols
+        for one in results
+        for seed, curve in sorted(one.seeds.items())
     ]
-    return sorted(found, key=lambda one: (one.kind, one.task, one.after_stage, one.seed))
 
 
-def trainability(results: Iterable[ProbeResult], curves: Sequence[SeedCurve]) -> list[Trainability]:
+def compared_probes(results: Iterable[ProbeResult]) -> list[ComparedProbe]:
     """Sum up every kind and task at every boundary; intervals are over single seeds."""
-    places = by_key(curves, lambda one: (one.kind, one.task, one.after_stage))
     found = []
     for one in results:
-        base_seeds = {(own.seed, own.sha256): own for own in places[one.kind, one.task, 0]}
-        pairs = [
-            (own.curve, base_seeds[own.seed, own.sha256].curve)
-            for own in places[one.kind, one.task, one.after_stage]
-            if (own.seed, own.sha256) in base_seeds
-        ]
+        pairs = [(one.seeds[seed], base) for seed, base in sorted(one.base_seeds.items()) if seed in one.seeds]
         is_trained, against = len(one.curve.steps) > 1, one.against_base if one.after_stage else None
         ratio = one.headline if against is not None and is_trained else None
         found.append(
-            Trainability(
+            ComparedProbe(
                 one.kind,
                 one.task,
                 one.metric,
@@ -181,7 +164,7 @@ def transfers(found: Matrices) -> list[Transfer]:
     return made
 
 
-# --- interventions, and what looking cost ---
+# --- interventions ---
 
 
 @dataclass(frozen=True)
@@ -197,20 +180,10 @@ class Intervention:
 
 
 @dataclass(frozen=True)
-class Looking:
-    """What a measurement cost in all."""
-
-    name: str
-    num_looks: int
-    passes: float
-    seconds: float
-
-
-@dataclass(frozen=True)
 class PlasticityFacts:
     """Everything there is to say; what was not measured is empty."""
 
-    trainability: Sequence[Trainability] = ()
+    trainability: Sequence[ComparedProbe] = ()
     curves: Sequence[SeedCurve] = ()
     network: Mapping[str, Mapping[int, Mapping[int, float | None]]] = field(default_factory=dict)  # by layer and stage
     entropy_fixed: Table = field(default_factory=dict)
@@ -219,25 +192,21 @@ class PlasticityFacts:
     turnover: Sequence[Turnover] = ()
     transfer: Sequence[Transfer] = ()
     interventions: Sequence[Intervention] = ()
-    looking: Sequence[Looking] = ()
 
     @property
     def is_measured(self) -> bool:
         """Whether anything beside the evaluation's own matrices is there."""
-        looked = [one for one in self.looking if one.name != "evaluation"]
-        return bool(self.curves or self.network or self.entropy_fixed or self.drift or self.interventions or looked)
+        return bool(self.curves or self.network or self.entropy_fixed or self.drift or self.interventions)
 
 
 def read_plasticity(read: Reading, name: str, found: Matrices) -> PlasticityFacts:
     """Ask the ledger; a handful of queries, none of them by task."""
     fixed = _table(read, name, FIXED)
-    probes = read.probes(name)
-    curves = curves_of(probes, read.probe_points(name)) if probes else []
+    results = probes_of(read, name).results
     drift = {metric: table for metric in DRIFTS if (table := _table(read, name, metric))}
-    costs = by_key(read.measurements(name), lambda row: row.name)
     return PlasticityFacts(
-        trainability(probes_of(read, name).results if probes else [], curves),
-        curves,
+        compared_probes(results),
+        curves_of(results),
         _layers(read.network(name)),
         fixed,
         drift,
@@ -245,10 +214,6 @@ def read_plasticity(read: Reading, name: str, found: Matrices) -> PlasticityFact
         read.turnover(name),
         transfers(found),
         _interventions(read, name),
-        [
-            Looking(name, len(rows), sum(row.passes for row in rows), sum(row.seconds for row in rows))
-            for name, rows in costs.items()
-        ],
     )
 
 

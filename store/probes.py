@@ -152,6 +152,9 @@ class ProbeResult:
     against_base: Comparison | None  # None too where the looks differ: a copy diverged
     spread: Spread | None  # of the headline, over single seeds; None: of one seed
     seconds: float  # of all seeds
+    sha256: str  # of the protocol
+    seeds: Mapping[int, ProbeCurve]  # of every copy
+    base_seeds: Mapping[int, ProbeCurve]  # of the base's, of the same seeds and protocol
 
     @property
     def level(self) -> float:
@@ -290,6 +293,9 @@ def _result(rows: Sequence[ProbeRow], own: Mapping[int, ProbeCurve], bases: Mapp
         against_base=compared(curve, base, floor) if curve and base else None,
         spread=Spread(min(single), max(single)) if len(single) > 1 else None,
         seconds=sum(row.seconds for row in rows),
+        sha256=rows[0].sha256,
+        seeds=own,
+        base_seeds=bases,
     )
 
 

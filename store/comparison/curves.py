@@ -17,6 +17,7 @@ from store.comparison.statistics import Floats
 from store.ledger.queries import Reading
 from store.ledger.query_rows import StageRow, by_key
 from store.plasticity import curves_of
+from store.probes import probes_of
 
 MAX_POINTS = 96  # of a curve
 
@@ -141,7 +142,7 @@ def _probes(reading: Reading, settings: Sequence[ScoredSetting]) -> list[ProbeCu
     found: dict[tuple[str, str, str, str], dict[tuple[str, bool], list[dict[int, float]]]] = {}
     for setting in settings:
         for run in setting.runs:
-            own = curves_of(reading.probes(run.run), reading.probe_points(run.run))
+            own = curves_of(probes_of(reading, run.run).results)
             last = max((curve.after_stage for curve in own), default=0)
             ends = [curve for curve in own if curve.after_stage in (0, last) and len(curve.points) > 1]
             for key, curves in by_key(ends, lambda c: (c.kind, c.task, c.metric, c.sha256)).items():

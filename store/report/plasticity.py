@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
@@ -24,7 +23,6 @@ DRAWN = {"dormant_0.025": "Dormant units", "dormant_0.1": "Dormant units, below 
 TASKS = {"gained": "c3", "lost": "c5", "repaired": "c1"}
 KL = {"kl_base": "KL to the base", "kl_prev": "KL to the boundary before"}
 COLUMNS = 24  # environments that a matrix has room for
-PASSES_A_SAMPLE = 4.0  # of training: played once, and run forward and backward
 
 
 def has_any(data: ReportData) -> bool:
@@ -241,7 +239,7 @@ def _transfer_cell(row: Facts | None, top: float, is_own: bool, column: str) -> 
     return charts.HeatCell(signed(row["change"]), css, about, margin)
 
 
-# --- interventions, and what looking cost ---
+# --- interventions ---
 
 
 def intervention_rows(data: ReportData) -> list[dict[str, Any]]:
@@ -257,26 +255,3 @@ def intervention_rows(data: ReportData) -> list[dict[str, Any]]:
             numbers = {"metric": name, "was": was, "now": now, "change": difference(was, now)}
             rows.append({**first, **numbers, "is_first": place == 0, "num": len(measured)})
     return rows
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What looking cost, against training."""
-
-    rows: Sequence[Facts]  # the most expensive first, each with its share of the training's passes
-    share: float | None  # of the training's passes, in all
-    seconds: float
-    training_seconds: float
-
-
-def cost(data: ReportData) -> Cost | None:
-    """Sum up what looking cost; None where no costs were kept."""
-    found = data.facts["plasticity"]["looking"]
-    if not found:
-        return None
-    training = PASSES_A_SAMPLE * sum(row["num_samples"] for row in data.facts["allocation"])
-    rows = [{**row, "share": row["passes"] / training if training else None} for row in found]
-    rows.sort(key=lambda row: -row["passes"])
-    share = sum(row["passes"] for row in found) / training if training else None
-    spent = {part: seconds for part, seconds in data.facts["seconds"].items() if part != "evaluate"}
-    return Cost(rows, share, sum(row["seconds"] for row in found), sum(spent.values()))

@@ -44,11 +44,8 @@ def test_the_facts_hold_every_kind_of_number(found: dict[str, Any]) -> None:
     assert set(own["drift"]) == {"kl_base", "kl_prev"}
     assert own["interventions"][0]["before"]["pass_1"] == pytest.approx((0.30 + 0.26 + 0.27) / 3)
     assert own["interventions"][0]["after"] == {"pass_1": pytest.approx(0.2), "entropy_fixed": pytest.approx(1.8)}
-    assert {row["name"]: row["num_looks"] for row in own["looking"]} == {
-        "evaluation": 7,
-        "network": 7,
-        "probe_rl_words": 3,
-    }
+    parts = found["looking"]["parts"]
+    assert {name: of["looks"] for name, of in parts.items()} == {"evaluation": 7, "network": 7, "probe_rl_words": 3}
 
 
 def test_entropy_carried_is_over_stages_and_has_an_interval_from_three_on() -> None:
