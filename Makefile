@@ -24,7 +24,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[reasoning-gym,rewards,dev]'
 	@touch $@
 
-demo: install ## Train a small language model with an adaptive curriculum: two to three minutes, no GPU
+demo: install ## Train a small language model with an adaptive curriculum: a few minutes, no GPU
 	$(BIN)/evergreen run examples/demo.yaml
 
 check: install ## Lint, format and types

@@ -189,7 +189,7 @@ def put_together(
     evaluation = Evaluation(spec.evaluate, environments, held_out, keeps_answers=keeps_answers)
     around = Surroundings(spec, environments, held_out, evaluation, learner, weights_of)
     measurements = [make_measurement(one, around) for one in spec.measure.of]
-    looking = plan_of(spec, environments, held_out, measurements)
+    looking = looking_plan(spec, environments, held_out, measurements)
     evaluation.plan = looking.evaluation
     return Components(
         spec=spec,
@@ -237,7 +237,7 @@ def make_measurement(config: BaseModel, around: Surroundings) -> Measurement:
     return made
 
 
-def plan_of(
+def looking_plan(
     spec: Spec,
     environments: Mapping[str, Environment],
     held_out: Mapping[str, HeldOut],

@@ -151,7 +151,7 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
     unreachable = too_long_answers(environments.values(), reader.encoder if reader else None, spec.sampler)
     disk = DiskUse.of(spec, environments, size.weights_bytes + size.optimizer_bytes if size else None, home)
     pools = tuple(count_pools(one, spec.environments[name].type, prompts or ALL) for name, one in environments.items())
-    looking, unknown = plan_of(spec, environments, pools, prompts or ALL)
+    looking, unknown = planned_looking(spec, environments, pools, prompts or ALL)
     return DryRun(
         stages=_stages(spec),
         steps=num_steps,
@@ -206,7 +206,7 @@ def _make_once(spec: Spec, environments: Mapping[str, Environment], tell: Callab
         WarmStartExamples(environments, spec.warm_start, spec.seed)(EXAMPLES)
 
 
-def plan_of(
+def planned_looking(
     spec: Spec, environments: Mapping[str, Environment], pools: Iterable[EnvironmentPools], admission: Admission
 ) -> tuple[LookingPlan, list[str]]:
     """Plan what is looked at when, by the numbers of tasks; and say of what the cost is not known here."""
