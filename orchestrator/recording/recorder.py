@@ -43,6 +43,7 @@ from store.records import (
 )
 
 SAMPLES_KEPT = 8  # completions kept of every step
+FIRST_REPORT = 10.0  # seconds: a run that is over sooner writes its last page only
 REPORT_SHARE = 0.05  # of a run's time, at most, for the pages on the way: they grow with the number of stages
 
 
@@ -60,7 +61,7 @@ class RunRecorder:
         self.ledger, self.run, self.folder, self.watcher = ledger, run, folder, watcher
         self._saved = saved  # (steps, boundaries) of the newest checkpoint
         self._saved_at = time.monotonic()
-        self._report_due_at = 0.0  # by the same clock
+        self._report_due_at = self._saved_at + FIRST_REPORT  # by the same clock
         self._report_is_behind = False  # a boundary that the page does not tell yet
         self._outbox: list[outbox.Record] = []  # what is being recorded
 

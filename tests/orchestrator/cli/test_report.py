@@ -77,11 +77,12 @@ def test_the_page_of_a_run_that_was_stopped_tells_its_last_boundary(tmp_path: Pa
     assert "--until-step 4" in now.text
 
 
-@pytest.mark.parametrize(("share", "num_pages"), [(1e-9, 2), (1e9, 3)])
-def test_pages_on_the_way_take_a_share_of_the_time_and_the_first_and_the_last_are_always_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float, num_pages: int
+@pytest.mark.parametrize(("first", "share", "num_pages"), [(0, 1e-9, 2), (0, 1e9, 3), (60, 1e9, 1)])
+def test_pages_on_the_way_take_a_share_of_the_time_and_the_last_is_always_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: float, share: float, num_pages: int
 ) -> None:
     written = []
+    monkeypatch.setattr(recorder, "FIRST_REPORT", first)
     monkeypatch.setattr(recorder, "REPORT_SHARE", share)
     monkeypatch.setattr(recorder.report, "write", lambda *_: written.append(time.sleep(0.001)))
     orchestrator.run(alone(), home=tmp_path)

@@ -1,0 +1,144 @@
+"""What a study of plasticity shows, from its ledger: which settings can still learn, and whether anything foretold it.
+
+    evergreen study examples/study_plasticity.yaml --home HOME
+    python -m benchmarks.plasticity_study plasticity --home HOME
+
+Of each run:
+
+    trainability  gain ratio of the RL probe after the last stage (1: as trainable as before training)
+    halfway       the same at the probe before
+    next          mean over the stages after the first of what they train, right after them
+    at the end    mean accuracy, after the last stage, over all that was trained
+    lost          share of the solved held-out tasks that the next look found lost
+    carried       entropy that earlier stages left on the environment about to be trained, against the start (geometric)
+
+A third table asks of every proxy whether it orders the runs as the probe does: Spearman's rank correlation with
+trainability over all runs after the last stage, and inside settings (both less their setting's mean), so that a proxy
+that only tells one setting from another is known. Intervals are percentiles of 10,000 draws of whole seeds with
+replacement: the runs of a seed share their start. `later` is that of the proxy at the probe before with trainability
+after the last stage: whether it foretells rather than accompanies.
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections.abc import Mapping
+from statistics import fmean
+
+import numpy as np
+from scipy.stats import ConstantInputWarning, spearmanr
+
+from benchmarks import study_tables
+from benchmarks.objectives_study import matrix
+from store import carryover
+from store.home import Home
+from store.ledger.engine import make_engine
+from store.ledger.queries import Reading
+from store.plasticity import WHOLE_MODEL, lost_share
+from store.probes import probes_of
+
+MEASURES = ("trainability", "next", "at the end", "lost")
+DRAWS, LEVEL = 10_000, 0.95
+PROBED = "unseen"  # the environment that the probe trains on
+
+Proxies = dict[str, float]
+Points = Mapping[str, Mapping[int, Mapping[str, float]]]  # setting -> seed -> proxy, and trainability as ""
+
+
+def of_run(reading: Reading, run: str) -> dict[str, float]:
+    """Every measure of one run."""
+    trained = [stage.environment or "" for stage in reading.stages(run)]
+    accuracy = matrix(reading, run, "pass_1")
+    halfway, last = trainability(reading, run)
+    return {
+        "trainability": last,
+        "halfway": halfway,
+        "next": fmean(accuracy[stage, name] for stage, name in enumerate(trained, start=1) if stage > 1),
+        "at the end": fmean(accuracy[len(trained), name] for name in dict.fromkeys(trained)),
+        "lost": lost_share(reading.turnover(run)) or 0.0,
+        "carried": carryover.of_run(reading.carry_over(run))["entropy_carried"] or 0.0,
+    }
+
+
+def trainability(reading: Reading, run: str) -> tuple[float, float]:
+    """Give the gain ratios of the last two probes of a run."""
+    probes = probes_of(reading, run)
+    stages = sorted({one.after_stage for one in probes.results if one.after_stage})
+    found = [probes.trainability(stage) for stage in stages[-2:]]
+    if len(found) < 2 or None in found:
+        raise SystemExit(f"{run} was not probed twice after its start, or its base learnt nothing: raise `measure.share`")
+    return found[0].value, found[1].value  # type: ignore[union-attr]
+
+
+def proxies(reading: Reading, run: str, back: int) -> Proxies:
+    """Every proxy at a run's last probe (`back` 1), or at the one before (2)."""
+    stage = sorted({one.after_stage for one in probes_of(reading, run).results})[-back]
+    found: Proxies = {}
+    for name, metric in (("entropy", "entropy_token"), ("entropy on frozen answers", "entropy_fixed")):
+        cells = {place: value for place, value in matrix(reading, run, metric).items() if place[0] == stage}
+        found[f"{name}, geometric mean"] = carryover.geometric_mean(cells.values()) or 0.0
+        found[f"{name}, {PROBED}"] = cells[stage, PROBED]
+    found[f"KL to the base, {PROBED}"] = matrix(reading, run, "kl_base")[stage, PROBED]
+    found[f"accuracy, {PROBED}"] = matrix(reading, run, "pass_1")[stage, PROBED]
+    rows = [row for row in reading.network(run) if row.after_stage == stage and row.value is not None]
+    for name in ("dormant_0.1", "log_activation_q05", "weight_norm", "weight_dist_base"):
+        found[name] = next(row.value for row in rows if row.metric == name and row.layer == WHOLE_MODEL)
+    for name in ("erank", "erank_centred", "stable_rank_centred"):
+        deepest = max((row for row in rows if row.metric == name), key=lambda row: row.layer)
+        found[f"{name}, last layer"] = deepest.value
+    return found
+
+
+def correlations(reading: Reading, scores: study_tables.Scores, members: Mapping[tuple[str, int], str]) -> list[str]:
+    """Write a row a proxy, in Markdown."""
+    settings, seeds = list(scores), sorted(set.intersection(*(set(own) for own in scores.values())))
+    outcome = np.array([[scores[setting][seed]["trainability"] for seed in seeds] for setting in settings])
+    now, before = (
+        [[proxies(reading, members[setting, seed], back) for seed in seeds] for setting in settings] for back in (1, 2)
+    )
+    lines = [
+        f"rank correlation with trainability over {outcome.size} runs\n",
+        "| proxy | all runs | inside settings | later, all runs |",
+        "|---|---|---|---|",
+    ]
+    for name in now[0][0]:
+        own, earlier = (np.array([[one[name] for one in row] for row in table]) for table in (now, before))
+        cells = (
+            _correlation(own, outcome),
+            _correlation(own - own.mean(1, keepdims=True), outcome - outcome.mean(1, keepdims=True)),
+            _correlation(earlier, outcome),
+        )
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def _correlation(proxy: np.ndarray, outcome: np.ndarray) -> str:
+    """Spearman's rho of two tables, setting by seed, with an interval over seeds; "-": the proxy never differs."""
+    if np.ptp(proxy) == 0:
+        return "- (constant)"
+    rng, num_seeds = np.random.default_rng(0), proxy.shape[1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConstantInputWarning)  # a draw of one seed alone
+        drawn = [
+            spearmanr(proxy[:, seeds].ravel(), outcome[:, seeds].ravel()).statistic
+            for seeds in rng.integers(num_seeds, size=(DRAWS, num_seeds))
+        ]
+    low, high = np.nanquantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return f"{spearmanr(proxy.ravel(), outcome.ravel()).statistic:+.2f} ({low:+.2f} to {high:+.2f})"
+
+
+def main() -> None:
+    """Be the command."""
+    study_tables.main(__doc__, of_run, MEASURES, ("halfway", "carried"), against="rloo")
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("study")
+    parser.add_argument("--home", default="runs")
+    options, _ = parser.parse_known_args()
+    reading = Reading(make_engine(Home(options.home, create=False).ledger_url))
+    members = {(m.setting, m.seed): m.run for m in reading.members(options.study) if m.status == "finished"}
+    print("\n" + "\n".join(correlations(reading, study_tables.read(reading, options.study, of_run), members)))
+
+
+if __name__ == "__main__":
+    main()
