@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks.bandit_tables import entrant_of, jobs_of_row, read_tables
 from orchestrator.simulation.ranking import run_all
 from orchestrator.simulation.worlds import find_world
-from store.comparison.statistics import t_interval
+from store.intervals import t_interval
 
 INNER = {"type": "sec", "signal": "standardised", "temperature": 0.2, "floor": 0.0}  # of section 8.5
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {

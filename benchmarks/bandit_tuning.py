@@ -27,7 +27,7 @@ from orchestrator.simulation.skill_worlds import follow_one_bandit
 from orchestrator.simulation.skills import Skills
 from orchestrator.simulation.trials import Candidate, Trial, TrialSetting
 from orchestrator.simulation.worlds import find_world
-from store.comparison.statistics import t_interval
+from store.intervals import t_interval
 
 FIRST_SEED = 1000
 SETTING = TrialSetting(num_steps=300)

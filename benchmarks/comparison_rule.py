@@ -15,6 +15,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from store.comparison import statistics as s
+from store.intervals import Interval, t_interval
 
 STUDIES = 6000
 LAWS: dict[str, Callable[[np.random.Generator, int], s.Floats]] = {
@@ -28,7 +29,7 @@ def coverage(law: str, n: int) -> str:
     """Share of intervals that hold the mean, and their median width: sign flips, then Student."""
     rng = np.random.default_rng(0)
     made = [LAWS[law](rng, n) for _ in range(STUDIES)]
-    both = [[s.sign_flip(d, rng).interval for d in made], [s.t_interval(d) for d in made]]
+    both: list[list[Interval | None]] = [[s.sign_flip(d, rng).interval for d in made], [t_interval(d) for d in made]]
     told = []
     for intervals in both:
         known = [one for one in intervals if one is not None]

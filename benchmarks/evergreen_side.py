@@ -29,7 +29,7 @@ from policies.objectives.contracts import Trajectory
 from policies.objectives.objective import Objective
 from policies.policy import Policy
 from policies.samplers import transformers
-from policies.samplers.contracts import Generation, Request, Sampler
+from policies.samplers.contracts import Generation, Request, Sampler, Sampling
 from policies.samplers.token_distribution import sample_seed
 
 MICRO_TOKENS = 4096  # of padded rows: what suits the cache of a CPU at this width
@@ -43,7 +43,7 @@ class Parts:
     case: work.Case
     policy: Policy
     sampler: Sampler
-    sampling: transformers.Sampling
+    sampling: Sampling
     objective: Objective
     learner: Learner
 

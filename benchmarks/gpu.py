@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -134,8 +135,9 @@ def ceiling(work: Work, figures: Figures) -> None:
     """Measure how fast large square matrices are multiplied."""
     for width in work.widths:
         a = torch.randn(width, width, device=work.device, dtype=work.dtype)
-        timed(work, lambda a=a: a @ a, 3)
-        seconds = timed(work, lambda a=a: a @ a, 20)
+        square = partial(torch.matmul, a, a)
+        timed(work, square, 3)
+        seconds = timed(work, square, 20)
         figures.add("ceiling", f"{width} x {width}", tflops=2 * width**3 / seconds / 1e12)
 
 
@@ -146,7 +148,7 @@ def play(work: Work, policy: Policy, shape: str, figures: Figures) -> None:
         few = [replace(request, budget=4) for request in requests(work)]
         sampler.generate(few, Sampling())  # kernels are chosen, memory is taken
         with peak(work) as memory:
-            seconds = timed(work, lambda one=sampler: one.generate(requests(work), Sampling()), 1)
+            seconds = timed(work, partial(sampler.generate, requests(work), Sampling()), 1)
             rate = work.trained_tokens / seconds
             figures.add("play", f"{shape}, rows {rows}", tokens_s=rate, seconds=seconds, peak_gib=memory())
 

@@ -149,7 +149,7 @@ def update_flops(work: Work, policy: Policy, *, shares: bool = True) -> float:
     read = num_prompts * work.prompt + work.trained_tokens
     squares = num_prompts * work.prompt**2 + work.num_rows * ((work.prompt + work.new) ** 2 - work.prompt**2)
     attention = 6.0 * config.num_hidden_layers * config.hidden_size * squares
-    return 6.0 * (policy.num_parameters - head) * read + 6.0 * head * work.trained_tokens + attention
+    return float(6.0 * (policy.num_parameters - head) * read + 6.0 * head * work.trained_tokens + attention)
 
 
 class Figures:

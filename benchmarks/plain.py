@@ -137,7 +137,7 @@ def update(
         ratio, advantage = (lp - old[:, first:]).exp(), advantage_B[micro, None]
         gain = torch.minimum(ratio * advantage, ratio.clamp(1 - work.CLIP, 1 + work.CLIP) * advantage)
         mask = mask[:, first:]
-        (-((gain * mask).sum(-1) / mask.sum(-1)).sum() / len(lengths)).backward()
+        (-((gain * mask).sum(-1) / mask.sum(-1)).sum() / len(lengths)).backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(model.parameters(), work.LEARNER["clip_norm"])
     adam.step()
     adam.zero_grad()

@@ -67,7 +67,9 @@ def trainability(reading: Reading, run: str) -> tuple[float, float]:
     stages = sorted({one.after_stage for one in probes.results if one.after_stage})
     found = [probes.trainability(stage) for stage in stages[-2:]]
     if len(found) < 2 or None in found:
-        raise SystemExit(f"{run} was not probed twice after its start, or its base learnt nothing: raise `measure.share`")
+        raise SystemExit(
+            f"{run} has no two probes after its start, or a base that learnt nothing: raise `measure.share`"
+        )
     return found[0].value, found[1].value  # type: ignore[union-attr]
 
 
@@ -81,12 +83,12 @@ def proxies(reading: Reading, run: str, back: int) -> Proxies:
         found[f"{name}, {PROBED}"] = cells[stage, PROBED]
     found[f"KL to the base, {PROBED}"] = matrix(reading, run, "kl_base")[stage, PROBED]
     found[f"accuracy, {PROBED}"] = matrix(reading, run, "pass_1")[stage, PROBED]
-    rows = [row for row in reading.network(run) if row.after_stage == stage and row.value is not None]
+    rows = [row for row in reading.network(run) if row.after_stage == stage]
+    network = {(row.metric, row.layer): row.value for row in rows if row.value is not None}
     for name in ("dormant_0.1", "log_activation_q05", "weight_norm", "weight_dist_base"):
-        found[name] = next(row.value for row in rows if row.metric == name and row.layer == WHOLE_MODEL)
+        found[name] = network[name, WHOLE_MODEL]
     for name in ("erank", "erank_centred", "stable_rank_centred"):
-        deepest = max((row for row in rows if row.metric == name), key=lambda row: row.layer)
-        found[f"{name}, last layer"] = deepest.value
+        found[f"{name}, last layer"] = network[name, max(layer for metric, layer in network if metric == name)]
     return found
 
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from benchmarks.many_books import Run, Shelf, learn
 from benchmarks.spelling import spell, warm_weights
 from policies.objectives.config import ObjectiveConfig
-from store.comparison.statistics import t_interval
+from store.intervals import t_interval
 
 ANSWERS, RATES = (4, 16, 64), (1e-3, 3e-4)
 STRENGTHS = (0.02, 0.05, 0.1, 0.2, 0.4)
@@ -93,7 +93,7 @@ def words(seeds: Sequence[int], steps: int) -> int:
         f"{ADAPTIVE} minus rloo {_difference(np.array(differences))} ({interval.low:+.3f} to {interval.high:+.3f}); "
         f"entropy left [{target / 2:g}, {2 * target:g}] of the start in {strayed} of {len(seeds)} runs"
     )
-    return (interval.high < 0) + (strayed > 0)
+    return int(interval.high < 0) + int(strayed > 0)
 
 
 def _row(values: Floats) -> str:

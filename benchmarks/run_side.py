@@ -71,7 +71,7 @@ def with_lengths(case: work.Case) -> None:
             requests = [replace(request, budget=n) for request, n in zip(requests, lengths, strict=True)]
         return generate(sampler, requests, sampling)
 
-    TransformersSampler.generate = run  # type: ignore[method-assign]
+    TransformersSampler.generate = run  # type: ignore[method-assign, assignment]
 
 
 class Turn(Callback):
@@ -92,7 +92,7 @@ class Turn(Callback):
 
 def main(folder: str, case: work.Case, num_steps: int, ahead: int) -> None:
     torch.set_num_threads(1)
-    assembly.load_policy = lambda *args, **kwargs: make_policy(folder)
+    assembly.load_policy = lambda *args, **kwargs: make_policy(folder)  # type: ignore[attr-defined]
     with_lengths(case)
     learner = {
         **work.LEARNER,

@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from store.comparison.statistics import bonferroni, sign_flip, t_interval
+from store.comparison.statistics import bonferroni, sign_flip
 from store.home import Home
+from store.intervals import t_interval
 from store.ledger.engine import make_engine
 from store.ledger.queries import Reading
 

@@ -16,7 +16,7 @@ Case = Literal["full", "uneven"]
 CASES: tuple[Case, ...] = ("full", "uneven")
 NUM_PROMPTS, GROUP_SIZE, NEW_TOKENS, VOCABULARY = 32, 8, 32, 99
 NUM_WITHOUT_SPREAD = 13  # of 32 groups, in `uneven`
-SHAPE = {
+SHAPE: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 128,
     "num_hidden_layers": 4,

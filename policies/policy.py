@@ -64,6 +64,11 @@ class Policy:
         return context_of(self.model.config)
 
     @property
+    def width(self) -> int:
+        """Of the hidden states."""
+        return width_of(self.model.config)
+
+    @property
     def pad_id(self) -> int:
         """Some valid token id; padding is never read, so any will do."""
         pad: int | None = self.tokenizer.pad_token_id
@@ -138,6 +143,11 @@ def weights_in(folder: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
             f"the weights in {folder} are of another model: {wrong[0]} differs, and {len(wrong) - 1} others"
         )
     return {name: saved[name].detach() for name in like}
+
+
+def width_of(architecture: Any) -> int:
+    """Read from a model's configuration how wide its hidden states are."""
+    return int(architecture.get_text_config().hidden_size)
 
 
 def context_of(architecture: Any) -> int | None:

@@ -1,4 +1,4 @@
-"""The evaluation once more, after an intervention: the same tasks, samples and random numbers as the boundary's.
+"""The evaluation once more, after an intervention: the same environments, tasks, samples and random numbers.
 
 No scheduler sees it; what a boundary measured stays what it measured.
 """
@@ -24,7 +24,7 @@ class Aftermath(Measurement):
     name = INTERVENTION
 
     def __init__(self, on_anchors: Evaluation) -> None:
-        self.on_anchors, self.passes = on_anchors, on_anchors.passes
+        self.on_anchors = on_anchors
 
     @override
     def is_due(self, at: Progress) -> bool:
@@ -37,5 +37,6 @@ class Aftermath(Measurement):
     @override
     def run(self, player: Player, at: Progress, watch: Stopwatch, tell: Tell) -> Findings:
         found = self.on_anchors.run(player, at, watch, tell)
+        self.passes = self.on_anchors.passes
         cells = [replace(cell, split="intervened") for cell in found.cells]
         return Findings(found.config, cells, events=found.events, entropies=found.entropies)

@@ -49,6 +49,7 @@ from policies.plasticity.frozen_pass import Drift, FrozenPass
 from policies.plasticity.frozen_rows import FrozenRows
 from policies.plasticity.layers import decoder_layers, down_projections, output_norms
 from policies.plasticity.weights import MATRICES, WHOLE, WeightSums, saved_weights, weight_sums
+from policies.policy import Policy
 from store.records import CellRecord, EventRecord, NetworkRecord
 
 SOURCE = "plasticity reference, sections 1.3, 3.3 to 3.5, 3.8"
@@ -110,14 +111,18 @@ class Network(Measurement):
 
     def __init__(self, config: Config, around: Surroundings, memory: Memory, joining: Sequence[str] = ()) -> None:
         self.config, self.around, self.memory, self.joining = config, around, memory, joining
-        self.policy, self.passes_of = around.learner.policy, around.learner.passes
         nums = num_tasks(around.held_out)
         names = joining or list(nums)
-        self.num_ranked = 0 if joining else 2 * _width(self.policy.model)
+        self.num_ranked = 0 if joining else 2 * around.learner.policy.width
         per_task = min(config.responses, around.spec.evaluate.samples)
         answered = {name: min(config.prompts, nums[name]) for name in names}
         alone = max(0, self.num_ranked - sum(answered.values())) if sum(nums.values()) >= self.num_ranked else 0
         self.passes = float(sum(answered.values()) * per_task + alone)
+
+    @property
+    def policy(self) -> Policy:
+        """The policy that is measured."""
+        return self.around.learner.policy
 
     @override
     def is_due(self, at: Progress) -> bool:
@@ -193,7 +198,7 @@ class Network(Measurement):
         return frozen_pass.run(
             self.policy.model,
             rows,
-            micro_tokens=self.passes_of.micro_tokens,
+            micro_tokens=self.around.learner.passes.micro_tokens,
             keep=self.config.top,
             before=before,
             projections=down_projections(self.policy.model) or (),
@@ -283,10 +288,6 @@ class Network(Measurement):
             return []
         self.memory.told.append(what)
         return [EventRecord("not measured", f"network: {what}")]
-
-
-def _width(model: object) -> int:
-    return int(model.config.get_text_config().hidden_size)  # type: ignore[attr-defined]
 
 
 def _answers(group: Group) -> list[tuple[np.ndarray, np.ndarray]]:

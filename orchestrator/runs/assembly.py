@@ -210,7 +210,9 @@ def put_together(
         interventions=Interventions(
             spec, foundation.interventions, environments, foundation.prompts, player, learner, weights_of
         ),
-        aftermath=Aftermath(on_anchors),
+        aftermath=Aftermath(
+            Evaluation(spec.evaluate, environments, {"anchor": held_out["anchor"]}, looking.evaluation)
+        ),
         stopping=StopConditions(spec.curriculum.stage),
     )
 

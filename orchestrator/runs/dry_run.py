@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from orchestrator.rollout.task_supply import TooLong
     from orchestrator.runs.task_pools import EnvironmentPools
     from policies.learner import Learner
+    from policies.models.loader import ModelSize
 
 REASONS_LISTED = 10  # of an environment, where a plan is written in words
 EXAMPLES = 8  # of the warm start, drawn to see whether there are answers
@@ -151,7 +152,7 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
     unreachable = too_long_answers(environments.values(), reader.encoder if reader else None, spec.sampler)
     disk = DiskUse.of(spec, environments, size.weights_bytes + size.optimizer_bytes if size else None, home)
     pools = tuple(count_pools(one, spec.environments[name].type, prompts or ALL) for name, one in environments.items())
-    looking, unknown = planned_looking(spec, environments, pools, prompts or ALL)
+    looking, unknown = planned_looking(spec, environments, pools, prompts or ALL, size)
     return DryRun(
         stages=_stages(spec),
         steps=num_steps,
@@ -207,7 +208,11 @@ def _make_once(spec: Spec, environments: Mapping[str, Environment], tell: Callab
 
 
 def planned_looking(
-    spec: Spec, environments: Mapping[str, Environment], pools: Iterable[EnvironmentPools], admission: Admission
+    spec: Spec,
+    environments: Mapping[str, Environment],
+    pools: Iterable[EnvironmentPools],
+    admission: Admission,
+    size: ModelSize | None,
 ) -> tuple[LookingPlan, list[str]]:
     """Plan what is looked at when, by the numbers of tasks; and say of what the cost is not known here."""
     from orchestrator.measurements.budget import plan_looking
@@ -219,14 +224,14 @@ def planned_looking(
     num_tasks = {name: sum(own) for name, own in counted.items()}
     looks_apart = len(evaluated_pools(spec)) > 1
     num_select = {n: num_tasks[n] for n, one in environments.items() if looks_apart and not one.closed}
-    costs, unknown = measuring_costs(spec, environments, admission)
+    costs, unknown = measuring_costs(spec, environments, admission, size)
     return plan_looking(spec, num_tasks, list(trainable(environments)), num_select, costs), unknown
 
 
 def measuring_costs(
-    spec: Spec, environments: Mapping[str, Environment], admission: Admission
+    spec: Spec, environments: Mapping[str, Environment], admission: Admission, size: ModelSize | None
 ) -> tuple[dict[str, float], list[str]]:
-    """What a look of each measurement of ours takes, made as a run would make it, but for the policy."""
+    """What a look of each measurement of ours takes, made as a run would make it, but for the policy's weights."""
     from orchestrator.measurements.evaluation import Evaluation
     from orchestrator.measurements.surroundings import Surroundings
     from orchestrator.rollout.task_supply import evaluated_pools
@@ -238,7 +243,7 @@ def measuring_costs(
     held_out: dict[str, HeldOut] = {
         pool: find_held_out(environments, pool, spec.evaluate.items, admission) for pool in evaluated_pools(spec)
     }
-    evaluation, nobody = Evaluation(spec.evaluate, environments, held_out), cast("Learner", NoLearner())
+    evaluation, nobody = Evaluation(spec.evaluate, environments, held_out), cast("Learner", NoLearner(size))
     around = Surroundings(spec, environments, held_out, evaluation, nobody, lambda stage: None)
     costs, unknown = {}, []
     for config in of_ours:
@@ -255,10 +260,15 @@ class NotHere(Exception):
     """A plan was asked for what only a run has."""
 
 
+@dataclass(frozen=True)
 class NoLearner:
-    """Stands where a run has its learner: a plan is made without a policy."""
+    """Stands where a run has its learner: of the policy a plan knows the size, if its configuration is here."""
+
+    size: ModelSize | None
 
     def __getattr__(self, name: str) -> Any:
+        if name == "policy" and self.size is not None:
+            return self.size
         raise NotHere(name)
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -28,17 +27,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-SOURCE = "arXiv 2302.12902"
+    from policies.plasticity.layers import Mlp
 
-# The ways into an MLP and out of it, as architectures of the transformers library call them.
-WAYS = (
-    (("gate_proj", "up_proj"), "down_proj"),  # Llama, Qwen, Mistral, Gemma
-    (("gate_up_proj",), "down_proj"),  # Phi-3: both in one
-    (("up_proj",), "down_proj"),
-    (("fc1",), "fc2"),  # OPT, Phi
-    (("c_fc",), "c_proj"),  # GPT-2
-    (("dense_h_to_4h",), "dense_4h_to_h"),  # GPT-NeoX, Falcon, BLOOM
-)
+SOURCE = "arXiv 2302.12902"
 
 
 class Config(InterventionOptions):
@@ -47,21 +38,6 @@ class Config(InterventionOptions):
     """A unit is dormant whose mean activation is at most this share of its layer's mean."""
     rows: int = Field(64, ge=1)
     """Training tasks that activations are read on, an episode each."""
-
-
-@dataclass(frozen=True)
-class Mlp:
-    """An MLP of a model: its layers by name, and how many units it has."""
-
-    incoming: tuple[str, ...]
-    outgoing: str
-    incoming_dim: int  # of the units, in the incoming weights: 0 for a Linear, [out, in]; 1 for a Conv1D
-    num_units: int
-
-    @property
-    def outgoing_dim(self) -> int:
-        """Where the units are in the weight of the way out."""
-        return 1 - self.incoming_dim
 
 
 class Redo(Intervention):
@@ -94,26 +70,11 @@ def dormant_units(activity_U: Tensor, tau: float) -> Tensor:
 
 def mlps_of(model: Any) -> list[Mlp]:
     """Find the MLPs of a model. Raises PolicyError where there are none that we know, or mixtures of experts."""
-    import torch
+    from policies.plasticity.layers import WAYS, find_mlps, has_experts  # loads torch and transformers
 
-    found = []
-    for name, module in model.named_modules():
-        if type(module).__name__.endswith("Experts"):
-            raise PolicyError(
-                "redo does not know the units of mixtures of experts: leave it out, or take shrink_perturb"
-            )
-        layers = dict(module.named_children())
-        ways = next((way for way in WAYS if {*way[0], way[1]} <= layers.keys()), None)
-        if ways is None:
-            continue
-        prefix = f"{name}." if name else ""
-        out = layers[ways[1]]
-        if not isinstance(getattr(out, "weight", None), torch.Tensor) or out.weight.dim() != 2:
-            continue
-        incoming_dim = 1 if type(out).__name__ == "Conv1D" else 0
-        names = tuple(f"{prefix}{one}" for one in ways[0])
-        found.append(Mlp(names, f"{prefix}{ways[1]}", incoming_dim, out.weight.shape[1 - incoming_dim]))
-    if not found:
+    if has_experts(model):
+        raise PolicyError("redo does not know the units of mixtures of experts: leave it out, or take shrink_perturb")
+    if not (found := find_mlps(model)):
         known = ", ".join(" + ".join((*into, out)) for into, out in WAYS)
         raise PolicyError(
             f"redo finds no MLP that it knows in {type(model).__name__} ({known}): leave it out, or take shrink_perturb"

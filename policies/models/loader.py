@@ -28,7 +28,7 @@ from policies.models.tiny import (
     require_known,
     tiny_architecture,
 )
-from policies.policy import Policy, context_of, read_model
+from policies.policy import Policy, context_of, read_model, width_of
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class ModelSize:
     """What a policy will take, found from its configuration alone."""
 
     num_parameters: int
+    width: int  # of the hidden states
     weights_bytes: int  # of the saved model
     optimizer_bytes: int  # of the saved optimiser state: two moments, and float32 copies of shorter weights
 
@@ -101,11 +102,11 @@ def describe_size(config: PolicyConfig, sample: VocabularySample | None = None) 
     return size_of(model, config)
 
 
-def size_of(model: torch.nn.Module, config: PolicyConfig) -> ModelSize:
+def size_of(model: Any, config: PolicyConfig) -> ModelSize:
     """Compute the size of a policy from its model, with its weights or without."""
     num = sum(parameter.numel() for parameter in model.parameters())
-    width = torch.finfo(getattr(torch, config.dtype)).bits // 8
-    return ModelSize(num, num * width, num * (8 if width == 4 else 12))
+    num_bytes = torch.finfo(getattr(torch, config.dtype)).bits // 8  # of a weight
+    return ModelSize(num, width_of(model.config), num * num_bytes, num * (8 if num_bytes == 4 else 12))
 
 
 def _load_pretrained(config: PolicyConfig, device: torch.device) -> Policy:

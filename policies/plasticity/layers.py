@@ -1,14 +1,39 @@
-"""The layers of a causal language model of transformers, and the projections that end their MLPs."""
+"""The layers of a causal language model of transformers, and the MLPs inside them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-# What the library's architectures call the layer that an MLP's hidden units enter; `w2` as in LFM2.
-DOWN_PROJECTIONS = frozenset({"down_proj", "c_proj", "fc2", "fc_out", "dense_4h_to_h", "w2"})
+# The ways into an MLP and out of it, as architectures of the library call them; hidden units enter the way out.
+WAYS = (
+    (("gate_proj", "up_proj"), "down_proj"),  # Llama, Qwen, Mistral, Gemma
+    (("gate_up_proj",), "down_proj"),  # Phi-3: both in one
+    (("up_proj",), "down_proj"),
+    (("w1", "w3"), "w2"),  # LFM2
+    (("fc1",), "fc2"),  # OPT, Phi
+    (("fc_in",), "fc_out"),  # GPT-J, CodeGen
+    (("c_fc",), "c_proj"),  # GPT-2
+    (("dense_h_to_4h",), "dense_4h_to_h"),  # GPT-NeoX, Falcon, BLOOM
+)
+
+
+@dataclass(frozen=True)
+class Mlp:
+    """An MLP of a model: its parts by name, and how many hidden units it has."""
+
+    incoming: tuple[str, ...]
+    outgoing: str
+    incoming_dim: int  # of the units, in the incoming weights: 0 for a Linear, [out, in]; 1 for a Conv1D
+    num_units: int
+
+    @property
+    def outgoing_dim(self) -> int:
+        """Where the units are in the weight of the way out."""
+        return 1 - self.incoming_dim
 
 
 def decoder_layers(model: Any) -> dict[str, nn.Module]:
@@ -20,27 +45,38 @@ def decoder_layers(model: Any) -> dict[str, nn.Module]:
     return {}
 
 
+def has_experts(model: Any) -> bool:
+    """Whether any MLP is a mixture of experts: which units a token meets is then the router's choice."""
+    return any("expert" in f"{name} {type(module).__name__}".lower() for name, module in model.named_modules())
+
+
+def find_mlps(model: Any) -> list[Mlp]:
+    """Find the MLPs whose ways in and out are known, in the model's order."""
+    found = []
+    for name, module in model.named_modules():
+        parts = dict(module.named_children())
+        ways = next((way for way in WAYS if {*way[0], way[1]} <= parts.keys()), None)
+        if ways is None:
+            continue
+        prefix, out = f"{name}." if name else "", parts[ways[1]]
+        if not isinstance(getattr(out, "weight", None), Tensor) or out.weight.dim() != 2:
+            continue
+        incoming_dim = 1 if isinstance(out, Conv1D) else 0
+        incoming = tuple(f"{prefix}{one}" for one in ways[0])
+        found.append(Mlp(incoming, f"{prefix}{ways[1]}", incoming_dim, out.weight.shape[1 - incoming_dim]))
+    return found
+
+
 def down_projections(model: Any) -> list[nn.Module] | None:
     """Give every layer's down-projection: what enters it are the MLP's hidden units, gated or not.
 
     None where any layer has not exactly one, or has experts: a part of the units is not the layer's units.
     """
-    found = [_of_layer(layer) for layer in decoder_layers(model).values()]
-    known = [one for one in found if one is not None]
-    return known if found and len(known) == len(found) else None
-
-
-def _of_layer(layer: nn.Module) -> nn.Module | None:
-    names = dict(layer.named_modules())
-    if any("expert" in name for name in names):
+    layers, mlps = decoder_layers(model), find_mlps(model)
+    found = [[mlp.outgoing for mlp in mlps if mlp.outgoing.startswith(f"{layer}.")] for layer in layers]
+    if not found or has_experts(model) or any(len(own) != 1 for own in found):
         return None
-    ends = [
-        module
-        for name, module in names.items()
-        if name.rpartition(".")[2] in DOWN_PROJECTIONS and "attn" not in name and "attention" not in name
-        if isinstance(module, nn.Linear | Conv1D)
-    ]
-    return ends[0] if len(ends) == 1 else None
+    return [model.get_submodule(own[0]) for own in found]
 
 
 def output_norms(projection: Any) -> Any:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -156,6 +158,28 @@ def test_a_probe_that_was_killed_is_made_again_and_recorded_once(ran: Ran) -> No
     assert ending(ran.home, "killed") == ending(ran.home, "looked")
     with opened(ran.home, "killed") as (_, ledger):
         assert len(ledger.reading.probes("killed")) == 12
+
+
+class CtrlCInProbe(Callback):
+    """Asks the run to stop in the middle of the first copy that is trained."""
+
+    is_asked = False
+
+    def measuring(self, text: str, done: int, total: int) -> None:
+        if text.startswith("probe") and done == 1 and not self.is_asked:
+            self.is_asked = True
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_probe_that_is_asked_to_stop_ends_with_its_boundary(ran: Ran) -> None:
+    stopped = run(tried("asked", *ALL), home=ran.home, watcher=CtrlCInProbe())
+    assert (stopped.status, stopped.reason) == ("stopped", "Ctrl-C")
+    with opened(ran.home, "asked") as (_, ledger):
+        assert {(one.kind, one.after_stage) for one in ledger.reading.probes("asked")} == {
+            (kind, 0) for kind in ("linear", "random_labels", "rl", "supervised")
+        }
+    assert resume("asked", home=ran.home).status == "finished"
+    assert ending(ran.home, "asked") == ending(ran.home, "looked")
 
 
 def test_a_fork_has_the_base_of_its_parent_and_other_options_make_another_protocol(ran: Ran) -> None:

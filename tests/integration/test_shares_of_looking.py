@@ -8,6 +8,7 @@ import pytest
 
 from orchestrator.runs.api import fork, resume, run
 from orchestrator.runs.catalog import opened
+from store.records import INTERVENTION
 from tests.conftest import Evergreen
 from tests.integration.runs import At, Killed, ending, kill, told
 from tests.orchestrator.specs import Raw, small
@@ -51,6 +52,20 @@ def test_training_is_bit_for_bit_what_it_is_without_and_what_is_seen_has_the_sam
     assert rows["evaluation"][1:4] == ["5", "176", "34%"]
     assert "evaluate 0.01 and measure 0.1" in told_of_time.stdout
     assert passes == [48.0, 16.0, 32.0, 32.0, 48.0], "two categories each, of 2 tasks x 4 samples"
+
+
+def test_what_an_intervention_did_is_looked_at_where_its_boundary_looked(tmp_path: Path) -> None:
+    run(spec("mended"), [HERE, *SHARE, "curriculum.boundary.interventions=[{type: base_fusion}]"], home=tmp_path)
+    with opened(tmp_path, "mended") as (_, ledger):
+        cells = ledger.reading.matrix("mended", "pass_1", "intervened")
+        passes = {
+            one.after_stage: one.passes for one in ledger.reading.measurements("mended") if one.name == INTERVENTION
+        }
+    looked: dict[str, set[str | None]] = {}
+    for cell in cells:
+        looked.setdefault(str(cell.after_stage), set()).add(cell.environment)
+    assert looked == {stage: SEEN[stage] for stage in ("1", "2", "3")}
+    assert passes == {1: 16.0, 2: 32.0, 3: 32.0}
 
 
 @pytest.mark.parametrize("moment", [8])

@@ -10,6 +10,7 @@ import pytest
 from orchestrator.callbacks import Callback
 from orchestrator.errors import UserError
 from orchestrator.runs.api import run
+from orchestrator.runs.catalog import opened
 from orchestrator.runs.disk_use import DiskUse
 from orchestrator.runs.dry_run import DryRun, make_plan
 from orchestrator.spec import load_spec
@@ -159,3 +160,16 @@ def test_without_a_size_or_with_room_nothing_is_said_of_the_disk() -> None:
     short = replace(use, free_bytes=5400).shortage
     assert short is not None
     assert "`checkpoint.keep: 1` makes it 4.5 KB, which fits" in short  # three boundaries and one, and the ledger
+
+
+def test_a_plan_knows_what_every_measurement_of_ours_will_take(tmp_path: Path) -> None:
+    spec = {**alone(), "measure": {"share": 1, "of": ["network", "samples", "gradients"]}}
+    planned = plan(spec)
+    taken: dict[str, float] = {}
+    run(spec, home=tmp_path)
+    with opened(tmp_path, "alone") as (_, ledger):
+        for one in ledger.reading.measurements("alone"):
+            taken[one.name] = taken.get(one.name, 0.0) + one.passes
+    assert {part.name: part.passes for part in planned.looking.parts} == taken
+    assert taken["network"] > 0
+    assert "not known yet" not in planned.costs

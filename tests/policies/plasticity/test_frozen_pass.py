@@ -22,7 +22,9 @@ from transformers import (
 )
 
 from policies import forward
+from policies.errors import PolicyError
 from policies.forward import score_rows
+from policies.interventions import redo
 from policies.plasticity import dormant, frozen_pass, ranks
 from policies.plasticity.drift import Kept
 from policies.plasticity.frozen_rows import FrozenRows
@@ -165,6 +167,8 @@ def test_experts_are_not_taken_for_an_mlp() -> None:
     assert down_projections(model) is None
     assert len(decoder_layers(model)) == LAYERS
     assert looked(model, frozen()).entropy_R.sum() > 0
+    with pytest.raises(PolicyError, match="redo does not know the units of mixtures of experts"):
+        redo.mlps_of(model)
 
 
 @pytest.mark.parametrize("name", ["qwen2, tied", "gpt2", "llama"])
