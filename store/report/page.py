@@ -10,7 +10,7 @@ from typing import Any
 from store import run_summary, sentences
 from store.carryover import ENTROPY_FLOOR, OUTCOMES, ratio
 from store.ledger.query_rows import SampleRow, by_key
-from store.report import learning_curves, plasticity, selection_charts, templates
+from store.report import learning_curves, plasticity, selection_charts, templates, transfer
 from store.report.charts import HeatCell, HeatMap, HeatRow, Scale, nice_top, shade
 from store.report.report_data import ReportData
 from store.run_summary import OBJECTIVE_PARTS, Matrix, composed, scalar
@@ -39,6 +39,7 @@ def render(data: ReportData) -> str:
         "curves": learning_curves,
         "choices": selection_charts,
         "plastic": plasticity,
+        "transfer": transfer,
         "has_plasticity": plasticity.has_any(data),
         "summary": run_summary,
         "words": sentences,

@@ -1,4 +1,4 @@
-"""The section on plasticity: probes beside the base's, the network by layer, drift, turnover, who helped whom."""
+"""The section on plasticity: probes beside the base's, the network by layer, drift, turnover, interventions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from store.report import charts
 from store.report.learning_curves import frame_of_steps, when
 from store.report.report_data import ReportData
 from store.run_summary import Facts, compact
-from store.sentences import num, number, probe_name, signed
+from store.sentences import number, probe_name
 
 BASE = "c0"  # the colour of what is compared with
 NOW = "c1"
@@ -22,7 +22,6 @@ NOW = "c1"
 DRAWN = {"dormant_0.025": "Dormant units", "dormant_0.1": "Dormant units, below a tenth", "erank": "Effective rank"}
 TASKS = {"gained": "c3", "lost": "c5", "repaired": "c1"}
 KL = {"kl_base": "KL to the base", "kl_prev": "KL to the boundary before"}
-COLUMNS = 24  # environments that a matrix has room for
 
 
 def has_any(data: ReportData) -> bool:
@@ -202,41 +201,6 @@ def turnover_panels(data: ReportData) -> list[charts.Chart]:
         about = f"Held-out tasks of {name}, in all looks: {sums}."
         panels.append(charts.line_chart(f"{name}, of {own[-1]['num_items']} tasks", about, series, frame, "low"))
     return panels
-
-
-def transfer_map(data: ReportData) -> charts.HeatMap | None:
-    """What a stage on i changed on j: shaded where it is more than chance; of many, those most changed."""
-    found = data.facts["plasticity"]["transfer"]
-    if not found:
-        return None
-    top = charts.nice_top([abs(row["change"]) for row in found], 0.05)
-    by_stage = by_key(found, lambda row: row["trained"])
-    moved = {
-        name: max(abs(row["change"]) for row in own) for name, own in by_key(found, lambda r: r["changed"]).items()
-    }
-    most = sorted(moved, key=lambda name: -moved[name])[:COLUMNS]
-    columns = [name for name in data.environments if name in most]
-    rows = []
-    for name, own in by_stage.items():
-        cells = {row["changed"]: row for row in own}
-        visits = max(row["num_visits"] for row in own)
-        shown = [_transfer_cell(cells.get(column), top, name == column, column) for column in columns]
-        rows.append(charts.HeatRow(name, f"{visits}x", shown))
-    return charts.HeatMap("Which environment helped which", "transfer", columns, rows, None)
-
-
-def _transfer_cell(row: Facts | None, top: float, is_own: bool, column: str) -> charts.HeatCell:
-    outlined = " trained" if is_own else ""
-    if row is None:
-        return charts.HeatCell("-", f"h0{outlined}", f"{column}: not measured before and after", "")
-    share = abs(row["change"]) / top if row["is_carried"] else 0.0
-    way = "up" if row["change"] > 0 else "down"
-    css = f"{charts.shade(share)} {way if row['is_carried'] else 'faint'}{outlined}"
-    margin = "" if row["margin"] is None else f"\u00b1{number(row['margin'])}"
-    seen = "" if row["is_carried"] else ", within two standard errors or without one"
-    by = f"by {signed(row['change'], 3)}{seen}"
-    about = f"{num(row['num_visits'], 'stage')} on {row['trained']} changed {row['changed']} {by}"
-    return charts.HeatCell(signed(row["change"]), css, about, margin)
 
 
 # --- interventions ---

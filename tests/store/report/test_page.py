@@ -298,6 +298,19 @@ def test_the_plasticity_section_has_every_picture_with_its_table(ledger: Ledger,
     assert {"dormant_0.025", "erank", "weight_norm"} == {row[0] for row in page.body("network")}
     assert len(page.body("turnover")) == 3 * 6
     assert page.body("transfer")[0] == ["book 2x", "-.10±.04", "+.05±.04", "+.05±.04"]
+    drawn = re.findall(r"<g class=.(up|down).><path.*?<title>(.*?)</title>", html)
+    assert drawn, "what is more than chance"
+    cells = {
+        (row[0].split()[0], column): cell
+        for row in page.body("transfer")
+        for column, cell in zip(ENVIRONMENTS, row[1:], strict=True)
+    }
+    for way, about in drawn:
+        trained, changed = re.findall(r" on (\w+) changed (\w+) by ", about)[0]
+        assert trained != changed
+        change, margin = cells[trained, changed].split("±")
+        assert (way == "up") == (float(change) > 0)
+        assert abs(float(change)) > float(margin)
     assert page.body("interventions")[0][-4:] == ["pass_1", ".277", ".200", "-.077"]
     assert page.body("looking")[-1][0] == "all looking"
     assert "no evidence that the policy can learn" in page.text
