@@ -22,12 +22,12 @@ after the last stage: whether it foretells rather than accompanies.
 from __future__ import annotations
 
 import argparse
-import warnings
 from collections.abc import Mapping
 from statistics import fmean
 
 import numpy as np
-from scipy.stats import ConstantInputWarning, spearmanr
+from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from benchmarks import study_tables
 from benchmarks.objectives_study import matrix
@@ -43,7 +43,7 @@ DRAWS, LEVEL = 10_000, 0.95
 PROBED = "unseen"  # the environment that the probe trains on
 
 Proxies = dict[str, float]
-Points = Mapping[str, Mapping[int, Mapping[str, float]]]  # setting -> seed -> proxy, and trainability as ""
+Floats = NDArray[np.float64]
 
 
 def of_run(reading: Reading, run: str) -> dict[str, float]:
@@ -115,19 +115,23 @@ def correlations(reading: Reading, scores: study_tables.Scores, members: Mapping
     return lines
 
 
-def _correlation(proxy: np.ndarray, outcome: np.ndarray) -> str:
+def _correlation(proxy: Floats, outcome: Floats) -> str:
     """Spearman's rho of two tables, setting by seed, with an interval over seeds; "-": the proxy never differs."""
     if np.ptp(proxy) == 0:
         return "- (constant)"
-    rng, num_seeds = np.random.default_rng(0), proxy.shape[1]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConstantInputWarning)  # a draw of one seed alone
-        drawn = [
-            spearmanr(proxy[:, seeds].ravel(), outcome[:, seeds].ravel()).statistic
-            for seeds in rng.integers(num_seeds, size=(DRAWS, num_seeds))
-        ]
-    low, high = np.nanquantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return f"{spearmanr(proxy.ravel(), outcome.ravel()).statistic:+.2f} ({low:+.2f} to {high:+.2f})"
+    num_seeds = proxy.shape[1]
+    drawn = np.random.default_rng(0).integers(num_seeds, size=(DRAWS, num_seeds))
+    low, high = np.nanquantile(_rho(proxy[:, drawn], outcome[:, drawn]), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    (rho,) = _rho(proxy[:, None], outcome[:, None])
+    return f"{rho:+.2f} ({low:+.2f} to {high:+.2f})"
+
+
+def _rho(proxy: Floats, outcome: Floats) -> Floats:
+    """Spearman's rho of every draw [D] of two tables [setting, D, seed]; nan where a draw has one value alone."""
+    ranks = [rankdata(table.swapaxes(0, 1).reshape(table.shape[1], -1), axis=1) for table in (proxy, outcome)]
+    x, y = (rank - rank.mean(1, keepdims=True) for rank in ranks)
+    with np.errstate(invalid="ignore"):
+        return np.asarray((x * y).sum(1) / np.sqrt((x * x).sum(1) * (y * y).sum(1)))
 
 
 def main() -> None:
