@@ -96,7 +96,8 @@ def report(
 ) -> None:
     """Write a run as one HTML file: what was learnt, what it cost in entropy, who chose what, samples, incidents.
 
-    The file needs no network and runs no script. A run writes its own at every boundary.
+    The file needs no network and runs no script. A run writes its own at its end, and at
+    boundaries before as long as that takes at most a twentieth of its time.
     """
     with opened(home, run) as (place, ledger):
         find_run(ledger, run)

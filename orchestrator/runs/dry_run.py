@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, cast
 from environments import ALL, Admission, Environment, Flaw
 from environments.user_code import is_user_code
 from orchestrator import registry
+from orchestrator.schedulers.sequence import Config as SequenceConfig
 from orchestrator.spec import Spec
 from policies.errors import PolicyError
 from policies.interventions.conditions import parse
+from store.probes import GAIN_RATIO, TRAINABILITY
 from store.sentences import listed, percent, short, size_in_words
 
 if TYPE_CHECKING:
@@ -168,6 +170,7 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
             *([disk.shortage] if disk.shortage else []),
             *spec.warnings(),
             *looking.warnings,
+            *_unread(spec, looking),
             *unreachable,
             *_missing(spec),
         ),
@@ -345,6 +348,20 @@ def _changes(spec: Spec) -> str:
     return f"{'; '.join(said)}; never after the last stage" if said else ""
 
 
+def _unread(spec: Spec, looking: LookingPlan) -> list[str]:
+    """Say which interventions wait for a probe that no boundary has at which they could act."""
+    names = [one.name for one in spec.measure.of if getattr(one, "kind", None) in TRAINABILITY]
+    last = spec.curriculum.stages
+    if any(looking.includes(name, boundary) for name in names for boundary in range(1, last)):
+        return []
+    return [
+        f"curriculum.boundary.interventions.{number}: `when: {one.when}` is never asked: probes are made before "
+        f"training and after stage {last} only. Raise `measure.share` until one is made between"
+        for number, one in enumerate(spec.curriculum.boundary.interventions)
+        if parse(one.when).metric == GAIN_RATIO
+    ]
+
+
 def _smaller(num_items: int, pools: Iterable[EnvironmentPools]) -> str:
     """Name the categories with fewer tasks than are asked for, the smallest first."""
     few = sorted(
@@ -362,6 +379,10 @@ def _stages(spec: Spec) -> str:
     if curriculum.mode == "flat":
         return f"one {curriculum.bandit.type} bandit over all categories of {names}{twin}"
     assert curriculum.scheduler is not None
+    if isinstance(curriculum.scheduler, SequenceConfig):
+        order = dict.fromkeys(curriculum.scheduler.order)
+        left = [name for name in spec.environments if name not in order]
+        names = ", ".join(order) + (f", no stage on {', '.join(left)}" if left else "")
     return (
         f"{curriculum.stages} stages of {curriculum.stage.steps} steps, scheduler {curriculum.scheduler.type} over "
         f"{names}; a {curriculum.bandit.type} bandit each; replay {curriculum.stage.replay_share:g}{_rule(spec)}{twin}"

@@ -76,13 +76,16 @@ def _replay(raw: Any, info: ValidationInfo) -> Any:
     return Replay.model_validate(raw, context=info.context) if is_map else _SHARE.validate_python(raw)
 
 
+ONE_OR_MORE = BeforeValidator(lambda raw: [raw] if isinstance(raw, str | dict) else raw)  # where several may stand
+
+
 class Stage(Section):
     """Consecutive steps on one environment."""
 
     steps: int = Field(40, ge=1, description="Steps a stage; in flat mode only where the boundaries are.")
     stop: Annotated[
         list[method("stop_rules")],  # type: ignore[valid-type]
-        BeforeValidator(lambda raw: [raw] if isinstance(raw, str | dict) else raw),
+        ONE_OR_MORE,
     ] = Field(
         default_factory=list,
         json_schema_extra={"default": []},
@@ -155,7 +158,7 @@ class Boundary(Section):
     )
     interventions: Annotated[
         list[method("interventions")],  # type: ignore[valid-type]
-        BeforeValidator(lambda raw: [raw] if isinstance(raw, str | dict) else raw),
+        ONE_OR_MORE,
     ] = Field(
         default_factory=list,
         json_schema_extra={"default": []},
@@ -279,7 +282,10 @@ class Measure(Section):
         description="How much of the training's compute it may take, as planned. What does not fit at every boundary "
         "is measured at fewer of them, always at the first and the last.",
     )
-    of: list[method("measurements")] = Field(  # type: ignore[valid-type]
+    of: Annotated[
+        list[method("measurements")],  # type: ignore[valid-type]
+        ONE_OR_MORE,
+    ] = Field(
         default_factory=list,
         json_schema_extra={"default": []},
         description="What is measured. A `package.module:factory` or `./file.py:factory` is a measurement of your own.",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from orchestrator.cli.app import VERBS, load_verb
 from tests.conftest import Evergreen
@@ -116,3 +117,20 @@ def test_the_mix_of_two_files_is_as_it_is_written(
             _, *words = shlex.split(command)
             done = evergreen(*words)
             assert done.exit_code == 0, done.stderr
+
+
+def test_the_demo_stands_in_the_readme_as_it_is() -> None:
+    (shown,) = re.findall(
+        r"This is `examples/demo.yaml`:\n\n(?:```yaml\n)?(.*?)(?:```|\n\S)",
+        (REPOSITORY / "README.md").read_text(),
+        re.DOTALL,
+    )
+    lines = [line.removeprefix("    ") for line in shown.splitlines()]
+    demo = (REPOSITORY / "examples/demo.yaml").read_text()
+    assert yaml.safe_load("\n".join(lines)) == yaml.safe_load(demo)
+
+
+def test_the_glossary_is_short() -> None:
+    rows = [line for line in (DOCS / "glossary.md").read_text().splitlines() if line.startswith("| ")]
+    assert len(rows) - 1 <= 50
+    assert all(line.count("|") == 3 for line in rows)

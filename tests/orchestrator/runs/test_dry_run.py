@@ -173,3 +173,21 @@ def test_a_plan_knows_what_every_measurement_of_ours_will_take(tmp_path: Path) -
     assert {part.name: part.passes for part in planned.looking.parts} == taken
     assert taken["network"] > 0
     assert "not known yet" not in planned.costs
+
+
+def test_a_plan_names_what_a_fixed_order_leaves_out() -> None:
+    scheduler = {"type": "sequence", "order": ["book", "numbers"]}
+    made = plan(small(curriculum={"stages": 3, "scheduler": scheduler, "stage": {"steps": 3}}))
+    assert "scheduler sequence over book, numbers, no stage on noise;" in made.stages
+
+
+@pytest.mark.parametrize(("share", "is_told"), [(0.001, True), (100, False)])
+def test_an_intervention_that_waits_for_a_probe_that_is_never_made_is_told(share: float, is_told: bool) -> None:
+    boundary = {"interventions": [{"type": "reset_optimizer", "when": "probe_gain_ratio < .5"}]}
+    curriculum = {"stages": 3, "boundary": boundary, "stage": {"steps": 3}}
+    probe = {"type": "probe", "steps": 2, "batch": 1, "items": 1}
+    made = plan({**small(curriculum=curriculum), "measure": {"share": share, "of": probe}})
+    told = [
+        text for text in made.warnings if "is never asked: probes are made before training and after stage 3" in text
+    ]
+    assert len(told) == is_told
