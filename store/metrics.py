@@ -187,12 +187,14 @@ _ALL = (
     # between environments at boundaries: `measure: gradients`
     Metric("gradient_norm", "measure", "norm", 0, "norm of the policy gradient on the evaluation's samples",
            "near 0: nothing to learn there, or nothing to learn from"),
-    Metric("gradient_split_half", "measure", "cosine", 1, "cosine of the gradients of two halves of its tasks",
+    Metric("gradient_split_half", "measure", "cosine", 1, "cosine of two halves of its tasks, by category",
            "near 0: too few samples, and cosines with others say nothing"),
     Metric("gradient_noise", "measure", "ratio", -1, "trace of the covariance of its parts over their mean, squared",
            "far above 1: the mean gradient is mostly noise"),
     Metric("gradient_diversity_erank", "measure", "rank", 0, "effective rank of the cosines between environments",
-           "near 1: all pull alike; near their number: unrelated"),
+           "near 1: all pull alike; near gradient_environments: unrelated"),
+    Metric("gradient_environments", "measure", "environments", 0, "environments with a gradient, which are compared",
+           "another number than before: gradient_diversity_erank does not compare"),
     Metric("cosine", "measure", "cosine", 0, "of the policy gradients with another environment's: cosine_<its name>",
            "below 0: conflict"),
     # what the evaluation's samples say more: measure samples (store/answers.py, store/support.py)

@@ -153,7 +153,7 @@ def test_what_is_not_kept_makes_the_kl_smaller_and_never_larger() -> None:
 
 def gradient(*values: float) -> Gradient:
     sketch_D = f64(*values)
-    return Gradient(float(sketch_D.norm()), sketch_D, None, None)
+    return Gradient(float(sketch_D.norm()), sketch_D, None, None, 0)
 
 
 def test_gradients() -> None:
