@@ -217,7 +217,7 @@ _ALL = (
     Metric("answerless_frac", "measure", "fraction", -1, "samples without an answer: cut off, or nothing to be read",
            "above half"),
     Metric("distinct", "measure", "fraction", 0, "share of different n-grams of tokens among a task's responses: "
-           "distinct_<n>; the mean over n without a number", "falls: responses begin to repeat each other"),
+           "distinct_<n>; the mean over n without a number", "falls: responses repeat each other, or grow longer"),
     Metric("support", "measure", "fraction", 0, "tasks with a correct sample now and at a reference: support_<what>_"
            "<against>, where what is kept, found, harmonic, net, surely_lost, surely_found; against base, previous, "
            "or halves: one boundary's samples against each other", "kept well below that of halves: tasks are lost"),
