@@ -187,12 +187,14 @@ _ALL = (
     # between environments at boundaries: `measure: gradients`
     Metric("gradient_norm", "measure", "norm", 0, "norm of the policy gradient on the evaluation's samples",
            "near 0: nothing to learn there, or nothing to learn from"),
-    Metric("gradient_split_half", "measure", "cosine", 1, "cosine of the gradients of two halves of its tasks",
+    Metric("gradient_split_half", "measure", "cosine", 1, "cosine of two halves of its tasks, by category",
            "near 0: too few samples, and cosines with others say nothing"),
     Metric("gradient_noise", "measure", "ratio", -1, "trace of the covariance of its parts over their mean, squared",
            "far above 1: the mean gradient is mostly noise"),
     Metric("gradient_diversity_erank", "measure", "rank", 0, "effective rank of the cosines between environments",
-           "near 1: all pull alike; near their number: unrelated"),
+           "near 1: all pull alike; near gradient_environments: unrelated"),
+    Metric("gradient_environments", "measure", "environments", 0, "environments with a gradient, which are compared",
+           "another number than before: gradient_diversity_erank does not compare"),
     Metric("cosine", "measure", "cosine", 0, "of the policy gradients with another environment's: cosine_<its name>",
            "below 0: conflict"),
     # what the evaluation's samples say more: measure samples (store/answers.py, store/support.py)
@@ -215,7 +217,7 @@ _ALL = (
     Metric("answerless_frac", "measure", "fraction", -1, "samples without an answer: cut off, or nothing to be read",
            "above half"),
     Metric("distinct", "measure", "fraction", 0, "share of different n-grams of tokens among a task's responses: "
-           "distinct_<n>; the mean over n without a number", "falls: responses begin to repeat each other"),
+           "distinct_<n>; the mean over n without a number", "falls: responses repeat each other, or grow longer"),
     Metric("support", "measure", "fraction", 0, "tasks with a correct sample now and at a reference: support_<what>_"
            "<against>, where what is kept, found, harmonic, net, surely_lost, surely_found; against base, previous, "
            "or halves: one boundary's samples against each other", "kept well below that of halves: tasks are lost"),

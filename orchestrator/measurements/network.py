@@ -65,7 +65,10 @@ class Config(BaseModel):
     prompts: int = Field(32, ge=1, description="Tasks of every environment whose answers are frozen.")
     responses: int = Field(4, ge=1, description="Answers to each of them.")
     positions: int = Field(
-        4096, ge=1, description="Tokens of all frozen answers, at most, whose distribution is followed (KL, flips)."
+        4096,
+        ge=1,
+        description="Tokens of all frozen answers, at most, whose distribution is followed (KL, flips); at least one "
+        "of every environment.",
     )
     top: int = Field(
         64,

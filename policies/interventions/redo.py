@@ -69,7 +69,7 @@ def dormant_units(activity_U: Tensor, tau: float) -> Tensor:
 
 
 def mlps_of(model: Any) -> list[Mlp]:
-    """Find the MLPs of a model. Raises PolicyError where there are none that we know, or mixtures of experts."""
+    """Find the MLPs that text goes through. Raises PolicyError where we know none, or there are mixtures of experts."""
     from policies.plasticity.layers import WAYS, find_mlps, has_experts  # loads torch and transformers
 
     if has_experts(model):

@@ -40,7 +40,11 @@ class Kept:
 
     @classmethod
     def join(cls, parts: list[Kept]) -> Kept:
-        """Put parts together, one after the other; with as many tokens of each as the one has that kept the fewest."""
+        """Put parts together, one after the other; with as many tokens of each as the one has that kept the fewest.
+
+        A part of no distribution has no say in that.
+        """
+        parts = [part for part in parts if len(part.ids)] or parts[:1]
         num = min(part.ids.shape[1] for part in parts)
         cut = [part if part.ids.shape[1] == num else part.cut(num) for part in parts]
         return cls(*(torch.cat([getattr(part, name) for part in cut]) for name in ("ids", "lp", "rest")))

@@ -68,8 +68,9 @@ class FrozenRows:
     ) -> FrozenRows:
         """Take the first answers to the first prompts of every environment.
 
-        `positions` tokens of them are followed, as many of every environment and evenly spaced. `ranked` prompts, from
-        the environments in turn, are those of the ranks, if there are as many: beyond `prompts` without their answers.
+        `positions` tokens of them are followed, as many of every environment, at least one, and evenly spaced.
+        `ranked` prompts, from the environments in turn, are those of the ranks, if there are as many: beyond `prompts`
+        without their answers.
         """
         known = {name: [prompt for prompt in own if _written(prompt)] for name, own in played.items()}
         in_turn = [
@@ -181,11 +182,11 @@ def _written(prompt: Prompt) -> list[Answer]:
 
 
 def _spread(mask_L: Bools, environment_L: Ints, num: int, positions: int) -> Bools:
-    """Choose as many written tokens of every environment, evenly spaced over its own, `positions` at most in all."""
+    """Choose as many written tokens of every environment, evenly spaced: `positions` at most in all, or one of each."""
     followed_L = np.zeros(len(mask_L), np.bool_)
     for environment in range(num):
         own = np.flatnonzero(mask_L & (environment_L == environment))
-        most = min(len(own), positions // num)
+        most = min(len(own), max(1, positions // num))
         followed_L[own[np.arange(most) * len(own) // max(1, most)]] = True
     return followed_L
 

@@ -6,9 +6,10 @@
 RLOO, whatever the run's objective: no ratio, clip, shaper, term, aggregation by length or optimiser is in it. A
 gradient is projected onto 2^16 dimensions: every weight is added, with a random sign, to a random one of them (a count
 sketch, drawn from one seed, chunk by chunk). A cosine is so known to about 1 / sqrt(2^16) = .004; the norm is that of
-the gradient itself. An environment is cut into four parts of whole groups: two halves of them give the cosine of an
-environment with itself, which noise keeps below 1 (the ceiling of all others), and all four the noise scale,
-tr(Cov) / ||mean||^2 of a part's gradient. Groups without spread have no gradient: an environment of such alone is None.
+the gradient itself. An environment is cut into four parts of whole groups, which every category deals to them in turn,
+so that all have one mixture. Two halves of them give the cosine of an environment with itself, which noise keeps below
+1 (the ceiling of all others), and all four the noise scale, tr(Cov) / ||mean||^2 of a part's gradient per token. Groups
+without spread have no gradient: an environment of such alone is None.
 
 Needs the module, forward and backward; one copy of the gradient in float32. No `.grad` is touched.
 Source: plasticity.md 3.6; sketch: Charikar, Chen, Farach-Colton (2002), Weinberger et al. arXiv 0902.2206.
@@ -19,6 +20,7 @@ Dimension letters: B rows, T tokens of the longest row, D dimensions of the sket
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -34,6 +36,7 @@ from policies.plasticity.ranks import erank
 DIMENSIONS = 1 << 16
 CHUNK = 1 << 22  # weights whose places are drawn at a time
 PARTS = 4
+ALONE = -1  # in place of an arm
 SEED = 20_260_301  # of the sketch: the same projection at every boundary of every run
 
 
@@ -44,7 +47,8 @@ class EnvironmentGradient:
     norm: float  # of the gradient itself
     sketch_D: Tensor  # float64 on the CPU
     split_half: float | None  # cosine of two halves with each other; None: one of them is 0
-    noise: float | None  # noise scale of its parts; None: fewer groups than parts
+    noise: float | None  # noise scale of its parts; None: in one of them nothing was written
+    num_rows: int  # that were read, forward and backward: those with an advantage
 
 
 def with_advantages(batch: Batch) -> Batch:
@@ -61,8 +65,7 @@ def environment_gradient(passes: ForwardPasses, batch: Batch) -> EnvironmentGrad
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     sums = [torch.zeros_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32)) for weight in weights]
     num_tokens, sketches = int(batch.mask_BT.sum()), [torch.zeros(DIMENSIONS, dtype=torch.float64)]
-    groups = {group: number for number, group in enumerate(dict.fromkeys(batch.group_B.tolist()))}
-    part_B = torch.tensor([groups[group] % PARTS for group in batch.group_B.tolist()])
+    part_B = dealt(batch)
     with passes.prepared():
         for part in range(PARTS):
             rows = ((part_B == part) & batch.has_advantage).nonzero()[:, 0]
@@ -76,12 +79,26 @@ def environment_gradient(passes: ForwardPasses, batch: Batch) -> EnvironmentGrad
             sketches.append(sketch(sums) if len(rows) else sketches[-1])
     norm = math.sqrt(sum(float((one * one).sum(dtype=torch.float64)) for one in sums))
     parts_KD = torch.stack(sketches).diff(dim=0)  # the sums run on over the parts, and the sketch is linear
+    tokens_K = torch.zeros(PARTS, dtype=torch.float64).index_add_(0, part_B, batch.mask_BT.sum(-1).double())
+    share_K = tokens_K / num_tokens  # a part's sum is over all tokens, its gradient over its own
     return EnvironmentGradient(
         norm=norm,
         sketch_D=sketches[-1],
         split_half=cosine(parts_KD[0::2].sum(0), parts_KD[1::2].sum(0)),
-        noise=noise_scale(parts_KD) if len(groups) >= PARTS else None,
+        noise=noise_scale(parts_KD / share_K[:, None]) if bool(share_K.all()) else None,
+        num_rows=int(batch.has_advantage.sum()),
     )
+
+
+def dealt(batch: Batch) -> Tensor:
+    """Deal the groups of every arm to the parts in turn, those that are alone in theirs together: parts [B] of rows."""
+    arms = dict(zip(batch.group_B.tolist(), batch.arm_B.tolist(), strict=True))
+    sizes, nums, parts = Counter(arms.values()), Counter[int](), dict[int, int]()
+    for group, arm in arms.items():
+        pile = arm if sizes[arm] > 1 else ALONE
+        parts[group] = nums[pile] % PARTS
+        nums[pile] += 1
+    return torch.tensor([parts[group] for group in batch.group_B.tolist()])
 
 
 @torch.no_grad()

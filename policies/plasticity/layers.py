@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 # The ways into an MLP and out of it, as architectures of the library call them; hidden units enter the way out.
@@ -36,10 +37,28 @@ class Mlp:
         return 1 - self.incoming_dim
 
 
+def text_model(model: Any) -> str:
+    """Name the part of a model that reads text, of which images and sound may have others beside it.
+
+    It is the innermost one with the input embeddings and a list of all layers; "", the whole, where there is none.
+    """
+    table = model.get_input_embeddings() if isinstance(model, PreTrainedModel) else None
+    name = next((name for name, module in model.named_modules() if module is table), "")
+    while name:
+        name = name.rpartition(".")[0]
+        if _layers_in(model, name):
+            return name
+    return ""
+
+
 def decoder_layers(model: Any) -> dict[str, nn.Module]:
     """Give the model's layers in order, by the name they have in it; empty where they cannot be told."""
+    return _layers_in(model, text_model(model))
+
+
+def _layers_in(model: Any, part: str) -> dict[str, nn.Module]:
     num = getattr(model.config.get_text_config(), "num_hidden_layers", None)
-    for name, module in model.named_modules():
+    for name, module in model.get_submodule(part).named_modules(prefix=part):
         if isinstance(module, nn.ModuleList) and len(module) == num:
             return {f"{name}.{number}": layer for number, layer in enumerate(module)}
     return {}
@@ -51,9 +70,9 @@ def has_experts(model: Any) -> bool:
 
 
 def find_mlps(model: Any) -> list[Mlp]:
-    """Find the MLPs whose ways in and out are known, in the model's order."""
-    found = []
-    for name, module in model.named_modules():
+    """Find the MLPs of the text model whose ways in and out are known, in the model's order."""
+    found, part = [], text_model(model)
+    for name, module in model.get_submodule(part).named_modules(prefix=part):
         parts = dict(module.named_children())
         ways = next((way for way in WAYS if {*way[0], way[1]} <= parts.keys()), None)
         if ways is None:

@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from policies.forward import evaluating
+from policies.plasticity.layers import decoder_layers
 from policies.policy import Policy
 
 FOLDS = 5
@@ -39,7 +40,7 @@ def last_hidden_states(policy: Policy, prompts: Sequence[tuple[int, ...]]) -> di
     The last is behind the model's final norm. Without a list of layers there is no middle.
     """
     found: dict[str, list[NDArray[np.float64]]] = {}
-    with evaluating(policy.model), _watching_the_middle(policy.model.base_model) as middle:
+    with evaluating(policy.model), _watching_the_middle(policy.model) as middle:
         for first in range(0, len(prompts), ROWS):
             rows = [torch.tensor(prompt) for prompt in prompts[first : first + ROWS]]
             end_B = torch.tensor([len(row) - 1 for row in rows], device=policy.device)
@@ -54,12 +55,12 @@ def last_hidden_states(policy: Policy, prompts: Sequence[tuple[int, ...]]) -> di
 
 
 @contextmanager
-def _watching_the_middle(body: Any) -> Iterator[list[Tensor]]:
-    """Keep what the middle layer of a model's body gives, inside the block.
+def _watching_the_middle(model: Any) -> Iterator[list[Tensor]]:
+    """Keep what the middle layer of a model gives, inside the block.
 
     A hook of our own: the library leaves its hooks on the model once it was asked for all hidden states.
     """
-    layers = next((module for module in body.modules() if isinstance(module, torch.nn.ModuleList)), None)
+    layers = list(decoder_layers(model).values())
     kept: list[Tensor] = []
     if not layers:
         yield kept

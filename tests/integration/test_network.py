@@ -67,8 +67,9 @@ def test_what_is_read_of_the_network(home: Path) -> None:
     assert (found["weight_dist_base", 3, -1] or 0) > (found["weight_dist_prev", 3, -1] or 0) > 0
     assert ("weight_dist_base", 0, -1) not in found
     assert 1 <= (found["gradient_diversity_erank", 0, -1] or 0) <= 3
+    assert found["gradient_environments", 0, -1] in (2, 3)
     # numbers 2 categories of 8 tasks, book too (its keys), noise as many as it has: 4 answers each, three passes each
-    assert costs["gradients", 0] == 3 * costs["network", 0], "nothing is read for ranks alone here"
+    assert 0 < costs["gradients", 0] <= 3 * costs["network", 0], "of groups with spread; nothing for ranks alone"
 
 
 def test_gradients_are_compared_in_both_directions(home: Path) -> None:

@@ -170,7 +170,9 @@ def test_a_plan_knows_what_every_measurement_of_ours_will_take(tmp_path: Path) -
     with opened(tmp_path, "alone") as (_, ledger):
         for one in ledger.reading.measurements("alone"):
             taken[one.name] = taken.get(one.name, 0.0) + one.passes
-    assert {part.name: part.passes for part in planned.looking.parts} == taken
+    expected = {part.name: part.passes for part in planned.looking.parts}
+    assert taken.pop("gradients") <= expected.pop("gradients"), "of groups with spread, which no plan knows"
+    assert taken == expected
     assert taken["network"] > 0
     assert "not known yet" not in planned.costs
 

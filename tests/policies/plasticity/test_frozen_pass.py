@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from transformers import (
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -25,10 +28,12 @@ from policies import forward
 from policies.errors import PolicyError
 from policies.forward import score_rows
 from policies.interventions import redo
+from policies.interventions.contracts import Row
 from policies.plasticity import dormant, frozen_pass, ranks
 from policies.plasticity.drift import Kept
 from policies.plasticity.frozen_rows import FrozenRows
 from policies.plasticity.layers import decoder_layers, down_projections, output_norms
+from policies.plasticity.linear import last_hidden_states
 from policies.plasticity.weights import EMBEDDING, MATRICES, VECTOR, WHOLE, saved_weights, weight_sums
 
 VOCABULARY, WIDTH, UNITS, LAYERS = 97, 16, 24, 2
@@ -57,6 +62,20 @@ MADE: dict[str, tuple[Any, Any]] = {
             ffn_dim=UNITS,
             max_position_embeddings=64,
             num_attention_heads=2,
+        ),
+    ),
+    "gemma3, with images": (
+        Gemma3ForConditionalGeneration,
+        Gemma3Config(
+            text_config={**GATED, "head_dim": 8},
+            vision_config={
+                "hidden_size": 8,
+                "intermediate_size": 12,
+                "num_hidden_layers": LAYERS,
+                "num_attention_heads": 1,
+                "image_size": 28,
+            },
+            mm_tokens_per_image=4,
         ),
     ),
     "mixtral": (MixtralForCausalLM, MixtralConfig(**GATED, num_local_experts=2)),
@@ -169,6 +188,19 @@ def test_experts_are_not_taken_for_an_mlp() -> None:
     assert looked(model, frozen()).entropy_R.sum() > 0
     with pytest.raises(PolicyError, match="redo does not know the units of mixtures of experts"):
         redo.mlps_of(model)
+
+
+@torch.no_grad()
+def test_of_a_model_that_sees_only_what_reads_text_is_looked_at() -> None:
+    model, rows = made("gemma3, with images").eval(), frozen(ranked=2 * WIDTH)
+    assert [*decoder_layers(model)] == [f"model.language_model.layers.{number}" for number in range(LAYERS)]
+    assert looked(model, rows).units.means()[0].shape == (UNITS,)
+    mlps = redo.mlps_of(model)
+    assert [mlp.outgoing for mlp in mlps] == [f"{layer}.mlp.down_proj" for layer in decoder_layers(model)]
+    row = Row(np.array([1, 2, 3, 4]), np.array([False, False, True, True]))
+    assert all(activity_U.all() for activity_U in redo.mean_activity(model, mlps, [row]))
+    policy: Any = SimpleNamespace(model=model, device=torch.device("cpu"), pad_id=0)
+    assert last_hidden_states(policy, [(5, 6, 7)])["middle"].shape == (1, WIDTH)
 
 
 @pytest.mark.parametrize("name", ["qwen2, tied", "gpt2", "llama"])

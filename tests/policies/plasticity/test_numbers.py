@@ -144,13 +144,16 @@ def test_what_is_not_kept_makes_the_kl_smaller_and_never_larger() -> None:
     assert not compare(Kept.of(before, 8), before)[1].any()
     joined = Kept.join([Kept.of(before, 64), Kept.of(before, 8)])
     torch.testing.assert_close(compare(joined.take(torch.arange(50)), after)[0], fewer[0], rtol=1e-4, atol=1e-5)
+    nothing = Kept.of(torch.zeros(0, 1), 1)
+    assert Kept.join([Kept.of(before, 8), nothing]).ids.shape == (50, 8), "what has no distribution cuts no other"
+    assert Kept.join([nothing, nothing]).ids.shape == (0, 1)
     even = torch.zeros(1, 5).log_softmax(-1)
     assert not compare(Kept.of(even, 5), even)[1].any(), "of equally likely tokens none has overtaken"
 
 
 def gradient(*values: float) -> Gradient:
     sketch_D = f64(*values)
-    return Gradient(float(sketch_D.norm()), sketch_D, None, None)
+    return Gradient(float(sketch_D.norm()), sketch_D, None, None, 0)
 
 
 def test_gradients() -> None:
@@ -189,5 +192,7 @@ def test_as_many_tokens_of_every_environment_are_followed() -> None:
     assert rows.num_ranked == 9, "from the environments in turn, the fifth prompts without their answers"
     assert int((rows.num_written == 0).sum()) == 1
     assert FrozenRows.take(played, prompts=4, responses=2, positions=60, ranked=11).num_ranked == 0
+    few = FrozenRows.take(played, prompts=4, responses=2, positions=2)
+    assert np.bincount(few.followed_environment).tolist() == [1, 1], "of more environments than tokens one of each"
     seen = [row for batch in rows.batches(64) for row in batch.rows.tolist()]
     assert sorted(seen) == list(range(len(rows.length_R)))
