@@ -187,7 +187,7 @@ def test_a_plan_names_what_a_fixed_order_leaves_out() -> None:
 def test_an_intervention_that_waits_for_a_probe_that_is_never_made_is_told(share: float, is_told: bool) -> None:
     boundary = {"interventions": [{"type": "reset_optimizer", "when": "probe_gain_ratio < .5"}]}
     curriculum = {"stages": 3, "boundary": boundary, "stage": {"steps": 3}}
-    probe = {"type": "probe", "steps": 2, "batch": 1, "items": 1}
+    probe = {"type": "probe", "steps": 2, "batch": 1, "items": 1, "eval_every": 1}
     made = plan({**small(curriculum=curriculum), "measure": {"share": share, "of": probe}})
     told = [
         text for text in made.warnings if "is never asked: probes are made before training and after stage 3" in text
