@@ -296,6 +296,13 @@ def test_what_cannot_be_honoured_is_refused_when_the_spec_is_read(intervention: 
     assert message in str(refused.value)
 
 
+def test_a_condition_may_name_a_number_of_an_environment_with_a_hyphen() -> None:
+    spec = treated("named", {**FUSION, "when": "cosine_my-env on my-env < 0"}, measure="gradients")
+    spec["environments"] = {"my-env": spec["environments"].pop("one")}
+    loaded = orchestrator.load_spec(spec)
+    assert loaded.curriculum.boundary.interventions[0].when == "cosine_my-env on my-env < 0"
+
+
 def test_short_forms_and_the_plan(tmp_path: Path, evergreen: Any) -> None:
     spec = treated("short", "redo", FUSION)
     loaded = orchestrator.load_spec(spec)
