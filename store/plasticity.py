@@ -108,7 +108,7 @@ def compared_probes(results: Iterable[ProbeResult]) -> list[ComparedProbe]:
                 one.num_seeds,
                 one.num_diverged,
                 one.level,
-                one.base.start if one.base and one.base.has_start else None,
+                one.base_level,
                 one.gain if is_trained else None,
                 one.base.gain if one.base and one.base.has_start and len(one.base.steps) > 1 else None,
                 ratio,

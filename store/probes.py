@@ -169,6 +169,11 @@ class ProbeResult:
         return self.curve.start if self.curve.has_start else None
 
     @property
+    def base_level(self) -> float | None:
+        """The same of the base."""
+        return self.base.start if self.base is not None and self.base.has_start else None
+
+    @property
     def gain(self) -> float | None:
         """The gain area; None: of other looks than the base's, or without the first."""
         is_known = self.curve.has_start and (self.base is None or self.base.steps == self.curve.steps)
