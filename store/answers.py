@@ -43,7 +43,8 @@ def counted(answers: Iterable[tuple[str | None, bool]]) -> tuple[AnswerCount, ..
 def entropy(counts: Sequence[int]) -> float:
     """Plug-in entropy of the shares, nats, in [0, ln N]: biased low."""
     total = sum(counts)
-    return math.log(total) - sum(n * math.log(n) for n in counts if n) / total + 0.0
+    # rounding must not make that of unanimous answers negative, as it would of 6
+    return max(0.0, math.log(total) - sum(n * math.log(n) for n in counts if n) / total)
 
 
 def corrected_entropy(counts: Sequence[int]) -> float:

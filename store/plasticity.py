@@ -60,9 +60,10 @@ class ComparedProbe:
     metric: str
     after_stage: int
     num_seeds: int
-    level: float
+    num_diverged: int  # copies that are not among them
+    level: float | None  # None: not looked at before the first step
     base_level: float | None  # None: the base has no such probe
-    gain: float | None  # None: nothing was trained
+    gain: float | None  # None: nothing was trained, or every copy diverged
     base_gain: float | None
     gain_ratio: float | None  # of random labels that of the end; None: the base, or one that gains next to nothing
     interval: Ends | None  # of the ratio, over the seeds; None: fewer than two
@@ -91,7 +92,11 @@ def compared_probes(results: Iterable[ProbeResult]) -> list[ComparedProbe]:
     """Sum up every kind and task at every boundary; intervals are over single seeds."""
     found = []
     for one in results:
-        pairs = [(one.seeds[seed], base) for seed, base in sorted(one.base_seeds.items()) if seed in one.seeds]
+        pairs = [
+            (own, base)
+            for seed, base in sorted(one.base_seeds.items())
+            if (own := one.seeds.get(seed)) and own.steps == base.steps == one.curve.steps
+        ]
         is_trained, against = len(one.curve.steps) > 1, one.against_base if one.after_stage else None
         ratio = one.headline if against is not None and is_trained else None
         found.append(
@@ -101,10 +106,11 @@ def compared_probes(results: Iterable[ProbeResult]) -> list[ComparedProbe]:
                 one.metric,
                 one.after_stage,
                 one.num_seeds,
+                one.num_diverged,
                 one.level,
-                one.base.start if one.base else None,
+                one.base_level,
                 one.gain if is_trained else None,
-                one.base.gain if one.base and is_trained else None,
+                one.base.gain if one.base and one.base.has_start and len(one.base.steps) > 1 else None,
                 ratio,
                 _over_seeds(one.kind, pairs) if ratio is not None else None,
                 against.auc_ratio if against is not None and is_trained else None,
@@ -247,9 +253,10 @@ def first_and_last(found: Facts) -> list[Summary]:
         if last["after_stage"]:
             what = "loss" if last["metric"].endswith("loss") else "score"
             rows.append(Summary(f"{what} at its start", last["base_level"], last["level"], probe=probe))
-            if last["gain"] is not None:
+            if last["gain"] is not None or last["num_diverged"]:
                 ends = (last["base_gain"], last["gain"], last["gain_ratio"], last["interval"])
-                rows.append(Summary("gain", *ends, probe=probe))
+                what = f"gain, {last['num_diverged']} diverged" if last["num_diverged"] else "gain"
+                rows.append(Summary(what, *ends, probe=probe))
     for name, title in IN_SHORT.items():
         layers = found["network"].get(name)
         if layers:

@@ -9,8 +9,9 @@ and gain are always told together: an own gain is the larger the lower one begin
 for scores. The gain of a loss is counted from chance, what knowing nothing of the task costs: chance - AUC, chance -
 y(K). From the own start it would say the opposite of the truth: a policy that has become sure of other things begins
 far above chance and gains most of that back in its first steps, whatever it learns after. Curves are averaged over the
-seeds that both have before anything is made of them, and the least and the most of single seeds stand beside it. Means
-of several tasks' ratios are geometric.
+seeds that both have before anything is made of them, and the least and the most of single seeds stand beside it. A copy
+that diverged has fewer looks than the others: it is counted, and the seeds that have all looks are averaged. Means of
+several tasks' ratios are geometric.
 
 Source: plasticity.md 3.1 and 3.2; its worked numbers are tests.
 """
@@ -52,6 +53,11 @@ class ProbeCurve:
     def is_loss(self) -> bool:
         """Whether lower is better."""
         return self.chance is not None
+
+    @property
+    def has_start(self) -> bool:
+        """Whether there is a look before the first step; without it neither a level nor an area is known."""
+        return self.steps[0] == 0
 
     @property
     def origin(self) -> float:
@@ -110,8 +116,8 @@ class Comparison:
 
 
 def compared(own: ProbeCurve, base: ProbeCurve, floor: float) -> Comparison | None:
-    """Compare two curves of the same looks; ratios to a base below the floor are None."""
-    if own.steps != base.steps:
+    """Compare two curves of the same looks, from the first on; ratios to a base below the floor are None."""
+    if own.steps != base.steps or not own.has_start:
         return None
     auc_ratio = ratio(own.auc, base.auc, floor)
     reached = base.origin + (-1 if base.is_loss else 1) * THRESHOLD * base.end_gain
@@ -147,9 +153,10 @@ class ProbeResult:
     after_stage: int
     metric: str  # that the curve is of
     num_seeds: int  # that the curve is the mean of
+    num_diverged: int  # copies whose curve ends early, or never began
     curve: ProbeCurve
     base: ProbeCurve | None  # None: none of this protocol, or none at all
-    against_base: Comparison | None  # None too where the looks differ: a copy diverged
+    against_base: Comparison | None  # None too where no seed has all looks both times
     spread: Spread | None  # of the headline, over single seeds; None: of one seed
     seconds: float  # of all seeds
     sha256: str  # of the protocol
@@ -157,14 +164,20 @@ class ProbeResult:
     base_seeds: Mapping[int, ProbeCurve]  # of the base's, of the same seeds and protocol
 
     @property
-    def level(self) -> float:
-        """y(0): what the policy can do before the copy learns anything."""
-        return self.curve.start
+    def level(self) -> float | None:
+        """y(0): what the policy can do before the copy learns anything; None: it was not looked at then."""
+        return self.curve.start if self.curve.has_start else None
 
     @property
-    def gain(self) -> float:
-        """The gain area."""
-        return self.curve.gain
+    def base_level(self) -> float | None:
+        """The same of the base."""
+        return self.base.start if self.base is not None and self.base.has_start else None
+
+    @property
+    def gain(self) -> float | None:
+        """The gain area; None: of other looks than the base's, or without the first."""
+        is_known = self.curve.has_start and (self.base is None or self.base.steps == self.curve.steps)
+        return self.curve.gain if is_known else None
 
     @property
     def gain_ratio(self) -> float | None:
@@ -205,12 +218,6 @@ class Probes:
                 return None if value is None else Trainability(stage, kind, value)
         return None
 
-    @property
-    def last(self) -> Trainability | None:
-        """The trainability after the last stage that a probe was compared at."""
-        stages = sorted({one.after_stage for one in self.results if one.after_stage}, reverse=True)
-        return next((found for stage in stages if (found := self.trainability(stage)) is not None), None)
-
     def numbers(self, stage: int) -> dict[str, float]:
         """The numbers after a stage by their names in MLflow; those that are not known are left out.
 
@@ -221,23 +228,22 @@ class Probes:
             found = (one.against_base for one in self.at(stage) if one.kind == kind)
             return geometric_mean(getattr(one, field) for one in found if one is not None)
 
-        def mean(kind: str, field: str) -> float | None:
-            found = [getattr(one, field) for one in self.at(stage) if one.kind == kind]
-            return fmean(found) if found else None
+        def level(kind: str) -> float | None:
+            return _mean([one.level for one in self.at(stage) if one.kind == kind])
 
         ends = [o.against_base.end_level for o in self.at(stage) if o.kind == "rl" and o.against_base is not None]
         changes = [o.against_base.loss_change for o in self.at(stage) if o.kind == "supervised" and o.against_base]
         trained = self.trainability(stage)
         made = {
             "probe/sft_gain_ratio": geometric("supervised", "gain_ratio"),
-            "probe/sft_level": mean("supervised", "level"),
+            "probe/sft_level": level("supervised"),
             "probe/sft_loss_change": _mean(changes),
             "probe/rl_gain_ratio": geometric("rl", "gain_ratio"),
-            "probe/rl_level": mean("rl", "level"),
+            "probe/rl_level": level("rl"),
             "probe/rl_auc_ratio": geometric("rl", "auc_ratio"),
             "probe/rl_end_level_diff": _mean(ends),
             "probe/randlabel_ratio": geometric("random_labels", "end_gain_ratio"),
-            "probe/linear_acc": mean("linear", "level"),
+            "probe/linear_acc": level("linear"),
             "final/trainability": None if trained is None else trained.value,
         }
         return {name: value for name, value in made.items() if value is not None}
@@ -273,13 +279,18 @@ def probes_of(reading: Reading, name: str) -> Probes:
 def _result(rows: Sequence[ProbeRow], own: Mapping[int, ProbeCurve], bases: Mapping[int, ProbeCurve]) -> ProbeResult:
     """Make the result of one probe at one boundary from its seeds; those that the base has too are compared.
 
-    Copies that diverged have fewer looks. Where some did and some did not, there is a curve of one, and no comparison.
+    Those that lack looks, here or at the base, are left out. Where all do, the curve is the longest, without
+    comparison.
     """
     kind, name = rows[0].kind, CURVES[rows[0].kind]
     floor = metric(name).ratio_floor or 0.0
-    paired = sorted(own.keys() & bases.keys())
-    seeds = paired or sorted(own)
-    curve, base = _averaged([own[one] for one in seeds]), _averaged([bases[one] for one in paired])
+    looks = max((one.steps for one in (*own.values(), *bases.values())), key=len)
+    known = sorted(own.keys() & bases.keys()) or sorted(own)
+    whole = [seed for seed in known if own[seed].steps == looks]
+    paired = [seed for seed in whole if seed in bases and bases[seed].steps == looks]
+    seeds = paired or whole or [max(known, key=lambda seed: len(own[seed].steps))]
+    curve, base = _averaged([own[one] for one in seeds]), _averaged([bases[one] for one in seeds if one in bases])
+    assert curve is not None  # its seeds have the same looks
     each = [against for one in paired if (against := compared(own[one], bases[one], floor)) is not None]
     single = [value for against in each if (value := getattr(against, HEADLINE[kind])) is not None]
     return ProbeResult(
@@ -287,10 +298,11 @@ def _result(rows: Sequence[ProbeRow], own: Mapping[int, ProbeCurve], bases: Mapp
         task=rows[0].task,
         after_stage=rows[0].after_stage,
         metric=name,
-        num_seeds=len(seeds) if curve else 1,
-        curve=curve or own[seeds[0]],
+        num_seeds=len(seeds),
+        num_diverged=sum(row.seed not in own or own[row.seed].steps[-1] < looks[-1] for row in rows),
+        curve=curve,
         base=base,
-        against_base=compared(curve, base, floor) if curve and base else None,
+        against_base=compared(curve, base, floor) if base else None,
         spread=Spread(min(single), max(single)) if len(single) > 1 else None,
         seconds=sum(row.seconds for row in rows),
         sha256=rows[0].sha256,

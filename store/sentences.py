@@ -121,17 +121,20 @@ def how_trainable(rows: Sequence[Facts]) -> str | None:
 
     A lower start makes a gain larger, so neither is told alone.
     """
-    known = [row for row in rows if row["gain_ratio"] is not None]
-    if not known:
+    told = [row for row in rows if row["gain_ratio"] is not None or (row["after_stage"] and row["num_diverged"])]
+    if not told:
         return None
-    last = max(row["after_stage"] for row in known)
-    texts = [_probe(row) for row in known if row["after_stage"] == last]
+    last = max(row["after_stage"] for row in told)
+    texts = [_probe(row) for row in told if row["after_stage"] == last]
     return f"After stage {last} a copy of the policy gains, where the base gains 1: {'; '.join(texts)}."
 
 
 def _probe(row: Facts) -> str:
+    if row["gain_ratio"] is None:
+        return f"not known on {probe_name(row)}, {row['num_diverged']} diverged"
+    diverged = f", {row['num_diverged']} diverged" if row["num_diverged"] else ""
     seeds, start = (
-        num(row["num_seeds"], "seed"),
+        num(row["num_seeds"], "seed") + diverged,
         "starts at a loss of" if row["metric"].endswith("loss") else "starts at",
     )
     ends = (

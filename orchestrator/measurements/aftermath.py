@@ -1,6 +1,7 @@
 """The evaluation once more, after an intervention: the same environments, tasks, samples and random numbers.
 
-No scheduler sees it; what a boundary measured stays what it measured.
+Where the boundary read the network's frozen rows, they are read once more too: entropy_fixed, kl_prev and flip_prev,
+without generation. No scheduler sees it; what a boundary measured stays what it measured.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing_extensions import override
 
 from orchestrator.measurements.contracts import Findings, Measurement, Tell
 from orchestrator.measurements.evaluation import Evaluation
+from orchestrator.measurements.network import Network
 from orchestrator.progress import Progress
 from orchestrator.rollout.player import Player
 from orchestrator.stopwatch import Stopwatch
@@ -23,8 +25,8 @@ class Aftermath(Measurement):
 
     name = INTERVENTION
 
-    def __init__(self, on_anchors: Evaluation) -> None:
-        self.on_anchors = on_anchors
+    def __init__(self, on_anchors: Evaluation, network: Network | None = None) -> None:
+        self.on_anchors, self.network = on_anchors, network
 
     @override
     def is_due(self, at: Progress) -> bool:
@@ -32,11 +34,13 @@ class Aftermath(Measurement):
 
     @override
     def of(self, environments: Sequence[str]) -> Aftermath:
-        return Aftermath(self.on_anchors.of(environments))
+        network = None if self.network is None else self.network.of(environments)
+        return Aftermath(self.on_anchors.of(environments), network)
 
     @override
     def run(self, player: Player, at: Progress, watch: Stopwatch, tell: Tell) -> Findings:
         found = self.on_anchors.run(player, at, watch, tell)
-        self.passes = self.on_anchors.passes
-        cells = [replace(cell, split="intervened") for cell in found.cells]
+        fixed = [] if self.network is None else self.network.once_more(at, tell)
+        self.passes = self.on_anchors.passes + (self.network.passes if self.network is not None and fixed else 0.0)
+        cells = [replace(cell, split="intervened") for cell in (*found.cells, *fixed)]
         return Findings(found.config, cells, events=found.events, entropies=found.entropies)

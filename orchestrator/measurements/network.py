@@ -154,13 +154,24 @@ class Network(Measurement):
         if memory.base is not None and memory.previous is not None:
             before = {"base": memory.base, "prev": memory.previous}
         read = self._read(rows, before, tell)
-        cells = self._cells(rows, read, at)
+        cells = self._cells(rows, read, [name for name in rows.names if memory.since[name] < at.stage])
         if self.joining:
             return Findings({}, cells, events=events)
         network = [*self._units(read, events), *self._ranks(rows, read, events), *self._weights(at, events, tell)]
         memory.base = memory.base or read.now
         memory.previous, memory.stage = read.now, at.stage
         return Findings({}, cells, events=events, network=network)
+
+    def once_more(self, at: Progress, tell: Tell) -> list[CellRecord]:
+        """Read the rows again where the boundary read them and the policy was changed since; nothing if it did not.
+
+        `prev` is the policy as the boundary measured it. That is also what the next boundary compares with, whose drift
+        so has the change in it: nothing is kept of this pass.
+        """
+        rows, before, stage = self.memory.rows, self.memory.previous, self.memory.stage
+        if rows is None or before is None or stage != at.stage:
+            return []
+        return self._cells(rows, self._read(rows, {"prev": before}, tell), rows.names)
 
     def _take_rows(self, at: Progress, tell: Tell) -> list[EventRecord]:
         """Freeze the rows of environments that have none yet; says so where that is not the base policy's."""
@@ -209,8 +220,8 @@ class Network(Measurement):
             tell=lambda done, total: tell("reading the frozen rows", done, total),
         )
 
-    def _cells(self, rows: FrozenRows, read: FrozenPass, at: Progress) -> list[CellRecord]:
-        """What is told of environments; of the drift only where their rows were there before."""
+    def _cells(self, rows: FrozenRows, read: FrozenPass, drifted: Sequence[str]) -> list[CellRecord]:
+        """What is told of environments; of the drift only those whose rows were there before."""
         cells: list[CellRecord] = []
         for place, name in enumerate(rows.names):
             if name not in self.around.environments or (self.joining and name not in self.joining):
@@ -218,7 +229,7 @@ class Network(Measurement):
             sizes, is_own_R = rows.sizes(name), rows.environment_R == place
             entropy = read.entropy_R[is_own_R].sum() / rows.num_written[is_own_R].sum()
             found = {"entropy_fixed": float(entropy)}
-            if self.memory.since[name] < at.stage:
+            if name in drifted:
                 for of, drift in read.drifts.items():
                     found |= _drift(of, drift, rows.followed_environment == place)
             split = split_of(self.around.environments[name])

@@ -27,7 +27,7 @@ from policies.objectives.contracts import Trajectory
 from policies.plasticity import linear, random_labels, rl, supervised
 from policies.plasticity.copies import Copying, full_copy
 from policies.plasticity.curves import BETAS, CLIP_NORM, WARMUP, Budget, Curve
-from policies.plasticity.fitting import ordinary_tokens
+from policies.plasticity.fitting import ordinary_tokens, rounds
 from policies.policy import Policy
 from policies.samplers.contracts import SamplerOptions, Sampling
 from policies.samplers.transformers import Config as TransformersConfig
@@ -78,6 +78,10 @@ class Probe(Measurement):
                 except NonFiniteLogits as diverged:
                     text = f"{said}, seed {seed}: its copy diverged, so its curve ends early: {diverged}"
                     events.append(EventRecord("probe", text))
+            if curve.num_refused:
+                num = curve.num_updates + curve.num_refused
+                text = f"{curve.num_refused} of {num} updates were left out, their gradient was not finite"
+                events.append(EventRecord("probe", f"{said}, seed {seed}: {text}"))
             events += unscorable(unscored, " in a probe")
             points = [ProbePoint(step, PREFIX + name, value) for (step, name), value in curve.points.items()]
             protocol = self.protocol(player)
@@ -139,9 +143,21 @@ class Probe(Measurement):
                 "template": player.policy.template,
                 **(limits if self.kind == "rl" else {}),
             }
+        if self._is_carried(player):
+            made["order"] = "carried"
         if self.kind == "rl":
             made |= {"reward": self.around.spec.objective.reward, "objective": dict(rl.OBJECTIVE)}
         return made
+
+    def _is_carried(self, player: Player) -> bool:
+        """Whether a batch has the rest of one round and the beginning of the next: batches do not divide the items."""
+        own = self.config
+        if self.kind not in ("rl", "random_labels"):
+            return False
+        pool: Pool = "train" if self.kind == "rl" else "anchor"
+        num = len(self._tasks(pool, player)) if own.environment else own.items or 0
+        batch = min(own.batch or 0, num)
+        return num < (own.steps or 0) * batch and num % batch > 0
 
     def _tasks(self, pool: Pool, player: Player) -> list[Task]:
         """Tasks of the environment, the same every time: what is trained on, or held-out ones that are looked at.
@@ -199,17 +215,18 @@ class Game:
     ) -> None:
         self.config, self.watch, self.unscored = config, watch, unscored
         (self.tasks, self.items), self.reads_value = tasks, reads_value
-        self.rng = random_streams.generator(seed, "probe", "rl", config.task, "tasks")
+        rng = random_streams.generator(seed, "probe", "rl", config.task, "tasks")
+        self.places = rounds(len(self.tasks), config.batch or 0, rng)
         self.think_end = ThinkTag(copy).end
         options = transformers_options(player.options)
         own_seed = random_streams.integer(seed, "probe", "rl", config.task, "play")
         sampler = TransformersSampler(options, copy)
         self.player = Player(own_seed, copy, sampler, player.scorer, player.environments, options)
-        self._order: list[Task] = []
 
     def play(self, step: int) -> list[Trajectory]:
         """Play a step's tasks; those that could be scored come back."""
-        groups = self._played(self._draw(), self.config.group_size or 0, "train", step)
+        tasks = [self.tasks[place] for place in next(self.places)]
+        groups = self._played(tasks, self.config.group_size or 0, "train", step)
         return [
             trajectory
             for number, group in enumerate(groups)
@@ -230,14 +247,6 @@ class Game:
         groups = self.player.play(tasks, size, AT_ONE, f"probe/{stream}", step, self.watch)
         self.unscored += [group for group in groups if len(group.scored) < len(group.samples)]
         return groups
-
-    def _draw(self) -> list[Task]:
-        """Draw the next tasks: every one once before any comes again."""
-        num = min(self.config.batch or 0, len(self.tasks))
-        if len(self._order) < num:
-            self._order = [self.tasks[place] for place in self.rng.permutation(len(self.tasks))]
-        drawn, self._order = self._order[:num], self._order[num:]
-        return drawn
 
 
 def transformers_options(options: SamplerOptions) -> TransformersConfig:

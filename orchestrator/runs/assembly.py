@@ -26,6 +26,7 @@ from orchestrator.measurements.budget import LookingPlan, plan_looking
 from orchestrator.measurements.contracts import HeldOut, Measurement
 from orchestrator.measurements.evaluation import Evaluation, num_tasks
 from orchestrator.measurements.interim import InterimEvaluation
+from orchestrator.measurements.network import Network
 from orchestrator.measurements.surroundings import Surroundings
 from orchestrator.recording.checkpoint import weights_after
 from orchestrator.rollout.player import Player
@@ -211,7 +212,8 @@ def put_together(
             spec, foundation.interventions, environments, foundation.prompts, player, learner, weights_of
         ),
         aftermath=Aftermath(
-            Evaluation(spec.evaluate, environments, {"anchor": held_out["anchor"]}, looking.evaluation)
+            Evaluation(spec.evaluate, environments, {"anchor": held_out["anchor"]}, looking.evaluation),
+            next((one for one in measurements if isinstance(one, Network)), None),
         ),
         stopping=StopConditions(spec.curriculum.stage),
     )

@@ -29,7 +29,7 @@ COMPARE: Mapping[str, Callable[[float, float], bool]] = {
 }
 _AFTER = re.compile(r"after(?:\s+stages?)?\s+(\d+(?:\s*,\s*\d+)*)")
 _EVERY = re.compile(r"every\s+(?:(\d+)\s+)?stages?")
-_COMPARISON = re.compile(r"([A-Za-z0-9_./]+)(?:\s+on\s+([A-Za-z0-9_.-]+))?\s*(<=|>=|<|>)\s*(\S+)")
+_COMPARISON = re.compile(r"([A-Za-z0-9_./-]+)(?:\s+on\s+([A-Za-z0-9_.-]+))?\s*(<=|>=|<|>)\s*(\S+)")
 
 
 @dataclass(frozen=True)

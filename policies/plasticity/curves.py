@@ -39,12 +39,19 @@ class Curve:
     """Numbers by (step, name). Step 0: before any. A copy that diverges leaves a curve that ends early."""
 
     points: dict[tuple[int, str], float] = field(default_factory=dict)
+    num_updates: int = 0  # of the copy
+    num_refused: int = 0  # updates left out, as their gradient was not finite
     _since: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def note(self, **values: float) -> None:
         """Gather numbers of a step; their means since the last look belong to the next one."""
         for name, value in values.items():
             self._since[name].append(value)
+
+    def count(self, num_updates: int, num_refused: int) -> None:
+        """Count updates, and those that were left out."""
+        self.num_updates += num_updates
+        self.num_refused += num_refused
 
     def look(self, step: int, values: Mapping[str, float]) -> None:
         """Enter what was found after a step, with the means of what was gathered; those not finite are left out."""

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from policies.forward import evaluating, score_rows
@@ -41,8 +43,8 @@ def fit(copy: Policy, batches: Iterator[Rows], budget: Budget, curve: Curve) -> 
     """Train a copy on one batch a step, cross entropy as mean over the tokens to predict; yields the steps done, from
     0.
 
-    The optimiser is fresh. `loss` and `grad_norm` of every step are noted in the curve, whose looks are the caller's.
-    Raises `NonFiniteLogits` when the copy has diverged.
+    The optimiser is fresh; updates that it refuses are counted in the curve. `loss` and `grad_norm` of every step are
+    noted there, looks are the caller's. Raises `NonFiniteLogits` when the copy has diverged.
     """
     optimizer = Optimizer(copy.model, BETAS, 0.0, CLIP_NORM)
     yield 0
@@ -58,9 +60,22 @@ def fit(copy: Policy, batches: Iterator[Rows], budget: Budget, curve: Curve) -> 
                 optimizer.gather_gradients()
                 total += float(loss.detach())
         require_finite_loss(total, step)
-        norm, _ = optimizer.step(budget.rate(step))
+        norm, is_done = optimizer.step(budget.rate(step))
+        curve.count(is_done, not is_done)
         curve.note(loss=total, grad_norm=norm)
         yield step
+
+
+def rounds(num: int, batch: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    """Draw batches of places: every place once before any comes again, and none twice in a batch."""
+    left, size = np.zeros(0, np.int64), min(batch, num)
+    while True:
+        if len(left) < size:
+            order = rng.permutation(num)
+            is_left = np.isin(order, left)  # they come again after all others
+            left = np.concatenate([left, order[~is_left], order[is_left]])
+        yield left[:size]
+        left = left[size:]
 
 
 @torch.no_grad()

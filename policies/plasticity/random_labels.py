@@ -16,7 +16,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from policies.plasticity.curves import Budget, Curve
-from policies.plasticity.fitting import Rows, fit, look_at, ordinary_tokens
+from policies.plasticity.fitting import Rows, fit, look_at, ordinary_tokens, rounds
 from policies.policy import Policy
 
 
@@ -49,15 +49,8 @@ def probe(
     Metrics: loss and grad_norm, means of the steps since the last look.
     """
     rows = labelled(prompts, ordinary_tokens(copy), classes, stream("labels"))
-    for step in fit(copy, _batches(rows, batch, stream("batches")), budget, curve):
+    batches = (rows.take(torch.from_numpy(places)) for places in rounds(len(rows.ids_BT), batch, stream("batches")))
+    for step in fit(copy, batches, budget, curve):
         if step in budget.looks:
             curve.look(step, {} if step else {"loss": look_at(copy, rows, budget.micro_tokens)["loss"]})
         yield step
-
-
-def _batches(rows: Rows, batch: int, rng: np.random.Generator) -> Iterator[Rows]:
-    num = len(rows.ids_BT)
-    while True:
-        order = torch.from_numpy(rng.permutation(num))
-        for first in range(0, num - batch + 1, batch) or [0]:
-            yield rows.take(order[first : first + batch])

@@ -52,7 +52,9 @@ def probe(
         trajectories = play(step)
         if trajectories:
             curve.note(zero_var_groups=zero_variance(trajectories))
-            curve.note(grad_norm=learner.learn(trajectories, objective).grad_norm)
+            report = learner.learn(trajectories, objective)
+            curve.count(report.num_updates, report.num_skipped)
+            curve.note(grad_norm=report.grad_norm)
         if step in budget.looks:
             curve.look(step, look())
         yield step

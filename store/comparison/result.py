@@ -197,9 +197,10 @@ def _starts(reading: Reading, gathered: ComparedRuns, of: Measure) -> list[str]:
     kind, texts = of.name.removeprefix(scores.TRAINABLE), []
     for label, own in gathered.settings.items():
         found = [one for entry in own for one in scores.last_probes(reading, entry.run.name, kind)]
-        bases = [one.base.start for one in found if one.base]
-        if found and bases:
-            texts.append(f"{label} at {number(fmean(one.level for one in found))} (base {number(fmean(bases))})")
+        levels = [one.level for one in found if one.level is not None]
+        bases = [one.base_level for one in found if one.base_level is not None]
+        if levels and bases:
+            texts.append(f"{label} at {number(fmean(levels))} (base {number(fmean(bases))})")
     what = (
         "A lower start leaves more to gain; the copies start so" if kind == "rl" else "The copies start at these losses"
     )

@@ -216,6 +216,7 @@ def intervention_rows(data: ReportData) -> list[dict[str, Any]]:
         measured = list(one["after"]) or [""]
         for place, name in enumerate(measured):
             was, now = one["before"].get(name), one["after"].get(name)
-            numbers = {"metric": name, "was": was, "now": now, "change": difference(was, now)}
+            change = None if name == "kl_prev" else difference(was, now)  # of the stage, and of the intervention
+            numbers = {"metric": name, "was": was, "now": now, "change": change}
             rows.append({**first, **numbers, "is_first": place == 0, "num": len(measured)})
     return rows

@@ -37,10 +37,11 @@ def treated(name: str, *interventions: Any, stages: int = 3, **sections: Any) ->
 
 
 def whole(name: str = "whole", **sections: Any) -> dict[str, Any]:
-    """Something of everything: old weights, a stream, rows that are played, the optimiser."""
+    """Something of everything: old weights, a stream, rows that are played, the optimiser; frozen rows are read."""
     noise = {"type": "shrink_perturb", "noise": 0.01, "when": {"after": [2]}}
     redo = {"type": "redo", "tau": 0.8, "rows": 3}
-    return treated(name, FUSION, noise, redo, {"type": "reset_optimizer", "when": "every 2 stages"}, **sections)
+    measured = {"measure": {"share": 20.0, "of": ["network"]}, **sections}
+    return treated(name, FUSION, noise, redo, {"type": "reset_optimizer", "when": "every 2 stages"}, **measured)
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +149,21 @@ MOMENTS = {
     "the second, before it is told": killed_at(Ledger, "record_intervention", 2, False),
     "the second, once it is told": killed_at(Ledger, "record_intervention", 2, True),
 }
+
+
+def test_frozen_rows_are_read_once_more_and_nothing_is_kept_of_that(home: Path) -> None:
+    for one in told(home, "whole")["plasticity"]["interventions"]:
+        measured = {"pass_1", "entropy_token", "entropy_fixed", "kl_prev"}
+        assert set(one["before"]) == set(one["after"]) == measured
+        assert one["before"]["entropy_fixed"] != one["after"]["entropy_fixed"]
+        assert one["after"]["kl_prev"] > 0
+    looks = {(one.name, one.after_stage): one.passes for one in rows(home, "whole", "measurements")}
+    assert looks["intervention", 1] == looks["evaluation", 1] + looks["network", 1]
+    before, after = (
+        {path.name: path.read_bytes() for path in (folder / "measurements" / "network").iterdir()}
+        for folder in sorted((home / "whole" / "checkpoints").glob("step-000002-boundary-002*"))
+    )
+    assert before == after, "the next boundary compares with this one"
 
 
 @pytest.mark.parametrize("moment", share(MOMENTS, 3))
@@ -294,6 +310,13 @@ def test_what_cannot_be_honoured_is_refused_when_the_spec_is_read(intervention: 
     with pytest.raises(SpecError) as refused:
         orchestrator.load_spec(treated("bad", intervention))
     assert message in str(refused.value)
+
+
+def test_a_condition_may_name_a_number_of_an_environment_with_a_hyphen() -> None:
+    spec = treated("named", {**FUSION, "when": "cosine_my-env on my-env < 0"}, measure="gradients")
+    spec["environments"] = {"my-env": spec["environments"].pop("one")}
+    loaded = orchestrator.load_spec(spec)
+    assert loaded.curriculum.boundary.interventions[0].when == "cosine_my-env on my-env < 0"
 
 
 def test_short_forms_and_the_plan(tmp_path: Path, evergreen: Any) -> None:

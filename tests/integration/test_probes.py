@@ -26,6 +26,7 @@ from orchestrator.runs.assembly import assemble, lay_foundation
 from orchestrator.runs.catalog import opened
 from orchestrator.spec import load_spec
 from orchestrator.stopwatch import Stopwatch
+from policies.optimizer import Optimizer
 from store.home import Home
 from store.probes import CURVES, ProbeCurve, Probes, probes_of
 from tests.integration.runs import Killed, ending
@@ -283,6 +284,36 @@ def test_every_setting_is_part_of_the_protocol_but_the_number_of_seeds(tmp_path:
         made = [protocol(), *(protocol(**change) for change in changes.values())]
         assert len({*made}) == len(made)
         assert protocol(seeds=5) == protocol()
+
+
+def test_batches_that_span_two_rounds_are_another_protocol_and_others_are_not(tmp_path: Path) -> None:
+    with parts_of(tmp_path, tried("orders", LABELS)) as parts:
+        plain = parts.measurements[1]
+        assert isinstance(plain, Probe)
+
+        def order(**change: Any) -> Any:
+            config = type(plain.config).model_validate({**plain.config.model_dump(), **change})
+            return Probe(config, plain.around).protocol(parts.player).get("order")
+
+        assert [order(), order(items=6), order(items=9, steps=2), order(items=6, environment="book")] == [
+            *(None, "carried", None),  # two batches of 4 are within 9 items
+            *("carried",),
+        ]
+
+
+def test_updates_that_were_left_out_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, done = Optimizer.step, []
+
+    def second_is_refused(self: Optimizer, lr: float) -> tuple[float, bool]:
+        done.append(lr)
+        return (float("inf"), False) if len(done) == 2 else real(self, lr)
+
+    monkeypatch.setattr(Optimizer, "step", second_is_refused)
+    with parts_of(tmp_path, tried("refused", LABELS)) as parts:
+        found = parts.measurements[1].run(parts.player, Progress(1, 1), Stopwatch(), lambda *told: None)
+    assert [event.text for event in found.events] == [
+        "probe random_labels on strings, seed 0: 1 of 2 updates were left out, their gradient was not finite"
+    ]
 
 
 def test_reading_a_spec_with_probes_does_not_load_torch() -> None:

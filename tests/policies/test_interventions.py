@@ -272,6 +272,8 @@ def test_a_comparison() -> None:
     assert condition.holds(0.1)
     assert not condition.holds(0.11)
     assert condition.why(0.0625) == "pass_1 on my.words is 0.0625, <= 0.1"
+    named = parse("cosine_my-env on b < -.5")
+    assert (named.metric, named.environment, named.number) == ("cosine_my-env", "b", -0.5), "names have hyphens"
 
 
 @pytest.mark.parametrize(

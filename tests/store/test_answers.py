@@ -30,6 +30,7 @@ def test_the_entropy_of_answers_of_the_plasticity_reference() -> None:
     assert math.exp(entropy(counts)) == pytest.approx(2.460233, abs=NEAR)
     assert disagreement(counts) == pytest.approx(0.607143, abs=NEAR)
     assert (entropy([8]), disagreement([8]), disagreement([1])) == (0.0, 0.0, None)
+    assert all(math.copysign(1, entropy([n])) == 1 for n in range(1, 65)), "rounding makes none of one answer negative"
     assert entropy([1] * 8) == pytest.approx(math.log(8)), "the most that N samples can have"
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 
 from store.ledger.query_rows import ProbePointRow, ProbeRow
+from store.plasticity import compared_probes
 from store.probes import ProbeCurve, Trainability, compared, probes_of
+from store.sentences import how_trainable
 
 STEPS = (0, 5, 10, 15, 20)
 NOW, BASE = (0.20, 0.30, 0.40, 0.45, 0.50), (0.10, 0.25, 0.40, 0.50, 0.55)
@@ -119,7 +121,7 @@ def test_curves_are_averaged_over_the_seeds_that_both_have() -> None:
     assert result.base.start == pytest.approx(0.1)
     assert result.gain_ratio == pytest.approx(0.651163 / 2, abs=1e-5)
     assert (result.spread.least, result.spread.most) == pytest.approx((0, 0.651163), abs=1e-5)
-    assert found.last == found.trainability(2) == Trainability(2, "rl", pytest.approx(result.gain_ratio))
+    assert found.trainability(2) == Trainability(2, "rl", pytest.approx(result.gain_ratio))
     assert found.at(0)[0].gain_ratio == pytest.approx(1), "the base against itself"
 
 
@@ -128,7 +130,7 @@ def test_only_equal_protocols_compare_and_without_a_base_there_is_a_level_alone(
     for result in found.at(1):
         assert (result.base, result.against_base, result.gain_ratio, result.spread) == (None,) * 4
         assert (result.level, result.gain) == pytest.approx((0.2, 0.175))
-    assert found.last is None
+    assert found.trainability(1) is None
     assert found.numbers(1) == pytest.approx({"probe/rl_level": 0.2})
 
 
@@ -136,7 +138,7 @@ def test_the_run_s_number_is_the_geometric_mean_of_its_rl_probes() -> None:
     other = tuple(0.1 + 0.25 * (value - 0.1) for value in BASE)
     curves = {("rl", task, 0, 0, "p"): BASE for task in ("a", "b")}
     found = probed({**curves, ("rl", "a", 1, 0, "p"): BASE, ("rl", "b", 1, 0, "p"): other})
-    assert found.last.value == pytest.approx(0.5)
+    assert found.trainability(1).value == pytest.approx(0.5)
     numbers = found.numbers(1)
     assert numbers["probe/rl_gain_ratio"] == numbers["final/trainability"] == pytest.approx(0.5)
     assert numbers["probe/rl_end_level_diff"] == pytest.approx(0.5 * 0.75 * -0.45)
@@ -161,5 +163,45 @@ def test_kinds_are_judged_by_their_own_curves() -> None:
 
 def test_a_copy_that_diverged_does_not_compare() -> None:
     (result,) = probed({("rl", "b", 0, 0, "p"): BASE, ("rl", "b", 1, 0, "p"): NOW[:3]}).at(1)
-    assert result.against_base is None
+    assert (result.against_base, result.gain) == (None, None), "an area of other looks than the base's"
+    assert (result.num_seeds, result.num_diverged) == (1, 1)
     assert replace(result, seconds=0).level == 0.2
+
+
+def test_seeds_that_did_not_diverge_are_averaged_and_compared() -> None:
+    base = {("rl", "b", 0, seed, "p"): lower(BASE, by) for seed, by in enumerate((0.0, 0.05, -0.05))}
+    now = {("rl", "b", 2, seed, "p"): own for seed, own in enumerate((lower(NOW[:2], 9.0), NOW, NOW))}
+    found = probed({**base, **now, **{("rl", "b", 3, seed, "p"): NOW[:2] for seed in range(3)}})
+    (result,), (gone,) = found.at(2), found.at(3)
+    assert (result.num_seeds, result.num_diverged, result.spread is None) == (2, 1, False)
+    assert result.curve.values == pytest.approx(NOW)
+    assert result.gain_ratio == pytest.approx(0.651163, abs=1e-5)
+    assert (gone.num_seeds, gone.num_diverged, gone.gain_ratio) == (1, 3, None)
+    rows = {row.after_stage: row for row in compared_probes(found.results)}
+    assert (rows[2].num_diverged, rows[2].gain) == (1, pytest.approx(0.175))
+    assert rows[2].interval == pytest.approx((0.651163, 0.651163), abs=1e-5)
+    assert (rows[3].num_diverged, rows[3].gain, rows[3].base_gain) == (3, None, pytest.approx(0.26875))
+    told = how_trainable([asdict(rows[2])])
+    assert told is not None
+    assert "2 seeds, 1 diverged" in told
+    assert how_trainable([asdict(row) for row in rows.values()]) == (
+        "After stage 3 a copy of the policy gains, where the base gains 1: not known on rl b, 3 diverged."
+    ), "no number of an earlier stage stands for it"
+
+
+def test_a_base_that_diverged_leaves_the_curve_without_comparison() -> None:
+    (result,) = probed({("rl", "b", 0, 0, "p"): BASE[:2], ("rl", "b", 1, 0, "p"): NOW}).at(1)
+    assert (result.num_diverged, result.curve.values, result.against_base) == (0, NOW, None)
+
+
+def test_without_its_first_look_a_curve_has_neither_level_nor_gain() -> None:
+    class Late(Probed):
+        def probe_points(self, name: str) -> list[ProbePointRow]:
+            return [point for point in super().probe_points(name) if point.step]
+
+    curves = {("rl", "b", 0, 0, "p"): BASE, ("rl", "b", 1, 0, "p"): NOW}
+    (result,) = (found := probes_of(Late(curves, "probe_score", None), "run")).at(1)  # type: ignore[arg-type]
+    assert (result.level, result.gain, result.against_base) == (None, None, None)
+    assert found.numbers(1) == {}
+    (row,) = [row for row in compared_probes(found.results) if row.after_stage == 1]
+    assert (row.level, row.base_level, row.gain, row.base_gain, row.gain_ratio) == (None,) * 5

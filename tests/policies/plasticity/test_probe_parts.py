@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import weakref
+from itertools import count
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from policies.errors import NonFiniteLogits
 from policies.plasticity import random_labels, rl, supervised
 from policies.plasticity.copies import full_copy
 from policies.plasticity.curves import Budget, Curve
-from policies.plasticity.fitting import Rows, fit, look_at, ordinary_tokens
+from policies.plasticity.fitting import Rows, fit, look_at, ordinary_tokens, rounds
 from policies.plasticity.linear import decodability, last_hidden_states
 from policies.plasticity.supervised import LETTERS, Language
 from policies.samplers.testing import random_policy
@@ -113,6 +114,44 @@ def test_a_copy_learns_labels_by_heart() -> None:
         for _ in random_labels.probe(copy, plan, curve, lambda name: stream(4), batch=8, classes=4, prompts=prompts):
             pass
     assert curve.points[40, "loss"] < 0.5 * math.log(4) < curve.points[0, "loss"]
+
+
+@pytest.mark.parametrize(("num", "batch"), [(40, 32), (32, 8), (7, 3), (5, 9)])
+def test_every_item_comes_once_before_any_comes_again_and_none_twice_in_a_batch(num: int, batch: int) -> None:
+    drawn = [next(batches).tolist() for batches in [rounds(num, batch, np.random.default_rng(3))] for _ in range(12)]
+    size = min(num, batch)
+    assert all(len({*own}) == len(own) == size for own in drawn)
+    one_after_the_other = [place for own in drawn for place in own]
+    for first in range(0, len(one_after_the_other) - num + 1, num):
+        assert {*one_after_the_other[first : first + num]} == {*range(num)}
+    order = np.random.default_rng(3).permutation(num)
+    assert drawn[0] == order[:size].tolist()
+
+
+def spoil(weight: torch.Tensor, *passes: int) -> None:
+    """Make the gradient of a weight infinite in some backward passes, counted from 1."""
+    numbers = count(1)
+    weight.register_hook(lambda gradient: gradient * math.inf if next(numbers) in passes else gradient)
+
+
+def test_updates_whose_gradient_is_not_finite_are_counted() -> None:
+    policy, curve = random_policy(), Curve()
+    with full_copy(policy) as copy:
+        spoil(copy.model.model.norm.weight, 2, 3)
+        plan = Budget(5, 0.01, frozenset({0, 5}), 2048)
+        for _ in supervised.probe(copy, plan, curve, lambda name: np.random.default_rng(3), batch=4, items=4, length=8):
+            pass
+    assert (curve.num_updates, curve.num_refused) == (3, 2)
+
+
+def test_the_rl_probe_counts_them_too() -> None:
+    policy, curve = random_policy(), Curve()
+    played = random_trajectories(12, num_groups=3, spread=0.5)
+    with full_copy(policy) as copy:
+        spoil(copy.model.model.norm.weight, 1)
+        for _ in rl.probe(copy, budget(3), curve, lambda step: played, lambda: {"score": 0.5}):
+            pass
+    assert (curve.num_updates, curve.num_refused) == (2, 1)
 
 
 def test_a_loss_that_is_not_finite_ends_a_curve() -> None:
