@@ -280,12 +280,12 @@ def entropy_carried(found: Matrices, fixed: Table) -> Facts | None:
     """
     rows = {(int(i), name): value for i, row in fixed.items() for name, value in row.items()}
     shares = carryover.carried(Matrices(found.accuracy, rows, {}, found.stages) if rows else found)
-    known = [share for share in shares if share]
+    known = _known(shares)
     mean = carryover.geometric_mean(shares)
     if mean is None:
         return None
     interval = None
-    if len(known) >= FEWEST_STAGES and len(known) == len(_known(shares)):
+    if len(known) >= FEWEST_STAGES and all(known):  # 0 has no logarithm
         from store.intervals import t_interval
 
         ends = t_interval([math.log(share) for share in known])

@@ -59,6 +59,12 @@ def test_entropy_carried_is_over_stages_and_has_an_interval_from_three_on() -> N
     assert few["interval"] is None
 
 
+def test_a_share_of_nothing_is_a_stage_of_the_mean() -> None:
+    entropy = {(0, "a"): 1.0, (0, "b"): 1.0, (1, "a"): 0.5, (1, "b"): 0.0, (2, "a"): 0.5, (2, "b"): 0.5}
+    carried = entropy_carried(Matrices({}, entropy, {}, ["a", "b", "a"]), {})
+    assert carried == {"metric": "entropy_token", "mean": 0.0, "interval": None, "num_stages": 2}
+
+
 def test_a_transfer_is_the_mean_over_visits_and_carried_beyond_two_standard_errors() -> None:
     accuracy = {(0, "b"): 0.1, (1, "b"): 0.2, (2, "b"): 0.2, (3, "b"): 0.5}
     errors = dict.fromkeys(accuracy, 0.05)
