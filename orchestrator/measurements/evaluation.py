@@ -194,9 +194,7 @@ class Evaluation(Measurement):
         return means(self.environments[name], cells)
 
 
-def means(
-    environment: Environment, cells: Sequence[CellRecord], conditional: Collection[str] = ()
-) -> list[CellRecord]:
+def means(environment: Environment, cells: Sequence[CellRecord], conditional: Collection[str] = ()) -> list[CellRecord]:
     """Give an environment's own value of every metric: the equal-weight mean over its trainable categories.
 
     It is undefined where that of one of them is: a mean over the others would be none of the same thing at two

@@ -11,6 +11,8 @@ import pytest
 
 from store import carryover
 from store.carryover import Journey, Matrices, Mean
+from store.ledger.queries.runs import matrices_of
+from store.ledger.query_rows import CellRow, StageRow
 
 ENTROPY = [[1.0, 1.2, 0.9], [0.40, 0.95, 0.80], [0.45, 0.35, 0.60], [0.50, 0.40, 0.25]]
 ONE_PASS = [[0.10, 0.20, 0.15], [0.60, 0.25, 0.20], [0.50, 0.70, 0.30], [0.45, 0.60, 0.80]]
@@ -250,3 +252,23 @@ def test_a_course_does_not_read_the_matrices_anew_at_every_boundary() -> None:
     matrix = Counted({(i, name): 0.01 * i for i in range(len(stages) + 1) for name in "ABCD"})
     assert len(list(carryover.of_course(Matrices(matrix, matrix, matrix, stages)))) > len(stages)
     assert matrix.num_reads < len(stages)
+
+
+def _cells(metric: str, **values: list[float | None]) -> list[CellRow]:
+    """Cells of environments as wholes, by boundary."""
+    places = [(i, name, value) for name, own in values.items() for i, value in enumerate(own)]
+    return [CellRow(i, "", name, None, metric, value, None, 2, 4) for i, name, value in places]
+
+
+def test_an_environment_that_is_only_held_out_counts_nowhere() -> None:
+    stages = [StageRow(i, name, 0, 1, 0.0, 1, None, "", None) for i, name in enumerate("AB", start=1)]
+    known: dict[str, list[float | None]] = {"A": [0.1, 0.6, 0.5], "B": [0.5, 0.5, 0.7]}
+    nothing: list[float | None] = [None] * 3
+    run, alone = (
+        matrices_of(_cells("pass_1", **own), _cells("entropy_token", **own), stages)
+        for own in ({**known, "H": nothing}, known)
+    )
+    assert carryover.interference(run.up_to(2)) == Mean(pytest.approx(-0.1), 1, 1)
+    assert list(carryover.of_course(run)) == list(carryover.of_course(alone))
+    unscored = matrices_of(_cells("pass_1", **{**known, "B": nothing}), _cells("entropy_token", **known), stages)
+    assert carryover.average(unscored) == Mean(None, 1, 2), "what was trained counts, also where it has no value"
