@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from statistics import fmean
 from typing import Literal
 
@@ -61,8 +62,34 @@ class Mean:
 
 
 @dataclass(frozen=True)
+class Coverage:
+    """When a matrix was measured."""
+
+    starts: Mapping[str, int]  # by environment: the first boundary that measured it
+    boundaries: Sequence[int]  # in order
+
+    @staticmethod
+    def of(matrix: Matrix) -> Coverage:
+        """Read it off the matrix."""
+        starts: dict[str, int] = {}
+        for i, name in matrix:
+            if i < starts.get(name, i + 1):
+                starts[name] = i
+        return Coverage(starts, sorted({i for i, _ in matrix}))
+
+    def up_to(self, stage: int) -> Coverage:
+        """The same as it was after a stage."""
+        starts = {name: i for name, i in self.starts.items() if i <= stage}
+        return Coverage(starts, [i for i in self.boundaries if i <= stage])
+
+
+@dataclass(frozen=True)
 class Matrices:
-    """What a run's boundaries measured, on environments as wholes, and what was trained between them."""
+    """What a run's boundaries measured, on environments as wholes, and what was trained between them.
+
+    Everything is computed once and shared with what `up_to` gives, so a run's whole course costs little more than its
+    end.
+    """
 
     accuracy: Matrix
     entropy: Matrix
@@ -70,8 +97,10 @@ class Matrices:
     stages: Sequence[str | None]  # the environment of each measured one; None in flat mode, and with gaps
     everywhere: Sequence[str] = ()  # in flat mode: the environments that every stage trains
     cumulative: Mapping[int, Journey] = field(default_factory=dict)  # by stage: entropy along its steps
+    until: int | None = None  # the boundary from `up_to`: the maps have later ones, which count for nothing
+    whole: Matrices | None = field(default=None, repr=False, compare=False)  # what this is the beginning of
 
-    @property
+    @cached_property
     def trained(self) -> Sequence[str]:
         """Each measured stage's environment; nothing in flat mode."""
         named = [name for name in self.stages if name is not None]
@@ -82,27 +111,55 @@ class Matrices:
         """The last stage that was measured, where it is known what was trained; else 0."""
         return len(self.stages) if self.everywhere else len(self.trained)
 
-    @property
+    @cached_property
     def first(self) -> dict[str, int]:
         """By environment: the first stage that trained it."""
         flat = dict.fromkeys(self.everywhere, 1) if self.stages else {}
-        return flat or {name: i for i, name in reversed(list(enumerate(self.trained, start=1)))}
+        return flat or _first_places(self.trained)
 
-    @property
+    @cached_property
     def final(self) -> dict[str, int]:
         """By environment: the last stage that trained it."""
         flat = dict.fromkeys(self.everywhere, self.last)
         return flat or {name: i for i, name in enumerate(self.trained, start=1)}
 
+    @cached_property
+    def has_accuracy(self) -> Coverage:
+        """When accuracy was measured."""
+        return Coverage.of(self.accuracy) if self.whole is None else self.whole.has_accuracy.up_to(self.until or 0)
+
+    @cached_property
+    def has_entropy(self) -> Coverage:
+        """When entropy was measured."""
+        return Coverage.of(self.entropy) if self.whole is None else self.whole.has_entropy.up_to(self.until or 0)
+
+    @cached_property
+    def bests(self) -> Mapping[str, Sequence[int | None]]:
+        """By environment: its best boundary so far, at each from its first stage on, as far as there is no hole.
+
+        None: a value is undefined there or before. Of values that are alike the earliest is the best.
+        """
+        if self.whole is not None:
+            return self.whole.bests
+        firsts = dict.fromkeys(self.everywhere, 1) or _first_places(self.stages)
+        return {name: self._bests_from(first, name) for name, first in firsts.items()}
+
+    def _bests_from(self, first: int, name: str) -> list[int | None]:
+        found: list[int | None] = []
+        best: int | None = first
+        for i in range(first, len(self.stages) + 1):
+            if (i, name) not in self.accuracy:
+                break
+            value = self.accuracy[i, name]
+            top = None if best is None else self.accuracy[best, name]
+            best = None if value is None or top is None else i if value > top else best
+            found.append(best)
+        return found
+
     def up_to(self, stage: int) -> Matrices:
-        """The same as it was after a stage."""
-
-        def cut(matrix: Matrix) -> Matrix:
-            return {key: value for key, value in matrix.items() if key[0] <= stage}
-
-        cumulative = {i: journey for i, journey in self.cumulative.items() if i <= stage}
-        cells = (cut(self.accuracy), cut(self.entropy), cut(self.errors))
-        return Matrices(*cells, self.stages[:stage], self.everywhere, cumulative)
+        """The same as it was after a stage: later boundaries stay in the maps, which are shared, and are not read."""
+        until = stage if self.until is None else min(stage, self.until)
+        return replace(self, stages=self.stages[:until], until=until, whole=self.whole or self)
 
     def has(self, name: str, *boundaries: int) -> bool:
         """Whether these boundaries measured an environment; where one did not there is a hole."""
@@ -133,7 +190,10 @@ def ratio(value: float | None, base: float | None, floor: float) -> float | None
 
 
 def geometric_mean(ratios: Iterable[float | None]) -> float | None:
-    """Average ratios; those that are None are left out."""
+    """Average ratios; those that are None are left out.
+
+    One of 0 or less, as of a probe that a copy gets worse at, makes it 0, the least it can be, also where it is alone.
+    """
     known = [r for r in ratios if r is not None]
     if not known:
         return None
@@ -177,7 +237,7 @@ def relative_forgetting(m: Matrices) -> Mean:
     bests = {name: best for name, best in _bests(m).items() if m.has(name, m.last)}
     unlearnt = 0
     for name, best in bests.items():
-        start = min(i for i, other in m.accuracy if other == name)
+        start = m.has_accuracy.starts[name]
         fall, gain = (None if best is None else m.change(name, i, best) for i in (m.last, start))
         if best is None or fall is None or gain is None:
             shares.append(None)
@@ -191,7 +251,7 @@ def relative_forgetting(m: Matrices) -> Mean:
 
 def zero_shot_gain(m: Matrices) -> Mean:
     """Mean gain over the base at the end, over environments that never had a stage."""
-    others = [name for name in _environments(m.accuracy) if m.last and name not in m.first]
+    others = [name for name in m.has_accuracy.starts if m.last and name not in m.first]
     return m.changes(dict.fromkeys(others, (0, m.last)))
 
 
@@ -207,9 +267,8 @@ def carried(m: Matrices) -> list[float | None]:
 
 def left(m: Matrices) -> Numbers:
     """By environment: its entropy at the last boundary against its first; None where that boundary left it out."""
-    end = max((i for i, _ in m.entropy), default=0)
-    starts = {name: min(i for i, other in m.entropy if other == name) for name in _environments(m.entropy)}
-    return {name: m.share(name, start, end) for name, start in starts.items()}
+    end = max(m.has_entropy.boundaries, default=0)
+    return {name: m.share(name, start, end) for name, start in m.has_entropy.starts.items()}
 
 
 def cumulative_entropy(m: Matrices) -> Mean:
@@ -227,7 +286,7 @@ def cumulative_entropy(m: Matrices) -> Mean:
 def journey_of(m: Matrices, stage: int) -> float | None:
     """Entropy along a stage's training: C_i / (steps_i H_0), over the base's entropy on the stage's environment."""
     journey, name = m.cumulative.get(stage), m.trained[stage - 1]
-    start = min((i for i, other in m.entropy if other == name), default=0)
+    start = m.has_entropy.starts.get(name, 0)
     if journey is None or not journey.num_steps:
         return None
     return ratio(journey.area / journey.num_steps, m.entropy.get((start, name)), ENTROPY_FLOOR)
@@ -238,13 +297,13 @@ def journey_of(m: Matrices, stage: int) -> float | None:
 
 def unseen(m: Matrices) -> Mean:
     """Geometric mean, over environments without a stage so far, of their entropy against the base."""
-    others = [name for name in _environments(m.entropy) if name not in m.trained]
+    others = [name for name in m.has_entropy.starts if name not in m.first]
     return Mean.of_ratios([m.share(name, 0, len(m.trained)) for name in others])
 
 
 def collateral(m: Matrices) -> Mean:
     """What the stage did to the entropy of the other environments: geometric mean of after against before."""
-    others = [name for name in _environments(m.entropy) if name != m.trained[-1]]
+    others = [name for name in m.has_entropy.starts if name != m.trained[-1]]
     return Mean.of_ratios([m.share(name, len(m.trained) - 1, len(m.trained)) for name in others])
 
 
@@ -255,12 +314,13 @@ def gain(m: Matrices) -> Mean:
 
 def interference(m: Matrices) -> Mean:
     """The stage's mean change on the other environments."""
-    others = [name for name in _environments(m.accuracy) if name != m.trained[-1]]
+    others = [name for name in m.has_accuracy.starts if name != m.trained[-1]]
     return m.changes({name: (len(m.trained) - 1, len(m.trained)) for name in others})
 
 
-def _environments(matrix: Matrix) -> list[str]:
-    return list(dict.fromkeys(name for _, name in matrix))
+def _first_places(names: Sequence[str | None]) -> dict[str, int]:
+    """Where each name stands first, counted from 1."""
+    return {name: i for i, name in reversed(list(enumerate(names, start=1))) if name is not None}
 
 
 def _later(m: Matrices) -> list[str]:
@@ -273,13 +333,8 @@ def _bests(m: Matrices) -> dict[str, int | None]:
 
     One that a boundary in between left out may have been better there: it has no best that is known.
     """
-    bests: dict[str, int | None] = {}
-    for name in _later(m):
-        seen = range(m.first[name], m.last)
-        if m.has(name, *seen):
-            known = [(value, -i) for i in seen if (value := m.accuracy[i, name]) is not None]
-            bests[name] = -max(known)[1] if len(known) == len(seen) else None
-    return bests
+    spans = {name: m.last - m.first[name] for name in _later(m)}
+    return {name: m.bests[name][span - 1] for name, span in spans.items() if span <= len(m.bests[name])}
 
 
 @dataclass(frozen=True)
@@ -370,7 +425,7 @@ SWITCHES = (
 
 def means_of_run(found: Matrices) -> dict[str, Mean]:
     """Every outcome with how many terms are behind it, by name; nothing before a stage is measured."""
-    return {one.name: one.of(found) for one in OUTCOMES} if any(stage for stage, _ in found.accuracy) else {}
+    return {one.name: one.of(found) for one in OUTCOMES} if any(found.has_accuracy.boundaries) else {}
 
 
 def of_run(found: Matrices) -> Numbers:
@@ -400,6 +455,6 @@ def of_switch(found: Matrices, stage: int) -> Numbers:
 
 def of_course(found: Matrices) -> Iterator[tuple[int, str, float | None, int, int]]:
     """Every number at every boundary after a stage: stage, name, value, how many terms are behind it, of how many."""
-    for stage in sorted({stage for stage, _ in found.accuracy if stage}):
+    for stage in filter(None, found.has_accuracy.boundaries):
         for means in (means_of_run(found.up_to(stage)), means_of_switch(found, stage)):
             yield from ((stage, name, mean.value, mean.num, mean.of) for name, mean in means.items())

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from statistics import fmean
+from dataclasses import asdict, dataclass, field, replace
+from statistics import NormalDist, fmean
 from typing import Any
 
 from store import carryover
@@ -24,6 +24,7 @@ FIXED = "entropy_fixed"
 DORMANT = "dormant_0.025"
 DRIFTS = ("kl_base", "kl_prev")
 COMPARED = ("pass_1", "entropy_token", FIXED, "kl_prev")  # before and after an intervention
+ALPHA = 0.05  # chance that a run without any transfer has one that counts as carried
 FEWEST_STAGES = 3  # whose ratios have an interval that says something
 WHOLE_MODEL = -1
 IN_SHORT = {DORMANT: "dormant units", "erank": "effective rank, last layer"}
@@ -147,15 +148,19 @@ class Transfer:
     num_visits: int  # stages behind it
     change: float
     margin: float | None  # two standard errors over the tasks; None: not known
+    bound: float | None = None  # what chance over the tasks makes of all the run's changes on other environments
 
     @property
     def is_carried(self) -> bool:
-        """Whether the change is more than chance over the tasks makes."""
-        return self.margin is not None and abs(self.change) > self.margin
+        """Whether the change is more than chance over the tasks makes anywhere among so many."""
+        return self.bound is not None and abs(self.change) > self.bound
 
 
 def transfers(found: Matrices) -> list[Transfer]:
-    """What a stage on i changed on j, averaged over the visits to i; nothing in flat mode."""
+    """What a stage on i changed on j, averaged over the visits to i; nothing in flat mode.
+
+    A change is carried beyond the two-sided normal quantile at `ALPHA` / m, of the m changes on other environments.
+    """
     names = list(dict.fromkeys(name for _, name in found.accuracy))
     made = []
     for trained in dict.fromkeys(found.trained):
@@ -167,7 +172,9 @@ def transfers(found: Matrices) -> list[Transfer]:
                 errors = _known(ends)
                 margin = NUM_ERRORS * math.hypot(*errors) / len(known) if len(errors) == len(ends) else None
                 made.append(Transfer(trained, changed, len(known), fmean(c for _, c in known), margin))
-    return made
+    num = sum(one.margin is not None and one.trained != one.changed for one in made)
+    widening = NormalDist().inv_cdf(1 - ALPHA / 2 / max(num, 1)) / NUM_ERRORS
+    return [one if one.margin is None else replace(one, bound=widening * one.margin) for one in made]
 
 
 # --- interventions ---
@@ -287,12 +294,12 @@ def entropy_carried(found: Matrices, fixed: Table) -> Facts | None:
     """
     rows = {(int(i), name): value for i, row in fixed.items() for name, value in row.items()}
     shares = carryover.carried(Matrices(found.accuracy, rows, {}, found.stages) if rows else found)
-    known = [share for share in shares if share]
+    known = _known(shares)
     mean = carryover.geometric_mean(shares)
     if mean is None:
         return None
     interval = None
-    if len(known) >= FEWEST_STAGES and len(known) == len(_known(shares)):
+    if len(known) >= FEWEST_STAGES and all(known):  # 0 has no logarithm
         from store.intervals import t_interval
 
         ends = t_interval([math.log(share) for share in known])

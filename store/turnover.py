@@ -23,6 +23,7 @@ come back to one, and with forks, whose ledger has their parent's rows.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -148,18 +149,22 @@ def repairs(items: Iterable[Item], visits: Sequence[Visit], steps: Mapping[int, 
     found = []
     for name, courses in _by_environment(items).items():
         own = sorted((one for one in visits if one.environment == name), key=lambda one: one.stage)
+        stages = [one.stage for one in own]
         for course in courses:
             boundaries = sorted(course)
             for earlier, later in pairwise(boundaries):
                 if not is_solved(*course[earlier]) or is_solved(*course[later]):
                     continue
-                visit = next((one for one in own if one.stage > later), None)
-                after = [at for at in boundaries if visit is not None and at >= visit.stage]
-                between = [at for at in boundaries if at > later and (visit is None or at < visit.stage)]
-                if visit is None or not after or any(is_solved(*course[at]) for at in between):
+                place = bisect_right(stages, later)
+                if place == len(own):
+                    continue
+                visit = own[place]
+                start, end = bisect_right(boundaries, later), bisect_left(boundaries, visit.stage)
+                # the first solved one ends the search: no boundary is looked at for two losses
+                if end == len(boundaries) or any(is_solved(*course[boundaries[at]]) for at in range(start, end)):
                     continue
                 apart = visit.start_step - steps.get(later, visit.start_step)
-                is_repaired = is_solved(*course[after[0]])
+                is_repaired = is_solved(*course[boundaries[end]])
                 found.append(Repair(name, later, visit.stage, visit.stage - later, apart, is_repaired))
     return sorted(found, key=lambda one: (one.lost_after, one.environment, one.visit))
 

@@ -10,7 +10,7 @@ selects by cannot flatter what is reported.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -194,13 +194,19 @@ class Evaluation(Measurement):
         return means(self.environments[name], cells)
 
 
-def means(environment: Environment, cells: Sequence[CellRecord]) -> list[CellRecord]:
-    """Give an environment's own value of every metric: the equal-weight mean over its trainable categories."""
+def means(environment: Environment, cells: Sequence[CellRecord], conditional: Collection[str] = ()) -> list[CellRecord]:
+    """Give an environment's own value of every metric: the equal-weight mean over its trainable categories.
+
+    It is undefined where that of one of them is: a mean over the others would be none of the same thing at two
+    boundaries. Only metrics that are `conditional`, which not every task has, are over the categories that have them.
+    """
     trainable = {c.name for c in environment.categories if c.trainable}
     split = "own" if environment.closed else "anchor"
     found = []
     for metric in dict.fromkeys(cell.metric for cell in cells):
-        of = [c for c in cells if c.metric == metric and c.category in trainable and c.value is not None]
+        every = [c for c in cells if c.metric == metric and c.category in trainable]
+        of = [c for c in every if c.value is not None]
+        of = of if len(of) == len(every) or metric in conditional else []
         errors = [c.stderr for c in of if c.stderr is not None]
         is_known = of and len(errors) == len(of)
         stderr = math.sqrt(sum(e * e for e in errors)) / len(of) if is_known else None

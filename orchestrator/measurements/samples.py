@@ -116,7 +116,7 @@ class Samples(Measurement):
         for place, (name, by_category) in enumerate(played.items()):
             tell(f"reading the samples of {name}", place, len(played))
             own = [cell for category, groups in by_category.items() for cell in self._cells(name, category, groups)]
-            cells += [*own, *means(self.around.environments[name], own), *self._support(name, by_category)]
+            cells += [*own, *means(self.around.environments[name], own, CONDITIONAL), *self._support(name, by_category)]
             now = {category: list(map(_outcome, groups)) for category, groups in by_category.items()}
             if at.stage == 0 or name in self._joining:
                 self._base[name] = now
@@ -266,6 +266,10 @@ ANSWERS: dict[str, Measure] = {
         sum(one.num for one in answers if one.text is None) / sum(_counts(group, answers))
     ),
 }
+# there are none where nothing is wrong, or right, or long enough
+CONDITIONAL = frozenset(
+    {"entropy_answer_wrong", "entropy_answer_right", "distinct", *(f"distinct_{n}" for n in range(1, MOST_GRAMS + 1))}
+)
 
 
 def create(config: Config, around: Surroundings) -> Samples:

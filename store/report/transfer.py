@@ -1,7 +1,7 @@
 """Which environment helped which: what stages on one changed on the others, as a network and as a matrix.
 
-The network has an arrow for each change that is more than chance over the tasks makes, so that it stays readable; the
-matrix has them all, with their errors.
+The network has an arrow for each change that is more than chance over the tasks makes anywhere among so many, so that
+it stays readable; the matrix has them all, with their errors.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def _transfer_cell(row: Facts | None, top: float, is_own: bool, column: str) -> 
     way = "up" if row["change"] > 0 else "down"
     css = f"{charts.shade(share)} {way if row['is_carried'] else 'faint'}{outlined}"
     margin = "" if row["margin"] is None else f"\u00b1{number(row['margin'])}"
-    seen = "" if row["is_carried"] else ", within two standard errors or without one"
+    seen = "" if row["is_carried"] else ", perhaps chance among so many or without a standard error"
     by = f"by {signed(row['change'], 3)}{seen}"
     about = f"{num(row['num_visits'], 'stage')} on {row['trained']} changed {row['changed']} {by}"
     return charts.HeatCell(signed(row["change"]), css, about, margin)

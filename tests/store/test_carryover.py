@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
+from collections.abc import Iterator
 
 import pytest
 
 from store import carryover
 from store.carryover import Journey, Matrices, Mean
+from store.ledger.queries.runs import matrices_of
+from store.ledger.query_rows import CellRow, StageRow
 
 ENTROPY = [[1.0, 1.2, 0.9], [0.40, 0.95, 0.80], [0.45, 0.35, 0.60], [0.50, 0.40, 0.25]]
 ONE_PASS = [[0.10, 0.20, 0.15], [0.60, 0.25, 0.20], [0.50, 0.70, 0.30], [0.45, 0.60, 0.80]]
@@ -55,6 +59,7 @@ def test_geometric_means_leave_out_undefined_ratios_but_not_zeros() -> None:
     assert carryover.geometric_mean([4.0, None, 1.0]) == pytest.approx(2.0)
     assert carryover.geometric_mean([4.0, 0.0]) == 0.0
     assert carryover.geometric_mean([None]) is None
+    assert carryover.geometric_mean([-0.3]) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -200,3 +205,70 @@ def test_entropy_along_the_training_of_a_stage() -> None:
         run.accuracy, run.entropy, {}, ["A", "A"], cumulative={1: Journey(97.5, 200), 2: Journey(10, 100)}
     )
     assert carryover.cumulative_entropy(longer).value == pytest.approx(107.5 / 300)
+
+
+def _at_random(seed: int) -> Matrices:
+    """Stages that come back, holes, values that are undefined, environments that join late or have no stage."""
+    draw = random.Random(seed)
+    places = [(i, name) for i in range(8) for name in "ABCDE" if name != "E" or i > 3]
+    accuracy, errors = ({at: draw.choice([None, *[draw.random()] * 9]) for at in places} for _ in range(2))
+    entropy: dict[tuple[int, str], float | None] = {at: draw.choice([0.01, draw.random()]) for at in places}
+    for at in places:
+        if 0 < at[0] < 7 and draw.random() < 0.2:
+            del accuracy[at], entropy[at]
+    journeys = {i: Journey(draw.random(), 10) for i in range(1, 7)}
+    is_flat = seed % 4 == 0
+    stages = [None if is_flat else draw.choice("ABCE") for _ in range(7)]
+    return Matrices(accuracy, entropy, errors, stages, "ABC" if is_flat else (), journeys)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_run_as_it_was_after_a_stage_is_the_run_that_has_nothing_later(seed: int) -> None:
+    run = _at_random(seed)
+    for stage in range(8):
+        maps = ({at: v for at, v in own.items() if at[0] <= stage} for own in (run.accuracy, run.entropy, run.errors))
+        journeys = {i: one for i, one in run.cumulative.items() if i <= stage}
+        alone = Matrices(*maps, run.stages[:stage], run.everywhere, journeys)
+        assert carryover.means_of_run(run.up_to(stage)) == carryover.means_of_run(alone)
+        assert carryover.means_of_switch(run, stage) == carryover.means_of_switch(alone, stage)
+
+
+class Counted(dict[tuple[int, str], float | None]):
+    """A matrix that counts how often all of it is read."""
+
+    num_reads = 0
+
+    def __iter__(self) -> Iterator[tuple[int, str]]:
+        self.num_reads += 1
+        return super().__iter__()
+
+    def items(self):  # type: ignore[no-untyped-def]
+        self.num_reads += 1
+        return super().items()
+
+
+def test_a_course_does_not_read_the_matrices_anew_at_every_boundary() -> None:
+    stages = ["A", "B", "C"] * 10
+    matrix = Counted({(i, name): 0.01 * i for i in range(len(stages) + 1) for name in "ABCD"})
+    assert len(list(carryover.of_course(Matrices(matrix, matrix, matrix, stages)))) > len(stages)
+    assert matrix.num_reads < len(stages)
+
+
+def _cells(metric: str, **values: list[float | None]) -> list[CellRow]:
+    """Cells of environments as wholes, by boundary."""
+    places = [(i, name, value) for name, own in values.items() for i, value in enumerate(own)]
+    return [CellRow(i, "", name, None, metric, value, None, 2, 4) for i, name, value in places]
+
+
+def test_an_environment_that_is_only_held_out_counts_nowhere() -> None:
+    stages = [StageRow(i, name, 0, 1, 0.0, 1, None, "", None) for i, name in enumerate("AB", start=1)]
+    known: dict[str, list[float | None]] = {"A": [0.1, 0.6, 0.5], "B": [0.5, 0.5, 0.7]}
+    nothing: list[float | None] = [None] * 3
+    run, alone = (
+        matrices_of(_cells("pass_1", **own), _cells("entropy_token", **own), stages)
+        for own in ({**known, "H": nothing}, known)
+    )
+    assert carryover.interference(run.up_to(2)) == Mean(pytest.approx(-0.1), 1, 1)
+    assert list(carryover.of_course(run)) == list(carryover.of_course(alone))
+    unscored = matrices_of(_cells("pass_1", **{**known, "B": nothing}), _cells("entropy_token", **known), stages)
+    assert carryover.average(unscored) == Mean(None, 1, 2), "what was trained counts, also where it has no value"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
+import numpy as np
 import pytest
 
 from store.carryover import Matrices
@@ -59,7 +61,13 @@ def test_entropy_carried_is_over_stages_and_has_an_interval_from_three_on() -> N
     assert few["interval"] is None
 
 
-def test_a_transfer_is_the_mean_over_visits_and_carried_beyond_two_standard_errors() -> None:
+def test_a_share_of_nothing_is_a_stage_of_the_mean() -> None:
+    entropy = {(0, "a"): 1.0, (0, "b"): 1.0, (1, "a"): 0.5, (1, "b"): 0.0, (2, "a"): 0.5, (2, "b"): 0.5}
+    carried = entropy_carried(Matrices({}, entropy, {}, ["a", "b", "a"]), {})
+    assert carried == {"metric": "entropy_token", "mean": 0.0, "interval": None, "num_stages": 2}
+
+
+def test_a_transfer_is_the_mean_over_visits_and_carried_beyond_chance() -> None:
     accuracy = {(0, "b"): 0.1, (1, "b"): 0.2, (2, "b"): 0.2, (3, "b"): 0.5}
     errors = dict.fromkeys(accuracy, 0.05)
     (helped,) = [one for one in transfers(Matrices(accuracy, {}, errors, ["a", "b", "a"])) if one.trained == "a"]
@@ -69,6 +77,20 @@ def test_a_transfer_is_the_mean_over_visits_and_carried_beyond_two_standard_erro
     unknown = transfers(Matrices(accuracy, {}, {}, ["a", "b", "a"]))
     assert not any(one.is_carried for one in unknown)
     assert transfers(Matrices(accuracy, {}, errors, [None, None, None])) == []
+
+
+def test_the_more_changes_there_are_the_more_is_chance() -> None:
+    names = [f"e{k}" for k in range(20)]
+    draw = np.random.default_rng(0)
+    values = 0.5 + 0.05 * draw.standard_normal((len(names) + 1, len(names)))
+    accuracy = {(i, name): float(v) for i, row in enumerate(values) for name, v in zip(names, row, strict=True)}
+    found = transfers(Matrices(accuracy, {}, dict.fromkeys(accuracy, 0.05), names))
+    others = [one for one in found if one.trained != one.changed]
+    assert len(others) == 20 * 19
+    assert sum(abs(one.change) > (one.margin or 0.0) for one in others) > 5, "beyond two standard errors"
+    assert not any(one.is_carried for one in others)
+    z = NormalDist().inv_cdf(1 - 0.05 / 2 / len(others))
+    assert [one.bound for one in found] == pytest.approx([z * 0.05 * 2**0.5] * len(found))
 
 
 def test_every_sentence_has_its_interval(found: dict[str, Any]) -> None:

@@ -102,6 +102,23 @@ def test_a_loss_is_followed_to_the_first_visit_after_it() -> None:
     assert repairs(course(0, 4, 0, 0, 4), flat, steps) == []
 
 
+def test_losses_are_followed_without_looking_through_all_visits_for_each() -> None:
+    num_looks = 0
+
+    class Watched(Visit):
+        def __getattribute__(self, name: str) -> object:
+            nonlocal num_looks
+            num_looks += name == "stage"
+            return super().__getattribute__(name)
+
+    num = 100
+    found = repairs(course(*[0, 4] * num), [Watched(stage, "words") for stage in range(1, 2 * num)], {})
+    assert [(one.lost_after, one.visit, one.is_repaired) for one in found] == [
+        (lost, lost + 1, True) for lost in range(2, 2 * num, 2)
+    ]
+    assert num_looks < 20 * num
+
+
 def test_the_window_is_the_longest_delay_at_which_half_is_repaired() -> None:
     def losses(delay: int, repaired: int, of: int) -> list[Repair]:
         return [Repair("words", 1, 1 + delay, delay, 10 * delay, n < repaired) for n in range(of)]

@@ -277,17 +277,24 @@ def matrices_of(
     stages: Sequence[q.StageRow],
     journeys: Mapping[int, Journey] | None = None,
 ) -> Matrices:
-    """Arrange cells of `pass_1` and `entropy_token`; a stage that no boundary has measured yet does not count."""
+    """Arrange cells of `pass_1` and `entropy_token`; a stage that no boundary has measured yet does not count.
+
+    Neither does an environment without a stage that has no value at any boundary, as one that is only held out.
+    """
     wholes = [cell for cell in accuracy if cell.category is None and cell.environment is not None]
     last = max((cell.after_stage for cell in wholes), default=0)
     measured = [stage for stage in stages if stage.stage <= last]
     is_whole = [stage.stage for stage in measured] == list(range(1, len(measured) + 1))
     is_flat = is_whole and bool(measured) and not any(stage.environment for stage in measured)
-    # an environment that is only held out has no value as a whole
     with_value = dict.fromkeys(cell.environment for cell in wholes if cell.value is not None and cell.environment)
+    trained = {stage.environment for stage in measured}
+    entropies = [cell for cell in entropy if cell.category is None and cell.environment is not None]
+    with_entropy = {cell.environment for cell in entropies if cell.value is not None}
+    wholes = [cell for cell in wholes if cell.environment in with_value or cell.environment in trained]
+    entropies = [cell for cell in entropies if cell.environment in with_entropy | trained]
     return Matrices(
         {(cell.after_stage, cell.environment or ""): cell.value for cell in wholes},
-        {(c.after_stage, c.environment): c.value for c in entropy if c.category is None and c.environment},
+        {(cell.after_stage, cell.environment or ""): cell.value for cell in entropies},
         {(cell.after_stage, cell.environment or ""): cell.stderr for cell in wholes},
         # where a lost ledger took stages along, as in flat mode: nobody knows what was trained when
         [stage.environment if is_whole else None for stage in measured],

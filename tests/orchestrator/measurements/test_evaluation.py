@@ -10,13 +10,14 @@ import pytest
 from environments import Pool, Task
 from environments.codebook import Codebook, Config
 from orchestrator.measurements.contracts import Findings
-from orchestrator.measurements.evaluation import Evaluation
+from orchestrator.measurements.evaluation import Evaluation, means
 from orchestrator.played_group import Group
 from orchestrator.progress import Progress
 from orchestrator.runs.assembly import find_held_out
 from orchestrator.spec.model import Evaluate
 from orchestrator.stopwatch import Stopwatch
 from policies.samplers.contracts import SamplerOptions, Sampling
+from store.records import CellRecord
 from tests.environments.fakes import create
 from tests.orchestrator.rollout.episodes import group
 
@@ -76,7 +77,26 @@ def test_a_task_with_too_few_scored_samples_has_no_pass_at_4() -> None:
 def test_what_could_not_be_scored_at_all_has_no_accuracy_and_is_never_zero() -> None:
     found = cells(evaluated(Scripted(fake_easy=[[None] * 4] * 2, fake_hard=[[1.0] * 4] * 2)))
     assert (found["fake", "easy", "pass_1"].value, found["fake", "easy", "pass_1"].num_items) == (None, 0)
-    assert found["fake", None, "pass_1"].value == 1.0
+
+
+def test_an_environment_has_no_value_where_one_of_its_trainable_categories_has_none() -> None:
+    """At .9 and .1 it has .5: at a boundary that could not score the second .9 would be a gain of .4."""
+    right: list[list[float | None]] = [[1.0] * 4] * 2
+    nothing: list[list[float | None]] = [[None] * 4] * 2
+    found = evaluated(Scripted(fake_easy=right, fake_hard=nothing), pools=("anchor", "select"))
+    whole = {(c.split, c.metric): c for c in found.cells if c.environment == "fake" and c.category is None}
+    assert (whole["anchor", "pass_1"].value, whole["anchor", "pass_1"].stderr) == (None, None)
+    assert (whole["anchor", "value"].value, whole["select", "pass_1"].value) == (None, None)
+    assert whole["anchor", "truncated_frac"].value is not None
+    assert found.scores == {"book": 0.0}, "a scheduler is told nothing of it"
+    assert cells(evaluated(Scripted(fake_kept=nothing)))["fake", None, "pass_1"].value == 0.0, "it is no part of it"
+
+
+def test_what_not_every_task_has_is_a_mean_over_the_categories_that_have_it() -> None:
+    environment = create("fake", categories=["easy", "hard"])
+    own = [CellRecord("fake", name, "some", value, None, 1, 1) for name, value in (("easy", 0.9), ("hard", None))]
+    assert [cell.value for cell in means(environment, own)] == [None]
+    assert [cell.value for cell in means(environment, own, {"some"})] == [0.9]
 
 
 def test_an_environment_is_the_equal_weight_mean_of_its_trainable_categories() -> None:
