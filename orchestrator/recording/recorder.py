@@ -238,6 +238,8 @@ class RunRecorder:
         Raises NonFiniteLogits for a policy that has diverged: such a checkpoint would be worth nothing.
         """
         if self._saved == (at.step, at.num_boundaries) and kind != "intervention":
+            if kind == "stop":
+                self.complete_report(at)
             return
         require_healthy(parts.policy)
         saved = checkpoints.save(self.folder, name_of(at, kind), components(parts, at))

@@ -120,14 +120,15 @@ def test_many_layers_are_told_by_the_middle_and_the_last() -> None:
 
 
 def test_probes_are_told_at_their_boundaries_against_the_base(source_of: Copy, both: MlflowRecord) -> None:
-    """The mean loss is 30.5 / (20 + stage), and what is gained is counted from 3; after stage 2 a copy diverged."""
+    """The mean loss is 30.5 / (20 + stage), and what is gained is counted from 3; after stage 2 one of two copies diverged."""
     read, sent = source_of().read, series(both.target)["small"]
     times = [(bound.step, ms(bound.created_at)) for bound in read.boundaries("small")]
     levels = [40.5 / (20 + after) for after in range(4)]
     levels[2] = 40 / 22
     told = {name: [(step, at, pytest.approx(value)) for step, at, value in of] for name, of in sent.items()}
     assert told["probe/sft_level"] == [(*time, level) for time, level in zip(times, levels, strict=True)]
-    ratios = [(*times[after], (3 - 30.5 / (20 + after)) / (3 - 30.5 / 20)) for after in (0, 1, 3)]
+    ratios = [(*times[after], (3 - 30.5 / (20 + after)) / (3 - 30.5 / 20)) for after in range(4)]
+    ratios[2] = (*times[2], (3 - 30 / 22) / (3 - 30 / 20))  # of the other one alone
     assert told["probe/sft_gain_ratio"] == told["final/trainability"] == ratios
 
 
