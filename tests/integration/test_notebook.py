@@ -11,15 +11,19 @@ import ast
 import json
 import re
 from base64 import b64decode
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import matplotlib.pyplot as plt
 import pytest
-import yaml
 
-import orchestrator
+from orchestrator.runs.api import run
+from orchestrator.runs.provenance import RunRelations
+from store.home import Home
+from store.ledger import Ledger
+from store.records import MemberRecord, StudyRecord
 from tests.orchestrator.specs import REPOSITORY
 
 EXAMPLES = REPOSITORY / "examples"
@@ -29,24 +33,18 @@ MOST_CELLS, MOST_BYTES = 20, 150_000
 
 BOOK = {"type": "codebook", "keys": 8, "categories": {"4": 4}}
 PROBE = {"type": "probe", "kind": "rl", "environment": "unseen"}
-SMALL_STUDY = {
-    "name": "plasticity",
-    "spec": {
-        "policy": {"model": "tiny", "vocabulary": "closed", "layers": 1, "hidden": 32, "heads": 2, "kv_heads": 1},
-        "environments": {"one": BOOK, "two": BOOK, "unseen": BOOK},
-        "curriculum": {"stages": 2, "stage": {"steps": 3}, "scheduler": {"type": "sequence", "order": ["one", "two"]}},
-        "step": {"groups": 8, "group_size": 8},
-        "learner": {"lr": 0.005, "warmup": 0},
-        "evaluate": {"items": 8, "samples": 8},
-        "measure": {
-            "share": 1,
-            "of": ["network", {**PROBE, "steps": 10, "batch": 8, "seeds": 1, "items": 8, "samples": 2}],
-        },
-        "tracker": "none",
+SMALL = {
+    "policy": {"model": "tiny", "vocabulary": "closed", "layers": 1, "hidden": 32, "heads": 2, "kv_heads": 1},
+    "environments": {"one": BOOK, "two": BOOK, "unseen": BOOK},
+    "curriculum": {"stages": 2, "stage": {"steps": 3}, "scheduler": {"type": "sequence", "order": ["one", "two"]}},
+    "step": {"groups": 8, "group_size": 8},
+    "learner": {"lr": 0.005, "warmup": 0},
+    "evaluate": {"items": 8, "samples": 8},
+    "measure": {
+        "share": 1,
+        "of": ["network", {**PROBE, "steps": 10, "batch": 8, "seeds": 1, "items": 8, "samples": 2}],
     },
-    "seeds": 2,
-    "list": [{"label": "rloo", "objective": "rloo"}, {"label": "repo", "objective": "repo"}],
-    "compare": {"metric": "trainability_rl", "baseline": "rloo"},
+    "tracker": "none",
 }
 
 Shape = tuple[bool, int, list[str]]  # whether something was printed, how many pictures, the columns of the table
@@ -95,12 +93,17 @@ def test_a_first_look_shows_what_is_kept_of_it(
 
 @pytest.fixture
 def study_home(tmp_path: Path) -> Path:
-    """A home with a small study that has probes."""
-    file = tmp_path / "study.yaml"
-    file.write_text(yaml.safe_dump(SMALL_STUDY))
-    states = orchestrator.study(file, home=tmp_path / "home", workers=1)
-    assert set(states.values()) == {"finished"}
-    return tmp_path / "home"
+    """A home with a small study that has probes: two settings, two seeds."""
+    labels = ("rloo", "repo")
+    with Ledger.open(Home(tmp_path).ledger_url) as ledger:
+        compare = {"metric": "trainability_rl", "baseline": "rloo"}
+        plan = {"settings": [{"label": label} for label in labels], "seeds": [0, 1], "compare": compare}
+        ledger.start_study(StudyRecord("plasticity", plan))
+    for seed, label in product((0, 1), labels):
+        relations = RunRelations(member=MemberRecord("plasticity", label, {}))
+        name = f"plasticity.{label}.s{seed}"
+        run({**SMALL, "objective": label, "seed": seed}, home=tmp_path, relations=relations, name=name)
+    return tmp_path
 
 
 def test_plasticity_shows_of_any_study_with_a_probe_what_is_kept_of_it(

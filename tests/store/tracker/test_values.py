@@ -120,7 +120,7 @@ def test_many_layers_are_told_by_the_middle_and_the_last() -> None:
 
 
 def test_probes_are_told_at_their_boundaries_against_the_base(source_of: Copy, both: MlflowRecord) -> None:
-    """The mean loss is 30.5 / (20 + stage), and what is gained is counted from 3; after stage 2 one of two copies diverged."""
+    """The mean loss is 30.5 / (20 + stage), gains are counted from 3; one of two copies diverged after stage 2."""
     read, sent = source_of().read, series(both.target)["small"]
     times = [(bound.step, ms(bound.created_at)) for bound in read.boundaries("small")]
     levels = [40.5 / (20 + after) for after in range(4)]
