@@ -40,7 +40,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     ("name", "charts", "lines", "texts"),
     [
         ("runs", 0, 0, ["repo-r", "rloo", NAME, *COLUMNS, *GROUPS]),
-        ("charts", 3, 0, ["repo-r", "rloo", NAME, *GROUPS, "final/entropy_ratio vs. cl/acc", "Parallel Coordinates"]),
+        ("charts", 2, 0, ["repo-r", "rloo", NAME, *GROUPS, "final/entropy_ratio vs. cl/acc", "Parallel Coordinates"]),
         ("run", 6, 6, ["rloo", "R_entropy_token", "R_pass_1"]),
         ("plain", 0, 0, ["repo-r", "rloo", "Views"]),
     ],
@@ -76,7 +76,7 @@ def test_the_first_view_says_which_objective_kept_more_entropy_at_what_accuracy(
 
 def test_the_charts_set_accuracy_against_entropy_in_a_colour_a_setting(pages: dict[str, str], visiting: Any) -> None:
     with visiting(pages["charts"], 1280, before=WITHOUT_ASSISTANT) as visit:
-        settle(visit.page, 3, ["final/entropy_ratio vs. cl/acc"])
+        settle(visit.page, 2, ["final/entropy_ratio vs. cl/acc"])
         points = visit.page.locator(f"{CHART} .scatterlayer .points path").all()
         colours = {point.evaluate("e => getComputedStyle(e).fill") for point in points}
         assert colours == {f"rgb{tuple(bytes.fromhex(colour[1:]))}" for colour in COLOURS[:2]}
