@@ -11,6 +11,7 @@ Of each run:
     at the end    mean accuracy, after the last stage, over all that was trained
     lost          share of the solved held-out tasks that the next look found lost
     carried       entropy that earlier stages left on the environment about to be trained, against the start (geometric)
+    starts, ends  accuracy of the probe's copies at their first and last look, after the last stage; base: before training
 
 A third table asks of every proxy whether it orders the runs as the probe does: Spearman's rank correlation with
 trainability over all runs after the last stage, and inside settings (both less their setting's mean), so that a proxy
@@ -21,8 +22,6 @@ after the last stage: whether it foretells rather than accompanies.
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Mapping
 from statistics import fmean
 
 import numpy as np
@@ -32,25 +31,30 @@ from scipy.stats import rankdata
 from benchmarks import study_tables
 from benchmarks.objectives_study import matrix
 from store import carryover
-from store.home import Home
-from store.ledger.engine import make_engine
 from store.ledger.queries import Reading
 from store.plasticity import WHOLE_MODEL, lost_share
 from store.probes import probes_of
 
 MEASURES = ("trainability", "next", "at the end", "lost")
+TOLD = ("halfway", "carried", "starts", "ends", "base starts", "base ends")
+LATER = "halfway: "  # before a proxy's name: what it was at the probe before
 DRAWS, LEVEL = 10_000, 0.95
 PROBED = "unseen"  # the environment that the probe trains on
 
-Proxies = dict[str, float]
 Floats = NDArray[np.float64]
 
 
 def of_run(reading: Reading, run: str) -> dict[str, float]:
-    """Every measure of one run."""
+    """Every measure of one run, and every proxy after its last two probes."""
     trained = [stage.environment or "" for stage in reading.stages(run)]
     accuracy = matrix(reading, run, "pass_1")
-    halfway, last = trainability(reading, run)
+    probes = probes_of(reading, run)
+    base, *after = sorted(probes.results, key=lambda one: one.after_stage)
+    ratios = [found.value for one in after if (found := probes.trainability(one.after_stage))]
+    if len(ratios) < 2:
+        raise SystemExit(f"{run} has no two probes after its start, or a base that learnt nothing: see `measure.share`")
+    (halfway, last), (middle, end) = ratios[-2:], after[-2:]
+    earlier = proxies(reading, run, middle.after_stage)
     return {
         "trainability": last,
         "halfway": halfway,
@@ -58,31 +62,24 @@ def of_run(reading: Reading, run: str) -> dict[str, float]:
         "at the end": fmean(accuracy[len(trained), name] for name in dict.fromkeys(trained)),
         "lost": lost_share(reading.turnover(run)) or 0.0,
         "carried": carryover.of_run(reading.carry_over(run))["entropy_carried"] or 0.0,
+        "starts": end.curve.start,
+        "ends": end.curve.end,
+        "base starts": base.curve.start,
+        "base ends": base.curve.end,
+        **proxies(reading, run, end.after_stage),
+        **{f"{LATER}{name}": value for name, value in earlier.items()},
     }
 
 
-def trainability(reading: Reading, run: str) -> tuple[float, float]:
-    """Give the gain ratios of the last two probes of a run."""
-    probes = probes_of(reading, run)
-    stages = sorted({one.after_stage for one in probes.results if one.after_stage})
-    found = [probes.trainability(stage) for stage in stages[-2:]]
-    if len(found) < 2 or None in found:
-        raise SystemExit(
-            f"{run} has no two probes after its start, or a base that learnt nothing: raise `measure.share`"
-        )
-    return found[0].value, found[1].value  # type: ignore[union-attr]
-
-
-def proxies(reading: Reading, run: str, back: int) -> Proxies:
-    """Every proxy at a run's last probe (`back` 1), or at the one before (2)."""
-    stage = sorted({one.after_stage for one in probes_of(reading, run).results})[-back]
-    found: Proxies = {}
+def proxies(reading: Reading, run: str, stage: int) -> dict[str, float]:
+    """What might stand for the probe, after a stage."""
+    found: dict[str, float] = {}
     for name, metric in (("entropy", "entropy_token"), ("entropy on frozen answers", "entropy_fixed")):
         cells = {place: value for place, value in matrix(reading, run, metric).items() if place[0] == stage}
         found[f"{name}, geometric mean"] = carryover.geometric_mean(cells.values()) or 0.0
         found[f"{name}, {PROBED}"] = cells[stage, PROBED]
-    found[f"KL to the base, {PROBED}"] = matrix(reading, run, "kl_base")[stage, PROBED]
-    found[f"accuracy, {PROBED}"] = matrix(reading, run, "pass_1")[stage, PROBED]
+    for name, metric in (("KL to the base", "kl_base"), ("accuracy", "pass_1")):
+        found[f"{name}, {PROBED}"] = matrix(reading, run, metric)[stage, PROBED]
     rows = [row for row in reading.network(run) if row.after_stage == stage]
     network = {(row.metric, row.layer): row.value for row in rows if row.value is not None}
     for name in ("dormant_0.1", "log_activation_q05", "weight_norm", "weight_dist_base"):
@@ -92,24 +89,25 @@ def proxies(reading: Reading, run: str, back: int) -> Proxies:
     return found
 
 
-def correlations(reading: Reading, scores: study_tables.Scores, members: Mapping[tuple[str, int], str]) -> list[str]:
+def correlations(scores: study_tables.Scores) -> list[str]:
     """Write a row a proxy, in Markdown."""
-    settings, seeds = list(scores), sorted(set.intersection(*(set(own) for own in scores.values())))
-    outcome = np.array([[scores[setting][seed]["trainability"] for seed in seeds] for setting in settings])
-    now, before = (
-        [[proxies(reading, members[setting, seed], back) for seed in seeds] for setting in settings] for back in (1, 2)
-    )
+
+    def table(name: str) -> Floats:
+        return np.array([[one[name] for one in own.values()] for own in scores.values()])
+
+    outcome = table("trainability")
+    any_run = next(iter(next(iter(scores.values())).values()))
     lines = [
         f"rank correlation with trainability over {outcome.size} runs\n",
         "| proxy | all runs | inside settings | later, all runs |",
         "|---|---|---|---|",
     ]
-    for name in now[0][0]:
-        own, earlier = (np.array([[one[name] for one in row] for row in table]) for table in (now, before))
+    for name in [name for name in any_run if LATER + name in any_run]:
+        own = table(name)
         cells = (
             _correlation(own, outcome),
             _correlation(own - own.mean(1, keepdims=True), outcome - outcome.mean(1, keepdims=True)),
-            _correlation(earlier, outcome),
+            _correlation(table(LATER + name), outcome),
         )
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
@@ -134,17 +132,6 @@ def _rho(proxy: Floats, outcome: Floats) -> Floats:
         return np.asarray((x * y).sum(1) / np.sqrt((x * x).sum(1) * (y * y).sum(1)))
 
 
-def main() -> None:
-    """Be the command."""
-    study_tables.main(__doc__, of_run, MEASURES, ("halfway", "carried"), against="rloo")
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("study")
-    parser.add_argument("--home", default="runs")
-    options, _ = parser.parse_known_args()
-    reading = Reading(make_engine(Home(options.home, create=False).ledger_url))
-    members = {(m.setting, m.seed): m.run for m in reading.members(options.study) if m.status == "finished"}
-    print("\n" + "\n".join(correlations(reading, study_tables.read(reading, options.study, of_run), members)))
-
-
 if __name__ == "__main__":
-    main()
+    found = study_tables.main(__doc__, of_run, MEASURES, TOLD, against="rloo")
+    print("\n" + "\n".join(correlations(found)))

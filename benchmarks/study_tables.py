@@ -22,8 +22,8 @@ OfRun = Callable[[Reading, str], Mapping[str, float]]
 Scores = Mapping[str, Mapping[int, Mapping[str, float]]]  # setting -> seed -> measure
 
 
-def main(about: str | None, of_run: OfRun, measures: Sequence[str], told: Sequence[str], against: str) -> None:
-    """Be the command: read a study, print both tables.
+def main(about: str | None, of_run: OfRun, measures: Sequence[str], told: Sequence[str], against: str) -> Scores:
+    """Be the command: read a study, print both tables, and give what of its runs was measured, of the paired seeds.
 
     Args:
         about: the module's docstring, for `--help`.
@@ -45,6 +45,7 @@ def main(about: str | None, of_run: OfRun, measures: Sequence[str], told: Sequen
     print(f"{options.study}: {len(scores)} settings, paired seeds {', '.join(map(str, seeds))}\n")
     print("\n".join(levels(scores, seeds, [*measures, *told])), end="\n\n")
     print("\n".join(differences(scores, seeds, measures, options.against)))
+    return {setting: {seed: own[seed] for seed in seeds} for setting, own in scores.items()}
 
 
 def read(reading: Reading, study: str, of_run: OfRun) -> Scores:

@@ -124,14 +124,14 @@ class Matrices:
         return flat or {name: i for i, name in enumerate(self.trained, start=1)}
 
     @cached_property
-    def has_accuracy(self) -> Coverage:
+    def accuracy_coverage(self) -> Coverage:
         """When accuracy was measured."""
-        return Coverage.of(self.accuracy) if self.whole is None else self.whole.has_accuracy.up_to(self.until or 0)
+        return Coverage.of(self.accuracy) if self.whole is None else self.whole.accuracy_coverage.up_to(self.until or 0)
 
     @cached_property
-    def has_entropy(self) -> Coverage:
+    def entropy_coverage(self) -> Coverage:
         """When entropy was measured."""
-        return Coverage.of(self.entropy) if self.whole is None else self.whole.has_entropy.up_to(self.until or 0)
+        return Coverage.of(self.entropy) if self.whole is None else self.whole.entropy_coverage.up_to(self.until or 0)
 
     @cached_property
     def bests(self) -> Mapping[str, Sequence[int | None]]:
@@ -237,7 +237,7 @@ def relative_forgetting(m: Matrices) -> Mean:
     bests = {name: best for name, best in _bests(m).items() if m.has(name, m.last)}
     unlearnt = 0
     for name, best in bests.items():
-        start = m.has_accuracy.starts[name]
+        start = m.accuracy_coverage.starts[name]
         fall, gain = (None if best is None else m.change(name, i, best) for i in (m.last, start))
         if best is None or fall is None or gain is None:
             shares.append(None)
@@ -251,7 +251,7 @@ def relative_forgetting(m: Matrices) -> Mean:
 
 def zero_shot_gain(m: Matrices) -> Mean:
     """Mean gain over the base at the end, over environments that never had a stage."""
-    others = [name for name in m.has_accuracy.starts if m.last and name not in m.first]
+    others = [name for name in m.accuracy_coverage.starts if m.last and name not in m.first]
     return m.changes(dict.fromkeys(others, (0, m.last)))
 
 
@@ -267,8 +267,8 @@ def carried(m: Matrices) -> list[float | None]:
 
 def left(m: Matrices) -> Numbers:
     """By environment: its entropy at the last boundary against its first; None where that boundary left it out."""
-    end = max(m.has_entropy.boundaries, default=0)
-    return {name: m.share(name, start, end) for name, start in m.has_entropy.starts.items()}
+    end = max(m.entropy_coverage.boundaries, default=0)
+    return {name: m.share(name, start, end) for name, start in m.entropy_coverage.starts.items()}
 
 
 def cumulative_entropy(m: Matrices) -> Mean:
@@ -286,7 +286,7 @@ def cumulative_entropy(m: Matrices) -> Mean:
 def journey_of(m: Matrices, stage: int) -> float | None:
     """Entropy along a stage's training: C_i / (steps_i H_0), over the base's entropy on the stage's environment."""
     journey, name = m.cumulative.get(stage), m.trained[stage - 1]
-    start = m.has_entropy.starts.get(name, 0)
+    start = m.entropy_coverage.starts.get(name, 0)
     if journey is None or not journey.num_steps:
         return None
     return ratio(journey.area / journey.num_steps, m.entropy.get((start, name)), ENTROPY_FLOOR)
@@ -297,13 +297,13 @@ def journey_of(m: Matrices, stage: int) -> float | None:
 
 def unseen(m: Matrices) -> Mean:
     """Geometric mean, over environments without a stage so far, of their entropy against the base."""
-    others = [name for name in m.has_entropy.starts if name not in m.first]
+    others = [name for name in m.entropy_coverage.starts if name not in m.first]
     return Mean.of_ratios([m.share(name, 0, len(m.trained)) for name in others])
 
 
 def collateral(m: Matrices) -> Mean:
     """What the stage did to the entropy of the other environments: geometric mean of after against before."""
-    others = [name for name in m.has_entropy.starts if name != m.trained[-1]]
+    others = [name for name in m.entropy_coverage.starts if name != m.trained[-1]]
     return Mean.of_ratios([m.share(name, len(m.trained) - 1, len(m.trained)) for name in others])
 
 
@@ -314,7 +314,7 @@ def gain(m: Matrices) -> Mean:
 
 def interference(m: Matrices) -> Mean:
     """The stage's mean change on the other environments."""
-    others = [name for name in m.has_accuracy.starts if name != m.trained[-1]]
+    others = [name for name in m.accuracy_coverage.starts if name != m.trained[-1]]
     return m.changes({name: (len(m.trained) - 1, len(m.trained)) for name in others})
 
 
@@ -425,7 +425,7 @@ SWITCHES = (
 
 def means_of_run(found: Matrices) -> dict[str, Mean]:
     """Every outcome with how many terms are behind it, by name; nothing before a stage is measured."""
-    return {one.name: one.of(found) for one in OUTCOMES} if any(found.has_accuracy.boundaries) else {}
+    return {one.name: one.of(found) for one in OUTCOMES} if any(found.accuracy_coverage.boundaries) else {}
 
 
 def of_run(found: Matrices) -> Numbers:
@@ -455,6 +455,6 @@ def of_switch(found: Matrices, stage: int) -> Numbers:
 
 def of_course(found: Matrices) -> Iterator[tuple[int, str, float | None, int, int]]:
     """Every number at every boundary after a stage: stage, name, value, how many terms are behind it, of how many."""
-    for stage in filter(None, found.has_accuracy.boundaries):
+    for stage in filter(None, found.accuracy_coverage.boundaries):
         for means in (means_of_run(found.up_to(stage)), means_of_switch(found, stage)):
             yield from ((stage, name, mean.value, mean.num, mean.of) for name, mean in means.items())

@@ -66,11 +66,12 @@ class Measurement(ABC):
     """One entry of the list that the curriculum goes through at boundaries.
 
     `passes` is in the unit of `measurements.budget`: a sample forward is 1, forward and backward 3. It is known when
-    the measurement is made, from the spec and the held-out tasks alone: a plan is made before there is a policy.
+    the measurement is made, from the spec and the held-out tasks alone: a plan is made before there is a policy. One
+    whose looks differ says after `run` what this one took; that is what is recorded.
     """
 
     name: str
-    passes: float = 0.0  # planned cost of one look; 0: it only reads what is there
+    passes: float = 0.0  # cost of one look, at most as planned; 0: it only reads what is there
 
     def save(self, folder: Path) -> None:  # noqa: B027 - most have nothing to keep
         """Write what it keeps from one boundary to the next into an empty folder of its own."""

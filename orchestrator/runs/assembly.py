@@ -22,7 +22,7 @@ from orchestrator.components import Components
 from orchestrator.errors import UserError
 from orchestrator.interventions import Interventions, Planned, plan
 from orchestrator.measurements.aftermath import Aftermath
-from orchestrator.measurements.budget import LookingPlan, plan_looking
+from orchestrator.measurements.budget import plan_looking
 from orchestrator.measurements.contracts import HeldOut, Measurement
 from orchestrator.measurements.evaluation import Evaluation, num_tasks
 from orchestrator.measurements.interim import InterimEvaluation
@@ -190,7 +190,10 @@ def put_together(
     evaluation = Evaluation(spec.evaluate, environments, held_out, keeps_answers=keeps_answers)
     around = Surroundings(spec, environments, held_out, evaluation, learner, weights_of)
     measurements = [make_measurement(one, around) for one in spec.measure.of]
-    looking = looking_plan(spec, environments, held_out, measurements)
+    selects = {n: own for n, own in held_out.get("select", {}).items() if not environments[n].closed}
+    costs = {one.name: one.passes for one in measurements}
+    counts = num_tasks(held_out["anchor"]), list(trainable(environments)), num_tasks(selects)
+    looking = plan_looking(spec, *counts, costs)
     evaluation.plan = looking.evaluation
     return Components(
         spec=spec,
@@ -239,19 +242,6 @@ def make_measurement(config: BaseModel, around: Surroundings) -> Measurement:
         given = {"around": around}
     made: Measurement = registry.create("measurements", config, **given)
     return made
-
-
-def looking_plan(
-    spec: Spec,
-    environments: Mapping[str, Environment],
-    held_out: Mapping[str, HeldOut],
-    measurements: Sequence[Measurement],
-) -> LookingPlan:
-    """Plan what is looked at when, from the tasks that were found."""
-    selects = {n: own for n, own in held_out.get("select", {}).items() if not environments[n].closed}
-    costs = {one.name: one.passes for one in measurements}
-    arms = list(trainable(environments))
-    return plan_looking(spec, num_tasks(held_out["anchor"]), arms, num_tasks(selects), costs)
 
 
 def trainable(environments: Mapping[str, Environment]) -> Arms:

@@ -127,7 +127,7 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
 
     curriculum, evaluate = spec.curriculum, spec.evaluate
     _, environments = build_environments(spec, tell)
-    _make_once(spec, environments, tell)
+    _refuse_unusable(spec, environments, tell)
     num_runs = 1 if spec.baseline is None else 2
     num_steps = num_runs * curriculum.stages * curriculum.stage.steps
     num_evaluations = num_runs * (curriculum.stages + 1 + curriculum.boundary.num_intervened(curriculum.stages))
@@ -154,7 +154,7 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
     unreachable = too_long_answers(environments.values(), reader.encoder if reader else None, spec.sampler)
     disk = DiskUse.of(spec, environments, size.weights_bytes + size.optimizer_bytes if size else None, home)
     pools = tuple(count_pools(one, spec.environments[name].type, prompts or ALL) for name, one in environments.items())
-    looking, unknown = planned_looking(spec, environments, pools, prompts or ALL, size)
+    looking, unknown = plan_costs(spec, environments, pools, prompts or ALL, size)
     return DryRun(
         stages=_stages(spec),
         steps=num_steps,
@@ -170,7 +170,7 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
             *([disk.shortage] if disk.shortage else []),
             *spec.warnings(),
             *looking.warnings,
-            *_unread(spec, looking),
+            *_never_asked(spec, looking),
             *unreachable,
             *_missing(spec),
         ),
@@ -190,8 +190,10 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
     )
 
 
-def _make_once(spec: Spec, environments: Mapping[str, Environment], tell: Callable[[str], None] | None = None) -> None:
-    """Make the parts as a run would make them: each refuses what it cannot work with."""
+def _refuse_unusable(
+    spec: Spec, environments: Mapping[str, Environment], tell: Callable[[str], None] | None = None
+) -> None:
+    """Make the parts as a run would, and drop them: each refuses what it cannot work with."""
     from orchestrator.choosing.choice import make_choice
     from orchestrator.choosing.stage_scheduler import StopConditions
     from orchestrator.rollout.task_sampler import TaskSampler
@@ -210,7 +212,7 @@ def _make_once(spec: Spec, environments: Mapping[str, Environment], tell: Callab
         WarmStartExamples(environments, spec.warm_start, spec.seed)(EXAMPLES)
 
 
-def planned_looking(
+def plan_costs(
     spec: Spec,
     environments: Mapping[str, Environment],
     pools: Iterable[EnvironmentPools],
@@ -269,9 +271,14 @@ class NoLearner:
 
     size: ModelSize | None
 
+    @property
+    def policy(self) -> ModelSize:
+        """Of which measurements ask the width before they measure."""
+        if self.size is None:
+            raise NotHere("policy")
+        return self.size
+
     def __getattr__(self, name: str) -> Any:
-        if name == "policy" and self.size is not None:
-            return self.size
         raise NotHere(name)
 
 
@@ -348,7 +355,7 @@ def _changes(spec: Spec) -> str:
     return f"{'; '.join(said)}; never after the last stage" if said else ""
 
 
-def _unread(spec: Spec, looking: LookingPlan) -> list[str]:
+def _never_asked(spec: Spec, looking: LookingPlan) -> list[str]:
     """Say which interventions wait for a probe that no boundary has at which they could act."""
     names = [one.name for one in spec.measure.of if getattr(one, "kind", None) in TRAINABILITY]
     last = spec.curriculum.stages

@@ -50,7 +50,7 @@ class Arrow:
 
 
 @dataclass(frozen=True)
-class Network:
+class TransferGraph:
     """The drawing, in a box of `WIDTH` by `HEIGHT`."""
 
     nodes: Sequence[Node]
@@ -60,7 +60,7 @@ class Network:
     height: int = HEIGHT
 
 
-def transfer_network(data: ReportData) -> Network | None:
+def transfer_graph(data: ReportData) -> TransferGraph | None:
     """Draw the changes on other environments that are more than chance; None: there are none."""
     rows = data.facts["plasticity"]["transfer"]
     found = [row for row in rows if row["is_carried"] and row["trained"] != row["changed"]]
@@ -73,7 +73,7 @@ def transfer_network(data: ReportData) -> Network | None:
     nodes = {name: _node(name, 2 * math.pi * place / len(names)) for place, name in enumerate(names)}
     top = abs(shown[0]["change"])
     arrows = [_arrow(row, nodes[row["trained"]], nodes[row["changed"]], top) for row in shown]
-    return Network([*nodes.values()], arrows, "; ".join(arrow.about for arrow in arrows))
+    return TransferGraph([*nodes.values()], arrows, "; ".join(arrow.about for arrow in arrows))
 
 
 def _node(name: str, angle: float) -> Node:
