@@ -11,7 +11,7 @@ Of each run:
     at the end    mean accuracy, after the last stage, over all that was trained
     lost          share of the solved held-out tasks that the next look found lost
     carried       entropy that earlier stages left on the environment about to be trained, against the start (geometric)
-    starts, ends  accuracy of the probe's copies at their first and last look, after the last stage; base: before training
+    starts, ends  accuracy of the probe's copies at their first and last look, after the last stage; base: untrained
 
 A third table asks of every proxy whether it orders the runs as the probe does: Spearman's rank correlation with
 trainability over all runs after the last stage, and inside settings (both less their setting's mean), so that a proxy
