@@ -314,6 +314,11 @@ def fixed_carried(read: Reading, name: str, found: Matrices) -> float | None:
     return None if carried is None else float(carried["mean"])
 
 
+def carried(read: Reading, name: str) -> Facts | None:
+    """The entropy that a run carried, alone."""
+    return entropy_carried(read.carry_over(name), _table(read, name, FIXED))
+
+
 def dormant_share(read: Reading, name: str) -> float | None:
     """The share of dormant units of the whole model where it was measured last."""
     whole = _layers(read.network(name, DORMANT)).get(DORMANT, {}).get(WHOLE_MODEL, {})

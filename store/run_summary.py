@@ -13,6 +13,7 @@ from store import carryover, checkpoints, plasticity
 from store.errors import CannotFit
 from store.home import Home
 from store.identity import is_half_removed
+from store.kept import kept_beside
 from store.ledger import Ledger
 from store.ledger.queries import Reading
 from store.ledger.queries.runs import matrices_of
@@ -21,7 +22,7 @@ from store.lock import holder
 from store.metrics import INTERIM, metric
 from store.records import EVERYTHING
 from store.secrets import values_without_logins
-from store.sentences import what_is_missing
+from store.sentences import listed, what_is_missing
 
 MATRICES = ("pass_1", "pass_4", "entropy_token")
 PARTS = ("draw", "play", "score", "wait", "update", "other")  # of a step's time
@@ -87,7 +88,7 @@ def digests(read: Reading, name: str, folder: Path) -> Digests | None:
 def facts(ledger: Ledger, folder: Path, name: str) -> Facts:
     """Collect what there is to say about a run; quick enough to be asked at every boundary."""
     read = ledger.reading
-    run, spec = read.run(name), read.spec(name)
+    run, spec, twin = read.run(name), read.spec(name), read.baseline(name)
     objective = spec.get("objective") or {}
     cells = {metric: read.matrix(name, metric) for metric in MATRICES}
     matrices = {metric: _matrix(of) for metric, of in cells.items()}
@@ -101,7 +102,8 @@ def facts(ledger: Ledger, folder: Path, name: str) -> Facts:
         "parent": {"name": run.parent, "after_stage": run.parent_stage} if run.parent else None,
         "study": {"name": run.study, "setting": run.setting} if run.study else None,
         "baseline_of": run.baseline_of,
-        "baseline": _beside_baseline(read, name, matrices["pass_1"]),
+        "baseline": None if twin is None else _beside(read, twin, spec, matrices["pass_1"]),
+        "kept": None if twin is None else kept_beside(read, name, twin),
         "model": run.model,
         "objective": run.objective,
         "composition": dict(composed(objective)),
@@ -146,6 +148,8 @@ def facts(ledger: Ledger, folder: Path, name: str) -> Facts:
     }
 
 
+NAMING = ("type", "preset", "model")  # last parts of fields that name a method
+METHODS = ("objective", "bandit", "scheduler")  # are told first of what a twin is made with
 STATUSES = ("running", "stopped", "finished", "failed", "killed", "removing")
 
 
@@ -323,21 +327,35 @@ def _first_and_last(matrices: Mapping[str, Matrix], cells: list[CellRow]) -> Fac
     return found
 
 
-def _beside_baseline(read: Reading, name: str, accuracy: Matrix) -> Facts | None:
+def _beside(read: Reading, twin: str, spec: Mapping[str, Any], accuracy: Matrix) -> Facts:
     """Compare a run with its twin, at the last boundary that both have measured."""
-    twin = read.baseline(name)
-    if twin is None:
-        return None
     other = _matrix(read.matrix(twin, "pass_1"))
     both = sorted(accuracy.keys() & other.keys(), key=int)
     ours, theirs = (accuracy[both[-1]], other[both[-1]]) if both else ({}, {})
+    bandit, settings = read.run(twin).bandit, spec.get("baseline")
+    settings = settings if isinstance(settings, Mapping) else {"curriculum.bandit": bandit}
     return {
         "name": twin,
-        "bandit": read.run(twin).bandit,
+        "bandit": bandit,
+        "settings": settings,
+        "settings_in_words": settings_in_words(settings),
+        "entropy_carried": plasticity.carried(read, twin),
         "after_stage": int(both[-1]) if both else None,
         "accuracy": theirs,
         "accuracy_change": {name: carryover.difference(theirs.get(name), value) for name, value in ours.items()},
     }
+
+
+def settings_in_words(settings: Mapping[str, Any]) -> str:
+    """Say what a twin is made with instead: the uniform bandit; objective grpo and replay 0."""
+    given = [(key.split("."), scalar(value)) for key, value in leaves(settings)]
+    named = [(words[:-1] if words[-1] in NAMING else words, value) for words, value in given]
+    if [words[-1:] for words, _ in named] == [["bandit"]]:
+        return f"the {named[0][1]} bandit"
+    ends = [words[-1:] for words, _ in named]
+    said = [f"{'.'.join(words) if ends.count(words[-1:]) > 1 else words[-1]} {value}" for words, value in named]
+    order = sorted(said, key=lambda one: one.split()[0] not in METHODS)  # a ledger keeps maps by the alphabet
+    return listed(order)
 
 
 # --- how episodes were played: what their log-probs are worth, how old the weights were, how fast it went ---

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from store.records import Gaps, Span
 
 GAINED, LOST = 0.10, -0.03  # changes of accuracy that are worth a name
+APART = 0.10  # accuracies of a run and its twin that are
 STEADY = 0.03  # a ratio this near to 1 is no change
 COLLAPSED = 0.05  # nats a token
 LONG_NAME = 40  # characters of a name in a sentence
@@ -24,9 +25,47 @@ NAMED = 4  # names in a list, before the rest is counted
 Facts = Mapping[str, Any]
 
 
-def in_words(facts: Facts) -> list[str]:
-    """Say what was learnt, what it cost in entropy, what the bandits and the scheduler did, and what of it taught."""
-    return [what_was_learnt(facts), what_it_cost(facts), what_was_chosen(facts), what_taught(facts)]
+def in_words(facts: Facts) -> dict[str, str]:
+    """Say what was kept, learnt, what it cost in entropy, who chose, and what of it taught, each by its title.
+
+    What was kept is said of a run with a twin.
+    """
+    kept = what_was_kept(facts)
+    return {
+        **({"Kept": kept} if kept is not None else {}),
+        "Learnt": what_was_learnt(facts),
+        "Entropy": what_it_cost(facts),
+        "Choice": what_was_chosen(facts),
+        "Signal": what_taught(facts),
+    }
+
+
+def what_was_kept(facts: Facts) -> str | None:
+    """Say how much of the last environment that was new to it a run and its twin learnt, and whether it still learns.
+
+    `store.kept` says when it does. Where the two are not `APART` neither that nor its contrary is said.
+    """
+    kept = facts["kept"]
+    if kept is None:
+        return None
+    twin, after = kept["twin"], num(kept["num_environments"], "environment")
+    gap = round(round(kept["accuracy"], 2) - round(twin["accuracy"], 2), 2)
+    if abs(gap) < APART:
+        so = " the policy does as its twin does:"
+    elif kept["learns"] is None:
+        so = ","
+    elif kept["learns"]:
+        so = " the policy still learns" + (", less than its twin:" if gap < 0 else ":")
+    else:
+        so = " the policy no longer learns:"
+    steps = "step's" if kept["steps"] == 1 else f"{kept['steps']} steps'"
+    places = [f" on {short(one['environment'])} (stage {one['stage']})" for one in (kept, twin)]
+    elsewhere = "" if places[0] == places[1] else places[1]
+    who = f"{short(twin['name'])}, the same run with {facts['baseline']['settings_in_words']}"
+    return (
+        f"After {after}{so} {number(kept['accuracy'])} of the last {steps} answers{places[0]} were right, "
+        f"{number(twin['accuracy'])}{elsewhere} in {who}."
+    )
 
 
 def what_was_learnt(facts: Facts) -> str:
@@ -110,7 +149,7 @@ def what_carried(facts: Facts) -> dict[str, str]:
     found = facts["plasticity"]
     made = {
         "Trainability": how_trainable(found["trainability"]),
-        "Carried": _how_much_entropy(found["entropy_carried"]),
+        "Carried": _how_much_entropy(found["entropy_carried"], facts["baseline"]),
         "Turnover": what_was_lost(found["turnover"]),
     }
     return {title: sentence for title, sentence in made.items() if sentence is not None}
@@ -149,15 +188,21 @@ def probe_name(row: Facts) -> str:
     return f"{row['kind'].replace('_', ' ')} {short(row['task'])}"
 
 
-def _how_much_entropy(carried: Facts | None) -> str | None:
-    """Say how much entropy environments had when their stage began; None where the stages are too few for a spread."""
+def _how_much_entropy(carried: Facts | None, twin: Facts | None) -> str | None:
+    """Say how much entropy environments had when their stage began; None where the stages are too few for a spread.
+
+    Beside it stands what its twin carried, where that was read on the same kind of answers.
+    """
     if carried is None or carried["interval"] is None:
         return None
     low, high = carried["interval"]
     where = "the same frozen answers" if carried["metric"] == "entropy_fixed" else "what the policy then wrote"
+    beside = ""
+    if twin and (other := twin["entropy_carried"]) and other["metric"] == carried["metric"]:
+        beside = f"; {other['mean']:.0%} in {short(twin['name'])}"
     return (
         f"When its stage began, an environment had {carried['mean']:.0%} of its entropy at the start, on {where} "
-        f"(geometric mean of {num(carried['num_stages'], 'stage')} after the first, {low:.0%} to {high:.0%})."
+        f"(geometric mean of {num(carried['num_stages'], 'stage')} after the first, {low:.0%} to {high:.0%}){beside}."
     )
 
 
@@ -190,12 +235,12 @@ def what_is_lost(facts: Facts) -> str | None:
 
 
 def beside_the_baseline(facts: Facts) -> str | None:
-    """Say how accurate the run is beside its twin with another bandit; None without one. One pair proves nothing."""
+    """Say how accurate the run is beside its twin; None without one. One pair proves nothing."""
     twin = facts["baseline"]
     if twin is None:
         return None
     changes = {name: change for name, change in twin["accuracy_change"].items() if change is not None}
-    who = f"{twin['name']}, the same run with the {twin['bandit']} bandit"
+    who = f"{twin['name']}, the same run with {twin['settings_in_words']}"
     if not changes or not twin["after_stage"]:
         return f"Nothing to compare yet with {who}."
     order = sorted(changes, key=lambda name: -abs(changes[name]))

@@ -75,7 +75,7 @@ def print_story(out: Console, story: Mapping[str, Any]) -> None:
     made_of = "; ".join(f"{part} {text}" for part, text in story["composition"].items())
     out.print(Text(f"The objective is made of {made_of}.", style="dim"))
     more = filter(None, [*what_carried(story).values(), beside_the_baseline(story), what_is_lost(story)])
-    out.print(Text("\n".join([*in_words(story), *more])))
+    out.print(Text("\n".join([*in_words(story).values(), *more])))
     for made in (*_learnt(story), *_plasticity(story), *_chosen(story)):
         out.print(made)
     out.print(_incidents(story))

@@ -21,13 +21,14 @@ from orchestrator.locations import (
 from orchestrator.os_signals import hold, noted
 from orchestrator.runs.assembly import lay_foundation
 from orchestrator.runs.catalog import existing, kept_sections, known_to
-from orchestrator.runs.kept_spec import forked_spec, kept_spec, twin_of, write_spec
+from orchestrator.runs.kept_spec import forked_spec, kept_spec, write_spec
 from orchestrator.runs.provenance import ALONE, RunRelations
 from orchestrator.runs.recovery import recover, twin_folder
 from orchestrator.runs.session import Outcome, RunSession, ended
 from orchestrator.runs.tracker_process import TrackerProcess
 from orchestrator.spec import Spec, load_spec
 from orchestrator.spec.load import change_resources
+from orchestrator.spec.twin import twin_of
 from store import checkpoints, identity
 from store.checkpoints import WEIGHTS
 from store.errors import LedgerAway

@@ -10,6 +10,7 @@ from pathlib import Path
 from environments import Environment
 from orchestrator.rollout.task_supply import evaluated_pools
 from orchestrator.spec import Spec
+from orchestrator.spec.twin import with_twin
 from store.sentences import size_in_words
 
 # measured on SQLite: picks, groups, samples and metrics, over the groups of a step; an evaluated task at a boundary
@@ -32,10 +33,9 @@ class DiskUse:
     @classmethod
     def of(cls, spec: Spec, environments: Mapping[str, Environment], num_bytes: int | None, home: Path) -> DiskUse:
         """Work it out for a spec whose checkpoints have so many bytes."""
-        num_runs = 1 if spec.baseline is None else 2
-        stages = spec.curriculum.stages
-        num_boundaries = num_runs * (stages + 1 + spec.curriculum.boundary.num_intervened(stages))
-        num_groups = num_runs * spec.curriculum.stages * spec.curriculum.stage.steps * spec.step.groups
+        runs = with_twin(spec)
+        num_boundaries = sum(one.curriculum.num_boundaries for one in runs)
+        num_groups = sum(one.curriculum.num_steps * one.step.groups for one in runs)
         num_items = num_boundaries * items_of(spec, environments)
         place = home.absolute()
         while not place.exists():
@@ -43,7 +43,7 @@ class DiskUse:
         return cls(
             checkpoint_bytes=num_bytes,
             num_boundaries=num_boundaries,
-            num_periodic=num_runs * spec.checkpoint.keep,
+            num_periodic=len(runs) * spec.checkpoint.keep,
             keep=spec.checkpoint.keep,
             ledger_bytes=num_groups * LEDGER_BYTES_PER_GROUP + num_items * LEDGER_BYTES_PER_ITEM,
             holds_ledger=spec.ledger.url is None,

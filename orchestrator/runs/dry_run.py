@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -12,9 +12,11 @@ from environments.user_code import is_user_code
 from orchestrator import registry
 from orchestrator.schedulers.sequence import Config as SequenceConfig
 from orchestrator.spec import Spec
+from orchestrator.spec.twin import settings_of, with_twin
 from policies.errors import PolicyError
 from policies.interventions.conditions import parse
 from store.probes import GAIN_RATIO, TRAINABILITY
+from store.run_summary import settings_in_words
 from store.sentences import listed, percent, short, size_in_words
 
 if TYPE_CHECKING:
@@ -125,12 +127,11 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
     from orchestrator.runs.task_pools import count_pools
     from policies.models.loader import describe_size, load_prompt_reader
 
-    curriculum, evaluate = spec.curriculum, spec.evaluate
+    evaluate, runs = spec.evaluate, with_twin(spec)
     _, environments = build_environments(spec, tell)
-    _refuse_unusable(spec, environments, tell)
-    num_runs = 1 if spec.baseline is None else 2
-    num_steps = num_runs * curriculum.stages * curriculum.stage.steps
-    num_evaluations = num_runs * (curriculum.stages + 1 + curriculum.boundary.num_intervened(curriculum.stages))
+    for one in runs:
+        _refuse_unusable(one, environments, tell)
+    num_evaluations = sum(one.curriculum.num_boundaries for one in runs)
     items = items_of(spec, environments)
     sample = vocabulary_sample(environments) if spec.policy.kind == "tiny" else None
     try:
@@ -157,10 +158,10 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
     looking, unknown = plan_costs(spec, environments, pools, prompts or ALL, size)
     return DryRun(
         stages=_stages(spec),
-        steps=num_steps,
-        episodes=num_steps * spec.step.groups * spec.step.group_size,
+        steps=sum(one.curriculum.num_steps for one in runs),
+        episodes=sum(one.curriculum.num_steps * one.step.groups * one.step.group_size for one in runs),
         evaluations=f"{num_evaluations} evaluations of {items * evaluate.samples:,} samples at most"
-        + (inside_stages(spec, environments) if evaluate.every else ""),
+        + (inside_stages(runs, environments) if evaluate.every else ""),
         parameters=size.num_parameters if size else None,
         checkpoint_bytes=disk.checkpoint_bytes,
         num_checkpoints=disk.num_checkpoints,
@@ -168,11 +169,11 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
         free_bytes=disk.free_bytes,
         warnings=(
             *([disk.shortage] if disk.shortage else []),
-            *spec.warnings(),
+            *dict.fromkeys(text for one in runs for text in one.warnings()),
             *looking.warnings,
             *_never_asked(spec, looking),
             *unreachable,
-            *_missing(spec),
+            *dict.fromkeys(text for one in runs for text in _missing(one)),
         ),
         left_out=tuple(one for one in left_out if one.num_rows),
         remarks=(
@@ -297,13 +298,13 @@ def num_interim(spec: Spec) -> int:
     return curriculum.stages * ((curriculum.stage.steps - 1) // every) if every else 0
 
 
-def inside_stages(spec: Spec, environments: Mapping[str, Environment]) -> str:
+def inside_stages(runs: Sequence[Spec], environments: Mapping[str, Environment]) -> str:
     """Say how many evaluations there are beside those of boundaries, and how large."""
+    spec = runs[0]
     is_all = spec.evaluate.every_on == "all" or spec.curriculum.mode == "flat"
     categories = [len(environment.categories) for environment in environments.values()]
     num_samples = (sum if is_all else max)(categories) * spec.evaluate.items * spec.evaluate.samples
-    num_runs = 1 if spec.baseline is None else 2
-    return f", and {num_runs * num_interim(spec)} inside stages of {num_samples:,} at most"
+    return f", and {sum(map(num_interim, runs))} inside stages of {num_samples:,} at most"
 
 
 def _trains(spec: Spec, environments: Iterable[Environment]) -> str:
@@ -382,7 +383,7 @@ def _smaller(num_items: int, pools: Iterable[EnvironmentPools]) -> str:
 
 def _stages(spec: Spec) -> str:
     curriculum, names = spec.curriculum, ", ".join(spec.environments)
-    twin = f", and the same again with the {spec.baseline} bandit" if spec.baseline else ""
+    twin = f", and the same again with {settings_in_words(settings_of(spec))}" if spec.baseline else ""
     if curriculum.mode == "flat":
         return f"one {curriculum.bandit.type} bandit over all categories of {names}{twin}"
     assert curriculum.scheduler is not None

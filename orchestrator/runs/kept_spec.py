@@ -1,4 +1,4 @@
-"""Which spec a run has, and those of its forks and of its baseline.
+"""Which spec a run has, and those of its forks.
 
 It is the one that its ledger keeps, whatever became of the file in its folder.
 
@@ -211,13 +211,3 @@ def _shared(spec: Spec) -> dict[str, Any]:
     kept = spec.kept()
     evaluate = {key: value for key, value in kept["evaluate"].items() if f"evaluate.{key}" not in FREE}
     return {**kept, "ledger": kept["ledger"]["url"], "evaluate": evaluate}
-
-
-def twin_of(spec: Spec) -> Spec:
-    """Write the spec of a run's twin, its baseline: another bandit, which reads its signal the same way."""
-    assert spec.baseline is not None
-    raw = spec.model_dump(mode="json", by_alias=True)
-    bandit = raw["curriculum"]["bandit"]
-    signal = {key: bandit[key] for key in ("signal", "signal_reward") if key in bandit}
-    raw["curriculum"]["bandit"] = {"type": spec.baseline, **signal}
-    return load_spec({**raw, "name": f"{spec.name}-{spec.baseline}", "baseline": None})

@@ -17,8 +17,8 @@ from environments.rewards.config import Weight
 from environments.rewards.functions import FunctionOptions
 from orchestrator import registry
 from orchestrator.option_types import as_written
+from orchestrator.spec.dotted import SHORT_FORMS
 from orchestrator.spec.fields import DEFAULT_TYPES
-from orchestrator.spec.load import SHORT_FORMS
 from orchestrator.spec.model import Spec
 from orchestrator.user_options import options_class
 from policies.objectives import registry as parts

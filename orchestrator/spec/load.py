@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from orchestrator.errors import SpecError
-from orchestrator.registry import config_class, nearest, search_in
+from orchestrator.registry import config_class, nearest, search_in, type_of
 from orchestrator.spec.document import Document, Path_, read, unusable, value_of
+from orchestrator.spec.dotted import METHOD_SECTIONS, TWIN, path_of, set_field, without_naming
 from orchestrator.spec.echo import cut, listed, shown, without_long_texts
 from orchestrator.spec.fields import DEFAULT_TYPES
 from orchestrator.spec.model import Spec
+from orchestrator.spec.twin import sections_of, settings_of
 
-SHORT_FORMS = {"policy": "model", "objective": "preset"}  # what a plain string stands for; elsewhere: type
-METHOD_SECTIONS = {
-    "bandit": "bandits",
-    "scheduler": "schedulers",
-    "sampler": "samplers",
-    "stop": "stop_rules",
-    "interventions": "interventions",
-    "reward": "rewards",
-    "parts": "rewards",  # of a combination of rewards
-}
 OUR_OWN = ("spec", "value_error", "unknown_option")  # kinds of error whose words are written for a person
 CHANGEABLE = ("resources", "tracker", "checkpoint")  # on resume
 
@@ -71,10 +63,41 @@ def check(model: type[Model], document: Document, folder: str | None = None) -> 
     try:
         checked = model.model_validate(document.raw, context={"search_path": folder})
     except ValidationError as error:
-        raise SpecError(_explain(error, model, document)) from error
+        raise SpecError(_explain(error, model, document.raw, document.at)) from error
     # again: a number may be written as text
     _refuse_unusable(checked.model_dump(mode="json", by_alias=True), document)
+    if isinstance(checked, Spec) and checked.baseline is not None:
+        _check_twin(checked, document, folder)
     return checked
+
+
+def _check_twin(spec: Spec, document: Document, folder: str | None) -> None:
+    """Refuse what the twin's own spec cannot be, by the setting that makes it so, and settings that change nothing."""
+    settings = settings_of(spec)
+
+    def place(loc: Path_) -> str:
+        """Name a place of the twin's spec by the setting that it is in, where there is one."""
+        words = tuple(map(str, loc))
+        fields = {key: path_of(without_naming(key)) for key in settings}
+        if given := [key for key, path in fields.items() if words[: len(path)] == path]:
+            key = max(given, key=lambda one: len(fields[one]))
+            return document.at((TWIN, key, *(loc[len(fields[key]) :] if key == without_naming(key) else ())))
+        return document.at((TWIN,)) + (f"{'.'.join(words)}: " if words else "")
+
+    raw, problems = sections_of(spec)
+    if problems:
+        raise SpecError(listed([f"{document.at((TWIN, key))}{why}" for key, why in problems]))
+    try:
+        twin = Spec.model_validate(raw, context={"search_path": folder})
+    except ValidationError as error:
+        raise SpecError(_explain(error, Spec, raw, place)) from error
+    if spec.baseline == type_of(spec.curriculum.bandit):
+        why = f"{spec.baseline} is the run's own bandit: remove `baseline`, or change `curriculum.bandit`"
+    elif twin.model_copy(update={"name": spec.name, TWIN: spec.baseline}) == spec:
+        why = "these settings are the run's own: remove `baseline`, or name others"
+    else:
+        return
+    raise SpecError(f"{document.at((TWIN,))}{why}")
 
 
 def _refuse_unusable(raw: Any, document: Document) -> None:
@@ -114,7 +137,7 @@ def _set(document: Document, override: str) -> None:
         set_field(document.raw, key, value)
     except SpecError as error:
         raise SpecError(f"{written}: {error}") from error
-    path = tuple(key.split("."))
+    path = path_of(key)
     document.overrides.pop(path, None)  # the last counts
     document.overrides[path] = written
 
@@ -130,23 +153,10 @@ def key_and_value(override: str, example: str) -> tuple[str, Any]:
         raise SpecError(f"--set {cut(override)}: {error}") from error
 
 
-def set_field(raw: dict[str, Any], key: str, value: Any) -> None:
-    """Give one dotted field a value; a short form on the way is opened into its map. Changes only `raw` itself."""
-    *parents, last = key.split(".")
-    place = raw
-    for parent in parents:
-        found = place.get(parent)
-        if isinstance(found, str):
-            found = {SHORT_FORMS.get(parent, "type"): found}
-        if not isinstance(found, dict | None):
-            raise SpecError(f"{shown(parent)} is not a section")
-        place[parent] = dict(found or {})
-        place = place[parent]
-    place[last] = value
-
-
-def _explain(error: ValidationError, model: type[BaseModel], document: Document) -> str:
-    """Say every problem in a line: where it is, what was expected, what to do."""
+def _explain(
+    error: ValidationError, model: type[BaseModel], raw: Mapping[str, Any], place: Callable[[Path_], str]
+) -> str:
+    """Say every problem in a line: where it is, as `place` names it, what was expected, what to do."""
     problems: list[tuple[Path_, Mapping[str, Any]]] = []
     for item in error.errors(include_url=False):
         inner = item["ctx"]["inner"] if item["type"] == "nested" else [item]
@@ -157,14 +167,14 @@ def _explain(error: ValidationError, model: type[BaseModel], document: Document)
         for loc, item in problems
         if not any(len(other) > len(loc) > 0 and other[: len(loc)] == loc for other, _ in problems)
     ]
-    lines = [f"{document.at(loc)}{_problem(loc, item, model, document)}" for loc, item in deepest]
-    return without_long_texts(listed(lines), document.raw)
+    lines = [f"{place(loc)}{_problem(loc, item, model, raw)}" for loc, item in deepest]
+    return without_long_texts(listed(lines), raw)
 
 
-def _problem(loc: Path_, item: Mapping[str, Any], model: type[BaseModel], document: Document) -> str:
+def _problem(loc: Path_, item: Mapping[str, Any], model: type[BaseModel], raw: Mapping[str, Any]) -> str:
     message: str = item["msg"]
     if item["type"] == "extra_forbidden":
-        fields = _fields(model, loc[:-1], document.raw)
+        fields = _fields(model, loc[:-1], raw)
         known = ", ".join(fields) or "none yet"
         message = "unknown key" + (nearest(str(loc[-1]), fields) or f"; known here: {known}")
     elif item["type"] == "missing":

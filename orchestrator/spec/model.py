@@ -205,6 +205,16 @@ class CurriculumSection(Section):
     stage: Stage = Field(default_factory=Stage, description="How long a stage is, what ends it, and replay.")
     boundary: Boundary = Field(default_factory=Boundary, description="What happens to the learner between stages.")
 
+    @property
+    def num_steps(self) -> int:
+        """Steps of a run, at most."""
+        return self.stages * self.stage.steps
+
+    @property
+    def num_boundaries(self) -> int:
+        """How often a run is measured at boundaries: once more after what may change the policy there, at most."""
+        return self.stages + 1 + self.boundary.num_intervened(self.stages)
+
     @model_validator(mode="before")
     @classmethod
     def _flat_has_no_stages_to_schedule(cls, raw: Any) -> Any:
@@ -385,6 +395,12 @@ class Resources(Section):
     )
 
 
+def _uniform_or_settings(raw: Any) -> Any:
+    if raw is None or raw == "uniform" or isinstance(raw, Mapping):
+        return raw
+    raise refuse(f"`uniform` is wanted, or a map of settings like {{objective: grpo}}, not {shown(raw)}")
+
+
 class Reserved(Section):
     """Reserved: a name without fields yet."""
 
@@ -407,10 +423,11 @@ class Spec(Section):
     curriculum: CurriculumSection = Field(
         default_factory=CurriculumSection, description="How environments and categories are chosen."
     )
-    baseline: Literal["uniform"] | None = Field(
+    baseline: Annotated[Literal["uniform"] | dict[str, Any] | None, BeforeValidator(_uniform_or_settings)] = Field(
         None,
-        description="Whether a twin with another bandit is run too. uniform: afterwards, from the same warm start and "
-        "seed, with the uniform bandit; the report draws both. Null: no twin.",
+        description="Whether a twin is run too. Afterwards, from the same warm start and seed, with the uniform bandit "
+        "(`uniform`) or with a map of other settings, as `--set` writes them: `{objective: grpo}`; the report draws "
+        "both. Null: no twin.",
     )
     step: Step = Field(default_factory=Step, description="One batch: how many groups of how many episodes.")
     objective: nested_model(ObjectiveConfig) = Field(  # type: ignore[valid-type]
@@ -642,14 +659,6 @@ class Spec(Section):
                     f"{key}: {condition.environment!r} is no environment of this spec ({', '.join(known)})"
                     f"{nearest(condition.environment, known)}"
                 )
-        return self
-
-    @model_validator(mode="after")
-    def _baseline_differs(self) -> Spec:
-        if self.baseline is not None and self.baseline == type_of(self.curriculum.bandit):
-            raise refuse(
-                f"baseline: {self.baseline} is the run's own bandit: remove `baseline`, or change `curriculum.bandit`"
-            )
         return self
 
     @field_validator("name")

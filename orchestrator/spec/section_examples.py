@@ -4,7 +4,7 @@ EXAMPLES = {
     "": """\
 name: words-first     # the folder is runs/words-first
 seed: 3
-baseline: uniform     # then the same again with the uniform bandit
+baseline: {objective: grpo}     # then the same again with this; `uniform`: with the uniform bandit
 """,
     "policy": """\
 policy: {model: Qwen/Qwen2.5-3B, dtype: bfloat16}

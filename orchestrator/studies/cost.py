@@ -90,7 +90,7 @@ def num_steps(spec: Spec) -> int:
 
 
 def num_twins(spec: Spec) -> int:
-    """Count a run and its twin with the bandit of `baseline`, if it has one."""
+    """Count a run and its twin, if it has one: about as much again."""
     return 1 if spec.baseline is None else 2
 
 

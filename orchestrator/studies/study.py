@@ -13,9 +13,10 @@ from typing import Any
 from orchestrator.errors import SpecError
 from orchestrator.spec import Spec
 from orchestrator.spec.document import Document, read
+from orchestrator.spec.dotted import SHORT_FORMS, path_of, set_field
 from orchestrator.spec.echo import listed as list_problems
 from orchestrator.spec.echo import shown
-from orchestrator.spec.load import SHORT_FORMS, check, look_in, name_from, read_spec, set_field
+from orchestrator.spec.load import check, look_in, name_from, read_spec
 from orchestrator.spec.setting_labels import slug
 from orchestrator.studies.study_file import (
     Compare,
@@ -126,7 +127,7 @@ def _setting(given: Variation, base: Document, document: Document) -> StudySetti
     raw = copy.deepcopy(base.raw)
     for field, value in given.values.items():
         line = document.lines[*given.place, field]
-        lines[tuple(field.split("."))] = line
+        lines[path_of(field)] = line
         if (why := refusal(field)) is not None:
             raise SpecError(f"{document.where}, line {line}: {why}")
         try:

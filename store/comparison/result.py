@@ -17,6 +17,7 @@ from store.comparison.runs import ComparedRuns, LeftOutRun, Pool
 from store.comparison.scores import Measure, Pair, ScoredSetting, Scores
 from store.errors import ComparisonError, did_you_mean
 from store.home import Home
+from store.kept import LAST
 from store.ledger.queries import Reading
 from store.sentences import listed, number
 
@@ -67,7 +68,7 @@ def compare(reading: Reading, home: Home, request: ComparisonRequest) -> Compari
     gathered = runs.gather(reading, home, request.names, request.by)
     plan = (gathered.study.plan.get("compare") or {}) if gathered.study else {}
     name, last = request.metric or plan.get("metric"), request.last or plan.get("last")
-    of = scores.measure(name or DEFAULT_METRIC, last or scores.LAST)
+    of = scores.measure(name or DEFAULT_METRIC, last or LAST)
     runs.refuse_what_is_measured_otherwise(reading, gathered.entries, of.name, of.is_held_out, request.pool)
     if of.stratum == "probe":
         runs.refuse_other_protocols(reading, gathered.entries)
@@ -103,7 +104,7 @@ def compare(reading: Reading, home: Home, request: ComparisonRequest) -> Compari
         is_primary=bool(plan)
         # what the study set out to compare: metric, steps, settings and baseline
         and request.pool == "anchor"
-        and of == scores.measure(plan.get("metric") or DEFAULT_METRIC, plan.get("last") or scores.LAST)
+        and of == scores.measure(plan.get("metric") or DEFAULT_METRIC, plan.get("last") or LAST)
         and (not request.by or list(request.by) == runs.fields_of(plan.get("by")))
         and baseline == (plan.get("baseline") or next(iter(gathered.settings))),
         registered=dict(plan) or None,

@@ -14,7 +14,7 @@ from store.errors import ComparisonError, did_you_mean
 from store.home import Home
 from store.ledger.queries import Reading
 from store.ledger.query_rows import RunRow, StudyRow, by_key
-from store.run_summary import leaves, status
+from store.run_summary import NAMING, leaves, status
 from store.sentences import listed, num, what_is_missing
 
 # What may differ between runs of one setting: it has no part in what is learnt, or is what is averaged over.
@@ -25,7 +25,6 @@ SHORT = {  # what people call fields; in labels their value says enough
     "scheduler": "curriculum.scheduler.type",
     "model": "policy.model",
 }
-NAMES_A_KIND = ("type", "preset", "model")  # the field that names what a section is
 
 Pool = Literal["anchor", "final"]  # what is reported on the way; what is set aside for a study's end
 
@@ -262,7 +261,7 @@ def requested(by: Sequence[str], specs: Mapping[str, Flat]) -> list[str]:
     known = list(dict.fromkeys(name for spec in specs.values() for name in spec))
     found = []
     for name in by:
-        candidates = [SHORT.get(name, name), *(f"{name}.{kind}" for kind in NAMES_A_KIND)]
+        candidates = [SHORT.get(name, name), *(f"{name}.{kind}" for kind in NAMING)]
         matches = [candidate for candidate in candidates if candidate in known]
         if not matches:
             hint = did_you_mean(name, [*SHORT, *known], 3)

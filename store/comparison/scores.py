@@ -22,12 +22,12 @@ from store.comparison.runs import ComparedRun, Pool
 from store.comparison.statistics import ALPHA, Floats
 from store.errors import ComparisonError, did_you_mean
 from store.intervals import Interval
+from store.kept import LAST
 from store.ledger.queries import Reading
 from store.metrics import metric as known_metric
 from store.probes import ProbeResult, probes_of
 from store.sentences import num
 
-LAST = 20  # steps of a stage, unless said otherwise
 TRAINABLE = "trainability_"  # before the kind of a probe
 WHOLE = "whole run"  # the only stratum of what sums a run up
 SEED = 0  # of the bootstrap: the same runs give the same intervals, whatever else is compared

@@ -16,7 +16,6 @@ from store.report.report_data import ReportData
 from store.run_summary import OBJECTIVE_PARTS, Matrix, composed, scalar
 
 EVENTS_LISTED = 200  # the newest ones
-SENTENCES = ("Learnt", "Entropy", "Choice", "Signal")
 LONGEST = 200  # characters of a value in the spec
 SHOWN = 6  # tasks of an environment, before and after
 LONGEST_REASON = 80  # characters of why a sample has no score
@@ -43,10 +42,7 @@ def render(data: ReportData) -> str:
         "has_plasticity": plasticity.has_any(data),
         "summary": run_summary,
         "words": sentences,
-        "sentences": {
-            **dict(zip(SENTENCES, sentences.in_words(facts), strict=True)),
-            **sentences.what_carried(facts),
-        },
+        "sentences": {**sentences.in_words(facts), **sentences.what_carried(facts)},
         "glance": _first_table(facts["environments"]),
         "heat_maps": heat_maps(data),
         "summaries": summaries(data),

@@ -30,6 +30,7 @@ def story(
             for name in names
         },
         "stages": [{"environment": name} for name in names],
+        "kept": None,
         "arms": [],
         "allocation": [],
         "taught": [],
@@ -91,7 +92,7 @@ def test_a_change_within_two_standard_errors_is_told_as_perhaps_chance() -> None
 @pytest.mark.parametrize("facts", [{"num_boundaries": 1}, {"environments": {}}])
 def test_nothing_is_claimed_before_a_stage_is_finished(facts: dict[str, Any]) -> None:
     told = sentences.in_words(story({"a": (0.1, 0.1)}, {"a": (1, 1)}, **facts))
-    assert told[0] == "No stage is finished yet."
+    assert told["Learnt"] == "No stage is finished yet."
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,18 @@ def test_a_plan_counts_the_twin_too() -> None:
     assert paired.evaluations == "8 evaluations of 48 samples at most"
 
 
+def test_a_plan_says_what_the_twin_is_made_with_and_counts_its_own_steps() -> None:
+    alone = plan(small())
+    paired = plan(small(baseline={"objective": "grpo", "curriculum.stage.steps": 2, "step.groups": 2}))
+    assert paired.stages == alone.stages + ", and the same again with objective grpo, steps 2 and groups 2"
+    assert (paired.steps, paired.episodes) == (9 + 6, 9 * 4 * 4 + 6 * 2 * 4)
+
+
+def test_a_plan_refuses_a_twin_whose_parts_cannot_be_made() -> None:
+    with pytest.raises(UserError, match=r"nobody\.py"):
+        plan(small(baseline={"curriculum.bandit": "./nobody.py:create"}))
+
+
 def test_limits_of_an_environment_beyond_those_of_scoring_are_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

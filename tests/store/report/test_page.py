@@ -102,7 +102,7 @@ def test_the_sentences_and_the_summaries_are_those_of_the_story(
     run = written(ledger, Shape(), name()).name
     story = facts(ledger, tmp_path, run)
     page = Page(render(ledger, tmp_path, run))
-    for sentence in in_words(story):
+    for sentence in in_words(story).values():
         assert sentence in page.text
     matrix = {(i, e): accuracy(i, p) for i in range(4) for p, e in enumerate(("book", "words"))}
     expected = backward_transfer(Matrices(matrix, {}, {}, ["book", "words", "book"])).value

@@ -1,0 +1,59 @@
+"""Whether training left the policy able to learn: the last environment that was new to a run, beside its twin's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from store.carryover import difference
+from store.ledger.queries import Reading
+from store.ledger.query_rows import StageRow
+
+LAST = 20  # steps at an end of a stage that are averaged, unless said otherwise
+RISE = 0.05  # of training accuracy within a stage, above which something was learnt in it
+
+Facts = dict[str, Any]
+
+
+def kept_beside(read: Reading, name: str, twin: str) -> Facts | None:
+    """What a run and its twin made of the last environment that was new to each, of the stages that both have finished.
+
+    None until both have trained two environments, and in flat mode. Of a fork only its own stages count as the last.
+    """
+    done = {run: [stage for stage in read.stages(run) if stage.end_step is not None] for run in (name, twin)}
+    until = min(len(stages) for stages in done.values())
+    ours, theirs = (_last_new(read, run, stages[:until]) for run, stages in done.items())
+    return ours and theirs and {**ours, "twin": {"name": twin, **theirs}}
+
+
+def _last_new(read: Reading, name: str, stages: Sequence[StageRow]) -> Facts | None:
+    """The last stage on an environment that no stage before it trained, and how much of it was learnt.
+
+    Accuracy is that of training over a stage's last 20 steps, as `compare --metric train_accuracy` takes it. The policy
+    still learns if it is at least half of what it was at the end of the first stage, and rose by more than .05 within
+    the stage, from its first 20 steps to its last; it no longer does if neither holds, and `learns` is None in between.
+    """
+    new: dict[str, StageRow] = {}
+    for stage in stages:
+        if stage.environment is not None:
+            new.setdefault(stage.environment, stage)
+    ends = {row.stage: row.value for row in read.stage_means(name, "accuracy", LAST)}
+    if len(new) < 2 or (last := list(new.values())[-1]).stage <= (read.run(name).parent_stage or 0):
+        return None
+    if last.end_step is None or (end := ends.get(last.stage)) is None:
+        return None
+    begins = {row.stage: row.value for row in read.stage_curves(name, "accuracy", LAST) if row.stage_step <= LAST}
+    first, rise = ends.get(stages[0].stage), difference(begins.get(last.stage), end)
+    learns = None
+    if first is not None and rise is not None and (end >= first / 2) == (rise > RISE):
+        learns = rise > RISE
+    return {
+        "environment": last.environment,
+        "stage": last.stage,
+        "accuracy": end,
+        "steps": min(LAST, last.end_step - last.start_step),
+        "num_environments": len(new),
+        "accuracy_first_stage": first,
+        "rise": rise,
+        "learns": learns,
+    }

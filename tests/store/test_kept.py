@@ -1,0 +1,207 @@
+"""What the last new environment says of a run beside its twin: its stage, when a policy still learns, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from store.comparison import scores
+from store.kept import kept_beside
+from store.ledger import Ledger
+from store.ledger.queries import Reading
+from store.plasticity import carried
+from store.run_summary import facts, settings_in_words
+from store.sentences import in_words, what_carried, what_was_kept
+from tests.store.comparison.runs import Made, written
+from tests.store.plasticity_runs import plastic
+
+STEPS = 40
+LONG = (STEPS, STEPS)
+
+
+@pytest.fixture(scope="module")
+def ledger() -> Iterator[Ledger]:
+    with Ledger.open("sqlite://") as made:
+        yield made
+
+
+@dataclass(frozen=True)
+class Told:
+    """Stages of 40 steps: environment, accuracy over the first 20 and over the last 20."""
+
+    stages_: Sequence[tuple[str | None, float | None, float | None]]
+    parent_stage: int | None = None
+
+
+class Stub:
+    """What `kept_beside` asks a ledger, of runs that nobody wrote down."""
+
+    def __init__(self, **runs: Told) -> None:
+        self.runs = runs
+
+    def run(self, name: str) -> Told:
+        return self.runs[name]
+
+    def stages(self, name: str) -> list[Any]:
+        return [
+            SimpleNamespace(stage=i, environment=of[0], start_step=STEPS * (i - 1), end_step=STEPS * i)
+            for i, of in enumerate(self.runs[name].stages_, start=1)
+        ]
+
+    def stage_means(self, name: str, metric: str, last: int) -> list[Any]:
+        assert (metric, last) == ("accuracy", 20)
+        return [SimpleNamespace(stage=i, value=of[2]) for i, of in enumerate(self.runs[name].stages_, start=1)]
+
+    def stage_curves(self, name: str, metric: str, width: int) -> list[Any]:
+        assert (metric, width) == ("accuracy", 20)
+        return [
+            SimpleNamespace(stage=i, stage_step=step, value=value)
+            for i, of in enumerate(self.runs[name].stages_, start=1)
+            for step, value in ((10.5, of[1]), (30.5, of[2]))
+        ]
+
+
+def kept(ours: Told, theirs: Told) -> dict[str, Any] | None:
+    return kept_beside(cast(Reading, Stub(a=ours, b=theirs)), "a", "b")
+
+
+def pair(end: float | None, begin: float | None = 0.1, first: float = 0.8) -> Told:
+    return Told([("x", 0.1, first), ("y", begin, end)])
+
+
+def test_it_is_the_last_stage_on_an_environment_that_was_new() -> None:
+    found = kept(
+        Told([("x", 0, 0.8), ("y", 0, 0.6), ("x", 0, 0.9)]), Told([("x", 0, 0.7), ("x", 0, 0.8), ("z", 0, 0.2)])
+    )
+    assert found is not None
+    assert (found["environment"], found["stage"], found["accuracy"], found["num_environments"]) == ("y", 2, 0.6, 2)
+    assert (found["accuracy_first_stage"], found["rise"], found["steps"]) == (0.8, 0.6, 20)
+    twin = found["twin"]
+    assert (twin["name"], twin["environment"], twin["stage"], twin["accuracy"]) == ("b", "z", 3, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (Told([("x", 0, 0.8), ("x", 0, 0.9)]), pair(0.5)),  # no second environment
+        (pair(0.5), Told([("x", 0, 0.8)])),  # the twin is in its second stage
+        (Told([(None, 0, 0.8), (None, 0, 0.9)]), Told([(None, 0, 0.8), (None, 0, 0.9)])),  # flat mode
+        (pair(None), pair(0.5)),  # nothing could be scored
+        (replace(pair(0.5), parent_stage=2), replace(pair(0.4), parent_stage=2)),  # what a fork has of its parent
+    ],
+)
+def test_it_is_not_known_before_both_have_trained_two_environments(ours: Told, theirs: Told) -> None:
+    assert kept(ours, theirs) is None
+
+
+def test_a_run_is_told_as_far_as_its_twin_is() -> None:
+    found = kept(Told([*pair(0.6).stages_, ("z", 0, 0.9)]), pair(0.3))
+    assert found is not None
+    assert (found["environment"], found["num_environments"]) == ("y", 2)
+
+
+@pytest.mark.parametrize(
+    ("end", "begin", "learns"),
+    [
+        (0.4, 0.3, True),  # half of the first stage's .8, and a rise
+        (0.4, 0.36, None),  # it came with what it has
+        (0.39, 0.1, None),  # it rose, to less than half
+        (0.2, 0.16, False),
+        (0.2, None, None),  # nothing of the start could be scored
+    ],
+)
+def test_a_policy_still_learns_where_it_rises_to_half_of_what_it_first_reached(
+    end: float, begin: float | None, learns: bool | None
+) -> None:
+    found = kept(pair(end, begin), pair(0.5))
+    assert found is not None
+    assert found["learns"] is learns
+
+
+def test_accuracy_is_that_by_which_runs_are_compared(ledger: Ledger) -> None:
+    made = Made("demo", training=(0.9, 0.8), lengths=LONG, spec={"baseline": {"objective": "grpo"}})
+    twin = replace(made, name="demo-grpo", objective="grpo", training=(0.9, 0.05), baseline_of="demo", spec={})
+    written(ledger, made, twin)
+    found = facts(ledger, Path("runs/demo"), "demo")
+    for one, run in ((found["kept"], "demo"), (found["kept"]["twin"], "demo-grpo")):
+        strata = scores.scores(ledger.reading, run, scores.measure("train_accuracy"))
+        assert (one["accuracy"], one["accuracy_first_stage"]) == (strata["stage 2"], strata["stage 1"])
+    assert (found["kept"]["learns"], found["kept"]["twin"]["learns"]) == (True, False)
+    assert found["kept"]["rise"] == pytest.approx(0.8 * 20 / STEPS)
+    assert next(iter(in_words(found).items())) == (
+        "Kept",
+        "After 2 environments the policy still learns: .61 of the last 20 steps' answers on words (stage 2) were "
+        "right, .04 in demo-grpo, the same run with objective grpo.",
+    )
+    assert facts(ledger, Path("runs/demo-grpo"), "demo-grpo")["kept"] is None
+
+
+def said(ours: float, theirs: float, learns: bool | None, **twin: Any) -> str:
+    one = {"environment": "black", "stage": 5, "accuracy": ours, "steps": 20, "num_environments": 5, "learns": learns}
+    beside = {"settings_in_words": "objective grpo"}
+    sentence = what_was_kept(
+        {"kept": {**one, "twin": {**one, "accuracy": theirs, "name": "demo-grpo", **twin}}, "baseline": beside}
+    )
+    assert sentence is not None
+    assert len(sentence) <= 200
+    assert sentence.endswith(" demo-grpo, the same run with objective grpo.")
+    return sentence
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "learns", "begins"),
+    [
+        (0.84, 0.35, True, "After 5 environments the policy still learns: .84 of the last 20 steps' answers on black"),
+        (0.45, 0.9, True, "After 5 environments the policy still learns, less than its twin: .45 of the last"),
+        (0.05, 0.8, False, "After 5 environments the policy no longer learns: .05 of the last"),
+        (
+            0.3,
+            0.8,
+            None,
+            "After 5 environments, .30 of the last 20 steps' answers on black (stage 5) were right, .80 in",
+        ),
+        (0.84, 0.75, True, "After 5 environments the policy does as its twin does: .84 of the last"),
+        (0.844, 0.746, True, "After 5 environments the policy does as its twin does: .84 of the last"),  # prints .09
+        (0.84, 0.744, True, "After 5 environments the policy still learns: .84 of the last"),  # prints .10
+        (0.02, 0.03, False, "After 5 environments the policy does as its twin does: .02 of the last"),
+    ],
+)
+def test_what_was_kept(ours: float, theirs: float, learns: bool | None, begins: str) -> None:
+    assert said(ours, theirs, learns).startswith(begins)
+
+
+def test_two_places_are_both_named() -> None:
+    assert ".84 of the last 20 steps' answers on black (stage 5) were right, .35 on white (stage 4) in demo" in said(
+        0.84, 0.35, True, environment="white", stage=4
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"curriculum.bandit": "uniform"}, "the uniform bandit"),
+        ({"curriculum.bandit": {"type": "sec", "floor": 0.1}}, "bandit sec and floor 0.1"),
+        ({"curriculum.stage.replay": 0, "objective": "grpo"}, "objective grpo and replay 0"),
+        ({"objective": {"preset": "rloo", "entropy_bonus": 0.05}}, "objective rloo and entropy_bonus 0.05"),
+        ({"a.share": 1, "b.share": 2}, "a.share 1 and b.share 2"),
+    ],
+)
+def test_settings_of_a_twin_are_told_in_few_words(settings: dict[str, Any], words: str) -> None:
+    assert settings_in_words(settings) == words
+
+
+def test_the_entropy_that_the_twin_carried_stands_beside(ledger: Ledger) -> None:
+    run = plastic(ledger, "plastic").name
+    found = facts(ledger, Path("runs") / run, run)
+    assert carried(ledger.reading, run) == found["plasticity"]["entropy_carried"]
+    own = {**found["plasticity"]["entropy_carried"], "mean": 0.09}
+    alone = what_carried(found)["Carried"]
+    paired = what_carried({**found, "baseline": {"name": "demo-grpo", "entropy_carried": own}})["Carried"]
+    assert paired == f"{alone.removesuffix('.')}; 9% in demo-grpo."
+    for other in (None, {**own, "metric": "something else"}):
+        assert what_carried({**found, "baseline": {"name": "demo-grpo", "entropy_carried": other}})["Carried"] == alone
