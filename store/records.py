@@ -85,7 +85,7 @@ class RunRecord:
     host: Mapping[str, Any] = field(default_factory=dict)  # versions, threads, device; not in digests
     lineage: LineageRecord | None = None  # None: not forked
     member: MemberRecord | None = None  # None: of no study
-    baseline_of: str | None = None  # the run whose twin with another bandit this is
+    baseline_of: str | None = None  # the run whose twin with other settings this is
 
 
 @dataclass(frozen=True)

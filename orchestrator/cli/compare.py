@@ -55,7 +55,7 @@ def compare(
         str | None,
         typer.Option(
             metavar="LABEL",
-            help="The setting that the others are compared with; default: the study's, the uniform twin, the first.",
+            help="The setting that the others are compared with; default: the study's, the twin, the first.",
         ),
     ] = None,
     pairs: Annotated[
@@ -74,7 +74,7 @@ def compare(
 ) -> None:
     """Compare runs that differ in a setting, paired by seed: which is better, by how much, and is that enough to tell.
 
-    A run with a twin (`baseline: uniform` in its spec) is compared with it when it is named alone.
+    A run with a twin (`baseline` in its spec) is compared with it when it is named alone.
     """
     request = ComparisonRequest(names, by or (), metric, last, baseline, pairs, pool)
     with opened(home, names[0]) as (place, ledger):

@@ -57,7 +57,7 @@ class RunRow:
     parent_stage: int | None  # at the boundary after this stage
     study: str | None
     setting: str | None  # the label of its setting there
-    baseline_of: str | None  # the run whose twin with another bandit this is
+    baseline_of: str | None  # the run whose twin with other settings this is
 
 
 @dataclass(frozen=True)

@@ -235,7 +235,7 @@ member = _table(
 twin = _table(
     "twin",  # only the baselines of other runs have a row
     _to(_RUN, key=True),
-    _to(_RUN, "the run whose twin with another bandit it is", "of_id"),
+    _to(_RUN, "the run whose twin with other settings it is", "of_id"),
 )
 
 stage = _table(

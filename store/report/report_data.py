@@ -19,7 +19,7 @@ SLOTS_READ = 4  # kept completions of a category, at most
 
 
 class Twin:
-    """The same run with another bandit, as far as it has come."""
+    """The same run with other settings, as far as it has come."""
 
     def __init__(self, read: Reading, name: str, curve_width: int) -> None:
         self.name = name

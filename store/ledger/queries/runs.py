@@ -78,7 +78,7 @@ class RunQueries(Queries):
         return sum(int(count) for query in counts for (count,) in self.fetch(query))
 
     def baseline(self, name: str) -> str | None:
-        """Name a run's twin with another bandit, if it has one; the newest of several."""
+        """Name a run's twin with other settings, if it has one; the newest of several."""
         query = select(t.run.c.name).select_from(_RELATED).where(_OTHER.c.name == name)
         newest = query.order_by(t.run.c.run_id.desc()).limit(1)
         return next((str(twin) for (twin,) in self.fetch(newest)), None)
