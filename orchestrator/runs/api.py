@@ -19,8 +19,9 @@ from orchestrator.locations import (
     unkept,
 )
 from orchestrator.os_signals import hold, noted
-from orchestrator.runs.assembly import lay_foundation
+from orchestrator.runs.assembly import Foundation, lay_foundation
 from orchestrator.runs.catalog import existing, kept_sections, known_to
+from orchestrator.runs.dry_run import refuse_unusable
 from orchestrator.runs.kept_spec import forked_spec, kept_spec, write_spec
 from orchestrator.runs.provenance import ALONE, RunRelations
 from orchestrator.runs.recovery import recover, twin_folder
@@ -70,6 +71,7 @@ def run(
     with _opened(_places(checked), place, watcher) as ledger:
         # Before anything is written: bad input leaves no run behind.
         foundation = lay_foundation(checked, tell=watcher.opening)
+        _refuse_twin(checked, foundation)
         taken = [run.name for run in ledger.reading.runs()]
         name = name or place.free_name(checked.name, taken)
         checked = checked.model_copy(update={"name": name})
@@ -151,6 +153,7 @@ def fork(
         refuse_plain_secrets(checked.model_dump(mode="json", by_alias=True))
         weights = parent_folder / record.folder / WEIGHTS
         foundation = lay_foundation(checked, weights, watcher.opening, begun=kept.spec.environments)
+        _refuse_twin(checked, foundation)
         checked = checked.model_copy(update={"name": place.free_name(checked.name, taken)})
         hold()
         folder = place.make_run_folder(checked.name)
@@ -172,6 +175,12 @@ def _opened(sections: Sections, place: Home, watcher: Callback) -> Ledger:
 
 def _places(spec: Spec) -> Sections:
     return spec.model_dump(include={"ledger", "tracker"})
+
+
+def _refuse_twin(spec: Spec, foundation: Foundation) -> None:
+    """Refuse a run whose twin could not begin, before either does."""
+    if spec.baseline is not None:
+        refuse_unusable(twin_of(spec), foundation.environments)
 
 
 def _with_baseline(outcome: Outcome, spec: Spec, place: Home, watcher: Callback) -> Outcome:

@@ -130,7 +130,7 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
     evaluate, runs = spec.evaluate, with_twin(spec)
     _, environments = build_environments(spec, tell)
     for one in runs:
-        _refuse_unusable(one, environments, tell)
+        refuse_unusable(one, environments, tell)
     num_evaluations = sum(one.curriculum.num_boundaries for one in runs)
     items = items_of(spec, environments)
     sample = vocabulary_sample(environments) if spec.policy.kind == "tiny" else None
@@ -191,7 +191,7 @@ def make_plan(spec: Spec, home: Path, tell: Callable[[str], None] | None = None)
     )
 
 
-def _refuse_unusable(
+def refuse_unusable(
     spec: Spec, environments: Mapping[str, Environment], tell: Callable[[str], None] | None = None
 ) -> None:
     """Make the parts as a run would, and drop them: each refuses what it cannot work with."""

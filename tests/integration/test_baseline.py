@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.callbacks import Callback
-from orchestrator.errors import RESUMABLE, SpecError
+from orchestrator.errors import RESUMABLE, SpecError, UserError
 from orchestrator.progress import Progress
 from orchestrator.runs.api import fork, resume, run
 from store.comparison import ComparisonRequest, compare
@@ -163,6 +163,12 @@ def test_the_twin_of_a_fork_begins_at_the_same_boundary(finished: Path, tmp_path
     with ledger(home) as opened:
         twin = opened.reading.run(str(opened.reading.baseline(done.name)))
         assert (twin.parent, twin.parent_stage, twin.bandit) == ("small", 2, "uniform")
+
+
+def test_a_run_whose_twin_cannot_begin_does_not_begin_either(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nobody\.py"):
+        run({**CHEAP, "baseline": {"curriculum.bandit": "./nobody.py:create"}}, home=tmp_path)
+    assert not (tmp_path / "pair").exists()
 
 
 def test_a_run_that_is_uniform_already_has_no_baseline(tmp_path: Path) -> None:
