@@ -27,7 +27,7 @@ def kept_beside(read: Reading, name: str, twin: str) -> Facts | None:
 
 
 def _last_new(read: Reading, name: str, stages: Sequence[StageRow]) -> Facts | None:
-    """The last stage on an environment that no stage before it trained, and how much of it was learnt.
+    """The last stage whose environment had none before, replay apart, and how much of it was learnt.
 
     Accuracy is that of training over a stage's last 20 steps, as `compare --metric train_accuracy` takes it. The policy
     still learns if it is at least half of what it was at the end of the first stage, and rose by more than .05 within
