@@ -107,10 +107,10 @@ def learn(num_answers: int, runs: Sequence[Run], steps: int = STEPS) -> tuple[Te
     accuracy, entropy = torch.zeros(2, len(runs), STAGES, steps)
     for stage, book in enumerate(shelf.books):
         for step in range(steps):
-            accuracy[:, stage, step], entropy_R = _step(book, weights, adam, moves, rngs)
+            accuracy[:, stage, step], entropy_R, signal_R = _step(book, weights, adam, moves, rngs)
             entropy[:, stage, step] = entropy_R
-            for move, found in zip(moves, entropy_R.tolist(), strict=True):
-                move.observe(book.name, found)
+            for move, found, signal in zip(moves, entropy_R.tolist(), signal_R.tolist(), strict=True):
+                move.observe(book.name, found, signal)
     return accuracy, entropy
 
 
@@ -195,18 +195,20 @@ class _Strength:
         self.reading = MixCorrectedEntropy(objective.reading)
         self._controllers = objective.create_controllers()
 
-    def observe(self, book: str, entropy: float) -> None:
-        """Read a step's entropy, in nats."""
+    def observe(self, book: str, entropy: float, signal: float) -> None:
+        """Read a step's entropy, in nats, and its mean absolute advantage."""
         num_tokens = GROUPS * GROUP_SIZE
         reading = self.reading.observe({book: (entropy * num_tokens, num_tokens)})
         for controller in self._controllers:
+            if controller.also_reads is not None:
+                controller.hear(signal)
             self.value = controller.update(reading.fraction if reading else None)
 
 
 def _step(
     book: Book, weights: Weights, adam: _Adam, moves: Sequence[_Strength], rngs: Sequence[np.random.Generator]
-) -> tuple[Tensor, Tensor]:
-    """Play and learn one step; gives accuracy and entropy [R]."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Play and learn one step; gives accuracy, entropy and mean absolute advantage [R]."""
     for weight in weights.values():
         weight.requires_grad_()
     asked_RN = torch.from_numpy(np.stack([_draw(book.copies, rng) for rng in rngs]))
@@ -225,7 +227,7 @@ def _step(
         for weight in weights.values():
             weight.requires_grad_(False)
         adam.step(weights, gradients)
-    return reward_RNG.mean((1, 2)), entropy_RN.mean(1)
+    return reward_RNG.mean((1, 2)), entropy_RN.mean(1), advantage_RNG.abs().mean((1, 2))
 
 
 def _open(book: Codebook, policy: Policy) -> Book:

@@ -17,6 +17,7 @@ how the batch was cut. What stands off the mask, NaN included, never reaches W o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -260,7 +261,10 @@ class Objective:
             if controller.target is not None:
                 kind = "entropy" if controller.reads in (ENTROPY, ENTROPY_NATS) else "control"
                 log[f"{kind}_target{suffix}"] = controller.target
-            controller.update({**(measured or {}), **read}.get(controller.reads or ""))
+            metrics = {**(measured or {}), **read}
+            if math.isfinite(other := metrics.get(controller.also_reads or "", math.nan)):
+                controller.hear(other)
+            controller.update(metrics.get(controller.reads or ""))
         self._parts = self._compose()
         return log
 

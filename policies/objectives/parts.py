@@ -289,6 +289,7 @@ class Controller(ABC):
     """
 
     reads: str | None = ENTROPY  # the metric of the step that moves it; None: it goes by the steps alone
+    also_reads: str | None = None  # another metric of the step, which it hears of before it moves
 
     def __init__(self, start: float) -> None:
         self.value = start
@@ -299,6 +300,9 @@ class Controller(ABC):
         is_read = reading is not None and math.isfinite(reading)
         self.value = self.move(reading if is_read else None)
         return self.value
+
+    def hear(self, value: float) -> None:  # noqa: B027
+        """Take in the step's `also_reads`, a finite number."""
 
     @abstractmethod
     def move(self, reading: float | None) -> float:

@@ -11,7 +11,7 @@ from policies.objectives.presets import samples, tokens
 
 __all__ = ["DEFAULT", "FAMILIES", "PRESETS", "Preset"]
 
-DEFAULT = "repo_r"
+DEFAULT = "repo_adaptive"
 
 FAMILIES: dict[str, dict[str, Preset]] = {
     "groups: advantages compare inside a group": samples.GROUPS,

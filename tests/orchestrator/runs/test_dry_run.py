@@ -138,8 +138,8 @@ def test_a_run_that_its_disk_does_not_hold_says_so_when_it_begins(
 def test_a_plan_says_what_learns_and_what_is_looked_at_when() -> None:
     made = plan(small())
     assert made.trains == (
-        "tiny after a warm start of 24 batches; 4 groups of 4 a step, objective repo_r, learning rate 0.003; sampler "
-        "transformers, up to 3 tokens an episode"
+        "tiny after a warm start of 24 batches; 4 groups of 4 a step, objective repo_adaptive, learning rate 0.003; "
+        "sampler transformers, up to 3 tokens an episode"
     )
     falling = plan(small(), "learner.warmup=1", "learner.schedule={type: cosine, over: stage, end: 0.1}").trains
     assert "learning rate 0.003, cosine over every stage to 10% of it; sampler" in falling

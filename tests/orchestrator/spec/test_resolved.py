@@ -37,7 +37,7 @@ def test_a_resolved_spec_read_again_is_the_same(tmp_path: Path, source: Any) -> 
 
 def test_everything_has_a_default_that_works() -> None:
     spec = load_spec(BOOK)
-    assert (spec.policy.model, spec.objective.preset, spec.sampler.type) == ("tiny", "repo_r", "transformers")
+    assert (spec.policy.model, spec.objective.preset, spec.sampler.type) == ("tiny", "repo_adaptive", "transformers")
     assert spec.curriculum.scheduler is not None
     assert (spec.curriculum.scheduler.type, spec.curriculum.bandit.type) == ("discounted_ucb", "gated_sec")
     assert spec.tracker.type == "mlflow"

@@ -19,7 +19,7 @@ def errors(section: Any) -> list[tuple[tuple[int | str, ...], str]]:
 
 
 def test_a_name_stands_for_a_preset_and_keys_override_it() -> None:
-    assert read("repo_r") == read({"preset": "repo_r"}) == ObjectiveConfig()
+    assert read("repo_adaptive") == read({"preset": "repo_adaptive"}) == ObjectiveConfig()
     assert read({"preset": "repo_r", "clip_high": 0.3}).options["clip_high"] == 0.3
 
 
@@ -50,16 +50,21 @@ def test_the_dump_is_resolved_and_reads_back_the_same() -> None:
         ({"std": "sample"}, ("std",), "`std` is an option of estimators/grpo, which is not part of"),
         ({"estimator": "grop"}, ("estimator",), "did you mean `grpo`?"),
         ({"controller": "pid"}, ("controllers", 0, "type"), "there is no controller `pid`"),
-        ({"controller": {"fctor": 2}}, ("controllers", 0, "fctor"), "did you mean `factor`?"),
-        ({"controller": {"low": 0.2}}, ("controllers", 0), "lower bound 0.2 is above the upper bound 0.05"),
+        ({"preset": "repo_r", "controller": {"fctor": 2}}, ("controllers", 0, "fctor"), "did you mean `factor`?"),
+        (
+            {"preset": "repo_r", "controller": {"low": 0.2}},
+            ("controllers", 0),
+            "lower bound 0.2 is above the upper bound 0.05",
+        ),
         ({"clip_low": "much"}, ("clip_low",), "valid number"),
         ({"strength": float("nan")}, ("strength",), "finite"),
-        ({"strength": 0.2}, (), "starts at 0.2, outside of its bounds [-0.05, 0.05]"),
+        ({"strength": 0.4}, (), "starts at 0.4, outside of its bounds [0, 0.3]"),
+        ({"preset": "repo_r", "strength": 0.2}, (), "starts at 0.2, outside of its bounds [-0.05, 0.05]"),
         ({"preset": "repo", "strength": 0.0}, (), "starts at 0, outside of its bounds [0.0001, 0.1]"),
         ({"shaper": None}, (), "no coefficient to move: add a shaper with a strength"),
         ({"preset": "rloo", "controller": "geometric"}, (), "or say `controller: none`"),
         ({"controller": {"knob": "zeta"}}, (), "(`zeta` is none)"),
-        ({"strength": 0.02, "controller": {"start": 0.01}}, (), "give one of them"),
+        ({"strength": 0.03, "controller": {"start": 0.01}}, (), "give one of them"),
         ({"dual_clip": 1.1}, (), "inside the clip range; take more than 1.28"),
         ({"aggregation": "constant"}, (), "needs `max_length`"),
         ({"shaper": "tis"}, ("shapers", 0), "there is no shaper `tis`"),
@@ -215,7 +220,11 @@ def test_a_mask_alone_weighs_nothing(section: Any) -> None:
 
 
 def test_what_is_sound_is_not_warned_of() -> None:
-    sound = [*(set(PRESETS) - {"epo"}), {"controller": "none"}, {"preset": "rloo", "reading": "raw"}]
+    sound = [
+        *(set(PRESETS) - {"epo"}),
+        {"preset": "repo_r", "controller": "none"},
+        {"preset": "rloo", "reading": "raw"},
+    ]
     assert not [(section, said) for section in sound if (said := read(section).warnings())]
 
 

@@ -17,6 +17,7 @@ from policies.objectives.controllers import (
     pi,
     schedule,
     sign_step,
+    signal_share,
     switch,
 )
 from policies.objectives.parts import Controller
@@ -206,6 +207,7 @@ MAKERS: dict[str, Make] = {
     "switch": lambda: switch.create(switch.Config(), 1.0),
     "affine": lambda: affine.create(affine.Config(), 1.0),
     "log_affine": lambda: log_affine.create(log_affine.Config(), 0.05),
+    "signal_share": lambda: signal_share.create(signal_share.Config(), 0.02),
     "dual_ascent": lambda: dual_ascent.create(dual_ascent.Config(), 0.0),
     "adaptive_kl": lambda: adaptive_kl.create(adaptive_kl.Config(), 0.1),
     "schedule": lambda: schedule.create(schedule.Config(), 1.0),

@@ -15,7 +15,7 @@ def test_it_resolves_to_repo_under_the_rule_and_warns_of_nothing() -> None:
     config = ObjectiveConfig.model_validate("repo_adaptive")
     (controller,) = config.create_controllers()
     assert (config.shapers, config.reading, config.options["per"]) == (("repo",), "recent", "response")
-    assert (controller.value, controller.target) == (0.05, 0.6)
+    assert (controller.value, controller.target) == (0.02, 0.6)
     assert config.warnings() == []
 
 

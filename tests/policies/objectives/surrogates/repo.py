@@ -9,7 +9,7 @@ from torch import Tensor
 from tests.policies.objectives.surrogates.case import Case
 
 STRENGTH = 1e-3
-ADAPTIVE_STRENGTH = 0.05
+ADAPTIVE_STRENGTH = 0.02
 
 
 def repo(case: Case) -> Tensor:
