@@ -31,6 +31,7 @@ from policies.objectives.shapers import repo
 from policies.policy import Policy
 
 STAGES, STEPS, GROUPS, GROUP_SIZE = 4, 300, 32, 8
+NUM_TOKENS = GROUPS * GROUP_SIZE  # of a step
 HIDDEN, HEADS, KV_HEADS, LAYERS = 64, 4, 2, 2
 BETAS, EPSILON, CLIP_NORM = (0.9, 0.99), 1e-8, 1.0
 SHAPE = PolicyConfig(
@@ -94,14 +95,14 @@ class Shelf:
 
 def learn(num_answers: int, runs: Sequence[Run], steps: int = STEPS) -> tuple[Tensor, Tensor]:
     """Train all runs on four books; gives accuracy and entropy in nats, [R, stages, steps] each."""
-    shelf, moves = Shelf(num_answers), [_Strength(run.objective) for run in runs]
+    shelf, moves = Shelf(num_answers), [Strength(run.objective) for run in runs]
     weights = shelf.weights([run.seed for run in runs])
-    adam = _Adam(weights, torch.tensor([run.lr for run in runs]))
+    adam = Adam(weights, torch.tensor([run.lr for run in runs]))
     rngs = [random_streams.generator(run.seed, "many_books") for run in runs]
     for book in shelf.books:
         everything = book.prompts_NP.expand(len(runs), -1, -1)
         with torch.no_grad():
-            start_R = _entropy(logits(weights, everything).log_softmax(-1)).mean(-1)
+            start_R = entropy_of(logits(weights, everything).log_softmax(-1)).mean(-1)
         for move, start in zip(moves, start_R.tolist(), strict=True):
             move.reading.set_baseline({book.name: start})
     accuracy, entropy = torch.zeros(2, len(runs), STAGES, steps)
@@ -110,7 +111,7 @@ def learn(num_answers: int, runs: Sequence[Run], steps: int = STEPS) -> tuple[Te
             accuracy[:, stage, step], entropy_R, signal_R = _step(book, weights, adam, moves, rngs)
             entropy[:, stage, step] = entropy_R
             for move, found, signal in zip(moves, entropy_R.tolist(), signal_R.tolist(), strict=True):
-                move.observe(book.name, found, signal)
+                move.observe({book.name: (found * NUM_TOKENS, NUM_TOKENS)}, signal)
     return accuracy, entropy
 
 
@@ -164,7 +165,7 @@ def _turned(x: Tensor, places: int) -> Tensor:
     return x * angle.cos() + torch.cat([-second, first], -1) * angle.sin()
 
 
-class _Adam:
+class Adam:
     """AdamW without decay; every run has its own learning rate and its own gradient norm."""
 
     def __init__(self, weights: Weights, lr_R: Tensor) -> None:
@@ -187,7 +188,7 @@ class _Adam:
             weights[name] -= self._lr_R.view(shape) / first * mean / ((square / second).sqrt() + EPSILON)
 
 
-class _Strength:
+class Strength:
     """The strength of one run, and what moves it. With answers of one token `per: response` is `per: token`."""
 
     def __init__(self, objective: ObjectiveConfig) -> None:
@@ -195,10 +196,9 @@ class _Strength:
         self.reading = MixCorrectedEntropy(objective.reading)
         self._controllers = objective.create_controllers()
 
-    def observe(self, book: str, entropy: float, signal: float) -> None:
-        """Read a step's entropy, in nats, and its mean absolute advantage."""
-        num_tokens = GROUPS * GROUP_SIZE
-        reading = self.reading.observe({book: (entropy * num_tokens, num_tokens)})
+    def observe(self, step: Mapping[str, tuple[float, float]], signal: float) -> None:
+        """Read a step's entropies, in nats and tokens by category, and its mean absolute advantage."""
+        reading = self.reading.observe(step)
         for controller in self._controllers:
             if controller.also_reads is not None:
                 controller.hear(signal)
@@ -206,16 +206,16 @@ class _Strength:
 
 
 def _step(
-    book: Book, weights: Weights, adam: _Adam, moves: Sequence[_Strength], rngs: Sequence[np.random.Generator]
+    book: Book, weights: Weights, adam: Adam, moves: Sequence[Strength], rngs: Sequence[np.random.Generator]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Play and learn one step; gives accuracy, entropy and mean absolute advantage [R]."""
     for weight in weights.values():
         weight.requires_grad_()
     asked_RN = torch.from_numpy(np.stack([_draw(book.copies, rng) for rng in rngs]))
     lp_RNV = logits(weights, book.prompts_NP[asked_RN]).log_softmax(-1)
-    given_RNG = _sample(lp_RNV.detach(), rngs)
+    given_RNG = draw_answers(lp_RNV.detach(), rngs)
     lp_RNG = lp_RNV.gather(-1, given_RNG)
-    entropy_RN = _entropy(lp_RNV.detach())
+    entropy_RN = entropy_of(lp_RNV.detach())
     reward_RNG = (given_RNG == book.answers_N[asked_RN][..., None]).float()
     advantage_RNG = (reward_RNG - reward_RNG.mean(-1, keepdim=True)) * GROUP_SIZE / (GROUP_SIZE - 1)
     strength_R = torch.tensor([move.value for move in moves])
@@ -244,11 +244,11 @@ def _draw(copies: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.i
     return np.argsort(-(np.log(copies) + rng.gumbel(size=len(copies))))[:GROUPS]
 
 
-def _sample(lp_RNV: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
+def draw_answers(lp_RNV: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
     mass_RNV = lp_RNV.double().exp().cumsum(-1)
     uniform = torch.from_numpy(np.stack([rng.random((lp_RNV.shape[1], GROUP_SIZE)) for rng in rngs]))
     return torch.searchsorted(mass_RNV, uniform * mass_RNV[..., -1:], right=True)
 
 
-def _entropy(lp: Tensor) -> Tensor:
+def entropy_of(lp: Tensor) -> Tensor:
     return -(lp.exp() * lp).sum(-1)

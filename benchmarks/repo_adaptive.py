@@ -104,7 +104,8 @@ def _difference(differences: Floats) -> str:
     return f"{differences.mean():+.3f}"
 
 
-def _seeds(text: str) -> range:
+def seed_range(text: str) -> range:
+    """Read `0-7`."""
     first, _, last = text.partition("-")
     return range(int(first), int(last or first) + 1)
 
@@ -112,8 +113,8 @@ def _seeds(text: str) -> range:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="books | words", help="default: both")
-    parser.add_argument("--seeds", type=_seeds, default="0-7")
-    parser.add_argument("--tuning", type=_seeds, default="100-107")
+    parser.add_argument("--seeds", type=seed_range, default="0-7")
+    parser.add_argument("--tuning", type=seed_range, default="100-107")
     parser.add_argument("--answers", type=int, nargs="+", default=ANSWERS, help="of books: which cells")
     parser.add_argument("--steps", type=int, default=400, help="of words")
     options = parser.parse_args()
