@@ -31,6 +31,8 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 BESIDE: Mapping[str, Mapping[str, Any]] = {  # ours too; no goal is missed by them
     "skills": {"policy": "headroom", "bandit": "headroom"},
     "traps": {"policy": "headroom", "bandit": "headroom"},
+    "stages": {"policy": "headroom", "bandit": INNER, "scheduler": "headroom"},
+    "heterogeneous": {"policy": "headroom", "bandit": INNER, "scheduler": "headroom"},
 }
 GOALS = {"skills": -0.010, "traps": -0.002, "stages": -0.010, "heterogeneous": -0.010}
 NOT_COMPARED = ("oracle", "mixed")  # the one reads the world, the other has no stages
