@@ -23,7 +23,6 @@ from typing import Literal
 
 import numpy as np
 from pydantic import Field
-from typing_extensions import override
 
 from orchestrator.bandits import headroom
 from orchestrator.bandits.contracts import StepFeedback
@@ -34,7 +33,7 @@ SOURCE = "arXiv 2505.14970, arXiv 2106.14876"
 
 class Config(headroom.Options, GuardConfig):
     type: Literal["headroom"] = "headroom"
-    reward: Literal["advantage"] = Field(  # type: ignore[assignment]
+    reward: Literal["advantage"] = Field(
         "advantage", description="What a stage earns: the mean raw |advantage| of its own groups."
     )
     horizons: headroom.Horizons = Field(
@@ -45,7 +44,6 @@ class Config(headroom.Options, GuardConfig):
 class StageHeadroom(headroom.Headroom):
     """The rule over environments; its movement counts stages."""
 
-    @override
     def observe(self, seen: StepFeedback) -> None:
         self.average(seen)
         n = seen.num_groups
