@@ -76,6 +76,9 @@ class Progress:
     pick: Pick | None = None  # the scheduler's, for this stage
     signal_sum: float = 0.0  # raw |advantage| over the stage's own groups
     num_signals: int = 0
+    score_sum: float = 0.0  # over those of these groups that have a score, as the squares
+    score_squares: float = 0.0
+    num_scores: int = 0
     window: StageWindow = field(default_factory=StageWindow)  # of this stage
     stop_reason: str | None = None  # a stop rule's, once it has ended the stage before its budget
     alarms: list[str] = field(default_factory=list)  # those that are on
@@ -126,11 +129,20 @@ class Progress:
         """Mean signal of the stage's own groups, and how many there were."""
         return (self.signal_sum / self.num_signals if self.num_signals else None), self.num_signals
 
+    @property
+    def stage_score(self) -> tuple[float | None, float]:
+        """Mean score of the stage's own groups, and the sum of their squared distances from it."""
+        if not self.num_scores:
+            return None, 0.0
+        mean = self.score_sum / self.num_scores
+        return mean, max(0.0, self.score_squares - self.score_sum * mean)
+
     def begin_stage(self, pick: Pick | None) -> None:
         """Begin the next stage on the environment the scheduler picked."""
         self.stage, self.stage_step = self.stage + 1, 0
         self.pick, self.environment = pick, pick.arm if pick else None
         self.signal_sum, self.num_signals = 0.0, 0
+        self.score_sum, self.score_squares, self.num_scores = 0.0, 0.0, 0
         self.window, self.stop_reason = StageWindow(), None
         if self.environment and self.environment not in self.visited:
             self.visited.append(self.environment)
@@ -146,6 +158,7 @@ class Progress:
         signals = [group.raw_signal for group in own if group.raw_signal is not None]
         self.signal_sum += sum(signals)
         self.num_signals += len(signals)
+        self.add_scores([group.score for group in own if group.raw_signal is not None and group.score is not None])
         name, compared = self.environment or "", [group for group in own if group.has_spread is not None]
         if any(group.has_spread for group in compared):
             self.silence.pop(name, None)
@@ -154,6 +167,12 @@ class Progress:
             before = self.silence.get(name, [0, 0, 0])
             self.silence[name] = [before[0] + 1, before[1] + correct, before[2] + scored]
         return self.window.add_step(own)
+
+    def add_scores(self, scores: Sequence[float]) -> None:
+        """Take in the mean scores of the stage's own groups, those with a signal."""
+        self.score_sum += sum(scores)
+        self.score_squares += sum(score**2 for score in scores)
+        self.num_scores += len(scores)
 
     def end_boundary(self) -> None:
         """Count a boundary."""

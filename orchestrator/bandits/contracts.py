@@ -39,6 +39,7 @@ class Feedback:
     reward: float  # mean |advantage| of its groups; ignored where there are none
     num_groups: int = 1  # groups behind the reward: 1 in a stage, a stage's count for a scheduler, 0: none
     score: float | None = None  # mean score of its episodes in [0, 1], for rules of learning progress
+    scatter: float = 0.0  # sum over its groups of (score - mean score)^2; a pick of one group has none
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class StepFeedback:
     score: Floats  # mean score of the arm's groups; NaN without any
     importance: Floats  # sum over the arm's picks of reward / probability
     num_picks: Floats  # picks behind all that; fewer than groups where a pick was played again
-    scatter: Floats  # sum over the arm's picks of groups x (score - the arm's)^2; 0 without scores
+    scatter: Floats  # sum over the arm's picks of their own and groups x (score - the arm's)^2; 0 without scores
 
 
 @dataclass(frozen=True)
@@ -306,6 +307,7 @@ class Bandit(Stateful, ABC):
         groups = np.fromiter((item.num_groups for item in feedback), np.float64, size)
         chance = np.fromiter((item.pick.probability for item in feedback), np.float64, size)
         score = np.fromiter((math.nan if item.score is None else item.score for item in feedback), np.float64, size)
+        within = np.fromiter((item.scatter for item in feedback), np.float64, size)
 
         def total(of: Floats) -> Floats:
             return np.bincount(place, weights=of, minlength=num_arms).astype(np.float64)
@@ -324,7 +326,7 @@ class Bandit(Stateful, ABC):
             score=scores[at],
             importance=total(reward / chance)[at],
             num_picks=total(np.ones(size))[at],
-            scatter=total(scored * (score - np.nan_to_num(scores)[place]) ** 2)[at],
+            scatter=total(within + scored * (score - np.nan_to_num(scores)[place]) ** 2)[at],
         )
 
 

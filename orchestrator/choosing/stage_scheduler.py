@@ -114,7 +114,8 @@ class StageScheduler:
         )
         kind, reward = self._rewards.reward, self._rewards.earned(outcome)
         groups = num_groups if kind == "advantage" else 1
-        self.scheduler.learn([Feedback(at.pick, reward or 0.0, groups if reward is not None else 0)])
+        score, scatter = at.stage_score if kind == "advantage" else (None, 0.0)
+        self.scheduler.learn([Feedback(at.pick, reward or 0.0, groups if reward is not None else 0, score, scatter)])
         if not isinstance(self.scheduler, GuardedScheduler):
             return StageReward(reward)
         if reward is None:

@@ -47,6 +47,7 @@ from orchestrator.progress import Progress
 from orchestrator.simulation import skills
 from orchestrator.simulation.skills import (
     BATCH,
+    GROUP_SIZE,
     NUM_LEVELS,
     NUM_SKILLS,
     NUM_TYPES,
@@ -278,6 +279,7 @@ class TwoLevels:
         self.at.begin_step()
         self.at.signal_sum += float(signal_table(form)[solved[: BATCH - num_replay]].sum())
         self.at.num_signals += BATCH - num_replay
+        self.at.add_scores((solved[: BATCH - num_replay] / GROUP_SIZE).tolist())
         for environment, some in picks.items():
             told, solved = solved[: len(some)], solved[len(some) :]
             self.inner[environment].learn(feedback(some, told, self.form))

@@ -15,7 +15,7 @@ from tests.integration.runs import At, Killed, ending, kill, told
 from tests.orchestrator.specs import alone, small
 from tests.shares import share
 
-SCHEDULERS = ("boltzmann", "discounted_ucb", "gaussian_thompson")
+SCHEDULERS = ("boltzmann", "discounted_ucb", "gaussian_thompson", "headroom")
 
 
 def scheduled(scheduler: Mapping[str, Any] | str, name: str = "small", stages: int = 5) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from orchestrator.bandits.contracts import Pick
 from orchestrator.played_group import PlayedGroup
@@ -8,7 +9,7 @@ from orchestrator.progress import Progress
 from tests.orchestrator.rollout import episodes
 
 
-def earning(*signals: float) -> list[PlayedGroup]:
+def earning(*signals: float | None) -> list[PlayedGroup]:
     return [episodes.earning("3", [True, False], signal) for signal in signals]
 
 
@@ -65,6 +66,26 @@ def test_a_stages_signal_is_the_mean_over_its_own_groups() -> None:
     assert (round(signal or 0, 12), num_groups) == (0.3, 3)
     at.begin_stage(None)
     assert at.stage_signal == (None, 0)
+
+
+def test_a_stages_score_is_the_mean_over_its_own_groups_with_how_they_scatter() -> None:
+    at = Progress(2, 2)
+    at.begin_stage(None)
+    assert at.stage_score == (None, 0.0)
+    of_replay = replace(earning(0.5)[0].slot, role="replay")
+    first, second, unseen, other = (
+        replace(group, score=score)
+        for group, score in zip(
+            [*earning(0.1, 0.3), *earning(None), replace(earning(0.5)[0], slot=of_replay)],
+            (0.25, 0.75, 0.5, 1.0),
+            strict=True,
+        )
+    )
+    at.end_step([first, unseen, other])
+    at.end_step([second])
+    assert at.stage_score == (0.5, 2 * 0.25**2)
+    at.begin_stage(None)
+    assert at.stage_score == (None, 0.0)
 
 
 def test_a_stop_rules_reason_ends_the_stage_before_its_budget() -> None:

@@ -78,7 +78,7 @@ UNKNOWN = {  # what is misspelt: (how, the message)
         "round_robin",
         "round_robbin",
         "line 13: curriculum.scheduler: 'round_robbin' is not one of the schedulers: boltzmann, discounted_ucb, "
-        "gaussian_thompson, round_robin, sequence, uniform. Did you mean 'round_robin'?",
+        "gaussian_thompson, headroom, round_robin, sequence, uniform. Did you mean 'round_robin'?",
     ),
     "a stop rule": (
         "steps: 3, replay: 0.2",
