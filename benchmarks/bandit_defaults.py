@@ -1,4 +1,4 @@
-"""The default bandit and the default scheduler, and `headroom`, beside the best published rows, paired by seed:
+"""The default bandit and the default scheduler, `gated_sec` and the scheduler `headroom`, beside the best published rows:
 
     python -m benchmarks.bandit_defaults [--seeds 30] [--workers 2]
 
@@ -23,14 +23,14 @@ from store.intervals import t_interval
 
 INNER = {"type": "sec", "signal": "standardised", "temperature": 0.2, "floor": 0.0}  # of section 8.5
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    "skills": {"policy": "gated_sec", "bandit": "gated_sec"},
-    "traps": {"policy": "gated_sec", "bandit": "gated_sec"},
+    "skills": {"policy": "headroom", "bandit": "headroom"},
+    "traps": {"policy": "headroom", "bandit": "headroom"},
     "stages": {"policy": "discounted_ucb", "bandit": INNER, "scheduler": "discounted_ucb"},
     "heterogeneous": {"policy": "discounted_ucb", "bandit": INNER, "scheduler": "discounted_ucb"},
 }
 BESIDE: Mapping[str, Mapping[str, Any]] = {  # ours too; no goal is missed by them
-    "skills": {"policy": "headroom", "bandit": "headroom"},
-    "traps": {"policy": "headroom", "bandit": "headroom"},
+    "skills": {"policy": "gated_sec", "bandit": "gated_sec"},
+    "traps": {"policy": "gated_sec", "bandit": "gated_sec"},
     "stages": {"policy": "headroom", "bandit": INNER, "scheduler": "headroom"},
     "heterogeneous": {"policy": "headroom", "bandit": INNER, "scheduler": "headroom"},
 }

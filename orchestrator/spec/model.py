@@ -26,7 +26,7 @@ from pydantic import (
 
 from environments.scoring import ScoringOptions
 from environments.user_code import as_written
-from orchestrator.bandits.gated_sec import Config as GatedSecConfig
+from orchestrator.bandits.headroom import Config as HeadroomConfig
 from orchestrator.locations import URLS, unkept
 from orchestrator.registry import nearest, type_of
 from orchestrator.schedulers.discounted_ucb import Config as DiscountedUcbConfig
@@ -187,8 +187,8 @@ class CurriculumSection(Section):
         description="What picks the environment of a stage. Flat mode has none.",
     )
     bandit: method("bandits") = Field(  # type: ignore[valid-type]
-        default_factory=GatedSecConfig,
-        json_schema_extra={"default": "gated_sec"},
+        default_factory=HeadroomConfig,
+        json_schema_extra={"default": "headroom"},
         description="What picks the category of every group. Each environment has a bandit of its own; in flat mode "
         "there is one, over the categories of all.",
     )

@@ -106,6 +106,7 @@ NAMES = [  # of things that a spec can name, and that are not what it takes them
     *(
         "uniform",
         "sec",
+        "headroom",
         "gated_sec",
         "round_robin",
         "codebook",

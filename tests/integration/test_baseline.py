@@ -60,7 +60,7 @@ def test_a_twin_differs_in_nothing_but_the_bandit_and_begins_alike(home: Path) -
         own, twin = read.spec("pair"), read.spec("pair-uniform")
         assert (twin["curriculum"].pop("bandit")["type"], own["curriculum"].pop("bandit")["type"]) == (
             "uniform",
-            "gated_sec",
+            "headroom",
         )
         assert {key for key in own if own[key] != twin[key]} == {"name", "baseline"}
         first = [cell for cell in read.matrix("pair", "pass_1") if cell.after_stage == 0]

@@ -39,8 +39,8 @@ def test_the_weights_of_a_worked_example():
     one = bandit(horizons=[20.0], grace=10.0, sure=4.0)
     one.observe(seen({0: 0.4}, num_groups=8, score={0: 0.2}))
     assert one.signal() == pytest.approx([(8 * 0.4 + 0.5) / 9, 0.5])
-    weight = 0.8 * (0.2 + math.sqrt(one.signal()[0] / 0.5))  # its grace
-    assert one.preferences() == pytest.approx([weight / (weight + 1.2), 1.2 / (weight + 1.2)])
+    weight = 0.8 * (0.1 + math.sqrt(one.signal()[0] / 0.5))  # its grace
+    assert one.preferences() == pytest.approx([weight / (weight + 1.1), 1.1 / (weight + 1.1)])
 
     one.observe(seen({0: 0.3}, step=1, num_groups=4, score={0: 0.5}))
     assert one.signal()[0] == pytest.approx((8 * 0.4 + 4 * 0.3 + 0.5) / 13)
@@ -49,8 +49,8 @@ def test_the_weights_of_a_worked_example():
     variance = 4 * 0.3**2 / (7 * math.exp(-4 / 300) + 4 + 4 / 8)
     moving = (lead**2 / (variance * lead_var) - 1) / (4**2 - 1)
     assert one.moving() == pytest.approx([moving, 1.0])
-    weight = 0.7 * (0.2 + moving * math.sqrt(one.signal()[0] / 0.5))
-    assert one.preferences()[0] == pytest.approx(weight / (weight + 1.2))
+    weight = 0.7 * (0.1 + moving * math.sqrt(one.signal()[0] / 0.5))
+    assert one.preferences()[0] == pytest.approx(weight / (weight + 1.1))
 
 
 def test_a_signal_is_a_mean_at_first_and_fades_by_its_memory_later():
@@ -136,14 +136,14 @@ def test_without_scores_the_signal_alone_decides():
     for step in range(40):
         one.observe(seen({0: 0.4, 1: 0.1}, step, num_groups=16))
     assert (one.pass_rate().tolist(), one.moving().tolist()) == ([0.0, 0.0], [1.0, 1.0])
-    a, b = (0.2 + math.sqrt(s / 0.5) for s in one.signal())
+    a, b = (0.1 + math.sqrt(s / 0.5) for s in one.signal())
     assert one.preferences() == pytest.approx([a / (a + b), b / (a + b)])
 
 
 def test_rewards_beyond_those_of_an_advantage_do_no_harm():
     one = bandit()
     one.observe(seen({0: 3.0, 1: -1.0}, num_groups=8))
-    assert one.preferences() == pytest.approx(np.array([1.2, 0.2 + math.sqrt(1 / 9)]) / (1.4 + 1 / 3))
+    assert one.preferences() == pytest.approx(np.array([1.1, 0.1 + math.sqrt(1 / 9)]) / (1.2 + 1 / 3))
 
 
 def test_a_state_with_other_horizons_begins_the_movement_anew_and_keeps_the_signal():

@@ -172,10 +172,10 @@ def test_a_section_of_a_spec_tells_its_fields_and_an_example(evergreen: Evergree
 
 def test_the_place_of_a_method_tells_what_can_stand_there(evergreen: Evergreen) -> None:
     told = as_json(evergreen, "spec", "curriculum.bandit")
-    assert "a map without `type` is about gated_sec" in told["text"]
+    assert "a map without `type` is about headroom" in told["text"]
     assert "gated_sec, graves" in told["text"]
     assert "evergreen methods bandits NAME" in told["text"]
-    assert told["options"]["floor"]["default"] == 0.1, "gated_sec's own"
+    assert told["options"]["floor"]["default"] == 0.05, "headroom's own"
 
 
 def test_one_field_is_told_alone(evergreen: Evergreen) -> None:

@@ -19,9 +19,9 @@ def told(capsys, home, run, *bandits, as_json=False, plot=None):
 def test_the_screen_says_what_it_says_and_what_not(finished, capsys):
     text = told(capsys, finished, "small", COLD, HOT).out
     assert SAYS in text
-    assert "small  9 steps of gated_sec, raw signal of the value" in text
+    assert "small  9 steps of headroom, raw signal of the value" in text
     for words in (
-        "gated_sec, as",
+        "headroom, as",
         "1 sec",
         "2 sec",
         "numbers.10",
@@ -41,7 +41,7 @@ def test_a_flat_run_has_one_bandit_and_no_scheduler(finished, capsys):
 
 
 def test_a_program_is_told_the_same(finished, capsys):
-    facts = json.loads(told(capsys, finished, "small", "gated_sec", HOT, as_json=True).out)
+    facts = json.loads(told(capsys, finished, "small", "headroom", HOT, as_json=True).out)
     assert facts["says"] == SAYS
     own, hot = facts["targets"]
     assert own["overall"]["snips"] == own["overall"]["own"]
@@ -77,7 +77,7 @@ def test_a_page_holds_the_curves_and_the_same_words(finished, capsys, tmp_path):
     [
         ("smal", "sec", "there is no run 'smal'; there are: .*small"),
         ("small", "sek", "Did you mean 'sec'"),
-        ("small", "{temprature: 1}", "Did you mean 'temperature'"),
+        ("small", "{powr: 1}", "Did you mean 'power'"),
         ("small", "nowhere.module:make", "cannot import"),
         ("small", "builtins:dict", "part of Python itself"),
     ],

@@ -29,14 +29,14 @@ def test_a_plan_counts_steps_episodes_and_evaluations() -> None:
     assert (made.steps, made.episodes) == (9, 9 * 4 * 4)
     assert made.evaluations == "4 evaluations of 48 samples at most"  # 6 categories, 2 items, 4 samples
     assert made.stages == (
-        "3 stages of 3 steps, scheduler uniform over numbers, book, noise; a gated_sec bandit each; replay 0.25"
+        "3 stages of 3 steps, scheduler uniform over numbers, book, noise; a headroom bandit each; replay 0.25"
     )
     assert made.free_bytes > 0
 
 
 def test_a_flat_plan_names_its_one_bandit() -> None:
     made = plan(small(curriculum={"mode": "flat"}))
-    assert made.stages == "one gated_sec bandit over all categories of numbers, book, noise"
+    assert made.stages == "one headroom bandit over all categories of numbers, book, noise"
 
 
 def test_a_plan_counts_the_twin_too() -> None:

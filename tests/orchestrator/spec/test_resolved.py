@@ -39,7 +39,7 @@ def test_everything_has_a_default_that_works() -> None:
     spec = load_spec(BOOK)
     assert (spec.policy.model, spec.objective.preset, spec.sampler.type) == ("tiny", "repo_adaptive", "transformers")
     assert spec.curriculum.scheduler is not None
-    assert (spec.curriculum.scheduler.type, spec.curriculum.bandit.type) == ("discounted_ucb", "gated_sec")
+    assert (spec.curriculum.scheduler.type, spec.curriculum.bandit.type) == ("discounted_ucb", "headroom")
     assert spec.tracker.type == "mlflow"
     assert spec.warm_start is None
     assert (spec.learner.lr, spec.learner.betas, spec.learner.weight_decay) == (1e-4, (0.9, 0.99), 0)
@@ -64,7 +64,7 @@ def test_everything_has_a_default_that_works() -> None:
         ),
         (
             {"curriculum": {"bandit": {"floor": 0.3}}},
-            {"curriculum": {"bandit": {"type": "gated_sec", "floor": 0.3}}},
+            {"curriculum": {"bandit": {"type": "headroom", "floor": 0.3}}},
         ),
         ({"sampler": {"rows": 8}}, {"sampler": {"type": "transformers", "rows": 8}}),
     ],
@@ -80,8 +80,8 @@ def test_a_short_form_stands_for_the_map(short: Any, long: Any) -> None:
         ("objective=grpo", {"objective": "grpo"}),
         ("objective.clip_high=0.4", {"objective": {"preset": "rloo", "clip_high": 0.4}}),
         (
-            "curriculum.bandit.temperature=.3",
-            {"curriculum": {"bandit": {"type": "gated_sec", "temperature": 0.3}}},
+            "curriculum.bandit.sure=3",
+            {"curriculum": {"bandit": {"type": "headroom", "sure": 3}}},
         ),
         ("curriculum.stage.from=all", {"curriculum": {"stage": {"from": "all"}}}),
         ("sampler.temperature=.9", {"sampler": {"temperature": 0.9}}),
