@@ -1,6 +1,6 @@
 """The demo does what its summary says, for the default seed and most others; with a learning rate of 0 it does not.
 
-Slow: a run takes two to five minutes on one core. `make test-slow`.
+Slow: a run with its twin takes two to five minutes on one core. `make test-slow`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import pytest
 from orchestrator import run
 from orchestrator.runs.catalog import opened
 from store.run_summary import facts_with_digests
+from store.sentences import what_was_kept
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo.yaml"
 OTHER_SEEDS = (1, 2, 3, 4, 5)
@@ -27,21 +28,23 @@ def story_of(home: Path, *overrides: str) -> dict[str, Any]:
 def shortcomings(story: dict[str, Any]) -> list[str]:
     """What the summary of a demo run lacks of what it promises, in words."""
     missing = []
+    if "the policy still learns" not in str(what_was_kept(story)):
+        missing.append(f"it does not say that it still learns: {what_was_kept(story)}")
+    elif (ahead := story["kept"]["accuracy"] - story["kept"]["twin"]["accuracy"]) < 0.2:
+        missing.append(f"only {ahead:.2f} ahead of plain GRPO")
     environments = story["environments"]
     if lost := [name for name, facts in environments.items() if facts["accuracy_change"] < -0.03]:
         missing.append(f"{lost} lost more than .03")
-    up = {name: facts for name, facts in environments.items() if facts["accuracy_change"] >= 0.10}
-    if len(up) < 2:
-        missing.append(f"only {sorted(up)} gained .10")
-    if not any(not facts["closed"] and 0.2 <= facts["accuracy_start"] <= 0.8 for facts in up.values()):
-        missing.append("no reasoning_gym environment that starts between .2 and .8 gained .10")
+    up = [name for name, facts in environments.items() if facts["accuracy_change"] >= 0.10]
+    if len(up) < 4:
+        missing.append(f"only {up} gained .10")
     arms = [arm for arm in story["arms"] if not arm["is_scheduler"]]
     if max(arm["probability_max"] - arm["probability_min"] for arm in arms) < 0.1:
         missing.append("no arm's probability moved by .1")
     stages = {str(stage) for stage in range(len(story["stages"]) + 1)}
     for metric in ("pass_1", "entropy_token"):
         matrix = story["matrices"][metric]
-        if set(matrix) != stages or any(None in row.values() or len(row) != 3 for row in matrix.values()):
+        if set(matrix) != stages or any(None in row.values() or len(row) != 5 for row in matrix.values()):
             missing.append(f"the matrix of {metric} is not complete")
     if any(not row["reason"] for row in story["unscorable"]):
         missing.append("something is unscorable without a reason")
@@ -49,12 +52,12 @@ def shortcomings(story: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.slow
-def test_the_default_seed_learns(tmp_path: Path) -> None:
+def test_the_default_seed_still_learns(tmp_path: Path) -> None:
     assert shortcomings(story_of(tmp_path)) == []
 
 
 @pytest.mark.slow
-def test_at_least_four_of_five_other_seeds_learn(tmp_path: Path) -> None:
+def test_at_least_four_of_five_other_seeds_still_learn(tmp_path: Path) -> None:
     found = {seed: shortcomings(story_of(tmp_path, f"seed={seed}", f"name=seed-{seed}")) for seed in OTHER_SEEDS}
     assert sum(not missing for missing in found.values()) >= 4, found
 
@@ -63,3 +66,4 @@ def test_at_least_four_of_five_other_seeds_learn(tmp_path: Path) -> None:
 def test_without_a_learning_rate_nothing_is_learnt(tmp_path: Path) -> None:
     missing = shortcomings(story_of(tmp_path, "learner.lr=0"))
     assert "only [] gained .10" in missing
+    assert any("does not say that it still learns" in text for text in missing)

@@ -87,6 +87,7 @@ def test_a_study_interrupted_and_with_a_run_killed_ends_as_if_nothing_had_happen
     assert {run["status"] for run in json.loads(again.stdout)["runs"]} == {"finished"}
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_tried_twice_and_reported_and_the_others_go_on(
     tmp_path: Path, evergreen: Evergreen
 ) -> None:

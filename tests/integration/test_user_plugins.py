@@ -184,6 +184,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "mine"
 
 
+@pytest.mark.slow
 def test_a_run_with_everything_of_the_users_own_is_resumed_in_another_process_and_forked(
     folder: Path, tmp_path: Path, evergreen: Evergreen
 ) -> None:
