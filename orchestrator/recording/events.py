@@ -178,7 +178,7 @@ def signals_are_missing(silence: Silence, ends_dead_stages: bool) -> Alarms:
         else:
             text += (
                 f"all samples of a task did alike ({correct:,} of {scored:,} answers correct). If entropy is near 0, "
-                "an objective that holds it, such as `repo_r`, keeps answers apart"
+                "an objective that holds it, such as `repo_adaptive`, keeps answers apart"
             )
         if environment and ends_dead_stages:
             text += ". The stop rule `dead_signal` ends such stages"

@@ -81,7 +81,7 @@ step: {groups: 16, group_size: 8}     # 128 episodes
 """,
     "objective": """\
 objective:
-  preset: repo_r
+  preset: repo_r           # left out: repo_adaptive
   clip_high: 0.3           # an option of one of its parts
   controller: {type: geometric_signed, target: 0.4}
 """,

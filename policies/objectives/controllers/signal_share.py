@@ -11,7 +11,7 @@ below H* the second summand pushes whatever the signal is, more the lower the en
 
 Empty cases: until an advantage was seen the first summand is 0; a missing reading, or one of 0, leaves v where it is.
 
-Source: ours; how the defaults were chosen, and what they do not do, is in docs/results/repo_adaptive.md.
+Source: ours; how the defaults were chosen, and what they do not do, is in docs/results/defaults.md.
 """
 
 from __future__ import annotations
