@@ -27,7 +27,7 @@ from store.run_summary import leaves
 
 NO_STAGES = "none"
 ORACLE, GAP = "oracle", "gap"  # known to simulated worlds only
-BANDITS = ("uniform", DEFAULT_TYPES["bandits"], "headroom", "sec", "discounted_ucb", "learning_progress")
+BANDITS = ("uniform", DEFAULT_TYPES["bandits"], "gated_sec", "sec", "discounted_ucb", "learning_progress")
 SCHEDULERS: tuple[Any, ...] = (
     DEFAULT_TYPES["schedulers"],
     "round_robin",
