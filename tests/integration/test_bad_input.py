@@ -184,7 +184,7 @@ def test_a_batch_without_scores_changes_nothing_but_is_remembered(tmp_path: Path
     with opened(tmp_path) as (_, ledger):
         arms = ledger.reading.arms("moody", "one")
         assert {arm.probability for arm in arms} == {0.5}
-        assert {arm.value for arm in arms} == {0.0}
+        assert {arm.value for arm in arms} == {None}
         assert len(ledger.reading.series("moody", "entropy_token")) == 2
         assert ledger.reading.series("moody", "loss") == []
     mood.write_text("noisy")

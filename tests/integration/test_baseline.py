@@ -110,7 +110,7 @@ def test_a_twin_with_other_settings_differs_in_them_alone_and_is_told_by_them(ho
 def test_a_run_is_compared_with_its_twin_by_what_that_is_made_with(home: Path) -> None:
     with ledger(home) as opened:
         found = compare(opened.reading, Home(home), ComparisonRequest(["two"]))
-    assert (found.baseline, {setting.label for setting in found.settings}) == ("grpo", {"repo_r", "grpo"})
+    assert (found.baseline, {setting.label for setting in found.settings}) == ("grpo", {"repo_adaptive", "grpo"})
 
 
 def test_the_report_draws_the_twins_lines(home: Path) -> None:

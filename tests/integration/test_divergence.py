@@ -64,7 +64,9 @@ def saved(home: Path) -> list[str]:
     [
         (4, 4, 1, 3, []),  # found when the checkpoint of step 4 is to be made
         (4, 5, 1, 3, ["checkpoint.every_steps=0"]),  # found when step 5 is played
-        (4, 6, 1, 3, ["checkpoint.every_steps=0", "sampler.ahead=1"]),  # played by a copy, one step later
+        (4, 5, 1, 3, ["checkpoint.every_steps=0", "sampler.ahead=1"]),  # found by the update, which reads entropies
+        # played by a copy, one step later
+        (4, 6, 1, 3, ["checkpoint.every_steps=0", "sampler.ahead=1", "objective=rloo"]),
         (3, 3, 0, 2, []),  # found by the evaluation after stage 1
         (1, 1, 0, 0, []),
     ],

@@ -35,7 +35,9 @@ def test_a_resolved_section_tells_its_parts_and_leaves_out_those_that_are_off(
 
 
 def test_a_controller_tells_its_options() -> None:
-    resolved = ObjectiveConfig.model_validate({"controller": {"target": 0.5}}).model_dump(mode="json")
+    resolved = ObjectiveConfig.model_validate({"preset": "repo_r", "controller": {"target": 0.5}}).model_dump(
+        mode="json"
+    )
     told = dict(composed(resolved))["controllers"]
     assert told.startswith("geometric_signed (target 0.5, ")
 

@@ -92,7 +92,7 @@ def test_a_group_that_could_not_be_scored_teaches_nothing() -> None:
     chosen = choice()
     slots = chosen.slots(8, 1, "words", ["words"])
     chosen.learn(played(slots, [None] * 8))
-    assert {record.value for record in chosen.arms() if record.bandit == "words"} == {0.0}
+    assert {record.value for record in chosen.arms() if record.bandit == "words"} == {None}
     assert chosen.bandits["words"].state()["pending"] == []
 
 

@@ -94,8 +94,8 @@ def test_what_an_environment_writes_is_never_markup(evergreen: Evergreen) -> Non
         (["codebook", "--set", "keys"], "--set wants key=value"),
         (["codebook", "--set", "keys=[1"], "the value is not valid YAML"),
         (
-            [str(REPOSITORY / "examples" / "demo.yaml"), "bok"],
-            "has no environment 'bok'; it has: book, numbers, words. Did you mean 'book'?",
+            [str(REPOSITORY / "examples" / "demo.yaml"), "gren"],
+            "has no environment 'gren'; it has: red, green, blue, white, divisors. Did you mean 'green'?",
         ),
     ],
 )

@@ -49,8 +49,8 @@ def test_tasks_to_train_on_and_held_out_are_counted(evergreen: Evergreen) -> Non
     assert re.search(r"countdown +1, 2, 3 and 4 \(held out only\) +2,100 +89", told)
     assert "type: rows" not in told, "values are for --all"
     demo = evergreen("validate", REPOSITORY / "examples" / "demo.yaml").stdout
-    assert re.search(r"book +4 and 8 +32 +its own", demo)
-    assert re.search(r"words +3, 4, 5, 6 and 7 +endless +endless", demo)
+    assert re.search(r"red +4 and 16 +64 +its own", demo)
+    assert re.search(r"divisors +5 and 9 +endless +endless", demo)
 
 
 def test_a_disk_that_does_not_hold_the_run_is_a_warning_with_the_remedy(

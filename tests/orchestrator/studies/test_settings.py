@@ -118,7 +118,7 @@ def test_a_listed_setting_may_have_a_label(tmp_path: Path) -> None:
 SPACE = {
     LR: {"log_uniform": ["1e-5", 1e-3]},
     "step.groups": {"integer": [2, 4]},
-    "curriculum.bandit.temperature": {"uniform": [0.05, 0.5]},
+    "curriculum.bandit.rest": {"uniform": [0.05, 0.5]},
     "objective": {"choice": ["rloo", "repo"]},
 }
 

@@ -175,4 +175,4 @@ def test_a_record_of_an_earlier_version_gets_its_group_and_keeps_the_colour_that
     record.client.delete_tag(entry.id, names.SETTING)
     catch_up(source, record)
     now = record.client.get_run(entry.id).data.tags
-    assert (now[names.COLOUR], now[names.SETTING]) == ("#123456", "repo_r, gated_sec, uniform")
+    assert (now[names.COLOUR], now[names.SETTING]) == ("#123456", "repo_r, headroom, uniform")
