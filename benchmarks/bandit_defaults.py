@@ -1,4 +1,4 @@
-"""The default bandit and the default scheduler, `gated_sec` and the scheduler `headroom`, beside the best published rows:
+"""The default bandit and scheduler, `gated_sec` and the scheduler `headroom`, beside the best published rows:
 
     python -m benchmarks.bandit_defaults [--seeds 30] [--workers 2]
 

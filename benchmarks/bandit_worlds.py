@@ -85,12 +85,14 @@ WORLDS = {
     "rare noise": World(DIFFICULTY, transfer(), noise=4, noise_level=0.12, impossible=2),
     "drifting": World(DIFFICULTY, transfer(), noise=3, drift=0.03),
     "shocks": World(DIFFICULTY, transfer(), shocks=4),
-    "six": World(np.arange(6) * 0.9, alone(6), forgetting=0),
-    "six and six": World(np.arange(6) * 0.9, alone(6), forgetting=0, noise=6),
-    "half": World(np.r_[np.arange(6) * 0.8, np.full(6, 14.0)], alone(12), forgetting=0),
-    "chains": World(np.r_[np.arange(4) * 1.5, np.arange(4) * 1.5 + 12], np.kron(np.eye(2), levels(4)), 0.002),
+    "six": World(np.array([0, 0.9, 1.8, 2.7, 3.6, 4.5]), alone(6), forgetting=0),
+    "six and six": World(np.array([0, 0.9, 1.8, 2.7, 3.6, 4.5]), alone(6), forgetting=0, noise=6),
+    "half": World(np.array([0, 0.8, 1.6, 2.4, 3.2, 4.0, *[14.0] * 6]), alone(12), forgetting=0),
+    "chains": World(
+        np.array([0, 1.5, 3, 4.5, 12, 13.5, 15, 16.5]), np.kron(np.eye(2), levels(4)).astype(np.float64), 0.002
+    ),
     "hard": World(np.array([3.5, 4, 4.5, 5]), alone(4), forgetting=0, noise=1, num_steps=400, batch=32),
-    "many": World(np.tile(np.linspace(0, 5, 20), 5), alone(100), forgetting=0, rate=4.0),
+    "many": World(np.array([*np.linspace(0, 5, 20)] * 5), alone(100), forgetting=0, rate=4.0),
 }
 
 
