@@ -40,6 +40,7 @@ from orchestrator.simulation.trials import signal_table
 from policies.models.tiny import make_tiny
 from policies.objectives.config import ObjectiveConfig
 from policies.objectives.shapers import repo
+from policies.policy import Policy
 from store.intervals import t_interval
 
 Floats = NDArray[np.float64]
@@ -82,7 +83,7 @@ class Shelf:
         self.prompts_NP = torch.tensor([policy.encode(task.messages) for task in tasks])
         self.answers_N = torch.tensor([policy.encode_answer(task.answer or "", ends=False)[0] for task in tasks])
 
-    def _policy(self, seed: int):  # type: ignore[no-untyped-def]
+    def _policy(self, seed: int) -> Policy:
         return make_tiny(SHAPE, self._sample, random_streams.integer(seed, "policy"), torch.device("cpu"))
 
     def weights(self, seeds: Sequence[int]) -> Weights:
