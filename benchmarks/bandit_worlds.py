@@ -1,4 +1,4 @@
-"""Bandits beside uniform in worlds of skills that nobody tuned them on. One command, five minutes on one core:
+"""Bandits beside uniform in twelve worlds of skills. One command, five minutes on one core:
 
     python -m benchmarks.bandit_worlds [WORLD ...] [--seeds 200-207] [--bandits headroom gated_sec sec discounted_ucb]
 
