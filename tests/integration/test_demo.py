@@ -18,6 +18,8 @@ from store.sentences import what_was_kept
 DEMO = Path(__file__).parents[2] / "examples" / "demo.yaml"
 OTHER_SEEDS = (1, 2, 3, 4, 5)
 
+pytestmark = pytest.mark.timeout(3600)
+
 
 def story_of(home: Path, *overrides: str) -> dict[str, Any]:
     outcome = run(DEMO, overrides, home)
