@@ -26,19 +26,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.repo_adaptive import seed_range
+from benchmarks.paired import seed_range, with_interval
 from orchestrator import registry
 from orchestrator.bandits.contracts import ArmInfo, Feedback, signals_of
 from orchestrator.choosing.choice import make_bandit
 from orchestrator.simulation.skills import DIFFICULTY, GROUP_SIZE, transfer
 from orchestrator.simulation.trials import signal_table
-from store.intervals import t_interval
 
 Floats = NDArray[np.float64]
 SPREAD = 0.5  # of a group's difficulty around its skill's
@@ -163,11 +161,6 @@ def _sigmoid(x: Floats) -> Floats:
     return np.asarray(1 / (1 + np.exp(-x)))
 
 
-def _cell(differences: Sequence[float]) -> str:
-    interval = t_interval(differences)
-    return f"{np.mean(differences):+.3f} ({interval.low:+.3f} to {interval.high:+.3f})"
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("worlds", nargs="*", metavar="WORLD", help="default: all")
@@ -181,7 +174,10 @@ def main() -> int:
         for bandit in options.bandits:
             found = [run(WORLDS[name], bandit, seed) for seed in options.seeds]
             differences = np.array(found) - np.array(base)
-            print(f"  {bandit:16} AUC {_cell(differences[:, 0])}   final {_cell(differences[:, 1])}", flush=True)
+            print(
+                f"  {bandit:16} AUC {with_interval(differences[:, 0])}   final {with_interval(differences[:, 1])}",
+                flush=True,
+            )
     return 0
 
 

@@ -29,7 +29,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.many_books import GROUP_SIZE, GROUPS, SHAPE, Adam, Strength, Weights, draw_answers, entropy_of, logits
-from benchmarks.repo_adaptive import seed_range
+from benchmarks.paired import seed_range, with_interval
 from environments.codebook import Codebook
 from environments.codebook import Config as BookConfig
 from orchestrator import random_streams, registry
@@ -41,7 +41,6 @@ from policies.models.tiny import make_tiny
 from policies.objectives.config import ObjectiveConfig
 from policies.objectives.shapers import repo
 from policies.policy import Policy
-from store.intervals import t_interval
 
 Floats = NDArray[np.float64]
 KEYS, LR, LOOKS = 32, 1e-3, 10
@@ -194,11 +193,6 @@ def _look(shelf: Shelf, weights: Weights) -> tuple[Floats, Floats]:
     return means[0], means[1]
 
 
-def _cell(differences: Floats) -> str:
-    interval = t_interval(differences.tolist())
-    return f"{differences.mean():+.3f} ({interval.low:+.3f} to {interval.high:+.3f})"
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("regimes", nargs="*", metavar="REGIME", help="default: all")
@@ -213,7 +207,11 @@ def main() -> int:
             books = accuracy[..., : len(regime.answers)]
             final, over = books[:, -1].mean(-1), books.mean((1, 2))
             base = base or (final, over)
-            less = f"{_cell(final - base[0])}, over the run {_cell(over - base[1])}" if bandit != "uniform" else ""
+            less = (
+                f"{with_interval(final - base[0])}, over the run {with_interval(over - base[1])}"
+                if bandit != "uniform"
+                else ""
+            )
             by_book = " ".join(f"{value:.2f}" for value in books[:, -1].mean(0))
             rest = groups[:, len(regime.answers) :].sum() / groups.sum()
             print(

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from benchmarks.paired import with_interval
 from store.comparison.statistics import bonferroni, sign_flip
 from store.home import Home
-from store.intervals import t_interval
 from store.ledger.engine import make_engine
 from store.ledger.queries import Reading
 
@@ -60,7 +60,7 @@ def levels(scores: Scores, seeds: Sequence[int], measures: Sequence[str]) -> lis
     shown = [m for m in measures if any(scores[s][seed][m] for s in scores for seed in seeds)]
     lines = [f"| setting |{''.join(f' {m} |' for m in shown)}", "|---" * (len(shown) + 1) + "|"]
     for setting in scores:
-        cells = [_with_interval(_numbers(scores, setting, seeds, m), ".3f") for m in shown]
+        cells = [with_interval(_numbers(scores, setting, seeds, m), ".3f") for m in shown]
         lines.append(f"| {setting} | {' | '.join(cells)} |")
     return lines
 
@@ -73,15 +73,10 @@ def differences(scores: Scores, seeds: Sequence[int], measures: Sequence[str], a
     p = [sign_flip(difference, rng).p for difference in found]
     lines = [f"| minus {against} | measure | difference | p | corrected |", "|---|---|---|---|---|"]
     for (setting, m), difference, plain in zip(pairs, found, p, strict=True):
-        interval, corrected = _with_interval(difference, "+.3f"), bonferroni(plain, len(pairs))
+        interval, corrected = with_interval(difference), bonferroni(plain, len(pairs))
         lines.append(f"| {setting} | {m} | {interval} | {plain:.3f} | {corrected:.3f} |")
     return lines
 
 
 def _numbers(scores: Scores, setting: str, seeds: Sequence[int], measure: str) -> np.ndarray:
     return np.array([scores[setting][seed][measure] for seed in seeds])
-
-
-def _with_interval(numbers: np.ndarray, form: str) -> str:
-    found = t_interval(numbers)
-    return f"{numbers.mean():{form}} ({found.low:{form}} to {found.high:{form}})"
