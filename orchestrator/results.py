@@ -189,12 +189,13 @@ def compare(
     last: int | None = None,
     baseline: str | None = None,
     pairs: Literal["baseline", "all"] = "baseline",
+    environments: Sequence[str] = (),
 ) -> ComparisonResult:
     """Compare runs, or a study's settings, paired by seed: as `evergreen compare`, whose options these are."""
     if not names:
         raise UserError("name the runs to compare, or a study")
     with opened(home, names[0]) as (place, ledger):
-        asked = ComparisonRequest(names, by, metric, last, baseline, pairs)
+        asked = ComparisonRequest(names, by, metric, last, baseline, pairs, environments=environments)
         return ComparisonResult(**vars(comparisons.compare(ledger.reading, place, asked)))
 
 

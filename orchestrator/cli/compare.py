@@ -65,6 +65,12 @@ def compare(
         Literal["anchor", "final"],
         typer.Option(help="Held-out tasks: those of reports, or those that `evergreen final` read at the study's end."),
     ] = "anchor",
+    environment: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="An environment that counts, in a held-out metric; default: the study's, else all."
+        ),
+    ] = None,
     file: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="Also write one HTML page with the curves."),
@@ -76,7 +82,7 @@ def compare(
 
     A run with a twin (`baseline` in its spec) is compared with it when it is named alone.
     """
-    request = ComparisonRequest(names, by or (), metric, last, baseline, pairs, pool)
+    request = ComparisonRequest(names, by or (), metric, last, baseline, pairs, pool, environment or ())
     with opened(home, names[0]) as (place, ledger):
         comparison = comparisons.compare(ledger.reading, place, request)
         target = file / comparisons.file_name(comparison.name) if file is not None and file.is_dir() else file

@@ -98,10 +98,12 @@ class History:
     def changed_comparison(self) -> str | None:
         """Say that the file would compare something else than was registered before the first run."""
         plan, now = self.plan(), self.study.compare.model_dump()
-        if plan is None or plan["compare"] == now or not self.names():
+        if plan is None or not self.names():
             return None
         before = plan["compare"]
         words = [f"{key} was {text_of(before.get(key))}" for key in now if before.get(key) != now[key]]
+        if not words:
+            return None
         return (
             f"`compare` has changed after the first runs ({', '.join(words)}): what was registered before them stays; "
             "options of `evergreen compare` show anything else, as exploratory"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import SpecError
+from orchestrator.registry import nearest
 from orchestrator.spec import Spec
 from orchestrator.spec.document import Document, read
 from orchestrator.spec.dotted import SHORT_FORMS, path_of, set_field
@@ -116,7 +117,7 @@ def load_study(path: Path) -> Study:
     if refused:  # all problems are told at once, each with the settings that have it
         told = [f"{problem} (setting {listed(labels)})" for problem, labels in refused.items()]
         raise SpecError(list_problems(told))
-    problems = [*_unlike(settings), *_unnamed(file, settings)]
+    problems = [*_unlike(settings), *_unnamed(file, settings), *_unknown_environments(file, settings)]
     if problems:
         raise SpecError(list_problems([f"{path}: {problem}" for problem in problems]))
     return Study(file.name, path, checked, tuple(settings), tuple(file.seeds), file.workers, file.compare)
@@ -189,3 +190,14 @@ def _unnamed(file: StudyFile, settings: Sequence[StudySetting]) -> list[str]:
     baseline = file.compare.baseline
     wrong = None if baseline is None else known_label(baseline, labels)
     return [*problems, *([f"compare.baseline: {wrong}"] if wrong else [])]
+
+
+def _unknown_environments(file: StudyFile, settings: Sequence[StudySetting]) -> list[str]:
+    """Environments that are compared and that a setting does not have."""
+    return [
+        f"compare.environments: setting {shown(one.label)} has no environment {shown(name)}; it has: "
+        f"{', '.join(one.spec.environments)}{nearest(name, one.spec.environments)}"
+        for name in file.compare.environments or ()
+        for one in settings
+        if name not in one.spec.environments
+    ][:1]

@@ -83,6 +83,9 @@ class Compare(Section):
     last: int = Field(20, ge=1, description="Steps of a stage's end that training metrics are averaged over.")
     by: str | None = Field(None, description="Group runs by this spec field instead of by setting.")
     baseline: str | None = Field(None, description="The setting that others are compared with: its label.")
+    environments: list[str] | None = Field(
+        None, min_length=1, description="Those that count, in a held-out metric; null: all that every run has."
+    )
 
     @field_validator("metric")
     @classmethod
@@ -90,6 +93,13 @@ class Compare(Section):
         if metric not in MEASURES:
             raise refuse(f"runs are compared by one of {', '.join(MEASURES)}{nearest(metric, MEASURES)}")
         return metric
+
+    @model_validator(mode="after")
+    def _environments_are_told_apart(self) -> Compare:
+        if self.environments is not None and MEASURES[self.metric].stratum != "environment":
+            apart = [name for name, one in MEASURES.items() if one.stratum == "environment"]
+            raise refuse(f"{self.metric} is not of single environments, so `environments` needs {', '.join(apart)}")
+        return self
 
 
 def _numbered(raw: Any) -> Any:

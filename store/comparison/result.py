@@ -37,6 +37,7 @@ class ComparisonRequest:
     baseline: str | None = None
     pairs: Pairs = "baseline"
     pool: Pool = "anchor"
+    environments: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,9 @@ def compare(reading: Reading, home: Home, request: ComparisonRequest) -> Compari
     if request.pool == "final":
         of = _on_the_final_pool(reading, gathered, of)
     gathered, found = _scored(reading, gathered, of, request.pool)
-    strata, warned = _strata(found, of)
+    planned = list(plan.get("environments") or ()) if of.stratum == "environment" else []
+    chosen = list(request.environments) or planned
+    strata, warned = _strata(_among(chosen, found, of), of)
     zeros = [run for run, own in found.items() if of.is_ratio and min(own.values()) <= 0]
     if zeros:  # leaving their runs out would flatter a setting
         raise ComparisonError(
@@ -93,7 +96,7 @@ def compare(reading: Reading, home: Home, request: ComparisonRequest) -> Compari
         name=gathered.study.name if gathered.study else listed(list(gathered.settings), 3),
         study=gathered.study.name if gathered.study else None,
         metric=of.name,
-        title=of.title,
+        title=f"{of.title} on {listed(chosen)}" if chosen else of.title,
         last=of.last,
         direction=of.direction,
         is_ratio=of.is_ratio,
@@ -105,6 +108,7 @@ def compare(reading: Reading, home: Home, request: ComparisonRequest) -> Compari
         # what the study set out to compare: metric, steps, settings and baseline
         and request.pool == "anchor"
         and of == scores.measure(plan.get("metric") or DEFAULT_METRIC, plan.get("last") or LAST)
+        and chosen == planned
         and (not request.by or list(request.by) == runs.fields_of(plan.get("by")))
         and baseline == (plan.get("baseline") or next(iter(gathered.settings))),
         registered=dict(plan) or None,
@@ -151,6 +155,21 @@ def _scored(
     why = [LeftOutRun(run, scores.why_undefined(reading, run, of)) for run in without]
     kept = replace(gathered, settings=settings, left_out=[*gathered.left_out, *why])
     return kept, {run: own for run, own in found.items() if own}
+
+
+def _among(chosen: Sequence[str], found: Mapping[str, Scores], of: Measure) -> Mapping[str, Scores]:
+    """The scores on the environments that are to count; none chosen: on all."""
+    if not chosen:
+        return found
+    if of.stratum != "environment":
+        raise ComparisonError(f"{of.name} is not measured by environment, so none can be chosen for it.")
+    there = list(dict.fromkeys(name for own in found.values() for name in own))
+    for name in chosen:
+        if name not in there:
+            raise ComparisonError(
+                f"No run has an environment {name!r}.{did_you_mean(name, there)} There are: {listed(there, 12)}."
+            )
+    return {run: {name: own[name] for name in chosen if name in own} for run, own in found.items()}
 
 
 def _strata(found: Mapping[str, Scores], of: Measure) -> tuple[list[str], list[str]]:

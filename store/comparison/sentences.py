@@ -78,7 +78,8 @@ def how_registered(comparison: Comparison) -> str:
     last = f" over the last {num(plan['last'], 'step')} of each stage" if is_of_stages else ""
     by = f" by {plan['by']}" if plan.get("by") else ""
     base = f" against {plan['baseline']}" if plan.get("baseline") else ""
-    return f"exploratory: the study registered {plan.get('metric')}{last}{by}{base}"
+    where = f" on {listed(plan['environments'])}" if plan.get("environments") else ""
+    return f"exploratory: the study registered {plan.get('metric')}{where}{last}{by}{base}"
 
 
 def what_is_compared(comparison: Comparison) -> str:

@@ -55,6 +55,21 @@ WRONG = {  # what is wrong: (what is replaced, by what, the message)
         "metric: acuracy",
         "line 8: compare.metric: runs are compared by one of accuracy, pass_4",
     ),
+    "an environment that is not there": (
+        "baseline: repo lr=0.0003",
+        "environments: [wrds]",
+        "compare.environments: setting 'rloo lr=0.0001' has no environment 'wrds'; it has: one",
+    ),
+    "no environments": (
+        "baseline: repo lr=0.0003",
+        "environments: []",
+        "line 8: compare.environments: list should have",
+    ),
+    "environments of a metric of stages": (
+        "metric: accuracy, baseline: repo lr=0.0003",
+        "metric: train_accuracy, environments: [words]",
+        "compare: train_accuracy is not of single environments, so `environments` needs accuracy, pass_4",
+    ),
     "an unknown label": (
         "repo lr=0.0003",
         "repo",

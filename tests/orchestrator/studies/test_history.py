@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,16 @@ def test_another_comparison_is_allowed_and_told(tmp_path: Path, ledger: Ledger) 
     refuse_changes(other)
     assert "`compare` has changed after the first runs (last was 20)" in (other.changed_comparison() or "")
     assert History(made_study(tmp_path, **TWO), ledger.reading).changed_comparison() is None
+
+
+def test_a_comparison_registered_before_it_had_so_many_keys_is_unchanged(tmp_path: Path, ledger: Ledger) -> None:
+    study = made_study(tmp_path, **TWO)
+    record = study.record()
+    plan = {key: value for key, value in record.plan["compare"].items() if key != "environments"}
+    begun(ledger, study, "finished")
+    ledger.start_study(replace(record, plan={**record.plan, "compare": plan}))
+    assert "environments" not in History(study, ledger.reading).plan()["compare"]
+    assert History(study, ledger.reading).changed_comparison() is None
 
 
 def test_looking_makes_nothing(tmp_path: Path) -> None:

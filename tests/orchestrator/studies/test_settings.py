@@ -152,5 +152,11 @@ def test_the_plan_is_what_the_ledger_and_the_comparison_agreed_on(tmp_path: Path
         {"label": "repo", "changes": {"objective.preset": "repo"}},
     ]
     assert plan["seeds"] == [0, 1]
-    assert plan["compare"] == {"metric": "train_accuracy", "last": 3, "by": None, "baseline": "rloo"}
+    assert plan["compare"] == {
+        "metric": "train_accuracy",
+        "last": 3,
+        "by": None,
+        "baseline": "rloo",
+        "environments": None,
+    }
     assert plan["spec"]["name"] == "base"

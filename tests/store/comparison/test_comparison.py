@@ -328,6 +328,40 @@ def test_an_unknown_run_or_baseline_is_refused_with_the_nearest(ledger: Ledger, 
         compare(*names, baseline="rlo")
 
 
+# --- environments ------------------------------------------------------------------------------------------
+
+
+def test_one_environment_counts_where_it_is_asked_for(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
+    found = compare(*eight(ledger, [0.1, 0.2], fresh()), environments=["words"])
+    assert (found.strata, found.title) == (["words"], "held-out accuracy after the last stage on words")
+    assert scores(found) == {"rloo": [0.5, 0.52], "repo": [0.6, 0.72]}
+
+
+@pytest.mark.parametrize(
+    ("metric", "name", "says"),
+    [
+        ("accuracy", "word", "No run has an environment 'word'. Did you mean 'words'? There are: book and words."),
+        ("train_accuracy", "words", "train_accuracy is not measured by environment, so none can be chosen for it."),
+    ],
+)
+def test_an_environment_that_cannot_count_is_refused(
+    ledger: Ledger, compare: Compare, metric: str, name: str, says: str
+) -> None:
+    with pytest.raises(ComparisonError, match=re.escape(says)):
+        compare(*clear(ledger), metric=metric, environments=[name])
+
+
+def test_a_study_registers_the_environments_that_count(ledger: Ledger, compare: Compare, fresh: Fresh) -> None:
+    name = fresh() + "study"
+    registered = {"metric": "accuracy", "baseline": "rloo", "environments": ["words"]}
+    study(ledger, name, {"rloo": [0.1, 0.2], "repo": [0.5, 0.4]}, registered)
+    found, other = compare(name), compare(name, environments=["book"])
+    assert (found.strata, found.is_primary) == (["words"], True)
+    assert (other.strata, other.is_primary) == (["book"], False)
+    assert sentences.how_registered(other) == "exploratory: the study registered accuracy on words against rloo"
+    assert compare(name, metric="train_accuracy").strata == ["stage 1", "stage 2"], "it is of stages: all count"
+
+
 # --- studies and twins -------------------------------------------------------------------------------------
 
 

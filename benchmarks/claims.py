@@ -1,0 +1,112 @@
+"""What is claimed, as its studies found it: the table of docs/results/README.md.
+
+    for study in examples/claims/*.yaml; do evergreen study $study --home HOME; done
+    python -m benchmarks.claims --home HOME [STUDY ...]
+
+A study registers what it compares with what, and on which metric, before its first run; its first line is the claim. A row
+of the table is a setting beside the study's baseline: the mean difference over seeds with the interval that
+`evergreen compare` gives, which holds for all settings of a study together. The claim of a row
+
+    holds           the interval lies on the claim's side of 0; "loses no more than .01": wholly above -.01
+    does not hold   it lies on the other side; wholly below -.01
+    cannot tell     it does neither
+
+Minutes are those from the first run's start to the last one's end, on the machine on which the study ran.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from store.comparison import Comparison, ComparisonRequest, compare, sentences
+from store.comparison.scores import Pair
+from store.home import Home
+from store.ledger import Reading
+from store.ledger.engine import make_engine
+
+STUDIES = Path(__file__).parents[1] / "examples" / "claims"
+NAME = "claim_"  # before a file's name: the study's
+MARGIN = 0.01  # a loss that is none
+
+Side = Literal["more", "less", "no loss"]
+SIDES: dict[
+    str, Side
+] = {  # what a study claims of its settings beside its baseline, where that is not that they have more
+    "bandit_books": "no loss",
+    "learning_rates": "less",  # the baseline is the objective that is claimed to be better
+    "samples": "less",
+}
+
+
+def verdict(pair: Pair, side: Side) -> str:
+    """Say whether the claim of one row holds."""
+    if pair.interval is None:
+        return "cannot tell"
+    low, high = (pair.interval.low, pair.interval.high) if side != "less" else (-pair.interval.high, -pair.interval.low)
+    bound = -MARGIN if side == "no loss" else 0.0
+    return "holds" if low > bound else "does not hold" if high < bound else "cannot tell"
+
+
+def rows(study: str, found: Comparison, minutes: float) -> Iterator[str]:
+    """Write a row for each setting beside the baseline, in Markdown."""
+    levels = {setting.label: setting.mean for setting in found.settings}
+    for pair in found.pairs:
+        effect = f"{sentences.change(pair.mean, pair.is_ratio)} ({sentences.changes(pair.interval, pair.is_ratio)})"
+        yield (
+            f"| `{pair.setting}` beside `{pair.baseline}` | {verdict(pair, SIDES.get(study, 'more'))} "
+            f"| {levels[pair.setting]:.3f}, {levels[pair.baseline]:.3f} | {effect} | {in_short(pair.seeds)} "
+            f"| `{study}` | {minutes:.0f} |"
+        )
+
+
+def in_short(seeds: Iterable[int]) -> str:
+    """Write seeds that follow each other as a range."""
+    found = sorted(seeds)
+    is_range = len(found) > 2 and found[-1] - found[0] == len(found) - 1
+    return f"{found[0]}-{found[-1]}" if is_range else ", ".join(map(str, found))
+
+
+def minutes_of(reading: Reading, study: str) -> float:
+    """Minutes from the first start to the last end of a study's finished runs."""
+    runs = [reading.run(member.run) for member in reading.members(study) if member.status == "finished"]
+    starts, ends = (
+        [datetime.fromisoformat(at) for at in times if at]
+        for times in zip(*((r.created_at, r.ended_at) for r in runs), strict=True)
+    )
+    return (max(ends) - min(starts)).total_seconds() / 60
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "studies", nargs="*", metavar="STUDY", help="files of examples/claims without .yaml; default: all"
+    )
+    parser.add_argument("--home", default="runs")
+    options = parser.parse_args()
+    home = Home(options.home, create=False)
+    reading = Reading(make_engine(home.ledger_url))
+    there = {study.name for study in reading.studies()}
+    for path in sorted(STUDIES.glob("*.yaml")):
+        name = NAME + path.stem
+        if options.studies and path.stem not in options.studies:
+            continue
+        print(f"\n**{path.read_text().partition(chr(10))[0].lstrip('# ')}**")
+        if name not in there:
+            print(f"not run: evergreen study examples/claims/{path.name}")
+            continue
+        found = compare(reading, home, ComparisonRequest([name]))
+        print(
+            f"{found.title}\n\n| setting | verdict | its mean, the baseline's | difference | seeds | study | minutes |"
+        )
+        print("|---" * 7 + "|")
+        print("\n".join(rows(path.stem, found, minutes_of(reading, name))))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
