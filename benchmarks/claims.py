@@ -1,10 +1,10 @@
-"""What is claimed, as its studies found it: the table of docs/results/README.md.
+"""What is claimed, as its studies found it: the tables of docs/results/claims.md.
 
     for study in examples/claims/*.yaml; do evergreen study $study --home HOME; done
     python -m benchmarks.claims --home HOME [STUDY ...]
 
-A study registers what it compares with what, and on which metric, before its first run; its first line is the claim. A row
-of the table is a setting beside the study's baseline: the mean difference over seeds with the interval that
+A study registers what it compares with what, and on which metric, before its first run; its first line is the claim. A
+row of the table is a setting beside the study's baseline: the mean difference over seeds with the interval that
 `evergreen compare` gives, which holds for all settings of a study together. The claim of a row
 
     holds           the interval lies on the claim's side of 0; "loses no more than .01": wholly above -.01
@@ -34,11 +34,10 @@ NAME = "claim_"  # before a file's name: the study's
 MARGIN = 0.01  # a loss that is none
 
 Side = Literal["more", "less", "no loss"]
-SIDES: dict[
-    str, Side
-] = {  # what a study claims of its settings beside its baseline, where that is not that they have more
+# What a study claims of its settings beside its baseline, where that is not that they have more.
+SIDES: dict[str, Side] = {
     "bandit_books": "no loss",
-    "learning_rates": "less",  # the baseline is the objective that is claimed to be better
+    "learning_rates": "less",  # the baseline is what is claimed to be better
     "samples": "less",
 }
 
@@ -52,15 +51,19 @@ def verdict(pair: Pair, side: Side) -> str:
     return "holds" if low > bound else "does not hold" if high < bound else "cannot tell"
 
 
-def rows(study: str, found: Comparison, minutes: float) -> Iterator[str]:
+def claim_of(path: Path) -> str:
+    """The first line of a study's file, without its full stop."""
+    return path.read_text().partition("\n")[0].lstrip("# ").rstrip(".")
+
+
+def rows(study: str, found: Comparison) -> Iterator[str]:
     """Write a row for each setting beside the baseline, in Markdown."""
     levels = {setting.label: setting.mean for setting in found.settings}
     for pair in found.pairs:
         effect = f"{sentences.change(pair.mean, pair.is_ratio)} ({sentences.changes(pair.interval, pair.is_ratio)})"
         yield (
             f"| `{pair.setting}` beside `{pair.baseline}` | {verdict(pair, SIDES.get(study, 'more'))} "
-            f"| {levels[pair.setting]:.3f}, {levels[pair.baseline]:.3f} | {effect} | {in_short(pair.seeds)} "
-            f"| `{study}` | {minutes:.0f} |"
+            f"| {levels[pair.setting]:.3f}, {levels[pair.baseline]:.3f} | {effect} | {in_short(pair.seeds)} |"
         )
 
 
@@ -74,10 +77,8 @@ def in_short(seeds: Iterable[int]) -> str:
 def minutes_of(reading: Reading, study: str) -> float:
     """Minutes from the first start to the last end of a study's finished runs."""
     runs = [reading.run(member.run) for member in reading.members(study) if member.status == "finished"]
-    starts, ends = (
-        [datetime.fromisoformat(at) for at in times if at]
-        for times in zip(*((r.created_at, r.ended_at) for r in runs), strict=True)
-    )
+    starts = [datetime.fromisoformat(run.created_at) for run in runs]
+    ends = [datetime.fromisoformat(run.ended_at) for run in runs if run.ended_at is not None]
     return (max(ends) - min(starts)).total_seconds() / 60
 
 
@@ -92,19 +93,18 @@ def main() -> int:
     reading = Reading(make_engine(home.ledger_url))
     there = {study.name for study in reading.studies()}
     for path in sorted(STUDIES.glob("*.yaml")):
-        name = NAME + path.stem
         if options.studies and path.stem not in options.studies:
             continue
-        print(f"\n**{path.read_text().partition(chr(10))[0].lstrip('# ')}**")
-        if name not in there:
-            print(f"not run: evergreen study examples/claims/{path.name}")
+        print(f"\n## {claim_of(path)}\n")
+        if NAME + path.stem not in there:
+            print(f"Not run: `evergreen study examples/claims/{path.name}`.")
             continue
-        found = compare(reading, home, ComparisonRequest([name]))
-        print(
-            f"{found.title}\n\n| setting | verdict | its mean, the baseline's | difference | seeds | study | minutes |"
-        )
-        print("|---" * 7 + "|")
-        print("\n".join(rows(path.stem, found, minutes_of(reading, name))))
+        found = compare(reading, home, ComparisonRequest([NAME + path.stem]))
+        minutes = minutes_of(reading, NAME + path.stem)
+        print(f"`evergreen study examples/claims/{path.name}`, {minutes:.0f} minutes; {found.title}.\n")
+        print("| setting | verdict | its mean, the baseline's | difference | seeds |")
+        print("|---|---|---|---|---|")
+        print("\n".join(rows(path.stem, found)))
     return 0
 
 

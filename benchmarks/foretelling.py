@@ -3,14 +3,15 @@
     evergreen study examples/claims/predictors.yaml --home HOME
     python -m benchmarks.foretelling claim_predictors --home HOME
 
-The outcome is the training accuracy of the next stage's last 20 steps. For each proxy, read at the boundary before, Spearman's
-rank correlation with it: over all boundaries of all runs; inside settings (both less their setting's mean, so that a proxy
-that only tells one setting from another is known); and inside settings and boundaries (less the mean of setting and
-boundary: which of the seeds will learn more). Intervals are percentiles of 10,000 draws of whole seeds with replacement.
+The outcome is the training accuracy of the next stage's last 20 steps. For each proxy, read at the boundary before,
+Spearman's rank correlation with it: over all boundaries of all runs; inside settings (both less their setting's mean,
+so that a proxy that only tells one setting from another is known); and inside settings and boundaries (less the mean
+of setting and boundary: which of the seeds will learn more). Intervals are percentiles of 10,000 draws of whole seeds
+with replacement.
 
-Proxies: what a probe of an unseen book reaches in its last look and gains; entropy on the environment about to be trained, on
-its own answers and on frozen ones; held-out accuracy there; and of the network the share of dormant units, the norm of the
-weights, their distance from the start, and the effective rank of the last layer.
+Proxies: what a probe of an unseen book reaches in its last look and gains; entropy on the environment about to be
+trained, on its own answers and on frozen ones; held-out accuracy there; and of the network the share of dormant units,
+the norm of the weights, their distance from the start, and the effective rank of the last layer.
 """
 
 from __future__ import annotations
