@@ -386,10 +386,10 @@ def size_in_words(num_bytes: float) -> str:
 
 
 def listed(names: Sequence[str], most: int = NAMED) -> str:
-    """Join names as a sentence does; beyond `most` the rest is counted."""
-    shown, rest = list(names[:most]), len(names) - most
-    if rest > 0:
-        shown.append(f"{rest} more")
+    """Join names as a sentence does; beyond `most` the rest is counted, unless it is a single one."""
+    shown = list(names if len(names) == most + 1 else names[:most])
+    if len(names) > len(shown):
+        shown.append(f"{len(names) - len(shown)} more")
     return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
 
 

@@ -208,6 +208,14 @@ def test_durations(seconds: float, text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("names", "text"),
+    [("a", "a"), ("ab", "a and b"), ("abc", "a, b and c"), ("abcd", "a, b, c and d"), ("abcde", "a, b, c and 2 more")],
+)
+def test_what_is_beyond_the_named_is_counted_unless_it_is_a_single_one(names: str, text: str) -> None:
+    assert sentences.listed(list(names), 3) == text
+
+
+@pytest.mark.parametrize(
     ("name", "limit", "text"),
     [("words", 8, "words"), ("category 12", 8, "categ…12"), ("x" * 100, 40, "x" * 26 + "…" + "x" * 13)],
 )
