@@ -7,9 +7,11 @@ environment was evaluated, one after the other whatever lies between, a task is
     repaired   gained, and solved at some boundary before
     lost       solved, then not
 
-With few samples some tasks change by luck alone. The null band says how many would if nothing had changed: each task is
-correct with its share of both boundaries' samples together, drawn anew at each. Boundaries of a run give a task's
-samples the same random numbers, so that less changes by luck than with fresh ones: the band is on the safe side.
+With few samples some tasks change by luck alone. The null band says how many of those solved before would be lost, and
+of the others gained, if nothing had changed: a task is then correct with its share of both boundaries' samples
+together, drawn anew at the later one. A task whose change Fisher's exact test does not put down to luck has no part
+in it. Boundaries of a run give a task's samples the same random numbers, so that less changes by luck than with fresh
+ones: the band is on the safe side.
 
 The repair window follows every loss to the first stage that trains its environment after it: was the task solved at
 the first boundary from that stage's end on? Losses that were solved again before that stage are no trial of it. By
@@ -30,6 +32,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from typing import Protocol
+
+from store.support import SURE, no_difference
 
 NUM_ERRORS = 2  # standard deviations around what luck alone would change: beyond it is a change
 LEAST = 5  # losses of a delay, before their share of repairs says anything
@@ -79,8 +83,8 @@ class Turnover:
     gained: int
     lost: int
     repaired: int  # of the gained
-    gained_by_luck: float  # expected where nothing changed
-    lost_by_luck: float
+    gained_by_luck: float  # expected of those not solved before, where nothing changed
+    lost_by_luck: float  # expected of those solved before
     gained_error: float  # standard deviation of that
     lost_error: float
 
@@ -213,11 +217,12 @@ def _between(name: str, earlier: int, later: int, courses: Sequence[Course], see
         num, before, after = num + 1, before + was, after + has
         gained, lost = gained + (has and not was), lost + (was and not has)
         repaired += has and not was and place in seen
-        share = (c + d) / (n + m)
-        first, second = _chance(n, share), _chance(m, share)
-        for what, p in (("gained", (1 - first) * second), ("lost", first * (1 - second))):
-            luck[what][0] += p
-            luck[what][1] += p * (1 - p)
+        if no_difference(n, c, m, d) < SURE:
+            continue
+        chance = _chance(m, (c + d) / (n + m))
+        own = luck["lost" if was else "gained"]
+        own[0] += 1 - chance if was else chance
+        own[1] += chance * (1 - chance)
     (gains, gains_variance), (losses, losses_variance) = luck["gained"], luck["lost"]
     errors = (math.sqrt(gains_variance), math.sqrt(losses_variance))
     return Turnover(name, earlier, later, num, before, after, gained, lost, repaired, gains, losses, *errors)

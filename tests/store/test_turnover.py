@@ -69,12 +69,27 @@ def test_the_null_band_says_what_luck_alone_would_change() -> None:
     (noisy,) = turnover(even)
     # share 5/8: more than half of four is right with 4 p^3 q + p^4
     solved = 4 * (5 / 8) ** 3 * (3 / 8) + (5 / 8) ** 4
-    assert noisy.gained_by_luck == pytest.approx(40 * solved * (1 - solved))
-    assert (solved, noisy.gained_by_luck, noisy.gained_error) == pytest.approx((0.518799, 9.985864, 2.737321), abs=1e-5)
-    assert noisy.gained_error == pytest.approx((40 * solved * (1 - solved) * (1 - solved * (1 - solved))) ** 0.5)
+    assert (solved, noisy.gained_by_luck, noisy.gained_error) == pytest.approx(
+        (0.518799, 20.751953, 3.160041), abs=1e-5
+    )
+    assert (noisy.lost_by_luck, noisy.lost_error) == (0, 0), "none was solved before"
     assert (noisy.gained, noisy.is_gain, noisy.is_loss) == (40, True, False), "all alike is no luck"
     (few,) = turnover([*course(2, 3), *course(3, 2, item=1)])
     assert (few.is_gain, few.is_loss) == (False, False)
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, 14), (14, 0)])
+def test_what_surely_changed_is_not_put_down_to_luck(before: int, after: int) -> None:
+    (found,) = turnover([Item(at, "words", n, c, 16) for n in range(20) for at, c in enumerate((before, after))])
+    assert (found.gained_by_luck, found.lost_by_luck) == (0, 0)
+    assert (found.is_gain, found.is_loss) == (before < after, before > after)
+
+
+@given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), min_size=1, max_size=30))
+def test_luck_loses_no_more_than_was_solved_and_gains_no_more_than_was_not(counts: list[tuple[int, int]]) -> None:
+    (found,) = turnover([Item(at, "words", n, c, 8) for n, own in enumerate(counts) for at, c in enumerate(own)])
+    assert 0 <= found.lost_by_luck <= found.solved_before
+    assert 0 <= found.gained_by_luck <= found.num_items - found.solved_before
 
 
 def test_boundaries_without_the_environment_are_passed_over() -> None:
