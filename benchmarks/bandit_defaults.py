@@ -1,4 +1,4 @@
-"""The default bandit and scheduler, `gated_sec` and the scheduler `headroom`, beside the best published rows:
+"""The default bandit and scheduler, and those before them, beside the best published rows:
 
     python -m benchmarks.bandit_defaults [--seeds 30] [--workers 2]
 
@@ -27,14 +27,14 @@ INNER = {"type": "sec", "signal": "standardised", "temperature": 0.2, "floor": 0
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "skills": {"policy": "headroom", "bandit": "headroom"},
     "traps": {"policy": "headroom", "bandit": "headroom"},
-    "stages": {"policy": "discounted_ucb", "bandit": INNER, "scheduler": "discounted_ucb"},
-    "heterogeneous": {"policy": "discounted_ucb", "bandit": INNER, "scheduler": "discounted_ucb"},
+    "stages": {"policy": "headroom", "bandit": INNER, "scheduler": "headroom"},
+    "heterogeneous": {"policy": "headroom", "bandit": INNER, "scheduler": "headroom"},
 }
 BESIDE: Mapping[str, Mapping[str, Any]] = {  # ours too; no goal is missed by them
     "skills": {"policy": "gated_sec", "bandit": "gated_sec"},
     "traps": {"policy": "gated_sec", "bandit": "gated_sec"},
-    "stages": {"policy": "headroom", "bandit": INNER, "scheduler": "headroom"},
-    "heterogeneous": {"policy": "headroom", "bandit": INNER, "scheduler": "headroom"},
+    "stages": {"policy": "discounted_ucb", "bandit": INNER, "scheduler": "discounted_ucb"},
+    "heterogeneous": {"policy": "discounted_ucb", "bandit": INNER, "scheduler": "discounted_ucb"},
 }
 GOALS = {"skills": -0.010, "traps": -0.002, "stages": -0.010, "heterogeneous": -0.010}
 NOT_COMPARED = ("oracle", "mixed")  # the one reads the world, the other has no stages

@@ -39,6 +39,7 @@ SIDES: dict[str, Side] = {
     "bandit_books": "no loss",
     "learning_rates": "less",  # the baseline is what is claimed to be better
     "samples": "less",
+    "schedulers": "no loss",
 }
 
 

@@ -11,7 +11,7 @@ Stages are few, so a scheduler learns on the stage's clock: one observation a st
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ from orchestrator.schedulers.rewards import StageRewardConfig
 
 class GuardConfig(StageRewardConfig):
     """What every scheduler that learns takes."""
+
+    usual_share: ClassVar[float] = 0.05  # the least share where none is given, if there is room for it
 
     min_share: float | None = Field(
         None,
@@ -58,7 +60,7 @@ class GuardedScheduler(Bandit):
     def min_share(self) -> float:
         """Least probability of every environment."""
         given = self.config.min_share
-        return min(0.05, 0.5 / len(self.arms)) if given is None else given
+        return min(self.config.usual_share, 0.5 / len(self.arms)) if given is None else given
 
     def why(self) -> Literal["forced", "new", "chosen"]:
         """Which guard decides the next pick; `chosen`: none does."""
@@ -71,8 +73,10 @@ class GuardedScheduler(Bandit):
         if overdue is not None:
             return np.array([float(arm == overdue) for arm in self.arms])
         new = self._picked == 0
-        if new.any():
-            return np.asarray(new / new.sum())
+        return np.asarray(new / new.sum()) if new.any() else self.shares()
+
+    def shares(self) -> Floats:
+        """What the rule prefers, none below the least share, [K]."""
         return np.asarray(self.min_share + (1 - len(self.arms) * self.min_share) * self.rule.preferences())
 
     def observe(self, seen: StepFeedback) -> None:

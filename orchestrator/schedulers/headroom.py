@@ -4,6 +4,10 @@
     m    = (z^2 - null) / (sure^2 - null), cut to [0, 1];   s: mean |advantage|
     w    = (1 - p) (rest min(1, s / trace) + m (min(s, .5) / .5)^power)
     P    = w / sum of w, then the guards
+    after every stage: owed <- owed + P - [had it];   the environment of the largest owed + P
+
+P is the share of the stages that an environment gets, as evenly spaced as it can be: what was drawn with it would be
+left alone, now and then, for as long as it takes to be forgotten. Where all environments are alike they take turns.
 
 Source: Evergreen's own, after arXiv 2505.14970 and arXiv 2106.14876: the rule of the bandit `headroom`, which says why
 each factor, a level up.
@@ -19,26 +23,73 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from orchestrator.bandits import headroom
-from orchestrator.bandits.contracts import StepFeedback
+from orchestrator.bandits.contracts import Bandit, Floats, Pick, StepFeedback, proportional
 from orchestrator.schedulers.guards import GuardConfig, GuardedScheduler
+
+TIE = 1e-9  # of a stage: nearer than that is alike
 
 SOURCE = "arXiv 2505.14970, arXiv 2106.14876"
 
 
 class Config(headroom.Options, GuardConfig):
+    usual_share: ClassVar[float] = 0.02
+
     type: Literal["headroom"] = "headroom"
+    min_share: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="Least share of every environment; null: .02, or half an equal share if that is less.",
+    )
     reward: Literal["advantage"] = Field(
         "advantage", description="What a stage earns: the mean raw |advantage| of its own groups."
     )
     horizons: headroom.Horizons = Field(
         [2.0], description="Over how many stages of an environment its pass rate is averaged."
     )
+
+
+class SpacedScheduler(GuardedScheduler):
+    """Behind the guards, picks the environment that is furthest behind its share; ties are shared equally."""
+
+    owed: Floats  # stages that each environment is behind its share
+
+    def __init__(self, arms: Iterable[str], rng: np.random.Generator, rule: Bandit, config: GuardConfig) -> None:
+        super().__init__(arms, rng, rule, config)
+        self.keep(owed=0.0)
+
+    def preferences(self) -> Floats:
+        return self.next(self.owed) if self.why() == "chosen" else super().preferences()
+
+    def next(self, owed: Floats) -> Floats:
+        """Probability of each environment for the next stage, [K]."""
+        behind = owed + self.shares()
+        first = behind >= behind.max() - TIE
+        return np.asarray(first / first.sum())
+
+    def draw(self, n: int) -> tuple[NDArray[np.intp], Floats]:
+        if self.why() != "chosen":
+            return super().draw(n)
+        owed, places, chances = self.owed.copy(), np.zeros(n, np.intp), np.zeros(n)
+        for slot in range(n):
+            probabilities = self.next(owed)
+            places[slot] = proportional(probabilities, 1, self.rng)[0]
+            chances[slot] = probabilities[places[slot]]
+            owed += self.shares()
+            owed[places[slot]] -= 1
+        return places, chances
+
+    def enter(self, places: NDArray[np.intp], probabilities: Floats) -> list[Pick]:
+        if self._picked.all():  # the first stages, one each, are nobody's debt
+            self.owed += len(places) * self.shares() - np.bincount(places, minlength=len(self.arms))
+        return super().enter(places, probabilities)
 
 
 class StageHeadroom(headroom.Headroom):
@@ -50,6 +101,6 @@ class StageHeadroom(headroom.Headroom):
         self.follow_movement(replace(seen, num_groups=np.ones(len(n)), num_picks=n, scatter=seen.scatter / n))
 
 
-def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> GuardedScheduler:
+def create(config: Config, arms: Iterable[str], rng: np.random.Generator) -> SpacedScheduler:
     names = list(arms)
-    return GuardedScheduler(names, rng, StageHeadroom(names, rng, config, config.horizons), config)
+    return SpacedScheduler(names, rng, StageHeadroom(names, rng, config, config.horizons), config)

@@ -24,7 +24,7 @@ from orchestrator.spec.echo import shown
 from orchestrator.user_options import UserOptions
 
 # What a map of options without a `type` is about.
-DEFAULT_TYPES = {"bandits": "headroom", "schedulers": "discounted_ucb", "samplers": "transformers"}
+DEFAULT_TYPES = {"bandits": "headroom", "schedulers": "headroom", "samplers": "transformers"}
 
 
 class Section(BaseModel):

@@ -29,7 +29,7 @@ from environments.user_code import as_written
 from orchestrator.bandits.headroom import Config as HeadroomConfig
 from orchestrator.locations import URLS, unkept
 from orchestrator.registry import nearest, type_of
-from orchestrator.schedulers.discounted_ucb import Config as DiscountedUcbConfig
+from orchestrator.schedulers.headroom import Config as StageHeadroomConfig
 from orchestrator.schedulers.rewards import rewards_of
 from orchestrator.schedulers.sequence import Config as SequenceConfig
 from orchestrator.selections.cursor import Config as CursorConfig
@@ -183,7 +183,7 @@ class CurriculumSection(Section):
     stages: int = Field(6, ge=1, description="How many stages; `evergreen resume RUN --stages N` adds more.")
     scheduler: method("schedulers") | None = Field(  # type: ignore[valid-type]
         None,
-        json_schema_extra={"default": "discounted_ucb"},
+        json_schema_extra={"default": "headroom"},
         description="What picks the environment of a stage. Flat mode has none.",
     )
     bandit: method("bandits") = Field(  # type: ignore[valid-type]
@@ -230,7 +230,7 @@ class CurriculumSection(Section):
     @model_validator(mode="after")
     def _staged_has_a_scheduler(self) -> CurriculumSection:
         if self.mode == "staged" and self.scheduler is None:
-            object.__setattr__(self, "scheduler", DiscountedUcbConfig())
+            object.__setattr__(self, "scheduler", StageHeadroomConfig())
         return self
 
 

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from orchestrator.bandits.contracts import Bandit, Feedback
+from orchestrator.bandits.contracts import Bandit, Feedback, Floats
 from orchestrator.bandits.testing import ARMS, BanditSuite
 from orchestrator.choosing.stage_scheduler import StageScheduler
 from orchestrator.progress import Progress
-from orchestrator.schedulers.headroom import Config, StageHeadroom, create
+from orchestrator.schedulers.headroom import Config, SpacedScheduler, StageHeadroom, create
 from tests.orchestrator.bandits.steps import played
 
 NUM_STEPS, BATCH = 5, 32
 
 
 class TestHeadroom(BanditSuite):
+    in_turn = True
+
     def make(self, arms, rng):
         return create(Config(min_share=0.0), arms, rng)
 
@@ -67,6 +69,39 @@ def test_a_coin_and_what_is_out_of_reach_get_fewer_stages_than_what_is_learnt() 
     assert rule.moving()[2] == 1.0
     assert rule.num_scored.tolist() == [found[name] for name in rule.arms], "its clock counts stages"
     assert rule.variance()[0] == pytest.approx(0.25 / 8 / (NUM_STEPS * BATCH), rel=0.15)
+
+
+def test_environments_that_are_alike_take_turns() -> None:
+    _, scheduler = follow(dict.fromkeys(("a", "b", "c"), lambda _: 0.0), 3)
+    order = [scheduler.next_environment().pick.arm for _ in range(12)]
+    assert [len(set(order[place : place + 3])) for place in range(0, 12, 3)] == [3] * 4
+
+
+@pytest.mark.parametrize("shares", [(0.5, 0.3, 0.15, 0.05), (0.7, 0.1, 0.1, 0.1), (0.25, 0.25, 0.25, 0.25)])
+def test_stages_are_spaced_as_evenly_as_shares_allow(shares: tuple[float, ...]) -> None:
+    class Fixed(StageHeadroom):
+        def preferences(self) -> Floats:
+            return np.array(shares)
+
+    config = Config(min_share=0.0)
+    scheduler = SpacedScheduler(
+        ARMS, np.random.default_rng(0), Fixed(ARMS, np.random.default_rng(0), config, [2.0]), config
+    )
+    for _ in ARMS:
+        scheduler.pick(1)
+    had = np.zeros(len(ARMS))
+    for stage in range(1, 201):
+        had[scheduler.arms.index(scheduler.pick(1)[0].arm)] += 1
+        assert np.abs(had - stage * np.array(shares)).max() < 1.0 + 1e-6
+
+
+def test_the_least_share_is_a_fiftieth_or_half_an_equal_one() -> None:
+    assert created(ARMS).min_share == 0.02
+    assert created([f"{k:03}" for k in range(100)]).min_share == 0.005
+
+
+def created(arms: Sequence[str]) -> SpacedScheduler:
+    return create(Config(), arms, np.random.default_rng(0))
 
 
 def test_every_environment_has_a_stage_before_any_has_a_second() -> None:

@@ -39,7 +39,7 @@ def test_everything_has_a_default_that_works() -> None:
     spec = load_spec(BOOK)
     assert (spec.policy.model, spec.objective.preset, spec.sampler.type) == ("tiny", "repo_adaptive", "transformers")
     assert spec.curriculum.scheduler is not None
-    assert (spec.curriculum.scheduler.type, spec.curriculum.bandit.type) == ("discounted_ucb", "headroom")
+    assert (spec.curriculum.scheduler.type, spec.curriculum.bandit.type) == ("headroom", "headroom")
     assert spec.tracker.type == "mlflow"
     assert spec.warm_start is None
     assert (spec.learner.lr, spec.learner.betas, spec.learner.weight_decay) == (1e-4, (0.9, 0.99), 0)
