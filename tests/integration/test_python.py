@@ -24,7 +24,7 @@ SIGNATURES = {
     "resume": ("name", "overrides", "home", "until_step", "watcher", "stages", "relations"),
     "fork": ("name", "stage", "spec", "overrides", "home", "until_step", "watcher", "relations"),
     "study": ("file", "home", "workers", "watcher"),
-    "compare": ("names", "home", "by", "metric", "last", "baseline", "pairs"),
+    "compare": ("names", "home", "by", "metric", "last", "baseline", "pairs", "environments"),
     "load_spec": ("source", "overrides"),
     "open_home": ("path",),
 }

@@ -60,6 +60,7 @@ VERBS = {
         "--baseline",
         "--pairs",
         "--pool",
+        "--environment",
         "--output",
         "--home",
         "--json",
