@@ -3,8 +3,8 @@
     environments:
       noise: {type: "./noise.py:create", categories: {coin: [0.5, 0.5], dead: [0, 0], tide: [0.1, 0.9]}, period: 400}
 
-A category pays with a probability that swings between its two numbers, once in `period` tasks. The same answer to the same
-task always earns the same. Prompts and answers are a symbol or two, as those of a codebook beside it.
+A category pays with a probability that swings between its two numbers, once in `period` tasks. The same answer to the
+same task always earns the same. Prompts and answers are a symbol or two, as those of a codebook beside it.
 """
 
 from __future__ import annotations
