@@ -21,9 +21,9 @@ mostly the last stage's counts, and pass rates with the horizons.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,6 +90,10 @@ class SpacedScheduler(GuardedScheduler):
         if self._picked.all():  # the first stages, one each, are nobody's debt
             self.owed += len(places) * self.shares() - np.bincount(places, minlength=len(self.arms))
         return super().enter(places, probabilities)
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        # a state from before stages were spaced owes nobody anything
+        super().load_state({"owed": dict.fromkeys(state["arms"], 0.0), **state})
 
 
 class StageHeadroom(headroom.Headroom):

@@ -95,6 +95,15 @@ def test_stages_are_spaced_as_evenly_as_shares_allow(shares: tuple[float, ...]) 
         assert np.abs(had - stage * np.array(shares)).max() < 1.0 + 1e-6
 
 
+def test_a_state_from_before_stages_were_spaced_goes_on() -> None:
+    scheduler, later = created(ARMS), created(ARMS)
+    for _ in range(6):
+        scheduler.pick(1)
+    later.load_state({name: value for name, value in scheduler.state().items() if name != "owed"})
+    assert later.owed.tolist() == [0.0] * len(ARMS)
+    assert later.num_picks == scheduler.num_picks
+
+
 def test_the_least_share_is_a_fiftieth_or_half_an_equal_one() -> None:
     assert created(ARMS).min_share == 0.02
     assert created([f"{k:03}" for k in range(100)]).min_share == 0.005
