@@ -66,9 +66,9 @@ class SpacedScheduler(GuardedScheduler):
         self.keep(owed=0.0)
 
     def preferences(self) -> Floats:
-        return self.next(self.owed) if self.why() == "chosen" else super().preferences()
+        return self.next_probabilities(self.owed) if self.why() == "chosen" else super().preferences()
 
-    def next(self, owed: Floats) -> Floats:
+    def next_probabilities(self, owed: Floats) -> Floats:
         """Probability of each environment for the next stage, [K]."""
         behind = owed + self.shares()
         first = behind >= behind.max() - TIE
@@ -79,7 +79,7 @@ class SpacedScheduler(GuardedScheduler):
             return super().draw(n)
         owed, places, chances = self.owed.copy(), np.zeros(n, np.intp), np.zeros(n)
         for slot in range(n):
-            probabilities = self.next(owed)
+            probabilities = self.next_probabilities(owed)
             places[slot] = proportional(probabilities, 1, self.rng)[0]
             chances[slot] = probabilities[places[slot]]
             owed += self.shares()
