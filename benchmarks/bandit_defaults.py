@@ -4,9 +4,9 @@
 
 Every line is a mean difference of AUC, ours minus row, with its 95 % t-interval over seeds. Goals: the lower end is
 at least -.010 beside the best row of world A, -.002 beside `SEC x LP gate` in B, and -.010 beside every row with a
-replay of .2 in both worlds of stages. Exits 1 where the defaults miss one. The options of
-`gated_sec` and `discounted_ucb` were chosen on other seeds (`bandit_tuning.py`); those of the bandit `headroom` on seeds
-0 to 12 and of the scheduler `headroom` on seeds 0 to 29 of these worlds too, so for both these lines confirm nothing:
+replay of .2 in both worlds of stages. Exits 1 where the defaults miss one. The options of `gated_sec` and
+`discounted_ucb` were chosen on other seeds (`bandit_tuning.py`); those of the bandit `headroom` on seeds 0 to 12 and of
+the scheduler `headroom` on seeds 0 to 29 of these worlds too, so for both these lines confirm nothing:
 `bandit_worlds.py` (seeds 200 to 207) and `examples/claims/schedulers*.yaml` (310 to 317) do.
 """
 
