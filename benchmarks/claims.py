@@ -7,8 +7,8 @@ A study registers what it compares with what, and on which metric, before its fi
 row of the table is a setting beside the study's baseline: the mean difference over seeds with the interval that
 `evergreen compare` gives, which holds for all settings of a study together. The claim of a row
 
-    holds           the interval lies on the claim's side of 0; "loses no more than .01": wholly above -.01
-    does not hold   it lies on the other side; wholly below -.01
+    holds           the interval lies on the claim's side of a bound: 0, or what may be lost where the claim is a limit
+    does not hold   it lies on the other side
     cannot tell     it does neither
 
 Minutes are those from the first run's start to the last one's end, on the machine on which the study ran.
@@ -19,9 +19,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
 
 from store.comparison import Comparison, ComparisonRequest, compare, sentences
 from store.comparison.scores import Pair
@@ -31,25 +31,35 @@ from store.ledger.engine import make_engine
 
 STUDIES = Path(__file__).parents[1] / "examples" / "claims"
 NAME = "claim_"  # before a file's name: the study's
-MARGIN = 0.01  # a loss that is none
 
-Side = Literal["more", "less", "no loss"]
+
+@dataclass(frozen=True)
+class Side:
+    """Where a setting's difference to the baseline lies, if the claim holds: on one side of a bound."""
+
+    bound: float = 0.0
+    above: bool = True
+
+
 # What a study claims of its settings beside its baseline, where that is not that they have more.
-SIDES: dict[str, Side] = {
-    "bandit_books": "no loss",
-    "learning_rates": "less",  # the baseline is what is claimed to be better
-    "samples": "less",
-    "schedulers": "no loss",
+SIDES = {
+    "bandit_books": Side(-0.01),  # a loss that is none
+    "controller": Side(0.03, above=False),  # the baseline is what is claimed to need no tuning
+    "controller_rows": Side(0.03, above=False),
+    "controller_size": Side(0.03, above=False),
+    "forgetting": Side(above=False),
+    "learning_rate": Side(0.01, above=False),
+    "learning_rates": Side(above=False),  # the baseline is what is claimed to be better
+    "samples": Side(above=False),
+    "schedulers": Side(-0.01),
 }
 
 
 def verdict(pair: Pair, side: Side) -> str:
     """Say whether the claim of one row holds."""
-    if pair.interval is None:
+    if pair.interval is None or pair.interval.low <= side.bound <= pair.interval.high:
         return "cannot tell"
-    low, high = (pair.interval.low, pair.interval.high) if side != "less" else (-pair.interval.high, -pair.interval.low)
-    bound = -MARGIN if side == "no loss" else 0.0
-    return "holds" if low > bound else "does not hold" if high < bound else "cannot tell"
+    return "holds" if (pair.interval.low > side.bound) == side.above else "does not hold"
 
 
 def claim_of(path: Path) -> str:
@@ -63,7 +73,7 @@ def rows(study: str, found: Comparison) -> Iterator[str]:
     for pair in found.pairs:
         effect = f"{sentences.change(pair.mean, pair.is_ratio)} ({sentences.changes(pair.interval, pair.is_ratio)})"
         yield (
-            f"| `{pair.setting}` beside `{pair.baseline}` | {verdict(pair, SIDES.get(study, 'more'))} "
+            f"| `{pair.setting}` beside `{pair.baseline}` | {verdict(pair, SIDES.get(study, Side()))} "
             f"| {levels[pair.setting]:.3f}, {levels[pair.baseline]:.3f} | {effect} | {in_short(pair.seeds)} |"
         )
 

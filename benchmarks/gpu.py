@@ -233,7 +233,7 @@ def curriculum(work: Work, figures: Figures) -> None:
         "name": "codebook",
         "policy": {"model": "tiny", "vocabulary": "closed", **shape},
         "environments": {f"book{i}": book for i in range(1, 5)},
-        "curriculum": {"stages": 4, "stage": {"steps": work.curriculum_steps}},
+        "curriculum": {"stages": 4, "stage": {"steps": work.curriculum_steps, "replay": 0}},
         "objective": {"preset": "repo", "strength": 0.1, "controller": "none"},
         "learner": {"lr": 1e-3, "warmup": 0},
         "evaluate": {"items": 64, "samples": 4},

@@ -391,9 +391,10 @@ def _stages(spec: Spec) -> str:
         order = dict.fromkeys(curriculum.scheduler.order)
         left = [name for name in spec.environments if name not in order]
         names = ", ".join(order) + (f", no stage on {', '.join(left)}" if left else "")
+    replay = f"; replay {curriculum.stage.replay_share:g}{_rule(spec)}" if len(spec.environments) > 1 else ""
     return (
         f"{curriculum.stages} stages of {curriculum.stage.steps} steps, scheduler {curriculum.scheduler.type} over "
-        f"{names}; a {curriculum.bandit.type} bandit each; replay {curriculum.stage.replay_share:g}{_rule(spec)}{twin}"
+        f"{names}; a {curriculum.bandit.type} bandit each{replay}{twin}"
     )
 
 

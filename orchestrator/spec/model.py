@@ -56,7 +56,7 @@ Others = Literal["visited", "all"]
 class Replay(Section):
     """How much of a batch goes to other environments than the stage's, and to which of them."""
 
-    share: Share = Field(description="Share of every batch that goes to other environments, as fresh episodes.")
+    share: Share = Field(0.25, description="Share of every batch that goes to other environments, as fresh episodes.")
     rule: ReplayRule = Field(
         "random",
         description="Which others get how much. random: all alike. due: by the held-out tasks that they lost, most "
@@ -93,9 +93,9 @@ class Stage(Section):
     )
     min_steps: int = Field(30, ge=1, description="Steps before a stop rule may end the stage.")
     replay: Annotated[Share | Replay, BeforeValidator(nested(_replay))] = Field(
-        0.0,
-        description="Share of a batch for other environments. What it plays are fresh episodes; a map says by which "
-        "rule the environments are chosen.",
+        0.25,
+        description="Share of a batch for other environments. What it plays are fresh episodes; a map says "
+        "by which rule the environments are chosen. 0: none; flat mode has none.",
     )
     replay_from: Others = Field(
         "visited", alias="from", description="Which others are replayed: those that had a stage already, or all."
@@ -228,8 +228,10 @@ class CurriculumSection(Section):
         return raw
 
     @model_validator(mode="after")
-    def _staged_has_a_scheduler(self) -> CurriculumSection:
-        if self.mode == "staged" and self.scheduler is None:
+    def _a_mode_has_its_defaults(self) -> CurriculumSection:
+        if self.mode == "flat":
+            object.__setattr__(self, "stage", self.stage.model_copy(update={"replay": 0.0}))
+        elif self.scheduler is None:
             object.__setattr__(self, "scheduler", StageHeadroomConfig())
         return self
 

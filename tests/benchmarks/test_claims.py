@@ -40,14 +40,16 @@ def test_the_page_of_claims_has_each(path: Path) -> None:
 @pytest.mark.parametrize(
     ("low", "high", "side", "says"),
     [
-        (0.01, 0.2, "more", "holds"),
-        (-0.1, 0.2, "more", "cannot tell"),
-        (-0.2, -0.1, "more", "does not hold"),
-        (-0.2, -0.1, "less", "holds"),
-        (0.1, 0.2, "less", "does not hold"),
-        (-0.009, 0.2, "no loss", "holds"),
-        (-0.02, 0.2, "no loss", "cannot tell"),
-        (-0.2, -0.02, "no loss", "does not hold"),
+        (0.01, 0.2, Side(), "holds"),
+        (-0.1, 0.2, Side(), "cannot tell"),
+        (-0.2, -0.1, Side(), "does not hold"),
+        (-0.2, -0.1, Side(above=False), "holds"),
+        (0.1, 0.2, Side(above=False), "does not hold"),
+        (-0.009, 0.2, Side(-0.01), "holds"),
+        (-0.02, 0.2, Side(-0.01), "cannot tell"),
+        (-0.2, -0.02, Side(-0.01), "does not hold"),
+        (-0.2, 0.02, Side(0.03, above=False), "holds"),
+        (0.02, 0.04, Side(0.03, above=False), "cannot tell"),
     ],
 )
 def test_a_verdict_is_the_side_on_which_the_interval_lies(low: float, high: float, side: Side, says: str) -> None:

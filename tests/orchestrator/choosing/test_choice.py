@@ -48,6 +48,11 @@ def test_replay_has_its_share_of_every_batch(share: float, n: int, expected: int
     assert all(slot.bandit == slot.environment for slot in slots), "an environment's own bandit picks, and learns"
 
 
+def test_a_quarter_of_a_batch_is_replay_if_nothing_is_said() -> None:
+    slots = choice().slots(40, 7, "words", ["book", "words"])
+    assert Counter(slot.role for slot in slots) == Counter(main=30, replay=10)
+
+
 def test_replay_comes_from_environments_that_had_a_stage_in_equal_parts() -> None:
     chosen = choice(stage={"replay": 0.25})
     assert replayed(chosen, ["words"]) == {}, "none yet: the whole batch is the stage's own"

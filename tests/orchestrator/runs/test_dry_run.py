@@ -34,6 +34,10 @@ def test_a_plan_counts_steps_episodes_and_evaluations() -> None:
     assert made.free_bytes > 0
 
 
+def test_a_plan_says_replay_only_where_there_is_something_to_replay() -> None:
+    assert plan(alone()).stages.endswith("a headroom bandit each")
+
+
 def test_a_flat_plan_names_its_one_bandit() -> None:
     made = plan(small(curriculum={"mode": "flat"}))
     assert made.stages == "one headroom bandit over all categories of numbers, book, noise"

@@ -35,6 +35,17 @@ def test_a_resolved_spec_read_again_is_the_same(tmp_path: Path, source: Any) -> 
     assert as_yaml(load_spec(path)) == as_yaml(again)
 
 
+def test_replay_is_a_default_of_stages_alone() -> None:
+    assert load_spec(BOOK).curriculum.stage.replay_share == 0.25
+    assert (
+        load_spec(
+            BOOK, ["curriculum.stage.replay={rule: due}", "environments.b=codebook"]
+        ).curriculum.stage.replay_share
+        == 0.25
+    )
+    assert load_spec(flat()).curriculum.stage.replay_share == 0
+
+
 def test_everything_has_a_default_that_works() -> None:
     spec = load_spec(BOOK)
     assert (spec.policy.model, spec.objective.preset, spec.sampler.type) == ("tiny", "repo_adaptive", "transformers")
