@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import orchestrator
+from orchestrator.spec import load_spec
 from store.tracker.names import COLOURS
 from store.tracker.saved_view import NAME
 from tests.browser.mlflow_pages import CHART, WITHOUT_ASSISTANT, addresses, serving, settle
@@ -22,7 +23,8 @@ NOT_OURS = ("users/current", "ResizeObserver", "the server responded with a stat
 
 
 COLUMNS = ("cl/acc", "final/entropy_ratio", "cl/entropy_carried", "objective", "bandit", "scheduler", "seed")
-GROUPS = ("Group: repo_r, gated_sec, uniform", "Group: rloo, gated_sec, uniform")
+BANDIT = load_spec(small()).curriculum.bandit.type
+GROUPS = (f"Group: repo_r, {BANDIT}, uniform", f"Group: rloo, {BANDIT}, uniform")
 
 
 @pytest.fixture(scope="module")
