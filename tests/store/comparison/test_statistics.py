@@ -33,6 +33,7 @@ def ends_of(found: s.SignFlip) -> list[float]:
 
 WORKED: list[tuple[str, Callable[[], object], object, float]] = [
     ("cluster error", lambda: s.cluster_error(np.mean(PROMPTS, axis=1)), 0.213478, 1e-5),
+    ("binomial error, beside it", lambda: math.sqrt(np.mean(PROMPTS) * (1 - np.mean(PROMPTS)) / 16), 0.124020, 1e-5),
     ("iqm of 8", lambda: s.interquartile_mean(range(1, 9)), 4.5, 1e-5),
     ("iqm of 5", lambda: s.interquartile_mean([0.1, 0.2, 0.3, 0.4, 0.9]), 0.3, 1e-5),
     ("improvement", lambda: s.probability_of_improvement([0.5, 0.6, 0.7], [0.4, 0.6, 0.65]), 0.611111, 1e-5),
@@ -50,6 +51,7 @@ WORKED: list[tuple[str, Callable[[], object], object, float]] = [
     ("sign flip interval", lambda: ends_of(s.sign_flip(D, rng(), 0.1)), [0.01, 0.05], 1e-5),
     ("sign flip interval, wider", lambda: ends_of(s.sign_flip(D, rng(), 0.15)), [0.015, 0.045], 1e-5),
     ("effect size", lambda: s.effect_size(D), 4.242641 / math.sqrt(5), 1e-5),
+    ("Student's p, beside it", lambda: scipy.stats.ttest_1samp(D, 0).pvalue, 0.013236, 1e-4),
     ("power d_z 1, n 5", lambda: s.paired_power(1, 5), 0.40, 0.01),
     ("power d_z 1, n 8", lambda: s.paired_power(1, 8), 0.68, 0.01),
     ("power d_z 1, n 10", lambda: s.paired_power(1, 10), 0.80, 0.01),
