@@ -53,10 +53,15 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Others = Literal["visited", "all"]
 
 
+REPLAYED = 0.25  # of every batch, where there are stages: decision 25
+
+
 class Replay(Section):
     """How much of a batch goes to other environments than the stage's, and to which of them."""
 
-    share: Share = Field(0.25, description="Share of every batch that goes to other environments, as fresh episodes.")
+    share: Share = Field(
+        REPLAYED, description="Share of every batch that goes to other environments, as fresh episodes."
+    )
     rule: ReplayRule = Field(
         "random",
         description="Which others get how much. random: all alike. due: by the held-out tasks that they lost, most "
@@ -93,7 +98,7 @@ class Stage(Section):
     )
     min_steps: int = Field(30, ge=1, description="Steps before a stop rule may end the stage.")
     replay: Annotated[Share | Replay, BeforeValidator(nested(_replay))] = Field(
-        0.25,
+        REPLAYED,
         description="Share of a batch for other environments. What it plays are fresh episodes; a map says "
         "by which rule the environments are chosen. 0: none; flat mode has none.",
     )

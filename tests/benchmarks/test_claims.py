@@ -50,14 +50,27 @@ def test_the_page_of_claims_has_each(path: Path) -> None:
         (-0.2, -0.02, Side(-0.01), "does not hold"),
         (-0.2, 0.02, Side(0.03, above=False), "holds"),
         (0.02, 0.04, Side(0.03, above=False), "cannot tell"),
+        (0.1, 0.2, None, "no claim"),
     ],
 )
-def test_a_verdict_is_the_side_on_which_the_interval_lies(low: float, high: float, side: Side, says: str) -> None:
+def test_a_verdict_is_the_side_on_which_the_interval_lies(
+    low: float, high: float, side: Side | None, says: str
+) -> None:
     shown = Pair(
         "b", "a", False, [], [], None, Interval(low, high), None, None, True, None, None, 1, 6, 8, None, "better"
     )
     assert verdict(shown, side) == says
-    assert verdict(replace(shown, interval=None), side) == "cannot tell", "too few seeds"
+    assert side is None or verdict(replace(shown, interval=None), side) == "cannot tell", "too few seeds"
+
+
+def test_stages_longer_than_the_baseline_s_are_claimed_to_have_less(tmp_path: Path) -> None:
+    with Ledger.open("sqlite://") as ledger:
+        levels = [0.6, 0.62, 0.61, 0.6, 0.63, 0.6, 0.61, 0.6]
+        settings = {"40": levels, "10": [one + 0.2 for one in levels], "100": [one - 0.3 for one in levels]}
+        written_study(ledger, "one", settings, {"metric": "accuracy", "baseline": "40"})
+        found = compare(ledger.reading, Home(tmp_path), ComparisonRequest(["one"]))
+    assert [row.split(" | ")[1] for row in rows("stage_length", found)] == ["holds", "holds"]
+    assert [row.split(" | ")[1] for row in rows("predictors", found)] == ["no claim", "no claim"]
 
 
 def test_a_row_tells_both_levels_the_difference_and_the_seeds(tmp_path: Path) -> None:
@@ -70,6 +83,9 @@ def test_a_row_tells_both_levels_the_difference_and_the_seeds(tmp_path: Path) ->
 
 
 def test_sides_are_of_studies_that_are_there() -> None:
-    assert set(SIDES) <= {path.stem for path in FILES}
+    for name in SIDES:
+        study, _, setting = name.partition("/")
+        assert study in {path.stem for path in FILES}
+        assert not setting or setting in [one.label for one in load_study(STUDIES / f"{study}.yaml").settings]
     assert in_short([3, 1, 2]) == "1-3"
     assert in_short([1, 3]) == "1, 3"
