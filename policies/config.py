@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -26,7 +26,7 @@ class Options(BaseModel):
 class PolicyConfig(Options):
     """Which language model learns. A plain string stands for `{model: string}`."""
 
-    model: str = "tiny"
+    model: str = Field(default="tiny", max_length=1000)
     """`tiny`, a folder (`./x`, `/x`), or a hub name (`Qwen/x`, unless such a folder exists)."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of the weights. The learner keeps float32 copies of anything shorter; log-probs are always float32."""
@@ -76,7 +76,7 @@ class PolicyConfig(Options):
         if self.model == "tiny":
             return "tiny"
         marked = self.model.startswith((".", "/", "~"))
-        return "folder" if marked or Path(self.model).is_dir() else "hub"
+        return "folder" if marked or os.path.isdir(self.model) else "hub"
 
 
 class ScheduleConfig(Options):

@@ -69,11 +69,13 @@ def cut_short() -> str | None:
 
 def main() -> None:
     """Run the command line and exit."""
+    import gc
     import traceback
 
     from orchestrator.os_signals import Interrupted, end_by_signals, say
     from store.secrets import without_logins
 
+    gc.set_threshold(50_000)  # modules make objects that stay: looking for garbage among them was a sixth of `validate`
     end_by_signals()
     outlast()
     try:

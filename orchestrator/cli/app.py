@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from functools import wraps
 from importlib import import_module
@@ -131,6 +133,10 @@ def _words_of(error: Exception) -> tuple[str, int] | None:
         return str(error), error.exit_code
     if isinstance(error, EnvironmentFault | PolicyError | StoreError):
         return str(error), YOUR_MISTAKE
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        from orchestrator.spec.echo import cut
+
+        return f"{cut(str(error.filename))}: {os.strerror(error.errno)}; give another path", YOUR_MISTAKE
     if isinstance(error, OSError) and (said := refusal(error)) is not None:
         return f"{said}. Mend that, or name another place; what was written before is whole", YOUR_MISTAKE
     return None

@@ -185,7 +185,9 @@ class CurriculumSection(Section):
         description="staged: a scheduler picks an environment a stage, its bandit a category a group. "
         "flat: one bandit over all (environment, category) arms.",
     )
-    stages: int = Field(6, ge=1, description="How many stages; `evergreen resume RUN --stages N` adds more.")
+    stages: int = Field(
+        6, ge=1, le=100_000, description="How many stages; `evergreen resume RUN --stages N` adds more."
+    )
     scheduler: method("schedulers") | None = Field(  # type: ignore[valid-type]
         None,
         json_schema_extra={"default": "headroom"},

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from policies.models.tiny import (
     tiny_architecture,
 )
 from policies.policy import Policy, context_of, read_model, width_of
+
+LONGEST = 200  # characters of a name in a message
 
 
 @dataclass(frozen=True)
@@ -138,9 +141,9 @@ def _locate(config: PolicyConfig) -> str:
     if config.kind == "hub":
         return config.model
     folder = Path(config.model).expanduser()
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # of a name too long for a path too, where `Path.is_dir` raises
         raise ModelNotFoundError(
-            f"model folder {config.model!r} does not exist (looked for {folder.absolute()}). "
+            f"model folder {config.model[:LONGEST]!r} does not exist (looked in {folder.absolute().parent}). "
             "Give a folder written by `save_pretrained`, a hub name such as Qwen/Qwen2.5-0.5B, or `tiny`"
         )
     if not (folder / "config.json").is_file():

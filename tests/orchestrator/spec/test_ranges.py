@@ -42,6 +42,8 @@ from tests.orchestrator.specs import alone, written
         "scoring.timeout_s=nan",
         "resources.threads=9999999999",
         "step.groups=999999999999",
+        "curriculum.stages=2147483648",
+        f"policy.model={'a' * 4000}",
         "policy.layers=99999999",
         "seed=1180591620717411303424",
         "seed=-1",
@@ -79,6 +81,32 @@ def test_a_ledger_that_is_none_is_refused(url: str, message: str) -> None:
 @pytest.mark.parametrize("url", ["sqlite:///x.db", "postgresql://u@h/d", "postgresql+psycopg://u@h/d", "mysql://h/d"])
 def test_a_ledger_of_another_host_is_taken(url: str) -> None:
     assert load_spec(alone() | {"ledger": {"url": url}}).ledger.url == url
+
+
+LONG = "x" * 300  # more than a file system takes
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["ls", "--home", LONG],
+        ["check-env", LONG],
+        ["check-env", f"./{LONG}.py:create"],
+        ["init", LONG],
+        ["validate", "SPEC", "--home", LONG],
+        ["validate", "SPEC", "--set", f"policy=./{LONG}"],
+    ],
+)
+def test_a_name_too_long_for_a_file_is_said_to_be(tmp_path: Path, evergreen: Evergreen, words: list[str]) -> None:
+    spec = written(tmp_path, alone())
+    result = evergreen(*(str(spec) if word == "SPEC" else word for word in words))
+    assert result.exit_code == 2
+    assert "too long" in result.stderr or "does not exist" in result.stderr
+    assert len(result.stderr) < 2000
+
+
+def test_a_name_too_long_for_a_folder_is_the_hub_s() -> None:
+    assert load_spec(alone(), [f"policy={LONG}"]).policy.kind == "hub"
 
 
 PLACES = {
