@@ -225,18 +225,20 @@ class CurriculumSection(Section):
     @model_validator(mode="before")
     @classmethod
     def _flat_has_no_stages_to_schedule(cls, raw: Any) -> Any:
-        if isinstance(raw, dict) and raw.get("mode") == "flat":
-            if raw.get("scheduler") is not None:
-                raise refuse("flat mode has no scheduler: remove `scheduler`, or set `mode: staged`")
-            stage = raw.get("stage")
-            for key, what in (("replay", "replay"), ("stop", "stages that a rule could end")):
-                if isinstance(stage, dict) and stage.get(key):
-                    raise refuse(f"flat mode has no {what}: remove `stage.{key}`, or set `mode: staged`")
+        if isinstance(raw, dict) and raw.get("mode") == "flat" and raw.get("scheduler") is not None:
+            raise refuse("flat mode has no scheduler: remove `scheduler`, or set `mode: staged`")
         return raw
 
     @model_validator(mode="after")
     def _a_mode_has_its_defaults(self) -> CurriculumSection:
         if self.mode == "flat":
+            asked = self.stage.model_fields_set
+            for key, is_on, what in (
+                ("replay", "replay" in asked and self.stage.replay_share, "replay"),
+                ("stop", self.stage.stop, "stages that a rule could end"),
+            ):
+                if is_on:
+                    raise refuse(f"flat mode has no {what}: remove `stage.{key}`, or set `mode: staged`")
             object.__setattr__(self, "stage", self.stage.model_copy(update={"replay": 0.0}))
         elif self.scheduler is None:
             object.__setattr__(self, "scheduler", StageHeadroomConfig())

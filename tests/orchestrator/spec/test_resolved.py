@@ -11,6 +11,7 @@ from orchestrator.errors import SpecError
 from orchestrator.runs.kept_spec import as_yaml
 from orchestrator.spec import Spec, load_spec
 from orchestrator.spec.load import change_resources
+from orchestrator.spec.model import CurriculumSection, Stage
 from tests.orchestrator.specs import EXAMPLES, flat, small
 
 BOOK = {"environments": {"book": {"type": "codebook"}}}
@@ -40,6 +41,8 @@ def test_replay_is_a_default_of_stages_alone() -> None:
     by_rule = load_spec(two, ["curriculum.stage.replay={rule: due}"])
     shares = [spec.curriculum.stage.replay_share for spec in (load_spec(two), by_rule, load_spec(flat()))]
     assert shares == [0.25, 0.25, 0]
+    with pytest.raises(ValueError, match="flat mode has no replay"):
+        CurriculumSection(mode="flat", stage=Stage(replay=0.5))
 
 
 def test_everything_has_a_default_that_works() -> None:
