@@ -1,7 +1,8 @@
 """What looking may cost, and what is therefore looked at when.
 
-The unit is a pass: one sample through the model. Forward is 1, forward and backward 3; so a sample that is played
-costs 1 (a forward pass a token, all told once through the sample), one that is played and trained on 4. Everything
+The unit is a pass: a sample of the training's mean length through the model. Forward is 1, forward and backward 3; so
+a sample that is played costs 1 (a forward pass a token, all told once through the sample), one that is played and
+trained on 4. Lengths are what is known beforehand: the tokens an environment leaves room for, `max_tokens`. Everything
 is planned from the spec and the number of held-out tasks, before anything is measured: what is due follows from the
 number of the boundary and from what was trained by then, so a resumed run looks at the same, and looking cannot
 move training.
@@ -22,7 +23,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
+from environments import Environment
 from orchestrator.schedulers.round_robin import Config as RoundRobinConfig
 from orchestrator.schedulers.sequence import Config as SequenceConfig
 from orchestrator.spec.model import Evaluate, Spec
@@ -32,6 +35,7 @@ FORWARD, UPDATE = 1.0, 3.0  # passes of a sample: through the model, and through
 EVALUATION, INSIDE = "evaluation", "inside stages"  # parts of looking that are no entry of `measure`
 
 Passes = Mapping[str, float]  # by environment
+Lengths = Mapping[str, float]  # of a sample, by environment, over the mean of those that are trained
 
 
 @dataclass(frozen=True)
@@ -135,10 +139,17 @@ def of_stage(spec: Spec) -> float:
     return spec.curriculum.stage.steps * step.groups * step.group_size * (FORWARD + UPDATE)
 
 
-def of_evaluation(section: Evaluate, num_tasks: Mapping[str, int]) -> dict[str, float]:
+def sample_lengths(spec: Spec, environments: Mapping[str, Environment], trainable: Sequence[str]) -> Lengths:
+    """Compare room for tokens; a fixed order trains its environments as often as it names them, others all alike."""
+    rooms = {name: one.max_tokens or spec.sampler.max_tokens for name, one in environments.items()}
+    mean = fmean(rooms[name] for name in known_order(spec, trainable) or trainable)
+    return {name: room / mean for name, room in rooms.items()}
+
+
+def of_evaluation(section: Evaluate, num_tasks: Mapping[str, int], lengths: Lengths) -> dict[str, float]:
     """Passes of evaluating every environment once, by the number of its tasks."""
     a_task = FORWARD * (section.samples + section.greedy)
-    return {name: num * a_task for name, num in num_tasks.items()}
+    return {name: num * a_task * lengths[name] for name, num in num_tasks.items()}
 
 
 def plan_evaluation(spec: Spec, passes: Passes, trainable: Sequence[str]) -> EvaluationPlan:
@@ -193,6 +204,7 @@ def plan_looks(stages: int, allowed: float, passes: Passes) -> dict[str, tuple[i
 def plan_looking(
     spec: Spec,
     num_tasks: Mapping[str, int],
+    lengths: Lengths,
     trainable: Sequence[str],
     num_select: Mapping[str, int] | None = None,
     measurements: Passes | None = None,
@@ -203,8 +215,8 @@ def plan_looking(
     a look of each takes.
     """
     stages, training = spec.curriculum.stages, spec.curriculum.stages * of_stage(spec)
-    passes = of_evaluation(spec.evaluate, num_tasks)
-    of_scheduler = spec.evaluate.samples * FORWARD * sum((num_select or {}).values())
+    passes = of_evaluation(spec.evaluate, num_tasks, lengths)
+    of_scheduler = spec.evaluate.samples * FORWARD * sum(num * lengths[n] for n, num in (num_select or {}).items())
     evaluation = plan_evaluation(spec, passes, trainable)
     inside = inside_stages(spec, passes, evaluation.order)
     at_boundaries = sum(evaluation.planned(passes)) + (stages + 1) * of_scheduler

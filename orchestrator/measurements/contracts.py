@@ -65,9 +65,10 @@ Tell = Callable[[str, int, int], None]  # what is being measured just now in wor
 class Measurement(ABC):
     """One entry of the list that the curriculum goes through at boundaries.
 
-    `passes` is in the unit of `measurements.budget`: a sample forward is 1, forward and backward 3. It is known when
-    the measurement is made, from the spec and the held-out tasks alone: a plan is made before there is a policy. One
-    whose looks differ says after `run` what this one took; that is what is recorded.
+    `passes` is in the unit of `measurements.budget`: a sample forward is 1, forward and backward 3, times its length
+    beside the training's samples. It is known when the measurement is made, from the spec and the held-out tasks alone:
+    a plan is made before there is a policy. One whose looks differ says after `run` what this one took; that is what is
+    recorded.
     """
 
     name: str

@@ -13,13 +13,14 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from typing_extensions import override
 
 from environments import Environment
-from orchestrator.measurements.budget import EvaluationPlan, of_evaluation
+from orchestrator.measurements.budget import EvaluationPlan, Lengths, of_evaluation
 from orchestrator.measurements.contracts import Findings, HeldOut, Measurement, Tell
 from orchestrator.played_group import Group, unscorable
 from orchestrator.progress import Progress
@@ -51,9 +52,11 @@ class Evaluation(Measurement):
         held_out: Mapping[str, HeldOut],
         plan: EvaluationPlan | None = None,
         keeps_answers: bool = False,
+        lengths: Lengths = MappingProxyType({}),
     ) -> None:
-        """`plan` says which environments a boundary has; without one it has all."""
+        """`plan`: which environments a boundary has; None: all. `lengths`: of their samples; none: all alike."""
         self.section, self.environments, self.plan, self.keeps_answers = section, environments, plan, keeps_answers
+        self.lengths = {name: lengths.get(name, 1.0) for name in environments}
         self.anchors, self.selects = held_out["anchor"], held_out.get("select")
         self.played: list[Group] = []  # groups of the last run on the anchors, for those who look at them next
 
@@ -65,7 +68,7 @@ class Evaluation(Measurement):
     def of(self, environments: Sequence[str]) -> Evaluation:
         pools = {"anchor": self.anchors, **({} if self.selects is None else {"select": self.selects})}
         held_out = {pool: {name: tasks[name] for name in environments} for pool, tasks in pools.items()}
-        part = Evaluation(self.section, self.environments, held_out, keeps_answers=self.keeps_answers)
+        part = Evaluation(self.section, self.environments, held_out, None, self.keeps_answers, self.lengths)
         part.played = self.played  # whoever looks here next sees what was played last
         return part
 
@@ -146,8 +149,9 @@ class Evaluation(Measurement):
 
     def _cost(self, anchors: HeldOut, selects: HeldOut) -> float:
         """Passes of evaluating these tasks; the scheduler's are not played greedily."""
-        costs = of_evaluation(self.section, num_tasks(anchors))
-        return sum(costs.values()) + sum(num_tasks(selects).values()) * self.section.samples
+        costs = of_evaluation(self.section, num_tasks(anchors), self.lengths)
+        selected = sum(num * self.lengths[name] for name, num in num_tasks(selects).items())
+        return sum(costs.values()) + selected * self.section.samples
 
     def _config(self, player: Player) -> dict[str, Any]:
         """Everything that a value depends on beside the policy: values under other settings are other values.

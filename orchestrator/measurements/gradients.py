@@ -73,7 +73,9 @@ class Gradients(Measurement):
     def __init__(self, config: Config, around: Surroundings, joining: Sequence[str] = ()) -> None:
         self.config, self.around, self.joining = config, around, joining
         nums = {name: num for name, num in num_tasks(around.held_out).items() if not joining or name in joining}
-        self.passes = UPDATE * around.spec.evaluate.samples * sum(min(config.prompts, num) for num in nums.values())
+        lengths = around.evaluation.lengths
+        tasks = sum(min(config.prompts, num) * lengths[name] for name, num in nums.items())
+        self.passes = UPDATE * around.spec.evaluate.samples * tasks
 
     @override
     def is_due(self, at: Progress) -> bool:
@@ -91,7 +93,8 @@ class Gradients(Measurement):
             tell(f"the gradient of {name}", done, len(played))
             found[name] = self._gradient(groups[: self.config.prompts])
         known = {name: one for name, one in found.items() if one is not None}
-        self.passes = UPDATE * sum(one.num_rows for one in known.values())
+        lengths = self.around.evaluation.lengths
+        self.passes = UPDATE * sum(one.num_rows * lengths[name] for name, one in known.items())
         cells = [cell for name in found for cell in self._cells(name, found, len(played[name]))]
         if self.joining:
             return Findings({}, cells)

@@ -120,7 +120,8 @@ class Network(Measurement):
         per_task = min(config.responses, around.spec.evaluate.samples)
         answered = {name: min(config.prompts, nums[name]) for name in names}
         alone = max(0, self.num_ranked - sum(answered.values())) if sum(nums.values()) >= self.num_ranked else 0
-        self.passes = float(sum(answered.values()) * per_task + alone)
+        lengths = around.evaluation.lengths
+        self.passes = sum(num * lengths[name] for name, num in answered.items()) * per_task + float(alone)
 
     @property
     def policy(self) -> Policy:

@@ -50,7 +50,9 @@ class Probe(Measurement):
         self, config: ProbeOptions, around: Surroundings, copying: Copying = full_copy, is_asked: bool = True
     ) -> None:
         self.config, self.around, self.copying, self.is_asked = config, around, copying, is_asked
-        self.name, self.kind, self.passes = config.name, config.kind, config.passes
+        self.name, self.kind = config.name, config.kind
+        lengths = around.evaluation.lengths  # texts and strings, of no environment, count as samples of the training
+        self.passes = config.passes * (1.0 if config.environment is None else lengths[config.environment])
         self._found: dict[Pool, list[Task]] = {}  # tasks by pool, the same at every boundary
 
     @override

@@ -22,7 +22,7 @@ from orchestrator.components import Components
 from orchestrator.errors import UserError
 from orchestrator.interventions import Interventions, Planned, plan
 from orchestrator.measurements.aftermath import Aftermath
-from orchestrator.measurements.budget import plan_looking
+from orchestrator.measurements.budget import plan_looking, sample_lengths
 from orchestrator.measurements.contracts import HeldOut, Measurement
 from orchestrator.measurements.evaluation import Evaluation, num_tasks
 from orchestrator.measurements.interim import InterimEvaluation
@@ -187,13 +187,14 @@ def put_together(
     rollouts = Prefetch(spec, choice, tasks, player, learner, objective)
     on_anchors = Evaluation(spec.evaluate, environments, {"anchor": held_out["anchor"]})
     keeps_answers = any(registry.type_of(one) == "samples" for one in spec.measure.of)
-    evaluation = Evaluation(spec.evaluate, environments, held_out, keeps_answers=keeps_answers)
+    trained = list(trainable(environments))
+    lengths = sample_lengths(spec, environments, trained)
+    evaluation = Evaluation(spec.evaluate, environments, held_out, None, keeps_answers, lengths)
     around = Surroundings(spec, environments, held_out, evaluation, learner, weights_of)
     measurements = [make_measurement(one, around) for one in spec.measure.of]
     selects = {n: own for n, own in held_out.get("select", {}).items() if not environments[n].closed}
     costs = {one.name: one.passes for one in measurements}
-    counts = num_tasks(held_out["anchor"]), list(trainable(environments)), num_tasks(selects)
-    looking = plan_looking(spec, *counts, costs)
+    looking = plan_looking(spec, num_tasks(held_out["anchor"]), lengths, trained, num_tasks(selects), costs)
     evaluation.plan = looking.evaluation
     return Components(
         spec=spec,
@@ -215,7 +216,9 @@ def put_together(
             spec, foundation.interventions, environments, foundation.prompts, player, learner, weights_of
         ),
         aftermath=Aftermath(
-            Evaluation(spec.evaluate, environments, {"anchor": held_out["anchor"]}, looking.evaluation),
+            Evaluation(
+                spec.evaluate, environments, {"anchor": held_out["anchor"]}, looking.evaluation, lengths=lengths
+            ),
             next((one for one in measurements if isinstance(one, Network)), None),
         ),
         stopping=StopConditions(spec.curriculum.stage),

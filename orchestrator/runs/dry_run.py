@@ -221,7 +221,7 @@ def plan_costs(
     size: ModelSize | None,
 ) -> tuple[LookingPlan, list[str]]:
     """Plan what is looked at when, by the numbers of tasks; and say of what the cost is not known here."""
-    from orchestrator.measurements.budget import plan_looking
+    from orchestrator.measurements.budget import plan_looking, sample_lengths
     from orchestrator.rollout.task_supply import evaluated_pools
     from orchestrator.runs.assembly import trainable
 
@@ -230,12 +230,18 @@ def plan_costs(
     num_tasks = {name: sum(own) for name, own in counted.items()}
     looks_apart = len(evaluated_pools(spec)) > 1
     num_select = {n: num_tasks[n] for n, one in environments.items() if looks_apart and not one.closed}
-    costs, unknown = measuring_costs(spec, environments, admission, size)
-    return plan_looking(spec, num_tasks, list(trainable(environments)), num_select, costs), unknown
+    trained = list(trainable(environments))
+    lengths = sample_lengths(spec, environments, trained)
+    costs, unknown = measuring_costs(spec, environments, lengths, admission, size)
+    return plan_looking(spec, num_tasks, lengths, trained, num_select, costs), unknown
 
 
 def measuring_costs(
-    spec: Spec, environments: Mapping[str, Environment], admission: Admission, size: ModelSize | None
+    spec: Spec,
+    environments: Mapping[str, Environment],
+    lengths: Mapping[str, float],
+    admission: Admission,
+    size: ModelSize | None,
 ) -> tuple[dict[str, float], list[str]]:
     """What a look of each measurement of ours takes, made as a run would make it, but for the policy's weights."""
     from orchestrator.measurements.evaluation import Evaluation
@@ -249,7 +255,8 @@ def measuring_costs(
     held_out: dict[str, HeldOut] = {
         pool: find_held_out(environments, pool, spec.evaluate.items, admission) for pool in evaluated_pools(spec)
     }
-    evaluation, nobody = Evaluation(spec.evaluate, environments, held_out), cast("Learner", NoLearner(size))
+    evaluation = Evaluation(spec.evaluate, environments, held_out, lengths=lengths)
+    nobody = cast("Learner", NoLearner(size))
     around = Surroundings(spec, environments, held_out, evaluation, nobody, lambda stage: None)
     costs, unknown = {}, []
     for config in of_ours:

@@ -49,9 +49,10 @@ def test_training_is_bit_for_bit_what_it_is_without_and_what_is_seen_has_the_sam
     told_of_time = evergreen("show", "part", "--time", "--home", tmp_path)
     rows = {line.split()[0]: line.split() for line in told_of_time.stdout.splitlines() if line.strip()}
     assert rows["training"][1] == str(8 * 4 * 4 * 4), "steps x groups x samples x passes"
-    assert rows["evaluation"][1:4] == ["5", "176", "34%"]
+    assert rows["evaluation"][1:4] == ["5", "368", "72%"]
     assert "evaluate 0.01 and measure 0.1" in told_of_time.stdout
-    assert passes == [48.0, 16.0, 32.0, 32.0, 48.0], "two categories each, of 2 tasks x 4 samples"
+    each = 2 * 2 * 4  # categories x tasks x samples, of a token in the book that is trained on, of three elsewhere
+    assert passes == [7 * each, each, 4 * each, 4 * each, 7 * each]
 
 
 def test_what_an_intervention_did_is_looked_at_where_its_boundary_looked(tmp_path: Path) -> None:
@@ -65,7 +66,7 @@ def test_what_an_intervention_did_is_looked_at_where_its_boundary_looked(tmp_pat
     for cell in cells:
         looked.setdefault(str(cell.after_stage), set()).add(cell.environment)
     assert looked == {stage: SEEN[stage] for stage in ("1", "2", "3")}
-    assert passes == {1: 16.0, 2: 32.0, 3: 32.0}
+    assert passes == {1: 16.0, 2: 16.0 + 3 * 16.0, 3: 16.0 + 3 * 16.0}, "three tokens where the book has one"
 
 
 @pytest.mark.parametrize("moment", [8])

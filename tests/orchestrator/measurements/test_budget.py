@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from orchestrator.errors import SpecError
-from orchestrator.measurements.budget import EvaluationPlan, LookingPlan, of_stage, plan_looking, plan_looks
+from orchestrator.measurements.budget import (
+    EvaluationPlan,
+    LookingPlan,
+    of_stage,
+    plan_looking,
+    plan_looks,
+    sample_lengths,
+)
 from orchestrator.spec import Spec, load_spec
 
 NAMES = tuple("abcdefgh")
@@ -25,7 +33,7 @@ def spec(stages: int = 8, scheduler: Any = "uniform", **sections: Any) -> Spec:
 
 
 def plan(of: Spec, tasks: int = 5, **more: Any) -> LookingPlan:
-    return plan_looking(of, dict.fromkeys(NAMES, tasks), NAMES, **more)
+    return plan_looking(of, dict.fromkeys(NAMES, tasks), dict.fromkeys(NAMES, 1.0), NAMES, **more)
 
 
 def test_a_sample_played_and_trained_on_is_four_passes_and_one_evaluated_is_one() -> None:
@@ -35,6 +43,18 @@ def test_a_sample_played_and_trained_on_is_four_passes_and_one_evaluated_is_one(
     (evaluation,) = found.parts
     assert evaluation.passes == 9 * 8 * 5 * 4
     assert evaluation.share == found.share == pytest.approx(9 * 160 / (8 * 640))
+
+
+def test_a_sample_counts_by_the_room_that_it_has_beside_those_that_are_trained_on() -> None:
+    rooms = {"a": 1, "b": 3, "long": 40, "spec's": None}
+    environments: Any = {name: SimpleNamespace(max_tokens=room) for name, room in rooms.items()}
+    made = spec(sampler={"max_tokens": 16})
+    assert sample_lengths(made, environments, ["a", "b"]) == {"a": 0.5, "b": 1.5, "long": 20, "spec's": 8}
+    ordered = spec(scheduler={"type": "sequence", "order": ["a", "a", "a", "b"]})
+    assert sample_lengths(ordered, environments, ["a", "b"])["b"] == 2, "three stages of 1, one of 3"
+    lengths = dict.fromkeys(NAMES, 1.0) | {"h": 5.0}
+    (evaluation,) = plan_looking(spec(), dict.fromkeys(NAMES, 5), lengths, NAMES).parts
+    assert evaluation.passes == 9 * (7 + 5) * 5 * 4
 
 
 def test_without_a_share_every_boundary_has_all_environments() -> None:

@@ -29,7 +29,7 @@ def measurement(**played: Sequence[Sequence[float | None]]) -> Gradients:
         spec=SimpleNamespace(evaluate=section, objective=SimpleNamespace(reward="value")),
         environments={name: SimpleNamespace(closed=False) for name in played},
         held_out=held_out,
-        evaluation=SimpleNamespace(played=groups),
+        evaluation=SimpleNamespace(played=groups, lengths=dict.fromkeys(played, 1.0)),
         learner=SimpleNamespace(policy=random_policy(), passes=passes),
     )
     return Gradients(Config(), around)
